@@ -1,0 +1,129 @@
+"""Every error that archiver raises on purpose, and the exit code that each one stands for.
+
+::
+
+    ArchiverError                     1   the base; also any failure with no better name
+    ├── UsageError                    2   the command cannot mean what was typed
+    ├── PartialError                  3   some of the work was done, some failed; all is reported
+    ├── SkippedError                  4   a check that was asked for could not run
+    ├── NoArchiveError               10   there is no archive here, or one this version must not touch
+    │   └── UnknownFormatError       10   the archive's format or a mandatory feature is unknown
+    ├── LockedError                  11   another run holds the lock
+    ├── DamageError                  20   stored bytes are not what their digest says
+    ├── MismatchError                22   upstream sent bytes that are not upstream's own digest, or a pin's
+    ├── UpstreamGoneError            23   upstream has no such thing, refuses it, or changed it meanwhile
+    │   └── AccessError              23   gated, private or disabled: a token with rights may help
+    ├── NetworkError                 30   upstream could not be reached, after retries
+    └── NoSpaceError                 31   the disk is full, or would be
+
+An interrupted run ends with 130. A message says what happened, to which file, and what to do next.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """The process exit codes. They are stable; ``docs/exit-codes.md`` explains each one."""
+
+    OK = 0
+    FAILURE = 1
+    USAGE = 2
+    PARTIAL = 3
+    SKIPPED = 4
+    NO_ARCHIVE = 10
+    LOCKED = 11
+    DAMAGE = 20
+    DAMAGE_UNREPAIRED = 21
+    MISMATCH = 22
+    UPSTREAM_GONE = 23
+    POLICY_UNMET = 24
+    SMOKE_FAILED = 25
+    NETWORK = 30
+    NO_SPACE = 31
+    INTERRUPTED = 130
+
+
+class ArchiverError(Exception):
+    """A failure that is explained to the user.
+
+    Args:
+        message: What happened and to which file, as one sentence.
+        hint: What to do next, as one sentence or a command; may be empty.
+    """
+
+    exit_code = ExitCode.FAILURE
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(ArchiverError):
+    """The command cannot mean what was typed."""
+
+    exit_code = ExitCode.USAGE
+
+
+class PartialError(ArchiverError):
+    """Some of the work was done and some failed."""
+
+    exit_code = ExitCode.PARTIAL
+
+
+class SkippedError(ArchiverError):
+    """A check that was asked for could not run; a skipped check is never a success."""
+
+    exit_code = ExitCode.SKIPPED
+
+
+class NoArchiveError(ArchiverError):
+    """There is no archive at the given place."""
+
+    exit_code = ExitCode.NO_ARCHIVE
+
+
+class UnknownFormatError(NoArchiveError):
+    """The archive's format number or one of its mandatory features is unknown to this version."""
+
+
+class LockedError(ArchiverError):
+    """Another run holds the lock that this one needs."""
+
+    exit_code = ExitCode.LOCKED
+
+
+class DamageError(ArchiverError):
+    """Stored bytes are not what their digest says they are."""
+
+    exit_code = ExitCode.DAMAGE
+
+
+class MismatchError(ArchiverError):
+    """Bytes from upstream do not have the size or digest that upstream, or a pin, declares."""
+
+    exit_code = ExitCode.MISMATCH
+
+
+class UpstreamGoneError(ArchiverError):
+    """Upstream has no such repository, revision or file, or changed it during the run."""
+
+    exit_code = ExitCode.UPSTREAM_GONE
+
+
+class AccessError(UpstreamGoneError):
+    """Upstream refuses access: the repository is gated, private or disabled."""
+
+
+class NetworkError(ArchiverError):
+    """Upstream could not be reached, also after retries."""
+
+    exit_code = ExitCode.NETWORK
+
+
+class NoSpaceError(ArchiverError):
+    """The disk is full, or would fall below the room that must stay free."""
+
+    exit_code = ExitCode.NO_SPACE
