@@ -1,0 +1,159 @@
+"""The JSON documents of an archive as typed records, and their canonical bytes.
+
+Format: ``docs/format.md``, sections 1 (canonical JSON), 2, 6, 7 and 8. A record's field names are the
+document's keys; nothing here touches storage.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import msgspec
+
+from archiver.digest import Blake3Hex, blake3_hex
+from archiver.errors import DamageError
+from archiver.tensors.header import Tensor
+
+FORMAT = 1
+"""The format number that this version reads and writes."""
+
+Record = TypeVar("Record", bound=msgspec.Struct)
+
+
+class Features(msgspec.Struct, frozen=True):
+    """Names of what a reader, or a writer, must know before it may touch the archive."""
+
+    read: tuple[str, ...] = ()
+    write: tuple[str, ...] = ()
+
+
+class ArchiveInfo(msgspec.Struct, frozen=True):
+    """``archive.json``: which archive this is and what one must know to use it."""
+
+    archive: str
+    created: str
+    tool: str
+    kind: str = "archive"
+    format: int = FORMAT
+    features: Features = Features()
+
+
+class Source(msgspec.Struct, frozen=True):
+    """Where a revision came from, as upstream tells it (``docs/format.md``, 6.1)."""
+
+    upstream: str
+    endpoint: str
+    repository: str
+    revision: str
+    id: str = ""
+    committed: str = ""
+    licence: str = ""
+    card: dict[str, Any] = {}
+
+
+class FileEntry(msgspec.Struct, frozen=True, gc=False):
+    """One file of a revision (``docs/format.md``, 6.2).
+
+    ``segments`` lists (size in bytes, BLAKE3) in file order; ``tensors`` is None unless the file is a
+    safetensors file whose header was accepted.
+    """
+
+    path: str
+    size: int
+    sha256: str
+    blake3: str
+    oid: str = ""
+    lfs: bool = False
+    segments: tuple[tuple[int, str], ...] = ()
+    tensors: tuple[Tensor, ...] | msgspec.UnsetType = msgspec.UNSET
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """What the files of one revision are; says nothing about storage."""
+
+    source: Source
+    files: tuple[FileEntry, ...]
+    kind: str = "manifest"
+    format: int = FORMAT
+
+    def file(self, path: str) -> FileEntry | None:
+        """The entry of ``path``, or None."""
+        return next((entry for entry in self.files if entry.path == path), None)
+
+
+class ManifestRef(msgspec.Struct, frozen=True):
+    """A seal's pointer to its manifest: BLAKE3 and size of the canonical JSON."""
+
+    blake3: str
+    size: int
+
+
+class Totals(msgspec.Struct, frozen=True):
+    """Counts over one snapshot; ``bytes`` are plain, ``stored`` are the bytes its objects take."""
+
+    files: int
+    bytes: int
+    objects: int
+    stored: int
+    tensors: int
+
+
+class Selection(msgspec.Struct, frozen=True):
+    """The patterns that chose the files; both empty when the whole revision is held."""
+
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+    @property
+    def whole(self) -> bool:
+        """Whether every file of the revision is held."""
+        return not self.include and not self.exclude
+
+
+class Seal(msgspec.Struct, frozen=True):
+    """The publication of a snapshot: this manifest is held here, in these packs."""
+
+    archive: str
+    repository: str
+    revision: str
+    manifest: ManifestRef
+    packs: tuple[tuple[str, int], ...]
+    totals: Totals
+    sealed: str
+    tool: str
+    selection: Selection = Selection()
+    parent: str = ""
+    kind: str = "snapshot"
+    format: int = FORMAT
+    features: Features = Features()
+
+
+class Event(msgspec.Struct, frozen=True):
+    """One line of the archive's history (``docs/format.md``, 8)."""
+
+    event: str
+    time: str
+    tool: str
+    repository: str = ""
+    revision: str = ""
+    detail: dict[str, Any] = {}
+    kind: str = "event"
+    format: int = FORMAT
+
+
+def canonical(record: msgspec.Struct | dict[str, Any]) -> bytes:
+    """The canonical JSON of a record (RFC 8785; keys are ASCII and there are no floats)."""
+    return msgspec.json.encode(record, order="sorted")
+
+
+def record_digest(record: msgspec.Struct) -> Blake3Hex:
+    """The BLAKE3 of a record's canonical JSON: the record's identity."""
+    return blake3_hex(canonical(record))
+
+
+def parse_record(data: bytes | memoryview, kind: type[Record], what: str) -> Record:
+    """Read a record of the given type; raises DamageError, naming ``what``, if it is not one."""
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise DamageError(f"{what} is not a readable {kind.__name__}: {error}.") from error

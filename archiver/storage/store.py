@@ -1,0 +1,79 @@
+"""The Store protocol: the few operations an archive needs of the place it lives in.
+
+Names are lowercase ASCII, relative, with ``/`` between parts (``check_name``). Everything that is
+published is immutable. Errors are domain errors: DamageError for what cannot be read, NoSpaceError
+for a full disk, ArchiverError for the rest.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Protocol
+
+from archiver.errors import ArchiverError
+
+_NAME = re.compile(r"(?:[a-z0-9_-][a-z0-9._-]*)(?:/[a-z0-9_-][a-z0-9._-]*)*\Z")
+
+
+def check_name(name: str) -> str:
+    """``name`` if a store may use it; raises ArchiverError otherwise."""
+    if len(name) > 1024 or not _NAME.match(name):
+        raise ArchiverError(f"{name[:100]!r} is not a name that an archive uses.")
+    return name
+
+
+class Staged(Protocol):
+    """A file being written, invisible until it is published."""
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Append ``data``."""
+
+    def publish(self, name: str) -> None:
+        """Make the file durable, then visible under ``name``, then read-only.
+
+        If ``name`` is there already, this file is thrown away: names are digests, so both are the same.
+        """
+
+    def abort(self) -> None:
+        """Throw the file away; harmless after ``publish``."""
+
+
+class Reader(Protocol):
+    """An open stored file that several threads may read at once."""
+
+    size: int
+
+    def read_into(self, offset: int, buffer: memoryview) -> int:
+        """Fill ``buffer`` from ``offset``; the number of bytes read, less only at the file's end."""
+
+    def close(self) -> None:
+        """Release the file."""
+
+
+class Store(Protocol):
+    """Where an archive's files live."""
+
+    def describe(self) -> str:
+        """The place, for messages."""
+
+    def stage(self, purpose: str) -> Staged:
+        """Begin a new file; ``purpose`` (a file name part) tells a person what a leftover was."""
+
+    def put_new(self, name: str, data: bytes) -> bool:
+        """Publish a small file durably; False if ``name`` was there already."""
+
+    def get(self, name: str, limit: int) -> bytes:
+        """A whole file of at most ``limit`` bytes; FileNotFoundError if there is none."""
+
+    def open(self, name: str) -> Reader:
+        """Open a file for ranged reads; FileNotFoundError if there is none."""
+
+    def stat(self, name: str) -> int | None:
+        """The file's size in bytes, or None if there is none."""
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """Names of published files below the folder ``prefix``, sorted."""
+
+    def barrier(self) -> None:
+        """Return once everything published before will survive a crash."""

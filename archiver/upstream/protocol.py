@@ -1,0 +1,69 @@
+"""What archiver asks of an upstream, whichever it is: a listing pinned to a revision, and streams."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+import msgspec
+
+
+class RemoteFile(msgspec.Struct, frozen=True):
+    """A file as upstream lists it: a claim, to be checked against the bytes.
+
+    ``sha256`` is upstream's digest of an LFS file's content, ``""`` if it has none; ``oid`` is the git
+    object id (of the blob, or of the LFS pointer), ``""`` if unknown; ``size`` is in bytes.
+    """
+
+    path: str
+    size: int
+    sha256: str = ""
+    oid: str = ""
+    lfs: bool = False
+
+
+class Listing(msgspec.Struct, frozen=True):
+    """A repository at one revision, as upstream describes it.
+
+    ``revision`` is the commit, or ``""`` where upstream has none (a plain directory: it is then
+    derived from the files' digests). ``name`` is what was asked for (``main``, a tag, a commit).
+    """
+
+    upstream: str
+    endpoint: str
+    repository: str
+    revision: str
+    name: str
+    files: tuple[RemoteFile, ...]
+    id: str = ""
+    committed: str = ""
+    licence: str = ""
+    card: dict[str, Any] = {}
+
+
+class ByteStream(Protocol):
+    """A file's bytes, in order, from the offset that was asked for."""
+
+    def readinto(self, buffer: memoryview) -> int:
+        """Put the next bytes into ``buffer``; how many, 0 at the end of the file.
+
+        Retries and resumes by itself as upstream's rules allow; raises NetworkError when it gave
+        up, UpstreamGoneError when the file is gone or is no longer the one that was listed,
+        MismatchError when upstream sends fewer or more bytes than it listed.
+        """
+
+
+class Upstream(Protocol):
+    """Where repositories come from."""
+
+    def list(self, repository: str, revision: str | None) -> Listing:
+        """Pin ``revision`` (default: the main branch) to a commit and list its files.
+
+        Raises UpstreamGoneError, AccessError, NetworkError, or HostileNameError for a listing whose
+        paths could not be written to a disk.
+        """
+
+    def open(
+        self, listing: Listing, file: RemoteFile, offset: int
+    ) -> AbstractContextManager[ByteStream]:
+        """The bytes of ``file`` from ``offset`` on."""
