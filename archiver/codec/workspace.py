@@ -1,0 +1,49 @@
+"""Buffers that a worker thread keeps and uses again for every segment.
+
+Fresh memory costs a page fault per 4 KiB, which halves the rate of everything here.
+"""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import numpy.typing as npt
+
+from archiver.codec.zstd import Bytes
+
+BLOCK = 64 << 10
+"""Words per numpy call: the temporaries of one block (128 KiB each) stay in the second-level cache."""
+
+Words16 = npt.NDArray[np.uint16]
+Words32 = npt.NDArray[np.uint32]
+
+
+class Workspace:
+    """One thread's buffers, grown on demand and never shrunk."""
+
+    def __init__(self) -> None:
+        self._buffers: dict[str, Bytes] = {}
+        self.first: Words16 = np.empty(BLOCK, np.uint16)
+        self.second: Words16 = np.empty(BLOCK, np.uint16)
+        self.half: Words16 = np.empty(BLOCK, np.uint16)
+        self.wide: Words32 = np.empty(BLOCK, np.uint32)
+        self.wide_second: Words32 = np.empty(BLOCK, np.uint32)
+
+    def take(self, name: str, size: int) -> Bytes:
+        """The buffer ``name``, at least ``size`` bytes, cut to ``size``; its content is whatever was."""
+        buffer = self._buffers.get(name)
+        if buffer is None or len(buffer) < size:
+            buffer = self._buffers[name] = np.empty(size, np.uint8)
+        return buffer[:size]
+
+
+_local = threading.local()
+
+
+def workspace() -> Workspace:
+    """The calling thread's workspace."""
+    found: Workspace | None = getattr(_local, "workspace", None)
+    if found is None:
+        found = _local.workspace = Workspace()
+    return found

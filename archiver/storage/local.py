@@ -1,0 +1,242 @@
+"""A Store on a local filesystem.
+
+A file is published by the sequence: exclusive temporary file on the same filesystem, write, fsync,
+read-only mode, rename, fsync of the folder. What this cannot promise: a disk that acknowledges a flush
+which it has not done, and filesystems where rename is not atomic.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import secrets
+import socket
+import stat as stat_module
+from collections.abc import Iterator
+from pathlib import Path
+
+from archiver.errors import ArchiverError, NoSpaceError
+from archiver.storage.store import check_name
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
+TMP = "tmp"
+
+
+def explain(error: OSError, place: Path, what: str) -> ArchiverError:
+    """The domain error that a system error stands for; ``what`` says what was being done."""
+    if error.errno in _NO_ROOM:
+        return NoSpaceError(
+            f"No space is left on the disk of {place} while {what}.",
+            hint="Free some room and run the same command again; it goes on from there.",
+        )
+    if error.errno in _READ_ONLY:
+        return ArchiverError(
+            f"{place} cannot be written ({os.strerror(error.errno or 0)}) while {what}.",
+            hint="Check its permissions, or whether the medium is mounted read-only.",
+        )
+    return ArchiverError(f"{place}: {error.strerror or error} while {what}.")
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the entries of ``folder`` durable."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def make_folder(folder: Path) -> None:
+    """Create ``folder`` and its missing parents so that they survive a crash."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir()
+    sync_folder(folder.parent)
+
+
+class LocalStaged:
+    """A temporary file in ``tmp/``, locked for as long as its writer lives."""
+
+    def __init__(self, root: Path, purpose: str) -> None:
+        self._root = root
+        host = "".join(c for c in socket.gethostname().lower() if c.isalnum()) or "host"
+        self.name = f"{purpose}-{host}-{os.getpid()}-{secrets.token_hex(4)}"
+        self.path = root / TMP / self.name
+        self._handle: int | None = None
+        try:
+            make_folder(self.path.parent)
+            self._handle = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self.abort()
+            raise explain(error, self.path, "a new file was begun") from error
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Append ``data``; NoSpaceError when the disk is full."""
+        view = memoryview(data).cast("B")
+        assert self._handle is not None, "written after publish"
+        try:
+            while view:
+                view = view[os.write(self._handle, view) :]
+        except OSError as error:
+            self.abort()
+            raise explain(error, self.path, "it was being written") from error
+
+    def publish(self, name: str) -> None:
+        """Make the file durable and then visible under ``name``."""
+        assert self._handle is not None, "published twice"
+        final = self._root / check_name(name)
+        try:
+            if final.exists():
+                self.abort()
+                return
+            # An fsync error is final: the kernel may already have dropped the dirty pages.
+            os.fsync(self._handle)
+            os.fchmod(self._handle, 0o444)
+            make_folder(final.parent)
+            self.path.rename(final)
+            sync_folder(final.parent)
+        except OSError as error:
+            self.abort()
+            raise explain(error, final, "it was being published") from error
+        self._close()
+
+    def abort(self) -> None:
+        """Remove the temporary file, if it is still there."""
+        if self._handle is not None:
+            self._close()
+            with contextlib.suppress(OSError):
+                self.path.unlink()
+
+    def _close(self) -> None:
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+
+
+class LocalReader:
+    """An open file, read with ``pread`` so that threads do not share a position."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        info = os.fstat(self._handle)
+        if not stat_module.S_ISREG(info.st_mode):
+            os.close(self._handle)
+            raise FileNotFoundError(errno.ENOENT, "not a regular file", str(path))
+        self.size = info.st_size
+
+    def read_into(self, offset: int, buffer: memoryview) -> int:
+        """Fill ``buffer`` from ``offset`` on; fewer bytes only at the end of the file."""
+        done = 0
+        while done < len(buffer):
+            try:
+                got = os.preadv(self._handle, [buffer[done:]], offset + done)
+            except OSError as error:
+                raise explain(error, self._path, "it was being read") from error
+            if not got:
+                break
+            done += got
+        return done
+
+    def close(self) -> None:
+        """Release the file."""
+        if self._handle >= 0:
+            os.close(self._handle)
+            self._handle = -1
+
+
+class LocalStore:
+    """The Store on the folder ``root``."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def describe(self) -> str:
+        """The folder's path."""
+        return str(self.root)
+
+    def stage(self, purpose: str) -> LocalStaged:
+        """Begin a new file in ``tmp/``."""
+        return LocalStaged(self.root, purpose)
+
+    def put_new(self, name: str, data: bytes) -> bool:
+        """Publish a small file; False if it was there."""
+        if self.stat(name) is not None:
+            return False
+        staged = self.stage("put")
+        try:
+            staged.write(data)
+            staged.publish(name)
+        finally:
+            staged.abort()
+        return True
+
+    def get(self, name: str, limit: int) -> bytes:
+        """A whole file of at most ``limit`` bytes."""
+        reader = self.open(name)
+        try:
+            if reader.size > limit:
+                raise ArchiverError(
+                    f"{self.root / name} is {reader.size} bytes long; at most {limit} can be right."
+                )
+            buffer = bytearray(reader.size)
+            got = reader.read_into(0, memoryview(buffer))
+            return bytes(buffer[:got])
+        finally:
+            reader.close()
+
+    def open(self, name: str) -> LocalReader:
+        """Open a file for ranged reads; FileNotFoundError if there is none."""
+        try:
+            return LocalReader(self.root / check_name(name))
+        except (FileNotFoundError, NotADirectoryError):
+            raise FileNotFoundError(errno.ENOENT, "no such stored file", name) from None
+        except OSError as error:
+            raise explain(error, self.root / name, "it was being opened") from error
+
+    def stat(self, name: str) -> int | None:
+        """Size in bytes, or None."""
+        try:
+            info = os.stat(self.root / check_name(name), follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise explain(error, self.root / name, "it was looked for") from error
+        return info.st_size if stat_module.S_ISREG(info.st_mode) else None
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """Names of regular files below ``prefix``, sorted; foreign names are passed over."""
+        folder = self.root / check_name(prefix)
+        try:
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except OSError as error:
+            raise explain(error, folder, "it was being listed") from error
+        for entry in entries:
+            name = f"{prefix}/{entry.name}"
+            if entry.is_dir(follow_symlinks=False):
+                yield from self._list_inside(name)
+            elif entry.is_file(follow_symlinks=False):
+                yield name
+
+    def _list_inside(self, name: str) -> Iterator[str]:
+        try:
+            check_name(name)
+        except ArchiverError:
+            return
+        yield from self.list(name)
+
+    def barrier(self) -> None:
+        """Nothing to do: ``publish`` returns only when file and folder are durable."""
+
+    def free_bytes(self) -> int:
+        """Room left on the disk, in bytes."""
+        info = os.statvfs(self.root)
+        return info.f_bavail * info.f_frsize
