@@ -6,12 +6,13 @@
     ├── UsageError                    2   the command cannot mean what was typed
     ├── PartialError                  3   some of the work was done, some failed; all is reported
     ├── SkippedError                  4   a check that was asked for could not run
-    ├── NoArchiveError               10   there is no archive here, or one this version must not touch
+    ├── NoArchiveError               10   there is no archive here, or one that must not be touched
     │   └── UnknownFormatError       10   the archive's format or a mandatory feature is unknown
     ├── LockedError                  11   another run holds the lock
     ├── DamageError                  20   stored bytes are not what their digest says
-    ├── MismatchError                22   upstream sent bytes that are not upstream's own digest, or a pin's
-    ├── UpstreamGoneError            23   upstream has no such thing, refuses it, or changed it meanwhile
+    ├── MismatchError                22   bytes from upstream are not what it, or a pin, declares
+    ├── HostileNameError             22   a name from upstream may not be written
+    ├── UpstreamGoneError            23   upstream has no such thing, refuses it, or changed it
     │   └── AccessError              23   gated, private or disabled: a token with rights may help
     ├── NetworkError                 30   upstream could not be reached, after retries
     └── NoSpaceError                 31   the disk is full, or would be
@@ -103,6 +104,12 @@ class DamageError(ArchiverError):
 
 class MismatchError(ArchiverError):
     """Bytes from upstream do not have the size or digest that upstream, or a pin, declares."""
+
+    exit_code = ExitCode.MISMATCH
+
+
+class HostileNameError(ArchiverError):
+    """A path or another name from upstream may not be written, or is not what it should be."""
 
     exit_code = ExitCode.MISMATCH
 

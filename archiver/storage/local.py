@@ -59,13 +59,16 @@ def make_folder(folder: Path) -> None:
     sync_folder(folder.parent)
 
 
+def _host() -> str:
+    return "".join(c for c in socket.gethostname().lower() if c.isalnum()) or "host"
+
+
 class LocalStaged:
     """A temporary file in ``tmp/``, locked for as long as its writer lives."""
 
     def __init__(self, root: Path, purpose: str) -> None:
         self._root = root
-        host = "".join(c for c in socket.gethostname().lower() if c.isalnum()) or "host"
-        self.name = f"{purpose}-{host}-{os.getpid()}-{secrets.token_hex(4)}"
+        self.name = f"{purpose}-{_host()}-{os.getpid()}-{secrets.token_hex(4)}"
         self.path = root / TMP / self.name
         self._handle: int | None = None
         try:
@@ -151,6 +154,45 @@ class LocalReader:
             self._handle = -1
 
 
+class LocalLeftover:
+    """A temporary file of this machine whose lock is free: its writer is dead."""
+
+    def __init__(self, path: Path, handle: int) -> None:
+        self.name = path.name
+        self._path = path
+        self._handle = handle
+
+    def reader(self) -> LocalReader:
+        """Open it for ranged reads."""
+        return LocalReader(self._path)
+
+    def discard(self) -> None:
+        """Remove it."""
+        with contextlib.suppress(FileNotFoundError):
+            self._path.unlink()
+        self.release()
+
+    def release(self) -> None:
+        """Give its lock back."""
+        if self._handle >= 0:
+            os.close(self._handle)
+            self._handle = -1
+
+
+def _claim(path: Path) -> LocalLeftover | None:
+    """The leftover at ``path``, locked; None while its writer lives or when it is gone."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        return None
+    return LocalLeftover(path, handle)
+
+
 class LocalStore:
     """The Store on the folder ``root``."""
 
@@ -164,6 +206,25 @@ class LocalStore:
     def stage(self, purpose: str) -> LocalStaged:
         """Begin a new file in ``tmp/``."""
         return LocalStaged(self.root, purpose)
+
+    def leftovers(self, purpose: str) -> Iterator[LocalLeftover]:
+        """Files in ``tmp/`` that a dead process of this machine began.
+
+        Those of other machines are left alone: whether their writer lives cannot be known here.
+        """
+        for path in sorted((self.root / TMP).glob(f"{purpose}-{_host()}-*")):
+            found = _claim(path)
+            if found is not None:
+                yield found
+
+    def scratch(self, name: str) -> Path:
+        """A working file in ``tmp/``; its folder exists."""
+        path = self.root / check_name(f"{TMP}/{name}")
+        try:
+            make_folder(path.parent)
+        except OSError as error:
+            raise explain(error, path, "a working file was begun") from error
+        return path
 
     def put_new(self, name: str, data: bytes) -> bool:
         """Publish a small file; False if it was there."""

@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Protocol
 
 from archiver.errors import ArchiverError
 
+_CARRIED = {"README.txt", "FORMAT.md"}
+"""What a person looks for first keeps the capitals that a person expects."""
 _NAME = re.compile(r"(?:[a-z0-9_-][a-z0-9._-]*)(?:/[a-z0-9_-][a-z0-9._-]*)*\Z")
 
 
 def check_name(name: str) -> str:
     """``name`` if a store may use it; raises ArchiverError otherwise."""
-    if len(name) > 1024 or not _NAME.match(name):
+    if name not in _CARRIED and (len(name) > 1024 or not _NAME.match(name)):
         raise ArchiverError(f"{name[:100]!r} is not a name that an archive uses.")
     return name
 
@@ -51,6 +54,21 @@ class Reader(Protocol):
         """Release the file."""
 
 
+class Leftover(Protocol):
+    """A staged file whose writer died before it was published."""
+
+    name: str
+
+    def reader(self) -> Reader:
+        """Open it for ranged reads."""
+
+    def discard(self) -> None:
+        """Remove it."""
+
+    def release(self) -> None:
+        """Let go of it; harmless after ``discard``."""
+
+
 class Store(Protocol):
     """Where an archive's files live."""
 
@@ -59,6 +77,15 @@ class Store(Protocol):
 
     def stage(self, purpose: str) -> Staged:
         """Begin a new file; ``purpose`` (a file name part) tells a person what a leftover was."""
+
+    def leftovers(self, purpose: str) -> Iterator[Leftover]:
+        """Staged files of ``purpose`` that no living process of this machine is writing."""
+
+    def scratch(self, name: str) -> Path:
+        """The path of a private working file in ``tmp/``: lost at any time, never restored from."""
+
+    def free_bytes(self) -> int:
+        """Room left for new files, in bytes."""
 
     def put_new(self, name: str, data: bytes) -> bool:
         """Publish a small file durably; False if ``name`` was there already."""

@@ -1,0 +1,283 @@
+"""The archive as a whole: open or create one, and reach its seals, manifests, packs and journal.
+
+Reading goes the reverse way of writing: seals, then manifests, then packs. Nothing here uses SQL.
+"""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import zstandard
+
+from archiver import __version__
+from archiver.archive import carried, layout
+from archiver.archive.pack import PackReader
+from archiver.archive.records import (
+    FORMAT,
+    ArchiveInfo,
+    Event,
+    Features,
+    Manifest,
+    Seal,
+    canonical,
+    parse_record,
+    record_digest,
+)
+from archiver.digest import Blake3Hex, blake3_hex
+from archiver.errors import ArchiverError, DamageError, NoArchiveError, UnknownFormatError, UsageError
+from archiver.names import slug
+from archiver.storage.local import LocalStore
+from archiver.storage.store import Store
+from archiver.text import utc_now
+
+TOOL: Final = f"archiver {__version__}"
+_SEAL_MAX = 256 << 20
+_MANIFEST_MAX = 1 << 30
+_SMALL_MAX = 1 << 20
+_OPEN_PACKS = 64
+_MANIFEST_LEVEL = 9
+
+OnDamage = Callable[[str, DamageError], None]
+"""Told the stored name and what is wrong with it, where reading goes on without it."""
+
+
+class Snapshot(NamedTuple):
+    """A published seal and its id."""
+
+    id: Blake3Hex
+    seal: Seal
+
+    @property
+    def title(self) -> str:
+        """``Org/Name@revision``, for messages."""
+        return f"{self.seal.repository}@{self.seal.revision[:12]}"
+
+
+def _raise(_name: str, error: DamageError) -> None:
+    raise error
+
+
+class Archive:
+    """An opened archive."""
+
+    def __init__(self, store: Store, info: ArchiveInfo) -> None:
+        self.store = store
+        self.info = info
+        self._packs: OrderedDict[str, PackReader] = OrderedDict()
+        self._lock = threading.Lock()
+
+    # ---- opening
+
+    @classmethod
+    def create(cls, root: Path) -> Archive:
+        """Make an empty archive in ``root``, which must be empty or absent; UsageError otherwise."""
+        if root.exists() and (not root.is_dir() or any(root.iterdir())):
+            raise UsageError(f"{root} is not an empty folder.", hint="Choose a new folder.")
+        store = LocalStore(root)
+        info = ArchiveInfo(archive=str(uuid.uuid4()), created=utc_now(), tool=TOOL)
+        for name, data in carried.files():
+            store.put_new(name, data)
+        # Last, so that a folder with archive.json is always a whole archive.
+        store.put_new(layout.INFO, canonical(info) + b"\n")
+        return cls(store, info)
+
+    @classmethod
+    def open(cls, root: Path) -> Archive:
+        """Open the archive in ``root``.
+
+        Raises:
+            NoArchiveError: There is none.
+            UnknownFormatError: It is of a format, or has a feature, that this version does not know.
+        """
+        store = LocalStore(root)
+        info = _read_info(store)
+        unknown = set(info.features.read)
+        if info.format != FORMAT or unknown:
+            what = f"format {info.format}" if info.format != FORMAT else f"features {sorted(unknown)}"
+            raise UnknownFormatError(
+                f"The archive {root} has {what}; this version of archiver knows format {FORMAT}.",
+                hint="Nothing was touched. Use a newer archiver, or the decode.py in the archive.",
+            )
+        return cls(store, info)
+
+    def require_writable(self) -> None:
+        """Raise UnknownFormatError if a writer must know a feature that this version does not."""
+        if self.info.features.write:
+            raise UnknownFormatError(
+                f"{self.store.describe()} needs a writer that knows "
+                f"{', '.join(self.info.features.write)}.",
+                hint="Use a newer archiver to add to it; reading is possible with this one.",
+            )
+
+    # ---- seals
+
+    def snapshots(self, on_damage: OnDamage = _raise) -> Iterator[Snapshot]:
+        """Every snapshot, by name; damaged seals go to ``on_damage``."""
+        yield from self._seals_below(layout.SNAPSHOTS, on_damage)
+
+    def snapshots_of(self, repository: str, on_damage: OnDamage = _raise) -> list[Snapshot]:
+        """The snapshots of one repository (its name compared without case)."""
+        below = f"{layout.SNAPSHOTS}/{slug(repository)}"
+        wanted = repository.casefold()
+        found = self._seals_below(below, on_damage)
+        return [one for one in found if one.seal.repository.casefold() == wanted]
+
+    def _seals_below(self, prefix: str, on_damage: OnDamage) -> Iterator[Snapshot]:
+        for name in self.store.list(prefix):
+            document = layout.document_of(name)
+            if document is None:
+                continue
+            try:
+                yield self._seal(name, Blake3Hex(document.digest))
+            except DamageError as error:
+                on_damage(name, error)
+
+    def _seal(self, name: str, digest: Blake3Hex) -> Snapshot:
+        data = self.store.get(name, _SEAL_MAX)
+        if blake3_hex(data) != digest:
+            raise DamageError(f"The seal {name} is damaged: its bytes have another digest.")
+        return Snapshot(digest, parse_record(data, Seal, f"The seal {name}"))
+
+    def find(self, repository: str, revision: str | None = None) -> Snapshot:
+        """The snapshot to restore for a repository and (the beginning of) a revision.
+
+        Raises UsageError if there is none, or if the beginning fits several revisions.
+        """
+        found = self.snapshots_of(repository)
+        if not found:
+            raise UsageError(
+                f"{repository} is not in the archive {self.store.describe()}.",
+                hint="'archiver list' shows what is.",
+            )
+        fitting = [one for one in found if one.seal.revision.startswith(revision or "")]
+        revisions = sorted({one.seal.revision for one in fitting})
+        if not revisions or (revision and len(revisions) > 1):
+            held = ", ".join(sorted({one.seal.revision[:12] for one in found})[:8])
+            fault = "fits several revisions" if revisions else "is not held"
+            raise UsageError(f"Revision {revision} of {repository} {fault}; held are {held}.")
+        return preferred(fitting)
+
+    # ---- manifests
+
+    def manifest(self, seal: Seal) -> Manifest:
+        """The manifest that a seal names; DamageError if it is missing or damaged."""
+        name = layout.manifest_name(seal.repository, seal.revision, seal.manifest.blake3)
+        try:
+            data = self.store.get(name, _SEAL_MAX)
+            if zstandard.frame_content_size(data) != seal.manifest.size > 0:
+                raise DamageError(f"The manifest {name} has not the size its seal names.")
+            plain = zstandard.ZstdDecompressor().decompress(data)
+        except FileNotFoundError:
+            raise DamageError(f"The manifest {name} is missing.") from None
+        except zstandard.ZstdError as error:
+            raise DamageError(f"The manifest {name} is damaged: {error}.") from error
+        if blake3_hex(plain) != seal.manifest.blake3:
+            raise DamageError(f"The manifest {name} is damaged: its bytes have another digest.")
+        return parse_record(plain, Manifest, f"The manifest {name}")
+
+    def publish_manifest(self, manifest: Manifest) -> tuple[Blake3Hex, int]:
+        """Store a manifest; its digest and plain size in bytes."""
+        plain = canonical(manifest)
+        if len(plain) > _MANIFEST_MAX:
+            raise ArchiverError("The manifest would be larger than 1 GiB; mirror in parts.")
+        digest = blake3_hex(plain)
+        source = manifest.source
+        packed = zstandard.ZstdCompressor(_MANIFEST_LEVEL, write_checksum=True).compress(plain)
+        self.store.put_new(layout.manifest_name(source.repository, source.revision, digest), packed)
+        return digest, len(plain)
+
+    def publish_seal(self, seal: Seal) -> Snapshot:
+        """Publish a snapshot: the one commit point."""
+        data = canonical(seal)
+        digest = blake3_hex(data)
+        self.store.put_new(layout.seal_name(seal.repository, seal.revision, digest), data)
+        return Snapshot(digest, seal)
+
+    # ---- packs
+
+    def packs(self) -> Iterator[str]:
+        """The digests of all packs that are there, in order."""
+        for name in self.store.list(layout.PACKS):
+            pack = layout.pack_of(name)
+            if pack:
+                yield pack
+
+    def pack(self, pack: str) -> PackReader:
+        """A shared reader of a pack; DamageError if the pack is missing."""
+        with self._lock:
+            reader = self._packs.get(pack)
+            if reader is None:
+                reader = self._packs[pack] = self._open_pack(pack)
+            self._packs.move_to_end(pack)
+            if len(self._packs) > _OPEN_PACKS:
+                # Dropped, not closed: another thread may be reading; the last user's release closes it.
+                self._packs.popitem(last=False)
+            return reader
+
+    def _open_pack(self, pack: str) -> PackReader:
+        try:
+            return PackReader(self.store.open(layout.pack_name(pack)), f"Pack {pack[:16]}")
+        except FileNotFoundError:
+            raise DamageError(f"Pack {pack} is missing.") from None
+
+    # ---- journal
+
+    def record(self, event: Event) -> None:
+        """Append an event to the journal."""
+        name = layout.event_name(event.time, record_digest(event))
+        self.store.put_new(name, canonical(event))
+
+    def events(self, on_damage: OnDamage = _raise) -> Iterator[tuple[str, Event]]:
+        """Every event with its id, oldest first; damaged ones go to ``on_damage``."""
+        for name in self.store.list(layout.JOURNAL):
+            digest = layout.event_of(name)
+            if digest is None:
+                continue
+            try:
+                data = self.store.get(name, _SMALL_MAX)
+                if blake3_hex(data) != digest:
+                    raise DamageError(f"The event {name} is damaged: its bytes have another digest.")
+                yield digest, parse_record(data, Event, f"The event {name}")
+            except DamageError as error:
+                on_damage(name, error)
+
+
+def preferred(snapshots: list[Snapshot]) -> Snapshot:
+    """The snapshot to restore among several: whole ones first, then the one sealed last."""
+    return max(snapshots, key=lambda one: (one.seal.selection.whole, one.seal.sealed, one.id))
+
+
+def _read_info(store: Store) -> ArchiveInfo:
+    try:
+        data = store.get(layout.INFO, _SMALL_MAX)
+    except FileNotFoundError:
+        return _info_from_seals(store, None)
+    try:
+        return parse_record(data, ArchiveInfo, layout.INFO)
+    except DamageError as error:
+        return _info_from_seals(store, error)
+
+
+def _info_from_seals(store: Store, reason: DamageError | None) -> ArchiveInfo:
+    """Who the archive is, from any whole seal: one lost file must not lock everything."""
+    probe = Archive(store, ArchiveInfo(archive="", created="", tool=""))
+    for snapshot in probe.snapshots(on_damage=lambda _name, _error: None):
+        seal = snapshot.seal
+        return ArchiveInfo(seal.archive, seal.sealed, seal.tool, features=seal.features)
+    if reason is not None:
+        raise DamageError(
+            f"{store.describe()}/{layout.INFO} is damaged and there is no seal to recognise the "
+            "archive by."
+        ) from reason
+    raise NoArchiveError(
+        f"{store.describe()} is not an archive (it has no {layout.INFO}).",
+        hint="Create one with 'archiver init', or name yours with -C or ARCHIVER_ARCHIVE.",
+    )
+
+
+__all__ = ["TOOL", "Archive", "Features", "OnDamage", "Snapshot", "preferred"]

@@ -1,0 +1,42 @@
+"""Skippable Zstandard frames, the JSON between a pack's data (``docs/format.md``, section 3)."""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+HEAD: Final = 0x184D2A50
+OBJECT: Final = 0x184D2A51
+INDEX: Final = 0x184D2A52
+TRAILER: Final = 0x184D2A53
+
+_PREFIX = struct.Struct("<II")
+_OFFSET = struct.Struct("<Q")
+PREFIX_SIZE: Final = _PREFIX.size
+TRAILER_SIZE: Final = _PREFIX.size + _OFFSET.size
+
+
+def skippable(magic: int, payload: bytes) -> bytes:
+    """A skippable frame around ``payload``."""
+    return _PREFIX.pack(magic, len(payload)) + payload
+
+
+def read_prefix(data: bytes | memoryview) -> tuple[int, int]:
+    """Magic and payload size in bytes from a frame's first 8 bytes; ValueError if there are fewer."""
+    if len(data) < PREFIX_SIZE:
+        raise ValueError("the file ends inside a frame")
+    magic, size = _PREFIX.unpack_from(data)
+    return magic, size
+
+
+def trailer(index_offset: int) -> bytes:
+    """The last frame of a pack."""
+    return skippable(TRAILER, _OFFSET.pack(index_offset))
+
+
+def read_trailer(data: bytes | memoryview) -> int:
+    """The index frame's offset from a pack's last 16 bytes; ValueError if they are no trailer."""
+    if len(data) != TRAILER_SIZE or read_prefix(data) != (TRAILER, _OFFSET.size):
+        raise ValueError("the pack does not end in a trailer")
+    (offset,) = _OFFSET.unpack_from(data, PREFIX_SIZE)
+    return int(offset)

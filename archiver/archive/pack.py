@@ -1,0 +1,195 @@
+"""Packs: writing one, and reading objects out of one (``docs/format.md``, section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+import numpy as np
+from blake3 import blake3
+
+from archiver.archive import frames
+from archiver.archive.layout import pack_name
+from archiver.archive.records import FORMAT, ArchiveInfo, Features, canonical, parse_record
+from archiver.codec.segment import EncodedObject, ObjectHeader, check_header, decode
+from archiver.codec.workspace import workspace
+from archiver.codec.zstd import Bytes
+from archiver.digest import Blake3Hex
+from archiver.errors import DamageError
+from archiver.storage.store import Reader, Staged, Store
+
+PACK_TARGET: Final = 256 << 20
+"""A pack is closed once it holds this many bytes."""
+_HEADER_MAX = 64 << 10
+_INDEX_MAX = 256 << 20
+_STORED_MAX = 40 << 20
+"""An object of 16 MiB plain cannot take more, whatever the codec."""
+
+
+class PackHead(msgspec.Struct, frozen=True):
+    """A pack's first frame: which archive wrote it."""
+
+    archive: str
+    kind: str = "pack"
+    format: int = FORMAT
+    features: Features = Features()
+
+
+class IndexEntry(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Where an object lies in its pack; offsets and sizes in bytes."""
+
+    blake3: str
+    offset: int
+    stored: int
+    size: int
+    codec: int
+
+
+class PackIndex(msgspec.Struct, frozen=True):
+    """A pack's last frame but one."""
+
+    objects: tuple[IndexEntry, ...]
+    kind: str = "index"
+
+
+class PackWriter:
+    """Appends objects to a pack that becomes visible only when it is finished."""
+
+    def __init__(self, store: Store, info: ArchiveInfo) -> None:
+        self._hasher = blake3()
+        self._staged: Staged = store.stage("pack")
+        self._entries: list[IndexEntry] = []
+        self.size = 0
+        head = PackHead(archive=info.archive, features=info.features)
+        self._write(frames.skippable(frames.HEAD, canonical(head)))
+
+    def _write(self, data: bytes) -> None:
+        self._staged.write(data)
+        self._hasher.update(data)
+        self.size += len(data)
+
+    def append(self, item: EncodedObject) -> IndexEntry:
+        """Append one object; NoSpaceError when the disk is full."""
+        offset = self.size
+        self._write(frames.skippable(frames.OBJECT, canonical(item.header)))
+        for frame in item.frames:
+            self._write(frame)
+        header = item.header
+        entry = IndexEntry(
+            header.blake3, offset, self.size - offset, header.size, header.codec
+        )
+        self._entries.append(entry)
+        return entry
+
+    def finish(self) -> tuple[Blake3Hex, tuple[IndexEntry, ...]]:
+        """Write the index, make the pack durable and visible; its digest and its entries."""
+        index, entries = self.size, tuple(self._entries)
+        self._write(frames.skippable(frames.INDEX, canonical(PackIndex(entries))))
+        self._write(frames.trailer(index))
+        pack = Blake3Hex(self._hasher.hexdigest())
+        self._staged.publish(pack_name(pack))
+        return pack, entries
+
+    def abort(self) -> None:
+        """Throw the pack away; harmless after ``finish``."""
+        self._staged.abort()
+
+
+class PackReader:
+    """Reads a pack, or the unfinished file of one; several threads may share a reader."""
+
+    def __init__(self, reader: Reader, what: str) -> None:
+        self._reader = reader
+        self.what = what
+        self.size = reader.size
+
+    def close(self) -> None:
+        """Release the file."""
+        self._reader.close()
+
+    def _read(self, offset: int, size: int) -> bytearray:
+        data = bytearray(size)
+        if self._reader.read_into(offset, memoryview(data)) != size:
+            raise DamageError(f"{self.what} ends before byte {offset + size}.")
+        return data
+
+    def _skippable(self, offset: int, magic: int, limit: int) -> bytearray:
+        found, size = frames.read_prefix(self._read(offset, frames.PREFIX_SIZE))
+        if found != magic or size > limit:
+            raise DamageError(f"{self.what} has no frame of the expected kind at byte {offset}.")
+        return self._read(offset + frames.PREFIX_SIZE, size)
+
+    def head(self) -> PackHead:
+        """The pack's first frame; DamageError if it cannot be read."""
+        return parse_record(self._skippable(0, frames.HEAD, _HEADER_MAX), PackHead, self.what)
+
+    def index(self) -> tuple[IndexEntry, ...]:
+        """The pack's entries; DamageError if its end does not lead to a whole index."""
+        try:
+            last = frames.TRAILER_SIZE
+            if self.size < last:
+                raise ValueError("the pack is too short")  # noqa: TRY301 - worded in one place
+            offset = frames.read_trailer(self._read(self.size - last, last))
+        except ValueError as error:
+            raise DamageError(f"{self.what} has lost its index: {error}.") from error
+        data = self._skippable(offset, frames.INDEX, _INDEX_MAX)
+        return parse_record(data, PackIndex, f"The index of {self.what}").objects
+
+    def walk(self) -> Iterator[IndexEntry]:
+        """The entries found by walking the frames; ends at the first thing that is no object.
+
+        The entries are what object headers claim: an object counts only once it was decoded.
+        """
+        try:
+            offset = len(self._skippable(0, frames.HEAD, _HEADER_MAX)) + frames.PREFIX_SIZE
+            while offset < self.size:
+                header, body = self.object_header(offset)
+                end = body + sum(header.frames)
+                if end > self.size:
+                    return
+                yield IndexEntry(header.blake3, offset, end - offset, header.size, header.codec)
+                offset = end
+        except (DamageError, ValueError):
+            return
+
+    def object_header(self, offset: int) -> tuple[ObjectHeader, int]:
+        """The object header at ``offset`` and where its first data frame begins."""
+        data = self._skippable(offset, frames.OBJECT, _HEADER_MAX)
+        header = parse_record(data, ObjectHeader, f"The object at byte {offset} of {self.what}")
+        check_header(header)
+        return header, offset + frames.PREFIX_SIZE + len(data)
+
+    def _fetch(self, entry: IndexEntry) -> tuple[ObjectHeader, memoryview]:
+        """An object's header and frames, in one read; the frames lie in the thread's workspace."""
+        if not frames.PREFIX_SIZE <= entry.stored <= _STORED_MAX:
+            raise DamageError(f"{self.what} claims {entry.stored} bytes for {entry.blake3}.")
+        buffer = memoryview(workspace().take("stored", entry.stored))
+        if self._reader.read_into(entry.offset, buffer) != entry.stored:
+            raise DamageError(f"{self.what} ends inside object {entry.blake3}.")
+        magic, size = frames.read_prefix(buffer)
+        if magic != frames.OBJECT or frames.PREFIX_SIZE + size > entry.stored:
+            raise DamageError(f"{self.what} has no object at byte {entry.offset}.")
+        end = frames.PREFIX_SIZE + size
+        what = f"The object at byte {entry.offset} of {self.what}"
+        return parse_record(buffer[frames.PREFIX_SIZE : end], ObjectHeader, what), buffer[end:]
+
+    def read(self, entry: IndexEntry, out: Bytes) -> None:
+        """Decode an object into ``out`` (``entry.size`` bytes); DamageError unless it is whole."""
+        header, body = self._fetch(entry)
+        if header.blake3 != entry.blake3 or header.size != len(out):
+            raise DamageError(f"{self.what} holds another object than {entry.blake3}.")
+        decode(header, body, out)
+
+    def copy(self, entry: IndexEntry) -> EncodedObject:
+        """An object as it is stored, after it was decoded and checked."""
+        header, body = self._fetch(entry)
+        out = np.empty(header.size, np.uint8) if header.size <= entry.size else None
+        if out is None or header.blake3 != entry.blake3:
+            raise DamageError(f"{self.what} holds another object than {entry.blake3}.")
+        decode(header, body, out)
+        cut, at = [], 0
+        for length in header.frames:
+            cut.append(bytes(body[at : at + length]))
+            at += length
+        return EncodedObject(header, tuple(cut))

@@ -1,0 +1,92 @@
+"""What an unfinished run had already stored, so that the next run need not fetch it again.
+
+A scratch file of JSON lines in ``tmp/``. It is a hint: a continued file is hashed from its first byte
+and must have upstream's digest like any other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterator
+
+import msgspec
+
+from archiver.digest import blake3_hex
+from archiver.storage.local import explain
+from archiver.storage.store import Store
+
+
+class _Line(msgspec.Struct, frozen=True, array_like=True):
+    """A stored segment of a file; a size of 0 forgets everything before about the file."""
+
+    path: str
+    begin: int
+    size: int
+    blake3: str
+
+
+class Worklog:
+    """The log of one revision's run; several processes may write to the same one."""
+
+    def __init__(self, store: Store, key: str) -> None:
+        self._path = store.scratch(f"work-{blake3_hex(key.encode())[:32]}.jsonl")
+        self._lock = threading.Lock()
+        self._known = self._load()
+        try:
+            self._handle = os.open(self._path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600)
+        except OSError as error:
+            raise explain(error, self._path, "the run was begun") from error
+
+    def _load(self) -> dict[str, dict[int, _Line]]:
+        known: dict[str, dict[int, _Line]] = {}
+        try:
+            text = self._path.read_bytes()
+        except OSError:
+            return known
+        for row in text.splitlines():
+            # A torn last line is what a killed run leaves.
+            with contextlib.suppress(msgspec.DecodeError):
+                line = msgspec.json.decode(row, type=_Line)
+                if line.size > 0:
+                    known.setdefault(line.path, {})[line.begin] = line
+                else:
+                    known.pop(line.path, None)
+        return known
+
+    def segments(self, path: str) -> Iterator[tuple[int, str]]:
+        """Size and BLAKE3 of the stored segments of ``path``, without a gap from its first byte."""
+        lines, at = self._known.get(path, {}), 0
+        while at in lines:
+            yield lines[at].size, lines[at].blake3
+            at += lines[at].size
+
+    def stored(self, path: str, rows: list[tuple[int, int, str]]) -> None:
+        """Note stored segments of ``path``: (begin, size, BLAKE3)."""
+        self._append([_Line(path, *row) for row in rows])
+
+    def forget(self, path: str) -> None:
+        """Note that nothing stored of ``path`` is to be used again."""
+        self._known.pop(path, None)
+        self._append([_Line(path, 0, 0, "")])
+
+    def _append(self, lines: list[_Line]) -> None:
+        data = b"".join(msgspec.json.encode(line) + b"\n" for line in lines)
+        try:
+            with self._lock:
+                os.write(self._handle, data)
+        except OSError as error:
+            raise explain(error, self._path, "progress was noted") from error
+
+    def close(self) -> None:
+        """Let go of the file and keep it for the next run."""
+        if self._handle >= 0:
+            os.close(self._handle)
+            self._handle = -1
+
+    def remove(self) -> None:
+        """The run ended well: nothing is left to continue."""
+        self.close()
+        with contextlib.suppress(FileNotFoundError):
+            self._path.unlink()

@@ -1,0 +1,171 @@
+"""The catalogue's tables. Every row is derived from a file of the archive and from nothing else.
+
+Integer ids stand in for digests and names to keep rows short; they depend on the order of insertion
+and never leave this package. Everything else is the same however the rows came in.
+
+::
+
+    repositories ─< snapshots >─ manifests ─< files >─ layouts ─< tensors
+    packs ─< objects                                   events
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import ForeignKey, Index, MetaData, Text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from archiver.catalogue.types import HexDigest, Shape
+
+COMPACT = {"sqlite_with_rowid": False}
+"""The primary key is the table: no second b-tree for it."""
+
+
+class Base(DeclarativeBase):
+    """The base of all tables."""
+
+    metadata = MetaData(
+        naming_convention={
+            "pk": "pk_%(table_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        }
+    )
+
+
+class Repository(Base):
+    """A repository of which at least one snapshot is held."""
+
+    __tablename__ = "repositories"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(Text, unique=True)
+
+
+class ManifestRow(Base):
+    """A manifest that at least one seal names."""
+
+    __tablename__ = "manifests"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    digest: Mapped[str] = mapped_column(HexDigest(32), unique=True)
+    upstream: Mapped[str] = mapped_column(Text)
+    endpoint: Mapped[str] = mapped_column(Text)
+    committed: Mapped[str] = mapped_column(Text)
+    licence: Mapped[str] = mapped_column(Text)
+
+
+class Snapshot(Base):
+    """A seal: a revision, whole or in part, that is held here."""
+
+    __tablename__ = "snapshots"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    digest: Mapped[str] = mapped_column(HexDigest(32), unique=True)
+    repository_id: Mapped[int] = mapped_column(ForeignKey(Repository.id))
+    revision: Mapped[str] = mapped_column(HexDigest(20))
+    manifest_id: Mapped[int] = mapped_column(ForeignKey(ManifestRow.id))
+    sealed: Mapped[str] = mapped_column(Text)
+    tool: Mapped[str] = mapped_column(Text)
+    parent: Mapped[str | None] = mapped_column(HexDigest(32))
+    selection: Mapped[str] = mapped_column(Text)  # canonical JSON
+    files: Mapped[int]
+    bytes: Mapped[int]
+    objects: Mapped[int]
+    stored: Mapped[int]
+    tensors: Mapped[int]
+
+    __table_args__ = (
+        Index(None, "repository_id", "revision"),
+        Index(None, "manifest_id"),
+    )
+
+
+class Layout(Base):
+    """A list of tensors, named by its own digest: files that agree on it share it."""
+
+    __tablename__ = "layouts"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    digest: Mapped[str] = mapped_column(HexDigest(32), unique=True)
+
+
+class TensorRow(Base):
+    """One tensor of a layout; ``number`` counts in file order."""
+
+    __tablename__ = "tensors"
+    __table_args__ = COMPACT
+
+    layout_id: Mapped[int] = mapped_column(ForeignKey(Layout.id), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(Text)
+    dtype: Mapped[str] = mapped_column(Text)
+    shape: Mapped[tuple[int, ...]] = mapped_column(Shape)
+    begin: Mapped[int]
+    end: Mapped[int]
+
+
+class FileRow(Base):
+    """One file of a manifest; no layout when it is not an accepted safetensors file."""
+
+    __tablename__ = "files"
+
+    manifest_id: Mapped[int] = mapped_column(ForeignKey(ManifestRow.id), primary_key=True)
+    path: Mapped[str] = mapped_column(Text, primary_key=True)
+    size: Mapped[int]
+    sha256: Mapped[str] = mapped_column(HexDigest(32))
+    blake3: Mapped[str] = mapped_column(HexDigest(32))
+    oid: Mapped[str | None] = mapped_column(HexDigest(20))
+    lfs: Mapped[bool]
+    layout_id: Mapped[int | None] = mapped_column(ForeignKey(Layout.id))
+
+    __table_args__ = (
+        Index(None, "sha256", "size"),
+        Index(None, "oid", "size"),
+        COMPACT,
+    )
+
+
+class Pack(Base):
+    """A pack whose index was read."""
+
+    __tablename__ = "packs"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    digest: Mapped[str] = mapped_column(HexDigest(32), unique=True)
+    size: Mapped[int]
+    objects: Mapped[int]
+
+
+class ObjectRow(Base):
+    """One stored copy of an object: the same object may lie in several packs."""
+
+    __tablename__ = "objects"
+    __table_args__ = COMPACT
+
+    blake3: Mapped[str] = mapped_column(HexDigest(32), primary_key=True)
+    pack_id: Mapped[int] = mapped_column(ForeignKey(Pack.id), primary_key=True)
+    offset: Mapped[int] = mapped_column(primary_key=True)
+    stored: Mapped[int]
+    size: Mapped[int]
+    codec: Mapped[int]
+
+
+class EventRow(Base):
+    """One event of the journal; ``detail`` is canonical JSON."""
+
+    __tablename__ = "events"
+
+    digest: Mapped[str] = mapped_column(HexDigest(32), primary_key=True)
+    event: Mapped[str] = mapped_column(Text)
+    time: Mapped[str] = mapped_column(Text)
+    tool: Mapped[str] = mapped_column(Text)
+    repository: Mapped[str] = mapped_column(Text)
+    revision: Mapped[str] = mapped_column(Text)
+    detail: Mapped[str] = mapped_column(Text)
+
+    __table_args__ = (
+        Index(None, "repository", "time"),
+        Index(None, "time"),
+        COMPACT,
+    )

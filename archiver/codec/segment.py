@@ -1,0 +1,205 @@
+"""A segment's plain bytes <-> an object's header and Zstandard frames.
+
+Every encoding is decoded again and compared before it is handed out. Format: ``docs/format.md``, 3.1 and 4.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+import numpy as np
+
+from archiver.codec import zstd
+from archiver.codec.transforms import CODECS, Transform
+from archiver.codec.workspace import Workspace, workspace
+from archiver.codec.zstd import Bytes
+from archiver.digest import Blake3Hex, blake3_hex
+from archiver.errors import ArchiverError, DamageError
+
+SEGMENT_MAX: Final = 16 << 20
+"""The greatest plain size of an object, in bytes."""
+_TINY = 4 << 10
+"""Below this size the streams of a split are too short to pay for their frames."""
+_SAMPLE_PIECES = 8
+_SURPRISE = 1.02
+"""An encoding this much larger than its sample promised is tried against the runner-up."""
+
+
+class Effort(StrEnum):
+    """How much work an encoding may cost."""
+
+    FAST = "fast"
+    NORMAL = "normal"
+
+
+class ObjectHeader(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The JSON before an object's frames (``docs/format.md``, 3.1)."""
+
+    blake3: str
+    size: int
+    codec: int
+    frames: tuple[int, ...]
+    emax: int | msgspec.UnsetType = msgspec.UNSET
+    tail: str = ""
+
+
+class EncodedObject(msgspec.Struct, frozen=True):
+    """An object ready to be stored: its header and its frames."""
+
+    header: ObjectHeader
+    frames: tuple[bytes, ...]
+
+    @property
+    def stored(self) -> int:
+        """Bytes of all frames."""
+        return sum(self.header.frames)
+
+
+_LEVELS = {Effort.FAST: (1, 3), Effort.NORMAL: (1, 3, 9)}
+_STREAM_LEVELS = {Effort.FAST: (1,), Effort.NORMAL: (1, 3)}
+_CANDIDATES: dict[Effort, dict[str, tuple[int, ...]]] = {
+    Effort.FAST: {"BF16": (1, 0), "F16": (1, 0), "F32": (2, 0), "": (0, 1, 2)},
+    Effort.NORMAL: {"BF16": (3, 1, 0), "F16": (1, 0), "F32": (4, 2, 0), "": (0, 1, 3, 2, 4)},
+}
+
+
+def encode(
+    plain: Bytes, dtype: str | None, effort: Effort, digest: Blake3Hex | None = None
+) -> EncodedObject:
+    """The smallest encoding that ``effort`` allows for a segment of 1 byte to 16 MiB.
+
+    Args:
+        plain: The segment.
+        dtype: The safetensors dtype, or None where the file's structure is unknown.
+        effort: Which codecs may be tried.
+        digest: The segment's BLAKE3, if the caller has it already.
+
+    Raises:
+        ArchiverError: The encoding does not decode to the same bytes: this machine cannot be trusted.
+    """
+    work = workspace()
+    digest = digest or blake3_hex(memoryview(plain))
+    for transform in _ranked(plain, dtype, effort, work):
+        found = _attempt(plain, transform, effort, digest, work)
+        if found is not None:
+            return found
+    raise ArchiverError(
+        f"The segment {digest} does not decode to the bytes it was encoded from.",
+        hint="Nothing was stored. Test this machine's memory before you archive with it.",
+    )
+
+
+def _ranked(plain: Bytes, dtype: str | None, effort: Effort, work: Workspace) -> list[Transform]:
+    """The candidates, the best on a sample first; codec 0 is always among them."""
+    table = _CANDIDATES[effort]
+    numbers = table.get(dtype, (0,)) if dtype else table[""]
+    if len(plain) < _TINY:
+        numbers = (0,)
+    if len(numbers) == 1:
+        return [CODECS[0]]
+    probe = zstd.sample(plain, _SAMPLE_PIECES, multiple=64)
+    sizes = {number: _size(probe, CODECS[number], effort, work) for number in numbers}
+    return [CODECS[number] for number in sorted(sizes, key=lambda number: sizes[number])]
+
+
+def _size(probe: Bytes, transform: Transform, effort: Effort, work: Workspace) -> int:
+    whole = len(probe) // transform.word * transform.word
+    streams, _ = transform.split(probe[:whole], work)
+    levels = _levels(transform, effort)
+    return sum(len(zstd.compress(stream, levels)) for stream in streams)
+
+
+def _levels(transform: Transform, effort: Effort) -> tuple[int, ...]:
+    return (_LEVELS if transform.number == 0 else _STREAM_LEVELS)[effort]
+
+
+def _attempt(
+    plain: Bytes, transform: Transform, effort: Effort, digest: Blake3Hex, work: Workspace
+) -> EncodedObject | None:
+    """Encode, decode, compare; None if the result is not the same."""
+    whole = len(plain) // transform.word * transform.word
+    streams, emax = transform.split(plain[:whole], work)
+    levels = _levels(transform, effort)
+    frames = tuple(zstd.compress(stream, levels) for stream in streams)
+    header = ObjectHeader(
+        blake3=digest,
+        size=len(plain),
+        codec=transform.number,
+        frames=tuple(len(frame) for frame in frames),
+        emax=msgspec.UNSET if emax is None else emax,
+        tail=plain[whole:].tobytes().hex(),
+    )
+    check = work.take("check", len(plain))
+    try:
+        _decode(header, frames, check, work)
+    except ValueError:
+        return None
+    return EncodedObject(header, frames) if _same(plain, check) else None
+
+
+def _same(left: Bytes, right: Bytes) -> bool:
+    whole = len(left) // 8 * 8
+    words = np.array_equal(left[:whole].view(np.uint64), right[:whole].view(np.uint64))
+    return words and np.array_equal(left[whole:], right[whole:])
+
+
+def decode(header: ObjectHeader, body: memoryview, out: Bytes) -> None:
+    """Fill ``out`` (``header.size`` bytes) from an object's frames and check its BLAKE3.
+
+    Raises:
+        DamageError: The frames are damaged, or give other bytes than the header names.
+    """
+    check_header(header)
+    frames, at = [], 0
+    for length in header.frames:
+        frames.append(body[at : at + length])
+        at += length
+    try:
+        if at != len(body):
+            raise ValueError("the frames are cut short")  # noqa: TRY301 - one place words the error
+        _decode(header, tuple(frames), out, workspace())
+    except ValueError as error:
+        raise DamageError(f"Object {header.blake3} is damaged: {error}.") from error
+    if blake3_hex(memoryview(out)) != header.blake3:
+        raise DamageError(f"Object {header.blake3} is damaged: its bytes have another digest.")
+
+
+def check_header(header: ObjectHeader) -> None:
+    """Raise DamageError unless the header's numbers can be those of an object of format 1."""
+    transform = CODECS.get(header.codec)
+    if transform is None:
+        raise DamageError(f"Object {header.blake3} uses codec {header.codec}, which is unknown.")
+    tail = header.size % transform.word
+    whole = 0 < header.size <= SEGMENT_MAX and len(header.frames) == transform.streams
+    emax = (
+        header.emax is msgspec.UNSET if transform.aside is None else header.emax in range(256)
+    )
+    if not whole or not emax or len(header.tail) != 2 * tail or min(header.frames) < 0:
+        raise DamageError(f"Object {header.blake3} has a header that contradicts itself.")
+
+
+def _decode(
+    header: ObjectHeader, frames: tuple[memoryview | bytes, ...], out: Bytes, work: Workspace
+) -> None:
+    transform = CODECS[header.codec]
+    count = header.size // transform.word
+    whole = count * transform.word
+    if transform.number == 0:
+        zstd.decompress_into(frames[0], out)
+        return
+    streams = []
+    for index, frame in enumerate(frames):
+        size = count
+        if index == transform.aside:
+            size = zstd.content_size(frame)
+            if size > count:
+                raise ValueError("more exponents were kept aside than there are words")
+        stream = work.take(f"decoded{index}", size)
+        zstd.decompress_into(frame, stream)
+        streams.append(stream)
+    emax = 0 if isinstance(header.emax, msgspec.UnsetType) else header.emax
+    if count:
+        transform.merge(streams, emax, out[:whole], work)
+    out[whole:] = np.frombuffer(bytes.fromhex(header.tail), np.uint8)

@@ -1,0 +1,1 @@
+"""Things to show archiver with: made-up checkpoints, and one small trained model from a package."""

@@ -1,0 +1,148 @@
+"""The JSON files that describe a checkpoint to the libraries that load it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from archiver.demo import sizes as fixed
+
+if TYPE_CHECKING:
+    from archiver.demo.sizes import Sizes
+    from archiver.demo.tokenizer import Tokenizer
+
+
+def model_config(sizes: Sizes, made: Tokenizer) -> dict[str, Any]:
+    """The content of ``config.json``."""
+    family = "qwen3_5_moe" if sizes.moe else "qwen3_5"
+    name = "Qwen3_5Moe" if sizes.moe else "Qwen3_5"
+    return {
+        "architectures": [f"{name}ForConditionalGeneration"],
+        "image_token_id": made.id_of("<|image_pad|>"),
+        "model_type": family,
+        "text_config": _text_config(sizes, made, f"{family}_text"),
+        "tie_word_embeddings": not sizes.moe,
+        "transformers_version": "4.57.0.dev0",
+        "video_token_id": made.id_of("<|video_pad|>"),
+        "vision_config": _vision_config(sizes, family),
+        "vision_end_token_id": made.id_of("<|vision_end|>"),
+        "vision_start_token_id": made.id_of("<|vision_start|>"),
+    }
+
+
+def _text_config(sizes: Sizes, made: Tokenizer, model_type: str) -> dict[str, Any]:
+    text = {
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "attn_output_gate": True,
+        "dtype": "bfloat16",
+        "eos_token_id": made.id_of("<|endoftext|>"),
+        "full_attention_interval": len(fixed.LAYER_TYPES),
+        "hidden_act": "silu",
+        "hidden_size": sizes.hidden,
+        "initializer_range": 0.02,
+        "max_position_embeddings": 262144,
+        "model_type": model_type,
+        "mtp_num_hidden_layers": 1,
+        "mtp_use_dedicated_embeddings": False,
+        "num_hidden_layers": len(fixed.LAYER_TYPES),
+        "rms_norm_eps": 1e-06,
+        "tie_word_embeddings": not sizes.moe,
+        "use_cache": True,
+        "vocab_size": sizes.vocab,
+        "rope_parameters": _rope(),
+    }
+    return dict(sorted((text | _attention(sizes) | _mlp(sizes)).items()))
+
+
+def _attention(sizes: Sizes) -> dict[str, Any]:
+    return {
+        "head_dim": fixed.HEAD_DIM,
+        "layer_types": list(fixed.LAYER_TYPES),
+        "linear_conv_kernel_dim": fixed.CONV_KERNEL,
+        "linear_key_head_dim": fixed.LINEAR_HEAD_DIM,
+        "linear_num_key_heads": sizes.linear_key_heads,
+        "linear_num_value_heads": sizes.linear_value_heads,
+        "linear_value_head_dim": fixed.LINEAR_HEAD_DIM,
+        "mamba_ssm_dtype": "float32",
+        "num_attention_heads": sizes.heads,
+        "num_key_value_heads": sizes.kv_heads,
+    }
+
+
+def _mlp(sizes: Sizes) -> dict[str, Any]:
+    if not sizes.moe:
+        return {"intermediate_size": sizes.mlp}
+    return {
+        "moe_intermediate_size": sizes.mlp,
+        "num_experts": fixed.EXPERTS,
+        "num_experts_per_tok": fixed.EXPERTS_PER_TOKEN,
+        "router_aux_loss_coef": 0.001,
+        "shared_expert_intermediate_size": sizes.mlp,
+    }
+
+
+def _rope() -> dict[str, Any]:
+    """A quarter of each head turns: 16 of 64 dimensions, so the sections add up to 8 pairs."""
+    return {
+        "mrope_interleaved": True,
+        "mrope_section": [3, 3, 2],
+        "partial_rotary_factor": 0.25,
+        "rope_theta": 10000000,
+        "rope_type": "default",
+    }
+
+
+def _vision_config(sizes: Sizes, family: str) -> dict[str, Any]:
+    return {
+        "deepstack_visual_indexes": [],
+        "depth": fixed.VISION_DEPTH,
+        "hidden_act": "gelu_pytorch_tanh",
+        "hidden_size": sizes.vision_hidden,
+        "in_channels": fixed.CHANNELS,
+        "initializer_range": 0.02,
+        "intermediate_size": sizes.vision_mlp,
+        "model_type": family,
+        "num_heads": sizes.vision_heads,
+        "num_position_embeddings": fixed.POSITIONS,
+        "out_hidden_size": sizes.hidden,
+        "patch_size": fixed.PATCH,
+        "spatial_merge_size": fixed.MERGE,
+        "temporal_patch_size": fixed.TEMPORAL_PATCH,
+    }
+
+
+def image_config() -> dict[str, Any]:
+    """The content of ``preprocessor_config.json``."""
+    return _pixels(65536, 16777216) | {"image_processor_type": "Qwen2VLImageProcessorFast"}
+
+
+def video_config() -> dict[str, Any]:
+    """The content of ``video_preprocessor_config.json``."""
+    return _pixels(4096, 25165824) | {"video_processor_type": "Qwen3VLVideoProcessor"}
+
+
+def _pixels(least: int, most: int) -> dict[str, Any]:
+    return {
+        "size": {"longest_edge": most, "shortest_edge": least},
+        "patch_size": fixed.PATCH,
+        "temporal_patch_size": fixed.TEMPORAL_PATCH,
+        "merge_size": fixed.MERGE,
+        "image_mean": [0.5, 0.5, 0.5],
+        "image_std": [0.5, 0.5, 0.5],
+        "processor_class": "Qwen3VLProcessor",
+    }
+
+
+def generation_config(made: Tokenizer) -> dict[str, Any]:
+    """The content of ``generation_config.json``."""
+    end = made.id_of("<|endoftext|>")
+    return {
+        "bos_token_id": end,
+        "do_sample": True,
+        "eos_token_id": [made.id_of("<|im_end|>"), end],
+        "pad_token_id": end,
+        "temperature": 1.0,
+        "top_k": 20,
+        "top_p": 0.95,
+        "transformers_version": "4.57.0.dev0",
+    }

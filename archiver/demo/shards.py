@@ -1,0 +1,74 @@
+"""Shards of safetensors with the official names, and their index, written by hand.
+
+A file is 8 bytes of header length, the header as JSON padded with spaces to a multiple of 8, then
+the tensors without gaps. Their order is the one that the safetensors library writes: wide dtypes
+first, then by name. Qwen3.5 names its shards ``model.safetensors-00001-of-00002.safetensors``,
+and there is an index also beside a single shard.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from archiver.demo.tensor_list import WIDTHS
+from archiver.demo.weights import weights
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from archiver.demo.tensor_list import Tensor
+
+INDEX = "model.safetensors.index.json"
+_ALIGNMENT = 8
+
+
+def write_shards(folder: Path, tensors: list[Tensor], *, count: int, seed: int) -> None:
+    """Write ``tensors`` as at most ``count`` shards of about the same size, and the index."""
+    shards = _dealt(tensors, count)
+    weight_map: dict[str, str] = {}
+    for number, shard in enumerate(shards, start=1):
+        name = f"model.safetensors-{number:05d}-of-{len(shards):05d}.safetensors"
+        _write_shard(folder / name, sorted(shard, key=_file_order), seed)
+        weight_map |= dict.fromkeys((tensor.name for tensor in shard), name)
+    total = sum(tensor.size for tensor in tensors)
+    index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+    text = json.dumps(index, indent=2, sort_keys=True) + "\n"
+    (folder / INDEX).write_text(text, encoding="utf-8")
+
+
+def _dealt(tensors: list[Tensor], count: int) -> list[list[Tensor]]:
+    """The tensors in order, cut where an equal share of the bytes is full; no shard is empty."""
+    share = sum(tensor.size for tensor in tensors) / max(1, count)
+    shards: dict[int, list[Tensor]] = {}
+    begin = 0
+    for tensor in tensors:
+        shards.setdefault(int(begin // share), []).append(tensor)
+        begin += tensor.size
+    return list(shards.values())
+
+
+def _file_order(tensor: Tensor) -> tuple[int, str]:
+    return -WIDTHS[tensor.dtype], tensor.name
+
+
+def _write_shard(path: Path, tensors: list[Tensor], seed: int) -> None:
+    with path.open("wb") as file:
+        file.write(_header(tensors))
+        for tensor in tensors:
+            file.writelines(weights(tensor, seed))
+
+
+def _header(tensors: list[Tensor]) -> bytes:
+    entries: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for tensor in tensors:
+        begin, end = end, end + tensor.size
+        entries[tensor.name] = {
+            "dtype": tensor.dtype,
+            "shape": tensor.shape,
+            "data_offsets": [begin, end],
+        }
+    text = json.dumps(entries, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % _ALIGNMENT)
+    return len(text).to_bytes(8, "little") + text

@@ -1,0 +1,78 @@
+"""``python -m archiver.loopback DIR``: every ``org/name`` folder below DIR as a repository.
+
+Prints the endpoint as the first line of stdout, and ends when stdin closes or the parent dies, so
+that a killed test or bench leaves no hub behind.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import select
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from archiver.loopback.hub import Hub
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_PARENT_CHECK_SECONDS = 0.3
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until nobody listens any more; the exit code."""
+    options = _parser().parse_args(arguments)
+    parent = os.getppid()
+    with Hub(port=options.port) as hub:
+        hub.rate = options.rate
+        publish(hub, options.directory)
+        if options.port_file is not None:
+            _write_whole(options.port_file, hub.endpoint.rpartition(":")[2])
+        sys.stdout.write(f"{hub.endpoint}\n")
+        sys.stdout.flush()
+        _wait_until_alone(parent)
+    return 0
+
+
+def publish(hub: Hub, directory: Path) -> list[str]:
+    """Create a repository for each ``org/name`` folder of ``directory``; their names.
+
+    All digests are computed now: a client would give up on a listing that takes minutes.
+    """
+    names = []
+    for folder in sorted(path for path in directory.glob("*/*") if path.is_dir()):
+        found = sorted(path for path in folder.rglob("*") if path.is_file())
+        name = folder.relative_to(directory).as_posix()
+        hub.create(name, {path.relative_to(folder).as_posix(): path for path in found})
+        hub.prepare(name)
+        names.append(name)
+    return names
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m archiver.loopback", description=__doc__)
+    parser.add_argument("directory", type=Path, help="holds a folder org/name per repository")
+    parser.add_argument("--rate", type=float, help="bytes a second over all connections")
+    parser.add_argument("--port", type=int, default=0, help="the hub's port; a free one by default")
+    parser.add_argument("--port-file", type=Path, help="gets the hub's port when it listens")
+    return parser
+
+
+def _write_whole(path: Path, text: str) -> None:
+    # By rename, so that who waits for the file never reads half a number.
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(text)
+    part.replace(path)
+
+
+def _wait_until_alone(parent: int) -> None:
+    while os.getppid() == parent:
+        readable, _, _ = select.select([0], [], [], _PARENT_CHECK_SECONDS)
+        if readable and not os.read(0, 4096):
+            return
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,145 @@
+"""Names at the seam: a value of one of these types has been checked to be safe to use as a name.
+
+Names that Windows reserves (``CON``, ``a:b``, a trailing dot) are allowed: restores go to POSIX
+file systems, and refusing such a file would lose it.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import TYPE_CHECKING, NewType
+
+from archiver.errors import HostileNameError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+RepoPath = NewType("RepoPath", str)
+"""A relative path that may be written below a folder (docs/format.md section 6.3)."""
+RepoId = NewType("RepoId", str)
+"""A repository's name as upstream writes it: ``Org/Name`` or ``name``."""
+Commit = NewType("Commit", str)
+"""40 lowercase hex digits: the commit that a revision is."""
+
+MAX_PATH_BYTES = 1024
+MAX_PART_BYTES = 255
+MAX_PROBLEMS = 20
+"""How many problems of one listing are spelled out; the others are only counted."""
+
+_SHOWN = 200
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_COMMIT = re.compile(r"[0-9a-f]{40}\Z")
+_REPO_PART = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?\Z")
+_NOT_IN_SLUG = re.compile(r"[^a-z0-9._-]")
+
+
+def as_repo_path(text: str) -> RepoPath:
+    """``text`` as a path that may be written; raises HostileNameError that says why it may not."""
+    problem = _problem(text)
+    if problem:
+        raise HostileNameError(f"The path {_shown(text)} {problem}, so it may not be written.")
+    return RepoPath(text)
+
+
+def check_paths(paths: Iterable[str]) -> list[RepoPath]:
+    """All ``paths`` of one revision, in the same order, each alone and all together writable.
+
+    Raises:
+        HostileNameError: Names every problem, or the first 20 and how many more there are.
+    """
+    listed = list(paths)
+    problems = [f"{_shown(path)} {why}" for path in listed if (why := _problem(path))]
+    problems += _clashes([path for path in listed if not _problem(path)])
+    if not problems:
+        return [RepoPath(path) for path in listed]
+    more = len(problems) - MAX_PROBLEMS
+    told = "; ".join(problems[:MAX_PROBLEMS]) + (f"; and {more:,} more" if more > 0 else "")
+    raise HostileNameError(
+        f"Paths from upstream may not be written ({len(problems):,}): {told}.",
+        hint="Leave these files out with --exclude, or ask the publisher to rename them.",
+    )
+
+
+def _problem(path: str) -> str:
+    """What is wrong with one path by itself, as the rest of a sentence; empty if nothing is."""
+    try:
+        size = len(path.encode())
+    except UnicodeEncodeError:
+        return "is not Unicode text"
+    if not path:
+        return "is empty"
+    if size > MAX_PATH_BYTES:
+        return f"has {size:,} bytes (at most {MAX_PATH_BYTES:,})"
+    if path.startswith("/"):
+        return "is absolute"
+    if "\\" in path or _CONTROL.search(path):
+        return "holds a backslash or a control character"
+    return next((why for part in path.split("/") if (why := _part_problem(part))), "")
+
+
+def _part_problem(part: str) -> str:
+    if part in {"", ".", ".."}:
+        return f"has the part {part!r}"
+    if len(part.encode()) > MAX_PART_BYTES:
+        return f"has a part of more than {MAX_PART_BYTES} bytes"
+    return ""
+
+
+def _clashes(paths: list[str]) -> Iterator[str]:
+    """Every pair of paths that cannot both be written, also on a file system that folds case."""
+    files: dict[str, str] = {}
+    for path in paths:
+        first = files.setdefault(_folded(path), path)
+        if first is not path:
+            same = "is listed twice" if first == path else f"is the same name as {_shown(first)}"
+            yield f"{_shown(path)} {same}"
+    for path in paths:
+        parts = _folded(path).split("/")
+        for depth in range(1, len(parts)):
+            above = files.get("/".join(parts[:depth]))
+            if above is not None:
+                yield f"{_shown(above)} is a file and also the folder of {_shown(path)}"
+
+
+def _folded(path: str) -> str:
+    return unicodedata.normalize("NFC", path).casefold()
+
+
+def as_repo_id(text: str) -> RepoId:
+    """``text`` as a repository's name, by the Hub's rules; raises UsageError when it is none.
+
+    Each half has 1 to 96 of the characters ``A-Z a-z 0-9 . _ -``, begins and ends with neither
+    ``.`` nor ``-``, and holds neither ``..`` nor ``--``; the whole does not end with ``.git``.
+    """
+    parts = text.split("/", 2)
+    fine = len(parts) in {1, 2} and all(map(_REPO_PART.match, parts))
+    if not fine or ".." in text or "--" in text or text.endswith(".git"):
+        raise UsageError(
+            f"{_shown(text)} is not the name of a repository.",
+            hint="Write it as upstream does, for example Qwen/Qwen3.5-4B.",
+        )
+    return RepoId(text)
+
+
+def slug(repo_id: RepoId) -> str:
+    """The folder of a repository in an archive: ``org/name`` (docs/format.md section 2)."""
+    org, slash, name = repo_id.partition("/")
+    return f"{_slugged(org)}/{_slugged(name)}" if slash else f"_/{_slugged(org)}"
+
+
+def _slugged(half: str) -> str:
+    safe = _NOT_IN_SLUG.sub("_", half.lower())
+    return "_" + safe[1:] if safe.startswith(".") else safe
+
+
+def as_commit(text: str) -> Commit:
+    """``text`` as a commit; raises HostileNameError when it is not 40 lowercase hex digits."""
+    if not _COMMIT.match(text):
+        raise HostileNameError(f"{_shown(text)} is not a commit of 40 lowercase hex digits.")
+    return Commit(text)
+
+
+def _shown(text: str) -> str:
+    """``text`` quoted, bounded, and with whatever is not printable escaped."""
+    return repr(text[:_SHOWN]) + ("…" if len(text) > _SHOWN else "")

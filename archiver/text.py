@@ -1,0 +1,102 @@
+"""Text for people: upstream's words made harmless, and sizes, rates, times and counts in short."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from archiver.errors import UsageError
+
+_SIZE = re.compile(
+    r"\s*([0-9]{1,18}(?:\.[0-9]{1,9})?)\s*(?:([kmgtp])(i?b)?|b)?\s*\Z", re.IGNORECASE
+)
+_POWERS = "kmgtp"
+_UNITS = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
+_THOUSAND = 1000
+_TEN = 10
+_MINUTE = 60
+_HOUR = 3600
+_DAY = 86400
+
+
+def printable(text: str, limit: int = 200) -> str:
+    r"""``text`` safe to show: control characters, terminal escapes and odd spaces as ``\x1b``.
+
+    Whatever Unicode does not call printable is escaped, also text-direction marks and surrogates;
+    a backslash is doubled, so that an escape that upstream wrote cannot pass for one of ours.
+
+    Args:
+        text: What upstream sent.
+        limit: The most characters of ``text`` that are shown; ``…`` marks what was left out.
+    """
+    shown = "".join(map(_escaped, text[:limit]))
+    return shown + "…" if len(text) > limit else shown
+
+
+def _escaped(char: str) -> str:
+    if char == "\\":
+        return "\\\\"
+    return char if char.isprintable() else char.encode("unicode_escape").decode()
+
+
+def human_bytes(count: float) -> str:
+    """``count`` bytes in decimal units: ``0 B``, ``999 B``, ``1.50 GB``, ``807 GB``."""
+    value = float(count)
+    for unit in _UNITS:
+        if abs(value) < _THOUSAND - 0.5 or unit == _UNITS[-1]:
+            break
+        value /= _THOUSAND
+    return f"{value:.{_decimals(value, unit)}f} {unit}"
+
+
+def _decimals(value: float, unit: str) -> int:
+    """How many decimals keep three significant digits; whole bytes have none."""
+    if unit == "B":
+        return 0
+    if abs(value) < _TEN - 0.005:
+        return 2
+    return 1 if abs(value) < _TEN**2 - 0.05 else 0
+
+
+def human_rate(bytes_per_second: float) -> str:
+    """A speed in decimal units: ``112 MB/s``."""
+    return human_bytes(bytes_per_second) + "/s"
+
+
+def human_duration(seconds: float) -> str:
+    """A duration in its two greatest units: ``0.4 s``, ``12 s``, ``3 min 05 s``, ``2 h 07 min``."""
+    if seconds < _TEN - 0.05:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < _MINUTE:
+        return f"{whole} s"
+    if whole < _HOUR:
+        return f"{whole // _MINUTE} min {whole % _MINUTE:02} s"
+    if whole < _DAY:
+        return f"{whole // _HOUR} h {whole % _HOUR // _MINUTE:02} min"
+    return f"{whole // _DAY} d {whole % _DAY // _HOUR:02} h"
+
+
+def parse_size(text: str) -> int:
+    """The bytes that ``text`` stands for, rounded down; raises UsageError when it is no size.
+
+    The units are those of GNU coreutils: ``500MB`` is decimal, ``1.5GiB`` and ``4G`` are binary, a
+    bare number counts bytes. Case does not matter.
+    """
+    found = _SIZE.match(text)
+    if not found:
+        raise UsageError(f"{text[:80]!r} is not a size.", hint="Write it like 4G, 500MB or 1.5GiB.")
+    number, power, suffix = found.groups()
+    base = 1000 if (suffix or "").lower() == "b" else 1024
+    return int(Decimal(number) * base ** (_POWERS.index(power.lower()) + 1 if power else 0))
+
+
+def plural(count: int, noun: str, many: str = "") -> str:
+    """A count with its noun: ``1 file``, ``1,234 files``; ``many`` is an irregular plural."""
+    return f"{count:,} {noun if count == 1 else many or noun + 's'}"
+
+
+def utc_now() -> str:
+    """The time now as the format writes it (docs/format.md section 1): ``YYYY-MM-DDTHH:MM:SSZ``."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

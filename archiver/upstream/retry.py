@@ -1,0 +1,86 @@
+"""How often and how patiently an upstream is asked again."""
+
+from __future__ import annotations
+
+import random
+import re
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+_SECONDS = re.compile(r"\s*([0-9]{1,9})(?:\.[0-9]*)?\s*\Z")
+_RATE_LIMIT = re.compile(r";\s*r\s*=\s*0\s*(?:;[^,]*?)?;\s*t\s*=\s*([0-9]{1,9})")
+_LARGEST_EXPONENT = 30
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """Exponential backoff with jitter, overruled by what the server asks for.
+
+    Args:
+        attempts: How many requests in a row may fail before the work is given up.
+        base: The first wait in seconds; each later one is twice as long.
+        cap: The longest wait in seconds that is chosen here.
+        longest_asked: The longest wait in seconds that a server's ``Retry-After`` may impose; the
+            Hub's rate limits are counted over five minutes.
+        sleep: Waits for a number of seconds.
+        jitter: A number in [0, 1); it lengthens a wait by up to a half, so that many streams
+            which failed together do not come back together.
+        now: The time as seconds since 1970, for dates in ``Retry-After``.
+    """
+
+    attempts: int = 8
+    base: float = 0.5
+    cap: float = 30.0
+    longest_asked: float = 330.0
+    sleep: Callable[[float], None] = time.sleep
+    jitter: Callable[[], float] = random.random
+    now: Callable[[], float] = time.time
+
+    def wait(self, failures: int, asked: float | None = None) -> float:
+        """Sleep before the next attempt; the seconds slept.
+
+        Args:
+            failures: How many attempts have failed in a row, from 1.
+            asked: The seconds that the server asked for, None if it did not.
+        """
+        seconds = self.delay(failures, asked)
+        self.sleep(seconds)
+        return seconds
+
+    def delay(self, failures: int, asked: float | None = None) -> float:
+        """The seconds to wait before the next attempt."""
+        exponent = min(max(failures - 1, 0), _LARGEST_EXPONENT)
+        own = min(self.cap, self.base * float(2**exponent)) * (1 + self.jitter() / 2)
+        if asked is None:
+            return own
+        # Jitter also above what was asked: coming back a little late is polite, early is not.
+        return min(self.longest_asked, max(0.0, asked)) + self.base * self.jitter()
+
+    def asked_by(self, headers: Mapping[str, str]) -> float | None:
+        """The seconds that a response's headers ask for, None if they do not.
+
+        ``Retry-After`` is a number of seconds or an HTTP date (RFC 9110, 10.2.3); ``RateLimit`` is the
+        Hub's ``"api";r=0;t=55``, of which ``t`` counts once nothing remains (``r=0``).
+        """
+        after = self._retry_after(headers.get("retry-after", ""))
+        limit = _RATE_LIMIT.search(headers.get("ratelimit", ""))
+        waits = [wait for wait in (after, float(limit[1]) if limit else None) if wait is not None]
+        return max(waits, default=None)
+
+    def _retry_after(self, value: str) -> float | None:
+        seconds = _SECONDS.match(value)
+        if seconds:
+            return float(seconds[1])
+        try:
+            moment = parsedate_to_datetime(value)
+        except ValueError:
+            return None
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        return max(0.0, (moment - datetime.fromtimestamp(self.now(), UTC)).total_seconds())
