@@ -46,16 +46,25 @@ def target(request: Request, *, cdn: bool) -> Target:
 
 
 def _api_target(parts: list[str]) -> Target:
-    # An id has one part or two. A verb in third place belongs to an id of two parts.
-    size = 1 if len(parts) > 1 and parts[1] in _VERBS and parts[2:3] != [parts[1]] else _BOTH_PARTS
-    if len(parts) > _BOTH_PARTS and parts[2] in _VERBS:
-        size = _BOTH_PARTS
+    size = _parts_of_id(parts)
     name, rest = "/".join(parts[:size]), parts[size:]
     if not rest:
         return Target("info", name)
     revision = _text(rest[1]) if len(rest) > 1 else "main"
     route = "info" if rest[0] == "revision" else rest[0]
     return Target(route, name, revision, _text("/".join(rest[2:])))
+
+
+def _parts_of_id(parts: list[str]) -> int:
+    """An id has one part or two: two, unless only the second place holds a verb.
+
+    ``org/tree`` is the name of a repository: every verb but ``refs`` wants a revision after it.
+    """
+    for size in (_BOTH_PARTS, 1):
+        verb = parts[size] if len(parts) > size else ""
+        if verb == "refs" or (verb in _VERBS and len(parts) > size + 1):
+            return size
+    return _BOTH_PARTS
 
 
 def _resolve_target(parts: list[str]) -> Target:
@@ -148,7 +157,8 @@ def _tree(
 def _paths_info(state: State, request: Request, repository: Repository, commit: Commit) -> Response:
     masked = _masked(state, repository, request)
     asked = parse_qs(request.body.decode())
-    found = [listing.path_info(repository, commit, path, masked=masked) for path in asked.get("paths", [])]
+    paths = asked.get("paths", [])
+    found = [listing.path_info(repository, commit, path, masked=masked) for path in paths]
     entries = [entry for entry in found if entry is not None]
     if asked.get("expand", [""])[0].lower() == "true":
         entries = [listing.expanded(entry, commit) for entry in entries]

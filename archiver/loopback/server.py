@@ -87,7 +87,7 @@ class Server:
             connection.close()
 
     def _forget_finished(self) -> None:
-        # Not done by the threads themselves: stop() could then return before the last one has ended.
-        ended = [c for c, t in self._connections.items() if t.ident is not None and not t.is_alive()]
-        for connection in ended:
-            del self._connections[connection]
+        # Not done by the threads themselves: stop() could then return before the last has ended.
+        for connection, thread in list(self._connections.items()):
+            if thread.ident is not None and not thread.is_alive():
+                del self._connections[connection]

@@ -52,8 +52,8 @@ def _partial(_fault: Fault, _request: Request, _route: str, response: Response) 
     return response.status == 206  # noqa: PLR2004 - Partial Content
 
 
-def _compressible(_fault: Fault, request: Request, _route: str, response: Response) -> bool:
-    accepted = "gzip" in request.headers.get("accept-encoding", "")
+def _compressible(_fault: Fault, request: Request, route: str, response: Response) -> bool:
+    accepted = route != "cdn" and "gzip" in request.headers.get("accept-encoding", "")
     return accepted and request.method == "GET" and response.status == 200  # noqa: PLR2004
 
 

@@ -75,7 +75,10 @@ class State:
             raise RefusedError(refusal(403, "SignatureDoesNotMatch"))
         if float(terms[-1]) < time.time():
             raise RefusedError(refusal(403, "Request has expired"))
-        return self._linked[request.path]
+        content = self._linked.get(request.path)
+        if content is None:
+            raise RefusedError(refusal(404, "NoSuchKey"))
+        return content
 
 
 def _sign(*terms: str) -> str:

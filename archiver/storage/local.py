@@ -153,6 +153,11 @@ class LocalReader:
             os.close(self._handle)
             self._handle = -1
 
+    def __del__(self) -> None:
+        # Shared readers are closed by whoever lets go last.
+        with contextlib.suppress(AttributeError):
+            self.close()
+
 
 class LocalLeftover:
     """A temporary file of this machine whose lock is free: its writer is dead."""

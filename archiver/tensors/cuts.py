@@ -75,7 +75,8 @@ class CutPlanner:
         header: The header, once it is accepted.
         reason: Why a safetensors file is cut plainly, as one sentence; empty if it is not.
         wants: How many bytes from the beginning of the file are needed before ``cuts`` is called:
-            0 for other files and those of less than 8 bytes, else 8, then 8 plus the header's length once that is known and fine.
+            8 for a safetensors file, then 8 plus the length that they declare if that may be
+            accepted; 0 for any other file, and for one of less than 8 bytes.
     """
 
     def __init__(self, file_size: int, *, safetensors: bool) -> None:

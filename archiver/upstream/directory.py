@@ -6,13 +6,12 @@ Whether something is a cache, which repositories it holds and what their digests
 
 from __future__ import annotations
 
-import os
 import re
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from archiver.errors import UpstreamGoneError, UsageError
+from archiver.errors import UpstreamGoneError
 from archiver.names import as_repo_id, check_paths
 from archiver.text import printable
 from archiver.upstream.folder import FileReader, real_file, walk
@@ -20,6 +19,7 @@ from archiver.upstream.hub_cache import CacheEntry, entries, entry_of
 from archiver.upstream.protocol import Listing, RemoteFile
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterator
 
 _MAIN = "main"
@@ -33,8 +33,8 @@ class Directory:
     Args:
         folder: A plain folder, a cache entry (``models--org--name``), one snapshot in it
             (``models--org--name/snapshots/<commit>``), or a whole hub cache.
-        repository: What a plain folder's repository is called; default ``local/<folder's name>``. For
-            a cache, whose layout names the repositories, it may only repeat the one name.
+        repository: What a plain folder's repository is called; default ``local/<folder's name>``.
+            For a cache, whose layout names the repositories, it picks one of them.
 
     Of a plain folder everything is listed but ``.git/`` and ``.cache/huggingface/`` (a hub client's
     notes) at its top. Raises UpstreamGoneError if there is no such folder.
@@ -45,6 +45,7 @@ class Directory:
         if not self.folder.is_dir():
             raise UpstreamGoneError(f"There is no folder {printable(str(folder))}.")
         self.folder = self.folder.resolve()
+        self._roots: tuple[Path, ...] = (self.folder,)
         found = entry_of(self.folder)
         self._entries = [found] if found else entries(self.folder)
         self._own_name = repository or _default_name(self.folder)
@@ -52,17 +53,17 @@ class Directory:
         if self._entries and repository:
             self._entries = [self._entry(repository)]
 
-    def repositories(self) -> list[str]:
+    def repositories(self) -> tuple[str, ...]:
         """The repositories that can be listed; exactly one unless the folder is a hub cache."""
-        return [entry.repository for entry in self._entries] or [self._own_name]
+        return tuple(entry.repository for entry in self._entries) or (self._own_name,)
 
     def list(self, repository: str, revision: str | None = None) -> Listing:
         """What lies on the disk, as a listing.
 
         A cache's listing is pinned to the commit that ``revision`` (default ``main``) names in it,
         and takes upstream's digests from the cache's blob names. Where the cache kept the commit's
-        tree, files that were never downloaded are listed too, so that a partial cache cannot pass for a
-        whole revision: opening one of them raises UpstreamGoneError.
+        tree, files that were never downloaded are listed too, so that a partial cache cannot pass
+        for a whole revision: opening one of them raises UpstreamGoneError.
 
         Raises:
             UpstreamGoneError: No such repository or revision here.
@@ -78,15 +79,15 @@ class Directory:
                 f"The plain folder {self._shown} has no revision {printable(revision or '')}.",
                 hint="Leave the revision out.",
             )
-        found = walk(self.folder, (self.folder,))
+        found = walk(self.folder, self._roots)
         files = tuple(RemoteFile(path, size) for path, (_, size) in sorted(found.items()))
         check_paths(file.path for file in files)
         return Listing("directory", "", self._own_name, "", _MAIN, files)
 
     @contextmanager
     def open(self, listing: Listing, file: RemoteFile, offset: int = 0) -> Iterator[FileReader]:
-        """The bytes of ``file`` from ``offset`` on; a file that changes raises UpstreamGoneError."""
-        folder, roots = self.folder, (self.folder,)
+        """The bytes of ``file`` from ``offset`` on; UpstreamGoneError if it changes meanwhile."""
+        folder, roots = self.folder, self._roots
         if self._entries:
             entry = self._entry(listing.repository)
             folder, roots = entry.snapshot(listing.revision), entry.roots(listing.revision)
@@ -102,7 +103,7 @@ class Directory:
                 return entry
         raise self._no_such(repository)
 
-    def _no_such(self, repository: str) -> UsageError | UpstreamGoneError:
+    def _no_such(self, repository: str) -> UpstreamGoneError:
         held = ", ".join(self.repositories()[:5])
         return UpstreamGoneError(
             f"{self._shown} does not hold {printable(repository)}.", hint=f"It holds {held}."

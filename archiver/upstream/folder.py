@@ -1,4 +1,4 @@
-"""Files of a folder that is not ours: what may be read, and reading it while watching for changes."""
+"""Files of a folder that is not ours: what may be read, and whether it holds still meanwhile."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def walk(folder: Path, roots: Iterable[Path]) -> dict[str, tuple[Path, int]]:
     """Every file below ``folder``: its path with ``/``, where it really lies, its size in bytes.
 
     A link to a file is followed if it ends inside one of ``roots``. Raises UsageError that names
-    all entries which are neither files nor folders, and all links that lead elsewhere or to folders.
+    all entries which are neither files nor folders, and links that lead elsewhere or to folders.
     """
     found: dict[str, tuple[Path, int]] = {}
     problems: list[str] = []
@@ -81,7 +81,7 @@ def _refused(folder: Path, problems: list[str]) -> UsageError:
 
 
 def real_file(folder: Path, path: str, roots: Iterable[Path]) -> Path:
-    """Where the listed file ``path`` lies; raises UpstreamGoneError if it is gone or is no file now."""
+    """Where the listed file ``path`` lies; UpstreamGoneError if it is gone or is no file now."""
     try:
         return _look(folder, path, roots)[0]
     except FileNotFoundError as error:

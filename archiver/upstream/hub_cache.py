@@ -1,16 +1,15 @@
 """The layout of a hub client's cache: ``models--org--name/{blobs,refs,snapshots,trees}``.
 
-A snapshot's files are links to blobs, and a blob is named by its ETag: 64 hex digits are the SHA-256
-of an LFS file, 40 hex digits the git object id of any other. ``trees/<commit>.json``, where there is
-one, is upstream's whole listing of that commit.
+A snapshot's files are links to blobs, and a blob is named by its ETag: 64 hex digits are the
+SHA-256 of an LFS file, 40 hex digits the git object id of any other. ``trees/<commit>.json``, where
+there is one, is upstream's whole listing of that commit.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from archiver.digest import is_git_oid, is_sha256
 from archiver.errors import UpstreamGoneError, UsageError
@@ -18,6 +17,9 @@ from archiver.names import as_repo_id
 from archiver.text import printable
 from archiver.upstream.folder import walk
 from archiver.upstream.protocol import RemoteFile
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _PREFIX = "models--"
 _MAIN = "main"
@@ -81,7 +83,7 @@ class CacheEntry:
             listed = json.loads(path.read_bytes())["files"]
             return {name: _listed(name, info) for name, info in listed.items()}
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            # The hub's client ignores a tree that it cannot read, and so do we: a hint, not a proof.
+            # The hub's client ignores a tree that it cannot read, and so do we: it is a hint.
             return {}
 
 

@@ -1,18 +1,20 @@
-"""What archiver asks of an upstream, whichever it is: a listing pinned to a revision, and streams."""
+"""What archiver asks of an upstream: a listing pinned to a revision, and streams of its files."""
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
 
 
 class RemoteFile(msgspec.Struct, frozen=True):
     """A file as upstream lists it: a claim, to be checked against the bytes.
 
-    ``sha256`` is upstream's digest of an LFS file's content, ``""`` if it has none; ``oid`` is the git
-    object id (of the blob, or of the LFS pointer), ``""`` if unknown; ``size`` is in bytes.
+    ``sha256`` is upstream's digest of an LFS file's content, ``""`` if it has none; ``oid`` is the
+    git object id (of the blob, or of the LFS pointer), ``""`` if unknown; ``size`` is in bytes.
     """
 
     path: str

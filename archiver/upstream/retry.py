@@ -65,8 +65,8 @@ class RetryPolicy:
     def asked_by(self, headers: Mapping[str, str]) -> float | None:
         """The seconds that a response's headers ask for, None if they do not.
 
-        ``Retry-After`` is a number of seconds or an HTTP date (RFC 9110, 10.2.3); ``RateLimit`` is the
-        Hub's ``"api";r=0;t=55``, of which ``t`` counts once nothing remains (``r=0``).
+        ``Retry-After`` is a number of seconds or an HTTP date (RFC 9110, 10.2.3); ``RateLimit`` is
+        the Hub's ``"api";r=0;t=55``, of which ``t`` counts once nothing remains (``r=0``).
         """
         after = self._retry_after(headers.get("retry-after", ""))
         limit = _RATE_LIMIT.search(headers.get("ratelimit", ""))

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 class Throttle:
     """A token bucket: over any time, at most ``rate`` x seconds + ``burst`` bytes pass.
 
-    A caller takes bytes after it has received them; while it waits, TCP holds the sender back. Bytes
-    may be owed, so a chunk larger than the bucket passes too and the debt is slept off.
+    A caller takes bytes after it has received them; while it waits, TCP holds the sender back.
+    Bytes may be owed, so a chunk larger than the bucket passes too and the debt is slept off.
 
     Args:
         rate: Bytes per second for all callers together, more than 0.

@@ -1,17 +1,14 @@
 from __future__ import annotations
 
-import http.client
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
-# Read by huggingface_hub when it is imported: downloads go over plain HTTP, and say nothing.
+# Read by huggingface_hub when it is imported: downloads go over plain HTTP.
 os.environ["HF_HUB_DISABLE_XET"] = "1"
-os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
-os.environ["HF_HUB_DISABLE_IMPLICIT_TOKEN"] = "1"
 
 import pytest
+from hubkit import FILES, Answer, request
 
 from archiver.loopback import Hub
 
@@ -19,22 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from huggingface_hub import HfApi
-
-WEIGHTS = bytes(range(256)) * 4096
-FILES = {
-    "config.json": b'{"model_type": "tiny"}\n',
-    "README.md": b"# tiny\n" * 300,
-    "model.safetensors": WEIGHTS,
-    "onnx/config.json": b"{}",
-    "onnx/deep/model.onnx": b"onnx" * 100,
-}
-
-
-@dataclass
-class Answer:
-    status: int
-    headers: http.client.HTTPMessage
-    body: bytes
 
 
 @pytest.fixture
@@ -54,19 +35,6 @@ def api(hub: Hub) -> HfApi:
     from huggingface_hub import HfApi
 
     return HfApi(endpoint=hub.endpoint, token=False)
-
-
-def request(url: str, method: str = "GET", *, timeout: float = 5, **headers: str) -> Answer:
-    """One raw request on a connection of its own, redirects not followed."""
-    at = urlsplit(url)
-    connection = http.client.HTTPConnection(at.hostname or "", at.port, timeout=timeout)
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    try:
-        connection.request(method, url.removeprefix(f"http://{at.netloc}"), headers=named)
-        response = connection.getresponse()
-        return Answer(response.status, response.headers, response.read())
-    finally:
-        connection.close()
 
 
 @pytest.fixture

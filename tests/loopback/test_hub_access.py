@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import FILES
+from hubkit import FILES
 from huggingface_hub import HfApi
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
@@ -26,12 +26,28 @@ def test_private_repository_opens_for_its_token(hub, as_token, tmp_path):
     assert api.snapshot_download("org/tiny", cache_dir=tmp_path)
 
 
-@pytest.mark.parametrize("token", [False, "hf_other"])
-def test_private_repository_is_hidden_from_others(hub, as_token, token):
+CALLS = {
+    "info": lambda api: api.model_info("org/tiny"),
+    "tree": lambda api: list(api.list_repo_tree("org/tiny")),
+    "file": resolve,
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_private_repository_is_hidden_from_others(hub, as_token, call):
     hub.create("org/tiny", FILES, private=True)
-    for call in (lambda a: a.model_info("org/tiny"), lambda a: list(a.list_repo_tree("org/tiny"))):
-        with pytest.raises(RepositoryNotFoundError):
-            call(as_token(token))
+    with pytest.raises(RepositoryNotFoundError):
+        call(as_token("hf_other"))
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_private_repository_is_a_bare_401_for_the_anonymous(hub, as_token, call):
+    # The client calls this RepositoryNotFoundError too, but only on https.
+    hub.create("org/tiny", FILES, private=True)
+    with pytest.raises(HfHubHTTPError) as refused:
+        call(as_token(False))
+    assert refused.value.response.status_code == 401
+    assert "X-Error-Code" not in refused.value.response.headers
 
 
 def test_gated_repository_opens_for_its_token(hub, as_token):
@@ -77,5 +93,5 @@ def test_a_renamed_private_repository_stays_with_its_owner(hub, as_token):
     hub.create("org/old", FILES, private=True)
     hub.rename("org/old", "org/tiny")
     assert as_token("hf_open").model_info("org/old").id == "org/tiny"
-    with pytest.raises(RepositoryNotFoundError):
+    with pytest.raises(HfHubHTTPError, match="401"):
         as_token(False).model_info("org/old")

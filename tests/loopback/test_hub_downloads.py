@@ -6,7 +6,7 @@ import struct
 from pathlib import Path
 
 import pytest
-from conftest import FILES, WEIGHTS
+from hubkit import FILES, WEIGHTS
 
 from archiver.loopback import Hub
 
@@ -79,15 +79,21 @@ def test_plain_headers(tiny, ask):
 
 
 @pytest.mark.parametrize(
-    ("asked", "start", "stop"),
-    [("0-0", 0, 1), ("5-9", 5, 10), ("2000-", 2000, 2100), ("-7", 2093, 2100), ("9-9999", 9, 2100)],
+    ("asked", "at"),
+    [
+        ("0-0", slice(0, 1)),
+        ("5-9", slice(5, 10)),
+        ("2000-", slice(2000, 2100)),
+        ("-7", slice(2093, 2100)),
+        ("9-9999", slice(9, 2100)),
+    ],
 )
 @pytest.mark.parametrize("file", ["README.md", "readme.bin"])
-def test_ranges(hub, tiny, get, asked, start, stop, file):
-    hub.commit(tiny, {"readme.bin": FILES["README.md"]})
+def test_ranges(hub, get, asked, at, file):
+    hub.create("org/tiny", FILES | {"readme.bin": FILES["README.md"]})
     answer = get(file, Range=f"bytes={asked}")
-    assert (answer.status, answer.body) == (206, FILES["README.md"][start:stop])
-    assert answer.headers["Content-Range"] == f"bytes {start}-{stop - 1}/2100"
+    assert (answer.status, answer.body) == (206, FILES["README.md"][at])
+    assert answer.headers["Content-Range"] == f"bytes {at.start}-{at.stop - 1}/2100"
 
 
 def test_a_range_outside_is_refused(tiny, get):

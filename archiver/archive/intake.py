@@ -1,0 +1,335 @@
+"""The way in: files are streamed once, hashed, cut, stored as objects, and checked against upstream.
+
+Parallel over files and over segments, ordered within a file: each file has one thread that reads and
+hashes it, and a pool encodes. Memory is the fixed set of buffers, whatever the model's size.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from typing import Final, NamedTuple, Protocol
+
+import msgspec
+import numpy as np
+from blake3 import blake3
+
+from archiver.archive.archive import Archive
+from archiver.archive.buffers import BufferPool
+from archiver.archive.objects import Hints, ObjectSink
+from archiver.archive.records import FileEntry
+from archiver.archive.worklog import Worklog
+from archiver.codec.segment import SEGMENT_MAX, Effort
+from archiver.codec.zstd import Bytes
+from archiver.digest import Blake3Hex, git_blob_hasher
+from archiver.errors import DamageError, MismatchError
+from archiver.tensors.cuts import CutPlanner, Segment
+
+_ALIGN: Final = 8
+"""Segments begin at multiples of this in their buffer, so that words are aligned."""
+_SPARE_BUFFERS: Final = 2
+
+
+class Expected(msgspec.Struct, frozen=True):
+    """What upstream says of a file; empty strings where it says nothing."""
+
+    path: str
+    size: int
+    sha256: str = ""
+    oid: str = ""
+    lfs: bool = False
+
+
+class Stream(Protocol):
+    """A file's bytes in order."""
+
+    def readinto(self, buffer: memoryview) -> int:
+        """Put the next bytes into ``buffer``; 0 at the end."""
+
+
+OpenAt = Callable[[int], AbstractContextManager[Stream]]
+"""Opens a file's bytes from an offset on."""
+
+
+class Progress(Protocol):
+    """Told what happens, from several threads."""
+
+    def begin(self, path: str, size: int) -> None:
+        """A file of ``size`` bytes begins."""
+
+    def advance(self, count: int, *, fetched: bool) -> None:
+        """``count`` bytes came, from upstream or from what was stored before."""
+
+    def rewind(self, count: int) -> None:
+        """``count`` bytes are read again from the beginning of their file."""
+
+    def end(self, path: str) -> None:
+        """A file is complete and checked."""
+
+
+class _Cell(NamedTuple):
+    """A segment inside a buffer."""
+
+    index: int
+    at: int
+    cut: Segment
+
+
+class Intake:
+    """Takes files in; one per run. Use as a context manager."""
+
+    def __init__(
+        self,
+        archive: Archive,
+        worklog: Worklog,
+        hints: Hints,
+        *,
+        effort: Effort,
+        workers: int,
+        readers: int,
+        progress: Progress,
+    ) -> None:
+        self._archive = archive
+        self._worklog = worklog
+        self._hints = hints
+        self._progress = progress
+        self.sink = ObjectSink(archive, effort, hints)
+        self._buffers = BufferPool(workers + max(readers, _SPARE_BUFFERS))
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="encode")
+
+    def __enter__(self) -> Intake:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._buffers.close()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self.sink.close()
+
+    def add(self, expected: Expected, open_at: OpenAt) -> tuple[FileEntry, str]:
+        """Take one file in; its entry, and why it was cut plainly (empty unless it has a bad header).
+
+        Bytes that are not upstream's are fetched once more from the beginning.
+
+        Raises:
+            MismatchError: Also then they have another size or digest than upstream lists.
+            NoSpaceError, NetworkError, UpstreamGoneError: As the archive's disk or upstream raise them.
+        """
+        self._progress.begin(expected.path, expected.size)
+        try:
+            found = self._attempt(expected, open_at, list(self._worklog.segments(expected.path)))
+        except MismatchError:
+            self._worklog.forget(expected.path)
+            self._progress.rewind(expected.size)
+            found = self._attempt(expected, open_at, [])
+        self._progress.end(expected.path)
+        return found
+
+    def _attempt(
+        self, expected: Expected, open_at: OpenAt, held: list[tuple[int, str]]
+    ) -> tuple[FileEntry, str]:
+        job = _FileJob(expected, self._progress)
+        with _Continued(self._archive, self._hints, held, open_at) as stream:
+            pending: list[Future[None]] = []
+            try:
+                for buffer, cells in job.fill(stream, self._buffers):
+                    pending.append(self._pool.submit(self._store, job, buffer, cells))
+                    _raise_early(pending)
+            finally:
+                # also after a failure: no thread may still use a buffer of this file
+                for future in pending:
+                    future.exception()
+            for future in pending:
+                future.result()
+        try:
+            return job.finish()
+        except MismatchError:
+            self._worklog.forget(expected.path)
+            raise
+
+    def _store(self, job: _FileJob, buffer: Bytes, cells: list[_Cell]) -> None:
+        rows = []
+        try:
+            for cell in cells:
+                plain = buffer[cell.at : cell.at + cell.cut.size]
+                digest = self.sink.put(plain, cell.cut.dtype)
+                job.digests[cell.index] = digest
+                rows.append((cell.cut.begin, cell.cut.size, digest))
+        finally:
+            self._buffers.give(buffer)
+            if rows:
+                self._worklog.stored(job.expected.path, rows)
+
+
+def _raise_early(pending: list[Future[None]]) -> None:
+    for future in pending:
+        if future.done():
+            future.result()
+
+
+class _FileJob:
+    """One file on its way in: its hashes, its cuts, and the digests of its segments so far."""
+
+    def __init__(self, expected: Expected, progress: Progress) -> None:
+        self.expected = expected
+        self.digests: dict[int, Blake3Hex] = {}
+        self._sizes: list[int] = []
+        self._progress = progress
+        self._sha256 = hashlib.sha256()
+        self._blake3 = blake3()
+        wanted = expected.oid and not expected.lfs
+        self._oid = git_blob_hasher(expected.size) if wanted else None
+        self._planner = CutPlanner(
+            expected.size, safetensors=expected.path.endswith(".safetensors")
+        )
+
+    def fill(self, stream: _Continued, buffers: BufferPool) -> Iterator[tuple[Bytes, list[_Cell]]]:
+        """Buffers of whole segments, in file order; who takes one gives it back to the pool."""
+        prefix = self._read_prefix(stream)
+        buffer, fill, cells = buffers.take(), 0, []
+        try:
+            for index, cut in enumerate(self._planner.cuts()):
+                if fill + cut.size > SEGMENT_MAX:
+                    yield buffer, cells
+                    buffer, fill, cells = buffers.take(), 0, []
+                prefix = self._read_segment(stream, prefix, buffer[fill : fill + cut.size])
+                self._sizes.append(cut.size)
+                cells.append(_Cell(index, fill, cut))
+                fill = -(-(fill + cut.size) // _ALIGN) * _ALIGN
+            self._expect_end(stream)
+        except BaseException:
+            buffers.give(buffer)
+            raise
+        yield buffer, cells
+
+    def _read_prefix(self, stream: _Continued) -> memoryview:
+        prefix = bytearray()
+        while not self._planner.decided:
+            missing = self._planner.wants - len(prefix)
+            piece = bytearray(missing)
+            stream.fill(memoryview(piece), self.expected)
+            prefix += piece
+            self._planner.feed(prefix)
+        return memoryview(prefix)
+
+    def _read_segment(self, stream: _Continued, prefix: memoryview, target: Bytes) -> memoryview:
+        """Fill ``target`` from the rest of the prefix and the stream; gives what is left of it."""
+        taken = min(len(prefix), len(target))
+        view = memoryview(target)
+        view[:taken] = prefix[:taken]
+        before = stream.fetched
+        stream.fill(view[taken:], self.expected)
+        self._hash(view)
+        fetched = stream.fetched - before
+        self._progress.advance(fetched, fetched=True)
+        self._progress.advance(len(view) - fetched, fetched=False)
+        return prefix[taken:]
+
+    def _hash(self, view: memoryview) -> None:
+        self._sha256.update(view)
+        self._blake3.update(view)
+        if self._oid is not None:
+            self._oid.update(view)
+
+    def _expect_end(self, stream: _Continued) -> None:
+        if stream.readinto(memoryview(bytearray(1))):
+            raise MismatchError(
+                f"{self.expected.path} is longer than the {self.expected.size} bytes upstream lists."
+            )
+
+    def finish(self) -> tuple[FileEntry, str]:
+        """The file's entry; MismatchError unless its digests are upstream's."""
+        sha256 = self._sha256.hexdigest()
+        oid = self._oid.hexdigest() if self._oid is not None else self.expected.oid
+        for kind, got, wanted in (
+            ("SHA-256", sha256, self.expected.sha256),
+            ("git blob SHA-1", oid, self.expected.oid),
+        ):
+            if wanted and got != wanted:
+                raise MismatchError(
+                    f"{self.expected.path} has {kind} {got}, upstream lists {wanted}.",
+                    hint="The file was refused. Run again later; if it stays so, upstream is damaged.",
+                )
+        header = self._planner.header
+        entry = FileEntry(
+            path=self.expected.path,
+            size=self.expected.size,
+            sha256=sha256,
+            blake3=self._blake3.hexdigest(),
+            oid=self.expected.oid,
+            lfs=self.expected.lfs,
+            segments=tuple((size, self.digests[i]) for i, size in enumerate(self._sizes)),
+            tensors=msgspec.UNSET if header is None else header.tensors,
+        )
+        return entry, self._planner.reason
+
+
+class _Continued:
+    """A file's bytes: first those that an earlier run stored, then upstream's from there on."""
+
+    def __init__(
+        self, archive: Archive, hints: Hints, held: list[tuple[int, str]], open_at: OpenAt
+    ) -> None:
+        self._archive = archive
+        self._hints = hints
+        self._held = iter(held)
+        self._open_at = open_at
+        self._piece = memoryview(b"")
+        self._at = 0
+        self._opened: AbstractContextManager[Stream] | None = None
+        self._stream: Stream | None = None
+        self.fetched = 0
+        """Bytes that came from upstream."""
+
+    def __enter__(self) -> _Continued:
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        if self._opened is not None:
+            self._opened.__exit__(None, None, None)
+
+    def fill(self, view: memoryview, expected: Expected) -> None:
+        """Fill ``view``; MismatchError if the file ends first."""
+        done = 0
+        while done < len(view):
+            got = self.readinto(view[done:])
+            if not got:
+                raise MismatchError(
+                    f"{expected.path} ends early: upstream lists {expected.size} bytes."
+                )
+            done += got
+
+    def readinto(self, view: memoryview) -> int:
+        """The next bytes; 0 at the end."""
+        if not self._piece and self._stream is None:
+            self._next_piece()
+        if self._piece:
+            count = min(len(self._piece), len(view))
+            view[:count] = self._piece[:count]
+            self._piece = self._piece[count:]
+            return count
+        assert self._stream is not None
+        count = self._stream.readinto(view)
+        self.fetched += count
+        return count
+
+    def _next_piece(self) -> None:
+        size, digest = next(self._held, (0, ""))
+        found = self._load(size, Blake3Hex(digest)) if size else None
+        if found is None:
+            self._opened = self._open_at(self._at)
+            self._stream = self._opened.__enter__()
+            return
+        self._at += size
+        self._piece = memoryview(found)
+
+    def _load(self, size: int, digest: Blake3Hex) -> Bytes | None:
+        for pack, entry in self._hints.locate(digest):
+            try:
+                out = np.empty(size, np.uint8)
+                self._archive.pack(pack).read(entry, out)
+            except DamageError:
+                continue
+            return out
+        return None

@@ -1,0 +1,188 @@
+"""Opening a catalogue and running transactions on it, whoever else is doing the same."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Self, TypeVar
+
+from sqlalchemy import create_engine, event
+from sqlalchemy.exc import StatementError
+
+from archiver.catalogue.errors import CatalogueReadOnlyError, CatalogueUnusable
+from archiver.catalogue.failures import is_passing, reported
+from archiver.catalogue.files import (
+    FileConnection,
+    connect,
+    identity,
+    may_write,
+    swap_lock,
+)
+from archiver.catalogue.version import SCHEMA, schema_number
+from archiver.errors import LockedError
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from sqlalchemy import Connection
+
+Result = TypeVar("Result")
+
+PATIENCE = 600.0
+"""Seconds after which a file that is busy all the time is given up."""
+_BEGIN = "catalogue_begin"
+
+
+class Catalogue:
+    """An open catalogue. Threads may share it; processes each open their own.
+
+    Args:
+        path: The SQLite file.
+        read_only: Whether the file or its folder may not be written by this user.
+    """
+
+    def __init__(self, path: Path, *, read_only: bool) -> None:
+        self.path = path
+        self.read_only = read_only
+        self._engine = create_engine(
+            "sqlite://", creator=self._connect, pool_size=2, max_overflow=-1
+        )
+        event.listen(self._engine, "begin", _begin)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], *, create: bool = True) -> Self:
+        """Open the file at ``path``; make it, or bring it to this version's schema, where needed.
+
+        Raises:
+            CatalogueUnusable: Damaged, foreign, newer, or missing and not to be (or cannot be)
+                created. The answer is to rebuild it.
+        """
+        where = Path(path)
+        read_only = not may_write(where)
+        if not read_only:
+            _prepare(where, create=create)
+        catalogue = cls(where, read_only=read_only)
+        try:
+            catalogue.read(lambda _: None)
+        except BaseException:
+            catalogue.close()
+            raise
+        return catalogue
+
+    def read(self, work: Callable[[Connection], Result]) -> Result:
+        """What ``work`` gives; all its reads see one state of the catalogue."""
+        return _patiently(self.path, lambda: self._once(work, "BEGIN"))
+
+    def write(self, work: Callable[[Connection], Result]) -> Result:
+        """What ``work`` gives, committed whole or not at all; it may be called more than once.
+
+        The transaction holds the write lock from its first statement, so what it reads stays true.
+        """
+        if self.read_only:
+            raise CatalogueReadOnlyError(self.path)
+        return _patiently(self.path, lambda: self._once(work, "BEGIN IMMEDIATE"))
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._engine.dispose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _once(self, work: Callable[[Connection], Result], begin: str) -> Result:
+        with self._engine.connect() as connection:
+            connection = connection.execution_options(**{_BEGIN: begin})
+            with connection.begin():
+                raw = connection.connection.dbapi_connection
+                if isinstance(raw, FileConnection) and raw.identity == identity(self.path):
+                    return work(connection)
+            connection.invalidate()
+        raise MovedError
+
+    def _connect(self) -> FileConnection:
+        with swap_lock(self.path):
+            if self.read_only:
+                return _open_to_read(self.path)
+            return _ready(connect(self.path, "rw"), self.path, write=True)
+
+
+class MovedError(Exception):
+    """Another process put a new file in the place of the one that is open."""
+
+
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql(connection.get_execution_options().get(_BEGIN, "BEGIN"))
+
+
+def _prepare(path: Path, *, create: bool) -> None:
+    """Make the file, or migrate it, if that is needed; alembic is imported only then."""
+
+    def found() -> int:
+        with swap_lock(path), closing(connect(path, "rwc" if create else "rw")) as connection:
+            number = schema_number(connection, path)
+            if number or create:
+                connection.execute("PRAGMA journal_mode = WAL")
+            return number
+
+    number = _patiently(path, found)
+    if number == 0 and not create:
+        raise CatalogueUnusable(path, "the file is empty")
+    if number < SCHEMA:
+        from archiver.catalogue.migrate import migrate  # noqa: PLC0415 - it imports alembic
+
+        _patiently(path, lambda: migrate(path))
+
+
+def _open_to_read(path: Path) -> FileConnection:
+    """A reading connection, also where the log's companions cannot be made beside the file."""
+    try:
+        return _ready(connect(path, "ro"), path, write=False)
+    except sqlite3.OperationalError:
+        return _ready(connect(path, "immutable"), path, write=False)
+
+
+def _ready(connection: FileConnection, path: Path, *, write: bool) -> FileConnection:
+    """The connection, set up, once its file is known to be an up-to-date catalogue."""
+    try:
+        number = schema_number(connection, path)
+        if number < SCHEMA:
+            raise CatalogueUnusable(path, f"its schema {number} is older than {SCHEMA}")
+        if write:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA foreign_keys = ON")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+
+
+def _patiently(path: Path, attempt: Callable[[], Result]) -> Result:
+    """What ``attempt`` gives, tried again while others are in the way."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return attempt()
+        except MovedError:
+            pass
+        except (sqlite3.Error, StatementError) as error:
+            if not is_passing(error):
+                raise reported(error, path) from error
+        if time.monotonic() > deadline:
+            raise LockedError(f"The catalogue {path} was busy for {PATIENCE:.0f} seconds.")
+        time.sleep(random.uniform(0.002, 0.05))  # noqa: S311 - spreads processes, hides nothing

@@ -1,0 +1,43 @@
+"""What SQLite's errors mean here: wait and try again, rebuild, or tell the user."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import TYPE_CHECKING
+
+from sqlalchemy.exc import StatementError
+
+from archiver.catalogue.errors import CatalogueReadOnlyError, CatalogueUnusable
+from archiver.errors import ArchiverError, DamageError, NoSpaceError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_PRIMARY = 0xFF
+_PASSING = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
+_BAD_ROWS = {sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_MISMATCH}
+
+
+def is_passing(error: sqlite3.Error | StatementError) -> bool:
+    """Whether the error comes from another process being busy, or having replaced the file."""
+    code = _code(error)
+    return code == sqlite3.SQLITE_READONLY_DBMOVED or code & _PRIMARY in _PASSING
+
+
+def reported(error: sqlite3.Error | StatementError, path: Path) -> ArchiverError:
+    """The error that tells the user, or the calling operation, what to do."""
+    code = _code(error) & _PRIMARY
+    cause = error.orig if isinstance(error, StatementError) else error
+    if code in _BAD_ROWS or isinstance(cause, ValueError | OverflowError):
+        return DamageError(f"A record cannot be put into the catalogue {path}: {cause}.")
+    if code == sqlite3.SQLITE_FULL:
+        return NoSpaceError(f"The disk has no room for the catalogue {path}.")
+    if code == sqlite3.SQLITE_READONLY:
+        return CatalogueReadOnlyError(path)
+    return CatalogueUnusable(path, str(cause))
+
+
+def _code(error: sqlite3.Error | StatementError) -> int:
+    """SQLite's extended error code, 0 if the error did not come from SQLite."""
+    cause = error.orig if isinstance(error, StatementError) else error
+    return getattr(cause, "sqlite_errorcode", 0)

@@ -1,0 +1,138 @@
+"""What an HTTP answer of the hub means: go on, ask again, or a named error.
+
+The hub's own codes come in ``X-Error-Code`` and ``X-Error-Message``. To who sends no token it
+answers a bare 401 for a repository that is private and for one that does not exist.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from archiver.errors import AccessError, ArchiverError, MismatchError, UpstreamGoneError
+from archiver.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_LATER = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})
+_DISABLED = "Access to this resource is disabled."
+_PRIVATE_HINT = "Check the name; if the repository is private, pass --token or set HF_TOKEN."
+_KEPT_HINT = "Snapshots that the archive already holds are not affected."
+
+
+class AgainError(Exception):
+    """An attempt failed in a way that another one may not; ``asked`` is the wait in seconds."""
+
+    def __init__(self, reason: str, asked: float | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.asked = asked
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a request was about, in the words of an error message."""
+
+    repository: str
+    revision: str = ""
+    path: str = ""
+    endpoint: str = ""
+    kind: str = "repository"
+
+    def __str__(self) -> str:
+        at = f" at {printable(self.revision)}" if self.revision else ""
+        of = f"{printable(self.path)} of " if self.path else ""
+        return f"{of}{printable(self.repository)}{at}"
+
+
+def refusal(status: int, headers: Mapping[str, str], asked: Asked) -> ArchiverError:
+    """The error that an answer of 400 or more stands for; ``headers`` have lowercase names."""
+    code = headers.get("x-error-code", "")
+    if headers.get("x-error-message") == _DISABLED:
+        return disabled(asked)
+    if code in _BY_CODE:
+        return _BY_CODE[code](asked)
+    return _by_status(status, headers, asked)
+
+
+def may_pass(status: int, headers: Mapping[str, str], *, redirected: bool) -> str:
+    """Why an answer of 400 or more may be another one soon; empty if it will not."""
+    if status in _LATER or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return f"HTTP {status}"
+    # A CDN's link is good for an hour or so; the hub gives a new one each time it is asked.
+    if status == HTTPStatus.FORBIDDEN and redirected and "x-error-code" not in headers:
+        return "the CDN refused its link (HTTP 403)"
+    return ""
+
+
+def disabled(asked: Asked) -> ArchiverError:
+    """The hub has switched the repository off."""
+    return AccessError(
+        f"{printable(asked.repository)} has been disabled by the hub.", hint=_KEPT_HINT
+    )
+
+
+def gated(asked: Asked) -> ArchiverError:
+    """The repository's licence must be accepted first."""
+    return AccessError(
+        f"{printable(asked.repository)} is gated and this token, if any, opens it not.",
+        hint=f"Accept the licence on {asked.endpoint}/{printable(asked.repository)}, then pass "
+        "--token or set HF_TOKEN.",
+    )
+
+
+def _no_repository(asked: Asked) -> ArchiverError:
+    return UpstreamGoneError(
+        f"{asked.endpoint} has no {asked.kind} {printable(asked.repository)}.", hint=_PRIVATE_HINT
+    )
+
+
+def _no_revision(asked: Asked) -> ArchiverError:
+    if asked.path:
+        return UpstreamGoneError(
+            f"{asked} is gone: upstream no longer has the revision.",
+            hint="Run the command again to take the newest revision.",
+        )
+    return UpstreamGoneError(
+        f"{printable(asked.repository)} has no revision {printable(asked.revision)}.",
+        hint="Check the name of the branch, the tag or the commit.",
+    )
+
+
+def _no_file(asked: Asked) -> ArchiverError:
+    return UpstreamGoneError(
+        f"{asked} is gone: upstream no longer has it.",
+        hint="Run the command again to take the newest revision.",
+    )
+
+
+_BY_CODE = {
+    "GatedRepo": gated,
+    "RevisionNotFound": _no_revision,
+    "EntryNotFound": _no_file,
+    "RepoNotFound": _no_repository,
+}
+
+
+def _by_status(status: int, headers: Mapping[str, str], asked: Asked) -> ArchiverError:
+    if status == HTTPStatus.UNAUTHORIZED and "Invalid cred" in headers.get("x-error-message", ""):
+        return AccessError(
+            f"{asked.endpoint} does not know the token.",
+            hint="Pass a valid --token, or correct HF_TOKEN, or log in with the hub's client.",
+        )
+    if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND, HTTPStatus.GONE}:
+        return (
+            _no_file(asked)
+            if asked.path and status != HTTPStatus.UNAUTHORIZED
+            else (_no_repository(asked))
+        )
+    if status in {HTTPStatus.FORBIDDEN, HTTPStatus.UNAVAILABLE_FOR_LEGAL_REASONS}:
+        return AccessError(
+            f"{asked.endpoint} refuses {asked} (HTTP {status}).",
+            hint="If the repository is open to you, pass --token or set HF_TOKEN.",
+        )
+    if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+        return MismatchError(f"{asked} is shorter than upstream's listing says.")
+    return UpstreamGoneError(f"{asked.endpoint} refuses {asked} (HTTP {status}).")

@@ -1,0 +1,186 @@
+"""Requests to the hub through its own client: token, offline mode, retries, bounded JSON."""
+
+from __future__ import annotations
+
+import logging
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urljoin, urlsplit
+
+from archiver.errors import NetworkError, UsageError
+from archiver.text import printable
+from archiver.upstream.huggingface.answers import AgainError, Asked, may_pass, refusal
+from archiver.upstream.huggingface.parsing import parse_json
+
+# Read by the client when it is imported: files are to come over plain HTTP, from /resolve.
+os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
+
+import httpx2
+from huggingface_hub.errors import OfflineModeIsEnabled
+from huggingface_hub.utils import (  # type: ignore[attr-defined] # exported, but not marked so
+    build_hf_headers,
+    get_session,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from archiver.upstream.retry import RetryPolicy
+
+DEFAULT_ENDPOINT = "https://huggingface.co"
+_LARGEST_JSON = 64 * 1024 * 1024
+_TRUE = frozenset({"1", "ON", "YES", "TRUE"})
+_OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+_HOPELESS = (httpx2.UnsupportedProtocol, httpx2.TooManyRedirects, httpx2.InvalidURL)
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer whose body has not been read.
+
+    ``first`` are the headers of the hub's own answer, before it sent us on to a CDN.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    first: Mapping[str, str]
+    response: httpx2.Response
+
+    @property
+    def encoded(self) -> bool:
+        """Whether the body is compressed although only ``identity`` was accepted."""
+        return self.headers.get("content-encoding", "").strip().lower() not in {"", "identity"}
+
+    def chunks(self) -> Iterator[bytes]:
+        """The body, decompressed where it has to be; raises AgainError when it breaks off."""
+        with _translated():
+            yield from self.response.iter_bytes() if self.encoded else self.response.iter_raw()
+
+
+class Session:
+    """One hub, one token. Threads may share it.
+
+    Args:
+        token: None for ``HF_TOKEN`` or the token that the hub's client has stored.
+        endpoint: None for ``HF_ENDPOINT`` or the public hub.
+        timeout: Seconds of silence after which a request has failed.
+        retry: How often JSON is asked for again.
+    """
+
+    def __init__(
+        self, token: str | None, endpoint: str | None, timeout: float, retry: RetryPolicy
+    ) -> None:
+        self.endpoint = _checked(endpoint or os.environ.get("HF_ENDPOINT") or DEFAULT_ENDPOINT)
+        self.retry = retry
+        self._token = token
+        self._timeout = httpx2.Timeout(timeout, pool=None)
+
+    @contextmanager
+    def get(self, url: str, asked: Asked, headers: Mapping[str, str]) -> Iterator[Answer]:
+        """GET ``url``, which lies below the endpoint.
+
+        Redirects are followed, without the token where they leave the hub's origin.
+        Raises AgainError where another attempt may help, else what the answer stands for.
+        """
+        _require_online()
+        sent = {**self._headers(), **headers}
+        client = get_session()
+        with _translated(), client.stream("GET", url, headers=sent, timeout=self._timeout) as got:
+            first = (got.history or [got])[0]
+            if got.status_code >= HTTPStatus.BAD_REQUEST:
+                reason = may_pass(got.status_code, got.headers, redirected=bool(got.history))
+                if reason:
+                    raise AgainError(reason, self.retry.asked_by(got.headers))
+                raise refusal(got.status_code, got.headers, asked)
+            yield Answer(got.status_code, got.headers, first.headers, got)
+
+    def json(self, url: str, asked: Asked) -> tuple[Any, str]:
+        """The JSON at ``url``, and the address of the next page (``""`` if this is the last)."""
+        failures = 0
+        while True:
+            try:
+                return self._json(url, asked)
+            except AgainError as again:
+                failures += 1
+                if failures >= self.retry.attempts:
+                    raise NetworkError(
+                        f"{self.endpoint} does not answer for {asked}: {again.reason}, "
+                        f"{failures} times in a row.",
+                        hint="Run the command again later; what is already held is not asked for.",
+                    ) from again
+                waited = self.retry.wait(failures, again.asked)
+                _log.info("%s: %s; waited %.1f s", asked, again.reason, waited)
+
+    def _json(self, url: str, asked: Asked) -> tuple[Any, str]:
+        with self.get(url, asked, {"accept": "application/json"}) as answer:
+            body = bytearray()
+            with _translated():
+                for chunk in answer.response.iter_bytes():
+                    body += chunk
+                    if len(body) > _LARGEST_JSON:
+                        raise NetworkError(f"The hub's answer about {asked} is too large.")
+            link = answer.response.links.get("next", {}).get("url", "")
+            return parse_json(body, str(asked)), self._own(url, link) if link else ""
+
+    def _own(self, url: str, link: str) -> str:
+        """``link`` on our endpoint: the token must not follow it elsewhere.
+
+        A mirror of the hub may hand on pages of the original, so other origins are no error.
+        """
+        absolute = urljoin(url, link)
+        if absolute.startswith(self.endpoint + "/"):
+            return absolute
+        parts = urlsplit(absolute)
+        return f"{self.endpoint}{parts.path}" + (f"?{parts.query}" if parts.query else "")
+
+    def _headers(self) -> dict[str, str]:
+        headers = build_hf_headers(token=self._token, library_name="archiver")
+        authorization = headers.get("authorization", "")
+        if not (authorization.isascii() and authorization.isprintable()):
+            raise UsageError("The token holds characters that no token has.")
+        return headers
+
+
+def _checked(endpoint: str) -> str:
+    parts = urlsplit(endpoint)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+        raise UsageError(
+            f"{printable(endpoint)} is not the address of a hub.",
+            hint=f"Write it like {DEFAULT_ENDPOINT}; see also the variable HF_ENDPOINT.",
+        )
+    if parts.username or parts.password:
+        # The endpoint is recorded in manifests, which are for everyone to read.
+        raise UsageError("The hub's address may not hold a password; pass --token instead.")
+    return endpoint.rstrip("/")
+
+
+def _require_online() -> None:
+    for name in _OFFLINE_VARIABLES:
+        if os.environ.get(name, "").upper() in _TRUE:
+            raise NetworkError(
+                f"Nothing was asked of the hub: {name} is set.",
+                hint=f"Unset {name}, or mirror from a folder or a bundle.",
+            )
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Turn the client's errors into AgainError, or NetworkError where no retry can help.
+
+    Messages are built from the error's type: a local protocol error quotes the header that it
+    refuses, which may be the token.
+    """
+    try:
+        yield
+    except OfflineModeIsEnabled as error:
+        raise NetworkError("Nothing was asked of the hub: its client is offline.") from error
+    except (*_HOPELESS, httpx2.LocalProtocolError) as error:
+        raise NetworkError(f"The hub cannot be asked: {type(error).__name__}.") from None
+    except httpx2.TimeoutException as error:
+        raise AgainError("the connection was silent for too long") from error
+    except httpx2.RequestError as error:
+        raise AgainError(printable(str(error)) or type(error).__name__) from error

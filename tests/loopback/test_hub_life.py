@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import http.client
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from hubkit import FILES, WEIGHTS, request
+
+from archiver.loopback import Hub
+
+
+def test_it_listens_on_loopback_only(hub):
+    for server in hub._servers.values():
+        assert server._listener.getsockname()[0] == "127.0.0.1"
+
+
+def test_it_starts_and_stops_at_once():
+    started = time.monotonic()
+    for _ in range(20):
+        with Hub() as hub:
+            hub.create("org/tiny", FILES)
+    assert time.monotonic() - started < 1
+
+
+def test_stopping_joins_every_thread_and_cuts_idle_connections():
+    before = threading.active_count()
+    with Hub() as hub:
+        hub.create("org/tiny", FILES)
+        port = int(hub.endpoint.rpartition(":")[2])
+        idle = [socket.create_connection(("127.0.0.1", port)) for _ in range(5)]
+        request(f"{hub.endpoint}/api/models/org/tiny")
+    assert threading.active_count() == before
+    for connection in idle:
+        connection.settimeout(1)
+        assert connection.recv(1) == b""
+        connection.close()
+
+
+def test_stopping_cuts_a_transfer():
+    with Hub() as hub:
+        hub.create("org/tiny", FILES)
+        hub.rate = 1000
+        connection = http.client.HTTPConnection(hub.endpoint.removeprefix("http://"), timeout=5)
+        connection.request("GET", "/org/tiny/resolve/main/README.md")
+        response = connection.getresponse()
+        response.read(100)
+        started = time.monotonic()
+    assert time.monotonic() - started < 1
+    with pytest.raises(http.client.IncompleteRead):
+        response.read()
+    connection.close()
+
+
+def test_it_comes_back_on_the_same_ports():
+    hub = Hub()
+    hub.create("org/tiny", FILES)
+    addresses = []
+    for _ in range(2):
+        hub.start()
+        assert request(f"{hub.endpoint}/api/models/org/tiny").status == 200
+        addresses.append((hub.endpoint, hub.cdn))
+        hub.stop()
+        with pytest.raises(ConnectionRefusedError):
+            request(f"{hub.endpoint}/api/models/org/tiny")
+    assert addresses[0] == addresses[1]
+    hub.stop()
+
+
+def test_one_connection_carries_many_requests(hub, tiny):
+    connection = http.client.HTTPConnection(hub.endpoint.removeprefix("http://"), timeout=5)
+    for method in ("GET", "HEAD", "GET"):
+        connection.request(method, "/org/tiny/resolve/main/README.md")
+        response = connection.getresponse()
+        assert response.read() == (FILES["README.md"] if method == "GET" else b"")
+        assert response.getheader("Connection") is None
+    local = connection.sock.getsockname()
+    connection.request("GET", "/api/models/org/tiny", headers={"Connection": "close"})
+    assert connection.sock.getsockname() == local
+    connection.getresponse().read()
+    assert connection.sock is None or connection.sock.recv(1) == b""
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    "raw", [b"nonsense\r\n\r\n", b"GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n"]
+)
+def test_what_is_not_http_gets_400(hub, raw):
+    address = ("127.0.0.1", int(hub.endpoint.rpartition(":")[2]))
+    with socket.create_connection(address, timeout=5) as connection:
+        connection.sendall(raw)
+        assert connection.recv(100).startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize("connections", [1, 4])
+def test_the_rate_holds_over_all_connections(hub, tiny, get, connections):
+    hub.rate = 8_000_000
+    started = time.monotonic()
+    with ThreadPoolExecutor(connections) as pool:
+        bodies = list(pool.map(lambda _: get("model.safetensors").body, range(4)))
+    took = time.monotonic() - started
+    assert bodies == [WEIGHTS] * 4
+    assert 0.9 < took / (4 * len(WEIGHTS) / 8_000_000) < 1.3
+
+
+def test_the_rate_can_change(hub, tiny, get):
+    hub.rate = 1
+    hub.rate = None
+    started = time.monotonic()
+    get("model.safetensors")
+    assert time.monotonic() - started < 0.5
+
+
+def test_many_threads_see_a_consistent_log(hub, tiny, get):
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: get("model.safetensors"), range(40)))
+    assert hub.requests.bytes_sent == 40 * len(WEIGHTS)
+    assert len(hub.requests) == 80

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hubkit import FILES, request
+from huggingface_hub import HfApi
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for path, data in FILES.items():
+        file = tmp_path / "repos" / "org" / "tiny" / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(data)
+    return tmp_path / "repos"
+
+
+def start(folder, *options):
+    command = [sys.executable, "-W", "error", "-m", "archiver.loopback", str(folder), *options]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+
+
+def test_a_process_serves_folders_until_stdin_closes(folder, tmp_path):
+    port_file = tmp_path / "port"
+    with start(folder, "--rate", "1e9", "--port-file", str(port_file)) as process:
+        endpoint = process.stdout.readline().strip()
+        assert endpoint == f"http://127.0.0.1:{port_file.read_text()}"
+        listed = HfApi(endpoint=endpoint, token=False).list_repo_files("org/tiny")
+        assert set(listed) == set(FILES)
+        answer = request(f"{endpoint}/org/tiny/resolve/main/README.md")
+        assert answer.body == FILES["README.md"]
+        process.stdin.close()
+        assert process.wait(timeout=5) == 0
+        assert process.stderr.read() == ""
+
+
+def test_a_process_ends_when_its_parent_dies(folder, tmp_path):
+    # The grandchild keeps a stdin that never closes, so only the parent's death can end it.
+    reader, writer = os.pipe()
+    script = (
+        "import subprocess, sys\n"
+        "child = subprocess.Popen(sys.argv[1:], stdin=0, stdout=subprocess.PIPE)\n"
+        "child.stdout.readline()\n"
+        "print(child.pid, flush=True)\n"
+    )
+    command = [sys.executable, "-m", "archiver.loopback", str(folder)]
+    parent = subprocess.run(
+        [sys.executable, "-c", script, *command], stdin=reader, capture_output=True, check=True
+    )
+    try:
+        assert _ends(int(parent.stdout), within=5)
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+def _ends(pid: int, *, within: float) -> bool:
+    deadline = time.monotonic() + within
+    while time.monotonic() < deadline:
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return True
+        except FileNotFoundError:
+            return True
+        time.sleep(0.05)
+    return False
