@@ -90,8 +90,10 @@ def _clashes(paths: list[str]) -> Iterator[str]:
     """Every pair of paths that cannot both be written, also on a file system that folds case."""
     files: dict[str, str] = {}
     for path in paths:
-        first = files.setdefault(_folded(path), path)
-        if first is not path:
+        first = files.get(_folded(path))
+        if first is None:
+            files[_folded(path)] = path
+        else:
             same = "is listed twice" if first == path else f"is the same name as {_shown(first)}"
             yield f"{_shown(path)} {same}"
     for path in paths:

@@ -103,9 +103,13 @@ class Intake:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._buffers.close()
+        self.stop()
         self._pool.shutdown(wait=True, cancel_futures=True)
         self.sink.close()
+
+    def stop(self) -> None:
+        """Let every thread that waits for a buffer give up."""
+        self._buffers.close()
 
     def add(self, expected: Expected, open_at: OpenAt) -> tuple[FileEntry, str]:
         """Take one file in; its entry, and why it was cut plainly (empty unless it has a bad header).

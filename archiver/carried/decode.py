@@ -397,7 +397,8 @@ def object_header(file: IO[bytes], offset: int) -> Json:
         require(codec in WORD, f"codec {codec!r} is not known")
         require(1 <= header["size"] <= SEGMENT, "impossible size")
         require(len(frames) == STREAMS[codec], "wrong number of frames")
-        require(all(0 < n <= 2 * SEGMENT for n in frames), "impossible frames")
+        possible = (type(n) is int and 0 < n <= 2 * SEGMENT for n in frames)
+        require(all(possible), "impossible frames")
         tail = bytes.fromhex(header.get("tail", ""))
         require(len(tail) == header["size"] % WORD[codec], "wrong tail")
         require(codec < 3 or 0 <= header["emax"] <= 255, "wrong emax")
@@ -495,9 +496,10 @@ class Packs:
     def fetch(self, segments: Sequence[Any]) -> list[bytes]:
         """The plain bytes of segments `[size, blake3]`; if anything is wrong, one by one."""
         try:
-            first = [(self.places[name][0], name, size) for size, name in segments]
-            return self.decode([self.read(*item) for item in first])
-        except (Damage, LookupError):
+            with reading("the first places"):
+                first = [(self.places[name][0], name, size) for size, name in segments]
+                return self.decode([self.read(*item) for item in first])
+        except Damage:
             return [self.fetch_anywhere(name, size) for size, name in segments]
 
     def fetch_anywhere(self, name: str, size: int) -> bytes:

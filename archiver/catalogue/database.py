@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 import sqlite3
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar, cast
 
 from sqlalchemy import create_engine, event
 from sqlalchemy.exc import StatementError
@@ -26,7 +26,7 @@ from archiver.errors import LockedError
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import TracebackType
 
     from sqlalchemy import Connection
@@ -76,7 +76,7 @@ class Catalogue:
 
     def read(self, work: Callable[[Connection], Result]) -> Result:
         """What ``work`` gives; all its reads see one state of the catalogue."""
-        return _patiently(self.path, lambda: self._once(work, "BEGIN"))
+        return patiently(self.path, lambda: self._once(work, "BEGIN"))
 
     def write(self, work: Callable[[Connection], Result]) -> Result:
         """What ``work`` gives, committed whole or not at all; it may be called more than once.
@@ -85,7 +85,7 @@ class Catalogue:
         """
         if self.read_only:
             raise CatalogueReadOnlyError(self.path)
-        return _patiently(self.path, lambda: self._once(work, "BEGIN IMMEDIATE"))
+        return patiently(self.path, lambda: self._once(work, "BEGIN IMMEDIATE"))
 
     def close(self) -> None:
         """Close every connection."""
@@ -102,13 +102,27 @@ class Catalogue:
     ) -> None:
         self.close()
 
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A connection for rows that are too many to hold at once; one state, never retried."""
+        try:
+            with self._transaction("BEGIN") as connection:
+                yield connection
+        except (sqlite3.Error, StatementError) as error:
+            raise reported(error, self.path) from error
+
     def _once(self, work: Callable[[Connection], Result], begin: str) -> Result:
-        with self._engine.connect() as connection:
-            connection = connection.execution_options(**{_BEGIN: begin})
+        with self._transaction(begin) as connection:
+            return work(connection)
+
+    @contextmanager
+    def _transaction(self, begin: str) -> Iterator[Connection]:
+        with self._engine.connect().execution_options(**{_BEGIN: begin}) as connection:
             with connection.begin():
-                raw = connection.connection.dbapi_connection
-                if isinstance(raw, FileConnection) and raw.identity == identity(self.path):
-                    return work(connection)
+                raw = cast("FileConnection", connection.connection.dbapi_connection)
+                if raw.identity == identity(self.path):
+                    yield connection
+                    return
             connection.invalidate()
         raise MovedError
 
@@ -137,13 +151,13 @@ def _prepare(path: Path, *, create: bool) -> None:
                 connection.execute("PRAGMA journal_mode = WAL")
             return number
 
-    number = _patiently(path, found)
+    number = patiently(path, found)
     if number == 0 and not create:
         raise CatalogueUnusable(path, "the file is empty")
     if number < SCHEMA:
         from archiver.catalogue.migrate import migrate  # noqa: PLC0415 - it imports alembic
 
-        _patiently(path, lambda: migrate(path))
+        patiently(path, lambda: migrate(path))
 
 
 def _open_to_read(path: Path) -> FileConnection:
@@ -170,9 +184,7 @@ def _ready(connection: FileConnection, path: Path, *, write: bool) -> FileConnec
     return connection
 
 
-
-
-def _patiently(path: Path, attempt: Callable[[], Result]) -> Result:
+def patiently(path: Path, attempt: Callable[[], Result]) -> Result:
     """What ``attempt`` gives, tried again while others are in the way."""
     deadline = time.monotonic() + PATIENCE
     while True:

@@ -93,9 +93,9 @@ def _lock_file(path: Path) -> int | None:
 def swap_in(new: Path, path: Path) -> None:
     """Put ``new`` at ``path``; the caller holds the exclusive lock.
 
-    The old file goes before its companions: a crash in between leaves no catalogue, and SQLite drops
-    a log that has no file, whereas an old file without its log, or a new one with an alien log,
-    would be silently wrong. Connections to the old file keep reading it until they look again.
+    The old file goes before its companions: a crash in between leaves no catalogue, and SQLite
+    drops a log that has no file, whereas an old file without its log, or a new one with an alien
+    log, would be silently wrong. Connections to the old file keep reading it until they look again.
     """
     path.unlink(missing_ok=True)
     remove_companions(path)
@@ -107,6 +107,13 @@ def remove_companions(path: Path) -> None:
     """Remove the log and its index beside ``path``."""
     for suffix in COMPANIONS:
         Path(f"{path}{suffix}").unlink(missing_ok=True)
+
+
+def remove_all(path: Path) -> None:
+    """Remove a file of ours and everything that was made beside it."""
+    path.unlink(missing_ok=True)
+    remove_companions(path)
+    Path(f"{path}-lock").unlink(missing_ok=True)
 
 
 def sync(path: Path) -> None:

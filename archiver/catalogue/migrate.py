@@ -1,20 +1,25 @@
-"""Bringing a catalogue file to this version's schema. Imported only when there is something to do."""
+"""Bringing a catalogue file to this version's schema.
+
+Imported only when there is something to do: alembic costs as much start-up as all else together.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import NullPool, create_engine, event
 
 from archiver.catalogue.errors import CatalogueUnusable
-from archiver.catalogue.files import FileConnection, connect
+from archiver.catalogue.files import connect
 from archiver.catalogue.version import APPLICATION_ID, SCHEMA, schema_number
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
+
+    from archiver.catalogue.files import FileConnection
 
 STEPS = Path(__file__).parent / "migrations"
 
@@ -32,7 +37,7 @@ def migrate(path: Path) -> None:
 
 
 def _run_steps(connection: Connection, path: Path) -> None:
-    """The steps, without foreign keys (SQLite's default), and the proof that none is left broken."""
+    """The steps, run without foreign keys (SQLite's default), and the proof that all are kept."""
     config = Config()
     config.set_main_option("script_location", str(STEPS).replace("%", "%%"))
     config.attributes["connection"] = connection
@@ -45,6 +50,4 @@ def _run_steps(connection: Connection, path: Path) -> None:
 
 
 def _raw(connection: Connection) -> FileConnection:
-    raw = connection.connection.dbapi_connection
-    assert isinstance(raw, FileConnection)
-    return raw
+    return cast("FileConnection", connection.connection.dbapi_connection)

@@ -56,13 +56,13 @@ class PackEntry(Protocol):
     def codec(self) -> int: ...  # noqa: D102
 
 
-def put_pack(
-    connection: Connection, pack_id: str, size: int, entries: Iterable[PackEntry]
-) -> bool:
+def put_pack(connection: Connection, pack_id: str, size: int, entries: Iterable[PackEntry]) -> bool:
     """A pack and its objects."""
     if _id_of(connection, Pack.digest, pack_id) is not None:
         return False
-    listed = sorted(entries, key=lambda entry: entry.blake3)  # the table's order: fewer pages touched
+    listed = sorted(
+        entries, key=lambda entry: entry.blake3
+    )  # the table's order: fewer pages touched
     number = _add(connection, Pack, digest=pack_id, size=size, objects=len(listed))
     _add_all(
         connection,
@@ -83,7 +83,7 @@ def put_pack(
 
 
 def put_snapshot(connection: Connection, snapshot_id: str, seal: Seal, manifest: Manifest) -> bool:
-    """A seal, its manifest's files and their tensors; ``manifest`` is the one that the seal names."""
+    """A seal, the files of the manifest that it names, and their tensors."""
     if _id_of(connection, Snapshot.digest, snapshot_id) is not None:
         return False
     _add(

@@ -26,7 +26,9 @@ class HexDigest(TypeDecorator[str]):
             return None
         data = bytes.fromhex(value)
         if len(data) != self.length or data.hex() != value:
-            raise ValueError(f"{value[:80]!r} is not a digest of {self.length} bytes in lowercase hex")
+            raise ValueError(
+                f"{value[:80]!r} is not a digest of {self.length} bytes in lowercase hex"
+            )
         return data
 
     def process_result_value(self, value: bytes | None, dialect: Dialect) -> str:  # noqa: ARG002 - SQLAlchemy's signature

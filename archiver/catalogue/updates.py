@@ -22,17 +22,13 @@ if TYPE_CHECKING:
     from archiver.catalogue.rows import PackEntry
 
 
-def add_pack(
-    catalogue: Catalogue, pack_id: str, size: int, entries: Iterable[PackEntry]
-) -> bool:
+def add_pack(catalogue: Catalogue, pack_id: str, size: int, entries: Iterable[PackEntry]) -> bool:
     """Add a pack of ``size`` bytes with the entries of its index."""
     listed = list(entries)
     return catalogue.write(lambda connection: put_pack(connection, pack_id, size, listed))
 
 
-def add_snapshot(
-    catalogue: Catalogue, snapshot_id: str, seal: Seal, manifest: Manifest
-) -> bool:
+def add_snapshot(catalogue: Catalogue, snapshot_id: str, seal: Seal, manifest: Manifest) -> bool:
     """Add a published seal with the manifest that it names."""
     return catalogue.write(lambda connection: put_snapshot(connection, snapshot_id, seal, manifest))
 

@@ -14,6 +14,7 @@ APPLICATION_ID = 0x61726376
 """``arcv``: in the header of every catalogue, so that no other SQLite file is taken for one."""
 SCHEMA = 2
 """The newest migration, as its number; ``PRAGMA user_version`` of an up-to-date file."""
+_ANYTHING = "SELECT 1 FROM sqlite_master LIMIT 1"
 
 
 def schema_number(connection: sqlite3.Connection, path: Path) -> int:
@@ -23,7 +24,7 @@ def schema_number(connection: sqlite3.Connection, path: Path) -> int:
     """
     mark = _pragma(connection, "application_id")
     number = _pragma(connection, "user_version")
-    if mark == 0 and number == 0 and _pragma(connection, "page_count") == 0:
+    if mark == 0 and number == 0 and not connection.execute(_ANYTHING).fetchone():
         return 0
     if mark != APPLICATION_ID:
         raise CatalogueUnusable(path, "the file is something else's")

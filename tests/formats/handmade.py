@@ -149,7 +149,7 @@ def seal(plain_manifest: bytes, packs: list[bytes], **changes: object) -> bytes:
         "totals": {
             "bytes": sum(file["size"] for file in body["files"]),
             "files": len(body["files"]),
-            "objects": len({s[1] for file in body["files"] for s in file["segments"]}),
+            "objects": len({str(s[1:]) for file in body["files"] for s in file["segments"]}),
             "stored": sum(len(data) for data in packs),
             "tensors": 0,
         },

@@ -17,7 +17,10 @@ def upgrade() -> None:
     _keyed("layouts", "digest", sa.LargeBinary)
     _keyed("packs", "digest", sa.LargeBinary, *_integers("size", "objects"))
     _keyed(
-        "manifests", "digest", sa.LargeBinary, *_texts("upstream", "endpoint", "committed", "licence")
+        "manifests",
+        "digest",
+        sa.LargeBinary,
+        *_texts("upstream", "endpoint", "committed", "licence"),
     )
     _snapshots()
     _tensors()
@@ -42,7 +45,9 @@ def _points(table: str, column: str, target: str) -> sa.ForeignKeyConstraint:
     return sa.ForeignKeyConstraint([column], [f"{target}.id"], name=f"fk_{table}_{column}")
 
 
-def _keyed(table: str, key: str, kind: type[sa.Text | sa.LargeBinary], *more: sa.Column[int]) -> None:
+def _keyed(
+    table: str, key: str, kind: type[sa.Text | sa.LargeBinary], *more: sa.Column[int]
+) -> None:
     """A table whose rows have a number, for short references, and a name of their own."""
     op.create_table(
         table,

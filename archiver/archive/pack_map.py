@@ -1,0 +1,63 @@
+"""Which pack holds which object, read from the packs' own indexes: the authority for every restore."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from archiver.archive.archive import Archive
+from archiver.archive.layout import pack_name
+from archiver.archive.pack import IndexEntry
+from archiver.codec.zstd import Bytes
+from archiver.errors import DamageError
+
+
+class PackMap:
+    """Object -> pack and entry, over some packs.
+
+    A pack whose index is lost is walked frame by frame. What is wrong with a pack is kept in
+    ``problems`` (pack -> reason); its objects are then missing from the map.
+    """
+
+    def __init__(self, archive: Archive, packs: Iterable[str]) -> None:
+        self._archive = archive
+        self._found: dict[bytes, tuple[int, IndexEntry]] = {}
+        self._packs: list[str] = []
+        self.problems: dict[str, str] = {}
+        for pack in packs:
+            self._add(pack)
+
+    def _add(self, pack: str) -> None:
+        number = len(self._packs)
+        self._packs.append(pack)
+        for entry in self._entries(pack):
+            self._found.setdefault(bytes.fromhex(entry.blake3), (number, entry))
+
+    def _entries(self, pack: str) -> Iterable[IndexEntry]:
+        try:
+            reader = self._archive.pack(pack)
+        except DamageError as error:
+            self.problems[pack] = error.message
+            return ()
+        try:
+            return reader.index()
+        except DamageError as error:
+            self.problems[pack] = error.message
+            return list(reader.walk())
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def find(self, digest: str) -> tuple[str, IndexEntry] | None:
+        """Pack and entry of an object, or None."""
+        found = self._found.get(bytes.fromhex(digest))
+        return (self._packs[found[0]], found[1]) if found else None
+
+    def read(self, digest: str, size: int, out: Bytes) -> None:
+        """Decode an object of ``size`` plain bytes into ``out``; DamageError unless it is whole."""
+        found = self.find(digest)
+        if found is None:
+            raise DamageError(f"Object {digest} is in no readable pack.")
+        pack, entry = found
+        if entry.size != size:
+            raise DamageError(f"{pack_name(pack)} lists another size for object {digest}.")
+        self._archive.pack(pack).read(entry, out[:size])

@@ -1,0 +1,56 @@
+"""Pins: digests of a revision that are known from elsewhere, and that a mirrored one must have."""
+
+from __future__ import annotations
+
+import msgspec
+
+from archiver.errors import MismatchError
+
+
+class PinnedFile(msgspec.Struct, frozen=True):
+    """What is known of one file; a size of -1 or an empty digest is not known."""
+
+    path: str
+    size: int = -1
+    sha256: str = ""
+    oid: str = ""
+
+
+class Pin(msgspec.Struct, frozen=True):
+    """What is known of one revision; ``complete`` if every file of it is listed."""
+
+    repository: str
+    revision: str
+    complete: bool = False
+    files: tuple[PinnedFile, ...] = ()
+    note: str = ""
+    kind: str = "pin"
+    format: int = 1
+
+
+def check_pin(
+    pin: Pin, repository: str, revision: str, facts: dict[str, tuple[int, str]]
+) -> None:
+    """Compare a revision's files, path -> (size, SHA-256 or ""), with a pin of the same revision.
+
+    Raises MismatchError that names every file which disagrees. Files that are not there are not
+    compared: a run may have chosen some files only.
+    """
+    if (pin.repository.casefold(), pin.revision) != (repository.casefold(), revision):
+        return
+    wrong = []
+    for known in pin.files:
+        if known.path not in facts:
+            continue
+        size, sha256 = facts[known.path]
+        if known.size >= 0 and size != known.size:
+            wrong.append(f"{known.path} has {size} bytes, the pin says {known.size}")
+        elif known.sha256 and sha256 and sha256 != known.sha256:
+            wrong.append(f"{known.path} has SHA-256 {sha256}, the pin says {known.sha256}")
+    extra = sorted(set(facts) - {known.path for known in pin.files}) if pin.complete else []
+    wrong += [f"{path} is not in the pin, which lists every file" for path in extra]
+    if wrong:
+        raise MismatchError(
+            f"{repository}@{revision[:12]} does not agree with its pin: {'; '.join(wrong[:20])}.",
+            hint="Nothing was sealed. Find out who changed what before you trust this upstream.",
+        )

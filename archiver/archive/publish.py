@@ -1,0 +1,112 @@
+"""Publishing a snapshot: manifest, re-check, seal, event, in the order that survives any crash."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from archiver.archive.archive import TOOL, Archive, Snapshot
+from archiver.archive.layout import pack_name
+from archiver.archive.records import (
+    Event,
+    FileEntry,
+    Manifest,
+    ManifestRef,
+    Seal,
+    Selection,
+    Source,
+    Totals,
+)
+from archiver.errors import DamageError
+from archiver.text import utc_now
+
+Placement = Callable[[str], tuple[str, int] | None]
+"""Object -> its published pack and the bytes it takes there."""
+
+
+def publish(
+    archive: Archive,
+    source: Source,
+    files: list[FileEntry],
+    placement: Placement,
+    selection: Selection,
+) -> Snapshot:
+    """Publish files whose objects are all in durable packs; the new snapshot.
+
+    A snapshot that already says the same is returned instead of a second one.
+
+    Raises:
+        DamageError: An object or a pack went missing meanwhile; nothing was published.
+        NoSpaceError: The disk is full; nothing was published.
+    """
+    manifest = Manifest(source, tuple(sorted(files, key=lambda entry: entry.path)))
+    packs, objects, stored = _closure(archive, manifest, placement)
+    digest, size = archive.publish_manifest(manifest)
+    archive.store.barrier()
+    before = archive.snapshots_of(source.repository)
+    for one in before:
+        if one.seal.manifest.blake3 == digest and one.seal.selection == selection:
+            return one
+    _recheck(archive, packs)
+    seal = Seal(
+        archive=archive.info.archive,
+        repository=source.repository,
+        revision=source.revision,
+        manifest=ManifestRef(digest, size),
+        packs=packs,
+        totals=_totals(manifest, objects, stored),
+        selection=selection,
+        parent=max(before, key=lambda one: one.seal.sealed).id if before else "",
+        sealed=utc_now(),
+        tool=TOOL,
+        features=archive.info.features,
+    )
+    snapshot = archive.publish_seal(seal)
+    archive.store.barrier()
+    archive.record(
+        Event("sealed", seal.sealed, TOOL, seal.repository, seal.revision, {"snapshot": snapshot.id})
+    )
+    return snapshot
+
+
+def _closure(
+    archive: Archive, manifest: Manifest, placement: Placement
+) -> tuple[tuple[tuple[str, int], ...], int, int]:
+    """The packs (with sizes in bytes) that hold the manifest's objects, and the objects' totals."""
+    packs: dict[str, int] = {}
+    seen: set[bytes] = set()
+    stored = 0
+    for entry in manifest.files:
+        for _, digest in entry.segments:
+            key = bytes.fromhex(digest)
+            if key in seen:
+                continue
+            seen.add(key)
+            place = placement(digest)
+            if place is None:
+                raise DamageError(f"Object {digest} of {entry.path} is in no pack.")
+            pack, size = place
+            stored += size
+            if pack not in packs:
+                packs[pack] = archive.store.stat(pack_name(pack)) or 0
+    return tuple(sorted(packs.items())), len(seen), stored
+
+
+def _recheck(archive: Archive, packs: tuple[tuple[str, int], ...]) -> None:
+    """Reused packs may have vanished since they were chosen: look once more before the seal."""
+    gone = [pack for pack, size in packs if not size or archive.store.stat(pack_name(pack)) != size]
+    if gone:
+        raise DamageError(
+            f"Packs vanished while the snapshot was made: {', '.join(gone)}.",
+            hint="Run the same command again; it stores what is missing.",
+        )
+
+
+def _totals(manifest: Manifest, objects: int, stored: int) -> Totals:
+    tensors = sum(
+        0 if isinstance(entry.tensors, msgspec.UnsetType) else len(entry.tensors)
+        for entry in manifest.files
+    )
+    plain = sum(entry.size for entry in manifest.files)
+    return Totals(len(manifest.files), plain, objects, stored, tensors)

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+from archiver.loopback import Hub
+from archiver.upstream.huggingface import HuggingFace
+from archiver.upstream.retry import RetryPolicy
+
+TOKEN = "hf_not_for_the_cdn"
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_this_machine(monkeypatch, tmp_path_factory):
+    from huggingface_hub import constants
+
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    nowhere = tmp_path_factory.getbasetemp() / "no-token"
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(nowhere))
+
+
+@pytest.fixture
+def hub():
+    with Hub() as running:
+        yield running
+
+
+@pytest.fixture
+def slept():
+    """The seconds that upstreams built by `connect` slept, which nobody waited for."""
+    return []
+
+
+@pytest.fixture
+def connect(hub, slept):
+    def build(token=TOKEN, *, attempts=4, timeout=5.0, **others):
+        policy = RetryPolicy(attempts=attempts, sleep=slept.append, jitter=lambda: 0.0)
+        return HuggingFace(token, hub.endpoint, timeout=timeout, retry=policy, **others)
+
+    return build
+
+
+@pytest.fixture
+def content():
+    """Bytes that differ everywhere, so that a join at the wrong place shows."""
+    return b"".join(hashlib.sha256(b"%d" % n).digest() for n in range(30_000))
+
+
+@pytest.fixture
+def read():
+    def everything(stream, size=100_000):
+        buffer = memoryview(bytearray(size))
+        got = bytearray()
+        while count := stream.readinto(buffer):
+            got += buffer[:count]
+        return bytes(got)
+
+    return everything
