@@ -22,6 +22,8 @@ An interrupted run ends with 130. A message says what happened, to which file, a
 
 from __future__ import annotations
 
+import errno
+import os
 from enum import IntEnum
 
 
@@ -134,3 +136,24 @@ class NoSpaceError(ArchiverError):
     """The disk is full, or would fall below the room that must stay free."""
 
     exit_code = ExitCode.NO_SPACE
+
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_DENIED = {errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+def explain_system_error(error: OSError, what: str = "") -> ArchiverError:
+    """The domain error that a system error stands for; ``what`` says what was being done."""
+    place = str(error.filename or "a file")
+    doing = f" while {what}" if what else ""
+    if error.errno in _NO_ROOM:
+        return NoSpaceError(
+            f"No space is left on the disk of {place}{doing}.",
+            hint="Free some room and run the same command again; it goes on from there.",
+        )
+    if error.errno in _DENIED:
+        return ArchiverError(
+            f"{place} may not be used so ({os.strerror(error.errno or 0)}){doing}.",
+            hint="Check its permissions, or whether the medium is mounted read-only.",
+        )
+    return ArchiverError(f"{place}: {error.strerror or error}{doing}.")

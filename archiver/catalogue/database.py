@@ -5,11 +5,11 @@ from __future__ import annotations
 import random
 import sqlite3
 import time
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar, cast
 
-from sqlalchemy import create_engine, event
+from sqlalchemy import QueuePool, create_engine, event
 from sqlalchemy.exc import StatementError
 
 from archiver.catalogue.errors import CatalogueReadOnlyError, CatalogueUnusable
@@ -50,7 +50,7 @@ class Catalogue:
         self.path = path
         self.read_only = read_only
         self._engine = create_engine(
-            "sqlite://", creator=self._connect, pool_size=2, max_overflow=-1
+            "sqlite://", creator=self._connect, poolclass=QueuePool, pool_size=2, max_overflow=-1
         )
         event.listen(self._engine, "begin", _begin)
 
@@ -170,7 +170,8 @@ def _open_to_read(path: Path) -> FileConnection:
 
 def _ready(connection: FileConnection, path: Path, *, write: bool) -> FileConnection:
     """The connection, set up, once its file is known to be an up-to-date catalogue."""
-    try:
+    with ExitStack() as undo:
+        undo.callback(connection.close)
         number = schema_number(connection, path)
         if number < SCHEMA:
             raise CatalogueUnusable(path, f"its schema {number} is older than {SCHEMA}")
@@ -178,9 +179,7 @@ def _ready(connection: FileConnection, path: Path, *, write: bool) -> FileConnec
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA foreign_keys = ON")
-    except BaseException:
-        connection.close()
-        raise
+        undo.pop_all()
     return connection
 
 

@@ -175,7 +175,9 @@ def _locating(blake3s: list[str]) -> Select[str, str, int, int, int, int]:
     )
 
 
-def _holding(condition: ColumnElement[bool]) -> Select[int, str, str | None, str, str, str, str, str, str]:
+def _holding(
+    condition: ColumnElement[bool],
+) -> Select[int, str, str, str, str, str, str, str, str]:
     """Size, SHA-256, oid, then the fields of HeldFile; sealed last comes last."""
     return (
         select(

@@ -1,37 +1,26 @@
-"""Writing the catalogue anew from the archive's own files, and comparing two catalogues."""
+"""Writing the catalogue anew from the archive's own files."""
 
 from __future__ import annotations
 
-import sqlite3
 import time
 import uuid
-from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from archiver.catalogue.database import Catalogue, MovedError, patiently
+from archiver.catalogue.database import Catalogue
 from archiver.catalogue.errors import CatalogueReadOnlyError, CatalogueUnusable
-from archiver.catalogue.failures import is_passing
-from archiver.catalogue.files import (
-    connect,
-    identity,
-    may_write,
-    remove_all,
-    swap_in,
-    swap_lock,
-    sync,
-)
+from archiver.catalogue.files import may_write, remove_all
 from archiver.catalogue.rows import batches, put_event, put_pack, put_snapshot
-from archiver.catalogue.version import schema_number
+from archiver.catalogue.swap import put_in_place
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
     from sqlalchemy import Connection
 
     from archiver.archive.records import Event, Manifest, Seal
-    from archiver.catalogue.files import FileConnection
     from archiver.catalogue.rows import PackEntry
 
 Item = TypeVar("Item")
@@ -76,8 +65,7 @@ def rebuild(
                 _fill(catalogue, events, lambda conn, item: put_event(conn, *item), _SMALL),
             )
             catalogue.write(lambda connection: _check(connection, new))
-        sync(new)
-        _put_in_place(new, where)
+        put_in_place(new, where)
     finally:
         remove_all(new)
     return counts
@@ -91,60 +79,26 @@ def _fill(
 ) -> int:
     added = 0
     for batch in batches(items, at_once):
-        # Nobody else knows this file, so a transaction is never retried and an iterable never re-read.
-        added += catalogue.write(lambda conn, batch=batch: sum(put(conn, item) for item in batch))  # type: ignore[misc]
+        # Nobody else knows this file: no transaction is retried, no iterable read twice.
+        added += catalogue.write(partial(_put_all, put, batch))
     return added
+
+
+def _put_all(
+    put: Callable[[Connection, Item], bool], batch: list[Item], connection: Connection
+) -> int:
+    return sum(put(connection, item) for item in batch)
 
 
 def _check(connection: Connection, path: Path) -> None:
     """Raise unless SQLite itself finds nothing wrong with the whole file."""
-    problems = [row[0] for row in connection.exec_driver_sql("PRAGMA integrity_check")]
-    broken = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
-    if problems != ["ok"] or broken:
-        raise CatalogueUnusable(path, f"it came out wrong: {(problems + broken)[:3]}")
-
-
-def _put_in_place(new: Path, path: Path) -> None:
-    left = Path(f"{new}-wal")
-    if left.exists() and left.stat().st_size:
-        raise CatalogueUnusable(new, "its log was not written back")
-    with _no_writers(path), swap_lock(path, exclusive=True):
-        swap_in(new, path)
-
-
-@contextmanager
-def _no_writers(path: Path) -> Iterator[None]:
-    """Holds the old catalogue's write lock, so that no transaction is lost halfway, if it has one.
-
-    Taken before the lock on connecting: whoever writes needs no new connection to finish.
-    """
-    held = patiently(path, lambda: _write_locked(path))
-    if held is None:
-        yield
-        return
-    with closing(held):
-        yield
-
-
-def _write_locked(path: Path) -> FileConnection | None:
-    """A connection that holds the write lock of the file at ``path``; None if it is no catalogue."""
-    connection: FileConnection | None = None
-    try:
-        with swap_lock(path):
-            connection = connect(path, "rw")
-            schema_number(connection, path)
-        connection.execute("BEGIN IMMEDIATE")
-        if connection.identity != identity(path):
-            raise MovedError
-    except (sqlite3.Error, CatalogueUnusable, MovedError) as error:
-        if connection is not None:
-            connection.close()
-        if isinstance(error, MovedError) or (
-            isinstance(error, sqlite3.Error) and is_passing(error)
-        ):
-            raise
-        return None
-    return connection
+    found = [
+        tuple(row)
+        for check in ("integrity_check", "foreign_key_check")
+        for row in connection.exec_driver_sql(f"PRAGMA {check}")
+    ]
+    if found != [("ok",)]:
+        raise CatalogueUnusable(path, f"it came out wrong: {found[:3]}")
 
 
 def _remove_abandoned(path: Path) -> None:

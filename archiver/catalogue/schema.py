@@ -67,7 +67,7 @@ class Snapshot(Base):
     manifest_id: Mapped[int] = mapped_column(ForeignKey(ManifestRow.id))
     sealed: Mapped[str] = mapped_column(Text)
     tool: Mapped[str] = mapped_column(Text)
-    parent: Mapped[str | None] = mapped_column(HexDigest(32))
+    parent: Mapped[str] = mapped_column(HexDigest(32), nullable=True)
     selection: Mapped[str] = mapped_column(Text)  # canonical JSON
     files: Mapped[int]
     bytes: Mapped[int]
@@ -115,7 +115,7 @@ class FileRow(Base):
     size: Mapped[int]
     sha256: Mapped[str] = mapped_column(HexDigest(32))
     blake3: Mapped[str] = mapped_column(HexDigest(32))
-    oid: Mapped[str | None] = mapped_column(HexDigest(20))
+    oid: Mapped[str] = mapped_column(HexDigest(20), nullable=True)
     lfs: Mapped[bool]
     layout_id: Mapped[int | None] = mapped_column(ForeignKey(Layout.id))
 

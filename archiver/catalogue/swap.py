@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,19 +44,20 @@ def _no_writers(path: Path) -> Iterator[None]:
 
 
 def _write_locked(path: Path) -> FileConnection | None:
-    """A connection that holds the write lock of the file at ``path``; None if it is no catalogue."""
-    connection = None
-    try:
-        connection = _locked(path)
-        schema_number(connection, path)
-    except (sqlite3.Error, CatalogueUnusable) as error:
-        if connection is not None:
-            connection.close()
-        if isinstance(error, sqlite3.Error) and is_passing(error):
-            raise
-        return None
+    """A connection that holds the write lock of the file at ``path``; None if it cannot be had."""
+    with ExitStack() as undo:
+        try:
+            with swap_lock(path):
+                connection = undo.enter_context(closing(connect(path, "rw")))
+                schema_number(connection, path)
+            connection.execute("BEGIN IMMEDIATE")
+        except CatalogueUnusable:
+            return None
+        except sqlite3.Error as error:
+            if is_passing(error):
+                raise
+            return None
+        if connection.identity != identity(path):
+            raise MovedError
+        undo.pop_all()
     return connection
-
-
-def _locked(path: Path) -> FileConnection:
-    ...

@@ -17,27 +17,15 @@ import stat as stat_module
 from collections.abc import Iterator
 from pathlib import Path
 
-from archiver.errors import ArchiverError, NoSpaceError
+from archiver.errors import ArchiverError, explain_system_error
 from archiver.storage.store import check_name
 
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 TMP = "tmp"
 
 
 def explain(error: OSError, place: Path, what: str) -> ArchiverError:
     """The domain error that a system error stands for; ``what`` says what was being done."""
-    if error.errno in _NO_ROOM:
-        return NoSpaceError(
-            f"No space is left on the disk of {place} while {what}.",
-            hint="Free some room and run the same command again; it goes on from there.",
-        )
-    if error.errno in _READ_ONLY:
-        return ArchiverError(
-            f"{place} cannot be written ({os.strerror(error.errno or 0)}) while {what}.",
-            hint="Check its permissions, or whether the medium is mounted read-only.",
-        )
-    return ArchiverError(f"{place}: {error.strerror or error} while {what}.")
+    return explain_system_error(OSError(error.errno, error.strerror or str(error), str(place)), what)
 
 
 def sync_folder(folder: Path) -> None:

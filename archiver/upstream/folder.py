@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from archiver.errors import UpstreamGoneError, UsageError
@@ -11,8 +12,6 @@ from archiver.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from pathlib import Path
-
     from archiver.upstream.protocol import RemoteFile
 
 _LEFT_OUT = {".git", ".cache/huggingface"}
@@ -60,7 +59,8 @@ def _entries(
 
 
 def _look(folder: Path, path: str, roots: Iterable[Path]) -> tuple[Path, int]:
-    where = (folder / path).resolve(strict=True)
+    # Not Path.resolve, which on Python 3.11 meets a loop of links with a bare RuntimeError.
+    where = Path(os.path.realpath(folder / path, strict=True))
     if not any(where.is_relative_to(root) for root in roots):
         raise _Problem("leads outside the folder")
     status = where.stat()

@@ -8,8 +8,10 @@ there is one, is upstream's whole listing of that commit.
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from archiver.digest import is_git_oid, is_sha256
 from archiver.errors import UpstreamGoneError, UsageError
@@ -17,9 +19,6 @@ from archiver.names import as_repo_id
 from archiver.text import printable
 from archiver.upstream.folder import walk
 from archiver.upstream.protocol import RemoteFile
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _PREFIX = "models--"
 _MAIN = "main"
@@ -69,11 +68,14 @@ class CacheEntry:
         return sorted(entry.name for entry in folder.iterdir() if is_git_oid(entry.name))
 
     def _ref(self, name: str) -> str:
-        path = self.folder / "refs" / name
-        inside = path.resolve().is_relative_to(self.folder / "refs")
-        if not inside or not path.is_file() or path.stat().st_size > _LARGEST_REF:
-            return ""
-        return path.read_text("ascii", "replace").strip()
+        refs = self.folder / "refs"
+        try:
+            path = Path(os.path.realpath(refs / name, strict=True))
+            if path.is_relative_to(refs) and path.stat().st_size <= _LARGEST_REF:
+                return path.read_text("ascii", "replace").strip()
+        except (OSError, ValueError):
+            pass  # No such file, a folder, or a name that cannot be a file's.
+        return ""
 
     def _tree(self, commit: str) -> dict[str, RemoteFile]:
         path = self.folder / "trees" / f"{commit}.json"

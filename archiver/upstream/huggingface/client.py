@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _MAIN = "main"
 _MOST_ENTRIES = 1_000_000
-_SLUG = re.compile(r"[A-Za-z0-9_.-]{1,96}/[A-Za-z0-9_.-]{1,200}\Z")
+_SLUG = re.compile(r"\w[\w.-]{0,95}/\w[\w.-]{0,199}\Z", re.ASCII)
 
 
 class HuggingFace:

@@ -56,6 +56,7 @@ class HubStream:
         self._throttle = throttle
         self._position = offset
         self._failures = 0
+        self._fruitful = False
         self._skip = 0
         self._ranges = True
         self._etag = ""
@@ -94,7 +95,7 @@ class HubStream:
                 continue
             if chunk:
                 self._position += len(chunk)
-                self._failures = 0
+                self._fruitful = True
                 return chunk
         self._finish()
         return b""
@@ -172,7 +173,8 @@ class HubStream:
             raise self._wrong_size("sends more")
 
     def _wait(self, again: AgainError) -> None:
-        self._failures += 1
+        self._failures = 0 if self._fruitful else self._failures + 1
+        self._fruitful = False
         if self._failures >= self._retry.attempts:
             raise NetworkError(
                 f"{self._asked} stopped at byte {self._position:,} of {self._file.size:,}: "

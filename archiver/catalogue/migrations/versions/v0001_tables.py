@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import sqlalchemy as sa
 from alembic import op
+
+if TYPE_CHECKING:
+    from sqlalchemy.schema import SchemaItem
 
 revision = "0001"
 down_revision = None
@@ -45,9 +50,7 @@ def _points(table: str, column: str, target: str) -> sa.ForeignKeyConstraint:
     return sa.ForeignKeyConstraint([column], [f"{target}.id"], name=f"fk_{table}_{column}")
 
 
-def _keyed(
-    table: str, key: str, kind: type[sa.Text | sa.LargeBinary], *more: sa.Column[int]
-) -> None:
+def _keyed(table: str, key: str, kind: type[sa.Text | sa.LargeBinary], *more: SchemaItem) -> None:
     """A table whose rows have a number, for short references, and a name of their own."""
     op.create_table(
         table,

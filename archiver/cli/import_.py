@@ -1,0 +1,32 @@
+"""``archiver import``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from archiver.cli.mirroring import mirror_all, mirror_options
+from archiver.cli.options import common
+
+
+@click.command(
+    epilog="Example: archiver import -C weights ~/.cache/huggingface/hub  or  archiver import -C weights my-model --as me/my-model"
+)
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--as", "name", metavar="REPO", help="The repository's name. [default: local/<folder>]")
+@click.option("--revision", help="Which revision of a hub cache. [default: main]")
+@mirror_options
+@common
+def command(folder: Path, name: str | None, revision: str | None, **rest: Any) -> None:
+    """Bring a plain folder or a hub cache into the archive.
+
+    A hub cache's layout names its repositories, revisions and digests; they are believed only after a
+    check. A plain folder has no revision: it gets one from its files' digests.
+    """
+    from archiver.upstream.directory import Directory  # noqa: PLC0415 - start-up stays light
+
+    rest.pop("max_rate")
+    upstream = Directory(folder, name)
+    mirror_all([(upstream, repository, revision) for repository in upstream.repositories()], **rest)

@@ -1,0 +1,25 @@
+"""``archiver init``."""
+
+from __future__ import annotations
+
+import click
+
+from archiver.cli import output
+from archiver.cli.options import archive_folder, common
+
+
+@click.command(epilog="Example: archiver init -C /srv/weights")
+@common
+def command() -> None:
+    """Create an empty archive in the folder that -C names.
+
+    The folder must be empty or absent. The archive explains itself: it holds its own format's
+    description and a decoder that needs nothing but Python.
+    """
+    from archiver.archive.archive import Archive  # noqa: PLC0415 - start-up stays light
+
+    folder = archive_folder()
+    archive = Archive.create(folder)
+    output.record("archive", folder=str(folder), archive=archive.info.archive)
+    output.line(f"Created an archive in {folder}.")
+    output.remark(f"Next: archiver mirror -C {folder} Qwen/Qwen3.5-0.8B")

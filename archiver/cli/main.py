@@ -1,0 +1,122 @@
+"""The command line: which commands there are, and how an error becomes a sentence and an exit code.
+
+Nothing heavy is imported here; a command's module is loaded when the command runs.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any
+
+import click
+
+from archiver import __version__
+from archiver.cli.output import print_error
+from archiver.errors import ArchiverError, ExitCode, explain_system_error
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "init": ("init", "Create an empty archive."),
+    "mirror": ("mirror", "Bring repositories from the hub into the archive."),
+    "import": ("import_", "Bring a folder or a hub cache into the archive."),
+    "sync": ("sync", "Mirror everything a plan lists."),
+    "list": ("list_", "List the snapshots the archive holds."),
+    "show": ("show", "Show one snapshot: source, files, tensors."),
+    "diff": ("diff", "Show which files and tensors differ between two snapshots."),
+    "restore": ("restore", "Write a snapshot, a file or a tensor back to disk."),
+    "verify": ("verify", "Check a plain folder against a manifest, without an archive."),
+    "audit": ("audit", "Decode and re-hash what the archive holds."),
+    "manifest": ("manifest", "Export or show manifests."),
+    "catalogue": ("catalogue", "Rebuild the SQL index."),
+    "stats": ("stats", "Show what the archive holds and what it saves."),
+    "demo": ("demo", "Run the whole job on a small hub of its own, and report."),
+}
+"""Command -> its module in this package, and one line of help."""
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they run."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The commands in the order a newcomer meets them."""
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return a command."""
+        del ctx
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"archiver.cli.{COMMANDS[cmd_name][0]}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Example: archiver init -C weights && archiver mirror -C weights Qwen/Qwen3.5-0.8B",
+)
+@click.option(
+    "-C",
+    "--archive",
+    envvar="ARCHIVER_ARCHIVE",
+    metavar="DIR",
+    help="The archive. [env: ARCHIVER_ARCHIVE; default: the current folder]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON lines on stdout.")
+@click.option("-q", "--quiet", is_flag=True, help="Print results only, no progress.")
+@click.version_option(__version__, prog_name="archiver")
+@click.pass_context
+def cli(ctx: click.Context, **settings: Any) -> None:
+    """Keep open weights for good: mirror, check, store, audit and restore model repositories."""
+    ctx.obj = settings
+
+
+def run(arguments: list[str] | None = None) -> None:
+    """Run the tool and exit with its code."""
+    sys.exit(invoke(sys.argv[1:] if arguments is None else arguments))
+
+
+def invoke(arguments: list[str]) -> int:
+    """Run the tool; the exit code. Every error has become a sentence on stderr."""
+    try:
+        code = cli.main(arguments, prog_name="archiver", standalone_mode=False)
+        return int(code or 0)
+    except click.ClickException as error:
+        error.show()
+        return int(ExitCode.USAGE)
+    except (KeyboardInterrupt, click.Abort):
+        print_error("Interrupted.", "Run the same command again; it goes on from there.", 130)
+        return int(ExitCode.INTERRUPTED)
+    except ArchiverError as error:
+        print_error(error.message, error.hint, int(error.exit_code))
+        return int(error.exit_code)
+    except BrokenPipeError:
+        # Whoever read our output has gone; nothing is left to say, and nobody to say it to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return int(ExitCode.FAILURE)
+    except Exception as error:
+        if os.environ.get("ARCHIVER_DEBUG"):
+            raise
+        return _unexpected(error)
+
+
+def _unexpected(error: Exception) -> int:
+    known = explain_system_error(error) if isinstance(error, OSError) else None
+    if known is not None:
+        print_error(known.message, known.hint, int(known.exit_code))
+        return int(known.exit_code)
+    print_error(
+        f"Something that archiver did not expect: {type(error).__name__}: {error}",
+        "Nothing half-done was published. Set ARCHIVER_DEBUG=1 to see where, and report it.",
+        int(ExitCode.FAILURE),
+    )
+    return int(ExitCode.FAILURE)

@@ -1,0 +1,127 @@
+"""What ``mirror``, ``import`` and ``sync`` share: options, the loop over repositories, the report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+import msgspec
+
+from archiver.cli import output
+from archiver.cli.options import Size, open_archive, worker_count
+from archiver.cli.progress import Meter
+from archiver.errors import ArchiverError, ExitCode
+from archiver.text import human_bytes, plural
+
+if TYPE_CHECKING:
+    from archiver.operations.mirror import MirrorOptions, MirrorReport
+    from archiver.upstream.protocol import Upstream
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_OPTIONS = (
+    click.option("--include", multiple=True, metavar="PATTERN", help="Only files that fit; repeatable."),
+    click.option("--exclude", multiple=True, metavar="PATTERN", help="No files that fit; repeatable."),
+    click.option(
+        "--effort",
+        type=click.Choice(["fast", "normal"]),
+        default="normal",
+        show_default=True,
+        help="How hard to compress.",
+    ),
+    click.option("--jobs", type=click.IntRange(1, 64), default=4, show_default=True, help="Files at once."),
+    click.option("--max-rate", type=Size(), help="Bytes per second, such as 50MB."),
+    click.option(
+        "--min-free", type=Size(), default="1GiB", show_default=True, help="Room that must stay free."
+    ),
+    click.option("-n", "--dry-run", is_flag=True, help="Say what would be fetched, and fetch nothing."),
+)
+
+
+def mirror_options(function: Function) -> Function:
+    """The options of every command that brings files in."""
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+def make_options(settings: dict[str, Any]) -> MirrorOptions:
+    """The operation's options from the command's."""
+    from archiver.codec.segment import Effort  # noqa: PLC0415 - start-up stays light
+    from archiver.operations.mirror import MirrorOptions  # noqa: PLC0415
+
+    return MirrorOptions(
+        include=tuple(settings["include"]),
+        exclude=tuple(settings["exclude"]),
+        effort=Effort(settings["effort"]),
+        jobs=settings["jobs"],
+        workers=worker_count(),
+        min_free=settings["min_free"],
+        dry_run=settings["dry_run"],
+    )
+
+
+def mirror_all(wanted: Sequence[tuple[Upstream, str, str | None]], **settings: Any) -> None:
+    """Mirror each (upstream, repository, revision); report all, then exit with what went wrong."""
+    from archiver.catalogue.current import open_current  # noqa: PLC0415 - loads SQL
+    from archiver.operations.mirror import mirror  # noqa: PLC0415
+    from archiver.operations.pins import published_pins  # noqa: PLC0415
+
+    archive, options = open_archive(), make_options(settings)
+    archive.require_writable()
+    failures: list[ArchiverError] = []
+    pins = published_pins()
+    with open_current(archive) as catalogue:
+        for upstream, repository, revision in wanted:
+            try:
+                with Meter("Mirroring") as meter:
+                    report = mirror(
+                        archive,
+                        catalogue,
+                        upstream,
+                        repository,
+                        revision,
+                        options=options,
+                        progress=meter,
+                        pins=pins,
+                    )
+                tell(report)
+            except ArchiverError as error:
+                if len(wanted) == 1 or error.exit_code == ExitCode.NO_SPACE:
+                    raise
+                failures.append(error)
+                output.print_error(error.message, error.hint, int(error.exit_code))
+    finish(failures, len(wanted))
+
+
+def tell(report: MirrorReport) -> None:
+    """Print what one run did."""
+    output.record("mirror", **msgspec.to_builtins(report))
+    title = f"{report.repository}@{report.revision[:12]}".rstrip("@")
+    for note in report.notes:
+        output.remark(f"note: {note}")
+    size = f"{plural(report.files, 'file')}, {human_bytes(report.bytes)}"
+    if report.outcome == "held":
+        output.line(f"{title}: held already ({size}).")
+    elif report.outcome == "planned":
+        output.line(
+            f"{title}: {size}; {human_bytes(report.held_bytes)} held already, "
+            f"{human_bytes(report.to_fetch_bytes)} to fetch."
+        )
+    else:
+        ratio = report.stored_bytes / max(report.to_fetch_bytes, 1)
+        output.line(
+            f"{title}: sealed, {size}; {human_bytes(report.held_bytes)} held already, "
+            f"{human_bytes(report.stored_bytes)} written ({ratio:.3f} of what came)."
+        )
+
+
+def finish(failures: Sequence[ArchiverError], total: int) -> None:
+    """Exit with PARTIAL if some failed, with the common code if all failed for one reason."""
+    if not failures:
+        return
+    codes = {int(error.exit_code) for error in failures}
+    output.remark(f"{len(failures)} of {plural(total, 'repository', 'repositories')} failed.")
+    whole = len(failures) == total and len(codes) == 1
+    raise click.exceptions.Exit(codes.pop() if whole else int(ExitCode.PARTIAL))

@@ -1,0 +1,83 @@
+"""Options that several commands share, and what they open."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from archiver.cli import output
+from archiver.errors import UsageError
+from archiver.text import parse_size
+
+if TYPE_CHECKING:
+    from archiver.archive.archive import Archive
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class Size(click.ParamType):
+    """A number of bytes such as ``500MB`` or ``4GiB``."""
+
+    name = "SIZE"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int:
+        """The number of bytes; a usage error if it is none."""
+        if isinstance(value, int):
+            return value
+        try:
+            return parse_size(value)
+        except UsageError as error:
+            self.fail(error.message, param, ctx)
+
+
+def common(function: Function) -> Function:
+    """--archive, --json and --quiet, which may stand before or after the command's name."""
+
+    @click.option("-C", "--archive", metavar="DIR", help="The archive. [env: ARCHIVER_ARCHIVE]")
+    @click.option("--json", "as_json", is_flag=True, help="Print JSON lines on stdout.")
+    @click.option("-q", "--quiet", is_flag=True, help="Print results only, no progress.")
+    @click.pass_context
+    @functools.wraps(function)
+    def wrapped(
+        ctx: click.Context, archive: str | None, as_json: bool, quiet: bool, **rest: Any
+    ) -> Any:
+        above = ctx.find_root().obj or {}
+        output.configure(
+            as_json=as_json or above.get("as_json", False), quiet=quiet or above.get("quiet", False)
+        )
+        ctx.obj = Path(archive or above.get("archive") or ".")
+        return ctx.invoke(function, **rest)
+
+    return wrapped  # type: ignore[return-value] # click's decorators change the type; the name stays
+
+
+def archive_folder() -> Path:
+    """The folder that -C or ARCHIVER_ARCHIVE names."""
+    folder = click.get_current_context().obj
+    assert isinstance(folder, Path)
+    return folder
+
+
+def open_archive() -> Archive:
+    """The archive that -C or ARCHIVER_ARCHIVE names; NoArchiveError if it is none."""
+    from archiver.archive.archive import Archive  # noqa: PLC0415 - start-up stays light
+
+    return Archive.open(archive_folder())
+
+
+def split_reference(text: str) -> tuple[str, str | None]:
+    """``REPO[@REVISION]`` as its two parts."""
+    repository, at, revision = text.partition("@")
+    if not repository or (at and not revision):
+        raise UsageError(f"{text!r} is not REPO or REPO@REVISION.")
+    return repository, revision or None
+
+
+def worker_count() -> int:
+    """How many threads encode or decode: the cores this process may use."""
+    return len(os.sched_getaffinity(0))
