@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar, cast
 
 from sqlalchemy import QueuePool, create_engine, event
-from sqlalchemy.exc import StatementError
 
 from archiver.catalogue.errors import CatalogueReadOnlyError, CatalogueUnusable
-from archiver.catalogue.failures import is_passing, reported
+from archiver.catalogue.failures import FAILURES, is_passing, reported
 from archiver.catalogue.files import (
     FileConnection,
     connect,
@@ -108,7 +107,7 @@ class Catalogue:
         try:
             with self._transaction("BEGIN") as connection:
                 yield connection
-        except (sqlite3.Error, StatementError) as error:
+        except FAILURES as error:
             raise reported(error, self.path) from error
 
     def _once(self, work: Callable[[Connection], Result], begin: str) -> Result:
@@ -191,7 +190,7 @@ def patiently(path: Path, attempt: Callable[[], Result]) -> Result:
             return attempt()
         except MovedError:
             pass
-        except (sqlite3.Error, StatementError) as error:
+        except FAILURES as error:
             if not is_passing(error):
                 raise reported(error, path) from error
         if time.monotonic() > deadline:

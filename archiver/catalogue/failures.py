@@ -17,17 +17,21 @@ _PRIMARY = 0xFF
 _PASSING = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
 _BAD_ROWS = {sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_MISMATCH}
 
+Failure = sqlite3.Error | StatementError | OverflowError | UnicodeEncodeError
+FAILURES = (sqlite3.Error, StatementError, OverflowError, UnicodeEncodeError)
+"""What a transaction can fail with. The last two are values that SQLite cannot hold."""
 
-def is_passing(error: sqlite3.Error | StatementError) -> bool:
+
+def is_passing(error: Failure) -> bool:
     """Whether the error comes from another process being busy, or having replaced the file."""
     code = _code(error)
     return code == sqlite3.SQLITE_READONLY_DBMOVED or code & _PRIMARY in _PASSING
 
 
-def reported(error: sqlite3.Error | StatementError, path: Path) -> ArchiverError:
+def reported(error: Failure, path: Path) -> ArchiverError:
     """The error that tells the user, or the calling operation, what to do."""
     code = _code(error) & _PRIMARY
-    cause = error.orig if isinstance(error, StatementError) else error
+    cause = _cause(error)
     if code in _BAD_ROWS or isinstance(cause, ValueError | OverflowError):
         return DamageError(f"A record cannot be put into the catalogue {path}: {cause}.")
     if code == sqlite3.SQLITE_FULL:
@@ -37,7 +41,11 @@ def reported(error: sqlite3.Error | StatementError, path: Path) -> ArchiverError
     return CatalogueUnusable(path, str(cause))
 
 
-def _code(error: sqlite3.Error | StatementError) -> int:
-    """SQLite's extended error code, 0 if the error did not come from SQLite."""
-    cause = error.orig if isinstance(error, StatementError) else error
-    return getattr(cause, "sqlite_errorcode", 0)
+def _code(error: Failure) -> int:
+    """SQLite's extended error code, 0 if the error is not SQLite's."""
+    code = getattr(_cause(error), "sqlite_errorcode", 0)
+    return int(code)
+
+
+def _cause(error: Failure) -> BaseException | None:
+    return error.orig if isinstance(error, StatementError) else error

@@ -103,8 +103,7 @@ class Repository:
         return Entry(content, self.is_lfs(path, content.size))
 
     def _commit(self, files: dict[str, Entry], parent: Commit | None, title: str) -> Commit:
-        # The running number keeps two commits of the same tree apart; without clocks or random
-        # numbers, a test sees the same ids in every run.
+        # A running number stands in for the clock, so that ids are the same in every run.
         self.written += 1
         hasher = hashlib.sha1(f"{self.internal_id} {self.written} {title}".encode())  # noqa: S324 - git's
         hasher.update(parent.id.encode() if parent else b"")

@@ -12,6 +12,7 @@ from archiver.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
     from archiver.upstream.protocol import RemoteFile
 
 _LEFT_OUT = {".git", ".cache/huggingface"}

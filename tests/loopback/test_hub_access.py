@@ -50,6 +50,12 @@ def test_private_repository_is_a_bare_401_for_the_anonymous(hub, as_token, call)
     assert "X-Error-Code" not in refused.value.response.headers
 
 
+def test_private_repository_stays_hidden_when_it_is_gated_too(hub, as_token):
+    hub.create("org/tiny", FILES, private=True, gated=True)
+    with pytest.raises(RepositoryNotFoundError):
+        as_token("hf_other").model_info("org/tiny")
+
+
 def test_gated_repository_opens_for_its_token(hub, as_token):
     hub.create("org/tiny", FILES, gated=True)
     api = as_token("hf_open")

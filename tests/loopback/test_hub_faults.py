@@ -186,6 +186,12 @@ def test_a_cut_is_not_used_up_by_a_head_or_a_short_body(hub, tiny, get, ask):
         get("README.md")
 
 
+def test_a_cut_without_a_route_leaves_the_api_alone(hub, tiny, ask):
+    fault = hub.faults.add(Fault("drop"))
+    assert ask(f"/api/models/{tiny}").status == 200
+    assert fault.hits == 0
+
+
 def test_cut_of_a_listing(hub, tiny, ask):
     hub.faults.add(Fault("drop", route="tree", after=10))
     with pytest.raises(http.client.IncompleteRead):

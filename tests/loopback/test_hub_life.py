@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from hubkit import FILES, WEIGHTS, request
 
-from archiver.loopback import Hub
+from archiver.loopback import Fault, Hub
 
 
 def test_it_listens_on_loopback_only(hub):
@@ -39,14 +39,26 @@ def test_stopping_joins_every_thread_and_cuts_idle_connections():
         connection.close()
 
 
+def test_stopping_waits_for_an_answer_in_the_making():
+    before = threading.active_count()
+    making = threading.Event()
+    with Hub() as hub:
+        hub.create("org/tiny", FILES)
+        hub.faults.add(Fault("call", call=lambda: (making.set(), time.sleep(0.2))))
+        connection = http.client.HTTPConnection(hub.endpoint.removeprefix("http://"), timeout=5)
+        connection.request("GET", "/api/models/org/tiny")
+        assert making.wait(5)
+    assert threading.active_count() == before
+    connection.close()
+
+
 def test_stopping_cuts_a_transfer():
     with Hub() as hub:
         hub.create("org/tiny", FILES)
-        hub.rate = 1000
+        hub.rate = 50
         connection = http.client.HTTPConnection(hub.endpoint.removeprefix("http://"), timeout=5)
         connection.request("GET", "/org/tiny/resolve/main/README.md")
         response = connection.getresponse()
-        response.read(100)
         started = time.monotonic()
     assert time.monotonic() - started < 1
     with pytest.raises(http.client.IncompleteRead):

@@ -92,7 +92,9 @@ def test_commits_branches_and_tags(hub, tiny, api):
     refs = api.list_repo_refs(tiny)
     assert {b.name: b.target_commit for b in refs.branches} == {"main": second, "old/one": first}
     assert [(t.ref, t.target_commit) for t in refs.tags] == [("refs/tags/v1", first)]
-    assert [c.commit_id for c in api.list_repo_commits(tiny)] == [second, first]
+    newest, oldest = api.list_repo_commits(tiny)
+    assert (newest.commit_id, oldest.commit_id) == (second, first)
+    assert (newest.title, newest.created_at > oldest.created_at) == ("second", True)
     assert "config.json" not in by_path(api.list_repo_tree(tiny))
     for revision in ("v1", "old/one", "refs/heads/old/one", first):
         assert "config.json" in by_path(api.list_repo_tree(tiny, revision=revision))

@@ -1,0 +1,64 @@
+"""Which tensors, and which of their rows, lie in a stretch of a file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import msgspec
+
+from archiver.archive.records import FileEntry
+from archiver.tensors.header import Tensor
+
+
+class TensorRows(msgspec.Struct, frozen=True):
+    """Rows (indices of dimension 0, both included) of a tensor; None for both if it has none."""
+
+    name: str
+    first: int | None
+    last: int | None
+
+    def __str__(self) -> str:
+        if self.first is None:
+            return self.name
+        rows = f"row {self.first}" if self.first == self.last else f"rows {self.first}..{self.last}"
+        return f"{self.name} {rows}"
+
+
+def affected_by_object(entry: FileEntry, digest: str) -> list[TensorRows]:
+    """The tensor rows of a file that an object holds."""
+    found: list[TensorRows] = []
+    for begin, end in stretches(entry, digest):
+        found += affected_rows(entry, begin, end)
+    return found
+
+
+def stretches(entry: FileEntry, digest: str) -> Iterator[tuple[int, int]]:
+    """Begin and end, in bytes, of each segment of the file that is the object ``digest``."""
+    at = 0
+    for size, segment in entry.segments:
+        if segment == digest:
+            yield at, at + size
+        at += size
+
+
+def affected_rows(entry: FileEntry, begin: int, end: int) -> list[TensorRows]:
+    """The tensor rows that lie in the bytes ``begin`` to ``end`` (not included) of a file."""
+    if isinstance(entry.tensors, msgspec.UnsetType):
+        return []
+    return [
+        _rows(tensor, max(begin, tensor.begin), min(end, tensor.end))
+        for tensor in entry.tensors
+        if tensor.begin < end and begin < tensor.end
+    ]
+
+
+def _rows(tensor: Tensor, begin: int, end: int) -> TensorRows:
+    if not tensor.shape or not math.prod(tensor.shape):
+        return TensorRows(tensor.name, None, None)
+    row = (tensor.end - tensor.begin) / tensor.shape[0]
+    return TensorRows(
+        tensor.name,
+        int((begin - tensor.begin) / row),
+        math.ceil((end - tensor.begin) / row) - 1,
+    )

@@ -1,0 +1,181 @@
+"""Where restored files go: a plain folder, or the layout of a hub client's cache.
+
+A file is written under a temporary name, checked, made durable, and only then given its name. Nothing
+that is there is overwritten: a file that is there already and right is kept, a wrong one is refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+from archiver.archive.records import FileEntry
+from archiver.digest import git_blob_hasher
+from archiver.errors import ArchiverError, UsageError, explain_system_error
+from archiver.storage.local import sync_folder
+
+_READ = 4 << 20
+_LFS_FROM = 10 << 20
+"""Files of unknown kind from this size on get the blob name of an LFS file, as the hub would."""
+
+
+class Writer:
+    """An unfinished file. ``accept`` gives it its name; otherwise nothing is left of it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}.part")
+        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW
+        self._handle = os.open(self._temporary, flags, 0o666)
+
+    def write(self, data: memoryview) -> None:
+        """Append; NoSpaceError when the disk is full."""
+        try:
+            while data:
+                data = data[os.write(self._handle, data) :]
+        except OSError as error:
+            error.filename = str(self.path)
+            raise explain_system_error(error, "it was being restored") from error
+
+    def accept(self) -> None:
+        """Make the file durable and give it its name; never replaces a file."""
+        try:
+            os.fsync(self._handle)
+            os.link(self._temporary, self.path)
+        except FileExistsError:
+            raise _refused(self.path) from None
+        except OSError:
+            # No hard links on this filesystem: rename, after a last look.
+            if self.path.exists():
+                raise _refused(self.path) from None
+            self._temporary.rename(self.path)
+        sync_folder(self.path.parent)
+
+    def close(self) -> None:
+        """Let go; an unaccepted file vanishes."""
+        os.close(self._handle)
+        with contextlib.suppress(FileNotFoundError):
+            self._temporary.unlink()
+
+
+def _refused(path: Path) -> UsageError:
+    return UsageError(
+        f"{path} is there already with other content; it was not overwritten.",
+        hint="Restore into another folder, or move the file away.",
+    )
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[Writer]:
+    """A writer for ``path``, whose folders are created."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        writer = Writer(path)
+    except OSError as error:
+        raise explain_system_error(error, f"{path} was to be restored") from error
+    try:
+        yield writer
+    finally:
+        writer.close()
+
+
+def holds(path: Path, entry: FileEntry) -> bool:
+    """Whether ``path`` is already the file; UsageError if it is there and something else."""
+    if not path.is_symlink() and not path.exists():
+        return False
+    if path.is_symlink() or not path.is_file() or path.stat().st_size != entry.size:
+        raise _refused(path)
+    digest = hashlib.sha256()
+    with path.open("rb", buffering=0) as file:
+        while data := file.read(_READ):
+            digest.update(data)
+    if digest.hexdigest() != entry.sha256:
+        raise _refused(path)
+    return True
+
+
+class Destination(Protocol):
+    """Where a snapshot's files are put."""
+
+    def path(self, entry: FileEntry, oid: str) -> Path:
+        """Where the bytes of ``entry`` go; ``oid`` is its git blob id if that is known."""
+
+    def finish(self, entry: FileEntry, path: Path) -> None:
+        """Called when the bytes of ``entry`` are at ``path``."""
+
+
+class PlainFolder:
+    """Files under their own paths."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path(self, entry: FileEntry, oid: str) -> Path:
+        """The file's own path below the root."""
+        del oid
+        return self.root / entry.path
+
+    def finish(self, entry: FileEntry, path: Path) -> None:
+        """Nothing to do."""
+
+
+class HubCache:
+    """The layout that hub clients read offline: blobs, and links to them by revision and path."""
+
+    def __init__(self, root: Path, repository: str, revision: str, names: tuple[str, ...]) -> None:
+        self.folder = root / ("models--" + repository.replace("/", "--"))
+        self._revision = revision
+        self._names = names
+
+    def path(self, entry: FileEntry, oid: str) -> Path:
+        """The blob: named by SHA-256 for LFS files, by git blob id for others."""
+        return self.folder / "blobs" / (oid if oid and not entry.lfs else entry.sha256)
+
+    def finish(self, entry: FileEntry, path: Path) -> None:
+        """Link the file's path in the snapshot to the blob."""
+        link = self.folder / "snapshots" / self._revision / entry.path
+        target = os.path.relpath(path, link.parent)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        if link.is_symlink() and os.readlink(link) == target:  # noqa: PTH115 - as text
+            return
+        try:
+            link.symlink_to(target)
+        except FileExistsError:
+            raise _refused(link) from None
+
+    def publish(self) -> None:
+        """Point the names (``main``, …) at the revision, once every file is there."""
+        for name in self._names:
+            ref = self.folder / "refs" / name
+            if ref.exists() and ref.read_text() != self._revision:
+                raise ArchiverError(
+                    f"{ref} points at another revision; it was left alone.",
+                    hint=f"Load this one with revision={self._revision!r}.",
+                )
+            ref.parent.mkdir(parents=True, exist_ok=True)
+            ref.write_text(self._revision)
+
+
+def blob_oid(entry: FileEntry) -> str | None:
+    """The git blob id a hub cache names the file by: known, unneeded (""), or None if to be computed."""
+    if entry.lfs or (not entry.oid and entry.size >= _LFS_FROM):
+        return ""
+    return entry.oid or None
+
+
+__all__ = [
+    "Destination",
+    "HubCache",
+    "PlainFolder",
+    "Writer",
+    "blob_oid",
+    "git_blob_hasher",
+    "holds",
+    "writing",
+]

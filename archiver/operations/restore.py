@@ -1,0 +1,255 @@
+"""Restore: write a snapshot, one file or one tensor to disk, every byte checked. Needs no network, no SQL."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import msgspec
+
+from archiver.archive.affected import affected_by_object
+from archiver.archive.archive import Archive, Snapshot
+from archiver.archive.destination import Destination, HubCache, PlainFolder, blob_oid, holds, writing
+from archiver.archive.intake import Progress
+from archiver.archive.outflow import Outflow
+from archiver.archive.pack_map import PackMap
+from archiver.archive.records import FileEntry
+from archiver.digest import git_blob_hasher
+from archiver.errors import ArchiverError, DamageError, NoSpaceError, UsageError
+from archiver.names import check_paths
+from archiver.tensors.header import Tensor
+from archiver.tensors.writer import header_bytes
+from archiver.text import human_bytes
+
+
+class RestoreFailure(msgspec.Struct, frozen=True):
+    """A file that could not be restored; ``tensors`` are the rows that are damaged, if known."""
+
+    path: str
+    reason: str
+    hint: str
+    exit_code: int
+    tensors: tuple[str, ...] = ()
+
+
+class RestoreReport(msgspec.Struct, frozen=True):
+    """What was restored; sizes in bytes. ``kept`` files were there already and right."""
+
+    repository: str
+    revision: str
+    snapshot: str
+    destination: str
+    files: int
+    bytes: int
+    kept: int
+    failures: tuple[RestoreFailure, ...] = ()
+
+
+def restore(
+    archive: Archive,
+    snapshot: Snapshot,
+    destination: Path,
+    *,
+    patterns: tuple[str, ...],
+    hub_cache: bool,
+    workers: int,
+    progress: Progress,
+    expect: Callable[[int, int], None],
+) -> RestoreReport:
+    """Write the files that fit ``patterns`` (all, if there are none) below ``destination``.
+
+    A damaged file is left out and listed in the report; the others are still restored.
+
+    Raises:
+        DamageError: The manifest cannot be read.
+        NoSpaceError: The disk is full, or has no room for the files.
+        HostileNameError: The manifest names a path that must not be written.
+        UsageError: No file fits.
+    """
+    files = _chosen(archive, snapshot, patterns)
+    expect(len(files), sum(entry.size for entry in files))
+    _check_room(destination, sum(entry.size for entry in files))
+    names = _names_of(archive, snapshot)
+    cache = HubCache(destination, snapshot.seal.repository, snapshot.seal.revision, names)
+    target: Destination = cache if hub_cache else PlainFolder(destination)
+    packs = PackMap(archive, (pack for pack, _ in snapshot.seal.packs))
+    kept, failures = 0, []
+    with Outflow(packs, workers=workers) as outflow:
+        for entry in files:
+            try:
+                kept += _restore_file(entry, target, outflow, progress)
+            except NoSpaceError:
+                raise
+            except ArchiverError as error:
+                failures.append(_failure(entry, error, snapshot))
+    if hub_cache and not failures:
+        cache.publish()
+    seal = snapshot.seal
+    return RestoreReport(
+        repository=seal.repository,
+        revision=seal.revision,
+        snapshot=snapshot.id,
+        destination=str(destination),
+        files=len(files) - len(failures),
+        bytes=sum(e.size for e in files) - sum(_size(files, one.path) for one in failures),
+        kept=kept,
+        failures=tuple(failures),
+    )
+
+
+def _size(files: list[FileEntry], path: str) -> int:
+    return next(entry.size for entry in files if entry.path == path)
+
+
+def _chosen(archive: Archive, snapshot: Snapshot, patterns: tuple[str, ...]) -> list[FileEntry]:
+    manifest = archive.manifest(snapshot.seal)
+    check_paths(entry.path for entry in manifest.files)
+    chosen = [
+        entry
+        for entry in manifest.files
+        if not patterns or any(entry.path == p or fnmatchcase(entry.path, p) for p in patterns)
+    ]
+    if not chosen and patterns:
+        raise UsageError(
+            f"No file of {snapshot.title} fits {', '.join(patterns)}.",
+            hint=f"'archiver show {snapshot.seal.repository} --files' lists them.",
+        )
+    return chosen
+
+
+def _check_room(destination: Path, needed: int) -> None:
+    folder = destination
+    while not folder.exists():
+        folder = folder.parent
+    info = os.statvfs(folder)
+    free = info.f_bavail * info.f_frsize
+    # Files that are there already need no room: only what cannot fit at all is refused here.
+    if free < needed and not destination.exists():
+        raise NoSpaceError(
+            f"{destination} needs {human_bytes(needed)}, {human_bytes(free)} are free.",
+            hint="Free some room, or restore single files with --file.",
+        )
+
+
+def _names_of(archive: Archive, snapshot: Snapshot) -> tuple[str, ...]:
+    """The names (``main``, tags) that upstream last pointed at the revision; ``main`` if unknown."""
+    latest: dict[str, str] = {}
+    for _, event in archive.events(on_damage=lambda _name, _error: None):
+        if event.event == "sighted" and event.repository == snapshot.seal.repository:
+            latest[str(event.detail.get("name", ""))] = event.revision
+    names = tuple(
+        name
+        for name, revision in latest.items()
+        if revision == snapshot.seal.revision and _plain_name(name)
+    )
+    return names or (() if "main" in latest else ("main",))
+
+
+def _plain_name(name: str) -> bool:
+    try:
+        check_paths([name])
+    except ArchiverError:
+        return False
+    return True
+
+
+def _restore_file(
+    entry: FileEntry, target: Destination, outflow: Outflow, progress: Progress
+) -> bool:
+    """Write one file; whether it was there already."""
+    oid = blob_oid(entry)
+    if oid is None:
+        oid = _git_oid(entry, outflow)
+    path = target.path(entry, oid)
+    progress.begin(entry.path, entry.size)
+    there = holds(path, entry)
+    if there:
+        progress.advance(entry.size, fetched=False)
+    else:
+        _write(entry, path, outflow, progress)
+    target.finish(entry, path)
+    progress.end(entry.path)
+    return there
+
+
+def _write(entry: FileEntry, path: Path, outflow: Outflow, progress: Progress) -> None:
+    with writing(path) as writer:
+
+        def sink(piece: memoryview) -> None:
+            writer.write(piece)
+            progress.advance(len(piece), fetched=True)
+
+        outflow.copy(entry, sink)
+        writer.accept()
+
+
+def _git_oid(entry: FileEntry, outflow: Outflow) -> str:
+    """The git blob id of a small file whose upstream had none."""
+    hasher = git_blob_hasher(entry.size)
+    for piece in outflow.pieces(iter(entry.segments)):
+        hasher.update(piece)
+    return hasher.hexdigest()
+
+
+def _failure(entry: FileEntry, error: ArchiverError, snapshot: Snapshot) -> RestoreFailure:
+    damaged = isinstance(error, DamageError)
+    hit: list[str] = []
+    for _, digest in entry.segments if damaged else ():
+        if digest in error.message:
+            hit = [str(rows) for rows in affected_by_object(entry, digest)]
+            break
+    hint = error.hint
+    if damaged:
+        hint = f"Run 'archiver audit --snapshot {snapshot.title}' to see all that is damaged."
+    return RestoreFailure(entry.path, error.message, hint, int(error.exit_code), tuple(hit))
+
+
+def restore_tensor(
+    archive: Archive, snapshot: Snapshot, name: str, destination: Path, *, workers: int
+) -> Path:
+    """Write one tensor as a safetensors file of its own; where it was written.
+
+    ``destination`` is the file if it ends in ``.safetensors``, else the folder to put it in.
+
+    Raises UsageError if there is no such tensor, DamageError if its bytes are damaged.
+    """
+    entry, tensor = _find_tensor(archive, snapshot, name)
+    path = destination
+    if destination.suffix != ".safetensors":
+        safe = "".join(c if c.isalnum() or c in "._-" else "_" for c in name)[:200]
+        path = destination / f"{safe}.safetensors"
+    packs = PackMap(archive, (pack for pack, _ in snapshot.seal.packs))
+    header = header_bytes([(tensor.name, tensor.dtype, tensor.shape, tensor.end - tensor.begin)])
+    digest = hashlib.sha256(header)
+    with Outflow(packs, workers=workers) as outflow, writing(path) as writer:
+        writer.write(memoryview(header))
+        for piece in outflow.pieces(iter(_segments_of(entry, tensor))):
+            digest.update(piece)
+            writer.write(piece)
+        writer.accept()
+    return path
+
+
+def _find_tensor(archive: Archive, snapshot: Snapshot, name: str) -> tuple[FileEntry, Tensor]:
+    for entry in archive.manifest(snapshot.seal).files:
+        for tensor in () if isinstance(entry.tensors, msgspec.UnsetType) else entry.tensors:
+            if tensor.name == name:
+                return entry, tensor
+    raise UsageError(
+        f"{snapshot.title} has no tensor {name}.",
+        hint=f"'archiver show {snapshot.seal.repository} --tensors' lists them.",
+    )
+
+
+def _segments_of(entry: FileEntry, tensor: Tensor) -> list[tuple[int, str]]:
+    found, at = [], 0
+    for size, digest in entry.segments:
+        if tensor.begin <= at and at + size <= tensor.end:
+            found.append((size, digest))
+        at += size
+    if sum(size for size, _ in found) != tensor.end - tensor.begin:
+        raise DamageError(f"The manifest's segments do not cover tensor {tensor.name}.")
+    return found

@@ -1,0 +1,94 @@
+"""The single pass over answers that the loopback hub does not give."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+
+import pytest
+
+from archiver.errors import (
+    MismatchError,
+    NetworkError,
+)
+from archiver.upstream.huggingface.answers import AgainError, Asked
+from archiver.upstream.huggingface.stream import HubStream
+from archiver.upstream.protocol import RemoteFile
+from archiver.upstream.retry import RetryPolicy
+
+
+class FakeAnswer:
+    """A body as a hub could send it and the loopback hub does not."""
+
+    def __init__(self, *chunks, status=200, encoded=False, **headers):
+        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        self.first, self.status, self.encoded = self.headers, status, encoded
+        self._chunks = chunks
+
+    def chunks(self):
+        for chunk in self._chunks:
+            if isinstance(chunk, Exception):
+                raise chunk
+            yield chunk
+
+
+def fake_stream(size, *answers, attempts=3):
+    asked, left = [], list(answers)
+
+    @contextmanager
+    def ask(start):
+        asked.append(start)
+        yield left.pop(0)
+
+    policy = RetryPolicy(attempts=attempts, sleep=lambda _: None)
+    file = RemoteFile("f.bin", size)
+    stream = HubStream(ask, file, Asked("a/b", "", "f.bin"), offset=0, retry=policy, throttle=None)
+    return stream, asked
+
+
+def test_a_body_without_a_length_is_measured(read):
+    assert read(fake_stream(4, FakeAnswer(b"ab", b"cd"))[0]) == b"abcd"
+    for chunks in ([b"ab", b"cde"], [b"abcd", b"e"]):
+        with pytest.raises(MismatchError, match=r"f\.bin of a/b was listed with 4 bytes"):
+            read(fake_stream(4, FakeAnswer(*chunks))[0])
+
+
+def test_a_connection_that_breaks_after_the_last_byte_does_not_matter(read):
+    stream, asked = fake_stream(4, FakeAnswer(b"abcd", AgainError("reset")))
+    assert read(stream) == b"abcd"
+    assert asked == [0]
+
+
+def test_a_file_that_is_really_shorter_is_refused_in_the_end(read):
+    part = {"status": 206, "content_range": "bytes 3-3/*"}
+    stream, asked = fake_stream(4, FakeAnswer(b"abc"), *[FakeAnswer(**part)] * 3)
+    with pytest.raises(NetworkError, match="ended too early, 3 times in a row"):
+        read(stream)
+    assert asked == [0, 3, 3, 3]
+
+
+def test_compressed_bodies_are_taken_plain_and_never_joined(read):
+    part = FakeAnswer(b"\x1f\x8b", status=206, encoded=True, content_range="bytes 2-3/4")
+    stream, asked = fake_stream(
+        4,
+        FakeAnswer(b"ab", encoded=True, content_length="99"),
+        part,
+        FakeAnswer(b"abc", encoded=True),
+        FakeAnswer(b"a", b"bcd", encoded=True),
+    )
+    assert read(stream) == b"abcd"
+    assert asked == [0, 2, 0, 0]
+
+
+@pytest.mark.parametrize("status", [204, 304, 203])
+def test_an_answer_without_the_file_is_no_answer(read, status):
+    stream, asked = fake_stream(4, *[FakeAnswer(b"", status=status)] * 3)
+    with pytest.raises(NetworkError, match=f"HTTP {status}"):
+        read(stream)
+    assert asked == [0, 0, 0]
+
+
+@pytest.mark.parametrize("told", ["", "bytes */4", "bytes 0-3/4", "bytes 2-3/4, 9", "items 2-3/4"])
+def test_a_range_must_say_that_it_is_the_right_one(read, told):
+    wrong = FakeAnswer(b"XX", status=206, content_range=told)
+    right = FakeAnswer(b"cd", status=206, content_range="bytes 2-3/4")
+    assert read(fake_stream(4, FakeAnswer(b"ab"), wrong, right)[0]) == b"abcd"

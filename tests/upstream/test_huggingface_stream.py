@@ -1,0 +1,314 @@
+"""The single pass over real HTTP: every fault that the loopback hub knows."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import threading
+
+import pytest
+
+from archiver.errors import (
+    MismatchError,
+    NetworkError,
+    UpstreamGoneError,
+)
+from archiver.loopback import Fault
+from archiver.upstream.huggingface.session import Session
+from archiver.upstream.throttle import Throttle
+
+REPO = "Org/Model"
+WEIGHTS = "model.safetensors-00001-of-00001.safetensors"
+TOKEN = "hf_not_for_the_cdn"
+
+
+@pytest.fixture
+def model(hub, content):
+    card = {"license": "apache-2.0", "tags": ["a"]}
+    return hub.create(REPO, {WEIGHTS: content, "config.json": b"{}", "empty": b""}, card=card)
+
+
+def fetch(upstream, read, path=WEIGHTS, offset=0, repository=REPO):
+    listing = upstream.list(repository)
+    file = next(file for file in listing.files if file.path == path)
+    with upstream.open(listing, file, offset) as stream:
+        return read(stream)
+
+
+def ranges(hub):
+    return [record.range for record in hub.requests.of(route="cdn")]
+
+
+def test_a_file_comes_in_one_request_and_the_token_stays_home(hub, model, connect, read, content):
+    assert fetch(connect(), read) == content
+    assert [r.sent for r in hub.requests.of(route="cdn")] == [len(content)]
+    assert {r.token for r in hub.requests.of(port="cdn")} == {""}
+    assert {r.token for r in hub.requests.of(port="hub")} == {TOKEN}
+
+
+def test_nothing_is_asked_for_what_is_already_here(hub, model, connect, read, content):
+    assert fetch(connect(), read, offset=len(content)) == b""
+    assert fetch(connect(), read, "empty") == b""
+    assert hub.requests.of(route="resolve") == []
+
+
+def test_a_new_run_goes_on_where_the_last_one_ended(hub, model, connect, read, content):
+    assert fetch(connect(), read, offset=123_457) == content[123_457:]
+    assert ranges(hub) == ["bytes=123457-"]
+    assert hub.requests.of(route="cdn")[0].sent == len(content) - 123_457
+
+
+@pytest.mark.parametrize("size", [1_000, 65_536, 5_000_000])
+def test_any_buffer_will_do(model, connect, content, read, size):
+    upstream = connect()
+    listing = upstream.list(REPO)
+    with upstream.open(listing, listing.files[2], 0) as stream:
+        assert read(stream, size) == content
+
+
+def test_a_drop_is_resumed_and_no_byte_comes_twice(hub, model, connect, read, content):
+    hub.faults.add(Fault("drop", after=100_000, times=3))
+    assert fetch(connect(), read) == content
+    assert ranges(hub) == ["", "bytes=100000-", "bytes=200000-", "bytes=300000-"]
+    assert sum(r.sent for r in hub.requests.of(route="cdn")) == len(content)
+    assert {r.token for r in hub.requests.of(port="cdn")} == {""}
+
+
+def test_a_short_body_with_a_short_length_is_resumed(hub, model, connect, read, content):
+    hub.faults.add(Fault("short", route="cdn", count=7_000))
+    assert fetch(connect(), read) == content
+    assert ranges(hub) == ["", f"bytes={len(content) - 7_000}-"]
+
+
+@pytest.mark.usefixtures("model")
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault("reset", after=300_000),
+        Fault("stall", after=300_000, seconds=1.0),
+        Fault("status", route="cdn", status=503),
+        Fault("status", route="resolve", status=500, skip=1),
+        Fault("status", route="resolve", status=408, skip=1),
+        Fault("rate_limit", route="resolve", seconds=30, skip=1),
+        Fault("rate_limit", route="cdn"),
+        Fault("expired"),
+    ],
+    ids=lambda fault: f"{fault.kind}-{fault.route}-{fault.status}",
+)
+def test_what_may_pass_is_asked_again(hub, connect, read, content, fault):
+    first = hub.faults.add(Fault("drop", after=50_000))
+    fault = hub.faults.add(dataclasses.replace(fault))
+    assert fetch(connect(timeout=0.4), read) == content
+    assert (first.hits, fault.hits) == (1, 1)
+    assert all(r.range for r in hub.requests.of(route="resolve")[1:])
+
+
+def test_the_wait_is_as_long_as_the_hub_asks(hub, model, connect, read, slept):
+    hub.faults.add(Fault("rate_limit", route="resolve", seconds=30))
+    fetch(connect(), read)
+    assert slept == [30.0]
+
+
+def test_a_link_that_expires_in_the_middle_is_replaced(hub, model, connect, read, content):
+    hub.link_seconds = -1
+    upstream = connect()
+    listing = upstream.list(REPO)
+    with upstream.open(listing, listing.files[2], 0) as stream:
+        hub.faults.add(
+            Fault("call", route="resolve", call=lambda: setattr(hub, "link_seconds", 60))
+        )
+        assert read(stream) == content
+    assert [r.status for r in hub.requests.of(route="cdn")] == [403, 200]
+
+
+def test_a_range_that_was_not_asked_for_is_not_believed(hub, model, connect, read, content):
+    hub.faults.add(Fault("drop", after=50_000))
+    wrong = hub.faults.add(Fault("content_range", count=1))
+    assert fetch(connect(), read) == content
+    assert wrong.hits == 1
+
+
+def test_a_server_that_ignores_ranges_is_read_from_the_start(hub, model, connect, read, content):
+    hub.faults.add(Fault("drop", after=50_000))
+    hub.faults.add(Fault("ignore_range"))
+    assert fetch(connect(), read) == content
+    assert [r.status for r in hub.requests.of(route="cdn")] == [200, 200]
+
+
+def test_ignored_ranges_also_serve_a_new_run(hub, model, connect, read, content):
+    hub.faults.add(Fault("ignore_range"))
+    assert fetch(connect(), read, offset=700_001) == content[700_001:]
+
+
+def test_an_endless_breaker_that_brings_new_bytes_is_endured(hub, model, connect, read, content):
+    fault = hub.faults.add(Fault("drop", after=40_000, times=20))
+    assert fetch(connect(attempts=2), read) == content
+    assert fault.hits == 20
+
+
+def test_giving_up_names_the_file_and_the_byte(hub, model, connect, read):
+    hub.faults.add(Fault("drop", after=50_000))
+    hub.faults.add(Fault("drop", after=0, times=None))
+    with pytest.raises(
+        NetworkError, match=rf"{WEIGHTS} of {REPO}.* byte 50,000 of 960,000"
+    ) as caught:
+        fetch(connect(), read)
+    assert "goes on from there" in caught.value.hint
+    assert len(ranges(hub)) == 1 + 4
+
+
+def test_an_expired_link_that_stays_expired_is_given_up(hub, model, connect, read):
+    fault = hub.faults.add(Fault("expired", times=None))
+    with pytest.raises(NetworkError, match="403"):
+        fetch(connect(), read)
+    assert fault.hits == 4
+
+
+@pytest.mark.parametrize("path", [WEIGHTS, "config.json"])
+def test_a_body_that_is_too_long_is_refused(hub, model, connect, read, path):
+    hub.faults.add(Fault("pad", path=path, count=10))
+    with pytest.raises(MismatchError, match=path):
+        fetch(connect(), read, path)
+
+
+def test_a_resumed_body_that_is_too_long_is_refused(hub, model, connect, read):
+    hub.faults.add(Fault("drop", after=50_000))
+    hub.faults.add(Fault("pad", route="cdn", count=1))
+    with pytest.raises(MismatchError):
+        fetch(connect(), read)
+
+
+@pytest.mark.usefixtures("model")
+@pytest.mark.parametrize("size", [959_000, 961_000])
+def test_another_size_than_was_listed_is_refused(hub, connect, read, content, size):
+    digest = hashlib.sha256(content).hexdigest()
+    hub.claim(REPO, WEIGHTS, size=size, lfs={"oid": digest, "size": size, "pointerSize": 1})
+    with pytest.raises(MismatchError, match=f"{size:,} bytes"):
+        fetch(connect(), read)
+    assert ranges(hub) == [""]
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_another_size_of_a_small_file_is_refused(hub, model, connect, read, size):
+    hub.claim(REPO, "config.json", size=size)
+    with pytest.raises(MismatchError):
+        fetch(connect(), read, "config.json")
+
+
+@pytest.mark.usefixtures("model")
+@pytest.mark.parametrize(("path", "skip"), [(WEIGHTS, 1), ("big.txt", 0)])
+def test_an_etag_that_changes_is_another_file(hub, connect, read, path, skip):
+    hub.commit(REPO, {"big.txt": bytes(200_000)})
+    hub.faults.add(Fault("drop", after=50_000))
+    hub.faults.add(Fault("etag", route="resolve", skip=skip))
+    with pytest.raises(UpstreamGoneError, match="changed during the download"):
+        fetch(connect(), read, path)
+
+
+@pytest.mark.parametrize(
+    "deed",
+    [
+        lambda hub: hub.force_push(REPO, {"x": b"y"}),
+        lambda hub: hub.delete(REPO),
+    ],
+)
+def test_what_vanishes_in_the_middle_is_named(hub, model, connect, read, deed):
+    upstream = connect()
+    listing = upstream.list(REPO)
+    hub.faults.add(Fault("drop", after=50_000))
+    with upstream.open(listing, listing.files[2], 0) as stream:
+        stream.readinto(memoryview(bytearray(1000)))
+        deed(hub)
+        with pytest.raises(UpstreamGoneError, match="Org/Model"):
+            read(stream)
+
+
+def test_a_file_that_was_listed_and_is_not_there_is_named(hub, model, connect, read):
+    hub.list_also(REPO, {"type": "file", "path": "ghost.txt", "size": 5, "oid": "0" * 40})
+    with pytest.raises(UpstreamGoneError, match=r"ghost\.txt of Org/Model at [0-9a-f]{40} is gone"):
+        fetch(connect(), read, "ghost.txt")
+
+
+@pytest.mark.usefixtures("model")
+@pytest.mark.parametrize("status", [403, 451, 404, 400, 418])
+def test_refusals_are_not_retried(hub, connect, read, slept, status):
+    hub.faults.add(Fault("status", route="resolve", status=status, times=None))
+    with pytest.raises(UpstreamGoneError):
+        fetch(connect(), read)
+    assert slept == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "a b.txt",
+        "a#b",
+        "a?b=c",
+        "100%",
+        "a%2Fb",
+        "ünïcødé/日本語.txt",
+        "a+b&c;d",
+        "a'b\"c",
+        "[x]{y}",
+    ],
+)
+def test_odd_names_find_their_files(hub, connect, read, path):
+    hub.create(REPO, {path: b"right", "decoy": b"wrong", path + ".bin": bytes(50)})
+    assert fetch(connect(), read, path) == b"right"
+    assert fetch(connect(), read, path + ".bin") == bytes(50)
+
+
+def test_nothing_is_compressed_when_only_identity_is_accepted(hub, model, connect, read):
+    fault = hub.faults.add(Fault("gzip", times=None))
+    assert fetch(connect(), read, "config.json") == b"{}"
+    assert fault.hits == 0
+
+
+@pytest.mark.usefixtures("model")
+def test_compression_that_was_not_asked_for_is_undone(hub, connect, read, monkeypatch):
+    plain = Session.get
+
+    def greedy(self, url, asked, headers):
+        accepting = headers | {"accept-encoding": "gzip"} if "accept-encoding" in headers else {}
+        return plain(self, url, asked, {**headers, **accepting})
+
+    monkeypatch.setattr(Session, "get", greedy)
+    text = b"words and words " * 10_000
+    hub.commit(REPO, {"big.txt": text})
+    fault = hub.faults.add(Fault("gzip", path="big.txt"))
+    assert fetch(connect(), read, "big.txt") == text
+    assert fault.hits == 1
+
+
+def test_streams_share_the_throttle(hub, model, connect, read, content):
+    slept = []
+    limit = Throttle(1_000_000, 0, clock=lambda: 0.0, sleep=slept.append)
+    assert fetch(connect(throttle=limit), read) == content
+    assert slept[-1] == pytest.approx(len(content) / 1_000_000)
+
+
+@pytest.mark.usefixtures("model")
+def test_threads_share_an_upstream(hub, connect, read, content):
+    hub.faults.add(Fault("drop", after=90_000, times=5))
+    upstream = connect()
+    listing = upstream.list(REPO)
+    right = []
+
+    def work():
+        with upstream.open(listing, listing.files[2], 0) as stream:
+            right.append(read(stream) == content)
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert right == [True] * 6
+
+
+def test_a_stream_that_is_left_early_hangs_up(hub, model, connect):
+    hub.rate = 500_000
+    upstream = connect()
+    listing = upstream.list(REPO)
+    with upstream.open(listing, listing.files[2], 0) as stream:
+        assert stream.readinto(memoryview(bytearray(1000))) == 1000
