@@ -167,6 +167,11 @@ class Archive:
     def manifest(self, seal: Seal) -> Manifest:
         """The manifest that a seal names; DamageError if it is missing or damaged."""
         name = layout.manifest_name(seal.repository, seal.revision, seal.manifest.blake3)
+        return parse_record(self.manifest_bytes(seal), Manifest, f"The manifest {name}")
+
+    def manifest_bytes(self, seal: Seal) -> bytes:
+        """The canonical JSON of the manifest that a seal names, checked; DamageError as above."""
+        name = layout.manifest_name(seal.repository, seal.revision, seal.manifest.blake3)
         try:
             data = self.store.get(name, _SEAL_MAX)
             if zstandard.frame_content_size(data) != seal.manifest.size > 0:
@@ -178,7 +183,7 @@ class Archive:
             raise DamageError(f"The manifest {name} is damaged: {error}.") from error
         if blake3_hex(plain) != seal.manifest.blake3:
             raise DamageError(f"The manifest {name} is damaged: its bytes have another digest.")
-        return parse_record(plain, Manifest, f"The manifest {name}")
+        return plain
 
     def publish_manifest(self, manifest: Manifest) -> tuple[Blake3Hex, int]:
         """Store a manifest; its digest and plain size in bytes."""

@@ -413,7 +413,11 @@ class _Run:
             return
         detail = {"name": listing.name, "upstream": listing.endpoint or listing.upstream}
         known = queries.events(self._catalogue, repository=listing.repository)
-        latest = [e for e in known if e.event == "sighted" and e.detail.get("name") == listing.name]
+        latest = [
+            event
+            for _, event in known
+            if event.event == "sighted" and event.detail.get("name") == listing.name
+        ]
         if latest and latest[-1].revision == listing.revision:
             return
         self._archive.record(

@@ -94,12 +94,9 @@ def parse_header(raw: bytes | memoryview, file_size: int) -> Header:
 
 def _decoded(raw: memoryview) -> str:
     try:
-        text = str(raw, "utf-8")
+        return str(raw, "utf-8")
     except UnicodeDecodeError:
         raise HeaderError("The header is not UTF-8.") from None
-    if not text.startswith("{"):
-        raise HeaderError("The header does not begin with a brace.")
-    return text
 
 
 def _read(text: str, base: int) -> tuple[list[Tensor], dict[str, str]]:

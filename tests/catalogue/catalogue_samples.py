@@ -23,6 +23,8 @@ from archiver.catalogue import updates
 from archiver.digest import blake3_hex
 from archiver.tensors.header import Tensor
 
+WHOLE = Selection()
+
 
 class Entry(NamedTuple):
     blake3: str
@@ -85,9 +87,7 @@ def make_file(path: str, content: int, *, lfs: bool, tensors=msgspec.UNSET) -> F
     )
 
 
-def seal_of(
-    manifest: Manifest, second: int, *, selection=Selection(), parent=""
-) -> tuple[str, Seal]:
+def seal_of(manifest: Manifest, second: int, *, selection=WHOLE, parent="") -> tuple[str, Seal]:
     seal = Seal(
         archive="00000000-0000-0000-0000-000000000000",
         repository=manifest.source.repository,

@@ -103,6 +103,8 @@ def test_accepted(text, data):
     assert parse(text, data).size == 8 + len(text.encode())
 
 
+Q = '"Q3_K"'  # a dtype that is not known
+
 BAD = {
     # "h is from 2 to 67,108,864": 0 and 1
     "no text": ("", 0),
@@ -147,6 +149,7 @@ BAD = {
     "no dtype": ('{"a":{"shape":[4],"data_offsets":[0,4]}}', 4),
     "one more": (f'{{"a":{record()[:-1]},"x":[]}}}}', 4),
     "another key": ('{"a":{"dtype":"U8","shapes":[4],"data_offsets":[0,4]}}', 4),
+    "another key for dtype": ('{"a":{"x":"U8","shape":[4],"data_offsets":[0,4]}}', 4),
     "number for a record": ('{"a":1}', 0),
     "list for a record": ('{"a":[]}', 0),
     "dtype is a list": (lone(dtype="[1]"), 4),
@@ -166,6 +169,10 @@ BAD = {
     "more digits than int() takes": (lone(shape="[" + "9" * 5000 + "]"), 4),
     # "0 <= begin <= end"
     "backwards": (lone(shape="[0]", offsets="[4,0]"), 4),
+    "backwards to the end": (
+        f'{{"a":{record(dtype=Q)},"b":{record(dtype=Q, offsets="[4,0]")}}}',
+        0,
+    ),
     "negative begin": (lone(offsets="[-1,3]"), 4),
     "one offset": (lone(offsets="[4]"), 4),
     "no offsets": (lone(offsets="[]"), 4),
@@ -186,6 +193,7 @@ BAD = {
     "scalar": (lone(shape="[]"), 4),
     "wider dtype": (lone(dtype='"F64"'), 4),
     "half a byte": (lone(dtype='"F4"', shape="[7]"), 4),
+    "half a byte, rounded down": (lone(dtype='"F4"', shape="[7]", offsets="[0,3]"), 3),
     "2^64 + 4": (lone(shape="[4,4611686018427387905]"), 4),
     "product of 2^80": (lone(shape="[1099511627776,1099511627776]", offsets="[0,0]"), 0),
     # nothing recurses, however deep the text does

@@ -50,7 +50,13 @@ def _points(table: str, column: str, target: str) -> sa.ForeignKeyConstraint:
     return sa.ForeignKeyConstraint([column], [f"{target}.id"], name=f"fk_{table}_{column}")
 
 
-def _keyed(table: str, key: str, kind: type[sa.Text | sa.LargeBinary], *more: SchemaItem) -> None:
+def _keyed(
+    table: str,
+    key: str,
+    kind: type[sa.Text | sa.LargeBinary],
+    *more: SchemaItem,
+    points: dict[str, str] | None = None,
+) -> None:
     """A table whose rows have a number, for short references, and a name of their own."""
     op.create_table(
         table,
@@ -59,6 +65,7 @@ def _keyed(table: str, key: str, kind: type[sa.Text | sa.LargeBinary], *more: Sc
         *more,
         sa.PrimaryKeyConstraint("id", name=f"pk_{table}"),
         sa.UniqueConstraint(key, name=f"uq_{table}_{key}"),
+        *(_points(table, column, target) for column, target in (points or {}).items()),
     )
 
 
@@ -74,8 +81,7 @@ def _snapshots() -> None:
         *_bytes("parent", nullable=True),
         *_texts("selection"),
         *_integers("files", "bytes", "objects", "stored", "tensors"),
-        _points("snapshots", "repository_id", "repositories"),
-        _points("snapshots", "manifest_id", "manifests"),
+        points={"repository_id": "repositories", "manifest_id": "manifests"},
     )
 
 

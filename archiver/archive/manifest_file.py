@@ -1,0 +1,99 @@
+"""A manifest in a file of its own, outside an archive: canonical, compressed, or made readable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import msgspec
+import zstandard
+
+from archiver.archive.records import FORMAT, Manifest, canonical, parse_record
+from archiver.digest import Blake3Hex, blake3_hex
+from archiver.errors import DamageError, UnknownFormatError, UsageError, explain_system_error
+
+MANIFEST_MAX: Final = 1 << 30
+"""The most bytes of JSON that are read."""
+_ZSTD: Final = b"\x28\xb5\x2f\xfd"
+_SUFFIX: Final = (".json", ".json.zst")
+
+
+class _Kind(msgspec.Struct, frozen=True):
+    kind: str = ""
+    format: int = 0
+
+
+class ManifestFile(NamedTuple):
+    """A manifest and the BLAKE3 of its canonical JSON, however the file wrote it."""
+
+    manifest: Manifest
+    digest: Blake3Hex
+
+
+def read_manifest_file(path: Path) -> ManifestFile:
+    """The manifest in ``path``: canonical JSON, that in Zstandard, or JSON with white space.
+
+    Raises:
+        UsageError: There is no such file, or it is no manifest at all.
+        UnknownFormatError: It is a manifest of another format.
+        DamageError: It cannot be read, or its name has the digest of other bytes.
+    """
+    plain = _plain(path)
+    kind = parse_record(plain, _Kind, str(path))
+    if kind.kind != "manifest":
+        raise UsageError(
+            f"{path} is not a manifest.",
+            hint="'archiver manifest export' writes one from an archive.",
+        )
+    if kind.format != FORMAT:
+        raise UnknownFormatError(
+            f"{path} is a manifest of format {kind.format}; this version of archiver knows {FORMAT}."
+        )
+    manifest = parse_record(plain, Manifest, str(path))
+    digest = _canonical_digest(plain)
+    named = named_digest(path.name)
+    if named and named != digest:
+        raise DamageError(f"{path} is damaged: its bytes have another digest than its name.")
+    return ManifestFile(manifest, digest)
+
+
+def named_digest(name: str) -> str:
+    """The digest in a file's name as an archive writes it, or ``""``."""
+    suffix = next((end for end in _SUFFIX if name.endswith(end)), None)
+    parts = name.removesuffix(suffix).split(".") if suffix else []
+    return parts[1] if len(parts) == 2 and len(parts[0]) == 40 and len(parts[1]) == 64 else ""  # noqa: PLR2004 - hex digits of a commit and of a BLAKE3
+
+
+def pretty(plain: bytes) -> bytes:
+    """Canonical JSON with white space, for people; its canonical form and digest are the same."""
+    return msgspec.json.format(plain, indent=2) + b"\n"
+
+
+def _canonical_digest(plain: bytes) -> Blake3Hex:
+    """Also for keys that this version does not know: they are part of what the digest covers."""
+    document: dict[str, Any] = msgspec.json.decode(plain)
+    return blake3_hex(canonical(document))
+
+
+def _plain(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MANIFEST_MAX + 1)
+    except (FileNotFoundError, IsADirectoryError):
+        raise UsageError(f"There is no manifest at {path}.") from None
+    except OSError as error:
+        raise explain_system_error(error, "the manifest was read") from error
+    if data[:4] == _ZSTD:
+        data = _decompressed(data, path)
+    if len(data) > MANIFEST_MAX:
+        raise DamageError(f"{path} is larger than a manifest may be.")
+    return data
+
+
+def _decompressed(data: bytes, path: Path) -> bytes:
+    """What a frame holds, never more than its limit: a small file may claim anything."""
+    try:
+        with zstandard.ZstdDecompressor().stream_reader(data) as stream:
+            return stream.read(MANIFEST_MAX + 1)
+    except zstandard.ZstdError as error:
+        raise DamageError(f"{path} is damaged: {error}.") from error
