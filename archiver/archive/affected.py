@@ -49,7 +49,7 @@ def affected_rows(entry: FileEntry, begin: int, end: int) -> list[TensorRows]:
     return [
         _rows(tensor, max(begin, tensor.begin), min(end, tensor.end))
         for tensor in entry.tensors
-        if tensor.begin < end and begin < tensor.end
+        if tensor.begin < end and begin < tensor.end and tensor.begin < tensor.end
     ]
 
 

@@ -36,7 +36,8 @@ from archiver.storage.store import Store
 from archiver.text import utc_now
 
 TOOL: Final = f"archiver {__version__}"
-_SEAL_MAX = 256 << 20
+_SEAL_MAX = 64 << 20
+_PACKED_MAX = 256 << 20
 _MANIFEST_MAX = 1 << 30
 _SMALL_MAX = 1 << 20
 _OPEN_PACKS = 64
@@ -173,7 +174,7 @@ class Archive:
         """The canonical JSON of the manifest that a seal names, checked; DamageError as above."""
         name = layout.manifest_name(seal.repository, seal.revision, seal.manifest.blake3)
         try:
-            data = self.store.get(name, _SEAL_MAX)
+            data = self.store.get(name, _PACKED_MAX)
             if zstandard.frame_content_size(data) != seal.manifest.size > 0:
                 raise DamageError(f"The manifest {name} has not the size its seal names.")
             plain = zstandard.ZstdDecompressor().decompress(data)

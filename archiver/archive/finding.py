@@ -1,12 +1,34 @@
-"""What a check found wrong, as a record with a stable code."""
+"""What a check found, as a record with a stable code."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
 Code = Literal[
+    # of audit: the archive
+    "archive-json-missing",
+    "archive-json-damaged",
+    "seal-damaged",
+    "manifest-missing",
+    "manifest-damaged",
+    "pack-missing",
+    "pack-size",
+    "pack-damaged",
+    "index-damaged",
+    "object-damaged",
+    "object-missing",
+    "event-damaged",
+    "carried-missing",
+    "read-unstable",
+    # of audit: remarks
+    "carried-differs",
+    "foreign-document",
+    "unsealed-manifest",
+    "unsealed-pack",
+    "unknown-file",
+    # of verify: a folder
     "file-missing",
     "file-extra",
     "file-size",
@@ -14,13 +36,23 @@ Code = Literal[
     "file-unreadable",
     "path-hostile",
     "link-escapes",
-    "manifest-damaged",
 ]
-"""The codes of ``verify``; ``docs/findings.md`` explains each one."""
+"""Every code there is; ``docs/findings.md`` explains each one."""
+
+REMARKS: Final = frozenset[Code](
+    {
+        "carried-differs",
+        "foreign-document",
+        "unsealed-manifest",
+        "unsealed-pack",
+        "unknown-file",
+    }
+)
+"""The codes that are worth a line but are no damage."""
 
 
 class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One thing that is wrong.
+    """One thing that was found.
 
     Attributes:
         code: What kind of thing; stable, so that scripts may rely on it.
@@ -31,12 +63,21 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
             is not a tensor with rows.
         object: The BLAKE3 of the segment that should be there, or ``""``.
         hint: What to do next, or ``""``.
+        snapshot: ``Org/Name@revision`` of the snapshot that is hit, or ``""``.
+        pack: The BLAKE3 of the pack, or ``""``.
     """
 
-    code: str
+    code: Code
     message: str
     path: str = ""
     tensor: str = ""
     rows: tuple[int, int] | None = None
     object: str = ""
     hint: str = ""
+    snapshot: str = ""
+    pack: str = ""
+
+    @property
+    def remark(self) -> bool:
+        """Whether this is no damage."""
+        return self.code in REMARKS

@@ -579,10 +579,8 @@ def matching(seals: Sequence[Seal], wanted: str) -> list[Seal]:
 
 
 def choose(seals: Sequence[Seal]) -> Seal:
-    """The revision that was sealed last; of its seals the best (section 7)."""
-    revision = max(seals, key=lambda seal: (seal.sealed, seal.id)).revision
-    same = [seal for seal in seals if seal.revision == revision]
-    return max(same, key=lambda seal: (seal.whole, seal.sealed, seal.id))
+    """The best of these seals: a whole one, the one sealed last, the greatest id (section 7)."""
+    return max(seals, key=lambda seal: (seal.whole, seal.sealed, seal.id))
 
 
 def read_manifest(root: Path, seal: Seal, zstandard: Zstandard) -> list[Json]:

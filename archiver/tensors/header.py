@@ -22,6 +22,8 @@ MAX_LENGTH = 67_108_864
 """The longest JSON, in bytes, that is accepted."""
 
 _METADATA = "__metadata__"
+MAX_RANK = 64
+"""Dimensions that a tensor may have (docs/format.md section 5.1)."""
 _OFFSETS = 2
 
 __all__ = [
@@ -117,6 +119,8 @@ def _tensor(
 ) -> Tensor:
     if len(offsets) != _OFFSETS or offsets[0] > offsets[1]:
         raise HeaderError(f"The offsets of {name[:200]!r} are not a begin and an end.")
+    if len(shape) > MAX_RANK:
+        raise HeaderError(f"The tensor {name[:200]!r} has more than {MAX_RANK} dimensions.")
     begin, end = offsets
     bits = BITS.get(dtype)
     if bits is not None and _elements(shape, end - begin) * bits != (end - begin) * 8:

@@ -346,3 +346,15 @@ def test_190_000_tensors_take_less_than_100_megabytes():
         tracemalloc.stop()
     assert len(header.tensors) == 19_000
     assert peak < 10_000_000
+
+
+@pytest.mark.parametrize(("rank", "accepted"), [(64, True), (65, False)])
+def test_a_shape_is_at_most_64_integers(rank: int, accepted: bool) -> None:
+    record = {"dtype": "U8", "shape": [1] * rank, "data_offsets": [0, 1]}
+    text = json.dumps({"w": record}).encode()
+    raw = len(text).to_bytes(8, "little") + text
+    if accepted:
+        assert parse_header(raw, len(raw) + 1).tensors[0].shape == (1,) * rank
+    else:
+        with pytest.raises(HeaderError, match="dimensions"):
+            parse_header(raw, len(raw) + 1)

@@ -1,0 +1,74 @@
+"""``archiver show``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+import msgspec
+
+from archiver.cli import output
+from archiver.cli.manifest_text import facts, print_files, print_tensors, source_facts
+from archiver.cli.options import common, open_archive, split_reference
+from archiver.text import human_bytes, plural
+
+if TYPE_CHECKING:
+    from archiver.archive.records import Selection, Totals
+    from archiver.operations.show import Shown
+
+
+@click.command(
+    epilog="Example: archiver show -C weights Qwen/Qwen3.5-0.8B --tensors 'model.layers.0.*'"
+)
+@click.argument("reference", metavar="REPO[@REVISION]")
+@click.option("--files", is_flag=True, help="Also every file, with its digests.")
+@click.option(
+    "--tensors",
+    metavar="[PATTERN]",
+    is_flag=False,
+    flag_value="*",
+    help="Also every tensor whose name fits; write the option after REPO.",
+)
+@common
+def command(reference: str, files: bool, tensors: str | None) -> None:
+    """Show one snapshot: source, files, tensors.
+
+    REVISION may be the beginning of a commit; without one, the snapshot sealed last is shown.
+    """
+    from archiver.operations.show import matching_tensors, show  # noqa: PLC0415 - start-up stays light
+
+    archive = open_archive()
+    shown, manifest = show(archive, archive.find(*split_reference(reference)))
+    output.record("snapshot", **msgspec.to_builtins(shown), ratio=round(shown.ratio, 4))
+    facts(source_facts(shown.source) + _seal_facts(shown))
+    if files:
+        output.line()
+        print_files(manifest.files)
+    if tensors:
+        output.line()
+        print_tensors(matching_tensors(manifest, tensors))
+
+
+def _seal_facts(shown: Shown) -> list[tuple[str, str]]:
+    stored = f"{human_bytes(shown.totals.stored)}, ratio {shown.ratio:.3f}"
+    packs = f"{plural(shown.packs, 'pack')}, {human_bytes(shown.pack_bytes)}"
+    return [
+        ("holds", _holds(shown.totals)),
+        ("stored", f"{stored}, in {packs}"),
+        ("selection", _selection(shown.selection)),
+        ("manifest", shown.manifest),
+        ("seal", shown.snapshot),
+        ("parent", shown.parent or "none"),
+        ("sealed", f"{shown.sealed} by {shown.tool}"),
+    ]
+
+
+def _holds(totals: Totals) -> str:
+    counts = (plural(totals.files, "file"), plural(totals.tensors, "tensor"))
+    return f"{', '.join(counts)}, {human_bytes(totals.bytes)} in {plural(totals.objects, 'object')}"
+
+
+def _selection(selection: Selection) -> str:
+    parts = [f"--include {pattern}" for pattern in selection.include]
+    parts += [f"--exclude {pattern}" for pattern in selection.exclude]
+    return " ".join(parts) or "every file"

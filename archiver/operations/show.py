@@ -1,0 +1,81 @@
+"""Show: what one snapshot is, and what a manifest lists."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+
+import msgspec
+
+from archiver.archive.archive import Archive, Snapshot
+from archiver.archive.records import Manifest, Selection, Source, Totals
+from archiver.archive.tensor_segments import Segments, tensor_segments
+
+
+class Shown(msgspec.Struct, frozen=True):
+    """One snapshot: its source, its seal, and its manifest; sizes in bytes."""
+
+    snapshot: str
+    manifest: str
+    manifest_size: int
+    source: Source
+    totals: Totals
+    packs: int
+    pack_bytes: int
+    selection: Selection
+    parent: str
+    sealed: str
+    tool: str
+
+    @property
+    def ratio(self) -> float:
+        """Stored bytes per plain byte; 0 when nothing is held."""
+        return self.totals.stored / self.totals.bytes if self.totals.bytes else 0.0
+
+
+class ShownTensor(msgspec.Struct, frozen=True):
+    """One tensor of a file; ``begin`` is its offset there, ``segments`` are (bytes, BLAKE3)."""
+
+    path: str
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    begin: int
+    bytes: int
+    segments: Segments
+
+
+def show(archive: Archive, snapshot: Snapshot) -> tuple[Shown, Manifest]:
+    """A snapshot as its seal and its manifest tell it; DamageError if the manifest is not whole."""
+    seal = snapshot.seal
+    manifest = archive.manifest(seal)
+    shown = Shown(
+        snapshot=snapshot.id,
+        manifest=seal.manifest.blake3,
+        manifest_size=seal.manifest.size,
+        source=manifest.source,
+        totals=seal.totals,
+        packs=len(seal.packs),
+        pack_bytes=sum(size for _, size in seal.packs),
+        selection=seal.selection,
+        parent=seal.parent,
+        sealed=seal.sealed,
+        tool=seal.tool,
+    )
+    return shown, manifest
+
+
+def matching_tensors(manifest: Manifest, pattern: str) -> Iterator[ShownTensor]:
+    """The tensors whose names fit ``pattern``, in the order of the manifest."""
+    for entry in manifest.files:
+        for tensor, segments in tensor_segments(entry):
+            if fnmatchcase(tensor.name, pattern):
+                yield ShownTensor(
+                    path=entry.path,
+                    name=tensor.name,
+                    dtype=tensor.dtype,
+                    shape=tensor.shape,
+                    begin=tensor.begin,
+                    bytes=tensor.end - tensor.begin,
+                    segments=segments,
+                )
