@@ -12,7 +12,7 @@ from blake3 import blake3
 from archiver.archive import frames
 from archiver.archive.layout import pack_name
 from archiver.archive.records import FORMAT, ArchiveInfo, Features, canonical, parse_record
-from archiver.codec.segment import EncodedObject, ObjectHeader, check_header, decode
+from archiver.codec.segment import EncodedObject, HexDigest, ObjectHeader, check_header, decode
 from archiver.codec.workspace import workspace
 from archiver.codec.zstd import Bytes
 from archiver.digest import Blake3Hex
@@ -21,9 +21,9 @@ from archiver.storage.store import Reader, Staged, Store
 
 PACK_TARGET: Final = 256 << 20
 """A pack is closed once it holds this many bytes."""
-_HEADER_MAX = 64 << 10
+HEADER_MAX: Final = 64 << 10
 _INDEX_MAX = 256 << 20
-_STORED_MAX = 40 << 20
+STORED_MAX: Final = 40 << 20
 """An object of 16 MiB plain cannot take more, whatever the codec."""
 
 
@@ -39,7 +39,7 @@ class PackHead(msgspec.Struct, frozen=True):
 class IndexEntry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Where an object lies in its pack; offsets and sizes in bytes."""
 
-    blake3: str
+    blake3: HexDigest
     offset: int
     stored: int
     size: int
@@ -110,7 +110,9 @@ class PackReader:
 
     def _read(self, offset: int, size: int) -> bytearray:
         data = bytearray(size)
-        if self._reader.read_into(offset, memoryview(data)) != size:
+        # Looked at first: an offset from a damaged trailer can be more than the system takes.
+        inside = offset + size <= self.size
+        if not inside or self._reader.read_into(offset, memoryview(data)) != size:
             raise DamageError(f"{self.what} ends before byte {offset + size}.")
         return data
 
@@ -122,7 +124,7 @@ class PackReader:
 
     def head(self) -> PackHead:
         """The pack's first frame; DamageError if it cannot be read."""
-        return parse_record(self._skippable(0, frames.HEAD, _HEADER_MAX), PackHead, self.what)
+        return parse_record(self._skippable(0, frames.HEAD, HEADER_MAX), PackHead, self.what)
 
     def index(self) -> tuple[IndexEntry, ...]:
         """The pack's entries; DamageError if its end does not lead to a whole index."""
@@ -142,7 +144,7 @@ class PackReader:
         The entries are what object headers claim: an object counts only once it was decoded.
         """
         try:
-            offset = len(self._skippable(0, frames.HEAD, _HEADER_MAX)) + frames.PREFIX_SIZE
+            offset = len(self._skippable(0, frames.HEAD, HEADER_MAX)) + frames.PREFIX_SIZE
             while offset < self.size:
                 header, body = self.object_header(offset)
                 end = body + sum(header.frames)
@@ -155,17 +157,18 @@ class PackReader:
 
     def object_header(self, offset: int) -> tuple[ObjectHeader, int]:
         """The object header at ``offset`` and where its first data frame begins."""
-        data = self._skippable(offset, frames.OBJECT, _HEADER_MAX)
+        data = self._skippable(offset, frames.OBJECT, HEADER_MAX)
         header = parse_record(data, ObjectHeader, f"The object at byte {offset} of {self.what}")
         check_header(header)
         return header, offset + frames.PREFIX_SIZE + len(data)
 
     def _fetch(self, entry: IndexEntry) -> tuple[ObjectHeader, memoryview]:
         """An object's header and frames, in one read; the frames lie in the thread's workspace."""
-        if not frames.PREFIX_SIZE <= entry.stored <= _STORED_MAX:
+        if not frames.PREFIX_SIZE <= entry.stored <= STORED_MAX:
             raise DamageError(f"{self.what} claims {entry.stored} bytes for {entry.blake3}.")
         buffer = memoryview(workspace().take("stored", entry.stored))
-        if self._reader.read_into(entry.offset, buffer) != entry.stored:
+        inside = 0 <= entry.offset <= self.size - entry.stored
+        if not inside or self._reader.read_into(entry.offset, buffer) != entry.stored:
             raise DamageError(f"{self.what} ends inside object {entry.blake3}.")
         magic, size = frames.read_prefix(buffer)
         if magic != frames.OBJECT or frames.PREFIX_SIZE + size > entry.stored:

@@ -6,7 +6,7 @@ Every encoding is decoded again and compared before it is handed out. Format: ``
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 import numpy as np
@@ -27,6 +27,10 @@ _SURPRISE = 1.02
 """An encoding this much larger than its sample promised is tried against the runner-up."""
 
 
+HexDigest = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+"""A digest in a stored document, which may be damaged: its form is checked as it is read."""
+
+
 class Effort(StrEnum):
     """How much work an encoding may cost."""
 
@@ -37,7 +41,7 @@ class Effort(StrEnum):
 class ObjectHeader(msgspec.Struct, frozen=True, omit_defaults=True):
     """The JSON before an object's frames (``docs/format.md``, 3.1)."""
 
-    blake3: str
+    blake3: HexDigest
     size: int
     codec: int
     frames: tuple[int, ...]

@@ -135,6 +135,11 @@ class LocalReader:
             done += got
         return done
 
+    def fresh(self) -> None:
+        """Let the kernel forget what it has read of the file."""
+        with contextlib.suppress(OSError):
+            os.posix_fadvise(self._handle, 0, 0, os.POSIX_FADV_DONTNEED)
+
     def close(self) -> None:
         """Release the file."""
         if self._handle >= 0:
@@ -265,8 +270,8 @@ class LocalStore:
         return info.st_size if stat_module.S_ISREG(info.st_mode) else None
 
     def list(self, prefix: str) -> Iterator[str]:
-        """Names of regular files below ``prefix``, sorted; foreign names are passed over."""
-        folder = self.root / check_name(prefix)
+        """Names of regular files below ``prefix``, sorted; foreign folders are passed over."""
+        folder = self.root / check_name(prefix) if prefix else self.root
         try:
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
         except (FileNotFoundError, NotADirectoryError):
@@ -274,7 +279,7 @@ class LocalStore:
         except OSError as error:
             raise explain(error, folder, "it was being listed") from error
         for entry in entries:
-            name = f"{prefix}/{entry.name}"
+            name = f"{prefix}/{entry.name}" if prefix else entry.name
             if entry.is_dir(follow_symlinks=False):
                 yield from self._list_inside(name)
             elif entry.is_file(follow_symlinks=False):

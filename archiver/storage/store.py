@@ -50,6 +50,9 @@ class Reader(Protocol):
     def read_into(self, offset: int, buffer: memoryview) -> int:
         """Fill ``buffer`` from ``offset``; the number of bytes read, less only at the file's end."""
 
+    def fresh(self) -> None:
+        """Let later reads come from the medium, as far as the system allows, not from memory."""
+
     def close(self) -> None:
         """Release the file."""
 
@@ -100,7 +103,7 @@ class Store(Protocol):
         """The file's size in bytes, or None if there is none."""
 
     def list(self, prefix: str) -> Iterator[str]:
-        """Names of published files below the folder ``prefix``, sorted."""
+        """Names of files below the folder ``prefix`` (``""``: all of them), sorted by folder."""
 
     def barrier(self) -> None:
         """Return once everything published before will survive a crash."""

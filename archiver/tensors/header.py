@@ -6,6 +6,7 @@ bounded by its length, its length is bounded, and every offset is checked agains
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -20,10 +21,10 @@ LENGTH_BYTES = 8
 """How many bytes at the beginning of a file hold the length of the JSON."""
 MAX_LENGTH = 67_108_864
 """The longest JSON, in bytes, that is accepted."""
+MAX_RANK = 64
+"""Dimensions that a tensor may have."""
 
 _METADATA = "__metadata__"
-MAX_RANK = 64
-"""Dimensions that a tensor may have (docs/format.md section 5.1)."""
 _OFFSETS = 2
 
 __all__ = [
@@ -123,24 +124,9 @@ def _tensor(
         raise HeaderError(f"The tensor {name[:200]!r} has more than {MAX_RANK} dimensions.")
     begin, end = offsets
     bits = BITS.get(dtype)
-    if bits is not None and _elements(shape, end - begin) * bits != (end - begin) * 8:
+    if bits is not None and math.prod(shape) * bits != (end - begin) * 8:
         raise HeaderError(f"The tensor {name[:200]!r} has not the bytes that its shape takes.")
     return Tensor(name, dtype, shape, base + begin, base + end)
-
-
-def _elements(shape: tuple[int, ...], size: int) -> int:
-    """The product of ``shape``, or any number too great for ``size`` bytes once it is clear.
-
-    A hostile shape has millions of dimensions; their whole product would take hours.
-    """
-    if 0 in shape:
-        return 0
-    product = 1
-    for dimension in shape:
-        product *= dimension
-        if product > size * 8:
-            break
-    return product
 
 
 def _place(tensor: Tensor) -> tuple[int, int, str]:

@@ -58,7 +58,7 @@ class ByteStream(Protocol):
 class Upstream(Protocol):
     """Where repositories come from."""
 
-    def list(self, repository: str, revision: str | None) -> Listing:
+    def list(self, repository: str, revision: str | None = None) -> Listing:
         """Pin ``revision`` (default: the main branch) to a commit and list its files.
 
         Raises UpstreamGoneError, AccessError, NetworkError, or HostileNameError for a listing whose
@@ -66,6 +66,6 @@ class Upstream(Protocol):
         """
 
     def open(
-        self, listing: Listing, file: RemoteFile, offset: int
+        self, listing: Listing, file: RemoteFile, offset: int = 0
     ) -> AbstractContextManager[ByteStream]:
         """The bytes of ``file`` from ``offset`` on."""

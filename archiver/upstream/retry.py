@@ -57,10 +57,10 @@ class RetryPolicy:
         """The seconds to wait before the next attempt."""
         exponent = min(max(failures - 1, 0), _LARGEST_EXPONENT)
         own = min(self.cap, self.base * float(2**exponent)) * (1 + self.jitter() / 2)
-        if asked is None:
+        if asked is None or asked < own:
             return own
         # Jitter also above what was asked: coming back a little late is polite, early is not.
-        return min(self.longest_asked, max(0.0, asked)) + self.base * self.jitter()
+        return min(self.longest_asked, asked) + self.base * self.jitter()
 
     def asked_by(self, headers: Mapping[str, str]) -> float | None:
         """The seconds that a response's headers ask for, None if they do not.

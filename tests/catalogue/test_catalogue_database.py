@@ -60,6 +60,21 @@ def test_threads_that_read_and_then_write_lose_no_update(catalogue):
     assert stats(catalogue).pack_bytes == 200
 
 
+def test_a_writing_transaction_has_the_lock_before_it_reads(catalogue, monkeypatch):
+    monkeypatch.setattr(files, "BUSY_SECONDS", 0)
+
+    def try_to_write_as_another(conn):
+        with closing(files.connect(catalogue.path, "rw")) as other:
+            other.execute("BEGIN IMMEDIATE")
+
+    def is_locked(conn):
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            try_to_write_as_another(conn)
+
+    catalogue.read(try_to_write_as_another)
+    catalogue.write(is_locked)
+
+
 def test_a_busy_file_is_waited_for_longer_than_sqlite_waits(path, monkeypatch):
     monkeypatch.setattr(files, "BUSY_SECONDS", 0.01)
     with Catalogue.open(path) as catalogue, closing(files.connect(path, "rw")) as other:

@@ -15,7 +15,7 @@ from archiver.catalogue import updates
 from archiver.catalogue.database import Catalogue
 from archiver.catalogue.dump import dump
 from archiver.catalogue.errors import CatalogueReadOnlyError, CatalogueUnusable
-from archiver.catalogue.files import COMPANIONS, connect
+from archiver.catalogue.files import COMPANIONS, connect, swap_lock
 from archiver.catalogue.queries import known_packs
 from archiver.catalogue.rebuild import Counts, rebuild
 from archiver.errors import DamageError
@@ -111,6 +111,23 @@ def test_a_writer_is_let_finish_before_the_swap(path):
         writer.rollback()
         thread.join(30)
     assert order == ["written", "swapped"]
+
+
+@pytest.mark.parametrize(
+    ("exclusive", "other"),
+    [
+        (True, lambda path: Catalogue.open(path).close()),
+        (False, lambda path: rebuild(path, *make_sample(1))),
+    ],
+)
+def test_opening_and_swapping_wait_for_each_other(path, exclusive, other):
+    thread = threading.Thread(target=other, args=(path,))
+    with swap_lock(path, exclusive=exclusive):
+        thread.start()
+        thread.join(0.4)
+        assert thread.is_alive()
+    thread.join(30)
+    assert not thread.is_alive()
 
 
 def _add_again_and_again(path, first, stop):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import json
 import struct
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 from hubkit import FILES, WEIGHTS
 
-from archiver.loopback import Hub
+from archiver.loopback import Fault, Hub
 
 SAFETENSORS_HEADER = json.dumps(
     {"w": {"dtype": "BF16", "shape": [2, 4], "data_offsets": [0, 16]}}
@@ -50,6 +51,22 @@ def test_a_file_on_disk_is_served_like_one_in_memory(hub, api, tmp_path):
     for name, data in source.items():
         path = api.hf_hub_download("org/disk", name, cache_dir=tmp_path / "cache")
         assert Path(path).read_bytes() == data.read_bytes()
+
+
+@pytest.mark.parametrize("rate", [None, 50_000_000])
+def test_stretches_of_a_file_on_disk(hub, tmp_path, get, rate):
+    (tmp_path / "w").write_bytes(WEIGHTS)
+    hub.create("org/tiny", {"model.safetensors": tmp_path / "w"})
+    hub.rate = rate
+    assert get("model.safetensors").body == WEIGHTS
+    assert get("model.safetensors", Range="bytes=77-900000").body == WEIGHTS[77:900_001]
+    hub.faults.add(Fault("flip", offset=300_001))
+    assert get("model.safetensors", Range="bytes=300000-300002").body == b"\xe0\xe0\xe2"
+    hub.faults.add(Fault("drop", after=400_000))
+    with pytest.raises(http.client.IncompleteRead) as cut:
+        get("model.safetensors")
+    assert cut.value.partial == WEIGHTS[:400_000]
+    assert hub.requests.bodies()[-1].sent == 400_000
 
 
 def test_a_file_that_shrinks_on_disk_breaks_the_connection(hub, tmp_path, ask):

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hubkit import FILES, request
+from hubkit import FILES, WEIGHTS, request
 from huggingface_hub import HfApi
 
 
@@ -36,8 +36,18 @@ def test_a_process_serves_folders_until_stdin_closes(folder, tmp_path):
         answer = request(f"{endpoint}/org/tiny/resolve/main/README.md")
         assert answer.body == FILES["README.md"]
         process.stdin.close()
-        assert process.wait(timeout=5) == 0
+        assert process.wait(timeout=20) == 0
         assert process.stderr.read() == ""
+
+
+def test_the_rate_of_a_process(folder):
+    with start(folder, "--rate", "4e6") as process:
+        endpoint = process.stdout.readline().strip()
+        link = request(f"{endpoint}/org/tiny/resolve/main/model.safetensors").headers["Location"]
+        started = time.monotonic()
+        assert request(link).body == WEIGHTS
+        assert time.monotonic() - started > 0.9 * len(WEIGHTS) / 4e6
+        process.stdin.close()
 
 
 def test_a_process_ends_when_its_parent_dies(folder, tmp_path):
@@ -45,16 +55,16 @@ def test_a_process_ends_when_its_parent_dies(folder, tmp_path):
     reader, writer = os.pipe()
     script = (
         "import subprocess, sys\n"
-        "child = subprocess.Popen(sys.argv[1:], stdin=0, stdout=subprocess.PIPE)\n"
+        "child = subprocess.Popen(sys.argv[1:], stdin=0, stdout=-1, stderr=-3)\n"
         "child.stdout.readline()\n"
         "print(child.pid, flush=True)\n"
     )
     command = [sys.executable, "-m", "archiver.loopback", str(folder)]
     parent = subprocess.run(
-        [sys.executable, "-c", script, *command], stdin=reader, capture_output=True, check=True
+        [sys.executable, "-c", script, *command], stdin=reader, stdout=subprocess.PIPE, check=True
     )
     try:
-        assert _ends(int(parent.stdout), within=5)
+        assert _ends(int(parent.stdout), within=10)
     finally:
         os.close(reader)
         os.close(writer)

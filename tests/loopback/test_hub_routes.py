@@ -105,6 +105,9 @@ def test_commit_ids_are_the_same_in_every_run_and_follow_content(tmp_path):
     build = lambda data: Hub().create("a/b", {"f": data})  # noqa: E731
     assert build(b"same") == build(b"same") == build(tmp_path / "f")
     assert build(b"same") != build(b"Same")
+    (tmp_path / "f").write_bytes(WEIGHTS)
+    assert build(WEIGHTS) == build(tmp_path / "f")
+    assert len({build(WEIGHTS), build(b"x" + WEIGHTS[1:]), build(WEIGHTS[:-1] + b"x")}) == 3
     hub = Hub()
     hub.create("a/b", {"f": b"1"})
     assert hub.commit("a/b", {"f": b"1"}) != hub.commit("a/b", {"f": b"1"})

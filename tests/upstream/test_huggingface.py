@@ -124,8 +124,12 @@ def test_a_disabled_repository_is_told_although_its_info_is_200(hub, model, conn
     hub.disable(REPO)
     with pytest.raises(AccessError, match="disabled"):
         connect().list(REPO)
-    with connect().open(listing, listing.files[0], 0) as stream, pytest.raises(AccessError):
+    with (
+        connect().open(listing, listing.files[0], 0) as stream,
+        pytest.raises(AccessError) as caught,
+    ):
         read(stream)
+    assert "disabled" in caught.value.message
 
 
 def test_a_renamed_repository_is_not_taken_for_the_old_one(hub, model, connect):

@@ -13,7 +13,7 @@ from archiver.errors import (
     NetworkError,
     UpstreamGoneError,
 )
-from archiver.loopback import Fault
+from archiver.loopback import Fault, Hub
 from archiver.upstream.huggingface.session import Session
 from archiver.upstream.throttle import Throttle
 
@@ -171,6 +171,33 @@ def test_a_body_that_is_too_long_is_refused(hub, model, connect, read, path):
         fetch(connect(), read, path)
 
 
+def test_a_length_that_is_too_long_is_refused_before_any_byte(hub, model, connect):
+    hub.faults.add(Fault("pad", route="cdn", count=1))
+    upstream = connect()
+    listing = upstream.list(REPO)
+    with (
+        upstream.open(listing, listing.files[2], 0) as stream,
+        pytest.raises(MismatchError, match="sends more"),
+    ):
+        stream.readinto(memoryview(bytearray(10)))
+
+
+def test_the_token_follows_no_redirect_to_another_hub(hub, model, connect, read, content):
+    with Hub() as other:
+        assert other.create(REPO, {WEIGHTS: content, "config.json": b"{}", "empty": b""}) == model
+        there = f"{other.endpoint}/{REPO}/resolve/{model}/{WEIGHTS}"
+        hub.faults.add(Fault("redirect", location=there))
+        assert fetch(connect(), read) == content
+        assert {record.token for record in other.requests} == {""}
+
+
+@pytest.mark.parametrize("location", ["file:///etc/passwd", "ftp://127.0.0.1/x", "http://[/"])
+def test_a_redirect_to_nowhere_is_a_network_error(hub, model, connect, read, location):
+    hub.faults.add(Fault("redirect", location=location, times=None))
+    with pytest.raises(NetworkError):
+        fetch(connect(), read)
+
+
 def test_a_resumed_body_that_is_too_long_is_refused(hub, model, connect, read):
     hub.faults.add(Fault("drop", after=50_000))
     hub.faults.add(Fault("pad", route="cdn", count=1))
@@ -219,7 +246,7 @@ def test_what_vanishes_in_the_middle_is_named(hub, model, connect, read, deed):
     with upstream.open(listing, listing.files[2], 0) as stream:
         stream.readinto(memoryview(bytearray(1000)))
         deed(hub)
-        with pytest.raises(UpstreamGoneError, match="Org/Model"):
+        with pytest.raises(UpstreamGoneError, match=f"{WEIGHTS} of {REPO} at {model}"):
             read(stream)
 
 

@@ -77,13 +77,17 @@ def disabled(asked: Asked) -> ArchiverError:
 def gated(asked: Asked) -> ArchiverError:
     """The repository's licence must be accepted first."""
     return AccessError(
-        f"{printable(asked.repository)} is gated and this token, if any, opens it not.",
+        f"{printable(asked.repository)} is gated, and access to it was not granted.",
         hint=f"Accept the licence on {asked.endpoint}/{printable(asked.repository)}, then pass "
         "--token or set HF_TOKEN.",
     )
 
 
 def _no_repository(asked: Asked) -> ArchiverError:
+    if asked.path:
+        return UpstreamGoneError(
+            f"{asked} is gone: upstream shows no such repository any more.", hint=_PRIVATE_HINT
+        )
     return UpstreamGoneError(
         f"{asked.endpoint} has no {asked.kind} {printable(asked.repository)}.", hint=_PRIVATE_HINT
     )

@@ -159,12 +159,13 @@ def _checked(endpoint: str) -> str:
 
 
 def _require_online() -> None:
-    for name in _OFFLINE_VARIABLES:
-        if os.environ.get(name, "").upper() in _TRUE:
-            raise NetworkError(
-                f"Nothing was asked of the hub: {name} is set.",
-                hint=f"Unset {name}, or mirror from a folder or a bundle.",
-            )
+    # The hub's client reads the same two, the second only if the first is not set.
+    name = next((name for name in _OFFLINE_VARIABLES if os.environ.get(name)), "")
+    if os.environ.get(name, "").upper() in _TRUE:
+        raise NetworkError(
+            f"Nothing was asked of the hub: {name} is set.",
+            hint=f"Unset {name}, or mirror from a folder or a bundle.",
+        )
 
 
 @contextmanager

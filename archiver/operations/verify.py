@@ -1,0 +1,220 @@
+"""Verify: a plain folder against a manifest file. Needs no archive."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from archiver.archive.file_check import FileChecker, entry_fault
+from archiver.archive.finding import Finding
+from archiver.archive.folder_scan import FolderScan, hub_cache_of, scan_folder
+from archiver.archive.manifest_file import read_manifest_file
+from archiver.archive.records import FileEntry, Manifest
+from archiver.errors import DamageError, HostileNameError, UsageError
+from archiver.names import as_repo_path, check_paths
+
+
+class Progress(Protocol):
+    """Told what happens, from several threads."""
+
+    def expect(self, files: int, size: int) -> None:
+        """How many files and bytes will be read."""
+
+    def advance(self, count: int, *, fetched: bool) -> None:
+        """``count`` bytes were read."""
+
+    def end(self, path: str) -> None:
+        """A file is done."""
+
+
+class VerifyReport(msgspec.Struct, frozen=True):
+    """What a check found; ``files`` and ``bytes`` are what the manifest lists.
+
+    ``manifest`` is the BLAKE3 of its canonical JSON, ``""`` if it could not be read; ``read_files`` and
+    ``read_bytes`` are what was compared; ``command`` mends the folder from an archive.
+    """
+
+    folder: str
+    manifest: str = ""
+    repository: str = ""
+    revision: str = ""
+    files: int = 0
+    bytes: int = 0
+    read_files: int = 0
+    read_bytes: int = 0
+    findings: tuple[Finding, ...] = ()
+    command: str = ""
+
+    @property
+    def intact(self) -> bool:
+        """Whether the folder holds what the manifest says, and nothing else."""
+        return not self.findings
+
+
+def verify(
+    folder: Path,
+    manifest_path: Path,
+    *,
+    ignore: tuple[str, ...] = (),
+    workers: int,
+    progress: Progress,
+) -> VerifyReport:
+    """Compare ``folder`` with the manifest; every fault is a finding.
+
+    Args:
+        folder: A plain folder, or ``snapshots/<revision>`` of a hub client's cache.
+        manifest_path: As an archive stores it, as exported, or pretty-printed.
+        ignore: Patterns of files that may be there although the manifest does not list them.
+        workers: How many files are read at once.
+        progress: Told how far it is.
+
+    Raises:
+        UsageError: There is no such folder or manifest.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is not a folder.")
+    try:
+        manifest, digest = read_manifest_file(manifest_path)
+    except DamageError as error:
+        damage = Finding("manifest-damaged", error.message, str(manifest_path), hint=_OTHER_COPY)
+        return VerifyReport(str(folder), findings=(damage,))
+    scan = scan_folder(folder)
+    findings, checked = _before_reading(manifest, scan)
+    findings += _extra(scan, {entry.path for entry in manifest.files}, ignore, manifest_path)
+    findings += _read(checked, workers, progress)
+    return VerifyReport(
+        folder=str(folder),
+        manifest=digest,
+        repository=manifest.source.repository,
+        revision=manifest.source.revision,
+        files=len(manifest.files),
+        bytes=sum(entry.size for entry in manifest.files),
+        read_files=len(checked),
+        read_bytes=sum(entry.size for entry, _ in checked),
+        findings=tuple(sorted(findings, key=lambda finding: finding.path)),
+        command=_command(manifest, folder) if findings else "",
+    )
+
+
+_OTHER_COPY = "Take another copy of the manifest: 'archiver manifest export' writes one."
+_IGNORE = "Move it away, or name it with --ignore if it may be there."
+_Checked = tuple[FileEntry, str]
+
+
+def _before_reading(
+    manifest: Manifest, scan: FolderScan
+) -> tuple[list[Finding], list[_Checked]]:
+    """What is wrong before a byte was read, and the files to read."""
+    findings, checked = list(_clashes(manifest)), []
+    for entry in manifest.files:
+        finding = _fault(entry, scan)
+        if finding:
+            findings.append(finding)
+        else:
+            checked.append((entry, scan.files[entry.path]))
+    for below, why in scan.unreadable.items():
+        where = _text(below) or "."
+        findings.append(Finding("file-unreadable", f"The folder cannot be listed: {why}.", where))
+    return findings, checked
+
+
+def _fault(entry: FileEntry, scan: FolderScan) -> Finding | None:
+    path = entry.path
+    try:
+        as_repo_path(path)
+    except HostileNameError as error:
+        return Finding("path-hostile", error.message, path, hint=_OTHER_COPY)
+    fault = entry_fault(entry)
+    if fault:
+        return Finding("manifest-damaged", f"Its entry {fault}.", path, hint=_OTHER_COPY)
+    if path in scan.escaping:
+        return _escape(path, scan)
+    if path in scan.odd:
+        return Finding("file-missing", f"It {scan.odd[path]}.", path)
+    if path not in scan.files:
+        return Finding("file-missing", "It is not there.", path)
+    return None
+
+
+def _clashes(manifest: Manifest) -> Iterator[Finding]:
+    """Paths that are each harmless and cannot all be right."""
+    try:
+        check_paths(path for path in (entry.path for entry in manifest.files) if _harmless(path))
+    except HostileNameError as error:
+        yield Finding("path-hostile", error.message, hint=_OTHER_COPY)
+
+
+def _harmless(path: str) -> bool:
+    try:
+        as_repo_path(path)
+    except HostileNameError:
+        return False
+    return True
+
+
+def _escape(path: str, scan: FolderScan) -> Finding:
+    target = _text(scan.escaping[path])
+    message = f"It is a link that leads out of the folder, to {target}; it was not followed."
+    return Finding("link-escapes", message, _text(path), hint="Put the file itself there.")
+
+
+def _extra(
+    scan: FolderScan, listed: set[str], ignore: tuple[str, ...], manifest_path: Path
+) -> Iterator[Finding]:
+    own = os.path.realpath(manifest_path)
+
+    def may_be_there(path: str) -> bool:
+        known = path in listed or scan.files.get(path) == own
+        return known or any(fnmatchcase(path, pattern) for pattern in ignore)
+
+    for path in scan.escaping:
+        if not may_be_there(path):
+            yield _escape(path, scan)
+    for path in [*scan.files, *scan.odd]:
+        if not may_be_there(path):
+            why = f"it {scan.odd[path]}" if path in scan.odd else ""
+            message = f"The manifest does not list it{why and f'; {why}'}."
+            yield Finding("file-extra", message, _text(path), hint=_IGNORE)
+
+
+def _read(checked: list[_Checked], workers: int, progress: Progress) -> list[Finding]:
+    """What the bytes of the files say; the largest file is begun first."""
+    progress.expect(len(checked), sum(entry.size for entry, _ in checked))
+    order = sorted(checked, key=lambda pair: -pair[0].size)
+    with ThreadPoolExecutor(workers) as hashers, ThreadPoolExecutor(workers) as readers:
+        checker = FileChecker(hashers, lambda count: progress.advance(count, fetched=True))
+        tasks = [readers.submit(_one, checker, progress.end, *pair) for pair in order]
+        try:
+            return [finding for task in tasks for finding in task.result()]
+        except BaseException:
+            checker.stop()
+            readers.shutdown(cancel_futures=True)
+            raise
+
+
+def _one(
+    checker: FileChecker, end: Callable[[str], None], entry: FileEntry, where: str
+) -> list[Finding]:
+    found = checker.check(entry, where)
+    end(entry.path)
+    return found
+
+
+def _command(manifest: Manifest, folder: Path) -> str:
+    """What writes the missing files from an archive, and keeps those that are right."""
+    name = f"{manifest.source.repository}@{manifest.source.revision[:12]}"
+    cache = hub_cache_of(folder)
+    where = f"{cache.parent} --layout hf-cache" if cache else shlex.quote(str(folder))
+    return f"archiver restore -C ARCHIVE {shlex.quote(name)} {where}"
+
+
+def _text(path: str) -> str:
+    """A name from the disk as text; bytes that are not UTF-8 are written as ``\\xff``."""
+    return os.fsencode(path).decode(errors="backslashreplace")

@@ -1,0 +1,183 @@
+"""Starts the command line in processes of its own, fast: one process imports, and forks for each.
+
+Run as a program it is that process; `Zygote` is the side that a test holds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple, Self
+
+_HERE = Path(__file__)
+
+
+class Ended(NamedTuple):
+    """How a process ended; ``code`` is negative for a signal."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Child:
+    """A running command."""
+
+    def __init__(self, zygote: Zygote, pid: int, output: Path) -> None:
+        self.pid = pid
+        self._zygote = zygote
+        self._output = output
+
+    def kill(self) -> None:
+        """SIGKILL; harmless when it has ended by itself."""
+        os.kill(self.pid, signal.SIGKILL)
+
+    def wait(self) -> Ended:
+        """Wait for its end."""
+        code = self._zygote.ask({"wait": self.pid})
+        out, err = (self._output / name for name in ("out", "err"))
+        return Ended(code, out.read_text(), err.read_text())
+
+
+class Zygote:
+    """The forking process; use as a context manager."""
+
+    def __enter__(self) -> Self:
+        self._folder = tempfile.TemporaryDirectory()
+        self._count = 0
+        environ = os.environ | {"OPENBLAS_NUM_THREADS": "1", "HF_HUB_DISABLE_XET": "1"}
+        self._process = subprocess.Popen(
+            [sys.executable, str(_HERE)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environ,
+        )  # fmt: skip
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate()
+        self._folder.cleanup()
+
+    def ask(self, request: dict) -> int:
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
+
+    def start(self, *arguments: object, **hooks: object) -> Child:
+        """Start ``archiver ARGUMENTS`` with this process's environment; hooks: see `_prepare`."""
+        self._count += 1
+        output = Path(self._folder.name) / str(self._count)
+        output.mkdir()
+        request = {
+            "arguments": [str(one) for one in arguments],
+            "environ": dict(os.environ),
+            "output": str(output),
+            **hooks,
+        }
+        return Child(self, self.ask(request), output)
+
+    def run(self, *arguments: object, **hooks: object) -> Ended:
+        """Start a command and wait for its end."""
+        return self.start(*arguments, **hooks).wait()
+
+
+def _serve() -> None:
+    import archiver.catalogue.migrate
+    import archiver.cli.mirror
+    import archiver.operations.mirror
+    import archiver.operations.restore
+    import archiver.upstream.huggingface  # noqa: F401
+
+    for line in sys.stdin:
+        request = json.loads(line)
+        if "wait" in request:
+            _, status = os.waitpid(request["wait"], 0)
+            print(os.waitstatus_to_exitcode(status), flush=True)
+            continue
+        pid = os.fork()
+        if not pid:
+            _become(request)
+        print(pid, flush=True)
+
+
+def _become(request: dict) -> None:
+    from archiver.cli.main import run
+
+    output = Path(request["output"])
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    for number, name in ((1, "out"), (2, "err")):
+        os.dup2(os.open(output / name, os.O_CREAT | os.O_WRONLY, 0o666), number)
+    os.environ.clear()
+    os.environ.update(request["environ"])
+    code = 1
+    try:
+        _prepare(request)
+        run(request["arguments"])
+    except SystemExit as end:
+        code = int(end.code or 0)
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _prepare(request: dict) -> None:
+    """The hooks: ``cores``, ``file_limit`` (bytes), ``uid``, ``die_at`` and ``below``."""
+    if "cores" in request:
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: request["cores"]])
+    if "file_limit" in request:
+        _limit_files(request["file_limit"])
+    if "die_at" in request:
+        _die_at(request["die_at"], request["below"])
+    if "uid" in request:
+        os.setgroups([])
+        os.setgid(request["uid"])
+        os.setuid(request["uid"])
+
+
+def _limit_files(size: int) -> None:
+    import resource
+
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+_EVENTS = ("open", "os.rename", "os.mkdir", "os.remove", "os.link", "os.chmod")
+
+
+def _die_at(step: int, below: str) -> None:
+    """Die by SIGKILL just before the ``step``-th change of the folder ``below``."""
+    left = step
+
+    def count() -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+            time.sleep(60)
+
+    def hook(event: str, arguments: tuple) -> None:
+        if event not in _EVENTS or not str(arguments[0]).startswith(below):
+            return
+        if event == "open" and not (isinstance(arguments[2], int) and arguments[2] & os.O_CREAT):
+            return
+        count()
+
+    real = os.fsync
+
+    def fsync(handle: int) -> None:
+        count()
+        real(handle)
+
+    os.fsync = fsync
+    sys.addaudithook(hook)
+
+
+if __name__ == "__main__":
+    _serve()
