@@ -51,8 +51,8 @@ def blake3_hex(data: bytes | bytearray | memoryview) -> Blake3Hex:
 
 
 def git_blob_hasher(size: int) -> hashlib._Hash:
-    """A SHA-1 that, fed ``size`` bytes of content, gives the blob's git object id.
+    r"""A SHA-1 that, fed ``size`` bytes of content, gives the blob's git object id.
 
-    Source: git's object format, ``blob <size>\\0<content>``.
+    Source: git's object format, ``blob <size>\0<content>``.
     """
     return hashlib.sha1(b"blob %d\x00" % size, usedforsecurity=False)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterator
 from itertools import takewhile
 from operator import attrgetter
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from archiver.archive.records import FileEntry
-from archiver.tensors.header import Tensor
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from archiver.archive.records import FileEntry
+    from archiver.tensors.header import Tensor
 
 
 class TensorRows(msgspec.Struct, frozen=True):

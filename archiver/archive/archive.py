@@ -9,8 +9,7 @@ import threading
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import zstandard
 
@@ -29,11 +28,21 @@ from archiver.archive.records import (
     record_digest,
 )
 from archiver.digest import Blake3Hex, blake3_hex
-from archiver.errors import ArchiverError, DamageError, NoArchiveError, UnknownFormatError, UsageError
-from archiver.names import slug
+from archiver.errors import (
+    ArchiverError,
+    DamageError,
+    NoArchiveError,
+    UnknownFormatError,
+    UsageError,
+)
+from archiver.names import as_repo_id, slug
 from archiver.storage.local import LocalStore
-from archiver.storage.store import Store
 from archiver.text import utc_now
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from archiver.storage.store import Store
 
 TOOL: Final = f"archiver {__version__}"
 _SEAL_MAX = 64 << 20
@@ -99,7 +108,9 @@ class Archive:
         info = _read_info(store)
         unknown = set(info.features.read)
         if info.format != FORMAT or unknown:
-            what = f"format {info.format}" if info.format != FORMAT else f"features {sorted(unknown)}"
+            what = (
+                f"format {info.format}" if info.format != FORMAT else f"features {sorted(unknown)}"
+            )
             raise UnknownFormatError(
                 f"The archive {root} has {what}; this version of archiver knows format {FORMAT}.",
                 hint="Nothing was touched. Use a newer archiver, or the decode.py in the archive.",
@@ -123,7 +134,7 @@ class Archive:
 
     def snapshots_of(self, repository: str, on_damage: OnDamage = _raise) -> list[Snapshot]:
         """The snapshots of one repository (its name compared without case)."""
-        below = f"{layout.SNAPSHOTS}/{slug(repository)}"
+        below = f"{layout.SNAPSHOTS}/{slug(as_repo_id(repository))}"
         wanted = repository.casefold()
         found = self._seals_below(below, on_damage)
         return [one for one in found if one.seal.repository.casefold() == wanted]
@@ -247,7 +258,9 @@ class Archive:
             try:
                 data = self.store.get(name, _SMALL_MAX)
                 if blake3_hex(data) != digest:
-                    raise DamageError(f"The event {name} is damaged: its bytes have another digest.")
+                    raise DamageError(
+                        f"The event {name} is damaged: its bytes have another digest."
+                    )
                 yield digest, parse_record(data, Event, f"The event {name}")
             except DamageError as error:
                 on_damage(name, error)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import queue
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from archiver.codec.segment import SEGMENT_MAX
-from archiver.codec.zstd import Bytes
 from archiver.errors import ArchiverError
+
+if TYPE_CHECKING:
+    from archiver.codec.zstd import Bytes
 
 _POLL_SECONDS: Final = 0.2
 

@@ -10,15 +10,18 @@ import contextlib
 import hashlib
 import os
 import secrets
-from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from archiver.archive.records import FileEntry
 from archiver.digest import git_blob_hasher
 from archiver.errors import ArchiverError, UsageError, explain_system_error
 from archiver.storage.local import sync_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from archiver.archive.records import FileEntry
 
 _READ = 4 << 20
 _LFS_FROM = 10 << 20

@@ -1,4 +1,4 @@
-"""Comparing a file on disk with its entry in a manifest: one read, and damage is told by segment."""
+"""Comparing a file on disk with its manifest entry: one read, and damage is told by segment."""
 
 from __future__ import annotations
 
@@ -6,18 +6,21 @@ import hashlib
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, wait
-from typing import Final
+from concurrent.futures import Executor, Future, wait
+from typing import TYPE_CHECKING, Any, Final
 
 from blake3 import blake3
 
 from archiver.archive.affected import affected_rows
 from archiver.archive.finding import Finding
-from archiver.archive.records import FileEntry
 from archiver.archive.tensor_segments import Segments, tensors_of
 from archiver.codec.segment import SEGMENT_MAX
 from archiver.digest import is_sha256
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from archiver.archive.records import FileEntry
 
 _WORTH_A_TASK: Final = 1 << 20
 """Fewer bytes are hashed sooner than they are handed to another thread."""
@@ -105,7 +108,10 @@ class FileChecker:
             segments()
             sha256.update(piece)
             return
-        tasks = [self._hashers.submit(tree.update, piece), self._hashers.submit(segments)]
+        tasks: list[Future[Any]] = [
+            self._hashers.submit(tree.update, piece),
+            self._hashers.submit(segments),
+        ]
         try:
             sha256.update(piece)
         finally:
@@ -113,9 +119,7 @@ class FileChecker:
         for task in tasks:
             task.result()
 
-    def _pieces(
-        self, entry: FileEntry, handle: int
-    ) -> Iterator[tuple[int, Segments, memoryview]]:
+    def _pieces(self, entry: FileEntry, handle: int) -> Iterator[tuple[int, Segments, memoryview]]:
         """Where each piece begins, its segments, and its bytes, valid until the next."""
         buffer = self._buffer()
         at = 0

@@ -21,7 +21,7 @@ def skippable(magic: int, payload: bytes) -> bytes:
     return _PREFIX.pack(magic, len(payload)) + payload
 
 
-def read_prefix(data: bytes | memoryview) -> tuple[int, int]:
+def read_prefix(data: bytes | bytearray | memoryview) -> tuple[int, int]:
     """Magic and payload size in bytes from a frame's first 8 bytes; ValueError if there are fewer."""
     if len(data) < PREFIX_SIZE:
         raise ValueError("the file ends inside a frame")
@@ -34,7 +34,7 @@ def trailer(index_offset: int) -> bytes:
     return skippable(TRAILER, _OFFSET.pack(index_offset))
 
 
-def read_trailer(data: bytes | memoryview) -> int:
+def read_trailer(data: bytes | bytearray | memoryview) -> int:
     """The index frame's offset from a pack's last 16 bytes; ValueError if they are no trailer."""
     if len(data) != TRAILER_SIZE or read_prefix(data) != (TRAILER, _OFFSET.size):
         raise ValueError("the pack does not end in a trailer")

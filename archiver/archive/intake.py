@@ -10,22 +10,24 @@ import hashlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from typing import Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, Self
 
 import msgspec
 import numpy as np
 from blake3 import blake3
 
-from archiver.archive.archive import Archive
 from archiver.archive.buffers import BufferPool
 from archiver.archive.objects import Hints, ObjectSink
 from archiver.archive.records import FileEntry
-from archiver.archive.worklog import Worklog
 from archiver.codec.segment import SEGMENT_MAX, Effort
-from archiver.codec.zstd import Bytes
 from archiver.digest import Blake3Hex, git_blob_hasher
 from archiver.errors import DamageError, MismatchError
 from archiver.tensors.cuts import CutPlanner, Segment
+
+if TYPE_CHECKING:
+    from archiver.archive.archive import Archive
+    from archiver.archive.worklog import Worklog
+    from archiver.codec.zstd import Bytes
 
 _ALIGN: Final = 8
 """Segments begin at multiples of this in their buffer, so that words are aligned."""
@@ -72,7 +74,7 @@ class Progress(Protocol):
 class _Cell(NamedTuple):
     """A segment inside a buffer."""
 
-    index: int
+    number: int
     at: int
     cut: Segment
 
@@ -99,7 +101,7 @@ class Intake:
         self._buffers = BufferPool(workers + max(readers, _SPARE_BUFFERS))
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="encode")
 
-    def __enter__(self) -> Intake:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -153,12 +155,12 @@ class Intake:
             raise
 
     def _store(self, job: _FileJob, buffer: Bytes, cells: list[_Cell]) -> None:
-        rows = []
+        rows: list[tuple[int, int, str]] = []
         try:
             for cell in cells:
                 plain = buffer[cell.at : cell.at + cell.cut.size]
                 digest = self.sink.put(plain, cell.cut.dtype)
-                job.digests[cell.index] = digest
+                job.digests[cell.number] = digest
                 rows.append((cell.cut.begin, cell.cut.size, digest))
         finally:
             self._buffers.give(buffer)
@@ -191,7 +193,8 @@ class _FileJob:
     def fill(self, stream: _Continued, buffers: BufferPool) -> Iterator[tuple[Bytes, list[_Cell]]]:
         """Buffers of whole segments, in file order; who takes one gives it back to the pool."""
         prefix = self._read_prefix(stream)
-        buffer, fill, cells = buffers.take(), 0, []
+        cells: list[_Cell] = []
+        buffer, fill = buffers.take(), 0
         try:
             for index, cut in enumerate(self._planner.cuts()):
                 if fill + cut.size > SEGMENT_MAX:
@@ -214,13 +217,13 @@ class _FileJob:
             piece = bytearray(missing)
             stream.fill(memoryview(piece), self.expected)
             prefix += piece
-            self._planner.feed(prefix)
+            self._planner.feed(memoryview(prefix))
         return memoryview(prefix)
 
     def _read_segment(self, stream: _Continued, prefix: memoryview, target: Bytes) -> memoryview:
         """Fill ``target`` from the rest of the prefix and the stream; gives what is left of it."""
         taken = min(len(prefix), len(target))
-        view = memoryview(target)
+        view = target.data
         view[:taken] = prefix[:taken]
         before = stream.fetched
         stream.fill(view[taken:], self.expected)
@@ -286,7 +289,7 @@ class _Continued:
         self.fetched = 0
         """Bytes that came from upstream."""
 
-    def __enter__(self) -> _Continued:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *details: object) -> None:
@@ -326,7 +329,7 @@ class _Continued:
             self._stream = self._opened.__enter__()
             return
         self._at += size
-        self._piece = memoryview(found)
+        self._piece = found.data
 
     def _load(self, size: int, digest: Blake3Hex) -> Bytes | None:
         for pack, entry in self._hints.locate(digest):

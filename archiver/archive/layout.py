@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
-from archiver.names import slug
+from archiver.names import as_repo_id, slug
 
 INFO: Final = "archive.json"
 PACKS: Final = "packs"
@@ -42,12 +42,12 @@ def pack_of(name: str) -> str | None:
 
 def manifest_name(repository: str, revision: str, digest: str) -> str:
     """The name of a manifest."""
-    return f"{MANIFESTS}/{slug(repository)}/{revision}.{digest}.json.zst"
+    return f"{MANIFESTS}/{slug(as_repo_id(repository))}/{revision}.{digest}.json.zst"
 
 
 def seal_name(repository: str, revision: str, digest: str) -> str:
     """The name of a seal."""
-    return f"{SNAPSHOTS}/{slug(repository)}/{revision}.{digest}.json"
+    return f"{SNAPSHOTS}/{slug(as_repo_id(repository))}/{revision}.{digest}.json"
 
 
 def document_of(name: str) -> DocumentName | None:

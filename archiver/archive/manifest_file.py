@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 import zstandard
@@ -11,6 +10,9 @@ import zstandard
 from archiver.archive.records import FORMAT, Manifest, canonical, parse_record
 from archiver.digest import Blake3Hex, blake3_hex
 from archiver.errors import DamageError, UnknownFormatError, UsageError, explain_system_error
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MANIFEST_MAX: Final = 1 << 30
 """The most bytes of JSON that are read."""
@@ -47,7 +49,7 @@ def read_manifest_file(path: Path) -> ManifestFile:
         )
     if kind.format != FORMAT:
         raise UnknownFormatError(
-            f"{path} is a manifest of format {kind.format}; this version of archiver knows {FORMAT}."
+            f"{path} is a manifest of format {kind.format}; this archiver knows {FORMAT}."
         )
     manifest = parse_record(plain, Manifest, str(path))
     digest = _canonical_digest(plain)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
-from archiver.archive.archive import Archive
 from archiver.archive.pack import PACK_TARGET, IndexEntry, PackReader, PackWriter
 from archiver.codec.segment import Effort, EncodedObject, encode
 from archiver.codec.workspace import workspace
-from archiver.codec.zstd import Bytes
 from archiver.digest import Blake3Hex, blake3_hex
 from archiver.errors import DamageError
+
+if TYPE_CHECKING:
+    from archiver.archive.archive import Archive
+    from archiver.codec.zstd import Bytes
 
 _UNPUBLISHED_MAX: Final = 2
 """Packs that may wait for the disk before writing pauses."""
@@ -74,7 +76,7 @@ class ObjectSink:
 
     def put(self, plain: Bytes, dtype: str | None) -> Blake3Hex:
         """Store a segment unless it is stored; its BLAKE3. Raises NoSpaceError, ArchiverError."""
-        digest = blake3_hex(memoryview(plain))
+        digest = blake3_hex(plain.data)
         key = bytes.fromhex(digest)
         with self._lock:
             if key in self._placed:

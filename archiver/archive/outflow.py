@@ -6,16 +6,18 @@ import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Final
+from typing import TYPE_CHECKING, Final, Self
 
 import numpy as np
 from blake3 import blake3
 
-from archiver.archive.pack_map import PackMap
-from archiver.archive.records import FileEntry
 from archiver.codec.segment import SEGMENT_MAX
-from archiver.codec.zstd import Bytes
 from archiver.errors import DamageError
+
+if TYPE_CHECKING:
+    from archiver.archive.pack_map import PackMap
+    from archiver.archive.records import FileEntry
+    from archiver.codec.zstd import Bytes
 
 _BATCH: Final = 512
 """Small segments decoded by one task."""
@@ -32,7 +34,7 @@ class Outflow:
         self._ahead = workers + 1
         self._free: deque[Bytes] = deque()
 
-    def __enter__(self) -> Outflow:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -64,7 +66,7 @@ class Outflow:
         buffer, future = waiting[0]
         size = future.result()
         waiting.popleft()
-        yield memoryview(buffer)[:size]
+        yield buffer.data[:size]
         self._free.append(buffer)
 
     def _decode(self, batch: list[tuple[int, str]], buffer: Bytes) -> int:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 import numpy as np
@@ -14,10 +13,14 @@ from archiver.archive.layout import pack_name
 from archiver.archive.records import FORMAT, ArchiveInfo, Features, canonical, parse_record
 from archiver.codec.segment import EncodedObject, HexDigest, ObjectHeader, check_header, decode
 from archiver.codec.workspace import workspace
-from archiver.codec.zstd import Bytes
 from archiver.digest import Blake3Hex
 from archiver.errors import DamageError
-from archiver.storage.store import Reader, Staged, Store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from archiver.codec.zstd import Bytes
+    from archiver.storage.store import Reader, Staged, Store
 
 PACK_TARGET: Final = 256 << 20
 """A pack is closed once it holds this many bytes."""
@@ -76,9 +79,7 @@ class PackWriter:
         for frame in item.frames:
             self._write(frame)
         header = item.header
-        entry = IndexEntry(
-            header.blake3, offset, self.size - offset, header.size, header.codec
-        )
+        entry = IndexEntry(header.blake3, offset, self.size - offset, header.size, header.codec)
         self._entries.append(entry)
         return entry
 
@@ -166,7 +167,7 @@ class PackReader:
         """An object's header and frames, in one read; the frames lie in the thread's workspace."""
         if not frames.PREFIX_SIZE <= entry.stored <= STORED_MAX:
             raise DamageError(f"{self.what} claims {entry.stored} bytes for {entry.blake3}.")
-        buffer = memoryview(workspace().take("stored", entry.stored))
+        buffer = workspace().take("stored", entry.stored).data
         inside = 0 <= entry.offset <= self.size - entry.stored
         if not inside or self._reader.read_into(entry.offset, buffer) != entry.stored:
             raise DamageError(f"{self.what} ends inside object {entry.blake3}.")

@@ -7,7 +7,7 @@ same as the walk. Where the walk is lost, the index leads to the objects that ar
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 from blake3 import blake3
@@ -18,7 +18,9 @@ from archiver.archive.records import FORMAT, parse_record
 from archiver.codec.segment import ObjectHeader, check_header, decode
 from archiver.codec.workspace import workspace
 from archiver.errors import ArchiverError, DamageError
-from archiver.storage.store import Reader
+
+if TYPE_CHECKING:
+    from archiver.storage.store import Reader
 
 _PIECE: Final = 4 << 20
 
@@ -111,7 +113,7 @@ class _Check:
 
     def _take(self, size: int) -> memoryview:
         """The next bytes, hashed; valid until the next call."""
-        buffer = memoryview(workspace().take("stored", size))
+        buffer = workspace().take("stored", size).data
         if self._reader.read_into(self._at, buffer) != size:
             raise DamageError(f"it ends before byte {self._at + size}")
         self._hasher.update(buffer)
@@ -190,9 +192,7 @@ class _Check:
             self._faults.append(Fault(named, error.message))
             return
         self._sound += bytes.fromhex(header.blake3)
-        entry = IndexEntry(
-            header.blake3, begin, self._at - begin, header.size, header.codec
-        )
+        entry = IndexEntry(header.blake3, begin, self._at - begin, header.size, header.codec)
         if self._indexed and listed != entry:
             self._index_problem = "its index lists other objects than its frames hold"
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from archiver.archive.archive import Archive
 from archiver.archive.layout import pack_name
-from archiver.archive.pack import IndexEntry
-from archiver.codec.zstd import Bytes
 from archiver.errors import DamageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from archiver.archive.archive import Archive
+    from archiver.archive.pack import IndexEntry
+    from archiver.codec.zstd import Bytes
 
 
 class PackMap:

@@ -28,9 +28,7 @@ class Pin(msgspec.Struct, frozen=True):
     format: int = 1
 
 
-def check_pin(
-    pin: Pin, repository: str, revision: str, facts: dict[str, tuple[int, str]]
-) -> None:
+def check_pin(pin: Pin, repository: str, revision: str, facts: dict[str, tuple[int, str]]) -> None:
     """Compare a revision's files, path -> (size, SHA-256 or ""), with a pin of the same revision.
 
     Raises MismatchError that names every file which disagrees. Files that are not there are not

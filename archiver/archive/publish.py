@@ -65,7 +65,9 @@ def publish(
     snapshot = archive.publish_seal(seal)
     archive.store.barrier()
     archive.record(
-        Event("sealed", seal.sealed, TOOL, seal.repository, seal.revision, {"snapshot": snapshot.id})
+        Event(
+            "sealed", seal.sealed, TOOL, seal.repository, seal.revision, {"snapshot": snapshot.id}
+        )
     )
     return snapshot
 

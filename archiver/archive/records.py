@@ -151,7 +151,7 @@ def record_digest(record: msgspec.Struct) -> Blake3Hex:
     return blake3_hex(canonical(record))
 
 
-def parse_record(data: bytes | memoryview, kind: type[Record], what: str) -> Record:
+def parse_record(data: bytes | bytearray | memoryview, kind: type[Record], what: str) -> Record:
     """Read a record of the given type; raises DamageError, naming ``what``, if it is not one."""
     try:
         return msgspec.json.decode(data, type=kind)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
 from itertools import accumulate
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from archiver.archive.records import FileEntry
-from archiver.tensors.header import Tensor
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from archiver.archive.records import FileEntry
+    from archiver.tensors.header import Tensor
 
 Segments = tuple[tuple[int, str], ...]
 """(size in bytes, BLAKE3) of each segment, in order."""

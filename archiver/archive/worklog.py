@@ -9,13 +9,17 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from archiver.digest import blake3_hex
 from archiver.storage.local import explain
-from archiver.storage.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from archiver.storage.store import Store
 
 
 class _Line(msgspec.Struct, frozen=True, array_like=True):

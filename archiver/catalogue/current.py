@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from archiver.archive.archive import Archive, OnDamage, Snapshot
 from archiver.archive.layout import CATALOGUE, pack_name
-from archiver.archive.pack import IndexEntry
-from archiver.archive.records import Event, Manifest, Seal
 from archiver.catalogue import queries, updates
 from archiver.catalogue.database import Catalogue
 from archiver.catalogue.errors import CatalogueUnusable
 from archiver.catalogue.rebuild import Counts, rebuild
 from archiver.errors import DamageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from archiver.archive.archive import Archive, OnDamage, Snapshot
+    from archiver.archive.pack import IndexEntry
+    from archiver.archive.records import Event, Manifest, Seal
 
 
 def _ignore(_name: str, _error: DamageError) -> None:

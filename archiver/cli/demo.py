@@ -14,7 +14,10 @@ from archiver.errors import UsageError
 
 @click.command(epilog="Example: archiver demo --keep /tmp/archiver-demo")
 @click.option(
-    "--keep", type=click.Path(path_type=Path), metavar="DIR", help="Work in this new folder and keep it."
+    "--keep",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Work in this new folder and keep it.",
 )
 @common
 def command(keep: Path | None) -> None:

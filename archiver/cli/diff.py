@@ -53,7 +53,9 @@ def _tell(found: Diff, one: Snapshot, other: Snapshot) -> None:
         output.line(f"{_SIGNS[change.what]} {printable(change.path, 1024)}  {_sizes(change)}")
     for tensor in found.tensors:
         output.record("tensor", **msgspec.to_builtins(tensor))
-        output.line(f"{_SIGNS[tensor.what]} tensor {printable(tensor.name, 1024)}  {_differs(tensor)}")
+        output.line(
+            f"{_SIGNS[tensor.what]} tensor {printable(tensor.name, 1024)}  {_differs(tensor)}"
+        )
     output.record(
         "diff",
         a=one.id,

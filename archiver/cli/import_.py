@@ -12,10 +12,12 @@ from archiver.cli.options import common
 
 
 @click.command(
-    epilog="Example: archiver import -C weights ~/.cache/huggingface/hub  or  archiver import -C weights my-model --as me/my-model"
+    epilog="Examples: archiver import ~/.cache/huggingface/hub; archiver import my-model --as me/my-model"
 )
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--as", "name", metavar="REPO", help="The repository's name. [default: local/<folder>]")
+@click.option(
+    "--as", "name", metavar="REPO", help="The repository's name. [default: local/<folder>]"
+)
 @click.option("--revision", help="Which revision of a hub cache. [default: main]")
 @mirror_options
 @common

@@ -40,7 +40,11 @@ def command(repository: str | None) -> None:
         files = str(seal.totals.files)
         rows.append((seal.repository, seal.revision[:12], seal.sealed, files, size, percent, part))
     if rows:
-        output.table(("REPOSITORY", "REVISION", "SEALED", "FILES", "SIZE", "RATIO", ""), rows, right=(3, 4, 5))
+        output.table(
+            ("REPOSITORY", "REVISION", "SEALED", "FILES", "SIZE", "RATIO", ""),
+            rows,
+            right=(3, 4, 5),
+        )
     output.line(f"{plural(len(rows), 'snapshot')}, {human_bytes(total)}.")
     for message in damaged:
         output.remark(f"damaged: {message}")

@@ -75,7 +75,7 @@ class LazyGroup(click.Group):
 @click.option("-q", "--quiet", is_flag=True, help="Print results only, no progress.")
 @click.version_option(__version__, prog_name="archiver")
 @click.pass_context
-def cli(ctx: click.Context, **settings: Any) -> None:
+def cli(ctx: click.Context, /, **settings: Any) -> None:
     """Keep open weights for good: mirror, check, store, audit and restore model repositories."""
     ctx.obj = settings
 

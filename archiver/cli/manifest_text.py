@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -11,6 +10,8 @@ from archiver.cli import output
 from archiver.text import human_bytes, printable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from archiver.archive.records import FileEntry, Source
     from archiver.operations.show import ShownTensor
 
@@ -65,8 +66,8 @@ def print_tensors(tensors: Iterable[ShownTensor]) -> None:
     for tensor in tensors:
         output.record("tensor", **msgspec.to_builtins(tensor))
         if not output.wants_json():
-            shape = "×".join(map(str, tensor.shape)) or "scalar"
-            size, count = human_bytes(tensor.bytes), str(len(tensor.segments))
+            shape, size = str(list(tensor.shape)), human_bytes(tensor.bytes)
+            count = str(len(tensor.segments))
             rows.append((tensor.name, tensor.dtype, shape, size, count, tensor.path))
     if not output.wants_json():
         head = ("TENSOR", "DTYPE", "SHAPE", "BYTES", "SEGMENTS", "FILE")

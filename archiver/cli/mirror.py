@@ -18,7 +18,9 @@ from archiver.cli.options import common, split_reference
 @click.option("--token", envvar="HF_TOKEN", help="An access token. [env: HF_TOKEN]")
 @mirror_options
 @common
-def command(references: tuple[str, ...], revision: str | None, token: str | None, **rest: Any) -> None:
+def command(
+    references: tuple[str, ...], revision: str | None, token: str | None, **rest: Any
+) -> None:
     """Bring repositories from the hub into the archive.
 
     Each file is streamed once, checked against the hub's own digests, compressed and stored; a

@@ -21,8 +21,12 @@ if TYPE_CHECKING:
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 _OPTIONS = (
-    click.option("--include", multiple=True, metavar="PATTERN", help="Only files that fit; repeatable."),
-    click.option("--exclude", multiple=True, metavar="PATTERN", help="No files that fit; repeatable."),
+    click.option(
+        "--include", multiple=True, metavar="PATTERN", help="Only files that fit; repeatable."
+    ),
+    click.option(
+        "--exclude", multiple=True, metavar="PATTERN", help="No files that fit; repeatable."
+    ),
     click.option(
         "--effort",
         type=click.Choice(["fast", "normal"]),
@@ -30,12 +34,20 @@ _OPTIONS = (
         show_default=True,
         help="How hard to compress.",
     ),
-    click.option("--jobs", type=click.IntRange(1, 64), default=4, show_default=True, help="Files at once."),
+    click.option(
+        "--jobs", type=click.IntRange(1, 64), default=4, show_default=True, help="Files at once."
+    ),
     click.option("--max-rate", type=Size(), help="Bytes per second, such as 50MB."),
     click.option(
-        "--min-free", type=Size(), default="1GiB", show_default=True, help="Room that must stay free."
+        "--min-free",
+        type=Size(),
+        default="1GiB",
+        show_default=True,
+        help="Room that must stay free.",
     ),
-    click.option("-n", "--dry-run", is_flag=True, help="Say what would be fetched, and fetch nothing."),
+    click.option(
+        "-n", "--dry-run", is_flag=True, help="Say what would be fetched, and fetch nothing."
+    ),
 )
 
 

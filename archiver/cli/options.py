@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-class Size(click.ParamType):
+class Size(click.ParamType[int]):
     """A number of bytes such as ``500MB`` or ``4GiB``."""
 
     name = "SIZE"
@@ -41,11 +41,9 @@ def common(function: Function) -> Function:
     @click.option("-C", "--archive", metavar="DIR", help="The archive. [env: ARCHIVER_ARCHIVE]")
     @click.option("--json", "as_json", is_flag=True, help="Print JSON lines on stdout.")
     @click.option("-q", "--quiet", is_flag=True, help="Print results only, no progress.")
-    @click.pass_context
     @functools.wraps(function)
-    def wrapped(
-        ctx: click.Context, archive: str | None, as_json: bool, quiet: bool, **rest: Any
-    ) -> Any:
+    def wrapped(archive: str | None, as_json: bool, quiet: bool, **rest: Any) -> Any:
+        ctx = click.get_current_context()
         above = ctx.find_root().obj or {}
         output.configure(
             as_json=as_json or above.get("as_json", False), quiet=quiet or above.get("quiet", False)

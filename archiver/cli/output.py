@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from archiver.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _state = {"json": False, "quiet": False}
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from types import TracebackType
+from typing import TYPE_CHECKING, Self
 
 from archiver.cli import output
 from archiver.text import human_bytes, human_duration, human_rate, printable
+
+if TYPE_CHECKING:
+    from types import TracebackType
 
 _INTERVAL = 0.2
 
@@ -31,7 +34,7 @@ class Meter:
         self.bytes = self.bytes_total = self.fetched = 0
         self.stored = 0
 
-    def __enter__(self) -> Meter:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 )
 @click.argument("reference", metavar="REPO[@REVISION]")
 @click.argument("destination", metavar="DEST", type=click.Path(path_type=Path))
-@click.option("--file", "files", multiple=True, metavar="PATTERN", help="Only files that fit; repeatable.")
+@click.option(
+    "--file", "files", multiple=True, metavar="PATTERN", help="Only files that fit; repeatable."
+)
 @click.option("--tensor", metavar="NAME", help="One tensor, as a safetensors file of its own.")
 @click.option(
     "--layout",

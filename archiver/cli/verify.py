@@ -43,9 +43,9 @@ _TOLD = 8
 def command(folder: Path, manifest: Path, ignore: tuple[str, ...]) -> None:
     """Check a plain folder against a manifest, without an archive.
 
-    The folder must hold exactly the files that the manifest lists. Each file is read once; damage is
-    named by tensor and rows. No link is followed out of the folder, except within a hub cache, where
-    DIR is a snapshot. Exits with 0 if all is as it should be, and with 20 otherwise.
+    The folder must hold exactly the files that the manifest lists. Each file is read once; damage
+    is named by tensor and rows. No link is followed out of the folder, except within a hub cache,
+    where DIR is a snapshot. Exits with 0 if all is as it should be, and with 20 otherwise.
     """
     from archiver.operations.verify import verify  # noqa: PLC0415 - start-up stays light
 
@@ -59,7 +59,9 @@ def command(folder: Path, manifest: Path, ignore: tuple[str, ...]) -> None:
     for path, found in groupby(report.findings, key=lambda finding: finding.path):
         _tell(path, list(found))
     if report.command:
-        output.line("To mend it: remove what is damaged, then write what is missing from an archive:")
+        output.line(
+            "To mend it, remove what is damaged, then write it anew from an archive:"
+        )
         output.line(f"  {printable(report.command, 4000)}")
     if not report.intact:
         raise click.exceptions.Exit(int(ExitCode.DAMAGE))

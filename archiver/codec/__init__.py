@@ -1,0 +1,1 @@
+"""Segment bytes <-> Zstandard frames: a closed, numbered registry of reversible transforms."""

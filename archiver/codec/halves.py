@@ -6,10 +6,13 @@ of a 32-bit word. All arrays of one call have the same length, at most ``workspa
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from archiver.codec.workspace import Words16, Workspace
-from archiver.codec.zstd import Bytes
+if TYPE_CHECKING:
+    from archiver.codec.workspace import Words16, Workspace
+    from archiver.codec.zstd import Bytes
 
 CLIPPED = 63 << 2
 """First value of A that marks a clipped word."""

@@ -6,7 +6,7 @@ Every encoding is decoded again and compared before it is handed out. Format: ``
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
 import numpy as np
@@ -14,9 +14,11 @@ import numpy as np
 from archiver.codec import zstd
 from archiver.codec.transforms import CODECS, Transform
 from archiver.codec.workspace import Workspace, workspace
-from archiver.codec.zstd import Bytes
 from archiver.digest import Blake3Hex, blake3_hex
 from archiver.errors import ArchiverError, DamageError
+
+if TYPE_CHECKING:
+    from archiver.codec.zstd import Bytes
 
 SEGMENT_MAX: Final = 16 << 20
 """The greatest plain size of an object, in bytes."""
@@ -84,7 +86,7 @@ def encode(
         ArchiverError: The encoding does not decode to the same bytes: this machine cannot be trusted.
     """
     work = workspace()
-    digest = digest or blake3_hex(memoryview(plain))
+    digest = digest or blake3_hex(plain.data)
     for transform in _ranked(plain, dtype, effort, work):
         found = _attempt(plain, transform, effort, digest, work)
         if found is not None:
@@ -166,7 +168,7 @@ def decode(header: ObjectHeader, body: memoryview, out: Bytes) -> None:
         _decode(header, tuple(frames), out, workspace())
     except ValueError as error:
         raise DamageError(f"Object {header.blake3} is damaged: {error}.") from error
-    if blake3_hex(memoryview(out)) != header.blake3:
+    if blake3_hex(out.data) != header.blake3:
         raise DamageError(f"Object {header.blake3} is damaged: its bytes have another digest.")
 
 
@@ -177,9 +179,7 @@ def check_header(header: ObjectHeader) -> None:
         raise DamageError(f"Object {header.blake3} uses codec {header.codec}, which is unknown.")
     tail = header.size % transform.word
     whole = 0 < header.size <= SEGMENT_MAX and len(header.frames) == transform.streams
-    emax = (
-        header.emax is msgspec.UNSET if transform.aside is None else header.emax in range(256)
-    )
+    emax = header.emax is msgspec.UNSET if transform.aside is None else header.emax in range(256)
     if not whole or not emax or len(header.tail) != 2 * tail or min(header.frames) < 0:
         raise DamageError(f"Object {header.blake3} has a header that contradicts itself.")
 

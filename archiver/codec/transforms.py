@@ -6,14 +6,17 @@ Streams lie in the thread's workspace and are valid until its next use.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 
 from archiver.codec import halves
 from archiver.codec.workspace import BLOCK, Words16, Workspace
-from archiver.codec.zstd import Bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from archiver.codec.zstd import Bytes
 
 
 class Transform(Protocol):

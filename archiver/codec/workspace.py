@@ -6,11 +6,13 @@ Fresh memory costs a page fault per 4 KiB, which halves the rate of everything h
 from __future__ import annotations
 
 import threading
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from archiver.codec.zstd import Bytes
+if TYPE_CHECKING:
+    from archiver.codec.zstd import Bytes
 
 BLOCK = 64 << 10
 """Words per numpy call: the temporaries of one block (128 KiB each) stay in the second-level cache."""

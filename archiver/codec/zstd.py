@@ -71,9 +71,9 @@ def sample(stream: Bytes, pieces: int = _SAMPLE_PIECES, multiple: int = 1) -> By
 def best_way(stream: Bytes, levels: tuple[int, ...]) -> int:
     """Which of HUFFMAN and ``levels`` (cheapest first) codes a sample of ``stream`` best."""
     probe = sample(stream)
-    best, size = HUFFMAN, len(_compressor(HUFFMAN).compress(probe))
+    best, size = HUFFMAN, len(_compressor(HUFFMAN).compress(probe.data))
     for level in levels:
-        tried = len(_compressor(level).compress(probe))
+        tried = len(_compressor(level).compress(probe.data))
         if tried < size * _WORTH:
             best, size = level, tried
     return best
@@ -82,9 +82,9 @@ def best_way(stream: Bytes, levels: tuple[int, ...]) -> int:
 def compress(stream: Bytes, levels: tuple[int, ...]) -> bytes:
     """One frame with checksum and content size: the smallest found of HUFFMAN and ``levels``."""
     if len(stream) <= _WHOLE:
-        frames = [_compressor(way).compress(stream) for way in (HUFFMAN, *levels)]
+        frames = [_compressor(way).compress(stream.data) for way in (HUFFMAN, *levels)]
         return min(frames, key=len)
-    return _compressor(best_way(stream, levels)).compress(stream)
+    return _compressor(best_way(stream, levels)).compress(stream.data)
 
 
 def content_size(frame: memoryview | bytes) -> int:
@@ -102,7 +102,7 @@ def decompress_into(frame: memoryview | bytes, out: Bytes) -> None:
     """Fill ``out`` from one frame; ValueError if the frame is damaged or holds fewer bytes."""
     if content_size(frame) != len(out):
         raise ValueError("the frame's content size is not the one expected")
-    view = memoryview(out)
+    view = out.data
     done = 0
     try:
         with _decompressor().stream_reader(frame) as reader:

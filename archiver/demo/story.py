@@ -12,14 +12,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from archiver.demo.checkpoints import write_dense, write_moe
 from archiver.demo.minilm import minilm_folder
 from archiver.errors import ArchiverError, SkippedError
 from archiver.loopback.hub import Hub
 from archiver.text import human_bytes, human_duration, plural
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 DENSE = "demo/Qwen3.5-dense"
 MOE = "demo/Qwen3.5-moe"

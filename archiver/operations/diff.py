@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from archiver.archive.records import FileEntry, Manifest
 from archiver.archive.tensor_segments import Segments, tensor_segments
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from archiver.archive.records import FileEntry, Manifest
 
 
 class FileChange(msgspec.Struct, frozen=True):
@@ -27,8 +30,8 @@ class FileChange(msgspec.Struct, frozen=True):
 class TensorChange(msgspec.Struct, frozen=True):
     """A tensor that differs; ``what`` as in `FileChange`.
 
-    ``differs`` names what a changed tensor differs in: ``dtype``, ``shape`` or, if both are the same,
-    ``bytes``. What belongs to a side where the tensor is not is empty.
+    ``differs`` names what a changed tensor differs in: ``dtype``, ``shape`` or, if both are the
+    same, ``bytes``. What belongs to a side where the tensor is not is empty.
     """
 
     what: str
@@ -98,7 +101,9 @@ def _files(a: Manifest, b: Manifest) -> Iterator[FileChange]:
         one, other = left.get(path), right.get(path)
         if one is None or other is None:
             what = "added" if one is None else "removed"
-            yield FileChange(what, path, one and one.size, other and other.size)
+            yield FileChange(
+                what, path, one.size if one else None, other.size if other else None
+            )
         elif _content(one) != _content(other):
             yield FileChange("changed", path, one.size, other.size)
 

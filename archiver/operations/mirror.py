@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from fnmatch import fnmatchcase
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from archiver.archive.archive import TOOL, Archive, Snapshot
 from archiver.archive.intake import Expected, Intake, Progress
-from archiver.archive.layout import pack_name
 from archiver.archive.objects import PublishedPack, salvage
 from archiver.archive.pack import IndexEntry
 from archiver.archive.pack_map import PackMap
@@ -20,19 +18,20 @@ from archiver.archive.publish import publish
 from archiver.archive.records import Event, FileEntry, Selection, Source
 from archiver.archive.worklog import Worklog
 from archiver.catalogue import queries, updates
-from archiver.catalogue.database import Catalogue
 from archiver.codec.segment import Effort
 from archiver.digest import Blake3Hex, blake3_hex
 from archiver.errors import (
     ArchiverError,
     DamageError,
-    MismatchError,
     NoSpaceError,
     PartialError,
     UsageError,
 )
 from archiver.text import human_bytes, plural, utc_now
-from archiver.upstream.protocol import Listing, RemoteFile, Upstream
+
+if TYPE_CHECKING:
+    from archiver.catalogue.database import Catalogue
+    from archiver.upstream.protocol import Listing, RemoteFile, Upstream
 
 _FATAL: Final = (NoSpaceError,)
 
@@ -143,9 +142,7 @@ def mirror(
 
 def _select(listing: Listing, options: MirrorOptions) -> Listing:
     chosen = tuple(
-        file
-        for file in listing.files
-        if _wanted(file.path, options.include, options.exclude)
+        file for file in listing.files if _wanted(file.path, options.include, options.exclude)
     )
     if not chosen and listing.files and (options.include or options.exclude):
         raise UsageError(
@@ -247,7 +244,9 @@ class _Run:
     def _snapshots_of(self, repository: str) -> list[Snapshot]:
         return self._archive.snapshots_of(repository, on_damage=lambda _name, _error: None)
 
-    def report(self, outcome: str, snapshot: Snapshot | None = None, stored: int = 0) -> MirrorReport:
+    def report(
+        self, outcome: str, snapshot: Snapshot | None = None, stored: int = 0
+    ) -> MirrorReport:
         """The run in figures."""
         files = self._listing.files
         total = sum(file.size for file in files)

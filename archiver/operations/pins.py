@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from importlib import resources
-from importlib.resources.abc import Traversable
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from archiver.archive.pin import Pin
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
 
 
 def published_pins() -> tuple[Pin, ...]:

@@ -1,28 +1,42 @@
-"""Restore: write a snapshot, one file or one tensor to disk, every byte checked. Needs no network, no SQL."""
+"""Restore: write a snapshot, one file or one tensor to disk, every byte checked.
+
+Needs neither network nor SQL.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
 from fnmatch import fnmatchcase
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from archiver.archive.affected import affected_by_object
-from archiver.archive.archive import Archive, Snapshot
-from archiver.archive.destination import Destination, HubCache, PlainFolder, blob_oid, holds, writing
-from archiver.archive.intake import Progress
+from archiver.archive.destination import (
+    Destination,
+    HubCache,
+    PlainFolder,
+    blob_oid,
+    holds,
+    writing,
+)
 from archiver.archive.outflow import Outflow
 from archiver.archive.pack_map import PackMap
-from archiver.archive.records import FileEntry
 from archiver.digest import git_blob_hasher
 from archiver.errors import ArchiverError, DamageError, NoSpaceError, UsageError
 from archiver.names import check_paths
-from archiver.tensors.header import Tensor
 from archiver.tensors.writer import header_bytes
 from archiver.text import human_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from archiver.archive.archive import Archive, Snapshot
+    from archiver.archive.intake import Progress
+    from archiver.archive.records import FileEntry
+    from archiver.tensors.header import Tensor
 
 
 class RestoreFailure(msgspec.Struct, frozen=True):

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from archiver.archive.archive import Archive, Snapshot
 from archiver.archive.records import Manifest, Selection, Source, Totals
 from archiver.archive.tensor_segments import Segments, tensor_segments
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from archiver.archive.archive import Archive, Snapshot
 
 
 class Shown(msgspec.Struct, frozen=True):

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatchcase
-from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
@@ -19,6 +17,10 @@ from archiver.archive.manifest_file import read_manifest_file
 from archiver.archive.records import FileEntry, Manifest
 from archiver.errors import DamageError, HostileNameError, UsageError
 from archiver.names import as_repo_path, check_paths
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 
 class Progress(Protocol):
@@ -37,8 +39,8 @@ class Progress(Protocol):
 class VerifyReport(msgspec.Struct, frozen=True):
     """What a check found; ``files`` and ``bytes`` are what the manifest lists.
 
-    ``manifest`` is the BLAKE3 of its canonical JSON, ``""`` if it could not be read; ``read_files`` and
-    ``read_bytes`` are what was compared; ``command`` mends the folder from an archive.
+    ``manifest`` is the BLAKE3 of its canonical JSON, ``""`` if it could not be read; ``read_files``
+    and ``read_bytes`` are what was compared; ``command`` mends the folder from an archive.
     """
 
     folder: str
@@ -108,9 +110,7 @@ _IGNORE = "Move it away, or name it with --ignore if it may be there."
 _Checked = tuple[FileEntry, str]
 
 
-def _before_reading(
-    manifest: Manifest, scan: FolderScan
-) -> tuple[list[Finding], list[_Checked]]:
+def _before_reading(manifest: Manifest, scan: FolderScan) -> tuple[list[Finding], list[_Checked]]:
     """What is wrong before a byte was read, and the files to read."""
     findings, checked = list(_clashes(manifest)), []
     for entry in manifest.files:
@@ -211,10 +211,10 @@ def _command(manifest: Manifest, folder: Path) -> str:
     """What writes the missing files from an archive, and keeps those that are right."""
     name = f"{manifest.source.repository}@{manifest.source.revision[:12]}"
     cache = hub_cache_of(folder)
-    where = f"{cache.parent} --layout hf-cache" if cache else shlex.quote(str(folder))
+    where = f"{shlex.quote(str(cache.parent))} --layout hf-cache" if cache else shlex.quote(str(folder))
     return f"archiver restore -C ARCHIVE {shlex.quote(name)} {where}"
 
 
 def _text(path: str) -> str:
-    """A name from the disk as text; bytes that are not UTF-8 are written as ``\\xff``."""
+    r"""A name from the disk as text; bytes that are not UTF-8 are written as ``\\xff``."""
     return os.fsencode(path).decode(errors="backslashreplace")

@@ -1,0 +1,1 @@
+"""Where bytes lie: the Store protocol and the local filesystem."""

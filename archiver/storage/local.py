@@ -14,18 +14,23 @@ import os
 import secrets
 import socket
 import stat as stat_module
-from collections.abc import Iterator
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from archiver.errors import ArchiverError, explain_system_error
 from archiver.storage.store import check_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 TMP = "tmp"
 
 
 def explain(error: OSError, place: Path, what: str) -> ArchiverError:
     """The domain error that a system error stands for; ``what`` says what was being done."""
-    return explain_system_error(OSError(error.errno, error.strerror or str(error), str(place)), what)
+    return explain_system_error(
+        OSError(error.errno, error.strerror or str(error), str(place)), what
+    )
 
 
 def sync_folder(folder: Path) -> None:
@@ -262,7 +267,7 @@ class LocalStore:
     def stat(self, name: str) -> int | None:
         """Size in bytes, or None."""
         try:
-            info = os.stat(self.root / check_name(name), follow_symlinks=False)
+            info = (self.root / check_name(name)).lstat()
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:

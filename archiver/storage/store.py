@@ -8,20 +8,23 @@ for a full disk, ArchiverError for the rest.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from archiver.errors import ArchiverError
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
 _CARRIED = {"README.txt", "FORMAT.md"}
 """What a person looks for first keeps the capitals that a person expects."""
+_LONGEST = 1024
 _NAME = re.compile(r"(?:[a-z0-9_-][a-z0-9._-]*)(?:/[a-z0-9_-][a-z0-9._-]*)*\Z")
 
 
 def check_name(name: str) -> str:
     """``name`` if a store may use it; raises ArchiverError otherwise."""
-    if name not in _CARRIED and (len(name) > 1024 or not _NAME.match(name)):
+    if name not in _CARRIED and (len(name) > _LONGEST or not _NAME.match(name)):
         raise ArchiverError(f"{name[:100]!r} is not a name that an archive uses.")
     return name
 

@@ -12,7 +12,7 @@ from archiver.names import as_repo_id, check_paths
 from archiver.text import printable
 from archiver.upstream.huggingface.answers import Asked
 from archiver.upstream.huggingface.listing import pin, remote_files, repository_name
-from archiver.upstream.huggingface.session import Answer, Session
+from archiver.upstream.huggingface.session import Answer, Session, chosen_timeout
 from archiver.upstream.huggingface.stream import HubStream
 from archiver.upstream.protocol import Listing, RemoteFile
 from archiver.upstream.retry import RetryPolicy
@@ -37,7 +37,8 @@ class HuggingFace:
     Args:
         token: An access token; None for ``HF_TOKEN`` or the one that the hub's client has stored.
         endpoint: The hub's address; None for ``HF_ENDPOINT`` or https://huggingface.co.
-        timeout: Seconds of silence after which an attempt has failed.
+        timeout: Seconds of silence after which an attempt has failed; None for
+            ``ARCHIVER_TIMEOUT`` or 30.
         retry: How often and how patiently to ask again.
         throttle: A limit on the bytes per second of all streams together.
     """
@@ -47,11 +48,12 @@ class HuggingFace:
         token: str | None = None,
         endpoint: str | None = None,
         *,
-        timeout: float = 30.0,
+        timeout: float | None = None,
         retry: RetryPolicy | None = None,
         throttle: Throttle | None = None,
     ) -> None:
-        self._session = Session(token, endpoint, timeout, retry or RetryPolicy())
+        seconds = chosen_timeout() if timeout is None else timeout
+        self._session = Session(token, endpoint, seconds, retry or RetryPolicy())
         self._throttle = throttle
 
     @property

@@ -7,6 +7,7 @@ import os
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from archiver.upstream.retry import RetryPolicy
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
+_TIMEOUT = 30.0
+_TIMEOUT_VARIABLE = "ARCHIVER_TIMEOUT"
 _LARGEST_JSON = 64 * 1024 * 1024
 _TRUE = frozenset({"1", "ON", "YES", "TRUE"})
 _OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
@@ -143,6 +146,20 @@ class Session:
         if not (authorization.isascii() and authorization.isprintable()):
             raise UsageError("The token holds characters that no token has.")
         return headers
+
+
+def chosen_timeout() -> float:
+    """The seconds of silence to bear: ``ARCHIVER_TIMEOUT``, or 30."""
+    told = os.environ.get(_TIMEOUT_VARIABLE, "")
+    if not told:
+        return _TIMEOUT
+    try:
+        seconds = float(told)
+    except ValueError:
+        seconds = 0.0
+    if not (isfinite(seconds) and seconds > 0):
+        raise UsageError(f"{_TIMEOUT_VARIABLE}={printable(told)} is not a number of seconds.")
+    return seconds
 
 
 def _checked(endpoint: str) -> str:

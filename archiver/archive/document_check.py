@@ -1,0 +1,178 @@
+"""Checking the small files of an archive: archive.json, seals, events, and what explains it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Final
+
+from archiver.archive import carried, layout
+from archiver.archive.archive import Archive, Snapshot
+from archiver.archive.finding import Code, Finding
+from archiver.archive.read_twice import read_twice
+from archiver.archive.records import FORMAT, ArchiveInfo, Event, Seal, canonical, parse_record
+from archiver.digest import blake3_hex
+from archiver.errors import DamageError
+
+_SEAL_MAX: Final = 256 << 20
+_SMALL_MAX: Final = 1 << 20
+_WORKING: Final = ("tmp/", "quarantine/", "trash/", "parity/", "signatures/")
+"""Folders whose content is not the audit's business."""
+
+COPY: Final = "Copy the file from another copy of this archive"
+"""What mends an immutable file whatever happened to it."""
+
+
+class DocumentCheck:
+    """Reads the documents of an archive; what is wrong is collected in ``findings``."""
+
+    def __init__(self, archive: Archive) -> None:
+        self._archive = archive
+        self._store = archive.store
+        self.findings: list[Finding] = []
+
+    def _add(self, code: Code, message: str, hint: str = "", **where: str) -> None:
+        self.findings.append(Finding(code, message, hint=hint, **where))  # type: ignore[arg-type] # all are text
+
+    def _unstable(self, reason: str, name: str) -> None:
+        if reason:
+            self._add("read-unstable", reason, UNSTABLE, path=name)
+
+    # ---- seals
+
+    def seals(self, prefix: str, revision: str = "") -> Iterator[Snapshot]:
+        """The whole seals below ``prefix`` whose revision begins so; the others become findings."""
+        for name in self._store.list(prefix):
+            document = layout.document_of(name)
+            if document is None or not document.revision.startswith(revision):
+                continue
+            found, state = read_twice(
+                self._store,
+                name,
+                lambda name=name: self._seal(name),  # type: ignore[misc]
+            )
+            self._unstable(state.unstable, name)
+            if found is not None:
+                yield found
+            else:
+                self._add("seal-damaged", state.problem, f"{COPY}: {name}", path=name)
+
+    def _seal(self, name: str) -> Snapshot:
+        data = self._store.get(name, _SEAL_MAX)
+        digest = blake3_hex(data)
+        if not name.endswith(f".{digest}.json"):
+            raise DamageError(f"The seal {name} is damaged: its bytes have another digest.")
+        seal = parse_record(data, Seal, f"The seal {name}")
+        if (seal.kind, seal.format) != ("snapshot", FORMAT):
+            raise DamageError(f"The seal {name} is not a seal of format {FORMAT}.")
+        if layout.seal_name(seal.repository, seal.revision, digest) != name:
+            raise DamageError(f"The seal {name} lies under a name that is not its own.")
+        return Snapshot(digest, seal)
+
+    # ---- archive.json
+
+    def info(self, snapshots: list[Snapshot]) -> None:
+        """archive.json must be there, readable, and say what the seals say."""
+        name = layout.INFO
+        if self._store.stat(name) is None:
+            self._add(
+                "archive-json-missing", f"{name} is missing.", self._anew(snapshots), path=name
+            )
+            return
+        found, state = read_twice(self._store, name, self._read_info)
+        self._unstable(state.unstable, name)
+        problem = state.problem
+        told = Counter(one.seal.archive for one in snapshots)
+        if found is not None and told and found.archive not in told:
+            problem = f"{name} names another archive than every seal does."
+        if problem:
+            self._add("archive-json-damaged", problem, self._anew(snapshots), path=name)
+
+    def _read_info(self) -> ArchiveInfo:
+        data = self._store.get(layout.INFO, _SMALL_MAX)
+        info = parse_record(data, ArchiveInfo, layout.INFO)
+        if info.kind != "archive":
+            raise DamageError(f"{layout.INFO} says that it is no archive but {info.kind[:40]!r}.")
+        return info
+
+    def _anew(self, snapshots: list[Snapshot]) -> str:
+        """How to write archive.json anew, from what most seals repeat."""
+        if not snapshots:
+            return f"{COPY}: {layout.INFO}"
+        told = Counter(one.seal.archive for one in snapshots)
+        first = min(snapshots, key=lambda one: (-told[one.seal.archive], one.seal.sealed)).seal
+        info = ArchiveInfo(first.archive, first.sealed, first.tool, features=first.features)
+        return f"{COPY}, or write this line into {layout.INFO}: {canonical(info).decode()}"
+
+    def foreign(self, snapshots: list[Snapshot], packs: dict[str, str]) -> None:
+        """Remark seals and packs that another archive wrote."""
+        own = Counter([one.seal.archive for one in snapshots] + list(packs.values()))
+        usual = own.most_common(1)[0][0] if own else ""
+        for one in snapshots:
+            if one.seal.archive != usual:
+                text = f"The seal {one.id} was written by another archive."
+                self._add("foreign-document", text, snapshot=one.title)
+        for pack, archive in packs.items():
+            if archive and archive != usual:
+                text = f"Pack {pack} was written by another archive."
+                self._add("foreign-document", text, pack=pack)
+
+    # ---- journal, carried files, the rest
+
+    def events(self) -> None:
+        """Every event must have the digest in its name."""
+        for name in self._store.list(layout.JOURNAL):
+            digest = layout.event_of(name)
+            if digest is None:
+                continue
+            _, state = read_twice(
+                self._store,
+                name,
+                lambda name=name, digest=digest: self._event(name, digest),  # type: ignore[misc]
+            )
+            self._unstable(state.unstable, name)
+            if state.problem:
+                self._add("event-damaged", state.problem, f"{COPY}: {name}", path=name)
+
+    def _event(self, name: str, digest: str) -> Event:
+        data = self._store.get(name, _SMALL_MAX)
+        if blake3_hex(data) != digest:
+            raise DamageError(f"The event {name} is damaged: its bytes have another digest.")
+        return parse_record(data, Event, f"The event {name}")
+
+    def explanations(self) -> None:
+        """The files that explain the archive must be there; another version's are a remark."""
+        for name, data in carried.files():
+            if not self._store.stat(name):
+                hint = f"Run 'archiver init' on a new folder and copy {name} out of it."
+                self._add("carried-missing", f"{name} is missing or empty.", hint, path=name)
+                continue
+            found, _ = read_twice(self._store, name, lambda name=name: self._text(name))  # type: ignore[misc]
+            if found != data:
+                text = f"{name} is not the one of this version: an older one, or damaged."
+                self._add("carried-differs", text, path=name)
+
+    def _text(self, name: str) -> bytes:
+        return self._store.get(name, _SMALL_MAX)
+
+    def leftovers(self, manifests: set[str]) -> None:
+        """Remark manifests that no seal names, and files that an archive does not have."""
+        for name in self._store.list(""):
+            if name.startswith(f"{layout.MANIFESTS}/") and layout.document_of(name):
+                if name not in manifests:
+                    text = f"{name} has no seal: a run was interrupted, or its seal is lost."
+                    self._add("unsealed-manifest", text, path=name)
+            elif not _known(name):
+                self._add("unknown-file", f"{name} is not a file that an archive has.", path=name)
+
+
+UNSTABLE: Final = "Test this machine's memory, cables and disks, then run 'archiver audit' again."
+
+
+def _known(name: str) -> bool:
+    fixed = name == layout.INFO or name in carried.NAMES or name.startswith(layout.CATALOGUE)
+    return (
+        fixed
+        or name.startswith(_WORKING)
+        or any(of(name) for of in (layout.pack_of, layout.event_of, layout.document_of))
+    )

@@ -1,0 +1,96 @@
+"""``archiver manifest``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+import msgspec
+
+from archiver.cli import output
+from archiver.cli.manifest_text import facts, print_files, print_tensors, source_facts
+from archiver.cli.options import common, open_archive, split_reference
+from archiver.text import human_bytes, plural
+
+
+@click.group(epilog="Example: archiver manifest export -C weights Qwen/Qwen3.5-0.8B -o qwen.json")
+def command() -> None:
+    """Export or show manifests: what the files of a revision are."""
+
+
+@command.command(epilog="Example: archiver manifest export -C weights Qwen/Qwen3.5-0.8B | b3sum")
+@click.argument("reference", metavar="REPO[@REVISION]")
+@click.option(
+    "-o",
+    "--output",
+    "target",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="A new file. [default: stdout]",
+)
+@click.option("--pretty", is_flag=True, help="With white space, for people.")
+@common
+def export(reference: str, target: Path | None, pretty: bool) -> None:
+    """Write the manifest of a snapshot, as canonical JSON.
+
+    Its BLAKE3 is then the digest that the seal names. 'archiver verify' takes either form.
+    """
+    from archiver.operations.export_manifest import (  # noqa: PLC0415 - start-up stays light
+        exported,
+        write_new,
+    )
+
+    archive = open_archive()
+    snapshot = archive.find(*split_reference(reference))
+    data, report = exported(archive, snapshot, readable=pretty)
+    if target is None:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
+        return
+    write_new(target, data)
+    output.record(
+        "manifest", **msgspec.to_builtins(msgspec.structs.replace(report, file=str(target)))
+    )
+    output.line(f"Wrote {target}: {snapshot.title}, manifest {report.blake3}.")
+
+
+@command.command(epilog="Example: archiver manifest show qwen.json --tensors '*embed*'")
+@click.argument("what", metavar="FILE|REPO[@REVISION]")
+@click.option(
+    "--tensors",
+    metavar="[PATTERN]",
+    is_flag=False,
+    flag_value="*",
+    help="Also every tensor whose name fits; write the option last.",
+)
+@common
+def show(what: str, tensors: str | None) -> None:
+    """Show the manifest in a file, or of a snapshot. A file of that name comes first."""
+    from archiver.archive.manifest_file import ManifestFile, read_manifest_file  # noqa: PLC0415
+    from archiver.operations.show import matching_tensors  # noqa: PLC0415
+
+    if Path(what).is_file():
+        manifest, digest = read_manifest_file(Path(what))
+    else:
+        archive = open_archive()
+        seal = archive.find(*split_reference(what)).seal
+        manifest, digest = ManifestFile(
+            archive.manifest(seal), Blake3Hex(seal.manifest.blake3)
+        )
+    size = sum(entry.size for entry in manifest.files)
+    source = manifest.source
+    output.record(
+        "manifest",
+        blake3=digest,
+        source=msgspec.to_builtins(source),
+        files=len(manifest.files),
+        bytes=size,
+    )
+    holds = f"{plural(len(manifest.files), 'file')}, {human_bytes(size)}"
+    facts([*source_facts(source), ("lists", holds), ("manifest", digest)])
+    output.line()
+    print_files(manifest.files)
+    if tensors:
+        output.line()
+        print_tensors(matching_tensors(manifest, tensors))

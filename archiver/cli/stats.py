@@ -1,0 +1,87 @@
+"""``archiver stats``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+import msgspec
+
+from archiver.cli import output
+from archiver.cli.manifest_text import facts
+from archiver.cli.options import common, open_archive
+from archiver.errors import ExitCode
+from archiver.text import human_bytes, plural
+
+if TYPE_CHECKING:
+    from archiver.catalogue.stats import Stats
+
+
+@click.command(epilog="Example: archiver stats -C weights")
+@common
+def command() -> None:
+    """Show what the archive holds and what it saves.
+
+    Exits with 20 if packs or snapshots could not be read; the numbers then leave them out.
+    """
+    from archiver.operations.statistics import statistics  # noqa: PLC0415 - loads SQL
+
+    found, packs, snapshots = statistics(open_archive())
+    output.record(
+        "stats",
+        **_described(found),
+        unreadable_packs=packs,
+        unreadable_snapshots=snapshots,
+    )
+    facts(_totals(found))
+    _tables(found)
+    if packs or snapshots:
+        left_out = f"{plural(packs, 'pack')} and {plural(snapshots, 'snapshot')}"
+        output.remark(f"{left_out} could not be read and are left out; run 'archiver audit'.")
+        raise click.exceptions.Exit(int(ExitCode.DAMAGE))
+
+
+def _described(found: Stats) -> dict[str, object]:
+    from archiver.codec.transforms import CODECS  # noqa: PLC0415 - loads numpy
+
+    return msgspec.structs.asdict(found) | {
+        "dtypes": {name: row._asdict() for name, row in found.dtypes.items()},
+        "codecs": {CODECS[number].name: row._asdict() for number, row in found.codecs.items()},
+        "ratio": round(found.ratio, 4),
+        "compression": round(found.compression, 4),
+        "dedup_saving": found.dedup_saving,
+    }
+
+
+def _totals(found: Stats) -> list[tuple[str, str]]:
+    saved = found.dedup_saving
+    return [
+        ("repositories", f"{found.repositories:,}"),
+        ("snapshots", f"{found.snapshots:,}"),
+        ("files", f"{plural(found.files, 'file')}, {human_bytes(found.logical_bytes)}"),
+        ("distinct files", human_bytes(found.distinct_file_bytes)),
+        ("objects", f"{plural(found.objects, 'object')}, {human_bytes(found.object_bytes)}"),
+        (
+            "stored",
+            f"{human_bytes(found.stored_bytes)}, {found.compression:.3f} of their plain size",
+        ),
+        ("packs", f"{plural(found.packs, 'pack')}, {human_bytes(found.pack_bytes)}"),
+        ("saved by dedup", human_bytes(saved)),
+        ("ratio", f"{found.ratio:.3f} (bytes of packs per byte of all snapshots)"),
+    ]
+
+
+def _tables(found: Stats) -> None:
+    from archiver.codec.transforms import CODECS  # noqa: PLC0415 - loads numpy
+
+    dtypes = sorted(found.dtypes.items(), key=lambda item: -item[1].size)
+    rows = [(name, f"{row.tensors:,}", human_bytes(row.size)) for name, row in dtypes]
+    output.line()
+    output.table(("DTYPE", "TENSORS", "BYTES"), rows, right=(1, 2))
+    output.line()
+    codecs = []
+    for number, row in sorted(found.codecs.items()):
+        sizes = (human_bytes(row.size), human_bytes(row.stored))
+        ratio = f"{row.stored / max(row.size, 1):.3f}"
+        codecs.append((CODECS[number].name, f"{row.objects:,}", *sizes, ratio))
+    output.table(("CODEC", "OBJECTS", "PLAIN", "STORED", "RATIO"), codecs, right=(1, 2, 3, 4))

@@ -1,0 +1,35 @@
+"""Reindex: write the catalogue anew from the archive's own files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from archiver.catalogue.current import catalogue_path, rebuild_from
+
+if TYPE_CHECKING:
+    from archiver.archive.archive import Archive
+    from archiver.errors import DamageError
+
+
+class ReindexReport(msgspec.Struct, frozen=True):
+    """How many records the new catalogue holds, and which names could not be read, and why."""
+
+    file: str
+    packs: int
+    snapshots: int
+    events: int
+    damaged: dict[str, str]
+
+
+def reindex(archive: Archive) -> ReindexReport:
+    """Rebuild the catalogue; what is damaged is left out and told."""
+    damaged: dict[str, str] = {}
+
+    def note(name: str, error: DamageError) -> None:
+        damaged[name] = error.message
+
+    counts = rebuild_from(archive, note)
+    path = str(catalogue_path(archive))
+    return ReindexReport(path, counts.packs, counts.snapshots, counts.events, damaged)
