@@ -57,7 +57,7 @@ def check_paths(paths: Iterable[str]) -> list[RepoPath]:
     told = "; ".join(problems[:MAX_PROBLEMS]) + (f"; and {more:,} more" if more > 0 else "")
     raise HostileNameError(
         f"Paths from upstream may not be written ({len(problems):,}): {told}.",
-        hint="Leave these files out with --exclude, or ask the publisher to rename them.",
+        hint="Nothing was fetched. Ask the publisher to rename these files.",
     )
 
 
@@ -105,7 +105,8 @@ def _clashes(paths: list[str]) -> Iterator[str]:
 
 
 def _folded(path: str) -> str:
-    return unicodedata.normalize("NFC", path).casefold()
+    folded = unicodedata.normalize("NFC", path).casefold()
+    return unicodedata.normalize("NFC", folded)  # folding can take letters apart
 
 
 def as_repo_id(text: str) -> RepoId:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from archiver.errors import UsageError, explain_system_error
 from archiver.names import as_repo_id
 from archiver.text import plural, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _BYTES_MAX: Final = 1 << 20
 _PROBLEMS_MAX: Final = 20

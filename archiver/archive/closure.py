@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from archiver.archive.advice import bring_back, copy_back
 from archiver.archive.affected import affected_rows
-from archiver.archive.archive import Snapshot
 from archiver.archive.finding import Finding
-from archiver.archive.records import FileEntry, Manifest
+from archiver.archive.layout import pack_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from archiver.archive.archive import Snapshot
+    from archiver.archive.records import FileEntry, Manifest
 
 Digests = npt.NDArray[np.bytes_]
 """BLAKE3 digests of 32 bytes each, sorted."""
@@ -64,12 +69,12 @@ class _Stretch(NamedTuple):
 
 
 def hits(
-    snapshot: Snapshot, manifest: Manifest, lost: set[str], bad: dict[str, Bad], hint: str
+    snapshot: Snapshot, manifest: Manifest, lost: set[str], bad: dict[str, Bad]
 ) -> Iterator[Finding]:
     """What of a snapshot is hit by lost objects: each file, tensor and stretch of rows."""
     for entry in manifest.files:
         for stretch in _stretches(entry, lost, bad):
-            yield from _hit(snapshot, entry, stretch, hint)
+            yield from _hit(snapshot, entry, stretch)
 
 
 def _stretches(entry: FileEntry, lost: set[str], bad: dict[str, Bad]) -> Iterator[_Stretch]:
@@ -89,10 +94,11 @@ def _stretches(entry: FileEntry, lost: set[str], bad: dict[str, Bad]) -> Iterato
         yield waiting
 
 
-def _hit(snapshot: Snapshot, entry: FileEntry, stretch: _Stretch, hint: str) -> Iterator[Finding]:
+def _hit(snapshot: Snapshot, entry: FileEntry, stretch: _Stretch) -> Iterator[Finding]:
     rows = affected_rows(entry, stretch.begin, stretch.end)
     whole = (stretch.begin, stretch.end) == (0, entry.size)
     message = _message(entry, stretch, whole=whole)
+    hint = _hint(snapshot.title, stretch.bad)
     for one in [None] if whole or not rows else rows:
         yield Finding(
             "object-damaged" if stretch.bad else "object-missing",
@@ -107,6 +113,10 @@ def _hit(snapshot: Snapshot, entry: FileEntry, stretch: _Stretch, hint: str) -> 
             snapshot=snapshot.title,
             pack=stretch.bad.pack if stretch.bad else "",
         )
+
+
+def _hint(title: str, bad: Bad | None) -> str:
+    return copy_back(pack_name(bad.pack), title) if bad else bring_back(title)
 
 
 def _message(entry: FileEntry, stretch: _Stretch, *, whole: bool) -> str:

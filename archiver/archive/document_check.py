@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from archiver.archive import carried, layout
+from archiver.archive.advice import UNSTABLE, copy_back
 from archiver.archive.archive import Archive, Snapshot
 from archiver.archive.finding import Code, Finding
 from archiver.archive.read_twice import read_twice
@@ -14,13 +14,13 @@ from archiver.archive.records import FORMAT, ArchiveInfo, Event, Seal, canonical
 from archiver.digest import blake3_hex
 from archiver.errors import DamageError
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 _SEAL_MAX: Final = 256 << 20
 _SMALL_MAX: Final = 1 << 20
 _WORKING: Final = ("tmp/", "quarantine/", "trash/", "parity/", "signatures/")
 """Folders whose content is not the audit's business."""
-
-COPY: Final = "Copy the file from another copy of this archive"
-"""What mends an immutable file whatever happened to it."""
 
 
 class DocumentCheck:
@@ -55,7 +55,7 @@ class DocumentCheck:
             if found is not None:
                 yield found
             else:
-                self._add("seal-damaged", state.problem, f"{COPY}: {name}", path=name)
+                self._add("seal-damaged", state.problem, copy_back(name), path=name)
 
     def _seal(self, name: str) -> Snapshot:
         data = self._store.get(name, _SEAL_MAX)
@@ -98,11 +98,11 @@ class DocumentCheck:
     def _anew(self, snapshots: list[Snapshot]) -> str:
         """How to write archive.json anew, from what most seals repeat."""
         if not snapshots:
-            return f"{COPY}: {layout.INFO}"
+            return copy_back(layout.INFO)
         told = Counter(one.seal.archive for one in snapshots)
         first = min(snapshots, key=lambda one: (-told[one.seal.archive], one.seal.sealed)).seal
         info = ArchiveInfo(first.archive, first.sealed, first.tool, features=first.features)
-        return f"{COPY}, or write this line into {layout.INFO}: {canonical(info).decode()}"
+        return f"Write this line into {layout.INFO}: {canonical(info).decode()}"
 
     def foreign(self, snapshots: list[Snapshot], packs: dict[str, str]) -> None:
         """Remark seals and packs that another archive wrote."""
@@ -132,7 +132,7 @@ class DocumentCheck:
             )
             self._unstable(state.unstable, name)
             if state.problem:
-                self._add("event-damaged", state.problem, f"{COPY}: {name}", path=name)
+                self._add("event-damaged", state.problem, copy_back(name), path=name)
 
     def _event(self, name: str, digest: str) -> Event:
         data = self._store.get(name, _SMALL_MAX)
@@ -164,9 +164,6 @@ class DocumentCheck:
                     self._add("unsealed-manifest", text, path=name)
             elif not _known(name):
                 self._add("unknown-file", f"{name} is not a file that an archive has.", path=name)
-
-
-UNSTABLE: Final = "Test this machine's memory, cables and disks, then run 'archiver audit' again."
 
 
 def _known(name: str) -> bool:

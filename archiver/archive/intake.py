@@ -7,7 +7,7 @@ hashes it, and a pool encodes. Memory is the fixed set of buffers, whatever the 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, Self
@@ -28,10 +28,14 @@ if TYPE_CHECKING:
     from archiver.archive.archive import Archive
     from archiver.archive.worklog import Worklog
     from archiver.codec.zstd import Bytes
+    from archiver.progress import Progress
 
 _ALIGN: Final = 8
 """Segments begin at multiples of this in their buffer, so that words are aligned."""
 _SPARE_BUFFERS: Final = 2
+_BATCH: Final = 4 << 20
+"""Small segments are handed on together, this many bytes at once: what is handed on is soon stored,
+and is not fetched again after a crash."""
 
 
 class Expected(msgspec.Struct, frozen=True):
@@ -43,6 +47,11 @@ class Expected(msgspec.Struct, frozen=True):
     oid: str = ""
     lfs: bool = False
 
+    @property
+    def checkable(self) -> bool:
+        """Whether upstream says what the bytes are; if not, stored ones cannot stand for them."""
+        return bool(self.sha256 or (self.oid and not self.lfs))
+
 
 class Stream(Protocol):
     """A file's bytes in order."""
@@ -53,22 +62,6 @@ class Stream(Protocol):
 
 OpenAt = Callable[[int], AbstractContextManager[Stream]]
 """Opens a file's bytes from an offset on."""
-
-
-class Progress(Protocol):
-    """Told what happens, from several threads."""
-
-    def begin(self, path: str, size: int) -> None:
-        """A file of ``size`` bytes begins."""
-
-    def advance(self, count: int, *, fetched: bool) -> None:
-        """``count`` bytes came, from upstream or from what was stored before."""
-
-    def rewind(self, count: int) -> None:
-        """``count`` bytes are read again from the beginning of their file."""
-
-    def end(self, path: str) -> None:
-        """A file is complete and checked."""
 
 
 class _Cell(NamedTuple):
@@ -97,7 +90,7 @@ class Intake:
         self._worklog = worklog
         self._hints = hints
         self._progress = progress
-        self.sink = ObjectSink(archive, effort, hints)
+        self.sink = ObjectSink(archive, effort, hints, progress.stored)
         self._buffers = BufferPool(workers + max(readers, _SPARE_BUFFERS))
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="encode")
 
@@ -123,8 +116,9 @@ class Intake:
             NoSpaceError, NetworkError, UpstreamGoneError: As the archive's disk or upstream raise them.
         """
         self._progress.begin(expected.path, expected.size)
+        held = list(self._worklog.segments(expected.path)) if expected.checkable else []
         try:
-            found = self._attempt(expected, open_at, list(self._worklog.segments(expected.path)))
+            found = self._attempt(expected, open_at, held)
         except MismatchError:
             self._worklog.forget(expected.path)
             self._progress.rewind(expected.size)
@@ -193,22 +187,28 @@ class _FileJob:
     def fill(self, stream: _Continued, buffers: BufferPool) -> Iterator[tuple[Bytes, list[_Cell]]]:
         """Buffers of whole segments, in file order; who takes one gives it back to the pool."""
         prefix = self._read_prefix(stream)
-        cells: list[_Cell] = []
-        buffer, fill = buffers.take(), 0
-        try:
-            for index, cut in enumerate(self._planner.cuts()):
-                if fill + cut.size > SEGMENT_MAX:
-                    yield buffer, cells
-                    buffer, fill, cells = buffers.take(), 0, []
-                prefix = self._read_segment(stream, prefix, buffer[fill : fill + cut.size])
-                self._sizes.append(cut.size)
-                cells.append(_Cell(index, fill, cut))
-                fill = -(-(fill + cut.size) // _ALIGN) * _ALIGN
-            self._expect_end(stream)
-        except BaseException:
-            buffers.give(buffer)
-            raise
-        yield buffer, cells
+        for cuts in _batches(self._planner.cuts()):
+            buffer = buffers.take()
+            try:
+                cells, prefix = self._read_cells(stream, prefix, buffer, cuts)
+            except BaseException:
+                buffers.give(buffer)
+                raise
+            # From here on the buffer is another's, also if the run ends at this very point.
+            yield buffer, cells
+        self._expect_end(stream)
+
+    def _read_cells(
+        self, stream: _Continued, prefix: memoryview, buffer: Bytes, cuts: list[Segment]
+    ) -> tuple[list[_Cell], memoryview]:
+        """Read segments into a buffer; where they lie in it, and what is left of the prefix."""
+        cells, fill = [], 0
+        for cut in cuts:
+            prefix = self._read_segment(stream, prefix, buffer[fill : fill + cut.size])
+            cells.append(_Cell(len(self._sizes), fill, cut))
+            self._sizes.append(cut.size)
+            fill = _aligned(fill + cut.size)
+        return cells, prefix
 
     def _read_prefix(self, stream: _Continued) -> memoryview:
         prefix = bytearray()
@@ -272,6 +272,24 @@ class _FileJob:
         return entry, self._planner.reason
 
 
+def _aligned(size: int) -> int:
+    return -(-size // _ALIGN) * _ALIGN
+
+
+def _batches(cuts: Iterable[Segment]) -> Iterator[list[Segment]]:
+    """The cuts in groups that fit a buffer each."""
+    batch: list[Segment] = []
+    fill = 0
+    for cut in cuts:
+        if batch and (fill >= _BATCH or fill + cut.size > SEGMENT_MAX):
+            yield batch
+            batch, fill = [], 0
+        batch.append(cut)
+        fill = _aligned(fill + cut.size)
+    if batch:
+        yield batch
+
+
 class _Continued:
     """A file's bytes: first those that an earlier run stored, then upstream's from there on."""
 
@@ -333,6 +351,8 @@ class _Continued:
 
     def _load(self, size: int, digest: Blake3Hex) -> Bytes | None:
         for pack, entry in self._hints.locate(digest):
+            if entry.size != size:
+                continue  # the worklog is damaged
             try:
                 out = np.empty(size, np.uint8)
                 self._archive.pack(pack).read(entry, out)

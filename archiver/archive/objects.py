@@ -13,6 +13,8 @@ from archiver.digest import Blake3Hex, blake3_hex
 from archiver.errors import DamageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from archiver.archive.archive import Archive
     from archiver.codec.zstd import Bytes
 
@@ -54,10 +56,17 @@ class PublishedPack(NamedTuple):
 class ObjectSink:
     """Stores segments from several threads; a content that is stored already is not stored again."""
 
-    def __init__(self, archive: Archive, effort: Effort, hints: Hints) -> None:
+    def __init__(
+        self,
+        archive: Archive,
+        effort: Effort,
+        hints: Hints,
+        on_stored: Callable[[int, int], None] = lambda _plain, _stored: None,
+    ) -> None:
         self._archive = archive
         self._effort = effort
         self._hints = hints
+        self._on_stored = on_stored
         self._lock = threading.Lock()
         self._placed: dict[bytes, Placed] = {}
         self._pending: dict[bytes, Future[None]] = {}
@@ -141,6 +150,7 @@ class ObjectSink:
                 self.stored_bytes += entry.stored
             if self._writer.size >= PACK_TARGET:
                 self._rotate()
+        self._on_stored(entry.size, entry.stored)
 
     # ---- packs
 

@@ -110,9 +110,9 @@ class PackReader:
         self._reader.close()
 
     def _read(self, offset: int, size: int) -> bytearray:
-        data = bytearray(size)
-        # Looked at first: an offset from a damaged trailer can be more than the system takes.
+        # Looked at first: what a damaged length or offset says can be more than this machine has.
         inside = offset + size <= self.size
+        data = bytearray(size if inside else 0)
         if not inside or self._reader.read_into(offset, memoryview(data)) != size:
             raise DamageError(f"{self.what} ends before byte {offset + size}.")
         return data
@@ -188,8 +188,9 @@ class PackReader:
     def copy(self, entry: IndexEntry) -> EncodedObject:
         """An object as it is stored, after it was decoded and checked."""
         header, body = self._fetch(entry)
-        out = np.empty(header.size, np.uint8) if header.size <= entry.size else None
-        if out is None or header.blake3 != entry.blake3:
+        check_header(header)
+        out = np.empty(header.size, np.uint8)
+        if header.blake3 != entry.blake3:
             raise DamageError(f"{self.what} holds another object than {entry.blake3}.")
         decode(header, body, out)
         cut, at = [], 0

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from archiver.digest import blake3_hex
+from archiver.digest import as_blake3, blake3_hex
+from archiver.errors import ArchiverError
 from archiver.storage.local import explain
 
 if TYPE_CHECKING:
@@ -51,8 +52,10 @@ class Worklog:
             return known
         for row in text.splitlines():
             # A torn last line is what a killed run leaves.
-            with contextlib.suppress(msgspec.DecodeError):
+            with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, ArchiverError):
                 line = msgspec.json.decode(row, type=_Line)
+                if line.blake3:
+                    as_blake3(line.blake3)
                 if line.size > 0:
                     known.setdefault(line.path, {})[line.begin] = line
                 else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
@@ -12,6 +13,9 @@ from archiver.cli import output
 from archiver.cli.manifest_text import facts, print_files, print_tensors, source_facts
 from archiver.cli.options import common, open_archive, split_reference
 from archiver.text import human_bytes, plural
+
+if TYPE_CHECKING:
+    from archiver.archive.records import Manifest
 
 
 @click.group(epilog="Example: archiver manifest export -C weights Qwen/Qwen3.5-0.8B -o qwen.json")
@@ -67,17 +71,9 @@ def export(reference: str, target: Path | None, pretty: bool) -> None:
 @common
 def show(what: str, tensors: str | None) -> None:
     """Show the manifest in a file, or of a snapshot. A file of that name comes first."""
-    from archiver.archive.manifest_file import ManifestFile, read_manifest_file  # noqa: PLC0415
-    from archiver.operations.show import matching_tensors  # noqa: PLC0415
+    from archiver.operations.show import matching_tensors  # noqa: PLC0415 - start-up stays light
 
-    if Path(what).is_file():
-        manifest, digest = read_manifest_file(Path(what))
-    else:
-        archive = open_archive()
-        seal = archive.find(*split_reference(what)).seal
-        manifest, digest = ManifestFile(
-            archive.manifest(seal), Blake3Hex(seal.manifest.blake3)
-        )
+    manifest, digest = _load(what)
     size = sum(entry.size for entry in manifest.files)
     source = manifest.source
     output.record(
@@ -94,3 +90,14 @@ def show(what: str, tensors: str | None) -> None:
     if tensors:
         output.line()
         print_tensors(matching_tensors(manifest, tensors))
+
+
+def _load(what: str) -> tuple[Manifest, str]:
+    """The manifest and the BLAKE3 of its canonical JSON."""
+    from archiver.archive.manifest_file import read_manifest_file  # noqa: PLC0415
+
+    if Path(what).is_file():
+        return read_manifest_file(Path(what))
+    archive = open_archive()
+    seal = archive.find(*split_reference(what)).seal
+    return archive.manifest(seal), seal.manifest.blake3

@@ -8,12 +8,14 @@ import time
 from typing import TYPE_CHECKING, Self
 
 from archiver.cli import output
-from archiver.text import human_bytes, human_duration, human_rate, printable
+from archiver.text import human_bytes, human_rate, printable
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-_INTERVAL = 0.2
+    from rich.progress import Progress as Live
+
+_PER_SECOND = 5
 
 
 class Meter:
@@ -21,20 +23,21 @@ class Meter:
 
     Args:
         verb: What is being done, such as ``Mirroring``.
-        stored: Gives the bytes stored so far, for the ratio; None where nothing is stored.
+        unit: What is counted beside the bytes.
     """
 
-    def __init__(self, verb: str) -> None:
+    def __init__(self, verb: str, unit: str = "files") -> None:
         self._verb = verb
-        self._live = sys.stderr.isatty() and not output.is_quiet()
+        self._unit = unit
         self._lock = threading.Lock()
         self._started = time.monotonic()
-        self._shown = 0.0
-        self.files = self.files_total = 0
-        self.bytes = self.bytes_total = self.fetched = 0
-        self.stored = 0
+        self._live = _live(verb) if sys.stderr.isatty() and not output.is_quiet() else None
+        self._files = self._files_total = 0
+        self._bytes = self._plain = self._stored = 0
 
     def __enter__(self) -> Self:
+        if self._live:
+            self._live.start()
         return self
 
     def __exit__(
@@ -43,56 +46,79 @@ class Meter:
         value: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._live and self._shown:
-            sys.stderr.write("\r\x1b[K")
+        if self._live:
+            self._live.stop()
 
     def expect(self, files: int, size: int) -> None:
         """How many files and bytes there will be."""
-        self.files_total, self.bytes_total = files, size
+        self._files_total = files
+        if self._live:
+            self._live.update(self._live.task_ids[0], total=size)
 
     def begin(self, path: str, size: int) -> None:
-        """A file begins."""
-        del path, size
+        """A file begins; nothing is shown of it yet."""
 
     def advance(self, count: int, *, fetched: bool) -> None:
-        """Bytes came."""
-        with self._lock:
-            self.bytes += count
-            self.fetched += count if fetched else 0
-        self._show()
+        """Bytes are done."""
+        del fetched
+        self._add(count)
 
     def rewind(self, count: int) -> None:
         """A file is read again from its beginning."""
+        self._add(-count)
+
+    def stored(self, plain: int, stored: int) -> None:
+        """Bytes were written, for the ratio."""
         with self._lock:
-            self.bytes -= count
+            self._plain += plain
+            self._stored += stored
 
     def end(self, path: str) -> None:
         """A file is complete."""
         with self._lock:
-            self.files += 1
-        if not self._live:
+            self._files += 1
+        if self._live is None:
             output.remark(f"{self._verb} {printable(path)}: done")
-        self._show()
+        self._add(0)
 
-    def _show(self) -> None:
-        now = time.monotonic()
-        if not self._live or now - self._shown < _INTERVAL:
-            return
-        self._shown = now
-        sys.stderr.write(f"\r\x1b[K{self.text(now)}")
-        sys.stderr.flush()
+    def _add(self, count: int) -> None:
+        with self._lock:
+            self._bytes += count
+            if self._live:
+                task = self._live.task_ids[0]
+                self._live.update(task, completed=self._bytes, facts=self._facts())
 
-    def text(self, now: float) -> str:
-        """The live line."""
-        elapsed = max(now - self._started, 1e-6)
-        rate = self.bytes / elapsed
+    def _facts(self) -> str:
+        """Files, bytes, rate and ratio so far."""
+        rate = self._bytes / max(time.monotonic() - self._started, 1e-6)
         parts = [
-            f"{self._verb} {self.files}/{self.files_total} files",
-            f"{human_bytes(self.bytes)} of {human_bytes(self.bytes_total)}",
+            f"{self._files}/{self._files_total} {self._unit}",
+            human_bytes(self._bytes),
             human_rate(rate),
         ]
-        if self.stored and self.bytes:
-            parts.append(f"ratio {self.stored / self.bytes:.3f}")
-        if rate > 0 and self.bytes_total > self.bytes:
-            parts.append(f"{human_duration((self.bytes_total - self.bytes) / rate)} left")
+        if self._plain:
+            parts.append(f"ratio {self._stored / self._plain:.3f}")
         return " · ".join(parts)
+
+
+def _live(verb: str) -> Live:
+    from rich.console import Console  # noqa: PLC0415 - loaded for a terminal only
+    from rich.progress import (  # noqa: PLC0415
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[facts]}"),
+        TimeRemainingColumn(),
+    )
+    console = Console(stderr=True)
+    live = Progress(*columns, console=console, refresh_per_second=_PER_SECOND, transient=True)
+    live.add_task(verb, total=None, facts="")
+    return live

@@ -65,7 +65,6 @@ def command(
             hub_cache=layout == "hf-cache",
             workers=worker_count(),
             progress=meter,
-            expect=meter.expect,
         )
     _tell(report, time.monotonic() - started)
 

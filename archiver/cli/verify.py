@@ -59,9 +59,7 @@ def command(folder: Path, manifest: Path, ignore: tuple[str, ...]) -> None:
     for path, found in groupby(report.findings, key=lambda finding: finding.path):
         _tell(path, list(found))
     if report.command:
-        output.line(
-            "To mend it, remove what is damaged, then write it anew from an archive:"
-        )
+        output.line("To mend it, remove what is damaged, then write it anew from an archive:")
         output.line(f"  {printable(report.command, 4000)}")
     if not report.intact:
         raise click.exceptions.Exit(int(ExitCode.DAMAGE))
@@ -70,12 +68,13 @@ def command(folder: Path, manifest: Path, ignore: tuple[str, ...]) -> None:
 def _verdict(report: VerifyReport) -> str:
     if not report.manifest:
         return "DAMAGED: the manifest cannot be used, so nothing was checked."
-    title = f"{report.repository}@{report.revision[:12]} (manifest {report.manifest[:16]})"
     size = f"{plural(report.files, 'file')}, {human_bytes(report.bytes)}"
+    title = f"{report.repository}@{report.revision[:12]}"
+    title = printable(f"{title} (manifest {report.manifest[:16]}: {size})")
     if report.intact:
-        return printable(f"Intact: {size}, every byte as {title} says.")
+        return f"Intact: every byte is as {title} says."
     bad = len({finding.path for finding in report.findings})
-    return printable(f"DAMAGED: {plural(bad, 'path')} not as {title} says; it lists {size}.")
+    return f"DAMAGED: {plural(bad, 'path')} not as {title} says."
 
 
 def _tell(path: str, found: list[Finding]) -> None:

@@ -69,7 +69,7 @@ class Content:
             return file.read(length)
 
     def send(self, to: socket.socket, start: int, lengths: Iterator[int]) -> Iterator[int]:
-        """Send consecutive chunks of the given lengths from ``start``; yields what each sent.
+        """Send consecutive chunks of the given lengths from ``start``; yields what went out.
 
         Raises ConnectionError when the file on disk has become shorter than it was.
         """
@@ -102,11 +102,10 @@ def _send_file(
     to: socket.socket, file: IO[bytes], start: int, lengths: Iterator[int]
 ) -> Iterator[int]:
     for length in lengths:
-        sent = 0
-        while sent < length:
-            count = os.sendfile(to.fileno(), file.fileno(), start + sent, length - sent)
+        end = start + length
+        while start < end:
+            count = os.sendfile(to.fileno(), file.fileno(), start, end - start)
             if not count:
                 raise ConnectionError("The served file has become shorter than it was listed.")
-            sent += count
-        start += sent
-        yield sent
+            start += count
+            yield count

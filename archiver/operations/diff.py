@@ -101,9 +101,7 @@ def _files(a: Manifest, b: Manifest) -> Iterator[FileChange]:
         one, other = left.get(path), right.get(path)
         if one is None or other is None:
             what = "added" if one is None else "removed"
-            yield FileChange(
-                what, path, one.size if one else None, other.size if other else None
-            )
+            yield FileChange(what, path, one.size if one else None, other.size if other else None)
         elif _content(one) != _content(other):
             yield FileChange("changed", path, one.size, other.size)
 

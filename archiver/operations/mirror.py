@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from archiver.archive.archive import TOOL, Archive, Snapshot
-from archiver.archive.intake import Expected, Intake, Progress
+from archiver.archive.intake import Expected, Intake
 from archiver.archive.objects import PublishedPack, salvage
 from archiver.archive.pack import IndexEntry
 from archiver.archive.pack_map import PackMap
@@ -31,6 +31,7 @@ from archiver.text import human_bytes, plural, utc_now
 
 if TYPE_CHECKING:
     from archiver.catalogue.database import Catalogue
+    from archiver.progress import Progress
     from archiver.upstream.protocol import Listing, RemoteFile, Upstream
 
 _FATAL: Final = (NoSpaceError,)
@@ -275,6 +276,7 @@ class _Run:
             self._add_pack(rescued)
         self._check_room()
         listing = self._listing
+        self._progress.expect(len(listing.files), sum(file.size for file in listing.files))
         worklog = Worklog(
             self._archive.store, f"{listing.endpoint}|{listing.repository}|{listing.revision}"
         )

@@ -30,12 +30,11 @@ from archiver.tensors.writer import header_bytes
 from archiver.text import human_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from archiver.archive.archive import Archive, Snapshot
-    from archiver.archive.intake import Progress
     from archiver.archive.records import FileEntry
+    from archiver.progress import Progress
     from archiver.tensors.header import Tensor
 
 
@@ -71,7 +70,6 @@ def restore(
     hub_cache: bool,
     workers: int,
     progress: Progress,
-    expect: Callable[[int, int], None],
 ) -> RestoreReport:
     """Write the files that fit ``patterns`` (all, if there are none) below ``destination``.
 
@@ -84,7 +82,7 @@ def restore(
         UsageError: No file fits.
     """
     files = _chosen(archive, snapshot, patterns)
-    expect(len(files), sum(entry.size for entry in files))
+    progress.expect(len(files), sum(entry.size for entry in files))
     _check_room(destination, sum(entry.size for entry in files))
     names = _names_of(archive, snapshot)
     cache = HubCache(destination, snapshot.seal.repository, snapshot.seal.revision, names)

@@ -135,7 +135,7 @@ def _fault(entry: FileEntry, scan: FolderScan) -> Finding | None:
     if fault:
         return Finding("manifest-damaged", f"Its entry {fault}.", path, hint=_OTHER_COPY)
     if path in scan.escaping:
-        return _escape(path, scan)
+        return _escape(path, scan, "Put the file itself there.")
     if path in scan.odd:
         return Finding("file-missing", f"It {scan.odd[path]}.", path)
     if path not in scan.files:
@@ -159,10 +159,10 @@ def _harmless(path: str) -> bool:
     return True
 
 
-def _escape(path: str, scan: FolderScan) -> Finding:
+def _escape(path: str, scan: FolderScan, hint: str) -> Finding:
     target = _text(scan.escaping[path])
     message = f"It is a link that leads out of the folder, to {target}; it was not followed."
-    return Finding("link-escapes", message, _text(path), hint="Put the file itself there.")
+    return Finding("link-escapes", message, _text(path), hint=hint)
 
 
 def _extra(
@@ -176,7 +176,7 @@ def _extra(
 
     for path in scan.escaping:
         if not may_be_there(path):
-            yield _escape(path, scan)
+            yield _escape(path, scan, _IGNORE)
     for path in [*scan.files, *scan.odd]:
         if not may_be_there(path):
             why = f"it {scan.odd[path]}" if path in scan.odd else ""
@@ -211,7 +211,9 @@ def _command(manifest: Manifest, folder: Path) -> str:
     """What writes the missing files from an archive, and keeps those that are right."""
     name = f"{manifest.source.repository}@{manifest.source.revision[:12]}"
     cache = hub_cache_of(folder)
-    where = f"{shlex.quote(str(cache.parent))} --layout hf-cache" if cache else shlex.quote(str(folder))
+    where = (
+        f"{shlex.quote(str(cache.parent))} --layout hf-cache" if cache else shlex.quote(str(folder))
+    )
     return f"archiver restore -C ARCHIVE {shlex.quote(name)} {where}"
 
 

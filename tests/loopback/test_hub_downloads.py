@@ -75,6 +75,7 @@ def test_a_file_that_shrinks_on_disk_breaks_the_connection(hub, tmp_path, ask):
     (tmp_path / "c").write_bytes(b"x" * 10)
     with pytest.raises(Exception, match=r"IncompleteRead\(10 bytes"):
         ask("/org/tiny/resolve/main/c.txt")
+    assert hub.requests.bodies()[-1].sent == 10
 
 
 def test_lfs_headers(tiny, ask):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -20,10 +21,15 @@ def folder(tmp_path):
     return tmp_path / "repos"
 
 
+@contextlib.contextmanager
 def start(folder, *options):
     command = [sys.executable, "-W", "error", "-m", "archiver.loopback", str(folder), *options]
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def test_a_process_serves_folders_until_stdin_closes(folder, tmp_path):
@@ -47,7 +53,6 @@ def test_the_rate_of_a_process(folder):
         started = time.monotonic()
         assert request(link).body == WEIGHTS
         assert time.monotonic() - started > 0.9 * len(WEIGHTS) / 4e6
-        process.stdin.close()
 
 
 def test_a_process_ends_when_its_parent_dies(folder, tmp_path):

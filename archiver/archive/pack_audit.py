@@ -1,0 +1,94 @@
+"""What an audit says about one pack: read, read again if it looks damaged, and put into findings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from archiver.archive.advice import UNSTABLE, copy_back
+from archiver.archive.finding import Code, Finding
+from archiver.archive.layout import pack_name
+from archiver.archive.pack_check import Advance, PackState, check_pack
+from archiver.archive.read_twice import forget
+from archiver.errors import ArchiverError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from archiver.storage.store import Store
+
+
+class Wanted(NamedTuple):
+    """A pack, its sizes in bytes as seals name them, and the snapshots that need it."""
+
+    pack: str
+    sizes: frozenset[int]
+    snapshots: tuple[str, ...]
+
+
+class Examined(NamedTuple):
+    """What came out of reading a pack; ``state`` is None if it could not be opened at all."""
+
+    wanted: Wanted
+    state: PackState | None
+    problem: str = ""
+    unstable: str = ""
+
+
+def examine(store: Store, wanted: Wanted, advance: Advance) -> Examined:
+    """Read a pack; what looks damaged is read once more before it is called so."""
+    name = pack_name(wanted.pack)
+    if store.stat(name) is None:
+        return Examined(wanted, None)
+    try:
+        first = _check(store, name, advance)
+        if first.whole(wanted.pack):
+            return Examined(wanted, first)
+        forget(store, name)
+        second = _check(store, name, lambda _count: advance(0))
+    except FileNotFoundError:
+        return Examined(wanted, None)
+    except ArchiverError as error:
+        return Examined(wanted, None, problem=error.message)
+    unstable = "" if first == second else f"{name} was not the same when it was read again."
+    return Examined(wanted, second, unstable=unstable)
+
+
+def _check(store: Store, name: str, advance: Advance) -> PackState:
+    reader = store.open(name)
+    try:
+        return check_pack(reader, advance)
+    finally:
+        reader.close()
+
+
+def pack_findings(found: Examined) -> Iterator[Finding]:
+    """What is wrong with the pack as a file; its objects are judged with the files they hold."""
+    wanted, state = found.wanted, found.state
+    name = pack_name(wanted.pack)
+    if found.unstable:
+        yield _finding("read-unstable", found.unstable, wanted, UNSTABLE)
+    if state is None:
+        code: Code = "pack-damaged" if found.problem else "pack-missing"
+        yield _finding(code, found.problem or f"{name} is missing.", wanted)
+        return
+    if wanted.sizes and state.size not in wanted.sizes:
+        # A pack of another size has another digest and has lost its index: that goes without saying.
+        sizes = " or ".join(f"{size:,}" for size in sorted(wanted.sizes))
+        text = f"{name} has {state.size:,} bytes, its seals say {sizes}."
+        yield _finding("pack-size", text, wanted)
+        return
+    if state.blake3 != wanted.pack:
+        reason = state.unreadable or "its bytes have another digest than its name"
+        yield _finding("pack-damaged", f"{name} is damaged: {reason}.", wanted)
+    if state.index:
+        yield _finding("index-damaged", f"{name}: {state.index}", wanted)
+
+
+def _finding(code: Code, message: str, wanted: Wanted, hint: str = "") -> Finding:
+    return Finding(
+        code,
+        message,
+        hint=hint or copy_back(pack_name(wanted.pack)),
+        snapshot=", ".join(wanted.snapshots),
+        pack=wanted.pack,
+    )

@@ -1,0 +1,89 @@
+"""``archiver audit``."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import click
+import msgspec
+
+from archiver.cli import output
+from archiver.cli.options import common, open_archive, split_reference, worker_count
+from archiver.cli.progress import Meter
+from archiver.errors import ExitCode
+from archiver.text import human_bytes, human_duration, human_rate, plural, printable
+
+if TYPE_CHECKING:
+    from archiver.archive.finding import Finding
+    from archiver.operations.audit import AuditReport
+
+
+@click.command(epilog="Example: archiver audit -C weights --snapshot Qwen/Qwen3.5-0.8B")
+@click.option(
+    "--snapshot", "reference", metavar="REPO[@REVISION]", help="Only what this snapshot needs."
+)
+@common
+def command(reference: str | None) -> None:
+    """Decode and re-hash what the archive holds, and list everything that is damaged.
+
+    Every seal, manifest, pack, object and event is read and compared with its digest, and every file
+    of every manifest must be found in the packs of its seal. What looks damaged is read a second time
+    before it is called so. Each finding names what is hit and what to do next (docs/findings.md).
+    """
+    from archiver.operations.audit import audit  # noqa: PLC0415 - start-up stays light
+
+    repository, revision = split_reference(reference) if reference else (None, None)
+    started = time.monotonic()
+    archive = open_archive()
+    with Meter("Auditing", "packs") as meter:
+        report = audit(
+            archive,
+            repository=repository,
+            revision=revision,
+            workers=worker_count(),
+            progress=meter,
+        )
+    _tell(report, time.monotonic() - started)
+    if report.damage:
+        raise click.exceptions.Exit(int(ExitCode.DAMAGE))
+
+
+def _tell(report: AuditReport, seconds: float) -> None:
+    for finding in report.findings:
+        output.record("finding", **msgspec.to_builtins(finding), remark=finding.remark)
+    counts = msgspec.to_builtins(report)
+    del counts["findings"]
+    output.record("audit", **counts, damage=len(report.damage), hit=report.hit)
+    _verdict(report, seconds)
+    for finding in report.damage:
+        _show(finding)
+    for finding in report.findings:
+        if finding.remark:
+            output.remark(f"remark: {finding.code}: {printable(finding.message, 2000)}")
+    if not report.journalled:
+        output.remark("The archive cannot be written to: this audit is not in its journal.")
+
+
+def _verdict(report: AuditReport, seconds: float) -> None:
+    rate = human_rate(report.bytes / max(seconds, 1e-6))
+    read = (
+        f"{plural(report.snapshots, 'snapshot')}, {plural(report.objects, 'object')} in "
+        f"{plural(report.packs, 'pack')}, {human_bytes(report.bytes)} in {human_duration(seconds)} ({rate})"
+    )
+    if not report.damage:
+        output.line(f"All is well: {read}.")
+        return
+    output.line(
+        f"DAMAGE: {plural(len(report.damage), 'finding')}, "
+        f"{len(report.hit)} of {plural(report.snapshots, 'snapshot')} hit. Read {read}."
+    )
+
+
+def _show(finding: Finding) -> None:
+    rows = f" rows {finding.rows[0]}..{finding.rows[1]}" if finding.rows else ""
+    where = [finding.snapshot, finding.path, finding.tensor + rows]
+    output.line("  ".join([finding.code, *(printable(text, 2000) for text in where if text)]))
+    output.line(f"    {printable(finding.message, 2000)}")
+    if finding.hint:
+        output.line(f"    → {printable(finding.hint, 2000)}")

@@ -1,0 +1,249 @@
+"""Audit: prove that an archive holds what its seals say, or list everything that it does not.
+
+Reading goes seals, packs, manifests. Every pack is read once, front to back; several are read at a
+time. Memory is a few buffers a thread and 32 bytes an object. Nothing but an event is written.
+"""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import closing
+from typing import TYPE_CHECKING, Final, Protocol, get_args
+
+import msgspec
+
+from archiver.archive import layout
+from archiver.archive.advice import UNSTABLE, copy_back
+from archiver.archive.archive import TOOL, Archive, Snapshot
+from archiver.archive.closure import Bad, ObjectTable, hits, lost_objects
+from archiver.archive.document_check import DocumentCheck
+from archiver.archive.finding import Code, Finding
+from archiver.archive.pack_audit import Examined, Wanted, examine, pack_findings
+from archiver.archive.read_twice import read_twice
+from archiver.archive.records import Event, Manifest
+from archiver.errors import ArchiverError
+from archiver.names import RepoId, slug
+from archiver.text import utc_now
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+_ORDER: Final = {code: number for number, code in enumerate(get_args(Code))}
+_POLL_SECONDS: Final = 0.5
+
+
+class Progress(Protocol):
+    """Told what happens, from several threads."""
+
+    def expect(self, files: int, size: int) -> None:
+        """There will be ``files`` packs of ``size`` bytes together."""
+
+    def advance(self, count: int, *, fetched: bool) -> None:
+        """``count`` bytes were read."""
+
+    def end(self, path: str) -> None:
+        """A pack was read to its end."""
+
+
+class AuditReport(msgspec.Struct, frozen=True):
+    """What an audit read and found; ``bytes`` were read from packs, ``hit`` are titles of snapshots."""
+
+    snapshots: int
+    packs: int
+    objects: int
+    bytes: int
+    findings: tuple[Finding, ...]
+    journalled: bool
+
+    @property
+    def damage(self) -> tuple[Finding, ...]:
+        """The findings that are more than a remark."""
+        return tuple(one for one in self.findings if not one.remark)
+
+    @property
+    def hit(self) -> tuple[str, ...]:
+        """The snapshots that some damage hits."""
+        titles = {title for one in self.damage for title in one.snapshot.split(", ") if title}
+        return tuple(sorted(titles))
+
+
+def audit(
+    archive: Archive,
+    *,
+    repository: str | None = None,
+    revision: str | None = None,
+    workers: int,
+    progress: Progress,
+) -> AuditReport:
+    """Check the whole archive, or the snapshots of one repository and (beginning of a) revision.
+
+    Raises UsageError if there is no such snapshot.
+    """
+    return _Audit(archive, repository, revision, progress).run(workers)
+
+
+class _StoppedError(Exception):
+    """The run was interrupted; its threads end."""
+
+
+class _Audit:
+    """One run."""
+
+    def __init__(
+        self, archive: Archive, repository: str | None, revision: str | None, progress: Progress
+    ) -> None:
+        self._archive = archive
+        self._repository = repository
+        self._revision = revision or ""
+        self._progress = progress
+        self._documents = DocumentCheck(archive)
+        self._findings = self._documents.findings
+        self._objects = ObjectTable()
+        self._count = self._bytes = 0
+        self._writers: dict[str, str] = {}
+        self._stop = threading.Event()
+
+    def run(self, workers: int) -> AuditReport:
+        """Read everything; the report."""
+        snapshots = self._snapshots()
+        self._documents.info(snapshots)
+        packs = self._wanted(snapshots)
+        # Closed at once if anything interrupts: its threads must not read on behind an error.
+        with closing(self._examine(packs, workers)) as examining:
+            for examined in examining:
+                self._note(examined)
+        manifests = {self._close(snapshot) for snapshot in snapshots}
+        self._unneeded()
+        self._documents.foreign(snapshots, self._writers)
+        if self._repository is None:
+            self._documents.events()
+            self._documents.explanations()
+            self._documents.leftovers(manifests)
+        findings = sorted(set(self._findings), key=_rank)
+        return AuditReport(
+            snapshots=len(snapshots),
+            packs=len(packs),
+            objects=self._count,
+            bytes=self._bytes,
+            findings=tuple(findings),
+            journalled=self._journal(sum(not one.remark for one in findings)),
+        )
+
+    # ---- what there is to read
+
+    def _snapshots(self) -> list[Snapshot]:
+        if self._repository is None:
+            return list(self._documents.seals(layout.SNAPSHOTS))
+        below = f"{layout.SNAPSHOTS}/{slug(RepoId(self._repository))}"
+        wanted = self._repository.casefold()
+        found = self._documents.seals(below, self._revision)
+        chosen = [one for one in found if one.seal.repository.casefold() == wanted]
+        if not chosen and not self._findings:
+            self._archive.find(self._repository, self._revision)  # says what is held instead
+        return chosen
+
+    def _wanted(self, snapshots: list[Snapshot]) -> list[Wanted]:
+        """Every pack of the seals and, in a whole audit, every other that is there."""
+        sizes: dict[str, set[int]] = {}
+        titles: dict[str, dict[str, None]] = {}
+        for snapshot in snapshots:
+            for pack, size in snapshot.seal.packs:
+                sizes.setdefault(pack, set()).add(size)
+                titles.setdefault(pack, {})[snapshot.title] = None
+        found = [
+            Wanted(pack, frozenset(sizes[pack]), tuple(titles[pack])) for pack in sorted(sizes)
+        ]
+        if self._repository is None:
+            others = (pack for pack in self._archive.packs() if pack not in sizes)
+            found += [Wanted(pack, frozenset(), ()) for pack in others]
+        return found
+
+    # ---- packs
+
+    def _examine(self, packs: list[Wanted], workers: int) -> Generator[Examined, None, None]:
+        store = self._archive.store
+        total = sum(store.stat(layout.pack_name(one.pack)) or 0 for one in packs)
+        self._progress.expect(len(packs), total)
+        pool = ThreadPoolExecutor(workers, thread_name_prefix="audit")
+        waiting = {pool.submit(examine, store, one, self._advance) for one in packs}
+        try:
+            while waiting:
+                done, waiting = wait(waiting, _POLL_SECONDS, FIRST_COMPLETED)
+                for future in done:
+                    yield future.result()
+        finally:
+            self._stop.set()
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _advance(self, count: int) -> None:
+        if self._stop.is_set():
+            raise _StoppedError
+        self._progress.advance(count, fetched=False)
+
+    def _note(self, examined: Examined) -> None:
+        wanted, state = examined.wanted, examined.state
+        self._findings += pack_findings(examined)
+        if not wanted.snapshots:
+            text = f"No seal needs pack {wanted.pack}: a run was interrupted, or its seal is lost."
+            self._findings.append(Finding("unsealed-pack", text, pack=wanted.pack))
+        if state is not None:
+            self._writers[wanted.pack] = state.archive
+            self._objects.add(wanted.pack, state.sound)
+            self._objects.bad |= {one.blake3: Bad(wanted.pack, one.reason) for one in state.faults}
+            self._count += len(state.sound) // 32 + len(state.faults)
+            self._bytes += state.size
+        self._progress.end(layout.pack_name(wanted.pack))
+
+    # ---- closure
+
+    def _close(self, snapshot: Snapshot) -> str:
+        """Find what of a snapshot cannot be made; the name of its manifest."""
+        seal = snapshot.seal
+        name = layout.manifest_name(seal.repository, seal.revision, seal.manifest.blake3)
+        manifest = self._manifest(snapshot, name)
+        if manifest is not None:
+            lost = lost_objects(manifest, self._objects.within(pack for pack, _ in seal.packs))
+            self._findings += hits(snapshot, manifest, lost, self._objects.bad)
+        return name
+
+    def _manifest(self, snapshot: Snapshot, name: str) -> Manifest | None:
+        store, title = self._archive.store, snapshot.title
+        found, state = read_twice(store, name, lambda: self._archive.manifest(snapshot.seal))
+        if state.unstable:
+            self._add("read-unstable", state.unstable, UNSTABLE, name, title)
+        if state.problem:
+            code: Code = "manifest-damaged" if store.stat(name) is not None else "manifest-missing"
+            self._add(code, state.problem, copy_back(name, title), name, title)
+        return found
+
+    def _add(self, code: Code, message: str, hint: str, path: str, snapshot: str) -> None:
+        self._findings.append(Finding(code, message, path=path, hint=hint, snapshot=snapshot))
+
+    def _unneeded(self) -> None:
+        """Damaged objects that no file was found to need."""
+        named = {one.object for one in self._findings}
+        for digest, bad in self._objects.bad.items():
+            if digest not in named:
+                text = f"{bad.reason} No file is known to need this copy."
+                hint = copy_back(layout.pack_name(bad.pack))
+                self._findings.append(
+                    Finding("object-damaged", text, object=digest, hint=hint, pack=bad.pack)
+                )
+
+    # ---- journal
+
+    def _journal(self, damaged: int) -> bool:
+        """Record the audit; False where the archive cannot be written to."""
+        detail = {"level": "content", "objects": self._count, "damaged": damaged}
+        event = Event("audited", utc_now(), TOOL, self._repository or "", self._revision, detail)
+        try:
+            self._archive.require_writable()
+            self._archive.record(event)
+        except ArchiverError:
+            return False
+        return True
+
+
+def _rank(one: Finding) -> tuple[bool, int, str, str, str, str]:
+    return one.remark, _ORDER[one.code], one.snapshot, one.path, one.pack, one.object

@@ -1,0 +1,27 @@
+"""What a long operation tells of its course; who listens decides what to show."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """Told what happens, from several threads. All counts are bytes of plain content."""
+
+    def expect(self, files: int, size: int) -> None:
+        """How many files and bytes there are to do in all."""
+
+    def begin(self, path: str, size: int) -> None:
+        """A file of ``size`` bytes begins."""
+
+    def advance(self, count: int, *, fetched: bool) -> None:
+        """``count`` bytes are done; ``fetched`` unless they were held or there already."""
+
+    def rewind(self, count: int) -> None:
+        """``count`` bytes of a file are to be done again."""
+
+    def stored(self, plain: int, stored: int) -> None:
+        """``plain`` bytes were written as ``stored`` bytes."""
+
+    def end(self, path: str) -> None:
+        """A file is complete and checked."""

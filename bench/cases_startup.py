@@ -1,0 +1,40 @@
+"""How long a person waits for the shortest commands."""
+
+from __future__ import annotations
+
+from statistics import median
+from typing import TYPE_CHECKING
+
+import data
+from measure import run as measured
+from measure import scratch
+from table import Check
+from tools import ARCHIVER, init_archive
+
+if TYPE_CHECKING:
+    from table import Report
+
+HELP_SECONDS, LIST_SECONDS = 0.25, 0.6
+
+
+def run(report: Report, *, small: bool) -> None:
+    """Measure --help, and list of an archive with 21 snapshots."""
+    repeats = 5 if small else 15
+    models = sorted(data.get("snapshots").folder.iterdir())
+    with scratch() as work:
+        init_archive(work)
+        place = ["-C", str(work / "kept")]
+        for model in models:
+            measured([ARCHIVER, "-q", "import", *place, str(model)])
+        commands = {
+            "archiver --help": ([ARCHIVER, "--help"], HELP_SECONDS),
+            f"archiver list of {len(models)} snapshots": ([ARCHIVER, "list", *place], LIST_SECONDS),
+        }
+        for what, (command, limit) in commands.items():
+            measured(command)
+            found = [measured(command) for _ in range(repeats)]
+            seconds = sorted(one.wall for one in found)
+            cpu = median(one.cpu for one in found)
+            note = f"{seconds[0]:.2f} to {seconds[-1]:.2f} s; CPU {cpu:.2f} s"
+            report.checks.append(Check(what, median(seconds), limit, " s", note=note))
+            report.raw[what] = found

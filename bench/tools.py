@@ -1,0 +1,138 @@
+"""What is compared: each tool's commands to keep a folder and to give it back, all as one process."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from measure import run, tree_size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from data import Input
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+PEERS = REPOSITORY / ".venv-bench"
+ARCHIVER = str(Path(sys.executable).with_name("archiver"))
+HF = str(Path(sys.executable).with_name("hf"))
+_ENV = {"RESTIC_PASSWORD": "bench", "BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK": "yes"}
+_DTYPES = {"minilm-f32": "float32", "whisper-f16": "float16", "whisper-bin": "float16"}
+
+Commands = tuple[list[str], list[str]]
+
+
+class Tool(NamedTuple):
+    """One competitor.
+
+    ``commands(input, work)`` gives the command that keeps and the one that gives back. What is kept
+    lies in ``work/kept``, what is given back in ``work/back``. ``prepare`` makes an empty store.
+    """
+
+    name: str
+    commands: Callable[[Input, Path], Commands]
+    prepare: Callable[[Path], None] = lambda _: None
+    kept: tuple[str, ...] = ("",)
+    needs: str = ""
+
+    def stored(self, work: Path) -> int:
+        """Bytes on disk."""
+        return sum(tree_size(work / "kept" / part) for part in self.kept)
+
+    def missing(self) -> bool:
+        """Whether it is not installed here."""
+        return bool(self.needs) and shutil.which(self.needs) is None
+
+    def env(self, work: Path) -> dict[str, str]:
+        """Its environment: nothing of the user's own settings and caches."""
+        return _ENV | {"BORG_BASE_DIR": str(work), "XDG_CACHE_HOME": str(work), "HOME": str(work)}
+
+
+def _archiver(effort: str) -> Tool:
+    def commands(data: Input, work: Path) -> Commands:
+        place = ["-q", "-C", str(work / "kept")]
+        name = f"bench/{data.name}"
+        keep = ["import", *place, str(data.folder), "--as", name, "--effort", effort]
+        return [ARCHIVER, *keep], [ARCHIVER, "restore", *place, name, str(work / "back")]
+
+    parts = ("packs", "manifests", "snapshots", "journal")
+    return Tool(f"archiver {effort}", commands, init_archive, parts)
+
+
+def init_archive(work: Path) -> None:
+    """An empty archive in ``work/kept``."""
+    run([ARCHIVER, "-q", "init", "-C", str(work / "kept")])
+
+
+def _lmzip(data: Input, work: Path) -> Commands:
+    kept, lmz = str(work / "kept"), str(PEERS / "bin" / "lmz")
+    back = str(work / "back" / data.file.name)
+    return [lmz, "c", "-q", str(data.file), kept], [lmz, "d", "-q", kept, back]
+
+
+def _zipnn(data: Input, work: Path) -> Commands:
+    script = [str(PEERS / "bin" / "python"), str(REPOSITORY / "bench" / "zipnn_file.py")]
+    dtype, kept = _DTYPES.get(data.name, "bfloat16"), str(work / "kept")
+    back = str(work / "back" / data.file.name)
+    return [*script, "in", dtype, str(data.file), kept], [*script, "out", dtype, kept, back]
+
+
+def _zstd(data: Input, work: Path) -> Commands:
+    zstd, kept = ["zstd", "-q"], str(work / "kept")
+    back = str(work / "back" / data.file.name)
+    return [*zstd, "-3", "-T0", str(data.file), "-o", kept], [*zstd, "-d", kept, "-o", back]
+
+
+def _restic(data: Input, work: Path) -> Commands:
+    restic = ["restic", "-q", "-r", str(work / "kept")]
+    out = [*restic, "restore", "latest", "--target", str(work / "back")]
+    return [*restic, "backup", str(data.folder)], out
+
+
+def _init_restic(work: Path) -> None:
+    run(["restic", "-q", "-r", str(work / "kept"), "init"], _ENV | {"HOME": str(work)})
+
+
+def _borg(data: Input, work: Path) -> Commands:
+    archive = f"{work / 'kept'}::one"
+    # borg extracts into the current folder
+    out = ["sh", "-c", f"cd '{work / 'back'}' && exec borg extract '{archive}'"]
+    return ["borg", "create", "-C", "zstd,3", archive, str(data.folder)], out
+
+
+def _init_borg(work: Path) -> None:
+    init = ["borg", "init", "--encryption", "none", str(work / "kept")]
+    run(init, _ENV | {"BORG_BASE_DIR": str(work)})
+
+
+FAST, NORMAL = _archiver("fast"), _archiver("normal")
+LMZIP = Tool("lmzip", _lmzip, needs=str(PEERS / "bin" / "lmz"))
+OTHERS = (
+    Tool("zipnn", _zipnn, needs=str(PEERS / "bin" / "lmz")),
+    Tool("zstd -3 -T0", _zstd, needs="zstd"),
+    Tool("restic", _restic, _init_restic, needs="restic"),
+    Tool("borg zstd,3", _borg, _init_borg, needs="borg"),
+)
+
+
+def install_peers() -> None:
+    """Make .venv-bench and install the peers there, unless that was done."""
+    wanted = (REPOSITORY / "bench" / "requirements.txt").read_bytes()
+    done = PEERS / "installed.txt"
+    if done.is_file() and done.read_bytes() == wanted:
+        return
+    print("installing the peers into .venv-bench", file=sys.stderr)
+    subprocess.run([sys.executable, "-m", "venv", str(PEERS)], check=True)
+    pip = [str(PEERS / "bin" / "pip"), "install", "-q", "--disable-pip-version-check", "--no-deps"]
+    wants = str(REPOSITORY / "bench" / "requirements.txt")
+    subprocess.run([*pip, "-r", wants], check=True, stdout=sys.stderr)
+    done.write_bytes(wanted)
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0))
