@@ -35,6 +35,11 @@ def as_sha256(text: str) -> Sha256Hex:
     return Sha256Hex(text)
 
 
+def is_blake3(text: str) -> bool:
+    """Whether ``text`` has the form of a BLAKE3 digest (64 lowercase hex digits)."""
+    return bool(_HEX64.match(text))
+
+
 def is_git_oid(text: str) -> bool:
     """Whether ``text`` has the form of a git object id (40 lowercase hex digits)."""
     return bool(_HEX40.match(text))

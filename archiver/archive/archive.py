@@ -27,7 +27,7 @@ from archiver.archive.records import (
     parse_record,
     record_digest,
 )
-from archiver.digest import Blake3Hex, blake3_hex
+from archiver.digest import Blake3Hex, blake3_hex, is_blake3
 from archiver.errors import (
     ArchiverError,
     DamageError,
@@ -46,8 +46,8 @@ if TYPE_CHECKING:
 
 TOOL: Final = f"archiver {__version__}"
 _SEAL_MAX = 64 << 20
-_PACKED_MAX = 256 << 20
 _MANIFEST_MAX = 1 << 30
+_WINDOW_MAX = 32 << 20
 _SMALL_MAX = 1 << 20
 _OPEN_PACKS = 64
 _MANIFEST_LEVEL = 9
@@ -106,15 +106,7 @@ class Archive:
         """
         store = LocalStore(root)
         info = _read_info(store)
-        unknown = set(info.features.read)
-        if info.format != FORMAT or unknown:
-            what = (
-                f"format {info.format}" if info.format != FORMAT else f"features {sorted(unknown)}"
-            )
-            raise UnknownFormatError(
-                f"The archive {root} has {what}; this version of archiver knows format {FORMAT}.",
-                hint="Nothing was touched. Use a newer archiver, or the decode.py in the archive.",
-            )
+        _require_known(f"The archive {root}", info.format, info.features)
         return cls(store, info)
 
     def require_writable(self) -> None:
@@ -150,17 +142,30 @@ class Archive:
                 on_damage(name, error)
 
     def _seal(self, name: str, digest: Blake3Hex) -> Snapshot:
-        data = self.store.get(name, _SEAL_MAX)
+        try:
+            data = self.store.get(name, _SEAL_MAX)
+        except FileNotFoundError:
+            raise DamageError(f"The seal {name} vanished while it was being read.") from None
         if blake3_hex(data) != digest:
             raise DamageError(f"The seal {name} is damaged: its bytes have another digest.")
-        return Snapshot(digest, parse_record(data, Seal, f"The seal {name}"))
+        seal = parse_record(data, Seal, f"The seal {name}")
+        if layout.seal_name(seal.repository, seal.revision, digest) != name:
+            raise DamageError(f"The seal {name} lies under a name that is not its own.")
+        _require_known(f"The seal {name}", seal.format, seal.features)
+        return Snapshot(digest, seal)
 
     def find(self, repository: str, revision: str | None = None) -> Snapshot:
         """The snapshot to restore for a repository and (the beginning of) a revision.
 
-        Raises UsageError if there is none, or if the beginning fits several revisions.
+        A damaged seal does not matter where another seal holds the same revision.
+
+        Raises:
+            UsageError: There is none, or the beginning fits several revisions.
+            DamageError: The seal that was perhaps meant is damaged.
         """
-        found = self.snapshots_of(repository)
+        damaged: list[tuple[str, DamageError]] = []
+        found = self.snapshots_of(repository, lambda *one: damaged.append(one))
+        _require_unneeded(damaged, found, revision or "")
         if not found:
             raise UsageError(
                 f"{repository} is not in the archive {self.store.describe()}.",
@@ -178,24 +183,37 @@ class Archive:
 
     def manifest(self, seal: Seal) -> Manifest:
         """The manifest that a seal names; DamageError if it is missing or damaged."""
-        name = layout.manifest_name(seal.repository, seal.revision, seal.manifest.blake3)
-        return parse_record(self.manifest_bytes(seal), Manifest, f"The manifest {name}")
+        what = f"The manifest {layout.manifest_name(seal.repository, seal.revision, seal.manifest.blake3)}"
+        manifest = parse_record(self.manifest_bytes(seal), Manifest, what)
+        _require_known(what, manifest.format)
+        source = manifest.source
+        if (source.repository, source.revision) != (seal.repository, seal.revision):
+            raise DamageError(f"{what} is of another repository or revision than its seal.")
+        for entry in manifest.files:
+            sizes = [size for size, _ in entry.segments]
+            named = all(is_blake3(digest) for _, digest in entry.segments)
+            if not named or sum(sizes) != entry.size or min(sizes, default=1) <= 0:
+                raise DamageError(f"{what} lists segments of {entry.path!r} that do not make it.")
+        return manifest
 
     def manifest_bytes(self, seal: Seal) -> bytes:
         """The canonical JSON of the manifest that a seal names, checked; DamageError as above."""
         name = layout.manifest_name(seal.repository, seal.revision, seal.manifest.blake3)
+        plain = self._unpack(name, seal.manifest.size)
+        if blake3_hex(plain) != seal.manifest.blake3:
+            raise DamageError(f"The manifest {name} is damaged: its bytes have another digest.")
+        return plain
+
+    def _unpack(self, name: str, size: int) -> bytes:
         try:
-            data = self.store.get(name, _PACKED_MAX)
-            if zstandard.frame_content_size(data) != seal.manifest.size > 0:
+            data = self.store.get(name, _MANIFEST_MAX)
+            if zstandard.frame_content_size(data) != size or not 0 < size <= _MANIFEST_MAX:
                 raise DamageError(f"The manifest {name} has not the size its seal names.")
-            plain = zstandard.ZstdDecompressor().decompress(data)
+            return zstandard.ZstdDecompressor(max_window_size=_WINDOW_MAX).decompress(data)
         except FileNotFoundError:
             raise DamageError(f"The manifest {name} is missing.") from None
         except zstandard.ZstdError as error:
             raise DamageError(f"The manifest {name} is damaged: {error}.") from error
-        if blake3_hex(plain) != seal.manifest.blake3:
-            raise DamageError(f"The manifest {name} is damaged: its bytes have another digest.")
-        return plain
 
     def publish_manifest(self, manifest: Manifest) -> tuple[Blake3Hex, int]:
         """Store a manifest; its digest and plain size in bytes."""
@@ -205,8 +223,22 @@ class Archive:
         digest = blake3_hex(plain)
         source = manifest.source
         packed = zstandard.ZstdCompressor(_MANIFEST_LEVEL, write_checksum=True).compress(plain)
-        self.store.put_new(layout.manifest_name(source.repository, source.revision, digest), packed)
+        name = layout.manifest_name(source.repository, source.revision, digest)
+        if not self.store.put_new(name, packed):
+            self._require_whole(name, plain)
         return digest, len(plain)
+
+    def _require_whole(self, name: str, plain: bytes) -> None:
+        """Raise DamageError unless the manifest that was there already still says the same."""
+        try:
+            same = self._unpack(name, len(plain)) == plain
+        except DamageError:
+            same = False
+        if not same:
+            raise DamageError(
+                f"The manifest {name} is there already, and it is damaged.",
+                hint="Copy it back from another copy of the archive, or delete it, and run again.",
+            )
 
     def publish_seal(self, seal: Seal) -> Snapshot:
         """Publish a snapshot: the one commit point."""
@@ -256,19 +288,47 @@ class Archive:
             if digest is None:
                 continue
             try:
-                data = self.store.get(name, _SMALL_MAX)
-                if blake3_hex(data) != digest:
-                    raise DamageError(
-                        f"The event {name} is damaged: its bytes have another digest."
-                    )
-                yield digest, parse_record(data, Event, f"The event {name}")
+                yield digest, self._event(name, digest)
             except DamageError as error:
                 on_damage(name, error)
+
+    def _event(self, name: str, digest: str) -> Event:
+        try:
+            data = self.store.get(name, _SMALL_MAX)
+        except FileNotFoundError:
+            raise DamageError(f"The event {name} vanished while it was being read.") from None
+        if blake3_hex(data) != digest:
+            raise DamageError(f"The event {name} is damaged: its bytes have another digest.")
+        return parse_record(data, Event, f"The event {name}")
+
+
+def _require_unneeded(
+    damaged: list[tuple[str, DamageError]], found: list[Snapshot], revision: str
+) -> None:
+    """Raise the damage of a seal that fits ``revision`` and that no whole snapshot stands in for."""
+    held = {one.seal.revision for one in found if one.seal.selection.whole}
+    for name, error in damaged:
+        document = layout.document_of(name)
+        if document and document.revision.startswith(revision) and document.revision not in held:
+            error.hint = f"Revisions that can be named instead: {', '.join(sorted(held)) or 'none'}."
+            raise error
 
 
 def preferred(snapshots: list[Snapshot]) -> Snapshot:
     """The snapshot to restore among several: whole ones first, then the one sealed last."""
     return max(snapshots, key=lambda one: (one.seal.selection.whole, one.seal.sealed, one.id))
+
+
+def _require_known(what: str, number: int, features: Features | None = None) -> None:
+    """Raise UnknownFormatError for a format, or features to read, that this version does not know."""
+    unknown = sorted(features.read) if features else []
+    if number == FORMAT and not unknown:
+        return
+    has = f"format {number}" if number != FORMAT else f"features {unknown}"
+    raise UnknownFormatError(
+        f"{what} has {has}; this version of archiver knows format {FORMAT}.",
+        hint="Nothing was touched. Use a newer archiver, or the decode.py in the archive.",
+    )
 
 
 def _read_info(store: Store) -> ArchiveInfo:

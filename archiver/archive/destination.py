@@ -13,8 +13,8 @@ import secrets
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
-from archiver.digest import git_blob_hasher
-from archiver.errors import ArchiverError, UsageError, explain_system_error
+from archiver.digest import git_blob_hasher, is_git_oid, is_sha256
+from archiver.errors import ArchiverError, DamageError, UsageError, explain_system_error
 from archiver.storage.local import sync_folder
 
 if TYPE_CHECKING:
@@ -33,7 +33,8 @@ class Writer:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}.part")
+        # Not built from the file's name, which may be as long as a name can be.
+        self._temporary = path.with_name(f".{secrets.token_hex(8)}.part")
         flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW
         self._handle = os.open(self._temporary, flags, 0o666)
 
@@ -50,15 +51,22 @@ class Writer:
         """Make the file durable and give it its name; never replaces a file."""
         try:
             os.fsync(self._handle)
-            os.link(self._temporary, self.path)
+            self._name()
+            sync_folder(self.path.parent)
         except FileExistsError:
             raise _refused(self.path) from None
+        except OSError as error:
+            error.filename = str(self.path)
+            raise explain_system_error(error, "it was being restored") from error
+
+    def _name(self) -> None:
+        try:
+            os.link(self._temporary, self.path)
         except OSError:
-            # No hard links on this filesystem: rename, after a last look.
-            if self.path.exists():
-                raise _refused(self.path) from None
+            # Taken, or no hard links on this filesystem: then rename, after a last look.
+            if os.path.lexists(self.path):
+                raise FileExistsError from None
             self._temporary.rename(self.path)
-        sync_folder(self.path.parent)
 
     def close(self) -> None:
         """Let go; an unaccepted file vanishes."""
@@ -138,19 +146,24 @@ class HubCache:
 
     def path(self, entry: FileEntry, oid: str) -> Path:
         """The blob: named by SHA-256 for LFS files, by git blob id for others."""
-        return self.folder / "blobs" / (oid if oid and not entry.lfs else entry.sha256)
+        name = oid if oid and not entry.lfs else entry.sha256
+        if not is_git_oid(name) and not is_sha256(name):
+            raise DamageError(f"The manifest gives {entry.path} a digest that is none.")
+        return self.folder / "blobs" / name
 
     def finish(self, entry: FileEntry, path: Path) -> None:
         """Link the file's path in the snapshot to the blob."""
         link = self.folder / "snapshots" / self._revision / entry.path
         target = os.path.relpath(path, link.parent)
-        link.parent.mkdir(parents=True, exist_ok=True)
-        if link.is_symlink() and os.readlink(link) == target:  # noqa: PTH115 - as text
-            return
         try:
+            link.parent.mkdir(parents=True, exist_ok=True)
+            if link.is_symlink() and os.readlink(link) == target:  # noqa: PTH115 - as text
+                return
             link.symlink_to(target)
         except FileExistsError:
             raise _refused(link) from None
+        except OSError as error:
+            raise explain_system_error(error, f"{entry.path} was being linked") from error
 
     def publish(self) -> None:
         """Point the names (``main``, …) at the revision, once every file is there."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from archiver.archive import carried, layout
@@ -12,7 +13,7 @@ from archiver.archive.finding import Code, Finding
 from archiver.archive.read_twice import read_twice
 from archiver.archive.records import FORMAT, ArchiveInfo, Event, Seal, canonical, parse_record
 from archiver.digest import blake3_hex
-from archiver.errors import DamageError
+from archiver.errors import DamageError, UnknownFormatError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,7 +50,7 @@ class DocumentCheck:
             found, state = read_twice(
                 self._store,
                 name,
-                lambda name=name: self._seal(name),  # type: ignore[misc]
+                partial(self._seal, name),
             )
             self._unstable(state.unstable, name)
             if found is not None:
@@ -63,8 +64,11 @@ class DocumentCheck:
         if not name.endswith(f".{digest}.json"):
             raise DamageError(f"The seal {name} is damaged: its bytes have another digest.")
         seal = parse_record(data, Seal, f"The seal {name}")
-        if (seal.kind, seal.format) != ("snapshot", FORMAT):
-            raise DamageError(f"The seal {name} is not a seal of format {FORMAT}.")
+        if seal.format != FORMAT or seal.features.read:
+            raise UnknownFormatError(
+                f"The seal {name} has a format or a feature that this version does not know.",
+                hint="Use a newer archiver to audit this archive.",
+            )
         if layout.seal_name(seal.repository, seal.revision, digest) != name:
             raise DamageError(f"The seal {name} lies under a name that is not its own.")
         return Snapshot(digest, seal)
@@ -82,15 +86,19 @@ class DocumentCheck:
         found, state = read_twice(self._store, name, self._read_info)
         self._unstable(state.unstable, name)
         problem = state.problem
-        told = Counter(one.seal.archive for one in snapshots)
-        if found is not None and told and found.archive not in told:
-            problem = f"{name} names another archive than every seal does."
+        told = {(one.seal.archive, one.seal.features) for one in snapshots}
+        if found is not None and told and (found.archive, found.features) not in told:
+            problem = f"{name} names another archive, or other features, than every seal does."
         if problem:
             self._add("archive-json-damaged", problem, self._anew(snapshots), path=name)
 
     def _read_info(self) -> ArchiveInfo:
         data = self._store.get(layout.INFO, _SMALL_MAX)
         info = parse_record(data, ArchiveInfo, layout.INFO)
+        # A key in which a bit flipped is an unknown key, which a reader passes over.
+        absent = [key for key in info.__struct_fields__ if f'"{key}":'.encode() not in data]
+        if absent:
+            raise DamageError(f"{layout.INFO} has lost its {', '.join(absent)}.")
         if info.kind != "archive":
             raise DamageError(f"{layout.INFO} says that it is no archive but {info.kind[:40]!r}.")
         return info
@@ -119,20 +127,33 @@ class DocumentCheck:
 
     # ---- journal, carried files, the rest
 
-    def events(self) -> None:
-        """Every event must have the digest in its name."""
+    def events(self, snapshots: list[Snapshot]) -> None:
+        """Every event must have the digest in its name, and every seal that one tells of be there."""
+        seals = self._named_seals()
+        whole = {_key(one.seal) for one in snapshots if one.seal.selection.whole}
         for name in self._store.list(layout.JOURNAL):
             digest = layout.event_of(name)
             if digest is None:
                 continue
-            _, state = read_twice(
-                self._store,
-                name,
-                lambda name=name, digest=digest: self._event(name, digest),  # type: ignore[misc]
-            )
+            found, state = read_twice(self._store, name, partial(self._event, name, digest))
             self._unstable(state.unstable, name)
-            if state.problem:
+            if found is None:
                 self._add("event-damaged", state.problem, copy_back(name), path=name)
+            elif found.event == "sealed" and found.detail.get("snapshot") not in seals:
+                # A seal of the whole revision stands in for any other: that is how one is mended.
+                if _key(found) not in whole:
+                    self._no_seal(found)
+
+    def _named_seals(self) -> set[str]:
+        documents = map(layout.document_of, self._store.list(layout.SNAPSHOTS))
+        return {document.digest for document in documents if document}
+
+    def _no_seal(self, event: Event) -> None:
+        title = f"{event.repository}@{event.revision[:12]}"
+        digest = str(event.detail.get("snapshot"))[:64]
+        text = f"The journal tells of the seal {digest} of {title}, which is not there."
+        name = layout.seal_name(event.repository, event.revision, digest)
+        self._add("seal-missing", text, copy_back(name, title), path=name, snapshot=title)
 
     def _event(self, name: str, digest: str) -> Event:
         data = self._store.get(name, _SMALL_MAX)
@@ -147,7 +168,7 @@ class DocumentCheck:
                 hint = f"Run 'archiver init' on a new folder and copy {name} out of it."
                 self._add("carried-missing", f"{name} is missing or empty.", hint, path=name)
                 continue
-            found, _ = read_twice(self._store, name, lambda name=name: self._text(name))  # type: ignore[misc]
+            found, _ = read_twice(self._store, name, partial(self._text, name))
             if found != data:
                 text = f"{name} is not the one of this version: an older one, or damaged."
                 self._add("carried-differs", text, path=name)
@@ -164,6 +185,10 @@ class DocumentCheck:
                     self._add("unsealed-manifest", text, path=name)
             elif not _known(name):
                 self._add("unknown-file", f"{name} is not a file that an archive has.", path=name)
+
+
+def _key(record: Seal | Event) -> tuple[str, str]:
+    return record.repository.casefold(), record.revision
 
 
 def _known(name: str) -> bool:

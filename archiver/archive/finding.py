@@ -10,6 +10,7 @@ Code = Literal[
     # of audit: the archive
     "archive-json-missing",
     "archive-json-damaged",
+    "seal-missing",
     "seal-damaged",
     "manifest-missing",
     "manifest-damaged",

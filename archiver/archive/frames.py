@@ -10,6 +10,9 @@ OBJECT: Final = 0x184D2A51
 INDEX: Final = 0x184D2A52
 TRAILER: Final = 0x184D2A53
 
+OBJECT_MAGIC: Final = struct.pack("<I", OBJECT)
+"""What to search for where a pack's frames are lost."""
+
 _PREFIX = struct.Struct("<II")
 _OFFSET = struct.Struct("<Q")
 PREFIX_SIZE: Final = _PREFIX.size

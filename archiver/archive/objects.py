@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from archiver.archive.pack import PACK_TARGET, IndexEntry, PackReader, PackWriter
 from archiver.codec.segment import Effort, EncodedObject, encode
 from archiver.codec.workspace import workspace
 from archiver.digest import Blake3Hex, blake3_hex
-from archiver.errors import DamageError
+from archiver.errors import ArchiverError, DamageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from archiver.archive.archive import Archive
     from archiver.codec.zstd import Bytes
@@ -77,6 +78,7 @@ class ObjectSink:
         self._writing = threading.Lock()
         self._publisher = ThreadPoolExecutor(1, thread_name_prefix="publish")
         self._publishing: list[Future[None]] = []
+        self._failure: ArchiverError | None = None
         self.published: list[PublishedPack] = []
         self.stored_bytes = 0
         self.reused_bytes = 0
@@ -109,7 +111,7 @@ class ObjectSink:
         return digest
 
     def _place(self, key: bytes, digest: Blake3Hex, plain: Bytes, dtype: str | None) -> None:
-        found = self._reuse(digest)
+        found = self._reuse(digest, len(plain))
         if found is not None:
             pack, entry = found
             self.place_existing(key, pack, entry)
@@ -117,9 +119,11 @@ class ObjectSink:
             return
         self._append(key, encode(plain, dtype, self._effort, digest))
 
-    def _reuse(self, digest: Blake3Hex) -> tuple[str, IndexEntry] | None:
+    def _reuse(self, digest: Blake3Hex, size: int) -> tuple[str, IndexEntry] | None:
         """A stored copy of the object that was just read and found whole, or None."""
         for pack, entry in self._hints.locate(digest):
+            if entry.size != size:
+                continue
             try:
                 out = workspace().take("check", entry.size)
                 self._archive.pack(pack).read(entry, out)
@@ -138,7 +142,7 @@ class ObjectSink:
             self._placed[key] = Placed(number, entry.stored)
 
     def _append(self, key: bytes, item: EncodedObject) -> None:
-        with self._writing:
+        with self._only_while_sound():
             if self._writer is None:
                 self._writer = PackWriter(self._archive.store, self._archive.info)
                 with self._lock:
@@ -153,6 +157,18 @@ class ObjectSink:
         self._on_stored(entry.size, entry.stored)
 
     # ---- packs
+
+    @contextmanager
+    def _only_while_sound(self) -> Iterator[None]:
+        """One thread at a time; once writing has failed, it fails for all and for the same reason."""
+        with self._writing:
+            if self._failure is not None:
+                raise self._failure
+            try:
+                yield
+            except ArchiverError as error:
+                self._failure = error
+                raise
 
     def _rotate(self) -> None:
         writer, number = self._writer, self._writer_number
@@ -175,7 +191,7 @@ class ObjectSink:
 
     def flush(self) -> None:
         """Publish every object stored so far; returns when they will survive a crash."""
-        with self._writing:
+        with self._only_while_sound():
             self._rotate()
             while self._publishing:
                 self._publishing.pop(0).result()

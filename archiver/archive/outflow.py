@@ -72,9 +72,17 @@ class Outflow:
     def _decode(self, batch: list[tuple[int, str]], buffer: Bytes) -> int:
         at = 0
         for size, digest in batch:
-            self._packs.read(digest, size, buffer[at : at + size])
+            self._read(digest, size, buffer[at : at + size])
             at += size
         return at
+
+    def _read(self, digest: str, size: int, out: Bytes) -> None:
+        try:
+            self._packs.read(digest, size, out)
+        except DamageError as error:
+            if digest in error.message:
+                raise
+            raise DamageError(f"Object {digest} cannot be read: {error.message}") from error
 
     def copy(self, entry: FileEntry, sink: Sink) -> None:
         """Hand a whole file to ``sink`` and then check its size, SHA-256 and BLAKE3.

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 PACK_TARGET: Final = 256 << 20
 """A pack is closed once it holds this many bytes."""
 HEADER_MAX: Final = 64 << 10
+_SEARCH = 1 << 20
+_AFTER_OBJECT = {frames.OBJECT, frames.INDEX}
 _INDEX_MAX = 256 << 20
 STORED_MAX: Final = 40 << 20
 """An object of 16 MiB plain cannot take more, whatever the codec."""
@@ -140,21 +142,39 @@ class PackReader:
         return parse_record(data, PackIndex, f"The index of {self.what}").objects
 
     def walk(self) -> Iterator[IndexEntry]:
-        """The entries found by walking the frames; ends at the first thing that is no object.
+        """The entries found by the object headers alone, also past damage.
 
         The entries are what object headers claim: an object counts only once it was decoded.
         """
-        try:
-            offset = len(self._skippable(0, frames.HEAD, HEADER_MAX)) + frames.PREFIX_SIZE
-            while offset < self.size:
+        offset = self._next_magic(0)
+        while offset < self.size:
+            try:
                 header, body = self.object_header(offset)
-                end = body + sum(header.frames)
-                if end > self.size:
-                    return
+            except DamageError:
+                offset = self._next_magic(offset + 1)
+                continue
+            end = body + sum(header.frames)
+            if end <= self.size:
                 yield IndexEntry(header.blake3, offset, end - offset, header.size, header.codec)
-                offset = end
-        except (DamageError, ValueError):
-            return
+            # A header that lies about its frames must not hide the objects after it.
+            whole = end == self.size or self._magic(end) in _AFTER_OBJECT
+            offset = end if whole else self._next_magic(body)
+
+    def _magic(self, offset: int) -> int | None:
+        if offset + frames.PREFIX_SIZE > self.size:
+            return None
+        return frames.read_prefix(self._read(offset, frames.PREFIX_SIZE))[0]
+
+    def _next_magic(self, offset: int) -> int:
+        """Where the bytes that begin an object header are next found; the pack's size if nowhere."""
+        while offset < self.size:
+            piece = self._read(offset, min(_SEARCH, self.size - offset))
+            found = piece.find(frames.OBJECT_MAGIC)
+            if found >= 0:
+                return offset + found
+            # The bytes may begin at the very end of the piece.
+            offset += max(len(piece) - len(frames.OBJECT_MAGIC) + 1, 1)
+        return self.size
 
     def object_header(self, offset: int) -> tuple[ObjectHeader, int]:
         """The object header at ``offset`` and where its first data frame begins."""

@@ -44,9 +44,11 @@ def publish(
     packs, objects, stored = _closure(archive, manifest, placement)
     digest, size = archive.publish_manifest(manifest)
     archive.store.barrier()
-    before = archive.snapshots_of(source.repository)
+    # A damaged older seal is for an audit to tell; it must not keep new revisions out.
+    before = archive.snapshots_of(source.repository, on_damage=lambda _name, _error: None)
     for one in before:
-        if one.seal.manifest.blake3 == digest and one.seal.selection == selection:
+        same = one.seal.manifest.blake3 == digest and one.seal.selection == selection
+        if same and not missing_packs(archive, one.seal.packs):
             return one
     _recheck(archive, packs)
     seal = Seal(
@@ -95,9 +97,16 @@ def _closure(
     return tuple(sorted(packs.items())), len(seen), stored
 
 
+def missing_packs(archive: Archive, packs: tuple[tuple[str, int], ...]) -> list[str]:
+    """Which of a seal's packs are not there with their size."""
+    return [
+        pack for pack, size in packs if not size or archive.store.stat(pack_name(pack)) != size
+    ]
+
+
 def _recheck(archive: Archive, packs: tuple[tuple[str, int], ...]) -> None:
     """Reused packs may have vanished since they were chosen: look once more before the seal."""
-    gone = [pack for pack, size in packs if not size or archive.store.stat(pack_name(pack)) != size]
+    gone = missing_packs(archive, packs)
     if gone:
         raise DamageError(
             f"Packs vanished while the snapshot was made: {', '.join(gone)}.",

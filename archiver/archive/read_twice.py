@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from archiver.errors import ArchiverError
+from archiver.errors import ArchiverError, UnknownFormatError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +28,8 @@ def read_twice(store: Store, name: str, read: Callable[[], Value]) -> tuple[Valu
     for attempt in (1, 2):
         try:
             value = read()
+        except UnknownFormatError:
+            raise  # not damage: a newer version can read it
         except (ArchiverError, FileNotFoundError) as error:
             problem = error.message if isinstance(error, ArchiverError) else f"{name} is missing."
         else:

@@ -6,10 +6,12 @@ document's keys; nothing here touches storage.
 
 from __future__ import annotations
 
+import functools
 from typing import Any, TypeVar
 
 import msgspec
 
+from archiver.codec.segment import HexDigest
 from archiver.digest import Blake3Hex, blake3_hex
 from archiver.errors import DamageError
 from archiver.tensors.header import Tensor
@@ -84,7 +86,7 @@ class Manifest(msgspec.Struct, frozen=True):
 class ManifestRef(msgspec.Struct, frozen=True):
     """A seal's pointer to its manifest: BLAKE3 and size of the canonical JSON."""
 
-    blake3: str
+    blake3: HexDigest
     size: int
 
 
@@ -117,7 +119,7 @@ class Seal(msgspec.Struct, frozen=True):
     repository: str
     revision: str
     manifest: ManifestRef
-    packs: tuple[tuple[str, int], ...]
+    packs: tuple[tuple[HexDigest, int], ...]
     totals: Totals
     sealed: str
     tool: str
@@ -154,6 +156,17 @@ def record_digest(record: msgspec.Struct) -> Blake3Hex:
 def parse_record(data: bytes | bytearray | memoryview, kind: type[Record], what: str) -> Record:
     """Read a record of the given type; raises DamageError, naming ``what``, if it is not one."""
     try:
-        return msgspec.json.decode(data, type=kind)
+        record = msgspec.json.decode(data, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DamageError(f"{what} is not a readable {kind.__name__}: {error}.") from error
+    wanted = _kind_of(kind)
+    if wanted is not None and getattr(record, "kind", None) != wanted:
+        raise DamageError(f"{what} does not say that it is of the kind {wanted!r}.")
+    return record
+
+
+@functools.cache
+def _kind_of(kind: type[msgspec.Struct]) -> Any:
+    """What the key ``kind`` must hold in such a record; None if it has no such key."""
+    fields = {field.name: field.default for field in msgspec.structs.fields(kind)}
+    return fields.get("kind") or None

@@ -19,6 +19,7 @@ from archiver.storage.local import explain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from archiver.storage.store import Store
 
@@ -32,11 +33,21 @@ class _Line(msgspec.Struct, frozen=True, array_like=True):
     blake3: str
 
 
+def _path_of(store: Store, key: str) -> Path:
+    return store.scratch(f"work-{blake3_hex(key.encode())[:32]}.jsonl")
+
+
+def discard(store: Store, key: str) -> None:
+    """Remove the log of a run that was killed when all was done but this."""
+    with contextlib.suppress(OSError, ArchiverError):
+        _path_of(store, key).unlink()
+
+
 class Worklog:
     """The log of one revision's run; several processes may write to the same one."""
 
     def __init__(self, store: Store, key: str) -> None:
-        self._path = store.scratch(f"work-{blake3_hex(key.encode())[:32]}.jsonl")
+        self._path = _path_of(store, key)
         self._lock = threading.Lock()
         self._known = self._load()
         try:

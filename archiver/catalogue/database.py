@@ -107,6 +107,8 @@ class Catalogue:
         try:
             with self._transaction("BEGIN") as connection:
                 yield connection
+        except MovedError as error:
+            raise LockedError(f"The catalogue {self.path} was replaced; try again.") from error
         except FAILURES as error:
             raise reported(error, self.path) from error
 
@@ -145,10 +147,7 @@ def _prepare(path: Path, *, create: bool) -> None:
 
     def found() -> int:
         with swap_lock(path), closing(connect(path, "rwc" if create else "rw")) as connection:
-            number = schema_number(connection, path)
-            if number or create:
-                connection.execute("PRAGMA journal_mode = WAL")
-            return number
+            return schema_number(connection, path)
 
     number = patiently(path, found)
     if number == 0 and not create:

@@ -11,7 +11,7 @@ class CatalogueUnusable(ArchiverError):  # noqa: N818 - a state that an operatio
     def __init__(self, path: object, reason: str) -> None:
         super().__init__(
             f"The catalogue {path} cannot be used: {reason}.",
-            hint="It is only an index: run `archiver reindex` to write it anew.",
+            hint="It is only an index: run `archiver catalogue rebuild` to write it anew.",
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import click
@@ -56,8 +57,10 @@ def _tell(report: AuditReport, seconds: float) -> None:
     del counts["findings"]
     output.record("audit", **counts, damage=len(report.damage), hit=report.hit)
     _verdict(report, seconds)
-    for finding in report.damage:
-        _show(finding)
+    for hint, group in groupby(report.damage, lambda finding: finding.hint):
+        for finding in group:
+            _show(finding)
+        output.line(f"    → {printable(hint, 2000)}")
     for finding in report.findings:
         if finding.remark:
             output.remark(f"remark: {finding.code}: {printable(finding.message, 2000)}")
@@ -85,5 +88,3 @@ def _show(finding: Finding) -> None:
     where = [finding.snapshot, finding.path, finding.tensor + rows]
     output.line("  ".join([finding.code, *(printable(text, 2000) for text in where if text)]))
     output.line(f"    {printable(finding.message, 2000)}")
-    if finding.hint:
-        output.line(f"    → {printable(finding.hint, 2000)}")

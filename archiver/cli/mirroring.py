@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import click
 import msgspec
@@ -15,6 +16,7 @@ from archiver.errors import ArchiverError, ExitCode
 from archiver.text import human_bytes, plural
 
 if TYPE_CHECKING:
+    from archiver.archive.archive import Archive
     from archiver.operations.mirror import MirrorOptions, MirrorReport
     from archiver.upstream.protocol import Upstream
 
@@ -74,35 +76,64 @@ def make_options(settings: dict[str, Any]) -> MirrorOptions:
     )
 
 
-def mirror_all(wanted: Sequence[tuple[Upstream, str, str | None]], **settings: Any) -> None:
-    """Mirror each (upstream, repository, revision); report all, then exit with what went wrong."""
+class MirrorOne(Protocol):
+    """Mirrors one repository; ``patterns`` (include, exclude) stand in for the command's if given."""
+
+    def __call__(
+        self,
+        upstream: Upstream,
+        repository: str,
+        revision: str | None,
+        patterns: tuple[tuple[str, ...], tuple[str, ...]] | None = None,
+    ) -> MirrorReport:
+        """What was done; raises as the operation ``mirror`` does."""
+
+
+@contextmanager
+def mirroring(archive: Archive, settings: dict[str, Any]) -> Iterator[MirrorOne]:
+    """What mirrors into ``archive``, one repository after the other, with the command's options."""
     from archiver.catalogue.current import open_current  # noqa: PLC0415 - loads SQL
     from archiver.operations.mirror import mirror  # noqa: PLC0415
     from archiver.operations.pins import published_pins  # noqa: PLC0415
 
-    archive, options = open_archive(), make_options(settings)
+    options, pins = make_options(settings), published_pins()
     archive.require_writable()
-    failures: list[ArchiverError] = []
-    pins = published_pins()
     with open_current(archive) as catalogue:
+
+        def one(
+            upstream: Upstream,
+            repository: str,
+            revision: str | None,
+            patterns: tuple[tuple[str, ...], tuple[str, ...]] | None = None,
+        ) -> MirrorReport:
+            include, exclude = patterns or (options.include, options.exclude)
+            chosen = msgspec.structs.replace(options, include=include, exclude=exclude)
+            with Meter("Mirroring") as meter:
+                return mirror(
+                    archive,
+                    catalogue,
+                    upstream,
+                    repository,
+                    revision,
+                    options=chosen,
+                    progress=meter,
+                    pins=pins,
+                )
+
+        yield one
+
+
+def mirror_all(wanted: Sequence[tuple[Upstream, str, str | None]], **settings: Any) -> None:
+    """Mirror each (upstream, repository, revision); report all, then exit with what went wrong."""
+    failures: list[int] = []
+    with mirroring(open_archive(), settings) as mirror_one:
         for upstream, repository, revision in wanted:
             try:
-                with Meter("Mirroring") as meter:
-                    report = mirror(
-                        archive,
-                        catalogue,
-                        upstream,
-                        repository,
-                        revision,
-                        options=options,
-                        progress=meter,
-                        pins=pins,
-                    )
-                tell(report)
+                tell(mirror_one(upstream, repository, revision))
             except ArchiverError as error:
                 if len(wanted) == 1 or error.exit_code == ExitCode.NO_SPACE:
                     raise
-                failures.append(error)
+                failures.append(int(error.exit_code))
                 output.print_error(error.message, error.hint, int(error.exit_code))
     finish(failures, len(wanted))
 
@@ -129,11 +160,11 @@ def tell(report: MirrorReport) -> None:
         )
 
 
-def finish(failures: Sequence[ArchiverError], total: int) -> None:
+def finish(failures: Sequence[int], total: int) -> None:
     """Exit with PARTIAL if some failed, with the common code if all failed for one reason."""
     if not failures:
         return
-    codes = {int(error.exit_code) for error in failures}
+    codes = set(failures)
     output.remark(f"{len(failures)} of {plural(total, 'repository', 'repositories')} failed.")
     whole = len(failures) == total and len(codes) == 1
     raise click.exceptions.Exit(codes.pop() if whole else int(ExitCode.PARTIAL))

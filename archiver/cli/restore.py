@@ -18,6 +18,9 @@ from archiver.text import human_bytes, human_rate, plural, printable
 if TYPE_CHECKING:
     from archiver.operations.restore import RestoreReport
 
+_SHOWN = 8
+"""Damaged tensors that are named for each file; --json names them all."""
+
 
 @click.command(
     epilog="Example: archiver restore -C weights Qwen/Qwen3.5-0.8B /models/qwen --file '*.json'"
@@ -81,7 +84,8 @@ def _tell(report: RestoreReport, seconds: float) -> None:
         return
     output.line(f"{title}: {plural(len(report.failures), 'file')} could not be restored.")
     for failure in report.failures:
-        hit = f" [{', '.join(failure.tensors)}]" if failure.tensors else ""
+        more = f", and {len(failure.tensors) - _SHOWN} more" if len(failure.tensors) > _SHOWN else ""
+        hit = f" [{', '.join(failure.tensors[:_SHOWN])}{more}]" if failure.tensors else ""
         output.line(f"  {printable(failure.path)}: {failure.reason}{printable(hit)}")
     for hint in sorted({failure.hint for failure in report.failures if failure.hint}):
         output.remark(f"  → {hint}")

@@ -117,7 +117,7 @@ class _Audit:
         self._unneeded()
         self._documents.foreign(snapshots, self._writers)
         if self._repository is None:
-            self._documents.events()
+            self._documents.events(snapshots)
             self._documents.explanations()
             self._documents.leftovers(manifests)
         findings = sorted(set(self._findings), key=_rank)

@@ -14,9 +14,9 @@ from archiver.archive.objects import PublishedPack, salvage
 from archiver.archive.pack import IndexEntry
 from archiver.archive.pack_map import PackMap
 from archiver.archive.pin import Pin, check_pin
-from archiver.archive.publish import publish
+from archiver.archive.publish import missing_packs, publish
 from archiver.archive.records import Event, FileEntry, Selection, Source
-from archiver.archive.worklog import Worklog
+from archiver.archive.worklog import Worklog, discard
 from archiver.catalogue import queries, updates
 from archiver.codec.segment import Effort
 from archiver.digest import Blake3Hex, blake3_hex
@@ -134,10 +134,10 @@ def mirror(
     for pin in pins:
         check_pin(pin, listing.repository, listing.revision, run.claims())
     held = run.already_sealed()
-    if held is not None:
-        return run.report("held", snapshot=held)
     if options.dry_run:
-        return run.report("planned")
+        return run.report("held" if held else "planned", snapshot=held)
+    if held is not None:
+        return run.keep(held)
     return run.execute(pins)
 
 
@@ -189,17 +189,35 @@ class _Run:
     def already_sealed(self) -> Snapshot | None:
         """The snapshot that holds exactly this listing, if there is one."""
         wanted = {(file.path, file.size, file.sha256 or file.oid) for file in self._listing.files}
-        for one in self._archive.snapshots_of(self._listing.repository):
+        for one in self._snapshots_of(self._listing.repository):
             if one.seal.revision != self._listing.revision or not self._listing.revision:
                 continue
             if one.seal.selection != self._selection and not one.seal.selection.whole:
                 continue
-            entries = self._archive.manifest(one.seal).files
-            has = {(e.path, e.size, e.sha256 if e.lfs else e.oid or e.sha256) for e in entries}
-            if wanted <= has:
-                self._sighted()
+            if wanted <= self._has(one):
                 return one
         return None
+
+    def _has(self, snapshot: Snapshot) -> set[tuple[str, int, str]]:
+        """What a snapshot holds, as upstream would list it; nothing if it is not whole any more."""
+        if missing_packs(self._archive, snapshot.seal.packs):
+            return set()
+        try:
+            entries = self._archive.manifest(snapshot.seal).files
+        except DamageError:
+            return set()
+        return {(e.path, e.size, e.sha256 if e.lfs else e.oid or e.sha256) for e in entries}
+
+    def keep(self, snapshot: Snapshot) -> MirrorReport:
+        """Nothing is to be fetched: the snapshot is there."""
+        discard(self._archive.store, self._worklog_key)
+        self._sighted()
+        return self.report("held", snapshot=snapshot)
+
+    @property
+    def _worklog_key(self) -> str:
+        listing = self._listing
+        return f"{listing.endpoint}|{listing.repository}|{listing.revision}"
 
     def _find_held(self) -> dict[str, FileEntry]:
         keys = {
@@ -277,9 +295,7 @@ class _Run:
         self._check_room()
         listing = self._listing
         self._progress.expect(len(listing.files), sum(file.size for file in listing.files))
-        worklog = Worklog(
-            self._archive.store, f"{listing.endpoint}|{listing.repository}|{listing.revision}"
-        )
+        worklog = Worklog(self._archive.store, self._worklog_key)
         try:
             with self._intake(worklog) as intake:
                 entries = self._take_all(intake)

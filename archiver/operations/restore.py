@@ -5,14 +5,13 @@ Needs neither network nor SQL.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from archiver.archive.affected import affected_by_object
+from archiver.archive.affected import affected_rows
 from archiver.archive.destination import (
     Destination,
     HubCache,
@@ -96,7 +95,7 @@ def restore(
             except NoSpaceError:
                 raise
             except ArchiverError as error:
-                failures.append(_failure(entry, error, snapshot))
+                failures.append(_failure(entry, error, snapshot, packs))
     if hub_cache and not failures:
         cache.publish()
     seal = snapshot.seal
@@ -206,17 +205,26 @@ def _git_oid(entry: FileEntry, outflow: Outflow) -> str:
     return hasher.hexdigest()
 
 
-def _failure(entry: FileEntry, error: ArchiverError, snapshot: Snapshot) -> RestoreFailure:
-    damaged = isinstance(error, DamageError)
-    hit: list[str] = []
-    for _, digest in entry.segments if damaged else ():
-        if digest in error.message:
-            hit = [str(rows) for rows in affected_by_object(entry, digest)]
-            break
-    hint = error.hint
-    if damaged:
-        hint = f"Run 'archiver audit --snapshot {snapshot.title}' to see all that is damaged."
+def _failure(
+    entry: FileEntry, error: ArchiverError, snapshot: Snapshot, packs: PackMap
+) -> RestoreFailure:
+    if not isinstance(error, DamageError):
+        return RestoreFailure(entry.path, error.message, error.hint, int(error.exit_code))
+    hit = [str(rows) for begin, end in _lost(entry, error, packs) for rows in affected_rows(entry, begin, end)]
+    hint = f"Run 'archiver audit --snapshot {snapshot.title}' to see all that is damaged."
     return RestoreFailure(entry.path, error.message, hint, int(error.exit_code), tuple(hit))
+
+
+def _lost(entry: FileEntry, error: DamageError, packs: PackMap) -> list[tuple[int, int]]:
+    """Where a file has lost bytes: in the object that the error names, and in those that are nowhere."""
+    found: list[tuple[int, int]] = []
+    at = 0
+    for size, digest in entry.segments:
+        if digest in error.message or packs.find(digest) is None:
+            joined = found.pop()[0] if found and found[-1][1] == at else at
+            found.append((joined, at + size))
+        at += size
+    return found
 
 
 def restore_tensor(
@@ -235,11 +243,9 @@ def restore_tensor(
         path = destination / f"{safe}.safetensors"
     packs = PackMap(archive, (pack for pack, _ in snapshot.seal.packs))
     header = header_bytes([(tensor.name, tensor.dtype, tensor.shape, tensor.end - tensor.begin)])
-    digest = hashlib.sha256(header)
     with Outflow(packs, workers=workers) as outflow, writing(path) as writer:
         writer.write(memoryview(header))
         for piece in outflow.pieces(iter(_segments_of(entry, tensor))):
-            digest.update(piece)
             writer.write(piece)
         writer.accept()
     return path

@@ -6,7 +6,7 @@ import os
 import shlex
 from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -19,21 +19,10 @@ from archiver.errors import DamageError, HostileNameError, UsageError
 from archiver.names import as_repo_path, check_paths
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
-
-class Progress(Protocol):
-    """Told what happens, from several threads."""
-
-    def expect(self, files: int, size: int) -> None:
-        """How many files and bytes will be read."""
-
-    def advance(self, count: int, *, fetched: bool) -> None:
-        """``count`` bytes were read."""
-
-    def end(self, path: str) -> None:
-        """A file is done."""
+    from archiver.progress import Progress
 
 
 class VerifyReport(msgspec.Struct, frozen=True):
@@ -127,10 +116,9 @@ def _before_reading(manifest: Manifest, scan: FolderScan) -> tuple[list[Finding]
 
 def _fault(entry: FileEntry, scan: FolderScan) -> Finding | None:
     path = entry.path
-    try:
-        as_repo_path(path)
-    except HostileNameError as error:
-        return Finding("path-hostile", error.message, path, hint=_OTHER_COPY)
+    hostile = _path_fault(path)
+    if hostile:
+        return Finding("path-hostile", hostile, path, hint=_OTHER_COPY)
     fault = entry_fault(entry)
     if fault:
         return Finding("manifest-damaged", f"Its entry {fault}.", path, hint=_OTHER_COPY)
@@ -146,17 +134,17 @@ def _fault(entry: FileEntry, scan: FolderScan) -> Finding | None:
 def _clashes(manifest: Manifest) -> Iterator[Finding]:
     """Paths that are each harmless and cannot all be right."""
     try:
-        check_paths(path for path in (entry.path for entry in manifest.files) if _harmless(path))
+        check_paths(entry.path for entry in manifest.files if not _path_fault(entry.path))
     except HostileNameError as error:
         yield Finding("path-hostile", error.message, hint=_OTHER_COPY)
 
 
-def _harmless(path: str) -> bool:
+def _path_fault(path: str) -> str:
     try:
         as_repo_path(path)
-    except HostileNameError:
-        return False
-    return True
+    except HostileNameError as error:
+        return error.message
+    return ""
 
 
 def _escape(path: str, scan: FolderScan, hint: str) -> Finding:
@@ -190,7 +178,7 @@ def _read(checked: list[_Checked], workers: int, progress: Progress) -> list[Fin
     order = sorted(checked, key=lambda pair: -pair[0].size)
     with ThreadPoolExecutor(workers) as hashers, ThreadPoolExecutor(workers) as readers:
         checker = FileChecker(hashers, lambda count: progress.advance(count, fetched=True))
-        tasks = [readers.submit(_one, checker, progress.end, *pair) for pair in order]
+        tasks = [readers.submit(_one, checker, progress, *pair) for pair in order]
         try:
             return [finding for task in tasks for finding in task.result()]
         except BaseException:
@@ -199,11 +187,10 @@ def _read(checked: list[_Checked], workers: int, progress: Progress) -> list[Fin
             raise
 
 
-def _one(
-    checker: FileChecker, end: Callable[[str], None], entry: FileEntry, where: str
-) -> list[Finding]:
+def _one(checker: FileChecker, progress: Progress, entry: FileEntry, where: str) -> list[Finding]:
+    progress.begin(entry.path, entry.size)
     found = checker.check(entry, where)
-    end(entry.path)
+    progress.end(entry.path)
     return found
 
 

@@ -16,7 +16,7 @@ import socket
 import stat as stat_module
 from typing import TYPE_CHECKING
 
-from archiver.errors import ArchiverError, explain_system_error
+from archiver.errors import ArchiverError, DamageError, explain_system_error
 from archiver.storage.store import check_name
 
 if TYPE_CHECKING:
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TMP = "tmp"
+_PIECE = 4 << 20
+_UNREADABLE = {errno.EIO, errno.EBADMSG, errno.EUCLEAN}
+"""What a medium answers that has lost bytes."""
 
 
 def explain(error: OSError, place: Path, what: str) -> ArchiverError:
@@ -61,16 +64,26 @@ class LocalStaged:
 
     def __init__(self, root: Path, purpose: str) -> None:
         self._root = root
-        self.name = f"{purpose}-{_host()}-{os.getpid()}-{secrets.token_hex(4)}"
-        self.path = root / TMP / self.name
         self._handle: int | None = None
+        self.path = root / TMP
         try:
-            make_folder(self.path.parent)
-            self._handle = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
-            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            make_folder(self.path)
+            while not self._begin(purpose):
+                self.abort()
         except OSError as error:
             self.abort()
             raise explain(error, self.path, "a new file was begun") from error
+
+    def _begin(self, purpose: str) -> bool:
+        """Create and lock the file; False if a run that looks for leftovers locked it first."""
+        self.name = f"{purpose}-{_host()}-{os.getpid()}-{secrets.token_hex(4)}"
+        self.path = self._root / TMP / self.name
+        self._handle = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
+        try:
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append ``data``; NoSpaceError when the disk is full."""
@@ -88,7 +101,7 @@ class LocalStaged:
         assert self._handle is not None, "published twice"
         final = self._root / check_name(name)
         try:
-            if final.exists():
+            if self._is_there(final):
                 self.abort()
                 return
             # An fsync error is final: the kernel may already have dropped the dirty pages.
@@ -96,11 +109,25 @@ class LocalStaged:
             os.fchmod(self._handle, 0o444)
             make_folder(final.parent)
             self.path.rename(final)
-            sync_folder(final.parent)
+            # Up to the root: a run that was killed may have made a folder and not synced it.
+            for folder in final.parents[: len(final.parents) - len(self._root.parents)]:
+                sync_folder(folder)
         except OSError as error:
             self.abort()
             raise explain(error, final, "it was being published") from error
         self._close()
+
+    def _is_there(self, final: Path) -> bool:
+        """Whether ``final`` holds these very bytes; if it holds others it is damaged, and replaced."""
+        assert self._handle is not None
+        try:
+            other = LocalReader(final)
+        except FileNotFoundError:
+            return False
+        try:
+            return _same_bytes(self._handle, other)
+        finally:
+            other.close()
 
     def abort(self) -> None:
         """Remove the temporary file, if it is still there."""
@@ -134,6 +161,8 @@ class LocalReader:
             try:
                 got = os.preadv(self._handle, [buffer[done:]], offset + done)
             except OSError as error:
+                if error.errno in _UNREADABLE:
+                    raise DamageError(f"{self._path} cannot be read: {error.strerror}.") from error
                 raise explain(error, self._path, "it was being read") from error
             if not got:
                 break
@@ -155,6 +184,22 @@ class LocalReader:
         # Shared readers are closed by whoever lets go last.
         with contextlib.suppress(AttributeError):
             self.close()
+
+
+def _same_bytes(handle: int, other: LocalReader) -> bool:
+    """Whether an open file and ``other`` hold the same; what cannot be read is not the same."""
+    if os.fstat(handle).st_size != other.size:
+        return False
+    piece = bytearray(_PIECE)
+    for at in range(0, other.size, _PIECE):
+        mine = os.pread(handle, _PIECE, at)
+        try:
+            got = other.read_into(at, memoryview(piece)[: len(mine)])
+        except DamageError:
+            return False
+        if piece[:got] != mine:
+            return False
+    return True
 
 
 class LocalLeftover:
@@ -190,7 +235,11 @@ def _claim(path: Path) -> LocalLeftover | None:
         return None
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Between open and lock its writer may have published it, or another run discarded it.
+        there = os.path.samestat(os.fstat(handle), path.stat(follow_symlinks=False))
     except OSError:
+        there = False
+    if not there:
         os.close(handle)
         return None
     return LocalLeftover(path, handle)
@@ -246,7 +295,7 @@ class LocalStore:
         reader = self.open(name)
         try:
             if reader.size > limit:
-                raise ArchiverError(
+                raise DamageError(
                     f"{self.root / name} is {reader.size} bytes long; at most {limit} can be right."
                 )
             buffer = bytearray(reader.size)

@@ -38,7 +38,8 @@ class Staged(Protocol):
     def publish(self, name: str) -> None:
         """Make the file durable, then visible under ``name``, then read-only.
 
-        If ``name`` is there already, this file is thrown away: names are digests, so both are the same.
+        If ``name`` is there already with the same bytes, this file is thrown away. Names are
+        digests, so other bytes under the name are damaged, and are replaced.
         """
 
     def abort(self) -> None:
@@ -97,7 +98,7 @@ class Store(Protocol):
         """Publish a small file durably; False if ``name`` was there already."""
 
     def get(self, name: str, limit: int) -> bytes:
-        """A whole file of at most ``limit`` bytes; FileNotFoundError if there is none."""
+        """A whole file; FileNotFoundError if there is none, DamageError beyond ``limit`` bytes."""
 
     def open(self, name: str) -> Reader:
         """Open a file for ranged reads; FileNotFoundError if there is none."""

@@ -165,6 +165,12 @@ def _foreign(path):
         raw.execute("CREATE TABLE packs (id)")
 
 
+def _foreign_with_a_version(path):
+    _foreign(path)
+    with closing(sqlite3.connect(path)) as raw:
+        raw.execute("PRAGMA user_version = 2")
+
+
 def _newer(path):
     Catalogue.open(path).close()
     with closing(sqlite3.connect(path)) as raw:
@@ -188,7 +194,9 @@ def _header_flipped(path):
     path.write_bytes(data)
 
 
-@pytest.mark.parametrize("make", [_foreign, _newer, _no_database, _truncated, _header_flipped])
+@pytest.mark.parametrize(
+    "make", [_foreign, _foreign_with_a_version, _newer, _no_database, _truncated, _header_flipped]
+)
 def test_what_is_no_usable_catalogue_is_said_so_and_left_alone(tmp_path, make):
     path = tmp_path / "catalogue.sqlite"
     make(path)
@@ -196,7 +204,7 @@ def test_what_is_no_usable_catalogue_is_said_so_and_left_alone(tmp_path, make):
     wanted = pytest.raises(CatalogueUnusable, match="cannot be used")
     with wanted as caught, Catalogue.open(path) as catalogue:
         stats(catalogue)
-    assert "reindex" in caught.value.hint
+    assert "archiver catalogue rebuild" in caught.value.hint
     assert path.read_bytes() == before
 
 

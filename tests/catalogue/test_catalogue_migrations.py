@@ -117,17 +117,14 @@ def test_a_step_that_rewrites_a_parent_runs_without_foreign_keys(path, third_ste
 def test_a_step_that_fails_or_breaks_a_reference_changes_nothing(path, third_step, statement):
     with Catalogue.open(path) as catalogue:
         add_sample(catalogue, make_sample(1))
-    rows, tables = list(dump(path)), structure(path)
-    with pytest.MonkeyPatch.context() as undone:
-        assert undone is not None
-        third_step(statement)
-        with pytest.raises(CatalogueUnusable):
-            Catalogue.open(path)
+    tables = structure(path)
+    third_step(statement)
+    with pytest.raises(CatalogueUnusable):
+        Catalogue.open(path)
     assert structure(path) == tables
     with closing(sqlite3.connect(path)) as raw:
         assert raw.execute("PRAGMA user_version").fetchone() == (2,)
         assert raw.execute("SELECT count(*) FROM packs").fetchone() == (1,)
-    assert rows
 
 
 def test_the_steps_lie_in_the_package():

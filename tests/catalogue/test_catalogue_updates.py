@@ -21,10 +21,11 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from archiver.catalogue import updates
-from archiver.catalogue.database import Catalogue
+from archiver.catalogue.database import Catalogue, MovedError
 from archiver.catalogue.dump import dump
 from archiver.catalogue.queries import known_packs, locate
 from archiver.catalogue.rebuild import Counts, rebuild
+from archiver.catalogue.rows import put_pack
 from archiver.errors import DamageError
 
 
@@ -102,9 +103,19 @@ def test_a_forgotten_pack_takes_its_objects_along_and_no_other(catalogue):
     assert count(catalogue, "objects") == 3
 
 
-def test_a_pack_may_be_added_from_an_iterator(catalogue):
+def test_a_pack_may_be_added_from_an_iterator_even_if_it_takes_two_attempts(catalogue, monkeypatch):
     pack, size, entries = make_pack(0)
+    attempts = []
+
+    def put_and_fail_once(*args):
+        put_pack(*args)
+        attempts.append(args)
+        if len(attempts) == 1:
+            raise MovedError
+
+    monkeypatch.setattr(updates, "put_pack", put_and_fail_once)
     updates.add_pack(catalogue, pack, size, iter(entries))
+    assert len(attempts) == 2
     assert count(catalogue, "objects") == 3
 
 

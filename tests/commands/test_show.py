@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 from blake3 import blake3
-from conftest import HOSTILE
+from commandkit import HOSTILE
 
 
 def test_facts_of_a_snapshot(run, small):

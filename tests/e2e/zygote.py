@@ -74,6 +74,8 @@ class Zygote:
         self._count += 1
         output = Path(self._folder.name) / str(self._count)
         output.mkdir()
+        for name in ("out", "err"):
+            (output / name).touch()
         request = {
             "arguments": [str(one) for one in arguments],
             "environ": dict(os.environ),

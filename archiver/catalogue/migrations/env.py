@@ -9,7 +9,6 @@ from archiver.catalogue.schema import Base
 context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=Base.metadata,
-    transactional_ddl=True,  # SQLite's DDL is; alembic assumes that the driver's is not
     render_as_batch=True,
 )
 with context.begin_transaction():

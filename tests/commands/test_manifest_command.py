@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from blake3 import blake3
+from commandkit import HOSTILE
+from jsonschema import Draft202012Validator
+
+from archiver.archive.archive import Archive
+from archiver.archive.records import FileEntry, Manifest, Source
+from archiver.cli.main import invoke
+from archiver.tensors.header import Tensor
+
+SCHEMA = json.loads(Path(__file__).parents[2].joinpath("docs/manifest.schema.json").read_text())
+VALIDATOR = Draft202012Validator(SCHEMA)
+
+
+def sealed_digest(small, which):
+    return Archive.open(small.archive).find("me/Model", small.revisions[which]).seal.manifest.blake3
+
+
+def test_what_is_exported_is_what_the_seal_names(exported, small):
+    assert blake3(exported.read_bytes()).hexdigest() == sealed_digest(small, 0)
+    assert b"\n" not in exported.read_bytes()
+
+
+def test_a_file_that_is_there_is_left_alone(run, small, exported):
+    before = exported.read_bytes()
+    found = run("manifest", "export", small.reference(1), "-o", exported)
+    assert found.code == 2
+    assert "is there already" in found.err
+    assert exported.read_bytes() == before
+    assert run("manifest", "export", small.reference(1), "-o", exported / "x").code != 0
+
+
+def test_pretty_is_the_same_document(run, small, exported):
+    found = run("manifest", "export", small.reference(0), "--pretty")
+    assert found.out.startswith('{\n  "files": [\n')
+    assert json.loads(found.out) == json.loads(exported.read_bytes())
+
+
+def test_export_reports_what_it_wrote(run, small, tmp_path):
+    target = tmp_path / "m.json"
+    found = run("--json", "manifest", "export", small.reference(0), "-o", target)
+    (report,) = found.records
+    assert report["blake3"] == sealed_digest(small, 0)
+    assert (report["file"], report["bytes"]) == (str(target), target.stat().st_size)
+
+
+def test_show_reads_a_file_and_a_snapshot_alike(run, small, exported):
+    of_file = run("manifest", "show", exported, archive=None)
+    assert of_file.code == 0
+    assert of_file.out == run("manifest", "show", small.reference(0)).out
+    assert sealed_digest(small, 0) in of_file.out
+    assert "one.safetensors" in of_file.out
+
+
+def test_show_tells_tensors_and_escapes_them(run, exported):
+    found = run("manifest", "show", exported, "--tensors", "evil*", archive=None)
+    assert "\x1b" not in found.out
+    assert r"evil\x1b[31m\u202e" in found.out
+    found = run("manifest", "show", exported, "--json", "--tensors", "evil*", archive=None)
+    assert [one["name"] for one in found.kinds("tensor")] == [HOSTILE]
+    assert len(found.kinds("file")) == 6
+
+
+def test_show_refuses_what_is_no_manifest(run, small, tmp_path):
+    (tmp_path / "x.json").write_text('{"kind": "snapshot"}')
+    assert run("manifest", "show", tmp_path / "x.json").code == 2
+    (tmp_path / "x.json").write_text("[" * 100_000)
+    assert run("manifest", "show", tmp_path / "x.json").code == 20
+
+
+def test_as_a_program_whose_output_is_hashed(small):
+    args = ["manifest", "export", "-C", str(small.archive), small.reference(0)]
+    found = subprocess.run(
+        [sys.executable, "-m", "archiver", *args], capture_output=True, check=True
+    )
+    assert blake3(found.stdout).hexdigest() == sealed_digest(small, 0)
+
+
+def test_the_schema_is_one():
+    Draft202012Validator.check_schema(SCHEMA)
+
+
+def test_real_manifests_of_folders_are_valid(small, exported):
+    VALIDATOR.validate(json.loads(exported.read_bytes()))
+    archive = Archive.open(small.archive)
+    for snapshot in archive.snapshots():
+        VALIDATOR.validate(json.loads(archive.manifest_bytes(snapshot.seal)))
+
+
+def test_a_real_manifest_from_a_hub_is_valid(run, small, tmp_path, monkeypatch):
+    from archiver.loopback import Hub
+
+    target = tmp_path / "weights"
+    card = {"license": "apache-2.0", "temperature": 0.5, "größe": [1, None, {"x": True}]}
+    with Hub() as hub:
+        hub.create(
+            "me/Hub",
+            {"README.md": b"# x", "one.safetensors": small.first / "two.safetensors"},
+            card=card,
+        )
+        monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+        assert invoke(["init", "-q", "-C", str(target)]) == 0
+        assert invoke(["mirror", "-q", "-C", str(target), "me/Hub"]) == 0
+    found = run("manifest", "export", "me/Hub", archive=target)
+    document = json.loads(found.out)
+    VALIDATOR.validate(document)
+    assert document["source"]["upstream"] == "huggingface"
+    assert document["source"]["card"]["temperature"] == "0.5"
+    shown = run("show", "me/Hub", archive=target).out
+    assert "licence      apache-2.0" in shown
+
+
+def fields(record):
+    return {field for field in record.__struct_fields__ if field != "tensors"}
+
+
+@pytest.mark.parametrize(
+    ("record", "part"),
+    [(Manifest, SCHEMA), (Source, "source"), (FileEntry, "file"), (Tensor, "tensor")],
+)
+def test_the_schema_has_every_key_of_the_records(record, part):
+    schema = SCHEMA if part is SCHEMA else SCHEMA["$defs"][part]
+    assert set(schema["required"]) == fields(record)
+    assert set(schema["properties"]) == set(record.__struct_fields__)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("format",), 2),
+        (("kind",), "seal"),
+        (("source", "revision"), "main"),
+        (("source", "upstream"), "ftp"),
+        (("source", "committed"), "2026-01-01"),
+        (("source", "card"), {"x": [0.5]}),
+        (("files", 0, "path"), "../x"),
+        (("files", 0, "path"), "a/./b"),
+        (("files", 0, "path"), "/x"),
+        (("files", 0, "path"), "a//b"),
+        (("files", 0, "path"), "a\\b"),
+        (("files", 0, "path"), "a/.."),
+        (("files", 0, "size"), -1),
+        (("files", 0, "sha256"), "0" * 63),
+        (("files", 0, "oid"), "0" * 64),
+        (("files", 0, "segments"), [[0, "0" * 64]]),
+        (("files", 0, "segments"), [[(16 << 20) + 1, "0" * 64]]),
+        (("files", 0, "segments"), [["0" * 64, 1]]),
+        (("files", 0, "tensors"), [{"name": "x"}]),
+        (("files", 0, "tensors"), None),
+    ],
+)
+def test_the_schema_refuses(exported, path, value):
+    document = json.loads(exported.read_bytes())
+    at = document
+    for key in path[:-1]:
+        at = at[key]
+    at[path[-1]] = value
+    assert not VALIDATOR.is_valid(document)
+
+
+@pytest.mark.parametrize("name", ["..x", ".gitattributes", "a/...", "a/b.c", "größe/x y"])
+def test_the_schema_allows_odd_but_harmless_paths(exported, name):
+    document = json.loads(exported.read_bytes())
+    document["files"][0]["path"] = name
+    assert VALIDATOR.is_valid(document)

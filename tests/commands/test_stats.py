@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.fixture
+def copy(small, tmp_path):
+    """A copy of the archive that a test may spoil."""
+    return shutil.copytree(small.archive, tmp_path / "copy")
+
+
+def stored_files(folder):
+    """Every file and when it was changed."""
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def test_totals(run, small):
+    (found,) = run("--json", "stats").records
+    size = sum(
+        path.stat().st_size
+        for folder in (small.first, small.second)
+        for path in folder.rglob("*")
+        if path.is_file()
+    )
+    packs = list(small.archive.glob("packs/*/*.pack"))
+    assert (found["repositories"], found["snapshots"], found["files"]) == (1, 2, 12)
+    assert found["logical_bytes"] == size
+    assert found["packs"] == len(packs)
+    assert found["pack_bytes"] == sum(pack.stat().st_size for pack in packs)
+    # The tensor that only moved is stored once.
+    assert found["dedup_saving"] >= 20 << 20
+    assert found["logical_bytes"] - found["dedup_saving"] == found["object_bytes"]
+    assert found["dtypes"]["BF16"] == {"tensors": 3, "size": 2 * (20 << 20) + 16}
+    assert sum(codec["objects"] for codec in found["codecs"].values()) == found["copies"]
+    assert (found["unreadable_packs"], found["unreadable_snapshots"]) == (0, 0)
+
+
+def test_totals_for_people(run):
+    found = run("stats")
+    assert found.code == 0
+    assert "snapshots       2\n" in found.out
+    assert "saved by dedup  21.0 MB" in found.out
+    assert ["BF16", "3", "41.9", "MB"] in [line.split() for line in found.out.splitlines()]
+    assert "plain" in found.out
+
+
+def test_an_empty_archive(run, tmp_path):
+    target = tmp_path / "empty"
+    assert run("init", archive=target).code == 0
+    found = run("--json", "stats", archive=target)
+    assert (found.code, found.records[0]["ratio"], found.records[0]["files"]) == (0, 0, 0)
+    assert run("stats", archive=target).code == 0
+
+
+def test_a_read_only_archive_is_left_as_it_is(run, copy, tmp_path, monkeypatch):
+    real = os.access
+
+    def access(path, mode, **rest):
+        inside = str(path).startswith(str(copy))
+        return not (inside and mode & os.W_OK) and real(path, mode, **rest)
+
+    (copy / "catalogue.sqlite").unlink(missing_ok=True)
+    monkeypatch.setattr(os, "access", access)  # root may write whatever the mode bits say
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    before = stored_files(copy)
+    found = run("--json", "stats", archive=copy)
+    assert (found.code, found.records[0]["snapshots"]) == (0, 2)
+    assert stored_files(copy) == before
+    assert list((tmp_path / "cache/archiver").glob("*.sqlite"))
+
+
+def test_what_cannot_be_read_is_counted(run, copy):
+    for name in ("packs/*/*.pack", "snapshots/me/model/*.json"):
+        path = next(copy.glob(name))
+        path.chmod(0o644)
+        path.write_bytes(b"x" * 200)
+    (copy / "catalogue.sqlite").unlink(missing_ok=True)
+    found = run("--json", "stats", archive=copy)
+    assert found.code == 20
+    (stats,) = found.records
+    assert (stats["unreadable_packs"], stats["unreadable_snapshots"]) == (1, 1)
+    assert "archiver audit" in found.err
+
+
+@pytest.mark.parametrize("state", ["whole", "missing", "garbage"])
+def test_rebuild_writes_the_same_index(run, copy, state):
+    before = run("--json", "stats", archive=copy).records
+    index = copy / "catalogue.sqlite"
+    if state == "missing":
+        index.unlink()
+    elif state == "garbage":
+        index.write_bytes(b"garbage" * 1000)
+    found = run("--json", "catalogue", "rebuild", archive=copy)
+    assert found.code == 0
+    assert (found.records[0]["snapshots"], found.records[0]["events"]) == (2, 2)
+    assert run("--json", "stats", archive=copy).records == before
+
+
+def test_rebuild_names_what_it_left_out(run, copy):
+    pack = next(copy.glob("packs/*/*.pack"))
+    pack.chmod(0o644)
+    pack.write_bytes(pack.read_bytes()[:-20])
+    found = run("catalogue", "rebuild", archive=copy)
+    assert found.code == 20
+    assert pack.stem[:16] in found.out
+
+
+def test_no_archive(run, tmp_path):
+    assert run("stats", archive=tmp_path).code == 10
+    assert run("catalogue", "rebuild", archive=tmp_path).code == 10
+
+
+def test_as_a_program(small):
+    args = [sys.executable, "-m", "archiver", "-C", str(small.archive)]
+    for command in (["stats"], ["catalogue", "rebuild"]):
+        assert subprocess.run([*args, *command], capture_output=True, check=False).returncode == 0

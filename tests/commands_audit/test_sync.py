@@ -1,0 +1,233 @@
+"""``archiver sync`` against the loopback hub: everything that a plan lists, whatever fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from auditkit import Weights, noise
+
+from archiver.archive.archive import Archive
+from archiver.loopback import Hub
+from archiver.storage.run_lock import RunLock
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    with Hub() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+        for seed, name in enumerate(("org/a", "org/b", "org/c")):
+            files = {"config.json": b"{}", "weights.bin": noise(seed, 30_000)}
+            hub.create(name, files, card={"license": "mit"})
+        yield hub
+
+
+@pytest.fixture
+def archive(run, tmp_path):
+    root = tmp_path / "weights"
+    assert run("init", "-q", "-C", root).code == 0
+    return Weights(root)
+
+
+@pytest.fixture
+def plan(tmp_path):
+    def write(*entries, name="nightly", head=""):
+        text = f'[plan]\nname = "{name}"\n{head}\n'
+        for entry in entries:
+            text += f"[[repository]]\n{entry}\n"
+        path = tmp_path / "plan.toml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def sync(run, archive):
+    def call(*args):
+        return run("sync", "-q", "--json", "-C", archive.root, "--min-free", "0B", *args)
+
+    return call
+
+
+A, B, C = ('name = "org/a"', 'name = "org/b"', 'name = "org/c"')
+
+
+def held(archive):
+    return sorted(one.seal.repository for one in Archive.open(archive.root).snapshots())
+
+
+def test_a_plan_is_mirrored_and_a_second_run_finds_it_held(sync, hub, archive, plan):
+    path = plan(A, B, C)
+    first = sync(path)
+    assert (first.code, held(archive)) == (0, ["org/a", "org/b", "org/c"])
+    assert [one["outcome"] for one in first.kinds("mirror")] == ["sealed"] * 3
+    hub.requests.clear() if hasattr(hub.requests, "clear") else None
+    second = sync(path)
+    assert [one["outcome"] for one in second.kinds("mirror")] == ["held"] * 3
+    assert second.kinds("sync") == [
+        {"kind": "sync", "plan": "nightly", "total": 3, "done": 3, "exit_codes": []}
+    ]
+
+
+def test_entries_choose_revision_and_files(sync, hub, archive, plan):
+    old = Archive.open(archive.root)
+    hub.tag("org/a", "v1")
+    hub.commit("org/a", {"new.txt": b"new"})
+    path = plan(A + '\nrevision = "v1"', B + '\ninclude = ["*.json"]', C + '\nexclude = ["*.json"]')
+    result = sync(path)
+    assert result.code == 0
+    files = {one["repository"]: one["files"] for one in result.kinds("mirror")}
+    assert files == {"org/a": 2 + 0, "org/b": 1, "org/c": 1} or files["org/a"] <= 3
+    selections = {one.seal.repository: one.seal.selection for one in old.snapshots()}
+    assert selections["org/b"].include == ("*.json",)
+    assert selections["org/c"].exclude == ("*.json",)
+
+
+def test_patterns_of_the_command_stand_in_for_those_of_the_plan(sync, hub, archive, plan):
+    path = plan(A, B + '\ninclude = ["*.json"]')
+    result = sync(path, "--include", "*.bin")
+    assert [one["files"] for one in result.kinds("mirror")] == [1, 1]
+    selections = {one.seal.selection.include for one in Archive.open(archive.root).snapshots()}
+    assert selections == {("*.bin",)}
+
+
+def test_what_fails_is_named_and_the_rest_is_done(sync, hub, archive, plan):
+    result = sync(plan(A, 'name = "org/never"', C))
+    assert (result.code, held(archive)) == (3, ["org/a", "org/c"])
+    (error,) = result.kinds("error")
+    assert error["message"].startswith("org/never: ")
+    assert error["exit_code"] == 23
+    assert result.kinds("sync")[0]["exit_codes"] == [23]
+    assert not archive.events("gone")
+
+
+def test_if_all_fail_for_one_reason_that_is_the_code(sync, hub, archive, plan):
+    assert sync(plan('name = "org/x"', 'name = "org/y"')).code == 23
+
+
+def test_a_damaged_file_upstream_fails_its_repository_only(sync, hub, archive, plan):
+    hub.claim("org/b", "config.json", oid="0" * 40)
+    result = sync(plan(A, B, C))
+    assert (result.code, held(archive)) == (3, ["org/a", "org/c"])
+    assert result.kinds("sync")[0]["exit_codes"] == [22]
+
+
+def test_what_upstream_has_lost_is_journalled_once_and_kept(sync, hub, archive, plan):
+    path = plan(A, B)
+    assert sync(path).code == 0
+    hub.delete("org/b")
+    for _ in range(2):
+        assert sync(path).code == 3
+    (event,) = archive.events("gone")
+    assert (event["repository"], event["revision"]) == ("org/b", "")
+    assert event["detail"] == {"name": "main", "upstream": hub.endpoint}
+    assert held(archive) == ["org/a", "org/b"]
+
+
+def test_a_dry_run_journals_no_loss(sync, hub, archive, plan):
+    path = plan(A, B)
+    assert sync(path).code == 0
+    hub.delete("org/b")
+    before = sorted(archive.root.joinpath("journal").rglob("*.json"))
+    assert sync(path, "--dry-run").code == 3
+    assert sorted(archive.root.joinpath("journal").rglob("*.json")) == before
+
+
+def test_a_repository_that_is_only_refused_is_not_gone(sync, hub, archive, plan):
+    path = plan(A, B)
+    assert sync(path).code == 0
+    hub.disable("org/b")
+    assert sync(path).code == 3
+    assert not archive.events("gone")
+
+
+def test_no_space_ends_the_run(run, hub, archive, plan):
+    args = ["-q", "--json", "-C", archive.root, "--min-free", "900PB"]
+    result = run("sync", *args, plan(A, B))
+    assert result.code == 31
+    assert not result.kinds("sync")
+    assert len(result.kinds("error")) == 1
+
+
+def test_a_plan_runs_once_at_a_time(sync, hub, archive, plan):
+    lock = Archive.open(archive.root).store.scratch("plan-nightly.lock")
+    with RunLock(lock, "The plan nightly"):
+        result = sync(plan(A))
+        assert (result.code, held(archive)) == (11, [])
+        (error,) = result.kinds("error")
+        assert f"process {os.getpid()} on " in error["message"]
+        assert "since 20" in error["message"]
+        assert f"kill {os.getpid()}" in error["hint"]
+        assert sync(plan(A, name="other")).code == 0
+    assert sync(plan(A, B)).code == 0
+
+
+def test_the_lock_of_a_killed_run_is_free(archive, tmp_path):
+    lock = tmp_path / "lock"
+    code = (
+        "import os, sys; from pathlib import Path; from archiver.storage.run_lock import RunLock\n"
+        "with RunLock(Path(sys.argv[1]), 'x'): os.kill(os.getpid(), 9)"
+    )
+    killed = subprocess.run([sys.executable, "-c", code, str(lock)], check=False, timeout=60)
+    assert killed.returncode == -9
+    assert json.loads(lock.read_bytes())["pid"]
+    with RunLock(lock, "The plan x"):
+        pass
+    assert lock.read_bytes() == b""
+
+
+def test_the_collection_is_compared(sync, hub, archive, plan):
+    hub.collection("org/coll", ["org/a", "org/new"])
+    path = plan(A, B, head='collection = "org/coll"')
+    result = sync(path, "--check-collection")
+    assert result.code == 0
+    assert result.kinds("collection") == [
+        {
+            "kind": "collection",
+            "collection": "org/coll",
+            "new": ["org/new"],
+            "absent": ["org/b"],
+        }
+    ]
+
+
+def test_a_collection_that_cannot_be_compared_is_no_success(sync, hub, archive, plan):
+    path = plan(A, head='collection = "org/gone"')
+    result = sync(path, "--check-collection")
+    assert (result.code, held(archive)) == (3, ["org/a"])
+    assert sync(plan(A), "--check-collection").code == 2
+
+
+def test_a_bad_plan_is_refused_before_anything_is_asked(sync, hub, archive, plan):
+    assert sync(plan(A + "\nrev = 1")).code == 2
+    assert not len(hub.requests)
+
+
+def test_no_archive(run, hub, plan, tmp_path):
+    assert run("sync", "-C", tmp_path / "none", plan(A)).code == 10
+
+
+def test_text_output_and_the_program_itself(hub, archive, plan):
+    hub.collection("org/coll", ["org/a"])
+    path = plan(A, 'name = "org/never"', head='collection = "org/coll"')
+    command = [sys.executable, "-m", "archiver", "sync", "-C", str(archive.root), str(path)]
+    done = subprocess.run(
+        [*command, "--min-free", "0B", "--check-collection"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 3
+    lines = done.stdout.splitlines()
+    assert lines[0] == "In the plan, not in org/coll: org/never"
+    assert lines[1].startswith("org/a@")
+    assert lines[-1] == "Plan nightly: 1 of 2 repositories done."
+    assert "org/never" in done.stderr
+    assert "Traceback" not in done.stderr

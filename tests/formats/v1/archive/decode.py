@@ -1,0 +1,776 @@
+"""Restores and checks every snapshot of the archive that this file lies in.
+
+    python3 decode.py list
+    python3 decode.py restore REPOSITORY[@REVISION] DESTINATION
+    python3 decode.py verify [REPOSITORY[@REVISION]]
+
+It needs Python 3.8 or later, nothing but its standard library, and Zstandard in any of these
+forms: Python 3.14's own `compression.zstd`; one of the packages `backports.zstd`, `zstandard`,
+`pyzstd`; or the program `zstd`. It only reads the archive (`-C DIRECTORY` for one elsewhere).
+
+The comments name sections of FORMAT.md, which lies beside this file and says everything that is
+done here. What is checked: the size and SHA-256 of every file, always; the BLAKE3 of every seal
+and manifest, always; the BLAKE3 of every object where the package `blake3` is installed, or with
+`--blake3` (in Python alone, slower). A file that fails a check never appears under its name.
+
+Exit codes: 0 all is well; 1 this machine failed (no Zstandard, disk full); 2 usage; 10 no archive
+here, or a format this reader does not know; 20 damage, and it was named. `restore` ends with 0 if
+every file came out right, even past damage; `verify` then still ends with 20.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import importlib
+import json
+import os
+import re
+import secrets
+import shutil
+import subprocess
+import sys
+import threading
+import unicodedata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import IO
+
+    Json = dict[str, Any]
+
+HEAD, OBJECT, INDEX, TRAILER = (0x184D2A50 + i for i in range(4))  # section 3
+MIB = 1 << 20
+SEGMENT = 16 * MIB  # the longest segment, section 5
+SEAL, INDEX_SIZE, MANIFEST = 64 * MIB, 256 * MIB, 1024 * MIB  # more than that is not believed
+HEX64 = re.compile("[0-9a-f]{64}")
+
+
+class Stop(Exception):
+    """Ends the program with an exit code and a sentence."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Damage(Exception):
+    """Bytes are not what they should be; the message says which."""
+
+
+class Log:
+    """Says things on standard error, and remembers whether any of them was about damage."""
+
+    damaged = False
+
+    def damage(self, message: object) -> None:
+        """Says it, and lets `verify` fail for it."""
+        self.damaged = True
+        self.note(f"damage: {message}")
+
+    def note(self, message: object) -> None:
+        """Only says it."""
+        print(shown(str(message)[:4000]), file=sys.stderr, flush=True)
+
+
+def shown(text: str) -> str:
+    """Text from an archive without the characters that could steer a terminal."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+@contextlib.contextmanager
+def reading(what: object) -> Iterator[None]:
+    """Whatever goes wrong with bytes from the archive is Damage, and says where."""
+    try:
+        yield
+    except Damage as error:
+        raise Damage(f"{what}: {error}") from None
+    except OSError as error:
+        raise Damage(f"{what}: {error.strerror or error}") from None
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as e:
+        raise Damage(f"{what}: not of the shape that the format gives it ({e!r})") from None
+
+
+def require(good: bool, problem: str) -> None:
+    """Damage unless it is so."""
+    if not good:
+        raise Damage(problem)
+
+
+# ---- Zstandard: a module or the program ---------------------------------------------------------
+
+
+def optional(name: str) -> Any:
+    """A module that need not be there, or None."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        return None
+
+
+class Zstandard:
+    """Decompresses frames with what this machine has."""
+
+    def __init__(self) -> None:
+        names = ("compression.zstd", "backports.zstd", "zstandard", "pyzstd")
+        self.module = next(filter(None, map(optional, names)), None)
+        self.program = shutil.which("zstd") or ""
+        if not self.module and not self.program:
+            raise Stop(1, "no Zstandard here: get Python 3.14, the package zstandard, or zstd")
+
+    def inflate(self, frames: Sequence[bytes], sizes: Sequence[int]) -> list[bytes]:
+        """The contents of frames whose plain sizes are known; never more bytes than that."""
+        if self.module:
+            return [self.by_module(frame, size) for frame, size in zip(frames, sizes)]
+        data, end, out = self.by_program(frames, sum(sizes)), 0, []
+        for size in sizes:
+            out.append(data[end : end + size])
+            end += size
+        return out
+
+    def by_module(self, frame: bytes, size: int) -> bytes:
+        """One frame; room for one byte more, so that too many are noticed."""
+        assert self.module is not None
+        decoder = self.module.ZstdDecompressor()
+        try:
+            data = bytes(decoder.decompress(frame, size + 1))
+        except self.module.ZstdError as error:
+            raise Damage(f"zstd: {error}") from None
+        require(len(data) == size and getattr(decoder, "eof", True), "zstd: a frame is cut short")
+        return data
+
+    def by_program(self, frames: Sequence[bytes], total: int) -> bytes:
+        """All frames in one run: frames one after another are a valid .zst file."""
+        command, pipe = [self.program, "-dcq"], subprocess.PIPE
+        with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL) as child:
+            assert child.stdin is not None
+            assert child.stdout is not None
+            feeder = threading.Thread(target=self.feed, args=(child.stdin, frames))
+            feeder.start()
+            data = child.stdout.read(total + 1)
+            if len(data) > total:
+                child.kill()
+            feeder.join()
+        require(child.returncode == 0 and len(data) == total, "zstd: a frame is damaged")
+        return data
+
+    @staticmethod
+    def feed(sink: IO[bytes], frames: Sequence[bytes]) -> None:
+        """If the program gives up on damaged input, its exit code says so."""
+        with contextlib.suppress(OSError), sink:
+            sink.writelines(frames)
+
+
+def content_size(frame: bytes) -> int | None:
+    """What a frame's own header says of its plain length (RFC 8878, section 3.1.1.1)."""
+    require(frame[:4] == b"\x28\xb5\x2f\xfd" and len(frame) > 8, "not a Zstandard frame")
+    single = frame[4] >> 5 & 1
+    width = (single, 2, 4, 8)[frame[4] >> 6]
+    start = 5 + (1 - single) + (0, 1, 2, 4)[frame[4] & 3]
+    value = int.from_bytes(frame[start : start + width], "little")
+    return None if width == 0 else value + (256 if width == 2 else 0)
+
+
+# ---- BLAKE3 in Python alone: many chunks at once, in the 64-bit lanes of long integers ----------
+
+WORDS = "6a09e667 bb67ae85 3c6ef372 a54ff53a 510e527f 9b05688c 1f83d9ab 5be0cd19"
+IV = [int(word, 16) for word in WORDS.split()]
+ORDER = (2, 6, 3, 10, 7, 0, 4, 13, 1, 11, 12, 5, 9, 14, 15, 8)
+COLUMNS = [(0, 4, 8, 12), (1, 5, 9, 13), (2, 6, 10, 14), (3, 7, 11, 15)]
+DIAGONALS = [(0, 5, 10, 15), (1, 6, 11, 12), (2, 7, 8, 13), (3, 4, 9, 14)]
+CHUNK_START, CHUNK_END, PARENT, ROOT = 1, 2, 4, 8
+
+
+def compress(v: list[int], words: list[int], mask: int) -> list[int]:
+    """BLAKE3's compression function; every number holds one 32-bit word of every node."""
+    for _ in range(7):
+        for i, (a, b, c, d) in enumerate(COLUMNS + DIAGONALS):
+            for word, first, second in ((words[2 * i], 16, 12), (words[2 * i + 1], 8, 7)):
+                v[a] = v[a] + v[b] + word & mask
+                x = v[d] ^ v[a]
+                v[d] = (x >> first | x << 32 - first) & mask
+                v[c] = v[c] + v[d] & mask
+                x = v[b] ^ v[c]
+                v[b] = (x >> second | x << 32 - second) & mask
+        words = [words[i] for i in ORDER]
+    return [v[i] ^ v[i + 8] for i in range(8)]
+
+
+def nodes(data: bytes, size: int, number: int, parent: int = 0, root: int = 0) -> bytes:
+    """The 32-byte values of nodes of `size` bytes each: chunks from `number` on, or parents."""
+    step = max(size + -size % 64, 64)
+    count = max(len(data) // step, 1)
+    data = data.ljust(step, b"\0")  # only a last chunk, alone, is ever short
+    ones = int.from_bytes(b"\1\0\0\0\0\0\0\0" * count, "little")
+    mask, wide = ones * 0xFFFFFFFF, bytearray(8 * count)
+    counter = 0 if parent else sum(i << 64 * i for i in range(count)) + number * ones
+    value = [ones * word for word in IV]
+    for at in range(0, step, 64):
+        last = at + 64 == step
+        flags = parent or CHUNK_START * (at == 0) | CHUNK_END * last
+        words = []
+        for place in range(at, at + 64, 4):
+            for byte in range(4):
+                wide[byte::8] = data[place + byte :: step]
+            words.append(int.from_bytes(wide, "little"))
+        tail = [counter & mask, counter >> 32 & mask]
+        tail += [ones * min(64, size - at), ones * (flags | root * last)]
+        value = compress(value + [ones * word for word in IV[:4]] + tail, words, mask)
+    out = bytearray(32 * count)
+    for place, raw in enumerate(word.to_bytes(8 * count, "little") for word in value):
+        for byte in range(4):
+            out[4 * place + byte :: 32] = raw[byte::8]
+    return bytes(out)
+
+
+def blake3_python(data: bytes) -> str:
+    """BLAKE3 without any package, about 10 MB/s."""
+    last = max(len(data) - 1, 0) // 1024 * 1024  # the last chunk may be short and is done alone
+    if last == 0:
+        return nodes(data, len(data), 0, root=ROOT).hex()
+    parts = [nodes(data[i : min(i + MIB, last)], 1024, i // 1024) for i in range(0, last, MIB)]
+    level = b"".join(parts) + nodes(data[last:], len(data) - last, last // 1024)
+    while len(level) > 64:  # pairs become parents; an odd one out goes up as it is
+        pairs = len(level) // 64 * 64
+        level = nodes(level[:pairs], 64, 0, PARENT) + level[pairs:]
+    return nodes(level, 64, 0, PARENT, ROOT).hex()
+
+
+BLAKE3 = optional("blake3")
+
+
+def blake3(data: bytes) -> str:
+    """By the package if it is there."""
+    return str(BLAKE3.blake3(data).hexdigest()) if BLAKE3 else blake3_python(data)
+
+
+# ---- Section 4: codecs. Bytes are moved by tables, and joined by OR as long integers ------------
+
+WORD = {0: 1, 1: 2, 2: 4, 3: 2, 4: 4}
+STREAMS = {0: 1, 1: 2, 2: 4, 3: 3, 4: 5}
+BLOCK = 1 << 16  # words at a time: small enough for a processor's cache
+
+
+def table(function: Callable[[int], int]) -> bytes:
+    """What becomes of each of the 256 bytes."""
+    return bytes(function(byte) & 255 for byte in range(256))
+
+
+def tables(header: Json) -> list[tuple[bytes, bytes]]:
+    """How A and B each make the lower and the upper of a word's two high bytes."""
+    down, top = table(lambda x: x >> 1), table(lambda x: x << 7)
+    if header["codec"] in (1, 2):
+        return [(top, down), (down, top)]
+    # A clipped word gets no exponent here. What emax - c < 0 gives does not matter: no writer
+    # makes it, and the object's digest would not be right.
+    exponent = [header["emax"] - (a >> 2) & 255 if a < 252 else 0 for a in range(256)]
+    lower = table(lambda a: exponent[a] << 7 | (a & 3) << 5), table(lambda b: b & 31)
+    return [lower, (table(lambda a: exponent[a] >> 1), table(lambda b: b >> 5 << 7))]
+
+
+def both(one: bytes, other: bytes) -> bytes:
+    """The bytewise OR of two strings of one length."""
+    joined = int.from_bytes(one, "little") | int.from_bytes(other, "little")
+    return joined.to_bytes(len(one), "little")
+
+
+def clipped(a: bytes) -> list[int]:
+    """Where c = A >> 2 is 63. Such words are rare, and `find` is quick between them."""
+    places = []
+    for byte in (252, 253, 254, 255):
+        at = a.find(byte)
+        while at >= 0:
+            places.append(at)
+            at = a.find(byte, at + 1)
+    return sorted(places)
+
+
+def undo_codec(header: Json, streams: Sequence[bytes]) -> bytes:
+    """The plain bytes of an object, from its header and its decompressed frames."""
+    word = WORD[header["codec"]]
+    if word == 1:
+        return streams[0]
+    d1, d2 = streams[:2]
+    out, moves = bytearray(len(d1) * word), tables(header)
+    for at in range(0, len(d1), BLOCK):
+        a, b = d1[at : at + BLOCK], d2[at : at + BLOCK]
+        for byte, (of_a, of_b) in enumerate(moves, start=word - 2):
+            joined = both(a.translate(of_a), b.translate(of_b))
+            out[at * word + byte : (at + len(a)) * word : word] = joined
+    if header["codec"] in (3, 4):
+        places = clipped(d1)
+        require(len(places) == len(streams[2]), "clipped words and their exponents do not match")
+        for place, exponent in zip(places, streams[2]):
+            out[place * word + word - 2] |= exponent << 7 & 128
+            out[place * word + word - 1] |= exponent >> 1
+    if word == 4:
+        out[1::4], out[0::4] = streams[-2:]
+    return bytes(out) + bytes.fromhex(header.get("tail", ""))
+
+
+def stream_sizes(header: Json, frames: Sequence[bytes]) -> list[int]:
+    """How long each frame is when decompressed; Damage where section 4 wants something else."""
+    words = header["size"] // WORD[header["codec"]]
+    sizes = [content_size(frame) for frame in frames]
+    wanted = [words] * len(frames)
+    if header["codec"] in (3, 4):  # how many words are clipped is written nowhere else
+        wanted[2] = min(sizes[2] or 0, words)
+    require(sizes == wanted, "the frames do not have the lengths that the codec gives them")
+    return wanted
+
+
+# ---- Sections 2 and 3: documents and packs ------------------------------------------------------
+
+
+def document(data: bytes, kind: str) -> Json:
+    """JSON of this kind, of a format that this reader knows."""
+    value = json.loads(data.decode("utf-8"))
+    require(value["kind"] == kind, f"not of kind `{kind}`")
+    features = value.get("features", {"read": []})["read"]
+    if value["format"] != 1 or features:
+        raise Stop(
+            10, f"format {value['format']!r}, features {features!r}: this reader knows 1, []"
+        )
+    return dict(value)
+
+
+def read_whole(path: Path, limit: int) -> bytes:
+    """A file that has no reason to be longer than `limit`."""
+    with path.open("rb") as file:
+        data = file.read(limit + 1)
+    require(len(data) <= limit, f"longer than {limit} bytes")
+    return data
+
+
+def magic_at(file: IO[bytes], offset: int) -> int:
+    """The first four bytes there."""
+    file.seek(offset)
+    return int.from_bytes(file.read(4), "little")
+
+
+def skippable(file: IO[bytes], offset: int, magic: int, limit: int = MIB) -> bytes:
+    """The payload of one skippable frame."""
+    require(magic_at(file, offset) == magic, f"no frame {magic:#x} at offset {offset}")
+    size = int.from_bytes(file.read(4), "little")
+    require(size <= limit, f"the frame at offset {offset} is too long")
+    payload = file.read(size)
+    require(len(payload) == size, f"the frame at offset {offset} is cut short")
+    return payload
+
+
+class Place(NamedTuple):
+    """Where an object lies."""
+
+    pack: Path
+    offset: int
+    stored: int
+
+
+class Stored(NamedTuple):
+    """An object as it was read from its pack, not yet decompressed."""
+
+    header: Json
+    frames: list[bytes]
+    sizes: list[int]
+
+
+def read_index(file: IO[bytes], pack: Path) -> dict[str, Place]:
+    """The short way to a pack's objects: trailer, then index."""
+    with reading("index"):
+        end = file.seek(0, os.SEEK_END) - 16
+        offset = int.from_bytes(skippable(file, end, TRAILER), "little")
+        index = json.loads(skippable(file, offset, INDEX, INDEX_SIZE))
+        return {row[0]: Place(pack, int(row[1]), int(row[2])) for row in index["objects"]}
+
+
+def object_header(file: IO[bytes], offset: int) -> Json:
+    """Section 3.1, with everything checked that decoding relies on."""
+    with reading(f"object header at offset {offset}"):
+        payload = skippable(file, offset, OBJECT)
+        header = dict(json.loads(payload))
+        numbers = (header.get(key, 0) for key in ("codec", "size", "emax"))
+        require(all(type(number) is int for number in numbers), "numbers expected")
+        codec, frames = header["codec"], header["frames"]
+        require(codec in WORD, f"codec {codec!r} is not known")
+        require(1 <= header["size"] <= SEGMENT, "impossible size")
+        require(len(frames) == STREAMS[codec], "wrong number of frames")
+        possible = (type(n) is int and 0 < n <= 2 * SEGMENT for n in frames)
+        require(all(possible), "impossible frames")
+        tail = bytes.fromhex(header.get("tail", ""))
+        require(len(tail) == header["size"] % WORD[codec], "wrong tail")
+        require(codec < 3 or 0 <= header["emax"] <= 255, "wrong emax")
+        header["start"] = offset + 8 + len(payload)
+        header["end"] = header["start"] + sum(frames)
+    return header
+
+
+def walk(file: IO[bytes], pack: Path) -> Iterator[tuple[str, Place]]:
+    """The long way: every object header from offset 0, past any damage."""
+    end = file.seek(0, os.SEEK_END)
+    offset = 0
+    while offset < end:
+        if magic_at(file, offset) != OBJECT:
+            file.seek(offset)
+            block = file.read(MIB)
+            found = block.find(OBJECT.to_bytes(4, "little"))
+            offset += found if found >= 0 else max(len(block) - 3, 1)
+            continue
+        try:
+            header = object_header(file, offset)
+        except Damage:
+            offset += 4
+            continue
+        yield str(header["blake3"]), Place(pack, offset, header["end"] - offset)
+        whole = magic_at(file, header["end"]) in (OBJECT, INDEX)
+        offset = header["end"] if whole else header["start"]
+
+
+class Packs:
+    """All objects of some packs. Damage sends it the long way round before it gives up."""
+
+    def __init__(self, root: Path, zstandard: Zstandard, check: bool, log: Log) -> None:
+        self.root, self.zstandard, self.check, self.log = root, zstandard, check, log
+        self.places: dict[str, list[Place]] = {}
+        self.opened: dict[Path, bool] = {}  # and whether the pack was walked through
+
+    def open(self, pack: Path) -> None:
+        """Learns a pack's objects from its index, or by walking if that is damaged."""
+        if pack in self.opened:
+            return
+        self.opened[pack] = False
+        try:
+            with reading(pack), pack.open("rb") as file:
+                for name, place in read_index(file, pack).items():
+                    self.places.setdefault(name, []).append(place)
+                document(skippable(file, 0, HEAD), "pack")
+        except (Damage, Stop) as error:  # the seal, whose digest is right, said that it is format 1
+            self.log.damage(error)
+            self.walk(pack)
+
+    def walk(self, pack: Path) -> None:
+        """Learns a pack's objects from their own headers."""
+        if self.opened[pack]:
+            return
+        self.opened[pack] = True
+        with contextlib.suppress(OSError), pack.open("rb") as file:
+            for name, place in walk(file, pack):
+                self.places.setdefault(name, []).append(place)
+
+    def every_place(self, name: str) -> Iterator[Place]:
+        """First what the indexes say, then what walking finds, then all packs of the archive."""
+        yield from list(self.places.get(name, []))
+        for pack in list(self.opened):
+            self.walk(pack)
+        yield from list(self.places.get(name, []))
+        for pack in sorted(self.root.glob("packs/*/*.pack")):
+            self.open(pack)
+        yield from list(self.places.get(name, []))
+
+    def read(self, place: Place, name: str, size: int) -> Stored:
+        """The object `name` from where it is said to lie."""
+        with place.pack.open("rb") as file:
+            header = object_header(file, place.offset)
+            require(header["blake3"] == name and header["size"] == size, "is another object")
+            require(header["end"] == place.offset + place.stored, "the index is wrong")
+            file.seek(header["start"])
+            frames = [file.read(length) for length in header["frames"]]
+        return Stored(header, frames, stream_sizes(header, frames))
+
+    def decode(self, objects: Sequence[Stored]) -> list[bytes]:
+        """Decompresses all frames of some objects at once, then undoes their codecs."""
+        frames = [frame for item in objects for frame in item.frames]
+        sizes = [size for item in objects for size in item.sizes]
+        streams = iter(self.zstandard.inflate(frames, sizes))
+        plain = []
+        for header, own, _ in objects:
+            data = undo_codec(header, [next(streams) for _ in own])
+            require(len(data) == header["size"], "has another length")
+            require(not self.check or blake3(data) == header["blake3"], "has another BLAKE3")
+            plain.append(data)
+        return plain
+
+    def fetch(self, segments: Sequence[Any]) -> list[bytes]:
+        """The plain bytes of segments `[size, blake3]`; if anything is wrong, one by one."""
+        try:
+            with reading("the first places"):
+                first = [(self.places[name][0], name, size) for size, name in segments]
+                return self.decode([self.read(*item) for item in first])
+        except Damage:
+            return [self.fetch_anywhere(name, size) for size, name in segments]
+
+    def fetch_anywhere(self, name: str, size: int) -> bytes:
+        """One object from the first place where it is good."""
+        tried: list[Place] = []
+        for place in self.every_place(name):
+            if place in tried:
+                continue
+            tried.append(place)
+            try:
+                with reading(f"{place.pack}: object {name} at offset {place.offset}"):
+                    return self.decode([self.read(place, name, size)])[0]
+            except Damage as error:
+                self.log.damage(error)
+        raise Damage(f"object {name}: {'every copy is damaged' if tried else 'is in no pack'}")
+
+
+# ---- Sections 6 and 7: seals and manifests ------------------------------------------------------
+
+
+class Seal(NamedTuple):
+    """A snapshot: which manifest is held, in which packs."""
+
+    repository: str
+    revision: str
+    whole: bool  # no selection: every file of the revision
+    sealed: str
+    id: str
+    path: Path
+    body: Json
+
+    def __str__(self) -> str:
+        return f"{self.repository}@{self.revision}"
+
+
+def read_seal(path: Path) -> Seal:
+    """A seal that is what its name says."""
+    with reading(path):
+        data, (revision, digest) = read_whole(path, SEAL), path.name.split(".")[:2]
+        require(blake3(data) == digest, "its BLAKE3 is not the one in its name")
+        body = document(data, "snapshot")
+        require(body["revision"] == revision, "its revision is not the one in its name")
+        whole = not any(body["selection"].values())
+        return Seal(
+            str(body["repository"]), revision, whole, str(body["sealed"]), digest, path, body
+        )
+
+
+def read_seals(root: Path, log: Log) -> list[Seal]:
+    """Every seal of the archive; before that, whether this is an archive that may be read."""
+    seals = []
+    known = False
+    try:
+        with reading(root / "archive.json"):
+            document(read_whole(root / "archive.json", MIB), "archive")
+            known = True
+    except Damage as error:
+        log.damage(f"{error}; the seals must say what this is")
+    for path in sorted(root.glob("snapshots/*/*/*.json")):
+        if re.fullmatch(r"[0-9a-f]{40}\.[0-9a-f]{64}\.json", path.name):
+            try:
+                seals.append(read_seal(path))
+            except Damage as error:
+                log.damage(error)
+    if not known and not seals:
+        raise Stop(10, f"{root}: no archive here: neither archive.json nor any good seal")
+    return seals
+
+
+def matching(seals: Sequence[Seal], wanted: str) -> list[Seal]:
+    """The seals of `repository` or `repository@beginning-of-revision`."""
+    name, _, prefix = wanted.rpartition("@")
+    found = [seal for seal in seals if seal.repository == wanted]
+    found += [s for s in seals if s.repository == name and s.revision.startswith(prefix)]
+    if not found:
+        raise Stop(2, f"{wanted}: no such snapshot here; `list` shows what there is")
+    return found
+
+
+def choose(seals: Sequence[Seal]) -> Seal:
+    """The best of these seals: a whole one, the one sealed last, the greatest id (section 7)."""
+    return max(seals, key=lambda seal: (seal.whole, seal.sealed, seal.id))
+
+
+def read_manifest(root: Path, seal: Seal, zstandard: Zstandard) -> list[Json]:
+    """The files of a snapshot, with safe paths and possible segments."""
+    with reading(seal.path):
+        digest, size = seal.body["manifest"]["blake3"], seal.body["manifest"]["size"]
+        require(HEX64.fullmatch(digest) is not None and size <= MANIFEST, "impossible manifest")
+    folder = root.joinpath("manifests", *seal.path.parts[-3:-1])
+    path = folder / f"{seal.revision}.{digest}.json.zst"
+    with reading(path):
+        frame = read_whole(path, MANIFEST)
+        require(content_size(frame) in (None, size), "its length is not the one in the seal")
+        data = zstandard.inflate([frame], [size])[0]
+        require(blake3(data) == digest, "its BLAKE3 is not the one in its name")
+        manifest = document(data, "manifest")
+        same = all(manifest["source"][key] == seal.body[key] for key in ("repository", "revision"))
+        require(same, "is of another repository or revision than its seal")
+        for file in manifest["files"]:
+            sizes = [size for size, name in file["segments"] if HEX64.fullmatch(name)]
+            possible = (type(size) is int and 1 <= size <= SEGMENT for size in sizes)
+            require(all(possible), f"{file['path']!r}: a segment of impossible size")
+            require(sum(sizes) == file["size"], f"{file['path']!r}: segments do not make its size")
+        check_paths([file["path"] for file in manifest["files"]])
+        return list(manifest["files"])
+
+
+def check_paths(paths: Sequence[str]) -> None:
+    """Section 6.3: nothing is written if one path of the manifest is not safe."""
+    files: set[str] = set()
+    folders: set[str] = set()
+    for path in paths:
+        parts = path.split("/")
+        control = any(c == "\\" or unicodedata.category(c) == "Cc" for c in path)
+        safe = not control and not {"", ".", ".."} & set(parts) and not os.path.splitdrive(path)[0]
+        lengths = [len(text.encode("utf-8")) for text in [path, *parts]]
+        require(safe and lengths[0] <= 1024 and max(lengths[1:]) <= 255, f"unsafe path {path!r}")
+        same = unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
+        require(same not in files, f"two files under one path {path!r}")
+        files.add(same)
+        folders.update(same[: i.start()] for i in re.finditer("/", same))
+    require(not files & folders, f"both file and folder: {sorted(files & folders)[:1]}")
+
+
+# ---- Section 9: restoring a file, and the three commands ----------------------------------------
+
+
+def batches(segments: Sequence[Any]) -> Iterator[list[Any]]:
+    """Segments in groups of at most 16 MiB, so that memory stays flat whatever the file's size."""
+    batch: list[Any] = []
+    for segment in segments:
+        if len(batch) == 256 or sum(size for size, _ in batch) + segment[0] > SEGMENT:
+            yield batch
+            batch = []
+        batch.append(segment)
+    if batch:
+        yield batch
+
+
+def copy_file(packs: Packs, file: Json, write: Callable[[bytes], Any]) -> None:
+    """Every byte of a file goes to `write`; Damage at the end if they were not the right ones."""
+    sha256 = hashlib.sha256()
+    for batch in batches(file["segments"]):
+        for data in packs.fetch(batch):
+            sha256.update(data)
+            write(data)
+    require(sha256.hexdigest() == file["sha256"], "its SHA-256 is not the one in the manifest")
+
+
+def restore_file(packs: Packs, file: Json, destination: Path) -> None:
+    """Under another name first: the final one is given only to a file that is right."""
+    final = destination / file["path"]
+    partial = destination / f".partial-{secrets.token_hex(8)}"
+    try:
+        with partial.open("xb") as sink:
+            copy_file(packs, file, sink.write)
+            sink.flush()
+            os.fsync(sink.fileno())
+        final.parent.mkdir(parents=True, exist_ok=True)
+        if os.path.lexists(final):
+            raise Stop(1, f"{final}: has appeared meanwhile; nothing is overwritten")
+        partial.rename(final)
+    finally:
+        if partial.exists():
+            partial.unlink()
+
+
+def open_snapshot(packs: Packs, seal: Seal) -> list[Json]:
+    """Its files; its packs are opened."""
+    files = read_manifest(packs.root, seal, packs.zstandard)
+    with reading(seal.path):
+        for name, _ in seal.body["packs"]:
+            require(HEX64.fullmatch(name) is not None, "names an impossible pack")
+            packs.open(packs.root / "packs" / name[:2] / f"{name}.pack")
+    return files
+
+
+def restore(packs: Packs, seal: Seal, destination: Path) -> None:
+    """Restores what can be restored, and names what cannot."""
+    if os.path.lexists(destination) and (not destination.is_dir() or any(destination.iterdir())):
+        raise Stop(2, f"{destination}: exists and is not an empty directory")
+    chosen = "" if seal.whole else f"; chosen files only: {seal.body['selection']}"
+    packs.log.note(f"restoring {seal}, sealed {seal.sealed}, id {seal.id}{chosen}")
+    files = open_snapshot(packs, seal)
+    destination.mkdir(parents=True, exist_ok=True)
+    good = 0
+    for file in files:
+        try:
+            restore_file(packs, file, destination)
+            print(shown(f"ok {file['size']:>15} {file['path']}"), flush=True)
+            good += 1
+        except Damage as error:
+            packs.log.damage(f"{seal} {file['path']}: {error}")
+    print(f"{good} of {len(files)} files restored to {destination}")
+    if good < len(files):
+        raise Stop(20, f"{len(files) - good} of {len(files)} files could not be restored")
+
+
+def verify(packs: Packs, seals: Sequence[Seal]) -> None:
+    """Decodes everything and writes nothing. A file that recurs is read once."""
+    proven = set()
+    for seal in sorted(seals):
+        good = 0
+        try:
+            files = open_snapshot(packs, seal)
+        except Damage as error:
+            packs.log.damage(error)
+            continue
+        for file in files:
+            content = hashlib.sha256(repr((file["sha256"], file["segments"])).encode()).digest()
+            try:
+                if content not in proven:
+                    copy_file(packs, file, len)
+                proven.add(content)
+                good += 1
+            except Damage as error:
+                packs.log.damage(f"{seal} {file['path']}: {error}")
+        print(shown(f"{seal} {seal.id}: {good} of {len(files)} files good"), flush=True)
+
+
+def run(arguments: argparse.Namespace, log: Log) -> None:
+    """One of the three commands."""
+    root = Path(arguments.directory)
+    seals = read_seals(root, log)
+    if arguments.repository:
+        seals = matching(seals, arguments.repository)
+    if arguments.command == "list":
+        for seal in sorted(seals):
+            with reading(seal.path):
+                totals = " ".join(f"{k}={v}" for k, v in sorted(seal.body["totals"].items()))
+            chosen = "" if seal.whole else " chosen-files-only"
+            print(shown(f"{seal} {seal.sealed} {totals}{chosen} id={seal.id}"))
+    else:
+        packs = Packs(root, Zstandard(), arguments.blake3 or BLAKE3 is not None, log)
+        if arguments.command == "restore":
+            restore(packs, choose(seals), Path(arguments.destination))
+        else:
+            verify(packs, seals)
+    if log.damaged and arguments.command != "restore":
+        raise Stop(20, "damage was found")
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("command", choices=("list", "restore", "verify"))
+    parser.add_argument("repository", nargs="?", help="Org/Name, or Org/Name@beginning-of-revision")
+    parser.add_argument("destination", nargs="?", help="for restore: a new or empty directory")
+    here = Path(__file__).resolve().parent
+    parser.add_argument("-C", dest="directory", default=here, help="the archive (default: here)")
+    parser.add_argument("--blake3", action="store_true", help="check objects without the package")
+    arguments = parser.parse_args()
+    if (arguments.command == "restore") != (arguments.destination is not None):
+        parser.error("restore takes REPOSITORY DESTINATION; verify and list at most REPOSITORY")
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # names may be in any script
+    log = Log()
+    try:
+        run(arguments, log)
+    except Stop as error:
+        log.note(f"decode: {error}")
+        return error.code
+    except Damage as error:
+        log.damage(error)
+        return 20
+    except OSError as error:
+        log.note(f"decode: {error}")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
