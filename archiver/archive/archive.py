@@ -319,12 +319,12 @@ def preferred(snapshots: list[Snapshot]) -> Snapshot:
     return max(snapshots, key=lambda one: (one.seal.selection.whole, one.seal.sealed, one.id))
 
 
-def _require_known(what: str, number: int, features: Features | None = None) -> None:
+def _require_known(what: str, number: Any, features: Features | None = None) -> None:
     """Raise UnknownFormatError for a format, or features to read, that this version does not know."""
     unknown = sorted(features.read) if features else []
     if number == FORMAT and not unknown:
         return
-    has = f"format {number}" if number != FORMAT else f"features {unknown}"
+    has = f"format {printable(str(number))}" if number != FORMAT else f"features {unknown}"
     raise UnknownFormatError(
         f"{what} has {has}; this version of archiver knows format {FORMAT}.",
         hint="Nothing was touched. Use a newer archiver, or the decode.py in the archive.",
@@ -339,7 +339,20 @@ def _read_info(store: Store) -> ArchiveInfo:
     try:
         return parse_record(data, ArchiveInfo, layout.INFO)
     except DamageError as error:
+        _require_known(f"The archive {store.describe()}", _declared_format(data))
         return _info_from_seals(store, error)
+
+
+class _Declared(msgspec.Struct):
+    format: Any = FORMAT
+
+
+def _declared_format(data: bytes) -> Any:
+    """The format that a file of whatever shape declares; ours if it is damaged and declares none."""
+    try:
+        return msgspec.json.decode(data, type=_Declared).format
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return FORMAT
 
 
 def _info_from_seals(store: Store, reason: DamageError | None) -> ArchiveInfo:

@@ -140,15 +140,15 @@ class DocumentCheck:
             if found is None:
                 self._add("event-damaged", state.problem, copy_back(name), path=name)
             elif found.event == "sealed" and found.detail.get("snapshot") not in seals:
-                # A seal of the whole revision stands in for any other: that is how one is mended.
-                if _key(found) not in whole:
-                    self._no_seal(found)
+                self._no_seal(found, whole)
 
     def _named_seals(self) -> set[str]:
         documents = map(layout.document_of, self._store.list(layout.SNAPSHOTS))
         return {document.digest for document in documents if document}
 
-    def _no_seal(self, event: Event) -> None:
+    def _no_seal(self, event: Event, whole: set[tuple[str, str]]) -> None:
+        if _key(event) in whole:
+            return  # a seal of the whole revision stands in for any other: so a snapshot is mended
         title = f"{event.repository}@{event.revision[:12]}"
         digest = str(event.detail.get("snapshot"))[:64]
         text = f"The journal tells of the seal {digest} of {title}, which is not there."

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+import threading
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from archiver.archive.advice import UNSTABLE, copy_back
 from archiver.archive.finding import Code, Finding
@@ -12,9 +14,11 @@ from archiver.archive.read_twice import forget
 from archiver.errors import ArchiverError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator, Sequence
 
     from archiver.storage.store import Store
+
+_POLL_SECONDS: Final = 0.5
 
 
 class Wanted(NamedTuple):
@@ -32,6 +36,33 @@ class Examined(NamedTuple):
     state: PackState | None
     problem: str = ""
     unstable: str = ""
+
+
+class _StoppedError(Exception):
+    """The run has ended; a thread that still reads ends too."""
+
+
+def examine_all(
+    store: Store, packs: Sequence[Wanted], workers: int, advance: Advance
+) -> Generator[Examined, None, None]:
+    """Examine packs, several at a time, in whatever order they are done; to be closed if left early."""
+    stop = threading.Event()
+
+    def counted(size: int) -> None:
+        if stop.is_set():
+            raise _StoppedError
+        advance(size)
+
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="audit")
+    waiting = {pool.submit(examine, store, one, counted) for one in packs}
+    try:
+        while waiting:
+            done, waiting = wait(waiting, _POLL_SECONDS, FIRST_COMPLETED)
+            for future in done:
+                yield future.result()
+    finally:
+        stop.set()
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def examine(store: Store, wanted: Wanted, advance: Advance) -> Examined:

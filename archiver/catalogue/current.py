@@ -68,7 +68,9 @@ def rebuild_from(archive: Archive, on_damage: OnDamage = _ignore) -> Counts:
 
 def refresh(archive: Archive, catalogue: Catalogue) -> None:
     """Add what the archive has and the catalogue has not; forget packs that are gone."""
-    there, known = set(archive.packs()), queries.known_packs(catalogue)
+    # What is known is asked first: a pack that another process adds in between is not "gone".
+    known = queries.known_packs(catalogue)
+    there = set(archive.packs())
     for gone in known - there:
         updates.forget_pack(catalogue, gone)
     for row in _pack_rows(archive, sorted(there - known), _ignore):

@@ -175,7 +175,8 @@ class _Joint(_Halves):
 
     def _emax(self, plain: Bytes, count: int, work: Workspace) -> int:
         upper = plain.view(np.uint16)[self.word // 2 - 1 :: self.word // 2]
-        return max(halves.exponent_max(upper[block], work) for block in _blocks(count))
+        maxima = (halves.exponent_max(upper[block], work) for block in _blocks(count))
+        return max(maxima, default=0)
 
 
 class Joint16(_Joint):

@@ -6,10 +6,9 @@ time. Memory is a few buffers a thread and 32 bytes an object. Nothing but an ev
 
 from __future__ import annotations
 
-import threading
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import closing
-from typing import TYPE_CHECKING, Final, Protocol, get_args
+from functools import partial
+from typing import TYPE_CHECKING, Final, get_args
 
 import msgspec
 
@@ -19,31 +18,18 @@ from archiver.archive.archive import TOOL, Archive, Snapshot
 from archiver.archive.closure import Bad, ObjectTable, hits, lost_objects
 from archiver.archive.document_check import DocumentCheck
 from archiver.archive.finding import Code, Finding
-from archiver.archive.pack_audit import Examined, Wanted, examine, pack_findings
+from archiver.archive.pack_audit import Examined, Wanted, examine_all, pack_findings
 from archiver.archive.read_twice import read_twice
-from archiver.archive.records import Event, Manifest
+from archiver.archive.records import Event
 from archiver.errors import ArchiverError
 from archiver.names import RepoId, slug
 from archiver.text import utc_now
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from archiver.archive.records import Manifest
+    from archiver.progress import Progress
 
 _ORDER: Final = {code: number for number, code in enumerate(get_args(Code))}
-_POLL_SECONDS: Final = 0.5
-
-
-class Progress(Protocol):
-    """Told what happens, from several threads."""
-
-    def expect(self, files: int, size: int) -> None:
-        """There will be ``files`` packs of ``size`` bytes together."""
-
-    def advance(self, count: int, *, fetched: bool) -> None:
-        """``count`` bytes were read."""
-
-    def end(self, path: str) -> None:
-        """A pack was read to its end."""
 
 
 class AuditReport(msgspec.Struct, frozen=True):
@@ -83,10 +69,6 @@ def audit(
     return _Audit(archive, repository, revision, progress).run(workers)
 
 
-class _StoppedError(Exception):
-    """The run was interrupted; its threads end."""
-
-
 class _Audit:
     """One run."""
 
@@ -102,7 +84,6 @@ class _Audit:
         self._objects = ObjectTable()
         self._count = self._bytes = 0
         self._writers: dict[str, str] = {}
-        self._stop = threading.Event()
 
     def run(self, workers: int) -> AuditReport:
         """Read everything; the report."""
@@ -110,7 +91,10 @@ class _Audit:
         self._documents.info(snapshots)
         packs = self._wanted(snapshots)
         # Closed at once if anything interrupts: its threads must not read on behind an error.
-        with closing(self._examine(packs, workers)) as examining:
+        total = sum(self._archive.store.stat(layout.pack_name(one.pack)) or 0 for one in packs)
+        self._progress.expect(len(packs), total)
+        read = partial(self._progress.advance, fetched=True)
+        with closing(examine_all(self._archive.store, packs, workers, read)) as examining:
             for examined in examining:
                 self._note(examined)
         manifests = {self._close(snapshot) for snapshot in snapshots}
@@ -160,26 +144,6 @@ class _Audit:
         return found
 
     # ---- packs
-
-    def _examine(self, packs: list[Wanted], workers: int) -> Generator[Examined, None, None]:
-        store = self._archive.store
-        total = sum(store.stat(layout.pack_name(one.pack)) or 0 for one in packs)
-        self._progress.expect(len(packs), total)
-        pool = ThreadPoolExecutor(workers, thread_name_prefix="audit")
-        waiting = {pool.submit(examine, store, one, self._advance) for one in packs}
-        try:
-            while waiting:
-                done, waiting = wait(waiting, _POLL_SECONDS, FIRST_COMPLETED)
-                for future in done:
-                    yield future.result()
-        finally:
-            self._stop.set()
-            pool.shutdown(wait=True, cancel_futures=True)
-
-    def _advance(self, count: int) -> None:
-        if self._stop.is_set():
-            raise _StoppedError
-        self._progress.advance(count, fetched=False)
 
     def _note(self, examined: Examined) -> None:
         wanted, state = examined.wanted, examined.state

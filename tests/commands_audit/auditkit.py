@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import json
 import shutil
-from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from archiver.tensors.writer import header_bytes
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class Result(NamedTuple):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from archiver.errors import ArchiverError, UsageError
@@ -64,11 +66,13 @@ def test_a_plan_that_is_not_there_is_refused_with_what_there_is(name, tmp_path, 
     assert "qwen3.5" in caught.value.hint
 
 
-def test_a_plan_that_cannot_be_read_is_an_explained_error(tmp_path, monkeypatch):
-    from pathlib import Path
+def test_a_plan_that_cannot_be_read_is_an_explained_error(monkeypatch):
+    ordinary = Path.open
 
-    def refuse(*_args):
-        raise PermissionError(13, "Permission denied", "p.toml")
+    def refuse(path, *args, **named):
+        if path.name == "p.toml":
+            raise PermissionError(13, "Permission denied", "p.toml")
+        return ordinary(path, *args, **named)
 
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(ArchiverError, match=r"p\.toml may not be used so"):

@@ -69,7 +69,6 @@ def test_paths_that_collide(hub, archive, mirror, one, other):
         {"type": "file", "oid": "0" * 40, "size": "9", "path": "x"},
         {"type": "file", "oid": "zz", "size": 1, "path": "x"},
         {"type": "file", "size": 1, "path": "x"},
-        {"type": "file", "oid": "0" * 40, "size": 1, "path": ["x"]},
         {"type": "file", "oid": "0" * 40, "size": 1 << 70, "path": "x"},
         {"type": "file", "oid": "0" * 40, "size": 1, "path": "x", "lfs": {"oid": "1", "size": 1}},
         {"type": "file", "oid": "0" * 40, "size": 1, "path": "x", "lfs": [3]},

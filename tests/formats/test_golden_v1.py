@@ -7,10 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import msgspec
-import numpy as np
 import pytest
 
+from archiver.archive import frames
 from archiver.archive.archive import Archive
 from archiver.archive.outflow import Outflow
 from archiver.archive.pack_map import PackMap
@@ -120,16 +119,13 @@ def test_indexes_and_frames_tell_of_the_same_objects(archive):
         assert reader.head().archive == archive.info.archive
 
 
-def test_every_object_decodes_and_is_stored_as_it_would_be_again(archive):
+def test_every_object_decodes_and_its_header_is_canonical(archive):
     for pack in archive.packs():
         reader = archive.pack(pack)
         for entry in reader.index():
             item = reader.copy(entry)
-            out = np.empty(entry.size, np.uint8)
-            reader.read(entry, out)
-            assert canonical(
-                msgspec.convert(msgspec.to_builtins(item.header), type(item.header))
-            ) == canonical(item.header)
+            header = frames.skippable(frames.OBJECT, canonical(item.header))
+            assert len(header) + item.stored == entry.stored
 
 
 def test_every_document_is_canonical_json_of_this_version(archive):
