@@ -9,8 +9,9 @@ import threading
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+import msgspec
 import zstandard
 
 from archiver import __version__
@@ -37,7 +38,7 @@ from archiver.errors import (
 )
 from archiver.names import as_repo_id, slug
 from archiver.storage.local import LocalStore
-from archiver.text import utc_now
+from archiver.text import printable, utc_now
 
 if TYPE_CHECKING:
     from pathlib import Path

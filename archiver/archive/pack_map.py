@@ -8,7 +8,7 @@ from archiver.archive.layout import pack_name
 from archiver.errors import DamageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from archiver.archive.archive import Archive
     from archiver.archive.pack import IndexEntry
@@ -19,12 +19,14 @@ class PackMap:
     """Object -> pack and entry, over some packs.
 
     A pack whose index is lost is walked frame by frame. What is wrong with a pack is kept in
-    ``problems`` (pack -> reason); its objects are then missing from the map.
+    ``problems`` (pack -> reason); objects that walking does not find are missing from the map. Of
+    an object that lies in several packs any good copy is read.
     """
 
     def __init__(self, archive: Archive, packs: Iterable[str]) -> None:
         self._archive = archive
         self._found: dict[bytes, tuple[int, IndexEntry]] = {}
+        self._copies: dict[bytes, list[tuple[int, IndexEntry]]] = {}
         self._packs: list[str] = []
         self.problems: dict[str, str] = {}
         for pack in packs:
@@ -34,7 +36,9 @@ class PackMap:
         number = len(self._packs)
         self._packs.append(pack)
         for entry in self._entries(pack):
-            self._found.setdefault(bytes.fromhex(entry.blake3), (number, entry))
+            key, place = bytes.fromhex(entry.blake3), (number, entry)
+            if self._found.setdefault(key, place) is not place:
+                self._copies.setdefault(key, []).append(place)
 
     def _entries(self, pack: str) -> Iterable[IndexEntry]:
         try:
@@ -58,10 +62,29 @@ class PackMap:
 
     def read(self, digest: str, size: int, out: Bytes) -> None:
         """Decode an object of ``size`` plain bytes into ``out``; DamageError unless it is whole."""
+        reason: DamageError | None = None
+        for pack, entry in self._places(digest):
+            try:
+                if entry.size != size:
+                    raise DamageError(  # noqa: TRY301 - the next copy may be good
+                        f"{pack_name(pack)} lists another size for object {digest}."
+                    )
+                self._archive.pack(pack).read(entry, out[:size])
+            except DamageError as error:
+                reason = reason or error
+            else:
+                return
+        raise reason or DamageError(f"Object {digest} is in no readable pack.")
+
+    def _places(self, digest: str) -> Iterator[tuple[str, IndexEntry]]:
+        """Where an object may lie: by the indexes, and then where its pack's frames have it."""
         found = self.find(digest)
         if found is None:
-            raise DamageError(f"Object {digest} is in no readable pack.")
-        pack, entry = found
-        if entry.size != size:
-            raise DamageError(f"{pack_name(pack)} lists another size for object {digest}.")
-        self._archive.pack(pack).read(entry, out[:size])
+            return
+        yield found
+        for number, entry in self._copies.get(bytes.fromhex(digest), []):
+            yield self._packs[number], entry
+        pack, listed = found
+        for entry in self._archive.pack(pack).walk():
+            if entry.blake3 == digest and entry != listed:
+                yield pack, entry

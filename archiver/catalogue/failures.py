@@ -35,7 +35,10 @@ def reported(error: Failure, path: Path) -> ArchiverError:
     if code in _BAD_ROWS or isinstance(cause, ValueError | OverflowError):
         return DamageError(f"A record cannot be put into the catalogue {path}: {cause}.")
     if code == sqlite3.SQLITE_FULL:
-        return NoSpaceError(f"The disk has no room for the catalogue {path}.")
+        return NoSpaceError(
+            f"The disk has no room for the catalogue {path}.",
+            hint="Free some room and run the same command again; it goes on from there.",
+        )
     if code == sqlite3.SQLITE_READONLY:
         return CatalogueReadOnlyError(path)
     return CatalogueUnusable(path, str(cause))

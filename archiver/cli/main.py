@@ -94,7 +94,7 @@ def invoke(arguments: list[str]) -> int:
         error.show()
         return int(ExitCode.USAGE)
     except (KeyboardInterrupt, click.Abort):
-        print_error("Interrupted.", "Run the same command again; it goes on from there.", 130)
+        print_error("Interrupted.", "Nothing half-done was published; run it again to go on.", 130)
         return int(ExitCode.INTERRUPTED)
     except ArchiverError as error:
         print_error(error.message, error.hint, int(error.exit_code))

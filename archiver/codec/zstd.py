@@ -111,5 +111,8 @@ def decompress_into(frame: memoryview | bytes, out: Bytes) -> None:
                 if not got:
                     raise ValueError("the frame ends early")
                 done += got
+            # Up to the frame's end, where its checksum stands.
+            if reader.read(1):
+                raise ValueError("the frame holds more than it says")
     except zstandard.ZstdError as error:
         raise ValueError(f"damaged frame: {error}") from error

@@ -81,6 +81,14 @@ def test_one_name_in_two_files_is_two_tensors():
     assert [(change.what, change.path_a) for change in found.tensors] == [("changed", "text")]
 
 
+def test_two_tensors_that_swap_their_files_are_changed():
+    found = diff(
+        manifest(unet={"w": "a"}, text={"w": "b"}), manifest(unet={"w": "b"}, text={"w": "a"})
+    )
+    assert found.same_tensors == 0
+    assert [change.what for change in found.tensors] == ["changed", "changed"]
+
+
 def test_resharding_moves_each_of_two_tensors_of_one_name():
     found = diff(manifest(a={"w": "a"}, b={"w": "b"}), manifest(c={"w": "b"}, d={"w": "a"}))
     assert (found.same_tensors, found.moved, found.tensors) == (2, 2, ())

@@ -99,6 +99,7 @@ def test_a_real_manifest_from_a_hub_is_valid(run, small, tmp_path, monkeypatch):
 
     target = tmp_path / "weights"
     card = {"license": "apache-2.0", "temperature": 0.5, "größe": [1, None, {"x": True}]}
+    card["tags"] = ["\x1b[2J"]
     with Hub() as hub:
         hub.create(
             "me/Hub",
@@ -115,6 +116,8 @@ def test_a_real_manifest_from_a_hub_is_valid(run, small, tmp_path, monkeypatch):
     assert document["source"]["card"]["temperature"] == "0.5"
     shown = run("show", "me/Hub", archive=target).out
     assert "licence      apache-2.0" in shown
+    assert r"card tags    \x1b[2J" in shown
+    assert "\x1b" not in shown
 
 
 def fields(record):

@@ -1,0 +1,86 @@
+"""Small archives and packs to try, spoil and read back."""
+
+from pathlib import Path
+
+import numpy as np
+
+from archiver.archive.archive import Archive
+from archiver.archive.objects import NoHints, ObjectSink
+from archiver.archive.pack import PackReader, PackWriter
+from archiver.archive.records import FileEntry, Source
+from archiver.codec.segment import Effort, encode
+from archiver.digest import blake3_hex
+
+REVISION = "0123456789abcdef0123456789abcdef01234567"
+OTHER = "fedcba9876543210fedcba9876543210fedcba98"
+
+
+def array(data: bytes) -> np.ndarray:
+    return np.frombuffer(bytearray(data), np.uint8)
+
+
+def bf16(count: int, seed: int = 1) -> bytes:
+    values = np.random.default_rng(seed).standard_normal(count, dtype=np.float32)
+    return ((values * np.float32(0.02)).view(np.uint32) >> 16).astype("<u2").tobytes()
+
+
+def noise(count: int, seed: int) -> bytes:
+    return np.random.default_rng(seed).integers(0, 256, count).astype(np.uint8).tobytes()
+
+
+PLAINS = [b"{}\n", bf16(4000, 1), b"text " * 300, bf16(3001, 2) + b"\x07", noise(2000, 3)]
+
+
+def write_pack(archive: Archive, plains: list[bytes] = PLAINS) -> str:
+    """A published pack of these contents."""
+    writer = PackWriter(archive.store, archive.info)
+    for plain in plains:
+        writer.append(encode(array(plain), "BF16", Effort.NORMAL))
+    return writer.finish()[0]
+
+
+def pack_path(root: Path, pack: str) -> Path:
+    return root / "packs" / pack[:2] / f"{pack}.pack"
+
+
+def rewrite(path: Path, data: bytes) -> None:
+    """Change a published file, which is read-only."""
+    path.chmod(0o644)
+    path.write_bytes(data)
+
+
+def reading(path: Path, archive: Archive) -> PackReader:
+    """A reader of any file below the archive's folder."""
+    name = path.relative_to(archive.store.root).as_posix()
+    return PackReader(archive.store.open(name), "The pack")
+
+
+def source(repository: str = "Org/Model", revision: str = REVISION) -> Source:
+    return Source("directory", "", repository, revision)
+
+
+def entry_of(path: str, plains: list[bytes]) -> FileEntry:
+    import hashlib
+
+    whole = b"".join(plains)
+    return FileEntry(
+        path=path,
+        size=len(whole),
+        sha256=hashlib.sha256(whole).hexdigest(),
+        blake3=blake3_hex(whole),
+        segments=tuple((len(plain), blake3_hex(plain)) for plain in plains),
+    )
+
+
+def sink_of(archive: Archive, hints=None) -> ObjectSink:
+    return ObjectSink(archive, Effort.FAST, hints or NoHints())
+
+
+def store_all(archive: Archive, plains: list[bytes]) -> ObjectSink:
+    """A flushed sink that holds these contents."""
+    sink = sink_of(archive)
+    for plain in plains:
+        sink.put(array(plain), "BF16")
+    sink.flush()
+    sink.close()
+    return sink

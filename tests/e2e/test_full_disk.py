@@ -1,0 +1,224 @@
+"""A disk that is full at any point, and an archive that may only be read."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+from e2ekit import REPO, WEIGHTS, bf16, files_below, model, safetensors, seals
+
+MIB = 1 << 20
+NOBODY = 65534
+
+
+@pytest.fixture
+def larger(hub):
+    """org/model with 3 MiB of weights in 12 tensors."""
+    tensors = {f"t{n:02}": ("BF16", (256, 512), bf16(n, 256, 512)) for n in range(12)}
+    files = model() | {WEIGHTS: safetensors(tensors)}
+    hub.create(REPO, files)
+    return files
+
+
+def disk(folder: Path, size: int) -> bool:
+    """Mount a small disk; False where this process may not."""
+    folder.mkdir(exist_ok=True)
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=777", "tmpfs", str(folder)]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def grow(folder: Path, size: int) -> None:
+    subprocess.run(["mount", "-o", f"remount,size={size}", str(folder)], check=True)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 16 MiB that can be made fuller or larger."""
+    folder = tmp_path / "disk"
+    if not disk(folder, 16 * MIB):
+        pytest.fail("no tmpfs can be mounted here; run with ARCHIVER_TEST_NO_MOUNT=1 to do without")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+needs_mount = pytest.mark.skipif(
+    bool(os.environ.get("ARCHIVER_TEST_NO_MOUNT")), reason="ARCHIVER_TEST_NO_MOUNT is set"
+)
+
+
+def free(folder: Path) -> int:
+    info = os.statvfs(folder)
+    return info.f_bavail * info.f_frsize
+
+
+def fill(folder: Path, left: int) -> Path:
+    """Leave only ``left`` bytes free; the file that takes the rest."""
+    ballast = folder / "ballast"
+    with ballast.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, max(free(folder) - left, 1))
+    return ballast
+
+
+MIRROR = ("--min-free", "0", "--effort", "fast")
+
+
+@needs_mount
+@pytest.mark.parametrize("left", [0, 4096, 8192, 16384, 150_000, 200_000, MIB, 2 * MIB])
+def test_a_full_disk(larger, small_disk, archive, cli, waits, restores, left):
+    here = small_disk / "archive"
+    shutil.copytree(archive, here)
+    ballast = fill(small_disk, left)
+    result = cli("mirror", "-C", here, REPO, *MIRROR)
+    assert result.code == 31, result
+    assert "→" in result.err
+    assert not seals(here)
+    ballast.unlink()
+    assert cli("mirror", "-C", here, REPO, *MIRROR).code == 0
+    assert len(seals(here)) == 1
+    restores(here, larger)
+
+
+@needs_mount
+def test_every_size_of_a_disk_ends_in_31_or_a_whole_snapshot(
+    larger, small_disk, archive, cli, waits, restores
+):
+    """In small steps around the end, where the last pack, the manifest and the seal are written."""
+    codes = set()
+    for left in range(2_300_000, 2_900_000, 40_000):
+        here = small_disk / "archive"
+        shutil.copytree(archive, here)
+        ballast = fill(small_disk, left)
+        result = cli("mirror", "-C", here, REPO, *MIRROR)
+        codes.add(result.code)
+        assert result.code in {0, 31}, (left, result)
+        if result.code:
+            ballast.unlink()
+            assert cli("mirror", "-C", here, REPO, *MIRROR).code == 0
+        restores(here, larger)
+        shutil.rmtree(here)
+        ballast.unlink(missing_ok=True)
+    assert codes == {0, 31}
+
+
+@pytest.mark.parametrize("limit", [0, 100, 40_000, 300_000, MIB, 1_900_000])
+def test_files_that_may_not_grow(larger, zygote, archive, cli, waits, restores, limit):
+    """RLIMIT_FSIZE stands for a disk that is full at any byte of any file."""
+    ended = zygote.run("mirror", "-C", archive, REPO, *MIRROR, file_limit=limit)
+    assert ended.code in {1, 31}, ended
+    assert "Traceback" not in ended.err
+    assert not seals(archive)
+    assert cli("mirror", "-C", archive, REPO, *MIRROR).code == 0
+    restores(archive, larger)
+
+
+@needs_mount
+@pytest.mark.parametrize("layout", ["plain", "hf-cache"])
+def test_restoring_to_a_full_disk(larger, small_disk, mirror, archive, cli, layout):
+    assert mirror(*MIRROR).code == 0
+    out = small_disk / "out"
+    out.mkdir()
+    fill(small_disk, 2 * MIB)
+    result = cli("restore", "-C", archive, REPO, out, "--layout", layout)
+    assert result.code == 31, result
+    assert "out" in result.err
+    assert not list(out.rglob(WEIGHTS))
+    assert not list(out.rglob("*.part"))
+    assert not list(out.rglob("refs"))
+    if layout == "plain":
+        assert files_below(out).items() <= larger.items()
+    (small_disk / "ballast").unlink()
+    assert cli("restore", "-C", archive, REPO, out, "--layout", layout).code == 0
+
+
+@needs_mount
+def test_restoring_what_cannot_fit_is_refused_at_once(larger, small_disk, mirror, archive, cli):
+    assert mirror(*MIRROR).code == 0
+    fill(small_disk, 2 * MIB)
+    result = cli("restore", "-C", archive, REPO, small_disk / "new")
+    assert result.code == 31
+    assert not (small_disk / "new").exists()
+
+
+@needs_mount
+@pytest.mark.parametrize("left", [0, 1 * MIB])
+def test_restoring_a_tensor_to_a_full_disk(larger, small_disk, mirror, archive, cli, left):
+    assert mirror(*MIRROR).code == 0
+    fill(small_disk, 100_000)
+    path = small_disk / "t.safetensors"
+    result = cli("restore", "-C", archive, REPO, path, "--tensor", "t03")
+    assert result.code == 31
+    assert [one.name for one in small_disk.iterdir()] == ["ballast"]
+
+
+def test_room_that_must_stay_free(larger, archive, mirror):
+    result = mirror("--min-free", "1000TiB")
+    assert result.code == 31
+    assert "--min-free" in result.err
+    assert not seals(archive)
+    assert not list((archive / "packs").rglob("*.pack"))
+
+
+# ---- an archive that may only be read
+
+
+@pytest.fixture
+def read_only(small_disk, larger, archive, mirror, cli, hub):
+    """An archive on a medium that is mounted read-only."""
+    assert mirror(*MIRROR).code == 0
+    here = small_disk / "archive"
+    shutil.copytree(archive, here)
+    for path in here.glob("catalogue*"):
+        path.unlink()
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    yield here
+    subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
+
+
+@needs_mount
+def test_a_read_only_medium(hub, larger, read_only, cli, waits, restores):
+    assert cli("list", "-C", read_only).code == 0
+    restores(read_only, larger)
+    assert "held already" in cli("mirror", "-C", read_only, REPO).out
+    hub.commit(REPO, {"new.json": b"{}"})
+    result = cli("mirror", "-C", read_only, REPO, "--min-free", "0")
+    assert result.code == 1
+    assert "ead-only" in result.err
+    assert str(read_only) in result.err
+    assert cli("mirror", "-C", read_only, REPO, "--dry-run").code == 0
+
+
+@pytest.fixture
+def public():
+    """A folder that every user may pass through."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+def test_an_archive_of_another_user(hub, larger, zygote, mirror, archive, public):
+    """As root no mode forbids anything, so that the commands then run as nobody."""
+    assert mirror(*MIRROR).code == 0
+    user = {"uid": NOBODY} if os.getuid() == 0 else {}
+    here, out = public / "archive", public / "out"
+    shutil.copytree(archive, here)
+    for path in [here, *here.rglob("*")]:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    out.mkdir()
+    out.chmod(0o777)
+    before = files_below(here)
+    assert zygote.run("list", "-C", here, **user).code == 0
+    got = zygote.run("restore", "-C", here, REPO, out / "model", **user)
+    assert got.code == 0, got.err
+    assert files_below(out / "model") == larger
+    hub.commit(REPO, {"new.json": b"{}"})
+    refused = zygote.run("mirror", "-C", here, REPO, "--min-free", "0", **user)
+    for path in [here, *here.rglob("*")]:
+        path.chmod(0o755)
+    assert refused.code == 1
+    assert "ermission" in refused.err
+    assert "Traceback" not in refused.err
+    assert files_below(here) == before
