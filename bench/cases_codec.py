@@ -57,7 +57,7 @@ def run(report: Report, *, small: bool) -> None:
         item = data.get(name)
         data.touch(item)
         large = name == LARGE[small]
-        rounds = _rounds(item, repeats=3 if large or small else 5, large=large)
+        rounds = _rounds(item, repeats=3, large=large)
         _tabulate(report, item, rounds)
         _judge(report, name, rounds, rates=large or name in RATES)
 
@@ -66,7 +66,7 @@ def _rounds(item: data.Input, *, repeats: int, large: bool) -> dict[str, list[Ro
     """Interleaved: each repeat runs every tool, so that a slow spell hits all of them."""
     rounds: dict[str, list[Round]] = {}
     for repeat in range(repeats):
-        others = OTHERS if repeat == 0 or (repeat < 3 and not large) else ()
+        others = OTHERS if repeat == 0 or not large else ()
         for tool in (*MAIN, *others):
             if not tool.missing():
                 rounds.setdefault(tool.name, []).append(Round(tool, item))

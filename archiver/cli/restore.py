@@ -84,7 +84,9 @@ def _tell(report: RestoreReport, seconds: float) -> None:
         return
     output.line(f"{title}: {plural(len(report.failures), 'file')} could not be restored.")
     for failure in report.failures:
-        more = f", and {len(failure.tensors) - _SHOWN} more" if len(failure.tensors) > _SHOWN else ""
+        more = (
+            f", and {len(failure.tensors) - _SHOWN} more" if len(failure.tensors) > _SHOWN else ""
+        )
         hit = f" [{', '.join(failure.tensors[:_SHOWN])}{more}]" if failure.tensors else ""
         output.line(f"  {printable(failure.path)}: {failure.reason}{printable(hit)}")
     for hint in sorted({failure.hint for failure in report.failures if failure.hint}):

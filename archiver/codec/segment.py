@@ -24,7 +24,9 @@ SEGMENT_MAX: Final = 16 << 20
 """The greatest plain size of an object, in bytes."""
 _TINY = 4 << 10
 """Below this size the streams of a split are too short to pay for their frames."""
-_SAMPLE_PIECES = 8
+_SAMPLE_PIECES = {"fast": 4, "normal": 8}
+_COPIED = 64 << 10
+"""Up to this many bytes are compared as copies: numpy's calls cost more than the bytes."""
 _SURPRISE = 1.02
 """An encoding this much larger than its sample promised is tried against the runner-up."""
 
@@ -105,7 +107,7 @@ def _ranked(plain: Bytes, dtype: str | None, effort: Effort, work: Workspace) ->
         numbers = (0,)
     if len(numbers) == 1:
         return [CODECS[0]]
-    probe = zstd.sample(plain, _SAMPLE_PIECES, multiple=64)
+    probe = zstd.sample(plain, _SAMPLE_PIECES[effort], multiple=64)
     sizes = {number: _size(probe, CODECS[number], effort, work) for number in numbers}
     return [CODECS[number] for number in sorted(sizes, key=lambda number: sizes[number])]
 
@@ -146,6 +148,8 @@ def _attempt(
 
 
 def _same(left: Bytes, right: Bytes) -> bool:
+    if len(left) <= _COPIED:
+        return left.tobytes() == right.tobytes()
     whole = len(left) // 8 * 8
     words = np.array_equal(left[:whole].view(np.uint64), right[:whole].view(np.uint64))
     return words and np.array_equal(left[whole:], right[whole:])

@@ -19,6 +19,8 @@ Bytes = npt.NDArray[np.uint8]
 HUFFMAN: Final = 0
 _SAMPLE_PIECE = 32 << 10
 _SAMPLE_PIECES = 4
+_SHORT = 256
+"""So few bytes, such as a matrix's scale, come out the same whatever the way: only one is run."""
 _WHOLE = 192 << 10
 """Streams up to this many bytes are coded in every way; longer ones are decided on a sample."""
 _WORTH: Final = 0.995
@@ -81,6 +83,8 @@ def best_way(stream: Bytes, levels: tuple[int, ...]) -> int:
 
 def compress(stream: Bytes, levels: tuple[int, ...]) -> bytes:
     """One frame with checksum and content size: the smallest found of HUFFMAN and ``levels``."""
+    if len(stream) <= _SHORT:
+        return _compressor(levels[-1]).compress(stream.data)
     if len(stream) <= _WHOLE:
         frames = [_compressor(way).compress(stream.data) for way in (HUFFMAN, *levels)]
         return min(frames, key=len)

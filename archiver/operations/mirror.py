@@ -302,14 +302,17 @@ class _Run:
                 intake.sink.flush()
                 self._register(intake)
                 snapshot = self._publish(entries, intake, pins)
+                stored = intake.sink.stored_bytes
             worklog.remove()
         finally:
             worklog.close()
+        # of 190,000 tensors there is no room for both these and the manifest, read back below
+        del entries, intake
         updates.add_snapshot(
             self._catalogue, snapshot.id, snapshot.seal, self._archive.manifest(snapshot.seal)
         )
         self._sighted()
-        return self.report("sealed", snapshot, intake.sink.stored_bytes)
+        return self.report("sealed", snapshot, stored)
 
     def _intake(self, worklog: Worklog) -> Intake:
         options = self._options

@@ -210,7 +210,11 @@ def _failure(
 ) -> RestoreFailure:
     if not isinstance(error, DamageError):
         return RestoreFailure(entry.path, error.message, error.hint, int(error.exit_code))
-    hit = [str(rows) for begin, end in _lost(entry, error, packs) for rows in affected_rows(entry, begin, end)]
+    hit = [
+        str(rows)
+        for begin, end in _lost(entry, error, packs)
+        for rows in affected_rows(entry, begin, end)
+    ]
     hint = f"Run 'archiver audit --snapshot {snapshot.title}' to see all that is damaged."
     return RestoreFailure(entry.path, error.message, hint, int(error.exit_code), tuple(hit))
 

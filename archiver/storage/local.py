@@ -147,10 +147,12 @@ class LocalReader:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        # Not blocking: what lies under the name may be a pipe.
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+        self._handle = os.open(path, flags)
         info = os.fstat(self._handle)
         if not stat_module.S_ISREG(info.st_mode):
-            os.close(self._handle)
+            self.close()
             raise FileNotFoundError(errno.ENOENT, "not a regular file", str(path))
         self.size = info.st_size
 
@@ -230,7 +232,8 @@ class LocalLeftover:
 def _claim(path: Path) -> LocalLeftover | None:
     """The leftover at ``path``, locked; None while its writer lives or when it is gone."""
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+        handle = os.open(path, flags)
     except OSError:
         return None
     try:

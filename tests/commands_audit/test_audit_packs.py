@@ -41,9 +41,22 @@ def test_a_damaged_object_is_named_with_its_tensor_and_rows(audit, weights):
     assert found["pack"] == weights.documents("packs")[0].stem
 
 
-def test_a_flipped_digit_in_an_objects_header_blames_the_object_that_was_stored(audit, weights):
+def change_digit(pack, digest, digit, *, last=False):
+    """Put another digit in place of a digest's first where it stands in the pack."""
+    data = bytearray(pack.read_bytes())
+    at = data.rindex(digest.encode()) if last else data.index(digest.encode())
+    assert data[at] != ord(digit)
+    data[at] = ord(digit)
+    write(pack, bytes(data))
+
+
+@pytest.mark.parametrize("hexadecimal", [True, False])
+def test_a_wrong_digit_in_an_objects_header_blames_the_object_that_was_stored(
+    audit, weights, hexadecimal
+):
     digest = header_of(weights, "head.weight")
-    flip_inside(weights.documents("packs")[0], digest.encode())
+    digit = ("0" if digest[0] != "0" else "1") if hexadecimal else "g"
+    change_digit(weights.documents("packs")[0], digest, digit)
     result = audit()
     (found,) = (one for one in result.damage if one["code"] == "object-damaged")
     assert (found["tensor"], found["object"]) == ("head.weight", digest)
@@ -77,6 +90,23 @@ def test_a_damaged_index_costs_no_object(audit, weights, where):
         flip(pack, pack.stat().st_size - (1 if where == "trailer-far" else 8), 128)
     result = audit()
     assert result.codes == {"pack-damaged", "index-damaged"}
+
+
+def test_an_index_with_a_digit_that_is_none_costs_no_file(audit, weights, run, tmp_path):
+    digest = header_of(weights, "head.weight")
+    change_digit(weights.documents("packs")[0], digest, "g", last=True)
+    assert audit().codes == {"pack-damaged", "index-damaged"}
+    assert run("restore", "-q", "-C", weights.root, "org/one", tmp_path / "out").code == 0
+
+
+def test_a_damaged_object_that_no_file_needs_is_reported_all_the_same(audit, weights):
+    flip(weights.documents("packs")[0])
+    weights.documents("snapshots")[0].unlink()
+    result = audit()
+    assert result.codes == {"seal-missing", "pack-damaged", "object-damaged"}
+    (found,) = (one for one in result.damage if one["code"] == "object-damaged")
+    assert "path" not in found
+    assert "No file is known to need" in found["message"]
 
 
 def test_an_index_that_lies_is_found_although_every_digest_is_right(weights, audit):

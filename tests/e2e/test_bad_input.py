@@ -48,7 +48,9 @@ def test_a_path_that_must_not_be_written(hub, archive, mirror, tmp_path, path):
     assert result.code == 22, result.err
     assert "\x1b" not in result.err
     assert_nothing_published(archive)
-    assert {path for path in set(tmp_path.rglob("*")) - before if archive not in path.parents} == set()
+    assert {
+        path for path in set(tmp_path.rglob("*")) - before if archive not in path.parents
+    } == set()
 
 
 @pytest.mark.parametrize(
@@ -84,7 +86,12 @@ def test_a_listing_without_sense(hub, archive, mirror, entry):
 
 def test_a_card_full_of_tricks_is_kept_and_harmless(hub, archive, mirror, cli, restores):
     files = model()
-    card = {"license": "\x1b[31mmit", "deep": [[[[{"x": 1.5}]]]], "long": "x" * 100_000, "ü": "\ud800"}
+    card = {
+        "license": "\x1b[31mmit",
+        "deep": [[[[{"x": 1.5}]]]],
+        "long": "x" * 100_000,
+        "ü": "\ud800",
+    }
     hub.create(REPO, files, card=card)
     assert mirror().code == 0
     restores(archive, files)
@@ -120,8 +127,12 @@ ODD_FILES = {
     "no object": with_header(b"[1, 2]", BODY),
     "no UTF-8": with_header(b'{"\xff": 1}', BODY),
     "deep JSON": with_header(b'{"a":' * 20_000 + b"1" + b"}" * 20_000, BODY),
-    "overlapping": with_header(header(a=tensor("U8", [60], 0, 60), b=tensor("U8", [60], 40, 100)), BODY[:100]),
-    "with a hole": with_header(header(a=tensor("U8", [40], 0, 40), b=tensor("U8", [40], 60, 100)), BODY[:100]),
+    "overlapping": with_header(
+        header(a=tensor("U8", [60], 0, 60), b=tensor("U8", [60], 40, 100)), BODY[:100]
+    ),
+    "with a hole": with_header(
+        header(a=tensor("U8", [40], 0, 40), b=tensor("U8", [40], 60, 100)), BODY[:100]
+    ),
     "beyond the end": with_header(header(a=tensor("U8", [101], 0, 101)), BODY[:100]),
     "short of the end": with_header(header(a=tensor("U8", [99], 0, 99)), BODY[:100]),
     "backwards": with_header(header(a=tensor("U8", [0], 50, 40)), BODY[:100]),
@@ -130,7 +141,9 @@ ODD_FILES = {
     "huge shape": with_header(header(a=tensor("U8", [2**62, 2**62], 0, 100)), BODY[:100]),
     "duplicate keys": with_header(b'{"a":%s,"a":%s}' % ((json.dumps(WHOLE).encode(),) * 2), BODY),
     "NaN": with_header(b'{"a":{"dtype":"U8","shape":[NaN],"data_offsets":[0,100]}}', BODY[:100]),
-    "floats": with_header(b'{"a":{"dtype":"U8","shape":[100.0],"data_offsets":[0,1e2]}}', BODY[:100]),
+    "floats": with_header(
+        b'{"a":{"dtype":"U8","shape":[100.0],"data_offsets":[0,1e2]}}', BODY[:100]
+    ),
     "numbers in metadata": with_header(header(__metadata__={"a": 1}, a=WHOLE), BODY),
     "foreign keys": with_header(header(a=WHOLE | {"extra": 1}), BODY),
 }
@@ -138,11 +151,15 @@ FINE_FILES = {
     "empty": b"",
     "unknown dtype": with_header(header(a=tensor("F3_NEW", [3], 0, 100)), BODY[:100]),
     "no tensors": with_header(b"{}", b""),
-    "zero sizes": safetensors({"z": ("F32", (0, 5), b""), "a": ("BF16", (100, 100), BODY), "y": ("F16", (0,), b"")}),
+    "zero sizes": safetensors(
+        {"z": ("F32", (0, 5), b""), "a": ("BF16", (100, 100), BODY), "y": ("F16", (0,), b"")}
+    ),
     "scalars": safetensors({"s": ("F32", (), b"1234"), "t": ("BF16", (), b"12")}),
     "odd bytes": safetensors({"a": ("U8", (3,), b"123"), "b": ("BF16", (100, 100), BODY)}),
     "spaces around": with_header(header(a=WHOLE) + b" " * 1000, BODY),
-    "NaN and infinities as weights": safetensors({"a": ("BF16", (4,), b"\x80\x7f\x80\xff\xc0\x7f\xff\xff")}),
+    "NaN and infinities as weights": safetensors(
+        {"a": ("BF16", (4,), b"\x80\x7f\x80\xff\xc0\x7f\xff\xff")}
+    ),
     "floats of 64 bits": safetensors({"a": ("F64", (1250,), BODY[:10000])}),
     "names like paths": safetensors({"../../x": ("U8", (2,), b"ab"), "": ("U8", (1,), b"c")}),
 }

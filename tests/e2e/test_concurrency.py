@@ -67,7 +67,9 @@ def test_many_starts_on_a_new_archive(hub, served, zygote, archive, cli):
     assert {row["repository"] for row in rows} == set(others)
 
 
-def test_a_running_neighbour_s_unfinished_pack_is_left_alone(hub, served, zygote, archive, restores):
+def test_a_running_neighbour_s_unfinished_pack_is_left_alone(
+    hub, served, zygote, archive, restores
+):
     hub.create("org/slow", {"slow.bin": bytes(range(256)) * 2000})
     hub.rate = 300_000
     slow = zygote.start("mirror", "-C", archive, "org/slow")
@@ -125,7 +127,11 @@ def test_a_second_repository_stores_only_what_differs(hub, served, mirror, archi
 
 def test_a_second_revision_fetches_only_what_changed(hub, served, mirror, archive, restores):
     assert mirror().code == 0
-    new = {"config.json": b'{"changed": 1}', "README.md": None, "moved/tokenizer.json": served["tokenizer.json"]}
+    new = {
+        "config.json": b'{"changed": 1}',
+        "README.md": None,
+        "moved/tokenizer.json": served["tokenizer.json"],
+    }
     commit = hub.commit(REPO, new)
     hub.requests.clear()
     assert mirror().code == 0
@@ -170,7 +176,9 @@ def test_a_catalogue_that_lies_is_not_believed(hub, served, mirror, archive, res
         seal.unlink()
     hub.create("org/other", {WEIGHTS: weights() + b"more", "x": served["tokenizer.json"] + b" "})
     assert mirror("org/other").code == 0
-    restores(archive, {WEIGHTS: weights() + b"more", "x": served["tokenizer.json"] + b" "}, "org/other")
+    restores(
+        archive, {WEIGHTS: weights() + b"more", "x": served["tokenizer.json"] + b" "}, "org/other"
+    )
 
 
 # ---- options
@@ -249,7 +257,13 @@ def pin(monkeypatch, tmp_path, hub, served):
         folder = tmp_path / "package" / "carried" / "manifests" / "pins" / "org"
         folder.mkdir(parents=True)
         listed = [{"path": path, **facts} for path, facts in files.pop("files").items()]
-        told = {"kind": "pin", "format": 1, "repository": REPO, "revision": revision, "files": listed}
+        told = {
+            "kind": "pin",
+            "format": 1,
+            "repository": REPO,
+            "revision": revision,
+            "files": listed,
+        }
         (folder / "model.json").write_text(json.dumps(told | files))
         monkeypatch.setattr(pins.resources, "files", lambda _: tmp_path / "package")
 

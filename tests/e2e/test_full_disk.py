@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import tempfile
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from e2ekit import REPO, WEIGHTS, bf16, files_below, model, safetensors, seals
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 MIB = 1 << 20
-NOBODY = 65534
 
 
 @pytest.fixture
@@ -191,34 +192,29 @@ def test_a_read_only_medium(hub, larger, read_only, cli, waits, restores):
     assert cli("mirror", "-C", read_only, REPO, "--dry-run").code == 0
 
 
-@pytest.fixture
-def public():
-    """A folder that every user may pass through."""
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder).chmod(0o755)
-        yield Path(folder)
+def set_modes(archive: Path, folders: int, files: int) -> None:
+    for path in [archive, *archive.rglob("*")]:
+        path.chmod(folders if path.is_dir() else files)
 
 
-def test_an_archive_of_another_user(hub, larger, zygote, mirror, archive, public):
-    """As root no mode forbids anything, so that the commands then run as nobody."""
+def test_an_archive_that_its_modes_protect(hub, larger, zygote, mirror, archive, tmp_path):
     assert mirror(*MIRROR).code == 0
-    user = {"uid": NOBODY} if os.getuid() == 0 else {}
-    here, out = public / "archive", public / "out"
-    shutil.copytree(archive, here)
-    for path in [here, *here.rglob("*")]:
-        path.chmod(0o555 if path.is_dir() else 0o444)
-    out.mkdir()
-    out.chmod(0o777)
-    before = files_below(here)
-    assert zygote.run("list", "-C", here, **user).code == 0
-    got = zygote.run("restore", "-C", here, REPO, out / "model", **user)
+    set_modes(archive, 0o555, 0o444)
+    before = files_below(archive)
+    try:
+        assert zygote.run("list", "-C", archive, powerless=True).code == 0
+        got = zygote.run("restore", "-C", archive, REPO, tmp_path / "out", powerless=True)
+        hub.commit(REPO, {"new.json": b"{}"})
+        refused = zygote.run("mirror", "-C", archive, REPO, "--min-free", "0", powerless=True)
+        set_modes(archive, 0o000, 0o000)
+        unread = zygote.run("list", "-C", archive, powerless=True)
+    finally:
+        set_modes(archive, 0o755, 0o644)
     assert got.code == 0, got.err
-    assert files_below(out / "model") == larger
-    hub.commit(REPO, {"new.json": b"{}"})
-    refused = zygote.run("mirror", "-C", here, REPO, "--min-free", "0", **user)
-    for path in [here, *here.rglob("*")]:
-        path.chmod(0o755)
-    assert refused.code == 1
-    assert "ermission" in refused.err
-    assert "Traceback" not in refused.err
-    assert files_below(here) == before
+    assert files_below(tmp_path / "out") == larger
+    assert files_below(archive) == before
+    for one in (refused, unread):
+        assert one.code == 1
+        assert "Permission denied" in one.err
+        assert str(archive) in one.err
+        assert "Traceback" not in one.err

@@ -318,6 +318,7 @@ def test_offline(hub, served, archive, mirror, monkeypatch):
 
 # ---- several at once
 
+
 def test_one_bad_repository_does_not_stop_the_others(hub, served, archive, mirror, restores):
     result = mirror("org/absent", REPO)
     assert result.code == 3
@@ -340,3 +341,45 @@ def test_errors_as_json(hub, served, archive, mirror):
 def test_an_empty_repository(hub, archive, mirror, restores):
     hub.create("org/empty", {})
     assert mirror("org/empty").code == 0
+
+
+# ---- a fault of our own
+
+
+def test_a_segment_that_cannot_be_stored_costs_its_file_and_no_other(
+    served, archive, mirror, restores, monkeypatch
+):
+    """Every buffer has one owner at a time, also when a file fails in the middle."""
+    from archiver.archive import buffers, objects
+    from archiver.errors import ArchiverError
+
+    put, take, give = objects.ObjectSink.put, buffers.BufferPool.take, buffers.BufferPool.give
+    lent: set[int] = set()
+
+    def spoilt(self, plain, dtype):
+        if dtype is not None:
+            raise ArchiverError("This segment does not decode to what it was encoded from.")
+        return put(self, plain, dtype)
+
+    def taken(self):
+        buffer = take(self)
+        assert id(buffer) not in lent
+        lent.add(id(buffer))
+        return buffer
+
+    def given(self, buffer):
+        lent.remove(id(buffer))
+        give(self, buffer)
+
+    monkeypatch.setattr(buffers.BufferPool, "take", taken)
+    monkeypatch.setattr(buffers.BufferPool, "give", given)
+    with monkeypatch.context() as patch:
+        patch.setattr(objects.ObjectSink, "put", spoilt)
+        patch.setattr("archiver.archive.intake._BATCH", 1000)
+        result = mirror()
+    assert result.code == 1
+    assert f"1 of 7 files failed. {WEIGHTS}: " in result.err
+    assert not lent
+    assert_nothing_published(archive)
+    assert mirror().code == 0
+    restores(archive, served)

@@ -95,7 +95,7 @@ def test_killed_again_and_again(hub, big, archive, start, restores):
     while not seals(archive):
         hub.requests.clear()
         run = start()
-        wait_until(lambda: noted(archive) > kept + 3 * MIB or seals(archive))
+        wait_until(lambda known=kept: noted(archive) > known + 3 * MIB or seals(archive))
         run.kill()
         assert run.wait().code in {0, -9}
         assert noted(archive) > kept or seals(archive)
@@ -161,7 +161,7 @@ def forged(data: bytes, **fields) -> bytes:
     rows = [json.loads(line) for line in data.splitlines()]
     for row in rows:
         for key, value in fields.items():
-            row["path begin size blake3".split().index(key)] = value
+            row[("path", "begin", "size", "blake3").index(key)] = value
     return b"".join(json.dumps(row).encode() + b"\n" for row in rows)
 
 
@@ -236,7 +236,7 @@ def test_an_interrupted_run_goes_on(hub, big, archive, start, restores):
     os.kill(run.pid, signal.SIGINT)
     ended = run.wait()
     assert ended.code == 130
-    assert "goes on" in ended.err
+    assert "again to go on" in ended.err
     assert "Traceback" not in ended.err
     kept = noted(archive)
     hub.requests.clear()

@@ -220,9 +220,10 @@ def test_the_hubs_client_finds_its_own_cache_in_it(held, hub, archive, cli, tmp_
 
     def links(root):
         return {
-            path.relative_to(root): os.readlink(path) if path.is_symlink() else path.read_bytes()
+            path.relative_to(root): str(path.readlink()) if path.is_symlink() else path.read_bytes()
             for path in (root / "models--org--model").rglob("*")
-            if (path.is_file() or path.is_symlink()) and not {".no_exist", "trees"} & set(path.parts)
+            if (path.is_file() or path.is_symlink())
+            and not {".no_exist", "trees"} & set(path.parts)
         }
 
     assert links(tmp_path / "a") == links(tmp_path / "b")
@@ -239,9 +240,13 @@ def test_two_revisions_in_one_cache(hub, held, archive, mirror, cli, tmp_path, o
         assert cli("restore", "-C", archive, *args).code == 0
     blobs = len(set((cache / "models--org--model/blobs").iterdir()))
     assert blobs == len(held) + 1
-    code = "from huggingface_hub import hf_hub_download as d\nprint(open(d(%r, 'config.json', revision=%r)).read())"
-    assert offline(code % (REPO, "main")) == "{}\n"
-    assert offline(code % (REPO, old)).encode() == held["config.json"] + b"\n"
+
+    def config(revision: str) -> str:
+        got = f"hf_hub_download({REPO!r}, 'config.json', revision={revision!r})"
+        return offline(f"from huggingface_hub import hf_hub_download\nprint(open({got}).read())")
+
+    assert config("main") == "{}\n"
+    assert config(old).encode() == held["config.json"] + b"\n"
 
 
 # ---- import
@@ -274,7 +279,7 @@ def test_a_cache_that_the_hubs_client_made(hub, served, archive, cli, restores, 
     hub.requests.clear()
     result = mirror()  # the hub's digests agree with the cache's: nothing is fetched
     assert result.code == 0
-    assert not [r for r in hub.requests.bodies()]
+    assert not hub.requests.bodies()
 
 
 def test_a_cache_with_a_wrong_byte_is_refused(hub, served, archive, cli, tmp_path):
@@ -351,7 +356,8 @@ def test_a_flip_anywhere_in_an_object_names_its_tensor(held, archive, cli, tmp_p
         rot(pack_of(archive), entry[1] + at)
         args = ("--file", WEIGHTS)
         result = cli("restore", "-C", archive, REPO, tmp_path / f"out{at}", *args)
-        assert result.code in {0, 20}  # 0: a flip that changes nothing, such as a frame's unused bit
+        # 0: a flip that changes nothing, such as that of a frame's unused bit
+        assert result.code in {0, 20}
         if result.code:
             assert f"{WEIGHTS}: " in result.out
             assert "layer.weight rows 0..31" in result.out, result.out
@@ -441,7 +447,9 @@ def test_restoring_needs_neither_network_nor_catalogue(held, archive, tmp_path):
     assert not list(archive.glob("catalogue*"))
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["mirror", "--help"], ["restore", "-h"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["mirror", "--help"], ["restore", "-h"]]
+)
 def test_help_is_light(arguments):
     code = (
         "import sys\nfrom archiver.cli.main import invoke\ncode = invoke(sys.argv[1:])\n"

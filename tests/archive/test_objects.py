@@ -1,0 +1,259 @@
+"""The sink of objects: each content once, damage healed by writing anew, failures told to everyone."""
+
+import contextlib
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from archivekit import array, noise, pack_path, reading, rewrite, sink_of, write_pack
+
+from archiver.archive import objects
+from archiver.archive.archive import Archive
+from archiver.archive.buffers import BufferPool
+from archiver.archive.pack import IndexEntry, PackWriter
+from archiver.codec.segment import SEGMENT_MAX
+from archiver.digest import blake3_hex
+from archiver.errors import ArchiverError, DamageError, NoSpaceError
+
+CONTENTS = [noise(3000 + number, number) for number in range(12)]
+
+
+class Hints:
+    """Knows of the objects in some packs, and may be wrong about them."""
+
+    def __init__(self, archive: Archive, *packs: str) -> None:
+        self.known = {
+            entry.blake3: [(pack, entry)] for pack in packs for entry in archive.pack(pack).index()
+        }
+
+    def locate(self, digest):
+        return self.known.get(digest, [])
+
+
+def stored_objects(archive: Archive) -> list[str]:
+    return [entry.blake3 for pack in archive.packs() for entry in archive.pack(pack).index()]
+
+
+def finish(sink) -> None:
+    sink.flush()
+    sink.close()
+
+
+def in_threads(work, count: int = 8) -> list[BaseException | None]:
+    """Run ``work(number)`` in threads; what each one raised. Fails if one of them hangs."""
+    pool = ThreadPoolExecutor(count)
+    futures = [pool.submit(work, number) for number in range(count)]
+    try:
+        return [future.exception(timeout=20) for future in futures]
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def test_the_same_content_from_many_threads_is_stored_once(archive):
+    sink = sink_of(archive)
+    start = threading.Barrier(8)
+
+    def put_all(number: int) -> None:
+        start.wait(timeout=10)
+        for plain in CONTENTS[number % 4 :] + CONTENTS[: number % 4]:
+            assert sink.put(array(plain), None) == blake3_hex(plain)
+
+    assert in_threads(put_all) == [None] * 8
+    finish(sink)
+    assert sorted(stored_objects(archive)) == sorted(map(blake3_hex, CONTENTS))
+    for plain in CONTENTS:
+        assert sink.placed(blake3_hex(plain)) is not None
+    assert sink.placed("0" * 64) is None
+
+
+def test_what_is_stored_already_is_read_and_not_stored_again(archive):
+    pack = write_pack(archive, CONTENTS)
+    sink = sink_of(archive, Hints(archive, pack))
+    for plain in [*CONTENTS, b"new"]:
+        sink.put(array(plain), None)
+    finish(sink)
+    assert sink.reused_bytes == sum(map(len, CONTENTS))
+    assert sink.placed(blake3_hex(CONTENTS[0]))[0] == pack
+    assert [e.blake3 for one in sink.published for e in one.entries] == [blake3_hex(b"new")]
+
+
+@pytest.mark.parametrize("harm", ["damaged", "gone", "cut", "lying size", "lying place"])
+def test_a_hint_that_is_wrong_is_healed_by_storing_anew(archive, root, harm):
+    pack = write_pack(archive, CONTENTS[:2])
+    hints = Hints(archive, pack)
+    digest = blake3_hex(CONTENTS[0])
+    entry = hints.known[digest][0][1]
+    path = pack_path(root, pack)
+    path.chmod(0o644)
+    if harm == "damaged":
+        data = bytearray(path.read_bytes())
+        data[entry.offset + entry.stored - 9] ^= 1
+        rewrite(path, bytes(data))
+    elif harm == "gone":
+        path.unlink()
+    elif harm == "cut":
+        rewrite(path, path.read_bytes()[:50])
+    elif harm == "lying size":
+        hints.known[digest] = [(pack, IndexEntry(digest, entry.offset, entry.stored, 1 << 60, 0))]
+    else:
+        hints.known[digest] = [(pack, IndexEntry(digest, -5, entry.stored, entry.size, 0))]
+    opened = Archive.open(root)
+    sink = sink_of(opened, hints)
+    sink.put(array(CONTENTS[0]), None)
+    finish(sink)
+    found = sink.placed(digest)
+    assert found is not None
+    assert found[0] != pack
+    assert opened.pack(found[0]).copy(opened.pack(found[0]).index()[0]).header.blake3 == digest
+
+
+def test_a_damaged_pack_is_replaced_by_the_same_pack_written_anew(archive, root):
+    """Same objects in the same order make the same pack, with the same name as the damaged one."""
+    sink = sink_of(archive)
+    for plain in CONTENTS:
+        sink.put(array(plain), None)
+    finish(sink)
+    pack = sink.published[0].pack
+    path = pack_path(root, pack)
+    good = path.read_bytes()
+    for bad in (good[:-1], good[:100] + b"\xff" + good[101:]):
+        rewrite(path, bad)
+        again = sink_of(Archive.open(root))
+        for plain in CONTENTS:
+            again.put(array(plain), None)
+        finish(again)
+        assert again.published[0].pack == pack
+        assert path.read_bytes() == good
+
+
+def test_packs_are_closed_when_they_are_large_enough(archive, monkeypatch):
+    monkeypatch.setattr(objects, "PACK_TARGET", 8000)
+    sink = sink_of(archive)
+    for plain in CONTENTS:
+        sink.put(array(plain), None)
+    finish(sink)
+    assert len(sink.published) == 4
+    assert sorted(stored_objects(archive)) == sorted(map(blake3_hex, CONTENTS))
+
+
+# Failures
+
+
+@pytest.mark.parametrize("error", [NoSpaceError("full"), ArchiverError("the disk is gone")])
+def test_a_failure_to_write_reaches_every_thread_and_nothing_hangs(archive, monkeypatch, error):
+    honest, count = PackWriter.append, 0
+
+    def append(self, item):
+        nonlocal count
+        count += 1
+        if count == 4:
+            self.abort()
+            raise error
+        return honest(self, item)
+
+    monkeypatch.setattr(PackWriter, "append", append)
+    sink = sink_of(archive)
+
+    def put_all(number: int) -> None:
+        for plain in CONTENTS[number:] + CONTENTS[:number]:
+            sink.put(array(plain), None)
+
+    assert in_threads(put_all) == [error] * 8
+    with pytest.raises(type(error)):
+        sink.flush()
+    with pytest.raises(type(error)):
+        sink.put(array(b"another"), None)
+    sink.close()
+    assert list(archive.packs()) == []
+    assert sink.placed(blake3_hex(CONTENTS[0])) is None
+
+
+def test_a_failure_to_publish_reaches_who_flushes_also_the_second_time(archive, monkeypatch):
+    monkeypatch.setattr(objects, "PACK_TARGET", 4000)
+    error = NoSpaceError("full")
+
+    def finish_badly(self):
+        raise error
+
+    monkeypatch.setattr(PackWriter, "finish", finish_badly)
+    sink = sink_of(archive)
+    with contextlib.suppress(NoSpaceError):
+        for plain in CONTENTS:
+            sink.put(array(plain), None)
+    for _ in range(2):
+        with pytest.raises(NoSpaceError):
+            sink.flush()
+    sink.close()
+    assert all(sink.placed(blake3_hex(plain)) is None for plain in CONTENTS)
+
+
+def test_a_segment_that_cannot_be_encoded_fails_for_all_who_wait_for_it(archive, monkeypatch):
+    error = ArchiverError("memory is bad")
+    begun, waiting = threading.Event(), threading.Barrier(4)
+
+    def encode(*_):
+        begun.set()
+        threading.Event().wait(0.2)
+        raise error
+
+    monkeypatch.setattr(objects, "encode", encode)
+    sink = sink_of(archive)
+
+    def put(number: int) -> None:
+        waiting.wait(timeout=10)
+        sink.put(array(CONTENTS[0]), None)
+
+    assert in_threads(put, 4) == [error] * 4
+    monkeypatch.undo()
+    assert sink.put(array(CONTENTS[0]), None) == blake3_hex(CONTENTS[0])  # it can be tried again
+    finish(sink)
+
+
+def test_what_was_not_flushed_is_left_for_the_next_run(archive, root):
+    sink = sink_of(archive)
+    sink.put(array(CONTENTS[0]), None)
+    sink.close()
+    del sink
+    assert list(archive.packs()) == []
+    (left,) = (root / "tmp").iterdir()
+    assert [entry.blake3 for entry in reading(left, archive).walk()] == [blake3_hex(CONTENTS[0])]
+
+
+# Buffers
+
+
+def test_buffers_are_shared_and_bounded():
+    pool = BufferPool(2)
+    first, second = pool.take(), pool.take()
+    assert len(first) == len(second) == SEGMENT_MAX
+    got: list[object] = []
+    waiter = threading.Thread(target=lambda: got.append(pool.take()))
+    waiter.start()
+    waiter.join(0.1)
+    assert not got
+    pool.give(first)
+    waiter.join(5)
+    assert got[0] is first
+
+
+def test_who_waits_for_a_buffer_is_woken_when_the_pool_closes():
+    pool = BufferPool(1)
+    pool.take()
+    failed: list[BaseException] = []
+
+    def take() -> None:
+        try:
+            pool.take()
+        except ArchiverError as error:
+            failed.append(error)
+
+    waiters = [threading.Thread(target=take) for _ in range(3)]
+    for waiter in waiters:
+        waiter.start()
+    pool.close()
+    for waiter in waiters:
+        waiter.join(5)
+    assert len(failed) == 3
+    assert not isinstance(failed[0], DamageError)
+    with pytest.raises(ArchiverError, match="stopped"):
+        pool.take()

@@ -1,0 +1,102 @@
+"""The way out: pieces in order whatever finishes first; what is damaged is named."""
+
+import threading
+import time
+
+import msgspec
+import pytest
+from archivekit import PLAINS, entry_of, noise, pack_path, rewrite, write_pack
+
+from archiver.archive.archive import Archive
+from archiver.archive.outflow import Outflow
+from archiver.archive.pack_map import PackMap
+from archiver.codec.segment import SEGMENT_MAX
+from archiver.digest import blake3_hex
+from archiver.errors import DamageError
+
+SMALL = [b"%d small" % number for number in range(1500)]
+
+
+def bytes_of(outflow: Outflow, plains: list[bytes]) -> bytes:
+    segments = [(len(plain), blake3_hex(plain)) for plain in plains]
+    return b"".join(bytes(piece) for piece in outflow.pieces(iter(segments)))
+
+
+class Slow:
+    """A map whose first objects take longest, as a cold disk's do."""
+
+    def __init__(self, inner: PackMap) -> None:
+        self.inner, self.calls, self.lock = inner, 0, threading.Lock()
+
+    def read(self, digest, size, out):
+        with self.lock:
+            self.calls += 1
+            wait = 0.02 if self.calls % 4 == 1 else 0
+        time.sleep(wait)
+        self.inner.read(digest, size, out)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_pieces_come_in_order(archive, workers):
+    large = [noise(SEGMENT_MAX // 2 + number, number) for number in range(5)]
+    packs = Slow(PackMap(archive, [write_pack(archive, large + PLAINS)]))
+    wanted = [large[0], PLAINS[1], large[1], large[0], large[2], PLAINS[4], large[3], large[4]]
+    with Outflow(packs, workers=workers) as outflow:
+        assert bytes_of(outflow, wanted) == b"".join(wanted)
+        assert bytes_of(outflow, []) == b""
+
+
+def test_small_segments_are_decoded_in_batches(archive):
+    packs = PackMap(archive, [write_pack(archive, SMALL)])
+    entry = entry_of("many", SMALL)
+    got: list[bytes] = []
+    with Outflow(packs, workers=2) as outflow:
+        outflow.copy(entry, lambda piece: got.append(bytes(piece)))
+    assert b"".join(got) == b"".join(SMALL)
+    assert len(got) == 3  # 512 at a time
+
+
+@pytest.mark.parametrize("lost", [0, 700, 1499])
+def test_a_damaged_object_is_named_and_the_flow_goes_on_with_the_next_file(archive, root, lost):
+    pack = write_pack(archive, SMALL)
+    entry = archive.pack(pack).index()[lost]
+    data = bytearray(pack_path(root, pack).read_bytes())
+    data[entry.offset + entry.stored - 6] ^= 0x55
+    rewrite(pack_path(root, pack), bytes(data))
+    packs = PackMap(Archive.open(root), [pack])
+    with Outflow(packs, workers=2) as outflow:
+        with pytest.raises(DamageError, match=blake3_hex(SMALL[lost])):
+            bytes_of(outflow, SMALL)
+        kept = [plain for number, plain in enumerate(SMALL) if number != lost]
+        assert bytes_of(outflow, kept) == b"".join(kept)
+
+
+def test_a_missing_object_is_named(archive):
+    packs = PackMap(archive, [write_pack(archive)])
+    with Outflow(packs, workers=2) as outflow, pytest.raises(DamageError, match=blake3_hex(b"no")):
+        bytes_of(outflow, [PLAINS[0], b"no"])
+
+
+@pytest.mark.parametrize("size", [0, -1, SEGMENT_MAX + 1, 2**60])
+def test_an_impossible_segment_is_damage(archive, size):
+    packs = PackMap(archive, [write_pack(archive)])
+    with Outflow(packs, workers=1) as outflow, pytest.raises(DamageError, match="segment"):
+        list(outflow.pieces(iter([(size, blake3_hex(PLAINS[0]))])))
+
+
+@pytest.mark.parametrize("change", [{"size": 1}, {"sha256": "0" * 64}, {"blake3": "0" * 64}])
+def test_a_file_that_is_not_what_its_manifest_says_is_damage(archive, change):
+    packs = PackMap(archive, [write_pack(archive)])
+    entry = msgspec.structs.replace(entry_of("weights.bin", PLAINS), **change)
+    with Outflow(packs, workers=2) as outflow, pytest.raises(DamageError, match=r"weights\.bin"):
+        outflow.copy(entry, lambda piece: None)
+
+
+def test_who_stops_early_leaves_the_flow_usable(archive):
+    packs = PackMap(archive, [write_pack(archive, SMALL)])
+    with Outflow(packs, workers=2) as outflow:
+        for _ in range(5):
+            pieces = outflow.pieces(iter([(len(p), blake3_hex(p)) for p in SMALL]))
+            next(pieces)
+            pieces.close()
+        assert bytes_of(outflow, SMALL) == b"".join(SMALL)

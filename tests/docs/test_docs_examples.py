@@ -1,0 +1,76 @@
+"""Every ``archiver …`` that a page, a help text or a hint shows is one that the command line takes."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+import click
+import docskit
+import pytest
+
+_INLINE = re.compile(r"`(archiver [^`]+)`")
+_HINT = re.compile(r"'(archiver [a-z][^']*)'")
+ALL = docskit.commands()
+
+
+def shown_in(text: str) -> list[str]:
+    """Lines of shell in a page: console blocks, indented examples, inline code, unit files."""
+    found = []
+    for block in docskit.blocks(text):
+        starts = {"console": "$ ", "ini": "ExecStart=", "text": "   $ "}
+        start = starts.get(block.language)
+        if start:
+            found += [line.removeprefix(start) for line in block.lines if line.startswith(start)]
+    prose = docskit.prose(text)
+    found += [line.strip() for line in prose.splitlines() if line.startswith("    archiver ")]
+    return found + _INLINE.findall(prose)
+
+
+def check(line: str) -> None:
+    """Parse each call in a line; the bare name of a command in prose only has to exist."""
+    for arguments in docskit.archiver_calls(line):
+        if {"COMMAND", "…"} & set(arguments):
+            continue
+        if " ".join(arguments) in ALL:
+            continue
+        try:
+            docskit.parse(arguments)
+        except click.exceptions.Exit:
+            pass  # --help and --version end the parsing
+        except click.ClickException as error:
+            pytest.fail(f"{shlex.join(arguments)}: {error.format_message()}")
+
+
+@pytest.mark.parametrize("page", docskit.pages(), ids=docskit.page_id)
+def test_what_a_page_shows_is_what_the_command_line_takes(page):
+    for line in shown_in(page.read_text(encoding="utf-8")):
+        check(line)
+
+
+def test_pages_show_something_at_all():
+    tutorial = (docskit.ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
+    assert len([call for line in shown_in(tutorial) for call in docskit.archiver_calls(line)]) > 25  # noqa: PLR2004
+
+
+@pytest.mark.parametrize("name", ["", *ALL])
+def test_the_example_of_a_help_text_parses(name):
+    from archiver.cli.main import cli
+
+    epilog = (ALL[name] if name else cli).epilog or ""
+    assert epilog.startswith(("Example: archiver ", "Examples: archiver ")), epilog
+    calls = docskit.archiver_calls(epilog.partition(": ")[2])
+    assert calls
+    for arguments in calls:
+        docskit.parse(arguments)
+        assert not name or name.split() == arguments[: len(name.split())]
+
+
+def test_commands_that_messages_advise_exist():
+    for path in sorted((docskit.ROOT / "archiver").rglob("*.py")):
+        for call in _HINT.findall(path.read_text(encoding="utf-8")):
+            words = re.sub(r"\{[^}]*\}", "X", call).split()[1:]
+            name = next((n for n in (" ".join(words[:2]), words[0]) if n in ALL), None)
+            assert name, f"{path.name}: {call}"
+            options = {word.partition("=")[0] for word in words if word.startswith("-")}
+            assert options <= docskit.options_of(ALL[name]), f"{path.name}: {call}"

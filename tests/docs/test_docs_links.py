@@ -1,0 +1,83 @@
+"""Every link in a page leads somewhere: to a file that is there, and to a heading in it."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+from urllib.parse import unquote
+
+import docskit
+import pytest
+
+_LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+_CODE = re.compile(r"`[^`]*`")
+
+
+def links(text: str) -> list[str]:
+    return _LINK.findall(_CODE.sub("`code`", docskit.prose(text)))
+
+
+def anchors(text: str) -> set[str]:
+    """The anchors that a forge makes of a page's headings."""
+    found: set[str] = set()
+    for _, title in docskit.headings(text):
+        plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", title).lower()
+        slug = re.sub(r"[^\w\- ]", "", plain).replace(" ", "-")
+        count = 1
+        while (name := slug if count == 1 else f"{slug}-{count - 1}") in found:
+            count += 1
+        found.add(name)
+    return found
+
+
+@pytest.mark.parametrize("page", docskit.pages(), ids=docskit.page_id)
+def test_links_lead_somewhere(page):
+    text = page.read_text(encoding="utf-8")
+    dead = []
+    for link in links(text):
+        if link.startswith("https://"):
+            continue
+        file, _, anchor = unquote(link).partition("#")
+        target = (page.parent / file).resolve() if file else page
+        inside = target.is_relative_to(docskit.ROOT) and target.exists()
+        if not inside or (anchor and anchor not in anchors(target.read_text(encoding="utf-8"))):
+            dead.append(link)
+    assert not dead
+
+
+def test_the_readme_leads_to_every_page():
+    """In at most two steps from the README, so that no page is lost."""
+    seen = {docskit.ROOT / "README.md"}
+    for _ in range(2):
+        for page in list(seen):
+            for link in links(page.read_text(encoding="utf-8")):
+                target = (page.parent / link.partition("#")[0]).resolve()
+                target = target / "README.md" if target.is_dir() else target
+                if target.suffix == ".md" and target.is_file():
+                    seen.add(target)
+    assert set(docskit.pages()) <= seen
+
+
+@pytest.mark.parametrize(
+    "picture", sorted((docskit.ROOT / "docs").rglob("*.svg")), ids=docskit.page_id
+)
+def test_pictures_are_sound_and_fit_light_and_dark(picture):
+    text = picture.read_text(encoding="utf-8")
+    assert ET.fromstring(text).tag == "{http://www.w3.org/2000/svg}svg"  # noqa: S314 - our own file
+    assert "prefers-color-scheme: dark" in text
+    assert "<title" in text
+    assert "<desc" in text
+    used = set(re.findall(r'class="([a-z]+)"', text))
+    styled = set(re.findall(r"\.([a-z]+)[ ,{]", text))
+    assert used <= styled
+
+
+def test_every_decision_note_is_short_and_dated_and_listed():
+    folder = docskit.ROOT / "docs" / "decisions"
+    listed = (folder / "README.md").read_text(encoding="utf-8")
+    for note in folder.glob("2*.md"):
+        text = note.read_text(encoding="utf-8")
+        assert note.name in listed
+        assert text.splitlines()[2] == note.name[:10]
+        assert all(f"**{part}.**" in text for part in ("Context", "Choice", "Consequence"))
+        assert len(text.splitlines()) <= 24  # noqa: PLR2004

@@ -1,0 +1,99 @@
+"""The tutorial's blocks that are marked ``<!-- run -->`` are run, in order, in one shell.
+
+A loopback hub stands in for the real one and serves small generated checkpoints under the real names.
+Where the tutorial shows an output, the command must print it; digits and units may differ.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import docskit
+import pytest
+
+from archiver.demo.checkpoints import write_dense, write_moe
+from archiver.loopback import Hub
+from archiver.plan import find_plan
+
+TUTORIAL = (docskit.ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
+_VARYING = re.compile(r"\b[0-9a-f]{12,}\b|\d[\d.,:TZ-]*|\b[kMG]?B\b| +")
+
+
+class Step(NamedTuple):
+    command: str
+    output: list[str]
+
+
+def steps() -> list[Step]:
+    found: list[Step] = []
+    for block in docskit.blocks(TUTORIAL):
+        if not block.run:
+            continue
+        for line in block.lines:
+            if line.startswith("$ "):
+                found.append(Step(line[2:], []))
+            else:
+                found[-1].output.append(line)
+    return found
+
+
+def masked(line: str) -> str:
+    return _VARYING.sub("#", line.strip())
+
+
+def files_of(folder: Path) -> dict[str, Path]:
+    return {
+        path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()
+    }
+
+
+@pytest.fixture
+def endpoint(tmp_path):
+    dense = files_of(write_dense(tmp_path / "dense"))
+    moe = files_of(write_moe(tmp_path / "moe"))
+    with Hub() as hub:
+        for planned in find_plan("qwen3.5").repositories:
+            hub.create(planned.name, moe if "-A" in planned.name else dense)
+        yield hub.endpoint
+
+
+def test_the_tutorial_runs(tmp_path, endpoint):
+    work = tmp_path / "work"
+    work.mkdir()
+    script = "set -eo pipefail\n" + "".join(
+        f"printf '@@%s\\n' {number}\n{step.command}\n" for number, step in enumerate(steps())
+    )
+    environment = {
+        "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
+        "HOME": str(tmp_path),
+        "HF_ENDPOINT": endpoint,
+        "HF_HUB_DISABLE_XET": "1",
+        "LC_ALL": "C.UTF-8",
+    }
+    keep = {name: os.environ[name] for name in ("TMPDIR",) if name in os.environ}
+    done = subprocess.run(
+        ["bash", "-c", script],
+        cwd=work,
+        env=environment | keep,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    parts = re.split(r"^@@(\d+)\n", done.stdout, flags=re.MULTILINE)
+    last = steps()[int(parts[-2])].command if len(parts) > 1 else ""
+    assert done.returncode == 0, f"$ {last}\n{parts[-1]}\n{done.stderr}"
+    for step, printed in zip(steps(), parts[2::2], strict=True):
+        lines = {masked(line) for line in printed.splitlines()}
+        missing = [line for line in step.output if masked(line) not in lines]
+        assert not missing, f"$ {step.command}\n{printed}"
+
+
+def test_most_of_the_tutorial_is_run():
+    blocks = [block for block in docskit.blocks(TUTORIAL) if block.language == "console"]
+    assert sum(block.run for block in blocks) >= len(blocks) - 1  # installing needs a network

@@ -1,0 +1,238 @@
+"""docs/format.md and the code name the same keys, codecs, magics, dtypes and file names."""
+
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from archiver.archive import frames, layout
+from archiver.archive.pack import IndexEntry, PackHead, PackIndex
+from archiver.archive.records import (
+    FORMAT,
+    ArchiveInfo,
+    Event,
+    Features,
+    FileEntry,
+    Manifest,
+    ManifestRef,
+    Seal,
+    Selection,
+    Source,
+    Totals,
+)
+from archiver.codec.segment import SEGMENT_MAX, ObjectHeader
+from archiver.codec.transforms import CODECS
+from archiver.tensors.dtypes import BITS
+from archiver.tensors.header import MAX_LENGTH, MAX_RANK, Tensor
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "format.md").read_text()
+HEX = "ab" * 32
+REVISION = "01" * 20
+
+
+def section(title: str) -> str:
+    """The text from a heading to the next one."""
+    found = re.search(
+        rf"^##+ {re.escape(title)}.*?\n(.*?)(?=^##+ |\Z)", PAGE, re.DOTALL | re.MULTILINE
+    )
+    assert found, title
+    return found.group(1)
+
+
+def rows(text: str) -> list[list[str]]:
+    """The rows of a section's tables, their heads left out."""
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    heads = {lines[i - 1] for i, line in enumerate(lines) if line.startswith("|---")}
+    kept = [line for line in lines if line not in heads and not line.startswith("|---")]
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in kept]
+
+
+def first_column(text: str) -> set[str]:
+    return {name for row in rows(text) for name in re.findall(r"`([^`]+)`", row[0])}
+
+
+def keys(record: type[msgspec.Struct]) -> set[str]:
+    return {field.encode_name for field in msgspec.structs.fields(record)}
+
+
+TABLES = {
+    "2. The directory": ArchiveInfo,
+    "3.1 Objects": ObjectHeader,
+    "6. Manifests": Manifest,
+    "6.1 `source`": Source,
+    "6.2 Files": FileEntry,
+    "7. Seals": Seal,
+}
+
+
+@pytest.mark.parametrize("title", TABLES)
+def test_a_records_keys_are_those_of_its_table(title):
+    assert first_column(section(title)) == keys(TABLES[title])
+
+
+def told_in(cell_of: str, title: str) -> set[str]:
+    """The names in code type in the cell beside a key."""
+    row = next(row for row in rows(section(title)) if f"`{cell_of}`" in row[0])
+    return set(re.findall(r"`([a-z0-9_]+)`", row[1]))
+
+
+def test_the_keys_inside_keys():
+    assert told_in("features", "2. The directory") >= keys(Features)
+    assert told_in("manifest", "7. Seals") == keys(ManifestRef)
+    assert told_in("totals", "7. Seals") == keys(Totals)
+    assert told_in("selection", "7. Seals") == keys(Selection)
+    (tensor,) = re.findall(r"`\{([a-z, ]+)\}`", section("6.2 Files"))
+    assert set(tensor.split(", ")) == keys(Tensor)
+    assert re.search(r"list of `\[size, blake3\]`", section("6.2 Files"))
+    assert re.search(r"list of `\[blake3, size\]`", section("7. Seals"))
+
+
+def test_the_keys_of_head_and_index():
+    magics = {row[0]: row[1] for row in rows(section("3. Packs"))}
+    head = next(text for name, text in magics.items() if "head" in name and "object" not in name)
+    assert {name for name in re.findall(r"`([a-z]+)`", head)} == keys(PackHead)
+    index = next(text for name, text in magics.items() if "index" in name)
+    entry = re.search(r"of `\[([a-z0-9, ]+)\]`", index)
+    assert entry
+    assert entry.group(1).split(", ") == [f.name for f in msgspec.structs.fields(IndexEntry)]
+    assert {"kind", "objects"} == keys(PackIndex)
+    assert all(f"`{key}`" in index for key in keys(PackIndex))
+
+
+def test_the_keys_of_an_event_and_its_names():
+    text = section("8. Journal")
+    listed = text[text.index("Keys:") : text.index(".\n", text.index("Keys:"))]
+    named = set(re.findall(r"`([a-z]+)`", listed))
+    assert keys(Event) <= named
+    source = "".join(path.read_text() for path in (ROOT / "archiver").rglob("*.py"))
+    written = set(re.findall(r'\bEvent\(\s*"([a-z]+)"', source))
+    assert first_column(text) == written
+
+
+KINDS = {ArchiveInfo: "archive", PackHead: "pack", PackIndex: "index", Manifest: "manifest"}
+KINDS |= {Seal: "snapshot", Event: "event"}
+
+
+@pytest.mark.parametrize("record", KINDS, ids=lambda record: record.__name__)
+def test_kinds_and_format_number(record):
+    found = {field.name: field.default for field in msgspec.structs.fields(record)}
+    assert found["kind"] == KINDS[record]
+    assert f'`"{found["kind"]}"`' in PAGE
+    assert found.get("format", FORMAT) == FORMAT
+    assert PAGE.startswith(f"# The archive format, number {FORMAT}\n")
+
+
+def test_the_magics():
+    listed = {
+        row[0].split("**")[1]: int(re.search(r"0x[0-9A-F]{8}", row[0]).group(), 16)
+        for row in rows(section("3. Packs"))
+    }
+    assert listed == {
+        "head": frames.HEAD,
+        "object header": frames.OBJECT,
+        "index": frames.INDEX,
+        "trailer": frames.TRAILER,
+    }
+    assert frames.OBJECT_MAGIC.hex(" ") in section("3. Packs")
+    assert f"the last {frames.TRAILER_SIZE} bytes of a pack" in section("3. Packs")
+
+
+def test_the_codecs():
+    listed = [
+        (int(row[0]), row[1], int(row[2]), int(row[3]), row[4].count(",") + 1)
+        for row in rows(section("4. Codecs"))
+    ]
+    assert listed == [
+        (codec.number, codec.name, codec.word, codec.streams, codec.streams)
+        for codec in CODECS.values()
+    ]
+    for row in rows(section("4. Codecs")):
+        lengths = [length.strip() for length in row[4].split(",")]
+        aside = CODECS[int(row[0])].aside
+        assert [i for i, length in enumerate(lengths) if "clipped" in length] == (
+            [] if aside is None else [aside]
+        )
+        assert f"**{row[0]} {row[1]}.**" in section("4. Codecs")
+
+
+def test_the_dtypes_and_bounds_of_safetensors():
+    text = section("5.1 Which safetensors files are accepted")
+    known = text[text.index("Known are") : text.index("An unknown dtype")]
+    listed = {}
+    for bits, names in re.findall(r"(\d+) `([A-Z0-9_\s]+)`", known):
+        listed |= dict.fromkeys(names.split(), int(bits))
+    assert listed == BITS
+    assert f"{MAX_LENGTH:,}" in text
+    assert f"at most {MAX_RANK} integers" in text
+    assert f"{SEGMENT_MAX:,}" in section("5. Segments")
+
+
+NAMES = {
+    "packs/<aa>/<blake3>.pack": layout.pack_name(HEX),
+    "manifests/<org>/<name>/<revision>.<blake3>.json.zst": layout.manifest_name(
+        "o/n", REVISION, HEX
+    ),
+    "snapshots/<org>/<name>/<revision>.<blake3>.json": layout.seal_name("o/n", REVISION, HEX),
+    "journal/<yyyy>/<mm>/<yyyymmddthhmmssz>.<blake3>.json": layout.event_name(
+        "2026-01-02T03:04:05Z", HEX
+    ),
+    "archive.json": layout.INFO,
+    "catalogue.sqlite*": layout.CATALOGUE,
+    "tmp/": layout.TMP + "/",
+    "quarantine/": "quarantine/",
+    "trash/": "trash/",
+    "README.txt": "README.txt",
+    "FORMAT.md": "FORMAT.md",
+    "decode.py": "decode.py",
+}
+PARTS = {
+    "<aa>": "ab",
+    "<blake3>": HEX,
+    "<org>": "o",
+    "<name>": "n",
+    "<revision>": REVISION,
+    "<yyyy>": "2026",
+    "<mm>": "01",
+    "<yyyymmddthhmmssz>": "20260102t030405z",
+    "*": "",
+}
+
+
+def test_the_names_of_the_directory():
+    block = re.search(r"((?:^    .*\n)+)", section("2. The directory"), re.MULTILINE)
+    assert block
+    patterns = {
+        word
+        for line in block.group(1).splitlines()
+        for word in re.split(r"   +", line.strip())[0].split()
+    }
+    assert patterns == NAMES.keys()
+    for pattern, name in NAMES.items():
+        filled = pattern
+        for part, value in PARTS.items():
+            filled = filled.replace(part, value)
+        assert filled == name
+
+
+def test_the_bounds_are_those_of_the_code():
+    from archiver.archive import archive, pack
+
+    text = " ".join(section("1. Ground rules").split())
+    bounds = {
+        "an object header or a head has at most 64 KiB": pack.HEADER_MAX == 64 << 10,
+        "an index 256 MiB": pack._INDEX_MAX == 256 << 20,
+        "a seal 64 MiB": archive._SEAL_MAX == 64 << 20,
+        "a manifest 1 GiB of plain JSON": archive._MANIFEST_MAX == 1 << 30,
+        "an event 1 MiB": archive._SMALL_MAX == 1 << 20,
+        "an object's frames together 40 MiB": pack.STORED_MAX == 40 << 20,
+        "a window of at most 32 MiB": archive._WINDOW_MAX == 32 << 20,
+    }
+    for words, same in bounds.items():
+        assert words in text
+        assert same, words
+
+
+def test_the_page_is_the_one_that_archives_carry():
+    assert (ROOT / "archiver" / "carried" / "FORMAT.md").read_text() == PAGE

@@ -1,0 +1,342 @@
+"""What the store on a local filesystem promises beyond the suite: durability, locks, links, errors."""
+
+import errno
+import fcntl
+import os
+import socket
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from archiver.errors import ArchiverError, DamageError, NoSpaceError
+from archiver.storage import local
+from archiver.storage.local import LocalStore
+
+NAME = "packs/ab/abc.pack"
+
+
+@pytest.fixture
+def store(root) -> LocalStore:
+    return LocalStore(root)
+
+
+def publish(store, name: str = NAME, data: bytes = b"data") -> None:
+    staged = store.stage("pack")
+    staged.write(data)
+    staged.publish(name)
+
+
+# Durability
+
+
+@pytest.fixture
+def calls(monkeypatch, root) -> list[tuple[str, str]]:
+    """Every fsync, chmod, rename and mkdir with the path it concerns, in order."""
+    told: list[tuple[str, str]] = []
+
+    def short(path: object) -> str:
+        text = os.path.relpath(str(path), root)
+        return "tmp/*" if text.startswith("tmp/") else text
+
+    def of_handle(handle: int) -> str:
+        return short(Path(f"/proc/self/fd/{handle}").readlink())
+
+    def watch(name: str, place) -> None:
+        honest = getattr(os, name)
+
+        def call(first, *rest, **named):
+            told.append((name, place(first, *rest)))
+            return honest(first, *rest, **named)
+
+        monkeypatch.setattr(os, name, call)
+
+    watch("fsync", of_handle)
+    watch("fchmod", lambda handle, mode: f"{of_handle(handle)} {mode:o}")
+    watch("rename", lambda old, new: f"{short(old)} -> {short(new)}")
+    watch("mkdir", lambda path, *_: short(path))
+    return told
+
+
+def test_a_file_is_durable_before_it_is_visible_and_its_folders_after(store, calls):
+    publish(store)
+    assert calls == [
+        ("mkdir", "tmp"),
+        ("fsync", "."),
+        ("fsync", "tmp/*"),
+        ("fchmod", "tmp/* 444"),
+        ("mkdir", "packs"),
+        ("fsync", "."),
+        ("mkdir", "packs/ab"),
+        ("fsync", "packs"),
+        ("rename", f"tmp/* -> {NAME}"),
+        ("fsync", "packs/ab"),
+        ("fsync", "packs"),
+        ("fsync", "."),
+    ]
+
+
+def test_folders_that_a_killed_run_may_not_have_synced_are_synced(store, root, calls):
+    (root / "packs" / "ab").mkdir(parents=True)
+    publish(store)
+    after = calls[calls.index(("rename", f"tmp/* -> {NAME}")) :]
+    assert {place for call, place in after if call == "fsync"} == {".", "packs", "packs/ab"}
+
+
+def test_small_files_are_as_durable(store, calls):
+    store.put_new("journal/a.json", b"{}")
+    order = [call for call, place in calls if "tmp/*" in place or place == "journal"]
+    assert order == ["fsync", "fchmod", "mkdir", "rename", "fsync"]
+
+
+def test_a_file_is_begun_exclusively_and_without_following_links(store, root, monkeypatch):
+    flags = []
+    honest = os.open
+
+    def watch(path, how, *rest, **named):
+        if "pack-" in str(path):
+            flags.append(how)
+        return honest(path, how, *rest, **named)
+
+    monkeypatch.setattr(os, "open", watch)
+    store.stage("pack").abort()
+    assert flags
+    assert flags[0] & os.O_CREAT
+    assert flags[0] & os.O_EXCL
+
+
+def test_published_files_are_read_only(store, root):
+    publish(store)
+    assert stat.S_IMODE((root / NAME).stat().st_mode) == 0o444
+
+
+def test_an_fsync_error_is_final(store, root, monkeypatch):
+    count = 0
+
+    def fsync(_handle: int) -> None:
+        nonlocal count
+        count += 1
+        raise OSError(errno.EIO, "Input/output error")
+
+    staged = store.stage("pack")
+    staged.write(b"x")
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(ArchiverError):
+        staged.publish(NAME)
+    assert count == 1
+    assert not (root / NAME).exists()
+    assert list((root / "tmp").iterdir()) == []
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [
+        (errno.ENOSPC, NoSpaceError),
+        (errno.EDQUOT, NoSpaceError),
+        (errno.EFBIG, NoSpaceError),
+        (errno.EROFS, ArchiverError),
+        (errno.EACCES, ArchiverError),
+        (errno.EIO, ArchiverError),
+    ],
+)
+@pytest.mark.parametrize("call", ["write", "fsync", "rename", "open"])
+def test_errors_of_writing_are_told_and_nothing_is_left(
+    store, root, monkeypatch, number, kind, call
+):
+    (root / "tmp").mkdir()
+    honest = getattr(os, call)
+
+    def fail(*arguments, **named):
+        if call == "open" and "pack-" not in str(arguments[0]):
+            return honest(*arguments, **named)
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, call, fail)
+    with pytest.raises(kind) as caught:
+        publish(store)
+    monkeypatch.undo()
+    assert type(caught.value) is kind
+    assert caught.value.message
+    if number in {errno.EROFS, errno.EACCES}:
+        assert "permission" in caught.value.hint
+    assert list((root / "tmp").iterdir()) == []
+    assert not (root / NAME).exists()
+
+
+def test_a_short_write_is_continued(store, root, monkeypatch):
+    honest = os.write
+    monkeypatch.setattr(os, "write", lambda handle, data: honest(handle, data[:3]))
+    publish(store, data=b"0123456789")
+    assert (root / NAME).read_bytes() == b"0123456789"
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EBADMSG, errno.EUCLEAN])
+def test_what_the_medium_cannot_read_is_damage(store, monkeypatch, number):
+    publish(store)
+    reader = store.open(NAME)
+
+    def preadv(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "preadv", preadv)
+    with pytest.raises(DamageError, match=r"abc\.pack"):
+        reader.read_into(0, memoryview(bytearray(4)))
+    with pytest.raises(DamageError):
+        store.get(NAME, 100)
+
+
+def test_a_file_that_cannot_be_read_is_replaced_by_a_good_one(store, root, monkeypatch):
+    publish(store)
+    first = (root / NAME).stat().st_ino
+
+    def preadv(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "preadv", preadv)
+    publish(store)
+    assert (root / NAME).stat().st_ino != first
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_without_permission_is_told(store, root):
+    publish(store)
+    (root / NAME).chmod(0)
+    with pytest.raises(ArchiverError, match="Permission"):
+        store.open(NAME)
+
+
+# Links and odd files
+
+
+def test_links_are_never_followed(store, root, tmp_path):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "secret.pack").write_bytes(b"secret")
+    publish(store, "packs/aa/real.pack")
+    (root / "packs" / "aa" / "linked.pack").symlink_to(outside / "secret.pack")
+    (root / "packs" / "bb").symlink_to(outside)
+    (root / "packs" / "aa" / "dangling").symlink_to(outside / "nothing")
+    assert list(store.list("packs")) == ["packs/aa/real.pack"]
+    for name in ("packs/aa/linked.pack", "packs/aa/dangling", "packs/bb"):
+        assert store.stat(name) is None
+        with pytest.raises((FileNotFoundError, ArchiverError)):
+            store.open(name)
+    with pytest.raises(ArchiverError):
+        publish(store, "packs/aa/linked.pack")
+    assert (outside / "secret.pack").read_bytes() == b"secret"
+    assert list((root / "tmp").iterdir()) == []
+
+
+def test_foreign_folders_and_special_files_are_passed_over(store, root):
+    publish(store)
+    (root / "packs" / "Lost+Found").mkdir()
+    (root / "packs" / "Lost+Found" / "x").write_bytes(b"x")
+    (root / "packs" / ".hidden").mkdir()
+    os.mkfifo(root / "packs" / "pipe")
+    assert list(store.list("packs")) == [NAME]
+    for name in ("packs/ab", "packs/pipe"):
+        with pytest.raises(FileNotFoundError):
+            store.open(name)
+
+
+# Leftovers
+
+
+def host() -> str:
+    return "".join(c for c in socket.gethostname().lower() if c.isalnum()) or "host"
+
+
+CHILD = """
+import sys
+from pathlib import Path
+from archiver.storage.local import LocalStore
+staged = LocalStore(Path(sys.argv[1])).stage("pack")
+staged.write(b"unfinished")
+print(staged.path, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_only_the_files_of_dead_writers_are_leftovers(store, root):
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(root)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with child:
+        assert child.stdout is not None
+        path = Path(child.stdout.readline().strip())
+        assert path.exists()
+        assert list(store.leftovers("pack")) == []
+        child.kill()
+    assert path.exists()
+    assert list(store.leftovers("put")) == []
+    (left,) = store.leftovers("pack")
+    assert list(store.leftovers("pack")) == []  # it is this run's now
+    buffer = bytearray(10)
+    left.reader().read_into(0, memoryview(buffer))
+    assert buffer == b"unfinished"
+    left.discard()
+    left.discard()
+    left.release()
+    assert not path.exists()
+
+
+def test_a_released_leftover_stays_for_another_run(store, root):
+    (root / "tmp").mkdir()
+    (root / "tmp" / f"pack-{host()}-1-dead").write_bytes(b"x")
+    (left,) = store.leftovers("pack")
+    left.release()
+    assert len(list(store.leftovers("pack"))) == 1
+
+
+def test_files_of_other_machines_are_left_alone(store, root):
+    (root / "tmp").mkdir()
+    (root / "tmp" / "pack-elsewhere-1-dead").write_bytes(b"x")
+    assert list(store.leftovers("pack")) == []
+
+
+def test_a_file_published_between_the_look_and_the_lock_is_no_leftover(store, root, monkeypatch):
+    (root / "tmp").mkdir()
+    path = root / "tmp" / f"pack-{host()}-1-dead"
+    path.write_bytes(b"x")
+    honest = fcntl.flock
+
+    def flock(handle: int, how: int) -> None:
+        path.rename(root / "published")
+        honest(handle, how)
+
+    monkeypatch.setattr(local.fcntl, "flock", flock)
+    assert list(store.leftovers("pack")) == []
+    assert (root / "published").exists()
+
+
+def test_a_writer_whose_file_was_locked_by_another_run_begins_again(store, root, monkeypatch):
+    honest, count = fcntl.flock, 0
+
+    def flock(handle: int, how: int) -> None:
+        nonlocal count
+        count += 1
+        if count == 1:
+            raise BlockingIOError(errno.EAGAIN, "taken")
+        honest(handle, how)
+
+    monkeypatch.setattr(local.fcntl, "flock", flock)
+    publish(store)
+    assert count == 2
+    assert (root / NAME).read_bytes() == b"data"
+    assert list((root / "tmp").iterdir()) == []
+
+
+def test_a_working_file_has_a_folder_and_a_name_of_the_format(store, root):
+    path = store.scratch("work-1.jsonl")
+    assert path == root / "tmp" / "work-1.jsonl"
+    assert path.parent.is_dir()
+    with pytest.raises(ArchiverError):
+        store.scratch("../work")
