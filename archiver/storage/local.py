@@ -83,7 +83,8 @@ class LocalStaged:
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
-        return True
+        # It may also have been discarded already, and the lock be free again.
+        return os.fstat(self._handle).st_nlink > 0
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append ``data``; NoSpaceError when the disk is full."""

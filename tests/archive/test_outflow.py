@@ -44,6 +44,8 @@ def test_pieces_come_in_order(archive, workers):
     with Outflow(packs, workers=workers) as outflow:
         assert bytes_of(outflow, wanted) == b"".join(wanted)
         assert bytes_of(outflow, []) == b""
+        # Once more: each buffer that came back is used by one batch at a time.
+        assert bytes_of(outflow, wanted[::-1]) == b"".join(wanted[::-1])
 
 
 def test_small_segments_are_decoded_in_batches(archive):

@@ -130,13 +130,14 @@ def test_a_pack_that_lost_its_index_is_walked(archive, root, pack, change):
         assert out.tobytes() == plain
 
 
+@pytest.mark.parametrize("kept", [0, 8], ids=["all", "all but the magic"])
 @pytest.mark.parametrize("lost", range(5))
-def test_walking_goes_on_past_a_damaged_object(archive, root, pack, lost):
+def test_walking_goes_on_past_a_damaged_object(archive, root, pack, lost, kept):
     """Section 3: the next object is found by searching for the bytes that begin it."""
     entry = archive.pack(pack).index()[lost]
 
     def change(data: bytearray) -> bytearray:
-        data[entry.offset : entry.offset + 40] = b"\xaa" * 40
+        data[entry.offset + kept : entry.offset + 40] = b"\xaa" * (40 - kept)
         return data[:-20]
 
     spoil(root, pack, change)

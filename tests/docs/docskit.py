@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
 from archiver.cli.main import cli
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[2]
 _FENCE = re.compile(r"^ *(```+|~~~+)")
@@ -144,7 +146,7 @@ def parse(arguments: list[str]) -> None:
     context = cli.make_context("archiver", list(arguments))
     command: click.Command = cli
     while isinstance(command, click.Group):
-        rest = [*context._protected_args, *context.args]  # noqa: SLF001 - click has no other name for them
+        rest = [*context._protected_args, *context.args]
         if not rest:
             raise click.UsageError(f"{arguments} names no command.")
         name, found, rest = command.resolve_command(context, rest)

@@ -50,7 +50,7 @@ def test_what_a_page_shows_is_what_the_command_line_takes(page):
 
 def test_pages_show_something_at_all():
     tutorial = (docskit.ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
-    assert len([call for line in shown_in(tutorial) for call in docskit.archiver_calls(line)]) > 25  # noqa: PLR2004
+    assert len([call for line in shown_in(tutorial) for call in docskit.archiver_calls(line)]) > 25
 
 
 @pytest.mark.parametrize("name", ["", *ALL])
@@ -69,7 +69,7 @@ def test_the_example_of_a_help_text_parses(name):
 def test_commands_that_messages_advise_exist():
     for path in sorted((docskit.ROOT / "archiver").rglob("*.py")):
         for call in _HINT.findall(path.read_text(encoding="utf-8")):
-            words = re.sub(r"\{[^}]*\}", "X", call).split()[1:]
+            words = re.sub(r"\{[^}]*\}", " X", call).split()[1:]
             name = next((n for n in (" ".join(words[:2]), words[0]) if n in ALL), None)
             assert name, f"{path.name}: {call}"
             options = {word.partition("=")[0] for word in words if word.startswith("-")}

@@ -1,6 +1,7 @@
 """The tutorial's blocks that are marked ``<!-- run -->`` are run, in order, in one shell.
 
-A loopback hub stands in for the real one and serves small generated checkpoints under the real names.
+A loopback hub stands in for the real one and serves a small generated checkpoint under the
+name of the tutorial's model, and one file each for the rest of the plan.
 Where the tutorial shows an output, the command must print it; digits and units may differ.
 """
 
@@ -13,10 +14,11 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+import docs_forker
 import docskit
 import pytest
 
-from archiver.demo.checkpoints import write_dense, write_moe
+from archiver.demo.checkpoints import write_dense
 from archiver.loopback import Hub
 from archiver.plan import find_plan
 
@@ -54,32 +56,52 @@ def files_of(folder: Path) -> dict[str, Path]:
 
 @pytest.fixture
 def endpoint(tmp_path):
-    dense = files_of(write_dense(tmp_path / "dense"))
-    moe = files_of(write_moe(tmp_path / "moe"))
+    whole = files_of(write_dense(tmp_path / "dense"))
+    part = {"config.json": whole["config.json"]}
     with Hub() as hub:
         for planned in find_plan("qwen3.5").repositories:
-            hub.create(planned.name, moe if "-A" in planned.name else dense)
+            hub.create(planned.name, whole if planned.name == "Qwen/Qwen3.5-0.8B" else part)
         yield hub.endpoint
 
 
-def test_the_tutorial_runs(tmp_path, endpoint):
-    work = tmp_path / "work"
-    work.mkdir()
-    script = "set -eo pipefail\n" + "".join(
-        f"printf '@@%s\\n' {number}\n{step.command}\n" for number, step in enumerate(steps())
-    )
-    environment = {
+@pytest.fixture
+def spool(tmp_path):
+    folder = tmp_path / "spool"
+    folder.mkdir()
+    for name in ("ask", "answer"):
+        os.mkfifo(folder / name)
+    forker = subprocess.Popen([sys.executable, docs_forker.__file__, folder])
+    yield folder
+    forker.kill()
+    forker.wait()
+
+
+def environment(home: Path, endpoint: str, spool: Path) -> dict[str, str]:
+    keep = {name: os.environ[name] for name in ("TMPDIR",) if name in os.environ}
+    return keep | {
         "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
-        "HOME": str(tmp_path),
+        "HOME": str(home),
         "HF_ENDPOINT": endpoint,
         "HF_HUB_DISABLE_XET": "1",
         "LC_ALL": "C.UTF-8",
+        "SPOOL": str(spool),
     }
-    keep = {name: os.environ[name] for name in ("TMPDIR",) if name in os.environ}
+
+
+def script() -> str:
+    lines = ["set -eo pipefail", docs_forker.FUNCTION]
+    for number, step in enumerate(steps()):
+        lines += [f"printf '@@%s\\n' {number}", step.command]
+    return "\n".join(lines)
+
+
+def test_the_tutorial_runs(tmp_path, endpoint, spool):
+    work = tmp_path / "work"
+    work.mkdir()
     done = subprocess.run(
-        ["bash", "-c", script],
+        ["bash", "-c", script()],
         cwd=work,
-        env=environment | keep,
+        env=environment(tmp_path, endpoint, spool),
         capture_output=True,
         text=True,
         timeout=120,

@@ -92,7 +92,7 @@ def test_the_keys_inside_keys():
 def test_the_keys_of_head_and_index():
     magics = {row[0]: row[1] for row in rows(section("3. Packs"))}
     head = next(text for name, text in magics.items() if "head" in name and "object" not in name)
-    assert {name for name in re.findall(r"`([a-z]+)`", head)} == keys(PackHead)
+    assert set(re.findall(r"`([a-z]+)`", head)) == keys(PackHead)
     index = next(text for name, text in magics.items() if "index" in name)
     entry = re.search(r"of `\[([a-z0-9, ]+)\]`", index)
     assert entry

@@ -16,7 +16,6 @@ from e2ekit import (
     model,
     safetensors,
     seals,
-    weights,
 )
 
 # ---- several at once
@@ -174,11 +173,11 @@ def test_a_catalogue_that_lies_is_not_believed(hub, served, mirror, archive, res
     pack.write_bytes(data)
     for seal in seals(archive):
         seal.unlink()
-    hub.create("org/other", {WEIGHTS: weights() + b"more", "x": served["tokenizer.json"] + b" "})
+    tensors = {"a": ("BF16", (32, 128), bf16(1, 32, 128)), "b": ("BF16", (128,), bf16(2, 128))}
+    other = {WEIGHTS: safetensors(tensors), "tokenizer.json": served["tokenizer.json"]}
+    hub.create("org/other", other)
     assert mirror("org/other").code == 0
-    restores(
-        archive, {WEIGHTS: weights() + b"more", "x": served["tokenizer.json"] + b" "}, "org/other"
-    )
+    restores(archive, other, "org/other")
 
 
 # ---- options

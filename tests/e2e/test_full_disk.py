@@ -116,6 +116,17 @@ def test_files_that_may_not_grow(larger, zygote, archive, cli, waits, restores, 
     restores(archive, larger)
 
 
+@pytest.mark.parametrize("attempt", range(3))
+def test_many_files_at_once_fail_for_the_one_reason(hub, zygote, archive, attempt):
+    files = {f"{n:02}.bin": bytes([n]) + os.urandom(100_000) for n in range(40)}
+    hub.create(REPO, files)
+    command = ("mirror", "-C", archive, REPO, *MIRROR, "--jobs", 32)
+    ended = zygote.run(*command, file_limit=500_000 + attempt)
+    assert ended.code == 31, ended.err
+    assert "did not expect" not in ended.err
+    assert not seals(archive)
+
+
 @needs_mount
 @pytest.mark.parametrize("layout", ["plain", "hf-cache"])
 def test_restoring_to_a_full_disk(larger, small_disk, mirror, archive, cli, layout):
