@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from archiver.cli.mirroring import mirror_all, mirror_options
+from archiver.cli.mirroring import intake_options, mirror_all
 from archiver.cli.options import common
 
 
@@ -19,7 +19,7 @@ from archiver.cli.options import common
     "--as", "name", metavar="REPO", help="The repository's name. [default: local/<folder>]"
 )
 @click.option("--revision", help="Which revision of a hub cache. [default: main]")
-@mirror_options
+@intake_options
 @common
 def command(folder: Path, name: str | None, revision: str | None, **rest: Any) -> None:
     """Bring a plain folder or a hub cache into the archive.
@@ -29,6 +29,5 @@ def command(folder: Path, name: str | None, revision: str | None, **rest: Any) -
     """
     from archiver.upstream.directory import Directory  # noqa: PLC0415 - start-up stays light
 
-    rest.pop("max_rate")
     upstream = Directory(folder, name)
     mirror_all([(upstream, repository, revision) for repository in upstream.repositories()], **rest)

@@ -39,7 +39,6 @@ _OPTIONS = (
     click.option(
         "--jobs", type=click.IntRange(1, 64), default=4, show_default=True, help="Files at once."
     ),
-    click.option("--max-rate", type=Size(), help="Bytes per second, such as 50MB."),
     click.option(
         "--min-free",
         type=Size(),
@@ -53,11 +52,17 @@ _OPTIONS = (
 )
 
 
-def mirror_options(function: Function) -> Function:
+def intake_options(function: Function) -> Function:
     """The options of every command that brings files in."""
     for option in reversed(_OPTIONS):
         function = option(function)
     return function
+
+
+def mirror_options(function: Function) -> Function:
+    """The options of every command that fetches from a hub."""
+    limit = click.option("--max-rate", type=Size(), help="Bytes per second, such as 50MB.")
+    return limit(intake_options(function))
 
 
 def make_options(settings: dict[str, Any]) -> MirrorOptions:
@@ -152,6 +157,8 @@ def tell(report: MirrorReport) -> None:
             f"{title}: {size}; {human_bytes(report.held_bytes)} held already, "
             f"{human_bytes(report.to_fetch_bytes)} to fetch."
         )
+    elif report.to_fetch_bytes and not report.stored_bytes:
+        output.line(f"{title}: sealed, {size}; all of it was stored already.")
     else:
         ratio = report.stored_bytes / max(report.to_fetch_bytes, 1)
         output.line(

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 def command(reference: str, files: bool, tensors: str | None) -> None:
     """Show one snapshot: source, files, tensors.
 
-    REVISION may be the beginning of a commit; without one, the snapshot sealed last is shown.
+    REVISION may be the beginning of a commit; without one, the newest whole snapshot is shown.
     """
     from archiver.operations.show import matching_tensors, show  # noqa: PLC0415 - start-up stays light
 

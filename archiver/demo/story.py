@@ -38,15 +38,6 @@ class Model(NamedTuple):
     about: str
 
 
-def _models(work: Path, say: Say) -> Iterator[Model]:
-    yield Model(DENSE, write_dense(work / "dense"), "generated, Qwen3.5 dense layout with vision")
-    yield Model(MOE, write_moe(work / "moe"), "generated, Qwen3.5 mixture-of-experts layout")
-    try:
-        yield Model(MINILM, minilm_folder(), "real trained weights, F32")
-    except SkippedError as error:
-        say(f"   ! left out: {error.message} {error.hint}")
-
-
 def _files(folder: Path) -> dict[str, Path]:
     return {
         path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()
@@ -62,11 +53,15 @@ class Story:
         self._archive = work / "archive"
         self._step = 0
         self._models: list[Model] = []
+        self._left_out: SkippedError | None = None
 
     def tell(self) -> None:
-        """Run everything; raises ArchiverError at the first step that does not hold."""
+        """Run everything; raises ArchiverError at the first step that does not hold.
+
+        Raises SkippedError at the end if the real model could not be part of it.
+        """
         started = time.monotonic()
-        self._models = list(_models(self._work / "models", self._say))
+        self._models = list(self._build(self._work / "models"))
         with Hub() as hub:
             self._chapter("A hub on this machine serves", "")
             for model in self._models:
@@ -80,6 +75,18 @@ class Story:
         self._bring_back()
         self._without_archiver()
         self._verdict(time.monotonic() - started)
+        if self._left_out is not None:
+            raise self._left_out
+
+    def _build(self, work: Path) -> Iterator[Model]:
+        yield Model(
+            DENSE, write_dense(work / "dense"), "generated, Qwen3.5 dense layout with vision"
+        )
+        yield Model(MOE, write_moe(work / "moe"), "generated, Qwen3.5 mixture-of-experts layout")
+        try:
+            yield Model(MINILM, minilm_folder(), "real trained weights, F32")
+        except SkippedError as error:
+            self._left_out = error
 
     def _chapter(self, title: str, shown: str) -> None:
         self._step += 1

@@ -125,7 +125,7 @@ def _chosen(archive: Archive, snapshot: Snapshot, patterns: tuple[str, ...]) -> 
     ]
     if not chosen and patterns:
         raise UsageError(
-            f"No file of {snapshot.title} fits {', '.join(patterns)}.",
+            f"No file of {snapshot.title} fits {', '.join(map(repr, patterns))}.",
             hint=f"'archiver show {snapshot.seal.repository} --files' lists them.",
         )
     return chosen

@@ -8,7 +8,13 @@ import msgspec
 
 from archiver.archive.archive import TOOL, Archive
 from archiver.archive.records import Event
-from archiver.errors import AccessError, ArchiverError, ExitCode, UpstreamGoneError
+from archiver.errors import (
+    AccessError,
+    ArchiverError,
+    ExitCode,
+    NetworkError,
+    UpstreamGoneError,
+)
 from archiver.storage.run_lock import RunLock
 from archiver.text import utc_now
 
@@ -18,6 +24,9 @@ if TYPE_CHECKING:
     from archiver.plan import Plan, PlannedRepository
 
 Report = TypeVar("Report")
+
+_UNREACHABLE = 2
+"""Repositories in a row that could not be reached, after which the others are not tried."""
 
 
 class SyncReport(msgspec.Struct, frozen=True):
@@ -55,19 +64,31 @@ def sync(
         NoSpaceError: The disk is full; nothing after this can succeed.
     """
     codes: list[int] = []
+    unreachable = 0
     with RunLock(archive.store.scratch(f"plan-{plan.name}.lock"), f"The plan {plan.name}"):
         for planned in plan.repositories:
             try:
+                if unreachable >= _UNREACHABLE:
+                    raise _not_tried(upstream)
                 done(mirror(planned))
+                unreachable = 0
             except ArchiverError as error:
                 if error.exit_code == ExitCode.NO_SPACE:
                     raise
                 if journal and _is_gone(error):
                     _note_gone(archive, planned, upstream)
+                unreachable = unreachable + 1 if error.exit_code == ExitCode.NETWORK else 0
                 codes.append(int(error.exit_code))
                 failed(planned, error)
     total = len(plan.repositories)
     return SyncReport(plan.name, total, total - len(codes), tuple(codes))
+
+
+def _not_tried(upstream: str) -> NetworkError:
+    return NetworkError(
+        f"It was not tried: {upstream} could not be reached for the {_UNREACHABLE} before it.",
+        hint="Check the network and run the plan again.",
+    )
 
 
 def _is_gone(error: ArchiverError) -> bool:

@@ -227,7 +227,7 @@ def test_buffers_are_shared_and_bounded():
     first, second = pool.take(), pool.take()
     assert len(first) == len(second) == SEGMENT_MAX
     got: list[object] = []
-    waiter = threading.Thread(target=lambda: got.append(pool.take()))
+    waiter = threading.Thread(target=lambda: got.append(pool.take()), daemon=True)
     waiter.start()
     waiter.join(0.1)
     assert not got
@@ -247,7 +247,7 @@ def test_who_waits_for_a_buffer_is_woken_when_the_pool_closes():
         except ArchiverError as error:
             failed.append(error)
 
-    waiters = [threading.Thread(target=take) for _ in range(3)]
+    waiters = [threading.Thread(target=take, daemon=True) for _ in range(3)]
     for waiter in waiters:
         waiter.start()
     pool.close()

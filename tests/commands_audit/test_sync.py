@@ -235,3 +235,12 @@ def test_text_output_and_the_program_itself(hub, archive, plan):
     assert lines[-1] == "Plan nightly: 1 of 2 repositories done."
     assert "org/never" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_hub_that_cannot_be_reached_is_not_asked_for_every_repository(sync, plan, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    result = sync(plan(A, B, C))
+    assert result.code == 30
+    assert result.kinds("sync")[0]["exit_codes"] == [30, 30, 30]
+    told = [row["message"] for row in result.kinds("error")]
+    assert [("not tried" in message) for message in told] == [False, False, True]

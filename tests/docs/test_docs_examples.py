@@ -74,3 +74,11 @@ def test_commands_that_messages_advise_exist():
             assert name, f"{path.name}: {call}"
             options = {word.partition("=")[0] for word in words if word.startswith("-")}
             assert options <= docskit.options_of(ALL[name]), f"{path.name}: {call}"
+
+
+def test_the_readme_shows_steps_that_the_demonstration_has():
+    story = (docskit.ROOT / "archiver" / "demo" / "story.py").read_text(encoding="utf-8")
+    readme = (docskit.ROOT / "README.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^\d\. (.+)$", readme, re.MULTILINE)
+    assert len(shown) > 3
+    assert all(f'"{title}"' in story for title in shown)

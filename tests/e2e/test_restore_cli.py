@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 
 import pytest
+import zstandard
+from blake3 import blake3
 from e2ekit import REPO, WEIGHTS, bf16, files_below, model, safetensors, seals, weights
 
 
@@ -328,8 +330,6 @@ def index_of(archive) -> list[list]:
 
 
 def test_a_damaged_object_costs_its_file_and_no_other(held, archive, cli, tmp_path):
-    from blake3 import blake3
-
     digest = blake3(bf16(1, 32, 128)).hexdigest()
     (entry,) = [row for row in index_of(archive) if row[0] == digest]
     rot(pack_of(archive), entry[1] + entry[2] - 20)
@@ -347,8 +347,6 @@ def test_a_damaged_object_costs_its_file_and_no_other(held, archive, cli, tmp_pa
 
 
 def test_a_flip_anywhere_in_an_object_names_its_tensor(held, archive, cli, tmp_path):
-    from blake3 import blake3
-
     digest = blake3(bf16(1, 32, 128)).hexdigest()
     (entry,) = [row for row in index_of(archive) if row[0] == digest]
     whole = pack_of(archive).read_bytes()
@@ -364,6 +362,65 @@ def test_a_flip_anywhere_in_an_object_names_its_tensor(held, archive, cli, tmp_p
         else:
             assert (tmp_path / f"out{at}" / WEIGHTS).read_bytes() == held[WEIGHTS]
         pack_of(archive).write_bytes(whole)
+
+
+def test_a_forged_object_is_not_believed(held, archive, cli, tmp_path):
+    """Whole frames with right checksums, only not the bytes that the object's name promises."""
+    whole = pack_of(archive).read_bytes()
+    rows = index_of(archive)
+    name = blake3(held["config.json"]).hexdigest()
+    at = next(number for number, row in enumerate(rows) if row[0] == name)
+    _, offset, stored, size, codec = rows[at]
+    frame = zstandard.ZstdCompressor(write_checksum=True).compress(b"x" * size)
+    header = {"blake3": name, "size": size, "codec": codec, "frames": [len(frame)]}
+    forged = skippable(0x51, header) + frame
+    grown = len(forged) - stored
+    rows[at][2] = len(forged)
+    for row in rows[at + 1 :]:
+        row[1] += grown
+    end = int.from_bytes(whole[-8:], "little")
+    body = whole[:offset] + forged + whole[offset + stored : end]
+    index = skippable(0x52, {"kind": "index", "objects": rows})
+    pack_of(archive).chmod(0o600)
+    pack_of(archive).write_bytes(body + index + whole[-16:-8] + len(body).to_bytes(8, "little"))
+    result = cli("restore", "-C", archive, REPO, tmp_path / "out")
+    assert result.code == 20
+    assert "1 file could not be restored" in result.out
+    assert "config.json" in result.out
+    rest = {path: data for path, data in held.items() if path != "config.json"}
+    assert files_below(tmp_path / "out") == rest
+
+
+def skippable(kind: int, content: dict) -> bytes:
+    payload = json.dumps(content, separators=(",", ":"), sort_keys=True).encode()
+    return bytes([kind, 0x2A, 0x4D, 0x18]) + len(payload).to_bytes(4, "little") + payload
+
+
+def test_a_file_that_is_not_what_its_manifest_says(held, archive, cli, tmp_path):
+    """Each object is whole and so is the manifest, but they are not of one file."""
+    (path,) = (archive / "manifests").rglob("*.zst")
+    (seal_path,) = seals(archive)
+    manifest = json.loads(zstandard.ZstdDecompressor().decompress(path.read_bytes()))
+    entry = next(one for one in manifest["files"] if one["path"] == "config.json")
+    entry["sha256"] = "0" * 64
+    plain = canonical(manifest)
+    digest = blake3(plain).hexdigest()
+    revision = path.name.partition(".")[0]
+    packed = zstandard.ZstdCompressor().compress(plain)
+    path.with_name(f"{revision}.{digest}.json.zst").write_bytes(packed)
+    seal = json.loads(seal_path.read_bytes())
+    seal["manifest"] = {"blake3": digest, "size": len(plain)}
+    seal_path.unlink()
+    name = f"{revision}.{blake3(canonical(seal)).hexdigest()}.json"
+    seal_path.with_name(name).write_bytes(canonical(seal))
+    result = cli("restore", "-C", archive, REPO, tmp_path / "out")
+    assert result.code == 20
+    assert "config.json does not come out as its manifest says" in result.out
+    assert not (tmp_path / "out" / "config.json").exists()
+
+
+def canonical(content: dict) -> bytes:
+    return json.dumps(content, separators=(",", ":"), sort_keys=True, ensure_ascii=False).encode()
 
 
 def test_a_missing_pack_names_every_file(held, archive, cli, tmp_path):

@@ -181,7 +181,7 @@ def _require_online() -> None:
     if os.environ.get(name, "").upper() in _TRUE:
         raise NetworkError(
             f"Nothing was asked of the hub: {name} is set.",
-            hint=f"Unset {name}, or mirror from a folder or a bundle.",
+            hint=f"Unset {name}, or use 'archiver import' on a folder.",
         )
 
 
