@@ -108,7 +108,14 @@ def _ranked(plain: Bytes, dtype: str | None, effort: Effort, work: Workspace) ->
     if len(numbers) == 1:
         return [CODECS[0]]
     probe = zstd.sample(plain, _SAMPLE_PIECES[effort], multiple=64)
-    sizes = {number: _size(probe, CODECS[number], effort, work) for number in numbers}
+    # Where the structure is unknown, words may begin at odd bytes here and at even ones there: pieces
+    # that share a frame would spoil each other's planes.
+    piece = len(probe) if dtype else zstd.SAMPLE_PIECE
+    parts = [probe[at : at + piece] for at in range(0, len(probe), piece)]
+    sizes = {
+        number: sum(_size(part, CODECS[number], effort, work) for part in parts)
+        for number in numbers
+    }
     return [CODECS[number] for number in sorted(sizes, key=lambda number: sizes[number])]
 
 

@@ -17,7 +17,7 @@ import zstandard
 Bytes = npt.NDArray[np.uint8]
 
 HUFFMAN: Final = 0
-_SAMPLE_PIECE = 32 << 10
+SAMPLE_PIECE: Final = 32 << 10
 _SAMPLE_PIECES = 4
 _SHORT = 256
 """So few bytes, such as a matrix's scale, come out the same whatever the way: only one is run."""
@@ -63,7 +63,7 @@ def _decompressor() -> zstandard.ZstdDecompressor:
 
 def sample(stream: Bytes, pieces: int = _SAMPLE_PIECES, multiple: int = 1) -> Bytes:
     """A few evenly spread pieces of ``stream``, each a whole number of ``multiple`` bytes."""
-    piece = _SAMPLE_PIECE // multiple * multiple
+    piece = SAMPLE_PIECE // multiple * multiple
     if len(stream) <= pieces * piece:
         return stream
     step = (len(stream) - piece) // (pieces - 1) // multiple * multiple
