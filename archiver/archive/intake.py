@@ -91,7 +91,7 @@ class Intake:
         self._hints = hints
         self._progress = progress
         self.sink = ObjectSink(archive, effort, hints, progress.stored)
-        self._buffers = BufferPool(workers + max(readers, _SPARE_BUFFERS))
+        self._buffers = BufferPool(max(readers, workers + _SPARE_BUFFERS))
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="encode")
 
     def __enter__(self) -> Self:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _UNPUBLISHED_MAX: Final = 2
 """Packs that may wait for the disk before writing pauses."""
+_SYNC_EVERY: Final = 32 << 20
+_STORED_BITS: Final = 32
 
 
 class Hints(Protocol):
@@ -37,13 +39,6 @@ class NoHints:
         """Nothing."""
         del digest
         return []
-
-
-class Placed(NamedTuple):
-    """An object in a pack: the pack's number in this run, and the bytes it takes there."""
-
-    pack: int
-    stored: int
 
 
 class PublishedPack(NamedTuple):
@@ -69,12 +64,15 @@ class ObjectSink:
         self._hints = hints
         self._on_stored = on_stored
         self._lock = threading.Lock()
-        self._placed: dict[bytes, Placed] = {}
+        # Object -> pack number in this run and bytes it takes there, in one integer: there may be
+        # hundreds of thousands.
+        self._placed: dict[bytes, int] = {}
         self._pending: dict[bytes, Future[None]] = {}
         self._pack_names: list[str | None] = []
         self._pack_numbers: dict[str, int] = {}
         self._writer: PackWriter | None = None
         self._writer_number = -1
+        self._synced = 0
         self._writing = threading.Lock()
         self._publisher = ThreadPoolExecutor(1, thread_name_prefix="publish")
         self._publishing: list[Future[None]] = []
@@ -139,21 +137,25 @@ class ObjectSink:
             if number is None:
                 number = self._pack_numbers[pack] = len(self._pack_names)
                 self._pack_names.append(pack)
-            self._placed[key] = Placed(number, entry.stored)
+            self._placed[key] = number << _STORED_BITS | entry.stored
 
     def _append(self, key: bytes, item: EncodedObject) -> None:
         with self._only_while_sound():
             if self._writer is None:
                 self._writer = PackWriter(self._archive.store, self._archive.info)
+                self._synced = 0
                 with self._lock:
                     self._writer_number = len(self._pack_names)
                     self._pack_names.append(None)
             entry = self._writer.append(item)
             with self._lock:
-                self._placed[key] = Placed(self._writer_number, entry.stored)
+                self._placed[key] = self._writer_number << _STORED_BITS | entry.stored
                 self.stored_bytes += entry.stored
             if self._writer.size >= PACK_TARGET:
                 self._rotate()
+            elif self._writer.size - self._synced >= _SYNC_EVERY:
+                self._synced = self._writer.size
+                self._publisher.submit(self._sync_early, self._writer)
         self._on_stored(entry.size, entry.stored)
 
     # ---- packs
@@ -178,6 +180,13 @@ class ObjectSink:
         while len(self._publishing) >= _UNPUBLISHED_MAX:
             self._publishing.pop(0).result()
         self._publishing.append(self._publisher.submit(self._publish, writer, number))
+
+    def _sync_early(self, writer: PackWriter) -> None:
+        """Bring a growing pack to the disk bit by bit, so that its end need not wait for all of it."""
+        try:
+            writer.sync()
+        except ArchiverError as error:
+            self._failure = error
 
     def _publish(self, writer: PackWriter, number: int) -> None:
         try:
@@ -209,8 +218,8 @@ class ObjectSink:
         found = self._placed.get(bytes.fromhex(digest))
         if found is None:
             return None
-        name = self._pack_names[found.pack]
-        return (name, found.stored) if name is not None else None
+        name = self._pack_names[found >> _STORED_BITS]
+        return (name, found & (1 << _STORED_BITS) - 1) if name is not None else None
 
 
 def salvage(archive: Archive) -> list[PublishedPack]:

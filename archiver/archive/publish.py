@@ -10,12 +10,10 @@ from archiver.archive.archive import TOOL, Archive, Snapshot
 from archiver.archive.layout import pack_name
 from archiver.archive.records import (
     Event,
-    FileEntry,
     Manifest,
     ManifestRef,
     Seal,
     Selection,
-    Source,
     Totals,
 )
 from archiver.errors import DamageError
@@ -27,12 +25,11 @@ Placement = Callable[[str], tuple[str, int] | None]
 
 def publish(
     archive: Archive,
-    source: Source,
-    files: list[FileEntry],
+    manifest: Manifest,
     placement: Placement,
     selection: Selection,
 ) -> Snapshot:
-    """Publish files whose objects are all in durable packs; the new snapshot.
+    """Publish a manifest whose objects are all in durable packs; the new snapshot.
 
     A snapshot that already says the same is returned instead of a second one.
 
@@ -40,7 +37,7 @@ def publish(
         DamageError: An object or a pack went missing meanwhile; nothing was published.
         NoSpaceError: The disk is full; nothing was published.
     """
-    manifest = Manifest(source, tuple(sorted(files, key=lambda entry: entry.path)))
+    source = manifest.source
     packs, objects, stored = _closure(archive, manifest, placement)
     digest, size = archive.publish_manifest(manifest)
     archive.store.barrier()

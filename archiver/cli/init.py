@@ -17,9 +17,12 @@ def command() -> None:
     description and a decoder that needs nothing but Python.
     """
     from archiver.archive.archive import Archive  # noqa: PLC0415 - start-up stays light
+    from archiver.catalogue.current import open_current  # noqa: PLC0415
 
     folder = archive_folder()
     archive = Archive.create(folder)
+    # Only an index, and made anew if it is lost; made here, it does not slow the first run.
+    open_current(archive).close()
     output.record("archive", folder=str(folder), archive=archive.info.archive)
     output.line(f"Created an archive in {folder}.")
     output.remark(f"Next: archiver mirror -C {folder} Qwen/Qwen3.5-0.8B")

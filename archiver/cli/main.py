@@ -5,6 +5,9 @@ Nothing heavy is imported here; a command's module is loaded when the command ru
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import gc
 import importlib
 import os
 import sys
@@ -15,6 +18,11 @@ import click
 from archiver import __version__
 from archiver.cli.output import print_error
 from archiver.errors import ArchiverError, ExitCode, explain_system_error
+
+_M_MMAP_THRESHOLD = -3
+_M_TRIM_THRESHOLD = -1
+_KEPT_BYTES = 512 << 20
+"""Parameters of glibc's mallopt; other C libraries ignore them."""
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "init": ("init", "Create an empty archive."),
@@ -82,7 +90,21 @@ def cli(ctx: click.Context, /, **settings: Any) -> None:
 
 def run(arguments: list[str] | None = None) -> None:
     """Run the tool and exit with its code."""
+    _settle()
     sys.exit(invoke(sys.argv[1:] if arguments is None else arguments))
+
+
+def _settle() -> None:
+    """Set up the process for few, large, long-lived buffers."""
+    # numpy brings a linear algebra library whose threads would only spin.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # Nearly all objects here are records without cycles; looking for some in them is wasted.
+    gc.set_threshold(100_000, 20, 20)
+    with contextlib.suppress(OSError, AttributeError):
+        # glibc gives every large block back at once, and each new one costs a fault per page.
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES)
+        libc.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
 def invoke(arguments: list[str]) -> int:

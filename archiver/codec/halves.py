@@ -86,13 +86,11 @@ def unjoin(
     np.bitwise_xor(a, 3, out=a)
     np.left_shift(a, 5, out=a)
     used = _unclip(first, a, aside) if int(first.max()) >= CLIPPED else 0
-    np.bitwise_and(a, 0x7FE0, out=a)
     np.copyto(b, second)
-    np.bitwise_and(b, 31, out=words)
-    np.bitwise_or(words, a, out=words)
-    np.right_shift(b, 5, out=b)
-    np.left_shift(b, 15, out=b)
+    np.left_shift(b, 10, out=words)
     np.bitwise_or(words, b, out=words)
+    np.bitwise_and(words, 0x801F, out=words)
+    np.bitwise_or(words, a, out=words)
     return used
 
 

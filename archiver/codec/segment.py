@@ -66,7 +66,9 @@ class EncodedObject(msgspec.Struct, frozen=True):
 
 
 _LEVELS = {Effort.FAST: (1, 3), Effort.NORMAL: (1, 3, 9)}
-_STREAM_LEVELS = {Effort.FAST: (1,), Effort.NORMAL: (1, 3)}
+_STREAM_LEVELS = {Effort.FAST: (1,), Effort.NORMAL: (3,)}
+_RIVAL_LEVELS = (3,)
+"""For a first look at codec 0 on weights, which hardly ever wins: level 9 would cost too much."""
 _CANDIDATES: dict[Effort, dict[str, tuple[int, ...]]] = {
     Effort.FAST: {"BF16": (1, 0), "F16": (1, 0), "F32": (2, 0), "": (0, 1, 2)},
     Effort.NORMAL: {"BF16": (3, 1, 0), "F16": (1, 0), "F32": (4, 2, 0), "": (0, 1, 3, 2, 4)},
@@ -89,40 +91,57 @@ def encode(
     """
     work = workspace()
     digest = digest or blake3_hex(plain.data)
-    for transform in _ranked(plain, dtype, effort, work):
+    best: EncodedObject | None = None
+    limit = 0.0
+    for transform, promised in _ranked(plain, dtype, effort, work):
+        if best is not None and best.stored <= limit:
+            break
         found = _attempt(plain, transform, effort, digest, work)
-        if found is not None:
-            return found
+        if found is not None and (best is None or found.stored < best.stored):
+            best = found
+        limit = promised * _SURPRISE
+    if best is not None:
+        return best
     raise ArchiverError(
         f"The segment {digest} does not decode to the bytes it was encoded from.",
         hint="Nothing was stored. Test this machine's memory before you archive with it.",
     )
 
 
-def _ranked(plain: Bytes, dtype: str | None, effort: Effort, work: Workspace) -> list[Transform]:
-    """The candidates, the best on a sample first; codec 0 is always among them."""
+def _ranked(
+    plain: Bytes, dtype: str | None, effort: Effort, work: Workspace
+) -> list[tuple[Transform, float]]:
+    """The candidates and the bytes a sample promises for each, the fewest first.
+
+    Codec 0 is always among them.
+    """
     table = _CANDIDATES[effort]
     numbers = table.get(dtype, (0,)) if dtype else table[""]
     if len(plain) < _TINY:
         numbers = (0,)
     if len(numbers) == 1:
-        return [CODECS[0]]
+        return [(CODECS[0], float(len(plain)))]
     probe = zstd.sample(plain, _SAMPLE_PIECES[effort], multiple=64)
     # Where the structure is unknown, words may begin at odd bytes here and at even ones there: pieces
     # that share a frame would spoil each other's planes.
     piece = len(probe) if dtype else zstd.SAMPLE_PIECE
     parts = [probe[at : at + piece] for at in range(0, len(probe), piece)]
+
+    def levels(number: int) -> tuple[int, ...]:
+        return _RIVAL_LEVELS if dtype and number == 0 else _levels(CODECS[number], effort)
+
     sizes = {
-        number: sum(_size(part, CODECS[number], effort, work) for part in parts)
+        number: sum(_size(part, CODECS[number], levels(number), work) for part in parts)
         for number in numbers
     }
-    return [CODECS[number] for number in sorted(sizes, key=lambda number: sizes[number])]
+    scale = len(plain) / len(probe)
+    order = sorted(sizes, key=lambda number: sizes[number])
+    return [(CODECS[number], sizes[number] * scale) for number in order]
 
 
-def _size(probe: Bytes, transform: Transform, effort: Effort, work: Workspace) -> int:
+def _size(probe: Bytes, transform: Transform, levels: tuple[int, ...], work: Workspace) -> int:
     whole = len(probe) // transform.word * transform.word
     streams, _ = transform.split(probe[:whole], work)
-    levels = _levels(transform, effort)
     return sum(len(zstd.compress(stream, levels)) for stream in streams)
 
 
@@ -211,7 +230,7 @@ def _decode(
             size = zstd.content_size(frame)
             if size > count:
                 raise ValueError("more exponents were kept aside than there are words")
-        stream = work.take(f"decoded{index}", size)
+        stream = work.take(f"stream{index}", size)
         zstd.decompress_into(frame, stream)
         streams.append(stream)
     emax = 0 if isinstance(header.emax, msgspec.UnsetType) else header.emax

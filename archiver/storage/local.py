@@ -97,6 +97,16 @@ class LocalStaged:
             self.abort()
             raise explain(error, self.path, "it was being written") from error
 
+    def sync(self) -> None:
+        """Bring what was written so far to the disk; harmless after the end."""
+        handle = self._handle
+        if handle is None:
+            return
+        try:
+            os.fdatasync(handle)
+        except OSError as error:
+            raise explain(error, self.path, "it was being written") from error
+
     def publish(self, name: str) -> None:
         """Make the file durable and then visible under ``name``."""
         assert self._handle is not None, "published twice"

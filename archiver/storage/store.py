@@ -35,6 +35,9 @@ class Staged(Protocol):
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append ``data``."""
 
+    def sync(self) -> None:
+        """Bring what was written so far to the disk; any thread may call it meanwhile."""
+
     def publish(self, name: str) -> None:
         """Make the file durable, then visible under ``name``, then read-only.
 

@@ -327,9 +327,11 @@ def test_publishing_the_same_again_gives_the_same_snapshot(archive):
         sink.put(array(part), None)
     sink.flush()
     sink.close()
-    made = [publish(archive, source(), [ENTRY], sink.placed, Selection()) for _ in range(2)]
+    made = [
+        publish(archive, Manifest(source(), (ENTRY,)), sink.placed, Selection()) for _ in range(2)
+    ]
     assert made[0] == made[1]
     assert len(list(archive.snapshots())) == 1
-    part = publish(archive, source(), [ENTRY], sink.placed, PART)
+    part = publish(archive, Manifest(source(), (ENTRY,)), sink.placed, PART)
     assert part.seal.parent == made[0].id
     assert len(list(archive.snapshots())) == 2

@@ -5,7 +5,7 @@ from archivekit import REVISION, array, entry_of, pack_path, sink_of, source
 
 from archiver.archive.archive import Archive
 from archiver.archive.publish import publish
-from archiver.archive.records import Selection
+from archiver.archive.records import Manifest, Selection
 from archiver.digest import blake3_hex
 from archiver.errors import DamageError, NoSpaceError
 
@@ -68,7 +68,7 @@ def recorded(archive: Archive, fail_at: str = "") -> tuple[Archive, Recording]:
 
 def test_each_step_is_durable_before_the_next(archive):
     watched, store = recorded(archive)
-    publish(watched, source(), [ENTRY], stored(watched).placed, Selection())
+    publish(watched, Manifest(source(), (ENTRY,)), stored(watched).placed, Selection())
     assert store.told == [
         *("packs", "barrier"),
         *("manifests", "barrier"),
@@ -78,7 +78,7 @@ def test_each_step_is_durable_before_the_next(archive):
 
 
 def test_what_is_sealed_can_be_read_at_once(archive):
-    snapshot = publish(archive, source(), [ENTRY], stored(archive).placed, Selection())
+    snapshot = publish(archive, Manifest(source(), (ENTRY,)), stored(archive).placed, Selection())
     assert archive.find("Org/Model") == snapshot
     seal = snapshot.seal
     assert (seal.revision, seal.parent, seal.selection.whole) == (REVISION, "", True)
@@ -94,10 +94,13 @@ def test_a_full_disk_at_any_step_leaves_no_seal(archive, step):
     sink = stored(archive)
     watched, _ = recorded(archive, fail_at=step)
     with pytest.raises(NoSpaceError):
-        publish(watched, source(), [ENTRY], sink.placed, Selection())
+        publish(watched, Manifest(source(), (ENTRY,)), sink.placed, Selection())
     assert list(archive.snapshots()) == []
     assert list(archive.events()) == []
-    assert publish(archive, source(), [ENTRY], sink.placed, Selection()).seal.revision == REVISION
+    assert (
+        publish(archive, Manifest(source(), (ENTRY,)), sink.placed, Selection()).seal.revision
+        == REVISION
+    )
 
 
 @pytest.mark.parametrize("harm", ["vanish", "shrink"])
@@ -112,7 +115,7 @@ def test_a_pack_that_goes_while_the_manifest_is_written_prevents_the_seal(archiv
 
     store.before["manifests"] = damage
     with pytest.raises(DamageError, match=sink.published[0].pack):
-        publish(watched, source(), [ENTRY], sink.placed, Selection())
+        publish(watched, Manifest(source(), (ENTRY,)), sink.placed, Selection())
     assert "snapshots" not in store.told
     assert list(archive.snapshots()) == []
 
@@ -121,13 +124,13 @@ def test_a_pack_that_is_gone_before_is_not_sealed_either(archive, root):
     sink = stored(archive)
     pack_path(root, sink.published[0].pack).unlink()
     with pytest.raises(DamageError):
-        publish(archive, source(), [ENTRY], sink.placed, Selection())
+        publish(archive, Manifest(source(), (ENTRY,)), sink.placed, Selection())
     assert list(archive.snapshots()) == []
 
 
 def test_an_object_that_is_in_no_pack_is_not_sealed(archive):
     with pytest.raises(DamageError, match=blake3_hex(b"one")):
-        publish(archive, source(), [ENTRY], lambda digest: None, Selection())
+        publish(archive, Manifest(source(), (ENTRY,)), lambda digest: None, Selection())
     assert list(archive.store.list("manifests")) == []
 
 
@@ -136,5 +139,5 @@ def test_objects_that_were_not_flushed_are_not_sealed(archive):
     for part in PARTS:
         sink.put(array(part), None)
     with pytest.raises(DamageError):
-        publish(archive, source(), [ENTRY], sink.placed, Selection())
+        publish(archive, Manifest(source(), (ENTRY,)), sink.placed, Selection())
     sink.close()

@@ -184,3 +184,24 @@ def test_every_frame_has_checksum_content_size_and_a_bounded_window(dtype, count
         assert found.content_size != zstandard.CONTENTSIZE_UNKNOWN
         assert found.window_size <= 32 << 20
         assert found.dict_id == 0
+
+
+def test_a_segment_that_its_sample_flattered_gets_the_better_codec():
+    """The sample sees narrow exponents; what it leaves out is clipped, so that joint16 loses."""
+    rng = np.random.default_rng(5)
+    words = (rng.standard_normal(1 << 20).astype(np.float32).view(np.uint32) >> 16).astype(
+        np.uint16
+    )
+    begin, end = 40_000, 120_000  # between the first two of the eight pieces
+    words[begin:end] = rng.integers(0, 1 << 16, end - begin, dtype=np.uint16)
+    plain = words.view(np.uint8)
+    chosen = encode(plain, "BF16", Effort.NORMAL)
+    promised = {
+        t.number: size for t, size in segment._ranked(plain, "BF16", Effort.NORMAL, workspace())
+    }
+    others = [
+        segment._attempt(plain, CODECS[n], Effort.NORMAL, chosen.header.blake3, workspace())
+        for n in (1, 3)
+    ]
+    assert chosen.stored > promised[3] * 1.02, "the sample must have flattered it"
+    assert chosen.stored == min(other.stored for other in others)

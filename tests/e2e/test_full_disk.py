@@ -89,7 +89,7 @@ def test_every_size_of_a_disk_ends_in_31_or_a_whole_snapshot(
 ):
     """In small steps around the end, where the last pack, the manifest and the seal are written."""
     codes = set()
-    for left in range(2_300_000, 2_900_000, 40_000):
+    for left in range(1_900_000, 2_900_000, 66_000):
         here = small_disk / "archive"
         shutil.copytree(archive, here)
         ballast = fill(small_disk, left)

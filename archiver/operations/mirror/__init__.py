@@ -1,0 +1,58 @@
+"""Mirror: bring one revision of a repository into the archive, and publish it as a snapshot."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from archiver.archive.pin import Pin, check_pin
+from archiver.operations.mirror.options import MirrorOptions, select
+from archiver.operations.mirror.report import FileFailure, MirrorError, MirrorReport
+from archiver.operations.mirror.run import Run, derived_revision
+
+if TYPE_CHECKING:
+    from archiver.archive.archive import Archive
+    from archiver.catalogue.database import Catalogue
+    from archiver.progress import Progress
+    from archiver.upstream.protocol import Upstream
+
+
+def mirror(
+    archive: Archive,
+    catalogue: Catalogue,
+    upstream: Upstream,
+    repository: str,
+    revision: str | None,
+    *,
+    options: MirrorOptions,
+    progress: Progress,
+    pins: tuple[Pin, ...] = (),
+) -> MirrorReport:
+    """Mirror one revision; returns what was done.
+
+    Raises:
+        MirrorError: Some files failed; the others are stored and the next run goes on from there.
+        MismatchError: A pinned digest disagrees with upstream.
+        NoSpaceError, NetworkError, UpstreamGoneError, AccessError: As upstream or the disk say.
+    """
+    archive.require_writable()
+    listing = select(upstream.list(repository, revision), options)
+    claims = {file.path: (file.size, file.sha256) for file in listing.files}
+    for pin in pins:
+        check_pin(pin, listing.repository, listing.revision, claims)
+    run = Run(archive, catalogue, upstream, listing, options, progress)
+    held = run.already_sealed()
+    if options.dry_run:
+        return run.report("held" if held else "planned", snapshot=held)
+    if held is not None:
+        return run.keep(held)
+    return run.execute(pins)
+
+
+__all__ = [
+    "FileFailure",
+    "MirrorError",
+    "MirrorOptions",
+    "MirrorReport",
+    "derived_revision",
+    "mirror",
+]

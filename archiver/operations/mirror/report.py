@@ -1,0 +1,63 @@
+"""What a run tells of itself: its figures, or the files that failed."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from archiver.errors import ExitCode, PartialError
+from archiver.text import plural
+
+_SHOWN: Final = 20
+"""Failures that are spelled out in the message; all of them are in the error."""
+
+
+class FileFailure(msgspec.Struct, frozen=True):
+    """A file that could not be taken in, and why."""
+
+    path: str
+    reason: str
+    hint: str
+    exit_code: int
+
+
+class MirrorReport(msgspec.Struct, frozen=True):
+    """What a run did; sizes in bytes.
+
+    ``outcome`` is ``sealed``, ``held`` (it was there already) or ``planned`` (a dry run).
+    """
+
+    repository: str
+    revision: str
+    outcome: str
+    files: int
+    bytes: int
+    held_files: int
+    held_bytes: int
+    to_fetch_bytes: int
+    stored_bytes: int = 0
+    snapshot: str = ""
+    notes: tuple[str, ...] = ()
+
+
+class MirrorError(PartialError):
+    """Some files of a revision could not be taken in; no snapshot was published."""
+
+    def __init__(self, title: str, failures: list[FileFailure], total: int) -> None:
+        shown = "; ".join(f"{one.path}: {one.reason}" for one in failures[:_SHOWN])
+        more = f"; and {len(failures) - _SHOWN} more" if len(failures) > _SHOWN else ""
+        super().__init__(
+            f"{title} was not sealed: {len(failures)} of {plural(total, 'file')} failed. {shown}{more}",
+            hint=next((one.hint for one in failures if one.hint), "")
+            or "Run the same command again; what is stored already is not fetched again.",
+        )
+        self.failures = failures
+        self.exit_code = _common_code({one.exit_code for one in failures})
+
+
+def _common_code(codes: set[int]) -> ExitCode:
+    """The one code of all failures; of several, wrong bytes from upstream are what must be heard."""
+    if len(codes) == 1:
+        return ExitCode(codes.pop())
+    return ExitCode.MISMATCH if ExitCode.MISMATCH in codes else ExitCode.PARTIAL
