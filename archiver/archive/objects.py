@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
-from archiver.archive.pack import PACK_TARGET, IndexEntry, PackReader, PackWriter
+from archiver.archive.pack import IndexEntry, PackReader, PackWriter
 from archiver.codec.segment import Effort, EncodedObject, encode
 from archiver.codec.workspace import workspace
 from archiver.digest import Blake3Hex, blake3_hex
@@ -151,7 +151,7 @@ class ObjectSink:
             with self._lock:
                 self._placed[key] = self._writer_number << _STORED_BITS | entry.stored
                 self.stored_bytes += entry.stored
-            if self._writer.size >= PACK_TARGET:
+            if self._writer.full:
                 self._rotate()
             elif self._writer.size - self._synced >= _SYNC_EVERY:
                 self._synced = self._writer.size

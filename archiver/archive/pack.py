@@ -23,13 +23,19 @@ if TYPE_CHECKING:
     from archiver.storage.store import Reader, Staged, Store
 
 PACK_TARGET: Final = 256 << 20
-"""A pack is closed once it holds this many bytes."""
+"""A pack is closed once it holds this many bytes,"""
+_ENTRIES_MAX: Final = 50_000
+"""or this many objects, so that its index stays small in memory."""
 HEADER_MAX: Final = 64 << 10
 _SEARCH = 1 << 20
 _AFTER_OBJECT = {frames.OBJECT, frames.INDEX}
 _INDEX_MAX = 256 << 20
 STORED_MAX: Final = 40 << 20
 """An object of 16 MiB plain cannot take more, whatever the codec."""
+
+
+_JOINED = 64 << 10
+"""Objects up to this many bytes are written in one call: the calls cost more than the copy."""
 
 
 class PackHead(msgspec.Struct, frozen=True):
@@ -74,13 +80,19 @@ class PackWriter:
         self._hasher.update(data)
         self.size += len(data)
 
+    @property
+    def full(self) -> bool:
+        """Whether it is time to close the pack."""
+        return self.size >= PACK_TARGET or len(self._entries) >= _ENTRIES_MAX
+
     def append(self, item: EncodedObject) -> IndexEntry:
         """Append one object; NoSpaceError when the disk is full."""
-        offset = self.size
-        self._write(frames.skippable(frames.OBJECT, canonical(item.header)))
-        for frame in item.frames:
-            self._write(frame)
-        header = item.header
+        offset, header = self.size, item.header
+        pieces = (frames.skippable(frames.OBJECT, canonical(header)), *item.frames)
+        if item.stored <= _JOINED:
+            pieces = (b"".join(pieces),)
+        for piece in pieces:
+            self._write(piece)
         entry = IndexEntry(header.blake3, offset, self.size - offset, header.size, header.codec)
         self._entries.append(entry)
         return entry

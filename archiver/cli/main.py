@@ -5,8 +5,6 @@ Nothing heavy is imported here; a command's module is loaded when the command ru
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import gc
 import importlib
 import os
@@ -15,14 +13,9 @@ from typing import Any
 
 import click
 
-from archiver import __version__
+from archiver import __version__, memory
 from archiver.cli.output import print_error
 from archiver.errors import ArchiverError, ExitCode, explain_system_error
-
-_M_MMAP_THRESHOLD = -3
-_M_TRIM_THRESHOLD = -1
-_KEPT_BYTES = 512 << 20
-"""Parameters of glibc's mallopt; other C libraries ignore them."""
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "init": ("init", "Create an empty archive."),
@@ -100,11 +93,7 @@ def _settle() -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # Nearly all objects here are records without cycles; looking for some in them is wasted.
     gc.set_threshold(100_000, 20, 20)
-    with contextlib.suppress(OSError, AttributeError):
-        # glibc gives every large block back at once, and each new one costs a fault per page.
-        libc = ctypes.CDLL(None)
-        libc.mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES)
-        libc.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
+    memory.keep_freed_blocks()
 
 
 def invoke(arguments: list[str]) -> int:

@@ -7,6 +7,7 @@ bounded by its length, its length is bounded, and every offset is checked agains
 from __future__ import annotations
 
 import math
+import sys
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -126,7 +127,8 @@ def _tensor(
     bits = BITS.get(dtype)
     if bits is not None and math.prod(shape) * bits != (end - begin) * 8:
         raise HeaderError(f"The tensor {name[:200]!r} has not the bytes that its shape takes.")
-    return Tensor(name, dtype, shape, base + begin, base + end)
+    # one string for all tensors of a dtype: there may be hundreds of thousands
+    return Tensor(name, sys.intern(dtype), shape, base + begin, base + end)
 
 
 def _place(tensor: Tensor) -> tuple[int, int, str]:

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from archivekit import array, noise, pack_path, reading, rewrite, sink_of, write_pack
 
-from archiver.archive import objects
+from archiver.archive import objects, pack
 from archiver.archive.archive import Archive
 from archiver.archive.buffers import BufferPool
 from archiver.archive.pack import IndexEntry, PackWriter
@@ -127,7 +127,7 @@ def test_a_damaged_pack_is_replaced_by_the_same_pack_written_anew(archive, root)
 
 
 def test_packs_are_closed_when_they_are_large_enough(archive, monkeypatch):
-    monkeypatch.setattr(objects, "PACK_TARGET", 8000)
+    monkeypatch.setattr(pack, "PACK_TARGET", 8000)
     sink = sink_of(archive)
     for plain in CONTENTS:
         sink.put(array(plain), None)
@@ -169,7 +169,7 @@ def test_a_failure_to_write_reaches_every_thread_and_nothing_hangs(archive, monk
 
 
 def test_a_failure_to_publish_reaches_who_flushes_also_the_second_time(archive, monkeypatch):
-    monkeypatch.setattr(objects, "PACK_TARGET", 4000)
+    monkeypatch.setattr(pack, "PACK_TARGET", 4000)
     error = NoSpaceError("full")
 
     def finish_badly(self):

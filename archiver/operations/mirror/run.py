@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from archiver import memory
 from archiver.archive.archive import TOOL, Archive, Snapshot
 from archiver.archive.intake import Expected, Intake
 from archiver.archive.objects import PublishedPack, salvage
@@ -22,6 +23,7 @@ from archiver.operations.mirror.report import MirrorError, MirrorReport
 from archiver.text import human_bytes, utc_now
 
 if TYPE_CHECKING:
+    from archiver.archive.objects import ObjectSink
     from archiver.catalogue.database import Catalogue
     from archiver.operations.mirror.options import MirrorOptions
     from archiver.progress import Progress
@@ -120,8 +122,12 @@ class Run:
             entries = self._take_all(intake)
             intake.sink.flush()
             self._register(intake)
-            snapshot, manifest = self._publish(entries, intake, pins)
-            return snapshot, manifest, intake.sink.stored_bytes
+            sink = intake.sink
+        # The buffers go before the manifest comes: of 190,000 tensors there is not room for both.
+        del intake
+        memory.give_back()
+        snapshot, manifest = self._publish(entries, sink, pins)
+        return snapshot, manifest, sink.stored_bytes
 
     def _take_all(self, intake: Intake) -> list[FileEntry]:
         """Every file of the listing; MirrorError with all failures if there are any."""
@@ -171,7 +177,7 @@ class Run:
     # ---- publishing
 
     def _publish(
-        self, entries: list[FileEntry], intake: Intake, pins: tuple[Pin, ...]
+        self, entries: list[FileEntry], sink: ObjectSink, pins: tuple[Pin, ...]
     ) -> tuple[Snapshot, Manifest]:
         listing = self._listing
         revision = listing.revision or derived_revision(entries)
@@ -189,7 +195,7 @@ class Run:
             card=listing.card,
         )
         manifest = Manifest(source, tuple(sorted(entries, key=lambda entry: entry.path)))
-        snapshot = publish(self._archive, manifest, intake.sink.placed, self._selection)
+        snapshot = publish(self._archive, manifest, sink.placed, self._selection)
         return snapshot, manifest
 
     def _register(self, intake: Intake) -> None:
