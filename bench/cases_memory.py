@@ -1,4 +1,4 @@
-"""Peak memory, in and out, of a small and of an eight times larger model."""
+"""Peak memory, in and out, of a model and of one with eight times as many of the same tensors."""
 
 from __future__ import annotations
 

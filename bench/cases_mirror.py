@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from table import Report
 
 GIGABIT = 125_000_000
-INPUTS = {False: "hub-1gb", True: "hub-0.2gb"}
+INPUTS = {False: "hub-2gb", True: "hub-0.2gb"}
 NAMES = ["link", "effort", "hf s", "mirror s", "hf CPU s", "mirror CPU s"]
 
 

