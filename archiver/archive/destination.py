@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from archiver.digest import git_blob_hasher, is_git_oid, is_sha256
 from archiver.errors import ArchiverError, DamageError, UsageError, explain_system_error
+from archiver.storage.early_sync import EarlySync
 from archiver.storage.local import sync_folder
 
 if TYPE_CHECKING:
@@ -37,10 +38,12 @@ class Writer:
         self._temporary = path.with_name(f".{secrets.token_hex(8)}.part")
         flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW
         self._handle = os.open(self._temporary, flags, 0o666)
+        self._early = EarlySync(self._handle)
 
     def write(self, data: memoryview) -> None:
         """Append; NoSpaceError when the disk is full."""
         try:
+            self._early.wrote(len(data))
             while data:
                 data = data[os.write(self._handle, data) :]
         except OSError as error:
@@ -50,6 +53,7 @@ class Writer:
     def accept(self) -> None:
         """Make the file durable and give it its name; never replaces a file."""
         try:
+            self._early.finish()
             os.fsync(self._handle)
             self._name()
             sync_folder(self.path.parent)
@@ -70,6 +74,8 @@ class Writer:
 
     def close(self) -> None:
         """Let go; an unaccepted file vanishes."""
+        with contextlib.suppress(OSError):
+            self._early.finish()
         os.close(self._handle)
         with contextlib.suppress(FileNotFoundError):
             self._temporary.unlink()

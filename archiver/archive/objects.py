@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 _UNPUBLISHED_MAX: Final = 2
 """Packs that may wait for the disk before writing pauses."""
-_SYNC_EVERY: Final = 32 << 20
 _STORED_BITS: Final = 32
 
 
@@ -72,7 +71,6 @@ class ObjectSink:
         self._pack_numbers: dict[str, int] = {}
         self._writer: PackWriter | None = None
         self._writer_number = -1
-        self._synced = 0
         self._writing = threading.Lock()
         self._publisher = ThreadPoolExecutor(1, thread_name_prefix="publish")
         self._publishing: list[Future[None]] = []
@@ -143,7 +141,6 @@ class ObjectSink:
         with self._only_while_sound():
             if self._writer is None:
                 self._writer = PackWriter(self._archive.store, self._archive.info)
-                self._synced = 0
                 with self._lock:
                     self._writer_number = len(self._pack_names)
                     self._pack_names.append(None)
@@ -153,9 +150,6 @@ class ObjectSink:
                 self.stored_bytes += entry.stored
             if self._writer.full:
                 self._rotate()
-            elif self._writer.size - self._synced >= _SYNC_EVERY:
-                self._synced = self._writer.size
-                self._publisher.submit(self._sync_early, self._writer)
         self._on_stored(entry.size, entry.stored)
 
     # ---- packs
@@ -180,13 +174,6 @@ class ObjectSink:
         while len(self._publishing) >= _UNPUBLISHED_MAX:
             self._publishing.pop(0).result()
         self._publishing.append(self._publisher.submit(self._publish, writer, number))
-
-    def _sync_early(self, writer: PackWriter) -> None:
-        """Bring a growing pack to the disk bit by bit, so that its end need not wait for all of it."""
-        try:
-            writer.sync()
-        except ArchiverError as error:
-            self._failure = error
 
     def _publish(self, writer: PackWriter, number: int) -> None:
         try:

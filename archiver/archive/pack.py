@@ -106,10 +106,6 @@ class PackWriter:
         self._staged.publish(pack_name(pack))
         return pack, entries
 
-    def sync(self) -> None:
-        """Bring what was written so far to the disk; any thread may call it."""
-        self._staged.sync()
-
     def abort(self) -> None:
         """Throw the pack away; harmless after ``finish``."""
         self._staged.abort()

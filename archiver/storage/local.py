@@ -17,6 +17,7 @@ import stat as stat_module
 from typing import TYPE_CHECKING
 
 from archiver.errors import ArchiverError, DamageError, explain_system_error
+from archiver.storage.early_sync import EarlySync
 from archiver.storage.store import check_name
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class LocalStaged:
     def __init__(self, root: Path, purpose: str) -> None:
         self._root = root
         self._handle: int | None = None
+        self._early: EarlySync | None = None
         self.path = root / TMP
         try:
             make_folder(self.path)
@@ -83,6 +85,7 @@ class LocalStaged:
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
+        self._early = EarlySync(self._handle)
         # It may also have been discarded already, and the lock be free again.
         return os.fstat(self._handle).st_nlink > 0
 
@@ -90,28 +93,22 @@ class LocalStaged:
         """Append ``data``; NoSpaceError when the disk is full."""
         view = memoryview(data).cast("B")
         assert self._handle is not None, "written after publish"
+        assert self._early is not None
         try:
+            self._early.wrote(len(view))
             while view:
                 view = view[os.write(self._handle, view) :]
         except OSError as error:
             self.abort()
             raise explain(error, self.path, "it was being written") from error
 
-    def sync(self) -> None:
-        """Bring what was written so far to the disk; harmless after the end."""
-        handle = self._handle
-        if handle is None:
-            return
-        try:
-            os.fdatasync(handle)
-        except OSError as error:
-            raise explain(error, self.path, "it was being written") from error
-
     def publish(self, name: str) -> None:
         """Make the file durable and then visible under ``name``."""
         assert self._handle is not None, "published twice"
         final = self._root / check_name(name)
+        assert self._early is not None
         try:
+            self._early.finish()
             if self._is_there(final):
                 self.abort()
                 return
@@ -148,6 +145,9 @@ class LocalStaged:
                 self.path.unlink()
 
     def _close(self) -> None:
+        if self._early is not None:
+            with contextlib.suppress(OSError):
+                self._early.finish()
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None

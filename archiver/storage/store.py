@@ -33,20 +33,24 @@ class Staged(Protocol):
     """A file being written, invisible until it is published."""
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Append ``data``."""
+        """Append ``data``; after an error a part of it may be there, which ``cut`` takes off."""
 
-    def sync(self) -> None:
-        """Bring what was written so far to the disk; any thread may call it meanwhile."""
+    def cut(self, size: int) -> None:
+        """Keep the first ``size`` bytes only; the next ``write`` goes on from there."""
 
     def publish(self, name: str) -> None:
         """Make the file durable, then visible under ``name``, then read-only.
 
         If ``name`` is there already with the same bytes, this file is thrown away. Names are
-        digests, so other bytes under the name are damaged, and are replaced.
+        digests, so other bytes under the name are damaged, and are replaced. After an error the
+        file is to be aborted or kept; one that could not be made durable is gone.
         """
 
+    def keep(self) -> None:
+        """Let go of the file and leave it as a leftover; harmless after ``publish``."""
+
     def abort(self) -> None:
-        """Throw the file away; harmless after ``publish``."""
+        """Throw the file away; harmless after ``publish`` or ``keep``."""
 
 
 class Reader(Protocol):
@@ -72,11 +76,14 @@ class Leftover(Protocol):
     def reader(self) -> Reader:
         """Open it for ranged reads."""
 
+    def resume(self, size: int) -> Staged:
+        """Go on writing it after its first ``size`` bytes; it is no leftover any more."""
+
     def discard(self) -> None:
         """Remove it."""
 
     def release(self) -> None:
-        """Let go of it; harmless after ``discard``."""
+        """Let go of it; harmless after ``discard`` and ``resume``."""
 
 
 class Store(Protocol):
@@ -93,6 +100,9 @@ class Store(Protocol):
 
     def scratch(self, name: str) -> Path:
         """The path of a private working file in ``tmp/``: lost at any time, never restored from."""
+
+    def require_writable(self) -> None:
+        """Raise the error that says why nothing can be written here, if nothing can."""
 
     def free_bytes(self) -> int:
         """Room left for new files, in bytes."""
