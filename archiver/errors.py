@@ -3,6 +3,7 @@
 ::
 
     ArchiverError                     1   the base; also any failure with no better name
+    ├── DeniedError                   1   the system forbids it: permissions, a read-only medium
     ├── UsageError                    2   the command cannot mean what was typed
     ├── PartialError                  3   some of the work was done, some failed; all is reported
     ├── SkippedError                  4   a check that was asked for could not run
@@ -62,6 +63,10 @@ class ArchiverError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+
+
+class DeniedError(ArchiverError):
+    """The system forbids it: permissions, or a medium that is mounted read-only."""
 
 
 class UsageError(ArchiverError):
@@ -152,8 +157,9 @@ def explain_system_error(error: OSError, what: str = "") -> ArchiverError:
             hint="Free some room and run the same command again; it goes on from there.",
         )
     if error.errno in _DENIED:
-        return ArchiverError(
-            f"{place} may not be used so ({os.strerror(error.errno or 0)}){doing}.",
+        verb = "written" if error.errno == errno.EROFS else "opened"
+        return DeniedError(
+            f"{place} cannot be {verb}: {os.strerror(error.errno or 0)}.",
             hint="Check its permissions, or whether the medium is mounted read-only.",
         )
     return ArchiverError(f"{place}: {error.strerror or error}{doing}.")

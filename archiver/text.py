@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from archiver.errors import UsageError
@@ -12,6 +12,7 @@ _SIZE = re.compile(
     r"\s*([0-9]{1,18}(?:\.[0-9]{1,9})?)\s*(?:([kmgtp])(i?b)?|b)?\s*\Z", re.IGNORECASE
 )
 _POWERS = "kmgtp"
+_UTC = "%Y-%m-%dT%H:%M:%SZ"
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
 _THOUSAND = 1000
 _TEN = 10
@@ -97,6 +98,18 @@ def plural(count: int, noun: str, many: str = "") -> str:
     return f"{count:,} {noun if count == 1 else many or noun + 's'}"
 
 
+def utc_after(last: str) -> str:
+    """The time now, or a second after ``last`` if it is not later than that."""
+    now = utc_now()
+    if now > last:
+        return now
+    try:
+        moment = datetime.strptime(last, _UTC).replace(tzinfo=UTC) + timedelta(seconds=1)
+    except (ValueError, OverflowError):
+        return now
+    return moment.strftime(_UTC)
+
+
 def utc_now() -> str:
     """The time now as the format writes it (docs/format.md section 1): ``YYYY-MM-DDTHH:MM:SSZ``."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return datetime.now(UTC).strftime(_UTC)

@@ -9,6 +9,7 @@ import threading
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
@@ -16,6 +17,7 @@ import zstandard
 
 from archiver import __version__
 from archiver.archive import carried, layout
+from archiver.archive.advice import Advice, command
 from archiver.archive.pack import PackReader
 from archiver.archive.records import (
     FORMAT,
@@ -43,6 +45,7 @@ from archiver.text import printable, utc_now
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from archiver.archive.finding import Code
     from archiver.storage.store import Store
 
 TOOL: Final = f"archiver {__version__}"
@@ -166,11 +169,11 @@ class Archive:
         """
         damaged: list[tuple[str, DamageError]] = []
         found = self.snapshots_of(repository, lambda *one: damaged.append(one))
-        _require_unneeded(damaged, found, revision or "")
+        self._require_unneeded(damaged, found, revision or "")
         if not found:
             raise UsageError(
                 f"{repository} is not in the archive {self.store.describe()}.",
-                hint="'archiver list' shows what is.",
+                hint=f"{command('list', self.store.describe())} shows what is.",
             )
         fitting = [one for one in found if one.seal.revision.startswith(revision or "")]
         revisions = sorted({one.seal.revision for one in fitting})
@@ -180,12 +183,44 @@ class Archive:
             raise UsageError(f"Revision {revision} of {repository} {fault}; held are {held}.")
         return preferred(fitting)
 
+    def _require_unneeded(
+        self, damaged: list[tuple[str, DamageError]], found: list[Snapshot], revision: str
+    ) -> None:
+        """Raise the damage of a seal that fits ``revision`` and that no whole snapshot stands in for."""
+        held = {one.seal.revision for one in found if one.seal.selection.whole}
+        for name, error in damaged:
+            document = layout.document_of(name)
+            needed = document and document.revision.startswith(revision)
+            if document and needed and document.revision not in held:
+                error.hint = Advice(self.store.describe()).copy_back(name, "seal-damaged")
+                if held:
+                    revisions = ", ".join(sorted(held))
+                    error.hint += f" Revisions that can be named instead: {revisions}."
+                raise error
+
     # ---- manifests
 
     def manifest(self, seal: Seal) -> Manifest:
         """The manifest that a seal names; DamageError if it is missing or damaged."""
+        with self._advising(seal):
+            return self._manifest(seal)
+
+    @contextmanager
+    def _advising(self, seal: Seal) -> Iterator[None]:
+        """Damage of a seal's manifest says what to do next."""
+        try:
+            yield
+        except DamageError as error:
+            name = layout.manifest_name(seal.repository, seal.revision, seal.manifest.blake3)
+            title = f"{seal.repository}@{seal.revision[:12]}"
+            there = self.store.stat(name) is not None
+            code: Code = "manifest-damaged" if there else "manifest-missing"
+            error.hint = Advice(self.store.describe()).copy_back(name, code, title)
+            raise
+
+    def _manifest(self, seal: Seal) -> Manifest:
         what = f"The manifest {layout.manifest_name(seal.repository, seal.revision, seal.manifest.blake3)}"
-        manifest = parse_record(self.manifest_bytes(seal), Manifest, what)
+        manifest = parse_record(self._manifest_bytes(seal), Manifest, what)
         _require_known(what, manifest.format)
         source = manifest.source
         if (source.repository, source.revision) != (seal.repository, seal.revision):
@@ -199,6 +234,10 @@ class Archive:
 
     def manifest_bytes(self, seal: Seal) -> bytes:
         """The canonical JSON of the manifest that a seal names, checked; DamageError as above."""
+        with self._advising(seal):
+            return self._manifest_bytes(seal)
+
+    def _manifest_bytes(self, seal: Seal) -> bytes:
         name = layout.manifest_name(seal.repository, seal.revision, seal.manifest.blake3)
         plain = self._unpack(name, seal.manifest.size)
         if blake3_hex(plain) != seal.manifest.blake3:
@@ -303,20 +342,6 @@ class Archive:
         return parse_record(data, Event, f"The event {name}")
 
 
-def _require_unneeded(
-    damaged: list[tuple[str, DamageError]], found: list[Snapshot], revision: str
-) -> None:
-    """Raise the damage of a seal that fits ``revision`` and that no whole snapshot stands in for."""
-    held = {one.seal.revision for one in found if one.seal.selection.whole}
-    for name, error in damaged:
-        document = layout.document_of(name)
-        if document and document.revision.startswith(revision) and document.revision not in held:
-            error.hint = (
-                f"Revisions that can be named instead: {', '.join(sorted(held)) or 'none'}."
-            )
-            raise error
-
-
 def preferred(snapshots: list[Snapshot]) -> Snapshot:
     """The snapshot to restore among several: whole ones first, then the one sealed last."""
     return max(snapshots, key=lambda one: (one.seal.selection.whole, one.seal.sealed, one.id))
@@ -371,7 +396,8 @@ def _info_from_seals(store: Store, reason: DamageError | None) -> ArchiveInfo:
         ) from reason
     raise NoArchiveError(
         f"{store.describe()} is not an archive (it has no {layout.INFO}).",
-        hint="Create one with 'archiver init', or name yours with -C or ARCHIVER_ARCHIVE.",
+        hint=f"Create one with {command('init', store.describe())}, or name yours with -C or "
+        "ARCHIVER_ARCHIVE.",
     )
 
 

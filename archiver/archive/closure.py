@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from archiver.archive.advice import bring_back, copy_back
 from archiver.archive.affected import affected_rows
 from archiver.archive.finding import Finding
 from archiver.archive.layout import pack_name
@@ -15,6 +14,8 @@ from archiver.archive.layout import pack_name
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from archiver.archive.advice import Advice
+    from archiver.archive.affected import TensorRows
     from archiver.archive.archive import Snapshot
     from archiver.archive.records import FileEntry, Manifest
 
@@ -45,10 +46,18 @@ class ObjectTable:
         found = [self._sound[pack] for pack in packs if pack in self._sound]
         return np.sort(np.concatenate(found)) if found else np.empty(0, "S32")
 
+    def anywhere(self) -> Digests:
+        """The sound objects of all packs."""
+        return self.within(self._sound)
+
 
 def lost_objects(manifest: Manifest, sound: Digests) -> set[str]:
     """The objects that a manifest names and that are not among the sound ones."""
-    needed = {digest for entry in manifest.files for _, digest in entry.segments}
+    return absent({digest for entry in manifest.files for _, digest in entry.segments}, sound)
+
+
+def absent(needed: set[str], sound: Digests) -> set[str]:
+    """Those of the needed objects that are not among the sound ones."""
     if not needed:
         return set()
     names = sorted(needed)
@@ -59,68 +68,88 @@ def lost_objects(manifest: Manifest, sound: Digests) -> set[str]:
     return {names[i] for i in np.flatnonzero(sound[at] != wanted)}
 
 
-class _Stretch(NamedTuple):
-    """Bytes of a file that are lost, and the object or objects that held them."""
+_TOLD: Final = 8
+"""Tensors and stretches of bytes that a message names; the finding lists every tensor."""
 
-    begin: int
-    end: int
-    digest: str
-    bad: Bad | None
+_Stretch = tuple[int, int]
+"""Begin and end, in bytes, of a part of a file."""
 
 
 def hits(
-    snapshot: Snapshot, manifest: Manifest, lost: set[str], bad: dict[str, Bad]
+    snapshot: Snapshot, manifest: Manifest, lost: set[str], bad: dict[str, Bad], advice: Advice
 ) -> Iterator[Finding]:
-    """What of a snapshot is hit by lost objects: each file, tensor and stretch of rows."""
+    """What of a snapshot is hit by lost objects.
+
+    Damaged objects are one finding for each tensor they hit; missing ones are one for each file.
+    """
     for entry in manifest.files:
-        for stretch in _stretches(entry, lost, bad):
-            yield from _hit(snapshot, entry, stretch)
+        missing: list[_Stretch] = []
+        at = 0
+        for size, digest in entry.segments:
+            if digest in bad and digest in lost:
+                yield from _damaged(snapshot, entry, at, at + size, digest, bad[digest], advice)
+            elif digest in lost:
+                begin = missing.pop()[0] if missing and missing[-1][1] == at else at
+                missing.append((begin, at + size))
+            at += size
+        if missing:
+            yield _missing(snapshot, entry, missing, advice)
 
 
-def _stretches(entry: FileEntry, lost: set[str], bad: dict[str, Bad]) -> Iterator[_Stretch]:
-    """The lost stretches in file order; neighbours whose objects are missing become one."""
-    waiting: _Stretch | None = None
-    at = 0
-    for size, digest in entry.segments:
-        if digest in lost:
-            one = _Stretch(at, at + size, digest, bad.get(digest))
-            if waiting and waiting.end == at and waiting.bad is None and one.bad is None:
-                one = _Stretch(waiting.begin, one.end, "", None)
-            elif waiting:
-                yield waiting
-            waiting = one
-        at += size
-    if waiting:
-        yield waiting
-
-
-def _hit(snapshot: Snapshot, entry: FileEntry, stretch: _Stretch) -> Iterator[Finding]:
-    rows = affected_rows(entry, stretch.begin, stretch.end)
-    whole = (stretch.begin, stretch.end) == (0, entry.size)
-    message = _message(entry, stretch, whole=whole)
-    hint = _hint(snapshot.title, stretch.bad)
-    for one in [None] if whole or not rows else rows:
+def _damaged(
+    snapshot: Snapshot,
+    entry: FileEntry,
+    begin: int,
+    end: int,
+    digest: str,
+    bad: Bad,
+    advice: Advice,
+) -> Iterator[Finding]:
+    whole = (begin, end) == (0, entry.size)
+    what = "All" if whole else f"Bytes {begin} to {end - 1}"
+    rows: list[TensorRows | None] = [] if whole else [*affected_rows(entry, begin, end)]
+    for one in rows or [None]:
         yield Finding(
-            "object-damaged" if stretch.bad else "object-missing",
-            message,
+            "object-damaged",
+            f"{what} of {entry.path} cannot be made: {bad.reason}",
             path=entry.path,
             tensor=one.name if one else "",
-            rows=None
-            if one is None or one.first is None or one.last is None
-            else (one.first, one.last),
-            object=stretch.digest,
-            hint=hint,
+            rows=_rows(one),
+            object=digest,
+            hint=advice.copy_back(pack_name(bad.pack), "object-damaged", snapshot.title),
             snapshot=snapshot.title,
-            pack=stretch.bad.pack if stretch.bad else "",
+            pack=bad.pack,
         )
 
 
-def _hint(title: str, bad: Bad | None) -> str:
-    return copy_back(pack_name(bad.pack), title) if bad else bring_back(title)
+def _missing(
+    snapshot: Snapshot, entry: FileEntry, stretches: list[_Stretch], advice: Advice
+) -> Finding:
+    whole = stretches == [(0, entry.size)]
+    rows = [] if whole else [one for part in stretches for one in affected_rows(entry, *part)]
+    only = rows[0] if len(rows) == 1 else None
+    names = tuple(map(str, rows))
+    what = "All" if whole else "Bytes " + _some(f"{b} to {e - 1}" for b, e in stretches)
+    hit = f" Hit: {_some(names)}." if len(rows) > 1 else ""
+    return Finding(
+        "object-missing",
+        f"{what} of {entry.path} cannot be made: no readable pack has them.{hit}",
+        path=entry.path,
+        tensor=only.name if only else "",
+        rows=_rows(only),
+        hint=advice.bring_back(snapshot.title),
+        snapshot=snapshot.title,
+        tensors=names if len(rows) > 1 else (),
+    )
 
 
-def _message(entry: FileEntry, stretch: _Stretch, *, whole: bool) -> str:
-    what = "All" if whole else f"Bytes {stretch.begin} to {stretch.end - 1}"
-    if stretch.bad:
-        return f"{what} of {entry.path} cannot be made: {stretch.bad.reason}"
-    return f"{what} of {entry.path} cannot be made: no readable pack of the snapshot has them."
+def _rows(one: TensorRows | None) -> tuple[int, int] | None:
+    if one is None or one.first is None or one.last is None:
+        return None
+    return one.first, one.last
+
+
+def _some(texts: Iterable[str]) -> str:
+    found = list(texts)
+    more = f" and {len(found) - _TOLD:,} more" if len(found) > _TOLD else ""
+    return ", ".join(found[:_TOLD]) + more

@@ -102,12 +102,42 @@ def writing(path: Path) -> Iterator[Writer]:
         writer.close()
 
 
-def holds(path: Path, entry: FileEntry) -> bool:
-    """Whether ``path`` is already the file; UsageError if it is there and something else."""
+def open_folder(folder: Path) -> None:
+    """Make the folder to restore into; UsageError if it, or what it lies in, is a file."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise UsageError(
+            f"{folder} is not a folder, or lies below a file.",
+            hint="Name a new or an existing folder.",
+        ) from None
+    except OSError as error:
+        raise explain_system_error(error, f"{folder} was to be restored into") from error
+
+
+def _is_there(path: Path, size: int) -> bool:
+    """Whether there is a file of this size; UsageError if there is something else."""
     if not path.is_symlink() and not path.exists():
         return False
-    if path.is_symlink() or not path.is_file() or path.stat().st_size != entry.size:
+    if path.is_symlink() or not path.is_file() or path.stat().st_size != size:
         raise _refused(path)
+    return True
+
+
+def holds_pieces(path: Path, size: int, pieces: Iterator[memoryview]) -> bool:
+    """Whether ``path`` is already a file of these pieces; UsageError if it is something else."""
+    if not _is_there(path, size):
+        return False
+    with path.open("rb") as file:
+        if any(file.read(len(piece)) != piece for piece in pieces):
+            raise _refused(path)
+    return True
+
+
+def holds(path: Path, entry: FileEntry) -> bool:
+    """Whether ``path`` is already the file; UsageError if it is there and something else."""
+    if not _is_there(path, entry.size):
+        return False
     digest = hashlib.sha256()
     with path.open("rb", buffering=0) as file:
         while data := file.read(_READ):
@@ -199,5 +229,7 @@ __all__ = [
     "blob_oid",
     "git_blob_hasher",
     "holds",
+    "holds_pieces",
+    "open_folder",
     "writing",
 ]

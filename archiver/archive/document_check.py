@@ -7,10 +7,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from archiver.archive import carried, layout
-from archiver.archive.advice import UNSTABLE, copy_back
+from archiver.archive.advice import Advice
 from archiver.archive.archive import Archive, Snapshot
 from archiver.archive.finding import Code, Finding
-from archiver.archive.read_twice import read_twice
+from archiver.archive.read_twice import Twice, read_twice
 from archiver.archive.records import FORMAT, ArchiveInfo, Event, Seal, canonical, parse_record
 from archiver.digest import blake3_hex
 from archiver.errors import DamageError, UnknownFormatError
@@ -30,14 +30,24 @@ class DocumentCheck:
     def __init__(self, archive: Archive) -> None:
         self._archive = archive
         self._store = archive.store
+        self._advice = Advice(archive.store.describe())
         self.findings: list[Finding] = []
+        self.named = 0
+        """Seals that are there by name, whole or not."""
 
     def _add(self, code: Code, message: str, hint: str = "", **where: str) -> None:
         self.findings.append(Finding(code, message, hint=hint, **where))  # type: ignore[arg-type] # all are text
 
     def _unstable(self, reason: str, name: str) -> None:
         if reason:
-            self._add("read-unstable", reason, UNSTABLE, path=name)
+            self._add("read-unstable", reason, self._advice.unstable(), path=name)
+
+    def _bad(self, code: Code, state: Twice, name: str, snapshot: str = "") -> None:
+        """A document that did not come out, or could not be read at all."""
+        hint = self._advice.copy_back(name, code)
+        if state.denied:
+            code, hint = "file-unreadable", self._advice.make_readable()
+        self._add(code, state.problem, hint, path=name, snapshot=snapshot)
 
     # ---- seals
 
@@ -47,16 +57,13 @@ class DocumentCheck:
             document = layout.document_of(name)
             if document is None or not document.revision.startswith(revision):
                 continue
-            found, state = read_twice(
-                self._store,
-                name,
-                partial(self._seal, name),
-            )
+            self.named += 1
+            found, state = read_twice(self._store, name, partial(self._seal, name))
             self._unstable(state.unstable, name)
             if found is not None:
                 yield found
             else:
-                self._add("seal-damaged", state.problem, copy_back(name), path=name)
+                self._bad("seal-damaged", state, name, _title(name, document.revision))
 
     def _seal(self, name: str) -> Snapshot:
         data = self._store.get(name, _SEAL_MAX)
@@ -85,6 +92,9 @@ class DocumentCheck:
             return
         found, state = read_twice(self._store, name, self._read_info)
         self._unstable(state.unstable, name)
+        if state.denied:
+            self._bad("archive-json-damaged", state, name)
+            return
         problem = state.problem
         told = {(one.seal.archive, one.seal.features) for one in snapshots}
         if found is not None and told and (found.archive, found.features) not in told:
@@ -106,7 +116,7 @@ class DocumentCheck:
     def _anew(self, snapshots: list[Snapshot]) -> str:
         """How to write archive.json anew, from what most seals repeat."""
         if not snapshots:
-            return copy_back(layout.INFO)
+            return self._advice.copy_back(layout.INFO, "archive-json-missing")
         told = Counter(one.seal.archive for one in snapshots)
         first = min(snapshots, key=lambda one: (-told[one.seal.archive], one.seal.sealed)).seal
         info = ArchiveInfo(first.archive, first.sealed, first.tool, features=first.features)
@@ -138,7 +148,7 @@ class DocumentCheck:
             found, state = read_twice(self._store, name, partial(self._event, name, digest))
             self._unstable(state.unstable, name)
             if found is None:
-                self._add("event-damaged", state.problem, copy_back(name), path=name)
+                self._bad("event-damaged", state, name)
             elif found.event == "sealed" and found.detail.get("snapshot") not in seals:
                 self._no_seal(found, whole)
 
@@ -153,7 +163,8 @@ class DocumentCheck:
         digest = str(event.detail.get("snapshot"))[:64]
         text = f"The journal tells of the seal {digest} of {title}, which is not there."
         name = layout.seal_name(event.repository, event.revision, digest)
-        self._add("seal-missing", text, copy_back(name, title), path=name, snapshot=title)
+        hint = self._advice.copy_back(name, "seal-missing", title)
+        self._add("seal-missing", text, hint, path=name, snapshot=title)
 
     def _event(self, name: str, digest: str) -> Event:
         data = self._store.get(name, _SMALL_MAX)
@@ -165,10 +176,13 @@ class DocumentCheck:
         """The files that explain the archive must be there; another version's are a remark."""
         for name, data in carried.files():
             if not self._store.stat(name):
-                hint = f"Run 'archiver init' on a new folder and copy {name} out of it."
+                hint = f"Run 'archiver init -C NEW' with a new folder and copy {name} out of it."
                 self._add("carried-missing", f"{name} is missing or empty.", hint, path=name)
                 continue
-            found, _ = read_twice(self._store, name, partial(self._text, name))
+            found, state = read_twice(self._store, name, partial(self._text, name))
+            if state.denied:
+                self._bad("carried-missing", state, name)
+                continue
             if found != data:
                 text = f"{name} is not the one of this version: an older one, or damaged."
                 self._add("carried-differs", text, path=name)
@@ -185,6 +199,12 @@ class DocumentCheck:
                     self._add("unsealed-manifest", text, path=name)
             elif not _known(name):
                 self._add("unknown-file", f"{name} is not a file that an archive has.", path=name)
+
+
+def _title(name: str, revision: str) -> str:
+    """The snapshot that a seal was for, as far as its name tells."""
+    _, organisation, repository, _ = name.split("/")
+    return f"{organisation}/{repository}@{revision[:12]}"
 
 
 def _key(record: Seal | Event) -> tuple[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -29,12 +29,13 @@ Code = Literal[
     "unsealed-manifest",
     "unsealed-pack",
     "unknown-file",
+    # of audit, and of verify
+    "file-unreadable",
     # of verify: a folder
     "file-missing",
     "file-extra",
     "file-size",
     "file-damaged",
-    "file-unreadable",
     "path-hostile",
     "link-escapes",
 ]
@@ -52,6 +53,10 @@ REMARKS: Final = frozenset[Code](
 """The codes that are worth a line but are no damage."""
 
 
+UNKNOWN: Final = frozenset[Code]({"file-unreadable"})
+"""The codes of what could not be checked: whether it is damaged is not known."""
+
+
 class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
     """One thing that was found.
 
@@ -66,6 +71,7 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
         hint: What to do next, or ``""``.
         snapshot: ``Org/Name@revision`` of the snapshot that is hit, or ``""``.
         pack: The BLAKE3 of the pack, or ``""``.
+        tensors: The tensors and rows that are hit, where one finding stands for several.
     """
 
     code: Code
@@ -77,6 +83,12 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
     hint: str = ""
     snapshot: str = ""
     pack: str = ""
+    tensors: tuple[str, ...] = ()
+
+    def described(self) -> dict[str, Any]:
+        """For JSON: what every finding has is always there, the rest as far as it is known."""
+        known: dict[str, Any] = msgspec.to_builtins(self)
+        return known | {"hint": self.hint, "remark": self.remark}
 
     @property
     def remark(self) -> bool:

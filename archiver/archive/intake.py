@@ -7,6 +7,7 @@ hashes it, and a pool encodes. Memory is the fixed set of buffers, whatever the 
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -85,12 +86,18 @@ class Intake:
         workers: int,
         readers: int,
         progress: Progress,
+        room: Callable[[int], None] = lambda _size: None,
     ) -> None:
+        """Take ``room`` as what is asked before each write of so many bytes; it may refuse."""
+        self.resumed: dict[str, int] = {}
+        """What an earlier run stored and this one took up: digest -> bytes it takes in its pack."""
+        self.resumed_bytes = 0
+        self._resuming = threading.Lock()
         self._archive = archive
         self._worklog = worklog
         self._hints = hints
         self._progress = progress
-        self.sink = ObjectSink(archive, effort, hints, progress.stored)
+        self.sink = ObjectSink(archive, effort, hints, progress.stored, room)
         self._buffers = BufferPool(max(readers, workers + _SPARE_BUFFERS))
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="encode")
 
@@ -143,10 +150,14 @@ class Intake:
             for future in pending:
                 future.result()
         try:
-            return job.finish()
+            done = job.finish()
         except MismatchError:
             self._worklog.forget(expected.path)
             raise
+        with self._resuming:
+            self.resumed |= stream.resumed
+            self.resumed_bytes += stream.resumed_bytes
+        return done
 
     def _store(self, job: _FileJob, buffer: Bytes, cells: list[_Cell]) -> None:
         rows: list[tuple[int, int, str]] = []
@@ -306,6 +317,9 @@ class _Continued:
         self._stream: Stream | None = None
         self.fetched = 0
         """Bytes that came from upstream."""
+        self.resumed: dict[str, int] = {}
+        """Stored objects that were taken up, and the bytes that they take in their packs."""
+        self.resumed_bytes = 0
 
     def __enter__(self) -> Self:
         return self
@@ -358,5 +372,7 @@ class _Continued:
                 self._archive.pack(pack).read(entry, out)
             except DamageError:
                 continue
+            self.resumed[digest] = entry.stored
+            self.resumed_bytes += size
             return out
         return None

@@ -25,6 +25,10 @@ class _Kind(msgspec.Struct, frozen=True):
     format: int = 0
 
 
+class NoManifestError(DamageError):
+    """The file is no JSON that could be a manifest: another file, or a badly damaged one."""
+
+
 class ManifestFile(NamedTuple):
     """A manifest and the BLAKE3 of its canonical JSON, however the file wrote it."""
 
@@ -38,14 +42,18 @@ def read_manifest_file(path: Path) -> ManifestFile:
     Raises:
         UsageError: There is no such file, or it is no manifest at all.
         UnknownFormatError: It is a manifest of another format.
+        NoManifestError: It is no JSON: another file, or a badly damaged one.
         DamageError: It cannot be read, or its name has the digest of other bytes.
     """
     plain = _plain(path)
-    kind = parse_record(plain, _Kind, str(path))
+    try:
+        kind = parse_record(plain, _Kind, str(path))
+    except DamageError:
+        raise NoManifestError(f"{path} is not a manifest, or it is damaged.") from None
     if kind.kind != "manifest":
         raise UsageError(
             f"{path} is not a manifest.",
-            hint="'archiver manifest export' writes one from an archive.",
+            hint="'archiver manifest export -C ARCHIVE REPO@REVISION -o FILE' writes one.",
         )
     if kind.format != FORMAT:
         raise UnknownFormatError(

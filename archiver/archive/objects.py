@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
-from archiver.archive.pack import IndexEntry, PackReader, PackWriter
+from archiver.archive.pack import IndexEntry, PackReader, PackWriter, head_frame
 from archiver.codec.segment import Effort, EncodedObject, encode
 from archiver.codec.workspace import workspace
 from archiver.digest import Blake3Hex, blake3_hex
-from archiver.errors import ArchiverError, DamageError
+from archiver.errors import ArchiverError, DamageError, NoSpaceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from archiver.archive.archive import Archive
     from archiver.codec.zstd import Bytes
+    from archiver.storage.store import Leftover
 
 _UNPUBLISHED_MAX: Final = 2
 """Packs that may wait for the disk before writing pauses."""
@@ -57,11 +58,14 @@ class ObjectSink:
         effort: Effort,
         hints: Hints,
         on_stored: Callable[[int, int], None] = lambda _plain, _stored: None,
+        room: Callable[[int], None] = lambda _size: None,
     ) -> None:
+        """Take ``room`` as what is asked before each write of so many bytes; it may refuse."""
         self._archive = archive
         self._effort = effort
         self._hints = hints
         self._on_stored = on_stored
+        self._room = room
         self._lock = threading.Lock()
         # Object -> pack number in this run and bytes it takes there, in one integer: there may be
         # hundreds of thousands.
@@ -139,6 +143,7 @@ class ObjectSink:
 
     def _append(self, key: bytes, item: EncodedObject) -> None:
         with self._only_while_sound():
+            self._room(item.stored)
             if self._writer is None:
                 self._writer = PackWriter(self._archive.store, self._archive.info)
                 with self._lock:
@@ -154,7 +159,7 @@ class ObjectSink:
 
     # ---- packs
 
-    @contextmanager
+    @contextlib.contextmanager
     def _only_while_sound(self) -> Iterator[None]:
         """One thread at a time; once writing has failed, it fails for all and for the same reason."""
         with self._writing:
@@ -179,7 +184,7 @@ class ObjectSink:
         try:
             pack, entries = writer.finish()
         finally:
-            writer.abort()
+            writer.keep()
         with self._lock:
             self._pack_names[number] = pack
             self._pack_numbers.setdefault(pack, number)
@@ -194,9 +199,18 @@ class ObjectSink:
         self._archive.store.barrier()
 
     def close(self) -> None:
-        """End; objects that were not flushed stay in a leftover file for the next run to salvage."""
+        """End; objects that were not flushed stay in a leftover file for the next run to salvage.
+
+        When room has run out there is perhaps enough for an index, and the pack needs no salvage.
+        """
         self._publisher.shutdown(wait=True)
-        self._writer = None
+        writer, self._writer = self._writer, None
+        if writer is None:
+            return
+        if isinstance(self._failure, NoSpaceError):
+            with contextlib.suppress(ArchiverError):
+                self._publish(writer, self._writer_number)
+        writer.keep()
 
     # ---- what was stored
 
@@ -215,19 +229,70 @@ def salvage(archive: Archive) -> list[PublishedPack]:
     for leftover in archive.store.leftovers("pack"):
         try:
             reader = PackReader(leftover.reader(), f"Unfinished pack {leftover.name}")
-            writer = PackWriter(archive.store, archive.info)
             try:
-                count = _copy_objects(reader, writer)
-                if count:
-                    pack, entries = writer.finish()
-                    rescued.append(PublishedPack(pack, writer.size, entries))
+                sound = _sound_beginning(reader, archive)
+                found = _adopt(leftover, sound) if sound else _copy(leftover, reader, archive)
             finally:
-                writer.abort()
                 reader.close()
-            leftover.discard()
+            rescued += [found] if found else []
         finally:
             leftover.release()
     return rescued
+
+
+def unfinished(archive: Archive) -> set[str]:
+    """The objects that the unfinished packs of dead runs claim to hold."""
+    found: set[str] = set()
+    for leftover in archive.store.leftovers("pack"):
+        try:
+            reader = PackReader(leftover.reader(), f"Unfinished pack {leftover.name}")
+            found.update(entry.blake3 for entry in reader.walk())
+            reader.close()
+        finally:
+            leftover.release()
+    return found
+
+
+def _sound_beginning(reader: PackReader, archive: Archive) -> list[IndexEntry]:
+    """The objects of an unfinished pack, if they are whole and lie there without a gap."""
+    head = head_frame(archive.info)
+    if not reader.begins_with(head):
+        return []
+    end, sound = len(head), []
+    for entry in reader.walk():
+        try:
+            reader.copy(entry)
+        except DamageError:
+            return []
+        if entry.offset != end:
+            return []
+        end += entry.stored
+        sound.append(entry)
+    return sound
+
+
+def _adopt(leftover: Leftover, sound: list[IndexEntry]) -> PublishedPack:
+    """Finish the pack where it lies: that needs next to no room."""
+    writer = PackWriter.resumed(leftover, sound)
+    try:
+        pack, entries = writer.finish()
+    finally:
+        writer.keep()
+    return PublishedPack(pack, writer.size, entries)
+
+
+def _copy(leftover: Leftover, reader: PackReader, archive: Archive) -> PublishedPack | None:
+    """Copy what is whole into a new pack."""
+    writer = PackWriter(archive.store, archive.info)
+    found = None
+    try:
+        if _copy_objects(reader, writer):
+            pack, entries = writer.finish()
+            found = PublishedPack(pack, writer.size, entries)
+    finally:
+        writer.abort()
+    leftover.discard()
+    return found
 
 
 def _copy_objects(reader: PackReader, writer: PackWriter) -> int:

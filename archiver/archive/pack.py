@@ -14,13 +14,13 @@ from archiver.archive.records import FORMAT, ArchiveInfo, Features, canonical, p
 from archiver.codec.segment import EncodedObject, HexDigest, ObjectHeader, check_header, decode
 from archiver.codec.workspace import workspace
 from archiver.digest import Blake3Hex
-from archiver.errors import DamageError
+from archiver.errors import ArchiverError, DamageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from archiver.codec.zstd import Bytes
-    from archiver.storage.store import Reader, Staged, Store
+    from archiver.storage.store import Leftover, Reader, Staged, Store
 
 PACK_TARGET: Final = 256 << 20
 """A pack is closed once it holds this many bytes,"""
@@ -68,12 +68,44 @@ class PackWriter:
     """Appends objects to a pack that becomes visible only when it is finished."""
 
     def __init__(self, store: Store, info: ArchiveInfo) -> None:
+        self._begin(store.stage("pack"))
+        try:
+            self._write(head_frame(info))
+        except ArchiverError:
+            self.abort()
+            raise
+
+    def _begin(self, staged: Staged) -> None:
         self._hasher = blake3()
-        self._staged: Staged = store.stage("pack")
+        self._staged = staged
         self._entries: list[IndexEntry] = []
+        self._torn = False
         self.size = 0
-        head = PackHead(archive=info.archive, features=info.features)
-        self._write(frames.skippable(frames.HEAD, canonical(head)))
+
+    @classmethod
+    def resumed(cls, leftover: Leftover, entries: Sequence[IndexEntry]) -> PackWriter:
+        """Go on with an unfinished pack in its place, after these whole objects.
+
+        They must follow each other without a gap from the pack's head on.
+        """
+        writer = cls.__new__(cls)
+        size = entries[-1].offset + entries[-1].stored
+        reader = leftover.reader()
+        try:
+            writer._begin(leftover.resume(size))  # noqa: SLF001 - its own class
+            writer._take_over(reader, size, entries)  # noqa: SLF001
+        finally:
+            reader.close()
+        return writer
+
+    def _take_over(self, reader: Reader, size: int, entries: Sequence[IndexEntry]) -> None:
+        for at in range(0, size, _SEARCH):
+            piece = bytearray(min(_SEARCH, size - at))
+            if reader.read_into(at, memoryview(piece)) != len(piece):
+                raise DamageError("An unfinished pack became shorter while it was read.")
+            self._hasher.update(piece)
+        self._entries.extend(entries)
+        self.size = size
 
     def _write(self, data: bytes) -> None:
         self._staged.write(data)
@@ -86,29 +118,48 @@ class PackWriter:
         return self.size >= PACK_TARGET or len(self._entries) >= _ENTRIES_MAX
 
     def append(self, item: EncodedObject) -> IndexEntry:
-        """Append one object; NoSpaceError when the disk is full."""
-        offset, header = self.size, item.header
+        """Append one object; NoSpaceError when the disk is full: the pack is then as before."""
+        offset, header, before = self.size, item.header, self._hasher.copy()
         pieces = (frames.skippable(frames.OBJECT, canonical(header)), *item.frames)
         if item.stored <= _JOINED:
             pieces = (b"".join(pieces),)
-        for piece in pieces:
-            self._write(piece)
+        try:
+            for piece in pieces:
+                self._write(piece)
+        except ArchiverError:
+            self._torn = True
+            self._staged.cut(offset)
+            self._hasher, self.size, self._torn = before, offset, False
+            raise
         entry = IndexEntry(header.blake3, offset, self.size - offset, header.size, header.codec)
         self._entries.append(entry)
         return entry
 
     def finish(self) -> tuple[Blake3Hex, tuple[IndexEntry, ...]]:
         """Write the index, make the pack durable and visible; its digest and its entries."""
+        if self._torn:
+            raise ArchiverError("An unfinished pack ends in a part of an object.")
         index, entries = self.size, tuple(self._entries)
+        self._torn = True  # until the index is whole
         self._write(frames.skippable(frames.INDEX, canonical(PackIndex(entries))))
         self._write(frames.trailer(index))
         pack = Blake3Hex(self._hasher.hexdigest())
         self._staged.publish(pack_name(pack))
         return pack, entries
 
+    def keep(self) -> None:
+        """Leave the pack unfinished for the next run to salvage; harmless after ``finish``."""
+        self._staged.keep()
+
     def abort(self) -> None:
         """Throw the pack away; harmless after ``finish``."""
         self._staged.abort()
+
+
+def head_frame(info: ArchiveInfo) -> bytes:
+    """The bytes that a pack of this archive begins with."""
+    head = PackHead(archive=info.archive, features=info.features)
+    return frames.skippable(frames.HEAD, canonical(head))
 
 
 class PackReader:
@@ -136,6 +187,10 @@ class PackReader:
         if found != magic or size > limit:
             raise DamageError(f"{self.what} has no frame of the expected kind at byte {offset}.")
         return self._read(offset + frames.PREFIX_SIZE, size)
+
+    def begins_with(self, data: bytes) -> bool:
+        """Whether these are the first bytes."""
+        return len(data) <= self.size and self._read(0, len(data)) == data
 
     def head(self) -> PackHead:
         """The pack's first frame; DamageError if it cannot be read."""

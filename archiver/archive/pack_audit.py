@@ -6,16 +6,18 @@ import threading
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from archiver.archive.advice import UNSTABLE, copy_back
+import msgspec
+
 from archiver.archive.finding import Code, Finding
 from archiver.archive.layout import pack_name
 from archiver.archive.pack_check import Advance, PackState, check_pack
 from archiver.archive.read_twice import forget
-from archiver.errors import ArchiverError
+from archiver.errors import ArchiverError, DeniedError
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
 
+    from archiver.archive.advice import Advice
     from archiver.storage.store import Store
 
 _POLL_SECONDS: Final = 0.5
@@ -36,6 +38,7 @@ class Examined(NamedTuple):
     state: PackState | None
     problem: str = ""
     unstable: str = ""
+    denied: bool = False
 
 
 class _StoppedError(Exception):
@@ -68,9 +71,9 @@ def examine_all(
 def examine(store: Store, wanted: Wanted, advance: Advance) -> Examined:
     """Read a pack; what looks damaged is read once more before it is called so."""
     name = pack_name(wanted.pack)
-    if store.stat(name) is None:
-        return Examined(wanted, None)
     try:
+        if store.stat(name) is None:
+            return Examined(wanted, None)
         first = _check(store, name, advance)
         if first.whole(wanted.pack):
             return Examined(wanted, first)
@@ -79,7 +82,8 @@ def examine(store: Store, wanted: Wanted, advance: Advance) -> Examined:
     except FileNotFoundError:
         return Examined(wanted, None)
     except ArchiverError as error:
-        return Examined(wanted, None, problem=error.message)
+        denied = isinstance(error, DeniedError)
+        return Examined(wanted, None, problem=error.message, denied=denied)
     unstable = "" if first == second else f"{name} was not the same when it was read again."
     return Examined(wanted, second, unstable=unstable)
 
@@ -92,14 +96,27 @@ def _check(store: Store, name: str, advance: Advance) -> PackState:
         reader.close()
 
 
-def pack_findings(found: Examined) -> Iterator[Finding]:
+def pack_findings(found: Examined, advice: Advice) -> Iterator[Finding]:
     """What is wrong with the pack as a file; its objects are judged with the files they hold."""
+    for one in _faults(found):
+        name = pack_name(found.wanted.pack)
+        hint = advice.copy_back(name, one.code)
+        if one.code == "read-unstable":
+            hint = advice.unstable()
+        elif one.code == "file-unreadable":
+            hint = advice.make_readable()
+        yield msgspec.structs.replace(one, hint=hint)
+
+
+def _faults(found: Examined) -> Iterator[Finding]:
     wanted, state = found.wanted, found.state
     name = pack_name(wanted.pack)
     if found.unstable:
-        yield _finding("read-unstable", found.unstable, wanted, UNSTABLE)
+        yield _finding("read-unstable", found.unstable, wanted)
     if state is None:
         code: Code = "pack-damaged" if found.problem else "pack-missing"
+        if found.denied:
+            code = "file-unreadable"
         yield _finding(code, found.problem or f"{name} is missing.", wanted)
         return
     if wanted.sizes and state.size not in wanted.sizes:
@@ -115,11 +132,6 @@ def pack_findings(found: Examined) -> Iterator[Finding]:
         yield _finding("index-damaged", f"{name}: {state.index}", wanted)
 
 
-def _finding(code: Code, message: str, wanted: Wanted, hint: str = "") -> Finding:
-    return Finding(
-        code,
-        message,
-        hint=hint or copy_back(pack_name(wanted.pack)),
-        snapshot=", ".join(wanted.snapshots),
-        pack=wanted.pack,
-    )
+def _finding(code: Code, message: str, wanted: Wanted) -> Finding:
+    snapshots = ", ".join(wanted.snapshots)
+    return Finding(code, message, snapshot=snapshots, pack=wanted.pack)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 from archiver.archive.layout import pack_name
-from archiver.errors import DamageError
+from archiver.errors import ArchiverError, DamageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from archiver.archive.archive import Archive
     from archiver.archive.pack import IndexEntry
@@ -21,10 +22,21 @@ class PackMap:
     A pack whose index is lost is walked frame by frame. What is wrong with a pack is kept in
     ``problems`` (pack -> reason); objects that walking does not find are missing from the map. Of
     an object that lies in several packs any good copy is read.
+
+    What comes out of none of the packs is looked for in those that ``spare`` gives, such as all others
+    of the archive. It is asked at most once, and only when something is missing or damaged.
     """
 
-    def __init__(self, archive: Archive, packs: Iterable[str]) -> None:
+    def __init__(
+        self,
+        archive: Archive,
+        packs: Iterable[str],
+        spare: Callable[[], Iterable[str]] | None = None,
+    ) -> None:
         self._archive = archive
+        self._spare = spare
+        self._lock = threading.Lock()
+        self._denied: ArchiverError | None = None
         self._found: dict[bytes, tuple[int, IndexEntry]] = {}
         self._copies: dict[bytes, list[tuple[int, IndexEntry]]] = {}
         self._packs: list[str] = []
@@ -43,8 +55,10 @@ class PackMap:
     def _entries(self, pack: str) -> Iterable[IndexEntry]:
         try:
             reader = self._archive.pack(pack)
-        except DamageError as error:
+        except ArchiverError as error:
             self.problems[pack] = error.message
+            if not isinstance(error, DamageError):
+                self._denied = self._denied or error
             return ()
         try:
             return reader.index()
@@ -61,7 +75,12 @@ class PackMap:
         return (self._packs[found[0]], found[1]) if found else None
 
     def read(self, digest: str, size: int, out: Bytes) -> None:
-        """Decode an object of ``size`` plain bytes into ``out``; DamageError unless it is whole."""
+        """Decode an object of ``size`` plain bytes into ``out``.
+
+        Raises:
+            DamageError: No copy of it is whole.
+            ArchiverError: It is in no pack that may be read.
+        """
         reason: DamageError | None = None
         for pack, entry in self._places(digest):
             try:
@@ -74,17 +93,32 @@ class PackMap:
                 reason = reason or error
             else:
                 return
-        raise reason or DamageError(f"Object {digest} is in no readable pack.")
+        raise (self._denied or reason or DamageError(f"Object {digest} is in no readable pack."))
+
+    def _look_further(self) -> None:
+        """Take in the spare packs, once."""
+        with self._lock:
+            spare, self._spare = self._spare, None
+            for pack in spare() if spare else ():
+                if pack not in self._packs:
+                    self._add(pack)
+
+    def _listed(self, digest: str) -> list[tuple[str, IndexEntry]]:
+        """Where the indexes have an object."""
+        key = bytes.fromhex(digest)
+        found = self._found.get(key)
+        places = [found, *self._copies.get(key, [])] if found else []
+        return [(self._packs[number], entry) for number, entry in places]
 
     def _places(self, digest: str) -> Iterator[tuple[str, IndexEntry]]:
         """Where an object may lie: by the indexes, and then where its pack's frames have it."""
-        found = self.find(digest)
-        if found is None:
+        tried = self._listed(digest)
+        yield from tried
+        self._look_further()
+        yield from (place for place in self._listed(digest) if place not in tried)
+        if not tried:
             return
-        yield found
-        for number, entry in self._copies.get(bytes.fromhex(digest), []):
-            yield self._packs[number], entry
-        pack, listed = found
+        pack, listed = tried[0]
         for entry in self._archive.pack(pack).walk():
             if entry.blake3 == digest and entry != listed:
                 yield pack, entry

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import msgspec
 
 from archiver.archive.archive import TOOL, Archive, Snapshot
-from archiver.archive.layout import pack_name
+from archiver.archive.layout import pack_name, seal_name
 from archiver.archive.records import (
     Event,
     Manifest,
@@ -15,9 +15,11 @@ from archiver.archive.records import (
     Seal,
     Selection,
     Totals,
+    canonical,
 )
+from archiver.digest import blake3_hex
 from archiver.errors import DamageError
-from archiver.text import utc_now
+from archiver.text import utc_after
 
 Placement = Callable[[str], tuple[str, int] | None]
 """Object -> its published pack and the bytes it takes there."""
@@ -57,10 +59,13 @@ def publish(
         totals=_totals(manifest, objects, stored),
         selection=selection,
         parent=max(before, key=lambda one: one.seal.sealed).id if before else "",
-        sealed=utc_now(),
+        # Strictly after those before it, so that "sealed last" is one, also within a second.
+        sealed=utc_after(max((one.seal.sealed for one in before), default="")),
         tool=TOOL,
         features=archive.info.features,
     )
+    while _spoilt(archive, seal):
+        seal = msgspec.structs.replace(seal, sealed=utc_after(seal.sealed))
     snapshot = archive.publish_seal(seal)
     archive.store.barrier()
     archive.record(
@@ -69,6 +74,18 @@ def publish(
         )
     )
     return snapshot
+
+
+def _spoilt(archive: Archive, seal: Seal) -> bool:
+    """Whether a damaged seal lies under the very name that this one would get."""
+    data = canonical(seal)
+    try:
+        name = seal_name(seal.repository, seal.revision, blake3_hex(data))
+        return archive.store.get(name, len(data)) != data
+    except FileNotFoundError:
+        return False
+    except DamageError:
+        return True
 
 
 def _closure(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from archiver.errors import ArchiverError, UnknownFormatError
+from archiver.errors import ArchiverError, DeniedError, UnknownFormatError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +20,8 @@ class Twice(NamedTuple):
     problem: str
     unstable: str
     """Why the two readings differ; empty if they agree, or if the first was good."""
+    denied: bool = False
+    """The system does not let this user read it: nothing is known about its bytes."""
 
 
 def read_twice(store: Store, name: str, read: Callable[[], Value]) -> tuple[Value | None, Twice]:
@@ -30,6 +32,8 @@ def read_twice(store: Store, name: str, read: Callable[[], Value]) -> tuple[Valu
             value = read()
         except UnknownFormatError:
             raise  # not damage: a newer version can read it
+        except DeniedError as error:
+            return None, Twice(error.message, "", denied=True)
         except (ArchiverError, FileNotFoundError) as error:
             problem = error.message if isinstance(error, ArchiverError) else f"{name} is missing."
         else:

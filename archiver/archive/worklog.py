@@ -43,35 +43,35 @@ def discard(store: Store, key: str) -> None:
         _path_of(store, key).unlink()
 
 
-class Worklog:
-    """The log of one revision's run; several processes may write to the same one."""
+def noted(store: Store, key: str) -> Noted:
+    """What an unfinished run has noted, only looked at."""
+    try:
+        return Noted(_path_of(store, key).read_bytes())
+    except (OSError, ArchiverError):
+        return Noted(b"")
 
-    def __init__(self, store: Store, key: str) -> None:
-        self._path = _path_of(store, key)
-        self._lock = threading.Lock()
-        self._known = self._load()
-        try:
-            self._handle = os.open(self._path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600)
-        except OSError as error:
-            raise explain(error, self._path, "the run was begun") from error
 
-    def _load(self) -> dict[str, dict[int, _Line]]:
-        known: dict[str, dict[int, _Line]] = {}
-        try:
-            text = self._path.read_bytes()
-        except OSError:
-            return known
+class Noted:
+    """The segments that a log says are stored."""
+
+    def __init__(self, text: bytes) -> None:
+        self._known: dict[str, dict[int, _Line]] = {}
         for row in text.splitlines():
             # A torn last line is what a killed run leaves.
             with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, ArchiverError):
-                line = msgspec.json.decode(row, type=_Line)
-                if line.blake3:
-                    as_blake3(line.blake3)
-                if line.size > 0:
-                    known.setdefault(line.path, {})[line.begin] = line
-                else:
-                    known.pop(line.path, None)
-        return known
+                self._add(msgspec.json.decode(row, type=_Line))
+
+    def _add(self, line: _Line) -> None:
+        if line.blake3:
+            as_blake3(line.blake3)
+        if line.size > 0:
+            self._known.setdefault(line.path, {})[line.begin] = line
+        else:
+            self.forget(line.path)
+
+    def forget(self, path: str) -> None:
+        """Know nothing of ``path`` any more."""
+        self._known.pop(path, None)
 
     def segments(self, path: str) -> Iterator[tuple[int, str]]:
         """Size and BLAKE3 of the stored segments of ``path``, without a gap from its first byte."""
@@ -80,20 +80,40 @@ class Worklog:
             yield lines[at].size, lines[at].blake3
             at += lines[at].size
 
+
+class Worklog:
+    """The log of one revision's run; several processes may write to the same one."""
+
+    def __init__(self, store: Store, key: str) -> None:
+        self._path = _path_of(store, key)
+        self._lock = threading.Lock()
+        self._noted = noted(store, key)
+        self._torn = _ends_in_a_torn_line(self._path)
+        try:
+            self._handle = os.open(self._path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600)
+        except OSError as error:
+            raise explain(error, self._path, "the run was begun") from error
+
+    def segments(self, path: str) -> Iterator[tuple[int, str]]:
+        """Size and BLAKE3 of the stored segments of ``path``, without a gap from its first byte."""
+        return self._noted.segments(path)
+
     def stored(self, path: str, rows: list[tuple[int, int, str]]) -> None:
         """Note stored segments of ``path``: (begin, size, BLAKE3)."""
         self._append([_Line(path, *row) for row in rows])
 
     def forget(self, path: str) -> None:
         """Note that nothing stored of ``path`` is to be used again."""
-        self._known.pop(path, None)
+        self._noted.forget(path)
         self._append([_Line(path, 0, 0, "")])
 
     def _append(self, lines: list[_Line]) -> None:
         data = b"".join(msgspec.json.encode(line) + b"\n" for line in lines)
         try:
             with self._lock:
-                os.write(self._handle, data)
+                # Only what follows a torn line on a line of its own can be read.
+                data = b"\n" + data if self._torn else data
+                self._torn = os.write(self._handle, data) != len(data)
         except OSError as error:
             raise explain(error, self._path, "progress was noted") from error
 
@@ -108,3 +128,12 @@ class Worklog:
         self.close()
         with contextlib.suppress(FileNotFoundError):
             self._path.unlink()
+
+
+def _ends_in_a_torn_line(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            file.seek(-1, os.SEEK_END)
+            return file.read(1) != b"\n"
+    except OSError:  # None there, or an empty one.
+        return False

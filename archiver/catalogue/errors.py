@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
+
 from archiver.errors import ArchiverError
 
 
@@ -9,9 +12,10 @@ class CatalogueUnusable(ArchiverError):  # noqa: N818 - a state that an operatio
     """The file is damaged, foreign, missing, or written by a newer version: rebuild it."""
 
     def __init__(self, path: object, reason: str) -> None:
+        folder = shlex.quote(str(Path(str(path)).parent))
         super().__init__(
             f"The catalogue {path} cannot be used: {reason}.",
-            hint="It is only an index: run `archiver catalogue rebuild` to write it anew.",
+            hint=f"It is only an index: 'archiver catalogue rebuild -C {folder}' writes it anew.",
         )
 
 

@@ -24,14 +24,20 @@ if TYPE_CHECKING:
 @click.option(
     "--snapshot", "reference", metavar="REPO[@REVISION]", help="Only what this snapshot needs."
 )
+@click.option(
+    "--explain", "code", metavar="CODE", help="Say what a finding's code means and what to do."
+)
 @common
-def command(reference: str | None) -> None:
+def command(reference: str | None, code: str | None) -> None:
     """Decode and re-hash what the archive holds, and list everything that is damaged.
 
     Every seal, manifest, pack, object and event is read and compared with its digest, and every file
     of every manifest must be found in the packs of its seal. What looks damaged is read a second time
-    before it is called so. Each finding names what is hit and what to do next (docs/findings.md).
+    before it is called so. Each finding names what is hit and what to do next.
     """
+    if code:
+        _explain(code)
+        return
     from archiver.operations.audit import audit  # noqa: PLC0415 - start-up stays light
 
     repository, revision = split_reference(reference) if reference else (None, None)
@@ -46,16 +52,27 @@ def command(reference: str | None) -> None:
             progress=meter,
         )
     _tell(report, time.monotonic() - started)
-    if report.damage:
-        raise click.exceptions.Exit(int(ExitCode.DAMAGE))
+    if not report.intact:
+        worst = ExitCode.SKIPPED if report.unchecked else ExitCode.DAMAGE
+        raise click.exceptions.Exit(int(worst))
+
+
+def _explain(code: str) -> None:
+    from archiver.archive.explain import explanation  # noqa: PLC0415 - start-up stays light
+
+    text = explanation(code)
+    output.record("explanation", code=code, text=text)
+    output.line(text)
 
 
 def _tell(report: AuditReport, seconds: float) -> None:
     for finding in report.findings:
-        output.record("finding", **msgspec.to_builtins(finding), remark=finding.remark)
+        output.record("finding", **finding.described())
     counts = msgspec.to_builtins(report)
     del counts["findings"]
-    output.record("audit", **counts, damage=len(report.damage), hit=report.hit)
+    output.record(
+        "audit", intact=report.intact, **counts, damage=len(report.damage), hit=report.hit
+    )
     _verdict(report, seconds)
     for hint, group in groupby(report.damage, lambda finding: finding.hint):
         for finding in group:
@@ -70,16 +87,16 @@ def _tell(report: AuditReport, seconds: float) -> None:
 
 def _verdict(report: AuditReport, seconds: float) -> None:
     rate = human_rate(report.bytes / max(seconds, 1e-6))
-    read = (
-        f"{plural(report.snapshots, 'snapshot')}, {plural(report.objects, 'object')} in "
-        f"{plural(report.packs, 'pack')}, {human_bytes(report.bytes)} in {human_duration(seconds)} ({rate})"
-    )
+    snapshots = plural(report.snapshots, "snapshot")
+    packs = f"{plural(report.objects, 'object')} in {plural(report.packs, 'pack')}"
+    read = f"{packs}, {human_bytes(report.bytes)} in {human_duration(seconds)} ({rate})"
     if not report.damage:
-        output.line(f"All is well: {read}.")
+        output.line(f"All is well: {snapshots}, {read}.")
         return
+    word = "NOT ALL CHECKED" if report.unchecked else "DAMAGE"
     output.line(
-        f"DAMAGE: {plural(len(report.damage), 'finding')}, "
-        f"{len(report.hit)} of {plural(report.snapshots, 'snapshot')} hit. Read {read}."
+        f"{word}: {plural(len(report.damage), 'finding')}, "
+        f"{len(report.hit)} of {snapshots} hit. Read {read}."
     )
 
 

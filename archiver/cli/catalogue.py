@@ -6,7 +6,7 @@ import click
 import msgspec
 
 from archiver.cli import output
-from archiver.cli.options import common, open_archive
+from archiver.cli.options import advised, common, open_archive
 from archiver.errors import ExitCode
 from archiver.text import plural, printable
 
@@ -34,5 +34,5 @@ def rebuild() -> None:
     for message in report.damaged.values():
         output.line(f"  damaged: {printable(message, 2000)}")
     if report.damaged:
-        output.remark("Run 'archiver audit' to see all that is damaged.")
+        output.remark(f"Run {advised('audit')} to see all that is damaged.")
         raise click.exceptions.Exit(int(ExitCode.DAMAGE))

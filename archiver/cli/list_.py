@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from archiver.cli import output
-from archiver.cli.options import common, open_archive
+from archiver.cli.options import advised, common, open_archive
 from archiver.text import human_bytes, plural
 
 
@@ -39,6 +39,8 @@ def command(repository: str | None) -> None:
         size, percent = human_bytes(seal.totals.bytes), f"{ratio:.3f}"
         files = str(seal.totals.files)
         rows.append((seal.repository, seal.revision[:12], seal.sealed, files, size, percent, part))
+    if repository and not rows and not damaged:
+        archive.find(repository)  # says what is held instead
     if rows:
         output.table(
             ("REPOSITORY", "REVISION", "SEALED", "FILES", "SIZE", "RATIO", ""),
@@ -49,5 +51,5 @@ def command(repository: str | None) -> None:
     for message in damaged:
         output.remark(f"damaged: {message}")
     if damaged:
-        output.remark("Run 'archiver audit' to see all that is damaged.")
+        output.remark(f"Run {advised('audit')} to see all that is damaged.")
         raise click.exceptions.Exit(20)

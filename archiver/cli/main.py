@@ -5,17 +5,22 @@ Nothing heavy is imported here; a command's module is loaded when the command ru
 
 from __future__ import annotations
 
+import difflib
 import gc
 import importlib
 import os
+import signal
 import sys
+from itertools import takewhile
 from typing import Any
 
 import click
 
 from archiver import __version__, memory
+from archiver.cli import output
 from archiver.cli.output import print_error
 from archiver.errors import ArchiverError, ExitCode, explain_system_error
+from archiver.text import printable
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "init": ("init", "Create an empty archive."),
@@ -53,6 +58,15 @@ class LazyGroup(click.Group):
         command: click.Command = module.command
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does; a name that is no command gets the nearest one that is."""
+        close = difflib.get_close_matches(args[0], COMMANDS, 1)
+        if args[0] not in COMMANDS and close:
+            ctx.fail(f"No such command '{printable(args[0])}'. Did you mean {close[0]}?")
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""
         del ctx
@@ -84,7 +98,16 @@ def cli(ctx: click.Context, /, **settings: Any) -> None:
 def run(arguments: list[str] | None = None) -> None:
     """Run the tool and exit with its code."""
     _settle()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # One that is ignored stays so: that is what nohup is for.
+        if signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, _end)
     sys.exit(invoke(sys.argv[1:] if arguments is None else arguments))
+
+
+def _end(_number: int, _frame: object) -> None:
+    """Being told to stop is as orderly as Ctrl-C."""
+    raise KeyboardInterrupt
 
 
 def _settle() -> None:
@@ -98,26 +121,44 @@ def _settle() -> None:
 
 def invoke(arguments: list[str]) -> int:
     """Run the tool; the exit code. Every error has become a sentence on stderr."""
+    # What is told before a command has read its options must know of this one.
+    output.configure(as_json="--json" in takewhile(lambda one: one != "--", arguments), quiet=False)
     try:
         code = cli.main(arguments, prog_name="archiver", standalone_mode=False)
+        output.flush()
         return int(code or 0)
     except click.ClickException as error:
-        error.show()
-        return int(ExitCode.USAGE)
+        return _misused(error)
     except (KeyboardInterrupt, click.Abort):
         print_error("Interrupted.", "Nothing half-done was published; run it again to go on.", 130)
         return int(ExitCode.INTERRUPTED)
     except ArchiverError as error:
+        if isinstance(error, output.OutputError):
+            # Python would try once more at its end, and say so in its own words.
+            _leave_stdout()
         print_error(error.message, error.hint, int(error.exit_code))
         return int(error.exit_code)
     except BrokenPipeError:
         # Whoever read our output has gone; nothing is left to say, and nobody to say it to.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _leave_stdout()
         return int(ExitCode.FAILURE)
     except Exception as error:
         if os.environ.get("ARCHIVER_DEBUG"):
             raise
         return _unexpected(error)
+
+
+def _leave_stdout() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _misused(error: click.ClickException) -> int:
+    code = int(ExitCode.USAGE)
+    bare = isinstance(error, click.exceptions.NoArgsIsHelpError)
+    message = "No command was given." if bare else error.format_message()
+    output.record("error", message=message, hint="See --help.", exit_code=code)
+    error.show()
+    return code
 
 
 def _unexpected(error: Exception) -> int:

@@ -12,6 +12,7 @@ import msgspec
 from archiver.cli import output
 from archiver.cli.manifest_text import facts, print_files, print_tensors, source_facts
 from archiver.cli.options import common, open_archive, split_reference
+from archiver.errors import UsageError
 from archiver.text import human_bytes, plural
 
 if TYPE_CHECKING:
@@ -94,10 +95,16 @@ def show(what: str, tensors: str | None) -> None:
 
 def _load(what: str) -> tuple[Manifest, str]:
     """The manifest and the BLAKE3 of its canonical JSON."""
-    from archiver.archive.manifest_file import read_manifest_file  # noqa: PLC0415
+    from archiver.archive.manifest_file import (  # noqa: PLC0415 - start-up stays light
+        NoManifestError,
+        read_manifest_file,
+    )
 
     if Path(what).is_file():
-        return read_manifest_file(Path(what))
+        try:
+            return read_manifest_file(Path(what))
+        except NoManifestError as error:
+            raise UsageError(error.message, hint="Name another file, or REPO@REVISION.") from None
     archive = open_archive()
     seal = archive.find(*split_reference(what)).seal
     return archive.manifest(seal), seal.manifest.blake3

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import click
 
-from archiver.cli.mirroring import mirror_all, mirror_options
+from archiver.cli.mirroring import mirror_all, mirror_options, open_hub
 from archiver.cli.options import common, split_reference
+from archiver.errors import UsageError
+from archiver.text import printable
+
+_ADDRESS = re.compile(
+    r"https?://[^/]+/([^/]+/[^/@?#]+)(?:/(?:tree|blob|resolve|commit)/([^/?#]+))?"
+)
 
 
 @click.command(
@@ -27,13 +34,22 @@ def command(
     revision becomes visible only when all of it is there. What the archive holds already is not fetched.
     An interrupted run goes on where it stopped. The hub is that of HF_ENDPOINT, if set.
     """
-    from archiver.upstream.huggingface import HuggingFace  # noqa: PLC0415 - loads the hub's client
-    from archiver.upstream.throttle import Throttle  # noqa: PLC0415
-
-    rate = rest.pop("max_rate")
-    upstream = HuggingFace(token, throttle=Throttle(rate) if rate else None)
+    upstream = open_hub(token, rest.pop("max_rate"))
     wanted = []
     for reference in references:
+        _refuse_address(reference)
         repository, own = split_reference(reference)
         wanted.append((upstream, repository, own or revision))
     mirror_all(wanted, **rest)
+
+
+def _refuse_address(reference: str) -> None:
+    """UsageError that says how to write it, if what was typed is an address of a page."""
+    if "://" not in reference:
+        return
+    found = _ADDRESS.match(reference)
+    right = (found[1] + (f"@{found[2]}" if found[2] else "")) if found else "Qwen/Qwen3.5-0.8B@main"
+    raise UsageError(
+        f"{printable(reference)} is an address, not the name of a repository.",
+        hint=f"Write it as {printable(right)}; HF_ENDPOINT names another hub.",
+    )

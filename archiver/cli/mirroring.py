@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import click
 import msgspec
@@ -18,10 +21,13 @@ from archiver.text import human_bytes, plural
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive
     from archiver.operations.mirror import MirrorOptions, MirrorReport
+    from archiver.upstream.huggingface import HuggingFace
     from archiver.upstream.protocol import Upstream
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+_QUIET_SECONDS: Final = 1.0
+_ABBREVIATED = re.compile(r"[0-9a-f]{7,39}\Z")
 _OPTIONS = (
     click.option(
         "--include", multiple=True, metavar="PATTERN", help="Only files that fit; repeatable."
@@ -61,8 +67,35 @@ def intake_options(function: Function) -> Function:
 
 def mirror_options(function: Function) -> Function:
     """The options of every command that fetches from a hub."""
-    limit = click.option("--max-rate", type=Size(), help="Bytes per second, such as 50MB.")
+    limit = click.option("--max-rate", type=Size(1), help="Bytes per second, such as 50MB.")
     return limit(intake_options(function))
+
+
+class HubRemarks:
+    """Says why the hub makes us wait; of many streams that fail together only one is heard."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._told = -_QUIET_SECONDS
+
+    def __call__(self, text: str) -> None:
+        """Say it, unless something was said just now."""
+        with self._lock:
+            now = time.monotonic()
+            if now - self._told < _QUIET_SECONDS:
+                return
+            self._told = now
+            output.remark(text)
+
+
+def open_hub(token: str | None, rate: int | None) -> HuggingFace:
+    """The hub of HF_ENDPOINT, read with at most ``rate`` bytes per second."""
+    from archiver.upstream.huggingface import HuggingFace  # noqa: PLC0415 - loads the hub's client
+    from archiver.upstream.retry import RetryPolicy  # noqa: PLC0415
+    from archiver.upstream.throttle import Throttle  # noqa: PLC0415
+
+    retry = RetryPolicy(notify=HubRemarks())
+    return HuggingFace(token, retry=retry, throttle=Throttle(rate) if rate else None)
 
 
 def make_options(settings: dict[str, Any]) -> MirrorOptions:
@@ -111,6 +144,7 @@ def mirroring(archive: Archive, settings: dict[str, Any]) -> Iterator[MirrorOne]
             revision: str | None,
             patterns: tuple[tuple[str, ...], tuple[str, ...]] | None = None,
         ) -> MirrorReport:
+            revision = _completed(archive, repository, revision)
             include, exclude = patterns or (options.include, options.exclude)
             chosen = msgspec.structs.replace(options, include=include, exclude=exclude)
             with Meter("Mirroring") as meter:
@@ -128,19 +162,39 @@ def mirroring(archive: Archive, settings: dict[str, Any]) -> Iterator[MirrorOne]
         yield one
 
 
+def _completed(archive: Archive, repository: str, revision: str | None) -> str | None:
+    """The whole commit that an abbreviated one stands for, if the archive holds just one such."""
+    if not revision or not _ABBREVIATED.match(revision):
+        return revision
+    held = archive.snapshots_of(repository, on_damage=lambda _name, _error: None)
+    found = {one.seal.revision for one in held if one.seal.revision.startswith(revision)}
+    return found.pop() if len(found) == 1 else revision
+
+
 def mirror_all(wanted: Sequence[tuple[Upstream, str, str | None]], **settings: Any) -> None:
     """Mirror each (upstream, repository, revision); report all, then exit with what went wrong."""
     failures: list[int] = []
+    several = len(wanted) > 1
     with mirroring(open_archive(), settings) as mirror_one:
         for upstream, repository, revision in wanted:
             try:
                 tell(mirror_one(upstream, repository, revision))
             except ArchiverError as error:
-                if len(wanted) == 1 or error.exit_code == ExitCode.NO_SPACE:
-                    raise
+                tell_failure(repository, revision, error, title=repository if several else "")
+                if not several or error.exit_code == ExitCode.NO_SPACE:
+                    raise click.exceptions.Exit(int(error.exit_code)) from None
                 failures.append(int(error.exit_code))
-                output.print_error(error.message, error.hint, int(error.exit_code))
     finish(failures, len(wanted))
+
+
+def tell_failure(
+    repository: str, revision: str | None, error: ArchiverError, *, title: str
+) -> None:
+    """Print why a repository failed; ``title`` begins the sentence unless it does so already."""
+    begins = not title or error.message.startswith(title)
+    message = error.message if begins else f"{title}: {error.message}"
+    about = {"repository": repository, "revision": revision or ""}
+    output.print_error(message, error.hint, int(error.exit_code), **about)
 
 
 def tell(report: MirrorReport) -> None:
@@ -155,16 +209,27 @@ def tell(report: MirrorReport) -> None:
     elif report.outcome == "planned":
         output.line(
             f"{title}: {size}; {human_bytes(report.held_bytes)} held already, "
-            f"{human_bytes(report.to_fetch_bytes)} to fetch."
+            + _resumed(report.resumed_bytes)
+            + f"{human_bytes(report.to_fetch_bytes)} to fetch."
         )
-    elif report.to_fetch_bytes and not report.stored_bytes:
-        output.line(f"{title}: sealed, {size}; all of it was stored already.")
     else:
-        ratio = report.stored_bytes / max(report.to_fetch_bytes, 1)
-        output.line(
-            f"{title}: sealed, {size}; {human_bytes(report.held_bytes)} held already, "
-            f"{human_bytes(report.stored_bytes)} written ({ratio:.3f} of what came)."
-        )
+        ratio = report.total_stored_bytes / max(report.bytes, 1)
+        stored = f"stored as {human_bytes(report.total_stored_bytes)} ({ratio:.3f})"
+        output.line(f"{title}: sealed, {size}, {stored}; {_written(report)}.")
+
+
+def _written(report: MirrorReport) -> str:
+    """When the stored bytes of a snapshot were written."""
+    resumed, now = report.resumed_stored_bytes, report.stored_bytes
+    before = report.total_stored_bytes - resumed - now
+    if not now and report.total_stored_bytes and not resumed:
+        return "all of it was stored already"
+    held = f"{human_bytes(before)} held already, " if before > 0 else ""
+    return f"{held}{_resumed(resumed)}{human_bytes(now)} written now"
+
+
+def _resumed(count: int) -> str:
+    return f"{human_bytes(count)} stored by an earlier run, " if count else ""
 
 
 def finish(failures: Sequence[int], total: int) -> None:

@@ -25,14 +25,20 @@ class Size(click.ParamType[int]):
 
     name = "SIZE"
 
+    def __init__(self, least: int = 0) -> None:
+        self._least = least
+
     def convert(self, value: Any, param: Any, ctx: Any) -> int:
         """The number of bytes; a usage error if it is none."""
         if isinstance(value, int):
             return value
         try:
-            return parse_size(value)
+            size = parse_size(value)
         except UsageError as error:
             self.fail(error.message, param, ctx)
+        if size < self._least:
+            self.fail(f"{value} would let nothing through.", param, ctx)
+        return size
 
 
 def common(function: Function) -> Function:
@@ -66,6 +72,13 @@ def open_archive() -> Archive:
     from archiver.archive.archive import Archive  # noqa: PLC0415 - start-up stays light
 
     return Archive.open(archive_folder())
+
+
+def advised(verb: str, *words: str) -> str:
+    """A command on the archive of this run, in quotes, to be typed as it stands."""
+    from archiver.archive.advice import command  # noqa: PLC0415 - start-up stays light
+
+    return command(verb, str(archive_folder()), *words)
 
 
 def split_reference(text: str) -> tuple[str, str | None]:

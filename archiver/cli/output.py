@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
+from archiver.errors import ArchiverError
 from archiver.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 _state = {"json": False, "quiet": False}
 
@@ -32,17 +34,45 @@ def is_quiet() -> bool:
 def record(kind: str, **fields: Any) -> None:
     """One JSON line on stdout; nothing in text mode."""
     if wants_json():
-        sys.stdout.write(json.dumps({"kind": kind, **fields}, ensure_ascii=False) + "\n")
+        _print(json.dumps({"kind": kind, **fields}, ensure_ascii=False))
 
 
 def line(text: str = "") -> None:
     """A line of text on stdout; nothing in JSON mode."""
     if not wants_json():
+        _print(text)
+
+
+def _print(text: str) -> None:
+    with _to_stdout():
         sys.stdout.write(text + "\n")
 
 
+def flush() -> None:
+    """See that all of it was printed; raises OutputError if not."""
+    with _to_stdout():
+        sys.stdout.flush()
+
+
+@contextmanager
+def _to_stdout() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(
+            f"The results cannot be written to stdout: {error.strerror or error}.",
+            hint="What the command did is done; only its output is lost or cut short.",
+        ) from error
+
+
+class OutputError(ArchiverError):
+    """The results could not be printed."""
+
+
 def remark(text: str) -> None:
-    """A line for a person on stderr; nothing with --quiet."""
+    """A line for a person on stderr, above a live line if there is one; nothing with --quiet."""
     if not is_quiet():
         sys.stderr.write(text + "\n")
 
@@ -59,10 +89,20 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence
         line("  ".join(parts).rstrip())
 
 
-def print_error(message: str, hint: str, code: int) -> None:
-    """An error: a sentence and what to do next, on stderr; also a JSON line on stdout if wanted."""
-    record("error", message=message, hint=hint, exit_code=code)
-    sys.stdout.flush()
-    sys.stderr.write(f"archiver: {printable(message, 20000)}\n")
+def print_error(message: str, hint: str, code: int, **about: str) -> None:
+    """An error: a sentence and what to do next, on stderr; also a JSON line on stdout if wanted.
+
+    ``about`` are more fields for that line, such as the repository that is concerned.
+    """
+    with suppress(OutputError, BrokenPipeError):
+        record("error", message=message, hint=hint, exit_code=code, **about)
+        flush()
+    sys.stderr.write(f"archiver: {_harmless(message, 20000)}\n")
     if hint:
-        sys.stderr.write(f"  → {printable(hint, 2000)}\n")
+        sys.stderr.write(f"  → {_harmless(hint, 2000)}\n")
+
+
+def _harmless(text: str, limit: int) -> str:
+    """``text`` with what is not printable escaped; what a message quotes is escaped already."""
+    cut = text[:limit] + ("…" if len(text) > limit else "")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cut)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Live
 
 _PER_SECOND = 5
+_WIDE = 100
+"""Columns that everything needs; with fewer, percent, bytes and rate are shown."""
 
 
 class Meter:
@@ -32,8 +34,9 @@ class Meter:
         self._lock = threading.Lock()
         self._started = time.monotonic()
         self._live = _live(verb) if sys.stderr.isatty() and not output.is_quiet() else None
+        self._narrow = self._live is not None and self._live.console.width < _WIDE
         self._files = self._files_total = 0
-        self._bytes = self._plain = self._stored = 0
+        self._bytes = self._came = self._plain = self._stored = 0
 
     def __enter__(self) -> Self:
         if self._live:
@@ -59,8 +62,9 @@ class Meter:
         """A file begins; nothing is shown of it yet."""
 
     def advance(self, count: int, *, fetched: bool) -> None:
-        """Bytes are done."""
-        del fetched
+        """Bytes are done; those that were there already say nothing of the speed."""
+        with self._lock:
+            self._came += count if fetched else 0
         self._add(count)
 
     def rewind(self, count: int) -> None:
@@ -90,12 +94,11 @@ class Meter:
 
     def _facts(self) -> str:
         """Files, bytes, rate and ratio so far."""
-        rate = self._bytes / max(time.monotonic() - self._started, 1e-6)
-        parts = [
-            f"{self._files}/{self._files_total} {self._unit}",
-            human_bytes(self._bytes),
-            human_rate(rate),
-        ]
+        rate = self._came / max(time.monotonic() - self._started, 1e-6)
+        parts = [human_bytes(self._bytes), human_rate(rate)]
+        if self._narrow:
+            return " · ".join(parts)
+        parts.insert(0, f"{self._files}/{self._files_total} {self._unit}")
         if self._plain:
             parts.append(f"ratio {self._stored / self._plain:.3f}")
         return " · ".join(parts)
@@ -106,19 +109,17 @@ def _live(verb: str) -> Live:
     from rich.progress import (  # noqa: PLC0415
         BarColumn,
         Progress,
+        ProgressColumn,
         TaskProgressColumn,
         TextColumn,
         TimeRemainingColumn,
     )
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[facts]}"),
-        TimeRemainingColumn(),
-    )
     console = Console(stderr=True)
+    columns: list[ProgressColumn] = [TaskProgressColumn(), TextColumn("{task.fields[facts]}")]
+    if console.width >= _WIDE:
+        columns[:0] = [TextColumn("{task.description}"), BarColumn()]
+        columns.append(TimeRemainingColumn())
     live = Progress(*columns, console=console, refresh_per_second=_PER_SECOND, transient=True)
     live.add_task(verb, total=None, facts="")
     return live

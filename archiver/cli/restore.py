@@ -54,9 +54,9 @@ def command(
     archive = open_archive()
     snapshot = archive.find(*split_reference(reference))
     if tensor:
-        path = restore_tensor(archive, snapshot, tensor, destination, workers=worker_count())
-        output.record("tensor", tensor=tensor, file=str(path))
-        output.line(f"Wrote {path}.")
+        done = restore_tensor(archive, snapshot, tensor, destination, workers=worker_count())
+        output.record("tensor", **msgspec.to_builtins(done))
+        output.line(f"{done.file} was there already." if done.kept else f"Wrote {done.file}.")
         return
     started = time.monotonic()
     with Meter("Restoring") as meter:
@@ -82,7 +82,7 @@ def _tell(report: RestoreReport, seconds: float) -> None:
             f"every byte checked ({human_rate(report.bytes / max(seconds, 1e-6))}){kept}."
         )
         return
-    output.line(f"{title}: {plural(len(report.failures), 'file')} could not be restored.")
+    output.line(f"{title}: {_counts(report)}.")
     for failure in report.failures:
         more = (
             f", and {len(failure.tensors) - _SHOWN} more" if len(failure.tensors) > _SHOWN else ""
@@ -90,6 +90,23 @@ def _tell(report: RestoreReport, seconds: float) -> None:
         hit = f" [{', '.join(failure.tensors[:_SHOWN])}{more}]" if failure.tensors else ""
         output.line(f"  {printable(failure.path)}: {failure.reason}{printable(hit)}")
     for hint in sorted({failure.hint for failure in report.failures if failure.hint}):
-        output.remark(f"  → {hint}")
+        output.line(f"  → {printable(hint, 2000)}")
+    raise click.exceptions.Exit(_code(report))
+
+
+def _counts(report: RestoreReport) -> str:
+    """How many files were restored, were there already, and could not be restored."""
+    kept = f", {report.kept} were there already" if report.kept else ""
+    refused = f", {report.refused} of them refused" if report.refused else ""
+    failed = f"{plural(len(report.failures), 'file')} could not be restored"
+    return f"{plural(report.files - report.kept, 'file')} restored{kept}, {failed}{refused}"
+
+
+def _code(report: RestoreReport) -> int:
+    """Damage comes first; else 3 if some files are there now, and the reason if none are."""
     codes = {failure.exit_code for failure in report.failures}
-    raise click.exceptions.Exit(codes.pop() if len(codes) == 1 else int(ExitCode.DAMAGE))
+    if int(ExitCode.DAMAGE) in codes:
+        return int(ExitCode.DAMAGE)
+    if report.files:
+        return int(ExitCode.PARTIAL)
+    return codes.pop() if len(codes) == 1 else int(ExitCode.FAILURE)

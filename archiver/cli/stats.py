@@ -9,7 +9,7 @@ import msgspec
 
 from archiver.cli import output
 from archiver.cli.manifest_text import facts
-from archiver.cli.options import common, open_archive
+from archiver.cli.options import advised, common, open_archive
 from archiver.errors import ExitCode
 from archiver.text import human_bytes, plural
 
@@ -22,22 +22,27 @@ if TYPE_CHECKING:
 def command() -> None:
     """Show what the archive holds and what it saves.
 
-    Exits with 20 if packs or snapshots could not be read; the numbers then leave them out.
+    Exits with 20 if packs or snapshots are missing or could not be read; the numbers then leave them out.
     """
     from archiver.operations.statistics import statistics  # noqa: PLC0415 - loads SQL
 
-    found, packs, snapshots = statistics(open_archive())
+    found, packs, snapshots, missing = statistics(open_archive())
     output.record(
         "stats",
         **_described(found),
         unreadable_packs=packs,
         unreadable_snapshots=snapshots,
+        missing_packs=missing,
     )
     facts(_totals(found))
     _tables(found)
+    if missing:
+        output.remark(f"{plural(missing, 'pack')} that seals name: missing.")
     if packs or snapshots:
         left_out = f"{plural(packs, 'pack')} and {plural(snapshots, 'snapshot')}"
-        output.remark(f"{left_out} could not be read and are left out; run 'archiver audit'.")
+        output.remark(f"{left_out} could not be read and are left out.")
+    if packs or snapshots or missing:
+        output.remark(f"Run {advised('audit')} to see all that is damaged.")
         raise click.exceptions.Exit(int(ExitCode.DAMAGE))
 
 

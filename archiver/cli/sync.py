@@ -8,9 +8,16 @@ import click
 import msgspec
 
 from archiver.cli import output
-from archiver.cli.mirroring import finish, mirror_options, mirroring, tell
+from archiver.cli.mirroring import (
+    finish,
+    mirror_options,
+    mirroring,
+    open_hub,
+    tell,
+    tell_failure,
+)
 from archiver.cli.options import common, open_archive
-from archiver.errors import ArchiverError, UsageError
+from archiver.errors import ArchiverError, NoSpaceError, UsageError
 from archiver.text import plural, printable
 
 if TYPE_CHECKING:
@@ -36,20 +43,23 @@ def command(plan: str, token: str | None, *, check_collection: bool, **rest: Any
     """
     from archiver.operations.sync import sync  # noqa: PLC0415 - start-up stays light
     from archiver.plan import find_plan  # noqa: PLC0415
-    from archiver.upstream.huggingface import HuggingFace  # noqa: PLC0415 - loads the hub's client
-    from archiver.upstream.throttle import Throttle  # noqa: PLC0415
 
     wanted = find_plan(plan)
-    rate = rest.pop("max_rate")
-    upstream = HuggingFace(token, throttle=Throttle(rate) if rate else None)
+    upstream = open_hub(token, rest.pop("max_rate"))
     archive = open_archive()
+    if not rest["dry_run"]:
+        archive.store.require_writable()
     unchecked = _check_collection(upstream, wanted) if check_collection else []
     given = bool(rest["include"] or rest["exclude"])
     with mirroring(archive, rest) as mirror_one:
 
         def mirror(planned: PlannedRepository) -> MirrorReport:
             patterns = None if given else (planned.include, planned.exclude)
-            return mirror_one(upstream, planned.name, planned.revision, patterns)
+            try:
+                return mirror_one(upstream, planned.name, planned.revision, patterns)
+            except NoSpaceError as error:
+                _failed(planned, error)
+                raise click.exceptions.Exit(int(error.exit_code)) from None
 
         report = sync(
             archive,
@@ -70,7 +80,7 @@ def command(plan: str, token: str | None, *, check_collection: bool, **rest: Any
 
 
 def _failed(planned: PlannedRepository, error: ArchiverError) -> None:
-    output.print_error(f"{planned.title}: {error.message}", error.hint, int(error.exit_code))
+    tell_failure(planned.name, planned.revision, error, title=planned.title)
 
 
 def _check_collection(upstream: HuggingFace, plan: Plan) -> list[int]:

@@ -52,7 +52,7 @@ def command(folder: Path, manifest: Path, ignore: tuple[str, ...]) -> None:
     with Meter("Verifying") as meter:
         report = verify(folder, manifest, ignore=ignore, workers=worker_count(), progress=meter)
     for finding in report.findings:
-        output.record("finding", **msgspec.to_builtins(finding))
+        output.record("finding", **finding.described())
     described = msgspec.to_builtins(report) | {"findings": len(report.findings)}
     output.record("verify", intact=report.intact, **described)
     output.line(_verdict(report))

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Final, get_args
 import msgspec
 
 from archiver.archive import layout
-from archiver.archive.advice import UNSTABLE, copy_back
+from archiver.archive.advice import Advice
 from archiver.archive.archive import TOOL, Archive, Snapshot
-from archiver.archive.closure import Bad, ObjectTable, hits, lost_objects
+from archiver.archive.closure import Bad, ObjectTable, absent, hits, lost_objects
 from archiver.archive.document_check import DocumentCheck
-from archiver.archive.finding import Code, Finding
+from archiver.archive.elsewhere import Elsewhere
+from archiver.archive.finding import UNKNOWN, Code, Finding
 from archiver.archive.pack_audit import Examined, Wanted, examine_all, pack_findings
 from archiver.archive.read_twice import read_twice
 from archiver.archive.records import Event
@@ -26,6 +27,7 @@ from archiver.names import RepoId, slug
 from archiver.text import utc_now
 
 if TYPE_CHECKING:
+    from archiver.archive.closure import Digests
     from archiver.archive.records import Manifest
     from archiver.progress import Progress
 
@@ -33,7 +35,11 @@ _ORDER: Final = {code: number for number, code in enumerate(get_args(Code))}
 
 
 class AuditReport(msgspec.Struct, frozen=True):
-    """What an audit read and found; ``bytes`` were read from packs, ``hit`` are titles of snapshots."""
+    """What an audit read and found.
+
+    ``snapshots`` are those that are known to belong here, ``packs`` those that could be read, ``bytes``
+    were read from packs, ``hit`` are titles of snapshots.
+    """
 
     snapshots: int
     packs: int
@@ -46,6 +52,16 @@ class AuditReport(msgspec.Struct, frozen=True):
     def damage(self) -> tuple[Finding, ...]:
         """The findings that are more than a remark."""
         return tuple(one for one in self.findings if not one.remark)
+
+    @property
+    def unchecked(self) -> bool:
+        """Whether something could not be checked, and all that could be is whole."""
+        return bool(self.damage) and all(one.code in UNKNOWN for one in self.damage)
+
+    @property
+    def intact(self) -> bool:
+        """Whether everything was checked and is as it should be."""
+        return not self.damage
 
     @property
     def hit(self) -> tuple[str, ...]:
@@ -81,7 +97,14 @@ class _Audit:
         self._progress = progress
         self._documents = DocumentCheck(archive)
         self._findings = self._documents.findings
+        self._advice = Advice(archive.store.describe())
+        self._elsewhere = Elsewhere(archive)
+        self._anywhere: Digests | None = None
+        self._closed: set[str] = set()
+        self._healing: set[str] = set()
+        self._losing: set[str] = set()
         self._objects = ObjectTable()
+        self._read = 0
         self._count = self._bytes = 0
         self._writers: dict[str, str] = {}
 
@@ -99,15 +122,17 @@ class _Audit:
                 self._note(examined)
         manifests = {self._close(snapshot) for snapshot in snapshots}
         self._unneeded()
+        self._tell_healed()
         self._documents.foreign(snapshots, self._writers)
         if self._repository is None:
             self._documents.events(snapshots)
             self._documents.explanations()
             self._documents.leftovers(manifests)
         findings = sorted(set(self._findings), key=_rank)
+        gone = {one.path for one in findings if one.code == "seal-missing"}
         return AuditReport(
-            snapshots=len(snapshots),
-            packs=len(packs),
+            snapshots=self._documents.named + len(gone),
+            packs=self._read,
             objects=self._count,
             bytes=self._bytes,
             findings=tuple(findings),
@@ -147,11 +172,14 @@ class _Audit:
 
     def _note(self, examined: Examined) -> None:
         wanted, state = examined.wanted, examined.state
-        self._findings += pack_findings(examined)
+        self._findings += pack_findings(examined, self._advice)
+        if examined.denied:
+            self._closed.add(wanted.pack)
         if not wanted.snapshots:
             text = f"No seal needs pack {wanted.pack}: a run was interrupted, or its seal is lost."
             self._findings.append(Finding("unsealed-pack", text, pack=wanted.pack))
         if state is not None:
+            self._read += 1
             self._writers[wanted.pack] = state.archive
             self._objects.add(wanted.pack, state.sound)
             self._objects.bad |= {one.blake3: Bad(wanted.pack, one.reason) for one in state.faults}
@@ -167,18 +195,52 @@ class _Audit:
         name = layout.manifest_name(seal.repository, seal.revision, seal.manifest.blake3)
         manifest = self._manifest(snapshot, name)
         if manifest is not None:
-            lost = lost_objects(manifest, self._objects.within(pack for pack, _ in seal.packs))
-            self._findings += hits(snapshot, manifest, lost, self._objects.bad)
+            packs = [pack for pack, _ in seal.packs]
+            astray = lost_objects(manifest, self._objects.within(packs))
+            lost = self._nowhere(astray)
+            if not self._closed.isdisjoint(packs):
+                # What a pack holds that may not be read is not known to be missing.
+                lost &= self._objects.bad.keys()
+            self._findings += hits(snapshot, manifest, lost, self._objects.bad, self._advice)
+            if astray:
+                self._healing.update(packs)
+            if lost:
+                self._losing.update(packs)
+        else:
+            self._losing.update(pack for pack, _ in seal.packs)
         return name
+
+    def _nowhere(self, digests: set[str]) -> set[str]:
+        """Those of the objects that are whole in no pack of the archive."""
+        if not digests:
+            return digests
+        if self._anywhere is None:
+            self._anywhere = self._objects.anywhere()
+        lost = absent(digests, self._anywhere)
+        # A whole audit has read every pack; else the others are asked now.
+        return lost if self._repository is None else lost - self._elsewhere.whole(lost)
+
+    def _tell_healed(self) -> None:
+        """Say of lost and damaged packs whether anything is lost with them."""
+        codes = {"pack-missing", "pack-size", "pack-damaged"}
+        lost = {one.pack for one in self._findings if one.code == "object-damaged"}
+        healed = self._healing - self._losing - lost
+        for at, one in enumerate(self._findings):
+            if one.code in codes and one.pack in healed:
+                text = f"{one.message} Nothing is lost: every object of it is whole in other packs."
+                self._findings[at] = msgspec.structs.replace(one, message=text)
 
     def _manifest(self, snapshot: Snapshot, name: str) -> Manifest | None:
         store, title = self._archive.store, snapshot.title
         found, state = read_twice(store, name, lambda: self._archive.manifest(snapshot.seal))
         if state.unstable:
-            self._add("read-unstable", state.unstable, UNSTABLE, name, title)
+            self._add("read-unstable", state.unstable, self._advice.unstable(), name, title)
         if state.problem:
             code: Code = "manifest-damaged" if store.stat(name) is not None else "manifest-missing"
-            self._add(code, state.problem, copy_back(name, title), name, title)
+            hint = self._advice.copy_back(name, code, title)
+            if state.denied:
+                code, hint = "file-unreadable", self._advice.make_readable(title)
+            self._add(code, state.problem, hint, name, title)
         return found
 
     def _add(self, code: Code, message: str, hint: str, path: str, snapshot: str) -> None:
@@ -186,11 +248,12 @@ class _Audit:
 
     def _unneeded(self) -> None:
         """Damaged objects that no file was found to need."""
-        named = {one.object for one in self._findings}
+        unnamed = self._objects.bad.keys() - {one.object for one in self._findings}
+        lost = self._nowhere(unnamed)
         for digest, bad in self._objects.bad.items():
-            if digest not in named:
+            if digest in lost:
                 text = f"{bad.reason} No file is known to need this copy."
-                hint = copy_back(layout.pack_name(bad.pack))
+                hint = self._advice.copy_back(layout.pack_name(bad.pack), "object-damaged")
                 self._findings.append(
                     Finding("object-damaged", text, object=digest, hint=hint, pack=bad.pack)
                 )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from archiver.archive.advice import command
 from archiver.archive.affected import affected_rows
 from archiver.archive.destination import (
     Destination,
@@ -18,17 +19,27 @@ from archiver.archive.destination import (
     PlainFolder,
     blob_oid,
     holds,
+    holds_pieces,
+    open_folder,
     writing,
 )
 from archiver.archive.outflow import Outflow
 from archiver.archive.pack_map import PackMap
 from archiver.digest import git_blob_hasher
-from archiver.errors import ArchiverError, DamageError, NoSpaceError, UsageError
+from archiver.errors import (
+    ArchiverError,
+    DamageError,
+    DeniedError,
+    ExitCode,
+    NoSpaceError,
+    UsageError,
+)
 from archiver.names import check_paths
 from archiver.tensors.writer import header_bytes
 from archiver.text import human_bytes
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from archiver.archive.archive import Archive, Snapshot
@@ -48,7 +59,11 @@ class RestoreFailure(msgspec.Struct, frozen=True):
 
 
 class RestoreReport(msgspec.Struct, frozen=True):
-    """What was restored; sizes in bytes. ``kept`` files were there already and right."""
+    """What was restored; sizes in bytes.
+
+    ``files`` are right now; ``kept`` of them were there already. ``refused`` of the failures are
+    files that are there with other content.
+    """
 
     repository: str
     revision: str
@@ -57,7 +72,16 @@ class RestoreReport(msgspec.Struct, frozen=True):
     files: int
     bytes: int
     kept: int
+    refused: int = 0
     failures: tuple[RestoreFailure, ...] = ()
+
+
+class RestoredTensor(msgspec.Struct, frozen=True):
+    """Where a tensor is; ``kept`` if it was there already and right."""
+
+    tensor: str
+    file: str
+    kept: bool
 
 
 def restore(
@@ -78,15 +102,17 @@ def restore(
         DamageError: The manifest cannot be read.
         NoSpaceError: The disk is full, or has no room for the files.
         HostileNameError: The manifest names a path that must not be written.
-        UsageError: No file fits.
+        DeniedError: Nothing may be written at the destination.
+        UsageError: No file fits, or the destination is not a folder.
     """
     files = _chosen(archive, snapshot, patterns)
     progress.expect(len(files), sum(entry.size for entry in files))
     _check_room(destination, sum(entry.size for entry in files))
+    open_folder(destination)
     names = _names_of(archive, snapshot)
     cache = HubCache(destination, snapshot.seal.repository, snapshot.seal.revision, names)
     target: Destination = cache if hub_cache else PlainFolder(destination)
-    packs = PackMap(archive, (pack for pack, _ in snapshot.seal.packs))
+    packs = _packs(archive, snapshot)
     kept, failures = 0, []
     with Outflow(packs, workers=workers) as outflow:
         for entry in files:
@@ -95,7 +121,10 @@ def restore(
             except NoSpaceError:
                 raise
             except ArchiverError as error:
-                failures.append(_failure(entry, error, snapshot, packs))
+                if isinstance(error, DeniedError) and not os.access(destination, os.W_OK):
+                    raise
+                hint = _hint(error, archive, snapshot)
+                failures.append(_failure(entry, error, hint, packs))
     if hub_cache and not failures:
         cache.publish()
     seal = snapshot.seal
@@ -107,8 +136,18 @@ def restore(
         files=len(files) - len(failures),
         bytes=sum(e.size for e in files) - sum(_size(files, one.path) for one in failures),
         kept=kept,
+        refused=sum(one.exit_code == ExitCode.USAGE for one in failures),
         failures=tuple(failures),
     )
+
+
+def _packs(archive: Archive, snapshot: Snapshot) -> PackMap:
+    """The snapshot's packs, and all others for what these have lost."""
+    return PackMap(archive, (pack for pack, _ in snapshot.seal.packs), archive.packs)
+
+
+def _show(archive: Archive, snapshot: Snapshot, option: str) -> str:
+    return command("show", archive.store.describe(), snapshot.title, option)
 
 
 def _size(files: list[FileEntry], path: str) -> int:
@@ -126,7 +165,7 @@ def _chosen(archive: Archive, snapshot: Snapshot, patterns: tuple[str, ...]) -> 
     if not chosen and patterns:
         raise UsageError(
             f"No file of {snapshot.title} fits {', '.join(map(repr, patterns))}.",
-            hint=f"'archiver show {snapshot.seal.repository} --files' lists them.",
+            hint=f"{_show(archive, snapshot, '--files')} lists them.",
         )
     return chosen
 
@@ -205,18 +244,22 @@ def _git_oid(entry: FileEntry, outflow: Outflow) -> str:
     return hasher.hexdigest()
 
 
-def _failure(
-    entry: FileEntry, error: ArchiverError, snapshot: Snapshot, packs: PackMap
-) -> RestoreFailure:
+def _failure(entry: FileEntry, error: ArchiverError, hint: str, packs: PackMap) -> RestoreFailure:
     if not isinstance(error, DamageError):
-        return RestoreFailure(entry.path, error.message, error.hint, int(error.exit_code))
+        return RestoreFailure(entry.path, error.message, hint, int(error.exit_code))
     hit = [
         str(rows)
         for begin, end in _lost(entry, error, packs)
         for rows in affected_rows(entry, begin, end)
     ]
-    hint = f"Run 'archiver audit --snapshot {snapshot.title}' to see all that is damaged."
     return RestoreFailure(entry.path, error.message, hint, int(error.exit_code), tuple(hit))
+
+
+def _hint(error: ArchiverError, archive: Archive, snapshot: Snapshot) -> str:
+    if not isinstance(error, DamageError):
+        return error.hint
+    audit = command("audit", archive.store.describe(), "--snapshot", snapshot.title)
+    return f"Run {audit} to see all that is damaged."
 
 
 def _lost(entry: FileEntry, error: DamageError, packs: PackMap) -> list[tuple[int, int]]:
@@ -233,8 +276,8 @@ def _lost(entry: FileEntry, error: DamageError, packs: PackMap) -> list[tuple[in
 
 def restore_tensor(
     archive: Archive, snapshot: Snapshot, name: str, destination: Path, *, workers: int
-) -> Path:
-    """Write one tensor as a safetensors file of its own; where it was written.
+) -> RestoredTensor:
+    """Write one tensor as a safetensors file of its own, unless it is there already.
 
     ``destination`` is the file if it ends in ``.safetensors``, else the folder to put it in.
 
@@ -245,14 +288,34 @@ def restore_tensor(
     if destination.suffix != ".safetensors":
         safe = "".join(c if c.isalnum() or c in "._-" else "_" for c in name)[:200]
         path = destination / f"{safe}.safetensors"
-    packs = PackMap(archive, (pack for pack, _ in snapshot.seal.packs))
+    open_folder(path.parent)
     header = header_bytes([(tensor.name, tensor.dtype, tensor.shape, tensor.end - tensor.begin)])
-    with Outflow(packs, workers=workers) as outflow, writing(path) as writer:
-        writer.write(memoryview(header))
-        for piece in outflow.pieces(iter(_segments_of(entry, tensor))):
+    segments = _segments_of(entry, tensor)
+    with Outflow(_packs(archive, snapshot), workers=workers) as outflow:
+        try:
+            kept = _write_tensor(path, header, segments, outflow)
+        except DamageError as error:
+            error.hint = _hint(error, archive, snapshot)
+            raise
+    return RestoredTensor(name, str(path), kept)
+
+
+def _write_tensor(
+    path: Path, header: bytes, segments: list[tuple[int, str]], outflow: Outflow
+) -> bool:
+    """Whether the file was there already; UsageError if it is there with other content."""
+
+    def pieces() -> Iterator[memoryview]:
+        yield memoryview(header)
+        yield from outflow.pieces(iter(segments))
+
+    if holds_pieces(path, len(header) + sum(size for size, _ in segments), pieces()):
+        return True
+    with writing(path) as writer:
+        for piece in pieces():
             writer.write(piece)
         writer.accept()
-    return path
+    return False
 
 
 def _find_tensor(archive: Archive, snapshot: Snapshot, name: str) -> tuple[FileEntry, Tensor]:
@@ -262,7 +325,7 @@ def _find_tensor(archive: Archive, snapshot: Snapshot, name: str) -> tuple[FileE
                 return entry, tensor
     raise UsageError(
         f"{snapshot.title} has no tensor {name}.",
-        hint=f"'archiver show {snapshot.seal.repository} --tensors' lists them.",
+        hint=f"{_show(archive, snapshot, '--tensors')} lists them.",
     )
 
 

@@ -14,19 +14,28 @@ if TYPE_CHECKING:
 
 
 class Statistics(NamedTuple):
-    """The totals, and how many packs and snapshots they leave out because they cannot be read."""
+    """The totals, and how many packs and snapshots they leave out: unreadable ones, missing packs."""
 
     stats: Stats
     unreadable_packs: int
     unreadable_snapshots: int
+    missing_packs: int
 
 
 def statistics(archive: Archive) -> Statistics:
     """The totals over an archive, which may be read-only."""
     with open_current(archive) as catalogue:
-        packs = set(archive.packs()) - queries.known_packs(catalogue)
+        there = set(archive.packs())
+        packs = there - queries.known_packs(catalogue)
+        missing = _named_packs(archive) - there
         seals = _seals(archive) - queries.known_snapshots(catalogue)
-        return Statistics(stats(catalogue), len(packs), len(seals))
+        return Statistics(stats(catalogue), len(packs), len(seals), len(missing))
+
+
+def _named_packs(archive: Archive) -> set[str]:
+    """Every pack that a readable seal names."""
+    whole = archive.snapshots(lambda _name, _error: None)
+    return {pack for snapshot in whole for pack, _ in snapshot.seal.packs}
 
 
 def _seals(archive: Archive) -> set[str]:

@@ -94,7 +94,10 @@ def verify(
     )
 
 
-_OTHER_COPY = "Take another copy of the manifest: 'archiver manifest export' writes one."
+_OTHER_COPY = (
+    "Take another copy of the manifest: "
+    "'archiver manifest export -C ARCHIVE REPO@REVISION -o FILE' writes one."
+)
 _IGNORE = "Move it away, or name it with --ignore if it may be there."
 _Checked = tuple[FileEntry, str]
 

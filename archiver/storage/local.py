@@ -63,23 +63,29 @@ def _host() -> str:
 class LocalStaged:
     """A temporary file in ``tmp/``, locked for as long as its writer lives."""
 
-    def __init__(self, root: Path, purpose: str) -> None:
+    def __init__(self, root: Path, path: Path, handle: int | None) -> None:
         self._root = root
-        self._handle: int | None = None
-        self._early: EarlySync | None = None
-        self.path = root / TMP
+        self.path = path
+        self._handle = handle
+        self._early = None if handle is None else EarlySync(handle)
+
+    @classmethod
+    def begun(cls, root: Path, purpose: str) -> LocalStaged:
+        """A new file."""
+        staged = cls(root, root / TMP, None)
         try:
-            make_folder(self.path)
-            while not self._begin(purpose):
-                self.abort()
+            make_folder(staged.path)
+            while not staged._begin(purpose):
+                staged.abort()
         except OSError as error:
-            self.abort()
-            raise explain(error, self.path, "a new file was begun") from error
+            staged.abort()
+            raise explain(error, staged.path, "a new file was begun") from error
+        return staged
 
     def _begin(self, purpose: str) -> bool:
         """Create and lock the file; False if a run that looks for leftovers locked it first."""
-        self.name = f"{purpose}-{_host()}-{os.getpid()}-{secrets.token_hex(4)}"
-        self.path = self._root / TMP / self.name
+        name = f"{purpose}-{_host()}-{os.getpid()}-{secrets.token_hex(4)}"
+        self.path = self._root / TMP / name
         self._handle = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
         try:
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -99,8 +105,16 @@ class LocalStaged:
             while view:
                 view = view[os.write(self._handle, view) :]
         except OSError as error:
-            self.abort()
             raise explain(error, self.path, "it was being written") from error
+
+    def cut(self, size: int) -> None:
+        """Keep the first ``size`` bytes, and write on from there."""
+        assert self._handle is not None, "cut after publish"
+        try:
+            os.ftruncate(self._handle, size)
+            os.lseek(self._handle, size, os.SEEK_SET)
+        except OSError as error:
+            raise explain(error, self.path, "it was being cut") from error
 
     def publish(self, name: str) -> None:
         """Make the file durable and then visible under ``name``."""
@@ -108,12 +122,10 @@ class LocalStaged:
         final = self._root / check_name(name)
         assert self._early is not None
         try:
-            self._early.finish()
+            self._make_durable(self._early, self._handle)
             if self._is_there(final):
                 self.abort()
                 return
-            # An fsync error is final: the kernel may already have dropped the dirty pages.
-            os.fsync(self._handle)
             os.fchmod(self._handle, 0o444)
             make_folder(final.parent)
             self.path.rename(final)
@@ -121,9 +133,17 @@ class LocalStaged:
             for folder in final.parents[: len(final.parents) - len(self._root.parents)]:
                 sync_folder(folder)
         except OSError as error:
-            self.abort()
             raise explain(error, final, "it was being published") from error
         self._close()
+
+    def _make_durable(self, early: EarlySync, handle: int) -> None:
+        """An error here is final: the kernel may already have dropped the dirty pages."""
+        try:
+            early.finish()
+            os.fsync(handle)
+        except OSError:
+            self.abort()
+            raise
 
     def _is_there(self, final: Path) -> bool:
         """Whether ``final`` holds these very bytes; if it holds others it is damaged, and replaced."""
@@ -136,6 +156,19 @@ class LocalStaged:
             return _same_bytes(self._handle, other)
         finally:
             other.close()
+
+    def keep(self) -> None:
+        """Leave the file for the next run, which looks at every object in it."""
+        if self._handle is None or self._early is None:
+            return
+        try:
+            self._early.finish()
+        except OSError:
+            self.abort()
+            return
+        with contextlib.suppress(OSError):
+            os.fchmod(self._handle, 0o600)
+        self._close()
 
     def abort(self) -> None:
         """Remove the temporary file, if it is still there."""
@@ -218,14 +251,22 @@ def _same_bytes(handle: int, other: LocalReader) -> bool:
 class LocalLeftover:
     """A temporary file of this machine whose lock is free: its writer is dead."""
 
-    def __init__(self, path: Path, handle: int) -> None:
+    def __init__(self, root: Path, path: Path, handle: int) -> None:
         self.name = path.name
+        self._root = root
         self._path = path
         self._handle = handle
 
     def reader(self) -> LocalReader:
         """Open it for ranged reads."""
         return LocalReader(self._path)
+
+    def resume(self, size: int) -> LocalStaged:
+        """Go on writing it after its first ``size`` bytes, under the lock that is held."""
+        staged = LocalStaged(self._root, self._path, self._handle)
+        staged.cut(size)
+        self._handle = -1
+        return staged
 
     def discard(self) -> None:
         """Remove it."""
@@ -240,10 +281,10 @@ class LocalLeftover:
             self._handle = -1
 
 
-def _claim(path: Path) -> LocalLeftover | None:
+def _claim(root: Path, path: Path) -> LocalLeftover | None:
     """The leftover at ``path``, locked; None while its writer lives or when it is gone."""
     try:
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+        flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
         handle = os.open(path, flags)
     except OSError:
         return None
@@ -256,7 +297,7 @@ def _claim(path: Path) -> LocalLeftover | None:
     if not there:
         os.close(handle)
         return None
-    return LocalLeftover(path, handle)
+    return LocalLeftover(root, path, handle)
 
 
 class LocalStore:
@@ -271,7 +312,7 @@ class LocalStore:
 
     def stage(self, purpose: str) -> LocalStaged:
         """Begin a new file in ``tmp/``."""
-        return LocalStaged(self.root, purpose)
+        return LocalStaged.begun(self.root, purpose)
 
     def leftovers(self, purpose: str) -> Iterator[LocalLeftover]:
         """Files in ``tmp/`` that a dead process of this machine began.
@@ -279,7 +320,7 @@ class LocalStore:
         Those of other machines are left alone: whether their writer lives cannot be known here.
         """
         for path in sorted((self.root / TMP).glob(f"{purpose}-{_host()}-*")):
-            found = _claim(path)
+            found = _claim(self.root, path)
             if found is not None:
                 yield found
 
@@ -362,6 +403,23 @@ class LocalStore:
 
     def barrier(self) -> None:
         """Nothing to do: ``publish`` returns only when file and folder are durable."""
+
+    def require_writable(self) -> None:
+        """Begin a file and throw it away; ArchiverError that says why that cannot be done."""
+        folder = self.root / TMP
+        path = folder / f"probe-{_host()}-{os.getpid()}-{secrets.token_hex(4)}"
+        try:
+            make_folder(folder)
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+            path.unlink()
+        except OSError as error:
+            if error.errno not in {errno.EROFS, errno.EACCES, errno.EPERM}:
+                raise explain(error, path, "a working file was begun") from error
+            raise ArchiverError(
+                f"The archive {self.root} cannot be written to ({os.strerror(error.errno)}).",
+                hint="Nothing was asked of upstream. Check the permissions, or whether the medium "
+                "is mounted read-only.",
+            ) from error
 
     def free_bytes(self) -> int:
         """Room left on the disk, in bytes."""

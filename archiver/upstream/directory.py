@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from archiver.errors import UpstreamGoneError
+from archiver.errors import UpstreamGoneError, UsageError
 from archiver.names import as_repo_id, check_paths
 from archiver.text import printable
 from archiver.upstream.folder import FileReader, real_file, walk
@@ -80,6 +80,11 @@ class Directory:
                 hint="Leave the revision out.",
             )
         found = walk(self.folder, self._roots)
+        if not found:
+            raise UsageError(
+                f"{self._shown} holds no files: there is nothing to import.",
+                hint="Check the path; if it is a disk, is it mounted?",
+            )
         files = tuple(RemoteFile(path, size) for path, (_, size) in sorted(found.items()))
         check_paths(file.path for file in files)
         return Listing("directory", "", self._own_name, "", _MAIN, files)

@@ -10,12 +10,18 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
+from archiver.text import human_duration
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 _SECONDS = re.compile(r"\s*([0-9]{1,9})(?:\.[0-9]*)?\s*\Z")
 _RATE_LIMIT = re.compile(r";\s*r\s*=\s*0\s*(?:;[^,]*?)?;\s*t\s*=\s*([0-9]{1,9})")
 _LARGEST_EXPONENT = 30
+
+
+def _tell_nobody(_text: str) -> None:
+    pass
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,7 @@ class RetryPolicy:
         jitter: A number in [0, 1); it lengthens a wait by up to a half, so that many streams
             which failed together do not come back together.
         now: The time as seconds since 1970, for dates in ``Retry-After``.
+        notify: Told, in words for a person, why there is a wait and for how long. Threads call it.
     """
 
     attempts: int = 8
@@ -41,15 +48,22 @@ class RetryPolicy:
     sleep: Callable[[float], None] = time.sleep
     jitter: Callable[[], float] = random.random
     now: Callable[[], float] = time.time
+    notify: Callable[[str], None] = _tell_nobody
 
-    def wait(self, failures: int, asked: float | None = None) -> float:
+    def wait(
+        self, failures: int, asked: float | None = None, *, reason: str = "", attempts: int = 0
+    ) -> float:
         """Sleep before the next attempt; the seconds slept.
 
         Args:
             failures: How many attempts have failed in a row, from 1.
             asked: The seconds that the server asked for, None if it did not.
+            reason: What went wrong, as a sentence without its end, for ``notify``.
+            attempts: How many there will be, if fewer than the policy has.
         """
         seconds = self.delay(failures, asked)
+        count = f"try {failures + 1} of {attempts or self.attempts}" if failures else "going on"
+        self.notify(f"{reason}; {count} in {human_duration(seconds)}")
         self.sleep(seconds)
         return seconds
 

@@ -147,7 +147,6 @@ def test_a_failure_to_write_reaches_every_thread_and_nothing_hangs(archive, monk
         nonlocal count
         count += 1
         if count == 4:
-            self.abort()
             raise error
         return honest(self, item)
 
@@ -164,8 +163,9 @@ def test_a_failure_to_write_reaches_every_thread_and_nothing_hangs(archive, monk
     with pytest.raises(type(error)):
         sink.put(array(b"another"), None)
     sink.close()
-    assert list(archive.packs()) == []
-    assert sink.placed(blake3_hex(CONTENTS[0])) is None
+    # What is whole is not thrown away: it is published if only room was lacking, or left to salvage.
+    kept = list(archive.packs()) or [one.pack for one in objects.salvage(archive)]
+    assert sum(len(archive.pack(pack).index()) for pack in kept) == 3
 
 
 def test_a_failure_to_publish_reaches_who_flushes_also_the_second_time(archive, monkeypatch):

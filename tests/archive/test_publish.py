@@ -141,3 +141,19 @@ def test_objects_that_were_not_flushed_are_not_sealed(archive):
     with pytest.raises(DamageError):
         publish(archive, Manifest(source(), (ENTRY,)), sink.placed, Selection())
     sink.close()
+
+
+def test_of_seals_within_one_second_the_last_is_the_newest(archive):
+    sealed = [
+        publish(
+            archive,
+            Manifest(source(revision=f"{number:040x}"), (ENTRY,)),
+            stored(archive).placed,
+            Selection(),
+        )
+        for number in range(4)
+    ]
+    times = [one.seal.sealed for one in sealed]
+    assert times == sorted(set(times))
+    assert archive.find("Org/Model") == sealed[-1]
+    assert [one.seal.parent for one in sealed] == ["", *(one.id for one in sealed[:-1])]

@@ -60,9 +60,10 @@ def test_a_line_torn_at_any_byte_costs_only_itself(archive, root, log):
     for cut in range(len(whole), len(torn)):
         file_of(root).write_bytes(torn[:cut])
         assert held(again(archive)) == [(5, A)]
-        # what the next run appends to the torn line may be lost, and nothing else
-        with file_of(root).open("ab") as file:
-            file.write(torn[len(whole) :] + b'["w.bin",5,6,"%s"]\n' % C.encode())
+        # what the next run appends begins on a line of its own
+        following = again(archive)
+        following.stored("w.bin", [(5, 6, C)])
+        following.close()
         assert held(again(archive)) == [(5, A), (6, C)]
 
 
@@ -123,3 +124,14 @@ def test_a_run_that_ended_well_leaves_nothing(archive, root, log):
     log.remove()
     log.remove()
     assert list((root / "tmp").iterdir()) == []
+
+
+def test_a_short_write_costs_only_its_own_line(archive, log, monkeypatch):
+    import os
+
+    honest = os.write
+    monkeypatch.setattr(os, "write", lambda handle, data: honest(handle, data[:30]))
+    log.stored("w.bin", [(0, 5, B)])
+    monkeypatch.undo()
+    log.stored("w.bin", [(0, 5, A)])
+    assert held(again(archive)) == [(5, A)]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -71,8 +72,39 @@ def test_show_tells_tensors_and_escapes_them(run, exported):
 def test_show_refuses_what_is_no_manifest(run, small, tmp_path):
     (tmp_path / "x.json").write_text('{"kind": "snapshot"}')
     assert run("manifest", "show", tmp_path / "x.json").code == 2
-    (tmp_path / "x.json").write_text("[" * 100_000)
-    assert run("manifest", "show", tmp_path / "x.json").code == 20
+    for text in ("[" * 100_000, "garbage", '{"kind": 3}', ""):
+        (tmp_path / "x.json").write_text(text)
+        found = run("manifest", "show", tmp_path / "x.json")
+        assert (found.code, found.out) == (2, "")
+        assert "x.json is not a manifest, or it is damaged." in found.err
+        assert "_Kind" not in found.err
+
+
+def test_a_lost_manifest_says_what_to_do(run, small, tmp_path):
+    copy = tmp_path / "my copy"
+    shutil.copytree(small.archive, copy)
+    for path in copy.glob("manifests/me/model/*"):
+        path.unlink()
+    one, two = small.reference(0), small.reference(1)
+    calls = [("show", one), ("restore", one, tmp_path / "out"), ("diff", one, two)]
+    for args in [*calls, ("manifest", "export", one), ("manifest", "show", one)]:
+        found = run(*args, archive=copy)
+        assert found.code == 20
+        assert "→ Copy manifests/me/model/" in found.err
+        title = f"me/Model@{small.revisions[0][:12]}"
+        assert f"'archiver audit -C '{copy}' --snapshot {title}'" in found.err
+    for path in copy.glob("snapshots/me/model/*"):
+        path.chmod(0o644)
+        path.write_bytes(b"")
+    found = run("show", one, archive=copy)
+    assert (found.code, "can be named instead" in found.err) == (20, False)
+    assert "--explain seal-damaged" in found.err
+
+
+def test_list_of_a_repository_that_is_not_held(run):
+    found = run("list", "me/Nothing")
+    assert (found.code, found.out) == (2, "")
+    assert run("list", "me/model").code == 0
 
 
 def test_as_a_program_whose_output_is_hashed(small):

@@ -87,6 +87,14 @@ def test_what_cannot_be_read_is_counted(run, copy):
     assert "archiver audit" in found.err
 
 
+def test_packs_that_are_missing_are_told(run, copy):
+    next(copy.glob("packs/*/*.pack")).unlink()
+    found = run("--json", "stats", archive=copy)
+    assert (found.code, found.records[0]["missing_packs"]) == (20, 1)
+    assert "1 pack that seals name: missing." in found.err
+    assert f"'archiver audit -C {copy}'" in found.err
+
+
 @pytest.mark.parametrize("state", ["whole", "missing", "garbage"])
 def test_rebuild_writes_the_same_index(run, copy, state):
     before = run("--json", "stats", archive=copy).records

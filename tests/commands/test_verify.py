@@ -328,3 +328,13 @@ def test_as_a_program_where_there_is_no_archive(folder, exported, tmp_path):
     )
     assert (found.returncode, found.stderr) == (20, "")
     assert "file-damaged" in found.stdout
+
+
+def test_every_finding_has_the_same_keys_as_json(verify, folder):
+    (folder / "old.txt").unlink()
+    (folder / "more.txt").write_text("x")
+    _, found = verify()
+    for one in found.kinds("finding"):
+        assert {"code", "message", "hint", "remark"} <= one.keys()
+        assert one["remark"] is False
+    assert {one["hint"] == "" for one in found.kinds("finding")} == {True, False}

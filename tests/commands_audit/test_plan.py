@@ -75,7 +75,7 @@ def test_a_plan_that_cannot_be_read_is_an_explained_error(monkeypatch):
         return ordinary(path, *args, **named)
 
     monkeypatch.setattr(Path, "open", refuse)
-    with pytest.raises(ArchiverError, match=r"p\.toml may not be used so"):
+    with pytest.raises(ArchiverError, match=r"p\.toml cannot be opened"):
         find_plan("p.toml")
 
 

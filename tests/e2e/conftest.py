@@ -47,7 +47,9 @@ def waits(monkeypatch) -> list[float]:
     """What the retries would have waited, in seconds; nobody does."""
     noted: list[float] = []
     monkeypatch.setattr(
-        RetryPolicy, "wait", lambda self, n, asked=None: noted.append(self.delay(n, asked)) or 0.0
+        RetryPolicy,
+        "wait",
+        lambda self, n, asked=None, **_: noted.append(self.delay(n, asked)) or 0.0,
     )
     return noted
 

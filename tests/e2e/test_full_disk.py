@@ -69,7 +69,8 @@ MIRROR = ("--min-free", "0", "--effort", "fast")
 
 @needs_mount
 @pytest.mark.parametrize("left", [0, 4096, 8192, 16384, 150_000, 200_000, MIB, 2 * MIB])
-def test_a_full_disk(larger, small_disk, archive, cli, waits, restores, left):
+def test_a_full_disk(larger, small_disk, archive, cli, waits, restores, left, monkeypatch):
+    monkeypatch.setattr("archiver.operations.mirror.room._LEAST_RATIO", 0)
     here = small_disk / "archive"
     shutil.copytree(archive, here)
     ballast = fill(small_disk, left)
@@ -174,6 +175,80 @@ def test_room_that_must_stay_free(larger, archive, mirror):
     assert not list((archive / "packs").rglob("*.pack"))
 
 
+# ---- what is stored when room runs out
+
+
+@pytest.fixture
+def unguarded(monkeypatch):
+    """Begin although it cannot fit, and hand segments on one by one."""
+    monkeypatch.setattr("archiver.operations.mirror.room._LEAST_RATIO", 0)
+    monkeypatch.setattr("archiver.archive.intake._BATCH", 1)
+    monkeypatch.setattr("archiver.cli.mirroring.worker_count", lambda: 1)
+
+
+def sent(hub) -> int:
+    return sum(record.sent for record in hub.requests.bodies() if record.file == WEIGHTS)
+
+
+@needs_mount
+@pytest.mark.parametrize("index_fits", [True, False])
+def test_a_full_disk_throws_nothing_away(
+    hub, larger, small_disk, archive, cli, waits, restores, unguarded, monkeypatch, index_fits
+):
+    """And what is left unfinished is finished where it lies: for a copy there is no room."""
+    from archiver.archive.pack import PackWriter
+
+    here = small_disk / "archive"
+    shutil.copytree(archive, here)
+    fill(small_disk, 1_600_000)
+    with monkeypatch.context() as patch:
+        if not index_fits:
+            patch.setattr(PackWriter, "finish", lambda self: self._staged.write(bytes(9 * MIB)))
+        assert cli("mirror", "-C", here, REPO, *MIRROR, "--jobs", 1).code == 31
+    assert len(list((here / "packs").rglob("*.pack"))) == index_fits
+    assert len(list((here / "tmp").glob("pack-*"))) == (not index_fits)
+    row = cli("mirror", "-C", here, REPO, "--dry-run", "--json").rows[0]
+    assert row["resumed_bytes"] > MIB // 2
+    assert row["to_fetch_bytes"] + row["resumed_bytes"] == row["bytes"]
+    grow(small_disk, 16 * MIB + 1_100_000)
+    hub.requests.clear()
+    result = cli("mirror", "-C", here, REPO, *MIRROR)
+    assert result.code == 0, result.err
+    assert "stored by an earlier run, " in result.out
+    assert 0 < sent(hub) <= row["to_fetch_bytes"]
+    restores(here, larger)
+
+
+@needs_mount
+def test_min_free_is_held_while_packs_grow(
+    hub, larger, small_disk, archive, cli, waits, restores, unguarded
+):
+    here = small_disk / "archive"
+    shutil.copytree(archive, here)
+    keep = free(small_disk) - 1_500_000
+    result = cli("mirror", "-C", here, REPO, "--min-free", keep, "--effort", "fast")
+    assert result.code == 31
+    assert "are free on the disk of" in result.err
+    assert "--min-free keeps" in result.err
+    assert free(small_disk) > keep - 300_000, "the catalogue and the index come on top"
+    assert list((here / "packs").rglob("*.pack"))
+    hub.requests.clear()
+    assert cli("mirror", "-C", here, REPO, *MIRROR).code == 0
+    assert 0 < sent(hub) < len(larger[WEIGHTS]) - MIB // 2
+    restores(here, larger)
+
+
+@needs_mount
+def test_what_cannot_fit_is_not_begun(hub, larger, small_disk, archive, cli, waits):
+    here = small_disk / "archive"
+    shutil.copytree(archive, here)
+    keep = free(small_disk) - 1_500_000
+    result = cli("mirror", "-C", here, REPO, "--min-free", keep)
+    assert result.code == 31
+    assert "3.16 MB are to be fetched, which takes 1.90 MB or more" in result.err
+    assert not hub.requests.bodies()
+
+
 # ---- an archive that may only be read
 
 
@@ -194,9 +269,11 @@ def read_only(small_disk, larger, archive, mirror, cli, hub):
 def test_a_read_only_medium(hub, larger, read_only, cli, waits, restores):
     assert cli("list", "-C", read_only).code == 0
     restores(read_only, larger)
-    assert "held already" in cli("mirror", "-C", read_only, REPO).out
+    assert "held already" in cli("mirror", "-C", read_only, REPO, "--dry-run").out
     hub.commit(REPO, {"new.json": b"{}"})
+    hub.requests.clear()
     result = cli("mirror", "-C", read_only, REPO, "--min-free", "0")
+    assert not len(hub.requests)
     assert result.code == 1
     assert "ead-only" in result.err
     assert str(read_only) in result.err

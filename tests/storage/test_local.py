@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from archiver.errors import ArchiverError, DamageError, NoSpaceError
+from archiver.errors import ArchiverError, DamageError, DeniedError, NoSpaceError
 from archiver.storage import local
 from archiver.storage.local import LocalStore
 
@@ -25,8 +25,11 @@ def store(root) -> LocalStore:
 
 def publish(store, name: str = NAME, data: bytes = b"data") -> None:
     staged = store.stage("pack")
-    staged.write(data)
-    staged.publish(name)
+    try:
+        staged.write(data)
+        staged.publish(name)
+    finally:
+        staged.abort()
 
 
 # Durability
@@ -139,8 +142,8 @@ def test_an_fsync_error_is_final(store, root, monkeypatch):
         (errno.ENOSPC, NoSpaceError),
         (errno.EDQUOT, NoSpaceError),
         (errno.EFBIG, NoSpaceError),
-        (errno.EROFS, ArchiverError),
-        (errno.EACCES, ArchiverError),
+        (errno.EROFS, DeniedError),
+        (errno.EACCES, DeniedError),
         (errno.EIO, ArchiverError),
     ],
 )
@@ -162,7 +165,7 @@ def test_errors_of_writing_are_told_and_nothing_is_left(
     monkeypatch.undo()
     assert type(caught.value) is kind
     assert caught.value.message
-    if number in {errno.EROFS, errno.EACCES}:
+    if kind is DeniedError:
         assert "permission" in caught.value.hint
     assert list((root / "tmp").iterdir()) == []
     assert not (root / NAME).exists()
@@ -340,3 +343,48 @@ def test_a_working_file_has_a_folder_and_a_name_of_the_format(store, root):
     assert path.parent.is_dir()
     with pytest.raises(ArchiverError):
         store.scratch("../work")
+
+
+# Leftovers that are gone on with
+
+
+def test_a_leftover_is_gone_on_with_in_its_place(store, root):
+    staged = store.stage("pack")
+    staged.write(b"whole torn")
+    staged.keep()
+    staged.keep()
+    staged.abort()
+    (left,) = store.leftovers("pack")
+    again = left.resume(6)
+    left.release()
+    assert list(store.leftovers("pack")) == []  # it has a living writer
+    again.write(b"end")
+    again.publish(NAME)
+    assert (root / NAME).read_bytes() == b"whole end"
+    assert list((root / "tmp").iterdir()) == []
+
+
+def test_what_could_not_be_synced_is_not_kept(store, root, monkeypatch):
+    staged = store.stage("pack")
+    staged.write(b"x")
+
+    def fsync(_handle: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(ArchiverError):
+        staged.publish(NAME)
+    staged.keep()
+    assert list((root / "tmp").iterdir()) == []
+
+
+def test_a_store_that_cannot_be_written_says_so(store, root, monkeypatch):
+    store.require_writable()
+    assert list((root / "tmp").iterdir()) == []
+
+    def refuse(*_arguments, **_named):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(ArchiverError, match="cannot be written to"):
+        store.require_writable()

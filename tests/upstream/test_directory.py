@@ -59,7 +59,10 @@ def test_any_folder_gets_a_name(tmp_path, name):
     (tmp_path / name).mkdir()
     upstream = Directory(tmp_path / name)
     (only,) = upstream.repositories()
-    assert upstream.list(only, None).files == ()
+    with pytest.raises(UsageError, match="holds no files"):
+        upstream.list(only, None)
+    (tmp_path / name / "x").touch()
+    assert [file.path for file in upstream.list(only, None).files] == ["x"]
 
 
 def test_a_file_comes_whole_and_from_any_offset(folder, read):

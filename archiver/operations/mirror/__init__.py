@@ -35,6 +35,8 @@ def mirror(
         NoSpaceError, NetworkError, UpstreamGoneError, AccessError: As upstream or the disk say.
     """
     archive.require_writable()
+    if not options.dry_run:
+        archive.store.require_writable()
     listing = select(upstream.list(repository, revision), options)
     claims = {file.path: (file.size, file.sha256) for file in listing.files}
     for pin in pins:
@@ -42,7 +44,7 @@ def mirror(
     run = Run(archive, catalogue, upstream, listing, options, progress)
     held = run.already_sealed()
     if options.dry_run:
-        return run.report("held" if held else "planned", snapshot=held)
+        return run.planned() if held is None else run.report("held", snapshot=held)
     if held is not None:
         return run.keep(held)
     return run.execute(pins)

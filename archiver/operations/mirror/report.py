@@ -23,8 +23,10 @@ class FileFailure(msgspec.Struct, frozen=True):
 
 
 class MirrorReport(msgspec.Struct, frozen=True):
-    """What a run did; sizes in bytes.
+    """What a run did; sizes in bytes, plain ones but for those that have ``stored`` in their name.
 
+    What an unfinished run of the same revision had stored is ``resumed``; ``total_stored_bytes`` is
+    all that the snapshot takes, whenever it was written, ``stored_bytes`` what was written now.
     ``outcome`` is ``sealed``, ``held`` (it was there already) or ``planned`` (a dry run).
     """
 
@@ -36,7 +38,10 @@ class MirrorReport(msgspec.Struct, frozen=True):
     held_files: int
     held_bytes: int
     to_fetch_bytes: int
+    resumed_bytes: int = 0
     stored_bytes: int = 0
+    resumed_stored_bytes: int = 0
+    total_stored_bytes: int = 0
     snapshot: str = ""
     notes: tuple[str, ...] = ()
 

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from archiver import memory
 from archiver.archive.archive import TOOL, Archive, Snapshot
 from archiver.archive.intake import Expected, Intake
-from archiver.archive.objects import PublishedPack, salvage
+from archiver.archive.objects import PublishedPack, salvage, unfinished
 from archiver.archive.pin import Pin, check_pin
 from archiver.archive.publish import publish
 from archiver.archive.records import Event, FileEntry, Manifest, Selection, Source
-from archiver.archive.worklog import Worklog, discard
+from archiver.archive.worklog import Worklog, discard, noted
 from archiver.catalogue import queries, updates
-from archiver.digest import blake3_hex
-from archiver.errors import NoSpaceError
+from archiver.digest import Blake3Hex, blake3_hex
 from archiver.operations.mirror.fetch import fetch
 from archiver.operations.mirror.held import CatalogueHints, Held
 from archiver.operations.mirror.report import MirrorError, MirrorReport
-from archiver.text import human_bytes, utc_now
+from archiver.operations.mirror.room import Room
+from archiver.text import utc_after
 
 if TYPE_CHECKING:
     from archiver.archive.objects import ObjectSink
@@ -28,6 +28,14 @@ if TYPE_CHECKING:
     from archiver.operations.mirror.options import MirrorOptions
     from archiver.progress import Progress
     from archiver.upstream.protocol import Listing, RemoteFile, Upstream
+
+
+class _Written(NamedTuple):
+    """What was stored by an unfinished run (plain and in packs) and, in packs, by this one."""
+
+    resumed_bytes: int = 0
+    resumed_stored_bytes: int = 0
+    stored_bytes: int = 0
 
 
 class Run:
@@ -50,6 +58,7 @@ class Run:
         self._progress = progress
         self._selection = Selection(tuple(options.include), tuple(options.exclude))
         self._held = Held(archive, catalogue, listing)
+        self._room = Room(archive.store, options.min_free)
         self._notes: list[str] = []
         self._worklog_key = f"{listing.endpoint}|{listing.repository}|{listing.revision}"
 
@@ -67,23 +76,32 @@ class Run:
         """Fetch, store, publish."""
         for rescued in salvage(self._archive):
             self._add_pack(rescued)
-        self._check_room()
+        resumable = self._stored_before(set())
+        self._room.require_for(
+            sum(file.size for file in self._to_fetch() if _checkable(file)) - resumable
+        )
         files = self._listing.files
         self._progress.expect(len(files), sum(file.size for file in files))
         worklog = Worklog(self._archive.store, self._worklog_key)
         try:
-            snapshot, manifest, stored = self._take_and_publish(worklog, pins)
+            snapshot, manifest, written = self._take_and_publish(worklog, pins)
             worklog.remove()
         finally:
             worklog.close()
         updates.add_snapshot(self._catalogue, snapshot.id, snapshot.seal, manifest)
         self._sighted()
-        return self.report("sealed", snapshot, stored)
+        return self.report("sealed", snapshot, written)
+
+    def planned(self) -> MirrorReport:
+        """What a run would do."""
+        resumable = self._stored_before(unfinished(self._archive))
+        return self.report("planned", written=_Written(resumed_bytes=resumable))
 
     def report(
-        self, outcome: str, snapshot: Snapshot | None = None, stored: int = 0
+        self, outcome: str, snapshot: Snapshot | None = None, written: _Written | None = None
     ) -> MirrorReport:
         """The run in figures."""
+        written = written or _Written()
         files = self._listing.files
         total = sum(file.size for file in files)
         whole = outcome == "held"
@@ -97,8 +115,11 @@ class Run:
             bytes=total,
             held_files=len(held),
             held_bytes=held_bytes,
-            to_fetch_bytes=total - held_bytes,
-            stored_bytes=stored,
+            to_fetch_bytes=total - held_bytes - written.resumed_bytes,
+            resumed_bytes=written.resumed_bytes,
+            stored_bytes=written.stored_bytes,
+            resumed_stored_bytes=written.resumed_stored_bytes,
+            total_stored_bytes=snapshot.seal.totals.stored if snapshot else 0,
             snapshot=snapshot.id if snapshot else "",
             notes=tuple(self._notes),
         )
@@ -107,8 +128,8 @@ class Run:
 
     def _take_and_publish(
         self, worklog: Worklog, pins: tuple[Pin, ...]
-    ) -> tuple[Snapshot, Manifest, int]:
-        """The new snapshot, its manifest, and the bytes that were written for it."""
+    ) -> tuple[Snapshot, Manifest, _Written]:
+        """The new snapshot, its manifest, and what was written for it."""
         options = self._options
         with Intake(
             self._archive,
@@ -118,16 +139,32 @@ class Run:
             workers=options.workers,
             readers=options.jobs,
             progress=self._progress,
+            room=self._room.require,
         ) as intake:
             entries = self._take_all(intake)
             intake.sink.flush()
             self._register(intake)
             sink = intake.sink
+            resumed = _Written(intake.resumed_bytes, sum(intake.resumed.values()))
         # The buffers go before the manifest comes: of 190,000 tensors there is not room for both.
         del intake
         memory.give_back()
         snapshot, manifest = self._publish(entries, sink, pins)
-        return snapshot, manifest, sink.stored_bytes
+        return snapshot, manifest, resumed._replace(stored_bytes=sink.stored_bytes)
+
+    def _to_fetch(self) -> list[RemoteFile]:
+        return [file for file in self._listing.files if file.path not in self._held.files]
+
+    def _stored_before(self, besides: set[str]) -> int:
+        """Plain bytes of files to fetch that an unfinished run stored, in packs or ``besides``."""
+        log, hints = noted(self._archive.store, self._worklog_key), CatalogueHints(self._catalogue)
+        total = 0
+        for file in filter(_checkable, self._to_fetch()):
+            for size, digest in log.segments(file.path):
+                if digest not in besides and not hints.locate(Blake3Hex(digest)):
+                    break
+                total += size
+        return total
 
     def _take_all(self, intake: Intake) -> list[FileEntry]:
         """Every file of the listing; MirrorError with all failures if there are any."""
@@ -136,7 +173,7 @@ class Run:
             self._adopt(intake, path, entry)
         done, failures = fetch(
             intake,
-            [file for file in self._listing.files if file.path not in held],
+            self._to_fetch(),
             lambda file: self._take(intake, file),
             jobs=self._options.jobs,
             meanwhile=lambda: self._register(intake),
@@ -156,7 +193,6 @@ class Run:
         self._progress.end(path)
 
     def _take(self, intake: Intake, file: RemoteFile) -> FileEntry:
-        self._check_room()
         expected = Expected(file.path, file.size, file.sha256, file.oid, file.lfs)
         entry, note = intake.add(
             expected, lambda offset: self._upstream.open(self._listing, file, offset)
@@ -164,15 +200,6 @@ class Run:
         if note:
             self._notes.append(f"{file.path} was stored as plain bytes: {note}")
         return entry
-
-    def _check_room(self) -> None:
-        free = self._archive.store.free_bytes()
-        if free < self._options.min_free:
-            raise NoSpaceError(
-                f"Only {human_bytes(free)} are free on the disk of {self._archive.store.describe()}; "
-                f"--min-free asks for {human_bytes(self._options.min_free)}.",
-                hint="Free some room or lower --min-free; a new run goes on from here.",
-            )
 
     # ---- publishing
 
@@ -220,7 +247,15 @@ class Run:
         if latest and latest[-1].revision == listing.revision:
             return
         self._archive.record(
-            Event("sighted", utc_now(), TOOL, listing.repository, listing.revision, detail)
+            # In a second of its own, so that "sighted last" is one.
+            Event(
+                "sighted",
+                utc_after(latest[-1].time if latest else ""),
+                TOOL,
+                listing.repository,
+                listing.revision,
+                detail,
+            )
         )
 
 
@@ -228,3 +263,8 @@ def derived_revision(entries: list[FileEntry]) -> str:
     """The revision of files that have no commit (``docs/format.md``, 6.1)."""
     rows = [[e.path, e.size, e.sha256] for e in sorted(entries, key=lambda entry: entry.path)]
     return blake3_hex(msgspec.json.encode(rows))[:40]
+
+
+def _checkable(file: RemoteFile) -> bool:
+    """Whether upstream says what the bytes are, so that what is stored can stand for them."""
+    return bool(file.sha256 or (file.oid and not file.lfs))

@@ -23,12 +23,19 @@ _KEPT_HINT = "Snapshots that the archive already holds are not affected."
 
 
 class AgainError(Exception):
-    """An attempt failed in a way that another one may not; ``asked`` is the wait in seconds."""
+    """An attempt failed in a way that another one may not; ``asked`` is the wait in seconds.
 
-    def __init__(self, reason: str, asked: float | None = None) -> None:
+    ``unreached``: there was not even a connection.
+    """
+
+    def __init__(self, reason: str, asked: float | None = None, *, unreached: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
         self.asked = asked
+        self.unreached = unreached
+
+    def __str__(self) -> str:
+        return f"hub does not answer ({self.reason})" if self.unreached else f"hub: {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -101,7 +108,7 @@ def _no_revision(asked: Asked) -> ArchiverError:
         )
     return UpstreamGoneError(
         f"{printable(asked.repository)} has no revision {printable(asked.revision)}.",
-        hint="Check the name of the branch, the tag or the commit.",
+        hint="The hub takes the name of a branch or a tag, or a commit with all its 40 digits.",
     )
 
 

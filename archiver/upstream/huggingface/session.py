@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import os
+import re
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -38,7 +38,9 @@ _LARGEST_JSON = 64 * 1024 * 1024
 _TRUE = frozenset({"1", "ON", "YES", "TRUE"})
 _OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 _HOPELESS = (httpx2.UnsupportedProtocol, httpx2.TooManyRedirects, httpx2.InvalidURL)
-_log = logging.getLogger(__name__)
+_FIRST_ATTEMPTS = 5
+"""Connections to a hub that has not answered yet: with their waits about ten seconds."""
+_NUMBER = re.compile(r"\[Errno (-?)\d+\] *")
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ class Session:
         self.retry = retry
         self._token = token
         self._timeout = httpx2.Timeout(timeout, pool=None)
+        self._answered = False
 
     @contextmanager
     def get(self, url: str, asked: Asked, headers: Mapping[str, str]) -> Iterator[Answer]:
@@ -93,6 +96,7 @@ class Session:
         sent = {**self._headers(), **headers}
         client = get_session()
         with _translated(), client.stream("GET", url, headers=sent, timeout=self._timeout) as got:
+            self._answered = True
             first = (got.history or [got])[0]
             if got.status_code >= HTTPStatus.BAD_REQUEST:
                 reason = may_pass(got.status_code, got.headers, redirected=bool(got.history))
@@ -109,14 +113,20 @@ class Session:
                 return self._json(url, asked)
             except AgainError as again:
                 failures += 1
-                if failures >= self.retry.attempts:
+                attempts = self._attempts(again)
+                if failures >= attempts:
                     raise NetworkError(
                         f"{self.endpoint} does not answer for {asked}: {again.reason}, "
                         f"{failures} times in a row.",
                         hint="Run the command again later; what is already held is not asked for.",
                     ) from again
-                waited = self.retry.wait(failures, again.asked)
-                _log.info("%s: %s; waited %.1f s", asked, again.reason, waited)
+                self.retry.wait(failures, again.asked, reason=str(again), attempts=attempts)
+
+    def _attempts(self, again: AgainError) -> int:
+        """A hub that was never there in this run is more likely misnamed than down for a minute."""
+        if again.unreached and not self._answered:
+            return min(self.retry.attempts, _FIRST_ATTEMPTS)
+        return self.retry.attempts
 
     def _json(self, url: str, asked: Asked) -> tuple[Any, str]:
         with self.get(url, asked, {"accept": "application/json"}) as answer:
@@ -199,6 +209,20 @@ def _translated() -> Iterator[None]:
     except (*_HOPELESS, httpx2.LocalProtocolError) as error:
         raise NetworkError(f"The hub cannot be asked: {type(error).__name__}.") from None
     except httpx2.TimeoutException as error:
-        raise AgainError("the connection was silent for too long") from error
+        connecting = isinstance(error, httpx2.ConnectTimeout)
+        raise AgainError("the connection was silent for too long", unreached=connecting) from error
+    except httpx2.ConnectError as error:
+        raise AgainError(_plain(error), unreached=True) from error
     except httpx2.RequestError as error:
-        raise AgainError(printable(str(error)) or type(error).__name__) from error
+        raise AgainError(_plain(error)) from error
+
+
+def _plain(error: Exception) -> str:
+    """A network error in words: without numbers, which mean something to programs only."""
+    text = str(error)
+    number = _NUMBER.match(text)
+    said = printable(text[number.end() :] if number else text).rstrip(".")
+    # Numbers below zero are those of the resolver.
+    return (f"its name cannot be resolved: {said}" if number and number[1] else said) or type(
+        error
+    ).__name__

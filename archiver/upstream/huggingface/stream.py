@@ -181,7 +181,7 @@ class HubStream:
                 f"{again.reason}, {self._failures} times in a row.",
                 hint="Run the same command again: it goes on from there.",
             ) from again
-        self._retry.wait(self._failures, again.asked)
+        self._retry.wait(self._failures, again.asked, reason=str(again))
 
     def _wrong_size(self, what: str) -> MismatchError:
         return MismatchError(
