@@ -1,5 +1,6 @@
 """Packs (docs/format.md, section 3): whole, damaged, hostile, unfinished."""
 
+import os
 import random
 import shutil
 import struct
@@ -63,7 +64,10 @@ def test_the_layout_is_the_one_of_the_page(archive, root, pack):
     assert last.offset + last.stored == offset
 
 
-@pytest.mark.skipif(shutil.which("zstd") is None, reason="the program zstd is not installed")
+@pytest.mark.skipif(
+    shutil.which("zstd") is None and not os.environ.get("CI"),  # where CI is set, it fails
+    reason="the program zstd is not installed",
+)
 def test_the_program_zstd_accepts_a_pack_and_sees_a_flipped_bit(archive, root, pack, tmp_path):
     copy = tmp_path / "copy.zst"
     shutil.copy(pack_path(root, pack), copy)

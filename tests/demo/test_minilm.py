@@ -1,5 +1,6 @@
 """The packaged model is found without importing its package, or its lack is explained."""
 
+import os
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, PackagePath, version
@@ -14,6 +15,8 @@ def test_the_installed_model_is_found():
     try:
         version(minilm.PACKAGE)
     except PackageNotFoundError:
+        if os.environ.get("CI"):
+            raise
         pytest.skip(f"{minilm.PACKAGE} is not installed")
     folder = minilm.minilm_folder()
     names = {path.name for path in folder.iterdir()}

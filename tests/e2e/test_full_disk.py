@@ -41,6 +41,8 @@ def small_disk(tmp_path):
     """A disk of 16 MiB that can be made fuller or larger."""
     folder = tmp_path / "disk"
     if not disk(folder, 16 * MIB):
+        if os.geteuid() and not os.environ.get("CI"):
+            pytest.skip("only root can mount a small disk")
         pytest.fail("no tmpfs can be mounted here; run with ARCHIVER_TEST_NO_MOUNT=1 to do without")
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
