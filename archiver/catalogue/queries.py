@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
-from sqlalchemy import false, select
+from sqlalchemy import LargeBinary, false, func, select, type_coerce
 
 from archiver.archive.records import Event, Selection, Totals
 from archiver.catalogue.rows import batches
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from archiver.catalogue.database import Catalogue
 
+PREFIX_BYTES = 8
 VARIABLES = 5000
 """Values asked for at a time; SQLite before 3.32 took 999, since then 32,766."""
 
@@ -88,6 +89,13 @@ def locate(catalogue: Catalogue, blake3s: Iterable[str]) -> dict[str, list[Locat
         return found
 
     return catalogue.read(work)
+
+
+def object_prefixes(catalogue: Catalogue) -> bytes:
+    """The first 8 bytes of every object's digest, one after the other, in rising order."""
+    first = func.substr(type_coerce(ObjectRow.blake3, LargeBinary), 1, PREFIX_BYTES)
+    query = select(first).order_by(ObjectRow.blake3)
+    return catalogue.read(lambda connection: b"".join(connection.scalars(query)))
 
 
 def held_files(catalogue: Catalogue, keys: Iterable[FileKey]) -> dict[FileKey, HeldFile]:

@@ -138,3 +138,13 @@ def test_stats_count_equal_things_once(catalogue):
     assert totals.ratio == 500 / 612
     assert totals.compression == 278 / 612
     assert totals.dedup_saving == 612 - 356
+
+
+def test_the_beginnings_of_all_digests_rise(catalogue):
+    packs = [make_pack(number) for number in (3, 1, 2)]
+    assert queries.object_prefixes(catalogue) == b""
+    for pack in packs:
+        updates.add_pack(catalogue, *pack)
+    digests = sorted(entry.blake3 for _, _, entries in packs for entry in entries)
+    assert digests, "the sample has objects"
+    assert queries.object_prefixes(catalogue) == b"".join(bytes.fromhex(d)[:8] for d in digests)

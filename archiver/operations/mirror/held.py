@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import msgspec
+import numpy as np
 
 from archiver.archive.pack import IndexEntry
 from archiver.archive.pack_map import PackMap
@@ -22,15 +23,25 @@ if TYPE_CHECKING:
 
 
 class CatalogueHints:
-    """Where objects may lie, by the catalogue."""
+    """Where objects may lie, by the catalogue as it was when the run began.
+
+    Most objects of a run are new, and a model may have 190,000: the beginnings of all known digests,
+    8 bytes each, spare the database a question for nearly every new one.
+    """
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
-        self._empty = not queries.known_packs(catalogue)
+        prefixes = np.frombuffer(queries.object_prefixes(catalogue), ">u8")
+        self._prefixes = prefixes.astype(np.uint64)
+
+    def _may_be_known(self, digest: Blake3Hex) -> bool:
+        prefix = np.uint64(int(digest[: 2 * queries.PREFIX_BYTES], 16))
+        at = int(np.searchsorted(self._prefixes, prefix))
+        return at < len(self._prefixes) and bool(self._prefixes[at] == prefix)
 
     def locate(self, digest: Blake3Hex) -> list[tuple[str, IndexEntry]]:
         """Packs and entries that may hold the object."""
-        if self._empty:
+        if not self._may_be_known(digest):
             return []
         places = queries.locate(self._catalogue, [digest]).get(digest, [])
         return [
