@@ -142,7 +142,7 @@ class Intake:
             try:
                 for buffer, cells in job.fill(stream, self._buffers):
                     pending.append(self._pool.submit(self._store, job, buffer, cells))
-                    _raise_early(pending)
+                    pending = _unfinished(pending)
             finally:
                 # also after a failure: no thread may still use a buffer of this file
                 for future in pending:
@@ -173,10 +173,15 @@ class Intake:
                 self._worklog.stored(job.expected.path, rows)
 
 
-def _raise_early(pending: list[Future[None]]) -> None:
+def _unfinished(pending: list[Future[None]]) -> list[Future[None]]:
+    """Those that are not done; raises what a done one raised."""
+    waiting = []
     for future in pending:
         if future.done():
             future.result()
+        else:
+            waiting.append(future)
+    return waiting
 
 
 class _FileJob:
