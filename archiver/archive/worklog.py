@@ -62,9 +62,8 @@ class Noted:
                 self._add(msgspec.json.decode(row, type=_Line))
 
     def _add(self, line: _Line) -> None:
-        if line.blake3:
-            as_blake3(line.blake3)
         if line.size > 0:
+            as_blake3(line.blake3)
             self._known.setdefault(line.path, {})[line.begin] = line
         else:
             self.forget(line.path)
