@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from archiver import memory
 from archiver.archive.advice import command
 from archiver.archive.affected import affected_rows
 from archiver.archive.destination import (
@@ -113,6 +114,7 @@ def restore(
     cache = HubCache(destination, snapshot.seal.repository, snapshot.seal.revision, names)
     target: Destination = cache if hub_cache else PlainFolder(destination)
     packs = _packs(archive, snapshot)
+    memory.give_back()  # of the manifest's text; the buffers come next
     kept, failures = 0, []
     with Outflow(packs, workers=workers) as outflow:
         for entry in files:
