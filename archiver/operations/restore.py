@@ -129,14 +129,24 @@ def restore(
                 failures.append(_failure(entry, error, hint, packs))
     if hub_cache and not failures:
         cache.publish()
-    seal = snapshot.seal
+    return _report(snapshot, destination, files, kept, failures)
+
+
+def _report(
+    snapshot: Snapshot,
+    destination: Path,
+    files: list[FileEntry],
+    kept: int,
+    failures: list[RestoreFailure],
+) -> RestoreReport:
+    failed = {one.path for one in failures}
     return RestoreReport(
-        repository=seal.repository,
-        revision=seal.revision,
+        repository=snapshot.seal.repository,
+        revision=snapshot.seal.revision,
         snapshot=snapshot.id,
         destination=str(destination),
         files=len(files) - len(failures),
-        bytes=sum(e.size for e in files) - sum(_size(files, one.path) for one in failures),
+        bytes=sum(entry.size for entry in files if entry.path not in failed),
         kept=kept,
         refused=sum(one.exit_code == ExitCode.USAGE for one in failures),
         failures=tuple(failures),
@@ -150,10 +160,6 @@ def _packs(archive: Archive, snapshot: Snapshot) -> PackMap:
 
 def _show(archive: Archive, snapshot: Snapshot, option: str) -> str:
     return command("show", archive.store.describe(), snapshot.title, option)
-
-
-def _size(files: list[FileEntry], path: str) -> int:
-    return next(entry.size for entry in files if entry.path == path)
 
 
 def _chosen(archive: Archive, snapshot: Snapshot, patterns: tuple[str, ...]) -> list[FileEntry]:
