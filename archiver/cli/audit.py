@@ -58,7 +58,7 @@ def command(reference: str | None, code: str | None) -> None:
 
 
 def _explain(code: str) -> None:
-    from archiver.archive.explain import explanation  # noqa: PLC0415 - start-up stays light
+    from archiver.archive.fixity.explain import explanation  # noqa: PLC0415 - start-up stays light
 
     text = explanation(code)
     output.record("explanation", code=code, text=text)

@@ -15,19 +15,19 @@ import msgspec
 from archiver.archive import layout
 from archiver.archive.advice import Advice
 from archiver.archive.archive import TOOL, Archive, Snapshot
-from archiver.archive.closure import Bad, ObjectTable, absent, hits, lost_objects
-from archiver.archive.document_check import DocumentCheck
-from archiver.archive.elsewhere import Elsewhere
 from archiver.archive.finding import UNKNOWN, Code, Finding
-from archiver.archive.pack_audit import Examined, Wanted, examine_all, pack_findings
-from archiver.archive.read_twice import read_twice
+from archiver.archive.fixity.closure import Bad, ObjectTable, absent, hits, lost_objects
+from archiver.archive.fixity.document_check import DocumentCheck
+from archiver.archive.fixity.elsewhere import Elsewhere
+from archiver.archive.fixity.pack_audit import Examined, Wanted, examine_all, pack_findings
+from archiver.archive.fixity.read_twice import read_twice
 from archiver.archive.records import Event
 from archiver.errors import ArchiverError
 from archiver.names import RepoId, slug
 from archiver.text import utc_now
 
 if TYPE_CHECKING:
-    from archiver.archive.closure import Digests
+    from archiver.archive.fixity.closure import Digests
     from archiver.archive.records import Manifest
     from archiver.progress import Progress
 

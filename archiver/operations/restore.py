@@ -13,7 +13,6 @@ import msgspec
 
 from archiver import memory
 from archiver.archive.advice import command
-from archiver.archive.affected import affected_rows
 from archiver.archive.destination import (
     Destination,
     HubCache,
@@ -24,6 +23,7 @@ from archiver.archive.destination import (
     open_folder,
     writing,
 )
+from archiver.archive.fixity.affected import affected_rows
 from archiver.archive.outflow import Outflow
 from archiver.archive.pack_map import PackMap
 from archiver.digest import git_blob_hasher

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from archiver.archive.file_check import FileChecker, entry_fault
 from archiver.archive.finding import Finding
-from archiver.archive.folder_scan import FolderScan, hub_cache_of, scan_folder
+from archiver.archive.fixity.file_check import FileChecker, entry_fault
+from archiver.archive.fixity.folder_scan import FolderScan, hub_cache_of, scan_folder
 from archiver.archive.manifest_file import read_manifest_file
 from archiver.archive.records import FileEntry, Manifest
 from archiver.errors import DamageError, HostileNameError, UsageError

@@ -10,7 +10,7 @@ from archiver.archive import carried, layout
 from archiver.archive.advice import Advice
 from archiver.archive.archive import Archive, Snapshot
 from archiver.archive.finding import Code, Finding
-from archiver.archive.read_twice import Twice, read_twice
+from archiver.archive.fixity.read_twice import Twice, read_twice
 from archiver.archive.records import FORMAT, ArchiveInfo, Event, Seal, canonical, parse_record
 from archiver.digest import blake3_hex
 from archiver.errors import DamageError, UnknownFormatError

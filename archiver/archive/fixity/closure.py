@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from archiver.archive.affected import affected_rows
 from archiver.archive.finding import Finding
+from archiver.archive.fixity.affected import affected_rows
 from archiver.archive.layout import pack_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from archiver.archive.advice import Advice
-    from archiver.archive.affected import TensorRows
     from archiver.archive.archive import Snapshot
+    from archiver.archive.fixity.affected import TensorRows
     from archiver.archive.records import FileEntry, Manifest
 
 Digests = npt.NDArray[np.bytes_]

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import msgspec
 
 from archiver.archive.finding import Code, Finding
+from archiver.archive.fixity.pack_check import Advance, PackState, check_pack
+from archiver.archive.fixity.read_twice import forget
 from archiver.archive.layout import pack_name
-from archiver.archive.pack_check import Advance, PackState, check_pack
-from archiver.archive.read_twice import forget
 from archiver.errors import ArchiverError, DeniedError
 
 if TYPE_CHECKING:

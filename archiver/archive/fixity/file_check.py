@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from blake3 import blake3
 
-from archiver.archive.affected import affected_rows
 from archiver.archive.finding import Finding
+from archiver.archive.fixity.affected import affected_rows
 from archiver.archive.tensor_segments import Segments, tensors_of
 from archiver.codec.segment import SEGMENT_MAX
 from archiver.digest import is_sha256
