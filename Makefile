@@ -24,11 +24,11 @@ check: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# One archive is also read by the zstd program alone; Debian has it as the package zstd.
-/usr/bin/zstd:
-	command -v zstd || (apt-get update -q && apt-get install -q -y zstd)
+# Archives are also read by the programs zstd and minisign alone; Debian has them as packages.
+/usr/bin/zstd /usr/bin/minisign:
+	command -v $(@F) || (apt-get update -q && apt-get install -q -y $(@F))
 
-test: $(STAMP) check | /usr/bin/zstd
+test: $(STAMP) check | /usr/bin/zstd /usr/bin/minisign
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 bench: $(STAMP)

@@ -15,6 +15,7 @@
     ├── HostileNameError             22   a name from upstream may not be written
     ├── UpstreamGoneError            23   upstream has no such thing, refuses it, or changed it
     │   └── AccessError              23   gated, private or disabled: a token with rights may help
+    ├── PolicyError                  24   the archive's policy forbids it
     ├── NetworkError                 30   upstream could not be reached, after retries
     └── NoSpaceError                 31   the disk is full, or would be
 
@@ -129,6 +130,12 @@ class UpstreamGoneError(ArchiverError):
 
 class AccessError(UpstreamGoneError):
     """Upstream refuses access: the repository is gated, private or disabled."""
+
+
+class PolicyError(ArchiverError):
+    """The archive's policy forbids what was asked for."""
+
+    exit_code = ExitCode.POLICY_UNMET
 
 
 class NetworkError(ArchiverError):

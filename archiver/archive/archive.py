@@ -18,7 +18,9 @@ import zstandard
 from archiver import __version__
 from archiver.archive import carried, layout
 from archiver.archive.advice import Advice, command
+from archiver.archive.journal import Journal
 from archiver.archive.pack import PackReader
+from archiver.archive.policy import Policy, policy_of
 from archiver.archive.records import (
     FORMAT,
     ArchiveInfo,
@@ -28,7 +30,6 @@ from archiver.archive.records import (
     Seal,
     canonical,
     parse_record,
-    record_digest,
 )
 from archiver.digest import Blake3Hex, blake3_hex, is_blake3
 from archiver.errors import (
@@ -82,6 +83,7 @@ class Archive:
     def __init__(self, store: Store, info: ArchiveInfo) -> None:
         self.store = store
         self.info = info
+        self.journal = Journal(store)
         self._packs: OrderedDict[str, PackReader] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -316,30 +318,17 @@ class Archive:
 
     # ---- journal
 
-    def record(self, event: Event) -> None:
-        """Append an event to the journal."""
-        name = layout.event_name(event.time, record_digest(event))
-        self.store.put_new(name, canonical(event))
+    def record(self, event: Event) -> Blake3Hex:
+        """Append an event to the journal; its id."""
+        return self.journal.append(event)
 
     def events(self, on_damage: OnDamage = _raise) -> Iterator[tuple[str, Event]]:
         """Every event with its id, oldest first; damaged ones go to ``on_damage``."""
-        for name in self.store.list(layout.JOURNAL):
-            digest = layout.event_of(name)
-            if digest is None:
-                continue
-            try:
-                yield digest, self._event(name, digest)
-            except DamageError as error:
-                on_damage(name, error)
+        return self.journal.events(on_damage)
 
-    def _event(self, name: str, digest: str) -> Event:
-        try:
-            data = self.store.get(name, _SMALL_MAX)
-        except FileNotFoundError:
-            raise DamageError(f"The event {name} vanished while it was being read.") from None
-        if blake3_hex(data) != digest:
-            raise DamageError(f"The event {name} is damaged: its bytes have another digest.")
-        return parse_record(data, Event, f"The event {name}")
+    def policy(self) -> Policy:
+        """What the owner wants of the archive; DamageError if that cannot be understood."""
+        return policy_of(self.events(on_damage=lambda _name, _error: None))
 
 
 def preferred(snapshots: list[Snapshot]) -> Snapshot:

@@ -20,7 +20,12 @@ Code = Literal[
     "index-damaged",
     "object-damaged",
     "object-missing",
+    "file-differs",
     "event-damaged",
+    "event-missing",
+    "head-missing",
+    "parity-damaged",
+    "signature-damaged",
     "carried-missing",
     "read-unstable",
     # of audit: remarks
@@ -28,6 +33,9 @@ Code = Literal[
     "foreign-document",
     "unsealed-manifest",
     "unsealed-pack",
+    "unneeded-parity",
+    "unneeded-signature",
+    "catalogue-damaged",
     "unknown-file",
     # of audit, and of verify
     "file-unreadable",
@@ -47,6 +55,9 @@ REMARKS: Final = frozenset[Code](
         "foreign-document",
         "unsealed-manifest",
         "unsealed-pack",
+        "unneeded-parity",
+        "unneeded-signature",
+        "catalogue-damaged",
         "unknown-file",
     }
 )
@@ -67,7 +78,7 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
         tensor: The tensor that is hit, or ``""``.
         rows: The first and the last row of dimension 0 that may be hit, both included; None if it
             is not a tensor with rows.
-        object: The BLAKE3 of the segment that should be there, or ``""``.
+        object: The BLAKE3 of the segment, or the id of the event, that should be there, or ``""``.
         hint: What to do next, or ``""``.
         snapshot: ``Org/Name@revision`` of the snapshot that is hit, or ``""``.
         pack: The BLAKE3 of the pack, or ``""``.

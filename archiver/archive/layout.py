@@ -12,7 +12,11 @@ PACKS: Final = "packs"
 MANIFESTS: Final = "manifests"
 SNAPSHOTS: Final = "snapshots"
 JOURNAL: Final = "journal"
+PARITY: Final = "parity"
+SIGNATURES: Final = "signatures"
 TMP: Final = "tmp"
+QUARANTINE: Final = "quarantine"
+TRASH: Final = "trash"
 CATALOGUE: Final = "catalogue.sqlite"
 
 _DOCUMENT = re.compile(
@@ -20,6 +24,9 @@ _DOCUMENT = re.compile(
 )
 _PACK = re.compile(r"packs/([0-9a-f]{2})/(\1[0-9a-f]{62})\.pack\Z")
 _EVENT = re.compile(r"journal/\d{4}/\d{2}/(\d{8}t\d{6}z)\.([0-9a-f]{64})\.json\Z")
+_PARITY = re.compile(r"parity/([0-9a-f]{2})/(\1[0-9a-f]{62})\.par\Z")
+_SIGNATURE = re.compile(r"signatures/([0-9a-f]{2})/(\1[0-9a-f]{62})\.([0-9a-f]{16})\.minisig\Z")
+_ASIDE = re.compile(r"(?:quarantine|trash)/(\d{8}t\d{6}z)/(.+)\Z")
 
 
 class DocumentName(NamedTuple):
@@ -58,11 +65,71 @@ def document_of(name: str) -> DocumentName | None:
 
 def event_name(time: str, digest: str) -> str:
     """The name of an event; ``time`` is ``YYYY-MM-DDTHH:MM:SSZ``."""
-    compact = time.replace("-", "").replace(":", "").lower()
-    return f"{JOURNAL}/{time[:4]}/{time[5:7]}/{compact}.{digest}.json"
+    return f"{JOURNAL}/{time[:4]}/{time[5:7]}/{_compact(time)}.{digest}.json"
 
 
 def event_of(name: str) -> str | None:
     """The event's BLAKE3, or None if ``name`` is not an event's name."""
     found = _EVENT.match(name)
     return found.group(2) if found else None
+
+
+def digest_of(name: str) -> str | None:
+    """The digest in the name of a pack, manifest, seal or event, or None if it has another name."""
+    document = document_of(name)
+    return document.digest if document else pack_of(name) or event_of(name)
+
+
+def parity_name(digest: str) -> str:
+    """The name of the parity sidecar of the file with ``digest`` in its name."""
+    return f"{PARITY}/{digest[:2]}/{digest}.par"
+
+
+def parity_of(name: str) -> str | None:
+    """The digest in the name of the file that a sidecar protects, or None if ``name`` is no sidecar's."""
+    found = _PARITY.match(name)
+    return found.group(2) if found else None
+
+
+class SignatureName(NamedTuple):
+    """What the name of a signature says: the signed document, and the key's id as 16 hexadecimal digits."""
+
+    digest: str
+    key: str
+
+
+def signature_name(digest: str, key: str) -> str:
+    """The name of the signature by the key ``key`` of the document with ``digest`` in its name."""
+    return f"{SIGNATURES}/{digest[:2]}/{digest}.{key}.minisig"
+
+
+def signature_of(name: str) -> SignatureName | None:
+    """Document and key in the name of a signature, or None if ``name`` is no signature's."""
+    found = _SIGNATURE.match(name)
+    return SignatureName(found.group(2), found.group(3)) if found else None
+
+
+def _compact(time: str) -> str:
+    return time.replace("-", "").replace(":", "").lower()
+
+
+def aside_name(folder: str, time: str, name: str) -> str:
+    """Where a file goes that is taken out of use: ``folder`` is QUARANTINE or TRASH."""
+    return f"{folder}/{_compact(time)}/{name.lower()}"
+
+
+class AsideName(NamedTuple):
+    """When a file was taken out of use (``YYYY-MM-DDTHH:MM:SSZ``), and its name before."""
+
+    time: str
+    name: str
+
+
+def aside_of(name: str) -> AsideName | None:
+    """What the name of a file in quarantine or trash says, or None if it is no such name."""
+    found = _ASIDE.match(name)
+    if not found:
+        return None
+    t = found.group(1).upper()
+    time = f"{t[:4]}-{t[4:6]}-{t[6:11]}:{t[11:13]}:{t[13:]}"
+    return AsideName(time, found.group(2))

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import msgspec
 
 from archiver.archive.archive import TOOL, Archive, Snapshot
-from archiver.archive.layout import pack_name, seal_name
+from archiver.archive.intent import announced
+from archiver.archive.layout import manifest_name, pack_name, seal_name
 from archiver.archive.records import (
     Event,
     Manifest,
@@ -49,7 +50,6 @@ def publish(
         same = one.seal.manifest.blake3 == digest and one.seal.selection == selection
         if same and not missing_packs(archive, one.seal.packs):
             return one
-    _recheck(archive, packs)
     seal = Seal(
         archive=archive.info.archive,
         repository=source.repository,
@@ -66,7 +66,9 @@ def publish(
     )
     while _spoilt(archive, seal):
         seal = msgspec.structs.replace(seal, sealed=utc_after(seal.sealed))
-    snapshot = archive.publish_seal(seal)
+    with announced(archive.store, closure_names(seal)):
+        _recheck(archive, seal)
+        snapshot = archive.publish_seal(seal)
     archive.store.barrier()
     archive.record(
         Event(
@@ -116,13 +118,25 @@ def missing_packs(archive: Archive, packs: tuple[tuple[str, int], ...]) -> list[
     return [pack for pack, size in packs if not size or archive.store.stat(pack_name(pack)) != size]
 
 
-def _recheck(archive: Archive, packs: tuple[tuple[str, int], ...]) -> None:
-    """Reused packs may have vanished since they were chosen: look once more before the seal."""
-    gone = missing_packs(archive, packs)
+def closure_names(seal: Seal) -> tuple[str, ...]:
+    """The names of the stored files that a seal stands on: its manifest and its packs."""
+    manifest = manifest_name(seal.repository, seal.revision, seal.manifest.blake3)
+    return (manifest, *(pack_name(pack) for pack, _ in seal.packs))
+
+
+def _recheck(archive: Archive, seal: Seal) -> None:
+    """What is reused may have vanished since it was chosen: look once more before the seal."""
+    gone = missing_packs(archive, seal.packs)
     if gone:
         raise DamageError(
             f"Packs vanished while the snapshot was made: {', '.join(gone)}.",
             hint="Run the same command again; it stores what is missing.",
+        )
+    manifest = closure_names(seal)[0]
+    if archive.store.stat(manifest) is None:
+        raise DamageError(
+            f"{manifest} vanished while the snapshot was made.",
+            hint="Run the same command again; it writes what is missing.",
         )
 
 

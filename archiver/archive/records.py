@@ -131,7 +131,11 @@ class Seal(msgspec.Struct, frozen=True):
 
 
 class Event(msgspec.Struct, frozen=True):
-    """One line of the archive's history (``docs/format.md``, 8)."""
+    """One line of the archive's history (``docs/format.md``, 8).
+
+    ``after`` are the ids of the events before it that no other event had named yet: so every event
+    but the newest is named by another, and none can be taken away unnoticed.
+    """
 
     event: str
     time: str
@@ -139,6 +143,7 @@ class Event(msgspec.Struct, frozen=True):
     repository: str = ""
     revision: str = ""
     detail: dict[str, Any] = {}
+    after: tuple[str, ...] = ()
     kind: str = "event"
     format: int = FORMAT
 

@@ -12,6 +12,7 @@ import errno
 import fcntl
 import os
 import secrets
+import shutil
 import socket
 import stat as stat_module
 from typing import TYPE_CHECKING
@@ -28,6 +29,8 @@ TMP = "tmp"
 _PIECE = 4 << 20
 _UNREADABLE = {errno.EIO, errno.EBADMSG, errno.EUCLEAN}
 """What a medium answers that has lost bytes."""
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
+"""What a filesystem answers that has no hard links, or not so many."""
 
 
 def explain(error: OSError, place: Path, what: str) -> ArchiverError:
@@ -54,6 +57,15 @@ def make_folder(folder: Path) -> None:
     with contextlib.suppress(FileExistsError):
         folder.mkdir()
     sync_folder(folder.parent)
+
+
+def _sync_up(path: Path, root: Path) -> None:
+    """Make the name ``path`` durable, with all folders up to the root.
+
+    A run that was killed may have made a folder and not synced it.
+    """
+    for folder in path.parents[: len(path.parents) - len(root.parents)]:
+        sync_folder(folder)
 
 
 def _host() -> str:
@@ -116,6 +128,10 @@ class LocalStaged:
         except OSError as error:
             raise explain(error, self.path, "it was being cut") from error
 
+    def reader(self) -> LocalReader:
+        """What was written so far."""
+        return LocalReader(self.path)
+
     def publish(self, name: str) -> None:
         """Make the file durable and then visible under ``name``."""
         assert self._handle is not None, "published twice"
@@ -129,9 +145,7 @@ class LocalStaged:
             os.fchmod(self._handle, 0o444)
             make_folder(final.parent)
             self.path.rename(final)
-            # Up to the root: a run that was killed may have made a folder and not synced it.
-            for folder in final.parents[: len(final.parents) - len(self._root.parents)]:
-                sync_folder(folder)
+            _sync_up(final, self._root)
         except OSError as error:
             raise explain(error, final, "it was being published") from error
         self._close()
@@ -184,6 +198,31 @@ class LocalStaged:
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None
+
+
+def _link(path: Path, second: Path) -> None:
+    try:
+        os.link(path, second, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        _copy(path, second)
+
+
+def _copy(path: Path, second: Path) -> None:
+    """What a filesystem without hard links allows: a second file, whole before it has its name."""
+    if os.path.lexists(second):
+        raise FileExistsError(errno.EEXIST, "there is such a file", str(second))
+    part = second.with_name(f"{second.name}.{secrets.token_hex(4)}.part")
+    try:
+        with path.open("rb") as old, part.open("xb") as new:
+            shutil.copyfileobj(old, new, _PIECE)
+            new.flush()
+            os.fsync(new.fileno())
+        part.chmod(0o444)
+        part.rename(second)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 class LocalReader:
@@ -367,6 +406,34 @@ class LocalStore:
             raise FileNotFoundError(errno.ENOENT, "no such stored file", name) from None
         except OSError as error:
             raise explain(error, self.root / name, "it was being opened") from error
+
+    def link(self, name: str, other: str) -> None:
+        """A second, durable name for a stored file."""
+        path, second = self.root / check_name(name), self.root / check_name(other)
+        self.open(name).close()
+        try:
+            make_folder(second.parent)
+            _link(path, second)
+            _sync_up(second, self.root)
+        except FileExistsError:
+            raise FileExistsError(errno.EEXIST, "there is such a file", other) from None
+        except OSError as error:
+            raise explain(error, path, f"it was to be kept as {other}") from error
+
+    def move(self, name: str, other: str) -> None:
+        """Another name for a stored file."""
+        self.link(name, other)
+        self.remove(name)
+
+    def remove(self, name: str) -> None:
+        """Delete a stored file."""
+        path = self.root / check_name(name)
+        try:
+            path.unlink(missing_ok=True)
+            if path.parent.is_dir():
+                sync_folder(path.parent)
+        except OSError as error:
+            raise explain(error, path, "it was being deleted") from error
 
     def stat(self, name: str) -> int | None:
         """Size in bytes, or None."""

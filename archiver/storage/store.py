@@ -38,6 +38,9 @@ class Staged(Protocol):
     def cut(self, size: int) -> None:
         """Keep the first ``size`` bytes only; the next ``write`` goes on from there."""
 
+    def reader(self) -> Reader:
+        """What was written so far, to be read back before it is published."""
+
     def publish(self, name: str) -> None:
         """Make the file durable, then visible under ``name``, then read-only.
 
@@ -115,6 +118,21 @@ class Store(Protocol):
 
     def open(self, name: str) -> Reader:
         """Open a file for ranged reads; FileNotFoundError if there is none."""
+
+    def link(self, name: str, other: str) -> None:
+        """Give a stored file a second, durable name, so that it stays when the first is replaced.
+
+        FileNotFoundError if there is no ``name``, FileExistsError if there is an ``other``.
+        """
+
+    def move(self, name: str, other: str) -> None:
+        """Take a stored file from one name to another, durably; errors as for ``link``.
+
+        A crash leaves it under the one, the other, or both.
+        """
+
+    def remove(self, name: str) -> None:
+        """Delete a stored file for good, durably; harmless if there is none."""
 
     def stat(self, name: str) -> int | None:
         """The file's size in bytes, or None if there is none."""

@@ -145,7 +145,7 @@ class DocumentCheck:
             digest = layout.event_of(name)
             if digest is None:
                 continue
-            found, state = read_twice(self._store, name, partial(self._event, name, digest))
+            found, state = read_twice(self._store, name, partial(self._archive.journal.read, name))
             self._unstable(state.unstable, name)
             if found is None:
                 self._bad("event-damaged", state, name)
@@ -165,12 +165,6 @@ class DocumentCheck:
         name = layout.seal_name(event.repository, event.revision, digest)
         hint = self._advice.copy_back(name, "seal-missing", title)
         self._add("seal-missing", text, hint, path=name, snapshot=title)
-
-    def _event(self, name: str, digest: str) -> Event:
-        data = self._store.get(name, _SMALL_MAX)
-        if blake3_hex(data) != digest:
-            raise DamageError(f"The event {name} is damaged: its bytes have another digest.")
-        return parse_record(data, Event, f"The event {name}")
 
     def explanations(self) -> None:
         """The files that explain the archive must be there; another version's are a remark."""

@@ -1,0 +1,93 @@
+"""The journal: append-only events, each of which names those before it (``docs/format.md``, 8).
+
+Several processes may append at once: then there are several newest events, and the next one names
+them all. Journals of two archives are merged by copying files.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from archiver.archive import layout
+from archiver.archive.records import Event, canonical, parse_record, record_digest
+from archiver.digest import Blake3Hex, blake3_hex
+from archiver.errors import DamageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from archiver.storage.store import Store
+
+EVENT_MAX: Final = 1 << 20
+"""An event's file has at most this many bytes."""
+_RECENT: Final = 256
+"""Before an event is appended so many of the newest are read. What lies further back has been named
+by one of them, unless it was copied in from another archive: whoever copies reads them all."""
+
+
+class Journal:
+    """The events of one archive."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._lock = threading.Lock()
+        self._after: dict[str, tuple[str, ...]] = {}
+
+    def names(self) -> list[str]:
+        """The names of all events, oldest first."""
+        return [name for name in self._store.list(layout.JOURNAL) if layout.event_of(name)]
+
+    def read(self, name: str) -> Event:
+        """One event; DamageError if it is not the one of its name, or vanished."""
+        try:
+            data = self._store.get(name, EVENT_MAX)
+        except FileNotFoundError:
+            raise DamageError(f"The event {name} vanished while it was being read.") from None
+        if blake3_hex(data) != layout.event_of(name):
+            raise DamageError(f"The event {name} is damaged: its bytes have another digest.")
+        return parse_record(data, Event, f"The event {name}")
+
+    def events(self, on_damage: Callable[[str, DamageError], None]) -> Iterator[tuple[str, Event]]:
+        """Every event with its id, oldest first; damaged ones go to ``on_damage``."""
+        for name in self.names():
+            try:
+                yield layout.event_of(name) or "", self.read(name)
+            except DamageError as error:
+                on_damage(name, error)
+
+    def append(self, event: Event, *, whole: bool = False) -> Blake3Hex:
+        """Append an event after the newest ones; its id.
+
+        With ``whole`` every event is read to find those that no other names, not only recent ones.
+        Raises ArchiverError if nothing can be written.
+        """
+        with self._lock:
+            event = msgspec.structs.replace(event, after=self._heads(whole=whole))
+            digest = record_digest(event)
+            self._store.put_new(layout.event_name(event.time, digest), canonical(event))
+            self._after[digest] = event.after
+        return digest
+
+    def heads(self) -> tuple[str, ...]:
+        """The ids of the events that no other names: together they vouch for the whole journal."""
+        with self._lock:
+            return self._heads(whole=True)
+
+    def _heads(self, *, whole: bool) -> tuple[str, ...]:
+        names = self.names()
+        recent = names if whole else names[-_RECENT:]
+        ids = {name: layout.event_of(name) or "" for name in recent}
+        for name, digest in ids.items():
+            if digest not in self._after:
+                self._after[digest] = self._named_by(name)
+        named = {before for digest in ids.values() for before in self._after[digest]}
+        return tuple(sorted(set(ids.values()) - named))
+
+    def _named_by(self, name: str) -> tuple[str, ...]:
+        try:
+            return self.read(name).after
+        except DamageError:
+            return ()  # an audit tells; it is named by the next event all the same

@@ -1,0 +1,60 @@
+"""The policy: what the owner of an archive wants of it, kept in the journal (``docs/format.md``, 8.2)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Literal
+
+import msgspec
+
+from archiver.errors import DamageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from archiver.archive.records import Event
+
+Level = Literal["structure", "stored", "content", "files"]
+"""How deep an audit goes; each level proves what those before it prove, and more."""
+
+EVENT: Final = "policy"
+
+
+class Policy(msgspec.Struct, frozen=True):
+    """What is wanted; the defaults want nothing beyond what every archive is.
+
+    Attributes:
+        copies: In how many places each snapshot should lie, this archive included.
+        audit_days: Every pack should be proven again within so many days; 0: no matter when.
+        audit_level: At which level at least.
+        parity: Parity blocks for each group of blocks; 0: none are wanted.
+        parity_group: Data blocks of a group, at most.
+        append_only: Nothing is ever deleted. Once wanted, it stays wanted.
+        signed: Every seal and manifest should have a signature by one of ``keys``.
+        keys: The public keys that are trusted, in minisign's base64.
+    """
+
+    copies: int = 1
+    audit_days: int = 0
+    audit_level: Level = "content"
+    parity: int = 0
+    parity_group: int = 32
+    append_only: bool = False
+    signed: bool = False
+    keys: tuple[str, ...] = ()
+
+
+def policy_of(events: Iterable[tuple[str, Event]]) -> Policy:
+    """The policy that the journal's events (id and event, oldest first) add up to.
+
+    The newest counts, but append-only is for good. DamageError if one cannot be understood.
+    """
+    found, append_only = Policy(), False
+    for digest, event in events:
+        if event.event != EVENT:
+            continue
+        try:
+            found = msgspec.convert(event.detail, Policy)
+        except msgspec.ValidationError as error:
+            raise DamageError(f"The policy in event {digest} cannot be read: {error}.") from error
+        append_only = append_only or found.append_only
+    return msgspec.structs.replace(found, append_only=append_only)
