@@ -153,6 +153,7 @@ MAKERS = {
     "whisper-bin": whisper_bin,
     "dense-0.2gb": lambda target: _weights_only(target, 8),
     "dense-2gb": lambda target: _weights_only(target, NEAR_2_GB),
+    "faults": lambda target: _dense(target, 2, 2),
     "hub-0.2gb": lambda target: _dense(target, 8, 3),
     "hub-2gb": lambda target: _dense(target, NEAR_2_GB, 4),
     "memory-0.5gb": lambda target: _matrices(target, 16),

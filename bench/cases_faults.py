@@ -1,0 +1,197 @@
+"""A thousand random faults, one at a time: each must be found, and healed if parity is strong enough."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import random
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, NamedTuple
+
+import data
+from measure import scratch
+from table import Check
+
+from archiver.cli.main import invoke
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from table import Report
+
+COUNT = {False: 1000, True: 50}
+INPUT, MORE = "faults", "snapshots"
+SEED = 20261123
+KEPT = ("packs", "manifests", "snapshots", "journal", "parity")
+
+
+class Outcome(NamedTuple):
+    """What became of one fault."""
+
+    kind: str
+    file: str
+    found: bool
+    healed: bool
+    same: bool
+    """Every stored file is what it was, and nothing else is lost."""
+    named: bool
+    """What could not be healed was told, with the files that are hit."""
+    seconds: float
+
+
+def run(report: Report, *, small: bool) -> None:
+    """Damage, audit, repair, compare; again and again."""
+    chance = random.Random(SEED)
+    with scratch() as work:
+        archive = _archive(work)
+        good = _files(archive)
+        outcomes = [_try(archive, good, chance) for _ in range(COUNT[small])]
+    _tabulate(report, outcomes)
+
+
+def _archive(work: Path) -> Path:
+    """An archive of some models with parity for all of it, proven once."""
+    archive, item = work / "kept", data.get(INPUT)
+    others = sorted(data.get(MORE).folder.iterdir())[:3]
+    for command in (
+        ["init"],
+        ["import", str(item.folder), "--as", "bench/faults"],
+        *(["import", str(one), "--as", f"bench/{one.name}"] for one in others),
+        ["parity", "add"],
+        ["audit", "--level", "content"],
+        ["parity", "add"],
+    ):
+        code, said = _archiver(archive, *command)
+        if code:
+            raise SystemExit(f"{command}: exit {code}\n{said}")
+    return archive
+
+
+def _archiver(archive: Path, *words: str) -> tuple[int, str]:
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(io.StringIO()):
+        code = invoke(["-q", "--json", "-C", str(archive), *words])
+    return code, output.getvalue()
+
+
+def _files(archive: Path) -> dict[str, bytes]:
+    """Every file that must not be lost."""
+    found = [archive / "archive.json"]
+    found += [path for part in KEPT for path in sorted((archive / part).rglob("*"))]
+    return {
+        path.relative_to(archive).as_posix(): path.read_bytes() for path in found if path.is_file()
+    }
+
+
+def _flip(body: bytearray, chance: random.Random) -> bytes:
+    body[chance.randrange(len(body))] ^= 1 << chance.randrange(8)
+    return bytes(body)
+
+
+def _zero(body: bytearray, chance: random.Random) -> bytes:
+    size = min(len(body), chance.choice((512, 4096, 65536)))
+    at = chance.randrange(len(body) - size + 1)
+    body[at : at + size] = bytes(size)
+    return bytes(body)
+
+
+def _noise(body: bytearray, chance: random.Random) -> bytes:
+    size = min(len(body), chance.choice((1, 16, 512, 4096)))
+    at = chance.randrange(len(body) - size + 1)
+    body[at : at + size] = chance.randbytes(size)
+    return bytes(body)
+
+
+def _cut(body: bytearray, chance: random.Random) -> bytes:
+    return bytes(body[: -min(len(body), chance.randint(1, 65536))])
+
+
+def _empty(_body: bytearray, _chance: random.Random) -> bytes:
+    return b""
+
+
+FAULTS: dict[str, Callable[[bytearray, random.Random], bytes] | None] = {
+    "bit flip": _flip,
+    "zeroed stretch": _zero,
+    "noise": _noise,
+    "tail cut off": _cut,
+    "emptied": _empty,
+    "missing": None,
+}
+
+
+def _try(archive: Path, good: dict[str, bytes], chance: random.Random) -> Outcome:
+    begin = time.monotonic()
+    name, kind = _spoil(archive, good, chance)
+    found, _ = _archiver(archive, "audit")
+    code, said = _archiver(archive, "repair", "--no-upstream")
+    same = all((archive / one).is_file() and (archive / one).read_bytes() == body
+               for one, body in good.items())  # fmt: skip
+    _back(archive, good)
+    named = name in said or name.rpartition("/")[2].partition(".")[0] in said
+    family = name.partition("/")[0]
+    return Outcome(kind, family, found != 0, code == 0, same, named, time.monotonic() - begin)
+
+
+def _spoil(archive: Path, good: dict[str, bytes], chance: random.Random) -> tuple[str, str]:
+    """Damage one file so that its bytes really differ; its name and how."""
+    while True:
+        family = chance.choice(("archive.json", *KEPT))
+        name = chance.choice([one for one in good if one.startswith(family)])
+        kind = chance.choice(list(FAULTS))
+        fault, path = FAULTS[kind], archive / name
+        body = None if fault is None else fault(bytearray(good[name]), chance)
+        if body == good[name]:
+            continue
+        path.chmod(0o644)
+        path.unlink()
+        if body is not None:
+            path.write_bytes(body)
+        return name, kind
+
+
+def _back(archive: Path, good: dict[str, bytes]) -> None:
+    """The archive as it was: the next fault is single again."""
+    for part in (*KEPT, "quarantine"):
+        for path in list((archive / part).rglob("*")):
+            if path.is_file() and path.relative_to(archive).as_posix() not in good:
+                path.chmod(0o644)
+                path.unlink()
+    for name, body in good.items():
+        path = archive / name
+        if not path.is_file() or path.read_bytes() != body:
+            path.unlink(missing_ok=True)
+            path.write_bytes(body)
+
+
+def _tabulate(report: Report, outcomes: list[Outcome]) -> None:
+    families = sorted({one.file for one in outcomes})
+    rows = []
+    for kind in FAULTS:
+        for family in families:
+            these = [one for one in outcomes if (one.kind, one.file) == (kind, family)]
+            if these:
+                count = Counter(found=sum(one.found for one in these))
+                count["healed"] = sum(one.healed and one.same for one in these)
+                rows.append(
+                    [kind, family, *map(str, (len(these), count["found"], count["healed"]))]
+                )
+    names = ["fault", "file", "times", "found", "healed"]
+    report.tables.append((f"{len(outcomes)} random single faults", names, rows))
+    report.raw["faults"] = json.loads(json.dumps(outcomes))
+    total = float(len(outcomes))
+    found = float(sum(one.found for one in outcomes))
+    report.checks.append(Check("single faults found", found, total, at_least=True))
+    weak = [one for one in outcomes if not one.healed and not _beyond(one)]
+    kept = total - len(weak)
+    report.checks.append(Check("healed, or beyond parity's strength", kept, total, at_least=True))
+    silent = [one for one in outcomes if not one.same and not (one.found and one.named)]
+    report.checks.append(Check("lost without being told", float(len(silent)), 0.0))
+
+
+def _beyond(one: Outcome) -> bool:
+    """A pack that is gone whole needs another copy: parity holds a sixteenth of it."""
+    return one.file == "packs" and one.kind in {"missing", "emptied"}

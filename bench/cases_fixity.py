@@ -1,0 +1,95 @@
+"""How fast an archive is proven: audits beside restore and beside plain BLAKE3, and parity."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING
+
+import data
+from measure import run as measured
+from measure import scratch, tree_size, typical
+from table import Check
+from tools import ARCHIVER, NORMAL
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from measure import Usage
+    from table import Report
+
+INPUTS = {False: "memory-4gb", True: "hub-0.2gb"}
+REPEATS = 5
+BLAKE3_FILES = str(Path(__file__).with_name("blake3_files.py"))
+
+
+def run(report: Report, *, small: bool) -> None:
+    """Measure one archive."""
+    item = data.get(INPUTS[small])
+    data.touch(item)
+    with scratch() as work:
+        NORMAL.prepare(work)
+        measured(NORMAL.commands(item, work)[0], NORMAL.env(work))
+        packs = tree_size(work / "kept" / "packs")
+        rounds = _rounds(item, work)
+    rates = {name: (item.size if name in PLAIN else packs) / 1e6 for name in rounds}
+    _tabulate(report, item, rounds, rates)
+    _judge(report, rounds, rates)
+
+
+PLAIN = ("restore", "audit --level content", "audit --level files")
+"""What is rated by plain bytes; the others by the bytes of packs."""
+
+
+def _rounds(item: data.Input, work: Path) -> dict[str, list[Usage]]:
+    """Interleaved, so that a slow spell hits all of them."""
+    found: dict[str, list[Usage]] = {}
+    place, env = ["-q", "-C", str(work / "kept")], NORMAL.env(work)
+    for number in range(REPEATS):
+        back = work / "back" / str(number)
+        commands = {
+            "restore": [ARCHIVER, "restore", *place, f"bench/{item.name}", str(back)],
+            **{
+                f"audit --level {level}": [ARCHIVER, "audit", *place, "--level", level]
+                for level in ("structure", "stored", "content", "files")
+            },
+            "blake3 of the packs": [sys.executable, BLAKE3_FILES, str(work / "kept" / "packs")],
+            "parity add": [ARCHIVER, "parity", "add", *place, "--redo"],
+        }
+        for name, command in commands.items():
+            found.setdefault(name, []).append(measured(command, env))
+    return found
+
+
+def _tabulate(
+    report: Report, item: data.Input, rounds: dict[str, list[Usage]], sizes: dict[str, float]
+) -> None:
+    rows = []
+    for name, found in rounds.items():
+        one = typical(found)
+        rates = [f"{sizes[name] / seconds:.0f}" for seconds in (one.wall, one.cpu)]
+        rows.append([name, f"{one.wall:.2f}", *rates, f"{one.rss / 1e6:.0f}"])
+    names = ["what", "seconds", "MB/s", "MB/s of CPU", "peak MB"]
+    report.tables.append((f"proving {item.name}, {item.size / 1e6:.0f} MB plain", names, rows))
+    report.raw[f"fixity {item.name}"] = rounds
+
+
+def _judge(report: Report, rounds: dict[str, list[Usage]], sizes: dict[str, float]) -> None:
+    for name, other, limit in (
+        ("audit --level content", "restore", 0.9),
+        ("audit --level stored", "blake3 of the packs", 0.8),
+    ):
+        ratios = _faster(rounds[name], rounds[other])
+        what = f"{name}, rate by that of {other}"
+        cpu = median(b.cpu / a.cpu for a, b in zip(rounds[name], rounds[other], strict=True))
+        note = f"{ratios[0]:.2f} to {ratios[-1]:.2f}; by CPU {cpu:.2f}"
+        report.checks.append(Check(what, median(ratios), limit, "x", at_least=True, note=note))
+    rates = sorted(sizes["parity add"] / one.wall for one in rounds["parity add"])
+    note = f"{rates[0]:.0f} to {rates[-1]:.0f}"
+    check = Check("parity add", median(rates), 300, " MB/s", at_least=True, note=note)
+    report.checks.append(check)
+
+
+def _faster(one: Sequence[Usage], other: Sequence[Usage]) -> list[float]:
+    return sorted(b.wall / a.wall for a, b in zip(one, other, strict=True))
