@@ -12,6 +12,8 @@ _SIZE = re.compile(
     r"\s*([0-9]{1,18}(?:\.[0-9]{1,9})?)\s*(?:([kmgtp])(i?b)?|b)?\s*\Z", re.IGNORECASE
 )
 _POWERS = "kmgtp"
+_DURATION = re.compile(r"\s*([0-9]{1,9}(?:\.[0-9]{1,3})?)\s*([smhdw])\s*\Z", re.IGNORECASE)
+_SHARE = re.compile(r"\s*([0-9]{1,3}(?:\.[0-9]{1,6})?)\s*%\s*\Z")
 _UTC = "%Y-%m-%dT%H:%M:%SZ"
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
 _THOUSAND = 1000
@@ -19,6 +21,9 @@ _TEN = 10
 _MINUTE = 60
 _HOUR = 3600
 _DAY = 86400
+_SECONDS = {"s": 1, "m": _MINUTE, "h": _HOUR, "d": _DAY, "w": 7 * _DAY}
+_LONGEST = 36500 * _DAY
+_WHOLE = 100
 
 
 def printable(text: str, limit: int = 200) -> str:
@@ -93,6 +98,37 @@ def parse_size(text: str) -> int:
     return int(Decimal(number) * base ** (_POWERS.index(power.lower()) + 1 if power else 0))
 
 
+def parse_duration(text: str) -> int:
+    """The seconds that ``text`` stands for, rounded down: ``90s``, ``30m``, ``2h``, ``30d``, ``4w``.
+
+    Raises UsageError when it is no duration, or longer than a hundred years.
+    """
+    found = _DURATION.match(text)
+    seconds = int(Decimal(found[1]) * _SECONDS[found[2].lower()]) if found else _LONGEST + 1
+    if seconds > _LONGEST:
+        raise UsageError(
+            f"{text[:80]!r} is not a duration.", hint="Write it like 90s, 30m, 2h or 30d."
+        )
+    return seconds
+
+
+def parse_share(text: str) -> float:
+    """The part of a whole that ``text`` stands for, such as ``5%``: more than 0, at most 1.
+
+    Raises UsageError when it is none.
+    """
+    found = _SHARE.match(text)
+    share = float(found[1]) / _WHOLE if found else 0.0
+    if not 0 < share <= 1:
+        raise UsageError(f"{text[:80]!r} is not a share.", hint="Write it like 5% or 0.5%.")
+    return share
+
+
+def human_share(part: float, whole: float) -> str:
+    """A part in percent, rounded down, so that only all of it is ``100%``; ``-`` of nothing."""
+    return f"{int(_WHOLE * part / whole)}%" if whole else "-"
+
+
 def plural(count: int, noun: str, many: str = "") -> str:
     """A count with its noun: ``1 file``, ``1,234 files``; ``many`` is an irregular plural."""
     return f"{count:,} {noun if count == 1 else many or noun + 's'}"
@@ -108,6 +144,14 @@ def utc_after(last: str) -> str:
     except (ValueError, OverflowError):
         return now
     return moment.strftime(_UTC)
+
+
+def utc_before(seconds: float) -> str:
+    """The time so many seconds ago; the earliest there is if that is too long ago."""
+    try:
+        return (datetime.now(UTC) - timedelta(seconds=seconds)).strftime(_UTC)
+    except OverflowError:
+        return ""
 
 
 def utc_now() -> str:

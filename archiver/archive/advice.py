@@ -20,18 +20,48 @@ class Advice(NamedTuple):
     place: str
 
     def copy_back(self, name: str, code: Code, snapshot: str = "") -> str:
-        """For an immutable file: any copy of it will do, because its name says what it must hold."""
-        there = "" if code.endswith("-missing") else " over it, after 'chmod u+w' on it"
+        """For an immutable file: parity, or any copy of it, because its name says what it must hold."""
         return (
-            f"Copy {name} from another copy of this archive{there}; "
-            f"'archiver audit --explain {code}' says what to do without one. {self.audit(snapshot)}"
+            f"Run {self.repair()} to bring {name} back. "
+            f"'archiver audit --explain {code}' says what to do if that cannot. "
+            f"{self.audit(snapshot)}"
         )
+
+    def repair(self) -> str:
+        """The command that mends what can be mended."""
+        return command("repair", self.place)
 
     def bring_back(self, snapshot: str) -> str:
         """For bytes that no pack has: the packs are what is missing."""
         return (
-            f"Bring back this snapshot's packs that are missing or damaged. {self.audit(snapshot)}"
+            f"Run {self.repair()} to bring back this snapshot's packs that are missing or damaged. "
+            f"{self.audit(snapshot)}"
         )
+
+    def differs(self, snapshot: str) -> str:
+        """For a file whose objects are whole: the manifest was wrong from the beginning."""
+        return (
+            "'archiver audit --explain file-differs' says what to do: no stored byte is known to be "
+            f"damaged. {self.audit(snapshot)}"
+        )
+
+    def lost_event(self, digest: str) -> str:
+        """For an event that others list."""
+        return (
+            f"Run {self.repair()} with --from and another copy of this archive, to bring back event "
+            f"{digest[:16]}. Was it removed on purpose? {self.audit()}"
+        )
+
+    def lost_head(self, digest: str) -> str:
+        """For an event that somebody knows of and that no other lists."""
+        return (
+            f"Find out who put an older copy here, or wrote this one anew, without event {digest[:16]}. "
+            f"Run {self.repair()} with --from and a copy that has it. {self.audit()}"
+        )
+
+    def rebuild_catalogue(self) -> str:
+        """For the SQL index."""
+        return f"Run {command('catalogue rebuild', self.place)}. {self.audit()}"
 
     def make_readable(self, snapshot: str = "") -> str:
         """For a file that the system does not let this user read."""

@@ -91,8 +91,11 @@ class Archive:
 
     @classmethod
     def create(cls, root: Path) -> Archive:
-        """Make an empty archive in ``root``, which must be empty or absent; UsageError otherwise."""
-        if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        """Make an empty archive in ``root``, which must be empty or absent; UsageError otherwise.
+
+        What a ``create`` left there that was interrupted counts as nothing.
+        """
+        if root.exists() and not carried.all_below(root):
             raise UsageError(f"{root} is not an empty folder.", hint="Choose a new folder.")
         store = LocalStore(root)
         info = ArchiveInfo(archive=str(uuid.uuid4()), created=utc_now(), tool=TOOL)

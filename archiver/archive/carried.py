@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 NAMES = ("README.txt", "FORMAT.md", "decode.py")
 
@@ -16,3 +17,27 @@ def files() -> Iterator[tuple[str, bytes]]:
     folder = resources.files("archiver") / "carried"
     for name in NAMES:
         yield name, (folder / name).read_bytes()
+
+
+def all_below(root: Path) -> bool:
+    """Whether ``root`` is a folder that holds some carried files, as they are here, and nothing more.
+
+    Unfinished small files of a writer that was interrupted do not count.
+    """
+    if root.is_symlink() or not root.is_dir():
+        return root.is_dir() and not any(root.iterdir())
+    known = dict(files())
+    return all(
+        _expected(path, path.relative_to(root).as_posix(), known) for path in root.rglob("*")
+    )
+
+
+def _expected(path: Path, name: str, known: dict[str, bytes]) -> bool:
+    if path.is_symlink():
+        return False
+    if path.is_dir():
+        return name == "tmp"
+    if name.startswith("tmp/put-"):
+        return True
+    data = known.get(name)
+    return data is not None and path.stat().st_size == len(data) and path.read_bytes() == data

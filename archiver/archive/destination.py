@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 from archiver.digest import git_blob_hasher, is_git_oid, is_sha256
 from archiver.errors import ArchiverError, DamageError, UsageError, explain_system_error
 from archiver.storage.early_sync import EarlySync
-from archiver.storage.local import sync_folder
+from archiver.storage.folders import sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Skippable Zstandard frames, the JSON between a pack's data (``docs/format.md``, section 3)."""
+"""Skippable Zstandard frames: what packs and parity sidecars say (``docs/format.md``, 3 and 10)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ HEAD: Final = 0x184D2A50
 OBJECT: Final = 0x184D2A51
 INDEX: Final = 0x184D2A52
 TRAILER: Final = 0x184D2A53
+PARITY_HEADER: Final = 0x184D2A54
+PARITY_BLOCKS: Final = 0x184D2A55
 
 OBJECT_MAGIC: Final = struct.pack("<I", OBJECT)
 """What to search for where a pack's frames are lost."""
@@ -19,9 +21,14 @@ PREFIX_SIZE: Final = _PREFIX.size
 TRAILER_SIZE: Final = _PREFIX.size + _OFFSET.size
 
 
+def prefix(magic: int, size: int) -> bytes:
+    """The first 8 bytes of a skippable frame whose payload has ``size`` bytes."""
+    return _PREFIX.pack(magic, size)
+
+
 def skippable(magic: int, payload: bytes) -> bytes:
     """A skippable frame around ``payload``."""
-    return _PREFIX.pack(magic, len(payload)) + payload
+    return prefix(magic, len(payload)) + payload
 
 
 def read_prefix(data: bytes | bytearray | memoryview) -> tuple[int, int]:
@@ -32,14 +39,14 @@ def read_prefix(data: bytes | bytearray | memoryview) -> tuple[int, int]:
     return magic, size
 
 
-def trailer(index_offset: int) -> bytes:
-    """The last frame of a pack."""
-    return skippable(TRAILER, _OFFSET.pack(index_offset))
+def trailer(offset: int) -> bytes:
+    """The last frame: where a pack's index, or a sidecar's second header, begins."""
+    return skippable(TRAILER, _OFFSET.pack(offset))
 
 
 def read_trailer(data: bytes | bytearray | memoryview) -> int:
-    """The index frame's offset from a pack's last 16 bytes; ValueError if they are no trailer."""
+    """The offset in the last 16 bytes of a pack or sidecar; ValueError if they are no trailer."""
     if len(data) != TRAILER_SIZE or read_prefix(data) != (TRAILER, _OFFSET.size):
-        raise ValueError("the pack does not end in a trailer")
+        raise ValueError("the file does not end in a trailer")
     (offset,) = _OFFSET.unpack_from(data, PREFIX_SIZE)
     return int(offset)

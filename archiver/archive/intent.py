@@ -8,6 +8,7 @@ either of them pauses, and no lock is needed to add.
 
 from __future__ import annotations
 
+import socket
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -27,9 +28,10 @@ _INTENT_MAX: Final = 64 << 20
 
 
 class Intent(msgspec.Struct, frozen=True):
-    """The names of the stored files that a seal is about to need."""
+    """The names of the stored files that a seal is about to need, and the machine of its writer."""
 
     needs: tuple[str, ...]
+    host: str = ""
     kind: str = "intent"
 
 
@@ -38,7 +40,7 @@ def announced(store: Store, needs: tuple[str, ...]) -> Iterator[None]:
     """While the block runs, nobody deletes these files for good."""
     staged = store.stage(_PURPOSE)
     try:
-        staged.write(canonical(Intent(needs)))
+        staged.write(canonical(Intent(needs, socket.gethostname())))
         yield
     finally:
         staged.abort()
@@ -47,8 +49,8 @@ def announced(store: Store, needs: tuple[str, ...]) -> Iterator[None]:
 def announced_needs(store: Store) -> dict[str, frozenset[str]]:
     """What the writers that may still be at work announced: intent's name -> names of files.
 
-    Those of this machine's dead writers are removed. DamageError if one cannot be read: it may have
-    been begun this moment, or its writer died on another machine.
+    Those of this machine's dead writers are removed. DamageError if one cannot be read, which may have
+    been begun this moment, or is of another machine: whether its writer lives cannot be known here.
     """
     for leftover in store.leftovers(_PURPOSE):
         leftover.discard()
@@ -67,10 +69,16 @@ def _read(store: Store, name: str) -> frozenset[str] | None:
     except FileNotFoundError:
         return None  # its writer has ended meanwhile
     try:
-        return frozenset(parse_record(data, Intent, f"The intent {name}").needs)
+        return _needs_of(parse_record(data, Intent, f"The intent {name}"), name)
     except DamageError as error:
         error.hint = (
             f"A writer is about to seal, or died on another machine. Run it again; if {name} "
             "stays and nothing writes to this archive, delete that file."
         )
         raise
+
+
+def _needs_of(intent: Intent, name: str) -> frozenset[str]:
+    if intent.host != socket.gethostname():
+        raise DamageError(f"The intent {name} is of another machine, {intent.host[:80]!r}.")
+    return frozenset(intent.needs)

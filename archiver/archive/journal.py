@@ -65,7 +65,11 @@ class Journal:
         Raises ArchiverError if nothing can be written.
         """
         with self._lock:
-            event = msgspec.structs.replace(event, after=self._heads(whole=whole))
+            names = self.names()
+            after = self._heads(names if whole else names[-_RECENT:])
+            # A run that died may have published one of them and not synced its folder.
+            self._store.barrier(name for name in names if layout.event_of(name) in after)
+            event = msgspec.structs.replace(event, after=after)
             digest = record_digest(event)
             self._store.put_new(layout.event_name(event.time, digest), canonical(event))
             self._after[digest] = event.after
@@ -74,12 +78,11 @@ class Journal:
     def heads(self) -> tuple[str, ...]:
         """The ids of the events that no other names: together they vouch for the whole journal."""
         with self._lock:
-            return self._heads(whole=True)
+            return self._heads(self.names())
 
-    def _heads(self, *, whole: bool) -> tuple[str, ...]:
-        names = self.names()
-        recent = names if whole else names[-_RECENT:]
-        ids = {name: layout.event_of(name) or "" for name in recent}
+    def _heads(self, names: list[str]) -> tuple[str, ...]:
+        """The ids of those of ``names`` that no other of them names."""
+        ids = {name: layout.event_of(name) or "" for name in names}
         for name, digest in ids.items():
             if digest not in self._after:
                 self._after[digest] = self._named_by(name)

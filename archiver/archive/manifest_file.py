@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
@@ -36,8 +37,14 @@ class ManifestFile(NamedTuple):
     digest: Blake3Hex
 
 
-def read_manifest_file(path: Path) -> ManifestFile:
+Prove = Callable[[bytes], None]
+"""Told the canonical JSON of a manifest; raises a domain error if it is not to be believed."""
+
+
+def read_manifest_file(path: Path, prove: Prove = lambda _plain: None) -> ManifestFile:
     """The manifest in ``path``: canonical JSON, that in Zstandard, or JSON with white space.
+
+    ``prove`` is asked before any of it is believed.
 
     Raises:
         UsageError: There is no such file, or it is no manifest at all.
@@ -59,8 +66,10 @@ def read_manifest_file(path: Path) -> ManifestFile:
         raise UnknownFormatError(
             f"{path} is a manifest of format {kind.format}; this archiver knows {FORMAT}."
         )
+    plain = _canonical(plain)
+    prove(plain)
     manifest = parse_record(plain, Manifest, str(path))
-    digest = _canonical_digest(plain)
+    digest = blake3_hex(plain)
     named = named_digest(path.name)
     if named and named != digest:
         raise DamageError(f"{path} is damaged: its bytes have another digest than its name.")
@@ -79,10 +88,10 @@ def pretty(plain: bytes) -> bytes:
     return msgspec.json.format(plain, indent=2) + b"\n"
 
 
-def _canonical_digest(plain: bytes) -> Blake3Hex:
+def _canonical(plain: bytes) -> bytes:
     """Also for keys that this version does not know: they are part of what the digest covers."""
     document: dict[str, Any] = msgspec.json.decode(plain)
-    return blake3_hex(canonical(document))
+    return canonical(document)
 
 
 def _plain(path: Path) -> bytes:
@@ -94,16 +103,19 @@ def _plain(path: Path) -> bytes:
     except OSError as error:
         raise explain_system_error(error, "the manifest was read") from error
     if data[:4] == _ZSTD:
-        data = _decompressed(data, path)
+        data = decompressed(data, path)
     if len(data) > MANIFEST_MAX:
         raise DamageError(f"{path} is larger than a manifest may be.")
     return data
 
 
-def _decompressed(data: bytes, path: Path) -> bytes:
-    """What a frame holds, never more than its limit: a small file may claim anything."""
+def decompressed(data: bytes, what: object) -> bytes:
+    """What a frame holds, never much more than its limit: a small file may claim anything.
+
+    DamageError, naming ``what``, if it is damaged.
+    """
     try:
         with zstandard.ZstdDecompressor().stream_reader(data) as stream:
             return stream.read(MANIFEST_MAX + 1)
     except zstandard.ZstdError as error:
-        raise DamageError(f"{path} is damaged: {error}.") from error
+        raise DamageError(f"{what} is damaged: {error}.") from error

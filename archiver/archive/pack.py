@@ -17,7 +17,7 @@ from archiver.digest import Blake3Hex
 from archiver.errors import ArchiverError, DamageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from archiver.codec.zstd import Bytes
     from archiver.storage.store import Leftover, Reader, Staged, Store
@@ -135,8 +135,13 @@ class PackWriter:
         self._entries.append(entry)
         return entry
 
-    def finish(self) -> tuple[Blake3Hex, tuple[IndexEntry, ...]]:
-        """Write the index, make the pack durable and visible; its digest and its entries."""
+    def finish(
+        self, before: Callable[[Blake3Hex, Staged], None] | None = None
+    ) -> tuple[Blake3Hex, tuple[IndexEntry, ...]]:
+        """Write the index, make the pack durable and visible; its digest and its entries.
+
+        ``before`` is told the digest and the whole file before it is visible; it may refuse it.
+        """
         if self._torn:
             raise ArchiverError("An unfinished pack ends in a part of an object.")
         index, entries = self.size, tuple(self._entries)
@@ -144,8 +149,14 @@ class PackWriter:
         self._write(frames.skippable(frames.INDEX, canonical(PackIndex(entries))))
         self._write(frames.trailer(index))
         pack = Blake3Hex(self._hasher.hexdigest())
+        if before is not None:
+            before(pack, self._staged)
         self._staged.publish(pack_name(pack))
         return pack, entries
+
+    def written(self) -> PackReader:
+        """What was appended so far, to be read back before ``finish``."""
+        return PackReader(self._staged.reader(), "An unfinished pack")
 
     def keep(self) -> None:
         """Leave the pack unfinished for the next run to salvage; harmless after ``finish``."""

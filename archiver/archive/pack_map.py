@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from archiver.archive.layout import pack_name
 from archiver.errors import ArchiverError, DamageError
@@ -11,9 +11,18 @@ from archiver.errors import ArchiverError, DamageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from archiver.archive.archive import Archive
-    from archiver.archive.pack import IndexEntry
+    from archiver.archive.pack import IndexEntry, PackReader
+    from archiver.codec.segment import EncodedObject
     from archiver.codec.zstd import Bytes
+
+Taken = TypeVar("Taken")
+
+
+class Shelf(Protocol):
+    """Where packs are read, such as an archive."""
+
+    def pack(self, pack: str) -> PackReader:
+        """A shared reader of a pack; DamageError if the pack is missing."""
 
 
 class PackMap:
@@ -29,7 +38,7 @@ class PackMap:
 
     def __init__(
         self,
-        archive: Archive,
+        archive: Shelf,
         packs: Iterable[str],
         spare: Callable[[], Iterable[str]] | None = None,
     ) -> None:
@@ -81,18 +90,26 @@ class PackMap:
             DamageError: No copy of it is whole.
             ArchiverError: It is in no pack that may be read.
         """
+
+        def read(pack: str, entry: IndexEntry) -> None:
+            if entry.size != size:
+                raise DamageError(f"{pack_name(pack)} lists another size for object {digest}.")
+            self._archive.pack(pack).read(entry, out[:size])
+
+        self._first_whole(digest, read)
+
+    def copy(self, digest: str) -> EncodedObject:
+        """An object as it is stored in a pack that has it whole; errors as for ``read``."""
+        return self._first_whole(digest, lambda pack, entry: self._archive.pack(pack).copy(entry))
+
+    def _first_whole(self, digest: str, take: Callable[[str, IndexEntry], Taken]) -> Taken:
+        """What ``take`` makes of the first copy that is whole."""
         reason: DamageError | None = None
         for pack, entry in self._places(digest):
             try:
-                if entry.size != size:
-                    raise DamageError(  # noqa: TRY301 - the next copy may be good
-                        f"{pack_name(pack)} lists another size for object {digest}."
-                    )
-                self._archive.pack(pack).read(entry, out[:size])
+                return take(pack, entry)
             except DamageError as error:
                 reason = reason or error
-            else:
-                return
         raise (self._denied or reason or DamageError(f"Object {digest} is in no readable pack."))
 
     def _look_further(self) -> None:

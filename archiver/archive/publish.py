@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import msgspec
 
@@ -31,24 +31,36 @@ def publish(
     manifest: Manifest,
     placement: Placement,
     selection: Selection,
+    *,
+    stored: ManifestRef | None = None,
+    unfit: Collection[str] = (),
 ) -> Snapshot:
     """Publish a manifest whose objects are all in durable packs; the new snapshot.
 
     A snapshot that already says the same is returned instead of a second one.
+
+    Args:
+        archive: Where to.
+        manifest: What the files are.
+        placement: Where each object lies.
+        selection: The patterns that chose the files.
+        stored: The manifest as it is stored, if it is: it may have keys that this version does not know.
+        unfit: Packs that are damaged: a snapshot that stands on one does not say the same.
 
     Raises:
         DamageError: An object or a pack went missing meanwhile; nothing was published.
         NoSpaceError: The disk is full; nothing was published.
     """
     source = manifest.source
-    packs, objects, stored = _closure(archive, manifest, placement)
-    digest, size = archive.publish_manifest(manifest)
-    archive.store.barrier()
+    packs, objects, taken = _closure(archive, manifest, placement)
+    digest, size = msgspec.structs.astuple(stored) if stored else archive.publish_manifest(manifest)
     # A damaged older seal is for an audit to tell; it must not keep new revisions out.
     before = archive.snapshots_of(source.repository, on_damage=lambda _name, _error: None)
     for one in before:
         same = one.seal.manifest.blake3 == digest and one.seal.selection == selection
-        if same and not missing_packs(archive, one.seal.packs):
+        sound = same and not any(pack in unfit for pack, _ in one.seal.packs)
+        if sound and not missing_packs(archive, one.seal.packs):
+            settle(archive, one)
             return one
     seal = Seal(
         archive=archive.info.archive,
@@ -56,7 +68,7 @@ def publish(
         revision=source.revision,
         manifest=ManifestRef(digest, size),
         packs=packs,
-        totals=_totals(manifest, objects, stored),
+        totals=_totals(manifest, objects, taken),
         selection=selection,
         parent=max(before, key=lambda one: one.seal.sealed).id if before else "",
         # Strictly after those before it, so that "sealed last" is one, also within a second.
@@ -67,7 +79,7 @@ def publish(
     while _spoilt(archive, seal):
         seal = msgspec.structs.replace(seal, sealed=utc_after(seal.sealed))
     with announced(archive.store, closure_names(seal)):
-        _recheck(archive, seal)
+        recheck(archive, seal)
         snapshot = archive.publish_seal(seal)
     archive.store.barrier()
     archive.record(
@@ -76,6 +88,13 @@ def publish(
         )
     )
     return snapshot
+
+
+def settle(archive: Archive, snapshot: Snapshot) -> None:
+    """Return once a snapshot that is there, whoever published it, will survive a crash."""
+    seal = snapshot.seal
+    name = seal_name(seal.repository, seal.revision, snapshot.id)
+    archive.store.barrier((*closure_names(seal), name))
 
 
 def _spoilt(archive: Archive, seal: Seal) -> bool:
@@ -124,8 +143,12 @@ def closure_names(seal: Seal) -> tuple[str, ...]:
     return (manifest, *(pack_name(pack) for pack, _ in seal.packs))
 
 
-def _recheck(archive: Archive, seal: Seal) -> None:
-    """What is reused may have vanished since it was chosen: look once more before the seal."""
+def recheck(archive: Archive, seal: Seal) -> None:
+    """Look once more before the seal: what is reused may have vanished since it was chosen.
+
+    Or a run may have published it that died before it synced the folder: now it will survive a crash.
+    Raises DamageError if something is gone.
+    """
     gone = missing_packs(archive, seal.packs)
     if gone:
         raise DamageError(
@@ -138,6 +161,7 @@ def _recheck(archive: Archive, seal: Seal) -> None:
             f"{manifest} vanished while the snapshot was made.",
             hint="Run the same command again; it writes what is missing.",
         )
+    archive.store.barrier(closure_names(seal))
 
 
 def _totals(manifest: Manifest, objects: int, stored: int) -> Totals:

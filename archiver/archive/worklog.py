@@ -15,7 +15,7 @@ import msgspec
 
 from archiver.digest import as_blake3, blake3_hex
 from archiver.errors import ArchiverError
-from archiver.storage.local import explain
+from archiver.storage.folders import explain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from archiver.archive.layout import CATALOGUE, pack_name
+from archiver.archive.layout import CATALOGUE, SNAPSHOTS, document_of, pack_name
 from archiver.catalogue import queries, updates
 from archiver.catalogue.database import Catalogue
 from archiver.catalogue.errors import CatalogueUnusable
 from archiver.catalogue.rebuild import Counts, rebuild
+from archiver.digest import blake3_hex
 from archiver.errors import DamageError
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from archiver.archive.archive import Archive, OnDamage, Snapshot
     from archiver.archive.pack import IndexEntry
     from archiver.archive.records import Event, Manifest, Seal
+
+_PLACE_DIGITS: Final = 16
 
 
 def _ignore(_name: str, _error: DamageError) -> None:
@@ -37,7 +40,9 @@ def catalogue_path(archive: Archive) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:
         folder = Path(tempfile.gettempdir())
-    return folder / f"{archive.info.archive}.sqlite"
+    # A copy of an archive has the same id, and may hold other packs: so the place is in the name too.
+    place = blake3_hex(os.fsencode(os.path.realpath(root)))[:_PLACE_DIGITS]
+    return folder / f"{archive.info.archive}-{place}.sqlite"
 
 
 def open_current(archive: Archive) -> Catalogue:
@@ -67,7 +72,7 @@ def rebuild_from(archive: Archive, on_damage: OnDamage = _ignore) -> Counts:
 
 
 def refresh(archive: Archive, catalogue: Catalogue) -> None:
-    """Add what the archive has and the catalogue has not; forget packs that are gone."""
+    """Add what the archive has and the catalogue has not; forget packs and snapshots that are gone."""
     # What is known is asked first: a pack that another process adds in between is not "gone".
     known = queries.known_packs(catalogue)
     there = set(archive.packs())
@@ -76,6 +81,9 @@ def refresh(archive: Archive, catalogue: Catalogue) -> None:
     for row in _pack_rows(archive, sorted(there - known), _ignore):
         updates.add_pack(catalogue, *row)
     held = queries.known_snapshots(catalogue)
+    sealed = map(document_of, archive.store.list(SNAPSHOTS))
+    for forgotten in held - {one.digest for one in sealed if one}:
+        updates.forget_snapshot(catalogue, forgotten)
     new = (one for one in archive.snapshots(_ignore) if one.id not in held)
     for snapshot in _snapshot_rows(archive, new, _ignore):
         updates.add_snapshot(catalogue, *snapshot)

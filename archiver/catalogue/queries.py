@@ -23,7 +23,7 @@ from archiver.catalogue.schema import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from sqlalchemy import ColumnElement, Connection, RowMapping, Select
 
@@ -159,9 +159,17 @@ def snapshots(catalogue: Catalogue, repository: str | None = None) -> list[Snaps
 
 
 def events(
-    catalogue: Catalogue, *, repository: str | None = None, since: str = "", until: str = ""
+    catalogue: Catalogue,
+    *,
+    repository: str | None = None,
+    since: str = "",
+    until: str = "",
+    names: Collection[str] = (),
 ) -> list[tuple[str, Event]]:
-    """Events with their ids, oldest first; ``since`` and ``until`` are times, both included."""
+    """Events with their ids, oldest first; ``since`` and ``until`` are times, both included.
+
+    With ``names`` only events of these names.
+    """
     query = select(EventRow.__table__).order_by(EventRow.time, EventRow.digest)
     if repository is not None:
         query = query.where(EventRow.repository == repository)
@@ -169,6 +177,8 @@ def events(
         query = query.where(EventRow.time >= since)
     if until:
         query = query.where(EventRow.time <= until)
+    if names:
+        query = query.where(EventRow.event.in_(names))
     rows = catalogue.read(lambda connection: connection.execute(query).mappings().all())
     return [(row["digest"], _event(row)) for row in rows]
 

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING
 from sqlalchemy import delete, select
 
 from archiver.catalogue.rows import put_event, put_pack, put_snapshot
-from archiver.catalogue.schema import ObjectRow, Pack
+from archiver.catalogue.schema import (
+    FileRow,
+    Layout,
+    ManifestRow,
+    ObjectRow,
+    Pack,
+    Repository,
+    Snapshot,
+    TensorRow,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -47,3 +56,35 @@ def forget_pack(catalogue: Catalogue, pack_id: str) -> bool:
         return connection.execute(delete(Pack).where(Pack.id == number)).rowcount > 0
 
     return catalogue.write(remove)
+
+
+def forget_snapshot(catalogue: Catalogue, snapshot_id: str) -> bool:
+    """Remove a snapshot that is not in the archive any more, and what no other one has."""
+
+    def remove(connection: Connection) -> bool:
+        found = connection.execute(
+            select(Snapshot.id, Snapshot.manifest_id, Snapshot.repository_id).where(
+                Snapshot.digest == snapshot_id
+            )
+        ).first()
+        if found is None:
+            return False
+        connection.execute(delete(Snapshot).where(Snapshot.id == found[0]))
+        if not connection.scalar(select(Snapshot.id).where(Snapshot.manifest_id == found[1])):
+            _forget_manifest(connection, found[1])
+        unused = Repository.id.not_in(select(Snapshot.repository_id))
+        connection.execute(delete(Repository).where(Repository.id == found[2], unused))
+        return True
+
+    return catalogue.write(remove)
+
+
+def _forget_manifest(connection: Connection, number: int) -> None:
+    its = FileRow.manifest_id == number
+    layouts = connection.scalars(select(FileRow.layout_id).where(its).distinct()).all()
+    connection.execute(delete(FileRow).where(its))
+    connection.execute(delete(ManifestRow).where(ManifestRow.id == number))
+    for layout in layouts:
+        if not connection.scalar(select(FileRow.layout_id).where(FileRow.layout_id == layout)):
+            connection.execute(delete(TensorRow).where(TensorRow.layout_id == layout))
+            connection.execute(delete(Layout).where(Layout.id == layout))

@@ -10,35 +10,73 @@ import click
 import msgspec
 
 from archiver.cli import output
-from archiver.cli.options import common, open_archive, split_reference, worker_count
+from archiver.cli.options import (
+    Duration,
+    Share,
+    Size,
+    common,
+    open_archive,
+    split_reference,
+    worker_count,
+)
 from archiver.cli.progress import Meter
 from archiver.errors import ExitCode
 from archiver.text import human_bytes, human_duration, human_rate, plural, printable
 
 if TYPE_CHECKING:
     from archiver.archive.finding import Finding
+    from archiver.archive.policy import Level
     from archiver.operations.audit import AuditReport
 
 
-@click.command(epilog="Example: archiver audit -C weights --snapshot Qwen/Qwen3.5-0.8B")
+@click.command(epilog="Example: archiver audit -C weights --max-duration 2h --max-age 30d")
+@click.option(
+    "--level",
+    type=click.Choice(["structure", "stored", "content", "files"]),
+    default="content",
+    show_default=True,
+    help="How deep: names and sizes; digests of packs; every object; every file.",
+)
 @click.option(
     "--snapshot", "reference", metavar="REPO[@REVISION]", help="Only what this snapshot needs."
+)
+@click.option(
+    "--max-duration", "seconds", type=Duration(), help="Begin nothing more after so long."
+)
+@click.option("--max-bytes", "size", type=Size(1), help="Read at most so much.")
+@click.option("--max-age", "age", type=Duration(), help="Only what was not proven within so long.")
+@click.option("--sample", "share", type=Share(), help="Only a random part, such as 5%.")
+@click.option(
+    "--head",
+    "heads",
+    metavar="ID|FILE",
+    multiple=True,
+    help="An id of an event, kept elsewhere, that must be in the journal; or a file of ids.",
 )
 @click.option(
     "--explain", "code", metavar="CODE", help="Say what a finding's code means and what to do."
 )
 @common
-def command(reference: str | None, code: str | None) -> None:
+def command(
+    level: Level,
+    reference: str | None,
+    heads: tuple[str, ...],
+    code: str | None,
+    **limits: float | None,
+) -> None:
     """Decode and re-hash what the archive holds, and list everything that is damaged.
 
     Every seal, manifest, pack, object and event is read and compared with its digest, and every file
     of every manifest must be found in the packs of its seal. What looks damaged is read a second time
     before it is called so. Each finding names what is hit and what to do next.
+
+    With limits, what was proven longest ago comes first, and the next run goes on from there.
     """
     if code:
         _explain(code)
         return
-    from archiver.operations.audit import audit  # noqa: PLC0415 - start-up stays light
+    from archiver.archive.fixity.schedule import Limits  # noqa: PLC0415 - start-up stays light
+    from archiver.operations.audit import audit  # noqa: PLC0415
 
     repository, revision = split_reference(reference) if reference else (None, None)
     started = time.monotonic()
@@ -50,9 +88,12 @@ def command(reference: str | None, code: str | None) -> None:
             revision=revision,
             workers=worker_count(),
             progress=meter,
+            level=level,
+            limits=Limits(**limits),  # type: ignore[arg-type] # click has made each its type
+            heads=heads,
         )
     _tell(report, time.monotonic() - started)
-    if not report.intact:
+    if report.damage:
         worst = ExitCode.SKIPPED if report.unchecked else ExitCode.DAMAGE
         raise click.exceptions.Exit(int(worst))
 
@@ -90,14 +131,19 @@ def _verdict(report: AuditReport, seconds: float) -> None:
     snapshots = plural(report.snapshots, "snapshot")
     packs = f"{plural(report.objects, 'object')} in {plural(report.packs, 'pack')}"
     read = f"{packs}, {human_bytes(report.bytes)} in {human_duration(seconds)} ({rate})"
-    if not report.damage:
-        output.line(f"All is well: {snapshots}, {read}.")
-        return
     word = "NOT ALL CHECKED" if report.unchecked else "DAMAGE"
-    output.line(
-        f"{word}: {plural(len(report.damage), 'finding')}, "
-        f"{len(report.hit)} of {snapshots} hit. Read {read}."
-    )
+    if report.damage:
+        findings = plural(len(report.damage), "finding")
+        output.line(f"{word}: {findings}, {len(report.hit)} of {snapshots} hit. Read {read}.")
+    else:
+        verdict = "All is well" if report.complete else "All is well so far"
+        output.line(f"{verdict}: {snapshots}, {read}.")
+    if not report.complete:
+        level = "content" if report.level == "files" else report.level
+        made = f", files of {plural(report.files, 'snapshot')}" if report.level == "files" else ""
+        proven = f"{plural(report.proven, 'pack')} proven at level {level}{made}"
+        rest = f"{plural(report.remaining, 'pack')} left for the next run"
+        output.line(f"{proven}; {rest}, judged by structure only.")
 
 
 def _show(finding: Finding) -> None:

@@ -39,25 +39,22 @@ def command() -> None:
 def export(reference: str, target: Path | None, pretty: bool) -> None:
     """Write the manifest of a snapshot, as canonical JSON.
 
-    Its BLAKE3 is then the digest that the seal names. 'archiver verify' takes either form.
+    Its BLAKE3 is then the digest that the seal names. 'archiver verify' takes either form. Signatures
+    that the archive has of it are written beside FILE, as FILE.minisig, unless it is made pretty.
     """
-    from archiver.operations.export_manifest import (  # noqa: PLC0415 - start-up stays light
-        exported,
-        write_new,
-    )
+    from archiver.operations.export_manifest import exported, write  # noqa: PLC0415 - start-up stays light
 
     archive = open_archive()
     snapshot = archive.find(*split_reference(reference))
-    data, report = exported(archive, snapshot, readable=pretty)
     if target is None:
         sys.stdout.flush()
-        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.write(exported(archive, snapshot, readable=pretty)[0])
         return
-    write_new(target, data)
-    output.record(
-        "manifest", **msgspec.to_builtins(msgspec.structs.replace(report, file=str(target)))
-    )
+    report = write(archive, snapshot, target, readable=pretty)
+    output.record("manifest", **msgspec.to_builtins(report))
     output.line(f"Wrote {target}: {snapshot.title}, manifest {report.blake3}.")
+    for signature in report.signatures:
+        output.line(f"Wrote {signature}: its signature.")
 
 
 @command.command(epilog="Example: archiver manifest show qwen.json --tensors '*embed*'")

@@ -13,7 +13,7 @@ import click
 import msgspec
 
 from archiver.cli import output
-from archiver.cli.options import Size, open_archive, worker_count
+from archiver.cli.options import Size, advised, open_archive, worker_count
 from archiver.cli.progress import Meter
 from archiver.errors import ArchiverError, ExitCode
 from archiver.text import human_bytes, plural
@@ -90,9 +90,9 @@ class HubRemarks:
 
 def open_hub(token: str | None, rate: int | None) -> HuggingFace:
     """The hub of HF_ENDPOINT, read with at most ``rate`` bytes per second."""
+    from archiver.throttle import Throttle  # noqa: PLC0415
     from archiver.upstream.huggingface import HuggingFace  # noqa: PLC0415 - loads the hub's client
     from archiver.upstream.retry import RetryPolicy  # noqa: PLC0415
-    from archiver.upstream.throttle import Throttle  # noqa: PLC0415
 
     retry = RetryPolicy(notify=HubRemarks())
     return HuggingFace(token, retry=retry, throttle=Throttle(rate) if rate else None)
@@ -174,17 +174,18 @@ def _completed(archive: Archive, repository: str, revision: str | None) -> str |
 def mirror_all(wanted: Sequence[tuple[Upstream, str, str | None]], **settings: Any) -> None:
     """Mirror each (upstream, repository, revision); report all, then exit with what went wrong."""
     failures: list[int] = []
+    unprotected: list[int] = []
     several = len(wanted) > 1
     with mirroring(open_archive(), settings) as mirror_one:
         for upstream, repository, revision in wanted:
             try:
-                tell(mirror_one(upstream, repository, revision))
+                unprotected += tell(mirror_one(upstream, repository, revision))
             except ArchiverError as error:
                 tell_failure(repository, revision, error, title=repository if several else "")
                 if not several or error.exit_code == ExitCode.NO_SPACE:
                     raise click.exceptions.Exit(int(error.exit_code)) from None
                 failures.append(int(error.exit_code))
-    finish(failures, len(wanted))
+    finish(failures, len(wanted), unprotected)
 
 
 def tell_failure(
@@ -197,8 +198,8 @@ def tell_failure(
     output.print_error(message, error.hint, int(error.exit_code), **about)
 
 
-def tell(report: MirrorReport) -> None:
-    """Print what one run did."""
+def tell(report: MirrorReport) -> list[int]:
+    """Print what one run did; the exit codes of the files that got no parity, though it is wanted."""
     output.record("mirror", **msgspec.to_builtins(report))
     title = f"{report.repository}@{report.revision[:12]}".rstrip("@")
     for note in report.notes:
@@ -215,7 +216,26 @@ def tell(report: MirrorReport) -> None:
     else:
         ratio = report.total_stored_bytes / max(report.bytes, 1)
         stored = f"stored as {human_bytes(report.total_stored_bytes)} ({ratio:.3f})"
-        output.line(f"{title}: sealed, {size}, {stored}; {_written(report)}.")
+        output.line(f"{title}: sealed, {size}, {stored}; {_written(report)}{_parity(report)}.")
+    return _tell_unprotected(title, report)
+
+
+def _parity(report: MirrorReport) -> str:
+    made = report.parity_bytes
+    return f"; {human_bytes(made)} of parity made for it" if made else ""
+
+
+def _tell_unprotected(title: str, report: MirrorReport) -> list[int]:
+    """Say which files got no parity although the policy wants it: the seal stands all the same."""
+    for failure in report.unprotected:
+        output.print_error(
+            f"{title} is sealed, but {failure.path} got no parity: {failure.reason}",
+            failure.hint or f"Run {advised('parity add')} when that is mended.",
+            failure.exit_code,
+            repository=report.repository,
+            revision=report.revision,
+        )
+    return [failure.exit_code for failure in report.unprotected]
 
 
 def _written(report: MirrorReport) -> str:
@@ -232,8 +252,13 @@ def _resumed(count: int) -> str:
     return f"{human_bytes(count)} stored by an earlier run, " if count else ""
 
 
-def finish(failures: Sequence[int], total: int) -> None:
-    """Exit with PARTIAL if some failed, with the common code if all failed for one reason."""
+def finish(failures: Sequence[int], total: int, unprotected: Sequence[int] = ()) -> None:
+    """Exit with PARTIAL if some failed, with the common code if all failed for one reason.
+
+    If none failed, but files that were stored are ``unprotected``, with the least code of these.
+    """
+    if not failures and unprotected:
+        raise click.exceptions.Exit(min(unprotected))
     if not failures:
         return
     codes = set(failures)

@@ -12,7 +12,7 @@ import click
 
 from archiver.cli import output
 from archiver.errors import UsageError
-from archiver.text import parse_size
+from archiver.text import parse_duration, parse_share, parse_size
 
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive
@@ -41,6 +41,36 @@ class Size(click.ParamType[int]):
         return size
 
 
+class Duration(click.ParamType[int]):
+    """A number of seconds such as ``90s``, ``30m``, ``2h`` or ``30d``."""
+
+    name = "DURATION"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int:
+        """The number of seconds; a usage error if it is none."""
+        if isinstance(value, int):
+            return value
+        try:
+            return parse_duration(value)
+        except UsageError as error:
+            self.fail(f"{error.message} {error.hint}", param, ctx)
+
+
+class Share(click.ParamType[float]):
+    """A part of a whole such as ``5%``."""
+
+    name = "PERCENT"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        """More than 0, at most 1; a usage error if it is no such part."""
+        if isinstance(value, float):
+            return value
+        try:
+            return parse_share(value)
+        except UsageError as error:
+            self.fail(f"{error.message} {error.hint}", param, ctx)
+
+
 def common(function: Function) -> Function:
     """--archive, --json and --quiet, which may stand before or after the command's name."""
 
@@ -55,6 +85,10 @@ def common(function: Function) -> Function:
             as_json=as_json or above.get("as_json", False), quiet=quiet or above.get("quiet", False)
         )
         ctx.obj = Path(archive or above.get("archive") or ".")
+        if isinstance(ctx.command, click.Group):
+            # Its commands look where these stood before the first word.
+            found = {"archive": str(ctx.obj), "as_json": output.wants_json()}
+            ctx.find_root().obj = {**above, **found, "quiet": output.is_quiet()}
         return ctx.invoke(function, **rest)
 
     return wrapped  # type: ignore[return-value] # click's decorators change the type; the name stays

@@ -50,6 +50,7 @@ def command(plan: str, token: str | None, *, check_collection: bool, **rest: Any
     if not rest["dry_run"]:
         archive.store.require_writable()
     unchecked = _check_collection(upstream, wanted) if check_collection else []
+    unprotected: list[int] = []
     given = bool(rest["include"] or rest["exclude"])
     with mirroring(archive, rest) as mirror_one:
 
@@ -65,7 +66,7 @@ def command(plan: str, token: str | None, *, check_collection: bool, **rest: Any
             archive,
             wanted,
             mirror,
-            done=tell,
+            done=lambda done: unprotected.extend(tell(done)),
             failed=_failed,
             upstream=upstream.endpoint,
             journal=not rest["dry_run"],
@@ -76,7 +77,7 @@ def command(plan: str, token: str | None, *, check_collection: bool, **rest: Any
         f"{plural(report.total, 'repository', 'repositories')} done."
     )
     # A check that could not be made counts as one more thing that failed.
-    finish([*report.exit_codes, *unchecked], report.total + len(unchecked))
+    finish([*report.exit_codes, *unchecked], report.total + len(unchecked), unprotected)
 
 
 def _failed(planned: PlannedRepository, error: ArchiverError) -> None:

@@ -10,13 +10,14 @@ import click
 import msgspec
 
 from archiver.cli import output
-from archiver.cli.options import common, worker_count
+from archiver.cli.options import common, open_archive, worker_count
 from archiver.cli.progress import Meter
-from archiver.errors import ExitCode
+from archiver.errors import ExitCode, UsageError
 from archiver.text import human_bytes, plural, printable
 
 if TYPE_CHECKING:
     from archiver.archive.finding import Finding
+    from archiver.archive.signing.trust import Trust
     from archiver.operations.verify import VerifyReport
 
 _TOLD = 8
@@ -39,18 +40,48 @@ _TOLD = 8
     metavar="PATTERN",
     help="Files that may be there unlisted, such as '.cache/*'; repeatable.",
 )
+@click.option(
+    "--require-signature",
+    is_flag=True,
+    help="Believe the manifest only if a trusted key signed it.",
+)
+@click.option(
+    "--signature",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="The signature; implies --require-signature. [default: the manifest's name and .minisig]",
+)
+@click.option(
+    "--key",
+    "keys",
+    multiple=True,
+    metavar="KEY|FILE",
+    help="A public key to trust; repeatable; implies --require-signature. "
+    "[default: the keys of the policy of the archive that -C names]",
+)
 @common
-def command(folder: Path, manifest: Path, ignore: tuple[str, ...]) -> None:
+def command(
+    folder: Path,
+    manifest: Path,
+    ignore: tuple[str, ...],
+    require_signature: bool,
+    signature: Path | None,
+    keys: tuple[str, ...],
+) -> None:
     """Check a plain folder against a manifest, without an archive.
 
     The folder must hold exactly the files that the manifest lists. Each file is read once; damage
     is named by tensor and rows. No link is followed out of the folder, except within a hub cache,
-    where DIR is a snapshot. Exits with 0 if all is as it should be, and with 20 otherwise.
+    where DIR is a snapshot. A manifest that must be signed and is not is refused before any file is
+    read. Exits with 0 if all is as it should be, and with 20 otherwise.
     """
     from archiver.operations.verify import verify  # noqa: PLC0415 - start-up stays light
 
+    trust = _trust(keys, signature) if require_signature or signature or keys else None
     with Meter("Verifying") as meter:
-        report = verify(folder, manifest, ignore=ignore, workers=worker_count(), progress=meter)
+        report = verify(
+            folder, manifest, ignore=ignore, trust=trust, workers=worker_count(), progress=meter
+        )
     for finding in report.findings:
         output.record("finding", **finding.described())
     described = msgspec.to_builtins(report) | {"findings": len(report.findings)}
@@ -65,6 +96,19 @@ def command(folder: Path, manifest: Path, ignore: tuple[str, ...]) -> None:
         raise click.exceptions.Exit(int(ExitCode.DAMAGE))
 
 
+def _trust(keys: tuple[str, ...], signature: Path | None) -> Trust:
+    """The keys that are named, or else those that the archive's policy trusts."""
+    from archiver.archive.signing.key_file import public_keys  # noqa: PLC0415 - start-up stays light
+    from archiver.archive.signing.trust import Trust  # noqa: PLC0415 - as above
+
+    trusted = public_keys(keys or open_archive().policy().keys)
+    if not trusted:
+        raise UsageError(
+            "No key is trusted: the archive's policy names none.", hint="Name one with --key."
+        )
+    return Trust(trusted, signature)
+
+
 def _verdict(report: VerifyReport) -> str:
     if not report.manifest:
         return "DAMAGED: the manifest cannot be used, so nothing was checked."
@@ -72,7 +116,8 @@ def _verdict(report: VerifyReport) -> str:
     title = f"{report.repository}@{report.revision[:12]}"
     title = printable(f"{title} (manifest {report.manifest[:16]}: {size})")
     if report.intact:
-        return f"Intact: every byte is as {title} says."
+        signed = f" The key {report.signer} signed it." if report.signer else ""
+        return f"Intact: every byte is as {title} says.{signed}"
     bad = len({finding.path for finding in report.findings})
     return f"DAMAGED: {plural(bad, 'path')} not as {title} says."
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from archiver.archive import layout
+from archiver.archive.fixity.signature_check import read_signature
 from archiver.archive.manifest_file import pretty
-from archiver.errors import UsageError, explain_system_error
+from archiver.archive.signing.key_file import public_keys
+from archiver.archive.signing.minisign import FILE_MAX
+from archiver.archive.signing.trust import beside
+from archiver.errors import DamageError, UsageError
+from archiver.storage.new_file import require_absent, write_new
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,13 +23,19 @@ if TYPE_CHECKING:
 
 
 class ExportReport(msgspec.Struct, frozen=True):
-    """What was exported; ``blake3`` is of the canonical JSON, ``bytes`` counts what was written."""
+    """What was exported.
+
+    ``blake3`` is of the canonical JSON, ``bytes`` counts what was written of it.
+
+    ``file`` and ``signatures`` are the names of the files.
+    """
 
     repository: str
     revision: str
     blake3: str
     bytes: int
     file: str = ""
+    signatures: tuple[str, ...] = ()
 
 
 def exported(archive: Archive, snapshot: Snapshot, *, readable: bool) -> tuple[bytes, ExportReport]:
@@ -34,20 +46,42 @@ def exported(archive: Archive, snapshot: Snapshot, *, readable: bool) -> tuple[b
     return data, ExportReport(seal.repository, seal.revision, seal.manifest.blake3, len(data))
 
 
-def write_new(path: Path, data: bytes) -> None:
-    """Write ``data`` to ``path`` and make it durable; UsageError if there is something already."""
+def write(
+    archive: Archive, snapshot: Snapshot, target: Path, *, readable: bool = False
+) -> ExportReport:
+    """Write a manifest to ``target``, and its signatures beside it unless it is made readable.
+
+    The first signature, by a key that the policy trusts if there is one, is ``target``.minisig.
+    UsageError if one of these files is there already; then nothing was written.
+    """
+    data, report = exported(archive, snapshot, readable=readable)
+    files = {target: data}
+    if not readable:
+        for key, signature in _signatures(archive, snapshot.seal.manifest.blake3).items():
+            files[beside(target, key if beside(target) in files else "")] = signature
+    for path in files:
+        require_absent(path)
+    for path, content in files.items():
+        write_new(path, content)
+    names = [str(path) for path in files]
+    return msgspec.structs.replace(report, file=names[0], signatures=tuple(names[1:]))
+
+
+def _signatures(archive: Archive, digest: str) -> dict[str, bytes]:
+    """The signatures of a document by the ids of their keys, trusted ones first."""
+    found = {}
+    for name in archive.store.list(f"{layout.SIGNATURES}/{digest[:2]}"):
+        told = layout.signature_of(name)
+        if told and told.digest == digest:
+            with contextlib.suppress(DamageError):
+                read_signature(archive.store, name)
+                found[told.key] = archive.store.get(name, FILE_MAX)
+    trusted = _trusted_ids(archive)
+    return dict(sorted(found.items(), key=lambda pair: (pair[0] not in trusted, pair[0])))
+
+
+def _trusted_ids(archive: Archive) -> set[str]:
     try:
-        with path.open("xb") as file:
-            try:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            except BaseException:
-                path.unlink(missing_ok=True)
-                raise
-    except FileExistsError:
-        raise UsageError(f"{path} is there already.", hint="Choose another name.") from None
-    except FileNotFoundError:
-        raise UsageError(f"There is no folder for {path}.", hint="Make it first.") from None
-    except OSError as error:
-        raise explain_system_error(error, f"{path} was written") from error
+        return {key.id for key in public_keys(archive.policy().keys)}
+    except (DamageError, UsageError):
+        return set()  # an audit tells; who uses the signature names the key

@@ -15,6 +15,7 @@ from archiver.archive.fixity.file_check import FileChecker, entry_fault
 from archiver.archive.fixity.folder_scan import FolderScan, hub_cache_of, scan_folder
 from archiver.archive.manifest_file import read_manifest_file
 from archiver.archive.records import FileEntry, Manifest
+from archiver.archive.signing.trust import UntrustedError
 from archiver.errors import DamageError, HostileNameError, UsageError
 from archiver.names import as_repo_path, check_paths
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from archiver.archive.signing.trust import Trust
     from archiver.progress import Progress
 
 
@@ -29,7 +31,8 @@ class VerifyReport(msgspec.Struct, frozen=True):
     """What a check found; ``files`` and ``bytes`` are what the manifest lists.
 
     ``manifest`` is the BLAKE3 of its canonical JSON, ``""`` if it could not be read; ``read_files``
-    and ``read_bytes`` are what was compared; ``command`` mends the folder from an archive.
+    and ``read_bytes`` are what was compared; ``command`` mends the folder from an archive;
+    ``signer`` is the id of the trusted key that signed the manifest, ``""`` if none was asked for.
     """
 
     folder: str
@@ -42,6 +45,7 @@ class VerifyReport(msgspec.Struct, frozen=True):
     read_bytes: int = 0
     findings: tuple[Finding, ...] = ()
     command: str = ""
+    signer: str = ""
 
     @property
     def intact(self) -> bool:
@@ -54,6 +58,7 @@ def verify(
     manifest_path: Path,
     *,
     ignore: tuple[str, ...] = (),
+    trust: Trust | None = None,
     workers: int,
     progress: Progress,
 ) -> VerifyReport:
@@ -63,6 +68,7 @@ def verify(
         folder: A plain folder, or ``snapshots/<revision>`` of a hub client's cache.
         manifest_path: As an archive stores it, as exported, or pretty-printed.
         ignore: Patterns of files that may be there although the manifest does not list them.
+        trust: Who must have signed the manifest; None if nobody need have.
         workers: How many files are read at once.
         progress: Told how far it is.
 
@@ -71,14 +77,20 @@ def verify(
     """
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder.")
+    signers: list[str] = []
+
+    def prove(plain: bytes) -> None:
+        if trust is not None:
+            signers.append(trust.require(manifest_path, plain))
+
     try:
-        manifest, digest = read_manifest_file(manifest_path)
+        manifest, digest = read_manifest_file(manifest_path, prove)
     except DamageError as error:
-        damage = Finding("manifest-damaged", error.message, str(manifest_path), hint=_OTHER_COPY)
-        return VerifyReport(str(folder), findings=(damage,))
+        return VerifyReport(str(folder), findings=(_unusable(manifest_path, error),))
     scan = scan_folder(folder)
     findings, checked = _before_reading(manifest, scan)
-    findings += _extra(scan, {entry.path for entry in manifest.files}, ignore, manifest_path)
+    own = [manifest_path, *(trust.candidates(manifest_path) if trust else ())]
+    findings += _extra(scan, {entry.path for entry in manifest.files}, ignore, own)
     findings += _read(checked, workers, progress)
     return VerifyReport(
         folder=str(folder),
@@ -91,12 +103,23 @@ def verify(
         read_bytes=sum(entry.size for entry, _ in checked),
         findings=tuple(sorted(findings, key=lambda finding: finding.path)),
         command=_command(manifest, folder) if findings else "",
+        signer=signers[0] if signers else "",
     )
+
+
+def _unusable(path: Path, error: DamageError) -> Finding:
+    if isinstance(error, UntrustedError):
+        return Finding("signature-damaged", error.message, str(path), hint=_OTHER_SIGNATURE)
+    return Finding("manifest-damaged", error.message, str(path), hint=_OTHER_COPY)
 
 
 _OTHER_COPY = (
     "Take another copy of the manifest: "
     "'archiver manifest export -C ARCHIVE REPO@REVISION -o FILE' writes one."
+)
+_OTHER_SIGNATURE = (
+    "Take another copy of the manifest and of its signature, or name the right ones with --signature "
+    "and --key. 'archiver manifest export' writes both, if the archive has a signature."
 )
 _IGNORE = "Move it away, or name it with --ignore if it may be there."
 _Checked = tuple[FileEntry, str]
@@ -157,12 +180,12 @@ def _escape(path: str, scan: FolderScan, hint: str) -> Finding:
 
 
 def _extra(
-    scan: FolderScan, listed: set[str], ignore: tuple[str, ...], manifest_path: Path
+    scan: FolderScan, listed: set[str], ignore: tuple[str, ...], beside: list[Path]
 ) -> Iterator[Finding]:
-    own = os.path.realpath(manifest_path)
+    own = {os.path.realpath(path) for path in beside}
 
     def may_be_there(path: str) -> bool:
-        known = path in listed or scan.files.get(path) == own
+        known = path in listed or scan.files.get(path) in own
         return known or any(fnmatchcase(path, pattern) for pattern in ignore)
 
     for path in scan.escaping:

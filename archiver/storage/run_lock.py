@@ -6,6 +6,7 @@ work twice, which costs time and harms nothing, for adding to an archive needs n
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import socket
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Self
 import msgspec
 
 from archiver.errors import LockedError
-from archiver.storage.local import explain
+from archiver.storage.folders import explain
 from archiver.text import utc_now
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ class RunLock:
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.ftruncate(self._handle, 0)
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._handle, 0)
         self._release()
 
     def _release(self) -> None:
@@ -64,9 +66,11 @@ class RunLock:
             self._handle = -1
 
     def _sign(self) -> None:
+        """Write who holds it. That only helps whoever waits: a full disk must not keep a run out."""
         me = _Holder(os.getpid(), socket.gethostname(), utc_now())
-        os.ftruncate(self._handle, 0)
-        os.pwrite(self._handle, msgspec.json.encode(me), 0)
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._handle, 0)
+            os.pwrite(self._handle, msgspec.json.encode(me), 0)
 
     def _taken(self) -> LockedError:
         holder = self._holder()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from archiver.errors import ArchiverError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 _CARRIED = {"README.txt", "FORMAT.md"}
@@ -140,5 +140,9 @@ class Store(Protocol):
     def list(self, prefix: str) -> Iterator[str]:
         """Names of files below the folder ``prefix`` (``""``: all of them), sorted by folder."""
 
-    def barrier(self) -> None:
-        """Return once everything published before will survive a crash."""
+    def barrier(self, names: Iterable[str] = ()) -> None:
+        """Return once everything published before will survive a crash.
+
+        So will the names of ``names``, stored files that another process may have published and not
+        made durable, or that are gone.
+        """

@@ -48,8 +48,8 @@ TABLE = [
     ("journal", "flip", {"event-damaged"}, NONE, NONE),
     ("journal", "truncate", {"event-damaged"}, NONE, NONE),
     ("journal", "empty", {"event-damaged"}, NONE, NONE),
-    # Losing an event loses knowledge and leaves no gap to be seen.
-    ("journal", "missing", NONE, NONE, NONE),
+    # The events after it list it. (The newest of all leaves no gap: that is what --head is for.)
+    ("journal", "missing", {"event-missing"}, NONE, NONE),
     ("journal", "swap", {"event-damaged"}, NONE, NONE),
     ("journal", "extra", {"event-damaged"}, NONE, NONE),
     ("archive.json", "flip", {"archive-json-damaged"}, NONE, NONE),
@@ -111,7 +111,9 @@ def test_a_sound_archive_passes_and_the_audit_is_journalled(audit, weights):
     (summary,) = result.kinds("audit")
     assert (summary["snapshots"], summary["packs"], summary["objects"]) == (2, 2, 8)
     (event,) = weights.events("audited")
-    assert event["detail"] == {"level": "content", "objects": 8, "damaged": 0}
+    packs = [path.stem for path in weights.documents("packs")]
+    assert sorted(event["detail"].pop("packs")) == sorted(packs)
+    assert event["detail"] == {"level": "content", "objects": 8, "damaged": 0, "snapshots": []}
     assert audit().code == 0
 
 
@@ -192,12 +194,15 @@ def test_an_archive_that_cannot_be_written_to_is_audited_without_an_event(
     assert sorted(path for path in weights.root.rglob("*")) == before
 
 
-def test_an_interrupted_audit_ends_its_threads_and_writes_nothing(weights, run, monkeypatch):
+def test_an_interrupted_audit_ends_its_threads_and_journals_what_it_proved(
+    weights, run, monkeypatch
+):
     from archiver.cli.progress import Meter
 
     monkeypatch.setattr(Meter, "end", lambda self, path: signal.raise_signal(signal.SIGINT))
     assert run("audit", "-C", weights.root).code == 130
-    assert not weights.events("audited")
+    (event,) = weights.events("audited")
+    assert (event["detail"]["level"], len(event["detail"]["packs"])) == ("content", 1)
     assert not [one.name for one in threading.enumerate() if one.name.startswith("audit")]
 
 
@@ -247,7 +252,7 @@ def test_text_output_has_a_verdict_then_findings_then_what_to_do(weights, run):
     assert lines[0].startswith("DAMAGE: 2 findings, 1 of 2 snapshots hit.")
     assert lines[1].startswith("pack-damaged  org/one@")
     assert any("model.safetensors  body.weight rows 0..39" in line for line in lines)
-    assert sum("→ Copy packs/" in line for line in lines) == 2
+    assert sum("→ Run 'archiver repair -C " in line for line in lines) == 2
     assert "All is well" not in result.out
 
 

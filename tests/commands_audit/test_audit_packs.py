@@ -7,7 +7,7 @@ from auditkit import empty, flip, flip_inside, noise, truncate, write, write_mod
 
 from archiver.archive.archive import Archive
 from archiver.errors import explain_system_error
-from archiver.storage.local import LocalReader
+from archiver.storage.local_reader import LocalReader
 
 ONE: set[str] = {"org/one"}
 NONE: set[str] = set()

@@ -147,6 +147,8 @@ def parse(arguments: list[str]) -> None:
     command: click.Command = cli
     while isinstance(command, click.Group):
         rest = [*context._protected_args, *context.args]
+        if not rest and command.invoke_without_command:
+            return
         if not rest:
             raise click.UsageError(f"{arguments} names no command.")
         name, found, rest = command.resolve_command(context, rest)

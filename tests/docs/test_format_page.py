@@ -8,6 +8,9 @@ import pytest
 
 from archiver.archive import frames, layout
 from archiver.archive.pack import IndexEntry, PackHead, PackIndex
+from archiver.archive.parity import geometry
+from archiver.archive.parity.sidecar import HEADER_MAX as PARITY_HEADER_MAX
+from archiver.archive.parity.sidecar import ParityHeader
 from archiver.archive.records import (
     FORMAT,
     ArchiveInfo,
@@ -30,6 +33,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "format.md").read_text()
 HEX = "ab" * 32
 REVISION = "01" * 20
+KEY = "0123456789abcdef"
 
 
 def section(title: str) -> str:
@@ -65,6 +69,11 @@ TABLES = {
     "6.2 Files": FileEntry,
     "7. Seals": Seal,
 }
+
+
+def test_the_keys_of_a_parity_header():
+    table = section("10. Parity").partition("If the first is damaged")[2]
+    assert first_column(table) == keys(ParityHeader)
 
 
 @pytest.mark.parametrize("title", TABLES)
@@ -112,7 +121,7 @@ def test_the_keys_of_an_event_and_its_names():
 
 
 KINDS = {ArchiveInfo: "archive", PackHead: "pack", PackIndex: "index", Manifest: "manifest"}
-KINDS |= {Seal: "snapshot", Event: "event"}
+KINDS |= {Seal: "snapshot", Event: "event", ParityHeader: "parity"}
 
 
 @pytest.mark.parametrize("record", KINDS, ids=lambda record: record.__name__)
@@ -137,6 +146,24 @@ def test_the_magics():
     }
     assert frames.OBJECT_MAGIC.hex(" ") in section("3. Packs")
     assert f"the last {frames.TRAILER_SIZE} bytes of a pack" in section("3. Packs")
+
+
+def test_the_magics_and_bounds_of_parity():
+    text = section("10. Parity")
+    listed = {
+        row[0].split("**")[1]: int(re.search(r"0x[0-9A-F]{8}", row[0]).group(), 16)
+        for row in rows(text)
+        if "**" in row[0]
+    }
+    assert listed == {
+        "parity header": frames.PARITY_HEADER,
+        "parity blocks": frames.PARITY_BLOCKS,
+    }
+    assert f"`0x{frames.TRAILER:08X}` trailer" in text
+    assert f"a power of two from 1 to {geometry.BLOCK_MAX:,}" in text
+    assert f"from {geometry.BLOCK_LEAST:,} to {geometry.BLOCK_MAX:,}" in text
+    assert f"*p*, 1 to {geometry.PARITY_MAX}" in text
+    assert f"at most {geometry.MEMBERS_MAX} \N{MINUS SIGN} *p*" in text
 
 
 def test_the_codecs():
@@ -181,6 +208,8 @@ NAMES = {
     "archive.json": layout.INFO,
     "catalogue.sqlite*": layout.CATALOGUE,
     "tmp/": layout.TMP + "/",
+    "parity/<aa>/<blake3>.par": layout.parity_name(HEX),
+    "signatures/<aa>/<blake3>.<key>.minisig": layout.signature_name(HEX, KEY),
     "quarantine/": "quarantine/",
     "trash/": "trash/",
     "README.txt": "README.txt",
@@ -190,6 +219,7 @@ NAMES = {
 PARTS = {
     "<aa>": "ab",
     "<blake3>": HEX,
+    "<key>": KEY,
     "<org>": "o",
     "<name>": "n",
     "<revision>": REVISION,
@@ -223,7 +253,7 @@ def test_the_bounds_are_those_of_the_code():
     bounds = {
         "an object header or a head has at most 64 KiB": pack.HEADER_MAX == 64 << 10,
         "an index 256 MiB": pack._INDEX_MAX == 256 << 20,
-        "a seal 64 MiB": archive._SEAL_MAX == 64 << 20,
+        "a seal or a parity header 64 MiB": archive._SEAL_MAX == PARITY_HEADER_MAX == 64 << 20,
         "a manifest 1 GiB of plain JSON": archive._MANIFEST_MAX == 1 << 30,
         "an event 1 MiB": archive._SMALL_MAX == 1 << 20,
         "an object's frames together 40 MiB": pack.STORED_MAX == 40 << 20,

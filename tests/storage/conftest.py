@@ -1,8 +1,11 @@
 """The stores that the conformance suite runs on."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
+from storekit import Faulty, Recording
 
 from archiver.storage.local import LocalStore
 
@@ -14,7 +17,25 @@ def root(tmp_path) -> Path:
     return folder
 
 
-@pytest.fixture(params=["local"])
-def store(request, root):
-    """Another store is one more parameter here."""
-    return {"local": LocalStore}[request.param](root)
+def local_without_links(root, monkeypatch):
+    """A filesystem that has no hard links."""
+
+    def link(*_arguments, **_named):
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", link)
+    return LocalStore(root)
+
+
+STORES = {
+    "local": lambda root, _: LocalStore(root),
+    "local without links": local_without_links,
+    "recording": lambda root, _: Recording(LocalStore(root)),
+    "faulty without a fault": lambda root, _: Faulty(LocalStore(root)),
+}
+"""Another store is one more line here."""
+
+
+@pytest.fixture(params=STORES)
+def store(request, root, monkeypatch):
+    return STORES[request.param](root, monkeypatch)

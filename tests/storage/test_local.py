@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from archiver.errors import ArchiverError, DamageError, DeniedError, NoSpaceError
-from archiver.storage import local
 from archiver.storage.local import LocalStore
 
 NAME = "packs/ab/abc.pack"
@@ -60,6 +59,8 @@ def calls(monkeypatch, root) -> list[tuple[str, str]]:
     watch("fchmod", lambda handle, mode: f"{of_handle(handle)} {mode:o}")
     watch("rename", lambda old, new: f"{short(old)} -> {short(new)}")
     watch("mkdir", lambda path, *_: short(path))
+    watch("link", lambda old, new: f"{short(old)} -> {short(new)}")
+    watch("unlink", short)
     return told
 
 
@@ -92,6 +93,136 @@ def test_small_files_are_as_durable(store, calls):
     store.put_new("journal/a.json", b"{}")
     order = [call for call, place in calls if "tmp/*" in place or place == "journal"]
     assert order == ["fsync", "fchmod", "mkdir", "rename", "fsync"]
+
+
+def test_a_second_name_is_durable_before_the_first_goes(store, calls):
+    publish(store)
+    calls.clear()
+    store.move(NAME, "trash/abc.pack")
+    assert calls == [
+        ("mkdir", "trash"),
+        ("fsync", "."),
+        ("link", f"{NAME} -> trash/abc.pack"),
+        ("fsync", "trash"),
+        ("fsync", "."),
+        ("unlink", NAME),
+        ("fsync", "packs/ab"),
+    ]
+
+
+def test_what_is_read_back_is_on_the_medium(store, calls):
+    staged = store.stage("pack")
+    staged.write(b"x")
+    calls.clear()
+    staged.reader().close()
+    assert calls == [("fsync", "tmp/*")]
+    staged.abort()
+
+
+def test_a_name_that_another_run_published_is_made_durable(store, root, calls):
+    """It may have been killed between the rename and the sync of the folder."""
+    for name in (NAME, "journal/a"):
+        (root / name).parent.mkdir(parents=True)
+        (root / name).write_bytes(b"data")
+    publish(store)
+    assert calls[-3:] == [("fsync", "packs/ab"), ("fsync", "packs"), ("fsync", ".")]
+    calls.clear()
+    assert not store.put_new("journal/a", b"data")
+    assert sorted(calls) == [("fsync", "."), ("fsync", "journal")]
+    calls.clear()
+    store.barrier([NAME, "journal/a", "nowhere/x"])
+    assert {place for _, place in calls} == {"packs/ab", "packs", "journal", "."}
+
+
+def test_a_crash_while_a_file_is_moved_leaves_it_under_a_name(store, root, monkeypatch):
+    publish(store)
+
+    def unlink(*_arguments, **_named):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "unlink", unlink)
+    with pytest.raises(ArchiverError, match=r"abc\.pack"):
+        store.move(NAME, "trash/abc.pack")
+    for name in (NAME, "trash/abc.pack"):
+        assert (root / name).read_bytes() == b"data"
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOTSUP, errno.EMLINK])
+def test_without_hard_links_a_second_file_is_whole_before_it_is_visible(
+    store, root, monkeypatch, calls, number
+):
+    def link(*_arguments, **_named):
+        raise OSError(number, os.strerror(number))
+
+    publish(store)
+    calls.clear()
+    monkeypatch.setattr(os, "link", link)
+    store.link(NAME, "trash/abc.pack")
+    shown = calls.index(("rename", "tmp/* -> trash/abc.pack"))
+    assert ("fsync", "tmp/*") in calls[:shown]
+    assert ("fsync", "trash") in calls[shown:]
+    assert stat.S_IMODE((root / "trash/abc.pack").stat().st_mode) == 0o444
+    assert (root / "trash/abc.pack").stat().st_ino != (root / NAME).stat().st_ino
+    assert list((root / "tmp").iterdir()) == []
+
+
+def test_a_copy_that_a_killed_run_left_is_cleared(store, root, monkeypatch):
+    def link(*_arguments, **_named):
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    publish(store)
+    monkeypatch.setattr(os, "link", link)
+    (root / "tmp" / f"link-{host()}-1-dead").write_bytes(b"half")
+    store.link(NAME, "trash/abc.pack")
+    assert list((root / "tmp").iterdir()) == []
+
+
+def test_a_second_name_that_cannot_be_had_is_an_error(store, root, monkeypatch):
+    def link(*_arguments, **_named):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    publish(store)
+    monkeypatch.setattr(os, "link", link)
+    with pytest.raises(NoSpaceError):
+        store.move(NAME, "trash/abc.pack")
+    assert list(store.list("")) == [NAME]
+
+
+@pytest.mark.parametrize("links", [True, False])
+@pytest.mark.parametrize("what", ["symlink", "dangling", "folder", "file"])
+def test_whatever_lies_under_the_second_name_stays(store, root, monkeypatch, what, links):
+    def link(*_arguments, **_named):
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    if not links:
+        monkeypatch.setattr(os, "link", link)
+    publish(store)
+    other = root / "trash"
+    make = {
+        "symlink": lambda: other.symlink_to(root / NAME),
+        "dangling": lambda: other.symlink_to(root / "nothing"),
+        "folder": other.mkdir,
+        "file": lambda: other.write_bytes(b"other"),
+    }
+    make[what]()
+    with pytest.raises(FileExistsError):
+        store.move(NAME, "trash")
+    assert (root / NAME).read_bytes() == b"data"
+    assert other.is_symlink() == (what in {"symlink", "dangling"})
+    assert what != "file" or other.read_bytes() == b"other"
+
+
+@pytest.mark.parametrize("use", ["link", "move"])
+def test_a_link_or_folder_gets_no_second_name(store, root, use):
+    publish(store)
+    (root / "linked").symlink_to(root / NAME)
+    for name in ("linked", "packs"):
+        with pytest.raises((FileNotFoundError, ArchiverError)):
+            getattr(store, use)(name, "other")
+    assert not (root / "other").exists()
+    with pytest.raises(ArchiverError):
+        store.remove("packs")
+    assert (root / NAME).exists()
 
 
 def test_a_file_is_begun_exclusively_and_without_following_links(store, root, monkeypatch):
@@ -330,7 +461,7 @@ def test_a_file_published_between_the_look_and_the_lock_is_no_leftover(store, ro
         path.rename(root / "published")
         honest(handle, how)
 
-    monkeypatch.setattr(local.fcntl, "flock", flock)
+    monkeypatch.setattr(fcntl, "flock", flock)
     assert list(store.leftovers("pack")) == []
     assert (root / "published").exists()
 
@@ -345,7 +476,7 @@ def test_a_writer_whose_file_was_locked_by_another_run_begins_again(store, root,
             raise BlockingIOError(errno.EAGAIN, "taken")
         honest(handle, how)
 
-    monkeypatch.setattr(local.fcntl, "flock", flock)
+    monkeypatch.setattr(fcntl, "flock", flock)
     publish(store)
     assert count == 2
     assert (root / NAME).read_bytes() == b"data"

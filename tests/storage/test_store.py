@@ -231,3 +231,126 @@ def test_a_file_that_is_being_written_is_no_leftover(store):
     assert list(store.leftovers("pack")) == []
     staged.publish(NAME)
     assert list(store.leftovers("pack")) == []
+
+
+# Second names
+
+
+def test_a_second_name_is_the_same_file(store):
+    publish(store, NAME, b"data")
+    store.link(NAME, "quarantine/20260101t000000z/packs/ab/abc.pack")
+    assert read(store, NAME) == b"data"
+    assert read(store, "quarantine/20260101t000000z/packs/ab/abc.pack") == b"data"
+
+
+@pytest.mark.parametrize("size", [0, 1, (4 << 20) + 7])
+def test_a_second_name_outlives_the_first(store, size):
+    old, new = bytes(size), b"new" * 9
+    publish(store, NAME, old)
+    store.link(NAME, "trash/old")
+    publish(store, NAME, new)
+    assert read(store, NAME) == new
+    assert store.get("trash/old", size) == old
+    store.remove(NAME)
+    assert store.get("trash/old", size) == old
+
+
+def test_a_moved_file_has_the_other_name_only(store):
+    publish(store, NAME, b"data")
+    store.move(NAME, "trash/x/packs/ab/abc.pack")
+    assert list(store.list("")) == ["trash/x/packs/ab/abc.pack"]
+    store.move("trash/x/packs/ab/abc.pack", NAME)
+    assert list(store.list("")) == [NAME]
+    assert read(store, NAME) == b"data"
+
+
+@pytest.mark.parametrize("use", ["link", "move"])
+def test_no_file_is_overwritten_by_a_second_name(store, use):
+    publish(store, NAME, b"data")
+    publish(store, "other", b"other")
+    for taken in ("other", NAME):
+        with pytest.raises(FileExistsError):
+            getattr(store, use)(NAME, taken)
+    assert (read(store, NAME), read(store, "other")) == (b"data", b"other")
+
+
+@pytest.mark.parametrize("use", ["link", "move"])
+def test_what_is_not_there_gets_no_second_name(store, use):
+    store.put_new("journal/a", b"x")
+    for name in ("nothing", "journal", "journal/a/below"):
+        with pytest.raises(FileNotFoundError):
+            getattr(store, use)(name, "other")
+    assert list(store.list("")) == ["journal/a"]
+
+
+def test_a_removed_file_is_gone_and_may_come_again(store):
+    publish(store, NAME, b"data")
+    for _ in range(2):
+        store.remove(NAME)
+        assert store.stat(NAME) is None
+    store.remove("nowhere/at/all")
+    store.put_new("journal/a", b"x")
+    store.remove("journal/a/below")
+    assert store.put_new(NAME, b"again")
+    assert read(store, NAME) == b"again"
+
+
+@pytest.mark.parametrize("name", ["../a", "Upper", "a//b", ""])
+def test_odd_names_are_no_second_names(store, name):
+    store.put_new("a", b"x")
+    for use in (
+        lambda: store.link("a", name),
+        lambda: store.link(name, "b"),
+        lambda: store.move("a", name),
+        lambda: store.remove(name),
+        lambda: store.barrier([name]),
+    ):
+        with pytest.raises(ArchiverError):
+            use()
+    assert list(store.list("")) == ["a"]
+
+
+def test_a_barrier_takes_names_that_are_gone(store):
+    store.put_new("a/b", b"x")
+    store.barrier(["a/b", "a/c", "nowhere/at/all", "a/b/below"])
+
+
+# Reading back
+
+
+def test_what_is_being_written_can_be_read_back(store):
+    staged = store.stage("pack")
+    for part in (b"one", b"two"):
+        staged.write(part)
+        reader = staged.reader()
+        reader.fresh()
+        buffer = bytearray(reader.size)
+        assert reader.read_into(0, memoryview(buffer)) == reader.size
+        assert buffer == b"onetwo"[: reader.size]
+        reader.close()
+    staged.cut(4)
+    staged.write(b"x")
+    staged.publish(NAME)
+    assert read(store, NAME) == b"onetx"
+
+
+# Leftovers
+
+
+def test_a_kept_file_can_be_gone_on_with(store):
+    staged = store.stage("pack")
+    staged.write(b"whole torn")
+    staged.keep()
+    (left,) = store.leftovers("pack")
+    again = left.resume(6)
+    again.write(b"end")
+    again.publish(NAME)
+    assert read(store, NAME) == b"whole end"
+    assert list(store.leftovers("pack")) == []
+
+
+def test_a_working_file_is_private(store):
+    path = store.scratch("work-1.jsonl")
+    path.write_bytes(b"x")
+    assert store.scratch("work-1.jsonl").read_bytes() == b"x"
+    store.require_writable()

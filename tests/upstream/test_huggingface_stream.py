@@ -15,7 +15,7 @@ from archiver.errors import (
 )
 from archiver.loopback import Fault, Hub
 from archiver.upstream.huggingface.session import Session
-from archiver.upstream.throttle import Throttle
+from archiver.throttle import Throttle
 
 REPO = "Org/Model"
 WEIGHTS = "model.safetensors-00001-of-00001.safetensors"

@@ -10,18 +10,19 @@ from archiver.archive import carried, layout
 from archiver.archive.advice import Advice
 from archiver.archive.archive import Archive, Snapshot
 from archiver.archive.finding import Code, Finding
+from archiver.archive.fixity.chain import Chain
 from archiver.archive.fixity.read_twice import Twice, read_twice
 from archiver.archive.records import FORMAT, ArchiveInfo, Event, Seal, canonical, parse_record
 from archiver.digest import blake3_hex
 from archiver.errors import DamageError, UnknownFormatError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
 _SEAL_MAX: Final = 256 << 20
 _SMALL_MAX: Final = 1 << 20
-_WORKING: Final = ("tmp/", "quarantine/", "trash/", "parity/", "signatures/")
-"""Folders whose content is not the audit's business."""
+_WORKING: Final = tuple(f"{one}/" for one in (layout.TMP, layout.QUARANTINE, layout.TRASH))
+"""Folders whose content is out of use."""
 
 
 class DocumentCheck:
@@ -31,6 +32,7 @@ class DocumentCheck:
         self._archive = archive
         self._store = archive.store
         self._advice = Advice(archive.store.describe())
+        self._chain = Chain()
         self.findings: list[Finding] = []
         self.named = 0
         """Seals that are there by name, whole or not."""
@@ -115,11 +117,9 @@ class DocumentCheck:
 
     def _anew(self, snapshots: list[Snapshot]) -> str:
         """How to write archive.json anew, from what most seals repeat."""
-        if not snapshots:
+        info = repeated_info(snapshots)
+        if info is None:
             return self._advice.copy_back(layout.INFO, "archive-json-missing")
-        told = Counter(one.seal.archive for one in snapshots)
-        first = min(snapshots, key=lambda one: (-told[one.seal.archive], one.seal.sealed)).seal
-        info = ArchiveInfo(first.archive, first.sealed, first.tool, features=first.features)
         return f"Write this line into {layout.INFO}: {canonical(info).decode()}"
 
     def foreign(self, snapshots: list[Snapshot], packs: dict[str, str]) -> None:
@@ -137,20 +137,43 @@ class DocumentCheck:
 
     # ---- journal, carried files, the rest
 
-    def events(self, snapshots: list[Snapshot]) -> None:
-        """Every event must have the digest in its name, and every seal that one tells of be there."""
-        seals = self._named_seals()
-        whole = {_key(one.seal) for one in snapshots if one.seal.selection.whole}
-        for name in self._store.list(layout.JOURNAL):
-            digest = layout.event_of(name)
-            if digest is None:
-                continue
+    def journal(self) -> Iterator[tuple[str, Event]]:
+        """The events that can be read, with their ids, oldest first; the others become findings."""
+        for name in self._archive.journal.names():
             found, state = read_twice(self._store, name, partial(self._archive.journal.read, name))
             self._unstable(state.unstable, name)
+            digest = layout.event_of(name) or ""
+            self._chain.add(digest, found)
             if found is None:
                 self._bad("event-damaged", state, name)
-            elif found.event == "sealed" and found.detail.get("snapshot") not in seals:
-                self._no_seal(found, whole)
+            else:
+                yield digest, found
+
+    def events(self, snapshots: list[Snapshot]) -> None:
+        """What the journal, once it was read, tells of must be there: events before others, and seals."""
+        # Looked at once more: one may have come while they were being listed.
+        there = {layout.event_of(name) for name in self._archive.journal.names()}
+        for digest, after in self._chain.missing():
+            if digest in there:
+                continue
+            text = f"The event {digest} is not there; event {after} was written after it."
+            self._add("event-missing", text, self._advice.lost_event(digest), object=digest)
+        seals = self._named_seals()
+        whole = {_key(one.seal) for one in snapshots if one.seal.selection.whole}
+        for event in self._chain.sealed():
+            if event.detail.get("snapshot") not in seals:
+                self._no_seal(event, whole)
+
+    def heads(self, wanted: Iterable[str]) -> None:
+        """Each of these ids, which were kept elsewhere, must be that of an event."""
+        there = {layout.event_of(name) for name in self._archive.journal.names()}
+        for digest in dict.fromkeys(wanted):
+            if digest not in there:
+                text = (
+                    f"The event {digest} is not in the journal: the archive was set back to an "
+                    "earlier state, or written anew."
+                )
+                self._add("head-missing", text, self._advice.lost_head(digest), object=digest)
 
     def _named_seals(self) -> set[str]:
         documents = map(layout.document_of, self._store.list(layout.SNAPSHOTS))
@@ -195,6 +218,15 @@ class DocumentCheck:
                 self._add("unknown-file", f"{name} is not a file that an archive has.", path=name)
 
 
+def repeated_info(snapshots: Sequence[Snapshot]) -> ArchiveInfo | None:
+    """What archive.json should say, as most seals repeat it; None without a seal."""
+    if not snapshots:
+        return None
+    told = Counter(one.seal.archive for one in snapshots)
+    first = min(snapshots, key=lambda one: (-told[one.seal.archive], one.seal.sealed)).seal
+    return ArchiveInfo(first.archive, first.sealed, first.tool, features=first.features)
+
+
 def _title(name: str, revision: str) -> str:
     """The snapshot that a seal was for, as far as its name tells."""
     _, organisation, repository, _ = name.split("/")
@@ -210,5 +242,7 @@ def _known(name: str) -> bool:
     return (
         fixed
         or name.startswith(_WORKING)
-        or any(of(name) for of in (layout.pack_of, layout.event_of, layout.document_of))
+        or layout.digest_of(name) is not None
+        or layout.parity_of(name) is not None
+        or layout.signature_of(name) is not None
     )

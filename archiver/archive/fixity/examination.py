@@ -6,9 +6,7 @@ time. Memory is a few buffers a thread and 32 bytes an object. Nothing is writte
 
 from __future__ import annotations
 
-from contextlib import closing
-from functools import partial
-from typing import TYPE_CHECKING, Final, get_args
+from typing import TYPE_CHECKING, Final, NamedTuple, get_args
 
 import msgspec
 
@@ -16,16 +14,28 @@ from archiver.archive import layout
 from archiver.archive.advice import Advice
 from archiver.archive.archive import Archive, Snapshot
 from archiver.archive.finding import Code, Finding
-from archiver.archive.fixity.closure import Bad, ObjectTable, absent, hits, lost_objects
+from archiver.archive.fixity.aside import with_places
+from archiver.archive.fixity.closing import Closing
 from archiver.archive.fixity.document_check import DocumentCheck
-from archiver.archive.fixity.elsewhere import Elsewhere
-from archiver.archive.fixity.pack_audit import Examined, Wanted, examine_all, pack_findings
-from archiver.archive.fixity.read_twice import read_twice
+from archiver.archive.fixity.extras import extra_findings
+from archiver.archive.fixity.file_proof import FileProof
+from archiver.archive.fixity.level import proves
+from archiver.archive.fixity.pack_audit import Examined
+from archiver.archive.fixity.portion import packs_of, portions_of
+from archiver.archive.fixity.proof import Proofs, proofs_of, readable_events
+from archiver.archive.fixity.reading import OnExamined, Reading
+from archiver.archive.fixity.schedule import UNLIMITED, Limits, Schedule
+from archiver.archive.policy import EVENT as POLICY
 from archiver.names import RepoId, slug
+from archiver.text import utc_now
 
 if TYPE_CHECKING:
-    from archiver.archive.fixity.closure import Digests
-    from archiver.archive.records import Manifest
+    from collections.abc import Iterable, Iterator
+
+    from archiver.archive.fixity.pack_audit import Wanted
+    from archiver.archive.fixity.portion import Portion
+    from archiver.archive.policy import Level
+    from archiver.archive.records import Event
     from archiver.progress import Progress
 
 _ORDER: Final = {code: number for number, code in enumerate(get_args(Code))}
@@ -36,12 +46,15 @@ class Examination(msgspec.Struct, frozen=True):
 
     Attributes:
         snapshots: How many are known to belong here, whether their seals are whole or not.
-        packs: How many could be read.
+        packs: How many could be read, or be looked at.
         objects: How many lie in them.
         bytes: How many were read from packs.
         findings: Everything that is not as it should be, remarks last.
         sealed: The snapshots whose seals are whole.
-        examined: What came out of reading each pack.
+        examined: What came out of reading, or looking at, each pack.
+        files: The ids of the snapshots whose files were all made and hashed.
+        remaining: How many packs have no recent proof and were not read this time.
+        complete: Whether no pack and no file remains.
     """
 
     snapshots: int
@@ -51,6 +64,16 @@ class Examination(msgspec.Struct, frozen=True):
     findings: tuple[Finding, ...]
     sealed: tuple[Snapshot, ...] = ()
     examined: tuple[Examined, ...] = ()
+    files: tuple[str, ...] = ()
+    remaining: int = 0
+    complete: bool = True
+
+
+class Scope(NamedTuple):
+    """What of the archive is examined: all, or one repository and (beginning of a) revision."""
+
+    repository: str | None
+    revision: str
 
 
 def examine(
@@ -60,189 +83,171 @@ def examine(
     revision: str | None = None,
     workers: int,
     progress: Progress,
+    level: Level = "content",
+    limits: Limits = UNLIMITED,
+    heads: Iterable[str] = (),
+    on_examined: OnExamined = lambda _examined: None,
 ) -> Examination:
     """Check the whole archive, or the snapshots of one repository and (beginning of a) revision.
 
-    Raises UsageError if there is no such snapshot.
+    What the limits keep from being read is looked at by structure. ``heads`` are ids of events that
+    must be in the journal. Raises UsageError if there is no such snapshot.
     """
-    return _Run(archive, repository, revision, progress).run(workers)
+    run = _Run(archive, Scope(repository, revision or ""), level, workers, progress, on_examined)
+    run.deep = proves(level, "stored") and limits == UNLIMITED
+    return run.run(Schedule(limits), heads)
 
 
 class _Run:
     """One run."""
 
     def __init__(
-        self, archive: Archive, repository: str | None, revision: str | None, progress: Progress
+        self,
+        archive: Archive,
+        scope: Scope,
+        level: Level,
+        workers: int,
+        progress: Progress,
+        told: OnExamined,
     ) -> None:
         self._archive = archive
-        self._repository = repository
-        self._revision = revision or ""
+        self._scope = scope
+        self._level = level
+        self._workers = workers
         self._progress = progress
         self._documents = DocumentCheck(archive)
         self._findings = self._documents.findings
         self._advice = Advice(archive.store.describe())
-        self._elsewhere = Elsewhere(archive)
-        self._anywhere: Digests | None = None
-        self._closed: set[str] = set()
-        self._healing: set[str] = set()
-        self._losing: set[str] = set()
-        self._objects = ObjectTable()
-        self._read = 0
-        self._count = self._bytes = 0
-        self._writers: dict[str, str] = {}
-        self._examined: list[Examined] = []
+        self._reading = Reading(
+            archive.store, self._advice, self._findings, progress, workers, told
+        )
+        self._policies: list[tuple[str, Event]] = []
+        self.deep = False
+        """Whether sidecars are read whole."""
 
-    def run(self, workers: int) -> Examination:
-        """Read everything."""
+    def run(self, schedule: Schedule, heads: Iterable[str]) -> Examination:
+        """Read what is due, look at the rest, and judge."""
         snapshots = self._snapshots()
         self._documents.info(snapshots)
-        packs = self._wanted(snapshots)
-        # Closed at once if anything interrupts: its threads must not read on behind an error.
-        total = sum(self._archive.store.stat(layout.pack_name(one.pack)) or 0 for one in packs)
-        self._progress.expect(len(packs), total)
-        read = partial(self._progress.advance, fetched=True)
-        with closing(examine_all(self._archive.store, packs, workers, read)) as examining:
-            for examined in examining:
-                self._note(examined)
-        manifests = {self._close(snapshot) for snapshot in snapshots}
-        self._unneeded()
-        self._tell_healed()
-        self._documents.foreign(snapshots, self._writers)
-        if self._repository is None:
-            self._documents.events(snapshots)
-            self._documents.explanations()
-            self._documents.leftovers(manifests)
-        findings = sorted(set(self._findings), key=_rank)
-        gone = {one.path for one in findings if one.code == "seal-missing"}
-        return Examination(
-            snapshots=self._documents.named + len(gone),
-            packs=self._read,
-            objects=self._count,
-            bytes=self._bytes,
-            findings=tuple(findings),
-            sealed=tuple(snapshots),
-            examined=tuple(self._examined),
-        )
+        packs = packs_of(self._archive, snapshots, others=self._scope.repository is None)
+        files = FileProof(self._archive, schedule, self._progress, self._workers)
+        wanting = self._work_through(schedule, self._proofs(), packs, snapshots, files)
+        rest = [one for one in packs if one.pack not in self._reading.examined]
+        self._reading.read(rest, "structure", shown=self._level == "structure")
+        manifests = self._close(snapshots, files)
+        self._whole_archive(snapshots, manifests, heads)
+        remaining = len(wanting & {one.pack for one in rest})
+        return self._outcome(snapshots, files, remaining)
 
     # ---- what there is to read
 
+    def _proofs(self) -> Proofs:
+        whole = self._scope.repository is None
+        events = self._documents.journal() if whole else readable_events(self._archive.journal)
+        return proofs_of(self._noted(events), utc_now())
+
+    def _noted(self, events: Iterable[tuple[str, Event]]) -> Iterator[tuple[str, Event]]:
+        """The events; those of the policy are kept."""
+        for one in events:
+            if one[1].event == POLICY:
+                self._policies.append(one)
+            yield one
+
     def _snapshots(self) -> list[Snapshot]:
-        if self._repository is None:
+        repository, revision = self._scope
+        if repository is None:
             return list(self._documents.seals(layout.SNAPSHOTS))
-        below = f"{layout.SNAPSHOTS}/{slug(RepoId(self._repository))}"
-        wanted = self._repository.casefold()
-        found = self._documents.seals(below, self._revision)
+        below = f"{layout.SNAPSHOTS}/{slug(RepoId(repository))}"
+        found = self._documents.seals(below, revision)
+        wanted = repository.casefold()
         chosen = [one for one in found if one.seal.repository.casefold() == wanted]
         if not chosen and not self._findings:
-            self._archive.find(self._repository, self._revision)  # says what is held instead
+            self._archive.find(repository, revision)  # says what is held instead
         return chosen
 
-    def _wanted(self, snapshots: list[Snapshot]) -> list[Wanted]:
-        """Every pack of the seals and, in a whole audit, every other that is there."""
-        sizes: dict[str, set[int]] = {}
-        titles: dict[str, dict[str, None]] = {}
+    # ---- packs and files
+
+    def _work_through(
+        self,
+        schedule: Schedule,
+        proofs: Proofs,
+        packs: list[Wanted],
+        snapshots: list[Snapshot],
+        files: FileProof,
+    ) -> set[str]:
+        """Read what is due as far as the budget goes; the packs that are due, read or not."""
+        if self._level == "structure":
+            self._progress.expect(len(packs), 0)
+            return set()
+        due, drawn = portions_of(self._level, schedule, proofs, packs, snapshots)
+        files.complete = len(due) == len(drawn)
+        self._expect(drawn)
+        for portion in drawn:
+            new = [one for one in portion.packs if one.pack not in self._reading.examined]
+            self._reading.read(schedule.affordable(new, self._size), self._level)
+            if portion.snapshot:
+                files.prove(portion.snapshot)
+        return {one.pack for portion in due for one in portion.packs}
+
+    def _size(self, wanted: Wanted) -> int:
+        return self._archive.store.stat(layout.pack_name(wanted.pack)) or 0
+
+    def _expect(self, portions: list[Portion]) -> None:
+        packs = {one.pack: self._size(one) for portion in portions for one in portion.packs}
+        files = sum(one.snapshot.seal.totals.bytes for one in portions if one.snapshot)
+        self._progress.expect(len(packs), sum(packs.values()) + files)
+
+    # ---- the judgement
+
+    def _close(self, snapshots: list[Snapshot], files: FileProof) -> set[str]:
+        """Judge every snapshot; the names of their manifests."""
+        closing = Closing(
+            self._archive,
+            self._advice,
+            self._findings,
+            self._reading.objects,
+            denied=self._reading.denied(),
+            whole=self._scope.repository is None,
+        )
+        manifests = set()
         for snapshot in snapshots:
-            for pack, size in snapshot.seal.packs:
-                sizes.setdefault(pack, set()).add(size)
-                titles.setdefault(pack, {})[snapshot.title] = None
-        found = [
-            Wanted(pack, frozenset(sizes[pack]), tuple(titles[pack])) for pack in sorted(sizes)
-        ]
-        if self._repository is None:
-            others = (pack for pack in self._archive.packs() if pack not in sizes)
-            found += [Wanted(pack, frozenset(), ()) for pack in others]
-        return found
+            differing = [one for one in files.differing if one.snapshot.id == snapshot.id]
+            manifests.add(closing.close(snapshot, differing))
+        closing.finish()
+        return manifests
 
-    # ---- packs
+    def _whole_archive(
+        self, snapshots: list[Snapshot], manifests: set[str], heads: Iterable[str]
+    ) -> None:
+        """What is judged beside packs and snapshots."""
+        self._documents.foreign(snapshots, self._reading.writers())
+        self._documents.heads(heads)
+        if self._scope.repository is None:
+            self._documents.events(snapshots)
+            self._documents.explanations()
+            self._documents.leftovers(manifests)
+            self._findings += extra_findings(
+                self._archive, self._policies, deep=self.deep, progress=self._progress
+            )
 
-    def _note(self, examined: Examined) -> None:
-        wanted, state = examined.wanted, examined.state
-        self._examined.append(examined)
-        self._findings += pack_findings(examined, self._advice)
-        if examined.denied:
-            self._closed.add(wanted.pack)
-        if not wanted.snapshots:
-            text = f"No seal needs pack {wanted.pack}: a run was interrupted, or its seal is lost."
-            self._findings.append(Finding("unsealed-pack", text, pack=wanted.pack))
-        if state is not None:
-            self._read += 1
-            self._writers[wanted.pack] = state.archive
-            self._objects.add(wanted.pack, state.sound)
-            self._objects.bad |= {one.blake3: Bad(wanted.pack, one.reason) for one in state.faults}
-            self._count += len(state.sound) // 32 + len(state.faults)
-            self._bytes += state.size
-        self._progress.end(layout.pack_name(wanted.pack))
-
-    # ---- closure
-
-    def _close(self, snapshot: Snapshot) -> str:
-        """Find what of a snapshot cannot be made; the name of its manifest."""
-        seal = snapshot.seal
-        name = layout.manifest_name(seal.repository, seal.revision, seal.manifest.blake3)
-        manifest = self._manifest(snapshot, name)
-        if manifest is not None:
-            packs = [pack for pack, _ in seal.packs]
-            astray = lost_objects(manifest, self._objects.within(packs))
-            lost = self._nowhere(astray)
-            if not self._closed.isdisjoint(packs):
-                # What a pack holds that may not be read is not known to be missing.
-                lost &= self._objects.bad.keys()
-            self._findings += hits(snapshot, manifest, lost, self._objects.bad, self._advice)
-            if astray:
-                self._healing.update(packs)
-            if lost:
-                self._losing.update(packs)
-        else:
-            self._losing.update(pack for pack, _ in seal.packs)
-        return name
-
-    def _nowhere(self, digests: set[str]) -> set[str]:
-        """Those of the objects that are whole in no pack of the archive."""
-        if not digests:
-            return digests
-        if self._anywhere is None:
-            self._anywhere = self._objects.anywhere()
-        lost = absent(digests, self._anywhere)
-        # A whole audit has read every pack; else the others are asked now.
-        return lost if self._repository is None else lost - self._elsewhere.whole(lost)
-
-    def _tell_healed(self) -> None:
-        """Say of lost and damaged packs whether anything is lost with them."""
-        codes = {"pack-missing", "pack-size", "pack-damaged"}
-        lost = {one.pack for one in self._findings if one.code == "object-damaged"}
-        healed = self._healing - self._losing - lost
-        for at, one in enumerate(self._findings):
-            if one.code in codes and one.pack in healed:
-                text = f"{one.message} Nothing is lost: every object of it is whole in other packs."
-                self._findings[at] = msgspec.structs.replace(one, message=text)
-
-    def _manifest(self, snapshot: Snapshot, name: str) -> Manifest | None:
-        store, title = self._archive.store, snapshot.title
-        found, state = read_twice(store, name, lambda: self._archive.manifest(snapshot.seal))
-        if state.unstable:
-            self._add("read-unstable", state.unstable, self._advice.unstable(), name, title)
-        if state.problem:
-            code: Code = "manifest-damaged" if store.stat(name) is not None else "manifest-missing"
-            hint = self._advice.copy_back(name, code, title)
-            if state.denied:
-                code, hint = "file-unreadable", self._advice.make_readable(title)
-            self._add(code, state.problem, hint, name, title)
-        return found
-
-    def _add(self, code: Code, message: str, hint: str, path: str, snapshot: str) -> None:
-        self._findings.append(Finding(code, message, path=path, hint=hint, snapshot=snapshot))
-
-    def _unneeded(self) -> None:
-        """Damaged objects that no file was found to need."""
-        unnamed = self._objects.bad.keys() - {one.object for one in self._findings}
-        lost = self._nowhere(unnamed)
-        for digest, bad in self._objects.bad.items():
-            if digest in lost:
-                text = f"{bad.reason} No file is known to need this copy."
-                hint = self._advice.copy_back(layout.pack_name(bad.pack), "object-damaged")
-                self._findings.append(
-                    Finding("object-damaged", text, object=digest, hint=hint, pack=bad.pack)
-                )
+    def _outcome(self, snapshots: list[Snapshot], files: FileProof, remaining: int) -> Examination:
+        found = with_places(self._archive.store, set(self._findings))
+        findings = sorted(found, key=_rank)
+        gone = {one.path for one in findings if one.code == "seal-missing"}
+        examined = tuple(self._reading.examined.values())
+        states = [one.state for one in examined if one.state is not None]
+        return Examination(
+            snapshots=self._documents.named + len(gone),
+            packs=len(states),
+            objects=sum(state.objects for state in states),
+            bytes=self._reading.bytes,
+            findings=tuple(findings),
+            sealed=tuple(snapshots),
+            examined=examined,
+            files=tuple(files.proven),
+            remaining=remaining,
+            complete=not remaining and files.complete,
+        )
 
 
 def _rank(one: Finding) -> tuple[bool, int, str, str, str, str]:

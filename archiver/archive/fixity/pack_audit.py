@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
 from archiver.archive.finding import Code, Finding
+from archiver.archive.fixity.level import proves
 from archiver.archive.fixity.pack_check import Advance, PackState, check_pack
+from archiver.archive.fixity.pack_look import hash_pack, look_at_pack
 from archiver.archive.fixity.read_twice import forget
 from archiver.archive.layout import pack_name
 from archiver.errors import ArchiverError, DeniedError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Generator, Iterable, Iterator
 
     from archiver.archive.advice import Advice
+    from archiver.archive.policy import Level
     from archiver.storage.store import Store
 
 _POLL_SECONDS: Final = 0.5
@@ -32,13 +36,22 @@ class Wanted(NamedTuple):
 
 
 class Examined(NamedTuple):
-    """What came out of reading a pack; ``state`` is None if it could not be opened at all."""
+    """What came out of reading a pack; ``state`` is None if it could not be opened at all.
+
+    ``level`` is the one it was read at: deeper than asked for where it looked damaged.
+    """
 
     wanted: Wanted
     state: PackState | None
     problem: str = ""
     unstable: str = ""
     denied: bool = False
+    level: Level = "content"
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is proven at its level."""
+        return self.state is not None and _looks_whole(self.state, self.wanted, self.level)
 
 
 class _StoppedError(Exception):
@@ -46,9 +59,16 @@ class _StoppedError(Exception):
 
 
 def examine_all(
-    store: Store, packs: Sequence[Wanted], workers: int, advance: Advance
+    store: Store,
+    packs: Iterable[Wanted],
+    workers: int,
+    advance: Advance,
+    level: Level = "content",
 ) -> Generator[Examined, None, None]:
-    """Examine packs, several at a time, in whatever order they are done; to be closed if left early."""
+    """Examine packs, several at a time, in whatever order they are done; to be closed if left early.
+
+    The next of ``packs`` is taken only when a thread is free for it, so that they may end at any time.
+    """
     stop = threading.Event()
 
     def counted(size: int) -> None:
@@ -57,9 +77,13 @@ def examine_all(
         advance(size)
 
     pool = ThreadPoolExecutor(workers, thread_name_prefix="audit")
-    waiting = {pool.submit(examine, store, one, counted) for one in packs}
+    coming, waiting = iter(packs), set[Future[Examined]]()
     try:
-        while waiting:
+        while True:
+            more = islice(coming, workers + 1 - len(waiting))
+            waiting |= {pool.submit(examine, store, one, counted, level) for one in more}
+            if not waiting:
+                return
             done, waiting = wait(waiting, _POLL_SECONDS, FIRST_COMPLETED)
             for future in done:
                 yield future.result()
@@ -68,30 +92,47 @@ def examine_all(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def examine(store: Store, wanted: Wanted, advance: Advance) -> Examined:
-    """Read a pack; what looks damaged is read once more before it is called so."""
+def examine(store: Store, wanted: Wanted, advance: Advance, level: Level = "content") -> Examined:
+    """Read a pack; what looks damaged is read once more, and decoded, before it is called so."""
     name = pack_name(wanted.pack)
     try:
         if store.stat(name) is None:
             return Examined(wanted, None)
-        first = _check(store, name, advance)
-        if first.whole(wanted.pack):
-            return Examined(wanted, first)
+        first = _check(store, name, advance, level)
+        if _looks_whole(first, wanted, level):
+            return Examined(wanted, first, level=level)
         forget(store, name)
-        second = _check(store, name, lambda _count: advance(0))
+        second = _check(store, name, lambda _count: advance(0), "content")
     except FileNotFoundError:
         return Examined(wanted, None)
     except ArchiverError as error:
         denied = isinstance(error, DeniedError)
         return Examined(wanted, None, problem=error.message, denied=denied)
-    unstable = "" if first == second else f"{name} was not the same when it was read again."
+    same = first == second if proves(level, "content") else _agree(first, second, wanted)
+    unstable = "" if same else f"{name} was not the same when it was read again."
     return Examined(wanted, second, unstable=unstable)
 
 
-def _check(store: Store, name: str, advance: Advance) -> PackState:
+def _looks_whole(state: PackState, wanted: Wanted, level: Level) -> bool:
+    if wanted.sizes and state.size not in wanted.sizes:
+        return False
+    return not state.index if level == "structure" else state.whole(wanted.pack)
+
+
+def _agree(first: PackState, second: PackState, wanted: Wanted) -> bool:
+    """Whether a quick reading and a thorough one show the same file."""
+    if first.blake3 or first.unreadable:
+        return (first.blake3, first.unreadable) == (second.blake3, second.unreadable)
+    return not _looks_whole(second, wanted, "content")
+
+
+def _check(store: Store, name: str, advance: Advance, level: Level) -> PackState:
     reader = store.open(name)
     try:
-        return check_pack(reader, advance)
+        if level == "structure":
+            advance(0)
+            return look_at_pack(reader)
+        return hash_pack(reader, advance) if level == "stored" else check_pack(reader, advance)
     finally:
         reader.close()
 
@@ -125,7 +166,7 @@ def _faults(found: Examined) -> Iterator[Finding]:
         text = f"{name} has {state.size:,} bytes, its seals say {sizes}."
         yield _finding("pack-size", text, wanted)
         return
-    if state.blake3 != wanted.pack:
+    if found.level != "structure" and state.blake3 != wanted.pack:
         reason = state.unreadable or "its bytes have another digest than its name"
         yield _finding("pack-damaged", f"{name} is damaged: {reason}.", wanted)
     if state.index:

@@ -55,6 +55,11 @@ class PackState(msgspec.Struct, frozen=True):
     index: str
     unreadable: str = ""
 
+    @property
+    def objects(self) -> int:
+        """How many objects there are, whole or not."""
+        return len(self.sound) // 32 + len(self.faults)
+
     def whole(self, pack: str) -> bool:
         """Whether nothing is wrong with it, if ``pack`` is its name."""
         return self.blake3 == pack and not self.faults and not self.index

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
+from archiver.archive.layout import pack_of
 from archiver.archive.pack import IndexEntry
 from archiver.archive.pack_map import PackMap
+from archiver.archive.pruning.history import CONDEMNING, condemned
 from archiver.archive.publish import missing_packs
 from archiver.catalogue import queries
 from archiver.errors import DamageError
@@ -31,6 +33,7 @@ class CatalogueHints:
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
+        self._condemned = condemned_packs(catalogue)
         prefixes = np.frombuffer(queries.object_prefixes(catalogue), ">u8")
         self._prefixes = prefixes.astype(np.uint64)
 
@@ -47,7 +50,14 @@ class CatalogueHints:
         return [
             (one.pack, IndexEntry(digest, one.offset, one.stored, one.size, one.codec))
             for one in places
+            if one.pack not in self._condemned
         ]
+
+
+def condemned_packs(catalogue: Catalogue) -> frozenset[str]:
+    """Packs that a prune run found unneeded: they may go soon, so nothing new should stand on them."""
+    told = condemned(queries.events(catalogue, names=CONDEMNING))
+    return frozenset(pack for name in told if (pack := pack_of(name)))
 
 
 class Held:
@@ -57,6 +67,7 @@ class Held:
         self._archive = archive
         self._catalogue = catalogue
         self._listing = listing
+        self._condemned = condemned_packs(catalogue)
         self._sources: dict[str, PackMap] = {}
 
     def snapshot(self, selection: Selection) -> Snapshot | None:
@@ -109,7 +120,8 @@ class Held:
             manifest = self._archive.manifest(seals[0].seal)
         except DamageError:
             return {}
-        packs = PackMap(self._archive, (pack for pack, _ in seals[0].seal.packs))
+        lasting = (pack for pack, _ in seals[0].seal.packs if pack not in self._condemned)
+        packs = PackMap(self._archive, lasting)
         files = {entry.path: entry for entry in manifest.files}
         listed = {file.path: file for file in self._listing.files}
         found = {}

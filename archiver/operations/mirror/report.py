@@ -28,6 +28,8 @@ class MirrorReport(msgspec.Struct, frozen=True):
     What an unfinished run of the same revision had stored is ``resumed``; ``total_stored_bytes`` is
     all that the snapshot takes, whenever it was written, ``stored_bytes`` what was written now.
     ``outcome`` is ``sealed``, ``held`` (it was there already) or ``planned`` (a dry run).
+    ``parity_bytes`` is what sidecars take that were made now, because the policy wants parity;
+    ``unprotected`` are stored files that should have got one and did not.
     """
 
     repository: str
@@ -44,6 +46,8 @@ class MirrorReport(msgspec.Struct, frozen=True):
     total_stored_bytes: int = 0
     snapshot: str = ""
     notes: tuple[str, ...] = ()
+    parity_bytes: int = 0
+    unprotected: tuple[FileFailure, ...] = ()
 
 
 class MirrorError(PartialError):

@@ -11,13 +11,14 @@ from archiver.archive.archive import TOOL, Archive, Snapshot
 from archiver.archive.intake import Expected, Intake
 from archiver.archive.objects import PublishedPack, salvage, unfinished
 from archiver.archive.pin import Pin, check_pin
-from archiver.archive.publish import publish
+from archiver.archive.publish import publish, settle
 from archiver.archive.records import Event, FileEntry, Manifest, Selection, Source
 from archiver.archive.worklog import Worklog, discard, noted
 from archiver.catalogue import queries, updates
 from archiver.digest import Blake3Hex, blake3_hex
 from archiver.operations.mirror.fetch import fetch
 from archiver.operations.mirror.held import CatalogueHints, Held
+from archiver.operations.mirror.protection import protect_sealed
 from archiver.operations.mirror.report import MirrorError, MirrorReport
 from archiver.operations.mirror.room import Room
 from archiver.text import utc_after
@@ -68,6 +69,7 @@ class Run:
 
     def keep(self, snapshot: Snapshot) -> MirrorReport:
         """Nothing is to be fetched: the snapshot is there."""
+        settle(self._archive, snapshot)
         discard(self._archive.store, self._worklog_key)
         self._sighted()
         return self.report("held", snapshot=snapshot)
@@ -90,7 +92,12 @@ class Run:
             worklog.close()
         updates.add_snapshot(self._catalogue, snapshot.id, snapshot.seal, manifest)
         self._sighted()
-        return self.report("sealed", snapshot, written)
+        protection = protect_sealed(self._archive, snapshot, self._options.workers)
+        return msgspec.structs.replace(
+            self.report("sealed", snapshot, written),
+            parity_bytes=protection.parity_bytes,
+            unprotected=protection.failures,
+        )
 
     def planned(self) -> MirrorReport:
         """What a run would do."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
-    from archiver.upstream.throttle import Throttle
+    from archiver.throttle import Throttle
 
 _MAIN = "main"
 _MOST_ENTRIES = 1_000_000

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from archiver.upstream.huggingface.session import Answer
     from archiver.upstream.protocol import RemoteFile
     from archiver.upstream.retry import RetryPolicy
-    from archiver.upstream.throttle import Throttle
+    from archiver.throttle import Throttle
 
 _RANGE = re.compile(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18}|\*)\Z")
 

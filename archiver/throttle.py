@@ -1,4 +1,4 @@
-"""A limit on how fast bytes are taken from upstream, shared by every stream of a run."""
+"""A limit on how fast bytes pass, shared by every stream of a run."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from archiver.upstream.throttle import Throttle
+from archiver.throttle import Throttle
 
 
 class Clock:

@@ -1,0 +1,99 @@
+"""Checking heads that were kept elsewhere: whether everything that they vouch for is still there."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+from archiver.archive import layout
+from archiver.archive.advice import Advice
+from archiver.archive.finding import Finding
+from archiver.archive.fixity.chain import Chain
+from archiver.archive.fixity.read_twice import read_twice
+from archiver.archive.signing.document import signed_bytes
+from archiver.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from archiver.archive.archive import Archive
+    from archiver.archive.records import Event
+
+
+class HeadCheck(NamedTuple):
+    """What was looked at, and what is wrong with it."""
+
+    events: int
+    seals: int
+    findings: tuple[Finding, ...]
+
+
+def check_heads(archive: Archive, heads: Iterable[str]) -> HeadCheck:
+    """Look for these events, for all that they list, and for the seals that those tell of.
+
+    A seal that was taken out of use on purpose may be gone. Another seal of the same revision does
+    not stand in for one that is missing: who can remove a seal can also write another.
+    """
+    return _Look(archive).run(list(dict.fromkeys(heads)))
+
+
+class _Look:
+    """One check."""
+
+    def __init__(self, archive: Archive) -> None:
+        self._archive = archive
+        self._store = archive.store
+        self._advice = Advice(archive.store.describe())
+        self._chain = Chain()
+        self._there: set[str] = set()
+        self._damaged: dict[str, Finding] = {}
+
+    def run(self, heads: list[str]) -> HeadCheck:
+        """Read the journal, then judge."""
+        for name in self._archive.journal.names():
+            self._read(name, layout.event_of(name) or "")
+        vouched = self._chain.vouched(heads)
+        sealed = list(self._chain.sealed_by(vouched))
+        findings = [*self._events(vouched), *self._seals(sealed)]
+        return HeadCheck(len(vouched), len(sealed), tuple(findings))
+
+    def _read(self, name: str, digest: str) -> None:
+        event, state = read_twice(self._store, name, partial(self._archive.journal.read, name))
+        self._there.add(digest)
+        self._chain.add(digest, event)
+        if event is None:
+            hint = self._advice.copy_back(name, "event-damaged")
+            self._damaged[digest] = Finding("event-damaged", state.problem, name, hint=hint)
+
+    def _events(self, vouched: dict[str, str]) -> Iterator[Finding]:
+        for digest, by in vouched.items():
+            told = printable(digest, 64)
+            if digest in self._damaged:
+                yield self._damaged[digest]
+            elif digest not in self._there and by:
+                text = f"The event {told} is not there; event {by} was written after it."
+                hint = self._advice.lost_event(told)
+                yield Finding("event-missing", text, object=told, hint=hint)
+            elif digest not in self._there:
+                text = (
+                    f"The event {told} is not in the journal: the archive was set back to an "
+                    "earlier state, or written anew."
+                )
+                hint = self._advice.lost_head(told)
+                yield Finding("head-missing", text, object=told, hint=hint)
+
+    def _seals(self, sealed: list[Event]) -> Iterator[Finding]:
+        names = {layout.digest_of(name): name for name in self._store.list(layout.SNAPSHOTS)}
+        for event in sealed:
+            digest = printable(str(event.detail.get("snapshot")), 64)
+            title = printable(f"{event.repository}@{event.revision[:12]}")
+            name = names.get(digest)
+            if name is None:
+                text = f"The journal tells of the seal {digest} of {title}, which is not there."
+                hint = self._advice.copy_back(f"seal {digest}", "seal-missing", title)
+                yield Finding("seal-missing", text, snapshot=title, object=digest, hint=hint)
+                continue
+            _, state = read_twice(self._store, name, partial(signed_bytes, self._store, name))
+            if state.problem:
+                hint = self._advice.copy_back(name, "seal-damaged", title)
+                yield Finding("seal-damaged", state.problem, name, snapshot=title, hint=hint)

@@ -1,0 +1,90 @@
+"""What an audit reads this time, in which order, and when it has read enough."""
+
+from __future__ import annotations
+
+import math
+import random
+import threading
+import time
+from itertools import takewhile
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import msgspec
+
+from archiver.text import utc_before
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+Thing = TypeVar("Thing")
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """How much one run reads; None: no limit.
+
+    Attributes:
+        seconds: Nothing more is begun after so many.
+        size: At most so many bytes; the first thing is read whatever its size.
+        age: Only what was not proven within so many seconds.
+        share: Only so large a random part of the packs, more than 0 and at most 1.
+    """
+
+    seconds: float | None = None
+    size: int | None = None
+    age: float | None = None
+    share: float | None = None
+
+
+UNLIMITED: Final = Limits()
+
+
+class Budget:
+    """What is left of a run's limits; several threads may share it."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._end = None if limits.seconds is None else time.monotonic() + limits.seconds
+        self._left = limits.size
+        self._begun = False
+        self._lock = threading.Lock()
+
+    def allows(self, size: int) -> bool:
+        """Whether something of so many bytes may be begun; it then counts as read."""
+        with self._lock:
+            late = self._end is not None and time.monotonic() >= self._end
+            dear = self._left is not None and self._begun and size > self._left
+            if late or dear:
+                return False
+            self._begun = True
+            self._left = None if self._left is None else self._left - size
+            return True
+
+
+class Schedule:
+    """Chooses what is read: what was proven longest ago first, what never was before all else."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._since = None if limits.age is None else utc_before(limits.age)
+        self._budget = Budget(limits)
+
+    def wanting(self, things: Iterable[Thing], last: Callable[[Thing], str]) -> list[Thing]:
+        """The things that have no recent proof, by ``last``, in the order in which they are read."""
+        proven = [(last(one), one) for one in things]
+        due = [one for one in proven if self._since is None or one[0] < self._since]
+        return [one for _, one in sorted(due, key=lambda pair: pair[0])]
+
+    def drawn(self, wanting: list[Thing]) -> list[Thing]:
+        """Those of them that are read this time at most: all, or a random part in the same order."""
+        if self._limits.share is None:
+            return wanting
+        count = math.ceil(len(wanting) * self._limits.share)
+        chosen = set(random.sample(range(len(wanting)), count))
+        return [one for at, one in enumerate(wanting) if at in chosen]
+
+    def affordable(self, things: Iterable[Thing], size: Callable[[Thing], int]) -> Iterator[Thing]:
+        """The things, for as long as there is something left of the budget."""
+        return takewhile(lambda one: self.allows(size(one)), things)
+
+    def allows(self, size: int) -> bool:
+        """Whether something else of so many bytes may be begun."""
+        return self._budget.allows(size)

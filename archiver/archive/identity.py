@@ -1,0 +1,85 @@
+"""Whether a stored file is what its name demands: the one proof there is, whoever wants it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import zstandard
+from blake3 import blake3
+
+from archiver.archive import layout
+from archiver.digest import Blake3Hex
+from archiver.errors import DamageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from archiver.storage.store import Reader
+
+_PIECE: Final = 4 << 20
+_PLAIN_MAX: Final = 1 << 30
+_WINDOW_MAX: Final = 32 << 20
+
+
+def require_named(reader: Reader, name: str) -> None:
+    """Raise DamageError unless the open file is what the name of a pack or document demands."""
+    require_digest(name, plain_digest(reader, name) if is_packed(name) else file_digest(reader))
+
+
+def require_digest(name: str, digest: str) -> None:
+    """Raise DamageError unless this is the digest that ``name`` has in it."""
+    if digest != layout.digest_of(name):
+        raise DamageError(f"{name} is damaged: its bytes have another digest than its name.")
+
+
+def is_packed(name: str) -> bool:
+    """Whether the name's digest is that of the decompressed bytes: so it is of a manifest."""
+    return name.startswith(f"{layout.MANIFESTS}/")
+
+
+def file_digest(reader: Reader) -> Blake3Hex:
+    """The BLAKE3 of an open file as it is stored."""
+    hasher = blake3()
+    for piece in _pieces(reader):
+        hasher.update(piece)
+    return Blake3Hex(hasher.hexdigest())
+
+
+def plain_digest(reader: Reader, name: str) -> Blake3Hex:
+    """The BLAKE3 of what an open manifest decompresses to; DamageError if it does not."""
+    hasher, total = blake3(), 0
+    decompressor = zstandard.ZstdDecompressor(max_window_size=_WINDOW_MAX)
+    try:
+        with decompressor.stream_reader(_File(reader)) as plain:  # type: ignore[arg-type] # reads only
+            while (piece := plain.read(_PIECE)) and total <= _PLAIN_MAX:
+                hasher.update(piece)
+                total += len(piece)
+    except zstandard.ZstdError as error:
+        raise DamageError(f"{name} is damaged: {error}.") from error
+    return Blake3Hex(hasher.hexdigest())
+
+
+def _pieces(reader: Reader) -> Iterator[memoryview]:
+    buffer = memoryview(bytearray(min(_PIECE, reader.size)))
+    at = 0
+    while at < reader.size:
+        got = reader.read_into(at, buffer)
+        if not got:
+            return
+        yield buffer[:got]
+        at += got
+
+
+class _File:
+    """A reader as what the decompressor reads from."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._at = 0
+
+    def read(self, size: int) -> bytes:
+        """The next bytes, at most ``size``."""
+        buffer = bytearray(max(0, min(size, self._reader.size - self._at)))
+        got = self._reader.read_into(self._at, memoryview(buffer))
+        self._at += got
+        return bytes(buffer[:got])

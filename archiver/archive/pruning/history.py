@@ -1,0 +1,117 @@
+"""The journal as deleting must see it: whole, or nothing is deleted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from archiver.archive.advice import command
+from archiver.archive.fixity.chain import Chain
+from archiver.archive.layout import SNAPSHOTS, document_of
+from archiver.archive.place import told_lists
+from archiver.archive.policy import policy_of
+from archiver.errors import DamageError, PolicyError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from archiver.archive.archive import Archive, Snapshot
+    from archiver.archive.records import Event, Seal
+
+History = list[tuple[str, "Event"]]
+"""Every event with its id, oldest first."""
+
+CONDEMNING: Final = ("condemned", "spared", "pruned")
+"""The events that ``condemned`` looks at."""
+
+_TOLD: Final = 8
+_BATCH: Final = 2000
+"""Names in one event, so that none becomes too large."""
+
+
+def deletable_history(archive: Archive) -> History:
+    """The whole journal, of an archive that allows deleting.
+
+    Raises:
+        DamageError: An event is damaged or missing: what it said, "append only" perhaps, is not known.
+        PolicyError: The policy is append-only, or cannot be understood.
+    """
+    problems: list[str] = []
+    chain = Chain()
+    history = list(archive.events(lambda _name, error: problems.append(error.message)))
+    for digest, event in history:
+        chain.add(digest, event)
+    if not problems:
+        problems = [f"The event {digest} is missing." for digest, _ in chain.missing()]
+    require_none(archive, problems)
+    _require_allowed(history)
+    return history
+
+
+def _require_allowed(history: History) -> None:
+    try:
+        append_only = policy_of(history).append_only
+    except DamageError as error:
+        raise PolicyError(
+            f"{error.message} Whether anything may be deleted is not known.",
+            hint="Nothing was deleted, and nothing can be with this version.",
+        ) from error
+    if append_only:
+        raise PolicyError(
+            "The policy of this archive is append-only: nothing is ever deleted.",
+            hint="Copy what you want to keep into a new archive, if this one is to be smaller.",
+        )
+
+
+def require_none(archive: Archive, problems: Sequence[str]) -> None:
+    """Raise DamageError that tells the problems, if there are any."""
+    if not problems:
+        return
+    more = f" And {len(problems) - _TOLD} more." if len(problems) > _TOLD else ""
+    place = archive.store.describe()
+    raise DamageError(
+        f"The archive is not whole, so what it needs is not known: {' '.join(problems[:_TOLD])}{more}",
+        hint=f"Nothing was deleted. Run {command('audit', place)}, then {command('repair', place)}.",
+    )
+
+
+def lost_seals(archive: Archive, history: History, live: Iterable[Snapshot]) -> Iterator[str]:
+    """A sentence for each seal that the journal tells of, that is gone, and that nobody set aside."""
+    chain = Chain()
+    for digest, event in history:
+        chain.add(digest, event)
+    seals = list(live)
+    there = {one.id for one in seals}
+    whole = {_key(one.seal) for one in seals if one.seal.selection.whole}
+    for event in chain.sealed():
+        if event.detail.get("snapshot") not in there and _key(event) not in whole:
+            yield f"The seal of {event.repository}@{event.revision[:12]} is lost."
+    for name in archive.store.list(SNAPSHOTS):
+        if document_of(name) is None:
+            yield f"{name} is no seal's name."
+
+
+def _key(record: Seal | Event) -> tuple[str, str]:
+    return record.repository.casefold(), record.revision
+
+
+def condemned(events: Iterable[tuple[str, Event]]) -> dict[str, str]:
+    """Files that are condemned -> since when, by the events (oldest first).
+
+    The first condemnation counts, until the file is spared or goes to the trash.
+    """
+    found: dict[str, str] = {}
+    for _, event in events:
+        files = told_lists(event, "files")
+        if event.event == "condemned":
+            for name in files:
+                found.setdefault(name, event.time)
+        elif event.event in {"spared", "pruned"} and event.detail.get("to") != "":
+            for name in files:
+                found.pop(name, None)
+    return found
+
+
+def batches(names: Sequence[str]) -> Iterator[list[str]]:
+    """The names in lists that an event has room for."""
+    for at in range(0, len(names), _BATCH):
+        yield list(names[at : at + _BATCH])

@@ -1,0 +1,233 @@
+"""One prune run: bring back, delete for good, sweep into the trash, condemn; in this order."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from archiver.archive import layout
+from archiver.archive.archive import TOOL, Archive
+from archiver.archive.place import forgotten, next_time
+from archiver.archive.pruning.history import (
+    batches,
+    condemned,
+    deletable_history,
+    lost_seals,
+    require_none,
+)
+from archiver.archive.pruning.needs import followed_by, needed_now
+from archiver.archive.pruning.spare import LiveObjects
+from archiver.archive.pruning.trash import Discarded, bring_back, discarded, reversible
+from archiver.archive.publish import missing_packs
+from archiver.archive.records import Event
+from archiver.text import utc_before
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from archiver.archive.pruning.needs import Needs
+
+_OUTWARD = (layout.SNAPSHOTS, layout.MANIFESTS, layout.PACKS)
+
+
+class Part(NamedTuple):
+    """Files that one step of a run took, by their names in use, and their bytes together."""
+
+    files: tuple[str, ...]
+    bytes: int
+
+
+class Pruned(NamedTuple):
+    """What a run did, or would do; ``kept`` are due packs that hold the only good copy of something."""
+
+    rescued: Part
+    deleted: Part
+    swept: Part
+    condemned: Part
+    kept: Part
+    unneeded_bytes: int
+
+
+class Pruner:
+    """Prunes an archive once.
+
+    Args:
+        archive: What to prune.
+        grace: Seconds that a file stays condemned, and then in the trash.
+        forget_pack: Told of each pack before it goes.
+        dry_run: Whether nothing is to be changed.
+    """
+
+    def __init__(
+        self,
+        archive: Archive,
+        *,
+        grace: int,
+        forget_pack: Callable[[str], object] = lambda _pack: None,
+        dry_run: bool = False,
+    ) -> None:
+        self._archive = archive
+        self._store = archive.store
+        self._grace = grace
+        self._forget_pack = forget_pack
+        self._dry_run = dry_run
+
+    def run(self) -> Pruned:
+        """Do it.
+
+        Raises:
+            DamageError: What is needed cannot be known; nothing was deleted.
+            PolicyError: The policy forbids it.
+        """
+        self._history = deletable_history(self._archive)
+        needs = needed_now(self._archive)
+        require_none(self._archive, list(lost_seals(self._archive, self._history, needs.snapshots)))
+        rescued = self._rescue(needs)
+        if not self._dry_run:
+            require_none(self._archive, list(_missing(self._archive, needs)))
+        live = LiveObjects(self._archive, needs.snapshots)
+        self._set_right(needs)
+        # What follows a file goes to the trash before that file is gone from there.
+        trailing = self._move([], needs)
+        deleted = self._delete(needs)
+        swept, kept = self._sweep(needs, live, trailing)
+        return Pruned(
+            rescued=rescued,
+            deleted=deleted,
+            swept=swept,
+            condemned=self._condemn(needs, swept),
+            kept=kept,
+            unneeded_bytes=live.unneeded_bytes(),
+        )
+
+    def _passed(self, time: str) -> bool:
+        return not self._grace or time <= utc_before(self._grace)
+
+    def _record(self, event: Event) -> None:
+        """Append an event, later than those that this run knows."""
+        if not self._dry_run:
+            self._history.append((self._archive.record(event), event))
+
+    def _set_right(self, needs: Needs) -> None:
+        """What is there counts: seals that are not forgotten any more, files that are needed again."""
+        ids = sorted({one.id for one in needs.snapshots} & forgotten(self._history))
+        for batch in batches(ids):
+            time = next_time(self._history)
+            self._record(Event("remembered", time, TOOL, detail={"snapshots": batch}))
+        again = sorted(name for name in condemned(self._history) if needs.cover(name))
+        for batch in batches(again):
+            time = next_time(self._history)
+            self._record(Event("spared", time, TOOL, detail={"files": batch}))
+
+    # ---- the trash
+
+    def _rescue(self, needs: Needs) -> Part:
+        trash = discarded(self._store)
+        if self._dry_run:
+            return _part(
+                {o.name: o.size for o in trash if needs.cover(o.name) and not self._there(o.name)}
+            )
+        return _of(bring_back(self._store, trash, needs.cover))
+
+    def _there(self, name: str) -> bool:
+        return self._store.stat(name) is not None
+
+    def _delete(self, needs: Needs) -> Part:
+        """Delete for good; what a crash leaves is deleted by the next run, and told again."""
+        old = [
+            one
+            for one in discarded(self._store)
+            if self._passed(one.time) and not needs.cover(one.name)
+        ]
+        self._tell_pruned(sorted({one.name for one in old}), "")
+        for one in sorted(old, key=lambda one: _order(one.name)):
+            if not self._dry_run:
+                self._store.remove(one.where)
+        return _of(old)
+
+    def _tell_pruned(self, names: list[str], to: str) -> None:
+        for batch in batches(names):
+            time = next_time(self._history)
+            self._record(Event("pruned", time, TOOL, detail={"files": batch, "to": to}))
+
+    # ---- files in use
+
+    def _sweep(
+        self, needs: Needs, live: LiveObjects, trailing: list[Discarded]
+    ) -> tuple[Part, Part]:
+        """Move what was condemned long enough ago, but for the only good copies, which are kept."""
+        due = [
+            name
+            for name, time in condemned(self._history).items()
+            if self._passed(time) and _may_go(name) and not needs.cover(name) and self._there(name)
+        ]
+        kept = {name for name in due if (pack := layout.pack_of(name)) and live.only_in(pack)}
+        going = sorted(set(due) - kept, key=_order)
+        if self._dry_run:
+            return self._sized(going), self._sized(kept)
+        return _of([*trailing, *self._move(going, needs)]), self._sized(kept)
+
+    def _move(self, going: list[str], needs: Needs) -> list[Discarded]:
+        """Move files and what follows them; look again; bring back what is needed after all."""
+        names = [*going, *self._followers(going, needs)]
+        if self._dry_run or not names:
+            return []
+        with reversible(self._store) as discarding:
+            for name in names:
+                self._forget_pack(layout.pack_of(name) or "")
+                discarding.put(name)
+            # Whoever announces or seals from here on finds these files gone.
+            now = needed_now(self._archive)
+            back = bring_back(self._store, discarding.moved, now.cover)
+        gone = [one for one in discarding.moved if one not in back]
+        self._tell_pruned([one.name for one in gone], layout.TRASH)
+        return gone
+
+    def _followers(self, going: list[str], needs: Needs) -> list[str]:
+        """Parity and signatures of what goes, and of what went before a crash."""
+        names = [*going, *(one.name for one in discarded(self._store))]
+        digests = {layout.digest_of(name) for name in names} - {None}
+        there = [*self._store.list(layout.PARITY), *self._store.list(layout.SIGNATURES)]
+        return [name for name in there if followed_by(name) in digests and not needs.cover(name)]
+
+    def _condemn(self, needs: Needs, swept: Part) -> Part:
+        already = condemned(self._history).keys() | set(swept.files)
+        new = [
+            name
+            for folder in (layout.MANIFESTS, layout.PACKS)
+            for name in self._store.list(folder)
+            if _may_go(name) and name not in already and not needs.cover(name)
+        ]
+        for batch in batches(new):
+            time = next_time(self._history)
+            self._record(Event("condemned", time, TOOL, detail={"files": batch}))
+        return self._sized(new)
+
+    def _sized(self, names: Iterable[str]) -> Part:
+        return _part({name: self._store.stat(name) or 0 for name in names})
+
+
+def _missing(archive: Archive, needs: Needs) -> Iterable[str]:
+    """A sentence for each pack of a live seal that is not there with its size."""
+    for one in needs.snapshots:
+        for pack in missing_packs(archive, one.seal.packs):
+            yield f"{layout.pack_name(pack)} of {one.title} is missing or has another size."
+
+
+def _may_go(name: str) -> bool:
+    """Whether it is a pack or a manifest by its name: an event could name anything."""
+    manifest = name.startswith(f"{layout.MANIFESTS}/") and layout.document_of(name)
+    return bool(manifest or layout.pack_of(name))
+
+
+def _order(name: str) -> tuple[int, str]:
+    """What leads to others goes before them: seals, manifests, packs, and last what follows them."""
+    top = name.partition("/")[0]
+    return (_OUTWARD.index(top) if top in _OUTWARD else len(_OUTWARD)), name
+
+
+def _of(files: Iterable[Discarded]) -> Part:
+    return _part({one.name: one.size for one in files})
+
+
+def _part(sizes: dict[str, int]) -> Part:
+    return Part(tuple(sorted(sizes)), sum(sizes.values()))

@@ -1,0 +1,87 @@
+"""The trash: files on their way out, each below the time it was put there."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from archiver.archive import layout
+from archiver.storage.run_lock import RunLock
+from archiver.text import utc_after, utc_now
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from archiver.storage.store import Store
+
+_LOCK: Final = "prune.lock"
+
+
+def deleting(store: Store) -> RunLock:
+    """Held by whoever takes files out of use, or brings them back; LockedError if another does."""
+    return RunLock(store.scratch(_LOCK), "'archiver forget' or 'archiver prune'")
+
+
+class Discarded(NamedTuple):
+    """A file in the trash: where it lies, since when, its name before, and its size in bytes."""
+
+    where: str
+    time: str
+    name: str
+    size: int
+
+
+def discarded(store: Store) -> list[Discarded]:
+    """What is in the trash, the newest first."""
+    found = []
+    for where in store.list(layout.TRASH):
+        aside = layout.aside_of(where)
+        if aside is not None:
+            found.append(Discarded(where, aside.time, aside.name, store.stat(where) or 0))
+    return sorted(found, key=lambda one: (one.time, one.where), reverse=True)
+
+
+class Discarding:
+    """Moves files into one folder of the trash; ``moved`` are those that went."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._time = utc_now()
+        while any(store.list(layout.aside_name(layout.TRASH, self._time, "x").rpartition("/")[0])):
+            self._time = utc_after(self._time)
+        self.moved: list[Discarded] = []
+
+    def put(self, name: str) -> None:
+        """Move a file; harmless if it is not there."""
+        size = self._store.stat(name)
+        if size is None:
+            return
+        where = layout.aside_name(layout.TRASH, self._time, name)
+        self.moved.append(Discarded(where, self._time, name, size))
+        self._store.move(name, where)
+
+
+@contextmanager
+def reversible(store: Store) -> Iterator[Discarding]:
+    """Whatever was moved when the block ends with an error goes back."""
+    discarding = Discarding(store)
+    try:
+        yield discarding
+    except BaseException:
+        bring_back(store, discarding.moved, lambda _name: True)
+        raise
+
+
+def bring_back(
+    store: Store, trash: Iterable[Discarded], wanted: Callable[[str], bool]
+) -> list[Discarded]:
+    """Move wanted files back to where nothing is; those that went."""
+    back = []
+    for one in trash:
+        if wanted(one.name) and store.stat(one.name) is None:
+            try:
+                store.move(one.where, one.name)
+            except FileNotFoundError:
+                continue  # it was not moved at all, or another brought it back
+            back.append(one)
+    return back

@@ -1,0 +1,110 @@
+"""New seals for snapshots whose packs changed; then what they stand in for is set aside.
+
+The order survives any crash: new packs, new seals, the event, then the old seals, then the old packs. At
+every moment each visible seal can be restored from as far as it could before.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from archiver.archive import layout
+from archiver.archive.intent import announced_needs
+from archiver.archive.pack_map import PackMap
+from archiver.archive.publish import Placement, closure_names, publish
+from archiver.archive.repair.whole_file import put_aside
+from archiver.errors import DamageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from archiver.archive.archive import Archive, Snapshot
+
+
+class Resealed(msgspec.Struct, frozen=True):
+    """A snapshot that has a new seal: its title, and names and ids of the old seal and the new one."""
+
+    snapshot: str
+    name: str
+    old: str
+    new_name: str
+    new: str
+
+
+def reseal(
+    archive: Archive, snapshots: Sequence[Snapshot], bad: frozenset[str], new: Sequence[str]
+) -> tuple[list[Resealed], frozenset[str]]:
+    """Seal anew each snapshot that stands on a bad pack and is whole without; and the packs to set aside.
+
+    A pack stays where it is as long as a snapshot that could not be sealed anew stands on it.
+    """
+    whole = [pack for pack in archive.packs() if pack not in bad]
+    anywhere = PackMap(archive, whole)
+    done: list[Resealed] = []
+    kept: set[str] = set()
+    for snapshot in snapshots:
+        named = [pack for pack, _ in snapshot.seal.packs]
+        if bad.isdisjoint(named):
+            continue
+        within = PackMap(archive, [pack for pack in (*named, *new) if pack not in bad])
+        found = _seal(archive, snapshot, _placement(within, anywhere), bad)
+        if found is None:
+            kept.update(named)
+        else:
+            done.append(found)
+    return done, bad - kept
+
+
+def _placement(within: PackMap, anywhere: PackMap) -> Placement:
+    def place(digest: str) -> tuple[str, int] | None:
+        found = within.find(digest) or anywhere.find(digest)
+        return (found[0], found[1].stored) if found else None
+
+    return place
+
+
+def _seal(
+    archive: Archive, snapshot: Snapshot, placement: Placement, bad: frozenset[str]
+) -> Resealed | None:
+    seal = snapshot.seal
+    try:
+        manifest = archive.manifest(seal)
+        new = publish(archive, manifest, placement, seal.selection, stored=seal.manifest, unfit=bad)
+    except DamageError:
+        return None  # something of it is nowhere: it keeps what it has
+    names = [layout.seal_name(seal.repository, seal.revision, one.id) for one in (snapshot, new)]
+    return Resealed(snapshot.title, names[0], snapshot.id, names[1], new.id)
+
+
+def set_aside(archive: Archive, seals: Sequence[Resealed], packs: frozenset[str]) -> list[str]:
+    """Take the old seals and packs out of use; the names of those that are. To be journalled before.
+
+    A pack that another process has come to need meanwhile is put back.
+    """
+    store = archive.store
+    done = [one.name for one in seals if put_aside(store, one.name)]
+    moved = {
+        name: place
+        for name in map(layout.pack_name, sorted(packs))
+        if (place := put_aside(store, name))
+    }
+    needed = set(moved)
+    try:
+        needed &= _needed(archive)
+    finally:
+        # All of them, if it cannot be known what others need.
+        for name in needed:
+            store.link(moved[name], name)
+    return done + [name for name in moved if name not in needed]
+
+
+def _needed(archive: Archive) -> set[str]:
+    """The files that seals, and writers about to seal, name."""
+    found: set[str] = set()
+    for needs in announced_needs(archive.store).values():
+        found |= needs
+    for snapshot in archive.snapshots(on_damage=lambda _name, _error: None):
+        found.update(closure_names(snapshot.seal))
+    return found

@@ -1,0 +1,156 @@
+"""Where single objects may come from: other packs, files out of use, other archives, plain folders."""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from typing import TYPE_CHECKING, Final, Protocol
+
+import numpy as np
+
+from archiver.archive import layout
+from archiver.archive.fixity.folder_scan import scan_folder
+from archiver.archive.pack import PackReader
+from archiver.archive.pack_map import PackMap, Shelf
+from archiver.archive.repair.copies import aside_names
+from archiver.digest import blake3_hex
+from archiver.errors import ArchiverError, DamageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from archiver.archive.archive import Archive
+    from archiver.archive.repair.needs import Need
+    from archiver.codec.segment import EncodedObject
+    from archiver.codec.zstd import Bytes
+    from archiver.storage.store import Store
+
+OWN: Final = "this archive"
+"""The title of the archive's own packs, of which some may be damaged."""
+_CACHE_ENTRY: Final = "models--*/snapshots/*"
+_CACHE_SNAPSHOT: Final = "snapshots/*"
+
+
+class ObjectSource(Protocol):
+    """Somewhere that objects may be had from."""
+
+    title: str
+    """What it is called in a report."""
+
+    def offers(self, need: Need) -> bool:
+        """Whether it says that it has the object; for a dry run."""
+
+    def fetch(self, need: Need) -> EncodedObject | None:
+        """The object, checked against its BLAKE3, ready to be stored; None if it is not here."""
+
+
+class PackSource:
+    """Packs on a shelf, whatever else may be wrong with them."""
+
+    def __init__(self, shelf: Shelf, packs: list[str], title: str) -> None:
+        self.title = title
+        self._shelf = shelf
+        self._packs = packs
+
+    @cached_property
+    def _map(self) -> PackMap:
+        return PackMap(self._shelf, self._packs)
+
+    def offers(self, need: Need) -> bool:
+        """Whether a pack has it whole."""
+        return self.fetch(need) is not None
+
+    def fetch(self, need: Need) -> EncodedObject | None:
+        """The object as it is stored there."""
+        if self._map.find(need.digest) is None:
+            return None
+        try:
+            found = self._map.copy(need.digest)
+        except (ArchiverError, ValueError):
+            return None
+        return found if found.header.size == need.size else None
+
+
+class _Aside:
+    """The packs out of use of a store, by the names that they have now."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def names(self) -> list[str]:
+        """All of them, the newest first."""
+        return [name for name in aside_names(self._store) if _is_pack(name)]
+
+    def pack(self, pack: str) -> PackReader:
+        """A reader of the file."""
+        try:
+            return PackReader(self._store.open(pack), pack)
+        except FileNotFoundError:
+            raise DamageError(f"{pack} is gone.") from None
+
+
+def _is_pack(name: str) -> bool:
+    found = layout.aside_of(name)
+    return found is not None and layout.pack_of(found.name) is not None
+
+
+def packs_of(archive: Archive, title: str) -> list[ObjectSource]:
+    """The packs of an archive, and then those that it has out of use."""
+    aside = _Aside(archive.store)
+    return [
+        PackSource(archive, list(archive.packs()), title or OWN),
+        PackSource(aside, aside.names(), f"{title} quarantine or trash".lstrip()),
+    ]
+
+
+class FolderSource:
+    """A plain folder, such as a restored one, or a hub client's cache; also where it is damaged."""
+
+    def __init__(self, folder: Path) -> None:
+        self.title = str(folder)
+        self._folder = folder
+
+    @cached_property
+    def _files(self) -> list[dict[str, str]]:
+        inside = sorted(self._folder.glob(_CACHE_ENTRY)) + sorted(
+            self._folder.glob(_CACHE_SNAPSHOT)
+        )
+        return [scan_folder(one).files for one in (self._folder, *inside)]
+
+    def offers(self, need: Need) -> bool:
+        """Whether a file has it at the place where the manifest says."""
+        return self._plain(need) is not None
+
+    def fetch(self, need: Need) -> EncodedObject | None:
+        """The object, encoded anew."""
+        plain = self._plain(need)
+        return None if plain is None else need.encoded(plain)
+
+    def _plain(self, need: Need) -> Bytes | None:
+        for place in need.places:
+            for files in self._files:
+                where = files.get(place.entry.path)
+                plain = _read(where, place.offset, need.size) if where else None
+                if plain is not None and blake3_hex(plain.data) == need.digest:
+                    return plain
+        return None
+
+
+def _read(where: str, offset: int, size: int) -> Bytes | None:
+    """A stretch of a file; None if it cannot be read or is not there."""
+    plain, done = np.empty(size, np.uint8), 0
+    try:
+        handle = os.open(where, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    try:
+        while done < size:
+            count = os.preadv(handle, [plain[done:].data], offset + done)
+            if not count:
+                return None
+            done += count
+    except OSError:
+        return None
+    finally:
+        os.close(handle)
+    return plain

@@ -1,0 +1,55 @@
+"""What a repair writes into the journal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from archiver.archive.archive import TOOL
+from archiver.archive.records import Event
+from archiver.errors import ArchiverError
+from archiver.text import utc_after
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from archiver.archive.journal import Journal
+    from archiver.archive.repair.whole_file import Mended
+
+_AT_ONCE: Final = 2000
+"""Names in one event: it may have 1 MiB."""
+
+
+def repaired_events(
+    journal: Journal, mended: Iterable[Mended], snapshots: Sequence[str] = ()
+) -> Iterator[Event]:
+    """One or more ``repaired`` events for each source; ``snapshots`` are the seals to be set aside.
+
+    Their time is after that of the events that are there: also within a second a seal is first
+    published, and then set aside.
+    """
+    time = utc_after(_newest(journal))
+    by_source: dict[str, list[str]] = {}
+    for one in mended:
+        by_source.setdefault(one.source, []).extend(one.instead or (one.name,))
+    for source, files in by_source.items():
+        names = list(dict.fromkeys(files))
+        for at in range(0, len(names), _AT_ONCE):
+            yield _event(time, {"files": names[at : at + _AT_ONCE], "source": source})
+    for at in range(0, len(snapshots), _AT_ONCE):
+        yield _event(
+            time, {"files": [], "source": "", "snapshots": list(snapshots[at : at + _AT_ONCE])}
+        )
+
+
+def _event(time: str, detail: dict[str, object]) -> Event:
+    return Event("repaired", time, TOOL, detail=detail)
+
+
+def _newest(journal: Journal) -> str:
+    """The time of the newest event that can be read, or ``""``."""
+    for name in reversed(journal.names()):
+        try:
+            return journal.read(name).time
+        except ArchiverError:
+            continue
+    return ""

@@ -1,0 +1,187 @@
+"""Secret keys as ``minisign`` writes them, with or without a password, and signing with them.
+
+Layout of the 158 bytes: algorithms (2 each: signature, key derivation, checksum), salt (32), limits of
+operations and of memory (8 each), and, masked by what scrypt makes of the password: the key's id (8), seed
+(32), public key (32) and a checksum (32) of algorithm, id, seed and public key.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import struct
+from typing import Final, NamedTuple
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from archiver.archive.signing.minisign import (
+    ALGORITHM,
+    ID_SIZE,
+    PREHASHED,
+    TRUSTED,
+    UNTRUSTED,
+    PublicKey,
+    digest,
+    id_bytes,
+    id_text,
+    lines,
+    unbase64,
+)
+from archiver.errors import ArchiverError, DamageError, UsageError
+
+_LAYOUT: Final = struct.Struct("<2s2s2s32sQQ104s")
+_SCRYPT: Final = b"Sc"
+_NO_PASSWORD: Final = b"\x00\x00"
+_CHECKSUM: Final = b"B2"
+_OPERATIONS: Final = 1 << 22
+_MEMORY: Final = 1 << 27
+"""The cost of a password that this writer asks for: 128 MiB, which also a small machine has."""
+_OPERATIONS_MAX: Final = 1 << 28
+_MEMORY_MAX: Final = 1 << 30
+"""The most that a key's file may ask for; minisign itself asks for 1 GiB."""
+_SPARE: Final = 1 << 20
+_BLOCK: Final = 8
+_COMMENT: Final = b"minisign encrypted secret key\n"
+
+
+class ScryptCost(NamedTuple):
+    """The parameters N, r and p of scrypt."""
+
+    n: int
+    r: int
+    p: int
+
+    @property
+    def memory(self) -> int:
+        """The bytes that it takes."""
+        return 128 * self.r * (self.n + self.p + 2)
+
+
+class SecretKey(NamedTuple):
+    """A secret key that is open to be used; ``seed`` has 32 bytes."""
+
+    id: str
+    seed: bytes
+
+    @classmethod
+    def new(cls) -> SecretKey:
+        """A key that nobody had before."""
+        return cls(id_text(os.urandom(ID_SIZE)), os.urandom(32))
+
+    @property
+    def public(self) -> PublicKey:
+        """The key that proves its signatures."""
+        return PublicKey(self.id, self._private.public_key().public_bytes_raw())
+
+    @property
+    def _private(self) -> Ed25519PrivateKey:
+        return Ed25519PrivateKey.from_private_bytes(self.seed)
+
+    def signature(self, signed: bytes, comment: str) -> bytes:
+        """The signature file of these bytes; ``comment``, one line, is covered by it too."""
+        private, trusted = self._private, comment.encode()
+        value = private.sign(digest(signed))
+        rows = (
+            UNTRUSTED + f"signature by the minisign key {self.id.upper()}".encode(),
+            base64.b64encode(PREHASHED + id_bytes(self.id) + value),
+            TRUSTED + trusted,
+            base64.b64encode(private.sign(value + trusted)),
+        )
+        return b"".join(row + b"\n" for row in rows)
+
+    def file(self, password: str = "") -> bytes:
+        """The content of a secret key's file; without a password whoever has it can sign."""
+        bare = id_bytes(self.id) + self.seed + self.public.raw
+        if password:
+            salt, limits = os.urandom(32), (_OPERATIONS, _MEMORY)
+            secret = _masked(bare + _checksum(bare), password, salt, scrypt_cost(*limits))
+        else:
+            salt, limits, secret = bytes(32), (0, 0), bare + bytes(32)
+        method = _SCRYPT if password else _NO_PASSWORD
+        raw = _LAYOUT.pack(ALGORITHM, method, _CHECKSUM, salt, *limits, secret)
+        return UNTRUSTED + _COMMENT + base64.b64encode(raw) + b"\n"
+
+
+class LockedKey(NamedTuple):
+    """A secret key's file as it was read."""
+
+    cost: ScryptCost | None
+    salt: bytes
+    secret: bytes
+
+    @property
+    def needs_password(self) -> bool:
+        """Whether a password protects it."""
+        return self.cost is not None
+
+    def unlock(self, password: str = "") -> SecretKey:
+        """The key itself; UsageError if the password is another one, or the file is damaged."""
+        secret = _masked(self.secret, password, self.salt, self.cost) if self.cost else self.secret
+        bare, checksum = secret[:72], secret[72:]
+        # minisign leaves the checksum of a key without password out.
+        fine = {_checksum(bare)} if self.cost else {_checksum(bare), bytes(32)}
+        key = SecretKey(id_text(bare[:8]), bare[8:40])
+        if checksum in fine and key.public.raw == bare[40:]:
+            return key
+        if self.cost:
+            raise UsageError(
+                "The password is not the one of this secret key, or its file is damaged."
+            )
+        raise UsageError("The file of the secret key is damaged.")
+
+
+def parse_secret_key(data: bytes) -> LockedKey:
+    """Read a secret key's file; UsageError if it is none."""
+    try:
+        rows = lines(data)
+        known = len(rows) == 2 and rows[0].startswith(UNTRUSTED)  # noqa: PLR2004 - a comment and the key
+        raw = unbase64(rows[1]) if known else b""
+    except DamageError:
+        raw = b""
+    if len(raw) != _LAYOUT.size:
+        raise UsageError("This is not a secret key of minisign.")
+    algorithm, method, checksum, salt, operations, memory, secret = _LAYOUT.unpack(raw)
+    if (algorithm, checksum) != (ALGORITHM, _CHECKSUM) or method not in {_SCRYPT, _NO_PASSWORD}:
+        raise UsageError("This is a secret key of a kind that is not known.")
+    cost = scrypt_cost(operations, memory) if method == _SCRYPT else None
+    return LockedKey(cost, salt, secret)
+
+
+def scrypt_cost(operations: int, memory: int) -> ScryptCost:
+    """The parameters that libsodium picks for these limits; UsageError if they are out of reach.
+
+    Source: ``pickparams`` of libsodium's ``crypto_pwhash_scryptsalsa208sha256``.
+    """
+    operations = max(operations, 1 << 15)
+    if operations < memory // 32:
+        cost = ScryptCost(_power(operations // (_BLOCK * 4)), _BLOCK, 1)
+    else:
+        n = _power(memory // (_BLOCK * 128))
+        cost = ScryptCost(n, _BLOCK, max(operations // 4 // n // _BLOCK, 1))
+    if operations > _OPERATIONS_MAX or cost.memory > _MEMORY_MAX + _SPARE:
+        raise UsageError("The password of this secret key costs more than a machine may be asked.")
+    return cost
+
+
+def _power(most: int) -> int:
+    """The greatest power of two up to ``most``, and 2 at least."""
+    return 1 << max(most.bit_length() - 1, 1)
+
+
+def _masked(secret: bytes, password: str, salt: bytes, cost: ScryptCost) -> bytes:
+    try:
+        mask = hashlib.scrypt(
+            os.fsencode(password), salt=salt, n=cost.n, r=cost.r, p=cost.p,
+            maxmem=cost.memory + _SPARE, dklen=len(secret),
+        )  # fmt: skip
+    except (MemoryError, ValueError) as error:
+        raise ArchiverError(
+            f"The password takes {cost.memory >> 20} MiB of memory to check, which are not there.",
+            hint="Use a machine with more memory, or a key that 'archiver keys new' made.",
+        ) from error
+    return bytes(a ^ b for a, b in zip(secret, mask, strict=True))
+
+
+def _checksum(bare: bytes) -> bytes:
+    return hashlib.blake2b(ALGORITHM + bare, digest_size=32).digest()

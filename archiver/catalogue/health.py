@@ -1,0 +1,30 @@
+"""Whether a catalogue file is damaged, asked without SQLAlchemy and without writing."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING, Final
+
+from archiver.catalogue.files import connect, may_write, swap_lock
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_PRIMARY: Final = 0xFF
+_DAMAGE: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+
+
+def fault_of(path: Path) -> str:
+    """What SQLite says is wrong with the file; ``""`` if nothing, or if it cannot be asked."""
+    if not path.is_file():
+        return ""
+    # A connection that may write takes its log away with it when it is closed.
+    mode = "rw" if may_write(path) else "immutable"
+    try:
+        with swap_lock(path), closing(connect(path, mode)) as connection:
+            (answer,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.Error as error:
+        damaged = getattr(error, "sqlite_errorcode", 0) & _PRIMARY in _DAMAGE
+        return str(error) if damaged else ""
+    return "" if answer == "ok" else " ".join(str(answer).split())

@@ -1,0 +1,123 @@
+"""``archiver copy``."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import msgspec
+
+from archiver.cli import output
+from archiver.cli.options import Size, common, open_archive, split_reference, worker_count
+from archiver.cli.progress import Meter
+from archiver.errors import ExitCode
+from archiver.text import human_bytes, human_rate, plural, printable
+
+if TYPE_CHECKING:
+    from archiver.operations.copy import CopyReport
+
+
+@click.command(epilog="Example: archiver copy -C weights /mnt/usb/weights")
+@click.argument("target", metavar="[TO]", type=click.Path(path_type=Path), required=False)
+@click.option(
+    "--snapshot",
+    "references",
+    multiple=True,
+    metavar="REPO[@REVISION]",
+    help="Only these snapshots; repeatable.",
+)
+@click.option("--as", "target_place", metavar="PLACE", help="What the journals call TO's place.")
+@click.option(
+    "--from-as", "source_place", metavar="PLACE", help="What they call this archive's place."
+)
+@click.option("--max-rate", type=Size(1), help="Bytes per second, such as 50MB.")
+@click.option("-n", "--dry-run", is_flag=True, help="Say what would be copied, and copy nothing.")
+@click.option("--lost", metavar="PLACE", help="Journal that a place has no copies any more.")
+@common
+def command(
+    target: Path | None,
+    references: tuple[str, ...],
+    target_place: str | None,
+    source_place: str | None,
+    max_rate: int | None,
+    dry_run: bool,
+    lost: str | None,
+) -> None:
+    """Copy the archive to TO, a new folder, or add its snapshots to the archive that is there.
+
+    Every byte is hashed on the way. What TO has is not copied again, and an interrupted copy goes on
+    where it stopped. What is damaged here is left out and named; everything else is copied.
+    """
+    if lost is not None:
+        if target or references or target_place or source_place or max_rate or dry_run:
+            raise click.UsageError("--lost goes with no other option and without TO.")
+        _lose(lost)
+        return
+    if target is None:
+        raise click.UsageError("Missing argument 'TO', the folder to copy to.")
+    from archiver.archive.place import check_place  # noqa: PLC0415 - start-up stays light
+    from archiver.operations.copy import CopyOptions, copy  # noqa: PLC0415
+    from archiver.throttle import Throttle  # noqa: PLC0415
+
+    options = CopyOptions(
+        references=tuple(split_reference(one) for one in references),
+        source_place="" if source_place is None else check_place(source_place),
+        target_place="" if target_place is None else check_place(target_place),
+        workers=worker_count(),
+        dry_run=dry_run,
+    )
+    started = time.monotonic()
+    archive = open_archive()
+    with Meter("Copying", "packs") as meter:
+        throttle = Throttle(max_rate) if max_rate else None
+        report = copy(archive, target, options, progress=meter, throttle=throttle)
+    _tell(report, time.monotonic() - started)
+    if report.damage:
+        raise click.exceptions.Exit(int(ExitCode.PARTIAL if report.unreadable else ExitCode.DAMAGE))
+
+
+def _lose(place: str) -> None:
+    from archiver.operations.copy import lose  # noqa: PLC0415 - start-up stays light
+
+    count = lose(open_archive(), place)
+    output.record("copy-lost", place=place, snapshots=count)
+    output.line(f"{printable(place)} no longer counts: it had {plural(count, 'snapshot')}.")
+
+
+def _tell(report: CopyReport, seconds: float) -> None:
+    for finding in report.findings:
+        output.record("finding", **finding.described())
+    counts = msgspec.to_builtins(report)
+    del counts["findings"]
+    output.record("copy", **counts)
+    _verdict(report, seconds)
+    for finding in report.findings:
+        where = "  ".join(printable(one, 2000) for one in (finding.snapshot, finding.path) if one)
+        output.line(f"{finding.code}  {where}".rstrip())
+        output.line(f"    {printable(finding.message, 2000)}")
+        output.line(f"    → {printable(finding.hint, 2000)}")
+    for title in report.left:
+        output.line(f"Not copied: {printable(title)}")
+    for title in report.forgotten:
+        output.remark(
+            f"{printable(title)} was forgotten there on purpose, and is not brought back."
+        )
+    if not report.journalled_source and not report.dry_run:
+        output.remark("This archive cannot be written to: only the copy's journal tells of it.")
+
+
+def _verdict(report: CopyReport, seconds: float) -> None:
+    held = report.snapshots - len(report.copied)
+    kept = f"; {held:,} {'was' if held == 1 else 'were'} there already" if held else ""
+    if not report.copied and not report.packs:
+        output.line(f"{report.target}: nothing to copy{kept}.")
+        return
+    packs = f"{plural(report.packs, 'pack')}, {human_bytes(report.bytes)}"
+    what = f"{plural(len(report.copied), 'snapshot')} in {packs}"
+    if report.dry_run:
+        output.line(f"{report.target}: {what} would be copied{kept}.")
+        return
+    rate = human_rate(report.bytes / max(seconds, 1e-6))
+    output.line(f"{report.target}: copied {what}, every byte checked ({rate}){kept}.")

@@ -1,0 +1,60 @@
+"""``archiver head``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+import msgspec
+
+from archiver.cli import output
+from archiver.cli.options import common, open_archive
+from archiver.errors import ExitCode
+from archiver.text import plural, printable
+
+if TYPE_CHECKING:
+    from archiver.archive.fixity.head_check import HeadCheck
+
+
+@click.command(epilog="Example: archiver head -C weights > ~/heads.txt")
+@click.option(
+    "--check",
+    "kept",
+    multiple=True,
+    metavar="ID|FILE",
+    help="See that a head that was kept elsewhere still holds; repeatable.",
+)
+@common
+def command(kept: tuple[str, ...]) -> None:
+    """Print what vouches for the whole history of the archive: the ids of its newest events.
+
+    Keep them in another place. With --check, each of them, every event before it and every seal that
+    those tell of must be there and whole; so an archive that was set back, or from which something was
+    taken away, is noticed.
+    """
+    from archiver.operations.head import check, heads  # noqa: PLC0415 - start-up stays light
+
+    archive = open_archive()
+    if kept:
+        _verdict(check(archive, kept))
+        return
+    for head in heads(archive):
+        output.record("head", **msgspec.to_builtins(head))
+        when = f"{head.time}  {printable(head.event)}" if head.time else "damaged"
+        output.line(f"{head.id}  {when}  vouches for {plural(head.events, 'event')}")
+
+
+def _verdict(found: HeadCheck) -> None:
+    for finding in found.findings:
+        output.record("finding", **finding.described())
+    output.record("head-check", intact=not found.findings, events=found.events, seals=found.seals)
+    seen = f"{plural(found.events, 'event')}, {plural(found.seals, 'seal')}"
+    if not found.findings:
+        output.line(f"All is there: {seen}.")
+        return
+    output.line(f"DAMAGE: {plural(len(found.findings), 'finding')} among {seen}.")
+    for finding in found.findings:
+        output.line(f"{finding.code}  {printable(finding.path or finding.object, 2000)}")
+        output.line(f"    {printable(finding.message, 2000)}")
+        output.line(f"    → {printable(finding.hint, 2000)}")
+    raise click.exceptions.Exit(int(ExitCode.DAMAGE))

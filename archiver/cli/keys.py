@@ -1,0 +1,71 @@
+"""``archiver keys``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from archiver.cli import output
+from archiver.cli.manifest_text import facts
+from archiver.cli.options import advised, common
+from archiver.cli.password import password
+
+
+@click.group(epilog="Example: archiver keys new ~/keys/archive")
+def command() -> None:
+    """Make or show the keys that sign what an archive holds."""
+
+
+@command.command(epilog="Example: archiver keys new ~/keys/archive --comment 'weights, 2026'")
+@click.argument("path", metavar="PATH", type=click.Path(path_type=Path))
+@click.option("--no-password", is_flag=True, help="Whoever has the file can then sign.")
+@click.option("--comment", default="", metavar="TEXT", help="The first line of both files.")
+@common
+def new(path: Path, no_password: bool, comment: str) -> None:
+    """Make a new pair of keys: PATH.key, which is secret, and PATH.pub.
+
+    They are files of the program minisign. The password is asked for, or taken from
+    ARCHIVER_KEY_PASSWORD.
+    """
+    from archiver.archive.signing.key_file import write_pair  # noqa: PLC0415 - start-up stays light
+    from archiver.archive.signing.secret_key import SecretKey  # noqa: PLC0415 - as above
+
+    chosen = "" if no_password else password(f"{path}.key", twice=True)
+    key = SecretKey.new()
+    files = write_pair(path, key, chosen, comment)
+    public = key.public.text
+    output.record("key", id=key.id, public=public, secret_file=str(files.secret),
+                  public_file=str(files.public))  # fmt: skip
+    output.line(f"Public key {key.id}: {public}")
+    output.line(f"Secret: {files.secret}. Keep it, and a copy of it, away from the archive.")
+    output.line(f"Public: {files.public}. Keep a copy outside the archive too.")
+    output.line(f"Sign what the archive holds with {advised('sign', '--key', str(files.secret))}.")
+
+
+@command.command(epilog="Example: archiver keys show ~/keys/archive.pub")
+@click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+@common
+def show(file: Path) -> None:
+    """Show the id and the public key of a .pub or .key file, or who made a .minisig.
+
+    For a secret key with a password, that is asked for: its id is hidden by it too.
+    """
+    from archiver.archive.signing.key_file import identify  # noqa: PLC0415 - start-up stays light
+    from archiver.archive.signing.minisign import Signature  # noqa: PLC0415 - as above
+    from archiver.archive.signing.secret_key import LockedKey  # noqa: PLC0415 - as above
+
+    found = identify(file)
+    if isinstance(found, Signature):
+        _tell("signature", {"id": found.key, "comment": found.remark})
+        return
+    if isinstance(found, LockedKey):
+        key = found.unlock(password(str(file)) if found.needs_password else "")
+        _tell("secret key", {"id": key.id, "public": key.public.text})
+        return
+    _tell("public key", {"id": found.id, "public": found.text})
+
+
+def _tell(what: str, told: dict[str, str]) -> None:
+    output.record("key", what=what, **told)
+    facts([("what", what), *told.items()])

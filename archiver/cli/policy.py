@@ -1,0 +1,142 @@
+"""``archiver policy``."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+from archiver.cli import output
+from archiver.cli.manifest_text import facts
+from archiver.cli.options import Duration, common, open_archive
+from archiver.text import plural
+
+if TYPE_CHECKING:
+    from archiver.archive.policy import Level, Policy
+
+_DAY = 86400
+_BLOCKS = 256
+
+
+class Parity(click.ParamType[tuple[int, int | None]]):
+    """Parity blocks for each group and, if given, data blocks of a group: ``2`` or ``2/32``."""
+
+    name = "P[/K]"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, int | None]:
+        """The two numbers; a usage error if they are none, or too large."""
+        if isinstance(value, tuple):
+            return value
+        found = re.fullmatch(r"([0-9]{1,3})(?:/([0-9]{1,3}))?", value)
+        if not found:
+            self.fail(f"{value[:80]!r} is not P or P/K, such as 2 or 2/32.", param, ctx)
+        parity, group = int(found[1]), int(found[2]) if found[2] else None
+        if parity > _BLOCKS // 2 or (group is not None and not 1 <= group <= _BLOCKS - parity):
+            self.fail("P is at most 128, K at least 1, and P + K at most 256.", param, ctx)
+        return parity, group
+
+
+@click.group(
+    invoke_without_command=True,
+    epilog="Example: archiver policy set -C weights --copies 2 --audit-age 30d --parity 2",
+)
+@common
+def command() -> None:
+    """Show what is wanted of the archive: copies, audits, parity, signatures.
+
+    'archiver status' says what falls short of it.
+    """
+    if click.get_current_context().invoked_subcommand is None:
+        _show(open_archive().policy())
+
+
+@command.command("set", epilog="Example: archiver policy set -C weights --copies 2 --parity 2")
+@click.option(
+    "--copies",
+    type=click.IntRange(1, 1000),
+    help="In how many places each snapshot should lie, this one included.",
+)
+@click.option(
+    "--audit-age",
+    type=Duration(),
+    help="Prove every pack again within so long, such as 30d; 0d: no matter when.",
+)
+@click.option(
+    "--audit-level",
+    type=click.Choice(["structure", "stored", "content", "files"]),
+    help="At which level at least.",
+)
+@click.option(
+    "--parity", type=Parity(), help="Parity blocks for each group of K data blocks; 0: none."
+)
+@click.option("--append-only", is_flag=True, help="Never delete anything. This is for good.")
+@click.option(
+    "--require-signatures/--no-require-signatures",
+    "signed",
+    default=None,
+    help="Whether every seal and manifest should be signed by a trusted key.",
+)
+@click.option(
+    "--trust", metavar="KEY|FILE", multiple=True, help="A public key to trust; repeatable."
+)
+@click.option(
+    "--distrust", metavar="KEYID", multiple=True, help="A key to trust no more; repeatable."
+)
+@common
+def set_(
+    copies: int | None,
+    audit_age: int | None,
+    audit_level: Level | None,
+    parity: tuple[int, int | None] | None,
+    append_only: bool,
+    signed: bool | None,
+    trust: tuple[str, ...],
+    distrust: tuple[str, ...],
+) -> None:
+    """Change what is wanted of the archive; what is not named stays.
+
+    The policy is an event of the journal. Append-only cannot be taken back.
+    """
+    from archiver.operations.policy import (  # noqa: PLC0415 - start-up stays light
+        PolicyChange,
+        change_policy,
+    )
+
+    change = PolicyChange(
+        copies=copies,
+        audit_days=None if audit_age is None else math.ceil(audit_age / _DAY),
+        audit_level=audit_level,
+        parity=parity[0] if parity else None,
+        parity_group=parity[1] if parity else None,
+        append_only=append_only or None,
+        signed=signed,
+        trust=trust,
+        distrust=distrust,
+    )
+    if change == PolicyChange():
+        raise click.UsageError("Nothing to change was named.")
+    policy, changed = change_policy(open_archive(), change)
+    _show(policy)
+    if not changed:
+        output.remark("That was the policy before, too: nothing was journalled.")
+    elif append_only:
+        output.remark("Append-only is for good: no later policy takes it back.")
+
+
+def _show(policy: Policy) -> None:
+    output.record("policy", **msgspec.to_builtins(policy))
+    when = f"every {plural(policy.audit_days, 'day')}" if policy.audit_days else "no matter when"
+    per = f"{policy.parity} for each {plural(policy.parity_group, 'data block')}"
+    facts(
+        [
+            ("copies", str(policy.copies)),
+            ("audit", f"{policy.audit_level}, {when}"),
+            ("parity", per if policy.parity else "none"),
+            ("append-only", "yes, for good" if policy.append_only else "no"),
+            ("signatures", "required" if policy.signed else "not required"),
+            *(("trusted key", key) for key in policy.keys),
+        ]
+    )

@@ -1,0 +1,123 @@
+"""``archiver repair``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import msgspec
+
+from archiver.cli import output
+from archiver.cli.mirroring import open_hub
+from archiver.cli.options import common, open_archive, split_reference, worker_count
+from archiver.cli.progress import Meter
+from archiver.errors import ExitCode
+from archiver.text import plural, printable
+
+if TYPE_CHECKING:
+    from archiver.archive.finding import Finding
+    from archiver.operations.repair import RepairReport
+
+
+@click.command(epilog="Example: archiver repair -C weights --from /mnt/usb/weights --dry-run")
+@click.option(
+    "--from",
+    "sources",
+    metavar="DIR",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Another archive, a restored folder or a hub cache to take from; repeatable.",
+)
+@click.option(
+    "--snapshot", "reference", metavar="REPO[@REVISION]", help="Only what this snapshot needs."
+)
+@click.option("--no-upstream", is_flag=True, help="Never ask the hub.")
+@click.option("-n", "--dry-run", is_flag=True, help="Say what would be done, and write nothing.")
+@common
+def command(
+    sources: tuple[Path, ...], reference: str | None, no_upstream: bool, dry_run: bool
+) -> None:
+    """Bring back what is damaged or missing, from every place that still has it.
+
+    Asked are, in this order: files of this archive that are out of use, other archives, parity, plain
+    folders, the hub. A copy counts once it was read back and has the digest that it must have. What it
+    replaces stays in quarantine/. What cannot be brought back stays as it is, and is named.
+    """
+    from archiver.operations.repair import RepairOptions, repair  # noqa: PLC0415 - start-up stays light
+
+    repository, revision = split_reference(reference) if reference else (None, None)
+    options = RepairOptions(
+        others=sources,
+        connect=None if no_upstream else lambda: open_hub(None, None),
+        repository=repository,
+        revision=revision,
+        dry_run=dry_run,
+        workers=worker_count(),
+    )
+    with Meter("Repairing", "packs") as meter:
+        report = repair(open_archive(), options, meter)
+    _tell(report)
+    if not report.whole:
+        raise click.exceptions.Exit(int(ExitCode.DAMAGE_UNREPAIRED))
+    if dry_run and report.damage:
+        raise click.exceptions.Exit(int(ExitCode.DAMAGE))
+
+
+def _tell(report: RepairReport) -> None:
+    for one in report.mended:
+        output.record("mended", **msgspec.to_builtins(one))
+    for seal in report.resealed:
+        output.record("resealed", **msgspec.to_builtins(seal))
+    for finding in report.remaining:
+        output.record("finding", **finding.described())
+    output.record(
+        "repair",
+        whole=report.whole,
+        dry_run=report.dry_run,
+        damage=report.damage,
+        mended=len(report.mended),
+        remaining=len(report.remaining),
+        aside=report.aside,
+        notes=report.notes,
+    )
+    _verdict(report)
+    for one in report.mended:
+        _show_mended(one.name, one.source, len(one.instead))
+    for seal in report.resealed:
+        output.line(f"new seal  {seal.snapshot}: {seal.new[:16]} stands in for {seal.old[:16]}")
+    for note in report.notes:
+        output.remark(f"note: {note}")
+    for finding in report.remaining:
+        _show(finding)
+
+
+def _verdict(report: RepairReport) -> None:
+    would = "could be " if report.dry_run else ""
+    if not report.damage:
+        output.line("All is well: there was nothing to repair.")
+    elif report.whole:
+        output.line(f"{would}repaired: all of {plural(report.damage, 'finding')}.".capitalize())
+    else:
+        left = plural(len(report.remaining), "finding")
+        output.line(
+            f"NOT ALL {would.upper()}REPAIRED: {left} of damage would stay."
+            if report.dry_run
+            else f"NOT ALL REPAIRED: {left} of damage remain."
+        )
+    if report.dry_run and report.damage:
+        output.line("Nothing was written.")
+
+
+def _show_mended(name: str, source: str, instead: int) -> None:
+    more = f", into {plural(instead, 'new pack')}" if instead else ""
+    output.line(f"{name}\n    from {printable(source, 2000)}{more}")
+
+
+def _show(finding: Finding) -> None:
+    rows = f" rows {finding.rows[0]}..{finding.rows[1]}" if finding.rows else ""
+    where = [finding.snapshot, finding.path, finding.tensor + rows]
+    output.line("  ".join([finding.code, *(printable(text, 2000) for text in where if text)]))
+    output.line(f"    {printable(finding.message, 2000)}")
+    if finding.hint:
+        output.line(f"    → {printable(finding.hint, 2000)}")

@@ -1,0 +1,65 @@
+"""``archiver sign``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import msgspec
+
+from archiver.cli import output
+from archiver.cli.options import common, open_archive, split_reference
+from archiver.cli.password import password
+from archiver.errors import ExitCode
+from archiver.text import plural, printable
+
+if TYPE_CHECKING:
+    from archiver.operations.sign import SignReport
+
+
+@click.command(epilog="Example: archiver sign -C weights --key ~/keys/archive.key")
+@click.argument("references", metavar="[REPO[@REVISION]]...", nargs=-1)
+@click.option(
+    "--key",
+    "file",
+    required=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="The secret key: what 'archiver keys new' or minisign made.",
+)
+@common
+def command(references: tuple[str, ...], file: Path) -> None:
+    """Sign every snapshot that this key has not signed yet, and the newest events of the journal.
+
+    A snapshot's seal and its manifest are signed; what is damaged is not. A signature of a journal's
+    head vouches for everything that was ever sealed here before.
+    """
+    from archiver.archive.signing.key_file import read_secret_key  # noqa: PLC0415 - start-up stays light
+    from archiver.operations.sign import sign  # noqa: PLC0415 - as above
+
+    archive = open_archive()
+    wanted = [split_reference(one) for one in references]
+    locked = read_secret_key(file)
+    key = locked.unlock(password(str(file)) if locked.needs_password else "")
+    report = sign(archive, key, wanted)
+    _tell(report)
+    if report.findings:
+        raise click.exceptions.Exit(int(ExitCode.DAMAGE))
+
+
+def _tell(report: SignReport) -> None:
+    for finding in report.findings:
+        output.record("finding", **finding.described())
+    counts = msgspec.to_builtins(report)
+    del counts["findings"]
+    output.record("sign", **counts)
+    output.line(
+        f"Signed {plural(report.signed, 'document')} and "
+        f"{plural(len(report.heads), 'head')} of the journal with the key {report.key}; "
+        f"{plural(report.kept, 'document')} had a signature by it."
+    )
+    for finding in report.findings:
+        output.line(f"{finding.code}  {printable(finding.path, 2000)}")
+        output.line(f"    {printable(finding.message, 2000)}")
+        output.line(f"    → {printable(finding.hint, 2000)}")

@@ -1,0 +1,105 @@
+"""``archiver status``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+import msgspec
+
+from archiver.cli import output
+from archiver.cli.options import common, open_archive
+from archiver.errors import ExitCode
+from archiver.text import human_bytes, human_share, plural, printable
+
+if TYPE_CHECKING:
+    from archiver.operations.status import Status
+
+_SHORT = 16
+
+
+@click.command(epilog="Example: archiver status -C weights --packs")
+@click.option("--packs", is_flag=True, help="Also every pack: when it was last proven, and how.")
+@click.option("--copies", is_flag=True, help="Also every place that holds copies.")
+@common
+def command(packs: bool, copies: bool) -> None:
+    """Show what is proven, copied and protected, and what falls short of the policy.
+
+    Reads names, seals and the journal only. Exits with 24 if something falls short; each such line
+    names the next command. 'archiver policy' says what is wanted.
+    """
+    from archiver.operations.status import status  # noqa: PLC0415 - start-up stays light
+
+    found = status(open_archive())
+    _records(found, packs=packs, copies=copies)
+    _summary(found)
+    if packs:
+        _pack_table(found)
+    if copies:
+        _place_table(found)
+    for one in found.shortfalls:
+        output.line(f"SHORT: {printable(one.message, 2000)}")
+        output.line(f"    → Run {printable(one.next, 2000)}.")
+    if found.shortfalls:
+        raise click.exceptions.Exit(int(ExitCode.POLICY_UNMET))
+    output.line("Nothing falls short of the policy.")
+
+
+def _records(found: Status, *, packs: bool, copies: bool) -> None:
+    told = msgspec.to_builtins(found)
+    listed = {key: told.pop(key) for key in ("pack_list", "places", "shortfalls")}
+    for one in listed["pack_list"] if packs else []:
+        output.record("pack", **one)
+    for one in listed["places"] if copies else []:
+        output.record("place", **one)
+    for one in listed["shortfalls"]:
+        output.record("shortfall", **one)
+    output.record("status", met=not found.shortfalls, **told)
+
+
+def _summary(found: Status) -> None:
+    packs, size = plural(found.packs, "pack"), human_bytes(found.bytes)
+    output.line(f"{plural(found.snapshots, 'snapshot')} in {packs}, {size}.")
+    days = found.policy.audit_days
+    within = f"WITHIN {days} D" if days else "EVER"
+    total = max(sum(one.size for one in found.pack_list), 0)
+    rows = [
+        (
+            one.level,
+            f"{one.recent_packs:,}",
+            human_share(one.recent_bytes, total),
+            f"{one.never:,}",
+            one.oldest or "-",
+        )
+        for one in found.coverage
+    ]
+    output.table(("PROVEN", within, "OF BYTES", "NEVER", "OLDEST PROOF"), rows, right=(1, 2, 3))
+    output.line(f"Files proven: {found.files_proven} of {plural(found.snapshots, 'snapshot')}.")
+    share = human_share(found.bytes_with_parity, found.bytes)
+    output.line(f"Parity: {found.with_parity} of {packs}, {share} of bytes.")
+    output.line(f"Copies: each snapshot in {plural(found.copies, 'place')} or more.")
+    if found.policy.signed:
+        output.line(f"Signatures: {plural(found.unsigned, 'document')} without.")
+
+
+def _pack_table(found: Status) -> None:
+    rows = [
+        (
+            one.pack[:_SHORT],
+            human_bytes(one.size),
+            one.proven or "never",
+            one.level or "-",
+            "yes" if one.parity else "no",
+            "" if one.there and one.needed else "no seal needs it" if one.there else "MISSING",
+        )
+        for one in found.pack_list
+    ]
+    output.table(("PACK", "SIZE", "PROVEN", "LEVEL", "PARITY", ""), rows, right=(1,))
+
+
+def _place_table(found: Status) -> None:
+    rows = [(one.place, str(one.snapshots), one.last) for one in found.places]
+    if not rows:
+        output.line("No other place is known to hold copies.")
+        return
+    output.table(("PLACE", "SNAPSHOTS", "LAST COPY"), rows, right=(1,))

@@ -1,0 +1,138 @@
+"""One audit: what is examined, journalled and asked beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from archiver.archive import layout
+from archiver.archive.advice import Advice
+from archiver.archive.finding import UNKNOWN, Finding
+from archiver.archive.fixity.examination import examine
+from archiver.archive.fixity.kept_heads import kept_ids
+from archiver.archive.fixity.schedule import UNLIMITED, Limits
+from archiver.archive.policy import Level
+from archiver.catalogue.health import fault_of
+from archiver.errors import UsageError
+from archiver.operations.audit.ledger import Ledger
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from archiver.archive.archive import Archive
+    from archiver.archive.fixity.examination import Examination
+    from archiver.progress import Progress
+
+
+class AuditReport(msgspec.Struct, frozen=True):
+    """What an audit read and found.
+
+    ``snapshots`` are those that are known to belong here, ``packs`` those that could be read or looked
+    at, ``bytes`` were read from packs, ``hit`` are titles of snapshots. ``proven`` packs were read now
+    and are whole; ``remaining`` ones have no recent proof and were only looked at. ``files`` counts the
+    snapshots whose files were all made.
+    """
+
+    snapshots: int
+    packs: int
+    objects: int
+    bytes: int
+    findings: tuple[Finding, ...]
+    journalled: bool
+    level: Level
+    proven: int
+    remaining: int
+    files: int
+    complete: bool
+
+    @property
+    def damage(self) -> tuple[Finding, ...]:
+        """The findings that are more than a remark."""
+        return tuple(one for one in self.findings if not one.remark)
+
+    @property
+    def unchecked(self) -> bool:
+        """Whether something could not be checked, and all that could be is whole."""
+        return bool(self.damage) and all(one.code in UNKNOWN for one in self.damage)
+
+    @property
+    def intact(self) -> bool:
+        """Whether everything was checked and is as it should be."""
+        return self.complete and not self.damage
+
+    @property
+    def hit(self) -> tuple[str, ...]:
+        """The snapshots that some damage hits."""
+        titles = {title for one in self.damage for title in one.snapshot.split(", ") if title}
+        return tuple(sorted(titles))
+
+
+def audit(
+    archive: Archive,
+    *,
+    repository: str | None = None,
+    revision: str | None = None,
+    workers: int,
+    progress: Progress,
+    level: Level = "content",
+    limits: Limits = UNLIMITED,
+    heads: Iterable[str] = (),
+) -> AuditReport:
+    """Check the whole archive, or the snapshots of one repository and (beginning of a) revision.
+
+    What was proven is journalled, also when the run is interrupted. ``heads`` are ids of events that
+    were kept elsewhere, or names of files that list some. Raises UsageError if there is no such
+    snapshot or head, or if limits are set on an audit that reads next to nothing.
+    """
+    if level == "structure" and limits != UNLIMITED:
+        raise UsageError(
+            "An audit of the level structure reads next to nothing: it takes no limits.",
+            hint="Choose a deeper --level, or leave the limits out.",
+        )
+    with Ledger(archive, level, repository or "", revision or "") as ledger:
+        found = examine(
+            archive,
+            repository=repository,
+            revision=revision,
+            workers=workers,
+            progress=progress,
+            level=level,
+            limits=limits,
+            heads=[one for text in heads for one in kept_ids(text)],
+            on_examined=ledger.note,
+        )
+        remarks = () if repository else _catalogue(archive)
+        damaged = sum(not one.remark for one in found.findings)
+        ledger.close(found.sealed, found.files, damaged)
+    return _report(found, level, remarks, ledger)
+
+
+def _catalogue(archive: Archive) -> tuple[Finding, ...]:
+    """The index is no part of the archive, but a damaged one slows every run down."""
+    path = Path(archive.store.describe()) / layout.CATALOGUE
+    fault = fault_of(path)
+    if not fault:
+        return ()
+    hint = Advice(archive.store.describe()).rebuild_catalogue()
+    text = f"The SQL index {path.name} is damaged: {fault}. No stored file is concerned."
+    return (Finding("catalogue-damaged", text, path=path.name, hint=hint),)
+
+
+def _report(
+    found: Examination, level: Level, remarks: tuple[Finding, ...], ledger: Ledger
+) -> AuditReport:
+    return AuditReport(
+        snapshots=found.snapshots,
+        packs=found.packs,
+        objects=found.objects,
+        bytes=found.bytes,
+        findings=(*found.findings, *remarks),
+        journalled=ledger.journalled,
+        level=level,
+        proven=ledger.proven,
+        remaining=found.remaining,
+        files=len(found.files),
+        complete=found.complete,
+    )

@@ -1,0 +1,120 @@
+"""The ledger of an audit: what was proven goes into the journal, in parts, also when a run is cut short."""
+
+from __future__ import annotations
+
+import time
+from itertools import islice
+from typing import TYPE_CHECKING, Final, Self
+
+from archiver.archive.archive import TOOL
+from archiver.archive.fixity.level import proves
+from archiver.archive.fixity.proof import EVENT
+from archiver.archive.records import Event
+from archiver.errors import ArchiverError
+from archiver.text import utc_now
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import TracebackType
+
+    from archiver.archive.archive import Archive, Snapshot
+    from archiver.archive.fixity.pack_audit import Examined
+    from archiver.archive.policy import Level
+
+_SECONDS: Final = 300
+"""What was proven is journalled at least so often: a power cut costs no more."""
+_LISTED: Final = 10_000
+"""Digests that one event lists: it has at most 1 MiB."""
+
+
+class Ledger:
+    """Use as a context manager: on the way out, the rest is journalled, whatever happened."""
+
+    def __init__(self, archive: Archive, level: Level, repository: str, revision: str) -> None:
+        self._archive = archive
+        self._level = level
+        self._of_packs: Level = "content" if level == "files" else level
+        self._subject = repository, revision
+        self._last = time.monotonic()
+        self._whole: set[str] = set()
+        self._packs: list[str] = []
+        self._objects = self._damaged = 0
+        self._closed = False
+        self.journalled = True
+        """Whether all of it could be written."""
+
+    @property
+    def proven(self) -> int:
+        """How many packs were proven at the level at which packs are read."""
+        return len(self._whole)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._packs and not self._closed:
+            self._flush()
+
+    def note(self, examined: Examined) -> None:
+        """Take in a pack that was read."""
+        read = proves(examined.level, self._of_packs)
+        if read and examined.state is not None:
+            self._objects += examined.state.objects
+        if read and examined.whole and not examined.unstable:
+            self._whole.add(examined.wanted.pack)
+            self._packs.append(examined.wanted.pack)
+        elif not examined.whole:
+            self._damaged += 1
+        if len(self._packs) >= _LISTED or time.monotonic() - self._last > _SECONDS:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._last = time.monotonic()
+        self._write(self._of_packs, self._packs, (), self._damaged)
+        self._packs = []
+
+    def close(self, sealed: Iterable[Snapshot], files: Iterable[str], damaged: int) -> None:
+        """The run came to its end with so many findings; the ids of the snapshots whose files came out."""
+        self._closed = True
+        if self._level != "files":
+            self._write(self._level, self._packs, (), damaged)
+            return
+        if self._packs:
+            self._flush()
+        made = frozenset(files)
+        open_ = {pack for one in sealed if one.id not in made for pack, _ in one.seal.packs}
+        # A pack is proven at this level with all the files that stand on it.
+        self._write(self._level, sorted(self._whole - open_), sorted(made), damaged)
+
+    def _write(
+        self, level: Level, packs: Iterable[str], snapshots: Iterable[str], damaged: int
+    ) -> None:
+        """Journal what one audit proved; more than fits into an event goes into further ones."""
+        left, told = iter(packs), iter(snapshots)
+        while True:
+            some, others = list(islice(left, _LISTED)), []
+            if len(some) < _LISTED:
+                others = list(islice(told, _LISTED - len(some)))
+            detail = {
+                "level": level,
+                "objects": self._objects,
+                "damaged": damaged,
+                "packs": some,
+                "snapshots": others,
+            }
+            self._objects = 0
+            self._record(Event(EVENT, utc_now(), TOOL, *self._subject, detail))
+            if len(some) + len(others) < _LISTED:
+                return
+
+    def _record(self, event: Event) -> None:
+        try:
+            self._archive.require_writable()
+            self._archive.record(event)
+        except ArchiverError:
+            self.journalled = False

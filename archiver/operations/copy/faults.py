@@ -1,0 +1,98 @@
+"""What is wrong in the archive that is copied, as findings that say what to do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from archiver.archive.advice import Advice, command
+from archiver.archive.finding import Finding
+from archiver.archive.identity import require_named
+from archiver.errors import ArchiverError
+
+if TYPE_CHECKING:
+    from archiver.archive.archive import Archive
+    from archiver.archive.finding import Code
+    from archiver.archive.fixity.read_twice import Twice
+    from archiver.operations.copy.choice import Wanted
+
+
+class Faults:
+    """Collects findings on ``source`` while it is copied to ``target``."""
+
+    def __init__(self, source: Archive, target: Archive) -> None:
+        self._source = source.store
+        self._target = target.store
+        self._advice = Advice(source.store.describe())
+        self.findings: list[Finding] = []
+        self.packs: set[str] = set()
+        """The packs that are not whole in the source."""
+
+    def missing_pack(self, wanted: Wanted) -> bool:
+        """Whether the source has not even a file of the right size; then that is noted."""
+        try:
+            size = self._source.stat(wanted.name)
+        except ArchiverError as error:
+            self._pack("file-unreadable", error.message, wanted)
+            return True
+        if size in wanted.sizes:
+            return False
+        if size is None:
+            self._pack("pack-missing", f"{wanted.name} is missing.", wanted)
+        else:
+            said = " or ".join(f"{one:,}" for one in sorted(wanted.sizes))
+            text = f"{wanted.name} has {size:,} bytes, its seals say {said}."
+            self._pack("pack-size", text, wanted)
+        return True
+
+    def pack(self, wanted: Wanted, state: Twice) -> None:
+        """Note what came out of copying a pack."""
+        if state.unstable:
+            self._unstable(state, wanted.name)
+        if state.denied:
+            self._pack("file-unreadable", state.problem, wanted)
+        elif state.problem:
+            there = self._source.stat(wanted.name) is not None
+            self._pack("pack-damaged" if there else "pack-missing", state.problem, wanted)
+
+    def _pack(self, code: Code, message: str, wanted: Wanted) -> None:
+        hint = self._hint(wanted.name, code)
+        titles = ", ".join(wanted.snapshots)
+        self.findings.append(Finding(code, message, hint=hint, snapshot=titles, pack=wanted.pack))
+        self.packs.add(wanted.pack)
+
+    def _hint(self, name: str, code: Code, snapshot: str = "") -> str:
+        if code == "file-unreadable":
+            return self._advice.make_readable(snapshot)
+        if self._target_has(name):
+            here, there = self._source.describe(), self._target.describe()
+            return f"{command('repair', here, '--from', there)} brings it back from the copy."
+        return self._advice.copy_back(name, code, snapshot)
+
+    def _target_has(self, name: str) -> bool:
+        """Whether the target has the file, whole: read to its end, because someone may rely on it."""
+        try:
+            reader = self._target.open(name)
+        except (ArchiverError, FileNotFoundError):
+            return False
+        try:
+            require_named(reader, name)
+        except ArchiverError:
+            return False
+        finally:
+            reader.close()
+        return True
+
+    def document(self, code: Code, state: Twice, name: str, snapshot: str = "") -> bool:
+        """Note what came out of copying another file; whether it is right."""
+        if state.unstable:
+            self._unstable(state, name)
+        if state.problem:
+            told: Code = "file-unreadable" if state.denied else code
+            hint = self._hint(name, told, snapshot)
+            finding = Finding(told, state.problem, path=name, hint=hint, snapshot=snapshot)
+            self.findings.append(finding)
+        return not state.problem
+
+    def _unstable(self, state: Twice, name: str) -> None:
+        hint = self._advice.unstable()
+        self.findings.append(Finding("read-unstable", state.unstable, path=name, hint=hint))

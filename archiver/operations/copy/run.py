@@ -1,0 +1,227 @@
+"""One run of copy, in the order that survives any crash: packs, manifests, seals, and then the journal."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from archiver.archive.layout import CATALOGUE, digest_of
+from archiver.archive.place import forgotten, place_of
+from archiver.archive.publish import closure_names, missing_packs
+from archiver.archive.transfer import Flow, Transfer
+from archiver.catalogue.current import open_current
+from archiver.errors import ArchiverError, DamageError
+from archiver.operations.copy import history
+from archiver.operations.copy.choice import choose, packs_of, seal_name
+from archiver.operations.copy.documents import Documents
+from archiver.operations.copy.faults import Faults
+from archiver.operations.copy.packs import copy_packs
+from archiver.operations.copy.report import CopyOptions, CopyReport
+from archiver.operations.copy.target import begin, open_target, require_room
+
+if TYPE_CHECKING:
+    from archiver.archive.archive import Archive, Snapshot
+    from archiver.operations.copy.choice import Wanted
+    from archiver.progress import Progress
+    from archiver.throttle import Throttle
+
+
+def copy(
+    source: Archive,
+    root: Path,
+    options: CopyOptions,
+    *,
+    progress: Progress,
+    throttle: Throttle | None = None,
+) -> CopyReport:
+    """Copy snapshots of ``source`` into the archive in ``root``, which is begun if there is none.
+
+    What is damaged in the source is left out and told; the rest is copied.
+
+    Raises:
+        UsageError: ``root`` is the source, lies in it, or is neither an archive nor an empty folder;
+            or there is no such snapshot.
+        NoSpaceError: The disk is full, or has no room for the packs.
+        DeniedError: Nothing may be written there.
+    """
+    return _Run(source, root, options, progress, throttle).run()
+
+
+class _Run:
+    """One run."""
+
+    def __init__(
+        self,
+        source: Archive,
+        root: Path,
+        options: CopyOptions,
+        progress: Progress,
+        throttle: Throttle | None,
+    ) -> None:
+        self._source = source
+        self._options = options
+        self._progress = progress
+        self._throttle = throttle
+        self._target, self._new = open_target(source, root)
+        self._faults = Faults(source, self._target)
+        silent = Transfer(source.store, self._target.store, Flow(None, throttle))
+        self._documents = Documents(source, self._target, silent, self._faults)
+        self._ends = (
+            options.source_place or place_of(Path(source.store.describe())),
+            options.target_place or place_of(root),
+        )
+        self._copied: list[Snapshot] = []
+        self._packs = self._bytes = 0
+
+    def run(self) -> CopyReport:
+        """Copy what the target has not."""
+        chosen, damaged = choose(self._source, self._options.references)
+        self._faults.findings += damaged
+        gone = forgotten(self._target.events(_ignore))
+        held: set[str] = {one.id for one in chosen if self._holds(one)}
+        wanted = [one for one in chosen if one.id in held or one.id not in gone]
+        packs = [one for one in packs_of(wanted) if self._is_to_be_copied(one)]
+        self._expect(packs, [one for one in wanted if one.id not in held])
+        if self._options.dry_run:
+            return self._foretold(chosen, wanted, held, packs)
+        begin(self._source, self._target, new=self._new)
+        self._copy_packs(packs)
+        self._documents.sidecars({one.pack for one in packs_of(wanted)} - self._faults.packs)
+        self._target.store.barrier()
+        present = self._publish(wanted, held)
+        journalled = self._tell(present)
+        self._index()
+        return self._report(chosen, wanted, present, journalled=journalled)
+
+    # ---- what there is to copy
+
+    def _holds(self, snapshot: Snapshot) -> bool:
+        """Whether the target has the seal already."""
+        name = seal_name(snapshot)
+        size = self._target.store.stat(name)
+        return size is not None and size == self._source.store.stat(name)
+
+    def _is_to_be_copied(self, wanted: Wanted) -> bool:
+        faulty = self._faults.missing_pack(wanted)
+        return not faulty and self._target.store.stat(wanted.name) not in wanted.sizes
+
+    def _expect(self, packs: list[Wanted], new: list[Snapshot]) -> None:
+        size = sum(max(one.sizes) for one in packs)
+        names = [name for one in new for name in (closure_names(one.seal)[0], seal_name(one))]
+        small = sum(self._source.store.stat(name) or 0 for name in names)
+        require_room(self._target.store, size + small)
+        self._progress.expect(len(packs), size)
+
+    # ---- copying
+
+    def _copy_packs(self, packs: list[Wanted]) -> None:
+        flow = Flow(self._progress, self._throttle)
+        transfer = Transfer(self._source.store, self._target.store, flow)
+        with closing(copy_packs(transfer, packs, self._options.workers, flow)) as copying:
+            for wanted, state in copying:
+                self._faults.pack(wanted, state)
+                if not state.problem:
+                    self._packs += 1
+                    self._bytes += max(wanted.sizes)
+                self._progress.end(wanted.name)
+
+    def _publish(self, wanted: list[Snapshot], held: set[str]) -> list[Snapshot]:
+        """Manifests, then seals; the snapshots that the target has whole now."""
+        complete = [one for one in wanted if not missing_packs(self._target, one.seal.packs)]
+        readable = [one for one in complete if self._documents.manifest(one)]
+        self._target.store.barrier()
+        present = []
+        for one in readable:
+            if one.id not in held:
+                if not self._documents.seal(one):
+                    continue
+                self._copied.append(one)
+            present.append(one)
+        self._target.store.barrier(seal_name(one) for one in present)
+        return present
+
+    # ---- the journals
+
+    def _tell(self, present: list[Snapshot]) -> bool:
+        """What belongs to the snapshots, and who has copies; whether the source's journal knows."""
+        ids: set[str] = {one.id for one in present}
+        if self._options.references:
+            names = {one.seal.repository.casefold() for one in present}
+            history.tell_anew(self._source, self._target, names, ids)
+        else:
+            self._merge_journals()
+        documents = ids | {one.seal.manifest.blake3 for one in present} | self._common_events()
+        self._documents.signatures(documents)
+        self._documents.sidecars(documents)
+        both: set[str] = {one.id for one in present if self._whole_in_source(one)}
+        history.tell_copied(self._target, self._ends, both, whole=True)
+        return history.told_copied(self._source, self._ends, both)
+
+    def _merge_journals(self) -> None:
+        before = history.policy_of(self._target)
+        self._documents.events()
+        if self._target.info.archive != self._source.info.archive:
+            history.keep_policy(self._target, before)
+
+    def _common_events(self) -> set[str]:
+        names = set(self._source.journal.names()) & set(self._target.journal.names())
+        return {digest for digest in map(digest_of, names) if digest}
+
+    def _whole_in_source(self, snapshot: Snapshot) -> bool:
+        return self._faults.packs.isdisjoint(pack for pack, _ in snapshot.seal.packs)
+
+    def _index(self) -> None:
+        """Bring the target's catalogue up to date if it has one; the next command can do it too."""
+        if not (Path(self._target.store.describe()) / CATALOGUE).is_file():
+            return
+        try:
+            open_current(self._target).close()
+        except ArchiverError:
+            return
+
+    # ---- the report
+
+    def _foretold(
+        self, chosen: list[Snapshot], wanted: list[Snapshot], held: set[str], packs: list[Wanted]
+    ) -> CopyReport:
+        """What a run would do, as far as that can be known without reading packs."""
+        self._packs, self._bytes = len(packs), sum(max(one.sizes) for one in packs)
+        coming = {one.pack for one in packs}
+        present = [
+            one for one in wanted if coming.issuperset(missing_packs(self._target, one.seal.packs))
+        ]
+        self._copied = [one for one in present if one.id not in held]
+        return self._report(chosen, wanted, present, journalled=False)
+
+    def _report(
+        self,
+        chosen: list[Snapshot],
+        wanted: list[Snapshot],
+        present: list[Snapshot],
+        *,
+        journalled: bool,
+    ) -> CopyReport:
+        here = {one.id for one in present}
+        asked = {one.id for one in wanted}
+        return CopyReport(
+            source=self._source.store.describe(),
+            target=self._target.store.describe(),
+            source_place=self._ends[0],
+            target_place=self._ends[1],
+            dry_run=self._options.dry_run,
+            created=self._new,
+            snapshots=len(present),
+            copied=tuple(one.title for one in self._copied),
+            left=tuple(one.title for one in wanted if one.id not in here),
+            forgotten=tuple(one.title for one in chosen if one.id not in asked),
+            packs=self._packs,
+            bytes=self._bytes,
+            documents=self._documents.copied,
+            journalled_source=journalled,
+            findings=tuple(self._faults.findings),
+        )
+
+
+def _ignore(_name: str, _error: DamageError) -> None:
+    """An audit tells of damaged events."""

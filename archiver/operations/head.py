@@ -1,0 +1,57 @@
+"""Head: what vouches for an archive's whole history, and whether what was kept of it still does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from archiver.archive.fixity.chain import Chain
+from archiver.archive.fixity.head_check import HeadCheck, check_heads
+from archiver.archive.fixity.kept_heads import kept_ids
+from archiver.archive.layout import event_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from archiver.archive.archive import Archive
+    from archiver.archive.records import Event
+    from archiver.errors import DamageError
+
+
+class Head(msgspec.Struct, frozen=True):
+    """An event that no other lists.
+
+    ``time`` is ``""`` if it is damaged; ``events`` counts what it vouches for, itself included.
+    """
+
+    id: str
+    time: str
+    event: str
+    events: int
+
+
+def heads(archive: Archive) -> list[Head]:
+    """The heads of the archive's journal, by id; usually one, none if nothing was ever written."""
+    chain, events = Chain(), dict[str, "Event"]()
+
+    def damaged(name: str, _error: DamageError) -> None:
+        chain.add(event_of(name) or "", None)
+
+    for digest, event in archive.events(on_damage=damaged):
+        chain.add(digest, event)
+        events[digest] = event
+    return [_head(chain, digest, events.get(digest)) for digest in archive.journal.heads()]
+
+
+def _head(chain: Chain, digest: str, event: Event | None) -> Head:
+    count = len(chain.vouched([digest]))
+    return Head(digest, event.time if event else "", event.event if event else "", count)
+
+
+def check(archive: Archive, kept: Iterable[str]) -> HeadCheck:
+    """Look for the heads that were kept elsewhere: ids, or names of files that ``head`` wrote.
+
+    UsageError if one is neither.
+    """
+    return check_heads(archive, [one for text in kept for one in kept_ids(text)])

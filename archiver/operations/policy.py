@@ -1,0 +1,79 @@
+"""Policy: what the owner wants of an archive, shown and changed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from archiver.archive.archive import TOOL
+from archiver.archive.fixity.proof import readable_events
+from archiver.archive.policy import EVENT, Level, Policy, policy_of
+from archiver.archive.records import Event
+from archiver.archive.signing.key_file import public_keys
+from archiver.errors import UsageError
+from archiver.text import printable, utc_after
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from archiver.archive.archive import Archive
+
+
+class PolicyChange(msgspec.Struct, frozen=True):
+    """What is to be different; None and empty: as it is.
+
+    ``trust`` are public keys or files of one, ``distrust`` ids of keys. ``append_only`` is for good.
+    """
+
+    copies: int | None = None
+    audit_days: int | None = None
+    audit_level: Level | None = None
+    parity: int | None = None
+    parity_group: int | None = None
+    append_only: bool | None = None
+    signed: bool | None = None
+    trust: tuple[str, ...] = ()
+    distrust: tuple[str, ...] = ()
+
+
+def change_policy(archive: Archive, change: PolicyChange) -> tuple[Policy, bool]:
+    """Journal the changed policy; what it is now, and whether that is another than before.
+
+    Raises UsageError for a key that is none, and if signatures are wanted by no key.
+    """
+    archive.require_writable()
+    events = [one for one in readable_events(archive.journal) if one[1].event == EVENT]
+    before = policy_of(events)
+    after = _changed(before, change)
+    if after.signed and not after.keys:
+        raise UsageError(
+            "Signatures cannot be required while no key is trusted.",
+            hint="Name a public key with --trust; 'archiver keys new PATH' makes one.",
+        )
+    if after == before:
+        return before, False
+    time = utc_after(max((event.time for _, event in events), default=""))
+    detail = msgspec.to_builtins(after)
+    archive.record(Event(EVENT, time, TOOL, detail=detail))
+    return after, True
+
+
+def _changed(before: Policy, change: PolicyChange) -> Policy:
+    plain = msgspec.structs.asdict(change)
+    trust, distrust = plain.pop("trust"), plain.pop("distrust")
+    wanted = {key: value for key, value in plain.items() if value is not None}
+    # Once wanted, append-only stays wanted.
+    wanted["append_only"] = before.append_only or bool(change.append_only)
+    keys = _without(before.keys, distrust)
+    added = [key.text for key in public_keys(trust) if key.text not in keys] if trust else []
+    return msgspec.structs.replace(before, **wanted, keys=(*keys, *added))
+
+
+def _without(keys: tuple[str, ...], distrusted: Iterable[str]) -> tuple[str, ...]:
+    known = {key.id: key.text for key in public_keys(keys)} if keys else {}
+    for text in distrusted:
+        if known.pop(text.lower(), None) is None:
+            held = ", ".join(known) or "none"
+            raise UsageError(f"No key {printable(text, 80)!r} is trusted; trusted are {held}.")
+    return tuple(known.values())

@@ -1,0 +1,65 @@
+"""Where a repair takes from, and in which order."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from archiver.archive.repair.copies import FileSource, aside_copies, from_parity, same_name
+from archiver.archive.repair.replica import open_other
+from archiver.archive.repair.sources import FolderSource, ObjectSource, packs_of
+from archiver.operations.repair.upstream_source import UpstreamSource
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from archiver.archive.archive import Archive
+    from archiver.storage.store import Store
+    from archiver.upstream.protocol import Upstream
+
+
+class Places:
+    """The archive's own files out of use, other archives, parity, plain folders, upstream."""
+
+    def __init__(
+        self, archive: Archive, folders: Sequence[Path], connect: Callable[[], Upstream] | None
+    ) -> None:
+        """Raises UsageError for a folder that is not there, or is the archive itself."""
+        self._archive = archive
+        opened = [(folder, open_other(folder, archive)) for folder in folders]
+        self.replicas = [other for _, other in opened if other is not None]
+        self._folders = [folder for folder, other in opened if other is None]
+        self._upstream = UpstreamSource(connect) if connect else None
+
+    @property
+    def stores(self) -> list[Store]:
+        """Those of the other archives."""
+        return [one.store for one in self.replicas]
+
+    def files(self) -> list[FileSource]:
+        """Where whole files may come from."""
+        store = self._archive.store
+        found = [aside_copies(store, "")]
+        for one in self.stores:
+            title = one.describe()
+            found += [same_name(one, title), aside_copies(one, f"{title}/")]
+        found.append(from_parity(store, ""))
+        return found + [from_parity(one, f"{one.describe()}/") for one in self.stores]
+
+    def objects(self) -> list[ObjectSource]:
+        """Where single objects may come from."""
+        found = packs_of(self._archive, "")
+        for one in self.replicas:
+            found += packs_of(one, one.store.describe())
+        found += [FolderSource(folder) for folder in self._folders]
+        return [*found, self._upstream] if self._upstream else found
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What kept upstream from helping."""
+        return tuple(dict.fromkeys(self._upstream.notes)) if self._upstream else ()
+
+    def close(self) -> None:
+        """End what is open."""
+        if self._upstream:
+            self._upstream.close()

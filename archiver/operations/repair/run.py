@@ -1,0 +1,208 @@
+"""One run of a repair: documents first, for they say what is needed; then packs; then another look."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from archiver.archive.archive import Archive
+from archiver.archive.fixity.examination import Examination, examine
+from archiver.archive.layout import digest_of
+from archiver.archive.repair.companions import Companions, protect_new
+from archiver.archive.repair.documents import Documents
+from archiver.archive.repair.packs import Packs, PackState
+from archiver.archive.repair.reseal import reseal, set_aside
+from archiver.archive.repair.told import repaired_events
+from archiver.archive.repair.whole_file import PURPOSE, Mended, WholeFiles
+from archiver.operations.repair.catalogue import forget, mend, rebuild
+from archiver.operations.repair.outlook import mended_packs, would_remain
+from archiver.operations.repair.places import Places
+from archiver.operations.repair.report import RepairReport
+from archiver.storage.run_lock import RunLock
+from archiver.upstream.protocol import Upstream
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from archiver.archive.finding import Finding
+    from archiver.archive.policy import Level
+    from archiver.progress import Progress
+
+_LOCK: Final = "repair.lock"
+_ROUNDS: Final = 8
+"""A seal that came back may name a manifest that is missing, and so on."""
+
+
+class RepairOptions(msgspec.Struct, frozen=True):
+    """How to repair.
+
+    Attributes:
+        others: Other archives and plain folders to take from, in this order.
+        connect: Opens upstream; None to leave it alone.
+        repository: Only what this repository's snapshots need, or all; and ``revision`` its beginning.
+        revision: See there.
+        dry_run: Write nothing, and say what would be done.
+        workers: How many threads read.
+    """
+
+    others: tuple[Path, ...] = ()
+    connect: Callable[[], Upstream] | None = None
+    repository: str | None = None
+    revision: str | None = None
+    dry_run: bool = False
+    workers: int = 1
+
+
+def repair(archive: Archive, options: RepairOptions, progress: Progress) -> RepairReport:
+    """Bring back whatever is damaged and can be had.
+
+    Raises:
+        UsageError: No such snapshot, no such folder, or the archive itself was named as a source.
+        LockedError: Another repair of this archive is at work.
+        NoSpaceError, DeniedError: Nothing can be written; everything is as restorable as it was.
+    """
+    if options.dry_run:
+        return _Run(archive, options, progress).execute()
+    archive.require_writable()
+    archive.store.require_writable()
+    with RunLock(archive.store.scratch(_LOCK), "A repair of this archive"):
+        for leftover in archive.store.leftovers(PURPOSE):
+            leftover.discard()
+        # A run that died may have published what looks whole now, and not synced the folder.
+        archive.store.barrier(name for name in archive.store.list("") if digest_of(name))
+        return _Run(archive, options, progress).execute()
+
+
+class _Run:
+    """One run."""
+
+    def __init__(self, archive: Archive, options: RepairOptions, progress: Progress) -> None:
+        self._archive = archive
+        self._options = options
+        self._progress = progress
+        self._places = Places(archive, options.others, options.connect)
+        self._whole = WholeFiles(archive.store, self._places.files(), dry_run=options.dry_run)
+
+    def execute(self) -> RepairReport:
+        """Repair, and look again."""
+        try:
+            return self._execute()
+        finally:
+            self._places.close()
+
+    def _execute(self) -> RepairReport:
+        healed = self._documents()
+        found = self._examine("content")
+        findings = [one for one in found.findings if not one.remark and one not in healed]
+        if not healed and not findings:
+            index = mend(self._archive, dry_run=self._options.dry_run)
+            return RepairReport(self._options.dry_run, 0, index)
+        packs = Packs(self._archive, found, self._places.stores)
+        state = packs.bring_back(self._whole)
+        self._journal(state.mended)
+        end = self._foretell if self._options.dry_run else self._mend
+        return end(packs, state, healed, findings)
+
+    def _examine(self, level: Level) -> Examination:
+        return examine(
+            self._fresh(),
+            repository=self._options.repository,
+            revision=self._options.revision,
+            workers=self._options.workers,
+            progress=self._progress,
+            level=level,
+        )
+
+    def _fresh(self) -> Archive:
+        """The archive without what was opened before: packs may have been replaced."""
+        return Archive(self._archive.store, self._archive.info)
+
+    # ---- documents
+
+    def _documents(self) -> dict[Finding, Mended]:
+        """Heal what says what is needed, until nothing new comes back."""
+        documents = Documents(self._archive, self._places.replicas, self._whole)
+        healed: dict[Finding, Mended] = {}
+        for _ in range(1 if self._options.dry_run else _ROUNDS):
+            back = documents.heal(self._examine("structure"))
+            self._journal(back.values())
+            healed |= back
+            if not back:
+                break
+        return healed
+
+    # ---- packs
+
+    def _mend(
+        self,
+        packs: Packs,
+        state: PackState,
+        healed: dict[Finding, Mended],
+        findings: Sequence[Finding],
+    ) -> RepairReport:
+        """Make packs anew; then new seals, then the event, and then what they stand in for goes."""
+        recut = packs.recut(state, self._places.objects())
+        archive = self._fresh()
+        resealed, aside = reseal(archive, state.hit, state.bad - recut.same.keys(), recut.packs)
+        made = recut.mended(aside)
+        self._journal(made, [one.old for one in resealed])
+        if aside:
+            forget(archive, aside)
+        gone = set_aside(archive, resealed, aside)
+        index = mend(self._fresh(), dry_run=False)
+        if gone:
+            rebuild(self._fresh())
+        extra = self._companions().heal(findings)
+        self._journal(extra.values())
+        notes = protect_new(
+            self._fresh(), recut.names(resealed), self._progress, self._options.workers
+        )
+        after = self._examine("content")
+        return RepairReport(
+            dry_run=False,
+            damage=len(healed) + len(findings),
+            mended=(*healed.values(), *state.mended, *made, *extra.values(), *index),
+            resealed=tuple(resealed),
+            aside=tuple(gone),
+            notes=(*self._places.notes, *notes),
+            remaining=tuple(one for one in after.findings if not one.remark),
+        )
+
+    def _foretell(
+        self,
+        packs: Packs,
+        state: PackState,
+        healed: dict[Finding, Mended],
+        findings: Sequence[Finding],
+    ) -> RepairReport:
+        recut = packs.foresee(state, self._places.objects())
+        extra = self._companions().heal(findings)
+        mended = (*healed.values(), *state.mended, *mended_packs(state, recut), *extra.values())
+        left = [one for one in findings if one not in extra]
+        return RepairReport(
+            dry_run=True,
+            damage=len(healed) + len(findings),
+            mended=mended,
+            notes=self._places.notes,
+            remaining=would_remain(left, mended, recut),
+        )
+
+    # ---- the rest
+
+    def _companions(self) -> Companions:
+        return Companions(
+            self._fresh(),
+            self._places.replicas,
+            self._whole,
+            self._progress,
+            self._options.workers,
+        )
+
+    def _journal(self, mended: Iterable[Mended], snapshots: Sequence[str] = ()) -> None:
+        """Record what came from where; before anything is set aside."""
+        if not self._options.dry_run:
+            for event in repaired_events(self._archive.journal, mended, snapshots):
+                self._archive.record(event)

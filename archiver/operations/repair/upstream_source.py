@@ -1,0 +1,147 @@
+"""Upstream as a source of lost objects: single stretches of files, by commit."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from archiver.digest import blake3_hex
+from archiver.errors import ArchiverError, NetworkError
+from archiver.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from archiver.archive.records import FileEntry, Source
+    from archiver.archive.repair.needs import Need, Place
+    from archiver.codec.segment import EncodedObject
+    from archiver.codec.zstd import Bytes
+    from archiver.upstream.protocol import ByteStream, Listing, RemoteFile, Upstream
+
+_HUB: Final = "huggingface"
+_ATTEMPTS: Final = 2
+
+
+class UpstreamSource:
+    """Fetches what is lost, and nothing else; what upstream cannot give becomes a note.
+
+    It must list the same commit, and the file with the same size and SHA-256. Every object is checked
+    against its own BLAKE3.
+    """
+
+    title = "upstream"
+
+    def __init__(self, connect: Callable[[], Upstream]) -> None:
+        """``connect`` is asked once, when something is lost that nobody else has."""
+        self._connect = connect
+        self._upstream: Upstream | None = None
+        self._listings: dict[tuple[str, str], Listing | None] = {}
+        self._unreachable = False
+        self._opened = ExitStack()
+        self._stream: ByteStream | None = None
+        self._at = ("", "", "", 0)
+        self.notes: list[str] = []
+        self.fetched = 0
+        """Plain bytes that came from upstream."""
+
+    def offers(self, need: Need) -> bool:
+        """Whether upstream lists the very file that the object is a part of."""
+        return any(self._listed(place) for place in need.places)
+
+    def fetch(self, need: Need) -> EncodedObject | None:
+        """The object, encoded anew; None if upstream does not have it."""
+        for place in need.places:
+            found = self._listed(place)
+            plain = self._read(*found, place, need) if found else None
+            if plain is not None:
+                return need.encoded(plain)
+        return None
+
+    def _listed(self, place: Place) -> tuple[Listing, RemoteFile] | None:
+        """What upstream lists at the place, if it is the file that the manifest names."""
+        listing = self._listing(place.source) if place.source.upstream == _HUB else None
+        if listing is None:
+            return None
+        for file in listing.files:
+            if file.path == place.entry.path and _same(file, place.entry):
+                return listing, file
+        text = f"Upstream lists {printable(place.entry.path)} of {place.title} otherwise, or not."
+        self.notes.append(text)
+        return None
+
+    def _listing(self, source: Source) -> Listing | None:
+        key = (source.repository, source.revision)
+        if key not in self._listings:
+            self._listings[key] = self._ask(*key)
+        return self._listings[key]
+
+    def _ask(self, repository: str, revision: str) -> Listing | None:
+        if self._unreachable:
+            return None
+        title = f"{repository}@{revision[:12]}"
+        try:
+            self._upstream = self._upstream or self._connect()
+            listing = self._upstream.list(repository, revision)
+        except ArchiverError as error:
+            self._failed(title, error)
+            return None
+        if listing.revision == revision:
+            return listing
+        self.notes.append(f"Upstream gives another commit for {title}: it changed.")
+        return None
+
+    def _read(self, listing: Listing, file: RemoteFile, place: Place, need: Need) -> Bytes | None:
+        """The object's bytes; what comes wrong is asked for once more."""
+        plain = np.empty(need.size, np.uint8)
+        for _ in range(_ATTEMPTS):
+            try:
+                self._fill(listing, file, place.offset, plain.data)
+            except ArchiverError as error:
+                self._let_go()
+                self._failed(f"{printable(file.path)} of {place.title}", error)
+                return None
+            self.fetched += need.size
+            if blake3_hex(plain.data) == need.digest:
+                return plain
+            self._let_go()
+        self.notes.append(
+            f"Upstream sends other bytes of {printable(file.path)} of {place.title} than it did, "
+            f"from byte {place.offset} on."
+        )
+        return None
+
+    def _fill(self, listing: Listing, file: RemoteFile, offset: int, view: memoryview) -> None:
+        """Read a stretch; one that begins where the last one ended goes on with the same answer."""
+        assert self._upstream is not None, "it was asked for the listing"
+        at = (listing.repository, listing.revision, file.path, offset)
+        if self._stream is None or at != self._at:
+            self._let_go()
+            self._stream = self._opened.enter_context(self._upstream.open(listing, file, offset))
+        done = 0
+        while done < len(view):
+            got = self._stream.readinto(view[done:])
+            if not got:
+                break  # the digest tells
+            done += got
+        self._at = (*at[:3], offset + done)
+
+    def _let_go(self) -> None:
+        self._stream = None
+        self._opened.close()
+
+    def close(self) -> None:
+        """End the last answer."""
+        self._let_go()
+
+    def _failed(self, what: str, error: ArchiverError) -> None:
+        self._unreachable = self._unreachable or isinstance(error, NetworkError)
+        self.notes.append(f"Upstream, {what}: {error.message}")
+
+
+def _same(file: RemoteFile, entry: FileEntry) -> bool:
+    digests = [(file.sha256, entry.sha256), (file.oid, entry.oid)]
+    return file.size == entry.size and all(
+        left == right for left, right in digests if left and right
+    )

@@ -1,0 +1,116 @@
+"""What seals, names and journal tell of an archive: gathered once, judged elsewhere."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from archiver.archive import layout
+from archiver.archive.fixity.chain import Chain
+from archiver.archive.fixity.level import LEVELS
+from archiver.archive.fixity.proof import EVENT, proofs_of, readable_events
+from archiver.archive.place import COPIED, Copies
+from archiver.archive.policy import policy_of
+from archiver.operations.status.report import Coverage, PackStatus, Place
+from archiver.text import utc_before
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from archiver.archive.archive import Archive
+    from archiver.archive.records import Event
+    from archiver.errors import DamageError
+
+_DAY: Final = 86400
+_REPAIRED: Final = "repaired"
+
+
+class Known:
+    """Everything that a status is made of."""
+
+    def __init__(self, archive: Archive, now: str) -> None:
+        self.damaged_seals: list[str] = []
+        self.snapshots = list(archive.snapshots(self._damaged))
+        self._others: list[tuple[str, Event]] = []
+        self._chain = Chain()
+        self._turns: dict[str, Event] = {}
+        self.last_audit = ""
+        self.proofs = proofs_of(self._sorted(readable_events(archive.journal)), now)
+        self.policy = policy_of(self._others)
+        self.copies = Copies(self._others)
+        self.since = utc_before(self.policy.audit_days * _DAY) if self.policy.audit_days else ""
+        self.packs = list(self._packs(archive))
+
+    def _damaged(self, name: str, _error: DamageError) -> None:
+        self.damaged_seals.append(name)
+
+    def _sorted(self, events: Iterator[tuple[str, Event]]) -> Iterator[tuple[str, Event]]:
+        """The events; what is kept of audits is only what they prove."""
+        for digest, event in events:
+            self._chain.add(digest, event)
+            if event.event == EVENT:
+                self.last_audit = event.time
+            else:
+                self._others.append((digest, event))
+            if event.event == _REPAIRED or (event.event == EVENT and not event.repository):
+                if any(one.time < event.time for one in self._turns.values()):
+                    self._turns.clear()
+                self._turns[digest] = event
+            yield digest, event
+
+    @property
+    def audit(self) -> Event | None:
+        """The newest audit of the whole archive, unless something was repaired since."""
+        # Within a second, the later one is the one that stands on the other.
+        before = {one: set(self._chain.vouched([one])) - {one} for one in self._turns}
+        newest = [
+            one for one in self._turns if not any(one in listed for listed in before.values())
+        ]
+        found = self._turns[newest[0]] if newest else None
+        return found if found is not None and found.event == EVENT else None
+
+    def _packs(self, archive: Archive) -> Iterator[PackStatus]:
+        sizes = {pack: size for one in self.snapshots for pack, size in one.seal.packs}
+        there = dict.fromkeys(archive.packs())
+        parity = set(archive.store.list(layout.PARITY))
+        for pack in sorted({*sizes, *there}):
+            size = sizes.get(pack)
+            proof = self.proofs.last(pack)
+            yield PackStatus(
+                pack=pack,
+                size=size or archive.store.stat(layout.pack_name(pack)) or 0,
+                there=pack in there,
+                needed=size is not None,
+                proven=proof.time if proof else "",
+                level=proof.level if proof else "",
+                parity=layout.parity_name(pack) in parity,
+            )
+
+    def coverage(self) -> Iterator[Coverage]:
+        """Level by level."""
+        for level in LEVELS:
+            proven = {one.pack: self.proofs.pack(one.pack, level) for one in self.packs}
+            ever = [one for one in self.packs if proven[one.pack]]
+            recent = [one for one in ever if proven[one.pack] >= self.since]
+            yield Coverage(
+                level=level,
+                packs=len(ever),
+                bytes=sum(one.size for one in ever),
+                recent_packs=len(recent),
+                recent_bytes=sum(one.size for one in recent),
+                never=len(self.packs) - len(ever),
+                oldest=min((proven[one.pack] for one in ever), default=""),
+            )
+
+    def copies_of(self, snapshot: str) -> int:
+        """In how many places a snapshot is known to lie; this archive is one."""
+        return max(1, len(self.copies.of(snapshot)))
+
+    def places(self) -> Iterator[Place]:
+        """The places that hold copies, by name."""
+        last: dict[str, str] = {}
+        for _, event in self._others:
+            if event.event == COPIED:
+                last |= {str(event.detail.get(end)): event.time for end in ("from", "to")}
+        held = {one.id for one in self.snapshots}
+        for place, snapshots in sorted(self.copies.places().items()):
+            yield Place(place, len(snapshots & held), last.get(place, ""))

@@ -1,0 +1,75 @@
+"""What a status tells."""
+
+from __future__ import annotations
+
+import msgspec
+
+from archiver.archive.policy import Level, Policy
+
+
+class PackStatus(msgspec.Struct, frozen=True):
+    """One pack.
+
+    ``size`` is in bytes, by its seals; ``proven`` is the time of its newest proof and ``level`` that
+    proof's level, both ``""`` if there is none.
+    """
+
+    pack: str
+    size: int
+    there: bool
+    needed: bool
+    proven: str
+    level: str
+    parity: bool
+
+
+class Coverage(msgspec.Struct, frozen=True):
+    """How many packs, and bytes of packs, were proven at a level or a deeper one.
+
+    ``recent`` ones were within the policy's days; without days these are all that ever were. ``oldest``
+    is the time of the oldest of the newest proofs; ``""`` if there is none.
+    """
+
+    level: Level
+    packs: int
+    bytes: int
+    recent_packs: int
+    recent_bytes: int
+    never: int
+    oldest: str
+
+
+class Place(msgspec.Struct, frozen=True):
+    """A place of copies, and the time of the last copy to or from it."""
+
+    place: str
+    snapshots: int
+    last: str
+
+
+class Shortfall(msgspec.Struct, frozen=True):
+    """Something that is not as the policy wants it; ``next`` is what to do about it."""
+
+    what: str
+    message: str
+    next: str
+
+
+class Status(msgspec.Struct, frozen=True):
+    """The whole picture; ``bytes`` are those of all packs that are there, ``copies`` the fewest."""
+
+    snapshots: int
+    packs: int
+    bytes: int
+    missing: int
+    policy: Policy
+    coverage: tuple[Coverage, ...]
+    files_proven: int
+    last_audit: str
+    with_parity: int
+    bytes_with_parity: int
+    copies: int
+    unsigned: int
+    pack_list: tuple[PackStatus, ...]
+    places: tuple[Place, ...]
+    shortfalls: tuple[Shortfall, ...]

@@ -1,0 +1,96 @@
+"""One status, and what falls short of the policy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from archiver.archive.advice import command
+from archiver.archive.fixity.signature_check import unsigned
+from archiver.archive.parity.wanted import names_of, without_sidecar
+from archiver.operations.status.known import Known
+from archiver.operations.status.report import Shortfall, Status
+from archiver.text import human_bytes, plural, utc_now
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from archiver.archive.archive import Archive
+
+
+def status(archive: Archive) -> Status:
+    """The whole picture, from names, seals and events; DamageError if the policy cannot be read."""
+    known = Known(archive, utc_now())
+    there = [one for one in known.packs if one.there]
+    protected = [one for one in there if one.parity]
+    bare = len(list(unsigned(archive, known.policy.keys))) if known.policy.signed else 0
+    return Status(
+        snapshots=len(known.snapshots),
+        packs=len(there),
+        bytes=sum(one.size for one in there),
+        missing=len(known.packs) - len(there),
+        policy=known.policy,
+        coverage=tuple(known.coverage()),
+        files_proven=sum(bool(known.proofs.snapshot(one.id)) for one in known.snapshots),
+        last_audit=known.last_audit,
+        with_parity=len(protected),
+        bytes_with_parity=sum(one.size for one in protected),
+        copies=min((known.copies_of(one.id) for one in known.snapshots), default=1),
+        unsigned=bare,
+        pack_list=tuple(known.packs),
+        places=tuple(known.places()),
+        shortfalls=tuple(_shortfalls(archive, known, bare)),
+    )
+
+
+def _shortfalls(archive: Archive, known: Known, bare: int) -> Iterator[Shortfall]:
+    place = archive.store.describe()
+    yield from _damage(known, place)
+    yield from _unproven(known, place)
+    policy = known.policy
+    # Events come with every audit and copy: their sidecars are made with the next ones.
+    naked = without_sidecar(archive.store, names_of(known.snapshots)) if policy.parity else []
+    if naked:
+        text = f"{plural(len(naked), 'file has', 'files have')} no parity sidecar."
+        yield Shortfall("parity", text, command("parity add", place))
+    few = [one for one in known.snapshots if known.copies_of(one.id) < policy.copies]
+    if few:
+        lie = plural(len(few), "snapshot lies", "snapshots lie")
+        text = f"{lie} in fewer than {plural(policy.copies, 'place')}."
+        yield Shortfall("copies", text, command("copy", place, "FOLDER"))
+    if bare:
+        bare_ones = plural(bare, "seal or manifest has", "seals and manifests have")
+        text = f"{bare_ones} no signature by a trusted key."
+        yield Shortfall("signatures", text, command("sign", place, "--key", "FILE"))
+
+
+def _damage(known: Known, place: str) -> Iterator[Shortfall]:
+    """What is known to be wrong, whatever the policy."""
+    missing = sum(not one.there for one in known.packs)
+    if missing:
+        text = f"{plural(missing, 'pack')} that seals need are not there."
+        yield Shortfall("missing", text, command("repair", place))
+    if known.damaged_seals:
+        text = f"{plural(len(known.damaged_seals), 'seal')} cannot be read."
+        yield Shortfall("damage", text, command("repair", place))
+    audit = known.audit
+    damaged = audit.detail.get("damaged") if audit else 0
+    if audit and damaged and isinstance(damaged, int):
+        text = f"The audit of {audit.time} had {plural(damaged, 'finding')} of damage."
+        yield Shortfall("damage", text, command("audit", place))
+
+
+def _unproven(known: Known, place: str) -> Iterator[Shortfall]:
+    policy = known.policy
+    if not policy.audit_days:
+        return
+    old = [
+        one
+        for one in known.packs
+        if one.there and known.proofs.pack(one.pack, policy.audit_level) < known.since
+    ]
+    if old:
+        packs = f"{plural(len(old), 'pack')} ({human_bytes(sum(one.size for one in old))})"
+        days = plural(policy.audit_days, "day")
+        text = f"{packs} not proven at level {policy.audit_level} within {days}."
+        again = ("--level", policy.audit_level, "--max-age", f"{policy.audit_days}d")
+        yield Shortfall("audit", text, command("audit", place, *again))

@@ -1,0 +1,53 @@
+"""Folders whose entries survive a crash, and what a system error is called."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING
+
+from archiver.errors import ArchiverError, explain_system_error
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+
+def explain(error: OSError, place: Path, what: str) -> ArchiverError:
+    """The domain error that a system error stands for; ``what`` says what was being done."""
+    return explain_system_error(
+        OSError(error.errno, error.strerror or str(error), str(place)), what
+    )
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the entries of ``folder`` durable."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def folders_above(path: Path, root: Path) -> Sequence[Path]:
+    """The folders that ``path`` lies in, from its own up to ``root``."""
+    return path.parents[: len(path.parents) - len(root.parents)]
+
+
+def sync_up(path: Path, root: Path) -> None:
+    """Make the name ``path`` durable, with all folders up to the root.
+
+    A run that was killed may have made a folder and not synced it.
+    """
+    for folder in folders_above(path, root):
+        sync_folder(folder)
+
+
+def make_folder(folder: Path) -> None:
+    """Create ``folder`` and its missing parents so that they survive a crash."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir()
+    sync_folder(folder.parent)

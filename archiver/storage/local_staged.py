@@ -1,0 +1,165 @@
+"""A file of a local store that is being written.
+
+A file is published by the sequence: exclusive temporary file on the same filesystem, write, fsync,
+read-only mode, rename, fsync of the folder. What this cannot promise: a disk that acknowledges a flush
+which it has not done, and filesystems where rename is not atomic.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+import socket
+from typing import TYPE_CHECKING, Final
+
+from archiver.storage.early_sync import EarlySync
+from archiver.storage.folders import explain, make_folder, sync_up
+from archiver.storage.local_reader import LocalReader, same_bytes
+from archiver.storage.store import check_name
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TMP: Final = "tmp"
+
+
+def host() -> str:
+    """This machine's name, as a part of the name of a file."""
+    return "".join(c for c in socket.gethostname().lower() if c.isalnum()) or "host"
+
+
+class LocalStaged:
+    """A temporary file in ``tmp/``, locked for as long as its writer lives."""
+
+    def __init__(self, root: Path, path: Path, handle: int | None) -> None:
+        self._root = root
+        self.path = path
+        self._handle = handle
+        self._early = None if handle is None else EarlySync(handle)
+
+    @classmethod
+    def begun(cls, root: Path, purpose: str) -> LocalStaged:
+        """A new file."""
+        staged = cls(root, root / TMP, None)
+        try:
+            make_folder(staged.path)
+            while not staged._begin(purpose):
+                staged.abort()
+        except OSError as error:
+            staged.abort()
+            raise explain(error, staged.path, "a new file was begun") from error
+        return staged
+
+    def _begin(self, purpose: str) -> bool:
+        """Create and lock the file; False if a run that looks for leftovers locked it first."""
+        name = f"{purpose}-{host()}-{os.getpid()}-{secrets.token_hex(4)}"
+        self.path = self._root / TMP / name
+        self._handle = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
+        try:
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        self._early = EarlySync(self._handle)
+        # It may also have been discarded already, and the lock be free again.
+        return os.fstat(self._handle).st_nlink > 0
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Append ``data``; NoSpaceError when the disk is full."""
+        view = memoryview(data).cast("B")
+        assert self._handle is not None, "written after publish"
+        assert self._early is not None
+        try:
+            self._early.wrote(len(view))
+            while view:
+                view = view[os.write(self._handle, view) :]
+        except OSError as error:
+            raise explain(error, self.path, "it was being written") from error
+
+    def cut(self, size: int) -> None:
+        """Keep the first ``size`` bytes, and write on from there."""
+        assert self._handle is not None, "cut after publish"
+        try:
+            os.ftruncate(self._handle, size)
+            os.lseek(self._handle, size, os.SEEK_SET)
+        except OSError as error:
+            raise explain(error, self.path, "it was being cut") from error
+
+    def reader(self) -> LocalReader:
+        """What was written so far. It is durable, so that ``fresh`` can read it from the medium."""
+        assert self._handle is not None, "read after publish"
+        assert self._early is not None
+        try:
+            self._make_durable(self._early, self._handle)
+            return LocalReader(self.path)
+        except OSError as error:
+            raise explain(error, self.path, "it was to be read back") from error
+
+    def publish(self, name: str) -> None:
+        """Make the file durable and then visible under ``name``."""
+        assert self._handle is not None, "published twice"
+        final = self._root / check_name(name)
+        assert self._early is not None
+        try:
+            self._make_durable(self._early, self._handle)
+            if self._is_there(final):
+                self.abort()
+                sync_up(final, self._root)
+                return
+            os.fchmod(self._handle, 0o444)
+            make_folder(final.parent)
+            self.path.rename(final)
+            sync_up(final, self._root)
+        except OSError as error:
+            raise explain(error, final, "it was being published") from error
+        self._close()
+
+    def _make_durable(self, early: EarlySync, handle: int) -> None:
+        """An error here is final: the kernel may already have dropped the dirty pages."""
+        try:
+            early.finish()
+            os.fsync(handle)
+        except OSError:
+            self.abort()
+            raise
+
+    def _is_there(self, final: Path) -> bool:
+        """Whether ``final`` holds these very bytes; if it holds others it is damaged, and replaced."""
+        assert self._handle is not None
+        try:
+            other = LocalReader(final)
+        except FileNotFoundError:
+            return False
+        try:
+            return same_bytes(self._handle, other)
+        finally:
+            other.close()
+
+    def keep(self) -> None:
+        """Leave the file for the next run, which looks at every object in it."""
+        if self._handle is None or self._early is None:
+            return
+        try:
+            self._early.finish()
+        except OSError:
+            self.abort()
+            return
+        with contextlib.suppress(OSError):
+            os.fchmod(self._handle, 0o600)
+        self._close()
+
+    def abort(self) -> None:
+        """Remove the temporary file, if it is still there."""
+        if self._handle is not None:
+            self._close()
+            with contextlib.suppress(OSError):
+                self.path.unlink()
+
+    def _close(self) -> None:
+        if self._early is not None:
+            with contextlib.suppress(OSError):
+                self._early.finish()
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None

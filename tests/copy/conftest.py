@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+# Read by huggingface_hub when it is imported: downloads go over plain HTTP.
+os.environ["HF_HUB_DISABLE_XET"] = "1"
+
+import pytest
+from copykit import Result, fill_archive
+
+from archiver.cli.main import invoke
+
+sys.path.append(str(Path(__file__).parents[1] / "e2e"))
+from zygote import Zygote
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_this_machine(monkeypatch, tmp_path):
+    for name in ("ARCHIVER_ARCHIVE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture(scope="session")
+def pristine(tmp_path_factory):
+    """An archive of two repositories, each in a pack of its own."""
+    return fill_archive(tmp_path_factory.mktemp("copy"), {"org/one": 1, "org/two": 2})
+
+
+@pytest.fixture(scope="session")
+def foreign(tmp_path_factory):
+    """Another archive with a repository of its own."""
+    return fill_archive(tmp_path_factory.mktemp("foreign"), {"else/three": 3})
+
+
+@pytest.fixture
+def source(pristine, tmp_path):
+    return pristine.copied(tmp_path / "source")
+
+
+@pytest.fixture
+def target(tmp_path):
+    """Where to copy to; nothing is there yet."""
+    return tmp_path / "target"
+
+
+@pytest.fixture
+def run(capfd, monkeypatch):
+    """Run a command in this process; no error may come as a traceback."""
+    monkeypatch.setenv("ARCHIVER_DEBUG", "1")
+
+    def call(*arguments):
+        capfd.readouterr()
+        code = invoke([str(one) for one in arguments])
+        return Result(code, *capfd.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def copy(run, source, target):
+    """Copy the source to the target, as JSON lines."""
+
+    def call(*arguments, to=target, of=source):
+        return run("copy", "-q", "--json", "-C", of.root, to, *arguments)
+
+    return call
+
+
+@pytest.fixture
+def restored(run, tmp_path):
+    """Restore a repository and compare every byte of every file."""
+    count = 0
+
+    def check(root, repository, folder):
+        nonlocal count
+        count += 1
+        out = tmp_path / f"restored{count}"
+        assert run("restore", "-q", "-C", root, repository, out).code == 0
+        for path in folder.iterdir():
+            assert (out / path.name).read_bytes() == path.read_bytes()
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def zygote():
+    """Starts commands as processes of their own."""
+    with Zygote() as started:
+        yield started

@@ -1,0 +1,129 @@
+"""Archives to copy, and what a test looks at afterwards."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from archiver.archive.archive import Archive
+from archiver.archive.layout import pack_name
+from archiver.cli.main import invoke
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Result(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    def kinds(self, kind):
+        return [one for one in map(json.loads, self.out.splitlines()) if one["kind"] == kind]
+
+    @property
+    def report(self):
+        (found,) = self.kinds("copy")
+        return found
+
+    @property
+    def codes(self):
+        """The codes of the findings."""
+        return {one["code"] for one in self.kinds("finding")}
+
+
+class Kept(NamedTuple):
+    """An archive on disk that a test may damage, and the folders it was made of."""
+
+    root: Path
+    models: Path
+
+    def copied(self, root):
+        shutil.copytree(self.root, root)
+        return Kept(root, self.models)
+
+    def model(self, repository):
+        return self.models / repository.replace("/", "-")
+
+    def pack(self, repository):
+        """The path of the only pack of a repository."""
+        (snapshot,) = Archive.open(self.root).snapshots_of(repository)
+        return self.root / pack_name(snapshot.seal.packs[0][0])
+
+    def ids(self):
+        return ids(self.root)
+
+
+def fill_archive(folder, repositories, size=300_000):
+    """An archive of such repositories: name -> seed."""
+    kept = Kept(folder / "archive", folder)
+    assert invoke(["init", "-q", "-C", str(kept.root)]) == 0
+    for name, seed in repositories.items():
+        add(kept, name, seed, size)
+    return kept
+
+
+def add(kept, name, seed, size=300_000):
+    model = kept.model(name)
+    model.mkdir()
+    data = np.random.default_rng(seed).integers(0, 256, size, np.uint8).tobytes()
+    (model / "weights.bin").write_bytes(data)
+    (model / "config.json").write_text(f'{{"seed": {seed}}}')
+    command = ["import", "-q", "-C", kept.root, model, "--as", name, "--min-free", "0"]
+    assert invoke([str(one) for one in command]) == 0
+
+
+def ids(root):
+    """The ids of the snapshots in an archive."""
+    return {one.id for one in Archive.open(root).snapshots()}
+
+
+def events(root, name=""):
+    """The events of a journal, oldest first."""
+    found = [event for _, event in Archive.open(root).events()]
+    return [event for event in found if not name or event.event == name]
+
+
+def stored(root):
+    """Name -> inode, size and time of change of every file."""
+    found = {}
+    for path in root.rglob("*"):
+        if path.is_file():
+            info = path.stat()
+            found[str(path.relative_to(root))] = (info.st_ino, info.st_size, info.st_mtime_ns)
+    return found
+
+
+def damage(path, at=None):
+    """Flip a bit of a stored file, which is read-only."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2 if at is None else at] ^= 1
+    path.chmod(0o644)
+    path.write_bytes(data)
+    path.chmod(0o444)
+
+
+def cut(path):
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes()[:-100])
+    path.chmod(0o444)
+
+
+def mount(*arguments):
+    """Mount something, or say why a test that needs it cannot run."""
+    done = subprocess.run(["mount", *map(str, arguments)], capture_output=True, check=False)
+    assert not done.returncode, done.stderr
+
+
+def unmount(folder):
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def free(folder):
+    info = os.statvfs(folder)
+    return info.f_bavail * info.f_frsize

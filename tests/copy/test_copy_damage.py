@@ -1,0 +1,270 @@
+"""Damage in the archive that is copied: named, left out, and everything else is copied."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+
+import pytest
+from copykit import cut, damage, events, ids
+
+from archiver.archive.archive import Archive
+from archiver.archive.records import canonical
+from archiver.digest import blake3_hex
+from archiver.storage.local_staged import LocalStaged
+
+SPOILT = {
+    "damaged": (damage, "pack-damaged"),
+    "cut": (cut, "pack-size"),
+    "missing": (lambda path: path.unlink(), "pack-missing"),
+    "a link": (
+        lambda path: (path.rename(path.with_suffix(".x")), path.symlink_to(path.with_suffix(".x"))),
+        "pack-missing",
+    ),
+}
+
+
+def title(archive, repository):
+    (found,) = Archive.open(archive.root).snapshots_of(repository)
+    return found.title
+
+
+@pytest.mark.parametrize("how", SPOILT)
+def test_a_pack_that_is_not_whole(source, target, copy, run, restored, how):
+    spoil, code = SPOILT[how]
+    spoil(source.pack("org/one"))
+    result = copy()
+    assert (result.code, result.codes) == (20, {code})
+    finding = result.kinds("finding")[0]
+    assert finding["snapshot"] == title(source, "org/one")
+    assert finding["hint"]
+    assert result.report["left"] == [title(source, "org/one")]
+    assert not (target / source.pack("org/one").relative_to(source.root)).exists()
+    restored(target, "org/two", source.model("org/two"))
+    (two,) = Archive.open(source.root).snapshots_of("org/two")
+    assert ids(target) == {two.id}
+    assert events(target, "copied")[0].detail["snapshots"] == [two.id]
+    assert events(source.root, "copied")[0].detail["snapshots"] == [two.id]
+
+
+@pytest.mark.parametrize("how", ["cut", "missing"])
+def test_the_copy_can_heal_the_archive(source, target, copy, run, how):
+    copy()
+    SPOILT[how][0](source.pack("org/one"))
+    result = copy()
+    assert (result.code, result.report["left"], result.report["snapshots"]) == (20, [], 2)
+    hint = f"archiver repair -C {source.root} --from {target}"
+    assert hint in result.kinds("finding")[0]["hint"]
+    damage(target / source.pack("org/one").relative_to(source.root))
+    assert hint not in copy().kinds("finding")[0]["hint"]
+
+
+def test_nothing_is_said_of_a_pack_that_need_not_be_read(source, target, copy):
+    copy()
+    damage(source.pack("org/one"))
+    assert copy().code == 0
+
+
+@pytest.mark.parametrize("how", [damage, cut])
+@pytest.mark.parametrize(
+    ("folder", "code"),
+    [
+        ("snapshots/org/one", "seal-damaged"),
+        ("manifests/org/one", "manifest-damaged"),
+        ("journal", "event-damaged"),
+    ],
+)
+def test_a_damaged_document(source, target, copy, restored, folder, code, how):
+    path = next(one for one in sorted((source.root / folder).rglob("*.*")) if one.is_file())
+    how(path)
+    result = copy()
+    assert (result.code, result.codes) == (20, {code})
+    assert not (target / path.relative_to(source.root)).exists()
+    restored(target, "org/two", source.model("org/two"))
+
+
+def test_damaged_archive_json(source, target, copy, run):
+    damage(source.root / "archive.json", 3)
+    assert copy().code == 0
+    assert json.loads((target / "archive.json").read_bytes())["kind"] == "archive"
+    assert run("audit", "-q", "-C", target).code == 0
+
+
+def test_bytes_that_go_wrong_on_their_way(source, target, copy, run, monkeypatch):
+    """What was written is read back, so a bit that flips in memory is not published."""
+    real = LocalStaged.write
+
+    def write(self, data):
+        spoilt = bytearray(data)
+        spoilt[len(spoilt) // 2] ^= len(spoilt) > 100_000
+        real(self, spoilt)
+
+    monkeypatch.setattr(LocalStaged, "write", write)
+    result = copy()
+    assert result.code == 1
+    assert "read back" in result.err
+    assert not list((target / "packs").rglob("*.pack"))
+    assert not list((target / "tmp").iterdir())
+    monkeypatch.undo()
+    assert copy().code == 0
+    assert run("audit", "-q", "-C", target).code == 0
+
+
+def test_a_pack_that_reads_well_the_second_time(source, target, copy, monkeypatch):
+    from archiver.archive import transfer
+
+    real, seen = transfer._pour, []
+
+    def pour(reader, out, tally):
+        seen.append(reader.size)
+        return real(reader, out, tally) if len(seen) > 1 else "0" * 64
+
+    monkeypatch.setattr(transfer, "_pour", pour)
+    monkeypatch.setattr(transfer, "_require_written", lambda out, digest: None)
+    monkeypatch.setattr(transfer, "require_named", _first_fails(transfer.require_named))
+    result = copy()
+    assert result.codes == {"read-unstable"}
+    assert len(result.report["copied"]) == 2
+
+
+def _first_fails(real):
+    from archiver.errors import DamageError
+
+    calls = []
+
+    def require(reader, name):
+        calls.append(name)
+        if len(calls) == 1:
+            raise DamageError("It came out otherwise.")
+        real(reader, name)
+
+    return require
+
+
+# ---- hostile
+
+
+def test_names_that_no_archive_has_are_passed_over(source, target, copy):
+    for name in ("packs/zz/x.pack", "packs/EVIL", "journal/x.json", "signatures/aa/x", "parity/y",
+                 "snapshots/org/one/x.json", "snapshots/-C/x", "a b"):  # fmt: skip
+        path = source.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"{}")
+    os.mkfifo(source.root / "packs" / "pipe")
+    assert copy().code == 0
+    names = {path.name for path in target.rglob("*")}
+    assert not names & {"x.pack", "EVIL", "x.json", "x", "y", "a b", "pipe", "-C"}
+
+
+def forged(source, **changes):
+    """A seal with other fields under the name that its bytes then have."""
+    (snapshot,) = Archive.open(source.root).snapshots_of("org/one")
+    (path,) = (source.root / "snapshots/org/one").iterdir()
+    data = canonical(json.loads(path.read_bytes()) | changes)
+    path.unlink()
+    path.with_name(f"{snapshot.seal.revision}.{blake3_hex(data)}.json").write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"packs": [["../../../../etc/passwd", 10]]},
+        {"packs": [["0" * 63 + "/", 10]]},
+        {"repository": "../../../tmp/evil"},
+        {"repository": "org/other"},
+        {"manifest": {"blake3": "../" * 21 + "x", "size": 5}},
+        {"kind": "archive"},
+    ],
+)
+def test_a_seal_that_leads_elsewhere(source, target, copy, restored, changes):
+    forged(source, **changes)
+    result = copy()
+    assert (result.code, result.codes) == (20, {"seal-damaged"})
+    assert len(ids(target)) == 1
+    restored(target, "org/two", source.model("org/two"))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"packs": [["0" * 64, 10]]},
+        {"packs": [["0" * 64, 0]]},
+        {"packs": [["0" * 64, -1]]},
+        {"manifest": {"blake3": "0" * 64, "size": 5}},
+        {"manifest": {"blake3": "0" * 64, "size": 1 << 50}},
+    ],
+)
+def test_a_seal_of_what_is_not_there(source, target, copy, changes):
+    forged(source, **changes)
+    result = copy()
+    assert result.code == 20
+    assert result.codes <= {"pack-missing", "manifest-damaged", "manifest-missing"}
+    assert len(ids(target)) == 1
+
+
+def test_a_huge_sparse_pack_is_not_copied(source, target, copy):
+    path = source.pack("org/one")
+    path.chmod(0o644)
+    os.truncate(path, 1 << 40)
+    assert copy().codes == {"pack-size"}
+
+
+def test_a_huge_sparse_document_is_not_copied(source, target, copy):
+    for folder in ("manifests/org/one", "journal"):
+        path = next(one for one in sorted((source.root / folder).rglob("*.*")) if one.is_file())
+        path.chmod(0o644)
+        os.truncate(path, 1 << 40)
+    # The sizes are counted before anything is copied: there is no room for these.
+    assert copy().code in {20, 31}
+
+
+def test_an_event_that_is_none(source, target, copy):
+    data = b'{"kind":"event"}'
+    name = f"20261123t000000z.{blake3_hex(data)}.json"
+    folder = source.root / "journal/2026/11"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(data)
+    result = copy()
+    assert result.codes == {"event-damaged"}
+    assert not (target / "journal/2026/11" / name).exists()
+
+
+# ---- what may lie beside
+
+
+def test_signatures_and_sidecars_come_along(source, target, copy, run):
+    import base64
+
+    (snapshot,) = Archive.open(source.root).snapshots_of("org/one")
+    key = bytes(range(8))
+    good = (
+        b"untrusted comment: x\n"
+        + base64.b64encode(b"ED" + key + bytes(64))
+        + b"\ntrusted comment: y\n"
+        + base64.b64encode(bytes(64))
+        + b"\n"
+    )
+    folder = source.root / "signatures" / snapshot.id[:2]
+    folder.mkdir(parents=True)
+    (folder / f"{snapshot.id}.{key[::-1].hex()}.minisig").write_bytes(good)
+    (folder / f"{snapshot.id}.{'1' * 16}.minisig").write_bytes(good)
+    assert run("parity", "add", "-C", source.root).code == 0
+    sidecar = source.root / "parity" / snapshot.id[:2] / f"{snapshot.id}.par"
+    damage(sidecar)
+    result = copy()
+    assert (result.code, result.codes) == (20, {"signature-damaged", "parity-damaged"})
+    wanted = {path.name for path in (source.root / "parity").rglob("*.par")} - {sidecar.name}
+    assert wanted >= {path.name.replace(".pack", ".par") for path in source.root.rglob("*.pack")}
+    assert {path.name for path in (target / "parity").rglob("*.par")} == wanted
+    (signature,) = (target / "signatures").rglob("*.minisig")
+    assert signature.read_bytes() == good
+
+
+def test_a_copy_of_a_copy(source, target, copy, run):
+    copy()
+    shutil.rmtree(source.root)
+    third = target.with_name("third")
+    assert run("copy", "-C", target, third).code == 0
+    assert ids(third) == ids(target)
+    assert run("audit", "-q", "-C", third).code == 0

@@ -1,0 +1,28 @@
+"""A crash at any moment of any operation: what the archive shows afterwards is true, and it goes on."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from matrix import Matrix, record
+from scenarios import SCENARIOS
+from verdict import Judge
+
+ROUNDS = max(1, int(os.environ.get("ARCHIVER_TEST_KILLS", "12")) // 12)
+EVERY = max(1, 6 // ROUNDS)
+"""Every so manieth call is the last of a run that is killed before the power fails."""
+AGAIN = 6 * ROUNDS
+"""States from which the operation is run again."""
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_every_state_that_a_crash_may_leave(tmp_path, name):
+    root = tmp_path / "archive"
+    root.mkdir()
+    step = SCENARIOS[name](root)
+    matrix = Matrix(record(step, root), Judge(tmp_path / "states"))
+    matrix.check()
+    matrix.check_killed(step, tmp_path / "killed", EVERY)
+    matrix.check_again(step, tmp_path / "again", AGAIN)
+    assert matrix.tried > len(matrix.recording.log)

@@ -1,0 +1,155 @@
+"""What an audit says of sidecars: their own damage, and those that nothing needs."""
+
+from __future__ import annotations
+
+import pytest
+from paritykit import Quiet, noise, rewrite, sidecar_path
+from paritykit import guard as protect_all
+
+from archiver.archive import layout
+from archiver.archive.archive import Archive
+from archiver.archive.fixity.parity_check import parity_findings
+from archiver.archive.parity.wanted import all_names
+from archiver.cli.main import invoke
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    root = tmp_path_factory.mktemp("guarded")
+    model = root / "model"
+    model.mkdir()
+    (model / "weights.bin").write_bytes(noise(200_000))
+    (model / "config.json").write_text("{}")
+    archive = str(root / "weights")
+    assert invoke(["init", "-q", "-C", archive]) == 0
+    assert (
+        invoke(["import", "-q", "-C", archive, str(model), "--as", "o/n", "--min-free", "0B"]) == 0
+    )
+    return root / "weights"
+
+
+@pytest.fixture
+def guarded(original, tmp_path):
+    import shutil
+
+    shutil.copytree(original, tmp_path / "weights")
+    archive = Archive.open(tmp_path / "weights")
+    protect_all(archive, *all_names(archive))
+    return archive
+
+
+def found(archive, *, deep=True):
+    return [(one.code, one.path) for one in parity_findings(archive, deep=deep, progress=Quiet())]
+
+
+def pack_of(archive):
+    (pack,) = archive.packs()
+    return layout.pack_name(pack)
+
+
+def named(archive, folder):
+    return next(name for name in sorted(all_names(archive)) if name.startswith(folder))
+
+
+def test_whole_sidecars_are_no_findings(guarded):
+    assert len(list(guarded.store.list("parity"))) == 4
+    assert found(guarded) == []
+    assert found(guarded, deep=False) == []
+
+
+DAMAGE = {
+    "first header": lambda side: side[:60] + b"?" + side[61:],
+    "second header": lambda side: side[:-60] + b"?" + side[-59:],
+    "both headers": lambda side: side[:60] + b"?" + side[61:-60] + b"?" + side[-59:],
+    "trailer": lambda side: side[:-1] + b"?",
+    "cut": lambda side: side[: len(side) // 2],
+    "longer": lambda side: side + b"more",
+    "empty": lambda _side: b"",
+}
+
+
+@pytest.mark.parametrize("how", DAMAGE)
+@pytest.mark.parametrize("folder", ["packs", "manifests", "snapshots", "journal"])
+def test_damage_around_the_blocks_is_seen_without_reading_them(guarded, folder, how):
+    name = named(guarded, folder)
+    path = sidecar_path(guarded, name)
+    rewrite(path, DAMAGE[how](path.read_bytes()))
+    place = layout.parity_name(layout.digest_of(name))
+    assert found(guarded, deep=False) == [("parity-damaged", place)]
+    (finding,) = parity_findings(guarded, deep=True, progress=Quiet())
+    assert "archiver parity add" in finding.hint
+
+
+def test_a_damaged_block_is_seen_by_a_deep_look_only(guarded):
+    path = sidecar_path(guarded, pack_of(guarded))
+    side = bytearray(path.read_bytes())
+    side[len(side) // 2] ^= 1
+    rewrite(path, bytes(side))
+    assert found(guarded, deep=False) == []
+    (finding,) = parity_findings(guarded, deep=True, progress=Quiet())
+    assert finding.code == "parity-damaged"
+    assert "1 of 2 parity blocks cannot be used" in finding.message
+
+
+def test_a_sidecar_under_anothers_name_is_damaged(guarded):
+    one, two = named(guarded, "packs"), named(guarded, "journal")
+    rewrite(sidecar_path(guarded, one), sidecar_path(guarded, two).read_bytes())
+    place = layout.parity_name(layout.digest_of(one))
+    assert found(guarded, deep=False) == [("parity-damaged", place)]
+
+
+def test_the_sidecar_of_a_manifest_that_was_compressed_anew(guarded):
+    import zstandard
+
+    name = named(guarded, "manifests")
+    path = guarded.store.root / name
+    plain = zstandard.ZstdDecompressor().decompress(path.read_bytes())
+    rewrite(path, zstandard.ZstdCompressor(1, write_checksum=False).compress(plain))
+    place = layout.parity_name(layout.digest_of(name))
+    assert found(guarded) == [("parity-damaged", place)]
+    rewrite(path, path.read_bytes()[:-5])
+    assert found(guarded) == []
+
+
+def test_a_sidecar_of_a_missing_file_is_needed_as_long_as_a_seal_or_the_journal_is(guarded):
+    for folder in ("packs", "manifests", "snapshots"):
+        for path in (guarded.store.root / folder).rglob("*.*"):
+            if path.is_file():
+                path.unlink()
+                assert found(guarded) == []
+
+
+def test_a_sidecar_of_nothing_is_a_remark(guarded):
+    protect_all(guarded, stray := stray_pack(guarded))
+    assert found(guarded) == []
+    (guarded.store.root / stray).unlink()
+    place = layout.parity_name(layout.digest_of(stray))
+    assert found(guarded) == [("unneeded-parity", place)]
+    rewrite(guarded.store.root / named(guarded, "snapshots"), b"{}")
+    assert found(guarded) == []
+
+
+def stray_pack(archive):
+    from paritykit import put_pack
+
+    return put_pack(archive, noise(5000, 77))
+
+
+def test_another_file_among_them_is_not_taken_for_one(guarded):
+    guarded.store.put_new("parity/readme.txt", b"?")
+    assert found(guarded) == []
+
+
+def test_what_is_whole_when_read_again_is_unstable_and_not_damaged(guarded, monkeypatch):
+    from archiver.archive.fixity import parity_check
+
+    real, seen = parity_check.read_sidecar, []
+
+    def flaky(reader, name):
+        seen.append(name)
+        if len(seen) == 1:
+            raise parity_check.DamageError("It flickered.")
+        return real(reader, name)
+
+    monkeypatch.setattr(parity_check, "read_sidecar", flaky)
+    assert [code for code, _ in found(guarded)] == ["read-unstable"]

@@ -1,0 +1,206 @@
+"""Sidecars are made of proven files only, kept while they are good, and leave nothing half-done."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import pytest
+from paritykit import (
+    Quiet,
+    blocks_of,
+    guard,
+    header_of,
+    noise,
+    path_of,
+    put_pack,
+    rebuilt,
+    rewrite,
+    sidecar_path,
+)
+
+from archiver.archive import layout
+from archiver.archive.records import Manifest, Source, canonical
+from archiver.digest import blake3_hex
+from archiver.errors import NoSpaceError, UsageError
+
+REVISION = "01" * 20
+
+
+def publish_manifest(archive) -> str:
+    digest, _ = archive.publish_manifest(Manifest(Source("directory", "", "o/n", REVISION), ()))
+    return layout.manifest_name("o/n", REVISION, digest)
+
+
+def in_tmp(archive) -> list[str]:
+    return [path.name for path in (archive.store.root / "tmp").iterdir()]
+
+
+def test_each_file_is_made_once_and_then_kept(archive):
+    names = tuple(sorted([put_pack(archive, noise(9000)), publish_manifest(archive)]))
+    first = guard(archive, *names)
+    assert (first.made, first.kept, first.failures) == (names, (), ())
+    assert first.bytes == sum(path_of(archive, one).stat().st_size for one in names)
+    assert first.parity_bytes == sum(sidecar_path(archive, one).stat().st_size for one in names)
+    again = guard(archive, *names)
+    assert (again.made, again.kept, again.parity_bytes) == ((), names, 0)
+    assert guard(archive, *names, redo=True).made == names
+    assert guard(archive, *names, parity=3).made == names
+    assert in_tmp(archive) == []
+    assert sidecar_path(archive, names[0]).stat().st_mode & 0o777 == 0o444
+
+
+def test_a_file_that_is_not_what_its_name_demands_gets_none_and_the_others_do(archive):
+    bad, good = put_pack(archive, noise(9000, 1)), put_pack(archive, noise(9000, 2))
+    spoilt, gone = publish_manifest(archive), layout.pack_name("ab" * 32)
+    rewrite(path_of(archive, bad), noise(9000, 3))
+    data = bytearray(path_of(archive, spoilt).read_bytes())
+    data[-6] ^= 1
+    rewrite(path_of(archive, spoilt), bytes(data))
+    report = guard(archive, bad, good, spoilt, gone)
+    assert report.made == (good,)
+    assert {one.file for one in report.failures} == {bad, spoilt, gone}
+    assert {one.exit_code for one in report.failures} == {20}
+    assert not sidecar_path(archive, bad).exists()
+    assert in_tmp(archive) == []
+
+
+def test_a_manifest_is_proven_by_what_it_unpacks_to(archive):
+    """Compressed in another way, it is as right as before, and its old sidecar is not its own."""
+    import zstandard
+
+    name = publish_manifest(archive)
+    guard(archive, name)
+    plain = canonical(Manifest(Source("directory", "", "o/n", REVISION), ()))
+    packed = zstandard.ZstdCompressor(1, write_checksum=False).compress(plain)
+    assert packed != path_of(archive, name).read_bytes()
+    rewrite(path_of(archive, name), packed)
+    assert guard(archive, name).made == (name,)
+    assert blake3_hex(packed).encode() in sidecar_path(archive, name).read_bytes()
+
+
+@pytest.mark.parametrize("how", ["header", "block", "cut", "empty", "shape"])
+def test_a_sidecar_that_is_not_good_is_made_anew(archive, how):
+    name = put_pack(archive, noise(50_000))
+    guard(archive, name)
+    path = sidecar_path(archive, name)
+    good = path.read_bytes()
+    side = bytearray(good)
+    if how == "header":
+        side[70] ^= 1
+    elif how == "block":
+        side[len(side) // 2] ^= 1
+    elif how == "cut":
+        del side[-20:]
+    elif how == "empty":
+        side.clear()
+    else:
+        guard(archive, name, parity=1)
+        side = bytearray(path.read_bytes())
+    rewrite(path, bytes(side))
+    assert guard(archive, name).made == (name,)
+    assert path.read_bytes() == good
+
+
+def test_progress_counts_every_byte_twice(archive):
+    name, progress = put_pack(archive, noise(70_001)), Quiet()
+    guard(archive, name, progress=progress)
+    assert progress.expected == progress.advanced == progress.fetched == 2 * 70_001
+    assert progress.ended == [name]
+
+
+def test_impossible_parity_is_refused_before_anything_is_read(archive):
+    with pytest.raises(UsageError, match="no parity of 200"):
+        guard(archive, "packs/none", parity=200)
+
+
+def test_a_full_disk_ends_the_run_and_leaves_nothing(archive, monkeypatch):
+    name = put_pack(archive, noise(50_000))
+    begun = []
+    stage = archive.store.stage
+
+    class Full:
+        """A staged file for which there is no room."""
+
+        def __init__(self, staged):
+            self._staged = staged
+
+        def write(self, data):
+            raise NoSpaceError("No space is left.")
+
+        def __getattr__(self, name):
+            return getattr(self._staged, name)
+
+    def full(purpose):
+        begun.append(purpose)
+        return Full(stage(purpose))
+
+    monkeypatch.setattr(archive.store, "stage", full)
+    with pytest.raises(NoSpaceError):
+        guard(archive, name)
+    assert begun
+    assert in_tmp(archive) == []
+    assert not sidecar_path(archive, name).exists()
+
+
+def test_a_sidecar_that_does_not_read_back_is_not_published(archive, monkeypatch):
+    name = put_pack(archive, noise(50_000))
+    stage = archive.store.stage
+
+    def lossy(purpose):
+        staged = stage(purpose)
+        if purpose == "parity":
+            write = staged.write
+
+            def spoil(data):
+                # Headers are shorter than a block: they come out right.
+                write(data if len(data) < 4096 else bytes(data[:-1]) + b"?")
+
+            monkeypatch.setattr(staged, "write", spoil)
+        return staged
+
+    monkeypatch.setattr(archive.store, "stage", lossy)
+    report = guard(archive, name)
+    assert [one.exit_code for one in report.failures] == [20]
+    assert not sidecar_path(archive, name).exists()
+
+
+def test_memory_does_not_grow_with_the_file(archive, monkeypatch):
+    """Python's own blocks; what is read at a time is made small, so that the file is many times it."""
+    monkeypatch.setattr("archiver.archive.parity.blocks._GROUP_BYTES", 1 << 20)
+    name = put_pack(archive, noise(24 << 20))
+    tracemalloc.start()
+    try:
+        guard(archive, name, parity=1, group=32)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 12 << 20
+
+
+def test_damage_between_proof_and_coding_is_noticed(archive, monkeypatch):
+    from archiver.archive.parity import protect as module
+
+    name = put_pack(archive, noise(50_000))
+    survey = module.survey
+
+    def then_spoilt(reader, shape, advance):
+        found = survey(reader, shape, advance)
+        rewrite(path_of(archive, name), noise(50_000, 9))
+        return found
+
+    monkeypatch.setattr(module, "survey", then_spoilt)
+    (failure,) = guard(archive, name).failures
+    assert "changed while it was read" in failure.reason
+    assert not sidecar_path(archive, name).exists()
+
+
+def test_the_sidecar_of_another_form_of_a_manifest_is_not_kept(archive):
+    """Also where that form has the same size: only the digest of what is stored can tell."""
+    name = publish_manifest(archive)
+    guard(archive, name)
+    side = sidecar_path(archive, name).read_bytes()
+    header = header_of(side)
+    other = rebuilt(header | {"blake3": "ab" * 32}, blocks_of(side, header))
+    rewrite(sidecar_path(archive, name), other)
+    assert guard(archive, name).made == (name,)
+    assert sidecar_path(archive, name).read_bytes() == side

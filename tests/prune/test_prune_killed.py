@@ -1,0 +1,84 @@
+"""Forget and prune, killed at each of their operations: nothing visible is lost, the next run finishes."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+from prunekit import CONTENTS, Killed, all_restore, dying_at, filled
+
+from archiver.archive.archive import Archive
+from archiver.archive.pruning.pruner import Pruner
+from archiver.operations.forget import forget, remember
+
+
+def deaths(quick, prepare, act):
+    """The archive after a death at the first operation, at the second, … until none is left."""
+    prepare(filled(quick / "pristine"))
+    for step in range(1, 400):
+        root = shutil.copytree(quick / "pristine", quick / str(step))
+        try:
+            act(dying_at(Archive.open(root), step))
+        except Killed:
+            yield root
+        else:
+            assert step > 10
+            return
+    pytest.fail("it does not end")
+
+
+def prune(archive):
+    return Pruner(archive, grace=0).run()
+
+
+def forget_one(archive):
+    return forget(archive, "org/one", None, every=False, dry_run=False)
+
+
+def remember_one(archive):
+    return remember(archive, "org/one", None, every=False, dry_run=False)
+
+
+def test_forget(quick):
+    for root in deaths(quick, lambda _: None, forget_one):
+        assert all_restore(root) in ({*CONTENTS}, {"org/two"})
+        if "org/one" in all_restore(root):
+            forget_one(Archive.open(root))
+        assert all_restore(root) == {"org/two"}
+        remember_one(Archive.open(root))
+        assert all_restore(root) == {*CONTENTS}
+
+
+def test_undo(quick):
+    for root in deaths(quick, forget_one, remember_one):
+        assert "org/two" in all_restore(root)
+        remember_one(Archive.open(root)) if _unfinished(root) else None
+        assert all_restore(root) == {*CONTENTS}
+        assert not _unfinished(root)
+
+
+def _unfinished(root) -> bool:
+    from archiver.archive.place import forgotten
+
+    return bool(forgotten(Archive.open(root).events()))
+
+
+@pytest.mark.parametrize("before", [0, 1, 2])
+def test_prune(quick, before):
+    """Dying while it condemns, while it sweeps, and while it deletes."""
+
+    def prepare(archive):
+        forget_one(archive)
+        for _ in range(before):
+            prune(archive)
+
+    for root in deaths(quick, prepare, prune):
+        assert all_restore(root) == {"org/two"}
+        for _ in range(4):
+            prune(Archive.open(root))
+        archive = Archive.open(root)
+        assert all_restore(root) == {"org/two"}
+        assert len(list(archive.store.list("packs"))) == 1
+        assert len(list(archive.store.list("manifests"))) == 1
+        assert list(archive.store.list("trash")) == []
+        assert list(archive.events())

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import os
+
+# Read by huggingface_hub when it is imported: downloads go over plain HTTP.
+os.environ["HF_HUB_DISABLE_XET"] = "1"
+
+import pytest
+from repairkit import ONE, TWO, Result, copy, model, write_folder
+
+from archiver.cli.main import invoke
+from archiver.loopback import Hub
+from archiver.upstream.retry import RetryPolicy
+
+
+@pytest.fixture(scope="session")
+def models():
+    return {ONE: model(10), TWO: model(20)}
+
+
+@pytest.fixture(scope="session")
+def pristine(tmp_path_factory, models):
+    """An archive of two repositories, each in a pack of its own, with one object shared."""
+    root = tmp_path_factory.mktemp("repair")
+    archive = root / "weights"
+    assert invoke(["init", "-q", "-C", str(archive)]) == 0
+    for name, files in models.items():
+        folder = write_folder(root / name, files)
+        args = ["import", "-q", "-C", str(archive), str(folder), "--as", name]
+        assert invoke([*args, "--min-free", "0B", "--effort", "fast"]) == 0
+    return archive
+
+
+@pytest.fixture
+def weights(pristine, tmp_path):
+    """The archive to damage."""
+    return copy(pristine, tmp_path / "weights")
+
+
+@pytest.fixture
+def replica(pristine, tmp_path):
+    """Another copy of it."""
+    return copy(pristine, tmp_path / "replica")
+
+
+@pytest.fixture
+def run(capfd, monkeypatch):
+    """Run a command in this process, as JSON lines."""
+    monkeypatch.setenv("ARCHIVER_DEBUG", "1")
+
+    def call(*args):
+        capfd.readouterr()
+        code = invoke([str(one) for one in args])
+        return Result(code, *capfd.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def repair(run, weights):
+    def call(*args, root=weights):
+        return run("repair", "-q", "--json", "--no-upstream", "-C", root, *args)
+
+    return call
+
+
+@pytest.fixture
+def sound(run, tmp_path, models):
+    """Audits the archive, and restores and compares every byte."""
+    count = 0
+
+    def check(root, names=(ONE, TWO)):
+        nonlocal count
+        audit = run("audit", "-q", "--json", "-C", root)
+        assert audit.code == 0, audit.out
+        for name in names:
+            count += 1
+            out = tmp_path / f"restored{count}"
+            assert run("restore", "-q", "-C", root, name, out).code == 0
+            assert {one.name: one.read_bytes() for one in out.iterdir()} == models[name]
+
+    return check
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    from huggingface_hub import constants
+
+    with Hub() as running:
+        for name in ("HF_TOKEN", "HF_HUB_OFFLINE", "ARCHIVER_ARCHIVE", "ARCHIVER_TIMEOUT"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+        monkeypatch.setenv("HF_ENDPOINT", running.endpoint)
+        monkeypatch.setattr(RetryPolicy, "wait", lambda *_, **__: 0.0)
+        yield running

@@ -1,0 +1,149 @@
+"""Archives to damage and repair, and what must hold afterwards."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from archiver.tensors.writer import header_bytes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ONE, TWO = "org/one", "org/two"
+
+
+class Result(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    @property
+    def rows(self) -> list[dict]:
+        return [json.loads(line) for line in self.out.splitlines()]
+
+    def kinds(self, kind: str) -> list[dict]:
+        return [row for row in self.rows if row["kind"] == kind]
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """Stored name -> where it came from."""
+        return {row["name"]: row["source"] for row in self.kinds("mended")}
+
+    @property
+    def codes(self) -> set[str]:
+        """The codes of what is damaged."""
+        return {row["code"] for row in self.kinds("finding") if not row["remark"]}
+
+
+def noise(seed: int, size: int) -> bytes:
+    return np.random.default_rng(seed).integers(0, 256, size, np.uint8).tobytes()
+
+
+def bf16(seed: int, count: int) -> bytes:
+    """Weights that look trained, so that there is more than one way to compress them."""
+    values = np.random.default_rng(seed).standard_normal(count, np.float32) * np.float32(0.02)
+    return (values.view(np.uint32) >> np.uint32(16)).astype("<u2").tobytes()
+
+
+def model(seed: int) -> dict[str, bytes]:
+    """A small model: four tensors, of which two are shared by all models, and a text file."""
+    tensors = [
+        ("body.weight", "U8", (40, 1000), noise(seed, 40_000)),
+        ("head.weight", "U8", (7, 300), noise(seed + 1, 2100)),
+        ("shared.weight", "U8", (20, 500), noise(999, 10_000)),
+        ("norm.weight", "BF16", (64, 128), bf16(seed + 2, 64 * 128)),
+    ]
+    head = header_bytes([(name, kind, shape, len(data)) for name, kind, shape, data in tensors])
+    weights = bytes(head) + b"".join(data for *_, data in tensors)
+    return {"model.safetensors": weights, "config.json": b'{"seed": %d}' % seed}
+
+
+def write_folder(folder: Path, files: dict[str, bytes]) -> Path:
+    folder.mkdir(parents=True)
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    return folder
+
+
+def seals(root: Path, repository: str = "") -> list[Path]:
+    return sorted((root / "snapshots" / repository).rglob("*.json"))
+
+
+def packs(root: Path, repository: str = ONE) -> list[Path]:
+    """The packs that the repository's newest seal names."""
+    found = [json.loads(path.read_bytes()) for path in seals(root, repository)]
+    seal = max(found, key=lambda one: one["sealed"])
+    return [root / "packs" / name[:2] / f"{name}.pack" for name, _ in seal["packs"]]
+
+
+def own_pack(root: Path, repository: str = ONE) -> Path:
+    """The pack that only this repository needs, or the one that it has."""
+    mine = packs(root, repository)
+    other = TWO if repository == ONE else ONE
+    return next((one for one in mine if one not in packs(root, other)), mine[0])
+
+
+def only(paths) -> Path:
+    (path,) = [one for one in paths if one.is_file()]
+    return path
+
+
+def manifest(root: Path, repository: str = ONE) -> Path:
+    return only((root / "manifests" / repository).iterdir())
+
+
+def events(root: Path, name: str = "") -> list[dict]:
+    found = [json.loads(path.read_bytes()) for path in sorted((root / "journal").rglob("*.json"))]
+    return [one for one in found if one["event"] == (name or one["event"])]
+
+
+def overwrite(path: Path, data: bytes) -> None:
+    """Change a stored file, which is read-only."""
+    path.chmod(0o644)
+    path.write_bytes(data)
+    path.chmod(0o444)
+
+
+def flip(path: Path, *at: int) -> None:
+    """Flip a bit at each place; in the middle if none is given."""
+    data = bytearray(path.read_bytes())
+    for one in at or (len(data) // 2,):
+        data[one] ^= 1
+    overwrite(path, bytes(data))
+
+
+def wipe(path: Path, begin: int, end: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[begin:end] = bytes(len(data[begin:end]))
+    overwrite(path, bytes(data))
+
+
+def listing(root: Path) -> dict[str, tuple[bytes, int, int]]:
+    """Every file below a folder: bytes, mode, time of change."""
+    return {
+        str(path.relative_to(root)): (
+            path.read_bytes() if path.is_file() else b"",
+            path.lstat().st_mode,
+            path.lstat().st_mtime_ns,
+        )
+        for path in root.rglob("*")
+    }
+
+
+def stored(root: Path) -> dict[str, bytes]:
+    """The packs, manifests and seals of an archive."""
+    return {
+        str(path.relative_to(root)): path.read_bytes()
+        for folder in ("packs", "manifests", "snapshots")
+        for path in (root / folder).rglob("*")
+        if path.is_file()
+    }
+
+
+def copy(root: Path, target: Path) -> Path:
+    shutil.copytree(root, target)
+    return target

@@ -1,0 +1,225 @@
+"""Stored files come back from second copies and replicas, byte for byte."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+from repairkit import (
+    ONE,
+    events,
+    flip,
+    listing,
+    manifest,
+    only,
+    overwrite,
+    own_pack,
+    packs,
+    seals,
+    stored,
+)
+
+
+def seal(root):
+    return only(seals(root, ONE))
+
+
+def event(root):
+    """The first event: the next one names it, so that its loss is known."""
+    found = (root / "journal").rglob("*.json")
+    return next(one for one in found if not json.loads(one.read_bytes())["after"])
+
+
+KINDS = {"pack": own_pack, "manifest": manifest, "seal": seal, "event": event}
+
+
+@pytest.fixture(params=KINDS)
+def kind(request):
+    return KINDS[request.param]
+
+
+def test_nothing_to_repair_is_well(repair, weights):
+    before = stored(weights)
+    result = repair()
+    assert result.code == 0
+    assert stored(weights) == before
+    assert not events(weights, "repaired")
+
+
+@pytest.mark.parametrize("how", ["damaged", "missing", "emptied"])
+def test_a_replica_gives_any_stored_file_back(repair, weights, replica, sound, kind, how):
+    path = kind(weights)
+    good = path.read_bytes()
+    if how == "damaged":
+        flip(path)
+    elif how == "missing":
+        path.unlink()
+    else:
+        overwrite(path, b"")
+    result = repair("--from", replica)
+    name = str(path.relative_to(weights))
+    assert result.code == 0, result.out
+    assert result.sources[name] == str(replica)
+    assert path.read_bytes() == good
+    assert path.stat().st_mode & 0o777 == 0o444
+    sound(weights)
+    (told,) = events(weights, "repaired")
+    assert told["detail"] == {"files": [name], "source": str(replica)}
+
+
+def test_what_is_replaced_stays_in_quarantine(repair, weights, replica):
+    path = own_pack(weights)
+    flip(path)
+    bad = path.read_bytes()
+    assert repair("--from", replica).code == 0
+    kept = only((weights / "quarantine").rglob("*.pack"))
+    assert kept.read_bytes() == bad
+
+
+@pytest.mark.parametrize("folder", ["quarantine", "trash"])
+def test_a_second_copy_in_the_archive_itself_is_enough(repair, weights, sound, kind, folder):
+    path = kind(weights)
+    aside = weights / folder / "20260101t000000z" / path.relative_to(weights)
+    aside.parent.mkdir(parents=True)
+    shutil.copy(path, aside)
+    flip(path)
+    result = repair()
+    assert result.code == 0, result.out
+    assert result.sources == {str(path.relative_to(weights)): folder}
+    sound(weights)
+
+
+def test_a_damaged_second_copy_does_not_help(repair, weights, kind):
+    path = kind(weights)
+    aside = weights / "trash" / "20260101t000000z" / path.relative_to(weights)
+    aside.parent.mkdir(parents=True)
+    shutil.copy(path, aside)
+    flip(aside)
+    path.unlink()
+    result = repair()
+    assert result.code == 21, result.out
+    assert not path.exists()
+    assert result.codes
+
+
+def test_sources_are_asked_in_order(repair, weights, replica, tmp_path):
+    other = shutil.copytree(replica, tmp_path / "other")
+    path = own_pack(weights)
+    flip(path)
+    assert repair("--from", other, "--from", replica).sources.popitem()[1] == str(other)
+    flip(path)
+    flip(own_pack(other))
+    assert repair("--from", other, "--from", replica).sources.popitem()[1] == str(replica)
+    flip(path)
+    aside = weights / "trash" / "20260101t000000z" / path.relative_to(weights)
+    aside.parent.mkdir(parents=True)
+    shutil.copy(own_pack(replica), aside)
+    assert repair("--from", replica).sources.popitem()[1] == "trash"
+
+
+def test_archive_json_is_written_anew_from_the_seals(repair, weights, sound):
+    (weights / "archive.json").unlink()
+    result = repair()
+    assert result.code == 0, result.out
+    assert result.sources == {"archive.json": "the seals"}
+    sound(weights)
+
+
+def test_archive_json_comes_back_from_a_replica(repair, weights, replica, sound):
+    good = (weights / "archive.json").read_bytes()
+    overwrite(weights / "archive.json", b"{}\n")
+    result = repair("--from", replica)
+    assert result.code == 0, result.out
+    assert (weights / "archive.json").read_bytes() == good
+    assert only((weights / "quarantine").rglob("archive.json")).read_bytes() == b"{}\n"
+    sound(weights)
+
+
+@pytest.mark.parametrize("name", ["README.txt", "FORMAT.md", "decode.py"])
+def test_what_explains_the_archive_comes_from_the_program(repair, weights, pristine, sound, name):
+    (weights / name).unlink()
+    assert repair().code == 0
+    assert (weights / name).read_bytes() == (pristine / name).read_bytes()
+    sound(weights)
+
+
+def test_an_event_that_others_name_comes_back(repair, weights, replica, run):
+    """The first event is named by the second: its loss is known by its id alone."""
+    path = event(weights)
+    good = path.read_bytes()
+    path.unlink()
+    audit = run("audit", "-q", "--json", "-C", weights)
+    assert audit.codes == {"event-missing"}
+    assert repair("--from", replica).code == 0
+    assert path.read_bytes() == good
+
+
+def test_a_seal_that_comes_back_brings_what_it_names(repair, weights, replica, sound):
+    """Who has lost the seal does not know that the manifest and the pack are lost too."""
+    for path in (own_pack(weights), manifest(weights), seal(weights)):
+        path.unlink()
+    before = stored(replica)
+    result = repair("--from", replica)
+    assert result.code == 0, result.out
+    assert stored(weights) == before
+    sound(weights)
+
+
+def test_damage_everywhere_at_once(repair, weights, replica, sound, pristine):
+    for path in (*packs(weights), manifest(weights), seal(weights), event(weights)):
+        flip(path)
+    (weights / "archive.json").unlink()
+    assert repair("--from", replica).code == 0
+    assert stored(weights) == stored(pristine)
+    sound(weights)
+
+
+def test_two_damaged_archives_heal_each_other(repair, weights, replica, sound, pristine):
+    flip(own_pack(weights))
+    flip(manifest(replica))
+    flip(own_pack(replica, "org/two"))
+    assert repair("--from", replica).code == 0
+    assert repair("--from", weights, root=replica).code == 0
+    assert stored(weights) == stored(replica) == stored(pristine)
+    sound(weights)
+    sound(replica)
+
+
+def test_a_dry_run_writes_nothing_and_tells(repair, weights, replica, kind):
+    flip(kind(weights))
+    name = str(kind(weights).relative_to(weights))
+    before = listing(weights), listing(replica)
+    result = repair("--dry-run", "--from", replica)
+    assert result.code == 20, result.out
+    assert result.sources == {name: str(replica)}
+    assert repair("--dry-run").code == 21
+    assert (listing(weights), listing(replica)) == before
+
+
+def test_replicas_are_never_written_to(repair, weights, replica):
+    before = listing(replica)
+    flip(own_pack(weights))
+    flip(manifest(weights))
+    assert repair("--from", replica).code == 0
+    assert listing(replica) == before
+
+
+def test_the_archive_itself_is_no_source(repair, weights, tmp_path):
+    assert repair("--from", weights).code == 2
+    (tmp_path / "link").symlink_to(weights)
+    assert repair("--from", tmp_path / "link").code == 2
+
+
+def test_a_source_that_is_not_there_is_refused(repair, tmp_path):
+    assert repair("--from", tmp_path / "nothing").code == 2
+
+
+def test_only_one_repair_at_a_time(repair, weights):
+    from archiver.archive.archive import Archive
+    from archiver.storage.run_lock import RunLock
+
+    store = Archive.open(weights).store
+    with RunLock(store.scratch("repair.lock"), "A repair"):
+        assert repair().code == 11
+        assert repair("--dry-run").code == 0

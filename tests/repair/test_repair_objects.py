@@ -1,0 +1,213 @@
+"""Packs that no place has whole are made anew from single objects."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+from repairkit import (
+    ONE,
+    TWO,
+    copy,
+    events,
+    flip,
+    listing,
+    model,
+    own_pack,
+    packs,
+    seals,
+    stored,
+    wipe,
+    write_folder,
+)
+
+
+def size(path):
+    return path.stat().st_size
+
+
+@pytest.fixture
+def halves(weights, replica):
+    """Both copies of a pack are damaged, at other places."""
+    one, two = own_pack(weights), own_pack(replica)
+    wipe(one, 1000, 3000)
+    wipe(two, size(two) - 9000, size(two) - 5000)
+    return one, two
+
+
+def test_two_damaged_copies_of_one_pack_make_it_whole(
+    repair, weights, replica, halves, sound, pristine
+):
+    result = repair("--from", replica)
+    assert result.code == 0, result.out
+    assert stored(weights) == stored(pristine)
+    assert repair("--from", weights, root=replica).code == 0
+    assert stored(replica) == stored(pristine)
+    sound(weights)
+    sound(replica)
+
+
+def test_a_pack_with_a_damaged_index_needs_nobody(repair, weights, sound, pristine):
+    path = own_pack(weights)
+    flip(path, size(path) - 8)
+    result = repair()
+    assert result.code == 0, result.out
+    assert stored(weights) == stored(pristine)
+    sound(weights)
+
+
+def test_a_replica_with_other_packs(run, repair, weights, tmp_path, models, sound):
+    """The same repositories, archived independently, in the other order."""
+    other = tmp_path / "other"
+    assert run("init", "-q", "-C", other).code == 0
+    for name in (TWO, ONE):
+        folder = write_folder(tmp_path / "again" / name, models[name])
+        args = ("import", "-q", "-C", other, folder, "--as", name, "--min-free", "0B")
+        assert run(*args).code == 0
+    assert not {one.name for one in packs(other)} & {one.name for one in packs(weights)}
+    own_pack(weights).unlink()
+    result = repair("--from", other)
+    assert result.code == 0, result.out
+    assert result.kinds("resealed")
+    sound(weights)
+
+
+def test_a_restored_folder_gives_what_it_still_has(run, repair, weights, tmp_path, sound, pristine):
+    out = tmp_path / "out"
+    assert run("restore", "-q", "-C", weights, ONE, out).code == 0
+    path = own_pack(weights)
+    wipe(path, 1000, 3000)
+    file = out / "model.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-100:] = bytes(100)
+    file.write_bytes(data)
+    before = listing(out)
+    result = repair("--from", out)
+    assert result.code == 0, result.out
+    assert str(out) in result.sources.popitem()[1]
+    assert listing(out) == before
+    assert stored(weights) == stored(pristine)
+    sound(weights)
+
+
+def test_an_object_is_encoded_as_it_was(repair, weights, tmp_path, models, pristine):
+    """The archive was made with less effort: the index tells, and the pack is the same again."""
+    path = own_pack(weights)
+    frames = path.read_bytes().index(b"\x28\xb5\x2f\xfd", path.read_bytes().index(b'"codec":1'))
+    wipe(path, frames + 20, frames + 60)
+    result = repair("--from", write_folder(tmp_path / "full", models[ONE]))
+    assert result.code == 0, result.out
+    assert stored(weights) == stored(pristine)
+
+
+def test_a_hub_cache_gives_what_it_has(run, repair, weights, tmp_path, sound):
+    out = tmp_path / "cache"
+    assert run("restore", "-q", "-C", weights, ONE, out, "--layout", "hf-cache").code == 0
+    wipe(own_pack(weights), 1000, 3000)
+    assert repair("--from", out).code == 0
+    sound(weights)
+
+
+def test_what_nobody_has_stays_and_is_named(run, repair, weights, tmp_path, models):
+    """Half of what is lost is found: it is kept, and no seal or pack goes away."""
+    path = own_pack(weights)
+    wipe(path, 1000, size(path) - 1000)
+    folder = write_folder(tmp_path / "part", {"config.json": models[ONE]["config.json"]})
+    before = stored(weights)
+    result = repair("--from", folder)
+    assert result.code == 21
+    assert before.items() <= stored(weights).items()
+    assert {"object-damaged", "object-missing"} & result.codes
+    hit = {row["path"] for row in result.kinds("finding") if row.get("path")}
+    assert hit == {"model.safetensors"}
+    (told,) = result.kinds("repair")
+    assert told["whole"] is False
+    out = tmp_path / "out"
+    assert run("restore", "-q", "-C", weights, ONE, out).code == 20
+    assert (out / "config.json").read_bytes() == models[ONE]["config.json"]
+
+
+def test_a_new_seal_stands_in_for_the_old_one(repair, weights, tmp_path, sound, models):
+    """A pack that is gone without a trace: its order is not known, so it is another one now."""
+    (old,) = seals(weights, ONE)
+    own_pack(weights).unlink()
+    folder = write_folder(tmp_path / "full", models[ONE])
+    result = repair("--from", folder)
+    assert result.code == 0, result.out
+    (new,) = seals(weights, ONE)
+    assert new != old
+    assert (
+        json.loads(new.read_bytes())["manifest"]
+        == json.loads(next((weights / "quarantine").rglob(old.name)).read_bytes())["manifest"]
+    )
+    told = [one["detail"].get("snapshots", []) for one in events(weights, "repaired")]
+    assert any(old.name.split(".")[1] in one for one in told)
+    sound(weights)
+    assert repair().code == 0
+
+
+def test_a_shared_pack_gives_each_of_its_snapshots_a_new_seal(
+    repair, weights, tmp_path, models, sound
+):
+    shared = (set(packs(weights, ONE)) & set(packs(weights, TWO))).pop()
+    shared.unlink()
+    one = write_folder(tmp_path / "one", models[ONE])
+    before = {path.name for path in seals(weights)}
+    result = repair("--from", one)
+    assert result.code == 0, result.out
+    assert len(result.kinds("resealed")) == 2
+    assert not {path.name for path in seals(weights)} & before
+    sound(weights)
+
+
+def test_a_part_keeps_its_patterns(run, weights, repair, tmp_path, models, sound):
+    folder = write_folder(tmp_path / "third", model(30))
+    args = ("import", "-q", "-C", weights, folder, "--as", "org/third", "--min-free", "0B")
+    assert run(*args, "--include", "*.safetensors", "--effort", "fast").code == 0
+    (old,) = seals(weights, "org/third")
+    (own,) = set(packs(weights, "org/third")) - set(packs(weights, ONE))
+    own.unlink()
+    result = repair("--from", folder)
+    assert result.code == 0, result.kinds("finding")
+    (new,) = seals(weights, "org/third")
+    assert new != old
+    assert json.loads(new.read_bytes())["selection"]["include"] == ["*.safetensors"]
+    sound(weights)
+
+
+def test_a_dry_run_foresees_objects(repair, weights, replica, halves, tmp_path, models):
+    before = listing(weights)
+    assert repair("--dry-run").code == 21
+    result = repair("--dry-run", "--from", replica)
+    assert result.code == 20, result.out
+    folder = write_folder(tmp_path / "full", models[ONE])
+    assert repair("--dry-run", "--from", folder).code == 20
+    assert listing(weights) == before
+
+
+def test_a_damaged_pack_that_nothing_needs_is_set_aside(repair, weights, tmp_path, run, sound):
+    """All its objects are whole elsewhere: the seal is what is missing to call the archive whole."""
+    path = own_pack(weights, TWO)
+    extra = copy(path.parent, tmp_path / "kept") / path.name
+    for one in seals(weights, TWO):
+        one.unlink()
+    shutil.rmtree(weights / "journal")
+    wipe(path, 1000, 3000)
+    result = repair()
+    assert result.code == 0, result.out
+    assert not path.exists()
+    assert extra.exists()
+    sound(weights, (ONE,))
+
+
+def test_the_catalogue_follows(run, repair, weights, tmp_path, models):
+    assert run("stats", "-q", "--json", "-C", weights).code == 0
+    own_pack(weights).unlink()
+    assert repair("--from", write_folder(tmp_path / "full", models[ONE])).code == 0
+    result = run("stats", "-q", "--json", "-C", weights)
+    assert result.code == 0
+    again = write_folder(tmp_path / "again", models[ONE])
+    args = ("import", "--json", "-C", weights, again, "--as", ONE, "--min-free", "0B")
+    (report,) = run(*args).kinds("mirror")
+    assert report["stored_bytes"] == 0

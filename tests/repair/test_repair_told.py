@@ -1,0 +1,124 @@
+"""What a repair tells, what it leaves alone, and what may happen beside it."""
+
+from __future__ import annotations
+
+import pytest
+from repairkit import ONE, TWO, copy, flip, listing, manifest, model, own_pack, seals, write_folder
+
+from archiver.archive.archive import Archive
+from archiver.archive.intent import announced
+from archiver.archive.layout import pack_name
+
+
+@pytest.fixture
+def say(run, weights):
+    """Repair, as a person sees it."""
+
+    def call(*args):
+        return run("repair", "--no-upstream", "-C", weights, *args)
+
+    return call
+
+
+def test_in_words(say, weights, replica):
+    assert "nothing to repair" in say().out
+    flip(manifest(weights))
+    told = say("--dry-run", "--from", replica)
+    assert told.code == 20
+    assert told.out.startswith("Could be repaired: all of 1 finding.")
+    assert "Nothing was written." in told.out
+    told = say()
+    assert told.code == 21
+    assert told.out.startswith("NOT ALL REPAIRED: 1 finding")
+    assert "manifest-damaged" in told.out
+    told = say("--from", replica)
+    assert told.code == 0
+    assert told.out.startswith("Repaired: all of 1 finding.")
+    assert f"from {replica}" in told.out
+
+
+def test_a_new_seal_in_words(say, weights, tmp_path):
+    own_pack(weights).unlink()
+    told = say("--from", write_folder(tmp_path / "full", model(10)))
+    assert told.code == 0
+    assert "into 1 new pack" in told.out
+    assert told.out.count("new seal") == 2
+
+
+def test_only_one_snapshot(repair, run, weights, replica):
+    flip(manifest(weights, ONE))
+    flip(manifest(weights, TWO))
+    assert repair("--snapshot", TWO, "--from", replica).code == 0
+    assert run("audit", "-q", "--json", "-C", weights).kinds("audit")[0]["hit"] == [
+        next(one["snapshot"] for one in repair("--dry-run").kinds("finding"))
+    ]
+    assert repair("--snapshot", "org/none").code == 2
+
+
+def test_one_snapshot_and_a_pack_that_others_share(repair, weights, tmp_path, sound):
+    """The other snapshot stands on it too: it gets a new seal as well, or the pack could not go."""
+    own_pack(weights).unlink()
+    folder = write_folder(tmp_path / "full", model(10))
+    result = repair("--snapshot", TWO, "--from", folder)
+    assert result.code == 0, result.out
+    assert len(result.kinds("resealed")) == 2
+    sound(weights)
+
+
+def test_a_pack_that_a_writer_announced_stays(repair, weights, tmp_path):
+    """Somebody is about to seal onto the damaged pack, most of which is whole."""
+    path = own_pack(weights)
+    data = path.read_bytes()
+    flip(path, 200, len(data) - 5, len(data) - 300)
+    folder = write_folder(tmp_path / "full", model(10))
+    store = Archive.open(weights).store
+    with announced(store, (pack_name(path.stem),)):
+        result = repair("--from", folder)
+    assert path.exists()
+    assert str(path.relative_to(weights)) not in result.kinds("repair")[0]["aside"]
+    assert repair("--from", folder).code == 0
+
+
+def test_a_source_of_an_unknown_format_is_refused(repair, weights, replica):
+    info = replica / "archive.json"
+    info.chmod(0o644)
+    info.write_bytes(info.read_bytes().replace(b'"format":1', b'"format":2'))
+    before = listing(weights)
+    assert repair("--from", replica).code == 10
+    assert {
+        name: one[0] for name, one in listing(weights).items() if not name.startswith("tmp")
+    } == {name: one[0] for name, one in before.items() if not name.startswith("tmp")}
+
+
+def test_a_replica_without_its_description_is_a_replica_still(repair, weights, replica):
+    (replica / "archive.json").unlink()
+    flip(seals(weights, ONE)[0])
+    assert repair("--from", replica).code == 0
+
+
+def test_an_empty_replica_and_an_empty_folder_do_no_harm(repair, run, weights, tmp_path):
+    flip(own_pack(weights))
+    assert run("init", "-q", "-C", tmp_path / "empty").code == 0
+    (tmp_path / "nothing").mkdir()
+    assert repair("--from", tmp_path / "empty", "--from", tmp_path / "nothing").code == 21
+
+
+def test_a_hostile_replica_gives_nothing(repair, weights, replica, tmp_path):
+    """Its files have the right names and other bytes: none is believed."""
+    other = copy(replica, tmp_path / "hostile")
+    for path in other.rglob("*"):
+        if (
+            path.is_file()
+            and path.suffix in {".pack", ".json", ".zst"}
+            and path.name != "archive.json"
+        ):
+            flip(path)
+    names = [own_pack(weights), manifest(weights), seals(weights, TWO)[0]]
+    before = [path.read_bytes() for path in names]
+    for path in names:
+        path.unlink()
+    assert repair("--from", other).code == 21
+    assert not names[1].exists()
+    assert not names[2].exists()
+    assert repair("--from", other, "--from", replica).code == 0
+    assert [path.read_bytes() for path in names] == before

@@ -1,0 +1,68 @@
+"""A small archive to ask about, and what it answers."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from typing import NamedTuple
+
+import numpy as np
+
+from archiver.cli.main import invoke
+
+
+class Answer(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    def kinds(self, kind):
+        found = map(json.loads, self.out.splitlines())
+        return [one for one in found if one["kind"] == kind]
+
+    @property
+    def status(self):
+        (one,) = self.kinds("status")
+        return one
+
+    @property
+    def short(self):
+        """What falls short -> the words of the next command."""
+        return {one["what"]: words(one["next"]) for one in self.kinds("shortfall")}
+
+    def coverage(self, level):
+        (one,) = (one for one in self.status["coverage"] if one["level"] == level)
+        return one
+
+
+def words(hint):
+    (command,) = re.findall(r"^'archiver (.+)'$", hint)
+    return shlex.split(command)
+
+
+def fill(root):
+    """An archive of two repositories, each in a pack of its own."""
+    assert invoke(["init", "-q", "-C", str(root)]) == 0
+    for seed, name in enumerate(("one", "two")):
+        folder = root.parent / name
+        folder.mkdir()
+        data = np.random.default_rng(seed).integers(0, 256, 5000 * (1 + seed), np.uint8)
+        (folder / "data.bin").write_bytes(data.tobytes())
+        args = ["import", "-q", "-C", str(root), str(folder), "--as", f"org/{name}"]
+        assert invoke([*args, "--min-free", "0B"]) == 0
+    return root
+
+
+def packs(root):
+    return sorted(root.glob("packs/*/*.pack"))
+
+
+def seals(root):
+    return sorted(path.name.split(".")[1] for path in root.glob("snapshots/*/*/*.json"))
+
+
+def rewrite(path, data):
+    """Stored files are read-only."""
+    path.chmod(0o644)
+    path.write_bytes(data)

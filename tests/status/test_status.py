@@ -1,0 +1,201 @@
+"""What status tells, what it says falls short, and that the command it names mends that."""
+
+from __future__ import annotations
+
+import pytest
+from statuskit import packs, rewrite, seals, words
+
+from archiver.archive.archive import TOOL, Archive
+from archiver.archive.records import Event
+from archiver.storage.local import LocalStore
+
+
+def record(root, event, time="2020-01-01T00:00:00Z", **detail):
+    Archive.open(root).record(Event(event, time, TOOL, detail=detail))
+
+
+def test_a_new_archive_wants_nothing_and_nothing_is_proven(ask, root):
+    found = ask("status", "--json", "--packs")
+    assert (found.code, found.short) == (0, {})
+    assert found.status["met"] is True
+    size = sum(path.stat().st_size for path in packs(root))
+    assert (found.status["snapshots"], found.status["packs"], found.status["bytes"]) == (2, 2, size)
+    for level in ("structure", "stored", "content", "files"):
+        one = found.coverage(level)
+        assert (one["packs"], one["never"], one["oldest"]) == (0, 2, "")
+    assert {one["pack"] for one in found.kinds("pack")} == {path.stem for path in packs(root)}
+    assert all(not one["proven"] and one["there"] for one in found.kinds("pack"))
+
+
+def test_a_deeper_proof_proves_the_shallower(ask, root):
+    assert ask("audit", "-q", "--level", "content").code == 0
+    found = ask("status", "--json", "--packs")
+    proven = {level: found.coverage(level)["packs"] for level in ("stored", "content", "files")}
+    assert proven == {"stored": 2, "content": 2, "files": 0}
+    assert found.coverage("content")["bytes"] == found.status["bytes"]
+    assert {one["level"] for one in found.kinds("pack")} == {"content"}
+    assert ask("audit", "-q", "--level", "files").code == 0
+    deep = ask("status", "--json")
+    assert (deep.coverage("files")["packs"], deep.status["files_proven"]) == (2, 2)
+
+
+def test_what_was_not_proven_for_too_long_falls_short_until_it_is(ask, root):
+    one, two = (path.stem for path in packs(root))
+    record(root, "audited", level="content", packs=[one, two])
+    assert ask("policy", "set", "-q", "--audit-age", "30d").code == 0
+    found = ask("status", "--json")
+    assert found.code == 24
+    old = found.coverage("content")
+    assert (old["packs"], old["recent_packs"], old["oldest"]) == (2, 0, "2020-01-01T00:00:00Z")
+    command = found.short["audit"]
+    assert command[-4:] == ["--level", "content", "--max-age", "30d"]
+    assert ask(*command).code == 0
+    assert ask("status", "--json").code == 0
+
+
+def test_the_level_of_the_policy_counts(ask):
+    assert ask("audit", "-q").code == 0
+    assert ask("policy", "set", "--audit-age", "1d", "--audit-level", "files").code == 0
+    assert set(ask("status", "--json").short) == {"audit"}
+    assert ask("policy", "set", "--audit-level", "stored").code == 0
+    assert ask("status", "--json").code == 0
+
+
+def test_no_pack_is_opened(ask, monkeypatch):
+    real = LocalStore.open
+
+    def closed(self, name):
+        assert not name.startswith("packs/"), name
+        return real(self, name)
+
+    monkeypatch.setattr(LocalStore, "open", closed)
+    assert ask("status", "--packs", "--copies").code == 0
+
+
+def test_packs_that_are_gone_and_packs_that_nobody_needs(ask, root):
+    gone, kept = packs(root)
+    seal = next(path for path in root.glob("snapshots/*/*/*.json") if kept.stem in path.read_text())
+    seal.unlink()
+    gone.unlink()
+    found = ask("status", "--json", "--packs")
+    assert found.code == 24
+    assert found.short["missing"][0] == "repair"
+    told = {one["pack"]: (one["there"], one["needed"]) for one in found.kinds("pack")}
+    assert told == {gone.stem: (False, True), kept.stem: (True, False)}
+    text = ask("status", "--packs").out
+    assert "MISSING" in text
+    assert "no seal needs it" in text
+
+
+def test_damage_that_an_audit_found_is_told_until_it_was_audited_again(ask, root):
+    pack = packs(root)[0]
+    good = pack.read_bytes()
+    rewrite(pack, good[:-20] + bytes([good[-20] ^ 1]) + good[-19:])
+    assert ask("audit", "-q").code == 20
+    found = ask("status", "--json")
+    assert (found.code, found.short["damage"][0]) == (24, "audit")
+    assert ask("audit", "-q", "--snapshot", "org/two").code in {0, 20}
+    assert "damage" in ask("status", "--json").short
+    rewrite(pack, good)
+    assert ask("audit", "-q").code == 0
+    assert ask("status", "--json").code == 0
+
+
+def test_a_seal_that_cannot_be_read_is_told(ask, root):
+    seal = next(iter(root.glob("snapshots/*/*/*.json")))
+    rewrite(seal, b"{}")
+    found = ask("status", "--json")
+    assert (found.status["snapshots"], set(found.short)) == (1, {"damage"})
+
+
+# ---- copies
+
+
+def test_copies_are_counted_by_places(ask, root):
+    one, two = seals(root)
+    record(
+        root,
+        "copied",
+        "2020-01-01T00:00:00Z",
+        **{"from": "here", "to": "usb"},
+        snapshots=[one, two],
+    )
+    record(root, "copied", "2021-01-01T00:00:00Z", **{"from": "here", "to": "nas"}, snapshots=[one])
+    assert ask("policy", "set", "--copies", "2").code == 0
+    found = ask("status", "--json", "--copies")
+    assert (found.code, found.status["copies"]) == (0, 2)
+    places = {one["place"]: (one["snapshots"], one["last"]) for one in found.kinds("place")}
+    assert places == {
+        "here": (2, "2021-01-01T00:00:00Z"),
+        "nas": (1, "2021-01-01T00:00:00Z"),
+        "usb": (2, "2020-01-01T00:00:00Z"),
+    }
+    assert "usb" in ask("status", "--copies").out
+    record(root, "copy-lost", "2022-01-01T00:00:00Z", place="usb")
+    less = ask("status", "--json")
+    assert (less.code, less.status["copies"]) == (24, 1)
+    assert less.short["copies"][0] == "copy"
+
+
+def test_a_lost_place_that_gets_a_copy_again_counts_again(ask, root):
+    for time, event, detail in (
+        ("2020", "copied", {"from": "here", "to": "usb", "snapshots": seals(root)}),
+        ("2021", "copy-lost", {"place": "usb"}),
+        ("2022", "copied", {"from": "here", "to": "usb", "snapshots": seals(root)}),
+    ):
+        record(root, event, f"{time}-01-01T00:00:00Z", **detail)
+    assert ask("status", "--json").status["copies"] == 2
+
+
+def test_where_no_copy_was_made_each_snapshot_lies_here_alone(ask):
+    assert ask("status", "--json").status["copies"] == 1
+    assert "No other place" in ask("status", "--copies").out
+
+
+# ---- parity and signatures
+
+
+def test_parity_that_is_wanted_is_missed_until_it_is_made(ask, root):
+    assert ask("policy", "set", "--parity", "2").code == 0
+    found = ask("status", "--json")
+    assert (found.code, found.status["with_parity"]) == (24, 0)
+    assert ask(*found.short["parity"]).code == 0
+    after = ask("status", "--json", "--packs")
+    assert (after.code, after.status["with_parity"]) == (0, 2)
+    assert after.status["bytes_with_parity"] == after.status["bytes"]
+    assert all(one["parity"] for one in after.kinds("pack"))
+    # What an audit writes down does not fall short at once.
+    assert ask("audit", "-q").code == 0
+    assert ask("status", "--json").code == 0
+
+
+def test_signatures_that_are_wanted_are_missed_until_they_are_made(ask, root, tmp_path):
+    assert ask("keys", "new", tmp_path / "key", "--no-password").code == 0
+    public = tmp_path / "key.pub"
+    assert ask("policy", "set", "--trust", public, "--require-signatures").code == 0
+    found = ask("status", "--json")
+    assert (found.code, found.status["unsigned"]) == (24, 4)
+    command = [
+        str(tmp_path / "key.key") if one == "FILE" else one for one in found.short["signatures"]
+    ]
+    assert ask(*command).code == 0
+    assert ask("status", "--json").code == 0
+
+
+def test_text_says_the_next_command(ask):
+    assert ask("policy", "set", "--audit-age", "1d", "--copies", "3").code == 0
+    lines = ask("status").out.splitlines()
+    short = [at for at, line in enumerate(lines) if line.startswith("SHORT: ")]
+    assert len(short) == 2
+    for at in short:
+        assert words(lines[at + 1].strip().removeprefix("→ Run ").removesuffix("."))[0] in {
+            "audit",
+            "copy",
+        }
+
+
+@pytest.mark.parametrize("detail", [{"copies": "many"}, {"audit_level": "deep"}])
+def test_a_policy_that_cannot_be_understood_is_an_error(ask, root, detail):
+    record(root, "policy", **detail)
+    assert ask("status").code == 20
+    assert ask("audit", "-q").code == 0
