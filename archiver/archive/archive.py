@@ -68,6 +68,11 @@ class Snapshot(NamedTuple):
     seal: Seal
 
     @property
+    def name(self) -> str:
+        """The seal's name in the archive; UsageError if its repository has none."""
+        return layout.seal_name(self.seal.repository, self.seal.revision, self.id)
+
+    @property
     def title(self) -> str:
         """``Org/Name@revision``, for messages."""
         return f"{self.seal.repository}@{self.seal.revision[:12]}"
@@ -158,7 +163,7 @@ class Archive:
         if blake3_hex(data) != digest:
             raise DamageError(f"The seal {name} is damaged: its bytes have another digest.")
         seal = parse_record(data, Seal, f"The seal {name}")
-        if layout.seal_name(seal.repository, seal.revision, digest) != name:
+        if not _is_named(Snapshot(digest, seal), name):
             raise DamageError(f"The seal {name} lies under a name that is not its own.")
         _require_known(f"The seal {name}", seal.format, seal.features)
         return Snapshot(digest, seal)
@@ -332,6 +337,13 @@ class Archive:
     def policy(self) -> Policy:
         """What the owner wants of the archive; DamageError if that cannot be understood."""
         return policy_of(self.events(on_damage=lambda _name, _error: None))
+
+
+def _is_named(snapshot: Snapshot, name: str) -> bool:
+    try:
+        return snapshot.name == name
+    except UsageError:
+        return False  # it names a repository that cannot be
 
 
 def preferred(snapshots: list[Snapshot]) -> Snapshot:

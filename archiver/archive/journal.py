@@ -6,6 +6,7 @@ them all. Journals of two archives are merged by copying files.
 
 from __future__ import annotations
 
+import heapq
 import threading
 from typing import TYPE_CHECKING, Final
 
@@ -51,12 +52,17 @@ class Journal:
         return parse_record(data, Event, f"The event {name}")
 
     def events(self, on_damage: Callable[[str, DamageError], None]) -> Iterator[tuple[str, Event]]:
-        """Every event with its id, oldest first; damaged ones go to ``on_damage``."""
+        """Every event with its id, oldest first; damaged ones go to ``on_damage``.
+
+        An event comes after all that it names, also within a second and where a clock went wrong.
+        """
+        read: dict[str, Event] = {}
         for name in self.names():
             try:
-                yield layout.event_of(name) or "", self.read(name)
+                read[layout.event_of(name) or ""] = self.read(name)
             except DamageError as error:
                 on_damage(name, error)
+        yield from in_order(read)
 
     def append(self, event: Event, *, whole: bool = False) -> Blake3Hex:
         """Append an event after the newest ones; its id.
@@ -94,3 +100,22 @@ class Journal:
             return self.read(name).after
         except DamageError:
             return ()  # an audit tells; it is named by the next event all the same
+
+
+def in_order(events: dict[str, Event]) -> Iterator[tuple[str, Event]]:
+    """Events by their ids, given in the order of their names: each after those that it names."""
+    place = {digest: number for number, digest in enumerate(events)}
+    waits = {digest: sum(one in place for one in event.after) for digest, event in events.items()}
+    followers: dict[str, list[str]] = {}
+    for digest, event in events.items():
+        for before in event.after:
+            followers.setdefault(before, []).append(digest)
+    ready = [(place[digest], digest) for digest, count in waits.items() if not count]
+    heapq.heapify(ready)
+    while ready:
+        _, digest = heapq.heappop(ready)
+        yield digest, events[digest]
+        for follower in followers.get(digest, ()):
+            waits[follower] -= 1
+            if not waits[follower]:
+                heapq.heappush(ready, (place[follower], follower))

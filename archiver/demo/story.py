@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from archiver.demo.checkpoints import write_dense, write_moe
 from archiver.demo.minilm import minilm_folder
-from archiver.errors import ArchiverError, SkippedError
+from archiver.errors import ArchiverError, ExitCode, SkippedError
 from archiver.loopback.hub import Hub
 from archiver.text import human_bytes, human_duration, plural
 
@@ -44,6 +44,21 @@ def _files(folder: Path) -> dict[str, Path]:
     }
 
 
+def _spoil(path: Path, count: int) -> None:
+    """Turn over a bit in each of ``count`` bytes in the middle of a stored file."""
+    body = bytearray(path.read_bytes())
+    begin = (len(body) - count) // 2
+    body[begin : begin + count] = bytes(byte ^ 1 for byte in body[begin : begin + count])
+    path.chmod(0o644)
+    path.write_bytes(body)
+
+
+def _beginning(text: str) -> str:
+    """The verdict and the codes of the findings; what each one says is long."""
+    rows = text.splitlines()
+    return "\n".join([rows[0], *(row[:110] for row in rows[1:] if not row.startswith("  "))][:5])
+
+
 class Story:
     """The demonstration, step by step, in the empty folder ``work``."""
 
@@ -53,6 +68,7 @@ class Story:
         self._archive = work / "archive"
         self._step = 0
         self._models: list[Model] = []
+        self._kept = 0
         self._left_out: SkippedError | None = None
 
     def tell(self) -> None:
@@ -72,6 +88,8 @@ class Story:
             os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
             self._mirror()
         self._check()
+        self._kept = sum(path.stat().st_size for path in _files(self._archive).values())
+        self._rot()
         self._bring_back()
         self._without_archiver()
         self._verdict(time.monotonic() - started)
@@ -92,14 +110,15 @@ class Story:
         self._step += 1
         self._say(f"\n{self._step}. {title}" + (f"\n   $ {shown}" if shown else ""))
 
-    def _run(self, *arguments: str) -> str:
-        """Run ``archiver`` as a person would; its output. Raises ArchiverError if it fails."""
+    def _run(self, *arguments: str, code: ExitCode = ExitCode.OK) -> str:
+        """Run ``archiver`` as a person would; its output. ArchiverError unless it ends with ``code``."""
         where = [] if arguments[0] == "verify" else ["-C", str(self._archive)]
-        return self._process([sys.executable, "-m", "archiver", *arguments, *where, "--quiet"])
+        command = [sys.executable, "-m", "archiver", *arguments, *where, "--quiet"]
+        return self._process(command, code)
 
-    def _process(self, command: list[str]) -> str:
+    def _process(self, command: list[str], code: ExitCode = ExitCode.OK) -> str:
         done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own commands
-        if done.returncode:
+        if done.returncode != code:
             raise ArchiverError(
                 f"'{' '.join(command[1:])}' ended with {done.returncode}: {done.stderr.strip()}"
             )
@@ -121,6 +140,19 @@ class Story:
         self._chapter("The hub is gone. What is held?", "archiver list")
         self._tell_output(self._run("list"))
         self._chapter("Decode and re-hash every object", "archiver audit")
+        self._tell_output(self._run("audit"))
+
+    def _rot(self) -> None:
+        """Damage a pack and a seal as an old disk would, and repair them without another copy."""
+        self._chapter("Add parity, in case a disk rots", "archiver parity add")
+        self._tell_output(self._run("parity", "add"))
+        packs = sorted(self._archive.glob("packs/*/*.pack"), key=lambda path: path.stat().st_size)
+        self._chapter("A disk rots: 100 kB of a pack, a bit of a seal", "archiver audit")
+        _spoil(packs[0], 100_000)
+        _spoil(min(self._archive.glob("snapshots/*/*/*.json")), 1)
+        self._tell_output(_beginning(self._run("audit", code=ExitCode.DAMAGE)))
+        self._chapter("Repair it from parity, and audit again", "archiver repair && archiver audit")
+        self._tell_output(self._run("repair", "--no-upstream"))
         self._tell_output(self._run("audit"))
 
     def _bring_back(self) -> None:
@@ -162,9 +194,8 @@ class Story:
     def _verdict(self, seconds: float) -> None:
         rows = [json.loads(row) for row in self._run("list", "--json").splitlines()]
         plain = sum(row["bytes"] for row in rows)
-        disk = sum(path.stat().st_size for path in self._archive.rglob("*") if path.is_file())
         self._say(
-            f"\n{plural(len(rows), 'model')}, {human_bytes(plain)}, kept in {human_bytes(disk)} "
-            f"({disk / plain:.3f} of the size, index and all), brought back twice, "
-            f"bit for bit, in {human_duration(seconds)}."
+            f"\n{plural(len(rows), 'model')}, {human_bytes(plain)}, kept in {human_bytes(self._kept)} "
+            f"({self._kept / plain:.3f} of the size, index and all), damaged, repaired, "
+            f"brought back twice, bit for bit, in {human_duration(seconds)}."
         )

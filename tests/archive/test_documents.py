@@ -299,7 +299,7 @@ def test_repositories_that_share_a_folder_are_told_apart(archive, root):
 
 
 def test_events_come_oldest_first_and_damaged_ones_are_told(archive, root):
-    for second in (3, 1, 2):
+    for second in (1, 2, 3):
         archive.record(Event("audited", f"2026-01-01T00:00:0{second}Z", TOOL))
     assert [event.time[-2] for _, event in archive.events()] == ["1", "2", "3"]
     path = next(path for path in (root / "journal").rglob("20260101t000002z*"))
@@ -310,6 +310,12 @@ def test_events_come_oldest_first_and_damaged_ones_are_told(archive, root):
     ]
     assert found == ["1", "3"]
     assert len(told) == 1
+
+
+def test_what_was_written_after_comes_after_also_when_the_clock_was_set_back(archive):
+    for second in (3, 1, 1, 2):
+        archive.record(Event("audited", f"2026-01-01T00:00:0{second}Z", TOOL))
+    assert [event.time[-2] for _, event in archive.events()] == ["3", "1", "1", "2"]
 
 
 def test_an_event_names_the_one_before_it(archive, root):

@@ -11,6 +11,7 @@ from archiver.archive.pack import IndexEntry, PackHead, PackIndex
 from archiver.archive.parity import geometry
 from archiver.archive.parity.sidecar import HEADER_MAX as PARITY_HEADER_MAX
 from archiver.archive.parity.sidecar import ParityHeader
+from archiver.archive.policy import Policy
 from archiver.archive.records import (
     FORMAT,
     ArchiveInfo,
@@ -110,14 +111,24 @@ def test_the_keys_of_head_and_index():
     assert all(f"`{key}`" in index for key in keys(PackIndex))
 
 
+def tables(text: str) -> list[str]:
+    """The tables of a section, each as its own text."""
+    return [part for part in text.split("\n\n") if part.startswith("|")]
+
+
 def test_the_keys_of_an_event_and_its_names():
-    text = section("8. Journal")
-    listed = text[text.index("Keys:") : text.index(".\n", text.index("Keys:"))]
-    named = set(re.findall(r"`([a-z]+)`", listed))
-    assert keys(Event) <= named
+    of_keys, of_names = tables(section("8. Journal"))
+    assert first_column(of_keys) == keys(Event)
     source = "".join(path.read_text() for path in (ROOT / "archiver").rglob("*.py"))
-    written = set(re.findall(r'\bEvent\(\s*"([a-z]+)"', source))
-    assert first_column(text) == written
+    written = set(re.findall(r'\bEvent\(\s*"([a-z-]+)"', source))
+    named = set(re.findall(r"\bEvent\(\s*_?([A-Z]+),", source))
+    for name in named:
+        written |= set(re.findall(rf'^_?{name}: Final = "([a-z-]+)"', source, re.MULTILINE))
+    assert first_column(of_names) == written
+
+
+def test_the_keys_of_a_policy():
+    assert first_column(section("8.2 The policy")) == keys(Policy)
 
 
 KINDS = {ArchiveInfo: "archive", PackHead: "pack", PackIndex: "index", Manifest: "manifest"}

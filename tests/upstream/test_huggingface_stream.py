@@ -14,8 +14,8 @@ from archiver.errors import (
     UpstreamGoneError,
 )
 from archiver.loopback import Fault, Hub
-from archiver.upstream.huggingface.session import Session
 from archiver.throttle import Throttle
+from archiver.upstream.huggingface.session import Session
 
 REPO = "Org/Model"
 WEIGHTS = "model.safetensors-00001-of-00001.safetensors"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from archiver.archive.journal import in_order
 from archiver.archive.place import told_lists
 
 if TYPE_CHECKING:
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
 
     from archiver.archive.records import Event
 
+_SEALED: Final = "sealed"
 _TAKEN_OUT: Final = {"forgotten", "repaired"}
 """Events whose ``snapshots`` are seals that were set aside on purpose,"""
 _PUT_BACK: Final = "remembered"
@@ -18,39 +20,26 @@ _PUT_BACK: Final = "remembered"
 
 
 class Chain:
-    """The events of a journal, oldest first, as far as they can be read."""
+    """The events of a journal, as far as they can be read."""
 
     def __init__(self) -> None:
         self._there: set[str] = set()
-        self._after: dict[str, str] = {}
-        self._sealed: dict[str, Event] = {}
-        self._absent: set[str] = set()
-        self._before: dict[str, tuple[str, ...]] = {}
-        self._sealing: dict[str, str] = {}
+        self._events: dict[str, Event] = {}
 
     def add(self, digest: str, event: Event | None) -> None:
-        """The next event; None if it is there and cannot be read."""
+        """The next event by name; None if it is there and cannot be read."""
         self._there.add(digest)
-        if event is None:
-            return
-        self._before[digest] = event.after
-        for before in event.after:
-            self._after.setdefault(before, digest)
-        if event.event == "sealed":
-            snapshot = str(event.detail.get("snapshot"))
-            self._sealed[snapshot] = event
-            self._sealing[digest] = snapshot
-            self._absent.discard(snapshot)
-        elif event.event in _TAKEN_OUT:
-            self._absent |= told_lists(event, "snapshots")
-        elif event.event == _PUT_BACK:
-            self._absent -= told_lists(event, "snapshots")
+        if event is not None:
+            self._events[digest] = event
 
     def missing(self) -> Iterator[tuple[str, str]]:
-        """Each event that is listed and not there, and one that lists it."""
-        for before, digest in self._after.items():
-            if before not in self._there:
-                yield before[:64], digest
+        """Each event that is listed and not there, and the first that lists it."""
+        told: set[str] = set()
+        for digest, event in self._events.items():
+            for before in event.after:
+                if before not in self._there and before not in told:
+                    told.add(before)
+                    yield before[:64], digest
 
     def vouched(self, ids: Iterable[str]) -> dict[str, str]:
         """Every event that these vouch for, themselves included -> one that lists it, or ``""``.
@@ -61,18 +50,32 @@ class Chain:
         todo = list(found)
         while todo:
             digest = todo.pop()
-            new = [before for before in self._before.get(digest, ()) if before not in found]
+            event = self._events.get(digest)
+            new = [before for before in (event.after if event else ()) if before not in found]
             found.update(dict.fromkeys(new, digest))
             todo += new
         return found
 
     def sealed_by(self, ids: Iterable[str]) -> Iterator[Event]:
         """As ``sealed``, of these events only."""
-        wanted = {self._sealing[digest] for digest in ids if digest in self._sealing}
-        return (event for event in self.sealed() if event.detail.get("snapshot") in wanted)
+        told = [self._events[digest] for digest in ids if digest in self._events]
+        wanted = {_snapshot(event) for event in told if event.event == _SEALED}
+        return (event for event in self.sealed() if _snapshot(event) in wanted)
 
     def sealed(self) -> Iterator[Event]:
         """The events of seals that were not taken out of use."""
-        for snapshot, event in self._sealed.items():
-            if snapshot not in self._absent:
-                yield event
+        sealed: dict[str, Event] = {}
+        absent: set[str] = set()
+        for _, event in in_order(self._events):
+            if event.event == _SEALED:
+                sealed[_snapshot(event)] = event
+                absent.discard(_snapshot(event))
+            elif event.event in _TAKEN_OUT:
+                absent |= told_lists(event, "snapshots")
+            elif event.event == _PUT_BACK:
+                absent -= told_lists(event, "snapshots")
+        return (event for snapshot, event in sealed.items() if snapshot not in absent)
+
+
+def _snapshot(event: Event) -> str:
+    return str(event.detail.get("snapshot"))

@@ -38,7 +38,7 @@ def same_name(store: Store, title: str) -> FileSource:
 
     def find(name: str) -> Iterator[Candidate]:
         if store.stat(name) is not None:
-            yield _stored(store, name, name, title)
+            yield stored_candidate(store, name, name, title)
 
     return find
 
@@ -56,7 +56,7 @@ def aside_copies(store: Store, title: str) -> FileSource:
         for one in names:
             found = layout.aside_of(one)
             if found is not None and found.name == name.lower():
-                yield _stored(store, one, name, f"{title}{one.partition('/')[0]}")
+                yield stored_candidate(store, one, name, f"{title}{one.partition('/')[0]}")
 
     return find
 
@@ -96,7 +96,8 @@ def from_parity(store: Store, title: str) -> FileSource:
     return find
 
 
-def _stored(store: Store, where: str, name: str, source: str) -> Candidate:
+def stored_candidate(store: Store, where: str, name: str, source: str) -> Candidate:
+    """The stored file ``where``, if it is what ``name`` demands."""
     return Candidate(
         source, lambda out: _copy(store, where, out), lambda: stored_right(store, where, name)
     )

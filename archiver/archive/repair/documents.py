@@ -29,6 +29,7 @@ _NAMED: Final = {
     "event-damaged",
 }
 _BY_ID: Final = {"event-missing", "head-missing"}
+_JOURNAL: Final = {"event-damaged", *_BY_ID}
 _INFO: Final = {"archive-json-missing", "archive-json-damaged"}
 
 
@@ -41,14 +42,21 @@ class Documents:
         self._replicas = replicas
         self._whole = whole
 
-    def heal(self, found: Examination) -> dict[Finding, Mended]:
-        """What could be healed, by the finding that told of it."""
-        healed: dict[Finding, Mended] = {}
-        for one in found.findings:
-            back = self._heal(one, found)
-            if back is not None:
-                healed[one] = back
-        return healed
+    def heal(self, found: Examination, *, at_once: bool) -> dict[Finding, Mended]:
+        """What could be healed, by the finding that told of it.
+
+        Unless all is to be healed ``at_once``, nothing else is while the journal can be healed: its
+        events say which seals were taken out of use and are not missing at all.
+        """
+        told = [one for one in found.findings if one.code in _JOURNAL]
+        healed = self._all(told, found)
+        if healed and not at_once:
+            return healed
+        return healed | self._all([one for one in found.findings if one not in told], found)
+
+    def _all(self, findings: Iterable[Finding], found: Examination) -> dict[Finding, Mended]:
+        tried = ((one, self._heal(one, found)) for one in findings)
+        return {one: back for one, back in tried if back is not None}
 
     def _heal(self, finding: Finding, found: Examination) -> Mended | None:
         code, name = finding.code, finding.path

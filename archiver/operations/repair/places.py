@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from archiver.archive.repair.copies import FileSource, aside_copies, from_parity, same_name
+from archiver.archive.repair.misplaced import Misplaced
 from archiver.archive.repair.replica import open_other
 from archiver.archive.repair.sources import FolderSource, ObjectSource, packs_of
 from archiver.operations.repair.upstream_source import UpstreamSource
@@ -30,6 +31,7 @@ class Places:
         self.replicas = [other for _, other in opened if other is not None]
         self._folders = [folder for folder, other in opened if other is None]
         self._upstream = UpstreamSource(connect) if connect else None
+        self.misplaced = Misplaced(archive.store)
 
     @property
     def stores(self) -> list[Store]:
@@ -39,7 +41,7 @@ class Places:
     def files(self) -> list[FileSource]:
         """Where whole files may come from."""
         store = self._archive.store
-        found = [aside_copies(store, "")]
+        found: list[FileSource] = [aside_copies(store, ""), self.misplaced]
         for one in self.stores:
             title = one.describe()
             found += [same_name(one, title), aside_copies(one, f"{title}/")]

@@ -107,7 +107,7 @@ class _Run:
         return end(packs, state, healed, findings)
 
     def _examine(self, level: Level) -> Examination:
-        return examine(
+        found = examine(
             self._fresh(),
             repository=self._options.repository,
             revision=self._options.revision,
@@ -115,6 +115,8 @@ class _Run:
             progress=self._progress,
             level=level,
         )
+        self._places.misplaced.learn(found)
+        return found
 
     def _fresh(self) -> Archive:
         """The archive without what was opened before: packs may have been replaced."""
@@ -127,7 +129,8 @@ class _Run:
         documents = Documents(self._archive, self._places.replicas, self._whole)
         healed: dict[Finding, Mended] = {}
         for _ in range(1 if self._options.dry_run else _ROUNDS):
-            back = documents.heal(self._examine("structure"))
+            found = self._examine("structure")
+            back = documents.heal(found, at_once=self._options.dry_run)
             self._journal(back.values())
             healed |= back
             if not back:

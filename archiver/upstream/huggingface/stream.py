@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from contextlib import AbstractContextManager
 
+    from archiver.throttle import Throttle
     from archiver.upstream.huggingface.answers import Asked
     from archiver.upstream.huggingface.session import Answer
     from archiver.upstream.protocol import RemoteFile
     from archiver.upstream.retry import RetryPolicy
-    from archiver.throttle import Throttle
 
 _RANGE = re.compile(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18}|\*)\Z")
 

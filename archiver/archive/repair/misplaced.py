@@ -1,0 +1,54 @@
+"""Stored files that lie under names which are not theirs, such as two that were swapped."""
+
+from __future__ import annotations
+
+from contextlib import closing, suppress
+from typing import TYPE_CHECKING, Final
+
+from archiver.archive import layout
+from archiver.archive.identity import file_digest, is_packed, plain_digest
+from archiver.archive.repair.copies import Candidate, aside_names, stored_candidate
+from archiver.archive.repair.sources import OWN
+from archiver.errors import ArchiverError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from archiver.archive.fixity.examination import Examination
+    from archiver.storage.store import Store
+
+_DOCUMENTS: Final = {"seal-damaged", "manifest-damaged", "event-damaged"}
+
+
+class Misplaced:
+    """A source of whole files: what an examination called damaged may be another file, whole."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._seen: dict[str, str] = {}
+        """The digest that a file has -> the name that it was seen under."""
+
+    def learn(self, found: Examination) -> None:
+        """Note what is under the names of packs and documents that are damaged."""
+        for one in found.examined:
+            if one.state is not None and one.state.blake3 not in {"", one.wanted.pack}:
+                self._seen[one.state.blake3] = layout.pack_name(one.wanted.pack)
+        for finding in found.findings:
+            if finding.code in _DOCUMENTS:
+                self._look(finding.path)
+
+    def _look(self, name: str) -> None:
+        with suppress(ArchiverError, FileNotFoundError), closing(self._store.open(name)) as reader:
+            digest = plain_digest(reader, name) if is_packed(name) else file_digest(reader)
+            self._seen[digest] = name
+
+    def __call__(self, name: str) -> Iterator[Candidate]:
+        """The file that was seen, where it was or where this repair has set it aside since."""
+        place = self._seen.get(layout.digest_of(name) or "")
+        if place is None:
+            return
+        yield stored_candidate(self._store, place, name, OWN)
+        for one in aside_names(self._store):
+            found = layout.aside_of(one)
+            if found is not None and found.name == place:
+                yield stored_candidate(self._store, one, name, OWN)
