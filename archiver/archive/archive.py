@@ -23,6 +23,7 @@ from archiver.archive.pack import PackReader
 from archiver.archive.policy import Policy, policy_of
 from archiver.archive.records import (
     FORMAT,
+    SEAL_MAX,
     ArchiveInfo,
     Event,
     Features,
@@ -50,7 +51,6 @@ if TYPE_CHECKING:
     from archiver.storage.store import Store
 
 TOOL: Final = f"archiver {__version__}"
-_SEAL_MAX = 64 << 20
 _MANIFEST_MAX = 1 << 30
 _WINDOW_MAX = 32 << 20
 _SMALL_MAX = 1 << 20
@@ -147,26 +147,31 @@ class Archive:
 
     def _seals_below(self, prefix: str, on_damage: OnDamage) -> Iterator[Snapshot]:
         for name in self.store.list(prefix):
-            document = layout.document_of(name)
-            if document is None:
+            if layout.document_of(name) is None:
                 continue
             try:
-                yield self._seal(name, Blake3Hex(document.digest))
+                yield self.read_seal(name)
             except DamageError as error:
                 on_damage(name, error)
 
-    def _seal(self, name: str, digest: Blake3Hex) -> Snapshot:
+    def read_seal(self, name: str, where: str = "") -> Snapshot:
+        """The snapshot of the seal ``name``, which lies there or, out of use, at ``where``.
+
+        DamageError unless it is whole and its name is its own.
+        """
+        what = f"The seal {where or name}"
         try:
-            data = self.store.get(name, _SEAL_MAX)
+            data = self.store.get(where or name, SEAL_MAX)
         except FileNotFoundError:
-            raise DamageError(f"The seal {name} vanished while it was being read.") from None
-        if blake3_hex(data) != digest:
-            raise DamageError(f"The seal {name} is damaged: its bytes have another digest.")
-        seal = parse_record(data, Seal, f"The seal {name}")
-        if not _is_named(Snapshot(digest, seal), name):
-            raise DamageError(f"The seal {name} lies under a name that is not its own.")
-        _require_known(f"The seal {name}", seal.format, seal.features)
-        return Snapshot(digest, seal)
+            raise DamageError(f"{what} vanished while it was being read.") from None
+        digest = blake3_hex(data)
+        if digest != layout.digest_of(name):
+            raise DamageError(f"{what} is damaged: its bytes have another digest.")
+        snapshot = Snapshot(digest, parse_record(data, Seal, what))
+        if not _is_named(snapshot, name):
+            raise DamageError(f"{what} lies under a name that is not its own.")
+        _require_known(what, snapshot.seal.format, snapshot.seal.features)
+        return snapshot
 
     def find(self, repository: str, revision: str | None = None) -> Snapshot:
         """The snapshot to restore for a repository and (the beginning of) a revision.
@@ -215,6 +220,10 @@ class Archive:
         with self._advising(seal):
             return self._manifest(seal)
 
+    def manifest_at(self, seal: Seal, where: str) -> Manifest:
+        """As ``manifest``, from the stored file ``where``, which may be out of use."""
+        return self._manifest(seal, where)
+
     @contextmanager
     def _advising(self, seal: Seal) -> Iterator[None]:
         """Damage of a seal's manifest says what to do next."""
@@ -228,9 +237,10 @@ class Archive:
             error.hint = Advice(self.store.describe()).copy_back(name, code, title)
             raise
 
-    def _manifest(self, seal: Seal) -> Manifest:
-        what = f"The manifest {layout.manifest_name(seal.repository, seal.revision, seal.manifest.blake3)}"
-        manifest = parse_record(self._manifest_bytes(seal), Manifest, what)
+    def _manifest(self, seal: Seal, where: str = "") -> Manifest:
+        name = layout.manifest_name(seal.repository, seal.revision, seal.manifest.blake3)
+        what = f"The manifest {where or name}"
+        manifest = parse_record(self._manifest_bytes(seal, where), Manifest, what)
         _require_known(what, manifest.format)
         source = manifest.source
         if (source.repository, source.revision) != (seal.repository, seal.revision):
@@ -247,8 +257,8 @@ class Archive:
         with self._advising(seal):
             return self._manifest_bytes(seal)
 
-    def _manifest_bytes(self, seal: Seal) -> bytes:
-        name = layout.manifest_name(seal.repository, seal.revision, seal.manifest.blake3)
+    def _manifest_bytes(self, seal: Seal, where: str = "") -> bytes:
+        name = where or layout.manifest_name(seal.repository, seal.revision, seal.manifest.blake3)
         plain = self._unpack(name, seal.manifest.size)
         if blake3_hex(plain) != seal.manifest.blake3:
             raise DamageError(f"The manifest {name} is damaged: its bytes have another digest.")
@@ -294,8 +304,9 @@ class Archive:
         """Publish a snapshot: the one commit point."""
         data = canonical(seal)
         digest = blake3_hex(data)
-        self.store.put_new(layout.seal_name(seal.repository, seal.revision, digest), data)
-        return Snapshot(digest, seal)
+        snapshot = Snapshot(digest, seal)
+        self.store.put_new(snapshot.name, data)
+        return snapshot
 
     # ---- packs
 

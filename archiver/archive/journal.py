@@ -18,7 +18,7 @@ from archiver.digest import Blake3Hex, blake3_hex
 from archiver.errors import DamageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from archiver.storage.store import Store
 
@@ -119,3 +119,9 @@ def in_order(events: dict[str, Event]) -> Iterator[tuple[str, Event]]:
             waits[follower] -= 1
             if not waits[follower]:
                 heapq.heappush(ready, (place[follower], follower))
+
+
+def merged(*journals: Iterable[tuple[str, Event]]) -> Iterator[tuple[str, Event]]:
+    """The events (id and event) of several journals as one journal has them that holds them all."""
+    events = {digest: event for journal in journals for digest, event in journal}
+    yield from in_order(dict(sorted(events.items(), key=lambda one: (one[1].time, one[0]))))

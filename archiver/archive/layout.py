@@ -26,7 +26,9 @@ _PACK = re.compile(r"packs/([0-9a-f]{2})/(\1[0-9a-f]{62})\.pack\Z")
 _EVENT = re.compile(r"journal/\d{4}/\d{2}/(\d{8}t\d{6}z)\.([0-9a-f]{64})\.json\Z")
 _PARITY = re.compile(r"parity/([0-9a-f]{2})/(\1[0-9a-f]{62})\.par\Z")
 _SIGNATURE = re.compile(r"signatures/([0-9a-f]{2})/(\1[0-9a-f]{62})\.([0-9a-f]{16})\.minisig\Z")
-_ASIDE = re.compile(r"(?:quarantine|trash)/(\d{8}t\d{6}z)/(.+)\Z")
+_ASIDE = re.compile(
+    r"(?:quarantine|trash)/(\d{8}t\d{6}z)/([a-z0-9_-][a-z0-9._-]*(?:/[a-z0-9_-][a-z0-9._-]*)*)\Z"
+)
 
 
 class DocumentName(NamedTuple):

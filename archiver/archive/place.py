@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import socket
-from typing import TYPE_CHECKING, Any, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 from archiver.errors import UsageError
 from archiver.text import printable, utc_after
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
+    from archiver.archive.archive import Archive
     from archiver.archive.records import Event
 
 COPIED: Final = "copied"
@@ -26,6 +27,11 @@ def place_of(root: Path) -> str:
     return f"{socket.gethostname()}:{printable(path, len(path))}"
 
 
+def own_place(archive: Archive) -> str:
+    """The name of the place where an archive lies."""
+    return place_of(Path(archive.store.describe()))
+
+
 def check_place(text: str) -> str:
     """A name that a person gave a place; UsageError if the journal should not hold it."""
     if not text.strip() or not text.isprintable() or len(text) > _LONGEST:
@@ -34,20 +40,6 @@ def check_place(text: str) -> str:
             hint=f"1 to {_LONGEST} printable characters, such as 'usb disk 2' or 'nas:/weights'.",
         )
     return text
-
-
-def told_lists(event: Event, key: str) -> frozenset[str]:
-    """The texts that the list ``key`` of an event's detail holds, whatever else it holds."""
-    listed: Any = event.detail.get(key)
-    return (
-        frozenset(one for one in listed if isinstance(one, str))
-        if _is_list(listed)
-        else frozenset()
-    )
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, (list, tuple))
 
 
 class Copies:
@@ -64,7 +56,7 @@ class Copies:
 
     def _copied(self, event: Event) -> None:
         ends = frozenset(str(event.detail.get(end, "")) for end in ("from", "to")) - {""}
-        snapshots = told_lists(event, "snapshots")
+        snapshots = event.listed("snapshots")
         self._links.setdefault(ends, set()).update(snapshots)
         for end in ends:
             self._at.setdefault(end, set()).update(snapshots)
@@ -92,11 +84,16 @@ def next_time(events: Iterable[tuple[str, Event]]) -> str:
 
 
 def forgotten(events: Iterable[tuple[str, Event]]) -> frozenset[str]:
-    """The ids of the snapshots that the events (oldest first) tell were forgotten, and not remembered."""
+    """The ids of the snapshots that the events (oldest first) tell were forgotten, and not remembered.
+
+    Nor sealed again: within a second that makes the same seal.
+    """
     found: set[str] = set()
     for _, event in events:
         if event.event == "forgotten":
-            found |= told_lists(event, "snapshots")
+            found |= event.listed("snapshots")
         elif event.event == "remembered":
-            found -= told_lists(event, "snapshots")
+            found -= event.listed("snapshots")
+        elif event.event == "sealed":
+            found.discard(event.snapshot)
     return frozenset(found)

@@ -92,9 +92,7 @@ def publish(
 
 def settle(archive: Archive, snapshot: Snapshot) -> None:
     """Return once a snapshot that is there, whoever published it, will survive a crash."""
-    seal = snapshot.seal
-    name = seal_name(seal.repository, seal.revision, snapshot.id)
-    archive.store.barrier((*closure_names(seal), name))
+    archive.store.barrier((*closure_names(snapshot.seal), snapshot.name))
 
 
 def _spoilt(archive: Archive, seal: Seal) -> bool:

@@ -18,6 +18,8 @@ from archiver.tensors.header import Tensor
 
 FORMAT = 1
 """The format number that this version reads and writes."""
+SEAL_MAX = 64 << 20
+"""A seal's file has at most this many bytes."""
 
 Record = TypeVar("Record", bound=msgspec.Struct)
 
@@ -146,6 +148,18 @@ class Event(msgspec.Struct, frozen=True):
     after: tuple[str, ...] = ()
     kind: str = "event"
     format: int = FORMAT
+
+    @property
+    def snapshot(self) -> str:
+        """The id of the snapshot that the event tells of; ``""`` if it tells of none."""
+        found = self.detail.get("snapshot")
+        return found if isinstance(found, str) else ""
+
+    def listed(self, key: str) -> frozenset[str]:
+        """The texts that the list ``key`` of its detail holds, whatever else it holds."""
+        found = self.detail.get(key)
+        texts = found if isinstance(found, (list, tuple)) else ()
+        return frozenset(one for one in texts if isinstance(one, str))
 
 
 def canonical(record: msgspec.Struct | dict[str, Any]) -> bytes:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from itertools import groupby
 from typing import TYPE_CHECKING
 
 import click
 import msgspec
 
 from archiver.cli import output
+from archiver.cli.findings import record_all, show_all
 from archiver.cli.options import (
     Duration,
     Share,
@@ -24,7 +24,6 @@ from archiver.errors import ExitCode
 from archiver.text import human_bytes, human_duration, human_rate, plural, printable
 
 if TYPE_CHECKING:
-    from archiver.archive.finding import Finding
     from archiver.archive.policy import Level
     from archiver.operations.audit import AuditReport
 
@@ -107,18 +106,14 @@ def _explain(code: str) -> None:
 
 
 def _tell(report: AuditReport, seconds: float) -> None:
-    for finding in report.findings:
-        output.record("finding", **finding.described())
+    record_all(report.findings)
     counts = msgspec.to_builtins(report)
     del counts["findings"]
     output.record(
         "audit", intact=report.intact, **counts, damage=len(report.damage), hit=report.hit
     )
     _verdict(report, seconds)
-    for hint, group in groupby(report.damage, lambda finding: finding.hint):
-        for finding in group:
-            _show(finding)
-        output.line(f"    → {printable(hint, 2000)}")
+    show_all(report.damage)
     for finding in report.findings:
         if finding.remark:
             output.remark(f"remark: {finding.code}: {printable(finding.message, 2000)}")
@@ -144,10 +139,3 @@ def _verdict(report: AuditReport, seconds: float) -> None:
         proven = f"{plural(report.proven, 'pack')} proven at level {level}{made}"
         rest = f"{plural(report.remaining, 'pack')} left for the next run"
         output.line(f"{proven}; {rest}, judged by structure only.")
-
-
-def _show(finding: Finding) -> None:
-    rows = f" rows {finding.rows[0]}..{finding.rows[1]}" if finding.rows else ""
-    where = [finding.snapshot, finding.path, finding.tensor + rows]
-    output.line("  ".join([finding.code, *(printable(text, 2000) for text in where if text)]))
-    output.line(f"    {printable(finding.message, 2000)}")

@@ -10,6 +10,7 @@ import click
 import msgspec
 
 from archiver.cli import output
+from archiver.cli.findings import record_all, show_all
 from archiver.cli.options import Size, common, open_archive, split_reference, worker_count
 from archiver.cli.progress import Meter
 from archiver.errors import ExitCode
@@ -87,17 +88,12 @@ def _lose(place: str) -> None:
 
 
 def _tell(report: CopyReport, seconds: float) -> None:
-    for finding in report.findings:
-        output.record("finding", **finding.described())
+    record_all(report.findings)
     counts = msgspec.to_builtins(report)
     del counts["findings"]
     output.record("copy", **counts)
     _verdict(report, seconds)
-    for finding in report.findings:
-        where = "  ".join(printable(one, 2000) for one in (finding.snapshot, finding.path) if one)
-        output.line(f"{finding.code}  {where}".rstrip())
-        output.line(f"    {printable(finding.message, 2000)}")
-        output.line(f"    → {printable(finding.hint, 2000)}")
+    show_all(report.findings)
     for title in report.left:
         output.line(f"Not copied: {printable(title)}")
     for title in report.forgotten:

@@ -8,6 +8,7 @@ import click
 import msgspec
 
 from archiver.cli import output
+from archiver.cli.findings import record_all, show_all
 from archiver.cli.options import common, open_archive
 from archiver.errors import ExitCode
 from archiver.text import plural, printable
@@ -40,21 +41,17 @@ def command(kept: tuple[str, ...]) -> None:
         return
     for head in heads(archive):
         output.record("head", **msgspec.to_builtins(head))
-        when = f"{head.time}  {printable(head.event)}" if head.time else "damaged"
+        when = f"{printable(head.time)}  {printable(head.event)}" if head.time else "damaged"
         output.line(f"{head.id}  {when}  vouches for {plural(head.events, 'event')}")
 
 
 def _verdict(found: HeadCheck) -> None:
-    for finding in found.findings:
-        output.record("finding", **finding.described())
+    record_all(found.findings)
     output.record("head-check", intact=not found.findings, events=found.events, seals=found.seals)
     seen = f"{plural(found.events, 'event')}, {plural(found.seals, 'seal')}"
     if not found.findings:
         output.line(f"All is there: {seen}.")
         return
     output.line(f"DAMAGE: {plural(len(found.findings), 'finding')} among {seen}.")
-    for finding in found.findings:
-        output.line(f"{finding.code}  {printable(finding.path or finding.object, 2000)}")
-        output.line(f"    {printable(finding.message, 2000)}")
-        output.line(f"    → {printable(finding.hint, 2000)}")
+    show_all(found.findings)
     raise click.exceptions.Exit(int(ExitCode.DAMAGE))

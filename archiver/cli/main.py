@@ -107,6 +107,7 @@ def cli(ctx: click.Context, /, **settings: Any) -> None:
 
 def run(arguments: list[str] | None = None) -> None:
     """Run the tool and exit with its code."""
+    _open_streams()
     _settle()
     for number in (signal.SIGTERM, signal.SIGHUP):
         # One that is ignored stays so: that is what nohup is for.
@@ -118,6 +119,17 @@ def run(arguments: list[str] | None = None) -> None:
 def _end(_number: int, _frame: object) -> None:
     """Being told to stop is as orderly as Ctrl-C."""
     raise KeyboardInterrupt
+
+
+def _open_streams() -> None:
+    """A stream that is closed (``>&-``) leads nowhere; else a stored file could get its number."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != number:
+                os.dup2(null, number)
+                os.close(null)
+            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
 
 
 def _settle() -> None:

@@ -12,10 +12,12 @@ import msgspec
 from archiver.cli import output
 from archiver.cli.manifest_text import facts, print_files, print_tensors, source_facts
 from archiver.cli.options import common, open_archive, split_reference
+from archiver.cli.password import password
 from archiver.errors import UsageError
-from archiver.text import human_bytes, plural
+from archiver.text import human_bytes, plural, printable
 
 if TYPE_CHECKING:
+    from archiver.archive.archive import Archive, Snapshot
     from archiver.archive.records import Manifest
 
 
@@ -35,8 +37,15 @@ def command() -> None:
     help="A new file. [default: stdout]",
 )
 @click.option("--pretty", is_flag=True, help="With white space, for people.")
+@click.option(
+    "--model-signing",
+    "key",
+    metavar="KEY",
+    type=click.Path(path_type=Path),
+    help="As a signature that 'model_signing verify key' takes, by this EC key (PEM).",
+)
 @common
-def export(reference: str, target: Path | None, pretty: bool) -> None:
+def export(reference: str, target: Path | None, pretty: bool, key: Path | None) -> None:
     """Write the manifest of a snapshot, as canonical JSON.
 
     Its BLAKE3 is then the digest that the seal names. 'archiver verify' takes either form. Signatures
@@ -44,17 +53,46 @@ def export(reference: str, target: Path | None, pretty: bool) -> None:
     """
     from archiver.operations.export_manifest import exported, write  # noqa: PLC0415 - start-up stays light
 
+    if pretty and key:
+        raise UsageError("--pretty and --model-signing exclude each other.")
     archive = open_archive()
     snapshot = archive.find(*split_reference(reference))
+    if key:
+        _export_signature(archive, snapshot, target, key)
+        return
     if target is None:
-        sys.stdout.flush()
-        sys.stdout.buffer.write(exported(archive, snapshot, readable=pretty)[0])
+        _to_stdout(exported(archive, snapshot, readable=pretty)[0])
         return
     report = write(archive, snapshot, target, readable=pretty)
     output.record("manifest", **msgspec.to_builtins(report))
     output.line(f"Wrote {target}: {snapshot.title}, manifest {report.blake3}.")
     for signature in report.signatures:
         output.line(f"Wrote {signature}: its signature.")
+
+
+def _export_signature(archive: Archive, snapshot: Snapshot, target: Path | None, key: Path) -> None:
+    """Of the files that the manifest lists, not of the manifest itself."""
+    from archiver.archive.signing.ec_key import read_ec_key  # noqa: PLC0415 - start-up stays light
+    from archiver.operations.export_model_signing import signed, write  # noqa: PLC0415 - as above
+
+    locked = read_ec_key(key)
+    opened = locked.unlock(password(str(key)) if locked.needs_password else "")
+    if target is None:
+        _to_stdout(signed(archive, snapshot, opened)[0])
+        return
+    report = write(archive, snapshot, opened, target)
+    output.record("model-signing", **msgspec.to_builtins(report))
+    output.line(f"Wrote {target}: it signs {plural(report.files, 'file')} of {snapshot.title}.")
+    if report.left_out:
+        named = ", ".join(map(printable, report.left_out[:8]))
+        more = len(report.left_out) - 8
+        rest = f" and {more:,} more" if more > 0 else ""
+        output.line(f"Left out, as the tool does by itself: {named}{rest}.")
+
+
+def _to_stdout(data: bytes) -> None:
+    sys.stdout.flush()
+    sys.stdout.buffer.write(data)
 
 
 @command.command(epilog="Example: archiver manifest show qwen.json --tensors '*embed*'")

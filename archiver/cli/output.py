@@ -44,8 +44,10 @@ def line(text: str = "") -> None:
 
 
 def _print(text: str) -> None:
+    # A file's name may be no text; JSON has the same escape for what cannot be encoded.
+    encodable = text.encode(errors="backslashreplace").decode()
     with _to_stdout():
-        sys.stdout.write(text + "\n")
+        sys.stdout.write(encodable + "\n")
 
 
 def flush() -> None:

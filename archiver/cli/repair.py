@@ -9,6 +9,7 @@ import click
 import msgspec
 
 from archiver.cli import output
+from archiver.cli.findings import record_all, show_all
 from archiver.cli.mirroring import open_hub
 from archiver.cli.options import common, open_archive, split_reference, worker_count
 from archiver.cli.progress import Meter
@@ -16,7 +17,6 @@ from archiver.errors import ExitCode
 from archiver.text import plural, printable
 
 if TYPE_CHECKING:
-    from archiver.archive.finding import Finding
     from archiver.operations.repair import RepairReport
 
 
@@ -69,8 +69,7 @@ def _tell(report: RepairReport) -> None:
         output.record("mended", **msgspec.to_builtins(one))
     for seal in report.resealed:
         output.record("resealed", **msgspec.to_builtins(seal))
-    for finding in report.remaining:
-        output.record("finding", **finding.described())
+    record_all(report.remaining)
     output.record(
         "repair",
         whole=report.whole,
@@ -88,8 +87,7 @@ def _tell(report: RepairReport) -> None:
         output.line(f"new seal  {seal.snapshot}: {seal.new[:16]} stands in for {seal.old[:16]}")
     for note in report.notes:
         output.remark(f"note: {note}")
-    for finding in report.remaining:
-        _show(finding)
+    show_all(report.remaining)
 
 
 def _verdict(report: RepairReport) -> None:
@@ -112,12 +110,3 @@ def _verdict(report: RepairReport) -> None:
 def _show_mended(name: str, source: str, instead: int) -> None:
     more = f", into {plural(instead, 'new pack')}" if instead else ""
     output.line(f"{name}\n    from {printable(source, 2000)}{more}")
-
-
-def _show(finding: Finding) -> None:
-    rows = f" rows {finding.rows[0]}..{finding.rows[1]}" if finding.rows else ""
-    where = [finding.snapshot, finding.path, finding.tensor + rows]
-    output.line("  ".join([finding.code, *(printable(text, 2000) for text in where if text)]))
-    output.line(f"    {printable(finding.message, 2000)}")
-    if finding.hint:
-        output.line(f"    → {printable(finding.hint, 2000)}")

@@ -9,10 +9,11 @@ import click
 import msgspec
 
 from archiver.cli import output
+from archiver.cli.findings import record_all, show_all
 from archiver.cli.options import common, open_archive, split_reference
 from archiver.cli.password import password
 from archiver.errors import ExitCode
-from archiver.text import plural, printable
+from archiver.text import plural
 
 if TYPE_CHECKING:
     from archiver.operations.sign import SignReport
@@ -49,8 +50,7 @@ def command(references: tuple[str, ...], file: Path) -> None:
 
 
 def _tell(report: SignReport) -> None:
-    for finding in report.findings:
-        output.record("finding", **finding.described())
+    record_all(report.findings)
     counts = msgspec.to_builtins(report)
     del counts["findings"]
     output.record("sign", **counts)
@@ -59,7 +59,4 @@ def _tell(report: SignReport) -> None:
         f"{plural(len(report.heads), 'head')} of the journal with the key {report.key}; "
         f"{plural(report.kept, 'document')} had a signature by it."
     )
-    for finding in report.findings:
-        output.line(f"{finding.code}  {printable(finding.path, 2000)}")
-        output.line(f"    {printable(finding.message, 2000)}")
-        output.line(f"    → {printable(finding.hint, 2000)}")
+    show_all(report.findings)

@@ -10,6 +10,7 @@ import click
 import msgspec
 
 from archiver.cli import output
+from archiver.cli.findings import record_all
 from archiver.cli.options import common, open_archive, worker_count
 from archiver.cli.progress import Meter
 from archiver.errors import ExitCode, UsageError
@@ -82,8 +83,7 @@ def command(
         report = verify(
             folder, manifest, ignore=ignore, trust=trust, workers=worker_count(), progress=meter
         )
-    for finding in report.findings:
-        output.record("finding", **finding.described())
+    record_all(report.findings)
     described = msgspec.to_builtins(report) | {"findings": len(report.findings)}
     output.record("verify", intact=report.intact, **described)
     output.line(_verdict(report))

@@ -11,20 +11,17 @@ from archiver.archive import layout
 from archiver.archive.advice import command
 from archiver.archive.archive import TOOL, Archive, Snapshot
 from archiver.archive.intent import announced
-from archiver.archive.place import forgotten, next_time
+from archiver.archive.place import forgotten, next_time, own_place
 from archiver.archive.pruning.history import batches, condemned, deletable_history
 from archiver.archive.pruning.needs import Needs
 from archiver.archive.pruning.trash import bring_back, deleting, discarded, reversible
 from archiver.archive.publish import closure_names, recheck
-from archiver.archive.records import Event, Seal, parse_record
-from archiver.digest import Blake3Hex, blake3_hex
-from archiver.errors import DamageError, UsageError
+from archiver.archive.records import Event
+from archiver.errors import UsageError
 from archiver.names import as_repo_id, slug
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-_SEAL_MAX = 64 << 20
 
 
 def forget(
@@ -49,7 +46,7 @@ def forget(
         _record(archive, "forgotten", chosen, next_time(history))
         with reversible(archive.store) as discarding:
             for one in chosen:
-                discarding.put(_name(one))
+                discarding.put(one.name)
     return chosen
 
 
@@ -73,14 +70,10 @@ def remember(
             _bring_back(archive, one)
         events = list(archive.events(lambda _name, _error: None))
         _record(archive, "remembered", chosen, next_time(events))
-        again = sorted(condemned(events).keys() & Needs(chosen).names)
+        again = sorted(condemned(events, own_place(archive)).keys() & Needs(chosen).names)
         for batch in batches(again):
             archive.record(Event("spared", next_time(events), TOOL, detail={"files": batch}))
     return chosen
-
-
-def _name(snapshot: Snapshot) -> str:
-    return layout.seal_name(snapshot.seal.repository, snapshot.seal.revision, snapshot.id)
 
 
 def _record(archive: Archive, event: str, chosen: list[Snapshot], time: str) -> None:
@@ -138,7 +131,7 @@ def _in_trash(
     prefix = f"{layout.SNAPSHOTS}/{slug(as_repo_id(repository))}/"
     for one in discarded(archive.store):
         if one.name.startswith(prefix):
-            snapshot = _read(archive, one.where, one.name)
+            snapshot = archive.read_seal(one.name, one.where)
             if snapshot.seal.repository.casefold() == repository.casefold():
                 found.setdefault(snapshot.id, snapshot)
     if not found:
@@ -149,16 +142,9 @@ def _in_trash(
     return _chosen(found.values(), repository, revision, every=every)
 
 
-def _read(archive: Archive, where: str, name: str) -> Snapshot:
-    data = archive.store.get(where, _SEAL_MAX)
-    if blake3_hex(data) != layout.digest_of(name):
-        raise DamageError(f"The seal {where} is damaged: its bytes have another digest.")
-    return Snapshot(Blake3Hex(blake3_hex(data)), parse_record(data, Seal, f"The seal {where}"))
-
-
 def _bring_back(archive: Archive, snapshot: Snapshot) -> None:
     """First what the seal stands on, then the seal; announced, as by everyone who seals."""
-    name, needs = _name(snapshot), Needs([snapshot])
+    name, needs = snapshot.name, Needs([snapshot])
     with announced(archive.store, closure_names(snapshot.seal)):
         trash = discarded(archive.store)
         bring_back(archive.store, trash, lambda one: one != name and needs.cover(one))

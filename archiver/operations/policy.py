@@ -67,7 +67,20 @@ def _changed(before: Policy, change: PolicyChange) -> Policy:
     wanted["append_only"] = before.append_only or bool(change.append_only)
     keys = _without(before.keys, distrust)
     added = [key.text for key in public_keys(trust) if key.text not in keys] if trust else []
+    if added:
+        _require_other_ids((*keys, *added))
     return msgspec.structs.replace(before, **wanted, keys=(*keys, *added))
+
+
+def _require_other_ids(keys: tuple[str, ...]) -> None:
+    """Two keys of one id would stand in each other's way: a signature names its key by the id."""
+    seen: dict[str, str] = {}
+    for key in public_keys(keys) if keys else ():
+        if seen.setdefault(key.id, key.text) != key.text:
+            raise UsageError(
+                f"{seen[key.id]} is trusted as the key {key.id}; {key.text} has the same id.",
+                hint=f"Was it typed wrong? To change it, add --distrust {key.id}.",
+            )
 
 
 def _without(keys: tuple[str, ...], distrusted: Iterable[str]) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from archiver.archive.pruning.pruner import Pruned, Pruner
-from archiver.archive.pruning.trash import deleting
+from archiver.archive.pruning.trash import clear_up, deleting
 from archiver.catalogue import updates
 from archiver.catalogue.current import open_current
 
@@ -31,4 +31,6 @@ def prune(archive: Archive, *, grace: int, dry_run: bool) -> Pruned:
             if pack:
                 updates.forget_pack(catalogue, pack)
 
-        return Pruner(archive, grace=grace, forget_pack=forget_pack).run()
+        done = Pruner(archive, grace=grace, forget_pack=forget_pack).run()
+        clear_up(archive.store)
+        return done

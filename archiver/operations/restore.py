@@ -24,8 +24,8 @@ from archiver.archive.destination import (
     writing,
 )
 from archiver.archive.fixity.affected import affected_rows
+from archiver.archive.out_of_use import manifest_for, packs_for
 from archiver.archive.outflow import Outflow
-from archiver.archive.pack_map import PackMap
 from archiver.digest import git_blob_hasher
 from archiver.errors import (
     ArchiverError,
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from archiver.archive.archive import Archive, Snapshot
+    from archiver.archive.pack_map import PackMap
     from archiver.archive.records import FileEntry
     from archiver.progress import Progress
     from archiver.tensors.header import Tensor
@@ -113,7 +114,7 @@ def restore(
     names = _names_of(archive, snapshot)
     cache = HubCache(destination, snapshot.seal.repository, snapshot.seal.revision, names)
     target: Destination = cache if hub_cache else PlainFolder(destination)
-    packs = _packs(archive, snapshot)
+    packs = packs_for(archive, snapshot)
     memory.give_back()  # of the manifest's text; the buffers come next
     kept, failures = 0, []
     with Outflow(packs, workers=workers) as outflow:
@@ -153,17 +154,12 @@ def _report(
     )
 
 
-def _packs(archive: Archive, snapshot: Snapshot) -> PackMap:
-    """The snapshot's packs, and all others for what these have lost."""
-    return PackMap(archive, (pack for pack, _ in snapshot.seal.packs), archive.packs)
-
-
 def _show(archive: Archive, snapshot: Snapshot, option: str) -> str:
     return command("show", archive.store.describe(), snapshot.title, option)
 
 
 def _chosen(archive: Archive, snapshot: Snapshot, patterns: tuple[str, ...]) -> list[FileEntry]:
-    manifest = archive.manifest(snapshot.seal)
+    manifest = manifest_for(archive, snapshot)
     check_paths(entry.path for entry in manifest.files)
     chosen = [
         entry
@@ -299,7 +295,7 @@ def restore_tensor(
     open_folder(path.parent)
     header = header_bytes([(tensor.name, tensor.dtype, tensor.shape, tensor.end - tensor.begin)])
     segments = _segments_of(entry, tensor)
-    with Outflow(_packs(archive, snapshot), workers=workers) as outflow:
+    with Outflow(packs_for(archive, snapshot), workers=workers) as outflow:
         try:
             kept = _write_tensor(path, header, segments, outflow)
         except DamageError as error:
@@ -327,7 +323,7 @@ def _write_tensor(
 
 
 def _find_tensor(archive: Archive, snapshot: Snapshot, name: str) -> tuple[FileEntry, Tensor]:
-    for entry in archive.manifest(snapshot.seal).files:
+    for entry in manifest_for(archive, snapshot).files:
         for tensor in () if isinstance(entry.tensors, msgspec.UnsetType) else entry.tensors:
             if tensor.name == name:
                 return entry, tensor

@@ -163,7 +163,6 @@ def _documents(snapshots: Iterable[Snapshot]) -> Iterator[_Document]:
     for snapshot in snapshots:
         seal = snapshot.seal
         title = f"of {seal.repository}@{seal.revision}"
-        name = layout.seal_name(seal.repository, seal.revision, snapshot.id)
-        yield _Document(name, f"seal {title}, sealed {seal.sealed}")
+        yield _Document(snapshot.name, f"seal {title}, sealed {seal.sealed}")
         name = layout.manifest_name(seal.repository, seal.revision, seal.manifest.blake3)
         yield _Document(name, f"manifest {title}")

@@ -144,6 +144,12 @@ class LocalStore:
         except OSError as error:
             raise explain(error, path, "it was being deleted") from error
 
+    def tidy(self, prefix: str) -> None:
+        """Remove empty folders."""
+        for path in sorted((self.root / check_name(prefix)).rglob("*"), reverse=True):
+            with contextlib.suppress(OSError):
+                path.rmdir()  # refused for a file, and for a folder with something in it
+
     def stat(self, name: str) -> int | None:
         """Size in bytes, or None."""
         try:
@@ -207,8 +213,8 @@ class LocalStore:
                 raise explain(error, path, "a working file was begun") from error
             raise ArchiverError(
                 f"The archive {self.root} cannot be written to ({os.strerror(error.errno)}).",
-                hint="Nothing was asked of upstream. Check the permissions, or whether the medium "
-                "is mounted read-only.",
+                hint="Nothing was done. Check the permissions, or whether the medium is mounted "
+                "read-only.",
             ) from error
 
     def free_bytes(self) -> int:

@@ -134,6 +134,9 @@ class Store(Protocol):
     def remove(self, name: str) -> None:
         """Delete a stored file for good, durably; harmless if there is none."""
 
+    def tidy(self, prefix: str) -> None:
+        """Remove the empty folders below the folder ``prefix``, where nobody may be adding anything."""
+
     def stat(self, name: str) -> int | None:
         """The file's size in bytes, or None if there is none."""
 

@@ -90,7 +90,7 @@ def test_a_lost_manifest_says_what_to_do(run, small, tmp_path):
     for args in [*calls, ("manifest", "export", one), ("manifest", "show", one)]:
         found = run(*args, archive=copy)
         assert found.code == 20
-        assert "→ Copy manifests/me/model/" in found.err
+        assert "archiver repair" in found.err
         title = f"me/Model@{small.revisions[0][:12]}"
         assert f"'archiver audit -C '{copy}' --snapshot {title}'" in found.err
     for path in copy.glob("snapshots/me/model/*"):

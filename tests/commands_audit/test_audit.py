@@ -113,7 +113,14 @@ def test_a_sound_archive_passes_and_the_audit_is_journalled(audit, weights):
     (event,) = weights.events("audited")
     packs = [path.stem for path in weights.documents("packs")]
     assert sorted(event["detail"].pop("packs")) == sorted(packs)
-    assert event["detail"] == {"level": "content", "objects": 8, "damaged": 0, "snapshots": []}
+    assert event["detail"].pop("place").endswith(f":{weights.root.resolve()}")
+    assert event["detail"] == {
+        "level": "content",
+        "objects": 8,
+        "damaged": 0,
+        "damaged_packs": [],
+        "snapshots": [],
+    }
     assert audit().code == 0
 
 

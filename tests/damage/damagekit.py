@@ -71,13 +71,13 @@ def manifest(root: Path, repository: str) -> Path:
     return path
 
 
+def _named(root: Path, repository: str) -> set[str]:
+    return {digest for digest, _ in json.loads(seal(root, repository).read_bytes())["packs"]}
+
+
 def pack(root: Path, repository: str) -> Path:
     """The pack that was written for the repository."""
-    named = {
-        one: {digest for digest, _ in json.loads(seal(root, one).read_bytes())["packs"]}
-        for one in (ONE, TWO)
-    }
-    (name,) = named[ONE] if repository == ONE else named[TWO] - named[ONE]
+    (name,) = _named(root, repository) - (_named(root, ONE) if repository == TWO else set())
     return root / "packs" / name[:2] / f"{name}.pack"
 
 
@@ -100,7 +100,7 @@ def sidecar(root: Path, repository: str) -> Path:
 
 TARGETS = {
     "pack": pack,
-    "sidecar": sidecar,
+    "parity": sidecar,
     "manifest": manifest,
     "seal": seal,
     "event": event,
@@ -125,6 +125,19 @@ def stored(root: Path) -> dict[str, bytes]:
         for path in (root / folder).rglob("*")
         if path.is_file()
     }
+
+
+def losses(findings: list[dict]) -> set[str]:
+    """What the findings of lost objects name, as the table writes it."""
+    found = set()
+    for one in findings:
+        if one["code"] in {"object-damaged", "object-missing"}:
+            rows = one.get("rows")
+            tensor = f"{one['tensor']} rows {rows[0]}..{rows[1]}" if rows else one.get("tensor")
+            tensors = ", ".join(one.get("tensors") or [tensor or ""])
+            repository = one["snapshot"].partition("@")[0]
+            found.add(f"{repository} {one['path']} {tensors}".strip())
+    return found
 
 
 def copy(root: Path, target: Path) -> Path:
@@ -215,12 +228,193 @@ def lose_index(scene: Scene) -> None:
 
 
 DAMAGES = {
-    "flip": flip,
-    "zero": zero,
-    "cut": cut,
-    "empty": empty,
+    "bit flip": flip,
+    "zeroed block": zero,
+    "cut to half": cut,
+    "no bytes": empty,
     "missing": remove,
     "swapped": swap,
     "extra": add,
     "index lost": lose_index,
 }
+
+
+# ---- the table
+
+HEALED = "healed"
+"""Every stored file is what it was; what never belonged there is out of use."""
+IN_PART = "in part"
+"""Some snapshots are whole again; what is left is named."""
+STAYS = "stays"
+"""Nothing could be done, and nothing is worse."""
+HARMLESS = "harmless"
+"""There is nothing to heal."""
+
+SITUATIONS = ("copy", "parity", "neither")
+"""What there is to heal from: a copy of the archive, parity, or only the archive itself."""
+
+
+class Cell(NamedTuple):
+    """What a damage to a file of a kind comes to.
+
+    Attributes:
+        codes: The findings of damage, as often as they come.
+        remarks: The other findings.
+        hit: The repositories whose snapshots the findings name.
+        lost: What cannot be restored: repository, file (``*``: all), and in it tensors and rows.
+        outcome: What a repair makes of it, for each of ``SITUATIONS``.
+        restore: The exit code of a restore of what is hit, if something is lost.
+    """
+
+    codes: str
+    remarks: str = ""
+    hit: tuple[str, ...] = ()
+    lost: frozenset[str] = frozenset()
+    outcome: tuple[str, str, str] = (HEALED, HEALED, HEALED)
+    restore: int = 20
+
+    def lost_files(self, repository: str) -> set[str]:
+        """The files of a repository of which something is lost."""
+        words = (one.split(" ") for one in self.lost)
+        paths = {path for name, path, *_ in words if name == repository}
+        return set(MODELS[repository]) if "*" in paths else paths
+
+
+_COPY = (HEALED, STAYS, STAYS)
+_PARITY = (HEALED, HEALED, STAYS)
+_NEVER = (STAYS, STAYS, STAYS)
+_NO_HARM = (HARMLESS, HARMLESS, HARMLESS)
+
+_WEIGHTS = f"{ONE} model.safetensors"
+_BODY = frozenset({f"{_WEIGHTS} body.weight rows 0..39"})
+_TAIL = frozenset(
+    {f"{_WEIGHTS} body.weight rows 0..39, head.weight rows 0..29", f"{ONE} config.json"}
+)
+_PACK = frozenset(
+    {f"{ONE} config.json", _WEIGHTS, f"{TWO} model.safetensors shared.weight rows 0..19"}
+)
+_ALL = frozenset({f"{ONE} *"})
+_BOTH = frozenset({f"{ONE} *", f"{TWO} *"})
+
+_pack_gone = Cell("", hit=(ONE, TWO), lost=_PACK, outcome=_COPY)
+_sidecar = Cell("parity-damaged")
+_manifest = Cell("manifest-damaged", hit=(ONE,), lost=_ALL, outcome=_PARITY)
+_seal = Cell("seal-damaged", "unsealed-manifest", (ONE,), _ALL, _PARITY)
+_event = Cell("event-damaged", outcome=_PARITY)
+_info = Cell("archive-json-damaged")
+_catalogue = Cell("", "catalogue-damaged")
+_harmless = Cell("", outcome=_NO_HARM)
+
+TABLE = {
+    "pack": {
+        "bit flip": Cell("pack-damaged object-damaged", "", (ONE, TWO), _BODY, _PARITY),
+        "zeroed block": Cell("pack-damaged object-damaged", "", (ONE, TWO), _BODY, _PARITY),
+        "cut to half": Cell(
+            "pack-size object-missing object-missing",
+            hit=(ONE, TWO),
+            lost=_TAIL,
+            outcome=(HEALED, IN_PART, IN_PART),
+        ),
+        "no bytes": _pack_gone._replace(codes="pack-size" + 3 * " object-missing"),
+        "missing": _pack_gone._replace(codes="pack-missing" + 3 * " object-missing"),
+        "swapped": Cell("pack-size pack-size", hit=(ONE, TWO)),
+        "extra": Cell("pack-damaged index-damaged", "unsealed-pack"),
+        "index lost": Cell("pack-damaged index-damaged", hit=(ONE, TWO)),
+    },
+    "parity": {
+        "bit flip": _sidecar,
+        "zeroed block": _sidecar,
+        "cut to half": _sidecar,
+        "no bytes": _sidecar,
+        "missing": _harmless,
+        "swapped": Cell("parity-damaged parity-damaged"),
+        "extra": _sidecar._replace(remarks="unneeded-parity"),
+        "index lost": _sidecar,
+    },
+    "manifest": {
+        "bit flip": _manifest,
+        "zeroed block": _manifest,
+        "cut to half": _manifest,
+        "no bytes": _manifest,
+        "missing": _manifest._replace(codes="manifest-missing"),
+        "swapped": Cell("manifest-damaged manifest-damaged", "", (ONE, TWO), _BOTH),
+        "extra": _harmless._replace(remarks="unsealed-manifest"),
+    },
+    "seal": {
+        "bit flip": _seal,
+        "zeroed block": _seal,
+        "cut to half": _seal,
+        "no bytes": _seal,
+        "missing": _seal._replace(codes="seal-missing", restore=2),
+        "swapped": Cell(
+            "seal-damaged seal-damaged",
+            "unsealed-manifest unsealed-manifest unsealed-pack unsealed-pack",
+            (ONE, TWO),
+            _BOTH,
+        ),
+        "extra": Cell("seal-damaged", hit=(ONE,), outcome=_NEVER),
+    },
+    "event": {
+        "bit flip": _event,
+        "zeroed block": _event,
+        "cut to half": _event,
+        "no bytes": _event,
+        "missing": _event._replace(codes="event-missing"),
+        "swapped": Cell("event-damaged event-damaged"),
+        "extra": _event._replace(outcome=_NEVER),
+    },
+    "archive.json": {
+        "bit flip": _info,
+        "zeroed block": _info,
+        "cut to half": _info,
+        "no bytes": _info,
+        "missing": _info._replace(codes="archive-json-missing"),
+        "swapped": _info,
+    },
+    "catalogue": {
+        "bit flip": _catalogue,
+        "zeroed block": _catalogue,
+        "cut to half": _catalogue,
+        "no bytes": _harmless,
+        "missing": _harmless,
+        "swapped": _harmless,
+        "extra": _harmless,
+    },
+}
+"""Kind -> damage -> what it comes to."""
+
+_ONE_DOCUMENT = "it is one document, with no index in it"
+DOES_NOT_APPLY = {
+    ("manifest", "index lost"): _ONE_DOCUMENT,
+    ("seal", "index lost"): _ONE_DOCUMENT,
+    ("event", "index lost"): _ONE_DOCUMENT,
+    ("archive.json", "index lost"): _ONE_DOCUMENT,
+    ("archive.json", "extra"): "there is one name for it; another file under that is `swapped`",
+    ("catalogue", "index lost"): "it is an index itself; that it is lost is `missing`",
+}
+"""The cells that cannot be, and why."""
+
+CELLS = [(kind, damage) for kind, row in TABLE.items() for damage in row]
+
+
+def on_page(kind: str, damage: str) -> str:
+    """The cell as ``docs/reliability.md`` has it."""
+    if (kind, damage) in DOES_NOT_APPLY:
+        return "none"
+    cell = TABLE[kind][damage]
+    codes = dict.fromkeys(cell.codes.split() or cell.remarks.split())
+    said = ", ".join(f"`{code}`" for code in codes) or "no finding"
+    return f"{said}: {_healer(cell)}"
+
+
+def _healer(cell: Cell) -> str:
+    copy_, parity, neither = cell.outcome
+    if copy_ == HARMLESS:
+        return "harmless"
+    if copy_ == STAYS:
+        return "by hand"
+    if neither == HEALED:
+        return "itself"
+    if IN_PART in cell.outcome:
+        return "copy; else in part"
+    return "copy, parity" if parity == HEALED else "copy"

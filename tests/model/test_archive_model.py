@@ -17,7 +17,6 @@ from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
     invariant,
-    precondition,
     rule,
     run_state_machine_as_test,
 )
@@ -55,7 +54,21 @@ contents = st.dictionaries(
 places = st.sampled_from(["archive", "copy"])
 numbers = st.integers(0, 30)
 damages = st.sampled_from(["flip", "cut", "missing"])
+troubles = st.none() | st.builds(Trouble, st.sampled_from(["killed", "full"]), st.integers(1, 12))
 levels = ["structure", "stored", "content", "files"]
+
+
+DEEDS: list[st.SearchStrategy[dict]] = []
+
+
+def deed(**arguments: st.SearchStrategy):
+    """A method that is a step of a life; each is as likely as any other, which rules are not."""
+
+    def note(method):
+        DEEDS.append(st.fixed_dictionaries({"do": st.just(method.__name__), **arguments}))
+        return method
+
+    return note
 
 
 class Lives(RuleBasedStateMachine):
@@ -85,12 +98,13 @@ class Lives(RuleBasedStateMachine):
         self.done("init", "-C", self.kept["archive"].root)
         self.key = self.folder / "key"
         self.done("keys", "new", "--no-password", self.key)
+        trust = ("policy", "set", "--trust", f"{self.key}.pub")
+        self.done(*trust, "-C", self.kept["archive"].root)
 
     # ---- how it is done
 
     def at(self, place: str) -> Kept:
         """The archive at a place, or the first one while there is no other."""
-        CALLS[self.what()] += 1
         name = place if self.kept[place].there else "archive"
         self.touched.add(name)
         return self.kept[name]
@@ -98,12 +112,6 @@ class Lives(RuleBasedStateMachine):
     def other(self, kept: Kept) -> Kept:
         (found,) = [one for one in self.kept.values() if one is not kept]
         return found
-
-    def what(self) -> str:
-        """The rule that is being followed."""
-        import sys
-
-        return sys._getframe(2).f_code.co_name
 
     def done(self, *words: object) -> Result:
         result = call(*words)
@@ -135,14 +143,17 @@ class Lives(RuleBasedStateMachine):
 
     # ---- adding
 
-    @rule(place=places, name=st.sampled_from(["org/one", "org/two"]), files=contents)
+    @deed(place=places, name=st.sampled_from(["org/one", "org/two"]), files=contents)
     def import_folder(self, place: str, name: str, files: dict[str, str]) -> None:
         made = contents_of(files)
         folder = write_below(self.new_folder(), made)
         self.take_in(self.at(place), made, "import", folder, "--as", name)
 
-    @rule(
-        place=places, name=st.sampled_from(["hub/one", "hub/two"]), files=contents, anew=st.booleans()
+    @deed(
+        place=places,
+        name=st.sampled_from(["hub/one", "hub/two"]),
+        files=contents,
+        anew=st.booleans(),
     )
     def mirror(self, place: str, name: str, files: dict[str, str], *, anew: bool) -> None:
         if name not in self.repositories:
@@ -174,7 +185,7 @@ class Lives(RuleBasedStateMachine):
 
     # ---- deleting
 
-    @rule(place=places, number=numbers)
+    @deed(place=places, number=numbers)
     def forget(self, place: str, number: int) -> None:
         kept = self.at(place)
         if not kept.live:
@@ -187,10 +198,11 @@ class Lives(RuleBasedStateMachine):
         kept.forgotten[title] = kept.live.pop(title)
         kept.doomed.add(title)
 
-    @precondition(lambda self: any(one.forgotten for one in self.kept.values()))
-    @rule(number=numbers)
+    @deed(number=numbers)
     def remember(self, number: int) -> None:
         places = [name for name, one in self.kept.items() if one.forgotten]
+        if not places:
+            return
         kept = self.at(places[number % len(places)])
         title = sorted(kept.forgotten)[number % len(kept.forgotten)]
         words = ("forget", "-C", kept.root, "--undo", title)
@@ -200,13 +212,13 @@ class Lives(RuleBasedStateMachine):
         if title in kept.titles():
             kept.live[title] = kept.forgotten.pop(title)
 
-    @rule(place=places)
+    @deed(place=places)
     def prune(self, place: str) -> None:
         kept = self.at(place)
         self.change("prune", "-C", kept.root, "--grace", "0s", kept=kept)
         kept.forgotten.clear()
 
-    @rule(place=places)
+    @deed(place=places)
     def prune_all(self, place: str) -> None:
         """After three runs there is nothing but what is needed."""
         kept = self.at(place)
@@ -218,7 +230,7 @@ class Lives(RuleBasedStateMachine):
         }
         assert list(kept.names(("trash",))) == []
 
-    @rule(place=places)
+    @deed(place=places)
     def prune_with_patience(self, place: str) -> None:
         """Within the grace nothing moves."""
         kept = self.at(place)
@@ -228,7 +240,7 @@ class Lives(RuleBasedStateMachine):
 
     # ---- keeping
 
-    @rule(place=places)
+    @deed(place=places)
     def copy_over(self, place: str) -> None:
         self.copy(self.at(place))
 
@@ -246,7 +258,7 @@ class Lives(RuleBasedStateMachine):
         target.doomed |= source.doomed
         target.heads |= source.heads
 
-    @rule(place=places)
+    @deed(place=places)
     def lose_all_and_copy_back(self, place: str) -> None:
         lost = self.at(place)
         held = self.other(lost)
@@ -259,37 +271,32 @@ class Lives(RuleBasedStateMachine):
         self.kept[name].heads |= heads
         assert live - set(self.kept[name].live) <= held.doomed
 
-    @rule(place=places, off=st.booleans())
+    @deed(place=places, off=st.booleans())
     def parity(self, place: str, *, off: bool) -> None:
         kept = self.at(place)
         self.change("parity", "remove" if off else "add", "-C", kept.root, kept=kept)
         assert not off or not kept.names(("parity",))
 
-    @rule(place=places)
+    @deed(place=places)
     def sign(self, place: str) -> None:
         kept = self.at(place)
         self.change("sign", "-C", kept.root, "--key", f"{self.key}.key", kept=kept)
 
-    @rule(place=places, parity=st.sampled_from([0, 2]), copies=st.sampled_from([1, 2]))
+    @deed(place=places, parity=st.sampled_from([0, 2]), copies=st.sampled_from([1, 2]))
     def want(self, place: str, parity: int, copies: int) -> None:
         kept = self.at(place)
-        words = ("--parity", parity, "--copies", copies, "--trust", f"{self.key}.pub")
+        words = ("--parity", parity, "--copies", copies)
         self.done("policy", "set", "-C", kept.root, *words)
 
-    @rule(place=places)
+    @deed(place=places)
     def note_heads(self, place: str) -> None:
         kept = self.at(place)
         for row in self.done("head", "-C", kept.root).kinds("head"):
             kept.heads.add(row["id"])
 
-    @rule(how=st.sampled_from(["killed", "full"]), at=st.integers(1, 25))
-    def make_trouble(self, how: str, at: int) -> None:
-        """The next command that changes an archive will not get far."""
-        self.trouble = Trouble(how, at)
-
     # ---- damage
 
-    @rule(place=places, number=numbers, count=st.integers(1, 3), how=damages)
+    @deed(place=places, number=numbers, count=st.integers(1, 3), how=damages)
     def damage_and_repair(self, place: str, number: int, count: int, how: str) -> None:
         kept = self.at(place)
         self.copy(kept)
@@ -322,8 +329,10 @@ class Lives(RuleBasedStateMachine):
             assert told.code == 20, (told.said, result.said)
         self.done("audit", "-C", kept.root)
 
-    @rule(number=numbers, how=damages, second=damages)
-    def damage_both_and_repair_each_from_the_other(self, number: int, how: str, second: str) -> None:
+    @deed(number=numbers, how=damages, second=damages)
+    def damage_both_and_repair_each_from_the_other(
+        self, number: int, how: str, second: str
+    ) -> None:
         one = self.at("archive")
         other = self.other(one)
         self.copy(one)
@@ -332,7 +341,7 @@ class Lives(RuleBasedStateMachine):
         self.repair(one, "--from", other.root)
         self.repair(other, "--from", one.root)
 
-    @rule(place=places, number=numbers, how=st.sampled_from(["flip", "cut"]))
+    @deed(place=places, number=numbers, how=st.sampled_from(["flip", "cut"]))
     def damage_and_repair_by_parity(self, place: str, number: int, how: str) -> None:
         kept = self.at(place)
         self.change("parity", "add", "-C", kept.root, kept=kept)
@@ -341,19 +350,19 @@ class Lives(RuleBasedStateMachine):
             spoil(found[number % len(found)], how)
         self.repair(kept)
 
-    @rule(place=places, number=numbers, how=damages)
-    def damage_a_pack_and_repair_by_restored_files(
-        self, place: str, number: int, how: str
-    ) -> None:
+    @deed(place=places, number=numbers, how=damages)
+    def damage_a_pack_and_repair_by_restored_files(self, place: str, number: int, how: str) -> None:
         kept = self.at(place)
-        folders = [folder for title in kept.live for folder in ("--from", self.restored(kept, title))]
+        folders = [
+            folder for title in kept.live for folder in ("--from", self.restored(kept, title))
+        ]
         found = [path for name, path in kept.needed().items() if name.startswith("packs/")]
         if found:
             spoil(found[number % len(found)], how)
             kept.sure = False
         self.repair(kept, *folders)
 
-    @rule(place=places, number=numbers, how=damages)
+    @deed(place=places, number=numbers, how=damages)
     def damage_companions(self, place: str, number: int, how: str) -> None:
         """Parity and signatures: nothing depends on them, and they come back."""
         kept = self.at(place)
@@ -366,7 +375,7 @@ class Lives(RuleBasedStateMachine):
         self.everything_comes_out()
         self.repair(kept, "--from", self.other(kept).root)
 
-    @rule(place=places, how=st.sampled_from(["gone", "garbage", "rebuild"]))
+    @deed(place=places, how=st.sampled_from(["gone", "garbage", "rebuild"]))
     def catalogue(self, place: str, how: str) -> None:
         kept = self.at(place)
         if how == "rebuild":
@@ -376,6 +385,22 @@ class Lives(RuleBasedStateMachine):
             one.unlink()
         if how == "garbage":
             (kept.root / "catalogue.sqlite").write_bytes(b"\x13" * 5000)
+
+    @deed(place=places, level=st.sampled_from(levels))
+    def look(self, place: str, level: str) -> None:
+        """What is not damaged is found so, at every level; and no head of the journal is lost."""
+        kept = self.at(place)
+        self.done("audit", "-C", kept.root, "--level", level)
+        result = call("status", "-C", kept.root)
+        assert result.code in {0, 24}, result.said
+        for head in kept.heads:
+            self.done("head", "-C", kept.root, "--check", head)
+
+    @rule(step=st.one_of(DEEDS), trouble=troubles)
+    def live(self, step: dict, trouble: Trouble | None) -> None:
+        self.trouble = trouble
+        CALLS[step["do"]] += 1
+        getattr(self, step["do"])(**{name: step[name] for name in step if name != "do"})
 
     # ---- what must always hold
 
@@ -393,16 +418,6 @@ class Lives(RuleBasedStateMachine):
         folder = self.new_folder()
         self.done("restore", "-C", kept.root, title, folder)
         return folder
-
-    @rule(place=places, level=st.sampled_from(levels))
-    def look(self, place: str, level: str) -> None:
-        """What is not damaged is found so, at every level; and no head of the journal is lost."""
-        kept = self.at(place)
-        self.done("audit", "-C", kept.root, "--level", level)
-        result = call("status", "-C", kept.root)
-        assert result.code in {0, 24}, result.said
-        for head in kept.heads:
-            self.done("head", "-C", kept.root, "--check", head)
 
 
 def test_whatever_happens_everything_comes_out(monkeypatch, tmp_path):

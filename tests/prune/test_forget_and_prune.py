@@ -10,6 +10,7 @@ from prunekit import CONTENTS, all_restore, entry_of, seal, store_object
 from archiver.archive import layout
 from archiver.archive.archive import TOOL, Archive
 from archiver.archive.intent import Intent, announced, announced_needs
+from archiver.archive.place import own_place
 from archiver.archive.pruning.history import condemned
 from archiver.archive.publish import closure_names
 from archiver.archive.records import Event, canonical
@@ -162,9 +163,9 @@ def test_what_was_swept_comes_back_with_its_seal(run, prune, root, archive):
 def test_what_is_needed_again_is_spared_and_gets_a_new_grace(run, prune, root, archive):
     run("forget", "org/one")
     run("prune", "--grace", "1d")
-    assert len(condemned(archive.events())) == 2
+    assert len(condemned(archive.events(), own_place(archive))) == 2
     run("forget", "--undo", "org/one")
-    assert condemned(archive.events()) == {}
+    assert condemned(archive.events(), own_place(archive)) == {}
     assert prune() == {}
     assert all_restore(root) == set(CONTENTS)
 
@@ -302,7 +303,7 @@ def test_an_intent_of_another_machine(run, root, archive, data):
 
 
 def test_another_run_that_deletes(run, archive):
-    with RunLock(archive.store.scratch("prune.lock"), "a test"):
+    with RunLock(archive.store.scratch("aside.lock"), "a test"):
         refused(run, archive, 11, *BOTH, ("forget", "--undo", "org/one"))
 
 
@@ -336,7 +337,8 @@ def test_a_condemned_pack_is_not_built_upon(run, tmp_path, root, archive):
     """What only a condemned pack holds is stored once more."""
     run("forget", "org/one")
     run("prune")
-    (gone,) = [name for name in condemned(archive.events()) if layout.pack_of(name)]
+    told = condemned(archive.events(), own_place(archive))
+    (gone,) = [name for name in told if layout.pack_of(name)]
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "again.bin").write_bytes(CONTENTS["org/one"])

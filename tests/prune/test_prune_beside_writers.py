@@ -25,10 +25,12 @@ NEW = b"what the writer reuses " * 20
 def scene(quick):
     """Makes a fresh archive: one snapshot, and a pack that nothing needs, condemned already."""
     pristine = quick / "pristine"
-    archive = Archive.create(pristine)
+    root = quick / "archive"
+    archive = Archive.create(root)
     seal(archive, "org/one", CONTENTS["org/one"])
     store_object(archive, NEW)
     Pruner(archive, grace=0).run()
+    shutil.move(root, pristine)
 
     def fresh():
         root = quick / "archive"

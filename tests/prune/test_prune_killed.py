@@ -14,9 +14,12 @@ from archiver.operations.forget import forget, remember
 
 def deaths(quick, prepare, act):
     """The archive after a death at the first operation, at the second, … until none is left."""
-    prepare(filled(quick / "pristine"))
+    root = quick / "archive"
+    prepare(filled(root))
+    shutil.move(root, quick / "pristine")
     for step in range(1, 400):
-        root = shutil.copytree(quick / "pristine", quick / str(step))
+        shutil.rmtree(root, ignore_errors=True)
+        shutil.copytree(quick / "pristine", root)
         try:
             act(dying_at(Archive.open(root), step))
         except Killed:

@@ -65,6 +65,7 @@ def test_a_replica_gives_any_stored_file_back(repair, weights, replica, sound, k
     assert path.stat().st_mode & 0o777 == 0o444
     sound(weights)
     (told,) = events(weights, "repaired")
+    assert told["detail"].pop("place").endswith(f":{weights.resolve()}")
     assert told["detail"] == {"files": [name], "source": str(replica)}
 
 
@@ -220,6 +221,6 @@ def test_only_one_repair_at_a_time(repair, weights):
     from archiver.storage.run_lock import RunLock
 
     store = Archive.open(weights).store
-    with RunLock(store.scratch("repair.lock"), "A repair"):
+    with RunLock(store.scratch("aside.lock"), "A repair"):
         assert repair().code == 11
         assert repair("--dry-run").code == 0

@@ -37,6 +37,19 @@ def test_in_words(say, weights, replica):
     assert f"from {replica}" in told.out
 
 
+def test_a_dry_run_promises_no_pack_whose_manifests_are_gone(repair, weights):
+    """Nobody knows what such a pack must hold; that is not to say that it is there."""
+    pack = own_pack(weights)
+    pack.unlink()
+    manifest(weights, ONE).unlink()
+    manifest(weights, TWO).unlink()
+    foretold = repair("--dry-run")
+    assert foretold.code == 21
+    name = str(pack.relative_to(weights))
+    assert name not in foretold.sources
+    assert "pack-missing" in {one["code"] for one in foretold.kinds("finding")}
+
+
 def test_a_new_seal_in_words(say, weights, tmp_path):
     own_pack(weights).unlink()
     told = say("--from", write_folder(tmp_path / "full", model(10)))

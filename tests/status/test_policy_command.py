@@ -121,6 +121,18 @@ def test_what_cannot_be_meant_is_a_usage_error_and_changes_nothing(ask, root, wo
     assert not events(root)
 
 
+def test_two_keys_of_one_id_are_refused(ask, tmp_path):
+    assert ask("keys", "new", str(tmp_path / "key"), "--no-password").code == 0
+    key = (tmp_path / "key.pub").read_text().splitlines()[1]
+    assert ask("policy", "set", "--trust", key).code == 0
+    typo = key[:-1] + ("A" if key[-1] != "A" else "B")
+    refused = ask("policy", "set", "--trust", typo)
+    assert (refused.code, key in refused.err, typo in refused.err) == (2, True, True)
+    id_ = ask("keys", "show", "--json", str(tmp_path / "key.pub")).kinds("key")[0]["id"]
+    assert ask("policy", "set", "--distrust", id_, "--trust", typo).code == 0
+    assert ask("policy", "--json").kinds("policy")[0]["keys"] == [typo]
+
+
 def test_the_options_of_every_command_stand_before_or_after_set(ask, root, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     from archiver.cli.main import invoke

@@ -65,9 +65,8 @@ def affected_rows(entry: FileEntry, begin: int, end: int) -> list[TensorRows]:
 def _rows(tensor: Tensor, begin: int, end: int) -> TensorRows:
     if not tensor.shape or not math.prod(tensor.shape):
         return TensorRows(tensor.name, None, None)
-    row = (tensor.end - tensor.begin) / tensor.shape[0]
-    return TensorRows(
-        tensor.name,
-        int((begin - tensor.begin) / row),
-        math.ceil((end - tensor.begin) / row) - 1,
-    )
+    # Whole numbers: what a manifest claims can be more than a float holds.
+    rows, size = tensor.shape[0], tensor.end - tensor.begin
+    first = (begin - tensor.begin) * rows // size
+    last = -(-(end - tensor.begin) * rows // size) - 1
+    return TensorRows(tensor.name, first, last)

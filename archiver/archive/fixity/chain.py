@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from archiver.archive.journal import in_order
-from archiver.archive.place import told_lists
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -59,23 +58,19 @@ class Chain:
     def sealed_by(self, ids: Iterable[str]) -> Iterator[Event]:
         """As ``sealed``, of these events only."""
         told = [self._events[digest] for digest in ids if digest in self._events]
-        wanted = {_snapshot(event) for event in told if event.event == _SEALED}
-        return (event for event in self.sealed() if _snapshot(event) in wanted)
+        wanted = {event.snapshot for event in told if event.event == _SEALED}
+        return (event for event in self.sealed() if event.snapshot in wanted)
 
     def sealed(self) -> Iterator[Event]:
         """The events of seals that were not taken out of use."""
         sealed: dict[str, Event] = {}
         absent: set[str] = set()
         for _, event in in_order(self._events):
-            if event.event == _SEALED:
-                sealed[_snapshot(event)] = event
-                absent.discard(_snapshot(event))
+            if event.event == _SEALED and event.snapshot:
+                sealed[event.snapshot] = event
+                absent.discard(event.snapshot)
             elif event.event in _TAKEN_OUT:
-                absent |= told_lists(event, "snapshots")
+                absent |= event.listed("snapshots")
             elif event.event == _PUT_BACK:
-                absent -= told_lists(event, "snapshots")
+                absent -= event.listed("snapshots")
         return (event for snapshot, event in sealed.items() if snapshot not in absent)
-
-
-def _snapshot(event: Event) -> str:
-    return str(event.detail.get("snapshot"))

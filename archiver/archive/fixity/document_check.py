@@ -8,18 +8,17 @@ from typing import TYPE_CHECKING, Final
 
 from archiver.archive import carried, layout
 from archiver.archive.advice import Advice
-from archiver.archive.archive import Archive, Snapshot
 from archiver.archive.finding import Code, Finding
 from archiver.archive.fixity.chain import Chain
 from archiver.archive.fixity.read_twice import Twice, read_twice
-from archiver.archive.records import FORMAT, ArchiveInfo, Event, Seal, canonical, parse_record
-from archiver.digest import blake3_hex
-from archiver.errors import DamageError, UnknownFormatError
+from archiver.archive.records import ArchiveInfo, Event, Seal, canonical, parse_record
+from archiver.errors import DamageError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-_SEAL_MAX: Final = 256 << 20
+    from archiver.archive.archive import Archive, Snapshot
+
 _SMALL_MAX: Final = 1 << 20
 _WORKING: Final = tuple(f"{one}/" for one in (layout.TMP, layout.QUARANTINE, layout.TRASH))
 """Folders whose content is out of use."""
@@ -60,27 +59,12 @@ class DocumentCheck:
             if document is None or not document.revision.startswith(revision):
                 continue
             self.named += 1
-            found, state = read_twice(self._store, name, partial(self._seal, name))
+            found, state = read_twice(self._store, name, partial(self._archive.read_seal, name))
             self._unstable(state.unstable, name)
             if found is not None:
                 yield found
             else:
                 self._bad("seal-damaged", state, name, _title(name, document.revision))
-
-    def _seal(self, name: str) -> Snapshot:
-        data = self._store.get(name, _SEAL_MAX)
-        digest = blake3_hex(data)
-        if not name.endswith(f".{digest}.json"):
-            raise DamageError(f"The seal {name} is damaged: its bytes have another digest.")
-        seal = parse_record(data, Seal, f"The seal {name}")
-        if seal.format != FORMAT or seal.features.read:
-            raise UnknownFormatError(
-                f"The seal {name} has a format or a feature that this version does not know.",
-                hint="Use a newer archiver to audit this archive.",
-            )
-        if layout.seal_name(seal.repository, seal.revision, digest) != name:
-            raise DamageError(f"The seal {name} lies under a name that is not its own.")
-        return Snapshot(digest, seal)
 
     # ---- archive.json
 
@@ -161,7 +145,7 @@ class DocumentCheck:
         seals = self._named_seals()
         whole = {_key(one.seal) for one in snapshots if one.seal.selection.whole}
         for event in self._chain.sealed():
-            if event.detail.get("snapshot") not in seals:
+            if event.snapshot not in seals:
                 self._no_seal(event, whole)
 
     def heads(self, wanted: Iterable[str]) -> None:
@@ -183,10 +167,10 @@ class DocumentCheck:
         if _key(event) in whole:
             return  # a seal of the whole revision stands in for any other: so a snapshot is mended
         title = f"{event.repository}@{event.revision[:12]}"
-        digest = str(event.detail.get("snapshot"))[:64]
+        digest = event.snapshot[:64]
         text = f"The journal tells of the seal {digest} of {title}, which is not there."
-        name = layout.seal_name(event.repository, event.revision, digest)
-        hint = self._advice.copy_back(name, "seal-missing", title)
+        name = _seal_name(event, digest)
+        hint = self._advice.copy_back(name or f"seal {digest}", "seal-missing", title)
         self._add("seal-missing", text, hint, path=name, snapshot=title)
 
     def explanations(self) -> None:
@@ -225,6 +209,14 @@ def repeated_info(snapshots: Sequence[Snapshot]) -> ArchiveInfo | None:
     told = Counter(one.seal.archive for one in snapshots)
     first = min(snapshots, key=lambda one: (-told[one.seal.archive], one.seal.sealed)).seal
     return ArchiveInfo(first.archive, first.sealed, first.tool, features=first.features)
+
+
+def _seal_name(event: Event, digest: str) -> str:
+    """The name of a seal that an event tells of; ``""`` if no repository has such a name."""
+    try:
+        return layout.seal_name(event.repository, event.revision, digest)
+    except UsageError:
+        return ""
 
 
 def _title(name: str, revision: str) -> str:

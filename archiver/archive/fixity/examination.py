@@ -25,6 +25,7 @@ from archiver.archive.fixity.portion import packs_of, portions_of
 from archiver.archive.fixity.proof import Proofs, proofs_of, readable_events
 from archiver.archive.fixity.reading import OnExamined, Reading
 from archiver.archive.fixity.schedule import UNLIMITED, Limits, Schedule
+from archiver.archive.place import own_place
 from archiver.archive.policy import EVENT as POLICY
 from archiver.names import RepoId, slug
 from archiver.text import utc_now
@@ -144,7 +145,7 @@ class _Run:
     def _proofs(self) -> Proofs:
         whole = self._scope.repository is None
         events = self._documents.journal() if whole else readable_events(self._archive.journal)
-        return proofs_of(self._noted(events), utc_now())
+        return proofs_of(self._noted(events), utc_now(), own_place(self._archive))
 
     def _noted(self, events: Iterable[tuple[str, Event]]) -> Iterator[tuple[str, Event]]:
         """The events; those of the policy are kept."""

@@ -85,7 +85,7 @@ class _Look:
     def _seals(self, sealed: list[Event]) -> Iterator[Finding]:
         names = {layout.digest_of(name): name for name in self._store.list(layout.SNAPSHOTS)}
         for event in sealed:
-            digest = printable(str(event.detail.get("snapshot")), 64)
+            digest = printable(event.snapshot, 64)
             title = printable(f"{event.repository}@{event.revision[:12]}")
             name = names.get(digest)
             if name is None:

@@ -13,7 +13,7 @@ from archiver.archive.fixity.read_twice import read_twice
 from archiver.archive.identity import file_digest, is_packed, require_named
 from archiver.archive.parity.sidecar import ParityHeader, Sidecar, read_sidecar
 from archiver.archive.parity.wanted import all_names
-from archiver.archive.place import forgotten, told_lists
+from archiver.archive.place import forgotten
 from archiver.errors import ArchiverError, DamageError
 from archiver.text import plural
 
@@ -33,21 +33,22 @@ def parity_findings(archive: Archive, *, deep: bool, progress: Progress) -> Iter
     they are for. Packs are not read. Raises UnknownFormatError for a sidecar of a newer version.
     """
     advice = Advice(archive.store.describe())
-    needed = _needed(archive)
+    needed = needed_digests(archive)
     for name in archive.store.list(layout.PARITY):
         digest = layout.parity_of(name)
         if digest is None:
             continue  # an unknown file: whoever looks at all names tells
         check = partial(_check, archive.store, name, deep=deep)
         _, state = read_twice(archive.store, name, check)
-        yield from _told(name, state, advice)
-        if needed is not None and digest not in needed:
+        needless = needed is not None and digest not in needed
+        yield from _told(name, state, advice, needless=needless)
+        if needless:
             text = f"{name} is the parity of no file that is here or that a seal needs."
             yield Finding("unneeded-parity", text, path=name)
         progress.advance((archive.store.stat(name) or 0) if deep else 0, fetched=True)
 
 
-def _told(name: str, state: Twice, advice: Advice) -> Iterator[Finding]:
+def _told(name: str, state: Twice, advice: Advice, *, needless: bool) -> Iterator[Finding]:
     if state.unstable:
         yield Finding("read-unstable", state.unstable, path=name, hint=advice.unstable())
     if state.denied:
@@ -56,6 +57,8 @@ def _told(name: str, state: Twice, advice: Advice) -> Iterator[Finding]:
     elif state.problem:
         again = command("parity add", advice.place)
         hint = f"Run {again}: it makes the sidecar anew if the file is whole. {advice.audit()}"
+        if needless:
+            hint = f"Run {advice.repair()}: it sets aside what nothing needs. {advice.audit()}"
         yield Finding("parity-damaged", state.problem, path=name, hint=hint)
 
 
@@ -96,8 +99,8 @@ def _other_form(store: Store, header: ParityHeader) -> Iterator[str]:
             yield f"{header.file} is compressed in another way than when it was made"
 
 
-def _needed(archive: Archive) -> frozenset[str] | None:
-    """The digests of the files that are here or should be; None if that cannot be told."""
+def needed_digests(archive: Archive) -> frozenset[str] | None:
+    """The digests, in names, of the files that are here or should be; None if that cannot be told."""
     try:
         return _named(archive)
     except ArchiverError:
@@ -108,9 +111,9 @@ def _named(archive: Archive) -> frozenset[str] | None:
     damaged: list[str] = []
     seals = [one.id for one in archive.snapshots(lambda name, _error: damaged.append(name))]
     events = list(archive.events(lambda name, _error: damaged.append(name)))
-    told = {str(event.detail.get("snapshot")) for _, event in events if event.event == "sealed"}
+    told = {event.snapshot for _, event in events if event.event == "sealed"} - {""}
     aside = forgotten(events).union(
-        *(told_lists(event, "snapshots") for _, event in events if event.event == "repaired")
+        *(event.listed("snapshots") for _, event in events if event.event == "repaired")
     )
     if damaged or told - set(seals) - aside:
         return None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from graphlib import TopologicalSorter
+from itertools import groupby
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from archiver.archive.fixity.level import LEVELS, proves
-from archiver.archive.layout import event_of
-from archiver.archive.place import told_lists
+from archiver.archive.layout import event_of, pack_of
 from archiver.errors import ArchiverError
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from archiver.archive.records import Event
 
 EVENT: Final = "audited"
+REPAIRED: Final = "repaired"
 
 
 class Proof(NamedTuple):
@@ -27,10 +29,15 @@ class Proof(NamedTuple):
 
 
 class Proofs:
-    """Pack -> when it was last proven at which level; snapshot -> when its files were."""
+    """Pack -> when it was last proven at which level; snapshot -> when its files were.
+
+    To be told in the order in which it happened: what was proven before a pack was found damaged
+    counts no more.
+    """
 
     def __init__(self) -> None:
         self._packs: dict[Level, dict[str, str]] = {level: {} for level in LEVELS}
+        self._damaged: dict[Level, set[str]] = {level: set() for level in LEVELS}
         self._files: dict[str, str] = {}
 
     def add(self, time: str, level: Level, packs: Iterable[str], snapshots: Iterable[str]) -> None:
@@ -38,6 +45,27 @@ class Proofs:
         for known, names in ((self._packs[level], packs), (self._files, snapshots)):
             for name in names:
                 known[name] = max(time, known.get(name, ""))
+        self._clear(packs, level)
+
+    def damage(self, level: Level, packs: Iterable[str]) -> None:
+        """Note the packs that an audit of this level found damaged."""
+        for pack in packs:
+            self._damaged[level].add(pack)
+            for times in self._packs.values():
+                times.pop(pack, None)
+
+    def mended(self, packs: Iterable[str]) -> None:
+        """Note the packs that were brought back."""
+        self._clear(packs, LEVELS[-1])
+
+    def _clear(self, packs: Iterable[str], level: Level) -> None:
+        for found, damaged in self._damaged.items():
+            if proves(level, found):
+                damaged.difference_update(packs)
+
+    def damaged(self, pack: str) -> bool:
+        """Whether the pack was found damaged, and neither brought back nor proven as deeply since."""
+        return any(pack in damaged for damaged in self._damaged.values())
 
     def pack(self, pack: str, level: Level) -> str:
         """When a pack was last proven at this level or a deeper one; ``""`` if never."""
@@ -54,18 +82,37 @@ class Proofs:
         return self._files.get(snapshot, "")
 
 
-def proofs_of(events: Iterable[tuple[str, Event]], now: str) -> Proofs:
-    """What the journal's events (id and event) prove; one of a time after ``now`` proves nothing.
+def proofs_of(events: Iterable[tuple[str, Event]], now: str, place: str) -> Proofs:
+    """What the journal's events (id and event, oldest first) prove of the bytes at ``place``.
 
-    A clock that ran ahead must not keep a pack from being looked at for years.
+    One of a time after ``now`` proves nothing: a clock that ran ahead must not keep a pack from being
+    looked at for years. What an audit read elsewhere says nothing of the bytes here.
     """
     found = Proofs()
-    for _, event in events:
+    for event in _in_order(events):
         level = event.detail.get("level")
-        if event.event == EVENT and level in LEVELS and event.time <= now:
-            packs, snapshots = told_lists(event, "packs"), told_lists(event, "snapshots")
-            found.add(event.time, level, packs, snapshots)
+        if event.event == REPAIRED and was_at(event, place):
+            found.mended([pack for pack in map(pack_of, event.listed("files")) if pack])
+        elif event.event == EVENT and level in LEVELS and was_at(event, place):
+            found.damage(level, event.listed("damaged_packs"))
+            if event.time <= now:
+                packs, snapshots = event.listed("packs"), event.listed("snapshots")
+                found.add(event.time, level, packs, snapshots)
     return found
+
+
+def _in_order(events: Iterable[tuple[str, Event]]) -> Iterator[Event]:
+    """The events; of those of one second, each follows the ones that it was written after."""
+    for _, group in groupby(events, key=lambda one: one[1].time):
+        now = dict(group)
+        before = {one: [two for two in event.after if two in now] for one, event in now.items()}
+        # An id is a digest of what it lists, so that no two can list each other.
+        yield from (now[one] for one in TopologicalSorter(before).static_order())
+
+
+def was_at(event: Event, place: str) -> bool:
+    """Whether an event tells of the bytes at this place; one that names none is taken to."""
+    return bool(event.detail.get("place", place) == place)
 
 
 def readable_events(journal: Journal) -> Iterator[tuple[str, Event]]:

@@ -59,7 +59,7 @@ class Shape(NamedTuple):
             return "has blocks of an impossible size"
         if not 1 <= self.parity <= PARITY_MAX or not 1 <= self.groups <= self.data_count:
             return "has an impossible number of groups or of parity blocks"
-        if len(self.members(0)) + self.parity > MEMBERS_MAX:
+        if -(-self.data_count // self.groups) + self.parity > MEMBERS_MAX:
             return "has groups of more blocks than there can be"
         return "" if self.parity_bytes < 1 << 32 else "has more parity than a frame can hold"
 

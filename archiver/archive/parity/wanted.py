@@ -18,7 +18,7 @@ def names_of(snapshots: Iterable[Snapshot]) -> set[str]:
     """The names of these seals, and of the manifests and packs that they need."""
     found: set[str] = set()
     for one in snapshots:
-        found.add(layout.seal_name(one.seal.repository, one.seal.revision, one.id))
+        found.add(one.name)
         found.update(closure_names(one.seal))
     return found
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Final
 from archiver.archive.advice import command
 from archiver.archive.fixity.chain import Chain
 from archiver.archive.layout import SNAPSHOTS, document_of
-from archiver.archive.place import told_lists
 from archiver.archive.policy import policy_of
 from archiver.errors import DamageError, PolicyError
 
@@ -83,7 +82,7 @@ def lost_seals(archive: Archive, history: History, live: Iterable[Snapshot]) -> 
     there = {one.id for one in seals}
     whole = {_key(one.seal) for one in seals if one.seal.selection.whole}
     for event in chain.sealed():
-        if event.detail.get("snapshot") not in there and _key(event) not in whole:
+        if event.snapshot not in there and _key(event) not in whole:
             yield f"The seal of {event.repository}@{event.revision[:12]} is lost."
     for name in archive.store.list(SNAPSHOTS):
         if document_of(name) is None:
@@ -94,15 +93,16 @@ def _key(record: Seal | Event) -> tuple[str, str]:
     return record.repository.casefold(), record.revision
 
 
-def condemned(events: Iterable[tuple[str, Event]]) -> dict[str, str]:
-    """Files that are condemned -> since when, by the events (oldest first).
+def condemned(events: Iterable[tuple[str, Event]], place: str) -> dict[str, str]:
+    """Files that are condemned in the archive at ``place`` -> since when, by the events (oldest first).
 
-    The first condemnation counts, until the file is spared or goes to the trash.
+    The first condemnation counts, until the file is spared or goes to the trash. One that was told at
+    another place, and came with a copy, says nothing of what is needed here.
     """
     found: dict[str, str] = {}
     for _, event in events:
-        files = told_lists(event, "files")
-        if event.event == "condemned":
+        files = event.listed("files")
+        if event.event == "condemned" and event.detail.get("place") == place:
             for name in files:
                 found.setdefault(name, event.time)
         elif event.event in {"spared", "pruned"} and event.detail.get("to") != "":

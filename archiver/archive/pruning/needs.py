@@ -24,7 +24,7 @@ class Needs:
         names = set(announced)
         for one in self.snapshots:
             names.update(closure_names(one.seal))
-            names.add(layout.seal_name(one.seal.repository, one.seal.revision, one.id))
+            names.add(one.name)
         self.names = frozenset(names)
 
     @cached_property

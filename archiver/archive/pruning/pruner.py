@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from archiver.archive import layout
 from archiver.archive.archive import TOOL, Archive
-from archiver.archive.place import forgotten, next_time
+from archiver.archive.place import forgotten, next_time, own_place
 from archiver.archive.pruning.history import (
     batches,
     condemned,
@@ -70,6 +70,7 @@ class Pruner:
         self._grace = grace
         self._forget_pack = forget_pack
         self._dry_run = dry_run
+        self._place = own_place(archive)
 
     def run(self) -> Pruned:
         """Do it.
@@ -99,6 +100,9 @@ class Pruner:
             unneeded_bytes=live.unneeded_bytes(),
         )
 
+    def _condemned(self) -> dict[str, str]:
+        return condemned(self._history, self._place)
+
     def _passed(self, time: str) -> bool:
         return not self._grace or time <= utc_before(self._grace)
 
@@ -113,7 +117,7 @@ class Pruner:
         for batch in batches(ids):
             time = next_time(self._history)
             self._record(Event("remembered", time, TOOL, detail={"snapshots": batch}))
-        again = sorted(name for name in condemned(self._history) if needs.cover(name))
+        again = sorted(name for name in self._condemned() if needs.cover(name))
         for batch in batches(again):
             time = next_time(self._history)
             self._record(Event("spared", time, TOOL, detail={"files": batch}))
@@ -157,7 +161,7 @@ class Pruner:
         """Move what was condemned long enough ago, but for the only good copies, which are kept."""
         due = [
             name
-            for name, time in condemned(self._history).items()
+            for name, time in self._condemned().items()
             if self._passed(time) and _may_go(name) and not needs.cover(name) and self._there(name)
         ]
         kept = {name for name in due if (pack := layout.pack_of(name)) and live.only_in(pack)}
@@ -190,7 +194,7 @@ class Pruner:
         return [name for name in there if followed_by(name) in digests and not needs.cover(name)]
 
     def _condemn(self, needs: Needs, swept: Part) -> Part:
-        already = condemned(self._history).keys() | set(swept.files)
+        already = self._condemned().keys() | set(swept.files)
         new = [
             name
             for folder in (layout.MANIFESTS, layout.PACKS)
@@ -199,7 +203,8 @@ class Pruner:
         ]
         for batch in batches(new):
             time = next_time(self._history)
-            self._record(Event("condemned", time, TOOL, detail={"files": batch}))
+            detail = {"files": batch, "place": self._place}
+            self._record(Event("condemned", time, TOOL, detail=detail))
         return self._sized(new)
 
     def _sized(self, names: Iterable[str]) -> Part:

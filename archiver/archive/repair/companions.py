@@ -6,11 +6,13 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from archiver.archive import layout
+from archiver.archive.fixity.parity_check import needed_digests
 from archiver.archive.fixity.signature_check import read_signature, signature_findings
 from archiver.archive.parity.protect import protect
 from archiver.archive.parity.sidecar import read_sidecar
 from archiver.archive.parity.wanted import without_sidecar
-from archiver.archive.repair.whole_file import Mended, WholeFiles, keep_aside
+from archiver.archive.repair.sources import OWN
+from archiver.archive.repair.whole_file import Mended, WholeFiles, keep_aside, put_aside
 from archiver.archive.signing.minisign import FILE_MAX
 from archiver.errors import ArchiverError, NoSpaceError
 
@@ -44,6 +46,8 @@ class Companions:
         self._workers = workers
         self._names: dict[str, str] = {}
         self._bad: dict[str, frozenset[str]] = {}
+        self.aside: list[str] = []
+        """What was taken out of use, by the names that it had."""
 
     def heal(self, findings: Iterable[Finding]) -> dict[Finding, Mended]:
         """What could be healed, by the finding that told of it."""
@@ -62,9 +66,10 @@ class Companions:
 
     def _sidecar(self, place: str) -> Mended | None:
         """Made anew from the file, which is proven first; None if that is not whole."""
-        name = self._protected(layout.parity_of(place) or "")
+        digest = layout.parity_of(place) or ""
+        name = self._protected(digest)
         if name is None:
-            return None
+            return self._needless(place, digest)
         if self._whole.dry_run:
             return Mended(place, _FROM_FILE)
         keep_aside(self._archive.store, place)
@@ -79,6 +84,16 @@ class Companions:
             redo=True,
         )
         return Mended(place, _FROM_FILE) if done.made else None
+
+    def _needless(self, place: str, digest: str) -> Mended | None:
+        """Set aside a damaged sidecar of a file that is not here and that nothing needs."""
+        needed = needed_digests(self._archive)
+        if needed is None or digest in needed:
+            return None
+        if not self._whole.dry_run:
+            put_aside(self._archive.store, place)
+        self.aside.append(place)
+        return Mended(place, OWN)
 
     def _protected(self, digest: str) -> str | None:
         """The name of the stored file that has the digest in its name."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from archiver.archive import layout
+from archiver.archive.out_of_use import aside_names
 from archiver.archive.repair.proof import stored_right
 from archiver.archive.repair.trial import Trial
 from archiver.archive.transfer import pieces
@@ -59,17 +60,6 @@ def aside_copies(store: Store, title: str) -> FileSource:
                 yield stored_candidate(store, one, name, f"{title}{one.partition('/')[0]}")
 
     return find
-
-
-def aside_names(store: Store) -> list[str]:
-    """The names of all files out of use, the newest first."""
-    found = [name for folder in (layout.QUARANTINE, layout.TRASH) for name in store.list(folder)]
-    return sorted(found, key=_age, reverse=True)
-
-
-def _age(name: str) -> str:
-    found = layout.aside_of(name)
-    return found.time if found else ""
 
 
 def from_parity(store: Store, title: str) -> FileSource:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Final
 
 from archiver.archive import carried, layout
 from archiver.archive.fixity.document_check import repeated_info
+from archiver.archive.out_of_use import aside_names
 from archiver.archive.parity.sidecar import read_sidecar
 from archiver.archive.records import canonical
-from archiver.archive.repair.copies import aside_names
 from archiver.errors import ArchiverError
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ _NAMED: Final = {
     "event-damaged",
 }
 _BY_ID: Final = {"event-missing", "head-missing"}
-_JOURNAL: Final = {"event-damaged", *_BY_ID}
+JOURNAL: Final = {"event-damaged", *_BY_ID}
+"""The codes of what is wrong with the journal."""
 _INFO: Final = {"archive-json-missing", "archive-json-damaged"}
 
 
@@ -42,17 +43,15 @@ class Documents:
         self._replicas = replicas
         self._whole = whole
 
-    def heal(self, found: Examination, *, at_once: bool) -> dict[Finding, Mended]:
+    def heal(self, found: Examination) -> dict[Finding, Mended]:
         """What could be healed, by the finding that told of it.
 
-        Unless all is to be healed ``at_once``, nothing else is while the journal can be healed: its
-        events say which seals were taken out of use and are not missing at all.
+        Nothing else is while the journal can be healed: its events say which seals were taken out of use
+        and are not missing at all.
         """
-        told = [one for one in found.findings if one.code in _JOURNAL]
+        told = [one for one in found.findings if one.code in JOURNAL]
         healed = self._all(told, found)
-        if healed and not at_once:
-            return healed
-        return healed | self._all([one for one in found.findings if one not in told], found)
+        return healed or self._all([one for one in found.findings if one not in told], found)
 
     def _all(self, findings: Iterable[Finding], found: Examination) -> dict[Finding, Mended]:
         tried = ((one, self._heal(one, found)) for one in findings)

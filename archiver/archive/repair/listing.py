@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from archiver.archive import layout
+from archiver.archive.out_of_use import aside_names
 from archiver.archive.pack import PackReader
 from archiver.archive.records import ArchiveInfo
-from archiver.archive.repair.copies import aside_names
 from archiver.errors import ArchiverError
 
 if TYPE_CHECKING:

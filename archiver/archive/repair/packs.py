@@ -13,6 +13,7 @@ from archiver.archive.repair.listing import listing_of
 from archiver.archive.repair.needs import Need, needs_of
 from archiver.archive.repair.recut import Recut, Recutter
 from archiver.archive.repair.whole_file import Mended
+from archiver.errors import DamageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,12 +35,15 @@ class PackState(msgspec.Struct, frozen=True):
         bad: Those that are not.
         hit: The snapshots that stand on one of those.
         needs: The objects that no whole pack has.
+        unknown: The ids of the snapshots on bad packs of which nobody knows what they need: they have no
+            manifest now.
     """
 
     mended: tuple[Mended, ...]
     bad: frozenset[str]
     hit: tuple[Snapshot, ...]
     needs: dict[str, Need]
+    unknown: frozenset[str] = frozenset()
 
 
 class Packs:
@@ -77,7 +81,8 @@ class Packs:
         known = [one for one in known if one in hit or pretended.isdisjoint(_named(one))]
         held = self.held(hit, bad)
         needs = needs_of(self._archive, known, lambda digest: held.find(digest) is not None)
-        return PackState(mended, bad, hit, needs)
+        unknown = frozenset(one.id for one in hit if not _readable(self._archive, one))
+        return PackState(mended, bad, hit, needs, unknown)
 
     def held(self, hit: Sequence[Snapshot], bad: frozenset[str]) -> PackMap:
         """The objects of the packs that are whole, as far as they were read."""
@@ -105,6 +110,14 @@ class Packs:
             else:
                 done.healed[digest] = source
         return done
+
+
+def _readable(archive: Archive, snapshot: Snapshot) -> bool:
+    try:
+        archive.manifest(snapshot.seal)
+    except DamageError:
+        return False
+    return True
 
 
 def _named(snapshot: Snapshot) -> list[str]:

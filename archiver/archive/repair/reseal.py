@@ -74,8 +74,7 @@ def _seal(
         new = publish(archive, manifest, placement, seal.selection, stored=seal.manifest, unfit=bad)
     except DamageError:
         return None  # something of it is nowhere: it keeps what it has
-    names = [layout.seal_name(seal.repository, seal.revision, one.id) for one in (snapshot, new)]
-    return Resealed(snapshot.title, names[0], snapshot.id, names[1], new.id)
+    return Resealed(snapshot.title, snapshot.name, snapshot.id, new.name, new.id)
 
 
 def set_aside(archive: Archive, seals: Sequence[Resealed], packs: frozenset[str]) -> list[str]:

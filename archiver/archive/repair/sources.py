@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 
-from archiver.archive import layout
 from archiver.archive.fixity.folder_scan import scan_folder
-from archiver.archive.pack import PackReader
+from archiver.archive.out_of_use import AsidePacks
 from archiver.archive.pack_map import PackMap, Shelf
-from archiver.archive.repair.copies import aside_names
 from archiver.digest import blake3_hex
-from archiver.errors import ArchiverError, DamageError
+from archiver.errors import ArchiverError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +21,6 @@ if TYPE_CHECKING:
     from archiver.archive.repair.needs import Need
     from archiver.codec.segment import EncodedObject
     from archiver.codec.zstd import Bytes
-    from archiver.storage.store import Store
 
 OWN: Final = "this archive"
 """The title of the archive's own packs, of which some may be damaged."""
@@ -71,32 +68,9 @@ class PackSource:
         return found if found.header.size == need.size else None
 
 
-class _Aside:
-    """The packs out of use of a store, by the names that they have now."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-
-    def names(self) -> list[str]:
-        """All of them, the newest first."""
-        return [name for name in aside_names(self._store) if _is_pack(name)]
-
-    def pack(self, pack: str) -> PackReader:
-        """A reader of the file."""
-        try:
-            return PackReader(self._store.open(pack), pack)
-        except FileNotFoundError:
-            raise DamageError(f"{pack} is gone.") from None
-
-
-def _is_pack(name: str) -> bool:
-    found = layout.aside_of(name)
-    return found is not None and layout.pack_of(found.name) is not None
-
-
 def packs_of(archive: Archive, title: str) -> list[ObjectSource]:
     """The packs of an archive, and then those that it has out of use."""
-    aside = _Aside(archive.store)
+    aside = AsidePacks(archive.store)
     return [
         PackSource(archive, list(archive.packs()), title or OWN),
         PackSource(aside, aside.names(), f"{title} quarantine or trash".lstrip()),

@@ -20,7 +20,7 @@ _AT_ONCE: Final = 2000
 
 
 def repaired_events(
-    journal: Journal, mended: Iterable[Mended], snapshots: Sequence[str] = ()
+    journal: Journal, place: str, mended: Iterable[Mended], snapshots: Sequence[str] = ()
 ) -> Iterator[Event]:
     """One or more ``repaired`` events for each source; ``snapshots`` are the seals to be set aside.
 
@@ -34,11 +34,11 @@ def repaired_events(
     for source, files in by_source.items():
         names = list(dict.fromkeys(files))
         for at in range(0, len(names), _AT_ONCE):
-            yield _event(time, {"files": names[at : at + _AT_ONCE], "source": source})
+            some = names[at : at + _AT_ONCE]
+            yield _event(time, {"files": some, "place": place, "source": source})
     for at in range(0, len(snapshots), _AT_ONCE):
-        yield _event(
-            time, {"files": [], "source": "", "snapshots": list(snapshots[at : at + _AT_ONCE])}
-        )
+        ids = list(snapshots[at : at + _AT_ONCE])
+        yield _event(time, {"files": [], "place": place, "source": "", "snapshots": ids})
 
 
 def _event(time: str, detail: dict[str, object]) -> Event:

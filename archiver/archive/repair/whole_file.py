@@ -8,6 +8,7 @@ import msgspec
 
 from archiver.archive import layout
 from archiver.archive.repair.proof import staged_right, stored_right
+from archiver.archive.repair.trial import Trial
 from archiver.errors import ArchiverError, DamageError, NoSpaceError
 from archiver.text import utc_after, utc_now
 
@@ -43,6 +44,8 @@ class WholeFiles:
         self._store = store
         self._sources = sources
         self.dry_run = dry_run
+        self.foreseen: dict[str, bytes] = {}
+        """In a dry run, the events that would be brought back: stored name -> content."""
 
     def heal(self, name: str) -> Mended | None:
         """Bring a pack, manifest, seal or event back; None if no source has it whole, or it is whole.
@@ -59,7 +62,7 @@ class WholeFiles:
 
     def _takes(self, name: str, candidate: Candidate) -> bool:
         if self.dry_run:
-            return candidate.usable()
+            return candidate.usable() and self._foresee(name, candidate)
         staged = self._store.stage(PURPOSE)
         try:
             if not _written(candidate, staged) or not staged_right(staged, name):
@@ -68,6 +71,22 @@ class WholeFiles:
             staged.publish(name)
         finally:
             staged.abort()
+        return True
+
+    def _foresee(self, name: str, candidate: Candidate) -> bool:
+        """Keep an event that would be brought back: it may say what is not missing at all."""
+        if layout.event_of(name) is None:
+            return True
+        trial = Trial()
+        try:
+            if not _written(candidate, trial) or not staged_right(trial, name):
+                return False
+            reader = trial.reader()
+            content = bytearray(reader.size)
+            reader.read_into(0, memoryview(content))
+        finally:
+            trial.abort()
+        self.foreseen[name] = bytes(content)
         return True
 
     def put(self, name: str, data: bytes, source: str) -> Mended:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from archiver.archive import layout
 from archiver.archive.journal import EVENT_MAX
 from archiver.archive.manifest_file import MANIFEST_MAX, decompressed
+from archiver.archive.records import SEAL_MAX
 from archiver.digest import blake3_hex
 from archiver.errors import DamageError
 
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
 
     from archiver.storage.store import Store
 
-_SEAL_MAX: Final = 64 << 20
-
 
 def signed_bytes(store: Store, name: str) -> bytes:
     """Of a seal or event its bytes, of a manifest its canonical JSON.
@@ -24,7 +23,7 @@ def signed_bytes(store: Store, name: str) -> bytes:
     DamageError if the file is not there, or if these bytes have another digest than its name.
     """
     manifest, event = name.startswith(f"{layout.MANIFESTS}/"), layout.event_of(name)
-    limit = MANIFEST_MAX if manifest else EVENT_MAX if event else _SEAL_MAX
+    limit = MANIFEST_MAX if manifest else EVENT_MAX if event else SEAL_MAX
     try:
         data = store.get(name, limit)
     except FileNotFoundError:

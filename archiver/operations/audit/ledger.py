@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, Self
 from archiver.archive.archive import TOOL
 from archiver.archive.fixity.level import proves
 from archiver.archive.fixity.proof import EVENT
+from archiver.archive.place import own_place
 from archiver.archive.records import Event
 from archiver.errors import ArchiverError
 from archiver.text import utc_now
@@ -35,9 +36,11 @@ class Ledger:
         self._level = level
         self._of_packs: Level = "content" if level == "files" else level
         self._subject = repository, revision
+        self._place = own_place(archive)
         self._last = time.monotonic()
         self._whole: set[str] = set()
         self._packs: list[str] = []
+        self._broken: list[str] = []
         self._objects = self._damaged = 0
         self._closed = False
         self.journalled = True
@@ -57,7 +60,7 @@ class Ledger:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._packs and not self._closed:
+        if (self._packs or self._broken) and not self._closed:
             self._flush()
 
     def note(self, examined: Examined) -> None:
@@ -70,7 +73,11 @@ class Ledger:
             self._packs.append(examined.wanted.pack)
         elif not examined.whole:
             self._damaged += 1
-        if len(self._packs) >= _LISTED or time.monotonic() - self._last > _SECONDS:
+            self._broken.append(examined.wanted.pack)
+        if (
+            len(self._packs) + len(self._broken) >= _LISTED
+            or time.monotonic() - self._last > _SECONDS
+        ):
             self._flush()
 
     def _flush(self) -> None:
@@ -104,10 +111,12 @@ class Ledger:
                 "level": level,
                 "objects": self._objects,
                 "damaged": damaged,
+                "damaged_packs": self._broken,
                 "packs": some,
+                "place": self._place,
                 "snapshots": others,
             }
-            self._objects = 0
+            self._objects, self._broken = 0, []
             self._record(Event(EVENT, utc_now(), TOOL, *self._subject, detail))
             if len(some) + len(others) < _LISTED:
                 return

@@ -69,8 +69,3 @@ def packs_of(snapshots: Iterable[Snapshot]) -> list[Wanted]:
             sizes.setdefault(pack, set()).add(size)
             titles.setdefault(pack, {})[one.title] = None
     return [Wanted(pack, frozenset(sizes[pack]), tuple(titles[pack])) for pack in sorted(sizes)]
-
-
-def seal_name(snapshot: Snapshot) -> str:
-    """The stored name of a snapshot's seal."""
-    return layout.seal_name(snapshot.seal.repository, snapshot.seal.revision, snapshot.id)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from functools import partial
 from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING, Final
@@ -12,11 +11,12 @@ from archiver.archive.fixity.read_twice import Twice
 from archiver.archive.identity import require_named
 from archiver.archive.intent import announced
 from archiver.archive.journal import EVENT_MAX
+from archiver.archive.manifest_file import MANIFEST_MAX
 from archiver.archive.parity.sidecar import read_sidecar
 from archiver.archive.publish import closure_names, recheck
-from archiver.archive.records import Event, parse_record
+from archiver.archive.records import SEAL_MAX, Event, parse_record
+from archiver.archive.signing.minisign import FILE_MAX, parse_signature
 from archiver.errors import ArchiverError, DamageError, UnknownFormatError
-from archiver.operations.copy.choice import seal_name
 
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive, Snapshot
@@ -25,11 +25,6 @@ if TYPE_CHECKING:
     from archiver.operations.copy.faults import Faults
     from archiver.storage.store import Reader
 
-_MANIFEST_MAX: Final = 1 << 30
-_SEAL_MAX: Final = 64 << 20
-_SIGNATURE_MAX: Final = 64 << 10
-_SIGNED_BYTES: Final = 74
-"""Algorithm, key's id and signature."""
 _SIDECAR_MAX: Final = 5 << 30
 """A frame of parity blocks has less than 4 GiB."""
 
@@ -51,7 +46,7 @@ class Documents:
         """Bring a snapshot's manifest over; whether the target can read it now."""
         name = closure_names(snapshot.seal)[0]
         if not self._reads(snapshot):
-            state = self._transfer.copy(name, _MANIFEST_MAX)
+            state = self._transfer.copy(name, MANIFEST_MAX)
             if not self._faults.document("manifest-damaged", state, name, snapshot.title):
                 return False
         return self._reads(snapshot) or self._faults.document(
@@ -73,10 +68,10 @@ class Documents:
 
         DamageError if something of it vanished meanwhile.
         """
-        name = seal_name(snapshot)
+        name = snapshot.name
         with announced(self._target.store, closure_names(snapshot.seal)):
             recheck(self._target, snapshot.seal)
-            state = self._transfer.copy(name, _SEAL_MAX)
+            state = self._transfer.copy(name, SEAL_MAX)
         return self._faults.document("seal-damaged", state, name, snapshot.title)
 
     def events(self) -> None:
@@ -116,7 +111,7 @@ class Documents:
             found = layout.signature_of(name)
             if found and found.digest in digests and self._target.store.stat(name) is None:
                 check = partial(_require_signature, name=name)
-                state = self._transfer.copy(name, _SIGNATURE_MAX, check)
+                state = self._transfer.copy(name, FILE_MAX, check)
                 self._note("signature-damaged", state, name)
 
     def _note(self, code: Code, state: Twice, name: str) -> None:
@@ -141,14 +136,12 @@ def _require_sidecar(reader: Reader, name: str) -> None:
 
 def _require_signature(reader: Reader, name: str) -> None:
     """Whether it verifies is for whoever has the key; it must be a signature by the key of its name."""
-    found = layout.signature_of(name)
-    lines = _content(reader).split(b"\n")
     try:
-        signed = base64.b64decode(lines[1], validate=True)
-    except (IndexError, ValueError):
-        signed = b""
-    key = signed[2:10][::-1].hex()
-    if len(signed) != _SIGNED_BYTES or found is None or key != found.key:
+        key = parse_signature(_content(reader)).key
+    except DamageError as error:
+        raise DamageError(f"{name} is damaged: {error.message}.") from error
+    told = layout.signature_of(name)
+    if told is None or key != told.key:
         raise DamageError(f"{name} is not a signature by the key that its name has.")
 
 

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from archiver.archive.archive import TOOL, Archive
-from archiver.archive.place import COPIED, Copies, next_time
+from archiver.archive.journal import merged
+from archiver.archive.place import COPIED, Copies, forgotten, next_time
 from archiver.archive.policy import EVENT as POLICY
 from archiver.archive.records import Event, canonical
 from archiver.errors import ArchiverError, DamageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from archiver.archive.policy import Policy
 
 _AT_ONCE: Final = 8000
@@ -29,12 +32,17 @@ def tell_copied(archive: Archive, ends: Ends, snapshots: set[str], *, whole: boo
     With ``whole`` the event is joined to every event that no other names.
     """
     events = list(archive.events(_ignore))
-    new = sorted(snapshots - Copies(events).between(*ends))
-    for at in range(0, len(new), _AT_ONCE):
-        some = new[at : at + _AT_ONCE]
+    for some in _portions(snapshots - Copies(events).between(*ends)):
         detail = {"from": ends[0], "to": ends[1], "snapshots": some}
         event = Event(COPIED, next_time(events), TOOL, detail=detail)
         archive.journal.append(event, whole=whole)
+
+
+def _portions(ids: set[str] | frozenset[str]) -> Iterator[list[str]]:
+    """Ids of snapshots in lists that an event has room for."""
+    found = sorted(ids)
+    for at in range(0, len(found), _AT_ONCE):
+        yield found[at : at + _AT_ONCE]
 
 
 def told_copied(archive: Archive, ends: Ends, snapshots: set[str]) -> bool:
@@ -56,7 +64,7 @@ def tell_anew(source: Archive, target: Archive, repositories: set[str], present:
     known = {_key(event) for _, event in target.events(_ignore)}
     count = 0
     for _, event in source.events(_ignore):
-        sealed = event.event == "sealed" and event.detail.get("snapshot") in present
+        sealed = event.event == "sealed" and event.snapshot in present
         about = event.event in _TOLD_ANEW and event.repository.casefold() in repositories
         if (sealed or about) and _key(event) not in known:
             target.record(event)
@@ -75,6 +83,21 @@ def policy_of(archive: Archive) -> Policy | None:
         return archive.policy()
     except DamageError:
         return None
+
+
+def keep_forgotten(source: Archive, target: Archive) -> None:
+    """Say again what the target forgot and what it has, where the source's events will say otherwise.
+
+    To be called before they come, so that whenever the run ends the target's journal fits its seals.
+    """
+    own, other = list(target.events(_ignore)), list(source.events(_ignore))
+    ahead = list(merged(own, other))
+    here = {one.id for one in target.snapshots(lambda _name, _error: None)}
+    before, after = forgotten(own), forgotten(ahead)
+    for name, ids in (("remembered", after & here), ("forgotten", before - after - here)):
+        for some in _portions(ids):
+            event = Event(name, next_time(ahead), TOOL, detail={"snapshots": some})
+            target.journal.append(event, whole=True)
 
 
 def keep_policy(archive: Archive, before: Policy | None) -> None:

@@ -13,7 +13,7 @@ from archiver.archive.transfer import Flow, Transfer
 from archiver.catalogue.current import open_current
 from archiver.errors import ArchiverError, DamageError
 from archiver.operations.copy import history
-from archiver.operations.copy.choice import choose, packs_of, seal_name
+from archiver.operations.copy.choice import choose, packs_of
 from archiver.operations.copy.documents import Documents
 from archiver.operations.copy.faults import Faults
 from archiver.operations.copy.packs import copy_packs
@@ -98,9 +98,8 @@ class _Run:
 
     def _holds(self, snapshot: Snapshot) -> bool:
         """Whether the target has the seal already."""
-        name = seal_name(snapshot)
-        size = self._target.store.stat(name)
-        return size is not None and size == self._source.store.stat(name)
+        size = self._target.store.stat(snapshot.name)
+        return size is not None and size == self._source.store.stat(snapshot.name)
 
     def _is_to_be_copied(self, wanted: Wanted) -> bool:
         faulty = self._faults.missing_pack(wanted)
@@ -108,7 +107,7 @@ class _Run:
 
     def _expect(self, packs: list[Wanted], new: list[Snapshot]) -> None:
         size = sum(max(one.sizes) for one in packs)
-        names = [name for one in new for name in (closure_names(one.seal)[0], seal_name(one))]
+        names = [name for one in new for name in (closure_names(one.seal)[0], one.name)]
         small = sum(self._source.store.stat(name) or 0 for name in names)
         require_room(self._target.store, size + small)
         self._progress.expect(len(packs), size)
@@ -138,7 +137,7 @@ class _Run:
                     continue
                 self._copied.append(one)
             present.append(one)
-        self._target.store.barrier(seal_name(one) for one in present)
+        self._target.store.barrier(one.name for one in present)
         return present
 
     # ---- the journals
@@ -160,6 +159,7 @@ class _Run:
 
     def _merge_journals(self) -> None:
         before = history.policy_of(self._target)
+        history.keep_forgotten(self._source, self._target)
         self._documents.events()
         if self._target.info.archive != self._source.info.archive:
             history.keep_policy(self._target, before)

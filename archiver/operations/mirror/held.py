@@ -11,6 +11,7 @@ import numpy as np
 from archiver.archive.layout import pack_of
 from archiver.archive.pack import IndexEntry
 from archiver.archive.pack_map import PackMap
+from archiver.archive.place import own_place
 from archiver.archive.pruning.history import CONDEMNING, condemned
 from archiver.archive.publish import missing_packs
 from archiver.catalogue import queries
@@ -31,9 +32,9 @@ class CatalogueHints:
     8 bytes each, spare the database a question for nearly every new one.
     """
 
-    def __init__(self, catalogue: Catalogue) -> None:
+    def __init__(self, archive: Archive, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
-        self._condemned = condemned_packs(catalogue)
+        self._condemned = condemned_packs(archive, catalogue)
         prefixes = np.frombuffer(queries.object_prefixes(catalogue), ">u8")
         self._prefixes = prefixes.astype(np.uint64)
 
@@ -54,9 +55,9 @@ class CatalogueHints:
         ]
 
 
-def condemned_packs(catalogue: Catalogue) -> frozenset[str]:
+def condemned_packs(archive: Archive, catalogue: Catalogue) -> frozenset[str]:
     """Packs that a prune run found unneeded: they may go soon, so nothing new should stand on them."""
-    told = condemned(queries.events(catalogue, names=CONDEMNING))
+    told = condemned(queries.events(catalogue, names=CONDEMNING), own_place(archive))
     return frozenset(pack for name in told if (pack := pack_of(name)))
 
 
@@ -67,7 +68,7 @@ class Held:
         self._archive = archive
         self._catalogue = catalogue
         self._listing = listing
-        self._condemned = condemned_packs(catalogue)
+        self._condemned = condemned_packs(archive, catalogue)
         self._sources: dict[str, PackMap] = {}
 
     def snapshot(self, selection: Selection) -> Snapshot | None:

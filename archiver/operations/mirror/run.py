@@ -141,7 +141,7 @@ class Run:
         with Intake(
             self._archive,
             worklog,
-            CatalogueHints(self._catalogue),
+            CatalogueHints(self._archive, self._catalogue),
             effort=options.effort,
             workers=options.workers,
             readers=options.jobs,
@@ -164,7 +164,10 @@ class Run:
 
     def _stored_before(self, besides: set[str]) -> int:
         """Plain bytes of files to fetch that an unfinished run stored, in packs or ``besides``."""
-        log, hints = noted(self._archive.store, self._worklog_key), CatalogueHints(self._catalogue)
+        log, hints = (
+            noted(self._archive.store, self._worklog_key),
+            CatalogueHints(self._archive, self._catalogue),
+        )
         total = 0
         for file in filter(_checkable, self._to_fetch()):
             for size, digest in log.segments(file.path):

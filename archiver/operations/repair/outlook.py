@@ -22,7 +22,7 @@ def mended_packs(state: PackState, recut: Recut) -> list[Mended]:
         pack
         for snapshot in state.hit
         for pack, _ in snapshot.seal.packs
-        if snapshot.title in lacking
+        if snapshot.title in lacking or snapshot.id in state.unknown
     }
     return [Mended(pack_name(one), recut.source) for one in sorted(state.bad - stuck)]
 

@@ -11,8 +11,11 @@ import msgspec
 from archiver.archive.archive import Archive
 from archiver.archive.fixity.examination import Examination, examine
 from archiver.archive.layout import digest_of
+from archiver.archive.place import own_place
+from archiver.archive.pruning.trash import deleting
 from archiver.archive.repair.companions import Companions, protect_new
-from archiver.archive.repair.documents import Documents
+from archiver.archive.repair.documents import JOURNAL, Documents
+from archiver.archive.repair.foreseen import Foreseen
 from archiver.archive.repair.packs import Packs, PackState
 from archiver.archive.repair.reseal import reseal, set_aside
 from archiver.archive.repair.told import repaired_events
@@ -21,7 +24,6 @@ from archiver.operations.repair.catalogue import forget, mend, rebuild
 from archiver.operations.repair.outlook import mended_packs, would_remain
 from archiver.operations.repair.places import Places
 from archiver.operations.repair.report import RepairReport
-from archiver.storage.run_lock import RunLock
 from archiver.upstream.protocol import Upstream
 
 if TYPE_CHECKING:
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
     from archiver.archive.policy import Level
     from archiver.progress import Progress
 
-_LOCK: Final = "repair.lock"
 _ROUNDS: Final = 8
 """A seal that came back may name a manifest that is missing, and so on."""
 
@@ -61,14 +62,14 @@ def repair(archive: Archive, options: RepairOptions, progress: Progress) -> Repa
 
     Raises:
         UsageError: No such snapshot, no such folder, or the archive itself was named as a source.
-        LockedError: Another repair of this archive is at work.
+        LockedError: Another repair of this archive, ``forget`` or ``prune`` is at work.
         NoSpaceError, DeniedError: Nothing can be written; everything is as restorable as it was.
     """
     if options.dry_run:
         return _Run(archive, options, progress).execute()
     archive.require_writable()
     archive.store.require_writable()
-    with RunLock(archive.store.scratch(_LOCK), "A repair of this archive"):
+    with deleting(archive.store):
         for leftover in archive.store.leftovers(PURPOSE):
             leftover.discard()
         # A run that died may have published what looks whole now, and not synced the folder.
@@ -120,7 +121,8 @@ class _Run:
 
     def _fresh(self) -> Archive:
         """The archive without what was opened before: packs may have been replaced."""
-        return Archive(self._archive.store, self._archive.info)
+        store, ahead = self._archive.store, self._whole.foreseen
+        return Archive(Foreseen(store, ahead) if ahead else store, self._archive.info)
 
     # ---- documents
 
@@ -128,12 +130,12 @@ class _Run:
         """Heal what says what is needed, until nothing new comes back."""
         documents = Documents(self._archive, self._places.replicas, self._whole)
         healed: dict[Finding, Mended] = {}
-        for _ in range(1 if self._options.dry_run else _ROUNDS):
-            found = self._examine("structure")
-            back = documents.heal(found, at_once=self._options.dry_run)
+        for _ in range(_ROUNDS):
+            back = documents.heal(self._examine("structure"))
             self._journal(back.values())
             healed |= back
-            if not back:
+            foreseen = self._options.dry_run and any(one.code not in JOURNAL for one in back)
+            if not back or foreseen:
                 break
         return healed
 
@@ -158,7 +160,8 @@ class _Run:
         index = mend(self._fresh(), dry_run=False)
         if gone:
             rebuild(self._fresh())
-        extra = self._companions().heal(findings)
+        companions = self._companions()
+        extra = companions.heal(findings)
         self._journal(extra.values())
         notes = protect_new(
             self._fresh(), recut.names(resealed), self._progress, self._options.workers
@@ -169,7 +172,7 @@ class _Run:
             damage=len(healed) + len(findings),
             mended=(*healed.values(), *state.mended, *made, *extra.values(), *index),
             resealed=tuple(resealed),
-            aside=tuple(gone),
+            aside=(*gone, *companions.aside),
             notes=(*self._places.notes, *notes),
             remaining=tuple(one for one in after.findings if not one.remark),
         )
@@ -207,5 +210,6 @@ class _Run:
     def _journal(self, mended: Iterable[Mended], snapshots: Sequence[str] = ()) -> None:
         """Record what came from where; before anything is set aside."""
         if not self._options.dry_run:
-            for event in repaired_events(self._archive.journal, mended, snapshots):
+            journal, place = self._archive.journal, own_place(self._archive)
+            for event in repaired_events(journal, place, mended, snapshots):
                 self._archive.record(event)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 from archiver.archive import layout
 from archiver.archive.fixity.chain import Chain
 from archiver.archive.fixity.level import LEVELS
-from archiver.archive.fixity.proof import EVENT, proofs_of, readable_events
-from archiver.archive.place import COPIED, Copies
+from archiver.archive.fixity.proof import EVENT, REPAIRED, proofs_of, readable_events, was_at
+from archiver.archive.place import COPIED, Copies, own_place
 from archiver.archive.policy import policy_of
 from archiver.operations.status.report import Coverage, PackStatus, Place
 from archiver.text import utc_before
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from archiver.errors import DamageError
 
 _DAY: Final = 86400
-_REPAIRED: Final = "repaired"
 
 
 class Known:
@@ -34,7 +33,8 @@ class Known:
         self._chain = Chain()
         self._turns: dict[str, Event] = {}
         self.last_audit = ""
-        self.proofs = proofs_of(self._sorted(readable_events(archive.journal)), now)
+        self._place = own_place(archive)
+        self.proofs = proofs_of(self._sorted(readable_events(archive.journal)), now, self._place)
         self.policy = policy_of(self._others)
         self.copies = Copies(self._others)
         self.since = utc_before(self.policy.audit_days * _DAY) if self.policy.audit_days else ""
@@ -47,11 +47,14 @@ class Known:
         """The events; what is kept of audits is only what they prove."""
         for digest, event in events:
             self._chain.add(digest, event)
+            here = was_at(event, self._place)
             if event.event == EVENT:
-                self.last_audit = event.time
+                self.last_audit = event.time if here else self.last_audit
             else:
                 self._others.append((digest, event))
-            if event.event == _REPAIRED or (event.event == EVENT and not event.repository):
+            if here and (
+                event.event == REPAIRED or (event.event == EVENT and not event.repository)
+            ):
                 if any(one.time < event.time for one in self._turns.values()):
                     self._turns.clear()
                 self._turns[digest] = event
@@ -67,6 +70,12 @@ class Known:
         ]
         found = self._turns[newest[0]] if newest else None
         return found if found is not None and found.event == EVENT else None
+
+    @property
+    def broken(self) -> list[str]:
+        """The packs that an audit found damaged, and that are there as they were since."""
+        there = (one.pack for one in self.packs if one.there and one.needed)
+        return [pack for pack in there if self.proofs.damaged(pack)]
 
     def _packs(self, archive: Archive) -> Iterator[PackStatus]:
         sizes = {pack: size for one in self.snapshots for pack, size in one.seal.packs}

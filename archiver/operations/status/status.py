@@ -77,6 +77,10 @@ def _damage(known: Known, place: str) -> Iterator[Shortfall]:
     if audit and damaged and isinstance(damaged, int):
         text = f"The audit of {audit.time} had {plural(damaged, 'finding')} of damage."
         yield Shortfall("damage", text, command("audit", place))
+    elif known.broken:
+        were = plural(len(known.broken), "pack was", "packs were")
+        text = f"{were} found damaged, and neither repaired nor proven since."
+        yield Shortfall("damage", text, command("repair", place))
 
 
 def _unproven(known: Known, place: str) -> Iterator[Shortfall]:
