@@ -8,6 +8,9 @@ from typing import Protocol
 class Progress(Protocol):
     """Told what happens, from several threads. All counts are bytes of plain content."""
 
+    def phase(self, verb: str) -> None:
+        """Another part of the work begins, such as ``Proving``; what is expected is told anew."""
+
     def expect(self, files: int, size: int) -> None:
         """How many files and bytes there are to do in all."""
 

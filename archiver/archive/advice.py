@@ -31,6 +31,14 @@ class Advice(NamedTuple):
         """The command that mends what can be mended."""
         return command("repair", self.place)
 
+    def more_places(self, code: Code) -> str:
+        """For what a repair could not bring back: the same repair again cannot either."""
+        more = command("repair", self.place, "--from", "DIR")
+        return (
+            f"No place that was asked has it. Run {more}, where DIR is another archive, a restored folder "
+            f"or a hub cache that has it. 'archiver audit --explain {code}' says what else to do."
+        )
+
     def bring_back(self, snapshot: str) -> str:
         """For bytes that no pack has: the packs are what is missing."""
         return (

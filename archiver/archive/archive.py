@@ -9,20 +9,17 @@ import threading
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
-
-import msgspec
-import zstandard
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from archiver import __version__
 from archiver.archive import carried, layout
 from archiver.archive.advice import Advice, command
+from archiver.archive.info import declared_format, info_file, parse_info
 from archiver.archive.journal import Journal
+from archiver.archive.manifests import Manifests
 from archiver.archive.pack import PackReader
 from archiver.archive.policy import Policy, policy_of
 from archiver.archive.records import (
-    FORMAT,
     SEAL_MAX,
     ArchiveInfo,
     Event,
@@ -31,10 +28,10 @@ from archiver.archive.records import (
     Seal,
     canonical,
     parse_record,
+    require_known,
 )
-from archiver.digest import Blake3Hex, blake3_hex, is_blake3
+from archiver.digest import Blake3Hex, blake3_hex
 from archiver.errors import (
-    ArchiverError,
     DamageError,
     NoArchiveError,
     UnknownFormatError,
@@ -42,20 +39,16 @@ from archiver.errors import (
 )
 from archiver.names import as_repo_id, slug
 from archiver.storage.local import LocalStore
-from archiver.text import printable, utc_now
+from archiver.text import utc_now
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from archiver.archive.finding import Code
     from archiver.storage.store import Store
 
 TOOL: Final = f"archiver {__version__}"
-_MANIFEST_MAX = 1 << 30
-_WINDOW_MAX = 32 << 20
 _SMALL_MAX = 1 << 20
 _OPEN_PACKS = 64
-_MANIFEST_LEVEL = 9
 
 OnDamage = Callable[[str, DamageError], None]
 """Told the stored name and what is wrong with it, where reading goes on without it."""
@@ -89,6 +82,7 @@ class Archive:
         self.store = store
         self.info = info
         self.journal = Journal(store)
+        self._manifests = Manifests(store)
         self._packs: OrderedDict[str, PackReader] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -107,7 +101,7 @@ class Archive:
         for name, data in carried.files():
             store.put_new(name, data)
         # Last, so that a folder with archive.json is always a whole archive.
-        store.put_new(layout.INFO, canonical(info) + b"\n")
+        store.put_new(layout.INFO, info_file(info))
         return cls(store, info)
 
     @classmethod
@@ -120,7 +114,7 @@ class Archive:
         """
         store = LocalStore(root)
         info = _read_info(store)
-        _require_known(f"The archive {root}", info.format, info.features)
+        require_known(f"The archive {root}", info.format, info.features)
         return cls(store, info)
 
     def require_writable(self) -> None:
@@ -144,6 +138,17 @@ class Archive:
         wanted = repository.casefold()
         found = self._seals_below(below, on_damage)
         return [one for one in found if one.seal.repository.casefold() == wanted]
+
+    def fitting(
+        self, repository: str, revision: str | None, on_damage: OnDamage = _raise
+    ) -> list[Snapshot]:
+        """The snapshots of a repository, or of (the beginning of) a revision.
+
+        If there are none, raises UsageError that says what is held, or DamageError as ``find`` does.
+        """
+        held = self.snapshots_of(repository, on_damage)
+        found = [one for one in held if one.seal.revision.startswith(revision or "")]
+        return found or [self.find(repository, revision)]
 
     def _seals_below(self, prefix: str, on_damage: OnDamage) -> Iterator[Snapshot]:
         for name in self.store.list(prefix):
@@ -170,7 +175,7 @@ class Archive:
         snapshot = Snapshot(digest, parse_record(data, Seal, what))
         if not _is_named(snapshot, name):
             raise DamageError(f"{what} lies under a name that is not its own.")
-        _require_known(what, snapshot.seal.format, snapshot.seal.features)
+        require_known(what, snapshot.seal.format, snapshot.seal.features)
         return snapshot
 
     def find(self, repository: str, revision: str | None = None) -> Snapshot:
@@ -217,88 +222,19 @@ class Archive:
 
     def manifest(self, seal: Seal) -> Manifest:
         """The manifest that a seal names; DamageError if it is missing or damaged."""
-        with self._advising(seal):
-            return self._manifest(seal)
+        return self._manifests.read(seal)
 
     def manifest_at(self, seal: Seal, where: str) -> Manifest:
         """As ``manifest``, from the stored file ``where``, which may be out of use."""
-        return self._manifest(seal, where)
-
-    @contextmanager
-    def _advising(self, seal: Seal) -> Iterator[None]:
-        """Damage of a seal's manifest says what to do next."""
-        try:
-            yield
-        except DamageError as error:
-            name = layout.manifest_name(seal.repository, seal.revision, seal.manifest.blake3)
-            title = f"{seal.repository}@{seal.revision[:12]}"
-            there = self.store.stat(name) is not None
-            code: Code = "manifest-damaged" if there else "manifest-missing"
-            error.hint = Advice(self.store.describe()).copy_back(name, code, title)
-            raise
-
-    def _manifest(self, seal: Seal, where: str = "") -> Manifest:
-        name = layout.manifest_name(seal.repository, seal.revision, seal.manifest.blake3)
-        what = f"The manifest {where or name}"
-        manifest = parse_record(self._manifest_bytes(seal, where), Manifest, what)
-        _require_known(what, manifest.format)
-        source = manifest.source
-        if (source.repository, source.revision) != (seal.repository, seal.revision):
-            raise DamageError(f"{what} is of another repository or revision than its seal.")
-        for entry in manifest.files:
-            sizes = [size for size, _ in entry.segments]
-            named = all(is_blake3(digest) for _, digest in entry.segments)
-            if not named or sum(sizes) != entry.size or min(sizes, default=1) <= 0:
-                raise DamageError(f"{what} lists segments of {entry.path!r} that do not make it.")
-        return manifest
+        return self._manifests.read_at(seal, where)
 
     def manifest_bytes(self, seal: Seal) -> bytes:
         """The canonical JSON of the manifest that a seal names, checked; DamageError as above."""
-        with self._advising(seal):
-            return self._manifest_bytes(seal)
-
-    def _manifest_bytes(self, seal: Seal, where: str = "") -> bytes:
-        name = where or layout.manifest_name(seal.repository, seal.revision, seal.manifest.blake3)
-        plain = self._unpack(name, seal.manifest.size)
-        if blake3_hex(plain) != seal.manifest.blake3:
-            raise DamageError(f"The manifest {name} is damaged: its bytes have another digest.")
-        return plain
-
-    def _unpack(self, name: str, size: int) -> bytes:
-        try:
-            data = self.store.get(name, _MANIFEST_MAX)
-            if zstandard.frame_content_size(data) != size or not 0 < size <= _MANIFEST_MAX:
-                raise DamageError(f"The manifest {name} has not the size its seal names.")
-            return zstandard.ZstdDecompressor(max_window_size=_WINDOW_MAX).decompress(data)
-        except FileNotFoundError:
-            raise DamageError(f"The manifest {name} is missing.") from None
-        except zstandard.ZstdError as error:
-            raise DamageError(f"The manifest {name} is damaged: {error}.") from error
+        return self._manifests.plain(seal)
 
     def publish_manifest(self, manifest: Manifest) -> tuple[Blake3Hex, int]:
         """Store a manifest; its digest and plain size in bytes."""
-        plain = canonical(manifest)
-        if len(plain) > _MANIFEST_MAX:
-            raise ArchiverError("The manifest would be larger than 1 GiB; mirror in parts.")
-        digest = blake3_hex(plain)
-        source = manifest.source
-        packed = zstandard.ZstdCompressor(_MANIFEST_LEVEL, write_checksum=True).compress(plain)
-        name = layout.manifest_name(source.repository, source.revision, digest)
-        if not self.store.put_new(name, packed):
-            self._require_whole(name, plain)
-        return digest, len(plain)
-
-    def _require_whole(self, name: str, plain: bytes) -> None:
-        """Raise DamageError unless the manifest that was there already still says the same."""
-        try:
-            same = self._unpack(name, len(plain)) == plain
-        except DamageError:
-            same = False
-        if not same:
-            raise DamageError(
-                f"The manifest {name} is there already, and it is damaged.",
-                hint="Copy it back from another copy of the archive, or delete it, and run again.",
-            )
+        return self._manifests.publish(manifest)
 
     def publish_seal(self, seal: Seal) -> Snapshot:
         """Publish a snapshot: the one commit point."""
@@ -362,40 +298,16 @@ def preferred(snapshots: list[Snapshot]) -> Snapshot:
     return max(snapshots, key=lambda one: (one.seal.selection.whole, one.seal.sealed, one.id))
 
 
-def _require_known(what: str, number: Any, features: Features | None = None) -> None:
-    """Raise UnknownFormatError for a format, or features to read, that this version does not know."""
-    unknown = sorted(features.read) if features else []
-    if number == FORMAT and not unknown:
-        return
-    has = f"format {printable(str(number))}" if number != FORMAT else f"features {unknown}"
-    raise UnknownFormatError(
-        f"{what} has {has}; this version of archiver knows format {FORMAT}.",
-        hint="Nothing was touched. Use a newer archiver, or the decode.py in the archive.",
-    )
-
-
 def _read_info(store: Store) -> ArchiveInfo:
     try:
         data = store.get(layout.INFO, _SMALL_MAX)
     except FileNotFoundError:
         return _info_from_seals(store, None)
     try:
-        return parse_record(data, ArchiveInfo, layout.INFO)
+        return parse_info(data)
     except DamageError as error:
-        _require_known(f"The archive {store.describe()}", _declared_format(data))
+        require_known(f"The archive {store.describe()}", declared_format(data))
         return _info_from_seals(store, error)
-
-
-class _Declared(msgspec.Struct):
-    format: Any = FORMAT
-
-
-def _declared_format(data: bytes) -> Any:
-    """The format that a file of whatever shape declares; ours if it is damaged and declares none."""
-    try:
-        return msgspec.json.decode(data, type=_Declared).format
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return FORMAT
 
 
 def _info_from_seals(store: Store, reason: DamageError | None) -> ArchiveInfo:

@@ -26,6 +26,7 @@ Code = Literal[
     "head-missing",
     "parity-damaged",
     "signature-damaged",
+    "signature-missing",
     "carried-missing",
     "read-unstable",
     # of audit: remarks
@@ -63,6 +64,22 @@ REMARKS: Final = frozenset[Code](
 )
 """The codes that are worth a line but are no damage."""
 
+
+FILES: Final = frozenset[Code](
+    {
+        "archive-json-missing",
+        "archive-json-damaged",
+        "seal-missing",
+        "seal-damaged",
+        "manifest-missing",
+        "manifest-damaged",
+        "event-damaged",
+        "parity-damaged",
+        "signature-damaged",
+        "carried-missing",
+    }
+)
+"""The codes of an audit whose ``path`` is a stored file, no pack, that is damaged or gone."""
 
 UNKNOWN: Final = frozenset[Code]({"file-unreadable"})
 """The codes of what could not be checked: whether it is damaged is not known."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _PIECE: Final = 4 << 20
 _PLAIN_MAX: Final = 1 << 30
-_WINDOW_MAX: Final = 32 << 20
+WINDOW_MAX: Final = 32 << 20
 
 
 def require_named(reader: Reader, name: str) -> None:
@@ -48,7 +48,7 @@ def file_digest(reader: Reader) -> Blake3Hex:
 def plain_digest(reader: Reader, name: str) -> Blake3Hex:
     """The BLAKE3 of what an open manifest decompresses to; DamageError if it does not."""
     hasher, total = blake3(), 0
-    decompressor = zstandard.ZstdDecompressor(max_window_size=_WINDOW_MAX)
+    decompressor = zstandard.ZstdDecompressor(max_window_size=WINDOW_MAX)
     try:
         with decompressor.stream_reader(_File(reader)) as plain:  # type: ignore[arg-type] # reads only
             while (piece := plain.read(_PIECE)) and total <= _PLAIN_MAX:

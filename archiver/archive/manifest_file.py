@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 import zstandard
 
-from archiver.archive.records import FORMAT, Manifest, canonical, parse_record
+from archiver.archive.records import FORMAT, MANIFEST_MAX, Manifest, canonical, parse_record
 from archiver.digest import Blake3Hex, blake3_hex
 from archiver.errors import DamageError, UnknownFormatError, UsageError, explain_system_error
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-MANIFEST_MAX: Final = 1 << 30
-"""The most bytes of JSON that are read."""
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
 _SUFFIX: Final = (".json", ".json.zst")
 

@@ -13,13 +13,16 @@ import msgspec
 
 from archiver.codec.segment import HexDigest
 from archiver.digest import Blake3Hex, blake3_hex
-from archiver.errors import DamageError
+from archiver.errors import DamageError, UnknownFormatError
 from archiver.tensors.header import Tensor
+from archiver.text import printable
 
 FORMAT = 1
 """The format number that this version reads and writes."""
 SEAL_MAX = 64 << 20
-"""A seal's file has at most this many bytes."""
+"""A seal's file has at most this many bytes,"""
+MANIFEST_MAX = 1 << 30
+"""and a manifest's JSON this many."""
 
 Record = TypeVar("Record", bound=msgspec.Struct)
 
@@ -40,6 +43,7 @@ class ArchiveInfo(msgspec.Struct, frozen=True):
     kind: str = "archive"
     format: int = FORMAT
     features: Features = Features()
+    check: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -182,6 +186,18 @@ def parse_record(data: bytes | bytearray | memoryview, kind: type[Record], what:
     if wanted is not None and getattr(record, "kind", None) != wanted:
         raise DamageError(f"{what} does not say that it is of the kind {wanted!r}.")
     return record
+
+
+def require_known(what: str, number: Any, features: Features | None = None) -> None:
+    """Raise UnknownFormatError for a format, or features to read, that this version does not know."""
+    unknown = sorted(features.read) if features else []
+    if number == FORMAT and not unknown:
+        return
+    has = f"format {printable(str(number))}" if number != FORMAT else f"features {unknown}"
+    raise UnknownFormatError(
+        f"{what} has {has}; this version of archiver knows format {FORMAT}.",
+        hint="Nothing was touched. Use a newer archiver, or the decode.py in the archive.",
+    )
 
 
 @functools.cache

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     "--snapshot", "reference", metavar="REPO[@REVISION]", help="Only what this snapshot needs."
 )
 @click.option(
-    "--max-duration", "seconds", type=Duration(), help="Begin nothing more after so long."
+    "--max-duration", "seconds", type=Duration(1), help="Begin nothing more after so long."
 )
 @click.option("--max-bytes", "size", type=Size(1), help="Read at most so much.")
 @click.option("--max-age", "age", type=Duration(), help="Only what was not proven within so long.")
@@ -53,6 +53,14 @@ if TYPE_CHECKING:
     help="An id of an event, kept elsewhere, that must be in the journal; or a file of ids.",
 )
 @click.option(
+    "--key",
+    "keys",
+    metavar="KEY|FILE",
+    multiple=True,
+    help="A public key, kept elsewhere, that must have signed every seal and manifest; repeatable. "
+    "[default: what the policy wants]",
+)
+@click.option(
     "--explain", "code", metavar="CODE", help="Say what a finding's code means and what to do."
 )
 @common
@@ -60,6 +68,7 @@ def command(
     level: Level,
     reference: str | None,
     heads: tuple[str, ...],
+    keys: tuple[str, ...],
     code: str | None,
     **limits: float | None,
 ) -> None:
@@ -90,6 +99,7 @@ def command(
             level=level,
             limits=Limits(**limits),  # type: ignore[arg-type] # click has made each its type
             heads=heads,
+            keys=keys,
         )
     _tell(report, time.monotonic() - started)
     if report.damage:
@@ -132,9 +142,14 @@ def _verdict(report: AuditReport, seconds: float) -> None:
         output.line(f"{word}: {findings}, {len(report.hit)} of {snapshots} hit. Read {read}.")
     else:
         verdict = "All is well" if report.complete else "All is well so far"
+        if report.complete and report.recent and not report.proven:
+            verdict = "Nothing was due, and nothing wrong is known"
         output.line(f"{verdict}: {snapshots}, {read}.")
+    level = "content" if report.level == "files" else report.level
+    if report.recent:
+        were = plural(report.recent, "pack was", "packs were")
+        output.line(f"{were} proven at level {report.level} within --max-age, and not read now.")
     if not report.complete:
-        level = "content" if report.level == "files" else report.level
         made = f", files of {plural(report.files, 'snapshot')}" if report.level == "files" else ""
         proven = f"{plural(report.proven, 'pack')} proven at level {level}{made}"
         rest = f"{plural(report.remaining, 'pack')} left for the next run"

@@ -28,10 +28,14 @@ def new(path: Path, no_password: bool, comment: str) -> None:
     They are files of the program minisign. The password is asked for, or taken from
     ARCHIVER_KEY_PASSWORD.
     """
-    from archiver.archive.signing.key_file import write_pair  # noqa: PLC0415 - start-up stays light
+    from archiver.archive.signing.key_file import (  # noqa: PLC0415 - start-up stays light
+        new_pair,
+        write_pair,
+    )
     from archiver.archive.signing.secret_key import SecretKey  # noqa: PLC0415 - as above
 
-    chosen = "" if no_password else password(f"{path}.key", twice=True)
+    secret = new_pair(path).secret  # before anybody types a password
+    chosen = "" if no_password else password(str(secret), twice=True)
     key = SecretKey.new()
     files = write_pair(path, key, chosen, comment)
     public = key.public.text
@@ -40,7 +44,8 @@ def new(path: Path, no_password: bool, comment: str) -> None:
     output.line(f"Public key {key.id}: {public}")
     output.line(f"Secret: {files.secret}. Keep it, and a copy of it, away from the archive.")
     output.line(f"Public: {files.public}. Keep a copy outside the archive too.")
-    output.line(f"Sign what the archive holds with {advised('sign', '--key', str(files.secret))}.")
+    next_ = advised("sign", "--key", str(files.secret), elsewhere="DIR")
+    output.line(f"Sign what the archive holds with {next_}.")
 
 
 @command.command(epilog="Example: archiver keys show ~/keys/archive.pub")

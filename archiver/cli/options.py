@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from archiver.cli import output
-from archiver.errors import UsageError
+from archiver.errors import ArchiverError, UsageError
 from archiver.text import parse_duration, parse_share, parse_size
 
 if TYPE_CHECKING:
@@ -46,14 +46,20 @@ class Duration(click.ParamType[int]):
 
     name = "DURATION"
 
+    def __init__(self, least: int = 0) -> None:
+        self._least = least
+
     def convert(self, value: Any, param: Any, ctx: Any) -> int:
         """The number of seconds; a usage error if it is none."""
         if isinstance(value, int):
             return value
         try:
-            return parse_duration(value)
+            seconds = parse_duration(value)
         except UsageError as error:
             self.fail(f"{error.message} {error.hint}", param, ctx)
+        if seconds < self._least:
+            self.fail(f"{value} would let nothing through.", param, ctx)
+        return seconds
 
 
 class Share(click.ParamType[float]):
@@ -108,11 +114,23 @@ def open_archive() -> Archive:
     return Archive.open(archive_folder())
 
 
-def advised(verb: str, *words: str) -> str:
-    """A command on the archive of this run, in quotes, to be typed as it stands."""
+def advised(verb: str, *words: str, elsewhere: str = "") -> str:
+    """A command on the archive of this run, in quotes, to be typed as it stands.
+
+    Where none is, one on ``elsewhere``, if that is given.
+    """
     from archiver.archive.advice import command  # noqa: PLC0415 - start-up stays light
 
-    return command(verb, str(archive_folder()), *words)
+    place = str(archive_folder())
+    return command(verb, elsewhere if elsewhere and not _is_archive() else place, *words)
+
+
+def _is_archive() -> bool:
+    try:
+        open_archive()
+    except ArchiverError:
+        return False
+    return True
 
 
 def split_reference(text: str) -> tuple[str, str | None]:

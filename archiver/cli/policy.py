@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +38,17 @@ class Parity(click.ParamType[tuple[int, int | None]]):
         return parity, group
 
 
+class Age(Duration):
+    """A duration of whole days, rounded down, so that nothing is looser than what was typed."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int:
+        """The number of seconds: none, or those of a day at least; a usage error otherwise."""
+        seconds = super().convert(value, param, ctx)
+        if 0 < seconds < _DAY:
+            self.fail(f"{value} is less than a day; 0d is: no matter when.", param, ctx)
+        return seconds
+
+
 @click.group(
     invoke_without_command=True,
     epilog="Example: archiver policy set -C weights --copies 2 --audit-age 30d --parity 2",
@@ -61,7 +71,7 @@ def command() -> None:
 )
 @click.option(
     "--audit-age",
-    type=Duration(),
+    type=Age(),
     help="Prove every pack again within so long, such as 30d; 0d: no matter when.",
 )
 @click.option(
@@ -107,7 +117,7 @@ def set_(
 
     change = PolicyChange(
         copies=copies,
-        audit_days=None if audit_age is None else math.ceil(audit_age / _DAY),
+        audit_days=None if audit_age is None else audit_age // _DAY,
         audit_level=audit_level,
         parity=parity[0] if parity else None,
         parity_group=parity[1] if parity else None,

@@ -52,6 +52,16 @@ class Meter:
         if self._live:
             self._live.stop()
 
+    def phase(self, verb: str) -> None:
+        """Another part of the work begins; it is counted from nothing."""
+        with self._lock:
+            self._verb = verb
+            self._started = time.monotonic()
+            self._files = self._files_total = self._bytes = self._came = 0
+            if self._live:
+                task = self._live.task_ids[0]
+                self._live.reset(task, description=verb, completed=0, total=None, facts="")
+
     def expect(self, files: int, size: int) -> None:
         """How many files and bytes there will be."""
         self._files_total = files

@@ -21,8 +21,16 @@ _SHORT = 16
 @click.command(epilog="Example: archiver status -C weights --packs")
 @click.option("--packs", is_flag=True, help="Also every pack: when it was last proven, and how.")
 @click.option("--copies", is_flag=True, help="Also every place that holds copies.")
+@click.option(
+    "--key",
+    "keys",
+    metavar="KEY|FILE",
+    multiple=True,
+    help="A public key, kept elsewhere, that must have signed every seal and manifest; repeatable. "
+    "[default: what the policy wants]",
+)
 @common
-def command(packs: bool, copies: bool) -> None:
+def command(packs: bool, copies: bool, keys: tuple[str, ...]) -> None:
     """Show what is proven, copied and protected, and what falls short of the policy.
 
     Reads names, seals and the journal only. Exits with 24 if something falls short; each such line
@@ -30,7 +38,7 @@ def command(packs: bool, copies: bool) -> None:
     """
     from archiver.operations.status import status  # noqa: PLC0415 - start-up stays light
 
-    found = status(open_archive())
+    found = status(open_archive(), keys=keys)
     _records(found, packs=packs, copies=copies)
     _summary(found)
     if packs:
@@ -59,15 +67,15 @@ def _records(found: Status, *, packs: bool, copies: bool) -> None:
 
 def _summary(found: Status) -> None:
     packs, size = plural(found.packs, "pack"), human_bytes(found.bytes)
-    output.line(f"{plural(found.snapshots, 'snapshot')} in {packs}, {size}.")
+    lost = f"; {plural(found.missing, 'pack')} missing" if found.missing else ""
+    output.line(f"{plural(found.snapshots, 'snapshot')} in {packs}, {size}{lost}.")
     days = found.policy.audit_days
     within = f"WITHIN {days} D" if days else "EVER"
-    total = max(sum(one.size for one in found.pack_list), 0)
     rows = [
         (
             one.level,
             f"{one.recent_packs:,}",
-            human_share(one.recent_bytes, total),
+            human_share(one.recent_bytes, found.bytes),
             f"{one.never:,}",
             one.oldest or "-",
         )
@@ -78,7 +86,7 @@ def _summary(found: Status) -> None:
     share = human_share(found.bytes_with_parity, found.bytes)
     output.line(f"Parity: {found.with_parity} of {packs}, {share} of bytes.")
     output.line(f"Copies: each snapshot in {plural(found.copies, 'place')} or more.")
-    if found.policy.signed:
+    if found.trusted:
         output.line(f"Signatures: {plural(found.unsigned, 'document')} without.")
 
 

@@ -13,7 +13,7 @@ from archiver.cli import output
 from archiver.cli.findings import record_all
 from archiver.cli.options import common, open_archive, worker_count
 from archiver.cli.progress import Meter
-from archiver.errors import ExitCode, UsageError
+from archiver.errors import ExitCode, NoArchiveError, UnknownFormatError, UsageError
 from archiver.text import human_bytes, plural, printable
 
 if TYPE_CHECKING:
@@ -101,12 +101,24 @@ def _trust(keys: tuple[str, ...], signature: Path | None) -> Trust:
     from archiver.archive.signing.key_file import public_keys  # noqa: PLC0415 - start-up stays light
     from archiver.archive.signing.trust import Trust  # noqa: PLC0415 - as above
 
-    trusted = public_keys(keys or open_archive().policy().keys)
+    trusted = public_keys(keys or _policy_keys())
     if not trusted:
         raise UsageError(
             "No key is trusted: the archive's policy names none.", hint="Name one with --key."
         )
     return Trust(trusted, signature)
+
+
+def _policy_keys() -> tuple[str, ...]:
+    try:
+        return open_archive().policy().keys
+    except UnknownFormatError:
+        raise
+    except NoArchiveError as error:
+        raise NoArchiveError(
+            f"No key is trusted: none was named, and no policy names one. {error.message}",
+            hint="Name a public key with --key, or with -C an archive whose policy trusts one.",
+        ) from error
 
 
 def _verdict(report: VerifyReport) -> str:

@@ -8,11 +8,17 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from archiver.archive import layout
+from archiver.archive.fixity.proof import proofs_of, readable_events
 from archiver.archive.parity.protect import Protected, protect
 from archiver.archive.parity.sidecar import read_sidecar
 from archiver.archive.parity.wanted import all_names, names_of, sidecar_of
+from archiver.archive.place import own_place
 from archiver.archive.policy import Policy
+from archiver.archive.repair.companions import PROTECTED
+from archiver.archive.repair.told import repaired_events
+from archiver.archive.repair.whole_file import Mended
 from archiver.errors import ArchiverError
+from archiver.text import utc_now
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -96,7 +102,7 @@ def add(
     _require_writable(archive)
     policy = archive.policy()
     snapshots = _chosen(archive, references)
-    return protect(
+    done = protect(
         archive,
         names_of(snapshots) if references else all_names(archive),
         parity=parity or policy.parity or PARITY,
@@ -105,6 +111,17 @@ def add(
         progress=progress,
         redo=redo,
     )
+    _note_mended(archive, done)
+    return done
+
+
+def _note_mended(archive: Archive, done: Protected) -> None:
+    """Journal which of the new sidecars stand in for ones that an audit had found damaged."""
+    place = own_place(archive)
+    known = proofs_of(readable_events(archive.journal), utc_now(), place).broken
+    mended = [Mended(one, PROTECTED) for one in map(sidecar_of, done.made) if one in known]
+    for event in repaired_events(archive.journal, place, mended):
+        archive.record(event)
 
 
 def remove(archive: Archive, references: Sequence[Reference]) -> Removed:
@@ -184,10 +201,4 @@ def _ignore(_name: str, _error: ArchiverError) -> None:
 
 def _chosen(archive: Archive, references: Iterable[Reference]) -> list[Snapshot]:
     """The snapshots of the repositories and revisions; UsageError if there are none of one."""
-    found: list[Snapshot] = []
-    for repository, revision in references:
-        held = archive.snapshots_of(repository, _ignore)
-        fitting = [one for one in held if one.seal.revision.startswith(revision or "")]
-        # Says what is held instead, or which seal is damaged.
-        found += fitting or [archive.find(repository, revision)]
-    return found
+    return [one for name in references for one in archive.fitting(*name, _ignore)]

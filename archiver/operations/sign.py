@@ -99,13 +99,11 @@ class _Signing:
     def _snapshots(self, wanted: list[tuple[str, str | None]]) -> list[Snapshot]:
         if not wanted:
             return list(self._archive.snapshots(on_damage=self._damaged_seal))
-        return [one for reference in wanted for one in self._fitting(*reference)]
-
-    def _fitting(self, repository: str, revision: str | None) -> list[Snapshot]:
-        """Every snapshot of a repository, or those whose revision begins so."""
-        found = self._archive.snapshots_of(repository, on_damage=self._damaged_seal)
-        fitting = [one for one in found if one.seal.revision.startswith(revision or "")]
-        return fitting or [self._archive.find(repository, revision)]  # says what is held instead
+        return [
+            one
+            for reference in wanted
+            for one in self._archive.fitting(*reference, self._damaged_seal)
+        ]
 
     def _damaged_seal(self, name: str, error: DamageError) -> None:
         self._bad("seal-damaged", name, error)

@@ -258,17 +258,17 @@ def test_the_names_of_the_directory():
 
 
 def test_the_bounds_are_those_of_the_code():
-    from archiver.archive import archive, pack
+    from archiver.archive import identity, journal, pack, records
 
     text = " ".join(section("1. Ground rules").split())
     bounds = {
         "an object header or a head has at most 64 KiB": pack.HEADER_MAX == 64 << 10,
         "an index 256 MiB": pack._INDEX_MAX == 256 << 20,
-        "a seal or a parity header 64 MiB": archive._SEAL_MAX == PARITY_HEADER_MAX == 64 << 20,
-        "a manifest 1 GiB of plain JSON": archive._MANIFEST_MAX == 1 << 30,
-        "an event 1 MiB": archive._SMALL_MAX == 1 << 20,
+        "a seal or a parity header 64 MiB": records.SEAL_MAX == PARITY_HEADER_MAX == 64 << 20,
+        "a manifest 1 GiB of plain JSON": records.MANIFEST_MAX == 1 << 30,
+        "an event 1 MiB": journal.EVENT_MAX == 1 << 20,
         "an object's frames together 40 MiB": pack.STORED_MAX == 40 << 20,
-        "a window of at most 32 MiB": archive._WINDOW_MAX == 32 << 20,
+        "a window of at most 32 MiB": identity.WINDOW_MAX == 32 << 20,
     }
     for words, same in bounds.items():
         assert words in text

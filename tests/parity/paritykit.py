@@ -86,6 +86,9 @@ class Quiet:
         self.advanced += count
         self.fetched += count if fetched else 0
 
+    def phase(self, verb):
+        pass
+
     def rewind(self, count):
         pass
 

@@ -7,8 +7,11 @@ import shutil
 import pytest
 from prunekit import CONTENTS, Killed, all_restore, dying_at, filled
 
+from archiver.archive import layout
 from archiver.archive.archive import Archive
 from archiver.archive.pruning.pruner import Pruner
+from archiver.archive.publish import closure_names
+from archiver.cli.main import invoke
 from archiver.operations.forget import forget, remember
 
 
@@ -85,3 +88,33 @@ def test_prune(quick, before):
         assert len(list(archive.store.list("manifests"))) == 1
         assert list(archive.store.list("trash")) == []
         assert list(archive.events())
+
+
+@pytest.mark.parametrize("folder", ["trash", "quarantine"])
+def test_what_a_dead_prune_left_in_the_trash_restores(quick, capfd, folder):
+    """As beside a writer that sealed in the moment of the death: the seal is there, its files are aside."""
+    archive = filled(quick / "archive")
+    (snapshot,) = archive.snapshots_of("org/one")
+    needs = closure_names(snapshot.seal)
+    for name in needs:
+        archive.store.move(name, layout.aside_name(folder, "2026-01-01T00:00:00Z", name))
+    root, out = str(quick / "archive"), quick / "out"
+    assert invoke(["audit", "-q", "-C", root]) == 20
+    assert capfd.readouterr().out.count("lies in " + folder) == len(needs)
+    assert invoke(["restore", "-q", "-C", root, "org/one", str(out)]) == 0
+    assert (out / "a.bin").read_bytes() == CONTENTS["org/one"]
+    assert invoke(["repair", "-q", "--no-upstream", "-C", root]) == 0
+    assert invoke(["audit", "-q", "-C", root]) == 0
+
+
+def test_what_dead_runs_left_is_cleared_up(quick):
+    """But for packs, which the next mirror goes on with."""
+    archive = filled(quick / "archive")
+    left = [archive.store.stage(purpose) for purpose in ("put", "link", "copy", "repair", "pack")]
+    for one in left:
+        one.write(b"half")
+        one.keep()
+    (quick / "archive/trash/20200101t000000z/packs/ab").mkdir(parents=True)
+    assert invoke(["prune", "-q", "-C", str(quick / "archive")]) == 0
+    assert [one.path.is_file() for one in left] == [False, False, False, False, True]
+    assert list((quick / "archive/trash").iterdir()) == []

@@ -135,3 +135,18 @@ def test_a_hostile_replica_gives_nothing(repair, weights, replica, tmp_path):
     assert not names[2].exists()
     assert repair("--from", other, "--from", replica).code == 0
     assert [path.read_bytes() for path in names] == before
+
+
+def test_a_dry_run_reads_the_events_that_would_come_back(repair, run, weights, tmp_path):
+    """One of them may say that a seal is not missing at all, but forgotten."""
+    assert run("forget", "-q", "-C", weights, ONE).code == 0
+    replica = copy(weights, tmp_path / "replica")
+    (path,) = [
+        one for one in (weights / "journal").rglob("*.json") if b"forgotten" in one.read_bytes()
+    ]
+    flip(path)
+    told = repair("--from", replica, "--dry-run")
+    done = repair("--from", replica)
+    assert (told.code, done.code) == (20, 0), told.out
+    assert told.sources == done.sources == {str(path.relative_to(weights)): str(replica)}
+    assert run("list", "-q", "--json", "-C", weights).out.count(ONE) == 0

@@ -19,7 +19,9 @@ def findings(weights, *keys):
 
 def lacking(weights, *keys):
     texts = [public_key(str(key.with_suffix(".pub"))).text for key in keys]
-    return [weights.root / name for name in unsigned(Archive.open(weights.root), texts)]
+    archive = Archive.open(weights.root)
+    bare = unsigned(archive.store, archive.snapshots(), texts)
+    return [weights.root / name for _, name in bare]
 
 
 def test_everything_is_signed_once(weights, sign, key):

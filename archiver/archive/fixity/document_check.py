@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
 
 from archiver.archive import carried, layout
 from archiver.archive.advice import Advice
 from archiver.archive.finding import Code, Finding
 from archiver.archive.fixity.chain import Chain
 from archiver.archive.fixity.read_twice import Twice, read_twice
-from archiver.archive.records import ArchiveInfo, Event, Seal, canonical, parse_record
+from archiver.archive.info import info_file, parse_info
+from archiver.archive.records import ArchiveInfo, Event, Seal
 from archiver.errors import DamageError, UsageError
 
 if TYPE_CHECKING:
@@ -90,11 +93,15 @@ class DocumentCheck:
 
     def _read_info(self) -> ArchiveInfo:
         data = self._store.get(layout.INFO, _SMALL_MAX)
-        info = parse_record(data, ArchiveInfo, layout.INFO)
-        # A key in which a bit flipped is an unknown key, which a reader passes over.
-        absent = [key for key in info.__struct_fields__ if f'"{key}":'.encode() not in data]
-        if absent:
-            raise DamageError(f"{layout.INFO} has lost its {', '.join(absent)}.")
+        info = parse_info(data)
+        if not isinstance(info.check, msgspec.UnsetType):
+            return info
+        # Without a digest: a key in which a bit flipped is an unknown key, which a reader passes over.
+        keys = msgspec.json.decode(data, type=dict[str, Any]).keys()
+        absent = set(info.__struct_fields__) - {"check"} - keys
+        if absent or keys - set(info.__struct_fields__):
+            names = ", ".join(sorted(absent or {"check"}))
+            raise DamageError(f"{layout.INFO} has lost its {names}.")
         if info.kind != "archive":
             raise DamageError(f"{layout.INFO} says that it is no archive but {info.kind[:40]!r}.")
         return info
@@ -104,7 +111,7 @@ class DocumentCheck:
         info = repeated_info(snapshots)
         if info is None:
             return self._advice.copy_back(layout.INFO, "archive-json-missing")
-        return f"Write this line into {layout.INFO}: {canonical(info).decode()}"
+        return f"Write this line into {layout.INFO}: {info_file(info).decode().strip()}"
 
     def foreign(self, snapshots: list[Snapshot], packs: dict[str, str]) -> None:
         """Remark seals and packs that another archive wrote."""
@@ -117,7 +124,7 @@ class DocumentCheck:
         for pack, archive in packs.items():
             if archive and archive != usual:
                 text = f"Pack {pack} was written by another archive."
-                self._add("foreign-document", text, pack=pack)
+                self._add("foreign-document", text, path=layout.pack_name(pack), pack=pack)
 
     # ---- journal, carried files, the rest
 

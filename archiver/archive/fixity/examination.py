@@ -13,7 +13,7 @@ import msgspec
 from archiver.archive import layout
 from archiver.archive.advice import Advice
 from archiver.archive.archive import Archive, Snapshot
-from archiver.archive.finding import Code, Finding
+from archiver.archive.finding import FILES, Code, Finding
 from archiver.archive.fixity.aside import with_places
 from archiver.archive.fixity.closing import Closing
 from archiver.archive.fixity.document_check import DocumentCheck
@@ -21,17 +21,19 @@ from archiver.archive.fixity.extras import extra_findings
 from archiver.archive.fixity.file_proof import FileProof
 from archiver.archive.fixity.level import proves
 from archiver.archive.fixity.pack_audit import Examined
-from archiver.archive.fixity.portion import packs_of, portions_of
+from archiver.archive.fixity.portion import others, packs_of, portions_of
 from archiver.archive.fixity.proof import Proofs, proofs_of, readable_events
 from archiver.archive.fixity.reading import OnExamined, Reading
 from archiver.archive.fixity.schedule import UNLIMITED, Limits, Schedule
 from archiver.archive.place import own_place
 from archiver.archive.policy import EVENT as POLICY
+from archiver.archive.policy import Policy, policy_of
+from archiver.errors import ArchiverError
 from archiver.names import RepoId, slug
 from archiver.text import utc_now
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from archiver.archive.fixity.pack_audit import Wanted
     from archiver.archive.fixity.portion import Portion
@@ -56,6 +58,9 @@ class Examination(msgspec.Struct, frozen=True):
         files: The ids of the snapshots whose files were all made and hashed.
         remaining: How many packs have no recent proof and were not read this time.
         complete: Whether no pack and no file remains.
+        recent: How many packs have a recent proof, look whole, and were not read for that reason.
+        checked: Of what else all of the archive was checked: ``documents``, ``parity``.
+        policy: What the journal says is wanted; the defaults if that cannot be understood.
     """
 
     snapshots: int
@@ -68,6 +73,14 @@ class Examination(msgspec.Struct, frozen=True):
     files: tuple[str, ...] = ()
     remaining: int = 0
     complete: bool = True
+    recent: int = 0
+    checked: tuple[str, ...] = ()
+    policy: Policy = Policy()
+
+    @property
+    def damaged_files(self) -> list[str]:
+        """The names of the stored files, other than packs, that are damaged or gone."""
+        return sorted({one.path for one in self.findings if one.code in FILES and one.path})
 
 
 class Scope(NamedTuple):
@@ -87,15 +100,18 @@ def examine(
     level: Level = "content",
     limits: Limits = UNLIMITED,
     heads: Iterable[str] = (),
+    keys: Sequence[str] = (),
     on_examined: OnExamined = lambda _examined: None,
 ) -> Examination:
     """Check the whole archive, or the snapshots of one repository and (beginning of a) revision.
 
     What the limits keep from being read is looked at by structure. ``heads`` are ids of events that
-    must be in the journal. Raises UsageError if there is no such snapshot.
+    must be in the journal; ``keys``, if there are any, are trusted instead of the policy's. Raises
+    UsageError if there is no such snapshot, or a key is none.
     """
     run = _Run(archive, Scope(repository, revision or ""), level, workers, progress, on_examined)
     run.deep = proves(level, "stored") and limits == UNLIMITED
+    run.keys = keys
     return run.run(Schedule(limits), heads)
 
 
@@ -125,20 +141,23 @@ class _Run:
         self._policies: list[tuple[str, Event]] = []
         self.deep = False
         """Whether sidecars are read whole."""
+        self.keys: Sequence[str] = ()
+        """The keys that are trusted instead of the policy's."""
 
     def run(self, schedule: Schedule, heads: Iterable[str]) -> Examination:
         """Read what is due, look at the rest, and judge."""
         snapshots = self._snapshots()
         self._documents.info(snapshots)
-        packs = packs_of(self._archive, snapshots, others=self._scope.repository is None)
+        packs = packs_of(snapshots)
+        if self._scope.repository is None:
+            packs += others(self._archive, packs)
         files = FileProof(self._archive, schedule, self._progress, self._workers)
         wanting = self._work_through(schedule, self._proofs(), packs, snapshots, files)
         rest = [one for one in packs if one.pack not in self._reading.examined]
         self._reading.read(rest, "structure", shown=self._level == "structure")
         manifests = self._close(snapshots, files)
         self._whole_archive(snapshots, manifests, heads)
-        remaining = len(wanting & {one.pack for one in rest})
-        return self._outcome(snapshots, files, remaining)
+        return self._outcome(snapshots, files, wanting, {one.pack for one in rest})
 
     # ---- what there is to read
 
@@ -228,10 +247,33 @@ class _Run:
             self._documents.explanations()
             self._documents.leftovers(manifests)
             self._findings += extra_findings(
-                self._archive, self._policies, deep=self.deep, progress=self._progress
+                self._archive,
+                self.keys or self._policy().keys,
+                deep=self.deep,
+                progress=self._progress,
             )
 
-    def _outcome(self, snapshots: list[Snapshot], files: FileProof, remaining: int) -> Examination:
+    def _policy(self) -> Policy:
+        try:
+            return policy_of(self._policies)
+        except ArchiverError:
+            return Policy()  # whoever asks for it is told
+
+    def _checked(self) -> tuple[str, ...]:
+        if self._scope.repository is not None:
+            return ()
+        return ("documents", "parity") if self.deep else ("documents",)
+
+    def _recent(self, unread: set[str]) -> int:
+        """How many of the packs that were not due are whole, as far as they were looked at."""
+        if self._level == "structure":
+            return 0
+        return sum(self._reading.examined[pack].whole for pack in unread)
+
+    def _outcome(
+        self, snapshots: list[Snapshot], files: FileProof, due: set[str], unread: set[str]
+    ) -> Examination:
+        remaining = len(due & unread)
         found = with_places(self._archive.store, set(self._findings))
         findings = sorted(found, key=_rank)
         gone = {one.path for one in findings if one.code == "seal-missing"}
@@ -248,6 +290,9 @@ class _Run:
             files=tuple(files.proven),
             remaining=remaining,
             complete=not remaining and files.complete,
+            recent=self._recent(unread - due),
+            checked=self._checked(),
+            policy=self._policy(),
         )
 
 

@@ -34,6 +34,11 @@ class Wanted(NamedTuple):
     sizes: frozenset[int]
     snapshots: tuple[str, ...]
 
+    @property
+    def name(self) -> str:
+        """Its stored name."""
+        return pack_name(self.pack)
+
 
 class Examined(NamedTuple):
     """What came out of reading a pack; ``state`` is None if it could not be opened at all.
@@ -174,5 +179,5 @@ def _faults(found: Examined) -> Iterator[Finding]:
 
 
 def _finding(code: Code, message: str, wanted: Wanted) -> Finding:
-    snapshots = ", ".join(wanted.snapshots)
-    return Finding(code, message, snapshot=snapshots, pack=wanted.pack)
+    snapshots, path = ", ".join(wanted.snapshots), pack_name(wanted.pack)
+    return Finding(code, message, path=path, snapshot=snapshots, pack=wanted.pack)

@@ -7,23 +7,29 @@ from typing import TYPE_CHECKING, NamedTuple
 from archiver.archive.fixity.pack_audit import Wanted
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from archiver.archive.archive import Archive, Snapshot
     from archiver.archive.fixity.proof import Proofs
     from archiver.archive.fixity.schedule import Schedule
     from archiver.archive.policy import Level
 
 
-def packs_of(archive: Archive, snapshots: list[Snapshot], *, others: bool) -> list[Wanted]:
-    """Every pack that the snapshots need and, with ``others``, every other one that is there."""
+def packs_of(snapshots: Iterable[Snapshot]) -> list[Wanted]:
+    """Every pack that the snapshots need, in order."""
     sizes: dict[str, set[int]] = {}
     titles: dict[str, dict[str, None]] = {}
     for snapshot in snapshots:
         for pack, size in snapshot.seal.packs:
             sizes.setdefault(pack, set()).add(size)
             titles.setdefault(pack, {})[snapshot.title] = None
-    found = [Wanted(pack, frozenset(sizes[pack]), tuple(titles[pack])) for pack in sorted(sizes)]
-    more = (pack for pack in archive.packs() if pack not in sizes) if others else ()
-    return [*found, *(Wanted(pack, frozenset(), ()) for pack in more)]
+    return [Wanted(pack, frozenset(sizes[pack]), tuple(titles[pack])) for pack in sorted(sizes)]
+
+
+def others(archive: Archive, packs: Iterable[Wanted]) -> list[Wanted]:
+    """Every pack that is there beside these: nobody is known to need it."""
+    known = {one.pack for one in packs}
+    return [Wanted(pack, frozenset(), ()) for pack in archive.packs() if pack not in known]
 
 
 class Portion(NamedTuple):
@@ -52,13 +58,19 @@ def portions_of(
     drawn: list[Portion] = []
     if level == "files":
         known = {one.pack: one for one in packs}
-        wanting = schedule.wanting(snapshots, lambda one: proofs.snapshot(one.id))
+        wanting = schedule.wanting(snapshots, lambda one: _last(one, proofs))
         due = [_of_snapshot(one, known) for one in wanting]
         drawn = [_of_snapshot(one, known) for one in schedule.drawn(wanting)]
         needed = {pack for one in snapshots for pack, _ in one.seal.packs}
         packs = [one for one in packs if one.pack not in needed]
     rest = schedule.wanting(packs, lambda one: proofs.pack(one.pack, level))
     return Portions([*due, Portion(rest)], [*drawn, Portion(schedule.drawn(rest))])
+
+
+def _last(snapshot: Snapshot, proofs: Proofs) -> str:
+    """When all files of a snapshot were last made; never, if a pack of it was found damaged since."""
+    broken = any(proofs.damaged(pack) for pack, _ in snapshot.seal.packs)
+    return "" if broken else proofs.snapshot(snapshot.id)
 
 
 def _of_snapshot(snapshot: Snapshot, known: dict[str, Wanted]) -> Portion:

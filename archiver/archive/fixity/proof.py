@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from archiver.archive.fixity.level import LEVELS, proves
-from archiver.archive.layout import event_of, pack_of
+from archiver.archive.layout import PARITY, event_of, pack_of, signature_name
 from archiver.errors import ArchiverError
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 EVENT: Final = "audited"
 REPAIRED: Final = "repaired"
+SIGNED: Final = "signed"
 
 
 class Proof(NamedTuple):
@@ -39,6 +40,8 @@ class Proofs:
         self._packs: dict[Level, dict[str, str]] = {level: {} for level in LEVELS}
         self._damaged: dict[Level, set[str]] = {level: set() for level in LEVELS}
         self._files: dict[str, str] = {}
+        self.broken: frozenset[str] = frozenset()
+        """Stored files, other than packs, that were found damaged or gone and not whole since."""
 
     def add(self, time: str, level: Level, packs: Iterable[str], snapshots: Iterable[str]) -> None:
         """Note what one audit proved; the newest counts."""
@@ -54,9 +57,17 @@ class Proofs:
             for times in self._packs.values():
                 times.pop(pack, None)
 
-    def mended(self, packs: Iterable[str]) -> None:
-        """Note the packs that were brought back."""
-        self._clear(packs, LEVELS[-1])
+    def look(self, checked: Iterable[str], damaged: Iterable[str]) -> None:
+        """Note the files, other than packs, that an audit found damaged; what else it checked is whole."""
+        parity = {name for name in self.broken if name.startswith(f"{PARITY}/")}
+        kept = frozenset() if "documents" in checked else self.broken - parity
+        kept |= frozenset() if "parity" in checked else parity
+        self.broken = kept.union(damaged)
+
+    def mended(self, files: Iterable[str]) -> None:
+        """Note the stored files that were brought back, or made anew."""
+        self._clear(filter(None, map(pack_of, files)), LEVELS[-1])
+        self.broken = self.broken.difference(files)
 
     def _clear(self, packs: Iterable[str], level: Level) -> None:
         for found, damaged in self._damaged.items():
@@ -92,9 +103,13 @@ def proofs_of(events: Iterable[tuple[str, Event]], now: str, place: str) -> Proo
     for event in _in_order(events):
         level = event.detail.get("level")
         if event.event == REPAIRED and was_at(event, place):
-            found.mended([pack for pack in map(pack_of, event.listed("files")) if pack])
+            found.mended(event.listed("files"))
+        elif event.event == SIGNED:
+            key = str(event.detail.get("key"))
+            found.mended({signature_name(one, key) for one in event.listed("documents")})
         elif event.event == EVENT and level in LEVELS and was_at(event, place):
             found.damage(level, event.listed("damaged_packs"))
+            found.look(event.listed("checked"), event.listed("damaged_files"))
             if event.time <= now:
                 packs, snapshots = event.listed("packs"), event.listed("snapshots")
                 found.add(event.time, level, packs, snapshots)

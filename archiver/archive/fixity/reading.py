@@ -66,7 +66,8 @@ class Reading:
         self._findings += pack_findings(examined, self._advice)
         if not wanted.snapshots:
             text = f"No seal needs pack {wanted.pack}: a run was interrupted, or its seal is lost."
-            self._findings.append(Finding("unsealed-pack", text, pack=wanted.pack))
+            name = pack_name(wanted.pack)
+            self._findings.append(Finding("unsealed-pack", text, path=name, pack=wanted.pack))
         if state is not None:
             self.objects.add(wanted.pack, state.sound)
             self.objects.bad |= {one.blake3: Bad(wanted.pack, one.reason) for one in state.faults}

@@ -20,9 +20,9 @@ from archiver.archive.signing.minisign import (
 from archiver.errors import ArchiverError, DamageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Container, Iterable, Iterator, Sequence
 
-    from archiver.archive.archive import Archive
+    from archiver.archive.archive import Archive, Snapshot
     from archiver.storage.store import Store
 
 
@@ -40,15 +40,38 @@ def signature_findings(archive: Archive, keys: Sequence[str]) -> Iterator[Findin
         yield from check.findings(name)
 
 
-def unsigned(archive: Archive, keys: Sequence[str]) -> Iterator[str]:
-    """The names of all seals and manifests without a valid signature by one of ``keys``.
+def unsigned(
+    store: Store, snapshots: Iterable[Snapshot], keys: Sequence[str]
+) -> Iterator[tuple[Snapshot, str]]:
+    """The snapshots' seals and manifests, by name, without a valid signature by one of ``keys``.
 
     A document that is damaged, or not there, counts as unsigned. UsageError if a key is none.
     """
     trusted = [parse_public_key(key) for key in keys]
-    for name in documents(archive.store):
-        if not layout.event_of(name) and not is_signed(archive.store, name, trusted):
-            yield name
+    for one in snapshots:
+        seal = one.seal
+        manifest = layout.manifest_name(seal.repository, seal.revision, seal.manifest.blake3)
+        for name in (one.name, manifest):
+            if not is_signed(store, name, trusted):
+                yield one, name
+
+
+def missing_findings(
+    archive: Archive, snapshots: Iterable[Snapshot], keys: Sequence[str], told: Container[str]
+) -> Iterator[Finding]:
+    """A finding for each seal and manifest that no key of ``keys`` signed.
+
+    None for what is ``told`` of already by its name, or by that of its signature.
+    """
+    ids = [parse_public_key(key).id for key in keys]
+    again = command("sign", archive.store.describe(), "--key", "FILE")
+    for one, name in unsigned(archive.store, snapshots, keys):
+        digest = layout.digest_of(name) or ""
+        if name in told or any(layout.signature_name(digest, id_) in told for id_ in ids):
+            continue
+        text = f"{name} has no signature by a trusted key."
+        hint = f"If you know who sealed it, and trust it, run {again} with a trusted key."
+        yield Finding("signature-missing", text, path=name, hint=hint, snapshot=one.title)
 
 
 def is_signed(store: Store, name: str, keys: Iterable[PublicKey]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from archiver.archive import layout
 from archiver.archive.fixity.parity_check import needed_digests
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from archiver.archive.policy import Policy
     from archiver.progress import Progress
 
-_FROM_FILE = "the file that it protects"
+PROTECTED: Final = "the file that it protects"
+"""Where a sidecar that is made anew comes from."""
 
 
 class Companions:
@@ -71,7 +72,7 @@ class Companions:
         if name is None:
             return self._needless(place, digest)
         if self._whole.dry_run:
-            return Mended(place, _FROM_FILE)
+            return Mended(place, PROTECTED)
         keep_aside(self._archive.store, place)
         parity, group = self._shape(place)
         done = protect(
@@ -83,7 +84,7 @@ class Companions:
             progress=self._progress,
             redo=True,
         )
-        return Mended(place, _FROM_FILE) if done.made else None
+        return Mended(place, PROTECTED) if done.made else None
 
     def _needless(self, place: str, digest: str) -> Mended | None:
         """Set aside a damaged sidecar of a file that is not here and that nothing needs."""

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Final
 
 from archiver.archive import carried, layout
 from archiver.archive.fixity.document_check import repeated_info
+from archiver.archive.info import info_file
 from archiver.archive.out_of_use import aside_names
 from archiver.archive.parity.sidecar import read_sidecar
-from archiver.archive.records import canonical
 from archiver.errors import ArchiverError
 
 if TYPE_CHECKING:
@@ -87,10 +87,10 @@ class Documents:
             info = replica.info
             if told is not None and (info.archive, info.features) == (told.archive, told.features):
                 title = replica.store.describe()
-                return self._whole.put(layout.INFO, canonical(info) + b"\n", title)
+                return self._whole.put(layout.INFO, info_file(info), title)
         if told is None:
             return None
-        return self._whole.put(layout.INFO, canonical(told) + b"\n", "the seals")
+        return self._whole.put(layout.INFO, info_file(told), "the seals")
 
 
 def _event_names(store: Store, digest: str) -> Iterable[str]:

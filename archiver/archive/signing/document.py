@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from archiver.archive import layout
 from archiver.archive.journal import EVENT_MAX
-from archiver.archive.manifest_file import MANIFEST_MAX, decompressed
-from archiver.archive.records import SEAL_MAX
+from archiver.archive.manifest_file import decompressed
+from archiver.archive.records import MANIFEST_MAX, SEAL_MAX
 from archiver.digest import blake3_hex
 from archiver.errors import DamageError
 

@@ -93,15 +93,21 @@ def _parse_public_key(data: bytes) -> PublicKey:
     return parse_public_key(data.decode(errors="replace"))
 
 
+def new_pair(path: Path) -> KeyFiles:
+    """Where ``write_pair`` writes; UsageError if one of the two is there already."""
+    files = KeyFiles(Path(f"{path}.key"), Path(f"{path}.pub"))
+    for one in files:
+        require_absent(one)
+    return files
+
+
 def write_pair(path: Path, key: SecretKey, password: str, comment: str) -> KeyFiles:
     """Write ``path``.key and ``path``.pub; UsageError if one of them is there already."""
     if comment and printable(comment, 1000) != comment:
         raise UsageError(
             "The comment must be one line of at most 1,000 characters that can be printed."
         )
-    files = KeyFiles(Path(f"{path}.key"), Path(f"{path}.pub"))
-    for one in files:
-        require_absent(one)
+    files = new_pair(path)
     write_new(files.public, _commented(key.public.file(), comment), 0o644)
     try:
         write_new(files.secret, _commented(key.file(password), comment), 0o600)

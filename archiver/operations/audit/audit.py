@@ -13,13 +13,15 @@ from archiver.archive.finding import UNKNOWN, Finding
 from archiver.archive.fixity.examination import examine
 from archiver.archive.fixity.kept_heads import kept_ids
 from archiver.archive.fixity.schedule import UNLIMITED, Limits
+from archiver.archive.fixity.signature_check import missing_findings
 from archiver.archive.policy import Level
+from archiver.archive.signing.key_file import public_keys
 from archiver.catalogue.health import fault_of
 from archiver.errors import UsageError
 from archiver.operations.audit.ledger import Ledger
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator, Sequence
 
     from archiver.archive.archive import Archive
     from archiver.archive.fixity.examination import Examination
@@ -32,7 +34,8 @@ class AuditReport(msgspec.Struct, frozen=True):
     ``snapshots`` are those that are known to belong here, ``packs`` those that could be read or looked
     at, ``bytes`` were read from packs, ``hit`` are titles of snapshots. ``proven`` packs were read now
     and are whole; ``remaining`` ones have no recent proof and were only looked at. ``files`` counts the
-    snapshots whose files were all made.
+    snapshots whose files were all made. ``recent`` packs were not read because they were proven within
+    the age that was asked for.
     """
 
     snapshots: int
@@ -46,6 +49,7 @@ class AuditReport(msgspec.Struct, frozen=True):
     remaining: int
     files: int
     complete: bool
+    recent: int
 
     @property
     def damage(self) -> tuple[Finding, ...]:
@@ -59,7 +63,7 @@ class AuditReport(msgspec.Struct, frozen=True):
 
     @property
     def intact(self) -> bool:
-        """Whether everything was checked and is as it should be."""
+        """Whether nothing is wrong, and every pack was read now or proven within the age asked for."""
         return self.complete and not self.damage
 
     @property
@@ -79,18 +83,24 @@ def audit(
     level: Level = "content",
     limits: Limits = UNLIMITED,
     heads: Iterable[str] = (),
+    keys: Sequence[str] = (),
 ) -> AuditReport:
     """Check the whole archive, or the snapshots of one repository and (beginning of a) revision.
 
     What was proven is journalled, also when the run is interrupted. ``heads`` are ids of events that
-    were kept elsewhere, or names of files that list some. Raises UsageError if there is no such
-    snapshot or head, or if limits are set on an audit that reads next to nothing.
+    were kept elsewhere, or names of files that list some. ``keys`` are public keys, or files of one:
+    they are trusted instead of the policy's, and must have signed every seal and manifest.
+
+    Raises:
+        UsageError: There is no such snapshot, head or key, or limits are set on an audit that reads next
+            to nothing.
     """
     if level == "structure" and limits != UNLIMITED:
         raise UsageError(
             "An audit of the level structure reads next to nothing: it takes no limits.",
             hint="Choose a deeper --level, or leave the limits out.",
         )
+    trusted = [one.text for one in public_keys(keys)]
     with Ledger(archive, level, repository or "", revision or "") as ledger:
         found = examine(
             archive,
@@ -101,12 +111,20 @@ def audit(
             level=level,
             limits=limits,
             heads=[one for text in heads for one in kept_ids(text)],
+            keys=trusted,
             on_examined=ledger.note,
         )
-        remarks = () if repository else _catalogue(archive)
-        damaged = sum(not one.remark for one in found.findings)
-        ledger.close(found.sealed, found.files, damaged)
-    return _report(found, level, remarks, ledger)
+        ledger.close(found)
+    more = (*_unsigned(archive, found, trusted), *(() if repository else _catalogue(archive)))
+    return _report(found, level, more, ledger)
+
+
+def _unsigned(archive: Archive, found: Examination, keys: Sequence[str]) -> Iterator[Finding]:
+    """What should be signed and is not; a status tells of it by itself, so it is not journalled."""
+    wanted = keys or (found.policy.keys if found.policy.signed else ())
+    if wanted:
+        told = {one.path for one in found.findings if not one.remark}
+        yield from missing_findings(archive, found.sealed, wanted, told)
 
 
 def _catalogue(archive: Archive) -> tuple[Finding, ...]:
@@ -121,18 +139,19 @@ def _catalogue(archive: Archive) -> tuple[Finding, ...]:
 
 
 def _report(
-    found: Examination, level: Level, remarks: tuple[Finding, ...], ledger: Ledger
+    found: Examination, level: Level, more: tuple[Finding, ...], ledger: Ledger
 ) -> AuditReport:
     return AuditReport(
         snapshots=found.snapshots,
         packs=found.packs,
         objects=found.objects,
         bytes=found.bytes,
-        findings=(*found.findings, *remarks),
+        findings=tuple(sorted((*found.findings, *more), key=lambda one: one.remark)),
         journalled=ledger.journalled,
         level=level,
         proven=ledger.proven,
         remaining=found.remaining,
         files=len(found.files),
         complete=found.complete,
+        recent=found.recent,
     )

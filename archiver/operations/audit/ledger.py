@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import TracebackType
 
-    from archiver.archive.archive import Archive, Snapshot
+    from archiver.archive.archive import Archive
+    from archiver.archive.fixity.examination import Examination
     from archiver.archive.fixity.pack_audit import Examined
     from archiver.archive.policy import Level
 
@@ -26,6 +27,8 @@ _SECONDS: Final = 300
 """What was proven is journalled at least so often: a power cut costs no more."""
 _LISTED: Final = 10_000
 """Digests that one event lists: it has at most 1 MiB."""
+_NAMED: Final = 1_000
+"""Names of files that one event lists beside them."""
 
 
 class Ledger:
@@ -42,6 +45,8 @@ class Ledger:
         self._packs: list[str] = []
         self._broken: list[str] = []
         self._objects = self._damaged = 0
+        self._files: list[str] = []
+        self._checked: tuple[str, ...] = ()
         self._closed = False
         self.journalled = True
         """Whether all of it could be written."""
@@ -85,16 +90,19 @@ class Ledger:
         self._write(self._of_packs, self._packs, (), self._damaged)
         self._packs = []
 
-    def close(self, sealed: Iterable[Snapshot], files: Iterable[str], damaged: int) -> None:
-        """The run came to its end with so many findings; the ids of the snapshots whose files came out."""
+    def close(self, found: Examination) -> None:
+        """The run came to its end with these findings."""
         self._closed = True
-        if self._level != "files":
+        damaged = sum(not one.remark for one in found.findings)
+        files = self._level == "files"
+        if files and self._packs:
+            self._flush()
+        self._files, self._checked = found.damaged_files, found.checked
+        if not files:
             self._write(self._level, self._packs, (), damaged)
             return
-        if self._packs:
-            self._flush()
-        made = frozenset(files)
-        open_ = {pack for one in sealed if one.id not in made for pack, _ in one.seal.packs}
+        made = frozenset(found.files)
+        open_ = {pack for one in found.sealed if one.id not in made for pack, _ in one.seal.packs}
         # A pack is proven at this level with all the files that stand on it.
         self._write(self._level, sorted(self._whole - open_), sorted(made), damaged)
 
@@ -110,15 +118,18 @@ class Ledger:
             detail = {
                 "level": level,
                 "objects": self._objects,
+                "checked": self._checked,
                 "damaged": damaged,
+                "damaged_files": self._files[:_NAMED],
                 "damaged_packs": self._broken,
                 "packs": some,
                 "place": self._place,
                 "snapshots": others,
             }
-            self._objects, self._broken = 0, []
+            self._objects, self._broken, self._checked = 0, [], ()
+            self._files = self._files[_NAMED:]
             self._record(Event(EVENT, utc_now(), TOOL, *self._subject, detail))
-            if len(some) + len(others) < _LISTED:
+            if len(some) + len(others) < _LISTED and not self._files:
                 return
 
     def _record(self, event: Event) -> None:

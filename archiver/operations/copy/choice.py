@@ -1,8 +1,8 @@
-"""Which snapshots are to be copied, and which packs the target has yet to get for them."""
+"""Which snapshots are to be copied."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from archiver.archive import layout
 from archiver.archive.fixity.document_check import DocumentCheck
@@ -16,19 +16,6 @@ if TYPE_CHECKING:
 
 Reference = tuple[str, str | None]
 """Repository and (beginning of a) revision; None: all of its revisions."""
-
-
-class Wanted(NamedTuple):
-    """A pack that chosen snapshots need: its sizes in bytes as their seals name them, and their titles."""
-
-    pack: str
-    sizes: frozenset[int]
-    snapshots: tuple[str, ...]
-
-    @property
-    def name(self) -> str:
-        """Its stored name."""
-        return layout.pack_name(self.pack)
 
 
 def choose(
@@ -58,14 +45,3 @@ def _named(
         if not found and not documents.findings:
             source.find(repository, revision)  # says what is held instead
         yield from found
-
-
-def packs_of(snapshots: Iterable[Snapshot]) -> list[Wanted]:
-    """The packs that snapshots need, in order."""
-    sizes: dict[str, set[int]] = {}
-    titles: dict[str, dict[str, None]] = {}
-    for one in snapshots:
-        for pack, size in one.seal.packs:
-            sizes.setdefault(pack, set()).add(size)
-            titles.setdefault(pack, {})[one.title] = None
-    return [Wanted(pack, frozenset(sizes[pack]), tuple(titles[pack])) for pack in sorted(sizes)]

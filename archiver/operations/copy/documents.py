@@ -11,10 +11,9 @@ from archiver.archive.fixity.read_twice import Twice
 from archiver.archive.identity import require_named
 from archiver.archive.intent import announced
 from archiver.archive.journal import EVENT_MAX
-from archiver.archive.manifest_file import MANIFEST_MAX
 from archiver.archive.parity.sidecar import read_sidecar
 from archiver.archive.publish import closure_names, recheck
-from archiver.archive.records import SEAL_MAX, Event, parse_record
+from archiver.archive.records import MANIFEST_MAX, SEAL_MAX, Event, parse_record
 from archiver.archive.signing.minisign import FILE_MAX, parse_signature
 from archiver.errors import ArchiverError, DamageError, UnknownFormatError
 

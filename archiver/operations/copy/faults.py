@@ -12,8 +12,8 @@ from archiver.errors import ArchiverError
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive
     from archiver.archive.finding import Code
+    from archiver.archive.fixity.pack_audit import Wanted
     from archiver.archive.fixity.read_twice import Twice
-    from archiver.operations.copy.choice import Wanted
 
 
 class Faults:

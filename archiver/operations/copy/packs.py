@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
+    from archiver.archive.fixity.pack_audit import Wanted
     from archiver.archive.fixity.read_twice import Twice
     from archiver.archive.transfer import Flow, Transfer
-    from archiver.operations.copy.choice import Wanted
 
 _POLL_SECONDS: Final = 0.5
 """So that Ctrl-C is heard while all threads copy."""

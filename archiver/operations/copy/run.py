@@ -6,6 +6,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from archiver.archive.fixity.portion import packs_of
 from archiver.archive.layout import CATALOGUE, digest_of
 from archiver.archive.place import forgotten, place_of
 from archiver.archive.publish import closure_names, missing_packs
@@ -13,7 +14,7 @@ from archiver.archive.transfer import Flow, Transfer
 from archiver.catalogue.current import open_current
 from archiver.errors import ArchiverError, DamageError
 from archiver.operations.copy import history
-from archiver.operations.copy.choice import choose, packs_of
+from archiver.operations.copy.choice import choose
 from archiver.operations.copy.documents import Documents
 from archiver.operations.copy.faults import Faults
 from archiver.operations.copy.packs import copy_packs
@@ -22,7 +23,7 @@ from archiver.operations.copy.target import begin, open_target, require_room
 
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive, Snapshot
-    from archiver.operations.copy.choice import Wanted
+    from archiver.archive.fixity.pack_audit import Wanted
     from archiver.progress import Progress
     from archiver.throttle import Throttle
 

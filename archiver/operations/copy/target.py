@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from archiver.archive import carried, layout
 from archiver.archive.archive import Archive
-from archiver.archive.records import ArchiveInfo, canonical, parse_record
+from archiver.archive.info import info_file, parse_info
 from archiver.archive.transfer import PURPOSE
 from archiver.errors import (
     ArchiverError,
@@ -100,11 +100,11 @@ def _info(source: Archive) -> bytes:
     """``archive.json`` as the source has it; made anew if it is damaged there."""
     data = _small(source.store, layout.INFO) or b""
     try:
-        if parse_record(data, ArchiveInfo, layout.INFO) == source.info:
+        if parse_info(data) == source.info:
             return data
     except DamageError:
         pass
-    return canonical(source.info) + b"\n"
+    return info_file(source.info)
 
 
 def require_room(store: Store, needed: int) -> None:

@@ -45,6 +45,9 @@ def protect_sealed(archive: Archive, snapshot: Snapshot, workers: int) -> Protec
 class _Unheard:
     """The run's own progress has been told of every byte already."""
 
+    def phase(self, verb: str) -> None:
+        """Nothing is shown."""
+
     def expect(self, files: int, size: int) -> None:
         """Nothing is shown."""
 

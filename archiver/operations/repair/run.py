@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgspec
+from msgspec.structs import replace
 
+from archiver.archive.advice import Advice
 from archiver.archive.archive import Archive
 from archiver.archive.fixity.examination import Examination, examine
 from archiver.archive.layout import digest_of
@@ -95,7 +97,9 @@ class _Run:
             self._places.close()
 
     def _execute(self) -> RepairReport:
+        self._progress.phase("Looking at")
         healed = self._documents()
+        self._progress.phase("Reading")
         found = self._examine("content")
         findings = [one for one in found.findings if not one.remark and one not in healed]
         if not healed and not findings:
@@ -149,6 +153,7 @@ class _Run:
         findings: Sequence[Finding],
     ) -> RepairReport:
         """Make packs anew; then new seals, then the event, and then what they stand in for goes."""
+        self._progress.phase("Protecting")
         recut = packs.recut(state, self._places.objects())
         archive = self._fresh()
         resealed, aside = reseal(archive, state.hit, state.bad - recut.same.keys(), recut.packs)
@@ -166,6 +171,7 @@ class _Run:
         notes = protect_new(
             self._fresh(), recut.names(resealed), self._progress, self._options.workers
         )
+        self._progress.phase("Proving")
         after = self._examine("content")
         return RepairReport(
             dry_run=False,
@@ -174,7 +180,7 @@ class _Run:
             resealed=tuple(resealed),
             aside=(*gone, *companions.aside),
             notes=(*self._places.notes, *notes),
-            remaining=tuple(one for one in after.findings if not one.remark),
+            remaining=self._still(one for one in after.findings if not one.remark),
         )
 
     def _foretell(
@@ -193,10 +199,18 @@ class _Run:
             damage=len(healed) + len(findings),
             mended=mended,
             notes=self._places.notes,
-            remaining=would_remain(left, mended, recut),
+            remaining=self._still(would_remain(left, mended, recut)),
         )
 
     # ---- the rest
+
+    def _still(self, findings: Iterable[Finding]) -> tuple[Finding, ...]:
+        """What could not be mended: none of them says to run the same repair again."""
+        advice = Advice(self._archive.store.describe())
+        return tuple(
+            replace(one, hint=advice.more_places(one.code)) if advice.repair() in one.hint else one
+            for one in findings
+        )
 
     def _companions(self) -> Companions:
         return Companions(

@@ -34,6 +34,7 @@ class Known:
         self._turns: dict[str, Event] = {}
         self.last_audit = ""
         self._place = own_place(archive)
+        self._store = archive.store
         self.proofs = proofs_of(self._sorted(readable_events(archive.journal)), now, self._place)
         self.policy = policy_of(self._others)
         self.copies = Copies(self._others)
@@ -77,6 +78,13 @@ class Known:
         there = (one.pack for one in self.packs if one.there and one.needed)
         return [pack for pack in there if self.proofs.damaged(pack)]
 
+    @property
+    def broken_files(self) -> list[str]:
+        """Other files that an audit found damaged or gone, less the companions that were removed since."""
+        beside = tuple(f"{one}/" for one in (layout.PARITY, layout.SIGNATURES))
+        found = sorted(self.proofs.broken)
+        return [one for one in found if not one.startswith(beside) or self._store.stat(one)]
+
     def _packs(self, archive: Archive) -> Iterator[PackStatus]:
         sizes = {pack: size for one in self.snapshots for pack, size in one.seal.packs}
         there = dict.fromkeys(archive.packs())
@@ -97,8 +105,9 @@ class Known:
     def coverage(self) -> Iterator[Coverage]:
         """Level by level."""
         for level in LEVELS:
-            proven = {one.pack: self.proofs.pack(one.pack, level) for one in self.packs}
-            ever = [one for one in self.packs if proven[one.pack]]
+            there = [one for one in self.packs if one.there]
+            proven = {one.pack: self.proofs.pack(one.pack, level) for one in there}
+            ever = [one for one in there if proven[one.pack]]
             recent = [one for one in ever if proven[one.pack] >= self.since]
             yield Coverage(
                 level=level,
@@ -106,9 +115,18 @@ class Known:
                 bytes=sum(one.size for one in ever),
                 recent_packs=len(recent),
                 recent_bytes=sum(one.size for one in recent),
-                never=len(self.packs) - len(ever),
+                never=len(there) - len(ever),
                 oldest=min((proven[one.pack] for one in ever), default=""),
             )
+
+    @property
+    def files_proven(self) -> int:
+        """How many snapshots had all their files made, and have all their packs."""
+        there = {one.pack for one in self.packs if one.there}
+        return sum(
+            bool(self.proofs.snapshot(one.id)) and there.issuperset(dict(one.seal.packs))
+            for one in self.snapshots
+        )
 
     def copies_of(self, snapshot: str) -> int:
         """In how many places a snapshot is known to lie; this archive is one."""

@@ -24,7 +24,7 @@ class PackStatus(msgspec.Struct, frozen=True):
 
 
 class Coverage(msgspec.Struct, frozen=True):
-    """How many packs, and bytes of packs, were proven at a level or a deeper one.
+    """How many packs that are there, and bytes of packs, were proven at a level or a deeper one.
 
     ``recent`` ones were within the policy's days; without days these are all that ever were. ``oldest``
     is the time of the oldest of the newest proofs; ``""`` if there is none.
@@ -56,7 +56,11 @@ class Shortfall(msgspec.Struct, frozen=True):
 
 
 class Status(msgspec.Struct, frozen=True):
-    """The whole picture; ``bytes`` are those of all packs that are there, ``copies`` the fewest."""
+    """The whole picture; ``bytes`` are those of all packs that are there, ``copies`` the fewest.
+
+    ``unsigned`` counts the seals and manifests that none of the keys in ``trusted`` signed; no keys are
+    there if no signatures are wanted.
+    """
 
     snapshots: int
     packs: int
@@ -69,6 +73,7 @@ class Status(msgspec.Struct, frozen=True):
     with_parity: int
     bytes_with_parity: int
     copies: int
+    trusted: tuple[str, ...]
     unsigned: int
     pack_list: tuple[PackStatus, ...]
     places: tuple[Place, ...]

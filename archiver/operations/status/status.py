@@ -7,22 +7,29 @@ from typing import TYPE_CHECKING
 from archiver.archive.advice import command
 from archiver.archive.fixity.signature_check import unsigned
 from archiver.archive.parity.wanted import names_of, without_sidecar
+from archiver.archive.signing.key_file import public_keys
 from archiver.operations.status.known import Known
 from archiver.operations.status.report import Shortfall, Status
 from archiver.text import human_bytes, plural, utc_now
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from archiver.archive.archive import Archive
 
 
-def status(archive: Archive) -> Status:
-    """The whole picture, from names, seals and events; DamageError if the policy cannot be read."""
+def status(archive: Archive, *, keys: Iterable[str] = ()) -> Status:
+    """The whole picture, from names, seals and events.
+
+    ``keys`` are public keys, or files of one: they are trusted instead of the policy's, and must have
+    signed every seal and manifest. UsageError if one is none, DamageError if the policy cannot be read.
+    """
+    given = tuple(one.text for one in public_keys(keys))
     known = Known(archive, utc_now())
+    trusted = given or (known.policy.keys if known.policy.signed else ())
     there = [one for one in known.packs if one.there]
     protected = [one for one in there if one.parity]
-    bare = len(list(unsigned(archive, known.policy.keys))) if known.policy.signed else 0
+    bare = len(list(unsigned(archive.store, known.snapshots, trusted))) if trusted else 0
     return Status(
         snapshots=len(known.snapshots),
         packs=len(there),
@@ -30,11 +37,12 @@ def status(archive: Archive) -> Status:
         missing=len(known.packs) - len(there),
         policy=known.policy,
         coverage=tuple(known.coverage()),
-        files_proven=sum(bool(known.proofs.snapshot(one.id)) for one in known.snapshots),
+        files_proven=known.files_proven,
         last_audit=known.last_audit,
         with_parity=len(protected),
         bytes_with_parity=sum(one.size for one in protected),
         copies=min((known.copies_of(one.id) for one in known.snapshots), default=1),
+        trusted=trusted,
         unsigned=bare,
         pack_list=tuple(known.packs),
         places=tuple(known.places()),
@@ -77,9 +85,10 @@ def _damage(known: Known, place: str) -> Iterator[Shortfall]:
     if audit and damaged and isinstance(damaged, int):
         text = f"The audit of {audit.time} had {plural(damaged, 'finding')} of damage."
         yield Shortfall("damage", text, command("audit", place))
-    elif known.broken:
-        were = plural(len(known.broken), "pack was", "packs were")
-        text = f"{were} found damaged, and neither repaired nor proven since."
+    elif known.broken or known.broken_files:
+        counts = (len(known.broken), "pack"), (len(known.broken_files), "other file")
+        found = " and ".join(plural(count, noun) for count, noun in counts if count)
+        text = f"Found damaged, and neither repaired nor found whole since: {found}."
         yield Shortfall("damage", text, command("repair", place))
 
 
