@@ -127,15 +127,16 @@ FAULTS: dict[str, Callable[[bytearray, random.Random], bytes] | None] = {
 def _try(archive: Path, good: dict[str, bytes], chance: random.Random) -> Outcome:
     begin = time.monotonic()
     name, kind = _spoil(archive, good, chance)
-    # A sidecar that is gone is no damage, but it is missed by whoever wants parity.
-    found = _archiver(archive, "audit")[0] or _archiver(archive, "status")[0]
+    # A sidecar that is gone is no damage: what it protected is told to have none.
+    digest = name.rpartition("/")[2].partition(".")[0]
+    found = _archiver(archive, "audit")[0] or digest in _archiver(archive, "parity", "status")[1]
     code, said = _archiver(archive, "repair", "--no-upstream")
     _archiver(archive, "parity", "add")
     same = all(_same(archive / one, body) for one, body in good.items())
     _back(archive, good)
-    named = name in said or name.rpartition("/")[2].partition(".")[0] in said
+    named = name in said or digest in said
     family = name.partition("/")[0]
-    return Outcome(kind, family, found != 0, code == 0, same, named, time.monotonic() - begin)
+    return Outcome(kind, family, bool(found), code == 0, same, named, time.monotonic() - begin)
 
 
 def _same(path: Path, body: bytes) -> bool:

@@ -58,11 +58,12 @@ def test_what_was_never_proven_comes_before_all_else(audit, weights):
     assert proven(weights)[-1] == {never}
 
 
-def test_no_time_at_all_is_enough_to_look_at_the_structure(audit, weights):
-    result = audit("--max-duration", "0s")
-    assert (result.code, summary(result)) == (0, (0, 2, False))
-    weights.documents("packs")[0].unlink()
-    worse = audit("--max-duration", "0s")
+def test_what_the_limits_leave_out_is_looked_at_by_structure(audit, weights):
+    assert summary(audit("--max-bytes", "1B")) == (1, 1, False)
+    (read,) = proven(weights)[0]
+    next(one for one in weights.documents("packs") if one.stem == read).unlink()
+    worse = audit("--max-bytes", "1B")
+    assert proven(weights)[-1] == packs(weights) - {read}
     assert (worse.code, worse.codes) == (20, {"pack-missing", "object-missing"})
 
 
@@ -150,6 +151,8 @@ def test_what_is_too_much_for_one_event_goes_on_in_another(audit, weights, monke
         ("--max-age", "30"),
         ("--max-duration", "soon"),
         ("--max-bytes", "0"),
+        ("--max-duration", "0s"),
+        ("--max-duration", "0.5s"),
         ("--sample", "0%"),
         ("--sample", "101%"),
         ("--sample", "5"),
@@ -164,6 +167,28 @@ def test_text_says_what_is_left(run, weights):
     result = run("audit", "-C", weights.root, "--max-bytes", "1B")
     assert result.out.startswith("All is well so far: 2 snapshots")
     assert "1 pack proven at level content; 1 pack left for the next run" in result.out
+
+
+def test_what_was_proven_lately_is_not_called_read(audit, run, weights):
+    assert audit("--max-bytes", "1B").kinds("audit")[0]["recent"] == 0
+    rest = audit("--max-age", "30d").kinds("audit")[0]
+    assert (rest["proven"], rest["recent"], rest["complete"], rest["intact"]) == (1, 1, True, True)
+    done = run("audit", "-C", weights.root, "--max-age", "30d")
+    assert done.code == 0
+    assert done.out.startswith("Nothing was due, and nothing wrong is known: 2 snapshots")
+    assert "2 packs were proven at level content within --max-age, and not read now" in done.out
+    weights.documents("packs")[0].unlink()
+    lost = audit("--max-age", "30d")
+    assert (lost.code, lost.kinds("audit")[0]["recent"]) == (20, 1)
+    assert lost.kinds("audit")[0]["intact"] is False
+
+
+def test_files_of_a_damaged_pack_are_made_again_however_recent_their_proof(audit, weights):
+    assert audit("--level", "files").code == 0
+    flip(weights.documents("packs")[0])
+    assert audit("--level", "files", "--max-age", "30d").code == 0  # nothing is due
+    assert audit().code == 20
+    assert audit("--level", "files", "--max-age", "30d").code == 20
 
 
 def test_limits_go_with_one_snapshot(audit, weights):

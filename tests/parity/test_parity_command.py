@@ -205,6 +205,19 @@ def test_parity_that_fails_does_not_undo_the_seal_and_is_told(run, weights, tmp_
     assert run("audit", "-q", "-C", weights).code == 0
 
 
+def test_what_a_killed_import_had_sealed_is_protected_by_the_next(run, weights, tmp_path):
+    """It died after the seal, and before the parity was made."""
+    folder = write_model(tmp_path / "three", 3)
+    assert bring(run, weights, folder, "org/three").code == 0
+    assert sidecars(weights) == []
+    want(weights, parity=1, parity_group=8)
+    assert bring(run, weights, folder, "org/three").code == 0
+    protected = {json.loads(header(path))["file"] for path in sidecars(weights)}
+    seal = files(weights, "snapshots/org/three")[0]
+    packs = {f"packs/{pack[:2]}/{pack}.pack" for pack, _ in json.loads(seal.read_bytes())["packs"]}
+    assert {seal.relative_to(weights).as_posix(), *packs} <= protected
+
+
 def test_a_policy_that_cannot_be_met_does_not_undo_the_seal_either(run, weights, tmp_path):
     want(weights, parity=300)
     told = bring(run, weights, write_model(tmp_path / "three", 3), "org/three", "--json")

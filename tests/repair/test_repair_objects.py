@@ -119,8 +119,8 @@ def test_what_nobody_has_stays_and_is_named(run, repair, weights, tmp_path, mode
     assert result.code == 21
     assert before.items() <= stored(weights).items()
     assert {"object-damaged", "object-missing"} & result.codes
-    hit = {row["path"] for row in result.kinds("finding") if row.get("path")}
-    assert hit == {"model.safetensors"}
+    named = {row["path"] for row in result.kinds("finding")}
+    assert named == {"model.safetensors", f"packs/{path.parent.name}/{path.name}"}
     (told,) = result.kinds("repair")
     assert told["whole"] is False
     out = tmp_path / "out"

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from archiver.archive.signing.key_file import public_key, read_secret_key
+from archiver.cli.main import invoke
 
 
 def test_new_writes_a_pair_that_only_its_owner_reads(run, tmp_path):
@@ -77,3 +78,28 @@ def test_a_wrong_password_opens_nothing(run, weights, tmp_path, monkeypatch):
         assert done.code == 2
         assert "password" in done.err
     assert not weights.signatures
+
+
+def test_files_that_are_there_are_told_before_a_password_is_asked_for(run, tmp_path):
+    assert run("keys", "new", tmp_path / "key", "--no-password").code == 0
+    again = run("keys", "new", tmp_path / "key")
+    assert (again.code, "is there already" in again.err, "password" in again.err) == (
+        2,
+        True,
+        False,
+    )
+
+
+def test_the_next_command_names_no_archive_where_none_is(weights, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    assert invoke(["keys", "new", "a", "--no-password"]) == 0
+    assert "'archiver sign -C DIR --key a.key'" in capfd.readouterr().out
+    assert invoke(["keys", "new", "b", "--no-password", "-C", str(weights.root)]) == 0
+    assert f"'archiver sign -C {weights.root} --key b.key'" in capfd.readouterr().out
+
+
+def test_verify_without_an_archive_asks_for_a_key(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "m.json").write_text("{}")
+    done = run("verify", ".", "--manifest", "m.json", "--require-signature")
+    assert (done.code, "--key" in done.err, "archiver init" in done.err) == (10, True, False)

@@ -157,9 +157,9 @@ def test_a_signature_of_nothing_is_a_remark(weights, sign, key):
 
 def test_the_damage_of_a_document_is_not_told_twice(weights, sign, key):
     sign()
-    rewrite(weights.seals[0], b"{}")
+    rewrite(weights.manifests[0], b"{}")
     assert findings(weights, key) == []
-    assert lacking(weights, key) == [weights.seals[0]]
+    assert lacking(weights, key) == [weights.manifests[0]]
 
 
 def test_what_is_no_key_is_refused(weights, run, tmp_path, key):

@@ -44,7 +44,7 @@ def test_an_archive_wants_nothing_at_first(ask, root):
     [
         (("--copies", 3), {"copies": 3}),
         (("--audit-age", "30d"), {"audit_days": 30}),
-        (("--audit-age", "36h"), {"audit_days": 2}),
+        (("--audit-age", "36h"), {"audit_days": 1}),
         (("--audit-age", "0d", "--copies", 2), {"copies": 2}),
         (("--audit-level", "files"), {"audit_level": "files"}),
         (("--parity", "2"), {"parity": 2}),
@@ -110,6 +110,7 @@ def test_keys_come_and_go(ask, tmp_path):
         ("--parity", "100/200"),
         ("--parity", "two"),
         ("--audit-age", "30"),
+        ("--audit-age", "23h"),
         ("--audit-level", "deep"),
         ("--trust", "no key"),
         ("--trust", KEY[:-4]),

@@ -18,9 +18,7 @@ def break_pack(root):
     pack.write_bytes(data)
 
 
-@pytest.mark.parametrize(
-    "later", [("--level", "structure"), ("--max-duration", "0s"), ("--sample", "1%")]
-)
+@pytest.mark.parametrize("later", [("--level", "structure"), ("--sample", "1%")])
 def test_an_audit_that_looks_at_less_does_not_hide_damage(ask, root, later):
     assert ask("audit", "-q").code == 0
     break_pack(root)

@@ -11,7 +11,7 @@ from archiver.archive.layout import PARITY, event_of, pack_of, signature_name
 from archiver.errors import ArchiverError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from archiver.archive.journal import Journal
     from archiver.archive.policy import Level
@@ -64,9 +64,9 @@ class Proofs:
         kept |= frozenset() if "parity" in checked else parity
         self.broken = kept.union(damaged)
 
-    def mended(self, files: Iterable[str]) -> None:
+    def mended(self, files: Collection[str]) -> None:
         """Note the stored files that were brought back, or made anew."""
-        self._clear(filter(None, map(pack_of, files)), LEVELS[-1])
+        self._clear([pack for pack in map(pack_of, files) if pack], LEVELS[-1])
         self.broken = self.broken.difference(files)
 
     def _clear(self, packs: Iterable[str], level: Level) -> None:

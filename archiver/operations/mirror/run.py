@@ -72,7 +72,8 @@ class Run:
         settle(self._archive, snapshot)
         discard(self._archive.store, self._worklog_key)
         self._sighted()
-        return self.report("held", snapshot=snapshot)
+        # Also then: the run that sealed it may have been killed before it made parity.
+        return self._protected(snapshot, self.report("held", snapshot=snapshot))
 
     def execute(self, pins: tuple[Pin, ...]) -> MirrorReport:
         """Fetch, store, publish."""
@@ -92,9 +93,12 @@ class Run:
             worklog.close()
         updates.add_snapshot(self._catalogue, snapshot.id, snapshot.seal, manifest)
         self._sighted()
+        return self._protected(snapshot, self.report("sealed", snapshot, written))
+
+    def _protected(self, snapshot: Snapshot, report: MirrorReport) -> MirrorReport:
         protection = protect_sealed(self._archive, snapshot, self._options.workers)
         return msgspec.structs.replace(
-            self.report("sealed", snapshot, written),
+            report,
             parity_bytes=protection.parity_bytes,
             unprotected=protection.failures,
         )
