@@ -18,6 +18,7 @@ from archiver.archive.info import declared_format, info_file, parse_info
 from archiver.archive.journal import Journal
 from archiver.archive.manifests import Manifests
 from archiver.archive.pack import PackReader
+from archiver.archive.place_file import place_file
 from archiver.archive.policy import Policy, policy_of
 from archiver.archive.records import (
     SEAL_MAX,
@@ -100,6 +101,7 @@ class Archive:
         info = ArchiveInfo(archive=str(uuid.uuid4()), created=utc_now(), tool=TOOL)
         for name, data in carried.files():
             store.put_new(name, data)
+        store.put_new(layout.PLACE, place_file())
         # Last, so that a folder with archive.json is always a whole archive.
         store.put_new(layout.INFO, info_file(info))
         return cls(store, info)

@@ -5,6 +5,10 @@ from __future__ import annotations
 from importlib import resources
 from typing import TYPE_CHECKING
 
+from archiver.archive.layout import PLACE
+from archiver.archive.place_file import parse_place
+from archiver.errors import DamageError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -22,7 +26,7 @@ def files() -> Iterator[tuple[str, bytes]]:
 def all_below(root: Path) -> bool:
     """Whether ``root`` is a folder that holds some carried files, as they are here, and nothing more.
 
-    Unfinished small files of a writer that was interrupted do not count.
+    A place's identity is made before an archive is whole; it and unfinished small files of a writer that was interrupted do not count.
     """
     if root.is_symlink() or not root.is_dir():
         return root.is_dir() and not any(root.iterdir())
@@ -39,5 +43,14 @@ def _expected(path: Path, name: str, known: dict[str, bytes]) -> bool:
         return name == "tmp"
     if name.startswith("tmp/put-"):
         return True
+    if name == PLACE:
+        return _is_place(path)
     data = known.get(name)
     return data is not None and path.stat().st_size == len(data) and path.read_bytes() == data
+
+
+def _is_place(path: Path) -> bool:
+    try:
+        return bool(parse_place(path.read_bytes()))
+    except DamageError:
+        return False

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 from archiver.names import as_repo_id, slug
 
 INFO: Final = "archive.json"
+PLACE: Final = "place.json"
 PACKS: Final = "packs"
 MANIFESTS: Final = "manifests"
 SNAPSHOTS: Final = "snapshots"

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 import socket
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from archiver.errors import UsageError
+from archiver.archive.fixity.read_twice import read_twice
+from archiver.archive.layout import PLACE
+from archiver.archive.place_file import is_identity, place_file, read_place
+from archiver.archive.repair.whole_file import put_aside
+from archiver.errors import ArchiverError, DeniedError, UsageError
 from archiver.text import printable, utc_after
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from archiver.archive.archive import Archive
     from archiver.archive.records import Event
@@ -27,9 +32,61 @@ def place_of(root: Path) -> str:
     return f"{socket.gethostname()}:{printable(path, len(path))}"
 
 
-def own_place(archive: Archive) -> str:
-    """The name of the place where an archive lies."""
-    return place_of(Path(archive.store.describe()))
+class Place(NamedTuple):
+    """A folder that holds an archive: its name, for people, and its identity, ``""`` if not known."""
+
+    name: str
+    id: str = ""
+
+    @property
+    def told(self) -> str:
+        """How events that tell of bytes name it."""
+        return self.id or self.name
+
+    def is_meant(self, told: object) -> bool:
+        """Whether an event that names a place so means this one."""
+        return told in {self.told, self.name}
+
+    def ends(self, end: str) -> dict[str, str]:
+        """It as the end, ``from`` or ``to``, that an event of a copy names."""
+        return {end: self.name} | ({f"{end}_id": self.id} if self.id else {})
+
+
+def own_place(archive: Archive) -> Place:
+    """The place where an archive lies, as far as it is known without writing."""
+    name = place_of(Path(archive.store.describe()))
+    return Place(
+        name, read_twice(archive.store, PLACE, partial(read_place, archive.store))[0] or ""
+    )
+
+
+def settled_place(archive: Archive) -> Place:
+    """The place where an archive lies; it gets an identity if it has none, or a damaged one.
+
+    Where nothing can be written it is known by its name only.
+    """
+    name = place_of(Path(archive.store.describe()))
+    try:
+        archive.require_writable()
+        return Place(name, _settled(archive, name))
+    except ArchiverError:
+        return own_place(archive)
+
+
+def _settled(archive: Archive, name: str) -> str:
+    store = archive.store
+    found, state = read_twice(store, PLACE, partial(read_place, store))
+    if found:
+        return found
+    if state.denied:
+        raise DeniedError(state.problem)
+    known = ""
+    if state.problem:
+        # What was damaged here had this name. A file that somebody took away means a new place.
+        known = Copies(archive.events(lambda _name, _error: None)).identity(name)
+        put_aside(store, PLACE)
+    store.put_new(PLACE, place_file(known))
+    return read_place(store)
 
 
 def check_place(text: str) -> str:
@@ -43,19 +100,32 @@ def check_place(text: str) -> str:
 
 
 class Copies:
-    """Which snapshots lie at which places, as far as a journal's events (oldest first) tell."""
+    """Which snapshots lie at which places, as far as a journal's events (oldest first) tell.
+
+    A place is known by its identity; where events name none, by its name. A name that some event gives
+    to an identity means that one also in the events that know no identities.
+    """
 
     def __init__(self, events: Iterable[tuple[str, Event]]) -> None:
+        told = [event for _, event in events if event.event in {COPIED, LOST}]
+        self._names: dict[str, str] = {}
+        self._ids: dict[str, str] = {}
+        for place in (one for event in told for one in _ends(event) if one.id):
+            self._names[place.id] = place.name
+            self._ids[place.name] = place.id
         self._at: dict[str, set[str]] = {}
         self._links: dict[frozenset[str], set[str]] = {}
-        for _, event in events:
+        for event in told:
             if event.event == COPIED:
                 self._copied(event)
-            elif event.event == LOST:
-                self._lost(str(event.detail.get("place", "")))
+            else:
+                self._lost(self._key(Place(_text(event, "place"), _text(event, "id"))))
+
+    def _key(self, place: Place) -> str:
+        return place.id or self.identity(place.name) or place.name
 
     def _copied(self, event: Event) -> None:
-        ends = frozenset(str(event.detail.get(end, "")) for end in ("from", "to")) - {""}
+        ends = self.ends(event)
         snapshots = event.listed("snapshots")
         self._links.setdefault(ends, set()).update(snapshots)
         for end in ends:
@@ -65,17 +135,57 @@ class Copies:
         self._at.pop(place, None)
         self._links = {ends: held for ends, held in self._links.items() if place not in ends}
 
+    def ends(self, event: Event) -> frozenset[str]:
+        """The places that a ``copied`` event tells of: their identities, or else names."""
+        return frozenset(map(self._key, _ends(event)))
+
+    def identity(self, name: str) -> str:
+        """The identity that had this name last; ``""`` if none had."""
+        return self._ids.get(name, "")
+
+    def name(self, place: str) -> str:
+        """The newest name of a place that is given by its identity, or else its name."""
+        return self._names.get(place, place)
+
+    def called(self, text: str) -> list[str]:
+        """The places that hold copies and have this identity, or name; or had it, if none has."""
+        if text in self._at:
+            return [text]
+        named = sorted(one for one in self._at if self.name(one) == text)
+        return named or [one for one in self._at if one == self.identity(text)]
+
     def places(self) -> dict[str, frozenset[str]]:
-        """Place -> the ids of the snapshots that it holds; places that were lost are not in it."""
+        """Identity, or else name -> the ids of the snapshots there; places that were lost are not in it."""
         return {place: frozenset(held) for place, held in self._at.items()}
 
     def of(self, snapshot: str) -> frozenset[str]:
-        """The places that hold the snapshot with this id."""
+        """The places, by identity or else name, that hold the snapshot with this id."""
         return frozenset(place for place, held in self._at.items() if snapshot in held)
 
-    def between(self, one: str, other: str) -> frozenset[str]:
-        """The ids of the snapshots that are told to be at both places, by a copy from one to the other."""
-        return frozenset(self._links.get(frozenset({one, other}), ()))
+    def between(self, one: Place, other: Place) -> frozenset[str]:
+        """The ids of the snapshots that are told to be at both places, by a copy from one to the other.
+
+        None if a place has another name by now: that is to be told.
+        """
+        if any(place.id and self.name(place.id) != place.name for place in (one, other)):
+            return frozenset()
+        return frozenset(self._links.get(frozenset({self._key(one), self._key(other)}), ()))
+
+
+def _ends(event: Event) -> Iterator[Place]:
+    """The places that a ``copied`` event names."""
+    if event.event != COPIED:
+        return
+    for end in ("from", "to"):
+        place = Place(_text(event, end), _text(event, f"{end}_id"))
+        if place.told:
+            yield place
+
+
+def _text(event: Event, key: str) -> str:
+    found = event.detail.get(key, "")
+    known = str(found) if found is not None else ""
+    return known if not key.endswith("id") or is_identity(known) else ""
 
 
 def next_time(events: Iterable[tuple[str, Event]]) -> str:

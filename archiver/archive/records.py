@@ -46,6 +46,14 @@ class ArchiveInfo(msgspec.Struct, frozen=True):
     check: str | msgspec.UnsetType = msgspec.UNSET
 
 
+class PlaceInfo(msgspec.Struct, frozen=True):
+    """``place.json``: a random UUID for the folder that holds an archive, one of its copies."""
+
+    place: str
+    kind: str = "place"
+    format: int = FORMAT
+
+
 class Source(msgspec.Struct, frozen=True):
     """Where a revision came from, as upstream tells it (``docs/format.md``, 6.1)."""
 

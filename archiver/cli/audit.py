@@ -137,6 +137,7 @@ def _verdict(report: AuditReport, seconds: float) -> None:
     packs = f"{plural(report.objects, 'object')} in {plural(report.packs, 'pack')}"
     read = f"{packs}, {human_bytes(report.bytes)} in {human_duration(seconds)} ({rate})"
     word = "NOT ALL CHECKED" if report.unchecked else "DAMAGE"
+    word = "NOT ALL SIGNED" if report.unsigned else word
     if report.damage:
         findings = plural(len(report.damage), "finding")
         output.line(f"{word}: {findings}, {len(report.hit)} of {snapshots} hit. Read {read}.")

@@ -12,7 +12,7 @@ from archiver.archive.fixity.proof import proofs_of, readable_events
 from archiver.archive.parity.protect import Protected, protect
 from archiver.archive.parity.sidecar import read_sidecar
 from archiver.archive.parity.wanted import all_names, names_of, sidecar_of
-from archiver.archive.place import own_place
+from archiver.archive.place import own_place, settled_place
 from archiver.archive.policy import Policy
 from archiver.archive.repair.companions import PROTECTED
 from archiver.archive.repair.told import repaired_events
@@ -117,10 +117,12 @@ def add(
 
 def _note_mended(archive: Archive, done: Protected) -> None:
     """Journal which of the new sidecars stand in for ones that an audit had found damaged."""
-    place = own_place(archive)
-    known = proofs_of(readable_events(archive.journal), utc_now(), place).broken
+    events = readable_events(archive.journal)
+    known = proofs_of(events, utc_now(), own_place(archive)).broken
     mended = [Mended(one, PROTECTED) for one in map(sidecar_of, done.made) if one in known]
-    for event in repaired_events(archive.journal, place, mended):
+    if not mended:
+        return
+    for event in repaired_events(archive.journal, settled_place(archive).told, mended):
         archive.record(event)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from signingkit import rewrite
 
+from archiver.cli.main import invoke
+
 
 @pytest.fixture
 def evil(run, weights, key, sign, tmp_path):
@@ -106,3 +108,9 @@ def test_a_policy_that_wants_signatures_wants_them_of_an_audit_too(
 @pytest.mark.parametrize("command", ["audit", "status"])
 def test_a_key_that_is_none_is_refused(run, weights, command):
     assert run(command, "-C", weights.root, "--key", "RWnonsense").code == 2
+
+
+def test_text_does_not_call_it_damage(weights, key, capfd):
+    mine = str(key.with_suffix(".pub"))
+    assert invoke(["audit", "-q", "-C", str(weights.root), "--key", mine]) == 20
+    assert capfd.readouterr().out.startswith("NOT ALL SIGNED: 4 findings, 2 of 2 snapshots hit.")

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
     from archiver.archive.journal import Journal
+    from archiver.archive.place import Place
     from archiver.archive.policy import Level
     from archiver.archive.records import Event
 
@@ -93,7 +94,7 @@ class Proofs:
         return self._files.get(snapshot, "")
 
 
-def proofs_of(events: Iterable[tuple[str, Event]], now: str, place: str) -> Proofs:
+def proofs_of(events: Iterable[tuple[str, Event]], now: str, place: Place) -> Proofs:
     """What the journal's events (id and event, oldest first) prove of the bytes at ``place``.
 
     One of a time after ``now`` proves nothing: a clock that ran ahead must not keep a pack from being
@@ -125,9 +126,9 @@ def _in_order(events: Iterable[tuple[str, Event]]) -> Iterator[Event]:
         yield from (now[one] for one in TopologicalSorter(before).static_order())
 
 
-def was_at(event: Event, place: str) -> bool:
+def was_at(event: Event, place: Place) -> bool:
     """Whether an event tells of the bytes at this place; one that names none is taken to."""
-    return bool(event.detail.get("place", place) == place)
+    return place.is_meant(event.detail.get("place", place.told))
 
 
 def readable_events(journal: Journal) -> Iterator[tuple[str, Event]]:

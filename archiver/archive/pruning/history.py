@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from archiver.archive.archive import Archive, Snapshot
+    from archiver.archive.place import Place
     from archiver.archive.records import Event, Seal
 
 History = list[tuple[str, "Event"]]
@@ -93,7 +94,7 @@ def _key(record: Seal | Event) -> tuple[str, str]:
     return record.repository.casefold(), record.revision
 
 
-def condemned(events: Iterable[tuple[str, Event]], place: str) -> dict[str, str]:
+def condemned(events: Iterable[tuple[str, Event]], place: Place) -> dict[str, str]:
     """Files that are condemned in the archive at ``place`` -> since when, by the events (oldest first).
 
     The first condemnation counts, until the file is spared or goes to the trash. One that was told at
@@ -102,7 +103,7 @@ def condemned(events: Iterable[tuple[str, Event]], place: str) -> dict[str, str]
     found: dict[str, str] = {}
     for _, event in events:
         files = event.listed("files")
-        if event.event == "condemned" and event.detail.get("place") == place:
+        if event.event == "condemned" and place.is_meant(event.detail.get("place")):
             for name in files:
                 found.setdefault(name, event.time)
         elif event.event in {"spared", "pruned"} and event.detail.get("to") != "":

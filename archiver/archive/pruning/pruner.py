@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from archiver.archive import layout
 from archiver.archive.archive import TOOL, Archive
-from archiver.archive.place import forgotten, next_time, own_place
+from archiver.archive.place import forgotten, next_time, own_place, settled_place
 from archiver.archive.pruning.history import (
     batches,
     condemned,
@@ -85,6 +85,7 @@ class Pruner:
         rescued = self._rescue(needs)
         if not self._dry_run:
             require_none(self._archive, list(_missing(self._archive, needs)))
+            self._place = settled_place(self._archive)
         live = LiveObjects(self._archive, needs.snapshots)
         self._set_right(needs)
         # What follows a file goes to the trash before that file is gone from there.
@@ -203,7 +204,7 @@ class Pruner:
         ]
         for batch in batches(new):
             time = next_time(self._history)
-            detail = {"files": batch, "place": self._place}
+            detail = {"files": batch, "place": self._place.told}
             self._record(Event("condemned", time, TOOL, detail=detail))
         return self._sized(new)
 

@@ -62,6 +62,11 @@ class AuditReport(msgspec.Struct, frozen=True):
         return bool(self.damage) and all(one.code in UNKNOWN for one in self.damage)
 
     @property
+    def unsigned(self) -> bool:
+        """Whether signatures are missing, and nothing else is wrong."""
+        return bool(self.damage) and all(one.code == "signature-missing" for one in self.damage)
+
+    @property
     def intact(self) -> bool:
         """Whether nothing is wrong, and every pack was read now or proven within the age asked for."""
         return self.complete and not self.damage

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Self
 from archiver.archive.archive import TOOL
 from archiver.archive.fixity.level import proves
 from archiver.archive.fixity.proof import EVENT
-from archiver.archive.place import own_place
+from archiver.archive.place import settled_place
 from archiver.archive.records import Event
 from archiver.errors import ArchiverError
 from archiver.text import utc_now
@@ -39,7 +39,6 @@ class Ledger:
         self._level = level
         self._of_packs: Level = "content" if level == "files" else level
         self._subject = repository, revision
-        self._place = own_place(archive)
         self._last = time.monotonic()
         self._whole: set[str] = set()
         self._packs: list[str] = []
@@ -111,6 +110,7 @@ class Ledger:
     ) -> None:
         """Journal what one audit proved; more than fits into an event goes into further ones."""
         left, told = iter(packs), iter(snapshots)
+        place = settled_place(self._archive).told
         while True:
             some, others = list(islice(left, _LISTED)), []
             if len(some) < _LISTED:
@@ -123,7 +123,7 @@ class Ledger:
                 "damaged_files": self._files[:_NAMED],
                 "damaged_packs": self._broken,
                 "packs": some,
-                "place": self._place,
+                "place": place,
                 "snapshots": others,
             }
             self._objects, self._broken, self._checked = 0, [], ()

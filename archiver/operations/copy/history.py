@@ -8,7 +8,7 @@ import msgspec
 
 from archiver.archive.archive import TOOL, Archive
 from archiver.archive.journal import merged
-from archiver.archive.place import COPIED, Copies, forgotten, next_time
+from archiver.archive.place import COPIED, Copies, Place, forgotten, next_time
 from archiver.archive.policy import EVENT as POLICY
 from archiver.archive.records import Event, canonical
 from archiver.errors import ArchiverError, DamageError
@@ -22,8 +22,8 @@ _AT_ONCE: Final = 8000
 """Ids of snapshots in one event, so that it stays well below a megabyte."""
 _TOLD_ANEW: Final = {"sighted", "gone"}
 
-Ends = tuple[str, str]
-"""The names of the places that were copied from and to."""
+Ends = tuple[Place, Place]
+"""The places that were copied from and to."""
 
 
 def tell_copied(archive: Archive, ends: Ends, snapshots: set[str], *, whole: bool = False) -> None:
@@ -33,7 +33,7 @@ def tell_copied(archive: Archive, ends: Ends, snapshots: set[str], *, whole: boo
     """
     events = list(archive.events(_ignore))
     for some in _portions(snapshots - Copies(events).between(*ends)):
-        detail = {"from": ends[0], "to": ends[1], "snapshots": some}
+        detail = {**ends[0].ends("from"), **ends[1].ends("to"), "snapshots": some}
         event = Event(COPIED, next_time(events), TOOL, detail=detail)
         archive.journal.append(event, whole=whole)
 

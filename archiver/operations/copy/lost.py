@@ -15,21 +15,31 @@ if TYPE_CHECKING:
 
 
 def lose(archive: Archive, place: str) -> int:
-    """Journal that ``place`` is lost; how many snapshots were said to be there.
+    """Journal that ``place``, a name or an identity, is lost; how many snapshots were said to be there.
 
-    UsageError if the journal knows of no copies there.
+    UsageError if the journal knows of no copies there, or several places have this name.
     """
     archive.require_writable()
     events = list(archive.events(_ignore))
-    known = Copies(events).places()
-    if place not in known:
-        names = ", ".join(printable(one) for one in sorted(known)) or "none"
+    copies = Copies(events)
+    found = copies.called(place)
+    if not found:
+        names = (
+            ", ".join(sorted({printable(copies.name(one)) for one in copies.places()})) or "none"
+        )
         raise UsageError(
             f"The journal tells of no copies at {printable(place)!r}.",
             hint=f"Places that it tells of: {names}.",
         )
-    archive.record(Event(LOST, next_time(events), TOOL, detail={"place": place}))
-    return len(known[place])
+    if len(found) > 1:
+        raise UsageError(
+            f"{len(found)} places are called {printable(place)!r}.",
+            hint=f"Name the one that is lost by its identity: {', '.join(found)}.",
+        )
+    name = copies.name(found[0])
+    detail = {"place": name} | ({"id": found[0]} if found[0] != name else {})
+    archive.record(Event(LOST, next_time(events), TOOL, detail=detail))
+    return len(copies.places()[found[0]])
 
 
 def _ignore(_name: str, _error: DamageError) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from archiver.archive.fixity.portion import packs_of
 from archiver.archive.layout import CATALOGUE, digest_of
-from archiver.archive.place import forgotten, place_of
+from archiver.archive.place import Place, forgotten, place_of, settled_place
 from archiver.archive.publish import closure_names, missing_packs
 from archiver.archive.transfer import Flow, Transfer
 from archiver.catalogue.current import open_current
@@ -69,8 +69,8 @@ class _Run:
         silent = Transfer(source.store, self._target.store, Flow(None, throttle))
         self._documents = Documents(source, self._target, silent, self._faults)
         self._ends = (
-            options.source_place or place_of(Path(source.store.describe())),
-            options.target_place or place_of(root),
+            Place(options.source_place or place_of(Path(source.store.describe()))),
+            Place(options.target_place or place_of(root)),
         )
         self._copied: list[Snapshot] = []
         self._packs = self._bytes = 0
@@ -87,6 +87,7 @@ class _Run:
         if self._options.dry_run:
             return self._foretold(chosen, wanted, held, packs)
         begin(self._source, self._target, new=self._new)
+        self._settle()
         self._copy_packs(packs)
         self._documents.sidecars({one.pack for one in packs_of(wanted)} - self._faults.packs)
         self._target.store.barrier()
@@ -94,6 +95,14 @@ class _Run:
         journalled = self._tell(present)
         self._index()
         return self._report(chosen, wanted, present, journalled=journalled)
+
+    def _settle(self) -> None:
+        """Learn which places they are: an archive of an older version gets its identity now."""
+        one, other = self._ends
+        self._ends = (
+            one._replace(id=settled_place(self._source).id),
+            other._replace(id=settled_place(self._target).id),
+        )
 
     # ---- what there is to copy
 
@@ -208,8 +217,8 @@ class _Run:
         return CopyReport(
             source=self._source.store.describe(),
             target=self._target.store.describe(),
-            source_place=self._ends[0],
-            target_place=self._ends[1],
+            source_place=self._ends[0].name,
+            target_place=self._ends[1].name,
             dry_run=self._options.dry_run,
             created=self._new,
             snapshots=len(present),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from archiver.archive import carried, layout
 from archiver.archive.archive import Archive
 from archiver.archive.info import info_file, parse_info
+from archiver.archive.place_file import place_file
 from archiver.archive.transfer import PURPOSE
 from archiver.errors import (
     ArchiverError,
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from archiver.storage.store import Store
 
 _SMALL_MAX: Final = 1 << 20
-_BEGUN: Final = {*carried.NAMES, layout.TMP, "lost+found"}
+_BEGUN: Final = {*carried.NAMES, layout.PLACE, layout.TMP, "lost+found"}
 """What a run that died before ``archive.json`` leaves, and what a new disk has from the start."""
 _OWN: Final = (PURPOSE, "put", "intent")
 
@@ -85,6 +86,7 @@ def begin(source: Archive, target: Archive, *, new: bool) -> None:
     if new:
         for name, data in carried.files():
             target.store.put_new(name, _small(source.store, name) or data)
+        target.store.put_new(layout.PLACE, place_file())
         # Last, so that a folder with archive.json is always a whole archive.
         target.store.put_new(layout.INFO, _info(source))
 

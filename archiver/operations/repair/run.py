@@ -13,7 +13,7 @@ from archiver.archive.advice import Advice
 from archiver.archive.archive import Archive
 from archiver.archive.fixity.examination import Examination, examine
 from archiver.archive.layout import digest_of
-from archiver.archive.place import own_place
+from archiver.archive.place import settled_place
 from archiver.archive.pruning.trash import deleting
 from archiver.archive.repair.companions import Companions, protect_new
 from archiver.archive.repair.documents import JOURNAL, Documents
@@ -224,6 +224,6 @@ class _Run:
     def _journal(self, mended: Iterable[Mended], snapshots: Sequence[str] = ()) -> None:
         """Record what came from where; before anything is set aside."""
         if not self._options.dry_run:
-            journal, place = self._archive.journal, own_place(self._archive)
+            journal, place = self._archive.journal, settled_place(self._archive).told
             for event in repaired_events(journal, place, mended, snapshots):
                 self._archive.record(event)

@@ -137,7 +137,10 @@ class Known:
         last: dict[str, str] = {}
         for _, event in self._others:
             if event.event == COPIED:
-                last |= {str(event.detail.get(end)): event.time for end in ("from", "to")}
+                last |= dict.fromkeys(self.copies.ends(event), event.time)
         held = {one.id for one in self.snapshots}
-        for place, snapshots in sorted(self.copies.places().items()):
-            yield Place(place, len(snapshots & held), last.get(place, ""))
+        known = {one: self.copies.name(one) for one in self.copies.places()}
+        for place in sorted(known, key=lambda one: (known[one], one)):
+            identity = place if known[place] != place else ""
+            snapshots = len(self.copies.places()[place] & held)
+            yield Place(known[place], snapshots, last.get(place, ""), identity)

@@ -40,11 +40,12 @@ class Coverage(msgspec.Struct, frozen=True):
 
 
 class Place(msgspec.Struct, frozen=True):
-    """A place of copies, and the time of the last copy to or from it."""
+    """A place of copies, and the time of the last copy to or from it; ``id`` is ``""`` if not known."""
 
     place: str
     snapshots: int
     last: str
+    id: str
 
 
 class Shortfall(msgspec.Struct, frozen=True):
