@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from archiver import __version__
 from archiver.archive import carried, layout
 from archiver.archive.advice import Advice, command
-from archiver.archive.info import declared_format, info_file, parse_info
+from archiver.archive.info import declared_format, info_file, parse_info, with_check
 from archiver.archive.journal import Journal
 from archiver.archive.manifests import Manifests
 from archiver.archive.pack import PackReader
@@ -98,7 +98,7 @@ class Archive:
         if root.exists() and not carried.all_below(root):
             raise UsageError(f"{root} is not an empty folder.", hint="Choose a new folder.")
         store = LocalStore(root)
-        info = ArchiveInfo(archive=str(uuid.uuid4()), created=utc_now(), tool=TOOL)
+        info = with_check(ArchiveInfo(str(uuid.uuid4()), created=utc_now(), tool=TOOL))
         for name, data in carried.files():
             store.put_new(name, data)
         store.put_new(layout.PLACE, place_file())

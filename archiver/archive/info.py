@@ -12,9 +12,14 @@ from archiver.digest import blake3_hex
 from archiver.errors import DamageError
 
 
+def with_check(info: ArchiveInfo) -> ArchiveInfo:
+    """The same with its digest."""
+    return msgspec.structs.replace(info, check=_check(msgspec.to_builtins(info)))
+
+
 def info_file(info: ArchiveInfo) -> bytes:
     """What ``archive.json`` should hold."""
-    return _file(msgspec.structs.replace(info, check=_check(info)))
+    return canonical(with_check(info)) + b"\n"
 
 
 def parse_info(data: bytes) -> ArchiveInfo:
@@ -26,10 +31,16 @@ def parse_info(data: bytes) -> ArchiveInfo:
     info = parse_record(data, ArchiveInfo, INFO)
     if isinstance(info.check, msgspec.UnsetType):
         return info
+    told: dict[str, Any] = msgspec.json.decode(data)
     # A person who writes the line anew may leave out its end.
-    if info.check != _check(info) or data.removesuffix(b"\n") != canonical(info):
+    if info.check != _check(told) or data.removesuffix(b"\n") != canonical(told):
         raise DamageError(f"{INFO} is damaged: it says something else than was written.")
     return info
+
+
+def _check(told: dict[str, Any]) -> str:
+    """The digest of everything else, also of keys that only a newer version knows."""
+    return blake3_hex(canonical({key: value for key, value in told.items() if key != "check"}))
 
 
 class _Declared(msgspec.Struct):
@@ -42,11 +53,3 @@ def declared_format(data: bytes) -> Any:
         return msgspec.json.decode(data, type=_Declared).format
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return FORMAT
-
-
-def _check(info: ArchiveInfo) -> str:
-    return blake3_hex(canonical(msgspec.structs.replace(info, check=msgspec.UNSET)))
-
-
-def _file(info: ArchiveInfo) -> bytes:
-    return canonical(info) + b"\n"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
+from typing import Final
 
 import msgspec
 
@@ -22,6 +23,8 @@ from archiver.digest import blake3_hex
 from archiver.errors import DamageError
 from archiver.text import utc_after
 
+SEALED: Final = "sealed"
+"""The event of a published snapshot."""
 Placement = Callable[[str], tuple[str, int] | None]
 """Object -> its published pack and the bytes it takes there."""
 
@@ -60,7 +63,8 @@ def publish(
         same = one.seal.manifest.blake3 == digest and one.seal.selection == selection
         sound = same and not any(pack in unfit for pack, _ in one.seal.packs)
         if sound and not missing_packs(archive, one.seal.packs):
-            settle(archive, one)
+            told = archive.events(on_damage=lambda _name, _error: None)
+            settle(archive, one, (event for _, event in told))
             return one
     seal = Seal(
         archive=archive.info.archive,
@@ -82,17 +86,25 @@ def publish(
         recheck(archive, seal)
         snapshot = archive.publish_seal(seal)
     archive.store.barrier()
-    archive.record(
-        Event(
-            "sealed", seal.sealed, TOOL, seal.repository, seal.revision, {"snapshot": snapshot.id}
-        )
-    )
+    _tell(archive, snapshot)
     return snapshot
 
 
-def settle(archive: Archive, snapshot: Snapshot) -> None:
-    """Return once a snapshot that is there, whoever published it, will survive a crash."""
+def settle(archive: Archive, snapshot: Snapshot, events: Iterable[Event]) -> None:
+    """Return once a snapshot that is there, whoever published it, will survive a crash.
+
+    The run that published it may have died before it told the journal: then ``events``, those that are
+    known of its repository, do not tell of it, and the journal is told now.
+    """
     archive.store.barrier((*closure_names(snapshot.seal), snapshot.name))
+    if not any(one.event == SEALED and one.snapshot == snapshot.id for one in events):
+        _tell(archive, snapshot)
+
+
+def _tell(archive: Archive, snapshot: Snapshot) -> None:
+    seal = snapshot.seal
+    detail = {"snapshot": snapshot.id}
+    archive.record(Event(SEALED, seal.sealed, TOOL, seal.repository, seal.revision, detail))
 
 
 def _spoilt(archive: Archive, seal: Seal) -> bool:

@@ -1,7 +1,5 @@
 """Seals, manifests, events and archive.json as an archive reads them (format, sections 2, 6, 7, 8)."""
 
-import json
-
 import msgspec
 import pytest
 import zstandard
@@ -195,9 +193,21 @@ def test_a_seal_larger_than_any_seal_is_damage(archive, root, monkeypatch):
 )
 def test_an_unknown_format_or_feature_is_refused(archive, root, change):
     path = root / "archive.json"
-    rewrite(path, json.dumps(json.loads(path.read_bytes()) | change).encode())
+    rewrite(path, changed(archive, change))
     with pytest.raises(UnknownFormatError):
         Archive.open(root)
+
+
+def changed(archive: Archive, change: dict) -> bytes:
+    """The archive.json of a writer that knows more."""
+    info = msgspec.to_builtins(archive.info) | {"motto": "a newer key"} | change
+    info["check"] = blake3_hex(canonical({k: v for k, v in info.items() if k != "check"}))
+    return canonical(info) + b"\n"
+
+
+def test_a_key_of_a_newer_writer_is_passed_over(archive, root):
+    rewrite(root / "archive.json", changed(archive, {}))
+    assert Archive.open(root).info.archive == archive.info.archive
 
 
 def test_an_unknown_format_in_a_seal_or_manifest_is_refused(archive):
@@ -217,8 +227,7 @@ def test_an_unknown_feature_in_a_seal_is_refused(archive):
 
 def test_a_feature_for_writers_forbids_only_writing(archive, root):
     path = root / "archive.json"
-    change = {"features": {"read": [], "write": ["leases"]}}
-    rewrite(path, json.dumps(json.loads(path.read_bytes()) | change).encode())
+    rewrite(path, changed(archive, {"features": {"read": [], "write": ["leases"]}}))
     opened = Archive.open(root)
     with pytest.raises(UnknownFormatError, match="leases"):
         opened.require_writable()

@@ -157,3 +157,16 @@ def test_of_seals_within_one_second_the_last_is_the_newest(archive):
     assert times == sorted(set(times))
     assert archive.find("Org/Model") == sealed[-1]
     assert [one.seal.parent for one in sealed] == ["", *(one.id for one in sealed[:-1])]
+
+
+def test_a_seal_that_a_killed_run_did_not_tell_of_is_told_of(archive, root):
+    """Else nobody would miss the seal if it were lost."""
+    sink = stored(archive)
+    manifest = Manifest(source(), (ENTRY,))
+    snapshot = publish(archive, manifest, sink.placed, Selection())
+    for path in (root / "journal").rglob("*.json"):
+        path.unlink()
+    for _ in range(2):
+        again = Archive.open(root)
+        assert publish(again, manifest, sink.placed, Selection()) == snapshot
+        assert [event.snapshot for _, event in again.events()] == [snapshot.id]

@@ -11,7 +11,7 @@ from archiver.archive.archive import TOOL, Archive, Snapshot
 from archiver.archive.intake import Expected, Intake
 from archiver.archive.objects import PublishedPack, salvage, unfinished
 from archiver.archive.pin import Pin, check_pin
-from archiver.archive.publish import publish, settle
+from archiver.archive.publish import SEALED, publish, settle
 from archiver.archive.records import Event, FileEntry, Manifest, Selection, Source
 from archiver.archive.worklog import Worklog, discard, noted
 from archiver.catalogue import queries, updates
@@ -69,7 +69,10 @@ class Run:
 
     def keep(self, snapshot: Snapshot) -> MirrorReport:
         """Nothing is to be fetched: the snapshot is there."""
-        settle(self._archive, snapshot)
+        known = queries.events(
+            self._catalogue, repository=snapshot.seal.repository, names=(SEALED,)
+        )
+        settle(self._archive, snapshot, (event for _, event in known))
         discard(self._archive.store, self._worklog_key)
         self._sighted()
         # Also then: the run that sealed it may have been killed before it made parity.
