@@ -26,7 +26,7 @@ def files() -> Iterator[tuple[str, bytes]]:
 def all_below(root: Path) -> bool:
     """Whether ``root`` is a folder that holds some carried files, as they are here, and nothing more.
 
-    A place's identity is made before an archive is whole; it and unfinished small files of a writer that was interrupted do not count.
+    What else an interrupted writer left does not count: a place's identity, unfinished small files.
     """
     if root.is_symlink() or not root.is_dir():
         return root.is_dir() and not any(root.iterdir())

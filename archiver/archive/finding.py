@@ -37,6 +37,7 @@ Code = Literal[
     "unneeded-parity",
     "unneeded-signature",
     "catalogue-damaged",
+    "place-damaged",
     "unknown-file",
     # of audit, and of verify
     "file-unreadable",
@@ -59,6 +60,7 @@ REMARKS: Final = frozenset[Code](
         "unneeded-parity",
         "unneeded-signature",
         "catalogue-damaged",
+        "place-damaged",
         "unknown-file",
     }
 )

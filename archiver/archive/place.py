@@ -45,7 +45,7 @@ class Place(NamedTuple):
 
     def is_meant(self, told: object) -> bool:
         """Whether an event that names a place so means this one."""
-        return told in {self.told, self.name}
+        return told == self.told or told == self.name  # noqa: PLR1714 - it may be of any type
 
     def ends(self, end: str) -> dict[str, str]:
         """It as the end, ``from`` or ``to``, that an event of a copy names."""
@@ -71,6 +71,12 @@ def settled_place(archive: Archive) -> Place:
         return Place(name, _settled(archive, name))
     except ArchiverError:
         return own_place(archive)
+
+
+def place_damaged(archive: Archive) -> bool:
+    """Whether what says which place this is cannot be understood."""
+    _, state = read_twice(archive.store, PLACE, partial(read_place, archive.store))
+    return bool(state.problem) and not state.denied
 
 
 def _settled(archive: Archive, name: str) -> str:

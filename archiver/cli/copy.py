@@ -88,6 +88,8 @@ def _lose(place: str) -> None:
 
 
 def _tell(report: CopyReport, seconds: float) -> None:
+    from archiver.archive.advice import command as command_of  # noqa: PLC0415 - start-up stays light
+
     record_all(report.findings)
     counts = msgspec.to_builtins(report)
     del counts["findings"]
@@ -98,7 +100,8 @@ def _tell(report: CopyReport, seconds: float) -> None:
         output.line(f"Not copied: {printable(title)}")
     for title in report.forgotten:
         output.remark(
-            f"{printable(title)} was forgotten there on purpose, and is not brought back."
+            f"{printable(title)} was forgotten there on purpose, and is not brought back. "
+            f"{command_of('forget', report.target, '--undo', printable(title))} lets a copy bring it."
         )
     if not report.journalled_source and not report.dry_run:
         output.remark("This archive cannot be written to: only the copy's journal tells of it.")

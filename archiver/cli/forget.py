@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
+from typing import TYPE_CHECKING
+
 import click
 
 from archiver.cli import output
 from archiver.cli.options import advised, common, open_archive, split_reference
+from archiver.errors import ExitCode
 from archiver.text import plural, printable
+
+if TYPE_CHECKING:
+    from archiver.archive.archive import Snapshot
+    from archiver.archive.records import Event
 
 
 @click.command(epilog="Example: archiver forget -C weights Qwen/Qwen3.5-0.8B@2fc06364")
@@ -19,14 +27,25 @@ def command(reference: str, *, every: bool, undo: bool, dry_run: bool) -> None:
     """Take snapshots out of use. This is never needed in normal use.
 
     Their seals go to the trash, from where --undo brings them back; their bytes stay until 'archiver
-    prune' has taken them, weeks later. The policy append-only forbids it.
+    prune' has taken them, weeks later. The policy append-only forbids it. --undo of what is pruned
+    already lets a copy, a mirror or a repair bring it back.
     """
     from archiver.operations.forget import forget, remember  # noqa: PLC0415 - start-up stays light
 
     repository, revision = split_reference(reference)
-    act = remember if undo else forget
-    done = act(open_archive(), repository, revision, every=every, dry_run=dry_run)
-    kind = "remembered" if undo else "forgotten"
+    archive = open_archive()
+    if undo:
+        again = remember(archive, repository, revision, every=every, dry_run=dry_run)
+        _tell("remembered", again.back, dry_run=dry_run)
+        _tell_gone(again.gone, archive.store.describe(), dry_run=dry_run)
+        return
+    done = forget(archive, repository, revision, every=every, dry_run=dry_run)
+    _tell("forgotten", done, dry_run=dry_run)
+    if not dry_run:
+        output.remark(f"{advised('forget', '--undo', reference)} takes it back.")
+
+
+def _tell(kind: str, done: list[Snapshot], *, dry_run: bool) -> None:
     for one in done:
         seal = one.seal
         output.record(
@@ -35,8 +54,31 @@ def command(reference: str, *, every: bool, undo: bool, dry_run: bool) -> None:
             repository=seal.repository,
             revision=seal.revision,
             dry_run=dry_run,
+            gone=False,
         )
         output.line(f"{'would be ' if dry_run else ''}{kind}  {printable(one.title)}")
-    output.line(f"{plural(len(done), 'snapshot')}.")
-    if not undo and not dry_run:
-        output.remark(f"{advised('forget', '--undo', reference)} takes it back.")
+    if done:
+        output.line(f"{plural(len(done), 'snapshot')}.")
+
+
+def _tell_gone(gone: list[Event], place: str, *, dry_run: bool) -> None:
+    """Snapshots that are wanted again, and have to come from elsewhere."""
+    for one in gone:
+        output.record(
+            "remembered",
+            snapshot=one.snapshot,
+            repository=one.repository,
+            revision=one.revision,
+            dry_run=dry_run,
+            gone=True,
+        )
+        title = f"{one.repository}@{one.revision[:12]}"
+        would = "would be " if dry_run else ""
+        output.line(f"{would}remembered  {printable(title)}, but its seal is gone from here")
+    if gone:
+        back = shlex.join(["archiver", "copy", "-C", "REPLICA", place])
+        output.remark(
+            f"It has to come from elsewhere now: '{back}', {advised('repair', '--from', 'REPLICA')} "
+            f"or {advised('mirror', gone[0].repository)} brings it."
+        )
+        raise click.exceptions.Exit(int(ExitCode.PARTIAL))

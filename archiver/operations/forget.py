@@ -5,7 +5,7 @@ What a seal stood on stays until it is pruned.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from archiver.archive import layout
 from archiver.archive.advice import command
@@ -21,7 +21,16 @@ from archiver.errors import UsageError
 from archiver.names import as_repo_id, slug
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
+
+One = TypeVar("One", Snapshot, Event)
+
+
+class Remembered(NamedTuple):
+    """What was taken back: snapshots that are there again, and the events of those whose seals are gone."""
+
+    back: list[Snapshot]
+    gone: list[Event]
 
 
 def forget(
@@ -52,8 +61,11 @@ def forget(
 
 def remember(
     archive: Archive, repository: str, revision: str | None, *, every: bool, dry_run: bool
-) -> list[Snapshot]:
+) -> Remembered:
     """Bring forgotten seals back from the trash, after all that they stand on; those that came.
+
+    Where none of those that are meant is in the trash any more, the journal is told all the same: they
+    are wanted again, so that a copy, a mirror or a repair can bring them.
 
     Raises:
         UsageError: As for ``forget``.
@@ -61,36 +73,51 @@ def remember(
         LockedError: Another process deletes.
     """
     if dry_run:
-        return _in_trash(archive, repository, revision, every=every)
+        return _remembered(archive, repository, revision, every=every)
     archive.require_writable()
     archive.store.require_writable()
     with deleting(archive.store):
-        chosen = _in_trash(archive, repository, revision, every=every)
-        for one in chosen:
+        chosen = _remembered(archive, repository, revision, every=every)
+        for one in chosen.back:
             _bring_back(archive, one)
         events = list(archive.events(lambda _name, _error: None))
-        _record(archive, "remembered", chosen, next_time(events))
-        again = sorted(condemned(events, own_place(archive)).keys() & Needs(chosen).names)
+        _record(archive, "remembered", chosen.back or chosen.gone, next_time(events))
+        again = sorted(condemned(events, own_place(archive)).keys() & Needs(chosen.back).names)
         for batch in batches(again):
             archive.record(Event("spared", next_time(events), TOOL, detail={"files": batch}))
     return chosen
 
 
-def _record(archive: Archive, event: str, chosen: list[Snapshot], time: str) -> None:
-    first = chosen[0].seal
-    revisions = {one.seal.revision for one in chosen}
-    revision = first.revision if len(revisions) == 1 else ""
-    make = _forgotten if event == "forgotten" else _remembered
-    for batch in batches([one.id for one in chosen]):
-        archive.record(make(time, first.repository, revision, batch))
+def _record(
+    archive: Archive, event: str, chosen: Sequence[Snapshot] | Sequence[Event], time: str
+) -> None:
+    told = [_subject(one) for one in chosen]
+    revisions = {one.revision for one in told}
+    revision = told[0].revision if len(revisions) == 1 else ""
+    make = _forgotten if event == "forgotten" else _taken_back
+    for batch in batches([one.id for one in told]):
+        archive.record(make(time, told[0].repository, revision, batch))
 
 
 def _forgotten(time: str, repository: str, revision: str, ids: list[str]) -> Event:
     return Event("forgotten", time, TOOL, repository, revision, {"snapshots": ids})
 
 
-def _remembered(time: str, repository: str, revision: str, ids: list[str]) -> Event:
+def _taken_back(time: str, repository: str, revision: str, ids: list[str]) -> Event:
     return Event("remembered", time, TOOL, repository, revision, {"snapshots": ids})
+
+
+class _Subject(NamedTuple):
+    repository: str
+    revision: str
+    id: str
+
+
+def _subject(one: Snapshot | Event) -> _Subject:
+    """What a snapshot is, by its seal or by the event of its seal."""
+    if isinstance(one, Event):
+        return _Subject(one.repository, one.revision, one.snapshot)
+    return _Subject(one.seal.repository, one.seal.revision, one.id)
 
 
 def _held(
@@ -103,11 +130,11 @@ def _held(
 
 
 def _chosen(
-    found: Iterable[Snapshot], repository: str, revision: str | None, *, every: bool
-) -> list[Snapshot]:
+    found: Iterable[One], repository: str, revision: str | None, *, every: bool
+) -> list[One]:
     """Those that are meant, if that is sure."""
-    fitting = [one for one in found if one.seal.revision.startswith(revision or "")]
-    revisions = sorted({one.seal.revision for one in fitting})
+    fitting = [one for one in found if _subject(one).revision.startswith(revision or "")]
+    revisions = sorted({_subject(one).revision for one in fitting})
     if not fitting:
         raise UsageError(f"{repository}@{revision or ''} is not there.".replace("@ ", " "))
     if revision and len(revisions) > 1:
@@ -121,25 +148,44 @@ def _chosen(
     return fitting
 
 
-def _in_trash(
+def _remembered(
     archive: Archive, repository: str, revision: str | None, *, every: bool
-) -> list[Snapshot]:
-    """The forgotten seals that are meant: in the trash, or back in use by a run that was cut short."""
-    events = archive.events(lambda _name, _error: None)
+) -> Remembered:
+    """Those that are meant: what can be brought back, or else what is gone and only the journal knows."""
+    events = list(archive.events(lambda _name, _error: None))
     told = forgotten(events)
-    found = {one.id: one for one in archive.snapshots_of(repository) if one.id in told}
-    prefix = f"{layout.SNAPSHOTS}/{slug(as_repo_id(repository))}/"
-    for one in discarded(archive.store):
-        if one.name.startswith(prefix):
-            snapshot = archive.read_seal(one.name, one.where)
-            if snapshot.seal.repository.casefold() == repository.casefold():
-                found.setdefault(snapshot.id, snapshot)
-    if not found:
+    found = _in_trash(archive, repository, told)
+    gone = {
+        event.snapshot: event
+        for _, event in events
+        if event.event == "sealed" and event.snapshot in told - found.keys()
+        if event.repository.casefold() == repository.casefold()
+    }
+    if not found and not gone:
         raise UsageError(
-            f"No snapshot of {repository} is in the trash.",
+            f"No snapshot of {repository} was forgotten.",
             hint=f"{command('list', archive.store.describe())} shows what the archive holds.",
         )
-    return _chosen(found.values(), repository, revision, every=every)
+    if any(one.seal.revision.startswith(revision or "") for one in found.values()):
+        return Remembered(_chosen(found.values(), repository, revision, every=every), [])
+    there = {_subject(one).revision: one for one in gone.values()}
+    latest = there.values() if not every else gone.values()
+    return Remembered([], _chosen(latest, repository, revision, every=every))
+
+
+def _in_trash(archive: Archive, repository: str, told: frozenset[str]) -> dict[str, Snapshot]:
+    """The forgotten seals of a repository: in the trash, or back in use by a run that was cut short."""
+    found: dict[str, Snapshot] = {}
+    for one in archive.snapshots_of(repository):
+        if one.id in told:
+            found[one.id] = one
+    prefix = f"{layout.SNAPSHOTS}/{slug(as_repo_id(repository))}/"
+    for lying in discarded(archive.store):
+        if lying.name.startswith(prefix):
+            snapshot = archive.read_seal(lying.name, lying.where)
+            if snapshot.seal.repository.casefold() == repository.casefold():
+                found.setdefault(snapshot.id, snapshot)
+    return found
 
 
 def _bring_back(archive: Archive, snapshot: Snapshot) -> None:

@@ -17,7 +17,8 @@ def test_what_an_interrupted_run_left_is_gone_on_with(root):
 
 
 @pytest.mark.parametrize(
-    "name", ["notes.txt", "README.txt", "tmp/mine", "packs/x", "archive.json", ".hidden"]
+    "name",
+    ["notes.txt", "README.txt", "tmp/mine", "packs/x", "archive.json", "place.json", ".hidden"],
 )
 def test_a_folder_of_something_else_is_refused_and_left_alone(root, name):
     path = root / name

@@ -83,6 +83,11 @@ def ids(root):
     return {one.id for one in Archive.open(root).snapshots()}
 
 
+def place_id(root):
+    """The identity of the place of an archive."""
+    return json.loads((root / "place.json").read_bytes())["place"]
+
+
 def events(root, name=""):
     """The events of a journal, oldest first."""
     found = [event for _, event in Archive.open(root).events()]

@@ -6,7 +6,7 @@ import json
 import shutil
 
 import pytest
-from copykit import add, damage, events, ids, stored
+from copykit import add, damage, events, ids, place_id, stored
 
 from archiver.archive.archive import Archive
 from archiver.storage.local import LocalStore
@@ -72,7 +72,9 @@ def test_a_copied_event_is_in_both_journals(source, target, copy):
     for root in (source.root, target):
         event = events(root, "copied")[-1]
         assert event.detail == {
-            "from": "home", "to": "usb disk 2", "snapshots": sorted(source.ids()),
+            "from": "home", "from_id": place_id(source.root),
+            "to": "usb disk 2", "to_id": place_id(target),
+            "snapshots": sorted(source.ids()),
         }  # fmt: skip
 
 
@@ -252,7 +254,7 @@ def test_a_lost_place_no_longer_counts(source, target, copy, run):
     copy("--as", "usb")
     result = run("copy", "--json", "-C", source.root, "--lost", "usb")
     assert (result.code, result.kinds("copy-lost")[0]["snapshots"]) == (0, 2)
-    assert events(source.root, "copy-lost")[0].detail == {"place": "usb"}
+    assert events(source.root, "copy-lost")[0].detail == {"place": "usb", "id": place_id(target)}
     again = run("copy", "-C", source.root, "--lost", "usb")
     assert again.code == 2
     assert "tells of no copies" in again.err

@@ -217,6 +217,7 @@ NAMES = {
         "2026-01-02T03:04:05Z", HEX
     ),
     "archive.json": layout.INFO,
+    "place.json": layout.PLACE,
     "catalogue.sqlite*": layout.CATALOGUE,
     "tmp/": layout.TMP + "/",
     "parity/<aa>/<blake3>.par": layout.parity_name(HEX),

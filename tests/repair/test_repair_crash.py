@@ -128,7 +128,7 @@ def test_old_seals_go_only_when_new_ones_are_there(life, weights, tmp_path):
     """Whatever the step, as many seals are visible as before."""
     source, _ = lost_order(weights, tmp_path)
     before = len(seals(weights))
-    for steps in range(40):
+    for steps in range(60):
         root = copy(weights, tmp_path / f"copy{steps}")
         lived = life.run(["repair", "-q", "--no-upstream", "--from", source, "-C", root], steps)
         assert len(seals(root)) >= before

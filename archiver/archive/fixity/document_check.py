@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from archiver.archive import carried, layout
-from archiver.archive.advice import Advice
+from archiver.archive.advice import Advice, command
 from archiver.archive.finding import Code, Finding
 from archiver.archive.fixity.chain import Chain
 from archiver.archive.fixity.read_twice import Twice, read_twice
 from archiver.archive.info import info_file, parse_info
+from archiver.archive.place_file import read_place
 from archiver.archive.records import ArchiveInfo, Event, Seal
 from archiver.errors import DamageError, UsageError
 
@@ -178,6 +179,8 @@ class DocumentCheck:
         text = f"The journal tells of the seal {digest} of {title}, which is not there."
         name = _seal_name(event, digest)
         hint = self._advice.copy_back(name or f"seal {digest}", "seal-missing", title)
+        other = command("repair", self._advice.place, "--from", "DIR")
+        hint += f" If it was deleted here, another copy of the archive has it: {other}."
         self._add("seal-missing", text, hint, path=name, snapshot=title)
 
     def explanations(self) -> None:
@@ -194,6 +197,15 @@ class DocumentCheck:
             if found != data:
                 text = f"{name} is not the one of this version: an older one, or damaged."
                 self._add("carried-differs", text, path=name)
+
+    def place(self) -> None:
+        """Remark a damaged place.json: the next run that writes makes it anew."""
+        name = layout.PLACE
+        _, state = read_twice(self._store, name, partial(read_place, self._store))
+        self._unstable(state.unstable, name)
+        if state.problem:
+            text = f"{state.problem} It only says which place this is. No stored file is concerned."
+            self._add("place-damaged", text, f"Run {self._advice.repair()}.", path=name)
 
     def _text(self, name: str) -> bytes:
         return self._store.get(name, _SMALL_MAX)
@@ -237,7 +249,11 @@ def _key(record: Seal | Event) -> tuple[str, str]:
 
 
 def _known(name: str) -> bool:
-    fixed = name == layout.INFO or name in carried.NAMES or name.startswith(layout.CATALOGUE)
+    fixed = (
+        name in {layout.INFO, layout.PLACE}
+        or name in carried.NAMES
+        or name.startswith(layout.CATALOGUE)
+    )
     return (
         fixed
         or name.startswith(_WORKING)

@@ -245,6 +245,7 @@ class _Run:
         if self._scope.repository is None:
             self._documents.events(snapshots)
             self._documents.explanations()
+            self._documents.place()
             self._documents.leftovers(manifests)
             self._findings += extra_findings(
                 self._archive,

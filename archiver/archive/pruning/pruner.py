@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple
 
 from archiver.archive import layout
 from archiver.archive.archive import TOOL, Archive
+from archiver.archive.identity import require_named
 from archiver.archive.place import forgotten, next_time, own_place, settled_place
 from archiver.archive.pruning.history import (
     batches,
@@ -19,7 +21,8 @@ from archiver.archive.pruning.spare import LiveObjects
 from archiver.archive.pruning.trash import Discarded, bring_back, discarded, reversible
 from archiver.archive.publish import missing_packs
 from archiver.archive.records import Event
-from archiver.text import utc_before
+from archiver.errors import DamageError
+from archiver.text import utc_before, utc_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -90,7 +93,7 @@ class Pruner:
         self._set_right(needs)
         # What follows a file goes to the trash before that file is gone from there.
         trailing = self._move([], needs)
-        deleted = self._delete(needs)
+        deleted = self._delete(needs, trailing if self._dry_run else [])
         swept, kept = self._sweep(needs, live, trailing)
         return Pruned(
             rescued=rescued,
@@ -136,18 +139,30 @@ class Pruner:
     def _there(self, name: str) -> bool:
         return self._store.stat(name) is not None
 
-    def _delete(self, needs: Needs) -> Part:
-        """Delete for good; what a crash leaves is deleted by the next run, and told again."""
+    def _delete(self, needs: Needs, foretold: list[Discarded]) -> Part:
+        """Delete for good; what a crash leaves is deleted by the next run, and told again.
+
+        ``foretold`` is what a real run would have in the trash by now.
+        """
         old = [
             one
-            for one in discarded(self._store)
-            if self._passed(one.time) and not needs.cover(one.name)
+            for one in (*discarded(self._store), *foretold)
+            if self._passed(one.time) and (not needs.cover(one.name) or self._is_whole(one.name))
         ]
         self._tell_pruned(sorted({one.name for one in old}), "")
         for one in sorted(old, key=lambda one: _order(one.name)):
             if not self._dry_run:
                 self._store.remove(one.where)
         return _of(old)
+
+    def _is_whole(self, name: str) -> bool:
+        """Whether a file that is in use is what its name demands: then nobody needs another of it."""
+        try:
+            with closing(self._store.open(name)) as reader:
+                require_named(reader, name)
+        except (DamageError, FileNotFoundError):
+            return False
+        return True
 
     def _tell_pruned(self, names: list[str], to: str) -> None:
         for batch in batches(names):
@@ -167,14 +182,15 @@ class Pruner:
         ]
         kept = {name for name in due if (pack := layout.pack_of(name)) and live.only_in(pack)}
         going = sorted(set(due) - kept, key=_order)
-        if self._dry_run:
-            return self._sized(going), self._sized(kept)
         return _of([*trailing, *self._move(going, needs)]), self._sized(kept)
 
     def _move(self, going: list[str], needs: Needs) -> list[Discarded]:
         """Move files and what follows them; look again; bring back what is needed after all."""
         names = [*going, *self._followers(going, needs)]
-        if self._dry_run or not names:
+        if self._dry_run:
+            time = utc_now()
+            return [Discarded("", time, name, self._store.stat(name) or 0) for name in names]
+        if not names:
             return []
         with reversible(self._store) as discarding:
             for name in names:

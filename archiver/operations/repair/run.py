@@ -12,8 +12,8 @@ from msgspec.structs import replace
 from archiver.archive.advice import Advice
 from archiver.archive.archive import Archive
 from archiver.archive.fixity.examination import Examination, examine
-from archiver.archive.layout import digest_of
-from archiver.archive.place import settled_place
+from archiver.archive.layout import PLACE, digest_of
+from archiver.archive.place import place_damaged, settled_place
 from archiver.archive.pruning.trash import deleting
 from archiver.archive.repair.companions import Companions, protect_new
 from archiver.archive.repair.documents import JOURNAL, Documents
@@ -89,6 +89,8 @@ class _Run:
         self._places = Places(archive, options.others, options.connect)
         self._whole = WholeFiles(archive.store, self._places.files(), dry_run=options.dry_run)
 
+        self._place: tuple[Mended, ...] = ()
+
     def execute(self) -> RepairReport:
         """Repair, and look again."""
         try:
@@ -98,12 +100,13 @@ class _Run:
 
     def _execute(self) -> RepairReport:
         self._progress.phase("Looking at")
+        self._place = self._settle()
         healed = self._documents()
         self._progress.phase("Reading")
         found = self._examine("content")
         findings = [one for one in found.findings if not one.remark and one not in healed]
         if not healed and not findings:
-            index = mend(self._archive, dry_run=self._options.dry_run)
+            index = (*self._place, *mend(self._archive, dry_run=self._options.dry_run))
             return RepairReport(self._options.dry_run, 0, index)
         packs = Packs(self._archive, found, self._places.stores)
         state = packs.bring_back(self._whole)
@@ -127,6 +130,13 @@ class _Run:
         """The archive without what was opened before: packs may have been replaced."""
         store, ahead = self._archive.store, self._whole.foreseen
         return Archive(Foreseen(store, ahead) if ahead else store, self._archive.info)
+
+    def _settle(self) -> tuple[Mended, ...]:
+        """Write what says which place this is anew if it is damaged."""
+        damaged = place_damaged(self._archive)
+        if not self._options.dry_run:
+            settled_place(self._archive)
+        return (Mended(PLACE, "this version of archiver"),) if damaged else ()
 
     # ---- documents
 
@@ -162,7 +172,7 @@ class _Run:
         if aside:
             forget(archive, aside)
         gone = set_aside(archive, resealed, aside)
-        index = mend(self._fresh(), dry_run=False)
+        index = (*self._place, *mend(self._fresh(), dry_run=False))
         if gone:
             rebuild(self._fresh())
         companions = self._companions()
@@ -192,7 +202,13 @@ class _Run:
     ) -> RepairReport:
         recut = packs.foresee(state, self._places.objects())
         extra = self._companions().heal(findings)
-        mended = (*healed.values(), *state.mended, *mended_packs(state, recut), *extra.values())
+        mended = (
+            *self._place,
+            *healed.values(),
+            *state.mended,
+            *mended_packs(state, recut),
+            *extra.values(),
+        )
         left = [one for one in findings if one not in extra]
         return RepairReport(
             dry_run=True,

@@ -1,0 +1,270 @@
+"""A place is its ``place.json``: one disk counts once, whatever it is called and wherever it is mounted."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+
+import pytest
+from copykit import Kept, events, ids, mount, place_id, unmount
+
+from archiver.archive.archive import TOOL, Archive
+from archiver.archive.records import Event
+
+
+@pytest.fixture
+def places(run):
+    """The names and identities of the places that a status shows."""
+
+    def call(root):
+        result = run("status", "-q", "--json", "--copies", "-C", root)
+        return {one["id"]: one["place"] for one in result.kinds("place")}
+
+    return call
+
+
+@pytest.fixture
+def count(run):
+    """In how many places a status says that each snapshot lies."""
+
+    def call(root):
+        (status,) = run("status", "-q", "--json", "-C", root).kinds("status")
+        return status["copies"]
+
+    return call
+
+
+def moved(kept, root):
+    kept.root.rename(root)
+    return Kept(root, kept.models)
+
+
+def older(root):
+    """The archive as an older version has it."""
+    (root / "place.json").unlink()
+
+
+def damaged(root, data=b"{}\n"):
+    path = root / "place.json"
+    path.unlink(missing_ok=True)
+    path.write_bytes(data)
+
+
+def tell(root, event, detail, time="2020-01-01T00:00:00Z"):
+    Archive.open(root).record(Event(event, time, TOOL, detail=detail))
+
+
+def packs(root):
+    return list(Archive.open(root).packs())
+
+
+def proven(run, root):
+    """How many packs were proven here."""
+    (status,) = run("status", "-q", "--json", "-C", root).kinds("status")
+    return next(one["packs"] for one in status["coverage"] if one["level"] == "content")
+
+
+# ---- counting
+
+
+def test_one_disk_under_many_names_counts_once(
+    source, target, copy, run, places, count, monkeypatch, tmp_path
+):
+    assert run("policy", "set", "-q", "-C", source.root, "--copies", "3").code == 0
+    copy()
+    copy("--from-as", "main")
+    copy("--as", "usb", "--from-as", "main")
+    monkeypatch.setattr("socket.gethostname", lambda: "renamed")
+    copy()
+    target = moved(Kept(target, source.models), tmp_path / "mnt").root
+    copy("--from-as", "again", to=target)
+    for root in (source.root, target):
+        assert count(root) == 2
+        assert places(root) == {
+            place_id(source.root): "again",
+            place_id(target): f"renamed:{target}",
+        }
+    assert run("status", "-q", "-C", source.root).code == 24
+
+
+def test_two_disks_at_one_mount_point_count_twice(source, target, copy, run, count, tmp_path):
+    copy("--from-as", "main")
+    target.rename(tmp_path / "shelf")
+    copy("--from-as", "main")
+    first, second = place_id(tmp_path / "shelf"), place_id(target)
+    assert count(source.root) == 3
+    (name,) = {event.detail["to"] for event in events(source.root, "copied")}
+    result = run("copy", "-C", source.root, "--lost", name)
+    assert result.code == 2
+    assert first in result.err
+    assert second in result.err
+    assert run("copy", "-q", "-C", source.root, "--lost", first).code == 0
+    assert count(source.root) == 2
+    assert run("copy", "-q", "-C", source.root, "--lost", name).code == 0
+    assert count(source.root) == 1
+
+
+def test_a_place_is_lost_by_its_newest_name_and_by_a_former_one(source, target, copy, run, count):
+    for name in ("new", "old"):
+        copy("--as", "old")
+        copy("--as", "new")
+        assert count(source.root) == 2
+        assert run("copy", "-q", "-C", source.root, "--lost", name).code == 0
+        assert count(source.root) == 1
+        lost = events(source.root, "copy-lost")[-1]
+        assert lost.detail == {"place": "new", "id": place_id(target)}
+
+
+def test_a_file_copy_is_the_same_place_until_its_identity_is_deleted(
+    source, target, copy, run, count, places
+):
+    shutil.copytree(source.root, target)
+    copy()
+    assert count(source.root) == 1
+    older(target)
+    copy()
+    assert count(source.root) == 2
+    assert len(places(target)) == 2
+
+
+def test_a_copy_never_takes_the_identity_along(source, target, copy, tmp_path):
+    copy()
+    copy(to=tmp_path / "third", of=Kept(target, source.models))
+    assert len({place_id(one) for one in (source.root, target, tmp_path / "third")}) == 3
+
+
+def test_names_of_older_events_are_those_of_the_identities(source, target, copy, count, tmp_path):
+    """As an archive that cannot be written to and has no identity is told of."""
+    older(source.root)
+    mount("--bind", source.root, source.root)
+    try:
+        mount("-o", "remount,bind,ro", source.root)
+        copy()
+    finally:
+        unmount(source.root)
+    assert "from_id" not in events(target, "copied")[-1].detail
+    assert not (source.root / "place.json").exists()
+    assert count(target) == 2
+    copy()
+    assert events(target, "copied")[-1].detail["from_id"] == place_id(source.root)
+    assert count(target) == count(source.root) == 2
+    copy("--from-as", "main")
+    assert count(target) == 2
+
+
+# ---- proofs
+
+
+def test_a_moved_archive_keeps_its_proofs(source, run, monkeypatch, tmp_path):
+    assert run("audit", "-q", "-C", source.root).code == 0
+    kept = moved(source, tmp_path / "elsewhere")
+    monkeypatch.setattr("socket.gethostname", lambda: "renamed")
+    assert proven(run, kept.root) == 2
+    older(kept.root)
+    assert proven(run, kept.root) == 0
+
+
+def test_a_replica_has_its_own_proofs_to_earn(source, target, copy, run):
+    assert run("audit", "-q", "-C", source.root).code == 0
+    copy()
+    assert proven(run, target) == 0
+
+
+def test_an_older_archive_keeps_what_was_proven_under_its_name(source, run):
+    older(source.root)
+    tell(
+        source.root, "audited", {"level": "content", "packs": packs(source.root), "place": "else:/"}
+    )
+    assert proven(run, source.root) == 0
+    name = f"{socket.gethostname()}:{source.root.resolve()}"
+    tell(source.root, "audited", {"level": "content", "packs": packs(source.root), "place": name})
+    assert proven(run, source.root) == 2
+    assert run("repair", "-q", "-C", source.root).code == 0
+    assert place_id(source.root)
+    assert proven(run, source.root) == 2
+
+
+def test_a_moved_archive_keeps_its_condemnations(source, run, tmp_path):
+    assert run("forget", "-q", "-C", source.root, "org/one").code == 0
+    assert run("prune", "-q", "-C", source.root).code == 0
+    kept = moved(source, tmp_path / "elsewhere")
+    result = run("prune", "-q", "--json", "-C", kept.root, "--grace", "0s")
+    (report,) = result.kinds("prune")
+    assert (report["condemned"]["files"], report["swept"]["files"]) == (0, 2)
+
+
+# ---- the file
+
+
+HOSTILE = [
+    b"", b"{}\n", b"\xff", b"[]", b"[" * 5000, b'{"format":1,"kind":"place","place":"../../x"}\n',
+    b'{"format":1,"kind":"archive","place":"0e1b4a52-6c63-4a0e-9d2f-3d1c7a5f8a11"}\n',
+    b'{"format":1,"kind":"place","place":"0e1b4a52-6c63-4a0e-9d2f-3d1c7a5f8a11"}',
+    b" " * (1 << 20),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("data", HOSTILE, ids=range(len(HOSTILE)))
+def test_a_damaged_identity_is_a_remark_and_repair_makes_it_anew(source, target, copy, run, data):
+    copy()
+    before = place_id(source.root)
+    damaged(source.root, data)
+    result = run("audit", "-q", "--json", "--level", "structure", "-C", source.root)
+    assert (result.code, result.codes) == (0, {"place-damaged"})
+    damaged(source.root, data)
+    dry = run("repair", "-q", "--json", "-n", "-C", source.root)
+    assert [one["name"] for one in dry.kinds("mended")] == ["place.json"]
+    assert (source.root / "place.json").read_bytes() == data
+    result = run("repair", "-q", "--json", "-C", source.root)
+    assert (result.code, [one["name"] for one in result.kinds("mended")]) == (0, ["place.json"])
+    assert place_id(source.root) == before, "its name tells whose it was"
+    result = run("audit", "-q", "--json", "-C", source.root)
+    assert (result.code, result.codes) == (0, set())
+
+
+def test_an_archive_without_one_is_whole_and_the_first_writer_makes_it(source, run):
+    older(source.root)
+    result = run("audit", "-q", "--json", "-C", source.root)
+    assert (result.code, result.codes) == (0, set())
+    data = (source.root / "place.json").read_bytes()
+    made = json.loads(data)
+    assert data == json.dumps(made, sort_keys=True, separators=(",", ":")).encode() + b"\n"
+    assert made.keys() == {"kind", "format", "place"}
+    assert events(source.root, "audited")[-1].detail["place"] == made["place"]
+
+
+@pytest.mark.parametrize("command", ["list", "status", "repair -n", "prune -n", "audit"])
+def test_what_does_not_write_makes_none(source, run, command):
+    older(source.root)
+    verb, *more = command.split()
+    if verb == "audit":
+        mount("--bind", source.root, source.root)
+        mount("-o", "remount,bind,ro", source.root)
+    try:
+        assert run(verb, "-q", "-C", source.root, *more).code == 0
+    finally:
+        if verb == "audit":
+            unmount(source.root)
+    assert not (source.root / "place.json").exists()
+
+
+def test_a_dry_run_of_copy_makes_none(source, target, copy):
+    older(source.root)
+    assert copy("--dry-run").code == 0
+    assert not (source.root / "place.json").exists()
+    assert not target.exists()
+
+
+def test_hostile_identities_in_events_are_passed_over(source, target, copy, run, count):
+    values = (None, [], {}, 3, "", "x" * 1000, "../../etc", "\x1b[31m")
+    for value in values:
+        lost = {"place": "z", "id": value}
+        tell(source.root, "copy-lost", lost)
+    for value in values:
+        detail = {"from": "a", "to": "b", "snapshots": sorted(source.ids())}
+        detail |= {"from_id": value, "to_id": value}
+        tell(source.root, "copied", detail, "2020-01-01T00:00:01Z")
+    assert count(source.root) == 2
+    assert copy().code == 0
+    assert ids(target) == source.ids()
