@@ -123,7 +123,8 @@ def test_killed_at_a_change_of_the_disk(hub, archive, cli, zygote, waits, restor
         assert len(seals(folder)) == 1
         assert not survived or survived == seals(folder)
         left = [path.name for path in (folder / "tmp").iterdir()]
-        assert not [name for name in left if not name.startswith("put-")]
+        # Small files that a dead writer began; prune clears them.
+        assert not [name for name in left if not name.startswith(("put-", "intent-"))]
         restores(folder, files)
         if code == 0:
             break
