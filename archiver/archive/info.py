@@ -31,11 +31,23 @@ def parse_info(data: bytes) -> ArchiveInfo:
     info = parse_record(data, ArchiveInfo, INFO)
     if isinstance(info.check, msgspec.UnsetType):
         return info
-    told: dict[str, Any] = msgspec.json.decode(data)
+    told = keys_of(data)
     # A person who writes the line anew may leave out its end.
     if info.check != _check(told) or data.removesuffix(b"\n") != canonical(told):
         raise DamageError(f"{INFO} is damaged: it says something else than was written.")
     return info
+
+
+def keys_of(data: bytes) -> dict[str, Any]:
+    """Every key of an ``archive.json``, also those that this version does not know.
+
+    Raises DamageError if one of them cannot be read.
+    """
+    try:
+        told: dict[str, Any] = msgspec.json.decode(data, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise DamageError(f"{INFO} is damaged: {error}.") from error
+    return told
 
 
 def _check(told: dict[str, Any]) -> str:

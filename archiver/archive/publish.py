@@ -54,40 +54,72 @@ def publish(
         DamageError: An object or a pack went missing meanwhile; nothing was published.
         NoSpaceError: The disk is full; nothing was published.
     """
-    source = manifest.source
     packs, objects, taken = _closure(archive, manifest, placement)
-    digest, size = msgspec.structs.astuple(stored) if stored else archive.publish_manifest(manifest)
+    ref = stored or ManifestRef(*archive.publish_manifest(manifest))
     # A damaged older seal is for an audit to tell; it must not keep new revisions out.
-    before = archive.snapshots_of(source.repository, on_damage=lambda _name, _error: None)
-    for one in before:
-        same = one.seal.manifest.blake3 == digest and one.seal.selection == selection
-        sound = same and not any(pack in unfit for pack, _ in one.seal.packs)
-        if sound and not missing_packs(archive, one.seal.packs):
-            told = archive.events(on_damage=lambda _name, _error: None)
-            settle(archive, one, (event for _, event in told))
-            return one
-    seal = Seal(
-        archive=archive.info.archive,
-        repository=source.repository,
-        revision=source.revision,
-        manifest=ManifestRef(digest, size),
-        packs=packs,
-        totals=_totals(manifest, objects, taken),
-        selection=selection,
-        parent=max(before, key=lambda one: one.seal.sealed).id if before else "",
-        # Strictly after those before it, so that "sealed last" is one, also within a second.
-        sealed=utc_after(max((one.seal.sealed for one in before), default="")),
-        tool=TOOL,
-        features=archive.info.features,
+    before = archive.snapshots_of(manifest.source.repository, on_damage=_leave_out)
+    same = [one for one in before if _says_the_same(archive, one, ref, selection, unfit)]
+    if same:
+        settle(archive, same[0], (event for _, event in archive.events(on_damage=_leave_out)))
+        return same[0]
+    seal = _seal(
+        archive, manifest, ref, packs, _totals(manifest, objects, taken), selection, before
     )
-    while _spoilt(archive, seal):
-        seal = msgspec.structs.replace(seal, sealed=utc_after(seal.sealed))
     with announced(archive.store, closure_names(seal)):
         recheck(archive, seal)
         snapshot = archive.publish_seal(seal)
     archive.store.barrier()
     _tell(archive, snapshot)
     return snapshot
+
+
+def _leave_out(_name: str, _error: DamageError) -> None:
+    """What cannot be read is left out."""
+
+
+def _says_the_same(
+    archive: Archive,
+    snapshot: Snapshot,
+    manifest: ManifestRef,
+    selection: Selection,
+    unfit: Collection[str],
+) -> bool:
+    """Whether the snapshot is of this manifest and these patterns, and its packs are there and fit."""
+    seal = snapshot.seal
+    if (seal.manifest.blake3, seal.selection) != (manifest.blake3, selection):
+        return False
+    unsound = any(pack in unfit for pack, _ in seal.packs)
+    return not unsound and not missing_packs(archive, seal.packs)
+
+
+def _seal(
+    archive: Archive,
+    manifest: Manifest,
+    ref: ManifestRef,
+    packs: tuple[tuple[str, int], ...],
+    totals: Totals,
+    selection: Selection,
+    before: list[Snapshot],
+) -> Seal:
+    """The seal to publish, later than those of the repository ``before`` it."""
+    last = max(before, key=lambda one: one.seal.sealed, default=None)
+    seal = Seal(
+        archive=archive.info.archive,
+        repository=manifest.source.repository,
+        revision=manifest.source.revision,
+        manifest=ref,
+        packs=packs,
+        totals=totals,
+        selection=selection,
+        parent=last.id if last else "",
+        # Strictly after those before it, so that "sealed last" is one, also within a second.
+        sealed=utc_after(last.seal.sealed if last else ""),
+        tool=TOOL,
+        features=archive.info.features,
+    )
+    while _spoilt(archive, seal):
+        seal = msgspec.structs.replace(seal, sealed=utc_after(seal.sealed))
+    return seal
 
 
 def settle(archive: Archive, snapshot: Snapshot, events: Iterable[Event]) -> None:

@@ -205,6 +205,21 @@ def changed(archive: Archive, change: dict) -> bytes:
     return canonical(info) + b"\n"
 
 
+@pytest.mark.parametrize("old", [False, True])
+def test_whatever_byte_is_spoilt_archive_json_is_damaged_or_says_the_same(archive, root, old):
+    info = msgspec.to_builtins(archive.info)
+    whole = canonical({k: v for k, v in info.items() if k != "check"} if old else info) + b"\n"
+    for at in range(len(whole)):
+        for change in (1, 0x80, 0xFF):
+            data = bytearray(whole)
+            data[at] ^= change
+            try:
+                assert old or parse_info(bytes(data)) == archive.info
+                keys_of(bytes(data))
+            except DamageError:
+                continue
+
+
 def test_a_key_of_a_newer_writer_is_passed_over(archive, root):
     rewrite(root / "archive.json", changed(archive, {}))
     assert Archive.open(root).info.archive == archive.info.archive

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -13,7 +13,7 @@ from archiver.archive.advice import Advice, command
 from archiver.archive.finding import Code, Finding
 from archiver.archive.fixity.chain import Chain
 from archiver.archive.fixity.read_twice import Twice, read_twice
-from archiver.archive.info import info_file, parse_info
+from archiver.archive.info import info_file, keys_of, parse_info
 from archiver.archive.place_file import read_place
 from archiver.archive.records import ArchiveInfo, Event, Seal
 from archiver.errors import DamageError, UsageError
@@ -98,7 +98,7 @@ class DocumentCheck:
         if not isinstance(info.check, msgspec.UnsetType):
             return info
         # Without a digest: a key in which a bit flipped is an unknown key, which a reader passes over.
-        keys = msgspec.json.decode(data, type=dict[str, Any]).keys()
+        keys = keys_of(data).keys()
         absent = set(info.__struct_fields__) - {"check"} - keys
         if absent or keys - set(info.__struct_fields__):
             names = ", ".join(sorted(absent or {"check"}))
