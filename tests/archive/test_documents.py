@@ -7,6 +7,7 @@ from archivekit import OTHER, REVISION, array, entry_of, rewrite, sink_of, sourc
 
 from archiver.archive import layout
 from archiver.archive.archive import TOOL, Archive, Snapshot, preferred
+from archiver.archive.info import keys_of, parse_info
 from archiver.archive.publish import publish
 from archiver.archive.records import Event, Features, Manifest, Selection, canonical
 from archiver.digest import blake3_hex
@@ -214,10 +215,11 @@ def test_whatever_byte_is_spoilt_archive_json_is_damaged_or_says_the_same(archiv
             data = bytearray(whole)
             data[at] ^= change
             try:
-                assert old or parse_info(bytes(data)) == archive.info
+                said = parse_info(bytes(data))
                 keys_of(bytes(data))
             except DamageError:
                 continue
+            assert old or said == archive.info
 
 
 def test_a_key_of_a_newer_writer_is_passed_over(archive, root):
