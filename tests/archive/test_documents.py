@@ -219,7 +219,11 @@ def test_whatever_byte_is_spoilt_archive_json_is_damaged_or_says_the_same(archiv
                 keys_of(bytes(data))
             except DamageError:
                 continue
-            assert old or said == archive.info
+            # What lost the key of its digest is told by an audit; the rest of it is whole.
+            assert old or said in (
+                archive.info,
+                msgspec.structs.replace(archive.info, check=msgspec.UNSET),
+            )
 
 
 def test_a_key_of_a_newer_writer_is_passed_over(archive, root):
