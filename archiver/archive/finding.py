@@ -48,6 +48,25 @@ Code = Literal[
     "file-damaged",
     "path-hostile",
     "link-escapes",
+    # of smoke-test: a model
+    "model-unreadable",
+    "model-index",
+    "model-config",
+    "model-tensor-missing",
+    "model-tensor-shape",
+    "model-tensor-dtype",
+    "model-scale",
+    "model-mtp",
+    "model-tokenizer",
+    "model-special-token",
+    "model-chat-template",
+    "model-load",
+    "model-output",
+    "model-generate",
+    "model-golden",
+    # of smoke-test: remarks
+    "model-tensor-unused",
+    "model-not-tried",
 ]
 """Every code there is; ``docs/findings.md`` explains each one."""
 
@@ -62,6 +81,8 @@ REMARKS: Final = frozenset[Code](
         "catalogue-damaged",
         "place-damaged",
         "unknown-file",
+        "model-tensor-unused",
+        "model-not-tried",
     }
 )
 """The codes that are worth a line but are no damage."""

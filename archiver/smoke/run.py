@@ -1,0 +1,89 @@
+"""Runs the levels of a smoke test in order."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from archiver.errors import SkippedError
+from archiver.smoke.forward import check_forward
+from archiver.smoke.generate import check_generate
+from archiver.smoke.golden import check_golden
+from archiver.smoke.hardware import environment
+from archiver.smoke.levels import Level
+from archiver.smoke.load import check_load
+from archiver.smoke.report import FailedError, InapplicableError, LevelReport, Proof, SmokeReport
+from archiver.smoke.structure.check import check_structure
+from archiver.smoke.tokenizer import check_tokenizer
+from archiver.smoke.trial import Trial, Wishes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from archiver.progress import Progress
+    from archiver.smoke.checkpoint import Checkpoint
+
+_CHECKS: Final[dict[Level, Callable[[Trial], Proof]]] = {
+    "structure": check_structure,
+    "tokenizer": check_tokenizer,
+    "load": check_load,
+    "forward": check_forward,
+    "generate": check_generate,
+    "golden": check_golden,
+}
+_NEEDS: Final[dict[Level, tuple[Level, ...]]] = {
+    "structure": (),
+    "tokenizer": (),
+    "load": ("structure",),
+    "forward": ("load",),
+    "generate": ("forward",),
+    "golden": ("load",),
+}
+"""A level runs only after these held: what it would say otherwise is worth nothing."""
+
+
+def run(
+    checkpoint: Checkpoint, levels: Sequence[Level], wishes: Wishes, progress: Progress
+) -> tuple[SmokeReport, Trial]:
+    """Run ``levels``; the report, and the trial with what was recorded.
+
+    Raises:
+        DamageError: The archive, not the model, is damaged.
+    """
+    with tempfile.TemporaryDirectory(prefix="archiver-smoke-") as scratch:
+        trial = Trial(checkpoint, wishes, progress, Path(scratch))
+        found: dict[Level, LevelReport] = {}
+        for level in levels:
+            found[level] = _run_level(level, trial, found)
+    report = SmokeReport(checkpoint.title, tuple(found.values()), trial.fit, environment())
+    return report, trial
+
+
+def _run_level(level: Level, trial: Trial, before: dict[Level, LevelReport]) -> LevelReport:
+    for needed in _NEEDS[level]:
+        if needed in before and before[needed].verdict != "held":
+            reason = f"Level {needed} did not hold."
+            return LevelReport(level, "skipped", 0.0, reason=reason)
+    started = time.monotonic()
+    trial.progress.phase(f"Checking {level}")
+    try:
+        proof = _CHECKS[level](trial)
+    except SkippedError as error:
+        spent = time.monotonic() - started
+        return LevelReport(level, "skipped", spent, reason=error.message, hint=error.hint)
+    except InapplicableError as error:
+        return LevelReport(level, "inapplicable", 0.0, reason=error.message)
+    except FailedError as error:
+        proof = Proof((), error.findings)
+    failed = any(not finding.remark for finding in proof.findings)
+    return LevelReport(
+        level,
+        "failed" if failed else "held",
+        time.monotonic() - started,
+        proved=proof.proved,
+        findings=proof.findings,
+        facts=proof.facts,
+    )

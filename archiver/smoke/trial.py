@@ -1,0 +1,76 @@
+"""One smoke test under way: what it was asked, and what its levels hand on to the next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from archiver.smoke.checkpoint import Checkpoint
+    from archiver.smoke.config import ModelConfig
+    from archiver.smoke.forward import Outcome
+    from archiver.smoke.golden import Golden
+    from archiver.smoke.model import Model
+    from archiver.progress import Progress
+
+Dtype = Literal["bfloat16", "float32"]
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the test was asked for.
+
+    Attributes:
+        memory: The process's resident memory must stay below so many bytes; None: what the machine has.
+        dtype: In which numbers to compute, except for level golden, which always takes float32.
+        device: ``cpu``, ``cuda`` or ``mps``; None: the best one that is there.
+        golden: What an earlier run recorded, to compare with.
+        record: Whether to compute a new golden record instead of comparing.
+        workers: Threads that decode.
+    """
+
+    memory: int | None = None
+    dtype: Dtype = "bfloat16"
+    device: str | None = None
+    golden: Golden | None = None
+    record: bool = False
+    workers: int = 2
+
+
+@dataclass
+class Trial:
+    """What the levels share; each level sets what later ones need."""
+
+    checkpoint: Checkpoint
+    wishes: Wishes
+    progress: Progress
+    scratch: Path
+    """A private folder that vanishes with the test."""
+
+    tokenizer: Any = None
+    """transformers' tokenizer, set by level ``tokenizer``; None if there is none."""
+    model: Model | None = None
+    """Set by level ``load``."""
+    outcome: Outcome | None = None
+    """Set by level ``forward``."""
+    recorded: Golden | None = None
+    """Set by level ``golden`` if a new record was asked for."""
+    fit: tuple[str, ...] = field(default=())
+    """Set by level ``load`` before anything large is read."""
+
+    @cached_property
+    def config(self) -> ModelConfig:
+        """What ``config.json`` says; FailedError if it cannot be used."""
+        from archiver.smoke.config import read_config  # noqa: PLC0415 - above this module in the room
+
+        return read_config(self.checkpoint)
+
+    @cached_property
+    def folder(self) -> Path:
+        """The small files that the libraries read, written into ``scratch``; never code or weights."""
+        from archiver.smoke.side_files import write_side_files  # noqa: PLC0415 - as above
+
+        return write_side_files(self.checkpoint, self.scratch)
