@@ -13,6 +13,7 @@ from typing import Final
 _M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_THRESHOLD: Final = -3
 _KEPT_BYTES: Final = 512 << 20
+_LARGE_BYTES: Final = 1 << 20
 
 
 def keep_freed_blocks() -> None:
@@ -21,6 +22,14 @@ def keep_freed_blocks() -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES)
         libc.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
+
+
+def return_freed_blocks() -> None:
+    """Give each large block back when it is freed, whatever was told before. Source: mallopt(3)."""
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
+        libc.mallopt(_M_TRIM_THRESHOLD, _LARGE_BYTES)
 
 
 def give_back() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import click
 import msgspec
@@ -31,10 +31,11 @@ if TYPE_CHECKING:
 @click.command(epilog="Example: archiver audit -C weights --max-duration 2h --max-age 30d")
 @click.option(
     "--level",
-    type=click.Choice(["structure", "stored", "content", "files"]),
+    type=click.Choice(["structure", "stored", "content", "files", "smoke"]),
     default="content",
     show_default=True,
-    help="How deep: names and sizes; digests of packs; every object; every file.",
+    help="How deep: names and sizes; digests of packs; every object; every file. "
+    "smoke: run the model of the snapshot whose last smoke test is oldest.",
 )
 @click.option(
     "--snapshot", "reference", metavar="REPO[@REVISION]", help="Only what this snapshot needs."
@@ -65,7 +66,7 @@ if TYPE_CHECKING:
 )
 @common
 def command(
-    level: Level,
+    level: str,
     reference: str | None,
     heads: tuple[str, ...],
     keys: tuple[str, ...],
@@ -83,6 +84,12 @@ def command(
     if code:
         _explain(code)
         return
+    if level == "smoke":
+        others = [limits[name] for name in ("seconds", "size", "share")]
+        if heads or keys or any(one is not None for one in others):
+            raise click.UsageError("Level smoke goes with --snapshot and --max-age only.")
+        _smoke_test(reference, limits["age"])
+        return
     from archiver.archive.fixity.schedule import Limits  # noqa: PLC0415 - start-up stays light
     from archiver.operations.audit import audit  # noqa: PLC0415
 
@@ -96,7 +103,7 @@ def command(
             revision=revision,
             workers=worker_count(),
             progress=meter,
-            level=level,
+            level=cast("Level", level),  # click has seen to it that it is one
             limits=Limits(**limits),  # type: ignore[arg-type] # click has made each its type
             heads=heads,
             keys=keys,
@@ -105,6 +112,28 @@ def command(
     if report.damage:
         worst = ExitCode.SKIPPED if report.unchecked else ExitCode.DAMAGE
         raise click.exceptions.Exit(int(worst))
+
+
+def _smoke_test(reference: str | None, age: float | None) -> None:
+    """Run the model of the snapshot whose turn it is."""
+    from archiver.cli.smoke_report import tell, tell_fit  # noqa: PLC0415 - start-up stays light
+    from archiver.operations.smoke_test import (  # noqa: PLC0415
+        SmokeOptions,
+        next_due,
+        smoke_test_snapshot,
+    )
+
+    archive = open_archive()
+    repository, revision = split_reference(reference) if reference else (None, None)
+    snapshot = next_due(archive, repository, revision, age)
+    if snapshot is None:
+        output.record("nothing-due", level="smoke")
+        output.line("Nothing was due: no snapshot whose last smoke test is older than --max-age.")
+        return
+    options = SmokeOptions(workers=worker_count(), on_fit=tell_fit)
+    with Meter("Testing", "tensors") as meter:
+        test = smoke_test_snapshot(archive, snapshot, options, meter)
+    tell(test)
 
 
 def _explain(code: str) -> None:

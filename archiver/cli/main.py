@@ -32,6 +32,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "diff": ("diff", "Show which files and tensors differ between two snapshots."),
     "restore": ("restore", "Write a snapshot, a file or a tensor back to disk."),
     "verify": ("verify", "Check a plain folder against a manifest, without an archive."),
+    "smoke-test": (
+        "smoke_test",
+        "Run a snapshot's model, straight from the archive, or a folder's.",
+    ),
     "status": ("status", "Show what is proven, copied and protected, and what falls short."),
     "audit": ("audit", "Decode and re-hash what the archive holds."),
     "repair": ("repair", "Bring back what is damaged, from every place that still has it."),

@@ -16,6 +16,7 @@ from archiver.errors import ExitCode
 from archiver.text import human_bytes, human_rate, plural, printable
 
 if TYPE_CHECKING:
+    from archiver.archive.archive import Archive, Snapshot
     from archiver.operations.restore import RestoreReport
 
 _SHOWN = 8
@@ -38,9 +39,15 @@ _SHOWN = 8
     show_default=True,
     help="A plain folder, or a cache that hub clients load offline (HF_HUB_CACHE=DEST).",
 )
+@click.option("--smoke-test", "tested", is_flag=True, help="Then run the model that was restored.")
 @common
 def command(
-    reference: str, destination: Path, files: tuple[str, ...], tensor: str | None, layout: str
+    reference: str,
+    destination: Path,
+    files: tuple[str, ...],
+    tensor: str | None,
+    layout: str,
+    tested: bool,
 ) -> None:
     """Write a snapshot, single files or one tensor back to disk, bit for bit.
 
@@ -49,6 +56,10 @@ def command(
     """
     from archiver.operations.restore import restore, restore_tensor  # noqa: PLC0415 - start-up stays light
 
+    if tested and (tensor or files):
+        raise click.UsageError(
+            "--smoke-test needs all files: it goes with neither --file nor --tensor."
+        )
     if tensor and (files or layout != "plain"):
         raise click.UsageError("--tensor goes with neither --file nor --layout.")
     archive = open_archive()
@@ -70,6 +81,28 @@ def command(
             progress=meter,
         )
     _tell(report, time.monotonic() - started)
+    if tested:
+        _smoke_test(_folder(report, layout), archive, snapshot)
+
+
+def _folder(report: RestoreReport, layout: str) -> Path:
+    """Where the files lie that were restored."""
+    if layout == "plain":
+        return Path(report.destination)
+    from archiver.archive.destination import HubCache  # noqa: PLC0415 - start-up stays light
+
+    cache = HubCache(Path(report.destination), report.repository, report.revision, ())
+    return cache.folder / "snapshots" / report.revision
+
+
+def _smoke_test(folder: Path, archive: Archive, snapshot: Snapshot) -> None:
+    from archiver.cli.smoke_report import tell, tell_fit  # noqa: PLC0415 - start-up stays light
+    from archiver.operations.smoke_test import SmokeOptions, smoke_test_folder  # noqa: PLC0415
+
+    options = SmokeOptions(workers=worker_count(), on_fit=tell_fit)
+    with Meter("Testing", "tensors") as meter:
+        test = smoke_test_folder(folder, options, meter, restored=(archive, snapshot))
+    tell(test)
 
 
 def _tell(report: RestoreReport, seconds: float) -> None:

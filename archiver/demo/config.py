@@ -5,31 +5,53 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from archiver.demo import sizes as fixed
+from archiver.demo.layout import quantization_config
 
 if TYPE_CHECKING:
+    from archiver.demo.kind import Kind
     from archiver.demo.sizes import Sizes
     from archiver.demo.tokenizer import Tokenizer
 
 
-def model_config(sizes: Sizes, made: Tokenizer) -> dict[str, Any]:
+def model_config(kind: Kind, made: Tokenizer) -> dict[str, Any]:
     """The content of ``config.json``."""
-    family = "qwen3_5_moe" if sizes.moe else "qwen3_5"
-    name = "Qwen3_5Moe" if sizes.moe else "Qwen3_5"
+    config = _with_vision(kind, made) if kind.vision else _text_only(kind, made)
+    if (quantization := quantization_config(kind)) is not None:
+        config["quantization_config"] = quantization
+    return dict(sorted(config.items()))
+
+
+def _names(kind: Kind) -> tuple[str, str]:
+    """The model type, and what its classes begin with."""
+    return ("qwen3_5_moe", "Qwen3_5Moe") if kind.sizes.moe else ("qwen3_5", "Qwen3_5")
+
+
+def _with_vision(kind: Kind, made: Tokenizer) -> dict[str, Any]:
+    family, name = _names(kind)
     return {
         "architectures": [f"{name}ForConditionalGeneration"],
         "image_token_id": made.id_of("<|image_pad|>"),
         "model_type": family,
-        "text_config": _text_config(sizes, made, f"{family}_text"),
-        "tie_word_embeddings": not sizes.moe,
+        "text_config": _text_config(kind, made),
+        "tie_word_embeddings": kind.tied,
         "transformers_version": "4.57.0.dev0",
         "video_token_id": made.id_of("<|video_pad|>"),
-        "vision_config": _vision_config(sizes, family),
+        "vision_config": _vision_config(kind.sizes, family),
         "vision_end_token_id": made.id_of("<|vision_end|>"),
         "vision_start_token_id": made.id_of("<|vision_start|>"),
     }
 
 
-def _text_config(sizes: Sizes, made: Tokenizer, model_type: str) -> dict[str, Any]:
+def _text_only(kind: Kind, made: Tokenizer) -> dict[str, Any]:
+    about = {
+        "architectures": [f"{_names(kind)[1]}ForCausalLM"],
+        "transformers_version": "4.57.0.dev0",
+    }
+    return about | _text_config(kind, made)
+
+
+def _text_config(kind: Kind, made: Tokenizer) -> dict[str, Any]:
+    sizes = kind.sizes
     text = {
         "attention_bias": False,
         "attention_dropout": 0.0,
@@ -41,12 +63,12 @@ def _text_config(sizes: Sizes, made: Tokenizer, model_type: str) -> dict[str, An
         "hidden_size": sizes.hidden,
         "initializer_range": 0.02,
         "max_position_embeddings": 262144,
-        "model_type": model_type,
+        "model_type": f"{_names(kind)[0]}_text",
         "mtp_num_hidden_layers": 1,
         "mtp_use_dedicated_embeddings": False,
         "num_hidden_layers": len(fixed.LAYER_TYPES),
         "rms_norm_eps": 1e-06,
-        "tie_word_embeddings": not sizes.moe,
+        "tie_word_embeddings": kind.tied,
         "use_cache": True,
         "vocab_size": sizes.vocab,
         "rope_parameters": _rope(),

@@ -11,25 +11,22 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from archiver.demo.tensor_list import WIDTHS
-from archiver.demo.weights import weights
-
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from archiver.demo.tensor_list import Tensor
+    from archiver.demo.stored import Stored
 
 INDEX = "model.safetensors.index.json"
 _ALIGNMENT = 8
 
 
-def write_shards(folder: Path, tensors: list[Tensor], *, count: int, seed: int) -> None:
+def write_shards(folder: Path, tensors: list[Stored], *, count: int) -> None:
     """Write ``tensors`` as at most ``count`` shards of about the same size, and the index."""
     shards = _dealt(tensors, count)
     weight_map: dict[str, str] = {}
     for number, shard in enumerate(shards, start=1):
         name = f"model.safetensors-{number:05d}-of-{len(shards):05d}.safetensors"
-        _write_shard(folder / name, sorted(shard, key=_file_order), seed)
+        _write_shard(folder / name, sorted(shard, key=lambda tensor: tensor.file_order))
         weight_map |= dict.fromkeys((tensor.name for tensor in shard), name)
     total = sum(tensor.size for tensor in tensors)
     index = {"metadata": {"total_size": total}, "weight_map": weight_map}
@@ -37,10 +34,10 @@ def write_shards(folder: Path, tensors: list[Tensor], *, count: int, seed: int) 
     (folder / INDEX).write_text(text, encoding="utf-8")
 
 
-def _dealt(tensors: list[Tensor], count: int) -> list[list[Tensor]]:
+def _dealt(tensors: list[Stored], count: int) -> list[list[Stored]]:
     """The tensors in order, cut where an equal share of the bytes is full; no shard is empty."""
     share = sum(tensor.size for tensor in tensors) / max(1, count)
-    shards: dict[int, list[Tensor]] = {}
+    shards: dict[int, list[Stored]] = {}
     begin = 0
     for tensor in tensors:
         shards.setdefault(int(begin // share), []).append(tensor)
@@ -48,18 +45,14 @@ def _dealt(tensors: list[Tensor], count: int) -> list[list[Tensor]]:
     return list(shards.values())
 
 
-def _file_order(tensor: Tensor) -> tuple[int, str]:
-    return -WIDTHS[tensor.dtype], tensor.name
-
-
-def _write_shard(path: Path, tensors: list[Tensor], seed: int) -> None:
+def _write_shard(path: Path, tensors: list[Stored]) -> None:
     with path.open("wb") as file:
         file.write(_header(tensors))
         for tensor in tensors:
-            file.writelines(weights(tensor, seed))
+            file.writelines(tensor.data())
 
 
-def _header(tensors: list[Tensor]) -> bytes:
+def _header(tensors: list[Stored]) -> bytes:
     entries: dict[str, object] = {"__metadata__": {"format": "pt"}}
     end = 0
     for tensor in tensors:

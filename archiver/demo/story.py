@@ -8,16 +8,18 @@ from __future__ import annotations
 import filecmp
 import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
+from archiver.demo import excerpts
 from archiver.demo.checkpoints import write_dense, write_moe
 from archiver.demo.minilm import minilm_folder
+from archiver.demo.processes import Done, output_of, process
 from archiver.errors import ArchiverError, ExitCode, SkippedError
 from archiver.loopback.hub import Hub
+from archiver.smoke.libraries import HINT
 from archiver.text import human_bytes, human_duration, plural
 
 if TYPE_CHECKING:
@@ -53,12 +55,6 @@ def _spoil(path: Path, count: int) -> None:
     path.write_bytes(body)
 
 
-def _beginning(text: str) -> str:
-    """The verdict and the codes of the findings; what each one says is long."""
-    rows = text.splitlines()
-    return "\n".join([rows[0], *(row[:110] for row in rows[1:] if not row.startswith("  "))][:5])
-
-
 class Story:
     """The demonstration, step by step, in the empty folder ``work``."""
 
@@ -74,7 +70,7 @@ class Story:
     def tell(self) -> None:
         """Run everything; raises ArchiverError at the first step that does not hold.
 
-        Raises SkippedError at the end if the real model could not be part of it.
+        Raises SkippedError at the end if the real model, or running one, could not be part of it.
         """
         started = time.monotonic()
         self._models = list(self._build(self._work / "models"))
@@ -92,6 +88,7 @@ class Story:
         self._rot()
         self._bring_back()
         self._without_archiver()
+        self._smoke_test()
         self._verdict(time.monotonic() - started)
         if self._left_out is not None:
             raise self._left_out
@@ -112,17 +109,11 @@ class Story:
 
     def _run(self, *arguments: str, code: ExitCode = ExitCode.OK) -> str:
         """Run ``archiver`` as a person would; its output. ArchiverError unless it ends with ``code``."""
-        where = [] if arguments[0] == "verify" else ["-C", str(self._archive)]
-        command = [sys.executable, "-m", "archiver", *arguments, *where, "--quiet"]
-        return self._process(command, code)
+        return output_of(self._archiver(*arguments), code)
 
-    def _process(self, command: list[str], code: ExitCode = ExitCode.OK) -> str:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own commands
-        if done.returncode != code:
-            raise ArchiverError(
-                f"'{' '.join(command[1:])}' ended with {done.returncode}: {done.stderr.strip()}"
-            )
-        return done.stdout
+    def _archiver(self, *arguments: str) -> Done:
+        where = [] if arguments[0] == "verify" else ["-C", str(self._archive)]
+        return process([sys.executable, "-m", "archiver", *arguments, *where, "--quiet"])
 
     def _tell_output(self, text: str) -> None:
         for row in text.splitlines():
@@ -150,7 +141,7 @@ class Story:
         self._chapter("A disk rots: 100 kB of a pack, a bit of a seal", "archiver audit")
         _spoil(packs[0], 100_000)
         _spoil(min(self._archive.glob("snapshots/*/*/*.json")), 1)
-        self._tell_output(_beginning(self._run("audit", code=ExitCode.DAMAGE)))
+        self._tell_output(excerpts.of_audit(self._run("audit", code=ExitCode.DAMAGE)))
         self._chapter("Repair it from parity, and audit again", "archiver repair && archiver audit")
         self._tell_output(self._run("repair", "--no-upstream"))
         self._tell_output(self._run("audit"))
@@ -179,8 +170,23 @@ class Story:
         script = str(self._archive / "decode.py")
         for model in self._models:
             out = self._work / "by-hand" / model.folder.name
-            self._process([sys.executable, "-I", script, "restore", model.repository, str(out)])
+            command = [sys.executable, "-I", script, "restore", model.repository, str(out)]
+            output_of(process(command))
             self._compare(model, out)
+
+    def _smoke_test(self) -> None:
+        """Run a model out of the archive; without the libraries for it, show what is told then."""
+        self._chapter(
+            "Run a model straight from the archive, restoring nothing",
+            f"archiver smoke-test {MOE}",
+        )
+        done = self._archiver("smoke-test", MOE)
+        if done.returncode == ExitCode.SKIPPED:
+            told = "The smoke test of a model could not run."
+            self._left_out = self._left_out or SkippedError(told, hint=HINT)
+        else:
+            output_of(done)
+        self._tell_output(excerpts.of_smoke_test(done.stdout))
 
     def _compare(self, model: Model, out: Path) -> None:
         before, after = _files(model.folder), _files(out)

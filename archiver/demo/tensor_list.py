@@ -8,7 +8,6 @@ its own.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import prod
 from typing import TYPE_CHECKING, Literal
 
 from archiver.demo import sizes as fixed
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 
     from archiver.demo.sizes import Sizes
 
-WIDTHS = {"BF16": 2, "F32": 4}
 _TYPICAL_STD = 0.02
 
 
@@ -32,20 +30,15 @@ class Tensor:
     mean: float = 0.0
     dtype: Literal["BF16", "F32"] = "BF16"
 
-    @property
-    def size(self) -> int:
-        """Bytes of the tensor's data."""
-        return prod(self.shape) * WIDTHS[self.dtype]
 
-
-def tensors_of(sizes: Sizes) -> list[Tensor]:
-    """Every tensor of the checkpoint."""
+def tensors_of(sizes: Sizes, *, vision: bool, tied: bool) -> list[Tensor]:
+    """Every tensor of the checkpoint; one with tied embeddings has no head of its own."""
     hidden, text = sizes.hidden, "model.language_model"
     tensors = [Tensor(f"{text}.embed_tokens.weight", (sizes.vocab, hidden))]
     for number, kind in enumerate(fixed.LAYER_TYPES):
         tensors += _layer(f"{text}.layers.{number}", kind, sizes)
-    tensors += [_norm(f"{text}.norm", hidden), *_vision(sizes)]
-    if sizes.moe:
+    tensors += [_norm(f"{text}.norm", hidden), *(_vision(sizes) if vision else ())]
+    if not tied:
         tensors.append(Tensor("lm_head.weight", (sizes.vocab, hidden)))
     return [*tensors, *_mtp(sizes)]
 

@@ -38,6 +38,12 @@ def weights(tensor: Tensor, seed: int) -> Iterator[bytes]:
         yield _encoded(_block(rng, shape, scale) + np.float32(tensor.mean), tensor.dtype)
 
 
+def matrix(tensor: Tensor, seed: int) -> NDArray[np.float32]:
+    """All values of a BF16 tensor at once: its last dimension wide, the others as rows."""
+    codes = np.frombuffer(b"".join(weights(tensor, seed)), "<u2")
+    return from_bf16(codes).reshape(_as_rows(tensor.shape))
+
+
 def _as_rows(shape: tuple[int, ...]) -> tuple[int, int]:
     """``shape`` as rows and their width; a vector is one row."""
     return prod(shape[:-1]), shape[-1]
@@ -51,11 +57,16 @@ def _block(rng: np.random.Generator, shape: tuple[int, int], scale: float) -> ND
 
 
 def _encoded(values: NDArray[np.float32], dtype: str) -> bytes:
-    return values.astype("<f4").tobytes() if dtype == "F32" else _as_bf16(values).tobytes()
+    return values.astype("<f4").tobytes() if dtype == "F32" else as_bf16(values).tobytes()
 
 
-def _as_bf16(values: NDArray[np.float32]) -> NDArray[np.uint16]:
+def as_bf16(values: NDArray[np.float32]) -> NDArray[np.uint16]:
     """The upper half of each value's bits, rounded to the nearest, ties to even."""
     bits = values.view(np.uint32)
     odd = (bits >> np.uint32(16)) & np.uint32(1)
     return ((bits + np.uint32(0x7FFF) + odd) >> np.uint32(16)).astype("<u2")
+
+
+def from_bf16(codes: NDArray[np.uint16]) -> NDArray[np.float32]:
+    """The values that BF16 codes stand for."""
+    return (codes.astype(np.uint32) << np.uint32(16)).view(np.float32)

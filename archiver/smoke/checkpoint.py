@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from archiver.codec.zstd import Bytes
-    from archiver.tensors.header import Header
+    from archiver.tensors.header import Header, Tensor
 
 
 class StoredTensor(NamedTuple):
@@ -84,3 +84,13 @@ class Checkpoint(Protocol):
 
     def close(self) -> None:
         """Let go of files and threads."""
+
+
+def by_name(files: Iterable[tuple[str, Iterable[Tensor]]]) -> dict[str, StoredTensor]:
+    """The tensors of files, given in the order of their paths; the first of several of one name."""
+    found: dict[str, StoredTensor] = {}
+    for path, tensors in files:
+        for one in tensors:
+            place = StoredTensor(one.name, path, one.dtype, one.shape, one.begin, one.end)
+            found.setdefault(one.name, place)
+    return found

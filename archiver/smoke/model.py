@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -47,8 +48,10 @@ class Reads:
 
     tensors: set[str]
     size: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     def note(self, name: str, size: int) -> None:
         """``size`` bytes of the tensor ``name`` were read; threads may call it."""
-        self.tensors.add(name)
-        self.size += size
+        with self._lock:
+            self.tensors.add(name)
+            self.size += size

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -13,7 +12,6 @@ from archiver.smoke.forward import check_forward
 from archiver.smoke.generate import check_generate
 from archiver.smoke.golden import check_golden
 from archiver.smoke.hardware import environment
-from archiver.smoke.levels import Level
 from archiver.smoke.load import check_load
 from archiver.smoke.report import FailedError, InapplicableError, LevelReport, Proof, SmokeReport
 from archiver.smoke.structure.check import check_structure
@@ -21,10 +19,11 @@ from archiver.smoke.tokenizer import check_tokenizer
 from archiver.smoke.trial import Trial, Wishes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from archiver.progress import Progress
     from archiver.smoke.checkpoint import Checkpoint
+    from archiver.smoke.levels import Level
 
 _CHECKS: Final[dict[Level, Callable[[Trial], Proof]]] = {
     "structure": check_structure,
@@ -46,15 +45,21 @@ _NEEDS: Final[dict[Level, tuple[Level, ...]]] = {
 
 
 def run(
-    checkpoint: Checkpoint, levels: Sequence[Level], wishes: Wishes, progress: Progress
+    checkpoint: Checkpoint,
+    levels: Sequence[Level],
+    wishes: Wishes,
+    progress: Progress,
+    on_fit: Callable[[tuple[str, ...]], None] | None = None,
 ) -> tuple[SmokeReport, Trial]:
     """Run ``levels``; the report, and the trial with what was recorded.
+
+    ``on_fit`` is told how the model fits into this machine before anything large is read.
 
     Raises:
         DamageError: The archive, not the model, is damaged.
     """
     with tempfile.TemporaryDirectory(prefix="archiver-smoke-") as scratch:
-        trial = Trial(checkpoint, wishes, progress, Path(scratch))
+        trial = Trial(checkpoint, wishes, progress, Path(scratch), on_fit=on_fit)
         found: dict[Level, LevelReport] = {}
         for level in levels:
             found[level] = _run_level(level, trial, found)

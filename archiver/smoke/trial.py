@@ -7,14 +7,15 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
+    from archiver.progress import Progress
     from archiver.smoke.checkpoint import Checkpoint
     from archiver.smoke.config import ModelConfig
     from archiver.smoke.forward import Outcome
     from archiver.smoke.golden import Golden
     from archiver.smoke.model import Model
-    from archiver.progress import Progress
 
 Dtype = Literal["bfloat16", "float32"]
 
@@ -58,8 +59,20 @@ class Trial:
     """Set by level ``forward``."""
     recorded: Golden | None = None
     """Set by level ``golden`` if a new record was asked for."""
-    fit: tuple[str, ...] = field(default=())
-    """Set by level ``load`` before anything large is read."""
+    on_fit: Callable[[tuple[str, ...]], None] | None = None
+    """Told how the model fits as soon as that is known."""
+    _fit: tuple[str, ...] = field(default=(), init=False)
+
+    @property
+    def fit(self) -> tuple[str, ...]:
+        """How the model fits into this machine; set by level ``load`` before anything large is read."""
+        return self._fit
+
+    @fit.setter
+    def fit(self, lines: tuple[str, ...]) -> None:
+        self._fit = lines
+        if self.on_fit is not None:
+            self.on_fit(lines)
 
     @cached_property
     def config(self) -> ModelConfig:

@@ -41,7 +41,7 @@ def test_each_code_is_reported_somewhere(code):
     assert uses > (2 if code in REMARKS else 1)
 
 
-@pytest.mark.parametrize("command", re.findall(r"`archiver ([a-z]+)", PAGE))
+@pytest.mark.parametrize("command", re.findall(r"`archiver ([a-z-]+)", PAGE))
 def test_the_page_names_commands_that_there_are(command):
     from archiver.cli.main import COMMANDS
 

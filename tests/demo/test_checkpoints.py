@@ -1,12 +1,11 @@
 """The demonstration checkpoints have Qwen3.5's true layout, as far as that shows without torch."""
 
-import json
 import re
-from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import pytest
+from checkpointkit import bf16, digests, header, raw, read_json, shapes, shards, tensors
 from safetensors import safe_open
 
 from archiver.demo.checkpoints import write_dense, write_moe
@@ -44,33 +43,6 @@ def dense(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def moe(tmp_path_factory) -> Path:
     return write_moe(tmp_path_factory.mktemp("moe") / "checkpoint")
-
-
-def shards(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.safetensors"))
-
-
-def header(shard: Path) -> dict[str, dict]:
-    data = shard.read_bytes()
-    entries = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    assert entries.pop("__metadata__") == {"format": "pt"}
-    return entries
-
-
-def tensors(folder: Path) -> dict[str, dict]:
-    return {name: entry for shard in shards(folder) for name, entry in header(shard).items()}
-
-
-def read_json(folder: Path, name: str) -> dict:
-    return json.loads((folder / name).read_text(encoding="utf-8"))
-
-
-def digests(folder: Path) -> dict[str, str]:
-    return {path.name: sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
-
-
-def shapes(folder: Path) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(entry["shape"]) for name, entry in tensors(folder).items()}
 
 
 def test_the_files_are_the_official_ones(checkpoint):
@@ -217,19 +189,6 @@ def test_dealing_into_more_shards_keeps_every_tensor_as_it_is(dense, tmp_path):
     write_dense(tmp_path, shards=3)
     name = f"{LAYERS}.3.mlp.up_proj.weight"
     assert raw(tmp_path, name) == raw(dense, name)
-
-
-def raw(folder: Path, name: str) -> bytes:
-    shard = next(shard for shard in shards(folder) if name in header(shard))
-    data = shard.read_bytes()
-    begin, end = header(shard)[name]["data_offsets"]
-    start = 8 + int.from_bytes(data[:8], "little")
-    return data[start + begin : start + end]
-
-
-def bf16(folder: Path, name: str) -> np.ndarray:
-    words = np.frombuffer(raw(folder, name), "<u2").astype(np.uint32) << 16
-    return words.view(np.float32)
 
 
 def test_a_matrix_looks_trained(dense):

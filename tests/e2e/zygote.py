@@ -46,14 +46,17 @@ class Child:
 
 
 class Zygote:
-    """The forking process; use as a context manager."""
+    """The forking process; use as a context manager. With ``smoke`` it can run models at once."""
+
+    def __init__(self, *, smoke: bool = False) -> None:
+        self._more = ["smoke"] if smoke else []
 
     def __enter__(self) -> Self:
         self._folder = tempfile.TemporaryDirectory()
         self._count = 0
         environ = os.environ | {"OPENBLAS_NUM_THREADS": "1", "HF_HUB_DISABLE_XET": "1"}
         self._process = subprocess.Popen(
-            [sys.executable, str(_HERE)],
+            [sys.executable, str(_HERE), *self._more],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environ,
         )  # fmt: skip
         return self
@@ -96,6 +99,8 @@ def _serve() -> None:
     import archiver.operations.restore
     import archiver.upstream.huggingface  # noqa: F401
 
+    if "smoke" in sys.argv:
+        _import_libraries()
     for line in sys.stdin:
         request = json.loads(line)
         if "wait" in request:
@@ -108,6 +113,20 @@ def _serve() -> None:
         print(pid, flush=True)
 
 
+def _import_libraries() -> None:
+    """What running a model imports. None of it computes, so no thread is lost by forking."""
+    from archiver.smoke import libraries
+
+    libraries.require("torch", "transformers", "accelerate")
+    import transformers.models.auto
+    import transformers.models.bert.modeling_bert
+    import transformers.models.qwen3_5.modeling_qwen3_5
+    import transformers.models.qwen3_5_moe.modeling_qwen3_5_moe  # noqa: F401
+
+    import archiver.operations.smoke_test
+    import archiver.smoke.run  # noqa: F401
+
+
 def _become(request: dict) -> None:
     from archiver.cli.main import run
 
@@ -117,6 +136,7 @@ def _become(request: dict) -> None:
         os.dup2(os.open(output / name, os.O_CREAT | os.O_WRONLY, 0o666), number)
     os.environ.clear()
     os.environ.update(request["environ"])
+    tempfile.tempdir = None  # that process may have found its own
     code = 1
     try:
         _prepare(request)
@@ -130,7 +150,9 @@ def _become(request: dict) -> None:
 
 
 def _prepare(request: dict) -> None:
-    """The hooks: ``cores``, ``file_limit`` (bytes), ``powerless``, ``die_at`` and ``below``."""
+    """The hooks: ``cores``, ``file_limit`` (bytes), ``powerless``, ``without``, ``die_at``, ``below``."""
+    for name in request.get("without", ()):
+        sys.modules[name] = None
     if "cores" in request:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: request["cores"]])
     if "file_limit" in request:

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import checkpointkit
 import pytest
+import smokecli
 import smokekit
 
+# Starts the command line in processes of its own, as those tests do.
+sys.path.append(str(Path(__file__).parents[1] / "e2e"))
+
+from zygote import Zygote
+
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
+
+    from archiver.archive.archive import Archive
 
 
 @pytest.fixture(scope="session")
@@ -20,3 +31,44 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> smokekit.Models:
 def copy_of(models: smokekit.Models, tmp_path: Path) -> smokekit.Copies:
     """A model that a test may spoil."""
     return smokekit.Copies(models, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def model_zygote() -> Iterator[Zygote]:
+    """Starts commands without the seconds that importing the libraries takes."""
+    with Zygote(smoke=True) as started:
+        yield started
+
+
+@pytest.fixture
+def smoke(model_zygote: Zygote) -> smokecli.Command:
+    return smokecli.Command(model_zygote)
+
+
+@pytest.fixture(scope="session")
+def stocked(models: smokekit.Models, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An archive of several models; never to be changed."""
+    root = tmp_path_factory.mktemp("stocked") / "weights"
+    smokekit.archive_of(models("dense"), root)
+    for name in ("minilm", "gptq"):
+        smokecli.put(root, models(name), f"me/{name}")
+    smokecli.put(root, models("dense"), smokecli.PART, "--include", "*.json")
+    return root
+
+
+@pytest.fixture
+def weights(stocked: Path, tmp_path: Path) -> Path:
+    """That archive, for one test."""
+    return smokecli.replica(stocked, tmp_path / "weights")
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small model with a tensor of several segments and files that are refused, never to be changed."""
+    return checkpointkit.write_model(tmp_path_factory.mktemp("made") / "made")
+
+
+@pytest.fixture(scope="session")
+def made_archive(made: Path) -> Archive:
+    """An archive that holds it, never to be changed."""
+    return smokekit.archive_of(made, made.parent / "weights")

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from typing import TYPE_CHECKING
 
-from archiver.demo.checkpoints import write_dense, write_moe
+from archiver.archive.archive import Archive
+from archiver.cli.main import invoke
+from archiver.demo.checkpoints import write_dense, write_gptq, write_moe
 from archiver.demo.minilm import minilm_folder
+from archiver.smoke.archived import ArchivedCheckpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,6 +19,12 @@ if TYPE_CHECKING:
 _WRITERS: dict[str, Callable[[Path], object]] = {
     "dense": write_dense,
     "moe": write_moe,
+    "dense-fp8": partial(write_dense, fp8=True),
+    "moe-fp8": partial(write_moe, fp8=True),
+    "text": partial(write_dense, vision=False),
+    "text-moe": partial(write_moe, vision=False),
+    "dense-untied": partial(write_dense, tied=False),
+    "gptq": write_gptq,
     "minilm": lambda folder: shutil.copytree(minilm_folder(), folder),
 }
 
@@ -40,3 +50,18 @@ class Copies:
 
     def __call__(self, name: str) -> Path:
         return shutil.copytree(self._models(name), self._below / name)
+
+
+def archive_of(folder: Path, root: Path) -> Archive:
+    """A new archive in ``root`` that holds the folder as ``me/<its name>``."""
+    assert invoke(["init", "-q", "-C", str(root)]) == 0
+    name = f"me/{folder.name}"
+    done = invoke(["import", "-q", "-C", str(root), str(folder), "--as", name, "--effort", "fast"])
+    assert done == 0
+    return Archive.open(root)
+
+
+def archived(folder: Path, tmp_path: Path, *, workers: int = 2) -> ArchivedCheckpoint:
+    """The folder as a checkpoint straight from a new archive, ``tmp_path/archive-of-<its name>``."""
+    archive = archive_of(folder, tmp_path / f"archive-of-{folder.name}")
+    return ArchivedCheckpoint(archive, next(archive.snapshots()), workers=workers)

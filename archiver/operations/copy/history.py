@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _AT_ONCE: Final = 8000
 """Ids of snapshots in one event, so that it stays well below a megabyte."""
+_OF_ONE: Final = {"sealed", "smoke-tested"}
 _TOLD_ANEW: Final = {"sighted", "gone"}
 
 Ends = tuple[Place, Place]
@@ -64,9 +65,9 @@ def tell_anew(source: Archive, target: Archive, repositories: set[str], present:
     known = {_key(event) for _, event in target.events(_ignore)}
     count = 0
     for _, event in source.events(_ignore):
-        sealed = event.event == "sealed" and event.snapshot in present
+        of_one = event.event in _OF_ONE and event.snapshot in present
         about = event.event in _TOLD_ANEW and event.repository.casefold() in repositories
-        if (sealed or about) and _key(event) not in known:
+        if (of_one or about) and _key(event) not in known:
             target.record(event)
             count += 1
     return count

@@ -1,0 +1,94 @@
+"""How a smoke test is told, by ``smoke-test``, ``restore`` and ``audit``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import click
+import msgspec
+
+from archiver.cli import output
+from archiver.cli.findings import record_all, show_all
+from archiver.errors import DeniedError
+from archiver.text import human_duration, printable
+
+if TYPE_CHECKING:
+    from archiver.operations.smoke_test import SmokeTest
+    from archiver.smoke.report import LevelReport
+
+_MARKS: Final = {"held": "✓", "failed": "✗", "skipped": "-", "inapplicable": "·"}
+_LONGEST: Final = 2000
+
+
+def tell_fit(lines: tuple[str, ...]) -> None:
+    """How the model fits, above the progress: it is known long before the rest is."""
+    for line in lines:
+        output.remark(printable(line, _LONGEST))
+
+
+def tell(test: SmokeTest, *, recorded: bool = False) -> None:
+    """Tell the whole, then end with its exit code; ``recorded``: a golden record was asked for.
+
+    Raises:
+        DeniedError: All held, and the record that was asked for could be kept nowhere.
+    """
+    report = test.report
+    for level in report.levels:
+        output.record("level", **msgspec.to_builtins(level))
+        _tell_level(level)
+    record_all(report.findings)
+    fields = msgspec.to_builtins(test)
+    del fields["run"]
+    fields |= fields.pop("report") | test.run._asdict()
+    output.record("smoke-test", held=report.held, exit_code=int(report.exit_code), **fields)
+    for remark in test.remarks:
+        output.remark(f"remark: {printable(remark, _LONGEST)}")
+    if test.unkept:
+        output.remark(f"This test is not in the archive's journal: {test.unkept}")
+    output.line(_verdict(test))
+    if report.exit_code:
+        raise click.exceptions.Exit(int(report.exit_code))
+    if recorded and not test.recorded:
+        raise DeniedError(
+            f"The golden record could not be kept: {test.unkept}",
+            hint="Name a new file for it with --golden.",
+        )
+
+
+def _tell_level(level: LevelReport) -> None:
+    mark = _MARKS[level.verdict]
+    if level.verdict in {"held", "failed"}:
+        output.line(f"{mark} {level.level}: {level.verdict} ({human_duration(level.seconds)})")
+    else:
+        word = "skipped" if level.verdict == "skipped" else "does not apply"
+        output.line(f"{mark} {level.level}: {word}: {printable(level.reason, _LONGEST)}")
+        if level.hint:
+            output.line(f"    → {printable(level.hint, _LONGEST)}")
+    for proved in level.proved:
+        output.line(f"    {printable(proved, _LONGEST)}")
+    show_all(level.findings)
+
+
+def _verdict(test: SmokeTest) -> str:
+    report = test.report
+    title = printable(report.title, _LONGEST)
+    failed = [one.level for one in report.levels if one.verdict == "failed"]
+    skipped = [one.level for one in report.levels if one.verdict == "skipped"]
+    if failed:
+        return f"DOES NOT HOLD: {title}: level {', '.join(failed)} failed."
+    if skipped:
+        return f"NOT SHOWN: {title}: level {', '.join(skipped)} could not run."
+    kept = f" Recorded: {', '.join(printable(one) for one in test.recorded)}." * bool(test.recorded)
+    return f"{_word(test)}: {title}: {_ran(test)}.{kept}"
+
+
+def _word(test: SmokeTest) -> str:
+    """What was shown; a model that only had its headers read was not seen to run."""
+    held = {one.level for one in test.report.levels if one.verdict == "held"}
+    return "It runs" if "forward" in held else "It loads" if "load" in held else "It is sound"
+
+
+def _ran(test: SmokeTest) -> str:
+    held = ", ".join(one.level for one in test.report.levels if one.verdict == "held")
+    how = " ".join(part for part in (test.run.mode, test.run.dtype, test.run.device) if part)
+    return f"{held} held" + (f" ({how})" if test.run.mode else "")

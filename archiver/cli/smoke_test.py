@@ -1,0 +1,88 @@
+"""``archiver smoke-test``."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from archiver.cli.options import Size, common, open_archive, split_reference, worker_count
+from archiver.cli.progress import Meter
+from archiver.cli.smoke_report import tell, tell_fit
+from archiver.errors import ArchiverError
+from archiver.smoke.levels import LEVELS
+
+if TYPE_CHECKING:
+    from archiver.archive.archive import Archive, Snapshot
+
+_ALWAYS_A_FOLDER: Final = ("/", "./", "../", "~")
+
+
+@click.command(epilog="Example: archiver smoke-test -C weights Qwen/Qwen3.5-0.8B --memory 4GiB")
+@click.argument("subject", metavar="REPO[@REVISION]|DIR")
+@click.option(
+    "--level",
+    type=click.Choice(LEVELS),
+    help="Run up to this level. [default: generate, and golden where a record is]",
+)
+@click.option("--all", "every", is_flag=True, help="Insist on every level that applies.")
+@click.option("--record", is_flag=True, help="Run every level, and keep a golden record.")
+@click.option(
+    "--golden",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Compare with the record in this file; with --record, write it there.",
+)
+@click.option("--memory", type=Size(1), help="Stay below so much memory in all.")
+@click.option(
+    "--dtype",
+    type=click.Choice(["bfloat16", "float32"]),
+    default="bfloat16",
+    show_default=True,
+    help="In which numbers to compute; level golden always takes float32.",
+)
+@click.option(
+    "--device",
+    type=click.Choice(["cpu", "cuda", "mps"]),
+    help="Where. [default: the best there is]",
+)
+@common
+def command(subject: str, record: bool, **wanted: Any) -> None:
+    """Run the model of a snapshot, straight from the archive, or that of a folder.
+
+    Nothing is restored and no code of the repository is run. Needs 'archiver[smoke]' for all levels but
+    the first. Ends with 0 only if every level that was to run held.
+
+    A DIR that is a folder is taken as one, unless the archive holds a repository of that name; write
+    ./DIR to mean the folder.
+    """
+    from archiver.operations.smoke_test import (  # noqa: PLC0415 - start-up stays light
+        SmokeOptions,
+        smoke_test_folder,
+        smoke_test_snapshot,
+    )
+
+    options = SmokeOptions(record=record, workers=worker_count(), on_fit=tell_fit, **wanted)
+    held = _held(subject)
+    with Meter("Testing", "tensors") as meter:
+        if held is None:
+            test = smoke_test_folder(Path(subject).expanduser(), options, meter)
+        else:
+            test = smoke_test_snapshot(*held, options, meter)
+    tell(test, recorded=record)
+
+
+def _held(subject: str) -> tuple[Archive, Snapshot] | None:
+    """The snapshot that is meant, and its archive; None if a folder is."""
+    if subject.startswith(_ALWAYS_A_FOLDER) or subject in {".", ".."}:
+        return None
+    if Path(subject).is_dir():
+        with suppress(ArchiverError):
+            archive = open_archive()
+            if archive.snapshots_of(split_reference(subject)[0]):
+                return archive, archive.find(*split_reference(subject))
+        return None
+    archive = open_archive()
+    return archive, archive.find(*split_reference(subject))

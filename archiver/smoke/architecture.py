@@ -1,0 +1,134 @@
+"""Which class of transformers a checkpoint is for, and transformers' own reading of its config."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from archiver.archive.finding import Finding
+from archiver.errors import SkippedError
+from archiver.smoke import libraries
+from archiver.smoke.config import CONFIG
+from archiver.smoke.report import FailedError
+from archiver.text import printable
+
+if TYPE_CHECKING:
+    from archiver.smoke.config import ModelConfig
+    from archiver.smoke.trial import Trial
+
+_NEWER: Final = "A newer transformers may know it."
+_NEVER: Final = ("transformers_weights", "fusion_config", "distributed_config")
+"""Keys by which a config would have the loader take other files, or exchange parts of the model."""
+
+
+def model_class(trial: Trial) -> tuple[Any, Any]:
+    """The class, a subclass of ``PreTrainedModel``, and the config to build it from.
+
+    Raises:
+        SkippedError: The extra is not installed, the repository asks for its own code, this version
+            of transformers has no such class, or its quantization needs a library that is not there.
+        FailedError: transformers refuses the config (``model-config``).
+    """
+    libraries.require("torch", "transformers", "accelerate")
+    config = _transformers_config(trial)
+    cls = _named_class(trial.config) if trial.config.architecture else _base_class(config)
+    config = _fitting(cls, config)
+    _check_quantization(config, trial.config)
+    return cls, config
+
+
+def told(error: BaseException) -> str:
+    """The first line of a library's exception, safe to show."""
+    lines = str(error).strip().splitlines()
+    return printable(lines[0]) if lines else type(error).__name__
+
+
+def _refused(message: str) -> FailedError:
+    hint = "Compare config.json with upstream's, or try another version of transformers."
+    return FailedError(Finding("model-config", message, path=CONFIG, hint=hint))
+
+
+def _transformers_config(trial: Trial) -> Any:
+    from transformers import CONFIG_MAPPING, AutoConfig  # noqa: PLC0415 - of the extra
+
+    family = trial.config.model_type
+    # without a model_type, transformers would guess one from the name of the folder
+    if family not in CONFIG_MAPPING:
+        raise SkippedError(f"{_version()} knows no model_type {printable(family)!r}.", hint=_NEWER)
+    folder = trial.folder
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        for key in _NEVER:
+            if hasattr(config, key):
+                delattr(config, key)
+    except Exception as error:  # noqa: BLE001 - a hostile config makes any
+        raise _refused(f"{_version()} refuses config.json: {told(error)}") from None
+    return config
+
+
+def _version() -> str:
+    import transformers  # noqa: PLC0415 - of the extra
+
+    return f"transformers {transformers.__version__}"
+
+
+def _named_class(config: ModelConfig) -> Any:
+    import transformers  # noqa: PLC0415 - of the extra
+
+    name = config.architecture
+    try:
+        cls: Any = getattr(transformers, name, None)
+    except Exception as error:  # noqa: BLE001 - its module needs a library that is not there
+        raise SkippedError(f"{_version()} cannot import {printable(name)}: {told(error)}") from None
+    if not _is_model(cls, transformers.PreTrainedModel):
+        raise SkippedError(f"{_version()} knows no class {printable(name)}.", hint=_NEWER)
+    return cls
+
+
+def _is_model(cls: Any, base: Any) -> bool:
+    return isinstance(cls, type) and issubclass(cls, base) and base.config_class != _config_of(cls)
+
+
+def _config_of(cls: Any) -> Any:
+    return cls.config_class
+
+
+def _base_class(config: Any) -> Any:
+    from transformers import MODEL_MAPPING  # noqa: PLC0415 - of the extra
+
+    try:
+        found = MODEL_MAPPING[type(config)]
+    except Exception:  # noqa: BLE001 - a library that is not there as well as an unknown key
+        message = f"{_version()} has no model class for {type(config).__name__}."
+        raise SkippedError(message, hint=_NEWER) from None
+    return found[0] if isinstance(found, tuple | list) else found
+
+
+def _fitting(cls: Any, config: Any) -> Any:
+    """The config, or the part of it that the class is built from."""
+    for part in (config, config.get_text_config()):
+        if isinstance(part, cls.config_class):
+            return part
+    family = printable(str(config.model_type))
+    raise _refused(f"{cls.__name__} is no class for a model of the model_type {family!r}.")
+
+
+def _check_quantization(config: Any, raw: ModelConfig) -> None:
+    """That transformers could load such weights here; on a plain CPU it turns FP8 into BF16."""
+    if getattr(config, "quantization_config", None) is None:
+        return
+    from transformers.quantizers.auto import get_hf_quantizer  # noqa: PLC0415 - of the extra
+
+    method = printable(raw.quant_method)
+    try:
+        get_hf_quantizer(_copy(config), None, None, weights_only=True, user_agent={})
+    except ImportError as error:
+        reason = f"Quantization {method!r} cannot be loaded here: {told(error)}"
+        raise SkippedError(reason) from None
+    except Exception as error:  # noqa: BLE001 - a hostile config makes any
+        raise _refused(f"{_version()} refuses quantization {method!r}: {told(error)}") from None
+
+
+def _copy(config: Any) -> Any:
+    import copy  # noqa: PLC0415 - beside its one use
+
+    return copy.deepcopy(config)

@@ -1,0 +1,196 @@
+"""What ``config.json`` says of a model: parsed, bounded, and no number too large to be true."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from archiver.archive.finding import Finding
+from archiver.smoke.report import FailedError
+from archiver.text import human_bytes, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from archiver.smoke.checkpoint import Checkpoint, StoredTensor
+
+CONFIG: Final = "config.json"
+_MOST_BYTES: Final = 16 * 1024 * 1024
+"""Real ones have a few kilobytes; the longest, which list the modules that FP8 left alone, 300."""
+_MOST_DEPTH: Final = 32
+"""The libraries walk it by recursion; real ones are six levels deep."""
+_HINT: Final = "Compare the file with upstream's; without a right one nothing can be built."
+
+# A count makes that many modules, whatever device they are made on, so it costs time and memory
+# before a single tensor is looked at. A layer has tensors of its own; where layers share them, as
+# in ALBERT, there are some tens of layers. So no true count is above the number of tensors and 1000.
+_COUNT: Final = re.compile(r"(layers?|depths?|blocks|stages|groups)\Z")
+_COUNTS_AT_LEAST: Final = 1000
+# A width is the dimension of some tensor, or a small multiple of one (heads that lie side by side);
+# what else is called a size (of an image, a window, a chunk) is far below a million. The libraries
+# make tables of some sizes (positions, rotations) in true memory.
+_WIDTH: Final = re.compile(
+    r"(_sizes?|_dims?|_width|heads?|experts|channels|hidden|d_model|d_ff|d_kv|n_embd|n_inner|rank|buckets)\Z"
+)
+_WIDTHS_AT_LEAST: Final = 2**20
+_WIDTH_FACTOR: Final = 16
+# Positions need no tensor; the longest context of a published model is of 100 million tokens.
+_POSITIONS: Final = re.compile(r"(positions?|position_embeddings|n_ctx)\Z")
+_MOST_POSITIONS: Final = 2**28
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What the levels need of ``config.json``.
+
+    Attributes:
+        raw: All of it.
+        architecture: The first of ``architectures``: a class of transformers; ``""`` if none is named.
+        model_type: transformers' name of the family; ``""`` if it is not given.
+        text: The part about the language model: ``text_config``, or all of it if there is none.
+        vision: The part about the vision tower, or None.
+        tied: Whether the head is the embedding, as the file says; None if it says nothing.
+        quantization: ``quantization_config``, or None.
+        dtype: In which numbers the weights are, such as ``bfloat16``; None if it is not given.
+        mtp_layers: Layers for multi-token prediction, which lie outside the model proper.
+        asks_for_code: Whether it names code of the repository to be run (``auto_map``).
+    """
+
+    raw: dict[str, Any]
+    architecture: str
+    model_type: str
+    text: dict[str, Any]
+    vision: dict[str, Any] | None
+    tied: bool | None
+    quantization: dict[str, Any] | None
+    dtype: str | None
+    mtp_layers: int
+    asks_for_code: bool
+
+    @property
+    def quant_method(self) -> str:
+        """``fp8``, ``gptq`` …; ``""`` if nothing is quantized."""
+        return _text((self.quantization or {}).get("quant_method"))
+
+
+def read_config(checkpoint: Checkpoint) -> ModelConfig:
+    """Read ``config.json`` and refuse what no model can be.
+
+    Raises:
+        FailedError: It is missing, no JSON object, too large, nested too deep, or has a number of
+            layers, or a width, that the tensors that are there could never fill (``model-config``).
+        DamageError: It cannot be read as it should be.
+    """
+    raw = _object(_content(checkpoint))
+    _check_numbers(raw, checkpoint.tensors.values())
+    return _understood(raw)
+
+
+def _refused(message: str) -> FailedError:
+    return FailedError(Finding("model-config", message, path=CONFIG, hint=_HINT))
+
+
+def _content(checkpoint: Checkpoint) -> bytes:
+    try:
+        return checkpoint.read(CONFIG, _MOST_BYTES)
+    except FileNotFoundError:
+        raise _refused("There is no config.json: nothing says what kind of model it is.") from None
+    except ValueError:
+        limit = human_bytes(_MOST_BYTES)
+        raise _refused(f"config.json is larger than {limit}; it was not read.") from None
+
+
+def _object(content: bytes) -> dict[str, Any]:
+    try:
+        raw = json.loads(content)  # msgspec refuses Infinity, which true configs have
+    except (ValueError, RecursionError) as error:
+        raise _refused(f"config.json is no JSON: {printable(str(error))}") from None
+    if not isinstance(raw, dict):
+        raise _refused("config.json is no JSON object.")
+    return raw
+
+
+def _check_numbers(raw: dict[str, Any], tensors: Iterable[StoredTensor]) -> None:
+    tensors = tuple(tensors)
+    widest = max((max(tensor.shape, default=0) for tensor in tensors), default=0)
+    limits = (
+        (_COUNT, max(_COUNTS_AT_LEAST, len(tensors))),
+        (_WIDTH, max(_WIDTHS_AT_LEAST, _WIDTH_FACTOR * widest)),
+        (_POSITIONS, _MOST_POSITIONS),
+    )
+    for key, number in _numbers(raw):
+        for pattern, limit in limits:
+            if pattern.search(key) and abs(number) > limit:
+                told = f"{printable(key)} = {printable(str(number), 20)}"
+                raise _refused(
+                    f"config.json says {told}; the tensors that are there allow {limit:,}."
+                )
+
+
+def _numbers(raw: dict[str, Any]) -> Iterator[tuple[str, float]]:
+    """Every number with the key that it stands below, without recursion."""
+    waiting: list[tuple[str, Any, int]] = [("", raw, 0)]
+    while waiting:
+        key, value, depth = waiting.pop()
+        if depth > _MOST_DEPTH:
+            raise _refused(f"config.json is nested more than {_MOST_DEPTH} levels deep.")
+        if isinstance(value, dict):
+            waiting += [(name, inner, depth + 1) for name, inner in value.items()]
+        elif isinstance(value, list):
+            waiting += [(key, inner, depth + 1) for inner in value]
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield key, value
+
+
+def _understood(raw: dict[str, Any]) -> ModelConfig:
+    text = _part(raw, "text_config") or raw
+    architectures = raw.get("architectures")
+    named = architectures[0] if isinstance(architectures, list) and architectures else ""
+    mtp = text.get("mtp_num_hidden_layers") or text.get("num_nextn_predict_layers")
+    return ModelConfig(
+        raw=raw,
+        architecture=_text(named),
+        model_type=_text(raw.get("model_type")),
+        text=text,
+        vision=_part(raw, "vision_config"),
+        tied=_tied(raw, text),
+        quantization=_part(raw, "quantization_config") or _part(text, "quantization_config"),
+        dtype=_dtype(raw) or _dtype(text),
+        mtp_layers=mtp if isinstance(mtp, int) and mtp > 0 else 0,
+        asks_for_code=any(_asks(part) for part in (raw, *_parts(raw))),
+    )
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _part(raw: dict[str, Any], key: str) -> dict[str, Any] | None:
+    part = raw.get(key)
+    return part if isinstance(part, dict) else None
+
+
+def _parts(raw: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    return (part for part in raw.values() if isinstance(part, dict))
+
+
+def _asks(part: dict[str, Any]) -> bool:
+    return bool(part.get("auto_map"))
+
+
+def _tied(raw: dict[str, Any], text: dict[str, Any]) -> bool | None:
+    for part in (raw, text):
+        tied = part.get("tie_word_embeddings")
+        if isinstance(tied, bool):
+            return tied
+    return None
+
+
+def _dtype(part: dict[str, Any]) -> str | None:
+    """The dtype that is named; older files call it ``torch_dtype``."""
+    for key in ("dtype", "torch_dtype"):
+        if name := _text(part.get(key)).removeprefix("torch."):
+            return name
+    return None

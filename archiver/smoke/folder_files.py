@@ -1,0 +1,87 @@
+"""Which files of a folder make up a checkpoint. Nothing is opened."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from archiver.archive.fixity.folder_scan import FolderScan, scan_folder
+from archiver.errors import HostileNameError, UsageError
+from archiver.names import as_repo_path
+from archiver.text import plural, printable
+from archiver.upstream.hub_cache import entry_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_LEFT_OUT: Final = {".git", ".cache"}
+"""Folders of the programs that fetched a repository."""
+_SHOWN: Final = 20
+
+
+class FoundFile(NamedTuple):
+    """Where a file really lies, and its size in bytes."""
+
+    where: str
+    size: int
+
+
+def find_files(folder: Path) -> dict[str, FoundFile]:
+    """The files of a plain folder, of a hub cache's repository or of a snapshot of one, by path.
+
+    Raises:
+        UsageError: There is no such folder, it is empty, or it holds what is no file, a name that
+            cannot be shown, or a link that leads out of it.
+        UpstreamGoneError: It is a hub cache's repository that holds no revision.
+    """
+    shown = printable(str(folder))
+    if not os.path.isdir(folder):  # noqa: PTH112 - never raises, whatever the name
+        raise UsageError(
+            f"{shown} is not a folder.",
+            hint="Name a folder with a model's files, or a repository that the archive holds.",
+        )
+    scan = scan_folder(_snapshot_of(folder))
+    found, problems = {}, list(_problems(scan))
+    for path in sorted(filter(_counts, scan.files)):
+        try:
+            as_repo_path(path)
+            found[path] = FoundFile(scan.files[path], os.stat(scan.files[path]).st_size)  # noqa: PTH116 - names may not be text
+        except HostileNameError as error:
+            problems.append(error.message.rstrip("."))
+        except OSError as error:
+            problems.append(f"{printable(path)} ({error.strerror})")
+    if problems:
+        raise _refused(shown, problems)
+    if not found:
+        raise UsageError(f"{shown} is empty.", hint="Name the folder that holds the model's files.")
+    return found
+
+
+def _snapshot_of(folder: Path) -> Path:
+    """The folder itself, or the snapshot that it stands for as a hub cache's repository."""
+    entry = entry_of(folder)
+    return entry.snapshot(entry.commit(None)) if entry and not entry.only else folder
+
+
+def _counts(path: str) -> bool:
+    return path.split("/", 1)[0] not in _LEFT_OUT
+
+
+def _problems(scan: FolderScan) -> Iterator[str]:
+    told = {
+        path: f"a link that leads out of it, to {scan.escaping[path]}" for path in scan.escaping
+    }
+    told |= {path: f"it {why}" for path, why in scan.odd.items()}
+    told |= {path or ".": f"it cannot be listed: {why}" for path, why in scan.unreadable.items()}
+    for path in sorted(filter(_counts, told)):
+        yield f"{printable(path)} ({printable(told[path], 500)})"
+
+
+def _refused(shown: str, problems: list[str]) -> UsageError:
+    more = len(problems) - _SHOWN
+    listed = "; ".join(problems[:_SHOWN]) + (f"; and {more:,} more" if more > 0 else "")
+    return UsageError(
+        f"{shown} holds {plural(len(problems), 'entry', 'entries')} that cannot be tested: {listed}.",
+        hint="Remove these, or copy the model's files into a folder of their own.",
+    )

@@ -1,0 +1,48 @@
+"""What the libraries raise, as what it means for the test."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from archiver.archive.finding import Code, Finding
+from archiver.errors import ArchiverError, SkippedError
+from archiver.smoke.report import FailedError
+from archiver.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+
+
+@contextmanager
+def told_as(code: Code, doing: str) -> Iterator[None]:
+    """Turn a library's exception into a finding; ``doing`` names what it was raised at.
+
+    Raises:
+        FailedError: The libraries refused.
+        SkippedError: Memory ran out, which says nothing of the model.
+    """
+    try:
+        yield
+    except ArchiverError:
+        raise
+    except MemoryError as error:
+        raise _too_large(doing) from error
+    except Exception as error:  # what a library may raise on a model's account has no common base
+        if any(words in str(error) for words in _NO_MEMORY):
+            raise _too_large(doing) from error
+        raise FailedError(Finding(code, _sentence(doing, error))) from error
+
+
+def _sentence(doing: str, error: Exception) -> str:
+    lines = str(error).strip().splitlines() or ["no reason is given"]
+    return f"{doing} failed: {type(error).__name__}: {printable(lines[0].rstrip('.'), 400)}."
+
+
+def _too_large(doing: str) -> SkippedError:
+    return SkippedError(
+        f"{doing} needs more memory than there is.",
+        hint="Give a limit, such as --memory 4G; the model is then run piece by piece.",
+    )

@@ -1,0 +1,144 @@
+"""Every tensor in the dtype that the config, the quantization and its own kind ask for.
+
+A tensor whose bytes were read as another dtype of the same width has a sound header and numbers of
+no meaning; nothing but this shows it before the model runs.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from archiver.archive.finding import Finding
+from archiver.smoke.report import Proof
+from archiver.smoke.structure.kept import kept_modules
+from archiver.smoke.structure.listing import shortened
+from archiver.smoke.structure.roles import role
+from archiver.tensors.dtypes import BITS
+from archiver.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from archiver.smoke.checkpoint import StoredTensor
+    from archiver.smoke.config import ModelConfig
+
+    Allowed = Callable[[StoredTensor], bool]
+
+STORED: Final = {"bfloat16": "BF16", "float16": "F16", "float32": "F32", "float64": "F64"}
+"""torch's names of dtypes, and those of safetensors."""
+QWEN: Final = ("qwen3_5", "qwen3_5_moe", "qwen3_5_text", "qwen3_5_moe_text")
+_WIDE: Final = (".A_log", ".linear_attn.norm.weight")
+_FLOATS: Final = ("F16", "BF16", "F32", "F64")
+_KNOWN: Final = ("", "fp8", "gptq")
+_PACKED: Final = (".qweight", ".qzeros", ".g_idx")
+_HINT: Final = (
+    "Compare the file with upstream's: a tensor in the wrong dtype has numbers of no meaning."
+)
+
+
+class _Rule(NamedTuple):
+    """What a tensor that is not quantized may be, and how to say it."""
+
+    allowed: Allowed
+    wanted: str
+
+
+def check_dtypes(tensors: Mapping[str, StoredTensor], config: ModelConfig) -> Proof:
+    """The dtypes of all tensors, and that tensors of the same role in other layers have the same.
+
+    Nothing is said of quantizations other than FP8 and GPTQ: there are too many ways of mixing.
+    """
+    if config.quant_method not in _KNOWN:
+        return Proof(())
+    rule = _rule(tensors, config)
+    wrong = [*_against(tensors.values(), rule, config)]
+    known = {finding.tensor for finding in wrong}
+    odd = (one for one in _odd_ones(tensors.values(), config) if one.tensor not in known)
+    findings = (*shortened(wrong), *shortened(odd))
+    return Proof(() if findings else (_proved(tensors.values()),), findings)
+
+
+def _proved(tensors: Iterable[StoredTensor]) -> str:
+    counts = Counter(one.dtype for one in tensors)
+    listed = ", ".join(f"{printable(dtype)} {count:,}" for dtype, count in counts.most_common())
+    return f"dtypes are those of the config: {listed}"
+
+
+def _rule(tensors: Mapping[str, StoredTensor], config: ModelConfig) -> _Rule:
+    wanted = STORED.get(config.dtype or "")
+    if config.model_type in QWEN:
+        return _qwen(tensors, wanted or "BF16")
+    if wanted is None:
+        return _Rule(lambda one: one.dtype in _FLOATS or _counts(one), "a float")
+    width = BITS[wanted]
+
+    def allowed(one: StoredTensor) -> bool:
+        wider = one.dtype in _FLOATS and BITS[one.dtype] > width
+        return one.dtype == wanted or wider or _counts(one)
+
+    return _Rule(allowed, f"{wanted} or wider")
+
+
+def _counts(one: StoredTensor) -> bool:
+    """Whether it is a buffer of positions or a mask, which is stored as whole numbers."""
+    return one.dtype in {"I64", "I32", "BOOL", "U8"} and not one.name.endswith((".weight", ".bias"))
+
+
+def _qwen(tensors: Mapping[str, StoredTensor], wanted: str) -> _Rule:
+    """Published: ``wanted``, and F32 for what the recurrence needs exactly.
+
+    transformers writes all in one dtype when it saves such a model, so that is right as well.
+    """
+    wide = {one.dtype for one in tensors.values() if one.name.endswith(_WIDE)}
+    exact = wanted if wide == {wanted} else "F32"
+
+    def allowed(one: StoredTensor) -> bool:
+        return one.dtype == (exact if one.name.endswith(_WIDE) else wanted)
+
+    return _Rule(allowed, f"{wanted} ({exact} for A_log and linear_attn.norm)")
+
+
+def _against(
+    tensors: Iterable[StoredTensor], rule: _Rule, config: ModelConfig
+) -> Iterator[Finding]:
+    for one in tensors:
+        if not rule.allowed(one) and not _quantized(one, config):
+            wanted = rule.wanted if config.dtype else f"{rule.wanted}, as in such models"
+            yield _wrong(one, f"should be {wanted}")
+
+
+def _quantized(one: StoredTensor, config: ModelConfig) -> bool:
+    """Whether the dtype is one that the quantization brings with it."""
+    if config.quant_method == "fp8":
+        scale = one.name.endswith("_scale_inv") and one.dtype in {"F32", "BF16", "F8_E8M0"}
+        return scale or one.dtype == "F8_E4M3" or one.name.endswith("_scale")
+    if config.quant_method == "gptq":
+        whole = one.name.endswith(_PACKED) and one.dtype == "I32"
+        return whole or (one.name.endswith(".scales") and one.dtype in {"F16", "BF16", "F32"})
+    return False
+
+
+def _wrong(one: StoredTensor, reason: str) -> Finding:
+    message = f"The tensor is {printable(one.dtype)}; it {reason}."
+    return Finding("model-tensor-dtype", message, path=one.file, tensor=one.name, hint=_HINT)
+
+
+def _odd_ones(tensors: Iterable[StoredTensor], config: ModelConfig) -> Iterator[Finding]:
+    """Tensors that differ from those of the same role in most other layers."""
+    kept = kept_modules(config)
+    roles: dict[str, list[StoredTensor]] = {}
+    for one in tensors:
+        roles.setdefault(role(one.name), []).append(one)
+    for alike in roles.values():
+        if len({one.dtype for one in alike}) > 1:
+            yield from _outvoted([one for one in alike if not kept(one.name)])
+
+
+def _outvoted(alike: list[StoredTensor]) -> Iterator[Finding]:
+    counts = Counter(one.dtype for one in alike)
+    if len(counts) > 1:
+        usual = counts.most_common(1)[0][0]
+        for one in alike:
+            if one.dtype != usual:
+                yield _wrong(one, f"is {printable(usual)} in other layers")

@@ -1,0 +1,186 @@
+"""The model's own class takes every tensor: transformers' loader, run on the meta device.
+
+Tensors without data, made from the headers, go through the loader's own renaming and conversion, so
+what it misses or does not fit is what a true load would meet. No weight is read.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any, Final
+
+from archiver.archive.finding import Finding
+from archiver.errors import SkippedError
+from archiver.smoke.architecture import model_class, told
+from archiver.smoke.report import FailedError, Proof
+from archiver.smoke.structure.listing import shortened
+from archiver.smoke.structure.scales import SCALE
+from archiver.text import plural, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from archiver.smoke.checkpoint import StoredTensor
+    from archiver.smoke.trial import Trial
+
+_HINT: Final = "Compare with upstream's files; a shard or config.json may be of another model."
+_TORCH: Final = {
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+    "F8_E8M0": "float8_e8m0fnu",
+    "I64": "int64",
+    "I32": "int32",
+    "I16": "int16",
+    "I8": "int8",
+    "U8": "uint8",
+    "BOOL": "bool",
+}
+"""safetensors' names of dtypes, and torch's."""
+_NAMED: Final = 5
+
+
+def check_meta_load(trial: Trial, tensors: Mapping[str, StoredTensor]) -> Proof:
+    """What the class misses and what does not fit; what it has no use for is a remark.
+
+    A class that is not there, or cannot be used here, is a remark as well: all else was looked at.
+    """
+    try:
+        cls, config = model_class(trial)
+    except SkippedError as error:
+        message = f"The model's class did not take the tensors: {error.message}"
+        return Proof((), (Finding("model-not-tried", message, hint=error.hint),))
+    except FailedError as error:
+        return Proof((), error.findings)
+    if trial.config.quant_method == "fp8":
+        return _tried(cls, _plain_config(config), trial, _dequantized(tensors))
+    return _tried(cls, config, trial, tensors)
+
+
+def _plain_config(config: Any) -> Any:
+    """The config of the same model in plain numbers.
+
+    FP8 becomes that before anything else; its scales have been looked at, and a conversion for each
+    of 94,000 of them takes a minute.
+    """
+    plain = copy.deepcopy(config)
+    del plain.quantization_config
+    return plain
+
+
+def _dequantized(tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
+    """The tensors as they are once the scales were applied."""
+    return {
+        name: one._replace(dtype="BF16") if one.dtype == "F8_E4M3" else one
+        for name, one in tensors.items()
+        if not name.endswith(SCALE)
+    }
+
+
+def _tried(cls: Any, config: Any, trial: Trial, tensors: Mapping[str, StoredTensor]) -> Proof:
+    noted: list[Any] = []
+    reason = ""
+    try:
+        _load(cls, config, trial.config.dtype, tensors, noted)
+    except Exception as error:  # noqa: BLE001 - what a hostile model makes the loader raise has no base
+        reason = told(error)
+    info = noted[0] if noted else None
+    found = (*_found(info, tensors),) if info else ()
+    if reason and all(one.remark for one in found):
+        message = f"{cls.__name__} does not take the tensors: {reason}"
+        found = (*found, Finding("model-load", message, hint=_HINT))
+    good = all(one.remark for one in found)
+    sentence = f"{cls.__name__} takes every tensor: none missing, none of a wrong shape"
+    return Proof((sentence,) if good else (), found)
+
+
+def _load(
+    cls: Any,
+    config: Any,
+    dtype: str | None,
+    tensors: Mapping[str, StoredTensor],
+    noted: list[Any],
+) -> None:
+    """Run the loader; ``noted`` gets what it found, also where it ends with an error after that."""
+    import torch  # noqa: PLC0415 - of the extra
+
+    _noting(cls, noted).from_pretrained(
+        None,
+        config=config,
+        state_dict=_meta_tensors(tensors),
+        device_map={"": "meta"},
+        dtype=getattr(torch, _TORCH.get(dtype or "", dtype or ""), torch.float32),
+        attn_implementation="eager",
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,
+    )
+
+
+def _noting(cls: Any, noted: list[Any]) -> Any:
+    """The class with a loader that tells what it found before it raises on its account."""
+    finish = cls._finalize_model_loading
+
+    def finalize(model: Any, load_config: Any, info: Any) -> Any:
+        noted.append(info)
+        return finish(model, load_config, info)
+
+    return type(
+        cls.__name__,
+        (cls,),
+        {"_finalize_model_loading": staticmethod(finalize), "__module__": cls.__module__},
+    )
+
+
+def _meta_tensors(tensors: Mapping[str, StoredTensor]) -> dict[str, Any]:
+    import torch  # noqa: PLC0415 - of the extra
+
+    return {
+        name: torch.empty(
+            one.shape, dtype=getattr(torch, _TORCH.get(one.dtype, "uint8")), device="meta"
+        )
+        for name, one in tensors.items()
+    }
+
+
+def _found(info: Any, tensors: Mapping[str, StoredTensor]) -> Iterator[Finding]:
+    yield from shortened(_missing(sorted(info.missing_keys)))
+    yield from shortened(_misfits(sorted(info.mismatched_keys), tensors))
+    yield from shortened(_unconverted(sorted(info.conversion_errors.items())))
+    yield from _unused(sorted(name for name in info.unexpected_keys if not name.startswith("mtp.")))
+
+
+def _missing(names: Iterable[str]) -> Iterator[Finding]:
+    for name in names:
+        message = "The model's class needs this tensor; it is not there."
+        yield Finding("model-tensor-missing", message, tensor=name, hint=_HINT)
+
+
+def _misfits(
+    found: Iterable[tuple[str, Any, Any]], tensors: Mapping[str, StoredTensor]
+) -> Iterator[Finding]:
+    for name, there, wanted in found:
+        message = f"The tensor has the shape {list(there)}; the model's class needs {list(wanted)}."
+        path = tensors[name].file if name in tensors else ""
+        yield Finding("model-tensor-shape", message, path=path, tensor=name, hint=_HINT)
+
+
+def _unconverted(errors: Iterable[tuple[str, str]]) -> Iterator[Finding]:
+    for name, error in errors:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        reason = printable(lines[-1] if lines else "no reason is given")
+        message = f"The tensor cannot be made of those that are there: {reason}"
+        yield Finding("model-tensor-shape", message, tensor=name, hint=_HINT)
+
+
+def _unused(names: list[str]) -> Iterator[Finding]:
+    if not names:
+        return
+    listed = ", ".join(map(printable, names[:_NAMED]))
+    more = ", …" if len(names) > _NAMED else ""
+    told_of = plural(len(names), "tensor")
+    yield Finding(
+        "model-tensor-unused", f"The model's class has no use for {told_of}: {listed}{more}"
+    )

@@ -1,0 +1,144 @@
+"""The layers for multi-token prediction (``mtp.*``), which transformers' classes leave out.
+
+An MTP layer is a full-attention layer of the text model of its own (DeepSeek-V3 report, section
+2.2; vLLM's ``qwen3_next_mtp.py`` for the names), so one of those says what must be there.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from archiver.archive.finding import Finding
+from archiver.smoke.report import Proof
+from archiver.smoke.structure.listing import shortened
+from archiver.text import plural
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from archiver.smoke.checkpoint import StoredTensor
+    from archiver.smoke.config import ModelConfig
+
+    Shapes = dict[str, tuple[int, ...]]
+
+_LAYER: Final = re.compile(
+    r"((?:model\.)?(?:language_model\.)?(?:model\.)?layers\.[0-9]{1,9})\.(.+)"
+)
+_MTP_LAYER: Final = re.compile(r"mtp\.layers\.([0-9]{1,9})\.(.+)")
+_FUSED: Final = re.compile(r"(.*\.experts)\.(gate_up_proj|down_proj)")
+_RANK: Final = 3
+_MOST_EXPERTS: Final = 8192
+"""A shape costs nothing to write; what is expanded is bounded."""
+_HINT: Final = (
+    "Compare with upstream's files. The model runs without MTP layers, but slower than it could."
+)
+
+
+def check_mtp(tensors: Mapping[str, StoredTensor], config: ModelConfig) -> Proof:
+    """That the MTP layers which the config counts are there, each complete."""
+    count = config.mtp_layers
+    if not count or "mtp_num_hidden_layers" not in config.text:
+        return Proof(())
+    if not any(name.startswith("mtp.") for name in tensors):
+        message = f"The config counts {plural(count, 'MTP layer')}; no tensor mtp.* is there."
+        return Proof((), (Finding("model-mtp", message, tensor="mtp.*", hint=_HINT),))
+    findings = (*_around(tensors, config), *shortened(_layers(tensors, config)))
+    if findings:
+        return Proof((), findings)
+    are = "is" if count == 1 else "are"
+    return Proof((f"{plural(count, 'MTP layer')} {are} complete",))
+
+
+def _finding(name: str, message: str, path: str = "") -> Finding:
+    return Finding("model-mtp", message, path=path, tensor=name, hint=_HINT)
+
+
+def _around(tensors: Mapping[str, StoredTensor], config: ModelConfig) -> Iterator[Finding]:
+    """What stands before and after the layers."""
+    wide = config.text.get("hidden_size")
+    wanted = {"fc": 2, "norm": 1, "pre_fc_norm_embedding": 1, "pre_fc_norm_hidden": 1}
+    for part, rank in wanted.items():
+        name = f"mtp.{part}.weight"
+        one = tensors.get(name)
+        if one is None:
+            if part != "fc" or "mtp.fc.qweight" not in tensors:
+                yield _finding(name, "The tensor of the MTP layers is not there.")
+        elif isinstance(wide, int) and one.shape != ((wide, 2 * wide) if rank > 1 else (wide,)):
+            yield _finding(name, f"The tensor has the shape {list(one.shape)}.", one.file)
+
+
+def _layers(tensors: Mapping[str, StoredTensor], config: ModelConfig) -> Iterator[Finding]:
+    """Each MTP layer against a full-attention layer of the text model."""
+    wanted = _full_attention(tensors)
+    there: dict[int, dict[str, StoredTensor]] = {}
+    for name, one in tensors.items():
+        if found := _MTP_LAYER.fullmatch(name):
+            there.setdefault(int(found[1]), {})[found[2]] = one
+    for number in range(min(config.mtp_layers, len(there) + 1)):
+        at = f"mtp.layers.{number}"
+        if number not in there:
+            yield _finding(f"{at}.*", "No tensor of the MTP layer is there.")
+            continue
+        yield from _compared(at, _shapes(there[number]), wanted, there[number])
+
+
+def _compared(
+    at: str, found: Shapes, wanted: Shapes, stored: dict[str, StoredTensor]
+) -> Iterator[Finding]:
+    for suffix, shape in wanted.items():
+        name = f"{at}.{suffix}"
+        if suffix not in found:
+            yield _finding(name, "The tensor of the MTP layer is not there.")
+        elif found[suffix] != shape:
+            told = (
+                f"The tensor has the shape {list(found[suffix])}; other layers have {list(shape)}."
+            )
+            yield _finding(name, told, stored[suffix].file if suffix in stored else "")
+
+
+def _full_attention(tensors: Mapping[str, StoredTensor]) -> Shapes:
+    """What the first full-attention layer of the text model has; empty if there is none."""
+    layers: dict[str, dict[str, StoredTensor]] = {}
+    for name, one in tensors.items():
+        if found := _LAYER.fullmatch(name):
+            layers.setdefault(found[1], {})[found[2]] = one
+    full = (
+        layers[at]
+        for at in sorted(layers)
+        if any(one.startswith("self_attn.") for one in layers[at])
+    )
+    return _shapes(next(full, {}))
+
+
+def _shapes(layer: dict[str, StoredTensor]) -> Shapes:
+    """Shapes as they are in a plain layer with one tensor for each expert's matrix."""
+    shapes: Shapes = {}
+    for suffix, one in layer.items():
+        if found := _FUSED.fullmatch(suffix):
+            shapes |= _unfused(found[1], found[2], one.shape)
+        elif suffix.endswith(".qweight"):
+            g_idx = layer.get(suffix.removesuffix("qweight") + "g_idx")
+            shapes[suffix.removesuffix("qweight") + "weight"] = _unpacked(one, g_idx)
+        elif not suffix.endswith(("_scale_inv", ".qzeros", ".scales", ".g_idx")):
+            shapes[suffix] = one.shape
+    return shapes
+
+
+def _unpacked(qweight: StoredTensor, g_idx: StoredTensor | None) -> tuple[int, ...]:
+    """The shape of the matrix that GPTQ packed: outputs and inputs."""
+    inputs = g_idx.shape[0] if g_idx and g_idx.shape else 0
+    return (qweight.shape[-1] if qweight.shape else 0, inputs)
+
+
+def _unfused(at: str, kind: str, shape: tuple[int, ...]) -> Shapes:
+    """``gate_up_proj`` is [experts, 2 x inner, hidden], ``down_proj`` [experts, hidden, inner]."""
+    if len(shape) != _RANK or shape[0] > _MOST_EXPERTS:
+        return {f"{at}.{kind}": shape}
+    count, rows, columns = shape
+    if kind == "down_proj":
+        return {f"{at}.{one}.down_proj.weight": (rows, columns) for one in range(count)}
+    parts = ("gate_proj", "up_proj")
+    return {
+        f"{at}.{one}.{part}.weight": (rows // 2, columns) for one in range(count) for part in parts
+    }

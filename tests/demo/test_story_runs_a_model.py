@@ -1,0 +1,58 @@
+"""The step of the demonstration that runs a model; here without the libraries that do."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from archiver.demo import excerpts
+from archiver.demo.checkpoints import write_moe
+from archiver.demo.story import MOE, Story
+from archiver.errors import ArchiverError
+
+HIDE = "import sys\nfor name in ('torch', 'transformers', 'accelerate'): sys.modules[name] = None\n"
+
+
+@pytest.fixture
+def told() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def story(tmp_path, monkeypatch, told) -> Story:
+    hidden = tmp_path / "hidden"
+    hidden.mkdir()
+    (hidden / "sitecustomize.py").write_text(HIDE)
+    monkeypatch.setenv("PYTHONPATH", str(hidden))
+    return Story(tmp_path / "work", told.append)
+
+
+def bring_in(story: Story, folder: Path) -> None:
+    story._run("init")
+    story._run("import", str(folder), "--as", MOE)
+
+
+def test_without_the_libraries_it_says_so_and_goes_on(story, tmp_path, told):
+    bring_in(story, write_moe(tmp_path / "model"))
+    story._smoke_test()
+    text = "\n".join(told)
+    assert "✓ structure: held" in text
+    assert "- load: skipped: Not installed: torch" in text
+    assert "pip install 'archiver[smoke]'" in text
+    assert "archiver[smoke]" in story._left_out.hint
+
+
+def test_a_model_that_does_not_hold_ends_it_with_what_was_told(story, tmp_path):
+    index = write_moe(tmp_path / "model") / "model.safetensors.index.json"
+    content = json.loads(index.read_text())
+    content["weight_map"].popitem()
+    index.write_text(json.dumps(content))
+    bring_in(story, index.parent)
+    with pytest.raises(ArchiverError, match=r"ended with 25: (?s:.*)structure: failed"):
+        story._smoke_test()
+
+
+def test_of_each_level_the_first_row_is_shown():
+    text = "✓ load: held\n    one\n    two\n- golden: skipped\n    → do\nIt runs\n"
+    shown = "✓ load: held\n    one\n- golden: skipped\n    → do\nIt runs"
+    assert excerpts.of_smoke_test(text) == shown

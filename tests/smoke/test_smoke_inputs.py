@@ -1,0 +1,222 @@
+"""What is fed to a model, and that a model takes it."""
+
+from __future__ import annotations
+
+import sys
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import tokenizerkit as kit
+from blake3 import blake3
+
+from archiver.demo.minilm import minilm_folder
+from archiver.smoke.fixed_image import fixed_image
+from archiver.smoke.inputs import ids_inputs, image_inputs, text_ids, text_inputs, why_no_image
+from archiver.smoke.report import FailedError, InapplicableError
+from archiver.smoke.texts import FORWARD_TEXT
+from archiver.smoke.tokenizer import check_tokenizer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import smokekit
+
+    from archiver.smoke.trial import Trial
+
+
+@pytest.fixture
+def trial(models: smokekit.Models, tmp_path: Path) -> Trial:
+    """Of the dense model, its tokenizer loaded."""
+    made = kit.trial_of(models("dense"), tmp_path)
+    check_tokenizer(made)
+    return made
+
+
+def test_the_fixed_image_is_never_changed():
+    image = fixed_image()
+    assert image.shape == (256, 256, 3)
+    pinned = "3979b49df5bfa7bb254d4092cd0e4edd0aadd24310ed40ac24d03e552fb8725f"
+    assert blake3(image.tobytes()).hexdigest() == pinned
+
+
+def test_the_text_becomes_at_most_48_ids(trial: Trial):
+    assert text_ids(trial) == tuple(trial.tokenizer(FORWARD_TEXT)["input_ids"][:48])
+    inputs = text_inputs(trial)
+    assert {name: tuple(tensor.shape) for name, tensor in inputs.items()} == {
+        "input_ids": (1, 48),
+        "attention_mask": (1, 48),
+    }
+
+
+def test_without_a_tokenizer_the_ids_are_spread(trial: Trial):
+    trial.tokenizer = None
+    ids = text_ids(trial)
+    assert ids == text_ids(trial)
+    assert len(set(ids)) == 24
+    assert max(ids) > 1900
+    assert min(ids) < 100
+    assert not {521, 522, 524, 525, 512} & set(ids)
+
+
+def test_ids_beyond_the_embedding_are_not_used(trial: Trial):
+    trial.config.text["vocab_size"] = 100
+    assert len(text_ids(trial)) == 24
+    assert max(text_ids(trial)) < 100
+
+
+def test_a_model_without_a_vocabulary_takes_no_text(trial: Trial):
+    del trial.config.text["vocab_size"]
+    with pytest.raises(InapplicableError, match="vocab_size"):
+        text_inputs(trial)
+
+
+def _built(**settings: Any) -> Any:
+    """Stands in for a model of another kind."""
+
+    def forward(input_ids: Any, pixel_values: Any = None, decoder_input_ids: Any = None) -> None:
+        raise NotImplementedError
+
+    module = SimpleNamespace(config=SimpleNamespace(**settings), forward=forward, **settings)
+    return SimpleNamespace(module=module)
+
+
+def test_a_model_that_listens_takes_no_text(trial: Trial):
+    trial.model = _built(main_input_name="input_features")
+    with pytest.raises(InapplicableError, match="input_features"):
+        text_inputs(trial)
+
+
+def test_a_decoder_of_its_own_gets_the_ids_after_its_start(trial: Trial):
+    trial.config.raw.update(is_encoder_decoder=True, decoder_start_token_id=512)
+    trial.model = _built(is_encoder_decoder=True)
+    inputs = ids_inputs([5, 6, 7], trial)
+    assert inputs.keys() == {"input_ids", "decoder_input_ids"}  # it takes no attention_mask
+    assert inputs["decoder_input_ids"].tolist() == [[512, 5, 6]]
+
+
+def test_the_image_counts(trial: Trial, models: smokekit.Models):
+    import torch
+    from transformers import Qwen3_5ForConditionalGeneration
+
+    assert why_no_image(trial) == ""
+    inputs = image_inputs(trial)
+    assert inputs is not None
+    model = Qwen3_5ForConditionalGeneration.from_pretrained(models("dense"), dtype=torch.float32)
+    with torch.no_grad():
+        before = model.eval()(**inputs).logits
+        after = model(**inputs | {"pixel_values": -inputs["pixel_values"]}).logits
+        assert model(**text_inputs(trial)).logits.isfinite().all()
+    ids = inputs["input_ids"][0].tolist()
+    assert ids.count(524) == 64
+    assert inputs["mm_token_type_ids"].sum() == 64
+    assert before.isfinite().all()
+    change = (before - after).abs().amax(dim=-1)[0]
+    assert change[0] == 0
+    assert change[1:].min() > 1e-3
+
+
+def test_a_model_without_a_vision_tower_gets_no_image(tmp_path: Path):
+    trial = kit.trial_of(minilm_folder(), tmp_path)
+    assert image_inputs(trial) is None
+    assert why_no_image(trial) == ""
+
+
+def test_a_class_that_takes_no_picture_gets_none(trial: Trial):
+    trial.model = SimpleNamespace(module=SimpleNamespace(forward=lambda input_ids: None))
+    assert image_inputs(trial) is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"image_processor_type": "CLIPImageProcessor"}, "CLIPImageProcessor"),
+        ({"image_processor_type": None}, "None"),
+    ],
+)
+def test_other_processors_are_not_tried(
+    copy_of: smokekit.Copies, tmp_path: Path, settings: dict[str, Any], words: str
+):
+    folder = copy_of("dense")
+    kit.edit(folder / "preprocessor_config.json", lambda content: content.update(settings))
+    trial = kit.trial_of(folder, tmp_path)
+    assert image_inputs(trial) is None
+    assert words in why_no_image(trial)
+
+
+def test_a_missing_preprocessor_is_told(copy_of: smokekit.Copies, tmp_path: Path):
+    folder = copy_of("dense")
+    (folder / "preprocessor_config.json").unlink()
+    trial = kit.trial_of(folder, tmp_path)
+    assert image_inputs(trial) is None
+    assert "no preprocessor_config.json" in why_no_image(trial)
+
+
+def test_a_torchvision_that_does_not_fit_is_told(
+    trial: Trial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    folder = tmp_path / "site"
+    folder.mkdir()
+    (folder / "torchvision.py").write_text("raise RuntimeError('operator nms does not exist')")
+    monkeypatch.syspath_prepend(folder)
+    assert image_inputs(trial) is None
+    assert "torchvision does not fit torch (operator nms" in why_no_image(trial)
+    assert "torchvision" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"patch_size": 0},
+        {"patch_size": -16},
+        {"patch_size": 10**9},
+        {"patch_size": 8},
+        {"patch_size": "16"},
+        {"merge_size": 0},
+        {"temporal_patch_size": 10**30},
+        {"size": {"shortest_edge": 2**39, "longest_edge": 2**40}},
+        {"size": {"shortest_edge": 2**22, "longest_edge": 2**40}},
+        {"min_pixels": 2**30},
+        {"size": {"shortest_edge": 65536}},
+        {"image_mean": [0.5]},
+        {"image_std": [0.5, 0.5, 0]},
+        {"resample": 77},
+        {"do_resize": "yes"},
+    ],
+)
+def test_a_hostile_preprocessor_is_refused_before_anything_is_made(
+    copy_of: smokekit.Copies,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: dict[str, Any],
+):
+    monkeypatch.setattr("archiver.smoke.image_processor._processed", lambda settings: 1 / 0)
+    folder = copy_of("dense")
+    kit.edit(folder / "preprocessor_config.json", lambda content: content.update(settings))
+    with pytest.raises(FailedError) as caught:
+        image_inputs(kit.trial_of(folder, tmp_path))
+    (finding,) = caught.value.findings
+    assert (finding.code, finding.path) == ("model-config", "preprocessor_config.json")
+
+
+@pytest.mark.parametrize(
+    "size",
+    [
+        {"shortest_edge": 65536, "longest_edge": 16777216},
+        {"shortest_edge": 1, "longest_edge": 5000},
+        {"shortest_edge": 100000, "longest_edge": 200000},
+        {"shortest_edge": 1, "longest_edge": 1},
+    ],
+)
+def test_the_size_is_foretold(copy_of: smokekit.Copies, tmp_path: Path, size: dict[str, int]):
+    """The bound is checked on what the processor then makes."""
+    from archiver.smoke import image_processor
+
+    folder = copy_of("dense")
+    kit.edit(folder / "preprocessor_config.json", lambda content: content.update(size=size))
+    trial = kit.trial_of(folder, tmp_path)
+    inputs = image_inputs(trial)
+    assert inputs is not None
+    settings = image_processor._understood(image_processor._settings(trial) or {})
+    assert inputs["image_grid_thw"].tolist() == [[1, *settings.grid()]]
+    assert inputs["input_ids"][0].tolist().count(524) == settings.grid()[0] ** 2 // 4

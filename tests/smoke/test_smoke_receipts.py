@@ -1,0 +1,186 @@
+"""Receipts and golden records: kept in the journal or a file, compared with, copied, signed, hostile."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+from smokecli import BERT, receipts
+
+from archiver.archive.archive import TOOL, Archive
+from archiver.archive.journal import EVENT_MAX
+from archiver.archive.records import Event, canonical
+from archiver.cli.main import invoke
+from archiver.smoke.golden_record import parse_golden
+from archiver.smoke.receipt import newest_golden
+
+ARGUMENTS = ("smoke-test", "-C")
+
+
+@pytest.fixture(scope="module")
+def recorded(stocked, model_zygote, tmp_path_factory):
+    """An archive with a golden record of the small model."""
+    from smokecli import Command, replica
+
+    root = replica(stocked, tmp_path_factory.mktemp("recorded") / "weights")
+    ended = Command(model_zygote).json(*ARGUMENTS, root, BERT, "--record")
+    assert ended.code == 0, ended
+    assert ended.whole["recorded"] == ["journal"]
+    return root
+
+
+@pytest.fixture
+def golden(recorded, tmp_path):
+    from smokecli import replica
+
+    return replica(recorded, tmp_path / "golden")
+
+
+def test_a_record_is_compared_with_from_then_on(smoke, golden):
+    (receipt,) = receipts(golden)
+    assert len(canonical(receipt)) < EVENT_MAX
+    assert parse_golden(receipt.detail["golden"]).inputs
+    ended = smoke.json(*ARGUMENTS, golden, BERT)
+    assert ended.code == 0, ended
+    assert ended.verdicts["golden"] == "held"
+    (snapshot,) = Archive.open(golden).snapshots_of(BERT)
+    assert ended.whole["golden"] == newest_golden(Archive.open(golden), snapshot).event
+    assert "golden" not in receipts(golden)[-1].detail
+
+
+@pytest.mark.parametrize("chosen", [(), ("--snapshot", BERT)])
+def test_a_record_travels_with_copies(smoke, golden, tmp_path, chosen):
+    target = tmp_path / "copy"
+    assert invoke(["init", "-q", "-C", str(target)]) == 0
+    assert invoke(["copy", "-q", "-C", str(golden), str(target), *chosen]) == 0
+    ended = smoke.json(*ARGUMENTS, target, BERT, "--level", "golden")
+    assert ended.code == 0, ended
+    assert ended.verdicts["golden"] == "held"
+    # Told anew once, however often it is copied.
+    assert invoke(["copy", "-q", "-C", str(golden), str(target), *chosen]) == 0
+    assert sum("golden" in one.detail for one in receipts(target)) == 1
+
+
+def test_a_receipt_is_signed_and_survives_what_maintains_an_archive(golden, tmp_path, capfd):
+    key = tmp_path / "mine"
+    assert invoke(["keys", "new", "-q", str(key), "--no-password"]) == 0
+    run = ["-q", "-C", str(golden)]
+    assert invoke(["sign", *run, "--key", f"{key}.key"]) == 0
+    heads = {name for name, _ in Archive.open(golden).events()}
+    signed = {path.name.split(".")[0] for path in golden.glob("signatures/*/*.minisig")}
+    assert heads & signed
+    assert invoke(["audit", *run, "--key", f"{key}.pub"]) == 0
+    assert invoke(["catalogue", "rebuild", *run]) == 0
+    assert invoke(["repair", *run, "--no-upstream"]) == 0
+    assert invoke(["status", *run]) == 0
+    (receipt,) = receipts(golden)
+    assert receipt.detail["golden"]
+
+
+def test_a_receipt_that_is_the_newest_event_is_what_is_signed(golden, tmp_path):
+    """``minisign -V`` needs the file and its signature only."""
+    from archiver.archive.signing.document import signed_bytes
+
+    archive = Archive.open(golden)
+    names = [
+        name
+        for name in archive.journal.names()
+        if archive.journal.read(name).event == "smoke-tested"
+    ]
+    data = signed_bytes(archive.store, names[-1])
+    assert json.loads(bytes(data))["event"] == "smoke-tested"
+
+
+def test_a_record_that_nobody_can_use_counts_for_nothing(smoke, golden):
+    archive = Archive.open(golden)
+    (snapshot,) = archive.snapshots_of(BERT)
+    good = newest_golden(archive, snapshot)
+    for number, bad in enumerate((None, [], {}, "x", {"version": 1}, {"version": 2}, [[]], 7)):
+        detail = {"snapshot": snapshot.id, "golden": bad, "levels": bad, "manifest": bad}
+        time = f"2030-01-01T00:00:0{number}Z"
+        archive.record(Event("smoke-tested", time, TOOL, detail=detail))
+    known = newest_golden(archive, snapshot)
+    assert (known.golden, known.event) == (good.golden, good.event)
+    assert len(known.remarks) == 8
+    ended = smoke.json(*ARGUMENTS, golden, BERT)
+    assert (ended.code, ended.verdicts["golden"]) == (0, "held")
+    assert "remark: The golden record in event" in ended.err
+
+
+def test_a_snapshot_that_was_sealed_anew_finds_the_record(golden):
+    archive = Archive.open(golden)
+    (snapshot,) = archive.snapshots_of(BERT)
+    other = snapshot._replace(id="0" * 64)
+    assert newest_golden(archive, other).golden == newest_golden(archive, snapshot).golden
+    (alien,) = archive.snapshots_of("me/dense")
+    assert newest_golden(archive, alien).golden is None
+
+
+def test_the_newest_record_counts_also_after_a_clock_that_ran_ahead(smoke, golden):
+    archive = Archive.open(golden)
+    (snapshot,) = archive.snapshots_of(BERT)
+    (first,) = receipts(golden)
+    detail = first.detail | {"golden": first.detail["golden"] | {"environment": {"ahead": 1}}}
+    archive.record(Event("smoke-tested", "2999-01-01T00:00:00Z", TOOL, detail=detail))
+    assert smoke(*ARGUMENTS, golden, BERT, "--record").code == 0
+    newest = newest_golden(Archive.open(golden), snapshot)
+    assert newest.golden is not None
+    assert "ahead" not in newest.golden.environment
+
+
+def test_a_file_for_folders_and_other_machines(smoke, models, copy_of, tmp_path, stocked):
+    file = tmp_path / "bert.json"
+    folder = models("minilm")
+    ended = smoke.json("smoke-test", folder, "--record", "--golden", file)
+    assert ended.code == 0, ended
+    assert ended.whole["recorded"] == [str(file)]
+    assert parse_golden(json.loads(file.read_text()))
+    again = smoke("smoke-test", folder, "--record", "--golden", file)
+    assert again.code == 2
+    assert "is there already" in again.err
+    spoilt = copy_of("minilm")
+    (weights,) = spoilt.glob("*.safetensors")
+    tensors = load_file(weights)
+    one, two = ("encoder.layer.0.output.dense.weight", "encoder.layer.1.output.dense.weight")
+    tensors[one], tensors[two] = np.array(tensors[two]), np.array(tensors[one])
+    save_file(tensors, weights, {"format": "pt"})
+    ended = smoke.json("smoke-test", spoilt, "--golden", file)
+    assert ended.code == 25, ended
+    assert ended.verdicts["forward"] == "held"
+    assert ended.verdicts["golden"] == "failed"
+    assert {one["code"] for one in ended.kinds("finding")} == {"model-golden"}
+    assert ended.whole["golden"] == str(file)
+
+
+@pytest.mark.parametrize("data", [b"", b"[", b"{}", b'{"version": 1}', b"\xff", b"[" * 5000])
+def test_a_file_that_holds_no_record(smoke, models, tmp_path, data):
+    file = tmp_path / "bad.json"
+    file.write_bytes(data)
+    ended = smoke("smoke-test", models("minilm"), "--golden", file)
+    assert ended.code == 2
+    assert str(file) in ended.err
+
+
+def test_an_archive_that_cannot_be_written_to(smoke, golden, tmp_path):
+    for path in [golden, *golden.rglob("*")]:
+        if not path.is_symlink():
+            path.chmod(path.stat().st_mode & ~0o222)
+    before = len(receipts(golden))
+    try:
+        ended = smoke(*ARGUMENTS, golden, BERT, powerless=True)
+        assert ended.code == 0, ended
+        assert "not in the archive's journal" in ended.err
+        lost = smoke(*ARGUMENTS, golden, BERT, "--record", powerless=True)
+        assert lost.code == 1
+        assert "--golden" in lost.err
+        file = tmp_path / "kept.json"
+        kept = smoke.json(*ARGUMENTS, golden, BERT, "--record", "--golden", file, powerless=True)
+        assert kept.code == 0, kept
+        assert kept.whole["recorded"] == [str(file)]
+    finally:
+        for path in [golden, *golden.rglob("*")]:
+            if path.is_dir():
+                path.chmod(0o755)
+    assert len(receipts(golden)) == before

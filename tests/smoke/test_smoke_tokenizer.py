@@ -1,0 +1,378 @@
+"""Level tokenizer, on sound tokenizers and on every way to spoil one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import tokenizerkit as kit
+from blake3 import blake3
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from archiver.demo.minilm import minilm_folder
+from archiver.errors import SkippedError
+from archiver.smoke import libraries, texts
+from archiver.smoke.agreement import collecting
+from archiver.smoke.report import FailedError, InapplicableError
+from archiver.smoke.time_limit import TimeUpError, time_limit
+from archiver.smoke.tokenizer import check_tokenizer, fixed_ids
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import smokekit
+
+    Spoil = Callable[[Any], object]
+
+
+def test_the_fixed_texts_are_never_changed():
+    single = (texts.FORWARD_TEXT, texts.USER_TEXT, texts.SYSTEM_TEXT, texts.ASSISTANT_TEXT)
+    whole = "\0".join((*single, texts.IMAGE_TEXT, *texts.SENTENCES, *texts.TEXTS))
+    pinned = "57d13231f1afb926c030412f42bf48210500882ab6c9cfab6128df5a6029794b"
+    assert blake3(whole.encode()).hexdigest() == pinned
+
+
+def test_a_sound_tokenizer_holds(models: smokekit.Models, tmp_path: Path):
+    trial = kit.trial_of(models("dense"), tmp_path)
+    proof = check_tokenizer(trial)
+    assert proof.findings == ()
+    assert proof.facts == {"tokenizer": "Qwen3_5Tokenizer", "vocabulary": 538}
+    told = " ".join(proof.proved)
+    for words in ("same ids", "come back", "vocab.json, merges.txt", "special token", "template"):
+        assert words in told
+    ids = fixed_ids(trial)
+    assert len(ids) == len(texts.TEXTS)
+    assert ids[0] == tuple(trial.tokenizer(texts.TEXTS[0])["input_ids"])
+
+
+def test_a_real_tokenizer_of_another_kind_holds(tmp_path: Path):
+    trial = kit.trial_of(minilm_folder(), tmp_path)
+    proof = check_tokenizer(trial)
+    assert proof.findings == ()
+    told = " ".join(proof.proved)
+    assert "vocab.txt and tokenizer.json say the same" in told
+    assert "no chat template" in told
+    assert "come back" not in told  # it makes capitals small: nothing to complain of
+    assert proof.facts == {"tokenizer": "BertTokenizer", "vocabulary": 30522}
+
+
+def _other_token(tokenizer: Any) -> None:
+    """A merged token that no fixed text needs, under another spelling."""
+    vocab = tokenizer["model"]["vocab"]
+    merged = list(vocab)[500]
+    vocab[merged + "\u0120"] = vocab.pop(merged)
+    merges = tokenizer["model"]["merges"]
+    merges[:] = [pair for pair in merges if merged not in {*pair, "".join(pair)}]
+
+
+def _swapped_ids(tokenizer: Any) -> None:
+    vocab = tokenizer["model"]["vocab"]
+    one, two = list(vocab)[400:402]
+    vocab[one], vocab[two] = vocab[two], vocab[one]
+
+
+def _swapped_merges(tokenizer: Any) -> None:
+    merges = tokenizer["model"]["merges"]
+    merges[250], merges[251] = merges[251], merges[250]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "path"),
+    [
+        (_other_token, "vocab.json"),
+        (_swapped_ids, "vocab.json"),
+        (_swapped_merges, "merges.txt"),
+    ],
+)
+def test_a_change_in_tokenizer_json_alone_is_seen(
+    copy_of: smokekit.Copies, tmp_path: Path, spoil: Spoil, path: str
+):
+    folder = copy_of("dense")
+    kit.edit(folder / "tokenizer.json", spoil)
+    assert ("model-tokenizer", path) in kit.told(kit.findings_of(folder, tmp_path))
+
+
+def test_a_change_in_merges_alone_is_seen(copy_of: smokekit.Copies, tmp_path: Path):
+    folder = copy_of("dense")
+    path = folder / "merges.txt"
+    path.write_text(path.read_text("utf-8").replace("\no r\n", "\nr o\n"), "utf-8")
+    (finding,) = kit.findings_of(folder, tmp_path)
+    assert finding.path == "merges.txt"
+    assert "differ from merge 2 on: “r o” and “o r”" in finding.message
+
+
+@pytest.fixture
+def minilm_files(tmp_path: Path) -> Path:
+    """The real model without its weights."""
+    folder = tmp_path / "minilm"
+    folder.mkdir()
+    for source in minilm_folder().iterdir():
+        if source.is_file() and source.stat().st_size < 1_000_000:
+            (folder / source.name).write_bytes(source.read_bytes())
+    return folder
+
+
+def test_a_change_in_the_word_list_alone_is_seen(minilm_files: Path, tmp_path: Path):
+    path = minilm_files / "vocab.txt"
+    path.write_text(path.read_text("utf-8").replace("\nhouse\n", "\nhorse!\n"), "utf-8")
+    findings = kit.findings_of(minilm_files, tmp_path)
+    assert kit.told(findings) == [("model-tokenizer", "vocab.txt")]
+    assert "“horse!”" in findings[0].message
+
+
+def test_another_way_to_split_text_is_seen(copy_of: smokekit.Copies, tmp_path: Path):
+    """transformers takes the pattern from its own code, by the model's type."""
+    folder = copy_of("dense")
+
+    def spoil(tokenizer: Any) -> None:
+        tokenizer["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = r"\s+|\S+"
+
+    kit.edit(folder / "tokenizer.json", spoil)
+    (finding,) = kit.findings_of(folder, tmp_path)
+    assert finding.code == "model-tokenizer"
+    assert "Qwen3_5Tokenizer" in finding.message
+    assert "to transformers and id" in finding.message
+
+
+def _set(key: str, value: Any, part: str = "") -> Spoil:
+    return lambda content: (content[part] if part else content).update({key: value})
+
+
+@pytest.mark.parametrize(
+    ("path", "spoil", "words"),
+    [
+        ("config.json", _set("image_token_id", 2048), "2,048 rows"),
+        ("config.json", _set("image_token_id", 600), "no token has that id"),
+        ("config.json", _set("eos_token_id", -2, "text_config"), "text_config says eos_token_id"),
+        ("config.json", _set("vision_start_token_id", {}), "is no id"),
+        ("config.json", _set("vocab_size", 300, "text_config"), "has 300 rows"),
+        ("generation_config.json", _set("eos_token_id", [514, 9999]), "eos_token_id = 9999"),
+        ("generation_config.json", _set("pad_token_id", True), "is no id"),
+        ("tokenizer_config.json", _set("eos_token", "<|gone|>"), "is no token"),
+        ("tokenizer_config.json", _set("pad_token", {"content": "<gone>"}), "is no token"),
+        ("tokenizer_config.json", _set("image_token", "<\x1b[31m>"), r"<\x1b[31m>"),
+        (
+            "tokenizer_config.json",
+            lambda settings: settings["added_tokens_decoder"]["524"].update(content="<|other|>"),
+            "there is no such token",
+        ),
+        ("tokenizer.json", lambda file: file["added_tokens"][3].update(id=514), "share an id"),
+        ("tokenizer.json", lambda file: file["added_tokens"][3].update(id=5000), "has id 5,000"),
+    ],
+)
+def test_special_tokens_must_be_there(
+    copy_of: smokekit.Copies, tmp_path: Path, path: str, spoil: Spoil, words: str
+):
+    folder = copy_of("dense")
+    kit.edit(folder / path, spoil)
+    findings = kit.findings_of(folder, tmp_path)
+    codes = {one.code: one.message for one in findings}
+    assert "model-special-token" in codes
+    assert words in " ".join(one.message for one in findings if one.code == "model-special-token")
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        ("{{ raise_exception('no\nmore') }}", "cannot be rendered: no."),
+        ("{% for message in messages %}", "cannot be rendered"),
+        ("hello", "leaves out what the user says"),
+        ("{{ ' ' }}", "leaves out"),
+        ("{{ 10**10**10 }}", "powers"),
+        ("{{ 'a' * 3000000000 }}", "2 GiB"),
+        ("{{ messages[0].content * 100000 }}" * 9, "cannot be rendered|leaves out"),
+        ("{{ ''.__class__.__mro__ }}", "cannot be rendered"),
+        ("{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}", "cannot be rendered"),
+    ],
+)
+def test_a_template_that_does_not_work_is_told(
+    copy_of: smokekit.Copies, tmp_path: Path, template: str, words: str
+):
+    folder = copy_of("dense")
+    (folder / "chat_template.jinja").write_text(template, "utf-8")
+    findings = kit.findings_of(folder, tmp_path)
+    assert kit.told(findings) == [("model-chat-template", "")]
+    assert any(word in findings[0].message for word in words.split("|"))
+
+
+def test_a_template_without_end_is_stopped(
+    copy_of: smokekit.Copies, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("archiver.smoke.chat_template._SECONDS", 0.3)
+    folder = copy_of("dense")
+    loop = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+    (folder / "chat_template.jinja").write_text(loop, "utf-8")
+    (finding,) = kit.findings_of(folder, tmp_path)
+    assert "did not come to an end" in finding.message
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% for m in messages %}{{ m.content if m.role != 'system' else 1 % 0 }}{% endfor %}",
+        "{% for m in messages %}{% for part in m.content %}{{ part.text }}{% endfor %}{% endfor %}",
+        "{% for m in messages %}{{ m.content }}{% endfor %}{{ tools[0].function.name }}",
+    ],
+)
+def test_templates_have_their_ways(copy_of: smokekit.Copies, tmp_path: Path, template: str):
+    folder = copy_of("dense")
+    (folder / "chat_template.jinja").unlink()
+    named = [{"name": "default", "template": template}, {"name": "rag", "template": "{{ x.y.z }}"}]
+    kit.edit(folder / "tokenizer_config.json", _set("chat_template", named))
+    if "tools[0]" in template:  # fails where no tool is given
+        assert kit.told(kit.findings_of(folder, tmp_path)) == [("model-chat-template", "")]
+    else:
+        assert kit.findings_of(folder, tmp_path) == ()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\xff\xfe\x00",
+        b"[]",
+        b"{}",
+        b'{"model": {"type": "BPE", "vocab": {}, "merges": []}}',
+        b'{"model": {"type": "BPE", "vocab": {"a": 4294967295}, "merges": []}}',
+        b'{"model": {"type": "BPE", "vocab": {"a": 1e400}, "merges": []}}',
+        b'{"model": {"type": "BPE", "vocab": {"a": -1}, "merges": []}}',
+        b'{"a":' * 60 + b"1" + b"}" * 60,
+        b"[" * 1_000_000,
+    ],
+)
+def test_a_tokenizer_json_of_garbage_is_told(
+    copy_of: smokekit.Copies, tmp_path: Path, content: bytes
+):
+    folder = copy_of("dense")
+    (folder / "tokenizer.json").write_bytes(content)
+    with pytest.raises(FailedError) as caught:
+        kit.findings_of(folder, tmp_path)
+    assert {one.code for one in caught.value.findings} == {"model-tokenizer"}
+
+
+def test_a_tokenizer_json_without_end_is_not_read(copy_of: smokekit.Copies, tmp_path: Path):
+    folder = copy_of("dense")
+    os.truncate(folder / "tokenizer.json", 70 << 20)
+    with pytest.raises(FailedError, match=r"more than|larger than"):
+        kit.findings_of(folder, tmp_path)
+
+
+def test_a_text_that_grows_without_end_is_not_tried(copy_of: smokekit.Copies, tmp_path: Path):
+    folder = copy_of("dense")
+    double = {"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}
+    grows = {"type": "Sequence", "normalizers": [double] * 40}
+    kit.edit(folder / "tokenizer.json", _set("normalizer", grows))
+    with pytest.raises(FailedError, match="far longer"):
+        kit.findings_of(folder, tmp_path)
+
+
+def test_a_panic_of_the_library_is_a_finding():
+    class PanicException(BaseException):
+        pass
+
+    found: list[Any] = []
+    with collecting(found, "tokenizer.json", "Loading"):
+        raise PanicException("index out of\nbounds")
+    assert found[0].message == "Loading failed: index out of."
+    with pytest.raises(KeyboardInterrupt), collecting(found, "tokenizer.json", "Loading"):
+        raise KeyboardInterrupt
+
+
+def test_the_time_limit_leaves_things_as_they_were():
+    before = signal.getsignal(signal.SIGALRM)
+    with pytest.raises(TimeUpError), time_limit(0.05):
+        time.sleep(5)
+    assert signal.getsignal(signal.SIGALRM) is before
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+    with ThreadPoolExecutor(1) as pool:  # no signal reaches another thread: it runs without a limit
+        assert pool.submit(_in_time_limit).result() == "done"
+
+
+def _in_time_limit() -> str:
+    with time_limit(0.01):
+        time.sleep(0.05)
+    return "done"
+
+
+def test_what_only_the_libraries_refuse_is_told(copy_of: smokekit.Copies, tmp_path: Path):
+    folder = copy_of("dense")
+    kit.edit(folder / "tokenizer.json", lambda file: file["model"]["merges"].append(["q#", "q#"]))
+    findings = kit.findings_of(folder, tmp_path)
+    assert ("model-tokenizer", "tokenizer.json") in kit.told(findings)
+    assert ("model-tokenizer", "merges.txt") in kit.told(findings)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(at=st.integers(0, 26_000), new=st.binary(min_size=1, max_size=3))
+def test_whatever_is_written_into_tokenizer_json_ends_in_findings(
+    models: smokekit.Models, tmp_path_factory: pytest.TempPathFactory, at: int, new: bytes
+):
+    tmp_path = tmp_path_factory.mktemp("spoiled")
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for name in ("config.json", "tokenizer_config.json", "tokenizer.json", "vocab.json"):
+        (folder / name).write_bytes((models("dense") / name).read_bytes())
+    whole = (folder / "tokenizer.json").read_bytes()
+    (folder / "tokenizer.json").write_bytes(whole[:at] + new + whole[at + len(new) :])
+    try:
+        findings = kit.findings_of(folder, tmp_path)
+    except FailedError as error:
+        findings = error.findings
+    assert {one.code for one in findings} <= {"model-tokenizer", "model-special-token"}
+
+
+def test_a_word_list_is_enough(minilm_files: Path, tmp_path: Path):
+    (minilm_files / "tokenizer.json").unlink()
+    trial = kit.trial_of(minilm_files, tmp_path)
+    assert check_tokenizer(trial).findings == ()
+    assert fixed_ids(trial)[0][0] == 101
+
+
+def test_a_tokenizer_json_that_is_missing_is_told(copy_of: smokekit.Copies, tmp_path: Path):
+    """The class for this model reads no other file, and begins with an empty vocabulary."""
+    folder = copy_of("dense")
+    (folder / "tokenizer.json").unlink()
+    trial = kit.trial_of(folder, tmp_path)
+    (finding,) = check_tokenizer(trial).findings
+    assert "reads no vocabulary" in finding.message
+    assert trial.tokenizer is None
+    assert fixed_ids(trial) == ()
+
+
+def test_no_files_is_no_tokenizer(copy_of: smokekit.Copies, tmp_path: Path):
+    folder = copy_of("dense")
+    for name in ("tokenizer.json", "vocab.json", "merges.txt"):
+        (folder / name).unlink()
+    with pytest.raises(InapplicableError, match="no tokenizer"):
+        kit.findings_of(folder, tmp_path)
+
+
+def test_code_of_the_repository_is_never_run(copy_of: smokekit.Copies, tmp_path: Path):
+    folder = copy_of("dense")
+    kit.edit(folder / "tokenizer_config.json", _set("auto_map", {"AutoTokenizer": ["x.Y", None]}))
+    with pytest.raises(SkippedError, match="auto_map"):
+        kit.findings_of(folder, tmp_path)
+
+
+def test_without_the_extra_it_says_what_is_missing(
+    models: smokekit.Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(libraries, "_there", lambda name: name != "tokenizers")
+    with pytest.raises(SkippedError, match="Not installed: tokenizers"):
+        kit.findings_of(models("dense"), tmp_path)
+
+
+def test_the_module_itself_is_light():
+    script = (
+        "import sys, archiver.smoke.tokenizer, archiver.smoke.inputs\n"
+        "sys.exit(any(name in sys.modules for name in ('torch', 'transformers', 'jinja2', 'PIL')))"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

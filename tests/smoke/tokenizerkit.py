@@ -1,0 +1,39 @@
+"""What the tests of the tokenizer and of the inputs share: a trial of a folder, files to spoil."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
+
+from archiver.smoke.folder import FolderCheckpoint
+from archiver.smoke.tokenizer import check_tokenizer
+from archiver.smoke.trial import Trial, Wishes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from archiver.archive.finding import Finding
+
+
+def trial_of(folder: Path, tmp_path: Path) -> Trial:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    return Trial(FolderCheckpoint(folder, workers=1), Wishes(), Mock(), scratch)
+
+
+def findings_of(folder: Path, tmp_path: Path) -> tuple[Finding, ...]:
+    return check_tokenizer(trial_of(folder, tmp_path)).findings
+
+
+def told(findings: tuple[Finding, ...]) -> list[tuple[str, str]]:
+    """Code and file of each finding."""
+    return [(finding.code, finding.path) for finding in findings]
+
+
+def edit(path: Path, change: Callable[[Any], object]) -> None:
+    """Change a JSON file's content in place."""
+    content = json.loads(path.read_text("utf-8"))
+    change(content)
+    path.write_text(json.dumps(content, ensure_ascii=False), "utf-8")
