@@ -41,9 +41,6 @@ class Absent(torch.nn.Parameter):
         made.stands_for = name
         return made
 
-    def __repr__(self) -> str:
-        return f"Absent({self.stands_for})"
-
     @classmethod
     def __torch_function__(
         cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -51,6 +48,8 @@ class Absent(torch.nn.Parameter):
         """Lets through what tells of a tensor, and refuses the rest."""
         del types
         name = getattr(func, "__name__", "")
+        if name == "__repr__":
+            return f"Absent({args[0].stands_for})"
         if name in _TELLS or name in {"__get__", "__set__", "__hash__"}:
             with torch._C.DisableTorchFunctionSubclass():  # noqa: SLF001 - as torch's own guide does
                 found = func(*args, **kwargs or {})

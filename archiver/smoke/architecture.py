@@ -37,9 +37,10 @@ def model_class(trial: Trial) -> tuple[Any, Any]:
 
 
 def told(error: BaseException) -> str:
-    """The first line of a library's exception, safe to show."""
-    lines = str(error).strip().splitlines()
-    return printable(lines[0]) if lines else type(error).__name__
+    """The first line of a library's exception, and the next if that only announces it; safe to show."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    many = 2 if lines and lines[0].endswith(":") else 1
+    return printable(" ".join(lines[:many])) if lines else type(error).__name__
 
 
 def _refused(message: str) -> FailedError:

@@ -47,7 +47,7 @@ def cache_faults(
         tokens: 1 x what was in the decoder at the end: text and tokens, or the start and tokens.
         logits: n x vocabulary, by which the n tokens were chosen.
     """
-    plain = _plain(model, inputs, tokens)[-len(logits) :]
+    plain = _plain(model, inputs, tokens, len(logits))
     chosen = tokens[0, -len(logits) :].tolist()
     findings = []
     for number, (row, cached, token) in enumerate(zip(plain, logits, chosen, strict=True), 1):
@@ -56,7 +56,8 @@ def cache_faults(
     return findings
 
 
-def _plain(model: Model, inputs: dict[str, Tensor], tokens: Tensor) -> Floats:
+def _plain(model: Model, inputs: dict[str, Tensor], tokens: Tensor, count: int) -> Floats:
+    """The logits by which a plain pass would choose the last ``count`` tokens."""
     import torch  # noqa: PLC0415 - of the extra
 
     before = tokens[:, :-1]
@@ -64,7 +65,8 @@ def _plain(model: Model, inputs: dict[str, Tensor], tokens: Tensor) -> Floats:
         given = inputs | {"decoder_input_ids": before}
     else:
         given = {"input_ids": before, "attention_mask": torch.ones_like(before)}
-    logits: Floats = model(given, use_cache=False).logits[0].float().cpu().numpy()
+    rows = model(given, use_cache=False).logits[0, -count:]
+    logits: Floats = rows.float().cpu().numpy()
     return logits
 
 

@@ -28,11 +28,13 @@ _HINT: Final = "Compare the file with upstream's; without a right one nothing ca
 # in ALBERT, there are some tens of layers. So no true count is above the number of tensors and 1000.
 _COUNT: Final = re.compile(r"(layers?|depths?|blocks|stages|groups)\Z")
 _COUNTS_AT_LEAST: Final = 1000
+# Experts are counted by a router's dimension as well.
+_EXPERTS: Final = re.compile(r"experts\Z")
 # A width is the dimension of some tensor, or a small multiple of one (heads that lie side by side);
 # what else is called a size (of an image, a window, a chunk) is far below a million. The libraries
 # make tables of some sizes (positions, rotations) in true memory.
 _WIDTH: Final = re.compile(
-    r"(_sizes?|_dims?|_width|heads?|experts|channels|hidden|d_model|d_ff|d_kv|n_embd|n_inner|rank|buckets)\Z"
+    r"(_sizes?|_dims?|_width|heads?|channels|hidden|d_model|d_ff|d_kv|n_embd|n_inner|rank|buckets)\Z"
 )
 _WIDTHS_AT_LEAST: Final = 2**20
 _WIDTH_FACTOR: Final = 16
@@ -113,24 +115,25 @@ def _object(content: bytes) -> dict[str, Any]:
 
 
 def _check_numbers(raw: dict[str, Any], tensors: Iterable[StoredTensor]) -> None:
-    tensors = tuple(tensors)
-    widest = max((max(tensor.shape, default=0) for tensor in tensors), default=0)
+    # one without bytes may have any shape
+    filled = [tensor for tensor in tensors if tensor.size]
+    widest = max((max(tensor.shape, default=0) for tensor in filled), default=0)
     limits = (
-        (_COUNT, max(_COUNTS_AT_LEAST, len(tensors))),
+        (_COUNT, max(_COUNTS_AT_LEAST, len(filled))),
+        (_EXPERTS, max(_COUNTS_AT_LEAST, len(filled), widest)),
         (_WIDTH, max(_WIDTHS_AT_LEAST, _WIDTH_FACTOR * widest)),
         (_POSITIONS, _MOST_POSITIONS),
     )
     for key, number in _numbers(raw):
         for pattern, limit in limits:
             if pattern.search(key) and abs(number) > limit:
-                told = f"{printable(key)} = {printable(str(number), 20)}"
-                raise _refused(
-                    f"config.json says {told}; the tensors that are there allow {limit:,}."
-                )
+                shown = f"{printable(key)} = {printable(str(number), 20)}"
+                told = f"config.json says {shown}; the tensors that are there allow {limit:,}."
+                raise _refused(told)
 
 
 def _numbers(raw: dict[str, Any]) -> Iterator[tuple[str, float]]:
-    """Every number with the key that it stands below, without recursion."""
+    """Every number, and length of a list, with the key that it stands below; without recursion."""
     waiting: list[tuple[str, Any, int]] = [("", raw, 0)]
     while waiting:
         key, value, depth = waiting.pop()
@@ -139,6 +142,7 @@ def _numbers(raw: dict[str, Any]) -> Iterator[tuple[str, float]]:
         if isinstance(value, dict):
             waiting += [(name, inner, depth + 1) for name, inner in value.items()]
         elif isinstance(value, list):
+            yield key, len(value)
             waiting += [(key, inner, depth + 1) for inner in value]
         elif isinstance(value, int | float) and not isinstance(value, bool):
             yield key, value

@@ -10,9 +10,10 @@ from __future__ import annotations
 import copy
 import re
 from collections import defaultdict
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
+
+from archiver.smoke.recipe import DtypePlan, Recipe, keeps_rows, targets_of, twins_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -23,39 +24,6 @@ if TYPE_CHECKING:
 
 _FLOAT32: Final = 4
 """Bytes of a float32; dequantization needs the values, and their products, as such."""
-_DEQUANTIZE: Final = "Fp8Dequantize"
-
-
-@dataclass
-class Recipe:
-    """How a parameter is made.
-
-    Attributes:
-        first: The parameter that transformers names it by; one conversion may make several.
-        converter: transformers' converter, or None if one tensor is taken as it is.
-        dtype: What its parts are cast to before they are converted.
-        parts: The names of tensors by the converter's pattern that they matched.
-    """
-
-    first: str
-    converter: Any
-    dtype: torch.dtype
-    parts: dict[str, list[str]] = field(default_factory=dict)
-
-    @property
-    def names(self) -> list[str]:
-        """All tensors that are needed."""
-        return [name for names in self.parts.values() for name in names]
-
-    @property
-    def plain(self) -> str | None:
-        """The tensor that is the parameter, but for a cast; None if it has to be converted.
-
-        Dequantizing leaves alone what has no scales.
-        """
-        operations = [] if self.converter is None else self.converter.operations
-        kept = all(type(one).__name__ == _DEQUANTIZE for one in operations)
-        return self.names[0] if kept and len(self.names) == 1 else None
 
 
 class Weights:
@@ -76,7 +44,7 @@ class Weights:
         self._quantizer = quantizer
         self.recipes: dict[str, Recipe] = {}
         self._collect()
-        self._twins = _twins(model)
+        self._twins = twins_of(model)
 
     def _collect(self) -> None:
         from transformers import core_model_loading as loading  # noqa: PLC0415 - of the extra
@@ -95,7 +63,7 @@ class Weights:
             base_model_prefix=self._model.base_model_prefix,
             meta_state_dict=places,
         )
-        plan = _DtypePlan(self._model, self._dtype)
+        plan = DtypePlan(self._model, self._dtype)
         for name in sorted(self._tensors, key=loading.dot_natural_key):
             key, pattern = find(name, renamings, converters)
             if key not in places and name in places:
@@ -105,7 +73,7 @@ class Weights:
                 if recipe is None:
                     converter = None if pattern is None else by_pattern[pattern]
                     recipe = Recipe(key, converter, plan.dtype(key, places[key].dtype))
-                    self.recipes |= dict.fromkeys(_targets(key, converter), recipe)
+                    self.recipes |= dict.fromkeys(targets_of(key, converter), recipe)
                 recipe.parts.setdefault(pattern or name, []).append(name)
 
     def origin(self, key: str) -> str | None:
@@ -120,7 +88,13 @@ class Weights:
 
     @property
     def missing(self) -> list[str]:
-        """Parameters that nothing in the checkpoint makes."""
+        """Parameters that nothing in the checkpoint makes, and that it should make."""
+        own = self._model._keys_to_ignore_on_load_missing or ()  # noqa: SLF001 - the loader's own
+        return [key for key in self.unmade if not any(re.search(one, key) for one in own)]
+
+    @property
+    def unmade(self) -> list[str]:
+        """Parameters that nothing in the checkpoint makes; some models compute such for themselves."""
         names = (name for name, _ in self._model.named_parameters(remove_duplicate=False))
         return [name for name in names if self.origin(name) is None]
 
@@ -165,7 +139,7 @@ class Weights:
             return True
         rows = self._lengths.get(key)
         full = all(len(names) == rows for names in recipe.parts.values())
-        return full and _keeps_rows(recipe.converter.operations)
+        return full and keeps_rows(recipe.converter.operations)
 
     def making(self, key: str, count: int) -> int:
         """Bytes that a parameter of ``count`` elements takes besides, while it is made: an estimate."""
@@ -214,54 +188,5 @@ def _read(tensor: LazyTensor, dtype: torch.dtype | None) -> torch.Tensor:
     return tensor[...].to(dtype=dtype) if dtype is not None else tensor[...]
 
 
-def _targets(key: str, converter: Any) -> list[str]:
-    """All parameters that are made when ``key``, the first of them, is made."""
-    if converter is None:
-        return [key]
-    first = converter.target_patterns[0]
-    return [key.replace(first, one) for one in converter.target_patterns]
-
-
 def _pairs(parts: Mapping[str, list[str]]) -> Iterator[tuple[str, str]]:
     return ((pattern, name) for pattern, names in parts.items() for name in names)
-
-
-def _keeps_rows(operations: list[Any]) -> bool:
-    """Whether one expert's tensors alone make its row: stacked at dimension 0, joined elsewhere."""
-    stacked = False
-    for one in operations:
-        kind = type(one).__name__
-        if kind == "MergeModulelist" and one.dim == 0:
-            stacked = True
-        elif kind == "Concatenate" and stacked and one.dim != 0:
-            continue
-        elif kind != _DEQUANTIZE:
-            return False
-    return stacked
-
-
-def _twins(model: Any) -> dict[str, list[str]]:
-    """For each parameter all that it is tied to, both ways, as ``tie_weights`` does."""
-    groups: dict[str, list[str]] = {}
-    for target, source in getattr(model, "all_tied_weights_keys", {}).items():
-        groups.setdefault(source, [source]).append(target)
-    return {name: names for names in groups.values() for name in names}
-
-
-class _DtypePlan:
-    """What a parameter is cast to when it is read, as ``from_pretrained`` does it."""
-
-    def __init__(self, model: Any, dtype: torch.dtype) -> None:
-        self._dtype = dtype
-        # their stars stand for anything, and they match anywhere in a name
-        self._strict = [
-            (re.compile(glob.replace("*", ".*")), wanted)
-            for glob, wanted in model._get_dtype_plan(dtype).items()  # noqa: SLF001 - see above
-        ]
-
-    def dtype(self, key: str, place: torch.dtype) -> torch.dtype:
-        """For parameter ``key``, which is of dtype ``place`` in the model."""
-        for pattern, wanted in self._strict:
-            if pattern.search(key):
-                return wanted
-        return place

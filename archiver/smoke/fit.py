@@ -2,40 +2,32 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, Any, Final
-
-import numpy as np
+from typing import TYPE_CHECKING, Final
 
 from archiver.errors import SkippedError
 from archiver.smoke import hardware
-from archiver.text import human_bytes, human_duration, human_rate
+from archiver.smoke.reading import TOKENS, reading_line
+from archiver.text import human_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from archiver.smoke.checkpoint import Checkpoint
     from archiver.smoke.conversion import Weights
     from archiver.smoke.layers import Layer, Part
     from archiver.smoke.model import Mode
     from archiver.smoke.trial import Dtype, Trial
 
 MiB: Final = 1 << 20
-_TOKENS: Final = 160
-"""The longest fixed input: about 100 places of an image and a short text."""
 _WORKING: Final = 32 * MiB
 """What the layers themselves compute with, and what libraries allocate on first use."""
 _DECODING: Final = 80 * MiB
 """What decoding keeps: some decoded segments of 16 MiB, and room to work."""
-_DECODING_EACH: Final = 20 * MiB
+_DECODING_EACH: Final = 36 * MiB
 """What each decoding thread needs besides."""
 _LOADERS: Final = 4
 """Threads of transformers' loader: ``core_model_loading.GLOBAL_WORKERS`` is at most that."""
-_SAMPLE: Final = 64 * MiB
-_SLOW_FROM: Final = 512 * MiB
-"""From how many bytes to read on their time is worth a measurement."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +52,17 @@ class Fit:
 
 @dataclass(frozen=True)
 class Needs:
-    """What a model takes, in bytes: the process as it is, and all weights as they are computed with;
-    those that are always in memory, the largest layer, what making a parameter takes besides,
-    activations, and what decoding needs."""
+    """What a model takes, in bytes.
+
+    Attributes:
+        process: The process as it is now.
+        weights: All weights, as they are computed with.
+        small: Those that are always in memory.
+        layer: The largest layer while it runs.
+        making: What making a parameter takes besides.
+        activations: What is computed on the way, logits included.
+        decoding: Buffers of those who decode.
+    """
 
     process: int
     weights: int
@@ -88,9 +88,7 @@ class Needs:
         return self.process + self.small + self.headroom
 
 
-def fit(
-    trial: Trial, layers: Sequence[Layer], weights: Weights, device: str, dtype: Dtype
-) -> Fit:
+def fit(trial: Trial, layers: Sequence[Layer], weights: Weights, device: str, dtype: Dtype) -> Fit:
     """Decide how to run a model; ``layers`` and ``weights`` are those of its skeleton.
 
     Raises:
@@ -99,15 +97,12 @@ def fit(
     needs = _needs(trial, layers, weights, dtype)
     limit = _limit(trial.wishes.memory)
     mode, reason = _choose(needs, limit, device)
-    reading = list(_reading(layers, mode))
     lines = (*_memory_lines(trial, needs, limit, dtype), f"Mode: {mode}. {reason}")
-    lines += tuple(_reading_lines(trial.checkpoint, sum(reading), layers, mode))
+    lines += (reading_line(trial.checkpoint, layers, mode),)
     return Fit(mode, reason, limit, needs.headroom, lines)
 
 
-def _needs(
-    trial: Trial, layers: Sequence[Layer], weights: Weights, dtype: Dtype
-) -> Needs:
+def _needs(trial: Trial, layers: Sequence[Layer], weights: Weights, dtype: Dtype) -> Needs:
     parts = _distinct(layers, weights)
     making = max((part.making for part in parts), default=0)
     casts = all(weights.recipe(part.key).plain for part in parts)
@@ -138,7 +133,7 @@ def _activations(trial: Trial, dtype: Dtype) -> int:
     vocabulary = trial.config.text.get("vocab_size")
     width = vocabulary if isinstance(vocabulary, int) and vocabulary > 0 else 0
     element = 4 if dtype == "float32" else 2
-    return _WORKING + 2 * _TOKENS * width * element
+    return _WORKING + 2 * TOKENS * width * element
 
 
 def _limit(wish: int | None) -> int:
@@ -154,7 +149,10 @@ def _choose(needs: Needs, limit: int, device: str) -> tuple[Mode, str]:
     if own is not None and needs.weights + needs.activations > own:
         return "streamed", f"The weights do not fit into the {human_bytes(own)} free on {device}."
     if needs.resident <= limit:
-        return "resident", f"All weights fit: {human_bytes(needs.resident)} of {human_bytes(limit)}."
+        return (
+            "resident",
+            f"All weights fit: {human_bytes(needs.resident)} of {human_bytes(limit)}.",
+        )
     if needs.streamed <= limit:
         total = human_bytes(needs.resident)
         return "streamed", f"All at once they need {total}; {human_bytes(limit)} may be used."
@@ -173,52 +171,6 @@ def _too_little(needed: int, limit: int) -> SkippedError:
 def _memory_lines(trial: Trial, needs: Needs, limit: int, dtype: Dtype) -> Iterator[str]:
     asked = "as asked for" if trial.wishes.memory is not None else "of what this machine has left"
     yield f"Weights: {human_bytes(needs.weights)} as {dtype}."
-    yield f"Activations: about {human_bytes(needs.activations)}, for at most {_TOKENS} tokens."
+    yield f"Activations: about {human_bytes(needs.activations)}, for at most {TOKENS} tokens."
     yield f"Memory: {human_bytes(limit)} {asked}; the process has {human_bytes(needs.process)} now."
     yield "Disk: nothing is written but a few small files."
-
-
-def _reading(layers: Sequence[Layer], mode: Mode) -> Iterator[int]:
-    """Bytes that each parameter costs to read: all of it, or the parts that one forward pass needs."""
-    for layer in layers:
-        for part in layer.parts:
-            if mode == "streamed" and part.kind == "experts":
-                yield int(part.size * min(1.0, _hit(layer.module, part) / max(part.shape[0], 1)))
-            elif mode == "streamed" and part.kind == "rows":
-                yield int(part.size * part.share)
-            else:
-                yield part.size
-
-
-def _hit(module: Any, part: Part) -> int:
-    """How many experts the tokens of one input hit, if each token took others: an upper bound."""
-    config = getattr(module, "config", None)
-    top = getattr(config, "num_experts_per_tok", None)
-    return _TOKENS * top if isinstance(top, int) else part.shape[0]
-
-
-def _reading_lines(
-    checkpoint: Checkpoint, size: int, layers: Sequence[Layer], mode: Mode
-) -> Iterator[str]:
-    guess = any(part.kind == "experts" for layer in layers for part in layer.parts)
-    what = "to load" if mode == "resident" else "for one forward pass"
-    most = "at most about " if guess and mode == "streamed" else "about "
-    line = f"Reading: {most}{human_bytes(size)} {what}"
-    if size >= _SLOW_FROM:
-        rate = _rate(checkpoint)
-        line += f", {human_duration(size / rate)} at {human_rate(rate)} as measured on a sample"
-    yield line + "."
-
-
-def _rate(checkpoint: Checkpoint) -> float:
-    """Bytes per second at which the largest tensors are decoded."""
-    done, started = 0, time.monotonic()
-    buffer = np.empty(_SAMPLE, np.uint8)
-    for one in sorted(checkpoint.tensors.values(), key=lambda tensor: -tensor.size):
-        count = min(one.size, _SAMPLE - done)
-        if count <= 0:
-            break
-        sample = one._replace(shape=(count,), dtype="U8", end=one.begin + count)
-        checkpoint.read_tensor(sample, buffer[:count])
-        done += count
-    return max(done, 1) / max(time.monotonic() - started, 1e-3)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 SMALL: Final = 1 << 20
 """Bytes up to which a parameter is always in memory: model code reaches for some from outside their
 module, and all of them together are little."""
-BLOCKED_ABOVE: Final = 64 << 20
+BLOCKED_ABOVE: Final = 32 << 20
 """Bytes from which on a linear layer is computed in blocks of rows; heads of models reach gigabytes."""
 BLOCK: Final = 16 << 20
 """Bytes of such a block."""
@@ -78,7 +78,7 @@ class Layer:
 
 
 def layers_of(model: Any, weights: Weights) -> tuple[Layer, ...]:
-    """Every module with parameters of its own; each parameter must have its source."""
+    """Every module with parameters of its own that the checkpoint makes."""
     found = []
     for name, module in model.named_modules():
         parts = tuple(_parts(name, module, weights))
@@ -90,6 +90,8 @@ def layers_of(model: Any, weights: Weights) -> tuple[Layer, ...]:
 def _parts(prefix: str, module: Any, weights: Weights) -> Iterator[Part]:
     for name, parameter in module.named_parameters(recurse=False):
         key = f"{prefix}.{name}" if prefix else name
+        if weights.origin(key) is None:
+            continue
         count = prod(parameter.shape)
         size = count * weights.final_dtype(key).itemsize
         kind = _kind(module, name, parameter, size, key, weights)

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from archiver.smoke import layers
-from archiver.smoke.absent import Absent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -112,7 +111,7 @@ class LazyExperts:
     def __init__(self, shelf: Shelf, part: Part) -> None:
         self._shelf, self._part = shelf, part
         self._kept: dict[int, Tensor] = {}
-        self._stand_in: Absent = shelf.absent(part)
+        self._stand_in = shelf.absent(part)
 
     @property
     def shape(self) -> torch.Size:

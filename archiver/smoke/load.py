@@ -124,13 +124,11 @@ def _plan(trial: Trial, dtype: Dtype) -> _Plan:
     _require_sources(cls, weights)
     layers = layers_of(skeleton, weights)
     device = best_device(trial.wishes.device)
-    return _Plan(
-        cls, config, skeleton, quantizer, source, reads, weights, layers, dtype, device
-    )
+    return _Plan(cls, config, skeleton, quantizer, source, reads, weights, layers, dtype, device)
 
 
 def _require_sources(cls: Any, weights: Weights) -> None:
-    """transformers would make up numbers for what is missing, and the model would run."""
+    """For what is missing transformers would make up numbers, and the model would run."""
     missing = weights.missing
     if missing:
         raise FailedError(*(_missing(cls, name) for name in missing[:_SHOWN]), *_more(missing))
@@ -149,7 +147,7 @@ def _more(missing: Sequence[str]) -> Iterator[Finding]:
 
 @contextmanager
 def _damage_first(source: Source) -> Iterator[None]:
-    """transformers turns what a read raises into errors of its own."""
+    """What a read raises, transformers turns into errors of its own."""
     try:
         yield
     except Exception:
@@ -195,7 +193,7 @@ def _streamed(plan: _Plan, how: Fit) -> Any:
     from archiver.smoke.budget import Budget  # noqa: PLC0415 - with the extra only
     from archiver.smoke.streamed import stream  # noqa: PLC0415 - with the extra only
 
-    _require_streamable(plan.quantizer)
+    _require_streamable(plan.quantizer, plan.weights)
     memory.return_freed_blocks()
     stream(plan.skeleton, plan.layers, plan.weights, Budget(how.limit, how.headroom, plan.device))
     if plan.quantizer is not None:
@@ -203,7 +201,10 @@ def _streamed(plan: _Plan, how: Fit) -> Any:
     return plan.skeleton
 
 
-def _require_streamable(quantizer: Any) -> None:
+def _require_streamable(quantizer: Any, weights: Weights) -> None:
+    if weights.unmade:
+        name = printable(weights.unmade[0])
+        raise SkippedError(f"It cannot be streamed: the model itself computes {name}.")
     if quantizer is None or getattr(quantizer.quantization_config, "dequantize", False):
         return
     method = printable(str(quantizer.quantization_config.quant_method))

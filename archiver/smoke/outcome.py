@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from archiver.digest import blake3_hex
+from archiver.errors import SkippedError
 from archiver.smoke.golden_record import RANKED_POSITIONS, Floats, Output
 from archiver.smoke.nonfinite import FirstNonFinite
 
@@ -67,7 +68,11 @@ class Outcome:
 
 
 def answer(model: Model, name: str, inputs: dict[str, Tensor]) -> Answer:
-    """Run the model once, without a cache."""
+    """Run the model once, without a cache.
+
+    Raises:
+        SkippedError: What it gives is of another kind than is known here.
+    """
     with FirstNonFinite(model.module) as first:
         output = model(inputs, **_options(model.module))
     rows, kind = _rows(output)
@@ -97,7 +102,11 @@ def _options(module: Any) -> dict[str, Any]:
 def _rows(output: Any) -> tuple[Tensor, Output]:
     """Logits or hidden states as n x w."""
     kind: Output = "hidden" if output.get("logits") is None else "logits"
-    found = output["last_hidden_state"] if kind == "hidden" else output["logits"]
+    found = output.get("last_hidden_state" if kind == "hidden" else "logits")
+    if found is None:
+        raise SkippedError(
+            "It gives neither logits nor hidden states, so there is nothing to judge."
+        )
     return found.reshape(-1, found.shape[-1]), kind
 
 

@@ -9,7 +9,7 @@ import msgspec
 from archiver.archive.archive import TOOL
 from archiver.archive.fixity.proof import was_at
 from archiver.archive.journal import EVENT_MAX
-from archiver.archive.place import next_time, settled_place
+from archiver.archive.place import settled_place
 from archiver.archive.records import Event, canonical
 from archiver.errors import ArchiverError, DamageError
 from archiver.smoke.golden_record import Golden, parse_golden
@@ -60,13 +60,10 @@ def receipt(
         "environment": _bounded(report.environment),
         "findings": [_noted(one) for one in report.findings[:_FINDINGS]],
     }
-    time = utc_now()
     if golden is not None:
         detail["golden"] = msgspec.to_builtins(golden)
-        # The newest record counts, also within a second, and after a clock that ran ahead.
-        time = next_time(_told(archive.events(_ignore), snapshot))
     seal = snapshot.seal
-    event = Event(EVENT, time, TOOL, seal.repository, seal.revision, detail)
+    event = Event(EVENT, utc_now(), TOOL, seal.repository, seal.revision, detail)
     if len(canonical(event)) > EVENT_MAX - (1 << 16):  # what it follows is yet to be added
         raise ArchiverError("The receipt is larger than an event of the journal may be.")
     return event

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 _SUFFIXES: Final = (".json", ".jinja", ".model")
 _NAMES: Final = ("merges.txt", "vocab.txt")
 _TEMPLATES: Final = "additional_chat_templates/"
-# With an adapter's configuration beside them, the libraries would look for another model.
-_LEFT_OUT: Final = (".index.json", "adapter_config.json")
+# With an adapter's configuration beside them, the libraries would look for another model; the list of
+# what sentence-transformers trained on, no library reads.
+_LEFT_OUT: Final = (".index.json", "adapter_config.json", "data_config.json")
 _OF_TOKENIZER: Final = ("token", "vocab", "merges", "special", "added", "chat", _TEMPLATES)
 _MOST_FILES: Final = 1000
 _MOST_BYTES: Final = 64 << 20

@@ -21,10 +21,19 @@ _MOST_SETTINGS: Final = 500_000
 _STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 _NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
 _CONFIGS: Final = ("config.json", "special_tokens_map.json")
+_READ: Final = (
+    "config.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "generation_config.json",
+    "preprocessor_config.json",
+    "video_preprocessor_config.json",
+    "processor_config.json",
+)
+"""Those of them that the libraries read, and want an object in."""
 _CODE: Final = ("auto_map", "custom_pipelines")
 _NO_CODE: Final = (
-    "archiver runs no code of a repository. Levels below this one, and 'archiver audit', still say "
-    "whether its files are whole."
+    "archiver runs no code of a repository; 'archiver audit' says whether it is whole."
 )
 
 
@@ -52,7 +61,11 @@ def checked_json(path: str, data: bytes, there: Collection[str]) -> bytes:
     _check_extent(data, _MOST_SETTINGS if is_config else _MOST_VALUES)
     if not is_config:
         return data
-    content = _object(data)
+    content = _parsed(data)
+    if isinstance(content, list) and path not in _READ:
+        return data  # such as the training data that all-MiniLM-L6-v2 lists in data_config.json
+    if not isinstance(content, dict):
+        raise SideJsonError("It is no JSON object.")
     _refuse_code(path, content)
     kept = {key: value for key, value in content.items() if not _names_files(key, value, there)}
     return data if len(kept) == len(content) else json.dumps(kept).encode()
@@ -71,14 +84,11 @@ def _check_extent(data: bytes, most: int) -> None:
             raise SideJsonError(f"It is nested more than {_MOST_DEPTH} levels deep.")
 
 
-def _object(data: bytes) -> dict[str, Any]:
+def _parsed(data: bytes) -> Any:
     try:
-        content = json.loads(data.decode())
+        return json.loads(data.decode())
     except (ValueError, RecursionError) as error:
         raise SideJsonError(f"It is no JSON: {printable(str(error))}.") from None
-    if not isinstance(content, dict):
-        raise SideJsonError("It is no JSON object.")
-    return content
 
 
 def _refuse_code(path: str, content: dict[str, Any]) -> None:

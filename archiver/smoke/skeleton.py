@@ -43,7 +43,9 @@ def build_skeleton(cls: Any, config: Any, dtype: torch.dtype) -> tuple[Any, Any]
 
     quantizer, config = _quantizer(prepared(config))
     # the parts of a config have dtypes of their own
-    config, dtype = _get_dtype(dtype, None, config, None, None, weights_only=True, hf_quantizer=quantizer)
+    config, dtype = _get_dtype(
+        dtype, None, config, None, None, weights_only=True, hf_quantizer=quantizer
+    )
     context = cls.get_init_context(dtype, quantizer is not None, False, False)
     with contextlib.ExitStack() as stack:
         for one in context:

@@ -22,13 +22,6 @@ ASSISTANT_TEXT: Final = "On a clear day the sky is blue."
 IMAGE_TEXT: Final = "Describe this picture in one sentence."
 """What follows the fixed picture."""
 
-SENTENCES: Final = (
-    "A copy of the model lies on two disks.",
-    "The same model is stored twice.",
-    "Tomorrow it will rain in the mountains.",
-)
-"""For models that turn a sentence into a vector: two that mean much the same, and one that does not."""
-
 TEXTS: Final = (
     "The quick archive keeps every byte, and it doesn't forget; we've checked that twice.",
     "Über die Brücke führt kein Weg, außer dem über Straßenbahngleise: Größe, Maß, Fuß.",

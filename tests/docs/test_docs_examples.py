@@ -79,6 +79,6 @@ def test_commands_that_messages_advise_exist():
 def test_the_readme_shows_steps_that_the_demonstration_has():
     story = (docskit.ROOT / "archiver" / "demo" / "story.py").read_text(encoding="utf-8")
     readme = (docskit.ROOT / "README.md").read_text(encoding="utf-8")
-    shown = re.findall(r"^\d\. (.+)$", readme, re.MULTILINE)
+    shown = re.findall(r"^\d+\. (.+)$", readme, re.MULTILINE)
     assert len(shown) > 3
     assert all(f'"{title}"' in story for title in shown)

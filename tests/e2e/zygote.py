@@ -55,6 +55,8 @@ class Zygote:
         self._folder = tempfile.TemporaryDirectory()
         self._count = 0
         environ = os.environ | {"OPENBLAS_NUM_THREADS": "1", "HF_HUB_DISABLE_XET": "1"}
+        # Threads that wait for each other at every small tensor take minutes on a busy machine.
+        environ |= {"OMP_NUM_THREADS": "1"} if self._more else {}
         self._process = subprocess.Popen(
             [sys.executable, str(_HERE), *self._more],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environ,

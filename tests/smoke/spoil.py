@@ -33,9 +33,7 @@ class Weights:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self.shards = {
-            path.name: _read(path) for path in sorted(folder.glob("*.safetensors"))
-        }
+        self.shards = {path.name: _read(path) for path in sorted(folder.glob("*.safetensors"))}
 
     @property
     def names(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""Runs level ``structure`` on a folder."""
+"""Runs level ``structure`` on a folder, or on a checkpoint."""
 
 from __future__ import annotations
 
@@ -7,28 +7,33 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from archiver.progress import NoProgress
 from archiver.smoke.folder import FolderCheckpoint
 from archiver.smoke.report import FailedError, Proof
 from archiver.smoke.structure.check import check_structure
 from archiver.smoke.trial import Trial, Wishes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from archiver.archive.finding import Finding
+    from archiver.smoke.checkpoint import Checkpoint
+
+
+class _Silent:
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *_args, **_options: None
 
 
 @contextmanager
-def trial_of(folder: Path) -> Iterator[Trial]:
-    checkpoint = FolderCheckpoint(folder, workers=1)
+def trial_of(model: Path | Checkpoint) -> Iterator[Trial]:
+    checkpoint = FolderCheckpoint(model, workers=1) if isinstance(model, Path) else model
     with tempfile.TemporaryDirectory() as scratch:
-        yield Trial(checkpoint, Wishes(), NoProgress(), Path(scratch))
+        yield Trial(checkpoint, Wishes(), _Silent(), Path(scratch))
     checkpoint.close()
 
 
-def structure_of(folder: Path) -> Proof:
-    with trial_of(folder) as trial:
+def structure_of(model: Path | Checkpoint) -> Proof:
+    with trial_of(model) as trial:
         try:
             return check_structure(trial)
         except FailedError as error:

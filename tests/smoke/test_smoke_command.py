@@ -149,13 +149,19 @@ def test_damage_of_the_archive_is_not_blamed_on_the_model(smoke, weights):
     assert len(receipts(weights)) == 2 - len(hit)
 
 
-def test_a_name_that_is_also_a_folder(smoke, weights, models, tmp_path, monkeypatch):
-    """The process starts where this one stands."""
-    where = Path.cwd()
-    relative = Path(os.path.relpath(models("minilm"), where))
-    ended = smoke.json("smoke-test", "-C", weights, f"./{relative}", "--level", "structure")
-    assert ended.code == 0
-    assert not receipts(weights)
+def test_a_name_that_is_also_a_folder(weights, tmp_path, monkeypatch):
+    from archiver.cli import smoke_test
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(smoke_test, "open_archive", lambda: Archive.open(weights))
+    for name in (DENSE, "me/other"):
+        Path(name).mkdir(parents=True)
+    held = smoke_test._held(DENSE)
+    assert held is not None
+    assert held[1].seal.repository == DENSE
+    assert smoke_test._held(BERT) is not None
+    folders = (f"./{DENSE}", "me/other", str(tmp_path / DENSE), ".", "..", "~/me")
+    assert [smoke_test._held(name) for name in folders] == [None] * 6
 
 
 @pytest.mark.parametrize(
@@ -192,7 +198,7 @@ def test_an_interrupted_test_leaves_nothing(model_zygote, weights, tmp_path, mon
     monkeypatch.setenv("TMPDIR", str(scratch))
     child = model_zygote.start("smoke-test", "-C", weights, DENSE)
     until = time.monotonic() + 60
-    while not any(scratch.iterdir()) and time.monotonic() < until:
+    while not any(scratch.glob("*/*")) and time.monotonic() < until:
         time.sleep(0.01)
     os.kill(child.pid, signal.SIGINT)
     ended = child.wait()

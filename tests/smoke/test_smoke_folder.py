@@ -87,22 +87,21 @@ def test_a_snapshot_of_a_hub_cache_is_read(made, tmp_path, which):
     assert "leads out" in refusal(snapshot)
 
 
-def test_a_file_that_changes_during_the_test_is_damage(folder):
+def test_a_file_that_changes_during_the_test_is_damage(folder, tmp_path):
     one = FolderCheckpoint(folder, workers=1)
     big = one.tensors["big"]
     path = folder / FILE
     os.truncate(path, path.stat().st_size - 1)
-    path_of_pipe = folder / "config.json"
-    path_of_pipe.unlink()
-    os.mkfifo(path_of_pipe)  # opening it would wait for somebody who writes
-    note = folder / "below/note.txt"
-    note.unlink()
-    note.symlink_to("/etc/hostname")
+    (folder / "nothing.txt").unlink()
+    os.mkfifo(folder / "nothing.txt")  # opening it would wait for somebody who writes
+    (tmp_path / "else.txt").write_text("else")
+    (folder / "below/note.txt").unlink()
+    (folder / "below/note.txt").symlink_to(tmp_path / "else.txt")
     (folder / "second.safetensors").unlink()
     calls = (
         lambda: bytes_of(one, big),
         lambda: one.header(FILE),
-        lambda: one.read("config.json", 10),
+        lambda: one.read("nothing.txt", 10),
         lambda: one.read("below/note.txt", 10),
         lambda: one.header("second.safetensors"),
     )

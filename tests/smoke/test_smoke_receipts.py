@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 
 import numpy as np
 import pytest
@@ -79,18 +80,18 @@ def test_a_receipt_is_signed_and_survives_what_maintains_an_archive(golden, tmp_
     assert receipt.detail["golden"]
 
 
-def test_a_receipt_that_is_the_newest_event_is_what_is_signed(golden, tmp_path):
-    """``minisign -V`` needs the file and its signature only."""
-    from archiver.archive.signing.document import signed_bytes
-
-    archive = Archive.open(golden)
-    names = [
-        name
-        for name in archive.journal.names()
-        if archive.journal.read(name).event == "smoke-tested"
-    ]
-    data = signed_bytes(archive.store, names[-1])
-    assert json.loads(bytes(data))["event"] == "smoke-tested"
+def test_the_stock_program_verifies_a_signed_receipt(golden, tmp_path):
+    """Once all else is signed, the newest event is what is signed."""
+    key, sign = tmp_path / "mine", ["sign", "-q", "-C", str(golden), "--key"]
+    assert invoke(["keys", "new", "-q", str(key), "--no-password"]) == 0
+    assert invoke([*sign, f"{key}.key"]) == 0
+    name = Archive.open(golden).record(receipts(golden)[0])
+    assert invoke([*sign, f"{key}.key"]) == 0
+    (event,) = golden.glob(f"journal/*/*/*.{name}.json")
+    (signature,) = golden.glob(f"signatures/*/{name}.*.minisig")
+    words = ["minisign", "-V", "-p", f"{key}.pub", "-m", event, "-x", signature]
+    done = subprocess.run(words, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_record_that_nobody_can_use_counts_for_nothing(smoke, golden):

@@ -50,7 +50,9 @@ def check_dtypes(tensors: Mapping[str, StoredTensor], config: ModelConfig) -> Pr
     Nothing is said of quantizations other than FP8 and GPTQ: there are too many ways of mixing.
     """
     if config.quant_method not in _KNOWN:
-        return Proof(())
+        method = printable(config.quant_method)
+        message = f"Dtypes were not compared: the quantization {method!r} may mix them."
+        return Proof((), (Finding("model-not-tried", message),))
     rule = _rule(tensors, config)
     wrong = [*_against(tensors.values(), rule, config)]
     known = {finding.tensor for finding in wrong}

@@ -7,6 +7,7 @@ Stored one tensor each (``….experts.7.up_proj.weight``), or fused with the exp
 from __future__ import annotations
 
 import re
+from collections import Counter
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
@@ -39,7 +40,11 @@ def check_experts(tensors: Mapping[str, StoredTensor], config: ModelConfig) -> P
     """That no layer lacks an expert, or a matrix of one."""
     count = expert_count(config)
     layers = _layers(tensors)
-    findings = (*_missing(layers, count), *shortened(_misshapen(tensors, count)))
+    findings = (
+        *_missing(layers, count),
+        *shortened(_misshapen(tensors, count)),
+        *shortened(_unlike(tensors)),
+    )
     fused = {found[1] for found in map(_FUSED.fullmatch, tensors) if found}
     if findings or not (layers or fused):
         return Proof((), findings)
@@ -81,5 +86,22 @@ def _lack(name: str, wanted: int) -> Finding:
 def _misshapen(tensors: Mapping[str, StoredTensor], count: int | None) -> Iterator[Finding]:
     for name, one in tensors.items():
         if count and _FUSED.fullmatch(name) and len(one.shape) == _RANK and one.shape[0] != count:
-            message = f"The tensor holds {one.shape[0]:,} experts; the config says {count:,}."
-            yield Finding("model-tensor-shape", message, path=one.file, tensor=name, hint=_HINT)
+            yield _misfit(one, f"It holds {one.shape[0]:,} experts; the config says {count:,}.")
+
+
+def _misfit(one: StoredTensor, message: str) -> Finding:
+    return Finding("model-tensor-shape", message, path=one.file, tensor=one.name, hint=_HINT)
+
+
+def _unlike(tensors: Mapping[str, StoredTensor]) -> Iterator[Finding]:
+    """Matrices of another shape than those of most other experts of the layer."""
+    alike: dict[tuple[str, str], list[StoredTensor]] = {}
+    for name, one in tensors.items():
+        if found := _ONE.fullmatch(name):
+            alike.setdefault((found[1], found[3]), []).append(one)
+    for matrices in alike.values():
+        usual = Counter(one.shape for one in matrices).most_common(1)[0][0]
+        for one in matrices:
+            if one.shape != usual:
+                shapes = f"the shape {list(one.shape)}; other experts have {list(usual)}"
+                yield _misfit(one, f"The tensor has {shapes}.")

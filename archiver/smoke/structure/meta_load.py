@@ -146,7 +146,7 @@ def _meta_tensors(tensors: Mapping[str, StoredTensor]) -> dict[str, Any]:
 
 
 def _found(info: Any, tensors: Mapping[str, StoredTensor]) -> Iterator[Finding]:
-    yield from shortened(_missing(sorted(info.missing_keys)))
+    yield from shortened(_missing(sorted(info.missing_keys - set(info.conversion_errors))))
     yield from shortened(_misfits(sorted(info.mismatched_keys), tensors))
     yield from shortened(_unconverted(sorted(info.conversion_errors.items())))
     yield from _unused(sorted(name for name in info.unexpected_keys if not name.startswith("mtp.")))

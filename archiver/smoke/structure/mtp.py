@@ -27,6 +27,7 @@ _LAYER: Final = re.compile(
 )
 _MTP_LAYER: Final = re.compile(r"mtp\.layers\.([0-9]{1,9})\.(.+)")
 _FUSED: Final = re.compile(r"(.*\.experts)\.(gate_up_proj|down_proj)")
+_MATRIX: Final = 2
 _RANK: Final = 3
 _MOST_EXPERTS: Final = 8192
 """A shape costs nothing to write; what is expanded is bounded."""
@@ -57,15 +58,15 @@ def _finding(name: str, message: str, path: str = "") -> Finding:
 def _around(tensors: Mapping[str, StoredTensor], config: ModelConfig) -> Iterator[Finding]:
     """What stands before and after the layers."""
     wide = config.text.get("hidden_size")
-    wanted = {"fc": 2, "norm": 1, "pre_fc_norm_embedding": 1, "pre_fc_norm_hidden": 1}
+    wanted = {"fc": _MATRIX, "norm": 1, "pre_fc_norm_embedding": 1, "pre_fc_norm_hidden": 1}
     for part, rank in wanted.items():
         name = f"mtp.{part}.weight"
         one = tensors.get(name)
         if one is None:
             if part != "fc" or "mtp.fc.qweight" not in tensors:
                 yield _finding(name, "The tensor of the MTP layers is not there.")
-        elif isinstance(wide, int) and one.shape != ((wide, 2 * wide) if rank > 1 else (wide,)):
-            yield _finding(name, f"The tensor has the shape {list(one.shape)}.", one.file)
+        elif isinstance(wide, int) and one.shape != (shape := (wide, 2 * wide)[:rank]):
+            yield _misfit(name, one.shape, shape, one.file)
 
 
 def _layers(tensors: Mapping[str, StoredTensor], config: ModelConfig) -> Iterator[Finding]:
@@ -91,10 +92,13 @@ def _compared(
         if suffix not in found:
             yield _finding(name, "The tensor of the MTP layer is not there.")
         elif found[suffix] != shape:
-            told = (
-                f"The tensor has the shape {list(found[suffix])}; other layers have {list(shape)}."
-            )
-            yield _finding(name, told, stored[suffix].file if suffix in stored else "")
+            path = stored[suffix].file if suffix in stored else ""
+            yield _misfit(name, found[suffix], shape, path)
+
+
+def _misfit(name: str, shape: tuple[int, ...], wanted: tuple[int, ...], path: str) -> Finding:
+    told = f"The tensor has the shape {list(shape)}; the rest of the model needs {list(wanted)}."
+    return _finding(name, told, path)
 
 
 def _full_attention(tensors: Mapping[str, StoredTensor]) -> Shapes:

@@ -1,0 +1,196 @@
+"""Level load with all weights in memory: the same numbers as from the files, or a reason why not."""
+
+from __future__ import annotations
+
+import json
+
+import loadkit
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from archiver.errors import DamageError, SkippedError
+from archiver.smoke import hardware
+from archiver.smoke.checkpoint import StoredTensor
+from archiver.smoke.lazy import LazyTensor, Source
+from archiver.smoke.load import build_model, check_load
+from archiver.smoke.model import Reads
+from archiver.smoke.report import FailedError
+
+CASES = [
+    ("dense", "bfloat16"),
+    ("moe", "bfloat16"),
+    ("moe", "float32"),
+    ("dense-fp8", "bfloat16"),
+    ("moe-fp8", "bfloat16"),
+    ("moe-fp8", "float32"),
+    ("text", "bfloat16"),
+    ("minilm", "float32"),
+]
+
+
+@pytest.mark.parametrize(("name", "dtype"), CASES)
+def test_it_computes_what_the_files_do(models, tmp_path, name, dtype):
+    import torch
+
+    folder = models(name)
+    trial = loadkit.trial_on(folder, tmp_path, dtype=dtype)
+    proof = check_load(trial)
+    module, wanted = trial.model.module, loadkit.reference(folder, dtype)
+    assert (trial.model.mode, trial.model.dtype) == ("resident", dtype)
+    assert torch.equal(loadkit.outputs(module), loadkit.outputs(wanted))
+    assert proof.facts["parameters"] == sum(one.numel() for one in wanted.parameters())
+    assert proof.facts["bytes_read"] == trial.model.reads.size > 0
+    if wanted.can_generate():
+        assert loadkit.continued(module) == loadkit.continued(wanted)
+        assert module.generation_config.to_dict() == wanted.generation_config.to_dict()
+    assert any(line.startswith("Mode: resident.") for line in trial.fit)
+
+
+def _without(lost, folder):
+    path = folder / "model.safetensors"
+    held = load_file(path)
+    del held[lost]
+    save_file(held, path)
+    return folder
+
+
+def test_what_a_model_computes_itself_may_be_missing(copy_of, tmp_path, monkeypatch):
+    from transformers import BertModel
+
+    lost = "pooler.dense.bias"
+    monkeypatch.setattr(BertModel, "_keys_to_ignore_on_load_missing", [r"pooler\.dense\.bias$"])
+    trial = loadkit.trial_on(_without(lost, copy_of("minilm")), tmp_path)
+    assert check_load(trial).proved
+    loadkit.stream_all(monkeypatch)
+    with pytest.raises(SkippedError, match=r"itself computes pooler\.dense\.bias"):
+        check_load(trial)
+
+
+def test_what_nothing_fills_is_never_made_up(copy_of, tmp_path):
+    lost = "encoder.layer.1.output.dense.weight"
+    folder = _without(lost, copy_of("minilm"))
+    with pytest.raises(FailedError) as error:
+        check_load(loadkit.trial_on(folder, tmp_path))
+    assert [finding.code for finding in error.value.findings] == ["model-tensor-missing"]
+    assert lost in error.value.message
+
+
+def test_damage_is_not_the_model_s_fault(models, tmp_path, monkeypatch):
+    trial = loadkit.trial_on(models("moe"), tmp_path)
+
+    def read_tensor(*_):
+        raise DamageError("a pack is damaged")
+
+    monkeypatch.setattr(trial.checkpoint, "read_tensor", read_tensor)
+    with pytest.raises(DamageError, match="a pack is damaged"):
+        check_load(trial)
+
+
+def test_a_tensor_that_does_not_fit_is_a_finding(copy_of, tmp_path):
+    folder = copy_of("minilm")
+    path = folder / "model.safetensors"
+    held = load_file(path)
+    held["pooler.dense.bias"] = held["pooler.dense.bias"][:-1].copy()
+    save_file(held, path)
+    with pytest.raises(FailedError) as error:
+        check_load(loadkit.trial_on(folder, tmp_path))
+    assert [finding.code for finding in error.value.findings] == ["model-load"]
+
+
+def test_too_little_memory_says_how_much_would_do(models, tmp_path):
+    trial = loadkit.trial_on(models("moe"), tmp_path, memory=10_000_000)
+    with pytest.raises(SkippedError, match="too little even to stream") as error:
+        check_load(trial)
+    assert "--memory" in error.value.hint
+    assert trial.checkpoint.files  # and nothing was read
+    assert trial.model is None
+
+
+def test_the_former_model_is_let_go_of(models, tmp_path):
+    import gc
+    import weakref
+
+    trial = loadkit.trial_on(models("moe"), tmp_path)
+    check_load(trial)
+    parameters = [weakref.ref(one) for one in trial.model.module.parameters()]
+    trial.model = None
+    trial.model = build_model(trial, "float32")
+    gc.collect()
+    assert not any(one() is not None for one in parameters)
+
+
+def test_gptq_is_skipped_with_the_library_that_is_missing(models, tmp_path):
+    with pytest.raises(SkippedError, match="gptq"):
+        check_load(loadkit.trial_on(models("gptq"), tmp_path))
+
+
+def _tensor(dtype, shape, content):
+    class Checkpoint:
+        def read_tensor(self, tensor, out):
+            out[:] = memoryview(content[tensor.begin : tensor.end])
+
+    reads = Reads(set())
+    stored = StoredTensor("one", "file", dtype, shape, 0, len(content))
+    return LazyTensor(Source(Checkpoint(), reads, loadkit.Silent()), stored), reads
+
+
+@pytest.mark.parametrize(
+    "dtype", ["BF16", "F8_E4M3", "F8_E5M2", "F8_E8M0", "BOOL", "U64", "C64", "F16"]
+)
+def test_a_lazy_tensor_has_the_stored_bytes(dtype):
+    import torch
+
+    from archiver.tensors.dtypes import BITS
+
+    content = bytes([0, 1] * (3 * BITS[dtype] // 8))
+    lazy, reads = _tensor(dtype, (3, 2), content)
+    assert not reads.size
+    whole, row = lazy[...], lazy[1]
+    assert whole.dtype == lazy.dtype
+    assert whole.view(torch.uint8).numpy().tobytes() == content
+    assert row.shape == (2,)
+    assert (
+        row.view(torch.uint8).numpy().tobytes() == content[len(content) // 3 :][: len(content) // 3]
+    )
+    assert reads.size == len(content) * 4 // 3
+
+
+def test_a_tensor_may_be_a_number_or_empty():
+    lazy, _ = _tensor("F32", (), b"\0\0\x80?")
+    assert lazy[...].item() == 1.0
+    lazy, reads = _tensor("F32", (0, 4), b"")
+    assert lazy[...].shape == (0, 4)
+    assert reads.tensors == {"one"}
+
+
+def test_a_dtype_that_torch_lacks_is_skipped():
+    with pytest.raises(SkippedError, match="F6_E2M3"):
+        _tensor("F6_E2M3", (4,), b"abc")
+
+
+def test_the_machine_is_told():
+    found = hardware.environment()
+    assert found["libraries"]["torch"]
+    assert found["memory"] > 0
+    assert json.dumps(found)
+    assert 0 < hardware.resident_memory() <= hardware.peak_memory()
+    assert 0 < hardware.available_memory() <= hardware.total_memory()
+
+
+def test_a_group_s_limit_counts(tmp_path, monkeypatch):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "memory.max").write_text("1000000\n")
+    (tmp_path / "a" / "memory.current").write_text("600000\n")
+    (tmp_path / "a" / "memory.stat").write_text("anon 5\ninactive_file 100000\n")
+    lines = hardware._lines
+    monkeypatch.setattr(hardware, "_GROUPS", tmp_path)
+    monkeypatch.setattr(
+        hardware, "_lines", lambda path: ["0::/a/b"] if path == "/proc/self/cgroup" else lines(path)
+    )
+    assert hardware.available_memory() == 500_000
+    assert hardware.total_memory() == 1_000_000
+
+
+def test_a_device_that_is_not_there():
+    with pytest.raises(SkippedError, match="mps"):
+        hardware.best_device("mps")

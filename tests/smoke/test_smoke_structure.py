@@ -1,0 +1,493 @@
+"""Each fault of a model's structure is found, by its code and by the tensor or file that is hit."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from smokekit import archived
+from spoil import INDEX, edited, spoilt, write_index, zeros
+from structurekit import findings, remarks, structure_of, told, trial_of
+
+from archiver.smoke.structure.tied import check_tied
+
+FULL = "model.language_model.layers.3"
+LINEAR = "model.language_model.layers.1"
+SHARD = "model.safetensors-00001-of-00001.safetensors"
+DOWN = f"{FULL}.mlp.down_proj.weight"
+EXPERTS = f"{FULL}.mlp.experts"
+SOUND = (
+    "dense",
+    "moe",
+    "dense-fp8",
+    "moe-fp8",
+    "text",
+    "text-moe",
+    "dense-untied",
+    "minilm",
+)
+
+
+@pytest.mark.parametrize("name", SOUND)
+def test_a_sound_model_has_neither_findings_nor_remarks(models, name):
+    proof = structure_of(models(name))
+    assert proof.findings == ()
+    assert "takes every tensor" in proof.proved[-1]
+    assert "every header is sound" in proof.proved[0]
+
+
+def test_straight_from_the_archive_it_says_the_same(models, tmp_path):
+    folder = models("moe-fp8")
+    assert structure_of(archived(folder, tmp_path)) == structure_of(folder)
+
+
+def test_it_says_what_was_proved(models):
+    proved = structure_of(models("moe-fp8")).proved
+    assert "the index agrees with the headers" in proved
+    assert "1 MTP layer is complete" in proved
+    assert "5 layers of experts: each has all 8" in proved
+    assert "152 tensors of FP8 scales: each has the right grid" in proved
+
+
+def test_a_quantization_without_its_library_is_a_remark(models):
+    assert findings(models("gptq")) == []
+    (remark,) = remarks(models("gptq"))
+    assert remark.code == "model-not-tried"
+    assert "'gptq'" in remark.message
+
+
+# headers and index
+
+
+def test_a_file_that_is_cut_short(copy_of):
+    path = copy_of("dense") / SHARD
+    path.write_bytes(path.read_bytes()[:-1])
+    assert ("model-unreadable", SHARD) in told(path.parent)
+
+
+def test_only_pickles_are_not_opened(tmp_path, models):
+    from archiver.errors import SkippedError
+
+    (tmp_path / "config.json").write_bytes((models("dense") / "config.json").read_bytes())
+    (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\x04.")
+    with pytest.raises(SkippedError, match="pickles, which are never opened"):
+        structure_of(tmp_path)
+
+
+def test_no_weights_at_all(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    assert [one.code for one in findings(tmp_path)] == ["model-tensor-missing"]
+
+
+def test_a_shard_that_the_index_names_and_that_is_not_there(copy_of):
+    folder = copy_of("moe")
+    next(folder.glob("*-00002-of-00003.safetensors")).unlink()
+    first = findings(folder)[0]
+    assert (first.code, first.path) == ("model-index", INDEX)
+    assert "-00002-of-00003.safetensors, which is not there" in first.message
+
+
+def test_a_wrong_total(copy_of):
+    folder = copy_of("dense")
+    with edited(folder / INDEX) as index:
+        index["metadata"]["total_size"] += 1
+    (finding,) = findings(folder)
+    assert finding.code == "model-index"
+    assert "total_size" in finding.message
+
+
+def test_an_index_need_not_tell_the_total(copy_of):
+    folder = copy_of("dense")
+    with edited(folder / INDEX) as index:
+        del index["metadata"]
+    assert findings(folder) == []
+
+
+def test_a_tensor_that_is_listed_in_the_wrong_shard(copy_of):
+    folder = copy_of("moe")
+    with edited(folder / INDEX) as index:
+        first, *_, last = sorted(set(index["weight_map"].values()))
+        name = next(name for name, shard in index["weight_map"].items() if shard == first)
+        index["weight_map"][name] = last
+    (finding,) = findings(folder)
+    assert (finding.code, finding.tensor) == ("model-index", name)
+    assert f"it is in {first}" in finding.message
+
+
+def test_a_tensor_that_is_not_listed_and_one_that_is_listed_only(copy_of):
+    folder = copy_of("dense")
+    with edited(folder / INDEX) as index:
+        index["weight_map"]["nowhere"] = index["weight_map"].pop("mtp.norm.weight")
+    assert told(folder) == {("model-index", "nowhere"), ("model-index", "mtp.norm.weight")}
+
+
+def test_a_tensor_in_two_shards(copy_of):
+    folder = copy_of("moe")
+    with spoilt(folder) as weights:
+        name = next(iter(next(iter(weights.shards.values()))))
+        list(weights.shards.values())[-1][name] = weights[name]
+    assert told(folder) == {("model-index", name)}
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"weight_map": {"a": 1}}', '{"weight_map": []}', "[" * 100_000]
+)
+def test_an_index_that_is_none(copy_of, content):
+    folder = copy_of("dense")
+    (folder / INDEX).write_text(content)
+    assert told(folder) == {("model-index", INDEX)}
+
+
+@pytest.mark.parametrize("shard", ["../up.safetensors", "/etc/passwd", "", "\x1b[31m"])
+def test_a_hostile_name_of_a_shard_is_only_one_that_is_not_there(copy_of, shard):
+    folder = copy_of("dense")
+    with edited(folder / INDEX) as index:
+        index["weight_map"]["mtp.norm.weight"] = shard
+    assert {code for code, _ in told(folder)} == {"model-index"}
+    assert not any("\x1b" in one.message for one in findings(folder))
+
+
+def test_many_faults_of_a_kind_are_counted(copy_of):
+    folder = copy_of("dense")
+    write_index(folder, {f"t{number}": SHARD for number in range(1000)}, None)
+    found = findings(folder)
+    assert len(found) < 100
+    assert any("980 more" in one.message for one in found)
+
+
+def test_a_file_that_no_index_names_is_a_remark(copy_of):
+    folder = copy_of("dense")
+    (folder / "adapter.safetensors").write_bytes((folder / SHARD).read_bytes())
+    assert findings(folder) == []
+    assert [(one.code, one.path) for one in remarks(folder)] == [
+        ("model-not-tried", "adapter.safetensors")
+    ]
+
+
+# dtypes
+
+
+@pytest.mark.parametrize("name", [DOWN, "lm_head.weight", "mtp.fc.weight"])
+def test_another_dtype_of_the_same_width(copy_of, name):
+    folder = copy_of("dense-untied")
+    with spoilt(folder) as weights:
+        weights.retype(name, "F16")
+    assert told(folder) == {("model-tensor-dtype", name)}
+
+
+def test_a_wider_dtype_in_one_layer(copy_of):
+    folder = copy_of("dense")
+    with spoilt(folder) as weights:
+        weights[DOWN] = zeros("F32", *weights[DOWN].shape)
+    assert told(folder) == {("model-tensor-dtype", DOWN)}
+
+
+def test_a_wider_dtype_in_one_layer_of_another_family(copy_of):
+    folder, name = copy_of("minilm"), "encoder.layer.2.output.dense.weight"
+    with spoilt(folder) as weights:
+        weights[name] = zeros("F64", *weights[name].shape)
+    assert told(folder) == {("model-tensor-dtype", name)}
+
+
+def test_a_recurrence_that_lost_its_precision(copy_of):
+    folder, name = copy_of("dense"), f"{LINEAR}.linear_attn.A_log"
+    with spoilt(folder) as weights:
+        weights[name] = zeros("BF16", *weights[name].shape)
+    assert told(folder) == {("model-tensor-dtype", name)}
+
+
+def test_a_model_that_transformers_saved_in_one_dtype_is_sound(copy_of):
+    folder = copy_of("dense")
+    with spoilt(folder) as weights:
+        for name in weights.names:
+            if weights[name].dtype == "F32":
+                weights[name] = zeros("BF16", *weights[name].shape)
+    assert findings(folder) == []
+
+
+def test_fp8_in_a_model_that_is_not_quantized(copy_of):
+    folder = copy_of("dense-fp8")
+    with edited(folder / "config.json") as config:
+        del config["quantization_config"]
+    assert {code for code, _ in told(folder)} == {"model-tensor-dtype"}
+
+
+def test_one_weight_of_a_quantized_role_that_is_plain(copy_of):
+    folder = copy_of("dense-fp8")
+    with spoilt(folder) as weights:
+        weights[DOWN] = zeros("BF16", *weights[DOWN].shape)
+        weights.remove(f"{DOWN}_scale_inv")
+    assert told(folder) == {("model-tensor-dtype", DOWN)}
+    with edited(folder / "config.json") as config:
+        config["quantization_config"]["modules_to_not_convert"] += [DOWN.removesuffix(".weight")]
+    assert findings(folder) == []
+
+
+# scales
+
+
+def test_a_weight_without_its_scales(copy_of):
+    folder = copy_of("dense-fp8")
+    with spoilt(folder) as weights:
+        weights.remove(f"{DOWN}_scale_inv")
+    assert told(folder) == {("model-scale", DOWN)}
+
+
+def test_scales_of_the_wrong_grid(copy_of):
+    folder = copy_of("dense-fp8")
+    with spoilt(folder) as weights:
+        weights.reshape(f"{DOWN}_scale_inv", 1, 2)
+    (finding,) = findings(folder)
+    assert (finding.code, finding.tensor) == ("model-scale", f"{DOWN}_scale_inv")
+    assert "needs 1 x 3" in finding.message
+
+
+def test_scales_without_their_weight(copy_of):
+    folder = copy_of("dense-fp8")
+    with spoilt(folder) as weights:
+        weights["mtp.norm.weight_scale_inv"] = zeros("BF16", 1, 1)
+        weights["stray.weight_scale_inv"] = zeros("BF16", 1, 1)
+    assert told(folder) == {
+        ("model-scale", "mtp.norm.weight_scale_inv"),
+        ("model-scale", "stray.weight_scale_inv"),
+    }
+
+
+# multi-token prediction
+
+
+def test_all_of_mtp_is_gone(copy_of):
+    folder = copy_of("moe")
+    with spoilt(folder) as weights:
+        weights.remove(*(name for name in weights.names if name.startswith("mtp.")))
+    assert told(folder) == {("model-mtp", "mtp.*")}
+
+
+@pytest.mark.parametrize(
+    "name", ["mtp.fc.weight", "mtp.norm.weight", "mtp.layers.0.self_attn.q_norm.weight"]
+)
+def test_part_of_mtp_is_gone(copy_of, name):
+    folder = copy_of("dense")
+    with spoilt(folder) as weights:
+        weights.remove(name)
+    assert told(folder) == {("model-mtp", name)}
+
+
+@pytest.mark.parametrize("name", ["mtp.fc.weight", "mtp.layers.0.self_attn.k_proj.weight"])
+def test_part_of_mtp_has_another_shape(copy_of, name):
+    folder = copy_of("dense")
+    with spoilt(folder) as weights:
+        weights.reshape(name, 128, 128)
+    assert told(folder) == {("model-mtp", name)}
+
+
+def test_more_mtp_layers_are_counted_than_there_are(copy_of):
+    folder = copy_of("dense")
+    with edited(folder / "config.json") as config:
+        config["text_config"]["mtp_num_hidden_layers"] = 2
+    assert told(folder) == {("model-mtp", "mtp.layers.1.*")}
+
+
+def test_an_expert_of_the_mtp_layer_is_gone(copy_of):
+    folder, name = copy_of("moe"), "mtp.layers.0.mlp.experts.7.up_proj.weight"
+    with spoilt(folder) as weights:
+        weights.remove(name)
+    assert told(folder) == {("model-mtp", name), ("model-tensor-missing", name)}
+
+
+# tensors of the model
+
+
+@pytest.mark.parametrize("name", [DOWN, "model.visual.blocks.0.attn.qkv.weight"])
+def test_a_missing_tensor(copy_of, name):
+    folder = copy_of("dense")
+    with spoilt(folder) as weights:
+        weights.remove(name)
+    assert ("model-tensor-missing", name) in told(folder)
+
+
+def test_a_wrong_shape(copy_of):
+    folder, name = copy_of("dense"), "model.visual.blocks.0.attn.qkv.weight"
+    with spoilt(folder) as weights:
+        weights.reshape(name, 192, 32)
+    (finding,) = findings(folder)
+    assert (finding.code, finding.tensor) == ("model-tensor-shape", name)
+    assert "[192, 32]" in finding.message
+    assert "[192, 64]" in finding.message
+
+
+def test_a_tensor_under_another_name_is_missing_and_unused(copy_of):
+    folder, name = copy_of("dense"), f"{LINEAR}.linear_attn.dt_bias"
+    with spoilt(folder) as weights:
+        weights.rename(name, "model.stray")
+    assert told(folder) == {("model-tensor-missing", name)}
+    (remark,) = remarks(folder)
+    assert remark.code == "model-tensor-unused"
+    assert "1 tensor: model.stray" in remark.message
+
+
+def test_one_expert_of_a_quantized_mixture_is_gone(copy_of):
+    folder, name = copy_of("moe-fp8"), f"{EXPERTS}.5.up_proj.weight"
+    with spoilt(folder) as weights:
+        weights.remove(name, f"{name}_scale_inv")
+    assert ("model-tensor-missing", name) in told(folder)
+
+
+def test_one_matrix_of_all_experts_of_a_layer_is_gone(copy_of):
+    folder = copy_of("moe-fp8")
+    gone = [f"{EXPERTS}.{number}.up_proj.weight" for number in range(8)]
+    with spoilt(folder) as weights:
+        weights.remove(*gone, *(f"{name}_scale_inv" for name in gone))
+    assert {("model-tensor-missing", name) for name in gone} <= told(folder)
+
+
+def test_one_expert_has_another_shape(copy_of):
+    folder, name = copy_of("moe-fp8"), f"{EXPERTS}.5.up_proj.weight"
+    with spoilt(folder) as weights:
+        weights.reshape(name, 64, 100)
+    assert ("model-tensor-shape", name) in told(folder)
+
+
+def test_fused_experts_are_fewer_than_the_config_says(copy_of):
+    folder, name = copy_of("moe"), f"{EXPERTS}.gate_up_proj"
+    with spoilt(folder) as weights:
+        weights.reshape(name, 7, *weights[name].shape[1:])
+    assert ("model-tensor-shape", name) in told(folder)
+
+
+def test_the_head_is_gone(copy_of):
+    folder = copy_of("moe")
+    with spoilt(folder) as weights:
+        weights.remove("lm_head.weight")
+    assert told(folder) == {("model-tensor-missing", "lm_head.weight")}
+
+
+def test_a_tied_head_may_be_stored_as_well_but_not_in_another_shape(copy_of):
+    folder = copy_of("dense")
+    with spoilt(folder) as weights:
+        weights["lm_head.weight"] = weights["model.language_model.embed_tokens.weight"]
+    assert findings(folder) == []
+    with spoilt(folder) as weights:
+        weights.reshape("lm_head.weight", 7, 128)
+    assert told(folder) == {("model-tensor-shape", "lm_head.weight")}
+
+
+def test_a_tied_embedding_is_gone(copy_of):
+    folder, name = copy_of("dense"), "model.language_model.embed_tokens.weight"
+    with spoilt(folder) as weights:
+        weights.remove(name)
+    assert ("model-tensor-missing", name) in told(folder)
+
+
+# classes
+
+
+@pytest.mark.parametrize("architecture", ["Unheard", "pipeline", "PreTrainedModel", "__class__"])
+def test_a_class_that_transformers_does_not_know_is_a_remark(copy_of, architecture):
+    folder = copy_of("dense")
+    with edited(folder / "config.json") as config:
+        config["architectures"] = [architecture]
+    (remark,) = remarks(folder)
+    assert remark.code == "model-not-tried"
+    assert "knows no class" in remark.message
+
+
+def test_a_family_that_transformers_does_not_know_is_a_remark(copy_of):
+    folder = copy_of("dense")
+    with edited(folder / "config.json") as config:
+        config["model_type"] = "unheard"
+    assert "knows no model_type 'unheard'" in remarks(folder)[-1].message
+
+
+def test_an_unknown_quantization_is_a_remark(copy_of):
+    folder = copy_of("dense")
+    with edited(folder / "config.json") as config:
+        config["quantization_config"] = {"quant_method": "unheard"}
+    assert findings(folder) == []
+    assert "quantization 'unheard'" in remarks(folder)[0].message
+
+
+def test_without_a_class_it_is_the_base_of_the_family(copy_of):
+    folder = copy_of("minilm")
+    with edited(folder / "config.json") as config:
+        del config["architectures"]
+    assert structure_of(folder).proved[-1].startswith("BertModel takes every tensor")
+
+
+def test_a_class_of_another_family(copy_of):
+    folder = copy_of("dense")
+    with edited(folder / "config.json") as config:
+        config["architectures"] = ["BertModel"]
+    assert told(folder) == {("model-config", "config.json")}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("hidden_size", "wide"),
+        ("layer_types", ["unheard"]),
+        ("num_attention_heads", 0),
+        ("head_dim", -1),
+        ("rope_parameters", [1]),
+        ("num_hidden_layers", 999),
+    ],
+)
+def test_a_config_that_makes_no_model_ends_as_findings(copy_of, key, value):
+    folder = copy_of("dense")
+    with edited(folder / "config.json") as config:
+        config["text_config"][key] = value
+    found = findings(folder)
+    assert found
+    assert {one.code for one in found} <= {"model-config", "model-load", "model-mtp"}
+    assert not any(one.message.endswith(":") for one in found)
+
+
+def test_remote_code_is_not_run_and_all_else_is_checked(copy_of):
+    folder = copy_of("dense")
+    with edited(folder / "config.json") as config:
+        config["auto_map"] = {"AutoModel": "evil.Model"}
+    (folder / "evil.py").write_text("raise SystemExit(9)")
+    proof = structure_of(folder)
+    assert "1 MTP layer is complete" in proof.proved
+    assert [one.code for one in proof.findings] == ["model-not-tried"]
+
+
+_ALONE = """
+import sys
+for name in ("torch", "transformers", "accelerate", "tokenizers", "safetensors", "PIL"):
+    sys.modules[name] = None
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from structurekit import structure_of
+proof = structure_of(Path(sys.argv[2]))
+print(len(proof.proved), [one.code for one in proof.findings], proof.findings[-1].hint)
+"""
+
+
+def test_without_the_extra_the_headers_are_checked_all_the_same(models):
+    here = str(Path(__file__).parent)
+    command = [sys.executable, "-c", _ALONE, here, str(models("moe-fp8"))]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("7 ['model-not-tried'] Install them with: pip install")
+
+
+def test_facts_count_what_there_is(models):
+    facts = structure_of(models("dense")).facts
+    total = json.loads((models("dense") / INDEX).read_text())["metadata"]["total_size"]
+    assert facts == {"shards": 1, "tensors": 103, "bytes": total}
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor"),
+    [("moe", "lm_head.weight"), ("dense", "model.language_model.embed_tokens.weight")],
+)
+def test_head_and_embedding_are_looked_for_without_the_extra_too(models, name, tensor):
+    with trial_of(models(name)) as trial:
+        tensors = dict(trial.checkpoint.tensors)
+        del tensors[tensor]
+        (finding,) = check_tied(tensors, trial.config).findings
+    assert (finding.code, finding.tensor) == ("model-tensor-missing", tensor)
