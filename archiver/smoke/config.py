@@ -14,7 +14,7 @@ from archiver.text import human_bytes, printable
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from archiver.smoke.checkpoint import Checkpoint, StoredTensor
+    from archiver.smoke.checkpoint.protocol import Checkpoint, StoredTensor
 
 CONFIG: Final = "config.json"
 _MOST_BYTES: Final = 16 * 1024 * 1024

@@ -12,7 +12,7 @@ from archiver.archive.journal import EVENT_MAX
 from archiver.archive.place import settled_place
 from archiver.archive.records import Event, canonical
 from archiver.errors import ArchiverError, DamageError
-from archiver.smoke.golden_record import Golden, parse_golden
+from archiver.smoke.golden.record import Golden, parse_golden
 from archiver.smoke.levels import up_to
 from archiver.text import utc_now
 

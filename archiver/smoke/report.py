@@ -27,7 +27,7 @@ class Proof(msgspec.Struct, frozen=True):
 
 
 class LevelReport(msgspec.Struct, frozen=True):
-    """How one level ended; ``reason`` says why it was skipped or does not apply, ``seconds`` how long it took."""
+    """How one level ended; ``reason`` says why it was skipped or does not apply."""
 
     level: Level
     verdict: Verdict

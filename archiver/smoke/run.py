@@ -8,21 +8,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from archiver.errors import SkippedError
-from archiver.smoke.forward import check_forward
-from archiver.smoke.generate import check_generate
-from archiver.smoke.golden import check_golden
+from archiver.smoke.golden.check import check_golden
 from archiver.smoke.hardware import environment
-from archiver.smoke.load import check_load
+from archiver.smoke.loading.check import check_load
+from archiver.smoke.passes.forward import check_forward
+from archiver.smoke.passes.generate import check_generate
 from archiver.smoke.report import FailedError, InapplicableError, LevelReport, Proof, SmokeReport
 from archiver.smoke.structure.check import check_structure
-from archiver.smoke.tokenizer import check_tokenizer
+from archiver.smoke.tokens.check import check_tokenizer
 from archiver.smoke.trial import Trial, Wishes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from archiver.progress import Progress
-    from archiver.smoke.checkpoint import Checkpoint
+    from archiver.smoke.checkpoint.protocol import Checkpoint
     from archiver.smoke.levels import Level
 
 _CHECKS: Final[dict[Level, Callable[[Trial], Proof]]] = {

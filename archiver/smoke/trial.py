@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from archiver.progress import Progress
-    from archiver.smoke.checkpoint import Checkpoint
+    from archiver.smoke.checkpoint.protocol import Checkpoint
     from archiver.smoke.config import ModelConfig
-    from archiver.smoke.forward import Outcome
-    from archiver.smoke.golden import Golden
+    from archiver.smoke.golden.check import Golden
     from archiver.smoke.model import Model
+    from archiver.smoke.passes.forward import Outcome
 
 Dtype = Literal["bfloat16", "float32"]
 
@@ -84,6 +84,6 @@ class Trial:
     @cached_property
     def folder(self) -> Path:
         """The small files that the libraries read, written into ``scratch``; never code or weights."""
-        from archiver.smoke.side_files import write_side_files  # noqa: PLC0415 - as above
+        from archiver.smoke.checkpoint.side_files import write_side_files  # noqa: PLC0415 - as above
 
         return write_side_files(self.checkpoint, self.scratch)

@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import checkpointkit
 import pytest
 import smokecli
 import smokekit
+import storedkit
 
 # Starts the command line in processes of its own, as those tests do.
 sys.path.append(str(Path(__file__).parents[1] / "e2e"))
@@ -25,6 +25,15 @@ if TYPE_CHECKING:
 # Small products are not worth a second thread, and test processes that run beside each other would
 # wait for each other's threads. torch reads this when it is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(autouse=True)
+def environment() -> Iterator[None]:
+    """A smoke test keeps its process offline; the tests that come after it talk to a hub."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
 
 
 @pytest.fixture(scope="session")
@@ -70,7 +79,7 @@ def weights(stocked: Path, tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small model with a tensor of several segments and files that are refused, never to be changed."""
-    return checkpointkit.write_model(tmp_path_factory.mktemp("made") / "made")
+    return storedkit.write_model(tmp_path_factory.mktemp("made") / "made")
 
 
 @pytest.fixture(scope="session")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from archiver.smoke import load
-from archiver.smoke.folder import FolderCheckpoint
+from archiver.smoke.checkpoint.folder import FolderCheckpoint
 from archiver.smoke.levels import LEVELS
+from archiver.smoke.loading import check as load
 from archiver.smoke.run import run
 from archiver.smoke.trial import Trial, Wishes
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import smokekit
 
-from archiver.smoke import fit, layers, libraries
+from archiver.smoke import libraries
+from archiver.smoke.loading import fit, layers
 from archiver.smoke.trial import Dtype, Trial, Wishes
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def stream_all(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def keep_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if memory were always full."""
-    from archiver.smoke.budget import Budget
+    from archiver.smoke.loading.budget import Budget
 
     monkeypatch.setattr(Budget, "stays", lambda _: False)
 

@@ -10,7 +10,7 @@ from archiver.archive.archive import Archive
 from archiver.cli.main import invoke
 from archiver.demo.checkpoints import write_dense, write_gptq, write_moe
 from archiver.demo.minilm import minilm_folder
-from archiver.smoke.archived import ArchivedCheckpoint
+from archiver.smoke.checkpoint.archived import ArchivedCheckpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from archiver.smoke.folder import FolderCheckpoint
+from archiver.smoke.checkpoint.folder import FolderCheckpoint
 from archiver.smoke.report import FailedError, Proof
 from archiver.smoke.structure.check import check_structure
 from archiver.smoke.trial import Trial, Wishes
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from archiver.archive.finding import Finding
-    from archiver.smoke.checkpoint import Checkpoint
+    from archiver.smoke.checkpoint.protocol import Checkpoint
 
 
 class _Silent:

@@ -11,15 +11,15 @@ import msgspec
 import numpy as np
 import pytest
 import smokekit
-from checkpointkit import FILE, MIB, ROWS, bytes_of, noise, opened
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from storedkit import FILE, MIB, ROWS, bytes_of, noise, opened
 
 from archiver.errors import DamageError
-from archiver.smoke.checkpoint import StoredTensor
-from archiver.smoke.folder import FolderCheckpoint
-from archiver.smoke.parallel import run_all
-from archiver.smoke.rows import read_rows
+from archiver.smoke.checkpoint.folder import FolderCheckpoint
+from archiver.smoke.checkpoint.parallel import run_all
+from archiver.smoke.checkpoint.protocol import StoredTensor
+from archiver.smoke.checkpoint.rows import read_rows
 from archiver.tensors.header import HeaderError, parse_header
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from spoil import edited
 from structurekit import told, trial_of
 
-from archiver.smoke.checkpoint import StoredTensor
+from archiver.smoke.checkpoint.protocol import StoredTensor
 from archiver.smoke.config import read_config
 from archiver.smoke.report import FailedError
 

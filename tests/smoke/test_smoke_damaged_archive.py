@@ -6,12 +6,12 @@ import shutil
 
 import msgspec
 import pytest
-from checkpointkit import FILE, MIB, ROWS, bytes_of, noise, opened
+from storedkit import FILE, MIB, ROWS, bytes_of, noise, opened
 
 from archiver.archive.archive import Archive
 from archiver.archive.records import ManifestRef
 from archiver.errors import DamageError, HostileNameError
-from archiver.smoke.archived import ArchivedCheckpoint
+from archiver.smoke.checkpoint.archived import ArchivedCheckpoint
 
 
 @pytest.fixture

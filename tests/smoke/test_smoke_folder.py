@@ -6,10 +6,10 @@ import os
 import shutil
 
 import pytest
-from checkpointkit import FILE, MIB, bytes_of, noise
+from storedkit import FILE, MIB, bytes_of, noise
 
 from archiver.errors import DamageError, UsageError
-from archiver.smoke.folder import FolderCheckpoint
+from archiver.smoke.checkpoint.folder import FolderCheckpoint
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from levelkit import TO_FORWARD, TO_GENERATE, climb, plain, stream
 from spoil import spoilt
 
-from archiver.smoke.inputs import image_inputs, text_inputs
+from archiver.smoke.inputs.prepared import image_inputs, text_inputs
 
 if TYPE_CHECKING:
     from pathlib import Path

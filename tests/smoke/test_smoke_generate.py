@@ -7,7 +7,7 @@ import pytest
 from levelkit import TO_GENERATE, climb, plain, stream
 from spoil import edited
 
-from archiver.smoke.inputs import text_inputs
+from archiver.smoke.inputs.prepared import text_inputs
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,8 +7,8 @@ import pytest
 from levelkit import TO_GENERATE, TO_GOLDEN, climb, stream
 from spoil import edited, spoilt
 
-from archiver.smoke.golden_compare import distance
-from archiver.smoke.golden_record import unpacked
+from archiver.smoke.golden.compare import distance
+from archiver.smoke.golden.record import unpacked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import smokekit
     from spoil import Weights
 
-    from archiver.smoke.golden import Golden
+    from archiver.smoke.golden.check import Golden
 
 TEXT = "model.language_model.layers"
 EXPERTS = f"{TEXT}.1.mlp.experts.down_proj"

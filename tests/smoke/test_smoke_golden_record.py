@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from archiver.archive.records import canonical
 from archiver.errors import DamageError
-from archiver.smoke.golden_compare import compare, distance, recorded_input
-from archiver.smoke.golden_record import (
+from archiver.smoke.golden.compare import compare, distance, recorded_input
+from archiver.smoke.golden.record import (
     RECORD_MAX,
     VERSION,
     Floats,
@@ -23,7 +23,7 @@ from archiver.smoke.golden_record import (
     parse_golden,
     unpacked,
 )
-from archiver.smoke.outcome import Answer
+from archiver.smoke.passes.outcome import Answer
 
 RANDOM = np.random.default_rng(5)
 

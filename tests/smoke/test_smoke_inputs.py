@@ -11,11 +11,17 @@ import tokenizerkit as kit
 from blake3 import blake3
 
 from archiver.demo.minilm import minilm_folder
-from archiver.smoke.fixed_image import fixed_image
-from archiver.smoke.inputs import ids_inputs, image_inputs, text_ids, text_inputs, why_no_image
+from archiver.smoke.inputs.fixed_image import fixed_image
+from archiver.smoke.inputs.prepared import (
+    ids_inputs,
+    image_inputs,
+    text_ids,
+    text_inputs,
+    why_no_image,
+)
 from archiver.smoke.report import FailedError, InapplicableError
-from archiver.smoke.texts import FORWARD_TEXT
-from archiver.smoke.tokenizer import check_tokenizer
+from archiver.smoke.tokens.check import check_tokenizer
+from archiver.smoke.tokens.texts import FORWARD_TEXT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -191,7 +197,7 @@ def test_a_hostile_preprocessor_is_refused_before_anything_is_made(
     monkeypatch: pytest.MonkeyPatch,
     settings: dict[str, Any],
 ):
-    monkeypatch.setattr("archiver.smoke.image_processor._processed", lambda settings: 1 / 0)
+    monkeypatch.setattr("archiver.smoke.inputs.image_processor._processed", lambda settings: 1 / 0)
     folder = copy_of("dense")
     kit.edit(folder / "preprocessor_config.json", lambda content: content.update(settings))
     with pytest.raises(FailedError) as caught:
@@ -211,7 +217,7 @@ def test_a_hostile_preprocessor_is_refused_before_anything_is_made(
 )
 def test_the_size_is_foretold(copy_of: smokekit.Copies, tmp_path: Path, size: dict[str, int]):
     """The bound is checked on what the processor then makes."""
-    from archiver.smoke import image_processor
+    from archiver.smoke.inputs import image_processor
 
     folder = copy_of("dense")
     kit.edit(folder / "preprocessor_config.json", lambda content: content.update(size=size))

@@ -10,9 +10,9 @@ from safetensors.numpy import load_file, save_file
 
 from archiver.errors import DamageError, SkippedError
 from archiver.smoke import hardware
-from archiver.smoke.checkpoint import StoredTensor
-from archiver.smoke.lazy import LazyTensor, Source
-from archiver.smoke.load import build_model, check_load
+from archiver.smoke.checkpoint.protocol import StoredTensor
+from archiver.smoke.loading.check import build_model, check_load
+from archiver.smoke.loading.lazy import LazyTensor, Source
 from archiver.smoke.model import Reads
 from archiver.smoke.report import FailedError
 

@@ -14,7 +14,7 @@ from archiver.archive.archive import TOOL, Archive
 from archiver.archive.journal import EVENT_MAX
 from archiver.archive.records import Event, canonical
 from archiver.cli.main import invoke
-from archiver.smoke.golden_record import parse_golden
+from archiver.smoke.golden.record import parse_golden
 from archiver.smoke.receipt import newest_golden
 
 ARGUMENTS = ("smoke-test", "-C")

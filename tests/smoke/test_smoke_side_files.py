@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archiver.errors import SkippedError
-from archiver.smoke.folder import FolderCheckpoint
+from archiver.smoke.checkpoint.folder import FolderCheckpoint
+from archiver.smoke.checkpoint.side_files import write_side_files
+from archiver.smoke.checkpoint.side_json import SideJsonError, checked_json
 from archiver.smoke.report import FailedError
-from archiver.smoke.side_files import write_side_files
-from archiver.smoke.side_json import SideJsonError, checked_json
 
 if TYPE_CHECKING:
     from pathlib import Path

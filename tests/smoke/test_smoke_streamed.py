@@ -6,7 +6,7 @@ import loadkit
 import pytest
 
 from archiver.errors import DamageError, SkippedError
-from archiver.smoke.load import check_load
+from archiver.smoke.loading.check import check_load
 
 CASES = [
     ("dense", "bfloat16"),
@@ -56,8 +56,8 @@ def test_it_computes_what_the_files_do(models, streaming, monkeypatch, name, dty
 def test_a_picture_is_seen(models, streaming, monkeypatch):
     import torch
 
-    from archiver.smoke.inputs import image_inputs
-    from archiver.smoke.tokenizer import check_tokenizer
+    from archiver.smoke.inputs.prepared import image_inputs
+    from archiver.smoke.tokens.check import check_tokenizer
 
     loadkit.keep_nothing(monkeypatch)
     trial = streaming("moe")

@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 
 from archiver.demo.minilm import minilm_folder
 from archiver.errors import SkippedError
-from archiver.smoke import libraries, texts
-from archiver.smoke.agreement import collecting
+from archiver.smoke import libraries
 from archiver.smoke.report import FailedError, InapplicableError
-from archiver.smoke.time_limit import TimeUpError, time_limit
-from archiver.smoke.tokenizer import check_tokenizer, fixed_ids
+from archiver.smoke.tokens import texts
+from archiver.smoke.tokens.agreement import collecting
+from archiver.smoke.tokens.check import check_tokenizer, fixed_ids
+from archiver.smoke.tokens.time_limit import TimeUpError, time_limit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -206,7 +207,7 @@ def test_a_template_that_does_not_work_is_told(
 def test_a_template_without_end_is_stopped(
     copy_of: smokekit.Copies, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("archiver.smoke.chat_template._SECONDS", 0.3)
+    monkeypatch.setattr("archiver.smoke.tokens.chat_template._SECONDS", 0.3)
     folder = copy_of("dense")
     loop = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
     (folder / "chat_template.jinja").write_text(loop, "utf-8")
@@ -378,7 +379,7 @@ def test_without_the_extra_it_says_what_is_missing(
 
 def test_the_module_itself_is_light():
     script = (
-        "import sys, archiver.smoke.tokenizer, archiver.smoke.inputs\n"
+        "import sys, archiver.smoke.tokens.check, archiver.smoke.inputs.prepared\n"
         "sys.exit(any(name in sys.modules for name in ('torch', 'transformers', 'jinja2', 'PIL')))"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

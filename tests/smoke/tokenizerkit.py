@@ -6,8 +6,8 @@ import json
 from typing import TYPE_CHECKING, Any
 from unittest.mock import Mock
 
-from archiver.smoke.folder import FolderCheckpoint
-from archiver.smoke.tokenizer import check_tokenizer
+from archiver.smoke.checkpoint.folder import FolderCheckpoint
+from archiver.smoke.tokens.check import check_tokenizer
 from archiver.smoke.trial import Trial, Wishes
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Final
 
 from archiver.errors import ArchiverError, UsageError
 from archiver.operations.smoke_test.records import SmokeOptions, SmokeTest
-from archiver.smoke.archived import ArchivedCheckpoint
-from archiver.smoke.folder import FolderCheckpoint
-from archiver.smoke.golden_file import read_golden_file, write_golden_file
+from archiver.smoke.checkpoint.archived import ArchivedCheckpoint
+from archiver.smoke.checkpoint.folder import FolderCheckpoint
+from archiver.smoke.golden.file import read_golden_file, write_golden_file
 from archiver.smoke.levels import LEVELS, up_to
 from archiver.smoke.receipt import Known, Run, newest_golden, receipt
 from archiver.smoke.trial import Wishes
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from archiver.archive.archive import Archive, Snapshot
     from archiver.progress import Progress
-    from archiver.smoke.checkpoint import Checkpoint
-    from archiver.smoke.golden_record import Golden
+    from archiver.smoke.checkpoint.protocol import Checkpoint
+    from archiver.smoke.golden.record import Golden
     from archiver.smoke.levels import Level
     from archiver.smoke.report import SmokeReport
     from archiver.smoke.trial import Trial

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from archiver.smoke.checkpoint import by_name
+from archiver.smoke.checkpoint.protocol import by_name
 from archiver.smoke.report import FailedError, Proof
 from archiver.smoke.structure.dtypes import check_dtypes
 from archiver.smoke.structure.experts import check_experts
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from archiver.archive.finding import Finding
-    from archiver.smoke.checkpoint import StoredTensor
+    from archiver.smoke.checkpoint.protocol import StoredTensor
     from archiver.smoke.trial import Trial
 
 _PARTS: Final = (check_dtypes, check_mtp, check_scales, check_experts, check_tied)

@@ -19,7 +19,7 @@ from archiver.text import plural
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from archiver.smoke.checkpoint import StoredTensor
+    from archiver.smoke.checkpoint.protocol import StoredTensor
     from archiver.smoke.config import ModelConfig
 
 _MATRIX: Final = "gate_up_proj|gate_proj|up_proj|down_proj|w1|w2|w3"

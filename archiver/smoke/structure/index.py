@@ -21,7 +21,7 @@ from archiver.text import human_bytes, plural, printable
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from archiver.smoke.checkpoint import Checkpoint
+    from archiver.smoke.checkpoint.protocol import Checkpoint
     from archiver.tensors.header import Header
 
 _MOST_BYTES: Final = 64 * 1024 * 1024

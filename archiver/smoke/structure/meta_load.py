@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from archiver.archive.finding import Finding
 from archiver.errors import SkippedError
-from archiver.smoke.architecture import model_class, told
+from archiver.smoke.loading.architecture import model_class, told
 from archiver.smoke.report import FailedError, Proof
 from archiver.smoke.structure.listing import shortened
 from archiver.smoke.structure.scales import SCALE
@@ -20,7 +20,7 @@ from archiver.text import plural, printable
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from archiver.smoke.checkpoint import StoredTensor
+    from archiver.smoke.checkpoint.protocol import StoredTensor
     from archiver.smoke.trial import Trial
 
 _HINT: Final = "Compare with upstream's files; a shard or config.json may be of another model."

@@ -17,7 +17,7 @@ from archiver.text import plural
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from archiver.smoke.checkpoint import StoredTensor
+    from archiver.smoke.checkpoint.protocol import StoredTensor
     from archiver.smoke.config import ModelConfig
 
     Shapes = dict[str, tuple[int, ...]]

@@ -16,7 +16,7 @@ from archiver.text import plural
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from archiver.smoke.checkpoint import StoredTensor
+    from archiver.smoke.checkpoint.protocol import StoredTensor
     from archiver.smoke.config import ModelConfig
 
 SCALE: Final = "_scale_inv"

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from archiver.archive.finding import Code
-    from archiver.smoke.checkpoint import StoredTensor
+    from archiver.smoke.checkpoint.protocol import StoredTensor
     from archiver.smoke.config import ModelConfig
 
 _HEAD: Final = "lm_head.weight"

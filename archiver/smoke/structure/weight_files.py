@@ -13,7 +13,7 @@ from archiver.text import printable
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from archiver.smoke.checkpoint import Checkpoint
+    from archiver.smoke.checkpoint.protocol import Checkpoint
     from archiver.tensors.header import Header
 
 SUFFIX: Final = ".safetensors"

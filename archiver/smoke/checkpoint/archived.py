@@ -1,0 +1,170 @@
+"""A checkpoint straight from the archive: nothing is restored, every byte that is used was checked."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cached_property, partial
+from itertools import accumulate
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from archiver.archive.advice import Advice
+from archiver.archive.fixity.file_check import entry_fault
+from archiver.archive.out_of_use import manifest_for, packs_for
+from archiver.archive.outflow import Outflow
+from archiver.archive.tensor_segments import tensors_of
+from archiver.errors import DamageError
+from archiver.names import check_paths
+from archiver.smoke.checkpoint.parallel import run_all
+from archiver.smoke.checkpoint.protocol import by_name
+from archiver.smoke.checkpoint.segment_cache import SegmentCache
+from archiver.tensors.header import LENGTH_BYTES, header_size, parse_header
+from archiver.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from archiver.archive.archive import Archive, Snapshot
+    from archiver.archive.records import FileEntry
+    from archiver.codec.zstd import Bytes
+    from archiver.smoke.checkpoint.protocol import StoredTensor
+    from archiver.tensors.header import Header
+
+
+class _Part(NamedTuple):
+    """What is needed of a segment: bytes ``begin`` to ``end`` of it, which go to ``at``."""
+
+    size: int
+    digest: str
+    begin: int
+    end: int
+    at: int
+
+
+class ArchivedCheckpoint:
+    """The files of a snapshot; threads may share it.
+
+    Segments are decoded straight into the caller's buffers, by ``workers`` threads where there are
+    several. Of itself it keeps 64 MiB of decoded segments, and what each thread needs to decode.
+
+    Raises:
+        DamageError: The manifest cannot be read, or contradicts itself.
+        HostileNameError: The manifest names a path that must not be written.
+    """
+
+    def __init__(self, archive: Archive, snapshot: Snapshot, *, workers: int) -> None:
+        self.title = snapshot.title
+        self._hint = Advice(archive.store.describe()).bring_back(snapshot.title)
+        self._entries = self._listed(manifest_for(archive, snapshot).files)
+        self._starts: dict[str, list[int]] = {}
+        self._packs = packs_for(archive, snapshot)
+        self._cache = SegmentCache(self._packs)
+        self._workers = workers
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
+
+    def _listed(self, entries: tuple[FileEntry, ...]) -> dict[str, FileEntry]:
+        check_paths(entry.path for entry in entries)
+        for entry in entries:
+            fault = entry_fault(entry)
+            if fault:
+                told = f"The manifest's entry of {printable(entry.path)} {fault}."
+                raise DamageError(told, hint=self._hint)
+        return {entry.path: entry for entry in sorted(entries, key=lambda entry: entry.path)}
+
+    @cached_property
+    def files(self) -> Mapping[str, int]:
+        """Every file's path and size in bytes."""
+        return {path: entry.size for path, entry in self._entries.items()}
+
+    @cached_property
+    def tensors(self) -> Mapping[str, StoredTensor]:
+        """Every tensor that the manifest lists; the first of several of one name."""
+        return by_name((path, tensors_of(entry)) for path, entry in self._entries.items())
+
+    def read(self, path: str, limit: int) -> bytes:
+        """A whole file, its size and digests checked; errors as in ``Checkpoint``."""
+        entry = self._entry(path)
+        if entry.size > limit:
+            raise ValueError(f"{path} has {entry.size:,} bytes, more than {limit:,}.")
+        data = bytearray()
+        with self._told(path), Outflow(self._packs, workers=self._workers) as outflow:
+            outflow.copy(entry, data.extend)
+        return bytes(data)
+
+    def header(self, path: str) -> Header:
+        """The header of a safetensors file; errors as in ``Checkpoint``.
+
+        It is read from the file: the manifest does not keep its metadata, nor why one was refused.
+        """
+        entry = self._entry(path)
+        with self._told(path):
+            first = self._bytes(entry, min(LENGTH_BYTES, entry.size))
+            size = header_size(first, entry.size)
+            header = parse_header(self._bytes(entry, size), entry.size)
+            if tensors_of(entry) and tensors_of(entry) != header.tensors:
+                raise DamageError("The manifest lists other tensors than its header.")
+        return header
+
+    def read_tensor(self, tensor: StoredTensor, out: Bytes) -> None:
+        """Read a tensor, or a row of one, into ``out``; errors as in ``Checkpoint``."""
+        entry = self._entry(tensor.file)
+        with self._told(tensor.file, tensor.name):
+            self._fill(entry, tensor.begin, tensor.end, out)
+
+    def close(self) -> None:
+        """Let go of threads; what they are at is finished first."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _entry(self, path: str) -> FileEntry:
+        entry = self._entries.get(path)
+        if entry is None:
+            raise FileNotFoundError(path)
+        return entry
+
+    def _bytes(self, entry: FileEntry, size: int) -> memoryview:
+        """The first ``size`` bytes of a file."""
+        out = np.empty(size, np.uint8)
+        self._fill(entry, 0, size, out)
+        return out.data
+
+    def _fill(self, entry: FileEntry, begin: int, end: int, out: Bytes) -> None:
+        """Decode the bytes ``begin`` to ``end`` of a file into ``out``."""
+        if not 0 <= begin <= end <= entry.size or end - begin != len(out):
+            raise ValueError(f"{entry.path} has no bytes {begin} to {end} for {len(out)}.")
+        run_all(
+            self._pool,
+            [partial(self._decode, part, out) for part in self._parts(entry, begin, end)],
+        )
+
+    def _parts(self, entry: FileEntry, begin: int, end: int) -> Iterator[_Part]:
+        starts = self._starts.get(entry.path)
+        if starts is None:
+            starts = list(accumulate((size for size, _ in entry.segments), initial=0))
+            self._starts[entry.path] = starts
+        first, last = bisect_right(starts, begin) - 1, bisect_left(starts, end)
+        for number in range(first, last) if begin < end else ():
+            start = starts[number]
+            size, digest = entry.segments[number]
+            low, high = max(begin, start), min(end, start + size)
+            yield _Part(size, digest, low - start, high - start, low - begin)
+
+    def _decode(self, part: _Part, out: Bytes) -> None:
+        count = part.end - part.begin
+        place = out[part.at : part.at + count]
+        if count == part.size:
+            self._packs.read(part.digest, part.size, place)
+        else:
+            self._cache.read(part.digest, part.size, part.begin, place)
+
+    @contextmanager
+    def _told(self, path: str, tensor: str = "") -> Iterator[None]:
+        """Damage names the file and the tensor, and says what to do next."""
+        try:
+            yield
+        except DamageError as error:
+            what = f"Tensor {printable(tensor)} in {printable(path)}" if tensor else printable(path)
+            told = f"{what} cannot be read from the archive: {error.message}"
+            raise DamageError(told, hint=self._hint) from error

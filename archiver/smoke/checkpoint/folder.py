@@ -1,0 +1,136 @@
+"""A checkpoint in a plain folder, or in a snapshot of a hub client's cache.
+
+Files are read, never mapped: one that shrinks meanwhile would end the process.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from archiver.errors import DamageError
+from archiver.smoke.checkpoint.folder_files import find_files
+from archiver.smoke.checkpoint.parallel import run_all
+from archiver.smoke.checkpoint.protocol import by_name
+from archiver.tensors.header import LENGTH_BYTES, HeaderError, header_size, parse_header
+from archiver.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from archiver.codec.zstd import Bytes
+    from archiver.smoke.checkpoint.protocol import StoredTensor
+    from archiver.tensors.header import Header, Tensor
+
+_PIECE: Final = 16 << 20
+_FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+"""Not blocking: what lies under the name by now may be a pipe."""
+_HINT: Final = "Test the folder again when nothing writes to it, or take another copy of this file."
+
+
+class FolderCheckpoint:
+    """The files of a folder; threads may share it. ``workers`` threads read large tensors.
+
+    Raises:
+        UsageError: There is no such folder, it is empty, or it holds what may not be read.
+    """
+
+    def __init__(self, folder: Path, *, workers: int) -> None:
+        self.title = str(folder)
+        self._found = find_files(folder)
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="read")
+
+    @cached_property
+    def files(self) -> Mapping[str, int]:
+        """Every file's path and size in bytes."""
+        return {path: found.size for path, found in self._found.items()}
+
+    @cached_property
+    def tensors(self) -> Mapping[str, StoredTensor]:
+        """Every tensor of every file whose header is acceptable; the first of several of one name."""
+        listed = (path for path in self._found if path.endswith(".safetensors"))
+        return by_name((path, self._tensors(path)) for path in listed)
+
+    def _tensors(self, path: str) -> tuple[Tensor, ...]:
+        try:
+            return self.header(path).tensors
+        except HeaderError:
+            return ()
+
+    def read(self, path: str, limit: int) -> bytes:
+        """A whole file; errors as in ``Checkpoint``."""
+        with self._open(path) as (handle, size):
+            if size > limit:
+                raise ValueError(f"{path} has {size:,} bytes, more than {limit:,}.")
+            return bytes(_first(handle, size, path))
+
+    def header(self, path: str) -> Header:
+        """The header of a safetensors file; errors as in ``Checkpoint``."""
+        with self._open(path) as (handle, size):
+            first = _first(handle, min(LENGTH_BYTES, size), path)
+            return parse_header(_first(handle, header_size(first, size), path), size)
+
+    def read_tensor(self, tensor: StoredTensor, out: Bytes) -> None:
+        """Read a tensor, or a row of one, into ``out``; errors as in ``Checkpoint``."""
+        with self._open(tensor.file) as (handle, size):
+            if not 0 <= tensor.begin <= tensor.end <= size or tensor.size != len(out):
+                raise ValueError(f"{tensor.file} has no {len(out)} bytes at {tensor.begin}.")
+            what = f"Tensor {printable(tensor.name)} in {tensor.file}"
+            tasks = [
+                partial(_fill, handle, tensor.begin + at, out.data[at : at + _PIECE], what)
+                for at in range(0, len(out), _PIECE)
+            ]
+            run_all(self._pool, tasks)
+
+    def close(self) -> None:
+        """Let go of threads; what they are at is finished first."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    @contextmanager
+    def _open(self, path: str) -> Iterator[tuple[int, int]]:
+        """An open file and its size, which must be what it was when the folder was looked at."""
+        found = self._found.get(path)
+        if found is None:
+            raise FileNotFoundError(path)
+        try:
+            handle = os.open(found.where, _FLAGS)
+        except OSError as error:
+            raise _unreadable(path, error) from error
+        try:
+            status = os.fstat(handle)
+            if not stat.S_ISREG(status.st_mode) or status.st_size != found.size:
+                told = f"{path} was replaced or changed its size after the test began."
+                raise DamageError(told, hint=_HINT)
+            yield handle, found.size
+        finally:
+            os.close(handle)
+
+
+def _unreadable(what: str, error: OSError) -> DamageError:
+    return DamageError(f"{what} cannot be read: {error.strerror or error}.", hint=_HINT)
+
+
+def _first(handle: int, size: int, path: str) -> memoryview:
+    """The first ``size`` bytes of a file."""
+    out = np.empty(size, np.uint8).data
+    _fill(handle, 0, out, path)
+    return out
+
+
+def _fill(handle: int, offset: int, out: memoryview, what: str) -> None:
+    done = 0
+    while done < len(out):
+        try:
+            count = os.preadv(handle, [out[done:]], offset + done)
+        except OSError as error:
+            raise _unreadable(what, error) from error
+        if not count:
+            raise DamageError(f"{what} became shorter while it was read.", hint=_HINT)
+        done += count

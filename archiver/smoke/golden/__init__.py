@@ -1,0 +1,1 @@
+"""Level ``golden``: numbers that were recorded once, and the same again."""

@@ -1,0 +1,97 @@
+"""Whether a model's numbers are those of a golden record, as far as 32-bit rounding allows.
+
+Relative L2 distance: ``|a - b| / |b|`` in the Euclidean norm, b being what was recorded. Measured on
+small models of the real architecture: other numbers of threads and other versions of torch 2e-7 to
+1.2e-6; one ``A_log`` larger by 1 % 8e-4; two experts swapped 4e-2; one exponent bit 1.2e-1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from archiver.smoke.golden.record import RANKED, packed, stride_of, unpacked
+from archiver.smoke.golden.record import GoldenInput as Recorded
+
+if TYPE_CHECKING:
+    from archiver.smoke.golden.record import Floats
+    from archiver.smoke.passes.outcome import Answer
+
+TOLERANCE: Final = 1e-4
+_MARGIN: Final = 1e-3
+"""A token that led by no more than this may lose its lead by rounding."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How far an answer is from a recorded one.
+
+    Attributes:
+        name: Of the input.
+        last: Relative L2 distance of the last position's logits, or of the mean hidden state.
+        nll: Of the losses; None if there are none.
+        ranks: At how many positions the token ranked first is compared.
+        moved: How many of them rank another one first.
+    """
+
+    name: str
+    last: float
+    nll: float | None
+    ranks: int
+    moved: int
+
+    @property
+    def holds(self) -> bool:
+        """Whether rounding explains the distance."""
+        return max(self.last, self.nll or 0.0) <= TOLERANCE and not self.moved
+
+
+def compare(recorded: Recorded, found: Answer) -> Comparison:
+    """An answer of the recorded shape, all finite, against the record."""
+    kept = -(-recorded.width // recorded.stride)
+    last = distance(unpacked(recorded.last, kept), found.tail[-1][:: recorded.stride])
+    nll = None
+    if recorded.nll:
+        nll = distance(unpacked(recorded.nll, recorded.positions - 1), found.nll)
+    same = [
+        int(row.argmax()) == ids[0]
+        for (ids, logits), row in zip(recorded.ranked, found.tail, strict=bool(recorded.ranked))
+        if _leads(unpacked(logits, len(ids)))
+    ]
+    return Comparison(recorded.name, last, nll, len(same), len(same) - sum(same))
+
+
+def _leads(logits: Floats) -> bool:
+    return len(logits) > 1 and float(logits[0]) - float(logits[1]) > _MARGIN
+
+
+def distance(reference: Floats, found: Floats) -> float:
+    """The relative L2 distance; of a reference that is all zero, the absolute one."""
+    wide, norm = reference.astype(np.float64), float(np.linalg.norm(reference.astype(np.float64)))
+    return float(np.linalg.norm(found.astype(np.float64) - wide)) / (norm or 1.0)
+
+
+def recorded_input(found: Answer) -> Recorded:
+    """What is kept of an answer."""
+    positions, width = found.shape
+    stride = stride_of(width)
+    return Recorded(
+        name=found.name,
+        ids=found.ids,
+        positions=positions,
+        width=width,
+        stride=stride,
+        last=packed(found.tail[-1][::stride]),
+        nll=packed(found.nll),
+        loss="" if found.loss is None else f"{found.loss:.6f}",
+        ranked=tuple(map(_ranked, found.tail)) if found.output == "logits" else (),
+        decoder_ids=found.decoder_ids,
+        pixels=found.pixels,
+    )
+
+
+def _ranked(row: Floats) -> tuple[tuple[int, ...], str]:
+    ids = np.argsort(-row, kind="stable")[:RANKED]
+    return tuple(ids.tolist()), packed(row[ids])

@@ -1,0 +1,41 @@
+"""A golden record as a file of its own, for folders and for other machines: its canonical JSON."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from archiver.archive.records import canonical
+from archiver.errors import DamageError, UsageError, explain_system_error
+from archiver.smoke.golden.record import RECORD_MAX, Golden, parse_golden
+from archiver.storage.new_file import write_new
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def read_golden_file(path: Path) -> Golden:
+    """The record in a file.
+
+    Raises:
+        UsageError: There is no such file, or what it holds is no record; says why.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(RECORD_MAX + (1 << 16))
+        return parse_golden(msgspec.json.decode(data), str(path))
+    except OSError as error:
+        raise UsageError(explain_system_error(error).message, hint=_HINT) from None
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        raise UsageError(f"{path} holds no JSON of a golden record.", hint=_HINT) from None
+    except DamageError as error:
+        raise UsageError(error.message, hint=_HINT) from None
+
+
+_HINT = "Name a file that 'archiver smoke-test DIR --record --golden FILE' wrote."
+
+
+def write_golden_file(path: Path, golden: Golden) -> None:
+    """Write a record to a new file; UsageError if there is something already."""
+    write_new(path, canonical(golden))

@@ -1,0 +1,1 @@
+"""Level ``load``: stored tensors become a model, whole or part by part as it runs."""

@@ -1,0 +1,220 @@
+"""Level ``load``: a model is built from the checkpoint, with all weights or with their sources."""
+
+from __future__ import annotations
+
+import gc
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from archiver import memory
+from archiver.archive.finding import Finding
+from archiver.errors import SkippedError
+from archiver.smoke import libraries
+from archiver.smoke.guard import told_as
+from archiver.smoke.hardware import best_device
+from archiver.smoke.loading.architecture import model_class
+from archiver.smoke.loading.fit import Fit, fit, parameter_count
+from archiver.smoke.loading.lazy import Source
+from archiver.smoke.model import Model, Reads
+from archiver.smoke.report import FailedError, Proof
+from archiver.text import human_bytes, plural, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from archiver.smoke.loading.conversion import Weights
+    from archiver.smoke.loading.layers import Layer
+    from archiver.smoke.trial import Dtype, Trial
+
+_SHOWN: Final = 20
+"""Missing parameters that are named; the rest is counted."""
+
+
+@dataclass
+class _Plan:
+    """What is known of a model before its weights are read."""
+
+    cls: Any
+    config: Any
+    skeleton: Any
+    quantizer: Any
+    source: Source
+    reads: Reads
+    weights: Weights
+    layers: Sequence[Layer]
+    dtype: Dtype
+    device: str
+
+
+def check_load(trial: Trial) -> Proof:
+    """Build the model in the dtype that was asked for.
+
+    Raises:
+        SkippedError: The libraries, or memory, do not suffice.
+        FailedError: The libraries refuse it (``model-load``), or weights are missing
+            (``model-tensor-missing``).
+        DamageError: The archive, not the model, is damaged.
+    """
+    trial.model, plan = _build(trial, trial.wishes.dtype)
+    count = parameter_count(plan.layers, plan.weights)
+    return Proof((_sentence(trial.model, count),), facts=_facts(trial.model, count))
+
+
+def _sentence(model: Model, count: int) -> str:
+    tensors = plural(len(model.reads.tensors), "tensor")
+    size = human_bytes(model.reads.size)
+    name = type(model.module).__name__
+    if model.mode == "resident":
+        return f"{name}: {count:,} parameters loaded from {tensors} ({size}), all in memory."
+    return (
+        f"{name}: built, each parameter has its source; {tensors} ({size}) read, "
+        "the rest when its layer runs."
+    )
+
+
+def _facts(model: Model, count: int) -> dict[str, Any]:
+    return {
+        "class": type(model.module).__name__,
+        "mode": model.mode,
+        "device": model.device,
+        "dtype": model.dtype,
+        "parameters": count,
+        "tensors_read": len(model.reads.tensors),
+        "bytes_read": model.reads.size,
+    }
+
+
+def build_model(trial: Trial, dtype: Dtype) -> Model:
+    """Build the model, resident if it fits and else streamed; sets ``trial.fit``.
+
+    Whatever model was built before must be let go of first. Errors as for `check_load`.
+    """
+    return _build(trial, dtype)[0]
+
+
+def _build(trial: Trial, dtype: Dtype) -> tuple[Model, _Plan]:
+    libraries.require("torch", "transformers", "accelerate")
+    gc.collect()  # modules and their hooks refer to each other
+    memory.give_back()
+    plan = _plan(trial, dtype)
+    how = fit(trial, plan.layers, plan.weights, plan.device, dtype)
+    trial.fit = how.lines
+    with _damage_first(plan.source), told_as("model-load", f"Loading {plan.cls.__name__}"):
+        module = _resident(plan) if how.mode == "resident" else _streamed(plan, how)
+    _set_generation(module, trial)
+    return Model(module, plan.device, dtype, how.mode, plan.reads), plan
+
+
+def _plan(trial: Trial, dtype: Dtype) -> _Plan:
+    import torch  # noqa: PLC0415 - of the extra
+
+    from archiver.smoke.loading.conversion import Weights  # noqa: PLC0415 - with the extra only
+    from archiver.smoke.loading.layers import layers_of  # noqa: PLC0415 - with the extra only
+    from archiver.smoke.loading.skeleton import build_skeleton  # noqa: PLC0415 - with the extra only
+
+    cls, config = model_class(trial)
+    reads = Reads(set())
+    source = Source(trial.checkpoint, reads, trial.progress)
+    number = getattr(torch, dtype)
+    with told_as("model-load", f"Building {cls.__name__}"):
+        skeleton, quantizer = build_skeleton(cls, config, number)
+        weights = Weights(skeleton, source.tensors(), number, quantizer)
+    _require_sources(cls, weights)
+    layers = layers_of(skeleton, weights)
+    device = best_device(trial.wishes.device)
+    return _Plan(cls, config, skeleton, quantizer, source, reads, weights, layers, dtype, device)
+
+
+def _require_sources(cls: Any, weights: Weights) -> None:
+    """For what is missing transformers would make up numbers, and the model would run."""
+    missing = weights.missing
+    if missing:
+        raise FailedError(*(_missing(cls, name) for name in missing[:_SHOWN]), *_more(missing))
+
+
+def _missing(cls: Any, name: str) -> Finding:
+    told = f"Nothing in the checkpoint makes parameter {printable(name)} of {cls.__name__}."
+    return Finding("model-tensor-missing", told, hint="Compare the checkpoint with upstream's.")
+
+
+def _more(missing: Sequence[str]) -> Iterator[Finding]:
+    if len(missing) > _SHOWN:
+        told = f"{plural(len(missing) - _SHOWN, 'more parameter')} have no source."
+        yield Finding("model-tensor-missing", told)
+
+
+@contextmanager
+def _damage_first(source: Source) -> Iterator[None]:
+    """What a read raises, transformers turns into errors of its own."""
+    try:
+        yield
+    except Exception:
+        if source.damage is not None:
+            raise source.damage from None
+        raise
+
+
+def _resident(plan: _Plan) -> Any:
+    from archiver.smoke.loading.skeleton import prepared  # noqa: PLC0415 - with the extra only
+
+    plan.skeleton = None
+    with _one_by_one(wanted=any(one.converter for one in plan.weights.recipes.values())):
+        module = plan.cls.from_pretrained(
+            None,
+            config=prepared(plan.config),
+            state_dict=plan.source.tensors(),
+            dtype=plan.dtype,
+            attn_implementation="eager",
+            experts_implementation="eager",
+        )
+    if plan.dtype == "float32":
+        module = module.float()  # what FP8 repositories keep unquantized would stay in BF16
+    return module.to(plan.device)
+
+
+@contextmanager
+def _one_by_one(*, wanted: bool) -> Iterator[None]:
+    """Where tensors are converted, the loader's threads would read far ahead of the conversion."""
+    name = "HF_DEACTIVATE_ASYNC_LOAD"
+    before = os.environ.get(name)
+    if wanted:
+        os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(name, None)
+        if before is not None:
+            os.environ[name] = before
+
+
+def _streamed(plan: _Plan, how: Fit) -> Any:
+    from archiver.smoke.loading.budget import Budget  # noqa: PLC0415 - with the extra only
+    from archiver.smoke.loading.streamed import stream  # noqa: PLC0415 - with the extra only
+
+    _require_streamable(plan.quantizer, plan.weights)
+    memory.return_freed_blocks()
+    stream(plan.skeleton, plan.layers, plan.weights, Budget(how.limit, how.headroom, plan.device))
+    if plan.quantizer is not None:
+        plan.quantizer.postprocess_model(plan.skeleton)
+    return plan.skeleton
+
+
+def _require_streamable(quantizer: Any, weights: Weights) -> None:
+    if weights.unmade:
+        name = printable(weights.unmade[0])
+        raise SkippedError(f"It cannot be streamed: the model itself computes {name}.")
+    if quantizer is None or getattr(quantizer.quantization_config, "dequantize", False):
+        return
+    method = printable(str(quantizer.quantization_config.quant_method))
+    raise SkippedError(f"Quantization {method!r} can only be loaded with all weights in memory.")
+
+
+def _set_generation(module: Any, trial: Trial) -> None:
+    """The repository's own ``generation_config.json``, as ``from_pretrained`` takes it."""
+    from transformers import GenerationConfig  # noqa: PLC0415 - of the extra
+
+    if module.can_generate() and (trial.folder / "generation_config.json").is_file():
+        with told_as("model-load", "Reading generation_config.json"):
+            module.generation_config = GenerationConfig.from_pretrained(trial.folder)

@@ -1,0 +1,192 @@
+"""Which stored tensors make which parameter, by transformers' own conversion mapping.
+
+transformers can only load whole checkpoints. What it does for one parameter is done here by calls to
+the inner functions of its loader (``core_model_loading.convert_and_load_state_dict_in_model``, 5.23),
+one parameter at a time. They may change with any release, so the extra ``smoke`` names one.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections import defaultdict
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from archiver.smoke.loading.recipe import DtypePlan, Recipe, keeps_rows, targets_of, twins_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    import torch
+
+    from archiver.smoke.loading.lazy import LazyTensor
+
+_FLOAT32: Final = 4
+"""Bytes of a float32; dequantization needs the values, and their products, as such."""
+
+
+class Weights:
+    """Makes parameters of a model that lies on the meta device, from stored tensors.
+
+    Args:
+        model: With its quantized modules already exchanged.
+        tensors: All there are, by name.
+        dtype: What the model computes in. For float32, all that is floating becomes float32 after
+            the conversion: what FP8 repositories keep unquantized would stay in BF16.
+        quantizer: transformers' quantizer, or None.
+    """
+
+    def __init__(
+        self, model: Any, tensors: Mapping[str, LazyTensor], dtype: torch.dtype, quantizer: Any
+    ) -> None:
+        self._model, self._tensors, self._dtype = model, tensors, dtype
+        self._quantizer = quantizer
+        self.recipes: dict[str, Recipe] = {}
+        self._collect()
+        self._twins = twins_of(model)
+
+    def _collect(self) -> None:
+        from transformers import core_model_loading as loading  # noqa: PLC0415 - of the extra
+        from transformers.conversion_mapping import (  # noqa: PLC0415 - of the extra
+            get_model_conversion_mapping,
+        )
+
+        mapping = get_model_conversion_mapping(self._model, None, self._quantizer)
+        renamings = [one for one in mapping if isinstance(one, loading.WeightRenaming)]
+        converters = [one for one in mapping if isinstance(one, loading.WeightConverter)]
+        by_pattern = {key: one for one in converters for key in one.source_patterns}
+        places = self._model.state_dict()
+        self._lengths = {key: len(place) for key, place in places.items() if place.ndim}
+        find = partial(
+            loading.rename_source_key,
+            base_model_prefix=self._model.base_model_prefix,
+            meta_state_dict=places,
+        )
+        plan = DtypePlan(self._model, self._dtype)
+        for name in sorted(self._tensors, key=loading.dot_natural_key):
+            key, pattern = find(name, renamings, converters)
+            if key not in places and name in places:
+                key, pattern = find(name, [], [])
+            if key in places:
+                recipe = self.recipes.get(key)
+                if recipe is None:
+                    converter = None if pattern is None else by_pattern[pattern]
+                    recipe = Recipe(key, converter, plan.dtype(key, places[key].dtype))
+                    self.recipes |= dict.fromkeys(targets_of(key, converter), recipe)
+                recipe.parts.setdefault(pattern or name, []).append(name)
+
+    def origin(self, key: str) -> str | None:
+        """The parameter whose recipe makes ``key``: itself or one that it is tied to; None without."""
+        if key in self.recipes:
+            return key
+        return next((twin for twin in self._twins.get(key, ()) if twin in self.recipes), None)
+
+    def recipe(self, key: str) -> Recipe:
+        """How ``key`` is made; KeyError if nothing makes it."""
+        return self.recipes[self.origin(key) or key]
+
+    @property
+    def missing(self) -> list[str]:
+        """Parameters that nothing in the checkpoint makes, and that it should make."""
+        own = self._model._keys_to_ignore_on_load_missing or ()  # noqa: SLF001 - the loader's own
+        return [key for key in self.unmade if not any(re.search(one, key) for one in own)]
+
+    @property
+    def unmade(self) -> list[str]:
+        """Parameters that nothing in the checkpoint makes; some models compute such for themselves."""
+        names = (name for name, _ in self._model.named_parameters(remove_duplicate=False))
+        return [name for name in names if self.origin(name) is None]
+
+    def final_dtype(self, key: str) -> torch.dtype:
+        """What a parameter's dtype will be."""
+        import torch  # noqa: PLC0415 - of the extra
+
+        recipe = self.recipe(key)
+        kept = recipe.plain if recipe.converter is not None else None
+        dtype = self._tensors[kept].dtype if kept else recipe.dtype
+        floating = dtype.is_floating_point and self._dtype == torch.float32
+        return torch.float32 if floating else dtype
+
+    def parameter(self, key: str) -> torch.Tensor:
+        """A whole parameter, read and converted."""
+        recipe = self.recipe(key)
+        return self.cast(self._convert(self.origin(key) or key, recipe, recipe.parts))
+
+    def rows(self, key: str, first: int, last: int) -> torch.Tensor:
+        """Some rows of a parameter that is stored as one tensor (``recipe(key).plain``)."""
+        recipe = self.recipe(key)
+        found = self._tensors[recipe.names[0]].rows(first, last)
+        return self.cast(found.to(recipe.dtype) if recipe.converter is None else found)
+
+    def expert(self, key: str, row: int) -> torch.Tensor:
+        """Row ``row`` of dimension 0 of a merged parameter; only that expert's tensors are read.
+
+        Where the conversion does not keep rows apart, the whole parameter is made for it.
+        """
+        recipe = self.recipe(key)
+        if not self.row_by_row(key):
+            return self.parameter(key)[row]
+        if recipe.plain:
+            return self.rows(key, row, row + 1)[0]
+        parts = {pattern: [names[row]] for pattern, names in recipe.parts.items()}
+        return self.cast(self._convert(self.origin(key) or key, recipe, parts)[0])
+
+    def row_by_row(self, key: str) -> bool:
+        """Whether each row of dimension 0 is made of tensors of its own."""
+        recipe = self.recipe(key)
+        if recipe.plain:
+            return True
+        rows = self._lengths.get(key)
+        full = all(len(names) == rows for names in recipe.parts.values())
+        return full and keeps_rows(recipe.converter.operations)
+
+    def making(self, key: str, count: int) -> int:
+        """Bytes that a parameter of ``count`` elements takes besides, while it is made: an estimate."""
+        recipe = self.recipe(key)
+        stored = sum(self._tensors[name].stored.size for name in recipe.names)
+        if recipe.plain:
+            same = self._tensors[recipe.names[0]].dtype == self.final_dtype(key)
+            return 0 if same else stored
+        dequantizes = len({self._tensors[name].dtype for name in recipe.names}) > 1
+        copies = 2 * _FLOAT32 if dequantizes else self.final_dtype(key).itemsize
+        return stored + count * copies
+
+    def _convert(self, key: str, recipe: Recipe, parts: Mapping[str, list[str]]) -> torch.Tensor:
+        first, mapping = recipe.first, self._fresh(recipe)
+        for pattern, name in _pairs(parts):
+            dtype = recipe.dtype
+            if self._quantizer is not None and self._quantizer.pre_quantized:
+                dtype = self._quantizer.get_new_dtype(mapping, self._tensors[name], dtype)
+            mapping.add_tensor(first, name, pattern, partial(_read, self._tensors[name], dtype))
+        made = mapping.convert(
+            first, model=self._model, config=self._model.config, hf_quantizer=self._quantizer
+        )
+        found = made[key] if key in made or len(made) > 1 else next(iter(made.values()))
+        tensor: torch.Tensor = found[0] if isinstance(found, list) else found
+        return tensor
+
+    def _fresh(self, recipe: Recipe) -> Any:
+        """A mapping that has collected nothing yet; its operations have no state and are shared."""
+        from transformers.core_model_loading import WeightRenaming  # noqa: PLC0415 - of the extra
+
+        if recipe.converter is None:
+            return WeightRenaming(recipe.names[0], recipe.first)
+        fresh = copy.copy(recipe.converter)
+        fresh.collected_tensors, fresh.layer_targets = defaultdict(list), defaultdict(set)
+        return fresh
+
+    def cast(self, tensor: torch.Tensor) -> torch.Tensor:
+        """What is floating, as float32 if that is what the model computes in."""
+        import torch  # noqa: PLC0415 - of the extra
+
+        wanted = self._dtype == torch.float32 and tensor.is_floating_point()
+        return tensor.float() if wanted else tensor
+
+
+def _read(tensor: LazyTensor, dtype: torch.dtype | None) -> torch.Tensor:
+    return tensor[...].to(dtype=dtype) if dtype is not None else tensor[...]
+
+
+def _pairs(parts: Mapping[str, list[str]]) -> Iterator[tuple[str, str]]:
+    return ((pattern, name) for pattern, names in parts.items() for name in names)

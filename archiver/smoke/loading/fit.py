@@ -1,0 +1,176 @@
+"""Whether and how a model fits into this machine's memory, found before anything large is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, Final
+
+from archiver.errors import SkippedError
+from archiver.smoke import hardware
+from archiver.smoke.loading.reading import TOKENS, reading_line
+from archiver.text import human_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from archiver.smoke.loading.conversion import Weights
+    from archiver.smoke.loading.layers import Layer, Part
+    from archiver.smoke.model import Mode
+    from archiver.smoke.trial import Dtype, Trial
+
+MiB: Final = 1 << 20
+_WORKING: Final = 32 * MiB
+"""What the layers themselves compute with, and what libraries allocate on first use."""
+_DECODING: Final = 80 * MiB
+"""What decoding keeps: some decoded segments of 16 MiB, and room to work."""
+_DECODING_EACH: Final = 36 * MiB
+"""What each decoding thread needs besides."""
+_LOADERS: Final = 4
+"""Threads of transformers' loader: ``core_model_loading.GLOBAL_WORKERS`` is at most that."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How a model is to be run.
+
+    Attributes:
+        mode: Where its weights are to be.
+        reason: Why, in a sentence.
+        limit: The process's resident memory must stay below so many bytes.
+        headroom: Bytes that the largest layer, decoding and activations take while a streamed model
+            runs.
+        lines: All this for people.
+    """
+
+    mode: Mode
+    reason: str
+    limit: int
+    headroom: int
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a model takes, in bytes.
+
+    Attributes:
+        process: The process as it is now.
+        weights: All weights, as they are computed with.
+        small: Those that are always in memory.
+        layer: The largest layer while it runs.
+        making: What making a parameter takes besides.
+        activations: What is computed on the way, logits included.
+        decoding: Buffers of those who decode.
+    """
+
+    process: int
+    weights: int
+    small: int
+    layer: int
+    making: int
+    activations: int
+    decoding: int
+
+    @property
+    def resident(self) -> int:
+        """With all weights in memory."""
+        return self.process + self.weights + self.making + max(self.activations, self.decoding)
+
+    @property
+    def headroom(self) -> int:
+        """What a streamed model takes besides the weights that stay."""
+        return self.layer + self.activations + self.decoding
+
+    @property
+    def streamed(self) -> int:
+        """The least that it can be streamed with."""
+        return self.process + self.small + self.headroom
+
+
+def fit(trial: Trial, layers: Sequence[Layer], weights: Weights, device: str, dtype: Dtype) -> Fit:
+    """Decide how to run a model; ``layers`` and ``weights`` are those of its skeleton.
+
+    Raises:
+        SkippedError: There is too little memory even to stream it; the message says how much would do.
+    """
+    needs = _needs(trial, layers, weights, dtype)
+    limit = _limit(trial.wishes.memory)
+    mode, reason = _choose(needs, limit, device)
+    lines = (*_memory_lines(trial, needs, limit, dtype), f"Mode: {mode}. {reason}")
+    lines += (reading_line(trial.checkpoint, layers, mode),)
+    return Fit(mode, reason, limit, needs.headroom, lines)
+
+
+def _needs(trial: Trial, layers: Sequence[Layer], weights: Weights, dtype: Dtype) -> Needs:
+    parts = _distinct(layers, weights)
+    making = max((part.making for part in parts), default=0)
+    casts = all(weights.recipe(part.key).plain for part in parts)
+    return Needs(
+        process=hardware.resident_memory(),
+        weights=sum(part.size for part in parts),
+        small=sum(part.size for layer in layers for part in layer.parts if part.small),
+        layer=max((layer.peak for layer in layers), default=0),
+        making=making * (_LOADERS if casts else 1),
+        activations=_activations(trial, dtype),
+        decoding=_DECODING + _DECODING_EACH * trial.wishes.workers,
+    )
+
+
+def parameter_count(layers: Sequence[Layer], weights: Weights) -> int:
+    """How many numbers a model has, tied ones once."""
+    return sum(prod(part.shape) for part in _distinct(layers, weights))
+
+
+def _distinct(layers: Sequence[Layer], weights: Weights) -> list[Part]:
+    """Each weight once: tied ones are in memory once where all of them are."""
+    found = {weights.origin(part.key): part for layer in layers for part in layer.parts}
+    return list(found.values())
+
+
+def _activations(trial: Trial, dtype: Dtype) -> int:
+    """Above all the logits, of all positions and once more as they are looked at."""
+    vocabulary = trial.config.text.get("vocab_size")
+    width = vocabulary if isinstance(vocabulary, int) and vocabulary > 0 else 0
+    element = 4 if dtype == "float32" else 2
+    return _WORKING + 2 * TOKENS * width * element
+
+
+def _limit(wish: int | None) -> int:
+    """What the process may hold: what it holds and what is free, less a reserve, or what is wished."""
+    free = hardware.available_memory()
+    reserve = max(256 * MiB, free // 20)
+    machine = hardware.resident_memory() + max(0, free - reserve)
+    return machine if wish is None else min(wish, machine)
+
+
+def _choose(needs: Needs, limit: int, device: str) -> tuple[Mode, str]:
+    own = hardware.device_memory(device)
+    if own is not None and needs.weights + needs.activations > own:
+        return "streamed", f"The weights do not fit into the {human_bytes(own)} free on {device}."
+    if needs.resident <= limit:
+        return (
+            "resident",
+            f"All weights fit: {human_bytes(needs.resident)} of {human_bytes(limit)}.",
+        )
+    if needs.streamed <= limit:
+        total = human_bytes(needs.resident)
+        return "streamed", f"All at once they need {total}; {human_bytes(limit)} may be used."
+    raise _too_little(needs.streamed, limit)
+
+
+def _too_little(needed: int, limit: int) -> SkippedError:
+    enough = -(-needed * 11 // 10 // MiB)
+    return SkippedError(
+        f"{human_bytes(limit)} of memory are too little even to stream this model; "
+        f"about {human_bytes(enough * MiB)} would do.",
+        hint=f"Free some memory, or ask for --memory {enough}MiB.",
+    )
+
+
+def _memory_lines(trial: Trial, needs: Needs, limit: int, dtype: Dtype) -> Iterator[str]:
+    asked = "as asked for" if trial.wishes.memory is not None else "of what this machine has left"
+    yield f"Weights: {human_bytes(needs.weights)} as {dtype}."
+    yield f"Activations: about {human_bytes(needs.activations)}, for at most {TOKENS} tokens."
+    yield f"Memory: {human_bytes(limit)} {asked}; the process has {human_bytes(needs.process)} now."
+    yield "Disk: nothing is written but a few small files."

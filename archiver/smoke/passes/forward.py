@@ -1,0 +1,136 @@
+"""Level ``forward``: one pass over each fixed input gives finite numbers of the right shape."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from archiver.archive.finding import Finding
+from archiver.errors import SkippedError
+from archiver.smoke import libraries
+from archiver.smoke.guard import told_as
+from archiver.smoke.passes.asked import answers_of
+from archiver.smoke.passes.outcome import Answer, Outcome
+from archiver.smoke.passes.picture import picture_counts
+from archiver.smoke.report import FailedError, Proof
+from archiver.text import human_bytes, plural, printable
+
+if TYPE_CHECKING:
+    from archiver.smoke.model import Model
+    from archiver.smoke.trial import Trial
+
+__all__ = ["Outcome", "check_forward", "faults_of", "ready_model"]
+
+
+def check_forward(trial: Trial) -> Proof:
+    """Run the fixed text, and the fixed picture where the model sees; sets ``trial.outcome``.
+
+    Raises:
+        SkippedError: The libraries are missing, or memory is.
+        FailedError: The model refuses the input, or gives nothing that can be used later.
+    """
+    model = ready_model(trial)
+    with told_as("model-output", "A pass through the model"):
+        answers = tuple(answers_of(trial, model))
+    findings = [finding for one in answers for finding in faults_of(one, model)]
+    if findings:
+        raise FailedError(*findings)
+    trial.outcome = Outcome(answers)
+    proved = [_proved(one) for one in answers if not one.name.startswith("sentence")]
+    proved += _sentences(answers)
+    said, faults = picture_counts(trial, model, answers)
+    return Proof((*proved, *said, *_read(trial, model)), faults, _facts(answers))
+
+
+def ready_model(trial: Trial) -> Model:
+    """The model that level ``load`` built; SkippedError if there is none."""
+    libraries.require("torch", "transformers")
+    if trial.model is None:
+        raise SkippedError("No model was loaded.", hint="Run level load before this one.")
+    return trial.model
+
+
+def faults_of(one: Answer, model: Model) -> list[Finding]:
+    """What is wrong with an answer whatever its numbers should be: its shape, or that they are none."""
+    wanted = (len(one.decoder_ids or one.ids), _width(one, model))
+    if one.shape != wanted:
+        found, due = (f"{rows} x {width}" for rows, width in (one.shape, wanted))
+        message = f"The {one.output} of the {_called(one)} are {found} numbers, not {due}."
+        return [Finding("model-output", message, hint=_OTHER)]
+    if one.wrong:
+        return [_not_finite(one)]
+    loss = one.loss
+    if loss is not None and not math.isfinite(loss):
+        message = f"The loss of the {_called(one)} is not finite, though its logits are."
+        return [Finding("model-output", message, hint=_OTHER)]
+    return []
+
+
+_OTHER = "Compare with another copy or revision; archiver verify shows whether the bytes are right."
+
+
+def _width(one: Answer, model: Model) -> int:
+    """How many numbers a position should have; what a head of another kind gives is taken as right."""
+    config = model.module.config.get_text_config()
+    if one.output == "hidden":
+        return int(getattr(config, "hidden_size", one.shape[1]))
+    if model.module.get_output_embeddings() is None:
+        return one.shape[1]
+    return int(config.vocab_size)
+
+
+def _not_finite(one: Answer) -> Finding:
+    message = (
+        f"The {one.output} of the {_called(one)} are not finite at {len(one.wrong)} of "
+        f"{plural(one.shape[0], 'position')}, first at position {one.wrong[0]}."
+    )
+    if one.origin:
+        message += f" They come from {printable(one.origin)}, the first part to give such a number."
+    return Finding("model-output", message, hint=_OTHER)
+
+
+def _called(one: Answer) -> str:
+    return {"text": "fixed text", "image": "fixed picture"}.get(one.name, f"fixed {one.name}")
+
+
+def _proved(one: Answer) -> str:
+    what = f"{_called(one)}: {plural(one.shape[0], 'token')}, {one.shape[1]:,} finite "
+    what += "logits each" if one.output == "logits" else "numbers each"
+    if one.loss is None:
+        return what
+    return f"{what}; loss {one.loss:.2f} nats a token (chance: {math.log(one.shape[1]):.2f})"
+
+
+def _sentences(answers: tuple[Answer, ...]) -> list[str]:
+    count = sum(one.name.startswith("sentence") for one in answers)
+    return [f"embeddings of {plural(count, 'fixed sentence')}"] if count else []
+
+
+def _read(trial: Trial, model: Model) -> list[str]:
+    """What was read, where that is not everything."""
+    if model.mode != "streamed":
+        return []
+    tensors = trial.checkpoint.tensors
+    whole = sum(tensor.size for tensor in tensors.values())
+    said = (
+        f"read {len(model.reads.tensors):,} of {plural(len(tensors), 'tensor')}, "
+        f"{human_bytes(model.reads.size)} of {human_bytes(whole)}; digests cover the rest"
+    )
+    return [said]
+
+
+def _facts(answers: tuple[Answer, ...]) -> dict[str, Any]:
+    return {one.name: _facts_of(one) for one in answers}
+
+
+def _facts_of(one: Answer) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "tokens": len(one.ids),
+        "positions": one.shape[0],
+        "width": one.shape[1],
+    }
+    if one.loss is not None:
+        facts["loss"] = f"{one.loss:.6f}"
+        facts["chance"] = f"{math.log(one.shape[1]):.6f}"
+        facts["losses"] = [f"{value:.4f}" for value in one.nll.tolist()]
+    return facts

@@ -1,0 +1,143 @@
+"""What a model makes of an input: numbers, kept small, in 32-bit floats on the CPU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from archiver.digest import blake3_hex
+from archiver.errors import SkippedError
+from archiver.smoke.golden.record import RANKED_POSITIONS, Floats, Output
+from archiver.smoke.passes.nonfinite import FirstNonFinite
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from archiver.smoke.model import Model
+
+_ROWS: Final = 32
+"""Rows of logits that are turned into 32-bit floats at once: 32 MB for a vocabulary of 248,320."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came out for one input of n positions; w is the vocabulary, or the hidden width.
+
+    Attributes:
+        name: Of the input: ``text``, ``image`` or ``sentence-N``.
+        ids: The input's ids.
+        decoder_ids: The decoder's ids; empty if there is no such part.
+        output: What the model gives: logits, or hidden states if it has no head.
+        shape: n and w.
+        tail: The logits of the last positions, at most 16 x w; or the mean hidden state, 1 x w.
+        nll: Per position but the last -ln softmax at the next token, in nats; empty unless the
+            model predicts the next token.
+        wrong: Positions with an output that is not finite.
+        origin: The module that gave the first number that is not finite; ``""`` if none did.
+        pixels: The digest of the prepared picture as ``golden/record.py`` tells; ``""`` without one.
+    """
+
+    name: str
+    ids: tuple[int, ...]
+    decoder_ids: tuple[int, ...]
+    output: Output
+    shape: tuple[int, int]
+    tail: Floats
+    nll: Floats
+    wrong: tuple[int, ...]
+    origin: str
+    pixels: str
+
+    @property
+    def loss(self) -> float | None:
+        """The mean of ``nll`` in nats; None if the model does not predict the next token."""
+        return float(self.nll.mean(dtype=np.float64)) if self.nll.size else None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came out for all inputs of a test."""
+
+    answers: tuple[Answer, ...]
+
+    def of(self, name: str) -> Answer | None:
+        """The answer to the input of that name."""
+        return next((one for one in self.answers if one.name == name), None)
+
+
+def answer(model: Model, name: str, inputs: dict[str, Tensor]) -> Answer:
+    """Run the model once, without a cache.
+
+    Raises:
+        SkippedError: What it gives is of another kind than is known here.
+    """
+    with FirstNonFinite(model.module) as first:
+        output = model(inputs, **_options(model.module))
+    rows, kind = _rows(output)
+    decoder = inputs.get("decoder_input_ids")
+    ids = inputs["input_ids"][0]
+    wrong = (~rows.isfinite().all(dim=-1)).nonzero().flatten().tolist()
+    nll = _nll(rows, ids if decoder is None else decoder[0]) if _predicts_next(model, kind) else []
+    return Answer(
+        name=name,
+        ids=tuple(ids.tolist()),
+        decoder_ids=() if decoder is None else tuple(decoder[0].tolist()),
+        output=kind,
+        shape=(rows.shape[0], rows.shape[1]),
+        tail=_tail(rows, kind),
+        nll=np.array(nll, np.float32),
+        wrong=tuple(wrong),
+        origin=first.where if wrong else "",
+        pixels=digest_of_pixels(inputs),
+    )
+
+
+def _options(module: Any) -> dict[str, Any]:
+    """A cache is of use only to those who go on; it would cost memory here."""
+    return {"use_cache": False} if module.can_generate() else {}
+
+
+def _rows(output: Any) -> tuple[Tensor, Output]:
+    """Logits or hidden states as n x w."""
+    kind: Output = "hidden" if output.get("logits") is None else "logits"
+    found = output.get("last_hidden_state" if kind == "hidden" else "logits")
+    if found is None:
+        raise SkippedError(
+            "It gives neither logits nor hidden states, so there is nothing to judge."
+        )
+    return found.reshape(-1, found.shape[-1]), kind
+
+
+def _predicts_next(model: Model, kind: Output) -> bool:
+    return kind == "logits" and model.module.can_generate()
+
+
+def _tail(rows: Tensor, kind: Output) -> Floats:
+    kept = rows[-RANKED_POSITIONS:].float()
+    if kind == "hidden":  # as sentence embeddings are made; a single input has no padding
+        kept = rows.float().mean(dim=0, keepdim=True)
+    found: Floats = kept.cpu().numpy()
+    return found
+
+
+def _nll(rows: Tensor, ids: Tensor) -> list[float]:
+    from torch.nn.functional import cross_entropy  # noqa: PLC0415 - of the extra
+
+    found: list[float] = []
+    targets = ids[1:].to(rows.device)
+    for begin in range(0, len(targets), _ROWS):
+        wanted = targets[begin : begin + _ROWS]
+        logits = rows[begin : begin + len(wanted)].float()
+        found += cross_entropy(logits, wanted, reduction="none").tolist()
+    return found
+
+
+def digest_of_pixels(inputs: dict[str, Tensor]) -> str:
+    """BLAKE3 of the picture's values as bytes; ``""`` if the input has no picture."""
+    values = next((one for one in inputs.values() if one.is_floating_point()), None)
+    if values is None:
+        return ""
+    levels = (values.float().cpu() * 127.5 + 127.5).round().clamp(0, 255)
+    return blake3_hex(levels.byte().numpy().tobytes())

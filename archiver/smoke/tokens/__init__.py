@@ -1,0 +1,1 @@
+"""Level ``tokenizer``: text to ids and back, special tokens, the chat template."""

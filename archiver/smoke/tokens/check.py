@@ -1,0 +1,166 @@
+"""Level ``tokenizer``: the tokenizer's files agree, and turn text into ids and back."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final
+
+from archiver.archive.finding import Finding
+from archiver.errors import SkippedError
+from archiver.smoke import libraries
+from archiver.smoke.report import FailedError, InapplicableError, Proof
+from archiver.smoke.tokens.agreement import check_ids as check_texts
+from archiver.smoke.tokens.agreement import check_round_trip, check_vocabularies, collecting, ids_of
+from archiver.smoke.tokens.chat_template import check_chat_template
+from archiver.smoke.tokens.special_tokens import (
+    check_ids,
+    check_names,
+    check_vocabulary,
+    rows_of,
+)
+from archiver.smoke.tokens.texts import TEXTS
+from archiver.smoke.tokens.tokenizer_file import (
+    TOKENIZER,
+    TokenizerFile,
+    read_tokenizer_file,
+    refused,
+)
+from archiver.smoke.tokens.vocabulary import check_files
+from archiver.text import plural
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from archiver.smoke.trial import Trial
+
+_FILES: Final = frozenset(
+    {TOKENIZER, "vocab.json", "vocab.txt", "merges.txt", "tokenizer.model", "spiece.model"}
+    | {"sentencepiece.bpe.model", "tekken.json", "vocab.model"}
+)
+_MOST: Final = 20
+"""Findings of one kind; a file that is wrong throughout is not told line by line."""
+
+
+class _Check:
+    """What one run of the level has found so far."""
+
+    def __init__(self, trial: Trial, file: TokenizerFile | None) -> None:
+        self.trial, self.file = trial, file
+        self.proved: list[str] = []
+        self.findings: list[Finding] = []
+
+    def hold(self, found: Iterable[Finding], proved: str) -> None:
+        """Note the findings of a check; without any, what it proves."""
+        findings = list(islice(found, _MOST))
+        self.findings += findings
+        self.proved += [] if findings or not proved else [proved]
+
+
+def check_tokenizer(trial: Trial) -> Proof:
+    """Compare the tokenizer's files with each other, with the configuration, and with the libraries.
+
+    Sets ``trial.tokenizer``, unless the libraries cannot load it.
+
+    Raises:
+        SkippedError: The libraries are not installed, or the repository's own code is asked for.
+        InapplicableError: There are no files of a tokenizer.
+        FailedError: ``tokenizer.json`` or ``config.json`` cannot be used at all.
+        DamageError: The archive, not the model, is damaged.
+    """
+    if not _FILES & trial.checkpoint.files.keys():
+        raise InapplicableError("It has no tokenizer: none of its usual files is there.")
+    libraries.require("tokenizers", "transformers", "jinja2")
+    folder = trial.folder  # refuses what asks for code, and JSON that no library should see
+    file = read_tokenizer_file(trial.checkpoint)
+    if isinstance(file, Finding):
+        raise FailedError(file)
+    check = _Check(trial, file)
+    _check_with_libraries(check, folder)
+    vocab = _check_files(check)
+    facts = {"tokenizer": type(trial.tokenizer).__name__, "vocabulary": len(vocab)}
+    return Proof(tuple(check.proved), tuple(check.findings), facts)
+
+
+def fixed_ids(trial: Trial) -> tuple[tuple[int, ...], ...]:
+    """The ids of each fixed text, with what the tokenizer puts around it; none without a tokenizer."""
+    if trial.tokenizer is None:
+        return ()
+    return tuple(tuple(trial.tokenizer(text)["input_ids"]) for text in TEXTS)
+
+
+def _check_with_libraries(check: _Check, folder: Path) -> None:
+    with collecting(check.findings, TOKENIZER, "Loading the tokenizer with transformers"):
+        check.trial.tokenizer = _load(folder)
+    if check.file is None:
+        _refuse_empty(check)
+    else:
+        with collecting(check.findings, TOKENIZER, f"Loading {TOKENIZER}"):
+            _check_texts(check, check.file, folder)
+    if check.trial.tokenizer is not None:
+        with collecting(check.findings, TOKENIZER, "Rendering the chat template"):
+            proved, findings = check_chat_template(check.trial.tokenizer)
+            check.hold(findings, "; ".join(proved))
+
+
+def _load(folder: Path) -> Any:
+    from transformers import AutoTokenizer  # noqa: PLC0415 - of the extra
+
+    try:
+        return AutoTokenizer.from_pretrained(
+            str(folder), trust_remote_code=False, local_files_only=True
+        )
+    except ImportError as error:
+        lines = str(error).strip().splitlines() or ["a library is missing"]
+        raise SkippedError(f"The tokenizer needs more libraries: {lines[0]}") from error
+
+
+def _refuse_empty(check: _Check) -> None:
+    """Without ``tokenizer.json`` some classes begin with no vocabulary, and do not say so."""
+    tokenizer = check.trial.tokenizer
+    if tokenizer is None or ids_of(tokenizer, TEXTS[0]):
+        return
+    check.trial.tokenizer = None
+    name = type(tokenizer).__name__
+    told = f"There is no {TOKENIZER}, and transformers ({name}) reads no vocabulary from what is there."
+    check.findings.append(refused(TOKENIZER, told))
+
+
+def _check_texts(check: _Check, file: TokenizerFile, folder: Path) -> None:
+    from tokenizers import Tokenizer  # noqa: PLC0415 - of the extra
+
+    backend = Tokenizer.from_file(str(folder / TOKENIZER))
+    backend.no_padding()
+    backend.no_truncation()
+    tokenizer = check.trial.tokenizer
+    if tokenizer is None:
+        return
+    texts = plural(len(TEXTS), "fixed text")
+    said = f"transformers and tokenizer.json give the same ids for {texts}"
+    check.hold((*check_vocabularies(tokenizer, file), *check_texts(tokenizer, backend)), said)
+    if file.loses_nothing:
+        after = ", in Unicode's composed form" if file.composes else ""
+        back = check_round_trip(tokenizer, composes=file.composes)
+        check.hold(back, f"{texts} come back from their ids{after}")
+
+
+def _check_files(check: _Check) -> dict[str, int]:
+    """The checks that need no library; the whole vocabulary."""
+    checkpoint, config = check.trial.checkpoint, check.trial.config
+    vocab: dict[str, int] = {}
+    if check.file is not None:
+        compared, differing = check_files(checkpoint, check.file)
+        said = f"{', '.join(compared)} and tokenizer.json say the same" if compared else ""
+        check.hold(differing, said)
+        vocab = check.file.vocab | check.file.added
+        own = check_vocabulary(check.file.vocab, tuple(check.file.added_tokens), rows_of(config))
+        check.hold(own, "")
+    elif check.trial.tokenizer is not None:
+        vocab = check.trial.tokenizer.get_vocab()
+        check.hold(check_vocabulary(vocab, (), rows_of(config)), "")
+    if vocab:
+        ids = check_ids(checkpoint, config, set(vocab.values()))
+        check.hold(
+            (*ids, *check_names(checkpoint, vocab)), "every special token exists, with its id"
+        )
+    return vocab

@@ -1,0 +1,131 @@
+"""Whether the special tokens exist, and have the ids that the model's configuration gives them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from archiver.archive.finding import Finding
+from archiver.smoke.tokens.tokenizer_file import TOKENIZER, json_of
+from archiver.text import plural, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from archiver.smoke.checkpoint.protocol import Checkpoint
+    from archiver.smoke.config import ModelConfig
+    from archiver.smoke.tokens.tokenizer_file import AddedToken
+
+TOKENIZER_CONFIG: Final = "tokenizer_config.json"
+_MAP: Final = "special_tokens_map.json"
+_GENERATION: Final = "generation_config.json"
+_HINT: Final = "Compare this file, config.json and the tokenizer's files with upstream's."
+
+
+def rows_of(config: ModelConfig) -> int | None:
+    """How many rows the embedding has, so that every id must be below; None if it is not said."""
+    rows = config.text.get("vocab_size")
+    return rows if isinstance(rows, int) and not isinstance(rows, bool) and rows > 0 else None
+
+
+def _wrong(path: str, message: str) -> Finding:
+    return Finding("model-special-token", message, path=path, hint=_HINT)
+
+
+def check_vocabulary(
+    vocab: Mapping[str, int], added: tuple[AddedToken, ...], rows: int | None
+) -> Iterator[Finding]:
+    """No two tokens may have one id, nor one token two; each id must be a row of the embedding."""
+    tokens = dict(vocab) | {token.content: token.id for token in added}
+    twice = sum(tokens[token.content] != token.id for token in added)
+    twice += sum(vocab.get(token.content, token.id) != token.id for token in added)
+    shared = len(tokens) - len(set(tokens.values()))
+    if shared or twice:
+        count = plural(shared + twice, "token")
+        yield _wrong(TOKENIZER, f"In {TOKENIZER} {count} share an id, or have two.")
+    highest = max(tokens, key=lambda token: tokens[token], default="")
+    if rows is not None and tokens and tokens[highest] >= rows:
+        yield _wrong(
+            TOKENIZER,
+            f"The token “{printable(highest, 60)}” has id {tokens[highest]:,}, but the embedding has"
+            f" {rows:,} rows (vocab_size).",
+        )
+
+
+def check_ids(checkpoint: Checkpoint, config: ModelConfig, ids: set[int]) -> Iterator[Finding]:
+    """Ids that config.json and generation_config.json give special tokens must be a token's.
+
+    Raises:
+        DamageError: A file cannot be read as it should be.
+    """
+    parts = [("config.json", config.raw)]
+    parts += [("config.json: text_config", config.text)] if config.text is not config.raw else []
+    generation = json_of(checkpoint, _GENERATION, dict[str, Any])
+    if isinstance(generation, Finding):
+        yield generation
+    elif generation is not None:
+        parts.append((_GENERATION, generation))
+    for where, part in parts:
+        for key, value in part.items():
+            if key.endswith(("_token_id", "_token_index")):
+                yield from _check_id(where, key, value, ids, rows_of(config))
+
+
+def _check_id(
+    where: str, key: str, value: Any, ids: set[int], rows: int | None
+) -> Iterator[Finding]:
+    path = where.partition(":")[0]
+    for number in value if isinstance(value, list) else [value]:
+        if number is None or number == -1:  # older files write -1 for none
+            continue
+        named = f"{where} says {printable(key, 60)} = {printable(str(number), 30)}"
+        if not isinstance(number, int) or isinstance(number, bool):
+            yield _wrong(path, f"{named}, which is no id.")
+        elif rows is not None and not 0 <= number < rows:
+            yield _wrong(path, f"{named}, but the embedding has {rows:,} rows (vocab_size).")
+        elif number not in ids:
+            yield _wrong(path, f"{named}, but no token has that id.")
+
+
+def check_names(checkpoint: Checkpoint, vocab: Mapping[str, int]) -> Iterator[Finding]:
+    """Tokens that the tokenizer's configuration names must exist, with the ids that it gives.
+
+    Raises:
+        DamageError: A file cannot be read as it should be.
+    """
+    for path in (TOKENIZER_CONFIG, _MAP):
+        settings = json_of(checkpoint, path, dict[str, Any])
+        if isinstance(settings, Finding):
+            yield settings
+            continue
+        for key, token in _named(settings or {}):
+            if token not in vocab:
+                said = f"{path} says {printable(key, 60)} = “{printable(token, 60)}”"
+                yield _wrong(path, f"{said}, which is no token.")
+        yield from _check_added(path, settings or {}, vocab)
+
+
+def _named(settings: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Every token that has a role, with the role."""
+    for key, value in settings.items():
+        if key in {"additional_special_tokens", "extra_special_tokens"}:
+            inner = value.values() if isinstance(value, dict) else value
+            values = list(inner) if isinstance(inner, list) or isinstance(value, dict) else []
+        else:
+            values = [value] if key.endswith("_token") else []
+        for one in values:
+            token = one.get("content") if isinstance(one, dict) else one
+            if isinstance(token, str):
+                yield key, token
+
+
+def _check_added(
+    path: str, settings: dict[str, Any], vocab: Mapping[str, int]
+) -> Iterator[Finding]:
+    declared = settings.get("added_tokens_decoder")
+    for number, token in declared.items() if isinstance(declared, dict) else ():
+        content = token.get("content") if isinstance(token, dict) else token
+        actual = vocab.get(content) if isinstance(content, str) else None
+        if str(actual) != number:
+            has = "there is no such token" if actual is None else f"its id is {actual}"
+            said = f"{path} gives “{printable(str(content), 60)}” the id {printable(number, 20)}"
+            yield _wrong(path, f"{said}; in the vocabulary {has}.")

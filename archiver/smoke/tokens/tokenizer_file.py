@@ -1,0 +1,157 @@
+"""``tokenizer.json`` as this tool reads it, to compare with what the libraries make of it.
+
+The format is that of the tokenizers library (its ``Tokenizer.save``). Only what is compared is kept.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from archiver.archive.finding import Finding
+from archiver.text import human_bytes, printable
+
+if TYPE_CHECKING:
+    from archiver.smoke.checkpoint.protocol import Checkpoint
+
+TOKENIZER: Final = "tokenizer.json"
+MOST_BYTES: Final = 64 * 1024 * 1024
+"""Of any of a tokenizer's files; the largest published ones have 35 MB."""
+_HIGHEST_ID: Final = 2**24
+"""The largest vocabularies have 300,000 tokens; the libraries count up to the highest id."""
+_MOST_GROWTH: Final = 10**6
+"""How much longer replacements may make a text; they double it forty times over in a few lines."""
+HINT: Final = "Compare the file with upstream's; a wrong one gives the model other tokens."
+
+
+class AddedToken(msgspec.Struct, frozen=True):
+    """A token that is looked for before the text is split."""
+
+    id: int
+    content: str
+
+
+class _Model(msgspec.Struct):
+    vocab: dict[str, int] | list[tuple[str, float]]
+    type: str = ""
+    merges: list[str | list[str]] = []
+    continuing_subword_prefix: str | None = None
+    end_of_word_suffix: str | None = None
+
+
+class TokenizerFile(msgspec.Struct):
+    """What ``tokenizer.json`` says."""
+
+    model: _Model
+    added_tokens: list[AddedToken] = []
+    normalizer: dict[str, Any] | None = None
+    pre_tokenizer: dict[str, Any] | None = None
+    decoder: dict[str, Any] | None = None
+
+    @property
+    def vocab(self) -> dict[str, int]:
+        """The ids of the ordinary tokens; a Unigram model counts its list."""
+        vocab = self.model.vocab
+        if isinstance(vocab, dict):
+            return vocab
+        return {token: number for number, (token, _) in enumerate(vocab)}
+
+    @property
+    def added(self) -> dict[str, int]:
+        """The ids of the added tokens."""
+        return {token.content: token.id for token in self.added_tokens}
+
+    @property
+    def merges(self) -> list[str]:
+        """BPE's merges, as ``merges.txt`` writes them: two parts with a space between."""
+        return [one if isinstance(one, str) else " ".join(one) for one in self.model.merges]
+
+    @property
+    def loses_nothing(self) -> bool:
+        """Whether decoding must give back the text itself: byte-level BPE, at most NFC before it."""
+        before = [step.get("type") for step in _steps(self.normalizer, "normalizers")]
+        split = _steps(self.pre_tokenizer, "pretokenizers")
+        joined = [step.get("type") for step in _steps(self.decoder, "decoders")]
+        prefixed = any(step.get("add_prefix_space") for step in split)
+        affixes = self.model.continuing_subword_prefix or self.model.end_of_word_suffix
+        bytewise = "ByteLevel" in [step.get("type") for step in split] and joined == ["ByteLevel"]
+        return bytewise and set(before) <= {"NFC"} and not prefixed and not affixes
+
+    @property
+    def composes(self) -> bool:
+        """Whether it turns text into NFC first."""
+        return "NFC" in [step.get("type") for step in _steps(self.normalizer, "normalizers")]
+
+
+def _steps(part: dict[str, Any] | None, name: str) -> list[dict[str, Any]]:
+    """The steps of a normalizer, pre-tokenizer or decoder; a sequence's own, else the one."""
+    if part is None:
+        return []
+    inner = part.get(name)
+    steps = inner if part.get("type") == "Sequence" and isinstance(inner, list) else [part]
+    return [step for step in steps if isinstance(step, dict)]
+
+
+def refused(path: str, message: str) -> Finding:
+    """A finding about one of the tokenizer's files."""
+    return Finding("model-tokenizer", message, path=path, hint=HINT)
+
+
+def content_of(checkpoint: Checkpoint, path: str) -> bytes | Finding | None:
+    """A whole file, what is wrong with it, or None if there is none."""
+    try:
+        return checkpoint.read(path, MOST_BYTES)
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        return refused(path, f"{path} is larger than {human_bytes(MOST_BYTES)}; it was not read.")
+
+
+def decoded(content: bytes, path: str, kind: Any) -> Any:
+    """JSON as ``kind``, or a finding that says why it is none."""
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except (ValueError, RecursionError) as error:
+        return refused(path, f"{path} cannot be understood: {printable(str(error))}.")
+
+
+def json_of(checkpoint: Checkpoint, path: str, kind: Any) -> Any:
+    """A JSON file as ``kind``, a finding, or None if there is none."""
+    content = content_of(checkpoint, path)
+    return decoded(content, path, kind) if isinstance(content, bytes) else content
+
+
+def read_tokenizer_file(checkpoint: Checkpoint) -> TokenizerFile | Finding | None:
+    """``tokenizer.json``, what is wrong with it, or None if there is none.
+
+    Raises:
+        DamageError: It cannot be read as it should be.
+    """
+    found: TokenizerFile | Finding | None = json_of(checkpoint, TOKENIZER, TokenizerFile)
+    if not isinstance(found, TokenizerFile):
+        return found
+    if _growth(found.normalizer, found.pre_tokenizer, found.decoder) > _MOST_GROWTH:
+        return refused(
+            TOKENIZER, "tokenizer.json replaces text by far longer text; it was not tried."
+        )
+    ids = (*found.vocab.values(), *found.added.values())
+    if ids and min(ids) >= 0 and max(ids) < _HIGHEST_ID:
+        return found
+    return refused(
+        TOKENIZER, "tokenizer.json has no tokens, or ids that no vocabulary is large enough for."
+    )
+
+
+def _growth(*parts: Any) -> int:
+    """The product of the lengths of all that is put in place of something, at most a bit too much."""
+    growth, waiting = 1, list(parts)
+    while waiting and growth <= _MOST_GROWTH:
+        part = waiting.pop()
+        if isinstance(part, dict):
+            content = part.get("content")
+            if part.get("type") in {"Replace", "Prepend"} and isinstance(content, str):
+                growth *= max(1, len(content))
+        waiting += part.values() if isinstance(part, dict) else []
+        waiting += part if isinstance(part, list) else []
+    return growth
