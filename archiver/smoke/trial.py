@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from archiver.progress import Progress
-    from archiver.smoke.checkpoint.protocol import Checkpoint
+    from archiver.smoke.checkpoint.protocol import Checkpoint, StoredTensor
     from archiver.smoke.config import ModelConfig
     from archiver.smoke.golden.check import Golden
     from archiver.smoke.model import Model
@@ -73,6 +73,13 @@ class Trial:
         self._fit = lines
         if self.on_fit is not None:
             self.on_fit(lines)
+
+    @cached_property
+    def tensors(self) -> dict[str, StoredTensor]:
+        """The tensors of the files that make the model, by name."""
+        from archiver.smoke.checkpoint.model_files import model_tensors  # noqa: PLC0415 - as below
+
+        return model_tensors(self.checkpoint)
 
     @cached_property
     def config(self) -> ModelConfig:

@@ -22,10 +22,11 @@ from archiver.smoke.report import FailedError, Proof
 from archiver.text import human_bytes, plural, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from archiver.smoke.loading.conversion import Weights
     from archiver.smoke.loading.layers import Layer
+    from archiver.smoke.loading.lazy import LazyTensor
     from archiver.smoke.trial import Dtype, Trial
 
 _SHOWN: Final = 20
@@ -41,6 +42,7 @@ class _Plan:
     skeleton: Any
     quantizer: Any
     source: Source
+    tensors: Mapping[str, LazyTensor]
     reads: Reads
     weights: Weights
     layers: Sequence[Layer]
@@ -120,11 +122,14 @@ def _plan(trial: Trial, dtype: Dtype) -> _Plan:
     number = getattr(torch, dtype)
     with told_as("model-load", f"Building {cls.__name__}"):
         skeleton, quantizer = build_skeleton(cls, config, number)
-        weights = Weights(skeleton, source.tensors(), number, quantizer)
+        tensors = source.tensors(trial.tensors)
+        weights = Weights(skeleton, tensors, number, quantizer)
     _require_sources(cls, weights)
     layers = layers_of(skeleton, weights)
     device = best_device(trial.wishes.device)
-    return _Plan(cls, config, skeleton, quantizer, source, reads, weights, layers, dtype, device)
+    return _Plan(
+        cls, config, skeleton, quantizer, source, tensors, reads, weights, layers, dtype, device
+    )
 
 
 def _require_sources(cls: Any, weights: Weights) -> None:
@@ -164,7 +169,7 @@ def _resident(plan: _Plan) -> Any:
         module = plan.cls.from_pretrained(
             None,
             config=prepared(plan.config),
-            state_dict=plan.source.tensors(),
+            state_dict=plan.tensors,
             dtype=plan.dtype,
             attn_implementation="eager",
             experts_implementation="eager",

@@ -52,9 +52,9 @@ class Source:
         self._checkpoint, self._reads, self._progress = checkpoint, reads, progress
         self.damage: DamageError | None = None
 
-    def tensors(self) -> dict[str, LazyTensor]:
-        """Every tensor by name, in the checkpoint's order; SkippedError if torch lacks a dtype."""
-        return {name: LazyTensor(self, one) for name, one in self._checkpoint.tensors.items()}
+    def tensors(self, stored: Mapping[str, StoredTensor]) -> dict[str, LazyTensor]:
+        """These tensors, by name; SkippedError if torch lacks a dtype."""
+        return {name: LazyTensor(self, one) for name, one in stored.items()}
 
     def read(self, stored: StoredTensor) -> torch.Tensor:
         """A tensor, or some rows of one, straight into the memory of a new one; threads may call it."""

@@ -110,7 +110,7 @@ def _read(trial: Trial, model: Model) -> list[str]:
     """What was read, where that is not everything."""
     if model.mode != "streamed":
         return []
-    tensors = trial.checkpoint.tensors
+    tensors = trial.tensors
     whole = sum(tensor.size for tensor in tensors.values())
     said = (
         f"read {len(model.reads.tensors):,} of {plural(len(tensors), 'tensor')}, "

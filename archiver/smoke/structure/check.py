@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from archiver.smoke.checkpoint.model_files import model_files
 from archiver.smoke.checkpoint.protocol import by_name
 from archiver.smoke.report import FailedError, Proof
 from archiver.smoke.structure.dtypes import check_dtypes
@@ -13,7 +14,7 @@ from archiver.smoke.structure.meta_load import check_meta_load
 from archiver.smoke.structure.mtp import check_mtp
 from archiver.smoke.structure.scales import check_scales
 from archiver.smoke.structure.tied import check_tied
-from archiver.smoke.structure.weight_files import Headers, loaded_files, read_headers
+from archiver.smoke.structure.weight_files import Headers, read_headers
 from archiver.text import human_bytes, plural
 
 if TYPE_CHECKING:
@@ -35,8 +36,8 @@ def check_structure(trial: Trial) -> Proof:
         DamageError: A file cannot be read as it should be.
     """
     headers = read_headers(trial.checkpoint)
-    index, named = check_index(trial.checkpoint, headers.found)
-    files = loaded_files(headers.found, named)
+    index = check_index(trial.checkpoint, headers.found)
+    files = [path for path in model_files(trial.checkpoint) if path in headers.found]
     tensors = by_name((path, headers.found[path].tensors) for path in files)
     proofs = [_of_headers(headers, tensors), index, *_of_config(trial, tensors)]
     findings = _each_tensor_once(finding for proof in proofs for finding in proof.findings)

@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import posixpath
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Final
-
-import msgspec
+from typing import TYPE_CHECKING, Final
 
 from archiver.archive.finding import Finding
+from archiver.smoke.checkpoint.model_files import (
+    SINGLE,
+    SUFFIX,
+    Index,
+    index_files,
+    owners_of,
+    read_index,
+)
 from archiver.smoke.report import Proof
 from archiver.smoke.structure.listing import shortened
-from archiver.smoke.structure.weight_files import SUFFIX, index_files
-from archiver.text import human_bytes, plural, printable
+from archiver.text import plural, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -24,20 +29,11 @@ if TYPE_CHECKING:
     from archiver.smoke.checkpoint.protocol import Checkpoint
     from archiver.tensors.header import Header
 
-_MOST_BYTES: Final = 64 * 1024 * 1024
-"""The one of Qwen3.5-397B-A17B-FP8, 189,042 tensors, has 24 MB."""
 _HINT: Final = "Compare the index and the shards with upstream's; one of them is not of this model."
 
 
-class Index(msgspec.Struct):
-    """An index as it is written."""
-
-    weight_map: dict[str, str]
-    metadata: dict[str, Any] | None = None
-
-
-def check_index(checkpoint: Checkpoint, headers: Mapping[str, Header]) -> tuple[Proof, set[str]]:
-    """Every index against the headers of its shards, and the files that they name.
+def check_index(checkpoint: Checkpoint, headers: Mapping[str, Header]) -> Proof:
+    """Every index against the headers of its shards.
 
     A shard whose header is not acceptable is left to the finding about it.
     """
@@ -49,29 +45,20 @@ def check_index(checkpoint: Checkpoint, headers: Mapping[str, Header]) -> tuple[
         if isinstance(found, Finding):
             findings.append(found)
             continue
-        owners = _owners(path, found)
+        owners = owners_of(path, found)
         named |= set(owners.values())
         findings += _compared(path, found, owners, checkpoint, headers)
     good = bool(paths) and not findings
     findings += _unnamed(checkpoint, paths, named)
     proved = ("the index agrees with the headers",) if good else ()
-    return Proof(proved, tuple(findings)), named
+    return Proof(proved, tuple(findings))
 
 
 def _read(checkpoint: Checkpoint, path: str) -> Index | Finding:
     try:
-        return msgspec.json.decode(checkpoint.read(path, _MOST_BYTES), type=Index)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        reason = f"is no index: {printable(str(error))}"
-    except ValueError:
-        reason = f"is larger than {human_bytes(_MOST_BYTES)}; it was not read"
-    return Finding("model-index", f"{printable(path)} {reason}.", path=path, hint=_HINT)
-
-
-def _owners(path: str, index: Index) -> dict[str, str]:
-    """The shard of each tensor, as a path of the checkpoint."""
-    folder = posixpath.dirname(path)
-    return {name: posixpath.join(folder, shard) for name, shard in index.weight_map.items()}
+        return read_index(checkpoint, path)
+    except ValueError as error:
+        return Finding("model-index", f"{printable(path)} {error}.", path=path, hint=_HINT)
 
 
 def _compared(
@@ -148,6 +135,7 @@ def _unnamed(checkpoint: Checkpoint, paths: list[str], named: set[str]) -> Itera
     folders = {posixpath.dirname(path) for path in paths}
     for file in sorted(checkpoint.files):
         if file.endswith(SUFFIX) and posixpath.dirname(file) in folders and file not in named:
-            yield Finding(
-                "model-not-tried", f"No index names {printable(file)}; it was not tried.", path=file
-            )
+            told = f"No index names {printable(file)}; it was not tried."
+            if file == SINGLE:
+                told = f"{SINGLE} is what is loaded; the files that an index names were not tried."
+            yield Finding("model-not-tried", told, path=file)

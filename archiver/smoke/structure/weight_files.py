@@ -1,4 +1,4 @@
-"""Which safetensors files a model is loaded from, and what their headers say."""
+"""The safetensors files, and what their headers say."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from archiver.archive.finding import Finding
 from archiver.errors import SkippedError
+from archiver.smoke.checkpoint.model_files import SUFFIX, index_files
 from archiver.smoke.report import FailedError
 from archiver.tensors.header import HeaderError
 from archiver.text import printable
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from archiver.smoke.checkpoint.protocol import Checkpoint
     from archiver.tensors.header import Header
 
-SUFFIX: Final = ".safetensors"
-INDEX_SUFFIX: Final = ".safetensors.index.json"
 _PICKLES: Final = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".msgpack")
 _OTHER: Final = (".gguf", ".ggml", ".onnx")
 
@@ -47,16 +46,6 @@ def read_headers(checkpoint: Checkpoint) -> Headers:
         except HeaderError as error:
             findings.append(_unreadable(path, error))
     return Headers(found, tuple(findings))
-
-
-def index_files(checkpoint: Checkpoint) -> list[str]:
-    """Every index of safetensors files."""
-    return [path for path in sorted(checkpoint.files) if path.endswith(INDEX_SUFFIX)]
-
-
-def loaded_files(found: Mapping[str, Header], named: set[str]) -> list[str]:
-    """The files that make the model: those that an index names, or all if none names any."""
-    return [path for path in sorted(found) if path in named] or sorted(found)
 
 
 def _unreadable(path: str, error: HeaderError) -> Finding:
