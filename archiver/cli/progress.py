@@ -130,6 +130,12 @@ def _live(verb: str) -> Live:
     if console.width >= _WIDE:
         columns[:0] = [TextColumn("{task.description}"), BarColumn()]
         columns.append(TimeRemainingColumn())
-    live = Progress(*columns, console=console, refresh_per_second=_PER_SECOND, transient=True)
+    live = Progress(
+        *columns,
+        console=console,
+        refresh_per_second=_PER_SECOND,
+        transient=True,
+        redirect_stdout=sys.stdout.isatty(),  # else results would go where the live line goes
+    )
     live.add_task(verb, total=None, facts="")
     return live

@@ -96,11 +96,12 @@ def _folder(report: RestoreReport, layout: str) -> Path:
 
 
 def _smoke_test(folder: Path, archive: Archive, snapshot: Snapshot) -> None:
-    from archiver.cli.smoke_report import tell, tell_fit  # noqa: PLC0415 - start-up stays light
+    from archiver.cli.smoke_progress import SmokeMeter  # noqa: PLC0415 - start-up stays light
+    from archiver.cli.smoke_report import tell, tell_fit, tell_level  # noqa: PLC0415
     from archiver.operations.smoke_test import SmokeOptions, smoke_test_folder  # noqa: PLC0415
 
-    options = SmokeOptions(workers=worker_count(), on_fit=tell_fit)
-    with Meter("Testing", "tensors") as meter:
+    options = SmokeOptions(workers=worker_count(), on_fit=tell_fit, on_level=tell_level)
+    with SmokeMeter() as meter:
         test = smoke_test_folder(folder, options, meter, restored=(archive, snapshot))
     tell(test)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 import msgspec
@@ -10,11 +10,15 @@ import msgspec
 from archiver.cli import output
 from archiver.cli.manifest_text import facts, print_files, print_tensors, source_facts
 from archiver.cli.options import common, open_archive, split_reference
-from archiver.text import human_bytes, plural
+from archiver.smoke.levels import LEVELS
+from archiver.text import human_bytes, plural, printable
 
 if TYPE_CHECKING:
     from archiver.archive.records import Selection, Totals
-    from archiver.operations.show import Shown
+    from archiver.operations.show import LastTest, Shown
+
+_LONGEST: Final = 500
+_TOLD: Final = ("torch", "transformers")
 
 
 @click.command(
@@ -60,7 +64,17 @@ def _seal_facts(shown: Shown) -> list[tuple[str, str]]:
         ("seal", shown.snapshot),
         ("parent", shown.parent or "none"),
         ("sealed", f"{shown.sealed} by {shown.tool}"),
+        ("smoke test", _last_test(shown.smoke_test)),
     ]
+
+
+def _last_test(test: LastTest | None) -> str:
+    if test is None:
+        return "never"
+    told = [f"{one} {test.levels[one]}" for one in LEVELS if one in test.levels]
+    versions = ", ".join(f"{one} {test.versions[one]}" for one in _TOLD if one in test.versions)
+    ended = printable(", ".join(told), _LONGEST)
+    return f"{test.time}, {printable(versions) or 'no versions'}, event {test.event[:16]}: {ended}"
 
 
 def _holds(totals: Totals) -> str:

@@ -13,11 +13,22 @@ from archiver.errors import DeniedError
 from archiver.text import human_duration, printable
 
 if TYPE_CHECKING:
+    from archiver.archive.finding import Finding
     from archiver.operations.smoke_test import SmokeTest
+    from archiver.smoke.levels import Level
     from archiver.smoke.report import LevelReport
 
 _MARKS: Final = {"held": "✓", "failed": "✗", "skipped": "-", "inapplicable": "·"}
 _LONGEST: Final = 2000
+_TOLD: Final = ("torch", "transformers")
+"""Libraries whose versions a person is told; --json and the receipt have all of them."""
+
+
+def tell_level(level: LevelReport) -> None:
+    """How a level ended, at once: a test that is killed has told what it knew."""
+    output.record("level", **msgspec.to_builtins(level))
+    _tell_level(level)
+    output.flush()
 
 
 def tell_fit(lines: tuple[str, ...]) -> None:
@@ -27,15 +38,14 @@ def tell_fit(lines: tuple[str, ...]) -> None:
 
 
 def tell(test: SmokeTest, *, recorded: bool = False) -> None:
-    """Tell the whole, then end with its exit code; ``recorded``: a golden record was asked for.
+    """Tell what is left once the levels were told, then end with the exit code.
+
+    ``recorded``: a golden record was asked for.
 
     Raises:
         DeniedError: All held, and the record that was asked for could be kept nowhere.
     """
     report = test.report
-    for level in report.levels:
-        output.record("level", **msgspec.to_builtins(level))
-        _tell_level(level)
     record_all(report.findings)
     fields = msgspec.to_builtins(test)
     del fields["run"]
@@ -45,6 +55,7 @@ def tell(test: SmokeTest, *, recorded: bool = False) -> None:
         output.remark(f"remark: {printable(remark, _LONGEST)}")
     if test.unkept:
         output.remark(f"This test is not in the archive's journal: {test.unkept}")
+    output.line(_made_by(test))
     output.line(_verdict(test))
     if report.exit_code:
         raise click.exceptions.Exit(int(report.exit_code))
@@ -66,7 +77,26 @@ def _tell_level(level: LevelReport) -> None:
             output.line(f"    → {printable(level.hint, _LONGEST)}")
     for proved in level.proved:
         output.line(f"    {printable(proved, _LONGEST)}")
-    show_all(level.findings)
+    show_all(finding for finding in level.findings if not finding.remark)
+    for finding in level.findings:
+        if finding.remark:
+            _tell_remark(finding)
+
+
+def _tell_remark(finding: Finding) -> None:
+    output.line(f"    remark: {finding.code}: {printable(finding.message, _LONGEST)}")
+    if finding.hint:
+        output.line(f"      → {printable(finding.hint, _LONGEST)}")
+
+
+def _made_by(test: SmokeTest) -> str:
+    """With which versions, on what machine, and where that is kept."""
+    environment = test.report.environment
+    libraries = environment.get("libraries", {})
+    versions = [f"{one} {libraries[one]}" for one in _TOLD if one in libraries]
+    machine = [f"Python {environment['python']}", environment["system"], environment["cpu"]]
+    kept = f" Receipt: event {test.event[:16]} of the journal." * bool(test.event)
+    return f"With {printable(', '.join([*versions, *machine]), _LONGEST)}.{kept}"
 
 
 def _verdict(test: SmokeTest) -> str:
@@ -75,11 +105,15 @@ def _verdict(test: SmokeTest) -> str:
     failed = [one.level for one in report.levels if one.verdict == "failed"]
     skipped = [one.level for one in report.levels if one.verdict == "skipped"]
     if failed:
-        return f"DOES NOT HOLD: {title}: level {', '.join(failed)} failed."
+        return f"DOES NOT HOLD: {title}: {_named(failed)} failed."
     if skipped:
-        return f"NOT SHOWN: {title}: level {', '.join(skipped)} could not run."
+        return f"NOT SHOWN: {title}: {_named(skipped)} could not run."
     kept = f" Recorded: {', '.join(printable(one) for one in test.recorded)}." * bool(test.recorded)
     return f"{_word(test)}: {title}: {_ran(test)}.{kept}"
+
+
+def _named(levels: list[Level]) -> str:
+    return f"level{'s' * (len(levels) > 1)} {', '.join(levels)}"
 
 
 def _word(test: SmokeTest) -> str:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from archiver.cli.options import Size, common, open_archive, split_reference, worker_count
-from archiver.cli.progress import Meter
-from archiver.cli.smoke_report import tell, tell_fit
+from archiver.cli.smoke_progress import SmokeMeter
+from archiver.cli.smoke_report import tell, tell_fit, tell_level
 from archiver.errors import ArchiverError
 from archiver.smoke.levels import LEVELS
 
@@ -64,9 +64,10 @@ def command(subject: str, record: bool, **wanted: Any) -> None:
         smoke_test_snapshot,
     )
 
-    options = SmokeOptions(record=record, workers=worker_count(), on_fit=tell_fit, **wanted)
+    wanted |= {"on_fit": tell_fit, "on_level": tell_level}
+    options = SmokeOptions(record=record, workers=worker_count(), **wanted)
     held = _held(subject)
-    with Meter("Testing", "tensors") as meter:
+    with SmokeMeter() as meter:
         if held is None:
             test = smoke_test_folder(Path(subject).expanduser(), options, meter)
         else:

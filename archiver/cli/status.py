@@ -13,9 +13,14 @@ from archiver.errors import ExitCode
 from archiver.text import human_bytes, human_share, plural, printable
 
 if TYPE_CHECKING:
-    from archiver.operations.status import Status
+    from collections.abc import Sequence
+
+    from archiver.operations.status import SmokeTested, Status
 
 _SHORT = 16
+_REVISION = 12
+_NAMED = 3
+"""Snapshots that a line names; --json names them all."""
 
 
 @click.command(epilog="Example: archiver status -C weights --packs")
@@ -85,9 +90,26 @@ def _summary(found: Status) -> None:
     output.line(f"Files proven: {found.files_proven} of {plural(found.snapshots, 'snapshot')}.")
     share = human_share(found.bytes_with_parity, found.bytes)
     output.line(f"Parity: {found.with_parity} of {packs}, {share} of bytes.")
+    if found.smoke_tests:
+        _smoke_tests(found.smoke_tests)
     output.line(f"Copies: each snapshot in {plural(found.copies, 'place')} or more.")
     if found.trusted:
         output.line(f"Signatures: {plural(found.unsigned, 'document')} without.")
+
+
+def _smoke_tests(tests: Sequence[SmokeTested]) -> None:
+    """How many snapshots are known to run here, since when, and which are not."""
+    hold = [one.held for one in tests if one.held and one.tried == one.held]
+    oldest = f", oldest {min(hold)}" * bool(hold)
+    output.line(f"Smoke tests: {len(hold)} of {plural(len(tests), 'snapshot')} held{oldest}.")
+    for word, those in (
+        ("Did not hold", [one for one in tests if one.tried > one.held]),
+        ("Never run", [one for one in tests if not one.tried]),
+    ):
+        if those and any(one.tried for one in tests):
+            names = [f"{printable(one.repository)}@{one.revision[:_REVISION]}" for one in those]
+            more = f" and {len(names) - _NAMED} more" * (len(names) > _NAMED)
+            output.line(f"  {word}: {', '.join(names[:_NAMED])}{more}.")
 
 
 def _pack_table(found: Status) -> None:

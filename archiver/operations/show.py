@@ -9,6 +9,7 @@ import msgspec
 
 from archiver.archive.records import Manifest, Selection, Source, Totals
 from archiver.archive.tensor_segments import Segments, tensor_segments
+from archiver.smoke.receipt import newest_receipt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,11 +31,26 @@ class Shown(msgspec.Struct, frozen=True):
     parent: str
     sealed: str
     tool: str
+    smoke_test: LastTest | None = None
 
     @property
     def ratio(self) -> float:
         """Stored bytes per plain byte; 0 when nothing is held."""
         return self.totals.stored / self.totals.bytes if self.totals.bytes else 0.0
+
+
+class LastTest(msgspec.Struct, frozen=True):
+    """The newest receipt of a smoke test: its event, when, how each level ended, with which versions.
+
+    ``read`` is ``archive`` or ``folder``; ``place`` is where the archive lay, by its identity.
+    """
+
+    event: str
+    time: str
+    levels: dict[str, str]
+    versions: dict[str, str]
+    read: str
+    place: str
 
 
 class ShownTensor(msgspec.Struct, frozen=True):
@@ -65,8 +81,33 @@ def show(archive: Archive, snapshot: Snapshot) -> tuple[Shown, Manifest]:
         parent=seal.parent,
         sealed=seal.sealed,
         tool=seal.tool,
+        smoke_test=_last_test(archive, snapshot),
     )
     return shown, manifest
+
+
+def _last_test(archive: Archive, snapshot: Snapshot) -> LastTest | None:
+    found = newest_receipt(archive, snapshot)
+    if found is None:
+        return None
+    name, event = found
+    detail = event.detail
+    environment = detail.get("environment")
+    libraries = environment.get("libraries") if isinstance(environment, dict) else None
+    return LastTest(
+        event=name,
+        time=event.time,
+        levels=_texts(detail.get("levels")),
+        versions=_texts(libraries),
+        read=str(detail.get("read", "")),
+        place=str(detail.get("place", "")),
+    )
+
+
+def _texts(found: object) -> dict[str, str]:
+    """What of an event's object is text; a journal may have been written by anyone."""
+    pairs = found.items() if isinstance(found, dict) else ()
+    return {key: value for key, value in pairs if isinstance(value, str)}
 
 
 def matching_tensors(manifest: Manifest, pattern: str) -> Iterator[ShownTensor]:

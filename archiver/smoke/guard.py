@@ -13,7 +13,15 @@ from archiver.text import printable
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+_NO_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "not enough memory",
+    "could not create a primitive",  # oneDNN's way to say it
+)
+_SHORT = "BFloat16"
+"""torch's name of the 16-bit floats, by which it says that an operation lacks them."""
+_LONGER = "Compute in longer numbers: --dtype float32."
 
 
 @contextmanager
@@ -22,7 +30,8 @@ def told_as(code: Code, doing: str) -> Iterator[None]:
 
     Raises:
         FailedError: The libraries refused.
-        SkippedError: Memory ran out, which says nothing of the model.
+        SkippedError: Memory ran out, or the class cannot compute in bfloat16; neither says anything
+            of the model.
     """
     try:
         yield
@@ -33,7 +42,14 @@ def told_as(code: Code, doing: str) -> Iterator[None]:
     except Exception as error:  # what a library may raise on a model's account has no common base
         if any(words in str(error) for words in _NO_MEMORY):
             raise _too_large(doing) from error
+        if needs_longer(error):
+            raise SkippedError(_sentence(doing, error), hint=_LONGER) from error
         raise FailedError(Finding(code, _sentence(doing, error))) from error
+
+
+def needs_longer(error: Exception) -> bool:
+    """Whether a class that can only compute in 32-bit floats was asked for 16-bit ones."""
+    return _SHORT in str(error)
 
 
 def _sentence(doing: str, error: Exception) -> str:

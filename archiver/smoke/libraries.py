@@ -18,6 +18,7 @@ _OFFLINE: Final = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "TOKENIZERS_PARALLELISM": "false",
+    "USE_HUB_KERNELS": "NO",  # kernels are code; those of a cache would run even offline
 }
 
 

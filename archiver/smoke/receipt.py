@@ -108,6 +108,12 @@ def _told(events: Iterable[tuple[str, Event]], snapshot: Snapshot) -> Iterator[t
             yield name, event
 
 
+def newest_receipt(archive: Archive, snapshot: Snapshot) -> tuple[str, Event] | None:
+    """Id and event of the newest receipt of a snapshot, of whatever levels and wherever it was made."""
+    found = list(_told(archive.events(_ignore), snapshot))
+    return found[-1] if found else None
+
+
 class Known(NamedTuple):
     """The golden record that counts, the id of its event, and what was wrong with newer ones."""
 

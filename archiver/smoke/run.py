@@ -50,10 +50,12 @@ def run(
     wishes: Wishes,
     progress: Progress,
     on_fit: Callable[[tuple[str, ...]], None] | None = None,
+    on_level: Callable[[LevelReport], None] | None = None,
 ) -> tuple[SmokeReport, Trial]:
     """Run ``levels``; the report, and the trial with what was recorded.
 
-    ``on_fit`` is told how the model fits into this machine before anything large is read.
+    ``on_fit`` is told how the model fits into this machine before anything large is read,
+    ``on_level`` how each level ended as soon as it has.
 
     Raises:
         DamageError: The archive, not the model, is damaged.
@@ -63,15 +65,22 @@ def run(
         found: dict[Level, LevelReport] = {}
         for level in levels:
             found[level] = _run_level(level, trial, found)
+            if on_level is not None:
+                on_level(found[level])
     report = SmokeReport(checkpoint.title, tuple(found.values()), trial.fit, environment())
     return report, trial
+
+
+def _left_out(level: Level, needed: LevelReport) -> LevelReport:
+    if needed.verdict == "inapplicable":
+        return LevelReport(level, "inapplicable", 0.0, reason=needed.reason)
+    return LevelReport(level, "skipped", 0.0, reason=f"Level {needed.level} did not hold.")
 
 
 def _run_level(level: Level, trial: Trial, before: dict[Level, LevelReport]) -> LevelReport:
     for needed in _NEEDS[level]:
         if needed in before and before[needed].verdict != "held":
-            reason = f"Level {needed} did not hold."
-            return LevelReport(level, "skipped", 0.0, reason=reason)
+            return _left_out(level, before[needed])
     started = time.monotonic()
     trial.progress.phase(f"Checking {level}")
     try:

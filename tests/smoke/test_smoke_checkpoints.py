@@ -6,6 +6,7 @@ import random
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -111,7 +112,7 @@ def test_many_threads_share_a_checkpoint(checkpoint, made):
 
     def read(seed):
         chosen = random.Random(seed)
-        for _ in range(200):
+        for _ in range(40):
             place = chosen.choice(places)
             begin = chosen.randrange(place.begin, place.end)
             part = place._replace(begin=begin, end=chosen.randrange(begin, place.end + 1))
@@ -125,9 +126,10 @@ class Counting:
     """Packs that note which objects are decoded, and where to."""
 
     def __init__(self, packs):
-        self.packs, self.read_of, self.places = packs, [], set()
+        self.packs, self.read_of, self.places, self.threads = packs, [], set(), set()
 
     def read(self, digest, size, out):
+        self.threads.add(threading.current_thread())
         self.read_of.append(digest)
         self.places.add(out.__array_interface__["data"][0])
         self.packs.read(digest, size, out)
@@ -145,8 +147,39 @@ def test_neighbouring_rows_are_decoded_once_and_buffers_are_used_again(made_arch
     assert len(counting.read_of) == 2
     for place in [one.tensors[f"small.{number}"] for number in range(1, 12)] * 2:
         bytes_of(one, place.row(7))
-    assert len(counting.places) == 4  # 64 MiB, however many segments there are
+    slots = len(counting.places)
+    assert slots <= 4  # 64 MiB at most, however many segments there are
+    for number in (*range(1, slots + 1), 1, slots + 1):
+        bytes_of(one, one.tensors[f"small.{number}"].row(7))
+    before = len(counting.read_of)
+    bytes_of(one, one.tensors["small.1"].row(9))
+    assert len(counting.read_of) == before  # what was used longest ago gave way
     one.close()
+
+
+def test_only_so_many_threads_decode_and_have_buffers(made_archive):
+    one = opened(made_archive)
+    counting = one._packs = one._cache._packs = Counting(one._packs)
+    for workers in (2, 1):
+        one.settle(workers)
+        counting.threads.clear()
+        bytes_of(one, one.tensors["big"])
+        bytes_of(one, one.tensors["small.1"])
+        assert 1 <= len(counting.threads) <= workers
+        assert threading.current_thread() not in counting.threads
+    one.close()
+
+
+def test_neither_threads_nor_handles_are_left(made, made_archive):
+    threads, handles = set(threading.enumerate()), len(list(Path("/proc/self/fd").iterdir()))
+    for one in (opened(made_archive), FolderCheckpoint(made, workers=2)):
+        bytes_of(one, one.tensors["big"])
+        one.read("config.json", 10)
+        one.close()
+        assert set(threading.enumerate()) <= threads
+    assert (
+        len(list(Path("/proc/self/fd").iterdir())) <= handles + 2
+    )  # the archive keeps its packs open
 
 
 def test_nothing_is_written_to_a_buffer_any_more_once_a_read_has_failed():

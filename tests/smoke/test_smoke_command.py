@@ -30,6 +30,12 @@ def test_a_model_that_runs_straight_from_the_archive(smoke, weights):
     assert lines[-1].startswith(f"It runs: {DENSE}@")
     (receipt,) = receipts(weights)
     (snapshot,) = Archive.open(weights).snapshots_of(DENSE)
+    (event,) = (name for name, one in Archive.open(weights).events() if one == receipt)
+    assert lines[-2].startswith("With torch ")
+    assert f"event {event[:16]} " in lines[-2]
+    shown = smoke("show", "-C", weights, DENSE).out.splitlines()[-1]
+    assert shown.startswith(f"smoke test  {receipt.time}, torch ")
+    assert "forward held, generate held" in shown
     assert (receipt.repository, receipt.revision) == (DENSE, snapshot.seal.revision)
     detail = receipt.detail
     assert detail["snapshot"] == snapshot.id
@@ -83,6 +89,8 @@ def test_level_and_all(smoke, weights):
         .out.splitlines()[-1]
         .startswith("It is sound: ")
     )
+    ended = smoke("smoke-test", "-C", weights, BERT, "--level", "load")
+    assert ended.out.splitlines()[-1].startswith("It loads: ")
     ended = smoke.json("smoke-test", "-C", weights, DENSE, "--all")
     assert ended.code == 4
     assert ended.verdicts == dict.fromkeys(LEVELS[:-1], "held") | {"golden": "skipped"}
@@ -187,6 +195,15 @@ def test_folders_that_hold_no_model(smoke, tmp_path):
     (tmp_path / "empty").mkdir()
     assert smoke("smoke-test", tmp_path / "empty").code == 2
     assert smoke("smoke-test", "-C", tmp_path / "none", "me/model").code == 10
+    (tmp_path / "pickles").mkdir()
+    (tmp_path / "pickles/pytorch_model.bin").write_bytes(b"\x80\x04.")
+    (tmp_path / "pickles/config.json").write_text('{"model_type": "bert"}')
+    ended = smoke.json("smoke-test", tmp_path / "pickles", "--level", "load")
+    assert (ended.code, ended.verdicts["structure"], ended.verdicts["load"]) == (
+        4,
+        "skipped",
+        "skipped",
+    )
     ended = smoke("smoke-test", tmp_path / "empty", "--record")
     assert ended.code == 2
     assert "--golden" in ended.err

@@ -61,6 +61,12 @@ def test_a_model_for_text_alone(models):
     assert config.tied is True
 
 
+def test_the_outer_word_counts_and_the_inner_one_where_there_is_none():
+    inner = {"tie_word_embeddings": True, "quantization_config": {"quant_method": "fp8"}}
+    config = read_config(Fake({"tie_word_embeddings": False, "text_config": inner}))
+    assert (config.tied, config.quant_method) == (False, "fp8")
+
+
 def test_what_is_not_said_is_not_made_up():
     config = read_config(Fake({}))
     assert (config.architecture, config.model_type, config.quant_method) == ("", "", "")
@@ -166,7 +172,7 @@ def test_numbers_of_true_configs(content):
 
 def test_many_layers_are_right_where_there_are_tensors():
     shapes = ((8, 8),) * 3000
-    assert read_config(Fake({"num_hidden_layers": 2999}, shapes=shapes)).text
+    assert read_config(Fake({"num_hidden_layers": 3000}, shapes=shapes)).text
     refusal({"num_hidden_layers": 3001}, shapes=shapes)
 
 

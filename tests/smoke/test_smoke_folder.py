@@ -92,6 +92,8 @@ def test_a_file_that_changes_during_the_test_is_damage(folder, tmp_path):
     big = one.tensors["big"]
     path = folder / FILE
     os.truncate(path, path.stat().st_size - 1)
+    with (folder / "config.json").open("a") as file:
+        file.write(" ")
     (folder / "nothing.txt").unlink()
     os.mkfifo(folder / "nothing.txt")  # opening it would wait for somebody who writes
     (tmp_path / "else.txt").write_text("else")
@@ -102,6 +104,7 @@ def test_a_file_that_changes_during_the_test_is_damage(folder, tmp_path):
         lambda: bytes_of(one, big),
         lambda: one.header(FILE),
         lambda: one.read("nothing.txt", 10),
+        lambda: one.read("config.json", 10),
         lambda: one.read("below/note.txt", 10),
         lambda: one.header("second.safetensors"),
     )

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -7,7 +9,11 @@ import pytest
 from levelkit import TO_FORWARD, TO_GENERATE, climb, plain, stream
 from spoil import spoilt
 
+from archiver.digest import blake3_hex
 from archiver.smoke.inputs.prepared import image_inputs, text_inputs
+from archiver.smoke.passes.exact import ieee_float32
+from archiver.smoke.passes.forward import faults_of
+from archiver.smoke.passes.outcome import digest_of_pixels
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,6 +48,39 @@ def test_a_model_that_only_reads_is_asked_no_picture(models: smokekit.Models):
     done = climb(models("text"), TO_FORWARD)
     assert done.report.held, done.report
     assert [one.name for one in done.trial.outcome.answers] == ["text"]
+
+
+def test_an_answer_of_the_wrong_shape_or_without_a_finite_loss_is_a_fault(models: smokekit.Models):
+    done = climb(models("text"), TO_FORWARD)
+    model, answer = done.trial.model, done.trial.outcome.of("text")
+    assert faults_of(answer, model) == []
+    (fault,) = faults_of(replace(answer, shape=(48, 2047)), model)
+    assert "48 x 2047 numbers, not 48 x 2048" in fault.message
+    (fault,) = faults_of(replace(answer, nll=np.float32([1, np.inf])), model)
+    assert "loss of the fixed text is not finite" in fault.message
+    assert not any(part._forward_hooks for part in model.module.modules())
+
+
+def test_a_picture_s_digest_is_that_of_the_bytes_that_the_record_describes():
+    import torch
+
+    values = [[-1.0, 0.0, 1.0], [-1.3, 0.501, 1.2]]
+    levels = bytes(min(255, max(0, round(127.5 * one + 127.5))) for row in values for one in row)
+    given = {"input_ids": torch.tensor([1]), "pixel_values": torch.tensor(values)}
+    assert digest_of_pixels(given) == blake3_hex(levels)
+    assert digest_of_pixels({"input_ids": torch.tensor([1])}) == ""
+
+
+def test_products_are_in_whole_32_bit_floats_for_the_time_being():
+    from torch import backends
+
+    places = (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn)
+    before = [place.fp32_precision for place in places]
+    with suppress(KeyError), ieee_float32():
+        during = [place.fp32_precision for place in places]
+        raise KeyError
+    assert during == ["ieee"] * 3
+    assert [place.fp32_precision for place in places] == before != ["ieee"] * 3
 
 
 def test_sentences_are_embedded_as_transformers_does_alone(models: smokekit.Models):

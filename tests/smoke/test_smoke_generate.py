@@ -65,14 +65,17 @@ def test_control_characters_are_not_shown(models: smokekit.Models, monkeypatch):
     assert "\x1b" not in json.dumps(done["generate"].proved, ensure_ascii=False)
 
 
-def test_a_cache_that_forgets_is_found(models: smokekit.Models, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("factor", [2, 1.02])
+def test_a_cache_that_forgets_is_found(
+    models: smokekit.Models, monkeypatch: pytest.MonkeyPatch, factor: float
+):
     from transformers.cache_utils import DynamicLayer
 
     keep = DynamicLayer.update
 
     def forget(self: Any, keys: Any, values: Any, *rest: Any, **more: Any) -> Any:
         keys, values = keep(self, keys, values, *rest, **more)
-        return (keys, values) if self.keys.shape[-2] < 50 else (keys, values * 2)
+        return (keys, values) if self.keys.shape[-2] < 50 else (keys, values * factor)
 
     monkeypatch.setattr(DynamicLayer, "update", forget)
     done = climb(models("text"), TO_GENERATE, dtype="float32")
@@ -107,6 +110,34 @@ def test_what_the_library_raises_is_told(models: smokekit.Models, monkeypatch: p
     (finding,) = climb(models("text"), TO_GENERATE).wrong
     assert finding.code == "model-generate"
     assert finding.message == r"Generating failed: ValueError: no such\x1b thing."
+
+
+def _nan(made: Any) -> None:
+    made.logits[3][0, 7] = float("nan")
+
+
+def _other_last_token(made: Any) -> None:
+    made.sequences[0, -1] = made.logits[-1][0].argmin()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"), [(_nan, "are not usable"), (_other_last_token, "Generated token 8 is")]
+)
+def test_what_was_not_generated_by_its_logits_is_found(
+    models: smokekit.Models, monkeypatch: pytest.MonkeyPatch, spoil: Any, said: str
+):
+    from transformers.generation import GenerationMixin
+
+    real = GenerationMixin.generate
+
+    def generate(*given: Any, **options: Any) -> Any:
+        made = real(*given, **options)
+        spoil(made)
+        return made
+
+    monkeypatch.setattr(GenerationMixin, "generate", generate)
+    (finding,) = climb(models("text"), TO_GENERATE).wrong
+    assert said in finding.message
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("CUDA out of memory. Tried")])

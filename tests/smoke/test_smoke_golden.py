@@ -1,12 +1,14 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 import pytest
 from levelkit import TO_GENERATE, TO_GOLDEN, climb, stream
 from spoil import edited, spoilt
 
+from archiver.smoke.golden import check as golden_check
 from archiver.smoke.golden.compare import distance
 from archiver.smoke.golden.record import unpacked
 
@@ -177,6 +179,11 @@ def test_a_record_of_another_model_is_not_met(models: smokekit.Models, records: 
     done = climb(models("text"), TO_GOLDEN, golden=records("minilm"))
     assert all(one.code == "model-golden" for one in done.wrong)
     assert "cannot be given" in " ".join(one.message for one in done.wrong)
+    golden = records("text")
+    beyond = msgspec.structs.replace(golden.inputs[0], ids=(2048,) * 48)
+    golden = msgspec.structs.replace(golden, inputs=(beyond,), tokens=())
+    (finding,) = climb(models("text"), TO_GOLDEN, golden=golden).wrong
+    assert "The recorded input text cannot be given to this model." in finding.message
 
 
 def test_without_a_record_the_level_is_skipped(models: smokekit.Models):
@@ -185,7 +192,9 @@ def test_without_a_record_the_level_is_skipped(models: smokekit.Models):
     assert "--record" in done["golden"].hint
 
 
-def test_nothing_is_recorded_of_a_model_that_gives_no_numbers(copy_of: smokekit.Copies):
+def test_a_model_that_gives_no_numbers_is_neither_recorded_nor_compared(
+    copy_of: smokekit.Copies, records: Records
+):
     folder = copy_of("text")
     with spoilt(folder) as weights:
         data = np.full(
@@ -196,13 +205,23 @@ def test_nothing_is_recorded_of_a_model_that_gives_no_numbers(copy_of: smokekit.
     done = climb(folder, TO_GOLDEN, record=True)
     assert done.trial.recorded is None
     assert {one.code for one in done.wrong} == {"model-output"}
+    done = climb(folder, TO_GOLDEN, golden=records("text"))
+    assert {one.code for one in done.wrong} == {"model-output"}
 
 
 def test_an_older_record_is_compared_before_a_new_one_is_made(
-    models: smokekit.Models, records: Records
+    models: smokekit.Models, records: Records, monkeypatch: pytest.MonkeyPatch
 ):
+    build, before = golden_check.build_model, []
+
+    def building(trial: Any, dtype: Any) -> Any:
+        before.append(trial.model)
+        return build(trial, dtype)
+
+    monkeypatch.setattr(golden_check, "build_model", building)
     done = climb(models("text"), TO_GOLDEN, golden=records("text"), record=True)
     assert done.report.held, done.report
+    assert before[-1] is None  # the model in 16 bits was let go of first
     assert done.trial.recorded is not None
     first, last = done["golden"].proved[0], done["golden"].proved[-1]
     assert first.endswith("the recorded ids")
@@ -210,6 +229,27 @@ def test_an_older_record_is_compared_before_a_new_one_is_made(
     (old,), (new,) = records("text").inputs, done.trial.recorded.inputs
     assert new.ids == old.ids
     assert distance(unpacked(old.last, 2048), unpacked(new.last, 2048)) < 1e-6
+
+
+def test_of_a_model_that_cannot_be_loaded_no_numbers_are_asked(
+    copy_of: smokekit.Copies, records: Records
+):
+    golden, folder = records("text"), copy_of("text")
+    with spoilt(folder) as weights:
+        weights.remove("model.norm.weight")
+    done = climb(folder, golden=golden)
+    assert done.verdicts["structure"] == "failed"
+    assert done.verdicts["golden"] == "skipped"
+
+
+def test_ids_that_cannot_be_compared_for_want_of_a_tokenizer_are_a_remark(
+    models: smokekit.Models, records: Records
+):
+    done = climb(models("text"), ("load", "golden"), golden=records("text"))
+    assert done.report.held, done.report
+    (remark,) = done.report.findings
+    assert (remark.code, remark.remark) == ("model-not-tried", True)
+    assert "there is no tokenizer now" in remark.message
 
 
 def test_generation_goes_on_with_the_model_that_golden_built(

@@ -67,9 +67,10 @@ def test_without_a_tokenizer_the_ids_are_spread(trial: Trial):
 
 
 def test_ids_beyond_the_embedding_are_not_used(trial: Trial):
-    trial.config.text["vocab_size"] = 100
-    assert len(text_ids(trial)) == 24
-    assert max(text_ids(trial)) < 100
+    for rows in (max(text_ids(trial)), 100):
+        trial.config.text["vocab_size"] = rows
+        assert len(text_ids(trial)) == 24
+        assert max(text_ids(trial)) < rows
 
 
 def test_a_model_without_a_vocabulary_takes_no_text(trial: Trial):
@@ -227,3 +228,12 @@ def test_the_size_is_foretold(copy_of: smokekit.Copies, tmp_path: Path, size: di
     settings = image_processor._understood(image_processor._settings(trial) or {})
     assert inputs["image_grid_thw"].tolist() == [[1, *settings.grid()]]
     assert inputs["input_ids"][0].tolist().count(524) == settings.grid()[0] ** 2 // 4
+
+
+def test_the_size_is_foretold_where_patches_do_not_divide_the_picture():
+    from archiver.smoke.inputs import image_processor
+
+    size = {"shortest_edge": 1, "longest_edge": 10**6}
+    settings = image_processor._understood({"patch_size": 12, "size": size})
+    made = image_processor._processed(settings)["image_grid_thw"].tolist()
+    assert made == [[1, *settings.grid()]] == [[1, 22, 22]]

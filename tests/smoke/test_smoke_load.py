@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import os
+import weakref
 
 import loadkit
 import pytest
 from safetensors.numpy import load_file, save_file
 
 from archiver.errors import DamageError, SkippedError
-from archiver.smoke import hardware
+from archiver.smoke import hardware, libraries
 from archiver.smoke.checkpoint.protocol import StoredTensor
+from archiver.smoke.loading import check, fit, reading
+from archiver.smoke.loading.architecture import model_class
 from archiver.smoke.loading.check import build_model, check_load
 from archiver.smoke.loading.lazy import LazyTensor, Source
 from archiver.smoke.model import Reads
@@ -44,6 +49,7 @@ def test_it_computes_what_the_files_do(models, tmp_path, name, dtype):
         assert loadkit.continued(module) == loadkit.continued(wanted)
         assert module.generation_config.to_dict() == wanted.generation_config.to_dict()
     assert any(line.startswith("Mode: resident.") for line in trial.fit)
+    assert "HF_DEACTIVATE_ASYNC_LOAD" not in os.environ
 
 
 def _without(lost, folder):
@@ -75,8 +81,9 @@ def test_what_nothing_fills_is_never_made_up(copy_of, tmp_path):
     assert lost in error.value.message
 
 
-def test_damage_is_not_the_model_s_fault(models, tmp_path, monkeypatch):
-    trial = loadkit.trial_on(models("moe"), tmp_path)
+@pytest.mark.parametrize("name", ["moe", "moe-fp8"])  # with and without a conversion
+def test_damage_is_not_the_model_s_fault(models, tmp_path, monkeypatch, name):
+    trial = loadkit.trial_on(models(name), tmp_path)
 
     def read_tensor(*_):
         raise DamageError("a pack is damaged")
@@ -106,17 +113,74 @@ def test_too_little_memory_says_how_much_would_do(models, tmp_path):
     assert trial.model is None
 
 
-def test_the_former_model_is_let_go_of(models, tmp_path):
-    import gc
-    import weakref
-
+def test_the_former_model_is_let_go_of_before_the_next_is_built(models, tmp_path, monkeypatch):
     trial = loadkit.trial_on(models("moe"), tmp_path)
     check_load(trial)
     parameters = [weakref.ref(one) for one in trial.model.module.parameters()]
-    trial.model = None
-    trial.model = build_model(trial, "float32")
-    gc.collect()
-    assert not any(one() is not None for one in parameters)
+    alive = []
+
+    def looking(*given):
+        alive.extend(one for one in parameters if one() is not None)
+        return fit.fit(*given)
+
+    monkeypatch.setattr(check, "fit", looking)
+    trial.model.module.itself = [trial.model.module]  # as hooks and caches do
+    gc.disable()
+    try:
+        trial.model = None
+        trial.model = build_model(trial, "float32")
+    finally:
+        gc.enable()
+    assert not alive
+
+
+def test_a_limit_is_never_above_what_the_machine_has(monkeypatch):
+    gib = 1 << 30
+    monkeypatch.setattr(hardware, "available_memory", lambda: 10 * gib)
+    monkeypatch.setattr(hardware, "resident_memory", lambda: gib)
+    assert fit._limit(None) == gib + 10 * gib - gib // 2  # a twentieth is left to others
+    assert fit._limit(1 << 50) == fit._limit(None)
+    assert fit._limit(5 * gib) == 5 * gib
+    monkeypatch.setattr(hardware, "available_memory", lambda: 0)
+    assert fit._limit(None) == gib
+
+
+def test_where_memory_is_short_fewer_threads_decode():
+    needs = fit.Needs(0, 1 << 40, 0, 0, 0, 0, fit._decoding(8))
+    most = needs.streamed
+    assert fit._within(needs, most, 8) == (needs, 8)
+    fewer, workers = fit._within(needs, most - 1, 8)
+    assert (fewer.streamed, workers) == (fit._decoding(7), 7)
+    least, workers = fit._within(needs, 0, 8)
+    assert (least.streamed, workers) == (fit._decoding(1), 1)
+
+
+def test_the_time_to_read_is_measured_where_it_matters(models, tmp_path, monkeypatch):
+    trial = loadkit.trial_on(models("dense"), tmp_path)
+    check_load(trial)
+    assert "measured" not in trial.fit[-1]
+    monkeypatch.setattr(reading, "_SLOW_FROM", 0)
+    clock = iter([5.0, 5.5])
+    monkeypatch.setattr(reading.time, "monotonic", lambda: next(clock))
+    rate = reading._rate(trial.checkpoint)
+    assert rate == 2 * sum(one.size for one in trial.checkpoint.tensors.values())
+
+
+def test_the_libraries_are_kept_offline(monkeypatch):
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        monkeypatch.setenv(name, "0")
+    libraries.require("torch")
+    assert os.environ["HF_HUB_OFFLINE"] == os.environ["TRANSFORMERS_OFFLINE"] == "1"
+
+
+def test_fp8_is_asked_for_as_16_bits_on_every_device():
+    from types import SimpleNamespace
+
+    from archiver.smoke.loading.skeleton import prepared
+
+    config = SimpleNamespace(quantization_config={"quant_method": "fp8"})
+    assert prepared(config).quantization_config["dequantize"] is True
+    assert config.quantization_config == {"quant_method": "fp8"}
 
 
 def test_gptq_is_skipped_with_the_library_that_is_missing(models, tmp_path):
@@ -161,6 +225,14 @@ def test_a_tensor_may_be_a_number_or_empty():
     lazy, reads = _tensor("F32", (0, 4), b"")
     assert lazy[...].shape == (0, 4)
     assert reads.tensors == {"one"}
+
+
+def test_a_config_cannot_have_the_loader_take_other_files(copy_of, tmp_path):
+    folder, never = copy_of("minilm"), ("transformers_weights", "fusion_config")
+    content = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(content | {key: {"x": "../y"} for key in never}))
+    _, config = model_class(loadkit.trial_on(folder, tmp_path))
+    assert not any(hasattr(config, key) for key in never)
 
 
 def test_a_dtype_that_torch_lacks_is_skipped():

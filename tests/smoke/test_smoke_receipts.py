@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import subprocess
+from contextlib import nullcontext
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -11,9 +13,13 @@ from safetensors.numpy import load_file, save_file
 from smokecli import BERT, receipts
 
 from archiver.archive.archive import TOOL, Archive
+from archiver.archive.finding import Finding
 from archiver.archive.journal import EVENT_MAX
 from archiver.archive.records import Event, canonical
 from archiver.cli.main import invoke
+from archiver.operations.smoke_test import SmokeOptions, smoke_test_folder
+from archiver.smoke import receipt, run
+from archiver.smoke.checkpoint.folder import FolderCheckpoint
 from archiver.smoke.golden.record import parse_golden
 from archiver.smoke.receipt import newest_golden
 
@@ -46,6 +52,7 @@ def test_a_record_is_compared_with_from_then_on(smoke, golden):
     ended = smoke.json(*ARGUMENTS, golden, BERT)
     assert ended.code == 0, ended
     assert ended.verdicts["golden"] == "held"
+    assert receipts(golden)[-1].detail["dtype"] == ended.whole["dtype"] == "bfloat16"
     (snapshot,) = Archive.open(golden).snapshots_of(BERT)
     assert ended.whole["golden"] == newest_golden(Archive.open(golden), snapshot).event
     assert "golden" not in receipts(golden)[-1].detail
@@ -141,6 +148,7 @@ def test_a_file_for_folders_and_other_machines(smoke, models, copy_of, tmp_path,
     again = smoke("smoke-test", folder, "--record", "--golden", file)
     assert again.code == 2
     assert "is there already" in again.err
+    assert not again.out  # no level ran
     spoilt = copy_of("minilm")
     (weights,) = spoilt.glob("*.safetensors")
     tensors = load_file(weights)
@@ -153,6 +161,39 @@ def test_a_file_for_folders_and_other_machines(smoke, models, copy_of, tmp_path,
     assert ended.verdicts["golden"] == "failed"
     assert {one["code"] for one in ended.kinds("finding")} == {"model-golden"}
     assert ended.whole["golden"] == str(file)
+
+
+def test_nothing_is_recorded_of_a_model_that_does_not_hold(smoke, copy_of, tmp_path):
+    folder, file = copy_of("minilm"), tmp_path / "none.json"
+    words = (folder / "vocab.txt").read_text().replace("\nhouse\n", "\nhorse!\n")
+    (folder / "vocab.txt").write_text(words)
+    ended = smoke.json("smoke-test", folder, "--record", "--golden", file)
+    assert (ended.code, ended.verdicts["golden"], ended.whole["recorded"]) == (25, "held", [])
+    assert not file.exists()
+
+
+def test_what_a_receipt_keeps_of_texts_is_bounded():
+    assert receipt._bounded({"threads": 2, "cpu": "x" * 9000}) == {"threads": 2, "cpu": "x" * 500}
+    assert receipt._bounded({str(one): "x" * 400 for one in range(100)}) == {}
+    finding = Finding("model-load", "a\udc80" + "b" * 9000)
+    noted = receipt._noted(finding)
+    assert noted["message"].startswith("a\\udc80bbb")
+    assert len(noted["message"]) < 600
+
+
+def test_files_and_threads_are_let_go_of_whatever_happens(models, monkeypatch):
+    closed = []
+    close = FolderCheckpoint.close
+    monkeypatch.setattr(
+        FolderCheckpoint, "close", lambda self: (closed.append(self.title), close(self))
+    )
+    options = SmokeOptions(level="structure")
+    for broken in (False, True):
+        if broken:
+            monkeypatch.setitem(run._CHECKS, "structure", lambda _: 1 / 0)
+        with pytest.raises(ZeroDivisionError) if broken else nullcontext():
+            smoke_test_folder(models("minilm"), options, Mock())
+    assert closed == [str(models("minilm"))] * 2
 
 
 @pytest.mark.parametrize("data", [b"", b"[", b"{}", b'{"version": 1}', b"\xff", b"[" * 5000])

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import loadkit
 import pytest
 
 from archiver.errors import DamageError, SkippedError
+from archiver.smoke.loading import budget, reading
+from archiver.smoke.loading.absent import Absent
 from archiver.smoke.loading.check import check_load
+from archiver.smoke.loading.layers import Layer, Part
 
 CASES = [
     ("dense", "bfloat16"),
@@ -120,15 +125,63 @@ def test_what_stays_is_read_once(streaming):
     assert trial.model.reads.size - before == 11 * rows.size // rows.shape[0]
 
 
+def test_what_may_not_stay_is_read_again_and_dropped_again(streaming, monkeypatch):
+    loadkit.keep_nothing(monkeypatch)
+    trial = streaming("moe")
+    sizes = [trial.model.reads.size]
+    for _ in range(2):
+        loadkit.outputs(trial.model.module)
+        sizes.append(trial.model.reads.size)
+    assert sizes[2] - sizes[1] == sizes[1] - sizes[0]
+    text = trial.model.module.model.language_model
+    assert isinstance(text.embed_tokens.weight, Absent)
+    assert isinstance(text.layers[0].linear_attn.out_proj.weight, Absent)
+
+
+def test_what_comes_first_stays_while_there_is_room(monkeypatch):
+    held = iter([70, 71, 71, 10])  # the second look comes after memory was given back
+    monkeypatch.setattr(budget, "resident_memory", lambda: next(held))
+    room = budget.Budget(limit=100, headroom=30, device="cpu")
+    assert room.stays()
+    assert not room.stays()
+    assert not room.stays()  # and no room is looked for again
+    assert next(held) == 10
+
+
+def test_the_report_counts_the_rows_and_experts_that_an_input_can_reach():
+    parts = (
+        Part("experts", "a", "experts", (1000, 4), 8000, 0),
+        Part("table", "b", "rows", (512, 2), 4096, 0),
+        Part("plain", "c", "whole", (5,), 10, 0),
+    )
+    module = SimpleNamespace(config=SimpleNamespace(num_experts_per_tok=2))
+    layers = [Layer("one", module, parts)]
+    assert list(reading._reading(layers, "resident")) == [8000, 4096, 10]
+    assert list(reading._reading(layers, "streamed")) == [160 * 2 * 8, 256 * 8, 10]
+    assert [part.share for part in parts] == [1 / 1000, 1 / 2, 1]  # what is in memory at once
+
+
 def test_a_use_outside_of_the_module_is_no_silent_wrong_number(streaming):
     trial = streaming("dense")
     norm = trial.model.module.model.language_model.norm
     assert norm.weight.shape == (128,)
     assert "bfloat16" in str(norm.weight.dtype)
-    with pytest.raises(SkippedError, match=r"norm\.weight is used outside of its module"):
+    true = trial.checkpoint.tensors["model.language_model.norm.weight"]
+    before = trial.model.reads.size
+    assert (norm.weight * 1).shape == (128,)
+    assert trial.model.reads.size - before == true.size
+    for change in (norm.weight.add_, norm.weight.view(-1).add_, norm.weight.__iadd__):
+        with pytest.raises((SkippedError, RuntimeError), match=r"it changes|Inplace update"):
+            change(1)
+    with pytest.raises(SkippedError, match=r"it changes model\.language_model\.norm\.weight"):
+        _ = norm.weight.data
+    _budget_of(norm).limit = 0
+    with pytest.raises(SkippedError, match="there is no memory left for that"):
         norm.weight + 1
-    with pytest.raises(SkippedError, match=r"norm\.weight is used outside of its module"):
-        norm.weight.data.sum()
+
+
+def _budget_of(module):
+    return module._hf_hook._shelf.budget
 
 
 def test_what_a_streamed_model_raises_is_no_finding(streaming):
@@ -163,3 +216,28 @@ def test_experts_may_be_used_as_one_tensor(streaming):
 def test_nothing_that_is_streamed_lies_on_the_meta_device(streaming):
     module = streaming("moe").model.module
     assert {one.device.type for one in (*module.parameters(), *module.buffers())} == {"cpu"}
+
+
+def test_a_buffer_that_the_checkpoint_holds_is_read(tmp_path, monkeypatch):
+    """A router's correction is a buffer, and no parameter."""
+    import torch
+    from transformers import DeepseekV3Config, DeepseekV3ForCausalLM
+
+    config = DeepseekV3Config(
+        vocab_size=300, hidden_size=32, intermediate_size=32, moe_intermediate_size=16,
+        num_hidden_layers=2, first_k_dense_replace=1, num_attention_heads=2, num_key_value_heads=2,
+        n_routed_experts=4, n_group=2, topk_group=1, num_experts_per_tok=2, q_lora_rank=16,
+        kv_lora_rank=16, qk_rope_head_dim=8, qk_nope_head_dim=8, v_head_dim=8, dtype="bfloat16",
+    )  # fmt: skip
+    model = DeepseekV3ForCausalLM(config).bfloat16()
+    correction = model.model.layers[1].mlp.gate.e_score_correction_bias
+    correction.copy_(torch.tensor([1.0, -2.0, 3.0, 0.5]))
+    model.save_pretrained(tmp_path / "deepseek")
+    loadkit.stream_all(monkeypatch)
+    trial = loadkit.trial_on(tmp_path / "deepseek", tmp_path)
+    check_load(trial)
+    found = trial.model.module.model.layers[1].mlp.gate.e_score_correction_bias
+    assert found.tolist() == [1.0, -2.0, 3.0, 0.5]
+    wanted = loadkit.reference(tmp_path / "deepseek", "bfloat16")
+    assert found.dtype == wanted.model.layers[1].mlp.gate.e_score_correction_bias.dtype
+    assert torch.equal(loadkit.outputs(trial.model.module), loadkit.outputs(wanted))

@@ -12,6 +12,9 @@ from smokekit import archived
 from spoil import INDEX, edited, spoilt, write_index, zeros
 from structurekit import findings, remarks, structure_of, told, trial_of
 
+from archiver.smoke.structure.experts import check_experts
+from archiver.smoke.structure.roles import role
+from archiver.smoke.structure.scales import check_scales
 from archiver.smoke.structure.tied import check_tied
 
 FULL = "model.language_model.layers.3"
@@ -88,6 +91,7 @@ def test_a_shard_that_the_index_names_and_that_is_not_there(copy_of):
     first = findings(folder)[0]
     assert (first.code, first.path) == ("model-index", INDEX)
     assert "-00002-of-00003.safetensors, which is not there" in first.message
+    assert [one.code for one in findings(folder)].count("model-index") == 1
 
 
 def test_a_wrong_total(copy_of):
@@ -185,10 +189,17 @@ def test_a_wider_dtype_in_one_layer(copy_of):
     assert told(folder) == {("model-tensor-dtype", DOWN)}
 
 
-def test_a_wider_dtype_in_one_layer_of_another_family(copy_of):
-    folder, name = copy_of("minilm"), "encoder.layer.2.output.dense.weight"
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        ("encoder.layer.2.output.dense.weight", "F64"),
+        ("embeddings.word_embeddings.weight", "I32"),
+    ],
+)
+def test_another_dtype_in_another_family(copy_of, name, dtype):
+    folder = copy_of("minilm")
     with spoilt(folder) as weights:
-        weights[name] = zeros("F64", *weights[name].shape)
+        weights[name] = zeros(dtype, *weights[name].shape)
     assert told(folder) == {("model-tensor-dtype", name)}
 
 
@@ -221,9 +232,46 @@ def test_one_weight_of_a_quantized_role_that_is_plain(copy_of):
         weights[DOWN] = zeros("BF16", *weights[DOWN].shape)
         weights.remove(f"{DOWN}_scale_inv")
     assert told(folder) == {("model-tensor-dtype", DOWN)}
+    name = DOWN.removesuffix(".weight")
+    for kept in (name, name.replace("language_model.", "")):
+        with edited(folder / "config.json") as config:
+            config["quantization_config"]["modules_to_not_convert"][-1] = kept
+        assert findings(folder) == []
+
+
+@pytest.mark.parametrize(
+    ("model", "ending", "dtype"),
+    [("dense-fp8", "down_proj.weight_scale_inv", "I32"), ("gptq", ".up_proj.qweight", "F32")],
+)
+def test_another_dtype_of_what_belongs_to_a_quantization(copy_of, model, ending, dtype):
+    folder = copy_of(model)
+    with spoilt(folder) as weights:  # in all layers alike
+        names = [name for name in weights.names if name.endswith(ending)]
+        for name in names:
+            weights[name] = zeros(dtype, *weights[name].shape)
+    found = told(folder)
+    assert {("model-tensor-dtype", name) for name in names} <= found
+
+
+def test_another_dtype_of_the_same_width_in_another_family(copy_of):
+    folder, name = copy_of("minilm"), "embeddings.word_embeddings.weight"
     with edited(folder / "config.json") as config:
-        config["quantization_config"]["modules_to_not_convert"] += [DOWN.removesuffix(".weight")]
-    assert findings(folder) == []
+        config["torch_dtype"] = "bfloat16"
+    assert findings(folder) == []  # wider ones are right
+    with spoilt(folder) as weights:
+        weights[name] = zeros("F16", *weights[name].shape)
+    assert told(folder) == {("model-tensor-dtype", name)}
+
+
+def test_a_single_file_counts_before_what_an_index_names(copy_of):
+    folder = copy_of("dense")
+    whole = (folder / SHARD).read_bytes()
+    with spoilt(folder, index=False) as weights:
+        weights.remove(DOWN)
+    (folder / SHARD).rename(folder / "model.safetensors")
+    (folder / SHARD).write_bytes(whole)
+    assert ("model-tensor-missing", DOWN) in told(folder)
+    assert "model.safetensors is what is loaded" in " ".join(one.message for one in remarks(folder))
 
 
 # scales
@@ -243,6 +291,23 @@ def test_scales_of_the_wrong_grid(copy_of):
     (finding,) = findings(folder)
     assert (finding.code, finding.tensor) == ("model-scale", f"{DOWN}_scale_inv")
     assert "needs 1 x 3" in finding.message
+    with edited(folder / "config.json") as config:
+        config["quantization_config"]["weight_block_size"] = [128, 64]
+    with trial_of(folder) as trial:
+        found = check_scales({DOWN: trial.tensors[DOWN], **_scale_of(trial)}, trial.config).findings
+    assert "needs 1 x 6" in found[0].message
+
+
+def _scale_of(trial):
+    return {f"{DOWN}_scale_inv": trial.tensors[f"{DOWN}_scale_inv"]}
+
+
+def test_fp8_of_what_is_no_matrix(copy_of):
+    folder, name = copy_of("dense-fp8"), "mtp.norm.weight"
+    with spoilt(folder) as weights:
+        weights[name] = zeros("F8_E4M3", 128)
+    assert ("model-scale", name) in told(folder)
+    assert "no matrix" in findings(folder)[0].message or "no matrix" in findings(folder)[-1].message
 
 
 def test_scales_without_their_weight(copy_of):
@@ -362,7 +427,7 @@ def test_the_head_is_gone(copy_of):
     folder = copy_of("moe")
     with spoilt(folder) as weights:
         weights.remove("lm_head.weight")
-    assert told(folder) == {("model-tensor-missing", "lm_head.weight")}
+    assert [one.tensor for one in findings(folder)] == ["lm_head.weight"]  # and told once
 
 
 def test_a_tied_head_may_be_stored_as_well_but_not_in_another_shape(copy_of):
@@ -491,3 +556,28 @@ def test_head_and_embedding_are_looked_for_without_the_extra_too(models, name, t
         del tensors[tensor]
         (finding,) = check_tied(tensors, trial.config).findings
     assert (finding.code, finding.tensor) == ("model-tensor-missing", tensor)
+
+
+def test_shapes_of_experts_and_head_are_looked_at_without_the_extra_too(models):
+    experts, head = f"{EXPERTS}.gate_up_proj", "lm_head.weight"
+    with trial_of(models("moe")) as trial:
+        tensors = dict(trial.tensors)
+        tensors[experts] = tensors[experts]._replace(shape=(7, 128, 128))
+        (finding,) = check_experts(tensors, trial.config).findings
+        assert (finding.code, finding.tensor) == ("model-tensor-shape", experts)
+    with trial_of(models("moe-fp8")) as trial:
+        tensors, last = dict(trial.tensors), f"{EXPERTS}.7.up_proj.weight"
+        del tensors[last], trial.config.text["num_experts"]  # the others tell how many there are
+        (finding,) = check_experts(tensors, trial.config).findings
+        assert (finding.code, finding.tensor) == ("model-tensor-missing", last)
+    with trial_of(models("dense")) as trial:
+        embedding = trial.tensors["model.language_model.embed_tokens.weight"]
+        wrong = trial.tensors | {head: embedding._replace(name=head, shape=(7, 128))}
+        (finding,) = check_tied(wrong, trial.config).findings
+        assert (finding.code, finding.tensor) == ("model-tensor-shape", head)
+
+
+@pytest.mark.parametrize("group", ["layers", "layer", "h", "blocks", "block", "experts"])
+def test_layers_and_experts_are_alike_and_other_numbers_are_not(group):
+    assert role(f"model.{group}.17.mlp.w") == f"model.{group}.*.mlp.w"
+    assert role(f"conv.1.my{group}.17.w") == f"conv.1.my{group}.17.w"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,9 +23,10 @@ from archiver.errors import SkippedError
 from archiver.smoke import libraries
 from archiver.smoke.report import FailedError, InapplicableError
 from archiver.smoke.tokens import texts
-from archiver.smoke.tokens.agreement import collecting
+from archiver.smoke.tokens.agreement import check_ids, check_vocabularies, collecting, ids_of
 from archiver.smoke.tokens.check import check_tokenizer, fixed_ids
-from archiver.smoke.tokens.time_limit import TimeUpError, time_limit
+from archiver.smoke.tokens.time_limit import TimeUpError, memory_limit, time_limit
+from archiver.smoke.tokens.tokenizer_file import AddedToken, TokenizerFile, read_tokenizer_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -101,6 +104,58 @@ def test_a_change_in_tokenizer_json_alone_is_seen(
     assert ("model-tokenizer", path) in kit.told(kit.findings_of(folder, tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("path", "content"),
+    [("vocab.json", lambda vocab: vocab.pop(list(vocab)[400])), ("added_tokens.json", None)],
+)
+def test_a_token_that_one_file_lacks_or_numbers_otherwise_is_seen(
+    copy_of: smokekit.Copies, tmp_path: Path, path: str, content: Spoil | None
+):
+    folder = copy_of("dense")
+    if content is None:
+        (folder / path).write_text('{"<|im_end|>": 3}')
+    else:
+        kit.edit(folder / path, content)
+    assert ("model-tokenizer", path) in kit.told(kit.findings_of(folder, tmp_path))
+
+
+def test_a_token_that_transformers_does_not_have_is_seen(models: smokekit.Models, tmp_path: Path):
+    trial = kit.trial_of(models("dense"), tmp_path)
+    check_tokenizer(trial)
+    file = read_tokenizer_file(trial.checkpoint)
+    assert isinstance(file, TokenizerFile)
+    assert list(check_vocabularies(trial.tokenizer, file)) == []
+    other = SimpleNamespace(encode=lambda text, **_: SimpleNamespace(ids=[7] * len(text)))
+    same = SimpleNamespace(
+        encode=lambda text, **_: SimpleNamespace(ids=ids_of(trial.tokenizer, text))
+    )
+    assert list(check_ids(trial.tokenizer, same)) == []
+    (finding,) = check_ids(lambda text, **_: {"input_ids": [8] * len(text)}, other)
+    assert "token 1 is id 8 to transformers and id 7 in the file" in finding.message
+    file.added_tokens.append(AddedToken(600, "<|more|>"))
+    (finding,) = check_vocabularies(trial.tokenizer, file)
+    assert "“<|more|>”, id 600" in finding.message
+
+
+def test_a_byte_that_has_no_token_is_seen(copy_of: smokekit.Copies, tmp_path: Path):
+    """The first byte of every emoji, gone from all files alike: the text does not come back."""
+    folder, byte = copy_of("dense"), "\u00f0"
+    kit.edit(folder / "vocab.json", lambda vocab: vocab.pop(byte))
+
+    def spoil(file: Any) -> None:
+        del file["model"]["vocab"][byte]
+
+    kit.edit(folder / "tokenizer.json", spoil)
+    assert "do not come back" in " ".join(one.message for one in kit.findings_of(folder, tmp_path))
+
+
+def test_a_length_that_the_file_would_cut_at_is_no_fault(copy_of: smokekit.Copies, tmp_path: Path):
+    folder = copy_of("dense")
+    cut = {"direction": "Right", "max_length": 3, "strategy": "LongestFirst", "stride": 0}
+    kit.edit(folder / "tokenizer.json", _set("truncation", cut))
+    assert kit.findings_of(folder, tmp_path) == ()
+
+
 def test_a_change_in_merges_alone_is_seen(copy_of: smokekit.Copies, tmp_path: Path):
     folder = copy_of("dense")
     path = folder / "merges.txt"
@@ -155,6 +210,7 @@ def _set(key: str, value: Any, part: str = "") -> Spoil:
         ("config.json", _set("eos_token_id", -2, "text_config"), "text_config says eos_token_id"),
         ("config.json", _set("vision_start_token_id", {}), "is no id"),
         ("config.json", _set("vocab_size", 300, "text_config"), "has 300 rows"),
+        ("config.json", _set("vocab_size", 537, "text_config"), "has id 537, but"),
         ("generation_config.json", _set("eos_token_id", [514, 9999]), "eos_token_id = 9999"),
         ("generation_config.json", _set("pad_token_id", True), "is no id"),
         ("tokenizer_config.json", _set("eos_token", "<|gone|>"), "is no token"),
@@ -180,6 +236,9 @@ def test_special_tokens_must_be_there(
     assert words in " ".join(one.message for one in findings if one.code == "model-special-token")
 
 
+_SAID = "{% for m in messages %}{{ m.content }}{% endfor %}"
+
+
 @pytest.mark.parametrize(
     ("template", "words"),
     [
@@ -187,8 +246,10 @@ def test_special_tokens_must_be_there(
         ("{% for message in messages %}", "cannot be rendered"),
         ("hello", "leaves out what the user says"),
         ("{{ ' ' }}", "leaves out"),
+        ("{{ raise_exception('no prompt') if add_generation_prompt }}" + _SAID, "no prompt"),
+        ("{{ raise_exception('no tool') if tools }}" + _SAID, "no tool"),
         ("{{ 10**10**10 }}", "powers"),
-        ("{{ 'a' * 3000000000 }}", "2 GiB"),
+        ("{{ 'a' * 600000000 }}", "512 MiB"),
         ("{{ messages[0].content * 100000 }}" * 9, "cannot be rendered|leaves out"),
         ("{{ ''.__class__.__mro__ }}", "cannot be rendered"),
         ("{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}", "cannot be rendered"),
@@ -293,6 +354,13 @@ def test_the_time_limit_leaves_things_as_they_were():
         time.sleep(5)
     assert signal.getsignal(signal.SIGALRM) is before
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+    with time_limit(5):
+        assert signal.getitimer(signal.ITIMER_REAL)[0] > 0
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    with memory_limit():
+        assert resource.getrlimit(resource.RLIMIT_AS) != limits
+    assert resource.getrlimit(resource.RLIMIT_AS) == limits
     with ThreadPoolExecutor(1) as pool:  # no signal reaches another thread: it runs without a limit
         assert pool.submit(_in_time_limit).result() == "done"
 
@@ -335,6 +403,10 @@ def test_a_word_list_is_enough(minilm_files: Path, tmp_path: Path):
     trial = kit.trial_of(minilm_files, tmp_path)
     assert check_tokenizer(trial).findings == ()
     assert fixed_ids(trial)[0][0] == 101
+    kit.edit(minilm_files / "config.json", _set("vocab_size", 30_000))
+    (tmp_path / "again").mkdir()
+    found = check_tokenizer(kit.trial_of(minilm_files, tmp_path / "again")).findings
+    assert "the embedding has 30,000 rows" in found[0].message
 
 
 def test_a_tokenizer_json_that_is_missing_is_told(copy_of: smokekit.Copies, tmp_path: Path):

@@ -6,7 +6,9 @@ import pytest
 from statuskit import packs, rewrite, seals, words
 
 from archiver.archive.archive import TOOL, Archive
+from archiver.archive.place import settled_place
 from archiver.archive.records import Event
+from archiver.smoke.levels import up_to
 from archiver.storage.local import LocalStore
 
 
@@ -25,6 +27,28 @@ def test_a_new_archive_wants_nothing_and_nothing_is_proven(ask, root):
         assert (one["packs"], one["never"], one["oldest"]) == (0, 2, "")
     assert {one["pack"] for one in found.kinds("pack")} == {path.stem for path in packs(root)}
     assert all(not one["proven"] and one["there"] for one in found.kinds("pack"))
+
+
+def test_what_was_smoke_tested_here(ask, root):
+    one, two = Archive.open(root).snapshots()
+    place = settled_place(Archive.open(root)).told
+    held = dict.fromkeys(up_to("generate"), "held")
+
+    def tested(snapshot, time, levels):
+        record(root, "smoke-tested", time, snapshot=snapshot.id, place=place, levels=levels)
+
+    assert "Smoke tests: 0 of 2 snapshots held." in ask("status").out
+    tested(one, "2021-01-01T00:00:00Z", held)
+    tested(two, "2021-01-02T00:00:00Z", {"structure": "held"})
+    found = ask("status")
+    assert found.code == 0
+    assert "1 of 2 snapshots held, oldest 2021-01-01T00:00:00Z." in found.out
+    assert f"  Never run: {two.seal.repository}@{two.seal.revision[:12]}." in found.out
+    tested(one, "2021-01-03T00:00:00Z", held | {"forward": "failed"})
+    assert f"  Did not hold: {one.seal.repository}@{one.seal.revision[:12]}." in ask("status").out
+    tests = {each["snapshot"]: each for each in ask("status", "--json").status["smoke_tests"]}
+    told = (tests[one.id]["tried"], tests[one.id]["held"], tests[two.id]["tried"])
+    assert told == ("2021-01-03T00:00:00Z", "2021-01-01T00:00:00Z", "")
 
 
 def test_a_deeper_proof_proves_the_shallower(ask, root):

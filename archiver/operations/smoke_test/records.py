@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from archiver.smoke.levels import Level
+    from archiver.smoke.report import LevelReport
     from archiver.smoke.trial import Dtype
 
 
@@ -32,6 +33,7 @@ class SmokeOptions:
         device: ``cpu``, ``cuda`` or ``mps``; None: the best one that is there.
         workers: Threads that decode.
         on_fit: Told how the model fits into this machine before anything large is read.
+        on_level: Told how each level ended, as soon as it has.
     """
 
     level: Level | None = None
@@ -43,6 +45,7 @@ class SmokeOptions:
     device: str | None = None
     workers: int = 2
     on_fit: Callable[[tuple[str, ...]], None] | None = None
+    on_level: Callable[[LevelReport], None] | None = None
 
 
 class SmokeTest(msgspec.Struct, frozen=True):
@@ -50,7 +53,8 @@ class SmokeTest(msgspec.Struct, frozen=True):
 
     Attributes:
         report: What was found.
-        run: In which numbers, on which device, and where the weights were.
+        run: In which numbers, on which device, and where the weights were, from level ``load`` on;
+            level ``golden`` always takes float32.
         golden: What was compared with: the id of an event, or a file; ``""`` if nothing was.
         event: The id of the receipt in the journal; ``""`` if there is none.
         unkept: Why the receipt is not in the journal; ``""`` if it is, or belongs to none.

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from archiver.smoke.golden.record import Golden
     from archiver.smoke.levels import Level
     from archiver.smoke.report import SmokeReport
-    from archiver.smoke.trial import Trial
 
 
 _NO_RECORD: Final = Known(None, "", ())
@@ -107,7 +106,12 @@ class _SmokeTest:
 
         try:
             report, trial = run(
-                checkpoint, self._levels(), self._wishes(), self._progress, self._options.on_fit
+                checkpoint,
+                self._levels(),
+                self._wishes(),
+                self._progress,
+                self._options.on_fit,
+                self._options.on_level,
             )
         finally:
             checkpoint.close()
@@ -115,16 +119,16 @@ class _SmokeTest:
         event = unkept = ""
         if archive is not None and snapshot is not None:
             event, unkept = _journal(
-                archive, snapshot, report, self._run(trial), restored=restored, golden=golden
+                archive, snapshot, report, self._run(report), restored=restored, golden=golden
             )
         return SmokeTest(
             report,
-            self._run(trial),
+            self._run(report),
             golden=self._known.event if "golden" in self._levels() else "",
             event=event,
             unkept=unkept,
             recorded=self._recorded(golden, event),
-            remarks=self._known.remarks,
+            remarks=(*_chosen(snapshot), *self._known.remarks),
         )
 
     def _levels(self) -> tuple[Level, ...]:
@@ -144,11 +148,12 @@ class _SmokeTest:
             workers=options.workers,
         )
 
-    def _run(self, trial: Trial) -> Run:
-        model, wishes = trial.model, trial.wishes
-        if model is None:
-            return Run(wishes.dtype, wishes.device or "", "")
-        return Run(model.dtype, model.device, model.mode)
+    def _run(self, report: SmokeReport) -> Run:
+        """As level ``load`` built the model: level ``golden`` has one of its own in its place."""
+        for one in report.levels:
+            if one.level == "load" and "mode" in one.facts:
+                return Run(one.facts["dtype"], one.facts["device"], one.facts["mode"])
+        return Run(self._options.dtype, self._options.device or "", "")
 
     def _recorded(self, golden: Golden | None, event: str) -> tuple[str, ...]:
         if golden is None:
@@ -157,6 +162,18 @@ class _SmokeTest:
             write_golden_file(self._options.golden, golden)
         file = [str(self._options.golden)] if self._options.golden else []
         return (*(["journal"] if event else []), *file)
+
+
+def _chosen(snapshot: Snapshot | None) -> tuple[str, ...]:
+    """That files may be missing because they were left out on purpose."""
+    if snapshot is None or snapshot.seal.selection.whole:
+        return ()
+    return (
+        (
+            "This snapshot holds chosen files only (--include or --exclude): "
+            "what is missing may just not have been mirrored."
+        ),
+    )
 
 
 def _journal(

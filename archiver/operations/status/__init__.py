@@ -3,7 +3,14 @@
 No pack is read. Nothing is written.
 """
 
-from archiver.operations.status.report import Coverage, PackStatus, Place, Shortfall, Status
+from archiver.operations.status.report import (
+    Coverage,
+    PackStatus,
+    Place,
+    Shortfall,
+    SmokeTested,
+    Status,
+)
 from archiver.operations.status.status import status
 
-__all__ = ["Coverage", "PackStatus", "Place", "Shortfall", "Status", "status"]
+__all__ = ["Coverage", "PackStatus", "Place", "Shortfall", "SmokeTested", "Status", "status"]

@@ -48,6 +48,19 @@ class Place(msgspec.Struct, frozen=True):
     id: str
 
 
+class SmokeTested(msgspec.Struct, frozen=True):
+    """When a whole snapshot was last smoke-tested at this place, and when it last held; ``""``: never.
+
+    Tests count that were to run every level up to ``generate``.
+    """
+
+    snapshot: str
+    repository: str
+    revision: str
+    tried: str
+    held: str
+
+
 class Shortfall(msgspec.Struct, frozen=True):
     """Something that is not as the policy wants it; ``next`` is what to do about it."""
 
@@ -79,3 +92,4 @@ class Status(msgspec.Struct, frozen=True):
     pack_list: tuple[PackStatus, ...]
     places: tuple[Place, ...]
     shortfalls: tuple[Shortfall, ...]
+    smoke_tests: tuple[SmokeTested, ...] = ()

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 from archiver.archive.advice import command
 from archiver.archive.fixity.signature_check import unsigned
 from archiver.archive.parity.wanted import names_of, without_sidecar
+from archiver.archive.place import own_place
 from archiver.archive.signing.key_file import public_keys
 from archiver.operations.status.known import Known
-from archiver.operations.status.report import Shortfall, Status
+from archiver.operations.status.report import Shortfall, SmokeTested, Status
+from archiver.smoke.receipt import last_tested
 from archiver.text import human_bytes, plural, utc_now
 
 if TYPE_CHECKING:
@@ -47,7 +49,19 @@ def status(archive: Archive, *, keys: Iterable[str] = ()) -> Status:
         pack_list=tuple(known.packs),
         places=tuple(known.places()),
         shortfalls=tuple(_shortfalls(archive, known, bare)),
+        smoke_tests=tuple(_smoke_tests(archive, known)),
     )
+
+
+def _smoke_tests(archive: Archive, known: Known) -> Iterator[SmokeTested]:
+    """By name; chosen files are no model, and have no turn in ``audit --level smoke``."""
+    whole = [one for one in known.snapshots if one.seal.selection.whole]
+    tested = last_tested(archive, whole, own_place(archive))
+    for one in sorted(whole, key=lambda snapshot: snapshot.name):
+        seal = one.seal
+        yield SmokeTested(
+            one.id, seal.repository, seal.revision, tested[one.id].tried, tested[one.id].held
+        )
 
 
 def _shortfalls(archive: Archive, known: Known, bare: int) -> Iterator[Shortfall]:

@@ -48,7 +48,7 @@ class ArchivedCheckpoint:
     """The files of a snapshot; threads may share it.
 
     Segments are decoded straight into the caller's buffers, by ``workers`` threads where there are
-    several. Of itself it keeps 64 MiB of decoded segments, and what each thread needs to decode.
+    several. Of itself it keeps 32 MiB of decoded segments, and what each thread needs to decode.
 
     Raises:
         DamageError: The manifest cannot be read, or contradicts itself.
@@ -113,6 +113,13 @@ class ArchivedCheckpoint:
         entry = self._entry(tensor.file)
         with self._told(tensor.file, tensor.name):
             self._fill(entry, tensor.begin, tensor.end, out)
+
+    def settle(self, workers: int) -> None:
+        """Let go of buffers and the threads that have them; from now on ``workers`` decode."""
+        self.close()
+        self._cache = SegmentCache(self._packs)
+        self._workers = workers
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
 
     def close(self) -> None:
         """Let go of threads; what they are at is finished first."""

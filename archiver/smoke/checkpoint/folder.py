@@ -89,6 +89,9 @@ class FolderCheckpoint:
             ]
             run_all(self._pool, tasks)
 
+    def settle(self, workers: int) -> None:
+        """Nothing: it keeps no buffers."""
+
     def close(self) -> None:
         """Let go of threads; what they are at is finished first."""
         self._pool.shutdown(wait=True, cancel_futures=True)

@@ -13,13 +13,11 @@ if TYPE_CHECKING:
 
 
 def run_all(pool: Executor, tasks: Sequence[Task]) -> None:
-    """Run ``tasks`` in ``pool``, a single one here; the first error of the first that failed.
+    """Run ``tasks`` in ``pool``; the first error of the first that failed.
 
-    None of them runs any more when this returns: what they write to is the caller's again.
+    None of them runs any more when this returns: what they write to is the caller's again. A single
+    one goes there too: each thread that decodes keeps buffers for it.
     """
-    if len(tasks) == 1:
-        tasks[0]()
-        return
     waiting = [pool.submit(task) for task in tasks]
     try:
         for one in waiting:

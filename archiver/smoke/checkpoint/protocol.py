@@ -82,6 +82,9 @@ class Checkpoint(Protocol):
             DamageError: It cannot be read as it should be.
         """
 
+    def settle(self, workers: int) -> None:
+        """Let go of all buffers while nothing is read; at most ``workers`` threads have new ones."""
+
     def close(self) -> None:
         """Let go of files and threads."""
 

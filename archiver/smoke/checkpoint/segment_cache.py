@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from archiver.archive.pack_map import PackMap
     from archiver.codec.zstd import Bytes
 
-_SLOTS: Final = 4
-"""Of 16 MiB each: 64 MiB in all."""
+_SLOTS: Final = 2
+"""Of 16 MiB each: 32 MiB in all."""
 _Key = tuple[str, int]
 """A segment's digest and size."""
 

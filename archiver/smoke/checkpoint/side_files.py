@@ -100,5 +100,6 @@ def _written(contents: dict[str, bytes], scratch: Path) -> Path:
             with target.open("xb") as file:
                 file.write(data)
     except OSError as error:
+        error.filename = error.filename or str(scratch)
         raise explain_system_error(error, "the model's small files were written") from error
     return folder

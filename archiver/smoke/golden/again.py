@@ -58,7 +58,9 @@ def _again(
     found = answer(model, recorded.name, inputs)
     if (found.ids, found.pixels) != (recorded.ids, recorded.pixels):
         return [_finding("The fixed picture is prepared otherwise than when it was recorded.")]
-    if found.output != golden.output or found.shape != (recorded.positions, recorded.width):
+    shape = (recorded.positions, recorded.width)
+    losses = bool(recorded.nll) == bool(found.nll.size)
+    if found.output != golden.output or found.shape != shape or not losses:
         return [_finding(f"The output for {recorded.name} has not the recorded shape.")]
     return faults_of(found, model) or compare(recorded, found)
 

@@ -47,10 +47,22 @@ def _ids(trial: Trial, text: str, **options: Any) -> tuple[int, ...]:
 
 
 def _rows(trial: Trial) -> int:
-    rows = rows_of(trial.config)
+    rows = rows_of(trial.config) or _embedded(trial)
     if rows is None:
         raise InapplicableError("It takes no text: its configuration has no vocab_size.")
     return rows
+
+
+def _embedded(trial: Trial) -> int | None:
+    """Rows of the built model's embedding: config.json may leave out what is the class's default."""
+    if trial.model is None:
+        return None
+    try:
+        embedding = trial.model.module.get_input_embeddings()
+    except NotImplementedError:  # it has none
+        return None
+    rows = getattr(embedding, "num_embeddings", None)
+    return rows if isinstance(rows, int) else None
 
 
 def _spread(trial: Trial) -> tuple[int, ...]:
@@ -105,6 +117,9 @@ def _refuse_other_inputs(trial: Trial) -> None:
     name = getattr(trial.model.module, "main_input_name", "input_ids")
     if name != "input_ids":
         raise InapplicableError(f"It takes no text but {name}, for which there is no fixed input.")
+    if hasattr(trial.model.module, "get_text_features"):  # such as CLIP: a tower for each
+        told = "It compares texts with what is no text, for which there is no fixed input."
+        raise InapplicableError(told)
 
 
 def _decoder_start(trial: Trial) -> int:

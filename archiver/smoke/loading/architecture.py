@@ -113,6 +113,11 @@ def _fitting(cls: Any, config: Any) -> Any:
     raise _refused(f"{cls.__name__} is no class for a model of the model_type {family!r}.")
 
 
+_WITHOUT: Final = (
+    "Only levels structure and tokenizer can be shown here: --level tokenizer runs these."
+)
+
+
 def _check_quantization(config: Any, raw: ModelConfig) -> None:
     """That transformers could load such weights here; on a plain CPU it turns FP8 into BF16."""
     if getattr(config, "quantization_config", None) is None:
@@ -124,7 +129,7 @@ def _check_quantization(config: Any, raw: ModelConfig) -> None:
         get_hf_quantizer(_copy(config), None, None, weights_only=True, user_agent={})
     except ImportError as error:
         reason = f"Quantization {method!r} cannot be loaded here: {told(error)}"
-        raise SkippedError(reason) from None
+        raise SkippedError(reason, hint=_WITHOUT) from None
     except Exception as error:  # noqa: BLE001 - a hostile config makes any
         raise _refused(f"{_version()} refuses quantization {method!r}: {told(error)}") from None
 

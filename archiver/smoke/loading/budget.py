@@ -34,6 +34,14 @@ class Budget:
             self._full = not self._fits()
         return not self._full
 
+    def has_room(self, size: int) -> bool:
+        """Whether ``size`` bytes can be had besides what is in memory now."""
+        free = device_memory(self.device)
+        if free is not None:
+            return free >= size
+        memory.give_back()
+        return resident_memory() + size <= self.limit
+
     def _fits(self) -> bool:
         free = device_memory(self.device)
         if free is not None:

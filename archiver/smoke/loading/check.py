@@ -69,10 +69,10 @@ def _sentence(model: Model, count: int) -> str:
     size = human_bytes(model.reads.size)
     name = type(model.module).__name__
     if model.mode == "resident":
-        return f"{name}: {count:,} parameters loaded from {tensors} ({size}), all in memory."
+        return f"{name}: {count:,} parameters loaded from {tensors} ({size}), all in memory"
     return (
         f"{name}: built, each parameter has its source; {tensors} ({size}) read, "
-        "the rest when its layer runs."
+        "the rest when its layer runs"
     )
 
 
@@ -99,9 +99,11 @@ def build_model(trial: Trial, dtype: Dtype) -> Model:
 def _build(trial: Trial, dtype: Dtype) -> tuple[Model, _Plan]:
     libraries.require("torch", "transformers", "accelerate")
     gc.collect()  # modules and their hooks refer to each other
+    trial.checkpoint.settle(trial.wishes.workers)
     memory.give_back()
     plan = _plan(trial, dtype)
     how = fit(trial, plan.layers, plan.weights, plan.device, dtype)
+    trial.checkpoint.settle(how.workers)
     trial.fit = how.lines
     with _damage_first(plan.source), told_as("model-load", f"Loading {plan.cls.__name__}"):
         module = _resident(plan) if how.mode == "resident" else _streamed(plan, how)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, Final
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 MiB: Final = 1 << 20
 _WORKING: Final = 32 * MiB
 """What the layers themselves compute with, and what libraries allocate on first use."""
-_DECODING: Final = 80 * MiB
-"""What decoding keeps: some decoded segments of 16 MiB, and room to work."""
+_DECODING: Final = 72 * MiB
+"""What decoding keeps: two decoded segments of 16 MiB, and what lies idle between other blocks."""
 _DECODING_EACH: Final = 36 * MiB
 """What each decoding thread needs besides."""
 _LOADERS: Final = 4
@@ -40,6 +40,7 @@ class Fit:
         limit: The process's resident memory must stay below so many bytes.
         headroom: Bytes that the largest layer, decoding and activations take while a streamed model
             runs.
+        workers: Threads that are to decode.
         lines: All this for people.
     """
 
@@ -47,6 +48,7 @@ class Fit:
     reason: str
     limit: int
     headroom: int
+    workers: int
     lines: tuple[str, ...]
 
 
@@ -94,12 +96,12 @@ def fit(trial: Trial, layers: Sequence[Layer], weights: Weights, device: str, dt
     Raises:
         SkippedError: There is too little memory even to stream it; the message says how much would do.
     """
-    needs = _needs(trial, layers, weights, dtype)
     limit = _limit(trial.wishes.memory)
+    needs, workers = _within(_needs(trial, layers, weights, dtype), limit, trial.wishes.workers)
     mode, reason = _choose(needs, limit, device)
     lines = (*_memory_lines(trial, needs, limit, dtype), f"Mode: {mode}. {reason}")
     lines += (reading_line(trial.checkpoint, layers, mode),)
-    return Fit(mode, reason, limit, needs.headroom, lines)
+    return Fit(mode, reason, limit, needs.headroom, workers, lines)
 
 
 def _needs(trial: Trial, layers: Sequence[Layer], weights: Weights, dtype: Dtype) -> Needs:
@@ -113,8 +115,20 @@ def _needs(trial: Trial, layers: Sequence[Layer], weights: Weights, dtype: Dtype
         layer=max((layer.peak for layer in layers), default=0),
         making=making * (_LOADERS if casts else 1),
         activations=_activations(trial, dtype),
-        decoding=_DECODING + _DECODING_EACH * trial.wishes.workers,
+        decoding=_decoding(trial.wishes.workers),
     )
+
+
+def _decoding(workers: int) -> int:
+    return _DECODING + _DECODING_EACH * workers
+
+
+def _within(needs: Needs, limit: int, workers: int) -> tuple[Needs, int]:
+    """Where memory is short fewer threads decode: each has buffers of its own."""
+    while workers > 1 and min(needs.resident, needs.streamed) > limit:
+        workers -= 1
+        needs = replace(needs, decoding=_decoding(workers))
+    return needs, workers
 
 
 def parameter_count(layers: Sequence[Layer], weights: Weights) -> int:
@@ -160,7 +174,7 @@ def _choose(needs: Needs, limit: int, device: str) -> tuple[Mode, str]:
 
 
 def _too_little(needed: int, limit: int) -> SkippedError:
-    enough = -(-needed * 11 // 10 // MiB)
+    enough = -(-needed * 21 // 20 // MiB)
     return SkippedError(
         f"{human_bytes(limit)} of memory are too little even to stream this model; "
         f"about {human_bytes(enough * MiB)} would do.",

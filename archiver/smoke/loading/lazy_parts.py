@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from archiver.smoke.loading import layers
+from archiver.smoke.loading.absent import Absent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from archiver.smoke.loading.layers import Part
     from archiver.smoke.loading.streamed import Shelf
@@ -20,46 +21,29 @@ _EVEN: Final = 64
 """Blocks have a multiple of so many rows: kernels sum the rows at an odd end in another order."""
 
 
-class EmbeddingRows:
-    """An accelerate hook: an embedding gets only the rows that are looked up, numbered anew."""
+class EmbeddingTable(Absent):
+    """Stands where an embedding has its table: only the rows that are looked up are read.
 
-    no_grad = False
+    It is the look-up that is answered, not the module that is called: some modules shift the ids
+    that they are given, or take slices of the table.
+    """
 
-    def __init__(self, shelf: Shelf, part: Part) -> None:
-        self._shelf, self._part = shelf, part
-        self._padding: int | None = None
+    rows: Callable[[int, int], Tensor]
 
-    def init_hook(self, module: nn.Embedding) -> nn.Embedding:
-        """Put a stand-in where the table was."""
-        self._padding = module.padding_idx
-        self._drop(module)
-        return module
+    @classmethod
+    def __torch_function__(
+        cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Answers ``embedding``; all else as any absent parameter."""
+        if func is nn.functional.embedding and isinstance(args[1], cls):
+            return args[1].looked_up(args[0])
+        return super().__torch_function__(func, types, args, kwargs)
 
-    def detach_hook(self, module: nn.Embedding) -> nn.Embedding:
-        """Nothing to take back."""
-        return module
-
-    def pre_forward(self, module: nn.Embedding, *args: Any, **options: Any) -> tuple[Any, Any]:
-        """Fetch the rows that the first argument, ids of any shape, asks for."""
-        ids = args[0] if args else options.pop("input")
+    def looked_up(self, ids: Tensor) -> Tensor:
+        """The rows of ``ids``, of any shape; what else ``embedding`` takes only matters to gradients."""
         wanted, places = torch.unique(ids, return_inverse=True)
-        module._parameters["weight"] = nn.Parameter(self._rows(wanted.tolist()), False)  # noqa: SLF001 - torch's own
-        # it only matters to gradients, and is checked against the number of rows
-        module.padding_idx = None
-        return (places, *args[1:]), options
-
-    def post_forward(self, module: nn.Embedding, output: Any) -> Any:
-        """Drop them."""
-        self._drop(module)
-        module.padding_idx = self._padding
-        return output
-
-    def _drop(self, module: nn.Embedding) -> None:
-        module._parameters["weight"] = self._shelf.absent(self._part)  # noqa: SLF001 - no Parameter to setattr
-
-    def _rows(self, wanted: list[int]) -> Tensor:
-        runs = [self._shelf.rows(self._part.key, *run) for run in _runs(wanted)]
-        return torch.cat(runs) if runs else self._shelf.rows(self._part.key, 0, 0)
+        runs = [self.rows(*run) for run in _runs(wanted.tolist())]
+        return nn.functional.embedding(places, torch.cat(runs) if runs else self.rows(0, 0))
 
 
 def _runs(numbers: list[int]) -> Iterator[tuple[int, int]]:

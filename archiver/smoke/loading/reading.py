@@ -28,13 +28,13 @@ def reading_line(checkpoint: Checkpoint, layers: Sequence[Layer], mode: Mode) ->
     """How much is read, and how long that takes, as a sentence; a large model's tensors are sampled."""
     size = sum(_reading(layers, mode))
     guess = any(part.kind == "experts" for layer in layers for part in layer.parts)
-    what = "to load" if mode == "resident" else "for one forward pass"
+    what = "to load" if mode == "resident" else "for each forward pass"
     most = "at most about " if guess and mode == "streamed" else "about "
     line = f"Reading: {most}{human_bytes(size)} {what}"
     if size >= _SLOW_FROM:
         rate = _rate(checkpoint)
         line += f", {human_duration(size / rate)} at {human_rate(rate)} as measured on a sample"
-    return line + "."
+    return line + ("." if mode == "resident" else "; up to generate there are about 6.")
 
 
 def _reading(layers: Sequence[Layer], mode: Mode) -> Iterator[int]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor, nn
+from torch import Tensor, inference_mode, nn
 
 from archiver.errors import ArchiverError, SkippedError
-from archiver.smoke.loading.absent import Absent
+from archiver.smoke.guard import needs_longer
+from archiver.smoke.loading.absent import Absent, no_room
 from archiver.smoke.loading.architecture import told
-from archiver.smoke.loading.lazy_parts import BlockedLinear, EmbeddingRows, LazyExperts
+from archiver.smoke.loading.lazy_parts import BlockedLinear, EmbeddingTable, LazyExperts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,27 +22,50 @@ if TYPE_CHECKING:
 
 
 class Shelf:
-    """Where weights are fetched from, and what decides which of them stay."""
+    """Where weights are fetched from, and what decides which of them stay.
+
+    They are made in inference mode: torch then refuses to write to them elsewhere. What a model
+    wrote to weights that are let go of would be lost without a sign of it.
+    """
 
     def __init__(self, weights: Weights, budget: Budget) -> None:
         self._weights, self.budget, self._device = weights, budget, budget.device
 
+    @inference_mode()
     def whole(self, key: str) -> nn.Parameter:
         """A parameter, on the device."""
         return _parameter(self._weights.parameter(key).to(self._device))
 
+    @inference_mode()
     def rows(self, key: str, first: int, last: int) -> Tensor:
         """Some rows of a parameter that is stored as one tensor, on the device."""
         return self._weights.rows(key, first, last).to(self._device)
 
+    @inference_mode()
     def expert(self, key: str, row: int) -> Tensor:
         """One row of a merged parameter, on the device."""
         return self._weights.expert(key, row).to(self._device)
 
     def absent(self, part: Part) -> Absent:
         """What stands for a parameter that is not there."""
+        return self._stand_in(Absent, part)
+
+    def table(self, part: Part) -> Absent:
+        """What stands for an embedding's."""
+        made = self._stand_in(EmbeddingTable, part)
+        made.rows = functools.partial(self.rows, part.key)
+        return made
+
+    def _stand_in(self, kind: Any, part: Part) -> Any:
         dtype = self._weights.final_dtype(part.key)
-        return Absent.like(part.key, part.shape, dtype, self._device)
+        fetch = functools.partial(self._elsewhere, part)
+        return kind.like(part.key, part.shape, dtype, self._device, fetch)
+
+    def _elsewhere(self, part: Part) -> Tensor:
+        """A parameter that is used outside of its module, where the plan has no room for it."""
+        if not self.budget.has_room(part.size + part.making):
+            raise no_room(part.key)
+        return self.whole(part.key)
 
 
 def _parameter(tensor: Tensor) -> nn.Parameter:
@@ -110,7 +134,7 @@ def _attach(layer: Layer, shelf: Shelf) -> None:
             del module._parameters[part.name]  # noqa: SLF001 - what takes its place is no Parameter
             object.__setattr__(module, part.name, LazyExperts(shelf, part))
         elif part.kind == "rows":
-            add_hook_to_module(module, EmbeddingRows(shelf, part))
+            module._parameters[part.name] = shelf.table(part)  # noqa: SLF001 - it is no Parameter to setattr
         elif part.kind == "blocks":
             module._parameters[part.name] = shelf.absent(part)  # noqa: SLF001 - as above
             module.forward = BlockedLinear(shelf, part, module).forward
@@ -139,6 +163,8 @@ def _guarded(forward: Any) -> Any:
         except (ArchiverError, MemoryError):
             raise
         except Exception as error:
+            if needs_longer(error):
+                raise
             message = f"This architecture cannot be streamed: {told(error)}"
             raise SkippedError(message, hint=_HINT) from error
 

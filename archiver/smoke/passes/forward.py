@@ -52,7 +52,7 @@ def ready_model(trial: Trial) -> Model:
 
 def faults_of(one: Answer, model: Model) -> list[Finding]:
     """What is wrong with an answer whatever its numbers should be: its shape, or that they are none."""
-    wanted = (len(one.decoder_ids or one.ids), _width(one, model))
+    wanted = (_positions(one, model), _width(one, model))
     if one.shape != wanted:
         found, due = (f"{rows} x {width}" for rows, width in (one.shape, wanted))
         message = f"The {one.output} of the {_called(one)} are {found} numbers, not {due}."
@@ -66,7 +66,15 @@ def faults_of(one: Answer, model: Model) -> list[Finding]:
     return []
 
 
-_OTHER = "Compare with another copy or revision; archiver verify shows whether the bytes are right."
+_OTHER = (
+    "Compare with another copy or revision; 'archiver audit' shows whether the bytes are right."
+)
+
+
+def _positions(one: Answer, model: Model) -> int:
+    """How many rows there should be; a head of another kind may give one for the whole input."""
+    other = one.output == "logits" and model.module.get_output_embeddings() is None
+    return 1 if other and one.shape[0] == 1 else len(one.decoder_ids or one.ids)
 
 
 def _width(one: Answer, model: Model) -> int:
@@ -94,8 +102,10 @@ def _called(one: Answer) -> str:
 
 
 def _proved(one: Answer) -> str:
-    what = f"{_called(one)}: {plural(one.shape[0], 'token')}, {one.shape[1]:,} finite "
-    what += "logits each" if one.output == "logits" else "numbers each"
+    tokens = plural(len(one.decoder_ids or one.ids), "token")
+    what = f"{_called(one)}: {tokens}, {one.shape[1]:,} finite "
+    what += "logits" if one.output == "logits" else "numbers"
+    what += " each" if one.shape[0] > 1 else ""
     if one.loss is None:
         return what
     return f"{what}; loss {one.loss:.2f} nats a token (chance: {math.log(one.shape[1]):.2f})"
@@ -114,7 +124,8 @@ def _read(trial: Trial, model: Model) -> list[str]:
     whole = sum(tensor.size for tensor in tensors.values())
     said = (
         f"read {len(model.reads.tensors):,} of {plural(len(tensors), 'tensor')}, "
-        f"{human_bytes(model.reads.size)} of {human_bytes(whole)}; digests cover the rest"
+        f"{human_bytes(model.reads.size)} in all passes so far, of {human_bytes(whole)} of weights; "
+        "digests cover the rest"
     )
     return [said]
 

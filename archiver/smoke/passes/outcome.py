@@ -101,8 +101,10 @@ def _options(module: Any) -> dict[str, Any]:
 
 def _rows(output: Any) -> tuple[Tensor, Output]:
     """Logits or hidden states as n x w."""
-    kind: Output = "hidden" if output.get("logits") is None else "logits"
-    found = output.get("last_hidden_state" if kind == "hidden" else "logits")
+    heads = [name for name in output if name.endswith("logits") and output[name] is not None]
+    kind: Output = "logits" if heads else "hidden"
+    names = ("logits", *heads) if heads else ("last_hidden_state", "pooler_output")
+    found = next((output[name] for name in names if output.get(name) is not None), None)
     if found is None:
         raise SkippedError(
             "It gives neither logits nor hidden states, so there is nothing to judge."

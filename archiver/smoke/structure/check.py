@@ -50,7 +50,7 @@ def _size(tensors: Mapping[str, StoredTensor]) -> int:
 
 
 def _of_headers(headers: Headers, tensors: Mapping[str, StoredTensor]) -> Proof:
-    if headers.findings:
+    if headers.findings or not headers.found:
         return Proof((), headers.findings)
     shards = plural(len({one.file for one in tensors.values()}), "shard")
     told = f"{shards}, {plural(len(tensors), 'tensor')}, {human_bytes(_size(tensors))}"

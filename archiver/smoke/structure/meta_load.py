@@ -51,7 +51,7 @@ def check_meta_load(trial: Trial, tensors: Mapping[str, StoredTensor]) -> Proof:
     try:
         cls, config = model_class(trial)
     except SkippedError as error:
-        message = f"The model's class did not take the tensors: {error.message}"
+        message = f"The model's class was not tried on the tensors. {error.message}"
         return Proof((), (Finding("model-not-tried", message, hint=error.hint),))
     except FailedError as error:
         return Proof((), error.findings)

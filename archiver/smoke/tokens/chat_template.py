@@ -88,7 +88,7 @@ def _told(error: Exception) -> str:
     if isinstance(error, TimeUpError):
         return f"did not come to an end within {_SECONDS:.0f} seconds."
     if isinstance(error, MemoryError):
-        return "wants more than 2 GiB of memory."
+        return "wants more than 512 MiB of memory."
     return f"cannot be rendered: {_first_line(error)}"
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
-_ADDRESSES: Final = 2 * 1024**3
+_ADDRESSES: Final = 512 * 1024**2
 """What a template may allocate beyond what there is; one that is sound needs some kilobytes."""
 
 
@@ -45,7 +45,7 @@ def _time_up(_number: int, _frame: FrameType | None) -> NoReturn:
 
 @contextmanager
 def memory_limit() -> Iterator[None]:
-    """Raise MemoryError in what allocates 2 GiB more than the process has; on Linux only."""
+    """Raise MemoryError in what allocates 512 MiB more than the process has; on Linux only."""
     try:
         import resource  # noqa: PLC0415 - Unix only
 

@@ -5,6 +5,8 @@ The format is that of the tokenizers library (its ``Tokenizer.save``). Only what
 
 from __future__ import annotations
 
+import base64
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -13,6 +15,8 @@ from archiver.archive.finding import Finding
 from archiver.text import human_bytes, printable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from archiver.smoke.checkpoint.protocol import Checkpoint
 
 TOKENIZER: Final = "tokenizer.json"
@@ -22,6 +26,8 @@ _HIGHEST_ID: Final = 2**24
 """The largest vocabularies have 300,000 tokens; the libraries count up to the highest id."""
 _MOST_GROWTH: Final = 10**6
 """How much longer replacements may make a text; they double it forty times over in a few lines."""
+_MOST_STEPS: Final = 2000
+"""What is done to each text, and put around it: real files list some dozens of steps and tokens."""
 HINT: Final = "Compare the file with upstream's; a wrong one gives the model other tokens."
 
 
@@ -47,6 +53,7 @@ class TokenizerFile(msgspec.Struct):
     added_tokens: list[AddedToken] = []
     normalizer: dict[str, Any] | None = None
     pre_tokenizer: dict[str, Any] | None = None
+    post_processor: dict[str, Any] | None = None
     decoder: dict[str, Any] | None = None
 
     @property
@@ -131,27 +138,58 @@ def read_tokenizer_file(checkpoint: Checkpoint) -> TokenizerFile | Finding | Non
     found: TokenizerFile | Finding | None = json_of(checkpoint, TOKENIZER, TokenizerFile)
     if not isinstance(found, TokenizerFile):
         return found
-    if _growth(found.normalizer, found.pre_tokenizer, found.decoder) > _MOST_GROWTH:
-        return refused(
-            TOKENIZER, "tokenizer.json replaces text by far longer text; it was not tried."
-        )
-    ids = (*found.vocab.values(), *found.added.values())
+    fault = _fault(found)
+    return refused(TOKENIZER, f"tokenizer.json {fault}.") if fault else found
+
+
+def _fault(file: TokenizerFile) -> str:
+    """Why the libraries had better not see it; ``""`` if they may."""
+    parts = (file.normalizer, file.pre_tokenizer, file.post_processor, file.decoder)
+    steps = list(islice(_values(*parts), _MOST_STEPS + 1))
+    if len(steps) > _MOST_STEPS:
+        return f"does more than {_MOST_STEPS:,} things to a text; it was not tried"
+    if _growth(steps) > _MOST_GROWTH:
+        return "replaces text by far longer text; it was not tried"
+    if not all(map(_is_sound, steps)):
+        return "has a map of characters that says it is larger than it is; it was not tried"
+    ids = (*file.vocab.values(), *file.added.values())
     if ids and min(ids) >= 0 and max(ids) < _HIGHEST_ID:
-        return found
-    return refused(
-        TOKENIZER, "tokenizer.json has no tokens, or ids that no vocabulary is large enough for."
-    )
+        return ""
+    return "has no tokens, or ids that no vocabulary is large enough for"
 
 
-def _growth(*parts: Any) -> int:
-    """The product of the lengths of all that is put in place of something, at most a bit too much."""
-    growth, waiting = 1, list(parts)
-    while waiting and growth <= _MOST_GROWTH:
+def _values(*parts: Any) -> Iterator[Any]:
+    """Every value in them."""
+    waiting = list(parts)
+    while waiting:
         part = waiting.pop()
-        if isinstance(part, dict):
-            content = part.get("content")
-            if part.get("type") in {"Replace", "Prepend"} and isinstance(content, str):
-                growth *= max(1, len(content))
+        yield part
         waiting += part.values() if isinstance(part, dict) else []
         waiting += part if isinstance(part, list) else []
+
+
+def _growth(steps: list[Any]) -> int:
+    """The product of the lengths of all that is put in place of something, at most a bit too much."""
+    growth = 1
+    for step in steps:
+        content = step.get("content") if isinstance(step, dict) else None
+        if isinstance(content, str) and step.get("type") in {"Replace", "Prepend"}:
+            growth *= max(1, len(content))
+        if growth > _MOST_GROWTH:
+            break
     return growth
+
+
+def _is_sound(step: Any) -> bool:
+    """Whether a precompiled map has the bytes that it says; the library makes room for them first.
+
+    It begins with their number, 32 bits little-endian (tokenizers' ``spm_precompiled``).
+    """
+    text = step.get("precompiled_charsmap") if isinstance(step, dict) else None
+    if not isinstance(text, str):
+        return True
+    try:
+        data = base64.b64decode(text)
+    except ValueError:
+        return False
+    return int.from_bytes(data[:4], "little") <= len(data)

@@ -1,0 +1,176 @@
+"""Architectures of other natures than Qwen3.5's: each holds, and computes what transformers' own loader makes."""
+
+from __future__ import annotations
+
+import loadkit
+import pytest
+from levelkit import Climb
+
+from archiver.smoke.checkpoint.folder import FolderCheckpoint
+from archiver.smoke.levels import up_to
+from archiver.smoke.run import run
+from archiver.smoke.trial import Wishes
+
+ROWS = 320
+WIDTHS = {
+    "vocab_size": ROWS,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 128,
+}
+GROUPED = WIDTHS | {"num_key_value_heads": 2, "head_dim": 16}
+PAIR = {
+    "vocab_size": ROWS,
+    "d_model": 64,
+    "encoder_layers": 1,
+    "decoder_layers": 1,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4,
+    "encoder_ffn_dim": 96,
+    "decoder_ffn_dim": 96,
+}
+SIGHT = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 4,
+    "image_size": 56,
+    "patch_size": 14,
+}
+SIGHT_QWEN = {
+    "depth": 1,
+    "hidden_size": 32,
+    "num_heads": 4,
+    "out_hidden_size": 64,
+    "intermediate_size": 48,
+    "patch_size": 16,
+    "num_position_embeddings": 64,
+    "deepstack_visual_indexes": [0],
+}
+MROPE = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]}
+GPT = {"vocab_size": ROWS, "n_embd": 64, "n_layer": 2, "n_head": 4, "bos_token_id": 0}
+T5 = {"vocab_size": ROWS, "d_model": 64, "d_kv": 16, "d_ff": 96, "num_layers": 2, "num_heads": 4}
+OPT = {"word_embed_proj_dim": 32, "ffn_dim": 96}
+# the class, its config's class, the config, and the dtype that it is published in
+TEXT = {
+    "llama": ("LlamaForCausalLM", "LlamaConfig", GROUPED | {"tie_word_embeddings": True}),
+    "mixtral": ("MixtralForCausalLM", "MixtralConfig", GROUPED | {"num_local_experts": 4}),
+    "gpt2": ("GPT2LMHeadModel", "GPT2Config", GPT),
+    "opt": ("OPTForCausalLM", "OPTConfig", WIDTHS | OPT),
+    "mamba": ("MambaForCausalLM", "MambaConfig", WIDTHS | {"state_size": 8}),
+    "t5": ("T5ForConditionalGeneration", "T5Config", T5 | {"decoder_start_token_id": 0}),
+    "bart": ("BartForConditionalGeneration", "BartConfig", PAIR),
+    "bert": ("BertForMaskedLM", "BertConfig", WIDTHS),
+    "bert-classes": ("BertForSequenceClassification", "BertConfig", WIDTHS),
+    "gemma3": (
+        "Gemma3ForConditionalGeneration",
+        "Gemma3Config",
+        {"text_config": GROUPED, "vision_config": SIGHT, "mm_tokens_per_image": 4},
+    ),
+    "qwen3-vl": (
+        "Qwen3VLForConditionalGeneration",
+        "Qwen3VLConfig",
+        {"text_config": GROUPED | {"rope_parameters": MROPE}, "vision_config": SIGHT_QWEN},
+    ),
+}
+SOUND = PAIR | {"max_source_positions": 50, "num_mel_bins": 16, "max_target_positions": 64}
+OTHER = {
+    "vit": ("ViTForImageClassification", "ViTConfig", SIGHT),
+    "whisper": (
+        "WhisperForConditionalGeneration",
+        "WhisperConfig",
+        SOUND | {"pad_token_id": 0, "decoder_start_token_id": 1},
+    ),
+}
+WRITES = {"rwkv": ("RwkvForCausalLM", "RwkvConfig", WIDTHS)}
+
+
+@pytest.fixture
+def climb():
+    """Climbs levels of a folder's model, which can be asked more until the test ends."""
+    opened = []
+
+    def climbed(folder, levels):
+        opened.append(FolderCheckpoint(folder, workers=1))
+        return Climb(*run(opened[-1], levels, Wishes(device="cpu"), loadkit.Silent()))
+
+    yield climbed
+    for one in opened:
+        one.close()
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """A random model of an architecture, as ``save_pretrained`` writes it."""
+    below = tmp_path_factory.mktemp("architectures")
+
+    def write(name):
+        import torch
+        import transformers
+
+        folder = below / name
+        if not folder.exists():
+            cls, kind, settings = (TEXT | OTHER | WRITES)[name]
+            torch.manual_seed(1)
+            model = getattr(transformers, cls)(getattr(transformers, kind)(**settings))
+            model.to(torch.bfloat16).save_pretrained(folder)
+        return folder
+
+    return write
+
+
+def _stream_all(monkeypatch):
+    loadkit.stream_all(monkeypatch)
+    loadkit.keep_nothing(monkeypatch)
+
+
+def _same(module, wanted, inputs):
+    import torch
+
+    with torch.no_grad():
+        return torch.equal(module(**inputs)[0], wanted(**inputs)[0])
+
+
+@pytest.mark.parametrize("name", TEXT)
+def test_it_holds_and_computes_what_the_files_do(written, climb, monkeypatch, name):
+    from archiver.smoke.inputs.prepared import text_inputs
+
+    wanted = loadkit.reference(written(name), "bfloat16")
+    last = "held" if wanted.can_generate() else "inapplicable"
+    for mode in ("resident", "streamed"):
+        done = climb(written(name), up_to("generate"))
+        assert list(done.verdicts.values()) == ["held", "inapplicable", "held", "held", last]
+        assert done.trial.model.mode == mode
+        assert _same(done.trial.model.module, wanted, text_inputs(done.trial))
+        _stream_all(monkeypatch)
+
+
+def test_what_takes_no_text_is_loaded_and_no_more(written, climb, monkeypatch):
+    for _ in ("resident", "streamed"):
+        done = climb(written("vit"), up_to("generate"))
+        assert done.verdicts["load"] == "held"
+        assert done.verdicts["forward"] == done.verdicts["generate"] == "inapplicable"
+        _stream_all(monkeypatch)
+
+
+def test_a_table_that_is_sliced_gives_its_own_rows(written, climb, monkeypatch):
+    import torch
+
+    _stream_all(monkeypatch)
+    trial = climb(written("whisper"), up_to("load")).trial
+    inputs = {
+        "input_features": torch.ones(1, 16, 100, dtype=torch.bfloat16),
+        "decoder_input_ids": torch.tensor([[1, 300, 9]]),
+    }
+    wanted = loadkit.reference(written("whisper"), "bfloat16")
+    assert _same(trial.model.module, wanted, inputs)
+
+
+def test_a_model_that_writes_to_its_weights_is_not_streamed(written, climb, monkeypatch):
+    assert climb(written("rwkv"), ("load", "forward")).verdicts["forward"] == "held"
+    _stream_all(monkeypatch)
+    done = climb(written("rwkv"), ("load", "forward"))["forward"]
+    assert done.verdict == "skipped"
+    assert "it changes rwkv.blocks.0.attention.output.weight" in done.reason
