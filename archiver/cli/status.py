@@ -100,7 +100,7 @@ def _summary(found: Status) -> None:
 def _smoke_tests(tests: Sequence[SmokeTested]) -> None:
     """How many snapshots are known to run here, since when, and which are not."""
     hold = [one.held for one in tests if one.held and one.tried == one.held]
-    oldest = f", oldest {min(hold)}" * bool(hold)
+    oldest = f", oldest {min(hold)}" if hold else ""
     output.line(f"Smoke tests: {len(hold)} of {plural(len(tests), 'snapshot')} held{oldest}.")
     for word, those in (
         ("Did not hold", [one for one in tests if one.tried > one.held]),

@@ -132,6 +132,7 @@ def test_fp8_says_which_modules_it_leaves(kind, name):
     )
     assert ("lm_head" in left) == (f"{LAYER}.mlp.gate" in left) == (name == "moe")
     assert not set(left) & set(fp8_modules(kind(f"{name}-fp8")))
+    assert not any("norm" in module for module in left)
 
 
 def test_a_scale_that_fp8_cannot_have_is_refused(tmp_path):

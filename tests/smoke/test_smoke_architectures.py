@@ -1,6 +1,9 @@
-"""Architectures of other natures than Qwen3.5's: each holds, and computes what transformers' own loader makes."""
+"""Architectures of other natures than Qwen3.5's: each computes what transformers' loader makes."""
 
 from __future__ import annotations
+
+import json
+import shutil
 
 import loadkit
 import pytest
@@ -174,3 +177,12 @@ def test_a_model_that_writes_to_its_weights_is_not_streamed(written, climb, monk
     done = climb(written("rwkv"), ("load", "forward"))["forward"]
     assert done.verdict == "skipped"
     assert "it changes rwkv.blocks.0.attention.output.weight" in done.reason
+
+
+def test_a_config_of_another_dtype_than_all_tensors_is_only_remarked_on(written, climb, tmp_path):
+    folder = shutil.copytree(written("bert"), tmp_path / "bert")
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(settings | {"dtype": "float16"}))
+    found = climb(folder, ("structure",))["structure"]
+    assert found.verdict == "held"
+    assert "config.json says float16, but no tensor is F16" in found.findings[0].message

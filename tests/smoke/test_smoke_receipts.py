@@ -136,6 +136,7 @@ def test_the_newest_record_counts_also_after_a_clock_that_ran_ahead(smoke, golde
     newest = newest_golden(Archive.open(golden), snapshot)
     assert newest.golden is not None
     assert "ahead" not in newest.golden.environment
+    assert newest.event == [name for name, _ in Archive.open(golden).events()][-1]
 
 
 def test_a_file_for_folders_and_other_machines(smoke, models, copy_of, tmp_path, stocked):

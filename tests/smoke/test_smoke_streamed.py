@@ -23,6 +23,7 @@ CASES = [
     ("moe-fp8", "float32"),
     ("text-moe", "bfloat16"),
     ("minilm", "float32"),
+    ("minilm", "bfloat16"),  # stored in 32 bits
 ]
 
 

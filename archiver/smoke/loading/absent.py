@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import torch
 
@@ -47,10 +47,10 @@ class Absent(torch.nn.Parameter):
         dtype: torch.dtype,
         device: str,
         fetch: Callable[[], torch.Tensor],
-    ) -> Absent:
+    ) -> Self:
         """One for parameter ``name``, which ``fetch`` reads; it takes no memory to speak of."""
         single = torch.empty((), dtype=dtype, device=device)
-        made: Absent = torch.Tensor._make_subclass(cls, single.expand(shape), False)  # noqa: SLF001 - as Parameter itself does
+        made: Self = torch.Tensor._make_subclass(cls, single.expand(shape), False)  # noqa: SLF001 - as Parameter itself does
         made.stands_for, made.fetch = name, fetch
         return made
 

@@ -48,11 +48,12 @@ class Shelf:
 
     def absent(self, part: Part) -> Absent:
         """What stands for a parameter that is not there."""
-        return self._stand_in(Absent, part)
+        made: Absent = self._stand_in(Absent, part)
+        return made
 
     def table(self, part: Part) -> Absent:
         """What stands for an embedding's."""
-        made = self._stand_in(EmbeddingTable, part)
+        made: EmbeddingTable = self._stand_in(EmbeddingTable, part)
         made.rows = functools.partial(self.rows, part.key)
         return made
 

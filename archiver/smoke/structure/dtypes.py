@@ -7,6 +7,7 @@ no meaning; nothing but this shows it before the model runs.
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from archiver.archive.finding import Finding
@@ -53,12 +54,30 @@ def check_dtypes(tensors: Mapping[str, StoredTensor], config: ModelConfig) -> Pr
         method = printable(config.quant_method)
         message = f"Dtypes were not compared: the quantization {method!r} may mix them."
         return Proof((), (Finding("model-not-tried", message),))
+    said = _contradicted(tensors, config)
+    config = replace(config, dtype=None) if said else config
     rule = _rule(tensors, config)
     wrong = [*_against(tensors.values(), rule, config)]
     known = {finding.tensor for finding in wrong}
     odd = (one for one in _odd_ones(tensors.values(), config) if one.tensor not in known)
     findings = (*shortened(wrong), *shortened(odd))
-    return Proof(() if findings else (_proved(tensors.values()),), findings)
+    return Proof(() if findings or said else (_proved(tensors.values()),), (*said, *findings))
+
+
+def _contradicted(tensors: Mapping[str, StoredTensor], config: ModelConfig) -> tuple[Finding, ...]:
+    """A remark if no float at all is in the config's dtype: then the config is not of these files.
+
+    Models are converted, and their config left as it was. What was published as Qwen3.5 was not.
+    """
+    wanted = STORED.get(config.dtype or "")
+    floats = Counter(one.dtype for one in tensors.values() if one.dtype in _FLOATS)
+    if config.quantization or config.model_type in QWEN or wanted is None or not floats:
+        return ()
+    if any(BITS[one] > BITS[wanted] or one == wanted for one in floats):
+        return ()
+    told = f"config.json says {printable(config.dtype or '')}, but no tensor is {wanted}"
+    message = f"Dtypes were not compared with it: {told}; most are {floats.most_common(1)[0][0]}."
+    return (Finding("model-not-tried", message),)
 
 
 def _proved(tensors: Iterable[StoredTensor]) -> str:
