@@ -146,7 +146,7 @@ def test_a_streamed_model_gives_the_same_and_says_what_was_read(
         assert np.array_equal(before.tail, after.tail)
         assert np.array_equal(before.nll, after.nll)
     said = done["forward"].proved[-1]
-    assert said.endswith("of 4.64 MB; digests cover the rest")
+    assert said.endswith("of 4.64 MB of weights; digests cover the rest")
     assert f"read {len(done.trial.model.reads.tensors)} of 146 tensors" in said
 
 
