@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 )
 @click.option("--max-bytes", "size", type=Size(1), help="Read at most so much.")
 @click.option("--max-age", "age", type=Duration(), help="Only what was not proven within so long.")
+@click.option("--memory", type=Size(1), help="Level smoke: stay below so much memory in all.")
 @click.option("--sample", "share", type=Share(), help="Only a random part, such as 5%.")
 @click.option(
     "--head",
@@ -71,6 +72,7 @@ def command(
     heads: tuple[str, ...],
     keys: tuple[str, ...],
     code: str | None,
+    memory: int | None,
     **limits: float | None,
 ) -> None:
     """Decode and re-hash what the archive holds, and list everything that is damaged.
@@ -87,9 +89,11 @@ def command(
     if level == "smoke":
         others = [limits[name] for name in ("seconds", "size", "share")]
         if heads or keys or any(one is not None for one in others):
-            raise click.UsageError("Level smoke goes with --snapshot and --max-age only.")
-        _smoke_test(reference, limits["age"])
+            raise click.UsageError("Level smoke goes with --snapshot, --max-age and --memory only.")
+        _smoke_test(reference, limits["age"], memory)
         return
+    if memory is not None:
+        raise click.UsageError("--memory goes with level smoke only.")
     from archiver.archive.fixity.schedule import Limits  # noqa: PLC0415 - start-up stays light
     from archiver.operations.audit import audit  # noqa: PLC0415
 
@@ -114,7 +118,7 @@ def command(
         raise click.exceptions.Exit(int(worst))
 
 
-def _smoke_test(reference: str | None, age: float | None) -> None:
+def _smoke_test(reference: str | None, age: float | None, memory: int | None) -> None:
     """Run the model of the snapshot whose turn it is."""
     from archiver.cli.smoke_progress import SmokeMeter  # noqa: PLC0415 - start-up stays light
     from archiver.cli.smoke_report import tell, tell_fit, tell_level  # noqa: PLC0415
@@ -131,7 +135,9 @@ def _smoke_test(reference: str | None, age: float | None) -> None:
         output.record("nothing-due", level="smoke")
         output.line("Nothing was due: no snapshot whose last smoke test is older than --max-age.")
         return
-    options = SmokeOptions(workers=worker_count(), on_fit=tell_fit, on_level=tell_level)
+    options = SmokeOptions(
+        memory=memory, workers=worker_count(), on_fit=tell_fit, on_level=tell_level
+    )
     with SmokeMeter() as meter:
         test = smoke_test_snapshot(archive, snapshot, options, meter)
     tell(test)

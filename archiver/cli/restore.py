@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from archiver.cli import output
-from archiver.cli.options import common, open_archive, split_reference, worker_count
+from archiver.cli.options import Size, common, open_archive, split_reference, worker_count
 from archiver.cli.progress import Meter
 from archiver.errors import ExitCode
 from archiver.text import human_bytes, human_rate, plural, printable
@@ -40,6 +40,7 @@ _SHOWN = 8
     help="A plain folder, or a cache that hub clients load offline (HF_HUB_CACHE=DEST).",
 )
 @click.option("--smoke-test", "tested", is_flag=True, help="Then run the model that was restored.")
+@click.option("--memory", type=Size(1), help="The smoke test stays below so much memory in all.")
 @common
 def command(
     reference: str,
@@ -48,6 +49,7 @@ def command(
     tensor: str | None,
     layout: str,
     tested: bool,
+    memory: int | None,
 ) -> None:
     """Write a snapshot, single files or one tensor back to disk, bit for bit.
 
@@ -60,6 +62,8 @@ def command(
         raise click.UsageError(
             "--smoke-test needs all files: it goes with neither --file nor --tensor."
         )
+    if memory is not None and not tested:
+        raise click.UsageError("--memory goes with --smoke-test only.")
     if tensor and (files or layout != "plain"):
         raise click.UsageError("--tensor goes with neither --file nor --layout.")
     archive = open_archive()
@@ -82,7 +86,7 @@ def command(
         )
     _tell(report, time.monotonic() - started)
     if tested:
-        _smoke_test(_folder(report, layout), archive, snapshot)
+        _smoke_test(_folder(report, layout), archive, snapshot, memory)
 
 
 def _folder(report: RestoreReport, layout: str) -> Path:
@@ -95,12 +99,14 @@ def _folder(report: RestoreReport, layout: str) -> Path:
     return cache.folder / "snapshots" / report.revision
 
 
-def _smoke_test(folder: Path, archive: Archive, snapshot: Snapshot) -> None:
+def _smoke_test(folder: Path, archive: Archive, snapshot: Snapshot, memory: int | None) -> None:
     from archiver.cli.smoke_progress import SmokeMeter  # noqa: PLC0415 - start-up stays light
     from archiver.cli.smoke_report import tell, tell_fit, tell_level  # noqa: PLC0415
     from archiver.operations.smoke_test import SmokeOptions, smoke_test_folder  # noqa: PLC0415
 
-    options = SmokeOptions(workers=worker_count(), on_fit=tell_fit, on_level=tell_level)
+    options = SmokeOptions(
+        memory=memory, workers=worker_count(), on_fit=tell_fit, on_level=tell_level
+    )
     with SmokeMeter() as meter:
         test = smoke_test_folder(folder, options, meter, restored=(archive, snapshot))
     tell(test)

@@ -14,7 +14,7 @@ from archiver.archive.records import Event, canonical
 from archiver.errors import ArchiverError, DamageError
 from archiver.smoke.golden.record import Golden, parse_golden
 from archiver.smoke.levels import up_to
-from archiver.text import utc_now
+from archiver.text import plural, utc_now
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -125,7 +125,12 @@ class Known(NamedTuple):
 def newest_golden(archive: Archive, snapshot: Snapshot) -> Known:
     """The newest golden record of a snapshot that can be used, wherever it was made."""
     remarks: list[str] = []
-    for name, event in reversed(list(_told(archive.events(_ignore), snapshot))):
+    damaged: list[str] = []
+    events = list(_told(archive.events(lambda name, _: damaged.append(name)), snapshot))
+    if damaged:
+        count = plural(len(damaged), "event")
+        remarks.append(f"{count} of the journal cannot be read; a golden record may be among them.")
+    for name, event in reversed(events):
         if "golden" not in event.detail:
             continue
         what = f"The golden record in event {name[:16]} of {event.time}"

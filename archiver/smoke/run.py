@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from archiver.errors import SkippedError
 from archiver.smoke.golden.check import check_golden
 from archiver.smoke.hardware import environment
+from archiver.smoke.interruption import Interruption
 from archiver.smoke.loading.check import check_load
 from archiver.smoke.passes.forward import check_forward
 from archiver.smoke.passes.generate import check_generate
@@ -60,11 +61,15 @@ def run(
     Raises:
         DamageError: The archive, not the model, is damaged.
     """
-    with tempfile.TemporaryDirectory(prefix="archiver-smoke-") as scratch:
+    with (
+        Interruption() as interruption,
+        tempfile.TemporaryDirectory(prefix="archiver-smoke-") as scratch,
+    ):
         trial = Trial(checkpoint, wishes, progress, Path(scratch), on_fit=on_fit)
         found: dict[Level, LevelReport] = {}
         for level in levels:
             found[level] = _run_level(level, trial, found)
+            interruption.check()
             if on_level is not None:
                 on_level(found[level])
     report = SmokeReport(checkpoint.title, tuple(found.values()), trial.fit, environment())

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from smokecli import BERT, DENSE, GPTQ, receipts
+from smokecli import BERT, DENSE, GPTQ, PART, receipts
 
 from archiver.archive.archive import Archive
 
@@ -177,6 +177,7 @@ def test_a_name_that_is_also_a_folder(weights, tmp_path, monkeypatch):
     [
         (["me/none"], 2, "not in the archive"),
         (["./none"], 2, "is not a folder"),
+        ([PART], 2, "holds chosen files only"),
         ([DENSE, "--all", "--level", "load"], 2, "--all"),
         ([DENSE, "--record", "--level", "load"], 2, "--record"),
         ([DENSE, "--golden", "/nowhere/at.json"], 2, "/nowhere/at.json"),

@@ -117,6 +117,17 @@ def test_a_record_that_nobody_can_use_counts_for_nothing(smoke, golden):
     assert "remark: The golden record in event" in ended.err
 
 
+def test_events_that_cannot_be_read_are_told_of(golden):
+    archive = Archive.open(golden)
+    (snapshot,) = archive.snapshots_of(BERT)
+    assert newest_golden(archive, snapshot).remarks == ()
+    event = golden / archive.journal.names()[-1]
+    event.chmod(0o644)
+    event.write_bytes(b"{}")
+    (remark,) = newest_golden(archive, snapshot).remarks
+    assert remark.startswith("1 event of the journal cannot be read")
+
+
 def test_a_snapshot_that_was_sealed_anew_finds_the_record(golden):
     archive = Archive.open(golden)
     (snapshot,) = archive.snapshots_of(BERT)

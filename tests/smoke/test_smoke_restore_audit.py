@@ -155,6 +155,24 @@ def test_what_was_restored_does_not_hold(smoke, weights, copy_of, tmp_path):
     assert receipts(weights)[-1].detail["findings"][0]["code"] == "model-tensor-missing"
 
 
+@pytest.mark.parametrize(
+    "words",
+    [("audit", "--level", "smoke", "--snapshot", DENSE), ("restore", DENSE, "out", "--smoke-test")],
+)
+def test_both_take_a_budget(smoke, weights, tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    words = [str(tmp_path / word) if word == "out" else word for word in words]
+    ended = smoke(*words, "-C", weights, "--memory", "1MB")
+    assert ended.code == 4, ended
+    assert "1.00 MB of memory are too little even to stream this model" in ended.out
+
+
+@pytest.mark.parametrize("words", [["audit"], ["restore", DENSE, "out"]])
+def test_without_a_smoke_test_there_is_no_budget(stocked, capfd, words):
+    assert invoke([*words, "-C", str(stocked), "--memory", "1GB"]) == 2
+    assert "--memory goes with" in capfd.readouterr().err
+
+
 @pytest.mark.parametrize("words", [["--file", "*.json"], ["--tensor", "x"]])
 def test_a_part_is_no_model_to_run(stocked, tmp_path, capfd, words):
     out = tmp_path / "out"

@@ -8,6 +8,7 @@ from archiver.errors import ArchiverError, UsageError
 from archiver.operations.smoke_test.records import SmokeOptions, SmokeTest
 from archiver.smoke.checkpoint.archived import ArchivedCheckpoint
 from archiver.smoke.checkpoint.folder import FolderCheckpoint
+from archiver.smoke.checkpoint.model_files import model_files
 from archiver.smoke.golden.file import read_golden_file, write_golden_file
 from archiver.smoke.levels import LEVELS, up_to
 from archiver.smoke.receipt import Known, Run, newest_golden, receipt
@@ -34,11 +35,18 @@ def smoke_test_snapshot(
     """Run the model of a snapshot straight from the archive, and journal a receipt.
 
     Raises:
-        UsageError: The options contradict each other, or their file is not one.
+        UsageError: The options contradict each other, their file is not one, or the snapshot holds
+            chosen files without weights.
         DamageError: The archive is damaged; of the model nothing is known.
     """
     known = _known(options, archive, snapshot)
     checkpoint = ArchivedCheckpoint(archive, snapshot, workers=options.workers)
+    if not snapshot.seal.selection.whole and not model_files(checkpoint):
+        checkpoint.close()
+        raise UsageError(
+            f"{snapshot.title} holds chosen files only (--include or --exclude), and no weights.",
+            hint="Mirror the whole revision to test it.",
+        )
     return _SmokeTest(options, known, progress).run(checkpoint, archive, snapshot)
 
 
