@@ -14,13 +14,12 @@ import pytest
 import smokekit
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from storedkit import FILE, MIB, ROWS, bytes_of, noise, opened
+from storedkit import FILE, ROWS, bytes_of, opened
 
 from archiver.errors import DamageError
 from archiver.smoke.checkpoint.folder import FolderCheckpoint
 from archiver.smoke.checkpoint.parallel import run_all
 from archiver.smoke.checkpoint.protocol import StoredTensor
-from archiver.smoke.checkpoint.rows import read_rows
 from archiver.tensors.header import HeaderError, parse_header
 
 
@@ -76,25 +75,13 @@ def test_any_stretch_of_a_file_is_read(checkpoint, made, places):
     assert bytes_of(checkpoint, StoredTensor("any", FILE, "U8", (), begin, end)) == wanted
 
 
-@given(numbers=st.lists(st.integers(0, ROWS - 1), max_size=40), workers=st.integers(1, 3))
-@settings(max_examples=30, deadline=None)
-def test_many_rows_come_in_the_order_they_were_asked_for(checkpoint, numbers, workers):
-    big = checkpoint.tensors["big"]
-    out = np.empty(len(numbers) * MIB, np.uint8)
-    read_rows(checkpoint, big, numbers, out, workers=workers)
-    data = noise(99, ROWS * MIB)
-    assert out.tobytes() == b"".join(data[n * MIB : (n + 1) * MIB] for n in numbers)
-
-
 def test_rows_that_are_not_there_are_refused(checkpoint):
     big = checkpoint.tensors["big"]
     for number in (-1, ROWS):
         with pytest.raises(IndexError):
-            read_rows(checkpoint, big, [number], np.empty(MIB, np.uint8))
+            big.row(number)
     with pytest.raises(IndexError):
         checkpoint.tensors["empty"].row(0)
-    with pytest.raises(ValueError, match="do not fill"):
-        read_rows(checkpoint, big, [1, 2], np.empty(MIB, np.uint8))
     assert bytes_of(checkpoint, checkpoint.tensors["empty"]) == b""
 
 
@@ -142,8 +129,8 @@ def test_neighbouring_rows_are_decoded_once_and_buffers_are_used_again(made_arch
     for number in range(ROWS):
         bytes_of(one, big.row(number))
     assert len(counting.read_of) == 2
-    numbers = [19, 0, 18, 1, 19, 0]
-    read_rows(one, big, numbers, np.empty(len(numbers) * MIB, np.uint8))
+    for number in (0, 1, 18, 19):
+        bytes_of(one, big.row(number))
     assert len(counting.read_of) == 2
     for place in [one.tensors[f"small.{number}"] for number in range(1, 12)] * 2:
         bytes_of(one, place.row(7))
