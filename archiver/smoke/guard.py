@@ -19,6 +19,7 @@ _NO_MEMORY = (
     "not enough memory",
     "could not create a primitive",  # oneDNN's way to say it
 )
+_LINES, _LETTERS = 3, 400
 _SHORT = "BFloat16"
 """torch's name of the 16-bit floats, by which it says that an operation lacks them."""
 _LONGER = "Compute in longer numbers: --dtype float32."
@@ -38,10 +39,10 @@ def told_as(code: Code, doing: str) -> Iterator[None]:
     except ArchiverError:
         raise
     except MemoryError as error:
-        raise _too_large(doing) from error
+        raise too_large(doing) from error
     except Exception as error:  # what a library may raise on a model's account has no common base
         if any(words in str(error) for words in _NO_MEMORY):
-            raise _too_large(doing) from error
+            raise too_large(doing) from error
         if needs_longer(error):
             raise SkippedError(_sentence(doing, error), hint=_LONGER) from error
         raise FailedError(Finding(code, _sentence(doing, error))) from error
@@ -52,12 +53,21 @@ def needs_longer(error: Exception) -> bool:
     return _SHORT in str(error)
 
 
+def reason(error: BaseException, otherwise: str = "no reason is given") -> str:
+    """The first lines of a library's exception, joined and safe to show, without a full stop.
+
+    The first line alone may only announce what the next ones say.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return printable(" ".join(lines[:_LINES]).rstrip(".") or otherwise, _LETTERS)
+
+
 def _sentence(doing: str, error: Exception) -> str:
-    lines = str(error).strip().splitlines() or ["no reason is given"]
-    return f"{doing} failed: {type(error).__name__}: {printable(lines[0].rstrip('.'), 400)}."
+    return f"{doing} failed: {type(error).__name__}: {reason(error)}."
 
 
-def _too_large(doing: str) -> SkippedError:
+def too_large(doing: str) -> SkippedError:
+    """Memory ran out at ``doing``."""
     return SkippedError(
         f"{doing} needs more memory than there is.",
         hint="Give a limit, such as --memory 4G; the model is then run piece by piece.",

@@ -7,8 +7,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from archiver.errors import SkippedError
+from archiver.errors import SkippedError, explain_system_error
 from archiver.smoke.golden.check import check_golden
+from archiver.smoke.guard import too_large
 from archiver.smoke.hardware import environment
 from archiver.smoke.interruption import Interruption
 from archiver.smoke.loading.check import check_load
@@ -63,7 +64,7 @@ def run(
     """
     with (
         Interruption() as interruption,
-        tempfile.TemporaryDirectory(prefix="archiver-smoke-") as scratch,
+        _scratch() as scratch,
     ):
         trial = Trial(checkpoint, wishes, progress, Path(scratch), on_fit=on_fit)
         found: dict[Level, LevelReport] = {}
@@ -76,10 +77,32 @@ def run(
     return report, trial
 
 
+def _scratch() -> tempfile.TemporaryDirectory[str]:
+    """A private folder for the small files that the libraries read.
+
+    Raises:
+        ArchiverError: No folder for temporary files can be written to.
+    """
+    try:
+        return tempfile.TemporaryDirectory(prefix="archiver-smoke-")
+    except OSError as error:
+        told = explain_system_error(error, "a folder for temporary files was made")
+        message = told.message if error.filename else "No folder for temporary files is writable."
+        told_as = type(told)(message, hint="Set TMPDIR to a folder that can be written to.")
+        raise told_as from error
+
+
 def _left_out(level: Level, needed: LevelReport) -> LevelReport:
     if needed.verdict == "inapplicable":
         return LevelReport(level, "inapplicable", 0.0, reason=needed.reason)
     return LevelReport(level, "skipped", 0.0, reason=f"Level {needed.level} did not hold.")
+
+
+def _checked(level: Level, trial: Trial) -> Proof:
+    try:
+        return _CHECKS[level](trial)
+    except MemoryError as error:
+        raise too_large(f"Level {level}") from error
 
 
 def _run_level(level: Level, trial: Trial, before: dict[Level, LevelReport]) -> LevelReport:
@@ -89,7 +112,7 @@ def _run_level(level: Level, trial: Trial, before: dict[Level, LevelReport]) -> 
     started = time.monotonic()
     trial.progress.phase(f"Checking {level}")
     try:
-        proof = _CHECKS[level](trial)
+        proof = _checked(level, trial)
     except SkippedError as error:
         spent = time.monotonic() - started
         return LevelReport(level, "skipped", spent, reason=error.message, hint=error.hint)

@@ -127,3 +127,34 @@ def test_a_file_that_shrinks_while_it_is_read_is_damage(folder, monkeypatch):
     with pytest.raises(DamageError, match=r"Tensor big in model\.safetensors became shorter"):
         bytes_of(one, big)
     one.close()
+
+
+@pytest.mark.parametrize("how", ["written to", "replaced"])
+def test_a_file_of_the_same_size_that_changes_is_damage(folder, how):
+    one = FolderCheckpoint(folder, workers=1)
+    big, path = one.tensors["big"], folder / FILE
+    if how == "replaced":
+        other = shutil.copy2(path, folder / "other")
+        other.replace(path)
+    else:
+        with path.open("r+b") as file:
+            file.seek(-1, os.SEEK_END)
+            file.write(b"x")
+        os.utime(path)
+    with pytest.raises(DamageError, match=r"model\.safetensors was replaced or changed"):
+        bytes_of(one, big)
+    one.close()
+
+
+def test_a_file_that_changes_while_it_is_read_is_damage(folder, monkeypatch):
+    one = FolderCheckpoint(folder, workers=2)
+    big, read = one.tensors["big"], os.preadv
+
+    def touching(handle, buffers, offset):
+        os.utime(folder / FILE, ns=(1, 1))
+        return read(handle, buffers, offset)
+
+    monkeypatch.setattr(os, "preadv", touching)
+    with pytest.raises(DamageError, match=r"model\.safetensors was replaced or changed"):
+        bytes_of(one, big)
+    one.close()

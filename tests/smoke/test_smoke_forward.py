@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import smokekit
+    from levelkit import Climb
 
 DOWN = "model.language_model.layers.1.mlp.down_proj.weight"
 MERGER = "model.visual.merger.linear_fc2"
@@ -177,3 +178,35 @@ def test_an_output_of_another_kind_is_not_judged(
     done = climb(models("minilm"), TO_FORWARD)
     assert done.verdicts["forward"] == "skipped"
     assert "neither logits nor hidden states" in done["forward"].reason
+
+
+POOLER = ("pooler.dense.weight", "pooler.dense.bias")
+
+
+def test_an_encoder_whose_pooler_was_not_kept_gives_the_same_embeddings(
+    copy_of: smokekit.Copies, models: smokekit.Models, monkeypatch: pytest.MonkeyPatch
+):
+    before = climb(models("minilm"), TO_FORWARD).trial.outcome
+    folder = copy_of("minilm")
+    with spoilt(folder, index=False) as weights:
+        weights.remove(*POOLER)
+    for done in (climb(folder), _streamed(folder, monkeypatch)):
+        assert done.verdicts["forward"] == "held", done.report
+        (remark,) = done["structure"].findings
+        assert (remark.code, "pooler" in remark.message) == ("model-not-tried", True)
+        assert done.trial.model.module.pooler is None
+        for one, other in zip(before.answers, done.trial.outcome.answers, strict=True):
+            assert np.array_equal(one.tail, other.tail)
+
+
+def _streamed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Climb:
+    stream(monkeypatch)
+    return climb(folder)
+
+
+def test_half_a_pooler_is_missing_all_the_same(copy_of: smokekit.Copies):
+    folder = copy_of("minilm")
+    with spoilt(folder, index=False) as weights:
+        weights.remove(POOLER[0])
+    (finding,) = climb(folder, ("structure",)).wrong
+    assert (finding.code, finding.tensor) == ("model-tensor-missing", POOLER[0])

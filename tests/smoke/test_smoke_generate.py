@@ -109,7 +109,7 @@ def test_what_the_library_raises_is_told(models: smokekit.Models, monkeypatch: p
     monkeypatch.setattr(GenerationMixin, "generate", refuse)
     (finding,) = climb(models("text"), TO_GENERATE).wrong
     assert finding.code == "model-generate"
-    assert finding.message == r"Generating failed: ValueError: no such\x1b thing."
+    assert finding.message == r"Generating failed: ValueError: no such\x1b thing in detail."
 
 
 def _nan(made: Any) -> None:
@@ -170,3 +170,46 @@ def test_nothing_is_generated_with_a_model_that_was_not_tried(models: smokekit.M
     done = climb(models("text"), ("tokenizer", "generate"))
     assert done.verdicts["generate"] == "skipped"
     assert climb(models("text"), ("tokenizer", "forward")).verdicts["forward"] == "skipped"
+
+
+@pytest.fixture(scope="module")
+def adds_a_token(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model whose class gives itself a dummy token when it generates, and only then."""
+    import torch
+    from transformers import XLNetConfig, XLNetLMHeadModel
+
+    folder = tmp_path_factory.mktemp("xlnet") / "model"
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 300, "d_model": 32, "n_layer": 2, "n_head": 4, "d_inner": 64}
+    model = XLNetLMHeadModel(XLNetConfig(**sizes))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(3)
+    model.save_pretrained(folder)
+    return folder
+
+
+def test_a_class_that_adds_ids_is_compared_with_itself(adds_a_token: Path):
+    done = climb(adds_a_token, ("load", "forward", "generate"), dtype="float32")
+    assert done.report.held, done.report
+    (remark,) = done["generate"].findings
+    assert remark.code == "model-not-tried"
+    assert "use_cache=False" in remark.message
+    assert len(done["generate"].proved) == 1
+
+
+def test_a_class_that_adds_ids_may_forget_too(adds_a_token: Path, monkeypatch: pytest.MonkeyPatch):
+    from transformers.generation import GenerationMixin
+
+    real = GenerationMixin.generate
+
+    def generate(*given: Any, **options: Any) -> Any:
+        made = real(*given, **options)
+        if options["generation_config"].use_cache:
+            made.logits[3][0, 7] += 1
+        return made
+
+    monkeypatch.setattr(GenerationMixin, "generate", generate)
+    done = climb(adds_a_token, ("load", "forward", "generate"), dtype="float32")
+    assert {one.code for one in done.wrong} == {"model-generate"}
+    assert "token 4 " in done.wrong[0].message

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -12,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from archiver.archive.records import canonical
-from archiver.errors import DamageError
+from archiver.errors import DamageError, UsageError
 from archiver.smoke.golden.compare import compare, distance, recorded_input
+from archiver.smoke.golden.file import read_golden_file
 from archiver.smoke.golden.record import (
     RECORD_MAX,
     VERSION,
@@ -24,6 +26,9 @@ from archiver.smoke.golden.record import (
     unpacked,
 )
 from archiver.smoke.passes.outcome import Answer
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 RANDOM = np.random.default_rng(5)
 
@@ -229,3 +234,11 @@ def test_floats_come_back_to_the_bit(values: list[float]):
     given: Floats = np.array(values, np.float32)
     assert unpacked(packed(given), len(values)).tobytes() == given.tobytes()
     assert base64.b64decode(packed(given)) == given.astype("<f4").tobytes()
+
+
+def test_a_file_that_is_none_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path):
+        with pytest.raises(UsageError) as error:
+            read_golden_file(path)
+        assert str(path) in error.value.message

@@ -5,7 +5,9 @@ from __future__ import annotations
 import gc
 import json
 import os
+import re
 import weakref
+from dataclasses import replace
 
 import loadkit
 import pytest
@@ -17,6 +19,7 @@ from archiver.smoke.checkpoint.protocol import StoredTensor
 from archiver.smoke.loading import check, fit, reading
 from archiver.smoke.loading.architecture import model_class
 from archiver.smoke.loading.check import build_model, check_load
+from archiver.smoke.loading.layers import Layer, Part
 from archiver.smoke.loading.lazy import LazyTensor, Source
 from archiver.smoke.model import Reads
 from archiver.smoke.report import FailedError
@@ -111,6 +114,33 @@ def test_too_little_memory_says_how_much_would_do(models, tmp_path):
     assert "--memory" in error.value.hint
     assert trial.checkpoint.files  # and nothing was read
     assert trial.model is None
+
+
+def test_too_little_memory_counts_what_golden_needs(models, tmp_path):
+    trial = loadkit.trial_on(models("moe"), tmp_path, memory=10_000_000)
+    found = []
+    for wishes in ({}, {"record": True}, {"record": True, "dtype": "float32"}):
+        trial.wishes = replace(trial.wishes, **wishes)
+        with pytest.raises(SkippedError) as error:
+            check_load(trial)
+        found.append(int(re.findall(r"(\d+)MiB", error.value.hint)[0]))
+    assert found[1] > found[0] + 100
+    assert found[1] > found[2]  # then the model of the other levels is used
+    assert list(fit._golden_lines(1 << 30, 1 << 30)) == []
+    (line,) = fit._golden_lines((1 << 30) + 1, 1 << 30)
+    assert "1.07 GB are too little for that; about 1.13 GB would do" in line
+
+
+def test_a_kernel_may_copy_the_largest_matrix_of_a_resident_model():
+    parts = (
+        Part("experts", "a", "experts", (10, 4), 8000, 0, 8000),
+        Part("table", "b", "rows", (512, 2), 4096, 0, 4096),
+        Part("head", "c", "blocks", (500,), 1000, 0, 1000),
+    )
+    assert fit._packing([Layer("one", None, parts)]) == 1000
+    assert fit._packing([Layer("one", None, parts[:2])]) == 800
+    needs = fit.Needs(0, 5000, 0, 0, 0, 70, 60, packing=1000)
+    assert (needs.resident, needs.streamed) == (6070, 130)
 
 
 def test_the_former_model_is_let_go_of_before_the_next_is_built(models, tmp_path, monkeypatch):

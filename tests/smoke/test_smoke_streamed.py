@@ -149,11 +149,11 @@ def test_what_comes_first_stays_while_there_is_room(monkeypatch):
     assert next(held) == 10
 
 
-def test_the_report_counts_the_rows_and_experts_that_an_input_can_reach():
+def test_the_report_counts_the_rows_and_experts_that_an_input_can_reach():  # as they are stored
     parts = (
-        Part("experts", "a", "experts", (1000, 4), 8000, 0),
-        Part("table", "b", "rows", (512, 2), 4096, 0),
-        Part("plain", "c", "whole", (5,), 10, 0),
+        Part("experts", "a", "experts", (1000, 4), 16000, 0, 8000),
+        Part("table", "b", "rows", (512, 2), 8192, 0, 4096),
+        Part("plain", "c", "whole", (5,), 20, 0, 10),
     )
     module = SimpleNamespace(config=SimpleNamespace(num_experts_per_tok=2))
     layers = [Layer("one", module, parts)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,9 @@ from smokekit import archived
 from spoil import INDEX, edited, spoilt, write_index, zeros
 from structurekit import findings, remarks, structure_of, told, trial_of
 
+from archiver.smoke.structure.dtypes import check_dtypes
 from archiver.smoke.structure.experts import check_experts
+from archiver.smoke.structure.mtp import check_mtp
 from archiver.smoke.structure.roles import role
 from archiver.smoke.structure.scales import check_scales
 from archiver.smoke.structure.tied import check_tied
@@ -354,6 +357,35 @@ def test_more_mtp_layers_are_counted_than_there_are(copy_of):
     with edited(folder / "config.json") as config:
         config["text_config"]["mtp_num_hidden_layers"] = 2
     assert told(folder) == {("model-mtp", "mtp.layers.1.*")}
+
+
+def test_mtp_layers_are_held_to_what_most_layers_have(models):
+    with trial_of(models("dense")) as trial:
+        tensors, config = dict(trial.tensors), trial.config
+    for name, one in trial.tensors.items():
+        if name.startswith(FULL):
+            for number in (7, 11):
+                tensors[name.replace("layers.3", f"layers.{number}")] = one
+    odd = DOWN.replace("layers.3", "layers.11")
+    tensors[odd] = tensors[odd]._replace(shape=(1, 2))
+    assert check_mtp(tensors, config).findings == ()
+
+
+@pytest.mark.parametrize("counted", [0, 1])
+def test_more_mtp_layers_than_are_counted_are_a_remark(models, counted):
+    with trial_of(models("dense")) as trial:
+        tensors, config = dict(trial.tensors), replace(trial.config, mtp_layers=counted)
+    for name, one in trial.tensors.items():
+        if name.startswith("mtp.layers.0"):
+            tensors[name.replace("layers.0", "layers.1")] = one
+    (remark,) = check_mtp(tensors, config).findings
+    assert (remark.code, remark.tensor) == ("model-tensor-unused", f"mtp.layers.{counted}.*")
+    assert f"{2 - counted} more" in remark.message
+
+
+def test_nothing_is_said_of_dtypes_without_tensors(models):
+    with trial_of(models("dense")) as trial:
+        assert check_dtypes({}, trial.config).proved == ()
 
 
 def test_an_expert_of_the_mtp_layer_is_gone(copy_of):

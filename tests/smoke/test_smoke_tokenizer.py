@@ -343,7 +343,7 @@ def test_a_panic_of_the_library_is_a_finding():
     found: list[Any] = []
     with collecting(found, "tokenizer.json", "Loading"):
         raise PanicException("index out of\nbounds")
-    assert found[0].message == "Loading failed: index out of."
+    assert found[0].message == "Loading failed: index out of bounds."
     with pytest.raises(KeyboardInterrupt), collecting(found, "tokenizer.json", "Loading"):
         raise KeyboardInterrupt
 
@@ -455,3 +455,15 @@ def test_the_module_itself_is_light():
         "sys.exit(any(name in sys.modules for name in ('torch', 'transformers', 'jinja2', 'PIL')))"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_what_transformers_refuses_in_the_config_is_not_told_of_the_tokenizer(
+    copy_of: smokekit.Copies, tmp_path: Path
+):
+    folder = copy_of("minilm")
+    kit.edit(folder / "config.json", lambda config: config.update(hidden_size="wide"))
+    kit.edit(folder / "tokenizer_config.json", lambda config: config.pop("tokenizer_class", None))
+    (finding,) = kit.findings_of(folder, tmp_path)
+    assert (finding.code, finding.path) == ("model-config", "config.json")
+    assert "hidden_size" in finding.message
+    assert "wide" in finding.message

@@ -6,7 +6,6 @@ Files are read, never mapped: one that shrinks meanwhile would end the process.
 from __future__ import annotations
 
 import os
-import stat
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cached_property, partial
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from archiver.codec.zstd import Bytes
+    from archiver.smoke.checkpoint.folder_files import FoundFile
     from archiver.smoke.checkpoint.protocol import StoredTensor
     from archiver.tensors.header import Header, Tensor
 
@@ -98,7 +98,7 @@ class FolderCheckpoint:
 
     @contextmanager
     def _open(self, path: str) -> Iterator[tuple[int, int]]:
-        """An open file and its size, which must be what it was when the folder was looked at."""
+        """An open file and its size; it must be what it was when the folder was looked at."""
         found = self._found.get(path)
         if found is None:
             raise FileNotFoundError(path)
@@ -107,13 +107,17 @@ class FolderCheckpoint:
         except OSError as error:
             raise _unreadable(path, error) from error
         try:
-            status = os.fstat(handle)
-            if not stat.S_ISREG(status.st_mode) or status.st_size != found.size:
-                told = f"{path} was replaced or changed its size after the test began."
-                raise DamageError(told, hint=_HINT)
+            _require_same(handle, found, path)
             yield handle, found.size
+            _require_same(handle, found, path)
         finally:
             os.close(handle)
+
+
+def _require_same(handle: int, found: FoundFile, path: str) -> None:
+    """What was read before and after a change belongs to no one model."""
+    if not found.is_still(os.fstat(handle)):
+        raise DamageError(f"{path} was replaced or changed after the test began.", hint=_HINT)
 
 
 def _unreadable(what: str, error: OSError) -> DamageError:

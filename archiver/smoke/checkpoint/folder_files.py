@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from archiver.archive.fixity.folder_scan import FolderScan, scan_folder
@@ -21,10 +22,17 @@ _SHOWN: Final = 20
 
 
 class FoundFile(NamedTuple):
-    """Where a file really lies, and its size in bytes."""
+    """Where a file really lies, its size in bytes, and by what else it is known again."""
 
     where: str
     size: int
+    inode: int
+    mtime_ns: int
+
+    def is_still(self, status: os.stat_result) -> bool:
+        """Whether an open file is the one that was listed, and was not written to since."""
+        known = (status.st_size, status.st_ino, status.st_mtime_ns)
+        return stat.S_ISREG(status.st_mode) and known == (self.size, self.inode, self.mtime_ns)
 
 
 def find_files(folder: Path) -> dict[str, FoundFile]:
@@ -46,7 +54,7 @@ def find_files(folder: Path) -> dict[str, FoundFile]:
     for path in sorted(filter(_counts, scan.files)):
         try:
             as_repo_path(path)
-            found[path] = FoundFile(scan.files[path], os.stat(scan.files[path]).st_size)  # noqa: PTH116 - names may not be text
+            found[path] = _found(scan.files[path])
         except HostileNameError as error:
             problems.append(error.message.rstrip("."))
         except OSError as error:
@@ -56,6 +64,11 @@ def find_files(folder: Path) -> dict[str, FoundFile]:
     if not found:
         raise UsageError(f"{shown} is empty.", hint="Name the folder that holds the model's files.")
     return found
+
+
+def _found(where: str) -> FoundFile:
+    status = os.stat(where)  # noqa: PTH116 - names may not be text
+    return FoundFile(where, status.st_size, status.st_ino, status.st_mtime_ns)
 
 
 def _snapshot_of(folder: Path) -> Path:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+import stat
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -22,8 +24,7 @@ def read_golden_file(path: Path) -> Golden:
         UsageError: There is no such file, or what it holds is no record; says why.
     """
     try:
-        with path.open("rb") as file:
-            data = file.read(RECORD_MAX + (1 << 16))
+        data = _read(path)
         return parse_golden(msgspec.json.decode(data), str(path))
     except OSError as error:
         raise UsageError(explain_system_error(error).message, hint=_HINT) from None
@@ -33,7 +34,19 @@ def read_golden_file(path: Path) -> Golden:
         raise UsageError(error.message, hint=_HINT) from None
 
 
-_HINT = "Name a file that 'archiver smoke-test DIR --record --golden FILE' wrote."
+_HINT: Final = "Name a file that 'archiver smoke-test DIR --record --golden FILE' wrote."
+
+
+def _read(path: Path) -> bytes:
+    with open(path, "rb", opener=_at_once) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise UsageError(f"{path} is not a plain file.", hint=_HINT)
+        return file.read(RECORD_MAX + (1 << 16))
+
+
+def _at_once(path: str, flags: int) -> int:
+    """Open what may be a pipe, without waiting for somebody who writes to it."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def write_golden_file(path: Path, golden: Golden) -> None:

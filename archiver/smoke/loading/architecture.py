@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any, Final
 
 from archiver.archive.finding import Finding
 from archiver.errors import SkippedError
 from archiver.smoke import libraries
 from archiver.smoke.config import CONFIG
+from archiver.smoke.guard import reason
 from archiver.smoke.report import FailedError
 from archiver.text import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from archiver.smoke.config import ModelConfig
     from archiver.smoke.trial import Trial
 
 _NEWER: Final = "A newer transformers may know it."
 _NEVER: Final = ("transformers_weights", "fusion_config", "distributed_config")
 """Keys by which a config would have the loader take other files, or exchange parts of the model."""
+_OPTIONAL: Final = "add_pooling_layer"
 
 
 def model_class(trial: Trial) -> tuple[Any, Any]:
@@ -29,18 +34,16 @@ def model_class(trial: Trial) -> tuple[Any, Any]:
         FailedError: transformers refuses the config (``model-config``).
     """
     libraries.require("torch", "transformers", "accelerate")
-    config = _transformers_config(trial)
+    config = transformers_config(trial)
     cls = _named_class(trial.config) if trial.config.architecture else _base_class(config)
     config = _fitting(cls, config)
     _check_quantization(config, trial.config)
-    return cls, config
+    return _without_pooler(cls, trial.tensors), config
 
 
 def told(error: BaseException) -> str:
-    """The first line of a library's exception, and the next if that only announces it; safe to show."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    many = 2 if lines and lines[0].endswith(":") else 1
-    return printable(" ".join(lines[:many])) if lines else type(error).__name__
+    """What a library's exception says, as a sentence that is safe to show."""
+    return f"{reason(error, type(error).__name__)}."
 
 
 def _refused(message: str) -> FailedError:
@@ -48,7 +51,8 @@ def _refused(message: str) -> FailedError:
     return FailedError(Finding("model-config", message, path=CONFIG, hint=hint))
 
 
-def _transformers_config(trial: Trial) -> Any:
+def transformers_config(trial: Trial) -> Any:
+    """What transformers reads in ``config.json``; errors as for `model_class`."""
     from transformers import CONFIG_MAPPING, AutoConfig  # noqa: PLC0415 - of the extra
 
     family = trial.config.model_type
@@ -64,6 +68,26 @@ def _transformers_config(trial: Trial) -> Any:
     except Exception as error:  # noqa: BLE001 - a hostile config makes any
         raise _refused(f"{_version()} refuses config.json: {told(error)}") from None
     return config
+
+
+def _without_pooler(cls: Any, tensors: Iterable[str]) -> Any:
+    """The class built without its pooler, if it can do without and no tensor is of one.
+
+    Repositories of sentence embeddings have none: these are made of the last hidden states alone.
+    transformers would make up numbers for it.
+    """
+    optional = _OPTIONAL in inspect.signature(cls.__init__).parameters
+    if not optional or any("pooler" in name.split(".") for name in tensors):
+        return cls
+
+    def build(model: Any, config: Any, **options: Any) -> None:
+        cls.__init__(model, config, **{_OPTIONAL: False} | options)
+
+    return type(
+        cls.__name__,
+        (cls,),
+        {"__init__": build, "__module__": cls.__module__, "lacks_pooler": True},
+    )
 
 
 def _version() -> str:
@@ -128,8 +152,8 @@ def _check_quantization(config: Any, raw: ModelConfig) -> None:
     try:
         get_hf_quantizer(_copy(config), None, None, weights_only=True, user_agent={})
     except ImportError as error:
-        reason = f"Quantization {method!r} cannot be loaded here: {told(error)}"
-        raise SkippedError(reason, hint=_WITHOUT) from None
+        message = f"Quantization {method!r} cannot be loaded here: {told(error)}"
+        raise SkippedError(message, hint=_WITHOUT) from None
     except Exception as error:  # noqa: BLE001 - a hostile config makes any
         raise _refused(f"{_version()} refuses quantization {method!r}: {told(error)}") from None
 

@@ -107,6 +107,9 @@ def _build(trial: Trial, dtype: Dtype) -> tuple[Model, _Plan]:
     trial.fit = how.lines
     with _damage_first(plan.source), told_as("model-load", f"Loading {plan.cls.__name__}"):
         module = _resident(plan) if how.mode == "resident" else _streamed(plan, how)
+    if how.mode == "resident":
+        trial.checkpoint.settle(how.workers)  # passes need the memory of its buffers
+        memory.give_back()
     _set_generation(module, trial)
     return Model(module, plan.device, dtype, how.mode, plan.reads), plan
 
@@ -122,7 +125,7 @@ def _plan(trial: Trial, dtype: Dtype) -> _Plan:
     reads = Reads(set())
     source = Source(trial.checkpoint, reads, trial.progress)
     number = getattr(torch, dtype)
-    with told_as("model-load", f"Building {cls.__name__}"):
+    with told_as("model-load", f"Building {cls.__name__} from config.json"):
         skeleton, quantizer = build_skeleton(cls, config, number)
         tensors = source.tensors(trial.tensors)
         weights = Weights(skeleton, tensors, number, quantizer)

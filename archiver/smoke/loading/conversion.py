@@ -143,14 +143,25 @@ class Weights:
 
     def making(self, key: str, count: int) -> int:
         """Bytes that a parameter of ``count`` elements takes besides, while it is made: an estimate."""
-        recipe = self.recipe(key)
-        stored = sum(self._tensors[name].stored.size for name in recipe.names)
+        recipe, stored = self.recipe(key), self.stored(key)
         if recipe.plain:
             same = self._tensors[recipe.names[0]].dtype == self.final_dtype(key)
             return 0 if same else stored
         dequantizes = len({self._tensors[name].dtype for name in recipe.names}) > 1
         copies = 2 * _FLOAT32 if dequantizes else self.final_dtype(key).itemsize
         return stored + count * copies
+
+    def stored(self, key: str) -> int:
+        """Bytes of all tensors that make a parameter, as the checkpoint has them."""
+        return sum(self._tensors[name].stored.size for name in self.recipe(key).names)
+
+    def in_float32(self) -> Weights:
+        """The same for a model that computes in float32: for what is told of it, not to make any."""
+        import torch  # noqa: PLC0415 - of the extra
+
+        other = copy.copy(self)
+        other._dtype = torch.float32  # noqa: SLF001 - a copy of its own
+        return other
 
     def _convert(self, key: str, recipe: Recipe, parts: Mapping[str, list[str]]) -> torch.Tensor:
         first, mapping = recipe.first, self._fresh(recipe)

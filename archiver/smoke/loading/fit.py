@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from archiver.errors import SkippedError
 from archiver.smoke import hardware
+from archiver.smoke.loading.layers import recast
 from archiver.smoke.loading.reading import TOKENS, reading_line
 from archiver.text import human_bytes
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 MiB: Final = 1 << 20
 _WORKING: Final = 32 * MiB
 """What the layers themselves compute with, and what libraries allocate on first use."""
+_GROWN: Final = 112 * MiB
+"""By how much the process has grown once it ran a model: 95 MB were measured, kernels above all."""
 _DECODING: Final = 72 * MiB
 """What decoding keeps: two decoded segments of 16 MiB, and what lies idle between other blocks."""
 _DECODING_EACH: Final = 36 * MiB
@@ -64,6 +67,7 @@ class Needs:
         making: What making a parameter takes besides.
         activations: What is computed on the way, logits included.
         decoding: Buffers of those who decode.
+        packing: The copy of the largest matrix that a kernel may make to multiply with it.
     """
 
     process: int
@@ -73,11 +77,13 @@ class Needs:
     making: int
     activations: int
     decoding: int
+    packing: int = 0
 
     @property
     def resident(self) -> int:
         """With all weights in memory."""
-        return self.process + self.weights + self.making + max(self.activations, self.decoding)
+        passing = self.activations + self.packing
+        return self.process + self.weights + self.making + max(passing, self.decoding)
 
     @property
     def headroom(self) -> int:
@@ -98,9 +104,10 @@ def fit(trial: Trial, layers: Sequence[Layer], weights: Weights, device: str, dt
     """
     limit = _limit(trial.wishes.memory)
     needs, workers = _within(_needs(trial, layers, weights, dtype), limit, trial.wishes.workers)
-    mode, reason = _choose(needs, limit, device)
+    golden = _golden_needs(trial, layers, weights, dtype)
+    mode, reason = _choose(needs, limit, device, golden)
     lines = (*_memory_lines(trial, needs, limit, dtype), f"Mode: {mode}. {reason}")
-    lines += (reading_line(trial.checkpoint, layers, mode),)
+    lines += (reading_line(trial.checkpoint, layers, mode), *_golden_lines(golden, limit))
     return Fit(mode, reason, limit, needs.headroom, workers, lines)
 
 
@@ -116,7 +123,38 @@ def _needs(trial: Trial, layers: Sequence[Layer], weights: Weights, dtype: Dtype
         making=making * (_LOADERS if casts else 1),
         activations=_activations(trial, dtype),
         decoding=_decoding(trial.wishes.workers),
+        packing=_packing(layers),
     )
+
+
+def _packing(layers: Sequence[Layer]) -> int:
+    """A kernel may lay a matrix out anew before it multiplies (oneDNN, 16-bit): the largest counts.
+
+    A streamed model's are blocks, or among what making a parameter takes.
+    """
+    parts = [part for layer in layers for part in layer.parts if part.kind != "rows"]
+    each = (part.size * (part.share if part.kind == "experts" else 1) for part in parts)
+    return int(max(each, default=0))
+
+
+def _golden_needs(
+    trial: Trial, layers: Sequence[Layer], weights: Weights, dtype: Dtype
+) -> int | None:
+    """The least that level golden takes, which builds the model anew in float32; None if that is over."""
+    if dtype == "float32" or not (trial.wishes.record or trial.wishes.golden):
+        return None
+    exact = weights.in_float32()
+    needs = _needs(trial, recast(layers, exact), exact, "float32")
+    needs, _ = _within(needs, 0, trial.wishes.workers)
+    return min(needs.resident, needs.streamed) + _GROWN
+
+
+def _golden_lines(golden: int | None, limit: int) -> Iterator[str]:
+    if golden is not None and golden > limit:
+        yield (
+            f"Golden: it computes in float32, and {human_bytes(limit)} are too little for that; "
+            f"about {human_bytes(_enough(golden))} would do."
+        )
 
 
 def _decoding(workers: int) -> int:
@@ -158,7 +196,7 @@ def _limit(wish: int | None) -> int:
     return machine if wish is None else min(wish, machine)
 
 
-def _choose(needs: Needs, limit: int, device: str) -> tuple[Mode, str]:
+def _choose(needs: Needs, limit: int, device: str, golden: int | None = None) -> tuple[Mode, str]:
     own = hardware.device_memory(device)
     if own is not None and needs.weights + needs.activations > own:
         return "streamed", f"The weights do not fit into the {human_bytes(own)} free on {device}."
@@ -170,16 +208,21 @@ def _choose(needs: Needs, limit: int, device: str) -> tuple[Mode, str]:
     if needs.streamed <= limit:
         total = human_bytes(needs.resident)
         return "streamed", f"All at once they need {total}; {human_bytes(limit)} may be used."
-    raise _too_little(needs.streamed, limit)
+    raise _too_little(max(needs.streamed, golden or 0), limit)
 
 
 def _too_little(needed: int, limit: int) -> SkippedError:
-    enough = -(-needed * 21 // 20 // MiB)
+    enough = _enough(needed)
     return SkippedError(
         f"{human_bytes(limit)} of memory are too little even to stream this model; "
-        f"about {human_bytes(enough * MiB)} would do.",
-        hint=f"Free some memory, or ask for --memory {enough}MiB.",
+        f"about {human_bytes(enough)} would do.",
+        hint=f"Free some memory, or ask for --memory {enough // MiB}MiB.",
     )
+
+
+def _enough(needed: int) -> int:
+    """A twentieth more, in whole MiB: all of it is an estimate."""
+    return -(-needed * 21 // 20 // MiB) * MiB
 
 
 def _memory_lines(trial: Trial, needs: Needs, limit: int, dtype: Dtype) -> Iterator[str]:

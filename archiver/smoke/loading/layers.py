@@ -7,7 +7,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from archiver.smoke.loading.conversion import Weights
 
@@ -36,6 +36,7 @@ class Part:
         shape: Its shape.
         size: Bytes of all of it, in the dtype that it is computed with.
         making: Bytes that it takes besides, while it is read and converted.
+        stored: Bytes of all that it is made of, as the checkpoint has it.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Part:
     shape: tuple[int, ...]
     size: int
     making: int
+    stored: int
 
     @property
     def small(self) -> bool:
@@ -87,6 +89,13 @@ def layers_of(model: Any, weights: Weights) -> tuple[Layer, ...]:
     return tuple(found)
 
 
+def recast(layers: Sequence[Layer], weights: Weights) -> tuple[Layer, ...]:
+    """The same layers with what ``weights`` makes of them."""
+    return tuple(
+        Layer(one.name, one.module, tuple(_parts(one.name, one.module, weights))) for one in layers
+    )
+
+
 def _parts(prefix: str, module: Any, weights: Weights) -> Iterator[Part]:
     for name, parameter in module.named_parameters(recurse=False):
         key = f"{prefix}.{name}" if prefix else name
@@ -95,7 +104,8 @@ def _parts(prefix: str, module: Any, weights: Weights) -> Iterator[Part]:
         count = prod(parameter.shape)
         size = count * weights.final_dtype(key).itemsize
         kind = _kind(module, name, parameter, size, key, weights)
-        yield Part(name, key, kind, tuple(parameter.shape), size, weights.making(key, count))
+        making, stored = weights.making(key, count), weights.stored(key)
+        yield Part(name, key, kind, tuple(parameter.shape), size, making, stored)
 
 
 def _kind(module: Any, name: str, parameter: Any, size: int, key: str, weights: Weights) -> Kind:

@@ -33,20 +33,21 @@ def reading_line(checkpoint: Checkpoint, layers: Sequence[Layer], mode: Mode) ->
     line = f"Reading: {most}{human_bytes(size)} {what}"
     if size >= _SLOW_FROM:
         rate = _rate(checkpoint)
-        line += f", {human_duration(size / rate)} at {human_rate(rate)} as measured on a sample"
-    return line + ("." if mode == "resident" else "; up to generate there are about 6.")
+        spent = human_duration(size / rate)
+        line += f", {spent} at {human_rate(rate)} as measured on a sample; computing comes on top"
+    return line + ("." if mode == "resident" else ". Up to generate there are about 6 passes.")
 
 
 def _reading(layers: Sequence[Layer], mode: Mode) -> Iterator[int]:
-    """Bytes that each parameter costs to read: all of it, or the parts that one forward pass needs."""
+    """Bytes that are read for each parameter: all that is stored, or what one forward pass needs."""
     for layer in layers:
         for part in layer.parts:
             if mode == "streamed" and part.kind == "experts":
-                yield int(part.size * min(1.0, _hit(layer.module, part) / max(part.shape[0], 1)))
+                yield int(part.stored * min(1.0, _hit(layer.module, part) / max(part.shape[0], 1)))
             elif mode == "streamed" and part.kind == "rows":
-                yield int(part.size * part.share)
+                yield int(part.stored * part.share)
             else:
-                yield part.size
+                yield part.stored
 
 
 def _hit(module: Any, part: Part) -> int:

@@ -48,8 +48,14 @@ def cache_faults(
         logits: n x vocabulary, by which the n tokens were chosen.
     """
     plain = _plain(model, inputs, tokens, len(logits))
-    chosen = tokens[0, -len(logits) :].tolist()
-    findings = []
+    return generated_faults(plain, tokens[0, -len(logits) :].tolist(), logits, model)
+
+
+def generated_faults(
+    plain: Floats, chosen: list[int], logits: Floats, model: Model
+) -> list[Finding]:
+    """The tokens that were chosen, and their logits, against those of passes without a cache."""
+    findings: list[Finding] = []
     for number, (row, cached, token) in enumerate(zip(plain, logits, chosen, strict=True), 1):
         findings += _rank_fault(row, token, number, model)
         findings += _distance_fault(row, cached, number, model)

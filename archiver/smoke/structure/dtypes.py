@@ -61,7 +61,8 @@ def check_dtypes(tensors: Mapping[str, StoredTensor], config: ModelConfig) -> Pr
     known = {finding.tensor for finding in wrong}
     odd = (one for one in _odd_ones(tensors.values(), config) if one.tensor not in known)
     findings = (*shortened(wrong), *shortened(odd))
-    return Proof(() if findings or said else (_proved(tensors.values()),), (*said, *findings))
+    good = bool(tensors) and not findings and not said
+    return Proof((_proved(tensors.values()),) if good else (), (*said, *findings))
 
 
 def _contradicted(tensors: Mapping[str, StoredTensor], config: ModelConfig) -> tuple[Finding, ...]:

@@ -88,7 +88,7 @@ def _tried(cls: Any, config: Any, trial: Trial, tensors: Mapping[str, StoredTens
     except Exception as error:  # noqa: BLE001 - what a hostile model makes the loader raise has no base
         reason = told(error)
     info = noted[0] if noted else None
-    found = (*_found(info, tensors),) if info else ()
+    found = (*_found(info, tensors), *_left_out(cls)) if info else ()
     if reason and all(one.remark for one in found):
         message = f"{cls.__name__} does not take the tensors: {reason}"
         found = (*found, Finding("model-load", message, hint=_HINT))
@@ -150,6 +150,12 @@ def _found(info: Any, tensors: Mapping[str, StoredTensor]) -> Iterator[Finding]:
     yield from shortened(_misfits(sorted(info.mismatched_keys), tensors))
     yield from shortened(_unconverted(sorted(info.conversion_errors.items())))
     yield from _unused(sorted(name for name in info.unexpected_keys if not name.startswith("mtp.")))
+
+
+def _left_out(cls: Any) -> Iterator[Finding]:
+    if getattr(cls, "lacks_pooler", False):
+        message = "There are no tensors of a pooler; the model is built without one."
+        yield Finding("model-not-tried", message)
 
 
 def _missing(names: Iterable[str]) -> Iterator[Finding]:

@@ -7,6 +7,7 @@ An MTP layer is a full-attention layer of the text model of its own (DeepSeek-V3
 from __future__ import annotations
 
 import re
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from archiver.archive.finding import Finding
@@ -38,8 +39,25 @@ _HINT: Final = (
 
 def check_mtp(tensors: Mapping[str, StoredTensor], config: ModelConfig) -> Proof:
     """That the MTP layers which the config counts are there, each complete."""
+    if "mtp_num_hidden_layers" not in config.text:
+        return Proof(())
+    proof, surplus = _counted(tensors, config), tuple(_surplus(tensors, config))
+    return Proof(proof.proved, (*proof.findings, *surplus))
+
+
+def _surplus(tensors: Mapping[str, StoredTensor], config: ModelConfig) -> Iterator[Finding]:
+    """A remark on layers beyond those that the config counts: nothing looks at them."""
+    numbers = {int(found[1]) for name in tensors if (found := _MTP_LAYER.fullmatch(name))}
+    more = sorted(one for one in numbers if one >= config.mtp_layers)
+    if more:
+        counted = plural(config.mtp_layers, "MTP layer")
+        message = f"The config counts {counted}; there are tensors of {len(more):,} more."
+        yield Finding("model-tensor-unused", message, tensor=f"mtp.layers.{more[0]}.*")
+
+
+def _counted(tensors: Mapping[str, StoredTensor], config: ModelConfig) -> Proof:
     count = config.mtp_layers
-    if not count or "mtp_num_hidden_layers" not in config.text:
+    if not count:
         return Proof(())
     if not any(name.startswith("mtp.") for name in tensors):
         message = f"The config counts {plural(count, 'MTP layer')}; no tensor mtp.* is there."
@@ -102,17 +120,18 @@ def _misfit(name: str, shape: tuple[int, ...], wanted: tuple[int, ...], path: st
 
 
 def _full_attention(tensors: Mapping[str, StoredTensor]) -> Shapes:
-    """What the first full-attention layer of the text model has; empty if there is none."""
+    """What most full-attention layers of the text model have; empty if there is none."""
     layers: dict[str, dict[str, StoredTensor]] = {}
     for name, one in tensors.items():
         if found := _LAYER.fullmatch(name):
             layers.setdefault(found[1], {})[found[2]] = one
     full = (
-        layers[at]
+        tuple(sorted(_shapes(layers[at]).items()))
         for at in sorted(layers)
         if any(one.startswith("self_attn.") for one in layers[at])
     )
-    return _shapes(next(full, {}))
+    most = Counter(full).most_common(1)
+    return dict(most[0][0]) if most else {}
 
 
 def _shapes(layer: dict[str, StoredTensor]) -> Shapes:

@@ -8,6 +8,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from archiver.errors import ArchiverError
+from archiver.smoke.guard import reason
 from archiver.smoke.tokens.texts import TEXTS
 from archiver.smoke.tokens.tokenizer_file import TOKENIZER, refused
 from archiver.text import printable
@@ -30,8 +31,8 @@ def collecting(findings: list[Finding], path: str, doing: str) -> Iterator[None]
         # pyo3's PanicException derives from BaseException, and no module exports it.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        findings.append(refused(path, f"{doing} failed: {printable(lines[0].rstrip('.'), 300)}."))
+        why = reason(error, type(error).__name__)
+        findings.append(refused(path, f"{doing} failed: {why}."))
 
 
 def check_ids(tokenizer: Any, backend: Any) -> Iterator[Finding]:

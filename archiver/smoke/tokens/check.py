@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from archiver.archive.finding import Finding
 from archiver.errors import SkippedError
 from archiver.smoke import libraries
+from archiver.smoke.loading.architecture import transformers_config
 from archiver.smoke.report import FailedError, InapplicableError, Proof
 from archiver.smoke.tokens.agreement import check_ids as check_texts
 from archiver.smoke.tokens.agreement import check_round_trip, check_vocabularies, collecting, ids_of
@@ -90,8 +92,11 @@ def fixed_ids(trial: Trial) -> tuple[tuple[int, ...], ...]:
 
 
 def _check_with_libraries(check: _Check, folder: Path) -> None:
-    with collecting(check.findings, TOKENIZER, "Loading the tokenizer with transformers"):
-        check.trial.tokenizer = _load(folder)
+    try:
+        with collecting(check.findings, TOKENIZER, "Loading the tokenizer with transformers"):
+            check.trial.tokenizer = _load(check.trial, folder)
+    except FailedError as error:  # of config.json; the rest can be looked at all the same
+        check.findings += error.findings
     if check.file is None:
         _refuse_empty(check)
     else:
@@ -103,7 +108,7 @@ def _check_with_libraries(check: _Check, folder: Path) -> None:
             check.hold(findings, "; ".join(proved))
 
 
-def _load(folder: Path) -> Any:
+def _load(trial: Trial, folder: Path) -> Any:
     from transformers import AutoTokenizer  # noqa: PLC0415 - of the extra
 
     try:
@@ -113,6 +118,10 @@ def _load(folder: Path) -> Any:
     except ImportError as error:
         lines = str(error).strip().splitlines() or ["a library is missing"]
         raise SkippedError(f"The tokenizer needs more libraries: {lines[0]}") from error
+    except Exception:
+        with suppress(SkippedError):  # it has a reading of its own of a family that is not known
+            transformers_config(trial)  # the tokenizer's loader reads config.json as well
+        raise
 
 
 def _refuse_empty(check: _Check) -> None:
