@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from archiver.errors import SkippedError
 from archiver.smoke import hardware
 from archiver.smoke.loading.layers import recast
+from archiver.smoke.loading.needs import Needs
 from archiver.smoke.loading.reading import TOKENS, reading_line
 from archiver.text import human_bytes
 
@@ -53,47 +54,6 @@ class Fit:
     headroom: int
     workers: int
     lines: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Needs:
-    """What a model takes, in bytes.
-
-    Attributes:
-        process: The process as it is now.
-        weights: All weights, as they are computed with.
-        small: Those that are always in memory.
-        layer: The largest layer while it runs.
-        making: What making a parameter takes besides.
-        activations: What is computed on the way, logits included.
-        decoding: Buffers of those who decode.
-        packing: The copy of the largest matrix that a kernel may make to multiply with it.
-    """
-
-    process: int
-    weights: int
-    small: int
-    layer: int
-    making: int
-    activations: int
-    decoding: int
-    packing: int = 0
-
-    @property
-    def resident(self) -> int:
-        """With all weights in memory."""
-        passing = self.activations + self.packing
-        return self.process + self.weights + self.making + max(passing, self.decoding)
-
-    @property
-    def headroom(self) -> int:
-        """What a streamed model takes besides the weights that stay."""
-        return self.layer + self.activations + self.decoding
-
-    @property
-    def streamed(self) -> int:
-        """The least that it can be streamed with."""
-        return self.process + self.small + self.headroom
 
 
 def fit(trial: Trial, layers: Sequence[Layer], weights: Weights, device: str, dtype: Dtype) -> Fit:
