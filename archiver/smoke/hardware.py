@@ -137,19 +137,6 @@ def resident_memory() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def peak_memory() -> int:
-    """The most bytes that this process held so far; 0 where that cannot be told."""
-    peak = _kilobytes("/proc/self/status", "VmHWM")
-    if peak is not None:
-        return peak
-    try:
-        import resource  # noqa: PLC0415 - not on every system
-    except ImportError:
-        return 0
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else most * 1024
-
-
 def _psutil() -> Any:
     if importlib.util.find_spec("psutil") is None:
         return None

@@ -60,6 +60,7 @@ class ArchivedCheckpoint:
         self._hint = Advice(archive.store.describe()).bring_back(snapshot.title)
         self._entries = self._listed(manifest_for(archive, snapshot).files)
         self._starts: dict[str, list[int]] = {}
+        self._headers: dict[str, Header] = {}
         self._packs = packs_for(archive, snapshot)
         self._cache = SegmentCache(self._packs)
         self._workers = workers
@@ -97,8 +98,14 @@ class ArchivedCheckpoint:
     def header(self, path: str) -> Header:
         """The header of a safetensors file; errors as in ``Checkpoint``.
 
-        It is read from the file: the manifest does not keep its metadata, nor why one was refused.
+        It is read from the file, once: the manifest does not keep why one was refused.
         """
+        found = self._headers.get(path)
+        if found is None:
+            found = self._headers[path] = self._read_header(path)
+        return found
+
+    def _read_header(self, path: str) -> Header:
         entry = self._entry(path)
         with self._told(path):
             first = self._bytes(entry, min(LENGTH_BYTES, entry.size))

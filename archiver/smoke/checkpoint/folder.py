@@ -45,6 +45,7 @@ class FolderCheckpoint:
     def __init__(self, folder: Path, *, workers: int) -> None:
         self.title = str(folder)
         self._found = find_files(folder)
+        self._headers: dict[str, Header] = {}
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="read")
 
     @cached_property
@@ -72,10 +73,13 @@ class FolderCheckpoint:
             return bytes(_first(handle, size, path))
 
     def header(self, path: str) -> Header:
-        """The header of a safetensors file; errors as in ``Checkpoint``."""
+        """The header of a safetensors file, parsed once; errors as in ``Checkpoint``."""
         with self._open(path) as (handle, size):
-            first = _first(handle, min(LENGTH_BYTES, size), path)
-            return parse_header(_first(handle, header_size(first, size), path), size)
+            if path not in self._headers:
+                first = _first(handle, min(LENGTH_BYTES, size), path)
+                raw = _first(handle, header_size(first, size), path)
+                self._headers[path] = parse_header(raw, size)
+            return self._headers[path]
 
     def read_tensor(self, tensor: StoredTensor, out: Bytes) -> None:
         """Read a tensor, or a row of one, into ``out``; errors as in ``Checkpoint``."""

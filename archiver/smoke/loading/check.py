@@ -105,7 +105,7 @@ def _build(trial: Trial, dtype: Dtype) -> tuple[Model, _Plan]:
     how = fit(trial, plan.layers, plan.weights, plan.device, dtype)
     trial.checkpoint.settle(how.workers)
     trial.fit = how.lines
-    with _damage_first(plan.source), told_as("model-load", f"Loading {plan.cls.__name__}"):
+    with told_as("model-load", f"Loading {plan.cls.__name__}"):
         module = _resident(plan) if how.mode == "resident" else _streamed(plan, how)
     if how.mode == "resident":
         trial.checkpoint.settle(how.workers)  # passes need the memory of its buffers
@@ -153,17 +153,6 @@ def _more(missing: Sequence[str]) -> Iterator[Finding]:
     if len(missing) > _SHOWN:
         told = f"{plural(len(missing) - _SHOWN, 'more parameter')} have no source."
         yield Finding("model-tensor-missing", told)
-
-
-@contextmanager
-def _damage_first(source: Source) -> Iterator[None]:
-    """What a read raises, transformers turns into errors of its own."""
-    try:
-        yield
-    except Exception:
-        if source.damage is not None:
-            raise source.damage from None
-        raise
 
 
 def _resident(plan: _Plan) -> Any:

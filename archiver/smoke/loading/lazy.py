@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from archiver.errors import DamageError, SkippedError
+from archiver.errors import SkippedError
 from archiver.text import printable
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from archiver.smoke.checkpoint.protocol import Checkpoint, StoredTensor
     from archiver.smoke.model import Reads
 
-_DTYPES: Final = {
+DTYPES: Final = {
     "BOOL": "bool",
     "U8": "uint8",
     "I8": "int8",
@@ -41,16 +41,10 @@ _DTYPES: Final = {
 
 
 class Source:
-    """Reads tensors of a checkpoint and tells what it read.
-
-    Attributes:
-        damage: The first DamageError. transformers makes other errors of what a read raises, so the
-            caller looks here first.
-    """
+    """Reads tensors of a checkpoint and tells what it read."""
 
     def __init__(self, checkpoint: Checkpoint, reads: Reads, progress: Progress) -> None:
         self._checkpoint, self._reads, self._progress = checkpoint, reads, progress
-        self.damage: DamageError | None = None
 
     def tensors(self, stored: Mapping[str, StoredTensor]) -> dict[str, LazyTensor]:
         """These tensors, by name; SkippedError if torch lacks a dtype."""
@@ -63,11 +57,7 @@ class Source:
         made = torch.empty(stored.shape, dtype=torch_dtype(stored))
         if stored.size:
             out = made.reshape(-1).view(torch.uint8).numpy()
-            try:
-                self._checkpoint.read_tensor(stored, out)
-            except DamageError as error:
-                self.damage = self.damage or error
-                raise
+            self._checkpoint.read_tensor(stored, out)
         self._reads.note(stored.name, stored.size)
         self._progress.advance(stored.size, fetched=False)
         return made
@@ -118,7 +108,7 @@ def torch_dtype(stored: StoredTensor) -> torch.dtype:
     """The dtype in torch of a stored tensor; SkippedError if torch has none such."""
     import torch  # noqa: PLC0415 - of the extra
 
-    found: torch.dtype | None = getattr(torch, _DTYPES.get(stored.dtype, ""), None)
+    found: torch.dtype | None = getattr(torch, DTYPES.get(stored.dtype, ""), None)
     if found is None:
         told = (
             f"torch has no dtype for {stored.dtype}, as tensor {printable(stored.name)} is stored."

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from archiver.smoke.checkpoint.model_files import model_files
-from archiver.smoke.checkpoint.protocol import by_name
 from archiver.smoke.report import FailedError, Proof
 from archiver.smoke.structure.dtypes import check_dtypes
 from archiver.smoke.structure.experts import check_experts
@@ -37,12 +35,15 @@ def check_structure(trial: Trial) -> Proof:
     """
     headers = read_headers(trial.checkpoint)
     index = check_index(trial.checkpoint, headers.found)
-    files = [path for path in model_files(trial.checkpoint) if path in headers.found]
-    tensors = by_name((path, headers.found[path].tensors) for path in files)
+    tensors = trial.tensors
     proofs = [_of_headers(headers, tensors), index, *_of_config(trial, tensors)]
     findings = _each_tensor_once(finding for proof in proofs for finding in proof.findings)
-    facts = {"shards": len(files), "tensors": len(tensors), "bytes": _size(tensors)}
+    facts = {"shards": _shards(tensors), "tensors": len(tensors), "bytes": _size(tensors)}
     return Proof(tuple(one for proof in proofs for one in proof.proved), findings, facts)
+
+
+def _shards(tensors: Mapping[str, StoredTensor]) -> int:
+    return len({one.file for one in tensors.values()})
 
 
 def _size(tensors: Mapping[str, StoredTensor]) -> int:
@@ -52,7 +53,7 @@ def _size(tensors: Mapping[str, StoredTensor]) -> int:
 def _of_headers(headers: Headers, tensors: Mapping[str, StoredTensor]) -> Proof:
     if headers.findings or not headers.found:
         return Proof((), headers.findings)
-    shards = plural(len({one.file for one in tensors.values()}), "shard")
+    shards = plural(_shards(tensors), "shard")
     told = f"{shards}, {plural(len(tensors), 'tensor')}, {human_bytes(_size(tensors))}"
     return Proof((f"{told}: every header is sound",))
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from archiver.archive.finding import Finding
 from archiver.errors import SkippedError
 from archiver.smoke.loading.architecture import model_class, told
+from archiver.smoke.loading.lazy import DTYPES
 from archiver.smoke.report import FailedError, Proof
 from archiver.smoke.structure.listing import shortened
 from archiver.smoke.structure.scales import SCALE
@@ -24,22 +25,6 @@ if TYPE_CHECKING:
     from archiver.smoke.trial import Trial
 
 _HINT: Final = "Compare with upstream's files; a shard or config.json may be of another model."
-_TORCH: Final = {
-    "F64": "float64",
-    "F32": "float32",
-    "F16": "float16",
-    "BF16": "bfloat16",
-    "F8_E4M3": "float8_e4m3fn",
-    "F8_E5M2": "float8_e5m2",
-    "F8_E8M0": "float8_e8m0fnu",
-    "I64": "int64",
-    "I32": "int32",
-    "I16": "int16",
-    "I8": "int8",
-    "U8": "uint8",
-    "BOOL": "bool",
-}
-"""safetensors' names of dtypes, and torch's."""
 _NAMED: Final = 5
 
 
@@ -112,7 +97,7 @@ def _load(
         config=config,
         state_dict=_meta_tensors(tensors),
         device_map={"": "meta"},
-        dtype=getattr(torch, _TORCH.get(dtype or "", dtype or ""), torch.float32),
+        dtype=getattr(torch, DTYPES.get(dtype or "", dtype or ""), torch.float32),
         attn_implementation="eager",
         output_loading_info=True,
         ignore_mismatched_sizes=True,
@@ -139,7 +124,7 @@ def _meta_tensors(tensors: Mapping[str, StoredTensor]) -> dict[str, Any]:
 
     return {
         name: torch.empty(
-            one.shape, dtype=getattr(torch, _TORCH.get(one.dtype, "uint8")), device="meta"
+            one.shape, dtype=getattr(torch, DTYPES.get(one.dtype, "uint8")), device="meta"
         )
         for name, one in tensors.items()
     }
