@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from copykit import Kept, ids
@@ -73,6 +74,7 @@ def test_sealed_again_within_a_second_is_not_forgotten(source, run):
     model = source.model("org/one")
     words = ("import", "-q", "--json", "-C", source.root, model, "--as", "org/again")
     for _ in range(5):
+        time.sleep(1 - time.time() % 1)  # a whole second lies ahead
         first = run(*words)
         assert run("forget", "-q", "-C", source.root, "org/again").code == 0
         second = run(*words)
@@ -82,5 +84,6 @@ def test_sealed_again_within_a_second_is_not_forgotten(source, run):
         assert run("forget", "-q", "-C", source.root, "org/again").code == 0
     else:
         pytest.fail("not once within a second")
-    assert forgotten(Archive.open(source.root).events()) == frozenset()
+    # the seals of tries that took too long are forgotten, and stay so
+    assert same[0] not in forgotten(Archive.open(source.root).events())
     assert run("audit", "-q", "-C", source.root).code == 0
