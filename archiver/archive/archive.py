@@ -8,72 +8,34 @@ from __future__ import annotations
 import threading
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from archiver import __version__
 from archiver.archive import carried, layout
-from archiver.archive.advice import Advice, command
+from archiver.archive.advice import command
 from archiver.archive.info import declared_format, info_file, parse_info, with_check
 from archiver.archive.journal import Journal
 from archiver.archive.manifests import Manifests
-from archiver.archive.pack import PackReader
+from archiver.archive.packs.reader import PackReader
 from archiver.archive.place_file import place_file
 from archiver.archive.policy import Policy, policy_of
-from archiver.archive.records import (
-    SEAL_MAX,
-    ArchiveInfo,
-    Event,
-    Features,
-    Manifest,
-    Seal,
-    canonical,
-    parse_record,
-    require_known,
-)
-from archiver.digest import Blake3Hex, blake3_hex
-from archiver.errors import (
-    DamageError,
-    NoArchiveError,
-    UnknownFormatError,
-    UsageError,
-)
-from archiver.names import as_repo_id, slug
+from archiver.archive.records import ArchiveInfo, Features, require_known
+from archiver.archive.seals import OnDamage, Seals, Snapshot, preferred, raise_damage
+from archiver.errors import DamageError, NoArchiveError, UnknownFormatError, UsageError
 from archiver.storage.local import LocalStore
 from archiver.text import utc_now
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
+    from archiver.archive.records import Event, Manifest, Seal
+    from archiver.digest import Blake3Hex
     from archiver.storage.store import Store
 
 TOOL: Final = f"archiver {__version__}"
 _SMALL_MAX = 1 << 20
 _OPEN_PACKS = 64
-
-OnDamage = Callable[[str, DamageError], None]
-"""Told the stored name and what is wrong with it, where reading goes on without it."""
-
-
-class Snapshot(NamedTuple):
-    """A published seal and its id."""
-
-    id: Blake3Hex
-    seal: Seal
-
-    @property
-    def name(self) -> str:
-        """The seal's name in the archive; UsageError if its repository has none."""
-        return layout.seal_name(self.seal.repository, self.seal.revision, self.id)
-
-    @property
-    def title(self) -> str:
-        """``Org/Name@revision``, for messages."""
-        return f"{self.seal.repository}@{self.seal.revision[:12]}"
-
-
-def _raise(_name: str, error: DamageError) -> None:
-    raise error
 
 
 class Archive:
@@ -83,6 +45,7 @@ class Archive:
         self.store = store
         self.info = info
         self.journal = Journal(store)
+        self._seals = Seals(store)
         self._manifests = Manifests(store)
         self._packs: OrderedDict[str, PackReader] = OrderedDict()
         self._lock = threading.Lock()
@@ -130,55 +93,22 @@ class Archive:
 
     # ---- seals
 
-    def snapshots(self, on_damage: OnDamage = _raise) -> Iterator[Snapshot]:
+    def snapshots(self, on_damage: OnDamage = raise_damage) -> Iterator[Snapshot]:
         """Every snapshot, by name; damaged seals go to ``on_damage``."""
-        yield from self._seals_below(layout.SNAPSHOTS, on_damage)
+        return self._seals.all(on_damage)
 
-    def snapshots_of(self, repository: str, on_damage: OnDamage = _raise) -> list[Snapshot]:
+    def snapshots_of(self, repository: str, on_damage: OnDamage = raise_damage) -> list[Snapshot]:
         """The snapshots of one repository (its name compared without case)."""
-        below = f"{layout.SNAPSHOTS}/{slug(as_repo_id(repository))}"
-        wanted = repository.casefold()
-        found = self._seals_below(below, on_damage)
-        return [one for one in found if one.seal.repository.casefold() == wanted]
+        return self._seals.of(repository, on_damage)
 
     def fitting(
-        self, repository: str, revision: str | None, on_damage: OnDamage = _raise
+        self, repository: str, revision: str | None, on_damage: OnDamage = raise_damage
     ) -> list[Snapshot]:
         """The snapshots of a repository, or of (the beginning of) a revision.
 
         If there are none, raises UsageError that says what is held, or DamageError as ``find`` does.
         """
-        held = self.snapshots_of(repository, on_damage)
-        found = [one for one in held if one.seal.revision.startswith(revision or "")]
-        return found or [self.find(repository, revision)]
-
-    def _seals_below(self, prefix: str, on_damage: OnDamage) -> Iterator[Snapshot]:
-        for name in self.store.list(prefix):
-            if layout.document_of(name) is None:
-                continue
-            try:
-                yield self.read_seal(name)
-            except DamageError as error:
-                on_damage(name, error)
-
-    def read_seal(self, name: str, where: str = "") -> Snapshot:
-        """The snapshot of the seal ``name``, which lies there or, out of use, at ``where``.
-
-        DamageError unless it is whole and its name is its own.
-        """
-        what = f"The seal {where or name}"
-        try:
-            data = self.store.get(where or name, SEAL_MAX)
-        except FileNotFoundError:
-            raise DamageError(f"{what} vanished while it was being read.") from None
-        digest = blake3_hex(data)
-        if digest != layout.digest_of(name):
-            raise DamageError(f"{what} is damaged: its bytes have another digest.")
-        snapshot = Snapshot(digest, parse_record(data, Seal, what))
-        if not _is_named(snapshot, name):
-            raise DamageError(f"{what} lies under a name that is not its own.")
-        require_known(what, snapshot.seal.format, snapshot.seal.features)
-        return snapshot
+        return self._seals.fitting(repository, revision, on_damage)
 
     def find(self, repository: str, revision: str | None = None) -> Snapshot:
         """The snapshot to restore for a repository and (the beginning of) a revision.
@@ -189,36 +119,18 @@ class Archive:
             UsageError: There is none, or the beginning fits several revisions.
             DamageError: The seal that was perhaps meant is damaged.
         """
-        damaged: list[tuple[str, DamageError]] = []
-        found = self.snapshots_of(repository, lambda *one: damaged.append(one))
-        self._require_unneeded(damaged, found, revision or "")
-        if not found:
-            raise UsageError(
-                f"{repository} is not in the archive {self.store.describe()}.",
-                hint=f"{command('list', self.store.describe())} shows what is.",
-            )
-        fitting = [one for one in found if one.seal.revision.startswith(revision or "")]
-        revisions = sorted({one.seal.revision for one in fitting})
-        if not revisions or (revision and len(revisions) > 1):
-            held = ", ".join(sorted({one.seal.revision[:12] for one in found})[:8])
-            fault = "fits several revisions" if revisions else "is not held"
-            raise UsageError(f"Revision {revision} of {repository} {fault}; held are {held}.")
-        return preferred(fitting)
+        return self._seals.find(repository, revision)
 
-    def _require_unneeded(
-        self, damaged: list[tuple[str, DamageError]], found: list[Snapshot], revision: str
-    ) -> None:
-        """Raise the damage of a seal that fits ``revision`` and that no whole snapshot stands in for."""
-        held = {one.seal.revision for one in found if one.seal.selection.whole}
-        for name, error in damaged:
-            document = layout.document_of(name)
-            needed = document and document.revision.startswith(revision)
-            if document and needed and document.revision not in held:
-                error.hint = Advice(self.store.describe()).copy_back(name, "seal-damaged")
-                if held:
-                    revisions = ", ".join(sorted(held))
-                    error.hint += f" Revisions that can be named instead: {revisions}."
-                raise error
+    def read_seal(self, name: str, where: str = "") -> Snapshot:
+        """The snapshot of the seal ``name``, which lies there or, out of use, at ``where``.
+
+        DamageError unless it is whole and its name is its own.
+        """
+        return self._seals.read(name, where)
+
+    def publish_seal(self, seal: Seal) -> Snapshot:
+        """Publish a snapshot: the one commit point."""
+        return self._seals.publish(seal)
 
     # ---- manifests
 
@@ -237,14 +149,6 @@ class Archive:
     def publish_manifest(self, manifest: Manifest) -> tuple[Blake3Hex, int]:
         """Store a manifest; its digest and plain size in bytes."""
         return self._manifests.publish(manifest)
-
-    def publish_seal(self, seal: Seal) -> Snapshot:
-        """Publish a snapshot: the one commit point."""
-        data = canonical(seal)
-        digest = blake3_hex(data)
-        snapshot = Snapshot(digest, seal)
-        self.store.put_new(snapshot.name, data)
-        return snapshot
 
     # ---- packs
 
@@ -279,25 +183,13 @@ class Archive:
         """Append an event to the journal; its id."""
         return self.journal.append(event)
 
-    def events(self, on_damage: OnDamage = _raise) -> Iterator[tuple[str, Event]]:
+    def events(self, on_damage: OnDamage = raise_damage) -> Iterator[tuple[str, Event]]:
         """Every event with its id, oldest first; damaged ones go to ``on_damage``."""
         return self.journal.events(on_damage)
 
     def policy(self) -> Policy:
         """What the owner wants of the archive; DamageError if that cannot be understood."""
         return policy_of(self.events(on_damage=lambda _name, _error: None))
-
-
-def _is_named(snapshot: Snapshot, name: str) -> bool:
-    try:
-        return snapshot.name == name
-    except UsageError:
-        return False  # it names a repository that cannot be
-
-
-def preferred(snapshots: list[Snapshot]) -> Snapshot:
-    """The snapshot to restore among several: whole ones first, then the one sealed last."""
-    return max(snapshots, key=lambda one: (one.seal.selection.whole, one.seal.sealed, one.id))
 
 
 def _read_info(store: Store) -> ArchiveInfo:

@@ -104,6 +104,22 @@ FILES: Final = frozenset[Code](
 )
 """The codes of an audit whose ``path`` is a stored file, no pack, that is damaged or gone."""
 
+ACCEPTABLE: Final = frozenset[Code](
+    {
+        "model-unreadable",
+        "model-index",
+        "model-tensor-missing",
+        "model-tensor-shape",
+        "model-tensor-dtype",
+        "model-scale",
+        "model-mtp",
+        "model-tokenizer",
+        "model-special-token",
+        "model-chat-template",
+    }
+)
+"""The codes that a policy may accept: of what upstream published, and after which a test can go on."""
+
 UNKNOWN: Final = frozenset[Code]({"file-unreadable"})
 """The codes of what could not be checked: whether it is damaged is not known."""
 
@@ -123,6 +139,7 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
         snapshot: ``Org/Name@revision`` of the snapshot that is hit, or ``""``.
         pack: The BLAKE3 of the pack, or ``""``.
         tensors: The tensors and rows that are hit, where one finding stands for several.
+        accepted: Whether the archive's policy accepts it of this snapshot.
     """
 
     code: Code
@@ -135,6 +152,7 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
     snapshot: str = ""
     pack: str = ""
     tensors: tuple[str, ...] = ()
+    accepted: bool = False
 
     def described(self) -> dict[str, Any]:
         """For JSON: what every finding has is always there, the rest as far as it is known."""
@@ -143,5 +161,5 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def remark(self) -> bool:
-        """Whether this is no damage."""
-        return self.code in REMARKS
+        """Whether this is no damage, or none that the owner minds."""
+        return self.accepted or self.code in REMARKS

@@ -1,4 +1,4 @@
-"""What lies in quarantine and trash: copies that still may be read where nothing else is left."""
+"""Files out of use, in quarantine and trash: putting one there, and reading them where all else is lost."""
 
 from __future__ import annotations
 
@@ -6,16 +6,42 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from archiver.archive import layout
-from archiver.archive.pack import PackReader
-from archiver.archive.pack_map import PackMap
+from archiver.archive.packs.map import PackMap
+from archiver.archive.packs.reader import PackReader
 from archiver.errors import DamageError
+from archiver.text import utc_after, utc_now
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from archiver.archive.archive import Archive, Snapshot
     from archiver.archive.records import Manifest
     from archiver.storage.store import Store
+
+
+def keep_aside(store: Store, name: str) -> None:
+    """Give what is under ``name`` a second name in quarantine; harmless if nothing is there."""
+    _aside(store, name, store.link)
+
+
+def put_aside(store: Store, name: str) -> str:
+    """Take a file out of use, into quarantine; where it lies now, ``""`` if it was not there."""
+    return _aside(store, name, store.move)
+
+
+def _aside(store: Store, name: str, take: Callable[[str, str], None]) -> str:
+    time = utc_now()
+    while store.stat(name) is not None:
+        other = layout.aside_name(layout.QUARANTINE, time, name)
+        try:
+            take(name, other)
+        except FileExistsError:
+            time = utc_after(time)  # another damaged file of this name went there this second
+        except FileNotFoundError:
+            return ""
+        else:
+            return other
+    return ""
 
 
 def aside_names(store: Store) -> list[str]:

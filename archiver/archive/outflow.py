@@ -15,7 +15,7 @@ from archiver.codec.segment import SEGMENT_MAX
 from archiver.errors import DamageError
 
 if TYPE_CHECKING:
-    from archiver.archive.pack_map import PackMap
+    from archiver.archive.packs.map import PackMap
     from archiver.archive.records import FileEntry
     from archiver.codec.zstd import Bytes
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from archiver.archive.fixity.read_twice import read_twice
 from archiver.archive.layout import PLACE
+from archiver.archive.out_of_use import put_aside
 from archiver.archive.place_file import is_identity, place_file, read_place
-from archiver.archive.repair.whole_file import put_aside
 from archiver.errors import ArchiverError, DeniedError, UsageError
 from archiver.text import printable, utc_after
 

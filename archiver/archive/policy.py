@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
+from archiver.archive.accepted import Accepted
+from archiver.archive.finding import ACCEPTABLE
 from archiver.errors import DamageError
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ class Policy(msgspec.Struct, frozen=True):
         append_only: Nothing is ever deleted. Once wanted, it stays wanted.
         signed: Every seal and manifest should have a signature by one of ``keys``.
         keys: The public keys that are trusted, in minisign's base64.
+        accepted: What a smoke test may find without failing, by name.
     """
 
     copies: int = 1
@@ -41,6 +44,12 @@ class Policy(msgspec.Struct, frozen=True):
     append_only: bool = False
     signed: bool = False
     keys: tuple[str, ...] = ()
+    accepted: tuple[Accepted, ...] = ()
+
+    def codes_accepted_of(self, repository: str, revision: str) -> frozenset[str]:
+        """The codes of findings that are accepted of a snapshot of this revision."""
+        found = {one.code for one in self.accepted if one.is_of(repository, revision)}
+        return frozenset(found & ACCEPTABLE)
 
 
 def policy_of(events: Iterable[tuple[str, Event]]) -> Policy:

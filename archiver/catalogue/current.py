@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from archiver.archive.archive import Archive, OnDamage, Snapshot
-    from archiver.archive.pack import IndexEntry
+    from archiver.archive.packs.records import IndexEntry
     from archiver.archive.records import Event, Manifest, Seal
 
 _PLACE_DIGITS: Final = 16

@@ -42,7 +42,7 @@ Item = TypeVar("Item")
 
 
 class PackEntry(Protocol):
-    """A line of a pack's index, as ``archiver.archive.pack.IndexEntry``."""
+    """A line of a pack's index, as ``archiver.archive.packs.records.IndexEntry``."""
 
     @property
     def blake3(self) -> str: ...  # noqa: D102 - the format's names

@@ -24,6 +24,7 @@ from archiver.errors import ExitCode
 from archiver.text import human_bytes, human_duration, human_rate, plural, printable
 
 if TYPE_CHECKING:
+    from archiver.archive.archive import Snapshot
     from archiver.archive.policy import Level
     from archiver.operations.audit import AuditReport
 
@@ -94,7 +95,7 @@ def command(
         return
     if memory is not None:
         raise click.UsageError("--memory goes with level smoke only.")
-    from archiver.archive.fixity.schedule import Limits  # noqa: PLC0415 - start-up stays light
+    from archiver.archive.audit.schedule import Limits  # noqa: PLC0415 - start-up stays light
     from archiver.operations.audit import audit  # noqa: PLC0415
 
     repository, revision = split_reference(reference) if reference else (None, None)
@@ -133,8 +134,12 @@ def _smoke_test(reference: str | None, age: float | None, memory: int | None) ->
     snapshot = next_due(archive, repository, revision, age)
     if snapshot is None:
         output.record("nothing-due", level="smoke")
-        output.line("Nothing was due: no snapshot whose last smoke test is older than --max-age.")
+        why = "no whole snapshot is held"
+        if age is not None:
+            why = "every whole snapshot held its last smoke test, within --max-age"
+        output.line(f"Nothing was due: {why}.")
         return
+    _tell_turn(snapshot)
     options = SmokeOptions(
         memory=memory, workers=worker_count(), on_fit=tell_fit, on_level=tell_level
     )
@@ -143,8 +148,16 @@ def _smoke_test(reference: str | None, age: float | None, memory: int | None) ->
     tell(test)
 
 
+def _tell_turn(snapshot: Snapshot) -> None:
+    """Say at once whose turn it is: a test that is killed would not have told."""
+    seal = snapshot.seal
+    output.record("turn", repository=seal.repository, revision=seal.revision, snapshot=snapshot.id)
+    output.line(f"It is the turn of {printable(snapshot.title)}.")
+    output.flush()
+
+
 def _explain(code: str) -> None:
-    from archiver.archive.fixity.explain import explanation  # noqa: PLC0415 - start-up stays light
+    from archiver.archive.audit.explain import explanation  # noqa: PLC0415 - start-up stays light
 
     text = explanation(code)
     output.record("explanation", code=code, text=text)

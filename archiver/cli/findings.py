@@ -26,13 +26,14 @@ def show_all(findings: Iterable[Finding]) -> None:
     """Each with its place and its message; a hint that several in a row share stands once, after them."""
     for hint, group in groupby(findings, lambda finding: finding.hint):
         for finding in group:
-            output.line("  ".join([finding.code, *_where(finding)]))
+            output.line(placed(finding))
             output.line(f"    {printable(finding.message, _LONGEST)}")
         if hint:
             output.line(f"    → {printable(hint, _LONGEST)}")
 
 
-def _where(finding: Finding) -> list[str]:
+def placed(finding: Finding) -> str:
+    """Its code, and where it is."""
     rows = f" rows {finding.rows[0]}..{finding.rows[1]}" if finding.rows else ""
     told = [finding.snapshot, finding.path, finding.tensor + rows]
-    return [printable(text, _LONGEST) for text in told if text]
+    return "  ".join([finding.code, *(printable(text, _LONGEST) for text in told if text)])

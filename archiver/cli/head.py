@@ -14,7 +14,7 @@ from archiver.errors import ExitCode
 from archiver.text import plural, printable
 
 if TYPE_CHECKING:
-    from archiver.archive.fixity.head_check import HeadCheck
+    from archiver.archive.fixity.heads import HeadCheck
 
 
 @click.command(epilog="Example: archiver head -C weights > ~/heads.txt")

@@ -37,7 +37,7 @@ class Size(click.ParamType[int]):
         except UsageError as error:
             self.fail(error.message, param, ctx)
         if size < self._least:
-            self.fail(f"{value} would let nothing through.", param, ctx)
+            self.fail(f"{value} is too little: it must be more than nothing.", param, ctx)
         return size
 
 
@@ -58,7 +58,7 @@ class Duration(click.ParamType[int]):
         except UsageError as error:
             self.fail(f"{error.message} {error.hint}", param, ctx)
         if seconds < self._least:
-            self.fail(f"{value} would let nothing through.", param, ctx)
+            self.fail(f"{value} is too little: it must be more than nothing.", param, ctx)
         return seconds
 
 

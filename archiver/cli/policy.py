@@ -14,6 +14,7 @@ from archiver.cli.options import Duration, common, open_archive
 from archiver.text import plural
 
 if TYPE_CHECKING:
+    from archiver.archive.archive import Archive
     from archiver.archive.policy import Level, Policy
 
 _DAY = 86400
@@ -95,6 +96,18 @@ def command() -> None:
 @click.option(
     "--distrust", metavar="KEYID", multiple=True, help="A key to trust no more; repeatable."
 )
+@click.option(
+    "--accept",
+    metavar="REPO[@REVISION]:CODE",
+    multiple=True,
+    help="A finding of smoke tests that is upstream's own doing: told, and no failure; repeatable.",
+)
+@click.option(
+    "--reject",
+    metavar="REPO[@REVISION]:CODE",
+    multiple=True,
+    help="A finding to accept no more; repeatable.",
+)
 @common
 def set_(
     copies: int | None,
@@ -105,6 +118,8 @@ def set_(
     signed: bool | None,
     trust: tuple[str, ...],
     distrust: tuple[str, ...],
+    accept: tuple[str, ...],
+    reject: tuple[str, ...],
 ) -> None:
     """Change what is wanted of the archive; what is not named stays.
 
@@ -125,15 +140,29 @@ def set_(
         signed=signed,
         trust=trust,
         distrust=distrust,
+        accept=accept,
+        reject=reject,
     )
     if change == PolicyChange():
         raise click.UsageError("Nothing to change was named.")
-    policy, changed = change_policy(open_archive(), change)
+    archive = open_archive()
+    policy, changed = change_policy(archive, change)
     _show(policy)
+    _tell_absent(archive, accept)
     if not changed:
         output.remark("That was the policy before, too: nothing was journalled.")
     elif append_only:
         output.remark("Append-only is for good: no later policy takes it back.")
+
+
+def _tell_absent(archive: Archive, accept: tuple[str, ...]) -> None:
+    """Say which of what was accepted now is about nothing that is held: it may be mistyped."""
+    from archiver.archive.accepted import parse_accepted  # noqa: PLC0415 - start-up stays light
+
+    for one in map(parse_accepted, accept):
+        held = archive.snapshots_of(one.repository, on_damage=lambda _name, _error: None)
+        if not any(one.is_of(one.repository, snapshot.seal.revision) for snapshot in held):
+            output.remark(f"{one} is about no snapshot that is held now.")
 
 
 def _show(policy: Policy) -> None:
@@ -148,5 +177,6 @@ def _show(policy: Policy) -> None:
             ("append-only", "yes, for good" if policy.append_only else "no"),
             ("signatures", "required" if policy.signed else "not required"),
             *(("trusted key", key) for key in policy.keys),
+            *(("accepted", str(one)) for one in policy.accepted),
         ]
     )

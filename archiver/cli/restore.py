@@ -102,13 +102,13 @@ def _folder(report: RestoreReport, layout: str) -> Path:
 def _smoke_test(folder: Path, archive: Archive, snapshot: Snapshot, memory: int | None) -> None:
     from archiver.cli.smoke_progress import SmokeMeter  # noqa: PLC0415 - start-up stays light
     from archiver.cli.smoke_report import tell, tell_fit, tell_level  # noqa: PLC0415
-    from archiver.operations.smoke_test import SmokeOptions, smoke_test_folder  # noqa: PLC0415
+    from archiver.operations.smoke_test import SmokeOptions, smoke_test_restored  # noqa: PLC0415
 
     options = SmokeOptions(
         memory=memory, workers=worker_count(), on_fit=tell_fit, on_level=tell_level
     )
     with SmokeMeter() as meter:
-        test = smoke_test_folder(folder, options, meter, restored=(archive, snapshot))
+        test = smoke_test_restored(folder, archive, snapshot, options, meter)
     tell(test)
 
 

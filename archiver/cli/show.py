@@ -73,7 +73,8 @@ def _last_test(test: LastTest | None) -> str:
         return "never"
     told = [f"{one} {test.levels[one]}" for one in LEVELS if one in test.levels]
     versions = ", ".join(f"{one} {test.versions[one]}" for one in _TOLD if one in test.versions)
-    ended = printable(", ".join(told), _LONGEST)
+    accepted = f"; accepted by the policy: {', '.join(test.accepted)}" if test.accepted else ""
+    ended = printable(", ".join(told) + accepted, _LONGEST)
     return f"{test.time}, {printable(versions) or 'no versions'}, event {test.event[:16]}: {ended}"
 
 

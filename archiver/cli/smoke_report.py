@@ -8,7 +8,7 @@ import click
 import msgspec
 
 from archiver.cli import output
-from archiver.cli.findings import record_all, show_all
+from archiver.cli.findings import placed, record_all, show_all
 from archiver.errors import DeniedError
 from archiver.text import human_duration, printable
 
@@ -84,8 +84,10 @@ def _tell_level(level: LevelReport) -> None:
 
 
 def _tell_remark(finding: Finding) -> None:
-    output.line(f"    remark: {finding.code}: {printable(finding.message, _LONGEST)}")
-    if finding.hint:
+    word = "accepted by the policy" if finding.accepted else "remark"
+    code = finding.code if not finding.accepted else placed(finding)
+    output.line(f"    {word}: {code}: {printable(finding.message, _LONGEST)}")
+    if finding.hint and not finding.accepted:
         output.line(f"      → {printable(finding.hint, _LONGEST)}")
 
 
@@ -109,7 +111,13 @@ def _verdict(test: SmokeTest) -> str:
     if skipped:
         return f"NOT SHOWN: {title}: {_named(skipped)} could not run."
     kept = f" Recorded: {', '.join(printable(one) for one in test.recorded)}." * bool(test.recorded)
-    return f"{_word(test)}: {title}: {_ran(test)}.{kept}"
+    return f"{_word(test)}: {title}: {_ran(test)}{_accepted(test)}.{kept}"
+
+
+def _accepted(test: SmokeTest) -> str:
+    """The codes that were found and failed nothing, so that the last line does not hide them."""
+    codes = sorted({one.code for one in test.report.findings if one.accepted})
+    return f"; accepted by the policy: {', '.join(codes)}" * bool(codes)
 
 
 def _named(levels: list[Level]) -> str:

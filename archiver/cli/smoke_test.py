@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,8 +10,15 @@ import click
 from archiver.cli.options import Size, common, open_archive, split_reference, worker_count
 from archiver.cli.smoke_progress import SmokeMeter
 from archiver.cli.smoke_report import tell, tell_fit, tell_level
-from archiver.errors import ArchiverError
+from archiver.errors import (
+    ArchiverError,
+    DamageError,
+    NoArchiveError,
+    UnknownFormatError,
+    UsageError,
+)
 from archiver.smoke.levels import LEVELS
+from archiver.text import printable
 
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive, Snapshot
@@ -79,11 +85,22 @@ def _held(subject: str) -> tuple[Archive, Snapshot] | None:
     """The snapshot that is meant, and its archive; None if a folder is."""
     if subject.startswith(_ALWAYS_A_FOLDER) or subject in {".", ".."}:
         return None
-    if Path(subject).is_dir():
-        with suppress(ArchiverError):
-            archive = open_archive()
-            if archive.snapshots_of(split_reference(subject)[0]):
-                return archive, archive.find(*split_reference(subject))
+    if Path(subject).is_dir() and not _is_name(subject):
         return None
-    archive = open_archive()
-    return archive, archive.find(*split_reference(subject))
+    try:
+        archive = open_archive()
+        return archive, archive.find(*split_reference(subject))
+    except (NoArchiveError, UsageError) as error:
+        if "@" not in subject and not isinstance(error, UnknownFormatError):
+            error.hint = f"{error.hint} There is no folder {printable(subject)} either.".strip()
+        raise
+
+
+def _is_name(subject: str) -> bool:
+    """Whether the archive, if there is one, holds a repository that is called as the folder is."""
+    try:
+        return bool(open_archive().snapshots_of(split_reference(subject)[0]))
+    except DamageError:
+        return True  # of a seal of that name: to test the folder in its place would hide it
+    except ArchiverError:
+        return False

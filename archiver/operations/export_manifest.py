@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from archiver.archive import layout
-from archiver.archive.fixity.signature_check import read_signature
 from archiver.archive.manifest_file import pretty
 from archiver.archive.signing.key_file import public_keys
 from archiver.archive.signing.minisign import FILE_MAX
+from archiver.archive.signing.stored import read_signature
 from archiver.archive.signing.trust import beside
 from archiver.errors import DamageError, UsageError
 from archiver.storage.new_file import require_absent, write_new

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from archiver.archive.fixity.chain import Chain
-from archiver.archive.fixity.head_check import HeadCheck, check_heads
+from archiver.archive.fixity.heads import HeadCheck, check_heads
 from archiver.archive.fixity.kept_heads import kept_ids
 from archiver.archive.layout import event_of
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from archiver.archive import layout
-from archiver.archive.fixity.proof import proofs_of, readable_events
+from archiver.archive.audit.proofs import proofs_of, readable_events
 from archiver.archive.parity.protect import Protected, protect
 from archiver.archive.parity.sidecar import read_sidecar
 from archiver.archive.parity.wanted import all_names, names_of, sidecar_of

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from archiver.archive.accepted import Accepted, merged, parse_accepted
 from archiver.archive.archive import TOOL
-from archiver.archive.fixity.proof import readable_events
+from archiver.archive.audit.proofs import readable_events
 from archiver.archive.policy import EVENT, Level, Policy, policy_of
 from archiver.archive.records import Event
 from archiver.archive.signing.key_file import public_keys
@@ -19,11 +20,14 @@ if TYPE_CHECKING:
 
     from archiver.archive.archive import Archive
 
+_LONGEST: Final = 2000
+
 
 class PolicyChange(msgspec.Struct, frozen=True):
     """What is to be different; None and empty: as it is.
 
     ``trust`` are public keys or files of one, ``distrust`` ids of keys. ``append_only`` is for good.
+    ``accept`` and ``reject`` are of the form ``REPO[@REVISION]:CODE``.
     """
 
     copies: int | None = None
@@ -35,12 +39,15 @@ class PolicyChange(msgspec.Struct, frozen=True):
     signed: bool | None = None
     trust: tuple[str, ...] = ()
     distrust: tuple[str, ...] = ()
+    accept: tuple[str, ...] = ()
+    reject: tuple[str, ...] = ()
 
 
 def change_policy(archive: Archive, change: PolicyChange) -> tuple[Policy, bool]:
     """Journal the changed policy; what it is now, and whether that is another than before.
 
-    Raises UsageError for a key that is none, and if signatures are wanted by no key.
+    Raises UsageError for a key that is none, if signatures are wanted by no key, and for a finding that
+    cannot be accepted or was not.
     """
     archive.require_writable()
     events = [one for one in readable_events(archive.journal) if one[1].event == EVENT]
@@ -62,6 +69,7 @@ def change_policy(archive: Archive, change: PolicyChange) -> tuple[Policy, bool]
 def _changed(before: Policy, change: PolicyChange) -> Policy:
     plain = msgspec.structs.asdict(change)
     trust, distrust = plain.pop("trust"), plain.pop("distrust")
+    accept, reject = plain.pop("accept"), plain.pop("reject")
     wanted = {key: value for key, value in plain.items() if value is not None}
     # Once wanted, append-only stays wanted.
     wanted["append_only"] = before.append_only or bool(change.append_only)
@@ -69,7 +77,21 @@ def _changed(before: Policy, change: PolicyChange) -> Policy:
     added = [key.text for key in public_keys(trust) if key.text not in keys] if trust else []
     if added:
         _require_other_ids((*keys, *added))
+    wanted["accepted"] = _accepted(before.accepted, accept, reject)
     return msgspec.structs.replace(before, **wanted, keys=(*keys, *added))
+
+
+def _accepted(
+    before: tuple[Accepted, ...], accept: Iterable[str], reject: Iterable[str]
+) -> tuple[Accepted, ...]:
+    known = {str(one).casefold(): one for one in before}
+    for text in reject:  # as it is shown, whatever its code: a newer version may know more of them
+        if known.pop(text.casefold(), None) is None:
+            parse_accepted(text)
+            held = printable(", ".join(map(str, before)), _LONGEST)
+            hint = f"Accepted are: {held}." if before else "Nothing is."
+            raise UsageError(f"{printable(text)} is not accepted.", hint=hint)
+    return merged((*known.values(), *map(parse_accepted, accept)))
 
 
 def _require_other_ids(keys: tuple[str, ...]) -> None:

@@ -42,7 +42,8 @@ class Shown(msgspec.Struct, frozen=True):
 class LastTest(msgspec.Struct, frozen=True):
     """The newest receipt of a smoke test: its event, when, how each level ended, with which versions.
 
-    ``read`` is ``archive`` or ``folder``; ``place`` is where the archive lay, by its identity.
+    ``read`` is ``archive`` or ``folder``; ``place`` is where the archive lay, by its identity; ``accepted``
+    are the codes that were found and failed no level, since the policy accepted them.
     """
 
     event: str
@@ -51,6 +52,7 @@ class LastTest(msgspec.Struct, frozen=True):
     versions: dict[str, str]
     read: str
     place: str
+    accepted: tuple[str, ...] = ()
 
 
 class ShownTensor(msgspec.Struct, frozen=True):
@@ -101,7 +103,14 @@ def _last_test(archive: Archive, snapshot: Snapshot) -> LastTest | None:
         versions=_texts(libraries),
         read=str(detail.get("read", "")),
         place=str(detail.get("place", "")),
+        accepted=_accepted(detail.get("findings")),
     )
+
+
+def _accepted(found: object) -> tuple[str, ...]:
+    told = [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+    codes = {one.get("code") for one in told if one.get("accepted") is True}
+    return tuple(sorted(code for code in codes if isinstance(code, str)))
 
 
 def _texts(found: object) -> dict[str, str]:

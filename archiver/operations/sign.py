@@ -10,9 +10,9 @@ import msgspec
 from archiver.archive import layout
 from archiver.archive.archive import TOOL, Archive, Snapshot
 from archiver.archive.finding import Finding
-from archiver.archive.fixity.signature_check import is_signed
 from archiver.archive.records import Event
 from archiver.archive.signing.document import signed_bytes
+from archiver.archive.signing.stored import is_signed
 from archiver.errors import DamageError
 from archiver.text import printable, utc_now
 

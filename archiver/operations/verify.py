@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from archiver.archive.finding import Finding
-from archiver.archive.fixity.file_check import FileChecker, entry_fault
-from archiver.archive.fixity.folder_scan import FolderScan, hub_cache_of, scan_folder
+from archiver.archive.folder.check import FileChecker, entry_fault
+from archiver.archive.folder.scan import FolderScan, hub_cache_of, scan_folder
 from archiver.archive.manifest_file import read_manifest_file
 from archiver.archive.records import FileEntry, Manifest
 from archiver.archive.signing.trust import UntrustedError

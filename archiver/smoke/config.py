@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from archiver.archive.finding import Finding
+from archiver.smoke.no_model import require_model
 from archiver.smoke.report import FailedError
 from archiver.text import human_bytes, printable
 
@@ -57,7 +58,6 @@ class ModelConfig:
         quantization: ``quantization_config``, or None.
         dtype: In which numbers the weights are, such as ``bfloat16``; None if it is not given.
         mtp_layers: Layers for multi-token prediction, which lie outside the model proper.
-        asks_for_code: Whether it names code of the repository to be run (``auto_map``).
     """
 
     raw: dict[str, Any]
@@ -69,7 +69,6 @@ class ModelConfig:
     quantization: dict[str, Any] | None
     dtype: str | None
     mtp_layers: int
-    asks_for_code: bool
 
     @property
     def quant_method(self) -> str:
@@ -81,10 +80,12 @@ def read_config(checkpoint: Checkpoint) -> ModelConfig:
     """Read ``config.json`` and refuse what no model can be.
 
     Raises:
+        SkippedError: There is no single model that it could be of, see `require_model`.
         FailedError: It is missing, no JSON object, too large, nested too deep, or has a number of
             layers, or a width, that the tensors that are there could never fill (``model-config``).
         DamageError: It cannot be read as it should be.
     """
+    require_model(checkpoint)
     raw = _object(_content(checkpoint))
     _check_numbers(raw, checkpoint.tensors.values())
     return _understood(raw)
@@ -163,7 +164,6 @@ def _understood(raw: dict[str, Any]) -> ModelConfig:
         quantization=_part(raw, "quantization_config") or _part(text, "quantization_config"),
         dtype=_dtype(raw) or _dtype(text),
         mtp_layers=mtp if isinstance(mtp, int) and mtp > 0 else 0,
-        asks_for_code=any(_asks(part) for part in (raw, *_parts(raw))),
     )
 
 
@@ -174,14 +174,6 @@ def _text(value: Any) -> str:
 def _part(raw: dict[str, Any], key: str) -> dict[str, Any] | None:
     part = raw.get(key)
     return part if isinstance(part, dict) else None
-
-
-def _parts(raw: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    return (part for part in raw.values() if isinstance(part, dict))
-
-
-def _asks(part: dict[str, Any]) -> bool:
-    return bool(part.get("auto_map"))
 
 
 def _tied(raw: dict[str, Any], text: dict[str, Any]) -> bool | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 
 from archiver.archive.archive import TOOL
-from archiver.archive.fixity.proof import was_at
+from archiver.archive.audit.proofs import was_at
 from archiver.archive.journal import EVENT_MAX
 from archiver.archive.place import settled_place
 from archiver.archive.records import Event, canonical
@@ -69,8 +69,9 @@ def receipt(
     return event
 
 
-def _noted(finding: Finding) -> dict[str, str]:
-    return {"code": finding.code, "message": _text(finding.message)}
+def _noted(finding: Finding) -> dict[str, str | bool]:
+    noted: dict[str, str | bool] = {"code": finding.code, "message": _text(finding.message)}
+    return noted | {"accepted": True} if finding.accepted else noted
 
 
 def _bounded(environment: dict[str, Any]) -> dict[str, Any]:

@@ -7,11 +7,14 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from archiver.errors import SkippedError, explain_system_error
 from archiver.smoke.golden.check import check_golden
 from archiver.smoke.guard import too_large
 from archiver.smoke.hardware import environment
 from archiver.smoke.interruption import Interruption
+from archiver.smoke.levels import Level
 from archiver.smoke.loading.check import check_load
 from archiver.smoke.passes.forward import check_forward
 from archiver.smoke.passes.generate import check_generate
@@ -25,7 +28,6 @@ if TYPE_CHECKING:
 
     from archiver.progress import Progress
     from archiver.smoke.checkpoint.protocol import Checkpoint
-    from archiver.smoke.levels import Level
 
 _CHECKS: Final[dict[Level, Callable[[Trial], Proof]]] = {
     "structure": check_structure,
@@ -44,6 +46,7 @@ _NEEDS: Final[dict[Level, tuple[Level, ...]]] = {
     "golden": ("load",),
 }
 """A level runs only after these held: what it would say otherwise is worth nothing."""
+_OF_FILES: Final = frozenset[Level]({"structure", "tokenizer"})
 
 
 def run(
@@ -105,6 +108,17 @@ def _checked(level: Level, trial: Trial) -> Proof:
         raise too_large(f"Level {level}") from error
 
 
+def _accepting(proof: Proof, level: Level, wishes: Wishes) -> Proof:
+    """With what the owner accepts marked so; only of levels that look at what upstream published."""
+    if level not in _OF_FILES:
+        return proof
+    findings = [
+        msgspec.structs.replace(one, accepted=True) if one.code in wishes.accepted else one
+        for one in proof.findings
+    ]
+    return msgspec.structs.replace(proof, findings=tuple(findings))
+
+
 def _run_level(level: Level, trial: Trial, before: dict[Level, LevelReport]) -> LevelReport:
     for needed in _NEEDS[level]:
         if needed in before and before[needed].verdict != "held":
@@ -120,6 +134,8 @@ def _run_level(level: Level, trial: Trial, before: dict[Level, LevelReport]) -> 
         return LevelReport(level, "inapplicable", 0.0, reason=error.message)
     except FailedError as error:
         proof = Proof((), error.findings)
+    else:
+        proof = _accepting(proof, level, trial.wishes)
     failed = any(not finding.remark for finding in proof.findings)
     return LevelReport(
         level,

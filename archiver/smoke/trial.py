@@ -31,6 +31,7 @@ class Wishes:
         golden: What an earlier run recorded, to compare with.
         record: Whether to compute a new golden record instead of comparing.
         workers: Threads that decode.
+        accepted: Codes of findings of ``structure`` and ``tokenizer`` that the owner accepts.
     """
 
     memory: int | None = None
@@ -39,6 +40,7 @@ class Wishes:
     golden: Golden | None = None
     record: bool = False
     workers: int = 2
+    accepted: frozenset[str] = frozenset()
 
 
 @dataclass

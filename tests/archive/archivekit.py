@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from archiver.archive.archive import Archive
-from archiver.archive.objects import NoHints, ObjectSink
-from archiver.archive.pack import PackReader, PackWriter
+from archiver.archive.intake.sink import NoHints, ObjectSink
+from archiver.archive.packs.reader import PackReader
+from archiver.archive.packs.writer import PackWriter
 from archiver.archive.records import FileEntry, Source
 from archiver.codec.segment import Effort, encode
 from archiver.digest import blake3_hex

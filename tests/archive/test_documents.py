@@ -180,7 +180,7 @@ def test_a_damaged_manifest_is_never_sealed_again(archive, root):
 
 def test_a_seal_larger_than_any_seal_is_damage(archive, root, monkeypatch):
     snapshot = seal_up(archive)
-    monkeypatch.setattr("archiver.archive.archive.SEAL_MAX", 100)
+    monkeypatch.setattr("archiver.archive.seals.SEAL_MAX", 100)
     told = []
     assert list(archive.snapshots(on_damage=lambda name, _: told.append(name))) == []
     assert snapshot.id in told[0]

@@ -7,10 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from archivekit import array, noise, pack_path, reading, rewrite, sink_of, write_pack
 
-from archiver.archive import objects, pack
 from archiver.archive.archive import Archive
-from archiver.archive.buffers import BufferPool
-from archiver.archive.pack import IndexEntry, PackWriter
+from archiver.archive.intake import sink as sink_module
+from archiver.archive.intake.buffers import BufferPool
+from archiver.archive.intake.salvage import salvage
+from archiver.archive.packs import writer
+from archiver.archive.packs.records import IndexEntry
+from archiver.archive.packs.writer import PackWriter
 from archiver.codec.segment import SEGMENT_MAX
 from archiver.digest import blake3_hex
 from archiver.errors import ArchiverError, DamageError, NoSpaceError
@@ -127,7 +130,7 @@ def test_a_damaged_pack_is_replaced_by_the_same_pack_written_anew(archive, root)
 
 
 def test_packs_are_closed_when_they_are_large_enough(archive, monkeypatch):
-    monkeypatch.setattr(pack, "PACK_TARGET", 8000)
+    monkeypatch.setattr(writer, "PACK_TARGET", 8000)
     sink = sink_of(archive)
     for plain in CONTENTS:
         sink.put(array(plain), None)
@@ -164,12 +167,12 @@ def test_a_failure_to_write_reaches_every_thread_and_nothing_hangs(archive, monk
         sink.put(array(b"another"), None)
     sink.close()
     # What is whole is not thrown away: it is published if only room was lacking, or left to salvage.
-    kept = list(archive.packs()) or [one.pack for one in objects.salvage(archive)]
+    kept = list(archive.packs()) or [one.pack for one in salvage(archive)]
     assert sum(len(archive.pack(pack).index()) for pack in kept) == 3
 
 
 def test_a_failure_to_publish_reaches_who_flushes_also_the_second_time(archive, monkeypatch):
-    monkeypatch.setattr(pack, "PACK_TARGET", 4000)
+    monkeypatch.setattr(writer, "PACK_TARGET", 4000)
     error = NoSpaceError("full")
 
     def finish_badly(self):
@@ -196,7 +199,7 @@ def test_a_segment_that_cannot_be_encoded_fails_for_all_who_wait_for_it(archive,
         threading.Event().wait(0.2)
         raise error
 
-    monkeypatch.setattr(objects, "encode", encode)
+    monkeypatch.setattr(sink_module, "encode", encode)
     sink = sink_of(archive)
 
     def put(number: int) -> None:

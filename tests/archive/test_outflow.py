@@ -9,7 +9,7 @@ from archivekit import PLAINS, entry_of, noise, pack_path, rewrite, write_pack
 
 from archiver.archive.archive import Archive
 from archiver.archive.outflow import Outflow
-from archiver.archive.pack_map import PackMap
+from archiver.archive.packs.map import PackMap
 from archiver.codec.segment import SEGMENT_MAX
 from archiver.digest import blake3_hex
 from archiver.errors import DamageError

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from archivekit import PLAINS, array, noise, pack_path, reading, rewrite, write_pack
 
-from archiver.archive import frames
 from archiver.archive.archive import Archive
-from archiver.archive.objects import salvage
-from archiver.archive.pack import STORED_MAX, IndexEntry, PackIndex, PackWriter
-from archiver.archive.pack_map import PackMap
+from archiver.archive.intake.salvage import salvage
+from archiver.archive.packs import frames
+from archiver.archive.packs.map import PackMap
+from archiver.archive.packs.records import STORED_MAX, IndexEntry, PackIndex
+from archiver.archive.packs.writer import PackWriter
 from archiver.archive.records import canonical
 from archiver.codec.segment import Effort, encode
 from archiver.digest import blake3_hex

@@ -10,7 +10,7 @@ from codeckit import VECTORS, array, bf16, f32, noise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archiver.archive import frames
+from archiver.archive.packs import frames
 from archiver.archive.records import canonical, parse_record
 from archiver.codec import segment, zstd
 from archiver.codec.segment import Effort, EncodedObject, ObjectHeader, check_header, decode, encode

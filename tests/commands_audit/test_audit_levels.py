@@ -10,7 +10,7 @@ import pytest
 from auditkit import flip, noise, swap, truncate, write
 
 from archiver.archive.archive import Archive
-from archiver.archive.pack import PackWriter
+from archiver.archive.packs.writer import PackWriter
 from archiver.archive.publish import publish
 from archiver.archive.records import FileEntry, Selection
 from archiver.codec.segment import Effort, EncodedObject, encode

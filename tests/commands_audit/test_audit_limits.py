@@ -8,7 +8,7 @@ import pytest
 from auditkit import flip
 
 from archiver.archive.archive import TOOL, Archive
-from archiver.archive.fixity.schedule import Budget, Limits
+from archiver.archive.audit.schedule import Budget, Limits
 from archiver.archive.records import Event
 from archiver.operations.audit import ledger
 

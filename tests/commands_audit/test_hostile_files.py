@@ -10,8 +10,8 @@ import zstandard
 from auditkit import Weights, flip, write, write_model
 from blake3 import blake3
 
-from archiver.archive import frames
 from archiver.archive.layout import manifest_name
+from archiver.archive.packs import frames
 from archiver.cli.main import invoke
 from archiver.digest import blake3_hex
 from archiver.errors import ExitCode

@@ -14,7 +14,7 @@ from disk import Tree, lay_out
 from archiver.archive import layout
 from archiver.archive.archive import Archive, Snapshot
 from archiver.archive.outflow import Outflow
-from archiver.archive.pack_map import PackMap
+from archiver.archive.packs.map import PackMap
 from archiver.digest import blake3_hex
 from archiver.errors import ArchiverError, DamageError, NoArchiveError
 

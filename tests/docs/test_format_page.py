@@ -6,8 +6,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from archiver.archive import frames, layout
-from archiver.archive.pack import IndexEntry, PackHead, PackIndex
+from archiver.archive import layout
+from archiver.archive.packs import frames
+from archiver.archive.packs.records import IndexEntry, PackHead, PackIndex
 from archiver.archive.parity import geometry
 from archiver.archive.parity.sidecar import HEADER_MAX as PARITY_HEADER_MAX
 from archiver.archive.parity.sidecar import ParityHeader
@@ -259,12 +260,13 @@ def test_the_names_of_the_directory():
 
 
 def test_the_bounds_are_those_of_the_code():
-    from archiver.archive import identity, journal, pack, records
+    from archiver.archive import identity, journal, records
+    from archiver.archive.packs import records as pack
 
     text = " ".join(section("1. Ground rules").split())
     bounds = {
         "an object header or a head has at most 64 KiB": pack.HEADER_MAX == 64 << 10,
-        "an index 256 MiB": pack._INDEX_MAX == 256 << 20,
+        "an index 256 MiB": pack.INDEX_MAX == 256 << 20,
         "a seal or a parity header 64 MiB": records.SEAL_MAX == PARITY_HEADER_MAX == 64 << 20,
         "a manifest 1 GiB of plain JSON": records.MANIFEST_MAX == 1 << 30,
         "an event 1 MiB": journal.EVENT_MAX == 1 << 20,

@@ -307,7 +307,7 @@ def test_a_pin_of_another_revision_says_nothing(hub, served, mirror, pin):
 
 def test_the_debug_variable_shows_where(served, mirror, archive, monkeypatch):
     """The one way to a traceback, for who reports a fault."""
-    from archiver.operations.mirror import run as operation
+    from archiver.operations.mirror import publishing as operation
 
     def broken(*_):
         raise ZeroDivisionError("a fault")

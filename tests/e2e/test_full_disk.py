@@ -184,7 +184,7 @@ def test_room_that_must_stay_free(larger, archive, mirror):
 def unguarded(monkeypatch):
     """Begin although it cannot fit, and hand segments on one by one."""
     monkeypatch.setattr("archiver.operations.mirror.room._LEAST_RATIO", 0)
-    monkeypatch.setattr("archiver.archive.intake._BATCH", 1)
+    monkeypatch.setattr("archiver.archive.intake.file_job._BATCH", 1)
     monkeypatch.setattr("archiver.cli.mirroring.worker_count", lambda: 1)
 
 
@@ -198,7 +198,7 @@ def test_a_full_disk_throws_nothing_away(
     hub, larger, small_disk, archive, cli, waits, restores, unguarded, monkeypatch, index_fits
 ):
     """And what is left unfinished is finished where it lies: for a copy there is no room."""
-    from archiver.archive.pack import PackWriter
+    from archiver.archive.packs.writer import PackWriter
 
     here = small_disk / "archive"
     shutil.copytree(archive, here)

@@ -350,10 +350,10 @@ def test_a_segment_that_cannot_be_stored_costs_its_file_and_no_other(
     served, archive, mirror, restores, monkeypatch
 ):
     """Every buffer has one owner at a time, also when a file fails in the middle."""
-    from archiver.archive import buffers, objects
+    from archiver.archive.intake import buffers, sink
     from archiver.errors import ArchiverError
 
-    put, take, give = objects.ObjectSink.put, buffers.BufferPool.take, buffers.BufferPool.give
+    put, take, give = sink.ObjectSink.put, buffers.BufferPool.take, buffers.BufferPool.give
     lent: set[int] = set()
 
     def spoilt(self, plain, dtype):
@@ -374,8 +374,8 @@ def test_a_segment_that_cannot_be_stored_costs_its_file_and_no_other(
     monkeypatch.setattr(buffers.BufferPool, "take", taken)
     monkeypatch.setattr(buffers.BufferPool, "give", given)
     with monkeypatch.context() as patch:
-        patch.setattr(objects.ObjectSink, "put", spoilt)
-        patch.setattr("archiver.archive.intake._BATCH", 1000)
+        patch.setattr(sink.ObjectSink, "put", spoilt)
+        patch.setattr("archiver.archive.intake.file_job._BATCH", 1000)
         result = mirror()
     assert result.code == 1
     assert f"1 of 7 files failed. {WEIGHTS}: " in result.err

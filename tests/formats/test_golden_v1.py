@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from archiver.archive import frames
 from archiver.archive.archive import Archive
 from archiver.archive.outflow import Outflow
-from archiver.archive.pack_map import PackMap
+from archiver.archive.packs import frames
+from archiver.archive.packs.map import PackMap
 from archiver.archive.records import canonical
 
 FROZEN = Path(__file__).with_name("v1")

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from blake3 import blake3
 
-from archiver.archive import frames, layout
+from archiver.archive import layout
+from archiver.archive.packs import frames
 from archiver.archive.parity.protect import protect
 from archiver.digest import blake3_hex
 

@@ -19,7 +19,8 @@ from paritykit import (
     sidecar_path,
 )
 
-from archiver.archive import frames, layout
+from archiver.archive import layout
+from archiver.archive.packs import frames
 from archiver.archive.parity.heal import heal
 from archiver.archive.parity.sidecar import HEADER_MAX, read_sidecar
 from archiver.errors import DamageError, UnknownFormatError

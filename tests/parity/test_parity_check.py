@@ -8,7 +8,7 @@ from paritykit import guard as protect_all
 
 from archiver.archive import layout
 from archiver.archive.archive import Archive
-from archiver.archive.fixity.parity_check import parity_findings
+from archiver.archive.fixity.parity import parity_findings
 from archiver.archive.parity.wanted import all_names
 from archiver.cli.main import invoke
 
@@ -141,15 +141,15 @@ def test_another_file_among_them_is_not_taken_for_one(guarded):
 
 
 def test_what_is_whole_when_read_again_is_unstable_and_not_damaged(guarded, monkeypatch):
-    from archiver.archive.fixity import parity_check
+    from archiver.archive.fixity import parity
 
-    real, seen = parity_check.read_sidecar, []
+    real, seen = parity.read_sidecar, []
 
     def flaky(reader, name):
         seen.append(name)
         if len(seen) == 1:
-            raise parity_check.DamageError("It flickered.")
+            raise parity.DamageError("It flickered.")
         return real(reader, name)
 
-    monkeypatch.setattr(parity_check, "read_sidecar", flaky)
+    monkeypatch.setattr(parity, "read_sidecar", flaky)
     assert [code for code, _ in found(guarded)] == ["read-unstable"]

@@ -218,7 +218,7 @@ def test_the_only_good_copy_stays(run, root, archive):
     if sink.published[0].pack == pack:  # the same bytes would be the same pack
         import numpy as np
 
-        from archiver.archive.pack import PackWriter
+        from archiver.archive.packs.writer import PackWriter
         from archiver.codec.segment import Effort, encode
 
         writer = PackWriter(archive.store, archive.info)

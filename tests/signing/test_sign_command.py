@@ -7,9 +7,10 @@ import json
 from signingkit import digest_of, rewrite
 
 from archiver.archive.archive import Archive
-from archiver.archive.fixity.signature_check import signature_findings, unsigned
+from archiver.archive.fixity.signatures import signature_findings
 from archiver.archive.records import Event
 from archiver.archive.signing.key_file import public_key
+from archiver.archive.signing.stored import unsigned
 
 
 def findings(weights, *keys):

@@ -64,7 +64,7 @@ def stocked(models: smokekit.Models, tmp_path_factory: pytest.TempPathFactory) -
     """An archive of several models; never to be changed."""
     root = tmp_path_factory.mktemp("stocked") / "weights"
     smokekit.archive_of(models("dense"), root)
-    for name in ("minilm", "gptq"):
+    for name in ("minilm", "int4"):
         smokecli.put(root, models(name), f"me/{name}")
     smokecli.put(root, models("dense"), smokecli.PART, "--include", "*.json")
     return root

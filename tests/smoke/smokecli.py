@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from archiver.archive.records import Event
 
-DENSE, BERT, GPTQ, PART = "me/dense", "me/minilm", "me/gptq", "me/part"
+DENSE, BERT, INT4, PART = "me/dense", "me/minilm", "me/int4", "me/part"
 
 
 class Said(NamedTuple):

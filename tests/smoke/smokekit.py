@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from functools import partial
 from typing import TYPE_CHECKING
@@ -16,6 +17,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+
+def write_awq(folder: Path) -> None:
+    """A model whose config says that it is quantized in a way that no library here undoes."""
+    write_gptq(folder)
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    config["quantization_config"] = {
+        "bits": 4,
+        "group_size": 128,
+        "quant_method": "awq",
+        "version": "gemm",
+        "zero_point": True,
+    }
+    path.write_text(json.dumps(config))
+
+
 _WRITERS: dict[str, Callable[[Path], object]] = {
     "dense": write_dense,
     "moe": write_moe,
@@ -25,6 +42,8 @@ _WRITERS: dict[str, Callable[[Path], object]] = {
     "text-moe": partial(write_moe, vision=False),
     "dense-untied": partial(write_dense, tied=False),
     "gptq": write_gptq,
+    "gptq-dense": partial(write_gptq, moe=False),
+    "int4": write_awq,
     "minilm": lambda folder: shutil.copytree(minilm_folder(), folder),
 }
 

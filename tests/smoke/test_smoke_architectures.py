@@ -185,4 +185,4 @@ def test_a_config_of_another_dtype_than_all_tensors_is_only_remarked_on(written,
     (folder / "config.json").write_text(json.dumps(settings | {"dtype": "float16"}))
     found = climb(folder, ("structure",))["structure"]
     assert found.verdict == "held"
-    assert "config.json says float16, but no tensor is F16" in found.findings[0].message
+    assert "config.json says float16, but most tensors are BF16" in found.findings[0].message

@@ -9,9 +9,11 @@ import time
 from pathlib import Path
 
 import pytest
-from smokecli import BERT, DENSE, GPTQ, PART, receipts
+from smokecli import BERT, DENSE, INT4, PART, receipts
 
 from archiver.archive.archive import Archive
+from archiver.errors import DamageError
+from archiver.operations.smoke_test import next_due
 
 LEVELS = ("structure", "tokenizer", "load", "forward", "generate", "golden")
 LIBRARIES = ("torch", "transformers", "accelerate", "tokenizers")
@@ -116,10 +118,10 @@ def test_a_model_that_lacks_a_tensor(smoke, copy_of):
 
 
 def test_a_kind_of_weights_that_no_library_here_loads(smoke, weights):
-    ended = smoke("smoke-test", "-C", weights, GPTQ)
+    ended = smoke("smoke-test", "-C", weights, INT4)
     assert ended.code == 4, ended
-    assert "GPTQ" in ended.out
-    assert ended.out.splitlines()[-1].startswith(f"NOT SHOWN: {GPTQ}@")
+    assert "awq" in ended.out
+    assert ended.out.splitlines()[-1].startswith(f"NOT SHOWN: {INT4}@")
     assert receipts(weights)[-1].detail["levels"]["load"] == "skipped"
 
 
@@ -154,7 +156,30 @@ def test_damage_of_the_archive_is_not_blamed_on_the_model(smoke, weights):
     hit = [ended for ended in codes.values() if ended.code == 20]
     assert hit, codes
     assert "archiver repair" in hit[0].err
-    assert len(receipts(weights)) == 2 - len(hit)
+    for receipt in receipts(weights):
+        levels = receipt.detail["levels"]
+        assert set(levels) == set(LEVELS[:-1])
+        assert "failed" not in levels.values()
+        assert ("skipped" in levels.values()) is (codes[receipt.repository].code == 20)
+        assert not receipt.detail["findings"]
+    assert len(receipts(weights)) == 2
+
+
+def test_a_damaged_manifest_keeps_no_other_snapshot_from_its_turn(smoke, weights):
+    (snapshot,) = Archive.open(weights).snapshots_of(DENSE)
+    (manifest,) = weights.glob(f"manifests/**/*{snapshot.seal.manifest.blake3}*")
+    manifest.chmod(0o644)
+    manifest.write_bytes(b"damaged")
+    assert smoke("audit", "-C", weights, "--level", "smoke").code == 20
+    (receipt,) = receipts(weights)
+    assert receipt.repository == DENSE
+    assert receipt.detail["levels"] == dict.fromkeys(LEVELS[:-1], "skipped")
+    assert receipt.detail["environment"]
+    assert next_due(Archive.open(weights), None, None, None).seal.repository != DENSE
+    for words in (["--level", "structure"], ["--golden", "/nowhere/at.json"]):
+        smoke("smoke-test", "-C", weights, DENSE, *words)
+    assert receipts(weights)[-1].detail["levels"] == {"structure": "skipped"}
+    assert len(receipts(weights)) == 2
 
 
 def test_a_name_that_is_also_a_folder(weights, tmp_path, monkeypatch):
@@ -170,6 +195,30 @@ def test_a_name_that_is_also_a_folder(weights, tmp_path, monkeypatch):
     assert smoke_test._held(BERT) is not None
     folders = (f"./{DENSE}", "me/other", str(tmp_path / DENSE), ".", "..", "~/me")
     assert [smoke_test._held(name) for name in folders] == [None] * 6
+    (seal,) = weights.glob("snapshots/me/dense/*.json")
+    seal.chmod(0o644)
+    seal.write_bytes(b"{}")
+    with pytest.raises(DamageError):  # the folder does not stand in for it
+        smoke_test._held(DENSE)
+
+
+def test_a_folder_that_is_an_archive(smoke, stocked):
+    for words in ([stocked], ["-C", stocked, f"{stocked}/"]):
+        ended = smoke("smoke-test", *words)
+        assert ended.code == 2, ended
+        assert "is an archive, not a model" in ended.err
+        assert f"smoke-test -C {stocked} REPO'" in ended.err
+
+
+def test_a_name_that_is_neither_is_told_as_both(smoke, stocked, tmp_path):
+    for place, name, code in (
+        (stocked, "models/typo", 2),
+        (stocked, "one/two/three", 2),
+        (tmp_path, "models/typo", 10),
+    ):
+        ended = smoke("smoke-test", "-C", place, name)
+        assert ended.code == code, ended
+        assert f"There is no folder {name} either." in ended.err
 
 
 @pytest.mark.parametrize(

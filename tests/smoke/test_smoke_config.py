@@ -20,6 +20,7 @@ class Fake:
 
     def __init__(self, content, shapes=((128, 64),)):
         self._content = content if isinstance(content, bytes) else json.dumps(content).encode()
+        self.files = {"config.json": len(self._content)}
         self.tensors = {
             str(number): StoredTensor(str(number), "x", "BF16", shape, 0, 2)
             for number, shape in enumerate(shapes)
@@ -50,7 +51,6 @@ def test_a_model_with_vision(models):
     assert config.quant_method == "fp8"
     assert config.dtype == "bfloat16"
     assert config.mtp_layers == 1
-    assert not config.asks_for_code
 
 
 def test_a_model_for_text_alone(models):
@@ -91,15 +91,6 @@ def test_values_of_the_wrong_kind_are_as_if_they_were_not_there(content):
 @pytest.mark.parametrize("value", ["float16", "torch.float16"])
 def test_old_and_new_names_of_the_dtype(key, value):
     assert read_config(Fake({"text_config": {key: value}})).dtype == "float16"
-
-
-@pytest.mark.parametrize("below", [(), ("vision_config",)])
-def test_asking_for_code(below):
-    content = asked = {}
-    for key in below:
-        content = content.setdefault(key, {})
-    content["auto_map"] = {"AutoConfig": "evil.Config"}
-    assert read_config(Fake(asked)).asks_for_code
 
 
 @pytest.mark.parametrize(

@@ -214,9 +214,9 @@ def test_fp8_is_asked_for_as_16_bits_on_every_device():
     assert config.quantization_config == {"quant_method": "fp8"}
 
 
-def test_gptq_is_skipped_with_the_library_that_is_missing(models, tmp_path):
-    with pytest.raises(SkippedError, match="gptq"):
-        check_load(loadkit.trial_on(models("gptq"), tmp_path))
+def test_a_quantization_is_skipped_with_the_library_that_is_missing(models, tmp_path):
+    with pytest.raises(SkippedError, match="'awq' cannot be loaded here: Loading an AWQ"):
+        check_load(loadkit.trial_on(models("int4"), tmp_path))
 
 
 def _tensor(dtype, shape, content):

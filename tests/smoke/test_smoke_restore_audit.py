@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
-from smokecli import BERT, DENSE, GPTQ, PART, put, receipts
+from smokecli import BERT, DENSE, INT4, PART, put, receipts
 
 from archiver.archive.archive import TOOL, Archive
 from archiver.archive.place import own_place
@@ -36,29 +38,29 @@ def test_never_tested_comes_first_by_name_then_the_oldest_test(weights):
     for day in range(1, 4):
         order.append(due(weights))
         noted(weights, order[-1], f"2026-01-0{day}T00:00:00Z")
-    assert order == [DENSE, GPTQ, BERT]
+    assert order == [DENSE, INT4, BERT]
     assert due(weights) == DENSE
     assert due(weights, name=PART) == PART
 
 
 def test_one_that_fails_keeps_none_from_its_turn(weights):
-    for day, name in enumerate((DENSE, GPTQ, BERT), 1):
+    for day, name in enumerate((DENSE, INT4, BERT), 1):
         bad = RUN | {"load": "skipped"} if name == DENSE else RUN
         noted(weights, name, f"2026-01-0{day}T00:00:00Z", bad)
     assert due(weights) == DENSE
     noted(weights, DENSE, "2026-01-05T00:00:00Z", RUN | {"load": "failed"})
-    assert due(weights) == GPTQ
+    assert due(weights) == INT4
 
 
 def test_with_an_age_what_held_lately_has_no_turn(weights):
     from archiver.text import utc_before
 
-    for name in (DENSE, GPTQ, BERT):
+    for name in (DENSE, INT4, BERT):
         noted(weights, name, utc_before(3600))
     assert due(weights, age=1800) is not None
     assert due(weights, age=7200) is None
-    noted(weights, GPTQ, utc_before(600), RUN | {"load": "failed"})
-    assert due(weights, age=7200) == GPTQ
+    noted(weights, INT4, utc_before(600), RUN | {"load": "failed"})
+    assert due(weights, age=7200) == INT4
 
 
 @pytest.mark.parametrize(
@@ -85,7 +87,7 @@ def test_an_empty_archive_has_nothing_due(tmp_path, capfd):
     assert invoke(["init", "-q", "-C", str(tmp_path / "new")]) == 0
     capfd.readouterr()
     assert invoke(["audit", "-C", str(tmp_path / "new"), "--level", "smoke"]) == 0
-    assert capfd.readouterr().out.startswith("Nothing was due")
+    assert capfd.readouterr().out == "Nothing was due: no whole snapshot is held.\n"
 
 
 # ---- the commands
@@ -94,17 +96,21 @@ def test_an_empty_archive_has_nothing_due(tmp_path, capfd):
 def test_an_audit_runs_the_model_whose_turn_it_is(smoke, weights):
     from archiver.text import utc_before
 
-    for name in (DENSE, GPTQ):
+    for name in (DENSE, INT4):
         noted(weights, name, utc_before(60))
     ended = smoke.json("audit", "-C", weights, "--level", "smoke", "--max-age", "30d")
     assert ended.code == 0, ended
     assert ended.whole["title"].startswith(f"{BERT}@")
     assert receipts(weights)[-1].repository == BERT
+    turn = json.loads(ended.out.splitlines()[0])
+    assert (turn["kind"], turn["repository"]) == ("turn", BERT)
+    assert turn["snapshot"] == receipts(weights)[-1].detail["snapshot"]
     ended = smoke("audit", "-C", weights, "--level", "smoke", "--max-age", "30d")
     assert (ended.code, ended.out[:16]) == (0, "Nothing was due:")
-    ended = smoke("audit", "-C", weights, "--level", "smoke", "--snapshot", GPTQ)
+    ended = smoke("audit", "-C", weights, "--level", "smoke", "--snapshot", INT4)
     assert ended.code == 4
-    assert ended.out.splitlines()[-1].startswith(f"NOT SHOWN: {GPTQ}@")
+    assert ended.out.startswith(f"It is the turn of {INT4}@")
+    assert ended.out.splitlines()[-1].startswith(f"NOT SHOWN: {INT4}@")
 
 
 @pytest.mark.parametrize(
@@ -137,6 +143,24 @@ def test_what_was_restored_is_run(smoke, weights, tmp_path, layout):
     receipt = receipts(weights)[-1]
     assert (receipt.repository, receipt.detail["read"]) == (BERT, "folder")
     assert receipt.detail["levels"]["forward"] == "held"
+
+
+def test_other_files_beside_what_was_restored_are_not_the_model(smoke, weights, models, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "model.safetensors").write_bytes((models("minilm") / "model.safetensors").read_bytes())
+    ended = smoke.json("restore", "-C", weights, DENSE, out, "--smoke-test")
+    assert ended.code == 0, ended
+    assert receipts(weights)[-1].detail["levels"] == RUN
+    assert smoke("smoke-test", out, "--level", "structure").code == 25  # of the folder it is true
+
+
+def test_chosen_files_that_were_restored_are_no_model(smoke, weights, tmp_path):
+    ended = smoke("restore", "-C", weights, PART, tmp_path / "out", "--smoke-test")
+    assert ended.code == 2, ended
+    assert "holds chosen files only" in ended.err
+    assert (tmp_path / "out/config.json").exists()
+    assert not receipts(weights)
 
 
 def test_what_was_restored_does_not_hold(smoke, weights, copy_of, tmp_path):

@@ -430,8 +430,12 @@ def test_no_files_is_no_tokenizer(copy_of: smokekit.Copies, tmp_path: Path):
     folder = copy_of("dense")
     for name in ("tokenizer.json", "vocab.json", "merges.txt"):
         (folder / name).unlink()
+    (finding,) = kit.findings_of(folder, tmp_path)  # tokenizer_config.json speaks of one
+    assert "reads no vocabulary" in finding.message
+    (folder / "tokenizer_config.json").unlink()
+    (tmp_path / "again").mkdir()
     with pytest.raises(InapplicableError, match="no tokenizer"):
-        kit.findings_of(folder, tmp_path)
+        kit.findings_of(folder, tmp_path / "again")
 
 
 def test_code_of_the_repository_is_never_run(copy_of: smokekit.Copies, tmp_path: Path):

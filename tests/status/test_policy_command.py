@@ -35,6 +35,7 @@ def test_an_archive_wants_nothing_at_first(ask, root):
         "append_only": False,
         "signed": False,
         "keys": [],
+        "accepted": [],
     }
     assert not events(root)
 

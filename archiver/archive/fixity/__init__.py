@@ -1,1 +1,1 @@
-"""Fixity: proof that stored bytes are what their names and manifests say, and what is hit where not."""
+"""Fixity checks: whether a stored file, or an object in it, is what its name and the records say."""

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Final
 
 from blake3 import blake3
 
-from archiver.archive.fixity.pack_check import PackState
-from archiver.archive.pack import PackReader
+from archiver.archive.fixity.pack_state import PackState
+from archiver.archive.packs.reader import PackReader
 from archiver.archive.records import FORMAT
 from archiver.codec.workspace import workspace
 from archiver.errors import ArchiverError, DamageError
 
 if TYPE_CHECKING:
-    from archiver.archive.fixity.pack_check import Advance
+    from archiver.archive.fixity.pack_state import Advance
     from archiver.storage.store import Reader
 
 _PIECE: Final = 512 << 10

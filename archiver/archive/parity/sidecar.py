@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import msgspec
 from blake3 import blake3
 
-from archiver.archive import frames, layout
+from archiver.archive import layout
+from archiver.archive.packs import frames
 from archiver.archive.parity.geometry import BLOCK_MAX, Shape
 from archiver.archive.records import FORMAT, Features, canonical, parse_record
 from archiver.codec.segment import HexDigest

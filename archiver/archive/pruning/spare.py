@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from archiver.archive.fixity.closure import absent
+from archiver.archive.audit.objects import absent
 from archiver.codec.segment import SEGMENT_MAX
 from archiver.codec.workspace import workspace
 from archiver.errors import ArchiverError, DamageError
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from archiver.archive.archive import Archive, Snapshot
-    from archiver.archive.fixity.closure import Digests
-    from archiver.archive.pack import IndexEntry
+    from archiver.archive.audit.objects import Digests
+    from archiver.archive.packs.records import IndexEntry
 
 
 class LiveObjects:

@@ -6,14 +6,16 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Final
 
 from archiver.archive import layout
-from archiver.archive.fixity.parity_check import needed_digests
-from archiver.archive.fixity.signature_check import read_signature, signature_findings
+from archiver.archive.fixity.parity import needed_digests
+from archiver.archive.fixity.signatures import signature_findings
+from archiver.archive.out_of_use import keep_aside, put_aside
 from archiver.archive.parity.protect import protect
 from archiver.archive.parity.sidecar import read_sidecar
 from archiver.archive.parity.wanted import without_sidecar
 from archiver.archive.repair.sources import OWN
-from archiver.archive.repair.whole_file import Mended, WholeFiles, keep_aside, put_aside
+from archiver.archive.repair.whole_file import Mended, WholeFiles
 from archiver.archive.signing.minisign import FILE_MAX
+from archiver.archive.signing.stored import read_signature
 from archiver.errors import ArchiverError, NoSpaceError
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Final
 
 from archiver.archive import carried, layout
-from archiver.archive.fixity.document_check import repeated_info
+from archiver.archive.fixity.info import repeated_info
 from archiver.archive.info import info_file
 from archiver.archive.out_of_use import aside_names
 from archiver.archive.parity.sidecar import read_sidecar
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from archiver.archive.archive import Archive
+    from archiver.archive.audit.examination import Examination
     from archiver.archive.finding import Finding
-    from archiver.archive.fixity.examination import Examination
     from archiver.archive.repair.whole_file import Mended, WholeFiles
     from archiver.storage.store import Store
 

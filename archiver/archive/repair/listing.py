@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from archiver.archive import layout
 from archiver.archive.out_of_use import aside_names
-from archiver.archive.pack import PackReader
+from archiver.archive.packs.reader import PackReader
 from archiver.archive.records import ArchiveInfo
 from archiver.errors import ArchiverError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from archiver.archive.pack import IndexEntry
+    from archiver.archive.packs.records import IndexEntry
     from archiver.storage.store import Store
 
 

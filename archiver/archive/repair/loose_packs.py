@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from archiver.archive.pack import PackWriter
+from archiver.archive.packs.writer import PackWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable

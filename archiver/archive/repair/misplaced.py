@@ -16,7 +16,7 @@ from archiver.errors import ArchiverError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from archiver.archive.fixity.examination import Examination
+    from archiver.archive.audit.examination import Examination
     from archiver.storage.store import Store
 
 _DOCUMENTS: Final = {"seal-damaged", "manifest-damaged", "event-damaged"}

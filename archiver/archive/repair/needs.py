@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from archiver.archive.frames import PREFIX_SIZE
+from archiver.archive.packs.frames import PREFIX_SIZE
 from archiver.archive.records import canonical
 from archiver.archive.tensor_segments import tensors_of
 from archiver.codec.segment import Effort, EncodedObject, encode

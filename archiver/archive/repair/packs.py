@@ -8,7 +8,7 @@ import msgspec
 
 from archiver.archive.archive import Archive, Snapshot
 from archiver.archive.layout import pack_name
-from archiver.archive.pack_map import PackMap
+from archiver.archive.packs.map import PackMap
 from archiver.archive.repair.listing import listing_of
 from archiver.archive.repair.needs import Need, needs_of
 from archiver.archive.repair.recut import Recut, Recutter
@@ -18,7 +18,7 @@ from archiver.errors import DamageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from archiver.archive.fixity.examination import Examination
+    from archiver.archive.audit.examination import Examination
     from archiver.archive.repair.sources import ObjectSource
     from archiver.archive.repair.whole_file import WholeFiles
     from archiver.storage.store import Store

@@ -11,19 +11,21 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from archiver.archive.layout import pack_name
-from archiver.archive.pack import IndexEntry, PackWriter
+from archiver.archive.out_of_use import keep_aside
+from archiver.archive.packs.records import IndexEntry
+from archiver.archive.packs.writer import PackWriter
 from archiver.archive.repair.loose_packs import LoosePacks
 from archiver.archive.repair.needs import Need
 from archiver.archive.repair.proof import staged_right
 from archiver.archive.repair.sources import OWN
-from archiver.archive.repair.whole_file import Mended, keep_aside
+from archiver.archive.repair.whole_file import Mended
 from archiver.errors import DamageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from archiver.archive.archive import Archive
-    from archiver.archive.pack_map import PackMap
+    from archiver.archive.packs.map import PackMap
     from archiver.archive.records import ArchiveInfo
     from archiver.archive.repair.reseal import Resealed
     from archiver.archive.repair.sources import ObjectSource

@@ -12,9 +12,9 @@ import msgspec
 
 from archiver.archive import layout
 from archiver.archive.intent import announced_needs
-from archiver.archive.pack_map import PackMap
+from archiver.archive.out_of_use import put_aside
+from archiver.archive.packs.map import PackMap
 from archiver.archive.publish import Placement, closure_names, publish
-from archiver.archive.repair.whole_file import put_aside
 from archiver.errors import DamageError
 
 if TYPE_CHECKING:

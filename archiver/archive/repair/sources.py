@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 
-from archiver.archive.fixity.folder_scan import scan_folder
+from archiver.archive.folder.scan import scan_folder
 from archiver.archive.out_of_use import AsidePacks
-from archiver.archive.pack_map import PackMap, Shelf
+from archiver.archive.packs.map import PackMap, Shelf
 from archiver.digest import blake3_hex
 from archiver.errors import ArchiverError
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from archiver.archive import layout
+from archiver.archive.out_of_use import keep_aside
 from archiver.archive.repair.proof import staged_right, stored_right
 from archiver.archive.repair.trial import Trial
 from archiver.errors import ArchiverError, DamageError, NoSpaceError
-from archiver.text import utc_after, utc_now
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from archiver.archive.repair.copies import Candidate, FileSource
     from archiver.storage.store import Staged, Store
@@ -126,28 +126,3 @@ def _require_same(staged: Staged, name: str, data: bytes) -> None:
             f"The new {name} was not the same when it was read back; nothing was replaced.",
             hint="Test this machine's memory, cables and disks.",
         )
-
-
-def keep_aside(store: Store, name: str) -> None:
-    """Give what is under ``name`` a second name in quarantine; harmless if nothing is there."""
-    _aside(store, name, store.link)
-
-
-def put_aside(store: Store, name: str) -> str:
-    """Take a file out of use, into quarantine; where it lies now, ``""`` if it was not there."""
-    return _aside(store, name, store.move)
-
-
-def _aside(store: Store, name: str, take: Callable[[str, str], None]) -> str:
-    time = utc_now()
-    while store.stat(name) is not None:
-        other = layout.aside_name(layout.QUARANTINE, time, name)
-        try:
-            take(name, other)
-        except FileExistsError:
-            time = utc_after(time)  # another damaged file of this name went there this second
-        except FileNotFoundError:
-            return ""
-        else:
-            return other
-    return ""

@@ -9,11 +9,11 @@ import msgspec
 
 from archiver.archive import layout
 from archiver.archive.advice import Advice
+from archiver.archive.audit.run import examine
+from archiver.archive.audit.schedule import UNLIMITED, Limits
 from archiver.archive.finding import UNKNOWN, Finding
-from archiver.archive.fixity.examination import examine
 from archiver.archive.fixity.kept_heads import kept_ids
-from archiver.archive.fixity.schedule import UNLIMITED, Limits
-from archiver.archive.fixity.signature_check import missing_findings
+from archiver.archive.fixity.signatures import missing_findings
 from archiver.archive.policy import Level
 from archiver.archive.signing.key_file import public_keys
 from archiver.catalogue.health import fault_of
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from archiver.archive.archive import Archive
-    from archiver.archive.fixity.examination import Examination
+    from archiver.archive.audit.examination import Examination
     from archiver.progress import Progress
 
 

@@ -7,8 +7,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final, Self
 
 from archiver.archive.archive import TOOL
-from archiver.archive.fixity.level import proves
-from archiver.archive.fixity.proof import EVENT
+from archiver.archive.audit.level import proves
+from archiver.archive.audit.proofs import EVENT
 from archiver.archive.place import settled_place
 from archiver.archive.records import Event
 from archiver.errors import ArchiverError
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from archiver.archive.archive import Archive
-    from archiver.archive.fixity.examination import Examination
-    from archiver.archive.fixity.pack_audit import Examined
+    from archiver.archive.audit.examination import Examination
+    from archiver.archive.audit.packs import Examined
     from archiver.archive.policy import Level
 
 _SECONDS: Final = 300

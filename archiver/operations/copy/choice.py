@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from archiver.archive import layout
-from archiver.archive.fixity.document_check import DocumentCheck
+from archiver.archive.fixity.findings import Findings
+from archiver.archive.fixity.seals import SealCheck
 from archiver.names import as_repo_id, slug
 
 if TYPE_CHECKING:
@@ -25,23 +26,24 @@ def choose(
 
     UsageError if there is no such snapshot.
     """
-    documents = DocumentCheck(source)
+    findings = Findings(source.store)
+    seals = SealCheck(source, findings)
     if not references:
-        return list(documents.seals(layout.SNAPSHOTS)), documents.findings
-    found = {one.id: one for one in _named(source, documents, references)}
-    return list(found.values()), documents.findings
+        return list(seals.whole(layout.SNAPSHOTS)), findings.all
+    found = {one.id: one for one in _named(source, seals, findings, references)}
+    return list(found.values()), findings.all
 
 
 def _named(
-    source: Archive, documents: DocumentCheck, references: Iterable[Reference]
+    source: Archive, seals: SealCheck, findings: Findings, references: Iterable[Reference]
 ) -> Iterator[Snapshot]:
     for repository, revision in references:
         below = f"{layout.SNAPSHOTS}/{slug(as_repo_id(repository))}"
         found = [
             one
-            for one in documents.seals(below, revision or "")
+            for one in seals.whole(below, revision or "")
             if one.seal.repository.casefold() == repository.casefold()
         ]
-        if not found and not documents.findings:
+        if not found and not findings.all:
             source.find(repository, revision)  # says what is held instead
         yield from found

@@ -11,8 +11,8 @@ from archiver.errors import ArchiverError
 
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive
+    from archiver.archive.audit.wanted import Wanted
     from archiver.archive.finding import Code
-    from archiver.archive.fixity.pack_audit import Wanted
     from archiver.archive.fixity.read_twice import Twice
 
 

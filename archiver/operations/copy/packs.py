@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
-    from archiver.archive.fixity.pack_audit import Wanted
+    from archiver.archive.audit.wanted import Wanted
     from archiver.archive.fixity.read_twice import Twice
     from archiver.archive.transfer import Flow, Transfer
 

@@ -6,7 +6,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from archiver.archive.fixity.portion import packs_of
+from archiver.archive.audit.wanted import packs_of
 from archiver.archive.layout import CATALOGUE, digest_of
 from archiver.archive.place import Place, forgotten, place_of, settled_place
 from archiver.archive.publish import closure_names, missing_packs
@@ -23,7 +23,7 @@ from archiver.operations.copy.target import begin, open_target, require_room
 
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive, Snapshot
-    from archiver.archive.fixity.pack_audit import Wanted
+    from archiver.archive.audit.wanted import Wanted
     from archiver.progress import Progress
     from archiver.throttle import Throttle
 

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from archiver.archive.pin import Pin, check_pin
 from archiver.operations.mirror.options import MirrorOptions, select
+from archiver.operations.mirror.publishing import derived_revision
 from archiver.operations.mirror.report import FileFailure, MirrorError, MirrorReport
-from archiver.operations.mirror.run import Run, derived_revision
+from archiver.operations.mirror.run import Run
 
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive

@@ -11,7 +11,7 @@ from archiver.operations.mirror.report import FileFailure
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from archiver.archive.intake import Intake
+    from archiver.archive.intake.intake import Intake
     from archiver.archive.records import FileEntry
     from archiver.upstream.protocol import RemoteFile
 

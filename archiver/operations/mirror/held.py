@@ -9,8 +9,8 @@ import msgspec
 import numpy as np
 
 from archiver.archive.layout import pack_of
-from archiver.archive.pack import IndexEntry
-from archiver.archive.pack_map import PackMap
+from archiver.archive.packs.map import PackMap
+from archiver.archive.packs.records import IndexEntry
 from archiver.archive.place import own_place
 from archiver.archive.pruning.history import CONDEMNING, condemned
 from archiver.archive.publish import missing_packs

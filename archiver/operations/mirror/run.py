@@ -7,24 +7,27 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from archiver import memory
-from archiver.archive.archive import TOOL, Archive, Snapshot
-from archiver.archive.intake import Expected, Intake
-from archiver.archive.objects import PublishedPack, salvage, unfinished
-from archiver.archive.pin import Pin, check_pin
-from archiver.archive.publish import SEALED, publish, settle
-from archiver.archive.records import Event, FileEntry, Manifest, Selection, Source
-from archiver.archive.worklog import Worklog, discard, noted
+from archiver.archive.intake.expected import Expected
+from archiver.archive.intake.intake import Intake
+from archiver.archive.intake.salvage import salvage, unfinished
+from archiver.archive.intake.worklog import Worklog, discard, noted
+from archiver.archive.publish import SEALED, settle
+from archiver.archive.records import Selection
 from archiver.catalogue import queries, updates
-from archiver.digest import Blake3Hex, blake3_hex
+from archiver.digest import Blake3Hex
 from archiver.operations.mirror.fetch import fetch
 from archiver.operations.mirror.held import CatalogueHints, Held
 from archiver.operations.mirror.protection import protect_sealed
+from archiver.operations.mirror.publishing import publish_listing
 from archiver.operations.mirror.report import MirrorError, MirrorReport
 from archiver.operations.mirror.room import Room
-from archiver.text import utc_after
+from archiver.operations.mirror.sighting import record_sighting
 
 if TYPE_CHECKING:
-    from archiver.archive.objects import ObjectSink
+    from archiver.archive.archive import Archive, Snapshot
+    from archiver.archive.intake.sink import PublishedPack
+    from archiver.archive.pin import Pin
+    from archiver.archive.records import FileEntry, Manifest
     from archiver.catalogue.database import Catalogue
     from archiver.operations.mirror.options import MirrorOptions
     from archiver.progress import Progress
@@ -74,7 +77,7 @@ class Run:
         )
         settle(self._archive, snapshot, (event for _, event in known))
         discard(self._archive.store, self._worklog_key)
-        self._sighted()
+        record_sighting(self._archive, self._catalogue, self._listing)
         # Also then: the run that sealed it may have been killed before it made parity.
         return self._protected(snapshot, self.report("held", snapshot=snapshot))
 
@@ -95,7 +98,7 @@ class Run:
         finally:
             worklog.close()
         updates.add_snapshot(self._catalogue, snapshot.id, snapshot.seal, manifest)
-        self._sighted()
+        record_sighting(self._archive, self._catalogue, self._listing)
         return self._protected(snapshot, self.report("sealed", snapshot, written))
 
     def _protected(self, snapshot: Snapshot, report: MirrorReport) -> MirrorReport:
@@ -163,7 +166,9 @@ class Run:
         # The buffers go before the manifest comes: of 190,000 tensors there is not room for both.
         del intake
         memory.give_back()
-        snapshot, manifest = self._publish(entries, sink, pins)
+        snapshot, manifest = publish_listing(
+            self._archive, self._listing, entries, sink.placed, self._selection, pins
+        )
         return snapshot, manifest, resumed._replace(stored_bytes=sink.stored_bytes)
 
     def _to_fetch(self) -> list[RemoteFile]:
@@ -218,68 +223,12 @@ class Run:
             self._notes.append(f"{file.path} was stored as plain bytes: {note}")
         return entry
 
-    # ---- publishing
-
-    def _publish(
-        self, entries: list[FileEntry], sink: ObjectSink, pins: tuple[Pin, ...]
-    ) -> tuple[Snapshot, Manifest]:
-        listing = self._listing
-        revision = listing.revision or derived_revision(entries)
-        facts = {entry.path: (entry.size, entry.sha256) for entry in entries}
-        for pin in pins:
-            check_pin(pin, listing.repository, revision, facts)
-        source = Source(
-            upstream=listing.upstream,
-            endpoint=listing.endpoint,
-            repository=listing.repository,
-            revision=revision,
-            id=listing.id,
-            committed=listing.committed,
-            licence=listing.licence,
-            card=listing.card,
-        )
-        manifest = Manifest(source, tuple(sorted(entries, key=lambda entry: entry.path)))
-        snapshot = publish(self._archive, manifest, sink.placed, self._selection)
-        return snapshot, manifest
-
     def _register(self, intake: Intake) -> None:
         while intake.sink.published:
             self._add_pack(intake.sink.published.pop())
 
     def _add_pack(self, pack: PublishedPack) -> None:
         updates.add_pack(self._catalogue, pack.pack, pack.size, pack.entries)
-
-    def _sighted(self) -> None:
-        """Journal that upstream points a name at this revision, once for each name and revision."""
-        listing = self._listing
-        if not listing.revision or listing.name == listing.revision:
-            return
-        detail = {"name": listing.name, "upstream": listing.endpoint or listing.upstream}
-        known = queries.events(self._catalogue, repository=listing.repository)
-        latest = [
-            event
-            for _, event in known
-            if event.event == "sighted" and event.detail.get("name") == listing.name
-        ]
-        if latest and latest[-1].revision == listing.revision:
-            return
-        self._archive.record(
-            # In a second of its own, so that "sighted last" is one.
-            Event(
-                "sighted",
-                utc_after(latest[-1].time if latest else ""),
-                TOOL,
-                listing.repository,
-                listing.revision,
-                detail,
-            )
-        )
-
-
-def derived_revision(entries: list[FileEntry]) -> str:
-    """The revision of files that have no commit (``docs/format.md``, 6.1)."""
-    rows = [[e.path, e.size, e.sha256] for e in sorted(entries, key=lambda entry: entry.path)]
-    return blake3_hex(msgspec.json.encode(rows))[:40]
 
 
 def _checkable(file: RemoteFile) -> bool:

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from archiver.archive.advice import Advice
 from archiver.archive.archive import Archive
-from archiver.archive.fixity.examination import Examination, examine
+from archiver.archive.audit.run import examine
 from archiver.archive.layout import PLACE, digest_of
 from archiver.archive.place import place_damaged, settled_place
 from archiver.archive.pruning.trash import deleting
@@ -31,6 +31,7 @@ from archiver.upstream.protocol import Upstream
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from archiver.archive.audit.examination import Examination
     from archiver.archive.finding import Finding
     from archiver.archive.policy import Level
     from archiver.progress import Progress

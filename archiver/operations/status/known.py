@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from archiver.archive import layout
+from archiver.archive.audit.level import LEVELS
+from archiver.archive.audit.proofs import EVENT, REPAIRED, proofs_of, readable_events, was_at
 from archiver.archive.fixity.chain import Chain
-from archiver.archive.fixity.level import LEVELS
-from archiver.archive.fixity.proof import EVENT, REPAIRED, proofs_of, readable_events, was_at
 from archiver.archive.place import COPIED, Copies, own_place
 from archiver.archive.policy import policy_of
 from archiver.operations.status.report import Coverage, PackStatus, Place

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from archiver.archive.advice import command
-from archiver.archive.fixity.signature_check import unsigned
 from archiver.archive.parity.wanted import names_of, without_sidecar
 from archiver.archive.place import own_place
 from archiver.archive.signing.key_file import public_keys
+from archiver.archive.signing.stored import unsigned
 from archiver.operations.status.known import Known
 from archiver.operations.status.report import Shortfall, SmokeTested, Status
 from archiver.smoke.receipt import last_tested

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from archiver.archive.advice import Advice
-from archiver.archive.fixity.file_check import entry_fault
+from archiver.archive.folder.check import entry_fault
 from archiver.archive.out_of_use import manifest_for, packs_for
 from archiver.archive.outflow import Outflow
 from archiver.archive.tensor_segments import tensors_of

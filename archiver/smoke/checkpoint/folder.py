@@ -21,7 +21,7 @@ from archiver.tensors.header import LENGTH_BYTES, HeaderError, header_size, pars
 from archiver.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Container, Iterator, Mapping
     from pathlib import Path
 
     from archiver.codec.zstd import Bytes
@@ -38,13 +38,16 @@ _HINT: Final = "Test the folder again when nothing writes to it, or take another
 class FolderCheckpoint:
     """The files of a folder; threads may share it. ``workers`` threads read large tensors.
 
+    With ``only``, the others of the folder are as if they were not there.
+
     Raises:
         UsageError: There is no such folder, it is empty, or it holds what may not be read.
     """
 
-    def __init__(self, folder: Path, *, workers: int) -> None:
+    def __init__(self, folder: Path, *, workers: int, only: Container[str] | None = None) -> None:
         self.title = str(folder)
-        self._found = find_files(folder)
+        found = find_files(folder)
+        self._found = {path: one for path, one in found.items() if only is None or path in only}
         self._headers: dict[str, Header] = {}
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="read")
 

@@ -6,7 +6,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from archiver.archive.fixity.folder_scan import FolderScan, scan_folder
+from archiver.archive.folder.scan import FolderScan, scan_folder
 from archiver.errors import HostileNameError, UsageError
 from archiver.names import as_repo_path
 from archiver.text import plural, printable

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -12,15 +13,21 @@ from archiver.tensors.header import HeaderError
 from archiver.text import human_bytes, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from archiver.smoke.checkpoint.protocol import Checkpoint, StoredTensor
     from archiver.tensors.header import Tensor
 
+    Indexes = Mapping[str, "Index | str"]
+    """By path: each index, or what the file is instead, to follow its name in a sentence."""
+
 SUFFIX: Final = ".safetensors"
-INDEX_SUFFIX: Final = ".safetensors.index.json"
 SINGLE: Final = "model.safetensors"
 """Where it is there, transformers looks no further, whatever an index names."""
+_MAIN: Final = "model.safetensors.index.json"
+"""Where it is there, transformers looks at no other; the same weights may lie beside in another layout."""
+_INDEX: Final = re.compile(r".*\.safetensors\.index(\.[^./]+)?\.json")
+"""With the name of a variant, such as ``fp16``, or without one."""
 _MOST_BYTES: Final = 64 * 1024 * 1024
 """The index of Qwen3.5-397B-A17B-FP8, 189,042 tensors, has 24 MB."""
 
@@ -32,19 +39,27 @@ class Index(msgspec.Struct):
     metadata: dict[str, Any] | None = None
 
 
-def index_files(checkpoint: Checkpoint) -> list[str]:
-    """Every index of safetensors files."""
-    return [path for path in sorted(checkpoint.files) if path.endswith(INDEX_SUFFIX)]
+def is_index(path: str) -> bool:
+    """Whether a file is called as an index of safetensors files is."""
+    return _INDEX.fullmatch(path) is not None
 
 
-def read_index(checkpoint: Checkpoint, path: str) -> Index:
-    """An index; ValueError says what it is instead."""
+def read_indexes(checkpoint: Checkpoint) -> Indexes:
+    """Every index of safetensors files, those of folders in the repository too.
+
+    Raises:
+        DamageError: One cannot be read as it should be.
+    """
+    return {path: _read(checkpoint, path) for path in sorted(checkpoint.files) if is_index(path)}
+
+
+def _read(checkpoint: Checkpoint, path: str) -> Index | str:
     try:
         return msgspec.json.decode(checkpoint.read(path, _MOST_BYTES), type=Index)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"is no index: {printable(str(error))}") from None
+        return f"is no index: {printable(str(error))}"
     except ValueError:
-        raise ValueError(f"is larger than {human_bytes(_MOST_BYTES)}; it was not read") from None
+        return f"is larger than {human_bytes(_MOST_BYTES)}; it was not read"
 
 
 def owners_of(path: str, index: Index) -> dict[str, str]:
@@ -53,35 +68,51 @@ def owners_of(path: str, index: Index) -> dict[str, str]:
     return {name: posixpath.join(folder, shard) for name, shard in index.weight_map.items()}
 
 
-def model_files(checkpoint: Checkpoint) -> list[str]:
+def model_files(checkpoint: Checkpoint, indexes: Indexes | None = None) -> list[str]:
     """The safetensors files that make the model, by path.
 
     The single file; else those that an index beside config.json names; else all there are.
+
+    Args:
+        checkpoint: Where they are.
+        indexes: What `read_indexes` gave, if it was asked before: a large one takes a while.
+
+    Raises:
+        DamageError: An index cannot be read as it should be.
     """
     if SINGLE in checkpoint.files:
         return [SINGLE]
     found = sorted(path for path in checkpoint.files if path.endswith(SUFFIX))
-    named = {shard for path in index_files(checkpoint) for shard in _named(checkpoint, path)}
+    named = _named(read_indexes(checkpoint) if indexes is None else indexes)
     top = [path for path in found if "/" not in path]
     return [path for path in found if path in named] or top or found
 
 
-def _named(checkpoint: Checkpoint, path: str) -> set[str]:
-    if "/" in path:
-        return set()
-    try:
-        return set(owners_of(path, read_index(checkpoint, path)).values())
-    except ValueError:
-        return set()  # level structure tells what is wrong with it
+def _named(indexes: Indexes) -> set[str]:
+    """What the index names that is loaded from; level ``structure`` tells what is wrong with it."""
+    top = [path for path in indexes if "/" not in path]
+    chosen = [_MAIN] if _MAIN in indexes else top
+    read = ((path, indexes[path]) for path in chosen)
+    return {
+        shard
+        for path, one in read
+        if not isinstance(one, str)
+        for shard in owners_of(path, one).values()
+    }
 
 
-def model_tensors(checkpoint: Checkpoint) -> dict[str, StoredTensor]:
-    """Their tensors, by name; those of a file whose header is not acceptable are left out."""
-    return by_name(_headers(checkpoint))
+def model_tensors(
+    checkpoint: Checkpoint, indexes: Indexes | None = None
+) -> dict[str, StoredTensor]:
+    """Their tensors, by name; those of a file whose header is not acceptable are left out.
+
+    Arguments and errors as for `model_files`.
+    """
+    return by_name(_headers(checkpoint, model_files(checkpoint, indexes)))
 
 
-def _headers(checkpoint: Checkpoint) -> Iterator[tuple[str, tuple[Tensor, ...]]]:
-    for path in model_files(checkpoint):
+def _headers(checkpoint: Checkpoint, files: list[str]) -> Iterator[tuple[str, tuple[Tensor, ...]]]:
+    for path in files:
         try:
             yield path, checkpoint.header(path).tensors
         except HeaderError:

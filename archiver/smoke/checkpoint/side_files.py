@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -19,12 +20,13 @@ if TYPE_CHECKING:
     from archiver.archive.finding import Code
     from archiver.smoke.checkpoint.protocol import Checkpoint
 
-_SUFFIXES: Final = (".json", ".jinja", ".model")
-_NAMES: Final = ("merges.txt", "vocab.txt")
+_SUFFIXES: Final = (".json", ".jinja", ".model", ".spm")
+_NAMES: Final = ("merges.txt", "vocab.txt", "bpe.codes", "dict.txt")
 _TEMPLATES: Final = "additional_chat_templates/"
 # With an adapter's configuration beside them, the libraries would look for another model; the list of
 # what sentence-transformers trained on, no library reads.
-_LEFT_OUT: Final = (".index.json", "adapter_config.json", "data_config.json")
+_LEFT_OUT: Final = ("adapter_config.json", "data_config.json")
+_INDEX: Final = re.compile(r"\.index(\.[^.]+)?\.json\Z")
 _OF_TOKENIZER: Final = ("token", "vocab", "merges", "special", "added", "chat", _TEMPLATES)
 _MOST_FILES: Final = 1000
 _MOST_BYTES: Final = 64 << 20
@@ -55,7 +57,7 @@ def write_side_files(checkpoint: Checkpoint, scratch: Path) -> Path:
 
 def _is_wanted(path: str) -> bool:
     name = path.removeprefix(_TEMPLATES)
-    if "/" in name or path.endswith(_LEFT_OUT):
+    if "/" in name or path.endswith(_LEFT_OUT) or _INDEX.search(path):
         return False
     if name != path:
         return path.endswith(".jinja")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from archiver.smoke.inputs import image_processor
 from archiver.smoke.report import InapplicableError
-from archiver.smoke.tokens.special_tokens import rows_of
+from archiver.smoke.tokens.rows import rows_of
 from archiver.smoke.tokens.texts import FORWARD_TEXT, IMAGE_TEXT
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from archiver.errors import SkippedError
 from archiver.smoke import libraries
 from archiver.smoke.config import CONFIG
 from archiver.smoke.guard import reason
+from archiver.smoke.loading.quantization import UnknownKindError, dequantizing
 from archiver.smoke.report import FailedError
 from archiver.text import printable
 
@@ -150,8 +151,10 @@ def _check_quantization(config: Any, raw: ModelConfig) -> None:
 
     method = printable(raw.quant_method)
     try:
-        get_hf_quantizer(_copy(config), None, None, weights_only=True, user_agent={})
-    except ImportError as error:
+        copied = _copy(config)
+        dequantizing(copied)
+        get_hf_quantizer(copied, None, None, weights_only=True, user_agent={})
+    except (ImportError, UnknownKindError) as error:
         message = f"Quantization {method!r} cannot be loaded here: {told(error)}"
         raise SkippedError(message, hint=_WITHOUT) from None
     except Exception as error:  # noqa: BLE001 - a hostile config makes any

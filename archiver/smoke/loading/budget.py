@@ -20,11 +20,15 @@ class Budget:
         limit: The process's resident memory must stay below so many bytes.
         headroom: Bytes that the largest layer, conversions and activations take while it runs.
         device: Where the weights go.
+        ahead: Bytes of the headroom that are for weights that are read before they are needed.
+        readers: How many of them are read at once.
     """
 
     limit: int
     headroom: int
     device: str
+    ahead: int = 0
+    readers: int = 1
     _full: bool = False
 
     def stays(self) -> bool:

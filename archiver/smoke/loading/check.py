@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from archiver import memory
 from archiver.archive.finding import Finding
-from archiver.errors import SkippedError
+from archiver.errors import ArchiverError, SkippedError
 from archiver.smoke import libraries
 from archiver.smoke.guard import told_as
 from archiver.smoke.hardware import best_device
 from archiver.smoke.loading.architecture import model_class
 from archiver.smoke.loading.fit import Fit, fit, parameter_count
 from archiver.smoke.loading.lazy import Source
+from archiver.smoke.loading.notes import noting, unconverted
 from archiver.smoke.model import Model, Reads
 from archiver.smoke.report import FailedError, Proof
 from archiver.text import human_bytes, plural, printable
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from archiver.smoke.loading.lazy import LazyTensor
     from archiver.smoke.trial import Dtype, Trial
 
+_HINT: Final = "Compare the files with upstream's."
 _SHOWN: Final = 20
 """Missing parameters that are named; the rest is counted."""
 
@@ -159,8 +161,12 @@ def _resident(plan: _Plan) -> Any:
     from archiver.smoke.loading.skeleton import prepared  # noqa: PLC0415 - with the extra only
 
     plan.skeleton = None
-    with _one_by_one(wanted=any(one.converter for one in plan.weights.recipes.values())):
-        module = plan.cls.from_pretrained(
+    noted: list[Any] = []
+    with (
+        _one_by_one(wanted=any(one.converter for one in plan.weights.recipes.values())),
+        _each_told(noted),
+    ):
+        module = noting(plan.cls, noted).from_pretrained(
             None,
             config=prepared(plan.config),
             state_dict=plan.tensors,
@@ -171,6 +177,19 @@ def _resident(plan: _Plan) -> Any:
     if plan.dtype == "float32":
         module = module.float()  # what FP8 repositories keep unquantized would stay in BF16
     return module.to(plan.device)
+
+
+@contextmanager
+def _each_told(noted: list[Any]) -> Iterator[None]:
+    """Where the loader could not make some parameters, each is named."""
+    try:
+        yield
+    except ArchiverError:
+        raise
+    except Exception as error:
+        if found := list(unconverted(noted, "model-load", _HINT)):
+            raise FailedError(*found[:_SHOWN]) from error
+        raise
 
 
 @contextmanager
@@ -194,7 +213,8 @@ def _streamed(plan: _Plan, how: Fit) -> Any:
 
     _require_streamable(plan.quantizer, plan.weights)
     memory.return_freed_blocks()
-    stream(plan.skeleton, plan.layers, plan.weights, Budget(how.limit, how.headroom, plan.device))
+    budget = Budget(how.limit, how.headroom, plan.device, how.ahead, how.workers)
+    stream(plan.skeleton, plan.layers, plan.weights, budget)
     if plan.quantizer is not None:
         plan.quantizer.postprocess_model(plan.skeleton)
     return plan.skeleton

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Final
 
 from archiver.errors import SkippedError
 from archiver.smoke import hardware
+from archiver.smoke.loading.forecast import TOKENS
 from archiver.smoke.loading.layers import recast
 from archiver.smoke.loading.needs import Needs
-from archiver.smoke.loading.reading import TOKENS, reading_line
+from archiver.smoke.loading.reading import Way, time_lines
 from archiver.text import human_bytes
 
 if TYPE_CHECKING:
@@ -42,9 +43,10 @@ class Fit:
         mode: Where its weights are to be.
         reason: Why, in a sentence.
         limit: The process's resident memory must stay below so many bytes.
-        headroom: Bytes that the largest layer, decoding and activations take while a streamed model
-            runs.
+        headroom: Bytes that the largest layer, decoding, activations and what is read ahead take while
+            a streamed model runs.
         workers: Threads that are to decode.
+        ahead: Bytes of the headroom that are for weights that are read before they are needed.
         lines: All this for people.
     """
 
@@ -53,6 +55,7 @@ class Fit:
     limit: int
     headroom: int
     workers: int
+    ahead: int
     lines: tuple[str, ...]
 
 
@@ -67,8 +70,29 @@ def fit(trial: Trial, layers: Sequence[Layer], weights: Weights, device: str, dt
     golden = _golden_needs(trial, layers, weights, dtype)
     mode, reason = _choose(needs, limit, device, golden)
     lines = (*_memory_lines(trial, needs, limit, dtype), f"Mode: {mode}. {reason}")
-    lines += (reading_line(trial.checkpoint, layers, mode), *_golden_lines(golden, limit))
-    return Fit(mode, reason, limit, needs.headroom, workers, lines)
+    ahead = _ahead(needs, limit, layers, workers, device)
+    way = Way(
+        mode=mode,
+        stored=sum(part.stored for part in _distinct(layers, weights)),
+        stays=min(1.0, max(0, limit - needs.streamed - ahead) / max(needs.weights, 1)),
+        readers=workers if ahead or mode == "resident" else 1,
+        dtype=dtype,
+        device=device,
+    )
+    lines += (*time_lines(trial, layers, way), *_golden_lines(golden, limit))
+    return Fit(mode, reason, limit, needs.headroom + ahead, workers, ahead, lines)
+
+
+def _ahead(needs: Needs, limit: int, layers: Sequence[Layer], workers: int, device: str) -> int:
+    """Room to read ahead, one piece for each thread: of what is left it comes before keeping weights.
+
+    To keep as many bytes would save less: these are saved once a pass, and time for each piece here.
+    """
+    pieces = (part for layer in layers for part in layer.parts if not part.small)
+    largest = max((one.at_once for one in pieces if one.kind in {"whole", "blocks"}), default=0)
+    own = hardware.device_memory(device)
+    left = limit - needs.streamed if own is None else own - needs.layer - needs.activations
+    return max(0, min(left, limit - needs.streamed, workers * largest))
 
 
 def _needs(trial: Trial, layers: Sequence[Layer], weights: Weights, dtype: Dtype) -> Needs:

@@ -62,6 +62,11 @@ class Part:
             return min(1.0, BLOCK / max(self.size, 1))
         return 1 / rows if self.kind == "experts" else 1.0
 
+    @property
+    def at_once(self) -> int:
+        """Bytes that what is read of it at once takes, while it is converted."""
+        return int((self.size + self.making) * self.share)
+
 
 @dataclass(frozen=True)
 class Layer:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from archiver.smoke.loading import layers
 from archiver.smoke.loading.absent import Absent
+from archiver.smoke.loading.ahead import Piece
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -80,8 +81,9 @@ class BlockedLinear:
     def _block(self, first: int, last: int) -> Tensor:
         block = self._kept.get(first)
         if block is None:
-            block = self._shelf.rows(self._part.key, first, last)
-            if self._shelf.budget.stays():
+            piece = Piece(self._part.key, self._part.at_once, first, last)
+            block = self._shelf.ahead.get(piece)
+            if self._shelf.stays(piece):
                 self._kept[first] = block
         return block
 

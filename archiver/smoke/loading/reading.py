@@ -1,71 +1,86 @@
-"""How much of a checkpoint a model reads, and how long that takes."""
+"""How much a test will read, and how long it will take, as sentences."""
 
 from __future__ import annotations
 
-import time
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
-import numpy as np
-
-from archiver.text import human_bytes, human_duration, human_rate
+from archiver.smoke.loading.forecast import passes, work_of
+from archiver.smoke.loading.sample import computing_speed, reading_rate
+from archiver.text import human_bytes, human_duration, human_rate, plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from archiver.smoke.checkpoint.protocol import Checkpoint
-    from archiver.smoke.loading.layers import Layer, Part
+    from archiver.smoke.loading.forecast import Work
+    from archiver.smoke.loading.layers import Layer
     from archiver.smoke.model import Mode
+    from archiver.smoke.trial import Dtype, Trial
 
-TOKENS: Final = 160
-"""The longest fixed input: about 100 places of an image and a short text."""
-_SAMPLE: Final = 64 << 20
-_PIECE: Final = 16 << 20
 _SLOW_FROM: Final = 512 << 20
 """From how many bytes to read on their time is worth a measurement."""
 
 
-def reading_line(checkpoint: Checkpoint, layers: Sequence[Layer], mode: Mode) -> str:
-    """How much is read, and how long that takes, as a sentence; a large model's tensors are sampled."""
-    size = sum(_reading(layers, mode))
-    guess = any(part.kind == "experts" for layer in layers for part in layer.parts)
-    what = "to load" if mode == "resident" else "for each forward pass"
-    most = "at most about " if guess and mode == "streamed" else "about "
-    line = f"Reading: {most}{human_bytes(size)} {what}"
-    if size >= _SLOW_FROM:
-        rate = _rate(checkpoint)
-        spent = human_duration(size / rate)
-        line += f", {spent} at {human_rate(rate)} as measured on a sample; computing comes on top"
-    return line + ("." if mode == "resident" else ". Up to generate there are about 6 passes.")
+@dataclass(frozen=True)
+class Way:
+    """How a model is to be run.
+
+    Attributes:
+        mode: Where its weights are to be.
+        stored: Bytes of all weights, as they are stored.
+        stays: Which share of the weights stays in memory once it is read.
+        readers: How many of its tensors are read at once.
+        dtype: What it computes in.
+        device: Where it computes.
+    """
+
+    mode: Mode
+    stored: int
+    stays: float
+    readers: int
+    dtype: Dtype
+    device: str
 
 
-def _reading(layers: Sequence[Layer], mode: Mode) -> Iterator[int]:
-    """Bytes that are read for each parameter: all that is stored, or what one forward pass needs."""
-    for layer in layers:
-        for part in layer.parts:
-            if mode == "streamed" and part.kind == "experts":
-                yield int(part.stored * min(1.0, _hit(layer.module, part) / max(part.shape[0], 1)))
-            elif mode == "streamed" and part.kind == "rows":
-                yield int(part.stored * part.share)
-            else:
-                yield part.stored
+def time_lines(trial: Trial, layers: Sequence[Layer], way: Way) -> Iterator[str]:
+    """How much is read, and how long all takes; small models are not worth a measurement of that."""
+    found = [work_of(layers, one) for one in passes(trial.config, way.mode)]
+    size = _read(found, way)
+    yield _reading(found, size, way)
+    if size < _SLOW_FROM:
+        return
+    rate = reading_rate(trial.checkpoint, way.readers)
+    speed = computing_speed(way.dtype, way.device)
+    computing = [one.weights * speed.weight + one.products * speed.product for one in found]
+    total, reading = size / rate + sum(computing), size / rate
+    line = (
+        f"Time: about {human_duration(total)} up to generate: {human_duration(reading)} to read at "
+        f"{human_rate(rate)}, {human_duration(sum(computing))} to compute {_many(found)}, "
+        "as measured on samples"
+    )
+    if way.mode == "streamed":
+        line += (
+            f"; one pass over the text takes {human_duration(found[0].size / rate + computing[0])}"
+        )
+    yield f"{line}."
 
 
-def _hit(module: Any, part: Part) -> int:
-    """How many experts the tokens of one input hit, if each token took others: an upper bound."""
-    config = getattr(module, "config", None)
-    top = getattr(config, "num_experts_per_tok", None)
-    return TOKENS * top if isinstance(top, int) else part.shape[0]
+def _many(found: Sequence[Work]) -> str:
+    return plural(len(found), "pass", "passes")
 
 
-def _rate(checkpoint: Checkpoint) -> float:
-    """Bytes per second at which the largest tensors are decoded."""
-    done, started = 0, time.monotonic()
-    buffer = np.empty(_PIECE, np.uint8)
-    for one in sorted(checkpoint.tensors.values(), key=lambda tensor: -tensor.size):
-        count = min(one.size, _PIECE, _SAMPLE - done)
-        if count <= 0:
-            break
-        sample = one._replace(shape=(count,), dtype="U8", end=one.begin + count)
-        checkpoint.read_tensor(sample, buffer[:count])
-        done += count
-    return max(done, 1) / max(time.monotonic() - started, 1e-3)
+def _read(found: Sequence[Work], way: Way) -> int:
+    """Bytes that are read in all."""
+    if way.mode == "resident":
+        return way.stored
+    again = sum(one.size for one in found[1:])
+    return found[0].size + int(again * (1 - way.stays))
+
+
+def _reading(found: Sequence[Work], size: int, way: Way) -> str:
+    if way.mode == "resident":
+        return f"Reading: about {human_bytes(size)}, once."
+    return (
+        f"Reading: about {human_bytes(found[0].size)} for a pass over the text, {human_bytes(size)} "
+        f"in all {_many(found)} up to generate."
+    )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     import torch
 
-_DEQUANTIZE: Final = "Fp8Dequantize"
+_DEQUANTIZE: Final = ("Fp8Dequantize", "GptqDequantize")
 
 
 @dataclass
@@ -40,7 +40,7 @@ class Recipe:
         Dequantizing leaves alone what has no scales.
         """
         operations = [] if self.converter is None else self.converter.operations
-        kept = all(type(one).__name__ == _DEQUANTIZE for one in operations)
+        kept = all(type(one).__name__ in _DEQUANTIZE for one in operations)
         return self.names[0] if kept and len(self.names) == 1 else None
 
 
@@ -61,7 +61,7 @@ def keeps_rows(operations: list[Any]) -> bool:
             stacked = True
         elif kind == "Concatenate" and stacked and one.dim != 0:
             continue
-        elif kind != _DEQUANTIZE:
+        elif kind not in _DEQUANTIZE:
             return False
     return stacked
 

@@ -7,6 +7,7 @@ import copy
 from typing import TYPE_CHECKING, Any, Final
 
 from archiver.errors import SkippedError
+from archiver.smoke.loading.quantization import dequantizing
 
 if TYPE_CHECKING:
     import torch
@@ -16,16 +17,11 @@ _EAGER: Final = "eager"
 
 
 def prepared(config: Any) -> Any:
-    """A copy of the config that asks for eager attention and experts, and for FP8 as BF16.
-
-    FP8 is dequantized also where a GPU could compute in it: so the numbers can be compared.
-    """
+    """A copy of the config that asks for eager attention and experts, and for plain numbers."""
     config = copy.deepcopy(config)
     config._attn_implementation = _EAGER  # noqa: SLF001 - as from_pretrained sets it
     config._experts_implementation = _EAGER  # noqa: SLF001 - as from_pretrained sets it
-    quantization = getattr(config, "quantization_config", None)
-    if isinstance(quantization, dict) and quantization.get("quant_method") == "fp8":
-        config.quantization_config = quantization | {"dequantize": True}
+    dequantizing(config)
     return config
 
 

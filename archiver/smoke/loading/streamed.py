@@ -10,6 +10,7 @@ from torch import Tensor, inference_mode, nn
 from archiver.errors import ArchiverError, SkippedError
 from archiver.smoke.guard import needs_longer
 from archiver.smoke.loading.absent import Absent, no_room
+from archiver.smoke.loading.ahead import Piece, ReadAhead
 from archiver.smoke.loading.architecture import told
 from archiver.smoke.loading.lazy_parts import BlockedLinear, EmbeddingTable, LazyExperts
 
@@ -30,6 +31,7 @@ class Shelf:
 
     def __init__(self, weights: Weights, budget: Budget) -> None:
         self._weights, self.budget, self._device = weights, budget, budget.device
+        self.ahead = ReadAhead(self._read, budget.ahead, budget.readers)
 
     @inference_mode()
     def whole(self, key: str) -> nn.Parameter:
@@ -45,6 +47,18 @@ class Shelf:
     def expert(self, key: str, row: int) -> Tensor:
         """One row of a merged parameter, on the device."""
         return self._weights.expert(key, row).to(self._device)
+
+    def _read(self, piece: Piece) -> Tensor:
+        if piece.last is None:
+            return self.whole(piece.key)
+        return self.rows(piece.key, piece.first, piece.last)
+
+    def stays(self, piece: Piece) -> bool:
+        """Whether a piece that was just used may stay in memory."""
+        stays = self.budget.stays()
+        if stays:
+            self.ahead.keep(piece)
+        return stays
 
     def absent(self, part: Part) -> Absent:
         """What stands for a parameter that is not there."""
@@ -83,11 +97,12 @@ class LayerHook:
     no_grad = False
 
     def __init__(self, shelf: Shelf, parts: Sequence[Part]) -> None:
-        self._shelf, self._parts = shelf, parts
+        self._shelf = shelf
+        self._parts = [(part, Piece(part.key, part.at_once)) for part in parts]
 
     def init_hook(self, module: nn.Module) -> nn.Module:
         """Put a stand-in where each parameter was."""
-        for part in self._parts:
+        for part, _ in self._parts:
             module._parameters[part.name] = self._shelf.absent(part)  # noqa: SLF001 - they are no Parameters to setattr
         return module
 
@@ -97,15 +112,15 @@ class LayerHook:
 
     def pre_forward(self, module: nn.Module, *args: Any, **options: Any) -> tuple[Any, Any]:
         """Fetch what is not there."""
-        for part in self._parts:
+        for part, piece in self._parts:
             if isinstance(module._parameters[part.name], Absent):  # noqa: SLF001 - as above
-                module._parameters[part.name] = self._shelf.whole(part.key)  # noqa: SLF001 - as above
+                module._parameters[part.name] = self._shelf.ahead.get(piece)  # noqa: SLF001 - as above
         return args, options
 
     def post_forward(self, module: nn.Module, output: Any) -> Any:
         """Drop it again, unless it may stay."""
-        for part in self._parts:
-            if not self._shelf.budget.stays():
+        for part, piece in self._parts:
+            if not self._shelf.stays(piece):
                 module._parameters[part.name] = self._shelf.absent(part)  # noqa: SLF001 - as above
         return output
 
@@ -120,7 +135,7 @@ def stream(model: Any, layers: Sequence[Layer], weights: Weights, budget: Budget
     for layer in layers:
         _attach(layer, shelf)
     _place_buffers(model, weights, budget.device)
-    model.forward = _guarded(model.forward)
+    model.forward = _guarded(model.forward, shelf.ahead)
 
 
 def _attach(layer: Layer, shelf: Shelf) -> None:
@@ -154,13 +169,14 @@ def _place_buffers(model: Any, weights: Weights, device: str) -> None:
             module._buffers[name] = made.to(device)  # noqa: SLF001 - setattr would do the same, slower
 
 
-def _guarded(forward: Any) -> Any:
+def _guarded(forward: Any, ahead: ReadAhead) -> Any:
     """What the model raises because of streaming cannot be told from what it would raise anyway."""
 
     @functools.wraps(forward)
     def run(*args: Any, **options: Any) -> Any:
         try:
-            return forward(*args, **options)
+            with ahead.one_pass():
+                return forward(*args, **options)
         except (ArchiverError, MemoryError):
             raise
         except Exception as error:

@@ -10,6 +10,7 @@ import numpy as np
 from archiver.archive.finding import Finding
 from archiver.smoke.guard import told_as
 from archiver.smoke.inputs.prepared import text_inputs
+from archiver.smoke.loading.forecast import NEW_TOKENS
 from archiver.smoke.passes.cached_path import cache_faults, first_token_fault, generated_faults
 from archiver.smoke.passes.forward import ready_model
 from archiver.smoke.report import InapplicableError, Proof
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     from archiver.smoke.model import Model
     from archiver.smoke.trial import Trial
 
-_TOKENS: Final = 8
-_TOKENS_STREAMED: Final = 4
-"""For each token the whole model is read again."""
 _KEPT: Final = ("bos_token_id", "decoder_start_token_id", "pad_token_id")
 
 
@@ -117,13 +115,12 @@ def _greedy(model: Model, *, use_cache: bool) -> Any:
     """Plain greedy decoding. No token ends it, and nothing that the model's authors prefer counts."""
     from transformers import GenerationConfig  # noqa: PLC0415 - of the extra
 
-    count = _TOKENS if model.mode == "resident" else _TOKENS_STREAMED
     own = model.module.generation_config
     kept = {name: getattr(own, name, None) for name in _KEPT}
     return GenerationConfig(
         do_sample=False,
         num_beams=1,
-        max_new_tokens=count,
+        max_new_tokens=NEW_TOKENS[model.mode],
         use_cache=use_cache,
         return_dict_in_generate=True,
         output_logits=True,

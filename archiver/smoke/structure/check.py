@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
+from archiver.archive.finding import Finding
+from archiver.errors import SkippedError
+from archiver.smoke.checkpoint.model_files import model_files, model_tensors, read_indexes
+from archiver.smoke.config import ModelConfig
 from archiver.smoke.report import FailedError, Proof
 from archiver.smoke.structure.dtypes import check_dtypes
 from archiver.smoke.structure.experts import check_experts
-from archiver.smoke.structure.index import check_index
+from archiver.smoke.structure.gptq import check_gptq
+from archiver.smoke.structure.index import check_indexes
 from archiver.smoke.structure.meta_load import check_meta_load
 from archiver.smoke.structure.mtp import check_mtp
+from archiver.smoke.structure.others import check_others
 from archiver.smoke.structure.scales import check_scales
 from archiver.smoke.structure.tied import check_tied
 from archiver.smoke.structure.weight_files import Headers, read_headers
@@ -18,11 +27,11 @@ from archiver.text import human_bytes, plural
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from archiver.archive.finding import Finding
     from archiver.smoke.checkpoint.protocol import StoredTensor
     from archiver.smoke.trial import Trial
 
-_PARTS: Final = (check_dtypes, check_mtp, check_scales, check_experts, check_tied)
+_PARTS: Final = (check_scales, check_gptq, check_experts, check_tied)
+_EXPERT: Final = re.compile(r"(.*\.experts)\.[0-9]+\.")
 
 
 def check_structure(trial: Trial) -> Proof:
@@ -30,16 +39,34 @@ def check_structure(trial: Trial) -> Proof:
 
     Raises:
         SkippedError: There are weights, but none in safetensors.
-        FailedError: There are no weights, or no usable config.
+        FailedError: There are no weights.
         DamageError: A file cannot be read as it should be.
     """
     headers = read_headers(trial.checkpoint)
-    index = check_index(trial.checkpoint, headers.found)
-    tensors = trial.tensors
-    proofs = [_of_headers(headers, tensors), index, *_of_config(trial, tensors)]
+    indexes = read_indexes(trial.checkpoint)
+    files = trial.checkpoint.files
+    tensors = trial.tensors = model_tensors(trial.checkpoint, indexes)
+    config = _config(trial)
+    tied = isinstance(config, ModelConfig) and config.tied is True
+    proofs = [
+        _of_headers(headers, tensors),
+        check_indexes(indexes, files, headers.found, tied=tied),
+        check_others(files, model_files(trial.checkpoint, indexes)),
+        *([config] if isinstance(config, Proof) else _of_config(trial, config)),
+    ]
     findings = _each_tensor_once(finding for proof in proofs for finding in proof.findings)
     facts = {"shards": _shards(tensors), "tensors": len(tensors), "bytes": _size(tensors)}
     return Proof(tuple(one for proof in proofs for one in proof.proved), findings, facts)
+
+
+def _config(trial: Trial) -> ModelConfig | Proof:
+    """What ``config.json`` says, or what is wrong with it."""
+    try:
+        return trial.config
+    except SkippedError as error:
+        return Proof((), (Finding("model-not-tried", error.message, hint=error.hint),))
+    except FailedError as error:
+        return Proof((), error.findings)
 
 
 def _shards(tensors: Mapping[str, StoredTensor]) -> int:
@@ -58,12 +85,24 @@ def _of_headers(headers: Headers, tensors: Mapping[str, StoredTensor]) -> Proof:
     return Proof((f"{told}: every header is sound",))
 
 
-def _of_config(trial: Trial, tensors: Mapping[str, StoredTensor]) -> list[Proof]:
-    try:
-        config = trial.config
-    except FailedError as error:
-        return [Proof((), error.findings)]
-    return [*(check(tensors, config) for check in _PARTS), check_meta_load(trial, tensors)]
+def _of_config(trial: Trial, config: ModelConfig) -> list[Proof]:
+    """What is looked at in the light of the config."""
+    tensors = trial.tensors
+    parts = [check(tensors, config) for check in _PARTS]
+    load = _told_of_experts(check_meta_load(trial, tensors), _blamed(*parts))
+    mtp = check_mtp(tensors, config, _blamed(*parts, load))
+    return [check_dtypes(tensors, config), mtp, *parts, load]
+
+
+def _blamed(*proofs: Proof) -> set[str]:
+    return {one.tensor for proof in proofs for one in proof.findings if not one.remark}
+
+
+def _told_of_experts(load: Proof, blamed: set[str]) -> Proof:
+    """Without what transformers cannot join of experts, where one of them is known to be wrong."""
+    layers = {found[1] for name in blamed if (found := _EXPERT.match(name))}
+    kept = tuple(one for one in load.findings if one.tensor.rpartition(".")[0] not in layers)
+    return msgspec.structs.replace(load, findings=kept)
 
 
 def _each_tensor_once(findings: Iterable[Finding]) -> tuple[Finding, ...]:

@@ -33,6 +33,7 @@ _WIDE: Final = (".A_log", ".linear_attn.norm.weight")
 _FLOATS: Final = ("F16", "BF16", "F32", "F64")
 _KNOWN: Final = ("", "fp8", "gptq")
 _PACKED: Final = (".qweight", ".qzeros", ".g_idx")
+_MASK: Final = 4
 _HINT: Final = (
     "Compare the file with upstream's: a tensor in the wrong dtype has numbers of no meaning."
 )
@@ -50,7 +51,7 @@ def check_dtypes(tensors: Mapping[str, StoredTensor], config: ModelConfig) -> Pr
 
     Nothing is said of quantizations other than FP8 and GPTQ: there are too many ways of mixing.
     """
-    if config.quant_method not in _KNOWN:
+    if config.quant_method not in _KNOWN or (config.quantization and not config.quant_method):
         method = printable(config.quant_method)
         message = f"Dtypes were not compared: the quantization {method!r} may mix them."
         return Proof((), (Finding("model-not-tried", message),))
@@ -66,7 +67,7 @@ def check_dtypes(tensors: Mapping[str, StoredTensor], config: ModelConfig) -> Pr
 
 
 def _contradicted(tensors: Mapping[str, StoredTensor], config: ModelConfig) -> tuple[Finding, ...]:
-    """A remark if no float at all is in the config's dtype: then the config is not of these files.
+    """A remark if most floats are none of the config's dtype, nor wider: it is not of these files.
 
     Models are converted, and their config left as it was. What was published as Qwen3.5 was not.
     """
@@ -74,11 +75,11 @@ def _contradicted(tensors: Mapping[str, StoredTensor], config: ModelConfig) -> t
     floats = Counter(one.dtype for one in tensors.values() if one.dtype in _FLOATS)
     if config.quantization or config.model_type in QWEN or wanted is None or not floats:
         return ()
-    if any(BITS[one] > BITS[wanted] or one == wanted for one in floats):
+    usual = floats.most_common(1)[0][0]
+    if usual == wanted or BITS[usual] > BITS[wanted]:
         return ()
-    told = f"config.json says {printable(config.dtype or '')}, but no tensor is {wanted}"
-    message = f"Dtypes were not compared with it: {told}; most are {floats.most_common(1)[0][0]}."
-    return (Finding("model-not-tried", message),)
+    told = f"config.json says {printable(config.dtype or '')}, but most tensors are {usual}"
+    return (Finding("model-not-tried", f"Dtypes were not compared with the config: {told}."),)
 
 
 def _proved(tensors: Iterable[StoredTensor]) -> str:
@@ -103,8 +104,13 @@ def _rule(tensors: Mapping[str, StoredTensor], config: ModelConfig) -> _Rule:
 
 
 def _counts(one: StoredTensor) -> bool:
-    """Whether it is a buffer of positions or a mask, which is stored as whole numbers."""
-    return one.dtype in {"I64", "I32", "BOOL", "U8"} and not one.name.endswith((".weight", ".bias"))
+    """Whether it is a buffer of positions or a mask, which is stored as whole numbers or truths.
+
+    GPT-NeoX and others call a mask of shape [1, 1, n, n] a bias.
+    """
+    whole = one.dtype in {"I64", "I32", "BOOL", "U8"}
+    mask = one.name.endswith(".bias") and len(one.shape) == _MASK and one.shape[:2] == (1, 1)
+    return whole and (mask or not one.name.endswith((".weight", ".bias")))
 
 
 def _qwen(tensors: Mapping[str, StoredTensor], wanted: str) -> _Rule:

@@ -6,136 +6,142 @@ the index's own folder (Hugging Face, "Serialization"). Shards are known by it a
 
 from __future__ import annotations
 
-import posixpath
 from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from archiver.archive.finding import Finding
-from archiver.smoke.checkpoint.model_files import (
-    SINGLE,
-    SUFFIX,
-    Index,
-    index_files,
-    owners_of,
-    read_index,
-)
+from archiver.smoke.checkpoint.model_files import owners_of
 from archiver.smoke.report import Proof
 from archiver.smoke.structure.listing import shortened
+from archiver.smoke.structure.shared import shared_tensors
+from archiver.smoke.structure.total_size import counting_of, stored_bytes
 from archiver.text import plural, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
-    from archiver.smoke.checkpoint.protocol import Checkpoint
+    from archiver.smoke.checkpoint.model_files import Index, Indexes
     from archiver.tensors.header import Header
 
 _HINT: Final = "Compare the index and the shards with upstream's; one of them is not of this model."
 
 
-def check_index(checkpoint: Checkpoint, headers: Mapping[str, Header]) -> Proof:
+@dataclass(frozen=True)
+class _Listed:
+    """An index, and the headers of its shards as far as they are acceptable."""
+
+    path: str
+    index: Index
+    there: Mapping[str, Header]
+    tied: bool
+
+    @cached_property
+    def owners(self) -> dict[str, str]:
+        """The shard of each tensor, as the index has it."""
+        return owners_of(self.path, self.index)
+
+    @cached_property
+    def holders(self) -> dict[str, list[str]]:
+        """Which shards have a tensor."""
+        holders: dict[str, list[str]] = {}
+        for shard, header in self.there.items():
+            for tensor in header.tensors:
+                holders.setdefault(tensor.name, []).append(shard)
+        return holders
+
+    @cached_property
+    def shared(self) -> dict[str, int]:
+        """Names that stand for a stored tensor, with its size in bytes."""
+        return shared_tensors(self.there.values(), tied=self.tied)
+
+    def finding(self, message: str, tensor: str = "") -> Finding:
+        return Finding("model-index", message, path=self.path, tensor=tensor, hint=_HINT)
+
+
+def check_indexes(
+    indexes: Indexes, files: Collection[str], headers: Mapping[str, Header], *, tied: bool
+) -> Proof:
     """Every index against the headers of its shards.
 
-    A shard whose header is not acceptable is left to the finding about it.
+    Args:
+        indexes: All there are.
+        files: The paths of all files.
+        headers: The acceptable ones by path; the others have a finding of their own.
+        tied: Whether the head is the embedding, as the config says.
     """
-    findings: list[Finding] = []
-    named: set[str] = set()
-    paths = index_files(checkpoint)
-    for path in paths:
-        found = _read(checkpoint, path)
-        if isinstance(found, Finding):
-            findings.append(found)
-            continue
-        owners = owners_of(path, found)
-        named |= set(owners.values())
-        findings += _compared(path, found, owners, checkpoint, headers)
-    good = bool(paths) and not findings
-    findings += _unnamed(checkpoint, paths, named)
-    proved = ("the index agrees with the headers",) if good else ()
-    return Proof(proved, tuple(findings))
+    proofs = [_checked(path, index, files, headers, tied=tied) for path, index in indexes.items()]
+    findings = tuple(finding for proof in proofs for finding in proof.findings)
+    proved = dict.fromkeys(one for proof in proofs for one in proof.proved)
+    return Proof(() if findings else tuple(proved), findings)
 
 
-def _read(checkpoint: Checkpoint, path: str) -> Index | Finding:
-    try:
-        return read_index(checkpoint, path)
-    except ValueError as error:
-        return Finding("model-index", f"{printable(path)} {error}.", path=path, hint=_HINT)
-
-
-def _compared(
+def _checked(
     path: str,
-    index: Index,
-    owners: dict[str, str],
-    checkpoint: Checkpoint,
+    index: Index | str,
+    files: Collection[str],
     headers: Mapping[str, Header],
-) -> Iterator[Finding]:
-    shards = Counter(owners.values())
-    gone = [shard for shard in sorted(shards) if shard not in checkpoint.files]
-    yield from shortened(_missing_shard(path, shard, shards[shard]) for shard in gone)
-    there = {shard: headers[shard] for shard in sorted(shards) if shard in headers}
-    holders = _holders(there)
-    yield from shortened(_misplaced(path, owners, there, holders))
-    yield from shortened(_unlisted(path, owners, there))
-    yield from shortened(_doubled(path, holders))
-    if len(there) == len(shards):
-        yield from _wrong_total(path, index, there)
+    *,
+    tied: bool,
+) -> Proof:
+    if isinstance(index, str):
+        message = f"{printable(path)} {index}."
+        return Proof((), (Finding("model-index", message, path=path, hint=_HINT),))
+    shards = sorted(set(owners_of(path, index).values()))
+    there = {shard: headers[shard] for shard in shards if shard in headers}
+    listed = _Listed(path, index, there, tied)
+    findings = tuple(_compared(listed, files))
+    if len(there) < len(shards):
+        return Proof((), findings)
+    total = _total(listed)
+    return Proof(total.proved, (*findings, *total.findings))
 
 
-def _holders(there: dict[str, Header]) -> dict[str, list[str]]:
-    holders: dict[str, list[str]] = {}
-    for shard, header in there.items():
-        for tensor in header.tensors:
-            holders.setdefault(tensor.name, []).append(shard)
-    return holders
+def _compared(listed: _Listed, files: Collection[str]) -> Iterator[Finding]:
+    yield from shortened(_gone(listed, files))
+    yield from shortened(_misplaced(listed))
+    yield from shortened(_unlisted(listed))
+    yield from shortened(_doubled(listed))
 
 
-def _finding(path: str, message: str, tensor: str = "") -> Finding:
-    return Finding("model-index", message, path=path, tensor=tensor, hint=_HINT)
+def _gone(listed: _Listed, files: Collection[str]) -> Iterator[Finding]:
+    for shard, count in sorted(Counter(listed.owners.values()).items()):
+        if shard not in files:
+            tensors = plural(count, "tensor")
+            yield listed.finding(f"It lists {tensors} in {printable(shard)}, which is not there.")
 
 
-def _missing_shard(path: str, shard: str, count: int) -> Finding:
-    tensors = plural(count, "tensor")
-    return _finding(path, f"It lists {tensors} in {printable(shard)}, which is not there.")
-
-
-def _misplaced(
-    path: str, owners: dict[str, str], there: dict[str, Header], holders: dict[str, list[str]]
-) -> Iterator[Finding]:
-    for name, shard in owners.items():
-        inside = holders.get(name, ())
-        if shard in there and shard not in inside:
+def _misplaced(listed: _Listed) -> Iterator[Finding]:
+    for name, shard in listed.owners.items():
+        inside = listed.holders.get(name, ())
+        if shard in listed.there and shard not in inside and name not in listed.shared:
             truth = f"it is in {printable(inside[0])}" if inside else "no shard has it"
-            yield _finding(path, f"It lists the tensor in {printable(shard)}; {truth}.", name)
+            yield listed.finding(f"It lists the tensor in {printable(shard)}; {truth}.", name)
 
 
-def _unlisted(path: str, owners: dict[str, str], there: dict[str, Header]) -> Iterator[Finding]:
-    for shard, header in there.items():
+def _unlisted(listed: _Listed) -> Iterator[Finding]:
+    for shard, header in listed.there.items():
         for tensor in header.tensors:
-            if tensor.name not in owners:
+            if tensor.name not in listed.owners:
                 message = f"{printable(shard)} has a tensor that the index does not list."
-                yield _finding(path, message, tensor.name)
+                yield listed.finding(message, tensor.name)
 
 
-def _doubled(path: str, holders: dict[str, list[str]]) -> Iterator[Finding]:
-    for name, shards in holders.items():
+def _doubled(listed: _Listed) -> Iterator[Finding]:
+    for name, shards in listed.holders.items():
         if len(shards) > 1:
             where = " and in ".join(map(printable, shards[:2]))
-            yield _finding(path, f"The tensor is in {where}.", name)
+            yield listed.finding(f"The tensor is in {where}.", name)
 
 
-def _wrong_total(path: str, index: Index, there: dict[str, Header]) -> Iterator[Finding]:
-    total = (index.metadata or {}).get("total_size")
-    size = sum(one.end - one.begin for header in there.values() for one in header.tensors)
-    if total is not None and total != size:
-        said = printable(str(total), 40)
-        yield _finding(path, f"Its total_size is {said}; the tensors have {size} bytes.")
-
-
-def _unnamed(checkpoint: Checkpoint, paths: list[str], named: set[str]) -> Iterator[Finding]:
-    """Files beside an index that it does not name: adapters, or the same weights once more."""
-    folders = {posixpath.dirname(path) for path in paths}
-    for file in sorted(checkpoint.files):
-        if file.endswith(SUFFIX) and posixpath.dirname(file) in folders and file not in named:
-            told = f"No index names {printable(file)}; it was not tried."
-            if file == SINGLE:
-                told = f"{SINGLE} is what is loaded; the files that an index names were not tried."
-            yield Finding("model-not-tried", told, path=file)
+def _total(listed: _Listed) -> Proof:
+    total = (listed.index.metadata or {}).get("total_size")
+    headers = listed.there.values()
+    way = "" if total is None else counting_of(total, headers, sum(listed.shared.values()))
+    if way is None:
+        said, size = printable(str(total), 40), stored_bytes(headers)
+        message = f"Its total_size is {said}; the tensors have {size} bytes."
+        return Proof((), (listed.finding(message),))
+    told = f", but its total_size counts {way}" if way else ""
+    return Proof((f"the index agrees with the headers{told}",))

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from archiver.archive.finding import Finding
 from archiver.errors import SkippedError
+from archiver.smoke.checkpoint.gptq import SUFFIXES, packed, usual_bits
 from archiver.smoke.loading.architecture import model_class, told
 from archiver.smoke.loading.lazy import DTYPES
+from archiver.smoke.loading.notes import noting, unconverted
 from archiver.smoke.report import FailedError, Proof
 from archiver.smoke.structure.listing import shortened
 from archiver.smoke.structure.scales import SCALE
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from archiver.smoke.checkpoint.protocol import StoredTensor
+    from archiver.smoke.config import ModelConfig
     from archiver.smoke.trial import Trial
 
 _HINT: Final = "Compare with upstream's files; a shard or config.json may be of another model."
@@ -41,28 +44,37 @@ def check_meta_load(trial: Trial, tensors: Mapping[str, StoredTensor]) -> Proof:
     except FailedError as error:
         return Proof((), error.findings)
     if trial.config.quant_method == "fp8":
-        return _tried(cls, _plain_config(config), trial, _dequantized(tensors))
+        return _tried(cls, _plain_config(config), trial, _without_scales(tensors))
+    if trial.config.quant_method == "gptq":
+        return _tried(cls, _plain_config(config), trial, _unpacked(tensors, trial.config))
     return _tried(cls, config, trial, tensors)
 
 
 def _plain_config(config: Any) -> Any:
     """The config of the same model in plain numbers.
 
-    FP8 becomes that before anything else; its scales have been looked at, and a conversion for each
-    of 94,000 of them takes a minute.
+    FP8 and GPTQ become that before anything else; their scales have been looked at, and a conversion
+    for each of 94,000 of them takes a minute.
     """
     plain = copy.deepcopy(config)
     del plain.quantization_config
     return plain
 
 
-def _dequantized(tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
-    """The tensors as they are once the scales were applied."""
+def _without_scales(tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
+    """FP8 tensors as they are once the scales were applied."""
     return {
         name: one._replace(dtype="BF16") if one.dtype == "F8_E4M3" else one
         for name, one in tensors.items()
         if not name.endswith(SCALE)
     }
+
+
+def _unpacked(tensors: Mapping[str, StoredTensor], config: ModelConfig) -> dict[str, StoredTensor]:
+    """GPTQ tensors as they are once the codes were unpacked and the scales were applied."""
+    weights = (one.weight(usual_bits(config)) for one in packed(tensors))
+    kept = {name: one for name, one in tensors.items() if not name.endswith(SUFFIXES)}
+    return {one.name: one for one in weights} | kept
 
 
 def _tried(cls: Any, config: Any, trial: Trial, tensors: Mapping[str, StoredTensor]) -> Proof:
@@ -92,7 +104,7 @@ def _load(
     """Run the loader; ``noted`` gets what it found, also where it ends with an error after that."""
     import torch  # noqa: PLC0415 - of the extra
 
-    _noting(cls, noted).from_pretrained(
+    noting(cls, noted).from_pretrained(
         None,
         config=config,
         state_dict=_meta_tensors(tensors),
@@ -101,21 +113,6 @@ def _load(
         attn_implementation="eager",
         output_loading_info=True,
         ignore_mismatched_sizes=True,
-    )
-
-
-def _noting(cls: Any, noted: list[Any]) -> Any:
-    """The class with a loader that tells what it found before it raises on its account."""
-    finish = cls._finalize_model_loading
-
-    def finalize(model: Any, load_config: Any, info: Any) -> Any:
-        noted.append(info)
-        return finish(model, load_config, info)
-
-    return type(
-        cls.__name__,
-        (cls,),
-        {"_finalize_model_loading": staticmethod(finalize), "__module__": cls.__module__},
     )
 
 
@@ -133,7 +130,7 @@ def _meta_tensors(tensors: Mapping[str, StoredTensor]) -> dict[str, Any]:
 def _found(info: Any, tensors: Mapping[str, StoredTensor]) -> Iterator[Finding]:
     yield from shortened(_missing(sorted(info.missing_keys - set(info.conversion_errors))))
     yield from shortened(_misfits(sorted(info.mismatched_keys), tensors))
-    yield from shortened(_unconverted(sorted(info.conversion_errors.items())))
+    yield from shortened(unconverted([info], "model-tensor-shape", _HINT))
     yield from _unused(sorted(name for name in info.unexpected_keys if not name.startswith("mtp.")))
 
 
@@ -156,14 +153,6 @@ def _misfits(
         message = f"The tensor has the shape {list(there)}; the model's class needs {list(wanted)}."
         path = tensors[name].file if name in tensors else ""
         yield Finding("model-tensor-shape", message, path=path, tensor=name, hint=_HINT)
-
-
-def _unconverted(errors: Iterable[tuple[str, str]]) -> Iterator[Finding]:
-    for name, error in errors:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        reason = printable(lines[-1] if lines else "no reason is given")
-        message = f"The tensor cannot be made of those that are there: {reason}"
-        yield Finding("model-tensor-shape", message, tensor=name, hint=_HINT)
 
 
 def _unused(names: list[str]) -> Iterator[Finding]:

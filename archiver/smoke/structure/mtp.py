@@ -16,7 +16,7 @@ from archiver.smoke.structure.listing import shortened
 from archiver.text import plural
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from archiver.smoke.checkpoint.protocol import StoredTensor
     from archiver.smoke.config import ModelConfig
@@ -28,6 +28,7 @@ _LAYER: Final = re.compile(
 )
 _MTP_LAYER: Final = re.compile(r"mtp\.layers\.([0-9]{1,9})\.(.+)")
 _FUSED: Final = re.compile(r"(.*\.experts)\.(gate_up_proj|down_proj)")
+_EXPERTS: Final = re.compile(r".*\.experts\.")
 _MATRIX: Final = 2
 _RANK: Final = 3
 _MOST_EXPERTS: Final = 8192
@@ -37,11 +38,17 @@ _HINT: Final = (
 )
 
 
-def check_mtp(tensors: Mapping[str, StoredTensor], config: ModelConfig) -> Proof:
-    """That the MTP layers which the config counts are there, each complete."""
+def check_mtp(
+    tensors: Mapping[str, StoredTensor], config: ModelConfig, blamed: Collection[str] = ()
+) -> Proof:
+    """That the MTP layers which the config counts are there, each complete.
+
+    ``blamed`` names tensors of the model proper that are known to be wrong: nothing is held to them.
+    """
     if "mtp_num_hidden_layers" not in config.text:
         return Proof(())
-    proof, surplus = _counted(tensors, config), tuple(_surplus(tensors, config))
+    wanted = _full_attention(tensors, blamed)
+    proof, surplus = _counted(tensors, config, wanted), tuple(_surplus(tensors, config))
     return Proof(proof.proved, (*proof.findings, *surplus))
 
 
@@ -55,14 +62,14 @@ def _surplus(tensors: Mapping[str, StoredTensor], config: ModelConfig) -> Iterat
         yield Finding("model-tensor-unused", message, tensor=f"mtp.layers.{more[0]}.*")
 
 
-def _counted(tensors: Mapping[str, StoredTensor], config: ModelConfig) -> Proof:
+def _counted(tensors: Mapping[str, StoredTensor], config: ModelConfig, wanted: Shapes) -> Proof:
     count = config.mtp_layers
     if not count:
         return Proof(())
     if not any(name.startswith("mtp.") for name in tensors):
         message = f"The config counts {plural(count, 'MTP layer')}; no tensor mtp.* is there."
         return Proof((), (Finding("model-mtp", message, tensor="mtp.*", hint=_HINT),))
-    findings = (*_around(tensors, config), *shortened(_layers(tensors, config)))
+    findings = (*_around(tensors, config), *shortened(_layers(tensors, config, wanted)))
     if findings:
         return Proof((), findings)
     are = "is" if count == 1 else "are"
@@ -87,9 +94,10 @@ def _around(tensors: Mapping[str, StoredTensor], config: ModelConfig) -> Iterato
             yield _misfit(name, one.shape, shape, one.file)
 
 
-def _layers(tensors: Mapping[str, StoredTensor], config: ModelConfig) -> Iterator[Finding]:
+def _layers(
+    tensors: Mapping[str, StoredTensor], config: ModelConfig, wanted: Shapes
+) -> Iterator[Finding]:
     """Each MTP layer against a full-attention layer of the text model."""
-    wanted = _full_attention(tensors)
     there: dict[int, dict[str, StoredTensor]] = {}
     for name, one in tensors.items():
         if found := _MTP_LAYER.fullmatch(name):
@@ -119,19 +127,35 @@ def _misfit(name: str, shape: tuple[int, ...], wanted: tuple[int, ...], path: st
     return _finding(name, told, path)
 
 
-def _full_attention(tensors: Mapping[str, StoredTensor]) -> Shapes:
+def _full_attention(tensors: Mapping[str, StoredTensor], blamed: Collection[str]) -> Shapes:
     """What most full-attention layers of the text model have; empty if there is none."""
     layers: dict[str, dict[str, StoredTensor]] = {}
     for name, one in tensors.items():
         if found := _LAYER.fullmatch(name):
             layers.setdefault(found[1], {})[found[2]] = one
-    full = (
-        tuple(sorted(_shapes(layers[at]).items()))
-        for at in sorted(layers)
-        if any(one.startswith("self_attn.") for one in layers[at])
-    )
-    most = Counter(full).most_common(1)
-    return dict(most[0][0]) if most else {}
+    full = [at for at in sorted(layers) if any(one.startswith("self_attn.") for one in layers[at])]
+    said: dict[str, Counter[tuple[int, ...]]] = {}
+    for at in full:
+        for suffix, shape in _shapes(_sound(at, layers[at], blamed)).items():
+            said.setdefault(suffix, Counter())[shape] += 1
+    return {
+        suffix: shapes.most_common(1)[0][0]
+        for suffix, shapes in said.items()
+        if 2 * shapes.total() > len(full)
+    }
+
+
+def _sound(
+    at: str, layer: dict[str, StoredTensor], blamed: Collection[str]
+) -> dict[str, StoredTensor]:
+    """Without what is known to be wrong; of experts, which are joined, without any."""
+    wrong = {name.removeprefix(f"{at}.") for name in blamed if name.startswith(f"{at}.")}
+    experts = tuple(found[0] for name in wrong if (found := _EXPERTS.match(name)))
+    return {
+        suffix: one
+        for suffix, one in layer.items()
+        if suffix not in wrong and not suffix.startswith(experts)
+    }
 
 
 def _shapes(layer: dict[str, StoredTensor]) -> Shapes:

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from archiver.smoke.checkpoint.protocol import StoredTensor
     from archiver.smoke.config import ModelConfig
 
-_HEAD: Final = "lm_head.weight"
+HEAD: Final = "lm_head.weight"
 # families that call their embedding otherwise call their head otherwise, too
-_EMBEDDINGS: Final = ("model.language_model.embed_tokens.weight", "model.embed_tokens.weight")
+EMBEDDINGS: Final = ("model.language_model.embed_tokens.weight", "model.embed_tokens.weight")
 _GENERATES: Final = ("ForCausalLM", "ForConditionalGeneration")
 _HINT: Final = "Compare with upstream's files; a shard may be of another model."
 
@@ -25,15 +25,15 @@ def check_tied(tensors: Mapping[str, StoredTensor], config: ModelConfig) -> Proo
     """That a model which generates has a head of its own, or an embedding to share."""
     if not config.architecture.endswith(_GENERATES) or config.tied is None:
         return Proof(())
-    embedding = next((tensors[name] for name in _EMBEDDINGS if name in tensors), None)
-    head = tensors.get(_HEAD)
+    embedding = next((tensors[name] for name in EMBEDDINGS if name in tensors), None)
+    head = tensors.get(HEAD)
     if not config.tied:
         return _own(head, embedding)
     if head is None:
         return _shared(embedding, config)
     if embedding and head.shape != embedding.shape:
         message = "The head is tied to the embedding and has another shape."
-        return Proof((), (_finding("model-tensor-shape", message, _HEAD, head.file),))
+        return Proof((), (_finding("model-tensor-shape", message, HEAD, head.file),))
     return Proof(("the head has the shape of the embedding that it is tied to",))
 
 
@@ -43,7 +43,7 @@ def _own(head: StoredTensor | None, embedding: StoredTensor | None) -> Proof:
     if embedding is None:
         return Proof(())
     message = "The head is not tied to the embedding, and it is not there."
-    return Proof((), (_finding("model-tensor-missing", message, _HEAD),))
+    return Proof((), (_finding("model-tensor-missing", message, HEAD),))
 
 
 def _shared(embedding: StoredTensor | None, config: ModelConfig) -> Proof:
@@ -51,7 +51,7 @@ def _shared(embedding: StoredTensor | None, config: ModelConfig) -> Proof:
         return Proof(("the head is the embedding",))
     if not config.model_type.startswith("qwen3_5"):
         return Proof(())
-    name = _EMBEDDINGS[0 if config.text is not config.raw else 1]
+    name = EMBEDDINGS[0 if config.text is not config.raw else 1]
     message = "The embedding is not there, which is the head as well."
     return Proof((), (_finding("model-tensor-missing", message, name),))
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from archiver.archive.finding import Finding
 from archiver.errors import SkippedError
-from archiver.smoke.checkpoint.model_files import SUFFIX, index_files
+from archiver.smoke.checkpoint.model_files import SUFFIX, is_index
 from archiver.smoke.report import FailedError
 from archiver.tensors.header import HeaderError
 from archiver.text import printable
@@ -37,7 +37,7 @@ def read_headers(checkpoint: Checkpoint) -> Headers:
         DamageError: A file cannot be read as it should be.
     """
     names = [path for path in sorted(checkpoint.files) if path.endswith(SUFFIX)]
-    if not names and not index_files(checkpoint):
+    if not names and not any(map(is_index, checkpoint.files)):
         raise _no_weights(checkpoint)
     found, findings = {}, []
     for path in names:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
+from archiver.archive.finding import Finding
 from archiver.errors import ArchiverError
 from archiver.smoke.guard import reason
 from archiver.smoke.tokens.texts import TEXTS
@@ -16,7 +17,6 @@ from archiver.text import printable
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from archiver.archive.finding import Finding
     from archiver.smoke.tokens.tokenizer_file import TokenizerFile
 
 
@@ -35,22 +35,32 @@ def collecting(findings: list[Finding], path: str, doing: str) -> Iterator[None]
         findings.append(refused(path, f"{doing} failed: {why}."))
 
 
-def check_ids(tokenizer: Any, backend: Any) -> Iterator[Finding]:
+def check_ids(tokenizer: Any, backend: Any, *, exact: bool = True) -> Iterator[Finding]:
     """The own class of transformers must split the fixed texts as the tokenizers library does.
 
-    It may take the rules from its own code, by the model's type, instead of from the file.
+    It may take the rules from its own code, by the model's type, instead of from the file. Made for
+    SentencePiece, they treat the edges otherwise than the file that was converted from the same model:
+    Llama's leave out the space before a text that begins with one. So unless ``exact``, a difference
+    in less than half of the texts is only a remark.
     """
-    wrong = []
-    for text in TEXTS:
-        pair = ids_of(tokenizer, text), backend.encode(text, add_special_tokens=False).ids
-        wrong += [(text, *pair)] if pair[0] != pair[1] else []
-    if wrong:
-        text, theirs, own = wrong[0]
-        yield refused(
-            TOKENIZER,
-            f"transformers ({type(tokenizer).__name__}) and {TOKENIZER} differ on {len(wrong)} of"
-            f" {len(TEXTS)} fixed texts: in “{printable(text, 40)}” {_difference(theirs, own)}.",
+    pairs = [
+        (text, ids_of(tokenizer, text), backend.encode(text, add_special_tokens=False).ids)
+        for text in TEXTS
+    ]
+    wrong = [found for found in pairs if found[1] != found[2]]
+    if not wrong:
+        return
+    text, theirs, own = wrong[0]
+    shown, difference = printable(text, 40), _difference(theirs, own)
+    told = f"{len(wrong)} of {len(TEXTS)} fixed texts: in “{shown}” {difference}."
+    name = type(tokenizer).__name__
+    if exact or 2 * len(wrong) > len(TEXTS):
+        yield refused(TOKENIZER, f"transformers ({name}) and {TOKENIZER} differ on {told}")
+    else:
+        own_rules = (
+            f"transformers ({name}) has rules of its own, which are not those of {TOKENIZER} on"
         )
+        yield Finding("model-not-tried", f"{own_rules} {told}", path=TOKENIZER)
 
 
 def ids_of(tokenizer: Any, text: str) -> list[int]:

@@ -5,22 +5,32 @@ A template is code: it runs in jinja's sandbox, where time, memory and length ar
 
 from __future__ import annotations
 
+from itertools import product
 from typing import TYPE_CHECKING, Any, Final
 
 from archiver.archive.finding import Finding
 from archiver.smoke.tokens.texts import ASSISTANT_TEXT, SYSTEM_TEXT, USER_TEXT
 from archiver.smoke.tokens.time_limit import TimeUpError, memory_limit, time_limit
+from archiver.smoke.tokens.tokenizer_file import json_of
 from archiver.text import plural, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+
+    from archiver.smoke.checkpoint.protocol import Checkpoint
 
 _SECONDS: Final = 10.0
 _LONGEST: Final = 2**20
 """Characters of a template, and of what it renders; the longest published ones have 60,000."""
-_HINT: Final = "Compare chat_template.jinja and tokenizer_config.json with upstream's."
-_NAMES: Final = ("default", "tool_use")
+_HINT: Final = (
+    "Compare chat_template.jinja, chat_template.json and tokenizer_config.json with upstream's."
+)
+PROCESSOR_TEMPLATE: Final = "chat_template.json"
+_FOR_TOOLS: Final = "tool_use"
+_NAMES: Final = ("default", _FOR_TOOLS)
 """Templates under other names (``rag`` …) want inputs of their own."""
+_PART: Final = {"type": "text", "source_lang_code": "en", "target_lang_code": "de-DE"}
+"""Beside its text; what only a translator's template looks at, the others leave alone."""
 _TOOL: Final = {
     "type": "function",
     "function": {
@@ -39,14 +49,29 @@ class _NotInItError(Exception):
     """What was rendered does not contain what the user said."""
 
 
-def check_chat_template(tokenizer: Any) -> tuple[list[str], list[Finding]]:
-    """What was seen to hold of the chat templates, and what is wrong with them."""
+def processor_template(checkpoint: Checkpoint) -> Any:
+    """What ``chat_template.json`` holds, which a processor reads and its tokenizer does not; or None.
+
+    Raises:
+        DamageError: The file cannot be read as it should be.
+    """
+    found = json_of(checkpoint, PROCESSOR_TEMPLATE, dict[str, Any])
+    return found.get("chat_template") if isinstance(found, dict) else None
+
+
+def check_chat_template(tokenizer: Any, apart: Any = None) -> tuple[list[str], list[Finding]]:
+    """What was seen to hold of the chat templates, and what is wrong with them.
+
+    ``apart`` is what `processor_template` found.
+    """
     templates = _templates(tokenizer.chat_template)
+    named = {f"{PROCESSOR_TEMPLATE} {name}".strip(): one for name, one in _templates(apart).items()}
+    templates |= {name: one for name, one in named.items() if one not in templates.values()}
     if not templates:
         return ["there is no chat template"], []
     findings = []
     for name, template in templates.items():
-        if problem := _problem(tokenizer, template):
+        if problem := _problem(tokenizer, name, template):
             message = f"The chat template{name and f' {printable(name, 40)}'} {problem}"
             findings.append(Finding("model-chat-template", message, hint=_HINT))
     if findings:
@@ -68,7 +93,7 @@ def _knows_tools(template: Any) -> bool:
     return isinstance(template, str) and "tools" in template
 
 
-def _problem(tokenizer: Any, template: Any) -> str:
+def _problem(tokenizer: Any, name: str, template: Any) -> str:
     """What is wrong with the template, to follow its name in a sentence; ``""`` if it is sound."""
     if not isinstance(template, str):
         return "is not a text."
@@ -76,7 +101,7 @@ def _problem(tokenizer: Any, template: Any) -> str:
         return f"has {len(template):,} characters; it was not tried."
     try:
         with memory_limit(), time_limit(_SECONDS):
-            _try(tokenizer, template)
+            _try(tokenizer, name, template)
     except Exception as error:  # noqa: BLE001 - a template may make jinja raise anything
         return _told(error)
     return ""
@@ -97,13 +122,21 @@ def _first_line(error: Exception) -> str:
     return printable(lines[0].rstrip("."), 200) + "."
 
 
-def _try(tokenizer: Any, template: str) -> None:
+def _try(tokenizer: Any, name: str, template: str) -> None:
     _refuse_powers(template)
-    for tools in (None, [_TOOL]) if _knows_tools(template) else (None,):
+    for tools in _tool_lists(name, template):
         for prompt in (False, True):
-            text = _rendered(tokenizer, template, tools=tools, add_generation_prompt=prompt)
+            text = _rendered(tokenizer, template, tools, add_generation_prompt=prompt)
             if not tokenizer(text, add_special_tokens=False)["input_ids"]:
                 raise _NotInItError
+
+
+def _tool_lists(name: str, template: str) -> Iterator[Sequence[Any]]:
+    """With what tools to try a template: for each turn, the ways to write them."""
+    if not (_knows_tools(template) and name.endswith(_FOR_TOOLS)):
+        yield (None,)
+    if _knows_tools(template):
+        yield ([_TOOL], [_TOOL["function"]])
 
 
 def _refuse_powers(template: str) -> None:
@@ -114,22 +147,30 @@ def _refuse_powers(template: str) -> None:
         raise TemplateError("It computes powers, which no template needs")
 
 
-def _rendered(tokenizer: Any, template: str, **options: Any) -> str:
-    """The first way to write the conversation that the template takes."""
-    first: Exception = _NotInItError()
-    for number, chat in enumerate(_conversations(answered=not options["add_generation_prompt"])):
+def _rendered(
+    tokenizer: Any, template: str, tools: Sequence[Any], *, add_generation_prompt: bool
+) -> str:
+    """The first way to write tools and conversation that the template takes."""
+    first: Exception | None = None
+    chats = tuple(_conversations(answered=not add_generation_prompt))
+    for listed, chat in product(tools, chats):
         try:
             text = tokenizer.apply_chat_template(
-                chat, chat_template=template, tokenize=False, **options
+                chat,
+                chat_template=template,
+                tokenize=False,
+                tools=listed,
+                add_generation_prompt=add_generation_prompt,
             )
         except (TimeUpError, MemoryError):
             raise
         except Exception as error:  # noqa: BLE001 - a template may make jinja raise anything
-            first = error if number == 0 else first
+            first = first or error
             continue
         if USER_TEXT in text and len(text) <= _LONGEST:
             return str(text)
-    raise first
+        first = first or _NotInItError()
+    raise first or _NotInItError
 
 
 def _conversations(*, answered: bool) -> Iterator[list[dict[str, Any]]]:
@@ -140,4 +181,4 @@ def _conversations(*, answered: bool) -> Iterator[list[dict[str, Any]]]:
     for whole in ([system, *chat], chat):
         yield [dict(message) for message in whole]
     for whole in ([system, *chat], chat):
-        yield [one | {"content": [{"type": "text", "text": one["content"]}]} for one in whole]
+        yield [one | {"content": [_PART | {"text": one["content"]}]} for one in whole]

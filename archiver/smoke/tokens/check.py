@@ -3,43 +3,51 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from importlib.util import find_spec
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from archiver.archive.finding import Finding
 from archiver.errors import SkippedError
 from archiver.smoke import libraries
+from archiver.smoke.guard import reason
 from archiver.smoke.loading.architecture import transformers_config
 from archiver.smoke.report import FailedError, InapplicableError, Proof
 from archiver.smoke.tokens.agreement import check_ids as check_texts
 from archiver.smoke.tokens.agreement import check_round_trip, check_vocabularies, collecting, ids_of
-from archiver.smoke.tokens.chat_template import check_chat_template
+from archiver.smoke.tokens.chat_template import check_chat_template, processor_template
+from archiver.smoke.tokens.rows import check_vocabulary, stored_rows
 from archiver.smoke.tokens.special_tokens import (
+    TOKENIZER_CONFIG,
     check_ids,
     check_names,
-    check_vocabulary,
-    rows_of,
+    roles_of,
 )
 from archiver.smoke.tokens.texts import TEXTS
 from archiver.smoke.tokens.tokenizer_file import (
     TOKENIZER,
+    AddedToken,
     TokenizerFile,
     read_tokenizer_file,
     refused,
 )
 from archiver.smoke.tokens.vocabulary import check_files
-from archiver.text import plural
+from archiver.text import plural, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from archiver.smoke.config import ModelConfig
     from archiver.smoke.trial import Trial
 
-_FILES: Final = frozenset(
-    {TOKENIZER, "vocab.json", "vocab.txt", "merges.txt", "tokenizer.model", "spiece.model"}
-    | {"sentencepiece.bpe.model", "tekken.json", "vocab.model"}
+_NAMES: Final = frozenset(
+    {TOKENIZER, TOKENIZER_CONFIG, "vocab.json", "vocab.txt", "merges.txt", "bpe.codes"}
+    | {"tekken.json"}
 )
+_SENTENCE_PIECE: Final = (".model", ".spm")
+_READERS: Final = ("sentencepiece", "google.protobuf")
+_ADVICE: Final = "pip install"
 _MOST: Final = 20
 """Findings of one kind; a file that is wrong throughout is not told line by line."""
 
@@ -49,14 +57,27 @@ class _Check:
 
     def __init__(self, trial: Trial, file: TokenizerFile | None) -> None:
         self.trial, self.file = trial, file
+        self.config = _config(trial)
         self.proved: list[str] = []
         self.findings: list[Finding] = []
+
+    @property
+    def rows(self) -> int | None:
+        """Of the embedding; None if nothing says how many there are."""
+        return stored_rows(self.config, self.trial.tensors.values()) if self.config else None
 
     def hold(self, found: Iterable[Finding], proved: str) -> None:
         """Note the findings of a check; without any, what it proves."""
         findings = list(islice(found, _MOST))
         self.findings += findings
         self.proved += [] if findings or not proved else [proved]
+
+
+def _config(trial: Trial) -> ModelConfig | None:
+    """What ``config.json`` says; None without a usable one, of which level ``structure`` tells."""
+    with suppress(SkippedError, FailedError):
+        return trial.config
+    return None
 
 
 def check_tokenizer(trial: Trial) -> Proof:
@@ -67,10 +88,10 @@ def check_tokenizer(trial: Trial) -> Proof:
     Raises:
         SkippedError: The libraries are not installed, or the repository's own code is asked for.
         InapplicableError: There are no files of a tokenizer.
-        FailedError: ``tokenizer.json`` or ``config.json`` cannot be used at all.
+        FailedError: ``tokenizer.json``, or another small file, cannot be used at all.
         DamageError: The archive, not the model, is damaged.
     """
-    if not _FILES & trial.checkpoint.files.keys():
+    if not any(map(_is_of_tokenizer, trial.checkpoint.files)):
         raise InapplicableError("It has no tokenizer: none of its usual files is there.")
     libraries.require("tokenizers", "transformers", "jinja2")
     folder = trial.folder  # refuses what asks for code, and JSON that no library should see
@@ -82,6 +103,10 @@ def check_tokenizer(trial: Trial) -> Proof:
     vocab = _check_files(check)
     facts = {"tokenizer": type(trial.tokenizer).__name__, "vocabulary": len(vocab)}
     return Proof(tuple(check.proved), tuple(check.findings), facts)
+
+
+def _is_of_tokenizer(path: str) -> bool:
+    return path in _NAMES or ("/" not in path and path.endswith(_SENTENCE_PIECE))
 
 
 def fixed_ids(trial: Trial) -> tuple[tuple[int, ...], ...]:
@@ -104,7 +129,8 @@ def _check_with_libraries(check: _Check, folder: Path) -> None:
             _check_texts(check, check.file, folder)
     if check.trial.tokenizer is not None:
         with collecting(check.findings, TOKENIZER, "Rendering the chat template"):
-            proved, findings = check_chat_template(check.trial.tokenizer)
+            apart = processor_template(check.trial.checkpoint)
+            proved, findings = check_chat_template(check.trial.tokenizer, apart)
             check.hold(findings, "; ".join(proved))
 
 
@@ -116,12 +142,27 @@ def _load(trial: Trial, folder: Path) -> Any:
             str(folder), trust_remote_code=False, local_files_only=True
         )
     except ImportError as error:
-        lines = str(error).strip().splitlines() or ["a library is missing"]
-        raise SkippedError(f"The tokenizer needs more libraries: {lines[0]}") from error
-    except Exception:
+        raise _needs(str(error).strip().partition("\n")[0].partition(". ")[0]) from error
+    except Exception as error:
+        _require_readers(trial, error)
         with suppress(SkippedError):  # it has a reading of its own of a family that is not known
             transformers_config(trial)  # the tokenizer's loader reads config.json as well
         raise
+
+
+def _needs(what: str) -> SkippedError:
+    told = printable(what.rstrip("."), 200) or "one is missing"
+    return SkippedError(f"The tokenizer needs more libraries: {told}.")
+
+
+def _require_readers(trial: Trial, error: Exception) -> None:
+    """Without what reads it, transformers takes one format of a vocabulary for the other."""
+    files = [path for path in trial.checkpoint.files if path.endswith(_SENTENCE_PIECE)]
+    missing = [name for name in _READERS if find_spec(name.partition(".")[0]) is None]
+    if files and TOKENIZER not in trial.checkpoint.files and (missing or _ADVICE in str(error)):
+        names = " and ".join(name.rpartition(".")[2] for name in missing)
+        told = f"{names} to read {files[0]}" if missing else reason(error)
+        raise _needs(told) from error
 
 
 def _refuse_empty(check: _Check) -> None:
@@ -146,7 +187,8 @@ def _check_texts(check: _Check, file: TokenizerFile, folder: Path) -> None:
         return
     texts = plural(len(TEXTS), "fixed text")
     said = f"transformers and tokenizer.json give the same ids for {texts}"
-    check.hold((*check_vocabularies(tokenizer, file), *check_texts(tokenizer, backend)), said)
+    same = check_texts(tokenizer, backend, exact=file.bytewise)
+    check.hold((*check_vocabularies(tokenizer, file), *same), said)
     if file.loses_nothing:
         after = ", in Unicode's composed form" if file.composes else ""
         back = check_round_trip(tokenizer, composes=file.composes)
@@ -155,21 +197,29 @@ def _check_texts(check: _Check, file: TokenizerFile, folder: Path) -> None:
 
 def _check_files(check: _Check) -> dict[str, int]:
     """The checks that need no library; the whole vocabulary."""
-    checkpoint, config = check.trial.checkpoint, check.trial.config
-    vocab: dict[str, int] = {}
+    checkpoint, config, rows = check.trial.checkpoint, check.config, check.rows
     if check.file is not None:
         compared, differing = check_files(checkpoint, check.file)
         said = f"{', '.join(compared)} and tokenizer.json say the same" if compared else ""
         check.hold(differing, said)
-        vocab = check.file.vocab | check.file.added
-        own = check_vocabulary(check.file.vocab, tuple(check.file.added_tokens), rows_of(config))
-        check.hold(own, "")
-    elif check.trial.tokenizer is not None:
-        vocab = check.trial.tokenizer.get_vocab()
-        check.hold(check_vocabulary(vocab, (), rows_of(config)), "")
+    own, added = _vocabulary(check)
+    check.hold(check_vocabulary(own, added, rows, roles_of(checkpoint)), "")
+    vocab = own | {token.content: token.id for token in added}
     if vocab:
-        ids = check_ids(checkpoint, config, set(vocab.values()))
-        check.hold(
-            (*ids, *check_names(checkpoint, vocab)), "every special token exists, with its id"
-        )
+        ids = check_ids(checkpoint, config, set(vocab.values()), rows) if config else ()
+        named = check_names(checkpoint, vocab)
+        check.hold((*ids, *named), "every special token exists, with its id")
     return vocab
+
+
+def _vocabulary(check: _Check) -> tuple[dict[str, int], list[AddedToken]]:
+    """The ordinary tokens with their ids, and the added ones."""
+    if check.file is not None:
+        return check.file.vocab, check.file.added_tokens
+    tokenizer = check.trial.tokenizer
+    if tokenizer is None:
+        return {}, []
+    added = tokenizer.added_tokens_decoder.items()
+    return tokenizer.get_vocab(), [
+        AddedToken(number, token.content, token.special) for number, token in added
+    ]

@@ -2,57 +2,52 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 from archiver.archive.finding import Finding
-from archiver.smoke.tokens.tokenizer_file import TOKENIZER, json_of
-from archiver.text import plural, printable
+from archiver.smoke.tokens.tokenizer_file import json_of
+from archiver.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from archiver.smoke.checkpoint.protocol import Checkpoint
     from archiver.smoke.config import ModelConfig
-    from archiver.smoke.tokens.tokenizer_file import AddedToken
 
 TOKENIZER_CONFIG: Final = "tokenizer_config.json"
 _MAP: Final = "special_tokens_map.json"
 _GENERATION: Final = "generation_config.json"
+_STATIC: Final = re.compile(
+    r"((?<!LMHead)(?<!MT)(?<!DoubleHeads)Model|WithProjection|For(\w*Classification|MaskedLM|CTC"
+    r"|PreTraining|QuestionAnswering))\Z"
+)
+"""Classes that do not generate."""
 _HINT: Final = "Compare this file, config.json and the tokenizer's files with upstream's."
-
-
-def rows_of(config: ModelConfig) -> int | None:
-    """How many rows the embedding has, so that every id must be below; None if it is not said."""
-    rows = config.text.get("vocab_size")
-    return rows if isinstance(rows, int) and not isinstance(rows, bool) and rows > 0 else None
 
 
 def _wrong(path: str, message: str) -> Finding:
     return Finding("model-special-token", message, path=path, hint=_HINT)
 
 
-def check_vocabulary(
-    vocab: Mapping[str, int], added: tuple[AddedToken, ...], rows: int | None
+def roles_of(checkpoint: Checkpoint) -> set[str]:
+    """The tokens that the tokenizer's configuration names for something other than padding.
+
+    Raises:
+        DamageError: A file cannot be read as it should be.
+    """
+    files = (json_of(checkpoint, path, dict[str, Any]) for path in (TOKENIZER_CONFIG, _MAP))
+    named = (pair for settings in files if isinstance(settings, dict) for pair in _named(settings))
+    return {token for key, token in named if key != "pad_token"}
+
+
+def check_ids(
+    checkpoint: Checkpoint, config: ModelConfig, ids: set[int], rows: int | None
 ) -> Iterator[Finding]:
-    """No two tokens may have one id, nor one token two; each id must be a row of the embedding."""
-    tokens = dict(vocab) | {token.content: token.id for token in added}
-    twice = sum(tokens[token.content] != token.id for token in added)
-    twice += sum(vocab.get(token.content, token.id) != token.id for token in added)
-    shared = len(tokens) - len(set(tokens.values()))
-    if shared or twice:
-        count = plural(shared + twice, "token")
-        yield _wrong(TOKENIZER, f"In {TOKENIZER} {count} share an id, or have two.")
-    highest = max(tokens, key=lambda token: tokens[token], default="")
-    if rows is not None and tokens and tokens[highest] >= rows:
-        yield _wrong(
-            TOKENIZER,
-            f"The token “{printable(highest, 60)}” has id {tokens[highest]:,}, but the embedding has"
-            f" {rows:,} rows (vocab_size).",
-        )
-
-
-def check_ids(checkpoint: Checkpoint, config: ModelConfig, ids: set[int]) -> Iterator[Finding]:
     """Ids that config.json and generation_config.json give special tokens must be a token's.
+
+    Of a class that does not generate only padding counts: the others are what its family begins with
+    (SigLIP's are beyond its vocabulary).
 
     Raises:
         DamageError: A file cannot be read as it should be.
@@ -64,10 +59,13 @@ def check_ids(checkpoint: Checkpoint, config: ModelConfig, ids: set[int]) -> Ite
         yield generation
     elif generation is not None:
         parts.append((_GENERATION, generation))
+    static = _STATIC.search(config.architecture) is not None
     for where, part in parts:
         for key, value in part.items():
-            if key.endswith(("_token_id", "_token_index")):
-                yield from _check_id(where, key, value, ids, rows_of(config))
+            if key.endswith(("_token_id", "_token_index")) and (
+                key == "pad_token_id" or not static
+            ):
+                yield from _check_id(where, key, value, ids, rows)
 
 
 def _check_id(

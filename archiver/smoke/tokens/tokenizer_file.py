@@ -32,10 +32,11 @@ HINT: Final = "Compare the file with upstream's; a wrong one gives the model oth
 
 
 class AddedToken(msgspec.Struct, frozen=True):
-    """A token that is looked for before the text is split."""
+    """A token that is looked for before the text is split; a special one is no text."""
 
     id: int
     content: str
+    special: bool = False
 
 
 class _Model(msgspec.Struct):
@@ -75,6 +76,12 @@ class TokenizerFile(msgspec.Struct):
         return [one if isinstance(one, str) else " ".join(one) for one in self.model.merges]
 
     @property
+    def bytewise(self) -> bool:
+        """Whether its tokens are made of bytes, as GPT-2's are, and none of them stands for a space."""
+        split = _steps(self.pre_tokenizer, "pretokenizers")
+        return "ByteLevel" in [step.get("type") for step in split]
+
+    @property
     def loses_nothing(self) -> bool:
         """Whether decoding must give back the text itself: byte-level BPE, at most NFC before it."""
         before = [step.get("type") for step in _steps(self.normalizer, "normalizers")]
@@ -82,7 +89,7 @@ class TokenizerFile(msgspec.Struct):
         joined = [step.get("type") for step in _steps(self.decoder, "decoders")]
         prefixed = any(step.get("add_prefix_space") for step in split)
         affixes = self.model.continuing_subword_prefix or self.model.end_of_word_suffix
-        bytewise = "ByteLevel" in [step.get("type") for step in split] and joined == ["ByteLevel"]
+        bytewise = self.bytewise and joined == ["ByteLevel"]
         return bytewise and set(before) <= {"NFC"} and not prefixed and not affixes
 
     @property

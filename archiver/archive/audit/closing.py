@@ -1,0 +1,142 @@
+"""Closing an examination: whether every snapshot can be made from what its packs were seen to hold."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from archiver.archive import layout
+from archiver.archive.audit.elsewhere import Elsewhere
+from archiver.archive.audit.hits import hits
+from archiver.archive.audit.objects import absent, lost_objects
+from archiver.archive.finding import Code, Finding
+from archiver.archive.fixity.read_twice import read_twice
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from archiver.archive.advice import Advice
+    from archiver.archive.archive import Archive, Snapshot
+    from archiver.archive.audit.files import Differing
+    from archiver.archive.audit.objects import Digests, ObjectTable
+    from archiver.archive.records import FileEntry, Manifest
+
+_PACK: Final = {"pack-missing", "pack-size", "pack-damaged"}
+
+
+class Closing:
+    """Judges snapshots by the objects that were seen; what is hit is added to ``findings``.
+
+    Args:
+        objects: What all packs that were looked at hold.
+        denied: The packs that may not be read.
+        whole: Whether every pack of the archive was looked at.
+    """
+
+    def __init__(
+        self,
+        archive: Archive,
+        advice: Advice,
+        findings: list[Finding],
+        objects: ObjectTable,
+        *,
+        denied: set[str],
+        whole: bool,
+    ) -> None:
+        self._archive = archive
+        self._advice = advice
+        self._findings = findings
+        self._objects = objects
+        self._denied = denied
+        self._whole = whole
+        self._elsewhere = Elsewhere(archive)
+        self._anywhere: Digests | None = None
+        self._healing: set[str] = set()
+        self._losing: set[str] = set()
+
+    def close(self, snapshot: Snapshot, differing: Iterable[Differing] = ()) -> str:
+        """Find what of a snapshot cannot be made; the name of its manifest."""
+        seal = snapshot.seal
+        name = layout.manifest_name(seal.repository, seal.revision, seal.manifest.blake3)
+        packs = {pack for pack, _ in seal.packs}
+        manifest = self._manifest(snapshot, name)
+        if manifest is None:
+            self._losing |= packs
+            return name
+        astray = lost_objects(manifest, self._objects.within(packs))
+        lost = self._nowhere(astray)
+        if not self._denied.isdisjoint(packs):
+            # What a pack holds that may not be read is not known to be missing.
+            lost &= self._objects.bad.keys()
+        self._findings += hits(snapshot, manifest, lost, self._objects.bad, self._advice)
+        self._healing |= packs if astray else set()
+        self._losing |= packs if lost else set()
+        for one in differing:
+            if not _touches(one.entry, lost):
+                self._tell_differing(one)
+        return name
+
+    def _tell_differing(self, one: Differing) -> None:
+        title, path = one.snapshot.title, one.entry.path
+        if not one.stable:
+            text = f"{path} came out right only when it was made again: {one.reason}"
+            self._add("read-unstable", text, self._advice.unstable(), path, title)
+            return
+        text = f"Every object of {path} is whole, and the file is not: {one.reason}"
+        self._add("file-differs", text, self._advice.differs(title), path, title)
+
+    def _nowhere(self, digests: set[str]) -> set[str]:
+        """Those of the objects that are whole in no pack of the archive."""
+        if not digests:
+            return digests
+        if self._anywhere is None:
+            self._anywhere = self._objects.anywhere()
+        lost = absent(digests, self._anywhere)
+        return lost if self._whole else lost - self._elsewhere.whole(lost)
+
+    def _manifest(self, snapshot: Snapshot, name: str) -> Manifest | None:
+        store, title = self._archive.store, snapshot.title
+        found, state = read_twice(store, name, lambda: self._archive.manifest(snapshot.seal))
+        if state.unstable:
+            self._add("read-unstable", state.unstable, self._advice.unstable(), name, title)
+        if state.problem:
+            code: Code = "manifest-damaged" if store.stat(name) is not None else "manifest-missing"
+            hint = self._advice.copy_back(name, code, title)
+            if state.denied:
+                code, hint = "file-unreadable", self._advice.make_readable(title)
+            self._add(code, state.problem, hint, name, title)
+        return found
+
+    def _add(self, code: Code, message: str, hint: str, path: str, snapshot: str) -> None:
+        self._findings.append(Finding(code, message, path=path, hint=hint, snapshot=snapshot))
+
+    def finish(self) -> None:
+        """Once all snapshots are closed: what no file needs, and what is lost with no pack."""
+        self._unneeded()
+        self._tell_healed()
+
+    def _unneeded(self) -> None:
+        """Damaged objects that no file was found to need."""
+        unnamed = self._objects.bad.keys() - {one.object for one in self._findings}
+        lost = self._nowhere(unnamed)
+        for digest, bad in self._objects.bad.items():
+            if digest in lost:
+                text = f"{bad.reason} No file is known to need this copy."
+                hint = self._advice.copy_back(layout.pack_name(bad.pack), "object-damaged")
+                self._findings.append(
+                    Finding("object-damaged", text, object=digest, hint=hint, pack=bad.pack)
+                )
+
+    def _tell_healed(self) -> None:
+        """Say of lost and damaged packs whether anything is lost with them."""
+        lost = {one.pack for one in self._findings if one.code == "object-damaged"}
+        healed = self._healing - self._losing - lost
+        for at, one in enumerate(self._findings):
+            if one.code in _PACK and one.pack in healed:
+                text = f"{one.message} Nothing is lost: every object of it is whole in other packs."
+                self._findings[at] = msgspec.structs.replace(one, message=text)
+
+
+def _touches(entry: FileEntry, lost: set[str]) -> bool:
+    return any(digest in lost for _, digest in entry.segments)

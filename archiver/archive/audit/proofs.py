@@ -1,0 +1,141 @@
+"""When what was last proven, as the journal's ``audited`` events tell (``docs/format.md``, 8)."""
+
+from __future__ import annotations
+
+from graphlib import TopologicalSorter
+from itertools import groupby
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from archiver.archive.audit.level import LEVELS, proves
+from archiver.archive.layout import PARITY, event_of, pack_of, signature_name
+from archiver.errors import ArchiverError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator
+
+    from archiver.archive.journal import Journal
+    from archiver.archive.place import Place
+    from archiver.archive.policy import Level
+    from archiver.archive.records import Event
+
+EVENT: Final = "audited"
+REPAIRED: Final = "repaired"
+SIGNED: Final = "signed"
+
+
+class Proof(NamedTuple):
+    """When (``YYYY-MM-DDTHH:MM:SSZ``) and at which level something was proven."""
+
+    time: str
+    level: Level
+
+
+class Proofs:
+    """Pack -> when it was last proven at which level; snapshot -> when its files were.
+
+    To be told in the order in which it happened: what was proven before a pack was found damaged
+    counts no more.
+    """
+
+    def __init__(self) -> None:
+        self._packs: dict[Level, dict[str, str]] = {level: {} for level in LEVELS}
+        self._damaged: dict[Level, set[str]] = {level: set() for level in LEVELS}
+        self._files: dict[str, str] = {}
+        self.broken: frozenset[str] = frozenset()
+        """Stored files, other than packs, that were found damaged or gone and not whole since."""
+
+    def add(self, time: str, level: Level, packs: Iterable[str], snapshots: Iterable[str]) -> None:
+        """Note what one audit proved; the newest counts."""
+        for known, names in ((self._packs[level], packs), (self._files, snapshots)):
+            for name in names:
+                known[name] = max(time, known.get(name, ""))
+        self._clear(packs, level)
+
+    def damage(self, level: Level, packs: Iterable[str]) -> None:
+        """Note the packs that an audit of this level found damaged."""
+        for pack in packs:
+            self._damaged[level].add(pack)
+            for times in self._packs.values():
+                times.pop(pack, None)
+
+    def look(self, checked: Iterable[str], damaged: Iterable[str]) -> None:
+        """Note the files, other than packs, that an audit found damaged; what else it checked is whole."""
+        parity = {name for name in self.broken if name.startswith(f"{PARITY}/")}
+        kept = frozenset() if "documents" in checked else self.broken - parity
+        kept |= frozenset() if "parity" in checked else parity
+        self.broken = kept.union(damaged)
+
+    def mended(self, files: Collection[str]) -> None:
+        """Note the stored files that were brought back, or made anew."""
+        self._clear([pack for pack in map(pack_of, files) if pack], LEVELS[-1])
+        self.broken = self.broken.difference(files)
+
+    def _clear(self, packs: Iterable[str], level: Level) -> None:
+        for found, damaged in self._damaged.items():
+            if proves(level, found):
+                damaged.difference_update(packs)
+
+    def damaged(self, pack: str) -> bool:
+        """Whether the pack was found damaged, and neither brought back nor proven as deeply since."""
+        return any(pack in damaged for damaged in self._damaged.values())
+
+    def pack(self, pack: str, level: Level) -> str:
+        """When a pack was last proven at this level or a deeper one; ``""`` if never."""
+        deep = (times for one, times in self._packs.items() if proves(one, level))
+        return max(times.get(pack, "") for times in deep)
+
+    def last(self, pack: str) -> Proof | None:
+        """A pack's newest proof, the deepest if two are as new; None if there is none."""
+        found = [Proof(times[pack], one) for one, times in self._packs.items() if pack in times]
+        return max(found, key=lambda one: (one.time, LEVELS.index(one.level)), default=None)
+
+    def snapshot(self, snapshot: str) -> str:
+        """When the files of a snapshot were last all made and hashed; ``""`` if never."""
+        return self._files.get(snapshot, "")
+
+
+def proofs_of(events: Iterable[tuple[str, Event]], now: str, place: Place) -> Proofs:
+    """What the journal's events (id and event, oldest first) prove of the bytes at ``place``.
+
+    One of a time after ``now`` proves nothing: a clock that ran ahead must not keep a pack from being
+    looked at for years. What an audit read elsewhere says nothing of the bytes here.
+    """
+    found = Proofs()
+    for event in _in_order(events):
+        level = event.detail.get("level")
+        if event.event == REPAIRED and was_at(event, place):
+            found.mended(event.listed("files"))
+        elif event.event == SIGNED:
+            key = str(event.detail.get("key"))
+            found.mended({signature_name(one, key) for one in event.listed("documents")})
+        elif event.event == EVENT and level in LEVELS and was_at(event, place):
+            found.damage(level, event.listed("damaged_packs"))
+            found.look(event.listed("checked"), event.listed("damaged_files"))
+            if event.time <= now:
+                packs, snapshots = event.listed("packs"), event.listed("snapshots")
+                found.add(event.time, level, packs, snapshots)
+    return found
+
+
+def _in_order(events: Iterable[tuple[str, Event]]) -> Iterator[Event]:
+    """The events; of those of one second, each follows the ones that it was written after."""
+    for _, group in groupby(events, key=lambda one: one[1].time):
+        now = dict(group)
+        before = {one: [two for two in event.after if two in now] for one, event in now.items()}
+        # An id is a digest of what it lists, so that no two can list each other.
+        yield from (now[one] for one in TopologicalSorter(before).static_order())
+
+
+def was_at(event: Event, place: Place) -> bool:
+    """Whether an event tells of the bytes at this place; one that names none is taken to."""
+    return place.is_meant(event.detail.get("place", place.told))
+
+
+def readable_events(journal: Journal) -> Iterator[tuple[str, Event]]:
+    """The events that can be read, with their ids, oldest first; an audit tells of the others."""
+    for name in journal.names():
+        try:
+            event = journal.read(name)
+        except ArchiverError:
+            continue
+        yield event_of(name) or "", event

@@ -1,0 +1,212 @@
+"""Examining an archive: whether it holds what its seals say, and everything that it does not.
+
+Reading goes seals, packs, manifests. Every pack is read once, front to back; several are read at a
+time. Memory is a few buffers a thread and 32 bytes an object. Nothing is written.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, get_args
+
+from archiver.archive import layout
+from archiver.archive.audit.aside import with_places
+from archiver.archive.audit.closing import Closing
+from archiver.archive.audit.documents import Documents
+from archiver.archive.audit.examination import Examination, Scope
+from archiver.archive.audit.files import FileProof
+from archiver.archive.audit.level import proves
+from archiver.archive.audit.portions import portions_of
+from archiver.archive.audit.reading import OnExamined, Reading
+from archiver.archive.audit.schedule import UNLIMITED, Limits, Schedule
+from archiver.archive.audit.wanted import others, packs_of
+from archiver.archive.finding import Code, Finding
+from archiver.archive.fixity.findings import Findings
+from archiver.archive.fixity.parity import parity_findings
+from archiver.archive.fixity.seals import check_writers
+from archiver.archive.fixity.signatures import signature_findings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from archiver.archive.archive import Archive, Snapshot
+    from archiver.archive.audit.portions import Portion
+    from archiver.archive.audit.proofs import Proofs
+    from archiver.archive.audit.wanted import Wanted
+    from archiver.archive.policy import Level
+    from archiver.progress import Progress
+
+_ORDER: Final = {code: number for number, code in enumerate(get_args(Code))}
+
+
+def examine(
+    archive: Archive,
+    *,
+    repository: str | None = None,
+    revision: str | None = None,
+    workers: int,
+    progress: Progress,
+    level: Level = "content",
+    limits: Limits = UNLIMITED,
+    heads: Iterable[str] = (),
+    keys: Sequence[str] = (),
+    on_examined: OnExamined = lambda _examined: None,
+) -> Examination:
+    """Check the whole archive, or the snapshots of one repository and (beginning of a) revision.
+
+    What the limits keep from being read is looked at by structure. ``heads`` are ids of events that
+    must be in the journal; ``keys``, if there are any, are trusted instead of the policy's. Raises
+    UsageError if there is no such snapshot, or a key is none.
+    """
+    run = _Run(archive, Scope(repository, revision or ""), level, workers, progress, on_examined)
+    run.deep = proves(level, "stored") and limits == UNLIMITED
+    run.keys = keys
+    return run.run(Schedule(limits), heads)
+
+
+class _Run:
+    """One run."""
+
+    def __init__(
+        self,
+        archive: Archive,
+        scope: Scope,
+        level: Level,
+        workers: int,
+        progress: Progress,
+        told: OnExamined,
+    ) -> None:
+        self._archive = archive
+        self._scope = scope
+        self._level = level
+        self._workers = workers
+        self._progress = progress
+        self._findings = Findings(archive.store)
+        self._documents = Documents(archive, scope, self._findings)
+        self._reading = Reading(
+            archive.store, self._findings.advice, self._findings.all, progress, workers, told
+        )
+        self.deep = False
+        """Whether sidecars are read whole."""
+        self.keys: Sequence[str] = ()
+        """The keys that are trusted instead of the policy's."""
+
+    def run(self, schedule: Schedule, heads: Iterable[str]) -> Examination:
+        """Read what is due, look at the rest, and judge."""
+        snapshots = self._documents.snapshots()
+        packs = packs_of(snapshots)
+        if self._scope.repository is None:
+            packs += others(self._archive, packs)
+        files = FileProof(self._archive, schedule, self._progress, self._workers)
+        wanting = self._work_through(schedule, self._documents.proofs(), packs, snapshots, files)
+        rest = [one for one in packs if one.pack not in self._reading.examined]
+        self._reading.read(rest, "structure", shown=self._level == "structure")
+        manifests = self._close(snapshots, files)
+        self._whole_archive(snapshots, manifests, heads)
+        return self._outcome(snapshots, files, wanting, {one.pack for one in rest})
+
+    # ---- packs and files
+
+    def _work_through(
+        self,
+        schedule: Schedule,
+        proofs: Proofs,
+        packs: list[Wanted],
+        snapshots: list[Snapshot],
+        files: FileProof,
+    ) -> set[str]:
+        """Read what is due as far as the budget goes; the packs that are due, read or not."""
+        if self._level == "structure":
+            self._progress.expect(len(packs), 0)
+            return set()
+        due, drawn = portions_of(self._level, schedule, proofs, packs, snapshots)
+        files.complete = len(due) == len(drawn)
+        self._expect(drawn)
+        for portion in drawn:
+            new = [one for one in portion.packs if one.pack not in self._reading.examined]
+            self._reading.read(schedule.affordable(new, self._size), self._level)
+            if portion.snapshot:
+                files.prove(portion.snapshot)
+        return {one.pack for portion in due for one in portion.packs}
+
+    def _size(self, wanted: Wanted) -> int:
+        return self._archive.store.stat(layout.pack_name(wanted.pack)) or 0
+
+    def _expect(self, portions: list[Portion]) -> None:
+        packs = {one.pack: self._size(one) for portion in portions for one in portion.packs}
+        files = sum(one.snapshot.seal.totals.bytes for one in portions if one.snapshot)
+        self._progress.expect(len(packs), sum(packs.values()) + files)
+
+    # ---- the judgement
+
+    def _close(self, snapshots: list[Snapshot], files: FileProof) -> set[str]:
+        """Judge every snapshot; the names of their manifests."""
+        closing = Closing(
+            self._archive,
+            self._findings.advice,
+            self._findings.all,
+            self._reading.objects,
+            denied=self._reading.denied(),
+            whole=self._scope.repository is None,
+        )
+        manifests = set()
+        for snapshot in snapshots:
+            differing = [one for one in files.differing if one.snapshot.id == snapshot.id]
+            manifests.add(closing.close(snapshot, differing))
+        closing.finish()
+        return manifests
+
+    def _whole_archive(
+        self, snapshots: list[Snapshot], manifests: set[str], heads: Iterable[str]
+    ) -> None:
+        """What is judged beside packs and snapshots."""
+        check_writers(self._findings, snapshots, self._reading.writers())
+        self._documents.heads(heads)
+        if self._scope.repository is None:
+            self._documents.whole_archive(snapshots, manifests)
+            self._beside()
+
+    def _beside(self) -> None:
+        """Check what stands beside the archive proper: parity sidecars and signatures."""
+        archive, keys = self._archive, self.keys or self._documents.policy().keys
+        self._findings.all += parity_findings(archive, deep=self.deep, progress=self._progress)
+        self._findings.all += signature_findings(archive, keys)
+
+    def _checked(self) -> tuple[str, ...]:
+        if self._scope.repository is not None:
+            return ()
+        return ("documents", "parity") if self.deep else ("documents",)
+
+    def _recent(self, unread: set[str]) -> int:
+        """How many of the packs that were not due are whole, as far as they were looked at."""
+        if self._level == "structure":
+            return 0
+        return sum(self._reading.examined[pack].whole for pack in unread)
+
+    def _outcome(
+        self, snapshots: list[Snapshot], files: FileProof, due: set[str], unread: set[str]
+    ) -> Examination:
+        remaining = len(due & unread)
+        found = with_places(self._archive.store, set(self._findings.all))
+        findings = sorted(found, key=_rank)
+        gone = {one.path for one in findings if one.code == "seal-missing"}
+        examined = tuple(self._reading.examined.values())
+        states = [one.state for one in examined if one.state is not None]
+        return Examination(
+            snapshots=self._documents.named + len(gone),
+            packs=len(states),
+            objects=sum(state.objects for state in states),
+            bytes=self._reading.bytes,
+            findings=tuple(findings),
+            sealed=tuple(snapshots),
+            examined=examined,
+            files=tuple(files.proven),
+            remaining=remaining,
+            complete=not remaining and files.complete,
+            recent=self._recent(unread - due),
+            checked=self._checked(),
+            policy=self._documents.policy(),
+        )
+
+
+def _rank(one: Finding) -> tuple[bool, int, str, str, str, str]:
+    return one.remark, _ORDER[one.code], one.snapshot, one.path, one.pack, one.object

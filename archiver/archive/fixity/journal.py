@@ -1,0 +1,99 @@
+"""Checking the journal: every event must come out whole, and nothing that it tells of may be gone."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from archiver.archive import layout
+from archiver.archive.advice import command
+from archiver.archive.fixity.chain import Chain
+from archiver.archive.fixity.read_twice import read_twice
+from archiver.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from archiver.archive.archive import Archive, Snapshot
+    from archiver.archive.fixity.findings import Findings
+    from archiver.archive.records import Event, Seal
+
+
+class JournalCheck:
+    """Reads the journal once, then judges what it tells."""
+
+    def __init__(self, archive: Archive, findings: Findings) -> None:
+        self._archive = archive
+        self._store = archive.store
+        self._findings = findings
+        self._chain = Chain()
+
+    def events(self) -> Iterator[tuple[str, Event]]:
+        """The events that can be read, with their ids, oldest first; the others become findings."""
+        for name in self._archive.journal.names():
+            found, state = read_twice(self._store, name, partial(self._archive.journal.read, name))
+            self._findings.unstable(state.unstable, name)
+            digest = layout.event_of(name) or ""
+            self._chain.add(digest, found)
+            if found is None:
+                self._findings.bad("event-damaged", state, name)
+            else:
+                yield digest, found
+
+    def told(self, snapshots: list[Snapshot]) -> None:
+        """What the journal, once it was read, tells of must be there: events before others, and seals."""
+        # Looked at once more: one may have come while they were being listed.
+        there = {layout.event_of(name) for name in self._archive.journal.names()}
+        for digest, after in self._chain.missing():
+            if digest in there:
+                continue
+            text = f"The event {digest} is not there; event {after} was written after it."
+            self._findings.add(
+                "event-missing", text, self._findings.advice.lost_event(digest), object=digest
+            )
+        seals = self._named_seals()
+        whole = {_key(one.seal) for one in snapshots if one.seal.selection.whole}
+        for event in self._chain.sealed():
+            if event.snapshot not in seals:
+                self._no_seal(event, whole)
+
+    def heads(self, wanted: Iterable[str]) -> None:
+        """Each of these ids, which were kept elsewhere, must be that of an event."""
+        there = {layout.event_of(name) for name in self._archive.journal.names()}
+        for digest in dict.fromkeys(wanted):
+            if digest not in there:
+                text = (
+                    f"The event {digest} is not in the journal: the archive was set back to an "
+                    "earlier state, or written anew."
+                )
+                self._findings.add(
+                    "head-missing", text, self._findings.advice.lost_head(digest), object=digest
+                )
+
+    def _named_seals(self) -> set[str]:
+        documents = map(layout.document_of, self._store.list(layout.SNAPSHOTS))
+        return {document.digest for document in documents if document}
+
+    def _no_seal(self, event: Event, whole: set[tuple[str, str]]) -> None:
+        if _key(event) in whole:
+            return  # a seal of the whole revision stands in for any other: so a snapshot is mended
+        title = f"{event.repository}@{event.revision[:12]}"
+        digest = event.snapshot[:64]
+        text = f"The journal tells of the seal {digest} of {title}, which is not there."
+        name = _seal_name(event, digest)
+        hint = self._findings.advice.copy_back(name or f"seal {digest}", "seal-missing", title)
+        other = command("repair", self._findings.advice.place, "--from", "DIR")
+        hint += f" If it was deleted here, another copy of the archive has it: {other}."
+        self._findings.add("seal-missing", text, hint, path=name, snapshot=title)
+
+
+def _seal_name(event: Event, digest: str) -> str:
+    """The name of a seal that an event tells of; ``""`` if no repository has such a name."""
+    try:
+        return layout.seal_name(event.repository, event.revision, digest)
+    except UsageError:
+        return ""
+
+
+def _key(record: Seal | Event) -> tuple[str, str]:
+    return record.repository.casefold(), record.revision

@@ -1,0 +1,162 @@
+"""One file on its way in: cut into segments as it is read, hashed, and judged at its end."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import msgspec
+from blake3 import blake3
+
+from archiver.archive.records import FileEntry
+from archiver.codec.segment import SEGMENT_MAX
+from archiver.digest import git_blob_hasher
+from archiver.errors import MismatchError
+from archiver.tensors.cuts import CutPlanner
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from archiver.archive.intake.buffers import BufferPool
+    from archiver.archive.intake.continued import Continued
+    from archiver.archive.intake.expected import Expected
+    from archiver.codec.zstd import Bytes
+    from archiver.digest import Blake3Hex
+    from archiver.progress import Progress
+    from archiver.tensors.cuts import Segment
+
+_ALIGN: Final = 8
+"""Segments begin at multiples of this in their buffer, so that words are aligned."""
+_BATCH: Final = 4 << 20
+"""Small segments are handed on together, this many bytes at once: what is handed on is soon stored,
+and is not fetched again after a crash."""
+
+
+class Cell(NamedTuple):
+    """A segment inside a buffer."""
+
+    number: int
+    at: int
+    cut: Segment
+
+
+class FileJob:
+    """One file on its way in: its hashes, its cuts, and the digests of its segments so far."""
+
+    def __init__(self, expected: Expected, progress: Progress) -> None:
+        self.expected = expected
+        self.digests: dict[int, Blake3Hex] = {}
+        self._sizes: list[int] = []
+        self._progress = progress
+        self._sha256 = hashlib.sha256()
+        self._blake3 = blake3()
+        wanted = expected.oid and not expected.lfs
+        self._oid = git_blob_hasher(expected.size) if wanted else None
+        self._planner = CutPlanner(
+            expected.size, safetensors=expected.path.endswith(".safetensors")
+        )
+
+    def fill(self, stream: Continued, buffers: BufferPool) -> Iterator[tuple[Bytes, list[Cell]]]:
+        """Buffers of whole segments, in file order; who takes one gives it back to the pool."""
+        prefix = self._read_prefix(stream)
+        for cuts in _batches(self._planner.cuts()):
+            buffer = buffers.take()
+            try:
+                cells, prefix = self._read_cells(stream, prefix, buffer, cuts)
+            except BaseException:
+                buffers.give(buffer)
+                raise
+            # From here on the buffer is another's, also if the run ends at this very point.
+            yield buffer, cells
+        self._expect_end(stream)
+
+    def _read_cells(
+        self, stream: Continued, prefix: memoryview, buffer: Bytes, cuts: list[Segment]
+    ) -> tuple[list[Cell], memoryview]:
+        """Read segments into a buffer; where they lie in it, and what is left of the prefix."""
+        cells, fill = [], 0
+        for cut in cuts:
+            prefix = self._read_segment(stream, prefix, buffer[fill : fill + cut.size])
+            cells.append(Cell(len(self._sizes), fill, cut))
+            self._sizes.append(cut.size)
+            fill = _aligned(fill + cut.size)
+        return cells, prefix
+
+    def _read_prefix(self, stream: Continued) -> memoryview:
+        prefix = bytearray()
+        while not self._planner.decided:
+            missing = self._planner.wants - len(prefix)
+            piece = bytearray(missing)
+            stream.fill(memoryview(piece), self.expected)
+            prefix += piece
+            self._planner.feed(memoryview(prefix))
+        return memoryview(prefix)
+
+    def _read_segment(self, stream: Continued, prefix: memoryview, target: Bytes) -> memoryview:
+        """Fill ``target`` from the rest of the prefix and the stream; gives what is left of it."""
+        taken = min(len(prefix), len(target))
+        view = target.data
+        view[:taken] = prefix[:taken]
+        before = stream.fetched
+        stream.fill(view[taken:], self.expected)
+        self._hash(view)
+        fetched = stream.fetched - before
+        self._progress.advance(fetched, fetched=True)
+        self._progress.advance(len(view) - fetched, fetched=False)
+        return prefix[taken:]
+
+    def _hash(self, view: memoryview) -> None:
+        self._sha256.update(view)
+        self._blake3.update(view)
+        if self._oid is not None:
+            self._oid.update(view)
+
+    def _expect_end(self, stream: Continued) -> None:
+        if stream.readinto(memoryview(bytearray(1))):
+            raise MismatchError(
+                f"{self.expected.path} is longer than the {self.expected.size} bytes upstream lists."
+            )
+
+    def finish(self) -> tuple[FileEntry, str]:
+        """The file's entry; MismatchError unless its digests are upstream's."""
+        sha256 = self._sha256.hexdigest()
+        oid = self._oid.hexdigest() if self._oid is not None else self.expected.oid
+        for kind, got, wanted in (
+            ("SHA-256", sha256, self.expected.sha256),
+            ("git blob SHA-1", oid, self.expected.oid),
+        ):
+            if wanted and got != wanted:
+                raise MismatchError(
+                    f"{self.expected.path} has {kind} {got}, upstream lists {wanted}.",
+                    hint="The file was refused. Run again later; if it stays so, upstream is damaged.",
+                )
+        header = self._planner.header
+        entry = FileEntry(
+            path=self.expected.path,
+            size=self.expected.size,
+            sha256=sha256,
+            blake3=self._blake3.hexdigest(),
+            oid=self.expected.oid,
+            lfs=self.expected.lfs,
+            segments=tuple((size, self.digests[i]) for i, size in enumerate(self._sizes)),
+            tensors=msgspec.UNSET if header is None else header.tensors,
+        )
+        return entry, self._planner.reason
+
+
+def _aligned(size: int) -> int:
+    return -(-size // _ALIGN) * _ALIGN
+
+
+def _batches(cuts: Iterable[Segment]) -> Iterator[list[Segment]]:
+    """The cuts in groups that fit a buffer each."""
+    batch: list[Segment] = []
+    fill = 0
+    for cut in cuts:
+        if batch and (fill >= _BATCH or fill + cut.size > SEGMENT_MAX):
+            yield batch
+            batch, fill = [], 0
+        batch.append(cut)
+        fill = _aligned(fill + cut.size)
+    if batch:
+        yield batch

@@ -1,0 +1,1 @@
+"""Packs: the files that hold objects (``docs/format.md``, section 3)."""

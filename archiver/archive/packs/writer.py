@@ -1,0 +1,133 @@
+"""Writing a pack: objects are appended, and it becomes visible once it is whole."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from blake3 import blake3
+
+from archiver.archive.layout import pack_name
+from archiver.archive.packs import frames
+from archiver.archive.packs.reader import PackReader
+from archiver.archive.packs.records import IndexEntry, PackIndex, head_frame
+from archiver.archive.records import canonical
+from archiver.digest import Blake3Hex
+from archiver.errors import ArchiverError, DamageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from archiver.archive.records import ArchiveInfo
+    from archiver.codec.segment import EncodedObject
+    from archiver.storage.store import Leftover, Reader, Staged, Store
+
+PACK_TARGET: Final = 256 << 20
+"""A pack is closed once it holds this many bytes,"""
+_ENTRIES_MAX: Final = 50_000
+"""or this many objects, so that its index stays small in memory."""
+_JOINED: Final = 64 << 10
+"""Objects up to this many bytes are written in one call: the calls cost more than the copy."""
+_PIECE: Final = 1 << 20
+
+
+class PackWriter:
+    """Appends objects to a pack that becomes visible only when it is finished."""
+
+    def __init__(self, store: Store, info: ArchiveInfo) -> None:
+        self._begin(store.stage("pack"))
+        try:
+            self._write(head_frame(info))
+        except ArchiverError:
+            self.abort()
+            raise
+
+    def _begin(self, staged: Staged) -> None:
+        self._hasher = blake3()
+        self._staged = staged
+        self._entries: list[IndexEntry] = []
+        self._torn = False
+        self.size = 0
+
+    @classmethod
+    def resumed(cls, leftover: Leftover, entries: Sequence[IndexEntry]) -> PackWriter:
+        """Go on with an unfinished pack in its place, after these whole objects.
+
+        They must follow each other without a gap from the pack's head on.
+        """
+        writer = cls.__new__(cls)
+        size = entries[-1].offset + entries[-1].stored
+        reader = leftover.reader()
+        try:
+            writer._begin(leftover.resume(size))  # noqa: SLF001 - its own class
+            writer._take_over(reader, size, entries)  # noqa: SLF001
+        finally:
+            reader.close()
+        return writer
+
+    def _take_over(self, reader: Reader, size: int, entries: Sequence[IndexEntry]) -> None:
+        for at in range(0, size, _PIECE):
+            piece = bytearray(min(_PIECE, size - at))
+            if reader.read_into(at, memoryview(piece)) != len(piece):
+                raise DamageError("An unfinished pack became shorter while it was read.")
+            self._hasher.update(piece)
+        self._entries.extend(entries)
+        self.size = size
+
+    def _write(self, data: bytes) -> None:
+        self._staged.write(data)
+        self._hasher.update(data)
+        self.size += len(data)
+
+    @property
+    def full(self) -> bool:
+        """Whether it is time to close the pack."""
+        return self.size >= PACK_TARGET or len(self._entries) >= _ENTRIES_MAX
+
+    def append(self, item: EncodedObject) -> IndexEntry:
+        """Append one object; NoSpaceError when the disk is full: the pack is then as before."""
+        offset, header, before = self.size, item.header, self._hasher.copy()
+        pieces = (frames.skippable(frames.OBJECT, canonical(header)), *item.frames)
+        if item.stored <= _JOINED:
+            pieces = (b"".join(pieces),)
+        try:
+            for piece in pieces:
+                self._write(piece)
+        except ArchiverError:
+            self._torn = True
+            self._staged.cut(offset)
+            self._hasher, self.size, self._torn = before, offset, False
+            raise
+        entry = IndexEntry(header.blake3, offset, self.size - offset, header.size, header.codec)
+        self._entries.append(entry)
+        return entry
+
+    def finish(
+        self, before: Callable[[Blake3Hex, Staged], None] | None = None
+    ) -> tuple[Blake3Hex, tuple[IndexEntry, ...]]:
+        """Write the index, make the pack durable and visible; its digest and its entries.
+
+        ``before`` is told the digest and the whole file before it is visible; it may refuse it.
+        """
+        if self._torn:
+            raise ArchiverError("An unfinished pack ends in a part of an object.")
+        index, entries = self.size, tuple(self._entries)
+        self._torn = True  # until the index is whole
+        self._write(frames.skippable(frames.INDEX, canonical(PackIndex(entries))))
+        self._write(frames.trailer(index))
+        pack = Blake3Hex(self._hasher.hexdigest())
+        if before is not None:
+            before(pack, self._staged)
+        self._staged.publish(pack_name(pack))
+        return pack, entries
+
+    def written(self) -> PackReader:
+        """What was appended so far, to be read back before ``finish``."""
+        return PackReader(self._staged.reader(), "An unfinished pack")
+
+    def keep(self) -> None:
+        """Leave the pack unfinished for the next run to salvage; harmless after ``finish``."""
+        self._staged.keep()
+
+    def abort(self) -> None:
+        """Throw the pack away; harmless after ``finish``."""
+        self._staged.abort()

@@ -1,0 +1,41 @@
+"""What a restore tells."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class RestoreFailure(msgspec.Struct, frozen=True):
+    """A file that could not be restored; ``tensors`` are the rows that are damaged, if known."""
+
+    path: str
+    reason: str
+    hint: str
+    exit_code: int
+    tensors: tuple[str, ...] = ()
+
+
+class RestoreReport(msgspec.Struct, frozen=True):
+    """What was restored; sizes in bytes.
+
+    ``files`` are right now; ``kept`` of them were there already. ``refused`` of the failures are
+    files that are there with other content.
+    """
+
+    repository: str
+    revision: str
+    snapshot: str
+    destination: str
+    files: int
+    bytes: int
+    kept: int
+    refused: int = 0
+    failures: tuple[RestoreFailure, ...] = ()
+
+
+class RestoredTensor(msgspec.Struct, frozen=True):
+    """Where a tensor is; ``kept`` if it was there already and right."""
+
+    tensor: str
+    file: str
+    kept: bool

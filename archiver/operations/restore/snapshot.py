@@ -1,0 +1,193 @@
+"""Restoring the files of a snapshot."""
+
+from __future__ import annotations
+
+import os
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from archiver import memory
+from archiver.archive.advice import command
+from archiver.archive.destination import (
+    Destination,
+    HubCache,
+    PlainFolder,
+    blob_oid,
+    holds,
+    open_folder,
+    writing,
+)
+from archiver.archive.out_of_use import manifest_for, packs_for
+from archiver.archive.outflow import Outflow
+from archiver.digest import git_blob_hasher
+from archiver.errors import ArchiverError, DeniedError, ExitCode, NoSpaceError, UsageError
+from archiver.names import check_paths
+from archiver.operations.restore.failure import failure, hint_of
+from archiver.operations.restore.report import RestoreReport
+from archiver.text import human_bytes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from archiver.archive.archive import Archive, Snapshot
+    from archiver.archive.records import FileEntry
+    from archiver.operations.restore.report import RestoreFailure
+    from archiver.progress import Progress
+
+
+def restore(
+    archive: Archive,
+    snapshot: Snapshot,
+    destination: Path,
+    *,
+    patterns: tuple[str, ...],
+    hub_cache: bool,
+    workers: int,
+    progress: Progress,
+) -> RestoreReport:
+    """Write the files that fit ``patterns`` (all, if there are none) below ``destination``.
+
+    A damaged file is left out and listed in the report; the others are still restored.
+
+    Raises:
+        DamageError: The manifest cannot be read.
+        NoSpaceError: The disk is full, or has no room for the files.
+        HostileNameError: The manifest names a path that must not be written.
+        DeniedError: Nothing may be written at the destination.
+        UsageError: No file fits, or the destination is not a folder.
+    """
+    files = _chosen(archive, snapshot, patterns)
+    progress.expect(len(files), sum(entry.size for entry in files))
+    _check_room(destination, sum(entry.size for entry in files))
+    open_folder(destination)
+    names = _names_of(archive, snapshot)
+    cache = HubCache(destination, snapshot.seal.repository, snapshot.seal.revision, names)
+    target: Destination = cache if hub_cache else PlainFolder(destination)
+    packs = packs_for(archive, snapshot)
+    memory.give_back()  # of the manifest's text; the buffers come next
+    kept, failures = 0, []
+    with Outflow(packs, workers=workers) as outflow:
+        for entry in files:
+            try:
+                kept += _restore_file(entry, target, outflow, progress)
+            except NoSpaceError:
+                raise
+            except ArchiverError as error:
+                if isinstance(error, DeniedError) and not os.access(destination, os.W_OK):
+                    raise
+                hint = hint_of(error, archive, snapshot)
+                failures.append(failure(entry, error, hint, packs))
+    if hub_cache and not failures:
+        cache.publish()
+    return _report(snapshot, destination, files, kept, failures)
+
+
+def _report(
+    snapshot: Snapshot,
+    destination: Path,
+    files: list[FileEntry],
+    kept: int,
+    failures: list[RestoreFailure],
+) -> RestoreReport:
+    failed = {one.path for one in failures}
+    return RestoreReport(
+        repository=snapshot.seal.repository,
+        revision=snapshot.seal.revision,
+        snapshot=snapshot.id,
+        destination=str(destination),
+        files=len(files) - len(failures),
+        bytes=sum(entry.size for entry in files if entry.path not in failed),
+        kept=kept,
+        refused=sum(one.exit_code == ExitCode.USAGE for one in failures),
+        failures=tuple(failures),
+    )
+
+
+def _chosen(archive: Archive, snapshot: Snapshot, patterns: tuple[str, ...]) -> list[FileEntry]:
+    manifest = manifest_for(archive, snapshot)
+    check_paths(entry.path for entry in manifest.files)
+    chosen = [
+        entry
+        for entry in manifest.files
+        if not patterns or any(entry.path == p or fnmatchcase(entry.path, p) for p in patterns)
+    ]
+    if not chosen and patterns:
+        raise UsageError(
+            f"No file of {snapshot.title} fits {', '.join(map(repr, patterns))}.",
+            hint=f"{command('show', archive.store.describe(), snapshot.title, '--files')} lists them.",
+        )
+    return chosen
+
+
+def _check_room(destination: Path, needed: int) -> None:
+    folder = destination
+    while not folder.exists():
+        folder = folder.parent
+    info = os.statvfs(folder)
+    free = info.f_bavail * info.f_frsize
+    # Files that are there already need no room: only what cannot fit at all is refused here.
+    if free < needed and not destination.exists():
+        raise NoSpaceError(
+            f"{destination} needs {human_bytes(needed)}, {human_bytes(free)} are free.",
+            hint="Free some room, or restore single files with --file.",
+        )
+
+
+def _names_of(archive: Archive, snapshot: Snapshot) -> tuple[str, ...]:
+    """The names (``main``, tags) that upstream last pointed at the revision; ``main`` if unknown."""
+    latest: dict[str, str] = {}
+    for _, event in archive.events(on_damage=lambda _name, _error: None):
+        if event.event == "sighted" and event.repository == snapshot.seal.repository:
+            latest[str(event.detail.get("name", ""))] = event.revision
+    names = tuple(
+        name
+        for name, revision in latest.items()
+        if revision == snapshot.seal.revision and _plain_name(name)
+    )
+    return names or (() if "main" in latest else ("main",))
+
+
+def _plain_name(name: str) -> bool:
+    try:
+        check_paths([name])
+    except ArchiverError:
+        return False
+    return True
+
+
+def _restore_file(
+    entry: FileEntry, target: Destination, outflow: Outflow, progress: Progress
+) -> bool:
+    """Write one file; whether it was there already."""
+    oid = blob_oid(entry)
+    if oid is None:
+        oid = _git_oid(entry, outflow)
+    path = target.path(entry, oid)
+    progress.begin(entry.path, entry.size)
+    there = holds(path, entry)
+    if there:
+        progress.advance(entry.size, fetched=False)
+    else:
+        _write(entry, path, outflow, progress)
+    target.finish(entry, path)
+    progress.end(entry.path)
+    return there
+
+
+def _write(entry: FileEntry, path: Path, outflow: Outflow, progress: Progress) -> None:
+    with writing(path) as writer:
+
+        def sink(piece: memoryview) -> None:
+            writer.write(piece)
+            progress.advance(len(piece), fetched=True)
+
+        outflow.copy(entry, sink)
+        writer.accept()
+
+
+def _git_oid(entry: FileEntry, outflow: Outflow) -> str:
+    """The git blob id of a small file whose upstream had none."""
+    hasher = git_blob_hasher(entry.size)
+    for piece in outflow.pieces(iter(entry.segments)):
+        hasher.update(piece)
+    return hasher.hexdigest()

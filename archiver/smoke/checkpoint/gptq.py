@@ -1,0 +1,77 @@
+"""GPTQ in a checkpoint: which tensors stand for the weight of a linear layer.
+
+The layout is that of AutoGPTQ. A layer of n inputs and m outputs, in b bits, has instead of its weight:
+``qweight`` I32 (n b / 32, m), whose word i holds the codes of inputs 32 i / b and following, the first in
+the lowest bits; ``scales`` (groups, m); ``qzeros`` I32 (groups, m b / 32), packed in the same way along
+the outputs; ``g_idx`` I32 (n,), the group of each input. ``quantization_config`` says bits and group size;
+rules under ``dynamic`` may say others for some layers, so the bits are told by the shapes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from archiver.smoke.checkpoint.protocol import StoredTensor
+    from archiver.smoke.config import ModelConfig
+
+PARTS: Final = ("qweight", "qzeros", "scales", "g_idx")
+SUFFIXES: Final = tuple(f".{part}" for part in PARTS)
+WORD: Final = 32
+"""Bits of a word."""
+_BITS: Final = (2, 3, 4, 8)
+
+
+def words(numbers: int, bits: int) -> int:
+    """How many words hold so many numbers of so many bits."""
+    return -(-numbers * bits // WORD)
+
+
+class Packed(NamedTuple):
+    """A layer whose weight is packed. Parts that are not there are None."""
+
+    qweight: StoredTensor
+    qzeros: StoredTensor | None
+    scales: StoredTensor | None
+    g_idx: StoredTensor | None
+
+    @property
+    def inputs(self) -> int | None:
+        """How many there are, by ``g_idx``; None without it."""
+        return self.g_idx.shape[0] if self.g_idx and len(self.g_idx.shape) == 1 else None
+
+    @property
+    def outputs(self) -> int:
+        """How many there are; 0 if ``qweight`` is no matrix."""
+        return self.qweight.shape[-1] if self.qweight.shape else 0
+
+    def bits(self, usual: int) -> int | None:
+        """Of a code: ``usual`` if nothing tells; None if no number of bits fits the shapes."""
+        if self.inputs is None:
+            return usual
+        rows = self.qweight.shape[0] if self.qweight.shape else 0
+        fitting = (bits for bits in _BITS if rows == words(self.inputs, bits))
+        return next(fitting, None)
+
+    def weight(self, usual: int) -> StoredTensor:
+        """What the parts stand for: a matrix of outputs x inputs; ``usual`` bits if nothing tells."""
+        rows = self.qweight.shape[0] if self.qweight.shape else 0
+        inputs = self.inputs if self.inputs is not None else rows * WORD // usual
+        name = self.qweight.name.removesuffix(SUFFIXES[0]) + ".weight"
+        return self.qweight._replace(name=name, dtype="BF16", shape=(self.outputs, inputs))
+
+
+def packed(tensors: Mapping[str, StoredTensor]) -> Iterator[Packed]:
+    """Every layer that has a ``qweight``."""
+    for name, one in tensors.items():
+        if name.endswith(SUFFIXES[0]):
+            start = name.removesuffix(SUFFIXES[0])
+            yield Packed(one, *(tensors.get(start + part) for part in SUFFIXES[1:]))
+
+
+def usual_bits(config: ModelConfig) -> int:
+    """What ``quantization_config`` says; 4 if it makes no sense."""
+    said = (config.quantization or {}).get("bits")
+    return said if isinstance(said, int) and said in _BITS else 4

@@ -1,0 +1,221 @@
+"""GPTQ weights as plain numbers: each matrix is made of its codes, zero points and scales when it is read.
+
+The layout is told in ``checkpoint/gptq.py``. The weight of output o and input i is
+
+    (code[i, o] - zero[g_idx[i], o]) * scale[g_idx[i], o]
+
+Format ``gptq`` stores each zero point less one, ``gptq_v2`` as it is. transformers leaves GPTQ to the
+kernels of other libraries; here its loader gets an operation that undoes it, as it has one for FP8.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+from transformers.core_model_loading import ConversionOps, WeightConverter
+from transformers.quantizers.auto import register_quantization_config, register_quantizer
+from transformers.quantizers.base import HfQuantizer
+from transformers.quantizers.quantizers_utils import get_module_from_name
+from transformers.utils.quantization_config import QuantizationConfigMixin
+
+from archiver.smoke.checkpoint.gptq import PARTS, WORD, words
+from archiver.smoke.loading.quantization import UnknownKindError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+METHOD: Final = "gptq-dequantized"
+"""What it is called in transformers' registry, where ``gptq`` is what needs a library."""
+BITS: Final = (2, 4, 8)
+FORMATS: Final = {"gptq": 1, "gptq_v2": 0}
+"""What is to be added to a stored zero point."""
+_ANY: Final = "\\"
+"""Before a dot: begins a pattern for the layers that no conversion of the model's own names."""
+_AT_ONCE: Final = 1 << 20
+"""Weights that are unpacked at once: what they take besides stays small."""
+
+
+class GptqConfig(QuantizationConfigMixin):  # type: ignore[misc]  # to mypy transformers has no types
+    """What ``quantization_config`` says that matters for undoing it; the rest is ignored.
+
+    Raises:
+        UnknownKindError: It is of a kind that is not known here.
+    """
+
+    dequantize = True
+
+    def __init__(self, **said: Any) -> None:
+        self.quant_method = METHOD
+        self.bits = _known("bits", said.get("bits"), BITS)
+        form = said.get("checkpoint_format") or said.get("format") or "gptq"
+        self.added = FORMATS[_known("checkpoint_format", form, tuple(FORMATS))]
+        _known("pack_dtype", said.get("pack_dtype", "int32"), ("int32",))
+        group = said.get("group_size", -1)
+        self.group_size = group if isinstance(group, int) and group > 0 else 0
+        """Inputs that share a scale; 0: all of them."""
+
+
+def _known(key: str, value: Any, known: Sequence[Any]) -> Any:
+    if type(value) is not type(known[0]) or value not in known:
+        told = " or ".join(map(str, known))
+        message = f"GPTQ with {key} {value!r} is not known here, only {told}"
+        raise UnknownKindError(message)
+    return value
+
+
+class GptqDequantizer(HfQuantizer):  # type: ignore[misc]  # as above
+    """Tells the loader that a weight is made of `PARTS`, also where it then merges experts."""
+
+    quantization_config: GptqConfig
+    serialized_names = {"weight": ["weight", *PARTS]}  # noqa: RUF012 - overrides the base's attribute
+
+    def get_load_operations(self) -> dict[str, Any]:
+        """The loader's name of what runs before the model's own conversions."""
+        return {"dequantize": GptqDequantize}
+
+    def get_weight_conversions(self) -> list[Any]:
+        """For a weight that the model's own conversions do not name."""
+        return [
+            WeightConverter([rf"\.{part}" for part in PARTS], ".weight", [GptqDequantize(self)])
+        ]
+
+    def is_serializable(self) -> bool:
+        """Nothing is ever saved."""
+        return False
+
+    @property
+    def is_trainable(self) -> bool:
+        """Nothing is ever trained."""
+        return False
+
+
+class GptqDequantize(ConversionOps):  # type: ignore[misc]  # as above
+    """The first operation of a conversion: of each `PARTS` under one pattern makes the weights.
+
+    The lists under the patterns belong together by place. What comes as ``weight`` stays as it is.
+    """
+
+    def __init__(self, hf_quantizer: GptqDequantizer) -> None:
+        self.hf_quantizer = hf_quantizer
+
+    @torch.no_grad()
+    def convert(
+        self,
+        input_dict: dict[str, Any],
+        full_layer_name: str | None = None,
+        model: Any = None,
+        **_options: Any,
+    ) -> dict[str, Any]:
+        """Called by the loader; ValueError if the parts do not fit each other."""
+        dtype = _dtype_of(model, full_layer_name)
+        made: dict[str, Any] = {}
+        for key in list(input_dict):
+            start, _, part = key.rpartition(".")
+            if part == PARTS[0]:
+                weights = self._weights(input_dict, start, dtype)
+                if full_layer_name is not None and start == _ANY:
+                    made[full_layer_name] = weights[0]
+                else:
+                    made[f"{start}.weight"] = weights
+            elif part not in PARTS:
+                made[key] = input_dict[key]
+        return made
+
+    def _weights(self, found: dict[str, Any], start: str, dtype: torch.dtype) -> list[torch.Tensor]:
+        lists: dict[str, list[torch.Tensor | None]] = {
+            part: _listed(found.get(f"{start}.{part}", [])) for part in PARTS
+        }
+        if not lists["g_idx"]:
+            lists["g_idx"] = [None] * len(lists["qweight"])
+        if len({len(one) for one in lists.values()}) > 1:
+            counts = ", ".join(f"{len(one)} {part}" for part, one in lists.items())
+            message = f"These belong together, and are not of one number: {counts}"
+            raise ValueError(message)
+        config = self.hf_quantizer.quantization_config
+        return [
+            dequantized(dict(zip(PARTS, parts, strict=True)), config, dtype)
+            for parts in zip(*lists.values(), strict=True)
+        ]
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _dtype_of(model: Any, name: str | None) -> torch.dtype:
+    """What the model has the parameter in, or what stands for it while it is streamed."""
+    if model is None or name is None:
+        return torch.bfloat16
+    module, last = get_module_from_name(model, name)
+    found: torch.dtype = getattr(module, last).dtype
+    return found
+
+
+def dequantized(
+    parts: Mapping[str, torch.Tensor | None], config: GptqConfig, dtype: torch.dtype
+) -> torch.Tensor:
+    """One weight, (outputs, inputs). Computed in float32, then cast once.
+
+    Raises:
+        ValueError: A part is missing, or the parts do not fit each other.
+    """
+    qweight, qzeros, scales = (_present(parts, part) for part in PARTS[:3])
+    groups, outputs = scales.shape
+    bits, group_of = _groups(parts["g_idx"], qweight, config)
+    per_word = WORD // bits
+    if qweight.shape[1] != outputs or qzeros.shape != (groups, -(-outputs // per_word)):
+        shapes = ", ".join(f"{part} {list(_present(parts, part).shape)}" for part in PARTS[:3])
+        message = f"These shapes do not fit each other: {shapes}"
+        raise ValueError(message)
+    if len(group_of) and not 0 <= int(group_of.min()) <= int(group_of.max()) < groups:
+        message = f"g_idx names group {int(group_of.max())}; there are {groups}"
+        raise ValueError(message)
+    mask = (1 << bits) - 1
+    zeros = (_codes(qzeros.T, bits).T[:, :outputs] + config.added) & mask
+    scales, zeros = scales.float(), zeros.float()
+    made = torch.empty(outputs, len(group_of), dtype=dtype)
+    step = max(1, _AT_ONCE // max(1, outputs * per_word))
+    for first in range(0, len(qweight), step):
+        rows = slice(first * per_word, (first + step) * per_word)
+        group = group_of[rows]
+        codes = _codes(qweight[first : first + step], bits)[: len(group)].float()
+        made[:, rows] = ((codes - zeros[group]) * scales[group]).T.to(dtype)
+    return made
+
+
+def _present(parts: Mapping[str, torch.Tensor | None], part: str) -> torch.Tensor:
+    found = parts.get(part)
+    if found is None or found.ndim != 2:  # noqa: PLR2004 - a matrix
+        message = f"There is no matrix {part}"
+        raise ValueError(message)
+    return found
+
+
+def _groups(
+    g_idx: torch.Tensor | None, qweight: torch.Tensor, config: GptqConfig
+) -> tuple[int, torch.Tensor]:
+    """In how many bits the layer is packed, which may be its own, and the group of each input."""
+    if g_idx is None:
+        inputs = len(qweight) * WORD // config.bits
+        return config.bits, torch.arange(inputs) // (config.group_size or max(1, inputs))
+    for bits in BITS:
+        if len(qweight) == words(len(g_idx), bits):
+            return bits, g_idx.long()
+    message = f"{len(qweight)} rows of words do not hold {len(g_idx)} inputs"
+    raise ValueError(message)
+
+
+def _codes(packed: torch.Tensor, bits: int) -> torch.Tensor:
+    """The codes packed along dimension 0: (words, m) to (32 words / bits, m)."""
+    shifts = torch.arange(0, WORD, bits, dtype=torch.int32)
+    codes = (packed[:, None, :] >> shifts[None, :, None]) & ((1 << bits) - 1)
+    return codes.reshape(len(packed) * len(shifts), packed.shape[1])
+
+
+@cache
+def register() -> None:
+    """Make it known to transformers."""
+    register_quantization_config(METHOD)(GptqConfig)
+    register_quantizer(METHOD)(GptqDequantizer)

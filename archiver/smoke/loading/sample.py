@@ -1,0 +1,86 @@
+"""How fast this machine reads a checkpoint's weights and computes with such: measured on samples."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import numpy as np
+
+from archiver import memory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from archiver.smoke.checkpoint.protocol import Checkpoint, StoredTensor
+    from archiver.smoke.trial import Dtype
+
+_PIECE: Final = 16 << 20
+_PIECES: Final = 6
+_SIDE: Final = 2048
+_ROWS: Final = 48
+_TIMES: Final = 3
+
+
+class Speed(NamedTuple):
+    """Seconds: for each weight that is used at all, and for each product with one."""
+
+    weight: float
+    product: float
+
+
+def reading_rate(checkpoint: Checkpoint, threads: int) -> float:
+    """Bytes per second at which the largest tensors are read and decoded, so many at once.
+
+    What each thread reads first is not counted: it makes its buffers then.
+    """
+    largest = sorted(checkpoint.tensors.values(), key=lambda one: -one.size)
+    pieces = [_beginning(one) for one in largest[: _PIECES + threads] if one.size]
+
+    def read(piece: StoredTensor) -> int:
+        checkpoint.read_tensor(piece, np.empty(piece.size, np.uint8))
+        return piece.size
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(read, pieces[:threads]))
+        started = time.monotonic()
+        done = sum(pool.map(read, pieces[threads:] or pieces))
+        spent = time.monotonic() - started
+    memory.give_back()
+    return max(done, 1) / max(spent, 1e-3)
+
+
+def _beginning(tensor: StoredTensor) -> StoredTensor:
+    size = min(tensor.size, _PIECE)
+    return tensor._replace(shape=(size,), dtype="U8", end=tensor.begin + size)
+
+
+def computing_speed(dtype: Dtype, device: str) -> Speed:
+    """From products of a matrix with one row and with as many as the fixed text has."""
+    import torch  # noqa: PLC0415 - of the extra
+
+    def product(rows: int) -> Callable[[], object]:
+        given = torch.full((rows, _SIDE), 0.5, dtype=getattr(torch, dtype), device=device)
+        return lambda: torch.nn.functional.linear(given, matrix).sum().item()
+
+    with torch.inference_mode():
+        matrix = torch.full((_SIDE, _SIDE), 0.5, dtype=getattr(torch, dtype), device=device)
+        one, many = (_seconds(product(rows)) / _SIDE**2 for rows in (1, _ROWS))
+    each = max(0.0, many - one) / (_ROWS - 1)
+    return Speed(max(0.0, one - each), each)
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    """The median of several calls, after one that is not counted."""
+    call()
+    spent: list[float] = []
+    for _ in range(_TIMES):
+        started = time.monotonic()
+        call()
+        spent.append(time.monotonic() - started)
+    return _middle(spent)
+
+
+def _middle(numbers: Sequence[float]) -> float:
+    return sorted(numbers)[len(numbers) // 2]
