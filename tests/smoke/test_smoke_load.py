@@ -186,15 +186,27 @@ def test_where_memory_is_short_fewer_threads_decode():
     assert (least.streamed, workers) == (fit._decoding(1), 1)
 
 
-def test_the_time_to_read_is_measured_where_it_matters(models, tmp_path, monkeypatch):
+def test_the_time_is_measured_where_it_matters(models, tmp_path, monkeypatch):
     trial = loadkit.trial_on(models("dense"), tmp_path)
     check_load(trial)
-    assert "measured" not in trial.fit[-1]
+    assert trial.fit[-1] == "Reading: about 2.34 MB, once."
     monkeypatch.setattr(reading, "_SLOW_FROM", 0)
-    clock = iter([5.0, 5.5])
-    monkeypatch.setattr(reading.time, "monotonic", lambda: next(clock))
-    rate = reading._rate(trial.checkpoint)
-    assert rate == 2 * sum(one.size for one in trial.checkpoint.tensors.values())
+    monkeypatch.setattr(reading, "reading_rate", lambda *_: 1e6)
+    monkeypatch.setattr(reading, "computing_speed", lambda *_: Speed(1e-6, 1e-8))
+    check_load(trial)
+    assert trial.fit[-1] == "?"
+    loadkit.stream_all(monkeypatch)
+    check_load(trial)
+    assert trial.fit[-2:] == ["?"]
+
+
+def test_speeds_are_measured_on_the_checkpoint_and_on_the_device(models, tmp_path):
+    trial = loadkit.trial_on(models("dense"), tmp_path)
+    assert 1e4 < sample.reading_rate(trial.checkpoint, 2) < 1e12
+    speed = sample.computing_speed("bfloat16", "cpu")
+    assert 0 <= speed.weight < 1e-3
+    assert 0 <= speed.product < 1e-3
+    assert max(speed) > 0
 
 
 def test_the_libraries_are_kept_offline(monkeypatch):

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
+import threading
 from types import SimpleNamespace
 
 import loadkit
 import pytest
 
 from archiver.errors import DamageError, SkippedError
-from archiver.smoke.loading import budget, reading
+from archiver.smoke.loading import budget, fit
 from archiver.smoke.loading.absent import Absent
 from archiver.smoke.loading.check import check_load
+from archiver.smoke.loading.forecast import Pass, work_of
 from archiver.smoke.loading.layers import Layer, Part
+from archiver.smoke.loading.needs import Needs
+from archiver.text import parse_size
 
 CASES = [
     ("dense", "bfloat16"),
@@ -149,17 +154,75 @@ def test_what_comes_first_stays_while_there_is_room(monkeypatch):
     assert next(held) == 10
 
 
-def test_the_report_counts_the_rows_and_experts_that_an_input_can_reach():  # as they are stored
+def test_the_report_counts_the_rows_and_experts_that_an_input_reaches():  # as they are stored
     parts = (
         Part("experts", "a", "experts", (1000, 4), 16000, 0, 8000),
         Part("table", "b", "rows", (512, 2), 8192, 0, 4096),
-        Part("plain", "c", "whole", (5,), 20, 0, 10),
+        Part("plain", "c", "whole", (5, 1), 20, 0, 10),
     )
     module = SimpleNamespace(config=SimpleNamespace(num_experts_per_tok=2))
-    layers = [Layer("one", module, parts)]
-    assert list(reading._reading(layers, "resident")) == [8000, 4096, 10]
-    assert list(reading._reading(layers, "streamed")) == [160 * 2 * 8, 256 * 8, 10]
+    text, sight = Layer("one", module, parts), Layer("model.visual.two", None, parts[2:])
+    assert work_of([text, sight], Pass(1)) == (2 * 8 + 8 + 10, 2 * 4 + 5, 2 * 4 + 5)
+    assert work_of([text, sight], Pass(1, sees=True)) == (44, 18, 2 * 4 + 5 + 4 * 5)
+    most = work_of([text], Pass(10_000))
+    assert most[:2] == (8000 + 4096 + 10, 4000 + 5)
+    assert most.products == 10_000 * (2 * 4 + 5)
     assert [part.share for part in parts] == [1 / 1000, 1 / 2, 1]  # what is in memory at once
+
+
+@pytest.mark.parametrize("name", ["dense-untied", "moe", "moe-fp8"])
+def test_a_pass_reads_what_the_report_says(streaming, monkeypatch, name):
+    import torch
+
+    loadkit.keep_nothing(monkeypatch)
+    trial = streaming(name)
+    told = re.search(r"Reading: about ([\d.]+ \wB) for a pass over the text", "\n".join(trial.fit))
+    before = trial.model.reads.size
+    loadkit.outputs(trial.model.module, input_ids=torch.arange(48)[None] * 31 % 2000)
+    read = trial.model.reads.size - before + _small(trial)
+    assert parse_size(told[1]) == pytest.approx(read, rel=0.05)
+
+
+def _small(trial):
+    """Bytes of what was read when the model was built and is never read again."""
+    stored = trial.checkpoint.tensors
+    return trial.model.reads.size and sum(
+        tensor.size for name, tensor in stored.items() if tensor.size <= 200 and "visual" not in name
+    )
+
+
+def test_the_next_weights_are_read_while_it_computes(streaming, monkeypatch):
+    import torch
+
+    loadkit.keep_nothing(monkeypatch)
+    trial = streaming("moe")
+    read_tensor, by = trial.checkpoint.read_tensor, []
+
+    def noted(*given):
+        by.append(threading.current_thread().name.partition("_")[0])
+        read_tensor(*given)
+
+    monkeypatch.setattr(trial.checkpoint, "read_tensor", noted)
+    first = loadkit.outputs(trial.model.module)
+    assert set(by) == {"MainThread"}
+    assert torch.equal(loadkit.outputs(trial.model.module), first)
+    assert by.count("ahead") > 20
+    _break(trial, monkeypatch)
+    with pytest.raises(DamageError, match="a pack is damaged"):
+        loadkit.outputs(trial.model.module)
+    assert not [one for one in threading.enumerate() if one.name.startswith("ahead")]
+
+
+def test_where_two_layers_have_no_room_nothing_is_read_ahead():
+    parts = (
+        Part("one", "a", "whole", (2, 1 << 20), 4 << 20, 1 << 20, 4 << 20),
+        Part("head", "b", "blocks", (64 << 20, 1), 64 << 20, 0, 64 << 20),
+        Part("experts", "c", "experts", (2, 1 << 30), 4 << 30, 0, 4 << 30),
+    )
+    layers = [Layer("one", None, parts)]
+    needs = Needs(process=100, weights=1 << 40, small=5, layer=6, making=0, activations=7, decoding=8)
+    room = [fit._ahead(needs, needs.streamed + more, layers, 2, "cpu") for more in (0, 9, 1 << 30)]
+    assert room == [0, 9, 2 * (16 << 20)]
 
 
 def test_a_use_outside_of_the_module_is_no_silent_wrong_number(streaming):
@@ -193,13 +256,16 @@ def test_what_a_streamed_model_raises_is_no_finding(streaming):
 
 def test_damage_passes_through(streaming, monkeypatch):
     trial = streaming("moe")
+    _break(trial, monkeypatch)
+    with pytest.raises(DamageError, match="a pack is damaged"):
+        loadkit.outputs(trial.model.module)
 
+
+def _break(trial, monkeypatch):
     def read_tensor(*_):
         raise DamageError("a pack is damaged")
 
     monkeypatch.setattr(trial.checkpoint, "read_tensor", read_tensor)
-    with pytest.raises(DamageError, match="a pack is damaged"):
-        loadkit.outputs(trial.model.module)
 
 
 def test_experts_may_be_used_as_one_tensor(streaming):

@@ -55,7 +55,7 @@ def _again(
     rows = model.module.config.get_text_config().vocab_size
     if inputs is None or max(recorded.ids + recorded.decoder_ids) >= rows:
         return [_finding(f"The recorded input {recorded.name} cannot be given to this model.")]
-    found = answer(model, recorded.name, inputs)
+    found = answer(model, recorded.name, inputs, recorded.ties)
     if (found.ids, found.pixels) != (recorded.ids, recorded.pixels):
         return [_finding("The fixed picture is prepared otherwise than when it was recorded.")]
     shape = (recorded.positions, recorded.width)
@@ -108,6 +108,8 @@ def _numbers(result: Comparison, golden: Golden) -> str:
         told += f", losses within {result.nll:.1e}"
     if result.ranks:
         told += f"; {result.ranks - result.moved} of {result.ranks} tokens ranked first the same"
+    if result.settled:
+        told += f"; {plural(result.settled, 'choice')} of experts that rounding tips, as recorded"
     return told
 
 
@@ -131,4 +133,4 @@ def _facts(result: Comparison) -> dict[str, object]:
     facts: dict[str, object] = {"last": f"{result.last:.3e}"}
     if result.nll is not None:
         facts["losses"] = f"{result.nll:.3e}"
-    return facts | {"ranks": result.ranks, "moved": result.moved}
+    return facts | {"ranks": result.ranks, "moved": result.moved, "settled": result.settled}

@@ -34,6 +34,7 @@ class Comparison:
         nll: Of the losses; None if there are none.
         ranks: At how many positions the token ranked first is compared.
         moved: How many of them rank another one first.
+        settled: How many choices of experts that hang on rounding were made as recorded.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Comparison:
     nll: float | None
     ranks: int
     moved: int
+    settled: int
 
     @property
     def holds(self) -> bool:
@@ -60,7 +62,8 @@ def compare(recorded: Recorded, found: Answer) -> Comparison:
         for (ids, logits), row in zip(recorded.ranked, found.tail, strict=bool(recorded.ranked))
         if _leads(unpacked(logits, len(ids)))
     ]
-    return Comparison(recorded.name, last, nll, len(same), len(same) - sum(same))
+    moved = len(same) - sum(same)
+    return Comparison(recorded.name, last, nll, len(same), moved, found.settled)
 
 
 def _leads(logits: Floats) -> bool:
@@ -89,6 +92,7 @@ def recorded_input(found: Answer) -> Recorded:
         ranked=tuple(map(_ranked, found.tail)) if found.output == "logits" else (),
         decoder_ids=found.decoder_ids,
         pixels=found.pixels,
+        ties=found.ties,
     )
 
 

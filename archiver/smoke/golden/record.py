@@ -34,6 +34,11 @@ An input:
 ``last``         floats: numbers 0, k, 2k, … of the last position's logits; or of the mean of the last
                  hidden states of all positions, as sentence embeddings are made, if ``output`` is
                  ``hidden``
+``ties``         choices of experts that hang on rounding, a list ``[c, r, ids…]`` each: the number c
+                 of the choice in the pass, from 0 (each call of ``topk`` that leaves something); the
+                 row r of its scores; the ids that were taken. In it the last one that was taken leads
+                 the first one that was left by at most 1/1,000 of the standard deviation of the
+                 row's finite scores. At most 4,096 numbers: those with the smallest lead
 ===============  ===================================================================================
 
 Floats are a text: base64 (RFC 4648, with padding) of little-endian IEEE 754 binary32, all finite.
@@ -60,6 +65,7 @@ SAMPLES: Final = 32_768
 RANKED_POSITIONS: Final = 16
 RANKED: Final = 20
 IDS_MAX: Final = 4_096
+TIES_MAX: Final = 4_096
 _WIDTH_MAX: Final = 1 << 24
 
 Floats = np.ndarray[Any, np.dtype[np.float32]]
@@ -68,6 +74,9 @@ _Id = Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)]
 _Ids = Annotated[tuple[_Id, ...], msgspec.Meta(max_length=IDS_MAX)]
 _Base64 = Annotated[str, msgspec.Meta(max_length=RECORD_MAX)]
 _Ranked = tuple[Annotated[tuple[_Id, ...], msgspec.Meta(max_length=RANKED)], _Base64]
+
+
+Tie = Annotated[tuple[_Id, ...], msgspec.Meta(min_length=3, max_length=TIES_MAX)]
 
 
 class GoldenInput(msgspec.Struct, frozen=True):
@@ -84,6 +93,7 @@ class GoldenInput(msgspec.Struct, frozen=True):
     ranked: Annotated[tuple[_Ranked, ...], msgspec.Meta(max_length=RANKED_POSITIONS)] = ()
     decoder_ids: _Ids = ()
     pixels: Annotated[str, msgspec.Meta(pattern=r"\A([0-9a-f]{64})?\Z")] = ""
+    ties: Annotated[tuple[Tie, ...], msgspec.Meta(max_length=TIES_MAX)] = ()
 
 
 class Golden(msgspec.Struct, frozen=True):

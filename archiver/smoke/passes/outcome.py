@@ -9,8 +9,9 @@ import numpy as np
 
 from archiver.digest import blake3_hex
 from archiver.errors import SkippedError
-from archiver.smoke.golden.record import RANKED_POSITIONS, Floats, Output
+from archiver.smoke.golden.record import RANKED_POSITIONS, Floats, Output, Tie
 from archiver.smoke.passes.nonfinite import FirstNonFinite
+from archiver.smoke.passes.ties import Ties
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,6 +38,8 @@ class Answer:
         wrong: Positions with an output that is not finite.
         origin: The module that gave the first number that is not finite; ``""`` if none did.
         pixels: The digest of the prepared picture as ``golden/record.py`` tells; ``""`` without one.
+        ties: The choices of experts that hang on rounding, as ``golden/record.py`` tells.
+        settled: How many of them were made as recorded, and not as the model would by itself.
     """
 
     name: str
@@ -49,6 +52,8 @@ class Answer:
     wrong: tuple[int, ...]
     origin: str
     pixels: str
+    ties: tuple[Tie, ...] = ()
+    settled: int = 0
 
     @property
     def loss(self) -> float | None:
@@ -67,13 +72,15 @@ class Outcome:
         return next((one for one in self.answers if one.name == name), None)
 
 
-def answer(model: Model, name: str, inputs: dict[str, Tensor]) -> Answer:
-    """Run the model once, without a cache.
+def answer(
+    model: Model, name: str, inputs: dict[str, Tensor], recorded: tuple[Tie, ...] = ()
+) -> Answer:
+    """Run the model once, without a cache; ``recorded``: how ties were settled before.
 
     Raises:
         SkippedError: What it gives is of another kind than is known here.
     """
-    with FirstNonFinite(model.module) as first:
+    with FirstNonFinite(model.module) as first, Ties(recorded) as ties:
         output = model(inputs, **_options(model.module))
     rows, kind = _rows(output)
     decoder = inputs.get("decoder_input_ids")
@@ -91,6 +98,8 @@ def answer(model: Model, name: str, inputs: dict[str, Tensor]) -> Answer:
         wrong=tuple(wrong),
         origin=first.where if wrong else "",
         pixels=digest_of_pixels(inputs),
+        ties=ties.found,
+        settled=ties.settled,
     )
 
 

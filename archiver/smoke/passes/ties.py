@@ -10,20 +10,20 @@ Every router in transformers that takes several of many does it by ``torch.topk`
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final, Self
+
+from archiver.smoke.golden.record import TIES_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
 
-NEAR: Final = 1e-2
-"""A choice is a tie if the last one taken leads by no more than this, in the scores' deviation."""
-TIES_MAX: Final = 1_000
-"""Closest ones that are kept; ten experts of 512 and sixty layers make about four a token."""
+    from archiver.smoke.golden.record import Tie
 
-Tie = tuple[int, ...]
-"""Which choice of the pass, which row of its scores, and the ids that were taken."""
+_NEAR: Final = 1e-3
+"""A choice is a tie if the last one taken leads by no more than this, in the scores' deviation."""
 
 
 class Ties:
@@ -53,8 +53,10 @@ class Ties:
     @property
     def found(self) -> tuple[Tie, ...]:
         """The pass's ties in its order; of too many the closest."""
-        closest = sorted(self._found)[:TIES_MAX]
-        return tuple(sorted(tie for _, tie in closest))
+        closest = [tie for _, tie in sorted(self._found)]
+        sizes = accumulate(map(len, closest))
+        kept = [tie for tie, size in zip(closest, sizes, strict=True) if size <= TIES_MAX]
+        return tuple(sorted(kept))
 
     def settle(self, scores: Tensor, values: Tensor, ids: Tensor) -> None:
         """Note the ties of one choice, and write those of the record into ``values`` and ``ids``.
@@ -68,9 +70,9 @@ class Ties:
         last, left = best[:, -2], best[:, -1]
         spread = scores.where(scores.isfinite(), last[:, None]).std(dim=-1)
         lead = (last - left) / spread
-        for row in (lead <= NEAR).nonzero().flatten().tolist():
+        for row in (lead <= _NEAR).nonzero().flatten().tolist():
             self._found.append((float(lead[row]), (self._choices, row, *ids[row].tolist())))
-        least = last - 2 * NEAR * spread  # rounding on two machines
+        least = last - 2 * _NEAR * spread  # rounding on two machines
         for _, row, *wanted in self._before.get(self._choices, ()):
             if _other_ids(wanted, row, ids, scores):
                 theirs = scores[row, wanted]

@@ -37,7 +37,7 @@ def counting_of(total: Any, headers: Collection[Header], shared: int) -> str | N
         (stored, ""),
         (stored + shared, "shared tensors once for each of their names"),
         (stored - _truths(headers) * 7 / 8, "truth values as bits"),
-        (stored + sum(0 for header in headers), "whole files, with their headers"),
+        (stored + sum(header.size for header in headers), "whole files, with their headers"),
     )
     return next((way for count, way in ways if count == total), None)
 
