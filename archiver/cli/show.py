@@ -75,7 +75,9 @@ def _last_test(test: LastTest | None) -> str:
     versions = ", ".join(f"{one} {test.versions[one]}" for one in _TOLD if one in test.versions)
     accepted = f"; accepted by the policy: {', '.join(test.accepted)}" if test.accepted else ""
     ended = printable(", ".join(told) + accepted, _LONGEST)
-    return f"{test.time}, {printable(versions) or 'no versions'}, event {test.event[:16]}: {ended}"
+    made = ", of a restored folder" if test.read == "folder" else ""
+    with_ = printable(versions) or "no versions"
+    return f"{test.time}, {with_}, event {test.event[:16]}{made}: {ended}"
 
 
 def _holds(totals: Totals) -> str:

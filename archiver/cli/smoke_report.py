@@ -55,6 +55,8 @@ def tell(test: SmokeTest, *, recorded: bool = False) -> None:
         output.remark(f"remark: {printable(remark, _LONGEST)}")
     if test.unkept:
         output.remark(f"This test is not in the archive's journal: {test.unkept}")
+    if test.advice:
+        output.line(f"→ {printable(test.advice, _LONGEST)}")
     output.line(_made_by(test))
     output.line(_verdict(test))
     if report.exit_code:

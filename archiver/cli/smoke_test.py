@@ -85,13 +85,13 @@ def _held(subject: str) -> tuple[Archive, Snapshot] | None:
     """The snapshot that is meant, and its archive; None if a folder is."""
     if subject.startswith(_ALWAYS_A_FOLDER) or subject in {".", ".."}:
         return None
-    if Path(subject).is_dir() and not _is_name(subject):
+    if subject and Path(subject).is_dir() and not _is_name(subject):
         return None
     try:
         archive = open_archive()
         return archive, archive.find(*split_reference(subject))
     except (NoArchiveError, UsageError) as error:
-        if "@" not in subject and not isinstance(error, UnknownFormatError):
+        if subject and "@" not in subject and not isinstance(error, UnknownFormatError):
             error.hint = f"{error.hint} There is no folder {printable(subject)} either.".strip()
         raise
 

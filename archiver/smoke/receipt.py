@@ -58,7 +58,7 @@ def receipt(
         **run._asdict(),
         "seconds": round(sum(one.seconds for one in report.levels)),
         "environment": _bounded(report.environment),
-        "findings": [_noted(one) for one in report.findings[:_FINDINGS]],
+        "findings": [_noted(one) for one in sorted(report.findings, key=_weight)[:_FINDINGS]],
     }
     if golden is not None:
         detail["golden"] = msgspec.to_builtins(golden)
@@ -67,6 +67,11 @@ def receipt(
     if len(canonical(event)) > EVENT_MAX - (1 << 16):  # what it follows is yet to be added
         raise ArchiverError("The receipt is larger than an event of the journal may be.")
     return event
+
+
+def _weight(finding: Finding) -> int:
+    """What failed a level comes first, then what was accepted: a list that is cut keeps those."""
+    return 0 if not finding.remark else 1 if finding.accepted else 2
 
 
 def _noted(finding: Finding) -> dict[str, str | bool]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from archiver.errors import SkippedError, explain_system_error
+from archiver.errors import SkippedError
 from archiver.smoke.golden.check import check_golden
 from archiver.smoke.guard import too_large
 from archiver.smoke.hardware import environment
@@ -19,6 +17,7 @@ from archiver.smoke.loading.check import check_load
 from archiver.smoke.passes.forward import check_forward
 from archiver.smoke.passes.generate import check_generate
 from archiver.smoke.report import FailedError, InapplicableError, LevelReport, Proof, SmokeReport
+from archiver.smoke.scratch import scratch
 from archiver.smoke.structure.check import check_structure
 from archiver.smoke.tokens.check import check_tokenizer
 from archiver.smoke.trial import Trial, Wishes
@@ -64,12 +63,10 @@ def run(
 
     Raises:
         DamageError: The archive, not the model, is damaged.
+        ArchiverError: No folder for temporary files can be written to.
     """
-    with (
-        Interruption() as interruption,
-        _scratch() as scratch,
-    ):
-        trial = Trial(checkpoint, wishes, progress, Path(scratch), on_fit=on_fit)
+    with Interruption() as interruption, scratch() as folder:
+        trial = Trial(checkpoint, wishes, progress, folder, on_fit=on_fit)
         found: dict[Level, LevelReport] = {}
         for level in levels:
             found[level] = _run_level(level, trial, found)
@@ -78,21 +75,6 @@ def run(
                 on_level(found[level])
     report = SmokeReport(checkpoint.title, tuple(found.values()), trial.fit, environment())
     return report, trial
-
-
-def _scratch() -> tempfile.TemporaryDirectory[str]:
-    """A private folder for the small files that the libraries read.
-
-    Raises:
-        ArchiverError: No folder for temporary files can be written to.
-    """
-    try:
-        return tempfile.TemporaryDirectory(prefix="archiver-smoke-")
-    except OSError as error:
-        told = explain_system_error(error, "a folder for temporary files was made")
-        message = told.message if error.filename else "No folder for temporary files is writable."
-        told_as = type(told)(message, hint="Set TMPDIR to a folder that can be written to.")
-        raise told_as from error
 
 
 def _left_out(level: Level, needed: LevelReport) -> LevelReport:

@@ -54,7 +54,9 @@ def test_dump_names_rows_by_digest_and_not_by_number(catalogue):
 
 
 @settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=15,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(sample=samples, data=st.data())
 def test_rebuild_gives_the_rows_that_adding_gave_in_any_order(blank, sample, data):

@@ -12,6 +12,8 @@ import time
 import pytest
 from e2ekit import REPO, WEIGHTS, bf16, model, safetensors, seals
 
+from archiver.loopback import Fault
+
 TENSORS = 16
 MIB = 1 << 20
 POINTS = int(os.environ.get("ARCHIVER_TEST_KILLS", "12"))
@@ -67,11 +69,17 @@ def sent(hub) -> int:
     return sum(record.sent for record in hub.requests.bodies() if record.file == WEIGHTS)
 
 
+def withhold(hub, after: int) -> None:
+    """Once, so much of the weights is sent, and no more: nobody is done before he is killed."""
+    hub.faults.add(Fault("stall", path=WEIGHTS, route="cdn", after=after, seconds=600))
+
+
 @pytest.mark.parametrize("point", range(1, POINTS + 1))
 def test_killed_during_the_download(hub, big, archive, start, restores, point):
     hub.create(REPO, big)
     size = len(big[WEIGHTS])
     hub.rate = 60_000_000
+    withhold(hub, size - 1)
     first = start()
     wait_until(lambda: sent(hub) >= size * point // (POINTS + 1))
     first.kill()
@@ -94,6 +102,7 @@ def test_killed_again_and_again(hub, big, archive, start, restores):
     kept = rounds = total = 0
     while not seals(archive):
         hub.requests.clear()
+        withhold(hub, 6 * MIB)
         run = start()
         wait_until(lambda known=kept: noted(archive) > known + 3 * MIB or seals(archive))
         run.kill()
@@ -137,9 +146,10 @@ def test_killed_at_a_change_of_the_disk(hub, archive, cli, zygote, waits, restor
 
 @pytest.fixture
 def killed(hub, big, archive, start):
-    """An archive whose mirroring was killed after two thirds of the weights; their worklog."""
+    """An archive whose mirroring was killed after half of the weights or more; their worklog."""
     hub.create(REPO, big)
     hub.rate = 60_000_000
+    withhold(hub, len(big[WEIGHTS]) - 1)
     run = start()
     wait_until(lambda: noted(archive) >= len(big[WEIGHTS]) // 2)
     run.kill()
@@ -232,6 +242,7 @@ def test_another_machines_leftover_is_left_alone(hub, big, archive, killed, star
 def test_an_interrupted_run_goes_on(hub, big, archive, start, restores):
     hub.create(REPO, big)
     hub.rate = 60_000_000
+    withhold(hub, len(big[WEIGHTS]) - 1)
     run = start()
     wait_until(lambda: noted(archive) >= 5 * MIB)
     os.kill(run.pid, signal.SIGINT)
@@ -254,10 +265,8 @@ def test_a_changed_folder_is_not_continued_from_the_old_one(zygote, archive, res
     tensors = {f"t{n:02}": ("BF16", (512, 1024), bf16(n, 512, 1024)) for n in range(TENSORS)}
     (folder / WEIGHTS).write_bytes(safetensors(tensors))
     command = ("import", "-C", archive, folder, "--as", REPO, "--effort", "fast")
-    run = zygote.start(*command, cores=1)
-    wait_until(lambda: noted(archive) >= 5 * MIB or seals(archive))
-    run.kill()
-    assert run.wait().code == -9
+    # At the first fsync: all of it was read and noted, and the pack is about to be published.
+    assert zygote.run(*command, die_at=1, below=str(archive / "packs")).code == -9
     assert noted(archive) >= 5 * MIB
     assert not seals(archive)
     tensors["t00"] = ("BF16", (512, 1024), bf16(99, 512, 1024))

@@ -46,10 +46,15 @@ class Child:
 
 
 class Zygote:
-    """The forking process; use as a context manager. With ``smoke`` it can run models at once."""
+    """The forking process; use as a context manager.
 
-    def __init__(self, *, smoke: bool = False) -> None:
+    With ``smoke`` it can run models at once. ``environ`` is for what libraries read when they are
+    imported; a command has the environment of the test that starts it.
+    """
+
+    def __init__(self, *, smoke: bool = False, **environ: str) -> None:
         self._more = ["smoke"] if smoke else []
+        self._environ = environ
 
     def __enter__(self) -> Self:
         self._folder = tempfile.TemporaryDirectory()
@@ -57,6 +62,7 @@ class Zygote:
         environ = os.environ | {"OPENBLAS_NUM_THREADS": "1", "HF_HUB_DISABLE_XET": "1"}
         # Threads that wait for each other at every small tensor take minutes on a busy machine.
         environ |= {"OMP_NUM_THREADS": "1"} if self._more else {}
+        environ |= self._environ
         self._process = subprocess.Popen(
             [sys.executable, str(_HERE), *self._more],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environ,

@@ -54,7 +54,7 @@ def test_a_stall_does_not_hold_up_the_end():
         with pytest.raises(TimeoutError):
             request(f"{hub.endpoint}/org/tiny/resolve/main/README.md", timeout=0.1)
         started = time.monotonic()
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 60
 
 
 def test_flip_changes_one_bit_of_one_byte(hub, tiny, get):

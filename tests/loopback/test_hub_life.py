@@ -18,11 +18,14 @@ def test_it_listens_on_loopback_only(hub):
 
 
 def test_it_starts_and_stops_at_once():
-    started = time.monotonic()
+    """No thread looks only now and then whether it is to end."""
+    took = []
     for _ in range(20):
+        started = time.monotonic()
         with Hub() as hub:
             hub.create("org/tiny", FILES)
-    assert time.monotonic() - started < 2
+        took.append(time.monotonic() - started)
+    assert sorted(took)[5] < 0.1  # most may have been held up by what else the machine does
 
 
 def test_stopping_joins_every_thread_and_cuts_idle_connections():
@@ -55,12 +58,12 @@ def test_stopping_waits_for_an_answer_in_the_making():
 def test_stopping_cuts_a_transfer():
     with Hub() as hub:
         hub.create("org/tiny", FILES)
-        hub.rate = 50
+        hub.rate = 20
         connection = http.client.HTTPConnection(hub.endpoint.removeprefix("http://"), timeout=5)
         connection.request("GET", "/org/tiny/resolve/main/README.md")
         response = connection.getresponse()
         started = time.monotonic()
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 0.9 * len(FILES["README.md"]) / hub.rate
     with pytest.raises(http.client.IncompleteRead):
         response.read()
     connection.close()
@@ -114,16 +117,14 @@ def test_the_rate_holds_over_all_connections(hub, tiny, get, connections):
         bodies = list(pool.map(lambda _: get("model.safetensors").body, range(4)))
     took = time.monotonic() - started
     assert bodies == [WEIGHTS] * 4
-    # A busy machine may be slower than the rate; nothing may be faster, but for one first chunk.
-    assert 0.9 < took / (4 * len(WEIGHTS) / 8_000_000) < 3
+    # Nothing may be faster than the rate, but for one first chunk; a busy machine is slower.
+    assert took > 0.9 * 4 * len(WEIGHTS) / 8_000_000
 
 
 def test_the_rate_can_change(hub, tiny, get):
     hub.rate = 1
     hub.rate = None
-    started = time.monotonic()
-    get("model.safetensors")
-    assert time.monotonic() - started < 5
+    assert get("model.safetensors").body == WEIGHTS  # which otherwise would take days
 
 
 def test_many_threads_see_a_consistent_log(hub, tiny, get):

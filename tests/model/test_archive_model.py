@@ -435,6 +435,7 @@ def test_whatever_happens_everything_comes_out(monkeypatch, tmp_path):
             max_examples=EXAMPLES,
             stateful_step_count=STEPS,
             deadline=None,
+            derandomize=EXAMPLES <= USUAL,
             database=None,
             phases=phases if EXAMPLES <= USUAL else [*phases, Phase.shrink],
             suppress_health_check=list(HealthCheck),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 INDEX = "model.safetensors.index.json"
+TEXT = "model.language_model.layers"
 
 
 class Stored(NamedTuple):
@@ -109,3 +110,13 @@ def _read(path: Path) -> dict[str, Stored]:
         one.name: Stored(one.dtype, one.shape, raw[one.begin : one.end])
         for one in parse_header(raw, len(raw)).tensors
     }
+
+
+def swap_experts(weights: Weights) -> None:
+    """Put two experts of one layer into each other's place."""
+    name = f"{TEXT}.1.mlp.experts.down_proj"
+    stored = weights[name]
+    size = len(stored.data) // stored.shape[0]
+    parts = [stored.data[at : at + size] for at in range(0, len(stored.data), size)]
+    parts[0], parts[1] = parts[1], parts[0]
+    weights[name] = stored._replace(data=b"".join(parts))

@@ -54,7 +54,10 @@ def test_it_is_proposed_then_told_and_no_failure(smoke, tuned):
     ended = smoke("smoke-test", "-C", tuned, TUNED, "--level", "structure")
     assert ended.code == 25, ended
     at = f"{TUNED}@{revision(tuned)[:12]}"
-    assert f"--accept {at}:model-index --accept {at}:model-mtp' accepts it" in ended.err
+    assert (
+        f"--accept {at}:model-index --accept {at}:model-mtp' accepts it"
+        in ended.out.splitlines()[-3]
+    )
     accept(tuned, *both(at))
     ended = smoke("smoke-test", "-C", tuned, TUNED)
     assert ended.code == 0, ended
@@ -65,7 +68,7 @@ def test_it_is_proposed_then_told_and_no_failure(smoke, tuned):
     last = ended.out.splitlines()[-1]
     assert last.startswith(f"It runs: {at}: structure, tokenizer, load, forward, generate held (")
     assert last.endswith("; accepted by the policy: model-index, model-mtp.")
-    assert "remark:" not in ended.err
+    assert "\n→" not in ended.out
     detail = receipts(tuned)[-1].detail
     assert detail["levels"] == HELD
     assert [(one["code"], one["accepted"]) for one in detail["findings"]] == [
@@ -95,6 +98,8 @@ def test_audit_and_restore_accept_it_too(smoke, tuned, tmp_path):
     ended = smoke.json("restore", "-C", tuned, TUNED, tmp_path / "out", "--smoke-test")
     assert (ended.code, ended.verdicts) == (0, HELD), ended
     assert receipts(tuned)[-1].detail["findings"][0]["accepted"] is True
+    shown = smoke("show", "-C", tuned, TUNED).out.splitlines()[-1]
+    assert ", of a restored folder: structure held" in shown
     ended = smoke.json("smoke-test", "-C", tuned, tmp_path / "out", "--level", "structure")
     assert ended.code == 25  # a folder is of no archive
 
@@ -119,12 +124,14 @@ def test_to_accept_does_not_make_a_model_run(smoke, weights, copy_of):
     with spoilt(folder) as tensors:
         tensors.remove(DOWN)
     put(weights, folder, TUNED)
+    ended = smoke.json("smoke-test", "-C", weights, TUNED, "--level", "structure")
+    assert (ended.code, ended.whole["advice"]) == (25, "")
     accept(weights, f"{TUNED}:model-tensor-missing")
     ended = smoke.json("smoke-test", "-C", weights, TUNED)
     assert ended.code == 25, ended
     assert (ended.verdicts["structure"], ended.verdicts["load"]) == ("held", "failed")
-    assert "a level that cannot go on fails all the same" in ended.err
-    assert "--accept" not in ended.err
+    assert "a level that cannot go on fails all the same" in ended.whole["advice"]
+    assert "--accept" not in ended.whole["advice"]
 
 
 def test_a_tokenizer_that_cannot_be_used_fails_all_the_same(smoke, weights, copy_of):

@@ -46,7 +46,10 @@ def store():
 def test_what_came_next_before_is_read_ahead(store, count):
     ahead = ReadAhead(store, room=100, threads=count)
     for _ in range(2):
-        assert one_pass(ahead, A, B, C, D) == "<a><b><c><d>"
+        with ahead.one_pass():
+            for one in (A, B, C, D):
+                assert ahead.get(one) == f"<{one.key}>"
+                assert len(ahead._under_way) <= count
     assert store.read_by.pop("a") == ["itself", "itself"]
     assert store.read_by == {key: ["itself", "ahead"] for key in "bcd"}
     assert not threads()
@@ -86,6 +89,16 @@ def test_after_another_order_nothing_is_foretold_there(store):
     for order in ((A, B, C), (A, C), (A, B), (A, B)):
         assert one_pass(ahead, *order) == "".join(f"<{one.key}>" for one in order)
     assert store.read_by["b"].count("ahead") <= 1  # in vain, unless it had not yet begun
+
+
+def test_what_was_read_in_vain_makes_room(store):
+    ahead = ReadAhead(store, room=10, threads=1)
+    one_pass(ahead, A, B, C, D)
+    with ahead.one_pass():
+        ahead.get(A)
+        ahead._under_way[B].result(10)
+        assert ahead.get(C) + ahead.get(D) == "<c><d>"
+    assert store.read_by["b"] == store.read_by["d"] == ["itself", "ahead"]
 
 
 def test_what_cannot_be_read_is_raised_where_it_is_asked_for(store):

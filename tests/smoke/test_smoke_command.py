@@ -231,6 +231,9 @@ def test_a_name_that_is_neither_is_told_as_both(smoke, stocked, tmp_path):
         ([DENSE, "--all", "--level", "load"], 2, "--all"),
         ([DENSE, "--record", "--level", "load"], 2, "--record"),
         ([DENSE, "--golden", "/nowhere/at.json"], 2, "/nowhere/at.json"),
+        ([DENSE, "--golden", "at.json", "--level", "load"], 2, "ends before it"),
+        ([DENSE, "--golden", "/nowhere/at.json", "--record"], 2, "There is no folder for"),
+        ([""], 2, "is not REPO"),
         ([DENSE, "--memory", "lots"], 2, "lots"),
         ([DENSE, "--level", "deep"], 2, "deep"),
         ([], 2, "Missing argument"),
@@ -240,6 +243,15 @@ def test_what_cannot_be_meant(smoke, stocked, words, code, said):
     ended = smoke("smoke-test", "-C", stocked, *words)
     assert ended.code == code, ended
     assert said in ended.err
+    assert not ended.out
+
+
+def test_a_folder_that_may_not_be_written_to_is_told_before_anything_runs(smoke, models, tmp_path):
+    tmp_path.chmod(0o555)
+    words = ("--record", "--golden", tmp_path / "bert.json")
+    ended = smoke("smoke-test", models("minilm"), *words, powerless=True)
+    assert (ended.code, ended.out) == (1, "")
+    assert f"{tmp_path} may not be written to" in ended.err
 
 
 def test_folders_that_hold_no_model(smoke, tmp_path):

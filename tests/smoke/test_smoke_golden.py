@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 from levelkit import TO_GENERATE, TO_GOLDEN, climb, stream
-from spoil import edited, spoilt
+from spoil import TEXT, edited, spoilt, swap_experts
 
 from archiver.smoke.golden import check as golden_check
 from archiver.smoke.golden.compare import distance
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from archiver.smoke.golden.check import Golden
 
-TEXT = "model.language_model.layers"
-EXPERTS = f"{TEXT}.1.mlp.experts.down_proj"
 A_LOG = f"{TEXT}.0.linear_attn.A_log"
 ROUTER = f"{TEXT}.2.mlp.gate.weight"
 Spoil = "Callable[[Weights], None]"
@@ -45,14 +43,6 @@ class Records:
 @pytest.fixture(scope="module")
 def records(models: smokekit.Models) -> Records:
     return Records(models)
-
-
-def _swap_experts(weights: Weights) -> None:
-    stored = weights[EXPERTS]
-    size = len(stored.data) // stored.shape[0]
-    parts = [stored.data[at : at + size] for at in range(0, len(stored.data), size)]
-    parts[0], parts[1] = parts[1], parts[0]
-    weights[EXPERTS] = stored._replace(data=b"".join(parts))
 
 
 def _flip_an_exponent_bit(weights: Weights) -> None:
@@ -112,7 +102,7 @@ def test_a_record_holds_what_the_model_gave(models: smokekit.Models, records: Re
 
 
 @pytest.mark.parametrize(
-    "spoil", [_swap_experts, _flip_an_exponent_bit, _raise_a_decay_by_a_hundredth, _swap_layers]
+    "spoil", [swap_experts, _flip_an_exponent_bit, _raise_a_decay_by_a_hundredth, _swap_layers]
 )
 def test_what_only_numbers_tell_is_found(
     copy_of: smokekit.Copies, records: Records, spoil: Callable[[Weights], None]

@@ -15,6 +15,7 @@ from spoil import edited, spoilt, zeros
 from structurekit import findings, remarks, structure_of
 
 from archiver.errors import SkippedError
+from archiver.smoke.checkpoint.gptq import Kind, kind_of
 from archiver.smoke.loading.check import check_load
 from archiver.smoke.report import FailedError
 
@@ -42,14 +43,14 @@ def test_the_weights_are_those_that_gptqmodel_makes(monkeypatch, bits, order, fo
 
     found, case = load_file(KEPT), f"{bits}.{order}"
     wanted = found[f"{case}.weight"]
-    config = gptq.GptqConfig(bits=bits, checkpoint_format=form, group_size=16)
+    kind = kind_of({"bits": bits, "checkpoint_format": form, "group_size": 16})
     parts = _parts(found, case, "qzeros" if form == "gptq" else "qzeros_v2")
-    assert torch.equal(gptq.dequantized(parts, config, wanted.dtype), wanted)
+    assert torch.equal(gptq.dequantized(parts, kind, wanted.dtype), wanted)
     monkeypatch.setattr(gptq, "_AT_ONCE", 700)  # blocks that do not come out even
-    assert torch.equal(gptq.dequantized(parts, config, wanted.dtype), wanted)
+    assert torch.equal(gptq.dequantized(parts, kind, wanted.dtype), wanted)
     if order == "plain":
         without = parts | {"g_idx": None}
-        assert torch.equal(gptq.dequantized(without, config, wanted.dtype), wanted)
+        assert torch.equal(gptq.dequantized(without, kind, wanted.dtype), wanted)
 
 
 def test_scales_are_not_rounded_to_what_the_model_computes_in():
@@ -58,10 +59,10 @@ def test_scales_are_not_rounded_to_what_the_model_computes_in():
     from archiver.smoke.loading import gptq
 
     parts = _parts(load_file(KEPT), "4.act")
-    config = gptq.GptqConfig(bits=4, group_size=16)
-    exact = gptq.dequantized(parts, config, torch.float32)
+    kind = Kind(4, 1, 16)
+    exact = gptq.dequantized(parts, kind, torch.float32)
     assert parts["scales"].dtype == torch.float16
-    assert torch.equal(gptq.dequantized(parts, config, torch.bfloat16), exact.to(torch.bfloat16))
+    assert torch.equal(gptq.dequantized(parts, kind, torch.bfloat16), exact.to(torch.bfloat16))
 
 
 SIDE = st.integers(0, 9)
@@ -85,7 +86,7 @@ def test_parts_that_do_not_fit_are_refused(words, zeros, scales, groups):
         "g_idx": None if groups is None else torch.tensor(groups, dtype=torch.int32),
     }
     try:
-        made = gptq.dequantized(parts, gptq.GptqConfig(bits=4), torch.float32)
+        made = gptq.dequantized(parts, Kind(4, 1, 0), torch.float32)
     except ValueError:
         return
     inputs = words[0] * 8 if groups is None else len(groups)
@@ -100,10 +101,10 @@ def test_a_last_word_need_not_be_full():
     from archiver.smoke.loading import gptq
 
     parts = _parts(load_file(KEPT), "4.act")
-    config = gptq.GptqConfig(bits=4, group_size=16)
-    whole = gptq.dequantized(parts, config, torch.float32)
+    kind = Kind(4, 1, 16)
+    whole = gptq.dequantized(parts, kind, torch.float32)
     parts["g_idx"] = parts["g_idx"][:60]
-    assert torch.equal(gptq.dequantized(parts, config, torch.float32), whole[:, :60])
+    assert torch.equal(gptq.dequantized(parts, kind, torch.float32), whole[:, :60])
 
 
 def test_parts_are_not_paired_over_a_gap():

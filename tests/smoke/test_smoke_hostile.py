@@ -187,7 +187,7 @@ def _places(content: Any) -> Iterator[tuple[Any, Any]]:
     max_examples=15,
     deadline=None,
     derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_any_value_in_any_place_ends_as_a_verdict(
     models: smokekit.Models, file: str, place: int, odd: Any

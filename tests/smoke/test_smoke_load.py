@@ -16,12 +16,13 @@ from safetensors.numpy import load_file, save_file
 from archiver.errors import DamageError, SkippedError
 from archiver.smoke import hardware, libraries
 from archiver.smoke.checkpoint.protocol import StoredTensor
-from archiver.smoke.loading import check, fit, reading
+from archiver.smoke.loading import check, fit, reading, sample
 from archiver.smoke.loading.architecture import model_class
 from archiver.smoke.loading.check import build_model, check_load
 from archiver.smoke.loading.layers import Layer, Part
 from archiver.smoke.loading.lazy import LazyTensor, Source
 from archiver.smoke.loading.needs import Needs
+from archiver.smoke.loading.sample import Speed
 from archiver.smoke.model import Reads
 from archiver.smoke.report import FailedError
 
@@ -189,15 +190,22 @@ def test_where_memory_is_short_fewer_threads_decode():
 def test_the_time_is_measured_where_it_matters(models, tmp_path, monkeypatch):
     trial = loadkit.trial_on(models("dense"), tmp_path)
     check_load(trial)
-    assert trial.fit[-1] == "Reading: about 2.34 MB, once."
+    assert trial.fit[-1] == "Reading: about 2.87 MB, once."
     monkeypatch.setattr(reading, "_SLOW_FROM", 0)
     monkeypatch.setattr(reading, "reading_rate", lambda *_: 1e6)
     monkeypatch.setattr(reading, "computing_speed", lambda *_: Speed(1e-6, 1e-8))
     check_load(trial)
-    assert trial.fit[-1] == "?"
+    assert trial.fit[-1] == (
+        "Time: about 19 s up to generate: 2.9 s to read at 1.00 MB/s, 16 s to compute 11 passes, "
+        "as measured on samples."
+    )
     loadkit.stream_all(monkeypatch)
     check_load(trial)
-    assert trial.fit[-2:] == ["?"]
+    assert trial.fit[-2:] == (
+        "Reading: about 2.26 MB for a pass over the text, 2.89 MB in all 6 passes up to generate.",
+        "Time: about 13 s up to generate: 2.9 s to read at 1.00 MB/s, 10 s to compute 6 passes, "
+        "as measured on samples; one pass over the text takes 3.9 s.",
+    )
 
 
 def test_speeds_are_measured_on_the_checkpoint_and_on_the_device(models, tmp_path):

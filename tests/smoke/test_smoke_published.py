@@ -74,14 +74,14 @@ def test_other_weights_are_one_remark(
 
 def test_an_index_of_another_layout_is_not_what_is_loaded(llama: Callable[[str], Path]):
     folder, shard = llama("shards"), "consolidated-00001-of-00001.safetensors"
-    kit.copy_weights(folder, shard)
-    named = json.loads((folder / INDEX).read_text())["weight_map"]
-    first = min(set(named.values()))
-    other = {tensor: shard for tensor, path in named.items() if path == first}
-    write_json(folder / "consolidated.safetensors.index.json", {"weight_map": other})
+    _put(folder / shard, "layers.0.attention.wq.weight")
+    other = {"weight_map": {"layers.0.attention.wq.weight": shard}}
+    write_json(folder / "consolidated.safetensors.index.json", other)
     found = climb(folder, ("structure",)).report
     assert found.held, found.findings
-    assert found.levels[0].facts["shards"] == len(set(named.values()))
+    assert [one.path for one in found.findings] == [shard]
+    named = json.loads((folder / INDEX).read_text())["weight_map"]
+    assert found.levels[0].facts["tensors"] == len(named)
     assert "the index agrees with the headers" in found.levels[0].proved
 
 
@@ -371,6 +371,13 @@ def test_chat_templates_in_all_the_places(llama: Callable[[str], Path], template
     assert "rendered a conversation" in proved
     _write_templates(folder, dict.fromkeys(templates, "{{ raise_exception('no') }}"))
     assert _codes(folder) == {"model-chat-template"}
+
+
+def test_a_processor_s_template_counts_beside_the_tokenizer_s(llama: Callable[[str], Path]):
+    folder = llama("single")
+    _write_templates(folder, {"": _ALTERNATE, "chat_template.json": "{{ raise_exception('no') }}"})
+    (finding,) = climb(folder, ("tokenizer",)).wrong
+    assert "chat_template.json cannot be rendered: no" in finding.message
 
 
 def _write_templates(folder: Path, templates: dict[str, str]) -> None:

@@ -22,6 +22,7 @@ from archiver.smoke import receipt, run
 from archiver.smoke.checkpoint.folder import FolderCheckpoint
 from archiver.smoke.golden.record import parse_golden
 from archiver.smoke.receipt import newest_golden
+from archiver.smoke.report import LevelReport, SmokeReport
 
 ARGUMENTS = ("smoke-test", "-C")
 
@@ -191,6 +192,21 @@ def test_what_a_receipt_keeps_of_texts_is_bounded():
     noted = receipt._noted(finding)
     assert noted["message"].startswith("a\\udc80bbb")
     assert len(noted["message"]) < 600
+
+
+def test_what_failed_is_kept_before_what_is_accepted_and_before_remarks(stocked):
+    unused = [Finding("model-tensor-unused", str(at)) for at in range(60)]
+    accepted = [Finding("model-mtp", str(at), accepted=True) for at in range(20)]
+    failed = [Finding("model-index", str(at)) for at in range(20)]
+    level = LevelReport("structure", "failed", 0.0, findings=(*unused, *accepted, *failed))
+    archive = Archive.open(stocked)
+    (snapshot,) = archive.snapshots_of(BERT)
+    made = receipt.receipt(archive, snapshot, SmokeReport("", (level,)), receipt.Run("", "", ""))
+    kept = made.detail["findings"]
+    codes = ["model-index"] * 20 + ["model-mtp"] * 20 + ["model-tensor-unused"] * 10
+    assert [one["code"] for one in kept] == codes
+    assert [one.get("accepted") for one in kept] == [None] * 20 + [True] * 20 + [None] * 10
+    assert [one["message"] for one in kept[:20]] == [str(at) for at in range(20)]
 
 
 def test_files_and_threads_are_let_go_of_whatever_happens(models, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import threading
 from types import SimpleNamespace
@@ -12,7 +13,7 @@ import pytest
 from archiver.errors import DamageError, SkippedError
 from archiver.smoke.loading import budget, fit
 from archiver.smoke.loading.absent import Absent
-from archiver.smoke.loading.check import check_load
+from archiver.smoke.loading.check import build_model, check_load
 from archiver.smoke.loading.forecast import Pass, work_of
 from archiver.smoke.loading.layers import Layer, Part
 from archiver.smoke.loading.needs import Needs
@@ -131,6 +132,21 @@ def test_what_stays_is_read_once(streaming):
     assert trial.model.reads.size - before == 11 * rows.size // rows.shape[0]
 
 
+@pytest.mark.parametrize("room", [0, 1 << 30])
+def test_what_stays_is_not_read_ahead(streaming, monkeypatch, room):
+    monkeypatch.setattr(fit, "_ahead", lambda *_: room)
+    asked = itertools.count()
+    monkeypatch.setattr(budget.Budget, "stays", lambda _: next(asked) < 10)
+    trial = streaming("dense")
+    sizes = [trial.model.reads.size]
+    for _ in range(3):
+        loadkit.outputs(trial.model.module)
+        sizes.append(trial.model.reads.size)
+    first, *later = [two - one for one, two in itertools.pairwise(sizes)]
+    assert later == [later[0]] * 2
+    assert first > later[0]
+
+
 def test_what_may_not_stay_is_read_again_and_dropped_again(streaming, monkeypatch):
     loadkit.keep_nothing(monkeypatch)
     trial = streaming("moe")
@@ -179,16 +195,8 @@ def test_a_pass_reads_what_the_report_says(streaming, monkeypatch, name):
     told = re.search(r"Reading: about ([\d.]+ \wB) for a pass over the text", "\n".join(trial.fit))
     before = trial.model.reads.size
     loadkit.outputs(trial.model.module, input_ids=torch.arange(48)[None] * 31 % 2000)
-    read = trial.model.reads.size - before + _small(trial)
+    read = trial.model.reads.size - before
     assert parse_size(told[1]) == pytest.approx(read, rel=0.05)
-
-
-def _small(trial):
-    """Bytes of what was read when the model was built and is never read again."""
-    stored = trial.checkpoint.tensors
-    return trial.model.reads.size and sum(
-        tensor.size for name, tensor in stored.items() if tensor.size <= 200 and "visual" not in name
-    )
 
 
 def test_the_next_weights_are_read_while_it_computes(streaming, monkeypatch):
@@ -198,15 +206,18 @@ def test_the_next_weights_are_read_while_it_computes(streaming, monkeypatch):
     trial = streaming("moe")
     read_tensor, by = trial.checkpoint.read_tensor, []
 
-    def noted(*given):
-        by.append(threading.current_thread().name.partition("_")[0])
-        read_tensor(*given)
+    def noted(tensor, out):
+        by.append((threading.current_thread().name.partition("_")[0], tensor.name))
+        read_tensor(tensor, out)
 
     monkeypatch.setattr(trial.checkpoint, "read_tensor", noted)
     first = loadkit.outputs(trial.model.module)
-    assert set(by) == {"MainThread"}
+    assert {name for name, _ in by} == {"MainThread"}
     assert torch.equal(loadkit.outputs(trial.model.module), first)
-    assert by.count("ahead") > 20
+    ahead = [tensor for name, tensor in by if name == "ahead"]
+    assert len(ahead) > 20
+    assert ahead.count("lm_head.weight") > 1  # a block each
+    assert not [tensor for tensor in ahead if "experts" in tensor or "embed" in tensor]
     _break(trial, monkeypatch)
     with pytest.raises(DamageError, match="a pack is damaged"):
         loadkit.outputs(trial.model.module)
@@ -220,9 +231,21 @@ def test_where_two_layers_have_no_room_nothing_is_read_ahead():
         Part("experts", "c", "experts", (2, 1 << 30), 4 << 30, 0, 4 << 30),
     )
     layers = [Layer("one", None, parts)]
-    needs = Needs(process=100, weights=1 << 40, small=5, layer=6, making=0, activations=7, decoding=8)
+    needs = Needs(
+        process=100, weights=1 << 40, small=5, layer=6, making=0, activations=7, decoding=8
+    )
     room = [fit._ahead(needs, needs.streamed + more, layers, 2, "cpu") for more in (0, 9, 1 << 30)]
     assert room == [0, 9, 2 * (16 << 20)]
+
+
+def test_what_is_read_ahead_is_counted(models, tmp_path, monkeypatch):
+    loadkit.stream_all(monkeypatch)
+    trial, found = loadkit.trial_on(models("text"), tmp_path), []
+    for room in (0, 1 << 20):
+        monkeypatch.setattr(fit, "_ahead", lambda *_, room=room: room)
+        found.append(_budget_of(build_model(trial, "bfloat16").module.model.norm))
+    assert [one.ahead for one in found] == [0, 1 << 20]
+    assert found[1].headroom - found[0].headroom == 1 << 20
 
 
 def test_a_use_outside_of_the_module_is_no_silent_wrong_number(streaming):

@@ -13,6 +13,7 @@ from smokekit import archived
 from spoil import INDEX, edited, spoilt, write_index, zeros
 from structurekit import findings, remarks, structure_of, told, trial_of
 
+from archiver.smoke.checkpoint.folder import FolderCheckpoint
 from archiver.smoke.structure.dtypes import check_dtypes
 from archiver.smoke.structure.experts import check_experts
 from archiver.smoke.structure.mtp import check_mtp
@@ -359,6 +360,43 @@ def test_more_mtp_layers_are_counted_than_there_are(copy_of):
     with edited(folder / "config.json") as config:
         config["text_config"]["mtp_num_hidden_layers"] = 2
     assert told(folder) == {("model-mtp", "mtp.layers.1.*")}
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "shape"),
+    [
+        ("dense", DOWN, (128, 383)),
+        ("dense", f"{FULL}.self_attn.q_norm.weight", (7,)),
+        ("moe", f"{EXPERTS}.gate_up_proj", (8, 128, 100)),
+        ("moe-fp8", f"{EXPERTS}.5.up_proj.weight", (64, 100)),
+    ],
+)
+def test_a_wrong_shape_is_told_once_and_not_of_what_was_compared_with_it(
+    copy_of, model, name, shape
+):
+    """The only full-attention layer is what the MTP layer is held to, and experts are joined."""
+    folder = copy_of(model)
+    with spoilt(folder) as weights:
+        weights.reshape(name, *shape)
+    assert told(folder) == {("model-tensor-shape", name)}
+
+
+def test_a_tensor_that_the_only_full_layer_lacks_is_told_once(copy_of):
+    folder, name = copy_of("dense"), f"{FULL}.self_attn.q_norm.weight"
+    with spoilt(folder) as weights:
+        weights.remove(name)
+    assert told(folder) == {("model-tensor-missing", name)}
+
+
+def test_the_index_is_read_once(models, monkeypatch):
+    read, asked = FolderCheckpoint.read, []
+    monkeypatch.setattr(
+        FolderCheckpoint,
+        "read",
+        lambda one, path, limit: asked.append(path) or read(one, path, limit),
+    )
+    structure_of(models("moe"))
+    assert asked.count(INDEX) == 1
 
 
 def test_mtp_layers_are_held_to_what_most_layers_have(models):

@@ -207,7 +207,7 @@ def test_a_hub_that_is_not_there_is_a_network_error(hub, connect, slept):
 
 
 def test_a_silent_hub_is_a_network_error(hub, model, connect):
-    hub.faults.add(Fault("stall", route="info", after=0, seconds=1.0, times=None))
+    hub.faults.add(Fault("stall", route="info", after=0, seconds=60, times=None))
     with pytest.raises(NetworkError, match="silent"):
         connect(timeout=0.1, attempts=2).list(REPO)
 

@@ -38,22 +38,18 @@ def accepting(origin: Origin | None) -> Accepting:
     return Accepting(policy.codes_accepted_of(seal.repository, seal.revision))
 
 
-def remarks(origin: Origin | None, report: SmokeReport, known: Accepting) -> tuple[str, ...]:
+def advice(origin: Origin | None, report: SmokeReport, known: Accepting) -> str:
     """How to end the alarm, where nothing failed but what may be accepted; or why that did not end it."""
-    told = (known.remark,) if known.remark else ()
     failed = sorted({one.code for one in report.findings if not one.remark})
     if origin is None or not failed:
-        return told
+        return ""
     if known.codes.issuperset(failed):
         codes = ", ".join(failed)
-        return (
-            *told,
-            f"The policy accepts {codes}, but a level that cannot go on fails all the same.",
-        )
+        return f"The policy accepts {codes}, but a level that cannot go on fails all the same."
     if not _HARMLESS.issuperset(failed):
-        return told
+        return ""
     seal = origin.snapshot.seal
     at = f"{seal.repository}@{seal.revision[:_REVISION]}"
     words = [word for code in failed for word in ("--accept", f"{at}:{code}")]
     accept = command("policy set", origin.archive.store.describe(), *words)
-    return (*told, f"If upstream published it so, {accept} accepts it, and later tests go on.")
+    return f"If upstream published it so, {accept} accepts it, and later tests go on."

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from archiver.errors import DamageError
-from archiver.operations.smoke_test.accepting import accepting, remarks
+from archiver.operations.smoke_test.accepting import accepting, advice
 from archiver.operations.smoke_test.records import SmokeOptions, SmokeTest
 from archiver.smoke.golden.file import write_golden_file
 from archiver.smoke.levels import LEVELS, up_to
@@ -95,8 +95,9 @@ class OneTest:
             remarks=(
                 *(self._origin.remarks() if self._origin else ()),
                 *self._known.remarks,
-                *remarks(self._origin, report, self._accepting),
+                *((self._accepting.remark,) if self._accepting.remark else ()),
             ),
+            advice=advice(self._origin, report, self._accepting),
         )
 
     def _levels(self) -> tuple[Level, ...]:

@@ -60,6 +60,7 @@ class SmokeTest(msgspec.Struct, frozen=True):
         unkept: Why the receipt is not in the journal; ``""`` if it is, or belongs to none.
         recorded: Where the new golden record is: ``journal``, and the file.
         remarks: What else is worth a line.
+        advice: What to do about what was found, where that is known; or ``""``.
     """
 
     report: SmokeReport
@@ -69,3 +70,4 @@ class SmokeTest(msgspec.Struct, frozen=True):
     unkept: str = ""
     recorded: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
+    advice: str = ""

@@ -14,7 +14,7 @@ from archiver.smoke.checkpoint.folder import FolderCheckpoint
 from archiver.smoke.checkpoint.model_files import model_files
 from archiver.smoke.golden.file import read_golden_file
 from archiver.smoke.receipt import Known, newest_golden
-from archiver.storage.new_file import require_absent
+from archiver.storage.new_file import require_place
 from archiver.text import printable
 
 if TYPE_CHECKING:
@@ -103,8 +103,12 @@ def _known(options: SmokeOptions, origin: Origin | None) -> Known:
         raise UsageError(f"--record runs every level, not only those up to {options.level}.")
     if options.every and options.level:
         raise UsageError("--all runs every level: it goes without --level.")
+    if options.golden is not None and (options.level or "golden") != "golden":
+        raise UsageError(
+            f"--golden is for level golden, and --level {options.level} ends before it."
+        )
     if options.golden is not None and options.record:
-        require_absent(options.golden)
+        require_place(options.golden)
     elif options.golden is not None:
         return Known(read_golden_file(options.golden), str(options.golden), ())
     elif origin is not None and not options.record:

@@ -9,10 +9,10 @@ rules under ``dynamic`` may say others for some layers, so the bits are told by 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from archiver.smoke.checkpoint.protocol import StoredTensor
     from archiver.smoke.config import ModelConfig
@@ -21,12 +21,57 @@ PARTS: Final = ("qweight", "qzeros", "scales", "g_idx")
 SUFFIXES: Final = tuple(f".{part}" for part in PARTS)
 WORD: Final = 32
 """Bits of a word."""
+BITS: Final = (2, 4, 8)
+"""Of a code, where no code lies in two words; 3 is known and not undone."""
 _BITS: Final = (2, 3, 4, 8)
+_ADDED: Final = {"gptq": 1, "gptq_v2": 0}
 
 
 def words(numbers: int, bits: int) -> int:
     """How many words hold so many numbers of so many bits."""
     return -(-numbers * bits // WORD)
+
+
+class UnknownKindError(ValueError):
+    """Weights are quantized in a way that is not known here; the message says which."""
+
+
+class Kind(NamedTuple):
+    """What ``quantization_config`` says that matters for undoing it.
+
+    Attributes:
+        bits: Of a code, where the shapes do not tell.
+        added: To a stored zero point: format ``gptq`` stores it less one, ``gptq_v2`` as it is.
+        group_size: Inputs that share a scale; 0: all of them.
+    """
+
+    bits: int
+    added: int
+    group_size: int
+
+
+def kind_of(said: Mapping[str, Any]) -> Kind:
+    """Read ``quantization_config``.
+
+    Raises:
+        UnknownKindError: It is of a kind that is not known here.
+    """
+    form = said.get("checkpoint_format") or said.get("format") or "gptq"
+    group = said.get("group_size", -1)
+    _known("pack_dtype", said.get("pack_dtype", "int32"), ("int32",))
+    return Kind(
+        _known("bits", said.get("bits"), BITS),
+        _ADDED[_known("checkpoint_format", form, tuple(_ADDED))],
+        group if isinstance(group, int) and group > 0 else 0,
+    )
+
+
+def _known(key: str, value: Any, known: Sequence[Any]) -> Any:
+    if type(value) is not type(known[0]) or value not in known:
+        told = " or ".join(map(str, known))
+        message = f"GPTQ with {key} {value!r} is not known here, only {told}"
+        raise UnknownKindError(message)
+    return value
 
 
 class Packed(NamedTuple):

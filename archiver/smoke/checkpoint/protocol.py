@@ -35,7 +35,7 @@ class StoredTensor(NamedTuple):
         Raises:
             IndexError: There is no such row.
         """
-        rows, step = self.shape[0], 0
+        rows = self.shape[0]
         if not 0 <= number < rows:
             raise IndexError(number)
         step = self.size // rows

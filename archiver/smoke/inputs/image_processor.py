@@ -85,8 +85,9 @@ def not_tried(trial: Trial) -> str:
     named = settings.get("image_processor_type")
     if named not in _PROCESSORS:
         return f"Its pictures need {printable(str(named), 60)}; only those of Qwen are tried."
-    missing = [name for name in ("PIL",) if importlib.util.find_spec(name) is None]
-    return "Pillow is not installed." if missing else _torchvision_problem()
+    if importlib.util.find_spec("PIL") is None:
+        return "Pillow is not installed."
+    return _torchvision_problem()
 
 
 def _torchvision_problem() -> str:

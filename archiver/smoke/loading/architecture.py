@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Final
 from archiver.archive.finding import Finding
 from archiver.errors import SkippedError
 from archiver.smoke import libraries
+from archiver.smoke.checkpoint.gptq import UnknownKindError
 from archiver.smoke.config import CONFIG
 from archiver.smoke.guard import reason
-from archiver.smoke.loading.quantization import UnknownKindError, dequantizing
+from archiver.smoke.loading.quantization import dequantizing
 from archiver.smoke.report import FailedError
 from archiver.text import printable
 

@@ -71,10 +71,10 @@ def work_of(layers: Sequence[Layer], one: Pass) -> Work:
         tokens = one.tokens * _PATCHES if sight else one.tokens
         for part in layer.parts:
             share, times = _use(layer.module, part, tokens)
-            size += int(part.stored * share)
+            size += round(part.stored * share)
             if len(part.shape) > 1 and part.kind != "rows":
-                weights += int(prod(part.shape) * share)
-                products += int(prod(part.shape) * times)
+                weights += round(prod(part.shape) * share)
+                products += round(prod(part.shape) * times)
     return Work(size, weights, products)
 
 

@@ -4,8 +4,8 @@ The layout is told in ``checkpoint/gptq.py``. The weight of output o and input i
 
     (code[i, o] - zero[g_idx[i], o]) * scale[g_idx[i], o]
 
-Format ``gptq`` stores each zero point less one, ``gptq_v2`` as it is. transformers leaves GPTQ to the
-kernels of other libraries; here its loader gets an operation that undoes it, as it has one for FP8.
+transformers leaves GPTQ to the kernels of other libraries; here its loader gets an operation that undoes
+it, as it has one for FP8.
 """
 
 from __future__ import annotations
@@ -20,17 +20,15 @@ from transformers.quantizers.base import HfQuantizer
 from transformers.quantizers.quantizers_utils import get_module_from_name
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
-from archiver.smoke.checkpoint.gptq import PARTS, WORD, words
-from archiver.smoke.loading.quantization import UnknownKindError
+from archiver.smoke.checkpoint.gptq import BITS, PARTS, WORD, kind_of, words
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
+
+    from archiver.smoke.checkpoint.gptq import Kind
 
 METHOD: Final = "gptq-dequantized"
 """What it is called in transformers' registry, where ``gptq`` is what needs a library."""
-BITS: Final = (2, 4, 8)
-FORMATS: Final = {"gptq": 1, "gptq_v2": 0}
-"""What is to be added to a stored zero point."""
 _ANY: Final = "\\"
 """Before a dot: begins a pattern for the layers that no conversion of the model's own names."""
 _AT_ONCE: Final = 1 << 20
@@ -38,31 +36,13 @@ _AT_ONCE: Final = 1 << 20
 
 
 class GptqConfig(QuantizationConfigMixin):  # type: ignore[misc]  # to mypy transformers has no types
-    """What ``quantization_config`` says that matters for undoing it; the rest is ignored.
-
-    Raises:
-        UnknownKindError: It is of a kind that is not known here.
-    """
+    """The kind of it; made of ``quantization_config``. UnknownKindError if that is not known here."""
 
     dequantize = True
 
     def __init__(self, **said: Any) -> None:
         self.quant_method = METHOD
-        self.bits = _known("bits", said.get("bits"), BITS)
-        form = said.get("checkpoint_format") or said.get("format") or "gptq"
-        self.added = FORMATS[_known("checkpoint_format", form, tuple(FORMATS))]
-        _known("pack_dtype", said.get("pack_dtype", "int32"), ("int32",))
-        group = said.get("group_size", -1)
-        self.group_size = group if isinstance(group, int) and group > 0 else 0
-        """Inputs that share a scale; 0: all of them."""
-
-
-def _known(key: str, value: Any, known: Sequence[Any]) -> Any:
-    if type(value) is not type(known[0]) or value not in known:
-        told = " or ".join(map(str, known))
-        message = f"GPTQ with {key} {value!r} is not known here, only {told}"
-        raise UnknownKindError(message)
-    return value
+        self.kind = kind_of(said)
 
 
 class GptqDequantizer(HfQuantizer):  # type: ignore[misc]  # as above
@@ -133,9 +113,9 @@ class GptqDequantize(ConversionOps):  # type: ignore[misc]  # as above
             counts = ", ".join(f"{len(one)} {part}" for part, one in lists.items())
             message = f"These belong together, and are not of one number: {counts}"
             raise ValueError(message)
-        config = self.hf_quantizer.quantization_config
+        kind = self.hf_quantizer.quantization_config.kind
         return [
-            dequantized(dict(zip(PARTS, parts, strict=True)), config, dtype)
+            dequantized(dict(zip(PARTS, parts, strict=True)), kind, dtype)
             for parts in zip(*lists.values(), strict=True)
         ]
 
@@ -154,7 +134,7 @@ def _dtype_of(model: Any, name: str | None) -> torch.dtype:
 
 
 def dequantized(
-    parts: Mapping[str, torch.Tensor | None], config: GptqConfig, dtype: torch.dtype
+    parts: Mapping[str, torch.Tensor | None], kind: Kind, dtype: torch.dtype
 ) -> torch.Tensor:
     """One weight, (outputs, inputs). Computed in float32, then cast once.
 
@@ -163,7 +143,7 @@ def dequantized(
     """
     qweight, qzeros, scales = (_present(parts, part) for part in PARTS[:3])
     groups, outputs = scales.shape
-    bits, group_of = _groups(parts["g_idx"], qweight, config)
+    bits, group_of = _groups(parts["g_idx"], qweight, kind)
     per_word = WORD // bits
     if qweight.shape[1] != outputs or qzeros.shape != (groups, -(-outputs // per_word)):
         shapes = ", ".join(f"{part} {list(_present(parts, part).shape)}" for part in PARTS[:3])
@@ -173,7 +153,7 @@ def dequantized(
         message = f"g_idx names group {int(group_of.max())}; there are {groups}"
         raise ValueError(message)
     mask = (1 << bits) - 1
-    zeros = (_codes(qzeros.T, bits).T[:, :outputs] + config.added) & mask
+    zeros = (_codes(qzeros.T, bits).T[:, :outputs] + kind.added) & mask
     scales, zeros = scales.float(), zeros.float()
     made = torch.empty(outputs, len(group_of), dtype=dtype)
     step = max(1, _AT_ONCE // max(1, outputs * per_word))
@@ -194,12 +174,12 @@ def _present(parts: Mapping[str, torch.Tensor | None], part: str) -> torch.Tenso
 
 
 def _groups(
-    g_idx: torch.Tensor | None, qweight: torch.Tensor, config: GptqConfig
+    g_idx: torch.Tensor | None, qweight: torch.Tensor, kind: Kind
 ) -> tuple[int, torch.Tensor]:
     """In how many bits the layer is packed, which may be its own, and the group of each input."""
     if g_idx is None:
-        inputs = len(qweight) * WORD // config.bits
-        return config.bits, torch.arange(inputs) // (config.group_size or max(1, inputs))
+        inputs = len(qweight) * WORD // kind.bits
+        return kind.bits, torch.arange(inputs) // (kind.group_size or max(1, inputs))
     for bits in BITS:
         if len(qweight) == words(len(g_idx), bits):
             return bits, g_idx.long()

@@ -5,10 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 
-class UnknownKindError(ValueError):
-    """Weights are quantized in a way that is not known here; the message says which."""
-
-
 def dequantizing(config: Any) -> None:
     """Change transformers' config so that FP8 and GPTQ are undone as tensors are read, on any device.
 

@@ -73,8 +73,8 @@ def _read(found: Sequence[Work], way: Way) -> int:
     """Bytes that are read in all."""
     if way.mode == "resident":
         return way.stored
-    again = sum(one.size for one in found[1:])
-    return found[0].size + int(again * (1 - way.stays))
+    sizes = [one.size for one in found]
+    return round(way.stays * max(sizes) + (1 - way.stays) * sum(sizes))
 
 
 def _reading(found: Sequence[Work], size: int, way: Way) -> str:

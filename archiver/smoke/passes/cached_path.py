@@ -2,7 +2,7 @@
 
 A logit's distance from its fellows is measured in their standard deviation s: an offset that all
 share changes no probability. Two ways through the same model differ by rounding: by some 1e-6 s in
-32-bit floats, by some hundredths of s in 16-bit ones, more where an expert is chosen by a hair.
+32-bit floats, by some hundredths of s in 16-bit ones, more where it tips the choice of an expert.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from archiver.archive.finding import Finding
+from archiver.smoke.passes.ties import Ties
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 _ROUNDING: Final = {"bfloat16": 0.5, "float32": 1e-3}
 """In s: by how much two logits may change places, and, root mean square, all may differ."""
+_TIPPED: Final = 0.5
+"""The same in whatever numbers, where the choice of an expert hangs on rounding."""
 _HINT: Final = "The cache does not hold what the layers saw: try another version of transformers."
 
 
@@ -33,7 +36,12 @@ def first_token_fault(outcome: Outcome | None, token: int, model: Model) -> list
     plain = outcome.of("text") if outcome else None
     if plain is None or plain.decoder_ids:
         return []
-    return _rank_fault(plain.tail[-1], token, 1, model)
+    return _rank_fault(plain.tail[-1], token, 1, rounding_of(model, tipped=bool(plain.ties)))
+
+
+def rounding_of(model: Model, *, tipped: bool = False) -> float:
+    """What rounding explains, in s; ``tipped``: the choice of an expert hangs on it."""
+    return _TIPPED if tipped else _ROUNDING[model.dtype]
 
 
 def cache_faults(
@@ -47,18 +55,20 @@ def cache_faults(
         tokens: 1 x what was in the decoder at the end: text and tokens, or the start and tokens.
         logits: n x vocabulary, by which the n tokens were chosen.
     """
-    plain = _plain(model, inputs, tokens, len(logits))
-    return generated_faults(plain, tokens[0, -len(logits) :].tolist(), logits, model)
+    with Ties() as ties:
+        plain = _plain(model, inputs, tokens, len(logits))
+    rounding = rounding_of(model, tipped=bool(ties.found))
+    return generated_faults(plain, tokens[0, -len(logits) :].tolist(), logits, rounding)
 
 
 def generated_faults(
-    plain: Floats, chosen: list[int], logits: Floats, model: Model
+    plain: Floats, chosen: list[int], logits: Floats, rounding: float
 ) -> list[Finding]:
     """The tokens that were chosen, and their logits, against those of passes without a cache."""
     findings: list[Finding] = []
     for number, (row, cached, token) in enumerate(zip(plain, logits, chosen, strict=True), 1):
-        findings += _rank_fault(row, token, number, model)
-        findings += _distance_fault(row, cached, number, model)
+        findings += _rank_fault(row, token, number, rounding)
+        findings += _distance_fault(row, cached, number, rounding)
     return findings
 
 
@@ -76,10 +86,10 @@ def _plain(model: Model, inputs: dict[str, Tensor], tokens: Tensor, count: int) 
     return logits
 
 
-def _rank_fault(plain: Floats, token: int, number: int, model: Model) -> list[Finding]:
+def _rank_fault(plain: Floats, token: int, number: int, rounding: float) -> list[Finding]:
     best = int(plain.argmax())
     ahead = float(plain[best] - plain[token]) / _spread(plain)
-    if ahead <= _ROUNDING[model.dtype]:
+    if ahead <= rounding:
         return []
     message = (
         f"Generated token {number} is {token}; a plain pass ranks {best} first, by {ahead:.2g} "
@@ -88,10 +98,10 @@ def _rank_fault(plain: Floats, token: int, number: int, model: Model) -> list[Fi
     return [Finding("model-generate", message, hint=_HINT)]
 
 
-def _distance_fault(plain: Floats, cached: Floats, number: int, model: Model) -> list[Finding]:
+def _distance_fault(plain: Floats, cached: Floats, number: int, rounding: float) -> list[Finding]:
     difference = (cached - cached.mean()) - (plain - plain.mean())
     distance = float(np.sqrt(np.mean(difference**2))) / _spread(plain)
-    if distance <= _ROUNDING[model.dtype]:
+    if distance <= rounding:
         return []
     message = (
         f"The logits of generated token {number} differ from those of a plain pass by {distance:.2g} "

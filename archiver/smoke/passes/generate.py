@@ -11,7 +11,12 @@ from archiver.archive.finding import Finding
 from archiver.smoke.guard import told_as
 from archiver.smoke.inputs.prepared import text_inputs
 from archiver.smoke.loading.forecast import NEW_TOKENS
-from archiver.smoke.passes.cached_path import cache_faults, first_token_fault, generated_faults
+from archiver.smoke.passes.cached_path import (
+    cache_faults,
+    first_token_fault,
+    generated_faults,
+    rounding_of,
+)
 from archiver.smoke.passes.forward import ready_model
 from archiver.smoke.report import InapplicableError, Proof
 from archiver.text import plural, printable
@@ -83,7 +88,7 @@ def _by_its_own_way(model: Model, inputs: dict[str, Tensor], made: _Made) -> lis
         "as it generates. With use_cache=False it generates the same."
     )
     remark = Finding("model-not-tried", message)
-    return generated_faults(plain.logits, made.ids, made.logits, model) or [remark]
+    return generated_faults(plain.logits, made.ids, made.logits, rounding_of(model)) or [remark]
 
 
 def _generate(model: Model, inputs: dict[str, Tensor], *, use_cache: bool = True) -> _Made:

@@ -43,15 +43,13 @@ def check_structure(trial: Trial) -> Proof:
         DamageError: A file cannot be read as it should be.
     """
     headers = read_headers(trial.checkpoint)
-    indexes = read_indexes(trial.checkpoint)
-    files = trial.checkpoint.files
-    tensors = trial.tensors = model_tensors(trial.checkpoint, indexes)
     config = _config(trial)
     tied = isinstance(config, ModelConfig) and config.tied is True
+    files = _of_files(trial, headers, tied=tied)
+    tensors = trial.tensors
     proofs = [
         _of_headers(headers, tensors),
-        check_indexes(indexes, files, headers.found, tied=tied),
-        check_others(files, model_files(trial.checkpoint, indexes)),
+        *files,
         *([config] if isinstance(config, Proof) else _of_config(trial, config)),
     ]
     findings = _each_tensor_once(finding for proof in proofs for finding in proof.findings)
@@ -67,6 +65,18 @@ def _config(trial: Trial) -> ModelConfig | Proof:
         return Proof((), (Finding("model-not-tried", error.message, hint=error.hint),))
     except FailedError as error:
         return Proof((), error.findings)
+
+
+def _of_files(trial: Trial, headers: Headers, *, tied: bool) -> list[Proof]:
+    """Which files make the model, by the indexes; sets ``trial.tensors``.
+
+    Indexes are read once: that of the largest models has 24 MB.
+    """
+    checkpoint = trial.checkpoint
+    indexes = read_indexes(checkpoint)
+    trial.tensors = model_tensors(checkpoint, indexes)
+    index = check_indexes(indexes, checkpoint.files, headers.found, tied=tied)
+    return [index, check_others(checkpoint.files, model_files(checkpoint, indexes))]
 
 
 def _shards(tensors: Mapping[str, StoredTensor]) -> int:

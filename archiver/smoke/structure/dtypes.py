@@ -76,7 +76,7 @@ def _contradicted(tensors: Mapping[str, StoredTensor], config: ModelConfig) -> t
     if config.quantization or config.model_type in QWEN or wanted is None or not floats:
         return ()
     usual = floats.most_common(1)[0][0]
-    if wanted in floats or BITS[usual] > BITS[wanted]:
+    if usual == wanted or BITS[usual] > BITS[wanted]:
         return ()
     told = f"config.json says {printable(config.dtype or '')}, but most tensors are {usual}"
     return (Finding("model-not-tried", f"Dtypes were not compared with the config: {told}."),)

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from importlib.util import find_spec
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from archiver.archive.finding import Finding
 from archiver.errors import SkippedError
 from archiver.smoke import libraries
-from archiver.smoke.guard import reason
-from archiver.smoke.loading.architecture import transformers_config
 from archiver.smoke.report import FailedError, InapplicableError, Proof
 from archiver.smoke.tokens.agreement import check_ids as check_texts
 from archiver.smoke.tokens.agreement import check_round_trip, check_vocabularies, collecting, ids_of
 from archiver.smoke.tokens.chat_template import check_chat_template, processor_template
+from archiver.smoke.tokens.load import SENTENCE_PIECE, load_tokenizer
 from archiver.smoke.tokens.rows import check_vocabulary, stored_rows
 from archiver.smoke.tokens.special_tokens import (
     TOKENIZER_CONFIG,
@@ -31,8 +29,8 @@ from archiver.smoke.tokens.tokenizer_file import (
     read_tokenizer_file,
     refused,
 )
-from archiver.smoke.tokens.vocabulary import check_files
-from archiver.text import plural, printable
+from archiver.smoke.tokens.vocabulary import MERGES, VOCAB, WORDS, check_files
+from archiver.text import plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -42,12 +40,8 @@ if TYPE_CHECKING:
     from archiver.smoke.trial import Trial
 
 _NAMES: Final = frozenset(
-    {TOKENIZER, TOKENIZER_CONFIG, "vocab.json", "vocab.txt", "merges.txt", "bpe.codes"}
-    | {"tekken.json"}
+    {TOKENIZER, TOKENIZER_CONFIG, VOCAB, WORDS, MERGES, "bpe.codes", "tekken.json"}
 )
-_SENTENCE_PIECE: Final = (".model", ".spm")
-_READERS: Final = ("sentencepiece", "google.protobuf")
-_ADVICE: Final = "pip install"
 _MOST: Final = 20
 """Findings of one kind; a file that is wrong throughout is not told line by line."""
 
@@ -106,7 +100,7 @@ def check_tokenizer(trial: Trial) -> Proof:
 
 
 def _is_of_tokenizer(path: str) -> bool:
-    return path in _NAMES or ("/" not in path and path.endswith(_SENTENCE_PIECE))
+    return path in _NAMES or ("/" not in path and path.endswith(SENTENCE_PIECE))
 
 
 def fixed_ids(trial: Trial) -> tuple[tuple[int, ...], ...]:
@@ -119,7 +113,7 @@ def fixed_ids(trial: Trial) -> tuple[tuple[int, ...], ...]:
 def _check_with_libraries(check: _Check, folder: Path) -> None:
     try:
         with collecting(check.findings, TOKENIZER, "Loading the tokenizer with transformers"):
-            check.trial.tokenizer = _load(check.trial, folder)
+            check.trial.tokenizer = load_tokenizer(check.trial)
     except FailedError as error:  # of config.json; the rest can be looked at all the same
         check.findings += error.findings
     if check.file is None:
@@ -132,37 +126,6 @@ def _check_with_libraries(check: _Check, folder: Path) -> None:
             apart = processor_template(check.trial.checkpoint)
             proved, findings = check_chat_template(check.trial.tokenizer, apart)
             check.hold(findings, "; ".join(proved))
-
-
-def _load(trial: Trial, folder: Path) -> Any:
-    from transformers import AutoTokenizer  # noqa: PLC0415 - of the extra
-
-    try:
-        return AutoTokenizer.from_pretrained(
-            str(folder), trust_remote_code=False, local_files_only=True
-        )
-    except ImportError as error:
-        raise _needs(str(error).strip().partition("\n")[0].partition(". ")[0]) from error
-    except Exception as error:
-        _require_readers(trial, error)
-        with suppress(SkippedError):  # it has a reading of its own of a family that is not known
-            transformers_config(trial)  # the tokenizer's loader reads config.json as well
-        raise
-
-
-def _needs(what: str) -> SkippedError:
-    told = printable(what.rstrip("."), 200) or "one is missing"
-    return SkippedError(f"The tokenizer needs more libraries: {told}.")
-
-
-def _require_readers(trial: Trial, error: Exception) -> None:
-    """Without what reads it, transformers takes one format of a vocabulary for the other."""
-    files = [path for path in trial.checkpoint.files if path.endswith(_SENTENCE_PIECE)]
-    missing = [name for name in _READERS if find_spec(name.partition(".")[0]) is None]
-    if files and TOKENIZER not in trial.checkpoint.files and (missing or _ADVICE in str(error)):
-        names = " and ".join(name.rpartition(".")[2] for name in missing)
-        told = f"{names} to read {files[0]}" if missing else reason(error)
-        raise _needs(told) from error
 
 
 def _refuse_empty(check: _Check) -> None:
