@@ -75,6 +75,11 @@ class ModelConfig:
         """``fp8``, ``gptq`` …; ``""`` if nothing is quantized."""
         return _text((self.quantization or {}).get("quant_method"))
 
+    @property
+    def layout_known(self) -> bool:
+        """Whether dtypes and shapes can be told: nothing is quantized, or as FP8 or GPTQ are."""
+        return not self.quantization or self.quant_method in {"fp8", "gptq"}
+
 
 def read_config(checkpoint: Checkpoint) -> ModelConfig:
     """Read ``config.json`` and refuse what no model can be.

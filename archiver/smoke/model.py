@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from archiver.smoke.trial import Dtype
-
+Dtype = Literal["bfloat16", "float32"]
+"""What a model computes in."""
 Mode = Literal["resident", "streamed"]
 """``resident``: all weights in memory. ``streamed``: fetched from the checkpoint when a layer runs."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -13,11 +13,9 @@ if TYPE_CHECKING:
     from archiver.progress import Progress
     from archiver.smoke.checkpoint.protocol import Checkpoint, StoredTensor
     from archiver.smoke.config import ModelConfig
-    from archiver.smoke.golden.check import Golden
-    from archiver.smoke.model import Model
-    from archiver.smoke.passes.forward import Outcome
-
-Dtype = Literal["bfloat16", "float32"]
+    from archiver.smoke.golden.record import Golden
+    from archiver.smoke.model import Dtype, Model
+    from archiver.smoke.passes.outcome import Outcome
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 # Read by huggingface_hub when it is imported: downloads go over plain HTTP.
@@ -83,6 +84,19 @@ def restored(run, tmp_path):
             assert (out / path.name).read_bytes() == path.read_bytes()
 
     return check
+
+
+@pytest.fixture
+def one_second(monkeypatch):
+    """All that a test does lies within one second, however long it takes."""
+    now = datetime.now(UTC)
+
+    class Stopped(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return now.astimezone(tz)
+
+    monkeypatch.setattr("archiver.text.datetime", Stopped)
 
 
 @pytest.fixture(scope="session")

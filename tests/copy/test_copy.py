@@ -37,7 +37,8 @@ def test_every_stored_file_is_there_verbatim(source, target, copy):
             assert copied.stat().st_mode & 0o777 == 0o444
 
 
-def test_what_is_there_is_neither_read_nor_written(source, target, copy, monkeypatch):
+def test_what_is_there_is_neither_read_nor_written(source, target, copy, monkeypatch, one_second):
+    """Of two journals that are told in different seconds, the next copy would bring one to the other."""
     copy()
     before = stored(target)
     opened = []

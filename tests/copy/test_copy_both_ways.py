@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 
 import pytest
 from copykit import Kept, ids
@@ -67,19 +66,6 @@ def test_what_the_other_has_again_is_not_wanted_here(both, run, copy):
         assert copy(of=one, to=other.root).code == 0
         assert run("audit", "-q", "-C", other.root).code == 0
         assert len(ids(other.root)) == 1
-
-
-@pytest.fixture
-def one_second(monkeypatch):
-    """All that a test does lies within one second, however long it takes."""
-    now = datetime.now(UTC)
-
-    class Stopped(datetime):
-        @classmethod
-        def now(cls, tz=None):
-            return now.astimezone(tz)
-
-    monkeypatch.setattr("archiver.text.datetime", Stopped)
 
 
 def test_sealed_again_within_a_second_is_not_forgotten(source, run, one_second):

@@ -8,12 +8,14 @@ import smokekit
 
 from archiver.smoke import libraries
 from archiver.smoke.loading import fit, layers
-from archiver.smoke.trial import Dtype, Trial, Wishes
+from archiver.smoke.trial import Trial, Wishes
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import pytest
+
+    from archiver.smoke.model import Dtype
 
 IDS = [[5, 12, 19, 26, 33, 40, 47, 54, 61, 68, 75, 12]]
 

@@ -3,11 +3,15 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from levelkit import TO_GENERATE, climb, plain, stream
 from spoil import edited
 
 from archiver.smoke.inputs.prepared import text_inputs
+from archiver.smoke.model import Model, Reads
+from archiver.smoke.passes.cached_path import first_token_fault
+from archiver.smoke.passes.outcome import Answer, Outcome
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -213,3 +217,26 @@ def test_a_class_that_adds_ids_may_forget_too(adds_a_token: Path, monkeypatch: p
     done = climb(adds_a_token, ("load", "forward", "generate"), dtype="float32")
     assert {one.code for one in done.wrong} == {"model-generate"}
     assert "token 4 " in done.wrong[0].message
+
+
+@pytest.mark.parametrize(("ties", "wrong"), [((), 1), (((0, 3, 1, 2),), 0)])
+def test_where_the_choice_of_an_expert_hangs_on_rounding_another_token_may_come_first(ties, wrong):
+    tail = np.zeros((1, 100), np.float32)
+    tail[0, :50], tail[0, 7], tail[0, 8] = 1.0, 2.1, 2.0
+    plain = Answer(
+        name="text",
+        ids=(1,),
+        decoder_ids=(),
+        output="logits",
+        shape=(1, 100),
+        tail=tail,
+        nll=np.zeros(0, np.float32),
+        wrong=(),
+        origin="",
+        pixels="",
+        ties=ties,
+    )
+    model = Model(None, "cpu", "float32", "streamed", Reads(set()))
+    assert not first_token_fault(Outcome((plain,)), 7, model)
+    assert len(first_token_fault(Outcome((plain,)), 8, model)) == wrong
+    assert len(first_token_fault(Outcome((plain,)), 60, model)) == 1

@@ -201,10 +201,12 @@ def test_the_time_is_measured_where_it_matters(models, tmp_path, monkeypatch):
     )
     loadkit.stream_all(monkeypatch)
     check_load(trial)
-    assert trial.fit[-2:] == (
-        "Reading: about 2.26 MB for a pass over the text, 2.89 MB in all 6 passes up to generate.",
+    assert trial.fit[-2] == (
+        "Reading: about 2.26 MB for a pass over the text, 2.89 MB in all 6 passes up to generate."
+    )
+    assert trial.fit[-1] == (
         "Time: about 13 s up to generate: 2.9 s to read at 1.00 MB/s, 10 s to compute 6 passes, "
-        "as measured on samples; one pass over the text takes 3.9 s.",
+        "as measured on samples; one pass over the text takes 3.9 s."
     )
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 import smokecli
-from levelkit import TO_GOLDEN, climb
+from levelkit import TO_GOLDEN, climb, stream
 from spoil import TEXT, spoilt, swap_experts
 from zygote import Zygote
 
@@ -73,7 +73,9 @@ def _recorded(folder: Path) -> Golden:
     return golden
 
 
-def test_an_expert_that_is_chosen_by_a_hair_is_chosen_as_recorded(copy_of: smokekit.Copies):
+def test_an_expert_that_is_chosen_by_a_hair_is_chosen_as_recorded(
+    copy_of: smokekit.Copies, monkeypatch: pytest.MonkeyPatch
+):
     folder = copy_of("moe")
     golden = _recorded(_leaning(folder, 1e-6))
     _leaning(folder, -1e-6)
@@ -84,6 +86,10 @@ def test_an_expert_that_is_chosen_by_a_hair_is_chosen_as_recorded(copy_of: smoke
     bare = tuple(msgspec.structs.replace(one, ties=()) for one in golden.inputs)
     done = climb(folder, TO_GOLDEN, golden=msgspec.structs.replace(golden, inputs=bare))
     assert not done.report.held  # else the ties of the record were of no use
+    stream(monkeypatch)
+    done = climb(folder, TO_GOLDEN, golden=golden)
+    assert done.report.held, done.report
+    assert done.trial.model.mode == "streamed"
 
 
 def test_a_router_that_is_another_one_is_found_all_the_same(copy_of: smokekit.Copies):

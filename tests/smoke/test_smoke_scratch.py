@@ -91,6 +91,23 @@ def test_a_folder_that_is_taken_away_before_it_is_locked_is_made_anew(
     assert len(made) == 2
 
 
+def test_a_folder_that_is_taken_away_while_it_is_locked_is_made_anew(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch
+):
+    locked, seen = room._locked, []
+
+    def too_late(handle: int) -> bool | None:
+        if not seen:
+            for folder in temporary.iterdir():
+                folder.rmdir()
+        seen.append(handle)
+        return locked(handle)
+
+    monkeypatch.setattr(room, "_locked", too_late)
+    with scratch() as folder:
+        assert folder.is_dir()
+
+
 def test_it_is_removed_whatever_was_raised(temporary: Path):
     with pytest.raises(KeyboardInterrupt), scratch():
         raise KeyboardInterrupt

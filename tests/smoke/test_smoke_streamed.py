@@ -234,7 +234,8 @@ def test_where_two_layers_have_no_room_nothing_is_read_ahead():
     needs = Needs(
         process=100, weights=1 << 40, small=5, layer=6, making=0, activations=7, decoding=8
     )
-    room = [fit._ahead(needs, needs.streamed + more, layers, 2, "cpu") for more in (0, 9, 1 << 30)]
+    least = needs.streamed + fit._GROWN
+    room = [fit._ahead(needs, least + more, layers, 2, "cpu") for more in (-1, 9, 1 << 30)]
     assert room == [0, 9, 2 * (16 << 20)]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
 from archiver.smoke.golden.record import TIES_MAX
 from archiver.smoke.passes.ties import Ties
@@ -12,6 +11,8 @@ SCORES = [[1.0, 2.0, 3.0, 3.0001], [1.0, 2.0, 3.0, 4.0], [3.0, 3.0001, 1.0, 2.0]
 
 
 def _top(scores, kept=1, before=()):
+    import torch
+
     with Ties(before) as ties:
         values, ids = torch.topk(torch.tensor(scores), kept, dim=-1)
     return ties, values.tolist(), ids.tolist()
@@ -39,7 +40,7 @@ def test_a_tie_is_settled_as_before_with_its_own_scores():
         (1, 0, 2),  # there was no second choice
         (0, 9, 2),  # nor such a row
         (0, 0, 9),  # nor such an expert
-        (0, 0, 2, 3),  # nor as many
+        (0, 0, 2, 3),  # one is taken, not two
     ],
 )
 def test_what_rounding_does_not_explain_is_never_settled(tie):
@@ -57,6 +58,11 @@ def test_several_experts_may_be_tied_in_any_order():
     assert _top(row, 2, before=[(0, 0, 2, 3)])[0].settled == 0  # the same, in another order
 
 
+def test_an_expert_is_never_taken_twice():
+    row = [[0.5, 0.1, 0.50001, 0.50002, 0.49999, 0.0]]
+    assert _top(row, 2, before=[(0, 0, 4, 4)])[0].settled == 0
+
+
 def test_scores_that_are_masked_count_for_nothing():
     none = float("-inf")
     assert _top([[none, none, 1.0, 2.0, 2.0001]])[0].found == ((0, 0, 4),)
@@ -65,6 +71,8 @@ def test_scores_that_are_masked_count_for_nothing():
 
 
 def test_each_way_to_ask_for_the_highest_is_seen_and_other_questions_are_not():
+    import torch
+
     scores = torch.tensor(SCORES)
     with Ties() as ties:
         scores.topk(1)
@@ -78,6 +86,8 @@ def test_each_way_to_ask_for_the_highest_is_seen_and_other_questions_are_not():
 
 
 def test_of_too_many_ties_the_closest_are_kept():
+    import torch
+
     rows = TIES_MAX // 3 + 10
     row = torch.tensor(SCORES[0]).repeat(rows, 1)
     row[:10, 2] -= 5e-5

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from archiver.smoke.levels import Level
+    from archiver.smoke.model import Dtype
     from archiver.smoke.report import LevelReport
-    from archiver.smoke.trial import Dtype
 
 
 @dataclass(frozen=True)

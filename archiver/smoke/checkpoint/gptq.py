@@ -116,6 +116,17 @@ def packed(tensors: Mapping[str, StoredTensor]) -> Iterator[Packed]:
             yield Packed(one, *(tensors.get(start + part) for part in SUFFIXES[1:]))
 
 
+def unpacked(
+    tensors: Mapping[str, StoredTensor], config: ModelConfig
+) -> Mapping[str, StoredTensor]:
+    """The tensors as they are once the codes were unpacked and the scales were applied."""
+    if config.quant_method != "gptq":
+        return tensors
+    weights = (one.weight(usual_bits(config)) for one in packed(tensors))
+    kept = {name: one for name, one in tensors.items() if not name.endswith(SUFFIXES)}
+    return {one.name: one for one in weights} | kept
+
+
 def usual_bits(config: ModelConfig) -> int:
     """What ``quantization_config`` says; 4 if it makes no sense."""
     said = (config.quantization or {}).get("bits")

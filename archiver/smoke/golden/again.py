@@ -54,18 +54,21 @@ def _again(
     inputs = asked_again(trial, recorded)
     rows = model.module.config.get_text_config().vocab_size
     if inputs is None or max(recorded.ids + recorded.decoder_ids) >= rows:
-        return [_finding(f"The recorded input {recorded.name} cannot be given to this model.")]
+        message = f"The recorded input {recorded.name} cannot be given to this model."
+        return [_finding(message, _OTHER_MODEL)]
     found = answer(model, recorded.name, inputs, recorded.ties)
     if (found.ids, found.pixels) != (recorded.ids, recorded.pixels):
-        return [_finding("The fixed picture is prepared otherwise than when it was recorded.")]
+        message = "The fixed picture is prepared otherwise than when it was recorded."
+        return [_finding(message, _OTHER_PICTURE)]
     shape = (recorded.positions, recorded.width)
     losses = bool(recorded.nll) == bool(found.nll.size)
     if found.output != golden.output or found.shape != shape or not losses:
-        return [_finding(f"The output for {recorded.name} has not the recorded shape.")]
+        message = f"The output for {recorded.name} has not the recorded shape."
+        return [_finding(message, _OTHER_MODEL)]
     return faults_of(found, model) or compare(recorded, found)
 
 
-def _finding(message: str, hint: str = "") -> Finding:
+def _finding(message: str, hint: str) -> Finding:
     return Finding("model-golden", message, hint=hint)
 
 
@@ -85,11 +88,18 @@ def _token_faults(recorded: _Ids, found: _Ids) -> list[Finding]:
         f"The tokenizer makes other ids of {len(moved)} of {plural(len(recorded), 'fixed text')} "
         f"than when they were recorded; the first is number {moved[0]}."
     )
-    return [_finding(message, hint=_OTHER_TOKENS)]
+    return [_finding(message, _OTHER_TOKENS)]
 
 
 _OTHER_TOKENS: Final = (
     "tokenizer.json or tokenizer_config.json differ, or the libraries read them in another way."
+)
+_OTHER_PICTURE: Final = (
+    "preprocessor_config.json differs, or a library prepares otherwise: compare it with upstream's."
+)
+_OTHER_MODEL: Final = (
+    "The record is of another model, or config.json is not what it was: name this model's record, or "
+    "make a new one with --record."
 )
 _OTHER_WEIGHTS: Final = (
     "The bytes are other ones, a tensor stands in another's place, or a library computes otherwise: "
@@ -118,7 +128,7 @@ def _different(result: Comparison, golden: Golden) -> Finding:
         f"The numbers are not those that were recorded. {result.name}: {_numbers(result, golden)}. "
         f"Rounding explains {TOLERANCE:.0e}. The receipt was made with {_made_with(golden)}."
     )
-    return _finding(message, hint=_OTHER_WEIGHTS)
+    return _finding(message, _OTHER_WEIGHTS)
 
 
 def _made_with(golden: Golden) -> str:

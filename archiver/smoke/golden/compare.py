@@ -1,8 +1,10 @@
 """Whether a model's numbers are those of a golden record, as far as 32-bit rounding allows.
 
 Relative L2 distance: ``|a - b| / |b|`` in the Euclidean norm, b being what was recorded. Measured on
-small random models of the real architecture: other numbers of threads up to 1.2e-6; an ``A_log`` larger
-by 1 % 8e-4 to 5e-3; two experts swapped 1.5e-2 to 4e-2; one exponent bit 2e-4 to 1.2e-1.
+small random models of the real architecture: other threads, instructions and kernels up to 7.3e-6;
+where these tip the choice of an expert 1e-3 to 4e-2, and 2e-5 with the choice made as recorded
+(``passes/ties.py``); an ``A_log`` larger by 1 % 8e-4 to 5e-3; two experts swapped 1.5e-2 to 4e-2; one
+exponent bit 2e-4 to 1.2e-1.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
 TOLERANCE: Final = 1e-4
 _MARGIN: Final = 1e-3
-"""A token that led by no more than this may lose its lead by rounding."""
+"""A token whose logit led by no more than this may lose its lead by rounding."""
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,10 @@ class ReadAhead:
         """It stays in memory and will not be asked for again."""
         self._kept.add(piece)
 
+    def keeps(self, piece: Piece) -> bool:
+        """Whether it stays in memory."""
+        return piece in self._kept
+
     def _learn(self, piece: Piece) -> None:
         last, self._last = self._last, piece
         if last is None:

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from archiver.smoke.loading.conversion import Weights
     from archiver.smoke.loading.layers import Layer
     from archiver.smoke.loading.lazy import LazyTensor
-    from archiver.smoke.trial import Dtype, Trial
+    from archiver.smoke.model import Dtype
+    from archiver.smoke.trial import Trial
 
 _HINT: Final = "Compare the files with upstream's."
 _SHOWN: Final = 20
@@ -106,6 +107,7 @@ def _build(trial: Trial, dtype: Dtype) -> tuple[Model, _Plan]:
     plan = _plan(trial, dtype)
     how = fit(trial, plan.layers, plan.weights, plan.device, dtype)
     trial.checkpoint.settle(how.workers)
+    memory.give_back()  # what the samples took
     trial.fit = how.lines
     with told_as("model-load", f"Loading {plan.cls.__name__}"):
         module = _resident(plan) if how.mode == "resident" else _streamed(plan, how)

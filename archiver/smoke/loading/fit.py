@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from archiver.smoke.loading.conversion import Weights
     from archiver.smoke.loading.layers import Layer, Part
-    from archiver.smoke.model import Mode
-    from archiver.smoke.trial import Dtype, Trial
+    from archiver.smoke.model import Dtype, Mode
+    from archiver.smoke.trial import Trial
 
 MiB: Final = 1 << 20
 _WORKING: Final = 32 * MiB
@@ -87,12 +87,13 @@ def _ahead(needs: Needs, limit: int, layers: Sequence[Layer], workers: int, devi
     """Room to read ahead, one piece for each thread: of what is left it comes before keeping weights.
 
     To keep as many bytes would save less: these are saved once a pass, and time for each piece here.
+    Reading as it computes, a process uses all that it may, also what it grows by on its first passes.
     """
     pieces = (part for layer in layers for part in layer.parts if not part.small)
     largest = max((one.at_once for one in pieces if one.kind in {"whole", "blocks"}), default=0)
     own = hardware.device_memory(device)
     left = limit - needs.streamed if own is None else own - needs.layer - needs.activations
-    return max(0, min(left, limit - needs.streamed, workers * largest))
+    return max(0, min(left, limit - needs.streamed - _GROWN, workers * largest))
 
 
 def _needs(trial: Trial, layers: Sequence[Layer], weights: Weights, dtype: Dtype) -> Needs:

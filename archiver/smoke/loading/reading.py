@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from archiver.smoke.loading.forecast import Work
     from archiver.smoke.loading.layers import Layer
-    from archiver.smoke.model import Mode
-    from archiver.smoke.trial import Dtype, Trial
+    from archiver.smoke.model import Dtype, Mode
+    from archiver.smoke.trial import Trial
 
 _SLOW_FROM: Final = 512 << 20
 """From how many bytes to read on their time is worth a measurement."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -11,16 +12,19 @@ import numpy as np
 from archiver import memory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from archiver.smoke.checkpoint.protocol import Checkpoint, StoredTensor
-    from archiver.smoke.trial import Dtype
+    from archiver.smoke.model import Dtype
 
 _PIECE: Final = 16 << 20
 _PIECES: Final = 6
 _SIDE: Final = 2048
+_MATRICES: Final = 64 << 20
+"""Bytes of matrices: more than a processor's caches hold, as a model is."""
 _ROWS: Final = 48
-_TIMES: Final = 3
+_LEAST: Final = 0.3
+"""Seconds that a measurement takes at least."""
 
 
 class Speed(NamedTuple):
@@ -39,7 +43,8 @@ def reading_rate(checkpoint: Checkpoint, threads: int) -> float:
     pieces = [_beginning(one) for one in largest[: _PIECES + threads] if one.size]
 
     def read(piece: StoredTensor) -> int:
-        checkpoint.read_tensor(piece, np.empty(piece.size, np.uint8))
+        fresh = mmap.mmap(-1, piece.size)  # a model's weights are no memory that was used before
+        checkpoint.read_tensor(piece, np.frombuffer(fresh, np.uint8))
         return piece.size
 
     with ThreadPoolExecutor(threads) as pool:
@@ -61,26 +66,23 @@ def computing_speed(dtype: Dtype, device: str) -> Speed:
     import torch  # noqa: PLC0415 - of the extra
 
     def product(rows: int) -> Callable[[], object]:
-        given = torch.full((rows, _SIDE), 0.5, dtype=getattr(torch, dtype), device=device)
-        return lambda: torch.nn.functional.linear(given, matrix).sum().item()
+        given = torch.full((rows, _SIDE), 0.5, dtype=kind, device=device)
+        return lambda: [torch.nn.functional.linear(given, one).sum().item() for one in matrices]
 
+    kind = getattr(torch, dtype)
+    count = _MATRICES // (_SIDE**2 * kind.itemsize)
     with torch.inference_mode():
-        matrix = torch.full((_SIDE, _SIDE), 0.5, dtype=getattr(torch, dtype), device=device)
-        one, many = (_seconds(product(rows)) / _SIDE**2 for rows in (1, _ROWS))
+        matrices = torch.full((count, _SIDE, _SIDE), 0.5, dtype=kind, device=device)
+        one, many = (_seconds(product(rows)) / matrices.numel() for rows in (1, _ROWS))
     each = max(0.0, many - one) / (_ROWS - 1)
     return Speed(max(0.0, one - each), each)
 
 
 def _seconds(call: Callable[[], object]) -> float:
-    """The median of several calls, after one that is not counted."""
+    """The mean of several calls, after one that is not counted; what else the machine does counts too."""
     call()
-    spent: list[float] = []
-    for _ in range(_TIMES):
-        started = time.monotonic()
+    started, count = time.monotonic(), 0
+    while time.monotonic() - started < _LEAST or not count:
         call()
-        spent.append(time.monotonic() - started)
-    return _middle(spent)
-
-
-def _middle(numbers: Sequence[float]) -> float:
-    return sorted(numbers)[len(numbers) // 2]
+        count += 1
+    return (time.monotonic() - started) / count

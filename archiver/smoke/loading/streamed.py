@@ -54,11 +54,10 @@ class Shelf:
         return self.rows(piece.key, piece.first, piece.last)
 
     def stays(self, piece: Piece) -> bool:
-        """Whether a piece that was just used may stay in memory."""
-        stays = self.budget.stays()
-        if stays:
+        """Whether a piece that was just used may stay in memory; one that may does so for good."""
+        if not self.ahead.keeps(piece) and self.budget.stays():
             self.ahead.keep(piece)
-        return stays
+        return self.ahead.keeps(piece)
 
     def absent(self, part: Part) -> Absent:
         """What stands for a parameter that is not there."""

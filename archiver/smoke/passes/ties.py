@@ -83,9 +83,9 @@ class Ties:
 
 
 def _other_ids(wanted: list[int], row: int, ids: Tensor, scores: Tensor) -> bool:
-    """Whether so many others could stand in that row of ``ids``."""
-    fits = row < len(ids) and len(wanted) == ids.shape[-1] and max(wanted) < scores.shape[-1]
-    return fits and set(wanted) != set(ids[row].tolist())
+    """Whether these could stand in that row of ``ids``, and others do."""
+    fits = row < len(ids) and len(wanted) == len(set(wanted)) == ids.shape[-1]
+    return fits and max(wanted) < scores.shape[-1] and set(wanted) != set(ids[row].tolist())
 
 
 def _watching(ties: Ties) -> Any:

@@ -31,7 +31,6 @@ STORED: Final = {"bfloat16": "BF16", "float16": "F16", "float32": "F32", "float6
 QWEN: Final = ("qwen3_5", "qwen3_5_moe", "qwen3_5_text", "qwen3_5_moe_text")
 _WIDE: Final = (".A_log", ".linear_attn.norm.weight")
 _FLOATS: Final = ("F16", "BF16", "F32", "F64")
-_KNOWN: Final = ("", "fp8", "gptq")
 _PACKED: Final = (".qweight", ".qzeros", ".g_idx")
 _MASK: Final = 4
 _HINT: Final = (
@@ -51,7 +50,7 @@ def check_dtypes(tensors: Mapping[str, StoredTensor], config: ModelConfig) -> Pr
 
     Nothing is said of quantizations other than FP8 and GPTQ: there are too many ways of mixing.
     """
-    if config.quant_method not in _KNOWN or (config.quantization and not config.quant_method):
+    if not config.layout_known:
         method = printable(config.quant_method)
         message = f"Dtypes were not compared: the quantization {method!r} may mix them."
         return Proof((), (Finding("model-not-tried", message),))

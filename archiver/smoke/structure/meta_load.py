@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from archiver.archive.finding import Finding
 from archiver.errors import SkippedError
-from archiver.smoke.checkpoint.gptq import SUFFIXES, packed, usual_bits
+from archiver.smoke.checkpoint.gptq import unpacked
 from archiver.smoke.loading.architecture import model_class, told
 from archiver.smoke.loading.lazy import DTYPES
 from archiver.smoke.loading.notes import noting, unconverted
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from archiver.smoke.checkpoint.protocol import StoredTensor
-    from archiver.smoke.config import ModelConfig
     from archiver.smoke.trial import Trial
 
 _HINT: Final = "Compare with upstream's files; a shard or config.json may be of another model."
@@ -46,7 +45,7 @@ def check_meta_load(trial: Trial, tensors: Mapping[str, StoredTensor]) -> Proof:
     if trial.config.quant_method == "fp8":
         return _tried(cls, _plain_config(config), trial, _without_scales(tensors))
     if trial.config.quant_method == "gptq":
-        return _tried(cls, _plain_config(config), trial, _unpacked(tensors, trial.config))
+        return _tried(cls, _plain_config(config), trial, unpacked(tensors, trial.config))
     return _tried(cls, config, trial, tensors)
 
 
@@ -68,13 +67,6 @@ def _without_scales(tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTens
         for name, one in tensors.items()
         if not name.endswith(SCALE)
     }
-
-
-def _unpacked(tensors: Mapping[str, StoredTensor], config: ModelConfig) -> dict[str, StoredTensor]:
-    """GPTQ tensors as they are once the codes were unpacked and the scales were applied."""
-    weights = (one.weight(usual_bits(config)) for one in packed(tensors))
-    kept = {name: one for name, one in tensors.items() if not name.endswith(SUFFIXES)}
-    return {one.name: one for one in weights} | kept
 
 
 def _tried(cls: Any, config: Any, trial: Trial, tensors: Mapping[str, StoredTensor]) -> Proof:

@@ -11,9 +11,10 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from archiver.archive.finding import Finding
+from archiver.smoke.checkpoint.gptq import unpacked
 from archiver.smoke.report import Proof
 from archiver.smoke.structure.listing import shortened
-from archiver.text import plural
+from archiver.text import plural, printable
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -47,6 +48,7 @@ def check_mtp(
     """
     if "mtp_num_hidden_layers" not in config.text:
         return Proof(())
+    tensors = unpacked(tensors, config)
     wanted = _full_attention(tensors, blamed)
     proof, surplus = _counted(tensors, config, wanted), tuple(_surplus(tensors, config))
     return Proof(proof.proved, (*proof.findings, *surplus))
@@ -69,6 +71,10 @@ def _counted(tensors: Mapping[str, StoredTensor], config: ModelConfig, wanted: S
     if not any(name.startswith("mtp.") for name in tensors):
         message = f"The config counts {plural(count, 'MTP layer')}; no tensor mtp.* is there."
         return Proof((), (Finding("model-mtp", message, tensor="mtp.*", hint=_HINT),))
+    if not config.layout_known:
+        method = printable(config.quant_method)
+        message = f"The MTP layers were not compared: the quantization {method!r} may pack them."
+        return Proof((), (Finding("model-not-tried", message),))
     findings = (*_around(tensors, config), *shortened(_layers(tensors, config, wanted)))
     if findings:
         return Proof((), findings)
@@ -88,8 +94,7 @@ def _around(tensors: Mapping[str, StoredTensor], config: ModelConfig) -> Iterato
         name = f"mtp.{part}.weight"
         one = tensors.get(name)
         if one is None:
-            if part != "fc" or "mtp.fc.qweight" not in tensors:
-                yield _finding(name, "The tensor of the MTP layers is not there.")
+            yield _finding(name, "The tensor of the MTP layers is not there.")
         elif isinstance(wide, int) and one.shape != (shape := (wide, 2 * wide)[:rank]):
             yield _misfit(name, one.shape, shape, one.file)
 
@@ -164,18 +169,9 @@ def _shapes(layer: dict[str, StoredTensor]) -> Shapes:
     for suffix, one in layer.items():
         if found := _FUSED.fullmatch(suffix):
             shapes |= _unfused(found[1], found[2], one.shape)
-        elif suffix.endswith(".qweight"):
-            g_idx = layer.get(suffix.removesuffix("qweight") + "g_idx")
-            shapes[suffix.removesuffix("qweight") + "weight"] = _unpacked(one, g_idx)
-        elif not suffix.endswith(("_scale_inv", ".qzeros", ".scales", ".g_idx")):
+        elif not suffix.endswith("_scale_inv"):
             shapes[suffix] = one.shape
     return shapes
-
-
-def _unpacked(qweight: StoredTensor, g_idx: StoredTensor | None) -> tuple[int, ...]:
-    """The shape of the matrix that GPTQ packed: outputs and inputs."""
-    inputs = g_idx.shape[0] if g_idx and g_idx.shape else 0
-    return (qweight.shape[-1] if qweight.shape else 0, inputs)
 
 
 def _unfused(at: str, kind: str, shape: tuple[int, ...]) -> Shapes:
