@@ -30,4 +30,5 @@ def command(folder: Path, name: str | None, revision: str | None, **rest: Any) -
     from archiver.upstream.directory import Directory  # noqa: PLC0415 - start-up stays light
 
     upstream = Directory(folder, name)
-    mirror_all([(upstream, repository, revision) for repository in upstream.repositories()], **rest)
+    wanted = [(upstream, repository, revision) for repository in upstream.repositories()]
+    mirror_all(wanted, "Importing", **rest)

@@ -128,7 +128,9 @@ class MirrorOne(Protocol):
 
 
 @contextmanager
-def mirroring(archive: Archive, settings: dict[str, Any]) -> Iterator[MirrorOne]:
+def mirroring(
+    archive: Archive, settings: dict[str, Any], verb: str = "Mirroring"
+) -> Iterator[MirrorOne]:
     """What mirrors into ``archive``, one repository after the other, with the command's options."""
     from archiver.catalogue.current import open_current  # noqa: PLC0415 - loads SQL
     from archiver.operations.mirror import mirror  # noqa: PLC0415
@@ -147,7 +149,7 @@ def mirroring(archive: Archive, settings: dict[str, Any]) -> Iterator[MirrorOne]
             revision = _completed(archive, repository, revision)
             include, exclude = patterns or (options.include, options.exclude)
             chosen = msgspec.structs.replace(options, include=include, exclude=exclude)
-            with Meter("Mirroring") as meter:
+            with Meter(verb) as meter:
                 return mirror(
                     archive,
                     catalogue,
@@ -171,12 +173,14 @@ def _completed(archive: Archive, repository: str, revision: str | None) -> str |
     return found.pop() if len(found) == 1 else revision
 
 
-def mirror_all(wanted: Sequence[tuple[Upstream, str, str | None]], **settings: Any) -> None:
+def mirror_all(
+    wanted: Sequence[tuple[Upstream, str, str | None]], verb: str = "Mirroring", **settings: Any
+) -> None:
     """Mirror each (upstream, repository, revision); report all, then exit with what went wrong."""
     failures: list[int] = []
     unprotected: list[int] = []
     several = len(wanted) > 1
-    with mirroring(open_archive(), settings) as mirror_one:
+    with mirroring(open_archive(), settings, verb) as mirror_one:
         for upstream, repository, revision in wanted:
             try:
                 unprotected += tell(mirror_one(upstream, repository, revision))

@@ -103,7 +103,7 @@ def _smoke_tests(tests: Sequence[SmokeTested]) -> None:
     oldest = f", oldest {min(hold)}" if hold else ""
     output.line(f"Smoke tests: {len(hold)} of {plural(len(tests), 'snapshot')} held{oldest}.")
     for word, those in (
-        ("Did not hold", [one for one in tests if one.tried > one.held]),
+        ("Did not hold, or could not run", [one for one in tests if one.tried > one.held]),
         ("Never run", [one for one in tests if not one.tried]),
     ):
         if those and any(one.tried for one in tests):

@@ -300,7 +300,9 @@ def test_a_plain_folder(archive, cli, restores, tmp_path):
     for name, data in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(data)
-    assert cli("import", "-C", archive, folder).code == 0
+    imported = cli("import", "-C", archive, folder)
+    assert imported.code == 0
+    assert "Importing " in imported.err
     restores(archive, files, "local/my-model")
     first = seals(archive)
     assert cli("import", "-C", archive, folder).code == 0

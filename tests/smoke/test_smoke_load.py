@@ -125,7 +125,7 @@ def test_too_little_memory_counts_what_golden_needs(models, tmp_path):
         trial.wishes = replace(trial.wishes, **wishes)
         with pytest.raises(SkippedError) as error:
             check_load(trial)
-        found.append(int(re.findall(r"(\d+)MiB", error.value.hint)[0]))
+        found.append(int(re.findall(r"memory (\d+)MB", error.value.hint)[0]))
     assert found[1] > found[0]
     assert found[1] > found[2]  # then the model of the other levels is used
     assert list(fit._golden_lines(1 << 30, 1 << 30)) == []

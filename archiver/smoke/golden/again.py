@@ -43,7 +43,7 @@ def compare_all(trial: Trial, model: Model, golden: Golden) -> Proof:
             proved.append(f"{recorded.name}: {_numbers(result, golden)}")
         else:
             findings.append(_different(result, golden))
-    made = f"the receipt was made with {_made_with(golden)}"
+    made = f"the record was made with {_made_with(golden)}"
     return Proof((*proved, made) if proved else (), tuple(findings), facts)
 
 
@@ -113,7 +113,7 @@ def _same_tokens(golden: Golden) -> str:
 
 def _numbers(result: Comparison, golden: Golden) -> str:
     what = "last logits" if golden.output == "logits" else "mean hidden state"
-    told = f"{what} within {result.last:.1e} (relative L2) of the receipt"
+    told = f"{what} within {result.last:.1e} (relative L2) of the record"
     if result.nll is not None:
         told += f", losses within {result.nll:.1e}"
     if result.ranks:
@@ -126,7 +126,7 @@ def _numbers(result: Comparison, golden: Golden) -> str:
 def _different(result: Comparison, golden: Golden) -> Finding:
     message = (
         f"The numbers are not those that were recorded. {result.name}: {_numbers(result, golden)}. "
-        f"Rounding explains {TOLERANCE:.0e}. The receipt was made with {_made_with(golden)}."
+        f"Rounding explains {TOLERANCE:.0e}. The record was made with {_made_with(golden)}."
     )
     return _finding(message, _OTHER_WEIGHTS)
 

@@ -41,7 +41,7 @@ def check_golden(trial: Trial) -> Proof:
     golden = trial.wishes.golden
     if golden is None and not trial.wishes.record:
         raise SkippedError(
-            "No golden receipt: none was recorded.", hint="--record makes one from this run."
+            "No golden record: none was made.", hint="--record makes one from this run."
         )
     libraries.require("torch", "transformers")
     model = _float32(trial)

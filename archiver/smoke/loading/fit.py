@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from archiver.smoke.trial import Trial
 
 MiB: Final = 1 << 20
+_MB: Final = 10**6
 _WORKING: Final = 32 * MiB
 """What the layers themselves compute with, and what libraries allocate on first use."""
 _GROWN: Final = 112 * MiB
@@ -201,13 +202,13 @@ def _too_little(needed: int, limit: int) -> SkippedError:
     return SkippedError(
         f"{human_bytes(limit)} of memory are too little even to stream this model; "
         f"about {human_bytes(enough)} would do.",
-        hint=f"Free some memory, or ask for --memory {enough // MiB}MiB.",
+        hint=f"Free some memory, or ask for --memory {enough // _MB}MB.",
     )
 
 
 def _enough(needed: int) -> int:
-    """A twentieth more, in whole MiB: all of it is an estimate."""
-    return -(-needed * 21 // 20 // MiB) * MiB
+    """A twentieth more, in whole MB, as it is told: all of it is an estimate."""
+    return -(-needed * 21 // 20 // _MB) * _MB
 
 
 def _memory_lines(trial: Trial, needs: Needs, limit: int, dtype: Dtype) -> Iterator[str]:
