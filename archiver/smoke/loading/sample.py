@@ -23,7 +23,7 @@ _SIDE: Final = 2048
 _MATRICES: Final = 64 << 20
 """Bytes of matrices: more than a processor's caches hold, as a model is."""
 _ROWS: Final = 48
-_LEAST: Final = 0.3
+_LEAST: Final = 0.05
 """Seconds that a measurement takes at least."""
 
 
