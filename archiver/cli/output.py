@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import sys
 from contextlib import contextmanager, suppress
@@ -34,7 +35,7 @@ def is_quiet() -> bool:
 def record(kind: str, **fields: Any) -> None:
     """One JSON line on stdout; nothing in text mode."""
     if wants_json():
-        _print(json.dumps({"kind": kind, **fields}, ensure_ascii=False))
+        _print(json.dumps({"kind": kind, **fields}, ensure_ascii=_encoding() != "utf-8"))
 
 
 def line(text: str = "") -> None:
@@ -44,10 +45,15 @@ def line(text: str = "") -> None:
 
 
 def _print(text: str) -> None:
-    # A file's name may be no text; JSON has the same escape for what cannot be encoded.
-    encodable = text.encode(errors="backslashreplace").decode()
+    # A file's name may be no text, and a terminal may not know a sign; JSON has the same escape.
+    encodable = text.encode(_encoding(), errors="backslashreplace").decode(_encoding())
     with _to_stdout():
         sys.stdout.write(encodable + "\n")
+
+
+def _encoding() -> str:
+    """Of stdout, by the name that Python has for it."""
+    return codecs.lookup(sys.stdout.encoding or "utf-8").name
 
 
 def flush() -> None:

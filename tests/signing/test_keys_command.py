@@ -103,3 +103,12 @@ def test_verify_without_an_archive_asks_for_a_key(run, tmp_path, monkeypatch):
     (tmp_path / "m.json").write_text("{}")
     done = run("verify", ".", "--manifest", "m.json", "--require-signature")
     assert (done.code, "--key" in done.err, "archiver init" in done.err) == (10, True, False)
+
+
+def test_a_password_that_the_system_cannot_encode(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("ARCHIVER_KEY_PASSWORD", "right")
+    assert run("keys", "new", tmp_path / "k").code == 0
+    monkeypatch.setenv("ARCHIVER_KEY_PASSWORD", "wörd")
+    monkeypatch.setattr(os, "fsencode", lambda text: text.encode("ascii"))
+    done = run("keys", "show", tmp_path / "k.key")
+    assert (done.code, "encoding does not know" in done.err) == (2, True)

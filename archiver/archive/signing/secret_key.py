@@ -171,8 +171,15 @@ def _power(most: int) -> int:
 
 def _masked(secret: bytes, password: str, salt: bytes, cost: ScryptCost) -> bytes:
     try:
+        typed = os.fsencode(password)
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            "The password has letters that this system's encoding does not know.",
+            hint="Run the command with LC_ALL=C.UTF-8.",
+        ) from error
+    try:
         mask = hashlib.scrypt(
-            os.fsencode(password), salt=salt, n=cost.n, r=cost.r, p=cost.p,
+            typed, salt=salt, n=cost.n, r=cost.r, p=cost.p,
             maxmem=cost.memory + _SPARE, dklen=len(secret),
         )  # fmt: skip
     except (MemoryError, ValueError) as error:
