@@ -25,6 +25,7 @@ from archiver.smoke.loading.needs import Needs
 from archiver.smoke.loading.sample import Speed
 from archiver.smoke.model import Reads
 from archiver.smoke.report import FailedError
+from archiver.text import human_rate
 
 CASES = [
     ("dense", "bfloat16"),
@@ -208,6 +209,38 @@ def test_the_time_is_measured_where_it_matters(models, tmp_path, monkeypatch):
         "Time: about 13 s up to generate: 2.9 s to read at 1.00 MB/s, 10 s to compute 6 passes, "
         "as measured on samples; one pass over the text takes 3.9 s."
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "parts"),
+    [
+        ("gptq", "experts", (".qweight", ".qzeros", ".scales", ".g_idx")),
+        ("moe-fp8", "whole", ("_scale_inv",)),
+    ],
+)
+def test_the_time_counts_what_undoing_a_quantization_takes(
+    models, tmp_path, monkeypatch, name, kind, parts
+):
+    made = []
+
+    def making_rate(weights, part):
+        made.append((part.kind, sample.making_rate(weights, part)))
+        return 1e5
+
+    monkeypatch.setattr(reading, "_SLOW_FROM", 0)
+    monkeypatch.setattr(reading, "reading_rate", lambda *_: 1e6)
+    monkeypatch.setattr(reading, "making_rate", making_rate)
+    trial = loadkit.trial_on(models(name), tmp_path)
+    check_load(trial)
+    sizes = {one.name: one.size for one in trial.tensors.values() if one.name[:3] != "mtp"}
+    undone = {key for key in sizes if key.endswith(parts)}
+    undone |= {key.removesuffix("_scale_inv") for key in undone}
+    share = sum(sizes.get(key, 0) for key in undone) / sum(sizes.values())
+    rate = 1 / (share / 1e5 + (1 - share) / 1e6)
+    assert f" to read at {human_rate(rate)}, " in trial.fit[-1]
+    ((tried, measured),) = made
+    assert tried == kind
+    assert 1e3 < measured < 1e12
 
 
 def test_speeds_are_measured_on_the_checkpoint_and_on_the_device(models, tmp_path):

@@ -147,9 +147,12 @@ class Weights:
         if recipe.plain:
             same = self._tensors[recipe.names[0]].dtype == self.final_dtype(key)
             return 0 if same else stored
-        dequantizes = len({self._tensors[name].dtype for name in recipe.names}) > 1
-        copies = 2 * _FLOAT32 if dequantizes else self.final_dtype(key).itemsize
+        copies = 2 * _FLOAT32 if self.dequantizes(key) else self.final_dtype(key).itemsize
         return stored + count * copies
+
+    def dequantizes(self, key: str) -> bool:
+        """Whether a parameter is made of numbers of several kinds: codes, or FP8, and their scales."""
+        return len({self._tensors[name].dtype for name in self.recipe(key).names}) > 1
 
     def stored(self, key: str) -> int:
         """Bytes of all tensors that make a parameter, as the checkpoint has them."""

@@ -80,7 +80,7 @@ def fit(trial: Trial, layers: Sequence[Layer], weights: Weights, device: str, dt
         dtype=dtype,
         device=device,
     )
-    lines += (*time_lines(trial, layers, way), *_golden_lines(golden, limit))
+    lines += (*time_lines(trial, layers, weights, way), *_golden_lines(golden, limit))
     return Fit(mode, reason, limit, needs.headroom + ahead, workers, ahead, lines)
 
 

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from archiver.smoke.loading.forecast import passes, work_of
-from archiver.smoke.loading.sample import computing_speed, reading_rate
+from archiver.smoke.loading.sample import computing_speed, making_rate, reading_rate
 from archiver.text import human_bytes, human_duration, human_rate, plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from archiver.smoke.loading.conversion import Weights
     from archiver.smoke.loading.forecast import Work
     from archiver.smoke.loading.layers import Layer
     from archiver.smoke.model import Dtype, Mode
@@ -42,14 +43,14 @@ class Way:
     device: str
 
 
-def time_lines(trial: Trial, layers: Sequence[Layer], way: Way) -> Iterator[str]:
+def time_lines(trial: Trial, layers: Sequence[Layer], weights: Weights, way: Way) -> Iterator[str]:
     """How much is read, and how long all takes; small models are not worth a measurement of that."""
     found = [work_of(layers, one) for one in passes(trial.config, way.mode)]
     size = _read(found, way)
     yield _reading(found, size, way)
     if size < _SLOW_FROM:
         return
-    rate = reading_rate(trial.checkpoint, way.readers)
+    rate = _with_undoing(reading_rate(trial.checkpoint, way.readers), layers, weights)
     speed = computing_speed(way.dtype, way.device)
     computing = [one.weights * speed.weight + one.products * speed.product for one in found]
     total, reading = size / rate + sum(computing), size / rate
@@ -63,6 +64,17 @@ def time_lines(trial: Trial, layers: Sequence[Layer], way: Way) -> Iterator[str]
             f"; one pass over the text takes {human_duration(found[0].size / rate + computing[0])}"
         )
     yield f"{line}."
+
+
+def _with_undoing(rate: float, layers: Sequence[Layer], weights: Weights) -> float:
+    """The rate where some of the weights are dequantized as they are read; one of them is tried."""
+    parts = [part for layer in layers for part in layer.parts]
+    undone = [part for part in parts if weights.dequantizes(part.key)]
+    if not undone:
+        return rate
+    largest = max(undone, key=lambda part: part.stored * part.share)
+    share = sum(part.stored for part in undone) / sum(part.stored for part in parts)
+    return 1 / (share / making_rate(weights, largest) + (1 - share) / rate)
 
 
 def _many(found: Sequence[Work]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from archiver.smoke.checkpoint.protocol import Checkpoint, StoredTensor
+    from archiver.smoke.loading.conversion import Weights
+    from archiver.smoke.loading.layers import Part
     from archiver.smoke.model import Dtype
 
 _PIECE: Final = 16 << 20
@@ -54,6 +57,14 @@ def reading_rate(checkpoint: Checkpoint, threads: int) -> float:
         spent = time.monotonic() - started
     memory.give_back()
     return max(done, 1) / max(spent, 1e-3)
+
+
+def making_rate(weights: Weights, part: Part) -> float:
+    """Stored bytes per second at which a parameter, or an expert of it, is read and converted."""
+    experts = part.kind == "experts" and weights.row_by_row(part.key)
+    call = partial(weights.expert, part.key, 0) if experts else partial(weights.parameter, part.key)
+    size = part.stored // part.shape[0] if experts else part.stored
+    return max(size, 1) / max(_seconds(call), 1e-6)
 
 
 def _beginning(tensor: StoredTensor) -> StoredTensor:
