@@ -174,6 +174,10 @@ def test_a_record_of_another_model_is_not_met(models: smokekit.Models, records: 
     golden = msgspec.structs.replace(golden, inputs=(beyond,), tokens=())
     (finding,) = climb(models("text"), TO_GOLDEN, golden=golden).wrong
     assert "The recorded input text cannot be given to this model." in finding.message
+    wider = msgspec.structs.replace(records("text").inputs[0], width=4096)
+    golden = msgspec.structs.replace(golden, inputs=(wider,))
+    (finding,) = climb(models("text"), TO_GOLDEN, golden=golden).wrong
+    assert "The output for text has not the recorded shape." in finding.message
 
 
 def test_without_a_record_the_level_is_skipped(models: smokekit.Models):

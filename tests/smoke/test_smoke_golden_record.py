@@ -91,6 +91,11 @@ def test_the_largest_vocabulary_fits_into_an_event():
     assert parse_golden(json.loads(canonical(golden))) == golden
 
 
+def test_the_distance_from_nothing_is_the_absolute_one():
+    none = np.zeros(4, np.float32)
+    assert distance(none, none + 2) == 4.0
+
+
 def test_a_sample_tells_the_same_distance_as_all_logits():
     answer = _answer("text", 20, 248_320)
     moved = answer.tail + np.float32(0.01) * RANDOM.standard_normal(answer.tail.shape, np.float32)

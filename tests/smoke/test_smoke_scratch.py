@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -46,6 +48,23 @@ def test_what_a_killed_test_left_is_removed_by_the_next_and_what_lives_stays(tem
         with scratch() as folder:
             assert list(temporary.iterdir()) == [folder]
     assert not list(temporary.iterdir())
+
+
+def test_where_there_are_no_locks_none_is_taken_for_abandoned(temporary: Path, monkeypatch):
+    other, asked = temporary / "archiver-smoke-other", []
+    other.mkdir()
+
+    def flock(handle: int, how: int) -> None:
+        asked.append(how)
+        if len(asked) > 9:
+            raise RuntimeError("it is tried again and again")
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with scratch() as folder:
+        assert folder.exists()
+        assert other.exists()
+    assert not folder.exists()
 
 
 def test_links_files_and_what_is_called_otherwise_stay(temporary: Path, tmp_path_factory):

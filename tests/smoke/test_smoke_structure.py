@@ -16,6 +16,7 @@ from structurekit import findings, remarks, structure_of, told, trial_of
 from archiver.smoke.checkpoint.folder import FolderCheckpoint
 from archiver.smoke.structure.dtypes import check_dtypes
 from archiver.smoke.structure.experts import check_experts
+from archiver.smoke.structure.listing import MOST
 from archiver.smoke.structure.mtp import check_mtp
 from archiver.smoke.structure.roles import role
 from archiver.smoke.structure.scales import check_scales
@@ -72,7 +73,9 @@ def test_a_quantization_without_its_library_is_a_remark(models):
 def test_a_file_that_is_cut_short(copy_of):
     path = copy_of("dense") / SHARD
     path.write_bytes(path.read_bytes()[:-1])
-    assert ("model-unreadable", SHARD) in told(path.parent)
+    found = told(path.parent)
+    assert ("model-unreadable", SHARD) in found
+    assert "model-index" not in {code for code, _ in found}
 
 
 def test_only_pickles_are_not_opened(tmp_path, models):
@@ -123,6 +126,7 @@ def test_a_tensor_that_is_listed_in_the_wrong_shard(copy_of):
     (finding,) = findings(folder)
     assert (finding.code, finding.tensor) == ("model-index", name)
     assert f"it is in {first}" in finding.message
+    assert not any("index agrees" in one for one in structure_of(folder).proved)
 
 
 def test_a_tensor_that_is_not_listed_and_one_that_is_listed_only(copy_of):
@@ -338,7 +342,13 @@ def test_all_of_mtp_is_gone(copy_of):
 
 
 @pytest.mark.parametrize(
-    "name", ["mtp.fc.weight", "mtp.norm.weight", "mtp.layers.0.self_attn.q_norm.weight"]
+    "name",
+    [
+        "mtp.fc.weight",
+        "mtp.norm.weight",
+        "mtp.pre_fc_norm_hidden.weight",
+        "mtp.layers.0.self_attn.q_norm.weight",
+    ],
 )
 def test_part_of_mtp_is_gone(copy_of, name):
     folder = copy_of("dense")
@@ -358,7 +368,7 @@ def test_part_of_mtp_has_another_shape(copy_of, name):
 def test_more_mtp_layers_are_counted_than_there_are(copy_of):
     folder = copy_of("dense")
     with edited(folder / "config.json") as config:
-        config["text_config"]["mtp_num_hidden_layers"] = 2
+        config["text_config"]["mtp_num_hidden_layers"] = 9
     assert told(folder) == {("model-mtp", "mtp.layers.1.*")}
 
 
@@ -408,7 +418,37 @@ def test_mtp_layers_are_held_to_what_most_layers_have(models):
                 tensors[name.replace("layers.3", f"layers.{number}")] = one
     odd = DOWN.replace("layers.3", "layers.11")
     tensors[odd] = tensors[odd]._replace(shape=(1, 2))
+    tensors[f"{FULL}.of_one_layer.weight"] = tensors[odd]
     assert check_mtp(tensors, config).findings == ()
+
+
+def test_mtp_layers_are_not_held_to_experts_that_cannot_be_joined(models):
+    with trial_of(models("moe-fp8")) as trial:
+        tensors, config = dict(trial.tensors), trial.config
+    for name, one in trial.tensors.items():
+        if name.startswith(EXPERTS) and name.endswith("up_proj.weight"):
+            tensors[name] = one._replace(shape=(1, 2))
+    assert check_mtp(tensors, config).findings
+    assert check_mtp(tensors, config, {f"{EXPERTS}.gate_up_proj"}).findings == ()
+
+
+def test_scales_are_none_that_an_mtp_layer_lacks(models):
+    with trial_of(models("dense-fp8")) as trial:
+        tensors = {
+            name: one
+            for name, one in trial.tensors.items()
+            if not (name.startswith("mtp.") and name.endswith("_scale_inv"))
+        }
+        assert check_mtp(tensors, trial.config).findings == ()
+
+
+def test_a_shape_of_experts_without_number_is_not_expanded(models):
+    with trial_of(models("moe")) as trial:
+        tensors, config = dict(trial.tensors), trial.config
+    name = f"{EXPERTS}.gate_up_proj"
+    tensors[name] = tensors[name]._replace(shape=(9000, 2, 2))
+    (finding,) = check_mtp(tensors, config).findings
+    assert finding.tensor == "mtp.layers.0.mlp.experts.gate_up_proj"
 
 
 @pytest.mark.parametrize("counted", [0, 1])
@@ -486,6 +526,32 @@ def test_one_expert_has_another_shape(copy_of):
     with spoilt(folder) as weights:
         weights.reshape(name, 64, 100)
     assert ("model-tensor-shape", name) in told(folder)
+
+
+def test_fused_experts_are_more_than_the_config_says(models):
+    with trial_of(models("moe")) as trial:
+        text = trial.config.text | {"num_experts": 7}
+        found = check_experts(trial.tensors, replace(trial.config, text=text)).findings
+    assert {one.code for one in found} == {"model-tensor-shape"}
+
+
+@pytest.mark.parametrize("key", ["num_experts", "num_local_experts", "n_routed_experts"])
+def test_many_experts_that_are_gone_are_counted(models, key):
+    with trial_of(models("moe-fp8")) as trial:
+        config = replace(trial.config, text={key: 1000})
+        found = check_experts(trial.tensors, config).findings
+    assert {one.code for one in found} == {"model-tensor-missing"}
+    assert len([one for one in found if one.tensor]) == MOST
+    assert len(found) == MOST + 1
+
+
+def test_where_many_experts_have_another_shape_it_is_meant_so(models):
+    with trial_of(models("moe-fp8")) as trial:
+        tensors, config = dict(trial.tensors), trial.config
+    for number in range(4):
+        name = f"{EXPERTS}.{number}.up_proj.weight"
+        tensors[name] = tensors[name]._replace(shape=(1, 2))
+    assert check_experts(tensors, config).findings == ()
 
 
 def test_fused_experts_are_fewer_than_the_config_says(copy_of):

@@ -63,6 +63,11 @@ def test_an_expert_is_never_taken_twice():
     assert _top(row, 2, before=[(0, 0, 4, 4)])[0].settled == 0
 
 
+def test_all_experts_of_a_tie_must_be_near():
+    row = [[0.5, 0.1, 0.50001, 0.50002, 0.49999, 0.0]]
+    assert _top(row, 2, before=[(0, 0, 4, 1)])[0].settled == 0
+
+
 def test_scores_that_are_masked_count_for_nothing():
     none = float("-inf")
     assert _top([[none, none, 1.0, 2.0, 2.0001]])[0].found == ((0, 0, 4),)
