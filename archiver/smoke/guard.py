@@ -20,8 +20,8 @@ _NO_MEMORY = (
     "could not create a primitive",  # oneDNN's way to say it
 )
 _LINES, _LETTERS = 3, 400
-_SHORT = "BFloat16"
-"""torch's name of the 16-bit floats, by which it says that an operation lacks them."""
+_SHORT = ("BFloat16", "mixed dtype (CPU)")
+"""How torch says that an operation lacks 16-bit floats, or cannot join them with longer ones."""
 _LONGER = "Compute in longer numbers: --dtype float32."
 
 
@@ -50,7 +50,7 @@ def told_as(code: Code, doing: str) -> Iterator[None]:
 
 def needs_longer(error: Exception) -> bool:
     """Whether a class that can only compute in 32-bit floats was asked for 16-bit ones."""
-    return _SHORT in str(error)
+    return any(words in str(error) for words in _SHORT)
 
 
 def reason(error: BaseException, otherwise: str = "no reason is given") -> str:

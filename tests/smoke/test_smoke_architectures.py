@@ -9,8 +9,11 @@ import loadkit
 import pytest
 from levelkit import Climb
 
+from archiver.errors import SkippedError
 from archiver.smoke.checkpoint.folder import FolderCheckpoint
+from archiver.smoke.guard import told_as
 from archiver.smoke.levels import up_to
+from archiver.smoke.report import FailedError
 from archiver.smoke.run import run
 from archiver.smoke.trial import Wishes
 
@@ -186,3 +189,24 @@ def test_a_config_of_another_dtype_than_all_tensors_is_only_remarked_on(written,
     found = climb(folder, ("structure",))["structure"]
     assert found.verdict == "held"
     assert "config.json says float16, but most tensors are BF16" in found.findings[0].message
+
+
+@pytest.mark.parametrize("name", ["fourier", "mixed"])
+def test_an_operation_without_16_bit_floats_is_not_the_model_s_fault(name):
+    """As FNet's Fourier transform, and Reformer's norms of what it computes in longer floats."""
+    import torch
+
+    short = torch.ones(2, 4, dtype=torch.bfloat16)
+    weight, bias = torch.ones(4), torch.zeros(4, dtype=torch.bfloat16)
+    operations = {
+        "fourier": lambda: torch.fft.fft(short),
+        "mixed": lambda: torch.nn.functional.layer_norm(short, (4,), weight, bias),
+    }
+    with (
+        pytest.raises(SkippedError, match="A pass failed") as error,
+        told_as("model-output", "A pass"),
+    ):
+        operations[name]()
+    assert "--dtype float32" in error.value.hint
+    with pytest.raises(FailedError), told_as("model-output", "A pass"):
+        torch.ones(2) @ torch.ones(3)

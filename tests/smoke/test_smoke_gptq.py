@@ -15,7 +15,7 @@ from spoil import edited, spoilt, zeros
 from structurekit import findings, remarks, structure_of
 
 from archiver.errors import SkippedError
-from archiver.smoke.checkpoint.gptq import Kind, kind_of
+from archiver.smoke.checkpoint.gptq import Kind, bits_of, kind_of
 from archiver.smoke.loading.check import check_load
 from archiver.smoke.report import FailedError
 
@@ -269,6 +269,37 @@ def test_a_kind_that_is_not_known_is_skipped(copy_of, tmp_path, key, value):
         check_load(loadkit.trial_on(folder, tmp_path))
     (remark,) = remarks(folder)
     assert remark.code == "model-not-tried"
+
+
+def test_a_layer_in_bits_that_are_not_known_is_skipped(copy_of, tmp_path):
+    """Words of 3 bits share codes, so they are sound, and not undone here."""
+    folder = copy_of("gptq-dense")
+    with edited(folder / "config.json") as config:
+        config["quantization_config"]["dynamic"][r"+:.*up_proj"] = {"bits": 3}
+    with spoilt(folder) as weights:
+        inputs, outputs = weights[f"{LAYER}.g_idx"].shape[0], weights[f"{LAYER}.scales"].shape[1]
+        weights[f"{LAYER}.qweight"] = zeros("I32", inputs * 3 // 32, outputs)
+        weights[f"{LAYER}.qzeros"] = zeros("I32", 1, outputs * 3 // 32)
+    assert findings(folder) == []
+    with pytest.raises(SkippedError, match=r"up_proj\.qweight in bits 3 is not known"):
+        check_load(loadkit.trial_on(folder, tmp_path))
+
+
+def test_where_several_numbers_of_bits_fit_the_config_is_believed():
+    import torch
+
+    from archiver.smoke.loading import gptq
+
+    assert [bits_of(1, 8, usual) for usual in (2, 3, 4)] == [2, 3, 4]
+    assert (bits_of(2, 8, 4), bits_of(3, 8, 4)) == (8, None)
+    parts = {
+        "qweight": torch.full((1, 8), 0x10101010, dtype=torch.int32),
+        "qzeros": torch.zeros(1, 1, dtype=torch.int32),
+        "scales": torch.ones(1, 8),
+        "g_idx": torch.zeros(8, dtype=torch.int32),
+    }
+    made = gptq.dequantized(parts, Kind(4, 0, 8), torch.float32)
+    assert made[0].tolist() == [0, 1] * 4
 
 
 def test_a_layer_of_other_bits_is_told_by_its_shapes(copy_of, tmp_path):

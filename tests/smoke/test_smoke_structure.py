@@ -696,6 +696,14 @@ def test_head_and_embedding_are_looked_for_without_the_extra_too(models, name, t
     assert (finding.code, finding.tensor) == ("model-tensor-missing", tensor)
 
 
+def test_a_head_may_have_the_name_that_deepseek_gives_it(models):
+    with trial_of(models("moe")) as trial:
+        tensors = dict(trial.checkpoint.tensors)
+        head = tensors.pop("lm_head.weight")
+        tensors["head.weight"] = head._replace(name="head.weight")
+        assert check_tied(tensors, trial.config).findings == ()
+
+
 def test_shapes_of_experts_and_head_are_looked_at_without_the_extra_too(models):
     experts, head = f"{EXPERTS}.gate_up_proj", "lm_head.weight"
     with trial_of(models("moe")) as trial:

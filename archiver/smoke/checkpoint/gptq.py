@@ -32,6 +32,11 @@ def words(numbers: int, bits: int) -> int:
     return -(-numbers * bits // WORD)
 
 
+def bits_of(rows: int, inputs: int, usual: int) -> int | None:
+    """In how many bits so many rows of words hold so many inputs; where several fit, ``usual``."""
+    return next((bits for bits in (usual, *_BITS) if rows == words(inputs, bits)), None)
+
+
 class UnknownKindError(ValueError):
     """Weights are quantized in a way that is not known here; the message says which."""
 
@@ -96,9 +101,7 @@ class Packed(NamedTuple):
         """Of a code: ``usual`` if nothing tells; None if no number of bits fits the shapes."""
         if self.inputs is None:
             return usual
-        rows = self.qweight.shape[0] if self.qweight.shape else 0
-        fitting = (bits for bits in _BITS if rows == words(self.inputs, bits))
-        return next(fitting, None)
+        return bits_of(self.qweight.shape[0] if self.qweight.shape else 0, self.inputs, usual)
 
     def weight(self, usual: int) -> StoredTensor:
         """What the parts stand for: a matrix of outputs x inputs; ``usual`` bits if nothing tells."""
@@ -114,6 +117,19 @@ def packed(tensors: Mapping[str, StoredTensor]) -> Iterator[Packed]:
         if name.endswith(SUFFIXES[0]):
             start = name.removesuffix(SUFFIXES[0])
             yield Packed(one, *(tensors.get(start + part) for part in SUFFIXES[1:]))
+
+
+def require_known(tensors: Mapping[str, StoredTensor], config: ModelConfig) -> None:
+    """That no layer is packed in a number of bits that cannot be undone.
+
+    Raises:
+        UnknownKindError: One is; ``dynamic`` rules may ask for it.
+    """
+    if config.quant_method == "gptq":
+        for one in packed(tensors):
+            bits = one.bits(usual_bits(config))
+            if bits is not None:  # if none fits, level structure tells it
+                _known(f"{one.qweight.name} in bits", bits, BITS)
 
 
 def unpacked(

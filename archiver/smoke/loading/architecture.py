@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from archiver.archive.finding import Finding
 from archiver.errors import SkippedError
 from archiver.smoke import libraries
-from archiver.smoke.checkpoint.gptq import UnknownKindError
+from archiver.smoke.checkpoint.gptq import UnknownKindError, require_known
 from archiver.smoke.config import CONFIG
 from archiver.smoke.guard import reason
 from archiver.smoke.loading.quantization import dequantizing
@@ -39,7 +39,7 @@ def model_class(trial: Trial) -> tuple[Any, Any]:
     config = transformers_config(trial)
     cls = _named_class(trial.config) if trial.config.architecture else _base_class(config)
     config = _fitting(cls, config)
-    _check_quantization(config, trial.config)
+    _check_quantization(config, trial)
     return _without_pooler(cls, trial.tensors), config
 
 
@@ -144,16 +144,17 @@ _WITHOUT: Final = (
 )
 
 
-def _check_quantization(config: Any, raw: ModelConfig) -> None:
+def _check_quantization(config: Any, trial: Trial) -> None:
     """That transformers could load such weights here; on a plain CPU it turns FP8 into BF16."""
     if getattr(config, "quantization_config", None) is None:
         return
     from transformers.quantizers.auto import get_hf_quantizer  # noqa: PLC0415 - of the extra
 
-    method = printable(raw.quant_method)
+    method = printable(trial.config.quant_method)
     try:
         copied = _copy(config)
         dequantizing(copied)
+        require_known(trial.tensors, trial.config)
         get_hf_quantizer(copied, None, None, weights_only=True, user_agent={})
     except (ImportError, UnknownKindError) as error:
         message = f"Quantization {method!r} cannot be loaded here: {told(error)}"

@@ -20,7 +20,7 @@ from transformers.quantizers.base import HfQuantizer
 from transformers.quantizers.quantizers_utils import get_module_from_name
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
-from archiver.smoke.checkpoint.gptq import BITS, PARTS, WORD, kind_of, words
+from archiver.smoke.checkpoint.gptq import BITS, PARTS, WORD, bits_of, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -180,9 +180,9 @@ def _groups(
     if g_idx is None:
         inputs = len(qweight) * WORD // kind.bits
         return kind.bits, torch.arange(inputs) // (kind.group_size or max(1, inputs))
-    for bits in BITS:
-        if len(qweight) == words(len(g_idx), bits):
-            return bits, g_idx.long()
+    bits = bits_of(len(qweight), len(g_idx), kind.bits)
+    if bits in BITS:
+        return bits, g_idx.long()
     message = f"{len(qweight)} rows of words do not hold {len(g_idx)} inputs"
     raise ValueError(message)
 

@@ -1,4 +1,4 @@
-"""The head (``lm_head.weight``): there, or shared with the embedding as the config says."""
+"""The head, mostly ``lm_head.weight``: there, or shared with the embedding as the config says."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 HEAD: Final = "lm_head.weight"
 # families that call their embedding otherwise call their head otherwise, too
 EMBEDDINGS: Final = ("model.language_model.embed_tokens.weight", "model.embed_tokens.weight")
+_HEADS: Final = (HEAD, "head.weight")
+"""DeepSeek-V4's is the second, also beside an embedding of the usual name, as transformers saves it."""
 _GENERATES: Final = ("ForCausalLM", "ForConditionalGeneration")
 _HINT: Final = "Compare with upstream's files; a shard may be of another model."
 
@@ -26,14 +28,14 @@ def check_tied(tensors: Mapping[str, StoredTensor], config: ModelConfig) -> Proo
     if not config.architecture.endswith(_GENERATES) or config.tied is None:
         return Proof(())
     embedding = next((tensors[name] for name in EMBEDDINGS if name in tensors), None)
-    head = tensors.get(HEAD)
+    head = next((tensors[name] for name in _HEADS if name in tensors), None)
     if not config.tied:
         return _own(head, embedding)
     if head is None:
         return _shared(embedding, config)
     if embedding and head.shape != embedding.shape:
         message = "The head is tied to the embedding and has another shape."
-        return Proof((), (_finding("model-tensor-shape", message, HEAD, head.file),))
+        return Proof((), (_finding("model-tensor-shape", message, head.name, head.file),))
     return Proof(("the head has the shape of the embedding that it is tied to",))
 
 
