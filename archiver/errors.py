@@ -9,6 +9,7 @@
     ├── SkippedError                  4   a check that was asked for could not run
     ├── NoArchiveError               10   there is no archive here, or one that must not be touched
     │   └── UnknownFormatError       10   the archive's format or a mandatory feature is unknown
+    ├── LinkedFolderError             1   a folder of the archive is a link: nothing is written there
     ├── LockedError                  11   another run holds the lock
     ├── DamageError                  20   stored bytes are not what their digest says
     ├── MismatchError                22   bytes from upstream are not what it, or a pin, declares
@@ -27,6 +28,10 @@ from __future__ import annotations
 import errno
 import os
 from enum import IntEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class ExitCode(IntEnum):
@@ -98,6 +103,18 @@ class UnknownFormatError(NoArchiveError):
     """The archive's format number or one of its mandatory features is unknown to this version."""
 
 
+class LinkedFolderError(ArchiverError):
+    """A folder of an archive is a symbolic link, so that nothing is written or deleted in it."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(
+            f"{folder} is a link to {_target(folder)}; nothing is written or deleted through it.",
+            hint="Reading works. Put a real folder with the same files in its place; to use another "
+            "disk, keep the whole archive there.",
+        )
+        self.folder = folder
+
+
 class LockedError(ArchiverError):
     """Another run holds the lock that this one needs."""
 
@@ -148,6 +165,13 @@ class NoSpaceError(ArchiverError):
     """The disk is full, or would fall below the room that must stay free."""
 
     exit_code = ExitCode.NO_SPACE
+
+
+def _target(link: Path) -> str:
+    try:
+        return str(link.readlink())
+    except OSError:
+        return "somewhere else"
 
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}

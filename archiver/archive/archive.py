@@ -83,7 +83,12 @@ class Archive:
         return cls(store, info)
 
     def require_writable(self) -> None:
-        """Raise UnknownFormatError if a writer must know a feature that this version does not."""
+        """Raise the error that forbids writing, if one does.
+
+        UnknownFormatError: a writer must know a feature that this version does not.
+        LinkedFolderError: a folder is a link, so that writing would go elsewhere.
+        """
+        self.store.require_no_links(layout.FOLDERS)
         if self.info.features.write:
             raise UnknownFormatError(
                 f"{self.store.describe()} needs a writer that knows "

@@ -19,6 +19,8 @@ TMP: Final = "tmp"
 QUARANTINE: Final = "quarantine"
 TRASH: Final = "trash"
 CATALOGUE: Final = "catalogue.sqlite"
+FOLDERS: Final = (PACKS, MANIFESTS, SNAPSHOTS, JOURNAL, PARITY, SIGNATURES, TMP, QUARANTINE, TRASH)
+"""The folders that an archive writes to; none of them may be a link."""
 
 _DOCUMENT = re.compile(
     r"(?:manifests|snapshots)/[^/]+/[^/]+/([0-9a-f]{40})\.([0-9a-f]{64})\.json(?:\.zst)?\Z"

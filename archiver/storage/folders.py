@@ -6,7 +6,7 @@ import contextlib
 import os
 from typing import TYPE_CHECKING
 
-from archiver.errors import ArchiverError, explain_system_error
+from archiver.errors import ArchiverError, LinkedFolderError, explain_system_error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,6 +32,17 @@ def sync_folder(folder: Path) -> None:
 def folders_above(path: Path, root: Path) -> Sequence[Path]:
     """The folders that ``path`` lies in, from its own up to ``root``."""
     return path.parents[: len(path.parents) - len(root.parents)]
+
+
+def require_no_links(path: Path, root: Path) -> None:
+    """Raise LinkedFolderError if a folder below ``root`` that ``path`` lies in is a symbolic link.
+
+    What is written or deleted through one lands outside the archive, or on a disk to which nothing
+    can be renamed. The root itself may be a link: that is how its owner names it.
+    """
+    for folder in folders_above(path, root)[:-1]:
+        if folder.is_symlink():
+            raise LinkedFolderError(folder)
 
 
 def sync_up(path: Path, root: Path) -> None:

@@ -10,7 +10,14 @@ import stat as stat_module
 from typing import TYPE_CHECKING, Final
 
 from archiver.errors import ArchiverError, DamageError
-from archiver.storage.folders import explain, folders_above, make_folder, sync_folder, sync_up
+from archiver.storage.folders import (
+    explain,
+    folders_above,
+    make_folder,
+    require_no_links,
+    sync_folder,
+    sync_up,
+)
 from archiver.storage.local_leftover import LocalLeftover, leftovers
 from archiver.storage.local_reader import LocalReader
 from archiver.storage.local_staged import TMP, LocalStaged, host
@@ -46,6 +53,7 @@ class LocalStore:
     def scratch(self, name: str) -> Path:
         """A working file in ``tmp/``; its folder exists."""
         path = self.root / check_name(f"{TMP}/{name}")
+        require_no_links(path, self.root)
         try:
             make_folder(path.parent)
         except OSError as error:
@@ -91,6 +99,7 @@ class LocalStore:
     def link(self, name: str, other: str) -> None:
         """A second, durable name for a stored file."""
         path, second = self.root / check_name(name), self.root / check_name(other)
+        require_no_links(second, self.root)
         reader = self.open(name)
         try:
             make_folder(second.parent)
@@ -131,12 +140,14 @@ class LocalStore:
 
     def move(self, name: str, other: str) -> None:
         """Another name for a stored file."""
+        require_no_links(self.root / check_name(name), self.root)
         self.link(name, other)
         self.remove(name)
 
     def remove(self, name: str) -> None:
         """Delete a stored file."""
         path = self.root / check_name(name)
+        require_no_links(path, self.root)
         try:
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 path.unlink()
@@ -146,6 +157,7 @@ class LocalStore:
 
     def tidy(self, prefix: str) -> None:
         """Remove empty folders."""
+        require_no_links(self.root / check_name(prefix) / "any", self.root)
         for path in sorted((self.root / check_name(prefix)).rglob("*"), reverse=True):
             with contextlib.suppress(OSError):
                 path.rmdir()  # refused for a file, and for a folder with something in it
@@ -199,6 +211,11 @@ class LocalStore:
                     sync_folder(folder)
         except OSError as error:
             raise explain(error, self.root, "its folders were being synced") from error
+
+    def require_no_links(self, folders: Iterable[str]) -> None:
+        """Raise LinkedFolderError if one of these folders is a link."""
+        for name in folders:
+            require_no_links(self.root / check_name(name) / "any", self.root)
 
     def require_writable(self) -> None:
         """Begin a file and throw it away; ArchiverError that says why that cannot be done."""

@@ -15,7 +15,7 @@ import socket
 from typing import TYPE_CHECKING, Final
 
 from archiver.storage.early_sync import EarlySync
-from archiver.storage.folders import explain, make_folder, sync_up
+from archiver.storage.folders import explain, make_folder, require_no_links, sync_up
 from archiver.storage.local_reader import LocalReader, same_bytes
 from archiver.storage.store import check_name
 
@@ -43,6 +43,7 @@ class LocalStaged:
     def begun(cls, root: Path, purpose: str) -> LocalStaged:
         """A new file."""
         staged = cls(root, root / TMP, None)
+        require_no_links(root / TMP / purpose, root)
         try:
             make_folder(staged.path)
             while not staged._begin(purpose):
@@ -101,6 +102,7 @@ class LocalStaged:
         assert self._handle is not None, "published twice"
         final = self._root / check_name(name)
         assert self._early is not None
+        require_no_links(final, self._root)
         try:
             self._make_durable(self._early, self._handle)
             if self._is_there(final):

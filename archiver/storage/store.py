@@ -107,6 +107,12 @@ class Store(Protocol):
     def require_writable(self) -> None:
         """Raise the error that says why nothing can be written here, if nothing can."""
 
+    def require_no_links(self, folders: Iterable[str]) -> None:
+        """Raise LinkedFolderError if one of these folders is a link: nothing is written through it.
+
+        Every operation that writes or deletes asks so for itself; this is for the start of a run.
+        """
+
     def free_bytes(self) -> int:
         """Room left for new files, in bytes."""
 
