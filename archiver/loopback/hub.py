@@ -79,7 +79,7 @@ class Hub:
         self._state.cdn = self.cdn
 
     def stop(self) -> None:
-        """Close the ports, cut every connection, and wait for all threads."""
+        """Listen no more, cut every connection, and wait for all threads."""
         self._stopping.set()
         for server in self._servers.values():
             server.stop()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+import weakref
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ class Server:
         self._serve = serve
         self._lock = threading.Lock()
         self._stopping = threading.Event()
+        self._reserved: socket.socket | None = None
         self._listener: socket.socket | None = None
         self._acceptor: threading.Thread | None = None
         self._connections: dict[socket.socket, threading.Thread] = {}
@@ -33,13 +35,19 @@ class Server:
     def start(self) -> None:
         """Listen: on a free port the first time, on the same port after a stop."""
         self._stopping.clear()
-        self._listener = socket.create_server((_HOST, self.port), backlog=_BACKLOG)
-        self.port = self._listener.getsockname()[1]
+        if self._reserved is None:
+            # Bound, and never listening: connections are refused after a stop, and no other program
+            # of a busy machine gets the port until this server comes back.
+            self._reserved = _bound(0)
+            weakref.finalize(self, self._reserved.close)
+            self.port = self._reserved.getsockname()[1]
+        self._listener = _bound(self.port)
+        self._listener.listen(_BACKLOG)
         self._acceptor = threading.Thread(target=self._accept, name=self._name, daemon=True)
         self._acceptor.start()
 
     def stop(self) -> None:
-        """Close the port, cut every connection, and wait for all threads."""
+        """Listen no more, cut every connection, and wait for all threads."""
         if self._listener is None or self._acceptor is None:
             return
         with self._lock:
@@ -91,3 +99,11 @@ class Server:
         for connection, thread in list(self._connections.items()):
             if thread.ident is not None and not thread.is_alive():
                 del self._connections[connection]
+
+
+def _bound(port: int) -> socket.socket:
+    bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    # Not SO_REUSEADDR, with which any program could listen on a port where nobody listens.
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    bound.bind((_HOST, port))
+    return bound

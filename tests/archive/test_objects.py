@@ -47,7 +47,7 @@ def in_threads(work, count: int = 8) -> list[BaseException | None]:
     pool = ThreadPoolExecutor(count)
     futures = [pool.submit(work, number) for number in range(count)]
     try:
-        return [future.exception(timeout=20) for future in futures]
+        return [future.exception(timeout=600) for future in futures]
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
@@ -57,7 +57,7 @@ def test_the_same_content_from_many_threads_is_stored_once(archive):
     start = threading.Barrier(8)
 
     def put_all(number: int) -> None:
-        start.wait(timeout=10)
+        start.wait(timeout=600)
         for plain in CONTENTS[number % 4 :] + CONTENTS[: number % 4]:
             assert sink.put(array(plain), None) == blake3_hex(plain)
 
@@ -203,7 +203,7 @@ def test_a_segment_that_cannot_be_encoded_fails_for_all_who_wait_for_it(archive,
     sink = sink_of(archive)
 
     def put(number: int) -> None:
-        waiting.wait(timeout=10)
+        waiting.wait(timeout=600)
         sink.put(array(CONTENTS[0]), None)
 
     assert in_threads(put, 4) == [error] * 4
@@ -235,7 +235,7 @@ def test_buffers_are_shared_and_bounded():
     waiter.join(0.1)
     assert not got
     pool.give(first)
-    waiter.join(5)
+    waiter.join(600)
     assert got[0] is first
 
 
@@ -255,7 +255,7 @@ def test_who_waits_for_a_buffer_is_woken_when_the_pool_closes():
         waiter.start()
     pool.close()
     for waiter in waiters:
-        waiter.join(5)
+        waiter.join(600)
     assert len(failed) == 3
     assert not isinstance(failed[0], DamageError)
     with pytest.raises(ArchiverError, match="stopped"):

@@ -65,7 +65,7 @@ def _write_and_die(path):
 def test_the_log_of_a_killed_writer_is_not_replayed_into_the_new_file(path):
     killed = multiprocessing.get_context("spawn").Process(target=_write_and_die, args=(path,))
     killed.start()
-    killed.join(60)
+    killed.join(600)
     assert killed.exitcode == 9
     assert path.with_name(f"{path.name}-wal").stat().st_size > 0
     rebuild(path, *make_sample(1))
@@ -113,7 +113,7 @@ def test_a_writer_is_let_finish_before_the_swap(path):
         time.sleep(0.4)
         order.append("written")
         writer.rollback()
-        thread.join(30)
+        thread.join(600)
     assert order == ["written", "swapped"]
 
 
@@ -130,7 +130,7 @@ def test_opening_and_swapping_wait_for_each_other(path, exclusive, other):
         thread.start()
         thread.join(0.4)
         assert thread.is_alive()
-    thread.join(30)
+    thread.join(600)
     assert not thread.is_alive()
 
 
@@ -161,7 +161,7 @@ def test_processes_that_write_during_rebuilds_meet_no_error(path):
             time.sleep(0.05)
         stop.set()
         for process in processes:
-            process.join(60)
+            process.join(600)
         assert [process.exitcode for process in processes] == [0, 0, 0]
         assert known_packs(catalogue) >= {pack[0] for pack in sample.packs}
     assert integrity(path) == [("ok",)]

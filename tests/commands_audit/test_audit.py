@@ -271,10 +271,10 @@ def test_text_output_has_a_verdict_then_findings_then_what_to_do(weights, run):
 
 def test_the_program_itself(weights):
     command = [sys.executable, "-m", "archiver", "audit", "-C", str(weights.root)]
-    good = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    good = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert good.returncode == 0
     assert good.stdout.startswith("All is well: 2 snapshots, 8 objects in 2 packs")
     missing(weights.documents("packs")[0])
-    bad = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    bad = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert bad.returncode == 20
     assert "Traceback" not in bad.stderr

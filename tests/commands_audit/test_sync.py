@@ -178,7 +178,7 @@ def test_the_lock_of_a_killed_run_is_free(archive, tmp_path):
         "import os, sys; from pathlib import Path; from archiver.storage.run_lock import RunLock\n"
         "with RunLock(Path(sys.argv[1]), 'x'): os.kill(os.getpid(), 9)"
     )
-    killed = subprocess.run([sys.executable, "-c", code, str(lock)], check=False, timeout=60)
+    killed = subprocess.run([sys.executable, "-c", code, str(lock)], check=False, timeout=600)
     assert killed.returncode == -9
     assert json.loads(lock.read_bytes())["pid"]
     with RunLock(lock, "The plan x"):
@@ -225,7 +225,7 @@ def test_text_output_and_the_program_itself(hub, archive, plan):
         [*command, "--min-free", "0B", "--check-collection"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 3

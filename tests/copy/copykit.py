@@ -126,7 +126,8 @@ def mount(*arguments):
 
 
 def unmount(folder):
-    subprocess.run(["umount", str(folder)], check=True)
+    """Take a disk away, lazily: another program that looks through all disks may hold it just now."""
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def free(folder):

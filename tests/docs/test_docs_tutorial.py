@@ -104,7 +104,7 @@ def test_the_tutorial_runs(tmp_path, endpoint, spool):
         env=environment(tmp_path, endpoint, spool),
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=1200,
         check=False,
     )
     parts = re.split(r"^@@(\d+)\n", done.stdout, flags=re.MULTILINE)

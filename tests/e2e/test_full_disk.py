@@ -45,7 +45,8 @@ def small_disk(tmp_path):
             pytest.skip("only root can mount a small disk")
         pytest.fail("no tmpfs can be mounted here; run with ARCHIVER_TEST_NO_MOUNT=1 to do without")
     yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    # Lazily: another program that looks through all disks may hold it at this moment.
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 needs_mount = pytest.mark.skipif(

@@ -142,7 +142,7 @@ def test_being_told_to_stop_is_like_ctrl_c(hub, archive, zygote, number):
     hub.create(REPO, model() | {WEIGHTS: safetensors(tensors)})
     hub.rate = 4_000_000
     run = zygote.start("mirror", "-C", archive, REPO)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 600
     while not hub.requests.bodies():
         assert time.monotonic() < deadline
         time.sleep(0.01)

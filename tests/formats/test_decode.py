@@ -47,7 +47,7 @@ def decode(archive: Path, *arguments: object, backend: str = "package"):
         check=False,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
 
 

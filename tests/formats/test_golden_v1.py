@@ -70,7 +70,7 @@ def command(root: Path, *arguments: str) -> str:
         capture_output=True,
         text=True,
         check=False,
-        timeout=100,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -169,7 +169,7 @@ def test_it_restores_itself(root, expected, reference, tmp_path):
         capture_output=True,
         text=True,
         check=False,
-        timeout=100,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     repository, _, revision = reference.partition("@")

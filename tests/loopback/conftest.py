@@ -41,7 +41,7 @@ def api(hub: Hub) -> HfApi:
 def ask(hub: Hub) -> Callable[..., Answer]:
     """Asks the hub for a path, or another address for all of it."""
 
-    def asking(path: str, method: str = "GET", *, timeout: float = 20, **headers: str) -> Answer:
+    def asking(path: str, method: str = "GET", *, timeout: float = 600, **headers: str) -> Answer:
         url = path if path.startswith("http") else hub.endpoint + path
         return request(url, method, timeout=timeout, **headers)
 

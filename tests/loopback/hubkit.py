@@ -23,7 +23,7 @@ class Answer:
     body: bytes
 
 
-def request(url: str, method: str = "GET", *, timeout: float = 20, **headers: str) -> Answer:
+def request(url: str, method: str = "GET", *, timeout: float = 600, **headers: str) -> Answer:
     """One raw request on a connection of its own, redirects not followed."""
     at = urlsplit(url)
     connection = http.client.HTTPConnection(at.hostname or "", at.port, timeout=timeout)

@@ -42,7 +42,7 @@ def test_a_process_serves_folders_until_stdin_closes(folder, tmp_path):
         answer = request(f"{endpoint}/org/tiny/resolve/main/README.md")
         assert answer.body == FILES["README.md"]
         process.stdin.close()
-        assert process.wait(timeout=20) == 0
+        assert process.wait(timeout=600) == 0
         assert process.stderr.read() == ""
 
 

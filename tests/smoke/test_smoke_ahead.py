@@ -122,7 +122,7 @@ def test_an_interrupted_pass_leaves_no_thread_and_begins_no_read():
         read.append(piece.key)
         if threading.current_thread().name.startswith("ahead"):
             going.set()
-            goes_on.wait(10)
+            goes_on.wait(600)
         return piece.key
 
     ahead = ReadAhead(slow, room=100, threads=1)
@@ -132,7 +132,7 @@ def test_an_interrupted_pass_leaves_no_thread_and_begins_no_read():
     def interrupted():
         with ahead.one_pass():
             ahead.get(A)
-            assert going.wait(10)
+            assert going.wait(600)
             threading.Timer(0.05, goes_on.set).start()
             raise KeyboardInterrupt
 

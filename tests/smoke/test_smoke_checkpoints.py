@@ -173,7 +173,7 @@ def test_nothing_is_written_to_a_buffer_any_more_once_a_read_has_failed():
     began, ended = threading.Event(), threading.Event()
 
     def fail():
-        began.wait(10)
+        began.wait(600)
         raise DamageError("first")
 
     def slow():

@@ -35,7 +35,7 @@ def slept():
 
 @pytest.fixture
 def connect(hub, slept):
-    def build(token=TOKEN, *, attempts=4, timeout=5.0, **others):
+    def build(token=TOKEN, *, attempts=4, timeout=60.0, **others):
         policy = RetryPolicy(attempts=attempts, sleep=slept.append, jitter=lambda: 0.0)
         return HuggingFace(token, hub.endpoint, timeout=timeout, retry=policy, **others)
 
