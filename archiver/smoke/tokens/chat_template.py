@@ -111,7 +111,7 @@ def _told(error: Exception) -> str:
     if isinstance(error, _NotInItError):
         return "leaves out what the user says."
     if isinstance(error, TimeUpError):
-        return f"did not come to an end within {_SECONDS:.0f} seconds."
+        return f"did not come to an end within {_SECONDS:.0f} seconds of processor time."
     if isinstance(error, MemoryError):
         return "wants more than 512 MiB of memory."
     return f"cannot be rendered: {_first_line(error)}"

@@ -21,22 +21,23 @@ class TimeUpError(Exception):
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Raise TimeUpError in what is run here, once ``seconds`` are over.
+    """Raise TimeUpError in what is run here, once the process has computed for ``seconds``.
 
-    Python code alone can be interrupted, and only in the main thread; elsewhere it runs without a limit.
+    Time on the clock would blame a sound template for a busy machine. Python code alone can be
+    interrupted, and only in the main thread; elsewhere it runs without a limit.
     """
     if threading.current_thread() is not threading.main_thread() or not hasattr(
         signal, "setitimer"
     ):
         yield
         return
-    before = signal.signal(signal.SIGALRM, _time_up)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    before = signal.signal(signal.SIGVTALRM, _time_up)
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
 
 
 def _time_up(_number: int, _frame: FrameType | None) -> NoReturn:
