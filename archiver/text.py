@@ -149,11 +149,24 @@ def utc_after(last: str) -> str:
 def utc_before(seconds: float) -> str:
     """The time so many seconds ago; the earliest there is if that is too long ago."""
     try:
-        return (datetime.now(UTC) - timedelta(seconds=seconds)).strftime(_UTC)
+        return (wall_clock() - timedelta(seconds=seconds)).strftime(_UTC)
     except OverflowError:
         return ""
 
 
 def utc_now() -> str:
     """The time now as the format writes it (docs/format.md section 1): ``YYYY-MM-DDTHH:MM:SSZ``."""
-    return datetime.now(UTC).strftime(_UTC)
+    return wall_clock().strftime(_UTC)
+
+
+def seconds_of(time: str) -> int | None:
+    """Return the seconds since 1970 of a time as the format writes it; None if it is not one."""
+    try:
+        return int(datetime.strptime(time, _UTC).replace(tzinfo=UTC).timestamp())
+    except ValueError:
+        return None
+
+
+def wall_clock() -> datetime:
+    """Return what this machine's clock says: the one place where it is asked for the date."""
+    return datetime.now(UTC)

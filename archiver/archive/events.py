@@ -23,6 +23,20 @@ class Detail(msgspec.Struct, frozen=True):
     EVENT: ClassVar[str]
 
 
+class ClockSeen(Detail, frozen=True):
+    """Which time it was when a run looked, which is the event's own time.
+
+    Attributes:
+        since: The time that the journal had come to before.
+        confirmed: Whether a person said that this clock is right: no event before counts as later.
+    """
+
+    EVENT: ClassVar[str] = "clock"
+
+    since: str = ""
+    confirmed: bool = False
+
+
 D = TypeVar("D", bound=Detail)
 
 

@@ -13,7 +13,7 @@ from archiver.archive.layout import PLACE
 from archiver.archive.out_of_use import put_aside
 from archiver.archive.place_file import is_identity, place_file, read_place
 from archiver.errors import ArchiverError, DeniedError, UsageError
-from archiver.text import printable, utc_after
+from archiver.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -192,11 +192,6 @@ def _text(event: Event, key: str) -> str:
     found = event.detail.get(key, "")
     known = str(found) if found is not None else ""
     return known if not key.endswith("id") or is_identity(known) else ""
-
-
-def next_time(events: Iterable[tuple[str, Event]]) -> str:
-    """The time for an event that must count as later than all of these."""
-    return utc_after(max((event.time for _, event in events), default=""))
 
 
 def forgotten(events: Iterable[tuple[str, Event]]) -> frozenset[str]:

@@ -32,17 +32,29 @@ _DONE = {
     help="How long a file stays condemned, and then in the trash.",
 )
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@click.option(
+    "--trust-clock",
+    is_flag=True,
+    help="The journal has come to a later time than this machine's clock, and the clock is right: "
+    "note that in the journal, and prune.",
+)
 @common
-def command(grace: int, *, dry_run: bool) -> None:
+def command(grace: int, *, dry_run: bool, trust_clock: bool) -> None:
     """Delete what no snapshot needs, in two steps. This is never needed in normal use.
 
     A run condemns files that nothing needs; a later one, after the grace, moves them to the trash; a
     third, after the grace again, deletes them. Others may add to the archive meanwhile. Refused
     unless the archive's structure is whole, and with the policy append-only.
+
+    The grace is measured by the journal, not by the clock alone: where the clock leaps beyond it, what
+    is due goes a day later.
     """
     from archiver.operations.prune import prune  # noqa: PLC0415 - start-up stays light
 
-    report = prune(open_archive(), grace=grace, dry_run=dry_run)
+    if dry_run and trust_clock:
+        raise click.UsageError("--trust-clock writes into the journal: not with --dry-run.")
+    archive = open_archive()
+    report = prune(archive, grace=grace, dry_run=dry_run, trust_clock=trust_clock)
     _tell(report, dry_run=dry_run)
     if report.kept.files:
         raise click.exceptions.Exit(int(ExitCode.DAMAGE))
@@ -61,9 +73,17 @@ def _tell(report: Pruned, *, dry_run: bool) -> None:
                 f"{would}{text}: {plural(len(part.files), 'file')}, {human_bytes(part.bytes)}"
             )
     unneeded = report.unneeded_bytes
-    output.record("prune", dry_run=dry_run, **counts, unneeded_bytes=unneeded)
+    output.record(
+        "prune", dry_run=dry_run, **counts, unneeded_bytes=unneeded, leapt_from=report.leapt_from
+    )
     if not any(one["files"] for one in counts.values()):
-        output.line("Nothing to do.")
+        output.line("Nothing to do." if not report.leapt_from else "Nothing was due.")
+    if report.leapt_from:
+        output.remark(
+            f"The clock has leapt from {report.leapt_from}, the last time that the journal knows of, "
+            "by more than the grace. Whether that long has passed or the clock is wrong is not known: "
+            "what became due meanwhile goes with a run a day from now."
+        )
     if unneeded:
         output.line(f"{human_bytes(unneeded)} in packs that stay belong to no snapshot.")
     if report.kept.files:

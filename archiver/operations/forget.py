@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from archiver.archive import layout
 from archiver.archive.advice import command
 from archiver.archive.archive import TOOL, Archive, Snapshot
+from archiver.archive.clock import next_time
 from archiver.archive.intent import announced
-from archiver.archive.place import forgotten, next_time, own_place
+from archiver.archive.place import forgotten, own_place
 from archiver.archive.pruning.history import batches, condemned, deletable_history
 from archiver.archive.pruning.needs import Needs
 from archiver.archive.pruning.trash import bring_back, deleting, discarded, reversible
@@ -52,8 +53,9 @@ def forget(
     with deleting(archive.store):
         history = deletable_history(archive)
         chosen = _held(archive, repository, revision, every=every)
-        _record(archive, "forgotten", chosen, next_time(history))
-        with reversible(archive.store) as discarding:
+        time = next_time(history)
+        _record(archive, "forgotten", chosen, time)
+        with reversible(archive.store, time) as discarding:
             for one in chosen:
                 discarding.put(one.name)
     return chosen

@@ -9,11 +9,12 @@ import msgspec
 from archiver.archive.accepted import Accepted, merged, parse_accepted
 from archiver.archive.archive import TOOL
 from archiver.archive.audit.proofs import readable_events
+from archiver.archive.clock import next_time
 from archiver.archive.policy import EVENT, Level, Policy, policy_of
 from archiver.archive.records import Event
 from archiver.archive.signing.key_file import public_keys
 from archiver.errors import UsageError
-from archiver.text import printable, utc_after
+from archiver.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -50,7 +51,7 @@ def change_policy(archive: Archive, change: PolicyChange) -> tuple[Policy, bool]
     cannot be accepted or was not.
     """
     archive.require_writable()
-    events = [one for one in readable_events(archive.journal) if one[1].event == EVENT]
+    events = list(readable_events(archive.journal))
     before = policy_of(events)
     after = _changed(before, change)
     if after.signed and not after.keys:
@@ -60,9 +61,8 @@ def change_policy(archive: Archive, change: PolicyChange) -> tuple[Policy, bool]
         )
     if after == before:
         return before, False
-    time = utc_after(max((event.time for _, event in events), default=""))
     detail = msgspec.to_builtins(after)
-    archive.record(Event(EVENT, time, TOOL, detail=detail))
+    archive.record(Event(EVENT, next_time(events), TOOL, detail=detail))
     return after, True
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from archiver.archive.clock import confirm_clock, journal_ahead
 from archiver.archive.pruning.pruner import Pruned, Pruner
 from archiver.archive.pruning.trash import clear_up, deleting
 from archiver.catalogue import updates
@@ -13,10 +14,14 @@ if TYPE_CHECKING:
     from archiver.archive.archive import Archive
 
 
-def prune(archive: Archive, *, grace: int, dry_run: bool) -> Pruned:
+def prune(archive: Archive, *, grace: int, dry_run: bool, trust_clock: bool = False) -> Pruned:
     """Prune once; ``grace`` are the seconds that a file stays condemned, and then in the trash.
 
+    With ``trust_clock`` the journal is told first that this machine's clock is right, if it has come to
+    a later time.
+
     Raises:
+        ArchiverError: The journal has come to a later time than the clock; nothing was deleted.
         DamageError: What is needed cannot be known; nothing was deleted.
         PolicyError: The policy forbids it.
         LockedError: Another process deletes.
@@ -31,6 +36,9 @@ def prune(archive: Archive, *, grace: int, dry_run: bool) -> Pruned:
             if pack:
                 updates.forget_pack(catalogue, pack)
 
+        latest = journal_ahead(archive) if trust_clock else ""
+        if latest:
+            confirm_clock(archive, latest)
         done = Pruner(archive, grace=grace, forget_pack=forget_pack).run()
         clear_up(archive.store)
         return done

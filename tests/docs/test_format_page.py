@@ -125,6 +125,7 @@ def test_the_keys_of_an_event_and_its_names():
     named = set(re.findall(r"\bEvent\(\s*_?([A-Z]+),", source))
     for name in named:
         written |= set(re.findall(rf'^_?{name}: Final = "([a-z-]+)"', source, re.MULTILINE))
+    written |= set(re.findall(r'^    EVENT: ClassVar\[str\] = "([a-z-]+)"', source, re.MULTILINE))
     assert first_column(of_names) == written
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from graphlib import TopologicalSorter
 from itertools import groupby
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from archiver.archive.audit.level import LEVELS, proves
+from archiver.archive.clock import proof_times
+from archiver.archive.journal import in_order
 from archiver.archive.layout import PARITY, event_of, pack_of, signature_name
 from archiver.errors import ArchiverError
 
@@ -101,7 +104,10 @@ def proofs_of(events: Iterable[tuple[str, Event]], now: str, place: Place) -> Pr
     looked at for years. What an audit read elsewhere says nothing of the bytes here.
     """
     found = Proofs()
-    for event in _in_order(events):
+    listed = list(events)
+    times = proof_times(listed)
+    for digest, event in _in_order(listed):
+        time = times[digest]
         level = event.detail.get("level")
         if event.event == REPAIRED and was_at(event, place):
             found.mended(event.listed("files"))
@@ -111,19 +117,19 @@ def proofs_of(events: Iterable[tuple[str, Event]], now: str, place: Place) -> Pr
         elif event.event == EVENT and level in LEVELS and was_at(event, place):
             found.damage(level, event.listed("damaged_packs"))
             found.look(event.listed("checked"), event.listed("damaged_files"))
-            if event.time <= now:
+            if time <= now:
                 packs, snapshots = event.listed("packs"), event.listed("snapshots")
-                found.add(event.time, level, packs, snapshots)
+                found.add(time, level, packs, snapshots)
     return found
 
 
-def _in_order(events: Iterable[tuple[str, Event]]) -> Iterator[Event]:
+def _in_order(events: Iterable[tuple[str, Event]]) -> Iterator[tuple[str, Event]]:
     """The events; of those of one second, each follows the ones that it was written after."""
     for _, group in groupby(events, key=lambda one: one[1].time):
         now = dict(group)
         before = {one: [two for two in event.after if two in now] for one, event in now.items()}
         # An id is a digest of what it lists, so that no two can list each other.
-        yield from (now[one] for one in TopologicalSorter(before).static_order())
+        yield from ((one, now[one]) for one in TopologicalSorter(before).static_order())
 
 
 def was_at(event: Event, place: Place) -> bool:
@@ -132,10 +138,12 @@ def was_at(event: Event, place: Place) -> bool:
 
 
 def readable_events(journal: Journal) -> Iterator[tuple[str, Event]]:
-    """The events that can be read, with their ids, oldest first; an audit tells of the others."""
+    """The events that can be read, with their ids, oldest first; an audit tells of the others.
+
+    Each comes after those that it names: names alone would follow a clock that went wrong.
+    """
+    found: dict[str, Event] = {}
     for name in journal.names():
-        try:
-            event = journal.read(name)
-        except ArchiverError:
-            continue
-        yield event_of(name) or "", event
+        with suppress(ArchiverError):
+            found[event_of(name) or ""] = journal.read(name)
+    yield from in_order(found)

@@ -9,6 +9,7 @@ from archiver.archive import layout
 from archiver.archive.advice import command
 from archiver.archive.fixity.chain import Chain
 from archiver.archive.fixity.read_twice import read_twice
+from archiver.archive.journal import in_order
 from archiver.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class JournalCheck:
 
     def events(self) -> Iterator[tuple[str, Event]]:
         """The events that can be read, with their ids, oldest first; the others become findings."""
+        readable: dict[str, Event] = {}
         for name in self._archive.journal.names():
             found, state = read_twice(self._store, name, partial(self._archive.journal.read, name))
             self._findings.unstable(state.unstable, name)
@@ -38,7 +40,8 @@ class JournalCheck:
             if found is None:
                 self._findings.bad("event-damaged", state, name)
             else:
-                yield digest, found
+                readable[digest] = found
+        yield from in_order(readable)
 
     def told(self, snapshots: list[Snapshot]) -> None:
         """What the journal, once it was read, tells of must be there: events before others, and seals."""

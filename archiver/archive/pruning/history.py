@@ -95,17 +95,17 @@ def _key(record: Seal | Event) -> tuple[str, str]:
 
 
 def condemned(events: Iterable[tuple[str, Event]], place: Place) -> dict[str, str]:
-    """Files that are condemned in the archive at ``place`` -> since when, by the events (oldest first).
+    """Files that are condemned in the archive at ``place`` -> the id of the event (oldest first) that did.
 
     The first condemnation counts, until the file is spared or goes to the trash. One that was told at
     another place, and came with a copy, says nothing of what is needed here.
     """
     found: dict[str, str] = {}
-    for _, event in events:
+    for digest, event in events:
         files = event.listed("files")
         if event.event == "condemned" and place.is_meant(event.detail.get("place")):
             for name in files:
-                found.setdefault(name, event.time)
+                found.setdefault(name, digest)
         elif event.event in {"spared", "pruned"} and event.detail.get("to") != "":
             for name in files:
                 found.pop(name, None)

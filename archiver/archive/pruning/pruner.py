@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from archiver.archive import layout
 from archiver.archive.archive import TOOL, Archive
+from archiver.archive.clock import Grace, next_time
+from archiver.archive.events import new_event
 from archiver.archive.identity import require_named
-from archiver.archive.place import forgotten, next_time, own_place, settled_place
+from archiver.archive.place import forgotten, own_place, settled_place
 from archiver.archive.pruning.history import (
     batches,
     condemned,
@@ -22,7 +24,6 @@ from archiver.archive.pruning.trash import Discarded, bring_back, discarded, rev
 from archiver.archive.publish import missing_packs
 from archiver.archive.records import Event
 from archiver.errors import DamageError
-from archiver.text import utc_before, utc_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -48,6 +49,8 @@ class Pruned(NamedTuple):
     condemned: Part
     kept: Part
     unneeded_bytes: int
+    leapt_from: str
+    """The journal's time, if the clock leapt from there beyond the grace: nothing is deleted for a day."""
 
 
 class Pruner:
@@ -70,7 +73,7 @@ class Pruner:
     ) -> None:
         self._archive = archive
         self._store = archive.store
-        self._grace = grace
+        self._seconds = grace
         self._forget_pack = forget_pack
         self._dry_run = dry_run
         self._place = own_place(archive)
@@ -83,6 +86,8 @@ class Pruner:
             PolicyError: The policy forbids it.
         """
         self._history = deletable_history(self._archive)
+        self._grace = Grace(self._history, self._seconds)
+        self._grace.require_sound_clock()
         needs = needed_now(self._archive)
         require_none(self._archive, list(lost_seals(self._archive, self._history, needs.snapshots)))
         rescued = self._rescue(needs)
@@ -90,6 +95,7 @@ class Pruner:
             require_none(self._archive, list(_missing(self._archive, needs)))
             self._place = settled_place(self._archive)
         live = LiveObjects(self._archive, needs.snapshots)
+        self._note_clock()
         self._set_right(needs)
         # What follows a file goes to the trash before that file is gone from there.
         trailing = self._move([], needs)
@@ -102,18 +108,42 @@ class Pruner:
             condemned=self._condemn(needs, swept),
             kept=kept,
             unneeded_bytes=live.unneeded_bytes(),
+            leapt_from=self._grace.leapt if self._waiting() else "",
         )
 
     def _condemned(self) -> dict[str, str]:
         return condemned(self._history, self._place)
 
-    def _passed(self, time: str) -> bool:
-        return not self._grace or time <= utc_before(self._grace)
+    def _waiting(self) -> bool:
+        """Whether something is on its way out."""
+        return bool(self._condemned() or discarded(self._store))
+
+    def _note_clock(self) -> None:
+        seen = self._grace.to_note(waiting=self._waiting())
+        if seen is not None:
+            self._record(new_event(seen))
+
+    def _discarded_since(self) -> dict[str, str]:
+        """Files by their names -> when the journal says that they went to the trash, if it does."""
+        found: dict[str, str] = {}
+        for digest, event in self._history:
+            time = self._grace.times.get(digest, event.time)
+            if event.event == "forgotten":
+                gone: Iterable[str] = event.listed("snapshots")
+            elif event.event == "pruned" and event.detail.get("to") == layout.TRASH:
+                gone = event.listed("files")
+            else:
+                continue
+            for one in gone:
+                found[one] = max(time, found.get(one, ""))
+        return found
 
     def _record(self, event: Event) -> None:
         """Append an event, later than those that this run knows."""
         if not self._dry_run:
-            self._history.append((self._archive.record(event), event))
+            digest = self._archive.record(event)
+            self._history.append((digest, event))
+            self._grace.times[digest] = event.time
 
     def _set_right(self, needs: Needs) -> None:
         """What is there counts: seals that are not forgotten any more, files that are needed again."""
@@ -144,16 +174,23 @@ class Pruner:
 
         ``foretold`` is what a real run would have in the trash by now.
         """
+        told = self._discarded_since()
         old = [
             one
             for one in (*discarded(self._store), *foretold)
-            if self._passed(one.time) and (not needs.cover(one.name) or self._is_whole(one.name))
+            if self._grace.is_over(self._since(one, told))
+            and (not needs.cover(one.name) or self._is_whole(one.name))
         ]
         self._tell_pruned(sorted({one.name for one in old}), "")
         for one in sorted(old, key=lambda one: _order(one.name)):
             if not self._dry_run:
                 self._store.remove(one.where)
         return _of(old)
+
+    def _since(self, one: Discarded, told: dict[str, str]) -> str:
+        """Since when a file is in the trash: by the journal, or else by the folder that it lies in."""
+        by_journal = told.get(one.name) or told.get(layout.digest_of(one.name) or "", "")
+        return self._grace.since(by_journal, one.time)
 
     def _is_whole(self, name: str) -> bool:
         """Whether a file that is in use is what its name demands: then nobody needs another of it."""
@@ -177,8 +214,11 @@ class Pruner:
         """Move what was condemned long enough ago, but for the only good copies, which are kept."""
         due = [
             name
-            for name, time in self._condemned().items()
-            if self._passed(time) and _may_go(name) and not needs.cover(name) and self._there(name)
+            for name, event in self._condemned().items()
+            if self._grace.is_over(self._grace.times[event])
+            and _may_go(name)
+            and not needs.cover(name)
+            and self._there(name)
         ]
         kept = {name for name in due if (pack := layout.pack_of(name)) and live.only_in(pack)}
         going = sorted(set(due) - kept, key=_order)
@@ -188,11 +228,11 @@ class Pruner:
         """Move files and what follows them; look again; bring back what is needed after all."""
         names = [*going, *self._followers(going, needs)]
         if self._dry_run:
-            time = utc_now()
+            time = next_time(self._history)
             return [Discarded("", time, name, self._store.stat(name) or 0) for name in names]
         if not names:
             return []
-        with reversible(self._store) as discarding:
+        with reversible(self._store, next_time(self._history)) as discarding:
             for name in names:
                 self._forget_pack(layout.pack_of(name) or "")
                 discarding.put(name)

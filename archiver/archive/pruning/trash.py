@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from archiver.archive import layout
 from archiver.storage.run_lock import RunLock
-from archiver.text import utc_after, utc_now
+from archiver.text import utc_after
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -51,11 +51,11 @@ def discarded(store: Store) -> list[Discarded]:
 
 
 class Discarding:
-    """Moves files into one folder of the trash; ``moved`` are those that went."""
+    """Moves files into one folder of the trash, of ``time`` or later; ``moved`` are those that went."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, time: str) -> None:
         self._store = store
-        self._time = utc_now()
+        self._time = time
         while any(store.list(layout.aside_name(layout.TRASH, self._time, "x").rpartition("/")[0])):
             self._time = utc_after(self._time)
         self.moved: list[Discarded] = []
@@ -71,9 +71,9 @@ class Discarding:
 
 
 @contextmanager
-def reversible(store: Store) -> Iterator[Discarding]:
+def reversible(store: Store, time: str) -> Iterator[Discarding]:
     """Whatever was moved when the block ends with an error goes back."""
-    discarding = Discarding(store)
+    discarding = Discarding(store, time)
     try:
         yield discarding
     except BaseException:

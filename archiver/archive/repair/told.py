@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from archiver.archive.archive import TOOL
+from archiver.archive.clock import next_time
 from archiver.archive.records import Event
-from archiver.errors import ArchiverError
-from archiver.text import utc_after
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -27,7 +26,7 @@ def repaired_events(
     Their time is after that of the events that are there: also within a second a seal is first
     published, and then set aside.
     """
-    time = utc_after(_newest(journal))
+    time = next_time(journal.events(lambda _name, _error: None))
     by_source: dict[str, list[str]] = {}
     for one in mended:
         by_source.setdefault(one.source, []).extend(one.instead or (one.name,))
@@ -43,13 +42,3 @@ def repaired_events(
 
 def _event(time: str, detail: dict[str, object]) -> Event:
     return Event("repaired", time, TOOL, detail=detail)
-
-
-def _newest(journal: Journal) -> str:
-    """The time of the newest event that can be read, or ``""``."""
-    for name in reversed(journal.names()):
-        try:
-            return journal.read(name).time
-        except ArchiverError:
-            continue
-    return ""

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from archiver.archive.archive import TOOL, Archive
+from archiver.archive.clock import next_time
 from archiver.archive.journal import merged
-from archiver.archive.place import COPIED, Copies, Place, forgotten, next_time
+from archiver.archive.place import COPIED, Copies, Place, forgotten
 from archiver.archive.policy import EVENT as POLICY
 from archiver.archive.records import Event, canonical
 from archiver.errors import ArchiverError, DamageError

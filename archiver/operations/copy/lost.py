@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from archiver.archive.archive import TOOL
-from archiver.archive.place import LOST, Copies, next_time
+from archiver.archive.clock import next_time
+from archiver.archive.place import LOST, Copies
 from archiver.archive.records import Event
 from archiver.errors import DamageError, UsageError
 from archiver.text import printable

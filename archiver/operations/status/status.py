@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from archiver.archive.advice import command
+from archiver.archive.clock import journal_ahead
 from archiver.archive.parity.wanted import names_of, without_sidecar
 from archiver.archive.place import own_place
 from archiver.archive.signing.key_file import public_keys
@@ -67,6 +68,7 @@ def _smoke_tests(archive: Archive, known: Known) -> Iterator[SmokeTested]:
 def _shortfalls(archive: Archive, known: Known, bare: int) -> Iterator[Shortfall]:
     place = archive.store.describe()
     yield from _damage(known, place)
+    yield from _clock(archive, place)
     yield from _unproven(known, place)
     policy = known.policy
     # Events come with every audit and copy: their sidecars are made with the next ones.
@@ -83,6 +85,18 @@ def _shortfalls(archive: Archive, known: Known, bare: int) -> Iterator[Shortfall
         bare_ones = plural(bare, "seal or manifest has", "seals and manifests have")
         text = f"{bare_ones} no signature by a trusted key."
         yield Shortfall("signatures", text, command("sign", place, "--key", "FILE"))
+
+
+def _clock(archive: Archive, place: str) -> Iterator[Shortfall]:
+    """A journal that has come to a time that the clock has not."""
+    latest = journal_ahead(archive)
+    if latest:
+        text = (
+            f"The journal has come to {latest}, and this machine's clock says {utc_now()}: one of the two "
+            "is wrong. Nothing is deleted, and proofs of a time to come do not count. Set the clock if "
+            "it is wrong."
+        )
+        yield Shortfall("clock", text, command("prune", place, "--trust-clock"))
 
 
 def _damage(known: Known, place: str) -> Iterator[Shortfall]:
