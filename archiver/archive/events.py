@@ -58,3 +58,55 @@ def detail_of(event: Event, kind: type[D]) -> D | None:
         return msgspec.convert(event.detail, kind)
     except msgspec.ValidationError:
         return None
+
+
+# ---- copies and places
+
+
+class Copied(Detail, frozen=True, omit_defaults=True):
+    """Snapshots are now at both places.
+
+    ``packs`` were read at ``from_`` and read back at ``to``, and were whole at both; of the others
+    this event proves nothing. Events of older writers have no such list. Ids are those of places.
+    """
+
+    EVENT: ClassVar[str] = "copied"
+
+    from_: str = msgspec.field(name="from")
+    to: str
+    snapshots: tuple[str, ...]
+    packs: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    from_id: str = ""
+    to_id: str = ""
+
+
+class PlaceSeen(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A place that answered: its name and identity, where it lay, and on what.
+
+    ``where`` is ``host:/absolute/path``; the rest is as in ``place_look.Device``.
+    """
+
+    place: str
+    id: str = ""
+    where: str = ""
+    medium: str = "unknown"
+    devices: tuple[str, ...] = ()
+    label: str = ""
+    filesystem: str = ""
+
+
+class PlacesSeen(Detail, frozen=True):
+    """These places were there."""
+
+    EVENT: ClassVar[str] = "places-seen"
+
+    places: tuple[PlaceSeen, ...]
+
+
+class CopyLost(Detail, frozen=True, omit_defaults=True):
+    """A place has no copies any more."""
+
+    EVENT: ClassVar[str] = "copy-lost"
+
+    place: str
+    id: str = ""

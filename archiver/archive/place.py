@@ -153,6 +153,14 @@ class Copies:
         """The newest name of a place that is given by its identity, or else its name."""
         return self._names.get(place, place)
 
+    def names(self, place: str) -> list[str]:
+        """Every name that events gave the place with this identity."""
+        return sorted(name for name, known in self._ids.items() if known == place)
+
+    def identities(self) -> frozenset[str]:
+        """The identities that events name."""
+        return frozenset(self._names)
+
     def called(self, text: str) -> list[str]:
         """The places that hold copies and have this identity, or name; or had it, if none has."""
         if text in self._at:

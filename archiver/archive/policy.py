@@ -19,6 +19,8 @@ Level = Literal["structure", "stored", "content", "files"]
 """How deep an audit goes; each level proves what those before it prove, and more."""
 
 EVENT: Final = "policy"
+_COPY_DAYS: Final = 90
+"""For how long a copy counts where nobody said anything."""
 
 
 class Policy(msgspec.Struct, frozen=True):
@@ -28,6 +30,8 @@ class Policy(msgspec.Struct, frozen=True):
         copies: In how many places each snapshot should lie, this archive included.
         audit_days: Every pack should be proven again within so many days; 0: no matter when.
         audit_level: At which level at least.
+        copy_days: A copy counts for so many days after it was last proven where it lies; 0: for
+            ``audit_days``, or for 90 days if that is 0 too.
         parity: Parity blocks for each group of blocks; 0: none are wanted.
         parity_group: Data blocks of a group, at most.
         append_only: Nothing is ever deleted. Once wanted, it stays wanted.
@@ -45,6 +49,12 @@ class Policy(msgspec.Struct, frozen=True):
     signed: bool = False
     keys: tuple[str, ...] = ()
     accepted: tuple[Accepted, ...] = ()
+    copy_days: int = 0
+
+    @property
+    def copy_age_days(self) -> int:
+        """For how many days a proof of a copy counts."""
+        return self.copy_days or self.audit_days or _COPY_DAYS
 
     def codes_accepted_of(self, repository: str, revision: str) -> frozenset[str]:
         """The codes of findings that are accepted of a snapshot of this revision."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _DAY = 86400
 _BLOCKS = 256
+_AGE = "each proven within {days}"
 
 
 class Parity(click.ParamType[tuple[int, int | None]]):
@@ -81,6 +82,11 @@ def command() -> None:
     help="At which level at least.",
 )
 @click.option(
+    "--copy-age",
+    type=Age(),
+    help="Let a copy count for so long after it was last proven; 0d: as --audit-age, else 90 days.",
+)
+@click.option(
     "--parity", type=Parity(), help="Parity blocks for each group of K data blocks; 0: none."
 )
 @click.option("--append-only", is_flag=True, help="Never delete anything. This is for good.")
@@ -113,6 +119,7 @@ def set_(
     copies: int | None,
     audit_age: int | None,
     audit_level: Level | None,
+    copy_age: int | None,
     parity: tuple[int, int | None] | None,
     append_only: bool,
     signed: bool | None,
@@ -134,6 +141,7 @@ def set_(
         copies=copies,
         audit_days=None if audit_age is None else audit_age // _DAY,
         audit_level=audit_level,
+        copy_days=None if copy_age is None else copy_age // _DAY,
         parity=parity[0] if parity else None,
         parity_group=parity[1] if parity else None,
         append_only=append_only or None,
@@ -171,7 +179,7 @@ def _show(policy: Policy) -> None:
     per = f"{policy.parity} for each {plural(policy.parity_group, 'data block')}"
     facts(
         [
-            ("copies", str(policy.copies)),
+            ("copies", f"{policy.copies}, {_AGE.format(days=plural(policy.copy_age_days, 'day'))}"),
             ("audit", f"{policy.audit_level}, {when}"),
             ("parity", per if policy.parity else "none"),
             ("append-only", "yes, for good" if policy.append_only else "no"),

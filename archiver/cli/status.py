@@ -15,6 +15,7 @@ from archiver.text import human_bytes, human_share, plural, printable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from archiver.archive.copies import PlaceState
     from archiver.operations.status import SmokeTested, Status
 
 _SHORT = 16
@@ -38,14 +39,15 @@ _NAMED = 3
 def command(packs: bool, copies: bool, keys: tuple[str, ...]) -> None:
     """Show what is proven, copied and protected, and what falls short of the policy.
 
-    Reads names, seals and the journal only. Exits with 24 if something falls short; each such line
-    names the next command. 'archiver policy' says what is wanted.
+    Reads names, seals and the journal only, and looks whether copies are where they should be. Exits
+    with 24 if something falls short; each such line names the next command. 'archiver policy' says what
+    is wanted.
     """
     from archiver.operations.status import status  # noqa: PLC0415 - start-up stays light
 
     found = status(open_archive(), keys=keys)
     _records(found, packs=packs, copies=copies)
-    _summary(found)
+    _summary(found, copies=copies)
     if packs:
         _pack_table(found)
     if copies:
@@ -70,7 +72,7 @@ def _records(found: Status, *, packs: bool, copies: bool) -> None:
     output.record("status", met=not found.shortfalls, **told)
 
 
-def _summary(found: Status) -> None:
+def _summary(found: Status, *, copies: bool) -> None:
     packs, size = plural(found.packs, "pack"), human_bytes(found.bytes)
     lost = f"; {plural(found.missing, 'pack')} missing" if found.missing else ""
     output.line(f"{plural(found.snapshots, 'snapshot')} in {packs}, {size}{lost}.")
@@ -92,7 +94,7 @@ def _summary(found: Status) -> None:
     output.line(f"Parity: {found.with_parity} of {packs}, {share} of bytes.")
     if found.smoke_tests:
         _smoke_tests(found.smoke_tests)
-    output.line(f"Copies: each snapshot in {plural(found.copies, 'place')} or more.")
+    _copies(found, every=copies)
     if found.trusted:
         output.line(f"Signatures: {plural(found.unsigned, 'document')} without.")
 
@@ -128,8 +130,51 @@ def _pack_table(found: Status) -> None:
 
 
 def _place_table(found: Status) -> None:
-    rows = [(one.place, str(one.snapshots), one.last) for one in found.places]
-    if not rows:
-        output.line("No other place is known to hold copies.")
-        return
-    output.table(("PLACE", "SNAPSHOTS", "LAST COPY"), rows, right=(1,))
+    rows = [
+        (one.place, f"{one.snapshots:,}", _medium(one), one.seen or "never", one.proven or "never")
+        for one in found.places
+    ]
+    output.table(("PLACE", "SNAPSHOTS", "ON", "SEEN", "PROVEN SINCE"), rows, right=(1,))
+
+
+def _medium(place: PlaceState) -> str:
+    if place.medium == "unknown":
+        return f"unknown ({place.device})" if place.device else "unknown"
+    return place.device or place.medium
+
+
+def _copies(found: Status, *, every: bool) -> None:
+    """In how many places each snapshot lies, and which places do not count, and why."""
+    count = plural(found.copies, "place")
+    output.line(f"Copies: each snapshot in {count} or more, proven within {found.copy_days} d.")
+    for one in found.places:
+        reason = _REASONS.get(one.standing, "").format(
+            same=printable(one.same_as),
+            missing=plural(one.missing, "file"),
+            path=printable(one.path),
+        )
+        if reason:
+            output.line(
+                f"  Does not count: {printable(one.place)}: {reason}{_PRESENT[one.presence]}."
+            )
+        elif one.standing == "counts" and one.medium == "unknown":
+            output.line(f"  Counts, on a disk that is not known: {printable(one.place)}.")
+        elif every and one.presence == "no-answer":
+            output.line(f"  Gives no answer: {printable(one.place)}.")
+
+
+_REASONS = {
+    "deleted": "it is not at {path} any more",
+    "incomplete": "{missing} are not there",
+    "damaged": "an audit found damage there",
+    "never-proven": "not all of its packs were ever proven there",
+    "proof-old": "its packs were proven there too long ago",
+    "same-device": "it lies on the same disk or server as {same}",
+}
+_PRESENT = {
+    "here": "",
+    "there": "",
+    "away": "; it is not mounted now",
+    "no-answer": "; it gives no answer now",
+    "not-looked": "",
+}

@@ -34,6 +34,7 @@ class PolicyChange(msgspec.Struct, frozen=True):
     copies: int | None = None
     audit_days: int | None = None
     audit_level: Level | None = None
+    copy_days: int | None = None
     parity: int | None = None
     parity_group: int | None = None
     append_only: bool | None = None

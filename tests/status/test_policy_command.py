@@ -36,6 +36,7 @@ def test_an_archive_wants_nothing_at_first(ask, root):
         "signed": False,
         "keys": [],
         "accepted": [],
+        "copy_days": 0,
     }
     assert not events(root)
 

@@ -73,6 +73,20 @@ class Proofs:
         self._clear([pack for pack in map(pack_of, files) if pack], LEVELS[-1])
         self.broken = self.broken.difference(files)
 
+    def take(self, event: Event, time: str, now: str) -> None:
+        """Note what an event of this place proves as of ``time``; nothing if that is after ``now``."""
+        level = event.detail.get("level")
+        if event.event == REPAIRED:
+            self.mended(event.listed("files"))
+        elif event.event == SIGNED:
+            key = str(event.detail.get("key"))
+            self.mended({signature_name(one, key) for one in event.listed("documents")})
+        elif event.event == EVENT and level in LEVELS:
+            self.damage(level, event.listed("damaged_packs"))
+            self.look(event.listed("checked"), event.listed("damaged_files"))
+            if time <= now:
+                self.add(time, level, event.listed("packs"), event.listed("snapshots"))
+
     def _clear(self, packs: Iterable[str], level: Level) -> None:
         for found, damaged in self._damaged.items():
             if proves(level, found):
@@ -106,24 +120,13 @@ def proofs_of(events: Iterable[tuple[str, Event]], now: str, place: Place) -> Pr
     found = Proofs()
     listed = list(events)
     times = proof_times(listed)
-    for digest, event in _in_order(listed):
-        time = times[digest]
-        level = event.detail.get("level")
-        if event.event == REPAIRED and was_at(event, place):
-            found.mended(event.listed("files"))
-        elif event.event == SIGNED:
-            key = str(event.detail.get("key"))
-            found.mended({signature_name(one, key) for one in event.listed("documents")})
-        elif event.event == EVENT and level in LEVELS and was_at(event, place):
-            found.damage(level, event.listed("damaged_packs"))
-            found.look(event.listed("checked"), event.listed("damaged_files"))
-            if time <= now:
-                packs, snapshots = event.listed("packs"), event.listed("snapshots")
-                found.add(time, level, packs, snapshots)
+    for digest, event in as_happened(listed):
+        if event.event == SIGNED or was_at(event, place):
+            found.take(event, times[digest], now)
     return found
 
 
-def _in_order(events: Iterable[tuple[str, Event]]) -> Iterator[tuple[str, Event]]:
+def as_happened(events: Iterable[tuple[str, Event]]) -> Iterator[tuple[str, Event]]:
     """The events; of those of one second, each follows the ones that it was written after."""
     for _, group in groupby(events, key=lambda one: one[1].time):
         now = dict(group)

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Final
 from archiver.archive import layout
 from archiver.archive.audit.level import LEVELS
 from archiver.archive.audit.proofs import EVENT, REPAIRED, proofs_of, readable_events, was_at
+from archiver.archive.copies import PlaceHistory
 from archiver.archive.fixity.chain import Chain
-from archiver.archive.place import COPIED, Copies, own_place
+from archiver.archive.place import own_place
 from archiver.archive.policy import policy_of
-from archiver.operations.status.report import Coverage, PackStatus, Place
+from archiver.operations.status.report import Coverage, PackStatus
 from archiver.text import utc_before
 
 if TYPE_CHECKING:
@@ -35,9 +36,10 @@ class Known:
         self.last_audit = ""
         self._place = own_place(archive)
         self._store = archive.store
-        self.proofs = proofs_of(self._sorted(readable_events(archive.journal)), now, self._place)
+        self.places = PlaceHistory(self._place, now)
+        events = self.places.noted(self._sorted(readable_events(archive.journal)))
+        self.proofs = proofs_of(events, now, self._place)
         self.policy = policy_of(self._others)
-        self.copies = Copies(self._others)
         self.since = utc_before(self.policy.audit_days * _DAY) if self.policy.audit_days else ""
         self.packs = list(self._packs(archive))
 
@@ -127,20 +129,3 @@ class Known:
             bool(self.proofs.snapshot(one.id)) and there.issuperset(dict(one.seal.packs))
             for one in self.snapshots
         )
-
-    def copies_of(self, snapshot: str) -> int:
-        """In how many places a snapshot is known to lie; this archive is one."""
-        return max(1, len(self.copies.of(snapshot)))
-
-    def places(self) -> Iterator[Place]:
-        """The places that hold copies, by name."""
-        last: dict[str, str] = {}
-        for _, event in self._others:
-            if event.event == COPIED:
-                last |= dict.fromkeys(self.copies.ends(event), event.time)
-        held = {one.id for one in self.snapshots}
-        known = {one: self.copies.name(one) for one in self.copies.places()}
-        for place in sorted(known, key=lambda one: (known[one], one)):
-            identity = place if known[place] != place else ""
-            snapshots = len(self.copies.places()[place] & held)
-            yield Place(known[place], snapshots, last.get(place, ""), identity)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from archiver.archive.copies import PlaceState
 from archiver.archive.policy import Level, Policy
 
 
@@ -39,15 +40,6 @@ class Coverage(msgspec.Struct, frozen=True):
     oldest: str
 
 
-class Place(msgspec.Struct, frozen=True):
-    """A place of copies, and the time of the last copy to or from it; ``id`` is ``""`` if not known."""
-
-    place: str
-    snapshots: int
-    last: str
-    id: str
-
-
 class SmokeTested(msgspec.Struct, frozen=True):
     """When a whole snapshot was last smoke-tested at this place, and when it last held; ``""``: never.
 
@@ -70,8 +62,10 @@ class Shortfall(msgspec.Struct, frozen=True):
 
 
 class Status(msgspec.Struct, frozen=True):
-    """The whole picture; ``bytes`` are those of all packs that are there, ``copies`` the fewest.
+    """The whole picture; ``bytes`` are those of all packs that are there.
 
+    ``copies`` are the places that count for the snapshot that has the fewest, and ``copy_days`` within
+    how many days they must have been proven.
     ``unsigned`` counts the seals and manifests that none of the keys in ``trusted`` signed; no keys are
     there if no signatures are wanted.
     """
@@ -87,9 +81,10 @@ class Status(msgspec.Struct, frozen=True):
     with_parity: int
     bytes_with_parity: int
     copies: int
+    copy_days: int
     trusted: tuple[str, ...]
     unsigned: int
     pack_list: tuple[PackStatus, ...]
-    places: tuple[Place, ...]
+    places: tuple[PlaceState, ...]
     shortfalls: tuple[Shortfall, ...]
     smoke_tests: tuple[SmokeTested, ...] = ()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from archiver.archive.advice import command
 from archiver.archive.clock import journal_ahead
+from archiver.archive.copies import judge_copies, remedy
 from archiver.archive.parity.wanted import names_of, without_sidecar
 from archiver.archive.place import own_place
 from archiver.archive.signing.key_file import public_keys
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from archiver.archive.archive import Archive
+    from archiver.archive.copies import CopyState
 
 
 def status(archive: Archive, *, keys: Iterable[str] = ()) -> Status:
@@ -33,6 +35,7 @@ def status(archive: Archive, *, keys: Iterable[str] = ()) -> Status:
     there = [one for one in known.packs if one.there]
     protected = [one for one in there if one.parity]
     bare = len(list(unsigned(archive.store, known.snapshots, trusted))) if trusted else 0
+    copies = judge_copies(archive, known.places, known.snapshots, known.policy)
     return Status(
         snapshots=len(known.snapshots),
         packs=len(there),
@@ -44,12 +47,13 @@ def status(archive: Archive, *, keys: Iterable[str] = ()) -> Status:
         last_audit=known.last_audit,
         with_parity=len(protected),
         bytes_with_parity=sum(one.size for one in protected),
-        copies=min((known.copies_of(one.id) for one in known.snapshots), default=1),
+        copies=copies.fewest,
+        copy_days=copies.days,
         trusted=trusted,
         unsigned=bare,
         pack_list=tuple(known.packs),
-        places=tuple(known.places()),
-        shortfalls=tuple(_shortfalls(archive, known, bare)),
+        places=copies.places,
+        shortfalls=tuple(_shortfalls(archive, known, bare, copies)),
         smoke_tests=tuple(_smoke_tests(archive, known)),
     )
 
@@ -65,7 +69,9 @@ def _smoke_tests(archive: Archive, known: Known) -> Iterator[SmokeTested]:
         )
 
 
-def _shortfalls(archive: Archive, known: Known, bare: int) -> Iterator[Shortfall]:
+def _shortfalls(
+    archive: Archive, known: Known, bare: int, copies: CopyState
+) -> Iterator[Shortfall]:
     place = archive.store.describe()
     yield from _damage(known, place)
     yield from _clock(archive, place)
@@ -76,11 +82,13 @@ def _shortfalls(archive: Archive, known: Known, bare: int) -> Iterator[Shortfall
     if naked:
         text = f"{plural(len(naked), 'file has', 'files have')} no parity sidecar."
         yield Shortfall("parity", text, command("parity add", place))
-    few = [one for one in known.snapshots if known.copies_of(one.id) < policy.copies]
+    few = [one for one in known.snapshots if copies.count(one.id) < policy.copies]
     if few:
         lie = plural(len(few), "snapshot lies", "snapshots lie")
-        text = f"{lie} in fewer than {plural(policy.copies, 'place')}."
-        yield Shortfall("copies", text, command("copy", place, "FOLDER"))
+        text = f"{lie} in fewer than {plural(policy.copies, 'place')} that count."
+        idle = [one for one in copies.places if not one.counts and one.standing != "same-device"]
+        fix = remedy(place, idle[0]) if idle else command("copy", place, "--new", "FOLDER")
+        yield Shortfall("copies", text, fix)
     if bare:
         bare_ones = plural(bare, "seal or manifest has", "seals and manifests have")
         text = f"{bare_ones} no signature by a trusted key."

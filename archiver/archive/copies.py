@@ -1,0 +1,423 @@
+"""Which copies are real: for each place, whether it counts, and why it does not.
+
+A copy counts while it lies on a disk of its own, and all its packs were proven there within the age
+that the policy wants. What a journal tells is collected by ``PlaceHistory``; ``judge_copies`` adds what
+is seen at the places now.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING, Final, Literal, get_args
+
+import msgspec
+
+from archiver.archive import layout
+from archiver.archive.advice import command
+from archiver.archive.audit.proofs import EVENT as AUDITED
+from archiver.archive.audit.proofs import REPAIRED, Proofs, as_happened
+from archiver.archive.clock import proof_times
+from archiver.archive.events import PlaceSeen, PlacesSeen, detail_of
+from archiver.archive.place import COPIED, LOST, Copies, Place, own_place
+from archiver.archive.place_look import Device, Look, Medium, look_at_all
+from archiver.text import utc_before
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from archiver.archive.archive import Archive, Snapshot
+    from archiver.archive.policy import Policy
+    from archiver.archive.records import Event
+
+_DAY: Final = 86400
+_PROVEN: Final = "stored"
+"""The level from which on an audit proves bytes, and so what a copy proves that reads back."""
+
+Standing = Literal[
+    "here",
+    "counts",
+    "deleted",
+    "incomplete",
+    "damaged",
+    "never-proven",
+    "proof-old",
+    "same-device",
+]
+"""How a place stands. Only ``here`` and ``counts`` count."""
+
+Presence = Literal["here", "there", "away", "no-answer", "not-looked"]
+"""What a look at a place gave: ``away`` is what was not mounted, or has another medium in its drive;
+``not-looked`` is on another machine, or has no path that is known."""
+
+
+class PlaceState(msgspec.Struct, frozen=True):
+    """One place, and whether it counts.
+
+    Attributes:
+        place: Its newest name.
+        id: Its identity; ``""`` if it is known by name only.
+        standing: Whether it counts, or the first reason why it does not.
+        presence: Whether it was there just now.
+        snapshots: How many of the snapshots that are held here lie there.
+        last: When something was last copied to or from it; ``""`` if never.
+        seen: When it was last known to be there, this look included.
+        proven: When the pack there whose proof is oldest was proven; ``""`` if one never was.
+        medium: What it lies on. ``unknown`` counts, and is to be told.
+        device: Words for the disk or server, for people.
+        devices: Identities of the disks under it, or of its server and export.
+        same_as: The name of the place that counts instead, if it lies on the same device.
+        path: Where it can be reached on this machine; ``""`` if that is not known.
+        missing: How many stored files are not there that should be, as far as was looked.
+    """
+
+    place: str
+    id: str
+    standing: Standing
+    presence: Presence
+    snapshots: int
+    last: str
+    seen: str
+    proven: str
+    medium: Medium
+    device: str = ""
+    devices: tuple[str, ...] = ()
+    same_as: str = ""
+    path: str = ""
+    missing: int = 0
+
+    @property
+    def counts(self) -> bool:
+        """Whether copies there count."""
+        return self.standing in {"here", "counts"}
+
+
+class CopyState(msgspec.Struct, frozen=True):
+    """All places, this archive's first, and which of them hold each snapshot.
+
+    ``of`` is: id of a snapshot -> indexes into ``places``, whether these count or not. ``days`` is the
+    age within which a place must have been proven.
+    """
+
+    places: tuple[PlaceState, ...]
+    of: dict[str, tuple[int, ...]]
+    days: int
+
+    def count(self, snapshot: str) -> int:
+        """In how many places that count the snapshot lies; this archive is one."""
+        return sum(self.places[one].counts for one in self.of.get(snapshot, ()))
+
+    @property
+    def fewest(self) -> int:
+        """The count of the snapshot with the fewest copies; 1 if there are no snapshots."""
+        return min(map(self.count, self.of), default=1)
+
+
+class PlaceHistory:
+    """What the events of a journal tell of places: to be fed by passing them through ``noted``."""
+
+    def __init__(self, here: Place, now: str) -> None:
+        self.here = here
+        self.now = now
+        self._told: list[tuple[str, Event]] = []
+        self._proofs: dict[str, Proofs] = {}
+        self._older: dict[str, dict[str, str]] = {}
+        """Place -> snapshot -> when an event of an older writer said that it was copied."""
+        self._seen: dict[str, str] = {}
+        self._devices: dict[str, PlaceSeen] = {}
+        self._last: dict[str, str] = {}
+
+    def noted(self, events: Iterable[tuple[str, Event]]) -> Iterator[tuple[str, Event]]:
+        """The same events (oldest first), once each was noted."""
+        listed = list(events)
+        times = proof_times(listed)
+        for digest, event in as_happened(listed):
+            if event.event in {COPIED, LOST}:
+                self._told.append((digest, event))
+            self._take(event, times[digest])
+            yield digest, event
+
+    def copies(self) -> Copies:
+        """Which snapshots lie where."""
+        return Copies(self._told)
+
+    # ---- taking in
+
+    def _take(self, event: Event, time: str) -> None:
+        if event.event == COPIED:
+            self._copied(event, time)
+        elif event.event == LOST:
+            for told in {str(event.detail.get("place")), str(event.detail.get("id"))}:
+                for known in (self._proofs, self._older, self._seen, self._devices):
+                    known.pop(told, None)
+        elif event.event in {AUDITED, REPAIRED}:
+            place = str(event.detail.get("place", self.here.told))
+            self._see(place, time)
+            self._proofs.setdefault(place, Proofs()).take(event, time, self.now)
+        elif event.event == PlacesSeen.EVENT and (seen := detail_of(event, PlacesSeen)):
+            for one in seen.places:
+                self._see(one.id or one.place, time)
+                self._devices[one.id or one.place] = one
+
+    def _copied(self, event: Event, time: str) -> None:
+        for end in ("from", "to"):
+            told = str(event.detail.get(f"{end}_id") or event.detail.get(end))
+            self._see(told, time)
+            self._last[told] = time
+            if time > self.now:
+                continue
+            if "packs" in event.detail:
+                proofs = self._proofs.setdefault(told, Proofs())
+                proofs.add(time, _PROVEN, event.listed("packs"), ())
+            else:
+                known = self._older.setdefault(told, {})
+                known |= dict.fromkeys(event.listed("snapshots"), time)
+
+    def _see(self, place: str, time: str) -> None:
+        if time <= self.now:
+            self._seen[place] = max(time, self._seen.get(place, ""))
+
+    # ---- telling; ``names`` are all that events call a place
+
+    def unnamed_source(self, copies: Copies) -> str:
+        """The name under which events of before there were identities tell of an archive itself.
+
+        That is what was copied from first, where no event names the archive otherwise. ``""``: none.
+        """
+        for _, event in self._told:
+            name = str(event.detail.get("from"))
+            if event.event == COPIED and copies.ends(event) & {name} - copies.identities():
+                return name
+        return ""
+
+    def seen(self, names: Iterable[str]) -> str:
+        """When a place was last known to be there; ``""`` if never."""
+        return max((self._seen.get(one, "") for one in names), default="")
+
+    def last_copy(self, names: Iterable[str]) -> str:
+        """When something was last copied to or from it."""
+        return max((self._last.get(one, "") for one in names), default="")
+
+    def device(self, names: Iterable[str]) -> PlaceSeen | None:
+        """Where and on what it lay when it was last there; None if no event tells."""
+        known = [self._devices[one] for one in names if one in self._devices]
+        return known[0] if known else None
+
+    def damaged(self, names: Iterable[str], packs: Iterable[str]) -> bool:
+        """Whether some of its packs were found damaged, and not whole since."""
+        proofs = [self._proofs[one] for one in names if one in self._proofs]
+        return any(one.damaged(pack) for one in proofs for pack in packs)
+
+    def proven(self, names: Iterable[str], snapshots: Iterable[Snapshot]) -> str:
+        """When the pack of these snapshots was proven there whose proof is oldest; ``""``: never."""
+        names = list(names)
+        proofs = [self._proofs[one] for one in names if one in self._proofs]
+        older = [self._older[one] for one in names if one in self._older]
+        packs: dict[str, str] = {}
+        for snapshot in snapshots:
+            copied = max((one.get(snapshot.id, "") for one in older), default="")
+            for pack, _ in snapshot.seal.packs:
+                packs[pack] = max(packs.get(pack, ""), copied)
+        return min(
+            (
+                max(time, *(one.pack(pack, _PROVEN) for one in proofs), "")
+                for pack, time in packs.items()
+            ),
+            default="",
+        )
+
+
+def judge_copies(
+    archive: Archive,
+    history: PlaceHistory,
+    snapshots: list[Snapshot],
+    policy: Policy,
+    *,
+    looks: Mapping[str, Look] | None = None,
+) -> CopyState:
+    """Say for every place whether its copies count.
+
+    ``looks`` are what was seen at paths of this machine; None: every place whose path is known is
+    looked at now, which takes no longer than ``place_look.LOOK_SECONDS`` or so.
+    """
+    return _Judge(archive, history, snapshots, policy).judge(looks)
+
+
+def own_history(archive: Archive, now: str) -> PlaceHistory:
+    """What the journal of an archive tells of places."""
+    history = PlaceHistory(own_place(archive), now)
+    for _ in history.noted(archive.events(lambda _name, _error: None)):
+        pass
+    return history
+
+
+class _Judge:
+    """One judgement."""
+
+    def __init__(
+        self, archive: Archive, history: PlaceHistory, snapshots: list[Snapshot], policy: Policy
+    ) -> None:
+        self._archive = archive
+        self._history = history
+        self._copies = history.copies()
+        self._snapshots: dict[str, Snapshot] = {one.id: one for one in snapshots}
+        self._days = policy.copy_age_days
+        self._since = utc_before(self._days * _DAY)
+        self._here = self._key(history.here)
+        self._held = {
+            place: [self._snapshots[one] for one in sorted(ids) if one in self._snapshots]
+            for place, ids in self._copies.places().items()
+        }
+        if self._here not in self._held:
+            self._held.pop(history.unnamed_source(self._copies), None)
+        self._held[self._here] = list(snapshots)
+
+    def judge(self, looks: Mapping[str, Look] | None) -> CopyState:
+        """All places: this one, those that count, the others; each by name."""
+        paths = {place: self._path(place) for place in self._held}
+        if looks is None:
+            looks = look_at_all({path: self._files(one) for one, path in paths.items() if path})
+        states = {one: self._state(one, path, looks.get(path)) for one, path in paths.items()}
+        counted: list[PlaceState] = []
+        # Of several places on one device, the one counts that was proven last.
+        for place in sorted(states, key=lambda one: states[one].proven, reverse=True):
+            if place != self._here:
+                states[place] = _apart(states[place], [states[self._here], *counted])
+                counted += [states[place]] if states[place].counts else []
+        order = sorted(states, key=lambda one: (_rank(states[one]), states[one].place, one))
+        of: dict[str, list[int]] = {one: [] for one in self._snapshots}
+        for at, place in enumerate(order):
+            for snapshot in self._held[place]:
+                of[snapshot.id].append(at)
+        ordered = tuple(states[one] for one in order)
+        return CopyState(ordered, {one: tuple(several) for one, several in of.items()}, self._days)
+
+    def _key(self, place: Place) -> str:
+        return place.id or self._copies.identity(place.name) or place.name
+
+    def _names(self, place: str) -> list[str]:
+        """All that events call a place, its identity first."""
+        return [place, *self._copies.names(place)]
+
+    def _path(self, place: str) -> str:
+        """Where the place is to be found on this machine; ``""`` if it is not known."""
+        if place == self._here:
+            return self._archive.store.describe()
+        known = self._history.device(self._names(place))
+        for where in (known.where if known else "", self._copies.name(place)):
+            host, colon, path = where.partition(":")
+            if colon and path.startswith("/") and host == socket.gethostname():
+                return path
+        return ""
+
+    def _files(self, place: str) -> Iterator[str]:
+        """The stored files that should lie at a place."""
+        if place != self._here:
+            for one in self._held[place]:
+                yield one.name
+            for pack in {pack for one in self._held[place] for pack, _ in one.seal.packs}:
+                yield layout.pack_name(pack)
+
+    def _state(self, place: str, path: str, look: Look | None) -> PlaceState:
+        names = self._names(place)
+        known = self._history.device(names)
+        device = device_of(known) if known else Device()
+        presence = self._presence(place, look)
+        if look is not None and presence in {"here", "there"}:
+            device = look.device
+        held = self._held[place]
+        proven = self._history.proven(names, held)
+        packs = {pack for one in held for pack, _ in one.seal.packs}
+        standing: Standing = "counts"
+        if presence == "here":
+            standing = "here"
+        elif look is not None and look.answered and presence == "away" and _gone(look, device):
+            standing = "deleted"
+        elif look is not None and presence == "there" and look.missing:
+            standing = "incomplete"
+        elif self._history.damaged(names, packs):
+            standing = "damaged"
+        elif not proven and held:
+            standing = "never-proven"
+        elif proven < self._since and held:
+            standing = "proof-old"
+        name = self._copies.name(place)
+        here = presence == "here"
+        now = self._history.now if presence in {"here", "there"} else ""
+        return PlaceState(
+            place=self._history.here.name if here and name == place else name,
+            id=place if name != place else (self._history.here.id if here else ""),
+            standing=standing,
+            presence=presence,
+            snapshots=len(held),
+            last=self._history.last_copy(names),
+            seen=max(now, self._history.seen(names)),
+            proven=proven,
+            medium=device.medium,
+            device=device.label,
+            devices=device.devices,
+            path=path,
+            missing=look.missing if look is not None and presence == "there" else 0,
+        )
+
+    def _presence(self, place: str, look: Look | None) -> Presence:
+        if place == self._here:
+            return "here"
+        if look is None:
+            return "not-looked"
+        if not look.answered:
+            return "no-answer"
+        if look.place:
+            return "there" if look.place == place else "away"
+        # An archive of an older version has no identity, and is known by its name.
+        same = look.archive and place not in self._copies.identities()
+        return "there" if same else "away"
+
+
+def device_of(known: PlaceSeen) -> Device:
+    """What a place lay on when an event told of it."""
+    medium: Medium = next((one for one in get_args(Medium) if one == known.medium), "unknown")
+    return Device(medium, known.devices, known.label, known.filesystem)
+
+
+def _gone(look: Look, device: Device) -> bool:
+    """Whether a place that is not at its path was removed: its disk is there, and it is not on it.
+
+    Where the path leads to another filesystem than the place lay on, that one is just not mounted.
+    """
+    if look.error or device.medium == "unknown" or not device.shares(look.device):
+        return False
+    return not device.filesystem or device.filesystem == look.device.filesystem
+
+
+def _apart(state: PlaceState, counted: list[PlaceState]) -> PlaceState:
+    """The state of a place, given those that count already: one device counts once."""
+    if state.standing != "counts":
+        return state
+    for other in counted:
+        if not set(state.devices).isdisjoint(other.devices):
+            return msgspec.structs.replace(state, standing="same-device", same_as=other.place)
+    return state
+
+
+def _rank(state: PlaceState) -> int:
+    """This archive first, then what counts."""
+    return 0 if state.standing == "here" else 1 if state.counts else 2
+
+
+def remedy(root: str, state: PlaceState) -> str:
+    """The command that makes a place of the archive in ``root`` count; ``""`` if it does."""
+    to = state.path or "TO"
+    copied = command("copy", root, to)
+    match state.standing:
+        case "never-proven" | "proof-old":
+            return f"{command('audit', to)} && {copied}"
+        case "damaged":
+            return f"{command('repair', to, '--from', root)} && {copied}"
+        case "incomplete":
+            return copied
+        case "deleted":
+            return command("copy", root, "--new", to)
+        case "same-device":
+            return command("copy", root, "--new", "FOLDER")
+        case _:
+            return ""

@@ -1,0 +1,151 @@
+"""Looking at a place without waiting for ever: is it there, what lies in it, on which disk?
+
+A dead network mount, or a disk that hangs, blocks whoever touches it, and no signal ends that. So each
+look is a child process (``place_probe``) that is given up after ``LOOK_SECONDS``.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
+
+import msgspec
+
+from archiver.archive.place_file import is_identity
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+LOOK_SECONDS: Final = 30.0
+"""A disk that sleeps needs about ten to wake up."""
+_GRACE: Final = 0.5
+_PROBE: Final = Path(__file__).with_name("place_probe.py")
+_abandoned: Final[list[subprocess.Popen[bytes]]] = []
+"""Children that even SIGKILL did not end: they are held, so that nobody waits for them."""
+
+Medium = Literal["disk", "network", "memory", "unknown"]
+"""What lies under a filesystem: disks of this machine, a server, memory, or nobody can tell."""
+
+
+class Device(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What lies under a filesystem.
+
+    ``devices`` are identities: of each whole disk below it, or of a server and its export. Of an
+    ``unknown`` medium there is at most one that holds until the machine starts anew. ``label`` is for
+    people. ``filesystem`` tells the filesystems of one disk apart; ``""`` where it has no number.
+    """
+
+    medium: Medium = "unknown"
+    devices: tuple[str, ...] = ()
+    label: str = ""
+    filesystem: str = ""
+
+    def shares(self, other: Device) -> bool:
+        """Whether one fault can take both: they have a disk, or a server's export, in common."""
+        return not set(self.devices).isdisjoint(other.devices)
+
+
+class Look(msgspec.Struct, frozen=True):
+    """What was seen at a path.
+
+    Attributes:
+        path: Without links; as it was given, if there was no answer.
+        answered: False if the look had to be given up: the mount is dead, or very slow.
+        there: Something lies at the path.
+        names: Some of the names in it.
+        error: Why it could not be listed; ``""`` if it could, or nothing is there.
+        device: What lies under it; under the nearest folder above it, if nothing is there.
+        mount: It is where a filesystem begins.
+        archive: The archive's id in it, as its ``archive.json`` has it; ``""`` if it has none.
+        place: Its identity, as ``place.json`` has it; ``""`` likewise.
+        free: Bytes that are free there; None if nobody can tell.
+        missing: How many of the files that should be there are not.
+        absent: The names of some of these.
+    """
+
+    path: str
+    answered: bool = True
+    there: bool = False
+    names: tuple[str, ...] = ()
+    error: str = ""
+    device: Device = Device()
+    mount: bool = False
+    archive: str = ""
+    place: str = ""
+    free: int | None = None
+    missing: int = 0
+    absent: tuple[str, ...] = ()
+
+
+class _Answer(msgspec.Struct):
+    """What the child says; it may have read hostile files, but it is ours."""
+
+    path: str
+    there: bool
+    names: tuple[str, ...]
+    error: str
+    medium: Medium
+    devices: tuple[str, ...]
+    label: str
+    filesystem: str
+    mount: bool
+    archive: str
+    place: str
+    free: int
+    missing: int
+    absent: tuple[str, ...]
+
+
+def look_at(path: str | os.PathLike[str], wanted: Iterable[str] = ()) -> Look:
+    """See what lies at ``path``, and which of the stored files ``wanted`` are not there by name.
+
+    Returns within ``LOOK_SECONDS`` or so, whatever is mounted there.
+    """
+    text = os.fspath(path)
+    child = subprocess.Popen(  # noqa: S603 - this interpreter, a file of ours, and no shell
+        [sys.executable, "-I", "-S", os.fspath(_PROBE), text],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C is for this process to hear, which then ends the child
+    )
+    try:
+        out = child.communicate("\n".join(wanted).encode(), LOOK_SECONDS)[0]
+    except subprocess.TimeoutExpired:
+        return Look(text, answered=False)
+    finally:
+        _end(child)
+    try:
+        answer = msgspec.json.decode(out, type=_Answer)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return Look(text, error="it could not be looked at")
+    facts = msgspec.structs.asdict(answer)
+    device = Device(*(facts.pop(name) for name in Device.__struct_fields__))
+    facts["free"] = answer.free if answer.free >= 0 else None
+    facts["place"] = answer.place if is_identity(answer.place) else ""
+    return Look(device=device, **facts)
+
+
+def look_at_all(paths: Mapping[str, Iterable[str]]) -> dict[str, Look]:
+    """``look_at`` for several paths at once: path -> the files that should lie there."""
+    if not paths:
+        return {}
+    with ThreadPoolExecutor(len(paths), thread_name_prefix="look") as pool:
+        return dict(zip(paths, pool.map(look_at, paths, paths.values()), strict=True))
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """End a child that has not ended by itself; one that cannot be ended is left to itself."""
+    if child.poll() is None:
+        child.kill()
+        try:
+            child.wait(_GRACE)
+        except subprocess.TimeoutExpired:
+            _abandoned.append(child)
+    for pipe in (child.stdin, child.stdout):
+        if pipe is not None:
+            pipe.close()
