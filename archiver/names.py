@@ -42,8 +42,10 @@ def as_repo_path(text: str) -> RepoPath:
     return RepoPath(text)
 
 
-def check_paths(paths: Iterable[str]) -> list[RepoPath]:
+def check_paths(paths: Iterable[str], *, folder: str = "") -> list[RepoPath]:
     """All ``paths`` of one revision, in the same order, each alone and all together writable.
+
+    ``folder`` is the folder that they are of, for messages; ``""`` if they come from upstream.
 
     Raises:
         HostileNameError: Names every problem, or the first 20 and how many more there are.
@@ -55,6 +57,11 @@ def check_paths(paths: Iterable[str]) -> list[RepoPath]:
         return [RepoPath(path) for path in listed]
     more = len(problems) - MAX_PROBLEMS
     told = "; ".join(problems[:MAX_PROBLEMS]) + (f"; and {more:,} more" if more > 0 else "")
+    if folder:
+        raise HostileNameError(
+            f"{_shown(folder)} has names that could not be written elsewhere ({len(problems):,}): {told}.",
+            hint="Nothing was taken in. Rename these files, or move them away.",
+        )
     raise HostileNameError(
         f"Paths from upstream may not be written ({len(problems):,}): {told}.",
         hint="Nothing was fetched. Ask the publisher to rename these files.",

@@ -115,15 +115,30 @@ class Totals(msgspec.Struct, frozen=True):
 
 
 class Selection(msgspec.Struct, frozen=True):
-    """The patterns that chose the files; both empty when the whole revision is held."""
+    """The patterns that chose the files; both empty when the whole revision is held.
+
+    ``completeness`` is ``"unknown"`` where nobody could tell which files the revision has: they came
+    from a cache without a record of it.
+    """
 
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    completeness: str | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def chosen(self) -> bool:
+        """Whether patterns chose the files."""
+        return bool(self.include or self.exclude)
+
+    @property
+    def known(self) -> bool:
+        """Whether it is known which files the revision has."""
+        return self.completeness is msgspec.UNSET
 
     @property
     def whole(self) -> bool:
-        """Whether every file of the revision is held."""
-        return not self.include and not self.exclude
+        """Whether every file of the revision is held, and that is known."""
+        return self.known and not self.chosen
 
 
 class Seal(msgspec.Struct, frozen=True):

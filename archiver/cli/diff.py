@@ -42,7 +42,9 @@ def command(a: str, b: str) -> None:
 
 def _find(archive: Archive, reference: str) -> Snapshot:
     snapshot = archive.find(*split_reference(reference))
-    if not snapshot.seal.selection.whole:
+    if not snapshot.seal.selection.known:
+        output.remark(f"note: perhaps not all files of {snapshot.title} are held.")
+    if snapshot.seal.selection.chosen:
         output.remark(f"note: only chosen files of {snapshot.title} are held.")
     return snapshot
 

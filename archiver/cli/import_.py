@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
+from archiver.cli import output
 from archiver.cli.mirroring import intake_options, mirror_all
 from archiver.cli.options import common
+from archiver.errors import UsageError
+from archiver.text import printable
+
+if TYPE_CHECKING:
+    from archiver.upstream.directory import SkippedRepository
 
 
 @click.command(
@@ -30,5 +37,20 @@ def command(folder: Path, name: str | None, revision: str | None, **rest: Any) -
     from archiver.upstream.directory import Directory  # noqa: PLC0415 - start-up stays light
 
     upstream = Directory(folder, name)
+    for skipped in upstream.skipped:
+        output.record("skipped", **msgspec.to_builtins(skipped))
+        output.remark(f"note: {_skipped(skipped)}")
     wanted = [(upstream, repository, revision) for repository in upstream.repositories()]
+    if not wanted:
+        raise UsageError(
+            f"{printable(str(folder))} holds no model: there is nothing to import.",
+            hint="To keep other files, copy them into a folder of their own (cp -rL) and import that.",
+        )
     mirror_all(wanted, "Importing", **rest)
+
+
+def _skipped(skipped: SkippedRepository) -> str:
+    name = printable(skipped.repository)
+    if skipped.type == "model":
+        return f"The model {name} was skipped: the cache holds no revision of it."
+    return f"The {skipped.type} {name} was skipped: archiver keeps models."

@@ -33,9 +33,10 @@ def command(repository: str | None) -> None:
             bytes=seal.totals.bytes,
             stored=seal.totals.stored,
             whole=seal.selection.whole,
+            completeness="known" if seal.selection.known else "unknown",
         )
         total += seal.totals.bytes
-        part = "" if seal.selection.whole else "part"
+        part = "part" if seal.selection.chosen else "" if seal.selection.known else "part?"
         size, percent = human_bytes(seal.totals.bytes), f"{ratio:.3f}"
         files = str(seal.totals.files)
         rows.append((seal.repository, seal.revision[:12], seal.sealed, files, size, percent, part))

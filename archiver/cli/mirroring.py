@@ -208,6 +208,10 @@ def tell(report: MirrorReport) -> list[int]:
     title = f"{report.repository}@{report.revision[:12]}".rstrip("@")
     for note in report.notes:
         output.remark(f"note: {note}")
+    from archiver.cli.remarks import sentence  # noqa: PLC0415 - start-up stays light
+
+    for remark in report.remarks:
+        output.remark(f"note: {sentence(remark, report)}")
     size = f"{plural(report.files, 'file')}, {human_bytes(report.bytes)}"
     if report.outcome == "held":
         output.line(f"{title}: held already ({size}).")

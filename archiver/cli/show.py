@@ -88,4 +88,6 @@ def _holds(totals: Totals) -> str:
 def _selection(selection: Selection) -> str:
     parts = [f"--include {pattern}" for pattern in selection.include]
     parts += [f"--exclude {pattern}" for pattern in selection.exclude]
+    if not selection.known:
+        parts.append("unknown: no record listed the files of the revision")
     return " ".join(parts) or "every file"

@@ -12,12 +12,12 @@ import msgspec
 
 from archiver.archive.finding import Finding
 from archiver.archive.folder.check import FileChecker, entry_fault
-from archiver.archive.folder.scan import FolderScan, hub_cache_of, scan_folder
 from archiver.archive.manifest_file import read_manifest_file
 from archiver.archive.records import FileEntry, Manifest
 from archiver.archive.signing.trust import UntrustedError
 from archiver.errors import DamageError, HostileNameError, UsageError
 from archiver.names import as_repo_path, check_paths
+from archiver.upstream.hub_cache import repository_of, scan_snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from archiver.archive.signing.trust import Trust
     from archiver.progress import Progress
+    from archiver.upstream.folder import FolderScan
 
 
 class VerifyReport(msgspec.Struct, frozen=True):
@@ -87,7 +88,7 @@ def verify(
         manifest, digest = read_manifest_file(manifest_path, prove)
     except DamageError as error:
         return VerifyReport(str(folder), findings=(_unusable(manifest_path, error),))
-    scan = scan_folder(folder)
+    scan = scan_snapshot(folder)
     findings, checked = _before_reading(manifest, scan)
     own = [manifest_path, *(trust.candidates(manifest_path) if trust else ())]
     findings += _extra(scan, {entry.path for entry in manifest.files}, ignore, own)
@@ -223,7 +224,7 @@ def _one(checker: FileChecker, progress: Progress, entry: FileEntry, where: str)
 def _command(manifest: Manifest, folder: Path) -> str:
     """What writes the missing files from an archive, and keeps those that are right."""
     name = f"{manifest.source.repository}@{manifest.source.revision[:12]}"
-    cache = hub_cache_of(folder)
+    cache = repository_of(folder)
     where = (
         f"{shlex.quote(str(cache.parent))} --layout hf-cache" if cache else shlex.quote(str(folder))
     )

@@ -1,103 +1,258 @@
-"""Files of a folder that is not ours: what may be read, and whether it holds still meanwhile."""
+"""Folders that are not ours: the one walker of them, what in them is no content, and their files' bytes.
+
+Nothing is opened while a folder is walked. A link is followed only if it stays within the folder, or
+leads to where the caller says that it may (a hub client's cache keeps its files beside the folder,
+:mod:`archiver.upstream.hub_cache`).
+
+Programs leave files of their own in folders. Where nothing lists what a folder should hold, these are
+left out and named (:func:`foreign_part`); a file that its downloader's control file says is half is
+known by :func:`unfinished_files`.
+"""
 
 from __future__ import annotations
 
 import os
-import stat
-from pathlib import Path
-from typing import TYPE_CHECKING
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
 
-from archiver.errors import UpstreamGoneError, UsageError
-from archiver.text import printable
+from archiver.errors import MismatchError, UpstreamGoneError, UsageError
+from archiver.text import plural, printable
+from archiver.upstream.protocol import LeftOut
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
+    from pathlib import Path
 
-    from archiver.upstream.protocol import RemoteFile
+    from archiver.upstream.protocol import ForeignKind, RemoteFile
 
-_LEFT_OUT = {".git", ".cache/huggingface"}
-_SHOWN = 20
+_SHOWN: Final = 20
+_UNFINISHED: Final = re.compile(
+    r".+\.(aria2|aria2__temp|incomplete|part|partial|crdownload|opdownload)\Z"
+)
+_CONTROLS: Final = (".aria2",)
+"""Endings of files that lie beside a file of full length while it is not whole."""
+_PLACEHOLDERS: Final = (".part", ".crdownload", ".incomplete", ".partial", ".opdownload")
+"""Endings of the real file while an empty one holds its name."""
+_TOOL_FOLDERS: Final = {"._____temp": "unfinished", ".hfd": "tool", ".msc": "tool", ".mv": "tool"}
+_TOOL_FILES: Final = frozenset({".msc", ".mv", ".mdl"})
+_SYSTEM_FOLDERS: Final = frozenset(
+    {
+        *("lost+found", "__MACOSX", ".Spotlight-V100", ".fseventsd", ".Trashes"),
+        *("System Volume Information", "$RECYCLE.BIN"),
+    }
+)
+_SYSTEM_FILES: Final = frozenset({".DS_Store", "Thumbs.db", "desktop.ini", ".directory"})
+_TRASH: Final = re.compile(r"\.Trash-[0-9]+\Z|\.nfs[0-9a-f]{16,}\Z")
 
 
-def walk(folder: Path, roots: Iterable[Path]) -> dict[str, tuple[Path, int]]:
-    """Every file below ``folder``: its path with ``/``, where it really lies, its size in bytes.
+def foreign_part(path: str) -> LeftOut | None:
+    """Return the part of ``path`` that a program left there, or None if the path is content.
 
-    A link to a file is followed if it ends inside one of ``roots``. Raises UsageError that names
-    all entries which are neither files nor folders, and links that lead elsewhere or to folders.
+    Only names are looked at. ``.git/`` counts at the top of the folder only.
     """
-    found: dict[str, tuple[Path, int]] = {}
-    problems: list[str] = []
-    for path, entry in _entries(folder, "", problems):
-        try:
-            found[path] = _look(folder, path, roots)
-        except (_Problem, OSError) as problem:
-            link = "a link that " if entry.is_symlink() else ""
-            reason = problem.args[0] if isinstance(problem, _Problem) else problem.strerror
-            problems.append(f"{printable(path)} ({link}{reason})")
-    if problems:
-        raise _refused(folder, problems)
+    parts = path.split("/")
+    for number, part in enumerate(parts[:-1], 1):
+        kind = _folder_kind(part, parts[number], top=number == 1)
+        if kind is not None:
+            inner = number + 1 if part == ".cache" else number
+            return LeftOut("/".join(parts[:inner]) + "/", kind)
+    kind = _file_kind(parts[-1])
+    return LeftOut(path, kind) if kind is not None else None
+
+
+def _folder_kind(name: str, following: str, *, top: bool) -> ForeignKind | None:
+    if name == ".git":
+        return "tool" if top else None
+    if name == ".cache":
+        return "tool" if following == "huggingface" else None
+    if name in _SYSTEM_FOLDERS or _TRASH.match(name):
+        return "system"
+    if name == "._____temp":
+        return "unfinished"
+    return "tool" if name in _TOOL_FOLDERS else None
+
+
+def _file_kind(name: str) -> ForeignKind | None:
+    if _UNFINISHED.match(name):
+        return "unfinished"
+    if name in _TOOL_FILES:
+        return "tool"
+    system = name in _SYSTEM_FILES or name.startswith("._") or _TRASH.match(name)
+    return "system" if system else None
+
+
+def unfinished_files(files: Iterable[str], size: Callable[[str], int]) -> dict[str, str]:
+    """Return the files that are plainly half, each with the control file that says so.
+
+    Args:
+        files: The paths of all files of the folder, the foreign ones too.
+        size: The bytes of one of them.
+    """
+    there = set(files)
+    found = {}
+    for path in sorted(there):
+        for ending in _CONTROLS:
+            if path + ending in there:
+                found[path] = path + ending
+        for ending in _PLACEHOLDERS:
+            if path + ending in there and not size(path):
+                found[path] = path + ending
     return found
 
 
-class _Problem(Exception):  # noqa: N818 - a finding, not an error by itself
-    pass
+@dataclass
+class FolderScan:
+    """What lies in a folder, by path below it, with ``/`` between the parts.
+
+    Attributes:
+        files: Path -> the plain file to read; for a link, where it leads.
+        escaping: Path of a link -> where it leads, which is outside.
+        odd: Path -> why it is no file, as the rest of a sentence that begins with "it".
+        unreadable: Folder -> why it could not be listed.
+        left_out: What was taken out of the four above because it is no content.
+    """
+
+    files: dict[str, str] = field(default_factory=dict)
+    escaping: dict[str, str] = field(default_factory=dict)
+    odd: dict[str, str] = field(default_factory=dict)
+    unreadable: dict[str, str] = field(default_factory=dict)
+    left_out: list[LeftOut] = field(default_factory=list)
+
+    def content(self, listed: Collection[str] | None = None) -> FolderScan:
+        """Return the scan without what is no content, which it names in ``left_out``.
+
+        Args:
+            listed: What upstream lists, where a record tells: that is content whatever its name, and
+                all else is left out. None where nothing tells; then names alone decide.
+        """
+        kept = FolderScan()
+        aside: dict[LeftOut, None] = dict.fromkeys(self.left_out)
+        for name in ("files", "escaping", "odd", "unreadable"):
+            target = getattr(kept, name)
+            for path, value in getattr(self, name).items():
+                part = _no_content(path, listed, folder=name == "unreadable")
+                if part is None:
+                    target[path] = value
+                else:
+                    aside[part] = None
+        kept.left_out = sorted(aside)
+        return kept
+
+    def problems(self) -> Iterator[str]:
+        """Yield what cannot be read as a file of the folder, each with the reason."""
+        reasons = {
+            path: f"a link that leads out of it, to {where}"
+            for path, where in self.escaping.items()
+        }
+        reasons |= {path: f"it {why}" for path, why in self.odd.items()}
+        reasons |= {
+            path or ".": f"it cannot be listed: {why}" for path, why in self.unreadable.items()
+        }
+        for path in sorted(reasons):
+            yield f"{printable(path)} ({printable(reasons[path], 500)})"
 
 
-def _entries(
-    folder: Path, prefix: str, problems: list[str]
-) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    try:
-        listed = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError as error:
-        problems.append(f"{printable(prefix or str(folder))} ({error.strerror})")
-        return
-    for entry in listed:
-        path = prefix + entry.name
-        if not entry.is_dir(follow_symlinks=False):
-            yield path, entry
-        elif path not in _LEFT_OUT:
-            yield from _entries(folder / entry.name, path + "/", problems)
+def _no_content(path: str, listed: Collection[str] | None, *, folder: bool) -> LeftOut | None:
+    if listed is not None and path in listed:
+        return None
+    part = foreign_part(path + "/x" if folder else path)
+    if part is None and listed is not None and not folder:
+        return LeftOut(path, "unlisted")
+    return part
 
 
-def _look(folder: Path, path: str, roots: Iterable[Path]) -> tuple[Path, int]:
-    # Not Path.resolve, which on Python 3.11 meets a loop of links with a bare RuntimeError.
-    where = Path(os.path.realpath(folder / path, strict=True))
-    if not any(where.is_relative_to(root) for root in roots):
-        raise _Problem("leads outside the folder")
-    status = where.stat()
-    if stat.S_ISDIR(status.st_mode):
-        raise _Problem("leads to a folder")
-    if not stat.S_ISREG(status.st_mode):
-        raise _Problem("is not a file")
-    return where, status.st_size
+def scan_folder(
+    folder: str | os.PathLike[str], may_lead_to: Callable[[str], bool] | None = None
+) -> FolderScan:
+    """Return every file and link below ``folder``; folders themselves are not told.
+
+    Args:
+        folder: Where; links in its own path are followed.
+        may_lead_to: Whether a link may lead to a place outside; by default none may.
+    """
+    scan, root = FolderScan(), os.path.realpath(folder)
+    waiting = [""]
+    while waiting:
+        below = waiting.pop()
+        try:
+            with os.scandir(os.path.join(root, below)) as entries:  # noqa: PTH118 - names may not be text
+                for entry in entries:
+                    path = f"{below}/{entry.name}" if below else entry.name
+                    if entry.is_symlink():
+                        _follow(scan, path, entry.path, root, may_lead_to)
+                    elif entry.is_dir(follow_symlinks=False):
+                        waiting.append(path)
+                    elif entry.is_file(follow_symlinks=False):
+                        scan.files[path] = entry.path
+                    else:
+                        scan.odd[path] = "is not a plain file"
+        except OSError as error:
+            scan.unreadable[below] = error.strerror or str(error)
+    return scan
 
 
-def _refused(folder: Path, problems: list[str]) -> UsageError:
+def _follow(
+    scan: FolderScan,
+    path: str,
+    link: str,
+    root: str,
+    may_lead_to: Callable[[str], bool] | None,
+) -> None:
+    target = os.path.realpath(link)
+    inside = target == root or target.startswith(root.rstrip("/") + "/")
+    if not inside and not (may_lead_to and may_lead_to(target)):
+        scan.escaping[path] = target
+    elif os.path.isfile(target):  # noqa: PTH113 - as text
+        scan.files[path] = target
+    elif os.path.isdir(target):  # noqa: PTH112 - as text
+        scan.odd[path] = "is a link to a folder"
+    else:
+        there = os.path.lexists(target) and not os.path.islink(target)  # noqa: PTH114 - as text
+        scan.odd[path] = "is a link to no plain file" if there else "is a link that leads nowhere"
+
+
+def refusal(folder: str, problems: list[str]) -> UsageError:
+    """Return the error for a folder that holds what is no file, with all ``problems``."""
     more = len(problems) - _SHOWN
-    told = "; ".join(problems[:_SHOWN]) + (f"; and {more:,} more" if more > 0 else "")
+    listed = "; ".join(problems[:_SHOWN]) + (f"; and {more:,} more" if more > 0 else "")
+    count = plural(len(problems), "entry", "entries")
     return UsageError(
-        f"{printable(str(folder))} holds what cannot be archived ({len(problems):,}): {told}.",
+        f"{printable(folder)} holds {count} that cannot be read as files of it: {listed}.",
         hint="Remove these, or copy the files that you mean into a folder of their own.",
     )
 
 
-def real_file(folder: Path, path: str, roots: Iterable[Path]) -> Path:
-    """Where the listed file ``path`` lies; UpstreamGoneError if it is gone or is no file now."""
-    try:
-        return _look(folder, path, roots)[0]
-    except FileNotFoundError as error:
-        raise UpstreamGoneError(
-            f"{printable(path)} is not in {printable(str(folder))}.",
-            hint="A cache may hold a part of a revision only; download the rest of it first.",
-        ) from error
-    except (_Problem, OSError) as error:
-        raise UpstreamGoneError(f"{printable(path)} can no longer be read: {error}.") from error
+def find_file(folder: Path, path: str, may_lead_to: Callable[[str], bool] | None = None) -> str:
+    """Return where the listed file ``path`` lies now; UpstreamGoneError if it is no file now."""
+    scan, root = FolderScan(), os.path.realpath(folder)
+    where = os.path.join(root, path)  # noqa: PTH118 - as text
+    _follow(scan, path, where, root, may_lead_to)
+    if path in scan.files:
+        return scan.files[path]
+    shown = printable(path)
+    if path in scan.escaping:
+        reason = f"{shown} can no longer be read: it is a link that leads out of the folder"
+    elif os.path.lexists(where) and not os.path.islink(where):  # noqa: PTH114 - as text
+        reason = f"{shown} can no longer be read: it is not a plain file"
+    elif os.path.islink(where):  # noqa: PTH114 - as text
+        reason = f"{shown} {scan.odd[path]}"
+    else:
+        reason = f"{shown} is not in {printable(str(folder))}"
+    raise UpstreamGoneError(
+        f"{reason}.",
+        hint="A cache may hold a part of a revision only: download the rest of it, then import again.",
+    )
 
 
 class FileReader:
-    """A :class:`~archiver.upstream.protocol.ByteStream` over one file on a disk."""
+    """A :class:`~archiver.upstream.protocol.ByteStream` over one file on a disk.
 
-    def __init__(self, where: Path, file: RemoteFile, offset: int) -> None:
+    Raises MismatchError if the file has another size than ``file``, as ``recorded`` says: a cache's
+    record, not the folder itself, told the size.
+    """
+
+    def __init__(self, where: str, file: RemoteFile, offset: int, *, recorded: bool) -> None:
         self._file = file
         self._position = offset
         flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
@@ -108,6 +263,9 @@ class FileReader:
                 f"{printable(file.path)} cannot be read: {error.strerror}."
             ) from error
         self._before = os.fstat(self._raw.fileno())
+        if recorded and self._before.st_size != file.size:
+            self._raw.close()
+            raise _wrong_size(file, self._before.st_size)
         self._raw.seek(offset)
         if hasattr(os, "posix_fadvise"):
             os.posix_fadvise(self._raw.fileno(), offset, 0, os.POSIX_FADV_SEQUENTIAL)
@@ -140,3 +298,12 @@ class FileReader:
     def close(self) -> None:
         """Close the file."""
         self._raw.close()
+
+
+def _wrong_size(file: RemoteFile, size: int) -> MismatchError:
+    short = size < file.size
+    return MismatchError(
+        f"{printable(file.path)} is too {'short' if short else 'long'}: "
+        f"{size:,} of {file.size:,} bytes.",
+        hint="Its download did not finish, or the file was damaged: delete it and download it again.",
+    )

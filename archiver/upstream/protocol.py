@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import msgspec
+
+from archiver.tensors.weight_files import StandIn
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -24,11 +26,38 @@ class RemoteFile(msgspec.Struct, frozen=True):
     lfs: bool = False
 
 
+ForeignKind = Literal["unfinished", "tool", "system", "unlisted"]
+"""What was left out of a folder: a download that did not end, a downloader's or git's notes, what an
+operating system writes into every folder, or a file that the record of the commit does not list."""
+
+
+class LeftOut(msgspec.Struct, frozen=True, order=True):
+    """What is no content: a file, or a folder (its path ends with ``/``) with all that lies in it."""
+
+    path: str
+    kind: ForeignKind
+
+
+class Unfit(msgspec.Struct, frozen=True):
+    """A file that nobody vouches for, and that is plainly not what its name says.
+
+    Its download did not end, as the control file ``control`` says; or it is ``instead`` of weights.
+    """
+
+    path: str
+    control: str = ""
+    instead: StandIn | None = None
+
+
 class Listing(msgspec.Struct, frozen=True):
     """A repository at one revision, as upstream describes it.
 
     ``revision`` is the commit, or ``""`` where upstream has none (a plain directory: it is then
     derived from the files' digests). ``name`` is what was asked for (``main``, a tag, a commit).
+
+    Of folders: ``complete`` is false where nobody knows which files the revision has (a cache without
+    its record); ``left_out`` is what lies there and is no content; ``unfit`` are listed files that
+    must not be taken in.
     """
 
     upstream: str
@@ -41,6 +70,9 @@ class Listing(msgspec.Struct, frozen=True):
     committed: str = ""
     licence: str = ""
     card: dict[str, Any] = {}
+    complete: bool = True
+    left_out: tuple[LeftOut, ...] = ()
+    unfit: tuple[Unfit, ...] = ()
 
 
 class ByteStream(Protocol):

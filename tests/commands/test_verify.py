@@ -198,7 +198,7 @@ def test_a_hub_cache_may_link_to_its_own_blobs_only(verify, small, tmp_path):
     note, old = snapshot / "sub/note.txt", snapshot / "old.txt"
     absolute = note.resolve()
     note.unlink()
-    note.symlink_to(absolute)
+    note.symlink_to(absolute)  # inside all the same
     other = tmp_path / "hub/other"
     old.resolve().rename(other)
     old.unlink()
@@ -209,7 +209,6 @@ def test_a_hub_cache_may_link_to_its_own_blobs_only(verify, small, tmp_path):
     assert verify(where=snapshot)[0] == [
         ("link-escapes", "config.json"),
         ("link-escapes", "old.txt"),
-        ("link-escapes", "sub/note.txt"),
     ]
 
 

@@ -74,14 +74,37 @@ def test_a_file_comes_whole_and_from_any_offset(folder, read):
     assert fetch(upstream, listing, "sub/w.bin", read, len(whole)) == b""
 
 
-def test_only_git_and_the_clients_notes_are_left_out(folder):
-    for path in (".git/HEAD", ".cache/huggingface/x.json", ".cache/other", ".DS_Store", "a/.git/b"):
+FOREIGN = {
+    ".git/HEAD": (".git/", "tool"),
+    ".cache/huggingface/x.json": (".cache/huggingface/", "tool"),
+    "a/.cache/huggingface/download/x": ("a/.cache/huggingface/", "tool"),
+    ".hfd/repo_metadata.json": (".hfd/", "tool"),
+    **{name: (name, "tool") for name in (".msc", ".mv", "a/.mdl")},
+    "._____temp/w.safetensors": ("._____temp/", "unfinished"),
+    **{f"w.bin{end}": (f"w.bin{end}", "unfinished") for end in (".incomplete", ".crdownload")},
+    "x.aria2": ("x.aria2", "unfinished"),
+    ".0123456789abcdef.part": (".0123456789abcdef.part", "unfinished"),
+    **{name: (name, "system") for name in (".DS_Store", "a/._w.bin", "Thumbs.db", "desktop.ini")},
+    "lost+found/#1": ("lost+found/", "system"),
+    "__MACOSX/._w.bin": ("__MACOSX/", "system"),
+}
+
+
+def test_what_programs_left_is_left_out_and_named(folder):
+    for path in (*FOREIGN, ".cache/other", "a/.git/b", "part", "_._x", "DS_Store"):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(b"x")
-    assert set(paths(Directory(folder, REPO).list(REPO, None))) == {
-        *(".cache/other", ".DS_Store", "a/.git/b"),
-        *("config.json", "sub/w.bin"),
-    }
+    listing = Directory(folder, REPO).list(REPO, None)
+    kept = {".cache/other", "a/.git/b", "part", "_._x", "DS_Store"}
+    assert set(paths(listing)) == {*kept, "config.json", "sub/w.bin"}
+    assert {(one.path, one.kind) for one in listing.left_out} == set(FOREIGN.values())
+
+
+def test_what_programs_left_may_be_no_file(folder):
+    (folder / ".git").mkdir()
+    os.mkfifo(folder / ".git/pipe")
+    (folder / "._link").symlink_to("/etc/passwd")
+    assert paths(Directory(folder, REPO).list(REPO, None)) == ["config.json", "sub/w.bin"]
 
 
 def test_a_link_inside_the_folder_is_followed(folder, read):
@@ -102,10 +125,11 @@ def test_all_that_cannot_be_archived_is_named_at_once(folder, tmp_path, monkeypa
     with socket.socket(socket.AF_UNIX) as made:
         monkeypatch.chdir(folder)  # a socket's address is short
         made.bind("sock\x1b[2J")
-    with pytest.raises(UsageError, match=r"\(8\)") as caught:
+    with pytest.raises(UsageError, match=r"8 entries") as caught:
         Directory(folder, REPO).list(REPO, None)
     for name in ("escape", "passwd", "broken", "loop", "dir", "dev", "sub/pipe", "sock"):
         assert f"{name}" in caught.value.message
+    assert "broken (it is a link that leads nowhere)" in caught.value.message
     assert "\x1b" not in caught.value.message
 
 
@@ -165,11 +189,11 @@ def test_a_file_that_became_something_else_is_refused(folder, read, tmp_path):
     with pytest.raises(UpstreamGoneError, match=r"sub/w\.bin is not in"):
         fetch(upstream, listing, "sub/w.bin", read)
     os.mkfifo(where)
-    with pytest.raises(UpstreamGoneError, match="not a file"):
+    with pytest.raises(UpstreamGoneError, match="not a plain file"):
         fetch(upstream, listing, "sub/w.bin", read)
     where.unlink()
     where.symlink_to("/etc/passwd")
-    with pytest.raises(UpstreamGoneError, match="outside"):
+    with pytest.raises(UpstreamGoneError, match="out of the folder"):
         fetch(upstream, listing, "sub/w.bin", read)
 
 
@@ -273,5 +297,8 @@ def test_a_link_that_leads_out_of_a_cache_is_refused(model, cached, tmp_path):
     (tmp_path / "secret").write_bytes(b"x")
     (entry / "snapshots" / model / "x").symlink_to("../../../../secret")
     (entry / "snapshots" / model / "y").symlink_to("../../refs/main")
-    with pytest.raises(UsageError, match=r"\(2\): x .*outside.*; y "):
+    left_out = Directory(entry).list(REPO, None).left_out
+    assert [(one.path, one.kind) for one in left_out] == [("x", "unlisted"), ("y", "unlisted")]
+    (entry / "trees" / f"{model}.json").unlink()
+    with pytest.raises(UsageError, match=r"2 entries .*: x .*leads out.*; y "):
         Directory(entry).list(REPO, None)

@@ -52,7 +52,7 @@ class Continued:
             got = self.readinto(view[done:])
             if not got:
                 raise MismatchError(
-                    f"{expected.path} ends early: upstream lists {expected.size} bytes."
+                    f"{expected.path} ends early: {expected.by} lists {expected.size} bytes."
                 )
             done += got
 

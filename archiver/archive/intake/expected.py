@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
 
 class Expected(msgspec.Struct, frozen=True):
-    """What upstream says of a file; empty strings where it says nothing."""
+    """What upstream says of a file; empty strings where it says nothing.
+
+    ``by`` is who says it, for messages: upstream itself, or a cache of what it once sent.
+    """
 
     path: str
     size: int
     sha256: str = ""
     oid: str = ""
     lfs: bool = False
+    by: Literal["upstream", "the cache"] = "upstream"
 
     @property
     def checkable(self) -> bool:

@@ -13,6 +13,7 @@ from archiver.codec.segment import SEGMENT_MAX
 from archiver.digest import git_blob_hasher
 from archiver.errors import MismatchError
 from archiver.tensors.cuts import CutPlanner
+from archiver.tensors.weight_files import HEAD, is_weights, stand_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -24,12 +25,19 @@ if TYPE_CHECKING:
     from archiver.digest import Blake3Hex
     from archiver.progress import Progress
     from archiver.tensors.cuts import Segment
+    from archiver.tensors.weight_files import StandIn
 
 _ALIGN: Final = 8
 """Segments begin at multiples of this in their buffer, so that words are aligned."""
 _BATCH: Final = 4 << 20
 """Small segments are handed on together, this many bytes at once: what is handed on is soon stored,
 and is not fetched again after a crash."""
+
+
+_REFUSED: Final = {
+    "upstream": "The file was refused. Run again later; if it stays so, upstream is damaged.",
+    "the cache": "The file was refused. Delete it from the cache and download it again.",
+}
 
 
 class Cell(NamedTuple):
@@ -47,6 +55,7 @@ class FileJob:
         self.expected = expected
         self.digests: dict[int, Blake3Hex] = {}
         self._sizes: list[int] = []
+        self._head = b""
         self._progress = progress
         self._sha256 = hashlib.sha256()
         self._blake3 = blake3()
@@ -106,6 +115,8 @@ class FileJob:
         return prefix[taken:]
 
     def _hash(self, view: memoryview) -> None:
+        if not self._sizes:
+            self._head = bytes(view[:HEAD])
         self._sha256.update(view)
         self._blake3.update(view)
         if self._oid is not None:
@@ -114,8 +125,16 @@ class FileJob:
     def _expect_end(self, stream: Continued) -> None:
         if stream.readinto(memoryview(bytearray(1))):
             raise MismatchError(
-                f"{self.expected.path} is longer than the {self.expected.size} bytes upstream lists."
+                f"{self.expected.path} is longer than the {self.expected.size} bytes "
+                f"{self.expected.by} lists."
             )
+
+    @property
+    def instead(self) -> StandIn | None:
+        """What came in the place of weights, as far as the first bytes tell."""
+        if not is_weights(self.expected.path):
+            return None
+        return stand_in(self._head, self.expected.size)
 
     def finish(self) -> tuple[FileEntry, str]:
         """The file's entry; MismatchError unless its digests are upstream's."""
@@ -127,8 +146,8 @@ class FileJob:
         ):
             if wanted and got != wanted:
                 raise MismatchError(
-                    f"{self.expected.path} has {kind} {got}, upstream lists {wanted}.",
-                    hint="The file was refused. Run again later; if it stays so, upstream is damaged.",
+                    f"{self.expected.path} has {kind} {got}, {self.expected.by} lists {wanted}.",
+                    hint=_REFUSED[self.expected.by],
                 )
         header = self._planner.header
         entry = FileEntry(

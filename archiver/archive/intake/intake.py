@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from archiver.codec.segment import Effort
     from archiver.codec.zstd import Bytes
     from archiver.progress import Progress
+    from archiver.tensors.weight_files import StandIn
 
 _SPARE_BUFFERS: Final = 2
 
@@ -51,6 +52,8 @@ class Intake:
         self.resumed: dict[str, int] = {}
         """What an earlier run stored and this one took up: digest -> bytes it takes in its pack."""
         self.resumed_bytes = 0
+        self.instead: dict[str, StandIn] = {}
+        """Files of weights that are something else, with the very digests that were expected."""
         self._resuming = threading.Lock()
         self._archive = archive
         self._worklog = worklog
@@ -110,10 +113,14 @@ class Intake:
                 future.result()
         try:
             done = job.finish()
-        except MismatchError:
+        except MismatchError as error:
             self._worklog.forget(expected.path)
+            if job.instead is not None:
+                error.message = f"{expected.path} {job.instead.told}. {error.message}"
             raise
         with self._resuming:
+            if job.instead is not None:
+                self.instead[expected.path] = job.instead
             self.resumed |= stream.resumed
             self.resumed_bytes += stream.resumed_bytes
         return done

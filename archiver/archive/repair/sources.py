@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 
-from archiver.archive.folder.scan import scan_folder
 from archiver.archive.out_of_use import AsidePacks
 from archiver.archive.packs.map import PackMap, Shelf
 from archiver.digest import blake3_hex
 from archiver.errors import ArchiverError
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
     from archiver.archive.archive import Archive
     from archiver.archive.repair.needs import Need
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
 
 OWN: Final = "this archive"
 """The title of the archive's own packs, of which some may be damaged."""
-_CACHE_ENTRY: Final = "models--*/snapshots/*"
-_CACHE_SNAPSHOT: Final = "snapshots/*"
 
 
 class ObjectSource(Protocol):
@@ -78,18 +75,18 @@ def packs_of(archive: Archive, title: str) -> list[ObjectSource]:
 
 
 class FolderSource:
-    """A plain folder, such as a restored one, or a hub client's cache; also where it is damaged."""
+    """A plain folder, such as a restored one, or a hub client's cache; also where it is damaged.
 
-    def __init__(self, folder: Path) -> None:
-        self.title = str(folder)
-        self._folder = folder
+    ``look`` gives, for the folder and for each snapshot in it, the path of each file and where it lies.
+    """
+
+    def __init__(self, title: str, look: Callable[[], list[dict[str, str]]]) -> None:
+        self.title = title
+        self._look = look
 
     @cached_property
     def _files(self) -> list[dict[str, str]]:
-        inside = sorted(self._folder.glob(_CACHE_ENTRY)) + sorted(
-            self._folder.glob(_CACHE_SNAPSHOT)
-        )
-        return [scan_folder(one).files for one in (self._folder, *inside)]
+        return self._look()
 
     def offers(self, need: Need) -> bool:
         """Whether a file has it at the place where the manifest says."""

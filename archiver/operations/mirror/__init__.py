@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from archiver.archive.pin import Pin, check_pin
 from archiver.operations.mirror.options import MirrorOptions, select
 from archiver.operations.mirror.publishing import derived_revision
+from archiver.operations.mirror.remarks import NARROWER, Remark, require_fit
 from archiver.operations.mirror.report import FileFailure, MirrorError, MirrorReport
 from archiver.operations.mirror.run import Run
 
@@ -33,16 +34,19 @@ def mirror(
     Raises:
         MirrorError: Some files failed; the others are stored and the next run goes on from there.
         MismatchError: A pinned digest disagrees with upstream.
+        UsageError: A folder holds what is plainly no content.
         NoSpaceError, NetworkError, UpstreamGoneError, AccessError: As upstream or the disk say.
     """
     archive.require_writable()
     if not options.dry_run:
         archive.store.require_writable()
-    listing = select(upstream.list(repository, revision), options)
+    whole = upstream.list(repository, revision)
+    listing = select(whole, options)
+    require_fit(listing)
     claims = {file.path: (file.size, file.sha256) for file in listing.files}
     for pin in pins:
         check_pin(pin, listing.repository, listing.revision, claims)
-    run = Run(archive, catalogue, upstream, listing, options, progress)
+    run = Run(archive, catalogue, upstream, listing, options, progress, whole)
     held = run.already_sealed()
     if options.dry_run:
         return run.planned() if held is None else run.report("held", snapshot=held)
@@ -52,10 +56,12 @@ def mirror(
 
 
 __all__ = [
+    "NARROWER",
     "FileFailure",
     "MirrorError",
     "MirrorOptions",
     "MirrorReport",
+    "Remark",
     "derived_revision",
     "mirror",
 ]

@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from archiver.errors import ExitCode, PartialError
+from archiver.operations.mirror.remarks import Remark
 from archiver.text import plural
 
 _SHOWN: Final = 20
@@ -29,6 +30,7 @@ class MirrorReport(msgspec.Struct, frozen=True):
     all that the snapshot takes, whenever it was written, ``stored_bytes`` what was written now.
     ``outcome`` is ``sealed``, ``held`` (it was there already) or ``planned`` (a dry run).
     ``parity_bytes`` is what sidecars take that were made now, because the policy wants parity;
+    ``remarks`` is what is worth saying of the choice of files and of what they hold;
     ``unprotected`` are stored files that should have got one and did not.
     """
 
@@ -46,6 +48,7 @@ class MirrorReport(msgspec.Struct, frozen=True):
     total_stored_bytes: int = 0
     snapshot: str = ""
     notes: tuple[str, ...] = ()
+    remarks: tuple[Remark, ...] = ()
     parity_bytes: int = 0
     unprotected: tuple[FileFailure, ...] = ()
 

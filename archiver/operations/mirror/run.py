@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
 
@@ -19,6 +19,13 @@ from archiver.operations.mirror.fetch import fetch
 from archiver.operations.mirror.held import CatalogueHints, Held
 from archiver.operations.mirror.protection import protect_sealed
 from archiver.operations.mirror.publishing import publish_listing
+from archiver.operations.mirror.remarks import (
+    of_folder,
+    of_indexes,
+    of_patterns,
+    remark,
+    without_repeats,
+)
 from archiver.operations.mirror.report import MirrorError, MirrorReport
 from archiver.operations.mirror.room import Room
 from archiver.operations.mirror.sighting import record_sighting
@@ -53,17 +60,28 @@ class Run:
         listing: Listing,
         options: MirrorOptions,
         progress: Progress,
+        whole: Listing,
     ) -> None:
+        """Take ``listing`` as what is chosen of the ``whole``."""
         self._archive = archive
         self._catalogue = catalogue
         self._upstream = upstream
         self._listing = listing
         self._options = options
         self._progress = progress
-        self._selection = Selection(tuple(options.include), tuple(options.exclude))
+        self._selection = Selection(
+            options.include,
+            options.exclude,
+            msgspec.UNSET if listing.complete else "unknown",
+        )
         self._held = Held(archive, catalogue, listing)
         self._room = Room(archive.store, options.min_free)
         self._notes: list[str] = []
+        self._paths = {file.path for file in whole.files}
+        self._remarks = [
+            *of_folder(whole),
+            *of_patterns(whole, listing, options.include, options.exclude),
+        ]
         self._worklog_key = f"{listing.endpoint}|{listing.repository}|{listing.revision}"
 
     def already_sealed(self) -> Snapshot | None:
@@ -79,6 +97,7 @@ class Run:
         discard(self._archive.store, self._worklog_key)
         record_sighting(self._archive, self._catalogue, self._listing)
         # Also then: the run that sealed it may have been killed before it made parity.
+        self._look_at_indexes(snapshot, self._archive.manifest(snapshot.seal))
         return self._protected(snapshot, self.report("held", snapshot=snapshot))
 
     def execute(self, pins: tuple[Pin, ...]) -> MirrorReport:
@@ -99,7 +118,11 @@ class Run:
             worklog.close()
         updates.add_snapshot(self._catalogue, snapshot.id, snapshot.seal, manifest)
         record_sighting(self._archive, self._catalogue, self._listing)
+        self._look_at_indexes(snapshot, manifest)
         return self._protected(snapshot, self.report("sealed", snapshot, written))
+
+    def _look_at_indexes(self, snapshot: Snapshot, manifest: Manifest) -> None:
+        self._remarks += of_indexes(self._archive, snapshot, manifest.files, self._paths)
 
     def _protected(self, snapshot: Snapshot, report: MirrorReport) -> MirrorReport:
         protection = protect_sealed(self._archive, snapshot, self._options.workers)
@@ -139,6 +162,7 @@ class Run:
             total_stored_bytes=snapshot.seal.totals.stored if snapshot else 0,
             snapshot=snapshot.id if snapshot else "",
             notes=tuple(self._notes),
+            remarks=without_repeats(self._remarks),
         )
 
     # ---- fetching
@@ -161,6 +185,10 @@ class Run:
             entries = self._take_all(intake)
             intake.sink.flush()
             self._register(intake)
+            self._remarks += [
+                remark("stand-in", [path], instead=found)
+                for path, found in sorted(intake.instead.items())
+            ]
             sink = intake.sink
             resumed = _Written(intake.resumed_bytes, sum(intake.resumed.values()))
         # The buffers go before the manifest comes: of 190,000 tensors there is not room for both.
@@ -215,11 +243,14 @@ class Run:
         self._progress.end(path)
 
     def _take(self, intake: Intake, file: RemoteFile) -> FileEntry:
-        expected = Expected(file.path, file.size, file.sha256, file.oid, file.lfs)
+        by: Literal["upstream", "the cache"] = (
+            "the cache" if self._listing.upstream == "directory" else "upstream"
+        )
+        expected = Expected(file.path, file.size, file.sha256, file.oid, file.lfs, by)
         entry, note = intake.add(
             expected, lambda offset: self._upstream.open(self._listing, file, offset)
         )
-        if note:
+        if note and file.path not in intake.instead:
             self._notes.append(f"{file.path} was stored as plain bytes: {note}")
         return entry
 

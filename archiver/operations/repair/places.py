@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from archiver.archive.repair.copies import FileSource, aside_copies, from_parity, same_name
@@ -9,6 +10,7 @@ from archiver.archive.repair.misplaced import Misplaced
 from archiver.archive.repair.replica import open_other
 from archiver.archive.repair.sources import FolderSource, ObjectSource, packs_of
 from archiver.operations.repair.upstream_source import UpstreamSource
+from archiver.upstream.hub_cache import scan_snapshot, snapshots_below
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -53,7 +55,7 @@ class Places:
         found = packs_of(self._archive, "")
         for one in self.replicas:
             found += packs_of(one, one.store.describe())
-        found += [FolderSource(folder) for folder in self._folders]
+        found += [FolderSource(str(one), partial(_files_in, one)) for one in self._folders]
         return [*found, self._upstream] if self._upstream else found
 
     @property
@@ -65,3 +67,8 @@ class Places:
         """End what is open."""
         if self._upstream:
             self._upstream.close()
+
+
+def _files_in(folder: Path) -> list[dict[str, str]]:
+    """The files of a folder, and of each snapshot if it is a hub client's cache."""
+    return [scan_snapshot(one).files for one in (folder, *snapshots_below(folder))]

@@ -29,7 +29,7 @@ def next_due(
     if repository:
         found = archive.fitting(repository, revision)
     else:
-        found = [one for one in archive.snapshots() if one.seal.selection.whole]
+        found = [one for one in archive.snapshots() if not one.seal.selection.chosen]
     tested = last_tested(archive, found, own_place(archive))
     since = None if age is None else utc_before(age)
     due = [one for one in found if since is None or not tested[one.id].proves(since)]

@@ -38,8 +38,17 @@ class Origin(NamedTuple):
 
     def remarks(self) -> tuple[str, ...]:
         """That files may be missing because they were left out on purpose."""
-        told = (
-            "This snapshot holds chosen files only (--include or --exclude): "
-            "what is missing may just not have been mirrored."
-        )
-        return () if self.snapshot.seal.selection.whole else (told,)
+        selection = self.snapshot.seal.selection
+        if selection.chosen:
+            told = (
+                "This snapshot holds chosen files only (--include or --exclude): "
+                "what is missing may just not have been mirrored."
+            )
+            return (told,)
+        if not selection.known:
+            told = (
+                "This snapshot comes from a cache without a record of the revision's files: "
+                "what is missing may just not have been downloaded."
+            )
+            return (told,)
+        return ()

@@ -89,7 +89,7 @@ def smoke_test_restored(
 
 
 def _require_weights(checkpoint: Checkpoint, snapshot: Snapshot) -> None:
-    if not snapshot.seal.selection.whole and not model_files(checkpoint):
+    if snapshot.seal.selection.chosen and not model_files(checkpoint):
         checkpoint.close()
         raise UsageError(
             f"{snapshot.title} holds chosen files only (--include or --exclude), and no weights.",

@@ -60,7 +60,7 @@ def status(archive: Archive, *, keys: Iterable[str] = ()) -> Status:
 
 def _smoke_tests(archive: Archive, known: Known) -> Iterator[SmokeTested]:
     """By name; chosen files are no model, and have no turn in ``audit --level smoke``."""
-    whole = [one for one in known.snapshots if one.seal.selection.whole]
+    whole = [one for one in known.snapshots if not one.seal.selection.chosen]
     tested = last_tested(archive, whole, own_place(archive))
     for one in sorted(whole, key=lambda snapshot: snapshot.name):
         seal = one.seal

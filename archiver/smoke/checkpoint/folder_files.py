@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from archiver.archive.folder.scan import FolderScan, scan_folder
 from archiver.errors import HostileNameError, UsageError
 from archiver.names import as_repo_path
-from archiver.text import plural, printable
-from archiver.upstream.hub_cache import entry_of
+from archiver.text import printable
+from archiver.upstream.folder import refusal, unfinished_files
+from archiver.upstream.hub_cache import entry_of, scan_snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
-
-_LEFT_OUT: Final = {".git", ".cache"}
-"""Folders of the programs that fetched a repository."""
-_SHOWN: Final = 20
 
 
 class FoundFile(NamedTuple):
@@ -49,9 +44,11 @@ def find_files(folder: Path) -> dict[str, FoundFile]:
             f"{shown} is not a folder.",
             hint="Name a folder with a model's files, or a repository that the archive holds.",
         )
-    scan = scan_folder(_snapshot_of(folder))
-    found, problems = {}, list(_problems(scan))
-    for path in sorted(filter(_counts, scan.files)):
+    whole = scan_snapshot(_snapshot_of(folder))
+    scan = whole.content()
+    half = unfinished_files(whole.files, lambda path: os.stat(whole.files[path]).st_size)  # noqa: PTH116 - as above
+    found, problems = {}, list(scan.problems())
+    for path in sorted(scan.files):
         try:
             as_repo_path(path)
             found[path] = _found(scan.files[path])
@@ -59,8 +56,13 @@ def find_files(folder: Path) -> dict[str, FoundFile]:
             problems.append(error.message.rstrip("."))
         except OSError as error:
             problems.append(f"{printable(path)} ({error.strerror})")
+    problems += [
+        f"{printable(path)} (its download did not end: {printable(half[path])} lies beside it)"
+        for path in half
+        if path in found
+    ]
     if problems:
-        raise _refused(shown, problems)
+        raise refusal(str(folder), problems)
     if not found:
         raise UsageError(f"{shown} is empty.", hint="Name the folder that holds the model's files.")
     return found
@@ -75,26 +77,3 @@ def _snapshot_of(folder: Path) -> Path:
     """The folder itself, or the snapshot that it stands for as a hub cache's repository."""
     entry = entry_of(folder)
     return entry.snapshot(entry.commit(None)) if entry and not entry.only else folder
-
-
-def _counts(path: str) -> bool:
-    return path.split("/", 1)[0] not in _LEFT_OUT
-
-
-def _problems(scan: FolderScan) -> Iterator[str]:
-    told = {
-        path: f"a link that leads out of it, to {scan.escaping[path]}" for path in scan.escaping
-    }
-    told |= {path: f"it {why}" for path, why in scan.odd.items()}
-    told |= {path or ".": f"it cannot be listed: {why}" for path, why in scan.unreadable.items()}
-    for path in sorted(filter(_counts, told)):
-        yield f"{printable(path)} ({printable(told[path], 500)})"
-
-
-def _refused(shown: str, problems: list[str]) -> UsageError:
-    more = len(problems) - _SHOWN
-    listed = "; ".join(problems[:_SHOWN]) + (f"; and {more:,} more" if more > 0 else "")
-    return UsageError(
-        f"{shown} holds {plural(len(problems), 'entry', 'entries')} that cannot be tested: {listed}.",
-        hint="Remove these, or copy the model's files into a folder of their own.",
-    )

@@ -1,0 +1,183 @@
+"""What is worth saying of the files that were chosen, and of those that were not.
+
+Nothing here keeps a snapshot from being sealed, but :func:`require_fit`: a file that is plainly half, or
+a pointer or a page in the place of weights, is no content where nobody vouches for it. A plan takes the
+kinds in ``NARROWER`` as a failure of its entry, unless that says ``partial = true``.
+"""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Final, Literal
+
+import msgspec
+
+from archiver.archive.out_of_use import packs_for
+from archiver.archive.outflow import Outflow
+from archiver.errors import DamageError, UsageError
+from archiver.tensors.weight_files import (
+    INDEX_MAX,
+    StandIn,
+    is_index,
+    is_weights,
+    owners_of,
+    parse_index,
+    shard_sets,
+)
+from archiver.text import plural, printable
+from archiver.upstream.protocol import ForeignKind
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator
+
+    from archiver.archive.archive import Archive, Snapshot
+    from archiver.archive.records import FileEntry
+    from archiver.upstream.protocol import Listing, Unfit
+
+RemarkKind = Literal[
+    # of the patterns
+    "pattern-fits-nothing",
+    "weights-not-chosen",
+    "shards-not-chosen",
+    # of what was taken in
+    "shards-missing",
+    "stand-in",
+    # of a folder
+    "left-out",
+    "selection-unknown",
+]
+NARROWER: Final = frozenset[RemarkKind](
+    {"pattern-fits-nothing", "weights-not-chosen", "shards-not-chosen"}
+)
+"""The patterns took less than whoever wrote them can have meant."""
+_SHOWN: Final = 5
+_PATHS_MAX: Final = 1000
+
+
+class Remark(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One thing to be said of a run.
+
+    Attributes:
+        kind: What kind of thing; stable.
+        paths: The files, folders or patterns that it is about; the first 1,000 of ``count``.
+        count: How many there are.
+        index: The index that names the files.
+        total: Out of how many.
+        left: Why these were left out of a folder.
+        instead: What lies in the place of weights.
+    """
+
+    kind: RemarkKind
+    paths: tuple[str, ...] = ()
+    count: int = 0
+    index: str = ""
+    total: int = 0
+    left: ForeignKind | Literal[""] = ""
+    instead: StandIn | None = None
+
+
+def remark(kind: RemarkKind, paths: Iterable[str] = (), **more: object) -> Remark:
+    """Return a remark on ``paths``."""
+    listed = sorted(paths)
+    return Remark(kind, tuple(listed[:_PATHS_MAX]), len(listed), **more)  # type: ignore[arg-type]
+
+
+def require_fit(listing: Listing) -> None:
+    """Raise UsageError, with all of them, if files of the listing are no content."""
+    paths = {file.path for file in listing.files}
+    unfit = [one for one in listing.unfit if one.path in paths]
+    if not unfit:
+        return
+    more = f"; and {len(unfit) - _SHOWN:,} more" if len(unfit) > _SHOWN else ""
+    listed = "; ".join(map(_told, unfit[:_SHOWN])) + more
+    hints = dict.fromkeys(one.instead.hint if one.instead else _FINISH for one in unfit)
+    raise UsageError(
+        f"{plural(len(unfit), 'file')} of {listing.repository} cannot be taken in: {listed}.",
+        hint=" ".join(hints) + " Or leave it out with --exclude.",
+    )
+
+
+_FINISH: Final = "Let its download end, or remove the file and its control file."
+
+
+def _told(unfit: Unfit) -> str:
+    path = printable(unfit.path)
+    if unfit.instead:
+        return f"{path} {unfit.instead.told}"
+    return f"{path} is unfinished ({printable(unfit.control)} lies beside it)"
+
+
+def of_folder(listing: Listing) -> Iterator[Remark]:
+    """Yield what is to be said of a folder or a cache."""
+    for kind in ("unfinished", "tool", "system", "unlisted"):
+        paths = [one.path for one in listing.left_out if one.kind == kind]
+        if paths:
+            yield remark("left-out", paths, left=kind)
+    if not listing.complete:
+        yield Remark("selection-unknown", count=len(listing.files))
+
+
+def of_patterns(
+    whole: Listing, chosen: Listing, include: Iterable[str], exclude: Iterable[str]
+) -> Iterator[Remark]:
+    """Yield what the patterns leave out that can hardly be meant."""
+    patterns = [*include, *exclude]
+    if not patterns:
+        return
+    paths = [file.path for file in whole.files]
+    unused = [one for one in patterns if not any(fnmatchcase(path, one) for path in paths)]
+    if unused:
+        yield remark("pattern-fits-nothing", unused)
+    weights = {path for path in paths if is_weights(path)}
+    taken = {file.path for file in chosen.files}
+    if weights and not weights & taken:
+        yield remark("weights-not-chosen", weights)
+    for shards in shard_sets(paths):
+        missing = shards - taken
+        if missing and missing != shards:
+            yield remark("shards-not-chosen", missing, total=len(shards))
+
+
+def of_indexes(
+    archive: Archive, snapshot: Snapshot, entries: Iterable[FileEntry], whole: Collection[str]
+) -> Iterator[Remark]:
+    """Yield the shards that an index of a sealed snapshot names and that are not in it.
+
+    Args:
+        archive: Where the snapshot is.
+        snapshot: Of which the indexes are read.
+        entries: Its files.
+        whole: The paths of all files that upstream lists.
+    """
+    files = {entry.path: entry for entry in entries}
+    indexes = [path for path in files if is_index(path, pickles=True)]
+    for path in sorted(indexes):
+        shards = _shards(archive, snapshot, files[path])
+        missing = {shard for shard in shards if shard not in files}
+        absent = {shard for shard in missing if shard not in whole}
+        if absent:
+            yield remark("shards-missing", absent, index=path, total=len(shards))
+        unchosen = missing - absent
+        if unchosen and missing != shards:
+            yield remark("shards-not-chosen", unchosen, index=path, total=len(shards))
+
+
+def _shards(archive: Archive, snapshot: Snapshot, entry: FileEntry) -> set[str]:
+    """The shards that an index names; none if it cannot be read, which a smoke test tells."""
+    if entry.size > INDEX_MAX:
+        return set()
+    data = bytearray()
+    try:
+        with Outflow(packs_for(archive, snapshot), workers=1) as outflow:
+            outflow.copy(entry, data.extend)
+        return set(owners_of(entry.path, parse_index(bytes(data))).values())
+    except (DamageError, ValueError):
+        return set()
+
+
+def without_repeats(remarks: Iterable[Remark]) -> tuple[Remark, ...]:
+    """Return the remarks, each set of shards once: its names tell of it, and its index too."""
+    found: dict[tuple[str, tuple[str, ...], str], Remark] = {}
+    for one in remarks:
+        found[(one.kind, one.paths, one.left)] = one
+    return tuple(found.values())

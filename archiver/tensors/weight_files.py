@@ -1,0 +1,112 @@
+"""Files of weights, known by their names; the indexes that list them; what may lie in their place.
+
+An index (``*.safetensors.index.json``, ``*.bin.index.json``) names the file of each tensor, from its own
+folder: ``{"metadata": {…}, "weight_map": {TENSOR: FILE}}`` (Hugging Face, "Serialization"). A repository
+that was cloned without Git LFS holds *pointers*, texts of three lines; a download that met a login page
+or a proxy holds HTML.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import msgspec
+
+from archiver.text import human_bytes, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+SAFETENSORS: Final = ".safetensors"
+PICKLES: Final = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".msgpack")
+OTHERS: Final = (".gguf", ".ggml", ".onnx")
+INDEX_MAX: Final = 64 * 1024 * 1024
+"""Bytes of an index that is read. That of Qwen3.5-397B-A17B-FP8, 189,042 tensors, has 24 MB."""
+HEAD: Final = 512
+"""So many first bytes of a file show what lies in the place of weights."""
+
+_INDEX: Final = re.compile(r".*\.safetensors\.index(\.[^./]+)?\.json")
+_PICKLE_INDEX: Final = re.compile(r".*\.bin\.index(\.[^./]+)?\.json")
+_SHARD: Final = re.compile(r"(.*?)-?([0-9]{5})-of-([0-9]{5})(.*)", re.DOTALL)
+_POINTER: Final = b"version https://git-lfs.github.com/spec/v1\n"
+_POINTER_SIZE: Final = re.compile(rb"^size ([0-9]{1,20})$", re.MULTILINE)
+_POINTER_MAX: Final = 1024
+_HTML: Final = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype\s+html|html)\b", re.IGNORECASE)
+
+
+class Index(msgspec.Struct):
+    """An index as it is written: ``weight_map`` gives the shard of each tensor."""
+
+    weight_map: dict[str, str]
+    metadata: dict[str, Any] | None = None
+
+
+class StandIn(msgspec.Struct, frozen=True):
+    """What lies in the place of weights; ``size`` is what a pointer says that the weights have."""
+
+    kind: Literal["lfs-pointer", "html-page"]
+    size: int = 0
+
+    @property
+    def told(self) -> str:
+        """What it is, as the end of a sentence that begins with the file's name."""
+        if self.kind == "html-page":
+            return "is an HTML page, not weights"
+        return (
+            f"is a Git LFS pointer, not the {human_bytes(self.size)} of weights that it stands for"
+        )
+
+    @property
+    def hint(self) -> str:
+        """What to do about it."""
+        if self.kind == "html-page":
+            return "A login page or a proxy answered in its place: download the file again."
+        return "Run 'git lfs pull' in the clone that it comes from, or download the file again."
+
+
+def is_weights(path: str) -> bool:
+    """Return whether a file is called as files of weights are."""
+    return path.endswith((SAFETENSORS, *PICKLES, *OTHERS))
+
+
+def is_index(path: str, *, pickles: bool = False) -> bool:
+    """Return whether a file is called as an index of safetensors files is, or also one of pickles."""
+    return bool(_INDEX.fullmatch(path) or (pickles and _PICKLE_INDEX.fullmatch(path)))
+
+
+def parse_index(data: bytes) -> Index:
+    """Return an index from its bytes; ValueError, with the reason, if it is none."""
+    try:
+        return msgspec.json.decode(data, type=Index)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(printable(str(error))) from error
+
+
+def owners_of(path: str, index: Index) -> dict[str, str]:
+    """Return the shard of each tensor, as a path of the repository."""
+    folder = posixpath.dirname(path)
+    return {name: posixpath.join(folder, shard) for name, shard in index.weight_map.items()}
+
+
+def shard_sets(paths: Iterable[str]) -> list[frozenset[str]]:
+    """Return the files of weights that make one model each, by the numbers in their names."""
+    found: dict[tuple[str, str, str], set[str]] = {}
+    for path in paths:
+        if is_weights(path) and (shard := _SHARD.fullmatch(path)):
+            found.setdefault((shard[1], shard[3], shard[4]), set()).add(path)
+    return [frozenset(one) for one in found.values()]
+
+
+def stand_in(head: bytes, size: int) -> StandIn | None:
+    """Return what lies in the place of a file of weights, by its first bytes, or None.
+
+    Args:
+        head: The first ``HEAD`` bytes, or all if there are fewer.
+        size: The bytes of the whole file.
+    """
+    if head.startswith(_POINTER) and size <= _POINTER_MAX:
+        stated = _POINTER_SIZE.search(head)
+        return StandIn("lfs-pointer", int(stated[1]) if stated else 0)
+    return StandIn("html-page") if _HTML.match(head) else None
