@@ -75,6 +75,15 @@ class Advice(NamedTuple):
         """For a file that the system does not let this user read."""
         return f"Check its permissions, and those of its folders. {self.audit(snapshot)}"
 
+    def foreign_seal(self, name: str, own_name: str = "") -> str:
+        """For a file among the seals that is one under another name, or may be one."""
+        path = shlex.quote(f"{self.place}/{name}")
+        move = f"move it out of the folder: mv {path} /tmp/"
+        if own_name:
+            own = shlex.quote(f"{self.place}/{own_name}")
+            return f"Give it its name, mv -n {path} {own}, or {move}. {self.audit()}"
+        return f"Check its permissions, or {move}. {self.audit()}"
+
     def unstable(self) -> str:
         """For readings that differ: the machine comes first."""
         return f"Test this machine's memory, cables and disks. {self.audit()}"

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Final
 
 from archiver.archive import carried, layout
 from archiver.archive.fixity.read_twice import read_twice
+from archiver.archive.foreign import ForeignFile, ForeignKind, foreign_files
 from archiver.archive.place_file import read_place
 
 if TYPE_CHECKING:
+    from archiver.archive.advice import Advice
     from archiver.archive.fixity.findings import Findings
     from archiver.storage.store import Store
 
 _SMALL_MAX: Final = 1 << 20
-_WORKING: Final = tuple(f"{one}/" for one in (layout.TMP, layout.QUARANTINE, layout.TRASH))
-"""Folders whose content is out of use."""
 
 
 def check_explanations(store: Store, findings: Findings) -> None:
@@ -46,25 +46,30 @@ def check_place(store: Store, findings: Findings) -> None:
 
 def check_names(store: Store, findings: Findings, manifests: set[str]) -> None:
     """Remark manifests that no seal names, and files that an archive does not have."""
-    for name in store.list(""):
-        if name.startswith(f"{layout.MANIFESTS}/") and layout.document_of(name):
-            if name not in manifests:
-                text = f"{name} has no seal: a run was interrupted, or its seal is lost."
-                findings.add("unsealed-manifest", text, path=name)
-        elif not _known(name):
-            findings.add("unknown-file", f"{name} is not a file that an archive has.", path=name)
+    for name in store.list(layout.MANIFESTS):
+        if layout.document_of(name) and name not in manifests:
+            text = f"{name} has no seal: a run was interrupted, or its seal is lost."
+            findings.add("unsealed-manifest", text, path=name)
+    for file in foreign_files(store):
+        if file.kind is ForeignKind.UNREADABLE:
+            text = f"{file.name} cannot be read, and is no stored file by its name."
+            findings.add(
+                "file-unreadable", text, findings.advice.foreign_seal(file.name), path=file.name
+            )
+        else:
+            findings.add("unknown-file", *_told(file, findings.advice), path=file.name)
 
 
-def _known(name: str) -> bool:
-    fixed = (
-        name in {layout.INFO, layout.PLACE}
-        or name in carried.NAMES
-        or name.startswith(layout.CATALOGUE)
-    )
-    return (
-        fixed
-        or name.startswith(_WORKING)
-        or layout.digest_of(name) is not None
-        or layout.parity_of(name) is not None
-        or layout.signature_of(name) is not None
-    )
+def _told(file: ForeignFile, advice: Advice) -> tuple[str, str]:
+    """What a foreign file is, and what to do about it."""
+    if file.kind is ForeignKind.LITTER:
+        text = f"{file.name} is no file of an archive: a system put it there. Nothing reads it."
+        return text, "Nothing has to be done; it may be deleted."
+    if file.kind is ForeignKind.SEAL:
+        text = (
+            f"{file.name} is a seal of {file.title} under a name that is not its own. Nothing reads it, "
+            "and prune deletes nothing while it is there."
+        )
+        return text, advice.foreign_seal(file.name, file.own_name)
+    text = f"{file.name} is not a file that an archive has. Nothing reads it."
+    return text, "Move it out of the archive's folder, or delete it if nobody needs it."

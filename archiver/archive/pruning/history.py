@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from archiver.archive.advice import command
+from archiver.archive.advice import Advice, command
 from archiver.archive.fixity.chain import Chain
-from archiver.archive.layout import SNAPSHOTS, document_of
+from archiver.archive.foreign import foreign_files
+from archiver.archive.layout import SNAPSHOTS
 from archiver.archive.policy import policy_of
 from archiver.errors import DamageError, PolicyError
 
@@ -85,9 +86,11 @@ def lost_seals(archive: Archive, history: History, live: Iterable[Snapshot]) -> 
     for event in chain.sealed():
         if event.snapshot not in there and _key(event) not in whole:
             yield f"The seal of {event.repository}@{event.revision[:12]} is lost."
-    for name in archive.store.list(SNAPSHOTS):
-        if document_of(name) is None:
-            yield f"{name} is no seal's name."
+    advice = Advice(archive.store.describe())
+    for file in foreign_files(archive.store, SNAPSHOTS):
+        if file.stops_prune:
+            hint = advice.foreign_seal(file.name, file.own_name)
+            yield f"{file.name} is, or may be, a seal under a name that is not its own. {hint}"
 
 
 def _key(record: Seal | Event) -> tuple[str, str]:
