@@ -23,16 +23,20 @@ _TEXT_MAX: Final = 250
 _PLAN_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}\Z")
 _COLLECTION: Final = re.compile(r"[\w.-]{1,96}/[\w.-]{1,200}\Z", re.ASCII)
 _PLAN_KEYS: Final = ("name", "collection")
-_REPOSITORY_KEYS: Final = ("name", "revision", "include", "exclude")
+_REPOSITORY_KEYS: Final = ("name", "revision", "include", "exclude", "partial")
 
 
 class PlannedRepository(msgspec.Struct, frozen=True):
-    """One entry of a plan; ``revision`` is None for the main branch, no patterns are all files."""
+    """One entry of a plan; ``revision`` is None for the main branch, no patterns are all files.
+
+    ``partial`` says that patterns which take no weights, or not all shards, are meant so.
+    """
 
     name: str
     revision: str | None = None
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    partial: bool = False
 
     @property
     def title(self) -> str:
@@ -171,7 +175,13 @@ def _repository(table: dict[str, Any], where: str, problems: list[str]) -> Plann
         problems.append(f"{where}revision must be the name of a branch, a tag or a commit")
         revision = None
     include, exclude = (_patterns(table, key, where, problems) for key in ("include", "exclude"))
-    return PlannedRepository(name, revision, include, exclude)
+    partial = table.get("partial", False)
+    if not isinstance(partial, bool):
+        problems.append(f"{where}partial must be true or false")
+        partial = False
+    if partial and not include and not exclude:
+        problems.append(f"{where}partial is of no use without include or exclude")
+    return PlannedRepository(name, revision, include, exclude, partial)
 
 
 def _patterns(table: dict[str, Any], key: str, where: str, problems: list[str]) -> tuple[str, ...]:

@@ -15,12 +15,13 @@ import msgspec
 from archiver.cli import output
 from archiver.cli.options import Size, advised, open_archive, worker_count
 from archiver.cli.progress import Meter
-from archiver.errors import ArchiverError, ExitCode
+from archiver.errors import ArchiverError, ExitCode, PartialError
 from archiver.text import human_bytes, plural
 
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive
     from archiver.operations.mirror import MirrorOptions, MirrorReport
+    from archiver.plan import PlannedRepository
     from archiver.upstream.huggingface import HuggingFace
     from archiver.upstream.protocol import Upstream
 
@@ -226,6 +227,30 @@ def tell(report: MirrorReport) -> list[int]:
         stored = f"stored as {human_bytes(report.total_stored_bytes)} ({ratio:.3f})"
         output.line(f"{title}: sealed, {size}, {stored}; {_written(report)}{_parity(report)}.")
     return _tell_unprotected(title, report)
+
+
+def as_planned(report: MirrorReport, planned: PlannedRepository) -> MirrorReport:
+    """Return the report as an entry of a plan asked for it.
+
+    Raises PartialError, with the report told, if the entry's patterns take less than they can mean and
+    the entry does not say that this is meant.
+    """
+    from archiver.cli.remarks import sentence  # noqa: PLC0415 - start-up stays light
+    from archiver.operations.mirror import NARROWER  # noqa: PLC0415
+
+    narrower = [remark for remark in report.remarks if remark.kind in NARROWER]
+    if not narrower:
+        return report
+    others = tuple(remark for remark in report.remarks if remark not in narrower)
+    report = msgspec.structs.replace(report, remarks=others)
+    if planned.partial:
+        return report
+    tell(report)
+    told = " ".join(sentence(remark, report) for remark in narrower)
+    raise PartialError(
+        f"{planned.title} is not held as its entry can mean it. {told}",
+        hint="Correct include or exclude in the plan, or write 'partial = true' there if it is meant so.",
+    )
 
 
 def _parity(report: MirrorReport) -> str:

@@ -9,6 +9,7 @@ import msgspec
 
 from archiver.cli import output
 from archiver.cli.mirroring import (
+    as_planned,
     finish,
     mirror_options,
     mirroring,
@@ -57,7 +58,8 @@ def command(plan: str, token: str | None, *, check_collection: bool, **rest: Any
         def mirror(planned: PlannedRepository) -> MirrorReport:
             patterns = None if given else (planned.include, planned.exclude)
             try:
-                return mirror_one(upstream, planned.name, planned.revision, patterns)
+                report = mirror_one(upstream, planned.name, planned.revision, patterns)
+                return report if given else as_planned(report, planned)
             except NoSpaceError as error:
                 _failed(planned, error)
                 raise click.exceptions.Exit(int(error.exit_code)) from None

@@ -80,7 +80,8 @@ def test_a_plan_is_mirrored_and_a_second_run_finds_it_held(sync, hub, archive, p
 def test_entries_choose_revision_and_files(sync, hub, archive, plan):
     hub.tag("org/a", "v1")
     hub.commit("org/a", {"new.txt": b"new"})
-    path = plan(A + '\nrevision = "v1"', B + '\ninclude = ["*.json"]', C + '\nexclude = ["*.json"]')
+    part = '\ninclude = ["*.json"]\npartial = true'
+    path = plan(A + '\nrevision = "v1"', B + part, C + '\nexclude = ["*.json"]')
     result = sync(path)
     assert result.code == 0
     files = {one["repository"]: one["files"] for one in result.kinds("mirror")}
