@@ -94,24 +94,33 @@ def _part_problem(part: str) -> str:
 
 
 def _clashes(paths: list[str]) -> Iterator[str]:
-    """Every pair of paths that cannot both be written, also on a file system that folds case."""
+    """Every path that cannot be written beside another, also on a file system that folds case.
+
+    A path below several files is told once. The time is that of sorting, however deep paths are.
+    """
     files: dict[str, str] = {}
     for path in paths:
-        first = files.get(_folded(path))
+        folded = _folded(path)
+        first = files.get(folded)
         if first is None:
-            files[_folded(path)] = path
+            files[folded] = path
         else:
             same = "is listed twice" if first == path else f"is the same name as {_shown(first)}"
             yield f"{_shown(path)} {same}"
-    for path in paths:
-        parts = _folded(path).split("/")
-        for depth in range(1, len(parts)):
-            above = files.get("/".join(parts[:depth]))
-            if above is not None:
-                yield f"{_shown(above)} is a file and also the folder of {_shown(path)}"
+    # No path holds a NUL. With one for each slash, what lies below a file comes right after it.
+    rows = sorted((folded.replace("/", "\0"), path) for folded, path in files.items())
+    above: list[tuple[str, str]] = []
+    for key, path in rows:
+        while above and not key.startswith(above[-1][0]):
+            above.pop()
+        if above:
+            yield f"{_shown(above[-1][1])} is a file and also the folder of {_shown(path)}"
+        above.append((key + "\0", path))
 
 
 def _folded(path: str) -> str:
+    if path.isascii():
+        return path.lower()
     folded = unicodedata.normalize("NFC", path).casefold()
     return unicodedata.normalize("NFC", folded)  # folding can take letters apart
 

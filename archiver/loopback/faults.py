@@ -16,12 +16,18 @@
     ignore_range   a Range request gets 200 and the whole file
     gzip           a small file comes compressed, unless the client accepts only identity
     redirect       /resolve leads to ``location``
+    range_only     who asks for more than ``count`` bytes at once, or for no range, gets 400 (``status``)
+    drip           after ``after`` bytes the body comes byte by byte, ``seconds`` apart
+    slow_head      the head begins, and then comes byte by byte for ever, ``seconds`` apart
+    interim        103 Early Hints come for ever, ``seconds`` apart
+    forge          ``forge(n)``, for n = 1, 2, …, gives a body or None, and headers to set; as ``status``
     call           ``call()`` runs after the answer is made and before it is sent
 """
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Literal
@@ -29,18 +35,22 @@ from typing import TYPE_CHECKING, Literal
 from archiver.loopback.spoil import SPOILERS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Mapping
 
     from archiver.loopback.routes import Target
     from archiver.loopback.wire import Request, Response
 
 Kind = Literal[
     "drop", "reset", "stall", "flip", "short", "pad", "status", "rate_limit", "expired", "etag",
-    "content_range", "ignore_range", "gzip", "redirect", "call",
+    "content_range", "ignore_range", "gzip", "redirect", "range_only", "drip", "slow_head",
+    "interim", "forge", "call",
 ]  # fmt: skip
 
 _FILE_ROUTES = frozenset({"resolve", "cdn"})
 _ANY_ROUTE = frozenset({"status", "rate_limit", "call"})
+
+Forge = Callable[[int], "tuple[bytes | None, Mapping[str, str | None]]"]
+"""The body of the n-th answer, or None to leave it, and headers; one that is None is taken away."""
 
 
 @dataclass
@@ -50,7 +60,7 @@ class Fault:
     ``path`` (a glob over file names) and ``repository`` narrow it; so does ``route``, which is one
     of info, refs, commits, tree, paths-info, list, collection, resolve, cdn. Without a route, a
     fault strikes where files are served, and status, rate_limit and call strike anywhere.
-    ``times`` is None for every time. ``hits`` counts.
+    ``times`` is None for every time. ``hits`` counts. ``status`` is 503 where it is not given.
     """
 
     kind: Kind
@@ -61,10 +71,11 @@ class Fault:
     after: int = 0
     offset: int = 0
     count: int = 1
-    status: int = 503
+    status: int = 0
     seconds: float = 0.0
     location: str = ""
     call: Callable[[], object] | None = None
+    forge: Forge | None = None
     skip: int = 0
     times: int | None = 1
     hits: int = 0

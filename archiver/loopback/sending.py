@@ -6,7 +6,7 @@ import socket
 import struct
 from typing import TYPE_CHECKING
 
-from archiver.loopback.wire import Hangup, Pause, Span
+from archiver.loopback.wire import Drip, Flood, Hangup, Pause, Span
 
 if TYPE_CHECKING:
     import threading
@@ -37,6 +37,8 @@ class Sender:
 
         Raises HungUpError where the response says that the connection ends.
         """
+        for piece in response.before:
+            self._send_piece(piece, record)
         self._to.sendall(response.head(), _MORE if body and response.length else 0)
         if body:
             for piece in response.pieces:
@@ -47,8 +49,11 @@ class Sender:
             case Span():
                 self._send_span(piece, record)
             case Pause():
-                if self._stopping.wait(piece.seconds):
-                    raise HungUpError
+                self._pause(piece.seconds)
+            case Drip():
+                self._drip(piece, record)
+            case Flood():
+                self._flood(piece)
             case Hangup():
                 self._hang_up(reset=piece.reset)
 
@@ -67,6 +72,22 @@ class Sender:
         except OSError:
             record.sent = base + done
             raise
+
+    def _drip(self, drip: Drip, record: Record) -> None:
+        span = drip.span
+        for at in range(span.start, span.start + span.length):
+            self._send_span(Span(span.content, at, 1), record)
+            self._pause(drip.seconds)
+
+    def _flood(self, flood: Flood) -> None:
+        self._to.sendall(flood.first)
+        while True:
+            self._to.sendall(flood.again)
+            self._pause(flood.seconds)
+
+    def _pause(self, seconds: float) -> None:
+        if self._stopping.wait(seconds):
+            raise HungUpError
 
     def _hang_up(self, *, reset: bool) -> None:
         if reset:

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import gzip
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from archiver.loopback.content import Content
-from archiver.loopback.wire import Hangup, Pause, Piece, Response, Span, redirect, refusal
+from archiver.loopback.wire import (
+    Drip,
+    Flood,
+    Hangup,
+    Pause,
+    Piece,
+    Response,
+    Span,
+    redirect,
+    refusal,
+)
 
 if TYPE_CHECKING:
     from archiver.loopback.faults import Fault
     from archiver.loopback.wire import Request
+
+_PART = re.compile(r"bytes=(\d+)-(\d+)\Z")
+_TOO_LARGE = b"<Error><Code>InvalidRequest</Code><Message>Use ranges.</Message></Error>"
 
 Fits = Callable[["Fault", "Request", str, Response], bool]
 Strike = Callable[["Fault", Response], None]
@@ -50,6 +64,12 @@ def _from_hub(_fault: Fault, _request: Request, route: str, response: Response) 
 
 def _partial(_fault: Fault, _request: Request, _route: str, response: Response) -> bool:
     return response.status == 206  # noqa: PLR2004 - Partial Content
+
+
+def _more_than_a_part(fault: Fault, request: Request, route: str, response: Response) -> bool:
+    part = _PART.match(request.range)
+    small = part is not None and int(part[2]) - int(part[1]) < fault.count
+    return not small and _any(fault, request, route, response) and response.status != 302  # noqa: PLR2004
 
 
 def _compressible(_fault: Fault, request: Request, route: str, response: Response) -> bool:
@@ -106,7 +126,7 @@ def _become(response: Response, other: Response) -> None:
 
 
 def _status(fault: Fault, response: Response) -> None:
-    _become(response, refusal(fault.status, "The hub has a bad day"))
+    _become(response, refusal(fault.status or 503, "The hub has a bad day"))
 
 
 def _rate_limit(fault: Fault, response: Response) -> None:
@@ -155,6 +175,41 @@ def _redirect(fault: Fault, response: Response) -> None:
     _become(response, away)
 
 
+def _range_only(fault: Fault, response: Response) -> None:
+    _become(response, Response(fault.status or 400, {"Content-Type": "application/xml"}))
+    response.pieces = [Span(Content(_TOO_LARGE), 0, len(_TOO_LARGE))]
+    response.length = len(_TOO_LARGE)
+
+
+def _drip(fault: Fault, response: Response) -> None:
+    _cut(response, fault.after)
+    rest = response.pieces.pop()
+    assert isinstance(rest, Span)
+    response.pieces.append(Drip(rest, fault.seconds))
+
+
+def _slow_head(fault: Fault, response: Response) -> None:
+    response.before = [Flood(b"HTTP/1.1 200 OK\r\nX-Slow: ", b"x", fault.seconds)]
+
+
+def _interim(fault: Fault, response: Response) -> None:
+    hint = b"HTTP/1.1 103 Early Hints\r\nLink: </x>; rel=preload\r\n\r\n"
+    response.before = [Flood(b"", hint, fault.seconds)]
+
+
+def _forge(fault: Fault, response: Response) -> None:
+    assert fault.forge is not None
+    body, headers = fault.forge(fault.hits)
+    if body is not None:
+        response.pieces, response.length = [Span(Content(body), 0, len(body))], len(body)
+    response.status = fault.status or response.status
+    for name, value in headers.items():
+        known = next((one for one in response.headers if one.lower() == name.lower()), name)
+        response.headers.pop(known, None)
+        if value is not None:
+            response.headers[name] = value
+
+
 SPOILERS = {
     "drop": Spoiler(_has_body, _drop),
     "reset": Spoiler(_has_body, _reset),
@@ -170,4 +225,9 @@ SPOILERS = {
     "ignore_range": Spoiler(_partial, _ignore_range),
     "gzip": Spoiler(_compressible, _gzip),
     "redirect": Spoiler(_from_hub, _redirect),
+    "range_only": Spoiler(_more_than_a_part, _range_only),
+    "drip": Spoiler(_has_body, _drip),
+    "slow_head": Spoiler(_any, _slow_head),
+    "interim": Spoiler(_any, _interim),
+    "forge": Spoiler(_any, _forge),
 }

@@ -109,26 +109,46 @@ class Hangup:
     reset: bool = False
 
 
-Piece = Span | Pause | Hangup
+@dataclass(frozen=True)
+class Drip:
+    """A stretch of a file that comes byte by byte, so many seconds apart."""
+
+    span: Span
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Flood:
+    """The same bytes after ``first``, for ever, so many seconds apart."""
+
+    first: bytes
+    again: bytes
+    seconds: float
+
+
+Piece = Span | Pause | Hangup | Drip | Flood
 
 
 @dataclass
 class Response:
     """An answer that has not been sent yet, so that a fault can still change it.
 
-    ``length`` is what Content-Length will say; the pieces may hold less or more.
+    ``length`` is what Content-Length will say, unless the headers say it; the pieces may hold less
+    or more. The pieces ``before`` go out before the head.
     """
 
     status: int
     headers: dict[str, str] = field(default_factory=dict)
     pieces: list[Piece] = field(default_factory=list)
     length: int = 0
+    before: list[Piece] = field(default_factory=list)
 
     def head(self) -> bytes:
         """The status line and the headers."""
         lines = [f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}"]
         lines += [f"{name}: {value}" for name, value in self.headers.items()]
-        lines.append(f"Content-Length: {self.length}")
+        if "Content-Length" not in self.headers:
+            lines.append(f"Content-Length: {self.length}")
         return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")
 
     def span(self) -> Span | None:

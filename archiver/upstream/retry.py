@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _SECONDS = re.compile(r"\s*([0-9]{1,9})(?:\.[0-9]*)?\s*\Z")
 _RATE_LIMIT = re.compile(r";\s*r\s*=\s*0\s*(?:;[^,]*?)?;\s*t\s*=\s*([0-9]{1,9})")
 _LARGEST_EXPONENT = 30
+_LONGEST_HEADER = 1000
+"""Characters of a header that are looked at; patterns take long over a hundred thousand."""
 
 
 def _tell_nobody(_text: str) -> None:
@@ -34,6 +36,7 @@ class RetryPolicy:
         cap: The longest wait in seconds that is chosen here.
         longest_asked: The longest wait in seconds that a server's ``Retry-After`` may impose; the
             Hub's rate limits are counted over five minutes.
+        longest_believed: A server that asks for a longer wait than this, in seconds, is given up.
         sleep: Waits for a number of seconds.
         jitter: A number in [0, 1); it lengthens a wait by up to a half, so that many streams
             which failed together do not come back together.
@@ -45,6 +48,7 @@ class RetryPolicy:
     base: float = 0.5
     cap: float = 30.0
     longest_asked: float = 330.0
+    longest_believed: float = 86_400.0
     sleep: Callable[[float], None] = time.sleep
     jitter: Callable[[], float] = random.random
     now: Callable[[], float] = time.time
@@ -67,6 +71,10 @@ class RetryPolicy:
         self.sleep(seconds)
         return seconds
 
+    def hopeless(self, asked: float | None) -> bool:
+        """Whether a server asks for so long a wait that no attempt is worth making before."""
+        return asked is not None and asked > self.longest_believed
+
     def delay(self, failures: int, asked: float | None = None) -> float:
         """The seconds to wait before the next attempt."""
         exponent = min(max(failures - 1, 0), _LARGEST_EXPONENT)
@@ -82,8 +90,8 @@ class RetryPolicy:
         ``Retry-After`` is a number of seconds or an HTTP date (RFC 9110, 10.2.3); ``RateLimit`` is
         the Hub's ``"api";r=0;t=55``, of which ``t`` counts once nothing remains (``r=0``).
         """
-        after = self._retry_after(headers.get("retry-after", ""))
-        limit = _RATE_LIMIT.search(headers.get("ratelimit", ""))
+        after = self._retry_after(headers.get("retry-after", "")[:_LONGEST_HEADER])
+        limit = _RATE_LIMIT.search(headers.get("ratelimit", "")[:_LONGEST_HEADER])
         waits = [wait for wait in (after, float(limit[1]) if limit else None) if wait is not None]
         return max(waits, default=None)
 
@@ -93,8 +101,8 @@ class RetryPolicy:
             return float(seconds[1])
         try:
             moment = parsedate_to_datetime(value)
-        except ValueError:
+            if moment.tzinfo is None:
+                moment = moment.replace(tzinfo=UTC)
+            return max(0.0, (moment - datetime.fromtimestamp(self.now(), UTC)).total_seconds())
+        except (ValueError, OverflowError, TypeError, IndexError):
             return None
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=UTC)
-        return max(0.0, (moment - datetime.fromtimestamp(self.now(), UTC)).total_seconds())

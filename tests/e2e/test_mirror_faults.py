@@ -338,11 +338,6 @@ def test_errors_as_json(hub, served, archive, mirror):
     assert json.dumps(WEIGHTS)[1:-1] in result.rows[-1]["message"]
 
 
-def test_an_empty_repository(hub, archive, mirror, restores):
-    hub.create("org/empty", {})
-    assert mirror("org/empty").code == 0
-
-
 # ---- a fault of our own
 
 

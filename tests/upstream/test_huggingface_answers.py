@@ -11,6 +11,7 @@ from archiver.errors import (
     NetworkError,
 )
 from archiver.upstream.huggingface.answers import AgainError, Asked
+from archiver.upstream.huggingface.deadlines import Patience
 from archiver.upstream.huggingface.stream import HubStream
 from archiver.upstream.protocol import RemoteFile
 from archiver.upstream.retry import RetryPolicy
@@ -19,30 +20,39 @@ from archiver.upstream.retry import RetryPolicy
 class FakeAnswer:
     """A body as a hub could send it and the loopback hub does not."""
 
-    def __init__(self, *chunks, status=200, encoded=False, **headers):
+    def __init__(self, *chunks, status=200, encoding="", **headers):
         self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
-        self.first, self.status, self.encoded = self.headers, status, encoded
+        self.first, self.status, self.encoding = self.headers, status, encoding
         self._chunks = chunks
 
-    def chunks(self):
+    def chunks(self, rate):
         for chunk in self._chunks:
             if isinstance(chunk, Exception):
                 raise chunk
+            rate.gained(len(chunk))
             yield chunk
 
 
-def fake_stream(size, *answers, attempts=3):
-    asked, left = [], list(answers)
+class FakeSession:
+    """Gives answers out in turn; ``asked`` are the bytes that were asked from."""
+
+    def __init__(self, answers, attempts):
+        self.retry = RetryPolicy(attempts=attempts, sleep=lambda _: None)
+        self.patience = Patience()
+        self.asked, self._left = [], list(answers)
 
     @contextmanager
-    def ask(start):
-        asked.append(start)
-        yield left.pop(0)
+    def get(self, _url, _asked, headers, *_watches):
+        start = headers.get("range", "bytes=0-").removeprefix("bytes=").partition("-")[0]
+        self.asked.append(int(start))
+        yield self._left.pop(0)
 
-    policy = RetryPolicy(attempts=attempts, sleep=lambda _: None)
+
+def fake_stream(size, *answers, attempts=3):
+    session = FakeSession(answers, attempts)
     file = RemoteFile("f.bin", size)
-    stream = HubStream(ask, file, Asked("a/b", "", "f.bin"), offset=0, retry=policy, throttle=None)
-    return stream, asked
+    asked = Asked("a/b", "", "f.bin")
+    return HubStream(session, "", file, asked, offset=0, throttle=None), session.asked
 
 
 def test_a_body_without_a_length_is_measured(read):
@@ -67,13 +77,13 @@ def test_a_file_that_is_really_shorter_is_refused_in_the_end(read):
 
 
 def test_compressed_bodies_are_taken_plain_and_never_joined(read):
-    part = FakeAnswer(b"\x1f\x8b", status=206, encoded=True, content_range="bytes 2-3/4")
+    part = FakeAnswer(b"\x1f\x8b", status=206, encoding="gzip", content_range="bytes 2-3/4")
     stream, asked = fake_stream(
         4,
-        FakeAnswer(b"ab", encoded=True, content_length="99"),
+        FakeAnswer(b"ab", encoding="gzip", content_length="99"),
         part,
-        FakeAnswer(b"abc", encoded=True),
-        FakeAnswer(b"a", b"bcd", encoded=True),
+        FakeAnswer(b"abc", encoding="gzip"),
+        FakeAnswer(b"a", b"bcd", encoding="gzip"),
     )
     assert read(stream) == b"abcd"
     assert asked == [0, 2, 0, 0]

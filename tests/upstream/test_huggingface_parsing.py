@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from archiver.errors import (
@@ -10,25 +12,49 @@ from archiver.errors import (
     NetworkError,
     UpstreamGoneError,
 )
+from archiver.upstream.huggingface import listing
 from archiver.upstream.huggingface.answers import Asked
-from archiver.upstream.huggingface.listing import pin, remote_files
-from archiver.upstream.huggingface.parsing import card_of, licence_of, parse_json, time_of
+from archiver.upstream.huggingface.listing import Tree, pin
+from archiver.upstream.huggingface.parsing import (
+    card_of,
+    licence_of,
+    parse_info,
+    parse_tree,
+    time_of,
+)
+
+ASKED = Asked("a/b")
+
+
+def info(**fields):
+    return parse_info(json.dumps(fields).encode(), ASKED)
 
 
 def test_a_cards_numbers_keep_their_own_text():
-    info = parse_json(b'{"cardData": {"a": 1.10, "b": NaN, "c": 3, "d": 9007199254740993}}', "x")
-    assert card_of(info) == {"a": "1.10", "b": "NaN", "c": 3, "d": "9007199254740993"}
+    body = b'{"cardData": {"a": 1.10, "b": 1e400, "c": 3, "d": 9007199254740993}}'
+    card = card_of(parse_info(body, ASKED))
+    assert card == {"a": "1.10", "b": "1e400", "c": 3, "d": "9007199254740993"}
 
 
 def test_a_card_is_bounded_in_size_depth_and_alphabet():
     deep: list = []
     for _ in range(100):
         deep = [deep]
-    card = card_of({"cardData": {"é": "\ud800ok", "deep": deep, "big": "x" * 70_000, "last": 1}})
+    card = card_of(info(cardData={"é": "\ud800ok", "deep": deep, "big": "x" * 70_000, "last": 1}))
     assert card["\\xe9"] == "?ok"
     assert str(card["deep"]).count("[") < 20
     assert set(card) == {"\\xe9", "deep"}
-    assert card_of({"cardData": "text"}) == card_of({}) == {}
+    assert card_of(info(cardData="text")) == card_of(info()) == {}
+    assert card_of(info(cardData={"a": "x" * 10, "b": "x" * 3_000_000})) == {}
+
+
+def test_half_a_character_harms_the_card_alone():
+    body = rb'{"id": "a/b", "cardData": {"a\\ud800": "\ud83d\ude00 \ud83d \\ud83d \udc00"}}'
+    assert card_of(parse_info(body, ASKED)) == {"a\\ud800": "\U0001f600 ? \\ud83d ?"}
+    with pytest.raises(HostileNameError, match="Unicode"):
+        parse_tree(rb'[{"path": "\ud800"}]', ASKED)
+    with pytest.raises(HostileNameError, match="own id"):
+        pin(info(id="a/b", sha="0" * 40, _id="\ud800"), ASKED)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +72,7 @@ def test_licences(card, licence):
     assert licence_of(card) == licence
 
 
-@pytest.mark.parametrize("text", [None, 5, "yesterday", "9999-99-99", ""])
+@pytest.mark.parametrize("text", [None, "yesterday", "9999-99-99", ""])
 def test_a_time_that_is_none_is_empty(text):
     assert time_of(text) == ""
 
@@ -54,26 +80,48 @@ def test_a_time_that_is_none_is_empty(text):
 def test_times_become_utc():
     assert time_of("2026-02-03T04:05:06.000Z") == "2026-02-03T04:05:06Z"
     assert time_of("2026-02-03T04:05:06+02:00") == "2026-02-03T02:05:06Z"
+    assert time_of("0001-01-01T00:00:00Z") == "0001-01-01T00:00:00Z"
 
 
-@pytest.mark.parametrize("body", [b"<html>", b"", b"[" * 100_000, b"\xff\xfe\x00"])
-def test_what_is_no_json_is_no_hub(body):
-    with pytest.raises(NetworkError):
-        parse_json(body, "x")
+@pytest.mark.parametrize("body", [b"<html>", b"", b"[" * 100_000, b"\xff\xfe\x00", b'["\xff"]'])
+@pytest.mark.parametrize("parse", [parse_info, parse_tree])
+def test_what_is_no_json_is_no_hub(body, parse):
+    with pytest.raises((NetworkError, HostileNameError, MismatchError)):
+        parse(body, ASKED)
 
 
-@pytest.mark.parametrize("info", [[], None, {"id": "a/b"}, {"id": "../b", "sha": "0" * 40}])
-def test_nonsense_about_a_repository_is_refused(info):
+@pytest.mark.parametrize("body", [b"[]", b"null", b'{"id": "a/b"}', b'{"id": "../b", "sha": "0"}'])
+def test_nonsense_about_a_repository_is_refused(body):
     with pytest.raises(HostileNameError):
-        pin(info, Asked("a/b"))
+        pin(parse_info(body, ASKED), ASKED)
 
 
 def test_another_commit_than_the_one_asked_for_is_refused():
     with pytest.raises(UpstreamGoneError, match="commit"):
-        pin({"id": "a/b", "sha": "1" * 40}, Asked("a/b", "0" * 40))
+        pin(info(id="a/b", sha="1" * 40), Asked("a/b", "0" * 40))
 
 
 @pytest.mark.parametrize("entry", [None, 5, {}, {"type": "file"}, {"type": "file", "path": 3}])
 def test_nonsense_in_a_tree_is_refused(entry):
     with pytest.raises(MismatchError):
-        remote_files([entry], Asked("a/b"))
+        parse_tree(json.dumps([entry]).encode(), ASKED)
+
+
+def test_a_tree_is_bounded(monkeypatch):
+    page = parse_tree(
+        json.dumps([{"path": f"f{n}", "size": 0, "oid": "0" * 40} for n in range(9)]).encode(),
+        ASKED,
+    )
+    assert Tree(ASKED).add(page)
+    for name, most in (("_MOST_FILES", 8), ("_MOST_ENTRIES", 8), ("_MOST_PATH_BYTES", 17)):
+        with monkeypatch.context() as patch:
+            patch.setattr(listing, name, most)
+            with pytest.raises(NetworkError, match="does not end"):
+                Tree(ASKED).add(page)
+    tree = Tree(ASKED)
+    assert tree.add(page)
+    assert not tree.add(page)
+    tree.begin("one")
+    tree.begin("two")
+    with pytest.raises(NetworkError, match="leads back"):
+        tree.begin("one")

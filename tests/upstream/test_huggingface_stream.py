@@ -299,9 +299,9 @@ def test_nothing_is_compressed_when_only_identity_is_accepted(hub, model, connec
 def test_compression_that_was_not_asked_for_is_undone(hub, connect, read, monkeypatch):
     plain = Session.get
 
-    def greedy(self, url, asked, headers):
+    def greedy(self, url, asked, headers, *watches):
         accepting = headers | {"accept-encoding": "gzip"} if "accept-encoding" in headers else {}
-        return plain(self, url, asked, {**headers, **accepting})
+        return plain(self, url, asked, {**headers, **accepting}, *watches)
 
     monkeypatch.setattr(Session, "get", greedy)
     text = b"words and words " * 10_000

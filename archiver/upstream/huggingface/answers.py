@@ -11,11 +11,20 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from archiver.errors import AccessError, ArchiverError, MismatchError, UpstreamGoneError
-from archiver.text import printable
+from archiver.text import human_duration, printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_WORTH_TELLING = 60.0
+_OF_A_PART = frozenset(
+    {
+        HTTPStatus.BAD_REQUEST,
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
+    }
+)
+"""What a CDN says to who asks for more at once than it gives out, 400 foremost."""
 _LATER = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})
 _DISABLED = "Access to this resource is disabled."
 _PRIVATE_HINT = "Check the name; if the repository is private, pass --token or set HF_TOKEN."
@@ -25,17 +34,41 @@ _KEPT_HINT = "Snapshots that the archive already holds are not affected."
 class AgainError(Exception):
     """An attempt failed in a way that another one may not; ``asked`` is the wait in seconds.
 
-    ``unreached``: there was not even a connection.
+    ``unreached``: there was not even a connection. ``slow``: bytes came, but too few. ``link``: it
+    was the CDN that refused the link which the hub gave.
     """
 
-    def __init__(self, reason: str, asked: float | None = None, *, unreached: bool = False) -> None:
+    def __init__(
+        self,
+        reason: str,
+        asked: float | None = None,
+        *,
+        unreached: bool = False,
+        slow: bool = False,
+        link: bool = False,
+    ) -> None:
+        if asked is not None and asked > _WORTH_TELLING:
+            reason = f"{reason}, which asks to wait {human_duration(asked)}"
         super().__init__(reason)
         self.reason = reason
         self.asked = asked
         self.unreached = unreached
+        self.slow = slow
+        self.link = link
 
     def __str__(self) -> str:
         return f"hub does not answer ({self.reason})" if self.unreached else f"hub: {self.reason}"
+
+
+class PartsError(Exception):
+    """A file was refused as it was asked for; a part of it, of bounded size, may be had.
+
+    ``refusal`` is what the answer stands for if not.
+    """
+
+    def __init__(self, refusal: ArchiverError) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
 
 
 @dataclass(frozen=True)
@@ -54,14 +87,17 @@ class Asked:
         return f"{of}{printable(self.repository)}{at}"
 
 
-def refusal(status: int, headers: Mapping[str, str], asked: Asked) -> ArchiverError:
-    """The error that an answer of 400 or more stands for; ``headers`` have lowercase names."""
+def refusal(status: int, headers: Mapping[str, str], asked: Asked, said: str = "") -> ArchiverError:
+    """The error that an answer of 400 or more stands for.
+
+    ``headers`` have lowercase names; ``said`` is what the answer's body says, in its own words.
+    """
     code = headers.get("x-error-code", "")
     if headers.get("x-error-message") == _DISABLED:
         return disabled(asked)
     if code in _BY_CODE:
         return _BY_CODE[code](asked)
-    return _by_status(status, headers, asked)
+    return _by_status(status, headers, asked, said)
 
 
 def may_pass(status: int, headers: Mapping[str, str], *, redirected: bool) -> str:
@@ -69,9 +105,19 @@ def may_pass(status: int, headers: Mapping[str, str], *, redirected: bool) -> st
     if status in _LATER or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return f"HTTP {status}"
     # A CDN's link is good for an hour or so; the hub gives a new one each time it is asked.
-    if status == HTTPStatus.FORBIDDEN and redirected and "x-error-code" not in headers:
+    if link_refused(status, headers, redirected=redirected):
         return "the CDN refused its link (HTTP 403)"
     return ""
+
+
+def link_refused(status: int, headers: Mapping[str, str], *, redirected: bool) -> bool:
+    """Whether it is the CDN that refuses the link which the hub gave."""
+    return status == HTTPStatus.FORBIDDEN and redirected and "x-error-code" not in headers
+
+
+def may_come_in_parts(status: int, headers: Mapping[str, str]) -> bool:
+    """Whether an answer of 400 or more to a file may be another one to a part of the file."""
+    return status in _OF_A_PART and "x-error-code" not in headers
 
 
 def disabled(asked: Asked) -> ArchiverError:
@@ -127,7 +173,7 @@ _BY_CODE = {
 }
 
 
-def _by_status(status: int, headers: Mapping[str, str], asked: Asked) -> ArchiverError:
+def _by_status(status: int, headers: Mapping[str, str], asked: Asked, said: str) -> ArchiverError:
     if status == HTTPStatus.UNAUTHORIZED and "Invalid cred" in headers.get("x-error-message", ""):
         return AccessError(
             f"{asked.endpoint} does not know the token.",
@@ -146,4 +192,11 @@ def _by_status(status: int, headers: Mapping[str, str], asked: Asked) -> Archive
         )
     if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
         return MismatchError(f"{asked} is shorter than upstream's listing says.")
-    return UpstreamGoneError(f"{asked.endpoint} refuses {asked} (HTTP {status}).")
+    words = headers.get("x-error-message", "") or said
+    because = f' and says "{printable(words.strip().rstrip("."))}"' if words.strip() else ""
+    # Not "gone": of a repository that is no more, the hub says so.
+    return AccessError(
+        f"{asked.endpoint} refuses {asked} with HTTP {status}{because}.",
+        hint="Asking again will not change that. Open the address in a browser; if it works there, "
+        "look at what stands in between: a proxy, or HF_ENDPOINT.",
+    )

@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import re
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from archiver.errors import NetworkError, UsageError
+from archiver.errors import MismatchError, NetworkError, UsageError
 from archiver.names import as_repo_id, check_paths
 from archiver.text import printable
 from archiver.upstream.huggingface.answers import Asked
-from archiver.upstream.huggingface.listing import pin, remote_files, repository_name
-from archiver.upstream.huggingface.session import Answer, Session, chosen_timeout
+from archiver.upstream.huggingface.deadlines import ListingAllowance, Patience, chosen_patience
+from archiver.upstream.huggingface.listing import Tree, pin, repository_name
+from archiver.upstream.huggingface.parsing import parse_collection, parse_info, parse_tree
+from archiver.upstream.huggingface.session import Session
 from archiver.upstream.huggingface.stream import HubStream
 from archiver.upstream.protocol import Listing, RemoteFile
 from archiver.upstream.retry import RetryPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from contextlib import AbstractContextManager
 
     from archiver.throttle import Throttle
 
 _MAIN = "main"
-_MOST_ENTRIES = 1_000_000
 _SLUG = re.compile(r"\w[\w.-]{0,95}/\w[\w.-]{0,199}\Z", re.ASCII)
 
 
@@ -39,6 +40,7 @@ class HuggingFace:
         endpoint: The hub's address; None for ``HF_ENDPOINT`` or https://huggingface.co.
         timeout: Seconds of silence after which an attempt has failed; None for
             ``ARCHIVER_TIMEOUT`` or 30.
+        patience: What else is borne of a hub, in place of ``timeout``.
         retry: How often and how patiently to ask again.
         throttle: A limit on the bytes per second of all streams together.
     """
@@ -49,11 +51,14 @@ class HuggingFace:
         endpoint: str | None = None,
         *,
         timeout: float | None = None,
+        patience: Patience | None = None,
         retry: RetryPolicy | None = None,
         throttle: Throttle | None = None,
     ) -> None:
-        seconds = chosen_timeout() if timeout is None else timeout
-        self._session = Session(token, endpoint, seconds, retry or RetryPolicy())
+        chosen = patience or chosen_patience()
+        if timeout is not None:
+            chosen = replace(chosen, silence=timeout)
+        self._session = Session(token, endpoint, chosen, retry or RetryPolicy())
         self._throttle = throttle
 
     @property
@@ -69,16 +74,24 @@ class HuggingFace:
             AccessError: Gated or disabled.
             NetworkError: The hub could not be reached, also after retries.
             HostileNameError: A path may not be written, or the hub's answer makes no sense.
-            MismatchError: A file is listed without a size or a digest.
+            MismatchError: A file is listed without a size or a digest, or there is no file.
             UsageError: ``repository`` is no repository's name.
         """
         name = as_repo_id(repository)
         asked = Asked(name, revision or "", endpoint=self.endpoint)
-        at = f"/revision/{quote(revision, safe='')}" if revision else ""
-        info, _ = self._session.json(f"{self.endpoint}/api/models/{name}{at}", asked)
+        at = f"/revision/{quote(revision, safe='', errors='surrogateescape')}" if revision else ""
+        allowance = ListingAllowance(self._session.patience)
+        url = f"{self.endpoint}/api/models/{name}{at}"
+        info, _ = self._session.json(url, asked, parse_info, allowance)
         found = pin(info, asked)
-        files = self._tree(Asked(found.repository, found.commit, endpoint=self.endpoint))
+        exact = Asked(found.repository, found.commit, endpoint=self.endpoint)
+        files = self._tree(exact, allowance)
         check_paths(file.path for file in files)
+        if not files:
+            raise MismatchError(
+                f"Upstream lists no file at all for {exact}, so there is nothing to keep.",
+                hint="Nothing was sealed. If the repository should have files, run it again later.",
+            )
         return Listing(
             upstream="huggingface",
             endpoint=self.endpoint,
@@ -97,16 +110,7 @@ class HuggingFace:
         """The bytes of ``file`` from ``offset`` on; nothing is sent before the first read."""
         asked = Asked(listing.repository, listing.revision, file.path, self.endpoint)
         url = f"{self.endpoint}/{listing.repository}/resolve/{listing.revision}/{quote(file.path)}"
-
-        def ask(start: int) -> AbstractContextManager[Answer]:
-            headers = {"accept-encoding": "identity"}
-            if start:
-                headers["range"] = f"bytes={start}-"
-            return self._session.get(url, asked, headers)
-
-        stream = HubStream(
-            ask, file, asked, offset=offset, retry=self._session.retry, throttle=self._throttle
-        )
+        stream = HubStream(self._session, url, file, asked, offset=offset, throttle=self._throttle)
         try:
             yield stream
         finally:
@@ -120,25 +124,20 @@ class HuggingFace:
                 hint="Write it as in the collection's address: Owner/title-and-digits.",
             )
         asked = Asked(slug, endpoint=self.endpoint, kind="collection")
-        told, _ = self._session.json(f"{self.endpoint}/api/collections/{slug}", asked)
-        items = told.get("items") if isinstance(told, dict) else None
-        models = [
-            item.get("id")
-            for item in (items if isinstance(items, list) else [])
-            if isinstance(item, dict) and item.get("type") == "model"
-        ]
-        return tuple(map(repository_name, models))
+        url = f"{self.endpoint}/api/collections/{slug}"
+        allowance = ListingAllowance(self._session.patience)
+        listed, _ = self._session.json(url, asked, parse_collection, allowance)
+        return tuple(repository_name(item.id) for item in listed.items if item.type == "model")
 
-    def _tree(self, asked: Asked) -> tuple[RemoteFile, ...]:
-        """Every file of a commit, page by page."""
+    def _tree(self, asked: Asked, allowance: ListingAllowance) -> tuple[RemoteFile, ...]:
+        """Every file of a commit, page by page; as far as a path came twice, if one did."""
         url = f"{self.endpoint}/api/models/{asked.repository}/tree/{asked.revision}?recursive=true"
-        entries: list[Any] = []
+        tree = Tree(asked)
         while url:
-            page, following = self._session.json(url, asked)
-            if not isinstance(page, list) or (following and not page):
+            tree.begin(url)
+            page, url = self._session.json(url, asked, parse_tree, allowance)
+            if url and not page:
                 raise NetworkError(f"The hub's listing of {asked} is no listing.")
-            entries += page
-            if len(entries) > _MOST_ENTRIES:
-                raise NetworkError(f"The hub's listing of {asked} does not end.")
-            url = following
-        return tuple(remote_files(entries, asked))
+            if not tree.add(page):
+                break
+        return tuple(tree.files)

@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from archiver.digest import is_git_oid, is_sha256
-from archiver.errors import HostileNameError, MismatchError, UpstreamGoneError, UsageError
+from archiver.errors import (
+    HostileNameError,
+    MismatchError,
+    NetworkError,
+    UpstreamGoneError,
+    UsageError,
+)
 from archiver.names import as_commit, as_repo_id
 from archiver.text import printable
 from archiver.upstream.huggingface.answers import Asked, disabled, gated
-from archiver.upstream.huggingface.parsing import card_of, licence_of, time_of
+from archiver.upstream.huggingface.parsing import (
+    InfoDocument,
+    TreeEntry,
+    card_of,
+    licence_of,
+    time_of,
+)
 from archiver.upstream.protocol import RemoteFile
 
-_LONGEST_ID = 64
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_INTERNAL_ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
+_LARGEST_FILE = 2**53
+_MOST_ENTRIES = 1_000_000
+_MOST_FILES = 250_000
+_MOST_PATH_BYTES = 32 * 1024 * 1024
+_MOST_PAGES = 5_000
 
 
 @dataclass(frozen=True)
@@ -28,7 +49,7 @@ class Pin:
     card: dict[str, Any]
 
 
-def pin(info: Any, asked: Asked) -> Pin:
+def pin(info: InfoDocument, asked: Asked) -> Pin:
     """Read the hub's description of a repository.
 
     Raises:
@@ -36,22 +57,20 @@ def pin(info: Any, asked: Asked) -> Pin:
         UpstreamGoneError: It has another name now, or the answer is about another commit.
         HostileNameError: The answer is no description of a repository.
     """
-    if not isinstance(info, dict):
-        raise HostileNameError(f"The hub's answer about {asked} describes no repository.")
-    if info.get("disabled") is True:
+    if info.disabled:
         raise disabled(asked)
     card = card_of(info)
     return Pin(
         repository=_name(info, asked),
         commit=_commit(info, asked),
-        id=str(info.get("_id") or "")[:_LONGEST_ID],
-        committed=time_of(info.get("lastModified")),
+        id=_internal_id(info, asked),
+        committed=time_of(info.modified),
         licence=licence_of(card),
         card=card,
     )
 
 
-def repository_name(text: Any) -> str:
+def repository_name(text: str | None) -> str:
     """A repository's name that the hub sent; raises HostileNameError if it is none."""
     try:
         return as_repo_id(str(text))
@@ -59,8 +78,8 @@ def repository_name(text: Any) -> str:
         raise HostileNameError(f"From the hub: {error.message}") from error
 
 
-def _name(info: dict[str, Any], asked: Asked) -> str:
-    name = repository_name(info.get("id") or info.get("modelId"))
+def _name(info: InfoDocument, asked: Asked) -> str:
+    name = repository_name(info.id or info.model_id)
     if name.casefold() != asked.repository.casefold():
         raise UpstreamGoneError(
             f"{printable(asked.repository)} is called {name} now.",
@@ -69,45 +88,89 @@ def _name(info: dict[str, Any], asked: Asked) -> str:
     return name
 
 
-def _commit(info: dict[str, Any], asked: Asked) -> str:
-    commit = as_commit(str(info.get("sha")))
+def _commit(info: InfoDocument, asked: Asked) -> str:
+    commit = as_commit(str(info.sha))
     if is_git_oid(asked.revision) and asked.revision != commit:
         raise UpstreamGoneError(f"Asked for {asked}, the hub answered about commit {commit}.")
     return commit
 
 
-def remote_files(entries: list[Any], asked: Asked) -> list[RemoteFile]:
-    """The files among the entries of a tree.
+def _internal_id(info: InfoDocument, asked: Asked) -> str:
+    if info.internal_id and not _INTERNAL_ID.match(info.internal_id):
+        raise HostileNameError(f"The hub's own id of {asked} is no id of a hub.")
+    return info.internal_id or ""
 
-    Raises:
-        AccessError: The hub hides digests, as it does for a gated repository.
-        MismatchError: A file has no size or no digest that it could be checked by.
+
+class Tree:
+    """The files of a commit, collected page by page.
+
+    What upstream may make us keep is bounded: entries, files, bytes of their paths, pages. A path
+    that came before, and a page that came before, end the collection.
     """
-    if any(_hidden(entry) for entry in entries):
-        raise gated(asked)
-    return [_remote(entry, asked) for entry in entries if _type(entry) != "directory"]
+
+    def __init__(self, asked: Asked) -> None:
+        self.files: list[RemoteFile] = []
+        self._asked = asked
+        self._entries = 0
+        self._path_bytes = 0
+        self._paths: set[str] = set()
+        self._pages: set[str] = set()
+
+    def begin(self, url: str) -> None:
+        """Note that the page at ``url`` is asked for; raises NetworkError if it was before."""
+        if url in self._pages:
+            raise NetworkError(
+                f"The hub's listing of {self._asked} leads back to a page that it had before."
+            )
+        self._pages.add(url)
+        self._require(len(self._pages), _MOST_PAGES, "pages")
+
+    def add(self, page: Iterable[TreeEntry]) -> bool:
+        """Take a page's files in; whether the next page is worth asking for.
+
+        Raises:
+            AccessError: The hub hides digests, as it does for a gated repository.
+            MismatchError: A file has no size or no digest that it could be checked by.
+            NetworkError: The listing is larger than any.
+        """
+        fresh = True
+        for entry in page:
+            if _hidden(entry):
+                raise gated(self._asked)
+            self._entries += 1
+            if entry.type == "directory":
+                continue
+            fresh = fresh and entry.path not in self._paths
+            self._paths.add(entry.path)
+            self._path_bytes += len(entry.path)
+            self.files.append(_remote(entry, self._asked))
+        self._require(self._entries, _MOST_ENTRIES, "entries")
+        self._require(len(self.files), _MOST_FILES, "files")
+        self._require(self._path_bytes, _MOST_PATH_BYTES, "bytes of paths")
+        return fresh
+
+    def _require(self, count: int, most: int, noun: str) -> None:
+        if count > most:
+            raise NetworkError(
+                f"The hub's listing of {self._asked} does not end: it has more than "
+                f"{most:,} {noun}.",
+                hint="No listing of a repository is so large; check that HF_ENDPOINT is a hub.",
+            )
 
 
-def _type(entry: Any) -> str:
-    return str(entry.get("type")) if isinstance(entry, dict) else ""
+def _hidden(entry: TreeEntry) -> bool:
+    oids = (entry.lfs.oid if entry.lfs else "", entry.oid)
+    return any(oid and not oid.strip("*") for oid in oids)
 
 
-def _hidden(entry: Any) -> bool:
-    lfs = entry.get("lfs") if isinstance(entry, dict) else None
-    oids = (lfs.get("oid") if isinstance(lfs, dict) else "", _field(entry, "oid"))
-    return any(isinstance(oid, str) and oid and not oid.strip("*") for oid in oids)
-
-
-def _remote(entry: Any, asked: Asked) -> RemoteFile:
-    path, oid, lfs = _field(entry, "path"), _field(entry, "oid"), _field(entry, "lfs")
-    size = _field(lfs, "size") if lfs else _field(entry, "size")
-    sha256 = _field(lfs, "oid") if lfs else ""
-    if not isinstance(path, str) or not isinstance(size, int) or size < 0:
-        raise MismatchError(f"Upstream's listing of {asked} has an entry without a name or size.")
-    if not is_git_oid(str(oid)) or (lfs and not is_sha256(str(sha256))):
-        raise MismatchError(f"Upstream lists {printable(path)} of {asked} without a digest.")
-    return RemoteFile(path, size, str(sha256), str(oid), lfs=bool(lfs))
-
-
-def _field(record: Any, name: str) -> Any:
-    return record.get(name) if isinstance(record, dict) else None
+def _remote(entry: TreeEntry, asked: Asked) -> RemoteFile:
+    lfs = entry.lfs
+    size, sha256 = (lfs.size, lfs.oid) if lfs else (entry.size, "")
+    name = printable(entry.path) or "a file without a name"
+    if not 0 <= size <= _LARGEST_FILE:
+        raise MismatchError(
+            f"Upstream lists {name} of {asked} without a size that a file can have."
+        )
+    if not is_git_oid(entry.oid) or (lfs and not is_sha256(sha256)):
+        raise MismatchError(f"Upstream lists {name} of {asked} without a digest.")
+    return RemoteFile(entry.path, size, sha256, entry.oid, lfs=bool(lfs))

@@ -1,32 +1,139 @@
-"""The hub's JSON, made safe to keep: bounded, without floats, without anything but JSON's types."""
+"""The hub's JSON: only the fields that are needed, bounded, without anything but JSON's types."""
 
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from archiver.errors import NetworkError
+import msgspec
+
+from archiver.errors import ArchiverError, HostileNameError, MismatchError, NetworkError
+
+if TYPE_CHECKING:
+    from archiver.upstream.huggingface.answers import Asked
 
 _MOST_DIGITS = 16
 _LARGEST_INTEGER = 2**53
 _DEEPEST = 16
 _LARGEST_CARD = 64 * 1024
+_LARGEST_RAW_CARD = 2 * 1024 * 1024
 _LONGEST_LICENCE = 200
+_LONGEST_TIME = 64
+_PROXY_HINT = "Check that HF_ENDPOINT is a hub and that no proxy stands in between."
+_SURROGATES = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
+    re.DOTALL,
+)
+"""Escapes of JSON; the group is a surrogate without its other half, which is no character."""
+
+Document = TypeVar("Document")
 
 
-def parse_json(body: bytes | bytearray, what: str) -> Any:
-    """The JSON in ``body``, with floating-point numbers and huge integers as their own text.
+class InfoDocument(msgspec.Struct):
+    """What ``/api/models/…`` says of a repository, as far as it is of use."""
 
-    Raises NetworkError: what is no JSON was not sent by a hub.
+    id: str | None = None
+    model_id: str | None = msgspec.field(name="modelId", default=None)
+    internal_id: str | None = msgspec.field(name="_id", default=None)
+    sha: str | None = None
+    modified: str | None = msgspec.field(name="lastModified", default=None)
+    disabled: bool | None = None
+    card: msgspec.Raw = msgspec.field(name="cardData", default=msgspec.Raw(b"null"))
+
+
+class LfsPointer(msgspec.Struct, gc=False):
+    """What an entry of a tree says of a file in LFS."""
+
+    oid: str = ""
+    size: int = -1
+
+
+class TreeEntry(msgspec.Struct, gc=False):
+    """An entry of a tree; ``type`` is ``file`` or ``directory``."""
+
+    path: str
+    type: str = ""
+    oid: str = ""
+    size: int = -1
+    lfs: LfsPointer | None = None
+
+
+class CollectionItem(msgspec.Struct, gc=False):
+    """An item of a collection, such as a model."""
+
+    type: str = ""
+    id: str | None = None
+
+
+class CollectionDocument(msgspec.Struct):
+    """What ``/api/collections/…`` lists."""
+
+    items: list[CollectionItem]
+
+
+def parse_info(body: bytes | bytearray, asked: Asked) -> InfoDocument:
+    """A repository's description; raises HostileNameError if it is another kind of answer.
+
+    Raises NetworkError for what is no JSON: that was not sent by a hub.
     """
+    nonsense = HostileNameError(f"The hub's answer about {asked} describes no repository.")
     try:
-        return json.loads(body, parse_float=str, parse_constant=str, parse_int=_integer)
-    except (ValueError, RecursionError) as error:
-        raise NetworkError(
-            f"The answer about {what} is no JSON: {type(error).__name__}.",
-            hint="Check that HF_ENDPOINT is a hub and that no proxy stands in between.",
+        return _decoded(body, InfoDocument, asked, nonsense)
+    except msgspec.DecodeError:
+        # The card's text may hold half a character; the fields that count are checked anyway.
+        return _decoded(_whole_characters(body), InfoDocument, asked, nonsense)
+
+
+def parse_tree(body: bytes | bytearray, asked: Asked) -> list[TreeEntry]:
+    """A page of a tree; raises as `parse_info`, and MismatchError for an entry without sense."""
+    nonsense = MismatchError(
+        f"Upstream's listing of {asked} has an entry without a name or size.",
+        hint="Nothing was fetched; the hub, or what stands in between, sends nonsense.",
+    )
+    try:
+        return _decoded(body, list[TreeEntry], asked, nonsense)
+    except msgspec.DecodeError as error:
+        raise HostileNameError(
+            f"Upstream's listing of {asked} holds a name that is not Unicode text.",
+            hint="Nothing was fetched. Ask the publisher to rename the file.",
         ) from error
+
+
+def parse_collection(body: bytes | bytearray, asked: Asked) -> CollectionDocument:
+    """A collection; raises as `parse_info`."""
+    nonsense = HostileNameError(f"The hub's answer about {asked} describes no collection.")
+    try:
+        return _decoded(body, CollectionDocument, asked, nonsense)
+    except msgspec.DecodeError:
+        return _decoded(_whole_characters(body), CollectionDocument, asked, nonsense)
+
+
+def _decoded(
+    body: bytes | bytearray, kind: type[Document], asked: Asked, nonsense: ArchiverError
+) -> Document:
+    """The document in ``body``; raises a bare DecodeError if half characters are what is wrong."""
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.ValidationError as error:
+        raise nonsense from error
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        halves = any(match[1] for match in _SURROGATES.finditer(body))
+        if halves and isinstance(error, msgspec.DecodeError):
+            raise
+        raise NetworkError(
+            f"The answer about {asked} is no JSON: {type(error).__name__}.", hint=_PROXY_HINT
+        ) from error
+
+
+def _whole_characters(body: bytes | bytearray) -> bytearray:
+    """``body`` with a question mark for each surrogate without its other half."""
+    whole = bytearray(body)
+    for match in _SURROGATES.finditer(body):
+        if match[1]:
+            whole[match.start() : match.end()] = b"\\u003f"  # as long as what it replaces
+    return whole
 
 
 def _integer(digits: str) -> int | str:
@@ -34,16 +141,23 @@ def _integer(digits: str) -> int | str:
     return value if -_LARGEST_INTEGER <= value <= _LARGEST_INTEGER else digits
 
 
-def card_of(info: dict[str, Any]) -> dict[str, Any]:
+def card_of(info: InfoDocument) -> dict[str, Any]:
     """The model card's metadata as a manifest keeps it; ``{}`` if there is none.
 
-    Keys become ASCII, what is nested deeper than 16 levels becomes null, and fields are left out
-    from the first one on that would bring the card above 64 KiB of JSON.
+    Floating-point numbers and huge integers become their own text, keys become ASCII, what is
+    nested deeper than 16 levels becomes null, and fields are left out from the first one on that
+    would bring the card above 64 KiB of JSON. Of a card above 2 MiB nothing is kept.
     """
-    told = info.get("cardData")
+    raw = bytes(info.card)
+    if len(raw) > _LARGEST_RAW_CARD:
+        return {}
+    try:
+        fields = json.loads(raw, parse_float=str, parse_constant=str, parse_int=_integer)
+    except (ValueError, RecursionError):
+        return {}
     card: dict[str, Any] = {}
     room = _LARGEST_CARD
-    for key, value in told.items() if isinstance(told, dict) else ():
+    for key, value in fields.items() if isinstance(fields, dict) else ():
         kept = {_ascii(key): _clean(value, 1)}
         room -= len(json.dumps(kept, ensure_ascii=False).encode())
         if room < 0:
@@ -82,10 +196,10 @@ def licence_of(card: dict[str, Any]) -> str:
     return ", ".join(names)[:_LONGEST_LICENCE]
 
 
-def time_of(text: Any) -> str:
+def time_of(text: str | None) -> str:
     """A time of the hub's API as the format writes it; ``""`` if it is none."""
     try:
-        moment = datetime.fromisoformat(text)
-        return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    except (TypeError, ValueError, OverflowError):
+        moment = datetime.fromisoformat((text or "")[:_LONGEST_TIME]).astimezone(UTC)
+    except (ValueError, OverflowError):
         return ""
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ").zfill(len("2026-01-01T00:00:00Z"))

@@ -5,22 +5,29 @@ from __future__ import annotations
 import re
 from contextlib import ExitStack
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from archiver.errors import MismatchError, NetworkError, UpstreamGoneError
-from archiver.upstream.huggingface.answers import AgainError
+from archiver.upstream.huggingface.answers import AgainError, PartsError
+from archiver.upstream.huggingface.deadlines import LeastRate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-    from contextlib import AbstractContextManager
+    from collections.abc import Iterator, Mapping
 
     from archiver.throttle import Throttle
     from archiver.upstream.huggingface.answers import Asked
-    from archiver.upstream.huggingface.session import Answer
+    from archiver.upstream.huggingface.session import Answer, Session
     from archiver.upstream.protocol import RemoteFile
-    from archiver.upstream.retry import RetryPolicy
 
-_RANGE = re.compile(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18}|\*)\Z")
+PART_BYTES: Final = 1024 * 1024 * 1024
+"""The most that is asked for at once where the whole is not to be had.
+
+A CDN gives out files of hundreds of gigabytes in parts only. Smaller parts would cost two requests
+each for nothing, and the hub counts requests.
+"""
+
+_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)\Z", re.ASCII)
+_COUNT = re.compile(r"\d{1,18}\Z", re.ASCII)
 
 
 class HubStream:
@@ -28,37 +35,45 @@ class HubStream:
 
     Nothing is asked for before the first read, and nothing at all when ``offset`` is the file's
     end. A broken body is asked for again from the byte where it broke; only consecutive attempts
-    that bring no new byte count towards giving up.
+    that bring next to nothing count towards giving up. Where the whole is refused, the file is
+    fetched in parts of `PART_BYTES`.
 
     Args:
-        ask: GETs the file from a byte on; from 0 on, without a Range header.
+        session: The hub.
+        url: The file's address on it.
         file: What was listed.
         asked: The same in words.
         offset: The byte to begin at.
-        retry: How often and how patiently to ask again.
         throttle: The limit on bytes per second, if there is one.
     """
 
     def __init__(
         self,
-        ask: Callable[[int], AbstractContextManager[Answer]],
+        session: Session,
+        url: str,
         file: RemoteFile,
         asked: Asked,
         *,
         offset: int,
-        retry: RetryPolicy,
         throttle: Throttle | None,
     ) -> None:
-        self._ask = ask
+        self._session = session
+        self._url = url
         self._file = file
         self._asked = asked
-        self._retry = retry
         self._throttle = throttle
+        self._retry = session.retry
+        self._rate = LeastRate(session.patience)
         self._position = offset
         self._failures = 0
-        self._fruitful = False
+        self._gained = 0
+        self._slept = 0.0
+        self._waited_before = 0.0
         self._skip = 0
         self._ranges = True
+        self._in_parts = False
+        self._links_refused = 0
+        self._end = file.size
         self._etag = ""
         self._open = ExitStack()
         self._chunks: Iterator[bytes] | None = None
@@ -68,7 +83,7 @@ class HubStream:
         """Put the next bytes into ``buffer``; how many, 0 at the end of the file.
 
         Raises:
-            NetworkError: Nothing new came for ``retry.attempts`` attempts.
+            NetworkError: Next to nothing new came for ``retry.attempts`` attempts.
             UpstreamGoneError: The file is gone, closed, or has changed since it was listed.
             MismatchError: Upstream's file has not the listed size.
         """
@@ -95,16 +110,21 @@ class HubStream:
                 continue
             if chunk:
                 self._position += len(chunk)
-                self._fruitful = True
+                self._gained += len(chunk)
+                self._links_refused = 0
                 return chunk
         self._finish()
         return b""
 
     def _attempt(self) -> bytes:
+        """The next bytes of the body; none where a part has ended and the next is to be asked for."""
         if self._chunks is None:
             self._chunks = self._connect()
         chunk = next(self._chunks, None)
         if chunk is None:
+            if self._in_parts and self._position == self._end:
+                self.close()
+                return b""
             raise AgainError("the body ended too early")
         if self._throttle is not None:
             self._throttle.take(len(chunk))
@@ -112,25 +132,49 @@ class HubStream:
             skipped = min(self._skip, len(chunk))
             self._skip -= skipped
             chunk = chunk[skipped:]
-        if self._position + len(chunk) > self._file.size:
+        if self._position + len(chunk) > self._end:
             raise self._wrong_size("sends more")
         return chunk
 
     def _connect(self) -> Iterator[bytes]:
+        try:
+            return self._ask()
+        except PartsError as error:
+            self._open.close()
+            if self._in_parts:
+                raise error.refusal from None
+            self._in_parts = True
+        try:
+            return self._ask()
+        except PartsError as error:
+            raise error.refusal from None
+
+    def _ask(self) -> Iterator[bytes]:
         start = self._position if self._ranges else 0
-        answer = self._open.enter_context(self._ask(start))
+        self._end = self._file.size
+        if self._in_parts:
+            self._end = min(start + PART_BYTES, self._file.size)
+        headers = {"accept-encoding": "identity"}
+        if self._in_parts:
+            headers["range"] = f"bytes={start}-{self._end - 1}"
+        elif start:
+            headers["range"] = f"bytes={start}-"
+        self._rate.restart()
+        answer = self._open.enter_context(
+            self._session.get(self._url, self._asked, headers, self._rate)
+        )
         self._check_identity(answer.first)
         if answer.status == HTTPStatus.PARTIAL_CONTENT:
             self._check_range(answer, start)
         elif answer.status == HTTPStatus.OK:
-            start = 0
+            start, self._end = 0, self._file.size
         else:
             raise AgainError(f"HTTP {answer.status}")
         self._skip = self._position - start
         length = answer.headers.get("content-length", "")
-        if not answer.encoded and length.isdecimal() and int(length) > self._file.size - start:
+        if not answer.encoding and _COUNT.match(length) and int(length) > self._end - start:
             raise self._wrong_size("sends more")
-        return answer.chunks()
+        return answer.chunks(self._rate)
 
     def _check_identity(self, first: Mapping[str, str]) -> None:
         """Refuse an answer about another file, or another state of it, than the answers before.
@@ -146,19 +190,25 @@ class HubStream:
             )
         self._etag = etag
         size = first.get("x-linked-size", "")
-        if size.isdecimal() and int(size) != self._file.size:
+        if size and not _COUNT.match(size):
+            raise self._wrong_size("now says a size that no file has")
+        if size and int(size) != self._file.size:
             raise self._wrong_size(f"now says {int(size):,} bytes")
 
     def _check_range(self, answer: Answer, start: int) -> None:
         found = _RANGE.match(answer.headers.get("content-range", ""))
-        if answer.encoded:
+        if answer.encoding:
             # Compressed bytes cannot be joined to plain ones: from now on, ask for the whole.
             self._ranges = False
             raise AgainError("the range came compressed")
         if not found or int(found[1]) != start:
             raise AgainError("another range came than was asked for")
-        if found[2] not in {"*", str(self._file.size)}:
-            raise self._wrong_size(f"now says {int(found[2]):,} bytes")
+        if found[3] not in {"*", str(self._file.size)}:
+            raise self._wrong_size(f"now says {int(found[3]):,} bytes")
+        if not start <= int(found[2]) < self._end:
+            raise AgainError("another range came than was asked for")
+        if self._in_parts and int(found[2]) + 1 != self._end:
+            raise AgainError("another range came than was asked for")
 
     def _finish(self) -> None:
         """See that the body ends with the file, which also frees the connection for another."""
@@ -173,15 +223,26 @@ class HubStream:
             raise self._wrong_size("sends more")
 
     def _wait(self, again: AgainError) -> None:
-        self._failures = 0 if self._fruitful else self._failures + 1
-        self._fruitful = False
-        if self._failures >= self._retry.attempts:
+        """Wait before the next attempt, or give up.
+
+        An attempt counts as none failed if what it brought was worth the waiting: else a hub that
+        sends a byte and hangs up would be asked for ever.
+        """
+        waited = self._rate.waited - self._waited_before + self._slept
+        fruitful = not again.slow and self._rate.enough(self._gained, waited)
+        self._failures = 0 if fruitful else self._failures + 1
+        if again.link:
+            # Some CDNs refuse so what they would give in parts; a link that expired is not hurt.
+            self._links_refused += 1
+            self._in_parts = self._in_parts or self._links_refused > 1
+        if self._failures >= self._retry.attempts or self._retry.hopeless(again.asked):
             raise NetworkError(
                 f"{self._asked} stopped at byte {self._position:,} of {self._file.size:,}: "
-                f"{again.reason}, {self._failures} times in a row.",
+                f"{again.reason}, {max(self._failures, 1)} times in a row.",
                 hint="Run the same command again: it goes on from there.",
             ) from again
-        self._retry.wait(self._failures, again.asked, reason=str(again))
+        self._slept = self._retry.wait(self._failures, again.asked, reason=str(again))
+        self._waited_before, self._gained = self._rate.waited, 0
 
     def _wrong_size(self, what: str) -> MismatchError:
         return MismatchError(

@@ -1,0 +1,308 @@
+"""How long the hub may let us wait: deadlines for heads and listings, a least rate for bodies.
+
+The client's own time-outs end a read that brings nothing at all. A hub that sends a byte now and
+then passes them for ever. So each read of a socket is timed here, and what watches over the thread's
+request is asked before it. Only the time inside a read counts: a slow disk, a limit on the rate and
+a long file are no fault of the hub's.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import inf, isfinite
+from typing import TYPE_CHECKING, Any, Protocol
+
+import httpcore2
+
+from archiver.errors import NetworkError, UsageError
+from archiver.text import human_bytes, human_duration, printable
+from archiver.upstream.huggingface.answers import AgainError
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable, Iterator
+
+    import httpx2
+
+_TIMEOUT_VARIABLE = "ARCHIVER_TIMEOUT"
+_RATE_VARIABLE = "ARCHIVER_LEAST_RATE"
+_LARGEST_HEAD = 256 * 1024
+_LARGEST_LISTING = 256 * 1024 * 1024
+_OVERHEAD = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Patience:
+    """What is borne of a hub; ``docs/bounds.md`` has the table.
+
+    Args:
+        silence: Seconds without a byte after which a read has failed. A head may take twice as
+            long in all, a listing 120 times; a body's rate is measured over twice as long.
+        least_rate: Bytes per second of waiting below which a body is given up; 0 for any.
+        clock: Seconds from any start, never going back.
+    """
+
+    silence: float = 30.0
+    least_rate: float = 1000.0
+    clock: Callable[[], float] = time.monotonic
+
+    @property
+    def head(self) -> float:
+        """Seconds of waiting until the answer's head is there, redirects included."""
+        return 2 * self.silence
+
+    @property
+    def window(self) -> float:
+        """Seconds of waiting over which a body's rate is measured."""
+        return 2 * self.silence
+
+    @property
+    def listing(self) -> float:
+        """Seconds of waiting for everything that lists one repository."""
+        return 120 * self.silence
+
+
+def chosen_patience() -> Patience:
+    """The patience that ``ARCHIVER_TIMEOUT`` and ``ARCHIVER_LEAST_RATE`` choose, or the default."""
+    usual = Patience()
+    silence = _number(_TIMEOUT_VARIABLE, "seconds", usual.silence)
+    if not silence > 0:
+        raise UsageError(f"{_TIMEOUT_VARIABLE}=0 is not a number of seconds above 0.")
+    return Patience(silence, _number(_RATE_VARIABLE, "bytes per second", usual.least_rate))
+
+
+def _number(variable: str, unit: str, usual: float) -> float:
+    text = os.environ.get(variable, "")
+    if not text:
+        return usual
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not (isfinite(value) and value >= 0):
+        raise UsageError(f"{variable}={printable(text)} is not a number of {unit}.")
+    return value
+
+
+class Watch(Protocol):
+    """Watches over the reads of a request."""
+
+    def left(self) -> float:
+        """The seconds that the next read may take; raises when there shall be no other."""
+
+    def note(self, seconds: float, count: int) -> None:
+        """A read took ``seconds`` and brought ``count`` bytes."""
+
+
+class HeadDeadline:
+    """The head of an answer, with all interim answers and redirects before it."""
+
+    def __init__(self, patience: Patience) -> None:
+        self._limit = patience.head
+        self._waited = 0.0
+        self._received = 0
+
+    def left(self) -> float:
+        """As `Watch`; raises AgainError."""
+        if self._waited >= self._limit:
+            raise AgainError(f"no whole head of an answer within {human_duration(self._limit)}")
+        if self._received > _LARGEST_HEAD:
+            raise AgainError(f"no answer in {human_bytes(self._received)} of heads")
+        return self._limit - self._waited
+
+    def note(self, seconds: float, count: int) -> None:
+        """As `Watch`."""
+        self._waited += seconds
+        self._received += count
+
+
+class ListingAllowance:
+    """What one listing may cost in all: waiting, and bytes of JSON."""
+
+    def __init__(self, patience: Patience) -> None:
+        self._limit = patience.listing
+        self._waited = 0.0
+        self._taken = 0
+
+    def left(self) -> float:
+        """As `Watch`; raises NetworkError, since asking again would not end it either."""
+        if self._waited >= self._limit:
+            raise NetworkError(
+                f"The hub's listing took more than {human_duration(self._limit)} of waiting.",
+                hint=f"On a slow line, set {_TIMEOUT_VARIABLE} to more seconds.",
+            )
+        return self._limit - self._waited
+
+    def note(self, seconds: float, count: int) -> None:
+        """As `Watch`."""
+        del count
+        self._waited += seconds
+
+    def take(self, count: int) -> None:
+        """Account for JSON that was read; raises NetworkError above the bound."""
+        self._taken += count
+        if self._taken > _LARGEST_LISTING:
+            raise NetworkError(
+                f"The hub's listing is larger than {human_bytes(_LARGEST_LISTING)}.",
+                hint="No listing of a repository is so large; check that HF_ENDPOINT is a hub.",
+            )
+
+
+class LeastRate:
+    """Whether a body comes fast enough, and whether it is a body at all.
+
+    ``waited`` are all seconds of waiting so far.
+    """
+
+    def __init__(self, patience: Patience) -> None:
+        self.waited = 0.0
+        self._rate = patience.least_rate
+        self._window = patience.window
+        self._since = 0.0
+        self._received = 0
+        self._payload = 0
+        self._raw = 0
+
+    def left(self) -> float:
+        """As `Watch`; raises AgainError."""
+        if self._raw > 4 * self._payload + _OVERHEAD:
+            self.restart()
+            raise AgainError("hardly anything of what comes is the body", slow=True)
+        if self._since >= self._window:
+            slow = self._received < self._rate * self._since
+            self._since, self._received = 0.0, 0
+            if slow:
+                raise AgainError(
+                    f"less than {human_bytes(self._rate)} a second came "
+                    f"for {human_duration(self._window)}",
+                    slow=True,
+                )
+        return inf
+
+    def note(self, seconds: float, count: int) -> None:
+        """As `Watch`."""
+        self.waited += seconds
+        self._since += seconds
+        self._raw += count
+
+    def gained(self, count: int) -> None:
+        """Account for bytes of the body itself."""
+        self._received += count
+        self._payload += count
+
+    def restart(self) -> None:
+        """Begin another body."""
+        self._since, self._received = 0.0, 0
+        self._payload, self._raw = 0, 0
+
+    def enough(self, count: int, seconds: float) -> bool:
+        """Whether ``count`` bytes are worth ``seconds`` of waiting."""
+        return count > 0 and count >= self._rate * seconds
+
+
+class _Watching(threading.local):
+    watches: tuple[Watch, ...] = ()
+
+
+_THIS_THREAD = _Watching()
+
+
+@contextmanager
+def watching(*watches: Watch) -> Iterator[None]:
+    """Have this thread's reads from the hub watched."""
+    before = _THIS_THREAD.watches
+    _THIS_THREAD.watches = watches
+    try:
+        yield
+    finally:
+        _THIS_THREAD.watches = before
+
+
+class _TimedStream(httpcore2.NetworkStream):
+    """A connection whose reads are watched."""
+
+    def __init__(self, inner: httpcore2.NetworkStream, clock: Callable[[], float]) -> None:
+        self._inner = inner
+        self._clock = clock
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        watches = _THIS_THREAD.watches
+        limit = min((watch.left() for watch in watches), default=inf)
+        allowed = min(limit, inf if timeout is None else timeout)
+        begin, count = self._clock(), 0
+        try:
+            data = self._inner.read(max_bytes, None if allowed == inf else allowed)
+            count = len(data)
+        except httpcore2.ReadTimeout:
+            self._note(watches, begin, 0)
+            for watch in watches:
+                watch.left()  # says so itself where it was its limit that was reached
+            raise
+        self._note(watches, begin, count)
+        return data
+
+    def _note(self, watches: tuple[Watch, ...], begin: float, count: int) -> None:
+        seconds = self._clock() - begin
+        for watch in watches:
+            watch.note(seconds, count)
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._inner.write(buffer, timeout)
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore2.NetworkStream:
+        inner = self._inner.start_tls(ssl_context, server_hostname, timeout)
+        return _TimedStream(inner, self._clock)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._inner.get_extra_info(info)
+
+
+class _TimedBackend(httpcore2.NetworkBackend):
+    """Opens connections whose reads are watched."""
+
+    def __init__(self, inner: httpcore2.NetworkBackend, clock: Callable[[], float]) -> None:
+        self.clock = clock
+        self._inner = inner
+
+    def connect_tcp(self, *arguments: Any, **named: Any) -> httpcore2.NetworkStream:
+        return _TimedStream(self._inner.connect_tcp(*arguments, **named), self.clock)
+
+    def connect_unix_socket(self, *arguments: Any, **named: Any) -> httpcore2.NetworkStream:
+        return _TimedStream(self._inner.connect_unix_socket(*arguments, **named), self.clock)
+
+    def sleep(self, seconds: float) -> None:
+        self._inner.sleep(seconds)
+
+
+_WRAPPING = threading.Lock()
+
+
+def timed(client: httpx2.Client, clock: Callable[[], float]) -> httpx2.Client:
+    """``client``, with the reads of its new connections watched; it may be passed again.
+
+    The client is the hub's own, made with its proxies and certificates. It offers no way to give it
+    a network backend, so that is replaced where it lies.
+    """
+    with _WRAPPING:
+        for transport in (client._transport, *client._mounts.values()):  # noqa: SLF001 - see above
+            pool: Any = getattr(transport, "_pool", None)
+            if pool is None:
+                continue
+            backend = pool._network_backend  # noqa: SLF001 - see above
+            if not isinstance(backend, _TimedBackend):
+                pool._network_backend = _TimedBackend(backend, clock)  # noqa: SLF001 - see above
+            else:
+                backend.clock = clock
+    return client
