@@ -12,7 +12,7 @@ import msgspec
 
 from archiver.errors import UsageError, explain_system_error
 from archiver.names import as_repo_id
-from archiver.text import plural, printable
+from archiver.text import parse_duration, plural, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,8 +22,9 @@ _PROBLEMS_MAX: Final = 20
 _TEXT_MAX: Final = 250
 _PLAN_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}\Z")
 _COLLECTION: Final = re.compile(r"[\w.-]{1,96}/[\w.-]{1,200}\Z", re.ASCII)
-_PLAN_KEYS: Final = ("name", "collection")
-_REPOSITORY_KEYS: Final = ("name", "revision", "include", "exclude", "partial")
+_PLAN_KEYS: Final = ("name", "collection", "max_age")
+_REPOSITORY_KEYS: Final = ("name", "revision", "include", "exclude", "partial", "acknowledge")
+_ACKNOWLEDGED: Final = ("gone", "refused")
 
 
 class PlannedRepository(msgspec.Struct, frozen=True):
@@ -37,6 +38,8 @@ class PlannedRepository(msgspec.Struct, frozen=True):
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     partial: bool = False
+    acknowledge: tuple[str, ...] = ()
+    """Facts about it that the owner knows of: ``gone``, ``refused``."""
 
     @property
     def title(self) -> str:
@@ -50,6 +53,8 @@ class Plan(msgspec.Struct, frozen=True):
     name: str
     repositories: tuple[PlannedRepository, ...]
     collection: str = ""
+    max_age: int = 0
+    """Upstream should have answered for each within so many seconds; 0: the plan does not say."""
 
 
 def find_plan(reference: str) -> Plan:
@@ -101,6 +106,7 @@ def parse_plan(data: bytes, what: str) -> Plan:
         name=_head_name(head, problems),
         collection=_collection(head, problems),
         repositories=tuple(_repositories(entries, problems)),
+        max_age=_max_age(head, problems),
     )
     if not entries and not problems:
         problems.append("it lists no [[repository]]")
@@ -146,6 +152,19 @@ def _collection(head: dict[str, Any], problems: list[str]) -> str:
     return slug
 
 
+def _max_age(head: dict[str, Any], problems: list[str]) -> int:
+    age = head.get("max_age")
+    if age is None:
+        return 0
+    try:
+        seconds = parse_duration(age) if isinstance(age, str) else 0
+    except UsageError:
+        seconds = 0
+    if not seconds:
+        problems.append('[plan]: max_age must be a duration such as "7d"')
+    return seconds
+
+
 def _repositories(entries: list[Any], problems: list[str]) -> Iterator[PlannedRepository]:
     seen: dict[tuple[str, str], int] = {}
     for number, entry in enumerate(entries, 1):
@@ -181,7 +200,13 @@ def _repository(table: dict[str, Any], where: str, problems: list[str]) -> Plann
         partial = False
     if partial and not include and not exclude:
         problems.append(f"{where}partial is of no use without include or exclude")
-    return PlannedRepository(name, revision, include, exclude, partial)
+    acknowledge = _patterns(table, "acknowledge", where, problems)
+    if not set(acknowledge) <= set(_ACKNOWLEDGED):
+        problems.append(
+            f"{where}acknowledge can hold {' and '.join(_ACKNOWLEDGED)} only: damage and missing "
+            "copies are mended, not acknowledged"
+        )
+    return PlannedRepository(name, revision, include, exclude, partial, acknowledge)
 
 
 def _patterns(table: dict[str, Any], key: str, where: str, problems: list[str]) -> tuple[str, ...]:

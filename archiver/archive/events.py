@@ -6,7 +6,7 @@ its keys. What a record does not name stays in the event as it is.
 
 from __future__ import annotations
 
-from typing import ClassVar, TypeVar
+from typing import ClassVar, Literal, TypeVar
 
 import msgspec
 
@@ -110,3 +110,131 @@ class CopyLost(Detail, frozen=True, omit_defaults=True):
 
     place: str
     id: str = ""
+
+
+# ---- plans
+
+
+AcknowledgedFact = Literal["gone", "refused"]
+"""What an owner may acknowledge: upstream has something no more, or refuses access to it."""
+
+Outcome = Literal[
+    "sealed",
+    "held",
+    "gone",
+    "refused",
+    "mismatch",
+    "failed",
+    "no-space",
+    "unreachable",
+    "interrupted",
+    "not-tried",
+]
+"""What came of asking upstream for one entry of a plan."""
+
+
+class PlannedEntry(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One repository that a plan wants; ``revision`` is ``""`` for the main branch."""
+
+    repository: str
+    revision: str = ""
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    partial: bool = False
+    acknowledge: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The branch, tag or commit that upstream is asked for."""
+        return self.revision or "main"
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Equal of two entries that ask for the same."""
+        return self.repository.casefold(), self.name
+
+    @property
+    def title(self) -> str:
+        """``Org/Name`` or ``Org/Name@revision``, as an owner types it."""
+        return f"{self.repository}@{self.revision}" if self.revision else self.repository
+
+
+class Planned(Detail, frozen=True, omit_defaults=True):
+    """A plan feeds the archive at ``place``: what it wants there from now on.
+
+    ``source`` is the plan's file, or its name; upstream should have answered for each entry within
+    ``max_age`` seconds (0: the default).
+    """
+
+    EVENT: ClassVar[str] = "planned"
+
+    plan: str
+    place: str
+    entries: tuple[PlannedEntry, ...]
+    source: str = ""
+    max_age: int = 0
+
+
+class PlanRetired(Detail, frozen=True):
+    """A plan feeds the archive at ``place`` no more."""
+
+    EVENT: ClassVar[str] = "plan-retired"
+
+    plan: str
+    place: str
+
+
+class Synced(Detail, frozen=True):
+    """A run of a plan ended: an outcome for each entry of the ``planned`` event of that id, in order.
+
+    Sizes are in bytes; ``free`` is the room that was left, -1 if it is not known.
+    """
+
+    EVENT: ClassVar[str] = "synced"
+
+    plan: str
+    place: str
+    planned: str
+    outcomes: tuple[Outcome, ...]
+    exit_code: int
+    seconds: int
+    fetched: int
+    stored: int
+    free: int
+    min_free: int
+
+
+class Acknowledged(Detail, frozen=True, omit_defaults=True):
+    """The owner knows of a fact, until that time (``""``: for good), or takes that back.
+
+    The event's ``repository`` is the one it is about, ``name`` the branch, tag or commit.
+    """
+
+    EVENT: ClassVar[str] = "acknowledged"
+
+    fact: AcknowledgedFact
+    name: str
+    until: str = ""
+    note: str = ""
+    withdrawn: bool = False
+
+
+# ---- upstream
+
+
+class Sighted(Detail, frozen=True):
+    """Upstream was seen to point a name at the event's revision."""
+
+    EVENT: ClassVar[str] = "sighted"
+
+    name: str
+    upstream: str
+
+
+class Gone(Detail, frozen=True):
+    """Upstream was seen to have a repository, or this name of it, no more."""
+
+    EVENT: ClassVar[str] = "gone"
+
+    name: str
+    upstream: str

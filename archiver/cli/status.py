@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from archiver.archive.copies import PlaceState
+    from archiver.archive.plans import PlanStatus
     from archiver.operations.status import SmokeTested, Status
 
 _SHORT = 16
@@ -37,45 +38,67 @@ _NAMED = 3
 )
 @common
 def command(packs: bool, copies: bool, keys: tuple[str, ...]) -> None:
-    """Show what is proven, copied and protected, and what falls short of the policy.
+    """Show what is proven, copied and protected, and what falls short of policy and plans.
 
-    Reads names, seals and the journal only, and looks whether copies are where they should be. Exits
-    with 24 if something falls short; each such line names the next command. 'archiver policy' says what
-    is wanted.
+    Reads names, seals and the journal only, and looks whether copies are where they should be. The
+    verdict comes first, then what falls short, each with the next command, then what is known, then
+    the figures. Exits with 24 if something falls short. 'archiver policy' says what is wanted.
     """
     from archiver.operations.status import status  # noqa: PLC0415 - start-up stays light
 
     found = status(open_archive(), keys=keys)
     _records(found, packs=packs, copies=copies)
+    _verdict(found)
     _summary(found, copies=copies)
     if packs:
         _pack_table(found)
     if copies:
         _place_table(found)
+    if found.shortfalls:
+        raise click.exceptions.Exit(int(ExitCode.POLICY_UNMET))
+
+
+def _verdict(found: Status) -> None:
+    """Whether all is as it is wanted; what is not, and what is known, a line each."""
+    lost = f"; {plural(found.missing, 'pack')} missing" if found.missing else ""
+    holds = f"{plural(found.snapshots, 'snapshot')} in {plural(found.packs, 'pack')}"
+    size = f"{holds}, {human_bytes(found.bytes)}{lost}."
+    if found.shortfalls:
+        things = plural(len(found.shortfalls), "thing falls", "things fall")
+        output.line(f"NOT AS WANTED: {things} short. {size}")
+    else:
+        output.line(f"Nothing falls short: {size}")
     for one in found.shortfalls:
         output.line(f"SHORT: {printable(one.message, 2000)}")
         output.line(f"    → Run {printable(one.next, 2000)}.")
-    if found.shortfalls:
-        raise click.exceptions.Exit(int(ExitCode.POLICY_UNMET))
-    output.line("Nothing falls short of the policy.")
+    for fact in found.lost_upstream:
+        name = "" if fact.name == "main" else f"@{printable(fact.name)}"
+        known = ", as is known" if fact.acknowledged else ""
+        what = f"{printable(fact.repository)}{name}"
+        output.line(f"Gone upstream since {printable(fact.since)}{known}: {what}; it is held here.")
+    for one in found.remarks:
+        output.line(f"remark: {printable(one.message, 2000)}")
+        output.line(f"    → {printable(one.next, 2000)}")
 
 
 def _records(found: Status, *, packs: bool, copies: bool) -> None:
     told = msgspec.to_builtins(found)
-    listed = {key: told.pop(key) for key in ("pack_list", "places", "shortfalls")}
+    listed = {key: told.pop(key) for key in ("pack_list", "places", "shortfalls", "plans")}
     for one in listed["pack_list"] if packs else []:
         output.record("pack", **one)
     for one in listed["places"] if copies else []:
         output.record("place", **one)
+    for one in listed["plans"]:
+        output.record("plan", **one)
     for one in listed["shortfalls"]:
         output.record("shortfall", **one)
     output.record("status", met=not found.shortfalls, **told)
 
 
 def _summary(found: Status, *, copies: bool) -> None:
-    packs, size = plural(found.packs, "pack"), human_bytes(found.bytes)
-    lost = f"; {plural(found.missing, 'pack')} missing" if found.missing else ""
-    output.line(f"{plural(found.snapshots, 'snapshot')} in {packs}, {size}{lost}.")
+    packs = plural(found.packs, "pack")
+    for plan in found.plans:
+        _plan(plan)
     days = found.policy.audit_days
     within = f"WITHIN {days} D" if days else "EVER"
     rows = [
@@ -95,8 +118,17 @@ def _summary(found: Status, *, copies: bool) -> None:
     if found.smoke_tests:
         _smoke_tests(found.smoke_tests)
     _copies(found, every=copies)
+    if found.free >= 0:
+        output.line(f"Room: {human_bytes(found.free)} free on the disk.")
     if found.trusted:
         output.line(f"Signatures: {plural(found.unsigned, 'document')} without.")
+
+
+def _plan(plan: PlanStatus) -> None:
+    held = sum(bool(one.snapshot) for one in plan.entries)
+    total = plural(len(plan.entries), "repository", "repositories")
+    ran = f"last run {plan.ran}, exit {plan.exit_code}" if plan.ran else "no run came to its end"
+    output.line(f"Plan {printable(plan.plan)}: {held:,} of {total} held; {ran}.")
 
 
 def _smoke_tests(tests: Sequence[SmokeTested]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 import msgspec
@@ -17,14 +19,19 @@ from archiver.cli.mirroring import (
     tell,
     tell_failure,
 )
-from archiver.cli.options import common, open_archive
-from archiver.errors import ArchiverError, NoSpaceError, UsageError
-from archiver.text import plural, printable
+from archiver.cli.options import advised, common, open_archive
+from archiver.errors import ArchiverError, ExitCode, UpstreamGoneError, UsageError
+from archiver.text import human_bytes, human_duration, plural, printable
 
 if TYPE_CHECKING:
+    from archiver.cli.mirroring import MirrorOne
     from archiver.operations.mirror import MirrorReport
+    from archiver.operations.sync import SyncReport
     from archiver.plan import Plan, PlannedRepository
     from archiver.upstream.huggingface import HuggingFace
+
+_NAMED: Final = 20
+"""Names in a line; --json has them all."""
 
 
 @click.command(epilog="Example: archiver sync -C weights qwen3.5 --max-rate 50MB")
@@ -40,58 +47,129 @@ def command(plan: str, token: str | None, *, check_collection: bool, **rest: Any
 
     PLAN is a TOML file, or the name of one that comes with archiver: qwen3.5. What fails is named
     and the rest is still done; nothing is ever deleted, also when upstream no longer has it. Patterns
-    on the command line stand in for those of the plan.
+    on the command line stand in for those of the plan. The plan is journalled first: 'archiver status'
+    then judges by it, until 'archiver plan retire' ends it.
     """
     from archiver.operations.sync import sync  # noqa: PLC0415 - start-up stays light
     from archiver.plan import find_plan  # noqa: PLC0415
 
     wanted = find_plan(plan)
+    if check_collection and not wanted.collection:
+        raise UsageError(f"The plan {wanted.name} names no collection.")
     upstream = open_hub(token, rest.pop("max_rate"))
     archive = open_archive()
     if not rest["dry_run"]:
         archive.store.require_writable()
-    unchecked = _check_collection(upstream, wanted) if check_collection else []
+    unchecked: list[int] = []
     unprotected: list[int] = []
     given = bool(rest["include"] or rest["exclude"])
-    with mirroring(archive, rest) as mirror_one:
+    opened: list[MirrorOne] = []
+    with ExitStack() as stack:
+
+        def begin() -> None:
+            opened.append(stack.enter_context(mirroring(archive, rest)))
+            if check_collection:
+                unchecked.extend(_check_collection(upstream, wanted))
 
         def mirror(planned: PlannedRepository) -> MirrorReport:
             patterns = None if given else (planned.include, planned.exclude)
-            try:
-                report = mirror_one(upstream, planned.name, planned.revision, patterns)
-                return report if given else as_planned(report, planned)
-            except NoSpaceError as error:
-                _failed(planned, error)
-                raise click.exceptions.Exit(int(error.exit_code)) from None
+            report = opened[0](upstream, planned.name, planned.revision, patterns)
+            return report if given else as_planned(report, planned)
 
         report = sync(
             archive,
             wanted,
             mirror,
+            begin=begin,
             done=lambda done: unprotected.extend(tell(done)),
             failed=_failed,
+            known=_known,
             upstream=upstream.endpoint,
-            journal=not rest["dry_run"],
+            source=str(Path(plan).absolute()) if Path(plan).is_file() else plan,
+            min_free=rest["min_free"],
+            dry_run=rest["dry_run"],
         )
-    output.record("sync", **msgspec.to_builtins(report))
-    output.line(
-        f"Plan {report.plan}: {report.done} of "
-        f"{plural(report.total, 'repository', 'repositories')} done."
-    )
+    output.record("sync", exit_code=report.exit_code, **msgspec.to_builtins(report))
+    _verdict(report)
+    if report.ended == ExitCode.INTERRUPTED:
+        raise KeyboardInterrupt
+    if report.ended == ExitCode.NO_SPACE or report.room == "too-little":
+        raise click.exceptions.Exit(int(ExitCode.NO_SPACE))
     # A check that could not be made counts as one more thing that failed.
     finish([*report.exit_codes, *unchecked], report.total + len(unchecked), unprotected)
 
 
 def _failed(planned: PlannedRepository, error: ArchiverError) -> None:
+    if isinstance(error, UpstreamGoneError):
+        error.hint = _hint_for_gone(planned, error)
     tell_failure(planned.name, planned.revision, error, title=planned.title)
+
+
+def _hint_for_gone(planned: PlannedRepository, error: ArchiverError) -> str:
+    """What is held is not mistyped: its owner may want to hear of the loss no more."""
+    from archiver.archive.plans import outcome_of  # noqa: PLC0415 - start-up stays light
+
+    held = open_archive().snapshots_of(planned.name, on_damage=lambda _name, _error: None)
+    if not held:
+        return error.hint
+    command = advised("acknowledge", outcome_of(error), planned.title)
+    kept = f"The archive keeps what it holds of {printable(planned.name)}."
+    return f"{kept} Is that known? Then {command} says so, and it is told without a failure. {error.hint}"
+
+
+def _known(planned: PlannedRepository, error: ArchiverError) -> None:
+    from archiver.archive.plans import outcome_of  # noqa: PLC0415 - start-up stays light
+
+    fact = outcome_of(error)
+    title = printable(planned.title)
+    about = {"repository": planned.name, "revision": planned.revision or ""}
+    output.record("acknowledged", fact=fact, message=error.message, **about)
+    how = "upstream has it no more" if fact == "gone" else "upstream refuses access to it"
+    output.line(f"{title}: {how}, as is known; what is held of it stays.")
+
+
+def _verdict(report: SyncReport) -> None:
+    """What came of the run, also of one that ended early."""
+    word = "would be new" if report.dry_run else "new"
+    new = report.done - report.held if report.dry_run else report.new
+    counts = [f"{new:,} {word}", f"{report.held:,} held", f"{len(report.failed):,} failed"]
+    known = len(set(report.gone) & set(report.acknowledged))
+    gone = f"{len(report.gone):,} gone upstream"
+    counts.append(f"{gone} ({known:,} known)" if known else gone)
+    if report.not_tried:
+        counts.append(f"{len(report.not_tried):,} not tried")
+    total = plural(report.total, "repository", "repositories")
+    output.line(f"Plan {report.plan}: {report.done} of {total} done: {', '.join(counts)}.")
+    for title, names in (("Failed", report.failed), ("Not tried", report.not_tried)):
+        if names:
+            more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+            output.line(f"  {title}: {', '.join(map(printable, names[:_NAMED]))}{more}.")
+    _figures(report)
+
+
+def _figures(report: SyncReport) -> None:
+    free = (
+        "room left unknown" if report.free < 0 else f"{human_bytes(report.free)} left on the disk"
+    )
+    if report.min_free and report.free >= 0:
+        free += f", of which --min-free keeps {human_bytes(report.min_free)}"
+    if not report.dry_run:
+        fetched = f"{human_bytes(report.fetched)} fetched, {human_bytes(report.stored)} stored"
+        output.line(f"  {fetched} in {human_duration(report.seconds)}; {free}.")
+        return
+    fits = {
+        "enough": "That fits",
+        "unsure": "Whether that fits depends on how well it compresses",
+        "too-little": "That does not fit, however well it compresses",
+    }
+    fetch = f"{human_bytes(report.fetched)} to fetch"
+    output.line(f"  {fetch}; {free}. {fits.get(report.room, '')}.")
 
 
 def _check_collection(upstream: HuggingFace, plan: Plan) -> list[int]:
     """Say how the plan differs from its collection; the exit code of a check that failed."""
     from archiver.operations.sync import compare_collection  # noqa: PLC0415 - start-up stays light
 
-    if not plan.collection:
-        raise UsageError(f"The plan {plan.name} names no collection.")
     try:
         new, absent = compare_collection(plan, upstream.collection(plan.collection))
     except ArchiverError as error:

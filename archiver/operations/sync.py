@@ -1,41 +1,110 @@
-"""Sync: mirror everything a plan lists; what fails is told and the rest is still done."""
+"""Sync: mirror everything a plan lists; what fails is told and the rest is still done.
+
+The plan is journalled before anything else, and what came of the run at its end, so that a status
+can judge what is held by what is wanted.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from contextlib import suppress
+from time import monotonic
+from typing import TYPE_CHECKING, Final, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
-from archiver.archive.archive import TOOL, Archive
-from archiver.archive.records import Event
-from archiver.errors import (
-    AccessError,
-    ArchiverError,
-    ExitCode,
-    NetworkError,
-    UpstreamGoneError,
-)
+from archiver.archive.events import Outcome, Synced, new_event
+from archiver.archive.journal import EVENT_MAX
+from archiver.archive.place import own_place, settled_place
+from archiver.archive.plans import KnownPlan, Plans, note_gone, outcome_of, planned_of
+from archiver.archive.records import canonical
+from archiver.errors import ArchiverError, ExitCode, NetworkError, UsageError, explain_system_error
 from archiver.storage.run_lock import RunLock
-from archiver.text import utc_now
+from archiver.text import plural, utc_after, utc_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from archiver.archive.archive import Archive
+    from archiver.archive.records import Event
     from archiver.plan import Plan, PlannedRepository
 
-Report = TypeVar("Report")
-
-_UNREACHABLE = 2
+_UNREACHABLE: Final = 2
 """Repositories in a row that could not be reached, after which the others are not tried."""
+_PLAN_MAX: Final = EVENT_MAX - (64 << 10)
+"""What a plan may take in the journal, in bytes, with room for what else an event says."""
+LEAST_RATIO: Final = 0.6
+"""Weights that are stored for the first time take at least this much of their size."""
+
+
+Room = Literal["enough", "unsure", "too-little"]
+"""Whether what is to be fetched fits: also uncompressed, perhaps, or in no case."""
+
+
+class Mirrored(Protocol):
+    """What mirroring one entry tells: sizes in bytes, of what was fetched or, in a dry run, would be."""
+
+    @property
+    def outcome(self) -> str:
+        """``sealed``, ``held`` or ``planned``."""
+
+    @property
+    def to_fetch_bytes(self) -> int:
+        """Plain bytes."""
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of packs."""
+
+
+Report = TypeVar("Report", bound=Mirrored)
 
 
 class SyncReport(msgspec.Struct, frozen=True):
-    """How a run of a plan went: counts of repositories, and the exit codes of those that failed."""
+    """How a run of a plan went.
+
+    ``done`` counts the entries that are held as upstream has them, ``new`` those that were sealed now;
+    ``exit_codes`` are of those that failed. ``ended`` is the code of what ended the run before its end:
+    31, 130, or 30 if upstream could not be reached, else 0. Sizes are in bytes: ``fetched`` plain ones
+    (in a dry run those to be fetched), ``stored`` in packs, ``free`` what is left on the disk (-1: not
+    known). ``room`` says of a dry run whether what is to be fetched fits.
+    """
 
     plan: str
     total: int
     done: int
     exit_codes: tuple[int, ...]
+    new: int
+    held: int
+    failed: tuple[str, ...]
+    gone: tuple[str, ...]
+    acknowledged: tuple[str, ...]
+    not_tried: tuple[str, ...]
+    ended: int
+    fetched: int
+    stored: int
+    seconds: int
+    free: int
+    min_free: int
+    dry_run: bool = False
+    room: Room | Literal[""] = ""
+
+    @property
+    def exit_code(self) -> int:
+        """What the run ends with, as far as entries go: 3 if some failed, and not all for one reason."""
+        codes = set(self.exit_codes)
+        if self.ended and self.ended != ExitCode.NETWORK:
+            return self.ended
+        if len(self.exit_codes) == self.total and len(codes) == 1:
+            return codes.pop()
+        return int(ExitCode.PARTIAL) if codes else 0
+
+
+class _Result(NamedTuple):
+    """What came of one entry; ``code`` is 0 unless it failed."""
+
+    outcome: Outcome | Literal["planned"]
+    code: int = 0
+    acknowledged: bool = False
 
 
 def sync(
@@ -43,45 +112,244 @@ def sync(
     plan: Plan,
     mirror: Callable[[PlannedRepository], Report],
     *,
+    begin: Callable[[], None] = lambda: None,
     done: Callable[[Report], None],
     failed: Callable[[PlannedRepository, ArchiverError], None],
+    known: Callable[[PlannedRepository, ArchiverError], None],
     upstream: str,
-    journal: bool = True,
+    source: str = "",
+    min_free: int = 0,
+    dry_run: bool = False,
 ) -> SyncReport:
     """Run ``mirror`` on each entry of a plan, one run of a plan at a time.
+
+    A full disk, an interruption and an upstream that cannot be reached end the run; the report says so.
 
     Args:
         archive: Where the lock and the journal are.
         plan: What to mirror, in its order.
         mirror: Mirrors one entry, or raises.
+        begin: Called once the plan is journalled and before anything is mirrored.
         done: Told what became of each entry that was mirrored or held already, as it goes.
         failed: Told of each that was not.
+        known: Told of each that upstream does not give, and whose owner has acknowledged that.
         upstream: The address that the journal names where upstream has lost something.
-        journal: Whether such a loss is journalled.
+        source: How the plan was named, for whoever is to run it again.
+        min_free: How many bytes must stay free.
+        dry_run: Whether nothing is to be journalled.
 
     Raises:
         LockedError: Another process runs this plan.
-        NoSpaceError: The disk is full; nothing after this can succeed.
+        UsageError: The plan is too large for the journal.
     """
-    codes: list[int] = []
-    unreachable = 0
+    run: _Run[Report] = _Run(archive, plan, upstream, source, min_free, dry_run=dry_run)
+    run.on_done, run.on_failed, run.on_known = done, failed, known
     with RunLock(archive.store.scratch(f"plan-{plan.name}.lock"), f"The plan {plan.name}"):
-        for planned in plan.repositories:
+        try:
+            if run.remember():
+                begin()
+                run.mirror_all(mirror)
+        except KeyboardInterrupt:
+            run.ended = int(ExitCode.INTERRUPTED)
+        report = run.report()
+        run.journal(report)
+    return report
+
+
+class _Run(Generic[Report]):
+    """One run of a plan."""
+
+    def __init__(
+        self,
+        archive: Archive,
+        plan: Plan,
+        upstream: str,
+        source: str,
+        min_free: int,
+        *,
+        dry_run: bool,
+    ) -> None:
+        self._archive = archive
+        self._plan = plan
+        self._upstream = upstream
+        self._min_free = min_free
+        self._dry_run = dry_run
+        place = own_place(archive) if dry_run else settled_place(archive)
+        self._plans = Plans(_events(archive), place)
+        self._planned = planned_of(plan, place.told, source)
+        self._known = self._plans.find(plan.name) or KnownPlan("", "", self._planned, "", -1, {})
+        self._started = monotonic()
+        self._results: list[_Result] = []
+        self._fetched = self._stored = 0
+        self.on_done: Callable[[Report], None] = _ignore
+        self.on_failed: Callable[[PlannedRepository, ArchiverError], None] = _ignore
+        self.on_known: Callable[[PlannedRepository, ArchiverError], None] = _ignore
+        self.ended = 0
+
+    # ---- the journal
+
+    def remember(self) -> bool:
+        """Journal the plan unless this place knows it so; False if the disk is too full even for that."""
+        if len(canonical(self._planned)) > _PLAN_MAX:
+            raise UsageError(
+                f"The plan {self._plan.name} lists too much for one event of the journal: "
+                f"{plural(len(self._plan.repositories), 'repository', 'repositories')}.",
+                hint="Split it into several plans, each with a name of its own.",
+            )
+        if self._known.planned == self._planned and self._known.id:
+            return True
+        event = new_event(self._planned, time=self._plans.next_time())
+        digest = ""
+        try:
+            digest = "" if self._dry_run else self._archive.record(event)
+        except ArchiverError as error:
+            if error.exit_code != ExitCode.NO_SPACE:
+                raise
+            self._fail(self._plan.repositories[0], error)
+            return False
+        self._known = self._known._replace(id=digest, time=event.time, planned=self._planned)
+        return True
+
+    def journal(self, report: SyncReport) -> None:
+        """Journal what came of the run; where that cannot be written, the run has failed by itself."""
+        if self._dry_run or not self._known.id:
+            return
+        outcomes: list[Outcome] = []
+        for one in self._results:
+            outcomes += [one.outcome] if one.outcome != "planned" else []
+        left: list[Outcome] = ["not-tried"] * (len(self._planned.entries) - len(outcomes))
+        synced = Synced(
+            plan=self._plan.name,
+            place=self._planned.place,
+            planned=self._known.id,
+            outcomes=(*outcomes, *left),
+            exit_code=report.exit_code,
+            seconds=report.seconds,
+            fetched=report.fetched,
+            stored=report.stored,
+            free=report.free,
+            min_free=self._min_free,
+        )
+        time = max(self._plans.next_time(), utc_after(self._known.time))
+        try:
+            self._archive.record(new_event(synced, time=time))
+        except ArchiverError:
+            if not report.exit_code:
+                raise
+
+    # ---- the entries
+
+    def mirror_all(self, mirror: Callable[[PlannedRepository], Report]) -> None:
+        """Every entry, until there is no sense in going on."""
+        unreachable = 0
+        for planned in self._plan.repositories:
+            if unreachable >= _UNREACHABLE:
+                self.ended = int(ExitCode.NETWORK)
+                self._fail(planned, _not_tried(self._upstream), "not-tried")
+                continue
             try:
-                if unreachable >= _UNREACHABLE:
-                    raise _not_tried(upstream)
-                done(mirror(planned))
-                unreachable = 0
+                report = _mirrored(mirror, planned)
             except ArchiverError as error:
+                self._fail(planned, error)
                 if error.exit_code == ExitCode.NO_SPACE:
-                    raise
-                if journal and _is_gone(error):
-                    _note_gone(archive, planned, upstream)
+                    return
                 unreachable = unreachable + 1 if error.exit_code == ExitCode.NETWORK else 0
-                codes.append(int(error.exit_code))
-                failed(planned, error)
-    total = len(plan.repositories)
-    return SyncReport(plan.name, total, total - len(codes), tuple(codes))
+                continue
+            except KeyboardInterrupt:
+                self._results.append(_Result("interrupted"))
+                raise
+            unreachable = 0
+            self._take(report)
+
+    def _take(self, report: Report) -> None:
+        outcomes: dict[str, Outcome | Literal["planned"]] = {"held": "held", "planned": "planned"}
+        self._results.append(_Result(outcomes.get(report.outcome, "sealed")))
+        self._fetched += report.to_fetch_bytes if report.outcome != "held" else 0
+        self._stored += report.stored_bytes
+        self.on_done(report)
+
+    def _fail(
+        self, planned: PlannedRepository, error: ArchiverError, outcome: Outcome | None = None
+    ) -> None:
+        found = outcome or outcome_of(error)
+        if found == "gone" and not self._dry_run:
+            with suppress(ArchiverError):  # the run's own event will tell
+                note_gone(self._archive, planned.name, planned.revision or "main", self._upstream)
+        acknowledged = self._acknowledged(found)
+        code = 0 if acknowledged else int(error.exit_code)
+        self._results.append(_Result(found, code, acknowledged))
+        if error.exit_code == ExitCode.NO_SPACE:
+            self.ended = int(ExitCode.NO_SPACE)
+        (self.on_known if acknowledged else self.on_failed)(planned, error)
+
+    def _acknowledged(self, outcome: Outcome) -> bool:
+        """Whether the owner knows that upstream does not give this entry, and it is held."""
+        entry = self._planned.entries[len(self._results)]
+        if not self._plans.acknowledged(self._known, entry, outcome, utc_now()):
+            return False
+        held = self._archive.snapshots_of(entry.repository, on_damage=lambda _name, _error: None)
+        return self._plans.covering(entry, held) is not None
+
+    # ---- the end
+
+    def report(self) -> SyncReport:
+        """The run in figures."""
+        entries = list(zip(self._planned.entries, self._results, strict=False))
+        rest = self._planned.entries[len(self._results) :]
+        failed = [one for one in entries if one[1].code and one[1].outcome != "not-tried"]
+        tried = {"not-tried", "interrupted"}
+        late = [entry.title for entry, result in entries if result.outcome in tried]
+        free = _free(self._archive)
+        return SyncReport(
+            plan=self._plan.name,
+            total=len(self._planned.entries),
+            done=sum(one.outcome in {"sealed", "held", "planned"} for one in self._results),
+            exit_codes=tuple(one.code for one in self._results if one.code),
+            new=sum(one.outcome == "sealed" for one in self._results),
+            held=sum(one.outcome == "held" for one in self._results),
+            failed=tuple(entry.title for entry, one in failed if one.outcome != "gone"),
+            gone=tuple(entry.title for entry, one in entries if one.outcome == "gone"),
+            acknowledged=tuple(entry.title for entry, one in entries if one.acknowledged),
+            not_tried=(*late, *(entry.title for entry in rest)),
+            ended=self.ended,
+            fetched=self._fetched,
+            stored=self._stored,
+            seconds=int(monotonic() - self._started),
+            free=free,
+            min_free=self._min_free,
+            dry_run=self._dry_run,
+            room=self._room(free) if self._dry_run else "",
+        )
+
+    def _room(self, free: int) -> Room:
+        left = free - self._min_free
+        if free < 0:
+            return "unsure"
+        if left < self._fetched * LEAST_RATIO:
+            return "too-little"
+        return "enough" if left >= self._fetched else "unsure"
+
+
+def _mirrored(mirror: Callable[[PlannedRepository], Report], planned: PlannedRepository) -> Report:
+    try:
+        return mirror(planned)
+    except OSError as error:
+        raise explain_system_error(error, f"{planned.title} was mirrored") from error
+
+
+def _ignore(*_told: object) -> None:
+    """Nobody wants to be told."""
+
+
+def _events(archive: Archive) -> list[tuple[str, Event]]:
+    return list(archive.events(on_damage=lambda _name, _error: None))
+
+
+def _free(archive: Archive) -> int:
+    try:
+        return archive.store.free_bytes()
+    except OSError:
+        return -1
 
 
 def _not_tried(upstream: str) -> NetworkError:
@@ -89,27 +357,6 @@ def _not_tried(upstream: str) -> NetworkError:
         f"It was not tried: {upstream} could not be reached for the {_UNREACHABLE} before it.",
         hint="Check the network and run the plan again.",
     )
-
-
-def _is_gone(error: ArchiverError) -> bool:
-    """Refused access says nothing about whether a repository is still there."""
-    return isinstance(error, UpstreamGoneError) and not isinstance(error, AccessError)
-
-
-def _note_gone(archive: Archive, planned: PlannedRepository, upstream: str) -> None:
-    """Journal once that upstream no longer has what this archive has of it."""
-    name = planned.revision or "main"
-    latest: dict[str, str] = {}
-    for _, event in archive.events(on_damage=lambda _name, _error: None):
-        same = event.repository.casefold() == planned.name.casefold()
-        if same and event.detail.get("name") == name and event.event in {"sighted", "gone"}:
-            latest[event.event] = event.time
-    held = archive.snapshots_of(planned.name, on_damage=lambda _name, _error: None)
-    told = latest.get("gone", "") >= latest.get("sighted", "") and "gone" in latest
-    if held and not told:
-        repository = held[0].seal.repository
-        detail = {"name": name, "upstream": upstream}
-        archive.record(Event("gone", utc_now(), TOOL, repository, detail=detail))
 
 
 def compare_collection(plan: Plan, listed: tuple[str, ...]) -> tuple[list[str], list[str]]:

@@ -12,7 +12,6 @@ from auditkit import Weights, noise
 
 from archiver.archive.archive import Archive
 from archiver.loopback import Hub
-from archiver.operations import sync as operation
 from archiver.storage.run_lock import RunLock
 
 
@@ -72,9 +71,20 @@ def test_a_plan_is_mirrored_and_a_second_run_finds_it_held(sync, hub, archive, p
     second = sync(path)
     assert [one["outcome"] for one in second.kinds("mirror")] == ["held"] * 3
     assert hub.requests.bytes_sent - sent < 30_000, "a listing is asked for, and no weights"
-    assert second.kinds("sync") == [
-        {"kind": "sync", "plan": "nightly", "total": 3, "done": 3, "exit_codes": []}
-    ]
+    (report,) = second.kinds("sync")
+    counts = {key: report[key] for key in ("plan", "total", "done", "new", "held", "fetched")}
+    assert counts == {
+        "plan": "nightly",
+        "total": 3,
+        "done": 3,
+        "new": 0,
+        "held": 3,
+        "fetched": 0,
+    }
+    assert (report["exit_codes"], report["failed"], report["not_tried"]) == ([], [], [])
+    (before,) = first.kinds("sync")
+    assert (before["new"], before["fetched"] > 90_000, before["stored"] > 0) == (3, True, True)
+    assert before["free"] > 0
 
 
 def test_entries_choose_revision_and_files(sync, hub, archive, plan):
@@ -120,12 +130,9 @@ def test_a_damaged_file_upstream_fails_its_repository_only(sync, hub, archive, p
     assert result.kinds("sync")[0]["exit_codes"] == [22]
 
 
-def test_what_upstream_has_lost_is_journalled_once_and_kept(sync, hub, archive, plan, monkeypatch):
+def test_what_upstream_has_lost_is_journalled_once_and_kept(sync, hub, archive, plan):
     path = plan(A, B)
     assert sync(path).code == 0
-    # Two equal events of one second would be one file.
-    days = iter(range(1, 30))
-    monkeypatch.setattr(operation, "utc_now", lambda: f"2100-01-{next(days):02}T00:00:00Z")
     hub.delete("org/b")
     for _ in range(2):
         assert sync(path).code == 3
@@ -156,8 +163,28 @@ def test_no_space_ends_the_run(run, hub, archive, plan):
     args = ["-q", "--json", "-C", archive.root, "--min-free", "900PB"]
     result = run("sync", *args, plan(A, B))
     assert result.code == 31
-    assert not result.kinds("sync")
+    (report,) = result.kinds("sync")
+    assert (report["ended"], report["failed"], report["not_tried"]) == (31, ["org/a"], ["org/b"])
     assert len(result.kinds("error")) == 1
+    (synced,) = archive.events("synced")
+    assert synced["detail"]["outcomes"] == ["no-space", "not-tried"]
+    text = run("sync", "-C", archive.root, "--min-free", "900PB", plan(A, B))
+    assert "1 failed, 0 gone upstream, 1 not tried." in text.out
+    assert "Not tried: org/b." in text.out
+    assert "left on the disk, of which --min-free keeps 900 PB." in text.out
+
+
+def test_a_dry_run_adds_up_and_compares_with_the_room(run, hub, archive, plan):
+    path = plan(A, B)
+    args = ["-C", archive.root, "--dry-run"]
+    fits = run("sync", "--json", *args, "--min-free", "0B", path)
+    (report,) = fits.kinds("sync")
+    assert (fits.code, report["room"], report["fetched"]) == (0, "enough", 60_004)
+    assert not archive.events("planned")
+    lacks = run("sync", *args, "--min-free", "900PB", path)
+    assert lacks.code == 31
+    assert "60.0 kB to fetch; " in lacks.out
+    assert "That does not fit, however well it compresses." in lacks.out
 
 
 def test_a_plan_runs_once_at_a_time(sync, hub, archive, plan):
@@ -233,7 +260,9 @@ def test_text_output_and_the_program_itself(hub, archive, plan):
     lines = done.stdout.splitlines()
     assert lines[0] == "In the plan, not in org/coll: org/never"
     assert lines[1].startswith("org/a@")
-    assert lines[-1] == "Plan nightly: 1 of 2 repositories done."
+    counts = "1 new, 0 held, 0 failed, 1 gone upstream"
+    assert lines[-2] == f"Plan nightly: 1 of 2 repositories done: {counts}."
+    assert lines[-1].endswith(" left on the disk.")
     assert "org/never" in done.stderr
     assert "Traceback" not in done.stderr
 

@@ -122,6 +122,7 @@ def test_the_keys_of_an_event_and_its_names():
     assert first_column(of_keys) == keys(Event)
     source = "".join(path.read_text() for path in (ROOT / "archiver").rglob("*.py"))
     written = set(re.findall(r'\bEvent\(\s*"([a-z-]+)"', source))
+    written |= set(re.findall(r'EVENT: ClassVar\[str\] = "([a-z-]+)"', source))
     named = set(re.findall(r"\bEvent\(\s*_?([A-Z]+),", source))
     for name in named:
         written |= set(re.findall(rf'^_?{name}: Final = "([a-z-]+)"', source, re.MULTILINE))

@@ -29,7 +29,7 @@ def evil(run, weights, key, sign, tmp_path):
 @pytest.fixture
 def audit(run, weights):
     def call(*args):
-        return run("audit", "-C", weights.root, "--level", "structure", *args)
+        return run("audit", "-C", weights.root, "--level", "stored", *args)
 
     return call
 

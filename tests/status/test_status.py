@@ -17,10 +17,10 @@ def record(root, event, time="2020-01-01T00:00:00Z", **detail):
     Archive.open(root).record(Event(event, time, TOOL, detail=detail))
 
 
-def test_a_new_archive_wants_nothing_and_nothing_is_proven(ask, root):
+def test_what_was_never_audited_falls_short_and_an_audit_mends_that(ask, root):
     found = ask("status", "--json", "--packs")
-    assert (found.code, found.short) == (0, {})
-    assert found.status["met"] is True
+    assert (found.code, set(found.short), found.status["met"]) == (24, {"audit"}, False)
+    assert [one["what"] for one in found.status["remarks"]] == ["policy"]
     size = sum(path.stat().st_size for path in packs(root))
     assert (found.status["snapshots"], found.status["packs"], found.status["bytes"]) == (2, 2, size)
     for level in ("structure", "stored", "content", "files"):
@@ -28,6 +28,12 @@ def test_a_new_archive_wants_nothing_and_nothing_is_proven(ask, root):
         assert (one["packs"], one["never"], one["oldest"]) == (0, 2, "")
     assert {one["pack"] for one in found.kinds("pack")} == {path.stem for path in packs(root)}
     assert all(not one["proven"] and one["there"] for one in found.kinds("pack"))
+    assert ask("audit", "-q", "--level", "structure").code == 0
+    assert ask("status").code == 24, "names and sizes prove nothing of the bytes"
+    assert ask(*found.short["audit"]).code == 0
+    after = ask("status", "--json")
+    assert (after.code, after.short, after.status["met"]) == (0, {}, True)
+    assert ask("status").out.startswith("Nothing falls short: 2 snapshots in 2 packs, ")
 
 
 def test_what_was_smoke_tested_here(ask, root):
@@ -42,7 +48,6 @@ def test_what_was_smoke_tested_here(ask, root):
     tested(one, "2021-01-01T00:00:00Z", held)
     tested(two, "2021-01-02T00:00:00Z", {"structure": "held"})
     found = ask("status")
-    assert found.code == 0
     assert "1 of 2 snapshots held, oldest 2021-01-01T00:00:00Z." in found.out
     assert f"  Never run: {two.seal.repository}@{two.seal.revision[:12]}." in found.out
     tested(one, "2021-01-03T00:00:00Z", held | {"forward": "failed"})
@@ -97,7 +102,7 @@ def test_no_pack_is_opened(ask, monkeypatch):
         return real(self, name)
 
     monkeypatch.setattr(LocalStore, "open", closed)
-    assert ask("status", "--packs", "--copies").code == 0
+    assert set(ask("status", "--packs", "--copies", "--json").short) == {"audit"}
 
 
 def test_packs_that_are_gone_and_packs_that_nobody_needs(ask, root):
@@ -133,7 +138,7 @@ def test_a_seal_that_cannot_be_read_is_told(ask, root):
     seal = next(iter(root.glob("snapshots/*/*/*.json")))
     rewrite(seal, b"{}")
     found = ask("status", "--json")
-    assert (found.status["snapshots"], set(found.short)) == (1, {"damage"})
+    assert (found.status["snapshots"], set(found.short)) == (1, {"damage", "audit"})
 
 
 # ---- copies
@@ -146,6 +151,7 @@ def ago(days):
 
 def test_copies_are_counted_by_places(ask, root):
     one, two = seals(root)
+    assert ask("audit", "-q").code == 0
     older, newer = ago(20), ago(10)
     record(root, "copied", older, **{"from": "here", "to": "usb"}, snapshots=[one, two])
     record(root, "copied", newer, **{"from": "here", "to": "nas"}, snapshots=[one])
@@ -183,6 +189,7 @@ def test_where_no_copy_was_made_each_snapshot_lies_here_alone(ask):
 
 
 def test_parity_that_is_wanted_is_missed_until_it_is_made(ask, root):
+    assert ask("audit", "-q").code == 0
     assert ask("policy", "set", "--parity", "2").code == 0
     found = ask("status", "--json")
     assert (found.code, found.status["with_parity"]) == (24, 0)
@@ -197,6 +204,7 @@ def test_parity_that_is_wanted_is_missed_until_it_is_made(ask, root):
 
 
 def test_signatures_that_are_wanted_are_missed_until_they_are_made(ask, root, tmp_path):
+    assert ask("audit", "-q").code == 0
     assert ask("keys", "new", tmp_path / "key", "--no-password").code == 0
     public = tmp_path / "key.pub"
     assert ask("policy", "set", "--trust", public, "--require-signatures").code == 0

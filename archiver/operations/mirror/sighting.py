@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from archiver.archive.archive import TOOL
-from archiver.archive.records import Event
+from archiver.archive.events import Gone, Sighted, detail_of, new_event
 from archiver.catalogue import queries
 from archiver.text import utc_after
 
@@ -16,26 +15,20 @@ if TYPE_CHECKING:
 
 
 def record_sighting(archive: Archive, catalogue: Catalogue, listing: Listing) -> None:
-    """Journal that upstream points a name at this revision, once for each name and revision."""
+    """Journal that upstream points a name at this revision, once for each name and revision.
+
+    Again if it was gone meanwhile.
+    """
     if not listing.revision or listing.name == listing.revision:
         return
-    detail = {"name": listing.name, "upstream": listing.endpoint or listing.upstream}
-    known = queries.events(catalogue, repository=listing.repository)
-    latest = [
-        event
-        for _, event in known
-        if event.event == "sighted" and event.detail.get("name") == listing.name
-    ]
-    if latest and latest[-1].revision == listing.revision:
+    latest = None
+    for _, event in queries.events(catalogue, repository=listing.repository):
+        told = detail_of(event, Sighted) or detail_of(event, Gone)
+        if told and told.name == listing.name and (latest is None or event.time >= latest.time):
+            latest = event
+    if latest and latest.event == Sighted.EVENT and latest.revision == listing.revision:
         return
-    archive.record(
-        # In a second of its own, so that "sighted last" is one.
-        Event(
-            "sighted",
-            utc_after(latest[-1].time if latest else ""),
-            TOOL,
-            listing.repository,
-            listing.revision,
-            detail,
-        )
-    )
+    detail = Sighted(listing.name, listing.endpoint or listing.upstream)
+    # In a second of its own, so that "sighted last" is one.
+    time = utc_after(latest.time if latest else "")
+    archive.record(new_event(detail, listing.repository, listing.revision, time=time))

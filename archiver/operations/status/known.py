@@ -10,6 +10,8 @@ from archiver.archive.audit.proofs import EVENT, REPAIRED, proofs_of, readable_e
 from archiver.archive.copies import PlaceHistory
 from archiver.archive.fixity.chain import Chain
 from archiver.archive.place import own_place
+from archiver.archive.plans import Plans
+from archiver.archive.policy import EVENT as POLICY
 from archiver.archive.policy import policy_of
 from archiver.operations.status.report import Coverage, PackStatus
 from archiver.text import utc_before
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from archiver.errors import DamageError
 
 _DAY: Final = 86400
+MIN_FREE: Final = 1 << 30
+"""The room, in bytes, below which a disk is called nearly full: what ``sync`` keeps free by default."""
 
 
 class Known:
@@ -40,6 +44,12 @@ class Known:
         events = self.places.noted(self._sorted(readable_events(archive.journal)))
         self.proofs = proofs_of(events, now, self._place)
         self.policy = policy_of(self._others)
+        self._plans = Plans(self._others, self._place)
+        self.upstreams = self._plans.upstreams
+        self.min_free = max((plan.min_free for plan in self._plans.active), default=0) or MIN_FREE
+        self.plans = tuple(
+            self._plans.judge(plan, self.snapshots, now) for plan in self._plans.active
+        )
         self.since = utc_before(self.policy.audit_days * _DAY) if self.policy.audit_days else ""
         self.packs = list(self._packs(archive))
 
@@ -120,6 +130,17 @@ class Known:
                 never=len(there) - len(ever),
                 oldest=min((proven[one.pack] for one in ever), default=""),
             )
+
+    @property
+    def never_proven(self) -> bool:
+        """Whether no audit ever proved anything of what is held here, nor found it damaged."""
+        read = (self.proofs.pack(one.pack, "stored") for one in self.packs if one.needed)
+        return bool(self.snapshots) and not any(read) and not self.broken
+
+    @property
+    def wants(self) -> bool:
+        """Whether its owner ever said what is wanted of the archive."""
+        return any(event.event == POLICY for _, event in self._others)
 
     @property
     def files_proven(self) -> int:

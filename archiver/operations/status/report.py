@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from archiver.archive.copies import PlaceState
+from archiver.archive.plans import PlanStatus
 from archiver.archive.policy import Level, Policy
 
 
@@ -61,11 +62,25 @@ class Shortfall(msgspec.Struct, frozen=True):
     next: str
 
 
+class LostUpstream(msgspec.Struct, frozen=True):
+    """What upstream has no more although it is held: a repository, and its branch, tag or commit.
+
+    ``since`` is when that was first seen.
+    """
+
+    repository: str
+    name: str
+    since: str
+    acknowledged: bool
+
+
 class Status(msgspec.Struct, frozen=True):
     """The whole picture; ``bytes`` are those of all packs that are there.
 
     ``copies`` are the places that count for the snapshot that has the fewest, and ``copy_days`` within
     how many days they must have been proven.
+    ``free`` is the room on the disk in bytes (-1: not known), of which ``min_free`` should stay.
+    ``remarks`` are worth a line and fall short of nothing.
     ``unsigned`` counts the seals and manifests that none of the keys in ``trusted`` signed; no keys are
     there if no signatures are wanted.
     """
@@ -88,3 +103,8 @@ class Status(msgspec.Struct, frozen=True):
     places: tuple[PlaceState, ...]
     shortfalls: tuple[Shortfall, ...]
     smoke_tests: tuple[SmokeTested, ...] = ()
+    plans: tuple[PlanStatus, ...] = ()
+    lost_upstream: tuple[LostUpstream, ...] = ()
+    free: int = -1
+    min_free: int = 0
+    remarks: tuple[Shortfall, ...] = ()

@@ -12,6 +12,7 @@ from archiver.archive.place import own_place
 from archiver.archive.signing.key_file import public_keys
 from archiver.archive.signing.stored import unsigned
 from archiver.operations.status.known import Known
+from archiver.operations.status.plans import free_bytes, lost_upstream, remarks, unmet
 from archiver.operations.status.report import Shortfall, SmokeTested, Status
 from archiver.smoke.receipt import last_tested
 from archiver.text import human_bytes, plural, utc_now
@@ -30,12 +31,14 @@ def status(archive: Archive, *, keys: Iterable[str] = ()) -> Status:
     signed every seal and manifest. UsageError if one is none, DamageError if the policy cannot be read.
     """
     given = tuple(one.text for one in public_keys(keys))
-    known = Known(archive, utc_now())
+    now = utc_now()
+    known = Known(archive, now)
     trusted = given or (known.policy.keys if known.policy.signed else ())
     there = [one for one in known.packs if one.there]
     protected = [one for one in there if one.parity]
     bare = len(list(unsigned(archive.store, known.snapshots, trusted))) if trusted else 0
     copies = judge_copies(archive, known.places, known.snapshots, known.policy)
+    free = free_bytes(archive)
     return Status(
         snapshots=len(known.snapshots),
         packs=len(there),
@@ -55,6 +58,11 @@ def status(archive: Archive, *, keys: Iterable[str] = ()) -> Status:
         places=copies.places,
         shortfalls=tuple(_shortfalls(archive, known, bare, copies)),
         smoke_tests=tuple(_smoke_tests(archive, known)),
+        plans=known.plans,
+        lost_upstream=tuple(lost_upstream(known, now)),
+        free=free,
+        min_free=known.min_free,
+        remarks=tuple(remarks(archive, known, free)),
     )
 
 
@@ -75,6 +83,7 @@ def _shortfalls(
     place = archive.store.describe()
     yield from _damage(known, place)
     yield from _clock(archive, place)
+    yield from unmet(known, place)
     yield from _unproven(known, place)
     policy = known.policy
     # Events come with every audit and copy: their sidecars are made with the next ones.
@@ -130,6 +139,10 @@ def _damage(known: Known, place: str) -> Iterator[Shortfall]:
 
 def _unproven(known: Known, place: str) -> Iterator[Shortfall]:
     policy = known.policy
+    if known.never_proven:
+        text = "Nothing of what is held here was ever proven by an audit."
+        yield Shortfall("audit", text, command("audit", place))
+        return
     if not policy.audit_days:
         return
     old = [

@@ -1,0 +1,361 @@
+"""Plans as the journal knows them: what is wanted at a place, and whether that is held.
+
+``sync`` journals the plan that it runs and what came of it (``docs/format.md``, 8.6). What is judged
+here is a plan's own place: a replica holds the events, and is not fed by them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+
+import msgspec
+
+from archiver.archive.events import (
+    Acknowledged,
+    AcknowledgedFact,
+    Gone,
+    Outcome,
+    Planned,
+    PlannedEntry,
+    PlanRetired,
+    Sighted,
+    Synced,
+    detail_of,
+    new_event,
+)
+from archiver.archive.seals import Snapshot, preferred
+from archiver.errors import AccessError, ArchiverError, ExitCode, UpstreamGoneError
+from archiver.text import utc_after, utc_before
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+
+    from archiver.archive.archive import Archive
+    from archiver.archive.place import Place
+    from archiver.archive.records import Event
+    from archiver.plan import Plan
+
+MAX_AGE: Final = 7 * 86400
+"""Upstream should have answered for each entry of a plan within so many seconds, unless it says."""
+_ANSWERS: Final = frozenset[Outcome]({"sealed", "held", "gone", "refused", "mismatch"})
+"""The outcomes of entries about which upstream has answered."""
+_GOT: Final = frozenset[Outcome]({"sealed", "held"})
+_FACTS: Final[dict[str, AcknowledgedFact]] = {"gone": "gone", "refused": "refused"}
+
+State = Literal["held", "missing", "gone", "refused", "failed", "late"]
+"""How an entry stands: ``failed`` is held, but what upstream has by now could not be brought."""
+Key = tuple[str, str]
+"""A repository, without case, and the branch, tag or commit that is asked for."""
+
+
+class EntryStatus(msgspec.Struct, frozen=True):
+    """One entry of a plan.
+
+    ``snapshot`` is the id of what is held of it, ``asked`` when a run last got to it and ``outcome``
+    what came of that, ``answered`` when upstream last answered; each ``""`` if there is none.
+    ``acknowledged`` says that its owner knows of its state.
+    """
+
+    repository: str
+    revision: str
+    state: State
+    snapshot: str = ""
+    asked: str = ""
+    outcome: Outcome | Literal[""] = ""
+    answered: str = ""
+    acknowledged: bool = False
+
+    @property
+    def title(self) -> str:
+        """``Org/Name`` or ``Org/Name@revision``."""
+        return f"{self.repository}@{self.revision}" if self.revision else self.repository
+
+    @property
+    def met(self) -> bool:
+        """Whether nothing falls short, or only what the owner knows of."""
+        return self.state == "held" or self.acknowledged
+
+
+class PlanStatus(msgspec.Struct, frozen=True):
+    """One plan that feeds this place: when it last ran, with which exit code (-1: not to an end).
+
+    ``max_age`` is in seconds.
+    """
+
+    plan: str
+    source: str
+    planned: str
+    ran: str
+    exit_code: int
+    max_age: int
+    entries: tuple[EntryStatus, ...]
+
+    def entries_in(self, state: State) -> tuple[EntryStatus, ...]:
+        """The entries that stand so and that nobody has acknowledged."""
+        return tuple(one for one in self.entries if one.state == state and not one.acknowledged)
+
+
+class _Asked(NamedTuple):
+    """What is known of one entry from the runs of its plan: times and the last outcome."""
+
+    asked: str = ""
+    outcome: Outcome | Literal[""] = ""
+    answered: str = ""
+    got: str = ""
+
+
+class KnownPlan(NamedTuple):
+    """A plan of this place, as it was last journalled, and its runs."""
+
+    id: str
+    time: str
+    planned: Planned
+    ran: str
+    exit_code: int
+    asked: dict[Key, _Asked]
+    min_free: int = 0
+    """Bytes that its last run was to leave free."""
+
+
+class FactKey(NamedTuple):
+    """What can be acknowledged: a fact of a repository's branch, tag or commit."""
+
+    fact: AcknowledgedFact
+    repository: str
+    name: str
+
+
+class Upstreams:
+    """What the journal's events (id and event, oldest first) tell of upstream, and who knows of it."""
+
+    def __init__(self, events: Iterable[tuple[str, Event]]) -> None:
+        self.sighted: dict[Key, dict[str, str]] = {}
+        """Repository and name -> revision -> when upstream was last seen to point the name at it."""
+        self.gone: dict[Key, str] = {}
+        """Repository and name -> since when upstream is known to have it no more."""
+        self.last = ""
+        """The time of the newest of them: an acknowledgement must be later."""
+        self._acknowledged: dict[FactKey, tuple[str, Acknowledged]] = {}
+        for _, event in events:
+            self._add(event)
+
+    def _add(self, event: Event) -> None:
+        repository = event.repository.casefold()
+        if sighted := detail_of(event, Sighted):
+            self.sighted.setdefault((repository, sighted.name), {})[event.revision] = event.time
+            self.gone.pop((repository, sighted.name), None)
+        elif gone := detail_of(event, Gone):
+            self.gone[repository, gone.name] = event.time
+        elif known := detail_of(event, Acknowledged):
+            key = FactKey(known.fact, repository, known.name)
+            self._acknowledged[key] = event.time, known
+        else:
+            return
+        self.last = max(self.last, event.time)
+
+    def acknowledgements(self, now: str) -> dict[FactKey, tuple[str, Acknowledged]]:
+        """Those that hold at this time, each with when it was made."""
+        return {
+            key: (time, known)
+            for key, (time, known) in self._acknowledged.items()
+            if not known.withdrawn and (not known.until or now < known.until)
+        }
+
+    def knows(self, fact: AcknowledgedFact, key: Key, now: str, *, since: str = "") -> bool:
+        """Whether the owner acknowledged a fact, which was last not so at the time ``since``."""
+        made, _ = self.acknowledgements(now).get(FactKey(fact, *key), ("", None))
+        seen = max(self.sighted.get(key, {}).values(), default="")
+        return bool(made) and made >= max(seen, since)
+
+
+class Plans:
+    """The plans that the journal's events (id and event, oldest first) tell of at ``place``."""
+
+    def __init__(self, events: Sequence[tuple[str, Event]], place: Place) -> None:
+        self.upstreams = Upstreams(events)
+        self.last = ""
+        """The time of the newest event of a plan: what is journalled next must be later."""
+        self._active: dict[str, KnownPlan] = {}
+        wanted: dict[str, Planned] = {}
+        for digest, event in events:
+            if (planned := detail_of(event, Planned)) and place.is_meant(planned.place):
+                wanted[digest] = planned
+                self._begin(digest, event.time, planned)
+            elif (retired := detail_of(event, PlanRetired)) and place.is_meant(retired.place):
+                self._active.pop(retired.plan, None)
+                self.last = max(self.last, event.time)
+            elif (synced := detail_of(event, Synced)) and place.is_meant(synced.place):
+                self._end(event.time, synced, wanted.get(synced.planned))
+
+    def _begin(self, digest: str, time: str, planned: Planned) -> None:
+        before = self._active.get(planned.plan)
+        new = KnownPlan(digest, time, planned, "", -1, {})
+        if before:  # what was asked before is still known
+            new = before._replace(id=digest, time=time, planned=planned)
+        self._active[planned.plan] = new
+        self.last = max(self.last, time)
+
+    def _end(self, time: str, synced: Synced, planned: Planned | None) -> None:
+        self.last = max(self.last, time)
+        plan = self._active.get(synced.plan)
+        if plan is None or planned is None:
+            return
+        for entry, outcome in zip(planned.entries, synced.outcomes, strict=False):
+            if outcome != "not-tried":
+                known = plan.asked.get(entry.key, _Asked())
+                plan.asked[entry.key] = _Asked(
+                    time,
+                    outcome,
+                    time if outcome in _ANSWERS else known.answered,
+                    time if outcome in _GOT else known.got,
+                )
+        self._active[synced.plan] = plan._replace(
+            ran=time, exit_code=synced.exit_code, min_free=synced.min_free
+        )
+
+    @property
+    def active(self) -> list[KnownPlan]:
+        """Those that were not retired, by name."""
+        return [self._active[name] for name in sorted(self._active)]
+
+    def find(self, name: str) -> KnownPlan | None:
+        """The plan of this name that feeds this place, or None."""
+        return self._active.get(name)
+
+    def entries_with(self, outcome: str) -> list[PlannedEntry]:
+        """The entries of which the last run that got to them had this outcome."""
+        return [
+            entry
+            for plan in self.active
+            for entry in plan.planned.entries
+            if plan.asked.get(entry.key, _Asked()).outcome == outcome
+        ]
+
+    def next_time(self) -> str:
+        """The time for an event that must count as later than all of these."""
+        return utc_after(max(self.last, self.upstreams.last))
+
+    def judge(self, plan: KnownPlan, snapshots: Iterable[Snapshot], now: str) -> PlanStatus:
+        """How each entry of a plan stands, given the snapshots that are held."""
+        held: dict[str, list[Snapshot]] = {}
+        for one in snapshots:
+            held.setdefault(one.seal.repository.casefold(), []).append(one)
+        max_age = plan.planned.max_age or MAX_AGE
+        since = utc_before(max_age)
+        entries = tuple(
+            self._judge(plan, entry, held.get(entry.key[0], ()), since, now)
+            for entry in plan.planned.entries
+        )
+        source = plan.planned.source
+        return PlanStatus(
+            plan.planned.plan, source, plan.time, plan.ran, plan.exit_code, max_age, entries
+        )
+
+    def _judge(
+        self,
+        plan: KnownPlan,
+        entry: PlannedEntry,
+        held: Collection[Snapshot],
+        since: str,
+        now: str,
+    ) -> EntryStatus:
+        asked = plan.asked.get(entry.key, _Asked())
+        snapshot = self.covering(entry, held)
+        state: State = "held"
+        if snapshot is None:
+            state = "missing"
+        elif asked.outcome in _FACTS:
+            state = _FACTS[asked.outcome]
+        elif asked.outcome in {"mismatch", "failed", "no-space"}:
+            state = "failed"
+        elif asked.answered < since and plan.time < since:
+            state = "late"
+        return EntryStatus(
+            repository=entry.repository,
+            revision=entry.revision,
+            state=state,
+            snapshot=snapshot.id if snapshot else "",
+            asked=asked.asked,
+            outcome=asked.outcome,
+            answered=asked.answered,
+            acknowledged=self.acknowledged(plan, entry, state, now),
+        )
+
+    def acknowledged(self, plan: KnownPlan, entry: PlannedEntry, fact: str, now: str) -> bool:
+        """Whether the owner knows of this fact about an entry: by an event, or by the plan itself."""
+        known = _FACTS.get(fact)
+        if known is None or known in entry.acknowledge:
+            return known is not None
+        got = plan.asked.get(entry.key, _Asked()).got
+        return self.upstreams.knows(known, entry.key, now, since=got)
+
+    def covering(self, entry: PlannedEntry, held: Iterable[Snapshot]) -> Snapshot | None:
+        """Of the snapshots of its repository the one that holds all that an entry wants, or None.
+
+        For a branch or tag that upstream was seen to point somewhere it must be one of those
+        revisions; of a name that was never seen any revision will do, unless it is a commit.
+        """
+        fitting = [one for one in held if covers(entry, one) and self._is_of(entry, one)]
+        pointed = self.upstreams.sighted.get(entry.key, {})
+        return max(
+            fitting,
+            key=lambda one: (pointed.get(one.seal.revision, ""), one == preferred(fitting)),
+            default=None,
+        )
+
+    def _is_of(self, entry: PlannedEntry, snapshot: Snapshot) -> bool:
+        revision = snapshot.seal.revision
+        pointed = self.upstreams.sighted.get(entry.key)
+        if revision == entry.revision or pointed is None:
+            return revision == entry.revision or not entry.revision
+        return revision in pointed
+
+
+def covers(entry: PlannedEntry, snapshot: Snapshot) -> bool:
+    """Whether a snapshot was made of every file, or by the patterns of the entry."""
+    selection = snapshot.seal.selection
+    return selection.whole or (selection.include, selection.exclude) == (
+        entry.include,
+        entry.exclude,
+    )
+
+
+def planned_of(plan: Plan, place: str, source: str = "") -> Planned:
+    """What the journal says of a plan."""
+    entries = (
+        PlannedEntry(
+            one.name, one.revision or "", one.include, one.exclude, one.partial, one.acknowledge
+        )
+        for one in plan.repositories
+    )
+    return Planned(plan.name, place, tuple(entries), source, plan.max_age)
+
+
+def note_gone(archive: Archive, repository: str, name: str, upstream: str) -> None:
+    """Journal once that upstream no longer has what this archive has of a repository."""
+    held = archive.snapshots_of(repository, on_damage=lambda _name, _error: None)
+    known = Upstreams(archive.events(on_damage=lambda _name, _error: None))
+    key = repository.casefold(), name
+    if held and key not in known.gone:
+        # In a second of its own: what was told last counts.
+        time = utc_after(max(known.sighted.get(key, {}).values(), default=""))
+        archive.record(new_event(Gone(name, upstream), held[0].seal.repository, time=time))
+
+
+_OUTCOMES: Final[dict[ExitCode, Outcome]] = {
+    ExitCode.MISMATCH: "mismatch",
+    ExitCode.NETWORK: "unreachable",
+    ExitCode.NO_SPACE: "no-space",
+}
+
+
+def outcome_of(error: ArchiverError) -> Outcome:
+    """What an error of mirroring says of upstream.
+
+    Refused access says nothing about whether a repository is still there.
+    """
+    if isinstance(error, AccessError):
+        return "refused"
+    if isinstance(error, UpstreamGoneError):
+        return "gone"
+    return _OUTCOMES.get(ExitCode(error.exit_code), "failed")

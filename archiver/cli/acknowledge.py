@@ -1,0 +1,96 @@
+"""``archiver acknowledge``."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+from archiver.cli import output
+from archiver.cli.options import common, open_archive, split_reference
+from archiver.text import parse_duration, printable, utc_before
+
+if TYPE_CHECKING:
+    from archiver.operations.acknowledge import KnownFact
+
+
+class Moment(click.ParamType[str]):
+    """A day (``2027-01-31``), a time (``2027-01-31T06:00:00Z``), or so long ago or ahead (``90d``)."""
+
+    name = "WHEN"
+
+    def __init__(self, *, ahead: bool = False) -> None:
+        self._sign = -1 if ahead else 1
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        """The time as the journal writes it, UTC; a usage error if it is none."""
+        from datetime import datetime  # noqa: PLC0415 - start-up stays light
+
+        from archiver.errors import UsageError  # noqa: PLC0415
+
+        text = str(value).strip()
+        full = f"{text}T00:00:00Z" if re.fullmatch(r"\d{4}-\d\d-\d\d", text) else text
+        try:
+            datetime.strptime(full, "%Y-%m-%dT%H:%M:%SZ")  # noqa: DTZ007 - Z is UTC
+        except ValueError:
+            pass
+        else:
+            return full
+        try:
+            return utc_before(self._sign * parse_duration(text))
+        except UsageError:
+            self.fail(f"{text[:80]!r} is no time such as 2027-01-31 or 90d.", param, ctx)
+
+
+@click.command(epilog="Example: archiver acknowledge -C weights gone Org/Name --until 90d")
+@click.argument("fact", metavar="[FACT", required=False)
+@click.argument("reference", metavar="REPO[@REVISION]]", required=False)
+@click.option("--until", type=Moment(ahead=True), help="Only until then: 2027-01-31, or 90d.")
+@click.option("--note", default="", help="Why, for whoever reads the journal.")
+@click.option("--undo", is_flag=True, help="Take it back: the fact is a failure again.")
+@common
+def command(
+    fact: str | None, reference: str | None, until: str | None, note: str, *, undo: bool
+) -> None:
+    """Say that a fact about upstream is known: it is still told, and fails no run any more.
+
+    FACT is 'gone' (upstream has REPO no more) or 'refused' (upstream refuses access to it), of what
+    the archive holds. Once upstream gives it again, a new loss is a failure again. Damage and missing
+    copies cannot be acknowledged. Without a fact: what was acknowledged.
+    """
+    from archiver.operations import acknowledge as operation  # noqa: PLC0415 - start-up stays light
+
+    if fact is None:
+        for one in operation.acknowledged(open_archive()):
+            _tell(one)
+        return
+    known = operation.parse_fact(fact)
+    if reference is None:
+        raise click.UsageError("Name the repository: REPO or REPO@REVISION.")
+    repository, revision = split_reference(reference)
+    found = operation.acknowledge(
+        open_archive(),
+        known,
+        repository,
+        revision or "",
+        until=until or "",
+        note=note,
+        withdraw=undo,
+    )
+    if undo:
+        output.record("withdrawn", **msgspec.to_builtins(found))
+        output.line(f"{printable(reference)}: {fact} is a failure again.")
+        return
+    _tell(found)
+
+
+def _tell(one: KnownFact) -> None:
+    output.record("acknowledged", **msgspec.to_builtins(one))
+    name = "" if one.name == "main" else f"@{printable(one.name)}"
+    until = f"until {printable(one.until)}" if one.until else "for good"
+    note = f" ({printable(one.note, 500)})" if one.note else ""
+    output.line(
+        f"{one.fact}: {printable(one.repository)}{name}, known since {one.since}, {until}{note}."
+    )

@@ -1,0 +1,117 @@
+"""Acknowledge: the owner knows that upstream no longer gives what the archive holds.
+
+Such a fact is still told, and fails no run. Damage and missing copies are mended, never acknowledged.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, get_args
+
+import msgspec
+
+from archiver.archive.events import Acknowledged, AcknowledgedFact, PlannedEntry, new_event
+from archiver.archive.place import own_place
+from archiver.archive.plans import FactKey, Plans
+from archiver.errors import UsageError
+from archiver.names import as_repo_id
+from archiver.text import plural, printable, utc_now
+
+if TYPE_CHECKING:
+    from archiver.archive.archive import Archive
+    from archiver.archive.records import Event
+
+FACTS: Final[tuple[AcknowledgedFact, ...]] = get_args(AcknowledgedFact)
+_NOTE_MAX: Final = 500
+
+
+class KnownFact(msgspec.Struct, frozen=True):
+    """A fact that was acknowledged, when, and until when (``""``: for good)."""
+
+    fact: AcknowledgedFact
+    repository: str
+    name: str
+    since: str
+    until: str
+    note: str
+
+
+def acknowledged(archive: Archive) -> list[KnownFact]:
+    """Every acknowledgement that holds now, by repository."""
+    plans = _plans(archive)
+    found = plans.upstreams.acknowledgements(utc_now())
+    return [
+        KnownFact(key.fact, key.repository, key.name, time, one.until, one.note)
+        for key, (time, one) in sorted(found.items(), key=lambda pair: pair[0][1:])
+    ]
+
+
+def parse_fact(text: str) -> AcknowledgedFact:
+    """The fact that ``text`` names; UsageError that says why if it cannot be acknowledged."""
+    for fact in FACTS:
+        if text == fact:
+            return fact
+    raise UsageError(
+        f"{printable(text, 80)!r} cannot be acknowledged.",
+        hint=f"What can be is: {', '.join(FACTS)}. Damage, missing copies and missing proofs are "
+        "mended, not acknowledged: 'archiver status' names the command for each. What upstream "
+        "published wrong is accepted with 'archiver policy set --accept'.",
+    )
+
+
+def acknowledge(
+    archive: Archive,
+    fact: AcknowledgedFact,
+    repository: str,
+    revision: str,
+    *,
+    until: str = "",
+    note: str = "",
+    withdraw: bool = False,
+) -> KnownFact:
+    """Journal that a fact about a repository, or a branch, tag or commit of it, is known.
+
+    Raises UsageError if nothing is held of it, if nothing tells of that fact, or if ``withdraw`` is
+    asked of what was not acknowledged.
+    """
+    archive.require_writable()
+    if len(note) > _NOTE_MAX or not note.isprintable():
+        raise UsageError(f"A note has at most {_NOTE_MAX} printable characters.")
+    plans = _plans(archive)
+    now = utc_now()
+    entry = PlannedEntry(as_repo_id(repository), revision)
+    key = FactKey(fact, *entry.key)
+    if withdraw:
+        if key not in plans.upstreams.acknowledgements(now):
+            raise UsageError(f"That {fact} {printable(entry.title)} is known was not said.")
+    else:
+        _require_known(archive, plans, key, entry)
+    detail = Acknowledged(fact, entry.name, until, note, withdraw)
+    event: Event = new_event(detail, entry.repository, time=plans.next_time())
+    archive.record(event)
+    return KnownFact(fact, entry.repository, entry.name, event.time, until, note)
+
+
+def _require_known(archive: Archive, plans: Plans, key: FactKey, entry: PlannedEntry) -> None:
+    """What nobody has seen is perhaps mistyped; what is not held is no more than a wish."""
+    held = archive.snapshots_of(entry.repository, on_damage=lambda _name, _error: None)
+    title = printable(entry.title)
+    if not held:
+        raise UsageError(
+            f"Nothing of {title} is held, so its loss upstream is no known fact of this archive.",
+            hint="If it will never come, take it out of the plan and run the plan again.",
+        )
+    told = {one.key for one in plans.entries_with(key.fact)}
+    if key.fact == "gone":
+        told |= plans.upstreams.gone.keys()
+    if entry.key not in told:
+        others = sorted({f"{repository}@{name}" for repository, name in told})
+        known = f"; it does of {', '.join(map(printable, others[:8]))}" if others else ""
+        raise UsageError(
+            f"The journal does not say {key.fact} of {title}{known}.",
+            hint=f"It has {plural(len(held), 'snapshot')} of it; a 'sync' or 'mirror' that upstream "
+            "answers so is what tells it.",
+        )
+
+
+def _plans(archive: Archive) -> Plans:
+    return Plans(list(archive.events(lambda _name, _error: None)), own_place(archive))
