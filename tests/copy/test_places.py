@@ -242,7 +242,8 @@ def test_what_does_not_write_makes_none(source, run, command):
         mount("--bind", source.root, source.root)
         mount("-o", "remount,bind,ro", source.root)
     try:
-        assert run(verb, "-q", "-C", source.root, *more).code == 0
+        # Nothing was ever audited here: a status says so.
+    assert run(verb, "-q", "-C", source.root, *more).code == (24 if verb == "status" else 0)
     finally:
         if verb == "audit":
             unmount(source.root)
