@@ -29,9 +29,9 @@ def run(capfd, root, archive):
 
 def findings(run):
     code, records = run("audit")
-    told = [one["path"] for one in records if one["kind"] == "finding"]
+    told = [one.get("path", one["message"]) for one in records if one["kind"] == "finding"]
     assert len(told) == len(set(told))
-    return code, {one["path"]: one for one in records if one["kind"] == "finding"}
+    return code, {one.get("path"): one for one in records if one["kind"] == "finding"}
 
 
 def test_what_a_system_leaves_beside_every_file_stops_nobody(run, root):
@@ -75,8 +75,7 @@ def test_a_seal_under_another_name_stops_prune_and_the_audit_says_so(run, root):
     assert "Move it out" in found[name]["hint"]  # the seal itself is there
     assert run("prune")[0] == 0
     for event in (root / "journal").rglob("*.json"):
-        if b"sealed" in event.read_bytes():
-            event.unlink()
+        event.unlink()
     path.unlink()
     code, found = findings(run)
     assert code == 0
