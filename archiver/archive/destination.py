@@ -7,11 +7,16 @@ that is there is overwritten: a file that is there already and right is kept, a 
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import hashlib
 import os
+import re
 import secrets
+import stat
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from functools import cached_property
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol
 
 from archiver.digest import git_blob_hasher, is_git_oid, is_sha256
 from archiver.errors import ArchiverError, DamageError, UsageError, explain_system_error
@@ -19,7 +24,7 @@ from archiver.storage.early_sync import EarlySync
 from archiver.storage.folders import sync_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from archiver.archive.records import FileEntry
@@ -29,16 +34,56 @@ _LFS_FROM = 10 << 20
 """Files of unknown kind from this size on get the blob name of an LFS file, as the hub would."""
 
 
+_UNFINISHED: Final = re.compile(r"\.(?:archiver-)?[0-9a-f]{16}\.part")
+"""The name of an unfinished file; without the word in the middle, that of a version before."""
+_NO_SYMLINKS: Final = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL}
+"""What a filesystem answers that has no symbolic links, such as exFAT, or a mount that forbids them."""
+
+
+def is_unfinished(name: str) -> bool:
+    """Return whether a restore that is running, or was killed, left a file of this name."""
+    return _UNFINISHED.fullmatch(name) is not None
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what restores that were killed left in a folder; what one is writing is locked, and stays."""
+    try:
+        left = [entry.path for entry in os.scandir(folder) if is_unfinished(entry.name)]
+    except OSError:
+        return  # it is not there yet; whoever writes into it says what else is wrong
+    for path in left:
+        with contextlib.suppress(OSError):
+            handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                if stat.S_ISREG(os.fstat(handle).st_mode):
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    os.unlink(path)  # noqa: PTH108 - a text from the folder's own listing
+            finally:
+                os.close(handle)
+
+
 class Writer:
     """An unfinished file. ``accept`` gives it its name; otherwise nothing is left of it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        while not self._begin():
+            os.close(self._handle)
+        self._early = EarlySync(self._handle)
+
+    def _begin(self) -> bool:
+        """Create and lock the file; False if a run that removes unfinished ones was quicker."""
         # Not built from the file's name, which may be as long as a name can be.
-        self._temporary = path.with_name(f".{secrets.token_hex(8)}.part")
+        self._temporary = self.path.with_name(f".archiver-{secrets.token_hex(8)}.part")
         flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW
         self._handle = os.open(self._temporary, flags, 0o666)
-        self._early = EarlySync(self._handle)
+        try:
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True  # no locks here: then nobody takes it for one that was left
+        return os.fstat(self._handle).st_nlink > 0
 
     def write(self, data: memoryview) -> None:
         """Append; NoSpaceError when the disk is full."""
@@ -153,6 +198,9 @@ class Destination(Protocol):
     def path(self, entry: FileEntry, oid: str) -> Path:
         """Where the bytes of ``entry`` go; ``oid`` is its git blob id if that is known."""
 
+    def folders(self, entries: Iterable[FileEntry]) -> set[Path]:
+        """The folders that files are written in."""
+
     def finish(self, entry: FileEntry, path: Path) -> None:
         """Called when the bytes of ``entry`` are at ``path``."""
 
@@ -168,20 +216,61 @@ class PlainFolder:
         del oid
         return self.root / entry.path
 
+    def folders(self, entries: Iterable[FileEntry]) -> set[Path]:
+        """Those of the files."""
+        return {(self.root / entry.path).parent for entry in entries}
+
     def finish(self, entry: FileEntry, path: Path) -> None:
         """Nothing to do."""
 
 
+class RefSkipped(NamedTuple):
+    """A name (``main``, a tag) that does not point at the revision in a hub cache, and why."""
+
+    name: str
+    reason: Literal["another-revision", "in-the-way"]
+    """It points elsewhere already; or a file lies where a folder must be, or the other way round."""
+
+
 class HubCache:
-    """The layout that hub clients read offline: blobs, and links to them by revision and path."""
+    """The layout that hub clients read offline: blobs, and links to them by revision and path.
+
+    Where there are no symbolic links, files lie in the place of the links, as the hub's client does.
+    """
 
     def __init__(self, root: Path, repository: str, revision: str, names: tuple[str, ...]) -> None:
         self.folder = root / ("models--" + repository.replace("/", "--"))
+        self.snapshot = self.folder / "snapshots" / revision
         self._revision = revision
         self._names = names
 
+    @cached_property
+    def has_links(self) -> bool:
+        """Whether symbolic links can be made here; tried once."""
+        probe = self.folder / f".archiver-{secrets.token_hex(8)}.part"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            probe.symlink_to("blobs")
+            probe.unlink()
+        except OSError as error:
+            if error.errno in _NO_SYMLINKS:
+                return False
+            raise explain_system_error(error, f"{self.folder} was to be restored into") from error
+        return True
+
+    def folders(self, entries: Iterable[FileEntry]) -> set[Path]:
+        """The blobs, the files' own, and that of the names."""
+        own = {(self.snapshot / entry.path).parent for entry in entries}
+        return {self.folder / "blobs", self.folder / "refs", *own}
+
     def path(self, entry: FileEntry, oid: str) -> Path:
-        """The blob: named by SHA-256 for LFS files, by git blob id for others."""
+        """The blob: named by SHA-256 for LFS files, by git blob id for others.
+
+        Or the file in the snapshot, where there are no links, or it lies there already.
+        """
+        place = self.snapshot / entry.path
+        if not self.has_links or (place.is_file() and not place.is_symlink()):
+            return place
         name = oid if oid and not entry.lfs else entry.sha256
         if not is_git_oid(name) and not is_sha256(name):
             raise DamageError(f"The manifest gives {entry.path} a digest that is none.")
@@ -189,7 +278,9 @@ class HubCache:
 
     def finish(self, entry: FileEntry, path: Path) -> None:
         """Link the file's path in the snapshot to the blob."""
-        link = self.folder / "snapshots" / self._revision / entry.path
+        link = self.snapshot / entry.path
+        if path == link:
+            return
         target = os.path.relpath(path, link.parent)
         try:
             link.parent.mkdir(parents=True, exist_ok=True)
@@ -201,17 +292,35 @@ class HubCache:
         except OSError as error:
             raise explain_system_error(error, f"{entry.path} was being linked") from error
 
-    def publish(self) -> None:
-        """Point the names (``main``, …) at the revision, once every file is there."""
-        for name in self._names:
+    def publish(self) -> list[RefSkipped]:
+        """Point the names (``main``, …) at the revision, once every file is there.
+
+        Return those that could not be: nothing is overwritten, and a name may begin like another.
+        """
+        skipped = []
+        for name in sorted(self._names):
             ref = self.folder / "refs" / name
-            if ref.exists() and ref.read_text() != self._revision:
-                raise ArchiverError(
-                    f"{ref} points at another revision; it was left alone.",
-                    hint=f"Load this one with revision={self._revision!r}.",
-                )
-            ref.parent.mkdir(parents=True, exist_ok=True)
-            ref.write_text(self._revision)
+            try:
+                if ref.is_file():
+                    if ref.read_text("utf-8", "replace").strip() != self._revision:
+                        skipped.append(RefSkipped(name, "another-revision"))
+                    continue
+                with writing(ref) as writer:
+                    writer.write(memoryview(self._revision.encode()))
+                    writer.accept()
+            except OSError as error:
+                raise explain_system_error(error, f"{ref} was being read") from error
+            except ArchiverError:
+                if not _in_the_way(ref, self.folder / "refs"):
+                    raise
+                skipped.append(RefSkipped(name, "in-the-way"))
+        return skipped
+
+
+def _in_the_way(ref: Path, refs: Path) -> bool:
+    """Whether a name has a folder in its place, or a file in the place of a folder above it."""
+    above = ref.parents[: len(ref.parents) - len(refs.parents) - 1]
+    return ref.is_dir() or any(folder.is_file() for folder in above)
 
 
 def blob_oid(entry: FileEntry) -> str | None:
@@ -225,11 +334,14 @@ __all__ = [
     "Destination",
     "HubCache",
     "PlainFolder",
+    "RefSkipped",
     "Writer",
     "blob_oid",
     "git_blob_hasher",
     "holds",
     "holds_pieces",
+    "is_unfinished",
     "open_folder",
+    "remove_unfinished",
     "writing",
 ]

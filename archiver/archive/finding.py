@@ -44,6 +44,7 @@ Code = Literal[
     # of verify: a folder
     "file-missing",
     "file-extra",
+    "file-unfinished",
     "file-size",
     "file-damaged",
     "path-hostile",
@@ -81,6 +82,7 @@ REMARKS: Final = frozenset[Code](
         "catalogue-damaged",
         "place-damaged",
         "unknown-file",
+        "file-unfinished",
         "model-tensor-unused",
         "model-not-tried",
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -85,6 +87,8 @@ def command(
             progress=meter,
         )
     _tell(report, time.monotonic() - started)
+    if layout == "hf-cache":
+        _tell_cache(report)
     if tested:
         _smoke_test(_folder(report, layout), archive, snapshot, memory)
 
@@ -97,6 +101,20 @@ def _folder(report: RestoreReport, layout: str) -> Path:
 
     cache = HubCache(Path(report.destination), report.repository, report.revision, ())
     return cache.folder / "snapshots" / report.revision
+
+
+def _tell_cache(report: RestoreReport) -> None:
+    """How the hub's clients find what was restored, and which names do not lead to it."""
+    for one in report.refs_skipped:
+        why = (
+            "points at another revision already, and was left alone"
+            if one.reason == "another-revision"
+            else "cannot be written: a file or folder of another name is in its place"
+        )
+        output.remark(f"The name {printable(one.name)} {why}.")
+    word = "" if "main" in report.refs else f", with revision={report.revision!r}"
+    folder = shlex.quote(os.path.abspath(report.destination))  # noqa: PTH100 - links stay as they are
+    output.line(f"Hub clients load it offline with HF_HUB_CACHE={folder} HF_HUB_OFFLINE=1{word}.")
 
 
 def _smoke_test(folder: Path, archive: Archive, snapshot: Snapshot, memory: int | None) -> None:

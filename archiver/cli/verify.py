@@ -130,7 +130,7 @@ def _verdict(report: VerifyReport) -> str:
     if report.intact:
         signed = f" The key {report.signer} signed it." if report.signer else ""
         return f"Intact: every byte is as {title} says.{signed}"
-    bad = len({finding.path for finding in report.findings})
+    bad = len({finding.path for finding in report.findings if not finding.remark})
     return f"DAMAGED: {plural(bad, 'path')} not as {title} says."
 
 

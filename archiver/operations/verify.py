@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from archiver.archive.destination import is_unfinished
 from archiver.archive.finding import Finding
 from archiver.archive.folder.check import FileChecker, entry_fault
 from archiver.archive.manifest_file import read_manifest_file
@@ -50,8 +51,8 @@ class VerifyReport(msgspec.Struct, frozen=True):
 
     @property
     def intact(self) -> bool:
-        """Whether the folder holds what the manifest says, and nothing else."""
-        return not self.findings
+        """Whether the folder holds what the manifest says, and nothing else but unfinished files."""
+        return all(one.remark for one in self.findings)
 
 
 def verify(
@@ -103,7 +104,7 @@ def verify(
         read_files=len(checked),
         read_bytes=sum(entry.size for entry, _ in checked),
         findings=tuple(sorted(findings, key=lambda finding: finding.path)),
-        command=_command(manifest, folder) if findings else "",
+        command="" if all(one.remark for one in findings) else _command(manifest, folder),
         signer=signers[0] if signers else "",
     )
 
@@ -122,6 +123,7 @@ _OTHER_SIGNATURE = (
     "Take another copy of the manifest and of its signature, or name the right ones with --signature "
     "and --key. 'archiver manifest export' writes both, if the archive has a signature."
 )
+_RESTORE_AGAIN = "Run the same restore again: it removes what a killed one left."
 _IGNORE = "Move it away, or name it with --ignore if it may be there."
 _Checked = tuple[FileEntry, str]
 
@@ -193,7 +195,12 @@ def _extra(
         if not may_be_there(path):
             yield _escape(path, scan, _IGNORE)
     for path in [*scan.files, *scan.odd]:
-        if not may_be_there(path):
+        if may_be_there(path):
+            continue
+        if path in scan.files and is_unfinished(path.rpartition("/")[2]):
+            text = "A restore that runs, or was killed, left this unfinished file."
+            yield Finding("file-unfinished", text, _text(path), hint=_RESTORE_AGAIN)
+        else:
             why = f"it {scan.odd[path]}" if path in scan.odd else ""
             message = f"The manifest does not list it{why and f'; {why}'}."
             yield Finding("file-extra", message, _text(path), hint=_IGNORE)

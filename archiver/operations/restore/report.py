@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from archiver.archive.destination import RefSkipped
+
 
 class RestoreFailure(msgspec.Struct, frozen=True):
     """A file that could not be restored; ``tensors`` are the rows that are damaged, if known."""
@@ -19,7 +21,8 @@ class RestoreReport(msgspec.Struct, frozen=True):
     """What was restored; sizes in bytes.
 
     ``files`` are right now; ``kept`` of them were there already. ``refused`` of the failures are
-    files that are there with other content.
+    files that are there with other content. ``refs`` are the names (``main``, …)
+    of a hub cache that point at the revision now, ``refs_skipped`` those that should and do not.
     """
 
     repository: str
@@ -31,6 +34,8 @@ class RestoreReport(msgspec.Struct, frozen=True):
     kept: int
     refused: int = 0
     failures: tuple[RestoreFailure, ...] = ()
+    refs: tuple[str, ...] = ()
+    refs_skipped: tuple[RefSkipped, ...] = ()
 
 
 class RestoredTensor(msgspec.Struct, frozen=True):

@@ -6,6 +6,8 @@ import os
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from archiver import memory
 from archiver.archive.advice import command
 from archiver.archive.destination import (
@@ -15,6 +17,7 @@ from archiver.archive.destination import (
     blob_oid,
     holds,
     open_folder,
+    remove_unfinished,
     writing,
 )
 from archiver.archive.out_of_use import manifest_for, packs_for
@@ -65,6 +68,8 @@ def restore(
     target: Destination = cache if hub_cache else PlainFolder(destination)
     packs = packs_for(archive, snapshot)
     memory.give_back()  # of the manifest's text; the buffers come next
+    for folder in target.folders(files):
+        remove_unfinished(folder)
     kept, failures = 0, []
     with Outflow(packs, workers=workers) as outflow:
         for entry in files:
@@ -77,9 +82,10 @@ def restore(
                     raise
                 hint = hint_of(error, archive, snapshot)
                 failures.append(failure(entry, error, hint, packs))
-    if hub_cache and not failures:
-        cache.publish()
-    return _report(snapshot, destination, files, kept, failures)
+    skipped = cache.publish() if hub_cache and not failures else []
+    report = _report(snapshot, destination, files, kept, failures)
+    refs = set(names) - {one.name for one in skipped} if hub_cache and not failures else set()
+    return msgspec.structs.replace(report, refs=tuple(sorted(refs)), refs_skipped=tuple(skipped))
 
 
 def _report(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from archiver.archive.advice import command
-from archiver.archive.destination import holds_pieces, open_folder, writing
+from archiver.archive.destination import holds_pieces, open_folder, remove_unfinished, writing
 from archiver.archive.out_of_use import manifest_for, packs_for
 from archiver.archive.outflow import Outflow
 from archiver.errors import DamageError, UsageError
@@ -39,6 +39,7 @@ def restore_tensor(
         safe = "".join(c if c.isalnum() or c in "._-" else "_" for c in name)[:200]
         path = destination / f"{safe}.safetensors"
     open_folder(path.parent)
+    remove_unfinished(path.parent)
     header = header_bytes([(tensor.name, tensor.dtype, tensor.shape, tensor.end - tensor.begin)])
     segments = _segments_of(entry, tensor)
     with Outflow(packs_for(archive, snapshot), workers=workers) as outflow:
