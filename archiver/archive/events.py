@@ -112,6 +112,51 @@ class CopyLost(Detail, frozen=True, omit_defaults=True):
     id: str = ""
 
 
+# ---- audits
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """A random part: ``share`` of 1 as a decimal text, and the seed that it was drawn with."""
+
+    share: str
+    seed: str
+
+
+class AuditLimits(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What an audit was asked to stay within: seconds, bytes, and seconds since the last proof."""
+
+    seconds: int | None = None
+    bytes: int | None = None
+    age: int | None = None
+
+
+class Audited(Detail, frozen=True):
+    """An audit proved this of the bytes at ``place``, or a part of it did.
+
+    What was examined is all, or the event's repository and (beginning of a) revision. The parts of
+    one audit have its ``run``; its last one also says whether it was ``complete`` and what the journal
+    and the signatures were checked against. Events of older writers have no keys from ``run`` on.
+    """
+
+    EVENT: ClassVar[str] = "audited"
+
+    level: str
+    objects: int = 0
+    checked: tuple[str, ...] = ()
+    damaged: int = 0
+    damaged_files: tuple[str, ...] = ()
+    damaged_packs: tuple[str, ...] = ()
+    packs: tuple[str, ...] = ()
+    place: str = ""
+    snapshots: tuple[str, ...] = ()
+    run: str | msgspec.UnsetType = msgspec.UNSET
+    sample: Sample | msgspec.UnsetType = msgspec.UNSET
+    limits: AuditLimits | msgspec.UnsetType = msgspec.UNSET
+    complete: bool | msgspec.UnsetType = msgspec.UNSET
+    heads: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    keys: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+
+
 # ---- plans
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
+from contextlib import closing, nullcontext
 from typing import TYPE_CHECKING, Final
 
 from archiver.catalogue.files import connect, may_write, swap_lock
@@ -15,14 +15,19 @@ _PRIMARY: Final = 0xFF
 _DAMAGE: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
-def fault_of(path: Path) -> str:
-    """What SQLite says is wrong with the file; ``""`` if nothing, or if it cannot be asked."""
+def fault_of(path: Path, *, untouched: bool = False) -> str:
+    """What SQLite says is wrong with the file; ``""`` if nothing, or if it cannot be asked.
+
+    With ``untouched`` not even a lock or a log comes to lie beside it: what other processes have not
+    yet written into it is not seen.
+    """
     if not path.is_file():
         return ""
     # A connection that may write takes its log away with it when it is closed.
-    mode = "rw" if may_write(path) else "immutable"
+    mode = "rw" if may_write(path) and not untouched else "immutable"
+    lock = nullcontext() if untouched else swap_lock(path)
     try:
-        with swap_lock(path), closing(connect(path, mode)) as connection:
+        with lock, closing(connect(path, mode)) as connection:
             (answer,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     except sqlite3.Error as error:
         damaged = getattr(error, "sqlite_errorcode", 0) & _PRIMARY in _DAMAGE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import click
@@ -19,6 +20,7 @@ from archiver.cli.options import (
     split_reference,
     worker_count,
 )
+from archiver.cli.password import password
 from archiver.cli.progress import Meter
 from archiver.errors import ExitCode
 from archiver.text import human_bytes, human_duration, human_rate, plural, printable
@@ -26,7 +28,9 @@ from archiver.text import human_bytes, human_duration, human_rate, plural, print
 if TYPE_CHECKING:
     from archiver.archive.archive import Snapshot
     from archiver.archive.policy import Level
-    from archiver.operations.audit import AuditReport
+    from archiver.operations.audit import AuditReport, ReportFile
+
+_SEED_MAX = 100
 
 
 @click.command(epilog="Example: archiver audit -C weights --max-duration 2h --max-age 30d")
@@ -48,6 +52,7 @@ if TYPE_CHECKING:
 @click.option("--max-age", "age", type=Duration(), help="Only what was not proven within so long.")
 @click.option("--memory", type=Size(1), help="Level smoke: stay below so much memory in all.")
 @click.option("--sample", "share", type=Share(), help="Only a random part, such as 5%.")
+@click.option("--seed", metavar="TEXT", help="What --sample is drawn with. [default: random]")
 @click.option(
     "--head",
     "heads",
@@ -64,6 +69,23 @@ if TYPE_CHECKING:
     "[default: what the policy wants]",
 )
 @click.option(
+    "--read-only", is_flag=True, help="Write nothing to the archive, not even to its journal."
+)
+@click.option(
+    "--report",
+    "file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Write a statement of what was proven and found, for others to keep.",
+)
+@click.option(
+    "--sign",
+    "secret",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Sign the report with this secret key; the signature lies beside it.",
+)
+@click.option(
     "--explain", "code", metavar="CODE", help="Say what a finding's code means and what to do."
 )
 @common
@@ -74,6 +96,11 @@ def command(
     keys: tuple[str, ...],
     code: str | None,
     memory: int | None,
+    seed: str | None,
+    *,
+    read_only: bool,
+    file: Path | None,
+    secret: Path | None,
     **limits: float | None,
 ) -> None:
     """Decode and re-hash what the archive holds, and list everything that is damaged.
@@ -89,18 +116,24 @@ def command(
         return
     if level == "smoke":
         others = [limits[name] for name in ("seconds", "size", "share")]
-        if heads or keys or any(one is not None for one in others):
+        asked = (heads, keys, seed, read_only, file, secret)
+        if any(asked) or any(one is not None for one in others):
             raise click.UsageError("Level smoke goes with --snapshot, --max-age and --memory only.")
         _smoke_test(reference, limits["age"], memory)
         return
     if memory is not None:
         raise click.UsageError("--memory goes with level smoke only.")
+    if seed is not None:
+        _check_seed(seed, limits["share"])
+    if secret and not file:
+        raise click.UsageError("--sign goes with --report only.")
     from archiver.archive.audit.schedule import Limits  # noqa: PLC0415 - start-up stays light
     from archiver.operations.audit import audit  # noqa: PLC0415
 
     repository, revision = split_reference(reference) if reference else (None, None)
-    started = time.monotonic()
     archive = open_archive()
+    report_file = _report_file(file, secret)
+    started = time.monotonic()
     with Meter("Auditing", "packs") as meter:
         report = audit(
             archive,
@@ -109,14 +142,36 @@ def command(
             workers=worker_count(),
             progress=meter,
             level=cast("Level", level),  # click has seen to it that it is one
-            limits=Limits(**limits),  # type: ignore[arg-type] # click has made each its type
+            limits=Limits(**limits, seed=seed or ""),  # type: ignore[arg-type] # click has made each its type
             heads=heads,
             keys=keys,
+            read_only=read_only,
+            file=report_file,
         )
     _tell(report, time.monotonic() - started)
     if report.damage:
         worst = ExitCode.SKIPPED if report.unchecked else ExitCode.DAMAGE
         raise click.exceptions.Exit(int(worst))
+
+
+def _check_seed(seed: str, share: float | None) -> None:
+    if share is None:
+        raise click.UsageError("--seed goes with --sample only.")
+    if not 1 <= len(seed) <= _SEED_MAX or not (seed.isascii() and seed.isprintable()):
+        raise click.UsageError(f"A seed has 1 to {_SEED_MAX} printable ASCII characters.")
+
+
+def _report_file(file: Path | None, secret: Path | None) -> ReportFile | None:
+    """Where the report goes; its key is opened before the audit, which may take hours."""
+    if file is None:
+        return None
+    from archiver.archive.signing.key_file import read_secret_key  # noqa: PLC0415 - start-up stays light
+    from archiver.operations.audit import ReportFile  # noqa: PLC0415 - as above
+
+    if secret is None:
+        return ReportFile(file)
+    locked = read_secret_key(secret)
+    return ReportFile(file, locked.unlock(password(str(secret)) if locked.needs_password else ""))
 
 
 def _smoke_test(reference: str | None, age: float | None, memory: int | None) -> None:
@@ -176,7 +231,12 @@ def _tell(report: AuditReport, seconds: float) -> None:
     for finding in report.findings:
         if finding.remark:
             output.remark(f"remark: {finding.code}: {printable(finding.message, 2000)}")
-    if not report.journalled:
+    if report.sample:
+        output.line(f"The sample was drawn with the seed {printable(report.sample.seed)}.")
+    if report.report:
+        signed = f", signed by {report.signature}" if report.signature else ""
+        output.line(f"Wrote {printable(report.report, 4000)}{printable(signed, 4000)}.")
+    if not report.journalled and not report.read_only:
         output.remark("The archive cannot be written to: this audit is not in its journal.")
 
 

@@ -113,6 +113,7 @@ def test_a_sound_archive_passes_and_the_audit_is_journalled(audit, weights):
     (event,) = weights.events("audited")
     packs = [path.stem for path in weights.documents("packs")]
     assert sorted(event["detail"].pop("packs")) == sorted(packs)
+    assert len(event["detail"].pop("run")) == 16
     assert event["detail"].pop("place") in (weights.root / "place.json").read_text()
     assert event["detail"] == {
         "level": "content",
@@ -122,6 +123,9 @@ def test_a_sound_archive_passes_and_the_audit_is_journalled(audit, weights):
         "damaged_files": [],
         "damaged_packs": [],
         "snapshots": [],
+        "complete": True,
+        "heads": [],
+        "keys": [],
     }
     assert audit().code == 0
 

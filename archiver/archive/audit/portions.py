@@ -40,11 +40,13 @@ def portions_of(
         known = {one.pack: one for one in packs}
         wanting = schedule.wanting(snapshots, lambda one: _last(one, proofs))
         due = [_of_snapshot(one, known) for one in wanting]
-        drawn = [_of_snapshot(one, known) for one in schedule.drawn(wanting)]
+        drawn = [_of_snapshot(one, known) for one in schedule.drawn(wanting, lambda one: one.id)]
         needed = {pack for one in snapshots for pack, _ in one.seal.packs}
         packs = [one for one in packs if one.pack not in needed]
     rest = schedule.wanting(packs, lambda one: proofs.pack(one.pack, level))
-    return Portions([*due, Portion(rest)], [*drawn, Portion(schedule.drawn(rest))])
+    return Portions(
+        [*due, Portion(rest)], [*drawn, Portion(schedule.drawn(rest, lambda one: one.pack))]
+    )
 
 
 def _last(snapshot: Snapshot, proofs: Proofs) -> str:

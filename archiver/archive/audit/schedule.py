@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
 import threading
 import time
 from itertools import takewhile
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
+from archiver.digest import blake3_hex
 from archiver.text import utc_before
 
 if TYPE_CHECKING:
@@ -27,12 +27,14 @@ class Limits(msgspec.Struct, frozen=True):
         size: At most so many bytes; the first thing is read whatever its size.
         age: Only what was not proven within so many seconds.
         share: Only so large a random part of the packs, more than 0 and at most 1.
+        seed: What that part is drawn with: the same seed draws the same of the same packs.
     """
 
     seconds: float | None = None
     size: int | None = None
     age: float | None = None
     share: float | None = None
+    seed: str = ""
 
 
 UNLIMITED: Final = Limits()
@@ -59,6 +61,10 @@ class Budget:
             return True
 
 
+def _lot(seed: str, digest: str) -> str:
+    return blake3_hex(f"{seed}\n{digest}".encode())
+
+
 class Schedule:
     """Chooses what is read: what was proven longest ago first, what never was before all else."""
 
@@ -73,12 +79,16 @@ class Schedule:
         due = [one for one in proven if self._since is None or one[0] < self._since]
         return [one for _, one in sorted(due, key=lambda pair: pair[0])]
 
-    def drawn(self, wanting: list[Thing]) -> list[Thing]:
-        """Those of them that are read this time at most: all, or a random part in the same order."""
+    def drawn(self, wanting: list[Thing], digest: Callable[[Thing], str]) -> list[Thing]:
+        """Those of them that are read this time at most: all, or a random part in the same order.
+
+        It is drawn as ``docs/format.md``, 8, says, so that anybody can draw it again.
+        """
         if self._limits.share is None:
             return wanting
         count = math.ceil(len(wanting) * self._limits.share)
-        chosen = set(random.sample(range(len(wanting)), count))
+        lots = {at: _lot(self._limits.seed, digest(one)) for at, one in enumerate(wanting)}
+        chosen = set(sorted(lots, key=lambda at: lots[at])[:count])
         return [one for at, one in enumerate(wanting) if at in chosen]
 
     def affordable(self, things: Iterable[Thing], size: Callable[[Thing], int]) -> Iterator[Thing]:

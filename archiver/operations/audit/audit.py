@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from archiver.archive import layout
 from archiver.archive.advice import Advice
 from archiver.archive.audit.run import examine
 from archiver.archive.audit.schedule import UNLIMITED, Limits
+from archiver.archive.events import Audited, AuditLimits, Sample
 from archiver.archive.finding import UNKNOWN, Finding
 from archiver.archive.fixity.kept_heads import kept_ids
 from archiver.archive.fixity.signatures import missing_findings
@@ -19,12 +21,15 @@ from archiver.archive.signing.key_file import public_keys
 from archiver.catalogue.health import fault_of
 from archiver.errors import UsageError
 from archiver.operations.audit.ledger import Ledger
+from archiver.operations.audit.statement import AuditedSeal, Counts, Outcome, Run, statement
+from archiver.text import utc_now
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from archiver.archive.archive import Archive
     from archiver.archive.audit.examination import Examination
+    from archiver.operations.audit.statement import ReportFile, Statement
     from archiver.progress import Progress
 
 
@@ -35,7 +40,7 @@ class AuditReport(msgspec.Struct, frozen=True):
     at, ``bytes`` were read from packs, ``hit`` are titles of snapshots. ``proven`` packs were read now
     and are whole; ``remaining`` ones have no recent proof and were only looked at. ``files`` counts the
     snapshots whose files were all made. ``recent`` packs were not read because they were proven within
-    the age that was asked for.
+    the age that was asked for. ``report`` and ``signature`` are the names of files that were written.
     """
 
     snapshots: int
@@ -50,6 +55,10 @@ class AuditReport(msgspec.Struct, frozen=True):
     files: int
     complete: bool
     recent: int
+    read_only: bool = False
+    sample: Sample | None = None
+    report: str = ""
+    signature: str = ""
 
     @property
     def damage(self) -> tuple[Finding, ...]:
@@ -72,6 +81,15 @@ class AuditReport(msgspec.Struct, frozen=True):
         return self.complete and not self.damage
 
     @property
+    def outcome(self) -> Outcome:
+        """All of it in a word."""
+        if self.unsigned:
+            return "unsigned"
+        if self.damage:
+            return "unchecked" if self.unchecked else "damage"
+        return "intact" if self.complete else "incomplete"
+
+    @property
     def hit(self) -> tuple[str, ...]:
         """The snapshots that some damage hits."""
         titles = {title for one in self.damage for title in one.snapshot.split(", ") if title}
@@ -89,12 +107,16 @@ def audit(
     limits: Limits = UNLIMITED,
     heads: Iterable[str] = (),
     keys: Sequence[str] = (),
+    read_only: bool = False,
+    file: ReportFile | None = None,
 ) -> AuditReport:
     """Check the whole archive, or the snapshots of one repository and (beginning of a) revision.
 
     What was proven is journalled, also when the run is interrupted. ``heads`` are ids of events that
     were kept elsewhere, or names of files that list some. ``keys`` are public keys, or files of one:
-    they are trusted instead of the policy's, and must have signed every seal and manifest.
+    they are trusted instead of the policy's, and must have signed every seal and manifest. With
+    ``read_only`` nothing is written, not even to the journal. ``file`` gets a statement of it all, whatever
+    was found.
 
     Raises:
         UsageError: There is no such snapshot, head or key, or limits are set on an audit that reads next
@@ -106,7 +128,14 @@ def audit(
             hint="Choose a deeper --level, or leave the limits out.",
         )
     trusted = [one.text for one in public_keys(keys)]
-    with Ledger(archive, level, repository or "", revision or "") as ledger:
+    kept = [one for text in heads for one in kept_ids(text)]
+    if file:
+        file.require_place(archive)
+    if limits.share is not None and not limits.seed:
+        limits = msgspec.structs.replace(limits, seed=secrets.token_hex(8))
+    started, terms = utc_now(), _terms(level, limits)
+    subject = repository or "", revision or ""
+    with Ledger(archive, level, *subject, terms, read_only=read_only) as ledger:
         found = examine(
             archive,
             repository=repository,
@@ -115,13 +144,76 @@ def audit(
             progress=progress,
             level=level,
             limits=limits,
-            heads=[one for text in heads for one in kept_ids(text)],
+            heads=kept,
             keys=trusted,
             on_examined=ledger.note,
         )
-        ledger.close(found)
-    more = (*_unsigned(archive, found, trusted), *(() if repository else _catalogue(archive)))
-    return _report(found, level, more, ledger)
+        checked = trusted or list(found.policy.keys)
+        ledger.close(found, kept, checked)
+    more = (
+        *_unsigned(archive, found, trusted),
+        *(() if repository else _catalogue(archive, untouched=read_only)),
+    )
+    report = _report(found, level, more, ledger)
+    sample = None if isinstance(terms.sample, msgspec.UnsetType) else terms.sample
+    report = msgspec.structs.replace(report, read_only=read_only, sample=sample)
+    if file is None:
+        return report
+    run = Run(started, utc_now(), *subject, terms, tuple(kept), tuple(checked))
+    file.write(_statement(archive, run, report, found, ledger))
+    signature = str(file.signature) if file.signature else ""
+    return msgspec.structs.replace(report, report=str(file.path), signature=signature)
+
+
+def _terms(level: Level, limits: Limits) -> Audited:
+    """What every part of this audit says of it."""
+    within = AuditLimits(
+        *(None if one is None else int(one) for one in (limits.seconds, limits.size, limits.age))
+    )
+    share = None if limits.share is None else f"{limits.share:.8f}".rstrip("0").rstrip(".")
+    return Audited(
+        level,
+        run=secrets.token_hex(8),
+        sample=Sample(share, limits.seed) if share else msgspec.UNSET,
+        limits=within if within != AuditLimits() else msgspec.UNSET,
+    )
+
+
+def _statement(
+    archive: Archive, run: Run, report: AuditReport, found: Examination, ledger: Ledger
+) -> Statement:
+    made = frozenset(found.files)
+    snapshots = tuple(
+        AuditedSeal(
+            one.id,
+            one.seal.repository,
+            one.seal.revision,
+            one.seal.manifest.blake3,
+            files=one.id in made,
+        )
+        for one in found.sealed
+    )
+    counts = Counts(
+        snapshots=report.snapshots,
+        packs=report.packs,
+        objects=report.objects,
+        bytes=report.bytes,
+        proven=report.proven,
+        remaining=report.remaining,
+        recent=report.recent,
+        damage=len(report.damage),
+        remarks=len(report.findings) - len(report.damage),
+    )
+    return statement(
+        archive,
+        run,
+        report.outcome,
+        counts,
+        snapshots=snapshots,
+        packs=tuple(ledger.whole),
+        findings=report.findings,
+        journalled=report.journalled,
+    )
 
 
 def _unsigned(archive: Archive, found: Examination, keys: Sequence[str]) -> Iterator[Finding]:
@@ -132,10 +224,10 @@ def _unsigned(archive: Archive, found: Examination, keys: Sequence[str]) -> Iter
         yield from missing_findings(archive, found.sealed, wanted, told)
 
 
-def _catalogue(archive: Archive) -> tuple[Finding, ...]:
+def _catalogue(archive: Archive, *, untouched: bool) -> tuple[Finding, ...]:
     """The index is no part of the archive, but a damaged one slows every run down."""
     path = Path(archive.store.describe()) / layout.CATALOGUE
-    fault = fault_of(path)
+    fault = fault_of(path, untouched=untouched)
     if not fault:
         return ()
     hint = Advice(archive.store.describe()).rebuild_catalogue()

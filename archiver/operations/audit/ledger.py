@@ -6,16 +6,15 @@ import time
 from itertools import islice
 from typing import TYPE_CHECKING, Final, Self
 
-from archiver.archive.archive import TOOL
+import msgspec
+
 from archiver.archive.audit.level import proves
-from archiver.archive.audit.proofs import EVENT
+from archiver.archive.events import Audited, new_event
 from archiver.archive.place import settled_place
-from archiver.archive.records import Event
 from archiver.errors import ArchiverError
-from archiver.text import utc_now
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from types import TracebackType
 
     from archiver.archive.archive import Archive
@@ -29,15 +28,34 @@ _LISTED: Final = 10_000
 """Digests that one event lists: it has at most 1 MiB."""
 _NAMED: Final = 1_000
 """Names of files that one event lists beside them."""
+_CHECKED_AGAINST: Final = 256
+"""Heads, and keys, that one event lists."""
 
 
 class Ledger:
-    """Use as a context manager: on the way out, the rest is journalled, whatever happened."""
+    """Use as a context manager: on the way out, the rest is journalled, whatever happened.
 
-    def __init__(self, archive: Archive, level: Level, repository: str, revision: str) -> None:
+    ``terms`` are what every part of the audit says of it. With ``read_only`` nothing is written.
+    """
+
+    def __init__(
+        self,
+        archive: Archive,
+        level: Level,
+        repository: str,
+        revision: str,
+        terms: Audited,
+        *,
+        read_only: bool = False,
+    ) -> None:
         self._archive = archive
         self._level = level
         self._of_packs: Level = "content" if level == "files" else level
+        self._terms = terms
+        self._read_only = read_only
+        self._ended = False
+        self._against: tuple[tuple[str, ...], tuple[str, ...]] = (), ()
+        self._complete = False
         self._subject = repository, revision
         self._last = time.monotonic()
         self._whole: set[str] = set()
@@ -47,13 +65,18 @@ class Ledger:
         self._files: list[str] = []
         self._checked: tuple[str, ...] = ()
         self._closed = False
-        self.journalled = True
+        self.journalled = not read_only
         """Whether all of it could be written."""
 
     @property
     def proven(self) -> int:
         """How many packs were proven at the level at which packs are read."""
         return len(self._whole)
+
+    @property
+    def whole(self) -> list[str]:
+        """Those packs, in order."""
+        return sorted(self._whole)
 
     def __enter__(self) -> Self:
         return self
@@ -89,14 +112,17 @@ class Ledger:
         self._write(self._of_packs, self._packs, (), self._damaged)
         self._packs = []
 
-    def close(self, found: Examination) -> None:
-        """The run came to its end with these findings."""
+    def close(self, found: Examination, heads: Sequence[str], keys: Sequence[str]) -> None:
+        """The run came to its end with these findings, checked against these heads and keys."""
         self._closed = True
+        self._against = tuple(heads[:_CHECKED_AGAINST]), tuple(keys[:_CHECKED_AGAINST])
+        self._complete = found.complete
         damaged = sum(not one.remark for one in found.findings)
         files = self._level == "files"
         if files and self._packs:
             self._flush()
         self._files, self._checked = found.damaged_files, found.checked
+        self._ended = True
         if not files:
             self._write(self._level, self._packs, (), damaged)
             return
@@ -109,32 +135,41 @@ class Ledger:
         self, level: Level, packs: Iterable[str], snapshots: Iterable[str], damaged: int
     ) -> None:
         """Journal what one audit proved; more than fits into an event goes into further ones."""
+        if self._read_only:
+            return
         left, told = iter(packs), iter(snapshots)
         place = settled_place(self._archive).told
         while True:
             some, others = list(islice(left, _LISTED)), []
             if len(some) < _LISTED:
                 others = list(islice(told, _LISTED - len(some)))
-            detail = {
-                "level": level,
-                "objects": self._objects,
-                "checked": self._checked,
-                "damaged": damaged,
-                "damaged_files": self._files[:_NAMED],
-                "damaged_packs": self._broken,
-                "packs": some,
-                "place": place,
-                "snapshots": others,
-            }
+            last = len(some) + len(others) < _LISTED and len(self._files) <= _NAMED
+            detail = msgspec.structs.replace(
+                self._terms,
+                level=level,
+                objects=self._objects,
+                checked=self._checked,
+                damaged=damaged,
+                damaged_files=tuple(self._files[:_NAMED]),
+                damaged_packs=tuple(self._broken),
+                packs=tuple(some),
+                place=place,
+                snapshots=tuple(others),
+            )
+            if self._ended and last:
+                heads, keys = self._against
+                detail = msgspec.structs.replace(
+                    detail, complete=self._complete, heads=heads, keys=keys
+                )
             self._objects, self._broken, self._checked = 0, [], ()
             self._files = self._files[_NAMED:]
-            self._record(Event(EVENT, utc_now(), TOOL, *self._subject, detail))
-            if len(some) + len(others) < _LISTED and not self._files:
+            self._record(detail)
+            if last:
                 return
 
-    def _record(self, event: Event) -> None:
+    def _record(self, detail: Audited) -> None:
         try:
             self._archive.require_writable()
-            self._archive.record(event)
+            self._archive.record(new_event(detail, *self._subject))
         except ArchiverError:
             self.journalled = False

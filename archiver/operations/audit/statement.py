@@ -1,0 +1,192 @@
+"""An audit's report as a document: what was proven, when, where and by whom, for a third party.
+
+``docs/format.md``, 8.7. It can be read without the archive, and signed; it is no part of the archive.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeVar
+
+import msgspec
+
+from archiver.archive.events import TOOL, AuditLimits, Sample
+from archiver.archive.place import own_place
+from archiver.archive.records import canonical
+from archiver.archive.signing.trust import beside
+from archiver.errors import UsageError
+from archiver.storage.new_file import require_place, write_new
+
+if TYPE_CHECKING:
+    from archiver.archive.archive import Archive
+    from archiver.archive.events import Audited
+    from archiver.archive.finding import Finding
+    from archiver.archive.signing.secret_key import SecretKey
+
+KIND: Final = "audit-report"
+FORMAT: Final = 1
+Outcome = Literal["intact", "incomplete", "unsigned", "unchecked", "damage"]
+
+
+class PlaceNamed(msgspec.Struct, frozen=True):
+    """Where the audited bytes lay: its identity, ``""`` if it has none, and its name."""
+
+    id: str
+    name: str
+
+
+class AuditedSeal(msgspec.Struct, frozen=True):
+    """A snapshot that was audited; ``files`` says whether all of its files were made and hashed."""
+
+    id: str
+    repository: str
+    revision: str
+    manifest: str
+    files: bool
+
+
+class Counts(msgspec.Struct, frozen=True):
+    """What was read: ``proven`` packs are whole at the level, ``remaining`` ones were due and not read.
+
+    ``recent`` ones were proven before, within the age asked for. ``bytes`` were read from packs.
+    """
+
+    snapshots: int
+    packs: int
+    objects: int
+    bytes: int
+    proven: int
+    remaining: int
+    recent: int
+    damage: int
+    remarks: int
+
+
+class Statement(msgspec.Struct, frozen=True):
+    """The document; ``repository`` and ``revision`` are ``""`` where the whole archive was audited."""
+
+    archive: str
+    place: PlaceNamed
+    started: str
+    ended: str
+    tool: str
+    level: str
+    repository: str
+    revision: str
+    run: str
+    journalled: bool
+    outcome: Outcome
+    counts: Counts
+    sample: Sample | None
+    limits: AuditLimits
+    heads_checked: tuple[str, ...]
+    keys: tuple[str, ...]
+    journal_heads: tuple[str, ...]
+    snapshots: tuple[AuditedSeal, ...]
+    packs: tuple[str, ...]
+    findings: tuple[dict[str, Any], ...]
+    kind: str = KIND
+    format: int = FORMAT
+
+
+class Run(NamedTuple):
+    """When an audit began and ended, and what it was asked."""
+
+    started: str
+    ended: str
+    repository: str
+    revision: str
+    terms: Audited
+    heads: tuple[str, ...]
+    keys: tuple[str, ...]
+
+
+def statement(
+    archive: Archive,
+    run: Run,
+    outcome: Outcome,
+    counts: Counts,
+    *,
+    snapshots: tuple[AuditedSeal, ...],
+    packs: tuple[str, ...],
+    findings: tuple[Finding, ...],
+    journalled: bool,
+) -> Statement:
+    """What can be said of an audit."""
+    place = own_place(archive)
+    terms = run.terms
+    return Statement(
+        archive=archive.info.archive,
+        place=PlaceNamed(place.id, _clean(place.name)),
+        started=run.started,
+        ended=run.ended,
+        tool=TOOL,
+        level=terms.level,
+        repository=run.repository,
+        revision=run.revision,
+        run=_given(terms.run, ""),
+        journalled=journalled,
+        outcome=outcome,
+        counts=counts,
+        sample=_given(terms.sample, None),
+        limits=_given(terms.limits, AuditLimits()),
+        heads_checked=run.heads,
+        keys=run.keys,
+        journal_heads=archive.journal.heads(),
+        snapshots=snapshots,
+        packs=packs,
+        findings=tuple(_clean(one.described()) for one in findings),
+    )
+
+
+T = TypeVar("T")
+
+
+def _given(value: T | msgspec.UnsetType, default: T) -> T:
+    return default if isinstance(value, msgspec.UnsetType) else value
+
+
+def _clean(value: Any) -> Any:
+    """The value with what is no text (a name of a file that is none) escaped."""
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, dict):
+        return {key: _clean(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_clean(one) for one in value]
+    return value
+
+
+class ReportFile(NamedTuple):
+    """Where a statement goes, and the key that signs it, if any."""
+
+    path: Path
+    key: SecretKey | None = None
+
+    @property
+    def signature(self) -> Path | None:
+        """Where its signature goes."""
+        return beside(self.path) if self.key else None
+
+    def require_place(self, archive: Archive) -> None:
+        """Raise UsageError or DeniedError now if it could not be written later.
+
+        A report is about an archive; in it, it would be one more file to ask about.
+        """
+        root = Path(os.path.realpath(archive.store.describe()))
+        if Path(os.path.realpath(self.path)).is_relative_to(root):
+            raise UsageError(
+                f"{self.path} lies in the archive.", hint="Name a file in another folder."
+            )
+        for path in (self.path, self.signature):
+            if path is not None:
+                require_place(path)
+
+    def write(self, document: Statement) -> None:
+        """Write the statement, and its signature beside it."""
+        data = canonical(document)
+        write_new(self.path, data)
+        if self.key is not None and self.signature is not None:
+            comment = f"audit of archive {document.archive}, {document.ended}, {document.outcome}"
+            write_new(self.signature, self.key.signature(data, comment))
