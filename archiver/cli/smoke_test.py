@@ -58,7 +58,7 @@ _ALWAYS_A_FOLDER: Final = ("/", "./", "../", "~")
 def command(subject: str, record: bool, **wanted: Any) -> None:
     """Run the model of a snapshot, straight from the archive, or that of a folder.
 
-    Nothing is restored and no code of the repository is run. Needs 'archiver[smoke]' for all levels but
+    Nothing is restored and no code of the repository is run. Needs the extra 'smoke' for all levels but
     the first. Ends with 0 only if every level that was to run held.
 
     A DIR that is a folder is taken as one, unless the archive holds a repository of that name; write

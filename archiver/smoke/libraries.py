@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
+import shlex
+import sys
+import urllib.parse
+import urllib.request
 from importlib import metadata
+from pathlib import Path
 from typing import Final
 
+import archiver
 from archiver.errors import SkippedError
 
-HINT: Final = "Install them with: pip install 'archiver[smoke]'"
+DISTRIBUTION: Final = "weights-archiver"
+"""The name of the package; ``archiver`` in the registry of Python packages is a stranger's."""
 NAMES: Final = ("torch", "transformers", "accelerate", "tokenizers", "safetensors", "pillow")
 """Their names as packages; these versions are recorded."""
 _OFFLINE: Final = {
@@ -22,12 +30,51 @@ _OFFLINE: Final = {
 }
 
 
+def install_hint(extra: str = "smoke") -> str:
+    """Return how to install the libraries of an extra here: from the clone or wheel that this came from.
+
+    Never by a name alone: a registry may have another package of that name.
+    """
+    source = _clone() or _wheel()
+    if source is None:
+        return (
+            f"Install them with: pip install 'PATH[{extra}]', where PATH is the clone or the wheel that "
+            "archiver was installed from."
+        )
+    return (
+        f"Install them with: {shlex.quote(sys.executable)} -m pip install "
+        f"{shlex.quote(f'{source}[{extra}]')} (on a machine without a network, from wheels that were "
+        "brought along: add --no-index --find-links FOLDER)."
+    )
+
+
+def _clone() -> Path | None:
+    """The clone that this runs from, if it is one."""
+    folder = Path(archiver.__file__).resolve().parents[1]
+    try:
+        named = f'name = "{DISTRIBUTION}"' in (folder / "pyproject.toml").read_text("utf-8")
+    except (OSError, ValueError):
+        return None
+    return folder if named else None
+
+
+def _wheel() -> Path | None:
+    """The file or folder that this was installed from, as the installer noted, if it is still there."""
+    try:
+        text = metadata.distribution(DISTRIBUTION).read_text("direct_url.json") or "{}"
+        url = urllib.parse.urlsplit(json.loads(text).get("url", ""))
+    except (metadata.PackageNotFoundError, ValueError, AttributeError, OSError):
+        return None
+    source = Path(urllib.request.url2pathname(url.path)) if url.scheme == "file" else None
+    return source if source is not None and source.exists() else None
+
+
 def require(*names: str) -> None:
     """Be ready to import these modules; SkippedError names those that are not installed."""
     os.environ.update(_OFFLINE)
     missing = [name for name in names if not _there(name)]
     if missing:
-        raise SkippedError(f"Not installed: {', '.join(missing)}.", hint=HINT)
+        raise SkippedError(f"Not installed: {', '.join(missing)}.", hint=install_hint())
     if "transformers" in names:
         _quiet()
 

