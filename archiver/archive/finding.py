@@ -67,6 +67,7 @@ Code = Literal[
     "model-golden",
     # of smoke-test: remarks
     "model-tensor-unused",
+    "model-tensor-zero",
     "model-not-tried",
 ]
 """Every code there is; ``docs/findings.md`` explains each one."""
@@ -84,6 +85,7 @@ REMARKS: Final = frozenset[Code](
         "unknown-file",
         "file-unfinished",
         "model-tensor-unused",
+        "model-tensor-zero",
         "model-not-tried",
     }
 )

@@ -29,9 +29,11 @@ _LITTER_NAMES: Final = frozenset(
 _LITTER_STARTS: Final = ("._", ".nfs", ".fuse_hidden", ".smbdelete", ".~lock.", ".apdisk")
 _LITTER_FOLDERS: Final = frozenset(
     {"lost+found", "@eadir", "#recycle", "$recycle.bin", "system volume information", ".trashes",
-     ".spotlight-v100", ".fseventsd", ".appledouble", ".temporaryitems", ".snapshot"}
+     ".spotlight-v100", ".fseventsd", ".appledouble", ".temporaryitems", ".snapshot", "__macosx"}
 )  # fmt: skip
 
+_TRASH: Final = ".trash-"
+"""How a desktop's trash on a removable disk begins; the user's number follows."""
 _DOCUMENT: Final = re.compile(r"[0-9a-f]{40}\.[0-9a-f]{64}")
 
 
@@ -75,6 +77,7 @@ def is_litter(name: str) -> bool:
         base in _LITTER_NAMES
         or base.startswith(_LITTER_STARTS)
         or not _LITTER_FOLDERS.isdisjoint(folders)
+        or any(folder.startswith(_TRASH) for folder in folders)
     )
 
 

@@ -16,6 +16,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from archiver.archive.foreign import is_litter
 from archiver.errors import MismatchError, UpstreamGoneError, UsageError
 from archiver.text import plural, printable
 from archiver.upstream.protocol import LeftOut
@@ -34,16 +35,8 @@ _CONTROLS: Final = (".aria2",)
 """Endings of files that lie beside a file of full length while it is not whole."""
 _PLACEHOLDERS: Final = (".part", ".crdownload", ".incomplete", ".partial", ".opdownload")
 """Endings of the real file while an empty one holds its name."""
-_TOOL_FOLDERS: Final = {"._____temp": "unfinished", ".hfd": "tool", ".msc": "tool", ".mv": "tool"}
+_TOOL_FOLDERS: Final[dict[str, ForeignKind]] = {"._____temp": "unfinished", ".hfd": "tool"}
 _TOOL_FILES: Final = frozenset({".msc", ".mv", ".mdl"})
-_SYSTEM_FOLDERS: Final = frozenset(
-    {
-        *("lost+found", "__MACOSX", ".Spotlight-V100", ".fseventsd", ".Trashes"),
-        *("System Volume Information", "$RECYCLE.BIN"),
-    }
-)
-_SYSTEM_FILES: Final = frozenset({".DS_Store", "Thumbs.db", "desktop.ini", ".directory"})
-_TRASH: Final = re.compile(r"\.Trash-[0-9]+\Z|\.nfs[0-9a-f]{16,}\Z")
 
 
 def foreign_part(path: str) -> LeftOut | None:
@@ -66,11 +59,9 @@ def _folder_kind(name: str, following: str, *, top: bool) -> ForeignKind | None:
         return "tool" if top else None
     if name == ".cache":
         return "tool" if following == "huggingface" else None
-    if name in _SYSTEM_FOLDERS or _TRASH.match(name):
-        return "system"
-    if name == "._____temp":
-        return "unfinished"
-    return "tool" if name in _TOOL_FOLDERS else None
+    if name in _TOOL_FOLDERS:
+        return _TOOL_FOLDERS[name]
+    return "system" if is_litter(name + "/") else None
 
 
 def _file_kind(name: str) -> ForeignKind | None:
@@ -78,8 +69,7 @@ def _file_kind(name: str) -> ForeignKind | None:
         return "unfinished"
     if name in _TOOL_FILES:
         return "tool"
-    system = name in _SYSTEM_FILES or name.startswith("._") or _TRASH.match(name)
-    return "system" if system else None
+    return "system" if is_litter(name) else None
 
 
 def unfinished_files(files: Iterable[str], size: Callable[[str], int]) -> dict[str, str]:

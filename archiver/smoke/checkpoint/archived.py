@@ -10,6 +10,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from blake3 import blake3
 
 from archiver.archive.advice import Advice
 from archiver.archive.folder.check import entry_fault
@@ -25,7 +26,7 @@ from archiver.tensors.header import LENGTH_BYTES, header_size, parse_header
 from archiver.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from archiver.archive.archive import Archive, Snapshot
     from archiver.archive.records import FileEntry
@@ -95,6 +96,12 @@ class ArchivedCheckpoint:
             outflow.copy(entry, data.extend)
         return bytes(data)
 
+    def beginning(self, path: str, size: int) -> bytes:
+        """The first bytes of a file; errors as in ``Checkpoint``."""
+        entry = self._entry(path)
+        with self._told(path):
+            return bytes(self._bytes(entry, min(size, entry.size)))
+
     def header(self, path: str) -> Header:
         """The header of a safetensors file; errors as in ``Checkpoint``.
 
@@ -120,6 +127,21 @@ class ArchivedCheckpoint:
         entry = self._entry(tensor.file)
         with self._told(tensor.file, tensor.name):
             self._fill(entry, tensor.begin, tensor.end, out)
+
+    def zeros(self, tensors: Iterable[StoredTensor]) -> list[StoredTensor]:
+        """Those whose segments have the digests of zeros; nothing is read."""
+        segments = {
+            one: [(part.size, part.digest) for part in self._parts_of(one)] for one in tensors
+        }
+        digests = _digests_of_zeros({size for parts in segments.values() for size, _ in parts})
+        return [
+            one
+            for one, parts in segments.items()
+            if all(digests[size] == digest for size, digest in parts)
+        ]
+
+    def _parts_of(self, tensor: StoredTensor) -> Iterator[_Part]:
+        return self._parts(self._entry(tensor.file), tensor.begin, tensor.end)
 
     def settle(self, workers: int) -> None:
         """Let go of buffers and the threads that have them; from now on ``workers`` decode."""
@@ -182,3 +204,12 @@ class ArchivedCheckpoint:
             what = f"Tensor {printable(tensor)} in {printable(path)}" if tensor else printable(path)
             told = f"{what} cannot be read from the archive: {error.message}"
             raise DamageError(told, hint=self._hint) from error
+
+
+def _digests_of_zeros(sizes: set[int]) -> dict[int, str]:
+    """The BLAKE3 of so many zero bytes, for each size; all are hashed in one go."""
+    hasher, done, digests = blake3(), 0, {}
+    for size in sorted(sizes):
+        hasher.update(bytes(size - done))
+        digests[size], done = hasher.hexdigest(), size
+    return digests

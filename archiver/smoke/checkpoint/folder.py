@@ -21,7 +21,7 @@ from archiver.tensors.header import LENGTH_BYTES, HeaderError, header_size, pars
 from archiver.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator, Mapping
+    from collections.abc import Container, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from archiver.codec.zstd import Bytes
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from archiver.tensors.header import Header, Tensor
 
 _PIECE: Final = 16 << 20
+_LOOK: Final = 4096
 _FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 """Not blocking: what lies under the name by now may be a pipe."""
 _HINT: Final = "Test the folder again when nothing writes to it, or take another copy of this file."
@@ -75,6 +76,11 @@ class FolderCheckpoint:
                 raise ValueError(f"{path} has {size:,} bytes, more than {limit:,}.")
             return bytes(_first(handle, size, path))
 
+    def beginning(self, path: str, size: int) -> bytes:
+        """The first bytes of a file; errors as in ``Checkpoint``."""
+        with self._open(path) as (handle, whole):
+            return bytes(_first(handle, min(size, whole), path))
+
     def header(self, path: str) -> Header:
         """The header of a safetensors file, parsed once; errors as in ``Checkpoint``."""
         with self._open(path) as (handle, size):
@@ -95,6 +101,24 @@ class FolderCheckpoint:
                 for at in range(0, len(out), _PIECE)
             ]
             run_all(self._pool, tasks)
+
+    def zeros(self, tensors: Iterable[StoredTensor]) -> list[StoredTensor]:
+        """Those that hold nothing but zeros: a few bytes are read of any other."""
+        return [one for one in tensors if self._is_zero(one)]
+
+    def _is_zero(self, tensor: StoredTensor) -> bool:
+        with self._open(tensor.file) as (handle, size):
+            if not 0 <= tensor.begin <= tensor.end <= size:
+                raise ValueError(f"{tensor.file} has no bytes {tensor.begin} to {tensor.end}.")
+            middle = (tensor.begin + tensor.end) // 2
+            looks = [(tensor.begin, _LOOK), (middle, _LOOK)]
+            looks += [(at, _PIECE) for at in range(tensor.begin, tensor.end, _PIECE)]
+            return not any(
+                np.frombuffer(
+                    _first(handle, min(count, tensor.end - at), tensor.file, at), np.uint8
+                ).any()
+                for at, count in looks
+            )
 
     def settle(self, workers: int) -> None:
         """Nothing: it keeps no buffers."""
@@ -131,10 +155,10 @@ def _unreadable(what: str, error: OSError) -> DamageError:
     return DamageError(f"{what} cannot be read: {error.strerror or error}.", hint=_HINT)
 
 
-def _first(handle: int, size: int, path: str) -> memoryview:
-    """The first ``size`` bytes of a file."""
+def _first(handle: int, size: int, path: str, offset: int = 0) -> memoryview:
+    """The first ``size`` bytes of a file, from ``offset`` on."""
     out = np.empty(size, np.uint8).data
-    _fill(handle, 0, out, path)
+    _fill(handle, offset, out, path)
     return out
 
 

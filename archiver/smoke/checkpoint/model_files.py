@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import posixpath
-import re
-from typing import TYPE_CHECKING, Any, Final
-
-import msgspec
+from typing import TYPE_CHECKING, Final
 
 from archiver.smoke.checkpoint.protocol import by_name
 from archiver.tensors.header import HeaderError
-from archiver.text import human_bytes, printable
+from archiver.tensors.weight_files import (
+    INDEX_MAX,
+    SAFETENSORS,
+    Index,
+    is_index,
+    owners_of,
+    parse_index,
+)
+from archiver.text import human_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -21,27 +25,11 @@ if TYPE_CHECKING:
     Indexes = Mapping[str, "Index | str"]
     """By path: each index, or what the file is instead, to follow its name in a sentence."""
 
-SUFFIX: Final = ".safetensors"
+SUFFIX: Final = SAFETENSORS
 SINGLE: Final = "model.safetensors"
 """Where it is there, transformers looks no further, whatever an index names."""
 _MAIN: Final = "model.safetensors.index.json"
 """Where it is there, transformers looks at no other; the same weights may lie beside in another layout."""
-_INDEX: Final = re.compile(r".*\.safetensors\.index(\.[^./]+)?\.json")
-"""With the name of a variant, such as ``fp16``, or without one."""
-_MOST_BYTES: Final = 64 * 1024 * 1024
-"""The index of Qwen3.5-397B-A17B-FP8, 189,042 tensors, has 24 MB."""
-
-
-class Index(msgspec.Struct):
-    """An index as it is written: ``weight_map`` gives the shard of each tensor."""
-
-    weight_map: dict[str, str]
-    metadata: dict[str, Any] | None = None
-
-
-def is_index(path: str) -> bool:
-    """Whether a file is called as an index of safetensors files is."""
-    return _INDEX.fullmatch(path) is not None
 
 
 def read_indexes(checkpoint: Checkpoint) -> Indexes:
@@ -55,17 +43,13 @@ def read_indexes(checkpoint: Checkpoint) -> Indexes:
 
 def _read(checkpoint: Checkpoint, path: str) -> Index | str:
     try:
-        return msgspec.json.decode(checkpoint.read(path, _MOST_BYTES), type=Index)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        return f"is no index: {printable(str(error))}"
+        data = checkpoint.read(path, INDEX_MAX)
     except ValueError:
-        return f"is larger than {human_bytes(_MOST_BYTES)}; it was not read"
-
-
-def owners_of(path: str, index: Index) -> dict[str, str]:
-    """The shard of each tensor, as a path of the checkpoint; the index names it from its own folder."""
-    folder = posixpath.dirname(path)
-    return {name: posixpath.join(folder, shard) for name, shard in index.weight_map.items()}
+        return f"is larger than {human_bytes(INDEX_MAX)}; it was not read"
+    try:
+        return parse_index(data)
+    except ValueError as error:
+        return f"is no index: {error}"
 
 
 def model_files(checkpoint: Checkpoint, indexes: Indexes | None = None) -> list[str]:

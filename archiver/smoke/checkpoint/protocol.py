@@ -63,6 +63,9 @@ class Checkpoint(Protocol):
             DamageError: It cannot be read as it should be.
         """
 
+    def beginning(self, path: str, size: int) -> bytes:
+        """The first ``size`` bytes of a file, or all if it has fewer; errors as for ``read``."""
+
     def header(self, path: str) -> Header:
         """The header of a safetensors file.
 
@@ -80,6 +83,13 @@ class Checkpoint(Protocol):
 
         Raises:
             DamageError: It cannot be read as it should be.
+        """
+
+    def zeros(self, tensors: Iterable[StoredTensor]) -> list[StoredTensor]:
+        """Those of the tensors that hold nothing but zeros; found out with as little reading as can be.
+
+        Raises:
+            DamageError: One cannot be read as it should be.
         """
 
     def settle(self, workers: int) -> None:

@@ -21,7 +21,7 @@ from archiver.smoke.structure.mtp import check_mtp
 from archiver.smoke.structure.others import check_others
 from archiver.smoke.structure.scales import check_scales
 from archiver.smoke.structure.tied import check_tied
-from archiver.smoke.structure.weight_files import Headers, read_headers
+from archiver.smoke.structure.weight_files import Headers, check_zeros, read_headers
 from archiver.text import human_bytes, plural
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ def check_structure(trial: Trial) -> Proof:
     proofs = [
         _of_headers(headers, tensors),
         *files,
+        check_zeros(trial.checkpoint, tensors.values()),
         *([config] if isinstance(config, Proof) else _of_config(trial, config)),
     ]
     findings = _each_tensor_once(finding for proof in proofs for finding in proof.findings)

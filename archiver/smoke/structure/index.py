@@ -12,18 +12,19 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from archiver.archive.finding import Finding
-from archiver.smoke.checkpoint.model_files import owners_of
 from archiver.smoke.report import Proof
 from archiver.smoke.structure.listing import shortened
 from archiver.smoke.structure.shared import shared_tensors
 from archiver.smoke.structure.total_size import counting_of, stored_bytes
+from archiver.tensors.weight_files import owners_of
 from archiver.text import plural, printable
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
-    from archiver.smoke.checkpoint.model_files import Index, Indexes
+    from archiver.smoke.checkpoint.model_files import Indexes
     from archiver.tensors.header import Header
+    from archiver.tensors.weight_files import Index
 
 _HINT: Final = "Compare the index and the shards with upstream's; one of them is not of this model."
 

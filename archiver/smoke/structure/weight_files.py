@@ -1,4 +1,4 @@
-"""The safetensors files, and what their headers say."""
+"""The files of weights: what their headers say, what lies in their place, and tensors of zeros alone."""
 
 from __future__ import annotations
 
@@ -6,19 +6,31 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from archiver.archive.finding import Finding
 from archiver.errors import SkippedError
-from archiver.smoke.checkpoint.model_files import SUFFIX, is_index
-from archiver.smoke.report import FailedError
+from archiver.smoke.report import FailedError, Proof
 from archiver.tensors.header import HeaderError
-from archiver.text import printable
+from archiver.tensors.weight_files import (
+    HEAD,
+    INDEX_MAX,
+    OTHERS,
+    PICKLES,
+    SAFETENSORS,
+    is_index,
+    is_weights,
+    owners_of,
+    parse_index,
+    stand_in,
+)
+from archiver.text import human_bytes, plural, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
-    from archiver.smoke.checkpoint.protocol import Checkpoint
+    from archiver.smoke.checkpoint.protocol import Checkpoint, StoredTensor
     from archiver.tensors.header import Header
 
-_PICKLES: Final = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".msgpack")
-_OTHER: Final = (".gguf", ".ggml", ".onnx")
+_ZEROS_FROM: Final = 1 << 20
+"""Smaller tensors, such as biases and norms, may well be zeros."""
+_NAMED: Final = 5
 
 
 class Headers(NamedTuple):
@@ -33,18 +45,19 @@ def read_headers(checkpoint: Checkpoint) -> Headers:
 
     Raises:
         SkippedError: There are weights, but none in safetensors.
-        FailedError: There are no weights.
+        FailedError: There are no weights, or what is in their place is none.
         DamageError: A file cannot be read as it should be.
     """
-    names = [path for path in sorted(checkpoint.files) if path.endswith(SUFFIX)]
+    names = [path for path in sorted(checkpoint.files) if path.endswith(SAFETENSORS)]
     if not names and not any(map(is_index, checkpoint.files)):
         raise _no_weights(checkpoint)
-    found, findings = {}, []
+    found: dict[str, Header] = {}
+    findings = []
     for path in names:
         try:
             found[path] = checkpoint.header(path)
         except HeaderError as error:
-            findings.append(_unreadable(path, error))
+            findings.append(_instead(checkpoint, path) or _unreadable(path, error))
     return Headers(found, tuple(findings))
 
 
@@ -54,15 +67,64 @@ def _unreadable(path: str, error: HeaderError) -> Finding:
     return Finding("model-unreadable", message, path=path, hint=hint)
 
 
+def _instead(checkpoint: Checkpoint, path: str) -> Finding | None:
+    """What lies in the place of a file of weights, if it is known."""
+    found = stand_in(checkpoint.beginning(path, HEAD), checkpoint.files[path])
+    if found is None:
+        return None
+    message = f"{printable(path)} {found.told}."
+    return Finding("model-unreadable", message, path=path, hint=found.hint)
+
+
 def _no_weights(checkpoint: Checkpoint) -> SkippedError | FailedError:
+    """What to say where nothing is in safetensors: what can be seen without opening a pickle."""
+    weights = [path for path in sorted(checkpoint.files) if is_weights(path)]
+    findings = [found for path in weights if (found := _instead(checkpoint, path))]
+    findings += _shards_missing(checkpoint)
+    if findings:
+        return FailedError(*findings)
     for endings, kind in (
-        (_PICKLES, "pickles, which are never opened"),
-        (_OTHER, "of other formats"),
+        (PICKLES, "pickles, which are never opened"),
+        (OTHERS, "of other formats"),
     ):
-        for path in sorted(checkpoint.files):
+        for path in weights:
             if path.endswith(endings):
                 return SkippedError(
                     f"The only weights are {kind} ({printable(path)}).",
                     hint="Only weights in safetensors can be tested.",
                 )
     return FailedError(Finding("model-tensor-missing", "There is no file of weights."))
+
+
+def _shards_missing(checkpoint: Checkpoint) -> Iterator[Finding]:
+    """Shards that an index of pickles names and that are not there."""
+    for path in sorted(checkpoint.files):
+        if not is_index(path, pickles=True):
+            continue
+        try:
+            index = parse_index(checkpoint.read(path, INDEX_MAX))
+        except ValueError:
+            continue  # too large, or no index
+        for shard in sorted(set(owners_of(path, index).values()) - set(checkpoint.files))[:_NAMED]:
+            message = f"It names {printable(shard)}, which is not there."
+            hint = "Fetch the missing file: no library can load the model without."
+            yield Finding("model-index", message, path=path, hint=hint)
+
+
+def check_zeros(checkpoint: Checkpoint, tensors: Iterable[StoredTensor]) -> Proof:
+    """One remark on all large tensors that hold nothing but zeros.
+
+    Raises:
+        DamageError: A file cannot be read as it should be.
+    """
+    zeros = checkpoint.zeros(one for one in tensors if one.size > _ZEROS_FROM)
+    if not zeros:
+        return Proof(())
+    named = ", ".join(printable(one.name) for one in zeros[:_NAMED])
+    more = ", …" if len(zeros) > _NAMED else ""
+    size = human_bytes(sum(one.size for one in zeros))
+    hold = "holds" if len(zeros) == 1 else "hold"
+    count = plural(len(zeros), "tensor")
+    message = f"{count} of more than 1 MiB {hold} nothing but zeros ({size}): {named}{more}."
+    hint = "A download that never ended leaves zeros: compare the file with upstream's."
+    return Proof((), (Finding("model-tensor-zero", message, path=zeros[0].file, hint=hint),))
