@@ -18,6 +18,7 @@ from archiver.archive.records import FileEntry, Manifest
 from archiver.archive.signing.trust import UntrustedError
 from archiver.errors import DamageError, HostileNameError, UsageError
 from archiver.names import as_repo_path, check_paths
+from archiver.upstream.folder import foreign_part
 from archiver.upstream.hub_cache import repository_of, scan_snapshot
 
 if TYPE_CHECKING:
@@ -124,6 +125,11 @@ _OTHER_SIGNATURE = (
     "and --key. 'archiver manifest export' writes both, if the archive has a signature."
 )
 _RESTORE_AGAIN = "Run the same restore again: it removes what a killed one left."
+_LEFT: dict[str, str] = {
+    "unfinished": "a download that did not end",
+    "tool": "what a download tool or git leaves",
+    "system": "what an operating system leaves",
+}
 _IGNORE = "Move it away, or name it with --ignore if it may be there."
 _Checked = tuple[FileEntry, str]
 
@@ -201,8 +207,10 @@ def _extra(
             text = "A restore that runs, or was killed, left this unfinished file."
             yield Finding("file-unfinished", text, _text(path), hint=_RESTORE_AGAIN)
         else:
-            why = f"it {scan.odd[path]}" if path in scan.odd else ""
-            message = f"The manifest does not list it{why and f'; {why}'}."
+            part = foreign_part(path)
+            whose = f"; it is {_LEFT[part.kind]}" if part else ""
+            why = f"; it {scan.odd[path]}" if path in scan.odd else ""
+            message = f"The manifest does not list it{whose}{why}."
             yield Finding("file-extra", message, _text(path), hint=_IGNORE)
 
 

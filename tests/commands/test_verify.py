@@ -337,3 +337,39 @@ def test_every_finding_has_the_same_keys_as_json(verify, folder):
         assert {"code", "message", "hint", "remark"} <= one.keys()
         assert one["remark"] is False
     assert {one["hint"] == "" for one in found.kinds("finding")} == {True, False}
+
+
+@pytest.mark.parametrize(
+    ("data", "words", "hint"),
+    [
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 21\n",
+            "Git LFS",
+            "lfs pull",
+        ),
+        (b"<!doctype HTML><p>Sign in", "an HTML page", "download the file again"),
+    ],
+)
+def test_what_lies_in_the_place_of_weights_is_named(verify, folder, data, words, hint):
+    (folder / "one.safetensors").write_bytes(data)
+    findings, result = verify()
+    assert findings == [("file-size", "one.safetensors")]
+    (finding,) = result.kinds("finding")
+    assert words in finding["message"]
+    assert hint in finding["hint"]
+
+
+def test_what_programs_left_is_extra_and_told_as_that(verify, folder):
+    for name in (".DS_Store", "one.safetensors.aria2", ".cache/huggingface/x"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"x")
+    findings, result = verify()
+    assert sorted(findings) == [
+        ("file-extra", ".DS_Store"),
+        ("file-extra", ".cache/huggingface/x"),
+        ("file-extra", "one.safetensors.aria2"),
+    ]
+    told = {one["path"]: one["message"] for one in result.kinds("finding")}
+    assert "an operating system leaves" in told[".DS_Store"]
+    assert "a download tool" in told[".cache/huggingface/x"]
+    assert "did not end" in told["one.safetensors.aria2"]

@@ -79,13 +79,13 @@ def test_also_in_an_archive_that_has_it_from_upstream(bare, smoke, tmp_path):
     archive_of(folder, root)
     assert found(bare("-C", root, "me/model"))["model-unreadable"]
     # A cache that vouches for a pointer: upstream has it so.
-    import hashlib  # noqa: PLC0415 - here only
+    import hashlib
 
     cache = tmp_path / "models--me--other"
     commit = "0" * 40
     (cache / "blobs").mkdir(parents=True)
     (cache / "snapshots" / commit).mkdir(parents=True)
-    name = hashlib.sha1(b"blob %d\0" % len(POINTER) + POINTER).hexdigest()  # noqa: S324 - git's
+    name = hashlib.sha1(b"blob %d\0" % len(POINTER) + POINTER).hexdigest()
     (cache / "blobs" / name).write_bytes(POINTER)
     (cache / "snapshots" / commit / "model.safetensors").symlink_to(f"../../blobs/{name}")
     assert smoke("import", "-q", "-C", root, cache).code == 0

@@ -16,11 +16,13 @@ from archiver.archive.fixity.affected import affected_rows
 from archiver.archive.tensor_segments import Segments, tensors_of
 from archiver.codec.segment import SEGMENT_MAX
 from archiver.digest import is_sha256
+from archiver.tensors.weight_files import HEAD, is_weights, stand_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from archiver.archive.records import FileEntry
+    from archiver.tensors.weight_files import StandIn
 
 _WORTH_A_TASK: Final = 1 << 20
 """Fewer bytes are hashed sooner than they are handed to another thread."""
@@ -89,7 +91,10 @@ class FileChecker:
             return [Finding("file-unreadable", "It is not a plain file.", entry.path)]
         if found.st_size != entry.size:
             sizes = f"{found.st_size:,} bytes; the manifest says {entry.size:,}"
-            return [Finding("file-size", f"It has {sizes}.", entry.path)]
+            instead = _instead(entry, handle, found.st_size)
+            told = f"It has {sizes}." if instead is None else f"It {instead.told}: it has {sizes}."
+            hint = "" if instead is None else instead.hint
+            return [Finding("file-size", told, entry.path, hint=hint)]
         sha256, tree = hashlib.sha256(), blake3()
         bad: list[_Bad] = []
         for at, segments, piece in self._pieces(entry, handle):
@@ -144,6 +149,11 @@ class FileChecker:
             self._own.buffer = memoryview(bytearray(SEGMENT_MAX))
         buffer: memoryview = self._own.buffer
         return buffer
+
+
+def _instead(entry: FileEntry, handle: int, size: int) -> StandIn | None:
+    """What lies in the place of weights, if it is known."""
+    return stand_in(os.pread(handle, HEAD, 0), size) if is_weights(entry.path) else None
 
 
 def _batches(segments: Segments) -> Iterator[Segments]:
