@@ -28,10 +28,8 @@ from __future__ import annotations
 import errno
 import os
 from enum import IntEnum
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from pathlib import Path
+from typing import Final
 
 
 class ExitCode(IntEnum):
@@ -175,6 +173,8 @@ def _target(link: Path) -> str:
 
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FEW_INODES: Final = 4
+_GO_ON: Final = "run the same command again; it goes on from there."
 _DENIED = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 
@@ -183,10 +183,7 @@ def explain_system_error(error: OSError, what: str = "") -> ArchiverError:
     place = str(error.filename or "a file")
     doing = f" while {what}" if what else ""
     if error.errno in _NO_ROOM:
-        return NoSpaceError(
-            f"No space is left on the disk of {place}{doing}.",
-            hint="Free some room and run the same command again; it goes on from there.",
-        )
+        return _no_room(error.errno or 0, place, doing)
     if error.errno in _DENIED:
         verb = "written" if error.errno == errno.EROFS else "opened"
         return DeniedError(
@@ -194,3 +191,39 @@ def explain_system_error(error: OSError, what: str = "") -> ArchiverError:
             hint="Check its permissions, or whether the medium is mounted read-only.",
         )
     return ArchiverError(f"{place}: {error.strerror or error}{doing}.")
+
+
+def _no_room(number: int, place: str, doing: str) -> NoSpaceError:
+    if number == errno.EDQUOT:
+        return NoSpaceError(
+            f"The quota for the disk of {place} is used up{doing}.",
+            hint=f"Free some room, or have the quota raised, and {_GO_ON}",
+        )
+    if number == errno.EFBIG:
+        return NoSpaceError(
+            f"{place} may not grow so large{doing}: the filesystem, or a limit of this process, "
+            "forbids it.",
+            hint="FAT holds files below 4 GiB. Use another filesystem, or raise the limit (ulimit -f).",
+        )
+    if out_of_inodes(place):
+        return NoSpaceError(
+            f"No inodes are left on the disk of {place}{doing}: it holds as many files as it can, "
+            "though there is room for bytes.",
+            hint=f"Delete small files there, or use a filesystem with more inodes, and {_GO_ON}",
+        )
+    return NoSpaceError(
+        f"No space is left on the disk of {place}{doing}.", hint=f"Free some room and {_GO_ON}"
+    )
+
+
+def out_of_inodes(place: str | os.PathLike[str]) -> bool:
+    """Whether the disk of a path has room for bytes and for no further file."""
+    folder = Path(place).absolute()
+    while not folder.is_dir():
+        folder = folder.parent
+    try:
+        info = os.statvfs(folder)
+    except OSError:
+        return False
+    # Whoever fails gives some back before it asks.
+    return bool(info.f_files and info.f_favail < _FEW_INODES and info.f_bavail)

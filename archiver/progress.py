@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+import threading
+from typing import Final, Protocol
+
+stop_requested: Final = threading.Event()
+"""Set once the run was told to end: whoever waits for other processes in a thread stops waiting."""
 
 
 class Progress(Protocol):

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from archiver.archive.layout import CATALOGUE, SNAPSHOTS, document_of, pack_name
+from archiver.archive.layout import CATALOGUE, INFO, SNAPSHOTS, document_of, pack_name
 from archiver.catalogue import queries, updates
 from archiver.catalogue.database import Catalogue
-from archiver.catalogue.errors import CatalogueUnusable
+from archiver.catalogue.errors import (
+    CATALOGUE_FAULTS,
+    CatalogueReadOnlyError,
+    CatalogueUnusable,
+)
 from archiver.catalogue.rebuild import Counts, rebuild
 from archiver.digest import blake3_hex
-from archiver.errors import DamageError
+from archiver.errors import DamageError, explain_system_error
+from archiver.storage.filesystem import has_range_locks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,29 +36,77 @@ def _ignore(_name: str, _error: DamageError) -> None:
 
 
 def catalogue_path(archive: Archive) -> Path:
-    """Where the archive's catalogue lies: inside it, or in the user's cache if it is read-only."""
+    """Where the archive's catalogue lies: inside it, or in a folder of this user's if it cannot."""
+    return next(_paths(archive), Path(archive.store.describe()) / CATALOGUE)
+
+
+def _paths(archive: Archive) -> Iterator[Path]:
+    """Where an index can be, the best first: SQLite needs a folder to write to, and locks."""
     root = Path(archive.store.describe())
-    if os.access(root, os.W_OK):
-        return root / CATALOGUE
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = cache / "archiver"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        folder = Path(tempfile.gettempdir())
+    # Nobody locks this file, so that it may be asked.
+    if os.access(root, os.W_OK) and has_range_locks(root / INFO):
+        yield root / CATALOGUE
     # A copy of an archive has the same id, and may hold other packs: so the place is in the name too.
     place = blake3_hex(os.fsencode(os.path.realpath(root)))[:_PLACE_DIGITS]
-    return folder / f"{archive.info.archive}-{place}.sqlite"
+    for folder in _private_folders():
+        if _is_ours(folder):
+            yield folder / f"{archive.info.archive}-{place}.sqlite"
+
+
+def _private_folders() -> Iterator[Path]:
+    """Folders for files of this user, who may have no home."""
+    cache = os.environ.get("XDG_CACHE_HOME", "")
+    # Not Path.home, which fails for a user whom the system does not know.
+    home = os.path.expanduser("~")  # noqa: PTH111
+    if Path(cache or home).is_absolute():
+        yield (Path(cache) if cache else Path(home) / ".cache") / "archiver"
+    yield Path(tempfile.gettempdir()) / f"archiver-{os.geteuid()}"
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether nobody else can put files into the folder, which is made, and locks work there."""
+    probe = folder / "locks"
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        info = folder.lstat()
+        if info.st_uid != os.geteuid() or not stat.S_ISDIR(info.st_mode) or info.st_mode & 0o022:
+            return False
+        probe.touch()
+    except OSError:
+        return False
+    return has_range_locks(probe)
 
 
 def open_current(archive: Archive) -> Catalogue:
-    """The archive's catalogue, holding every pack, snapshot and event that is there now."""
-    path = catalogue_path(archive)
+    """The archive's catalogue, holding every pack, snapshot and event that is there now.
+
+    It is only an index, and nothing waits for it: where its file cannot be used, another one is, in a
+    folder of this user's, or in memory, also in the middle of a run.
+    """
+    for path in _paths(archive):
+        try:
+            catalogue = _opened(archive, path)
+        except (*CATALOGUE_FAULTS, OSError):
+            continue
+        catalogue.replace_by(lambda: _in_memory(archive))
+        return catalogue
+    return _in_memory(archive)
+
+
+def _opened(archive: Archive, path: Path) -> Catalogue:
+    """The catalogue at ``path``, brought up to date; written anew if it cannot be."""
     try:
         catalogue = Catalogue.open(path)
-    except CatalogueUnusable:
-        rebuild_from(archive)
-        catalogue = Catalogue.open(path)
+        if not catalogue.read_only:
+            return _refreshed(archive, catalogue)
+        catalogue.close()  # another user's file in a folder that we may write to
+    except (CatalogueUnusable, CatalogueReadOnlyError):
+        _rebuild_at(path, archive, _ignore)
+    return _refreshed(archive, Catalogue.open(path))
+
+
+def _refreshed(archive: Archive, catalogue: Catalogue) -> Catalogue:
     try:
         refresh(archive, catalogue)
     except BaseException:
@@ -61,10 +115,36 @@ def open_current(archive: Archive) -> Catalogue:
     return catalogue
 
 
-def rebuild_from(archive: Archive, on_damage: OnDamage = _ignore) -> Counts:
-    """Write the catalogue anew from the archive's files; what cannot be read goes to ``on_damage``."""
+def _in_memory(archive: Archive) -> Catalogue:
+    return _refreshed(archive, Catalogue.in_memory())
+
+
+class Rebuilt(NamedTuple):
+    """Where a catalogue was written anew, and how many records it holds."""
+
+    path: Path
+    counts: Counts
+
+
+def rebuild_from(archive: Archive, on_damage: OnDamage = _ignore) -> Rebuilt:
+    """Write the catalogue anew from the archive's files; what cannot be read goes to ``on_damage``.
+
+    Raises ArchiverError if it can be written nowhere.
+    """
+    failure: Exception | None = None
+    for path in _paths(archive):
+        try:
+            return Rebuilt(path, _rebuild_at(path, archive, on_damage))
+        except CATALOGUE_FAULTS as error:
+            failure = failure or error
+        except OSError as error:
+            failure = failure or explain_system_error(error, "the catalogue was written")
+    raise failure or CatalogueReadOnlyError(catalogue_path(archive))
+
+
+def _rebuild_at(path: Path, archive: Archive, on_damage: OnDamage) -> Counts:
     return rebuild(
-        catalogue_path(archive),
+        path,
         _pack_rows(archive, archive.packs(), on_damage),
         _snapshot_rows(archive, archive.snapshots(on_damage), on_damage),
         archive.events(on_damage),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
+from typing import Final
 
-from archiver.errors import ArchiverError
+from archiver.errors import ArchiverError, LockedError, NoSpaceError
 
 
 class CatalogueUnusable(ArchiverError):  # noqa: N818 - a state that an operation answers by a rebuild
@@ -27,3 +28,20 @@ class CatalogueReadOnlyError(ArchiverError):
             f"The catalogue {path} may only be read.",
             hint="Run as a user who may write the archive's folder.",
         )
+
+
+class CatalogueFullError(NoSpaceError):
+    """The disk has no room for the catalogue."""
+
+
+class CatalogueBusyError(LockedError):
+    """Other processes had the catalogue all the time."""
+
+
+CATALOGUE_FAULTS: Final = (
+    CatalogueUnusable,
+    CatalogueReadOnlyError,
+    CatalogueFullError,
+    CatalogueBusyError,
+)
+"""What can be wrong with a catalogue's file: each is answered by another file, or by none."""

@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import StatementError
 
-from archiver.catalogue.errors import CatalogueReadOnlyError, CatalogueUnusable
-from archiver.errors import ArchiverError, DamageError, NoSpaceError
+from archiver.catalogue.errors import (
+    CatalogueFullError,
+    CatalogueReadOnlyError,
+    CatalogueUnusable,
+)
+from archiver.errors import ArchiverError, DamageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +39,7 @@ def reported(error: Failure, path: Path) -> ArchiverError:
     if code in _BAD_ROWS or isinstance(cause, ValueError | OverflowError):
         return DamageError(f"A record cannot be put into the catalogue {path}: {cause}.")
     if code == sqlite3.SQLITE_FULL:
-        return NoSpaceError(
+        return CatalogueFullError(
             f"The disk has no room for the catalogue {path}.",
             hint="Free some room and run the same command again; it goes on from there.",
         )

@@ -7,20 +7,32 @@ on a file beside it, and every connection remembers which file it has open.
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import mmap
 import os
 import sqlite3
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
+
+from archiver.storage.filesystem import open_working_file, sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-BUSY_SECONDS = 60.0
-"""How long SQLite itself waits for another process before it says that it is busy."""
+BUSY_SECONDS = 0.5
+"""How long SQLite itself waits for another process before it says that it is busy.
+
+Meanwhile no signal is heard; so it is short, and the waiting is done in ``patiently``.
+"""
+MEMORY: Final = "memory"
+"""The mode of ``connect`` for a catalogue that lies on no disk; its path is only a name."""
+_NO_SHARING: Final = {errno.ENODEV, errno.ENOSYS, errno.EINVAL}
 COMPANIONS = ("-wal", "-shm", "-journal")
+
+_PARAMETERS: Final = {"immutable": "immutable=1", MEMORY: "mode=memory&cache=shared"}
 
 FileIdentity = tuple[int, int]
 
@@ -42,17 +54,26 @@ def identity(path: Path) -> FileIdentity | None:
 
 def may_write(path: Path) -> bool:
     """Whether the file (or a new one) and its companions can be written here."""
-    return os.access(path.parent, os.W_OK) and (not path.exists() or os.access(path, os.W_OK))
+    return may_replace(path) and (not path.exists() or os.access(path, os.W_OK))
+
+
+def may_replace(path: Path) -> bool:
+    """Whether a new file can take the place of the one at ``path``, whoever that belongs to."""
+    return os.access(path.parent, os.W_OK | os.X_OK)
 
 
 def connect(path: Path, mode: str) -> FileConnection:
-    """A raw connection; ``mode`` is SQLite's URI parameter (``rw``, ``rwc``, ``ro``).
+    """A raw connection; ``mode`` is SQLite's URI parameter (``rw``, ``rwc``, ``ro``), or MEMORY.
 
-    Nothing is read or written yet, apart from an empty file being created by ``rwc``.
+    Nothing is read or written yet, apart from an empty file being created by ``rwc``. SQLite gives the
+    companions the file's owner and access.
     """
-    where = quote(str(path.absolute()))
+    where = quote(str(path if mode == MEMORY else path.absolute()))
+    if mode == "rwc" and may_replace(path):
+        with suppress(OSError):
+            os.close(open_working_file(path, os.O_RDWR, path.parent))
     connection = sqlite3.connect(
-        f"file:{where}?{'immutable=1' if mode == 'immutable' else 'mode=' + mode}",
+        f"file:{where}?{_PARAMETERS.get(mode, 'mode=' + mode)}",
         timeout=BUSY_SECONDS,
         isolation_level=None,  # SQLAlchemy's events write BEGIN, not the driver
         check_same_thread=False,
@@ -82,11 +103,31 @@ def swap_lock(path: Path, *, exclusive: bool = False) -> Iterator[None]:
         os.close(descriptor)
 
 
+def shares_memory(path: Path) -> bool:
+    """Whether processes can share memory through a file beside ``path``; True if that is not known.
+
+    Asked on the lock's file. Some FUSE and network filesystems cannot, and once SQLite has tried, the
+    catalogue cannot be opened any more.
+    """
+    descriptor = _lock_file(path)
+    if descriptor is None:
+        return True
+    try:
+        os.pwrite(descriptor, b"\0", 0)
+        mmap.mmap(descriptor, 1).close()
+    except OSError as error:
+        return error.errno not in _NO_SHARING
+    finally:
+        os.close(descriptor)
+    return True
+
+
 def _lock_file(path: Path) -> int | None:
-    name = f"{path}-lock"
-    for flags in (os.O_RDWR | os.O_CREAT, os.O_RDONLY):
-        with suppress(OSError):
-            return os.open(name, flags | os.O_CLOEXEC, 0o666)
+    name = Path(f"{path}-lock")
+    with suppress(OSError):
+        return open_working_file(name, os.O_RDWR, path.parent)
+    with suppress(OSError):
+        return os.open(name, os.O_RDONLY | os.O_CLOEXEC)
     return None
 
 
@@ -100,7 +141,7 @@ def swap_in(new: Path, path: Path) -> None:
     path.unlink(missing_ok=True)
     remove_companions(path)
     new.rename(path)
-    sync(path.parent)
+    sync_folder(path.parent)
 
 
 def remove_companions(path: Path) -> None:
@@ -117,7 +158,7 @@ def remove_all(path: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Make a closed file's content, or a folder's entries, durable."""
+    """Make a closed file's content durable."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

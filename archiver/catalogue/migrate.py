@@ -24,12 +24,13 @@ if TYPE_CHECKING:
 STEPS = Path(__file__).parent / "migrations"
 
 
-def migrate(path: Path) -> None:
+def migrate(path: Path, mode: str = "rw") -> None:
     """Run the missing steps on the file at ``path``, all or none; an empty file gets them all.
 
-    Several processes may do this at once: one does it, the others wait and find it done.
+    ``mode`` is how the file is connected to. Several processes may do this at once: one does it, the
+    others wait and find it done.
     """
-    engine = create_engine("sqlite://", creator=lambda: connect(path, "rw"), poolclass=NullPool)
+    engine = create_engine("sqlite://", creator=lambda: connect(path, mode), poolclass=NullPool)
     event.listen(engine, "begin", lambda conn: conn.exec_driver_sql("BEGIN IMMEDIATE"))
     with engine.begin() as connection:
         if schema_number(_raw(connection), path) < SCHEMA:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from archiver.catalogue.database import Catalogue
 from archiver.catalogue.errors import CatalogueReadOnlyError, CatalogueUnusable
-from archiver.catalogue.files import may_write, remove_all
+from archiver.catalogue.files import may_replace, remove_all
 from archiver.catalogue.rows import batches, put_event, put_pack, put_snapshot
 from archiver.catalogue.swap import put_in_place
 
@@ -53,7 +53,7 @@ def rebuild(
     ``known_packs`` and the like tell what to add again. The records are taken one at a time.
     """
     where = Path(path)
-    if not may_write(where):
+    if not may_replace(where):
         raise CatalogueReadOnlyError(where)
     _remove_abandoned(where)
     new = where.with_name(f"{where.name}.{uuid.uuid4().hex}{_SUFFIX}")

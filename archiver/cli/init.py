@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from archiver.cli import output
+from archiver.cli.limits import remark_limits
 from archiver.cli.options import archive_folder, common
 
 
@@ -25,4 +26,5 @@ def command() -> None:
     open_current(archive).close()
     output.record("archive", folder=str(folder), archive=archive.info.archive)
     output.line(f"Created an archive in {folder}.")
+    remark_limits(archive)
     output.remark(f"Next: archiver mirror -C {folder} Qwen/Qwen3.5-0.8B")

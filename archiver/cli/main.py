@@ -20,6 +20,7 @@ from archiver import __version__, memory
 from archiver.cli import output
 from archiver.cli.output import print_error
 from archiver.errors import ArchiverError, ExitCode, explain_system_error
+from archiver.progress import stop_requested
 from archiver.text import printable
 
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -115,15 +116,16 @@ def run(arguments: list[str] | None = None) -> None:
     """Run the tool and exit with its code."""
     _open_streams()
     _settle()
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # One that is ignored stays so: that is what nohup is for.
-        if signal.getsignal(number) == signal.SIG_DFL:
+        if signal.getsignal(number) in {signal.SIG_DFL, signal.default_int_handler}:
             signal.signal(number, _end)
     sys.exit(invoke(sys.argv[1:] if arguments is None else arguments))
 
 
 def _end(_number: int, _frame: object) -> None:
-    """Being told to stop is as orderly as Ctrl-C."""
+    """Being told to stop is as orderly as Ctrl-C; threads that wait for others stop waiting."""
+    stop_requested.set()
     raise KeyboardInterrupt
 
 

@@ -13,6 +13,7 @@ import click
 import msgspec
 
 from archiver.cli import output
+from archiver.cli.limits import remark_limits
 from archiver.cli.options import Size, advised, open_archive, worker_count
 from archiver.cli.progress import Meter
 from archiver.errors import ArchiverError, ExitCode, PartialError
@@ -139,6 +140,8 @@ def mirroring(
 
     options, pins = make_options(settings), published_pins()
     archive.require_writable()
+    if not options.dry_run:
+        remark_limits(archive)
     with open_current(archive) as catalogue:
 
         def one(

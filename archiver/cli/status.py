@@ -8,6 +8,7 @@ import click
 import msgspec
 
 from archiver.cli import output
+from archiver.cli.limits import tell_limits
 from archiver.cli.options import common, open_archive
 from archiver.errors import ExitCode
 from archiver.text import human_bytes, human_share, plural, printable
@@ -46,7 +47,8 @@ def command(packs: bool, copies: bool, keys: tuple[str, ...]) -> None:
     """
     from archiver.operations.status import status  # noqa: PLC0415 - start-up stays light
 
-    found = status(open_archive(), keys=keys)
+    archive = open_archive()
+    found = status(archive, keys=keys)
     _records(found, packs=packs, copies=copies)
     _verdict(found)
     _summary(found, copies=copies)
@@ -54,6 +56,7 @@ def command(packs: bool, copies: bool, keys: tuple[str, ...]) -> None:
         _pack_table(found)
     if copies:
         _place_table(found)
+    tell_limits(archive)
     if found.shortfalls:
         raise click.exceptions.Exit(int(ExitCode.POLICY_UNMET))
 

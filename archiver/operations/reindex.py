@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from archiver.catalogue.current import catalogue_path, rebuild_from
+from archiver.catalogue.current import rebuild_from
 
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive
@@ -30,6 +30,5 @@ def reindex(archive: Archive) -> ReindexReport:
     def note(name: str, error: DamageError) -> None:
         damaged[name] = error.message
 
-    counts = rebuild_from(archive, note)
-    path = str(catalogue_path(archive))
-    return ReindexReport(path, counts.packs, counts.snapshots, counts.events, damaged)
+    path, counts = rebuild_from(archive, note)
+    return ReindexReport(str(path), counts.packs, counts.snapshots, counts.events, damaged)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from typing import TYPE_CHECKING
 
 from archiver.errors import ArchiverError, LinkedFolderError, explain_system_error
+from archiver.storage.filesystem import follow_folder, sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,15 +17,6 @@ def explain(error: OSError, place: Path, what: str) -> ArchiverError:
     return explain_system_error(
         OSError(error.errno, error.strerror or str(error), str(place)), what
     )
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the entries of ``folder`` durable."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def folders_above(path: Path, root: Path) -> Sequence[Path]:
@@ -54,11 +44,29 @@ def sync_up(path: Path, root: Path) -> None:
         sync_folder(folder)
 
 
-def make_folder(folder: Path) -> None:
-    """Create ``folder`` and its missing parents so that they survive a crash."""
+def make_folder(folder: Path, root: Path) -> None:
+    """Create ``folder`` and its missing parents so that they survive a crash.
+
+    Those below ``root``, the archive's own folder, get its owner, group and access.
+    """
     if folder.is_dir():
         return
-    make_folder(folder.parent)
-    with contextlib.suppress(FileExistsError):
+    make_folder(folder.parent, root)
+    try:
         folder.mkdir()
+    except FileExistsError:
+        pass  # another run made it, or is about to say why it cannot
+    else:
+        if root in folder.parents:
+            follow_folder(folder, root)
     sync_folder(folder.parent)
+
+
+__all__ = [
+    "explain",
+    "folders_above",
+    "make_folder",
+    "require_no_links",
+    "sync_folder",
+    "sync_up",
+]

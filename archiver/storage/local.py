@@ -10,6 +10,7 @@ import stat as stat_module
 from typing import TYPE_CHECKING, Final
 
 from archiver.errors import ArchiverError, DamageError
+from archiver.storage.filesystem import Limit, free_bytes, limits_of
 from archiver.storage.folders import (
     explain,
     folders_above,
@@ -55,7 +56,7 @@ class LocalStore:
         path = self.root / check_name(f"{TMP}/{name}")
         require_no_links(path, self.root)
         try:
-            make_folder(path.parent)
+            make_folder(path.parent, self.root)
         except OSError as error:
             raise explain(error, path, "a working file was begun") from error
         return path
@@ -102,7 +103,7 @@ class LocalStore:
         require_no_links(second, self.root)
         reader = self.open(name)
         try:
-            make_folder(second.parent)
+            make_folder(second.parent, self.root)
             self._link(path, second, reader, other)
             sync_up(second, self.root)
         except FileExistsError:
@@ -222,7 +223,7 @@ class LocalStore:
         folder = self.root / TMP
         path = folder / f"probe-{host()}-{os.getpid()}-{secrets.token_hex(4)}"
         try:
-            make_folder(folder)
+            make_folder(folder, self.root)
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
             path.unlink()
         except OSError as error:
@@ -234,7 +235,13 @@ class LocalStore:
                 "read-only.",
             ) from error
 
-    def free_bytes(self) -> int:
-        """Room left on the disk, in bytes."""
-        info = os.statvfs(self.root)
-        return info.f_bavail * info.f_frsize
+    def free_bytes(self) -> int | None:
+        """Room left on the disk, in bytes; None if the disk does not tell."""
+        return free_bytes(self.root)
+
+    def limits(self) -> frozenset[Limit]:
+        """What the filesystem has not."""
+        try:
+            return limits_of(self.root)
+        except OSError as error:
+            raise explain(error, self.root, "its filesystem was asked what it can do") from error

@@ -8,7 +8,7 @@ import os
 from typing import TYPE_CHECKING
 
 from archiver.storage.local_reader import LocalReader
-from archiver.storage.local_staged import TMP, LocalStaged, host
+from archiver.storage.local_staged import TMP, UNLOCKED, LocalStaged, host
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,9 +70,10 @@ def _claim(root: Path, path: Path) -> LocalLeftover | None:
 def leftovers(root: Path, purpose: str) -> Iterator[LocalLeftover]:
     """Files in ``tmp/`` that a dead process of this machine began, each locked.
 
-    Those of other machines are left alone: whether their writer lives cannot be known here.
+    Those of other machines are left alone: whether their writer lives cannot be known here. Nor where
+    a filesystem has no locks.
     """
     for path in sorted((root / TMP).glob(f"{purpose}-{host()}-*")):
-        found = _claim(root, path)
+        found = None if path.name.endswith(UNLOCKED) else _claim(root, path)
         if found is not None:
             yield found

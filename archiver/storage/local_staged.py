@@ -8,13 +8,13 @@ which it has not done, and filesystems where rename is not atomic.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import secrets
 import socket
 from typing import TYPE_CHECKING, Final
 
 from archiver.storage.early_sync import EarlySync
+from archiver.storage.filesystem import follow, make_read_only, shared_mode, try_lock
 from archiver.storage.folders import explain, make_folder, require_no_links, sync_up
 from archiver.storage.local_reader import LocalReader, same_bytes
 from archiver.storage.store import check_name
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TMP: Final = "tmp"
+UNLOCKED: Final = "-unlocked"
+"""Ends the name of a working file where the filesystem has no locks: nobody knows if its writer lives."""
 
 
 def host() -> str:
@@ -45,7 +47,7 @@ class LocalStaged:
         staged = cls(root, root / TMP, None)
         require_no_links(root / TMP / purpose, root)
         try:
-            make_folder(staged.path)
+            make_folder(staged.path, root)
             while not staged._begin(purpose):
                 staged.abort()
         except OSError as error:
@@ -57,9 +59,13 @@ class LocalStaged:
         """Create and lock the file; False if a run that looks for leftovers locked it first."""
         name = f"{purpose}-{host()}-{os.getpid()}-{secrets.token_hex(4)}"
         self.path = self._root / TMP / name
-        self._handle = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
+        mode = shared_mode(0o600, self._root)
+        self._handle = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, mode)
+        follow(self._handle, self._root, 0o600)
         try:
-            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not try_lock(self._handle):
+                # Whoever could lock it would take it for a dead run's.
+                self.path = self.path.rename(self.path.with_name(f"{name}{UNLOCKED}"))
         except BlockingIOError:
             return False
         self._early = EarlySync(self._handle)
@@ -109,8 +115,8 @@ class LocalStaged:
                 self.abort()
                 sync_up(final, self._root)
                 return
-            os.fchmod(self._handle, 0o444)
-            make_folder(final.parent)
+            make_read_only(self._handle)
+            make_folder(final.parent, self._root)
             self.path.rename(final)
             sync_up(final, self._root)
         except OSError as error:
@@ -148,7 +154,8 @@ class LocalStaged:
             self.abort()
             return
         with contextlib.suppress(OSError):
-            os.fchmod(self._handle, 0o600)
+            # It may have become read-only before its name could be given.
+            follow(self._handle, self._root, 0o600)
         self._close()
 
     def abort(self) -> None:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
+    from archiver.storage.filesystem import Limit
+
 _CARRIED = {"README.txt", "FORMAT.md"}
 """What a person looks for first keeps the capitals that a person expects."""
 _LONGEST = 1024
@@ -113,8 +115,11 @@ class Store(Protocol):
         Every operation that writes or deletes asks so for itself; this is for the start of a run.
         """
 
-    def free_bytes(self) -> int:
-        """Room left for new files, in bytes."""
+    def free_bytes(self) -> int | None:
+        """Room left for new files, in bytes; None where the disk does not tell."""
+
+    def limits(self) -> frozenset[Limit]:
+        """What the place lacks that most have, asked of it without writing."""
 
     def put_new(self, name: str, data: bytes) -> bool:
         """Publish a small file durably; False if ``name`` was there already."""

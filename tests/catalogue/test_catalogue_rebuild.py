@@ -221,6 +221,6 @@ def test_what_killed_rebuilds_left_is_removed_once_it_is_old(path):
 
 
 def test_a_catalogue_that_may_only_be_read_is_not_rebuilt(path, monkeypatch):
-    monkeypatch.setattr(rebuild_module, "may_write", lambda path: False)
+    monkeypatch.setattr(rebuild_module, "may_replace", lambda path: False)
     with pytest.raises(CatalogueReadOnlyError):
         rebuild(path, [], [], [])

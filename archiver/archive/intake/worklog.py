@@ -15,6 +15,7 @@ import msgspec
 
 from archiver.digest import as_blake3, blake3_hex
 from archiver.errors import ArchiverError
+from archiver.storage.filesystem import open_working_file
 from archiver.storage.folders import explain
 
 if TYPE_CHECKING:
@@ -89,7 +90,9 @@ class Worklog:
         self._noted = noted(store, key)
         self._torn = _ends_in_a_torn_line(self._path)
         try:
-            self._handle = os.open(self._path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600)
+            self._handle = open_working_file(
+                self._path, os.O_APPEND | os.O_WRONLY, self._path.parents[1]
+            )
         except OSError as error:
             raise explain(error, self._path, "the run was begun") from error
 

@@ -20,7 +20,7 @@ _LOCK: Final = "aside.lock"
 
 def deleting(store: Store) -> RunLock:
     """Held by whoever takes files out of use, or brings them back; LockedError if another does."""
-    return RunLock(store.scratch(_LOCK), "'archiver forget', 'prune' or 'repair'")
+    return RunLock(store.scratch(_LOCK), "'archiver forget', 'prune' or 'repair'", needed=True)
 
 
 def clear_up(store: Store) -> None:

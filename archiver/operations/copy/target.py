@@ -115,7 +115,7 @@ def require_room(store: Store, needed: int) -> None:
     while not folder.is_dir():
         folder = folder.parent
     free = LocalStore(folder).free_bytes()
-    if free < needed:
+    if free is not None and free < needed:
         raise NoSpaceError(
             f"{human_bytes(needed)} are to be copied; {human_bytes(free)} are free on the disk of "
             f"{store.describe()}.",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING, Final
 
-from archiver.errors import NoSpaceError
+from archiver.errors import NoSpaceError, explain_system_error, out_of_inodes
 from archiver.text import human_bytes
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ _LEAST_RATIO: Final = 0.6
 """Weights that are stored for the first time take at least this much of their size."""
 _LOOK_EVERY: Final = 32 << 20
 """Others use the disk too, so the room is looked at anew after so many bytes."""
+_UNKNOWN: Final = 1 << 62
 _HINT: Final = "Free some room or lower --min-free; a new run goes on from here."
 
 
@@ -44,6 +46,9 @@ class Room:
 
     def require_for(self, fetching: int) -> None:
         """Raise NoSpaceError if what is to be fetched cannot fit, however well it compresses."""
+        place = self._store.describe()
+        if fetching and out_of_inodes(place):
+            raise explain_system_error(OSError(errno.ENOSPC, "", place))
         self._look()
         needed = int(fetching * _LEAST_RATIO)
         if self._left >= needed:
@@ -57,5 +62,7 @@ class Room:
         )
 
     def _look(self) -> None:
-        self._left = self._store.free_bytes() - self._min_free
+        free = self._store.free_bytes()
+        # A disk that does not tell is not full: the system says so when it is.
+        self._left = _UNKNOWN if free is None else free - self._min_free
         self._unseen = 0

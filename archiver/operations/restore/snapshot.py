@@ -27,6 +27,7 @@ from archiver.errors import ArchiverError, DeniedError, ExitCode, NoSpaceError, 
 from archiver.names import check_paths
 from archiver.operations.restore.failure import failure, hint_of
 from archiver.operations.restore.report import RestoreReport
+from archiver.storage.filesystem import free_bytes
 from archiver.text import human_bytes
 
 if TYPE_CHECKING:
@@ -129,10 +130,9 @@ def _check_room(destination: Path, needed: int) -> None:
     folder = destination
     while not folder.exists():
         folder = folder.parent
-    info = os.statvfs(folder)
-    free = info.f_bavail * info.f_frsize
+    free = free_bytes(folder)
     # Files that are there already need no room: only what cannot fit at all is refused here.
-    if free < needed and not destination.exists():
+    if free is not None and free < needed and not destination.exists():
         raise NoSpaceError(
             f"{destination} needs {human_bytes(needed)}, {human_bytes(free)} are free.",
             hint="Free some room, or restore single files with --file.",

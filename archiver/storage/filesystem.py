@@ -1,0 +1,200 @@
+"""What a filesystem may lack, and how an archive does without it.
+
+An archive may lie on exFAT, FAT or NTFS, on a network share, below FUSE. What only protects from
+accidents (modes) or from doing work twice (locks) is left out where the system refuses it. What a
+power cut may lose (folders that cannot be synced) is left out too, and told: ``limits_of``. An input
+or output error is never left out: it says that the medium failed.
+
+What is made in an archive belongs to whom its folder belongs to, and may be used by whom may use the
+folder: else one run by root, or by one of a group, would lock the others out.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_UNSUPPORTED: Final = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
+_NO_MODES: Final = _UNSUPPORTED | {errno.EPERM, errno.EACCES, errno.EROFS}
+_NO_LOCKS: Final = _UNSUPPORTED | {errno.ENOLCK}
+_SHARED: Final = 0o077
+"""What a group and everybody may do."""
+
+
+class Limit(StrEnum):
+    """Something that most filesystems have and this one has not."""
+
+    FOLDER_SYNC = "folder-sync"
+    """Names cannot be made durable: what was published last may be gone after a power cut."""
+    LOCKS = "locks"
+    """No ``flock``: two runs of one plan at a time are not kept apart."""
+
+
+def limits_of(root: Path) -> frozenset[Limit]:
+    """What the filesystem of the folder ``root`` has not; asked of it, without writing anything."""
+    handle = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        limits = set() if _sync(handle) else {Limit.FOLDER_SYNC}
+        if not try_lock(handle, fcntl.LOCK_SH):
+            limits.add(Limit.LOCKS)
+    except BlockingIOError:
+        return frozenset(limits)  # somebody holds such a lock
+    finally:
+        os.close(handle)
+    return frozenset(limits)
+
+
+def has_range_locks(path: Path) -> bool:
+    """Whether SQLite's kind of lock works on the filesystem of the file ``path``; True if unknown.
+
+    No file may be asked that somebody in this process has locked so: closing it would unlock it.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return True
+    try:
+        fcntl.lockf(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in _NO_LOCKS
+    finally:
+        os.close(handle)
+    return True
+
+
+def try_lock(handle: int, kind: int = fcntl.LOCK_EX) -> bool:
+    """Take the lock of an open file; False where the filesystem has none.
+
+    Raises BlockingIOError if another has it.
+    """
+    try:
+        fcntl.flock(handle, kind | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            return False
+        raise
+    return True
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the entries of ``folder`` durable, where the filesystem can do that."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        _sync(handle)
+    finally:
+        os.close(handle)
+
+
+def _sync(handle: int) -> bool:
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+        return False
+    return True
+
+
+def free_bytes(folder: Path) -> int | None:
+    """Room for new files on the disk of ``folder``, in bytes; None if the disk does not tell.
+
+    Some network and FUSE filesystems say that they have no blocks at all: that is no full disk.
+    """
+    try:
+        info = os.statvfs(folder)
+    except OSError as error:
+        if error.errno in _UNSUPPORTED:
+            return None
+        raise
+    return info.f_bavail * info.f_frsize if info.f_blocks else None
+
+
+def make_read_only(handle: int) -> None:
+    """Take the right to write an open file away, from its owner as well, where modes can be set."""
+    _set_mode(handle, 0o444)
+
+
+def shared_mode(mode: int, folder: Path) -> int:
+    """The access that a new file below ``folder`` has: ``mode`` is its owner's, such as 0o600."""
+    try:
+        like = folder.stat().st_mode
+    except OSError:
+        return mode
+    return mode | ((mode >> 3 | mode >> 6) & _SHARED & like)
+
+
+def follow(handle: int, folder: Path, mode: int) -> None:
+    """Let an open file, or folder, belong to whom ``folder`` belongs to, with the same access.
+
+    The owner can be given by root only, a group by who is in it. Where the group cannot be given, the
+    own one gets no right to write.
+
+    Args:
+        handle: What was just made.
+        folder: The archive's own folder.
+        mode: What the owner may do: 0o600 for a file, 0o700 for a folder.
+    """
+    like, made = folder.stat(), os.fstat(handle)
+    wanted = mode | ((mode >> 3 | mode >> 6) & _SHARED & like.st_mode)
+    if stat.S_ISDIR(made.st_mode):
+        wanted |= like.st_mode & stat.S_ISGID
+    owner = like.st_uid if os.geteuid() == 0 else made.st_uid
+    if (owner, like.st_gid) != (made.st_uid, made.st_gid) and not _give(handle, owner, like.st_gid):
+        wanted &= ~stat.S_IWGRP
+    may = os.geteuid() in {0, made.st_uid}
+    if may and stat.S_IMODE(made.st_mode) & ~stat.S_ISVTX != wanted:
+        _set_mode(handle, wanted)
+
+
+def open_working_file(path: Path, flags: int, folder: Path) -> int:
+    """Open the file ``path``, which several runs share; it is made, as ``folder`` is, if there is none.
+
+    One that is there is opened without O_CREAT, which Linux forbids in a sticky folder for a file of
+    somebody else. Returns a handle.
+    """
+    flags |= os.O_CLOEXEC | os.O_NOFOLLOW
+    while True:
+        try:
+            return os.open(path, flags)
+        except FileNotFoundError:
+            pass
+        try:
+            handle = os.open(path, flags | os.O_CREAT | os.O_EXCL, shared_mode(0o600, folder))
+        except FileExistsError:
+            continue
+        follow(handle, folder, 0o600)
+        return handle
+
+
+def follow_folder(folder: Path, root: Path) -> None:
+    """``follow`` for a folder that was just made below ``root``."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        follow(handle, root, 0o700)
+    finally:
+        os.close(handle)
+
+
+def _give(handle: int, owner: int, group: int) -> bool:
+    try:
+        os.fchown(handle, owner, group)
+    except OSError as error:
+        if error.errno not in _NO_MODES:
+            raise
+        return False
+    return True
+
+
+def _set_mode(handle: int, mode: int) -> None:
+    try:
+        os.fchmod(handle, mode)
+    except OSError as error:
+        if error.errno not in _NO_MODES:
+            raise

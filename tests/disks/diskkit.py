@@ -1,0 +1,85 @@
+"""Disks that refuse calls, and what is run on them: by a library that comes before the system's own."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+SOURCE = Path(__file__).with_name("refusals.c")
+ENVIRONMENT = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "XDG_CACHE_HOME", "HF_ENDPOINT")
+
+
+class Ended(NamedTuple):
+    code: int
+    out: str
+    err: str
+    seconds: float
+
+    def rows(self, kind: str) -> list[dict]:
+        return [row for row in map(json.loads, self.out.splitlines()) if row["kind"] == kind]
+
+    @property
+    def codes(self) -> set[str]:
+        """The codes of the findings."""
+        return {row["code"] for row in self.rows("finding")}
+
+
+def compiled(folder: Path) -> Path:
+    """The library, compiled into ``folder``."""
+    library = folder / "refusals.so"
+    command = ["gcc", "-shared", "-fPIC", "-O1", "-o", library, SOURCE, "-ldl"]
+    subprocess.run(command, check=True)
+    return library
+
+
+class Disk(NamedTuple):
+    """Runs the command line, where calls on files below ``root`` may be refused."""
+
+    root: Path
+    library: Path
+
+    @property
+    def log(self) -> Path:
+        return self.library.with_name(f"{self.root.name}.log")
+
+    def start(
+        self, *words: object, refuse: dict[str, int] | None = None, **more
+    ) -> subprocess.Popen:
+        environ = {key: os.environ[key] for key in ENVIRONMENT if key in os.environ}
+        environ |= more.pop("env", {})
+        if refuse:
+            listed = ",".join(f"{call}={number}" for call, number in refuse.items())
+            environ |= {"LD_PRELOAD": str(self.library), "REFUSE": listed}
+            environ |= {"REFUSE_BELOW": str(self.root), "REFUSE_LOG": str(self.log)}
+        command = [sys.executable, "-m", "archiver", *map(str, words)]
+        pipe = subprocess.PIPE
+        return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environ, **more)
+
+    def run(self, *words: object, refuse: dict[str, int] | None = None, **more) -> Ended:
+        """Run it; each call of ``refuse`` that is one must have been refused, or nothing was tried."""
+        self.log.unlink(missing_ok=True)
+        before = time.monotonic()
+        process = self.start(*words, refuse=refuse, **more)
+        out, err = process.communicate()
+        assert "Traceback" not in err, err
+        assert "did not expect" not in err, err
+        return Ended(process.returncode, out, err, time.monotonic() - before)
+
+    def refused(self) -> set[str]:
+        """The calls that were refused in the last run."""
+        return set(self.log.read_text().split()) if self.log.exists() else set()
+
+
+def files_below(folder: Path) -> dict[str, bytes]:
+    found = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
+
+
+def number(name: str) -> int:
+    return getattr(errno, name)
