@@ -347,9 +347,10 @@ def _events(archive: Archive) -> list[tuple[str, Event]]:
 
 def _free(archive: Archive) -> int:
     try:
-        return archive.store.free_bytes()
+        free = archive.store.free_bytes()
     except OSError:
         return -1
+    return -1 if free is None else free
 
 
 def _not_tried(upstream: str) -> NetworkError:

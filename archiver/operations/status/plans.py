@@ -22,9 +22,10 @@ _NAMED: Final = 8
 def free_bytes(archive: Archive) -> int:
     """The room on the archive's disk in bytes; -1 if it is not known."""
     try:
-        return archive.store.free_bytes()
+        free = archive.store.free_bytes()
     except OSError:
         return -1
+    return -1 if free is None else free
 
 
 def lost_upstream(known: Known, now: str) -> Iterator[LostUpstream]:
