@@ -75,6 +75,13 @@ class Advice(NamedTuple):
         """For a file that the system does not let this user read."""
         return f"Check its permissions, and those of its folders. {self.audit(snapshot)}"
 
+    def give_up(self, title: str) -> str:
+        """For a snapshot that was pruned, and then taken back by ``forget --undo``."""
+        return (
+            f"Bring it with a copy, a mirror or a repair from elsewhere; or, if it is not wanted any more, "
+            f"run {command('forget', self.place, title)}."
+        )
+
     def foreign_seal(self, name: str, own_name: str = "") -> str:
         """For a file among the seals that is one under another name, or may be one."""
         path = shlex.quote(f"{self.place}/{name}")

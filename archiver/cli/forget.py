@@ -36,11 +36,17 @@ def command(reference: str, *, every: bool, undo: bool, dry_run: bool) -> None:
     archive = open_archive()
     if undo:
         again = remember(archive, repository, revision, every=every, dry_run=dry_run)
-        _tell("remembered", again.back, dry_run=dry_run)
+        _tell("remembered", again.snapshots, dry_run=dry_run)
         _tell_gone(again.gone, archive.store.describe(), dry_run=dry_run)
         return
     done = forget(archive, repository, revision, every=every, dry_run=dry_run)
-    _tell("forgotten", done, dry_run=dry_run)
+    _tell("forgotten", done.snapshots, dry_run=dry_run)
+    for event in done.gone:
+        title = f"{event.repository}@{event.revision[:12]}"
+        _record("forgotten", event, dry_run=dry_run)
+        output.line(
+            f"{'would be ' if dry_run else ''}forgotten  {printable(title)}, which was pruned"
+        )
     if not dry_run:
         output.remark(f"{advised('forget', '--undo', reference)} takes it back.")
 
@@ -61,17 +67,22 @@ def _tell(kind: str, done: list[Snapshot], *, dry_run: bool) -> None:
         output.line(f"{plural(len(done), 'snapshot')}.")
 
 
+def _record(kind: str, event: Event, *, dry_run: bool) -> None:
+    """One JSON line for a snapshot whose seal prune deleted."""
+    output.record(
+        kind,
+        snapshot=event.snapshot,
+        repository=event.repository,
+        revision=event.revision,
+        dry_run=dry_run,
+        gone=True,
+    )
+
+
 def _tell_gone(gone: list[Event], place: str, *, dry_run: bool) -> None:
     """Snapshots that are wanted again, and have to come from elsewhere."""
     for one in gone:
-        output.record(
-            "remembered",
-            snapshot=one.snapshot,
-            repository=one.repository,
-            revision=one.revision,
-            dry_run=dry_run,
-            gone=True,
-        )
+        _record("remembered", one, dry_run=dry_run)
         title = f"{one.repository}@{one.revision[:12]}"
         would = "would be " if dry_run else ""
         output.line(f"{would}remembered  {printable(title)}, but its seal is gone from here")
@@ -79,6 +90,7 @@ def _tell_gone(gone: list[Event], place: str, *, dry_run: bool) -> None:
         back = shlex.join(["archiver", "copy", "-C", "REPLICA", place])
         output.remark(
             f"It has to come from elsewhere now: '{back}', {advised('repair', '--from', 'REPLICA')} "
-            f"or {advised('mirror', gone[0].repository)} brings it."
+            f"or {advised('mirror', gone[0].repository)} brings it. Until then it counts as lost, and "
+            f"nothing can be pruned; {advised('forget', title)} takes that back."
         )
         raise click.exceptions.Exit(int(ExitCode.PARTIAL))

@@ -11,6 +11,7 @@ from archiver.archive import layout
 from archiver.archive.advice import command
 from archiver.archive.archive import TOOL, Archive, Snapshot
 from archiver.archive.clock import next_time
+from archiver.archive.fixity.chain import Chain
 from archiver.archive.intent import announced
 from archiver.archive.place import forgotten, own_place
 from archiver.archive.pruning.history import batches, condemned, deletable_history
@@ -24,20 +25,25 @@ from archiver.names import as_repo_id, slug
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from archiver.archive.pruning.history import History
+
 One = TypeVar("One", Snapshot, Event)
 
 
-class Remembered(NamedTuple):
-    """What was taken back: snapshots that are there again, and the events of those whose seals are gone."""
+class Affected(NamedTuple):
+    """What was forgotten or taken back: snapshots, and the events of those whose seals prune deleted."""
 
-    back: list[Snapshot]
+    snapshots: list[Snapshot]
     gone: list[Event]
 
 
 def forget(
     archive: Archive, repository: str, revision: str | None, *, every: bool, dry_run: bool
-) -> list[Snapshot]:
+) -> Affected:
     """Move the seals of a repository, or of one revision, to the trash; those that went, or would.
+
+    Where none of those that are meant is there, and prune deleted one that was then taken back, the
+    journal is told that it is not wanted after all.
 
     Raises:
         UsageError: There is none; or there are several, and neither a revision nor ``every`` chose.
@@ -46,24 +52,23 @@ def forget(
         LockedError: Another process deletes.
     """
     if dry_run:
-        deletable_history(archive)
-        return _held(archive, repository, revision, every=every)
+        return _forgettable(archive, deletable_history(archive), repository, revision, every=every)
     archive.require_writable()
     archive.store.require_writable()
     with deleting(archive.store):
         history = deletable_history(archive)
-        chosen = _held(archive, repository, revision, every=every)
+        chosen = _forgettable(archive, history, repository, revision, every=every)
         time = next_time(history)
-        _record(archive, "forgotten", chosen, time)
+        _record(archive, "forgotten", chosen.snapshots or chosen.gone, time)
         with reversible(archive.store, time) as discarding:
-            for one in chosen:
+            for one in chosen.snapshots:
                 discarding.put(one.name)
     return chosen
 
 
 def remember(
     archive: Archive, repository: str, revision: str | None, *, every: bool, dry_run: bool
-) -> Remembered:
+) -> Affected:
     """Bring forgotten seals back from the trash, after all that they stand on; those that came.
 
     Where none of those that are meant is in the trash any more, the journal is told all the same: they
@@ -80,11 +85,11 @@ def remember(
     archive.store.require_writable()
     with deleting(archive.store):
         chosen = _remembered(archive, repository, revision, every=every)
-        for one in chosen.back:
+        for one in chosen.snapshots:
             _bring_back(archive, one)
         events = list(archive.events(lambda _name, _error: None))
-        _record(archive, "remembered", chosen.back or chosen.gone, next_time(events))
-        again = sorted(condemned(events, own_place(archive)).keys() & Needs(chosen.back).names)
+        _record(archive, "remembered", chosen.snapshots or chosen.gone, next_time(events))
+        again = sorted(condemned(events, own_place(archive)).keys() & Needs(chosen.snapshots).names)
         for batch in batches(again):
             archive.record(Event("spared", next_time(events), TOOL, detail={"files": batch}))
     return chosen
@@ -131,6 +136,29 @@ def _held(
     return _chosen(found, repository, revision, every=every)
 
 
+def _forgettable(
+    archive: Archive, history: History, repository: str, revision: str | None, *, every: bool
+) -> Affected:
+    """Those that are there and meant, or else those that were pruned and are wanted again."""
+    there = {one.id: one for one in archive.snapshots_of(repository)}
+    chain = Chain()
+    for digest, event in history:
+        chain.add(digest, event)
+    deleted = chain.deleted() - there.keys()
+    wanted = [
+        event
+        for event in chain.sealed()
+        if event.snapshot in deleted
+        if event.repository.casefold() == repository.casefold()
+        if event.revision.startswith(revision or "")
+    ]
+    fitting = any(one.seal.revision.startswith(revision or "") for one in there.values())
+    if wanted and not fitting:
+        latest = {event.revision: event for event in wanted}.values() if not every else wanted
+        return Affected([], _chosen(latest, repository, revision, every=every))
+    return Affected(_held(archive, repository, revision, every=every), [])
+
+
 def _chosen(
     found: Iterable[One], repository: str, revision: str | None, *, every: bool
 ) -> list[One]:
@@ -152,7 +180,7 @@ def _chosen(
 
 def _remembered(
     archive: Archive, repository: str, revision: str | None, *, every: bool
-) -> Remembered:
+) -> Affected:
     """Those that are meant: what can be brought back, or else what is gone and only the journal knows."""
     events = list(archive.events(lambda _name, _error: None))
     told = forgotten(events)
@@ -169,10 +197,10 @@ def _remembered(
             hint=f"{command('list', archive.store.describe())} shows what the archive holds.",
         )
     if any(one.seal.revision.startswith(revision or "") for one in found.values()):
-        return Remembered(_chosen(found.values(), repository, revision, every=every), [])
+        return Affected(_chosen(found.values(), repository, revision, every=every), [])
     there = {_subject(one).revision: one for one in gone.values()}
     latest = there.values() if not every else gone.values()
-    return Remembered([], _chosen(latest, repository, revision, every=every))
+    return Affected([], _chosen(latest, repository, revision, every=every))
 
 
 def _in_trash(archive: Archive, repository: str, told: frozenset[str]) -> dict[str, Snapshot]:

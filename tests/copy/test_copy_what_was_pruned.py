@@ -93,3 +93,35 @@ def test_what_is_in_the_trash_comes_back_alone(source, run):
     result = run("forget", "--json", "-C", kept.root, "--undo", "org/one")
     assert (result.code, [one["gone"] for one in result.kinds("remembered")]) == (0, [False])
     assert run("audit", "-q", "-C", kept.root).code == 0
+
+
+def test_it_can_be_given_up_again(pruned, run, undo):
+    """Nobody has it any more: the word that it is wanted is taken back, and prune goes on."""
+    result = undo()
+    title = result.kinds("remembered")[0]["revision"][:12]
+    assert f"'archiver forget -C {pruned.root} org/one@{title}'" in result.err
+    refused = run("prune", "--json", "-q", "-C", pruned.root)
+    assert refused.code == 20
+    assert f"'archiver forget -C {pruned.root} org/one@{title}'" in refused.out
+    audit = run("audit", "-q", "--json", "-C", pruned.root)
+    assert (audit.code, audit.codes) == (20, {"seal-missing"})
+    assert (
+        f"'archiver forget -C {pruned.root} org/one@{title}'" in audit.kinds("finding")[0]["hint"]
+    )
+    before = len(events(pruned.root))
+    foretold = run("forget", "--json", "-q", "-C", pruned.root, "--dry-run", "org/one")
+    assert (foretold.code, foretold.kinds("forgotten")[0]["gone"]) == (0, True)
+    assert len(events(pruned.root)) == before
+    done = run("forget", "--json", "-q", "-C", pruned.root, f"org/one@{title}")
+    assert (done.code, done.kinds("forgotten")[0]["gone"]) == (0, True)
+    assert run("prune", "-q", "-C", pruned.root).code == 0
+    assert run("audit", "-q", "-C", pruned.root).code == 0
+    assert run("forget", "-q", "-C", pruned.root, "org/one").code == 2
+    assert undo().code == 3
+
+
+def test_a_seal_that_was_lost_is_not_given_up_so(source, run):
+    kept = Kept(source.root, source.models)
+    next((kept.root / "snapshots/org/one").iterdir()).unlink()
+    assert run("forget", "-q", "-C", kept.root, "org/one").code == 2
+    assert run("prune", "-q", "-C", kept.root).code == 20

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from archiver.archive.journal import in_order
+from archiver.archive.layout import document_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -60,6 +61,13 @@ class Chain:
         told = [self._events[digest] for digest in ids if digest in self._events]
         wanted = {event.snapshot for event in told if event.event == _SEALED}
         return (event for event in self.sealed() if event.snapshot in wanted)
+
+    def deleted(self) -> frozenset[str]:
+        """The ids of the seals that prune deleted for good at some time."""
+        pruned = (event for event in self._events.values() if event.event == "pruned")
+        gone = [event for event in pruned if event.detail.get("to") == ""]
+        names = (document_of(name) for event in gone for name in event.listed("files"))
+        return frozenset(document.digest for document in names if document)
 
     def sealed(self) -> Iterator[Event]:
         """The events of seals that were not taken out of use."""

@@ -87,6 +87,10 @@ class JournalCheck:
         hint = self._findings.advice.copy_back(name or f"seal {digest}", "seal-missing", title)
         other = command("repair", self._findings.advice.place, "--from", "DIR")
         hint += f" If it was deleted here, another copy of the archive has it: {other}."
+        if event.snapshot in self._chain.deleted():
+            text += " It was pruned, and 'forget --undo' said that it is wanted again."
+            hint = self._findings.advice.give_up(title)
+            hint += f" From another copy of the archive: {other}."
         self._findings.add("seal-missing", text, hint, path=name, snapshot=title)
 
 

@@ -83,10 +83,14 @@ def lost_seals(archive: Archive, history: History, live: Iterable[Snapshot]) -> 
     seals = list(live)
     there = {one.id for one in seals}
     whole = {_key(one.seal) for one in seals if one.seal.selection.whole}
+    advice, deleted = Advice(archive.store.describe()), chain.deleted()
     for event in chain.sealed():
         if event.snapshot not in there and _key(event) not in whole:
-            yield f"The seal of {event.repository}@{event.revision[:12]} is lost."
-    advice = Advice(archive.store.describe())
+            title = f"{event.repository}@{event.revision[:12]}"
+            if event.snapshot in deleted:
+                yield f"The seal of {title} was pruned, and is wanted again. {advice.give_up(title)}"
+            else:
+                yield f"The seal of {title} is lost."
     for file in foreign_files(archive.store, SNAPSHOTS):
         if file.stops_prune:
             hint = advice.foreign_seal(file.name, file.own_name)
