@@ -6,12 +6,14 @@
     ├── DeniedError                   1   the system forbids it: permissions, a read-only medium
     ├── UsageError                    2   the command cannot mean what was typed
     ├── PartialError                  3   some of the work was done, some failed; all is reported
+    │   └── UnportableNameError       3   a filesystem cannot hold the name of a file
     ├── SkippedError                  4   a check that was asked for could not run
     ├── NoArchiveError               10   there is no archive here, or one that must not be touched
     │   └── UnknownFormatError       10   the archive's format or a mandatory feature is unknown
     ├── LinkedFolderError             1   a folder of the archive is a link: nothing is written there
     ├── LockedError                  11   another run holds the lock
     ├── DamageError                  20   stored bytes are not what their digest says
+    │   └── InvalidDocumentError     20   a document that is whole, and says what the format forbids
     ├── MismatchError                22   bytes from upstream are not what it, or a pin, declares
     ├── HostileNameError             22   a name from upstream may not be written
     ├── UpstreamGoneError            23   upstream has no such thing, refuses it, or changed it
@@ -85,6 +87,10 @@ class PartialError(ArchiverError):
     exit_code = ExitCode.PARTIAL
 
 
+class UnportableNameError(PartialError):
+    """The filesystem that a file was to be restored to cannot hold its name."""
+
+
 class SkippedError(ArchiverError):
     """A check that was asked for could not run; a skipped check is never a success."""
 
@@ -123,6 +129,10 @@ class DamageError(ArchiverError):
     """Stored bytes are not what their digest says they are."""
 
     exit_code = ExitCode.DAMAGE
+
+
+class InvalidDocumentError(DamageError):
+    """A stored document is what its name says, and says what the format forbids: no copy is better."""
 
 
 class MismatchError(ArchiverError):

@@ -1,7 +1,8 @@
 """Names at the seam: a value of one of these types has been checked to be safe to use as a name.
 
-Names that Windows reserves (``CON``, ``a:b``, a trailing dot) are allowed: restores go to POSIX
-file systems, and refusing such a file would lose it.
+What is never legitimate (``..``, an absolute path, a control character) is refused on the way in and out.
+What only some filesystems cannot hold (twins by case, ``CON``, ``a:b``) is kept: refusing such a file
+would lose it. ``unportable`` names it, and each restore finds out for itself.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, NewType
 from archiver.errors import HostileNameError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 RepoPath = NewType("RepoPath", str)
 """A relative path that may be written below a folder (docs/format.md section 6.3)."""
@@ -28,6 +29,8 @@ MAX_PROBLEMS = 20
 """How many problems of one listing are spelled out; the others are only counted."""
 
 _SHOWN = 200
+_NOT_EVERYWHERE = re.compile(r'[<>:"|?*]|[. ](?:/|\Z)')
+"""What FAT, exFAT and NTFS cannot have in a name, or at the end of one."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _COMMIT = re.compile(r"[0-9a-f]{40}\Z")
 _REPO_PART = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?\Z")
@@ -43,7 +46,7 @@ def as_repo_path(text: str) -> RepoPath:
 
 
 def check_paths(paths: Iterable[str], *, folder: str = "") -> list[RepoPath]:
-    """All ``paths`` of one revision, in the same order, each alone and all together writable.
+    """All ``paths`` of one revision, in the same order, each alone and all together possible.
 
     ``folder`` is the folder that they are of, for messages; ``""`` if they come from upstream.
 
@@ -51,8 +54,7 @@ def check_paths(paths: Iterable[str], *, folder: str = "") -> list[RepoPath]:
         HostileNameError: Names every problem, or the first 20 and how many more there are.
     """
     listed = list(paths)
-    problems = [f"{_shown(path)} {why}" for path in listed if (why := _problem(path))]
-    problems += _clashes([path for path in listed if not _problem(path)])
+    problems = path_problems(listed)
     if not problems:
         return [RepoPath(path) for path in listed]
     more = len(problems) - MAX_PROBLEMS
@@ -66,6 +68,32 @@ def check_paths(paths: Iterable[str], *, folder: str = "") -> list[RepoPath]:
         f"Paths from upstream may not be written ({len(problems):,}): {told}.",
         hint="Nothing was fetched. Ask the publisher to rename these files.",
     )
+
+
+def path_problems(listed: Sequence[str]) -> list[str]:
+    """What is never legitimate in the paths of one revision, a part of a sentence each.
+
+    Takes time in proportion to the listing, however many parts a path has.
+    """
+    problems = [f"{_shown(path)} {why}" for path in listed if (why := _problem(path))]
+    possible = [path for path in listed if not _problem(path)] if problems else listed
+    return problems + [f"{_shown(path)} {why}" for path, why in _clashes(possible, str)]
+
+
+def unportable(paths: Iterable[str]) -> dict[str, str]:
+    """The paths of one revision that some filesystems cannot hold, and why, a part of a sentence each.
+
+    They are kept in the archive. Of twins the later one is named, with the one that it is a twin of.
+    """
+    listed = list(paths)
+    found = {
+        path: "has characters that some filesystems cannot hold"
+        for path in listed
+        if _NOT_EVERYWHERE.search(path)
+    }
+    for path, why in _clashes(listed, _folded):
+        found.setdefault(path, f"{why}, where case and forms of Unicode do not count")
+    return found
 
 
 def _problem(path: str) -> str:
@@ -93,29 +121,26 @@ def _part_problem(part: str) -> str:
     return ""
 
 
-def _clashes(paths: list[str]) -> Iterator[str]:
-    """Every path that cannot be written beside another, also on a file system that folds case.
-
-    A path below several files is told once. The time is that of sorting, however deep paths are.
-    """
-    files: dict[str, str] = {}
+def _clashes(paths: Iterable[str], same: Callable[[str], str]) -> Iterator[tuple[str, str]]:
+    """Paths that cannot be there beside another one, where those count as one that are the ``same``."""
+    firsts: dict[str, str] = {}
     for path in paths:
-        folded = _folded(path)
-        first = files.get(folded)
-        if first is None:
-            files[folded] = path
+        key = same(path)
+        if key not in firsts:
+            firsts[key] = path
         else:
-            same = "is listed twice" if first == path else f"is the same name as {_shown(first)}"
-            yield f"{_shown(path)} {same}"
+            first = firsts[key]
+            told = "is listed twice" if first == path else f"is the same name as {_shown(first)}"
+            yield path, told
     # No path holds a NUL. With one for each slash, what lies below a file comes right after it.
-    rows = sorted((folded.replace("/", "\0"), path) for folded, path in files.items())
+    rows = sorted((key.replace("/", "\0"), path) for key, path in firsts.items())
     above: list[tuple[str, str]] = []
     for key, path in rows:
         while above and not key.startswith(above[-1][0]):
             above.pop()
         if above:
-            yield f"{_shown(above[-1][1])} is a file and also the folder of {_shown(path)}"
-        above.append((key + "\0", path))
+            yield above[-1][1], f"is a file and also the folder of {_shown(path)}"
+        above.append((f"{key}\0", path))
 
 
 def _folded(path: str) -> str:

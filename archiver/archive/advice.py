@@ -27,6 +27,14 @@ class Advice(NamedTuple):
             f"{self.audit(snapshot)}"
         )
 
+    def replace_snapshot(self, snapshot: str) -> str:
+        """For a document that was wrong from the beginning: every copy of it says the same."""
+        return (
+            "Every copy of it says the same. Mirror the repository again, and take this snapshot out of "
+            f"use with {command('forget', self.place, snapshot)}. "
+            "'archiver audit --explain manifest-invalid' says more."
+        )
+
     def repair(self) -> str:
         """The command that mends what can be mended."""
         return command("repair", self.place)
@@ -90,6 +98,10 @@ class Advice(NamedTuple):
             own = shlex.quote(f"{self.place}/{own_name}")
             return f"Give it its name, mv -n {path} {own}, or {move}. {self.audit()}"
         return f"Check its permissions, or {move}. {self.audit()}"
+
+    def other_filesystem(self) -> str:
+        """For names that only some filesystems can hold."""
+        return "Restore it to a filesystem that tells upper from lower case, such as ext4 or XFS."
 
     def unstable(self) -> str:
         """For readings that differ: the machine comes first."""

@@ -19,7 +19,16 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol
 
 from archiver.digest import git_blob_hasher, is_git_oid, is_sha256
-from archiver.errors import ArchiverError, DamageError, UsageError, explain_system_error
+from archiver.errors import (
+    ArchiverError,
+    DamageError,
+    DeniedError,
+    NoSpaceError,
+    UnportableNameError,
+    UsageError,
+    explain_system_error,
+)
+from archiver.names import unportable
 from archiver.storage.early_sync import EarlySync
 from archiver.storage.folders import sync_folder
 
@@ -30,6 +39,12 @@ if TYPE_CHECKING:
     from archiver.archive.records import FileEntry
 
 _READ = 4 << 20
+_NOT_A_NAME = {errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ}
+"""What a filesystem answers to a name that it cannot hold."""
+_ELSEWHERE = (
+    "The other files were restored. Restore this one with --file to another filesystem, such as ext4 or "
+    "XFS, or to a folder with a shorter path."
+)
 _LFS_FROM = 10 << 20
 """Files of unknown kind from this size on get the blob name of an LFS file, as the hub would."""
 
@@ -105,8 +120,7 @@ class Writer:
         except FileExistsError:
             raise _refused(self.path) from None
         except OSError as error:
-            error.filename = str(self.path)
-            raise explain_system_error(error, "it was being restored") from error
+            raise _explained(error, self.path, "it was being restored") from error
 
     def _name(self) -> None:
         try:
@@ -140,7 +154,7 @@ def writing(path: Path) -> Iterator[Writer]:
         path.parent.mkdir(parents=True, exist_ok=True)
         writer = Writer(path)
     except OSError as error:
-        raise explain_system_error(error, f"{path} was to be restored") from error
+        raise _explained(error, path, f"{path} was to be restored") from error
     try:
         yield writer
     finally:
@@ -162,8 +176,11 @@ def open_folder(folder: Path) -> None:
 
 def _is_there(path: Path, size: int) -> bool:
     """Whether there is a file of this size; UsageError if there is something else."""
-    if not path.is_symlink() and not path.exists():
-        return False
+    try:
+        if not path.is_symlink() and not path.exists():
+            return False
+    except OSError as error:
+        raise _explained(error, path, "it was looked for") from error
     if path.is_symlink() or not path.is_file() or path.stat().st_size != size:
         raise _refused(path)
     return True
@@ -201,6 +218,9 @@ class Destination(Protocol):
     def folders(self, entries: Iterable[FileEntry]) -> set[Path]:
         """The folders that files are written in."""
 
+    def visible(self, entry: FileEntry) -> Path:
+        """The name under which a reader finds the file."""
+
     def finish(self, entry: FileEntry, path: Path) -> None:
         """Called when the bytes of ``entry`` are at ``path``."""
 
@@ -214,6 +234,10 @@ class PlainFolder:
     def path(self, entry: FileEntry, oid: str) -> Path:
         """The file's own path below the root."""
         del oid
+        return self.visible(entry)
+
+    def visible(self, entry: FileEntry) -> Path:
+        """The same."""
         return self.root / entry.path
 
     def folders(self, entries: Iterable[FileEntry]) -> set[Path]:
@@ -276,9 +300,13 @@ class HubCache:
             raise DamageError(f"The manifest gives {entry.path} a digest that is none.")
         return self.folder / "blobs" / name
 
+    def visible(self, entry: FileEntry) -> Path:
+        """The file's path in the snapshot."""
+        return self.snapshot / entry.path
+
     def finish(self, entry: FileEntry, path: Path) -> None:
         """Link the file's path in the snapshot to the blob."""
-        link = self.snapshot / entry.path
+        link = self.visible(entry)
         if path == link:
             return
         target = os.path.relpath(path, link.parent)
@@ -290,7 +318,7 @@ class HubCache:
         except FileExistsError:
             raise _refused(link) from None
         except OSError as error:
-            raise explain_system_error(error, f"{entry.path} was being linked") from error
+            raise _explained(error, link, f"{entry.path} was being linked") from error
 
     def publish(self) -> list[RefSkipped]:
         """Point the names (``main``, …) at the revision, once every file is there.
@@ -323,6 +351,60 @@ def _in_the_way(ref: Path, refs: Path) -> bool:
     return ref.is_dir() or any(folder.is_file() for folder in above)
 
 
+class NamesTaken:
+    """Which names the files of one restore took: some filesystems give two paths the same one."""
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        self._unportable = unportable(paths)
+        self._taken: dict[tuple[int, int], str] = {}
+
+    @contextmanager
+    def by(self, entry: FileEntry, target: Destination) -> Iterator[None]:
+        """Restore a file in this; UnportableNameError if it cannot be there beside the others."""
+        name = target.visible(entry)
+        self._require_free(entry, name)
+        try:
+            yield
+        except (NoSpaceError, DamageError, UnportableNameError):
+            raise
+        except ArchiverError as error:
+            why = self._unportable.get(entry.path)
+            if why is None or isinstance(error, DeniedError):
+                raise
+            raise UnportableNameError(f"{entry.path} {why}.", hint=_ELSEWHERE) from error
+        place = _identity(name)
+        if place is not None:
+            self._taken[place] = entry.path
+
+    def _require_free(self, entry: FileEntry, name: Path) -> None:
+        place = _identity(name)
+        other = self._taken.get(place) if place else None
+        # Two names of one file may also be a person's hard links.
+        if other is not None and not {entry.path, other}.isdisjoint(self._unportable):
+            raise UnportableNameError(
+                f"{entry.path} is the same name as {other} on this filesystem.", hint=_ELSEWHERE
+            )
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        info = path.lstat()
+    except OSError:
+        return None
+    return info.st_dev, info.st_ino
+
+
+def _explained(error: OSError, path: Path, what: str) -> ArchiverError:
+    """The domain error of a name that could not be made."""
+    if error.errno in _NOT_A_NAME:
+        return UnportableNameError(
+            f"This filesystem cannot hold the name {path} ({os.strerror(error.errno)}).",
+            hint=_ELSEWHERE,
+        )
+    error.filename = str(path)
+    return explain_system_error(error, what)
+
+
 def blob_oid(entry: FileEntry) -> str | None:
     """The git blob id a hub cache names the file by: known, unneeded (""), or None if to be computed."""
     if entry.lfs or (not entry.oid and entry.size >= _LFS_FROM):
@@ -333,6 +415,7 @@ def blob_oid(entry: FileEntry) -> str | None:
 __all__ = [
     "Destination",
     "HubCache",
+    "NamesTaken",
     "PlainFolder",
     "RefSkipped",
     "Writer",

@@ -14,6 +14,7 @@ Code = Literal[
     "seal-damaged",
     "manifest-missing",
     "manifest-damaged",
+    "manifest-invalid",
     "pack-missing",
     "pack-size",
     "pack-damaged",
@@ -32,6 +33,7 @@ Code = Literal[
     # of audit: remarks
     "carried-differs",
     "foreign-document",
+    "path-unportable",
     "unsealed-manifest",
     "unsealed-pack",
     "unneeded-parity",
@@ -76,6 +78,7 @@ REMARKS: Final = frozenset[Code](
     {
         "carried-differs",
         "foreign-document",
+        "path-unportable",
         "unsealed-manifest",
         "unsealed-pack",
         "unneeded-parity",
@@ -100,6 +103,7 @@ FILES: Final = frozenset[Code](
         "seal-damaged",
         "manifest-missing",
         "manifest-damaged",
+        "manifest-invalid",
         "event-damaged",
         "parity-damaged",
         "signature-damaged",

@@ -8,6 +8,7 @@ import zstandard
 from blake3 import blake3
 
 from archiver.archive import layout
+from archiver.archive.records import MANIFEST_MAX
 from archiver.digest import Blake3Hex
 from archiver.errors import DamageError
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from archiver.storage.store import Reader
 
 _PIECE: Final = 4 << 20
-_PLAIN_MAX: Final = 1 << 30
 WINDOW_MAX: Final = 32 << 20
 
 
@@ -51,7 +51,7 @@ def plain_digest(reader: Reader, name: str) -> Blake3Hex:
     decompressor = zstandard.ZstdDecompressor(max_window_size=WINDOW_MAX)
     try:
         with decompressor.stream_reader(_File(reader)) as plain:  # type: ignore[arg-type] # reads only
-            while (piece := plain.read(_PIECE)) and total <= _PLAIN_MAX:
+            while (piece := plain.read(_PIECE)) and total <= MANIFEST_MAX:
                 hasher.update(piece)
                 total += len(piece)
     except zstandard.ZstdError as error:

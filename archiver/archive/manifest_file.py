@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 import zstandard
 
+from archiver.archive.manifests import parse_manifest, require_few_values
 from archiver.archive.records import FORMAT, MANIFEST_MAX, Manifest, canonical, parse_record
 from archiver.digest import Blake3Hex, blake3_hex
 from archiver.errors import DamageError, UnknownFormatError, UsageError, explain_system_error
@@ -64,9 +65,10 @@ def read_manifest_file(path: Path, prove: Prove = lambda _plain: None) -> Manife
         raise UnknownFormatError(
             f"{path} is a manifest of format {kind.format}; this archiver knows {FORMAT}."
         )
+    require_few_values(plain, str(path))
     plain = _canonical(plain)
     prove(plain)
-    manifest = parse_record(plain, Manifest, str(path))
+    manifest = parse_manifest(plain, str(path))
     digest = blake3_hex(plain)
     named = named_digest(path.name)
     if named and named != digest:

@@ -3,26 +3,58 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from itertools import accumulate
 from typing import TYPE_CHECKING, Final
 
+import msgspec
 import zstandard
 
 from archiver.archive import layout
 from archiver.archive.advice import Advice
 from archiver.archive.identity import WINDOW_MAX
-from archiver.archive.records import MANIFEST_MAX, Manifest, canonical, parse_record, require_known
-from archiver.digest import Blake3Hex, blake3_hex, is_blake3
-from archiver.errors import ArchiverError, DamageError
+from archiver.archive.records import (
+    CARD_MAX,
+    FILES_MAX,
+    MANIFEST_MAX,
+    SEGMENTS_MAX,
+    TENSORS_MAX,
+    Manifest,
+    canonical,
+    parse_record,
+    require_known,
+)
+from archiver.archive.tensor_segments import tensors_of
+from archiver.codec.segment import SEGMENT_MAX
+from archiver.digest import Blake3Hex, blake3_hex, is_blake3, is_git_oid, is_sha256
+from archiver.errors import ArchiverError, DamageError, InvalidDocumentError
+from archiver.names import path_problems
+from archiver.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from archiver.archive.finding import Code
-    from archiver.archive.records import Seal
+    from archiver.archive.records import FileEntry, Seal
     from archiver.storage.store import Store
 
 _LEVEL: Final = 9
 """Of Zstandard."""
+VALUES_MAX: Final = {b",": 5_000_000, b"[": 1_500_000, b"{": 1_000_000}
+"""How often these may stand in a manifest: more than its bounds allow, looked at before it is parsed.
+
+A value of two bytes becomes an object of sixty, so that the length alone bounds nothing.
+"""
+_PROBLEMS_TOLD: Final = 5
+
+
+class _Card(msgspec.Struct, frozen=True):
+    card: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+class _Outline(msgspec.Struct, frozen=True):
+    """A manifest of which nothing is built but where its card lies."""
+
+    source: _Card = _Card()
 
 
 class Manifests:
@@ -49,22 +81,22 @@ class Manifests:
             name = _name(seal)
             title = f"{seal.repository}@{seal.revision[:12]}"
             there = self._store.stat(name) is not None
+            advice = Advice(self._store.describe())
+            if isinstance(error, InvalidDocumentError):
+                error.hint = advice.replace_snapshot(title)
+                raise
             code: Code = "manifest-damaged" if there else "manifest-missing"
-            error.hint = Advice(self._store.describe()).copy_back(name, code, title)
+            error.hint = advice.copy_back(name, code, title)
             raise
 
     def _read(self, seal: Seal, where: str = "") -> Manifest:
         what = f"The manifest {where or _name(seal)}"
-        manifest = parse_record(self._plain(seal, where), Manifest, what)
+        manifest = parse_manifest(self._plain(seal, where), what)
         require_known(what, manifest.format)
         source = manifest.source
         if (source.repository, source.revision) != (seal.repository, seal.revision):
             raise DamageError(f"{what} is of another repository or revision than its seal.")
-        for entry in manifest.files:
-            sizes = [size for size, _ in entry.segments]
-            named = all(is_blake3(digest) for _, digest in entry.segments)
-            if not named or sum(sizes) != entry.size or min(sizes, default=1) <= 0:
-                raise DamageError(f"{what} lists segments of {entry.path!r} that do not make it.")
+        require_valid(manifest, what)
         return manifest
 
     def plain(self, seal: Seal) -> bytes:
@@ -93,8 +125,7 @@ class Manifests:
     def publish(self, manifest: Manifest) -> tuple[Blake3Hex, int]:
         """Store a manifest; its digest and plain size in bytes."""
         plain = canonical(manifest)
-        if len(plain) > MANIFEST_MAX:
-            raise ArchiverError("The manifest would be larger than 1 GiB; mirror in parts.")
+        require_room(plain, manifest)
         digest = blake3_hex(plain)
         source = manifest.source
         packed = zstandard.ZstdCompressor(_LEVEL, write_checksum=True).compress(plain)
@@ -114,6 +145,113 @@ class Manifests:
                 f"The manifest {name} is there already, and it is damaged.",
                 hint="Copy it back from another copy of the archive, or delete it, and run again.",
             )
+
+
+def parse_manifest(plain: bytes, what: str) -> Manifest:
+    """The manifest that its JSON says; what it holds is bounded before any of it is built.
+
+    Raises DamageError, naming ``what``, if it is none, or holds more than a manifest may.
+    """
+    require_few_values(plain, what)
+    card = parse_record(plain, _Outline, what).source.card
+    if memoryview(card).nbytes > CARD_MAX:
+        raise InvalidDocumentError(
+            f"{what} has a card of more than {CARD_MAX:,} bytes, which no manifest may have."
+        )
+    return parse_record(plain, Manifest, what)
+
+
+def require_few_values(plain: bytes, what: str) -> None:
+    """Raise InvalidDocumentError if a manifest's JSON would become too many objects."""
+    for sign, most in VALUES_MAX.items():
+        if plain.count(sign) > most:
+            raise InvalidDocumentError(f"{what} holds more values than a manifest may.")
+
+
+def require_valid(manifest: Manifest, what: str) -> None:
+    """Raise InvalidDocumentError for what the format forbids, whoever wrote it (sections 6.1 to 6.3)."""
+    counts = (
+        ("files", len(manifest.files), FILES_MAX),
+        ("segments", sum(len(entry.segments) for entry in manifest.files), SEGMENTS_MAX),
+        ("tensors", sum(len(tensors_of(entry)) for entry in manifest.files), TENSORS_MAX),
+    )
+    for noun, count, most in counts:
+        if count > most:
+            raise InvalidDocumentError(f"{what} lists {count:,} {noun}; at most {most:,} may be.")
+    problems = path_problems([entry.path for entry in manifest.files])
+    problems += [
+        f"{printable(entry.path)} {fault}"
+        for entry in manifest.files
+        if (fault := entry_fault(entry))
+    ]
+    if problems:
+        more = len(problems) - _PROBLEMS_TOLD
+        told = "; ".join(problems[:_PROBLEMS_TOLD]) + (f"; and {more:,} more" if more > 0 else "")
+        raise InvalidDocumentError(f"{what} says what the format forbids: {told}.")
+
+
+def entry_fault(entry: FileEntry) -> str:
+    """Why the entry of a file cannot be, as the rest of a sentence; empty if it can."""
+    sizes = [size for size, _ in entry.segments]
+    if any(not 0 < size <= SEGMENT_MAX for size in sizes) or sum(sizes) != entry.size:
+        return "has segments that do not make up its size"
+    digests = all(is_blake3(digest) for _, digest in entry.segments)
+    if not digests or not is_sha256(entry.sha256) or not is_sha256(entry.blake3):
+        return "has a digest that is not 64 hexadecimal digits"
+    if entry.oid and not is_git_oid(entry.oid):
+        return "has a git object id that is not 40 hexadecimal digits"
+    return _tensor_fault(entry)
+
+
+def _tensor_fault(entry: FileEntry) -> str:
+    """Tensors must stand in file order, and begin and end where segments do."""
+    ends = accumulate(size for size, _ in entry.segments)
+    cut = at = 0
+    for tensor in tensors_of(entry):
+        if not at <= tensor.begin <= tensor.end <= entry.size:
+            return "has tensors that overlap or leave the file"
+        for place in (tensor.begin, tensor.end):
+            while cut < place:
+                cut = next(ends)
+            if cut > place:
+                return "has tensors that are not made of its segments"
+        at = tensor.end
+    return ""
+
+
+def require_room(plain: bytes, manifest: Manifest) -> None:
+    """Raise ArchiverError if a manifest would be larger than a reader has to take."""
+    what, repository = "The manifest", manifest.source.repository
+    if len(plain) > MANIFEST_MAX:
+        told = f"{what} would have {len(plain):,} bytes; at most {MANIFEST_MAX:,} may be."
+        raise _too_large(repository, told)
+    try:
+        require_few_values(plain, what)
+        require_valid(manifest, what)
+    except InvalidDocumentError as error:
+        raise _too_large(repository, error.message) from error
+
+
+def require_few_files(repository: str, files: int, size: int) -> None:
+    """Raise ArchiverError if so many files, or bytes of files, cannot be in one manifest."""
+    if files > FILES_MAX:
+        raise _too_large(repository, f"It has {files:,} files; at most {FILES_MAX:,} may be.")
+    if size // SEGMENT_MAX > SEGMENTS_MAX:
+        raise _too_large(repository, f"Its {size:,} bytes are too many for one snapshot.")
+
+
+def require_few_tensors(repository: str, tensors: int) -> None:
+    """Raise ArchiverError if so many tensors cannot be in one manifest."""
+    if tensors > TENSORS_MAX:
+        told = f"Its files have {tensors:,} tensors or more; at most {TENSORS_MAX:,} may be."
+        raise _too_large(repository, told)
+
+
+def _too_large(repository: str, reason: str) -> ArchiverError:
+    return ArchiverError(
+        f"{repository} cannot be sealed as one snapshot: {reason}",
+        hint="Mirror it in parts, with --include and --exclude.",
+    )
 
 
 def _name(seal: Seal) -> str:

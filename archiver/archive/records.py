@@ -7,22 +7,34 @@ document's keys; nothing here touches storage.
 from __future__ import annotations
 
 import functools
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
 from archiver.codec.segment import HexDigest
 from archiver.digest import Blake3Hex, blake3_hex
 from archiver.errors import DamageError, UnknownFormatError
-from archiver.tensors.header import Tensor
+from archiver.tensors.header import Count, Tensor
 from archiver.text import printable
 
 FORMAT = 1
 """The format number that this version reads and writes."""
-SEAL_MAX = 64 << 20
+SEAL_MAX = 8 << 20
 """A seal's file has at most this many bytes,"""
-MANIFEST_MAX = 1 << 30
-"""and a manifest's JSON this many."""
+MANIFEST_MAX = 64 << 20
+"""and a manifest's JSON this many, as its file."""
+FILES_MAX = 100_000
+"""Files of a manifest,"""
+TENSORS_MAX = 320_000
+"""its tensors, of all files together,"""
+SEGMENTS_MAX = 500_000
+"""and its segments."""
+CARD_MAX = 1 << 20
+"""Bytes of a manifest's ``card``."""
+PACKS_MAX = 100_000
+"""Packs that a seal names."""
+PATTERNS_MAX = 10_000
+"""Patterns of each of a selection's two lists."""
 
 Record = TypeVar("Record", bound=msgspec.Struct)
 
@@ -101,17 +113,20 @@ class ManifestRef(msgspec.Struct, frozen=True):
     """A seal's pointer to its manifest: BLAKE3 and size of the canonical JSON."""
 
     blake3: HexDigest
-    size: int
+    size: Count
 
 
 class Totals(msgspec.Struct, frozen=True):
     """Counts over one snapshot; ``bytes`` are plain, ``stored`` are the bytes its objects take."""
 
-    files: int
-    bytes: int
-    objects: int
-    stored: int
-    tensors: int
+    files: Count
+    bytes: Count
+    objects: Count
+    stored: Count
+    tensors: Count
+
+
+Patterns = Annotated[tuple[str, ...], msgspec.Meta(max_length=PATTERNS_MAX)]
 
 
 class Selection(msgspec.Struct, frozen=True):
@@ -121,8 +136,8 @@ class Selection(msgspec.Struct, frozen=True):
     from a cache without a record of it.
     """
 
-    include: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
+    include: Patterns = ()
+    exclude: Patterns = ()
     completeness: str | msgspec.UnsetType = msgspec.UNSET
 
     @property
@@ -148,7 +163,7 @@ class Seal(msgspec.Struct, frozen=True):
     repository: str
     revision: str
     manifest: ManifestRef
-    packs: tuple[tuple[HexDigest, int], ...]
+    packs: Annotated[tuple[tuple[HexDigest, Count], ...], msgspec.Meta(max_length=PACKS_MAX)]
     totals: Totals
     sealed: str
     tool: str

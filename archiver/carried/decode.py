@@ -13,8 +13,9 @@ done here. What is checked: the size and SHA-256 of every file, always; the BLAK
 and manifest, always; the BLAKE3 of every object where the package `blake3` is installed, or with
 `--blake3` (in Python alone, slower). A file that fails a check never appears under its name.
 
-Exit codes: 0 all is well; 1 this machine failed (no Zstandard, disk full); 2 usage; 10 no archive
-here, or a format this reader does not know; 20 damage, and it was named. `restore` ends with 0 if
+Exit codes: 0 all is well; 1 this machine failed (no Zstandard, disk full); 2 usage; 3 this
+filesystem cannot hold the names of some files, the others are restored; 10 no archive here, or a
+format this reader does not know; 20 damage, and it was named. `restore` ends with 0 if
 every file came out right, even past damage; `verify` then still ends with 20.
 """
 
@@ -22,13 +23,17 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
+import functools
 import hashlib
 import importlib
 import json
+import operator
 import os
 import re
 import secrets
 import shutil
+import stat
 import subprocess
 import sys
 import threading
@@ -45,7 +50,10 @@ if TYPE_CHECKING:
 HEAD, OBJECT, INDEX, TRAILER = (0x184D2A50 + i for i in range(4))  # section 3
 MIB = 1 << 20
 SEGMENT = 16 * MIB  # the longest segment, section 5
-SEAL, INDEX_SIZE, MANIFEST = 64 * MIB, 256 * MIB, 1024 * MIB  # more than that is not believed
+SEAL, INDEX_SIZE, MANIFEST = 8 * MIB, 16 * MIB, 64 * MIB  # section 1: never more
+HEADER, STORED = 64 << 10, 40 * MIB
+VALUES = {b",": 5_000_000, b"[": 1_500_000, b"{": 1_000_000}  # how often, in a manifest
+FILES, SEGMENTS, PACKS, PATTERNS = 100_000, 500_000, 100_000, 10_000
 HEX64 = re.compile("[0-9a-f]{64}")
 
 
@@ -325,9 +333,9 @@ def stream_sizes(header: Json, frames: Sequence[bytes]) -> list[int]:
 # ---- Sections 2 and 3: documents and packs ------------------------------------------------------
 
 
-def document(data: bytes, kind: str) -> Json:
+def document(data: bytes, kind: str, load: Callable[[bytes], Any] = json.loads) -> Json:
     """JSON of this kind, of a format that this reader knows."""
-    value = json.loads(data.decode("utf-8"))
+    value = load(data)
     require(value["kind"] == kind, f"not of kind `{kind}`")
     features = value.get("features", {"read": []})["read"]
     if value["format"] != 1 or features:
@@ -337,9 +345,19 @@ def document(data: bytes, kind: str) -> Json:
     return dict(value)
 
 
+def opened(path: Path) -> IO[bytes]:
+    """A stored file: neither a link nor a pipe nor a device, which could wait or never end."""
+    extra = (getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY", "O_CLOEXEC"))
+    handle = os.open(path, os.O_RDONLY | functools.reduce(operator.or_, extra))
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise Damage("no regular file")
+    return os.fdopen(handle, "rb")
+
+
 def read_whole(path: Path, limit: int) -> bytes:
     """A file that has no reason to be longer than `limit`."""
-    with path.open("rb") as file:
+    with opened(path) as file:
         data = file.read(limit + 1)
     require(len(data) <= limit, f"longer than {limit} bytes")
     return data
@@ -351,7 +369,7 @@ def magic_at(file: IO[bytes], offset: int) -> int:
     return int.from_bytes(file.read(4), "little")
 
 
-def skippable(file: IO[bytes], offset: int, magic: int, limit: int = MIB) -> bytes:
+def skippable(file: IO[bytes], offset: int, magic: int, limit: int = HEADER) -> bytes:
     """The payload of one skippable frame."""
     require(magic_at(file, offset) == magic, f"no frame {magic:#x} at offset {offset}")
     size = int.from_bytes(file.read(4), "little")
@@ -383,7 +401,12 @@ def read_index(file: IO[bytes], pack: Path) -> dict[str, Place]:
         end = file.seek(0, os.SEEK_END) - 16
         offset = int.from_bytes(skippable(file, end, TRAILER), "little")
         index = json.loads(skippable(file, offset, INDEX, INDEX_SIZE))
-        return {row[0]: Place(pack, int(row[1]), int(row[2])) for row in index["objects"]}
+        places, at = {}, 0
+        for name, begin, stored in ((row[0], row[1], row[2]) for row in index["objects"]):
+            require(type(begin) is int and type(stored) is int, "numbers expected")
+            require(begin >= at and 8 <= stored <= STORED, "objects that cannot lie so")
+            places[name], at = Place(pack, begin, stored), begin + stored
+        return places
 
 
 def object_header(file: IO[bytes], offset: int) -> Json:
@@ -407,25 +430,58 @@ def object_header(file: IO[bytes], offset: int) -> Json:
     return header
 
 
+class Search:
+    """Finds object headers in a pack that is read once, from its front on."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file, self.end = file, file.seek(0, os.SEEK_END)
+        self.base, self.block = 0, b""
+
+    def find(self, begin: int, end: int) -> int:
+        """Where the first magic is between two offsets, or -1."""
+        magic, end = OBJECT.to_bytes(4, "little"), min(end, self.end)
+        while begin < end:
+            last = self.base + len(self.block)
+            if begin < self.base or min(end, begin + 2 * HEADER) > last:
+                self.base, self.block = begin, self.read(begin)
+                last = begin + len(self.block)
+            found = self.block.find(magic, begin - self.base, min(end, last) - self.base)
+            if found >= 0:
+                return self.base + found
+            if last >= end or not self.block:
+                return -1
+            begin = max(last - 3, begin + 1)  # a magic may begin at the very end of a block
+        return -1
+
+    def read(self, offset: int) -> bytes:
+        """The bytes there."""
+        self.file.seek(offset)
+        return self.file.read(MIB)
+
+
 def walk(file: IO[bytes], pack: Path) -> Iterator[tuple[str, Place]]:
-    """The long way: every object header from offset 0, past any damage."""
-    end = file.seek(0, os.SEEK_END)
-    offset = 0
-    while offset < end:
-        if magic_at(file, offset) != OBJECT:
-            file.seek(offset)
-            block = file.read(MIB)
-            found = block.find(OBJECT.to_bytes(4, "little"))
-            offset += found if found >= 0 else max(len(block) - 3, 1)
-            continue
-        try:
+    """The long way: every object header from offset 0, past any damage, in one pass.
+
+    JSON holds no byte as the last one of a magic, so that what holds another magic is no header. And
+    objects do not overlap: headers that nothing follows may claim no more than 4 times the pack.
+    """
+    search = Search(file)
+    doubtful = 4 * search.end
+    offset = search.find(0, search.end)
+    while offset >= 0:
+        following = offset + 1
+        with contextlib.suppress(Damage):
+            file.seek(offset + 4)
+            size = int.from_bytes(file.read(4), "little")
+            require(size <= HEADER and search.find(offset + 1, offset + 8 + size) < 0, "no header")
             header = object_header(file, offset)
-        except Damage:
-            offset += 4
-            continue
-        yield str(header["blake3"]), Place(pack, offset, header["end"] - offset)
-        whole = magic_at(file, header["end"]) in (OBJECT, INDEX)
-        offset = header["end"] if whole else header["start"]
+            whole = header["end"] == search.end or magic_at(file, header["end"]) in (OBJECT, INDEX)
+            claimed = header["end"] - offset
+            doubtful -= 0 if whole else claimed
+            if header["end"] <= search.end and doubtful >= 0:
+                yield str(header["blake3"]), Place(pack, offset, claimed)
+            following = header["end"] if whole else offset + 1
+        offset = search.find(following, search.end)
 
 
 class Packs:
@@ -435,6 +491,17 @@ class Packs:
         self.root, self.zstandard, self.check, self.log = root, zstandard, check, log
         self.places: dict[str, list[Place]] = {}
         self.opened: dict[Path, bool] = {}  # and whether the pack was walked through
+        self.needed: set[str] = set()  # objects: what else lies in a pack is not remembered
+
+    def begin(self, files: Sequence[Json]) -> None:
+        """Forget the packs before, and what was needed of them."""
+        self.places, self.opened = {}, {}
+        self.needed = {name for file in files for _, name in file["segments"]}
+
+    def learn(self, name: str, place: Place) -> None:
+        """Remember where a needed object lies."""
+        if name in self.needed:
+            self.places.setdefault(name, []).append(place)
 
     def open(self, pack: Path) -> None:
         """Learns a pack's objects from its index, or by walking if that is damaged."""
@@ -442,9 +509,9 @@ class Packs:
             return
         self.opened[pack] = False
         try:
-            with reading(pack), pack.open("rb") as file:
+            with reading(pack), opened(pack) as file:
                 for name, place in read_index(file, pack).items():
-                    self.places.setdefault(name, []).append(place)
+                    self.learn(name, place)
                 document(skippable(file, 0, HEAD), "pack")
         except (Damage, Stop) as error:  # the seal, whose digest is right, said that it is format 1
             self.log.damage(error)
@@ -455,9 +522,9 @@ class Packs:
         if self.opened[pack]:
             return
         self.opened[pack] = True
-        with contextlib.suppress(OSError), pack.open("rb") as file:
+        with contextlib.suppress(OSError, Damage), opened(pack) as file:
             for name, place in walk(file, pack):
-                self.places.setdefault(name, []).append(place)
+                self.learn(name, place)
 
     def every_place(self, name: str) -> Iterator[Place]:
         """First what the indexes say, then what walking finds, then all packs of the archive."""
@@ -471,7 +538,7 @@ class Packs:
 
     def read(self, place: Place, name: str, size: int) -> Stored:
         """The object `name` from where it is said to lie."""
-        with place.pack.open("rb") as file:
+        with opened(place.pack) as file:
             header = object_header(file, place.offset)
             require(header["blake3"] == name and header["size"] == size, "is another object")
             require(header["end"] == place.offset + place.stored, "the index is wrong")
@@ -503,11 +570,11 @@ class Packs:
 
     def fetch_anywhere(self, name: str, size: int) -> bytes:
         """One object from the first place where it is good."""
-        tried: list[Place] = []
+        tried: set[Place] = set()
         for place in self.every_place(name):
             if place in tried:
                 continue
-            tried.append(place)
+            tried.add(place)
             try:
                 with reading(f"{place.pack}: object {name} at offset {place.offset}"):
                     return self.decode([self.read(place, name, size)])[0]
@@ -541,6 +608,8 @@ def read_seal(path: Path) -> Seal:
         require(blake3(data) == digest, "its BLAKE3 is not the one in its name")
         body = document(data, "snapshot")
         require(body["revision"] == revision, "its revision is not the one in its name")
+        patterns = max(len(body["selection"][key]) for key in ("include", "exclude"))
+        require(len(body["packs"]) <= PACKS and patterns <= PATTERNS, "more than it may list")
         whole = not any(body["selection"].values())
         return Seal(
             str(body["repository"]), revision, whole, str(body["sealed"]), digest, path, body
@@ -583,6 +652,34 @@ def choose(seals: Sequence[Seal]) -> Seal:
     return max(seals, key=lambda seal: (seal.whole, seal.sealed, seal.id))
 
 
+def lean(pairs: list[tuple[str, Any]]) -> Json | None:
+    """An object of a manifest: tensors, which nothing here needs, are not kept."""
+    found = dict(pairs)
+    return None if "dtype" in found and "shape" in found else found
+
+
+def lean_bytes(pairs: list[tuple[str, Any]]) -> Json | None:
+    """The same where the text came as Latin-1, in which a byte stays a byte."""
+    found = lean(pairs)
+    if found is None:
+        return None
+    for key, value in pairs:
+        if type(value) is str and not value.isascii():
+            found[key] = value.encode("latin-1").decode("utf-8")
+    return found
+
+
+def load_manifest(data: bytes) -> Any:
+    """A manifest's JSON, without what would take more memory than a reader must have."""
+    few = all(data.count(sign) <= most for sign, most in VALUES.items())
+    require(few, "more values than a manifest may hold")
+    if re.search(rb"\\u(?!00[01])", data):  # escapes that canonical JSON has not
+        require(len(data) <= 16 * MIB, "not canonical")
+        return json.loads(data, object_pairs_hook=lean)
+    # One letter beyond Latin-1 would make each of 64 million take four bytes.
+    return json.loads(data.decode("latin-1"), object_pairs_hook=lean_bytes)
+
+
 def read_manifest(root: Path, seal: Seal, zstandard: Zstandard) -> list[Json]:
     """The files of a snapshot, with safe paths and possible segments."""
     with reading(seal.path):
@@ -594,8 +691,11 @@ def read_manifest(root: Path, seal: Seal, zstandard: Zstandard) -> list[Json]:
         frame = read_whole(path, MANIFEST)
         require(content_size(frame) in (None, size), "its length is not the one in the seal")
         data = zstandard.inflate([frame], [size])[0]
+        del frame
         require(blake3(data) == digest, "its BLAKE3 is not the one in its name")
-        manifest = document(data, "manifest")
+        manifest = document(data, "manifest", load_manifest)
+        count = sum(len(file["segments"]) for file in manifest["files"])
+        require(len(manifest["files"]) <= FILES and count <= SEGMENTS, "more than it may list")
         same = all(manifest["source"][key] == seal.body[key] for key in ("repository", "revision"))
         require(same, "is of another repository or revision than its seal")
         for file in manifest["files"]:
@@ -608,20 +708,19 @@ def read_manifest(root: Path, seal: Seal, zstandard: Zstandard) -> list[Json]:
 
 
 def check_paths(paths: Sequence[str]) -> None:
-    """Section 6.3: nothing is written if one path of the manifest is not safe."""
-    files: set[str] = set()
-    folders: set[str] = set()
+    """Section 6.3: nothing is written if one path of the manifest is not possible."""
     for path in paths:
         parts = path.split("/")
         control = any(c == "\\" or unicodedata.category(c) == "Cc" for c in path)
         safe = not control and not {"", ".", ".."} & set(parts) and not os.path.splitdrive(path)[0]
         lengths = [len(text.encode("utf-8")) for text in [path, *parts]]
         require(safe and lengths[0] <= 1024 and max(lengths[1:]) <= 255, f"unsafe path {path!r}")
-        same = unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
-        require(same not in files, f"two files under one path {path!r}")
-        files.add(same)
-        folders.update(same[: i.start()] for i in re.finditer("/", same))
-    require(not files & folders, f"both file and folder: {sorted(files & folders)[:1]}")
+    # No path holds a lower character, so that what lies in a folder comes right after its name.
+    before = "\0"
+    for path in sorted(path.replace("/", "\0") for path in paths):
+        require(path != before, f"two files under one path {path!r}")
+        require(not path.startswith(before + "\0"), f"both file and folder: {before!r}")
+        before = path
 
 
 # ---- Section 9: restoring a file, and the three commands ----------------------------------------
@@ -649,6 +748,13 @@ def copy_file(packs: Packs, file: Json, write: Callable[[bytes], Any]) -> None:
     require(sha256.hexdigest() == file["sha256"], "its SHA-256 is not the one in the manifest")
 
 
+class Unportable(Exception):
+    """This filesystem cannot hold the name of a file, or not beside the others."""
+
+
+NOT_A_NAME = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.ENOTDIR, errno.EEXIST)
+
+
 def restore_file(packs: Packs, file: Json, destination: Path) -> None:
     """Under another name first: the final one is given only to a file that is right."""
     final = destination / file["path"]
@@ -658,10 +764,15 @@ def restore_file(packs: Packs, file: Json, destination: Path) -> None:
             copy_file(packs, file, sink.write)
             sink.flush()
             os.fsync(sink.fileno())
-        final.parent.mkdir(parents=True, exist_ok=True)
-        if os.path.lexists(final):
-            raise Stop(1, f"{final}: has appeared meanwhile; nothing is overwritten")
-        partial.rename(final)
+        try:
+            final.parent.mkdir(parents=True, exist_ok=True)
+            if os.path.lexists(final):
+                raise Unportable("there is a file of that name; nothing is overwritten")
+            partial.rename(final)
+        except OSError as error:
+            if error.errno not in NOT_A_NAME:
+                raise
+            raise Unportable(f"this filesystem cannot hold the name: {error.strerror}") from None
     finally:
         if partial.exists():
             partial.unlink()
@@ -670,6 +781,7 @@ def restore_file(packs: Packs, file: Json, destination: Path) -> None:
 def open_snapshot(packs: Packs, seal: Seal) -> list[Json]:
     """Its files; its packs are opened."""
     files = read_manifest(packs.root, seal, packs.zstandard)
+    packs.begin(files)
     with reading(seal.path):
         for name, _ in seal.body["packs"]:
             require(HEX64.fullmatch(name) is not None, "names an impossible pack")
@@ -685,17 +797,22 @@ def restore(packs: Packs, seal: Seal, destination: Path) -> None:
     packs.log.note(f"restoring {seal}, sealed {seal.sealed}, id {seal.id}{chosen}")
     files = open_snapshot(packs, seal)
     destination.mkdir(parents=True, exist_ok=True)
-    good = 0
+    good = unportable = 0
     for file in files:
         try:
             restore_file(packs, file, destination)
             print(shown(f"ok {file['size']:>15} {file['path']}"), flush=True)
             good += 1
+        except Unportable as error:
+            packs.log.note(f"left out: {file['path']}: {error}")
+            unportable += 1
         except Damage as error:
             packs.log.damage(f"{seal} {file['path']}: {error}")
     print(f"{good} of {len(files)} files restored to {destination}")
-    if good < len(files):
+    if good + unportable < len(files):
         raise Stop(20, f"{len(files) - good} of {len(files)} files could not be restored")
+    if unportable:
+        raise Stop(3, f"{unportable} files have names that this filesystem cannot hold here")
 
 
 def verify(packs: Packs, seals: Sequence[Seal]) -> None:

@@ -12,8 +12,9 @@ import msgspec
 
 from archiver.archive.destination import is_unfinished
 from archiver.archive.finding import Finding
-from archiver.archive.folder.check import FileChecker, entry_fault
+from archiver.archive.folder.check import FileChecker
 from archiver.archive.manifest_file import read_manifest_file
+from archiver.archive.manifests import entry_fault
 from archiver.archive.records import FileEntry, Manifest
 from archiver.archive.signing.trust import UntrustedError
 from archiver.errors import DamageError, HostileNameError, UsageError

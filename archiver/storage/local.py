@@ -84,7 +84,7 @@ class LocalStore:
                 )
             buffer = bytearray(reader.size)
             got = reader.read_into(0, memoryview(buffer))
-            return bytes(buffer[:got])
+            return bytes(memoryview(buffer)[:got])
         finally:
             reader.close()
 

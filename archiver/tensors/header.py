@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
 from archiver.tensors.dtypes import BITS
-from archiver.tensors.scan import HeaderError, Scanner
+from archiver.tensors.scan import MAX_INTEGER, HeaderError, Scanner
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,9 +28,13 @@ MAX_RANK = 64
 _METADATA = "__metadata__"
 _OFFSETS = 2
 
+Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_INTEGER)]
+"""A number in a stored document: what canonical JSON holds, and not negative."""
+
 __all__ = [
     "LENGTH_BYTES",
     "MAX_LENGTH",
+    "Count",
     "Header",
     "HeaderError",
     "Tensor",
@@ -44,9 +48,9 @@ class Tensor(msgspec.Struct, frozen=True, gc=False):
 
     name: str
     dtype: str
-    shape: tuple[int, ...]
-    begin: int
-    end: int
+    shape: Annotated[tuple[Count, ...], msgspec.Meta(max_length=MAX_RANK)]
+    begin: Count
+    end: Count
 
 
 class Header(msgspec.Struct, frozen=True, gc=False):

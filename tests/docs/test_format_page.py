@@ -262,15 +262,27 @@ def test_the_names_of_the_directory():
 
 
 def test_the_bounds_are_those_of_the_code():
-    from archiver.archive import identity, journal, records
+    from archiver.archive import identity, journal, manifests, records
     from archiver.archive.packs import records as pack
 
     text = " ".join(section("1. Ground rules").split())
     bounds = {
         "an object header or a head has at most 64 KiB": pack.HEADER_MAX == 64 << 10,
-        "an index 256 MiB": pack.INDEX_MAX == 256 << 20,
-        "a seal or a parity header 64 MiB": records.SEAL_MAX == PARITY_HEADER_MAX == 64 << 20,
-        "a manifest 1 GiB of plain JSON": records.MANIFEST_MAX == 1 << 30,
+        "an index 16 MiB": pack.INDEX_MAX == 16 << 20,
+        "a seal 8 MiB": records.SEAL_MAX == 8 << 20,
+        "a parity header 64 MiB": PARITY_HEADER_MAX == 64 << 20,
+        "a manifest 64 MiB of plain JSON": records.MANIFEST_MAX == 64 << 20,
+        "at most 100,000 files, 320,000 tensors and 500,000 segments": (
+            (records.FILES_MAX, records.TENSORS_MAX, records.SEGMENTS_MAX)
+            == (100_000, 320_000, 500_000)
+        ),
+        "its `card` has at most 1 MiB": records.CARD_MAX == 1 << 20,
+        "`,` stands at most 5,000,000 times, `[` 1,500,000 and `{` 1,000,000 times": (
+            manifests.VALUES_MAX == {b",": 5_000_000, b"[": 1_500_000, b"{": 1_000_000}
+        ),
+        "at most 100,000 packs, and 10,000 patterns": (
+            (records.PACKS_MAX, records.PATTERNS_MAX) == (100_000, 10_000)
+        ),
         "an event 1 MiB": journal.EVENT_MAX == 1 << 20,
         "an object's frames together 40 MiB": pack.STORED_MAX == 40 << 20,
         "a window of at most 32 MiB": identity.WINDOW_MAX == 32 << 20,

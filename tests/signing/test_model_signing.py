@@ -182,15 +182,16 @@ def test_a_damaged_manifest_is_not_signed(weights, run, own, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("path", "digest", "code"),
-    [("../up", "0" * 64, 22), ("file", "0" * 63, 20), ("up", "g" * 64, 20)],
+    ("path", "digest"), [("../up", "0" * 64), ("file", "0" * 63), ("up", "g" * 64)]
 )
-def test_a_hostile_manifest_is_not_signed(export, own, tmp_path, path, digest, code):
+def test_a_hostile_manifest_is_not_signed(export, own, tmp_path, monkeypatch, path, digest):
     archive = Archive.create(tmp_path / "hostile")
     source = Source("directory", "", REPOSITORY, "0" * 40)
     files = (FileEntry(path, 0, digest, "0" * 64),)
-    publish(archive, Manifest(source, files), {}, Selection())
-    assert export(own[0], archive=tmp_path / "hostile").code == code
+    with monkeypatch.context() as lax:  # a writer that does not look
+        lax.setattr("archiver.archive.manifests.require_room", lambda _plain, _manifest: None)
+        publish(archive, Manifest(source, files), {}, Selection())
+    assert export(own[0], archive=tmp_path / "hostile").code == 20
     assert not (tmp_path / "out.sig").exists()
 
 

@@ -134,7 +134,7 @@ def test_all_that_cannot_be_archived_is_named_at_once(folder, tmp_path, monkeypa
 
 
 def test_names_that_could_not_be_written_elsewhere_are_refused(folder):
-    (folder / "CONFIG.json").write_bytes(b"")
+    (folder / "back\\slash").write_bytes(b"")
     (folder / os.fsdecode(b"\xff.bin")).write_bytes(b"")
     with pytest.raises(HostileNameError, match=r"\(2\)"):
         Directory(folder, REPO).list(REPO, None)

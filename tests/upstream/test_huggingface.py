@@ -153,9 +153,14 @@ def test_hostile_paths_are_refused(hub, connect, path):
 
 
 def test_a_path_that_is_listed_twice_is_refused(hub, model, connect):
-    hub.list_also(REPO, {"type": "file", "path": "CONFIG.json", "size": 1, "oid": "0" * 40})
-    with pytest.raises(HostileNameError, match="CONFIG"):
+    hub.list_also(REPO, {"type": "file", "path": "config.json", "size": 1, "oid": "0" * 40})
+    with pytest.raises(HostileNameError, match="listed twice"):
         connect().list(REPO)
+
+
+def test_a_twin_by_case_is_listed(hub, model, connect):
+    hub.list_also(REPO, {"type": "file", "path": "CONFIG.json", "size": 1, "oid": "0" * 40})
+    assert {"CONFIG.json", "config.json"} <= {one.path for one in connect().list(REPO).files}
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -12,6 +13,7 @@ from archiver.archive.audit.hits import hits
 from archiver.archive.audit.objects import absent, lost_objects
 from archiver.archive.finding import Code, Finding
 from archiver.archive.fixity.read_twice import read_twice
+from archiver.names import unportable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from archiver.archive.audit.objects import Digests, ObjectTable
     from archiver.archive.records import FileEntry, Manifest
 
+_PATHS_TOLD: Final = 5
 _PACK: Final = {"pack-missing", "pack-size", "pack-damaged"}
 
 
@@ -103,10 +106,23 @@ class Closing:
         if state.problem:
             code: Code = "manifest-damaged" if store.stat(name) is not None else "manifest-missing"
             hint = self._advice.copy_back(name, code, title)
+            if state.invalid:
+                code, hint = "manifest-invalid", self._advice.replace_snapshot(title)
             if state.denied:
                 code, hint = "file-unreadable", self._advice.make_readable(title)
             self._add(code, state.problem, hint, name, title)
+        if found is not None:
+            self._remark_paths(found, name, title)
         return found
+
+    def _remark_paths(self, manifest: Manifest, name: str, title: str) -> None:
+        """What only some filesystems cannot hold; all of a snapshot in one remark."""
+        paths = unportable(entry.path for entry in manifest.files)
+        if paths:
+            told = "; ".join(f"{path!r} {why}" for path, why in islice(paths.items(), _PATHS_TOLD))
+            more = f"; and {len(paths) - _PATHS_TOLD:,} more" if len(paths) > _PATHS_TOLD else ""
+            text = f"Not every filesystem can hold all files of this snapshot: {told}{more}."
+            self._add("path-unportable", text, self._advice.other_filesystem(), name, title)
 
     def _add(self, code: Code, message: str, hint: str, path: str, snapshot: str) -> None:
         self._findings.append(Finding(code, message, path=path, hint=hint, snapshot=snapshot))

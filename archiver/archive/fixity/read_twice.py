@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from archiver.errors import ArchiverError, DeniedError, UnknownFormatError
+from archiver.errors import (
+    ArchiverError,
+    DeniedError,
+    InvalidDocumentError,
+    UnknownFormatError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +27,8 @@ class Twice(NamedTuple):
     """Why the two readings differ; empty if they agree, or if the first was good."""
     denied: bool = False
     """The system does not let this user read it: nothing is known about its bytes."""
+    invalid: bool = False
+    """The bytes are what they should be, and say what the format forbids: no copy is better."""
 
 
 def read_twice(store: Store, name: str, read: Callable[[], Value]) -> tuple[Value | None, Twice]:
@@ -34,6 +41,8 @@ def read_twice(store: Store, name: str, read: Callable[[], Value]) -> tuple[Valu
             raise  # not damage: a newer version can read it
         except DeniedError as error:
             return None, Twice(error.message, "", denied=True)
+        except InvalidDocumentError as error:
+            return None, Twice(error.message, "", invalid=True)
         except (ArchiverError, FileNotFoundError) as error:
             problem = error.message if isinstance(error, ArchiverError) else f"{name} is missing."
         else:

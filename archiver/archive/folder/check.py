@@ -15,7 +15,6 @@ from archiver.archive.finding import Finding
 from archiver.archive.fixity.affected import affected_rows
 from archiver.archive.tensor_segments import Segments, tensors_of
 from archiver.codec.segment import SEGMENT_MAX
-from archiver.digest import is_sha256
 from archiver.tensors.weight_files import HEAD, is_weights, stand_in
 
 if TYPE_CHECKING:
@@ -36,21 +35,6 @@ class Stopped(Exception):  # noqa: N818 - no error: somebody asked for it
 
 class _Short(Exception):  # noqa: N818 - told as a finding
     """The file ended before its size."""
-
-
-def entry_fault(entry: FileEntry) -> str:
-    """Why an entry contradicts itself, as the rest of a sentence; empty if it does not."""
-    sizes = [size for size, _ in entry.segments]
-    if any(not 0 < size <= SEGMENT_MAX for size in sizes) or sum(sizes) != entry.size:
-        return "has segments that do not make up its size"
-    if not is_sha256(entry.sha256) or not is_sha256(entry.blake3):
-        return "has a digest that is not 64 hexadecimal digits"
-    at = 0
-    for tensor in tensors_of(entry):
-        if not at <= tensor.begin <= tensor.end <= entry.size:
-            return "has tensors that overlap or leave the file"
-        at = tensor.end
-    return ""
 
 
 class FileChecker:

@@ -50,6 +50,7 @@ class PackMap:
         self._found: dict[bytes, tuple[int, IndexEntry]] = {}
         self._copies: dict[bytes, list[tuple[int, IndexEntry]]] = {}
         self._packs: list[str] = []
+        self._walked: dict[str, dict[bytes, list[IndexEntry]]] = {}
         self.problems: dict[str, str] = {}
         for pack in packs:
             self._add(pack)
@@ -137,6 +138,16 @@ class PackMap:
         if not tried:
             return
         pack, listed = tried[0]
-        for entry in self._archive.pack(pack).walk():
-            if entry.blake3 == digest and entry != listed:
+        for entry in self._by_frames(pack).get(bytes.fromhex(digest), ()):
+            if entry != listed:
                 yield pack, entry
+
+    def _by_frames(self, pack: str) -> dict[bytes, list[IndexEntry]]:
+        """Where the frames of a pack have its objects; it is walked through once."""
+        with self._lock:
+            if pack not in self._walked:
+                found: dict[bytes, list[IndexEntry]] = {}
+                for entry in self._archive.pack(pack).walk():
+                    found.setdefault(bytes.fromhex(entry.blake3), []).append(entry)
+                self._walked = {pack: found}  # one at a time: a pack may have many objects
+            return self._walked[pack]

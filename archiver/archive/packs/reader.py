@@ -27,7 +27,47 @@ if TYPE_CHECKING:
     from archiver.storage.store import Reader
 
 _SEARCH: Final = 1 << 20
+_DOUBTFUL_MAX: Final = 4
+"""Headers whose object is not followed by another frame may claim so many times the pack's bytes.
+
+Those of real objects claim what the pack has, once: objects do not overlap.
+"""
 _AFTER_OBJECT: Final = {frames.OBJECT, frames.INDEX}
+
+
+class _Search:
+    """Finds the bytes that object headers begin with; reads a pack once, from its front on."""
+
+    def __init__(self, pack: PackReader) -> None:
+        self._pack = pack
+        self._base = 0
+        self._piece = bytearray()
+
+    def next_magic(self, offset: int) -> int:
+        """Where one is next, from ``offset`` on; the pack's size if nowhere."""
+        while offset < self._pack.size:
+            found = self._at(offset, offset + 1).find(frames.OBJECT_MAGIC, offset - self._base)
+            if found >= 0:
+                return self._base + found
+            end = self._base + len(self._piece)
+            if end >= self._pack.size:
+                return self._pack.size
+            # The bytes may begin at the very end of the piece.
+            offset = max(end - len(frames.OBJECT_MAGIC) + 1, offset + 1)
+            self._piece = bytearray()
+        return self._pack.size
+
+    def has_magic(self, begin: int, end: int) -> bool:
+        """Whether one begins and ends in this stretch, which is shorter than a piece."""
+        piece = self._at(begin, end)
+        return piece.find(frames.OBJECT_MAGIC, begin - self._base, end - self._base) >= 0
+
+    def _at(self, begin: int, end: int) -> bytearray:
+        """A piece that holds this stretch, as far as the pack has it."""
+        inside = self._base <= begin and min(end, self._pack.size) <= self._base + len(self._piece)
+        if not inside:
+            self._base, self._piece = begin, self._pack.piece(min(begin, self._pack.size))
+        return self._piece
 
 
 class PackReader:
@@ -74,42 +114,60 @@ class PackReader:
         except ValueError as error:
             raise DamageError(f"{self.what} has lost its index: {error}.") from error
         data = self._skippable(offset, frames.INDEX, INDEX_MAX)
-        return parse_record(data, PackIndex, f"The index of {self.what}").objects
+        entries = parse_record(data, PackIndex, f"The index of {self.what}").objects
+        at = 0
+        for entry in entries:
+            # Else an index could let the same bytes be read a hundred thousand times.
+            if entry.offset < at or not frames.PREFIX_SIZE <= entry.stored <= STORED_MAX:
+                raise DamageError(f"The index of {self.what} lists objects that cannot lie so.")
+            at = entry.offset + entry.stored
+        return entries
 
     def walk(self) -> Iterator[IndexEntry]:
-        """The entries found by the object headers alone, also past damage.
+        """The entries found by the object headers alone, also past damage, in one pass.
 
-        The entries are what object headers claim: an object counts only once it was decoded.
+        The entries are what object headers claim: an object counts only once it was decoded. What they
+        claim together is bounded, so that a pack full of made-up headers costs a few times its length.
         """
-        offset = self._next_magic(0)
+        search, doubtful = _Search(self), _DOUBTFUL_MAX * self.size
+        offset = search.next_magic(0)
         while offset < self.size:
-            try:
-                header, body = self.object_header(offset)
-            except DamageError:
-                offset = self._next_magic(offset + 1)
+            entry = self._entry_at(offset, search)
+            if entry is None:
+                offset = search.next_magic(offset + 1)
                 continue
-            end = body + sum(header.frames)
-            if end <= self.size:
-                yield IndexEntry(header.blake3, offset, end - offset, header.size, header.codec)
+            end = entry.offset + entry.stored
             # A header that lies about its frames must not hide the objects after it.
             whole = end == self.size or self._magic(end) in _AFTER_OBJECT
-            offset = end if whole else self._next_magic(body)
+            doubtful -= 0 if whole else entry.stored
+            if end <= self.size and doubtful >= 0:
+                yield entry
+            offset = end if whole else search.next_magic(offset + 1)
+
+    def _entry_at(self, offset: int, search: _Search) -> IndexEntry | None:
+        """What the object header at ``offset`` claims; None if it is none."""
+        try:
+            _, size = frames.read_prefix(self._read(offset, frames.PREFIX_SIZE))
+            # JSON holds no byte as the last one of a magic: what holds another magic is no header.
+            # So no byte is parsed twice, however close together the magics stand.
+            if size > HEADER_MAX or search.has_magic(
+                offset + 1, offset + frames.PREFIX_SIZE + size
+            ):
+                return None
+            header, body = self.object_header(offset)
+        except DamageError:
+            return None
+        end = body + sum(header.frames)
+        return IndexEntry(header.blake3, offset, end - offset, header.size, header.codec)
 
     def _magic(self, offset: int) -> int | None:
         if offset + frames.PREFIX_SIZE > self.size:
             return None
         return frames.read_prefix(self._read(offset, frames.PREFIX_SIZE))[0]
 
-    def _next_magic(self, offset: int) -> int:
-        """Where the bytes that begin an object header are next found; the pack's size if nowhere."""
-        while offset < self.size:
-            piece = self._read(offset, min(_SEARCH, self.size - offset))
-            found = piece.find(frames.OBJECT_MAGIC)
-            if found >= 0:
-                return offset + found
-            # The bytes may begin at the very end of the piece.
-            offset += max(len(piece) - len(frames.OBJECT_MAGIC) + 1, 1)
-        return self.size
+    def piece(self, offset: int) -> bytearray:
+        """The bytes from ``offset`` on, a piece of them."""
+        return self._read(offset, min(_SEARCH, self.size - offset))
 
     def object_header(self, offset: int) -> tuple[ObjectHeader, int]:
         """The object header at ``offset`` and where its first data frame begins."""

@@ -9,9 +9,10 @@ import msgspec
 from archiver.archive.packs import frames
 from archiver.archive.records import FORMAT, ArchiveInfo, Features, canonical
 from archiver.codec.segment import HexDigest
+from archiver.tensors.header import Count
 
 HEADER_MAX: Final = 64 << 10
-INDEX_MAX: Final = 256 << 20
+INDEX_MAX: Final = 16 << 20
 STORED_MAX: Final = 40 << 20
 """An object of 16 MiB plain cannot take more, whatever the codec."""
 
@@ -29,10 +30,10 @@ class IndexEntry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Where an object lies in its pack; offsets and sizes in bytes."""
 
     blake3: HexDigest
-    offset: int
-    stored: int
-    size: int
-    codec: int
+    offset: Count
+    stored: Count
+    size: Count
+    codec: Count
 
 
 class PackIndex(msgspec.Struct, frozen=True):

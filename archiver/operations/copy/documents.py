@@ -15,7 +15,7 @@ from archiver.archive.parity.sidecar import read_sidecar
 from archiver.archive.publish import closure_names, recheck
 from archiver.archive.records import MANIFEST_MAX, SEAL_MAX, Event, parse_record
 from archiver.archive.signing.minisign import FILE_MAX, parse_signature
-from archiver.errors import ArchiverError, DamageError, UnknownFormatError
+from archiver.errors import ArchiverError, DamageError, InvalidDocumentError, UnknownFormatError
 
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive, Snapshot
@@ -44,6 +44,13 @@ class Documents:
     def manifest(self, snapshot: Snapshot) -> bool:
         """Bring a snapshot's manifest over; whether the target can read it now."""
         name = closure_names(snapshot.seal)[0]
+        try:
+            return self._copied(snapshot, name)
+        except InvalidDocumentError as error:
+            state = Twice(error.message, "", invalid=True)
+            return self._faults.document("manifest-invalid", state, name, snapshot.title)
+
+    def _copied(self, snapshot: Snapshot, name: str) -> bool:
         if not self._reads(snapshot):
             state = self._transfer.copy(name, MANIFEST_MAX)
             if not self._faults.document("manifest-damaged", state, name, snapshot.title):
@@ -58,6 +65,8 @@ class Documents:
     def _reads(self, snapshot: Snapshot) -> bool:
         try:
             self._target.manifest(snapshot.seal)
+        except InvalidDocumentError:
+            raise
         except DamageError:
             return False
         return True

@@ -89,6 +89,8 @@ class Faults:
         if state.problem:
             told: Code = "file-unreadable" if state.denied else code
             hint = self._hint(name, told, snapshot)
+            if state.invalid:
+                hint = self._advice.replace_snapshot(snapshot)
             finding = Finding(told, state.problem, path=name, hint=hint, snapshot=snapshot)
             self.findings.append(finding)
         return not state.problem

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from itertools import islice
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 import msgspec
 
@@ -11,10 +12,12 @@ from archiver.archive.intake.expected import Expected
 from archiver.archive.intake.intake import Intake
 from archiver.archive.intake.salvage import salvage, unfinished
 from archiver.archive.intake.worklog import Worklog, discard, noted
+from archiver.archive.manifests import require_few_files
 from archiver.archive.publish import SEALED, settle
 from archiver.archive.records import Selection
 from archiver.catalogue import queries, updates
 from archiver.digest import Blake3Hex
+from archiver.names import unportable
 from archiver.operations.mirror.fetch import fetch
 from archiver.operations.mirror.held import CatalogueHints, Held
 from archiver.operations.mirror.protection import protect_sealed
@@ -39,6 +42,10 @@ if TYPE_CHECKING:
     from archiver.operations.mirror.options import MirrorOptions
     from archiver.progress import Progress
     from archiver.upstream.protocol import Listing, RemoteFile, Upstream
+
+
+_PATHS_TOLD: Final = 5
+"""Paths that not every filesystem can hold, told one by one."""
 
 
 class _Written(NamedTuple):
@@ -102,6 +109,9 @@ class Run:
 
     def execute(self, pins: tuple[Pin, ...]) -> MirrorReport:
         """Fetch, store, publish."""
+        listed = self._listing.files
+        require_few_files(self._listing.repository, len(listed), sum(one.size for one in listed))
+        self._remark_paths()
         for rescued in salvage(self._archive):
             self._add_pack(rescued)
         resumable = self._stored_before(set())
@@ -123,6 +133,14 @@ class Run:
 
     def _look_at_indexes(self, snapshot: Snapshot, manifest: Manifest) -> None:
         self._remarks += of_indexes(self._archive, snapshot, manifest.files, self._paths)
+
+    def _remark_paths(self) -> None:
+        """Note what only some filesystems can hold: it is kept, and a restore there leaves it out."""
+        paths = unportable(file.path for file in self._listing.files)
+        for path, why in islice(paths.items(), _PATHS_TOLD):
+            self._notes.append(f"{path!r} {why}. A restore to such a filesystem leaves it out.")
+        if len(paths) > _PATHS_TOLD:
+            self._notes.append(f"So it is with {len(paths) - _PATHS_TOLD:,} more paths.")
 
     def _protected(self, snapshot: Snapshot, report: MirrorReport) -> MirrorReport:
         protection = protect_sealed(self._archive, snapshot, self._options.workers)

@@ -13,6 +13,7 @@ from archiver.archive.advice import command
 from archiver.archive.destination import (
     Destination,
     HubCache,
+    NamesTaken,
     PlainFolder,
     blob_oid,
     holds,
@@ -51,12 +52,12 @@ def restore(
 ) -> RestoreReport:
     """Write the files that fit ``patterns`` (all, if there are none) below ``destination``.
 
-    A damaged file is left out and listed in the report; the others are still restored.
+    A damaged file, and one whose name the filesystem cannot hold, is left out and listed in the report;
+    the others are still restored.
 
     Raises:
-        DamageError: The manifest cannot be read.
+        DamageError: The manifest cannot be read, or says what no manifest may.
         NoSpaceError: The disk is full, or has no room for the files.
-        HostileNameError: The manifest names a path that must not be written.
         DeniedError: Nothing may be written at the destination.
         UsageError: No file fits, or the destination is not a folder.
     """
@@ -72,10 +73,12 @@ def restore(
     for folder in target.folders(files):
         remove_unfinished(folder)
     kept, failures = 0, []
+    names_taken = NamesTaken(entry.path for entry in files)
     with Outflow(packs, workers=workers) as outflow:
         for entry in files:
             try:
-                kept += _restore_file(entry, target, outflow, progress)
+                with names_taken.by(entry, target):
+                    kept += _restore_file(entry, target, outflow, progress)
             except NoSpaceError:
                 raise
             except ArchiverError as error:
@@ -112,7 +115,6 @@ def _report(
 
 def _chosen(archive: Archive, snapshot: Snapshot, patterns: tuple[str, ...]) -> list[FileEntry]:
     manifest = manifest_for(archive, snapshot)
-    check_paths(entry.path for entry in manifest.files)
     chosen = [
         entry
         for entry in manifest.files

@@ -13,7 +13,7 @@ import numpy as np
 from blake3 import blake3
 
 from archiver.archive.advice import Advice
-from archiver.archive.folder.check import entry_fault
+from archiver.archive.manifests import entry_fault
 from archiver.archive.out_of_use import manifest_for, packs_for
 from archiver.archive.outflow import Outflow
 from archiver.archive.tensor_segments import tensors_of
