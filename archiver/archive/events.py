@@ -6,7 +6,7 @@ its keys. What a record does not name stays in the event as it is.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, TypeVar
+from typing import Annotated, ClassVar, Literal, TypeVar
 
 import msgspec
 
@@ -38,6 +38,12 @@ class ClockSeen(Detail, frozen=True):
 
 
 D = TypeVar("D", bound=Detail)
+Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
+"""A number of things, bytes or seconds."""
+Room = Annotated[int, msgspec.Meta(ge=-1, le=1 << 62)]
+"""Bytes on a disk; -1 if they are not known."""
+ExitNumber = Annotated[int, msgspec.Meta(ge=0, le=255)]
+"""How a run ended."""
 
 
 def new_event(detail: Detail, repository: str = "", revision: str = "", *, time: str = "") -> Event:
@@ -125,9 +131,9 @@ class Sample(msgspec.Struct, frozen=True):
 class AuditLimits(msgspec.Struct, frozen=True, omit_defaults=True):
     """What an audit was asked to stay within: seconds, bytes, and seconds since the last proof."""
 
-    seconds: int | None = None
-    bytes: int | None = None
-    age: int | None = None
+    seconds: Count | None = None
+    bytes: Count | None = None
+    age: Count | None = None
 
 
 class Audited(Detail, frozen=True):
@@ -141,9 +147,9 @@ class Audited(Detail, frozen=True):
     EVENT: ClassVar[str] = "audited"
 
     level: str
-    objects: int = 0
+    objects: Count = 0
     checked: tuple[str, ...] = ()
-    damaged: int = 0
+    damaged: Count = 0
     damaged_files: tuple[str, ...] = ()
     damaged_packs: tuple[str, ...] = ()
     packs: tuple[str, ...] = ()
@@ -217,7 +223,7 @@ class Planned(Detail, frozen=True, omit_defaults=True):
     place: str
     entries: tuple[PlannedEntry, ...]
     source: str = ""
-    max_age: int = 0
+    max_age: Count = 0
 
 
 class PlanRetired(Detail, frozen=True):
@@ -241,12 +247,12 @@ class Synced(Detail, frozen=True):
     place: str
     planned: str
     outcomes: tuple[Outcome, ...]
-    exit_code: int
-    seconds: int
-    fetched: int
-    stored: int
-    free: int
-    min_free: int
+    exit_code: ExitNumber
+    seconds: Count
+    fetched: Count
+    stored: Count
+    free: Room
+    min_free: Count
 
 
 class Acknowledged(Detail, frozen=True, omit_defaults=True):
@@ -262,6 +268,89 @@ class Acknowledged(Detail, frozen=True, omit_defaults=True):
     until: str = ""
     note: str = ""
     withdrawn: bool = False
+
+
+# ---- what is stored: lists may go on in a further event
+
+
+class Sealed(Detail, frozen=True):
+    """A snapshot, given by the id of its seal, was published."""
+
+    EVENT: ClassVar[str] = "sealed"
+
+    snapshot: str
+
+
+class Forgotten(Detail, frozen=True):
+    """Seals were taken out of use on purpose."""
+
+    EVENT: ClassVar[str] = "forgotten"
+
+    snapshots: tuple[str, ...]
+
+
+class Remembered(Detail, frozen=True):
+    """Seals that were forgotten are back in use."""
+
+    EVENT: ClassVar[str] = "remembered"
+
+    snapshots: tuple[str, ...]
+
+
+class Condemned(Detail, frozen=True):
+    """Files that no seal needs may go once the grace has passed."""
+
+    EVENT: ClassVar[str] = "condemned"
+
+    files: tuple[str, ...]
+    place: str = ""
+
+
+class Spared(Detail, frozen=True):
+    """Condemned files are needed again."""
+
+    EVENT: ClassVar[str] = "spared"
+
+    files: tuple[str, ...]
+
+
+class Pruned(Detail, frozen=True):
+    """Condemned files went to the trash, or (``to`` is ``""``) from there for good."""
+
+    EVENT: ClassVar[str] = "pruned"
+
+    files: tuple[str, ...]
+    to: str = ""
+
+
+class Repaired(Detail, frozen=True):
+    """Stored files were brought back, or made anew; the seals ``snapshots`` were set aside for new ones."""
+
+    EVENT: ClassVar[str] = "repaired"
+
+    files: tuple[str, ...]
+    source: str = ""
+    place: str = ""
+    snapshots: tuple[str, ...] = ()
+
+
+class Signed(Detail, frozen=True):
+    """Documents, given by their digests, were signed by the key of this id."""
+
+    EVENT: ClassVar[str] = "signed"
+
+    key: str
+    documents: tuple[str, ...]
+
+
+class SmokeTested(Detail, frozen=True):
+    """The model of a snapshot was run: each level and how it ended, of what was read, and where."""
+
+    EVENT: ClassVar[str] = "smoke-tested"
+
+    snapshot: str
+    levels: dict[str, str]
+    place: str = ""
 
 
 # ---- upstream
@@ -283,3 +372,8 @@ class Gone(Detail, frozen=True):
 
     name: str
     upstream: str
+
+
+def kinds() -> dict[str, type[Detail]]:
+    """Return every kind of event that has a record here, by its name in the journal."""
+    return {one.EVENT: one for one in Detail.__subclasses__()}

@@ -2,46 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
 
 from archiver.cli import output
-from archiver.cli.options import common, open_archive, split_reference
-from archiver.text import parse_duration, printable, utc_before
+from archiver.cli.options import Moment, common, open_archive, split_reference
+from archiver.text import printable
 
 if TYPE_CHECKING:
     from archiver.operations.acknowledge import KnownFact
-
-
-class Moment(click.ParamType[str]):
-    """A day (``2027-01-31``), a time (``2027-01-31T06:00:00Z``), or so long ago or ahead (``90d``)."""
-
-    name = "WHEN"
-
-    def __init__(self, *, ahead: bool = False) -> None:
-        self._sign = -1 if ahead else 1
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> str:
-        """The time as the journal writes it, UTC; a usage error if it is none."""
-        from datetime import datetime  # noqa: PLC0415 - start-up stays light
-
-        from archiver.errors import UsageError  # noqa: PLC0415
-
-        text = str(value).strip()
-        full = f"{text}T00:00:00Z" if re.fullmatch(r"\d{4}-\d\d-\d\d", text) else text
-        try:
-            datetime.strptime(full, "%Y-%m-%dT%H:%M:%SZ")  # noqa: DTZ007 - Z is UTC
-        except ValueError:
-            pass
-        else:
-            return full
-        try:
-            return utc_before(self._sign * parse_duration(text))
-        except UsageError:
-            self.fail(f"{text[:80]!r} is no time such as 2027-01-31 or 90d.", param, ctx)
 
 
 @click.command(epilog="Example: archiver acknowledge -C weights gone Org/Name --until 90d")

@@ -40,6 +40,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "status": ("status", "Show what is proven, copied and protected, and what falls short."),
     "acknowledge": ("acknowledge", "Say that a fact about upstream is known."),
+    "log": ("log", "Show what happened to the archive: the events of its journal."),
     "audit": ("audit", "Decode and re-hash what the archive holds."),
     "repair": ("repair", "Bring back what is damaged, from every place that still has it."),
     "parity": ("parity", "Make, remove and count what damaged files are repaired from."),

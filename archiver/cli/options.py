@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,7 +13,7 @@ import click
 
 from archiver.cli import output
 from archiver.errors import ArchiverError, UsageError
-from archiver.text import parse_duration, parse_share, parse_size
+from archiver.text import parse_duration, parse_share, parse_size, utc_before
 
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive
@@ -60,6 +61,32 @@ class Duration(click.ParamType[int]):
         if seconds < self._least:
             self.fail(f"{value} is too little: it must be more than nothing.", param, ctx)
         return seconds
+
+
+class Moment(click.ParamType[str]):
+    """A day (``2027-01-31``), a time (``2027-01-31T06:00:00Z``), or so long ago or ahead (``90d``)."""
+
+    name = "WHEN"
+
+    def __init__(self, *, ahead: bool = False) -> None:
+        self._sign = -1 if ahead else 1
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        """The time as the journal writes it, UTC; a usage error if it is none."""
+        from datetime import datetime  # noqa: PLC0415 - start-up stays light
+
+        text = str(value).strip()
+        full = f"{text}T00:00:00Z" if re.fullmatch(r"\d{4}-\d\d-\d\d", text) else text
+        try:
+            datetime.strptime(full, "%Y-%m-%dT%H:%M:%SZ")  # noqa: DTZ007 - Z is UTC
+        except ValueError:
+            pass
+        else:
+            return full
+        try:
+            return utc_before(self._sign * parse_duration(text))
+        except UsageError:
+            self.fail(f"{text[:80]!r} is no time such as 2027-01-31 or 90d.", param, ctx)
 
 
 class Share(click.ParamType[float]):

@@ -108,8 +108,8 @@ def _require_known(archive: Archive, plans: Plans, key: FactKey, entry: PlannedE
         known = f"; it does of {', '.join(map(printable, others[:8]))}" if others else ""
         raise UsageError(
             f"The journal does not say {key.fact} of {title}{known}.",
-            hint=f"It has {plural(len(held), 'snapshot')} of it; a 'sync' or 'mirror' that upstream "
-            "answers so is what tells it.",
+            hint=f"{plural(len(held), 'snapshot is', 'snapshots are')} held of it. A 'sync' tells it when "
+            f"upstream answers so; 'archiver log {printable(entry.repository)}' shows what is told.",
         )
 
 

@@ -1,0 +1,160 @@
+"""``archiver log`` reads the journal: what is known in a sentence, what is not as it stands."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from statuskit import rewrite
+
+from archiver.archive import events
+from archiver.archive.archive import TOOL, Archive
+from archiver.archive.records import Event
+
+
+def journal(root):
+    return [(digest, event) for digest, event in Archive.open(root).events()]
+
+
+def record(root, event, time="2020-01-01T00:00:00Z", repository="", **detail):
+    return Archive.open(root).record(Event(event, time, TOOL, repository, detail=detail))
+
+
+def shown(found):
+    """The kinds of the events that were shown, in order."""
+    return [one["event"] for one in found.kinds("event")]
+
+
+def test_every_event_is_shown_as_it_is_stored(ask, root):
+    assert ask("policy", "set", "-q", "--copies", "2", "--parity", "2").code == 0
+    assert ask("audit", "-q", "--sample", "50%", "--seed", "theirs").code == 0
+    before = sorted(root.rglob("*"))
+    found = ask("log", "--json")
+    assert (found.code, sorted(root.rglob("*"))) == (0, before)
+    told = {one["id"]: one for one in found.kinds("event")}
+    assert list(told) == [digest for digest, _ in journal(root)]
+    for digest, event in journal(root):
+        one = told[digest]
+        assert (one["event"], one["time"], one["detail"]) == (event.event, event.time, event.detail)
+    lines = ask("log").out.splitlines()
+    assert len(lines) == len(told)
+    text = "\n".join(lines)
+    assert "org/one@" in text
+    assert ": sealed as " in text
+    assert "wanted from now on: copies 2, audits content, no matter when, parity 2/32." in text
+    assert "1 pack proven at level content; a sample of 0.5 by the seed theirs" in text
+    assert "something due was left for later." in text
+
+
+def test_by_repository_kind_time_and_number(ask, root):
+    one = next(event for _, event in journal(root) if event.repository == "org/one")
+    record(root, "copied", **{"from": "a", "to": "b"}, snapshots=[one.snapshot])
+    record(root, "copied", **{"from": "a", "to": "c"}, snapshots=["00" * 32])
+    record(root, "planned", plan="p", place="x", entries=[{"repository": "Org/One"}])
+    record(root, "gone", "2021-01-01T00:00:00Z", "org/two", name="main", upstream="u")
+    assert sorted(shown(ask("log", "ORG/one", "--json"))) == ["copied", "planned", "sealed"]
+    assert sorted(shown(ask("log", "org/two", "--json"))) == ["gone", "sealed"]
+    assert shown(ask("log", "--json", "--kind", "gone", "--kind", "planned")) == ["planned", "gone"]
+    old = ask("log", "--json", "--until", "2022-01-01")
+    assert sorted(shown(old)) == ["copied", "copied", "gone", "planned"]
+    assert shown(ask("log", "--json", "--since", "2020-06-01", "--until", "2021-01-02")) == ["gone"]
+    assert shown(ask("log", "--json", "--since", "2021-01-01", "--until", "2021-01-01")) == []
+    assert sorted(shown(ask("log", "--json", "--since", "36500d"))) == sorted(
+        event.event for _, event in journal(root)
+    )
+    assert shown(ask("log", "--json", "--since", "30d")) == ["sealed", "sealed"]
+    assert shown(ask("log", "--json", "--last", "1")) == [journal(root)[-1][1].event]
+    assert ask("log", "--since", "yesterday").code == 2
+    assert ask("log", "--last", "0").code == 2
+
+
+def test_each_known_kind_has_a_sentence_of_its_own(ask, root):
+    """And none is made of the message of another."""
+    from archiver.cli.log import sentence
+
+    general = sentence.dispatch(object)
+    for name, kind in events.kinds().items():
+        assert sentence.dispatch(kind) is not general, name
+
+
+@pytest.mark.parametrize("name", [*events.kinds(), "policy", "new-thing", "\x1b[31m"])
+def test_another_form_or_kind_is_shown_as_it_stands(ask, root, name):
+    detail = {
+        "strange": ["\x1b]0;title\x07", {"deep": "\u202e"}],
+        "copies": "many",
+        "number": 10**30,
+    }
+    record(root, name, **detail)
+    found = ask("log", "--json", "--kind", name, "--until", "2022-01-01")
+    (one,) = found.kinds("event")
+    assert (one["event"], one["detail"]["strange"]) == (name, detail["strange"])
+    assert (found.code, "\x1b" in found.out) == (0, False)
+    text = ask("log", "--kind", name, "--until", "2022-01-01")
+    assert (text.code, len(text.out.splitlines())) == (0, 1)
+    assert "strange" in text.out
+    assert not {"\x1b", "\u202e", "\x07"} & set(text.out)
+
+
+HOSTILE = "a\x1b[2Jb\nc\u202ed"
+KNOWN = {
+    "sealed": {"snapshot": HOSTILE},
+    "sighted": {"name": HOSTILE, "upstream": HOSTILE},
+    "gone": {"name": HOSTILE, "upstream": HOSTILE},
+    "audited": {
+        "level": HOSTILE,
+        "packs": [HOSTILE],
+        "damaged": 5,
+        "sample": {"share": HOSTILE, "seed": HOSTILE},
+        "heads": [HOSTILE],
+        "keys": [HOSTILE],
+        "complete": False,
+    },
+    "copied": {"from": HOSTILE, "to": HOSTILE, "snapshots": [HOSTILE] * 9},
+    "copy-lost": {"place": HOSTILE},
+    "places-seen": {"places": [{"place": HOSTILE}]},
+    "forgotten": {"snapshots": [HOSTILE]},
+    "remembered": {"snapshots": [HOSTILE]},
+    "condemned": {"files": [HOSTILE]},
+    "spared": {"files": [HOSTILE]},
+    "pruned": {"files": [HOSTILE], "to": HOSTILE},
+    "repaired": {"files": [HOSTILE], "source": HOSTILE, "snapshots": [HOSTILE]},
+    "signed": {"key": HOSTILE, "documents": [HOSTILE]},
+    "smoke-tested": {"snapshot": "x", "levels": {HOSTILE: HOSTILE}},
+    "clock": {"since": HOSTILE, "confirmed": True},
+    "planned": {"plan": HOSTILE, "place": "", "entries": [{"repository": HOSTILE}]},
+    "plan-retired": {"plan": HOSTILE, "place": ""},
+    "synced": {
+        "plan": HOSTILE,
+        "place": "",
+        "planned": "",
+        "outcomes": ["held", "gone"],
+        "exit_code": 3,
+        "seconds": 1 << 62,
+        "fetched": 1 << 62,
+        "stored": 0,
+        "free": -1,
+        "min_free": 0,
+    },
+    "acknowledged": {"fact": "gone", "name": HOSTILE, "until": HOSTILE, "note": HOSTILE},
+}
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_what_a_known_kind_quotes_is_escaped(ask, root, name):
+    record(root, name, repository=HOSTILE, **KNOWN[name])
+    found = ask("log", "--kind", name, "--last", "1")
+    assert (found.code, len(found.out.splitlines())) == (0, 1)
+    assert not {"\x1b", "\u202e"} & set(found.out)
+    assert '{"' not in found.out, "a sentence, not the JSON"
+
+
+def test_the_table_of_kinds_is_whole():
+    assert set(KNOWN) == set(events.kinds())
+
+
+def test_damaged_events_are_told_and_the_others_shown(ask, root):
+    first = next(path for path in sorted((root / "journal").rglob("*.json")))
+    rewrite(first, first.read_bytes()[:-1] + b" ")
+    found = ask("log", "--json")
+    assert (found.code, len(found.kinds("event")), len(found.kinds("error"))) == (20, 1, 1)
+    assert json.loads(found.out.splitlines()[-1])["exit_code"] == 20
