@@ -83,6 +83,7 @@ def test_another_form_or_kind_is_shown_as_it_stands(ask, root, name):
         "strange": ["\x1b]0;title\x07", {"deep": "\u202e"}],
         "copies": "many",
         "number": 10**30,
+        "since": 5,
     }
     record(root, name, **detail)
     found = ask("log", "--json", "--kind", name, "--until", "2022-01-01")
