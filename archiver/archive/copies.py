@@ -16,9 +16,9 @@ from archiver.archive import layout
 from archiver.archive.advice import command
 from archiver.archive.audit.proofs import EVENT as AUDITED
 from archiver.archive.audit.proofs import REPAIRED, Proofs, as_happened
-from archiver.archive.clock import proof_times
+from archiver.archive.clock import AHEAD, proof_times
 from archiver.archive.events import PlaceSeen, PlacesSeen, detail_of
-from archiver.archive.place import COPIED, LOST, Copies, Place, own_place
+from archiver.archive.place import COPIED, LOST, Copies, Place, copy_ends, own_place
 from archiver.archive.place_look import Device, Look, Medium, look_at_all
 from archiver.text import utc_before
 
@@ -115,9 +115,12 @@ class CopyState(msgspec.Struct, frozen=True):
 class PlaceHistory:
     """What the events of a journal tell of places: to be fed by passing them through ``noted``."""
 
-    def __init__(self, here: Place, now: str) -> None:
+    def __init__(self, here: Place, now: str, root: str) -> None:
         self.here = here
+        self.root = root
+        """The archive's folder, as advice names it."""
         self.now = now
+        self._bound = utc_before(-AHEAD)
         self._told: list[tuple[str, Event]] = []
         self._proofs: dict[str, Proofs] = {}
         self._older: dict[str, dict[str, str]] = {}
@@ -133,7 +136,9 @@ class PlaceHistory:
         for digest, event in as_happened(listed):
             if event.event in {COPIED, LOST}:
                 self._told.append((digest, event))
-            self._take(event, times[digest])
+            time = times[digest]
+            # Events that must count as later than others of their second run ahead by some seconds.
+            self._take(event, min(time, self.now) if time <= self._bound else time)
             yield digest, event
 
     def copies(self) -> Copies:
@@ -159,8 +164,8 @@ class PlaceHistory:
                 self._devices[one.id or one.place] = one
 
     def _copied(self, event: Event, time: str) -> None:
-        for end in ("from", "to"):
-            told = str(event.detail.get(f"{end}_id") or event.detail.get(end))
+        for place in copy_ends(event):
+            told = place.told
             self._see(told, time)
             self._last[told] = time
             if time > self.now:
@@ -244,7 +249,7 @@ def judge_copies(
 
 def own_history(archive: Archive, now: str) -> PlaceHistory:
     """What the journal of an archive tells of places."""
-    history = PlaceHistory(own_place(archive), now)
+    history = PlaceHistory(own_place(archive), now, archive.store.describe())
     for _ in history.noted(archive.events(lambda _name, _error: None)):
         pass
     return history
@@ -384,9 +389,7 @@ def _gone(look: Look, device: Device) -> bool:
 
     Where the path leads to another filesystem than the place lay on, that one is just not mounted.
     """
-    if look.error or device.medium == "unknown" or not device.shares(look.device):
-        return False
-    return not device.filesystem or device.filesystem == look.device.filesystem
+    return not look.error and device.is_on(look.device)
 
 
 def _apart(state: PlaceState, counted: list[PlaceState]) -> PlaceState:
@@ -410,9 +413,9 @@ def remedy(root: str, state: PlaceState) -> str:
     copied = command("copy", root, to)
     match state.standing:
         case "never-proven" | "proof-old":
-            return f"{command('audit', to)} && {copied}"
+            return _both(command("audit", to), copied)
         case "damaged":
-            return f"{command('repair', to, '--from', root)} && {copied}"
+            return _both(command("repair", to, "--from", root), copied)
         case "incomplete":
             return copied
         case "deleted":
@@ -421,3 +424,8 @@ def remedy(root: str, state: PlaceState) -> str:
             return command("copy", root, "--new", "FOLDER")
         case _:
             return ""
+
+
+def _both(first: str, then: str) -> str:
+    """Two commands of which the second follows if the first went well, in quotes as one."""
+    return f"{first[:-1]} && {then[1:]}"

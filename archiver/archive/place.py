@@ -47,10 +47,6 @@ class Place(NamedTuple):
         """Whether an event that names a place so means this one."""
         return told == self.told or told == self.name  # noqa: PLR1714 - it may be of any type
 
-    def ends(self, end: str) -> dict[str, str]:
-        """It as the end, ``from`` or ``to``, that an event of a copy names."""
-        return {end: self.name} | ({f"{end}_id": self.id} if self.id else {})
-
 
 def own_place(archive: Archive) -> Place:
     """The place where an archive lies, as far as it is known without writing."""
@@ -116,7 +112,7 @@ class Copies:
         told = [event for _, event in events if event.event in {COPIED, LOST}]
         self._names: dict[str, str] = {}
         self._ids: dict[str, str] = {}
-        for place in (one for event in told for one in _ends(event) if one.id):
+        for place in (one for event in told for one in copy_ends(event) if one.id):
             self._names[place.id] = place.name
             self._ids[place.name] = place.id
         self._at: dict[str, set[str]] = {}
@@ -143,7 +139,7 @@ class Copies:
 
     def ends(self, event: Event) -> frozenset[str]:
         """The places that a ``copied`` event tells of: their identities, or else names."""
-        return frozenset(map(self._key, _ends(event)))
+        return frozenset(map(self._key, copy_ends(event)))
 
     def identity(self, name: str) -> str:
         """The identity that had this name last; ``""`` if none had."""
@@ -186,8 +182,8 @@ class Copies:
         return frozenset(self._links.get(frozenset({self._key(one), self._key(other)}), ()))
 
 
-def _ends(event: Event) -> Iterator[Place]:
-    """The places that a ``copied`` event names."""
+def copy_ends(event: Event) -> Iterator[Place]:
+    """The places that a ``copied`` event names, where it came from first."""
     if event.event != COPIED:
         return
     for end in ("from", "to"):

@@ -48,6 +48,12 @@ class Device(msgspec.Struct, frozen=True, omit_defaults=True):
         """Whether one fault can take both: they have a disk, or a server's export, in common."""
         return not set(self.devices).isdisjoint(other.devices)
 
+    def is_on(self, other: Device) -> bool:
+        """Whether this filesystem, as it was known, is certainly the other one."""
+        if self.medium == "unknown" or not self.shares(other):
+            return False
+        return not self.filesystem or self.filesystem == other.filesystem
+
 
 class Look(msgspec.Struct, frozen=True):
     """What was seen at a path.

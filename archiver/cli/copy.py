@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from archiver.operations.copy import CopyReport
 
 
-@click.command(epilog="Example: archiver copy -C weights /mnt/usb/weights")
+@click.command(epilog="Example: archiver copy -C weights --new /mnt/usb/weights")
 @click.argument("target", metavar="[TO]", type=click.Path(path_type=Path), required=False)
 @click.option(
     "--snapshot",
@@ -33,6 +33,14 @@ if TYPE_CHECKING:
 @click.option(
     "--from-as", "source_place", metavar="PLACE", help="What they call this archive's place."
 )
+@click.option("--new", is_flag=True, help="Begin a replica in TO, where no archive is yet.")
+@click.option(
+    "--min-free",
+    type=Size(),
+    default="1GiB",
+    show_default=True,
+    help="Room that must stay free on TO's disk.",
+)
 @click.option("--max-rate", type=Size(1), help="Bytes per second, such as 50MB.")
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would be copied, and copy nothing.")
 @click.option("--lost", metavar="PLACE", help="Journal that a place has no copies any more.")
@@ -42,17 +50,22 @@ def command(
     references: tuple[str, ...],
     target_place: str | None,
     source_place: str | None,
+    new: bool,
+    min_free: int,
     max_rate: int | None,
     dry_run: bool,
     lost: str | None,
 ) -> None:
-    """Copy the archive to TO, a new folder, or add its snapshots to the archive that is there.
+    """Copy to TO, an archive: a replica of this one, or another that gets its snapshots too.
+
+    With --new a replica is made in TO; without it nothing is copied where no archive is, so that a disk
+    that is not mounted is noticed. A copy counts if it lies on a disk of its own ('archiver status').
 
     Every byte is hashed on the way. What TO has is not copied again, and an interrupted copy goes on
     where it stopped. What is damaged here is left out and named; everything else is copied.
     """
     if lost is not None:
-        if target or references or target_place or source_place or max_rate or dry_run:
+        if target or references or target_place or source_place or max_rate or dry_run or new:
             raise click.UsageError("--lost goes with no other option and without TO.")
         _lose(lost)
         return
@@ -68,6 +81,8 @@ def command(
         target_place="" if target_place is None else check_place(target_place),
         workers=worker_count(),
         dry_run=dry_run,
+        new=new,
+        min_free=min_free,
     )
     started = time.monotonic()
     archive = open_archive()
@@ -102,6 +117,16 @@ def _tell(report: CopyReport, seconds: float) -> None:
         output.remark(
             f"{printable(title)} was forgotten there on purpose, and is not brought back. "
             f"{command_of('forget', report.target, '--undo', printable(title))} lets a copy bring it."
+        )
+    if report.same_device:
+        output.remark(
+            f"{printable(report.target)} lies on the same disk or server as this archive "
+            f"({printable(report.device)}): it does not count as another copy."
+        )
+    if report.policy == "kept":
+        output.remark(
+            "The policy of TO is another one, and stays: a policy goes along only with a copy of the "
+            "whole archive to a replica of it."
         )
     if not report.journalled_source and not report.dry_run:
         output.remark("This archive cannot be written to: only the copy's journal tells of it.")

@@ -61,7 +61,7 @@ def everything(run, weights, furnished, tmp_path):
         for words in (
             *((command[0], *at, *command[1:]) for command in COMMANDS),
             ("parity", "status", *at),
-            ("copy", *at, "--snapshot", "org/one", tmp_path / "copy"),
+            ("copy", *at, "--new", "--snapshot", "org/one", tmp_path / "copy"),
             ("sign", *at, "--key", furnished[1]),
         ):
             assert run(*words).code in set(ExitCode), words

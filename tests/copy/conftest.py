@@ -62,10 +62,12 @@ def run(capfd, monkeypatch):
 
 @pytest.fixture
 def copy(run, source, target):
-    """Copy the source to the target, as JSON lines."""
+    """Copy the source to the target, as JSON lines; a new replica where no archive is, unless told."""
 
-    def call(*arguments, to=target, of=source):
-        return run("copy", "-q", "--json", "-C", of.root, to, *arguments)
+    def call(*arguments, to=target, of=source, new=None):
+        made = not (to / "archive.json").exists() if new is None else new
+        words = [*(["--new"] if made else []), "--min-free", "0", *arguments]
+        return run("copy", "-q", "--json", "-C", of.root, to, *words)
 
     return call
 

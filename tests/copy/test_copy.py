@@ -76,7 +76,9 @@ def test_a_copied_event_is_in_both_journals(source, target, copy):
             "from": "home", "from_id": place_id(source.root),
             "to": "usb disk 2", "to_id": place_id(target),
             "snapshots": sorted(source.ids()),
+            "packs": event.detail["packs"],
         }  # fmt: skip
+        assert sorted(event.detail["packs"]) == sorted(Archive.open(target).packs())
 
 
 def test_default_places_are_host_and_path(source, target, copy):
@@ -301,7 +303,7 @@ def test_a_rate_is_kept(source, target, copy, monkeypatch):
 
 
 def test_for_people(source, target, run):
-    assert "2 snapshots in 2 packs" in run("copy", "-C", source.root, target, "-n").out
-    found = run("copy", "-C", source.root, target)
+    assert "2 snapshots in 2 packs" in run("copy", "-C", source.root, "--new", target, "-n").out
+    found = run("copy", "-C", source.root, "--new", target)
     assert "copied 2 snapshots in 2 packs" in found.out
     assert "nothing to copy; 2 were there already" in run("copy", "-C", source.root, target).out

@@ -266,6 +266,6 @@ def test_a_copy_of_a_copy(source, target, copy, run):
     copy()
     shutil.rmtree(source.root)
     third = target.with_name("third")
-    assert run("copy", "-C", target, third).code == 0
+    assert run("copy", "-C", target, "--new", third).code == 0
     assert ids(third) == ids(target)
     assert run("audit", "-q", "-C", third).code == 0

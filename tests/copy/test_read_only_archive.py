@@ -74,7 +74,7 @@ def test_the_catalogue_lies_in_the_users_cache(frozen, run, tmp_path):
 def test_copies_at_two_places_have_catalogues_of_their_own(frozen, run, tmp_path, monkeypatch):
     """Both have the same id."""
     other = tmp_path / "copy"
-    assert run("copy", "-q", "-C", frozen.root, other, "--snapshot", "org/one").code == 0
+    assert run("copy", "-q", "-C", frozen.root, "--new", other, "--snapshot", "org/one").code == 0
     mount("--bind", other, other)
     mount("-o", "remount,bind,ro", other)
     try:

@@ -140,7 +140,7 @@ def beside(root: Path, name: str) -> Path:
 @scenario
 def copy_to_a_new_folder(root: Path) -> Step:
     source = beside(root, "source")
-    return lambda archive: command("copy", "-q", "-C", source, archive)
+    return lambda archive: command("copy", "-q", "-C", source, "--new", archive)
 
 
 @scenario
@@ -155,7 +155,7 @@ def copy_into_an_archive(root: Path) -> Step:
 def copy_away(root: Path) -> Step:
     lay_out(held(), root)
     target = root.parent / "target"
-    return lambda archive: command("copy", "-q", "-C", archive, target)
+    return lambda archive: command("copy", "-q", "-C", archive, "--new", target)
 
 
 # ---- repair

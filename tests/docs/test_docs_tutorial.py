@@ -76,6 +76,18 @@ def spool(tmp_path):
     forker.wait()
 
 
+@pytest.fixture
+def work(tmp_path):
+    """Where the tutorial is followed; ``disk2`` is another disk than the archive's."""
+    folder = tmp_path / "work"
+    disk = folder / "disk2"
+    disk.mkdir(parents=True)
+    done = subprocess.run(["mount", "-t", "tmpfs", "tmpfs", disk], capture_output=True, check=False)
+    assert not done.returncode, done.stderr
+    yield folder
+    subprocess.run(["umount", disk], check=True)
+
+
 def environment(home: Path, endpoint: str, spool: Path) -> dict[str, str]:
     keep = {name: os.environ[name] for name in ("TMPDIR",) if name in os.environ}
     return keep | {
@@ -95,9 +107,7 @@ def script() -> str:
     return "\n".join(lines)
 
 
-def test_the_tutorial_runs(tmp_path, endpoint, spool):
-    work = tmp_path / "work"
-    work.mkdir()
+def test_the_tutorial_runs(tmp_path, work, endpoint, spool):
     done = subprocess.run(
         ["bash", "-c", script()],
         cwd=work,

@@ -108,7 +108,7 @@ def test_imports(made, tmp_path, cli, persist, restored, seed):
 @pytest.mark.parametrize("seed", range(ROUNDS))
 def test_copy(made, tmp_path, cli, persist, restored, seed):
     target = tmp_path / "copy"
-    commands = [("copy", "-q", "-C", made / "archive", target)]
+    commands = [("copy", "-q", "-C", made / "archive", "--new", target)]
     assert persist(seed, target, commands, lambda: restored(target))
     assert restored(target) == set(NAMES)
     assert cli("audit", "-q", "-C", target).code == 0

@@ -251,7 +251,8 @@ class Lives(RuleBasedStateMachine):
     def copy(self, source: Kept) -> None:
         target = self.other(source)
         self.touched |= set(self.kept)
-        words = ("copy", "-C", source.root, target.root)
+        new = () if (target.root / "archive.json").exists() else ("--new",)
+        words = ("copy", "-C", source.root, target.root, "--min-free", "0", *new)
         self.suffer(*words, kept=target)
         before = set(target.live)
         self.done(*words)

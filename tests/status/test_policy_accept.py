@@ -120,7 +120,7 @@ def test_what_a_newer_version_accepts_is_shown_and_can_be_rejected(ask, root):
 def test_it_goes_where_the_archive_is_copied_and_not_into_another(ask, root, tmp_path):
     ask("policy", "set", "--accept", "org/one:model-mtp")
     replica, other = tmp_path / "replica", tmp_path / "other"
-    assert invoke(["copy", "-q", "-C", str(root), str(replica)]) == 0
+    assert invoke(["copy", "-q", "-C", str(root), "--new", str(replica)]) == 0
     assert str(Archive.open(replica).policy().accepted[0]) == "org/one:model-mtp"
     assert invoke(["init", "-q", "-C", str(other)]) == 0
     for words in ((), ("--snapshot", "org/one")):

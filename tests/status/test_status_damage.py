@@ -52,7 +52,7 @@ def test_damage_that_is_whole_again_is_told_no_more(ask, root, tmp_path):
 def test_what_was_proven_at_one_place_is_not_proven_at_another(ask, root, tmp_path):
     assert ask("audit", "-q").code == 0
     copy = tmp_path / "copy"
-    assert ask("copy", str(copy), "-q").code == 0
+    assert ask("copy", "--new", str(copy), "-q").code == 0
     assert ask("status", "--json", "-C", str(copy)).coverage("content")["packs"] == 0
     break_pack(copy)
     assert ask("audit", "-q", "-C", str(copy), *MONTH).code == 20

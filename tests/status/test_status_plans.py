@@ -167,7 +167,7 @@ def test_an_interrupted_run_says_what_it_did_and_what_not(root, plan, ask, hub):
 def test_a_replica_does_not_judge_the_plans_of_another_place(ask, sync, hub, root, plan, tmp_path):
     assert sync(plan(A, NEVER)).code == 3
     replica = tmp_path / "replica"
-    assert ask("copy", "-q", str(replica)).code == 0
+    assert ask("copy", "-q", "--new", str(replica)).code == 0
     found = ask("status", "--json", "-C", str(replica))
     assert not found.kinds("plan")
     assert "plan-missing" not in found.short

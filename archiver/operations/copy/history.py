@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
 from archiver.archive.archive import TOOL, Archive
+from archiver.archive.audit.proofs import EVENT as AUDITED
+from archiver.archive.audit.proofs import REPAIRED
 from archiver.archive.clock import next_time
+from archiver.archive.events import Copied, PlaceSeen, PlacesSeen, detail_of, new_event
 from archiver.archive.journal import merged
-from archiver.archive.place import COPIED, Copies, Place, forgotten
+from archiver.archive.place import COPIED, LOST, Copies, Place, forgotten
 from archiver.archive.policy import EVENT as POLICY
 from archiver.archive.records import Event, canonical
 from archiver.errors import ArchiverError, DamageError
+from archiver.text import utc_before
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from archiver.archive.policy import Policy
 
@@ -23,35 +27,86 @@ _AT_ONCE: Final = 8000
 """Ids of snapshots in one event, so that it stays well below a megabyte."""
 _OF_ONE: Final = {"sealed", "smoke-tested"}
 _TOLD_ANEW: Final = {"sighted", "gone"}
+_OF_PLACES: Final = {COPIED, LOST, PlacesSeen.EVENT}
+_SEEN_AGAIN: Final = 3600
+"""Seconds in which a place that was seen is not told again."""
+Thing = TypeVar("Thing")
 
 Ends = tuple[Place, Place]
 """The places that were copied from and to."""
 
 
-def tell_copied(archive: Archive, ends: Ends, snapshots: set[str], *, whole: bool = False) -> None:
+def tell_copied(
+    archive: Archive,
+    ends: Ends,
+    snapshots: Iterable[str],
+    packs: Iterable[str] = (),
+    *,
+    whole: bool = False,
+) -> None:
     """Journal which snapshots are now at both places, those that are not told already.
 
-    With ``whole`` the event is joined to every event that no other names.
+    ``packs`` were read and read back by this run, and were whole at both. With ``whole`` the event is
+    joined to every event that no other names.
     """
     events = list(archive.events(_ignore))
-    for some in _portions(snapshots - Copies(events).between(*ends)):
-        detail = {**ends[0].ends("from"), **ends[1].ends("to"), "snapshots": some}
-        event = Event(COPIED, next_time(events), TOOL, detail=detail)
-        archive.journal.append(event, whole=whole)
+    new = sorted(set(snapshots) - Copies(events).between(*ends))
+    one, other = ends
+    for some in _portions([*((True, name) for name in new), *((False, name) for name in packs)]):
+        detail = Copied(
+            from_=one.name,
+            to=other.name,
+            from_id=one.id,
+            to_id=other.id,
+            snapshots=tuple(name for is_snapshot, name in some if is_snapshot),
+            packs=tuple(name for is_snapshot, name in some if not is_snapshot),
+        )
+        archive.journal.append(new_event(detail, time=next_time(events)), whole=whole)
 
 
-def _portions(ids: set[str] | frozenset[str]) -> Iterator[list[str]]:
-    """Ids of snapshots in lists that an event has room for."""
-    found = sorted(ids)
+def _portions(found: list[Thing]) -> Iterator[list[Thing]]:
+    """Ids in lists that an event has room for."""
     for at in range(0, len(found), _AT_ONCE):
         yield found[at : at + _AT_ONCE]
 
 
-def told_copied(archive: Archive, ends: Ends, snapshots: set[str]) -> bool:
+def tell_seen(archive: Archive, seen: tuple[PlaceSeen, ...]) -> None:
+    """Journal that these places were there, unless that was told within the hour."""
+    events = list(archive.events(_ignore))
+    since = utc_before(_SEEN_AGAIN)
+    known = {
+        place
+        for _, event in events
+        if event.time >= since and (told := detail_of(event, PlacesSeen))
+        for place in told.places
+    }
+    if not known.issuperset(seen):
+        archive.journal.append(new_event(PlacesSeen(places=seen), time=next_time(events)))
+
+
+def fetch_told(source: Archive, target: Archive, place: Place) -> int:
+    """Tell the source's journal what the target's knows of copies and of its own bytes; how many events.
+
+    So audits that were made there count here. Nothing else is taken from there: what the target sealed,
+    forgot or wants is its own affair.
+    """
+    known = {_key(event) for _, event in source.events(_ignore)}
+    count = 0
+    for _, event in target.events(_ignore):
+        there = event.event in {AUDITED, REPAIRED} and place.is_meant(event.detail.get("place"))
+        if (there or event.event in _OF_PLACES) and _key(event) not in known:
+            source.record(event)
+            count += 1
+    return count
+
+
+def told_copied(
+    archive: Archive, ends: Ends, snapshots: set[str], packs: Iterable[str] = ()
+) -> bool:
     """Whether the journal of an archive that may be read-only tells of the copies now."""
     try:
         archive.require_writable()
-        tell_copied(archive, ends, snapshots)
+        tell_copied(archive, ends, snapshots, packs)
     except ArchiverError:
         return snapshots <= Copies(archive.events(_ignore)).between(*ends)
     return True
@@ -97,7 +152,7 @@ def keep_forgotten(source: Archive, target: Archive) -> None:
     here = {one.id for one in target.snapshots(lambda _name, _error: None)}
     before, after = forgotten(own), forgotten(ahead)
     for name, ids in (("remembered", after & here), ("forgotten", before - after - here)):
-        for some in _portions(ids):
+        for some in _portions(sorted(ids)):
             event = Event(name, next_time(ahead), TOOL, detail={"snapshots": some})
             target.journal.append(event, whole=True)
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from archiver.archive.finding import UNKNOWN, Finding
+from archiver.archive.place_look import Medium
 
 
 class CopyOptions(msgspec.Struct, frozen=True):
@@ -16,6 +19,8 @@ class CopyOptions(msgspec.Struct, frozen=True):
         target_place: The same of the place that is copied to.
         workers: How many packs are copied at a time.
         dry_run: Only say what would be copied.
+        new: Begin a replica where no archive is; without it there must be one.
+        min_free: So many bytes are to stay free there.
     """
 
     references: tuple[tuple[str, str | None], ...] = ()
@@ -23,6 +28,8 @@ class CopyOptions(msgspec.Struct, frozen=True):
     target_place: str = ""
     workers: int = 2
     dry_run: bool = False
+    new: bool = False
+    min_free: int = 0
 
 
 class CopyReport(msgspec.Struct, frozen=True):
@@ -36,6 +43,12 @@ class CopyReport(msgspec.Struct, frozen=True):
         forgotten: Titles of those that the target forgot on purpose.
         documents: Sidecars, signatures and events that were copied.
         journalled_source: Whether the copy is in the journal of the archive that was copied.
+        medium: What the target lies on.
+        device: Words for that disk or server, for people.
+        same_device: Whether it is one that the archive which was copied lies on too, so that one fault
+            takes both: such a copy does not count.
+        policy: ``same``: the target wants what the archive wants; ``kept``: it goes on wanting
+            something else, since a policy travels only with all of an archive, to a replica of it.
     """
 
     source: str
@@ -52,6 +65,10 @@ class CopyReport(msgspec.Struct, frozen=True):
     bytes: int
     documents: int
     journalled_source: bool
+    medium: Medium
+    device: str
+    same_device: bool
+    policy: Literal["same", "kept"]
     findings: tuple[Finding, ...]
 
     @property

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, Literal
 
 from archiver.archive.audit.wanted import packs_of
+from archiver.archive.copies import own_history
+from archiver.archive.events import PlaceSeen
 from archiver.archive.layout import CATALOGUE, digest_of
 from archiver.archive.place import Place, forgotten, place_of, settled_place
+from archiver.archive.place_look import Device, look_at
+from archiver.archive.policy import Policy
 from archiver.archive.publish import closure_names, missing_packs
 from archiver.archive.transfer import Flow, Transfer
 from archiver.catalogue.current import open_current
@@ -17,15 +22,20 @@ from archiver.operations.copy import history
 from archiver.operations.copy.choice import choose
 from archiver.operations.copy.documents import Documents
 from archiver.operations.copy.faults import Faults
+from archiver.operations.copy.lost import lose
 from archiver.operations.copy.packs import copy_packs
 from archiver.operations.copy.report import CopyOptions, CopyReport
 from archiver.operations.copy.target import begin, open_target, require_room
+from archiver.text import utc_now
 
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive, Snapshot
     from archiver.archive.audit.wanted import Wanted
     from archiver.progress import Progress
     from archiver.throttle import Throttle
+
+_TELL_SECONDS: Final = 300
+"""What was proven on its way is journalled so often: a run that dies loses no more of that."""
 
 
 def copy(
@@ -36,13 +46,14 @@ def copy(
     progress: Progress,
     throttle: Throttle | None = None,
 ) -> CopyReport:
-    """Copy snapshots of ``source`` into the archive in ``root``, which is begun if there is none.
+    """Copy snapshots of ``source`` into the archive in ``root``; the options say whether it is new.
 
     What is damaged in the source is left out and told; the rest is copied.
 
     Raises:
-        UsageError: ``root`` is the source, lies in it, or is neither an archive nor an empty folder;
-            or there is no such snapshot.
+        UsageError: ``root`` is the source or lies in it, or is to be a new replica and is something
+            else already; or there is no such snapshot.
+        NoArchiveError: No archive is there, or another one than the journal knows there.
         NoSpaceError: The disk is full, or has no room for the packs.
         DeniedError: Nothing may be written there.
     """
@@ -64,16 +75,24 @@ class _Run:
         self._options = options
         self._progress = progress
         self._throttle = throttle
-        self._target, self._new = open_target(source, root)
+        self._now = utc_now()
+        history = own_history(source, self._now)
+        self._at = open_target(source, root, history, name=options.target_place, new=options.new)
+        self._target, self._new = self._at.archive, not self._at.begun
+        self._own_device = look_at(source.store.describe()).device
         self._faults = Faults(source, self._target)
         silent = Transfer(source.store, self._target.store, Flow(None, throttle))
         self._documents = Documents(source, self._target, silent, self._faults)
         self._ends = (
             Place(options.source_place or place_of(Path(source.store.describe()))),
-            Place(options.target_place or place_of(root)),
+            Place(options.target_place or place_of(Path(self._at.look.path))),
         )
         self._copied: list[Snapshot] = []
         self._packs = self._bytes = 0
+        self._proven: list[str] = []
+        """Packs that were copied, of which the first ``_noted`` are in the source's journal already."""
+        self._noted = 0
+        self._last_told = time.monotonic()
 
     def run(self) -> CopyReport:
         """Copy what the target has not."""
@@ -88,7 +107,12 @@ class _Run:
             return self._foretold(chosen, wanted, held, packs)
         begin(self._source, self._target, new=self._new)
         self._settle()
-        self._copy_packs(packs)
+        self._see()
+        try:
+            self._copy_packs(packs)
+        except BaseException:
+            self._note_proven()
+            raise
         self._documents.sidecars({one.pack for one in packs_of(wanted)} - self._faults.packs)
         self._target.store.barrier()
         present = self._publish(wanted, held)
@@ -103,6 +127,25 @@ class _Run:
             one._replace(id=settled_place(self._source).id),
             other._replace(id=settled_place(self._target).id),
         )
+
+    def _see(self) -> None:
+        """Learn what the target's journal knows, and journal that both places were there."""
+        one, other = self._ends
+        seen = (
+            _seen(one, Path(self._source.store.describe()), self._own_device),
+            _seen(other, Path(self._at.look.path), self._at.look.device),
+        )
+        for place in self._at.gone:
+            lose(self._source, place.id)
+        try:
+            self._source.require_writable()
+            history.fetch_told(self._source, self._target, other)
+            history.tell_seen(self._source, seen)
+        except ArchiverError:
+            history.tell_seen(self._target, seen)
+            return
+        if self._options.references or self._target.info.archive != self._source.info.archive:
+            history.tell_seen(self._target, seen)  # the source's events do not come along
 
     # ---- what there is to copy
 
@@ -119,8 +162,11 @@ class _Run:
         size = sum(max(one.sizes) for one in packs)
         names = [name for one in new for name in (closure_names(one.seal)[0], one.name)]
         small = sum(self._source.store.stat(name) or 0 for name in names)
-        require_room(self._target.store, size + small)
+        self._require_room(self._at.look.free, size + small)
         self._progress.expect(len(packs), size)
+
+    def _require_room(self, free: int | None, needed: int) -> None:
+        require_room(free, self._target.store.describe(), needed, self._options.min_free)
 
     # ---- copying
 
@@ -133,7 +179,19 @@ class _Run:
                 if not state.problem:
                     self._packs += 1
                     self._bytes += max(wanted.sizes)
+                    self._proven.append(wanted.pack)
                 self._progress.end(wanted.name)
+                if self._options.min_free:
+                    self._require_room(self._target.store.free_bytes(), 0)
+                if time.monotonic() - self._last_told > _TELL_SECONDS:
+                    self._note_proven()
+
+    def _note_proven(self) -> None:
+        """Journal the packs that are proven there so far, so that a run that dies has not lost that."""
+        self._last_told = time.monotonic()
+        new = self._proven[self._noted :]
+        if new and history.told_copied(self._source, self._ends, set(), new):
+            self._noted = len(self._proven)
 
     def _publish(self, wanted: list[Snapshot], held: set[str]) -> list[Snapshot]:
         """Manifests, then seals; the snapshots that the target has whole now."""
@@ -164,8 +222,8 @@ class _Run:
         self._documents.signatures(documents)
         self._documents.sidecars(documents)
         both: set[str] = {one.id for one in present if self._whole_in_source(one)}
-        history.tell_copied(self._target, self._ends, both, whole=True)
-        return history.told_copied(self._source, self._ends, both)
+        history.tell_copied(self._target, self._ends, both, self._proven, whole=True)
+        return history.told_copied(self._source, self._ends, both, self._proven[self._noted :])
 
     def _merge_journals(self) -> None:
         before = history.policy_of(self._target)
@@ -191,6 +249,16 @@ class _Run:
             return
 
     # ---- the report
+
+    def _policy(self) -> Literal["same", "kept"]:
+        """Whether the target wants what the source wants, or would after this run."""
+        travels = (
+            not self._options.references and self._target.info.archive == self._source.info.archive
+        )
+        if travels and self._options.dry_run:
+            return "same"
+        there = Policy() if self._options.dry_run and self._new else history.policy_of(self._target)
+        return "same" if there == history.policy_of(self._source) else "kept"
 
     def _foretold(
         self, chosen: list[Snapshot], wanted: list[Snapshot], held: set[str], packs: list[Wanted]
@@ -229,8 +297,24 @@ class _Run:
             bytes=self._bytes,
             documents=self._documents.copied,
             journalled_source=journalled,
+            medium=self._at.look.device.medium,
+            device=self._at.look.device.label,
+            same_device=self._at.look.device.shares(self._own_device),
+            policy=self._policy(),
             findings=tuple(self._faults.findings),
         )
+
+
+def _seen(place: Place, path: Path, device: Device) -> PlaceSeen:
+    return PlaceSeen(
+        place=place.name,
+        id=place.id,
+        where=place_of(path),
+        medium=device.medium,
+        devices=device.devices,
+        label=device.label,
+        filesystem=device.filesystem,
+    )
 
 
 def _ignore(_name: str, _error: DamageError) -> None:

@@ -6,10 +6,16 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from archiver.archive import carried, layout
+from archiver.archive.advice import command
 from archiver.archive.archive import Archive
+from archiver.archive.copies import PlaceHistory, device_of
 from archiver.archive.info import info_file, parse_info
+from archiver.archive.place import Place, place_of
 from archiver.archive.place_file import place_file
+from archiver.archive.place_look import LOOK_SECONDS, Device, Look, look_at
 from archiver.archive.transfer import PURPOSE
 from archiver.errors import (
     ArchiverError,
@@ -21,7 +27,7 @@ from archiver.errors import (
     explain_system_error,
 )
 from archiver.storage.local import LocalStore
-from archiver.text import human_bytes
+from archiver.text import human_bytes, printable
 
 if TYPE_CHECKING:
     from archiver.storage.store import Store
@@ -32,27 +38,138 @@ _BEGUN: Final = {*carried.NAMES, layout.PLACE, layout.TMP, "lost+found"}
 _OWN: Final = (PURPOSE, "put", "intent")
 
 
-def open_target(source: Archive, root: Path) -> tuple[Archive, bool]:
-    """The archive in ``root``, and whether it is still to be begun there.
+class Target(msgspec.Struct, frozen=True):
+    """Where is copied to.
+
+    Attributes:
+        archive: The archive there.
+        begun: False if it is still to be begun.
+        look: What was seen there.
+        gone: The places that the journal knows at this path, and that were deleted: their disk is
+            there, and they are not.
+    """
+
+    archive: Archive
+    begun: bool
+    look: Look
+    gone: tuple[Place, ...] = ()
+
+
+def open_target(
+    source: Archive, root: Path, history: PlaceHistory, *, name: str = "", new: bool = False
+) -> Target:
+    """The archive to copy to; where there is none yet it is only begun if ``new`` says so.
+
+    ``name`` is what a person called the place; ``""``: host and path. Whatever is mounted at ``root``,
+    this ends within ``place_look.LOOK_SECONDS`` or so.
 
     Raises:
-        UsageError: It is the source, lies in it, or is neither an archive nor an empty folder.
+        NoArchiveError: No archive is there and ``new`` does not say that one is wanted; or the journal
+            knows another place under this name or path than what lies there.
+        UsageError: It is the source, lies in it, or is to be new and is something else already.
         UnknownFormatError: It is of a format, or needs a writer, that this version does not know.
+        ArchiverError: It gives no answer.
     """
+    look = look_at(root)
+    if not look.answered:
+        raise ArchiverError(
+            f"{root} gave no answer within {LOOK_SECONDS:.0f} seconds.",
+            hint="Nothing was copied. Is its disk or server there? A dead mount goes with 'umount -l'.",
+        )
     _require_apart(Path(source.store.describe()), root)
+    known = _known_at(history, name, Path(look.path))
     if _is_empty(root):
-        return Archive(LocalStore(root), source.info), True
+        gone = _require_new(root, look, known, history, new=new)
+        return Target(Archive(LocalStore(root), source.info), begun=False, look=look, gone=gone)
+    archive = _opened(root, look, new=new)
+    _require_known(root, look, known, history)
+    if new and archive.info.archive != source.info.archive:
+        raise UsageError(
+            f"{root} is an archive already, and another one than {source.store.describe()}.",
+            hint="Leave --new out to add to it, or choose a new folder.",
+        )
+    return Target(archive, begun=True, look=look)
+
+
+def _opened(root: Path, look: Look, *, new: bool) -> Archive:
+    if look.error:
+        raise UsageError(f"{root}: {look.error}.", hint="Choose a folder that can be read.")
     try:
         archive = Archive.open(root)
     except UnknownFormatError:
         raise
     except NoArchiveError:
-        raise UsageError(
-            f"{root} is neither an archive nor an empty folder.",
-            hint="Choose a new folder, or the archive to add to.",
+        if new:
+            raise UsageError(
+                f"{root} is neither an archive nor an empty folder.", hint="Choose a new folder."
+            ) from None
+        raise NoArchiveError(
+            f"{root} is no archive, and has other files in it.",
+            hint="Is the right disk mounted? --new makes a replica in a new folder.",
         ) from None
     archive.require_writable()
-    return archive, False
+    return archive
+
+
+def _known_at(history: PlaceHistory, name: str, path: Path) -> list[Place]:
+    """The places that the journal knows under this name, or at this path of this machine."""
+    copies = history.copies()
+    where = place_of(path)
+    known = []
+    for identity in sorted(copies.places().keys() & copies.identities()):
+        place = Place(copies.name(identity), identity)
+        seen = history.device([identity])
+        if identity == history.here.id:
+            continue
+        if place.name == (name or where) or (seen is not None and seen.where == where):
+            known.append(place)
+    return known
+
+
+def _require_new(
+    root: Path, look: Look, known: list[Place], history: PlaceHistory, *, new: bool
+) -> tuple[Place, ...]:
+    """Raise NoArchiveError unless a replica may be begun at a place where nothing is.
+
+    The places that were known there and are gone for good.
+    """
+    at, gone = [], []
+    for place in known:
+        seen = history.device([place.id])
+        lay_on = device_of(seen) if seen else Device()
+        if lay_on.is_on(look.device):
+            gone.append(place)
+        elif not new or not look.mount:
+            at.append((place, lay_on))
+    is_there = "is empty" if look.there else "is not there"
+    for place, lay_on in at:
+        on = f", on {printable(lay_on.label)}" if lay_on.label else ""
+        seen_at = history.seen([place.id, place.name])
+        raise NoArchiveError(
+            f"{root} {is_there}, and the journal knows a copy there: {printable(place.name)} "
+            f"({place.id}), last seen {seen_at or 'never'}{on}.",
+            hint="Nothing was copied. Mount its disk. If that copy is lost, run "
+            f"{command('copy', history.root, '--lost', place.id)}, then copy with --new.",
+        )
+    if not new:
+        raise NoArchiveError(
+            f"{root} {is_there}: there is no archive to copy to.",
+            hint="Nothing was copied. Is its disk mounted? To make a new replica there, add --new.",
+        )
+    return tuple(gone)
+
+
+def _require_known(root: Path, look: Look, known: list[Place], history: PlaceHistory) -> None:
+    """Raise NoArchiveError if another place was expected than the one that lies there."""
+    copies = history.copies()
+    if not known or look.place in {*copies.places(), history.here.id}:
+        return
+    is_now = f"another one, {look.place}" if look.place else "one that has no identity"
+    raise NoArchiveError(
+        f"The journal knows {root} as the place {known[0].id}, and what lies there now is {is_now}.",
+        hint="Nothing was copied. Is the right disk mounted? If the former one is lost, run "
+        f"{command('copy', history.root, '--lost', known[0].id)} and copy again.",
+    )
 
 
 def _require_apart(source: Path, root: Path) -> None:
@@ -109,15 +226,16 @@ def _info(source: Archive) -> bytes:
     return info_file(source.info)
 
 
-def require_room(store: Store, needed: int) -> None:
-    """Raise NoSpaceError unless ``needed`` bytes fit on the disk where the store is, or will be."""
-    folder = Path(os.path.realpath(store.describe()))
-    while not folder.is_dir():
-        folder = folder.parent
-    free = LocalStore(folder).free_bytes()
-    if free is not None and free < needed:
-        raise NoSpaceError(
-            f"{human_bytes(needed)} are to be copied; {human_bytes(free)} are free on the disk of "
-            f"{store.describe()}.",
-            hint="Free some room, copy to a larger disk, or choose some with --snapshot.",
-        )
+def require_room(free: int | None, where: str, needed: int, min_free: int) -> None:
+    """Raise NoSpaceError unless ``needed`` more bytes leave ``min_free`` of those that are free.
+
+    Where nobody can tell what is free (None), the system says by itself when the disk is full.
+    """
+    if free is None or free >= needed + min_free:
+        return
+    keeps = f", of which --min-free keeps {human_bytes(min_free)}" if min_free else ""
+    raise NoSpaceError(
+        f"{human_bytes(needed)} are to be copied; {human_bytes(free)} are free on the disk of "
+        f"{where}{keeps}.",
+        hint="Free some room, copy to a larger disk, or choose some with --snapshot.",
+    )

@@ -40,7 +40,7 @@ class Known:
         self.last_audit = ""
         self._place = own_place(archive)
         self._store = archive.store
-        self.places = PlaceHistory(self._place, now)
+        self.places = PlaceHistory(self._place, now, archive.store.describe())
         events = self.places.noted(self._sorted(readable_events(archive.journal)))
         self.proofs = proofs_of(events, now, self._place)
         self.policy = policy_of(self._others)
