@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from archiver.errors import MismatchError
@@ -26,6 +28,36 @@ class Pin(msgspec.Struct, frozen=True):
     note: str = ""
     kind: str = "pin"
     format: int = 1
+
+
+class PinDifference(msgspec.Struct, frozen=True):
+    """A file that is not as its pin says; ``held`` and ``pinned`` are ``""`` where it is not there."""
+
+    path: str
+    what: Literal["size", "sha256", "extra", "absent"]
+    held: str = ""
+    pinned: str = ""
+
+
+def compare_pin(
+    pin: Pin, files: dict[str, tuple[int, str]], *, whole: bool
+) -> tuple[PinDifference, ...]:
+    """Return how files, path -> (size, SHA-256), differ from a pin of their revision.
+
+    ``whole`` says that these are meant to be all files of the revision.
+    """
+    found: list[PinDifference] = []
+    for known in pin.files:
+        size, sha256 = files.get(known.path, (-1, ""))
+        if known.path not in files:
+            found += [PinDifference(known.path, "absent")] if whole else []
+        elif known.size >= 0 and size != known.size:
+            found.append(PinDifference(known.path, "size", str(size), str(known.size)))
+        elif known.sha256 and sha256 != known.sha256:
+            found.append(PinDifference(known.path, "sha256", sha256, known.sha256))
+    pinned = {known.path for known in pin.files}
+    extra = sorted(files.keys() - pinned) if pin.complete else []
+    return (*found, *(PinDifference(path, "extra") for path in extra))
 
 
 def check_pin(pin: Pin, repository: str, revision: str, facts: dict[str, tuple[int, str]]) -> None:

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Final
+
 import click
+import msgspec
 
 from archiver.cli import output
-from archiver.cli.options import common, open_archive
-from archiver.text import printable
+from archiver.cli.options import advised, common, open_archive
+from archiver.text import plural, printable
+
+if TYPE_CHECKING:
+    from archiver.operations.plans import CheckedEntry, PlanCheck
+
+_NAMED: Final = 20
+_STATES: Final = {
+    "held": "held",
+    "missing": "MISSING",
+    "incomplete": "PACKS MISSING",
+    "unreadable": "UNREADABLE",
+    "differs": "DIFFERS FROM ITS PIN",
+}
 
 
-@click.group(epilog="Example: archiver plan retire -C weights nightly")
+@click.group(epilog="Example: archiver plan check -C weights qwen3.5")
 def command() -> None:
     """End a plan, or compare the archive with one, without a network.
 
@@ -32,3 +47,70 @@ def retire(name: str) -> None:
     end(open_archive(), name)
     output.record("plan-retired", plan=name)
     output.line(f"The plan {printable(name)} is retired; what it brought stays.")
+
+
+@command.command(epilog="Example: archiver plan check -C weights qwen3.5")
+@click.argument("plan", metavar="PLAN")
+@common
+def check(plan: str) -> None:
+    """Compare the archive with a plan and with the published pins, without a network.
+
+    PLAN is as for 'archiver sync'. Exits with 24 if something of it is not held, with 22 if something
+    that is held differs from a pin. Nothing is written.
+    """
+    from archiver.operations.pins import published_pins  # noqa: PLC0415 - start-up stays light
+    from archiver.operations.plans import check as compare  # noqa: PLC0415
+    from archiver.plan import find_plan  # noqa: PLC0415
+
+    wanted = find_plan(plan)
+    found = compare(open_archive(), wanted, published_pins())
+    for entry in found.entries:
+        output.record("entry", **msgspec.to_builtins(entry))
+    output.record("plan-check", plan=found.plan, besides=found.besides, exit_code=found.exit_code)
+    _verdict(found, plan)
+    for entry in found.entries:
+        _tell(entry)
+    if found.besides:
+        names = ", ".join(map(printable, found.besides[:_NAMED]))
+        more = f" and {len(found.besides) - _NAMED:,} more" if len(found.besides) > _NAMED else ""
+        output.line(f"Held, and not in the plan: {names}{more}.")
+    if found.exit_code:
+        raise click.exceptions.Exit(found.exit_code)
+
+
+def _verdict(found: PlanCheck, plan: str) -> None:
+    counts = {state: sum(one.state == state for one in found.entries) for state in _STATES}
+    total = plural(len(found.entries), "repository", "repositories")
+    held = f"Plan {found.plan}: {counts['held']:,} of {total} held"
+    others = [
+        f"{counts[state]:,} {word.lower()}" for state, word in _STATES.items() if counts[state]
+    ]
+    output.line(f"{'; '.join([held, *others[1 if counts['held'] else 0 :]])}.")
+    if counts["missing"]:
+        output.line(f"    → Run {advised('sync', plan)}.")
+    if counts["incomplete"] or counts["unreadable"]:
+        output.line(f"    → Run {advised('repair')}.")
+    if counts["differs"]:
+        output.line("    → Find out who changed what, and do not use what differs until you know.")
+
+
+def _tell(entry: CheckedEntry) -> None:
+    at = f" at {entry.revision[:12]}" if entry.revision else ""
+    pin = {
+        "": "",
+        "agrees": "; its pin agrees",
+        "differs": "",
+        "other-revision": "; its pin is of another revision",
+    }[entry.pin]
+    output.line(f"{_STATES[entry.state]}: {printable(entry.title)}{printable(at)}{pin}.")
+    for one in entry.differences[:_NAMED]:
+        path = printable(one.path)
+        if one.what == "extra":
+            output.line(f"    {path} is not in the pin, which lists every file.")
+        elif one.what == "absent":
+            output.line(f"    {path} is in the pin, and is not held.")
+        else:
+            word = "SHA-256" if one.what == "sha256" else "size"
+            output.line(f"    {path}: {word} {printable(one.held)}, by the pin {one.pinned}.")
+    if len(entry.differences) > _NAMED:
+        output.line(f"    and {len(entry.differences) - _NAMED:,} more.")

@@ -2,16 +2,124 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from archiver.archive.events import PlanRetired, new_event
-from archiver.archive.place import settled_place
-from archiver.archive.plans import Plans
-from archiver.errors import UsageError
+import msgspec
+
+from archiver.archive.events import PlannedEntry, PlanRetired, new_event
+from archiver.archive.pin import PinDifference, compare_pin
+from archiver.archive.place import own_place, settled_place
+from archiver.archive.plans import Plans, planned_of
+from archiver.archive.publish import missing_packs
+from archiver.errors import ArchiverError, ExitCode, UsageError
 from archiver.text import printable
 
 if TYPE_CHECKING:
-    from archiver.archive.archive import Archive
+    from collections.abc import Iterable, Sequence
+
+    from archiver.archive.archive import Archive, Snapshot
+    from archiver.archive.pin import Pin
+    from archiver.plan import Plan
+
+EntryState = Literal["held", "missing", "incomplete", "unreadable", "differs"]
+"""``incomplete``: packs are missing; ``unreadable``: the manifest is; ``differs``: from its pin."""
+
+
+class CheckedEntry(msgspec.Struct, frozen=True):
+    """One entry of a plan: what is held of it, ``""`` if nothing is, and what its pin says of that.
+
+    ``pin`` is ``""`` if none is published, and ``other-revision`` if all are of revisions not held.
+    """
+
+    repository: str
+    wanted: str
+    state: EntryState
+    snapshot: str = ""
+    revision: str = ""
+    pin: Literal["", "agrees", "differs", "other-revision"] = ""
+    differences: tuple[PinDifference, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """``Org/Name`` or ``Org/Name@revision``, as the plan has it."""
+        return f"{self.repository}@{self.wanted}" if self.wanted else self.repository
+
+
+class PlanCheck(msgspec.Struct, frozen=True):
+    """An archive beside a plan; ``besides`` are the repositories that are held and not planned."""
+
+    plan: str
+    entries: tuple[CheckedEntry, ...]
+    besides: tuple[str, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """What was altered is heard before what is damaged, and that before what is not there."""
+        states = {one.state for one in self.entries}
+        for state, code in (
+            ("differs", ExitCode.MISMATCH),
+            ("unreadable", ExitCode.DAMAGE),
+            ("incomplete", ExitCode.POLICY_UNMET),
+            ("missing", ExitCode.POLICY_UNMET),
+        ):
+            if state in states:
+                return int(code)
+        return 0
+
+
+def check(archive: Archive, plan: Plan, pins: Iterable[Pin]) -> PlanCheck:
+    """Compare what an archive holds with a plan, and with the published pins of it.
+
+    Reads seals, manifests and the names of packs; asks no upstream and writes nothing.
+    """
+    held: dict[str, list[Snapshot]] = {}
+    for one in archive.snapshots(on_damage=lambda _name, _error: None):
+        held.setdefault(one.seal.repository.casefold(), []).append(one)
+    known: dict[str, list[Pin]] = {}
+    for pin in pins:
+        known.setdefault(pin.repository.casefold(), []).append(pin)
+    events = list(archive.events(on_damage=lambda _name, _error: None))
+    plans = Plans(events, own_place(archive))
+    entries = tuple(
+        _checked(archive, plans, entry, held.get(entry.key[0], []), known.get(entry.key[0], []))
+        for entry in planned_of(plan, "").entries
+    )
+    planned = {entry.repository.casefold() for entry in entries}
+    besides = sorted(
+        those[0].seal.repository for name, those in held.items() if name not in planned
+    )
+    return PlanCheck(plan.name, entries, tuple(besides))
+
+
+def _checked(
+    archive: Archive,
+    plans: Plans,
+    entry: PlannedEntry,
+    held: Sequence[Snapshot],
+    pins: Sequence[Pin],
+) -> CheckedEntry:
+    snapshot = plans.covering(entry, held)
+    if snapshot is None:
+        return CheckedEntry(entry.repository, entry.revision, "missing")
+    seal = snapshot.seal
+    result = CheckedEntry(entry.repository, entry.revision, "held", snapshot.id, seal.revision)
+    pin = next((one for one in pins if one.revision == seal.revision), None)
+    if pins and pin is None:
+        result = msgspec.structs.replace(result, pin="other-revision")
+    try:
+        manifest = archive.manifest(seal)
+        missing = missing_packs(archive, seal.packs)
+    except ArchiverError:
+        return msgspec.structs.replace(result, state="unreadable")
+    if pin is not None:
+        files = {one.path: (one.size, one.sha256) for one in manifest.files}
+        found = compare_pin(pin, files, whole=seal.selection.whole)
+        if found:
+            return msgspec.structs.replace(
+                result, state="differs", pin="differs", differences=found
+            )
+        result = msgspec.structs.replace(result, pin="agrees")
+    return msgspec.structs.replace(result, state="incomplete") if missing else result
 
 
 def retire(archive: Archive, name: str) -> None:
