@@ -20,16 +20,17 @@ from archiver.archive.packs.reader import PackReader
 from archiver.archive.place_file import place_file
 from archiver.archive.policy import Policy, policy_of
 from archiver.archive.records import ArchiveInfo, Features, require_known
-from archiver.archive.seals import OnDamage, Seals, Snapshot, preferred, raise_damage
+from archiver.archive.seals import OnDamage, Seals, Snapshot, raise_damage
 from archiver.errors import DamageError, NoArchiveError, UnknownFormatError, UsageError
 from archiver.storage.local import LocalStore
 from archiver.text import utc_now
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from archiver.archive.records import Event, Manifest, Seal
+    from archiver.archive.records import Event, Manifest, ManifestFacts, Seal
+    from archiver.archive.vouching import Vouching
     from archiver.digest import Blake3Hex
     from archiver.storage.store import Store
 
@@ -45,8 +46,8 @@ class Archive:
         self.store = store
         self.info = info
         self.journal = Journal(store)
-        self._seals = Seals(store)
         self._manifests = Manifests(store)
+        self._seals = Seals(store, self._manifests)
         self._packs: OrderedDict[str, PackReader] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -106,25 +107,48 @@ class Archive:
         """The snapshots of one repository (its name compared without case)."""
         return self._seals.of(repository, on_damage)
 
+    def named(
+        self, repository: str, revision: str | None, on_damage: OnDamage = raise_damage
+    ) -> list[Snapshot]:
+        """The snapshots that a reference names, none if there are none.
+
+        ``revision`` is the beginning of a commit or of a seal's id; a commit comes first. Without it,
+        all of the repository's; or, where no repository is called so, those whose id begins so.
+        """
+        return self._seals.named(repository, revision, on_damage)
+
+    def seal_names(self, repository: str, digits: str) -> list[str]:
+        """The names of the seals that a reference names, whole or not, by their names alone."""
+        return self._seals.names(repository, digits)
+
     def fitting(
         self, repository: str, revision: str | None, on_damage: OnDamage = raise_damage
     ) -> list[Snapshot]:
-        """The snapshots of a repository, or of (the beginning of) a revision.
+        """The snapshots that a reference names, as ``named``.
 
         If there are none, raises UsageError that says what is held, or DamageError as ``find`` does.
         """
         return self._seals.fitting(repository, revision, on_damage)
 
     def find(self, repository: str, revision: str | None = None) -> Snapshot:
-        """The snapshot to restore for a repository and (the beginning of) a revision.
+        """The snapshot to restore for a repository and (the beginning of) a revision or a seal's id.
 
-        A damaged seal does not matter where another seal holds the same revision.
+        A damaged seal does not matter where another seal holds the same revision, whole and with
+        upstream's word for every file.
 
         Raises:
-            UsageError: There is none, or the beginning fits several revisions.
+            UsageError: There is none, or the beginning fits several revisions, or several seals.
             DamageError: The seal that was perhaps meant is damaged.
         """
         return self._seals.find(repository, revision)
+
+    def preferred(self, snapshots: Sequence[Snapshot]) -> Snapshot:
+        """The snapshot to restore among several (``docs/format.md``, section 7)."""
+        return self._seals.preferred(snapshots)
+
+    def vouching(self, snapshot: Snapshot) -> Vouching | None:
+        """Who vouched for the files of a snapshot; None if its manifest would tell and is not whole."""
+        return self._seals.vouching(snapshot)
 
     def read_seal(self, name: str, where: str = "") -> Snapshot:
         """The snapshot of the seal ``name``, which lies there or, out of use, at ``where``.
@@ -142,6 +166,10 @@ class Archive:
     def manifest(self, seal: Seal) -> Manifest:
         """The manifest that a seal names; DamageError if it is missing or damaged."""
         return self._manifests.read(seal)
+
+    def manifest_facts(self, seal: Seal) -> ManifestFacts:
+        """As ``manifest``, without segments and tensors, which may be hundreds of thousands."""
+        return self._manifests.facts(seal)
 
     def manifest_at(self, seal: Seal, where: str) -> Manifest:
         """As ``manifest``, from the stored file ``where``, which may be out of use."""
@@ -227,4 +255,4 @@ def _info_from_seals(store: Store, reason: DamageError | None) -> ArchiveInfo:
     )
 
 
-__all__ = ["TOOL", "Archive", "Features", "OnDamage", "Snapshot", "preferred"]
+__all__ = ["TOOL", "Archive", "Features", "OnDamage", "Snapshot"]

@@ -273,12 +273,16 @@ class Acknowledged(Detail, frozen=True, omit_defaults=True):
 # ---- what is stored: lists may go on in a further event
 
 
-class Sealed(Detail, frozen=True):
-    """A snapshot, given by the id of its seal, was published."""
+class Sealed(Detail, frozen=True, omit_defaults=True):
+    """A snapshot, given by the id of its seal, was published.
+
+    ``vouched`` is the lowest voucher of its files (:mod:`archiver.archive.vouching`), ``""`` if not told.
+    """
 
     EVENT: ClassVar[str] = "sealed"
 
     snapshot: str
+    vouched: str = ""
 
 
 class Forgotten(Detail, frozen=True):

@@ -22,6 +22,7 @@ Code = Literal[
     "object-damaged",
     "object-missing",
     "file-differs",
+    "seals-contradict",
     "event-damaged",
     "event-missing",
     "head-missing",

@@ -19,6 +19,7 @@ from archiver.archive.records import (
     SEGMENTS_MAX,
     TENSORS_MAX,
     Manifest,
+    ManifestFacts,
     canonical,
     parse_record,
     require_known,
@@ -67,6 +68,13 @@ class Manifests:
         """The manifest that a seal names; DamageError if it is missing or damaged."""
         with self._advising(seal):
             return self._read(seal)
+
+    def facts(self, seal: Seal) -> ManifestFacts:
+        """What the files of a seal's manifest are, without segments and tensors; DamageError as above."""
+        with self._advising(seal):
+            what, plain = f"The manifest {_name(seal)}", self._plain(seal)
+            require_few_values(plain, what)
+            return parse_record(plain, ManifestFacts, what)
 
     def read_at(self, seal: Seal, where: str) -> Manifest:
         """As ``read``, from the stored file ``where``, which may be out of use."""

@@ -23,7 +23,7 @@ from archiver.archive.events import (
     detail_of,
     new_event,
 )
-from archiver.archive.seals import Snapshot, preferred
+from archiver.archive.seals import Snapshot, preference
 from archiver.errors import AccessError, ArchiverError, ExitCode, UpstreamGoneError
 from archiver.text import utc_after, utc_before
 
@@ -299,7 +299,7 @@ class Plans:
         pointed = self.upstreams.sighted.get(entry.key, {})
         return max(
             fitting,
-            key=lambda one: (pointed.get(one.seal.revision, ""), one == preferred(fitting)),
+            key=lambda one: (pointed.get(one.seal.revision, ""), preference(one)),
             default=None,
         )
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
+from operator import ge
 from typing import Final
 
 import msgspec
 
 from archiver.archive.archive import TOOL, Archive, Snapshot
+from archiver.archive.events import Sealed, new_event
 from archiver.archive.intent import announced
 from archiver.archive.layout import manifest_name, pack_name, seal_name
 from archiver.archive.records import (
@@ -19,11 +21,19 @@ from archiver.archive.records import (
     Totals,
     canonical,
 )
+from archiver.archive.vouching import (
+    UNVOUCHED,
+    Vouch,
+    Voucher,
+    runs_of,
+    vouches_of,
+    vouching_of,
+)
 from archiver.digest import blake3_hex
 from archiver.errors import DamageError
 from archiver.text import utc_after
 
-SEALED: Final = "sealed"
+SEALED: Final = Sealed.EVENT
 """The event of a published snapshot."""
 Placement = Callable[[str], tuple[str, int] | None]
 """Object -> its published pack and the bytes it takes there."""
@@ -35,18 +45,20 @@ def publish(
     placement: Placement,
     selection: Selection,
     *,
+    vouches: Sequence[Vouch] | None = None,
     stored: ManifestRef | None = None,
     unfit: Collection[str] = (),
 ) -> Snapshot:
     """Publish a manifest whose objects are all in durable packs; the new snapshot.
 
-    A snapshot that already says the same is returned instead of a second one.
+    A snapshot that already says the same, by no lesser vouchers, is returned instead of a second one.
 
     Args:
         archive: Where to.
         manifest: What the files are.
         placement: Where each object lies.
         selection: The patterns that chose the files.
+        vouches: Who vouched for each file, in the manifest's order; None: nobody for any.
         stored: The manifest as it is stored, if it is: it may have keys that this version does not know.
         unfit: Packs that are damaged: a snapshot that stands on one does not say the same.
 
@@ -58,13 +70,20 @@ def publish(
     ref = stored or ManifestRef(*archive.publish_manifest(manifest))
     # A damaged older seal is for an audit to tell; it must not keep new revisions out.
     before = archive.snapshots_of(manifest.source.repository, on_damage=_leave_out)
-    same = [one for one in before if _says_the_same(archive, one, ref, selection, unfit)]
+    vouches = [UNVOUCHED] * len(manifest.files) if vouches is None else vouches
+    same = [
+        one
+        for one in before
+        if _says_the_same(archive, one, ref, selection, unfit)
+        and all(map(ge, _vouchers(one.seal, manifest), (vouch.by for vouch in vouches)))
+    ]
     if same:
         settle(archive, same[0], (event for _, event in archive.events(on_damage=_leave_out)))
         return same[0]
     seal = _seal(
         archive, manifest, ref, packs, _totals(manifest, objects, taken), selection, before
     )
+    seal = _unspoilt(archive, msgspec.structs.replace(seal, vouched=runs_of(vouches)))
     with announced(archive.store, closure_names(seal)):
         recheck(archive, seal)
         snapshot = archive.publish_seal(seal)
@@ -103,7 +122,7 @@ def _seal(
 ) -> Seal:
     """The seal to publish, later than those of the repository ``before`` it."""
     last = max(before, key=lambda one: one.seal.sealed, default=None)
-    seal = Seal(
+    return Seal(
         archive=archive.info.archive,
         repository=manifest.source.repository,
         revision=manifest.source.revision,
@@ -117,9 +136,17 @@ def _seal(
         tool=TOOL,
         features=archive.info.features,
     )
+
+
+def _unspoilt(archive: Archive, seal: Seal) -> Seal:
+    """The seal under a name that no damaged one has."""
     while _spoilt(archive, seal):
         seal = msgspec.structs.replace(seal, sealed=utc_after(seal.sealed))
     return seal
+
+
+def _vouchers(seal: Seal, manifest: Manifest) -> list[Voucher]:
+    return [vouch.by for vouch in vouches_of(seal, manifest.source, manifest.files)]
 
 
 def settle(archive: Archive, snapshot: Snapshot, events: Iterable[Event]) -> None:
@@ -135,8 +162,9 @@ def settle(archive: Archive, snapshot: Snapshot, events: Iterable[Event]) -> Non
 
 def _tell(archive: Archive, snapshot: Snapshot) -> None:
     seal = snapshot.seal
-    detail = {"snapshot": snapshot.id}
-    archive.record(Event(SEALED, seal.sealed, TOOL, seal.repository, seal.revision, detail))
+    known = vouching_of(seal)
+    told = Sealed(snapshot.id, known.least.word if known else "")
+    archive.record(new_event(told, seal.repository, seal.revision, time=seal.sealed))
 
 
 def _spoilt(archive: Archive, seal: Seal) -> bool:

@@ -109,6 +109,30 @@ class Manifest(msgspec.Struct, frozen=True):
         return next((entry for entry in self.files if entry.path == path), None)
 
 
+class SourceFacts(msgspec.Struct, frozen=True):
+    """Of ``Source``, whom the files came from."""
+
+    upstream: str
+
+
+class FileFacts(msgspec.Struct, frozen=True, gc=False):
+    """Of a ``FileEntry``, what the file is: neither its segments nor its tensors."""
+
+    path: str
+    size: int
+    sha256: str
+    oid: str = ""
+    lfs: bool = False
+
+
+class ManifestFacts(msgspec.Struct, frozen=True):
+    """A manifest without segments and tensors, of which a model may have hundreds of thousands."""
+
+    source: SourceFacts
+    files: tuple[FileFacts, ...]
+    kind: str = "manifest"
+
+
 class ManifestRef(msgspec.Struct, frozen=True):
     """A seal's pointer to its manifest: BLAKE3 and size of the canonical JSON."""
 
@@ -157,7 +181,10 @@ class Selection(msgspec.Struct, frozen=True):
 
 
 class Seal(msgspec.Struct, frozen=True):
-    """The publication of a snapshot: this manifest is held here, in these packs."""
+    """The publication of a snapshot: this manifest is held here, in these packs.
+
+    ``vouched`` says whose digests the files were compared with (:mod:`archiver.archive.vouching`).
+    """
 
     archive: str
     repository: str
@@ -172,6 +199,7 @@ class Seal(msgspec.Struct, frozen=True):
     kind: str = "snapshot"
     format: int = FORMAT
     features: Features = Features()
+    vouched: tuple[tuple[int, str, str], ...] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Event(msgspec.Struct, frozen=True):

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from archiver.archive import layout
 from archiver.archive.advice import Advice, command
 from archiver.archive.records import SEAL_MAX, Seal, canonical, parse_record, require_known
+from archiver.archive.vouching import Voucher, Vouching, counted, vouches_of, vouching_of
 from archiver.digest import Blake3Hex, blake3_hex
 from archiver.errors import DamageError, UsageError
 from archiver.names import as_repo_id, slug
 
 if TYPE_CHECKING:
+    from archiver.archive.manifests import Manifests
     from archiver.storage.store import Store
+
+ID_DIGITS: Final = 8
+"""So many digits of a seal's id name it,"""
+_ID: Final = re.compile(rf"[0-9a-f]{{{ID_DIGITS},64}}")
+"""also alone, where no repository is called so."""
 
 OnDamage = Callable[[str, DamageError], None]
 """Told the stored name and what is wrong with it, where reading goes on without it."""
@@ -42,10 +50,11 @@ def raise_damage(_name: str, error: DamageError) -> None:
 
 
 class Seals:
-    """The seals in one store."""
+    """The seals in one store; ``manifests`` say what seals of older writers do not."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, manifests: Manifests) -> None:
         self._store = store
+        self._manifests = manifests
 
     def all(self, on_damage: OnDamage = raise_damage) -> Iterator[Snapshot]:
         """Every snapshot, by name; damaged seals go to ``on_damage``."""
@@ -58,16 +67,43 @@ class Seals:
         found = self._below(below, on_damage)
         return [one for one in found if one.seal.repository.casefold() == wanted]
 
+    def named(
+        self, repository: str, revision: str | None, on_damage: OnDamage = raise_damage
+    ) -> list[Snapshot]:
+        """The snapshots that a reference names, none if there are none.
+
+        ``revision`` is the beginning of a commit or of a seal's id; a commit comes first. Without it,
+        all of the repository's; or, where no repository is called so, those whose id begins so.
+        """
+        held = self.of(repository, on_damage)
+        if not held and is_seal_id(repository, revision):
+            return [one for one in self.all(on_damage) if one.id.startswith(repository)]
+        return fitting(held, revision)
+
+    def names(self, repository: str, digits: str) -> list[str]:
+        """The names of the seals that a reference names, whole or not, by their names alone."""
+        below = f"{layout.SNAPSHOTS}/{slug(as_repo_id(repository))}"
+        held = self._documents(below)
+        if not held and is_seal_id(repository, digits):
+            every = self._documents(layout.SNAPSHOTS).items()
+            return [name for name, document in every if document.digest.startswith(repository)]
+        found = [name for name, one in held.items() if one.revision.startswith(digits)]
+        if not found and len(digits) >= ID_DIGITS:
+            found = [name for name, one in held.items() if one.digest.startswith(digits)]
+        return found
+
+    def _documents(self, below: str) -> dict[str, layout.DocumentName]:
+        documents = ((name, layout.document_of(name)) for name in self._store.list(below))
+        return {name: document for name, document in documents if document is not None}
+
     def fitting(
         self, repository: str, revision: str | None, on_damage: OnDamage = raise_damage
     ) -> list[Snapshot]:
-        """The snapshots of a repository, or of (the beginning of) a revision.
+        """The snapshots that a reference names, as ``named``.
 
         If there are none, raises UsageError that says what is held, or DamageError as ``find`` does.
         """
-        held = self.of(repository, on_damage)
-        found = [one for one in held if one.seal.revision.startswith(revision or "")]
-        return found or [self.find(repository, revision)]
+        return self.named(repository, revision, on_damage) or [self.find(repository, revision)]
 
     def _below(self, prefix: str, on_damage: OnDamage) -> Iterator[Snapshot]:
         for name in self._store.list(prefix):
@@ -98,44 +134,98 @@ class Seals:
         return snapshot
 
     def find(self, repository: str, revision: str | None = None) -> Snapshot:
-        """The snapshot to restore for a repository and (the beginning of) a revision.
+        """The snapshot to restore for a repository and (the beginning of) a revision or a seal's id.
 
-        A damaged seal does not matter where another seal holds the same revision.
+        A damaged seal does not matter where another seal holds the same revision, whole and with
+        upstream's word for every file.
 
         Raises:
-            UsageError: There is none, or the beginning fits several revisions.
+            UsageError: There is none, or the beginning fits several revisions, or several seals.
             DamageError: The seal that was perhaps meant is damaged.
         """
         damaged: list[tuple[str, DamageError]] = []
-        found = self.of(repository, lambda *one: damaged.append(one))
-        self._require_unneeded(damaged, found, revision or "")
-        if not found:
-            raise UsageError(
-                f"{repository} is not in the archive {self._store.describe()}.",
-                hint=f"{command('list', self._store.describe())} shows what is.",
-            )
-        fitting = [one for one in found if one.seal.revision.startswith(revision or "")]
-        revisions = sorted({one.seal.revision for one in fitting})
-        if not revisions or (revision and len(revisions) > 1):
-            held = ", ".join(sorted({one.seal.revision[:12] for one in found})[:8])
-            fault = "fits several revisions" if revisions else "is not held"
-            raise UsageError(f"Revision {revision} of {repository} {fault}; held are {held}.")
-        return preferred(fitting)
-
-    def _require_unneeded(
-        self, damaged: list[tuple[str, DamageError]], found: list[Snapshot], revision: str
-    ) -> None:
-        """Raise the damage of a seal that fits ``revision`` and that no whole snapshot stands in for."""
-        held = {one.seal.revision for one in found if one.seal.selection.whole}
+        found = self.named(repository, revision, lambda *one: damaged.append(one))
+        by_id = not _are_of(found, repository, revision)
+        alone = is_seal_id(repository, revision) and (by_id or not found)
         for name, error in damaged:
-            document = layout.document_of(name)
-            needed = document and document.revision.startswith(revision)
-            if document and needed and document.revision not in held:
-                error.hint = Advice(self._store.describe()).copy_back(name, "seal-damaged")
-                if held:
-                    revisions = ", ".join(sorted(held))
-                    error.hint += f" Revisions that can be named instead: {revisions}."
-                raise error
+            if _may_be_meant(name, revision or "", repository if alone else ""):
+                self._require_unneeded(name, error, found)
+        revisions = {one.seal.revision for one in found}
+        if not found or (len(found) > 1 and by_id) or (len(revisions) > 1 and revision):
+            raise self._unclear(repository, revision, found)
+        return self.preferred(found)
+
+    def _unclear(self, repository: str, revision: str | None, found: list[Snapshot]) -> UsageError:
+        """Say what is held instead."""
+        place = self._store.describe()
+        held = self.of(repository, lambda _name, _error: None)
+        if not held:
+            what = "fits several seals" if found else f"is not in the archive {place}"
+            return UsageError(
+                f"{repository} {what}.", hint=f"{command('list', place)} shows what is."
+            )
+        listed = ", ".join(sorted({one.seal.revision[:12] for one in held})[:8])
+        fault = "is not held"
+        if found:
+            several = len({one.seal.revision for one in found}) > 1
+            fault = f"fits several {'revisions' if several else 'seals'}"
+        return UsageError(f"Revision {revision} of {repository} {fault}; held are {listed}.")
+
+    def _require_unneeded(self, name: str, error: DamageError, found: list[Snapshot]) -> None:
+        """Raise the damage of a seal that was perhaps meant, if no snapshot stands in for it."""
+        document = layout.document_of(name)
+        same = [one for one in found if document and one.seal.revision == document.revision]
+        if any(self._stands_in(one) for one in same):
+            return
+        error.hint = Advice(self._store.describe()).copy_back(name, "seal-damaged")
+        others = sorted({one.seal.revision for one in found} - {one.seal.revision for one in same})
+        if others:
+            error.hint += f" Revisions that can be named instead: {', '.join(others)}."
+        if same:
+            ids = ", ".join(one.id[:12] for one in same[:8])
+            error.hint += f" Seals of the revision that can be named instead, as REPO@SEAL: {ids}."
+        raise error
+
+    def _stands_in(self, snapshot: Snapshot) -> bool:
+        """Whether a snapshot is as good as any other of its revision could be."""
+        return snapshot.seal.selection.whole and self._rank(snapshot) is Voucher.UPSTREAM
+
+    # ---- who vouched for what
+
+    def vouching(self, snapshot: Snapshot) -> Vouching | None:
+        """Who vouched for the files of a snapshot.
+
+        None if that cannot be known: it is told by the manifest of an older writer's seal, which is
+        damaged or missing.
+        """
+        found = vouching_of(snapshot.seal)
+        if found is None:
+            try:
+                facts = self._manifests.facts(snapshot.seal)
+            except DamageError:
+                return None
+            found = counted(vouches_of(snapshot.seal, facts.source, facts.files))
+        return found
+
+    def preferred(self, snapshots: Sequence[Snapshot]) -> Snapshot:
+        """The snapshot to restore among several (``docs/format.md``, section 7).
+
+        Those that the higher voucher stands for come first, then whole ones, then the one sealed last.
+        """
+        if len(snapshots) == 1:
+            return snapshots[0]
+        return max(
+            snapshots,
+            key=lambda one: preference(one, self._rank(one)),
+        )
+
+    def _rank(self, snapshot: Snapshot) -> Voucher:
+        """The least voucher of its files. What cannot be known counts as upstream.
+
+        So that a seal whose manifest is lost is named as damaged, and nothing takes its place unseen.
+        """
+        found = self.vouching(snapshot)
+        return Voucher.UPSTREAM if found is None else found.least
 
     def publish(self, seal: Seal) -> Snapshot:
         """Store a seal: the one commit point."""
@@ -145,6 +235,21 @@ class Seals:
         return snapshot
 
 
+Preference = tuple[Voucher, bool, str, Blake3Hex]
+"""The greatest is the snapshot to restore (``docs/format.md``, section 7)."""
+
+
+def preference(snapshot: Snapshot, voucher: Voucher | None = None) -> Preference:
+    """Return how much a snapshot is to be preferred, given the lowest voucher of its files.
+
+    Without it by its seal alone: one of an older writer, which does not say it, counts as upstream's.
+    """
+    if voucher is None:
+        said = vouching_of(snapshot.seal)
+        voucher = said.least if said else Voucher.UPSTREAM
+    return voucher, snapshot.seal.selection.whole, snapshot.seal.sealed, snapshot.id
+
+
 def _is_named(snapshot: Snapshot, name: str) -> bool:
     try:
         return snapshot.name == name
@@ -152,6 +257,36 @@ def _is_named(snapshot: Snapshot, name: str) -> bool:
         return False  # it names a repository that cannot be
 
 
-def preferred(snapshots: list[Snapshot]) -> Snapshot:
-    """The snapshot to restore among several: whole ones first, then the one sealed last."""
-    return max(snapshots, key=lambda one: (one.seal.selection.whole, one.seal.sealed, one.id))
+def _are_of(snapshots: list[Snapshot], repository: str, revision: str | None) -> bool:
+    """Whether what a reference names, if anything, was named by repository and commit."""
+    return all(
+        one.seal.repository.casefold() == repository.casefold()
+        and one.seal.revision.startswith(revision or "")
+        for one in snapshots
+    )
+
+
+def _may_be_meant(name: str, digits: str, alone: str) -> bool:
+    """Whether a damaged seal is perhaps the one that is asked for; ``alone``: by its id alone."""
+    document = layout.document_of(name)
+    if document is None:
+        return False
+    if alone:
+        return document.digest.startswith(alone)
+    by_id = len(digits) >= ID_DIGITS and document.digest.startswith(digits)
+    return by_id or document.revision.startswith(digits)
+
+
+def is_seal_id(repository: str, revision: str | None) -> bool:
+    """Whether a reference may be a seal's id (or its first digits) instead of a repository's name."""
+    return not revision and bool(_ID.fullmatch(repository))
+
+
+def fitting(snapshots: list[Snapshot], digits: str | None) -> list[Snapshot]:
+    """Those whose revision begins so; or else, with at least 8 digits, those whose id does."""
+    if not digits:
+        return snapshots
+    found = [one for one in snapshots if one.seal.revision.startswith(digits)]
+    if not found and len(digits) >= ID_DIGITS:
+        found = [one for one in snapshots if one.id.startswith(digits)]
+    return found

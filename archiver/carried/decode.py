@@ -55,6 +55,10 @@ HEADER, STORED = 64 << 10, 40 * MIB
 VALUES = {b",": 5_000_000, b"[": 1_500_000, b"{": 1_000_000}  # how often, in a manifest
 FILES, SEGMENTS, PACKS, PATTERNS = 100_000, 500_000, 100_000, 10_000
 HEX64 = re.compile("[0-9a-f]{64}")
+VOUCHERS = {"cache": 1, "pin": 2, "upstream": 3}  # section 7.1
+UPSTREAM = VOUCHERS["upstream"]
+DIGESTS = ("sha256", "git-sha1")
+ID_DIGITS = 8  # of a seal's id, at least
 
 
 class Stop(Exception):
@@ -596,6 +600,7 @@ class Seal(NamedTuple):
     id: str
     path: Path
     body: Json
+    rank: int | None  # the lowest voucher of its files, section 7.1; None: its manifest tells
 
     def __str__(self) -> str:
         return f"{self.repository}@{self.revision}"
@@ -611,9 +616,21 @@ def read_seal(path: Path) -> Seal:
         patterns = max(len(body["selection"][key]) for key in ("include", "exclude"))
         require(len(body["packs"]) <= PACKS and patterns <= PATTERNS, "more than it may list")
         whole = not any(body["selection"].values())
-        return Seal(
-            str(body["repository"]), revision, whole, str(body["sealed"]), digest, path, body
-        )
+        name, sealed = str(body["repository"]), str(body["sealed"])
+        return Seal(name, revision, whole, sealed, digest, path, body, rank_of(body))
+
+
+def rank_of(body: Json) -> int | None:
+    """The lowest rank of those who vouched for a seal's files; what is not known is nobody's."""
+    if "vouched" not in body:
+        return None
+    runs = [(count, str(word), str(digest)) for count, word, digest in body["vouched"]]
+    require(all(type(count) is int for count, _, _ in runs), "vouched holds an impossible count")
+    fit = sum(count for count, _, _ in runs) == body["totals"]["files"]
+    if not fit or any(count < 1 for count, _, _ in runs):
+        return 0
+    ranks = [VOUCHERS.get(word, 0) for _, word, digest in runs if digest in DIGESTS]
+    return 0 if len(ranks) < len(runs) else min(ranks, default=UPSTREAM)
 
 
 def read_seals(root: Path, log: Log) -> list[Seal]:
@@ -638,18 +655,42 @@ def read_seals(root: Path, log: Log) -> list[Seal]:
 
 
 def matching(seals: Sequence[Seal], wanted: str) -> list[Seal]:
-    """The seals of `repository` or `repository@beginning-of-revision`."""
+    """The seals of `repository`, `repository@beginning-of-revision-or-id` or `beginning-of-id`."""
     name, _, prefix = wanted.rpartition("@")
     found = [seal for seal in seals if seal.repository == wanted]
     found += [s for s in seals if s.repository == name and s.revision.startswith(prefix)]
+    if not found and len(prefix) >= ID_DIGITS:
+        found = [s for s in seals if name in ("", s.repository) and s.id.startswith(prefix)]
     if not found:
         raise Stop(2, f"{wanted}: no such snapshot here; `list` shows what there is")
     return found
 
 
-def choose(seals: Sequence[Seal]) -> Seal:
-    """The best of these seals: a whole one, the one sealed last, the greatest id (section 7)."""
-    return max(seals, key=lambda seal: (seal.whole, seal.sealed, seal.id))
+def voucher(root: Path, seal: Seal, zstandard: Zstandard) -> int:
+    """Who vouched for a seal's files, also where only its manifest tells (section 7.1)."""
+    if seal.rank is not None:
+        return seal.rank
+    try:
+        path, manifest = open_manifest(root, seal, zstandard)
+        with reading(path):
+            if manifest["source"]["upstream"] == "huggingface":
+                return UPSTREAM
+            told = [int(bool(f.get("lfs") or f.get("oid"))) for f in manifest["files"]]
+            return min(told, default=UPSTREAM)
+    except Damage:
+        return UPSTREAM  # so that it is named as damaged, and nothing takes its place unseen
+
+
+def choose(packs: Packs, seals: Sequence[Seal]) -> Seal:
+    """The best of these seals: the highest voucher, a whole one, the last one, the greatest id."""
+    if len(seals) == 1:
+        return seals[0]
+
+    def order(seal: Seal) -> tuple[int, bool, str, str]:
+        rank = voucher(packs.root, seal, packs.zstandard)
+        return rank, seal.whole, seal.sealed, seal.id
+
+    return max(seals, key=order)
 
 
 def lean(pairs: list[tuple[str, Any]]) -> Json | None:
@@ -680,8 +721,8 @@ def load_manifest(data: bytes) -> Any:
     return json.loads(data.decode("latin-1"), object_pairs_hook=lean_bytes)
 
 
-def read_manifest(root: Path, seal: Seal, zstandard: Zstandard) -> list[Json]:
-    """The files of a snapshot, with safe paths and possible segments."""
+def open_manifest(root: Path, seal: Seal, zstandard: Zstandard) -> tuple[Path, Json]:
+    """The manifest of a seal, which is what its name says, and where it lies."""
     with reading(seal.path):
         digest, size = seal.body["manifest"]["blake3"], seal.body["manifest"]["size"]
         require(HEX64.fullmatch(digest) is not None and size <= MANIFEST, "impossible manifest")
@@ -698,6 +739,13 @@ def read_manifest(root: Path, seal: Seal, zstandard: Zstandard) -> list[Json]:
         require(len(manifest["files"]) <= FILES and count <= SEGMENTS, "more than it may list")
         same = all(manifest["source"][key] == seal.body[key] for key in ("repository", "revision"))
         require(same, "is of another repository or revision than its seal")
+        return path, manifest
+
+
+def read_manifest(root: Path, seal: Seal, zstandard: Zstandard) -> list[Json]:
+    """The files of a snapshot, with safe paths and possible segments."""
+    path, manifest = open_manifest(root, seal, zstandard)
+    with reading(path):
         for file in manifest["files"]:
             sizes = [size for size, name in file["segments"] if HEX64.fullmatch(name)]
             possible = (type(size) is int and 1 <= size <= SEGMENT for size in sizes)
@@ -844,7 +892,7 @@ def run(arguments: argparse.Namespace, log: Log) -> None:
     if arguments.repository:
         seals = matching(seals, arguments.repository)
     if arguments.command == "list":
-        for seal in sorted(seals):
+        for seal in sorted(seals, key=lambda seal: (seal.repository, seal.sealed, seal.id)):
             with reading(seal.path):
                 totals = " ".join(f"{k}={v}" for k, v in sorted(seal.body["totals"].items()))
             chosen = "" if seal.whole else " chosen-files-only"
@@ -852,7 +900,7 @@ def run(arguments: argparse.Namespace, log: Log) -> None:
     else:
         packs = Packs(root, Zstandard(), arguments.blake3 or BLAKE3 is not None, log)
         if arguments.command == "restore":
-            restore(packs, choose(seals), Path(arguments.destination))
+            restore(packs, choose(packs, seals), Path(arguments.destination))
         else:
             verify(packs, seals)
     if log.damaged and arguments.command != "restore":
@@ -863,7 +911,7 @@ def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("command", choices=("list", "restore", "verify"))
-    parser.add_argument("repository", nargs="?", help="Org/Name, or Org/Name@beginning-of-revision")
+    parser.add_argument("repository", nargs="?", help="Org/Name, or Org/Name@revision-or-seal")
     parser.add_argument("destination", nargs="?", help="for restore: a new or empty directory")
     here = Path(__file__).resolve().parent
     parser.add_argument("-C", dest="directory", default=here, help="the archive (default: here)")

@@ -144,4 +144,6 @@ def _verdict(report: CopyReport, seconds: float) -> None:
         output.line(f"{report.target}: {what} would be copied{kept}.")
         return
     rate = human_rate(report.bytes / max(seconds, 1e-6))
-    output.line(f"{report.target}: copied {what}, every byte checked ({rate}){kept}.")
+    output.line(
+        f"{report.target}: copied {what} ({rate}){kept}; every file is what its name's digest says."
+    )

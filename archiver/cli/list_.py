@@ -2,51 +2,47 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from archiver.cli import output
 from archiver.cli.options import advised, common, open_archive
+from archiver.cli.vouching import described
 from archiver.text import human_bytes, plural
+
+if TYPE_CHECKING:
+    from archiver.archive.archive import Archive, Snapshot
 
 
 @click.command(epilog="Example: archiver list -C weights Qwen/Qwen3.5-0.8B")
 @click.argument("repository", required=False)
 @common
 def command(repository: str | None) -> None:
-    """List the snapshots the archive holds, or those of one repository."""
+    """List the snapshots the archive holds, or those of one repository, oldest first.
+
+    The one with a star is what the repository's name alone means. BY is the least of those who vouched
+    for its files: upstream, a pin, a cache's own record, or nobody.
+    """
     archive = open_archive()
     damaged: list[str] = []
-    found = archive.snapshots(lambda _name, error: damaged.append(error.message))
+    held: dict[str, list[Snapshot]] = {}
+    for snapshot in archive.snapshots(lambda _name, error: damaged.append(error.message)):
+        if not repository or snapshot.seal.repository.casefold() == repository.casefold():
+            held.setdefault(snapshot.seal.repository.casefold(), []).append(snapshot)
     rows, total = [], 0
-    for snapshot in found:
-        seal = snapshot.seal
-        if repository and seal.repository.casefold() != repository.casefold():
-            continue
-        ratio = seal.totals.stored / max(seal.totals.bytes, 1)
-        output.record(
-            "snapshot",
-            snapshot=snapshot.id,
-            repository=seal.repository,
-            revision=seal.revision,
-            sealed=seal.sealed,
-            files=seal.totals.files,
-            bytes=seal.totals.bytes,
-            stored=seal.totals.stored,
-            whole=seal.selection.whole,
-            completeness="known" if seal.selection.known else "unknown",
-        )
-        total += seal.totals.bytes
-        part = "part" if seal.selection.chosen else "" if seal.selection.known else "part?"
-        size, percent = human_bytes(seal.totals.bytes), f"{ratio:.3f}"
-        files = str(seal.totals.files)
-        rows.append((seal.repository, seal.revision[:12], seal.sealed, files, size, percent, part))
+    for _, snapshots in sorted(held.items()):
+        default = archive.preferred(snapshots)
+        for snapshot in sorted(snapshots, key=lambda one: (one.seal.sealed, one.id)):
+            total += snapshot.seal.totals.bytes
+            rows.append(_row(archive, snapshot, default=snapshot == default))
     if repository and not rows and not damaged:
         archive.find(repository)  # says what is held instead
     if rows:
         output.table(
-            ("REPOSITORY", "REVISION", "SEALED", "FILES", "SIZE", "RATIO", ""),
+            ("", "REPOSITORY", "REVISION", "SEAL", "SEALED", "FILES", "SIZE", "RATIO", "BY", ""),
             rows,
-            right=(3, 4, 5),
+            right=(5, 6, 7),
         )
     output.line(f"{plural(len(rows), 'snapshot')}, {human_bytes(total)}.")
     for message in damaged:
@@ -54,3 +50,34 @@ def command(repository: str | None) -> None:
     if damaged:
         output.remark(f"Run {advised('audit')} to see all that is damaged.")
         raise click.exceptions.Exit(20)
+
+
+def _row(archive: Archive, snapshot: Snapshot, *, default: bool) -> tuple[str, ...]:
+    """A snapshot's line; ``default`` if the repository's name alone means it."""
+    seal, vouching = snapshot.seal, archive.vouching(snapshot)
+    output.record(
+        "snapshot",
+        snapshot=snapshot.id,
+        repository=seal.repository,
+        revision=seal.revision,
+        sealed=seal.sealed,
+        files=seal.totals.files,
+        bytes=seal.totals.bytes,
+        stored=seal.totals.stored,
+        whole=seal.selection.whole,
+        completeness="known" if seal.selection.known else "unknown",
+        default=default,
+        vouched=described(vouching),
+    )
+    return (
+        "*" if default else "",
+        seal.repository,
+        seal.revision[:12],
+        snapshot.id[:12],
+        seal.sealed,
+        str(seal.totals.files),
+        human_bytes(seal.totals.bytes),
+        f"{seal.totals.stored / max(seal.totals.bytes, 1):.3f}",
+        vouching.least.word if vouching else "?",
+        "part" if seal.selection.chosen else "" if seal.selection.known else "part?",
+    )

@@ -16,8 +16,9 @@ from archiver.cli import output
 from archiver.cli.limits import remark_limits
 from archiver.cli.options import Size, advised, open_archive, worker_count
 from archiver.cli.progress import Meter
+from archiver.cli.vouching import described, summary
 from archiver.errors import ArchiverError, ExitCode, PartialError
-from archiver.text import human_bytes, plural
+from archiver.text import human_bytes, plural, printable
 
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive
@@ -208,7 +209,8 @@ def tell_failure(
 
 def tell(report: MirrorReport) -> list[int]:
     """Print what one run did; the exit codes of the files that got no parity, though it is wanted."""
-    output.record("mirror", **msgspec.to_builtins(report))
+    fields = msgspec.to_builtins(report) | {"vouched": described(report.vouched)}
+    output.record("mirror", **fields)
     title = f"{report.repository}@{report.revision[:12]}".rstrip("@")
     for note in report.notes:
         output.remark(f"note: {note}")
@@ -229,6 +231,7 @@ def tell(report: MirrorReport) -> list[int]:
         ratio = report.total_stored_bytes / max(report.bytes, 1)
         stored = f"stored as {human_bytes(report.total_stored_bytes)} ({ratio:.3f})"
         output.line(f"{title}: sealed, {size}, {stored}; {_written(report)}{_parity(report)}.")
+    _tell_vouchers(report)
     return _tell_unprotected(title, report)
 
 
@@ -254,6 +257,36 @@ def as_planned(report: MirrorReport, planned: PlannedRepository) -> MirrorReport
         f"{planned.title} is not held as its entry can mean it. {told}",
         hint="Correct include or exclude in the plan, or write 'partial = true' there if it is meant so.",
     )
+
+
+def _tell_vouchers(report: MirrorReport) -> None:
+    """Say whose digests the files were compared with, where they were not all upstream's."""
+    vouched, title = report.vouched, f"{report.repository}@{report.revision[:12]}"
+    if vouched is None:
+        return
+    if report.raised:
+        output.line(
+            f"  {plural(report.raised, 'file was', 'files were')} held already without upstream's word, "
+            "and compared now with what it lists."
+        )
+    if report.origin == "folder":
+        output.line("  No digest came with the files: what was read is what is kept.")
+    elif vouched.nobody + vouched.cache + vouched.pin:
+        output.line(f"  Vouched for by {summary(vouched)}.")
+        asked = advised("mirror", title)
+        output.line(
+            f"  → {asked} compares what is held with upstream, and fetches only what differs."
+        )
+    if not report.preferred:
+        output.line(
+            f"  {report.repository} alone means another snapshot, which has better vouchers or is whole; "
+            f"this one is {report.repository}@{report.snapshot[:12]}."
+        )
+    for one in report.corrected:
+        output.line(
+            f"  {printable(one.path)}: the seal {one.held[:12]} has other bytes than upstream lists. "
+            f"{advised('forget', f'{report.repository}@{one.held[:12]}')} takes it out of use."
+        )
 
 
 def _parity(report: MirrorReport) -> str:

@@ -14,6 +14,7 @@ import msgspec
 from archiver.cli import output
 from archiver.cli.options import Size, common, open_archive, split_reference, worker_count
 from archiver.cli.progress import Meter
+from archiver.cli.vouching import compared, described
 from archiver.errors import ExitCode
 from archiver.text import human_bytes, human_rate, plural, printable
 
@@ -55,8 +56,9 @@ def command(
 ) -> None:
     """Write a snapshot, single files or one tensor back to disk, bit for bit.
 
-    Every byte is checked before a file gets its name, and nothing is overwritten: files that are there
-    already and right are kept. A damaged file is left out and named, with what in it is hit.
+    Every file is compared with its manifest's digests before it gets its name; who vouched for these is
+    told at the end. Nothing is overwritten: files that are there already and right are kept. A damaged
+    file is left out and named, with what in it is hit.
     """
     from archiver.operations.restore import restore, restore_tensor  # noqa: PLC0415 - start-up stays light
 
@@ -131,13 +133,15 @@ def _smoke_test(folder: Path, archive: Archive, snapshot: Snapshot, memory: int 
 
 
 def _tell(report: RestoreReport, seconds: float) -> None:
-    output.record("restore", **msgspec.to_builtins(report))
+    fields = msgspec.to_builtins(report) | {"vouched": described(report.vouched)}
+    output.record("restore", **fields)
     title = f"{report.repository}@{report.revision[:12]}"
     if not report.failures:
         kept = f"; {report.kept} were there already" if report.kept else ""
         output.line(
             f"{title}: restored {plural(report.files, 'file')}, {human_bytes(report.bytes)}, "
-            f"every byte checked ({human_rate(report.bytes / max(seconds, 1e-6))}){kept}."
+            f"{human_rate(report.bytes / max(seconds, 1e-6))}{kept}; every byte "
+            f"{compared(report.vouched)}."
         )
         return
     output.line(f"{title}: {_counts(report)}.")

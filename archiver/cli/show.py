@@ -10,6 +10,7 @@ import msgspec
 from archiver.cli import output
 from archiver.cli.manifest_text import facts, print_files, print_tensors, source_facts
 from archiver.cli.options import common, open_archive, split_reference
+from archiver.cli.vouching import described, summary
 from archiver.smoke.levels import LEVELS
 from archiver.text import human_bytes, plural, printable
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from archiver.operations.show import LastTest, Shown
 
 _LONGEST: Final = 500
+_NAMED: Final = 8
+"""Files that are named; --json names them all."""
 _TOLD: Final = ("torch", "transformers")
 
 
@@ -43,7 +46,8 @@ def command(reference: str, files: bool, tensors: str | None) -> None:
 
     archive = open_archive()
     shown, manifest = show(archive, archive.find(*split_reference(reference)))
-    output.record("snapshot", **msgspec.to_builtins(shown), ratio=round(shown.ratio, 4))
+    fields = msgspec.to_builtins(shown) | {"vouched": described(shown.vouched)}
+    output.record("snapshot", **fields, ratio=round(shown.ratio, 4))
     facts(source_facts(shown.source) + _seal_facts(shown))
     if files:
         output.line()
@@ -60,6 +64,8 @@ def _seal_facts(shown: Shown) -> list[tuple[str, str]]:
         ("holds", _holds(shown.totals)),
         ("stored", f"{stored}, in {packs}"),
         ("selection", _selection(shown.selection)),
+        ("vouched by", summary(shown.vouched)),
+        ("unvouched", _some(shown.unvouched) if len(shown.unvouched) < shown.totals.files else ""),
         ("manifest", shown.manifest),
         ("seal", shown.snapshot),
         ("parent", shown.parent or "none"),
@@ -83,6 +89,11 @@ def _last_test(test: LastTest | None) -> str:
 def _holds(totals: Totals) -> str:
     counts = (plural(totals.files, "file"), plural(totals.tensors, "tensor"))
     return f"{', '.join(counts)}, {human_bytes(totals.bytes)} in {plural(totals.objects, 'object')}"
+
+
+def _some(paths: tuple[str, ...]) -> str:
+    more = len(paths) - _NAMED
+    return ", ".join(paths[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _selection(selection: Selection) -> str:

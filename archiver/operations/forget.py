@@ -19,6 +19,7 @@ from archiver.archive.pruning.needs import Needs
 from archiver.archive.pruning.trash import bring_back, deleting, discarded, reversible
 from archiver.archive.publish import closure_names, recheck
 from archiver.archive.records import Event
+from archiver.archive.seals import ID_DIGITS, is_seal_id
 from archiver.errors import UsageError
 from archiver.names import as_repo_id, slug
 
@@ -131,6 +132,8 @@ def _held(
     archive: Archive, repository: str, revision: str | None, *, every: bool
 ) -> list[Snapshot]:
     found = archive.snapshots_of(repository)
+    if not found and is_seal_id(repository, revision):
+        return [archive.find(repository)]
     if not found:
         archive.find(repository)  # says what is held instead
     return _chosen(found, repository, revision, every=every)
@@ -163,7 +166,9 @@ def _chosen(
     found: Iterable[One], repository: str, revision: str | None, *, every: bool
 ) -> list[One]:
     """Those that are meant, if that is sure."""
-    fitting = [one for one in found if _subject(one).revision.startswith(revision or "")]
+    subjects = list(found)
+    fitting = [one for one in subjects if _fits(one, revision, by_id=False)]
+    fitting = fitting or [one for one in subjects if _fits(one, revision, by_id=True)]
     revisions = sorted({_subject(one).revision for one in fitting})
     if not fitting:
         raise UsageError(f"{repository}@{revision or ''} is not there.".replace("@ ", " "))
@@ -178,44 +183,63 @@ def _chosen(
     return fitting
 
 
+def _fits(one: Snapshot | Event, digits: str | None, *, by_id: bool) -> bool:
+    """Whether its revision begins so, or, with enough digits, its seal's id."""
+    subject = _subject(one)
+    if by_id:
+        return len(digits or "") >= ID_DIGITS and subject.id.startswith(digits or "")
+    return subject.revision.startswith(digits or "")
+
+
 def _remembered(
     archive: Archive, repository: str, revision: str | None, *, every: bool
 ) -> Affected:
     """Those that are meant: what can be brought back, or else what is gone and only the journal knows."""
     events = list(archive.events(lambda _name, _error: None))
     told = forgotten(events)
-    found = _in_trash(archive, repository, told)
+    found = _in_trash(archive, repository, revision, told)
     gone = {
         event.snapshot: event
         for _, event in events
         if event.event == "sealed" and event.snapshot in told - found.keys()
-        if event.repository.casefold() == repository.casefold()
+        if _is_of(_subject(event), repository, revision)
     }
     if not found and not gone:
         raise UsageError(
             f"No snapshot of {repository} was forgotten.",
             hint=f"{command('list', archive.store.describe())} shows what the archive holds.",
         )
-    if any(one.seal.revision.startswith(revision or "") for one in found.values()):
+    if any(_fits(one, revision, by_id=by_id) for one in found.values() for by_id in (False, True)):
         return Affected(_chosen(found.values(), repository, revision, every=every), [])
     there = {_subject(one).revision: one for one in gone.values()}
-    latest = there.values() if not every else gone.values()
+    by_id = not any(_fits(one, revision, by_id=False) for one in gone.values())
+    latest = gone.values() if every or by_id else there.values()
     return Affected([], _chosen(latest, repository, revision, every=every))
 
 
-def _in_trash(archive: Archive, repository: str, told: frozenset[str]) -> dict[str, Snapshot]:
+def _in_trash(
+    archive: Archive, repository: str, revision: str | None, told: frozenset[str]
+) -> dict[str, Snapshot]:
     """The forgotten seals of a repository: in the trash, or back in use by a run that was cut short."""
     found: dict[str, Snapshot] = {}
-    for one in archive.snapshots_of(repository):
+    for one in archive.named(repository, None):
         if one.id in told:
             found[one.id] = one
     prefix = f"{layout.SNAPSHOTS}/{slug(as_repo_id(repository))}/"
+    by_id = is_seal_id(repository, revision)
     for lying in discarded(archive.store):
-        if lying.name.startswith(prefix):
+        document = layout.document_of(lying.name)
+        if lying.name.startswith(prefix) or (by_id and document):
             snapshot = archive.read_seal(lying.name, lying.where)
-            if snapshot.seal.repository.casefold() == repository.casefold():
+            if _is_of(_subject(snapshot), repository, revision):
                 found.setdefault(snapshot.id, snapshot)
     return found
+
+
+def _is_of(subject: _Subject, repository: str, revision: str | None) -> bool:
+    """Whether it is of a repository, or has the id that stands in the name's place."""
+    same = subject.repository.casefold() == repository.casefold()
+    return same or (is_seal_id(repository, revision) and subject.id.startswith(repository))
 
 
 def _bring_back(archive: Archive, snapshot: Snapshot) -> None:

@@ -9,6 +9,7 @@ import msgspec
 
 from archiver.archive.records import Manifest, Selection, Source, Totals
 from archiver.archive.tensor_segments import Segments, tensor_segments
+from archiver.archive.vouching import Voucher, Vouching, counted, vouches_of
 from archiver.smoke.receipt import newest_receipt
 
 if TYPE_CHECKING:
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
 
 
 class Shown(msgspec.Struct, frozen=True):
-    """One snapshot: its source, its seal, and its manifest; sizes in bytes."""
+    """One snapshot: its source, its seal, and its manifest; sizes in bytes.
+
+    ``vouched`` says whose digests its files were compared with, ``unvouched`` which were with none.
+    """
 
     snapshot: str
     manifest: str
@@ -32,6 +36,8 @@ class Shown(msgspec.Struct, frozen=True):
     sealed: str
     tool: str
     smoke_test: LastTest | None = None
+    vouched: Vouching = Vouching()
+    unvouched: tuple[str, ...] = ()
 
     @property
     def ratio(self) -> float:
@@ -71,6 +77,8 @@ def show(archive: Archive, snapshot: Snapshot) -> tuple[Shown, Manifest]:
     """A snapshot as its seal and its manifest tell it; DamageError if the manifest is not whole."""
     seal = snapshot.seal
     manifest = archive.manifest(seal)
+    vouches = vouches_of(seal, manifest.source, manifest.files)
+    pairs = zip(manifest.files, vouches, strict=True)
     shown = Shown(
         snapshot=snapshot.id,
         manifest=seal.manifest.blake3,
@@ -84,6 +92,8 @@ def show(archive: Archive, snapshot: Snapshot) -> tuple[Shown, Manifest]:
         sealed=seal.sealed,
         tool=seal.tool,
         smoke_test=_last_test(archive, snapshot),
+        vouched=counted(vouches),
+        unvouched=tuple(file.path for file, vouch in pairs if vouch.by is Voucher.NOBODY),
     )
     return shown, manifest
 

@@ -6,7 +6,7 @@ import zstandard
 from archivekit import OTHER, REVISION, array, entry_of, rewrite, sink_of, source, store_all
 
 from archiver.archive import layout
-from archiver.archive.archive import TOOL, Archive, Snapshot, preferred
+from archiver.archive.archive import TOOL, Archive, Snapshot
 from archiver.archive.info import keys_of, parse_info
 from archiver.archive.publish import publish
 from archiver.archive.records import Event, Features, Manifest, Selection, canonical
@@ -285,12 +285,16 @@ def test_the_one_without_selection_is_preferred_then_the_last_then_the_greatest_
     whole = seal_up(archive, sealed="2026-01-01T00:00:01Z")
     part = seal_up(archive, sealed="2026-01-01T00:00:09Z", selection=PART)
     excluded = seal_up(archive, sealed="2026-01-01T00:00:09Z", selection=Selection((), ("*.bin",)))
-    assert preferred([part, whole, excluded]) == whole == preferred([whole, excluded, part])
+    assert (
+        archive.preferred([part, whole, excluded])
+        == whole
+        == archive.preferred([whole, excluded, part])
+    )
     later = seal_up(archive, sealed="2026-01-01T00:00:02Z")
     assert archive.find("Org/Model", REVISION) == later
     twins = [seal_up(archive, sealed="2026-01-01T00:00:03Z", tool=f"x {i}") for i in range(4)]
     assert archive.find("Org/Model", REVISION) == max(twins, key=lambda one: one.id)
-    assert preferred([part, excluded]) == max([part, excluded], key=lambda one: one.id)
+    assert archive.preferred([part, excluded]) == max([part, excluded], key=lambda one: one.id)
 
 
 def test_without_a_revision_all_of_them_are_asked(archive):

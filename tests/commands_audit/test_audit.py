@@ -95,9 +95,9 @@ def partner(kind, path, tmp_path):
 def extra(path):
     """A name that such a file could have, but that is not its own."""
     if path.suffix == ".pack":
-        name = "00" + path.stem[2:]
-        (path.parents[1] / "00").mkdir(exist_ok=True)
-        return path.parents[1] / "00" / f"{name}.pack"
+        folder = "00" if path.parent.name != "00" else "01"
+        (path.parents[1] / folder).mkdir(exist_ok=True)
+        return path.parents[1] / folder / f"{folder}{path.stem[2:]}.pack"
     first, *rest = path.name.split(".")
     if len(rest) < 2:
         return path.with_name(path.name + ".bak")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from archiver.archive import layout
 from archiver.archive.audit.proofs import Proofs, proofs_of, readable_events
 from archiver.archive.fixity.info import check_info
 from archiver.archive.fixity.journal import JournalCheck
@@ -14,7 +13,6 @@ from archiver.archive.place import own_place
 from archiver.archive.policy import EVENT as POLICY
 from archiver.archive.policy import Policy, policy_of
 from archiver.errors import ArchiverError
-from archiver.names import RepoId, slug
 from archiver.text import utc_now
 
 if TYPE_CHECKING:
@@ -51,11 +49,8 @@ class Documents:
     def _sealed(self) -> list[Snapshot]:
         repository, revision = self._scope
         if repository is None:
-            return list(self._seals.whole(layout.SNAPSHOTS))
-        below = f"{layout.SNAPSHOTS}/{slug(RepoId(repository))}"
-        found = self._seals.whole(below, revision)
-        wanted = repository.casefold()
-        chosen = [one for one in found if one.seal.repository.casefold() == wanted]
+            return list(self._seals.all())
+        chosen = list(self._seals.of(repository, revision))
         if not chosen and not self._findings.all:
             self._archive.find(repository, revision)  # says what is held instead
         return chosen

@@ -10,7 +10,7 @@ from archiver.archive import layout
 from archiver.archive.fixity.read_twice import read_twice
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from archiver.archive.archive import Archive, Snapshot
     from archiver.archive.fixity.findings import Findings
@@ -26,11 +26,23 @@ class SealCheck:
         self.named = 0
         """Seals that are there by name, whole or not."""
 
-    def whole(self, prefix: str, revision: str = "") -> Iterator[Snapshot]:
-        """The whole seals below ``prefix`` whose revision begins so; the others become findings."""
-        for name in self._store.list(prefix):
+    def all(self) -> Iterator[Snapshot]:
+        """The whole seals of the archive."""
+        return self.whole(self._store.list(layout.SNAPSHOTS))
+
+    def of(self, repository: str, digits: str) -> Iterator[Snapshot]:
+        """The whole seals that a reference names: a repository and a commit's or seal's first digits."""
+        wanted = repository.casefold()
+        for one in self.whole(self._archive.seal_names(repository, digits)):
+            by_id = not digits and one.id.startswith(repository)
+            if by_id or one.seal.repository.casefold() == wanted:
+                yield one
+
+    def whole(self, names: Iterable[str]) -> Iterator[Snapshot]:
+        """The whole seals among stored files of these names; the others become findings."""
+        for name in names:
             document = layout.document_of(name)
-            if document is None or not document.revision.startswith(revision):
+            if document is None:
                 continue
             self.named += 1
             found, state = read_twice(self._store, name, partial(self._archive.read_seal, name))

@@ -15,6 +15,7 @@ from archiver.archive.intent import announced_needs
 from archiver.archive.out_of_use import put_aside
 from archiver.archive.packs.map import PackMap
 from archiver.archive.publish import Placement, closure_names, publish
+from archiver.archive.vouching import vouches_of
 from archiver.errors import DamageError
 
 if TYPE_CHECKING:
@@ -71,7 +72,16 @@ def _seal(
     seal = snapshot.seal
     try:
         manifest = archive.manifest(seal)
-        new = publish(archive, manifest, placement, seal.selection, stored=seal.manifest, unfit=bad)
+        new = publish(
+            archive,
+            manifest,
+            placement,
+            seal.selection,
+            # The bytes are the same, so they are as good as they were.
+            vouches=vouches_of(seal, manifest.source, manifest.files),
+            stored=seal.manifest,
+            unfit=bad,
+        )
     except DamageError:
         return None  # something of it is nowhere: it keeps what it has
     return Resealed(snapshot.title, snapshot.name, snapshot.id, new.name, new.id)

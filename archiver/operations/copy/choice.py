@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from archiver.archive import layout
 from archiver.archive.fixity.findings import Findings
 from archiver.archive.fixity.seals import SealCheck
-from archiver.names import as_repo_id, slug
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -16,7 +14,7 @@ if TYPE_CHECKING:
     from archiver.archive.finding import Finding
 
 Reference = tuple[str, str | None]
-"""Repository and (beginning of a) revision; None: all of its revisions."""
+"""Repository and (beginning of a) revision or seal's id; None: all of its revisions."""
 
 
 def choose(
@@ -29,7 +27,7 @@ def choose(
     findings = Findings(source.store)
     seals = SealCheck(source, findings)
     if not references:
-        return list(seals.whole(layout.SNAPSHOTS)), findings.all
+        return list(seals.all()), findings.all
     found = {one.id: one for one in _named(source, seals, findings, references)}
     return list(found.values()), findings.all
 
@@ -38,12 +36,7 @@ def _named(
     source: Archive, seals: SealCheck, findings: Findings, references: Iterable[Reference]
 ) -> Iterator[Snapshot]:
     for repository, revision in references:
-        below = f"{layout.SNAPSHOTS}/{slug(as_repo_id(repository))}"
-        found = [
-            one
-            for one in seals.whole(below, revision or "")
-            if one.seal.repository.casefold() == repository.casefold()
-        ]
+        found = list(seals.of(repository, revision or ""))
         if not found and not findings.all:
             source.find(repository, revision)  # says what is held instead
         yield from found

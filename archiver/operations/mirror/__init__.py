@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from archiver.archive.pin import Pin, check_pin
+from archiver.archive.vouching import HUGGINGFACE
 from archiver.operations.mirror.options import MirrorOptions, select
 from archiver.operations.mirror.publishing import derived_revision
 from archiver.operations.mirror.remarks import NARROWER, Remark, require_fit
@@ -33,7 +36,8 @@ def mirror(
 
     Raises:
         MirrorError: Some files failed; the others are stored and the next run goes on from there.
-        MismatchError: A pinned digest disagrees with upstream.
+        MismatchError: A pinned digest disagrees with upstream, or the archive holds a file of this commit
+            with other bytes, that are as good or better.
         UsageError: A folder holds what is plainly no content.
         NoSpaceError, NetworkError, UpstreamGoneError, AccessError: As upstream or the disk say.
     """
@@ -48,6 +52,12 @@ def mirror(
         check_pin(pin, listing.repository, listing.revision, claims)
     run = Run(archive, catalogue, upstream, listing, options, progress, whole)
     held = run.already_sealed()
+    if held is None and listing.files != whole.files and listing.upstream == HUGGINGFACE:
+        # Upstream has just told of every file: what is held of all of them is raised, not a part.
+        every = msgspec.structs.replace(options, include=(), exclude=())
+        raising = Run(archive, catalogue, upstream, whole, every, progress, whole)
+        if raising.raises_whole():
+            run, held = raising, raising.already_sealed()
     if options.dry_run:
         return run.planned() if held is None else run.report("held", snapshot=held)
     if held is not None:

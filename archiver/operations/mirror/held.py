@@ -3,26 +3,48 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import numpy as np
 
 from archiver.archive.layout import pack_of
+from archiver.archive.outflow import Outflow
 from archiver.archive.packs.map import PackMap
 from archiver.archive.packs.records import IndexEntry
 from archiver.archive.place import own_place
 from archiver.archive.pruning.history import CONDEMNING, condemned
 from archiver.archive.publish import missing_packs
+from archiver.archive.vouching import (
+    HUGGINGFACE,
+    UNVOUCHED,
+    Vouch,
+    Voucher,
+    counted,
+    vouches_of,
+)
 from archiver.catalogue import queries
+from archiver.digest import git_blob_hasher
 from archiver.errors import DamageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from archiver.archive.archive import Archive, Snapshot
-    from archiver.archive.records import FileEntry, Selection
+    from archiver.archive.records import FileEntry, FileFacts, Selection
     from archiver.catalogue.database import Catalogue
     from archiver.digest import Blake3Hex
-    from archiver.upstream.protocol import Listing
+    from archiver.upstream.protocol import Listing, RemoteFile
+
+
+class Contradiction(NamedTuple):
+    """A file of one commit that a held snapshot has with other bytes, and who vouched for those."""
+
+    path: str
+    sha256: str
+    held_sha256: str
+    held_by: Vouch
+    snapshot: Snapshot
 
 
 class CatalogueHints:
@@ -61,6 +83,27 @@ def condemned_packs(archive: Archive, catalogue: Catalogue) -> frozenset[str]:
     return frozenset(pack for name in told if (pack := pack_of(name)))
 
 
+class HeldSnapshot(NamedTuple):
+    """A snapshot of the listing's revision: what its files are, and who vouched for each."""
+
+    snapshot: Snapshot
+    files: dict[str, tuple[FileFacts, Vouch]]
+
+    @property
+    def least(self) -> Voucher:
+        """The lowest voucher of its files."""
+        return counted(vouch for _, vouch in self.files.values()).least
+
+    def has(self, file: RemoteFile) -> bool:
+        """Whether it holds a file with the digest that is listed; False if none is."""
+        facts = self.files[file.path][0] if file.path in self.files else None
+        if facts is None or facts.size != file.size:
+            return False
+        if file.sha256:
+            return facts.sha256 == file.sha256
+        return bool(file.oid) and not file.lfs and not facts.lfs and facts.oid == file.oid
+
+
 class Held:
     """Which of a listing's files, or all of them together, are in the archive."""
 
@@ -70,66 +113,156 @@ class Held:
         self._listing = listing
         self._condemned = condemned_packs(archive, catalogue)
         self._sources: dict[str, PackMap] = {}
+        self._least = Voucher.UPSTREAM if self._listing.upstream == HUGGINGFACE else Voucher.CACHE
+
+    # ---- snapshots
+
+    @cached_property
+    def same_revision(self) -> list[HeldSnapshot]:
+        """The snapshots of the listing's commit whose manifests are whole, those to restore first.
+
+        None of a plain folder, which has no commit.
+        """
+        revision = self._listing.revision
+        found: list[HeldSnapshot] = []
+        held = self._snapshots_of(self._listing.repository) if revision else []
+        left = [one for one in held if one.seal.revision == revision]
+        while left:
+            best = self._archive.preferred(left)
+            left.remove(best)
+            try:
+                facts = self._archive.manifest_facts(best.seal)
+            except DamageError:
+                continue
+            vouches = vouches_of(best.seal, facts.source, facts.files)
+            pairs = zip(facts.files, vouches, strict=True)
+            found.append(HeldSnapshot(best, {file.path: (file, who) for file, who in pairs}))
+        return found
 
     def snapshot(self, selection: Selection) -> Snapshot | None:
-        """The snapshot that holds exactly this listing, if there is one."""
-        wanted = {(file.path, file.size, file.sha256 or file.oid) for file in self._listing.files}
-        for one in self._snapshots_of(self._listing.repository):
-            if one.seal.revision != self._listing.revision or not self._listing.revision:
+        """The snapshot that holds this listing, by no lesser vouchers than it has; None if none does."""
+        for one in self.same_revision:
+            if one.least < self._least or not self._may_stand_for(one.snapshot, selection):
                 continue
-            if one.seal.selection != selection and not one.seal.selection.whole:
-                continue
-            if wanted <= self._has(one):
-                return one
+            if all(one.has(file) for file in self._listing.files):
+                return one.snapshot
         return None
 
-    def _has(self, snapshot: Snapshot) -> set[tuple[str, int, str]]:
-        """What a snapshot holds, as upstream would list it; nothing if it is not whole any more."""
-        if missing_packs(self._archive, snapshot.seal.packs):
-            return set()
-        try:
-            entries = self._archive.manifest(snapshot.seal).files
-        except DamageError:
-            return set()
-        return {(e.path, e.size, e.sha256 if e.lfs else e.oid or e.sha256) for e in entries}
+    def equal(
+        self, entries: list[FileEntry], vouches: list[Vouch], selection: Selection
+    ) -> Snapshot | None:
+        """The snapshot that holds these very bytes, by no lesser vouchers; None if none does.
+
+        So what was read from a cache without digests, and agrees with what upstream vouched for, makes
+        no second snapshot.
+        """
+        for one in self.same_revision:
+            if one.least < min((vouch.by for vouch in vouches), default=Voucher.NOBODY):
+                continue
+            if self._may_stand_for(one.snapshot, selection) and all(
+                entry.path in one.files
+                and one.files[entry.path][0].sha256 == entry.sha256
+                and one.files[entry.path][1].by >= vouch.by
+                for entry, vouch in zip(entries, vouches, strict=True)
+            ):
+                return one.snapshot
+        return None
+
+    def _may_stand_for(self, snapshot: Snapshot, selection: Selection) -> bool:
+        """Whether a snapshot is of these patterns, or of all files, and its packs are there."""
+        seal = snapshot.seal
+        if seal.selection != selection and not seal.selection.whole:
+            return False
+        return not missing_packs(self._archive, seal.packs)
+
+    def known(self, path: str, sha256: str) -> Vouch | None:
+        """The highest voucher of these bytes under this path in a snapshot of the commit; None if none."""
+        found = [one.files[path] for one in self.same_revision if path in one.files]
+        return max((who for facts, who in found if facts.sha256 == sha256), default=None)
+
+    def contradictions(self, digests: Iterable[tuple[str, str]]) -> list[Contradiction]:
+        """Files, by (path, SHA-256), that a snapshot of the commit holds with other bytes.
+
+        To what upstream lists only what upstream vouched for is a contradiction: anything less is
+        what it corrects.
+        """
+        least = Voucher.UPSTREAM if self._least is Voucher.UPSTREAM else Voucher.NOBODY
+        return [
+            Contradiction(path, sha256, facts.sha256, who, one.snapshot)
+            for path, sha256 in digests
+            for one in self.same_revision
+            if path in one.files
+            for facts, who in (one.files[path],)
+            if facts.sha256 != sha256 and who.by >= least
+        ]
+
+    def corrected(self, entries: Iterable[FileEntry]) -> list[Contradiction]:
+        """The files that a snapshot of the commit holds with other bytes, by a lesser voucher."""
+        return [
+            Contradiction(entry.path, entry.sha256, facts.sha256, who, one.snapshot)
+            for one in self.same_revision
+            for entry in entries
+            if entry.path in one.files
+            for facts, who in (one.files[entry.path],)
+            if facts.sha256 != entry.sha256
+        ]
+
+    # ---- files
 
     @cached_property
     def files(self) -> dict[str, FileEntry]:
-        """Path -> entry of the files that are held whole, under whatever name."""
+        """Path -> entry of the files that are held whole, under whatever name.
+
+        With upstream's digest: the SHA-256 that was computed when they came, or a git SHA-1 that
+        upstream vouched for then or that is computed now.
+        """
+        listed = {file.path: file for file in self._listing.files}
         keys = {
-            file.path: queries.FileKey(file.size, file.sha256, "" if file.sha256 else file.oid)
-            for file in self._listing.files
+            path: queries.FileKey(file.size, file.sha256, "" if file.sha256 else file.oid)
+            for path, file in listed.items()
             if file.sha256 or (file.oid and not file.lfs)
         }
         found = queries.held_files(self._catalogue, keys.values())
-        by_seal: dict[str, list[tuple[str, queries.HeldFile]]] = {}
+        places: dict[tuple[str, str], list[tuple[str, str]]] = {}
         for path, key in keys.items():
-            if key in found:
-                by_seal.setdefault(found[key].snapshot, []).append((path, found[key]))
+            if held := found.get(key):
+                seal = (held.repository, held.snapshot)
+                places.setdefault(seal, []).append((path, held.path))
         entries: dict[str, FileEntry] = {}
-        for rows in by_seal.values():
-            entries.update(self._entries_of(rows))
+        for (repository, digest), paths in places.items():
+            for snapshot in self._snapshots_of(repository):
+                if snapshot.id == digest:
+                    entries.update(self._entries_of(snapshot, paths))
+        for one in self.same_revision:
+            # Of bytes that came without a git SHA-1 the catalogue knows none.
+            left = [path for path in keys if path not in entries and path in one.files]
+            like = [path for path in left if one.files[path][0].size == listed[path].size]
+            entries.update(self._entries_of(one.snapshot, [(path, path) for path in like]))
         return entries
 
-    def _entries_of(self, rows: list[tuple[str, queries.HeldFile]]) -> dict[str, FileEntry]:
-        """Entries for files that a snapshot holds whole, as far as its packs are really there."""
-        first = rows[0][1]
-        seals = [one for one in self._snapshots_of(first.repository) if one.id == first.snapshot]
-        if not seals:
+    def _entries_of(self, snapshot: Snapshot, paths: list[tuple[str, str]]) -> dict[str, FileEntry]:
+        """Entries for files, by (listed path, held path), that a snapshot holds with their digests.
+
+        As far as its packs are really there.
+        """
+        if not paths:
             return {}
         try:
-            manifest = self._archive.manifest(seals[0].seal)
+            manifest = self._archive.manifest(snapshot.seal)
         except DamageError:
             return {}
-        lasting = (pack for pack, _ in seals[0].seal.packs if pack not in self._condemned)
+        lasting = (pack for pack, _ in snapshot.seal.packs if pack not in self._condemned)
         packs = PackMap(self._archive, lasting)
-        files = {entry.path: entry for entry in manifest.files}
+        vouches = vouches_of(snapshot.seal, manifest.source, manifest.files)
+        files = {one.path: (one, vouch) for one, vouch in zip(manifest.files, vouches, strict=True)}
         listed = {file.path: file for file in self._listing.files}
         found = {}
-        for path, held in rows:
-            entry = files.get(held.path)
-            if entry is not None and all(packs.find(digest) for _, digest in entry.segments):
-                claim = listed[path]
+        for path, held in paths:
+            entry, vouch = files.get(held, (None, UNVOUCHED))
+            if entry is None or not all(packs.find(digest) for _, digest in entry.segments):
+                continue
+            claim = listed[path]
+            if _is_listed(entry, vouch, claim, packs):
                 found[path] = msgspec.structs.replace(
                     entry, path=path, oid=claim.oid, lfs=claim.lfs
                 )
@@ -144,3 +277,25 @@ class Held:
 
     def _snapshots_of(self, repository: str) -> list[Snapshot]:
         return self._archive.snapshots_of(repository, on_damage=lambda _name, _error: None)
+
+
+def _is_listed(entry: FileEntry, vouch: Vouch, claim: RemoteFile, packs: PackMap) -> bool:
+    """Whether a held file's bytes have the digest that upstream lists.
+
+    Its SHA-256 was computed when it came in. A git SHA-1 was too, if upstream vouched by one; what any
+    other record says is not believed, and it is computed from the stored bytes.
+    """
+    if entry.size != claim.size:
+        return False
+    if claim.sha256:
+        return entry.sha256 == claim.sha256
+    if vouch == Vouch(Voucher.UPSTREAM, "git-sha1") and not entry.lfs:
+        return entry.oid == claim.oid
+    hasher = git_blob_hasher(entry.size)
+    try:
+        with Outflow(packs, workers=1) as outflow:
+            for piece in outflow.pieces(iter(entry.segments)):
+                hasher.update(piece)
+    except DamageError:
+        return False
+    return hasher.hexdigest() == claim.oid

@@ -1,36 +1,69 @@
-"""From the stored files of a listing to the seal of a snapshot."""
+"""From the stored files of a listing to the seal of a snapshot, and who vouched for each file."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
+from archiver.archive.advice import command
 from archiver.archive.pin import Pin, check_pin
 from archiver.archive.publish import publish
 from archiver.archive.records import Manifest, Source
+from archiver.archive.vouching import HUGGINGFACE, Vouch, Voucher, claimed
 from archiver.digest import blake3_hex
+from archiver.errors import MismatchError
+from archiver.text import plural, printable
 
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive, Snapshot
     from archiver.archive.publish import Placement
     from archiver.archive.records import FileEntry, Selection
+    from archiver.operations.mirror.held import Contradiction, Held
     from archiver.upstream.protocol import Listing
+
+_TOLD: Final = 8
+
+
+class Published(NamedTuple):
+    """The snapshot of a run; ``manifest`` is None if it was there before the run.
+
+    ``raised`` counts files that were held by a lesser voucher, and ``corrected`` are those that another
+    snapshot of the commit has with other bytes.
+    """
+
+    snapshot: Snapshot
+    manifest: Manifest | None
+    raised: int = 0
+    corrected: tuple[Contradiction, ...] = ()
 
 
 def publish_listing(
     archive: Archive,
     listing: Listing,
+    held: Held,
     entries: list[FileEntry],
     place: Placement,
     selection: Selection,
     pins: tuple[Pin, ...],
-) -> tuple[Snapshot, Manifest]:
-    """Seal what was taken in; MismatchError if a pinned digest is another."""
+) -> Published:
+    """Seal what was taken in.
+
+    Raises:
+        MismatchError: A pinned digest is another, or the archive holds a file of this commit with other
+            bytes that are as good or better.
+    """
+    entries = sorted(entries, key=lambda entry: entry.path)
     revision = listing.revision or derived_revision(entries)
     facts = {entry.path: (entry.size, entry.sha256) for entry in entries}
     for pin in pins:
         check_pin(pin, listing.repository, revision, facts)
+    require_agreement(archive, listing, held, {path: sha256 for path, (_, sha256) in facts.items()})
+    vouches = _vouches(listing, held, entries, _pinned(pins, listing.repository, revision))
+    if listing.revision and listing.upstream != HUGGINGFACE:
+        same = held.equal(entries, vouches, selection)
+        if same is not None:
+            return Published(same, None)
     source = Source(
         upstream=listing.upstream,
         endpoint=listing.endpoint,
@@ -41,12 +74,97 @@ def publish_listing(
         licence=listing.licence,
         card=listing.card,
     )
-    manifest = Manifest(source, tuple(sorted(entries, key=lambda entry: entry.path)))
-    snapshot = publish(archive, manifest, place, selection)
-    return snapshot, manifest
+    manifest = Manifest(source, tuple(entries))
+    before = [held.known(entry.path, entry.sha256) for entry in entries]
+    corrected = tuple(held.corrected(entries))
+    snapshot = publish(archive, manifest, place, selection, vouches=vouches)
+    raised = sum(
+        old is not None and old.by < new.by for old, new in zip(before, vouches, strict=True)
+    )
+    return Published(snapshot, manifest, raised, corrected)
 
 
 def derived_revision(entries: list[FileEntry]) -> str:
     """The revision of files that have no commit (``docs/format.md``, 6.1)."""
     rows = [[e.path, e.size, e.sha256] for e in sorted(entries, key=lambda entry: entry.path)]
     return blake3_hex(msgspec.json.encode(rows))[:40]
+
+
+# ---- who vouches
+
+
+def _vouches(
+    listing: Listing, held: Held, entries: list[FileEntry], pins: dict[str, set[str]]
+) -> list[Vouch]:
+    """The highest voucher of each entry: the listing, a pin, or what the commit's snapshots have."""
+    files = {file.path: file for file in listing.files}
+    found = []
+    for entry in entries:
+        file = files[entry.path]
+        vouch = claimed(listing.upstream, sha256=file.sha256, oid=file.oid, lfs=file.lfs)
+        pinned = pins.get(entry.path, set())
+        if entry.sha256 in pinned:
+            vouch = max(vouch, Vouch(Voucher.PIN, "sha256"))
+        elif not entry.lfs and entry.oid and entry.oid in pinned:
+            vouch = max(vouch, Vouch(Voucher.PIN, "git-sha1"))
+        found.append(max(vouch, held.known(entry.path, entry.sha256) or vouch))
+    return found
+
+
+def _pinned(pins: tuple[Pin, ...], repository: str, revision: str) -> dict[str, set[str]]:
+    """Path -> the digests that pins of this revision give it."""
+    found: dict[str, set[str]] = {}
+    for pin in pins:
+        if (pin.repository.casefold(), pin.revision) == (repository.casefold(), revision):
+            for file in pin.files:
+                found.setdefault(file.path, set()).update({file.sha256, file.oid} - {""})
+    return found
+
+
+# ---- contradictions
+
+
+def require_agreement(
+    archive: Archive, listing: Listing, held: Held, digests: dict[str, str]
+) -> None:
+    """Raise MismatchError if snapshots of this commit have files, path -> SHA-256, with other bytes."""
+    found = held.contradictions(digests.items())
+    if not found:
+        return
+    title = f"{listing.repository}@{listing.revision[:12]}"
+    told = "; ".join(_told(one) for one in found[:_TOLD])
+    more = f"; and {len(found) - _TOLD:,} more" if len(found) > _TOLD else ""
+    files = plural(len({one.path for one in found}), "file")
+    raise MismatchError(
+        f"{title} was not sealed: a commit has one content, and the archive holds {files} of this one "
+        f"with other bytes. {told}{more}.",
+        hint=_hint(archive, title, found[0]),
+    )
+
+
+def _told(one: Contradiction) -> str:
+    by = {
+        Voucher.UPSTREAM: "which upstream vouched for",
+        Voucher.PIN: "which a pin vouched for",
+        Voucher.CACHE: "by a cache's record",
+        Voucher.NOBODY: "which nobody vouched for",
+    }[one.held_by.by]
+    return (
+        f"{printable(one.path)} has SHA-256 {one.sha256[:16]}… here, and {one.held_sha256[:16]}… in "
+        f"the seal {one.snapshot.id[:12]}, {by}"
+    )
+
+
+def _hint(archive: Archive, title: str, one: Contradiction) -> str:
+    place = archive.store.describe()
+    if one.held_by.by is Voucher.UPSTREAM:
+        return (
+            "What is read here is damaged or was changed: restore these files from the archive. To "
+            "keep them all the same, import a plain folder of them under another name, with --as."
+        )
+    seal = f"{one.snapshot.seal.repository}@{one.snapshot.id[:12]}"
+    return (
+        f"Which is right, upstream knows: {command('mirror', place, title)} asks it. Without upstream, "
+        f"forget the one that you do not trust, with {command('forget', place, seal)}, or import a "
+        "plain folder of these files under another name, with --as."
+    )

@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+from archiver.archive.vouching import Vouching
 from archiver.errors import ExitCode, PartialError
 from archiver.operations.mirror.remarks import Remark
 from archiver.text import plural
@@ -23,12 +24,22 @@ class FileFailure(msgspec.Struct, frozen=True):
     exit_code: int
 
 
+class CorrectedFile(msgspec.Struct, frozen=True):
+    """A file that another snapshot of the commit, ``held``, has with other bytes than upstream's."""
+
+    path: str
+    held: str
+
+
 class MirrorReport(msgspec.Struct, frozen=True):
     """What a run did; sizes in bytes, plain ones but for those that have ``stored`` in their name.
 
     What an unfinished run of the same revision had stored is ``resumed``; ``total_stored_bytes`` is
     all that the snapshot takes, whenever it was written, ``stored_bytes`` what was written now.
     ``outcome`` is ``sealed``, ``held`` (it was there already) or ``planned`` (a dry run).
+    ``origin`` is ``hub``, ``cache`` or ``folder``. ``vouched`` says whose digests the files were compared
+    with, None of a dry run; ``raised`` counts those that were held until now by a lesser voucher.
+    ``preferred`` is false if another snapshot is the one that the repository's name alone means.
     ``parity_bytes`` is what sidecars take that were made now, because the policy wants parity;
     ``remarks`` is what is worth saying of the choice of files and of what they hold;
     ``unprotected`` are stored files that should have got one and did not.
@@ -51,6 +62,11 @@ class MirrorReport(msgspec.Struct, frozen=True):
     remarks: tuple[Remark, ...] = ()
     parity_bytes: int = 0
     unprotected: tuple[FileFailure, ...] = ()
+    origin: str = "hub"
+    vouched: Vouching | None = None
+    raised: int = 0
+    corrected: tuple[CorrectedFile, ...] = ()
+    preferred: bool = True
 
 
 class MirrorError(PartialError):

@@ -15,13 +15,14 @@ from archiver.archive.intake.worklog import Worklog, discard, noted
 from archiver.archive.manifests import require_few_files
 from archiver.archive.publish import SEALED, settle
 from archiver.archive.records import Selection
+from archiver.archive.vouching import HUGGINGFACE, Voucher
 from archiver.catalogue import queries, updates
 from archiver.digest import Blake3Hex
 from archiver.names import unportable
 from archiver.operations.mirror.fetch import fetch
 from archiver.operations.mirror.held import CatalogueHints, Held
 from archiver.operations.mirror.protection import protect_sealed
-from archiver.operations.mirror.publishing import publish_listing
+from archiver.operations.mirror.publishing import Published, publish_listing, require_agreement
 from archiver.operations.mirror.remarks import (
     of_folder,
     of_indexes,
@@ -29,7 +30,7 @@ from archiver.operations.mirror.remarks import (
     remark,
     without_repeats,
 )
-from archiver.operations.mirror.report import MirrorError, MirrorReport
+from archiver.operations.mirror.report import CorrectedFile, MirrorError, MirrorReport
 from archiver.operations.mirror.room import Room
 from archiver.operations.mirror.sighting import record_sighting
 
@@ -92,8 +93,22 @@ class Run:
         self._worklog_key = f"{listing.endpoint}|{listing.repository}|{listing.revision}"
 
     def already_sealed(self) -> Snapshot | None:
-        """The snapshot that holds exactly this listing, if there is one."""
+        """The snapshot that holds exactly this listing, if there is one.
+
+        MismatchError if the archive holds a file of this commit with other bytes, as good or better.
+        """
+        listed = {file.path: file.sha256 for file in self._listing.files if file.sha256}
+        require_agreement(self._archive, self._listing, self._held, listed)
         return self._held.snapshot(self._selection)
+
+    def raises_whole(self) -> bool:
+        """Whether all of a snapshot of the whole commit can be vouched for now, with nothing to fetch."""
+        lesser = [
+            one
+            for one in self._held.same_revision
+            if one.least < Voucher.UPSTREAM and not one.snapshot.seal.selection.chosen
+        ]
+        return bool(lesser) and not self._to_fetch()
 
     def keep(self, snapshot: Snapshot) -> MirrorReport:
         """Nothing is to be fetched: the snapshot is there."""
@@ -122,14 +137,25 @@ class Run:
         self._progress.expect(len(files), sum(file.size for file in files))
         worklog = Worklog(self._archive.store, self._worklog_key)
         try:
-            snapshot, manifest, written = self._take_and_publish(worklog, pins)
+            published, written = self._take_and_publish(worklog, pins)
             worklog.remove()
         finally:
             worklog.close()
-        updates.add_snapshot(self._catalogue, snapshot.id, snapshot.seal, manifest)
+        snapshot = published.snapshot
+        if published.manifest is None:
+            # All of it was read, and is what a snapshot with better vouchers has.
+            return self.keep(snapshot)
+        updates.add_snapshot(self._catalogue, snapshot.id, snapshot.seal, published.manifest)
         record_sighting(self._archive, self._catalogue, self._listing)
-        self._look_at_indexes(snapshot, manifest)
-        return self._protected(snapshot, self.report("sealed", snapshot, written))
+        self._look_at_indexes(snapshot, published.manifest)
+        report = msgspec.structs.replace(
+            self.report("sealed", snapshot, written),
+            raised=published.raised,
+            corrected=tuple(
+                CorrectedFile(one.path, one.snapshot.id) for one in published.corrected
+            ),
+        )
+        return self._protected(snapshot, report)
 
     def _look_at_indexes(self, snapshot: Snapshot, manifest: Manifest) -> None:
         self._remarks += of_indexes(self._archive, snapshot, manifest.files, self._paths)
@@ -181,14 +207,29 @@ class Run:
             snapshot=snapshot.id if snapshot else "",
             notes=tuple(self._notes),
             remarks=without_repeats(self._remarks),
+            origin=self._origin,
+            vouched=self._archive.vouching(snapshot) if snapshot else None,
+            preferred=snapshot is None or self._is_preferred(snapshot),
         )
+
+    @property
+    def _origin(self) -> str:
+        if self._listing.upstream == HUGGINGFACE:
+            return "hub"
+        return "cache" if self._listing.revision else "folder"
+
+    def _is_preferred(self, snapshot: Snapshot) -> bool:
+        held = self._archive.snapshots_of(
+            snapshot.seal.repository, on_damage=lambda _name, _error: None
+        )
+        return not held or self._archive.preferred(held).id == snapshot.id
 
     # ---- fetching
 
     def _take_and_publish(
         self, worklog: Worklog, pins: tuple[Pin, ...]
-    ) -> tuple[Snapshot, Manifest, _Written]:
-        """The new snapshot, its manifest, and what was written for it."""
+    ) -> tuple[Published, _Written]:
+        """The snapshot, and what was written for it."""
         options = self._options
         with Intake(
             self._archive,
@@ -212,10 +253,16 @@ class Run:
         # The buffers go before the manifest comes: of 190,000 tensors there is not room for both.
         del intake
         memory.give_back()
-        snapshot, manifest = publish_listing(
-            self._archive, self._listing, entries, sink.placed, self._selection, pins
+        published = publish_listing(
+            self._archive,
+            self._listing,
+            self._held,
+            entries,
+            sink.placed,
+            self._selection,
+            pins,
         )
-        return snapshot, manifest, resumed._replace(stored_bytes=sink.stored_bytes)
+        return published, resumed._replace(stored_bytes=sink.stored_bytes)
 
     def _to_fetch(self) -> list[RemoteFile]:
         return [file for file in self._listing.files if file.path not in self._held.files]

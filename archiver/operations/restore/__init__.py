@@ -1,4 +1,4 @@
-"""Restore: write a snapshot, one file or one tensor to disk, every byte checked.
+"""Restore: write a snapshot, one file or one tensor to disk, compared with its manifest.
 
 Needs neither network nor SQL.
 """

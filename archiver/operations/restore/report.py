@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from archiver.archive.destination import RefSkipped
+from archiver.archive.vouching import Vouching
 
 
 class RestoreFailure(msgspec.Struct, frozen=True):
@@ -23,6 +24,7 @@ class RestoreReport(msgspec.Struct, frozen=True):
     ``files`` are right now; ``kept`` of them were there already. ``refused`` of the failures are
     files that are there with other content. ``refs`` are the names (``main``, …)
     of a hub cache that point at the revision now, ``refs_skipped`` those that should and do not.
+    ``vouched`` says whose digests stand behind the files that were asked for.
     """
 
     repository: str
@@ -36,6 +38,7 @@ class RestoreReport(msgspec.Struct, frozen=True):
     failures: tuple[RestoreFailure, ...] = ()
     refs: tuple[str, ...] = ()
     refs_skipped: tuple[RefSkipped, ...] = ()
+    vouched: Vouching = Vouching()
 
 
 class RestoredTensor(msgspec.Struct, frozen=True):

@@ -23,6 +23,7 @@ from archiver.archive.destination import (
 )
 from archiver.archive.out_of_use import manifest_for, packs_for
 from archiver.archive.outflow import Outflow
+from archiver.archive.vouching import counted, vouches_of
 from archiver.digest import git_blob_hasher
 from archiver.errors import ArchiverError, DeniedError, ExitCode, NoSpaceError, UsageError
 from archiver.names import check_paths
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from archiver.archive.archive import Archive, Snapshot
     from archiver.archive.records import FileEntry
+    from archiver.archive.vouching import Vouching
     from archiver.operations.restore.report import RestoreFailure
     from archiver.progress import Progress
 
@@ -61,7 +63,7 @@ def restore(
         DeniedError: Nothing may be written at the destination.
         UsageError: No file fits, or the destination is not a folder.
     """
-    files = _chosen(archive, snapshot, patterns)
+    files, vouched = _chosen(archive, snapshot, patterns)
     progress.expect(len(files), sum(entry.size for entry in files))
     _check_room(destination, sum(entry.size for entry in files))
     open_folder(destination)
@@ -89,7 +91,9 @@ def restore(
     skipped = cache.publish() if hub_cache and not failures else []
     report = _report(snapshot, destination, files, kept, failures)
     refs = set(names) - {one.name for one in skipped} if hub_cache and not failures else set()
-    return msgspec.structs.replace(report, refs=tuple(sorted(refs)), refs_skipped=tuple(skipped))
+    return msgspec.structs.replace(
+        report, refs=tuple(sorted(refs)), refs_skipped=tuple(skipped), vouched=vouched
+    )
 
 
 def _report(
@@ -113,19 +117,24 @@ def _report(
     )
 
 
-def _chosen(archive: Archive, snapshot: Snapshot, patterns: tuple[str, ...]) -> list[FileEntry]:
+def _chosen(
+    archive: Archive, snapshot: Snapshot, patterns: tuple[str, ...]
+) -> tuple[list[FileEntry], Vouching]:
+    """The files that fit, and who vouched for them."""
     manifest = manifest_for(archive, snapshot)
-    chosen = [
-        entry
-        for entry in manifest.files
+    vouches = vouches_of(snapshot.seal, manifest.source, manifest.files)
+    pairs = [
+        (entry, vouch)
+        for entry, vouch in zip(manifest.files, vouches, strict=True)
         if not patterns or any(entry.path == p or fnmatchcase(entry.path, p) for p in patterns)
     ]
+    chosen = [entry for entry, _ in pairs]
     if not chosen and patterns:
         raise UsageError(
             f"No file of {snapshot.title} fits {', '.join(map(repr, patterns))}.",
             hint=f"{command('show', archive.store.describe(), snapshot.title, '--files')} lists them.",
         )
-    return chosen
+    return chosen, counted(vouch for _, vouch in pairs)
 
 
 def _check_room(destination: Path, needed: int) -> None:
