@@ -23,6 +23,7 @@ from archiver.upstream.folder import FileReader, find_file, refusal, unfinished_
 from archiver.upstream.hub_cache import (
     CacheEntry,
     EntryType,
+    blobs_of,
     cache_inside,
     entries,
     entry_of,
@@ -118,12 +119,10 @@ class Directory:
         Raises UpstreamGoneError if it changes meanwhile, MismatchError if a cache's record tells
         another size than it has.
         """
-        folder, may_lead_to = self.folder, None
+        folder = self.folder
         if self._is_cache:
-            entry = self._entry(listing.repository)
-            folder = entry.snapshot(listing.revision)
-            may_lead_to = entry.may_lead_to(listing.revision)
-        where = find_file(folder, file.path, may_lead_to)
+            folder = self._entry(listing.repository).snapshot(listing.revision)
+        where = find_file(folder, file.path, blobs_of(folder))
         reader = FileReader(where, file, offset, recorded=self._is_cache and listing.complete)
         try:
             yield reader

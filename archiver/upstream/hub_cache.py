@@ -47,11 +47,11 @@ def scan_snapshot(folder: Path) -> FolderScan:
 
     Of a snapshot, links may also lead to the blobs of its repository and to the cache's shared ones.
     """
-    return scan_folder(folder, _blobs_of(folder))
+    return scan_folder(folder, blobs_of(folder))
 
 
-def _blobs_of(folder: Path) -> Callable[[str], bool] | None:
-    """Whether a place is a blob that the snapshot ``folder`` may link to; None if it is no snapshot."""
+def blobs_of(folder: Path) -> Callable[[str], bool] | None:
+    """Return whether a place is a blob that a snapshot may link to; None if ``folder`` is no snapshot."""
     where = Path(os.path.realpath(folder))
     if where.parent.name != "snapshots":
         return None
@@ -95,10 +95,6 @@ class CacheEntry:
     def snapshot(self, commit: str) -> Path:
         """The folder of a commit's files."""
         return self.folder / "snapshots" / commit
-
-    def may_lead_to(self, commit: str) -> Callable[[str], bool] | None:
-        """Where the links of a snapshot may lead besides the snapshot itself."""
-        return _blobs_of(self.snapshot(commit))
 
     def commit(self, revision: str | None) -> str:
         """The commit that ``revision`` names here; raises UpstreamGoneError if none is held."""

@@ -8,9 +8,10 @@ import subprocess
 import sys
 
 import pytest
-from e2ekit import REPO, files_below, model, seals, weights
+from e2ekit import REPO, WEIGHTS, files_below, model, seals, weights
 
 from archiver.demo.checkpoints import write_dense
+from archiver.loopback import Fault
 
 INDEX = "model.safetensors.index.json"
 POINTER = (
@@ -285,3 +286,19 @@ def test_an_import_speaks_of_a_folder(folder, local, archive):
     result = local(place)
     assert "There is no folder" in result.err
     assert "upstream" not in result.err.lower()
+
+
+def test_a_page_that_a_proxy_sends_for_weights_is_named(hub, fetch, archive):
+    page = b"<!DOCTYPE html><html><head><title>Sign in</title></head></html>"
+    hub.create(REPO, model())
+    size = len(weights())
+    for body in (page + b" " * (size - len(page)), page):
+        hub.faults.clear()
+        fault = Fault(
+            "forge", path=WEIGHTS, route="cdn", forge=lambda _n, b=body: (b, {}), times=None
+        )
+        hub.faults.add(fault)
+        result = fetch(REPO)
+        assert result.code == 22
+        assert f"{WEIGHTS} is an HTML page, not weights" in result.err
+        assert not seals(archive)

@@ -8,6 +8,7 @@ import numpy as np
 
 from archiver.digest import Blake3Hex
 from archiver.errors import DamageError, MismatchError
+from archiver.tensors.weight_files import HEAD
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -32,6 +33,8 @@ class Continued:
         self._at = 0
         self._opened: AbstractContextManager[Stream] | None = None
         self._stream: Stream | None = None
+        self.head = b""
+        """The first bytes, at most ``HEAD``."""
         self.fetched = 0
         """Bytes that came from upstream."""
         self.resumed: dict[str, int] = {}
@@ -58,6 +61,12 @@ class Continued:
 
     def readinto(self, view: memoryview) -> int:
         """The next bytes; 0 at the end."""
+        count = self._readinto(view)
+        if len(self.head) < HEAD:
+            self.head += bytes(view[: min(count, HEAD - len(self.head))])
+        return count
+
+    def _readinto(self, view: memoryview) -> int:
         if not self._piece and self._stream is None:
             self._next_piece()
         if self._piece:

@@ -13,7 +13,6 @@ from archiver.codec.segment import SEGMENT_MAX
 from archiver.digest import git_blob_hasher
 from archiver.errors import MismatchError
 from archiver.tensors.cuts import CutPlanner
-from archiver.tensors.weight_files import HEAD, is_weights, stand_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from archiver.digest import Blake3Hex
     from archiver.progress import Progress
     from archiver.tensors.cuts import Segment
-    from archiver.tensors.weight_files import StandIn
 
 _ALIGN: Final = 8
 """Segments begin at multiples of this in their buffer, so that words are aligned."""
@@ -55,7 +53,6 @@ class FileJob:
         self.expected = expected
         self.digests: dict[int, Blake3Hex] = {}
         self._sizes: list[int] = []
-        self._head = b""
         self._progress = progress
         self._sha256 = hashlib.sha256()
         self._blake3 = blake3()
@@ -115,8 +112,6 @@ class FileJob:
         return prefix[taken:]
 
     def _hash(self, view: memoryview) -> None:
-        if not self._sizes:
-            self._head = bytes(view[:HEAD])
         self._sha256.update(view)
         self._blake3.update(view)
         if self._oid is not None:
@@ -128,13 +123,6 @@ class FileJob:
                 f"{self.expected.path} is longer than the {self.expected.size} bytes "
                 f"{self.expected.by} lists."
             )
-
-    @property
-    def instead(self) -> StandIn | None:
-        """What came in the place of weights, as far as the first bytes tell."""
-        if not is_weights(self.expected.path):
-            return None
-        return stand_in(self._head, self.expected.size)
 
     def finish(self) -> tuple[FileEntry, str]:
         """The file's entry; MismatchError unless its digests are upstream's."""

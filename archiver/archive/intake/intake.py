@@ -15,6 +15,7 @@ from archiver.archive.intake.continued import Continued
 from archiver.archive.intake.file_job import FileJob
 from archiver.archive.intake.sink import ObjectSink
 from archiver.errors import MismatchError
+from archiver.tensors.weight_files import is_weights, stand_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -100,30 +101,38 @@ class Intake:
     ) -> tuple[FileEntry, str]:
         job = FileJob(expected, self._progress)
         with Continued(self._archive, self._hints, held, open_at) as stream:
-            pending: list[Future[None]] = []
             try:
-                for buffer, cells in job.fill(stream, self._buffers):
-                    pending.append(self._pool.submit(self._store, job, buffer, cells))
-                    pending = _unfinished(pending)
-            finally:
-                # also after a failure: no thread may still use a buffer of this file
-                for future in pending:
-                    future.exception()
-            for future in pending:
-                future.result()
-        try:
-            done = job.finish()
-        except MismatchError as error:
-            self._worklog.forget(expected.path)
-            if job.instead is not None:
-                error.message = f"{expected.path} {job.instead.told}. {error.message}"
-            raise
+                self._take(job, stream)
+                done = job.finish()
+            except MismatchError as error:
+                self._worklog.forget(expected.path)
+                # Whatever size was listed: what came begins like a pointer or a page.
+                instead = _instead(expected, stream, len(stream.head))
+                if instead is not None:
+                    error.message = f"{expected.path} {instead.told}. {error.message}"
+                    error.hint = instead.hint
+                raise
+        instead = _instead(expected, stream, expected.size)
         with self._resuming:
-            if job.instead is not None:
-                self.instead[expected.path] = job.instead
+            if instead is not None:
+                self.instead[expected.path] = instead
             self.resumed |= stream.resumed
             self.resumed_bytes += stream.resumed_bytes
         return done
+
+    def _take(self, job: FileJob, stream: Continued) -> None:
+        """Read the file to its end, and store its segments."""
+        pending: list[Future[None]] = []
+        try:
+            for buffer, cells in job.fill(stream, self._buffers):
+                pending.append(self._pool.submit(self._store, job, buffer, cells))
+                pending = _unfinished(pending)
+        finally:
+            # also after a failure: no thread may still use a buffer of this file
+            for future in pending:
+                future.exception()
+        for future in pending:
+            future.result()
 
     def _store(self, job: FileJob, buffer: Bytes, cells: list[Cell]) -> None:
         rows: list[tuple[int, int, str]] = []
@@ -137,6 +146,11 @@ class Intake:
             self._buffers.give(buffer)
             if rows:
                 self._worklog.stored(job.expected.path, rows)
+
+
+def _instead(expected: Expected, stream: Continued, size: int) -> StandIn | None:
+    """What came in the place of weights, as far as the first bytes tell."""
+    return stand_in(stream.head, size) if is_weights(expected.path) else None
 
 
 def _unfinished(pending: list[Future[None]]) -> list[Future[None]]:

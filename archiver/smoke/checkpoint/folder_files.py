@@ -75,5 +75,5 @@ def _found(where: str) -> FoundFile:
 
 def _snapshot_of(folder: Path) -> Path:
     """The folder itself, or the snapshot that it stands for as a hub cache's repository."""
-    entry = entry_of(folder)
+    entry = entry_of(folder.resolve())
     return entry.snapshot(entry.commit(None)) if entry and not entry.only else folder
