@@ -77,7 +77,7 @@ def path_problems(listed: Sequence[str]) -> list[str]:
     """
     problems = [f"{_shown(path)} {why}" for path in listed if (why := _problem(path))]
     possible = [path for path in listed if not _problem(path)] if problems else listed
-    return problems + [f"{_shown(path)} {why}" for path, why in _clashes(possible, str)]
+    return problems + [f"{_shown(path)} {why}" for path, why, _ in _clashes(possible, str)]
 
 
 def unportable(paths: Iterable[str]) -> dict[str, str]:
@@ -91,8 +91,11 @@ def unportable(paths: Iterable[str]) -> dict[str, str]:
         for path in listed
         if _NOT_EVERYWHERE.search(path)
     }
-    for path, why in _clashes(listed, _folded):
-        found.setdefault(path, f"{why}, where case and forms of Unicode do not count")
+    where = "where case and forms of Unicode do not count"
+    for path, why, below in _clashes(listed, _folded):
+        found.setdefault(path, f"{why}, {where}")
+        if below:
+            found.setdefault(below, f"lies below the file {_shown(path)}, {where}")
     return found
 
 
@@ -121,8 +124,11 @@ def _part_problem(part: str) -> str:
     return ""
 
 
-def _clashes(paths: Iterable[str], same: Callable[[str], str]) -> Iterator[tuple[str, str]]:
-    """Paths that cannot be there beside another one, where those count as one that are the ``same``."""
+def _clashes(paths: Iterable[str], same: Callable[[str], str]) -> Iterator[tuple[str, str, str]]:
+    """Paths that cannot be there beside another one, where those count as one that are the ``same``.
+
+    Each with why, and with the path that lies below it if that is the reason.
+    """
     firsts: dict[str, str] = {}
     for path in paths:
         key = same(path)
@@ -131,7 +137,7 @@ def _clashes(paths: Iterable[str], same: Callable[[str], str]) -> Iterator[tuple
         else:
             first = firsts[key]
             told = "is listed twice" if first == path else f"is the same name as {_shown(first)}"
-            yield path, told
+            yield path, told, ""
     # No path holds a NUL. With one for each slash, what lies below a file comes right after it.
     rows = sorted((key.replace("/", "\0"), path) for key, path in firsts.items())
     above: list[tuple[str, str]] = []
@@ -139,7 +145,7 @@ def _clashes(paths: Iterable[str], same: Callable[[str], str]) -> Iterator[tuple
         while above and not key.startswith(above[-1][0]):
             above.pop()
         if above:
-            yield above[-1][1], f"is a file and also the folder of {_shown(path)}"
+            yield above[-1][1], f"is a file and also the folder of {_shown(path)}", path
         above.append((f"{key}\0", path))
 
 

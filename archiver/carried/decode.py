@@ -751,6 +751,8 @@ def read_manifest(root: Path, seal: Seal, zstandard: Zstandard) -> list[Json]:
             possible = (type(size) is int and 1 <= size <= SEGMENT for size in sizes)
             require(all(possible), f"{file['path']!r}: a segment of impossible size")
             require(sum(sizes) == file["size"], f"{file['path']!r}: segments do not make its size")
+            named = all(HEX64.fullmatch(file[key]) for key in ("sha256", "blake3"))
+            require(named, f"{file['path']!r}: a digest that is none")
         check_paths([file["path"] for file in manifest["files"]])
         return list(manifest["files"])
 
