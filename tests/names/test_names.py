@@ -122,7 +122,7 @@ def test_paths_that_no_filesystem_can_hold_together(paths, why):
 def test_what_only_some_filesystems_cannot_hold_is_kept_and_named(paths, path, why):
     """ "kept, and judged by each restore" """
     assert check_paths(paths) == paths
-    assert list(unportable(paths))[0] == path
+    assert next(iter(unportable(paths))) == path
     assert why in unportable(paths)[path]
 
 
