@@ -145,7 +145,9 @@ class Response:
 
     def head(self) -> bytes:
         """The status line and the headers."""
-        lines = [f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}"]
+        known = self.status in HTTPStatus._value2member_map_
+        phrase = HTTPStatus(self.status).phrase if known else "Odd"
+        lines = [f"HTTP/1.1 {self.status} {phrase}"]
         lines += [f"{name}: {value}" for name, value in self.headers.items()]
         if "Content-Length" not in self.headers:
             lines.append(f"Content-Length: {self.length}")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 REPO = "org/model"
@@ -96,3 +98,27 @@ def assert_nothing_published(archive: Path) -> None:
         assert not [path for path in (archive / folder).rglob("*") if path.is_file()], folder
     for path in (archive / "tmp").rglob("*"):
         assert path.name.startswith(("pack-", "work-", "put-")), path
+
+
+def noted(archive: Path) -> int:
+    """The bytes of the weights that worklogs know, from the first byte on without a gap."""
+    known = {}
+    for path in (archive / "tmp").glob("work-*"):
+        for row in path.read_bytes().splitlines():
+            try:
+                name, begin, size, _ = json.loads(row)
+            except ValueError:
+                continue
+            if name == WEIGHTS:
+                known[begin] = size
+    at = 0
+    while at in known:
+        at += known[at]
+    return at
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 600) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)

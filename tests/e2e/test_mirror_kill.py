@@ -7,10 +7,9 @@ import json
 import os
 import shutil
 import signal
-import time
 
 import pytest
-from e2ekit import REPO, WEIGHTS, bf16, model, safetensors, seals
+from e2ekit import REPO, WEIGHTS, bf16, model, noted, safetensors, seals, wait_until
 
 from archiver.loopback import Fault
 
@@ -39,30 +38,6 @@ def start(zygote, archive):
         return zygote.start(*command, cores=1, **hooks)
 
     return starting
-
-
-def noted(archive) -> int:
-    """The bytes of the weights that worklogs know, from the first byte on without a gap."""
-    known = {}
-    for path in (archive / "tmp").glob("work-*"):
-        for row in path.read_bytes().splitlines():
-            try:
-                name, begin, size, _ = json.loads(row)
-            except ValueError:
-                continue
-            if name == WEIGHTS:
-                known[begin] = size
-    at = 0
-    while at in known:
-        at += known[at]
-    return at
-
-
-def wait_until(condition, seconds: float = 600) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
 
 
 def sent(hub) -> int:

@@ -158,7 +158,9 @@ def _become(request: dict) -> None:
 
 
 def _prepare(request: dict) -> None:
-    """The hooks: ``cores``, ``file_limit`` (bytes), ``powerless``, ``without``, ``die_at``, ``below``."""
+    """The hooks: ``cores``, ``file_limit`` and ``part_bytes`` (bytes), ``powerless``, ``without``,
+    ``die_at``, ``below``.
+    """
     for name in request.get("without", ()):
         sys.modules[name] = None
     if "cores" in request:
@@ -167,6 +169,10 @@ def _prepare(request: dict) -> None:
         _limit_files(request["file_limit"])
     if "die_at" in request:
         _die_at(request["die_at"], request["below"])
+    if "part_bytes" in request:
+        import archiver.upstream.huggingface.stream as hub_stream
+
+        hub_stream.PART_BYTES = request["part_bytes"]
     if request.get("powerless"):
         _drop_capabilities()
 

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
     from archiver.upstream.retry import RetryPolicy
 
+_API = "/api/"
 DEFAULT_ENDPOINT = "https://huggingface.co"
 _LARGEST_JSON = 16 * 1024 * 1024
 _LARGEST_REFUSAL = 4 * 1024
@@ -241,11 +242,16 @@ class Session:
         A mirror of the hub may hand on pages of the original, so other origins are no error.
         """
         with _understood():
-            absolute = urljoin(url, link)
-            if absolute.startswith(self.endpoint + "/"):
-                return absolute
-            parts = urlsplit(absolute)
-            return f"{self.endpoint}{parts.path}" + (f"?{parts.query}" if parts.query else "")
+            address = urljoin(url, link)
+            if not address.startswith(self.endpoint + "/"):
+                parts = urlsplit(address)
+                query = f"?{parts.query}" if parts.query else ""
+                address = f"{self.endpoint}{parts.path}{query}"
+        if not address.startswith(self.endpoint + _API):
+            raise NetworkError(
+                f"The hub's listing goes on at {printable(link)}, which is no part of its API."
+            )
+        return address
 
     def _headers(self) -> dict[str, str]:
         headers = build_hf_headers(token=self._token, library_name="archiver")
