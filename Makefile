@@ -28,7 +28,16 @@ check: $(STAMP)
 /usr/bin/zstd /usr/bin/minisign:
 	command -v $(@F) || (apt-get update -q && apt-get install -q -y $(@F))
 
-test: $(STAMP) check | /usr/bin/zstd /usr/bin/minisign
+# Tests let single system calls fail, by a library that is compiled for it, and run in a locale that is not UTF-8.
+LATIN := /usr/share/i18n/charmaps/ISO-8859-1.gz
+
+/usr/bin/gcc:
+	command -v gcc || (apt-get update -q && apt-get install -q -y gcc libc6-dev)
+
+$(LATIN):
+	apt-get update -q && apt-get install -q -y locales
+
+test: $(STAMP) check | /usr/bin/zstd /usr/bin/minisign /usr/bin/gcc $(LATIN)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 bench: $(STAMP)

@@ -940,4 +940,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    if sys.getfilesystemencoding() != "utf-8":
+        # Names of files are UTF-8, whatever the locale says: section 6.3. Only a new start can say so.
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.argv])  # noqa: S606
     sys.exit(main())

@@ -100,9 +100,10 @@ def _opened(archive: Archive, path: Path) -> Catalogue:
         catalogue = Catalogue.open(path)
         if not catalogue.read_only:
             return _refreshed(archive, catalogue)
-        catalogue.close()  # another user's file in a folder that we may write to
+        catalogue.close()  # another user's file, in a folder that we may write to
     except (CatalogueUnusable, CatalogueReadOnlyError):
-        _rebuild_at(path, archive, _ignore)
+        pass
+    _rebuild_at(path, archive, _ignore)
     return _refreshed(archive, Catalogue.open(path))
 
 

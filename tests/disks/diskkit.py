@@ -15,6 +15,37 @@ SOURCE = Path(__file__).with_name("refusals.c")
 ENVIRONMENT = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "XDG_CACHE_HOME", "HF_ENDPOINT")
 
 
+AS_SOMEBODY = """
+import ctypes, json, os, sys
+who = json.loads(sys.argv.pop(1))
+os.umask(who["umask"])
+libc = ctypes.CDLL(None, use_errno=True)
+os.setgroups(who["groups"])
+os.setgid(who["gid"])
+libc.prctl(8, 1, 0, 0, 0)  # PR_SET_KEEPCAPS
+os.setuid(who["uid"])
+if who["uid"] or who["powerless"]:
+    # Python itself may lie in root's home: to read is allowed, to write is not. Modes bind the powerless.
+    rights = 0 if who["powerless"] else 1 << 2  # CAP_DAC_READ_SEARCH
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)
+    data = (ctypes.c_uint32 * 6)(rights, rights, 0, 0, 0, 0)
+    if libc.capset(header, data):
+        sys.exit("capset failed")
+from archiver.__main__ import main
+main()
+"""
+"""Runs the command line as another user, bound by modes where it writes."""
+
+
+class Person(NamedTuple):
+    uid: int
+    gid: int
+    groups: tuple[int, ...] = ()
+    umask: int = 0o022
+    powerless: bool = False
+    """Whether modes bind it also where it reads."""
+
+
 class Ended(NamedTuple):
     code: int
     out: str
@@ -57,7 +88,11 @@ class Disk(NamedTuple):
             listed = ",".join(f"{call}={number}" for call, number in refuse.items())
             environ |= {"LD_PRELOAD": str(self.library), "REFUSE": listed}
             environ |= {"REFUSE_BELOW": str(self.root), "REFUSE_LOG": str(self.log)}
-        command = [sys.executable, "-m", "archiver", *map(str, words)]
+        start = ["-m", "archiver"]
+        person = more.pop("person", None)
+        if person:
+            start = ["-c", AS_SOMEBODY, json.dumps(person._asdict())]
+        command = [sys.executable, *start, *map(str, words)]
         pipe = subprocess.PIPE
         return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environ, **more)
 

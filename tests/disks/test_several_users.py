@@ -1,0 +1,130 @@
+"""Archives that several users share: nobody locks another out, what one may not read is told."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+import pytest
+from diskkit import Person
+
+OWNER = Person(54321, 54322)
+"""Nobody whom the system knows."""
+GROUP = 54399
+ONE = Person(54331, 54332, (GROUP,), umask=0o002)
+OTHER = Person(54341, 54342, (GROUP,), umask=0o002)
+ROOT = Person(0, 0, umask=0o077)
+POWERLESS = Person(0, 0, powerless=True)
+
+
+@pytest.fixture(autouse=True)
+def _root():
+    if os.geteuid() and not os.environ.get("CI"):
+        pytest.skip("only root can become somebody else")
+
+
+@pytest.fixture
+def tmp_path():
+    """A folder that everybody may enter, unlike pytest's own."""
+    with tempfile.TemporaryDirectory(prefix="archiver-users-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@pytest.fixture
+def place(disk):
+    """The folder that the archive is to be in, which is there."""
+    disk.root.mkdir(parents=True)
+    return disk.root
+
+
+@pytest.fixture
+def take_in(disk, model, tmp_path):
+    """Takes in another revision each time."""
+
+    def run(person: Person, **more):
+        with (model / "config.json").open("a") as file:
+            file.write(" ")
+        words = ("import", "-q", "-C", disk.root, model, "--as", "org/model", "--min-free", "0")
+        return disk.run(*words, person=person, cwd=tmp_path, **more)
+
+    return run
+
+
+def life(disk, person: Person, cwd) -> None:
+    """All that somebody does who keeps an archive."""
+    for words in (
+        ("audit",),
+        ("forget", "org/model", "--all"),
+        ("forget", "org/model", "--all", "--undo"),
+        ("prune",),
+        ("catalogue", "rebuild"),
+    ):
+        done = disk.run("-q", *words, "-C", disk.root, person=person, cwd=cwd)
+        assert done.code == 0, (words, person, done)
+
+
+def test_root_locks_the_owner_out_of_nothing(disk, place, take_in, tmp_path):
+    os.chown(place, OWNER.uid, OWNER.gid)
+    assert disk.run("-q", "init", "-C", place, person=OWNER, cwd=tmp_path).code == 0
+    assert take_in(ROOT).code == 0
+    life(disk, ROOT, tmp_path)
+    for path in (place, *place.rglob("*")):
+        info = path.stat()
+        assert (info.st_uid, info.st_gid) == (OWNER.uid, OWNER.gid), path
+    assert take_in(OWNER).code == 0
+    life(disk, OWNER, tmp_path)
+
+
+def test_a_group_shares_an_archive(disk, place, take_in, tmp_path):
+    os.chown(place, ONE.uid, GROUP)
+    place.chmod(0o2775)
+    assert disk.run("-q", "init", "-C", place, person=ONE, cwd=tmp_path).code == 0
+    for person in (ONE, OTHER._replace(umask=0o077), ROOT, ONE):
+        assert take_in(person).code == 0, person
+        life(disk, person, tmp_path)
+    for path in place.rglob("*"):
+        info = path.stat()
+        assert info.st_gid == GROUP, path
+        if path.is_dir():
+            assert stat.S_IMODE(info.st_mode) == 0o2775, path
+        elif info.st_mode & 0o200:
+            assert stat.S_IMODE(info.st_mode) == 0o664, path
+
+
+def test_an_index_of_another_user_is_replaced(disk, place, take_in, tmp_path):
+    """As a version that did not look at the owner left it."""
+    os.chown(place, OWNER.uid, OWNER.gid)
+    assert disk.run("-q", "init", "-C", place, person=OWNER, cwd=tmp_path).code == 0
+    for path in place.glob("catalogue.sqlite*"):
+        os.chown(path, 0, 0)
+        path.chmod(0o600)
+    assert take_in(OWNER).code == 0
+    assert (place / "catalogue.sqlite").stat().st_uid == OWNER.uid
+    life(disk, OWNER, tmp_path)
+
+
+def test_a_lock_that_another_user_left_is_told_with_what_to_do(disk, place, tmp_path):
+    os.chown(place, OWNER.uid, OWNER.gid)
+    assert disk.run("-q", "init", "-C", place, person=OWNER, cwd=tmp_path).code == 0
+    lock = place / "tmp" / "aside.lock"
+    lock.touch(0o600)
+    done = disk.run("prune", "-C", place, person=OWNER, cwd=tmp_path)
+    assert done.code == 1
+    assert f"chown --reference={place} {lock}" in done.err
+    assert disk.run("prune", "-C", place, person=ROOT, cwd=tmp_path).code == 0
+    assert disk.run("prune", "-C", place, person=OWNER, cwd=tmp_path).code == 0
+
+
+def test_a_user_whom_the_system_does_not_know_without_a_home(disk, place, take_in, tmp_path):
+    os.chown(place, OWNER.uid, OWNER.gid)
+    bare = {"env": {"HOME": ""}}
+    assert disk.run("-q", "init", "-C", place, person=OWNER, cwd=tmp_path, **bare).code == 0
+    assert take_in(OWNER, **bare).code == 0
+    # The archive is another's now: the index lies in the folder for temporary files.
+    os.chown(place, 0, 0)
+    done = disk.run("--json", "stats", "-C", place, person=OWNER, cwd=tmp_path, **bare)
+    assert done.code == 0, done
+    assert done.rows("stats")[0]["snapshots"] == 1
