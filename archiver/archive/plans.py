@@ -6,6 +6,7 @@ here is a plan's own place: a replica holds the events, and is not fed by them.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 import msgspec
@@ -39,6 +40,9 @@ MAX_AGE: Final = 7 * 86400
 """Upstream should have answered for each entry of a plan within so many seconds, unless it says."""
 _ANSWERS: Final = frozenset[Outcome]({"sealed", "held", "gone", "refused", "mismatch"})
 """The outcomes of entries about which upstream has answered."""
+_NO_RESULT: Final = frozenset[Outcome]({"unreachable", "interrupted", "not-tried"})
+_COMMIT: Final = re.compile(r"[0-9a-f]{7,40}")
+"""A commit, or the beginning of one."""
 _GOT: Final = frozenset[Outcome]({"sealed", "held"})
 _FACTS: Final[dict[str, AcknowledgedFact]] = {"gone": "gone", "refused": "refused"}
 
@@ -96,10 +100,15 @@ class PlanStatus(msgspec.Struct, frozen=True):
 
 
 class _Asked(NamedTuple):
-    """What is known of one entry from the runs of its plan: times and the last outcome."""
+    """What is known of one entry from the runs of its plan.
+
+    ``result`` is the last outcome that says anything of upstream or the archive: a night without a
+    network, or a run that was interrupted, makes nothing better.
+    """
 
     asked: str = ""
     outcome: Outcome | Literal[""] = ""
+    result: Outcome | Literal[""] = ""
     answered: str = ""
     got: str = ""
 
@@ -206,6 +215,7 @@ class Plans:
                 plan.asked[entry.key] = _Asked(
                     time,
                     outcome,
+                    known.result if outcome in _NO_RESULT else outcome,
                     time if outcome in _ANSWERS else known.answered,
                     time if outcome in _GOT else known.got,
                 )
@@ -223,12 +233,12 @@ class Plans:
         return self._active.get(name)
 
     def entries_with(self, outcome: str) -> list[PlannedEntry]:
-        """The entries of which the last run that got to them had this outcome."""
+        """The entries of which the last run that came to a result had this one."""
         return [
             entry
             for plan in self.active
             for entry in plan.planned.entries
-            if plan.asked.get(entry.key, _Asked()).outcome == outcome
+            if plan.asked.get(entry.key, _Asked()).result == outcome
         ]
 
     def next_time(self) -> str:
@@ -264,9 +274,9 @@ class Plans:
         state: State = "held"
         if snapshot is None:
             state = "missing"
-        elif asked.outcome in _FACTS:
-            state = _FACTS[asked.outcome]
-        elif asked.outcome in {"mismatch", "failed", "no-space"}:
+        elif asked.result in _FACTS:
+            state = _FACTS[asked.result]
+        elif asked.result in {"mismatch", "failed", "no-space"}:
             state = "failed"
         elif asked.answered < since and plan.time < since:
             state = "late"
@@ -305,10 +315,10 @@ class Plans:
 
     def _is_of(self, entry: PlannedEntry, snapshot: Snapshot) -> bool:
         revision = snapshot.seal.revision
+        if _COMMIT.fullmatch(entry.revision) and revision.startswith(entry.revision):
+            return True
         pointed = self.upstreams.sighted.get(entry.key)
-        if revision == entry.revision or pointed is None:
-            return revision == entry.revision or not entry.revision
-        return revision in pointed
+        return entry.name == "main" if pointed is None else revision in pointed
 
 
 def covers(entry: PlannedEntry, snapshot: Snapshot) -> bool:

@@ -6,7 +6,6 @@ can judge what is held by what is wanted.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Final, Generic, Literal, NamedTuple, Protocol, TypeVar
 
@@ -15,7 +14,7 @@ import msgspec
 from archiver.archive.events import Outcome, Synced, new_event
 from archiver.archive.journal import EVENT_MAX
 from archiver.archive.place import own_place, settled_place
-from archiver.archive.plans import KnownPlan, Plans, note_gone, outcome_of, planned_of
+from archiver.archive.plans import KnownPlan, Plans, outcome_of, planned_of
 from archiver.archive.records import canonical
 from archiver.errors import ArchiverError, ExitCode, NetworkError, UsageError, explain_system_error
 from archiver.storage.run_lock import RunLock
@@ -133,7 +132,7 @@ def sync(
         done: Told what became of each entry that was mirrored or held already, as it goes.
         failed: Told of each that was not.
         known: Told of each that upstream does not give, and whose owner has acknowledged that.
-        upstream: The address that the journal names where upstream has lost something.
+        upstream: Its address, for messages.
         source: How the plan was named, for whoever is to run it again.
         min_free: How many bytes must stay free.
         dry_run: Whether nothing is to be journalled.
@@ -272,9 +271,6 @@ class _Run(Generic[Report]):
         self, planned: PlannedRepository, error: ArchiverError, outcome: Outcome | None = None
     ) -> None:
         found = outcome or outcome_of(error)
-        if found == "gone" and not self._dry_run:
-            with suppress(ArchiverError):  # the run's own event will tell
-                note_gone(self._archive, planned.name, planned.revision or "main", self._upstream)
         acknowledged = self._acknowledged(found)
         code = 0 if acknowledged else int(error.exit_code)
         self._results.append(_Result(found, code, acknowledged))

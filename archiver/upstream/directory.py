@@ -11,7 +11,7 @@ import os
 import re
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -63,6 +63,8 @@ class Directory:
     Attributes:
         skipped: The cache's datasets, spaces, and models without a revision.
     """
+
+    endpoint: Final = ""
 
     def __init__(self, folder: str | os.PathLike[str], repository: str | None = None) -> None:
         self.folder = Path(folder)

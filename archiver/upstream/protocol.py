@@ -90,6 +90,10 @@ class ByteStream(Protocol):
 class Upstream(Protocol):
     """Where repositories come from."""
 
+    @property
+    def endpoint(self) -> str:
+        """Its address; ``""`` for a folder, from which nothing can be lost upstream."""
+
     def list(self, repository: str, revision: str | None = None) -> Listing:
         """Pin ``revision`` (default: the main branch) to a commit and list its files.
 

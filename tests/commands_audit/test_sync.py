@@ -241,6 +241,17 @@ def test_a_bad_plan_is_refused_before_anything_is_asked(sync, hub, archive, plan
     assert not len(hub.requests)
 
 
+def test_a_plan_that_no_event_can_hold_is_refused_before_anything_is_asked(
+    sync, hub, archive, tmp_path
+):
+    rows = ",".join(f'{{name="o/{number}"}}' for number in range(50_000))
+    path = tmp_path / "huge.toml"
+    path.write_text(f'repository=[{rows}]\n[plan]\nname="huge"\n')
+    result = sync(path)
+    assert (result.code, len(hub.requests), archive.events("planned")) == (2, 0, [])
+    assert "Split it into several plans" in result.err
+
+
 def test_no_archive(run, hub, plan, tmp_path):
     assert run("sync", "-C", tmp_path / "none", plan(A)).code == 10
 

@@ -93,6 +93,7 @@ def test_a_revision_and_patterns_are_what_the_plan_says(check, root):
     revision = one(root).seal.revision
     for entry, state in (
         (f'{ONE}\nrevision = "{revision}"', "held"),
+        (f'{ONE}\nrevision = "{revision[:9]}"', "held"),
         (f'{ONE}\nrevision = "main"', "held"),
         (f'{ONE}\nrevision = "v1"', "missing"),
         (f'{ONE}\nrevision = "{"0" * 40}"', "missing"),

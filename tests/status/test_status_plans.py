@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from statuskit import Answer
 
@@ -219,6 +220,57 @@ def test_upstream_that_cannot_be_reached_does_not_count_as_an_answer(ask, sync, 
     assert (one["outcome"], one["answered"], one["state"]) == ("unreachable", before, "held")
 
 
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 24 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=24m,mode=777", "tmpfs", str(folder)]
+    subprocess.run(mount, check=True)
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_disk_that_fills_up_ends_a_plan_with_a_verdict(ask, hub, plan, small_disk):
+    names = [f"org/m{number}" for number in range(5)]
+    for seed, name in enumerate(names):
+        data = np.random.default_rng(seed).integers(0, 256, 9 << 20, np.uint8).tobytes()
+        hub.create(name, {"weights.bin": data})
+    root = small_disk / "weights"
+    assert ask("init", "-q", "-C", root).code == 0
+    path = plan(*(f'name = "{name}"' for name in names))
+    words = ("sync", "-C", root, "--min-free", "0B", "--effort", "fast", path)
+    found = ask(*words, "--json")
+    (report,) = found.kinds("sync")
+    assert (found.code, report["ended"], report["new"]) == (31, 31, 2)
+    assert (report["failed"], report["not_tried"]) == (["org/m2"], ["org/m3", "org/m4"])
+    assert report["stored"] > 18 << 20
+    again = ask(*words)
+    assert again.code == 31
+    assert "Plan nightly: 2 of 5 repositories done: 0 new, 2 held, 1 failed" in again.out
+    assert "  Failed: org/m2.\n  Not tried: org/m3, org/m4.\n" in again.out
+    state = ask("status", "-C", root, "--json")
+    assert (state.code, set(state.short)) == (24, {"audit", "plan-missing"})
+    assert entries(state)["org/m2"]["outcome"] == "no-space"
+    assert "room" in [one["what"] for one in state.status["remarks"]]
+    planned = ask("sync", "-C", root, "--json", "--dry-run", "--min-free", "0B", path)
+    assert (planned.code, planned.kinds("sync")[0]["room"]) == (31, "too-little")
+
+
+def test_a_disk_that_is_full_to_the_last_byte(ask, hub, plan, small_disk):
+    root = small_disk / "weights"
+    assert ask("init", "-q", "-C", root).code == 0
+    with (small_disk / "ballast").open("wb") as file:
+        room = os.statvfs(small_disk)
+        os.posix_fallocate(file.fileno(), 0, room.f_bavail * room.f_frsize)
+    found = ask("sync", "-C", root, "--min-free", "0B", plan(A, B))
+    assert found.code == 31
+    assert "0 of 2 repositories done: 0 new, 0 held, 1 failed, 0 gone upstream, 1 not tried" in (
+        found.out
+    )
+    assert ask("status", "-C", root).code == 24
+
+
 # ---- what is known
 
 
@@ -251,6 +303,19 @@ def test_what_is_gone_and_acknowledged_is_told_and_fails_nothing(ask, sync, hub,
     assert "deleted by its owner" in ask("acknowledge").out
     assert ask("acknowledge", "gone", "org/b", "--undo").code == 0
     assert (sync(path).code, ask("status").code) == (3, 24)
+
+
+def test_a_loss_that_a_mirror_saw_is_told(ask, hub, root):
+    args = ("mirror", "-q", "org/a", "--min-free", "0B")
+    assert ask(*args).code == 0
+    assert ask("audit", "-q").code == 0
+    hub.delete("org/a")
+    assert [ask(*args).code for _ in range(2)] == [23, 23]
+    assert len(events(root, "gone")) == 1
+    found = ask("status")
+    assert (found.code, "Gone upstream since 20" in found.out) == (0, True), "no plan wants it"
+    assert ask("acknowledge", "gone", "org/a").code == 0
+    assert ", as is known: org/a; it is held here." in ask("status").out
 
 
 def test_what_is_new_rings_again(ask, sync, hub, root, plan):
@@ -311,6 +376,21 @@ def test_damage_and_missing_copies_cannot_be_acknowledged(ask, fact):
 def test_a_plan_cannot_acknowledge_damage(ask, sync, hub, plan):
     answer = sync(plan(A + '\nacknowledge = ["damage"]'))
     assert (answer.code, "not acknowledged" in answer.err) == (2, True)
+
+
+def test_a_night_without_a_network_makes_nothing_better(ask, sync, hub, plan):
+    path = plan(A, B)
+    assert sync(path).code == 0
+    assert ask("audit", "-q").code == 0
+    hub.delete("org/b")
+    assert sync(path).code == 3
+    hub.stop()
+    assert sync(path).code == 30
+    found = ask("status", "--json")
+    assert (found.code, set(found.short)) == (24, {"plan-gone"})
+    assert entries(found)["org/b"]["outcome"] == "unreachable"
+    assert ask("acknowledge", "gone", "org/b").code == 0
+    assert ask("status").code == 0
 
 
 # ---- what another writer left

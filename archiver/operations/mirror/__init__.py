@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from archiver.archive.pin import Pin, check_pin
+from archiver.archive.plans import note_gone, outcome_of
 from archiver.archive.vouching import HUGGINGFACE
+from archiver.errors import ArchiverError, UpstreamGoneError
 from archiver.operations.mirror.options import MirrorOptions, select
 from archiver.operations.mirror.publishing import derived_revision
 from archiver.operations.mirror.remarks import NARROWER, Remark, require_fit
@@ -44,7 +47,13 @@ def mirror(
     archive.require_writable()
     if not options.dry_run:
         archive.store.require_writable()
-    whole = upstream.list(repository, revision)
+    try:
+        whole = upstream.list(repository, revision)
+    except UpstreamGoneError as error:
+        if upstream.endpoint and not options.dry_run and outcome_of(error) == "gone":
+            with suppress(ArchiverError):  # that it is gone is what must be told
+                note_gone(archive, repository, revision or "main", upstream.endpoint)
+        raise
     listing = select(whole, options)
     require_fit(listing)
     claims = {file.path: (file.size, file.sha256) for file in listing.files}
