@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import os
 import re
@@ -30,6 +29,7 @@ from archiver.errors import (
 )
 from archiver.names import unportable
 from archiver.storage.early_sync import EarlySync
+from archiver.storage.filesystem import try_lock
 from archiver.storage.folders import sync_folder
 
 if TYPE_CHECKING:
@@ -70,8 +70,7 @@ def remove_unfinished(folder: Path) -> None:
         with contextlib.suppress(OSError):
             handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
             try:
-                if stat.S_ISREG(os.fstat(handle).st_mode):
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if stat.S_ISREG(os.fstat(handle).st_mode) and try_lock(handle):
                     os.unlink(path)  # noqa: PTH108 - a text from the folder's own listing
             finally:
                 os.close(handle)
@@ -93,11 +92,10 @@ class Writer:
         flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW
         self._handle = os.open(self._temporary, flags, 0o666)
         try:
-            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not try_lock(self._handle):
+                return True  # no locks here: then nobody takes it for one that was left
         except BlockingIOError:
             return False
-        except OSError:
-            return True  # no locks here: then nobody takes it for one that was left
         return os.fstat(self._handle).st_nlink > 0
 
     def write(self, data: memoryview) -> None:

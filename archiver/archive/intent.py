@@ -49,8 +49,8 @@ def announced(store: Store, needs: tuple[str, ...]) -> Iterator[None]:
 def announced_needs(store: Store) -> dict[str, frozenset[str]]:
     """What the writers that may still be at work announced: intent's name -> names of files.
 
-    Those of this machine's dead writers are removed. DamageError if one cannot be read, which may have
-    been begun this moment, or is of another machine: whether its writer lives cannot be known here.
+    Those of dead writers are removed. DamageError if one cannot be read, which may have been begun this
+    moment, or is of another machine that writes to this disk: what that does is not seen at once here.
     """
     for leftover in store.leftovers(_PURPOSE):
         leftover.discard()
@@ -69,16 +69,18 @@ def _read(store: Store, name: str) -> frozenset[str] | None:
     except FileNotFoundError:
         return None  # its writer has ended meanwhile
     try:
-        return _needs_of(parse_record(data, Intent, f"The intent {name}"), name)
+        intent = parse_record(data, Intent, f"The intent {name}")
+        return _needs_of(intent, name, local=store.is_of_one_machine())
     except DamageError as error:
         error.hint = (
             f"A writer is about to seal, or died on another machine. Run it again; if {name} "
-            "stays and nothing writes to this archive, delete that file."
+            "stays and nothing writes to this archive, delete that file. A week later it counts as "
+            "left behind."
         )
         raise
 
 
-def _needs_of(intent: Intent, name: str) -> frozenset[str]:
-    if intent.host != socket.gethostname():
+def _needs_of(intent: Intent, name: str, *, local: bool) -> frozenset[str]:
+    if not local and intent.host != socket.gethostname():
         raise DamageError(f"The intent {name} is of another machine, {intent.host[:80]!r}.")
     return frozenset(intent.needs)

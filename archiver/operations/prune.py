@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from archiver.archive.clock import confirm_clock, journal_ahead
+from archiver.archive.pruning.leftovers import clear_up
 from archiver.archive.pruning.pruner import Pruned, Pruner
-from archiver.archive.pruning.trash import clear_up, deleting
+from archiver.archive.pruning.trash import deleting
 from archiver.catalogue import updates
 from archiver.catalogue.current import open_current
 
@@ -40,5 +41,5 @@ def prune(archive: Archive, *, grace: int, dry_run: bool, trust_clock: bool = Fa
         if latest:
             confirm_clock(archive, latest)
         done = Pruner(archive, grace=grace, forget_pack=forget_pack).run()
-        clear_up(archive.store)
+        clear_up(archive.store, grace)
         return done

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import functools
 import os
+import re
 import stat
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
@@ -24,6 +26,25 @@ if TYPE_CHECKING:
 _UNSUPPORTED: Final = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 _NO_MODES: Final = _UNSUPPORTED | {errno.EPERM, errno.EACCES, errno.EROFS}
 _NO_LOCKS: Final = _UNSUPPORTED | {errno.ENOLCK}
+_ONE_MACHINE: Final = frozenset(
+    {
+        *(
+            "bcachefs",
+            "btrfs",
+            "ecryptfs",
+            "exfat",
+            "ext2",
+            "ext3",
+            "ext4",
+            "f2fs",
+            "fuseblk",
+            "hfs",
+        ),
+        *("hfsplus", "jfs", "msdos", "nilfs2", "ntfs", "ntfs3", "overlay", "ramfs", "reiserfs"),
+        *("squashfs", "tmpfs", "ubifs", "udf", "vfat", "xfs", "zfs"),
+    }
+)
+"""Types of filesystems on which only this machine's kernel works: it knows every lock there is."""
 _SHARED: Final = 0o077
 """What a group and everybody may do."""
 
@@ -81,6 +102,26 @@ def try_lock(handle: int, kind: int = fcntl.LOCK_EX) -> bool:
             return False
         raise
     return True
+
+
+@functools.cache
+def is_of_one_machine(folder: Path) -> bool:
+    """Whether nobody but this machine writes to the filesystem of ``folder``; False if not known.
+
+    Containers of one machine count as that machine, whatever their names are.
+    """
+    path, best, kind = os.path.realpath(folder), "", ""
+    try:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:  # noqa: PTH123 - no Path of /proc
+            for line in file:
+                before, _, after = line.partition(" - ")
+                point = re.sub(r"\\([0-7]{3})", lambda one: chr(int(one[1], 8)), before.split()[4])
+                inside = path == point or path.startswith(f"{point.rstrip('/')}/")
+                if inside and len(point) >= len(best):
+                    best, kind = point, after.split()[0]
+    except (OSError, IndexError):
+        return False
+    return kind in _ONE_MACHINE
 
 
 def sync_folder(folder: Path) -> None:

@@ -10,7 +10,7 @@ import stat as stat_module
 from typing import TYPE_CHECKING, Final
 
 from archiver.errors import ArchiverError, DamageError
-from archiver.storage.filesystem import Limit, free_bytes, limits_of
+from archiver.storage.filesystem import Limit, free_bytes, is_of_one_machine, limits_of
 from archiver.storage.folders import (
     explain,
     folders_above,
@@ -48,8 +48,12 @@ class LocalStore:
         return LocalStaged.begun(self.root, purpose)
 
     def leftovers(self, purpose: str) -> Iterator[LocalLeftover]:
-        """Files in ``tmp/`` that a dead process of this machine began."""
+        """Files in ``tmp/`` that a dead process began."""
         return leftovers(self.root, purpose)
+
+    def is_of_one_machine(self) -> bool:
+        """By the type of its filesystem."""
+        return is_of_one_machine(self.root)
 
     def scratch(self, name: str) -> Path:
         """A working file in ``tmp/``; its folder exists."""

@@ -8,11 +8,13 @@ which it has not done, and filesystems where rename is not atomic.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import secrets
 import socket
 from typing import TYPE_CHECKING, Final
 
+from archiver.digest import blake3_hex
 from archiver.storage.early_sync import EarlySync
 from archiver.storage.filesystem import follow, make_read_only, shared_mode, try_lock
 from archiver.storage.folders import explain, make_folder, require_no_links, sync_up
@@ -30,6 +32,29 @@ UNLOCKED: Final = "-unlocked"
 def host() -> str:
     """This machine's name, as a part of the name of a file."""
     return "".join(c for c in socket.gethostname().lower() if c.isalnum()) or "host"
+
+
+@functools.cache
+def machine_token() -> str:
+    """This start of this machine, whatever its name, as 8 hexadecimal digits; zeros if not known."""
+    return _short("/proc/sys/kernel/random/boot_id")
+
+
+def process_token() -> str:
+    """The machine, and the namespace that this process has its number in, as 12 hexadecimal digits."""
+    try:
+        space = os.readlink("/proc/self/ns/pid")  # noqa: PTH115 - it is a text, no path
+    except OSError:
+        return f"{machine_token()}0000"
+    return f"{machine_token()}{blake3_hex(space.encode())[:4]}"
+
+
+def _short(path: str) -> str:
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123 - no Path of /proc
+            return blake3_hex(file.read(64))[:8]
+    except OSError:
+        return "0" * 8
 
 
 class LocalStaged:
@@ -57,7 +82,8 @@ class LocalStaged:
 
     def _begin(self, purpose: str) -> bool:
         """Create and lock the file; False if a run that looks for leftovers locked it first."""
-        name = f"{purpose}-{host()}-{os.getpid()}-{secrets.token_hex(4)}"
+        token = f"{secrets.token_hex(4)}{process_token()}"
+        name = f"{purpose}-{host()}-{os.getpid()}-{token}"
         self.path = self._root / TMP / name
         mode = shared_mode(0o600, self._root)
         self._handle = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, mode)

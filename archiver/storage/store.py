@@ -74,9 +74,14 @@ class Reader(Protocol):
 
 
 class Leftover(Protocol):
-    """A staged file whose writer died before it was published."""
+    """A staged file whose writer died before it was published.
+
+    ``size`` is in bytes; ``idle`` are the seconds since it was last written to.
+    """
 
     name: str
+    size: int
+    idle: float
 
     def reader(self) -> Reader:
         """Open it for ranged reads."""
@@ -101,7 +106,10 @@ class Store(Protocol):
         """Begin a new file; ``purpose`` (a file name part) tells a person what a leftover was."""
 
     def leftovers(self, purpose: str) -> Iterator[Leftover]:
-        """Staged files of ``purpose`` that no living process of this machine is writing."""
+        """Staged files of ``purpose`` that no living process is writing."""
+
+    def is_of_one_machine(self) -> bool:
+        """Whether nobody but this machine can be writing here; False if not known."""
 
     def scratch(self, name: str) -> Path:
         """The path of a private working file in ``tmp/``: lost at any time, never restored from."""

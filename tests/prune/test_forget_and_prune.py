@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 from prunekit import CONTENTS, all_restore, entry_of, seal, store_object
@@ -294,12 +295,35 @@ def test_what_a_seal_stands_on_must_be_there(run, root, archive, folder):
 
 
 @pytest.mark.parametrize("data", [b"", b"{", canonical(Intent(("packs/x",), "elsewhere"))])
-def test_an_intent_of_another_machine(run, root, archive, data):
+def test_an_intent_of_another_machine(run, root, archive, data, monkeypatch):
+    for module in ("local", "local_leftover"):
+        monkeypatch.setattr(f"archiver.storage.{module}.is_of_one_machine", lambda _root: False)
     run("forget", "org/one")
-    (root / "tmp/intent-elsewhere-1-ab").write_bytes(data)
+    left = root / "tmp/intent-elsewhere-1-ab"
+    left.write_bytes(data)
     refused(run, archive, 20)
-    (root / "tmp/intent-elsewhere-1-ab").unlink()
+    os.utime(left, (0, left.stat().st_mtime - 8 * 86400))
     assert run("prune")[0] == 0
+    assert not left.exists()
+
+
+@pytest.mark.parametrize("data", [b"", b"{", canonical(Intent(("packs/x",), "elsewhere"))])
+def test_an_intent_that_a_dead_container_left(run, root, archive, data):
+    """Nobody holds its lock, and nobody else can hold one here."""
+    run("forget", "org/one")
+    left = root / "tmp/intent-elsewhere-1-ab"
+    left.write_bytes(data)
+    assert run("prune")[0] == 0
+    assert not left.exists()
+
+
+def test_an_intent_of_a_living_container_is_kept_to(prune, archive, monkeypatch):
+    sink = store_object(archive, b"about to be sealed")
+    monkeypatch.setattr("socket.gethostname", lambda: "another")
+    with announced(archive.store, (layout.pack_name(sink.published[0].pack),)):
+        monkeypatch.undo()
+        assert prune() == {}
+    assert prune() == {"condemned": 1}
 
 
 def test_another_run_that_deletes(run, archive):

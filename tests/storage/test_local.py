@@ -445,10 +445,89 @@ def test_a_released_leftover_stays_for_another_run(store, root):
     assert len(list(store.leftovers("pack"))) == 1
 
 
-def test_files_of_other_machines_are_left_alone(store, root):
-    (root / "tmp").mkdir()
-    (root / "tmp" / "pack-elsewhere-1-dead").write_bytes(b"x")
+def test_the_files_of_dead_writers_are_leftovers_whatever_the_machine_was_called(store, root):
+    child = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            f"import socket; socket.gethostname = lambda: '4242'{CHILD}",
+            str(root),
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with child:
+        assert child.stdout is not None
+        path = Path(child.stdout.readline().strip())
+        assert path.name.startswith("pack-4242-")
+        assert list(store.leftovers("pack")) == []
+        child.kill()
+    (left,) = store.leftovers("pack")
+    assert (left.name, left.size) == (path.name, 10)
+    left.release()
+
+
+@pytest.fixture
+def shared(monkeypatch):
+    """The disk is one that other machines may be writing to."""
+    for module in ("local", "local_leftover"):
+        monkeypatch.setattr(f"archiver.storage.{module}.is_of_one_machine", lambda _root: False)
+
+
+def test_on_a_shared_disk_files_of_other_machines_are_left_alone_for_a_week(store, root, shared):
+    left = root / "tmp" / "pack-elsewhere-1-dead"
+    left.parent.mkdir()
+    left.write_bytes(b"x")
+    now = left.parent.stat().st_mtime
+    os.utime(left, (now, now - 6.9 * 86400))
     assert list(store.leftovers("pack")) == []
+    os.utime(left, (now, now - 7.1 * 86400))
+    (found,) = store.leftovers("pack")
+    assert found.idle == pytest.approx(7.1 * 86400, abs=2)
+    found.release()
+
+
+def test_on_a_shared_disk_what_this_machine_left_under_another_name_is_known(
+    store, root, shared, monkeypatch
+):
+    monkeypatch.setattr("socket.gethostname", lambda: "before")
+    staged = store.stage("pack")
+    monkeypatch.setattr("socket.gethostname", lambda: "after")
+    assert list(store.leftovers("pack")) == []
+    staged.keep()
+    assert len(list(store.leftovers("pack"))) == 1
+    monkeypatch.setattr("archiver.storage.local_leftover.machine_token", lambda: "0" * 8)
+    assert list(store.leftovers("pack")) == []
+
+
+def test_without_locks_a_process_that_is_no_more_left_it(store, root, monkeypatch):
+    def no_locks(_handle: int, _how: int) -> None:
+        raise OSError(errno.ENOLCK, "no locks")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    staged = store.stage("pack")
+    staged.keep()
+    assert staged.path.name.endswith("-unlocked")
+    assert list(store.leftovers("pack")) == []  # this process lives
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    parts = staged.path.name.split("-")
+    staged.path.rename(staged.path.with_name("-".join([*parts[:2], str(dead.pid), *parts[3:]])))
+    assert len(list(store.leftovers("pack"))) == 1
+    other = [*parts[:2], str(dead.pid), parts[3][:-1] + "x", *parts[4:]]
+    for path in (root / "tmp").iterdir():
+        path.rename(path.with_name("-".join(other)))
+    assert list(store.leftovers("pack")) == []  # of another machine, as far as anybody knows
+
+
+def test_a_purpose_is_no_other_that_begins_alike(store):
+    for purpose in ("parity", "parity-blocks"):
+        store.stage(purpose).keep()
+    for purpose in ("parity", "parity-blocks"):
+        (left,) = store.leftovers(purpose)
+        assert left.name.startswith(f"{purpose}-{host()}-")
+        left.release()
 
 
 def test_a_file_published_between_the_look_and_the_lock_is_no_leftover(store, root, monkeypatch):

@@ -14,21 +14,12 @@ if TYPE_CHECKING:
 
     from archiver.storage.store import Store
 
-_HALF_WRITTEN: Final = ("put", "link", "copy", "repair", "parity", "parity-blocks", "signature")
 _LOCK: Final = "aside.lock"
 
 
 def deleting(store: Store) -> RunLock:
     """Held by whoever takes files out of use, or brings them back; LockedError if another does."""
     return RunLock(store.scratch(_LOCK), "'archiver forget', 'prune' or 'repair'", needed=True)
-
-
-def clear_up(store: Store) -> None:
-    """Remove what dead runs left half-written, but for packs, which the next run goes on with."""
-    for purpose in _HALF_WRITTEN:
-        for leftover in store.leftovers(purpose):
-            leftover.discard()
-    store.tidy(layout.TRASH)
 
 
 class Discarded(NamedTuple):

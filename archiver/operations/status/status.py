@@ -9,6 +9,7 @@ from archiver.archive.clock import journal_ahead
 from archiver.archive.copies import judge_copies, remedy
 from archiver.archive.parity.wanted import names_of, without_sidecar
 from archiver.archive.place import own_place
+from archiver.archive.pruning.leftovers import unfinished
 from archiver.archive.signing.key_file import public_keys
 from archiver.archive.signing.stored import unsigned
 from archiver.operations.status.known import Known
@@ -62,7 +63,7 @@ def status(archive: Archive, *, keys: Iterable[str] = ()) -> Status:
         lost_upstream=tuple(lost_upstream(known, now)),
         free=free,
         min_free=known.min_free,
-        remarks=tuple(remarks(archive, known, free)),
+        remarks=(*remarks(archive, known, free), *_unfinished(archive)),
     )
 
 
@@ -102,6 +103,18 @@ def _shortfalls(
         bare_ones = plural(bare, "seal or manifest has", "seals and manifests have")
         text = f"{bare_ones} no signature by a trusted key."
         yield Shortfall("signatures", text, command("sign", place, "--key", "FILE"))
+
+
+def _unfinished(archive: Archive) -> Iterator[Shortfall]:
+    """What runs that died left."""
+    left, place = unfinished(archive.store), archive.store.describe()
+    if left.files:
+        text = (
+            f"Runs that died left {plural(left.files, 'unfinished file')}, {human_bytes(left.bytes)}. "
+            "The next mirror or import goes on with what of it is packs; the rest goes with the next "
+            "prune."
+        )
+        yield Shortfall("unfinished", text, command("prune", place))
 
 
 def _clock(archive: Archive, place: str) -> Iterator[Shortfall]:
