@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import json
 import os
 import re
 import secrets
@@ -341,6 +342,27 @@ class HubCache:
                     raise
                 skipped.append(RefSkipped(name, "in-the-way"))
         return skipped
+
+    def record(self, entries: Iterable[FileEntry]) -> None:
+        """Write the client's own record of which files the revision has, as upstream listed them.
+
+        With it a cache that is carried elsewhere is known to be whole. A record that is there already
+        stays; none is written where upstream's git ids are not known, so that it says nothing new.
+        """
+        listed = sorted(entries, key=lambda entry: entry.path)
+        path = self.folder / "trees" / f"{self._revision}.json"
+        if path.exists() or not all(is_git_oid(entry.oid) for entry in listed):
+            return
+        files = {entry.path: _recorded(entry) for entry in listed}
+        data = json.dumps({"format_version": 1, "files": files}, indent=1).encode()
+        with writing(path) as writer:
+            writer.write(memoryview(data))
+            writer.accept()
+
+
+def _recorded(entry: FileEntry) -> dict[str, str | int]:
+    info: dict[str, str | int] = {"size": entry.size, "blob_id": entry.oid}
+    return info | ({"lfs_sha256": entry.sha256, "lfs_size": entry.size} if entry.lfs else {})
 
 
 def _in_the_way(ref: Path, refs: Path) -> bool:

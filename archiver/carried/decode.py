@@ -843,7 +843,10 @@ def restore(packs: Packs, seal: Seal, destination: Path) -> None:
     """Restores what can be restored, and names what cannot."""
     if os.path.lexists(destination) and (not destination.is_dir() or any(destination.iterdir())):
         raise Stop(2, f"{destination}: exists and is not an empty directory")
-    chosen = "" if seal.whole else f"; chosen files only: {seal.body['selection']}"
+    selection = seal.body["selection"]
+    chosen = "" if seal.whole else f"; chosen files only: {selection}"
+    if selection.get("completeness"):
+        chosen = f"; perhaps not every file of the revision: {selection}"
     packs.log.note(f"restoring {seal}, sealed {seal.sealed}, id {seal.id}{chosen}")
     files = open_snapshot(packs, seal)
     destination.mkdir(parents=True, exist_ok=True)

@@ -8,9 +8,10 @@
     models--org--name/snapshots/<commit>/<path>   a link to a blob; a plain file where links do not work
     models--org--name/trees/<commit>.json         upstream's listing of that commit, if it was kept
 
-``datasets--`` and ``spaces--`` look the same; archiver keeps models only. A blob of a repository is
-named by its ETag: 64 hex digits are the SHA-256 of an LFS file, 40 hex digits the git object id of any
-other. A shared blob is named by another hash (Xet's), so the link in the repository tells the digest.
+``datasets--``, ``spaces--`` and ``kernels--`` look the same; archiver keeps models only. A blob of a
+repository is named by its ETag: 64 hex digits are the SHA-256 of an LFS file, 40 hex digits the git
+object id of any other. A shared blob is named by another hash (Xet's), so the link in the repository
+tells the digest.
 """
 
 from __future__ import annotations
@@ -33,11 +34,13 @@ from archiver.upstream.protocol import RemoteFile
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-EntryType = Literal["model", "dataset", "space"]
-_ENTRY: Final = re.compile(r"(model|dataset|space)s--(.+)\Z")
-_INNER: Final = re.compile(r"(?:.*/)?(?:model|dataset|space)s--[^/]+/(?:snapshots|blobs)/")
+EntryType = Literal["model", "dataset", "space", "kernel"]
+_ENTRY: Final = re.compile(r"(model|dataset|space|kernel)s--(.+)\Z")
+_INNER: Final = re.compile(r"(?:.*/)?(?:model|dataset|space|kernel)s--[^/]+/(?:snapshots|blobs)/")
 _SHARED: Final = re.compile(r"([0-9a-f]{2})/(\1[0-9a-f]{62})\Z")
 _MAIN: Final = "main"
+_VERSION: Final = 1
+"""Of a record."""
 _LARGEST_TREE: Final = 256 * 1024 * 1024
 _LARGEST_REF: Final = 200
 
@@ -150,7 +153,10 @@ class CacheEntry:
         try:
             if not path.is_file() or path.stat().st_size > _LARGEST_TREE:
                 return None
-            listed = json.loads(path.read_bytes())["files"]
+            document = json.loads(path.read_bytes())
+            if document.get("format_version", _VERSION) != _VERSION:
+                return None
+            listed = document["files"]
             return {name: _listed(name, info) for name, info in listed.items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             # The hub's client ignores a tree that it cannot read, and so do we: it is a hint.

@@ -18,7 +18,7 @@ from archiver.demo.checkpoints import write_dense
 if TYPE_CHECKING:
     from pathlib import Path
 
-TYPES = {"model": "models", "dataset": "datasets", "space": "spaces"}
+TYPES = {"model": "models", "dataset": "datasets", "space": "spaces", "kernel": "kernels"}
 
 
 @pytest.fixture
@@ -169,11 +169,13 @@ def test_what_is_no_model_is_named_as_skipped(hub, download, local, archive, cli
         download()
     other_type(cache, "dataset", "Org/Rows")
     other_type(cache, "space", "Org/Show")
+    other_type(cache, "kernel", "Org/Fast")
     (cache / "models--Org--Nothing/blobs").mkdir(parents=True)
     result = local(cache)
     assert {(row["type"], row["repository"]) for row in of_kind(result, "skipped")} == {
         ("dataset", "Org/Rows"),
         ("space", "Org/Show"),
+        ("kernel", "Org/Fast"),
         ("model", "Org/Nothing"),
     }
     assert "The dataset Org/Rows was skipped: archiver keeps models." in result.err
@@ -221,12 +223,37 @@ def test_a_cache_without_its_record_is_of_unknown_completeness(
     assert "unknown" in shown
     (row,) = [row for row in cli("list", "-C", archive, "--json").rows if row["kind"] == "snapshot"]
     assert not row["whole"]
+    decode = [sys.executable, archive / "decode.py", "restore", REPO, archive.parent / "decoded"]
+    done = subprocess.run([*map(str, decode)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "perhaps not every file" in done.stdout + done.stderr
     # Again: nothing new. And a mirror makes it whole, which is what is restored from then on.
     assert of_kind(local(entry), "mirror")[0]["outcome"] == "held"
     assert len(seals(archive)) == 1
     assert cli("mirror", "-C", archive, f"{REPO}@{commit}", "--min-free", "0B").code == 0
     assert len(seals(archive)) == 2
     assert "every file" in cli("show", "-C", archive, REPO).out
+
+
+def test_a_restored_cache_carries_the_record_to_the_next_archive(
+    hub, local, cli, archive, waits, tmp_path, download
+):
+    commit = hub.create(REPO, model())
+    assert cli("mirror", "-C", archive, REPO, "--min-free", "0B").code == 0
+    out = tmp_path / "out"
+    assert cli("restore", "-C", archive, REPO, out, "--layout", "hf-cache").code == 0
+    ours = out / "models--org--model/trees" / f"{commit}.json"
+    theirs = download() / "trees" / f"{commit}.json"
+    assert json.loads(ours.read_bytes()) == json.loads(theirs.read_bytes())
+    other = tmp_path / "other"
+    assert cli("init", "-C", other).code == 0
+    result = cli("import", "--json", "-C", other, out, "--min-free", "0B")
+    assert remarks(result) == {}
+    assert "every file" in cli("show", "-C", other, REPO).out
+    for part in ("--file", "*.json"), ():
+        again = tmp_path / f"again{len(part)}"
+        cli("restore", "-C", archive, REPO, again, "--layout", "hf-cache", *part)
+        assert (again / "models--org--model/trees").exists() == (not part)
 
 
 def test_what_the_record_lists_is_content_whatever_its_name(hub, download, local, cli, archive):

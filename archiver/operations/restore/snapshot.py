@@ -89,6 +89,8 @@ def restore(
                 hint = hint_of(error, archive, snapshot)
                 failures.append(failure(entry, error, hint, packs))
     skipped = cache.publish() if hub_cache and not failures else []
+    if hub_cache and not failures and not patterns and snapshot.seal.selection.whole:
+        cache.record(files)
     report = _report(snapshot, destination, files, kept, failures)
     refs = set(names) - {one.name for one in skipped} if hub_cache and not failures else set()
     return msgspec.structs.replace(
