@@ -44,8 +44,12 @@ class Voucher(IntEnum):
         """As the format writes it."""
         return self.name.lower()
 
+    @classmethod
+    def of(cls, word: str) -> Voucher | None:
+        """Return the voucher that the format writes so; None if it is none that is known."""
+        return next((one for one in cls if one.word == word), None)
 
-_BY_WORD: Final = {one.word: one for one in Voucher}
+
 _DIGESTS: Final[dict[str, DigestKind]] = {"sha256": "sha256", "git-sha1": "git-sha1"}
 
 
@@ -152,7 +156,7 @@ def _read(seal: Seal) -> Iterator[tuple[Vouch, int]]:
         return
     for count, word, kind in seal.vouched:
         digest = _DIGESTS.get(kind)
-        by = _BY_WORD.get(word, Voucher.NOBODY)
+        by = Voucher.of(word)
         yield (Vouch(by, digest) if by and digest else UNVOUCHED), count
 
 

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import sqlite3
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
-from e2ekit import REPO, WEIGHTS, model, seals
+from e2ekit import REPO, WEIGHTS, files_below, model, seals
+
+from archiver.archive.archive import Archive
+from archiver.archive.packs.map import PackMap
+from archiver.archive.publish import publish
+from archiver.archive.records import Selection
+from archiver.archive.vouching import Vouch, Voucher
+from archiver.digest import git_blob_hasher
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,6 +63,12 @@ def cache(tmp_path, served, commit) -> Callable[..., Path]:
         return entry
 
     return make
+
+
+def git_oid(data: bytes) -> str:
+    hasher = git_blob_hasher(len(data))
+    hasher.update(data)
+    return hasher.hexdigest()
 
 
 def rows(result, kind):
@@ -112,4 +131,224 @@ def test_a_mirror_heals_an_archive_that_took_a_changed_cache_in_first(
     assert "forget" in finding["hint"]
     assert cli("forget", "-C", archive, f"{REPO}@{unvouched[:16]}").code == 0
     assert cli("audit", "-C", archive).code == 0
+    restores(archive, served)
+
+
+def test_a_good_cache_without_a_record_adds_nothing_to_a_mirrored_snapshot(
+    cli, archive, mirror, cache, served, restores
+):
+    assert mirror().code == 0
+    before = seals(archive)
+    held = cli("import", "-C", archive, cache(), "--json")
+    assert held.code == 0, held.err
+    (report,) = rows(held, "mirror")
+    assert report["outcome"] == "held"
+    assert report["vouched"]["least"] == "upstream"
+    assert seals(archive) == before
+    restores(archive, served)
+
+
+def test_two_caches_that_contradict_each_other_wait_for_upstream(
+    cli, archive, mirror, cache, served, restores, commit
+):
+    first = rows(cli("import", "-C", archive, cache(**{"README.md": b"one"}), "--json"), "mirror")
+    refused = cli("import", "-C", archive, cache(**{"README.md": b"two"}))
+    assert refused.code == MISMATCH
+    assert "README.md" in refused.err
+    assert f"'archiver mirror -C {archive} {REPO}@{commit[:12]}'" in refused.err
+    assert f"'archiver forget -C {archive} {REPO}@{first[0]['snapshot'][:12]}'" in refused.err
+    assert len(seals(archive)) == 1
+    assert mirror().code == 0
+    restores(archive, served)
+
+
+def test_what_was_imported_is_raised_without_fetching_also_by_a_mirror_of_a_part(
+    cli, archive, mirror, cache, served, restores, hub
+):
+    assert cli("import", "-C", archive, cache()).code == 0
+    hub.requests.clear()
+    raised = mirror("--include", "*.json", "--json")
+    assert raised.code == 0
+    assert not hub.requests.bodies()
+    (report,) = rows(raised, "mirror")
+    assert (report["outcome"], report["raised"]) == ("sealed", len(served))
+    (shown,) = rows(cli("show", "-C", archive, REPO, "--json"), "snapshot")
+    assert shown["selection"] == {"include": [], "exclude": []}
+    assert shown["vouched"]["upstream"] == len(served)
+    assert shown["vouched"]["git_sha1"] == 5
+    assert shown["unvouched"] == []
+    told = cli("restore", "-C", archive, REPO, archive.parent / "out")
+    assert "every byte checked against upstream's digests" in told.out
+    restores(archive, served)
+    assert "held already" in mirror("--include", "*.json").out
+    assert "held already" in mirror().out
+
+
+def test_a_seal_that_nobody_vouched_for_does_not_stand_in_for_a_lost_or_damaged_one(
+    cli, archive, mirror, cache, tmp_path, commit
+):
+    assert cli("import", "-C", archive, cache()).code == 0
+    (unvouched,) = seals(archive)
+    assert mirror().code == 0
+    (vouched,) = set(seals(archive)) - {unvouched}
+    good = vouched.read_bytes()
+    vouched.chmod(0o644)
+    vouched.write_bytes(good.replace(b"snapshot", b"snapshoT"))
+    assert cli("restore", "-C", archive, f"{REPO}@{commit}", tmp_path / "no").code == 20
+    digest = unvouched.name.split(".")[1]
+    assert cli("restore", "-C", archive, f"{REPO}@{digest[:12]}", tmp_path / "yes").code == 0
+    vouched.unlink()
+    audit = cli("audit", "-C", archive, "--level", "structure", "--json")
+    assert [row["code"] for row in rows(audit, "finding") if not row["remark"]] == ["seal-missing"]
+    assert cli("prune", "-C", archive).code == 20
+
+
+@pytest.fixture
+def merged(cli, archive, mirror, cache, served, tmp_path):
+    """An archive with the mirrored snapshot and a contradicting one, as a copy brings it together."""
+    assert mirror().code == 0
+    other = tmp_path / "other"
+    assert cli("init", "-C", other).code == 0
+    bad = cache(**{WEIGHTS: changed(served[WEIGHTS])})
+    assert cli("import", "-C", other, bad).code == 0
+    assert cli("copy", "-C", other, archive).code == 0
+    (good,) = [one for one in map(sealed_in, seals(archive)) if one[1][0][1] == "upstream"]
+    (worse,) = [one for one in map(sealed_in, seals(archive)) if one[1][0][1] == "nobody"]
+    return good[0], worse[0]
+
+
+def sealed_in(path):
+    """A seal's id and its runs of vouchers."""
+    return path.name.split(".")[1], json.loads(path.read_bytes())["vouched"]
+
+
+def decoded(archive: Path, reference: str, out: Path) -> dict[str, bytes]:
+    """What the archive's own decoder restores."""
+    command = [sys.executable, "-I", archive / "decode.py", "restore", reference, out]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return files_below(out)
+
+
+def test_merged_archives_restore_what_upstream_vouched_for(
+    cli, archive, merged, served, restores, tmp_path, commit
+):
+    good, worse = merged
+    restores(archive, served)
+    other = {**served, WEIGHTS: changed(served[WEIGHTS])}
+    restores(archive, other, f"{REPO}@{worse[:10]}")
+    restores(archive, other, worse[:16])
+    for number, (reference, files) in enumerate(
+        [
+            (REPO, served),
+            (f"{REPO}@{commit[:9]}", served),
+            (f"{REPO}@{worse[:10]}", other),
+            (worse, other),
+            (good[:20], served),
+        ]
+    ):
+        assert decoded(archive, reference, tmp_path / f"decoded{number}") == files
+    listed = rows(cli("list", "-C", archive, "--json"), "snapshot")
+    assert {one["snapshot"]: one["default"] for one in listed} == {good: True, worse: False}
+    assert [one["sealed"] for one in listed] == sorted(one["sealed"] for one in listed)
+    audit = cli("audit", "-C", archive, "--json")
+    (finding,) = [row for row in rows(audit, "finding") if not row["remark"]]
+    assert (audit.code, finding["code"], finding["path"]) == (20, "seals-contradict", WEIGHTS)
+
+
+def test_a_seal_can_be_asked_for_by_its_id_in_every_command(cli, archive, merged, tmp_path):
+    good, worse = merged
+    both = (f"{REPO}@{worse[:12]}", worse[:12])
+    for reference in both:
+        (shown,) = rows(cli("show", "-C", archive, reference, "--json"), "snapshot")
+        assert shown["snapshot"] == worse
+    for number, reference in enumerate(both):
+        out = tmp_path / f"manifest{number}.json"
+        assert cli("manifest", "export", "-C", archive, reference, "-o", out).code == 0
+        assert cli("manifest", "show", "-C", archive, reference).code == 0
+        audit = cli("audit", "-C", archive, "--snapshot", reference, "--json")
+        assert (audit.code, rows(audit, "audit")[0]["snapshots"]) == (0, 1), audit.out
+        repaired = cli("repair", "-C", archive, "--snapshot", reference, "--no-upstream", "-n")
+        assert repaired.code == 0
+        assert cli("parity", "add", "-C", archive, reference).code == 0
+        copied = tmp_path / f"copy{number}"
+        copy = cli("copy", "-C", archive, copied, "--new", "--snapshot", reference)
+        assert copy.code == 0, copy.err
+        assert [sealed_in(one)[0] for one in seals(copied)] == [worse]
+        tested = cli("smoke-test", "-C", archive, reference, "--levels", "structure", "--json")
+        assert "traceback" not in tested.err.lower()
+        assert "is not held" not in tested.err
+    assert cli("diff", "-C", archive, good[:12], worse[:12], "--json").code == 1
+    assert cli("diff", "-C", archive, REPO, f"{REPO}@{good[:12]}").code == 0
+    assert cli("show", "-C", archive, f"{REPO}@{worse[:7]}").code == 2
+    assert cli("show", "-C", archive, "0" * 12).code == 2
+    assert cli("forget", "-C", archive, worse[:12]).code == 0
+    assert [sealed_in(one)[0] for one in seals(archive)] == [good]
+    assert cli("forget", "-C", archive, "--undo", worse[:12]).code == 0
+    assert {sealed_in(one)[0] for one in seals(archive)} == {good, worse}
+    assert cli("forget", "-C", archive, f"{REPO}@{worse[:12]}").code == 0
+    assert cli("audit", "-C", archive).code == 0
+
+
+def test_seals_of_older_writers_are_judged_by_their_manifests(
+    cli, archive, mirror, cache, served, restores, tmp_path
+):
+    """The mirrored one first, the changed cache sealed last: by the older order it came first."""
+    assert mirror().code == 0
+    other = tmp_path / "other"
+    assert cli("init", "-C", other).code == 0
+    assert cli("import", "-C", other, cache(**{WEIGHTS: changed(served[WEIGHTS])})).code == 0
+    assert cli("copy", "-C", other, archive).code == 0
+    opened = Archive.open(archive)
+    times = {"upstream": "2026-01-01T00:00:00Z", "nobody": "2026-01-02T00:00:00Z"}
+    for path, one in zip(seals(archive), list(opened.snapshots()), strict=True):
+        word = json.loads(path.read_bytes())["vouched"][0][1]
+        opened.publish_seal(
+            msgspec.structs.replace(one.seal, vouched=msgspec.UNSET, sealed=times[word])
+        )
+        path.unlink()
+    listed = rows(cli("list", "-C", archive, "--json"), "snapshot")
+    told = [(one["sealed"], one["vouched"]["least"], one["default"]) for one in listed]
+    assert told == [
+        (times["upstream"], "upstream", True),
+        (times["nobody"], "nobody", False),
+    ]
+    restores(archive, served)
+    assert decoded(archive, REPO, tmp_path / "decoded") == served
+    assert "held already" in mirror().out
+
+
+def test_an_index_that_lies_and_a_manifest_that_lies_are_not_believed(
+    cli, archive, mirror, served, restores, tmp_path
+):
+    """Bytes of another repository, of the same sizes, that claim upstream's digests."""
+    folder = tmp_path / "liar"
+    folder.mkdir()
+    lies = {
+        path: bytes(one ^ 1 for one in data) for path, data in served.items() if "/" not in path
+    }
+    for path, data in lies.items():
+        (folder / path).write_bytes(data)
+    assert cli("import", "-C", archive, folder, "--as", "org/liar").code == 0
+    opened = Archive.open(archive)
+    (snapshot,) = opened.snapshots()
+    manifest = opened.manifest(snapshot.seal)
+    files = tuple(
+        msgspec.structs.replace(one, oid=git_oid(served[one.path])) for one in manifest.files
+    )
+    packs = PackMap(opened, [pack for pack, _ in snapshot.seal.packs])
+    publish(
+        opened,
+        msgspec.structs.replace(manifest, files=files),
+        lambda digest: (found := packs.find(digest)) and (found[0], found[1].stored),
+        Selection(),
+        vouches=[Vouch(Voucher.CACHE, "git-sha1")] * len(files),
+    )
+    assert cli("catalogue", "rebuild", "-C", archive).code == 0
+    with sqlite3.connect(archive / "catalogue.sqlite") as index:
+        for path in (WEIGHTS, "tokenizer.json"):
+            sha256 = hashlib.sha256(served[path]).digest()
+            index.execute("UPDATE files SET sha256 = ? WHERE path = ?", (sha256, path))
+    index.close()
+    assert mirror().code == 0
     restores(archive, served)

@@ -43,7 +43,11 @@ class Documents:
     def snapshots(self) -> list[Snapshot]:
         """Those in the scope whose seals are whole; archive.json must say what they say."""
         found = self._sealed()
-        check_info(self._archive.store, self._findings, found)
+        every = found
+        if self._scope.repository is not None:
+            # Those in the scope may all have come from another archive, and name that one.
+            every = list(self._archive.snapshots(on_damage=lambda _name, _error: None))
+        check_info(self._archive.store, self._findings, every)
         return found
 
     def _sealed(self) -> list[Snapshot]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from archiver.archive.events import Sealed, detail_of
 from archiver.archive.journal import in_order
 from archiver.archive.layout import document_of
+from archiver.archive.vouching import Voucher
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from archiver.archive.archive import Archive, Snapshot
     from archiver.archive.records import Event
 
 _SEALED: Final = "sealed"
@@ -82,3 +85,29 @@ class Chain:
             elif event.event == _PUT_BACK:
                 absent -= event.listed("snapshots")
         return (event for snapshot, event in sealed.items() if snapshot not in absent)
+
+
+class StandIns:
+    """Seals that stand in for lost ones of the same revision: so a snapshot is mended.
+
+    One of all files does, unless the journal says that the lost one had the higher voucher.
+    """
+
+    def __init__(self, archive: Archive, snapshots: Iterable[Snapshot]) -> None:
+        self._archive = archive
+        self._whole: dict[tuple[str, str], list[Snapshot]] = {}
+        for one in snapshots:
+            if one.seal.selection.whole:
+                key = (one.seal.repository.casefold(), one.seal.revision)
+                self._whole.setdefault(key, []).append(one)
+
+    def cover(self, event: Event) -> bool:
+        """Whether one stands in for the seal that the event tells of."""
+        found = self._whole.get((event.repository.casefold(), event.revision), [])
+        sealed = detail_of(event, Sealed)
+        lost = Voucher.of(sealed.vouched) if sealed else None
+        return any(lost is None or self._voucher(one) >= lost for one in found)
+
+    def _voucher(self, snapshot: Snapshot) -> Voucher:
+        vouching = self._archive.vouching(snapshot)
+        return vouching.least if vouching else Voucher.NOBODY

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from archiver.archive import layout
 from archiver.archive.advice import command
-from archiver.archive.fixity.chain import Chain
+from archiver.archive.fixity.chain import Chain, StandIns
 from archiver.archive.fixity.read_twice import read_twice
 from archiver.archive.journal import in_order
 from archiver.errors import UsageError
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from archiver.archive.archive import Archive, Snapshot
     from archiver.archive.fixity.findings import Findings
-    from archiver.archive.records import Event, Seal
+    from archiver.archive.records import Event
 
 
 class JournalCheck:
@@ -55,10 +55,10 @@ class JournalCheck:
                 "event-missing", text, self._findings.advice.lost_event(digest), object=digest
             )
         seals = self._named_seals()
-        whole = {_key(one.seal) for one in snapshots if one.seal.selection.whole}
+        stand_ins = StandIns(self._archive, snapshots)
         for event in self._chain.sealed():
-            if event.snapshot not in seals:
-                self._no_seal(event, whole)
+            if event.snapshot not in seals and not stand_ins.cover(event):
+                self._no_seal(event)
 
     def heads(self, wanted: Iterable[str]) -> None:
         """Each of these ids, which were kept elsewhere, must be that of an event."""
@@ -77,9 +77,7 @@ class JournalCheck:
         documents = map(layout.document_of, self._store.list(layout.SNAPSHOTS))
         return {document.digest for document in documents if document}
 
-    def _no_seal(self, event: Event, whole: set[tuple[str, str]]) -> None:
-        if _key(event) in whole:
-            return  # a seal of the whole revision stands in for any other: so a snapshot is mended
+    def _no_seal(self, event: Event) -> None:
         title = f"{event.repository}@{event.revision[:12]}"
         digest = event.snapshot[:64]
         text = f"The journal tells of the seal {digest} of {title}, which is not there."
@@ -100,7 +98,3 @@ def _seal_name(event: Event, digest: str) -> str:
         return layout.seal_name(event.repository, event.revision, digest)
     except UsageError:
         return ""
-
-
-def _key(record: Seal | Event) -> tuple[str, str]:
-    return record.repository.casefold(), record.revision

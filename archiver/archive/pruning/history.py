@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from archiver.archive.advice import Advice, command
-from archiver.archive.fixity.chain import Chain
+from archiver.archive.fixity.chain import Chain, StandIns
 from archiver.archive.foreign import foreign_files
 from archiver.archive.layout import SNAPSHOTS
 from archiver.archive.policy import policy_of
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from archiver.archive.archive import Archive, Snapshot
     from archiver.archive.place import Place
-    from archiver.archive.records import Event, Seal
+    from archiver.archive.records import Event
 
 History = list[tuple[str, "Event"]]
 """Every event with its id, oldest first."""
@@ -82,10 +82,10 @@ def lost_seals(archive: Archive, history: History, live: Iterable[Snapshot]) -> 
         chain.add(digest, event)
     seals = list(live)
     there = {one.id for one in seals}
-    whole = {_key(one.seal) for one in seals if one.seal.selection.whole}
+    stand_ins = StandIns(archive, seals)
     advice, deleted = Advice(archive.store.describe()), chain.deleted()
     for event in chain.sealed():
-        if event.snapshot not in there and _key(event) not in whole:
+        if event.snapshot not in there and not stand_ins.cover(event):
             title = f"{event.repository}@{event.revision[:12]}"
             if event.snapshot in deleted:
                 yield f"The seal of {title} was pruned, and is wanted again. {advice.give_up(title)}"
@@ -95,10 +95,6 @@ def lost_seals(archive: Archive, history: History, live: Iterable[Snapshot]) -> 
         if file.stops_prune:
             hint = advice.foreign_seal(file.name, file.own_name)
             yield f"{file.name} is, or may be, a seal under a name that is not its own. {hint}"
-
-
-def _key(record: Seal | Event) -> tuple[str, str]:
-    return record.repository.casefold(), record.revision
 
 
 def condemned(events: Iterable[tuple[str, Event]], place: Place) -> dict[str, str]:
