@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from archiver.archive.copies import PlaceState
     from archiver.archive.plans import PlanStatus
-    from archiver.operations.status import SmokeTested, Status
+    from archiver.operations.status import LastAudit, SmokeTested, Status
 
 _SHORT = 16
 _REVISION = 12
@@ -115,6 +115,8 @@ def _summary(found: Status, *, copies: bool) -> None:
         for one in found.coverage
     ]
     output.table(("PROVEN", within, "OF BYTES", "NEVER", "OLDEST PROOF"), rows, right=(1, 2, 3))
+    if found.audit:
+        _last_audit(found.audit)
     output.line(f"Files proven: {found.files_proven} of {plural(found.snapshots, 'snapshot')}.")
     share = human_share(found.bytes_with_parity, found.bytes)
     output.line(f"Parity: {found.with_parity} of {packs}, {share} of bytes.")
@@ -125,6 +127,23 @@ def _summary(found: Status, *, copies: bool) -> None:
         output.line(f"Room: {human_bytes(found.free)} free on the disk.")
     if found.trusted:
         output.line(f"Signatures: {plural(found.unsigned, 'document')} without.")
+
+
+def _last_audit(audit: LastAudit) -> None:
+    """How far the newest audit went."""
+    of = "all"
+    if audit.repository:
+        of = printable(f"{audit.repository}@{audit.revision}".rstrip("@"))
+    terms = [f"level {printable(audit.level)} of {of}"]
+    if audit.sample:
+        terms.append(
+            f"a sample of {printable(audit.sample.share)} by the seed {printable(audit.sample.seed)}"
+        )
+    terms += [f"against {plural(audit.heads, 'kept head')}"] if audit.heads else []
+    terms += [f"signatures by {plural(audit.keys, 'key')}"] if audit.keys else []
+    terms += [f"{plural(audit.damaged, 'finding')} of damage"] if audit.damaged else []
+    terms += ["something due left for later"] if audit.complete is False else []
+    output.line(f"Last audit: {printable(audit.time)}, {', '.join(terms)}.")
 
 
 def _plan(plan: PlanStatus) -> None:

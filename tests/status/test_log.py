@@ -44,6 +44,12 @@ def test_every_event_is_shown_as_it_is_stored(ask, root):
     assert "wanted from now on: copies 2, audits content, no matter when, parity 2/32." in text
     assert "1 pack proven at level content; a sample of 0.5 by the seed theirs" in text
     assert "something due was left for later." in text
+    status = ask("status").out
+    assert (
+        ", level content of all, a sample of 0.5 by the seed theirs, something due left" in status
+    )
+    last = ask("status", "--json").status["audit"]
+    assert (last["sample"], last["complete"]) == ({"share": "0.5", "seed": "theirs"}, False)
 
 
 def test_by_repository_kind_time_and_number(ask, root):

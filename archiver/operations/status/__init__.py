@@ -5,6 +5,7 @@ No pack is read. Places that hold copies are looked at, by names only. Nothing i
 
 from archiver.operations.status.report import (
     Coverage,
+    LastAudit,
     PackStatus,
     Shortfall,
     SmokeTested,
@@ -12,4 +13,4 @@ from archiver.operations.status.report import (
 )
 from archiver.operations.status.status import status
 
-__all__ = ["Coverage", "PackStatus", "Shortfall", "SmokeTested", "Status", "status"]
+__all__ = ["Coverage", "LastAudit", "PackStatus", "Shortfall", "SmokeTested", "Status", "status"]

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from archiver.archive import layout
 from archiver.archive.audit.level import LEVELS
 from archiver.archive.audit.proofs import EVENT, REPAIRED, proofs_of, readable_events, was_at
 from archiver.archive.copies import PlaceHistory
+from archiver.archive.events import Audited, detail_of
 from archiver.archive.fixity.chain import Chain
 from archiver.archive.place import own_place
 from archiver.archive.plans import Plans
 from archiver.archive.policy import EVENT as POLICY
 from archiver.archive.policy import policy_of
-from archiver.operations.status.report import Coverage, PackStatus
+from archiver.operations.status.report import Coverage, LastAudit, PackStatus
 from archiver.text import utc_before
 
 if TYPE_CHECKING:
@@ -38,6 +41,7 @@ class Known:
         self._chain = Chain()
         self._turns: dict[str, Event] = {}
         self.last_audit = ""
+        self.audited: LastAudit | None = None
         self._place = own_place(archive)
         self._store = archive.store
         self.places = PlaceHistory(self._place, now, archive.store.describe())
@@ -62,7 +66,8 @@ class Known:
             self._chain.add(digest, event)
             here = was_at(event, self._place)
             if event.event == EVENT:
-                self.last_audit = event.time if here else self.last_audit
+                if here:
+                    self.last_audit, self.audited = event.time, _last_audit(event)
             else:
                 self._others.append((digest, event))
             if here and (
@@ -150,3 +155,21 @@ class Known:
             bool(self.proofs.snapshot(one.id)) and there.issuperset(dict(one.seal.packs))
             for one in self.snapshots
         )
+
+
+def _last_audit(event: Event) -> LastAudit | None:
+    """What an audit's event says of it, less the lists of what was proven."""
+    said = detail_of(event, Audited)
+    if said is None:
+        return None
+    return LastAudit(
+        time=event.time,
+        level=said.level,
+        repository=event.repository,
+        revision=event.revision,
+        damaged=said.damaged,
+        complete=None if isinstance(said.complete, msgspec.UnsetType) else said.complete,
+        sample=None if isinstance(said.sample, msgspec.UnsetType) else said.sample,
+        heads=0 if isinstance(said.heads, msgspec.UnsetType) else len(said.heads),
+        keys=0 if isinstance(said.keys, msgspec.UnsetType) else len(said.keys),
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from archiver.archive.copies import PlaceState
+from archiver.archive.events import Sample
 from archiver.archive.plans import PlanStatus
 from archiver.archive.policy import Level, Policy
 
@@ -62,6 +63,24 @@ class Shortfall(msgspec.Struct, frozen=True):
     next: str
 
 
+class LastAudit(msgspec.Struct, frozen=True):
+    """What the newest audit at this place proved: of all, or of this repository and revision.
+
+    ``complete`` is None if it did not come to its end, or an older writer did not say; ``heads`` and
+    ``keys`` count what the journal and the signatures were checked against.
+    """
+
+    time: str
+    level: str
+    repository: str
+    revision: str
+    damaged: int
+    complete: bool | None
+    sample: Sample | None
+    heads: int
+    keys: int
+
+
 class LostUpstream(msgspec.Struct, frozen=True):
     """What upstream has no more although it is held: a repository, and its branch, tag or commit.
 
@@ -103,6 +122,7 @@ class Status(msgspec.Struct, frozen=True):
     places: tuple[PlaceState, ...]
     shortfalls: tuple[Shortfall, ...]
     smoke_tests: tuple[SmokeTested, ...] = ()
+    audit: LastAudit | None = None
     plans: tuple[PlanStatus, ...] = ()
     lost_upstream: tuple[LostUpstream, ...] = ()
     free: int = -1

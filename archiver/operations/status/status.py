@@ -59,6 +59,7 @@ def status(archive: Archive, *, keys: Iterable[str] = ()) -> Status:
         places=copies.places,
         shortfalls=tuple(_shortfalls(archive, known, bare, copies)),
         smoke_tests=tuple(_smoke_tests(archive, known)),
+        audit=known.audited,
         plans=known.plans,
         lost_upstream=tuple(lost_upstream(known, now)),
         free=free,
