@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 
 @click.command(epilog="Example: archiver copy -C weights --new /mnt/usb/weights")
-@click.argument("target", metavar="[TO]", type=click.Path(path_type=Path), required=False)
+# No click.Path: it looks at the path, and a look at a dead mount never ends.
+@click.argument("to", metavar="[TO]", required=False)
 @click.option(
     "--snapshot",
     "references",
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 @click.option("--lost", metavar="PLACE", help="Journal that a place has no copies any more.")
 @common
 def command(
-    target: Path | None,
+    to: str | None,
     references: tuple[str, ...],
     target_place: str | None,
     source_place: str | None,
@@ -65,11 +66,11 @@ def command(
     where it stopped. What is damaged here is left out and named; everything else is copied.
     """
     if lost is not None:
-        if target or references or target_place or source_place or max_rate or dry_run or new:
+        if to or references or target_place or source_place or max_rate or dry_run or new:
             raise click.UsageError("--lost goes with no other option and without TO.")
         _lose(lost)
         return
-    if target is None:
+    if to is None:
         raise click.UsageError("Missing argument 'TO', the folder to copy to.")
     from archiver.archive.place import check_place  # noqa: PLC0415 - start-up stays light
     from archiver.operations.copy import CopyOptions, copy  # noqa: PLC0415
@@ -88,7 +89,7 @@ def command(
     archive = open_archive()
     with Meter("Copying", "packs") as meter:
         throttle = Throttle(max_rate) if max_rate else None
-        report = copy(archive, target, options, progress=meter, throttle=throttle)
+        report = copy(archive, Path(to), options, progress=meter, throttle=throttle)
     _tell(report, time.monotonic() - started)
     if report.damage:
         raise click.exceptions.Exit(int(ExitCode.PARTIAL if report.unreadable else ExitCode.DAMAGE))

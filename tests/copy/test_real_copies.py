@@ -1,0 +1,416 @@
+"""A copy counts only while it is real: on a disk of its own, there, and proven there lately.
+
+Disks are mounts made here: memory stands for a second disk, and a loop device for a second filesystem
+of the same disk.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+
+import pytest
+from copykit import Kept, damage, events, ids, mount, place_id, stored, unmount
+
+from archiver.archive import place_probe
+from archiver.archive.archive import TOOL, Archive
+from archiver.archive.records import Event
+
+PATIENCE = 120
+"""Seconds after which a dead mount comes to life again, so that a test that hangs fails instead."""
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A second disk that can be unplugged and plugged in again: ``usb`` is where it is mounted."""
+    kept, usb = tmp_path / "kept", tmp_path / "usb"
+    kept.mkdir()
+    usb.mkdir()
+    mount("-t", "tmpfs", "tmpfs", kept)
+
+    class Disk:
+        folder = usb
+        there = False
+
+        def plug(self):
+            mount("--bind", kept, usb)
+            self.there = True
+
+        def unplug(self):
+            unmount(usb)
+            self.there = False
+
+    found = Disk()
+    found.plug()
+    yield found
+    if found.there:
+        found.unplug()
+    unmount(kept)
+
+
+@pytest.fixture
+def same_disk(tmp_path):
+    """Another filesystem on the disk where everything lies."""
+    image, folder = tmp_path / "image", tmp_path / "partition"
+    with image.open("wb") as file:
+        file.truncate(16 << 20)
+    subprocess.run(["mkfs.ext4", "-q", image], check=True)
+    folder.mkdir()
+    mount("-o", "loop", image, folder)
+    yield folder
+    unmount(folder)
+
+
+@pytest.fixture
+def later(monkeypatch):
+    """Let so many days go by."""
+
+    @contextmanager
+    def call(days):
+        class Later(datetime):
+            @classmethod
+            def now(cls, tz=None):
+                return datetime.now(tz) + timedelta(days=days)
+
+        with monkeypatch.context() as patch:
+            patch.setattr("archiver.text.datetime", Later)
+            yield
+
+    return call
+
+
+class Told:
+    """What a status says of copies."""
+
+    def __init__(self, result):
+        self.code = result.code
+        (status,) = result.kinds("status")
+        self.copies = status["copies"]
+        self.places = {one["id"]: one for one in result.kinds("place")}
+        short = {one["what"]: one["next"] for one in result.kinds("shortfall")}
+        self.next = short.get("copies", "")
+
+    @property
+    def others(self):
+        return {one["standing"] for one in self.places.values()} - {"here"}
+
+
+@pytest.fixture
+def source(pristine, tmp_path, run):
+    """An archive that wants two copies, and nothing else that it has not."""
+    kept = pristine.copied(tmp_path / "source")
+    assert run("audit", "-q", "-C", kept.root).code == 0
+    assert run("policy", "set", "-q", "-C", kept.root, "--copies", "2").code == 0
+    return kept
+
+
+@pytest.fixture
+def status(run, source):
+    def call(root=source.root):
+        return Told(run("status", "-q", "--json", "--copies", "-C", root))
+
+    return call
+
+
+@pytest.fixture
+def obey(run):
+    """Run what a status says is to be run, and nothing else."""
+
+    def call(advice):
+        (line,) = re.findall(r"^'(.+)'$", advice)
+        for command in line.split(" && "):
+            words = shlex.split(command)
+            assert words.pop(0) == "archiver"
+            assert run(*words, "-q").code == 0
+
+    return call
+
+
+# ---- a disk that is not mounted
+
+
+@pytest.mark.parametrize("below", ["weights", ""])
+def test_a_disk_that_is_not_mounted_is_not_filled_up(source, disk, copy, status, later, below):
+    to = disk.folder / below
+    assert copy(to=to, new=True).code == 0
+    assert (status().code, status().copies) == (0, 2)
+    assert copy(to=to, new=False).code == 0
+    disk.unplug()
+    for new in (False, True):
+        result = copy(to=to, new=new)
+        assert result.code == 10, result
+        assert "Mount its disk" in result.err
+        assert "--lost" in result.err
+        assert not list(disk.folder.iterdir())
+    away = status()
+    assert (away.code, away.copies) == (0, 2), "a disk on the shelf counts while its proof is new"
+    assert {one["presence"] for one in away.places.values()} == {"here", "away"}
+    with later(100):
+        told = status()
+        assert (told.code, told.copies, told.others) == (24, 1, {"proof-old"})
+    disk.plug()
+    assert copy(to=to, new=False).code == 0
+
+
+def test_without_new_nothing_is_made_anywhere(source, tmp_path, copy, run):
+    empty, full = tmp_path / "empty", tmp_path / "full"
+    empty.mkdir()
+    full.mkdir()
+    (full / "diary.txt").write_text("dear diary")
+    for to in (tmp_path / "absent", empty, full):
+        before = stored(to) if to.exists() else None
+        result = copy(to=to, new=False)
+        assert result.code == 10, result
+        assert "--new" in result.err
+        assert (stored(to) if to.exists() else None) == before
+    assert copy(to=full, new=True).code == 2
+    assert not events(source.root, "places-seen")
+    other = tmp_path / "other"
+    assert run("init", "-q", "-C", other).code == 0
+    assert copy(to=other, new=True).code == 2
+    assert copy(to=other, new=False).code == 0
+    assert ids(other) == source.ids()
+
+
+def test_another_place_than_the_journal_knows_is_refused(source, target, copy, run, tmp_path):
+    copy(new=True)
+    first = place_id(target)
+    target.rename(tmp_path / "shelf")
+    other = source.copied(target)
+    (target / "place.json").unlink()
+    for identity in (False, True):
+        if identity:
+            assert run("audit", "-q", "-C", other.root).code == 0  # which gives it an identity
+        before = stored(target)
+        for new in (False, True):
+            result = copy(new=new)
+            assert (result.code, first in result.err) == (10, True), result
+        assert stored(target) == before
+    assert run("copy", "-q", "-C", source.root, "--lost", first).code == 0
+    assert copy(new=False).code == 0
+
+
+# ---- what counts
+
+
+def test_a_copy_on_the_same_disk_does_not_count(source, same_disk, disk, target, copy, run, status):
+    for to in (target, same_disk / "weights"):
+        report = copy(to=to, new=True).report
+        assert report["same_device"] is True
+        assert (status().code, status().copies, status().others) == (24, 1, {"same-device"})
+        text = run("copy", "-C", source.root, to, "--min-free", "0")
+        assert "does not count as another copy" in text.err
+    assert "--new FOLDER" in status().next
+    report = copy(to=disk.folder / "weights", new=True).report
+    assert (report["same_device"], report["medium"]) == (False, "memory")
+    assert (status().code, status().copies) == (0, 2)
+    # From the other side the two on one disk count once as well.
+    assert status(disk.folder / "weights").copies == 2
+    lines = run("status", "-q", "-C", source.root).out.splitlines()
+    assert len([line for line in lines if "lies on the same disk or server as" in line]) == 2
+
+
+def test_a_copy_that_was_deleted_counts_no_more(source, disk, copy, status, obey):
+    to = disk.folder / "weights"
+    copy(to=to, new=True)
+    before = place_id(to)
+    shutil.rmtree(to)
+    told = status()
+    assert (told.code, told.copies, told.others) == (24, 1, {"deleted"})
+    assert copy(to=to, new=False).code == 10
+    assert not to.exists()
+    obey(told.next + "" if "--min-free" in told.next else told.next[:-1] + " --min-free 0'")
+    assert (status().code, status().copies) == (0, 2)
+    assert events(source.root, "copy-lost")[-1].detail["id"] == before
+    assert before not in status().places
+
+
+@pytest.mark.parametrize("kind", ["packs", "snapshots"])
+def test_a_copy_of_which_a_part_was_deleted_does_not_count(source, disk, copy, status, obey, kind):
+    to = disk.folder / "weights"
+    copy(to=to, new=True)
+    path = next(path for path in (to / kind).rglob("*") if path.is_file())
+    path.unlink()
+    told = status()
+    assert (told.code, told.copies, told.others) == (24, 1, {"incomplete"})
+    assert copy(to=to, new=False).code == 0
+    assert path.is_file()
+    assert status().code == 0
+
+
+def test_a_proof_grows_old_and_an_audit_there_renews_it(source, disk, copy, run, status, later):
+    to = disk.folder / "weights"
+    copy(to=to, new=True)
+    assert run("policy", "set", "-q", "-C", source.root, "--copy-age", "30d").code == 0
+    with later(29):
+        assert status().copies == 2
+    with later(31):
+        told = status()
+        assert (told.code, told.copies, told.others) == (24, 1, {"proof-old"})
+        assert copy(to=to, new=False).code == 0
+        assert status().copies == 1, "nothing was read there"
+        assert run("audit", "-q", "--level", "structure", "-C", to).code == 0
+        assert copy(to=to, new=False).code == 0
+        assert status().copies == 1, "nothing was read there either"
+        assert "archiver audit -C" in told.next
+        assert run("audit", "-q", "-C", to).code == 0
+        assert copy(to=to, new=False).code == 0
+        assert (status().code, status().copies) == (0, 2)
+        seen = {one["presence"]: one["proven"] for one in status().places.values()}
+        assert seen["there"] == max(event.time for event in events(to, "audited"))
+    assert run("policy", "set", "-q", "-C", source.root, "--copy-age", "0d").code == 0
+    with later(31 + 91):
+        assert status().others == {"proof-old"}
+    with later(31 + 89):
+        assert status().copies == 2
+
+
+def test_packs_that_no_run_has_read_prove_nothing(source, disk, copy, run, status, obey):
+    """A replica that came there by other means, such as rsync."""
+    to = disk.folder / "weights"
+    shutil.copytree(source.root, to)
+    (to / "place.json").unlink()
+    assert copy(to=to, new=False).code == 0
+    told = status()
+    assert (told.code, told.copies, told.others) == (24, 1, {"never-proven"})
+    obey(told.next[:-1] + " --min-free 0'")
+    assert (status().code, status().copies) == (0, 2)
+
+
+def test_damage_that_an_audit_found_there_counts_here(source, disk, copy, run, status):
+    to = disk.folder / "weights"
+    copy(to=to, new=True)
+    damage(Kept(to, source.models).pack("org/one"))
+    assert run("audit", "-q", "-C", to).code == 20
+    assert copy(to=to, new=False).code == 0
+    assert (status().copies, status().others) == (1, {"damaged"})
+    assert run("repair", "-q", "-C", to, "--from", source.root, "--no-upstream").code == 0
+    assert copy(to=to, new=False).code == 0
+    assert status().others == {"never-proven"}, "what a repair made, an audit proves"
+    assert run("audit", "-q", "-C", to).code == 0
+    assert copy(to=to, new=False).code == 0
+    assert status().copies == 2
+
+
+def test_a_run_that_dies_keeps_what_it_has_proven(source, disk, copy, status, monkeypatch):
+    to = disk.folder / "weights"
+    with monkeypatch.context() as patch:
+        patch.setattr("archiver.operations.copy.run._TELL_SECONDS", -1)
+        patch.setattr("archiver.operations.copy.run._Run._publish", None)  # dies after the packs
+        patch.delenv("ARCHIVER_DEBUG", raising=False)
+        assert copy(to=to, new=True).code == 1
+    assert not ids(to)
+    assert copy(to=to, new=True).report["packs"] == 0
+    assert (status().code, status().copies) == (0, 2)
+
+
+def test_events_of_an_older_version_count_on_a_device_that_nobody_knows(source, run, status, later):
+    detail = {"from": "home", "to": "usb", "snapshots": sorted(source.ids())}
+    now = max(event.time for event in events(source.root))
+    Archive.open(source.root).record(Event("copied", now, TOOL, detail=detail))
+    told = status()
+    assert (told.code, told.copies) == (0, 2)
+    assert {one["medium"] for one in told.places.values() if one["place"] == "usb"} == {"unknown"}
+    assert "disk that is not known: usb" in run("status", "-q", "-C", source.root).out
+    with later(91):
+        assert status().others == {"proof-old"}
+
+
+# ---- a mount that is dead
+
+
+@pytest.fixture
+def dead(tmp_path):
+    """A mount whose server has stopped: whoever looks at it waits for ever."""
+    assert shutil.which("bindfs"), "this test needs the program bindfs"
+    behind, folder = tmp_path / "behind", tmp_path / "dead"
+    behind.mkdir()
+    folder.mkdir()
+    server = subprocess.Popen(["bindfs", "-f", behind, folder])
+    for _ in range(3000):
+        if os.path.ismount(folder):
+            break
+        time.sleep(0.01)
+    assert os.path.ismount(folder), "bindfs did not mount"
+
+    @contextmanager
+    def call():
+        rescue = threading.Timer(PATIENCE, server.send_signal, [signal.SIGCONT])
+        rescue.start()
+        server.send_signal(signal.SIGSTOP)
+        try:
+            yield
+            assert rescue.is_alive(), "something waited for the dead mount"
+        finally:
+            rescue.cancel()
+            server.send_signal(signal.SIGCONT)
+
+    call.folder = folder
+    yield call
+    server.send_signal(signal.SIGCONT)
+    subprocess.run(["umount", "-l", folder], check=True)
+    server.wait()
+
+
+def test_no_look_at_a_dead_mount_hangs(source, copy, status, dead, monkeypatch):
+    to = dead.folder / "weights"
+    assert copy(to=to, new=True).code == 0
+    identity = place_id(to)
+    monkeypatch.setattr("archiver.archive.place_look.LOOK_SECONDS", 2.0)
+    with dead():
+        for new in (False, True):
+            result = copy(to=to, new=new)
+            assert (result.code, "gave no answer" in result.err) == (1, True), result
+        told = status()
+    assert told.places[identity]["presence"] == "no-answer"
+    assert status().places[identity]["presence"] == "there"
+
+
+# ---- room, policy, devices
+
+
+def test_room_that_must_stay_free(source, disk, run):
+    to = disk.folder / "weights"
+    free = os.statvfs(disk.folder)
+    size = free.f_bavail * free.f_frsize
+    words = ("copy", "-q", "-C", source.root, "--new", to)
+    result = run(*words, "--min-free", str(size - 1000))
+    assert (result.code, "--min-free keeps" in result.err) == (31, True)
+    assert not to.exists()
+    assert run(*words, "--min-free", str(size // 2)).code == 0
+
+
+def test_a_policy_goes_along_with_all_of_an_archive_only(source, tmp_path, copy, run):
+    replica, part, other = (tmp_path / name for name in ("replica", "part", "other"))
+    assert run("init", "-q", "-C", other).code == 0
+    for to, words, policy in (
+        (replica, (), "same"),
+        (part, ("--snapshot", "org/one"), "kept"),
+        (other, (), "kept"),
+    ):
+        assert copy(*words, to=to).report["policy"] == policy
+        assert Archive.open(to).policy().copies == (2 if policy == "same" else 1)
+        text = run("copy", "-C", source.root, to, *words, "--min-free", "0").err
+        assert ("The policy of TO is another one, and stays" in text) is (policy == "kept")
+
+
+@pytest.mark.parametrize(
+    ("kind", "source", "wanted"),
+    [
+        ("nfs4", "NAS:/export/Weights", "nas:/export/Weights"),
+        ("nfs", "[fe80::1]:/export", "[fe80::1]:/export"),
+        ("fuse.sshfs", "me@host:/srv", "host:/srv"),
+        ("cifs", "//NAS/Share/below", "nas/share"),
+        ("smb3", "\\\\nas\\share", "nas/share"),
+    ],
+)
+def test_servers_and_their_exports(kind, source, wanted):
+    assert place_probe.server(kind, source) == wanted
