@@ -132,7 +132,7 @@ def test_a_refusal_that_is_no_matter_of_ranges_is_told(hub, served, archive, mir
     assert (fault.hits, waits) == (2, [])
     assert f"refuses {WEIGHTS} of {REPO}" in result.err
     assert r'HTTP 400 and says "Bad The proxy\x1b[31m blocks weights"' in result.err
-    assert "look at what stands in between" in result.err
+    assert "look at what stands between" in result.err
     assert "gone" not in result.err
     assert_nothing_published(archive)
 

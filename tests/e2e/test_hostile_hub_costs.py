@@ -59,7 +59,7 @@ def endless_folders(hub, repository):
 
 def many_files(hub, repository):
     def page(n: int):
-        body = json.dumps(entries(*(f"{n}/{i}" for i in range(60_000)))).encode()
+        body = json.dumps(entries(*(f"{n}/{i}" for i in range(30_000)))).encode()
         return body, {"Link": f'</api/models/{repository}/tree/main?cursor={n}>; rel="next"'}
 
     return Fault("forge", route="tree", forge=page)
@@ -74,6 +74,13 @@ def long_paths(hub, repository):
     return Fault("forge", route="tree", forge=page)
 
 
+def deep_paths(_hub, _repository):
+    """15 MB of paths with 507 parts, two of which are one."""
+    paths = [f"{n:05}/" + "a/" * 505 + "x" for n in range(14_000)]
+    body = json.dumps(entries(*paths, paths[0]), separators=(",", ":")).encode()
+    return Fault("forge", route="tree", forge=fixed(body))
+
+
 def info_of(repository: str, **fields) -> bytes:
     return json.dumps({"id": repository, "sha": "1" * 40, **fields}).encode()
 
@@ -81,8 +88,9 @@ def info_of(repository: str, **fields) -> bytes:
 ATTACKS = {
     "endless-junk": (endless_junk, "is larger than 268 MB"),
     "endless-folders": (endless_folders, "more than 1,000,000 entries"),
-    "many-files": (many_files, "more than 250,000 files"),
+    "many-files": (many_files, "more than 100,000 files"),
     "long-paths": (long_paths, "more than 33,554,432 bytes of paths"),
+    "deep-paths": (deep_paths, "is listed twice"),
     "a-page-of-60-mb": (
         lambda *_: Fault("forge", route="tree", forge=fixed(b"[" + b"{}," * 20_000_000 + b"{}]")),
         "is larger than 16.8 MB",
@@ -212,7 +220,7 @@ def test_a_slow_listing_ends(hub, served, archive, mirror, patience):
         link = f'</api/models/{REPO}/tree/main?cursor={n}>; rel="next"'
         return json.dumps(entries(f"f{n}")).encode(), {"Link": link}
 
-    patience(silence=5.0, least_rate=0.0)
+    patience(listing=600.0, least_rate=0.0)
     fault = hub.faults.add(Fault("forge", route="tree", forge=page, times=None))
     result = mirror()
     assert result.code == 30

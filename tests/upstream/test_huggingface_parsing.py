@@ -113,10 +113,10 @@ def test_a_tree_is_bounded(monkeypatch):
         ASKED,
     )
     assert Tree(ASKED).add(page)
-    for name, most in (("_MOST_FILES", 8), ("_MOST_ENTRIES", 8), ("_MOST_PATH_BYTES", 17)):
+    for name, most in (("FILES_MAX", 8), ("_MOST_ENTRIES", 8), ("_MOST_PATH_BYTES", 17)):
         with monkeypatch.context() as patch:
             patch.setattr(listing, name, most)
-            with pytest.raises(NetworkError, match="does not end"):
+            with pytest.raises(MismatchError, match="no snapshot may"):
                 Tree(ASKED).add(page)
     tree = Tree(ASKED)
     assert tree.add(page)

@@ -197,6 +197,6 @@ def _by_status(status: int, headers: Mapping[str, str], asked: Asked, said: str)
     # Not "gone": of a repository that is no more, the hub says so.
     return AccessError(
         f"{asked.endpoint} refuses {asked} with HTTP {status}{because}.",
-        hint="Asking again will not change that. Open the address in a browser; if it works there, "
-        "look at what stands in between: a proxy, or HF_ENDPOINT.",
+        hint="Asking again will not change that: look at what stands between this machine and the "
+        "hub, such as a proxy, or another HF_ENDPOINT.",
     )

@@ -39,40 +39,43 @@ _OVERHEAD = 4 * 1024 * 1024
 class Patience:
     """What is borne of a hub; ``docs/bounds.md`` has the table.
 
+    All but ``least_rate`` are seconds.
+
     Args:
-        silence: Seconds without a byte after which a read has failed. A head may take twice as
-            long in all, a listing 120 times; a body's rate is measured over twice as long.
+        silence: Without a byte, after which a read has failed.
         least_rate: Bytes per second of waiting below which a body is given up; 0 for any.
-        clock: Seconds from any start, never going back.
+        head: Waiting until the head of an answer is there, redirects included.
+        window: Waiting over which a body's rate is measured.
+        listing: Waiting for everything that lists one repository.
+        clock: From any start, never going back.
     """
 
     silence: float = 30.0
     least_rate: float = 1000.0
+    head: float = 60.0
+    window: float = 60.0
+    listing: float = 3600.0
     clock: Callable[[], float] = time.monotonic
-
-    @property
-    def head(self) -> float:
-        """Seconds of waiting until the answer's head is there, redirects included."""
-        return 2 * self.silence
-
-    @property
-    def window(self) -> float:
-        """Seconds of waiting over which a body's rate is measured."""
-        return 2 * self.silence
-
-    @property
-    def listing(self) -> float:
-        """Seconds of waiting for everything that lists one repository."""
-        return 120 * self.silence
 
 
 def chosen_patience() -> Patience:
-    """The patience that ``ARCHIVER_TIMEOUT`` and ``ARCHIVER_LEAST_RATE`` choose, or the default."""
+    """The patience that ``ARCHIVER_TIMEOUT`` and ``ARCHIVER_LEAST_RATE`` choose, or the default.
+
+    Who bears a longer silence bears longer waits of the other kinds too; who bears a shorter one
+    wants to hear of a dead connection soon, not to lose a slow one.
+    """
     usual = Patience()
     silence = _number(_TIMEOUT_VARIABLE, "seconds", usual.silence)
     if not silence > 0:
-        raise UsageError(f"{_TIMEOUT_VARIABLE}=0 is not a number of seconds above 0.")
-    return Patience(silence, _number(_RATE_VARIABLE, "bytes per second", usual.least_rate))
+        raise UsageError(f"{_TIMEOUT_VARIABLE}=0 is not a number of seconds.")
+    longer = max(1.0, silence / usual.silence)
+    return Patience(
+        silence,
+        _number(_RATE_VARIABLE, "bytes per second", usual.least_rate),
+        head=longer * usual.head,
+        window=longer * usual.window,
+        listing=longer * usual.listing,
+    )
 
 
 def _number(variable: str, unit: str, usual: float) -> float:

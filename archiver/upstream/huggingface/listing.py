@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from archiver.archive.records import FILES_MAX
 from archiver.digest import is_git_oid, is_sha256
 from archiver.errors import (
     HostileNameError,
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 _INTERNAL_ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 _LARGEST_FILE = 2**53
 _MOST_ENTRIES = 1_000_000
-_MOST_FILES = 250_000
 _MOST_PATH_BYTES = 32 * 1024 * 1024
 _MOST_PAGES = 5_000
 
@@ -117,7 +117,10 @@ class Tree:
         self._pages: set[str] = set()
 
     def begin(self, url: str) -> None:
-        """Note that the page at ``url`` is asked for; raises NetworkError if it was before."""
+        """Note that the page at ``url`` is asked for.
+
+        Raises NetworkError if it was before, MismatchError if there are more pages than may be.
+        """
         if url in self._pages:
             raise NetworkError(
                 f"The hub's listing of {self._asked} leads back to a page that it had before."
@@ -130,8 +133,8 @@ class Tree:
 
         Raises:
             AccessError: The hub hides digests, as it does for a gated repository.
-            MismatchError: A file has no size or no digest that it could be checked by.
-            NetworkError: The listing is larger than any.
+            MismatchError: A file has no size or no digest that it could be checked by, or the
+                listing is larger than any may be.
         """
         fresh = True
         for entry in page:
@@ -145,16 +148,16 @@ class Tree:
             self._path_bytes += len(entry.path)
             self.files.append(_remote(entry, self._asked))
         self._require(self._entries, _MOST_ENTRIES, "entries")
-        self._require(len(self.files), _MOST_FILES, "files")
+        self._require(len(self.files), FILES_MAX, "files")
         self._require(self._path_bytes, _MOST_PATH_BYTES, "bytes of paths")
         return fresh
 
     def _require(self, count: int, most: int, noun: str) -> None:
         if count > most:
-            raise NetworkError(
-                f"The hub's listing of {self._asked} does not end: it has more than "
-                f"{most:,} {noun}.",
-                hint="No listing of a repository is so large; check that HF_ENDPOINT is a hub.",
+            raise MismatchError(
+                f"The hub's listing of {self._asked} has more than {most:,} {noun}; "
+                "no snapshot may.",
+                hint="Nothing was fetched. Check that HF_ENDPOINT is a hub.",
             )
 
 
