@@ -52,6 +52,9 @@ Code = Literal[
     "file-damaged",
     "path-hostile",
     "link-escapes",
+    # of verify: remarks
+    "index-incomplete",
+    "not-weights",
     # of smoke-test: a model
     "model-unreadable",
     "model-index",
@@ -77,6 +80,8 @@ Code = Literal[
 
 REMARKS: Final = frozenset[Code](
     {
+        "index-incomplete",
+        "not-weights",
         "carried-differs",
         "foreign-document",
         "path-unportable",

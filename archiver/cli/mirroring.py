@@ -225,7 +225,7 @@ def tell(report: MirrorReport) -> list[int]:
         output.line(
             f"{title}: {size}; {human_bytes(report.held_bytes)} held already, "
             + _resumed(report.resumed_bytes)
-            + f"{human_bytes(report.to_fetch_bytes)} to fetch."
+            + f"{human_bytes(report.to_fetch_bytes)} to {'fetch' if report.origin == 'hub' else 'take in'}."
         )
     else:
         ratio = report.total_stored_bytes / max(report.bytes, 1)

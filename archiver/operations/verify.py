@@ -19,6 +19,16 @@ from archiver.archive.records import FileEntry, Manifest
 from archiver.archive.signing.trust import UntrustedError
 from archiver.errors import DamageError, HostileNameError, UsageError
 from archiver.names import as_repo_path, check_paths
+from archiver.tensors.weight_files import (
+    HEAD,
+    INDEX_MAX,
+    is_index,
+    is_weights,
+    owners_of,
+    parse_index,
+    stand_in,
+)
+from archiver.text import plural, printable
 from archiver.upstream.folder import foreign_part
 from archiver.upstream.hub_cache import repository_of, scan_snapshot
 
@@ -96,6 +106,8 @@ def verify(
     own = [manifest_path, *(trust.candidates(manifest_path) if trust else ())]
     findings += _extra(scan, {entry.path for entry in manifest.files}, ignore, own)
     findings += _read(checked, workers, progress)
+    faulty = {finding.path for finding in findings}
+    findings += _no_model([pair for pair in checked if pair[0].path not in faulty], manifest)
     return VerifyReport(
         folder=str(folder),
         manifest=digest,
@@ -131,6 +143,10 @@ _LEFT: dict[str, str] = {
     "tool": "what a download tool or git leaves",
     "system": "what an operating system leaves",
 }
+_INCOMPLETE = (
+    "The model cannot be loaded without. Mirror the revision anew: it fetches what is missing."
+)
+_NAMED = 5
 _IGNORE = "Move it away, or name it with --ignore if it may be there."
 _Checked = tuple[FileEntry, str]
 
@@ -228,6 +244,42 @@ def _read(checked: list[_Checked], workers: int, progress: Progress) -> list[Fin
             checker.stop()
             readers.shutdown(cancel_futures=True)
             raise
+
+
+def _no_model(sound: list[_Checked], manifest: Manifest) -> Iterator[Finding]:
+    """Remarks on files that are as the manifest says, and with which no model can be loaded."""
+    listed = {entry.path for entry in manifest.files}
+    for entry, where in sound:
+        if is_weights(entry.path):
+            instead = stand_in(_beginning(where, HEAD), entry.size)
+            if instead is not None:
+                message = f"It {instead.told}; the manifest has it so."
+                yield Finding("not-weights", message, entry.path, hint=instead.hint)
+        elif is_index(entry.path, pickles=True) and entry.size <= INDEX_MAX:
+            missing = sorted(_shards(entry.path, where) - listed)
+            if missing:
+                named = ", ".join(map(printable, missing[:_NAMED]))
+                more = ", …" if len(missing) > _NAMED else ""
+                shards = plural(len(missing), "shard")
+                message = f"It names {shards} that the manifest does not list: {named}{more}."
+                yield Finding("index-incomplete", message, entry.path, hint=_INCOMPLETE)
+
+
+def _shards(path: str, where: str) -> set[str]:
+    """The shards that an index names; none if it is no index."""
+    try:
+        return set(owners_of(path, parse_index(_beginning(where, INDEX_MAX))).values())
+    except ValueError:
+        return set()
+
+
+def _beginning(where: str, size: int) -> bytes:
+    """The first bytes of a file that was just compared; none if it is gone by now."""
+    try:
+        with open(where, "rb", opener=lambda p, _: os.open(p, os.O_RDONLY | os.O_NOFOLLOW)) as file:
+            return file.read(size)
+    except OSError:
+        return b""
 
 
 def _one(checker: FileChecker, progress: Progress, entry: FileEntry, where: str) -> list[Finding]:

@@ -76,7 +76,7 @@ def is_index(path: str, *, pickles: bool = False) -> bool:
     return bool(_INDEX.fullmatch(path) or (pickles and _PICKLE_INDEX.fullmatch(path)))
 
 
-def parse_index(data: bytes) -> Index:
+def parse_index(data: bytes | bytearray) -> Index:
     """Return an index from its bytes; ValueError, with the reason, if it is none."""
     try:
         return msgspec.json.decode(data, type=Index)

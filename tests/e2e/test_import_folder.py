@@ -302,3 +302,24 @@ def test_a_page_that_a_proxy_sends_for_weights_is_named(hub, fetch, archive):
         assert result.code == 22
         assert f"{WEIGHTS} is an HTML page, not weights" in result.err
         assert not seals(archive)
+
+
+def test_verify_remarks_what_makes_no_model(hub, fetch, cli, archive, tmp_path):
+    files = sharded(3) | {"old/model.safetensors": POINTER}
+    del files[shard(3, 3)]
+    hub.create(REPO, files)
+    assert fetch(REPO).code == 0
+    manifest, out = tmp_path / "manifest.json", tmp_path / "out"
+    assert cli("manifest", "export", "-C", archive, REPO, "-o", manifest).code == 0
+    assert cli("restore", "-C", archive, REPO, out).code == 0
+    result = cli("verify", "--json", out, "--manifest", manifest)
+    assert result.code == 0
+    found = {row["code"]: row for row in result.rows if row["kind"] == "finding"}
+    assert set(found) == {"index-incomplete", "not-weights"}
+    assert found["index-incomplete"]["path"] == INDEX
+    assert shard(3, 3) in found["index-incomplete"]["message"]
+    assert "Git LFS pointer" in found["not-weights"]["message"]
+    assert [row["intact"] for row in result.rows if row["kind"] == "verify"] == [True]
+    (out / INDEX).write_bytes(b"{}")
+    result = cli("verify", "--json", out, "--manifest", manifest)
+    assert result.code == 20

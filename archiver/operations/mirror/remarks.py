@@ -8,7 +8,7 @@ kinds in ``NARROWER`` as a failure of its entry, unless that says ``partial = tr
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Self
 
 import msgspec
 
@@ -138,22 +138,35 @@ def of_patterns(
             yield remark("shards-not-chosen", missing, total=len(shards))
 
 
+class IndexedFiles(NamedTuple):
+    """The paths of a snapshot's files, and those of them that are indexes, without all their tensors."""
+
+    paths: frozenset[str]
+    indexes: tuple[FileEntry, ...]
+
+    @classmethod
+    def of(cls, entries: Iterable[FileEntry]) -> Self:
+        """Return those of a manifest's files."""
+        listed = list(entries)
+        found = (entry for entry in listed if is_index(entry.path, pickles=True))
+        return cls(frozenset(entry.path for entry in listed), tuple(found))
+
+
 def of_indexes(
-    archive: Archive, snapshot: Snapshot, entries: Iterable[FileEntry], whole: Collection[str]
+    archive: Archive, snapshot: Snapshot, files: IndexedFiles, whole: Collection[str]
 ) -> Iterator[Remark]:
     """Yield the shards that an index of a sealed snapshot names and that are not in it.
 
     Args:
         archive: Where the snapshot is.
         snapshot: Of which the indexes are read.
-        entries: Its files.
+        files: Its files.
         whole: The paths of all files that upstream lists.
     """
-    files = {entry.path: entry for entry in entries}
-    indexes = [path for path in files if is_index(path, pickles=True)]
-    for path in sorted(indexes):
-        shards = _shards(archive, snapshot, files[path])
-        missing = {shard for shard in shards if shard not in files}
+    for entry in files.indexes:
+        path = entry.path
+        shards = _shards(archive, snapshot, entry)
+        missing = shards - files.paths
         absent = {shard for shard in missing if shard not in whole}
         if absent:
             yield remark("shards-missing", absent, index=path, total=len(shards))
@@ -170,7 +183,7 @@ def _shards(archive: Archive, snapshot: Snapshot, entry: FileEntry) -> set[str]:
     try:
         with Outflow(packs_for(archive, snapshot), workers=1) as outflow:
             outflow.copy(entry, data.extend)
-        return set(owners_of(entry.path, parse_index(bytes(data))).values())
+        return set(owners_of(entry.path, parse_index(data)).values())
     except (DamageError, ValueError):
         return set()
 

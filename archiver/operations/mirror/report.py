@@ -72,13 +72,17 @@ class MirrorReport(msgspec.Struct, frozen=True):
 class MirrorError(PartialError):
     """Some files of a revision could not be taken in; no snapshot was published."""
 
-    def __init__(self, title: str, failures: list[FileFailure], total: int) -> None:
+    def __init__(
+        self, title: str, failures: list[FileFailure], total: int, *, hub: bool = True
+    ) -> None:
+        """Take ``hub`` as whether the files come from a hub, not from a folder."""
         shown = "; ".join(f"{one.path}: {one.reason}" for one in failures[:_SHOWN])
         more = f"; and {len(failures) - _SHOWN} more" if len(failures) > _SHOWN else ""
+        verb = "fetched" if hub else "read"
         super().__init__(
             f"{title} was not sealed: {len(failures)} of {plural(total, 'file')} failed. {shown}{more}",
             hint=next((one.hint for one in failures if one.hint), "")
-            or "Run the same command again; what is stored already is not fetched again.",
+            or f"Run the same command again; what is stored already is not {verb} again.",
         )
         self.failures = failures
         self.exit_code = _common_code({one.exit_code for one in failures})

@@ -22,9 +22,11 @@ _HINT: Final = "Free some room or lower --min-free; a new run goes on from here.
 class Room:
     """The room on a store's disk, of which ``min_free`` bytes are to stay; one thread at a time."""
 
-    def __init__(self, store: Store, min_free: int) -> None:
+    def __init__(self, store: Store, min_free: int, *, fetched: bool = True) -> None:
+        """Take ``fetched`` as whether files come from a hub, not from a folder."""
         self._store = store
         self._min_free = min_free
+        self._done = "fetched" if fetched else "taken in"
         self._left = 0
         self._unseen = _LOOK_EVERY
 
@@ -55,7 +57,7 @@ class Room:
             return
         free = max(self._left + self._min_free, 0)
         raise NoSpaceError(
-            f"{human_bytes(fetching)} are to be fetched, which takes {human_bytes(needed)} or more "
+            f"{human_bytes(fetching)} are to be {self._done}, which takes {human_bytes(needed)} or more "
             f"on the disk of {self._store.describe()}; {human_bytes(free)} are free there, of which "
             f"--min-free keeps {human_bytes(self._min_free)}.",
             hint=_HINT,

@@ -24,6 +24,7 @@ from archiver.operations.mirror.held import CatalogueHints, Held
 from archiver.operations.mirror.protection import protect_sealed
 from archiver.operations.mirror.publishing import Published, publish_listing, require_agreement
 from archiver.operations.mirror.remarks import (
+    IndexedFiles,
     of_folder,
     of_indexes,
     of_patterns,
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from archiver.archive.archive import Archive, Snapshot
     from archiver.archive.intake.sink import PublishedPack
     from archiver.archive.pin import Pin
-    from archiver.archive.records import FileEntry, Manifest
+    from archiver.archive.records import FileEntry
     from archiver.catalogue.database import Catalogue
     from archiver.operations.mirror.options import MirrorOptions
     from archiver.progress import Progress
@@ -83,7 +84,7 @@ class Run:
             msgspec.UNSET if listing.complete else "unknown",
         )
         self._held = Held(archive, catalogue, listing)
-        self._room = Room(archive.store, options.min_free)
+        self._room = Room(archive.store, options.min_free, fetched=listing.upstream == HUGGINGFACE)
         self._notes: list[str] = []
         self._paths = {file.path for file in whole.files}
         self._remarks = [
@@ -119,7 +120,7 @@ class Run:
         discard(self._archive.store, self._worklog_key)
         record_sighting(self._archive, self._catalogue, self._listing)
         # Also then: the run that sealed it may have been killed before it made parity.
-        self._look_at_indexes(snapshot, self._archive.manifest(snapshot.seal))
+        self._look_at(snapshot, IndexedFiles.of(self._archive.manifest(snapshot.seal).files))
         return self._protected(snapshot, self.report("held", snapshot=snapshot))
 
     def execute(self, pins: tuple[Pin, ...]) -> MirrorReport:
@@ -147,7 +148,10 @@ class Run:
             return self.keep(snapshot)
         updates.add_snapshot(self._catalogue, snapshot.id, snapshot.seal, published.manifest)
         record_sighting(self._archive, self._catalogue, self._listing)
-        self._look_at_indexes(snapshot, published.manifest)
+        indexed = IndexedFiles.of(published.manifest.files)
+        published = published._replace(manifest=None)  # an index comes: there is not room for both
+        memory.give_back()
+        self._look_at(snapshot, indexed)
         report = msgspec.structs.replace(
             self.report("sealed", snapshot, written),
             raised=published.raised,
@@ -157,8 +161,8 @@ class Run:
         )
         return self._protected(snapshot, report)
 
-    def _look_at_indexes(self, snapshot: Snapshot, manifest: Manifest) -> None:
-        self._remarks += of_indexes(self._archive, snapshot, manifest.files, self._paths)
+    def _look_at(self, snapshot: Snapshot, indexed: IndexedFiles) -> None:
+        self._remarks += of_indexes(self._archive, snapshot, indexed, self._paths)
 
     def _remark_paths(self) -> None:
         """Note what only some filesystems can hold: it is kept, and a restore there leaves it out."""
@@ -297,7 +301,8 @@ class Run:
             intake.sink.flush()
             self._register(intake)
             title = f"{self._listing.repository}@{self._listing.revision[:12]}".rstrip("@")
-            raise MirrorError(title, failures, len(self._listing.files))
+            hub = self._listing.upstream != "directory"
+            raise MirrorError(title, failures, len(self._listing.files), hub=hub)
         return [*held.values(), *done]
 
     def _adopt(self, intake: Intake, path: str, entry: FileEntry) -> None:
