@@ -33,12 +33,12 @@ class Server:
         self.port = 0
 
     def start(self) -> None:
-        """Listen: on a free port the first time, on the same port after a stop."""
+        """Listen: on the port that was set, or a free one, and on the same one after a stop."""
         self._stopping.clear()
         if self._reserved is None:
             # Bound, and never listening: connections are refused after a stop, and no other program
             # of a busy machine gets the port until this server comes back.
-            self._reserved = _bound(0)
+            self._reserved = _bound(self.port)
             weakref.finalize(self, self._reserved.close)
             self.port = self._reserved.getsockname()[1]
         self._listener = _bound(self.port)

@@ -150,3 +150,12 @@ def test_a_port_is_its_own_also_while_it_is_stopped():
     hub.start()
     assert ports == [server.port for server in hub._servers.values()]
     hub.stop()
+
+
+def test_a_port_can_be_chosen():
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # nobody else gets it meanwhile
+        held.bind(("127.0.0.1", 0))
+        port = held.getsockname()[1]
+        with Hub(port=port) as hub:
+            assert hub.endpoint == f"http://127.0.0.1:{port}"
