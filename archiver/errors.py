@@ -11,6 +11,7 @@
     ├── NoArchiveError               10   there is no archive here, or one that must not be touched
     │   └── UnknownFormatError       10   the archive's format or a mandatory feature is unknown
     ├── LinkedFolderError             1   a folder of the archive is a link: nothing is written there
+    │   (with DamageError above it: UnreadableError, a stored file that this user may not read)
     ├── LockedError                  11   another run holds the lock
     ├── DamageError                  20   stored bytes are not what their digest says
     │   └── InvalidDocumentError     20   a document that is whole, and says what the format forbids
@@ -133,6 +134,16 @@ class DamageError(ArchiverError):
 
 class InvalidDocumentError(DamageError):
     """A stored document is what its name says, and says what the format forbids: no copy is better."""
+
+
+class UnreadableError(DeniedError, DamageError):
+    """The system does not let this user read a stored file: nothing is known about its bytes.
+
+    Whoever goes on past damage goes on past it as well; whoever calls something damaged must not call
+    this so.
+    """
+
+    exit_code = ExitCode.FAILURE
 
 
 class MismatchError(ArchiverError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib import resources
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from archiver.archive.layout import PLACE
 from archiver.archive.place_file import parse_place
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+LOST_AND_FOUND: Final = "lost+found"
+"""What a disk of ext4 has from the start at its top: no content of anybody's."""
 NAMES = ("README.txt", "FORMAT.md", "decode.py")
 
 
@@ -39,8 +41,10 @@ def all_below(root: Path) -> bool:
 def _expected(path: Path, name: str, known: dict[str, bytes]) -> bool:
     if path.is_symlink():
         return False
+    if name.startswith(f"{LOST_AND_FOUND}/"):
+        return True
     if path.is_dir():
-        return name == "tmp"
+        return name in {"tmp", LOST_AND_FOUND}
     if name.startswith("tmp/put-"):
         return True
     if name == PLACE:

@@ -32,7 +32,7 @@ def command(a: str, b: str) -> None:
     """
     from archiver.operations.diff import diff  # noqa: PLC0415 - start-up stays light
 
-    archive = open_archive()
+    archive = open_archive(reading=True)
     one, other = _find(archive, a), _find(archive, b)
     found = diff(archive.manifest(one.seal), archive.manifest(other.seal))
     _tell(found, one, other)

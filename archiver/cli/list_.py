@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 import click
 
 from archiver.cli import output
-from archiver.cli.options import advised, common, open_archive
+from archiver.cli.options import advised, common, open_archive, unlisted
 from archiver.cli.vouching import described
+from archiver.errors import ExitCode, UnreadableError
 from archiver.text import human_bytes, plural
 
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive, Snapshot
+    from archiver.errors import DamageError
 
 
 @click.command(epilog="Example: archiver list -C weights Qwen/Qwen3.5-0.8B")
@@ -24,10 +26,10 @@ def command(repository: str | None) -> None:
     The one with a star is what the repository's name alone means. BY is the least of those who vouched
     for its files: upstream, a pin, a cache's own record, or nobody.
     """
-    archive = open_archive()
-    damaged: list[str] = []
+    archive = open_archive(reading=True)
+    faults = _Faults()
     held: dict[str, list[Snapshot]] = {}
-    for snapshot in archive.snapshots(lambda _name, error: damaged.append(error.message)):
+    for snapshot in archive.snapshots(faults.note):
         if not repository or snapshot.seal.repository.casefold() == repository.casefold():
             held.setdefault(snapshot.seal.repository.casefold(), []).append(snapshot)
     rows, total = [], 0
@@ -36,7 +38,8 @@ def command(repository: str | None) -> None:
         for snapshot in sorted(snapshots, key=lambda one: (one.seal.sealed, one.id)):
             total += snapshot.seal.totals.bytes
             rows.append(_row(archive, snapshot, default=snapshot == default))
-    if repository and not rows and not damaged:
+    faults.unread += unlisted(archive)
+    if repository and not rows and not faults:
         archive.find(repository)  # says what is held instead
     if rows:
         output.table(
@@ -45,11 +48,35 @@ def command(repository: str | None) -> None:
             right=(5, 6, 7),
         )
     output.line(f"{plural(len(rows), 'snapshot')}, {human_bytes(total)}.")
-    for message in damaged:
-        output.remark(f"damaged: {message}")
-    if damaged:
-        output.remark(f"Run {advised('audit')} to see all that is damaged.")
-        raise click.exceptions.Exit(20)
+    faults.tell()
+
+
+class _Faults:
+    """Why some snapshots are not in the list."""
+
+    def __init__(self) -> None:
+        self.damaged: list[str] = []
+        self.unread: list[str] = []
+
+    def __bool__(self) -> bool:
+        return bool(self.damaged or self.unread)
+
+    def note(self, _name: str, error: DamageError) -> None:
+        """A seal was left out."""
+        (self.unread if isinstance(error, UnreadableError) else self.damaged).append(error.message)
+
+    def tell(self) -> None:
+        """Print them, and exit with what they mean; nothing if there are none."""
+        for message in self.damaged:
+            output.remark(f"damaged: {message}")
+        for message in self.unread:
+            output.remark(f"unreadable: {message}")
+        if self.damaged:
+            output.remark(f"Run {advised('audit')} to see all that is damaged.")
+            raise click.exceptions.Exit(int(ExitCode.DAMAGE))
+        if self.unread:
+            output.remark("What may not be read is not in this list. Check the permissions.")
+            raise click.exceptions.Exit(int(ExitCode.SKIPPED))
 
 
 def _row(archive: Archive, snapshot: Snapshot, *, default: bool) -> tuple[str, ...]:

@@ -134,11 +134,24 @@ def archive_folder() -> Path:
     return folder
 
 
-def open_archive() -> Archive:
-    """The archive that -C or ARCHIVER_ARCHIVE names; NoArchiveError if it is none."""
+def open_archive(*, reading: bool = False) -> Archive:
+    """The archive that -C or ARCHIVER_ARCHIVE names; NoArchiveError if it is none.
+
+    For ``reading`` a folder that this user may not list is passed over; else it is an error, because
+    whoever adds or deletes must know what is there.
+    """
     from archiver.archive.archive import Archive  # noqa: PLC0415 - start-up stays light
 
-    return Archive.open(archive_folder())
+    archive = Archive.open(archive_folder())
+    if reading:
+        archive.store.pass_over_unreadable()
+    return archive
+
+
+def unlisted(archive: Archive) -> list[str]:
+    """A sentence for each folder that was passed over."""
+    folders = archive.store.passed_over()
+    return [f"{folder} cannot be listed: {reason}." for folder, reason in folders.items()]
 
 
 def advised(verb: str, *words: str, elsewhere: str = "") -> str:

@@ -70,7 +70,7 @@ def command(
         raise click.UsageError("--memory goes with --smoke-test only.")
     if tensor and (files or layout != "plain"):
         raise click.UsageError("--tensor goes with neither --file nor --layout.")
-    archive = open_archive()
+    archive = open_archive(reading=True)
     snapshot = archive.find(*split_reference(reference))
     if tensor:
         done = restore_tensor(archive, snapshot, tensor, destination, workers=worker_count())

@@ -44,7 +44,7 @@ def command(reference: str, files: bool, tensors: str | None) -> None:
     """
     from archiver.operations.show import matching_tensors, show  # noqa: PLC0415 - start-up stays light
 
-    archive = open_archive()
+    archive = open_archive(reading=True)
     shown, manifest = show(archive, archive.find(*split_reference(reference)))
     fields = msgspec.to_builtins(shown) | {"vouched": described(shown.vouched)}
     output.record("snapshot", **fields, ratio=round(shown.ratio, 4))

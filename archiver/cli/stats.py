@@ -9,7 +9,7 @@ import msgspec
 
 from archiver.cli import output
 from archiver.cli.manifest_text import facts
-from archiver.cli.options import advised, common, open_archive
+from archiver.cli.options import advised, common, open_archive, unlisted
 from archiver.errors import ExitCode
 from archiver.text import human_bytes, plural
 
@@ -22,11 +22,13 @@ if TYPE_CHECKING:
 def command() -> None:
     """Show what the archive holds and what it saves.
 
-    Exits with 20 if packs or snapshots are missing or could not be read; the numbers then leave them out.
+    Exits with 20 if packs or snapshots are missing or could not be read, with 4 if this user may not read
+    some; the numbers then leave them out.
     """
     from archiver.operations.statistics import statistics  # noqa: PLC0415 - loads SQL
 
-    found, packs, snapshots, missing = statistics(open_archive())
+    archive = open_archive(reading=True)
+    found, packs, snapshots, missing, denied = statistics(archive)
     output.record(
         "stats",
         **_described(found),
@@ -41,6 +43,11 @@ def command() -> None:
     if packs or snapshots:
         left_out = f"{plural(packs, 'pack')} and {plural(snapshots, 'snapshot')}"
         output.remark(f"{left_out} could not be read and are left out.")
+    for sentence in unlisted(archive):
+        output.remark(sentence)
+    if denied and denied >= packs + snapshots and not missing:
+        output.remark("What may not be read is not counted. Check the permissions.")
+        raise click.exceptions.Exit(int(ExitCode.SKIPPED))
     if packs or snapshots or missing:
         output.remark(f"Run {advised('audit')} to see all that is damaged.")
         raise click.exceptions.Exit(int(ExitCode.DAMAGE))

@@ -8,6 +8,7 @@ from archiver.archive import layout
 from archiver.catalogue import queries
 from archiver.catalogue.current import open_current
 from archiver.catalogue.stats import Stats, stats
+from archiver.errors import ArchiverError, DeniedError
 
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive
@@ -20,6 +21,8 @@ class Statistics(NamedTuple):
     unreadable_packs: int
     unreadable_snapshots: int
     missing_packs: int
+    denied: int
+    """How many of the unreadable ones, and of folders, this user may not read."""
 
 
 def statistics(archive: Archive) -> Statistics:
@@ -28,8 +31,11 @@ def statistics(archive: Archive) -> Statistics:
         there = set(archive.packs())
         packs = there - queries.known_packs(catalogue)
         missing = _named_packs(archive) - there
-        seals = _seals(archive) - queries.known_snapshots(catalogue)
-        return Statistics(stats(catalogue), len(packs), len(seals), len(missing))
+        seals = _seals(archive)
+        unread = seals.keys() - queries.known_snapshots(catalogue)
+        names = [*map(layout.pack_name, packs), *(seals[one] for one in unread)]
+        denied = sum(_is_denied(archive, name) for name in names) + len(archive.store.passed_over())
+        return Statistics(stats(catalogue), len(packs), len(unread), len(missing), denied)
 
 
 def _named_packs(archive: Archive) -> set[str]:
@@ -38,6 +44,17 @@ def _named_packs(archive: Archive) -> set[str]:
     return {pack for snapshot in whole for pack, _ in snapshot.seal.packs}
 
 
-def _seals(archive: Archive) -> set[str]:
-    names = map(layout.document_of, archive.store.list(layout.SNAPSHOTS))
-    return {document.digest for document in names if document}
+def _seals(archive: Archive) -> dict[str, str]:
+    """The digest of each seal, and its name."""
+    names = ((layout.document_of(name), name) for name in archive.store.list(layout.SNAPSHOTS))
+    return {document.digest: name for document, name in names if document}
+
+
+def _is_denied(archive: Archive, name: str) -> bool:
+    try:
+        archive.store.open(name).close()
+    except DeniedError:
+        return True
+    except (ArchiverError, FileNotFoundError):
+        pass
+    return False

@@ -9,7 +9,7 @@ import secrets
 import stat as stat_module
 from typing import TYPE_CHECKING, Final
 
-from archiver.errors import ArchiverError, DamageError
+from archiver.errors import ArchiverError, DamageError, UnreadableError
 from archiver.storage.filesystem import Limit, free_bytes, is_of_one_machine, limits_of
 from archiver.storage.folders import (
     explain,
@@ -25,12 +25,21 @@ from archiver.storage.local_staged import TMP, LocalStaged, host
 from archiver.storage.store import check_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
 _PIECE: Final = 4 << 20
+_DENIED: Final = {errno.EACCES, errno.EPERM}
 _NO_LINKS: Final = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
 """What a filesystem answers that has no hard links, or not so many."""
+
+
+def _unread(error: OSError, path: Path, what: str) -> ArchiverError:
+    """Why a stored file or folder cannot be read."""
+    known = explain(error, path, what)
+    if error.errno in _DENIED:
+        return UnreadableError(known.message, hint=known.hint)
+    return known
 
 
 class LocalStore:
@@ -38,6 +47,7 @@ class LocalStore:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._unreadable: dict[str, str] | None = None
 
     def describe(self) -> str:
         """The folder's path."""
@@ -99,7 +109,7 @@ class LocalStore:
         except (FileNotFoundError, NotADirectoryError):
             raise FileNotFoundError(errno.ENOENT, "no such stored file", name) from None
         except OSError as error:
-            raise explain(error, self.root / name, "it was being opened") from error
+            raise _unread(error, self.root / name, "it was being opened") from error
 
     def link(self, name: str, other: str) -> None:
         """A second, durable name for a stored file."""
@@ -174,7 +184,7 @@ class LocalStore:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
-            raise explain(error, self.root / name, "it was looked for") from error
+            raise _unread(error, self.root / name, "it was looked for") from error
         return info.st_size if stat_module.S_ISREG(info.st_mode) else None
 
     def list(self, prefix: str) -> Iterator[str]:
@@ -185,7 +195,10 @@ class LocalStore:
         except (FileNotFoundError, NotADirectoryError):
             return
         except OSError as error:
-            raise explain(error, folder, "it was being listed") from error
+            if prefix and self._unreadable is not None and error.errno in _DENIED:
+                self._unreadable[prefix] = error.strerror or str(error)
+                return
+            raise _unread(error, folder, "it was being listed") from error
         for entry in entries:
             name = f"{prefix}/{entry.name}" if prefix else entry.name
             if entry.is_dir(follow_symlinks=False):
@@ -199,6 +212,14 @@ class LocalStore:
         except ArchiverError:
             return
         yield from self.list(name)
+
+    def pass_over_unreadable(self) -> None:
+        """From now on, folders that may not be listed are noted instead of raised."""
+        self._unreadable = {}
+
+    def passed_over(self) -> Mapping[str, str]:
+        """The folders that were passed over, each with the reason."""
+        return dict(sorted((self._unreadable or {}).items()))
 
     def barrier(self, names: Iterable[str] = ()) -> None:
         """Sync the folders of ``names``: who published them may have died before it did so.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from archiver.errors import ArchiverError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from archiver.storage.filesystem import Limit
@@ -161,6 +161,15 @@ class Store(Protocol):
 
     def list(self, prefix: str) -> Iterator[str]:
         """Names of files below the folder ``prefix`` (``""``: all of them), sorted by folder."""
+
+    def pass_over_unreadable(self) -> None:
+        """From now on, ``list`` notes folders that this user may not list, and goes on.
+
+        Only for whoever reads, and tells of ``passed_over`` in the end: what is needed cannot be known.
+        """
+
+    def passed_over(self) -> Mapping[str, str]:
+        """The names of the folders that were passed over, each with the reason."""
 
     def barrier(self, names: Iterable[str] = ()) -> None:
         """Return once everything published before will survive a crash.

@@ -128,3 +128,82 @@ def test_a_user_whom_the_system_does_not_know_without_a_home(disk, place, take_i
     done = disk.run("--json", "stats", "-C", place, person=OWNER, cwd=tmp_path, **bare)
     assert done.code == 0, done
     assert done.rows("stats")[0]["snapshots"] == 1
+
+
+# ---- what may not be read
+
+
+@pytest.fixture
+def held(disk, place, take_in, tmp_path):
+    """An archive of two repositories; the folder of the seals of the first, and the seal of the second."""
+    assert disk.run("-q", "init", "-C", place, cwd=tmp_path).code == 0
+    assert take_in(ROOT._replace(umask=0o022)).code == 0
+    words = (
+        "import",
+        "-q",
+        "-C",
+        place,
+        tmp_path / "model",
+        "--as",
+        "org/other",
+        "--min-free",
+        "0",
+    )
+    assert disk.run(*words).code == 0
+    (seal,) = (place / "snapshots/org/other").iterdir()
+    return place / "snapshots/org/model", seal
+
+
+def test_what_may_not_be_read_is_told_and_the_rest_is_done(disk, place, held, tmp_path):
+    folder, seal = held
+    for path, mode, left in ((folder, 0o755, "org/other"), (seal, 0o444, "org/model")):
+        path.chmod(0)
+        named = path.relative_to(place).as_posix()
+        try:
+            listed = disk.run("--json", "list", "-C", place, person=POWERLESS, cwd=tmp_path)
+            assert listed.code == 4, listed
+            assert [row["repository"] for row in listed.rows("snapshot")] == [left]
+            assert "Permission denied" in listed.err
+            assert named in listed.err
+            found = disk.run("--json", "audit", "-C", place, person=POWERLESS, cwd=tmp_path)
+            assert found.code == 4, found
+            rows = [row for row in found.rows("finding") if not row["remark"]]
+            assert [(row["code"], row["path"]) for row in rows] == [("file-unreadable", named)]
+            counted = disk.run("--json", "stats", "-C", place, person=POWERLESS, cwd=tmp_path)
+            # The index may know of what was readable before.
+            assert counted.code == (4 if path == folder else 0), counted
+            assert counted.rows("stats")[0]["snapshots"] == (1 if path == folder else 2)
+            for words in (("restore", left, tmp_path / left), ("show", left)):
+                done = disk.run(words[0], "-C", place, *words[1:], person=POWERLESS, cwd=tmp_path)
+                assert done.code == 0, (words, done)
+            asked = disk.run("status", "-C", place, person=POWERLESS, cwd=tmp_path)
+            assert asked.code in {1, 24}, asked
+            assert "Nothing falls short" not in asked.out
+        finally:
+            path.chmod(mode)
+    assert disk.run("audit", "-C", place, person=POWERLESS, cwd=tmp_path).code == 0
+
+
+def test_a_pack_that_may_not_be_read_is_a_finding_and_no_damage(disk, place, held, tmp_path):
+    for folder in list((place / "packs").iterdir()):
+        folder.chmod(0)
+    try:
+        found = disk.run("--json", "audit", "-C", place, person=POWERLESS, cwd=tmp_path)
+    finally:
+        for folder in (place / "packs").iterdir():
+            folder.chmod(0o755)
+    assert found.code == 4, found
+    assert {row["code"] for row in found.rows("finding") if not row["remark"]} == {
+        "file-unreadable"
+    }
+
+
+def test_nothing_is_deleted_while_something_may_not_be_read(disk, place, held, tmp_path):
+    folder, _ = held
+    folder.chmod(0)
+    try:
+        done = disk.run("prune", "-C", place, person=POWERLESS, cwd=tmp_path)
+    finally:
+        folder.chmod(0o755)
+    assert done.code == 1
+    assert str(folder) in done.err

@@ -55,7 +55,7 @@ class Documents:
         if repository is None:
             return list(self._seals.all())
         chosen = list(self._seals.of(repository, revision))
-        if not chosen and not self._findings.all:
+        if not chosen and not self._findings.all and not self._archive.store.passed_over():
             self._archive.find(repository, revision)  # says what is held instead
         return chosen
 

@@ -25,6 +25,7 @@ from archiver.archive.fixity.findings import Findings
 from archiver.archive.fixity.parity import parity_findings
 from archiver.archive.fixity.seals import check_writers
 from archiver.archive.fixity.signatures import signature_findings
+from archiver.errors import DeniedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -130,7 +131,10 @@ class _Run:
         return {one.pack for portion in due for one in portion.packs}
 
     def _size(self, wanted: Wanted) -> int:
-        return self._archive.store.stat(layout.pack_name(wanted.pack)) or 0
+        try:
+            return self._archive.store.stat(layout.pack_name(wanted.pack)) or 0
+        except DeniedError:
+            return 0  # whoever reads it will say so
 
     def _expect(self, portions: list[Portion]) -> None:
         packs = {one.pack: self._size(one) for portion in portions for one in portion.packs}
@@ -184,11 +188,21 @@ class _Run:
             return 0
         return sum(self._reading.examined[pack].whole for pack in unread)
 
+    def _with_unreadable(self, findings: set[Finding]) -> set[Finding]:
+        """With the folders that may not be listed, instead of what is missing because of them."""
+        folders = self._archive.store.passed_over()
+        hidden = {one for one in findings if any(_hides(folder, one) for folder in folders)}
+        hint = self._findings.advice.make_readable()
+        return (findings - hidden) | {
+            Finding("file-unreadable", f"{folder} cannot be listed: {why}.", path=folder, hint=hint)
+            for folder, why in folders.items()
+        }
+
     def _outcome(
         self, snapshots: list[Snapshot], files: FileProof, due: set[str], unread: set[str]
     ) -> Examination:
         remaining = len(due & unread)
-        found = with_places(self._archive.store, set(self._findings.all))
+        found = with_places(self._archive.store, self._with_unreadable(set(self._findings.all)))
         findings = sorted(found, key=_rank)
         gone = {one.path for one in findings if one.code == "seal-missing"}
         examined = tuple(self._reading.examined.values())
@@ -208,6 +222,13 @@ class _Run:
             checked=self._checked(),
             policy=self._documents.policy(),
         )
+
+
+def _hides(folder: str, finding: Finding) -> bool:
+    """Whether what seems to be missing may lie in a folder that cannot be listed."""
+    if finding.code == "event-missing":
+        return folder.partition("/")[0] == layout.JOURNAL
+    return finding.code.endswith("-missing") and finding.path.startswith(f"{folder}/")
 
 
 def _rank(one: Finding) -> tuple[bool, int, str, str, str, str]:

@@ -133,6 +133,7 @@ def audit(
         file.require_place(archive)
     if limits.share is not None and not limits.seed:
         limits = msgspec.structs.replace(limits, seed=secrets.token_hex(8))
+    archive.store.pass_over_unreadable()
     started, terms = utc_now(), _terms(level, limits)
     subject = repository or "", revision or ""
     with Ledger(archive, level, *subject, terms, read_only=read_only) as ledger:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from archiver.storage.store import Store
 
 _SMALL_MAX: Final = 1 << 20
-_BEGUN: Final = {*carried.NAMES, layout.PLACE, layout.TMP, "lost+found"}
+_BEGUN: Final = {*carried.NAMES, layout.PLACE, layout.TMP, carried.LOST_AND_FOUND}
 """What a run that died before ``archive.json`` leaves, and what a new disk has from the start."""
 _OWN: Final = (PURPOSE, "put", "intent")
 
