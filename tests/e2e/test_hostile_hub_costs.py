@@ -109,7 +109,7 @@ ATTACKS = {
         lambda _, name: Fault(
             "forge",
             route="info",
-            forge=fixed(info_of(name)[:-1] + b',"cardData":{"a":[' + b"[]," * 5_000_000 + b"0]}}"),
+            forge=fixed(info_of(name)[:-1] + b',"cardData":{"a":[' + b"[]," * 20_000_000 + b"0]}}"),
         ),
         "has no revision 1111",
     ),
@@ -127,7 +127,7 @@ ATTACKS = {
             route="info",
             forge=fixed(gzip.compress(bytes(300_000_000), 1), Content_Encoding="gzip"),
         ),
-        "is larger than 16.8 MB",
+        "is larger than 67.1 MB",
     ),
     "zstd": (
         lambda *_: Fault("forge", route="info", forge=fixed(b"?", Content_Encoding="zstd")),

@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import http.client
 import json
+import socket
 import time
 from pathlib import Path
 
@@ -237,3 +238,48 @@ def test_an_error_in_a_hook_reaches_the_test():
     assert request(f"{hub.endpoint}/api/models/org/tiny/tree/main").status == 500
     with pytest.raises(ZeroDivisionError):
         hub.__exit__(None, None, None)
+
+
+def test_range_only_gives_out_small_parts(hub, tiny, get):
+    fault = hub.faults.add(
+        Fault("range_only", path="*.safetensors", route="cdn", count=10, times=None)
+    )
+    for refused in ({}, {"Range": "bytes=5-"}, {"Range": "bytes=0-10"}, {"Range": "bytes=-3"}):
+        answer = get("model.safetensors", **refused)
+        assert (answer.status, b"Use ranges" in answer.body) == (400, True)
+    assert get("model.safetensors", Range="bytes=5-14").body == WEIGHTS[5:15]
+    assert get("README.md").body == README
+    assert fault.hits == 4
+
+
+def test_drip_is_right_in_the_end(hub, tiny, get):
+    hub.faults.add(Fault("drip", path="README.md", after=len(README) - 20))
+    assert get("README.md").body == README
+    assert hub.requests.bodies()[-1].sent == len(README)
+
+
+@pytest.mark.parametrize("kind", ["slow_head", "interim"])
+def test_a_head_that_does_not_end(hub, tiny, kind):
+    hub.faults.add(Fault(kind, path="README.md", seconds=0.001))
+    port = int(hub.endpoint.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+        connection.sendall(b"GET /org/tiny/resolve/main/README.md HTTP/1.1\r\n\r\n")
+        got = b""
+        while len(got) < 200:
+            got += connection.recv(1000)
+    assert got.startswith(
+        b"HTTP/1.1 200 OK\r\nX-Slow: xx" if kind == "slow_head" else b"HTTP/1.1 103 "
+    )
+    assert got.count(b"HTTP/1.1 103") == got.count(b"HTTP/") - (kind == "slow_head")
+
+
+def test_forge_sets_bodies_headers_and_the_status(hub, tiny, get):
+    answers = {1: (b"other", {"etag": '"x"', "X-New": "1"}), 2: (None, {"ETag": None})}
+    hub.faults.add(
+        Fault("forge", path="README.md", forge=lambda n: answers[n], times=2, status=201)
+    )
+    first, second, third = (get("README.md") for _ in range(3))
+    assert (first.status, first.body, first.headers["X-New"]) == (201, b"other", "1")
+    assert first.headers["ETag"] == '"x"'
+    assert (second.body, second.headers["ETag"]) == (README, None)
+    assert (third.status, third.body) == (200, README)

@@ -73,7 +73,7 @@ def pin(info: InfoDocument, asked: Asked) -> Pin:
 def repository_name(text: str | None) -> str:
     """A repository's name that the hub sent; raises HostileNameError if it is none."""
     try:
-        return as_repo_id(str(text))
+        return as_repo_id(text or "")
     except UsageError as error:
         raise HostileNameError(f"From the hub: {error.message}") from error
 

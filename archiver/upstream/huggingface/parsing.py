@@ -19,6 +19,7 @@ _LARGEST_INTEGER = 2**53
 _DEEPEST = 16
 _LARGEST_CARD = 64 * 1024
 _LARGEST_RAW_CARD = 2 * 1024 * 1024
+_LARGEST_SEARCHED = 16 * 1024 * 1024
 _LONGEST_LICENCE = 200
 _LONGEST_TIME = 64
 _PROXY_HINT = "Check that HF_ENDPOINT is a hub and that no proxy stands in between."
@@ -119,7 +120,8 @@ def _decoded(
     except msgspec.ValidationError as error:
         raise nonsense from error
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
-        halves = any(match[1] for match in _SURROGATES.finditer(body))
+        small = len(body) <= _LARGEST_SEARCHED
+        halves = small and any(match[1] for match in _SURROGATES.finditer(body))
         if halves and isinstance(error, msgspec.DecodeError):
             raise
         raise NetworkError(
@@ -148,11 +150,12 @@ def card_of(info: InfoDocument) -> dict[str, Any]:
     nested deeper than 16 levels becomes null, and fields are left out from the first one on that
     would bring the card above 64 KiB of JSON. Of a card above 2 MiB nothing is kept.
     """
-    raw = bytes(info.card)
-    if len(raw) > _LARGEST_RAW_CARD:
+    if memoryview(info.card).nbytes > _LARGEST_RAW_CARD:
         return {}
     try:
-        fields = json.loads(raw, parse_float=str, parse_constant=str, parse_int=_integer)
+        fields = json.loads(
+            bytes(info.card), parse_float=str, parse_constant=str, parse_int=_integer
+        )
     except (ValueError, RecursionError):
         return {}
     card: dict[str, Any] = {}

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 _API = "/api/"
 DEFAULT_ENDPOINT = "https://huggingface.co"
-_LARGEST_JSON = 16 * 1024 * 1024
+LARGEST_PAGE = 16 * 1024 * 1024
 _LARGEST_REFUSAL = 4 * 1024
 _LARGEST_REDIRECT = 64 * 1024
 _MOST_REDIRECTS = 20
@@ -192,15 +192,18 @@ class Session:
         asked: Asked,
         parse: Callable[[bytearray, Asked], Document],
         allowance: ListingAllowance,
+        *,
+        most: int = LARGEST_PAGE,
     ) -> tuple[Document, str]:
         """The document at ``url``, and the address of the next page (``""`` if this is the last).
 
+        ``most`` is how many bytes the answer may have.
         Raises NetworkError when it gives up, and what the answer stands for or ``parse`` raises.
         """
         failures = 0
         while True:
             try:
-                body, link = self._body(url, asked, allowance)
+                body, link = self._body(url, asked, allowance, most)
                 break
             except AgainError as again:
                 failures += 1
@@ -211,7 +214,8 @@ class Session:
                         f"{failures} times in a row.",
                         hint="Run the command again later; what is already held is not asked for.",
                     ) from again
-                self.retry.wait(failures, again.asked, reason=str(again), attempts=attempts)
+                slept = self.retry.wait(failures, again.asked, reason=str(again), attempts=attempts)
+                allowance.note(slept, 0)
         return parse(body, asked), self._own(url, link) if link else ""
 
     def _attempts(self, again: AgainError) -> int:
@@ -220,17 +224,18 @@ class Session:
             return min(self.retry.attempts, _FIRST_ATTEMPTS)
         return self.retry.attempts
 
-    def _body(self, url: str, asked: Asked, allowance: ListingAllowance) -> tuple[bytearray, str]:
+    def _body(
+        self, url: str, asked: Asked, allowance: ListingAllowance, most: int
+    ) -> tuple[bytearray, str]:
         headers = {"accept": "application/json", "accept-encoding": "gzip"}
         with self.get(url, asked, headers, allowance) as answer:
             body = bytearray()
             for chunk in answer.chunks(LeastRate(self.patience), allowance):
                 body += chunk
                 allowance.take(len(chunk))
-                if len(body) > _LARGEST_JSON:
+                if len(body) > most:
                     raise NetworkError(
-                        f"The hub's answer about {asked} is larger than "
-                        f"{human_bytes(_LARGEST_JSON)}.",
+                        f"The hub's answer about {asked} is larger than {human_bytes(most)}.",
                         hint="No answer of a hub is so large; check that HF_ENDPOINT is a hub.",
                     )
             with _understood():
