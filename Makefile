@@ -25,7 +25,8 @@ check: $(STAMP)
 	$(BIN)/lint-imports
 
 # Archives are also read by the programs zstd and minisign alone; Debian has them as packages.
-/usr/bin/zstd /usr/bin/minisign:
+# Some tests stand on a mount that has died: bindfs makes one.
+/usr/bin/zstd /usr/bin/minisign /usr/bin/bindfs:
 	command -v $(@F) || (apt-get update -q && apt-get install -q -y $(@F))
 
 # Tests let single system calls fail, by a library that is compiled for it, and run in a locale that is not UTF-8.
@@ -37,7 +38,7 @@ LATIN := /usr/share/i18n/charmaps/ISO-8859-1.gz
 $(LATIN):
 	apt-get update -q && apt-get install -q -y locales
 
-test: $(STAMP) check | /usr/bin/zstd /usr/bin/minisign /usr/bin/gcc $(LATIN)
+test: $(STAMP) check | /usr/bin/zstd /usr/bin/minisign /usr/bin/bindfs /usr/bin/gcc $(LATIN)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 bench: $(STAMP)

@@ -75,6 +75,10 @@ class Advice(NamedTuple):
             f"Run {self.repair()} with --from and a copy that has it. {self.audit()}"
         )
 
+    def head(self) -> str:
+        """The command that prints what vouches for the journal."""
+        return command("head", self.place)
+
     def rebuild_catalogue(self) -> str:
         """For the SQL index."""
         return f"Run {command('catalogue rebuild', self.place)}. {self.audit()}"

@@ -74,6 +74,7 @@ class Copied(Detail, frozen=True, omit_defaults=True):
 
     ``packs`` were read at ``from_`` and read back at ``to``, and were whole at both; of the others
     this event proves nothing. Events of older writers have no such list. Ids are those of places.
+    ``part``: ``to`` is a replica, and of the journal only what tells of these snapshots came along.
     """
 
     EVENT: ClassVar[str] = "copied"
@@ -84,6 +85,7 @@ class Copied(Detail, frozen=True, omit_defaults=True):
     packs: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
     from_id: str = ""
     to_id: str = ""
+    part: bool = False
 
 
 class PlaceSeen(msgspec.Struct, frozen=True, omit_defaults=True):

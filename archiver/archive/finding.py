@@ -26,6 +26,7 @@ Code = Literal[
     "event-damaged",
     "event-missing",
     "head-missing",
+    "head-elsewhere",
     "parity-damaged",
     "signature-damaged",
     "signature-missing",
@@ -134,7 +135,7 @@ ACCEPTABLE: Final = frozenset[Code](
 )
 """The codes that a policy may accept: of what upstream published, and after which a test can go on."""
 
-UNKNOWN: Final = frozenset[Code]({"file-unreadable"})
+UNKNOWN: Final = frozenset[Code]({"file-unreadable", "head-elsewhere"})
 """The codes of what could not be checked: whether it is damaged is not known."""
 
 

@@ -16,6 +16,8 @@ from archiver.text import plural, printable
 if TYPE_CHECKING:
     from archiver.archive.fixity.heads import HeadCheck
 
+_COVERS = ("archive", "place", "scope")
+
 
 @click.command(epilog="Example: archiver head -C weights > ~/heads.txt")
 @click.option(
@@ -29,7 +31,8 @@ if TYPE_CHECKING:
 def command(kept: tuple[str, ...]) -> None:
     """Print what vouches for the whole history of the archive: the ids of its newest events.
 
-    Keep them in another place. With --check, each of them, every event before it and every seal that
+    Keep them in another place. Each line says what it covers: the archive, at which place, and whether
+    all of it or chosen snapshots. With --check, each of them, every event before it and every seal that
     those tell of must be there and whole; so an archive that was set back, or from which something was
     taken away, is noticed.
     """
@@ -42,16 +45,21 @@ def command(kept: tuple[str, ...]) -> None:
     for head in heads(archive):
         output.record("head", **msgspec.to_builtins(head))
         when = f"{printable(head.time)}  {printable(head.event)}" if head.time else "damaged"
-        output.line(f"{head.id}  {when}  vouches for {plural(head.events, 'event')}")
+        covers = " ".join(f"{name}={printable(getattr(head, name))}" for name in _COVERS)
+        output.line(f"{head.id}  {when}  vouches for {plural(head.events, 'event')}  {covers}")
 
 
 def _verdict(found: HeadCheck) -> None:
+    from archiver.archive.finding import UNKNOWN  # noqa: PLC0415 - start-up stays light
+
     record_all(found.findings)
     output.record("head-check", intact=not found.findings, events=found.events, seals=found.seals)
     seen = f"{plural(found.events, 'event')}, {plural(found.seals, 'seal')}"
     if not found.findings:
         output.line(f"All is there: {seen}.")
         return
-    output.line(f"DAMAGE: {plural(len(found.findings), 'finding')} among {seen}.")
+    skipped = all(one.code in UNKNOWN for one in found.findings)
+    word = "NOT CHECKED" if skipped else "DAMAGE"
+    output.line(f"{word}: {plural(len(found.findings), 'finding')} among {seen}.")
     show_all(found.findings)
-    raise click.exceptions.Exit(int(ExitCode.DAMAGE))
+    raise click.exceptions.Exit(int(ExitCode.SKIPPED if skipped else ExitCode.DAMAGE))

@@ -8,7 +8,7 @@ import msgspec
 
 from archiver.archive.fixity.chain import Chain
 from archiver.archive.fixity.heads import HeadCheck, check_heads
-from archiver.archive.fixity.kept_heads import kept_ids
+from archiver.archive.fixity.kept_heads import Cover, cover_of, kept_heads
 from archiver.archive.layout import event_of
 
 if TYPE_CHECKING:
@@ -22,13 +22,17 @@ if TYPE_CHECKING:
 class Head(msgspec.Struct, frozen=True):
     """An event that no other lists.
 
-    ``time`` is ``""`` if it is damaged; ``events`` counts what it vouches for, itself included.
+    ``time`` is ``""`` if it is damaged; ``events`` counts what it vouches for, itself included. The rest
+    is what it covers, as in ``kept_heads.Cover``.
     """
 
     id: str
     time: str
     event: str
     events: int
+    archive: str
+    place: str
+    scope: str
 
 
 def heads(archive: Archive) -> list[Head]:
@@ -41,12 +45,14 @@ def heads(archive: Archive) -> list[Head]:
     for digest, event in archive.events(on_damage=damaged):
         chain.add(digest, event)
         events[digest] = event
-    return [_head(chain, digest, events.get(digest)) for digest in archive.journal.heads()]
+    covers = cover_of(archive)
+    return [_head(chain, digest, events.get(digest), covers) for digest in archive.journal.heads()]
 
 
-def _head(chain: Chain, digest: str, event: Event | None) -> Head:
+def _head(chain: Chain, digest: str, event: Event | None, covers: Cover) -> Head:
     count = len(chain.vouched([digest]))
-    return Head(digest, event.time if event else "", event.event if event else "", count)
+    known = (event.time, event.event) if event else ("", "")
+    return Head(digest, *known, count, covers.archive, covers.place, covers.scope)
 
 
 def check(archive: Archive, kept: Iterable[str]) -> HeadCheck:
@@ -54,4 +60,4 @@ def check(archive: Archive, kept: Iterable[str]) -> HeadCheck:
 
     UsageError if one is neither.
     """
-    return check_heads(archive, [one for text in kept for one in kept_ids(text)])
+    return check_heads(archive, [one for text in kept for one in kept_heads(text)])

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from archiver.archive.archive import Archive, Snapshot
     from archiver.archive.audit.examination import Scope
     from archiver.archive.fixity.findings import Findings
+    from archiver.archive.fixity.kept_heads import KeptHead
     from archiver.archive.records import Event
 
 
@@ -79,9 +80,9 @@ class Documents:
         except ArchiverError:
             return Policy()  # whoever asks for it is told
 
-    def heads(self, wanted: Iterable[str]) -> None:
-        """Each of these ids, which were kept elsewhere, must be that of an event."""
-        self._journal.heads(wanted)
+    def heads(self, kept: Iterable[KeptHead]) -> None:
+        """Each of these heads, which were kept elsewhere, must be an event of this journal."""
+        self._journal.heads(kept)
 
     def whole_archive(self, snapshots: list[Snapshot], manifests: set[str]) -> None:
         """Judge what is no snapshot's alone; ``manifests`` are the names that the seals give."""

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from archiver.archive.audit.portions import Portion
     from archiver.archive.audit.proofs import Proofs
     from archiver.archive.audit.wanted import Wanted
+    from archiver.archive.fixity.kept_heads import KeptHead
     from archiver.archive.policy import Level
     from archiver.progress import Progress
 
@@ -49,13 +50,13 @@ def examine(
     progress: Progress,
     level: Level = "content",
     limits: Limits = UNLIMITED,
-    heads: Iterable[str] = (),
+    heads: Iterable[KeptHead] = (),
     keys: Sequence[str] = (),
     on_examined: OnExamined = lambda _examined: None,
 ) -> Examination:
     """Check the whole archive, or the snapshots of one repository and (beginning of a) revision.
 
-    What the limits keep from being read is looked at by structure. ``heads`` are ids of events that
+    What the limits keep from being read is looked at by structure. ``heads`` are events that
     must be in the journal; ``keys``, if there are any, are trusted instead of the policy's. Raises
     UsageError if there is no such snapshot, or a key is none.
     """
@@ -92,7 +93,7 @@ class _Run:
         self.keys: Sequence[str] = ()
         """The keys that are trusted instead of the policy's."""
 
-    def run(self, schedule: Schedule, heads: Iterable[str]) -> Examination:
+    def run(self, schedule: Schedule, heads: Iterable[KeptHead]) -> Examination:
         """Read what is due, look at the rest, and judge."""
         snapshots = self._documents.snapshots()
         packs = packs_of(snapshots)
@@ -161,7 +162,7 @@ class _Run:
         return manifests
 
     def _whole_archive(
-        self, snapshots: list[Snapshot], manifests: set[str], heads: Iterable[str]
+        self, snapshots: list[Snapshot], manifests: set[str], heads: Iterable[KeptHead]
     ) -> None:
         """What is judged beside packs and snapshots."""
         check_writers(self._findings, snapshots, self._reading.writers())

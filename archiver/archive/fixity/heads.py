@@ -9,6 +9,7 @@ from archiver.archive import layout
 from archiver.archive.advice import Advice
 from archiver.archive.finding import Finding
 from archiver.archive.fixity.chain import Chain
+from archiver.archive.fixity.kept_heads import cover_of, is_covered
 from archiver.archive.fixity.read_twice import read_twice
 from archiver.archive.signing.document import signed_bytes
 from archiver.text import printable
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from archiver.archive.archive import Archive
+    from archiver.archive.fixity.kept_heads import Cover, KeptHead
     from archiver.archive.records import Event
 
 
@@ -28,13 +30,49 @@ class HeadCheck(NamedTuple):
     findings: tuple[Finding, ...]
 
 
-def check_heads(archive: Archive, heads: Iterable[str]) -> HeadCheck:
+def split_heads(
+    archive: Archive, heads: Iterable[KeptHead]
+) -> tuple[list[KeptHead], list[KeptHead]]:
+    """Return the heads of this archive at this place and scope, and those of others."""
+    kept = list(dict.fromkeys(heads))
+    covered = {one: is_covered(archive, one) for one in {head.covers for head in kept}}
+    own = [one for one in kept if covered[one.covers]]
+    return own, [one for one in kept if not covered[one.covers]]
+
+
+def head_elsewhere(archive: Archive, head: KeptHead, *, there: bool) -> Finding:
+    """Return the finding that a head vouches for something else than this archive at this place.
+
+    ``there``: its event is in this journal.
+    """
+    here = cover_of(archive)
+    found = "is in this journal too" if there else "is not in this journal, which need not have it"
+    text = (
+        f"The head {head.id[:16]} was kept of {_told(head.covers)}, and this is {_told(here)}: the event "
+        f"{found}, and says nothing of what is missing here."
+    )
+    hint = (
+        f"Check it where it was kept. For this place keep what {Advice(archive.store.describe()).head()} "
+        "prints."
+    )
+    return Finding("head-elsewhere", text, object=printable(head.id, 64), hint=hint)
+
+
+def _told(covers: Cover) -> str:
+    what = "chosen snapshots of " if covers.scope == "snapshots" else ""
+    return f"{what}the archive {printable(covers.archive, 40)} at {printable(covers.place, 80)}"
+
+
+def check_heads(archive: Archive, heads: Iterable[KeptHead]) -> HeadCheck:
     """Look for these events, for all that they list, and for the seals that those tell of.
+
+    One that was kept of another archive, place or scope is not judged, and is told as that.
 
     A seal that was taken out of use on purpose may be gone. Another seal of the same revision does
     not stand in for one that is missing: who can remove a seal can also write another.
     """
-    return _Look(archive).run(list(dict.fromkeys(heads)))
+    own, others = split_heads(archive, heads)
+    return _Look(archive).run([one.id for one in own], others)
 
 
 class _Look:
@@ -48,13 +86,16 @@ class _Look:
         self._there: set[str] = set()
         self._damaged: dict[str, Finding] = {}
 
-    def run(self, heads: list[str]) -> HeadCheck:
+    def run(self, heads: list[str], others: list[KeptHead]) -> HeadCheck:
         """Read the journal, then judge."""
         for name in self._archive.journal.names():
             self._read(name, layout.event_of(name) or "")
         vouched = self._chain.vouched(heads)
         sealed = list(self._chain.sealed_by(vouched))
-        findings = [*self._events(vouched), *self._seals(sealed)]
+        elsewhere = [
+            head_elsewhere(self._archive, one, there=one.id in self._there) for one in others
+        ]
+        findings = [*self._events(vouched), *self._seals(sealed), *elsewhere]
         return HeadCheck(len(vouched), len(sealed), tuple(findings))
 
     def _read(self, name: str, digest: str) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from archiver.archive import layout
 from archiver.archive.advice import command
 from archiver.archive.fixity.chain import Chain, StandIns
+from archiver.archive.fixity.heads import head_elsewhere, split_heads
 from archiver.archive.fixity.read_twice import read_twice
 from archiver.archive.journal import in_order
 from archiver.errors import UsageError
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from archiver.archive.archive import Archive, Snapshot
     from archiver.archive.fixity.findings import Findings
+    from archiver.archive.fixity.kept_heads import KeptHead
     from archiver.archive.records import Event
 
 
@@ -60,10 +62,14 @@ class JournalCheck:
             if event.snapshot not in seals and not stand_ins.cover(event):
                 self._no_seal(event)
 
-    def heads(self, wanted: Iterable[str]) -> None:
-        """Each of these ids, which were kept elsewhere, must be that of an event."""
+    def heads(self, kept: Iterable[KeptHead]) -> None:
+        """Each of these heads, which were kept elsewhere, must be an event, if they are of this journal."""
         there = {layout.event_of(name) for name in self._archive.journal.names()}
-        for digest in dict.fromkeys(wanted):
+        own, others = split_heads(self._archive, kept)
+        self._findings.all += [
+            head_elsewhere(self._archive, one, there=one.id in there) for one in others
+        ]
+        for digest in dict.fromkeys(one.id for one in own):
             if digest not in there:
                 text = (
                     f"The event {digest} is not in the journal: the archive was set back to an "

@@ -14,7 +14,8 @@ from archiver.archive.audit.run import examine
 from archiver.archive.audit.schedule import UNLIMITED, Limits
 from archiver.archive.events import Audited, AuditLimits, Sample
 from archiver.archive.finding import UNKNOWN, Finding
-from archiver.archive.fixity.kept_heads import kept_ids
+from archiver.archive.fixity.heads import split_heads
+from archiver.archive.fixity.kept_heads import kept_heads
 from archiver.archive.fixity.signatures import missing_findings
 from archiver.archive.policy import Level
 from archiver.archive.signing.key_file import public_keys
@@ -128,7 +129,7 @@ def audit(
             hint="Choose a deeper --level, or leave the limits out.",
         )
     trusted = [one.text for one in public_keys(keys)]
-    kept = [one for text in heads for one in kept_ids(text)]
+    kept = [one for text in heads for one in kept_heads(text)]
     if file:
         file.require_place(archive)
     if limits.share is not None and not limits.seed:
@@ -150,7 +151,8 @@ def audit(
             on_examined=ledger.note,
         )
         checked = trusted or list(found.policy.keys)
-        ledger.close(found, kept, checked)
+        judged = [one.id for one in split_heads(archive, kept)[0]]
+        ledger.close(found, judged, checked)
     more = (
         *_unsigned(archive, found, trusted),
         *(() if repository else _catalogue(archive, untouched=read_only)),
@@ -160,7 +162,7 @@ def audit(
     report = msgspec.structs.replace(report, read_only=read_only, sample=sample)
     if file is None:
         return report
-    run = Run(started, utc_now(), *subject, terms, tuple(kept), tuple(checked))
+    run = Run(started, utc_now(), *subject, terms, tuple(judged), tuple(checked))
     file.write(_statement(archive, run, report, found, ledger))
     signature = str(file.signature) if file.signature else ""
     return msgspec.structs.replace(report, report=str(file.path), signature=signature)

@@ -117,7 +117,7 @@ class Ledger:
         self._closed = True
         self._against = tuple(heads[:_CHECKED_AGAINST]), tuple(keys[:_CHECKED_AGAINST])
         self._complete = found.complete
-        damaged = sum(not one.remark for one in found.findings)
+        damaged = sum(not one.remark and one.code != "head-elsewhere" for one in found.findings)
         files = self._level == "files"
         if files and self._packs:
             self._flush()

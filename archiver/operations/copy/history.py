@@ -43,16 +43,20 @@ def tell_copied(
     packs: Iterable[str] = (),
     *,
     whole: bool = False,
+    part: bool = False,
+    always: bool = False,
 ) -> None:
     """Journal which snapshots are now at both places, those that are not told already.
 
     ``packs`` were read and read back by this run, and were whole at both. With ``whole`` the event is
-    joined to every event that no other names.
+    joined to every event that no other names. ``part`` is as in ``Copied``; ``always``: also
+    if there is nothing else to tell.
     """
     events = list(archive.events(_ignore))
     new = sorted(set(snapshots) - Copies(events).between(*ends))
     one, other = ends
-    for some in _portions([*((True, name) for name in new), *((False, name) for name in packs)]):
+    listed = [*((True, name) for name in new), *((False, name) for name in packs)]
+    for some in [*_portions(listed)] or [[]] * always:
         detail = Copied(
             from_=one.name,
             to=other.name,
@@ -60,6 +64,7 @@ def tell_copied(
             to_id=other.id,
             snapshots=tuple(name for is_snapshot, name in some if is_snapshot),
             packs=tuple(name for is_snapshot, name in some if not is_snapshot),
+            part=part,
         )
         archive.journal.append(new_event(detail, time=next_time(events)), whole=whole)
 
@@ -101,12 +106,17 @@ def fetch_told(source: Archive, target: Archive, place: Place) -> int:
 
 
 def told_copied(
-    archive: Archive, ends: Ends, snapshots: set[str], packs: Iterable[str] = ()
+    archive: Archive,
+    ends: Ends,
+    snapshots: set[str],
+    packs: Iterable[str] = (),
+    *,
+    part: bool = False,
 ) -> bool:
     """Whether the journal of an archive that may be read-only tells of the copies now."""
     try:
         archive.require_writable()
-        tell_copied(archive, ends, snapshots, packs)
+        tell_copied(archive, ends, snapshots, packs, part=part)
     except ArchiverError:
         return snapshots <= Copies(archive.events(_ignore)).between(*ends)
     return True

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from archiver.archive.audit.wanted import packs_of
 from archiver.archive.copies import own_history
 from archiver.archive.events import PlaceSeen
+from archiver.archive.fixity.kept_heads import cover_of
 from archiver.archive.layout import CATALOGUE, digest_of
 from archiver.archive.place import Place, forgotten, place_of, settled_place
 from archiver.archive.place_look import Device, look_at
@@ -93,6 +94,7 @@ class _Run:
         """Packs that were copied, of which the first ``_noted`` are in the source's journal already."""
         self._noted = 0
         self._last_told = time.monotonic()
+        self._was_part = False
 
     def run(self) -> CopyReport:
         """Copy what the target has not."""
@@ -107,6 +109,8 @@ class _Run:
             return self._foretold(chosen, wanted, held, packs)
         begin(self._source, self._target, new=self._new)
         self._settle()
+        # A replica that has only ever got chosen snapshots, and of the journal what tells of these.
+        self._was_part = self._new or cover_of(self._target).scope == "snapshots"
         self._see()
         try:
             self._copy_packs(packs)
@@ -222,8 +226,18 @@ class _Run:
         self._documents.signatures(documents)
         self._documents.sidecars(documents)
         both: set[str] = {one.id for one in present if self._whole_in_source(one)}
-        history.tell_copied(self._target, self._ends, both, self._proven, whole=True)
-        return history.told_copied(self._source, self._ends, both, self._proven[self._noted :])
+        part = self._was_part and bool(self._options.references)
+        history.tell_copied(
+            self._target,
+            self._ends,
+            both,
+            self._proven,
+            whole=True,
+            part=part,
+            always=self._was_part and not part,
+        )
+        new = self._proven[self._noted :]
+        return history.told_copied(self._source, self._ends, both, new, part=part)
 
     def _merge_journals(self) -> None:
         before = history.policy_of(self._target)
