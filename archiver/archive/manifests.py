@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 _LEVEL: Final = 9
 """Of Zstandard."""
-VALUES_MAX: Final = {b",": 5_000_000, b"[": 1_500_000, b"{": 1_000_000}
+VALUES_MAX: Final = {b",": 4_000_000, b"[": 1_500_000, b"{": 1_000_000}
 """How often these may stand in a manifest: more than its bounds allow, looked at before it is parsed.
 
 A value of two bytes becomes an object of sixty, so that the length alone bounds nothing.

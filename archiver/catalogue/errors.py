@@ -18,6 +18,11 @@ class CatalogueUnusable(ArchiverError):  # noqa: N818 - a state that an operatio
             f"The catalogue {path} cannot be used: {reason}.",
             hint=f"It is only an index: 'archiver catalogue rebuild -C {folder}' writes it anew.",
         )
+        self.reason = reason
+
+
+class CatalogueNewerError(CatalogueUnusable):
+    """A newer version wrote the file: it is not damaged."""
 
 
 class CatalogueReadOnlyError(ArchiverError):

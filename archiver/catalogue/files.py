@@ -11,12 +11,15 @@ import errno
 import fcntl
 import mmap
 import os
+import secrets
 import sqlite3
+import stat
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
+from archiver.catalogue.errors import CatalogueUnusable
 from archiver.storage.filesystem import open_working_file, sync_folder
 
 if TYPE_CHECKING:
@@ -27,6 +30,8 @@ BUSY_SECONDS = 0.5
 
 Meanwhile no signal is heard; so it is short, and the waiting is done in ``patiently``.
 """
+_VALUE_MAX: Final = 64 << 20
+"""Bytes of the longest value that SQLite may make."""
 MEMORY: Final = "memory"
 """The mode of ``connect`` for a catalogue that lies on no disk; its path is only a name."""
 _NO_SHARING: Final = {errno.ENODEV, errno.ENOSYS, errno.EINVAL}
@@ -69,6 +74,8 @@ def connect(path: Path, mode: str) -> FileConnection:
     companions the file's owner and access.
     """
     where = quote(str(path if mode == MEMORY else path.absolute()))
+    if mode != MEMORY:
+        require_own_files(path)
     if mode == "rwc" and may_replace(path):
         with suppress(OSError):
             os.close(open_working_file(path, os.O_RDWR, path.parent))
@@ -81,7 +88,21 @@ def connect(path: Path, mode: str) -> FileConnection:
         uri=True,
     )
     connection.identity = identity(path)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _VALUE_MAX)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_SQL_LENGTH, _VALUE_MAX)
+    connection.execute("PRAGMA trusted_schema = OFF")
     return connection
+
+
+def require_own_files(path: Path) -> None:
+    """Raise CatalogueUnusable if the file, or one beside it, is a link, a folder or a device.
+
+    SQLite follows links, and writes to what they lead to.
+    """
+    for name in (path, *(Path(f"{path}{suffix}") for suffix in COMPANIONS)):
+        with suppress(FileNotFoundError):
+            if not stat.S_ISREG(name.lstat().st_mode):
+                raise CatalogueUnusable(path, f"{name.name} is a link, a folder or no file at all")
 
 
 @contextmanager
@@ -138,7 +159,7 @@ def swap_in(new: Path, path: Path) -> None:
     drops a log that has no file, whereas an old file without its log, or a new one with an alien
     log, would be silently wrong. Connections to the old file keep reading it until they look again.
     """
-    path.unlink(missing_ok=True)
+    _remove(path)
     remove_companions(path)
     new.rename(path)
     sync_folder(path.parent)
@@ -147,7 +168,15 @@ def swap_in(new: Path, path: Path) -> None:
 def remove_companions(path: Path) -> None:
     """Remove the log and its index beside ``path``."""
     for suffix in COMPANIONS:
-        Path(f"{path}{suffix}").unlink(missing_ok=True)
+        _remove(Path(f"{path}{suffix}"))
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or a link; a folder in its place is only moved, for it may hold anything."""
+    if path.is_dir() and not path.is_symlink():
+        path.rename(path.with_name(f"{path.name}.folder-{secrets.token_hex(4)}"))
+    else:
+        path.unlink(missing_ok=True)
 
 
 def remove_all(path: Path) -> None:

@@ -99,6 +99,7 @@ def third_step(tmp_path, monkeypatch):
         monkeypatch.setattr(migrate, "STEPS", steps)
         for module in (migrate, version, database):
             monkeypatch.setattr(module, "SCHEMA", 3)
+        monkeypatch.setitem(version.TABLES, "extra", ("id",))
 
     return pretend
 

@@ -277,8 +277,8 @@ def test_the_bounds_are_those_of_the_code():
             == (100_000, 320_000, 500_000)
         ),
         "its `card` has at most 1 MiB": records.CARD_MAX == 1 << 20,
-        "`,` stands at most 5,000,000 times, `[` 1,500,000 and `{` 1,000,000 times": (
-            manifests.VALUES_MAX == {b",": 5_000_000, b"[": 1_500_000, b"{": 1_000_000}
+        "`,` stands at most 4,000,000 times, `[` 1,500,000 and `{` 1,000,000 times": (
+            manifests.VALUES_MAX == {b",": 4_000_000, b"[": 1_500_000, b"{": 1_000_000}
         ),
         "at most 100,000 packs, and 10,000 patterns": (
             (records.PACKS_MAX, records.PATTERNS_MAX) == (100_000, 10_000)
