@@ -97,10 +97,10 @@ class Advice(NamedTuple):
     def foreign_seal(self, name: str, own_name: str = "") -> str:
         """For a file among the seals that is one under another name, or may be one."""
         path = shlex.quote(f"{self.place}/{name}")
-        move = f"move it out of the folder: mv {path} /tmp/"
+        move = f"move it out of the folder: 'mv {path} /tmp/'"
         if own_name:
             own = shlex.quote(f"{self.place}/{own_name}")
-            return f"Give it its name, mv -n {path} {own}, or {move}. {self.audit()}"
+            return f"Give it its name, 'mv -n {path} {own}', or {move}. {self.audit()}"
         return f"Check its permissions, or {move}. {self.audit()}"
 
     def other_filesystem(self) -> str:

@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from archiver.cli import output
-from archiver.cli.findings import record_all, show_all
+from archiver.cli.findings import record_all, show_all, show_remarks
 from archiver.cli.options import (
     Duration,
     Share,
@@ -228,9 +228,7 @@ def _tell(report: AuditReport, seconds: float) -> None:
     )
     _verdict(report, seconds)
     show_all(report.damage)
-    for finding in report.findings:
-        if finding.remark:
-            output.remark(f"remark: {finding.code}: {printable(finding.message, 2000)}")
+    show_remarks(report.findings)
     if report.sample:
         output.line(f"The sample was drawn with the seed {printable(report.sample.seed)}.")
     if report.report:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
@@ -14,6 +15,15 @@ if TYPE_CHECKING:
     from archiver.archive.finding import Finding
 
 _LONGEST: Final = 2000
+_DIGEST: Final = re.compile(
+    r"(?<!\w)'[^']*'(?!\w)|(?<![0-9a-f])([0-9a-f]{16})[0-9a-f]{48}(?![0-9a-f])"
+)
+"""A digest; or what stands in quotes, a command perhaps, to be typed as it is."""
+
+
+def shortened(text: str) -> str:
+    """Return a text for people: the first 16 digits of each digest, except in what can be typed."""
+    return _DIGEST.sub(lambda found: f"{found[1]}…" if found[1] else found[0], text)
 
 
 def record_all(findings: Iterable[Finding]) -> None:
@@ -27,13 +37,24 @@ def show_all(findings: Iterable[Finding]) -> None:
     for hint, group in groupby(findings, lambda finding: finding.hint):
         for finding in group:
             output.line(placed(finding))
-            output.line(f"    {printable(finding.message, _LONGEST)}")
+            output.line(f"    {printable(shortened(finding.message), _LONGEST)}")
         if hint:
-            output.line(f"    → {printable(hint, _LONGEST)}")
+            output.line(f"    → {printable(shortened(hint), _LONGEST)}")
+
+
+def show_remarks(findings: Iterable[Finding]) -> None:
+    """Those that are no damage, on standard error; a hint that several in a row share stands once."""
+    remarks = [finding for finding in findings if finding.remark]
+    for hint, group in groupby(remarks, lambda finding: finding.hint):
+        for finding in group:
+            message = printable(shortened(finding.message), _LONGEST)
+            output.remark(f"remark: {finding.code}: {message}")
+        if hint:
+            output.remark(f"    → {printable(shortened(hint), _LONGEST)}")
 
 
 def placed(finding: Finding) -> str:
     """Its code, and where it is."""
     rows = f" rows {finding.rows[0]}..{finding.rows[1]}" if finding.rows else ""
-    told = [finding.snapshot, finding.path, finding.tensor + rows]
+    told = [finding.snapshot, shortened(finding.path), finding.tensor + rows]
     return "  ".join([finding.code, *(printable(text, _LONGEST) for text in told if text)])

@@ -12,6 +12,7 @@ import click
 import msgspec
 
 from archiver.cli import output
+from archiver.cli.findings import shortened
 from archiver.cli.options import Size, common, open_archive, split_reference, worker_count
 from archiver.cli.progress import Meter
 from archiver.cli.vouching import compared, described
@@ -150,7 +151,7 @@ def _tell(report: RestoreReport, seconds: float) -> None:
             f", and {len(failure.tensors) - _SHOWN} more" if len(failure.tensors) > _SHOWN else ""
         )
         hit = f" [{', '.join(failure.tensors[:_SHOWN])}{more}]" if failure.tensors else ""
-        output.line(f"  {printable(failure.path)}: {failure.reason}{printable(hit)}")
+        output.line(f"  {printable(failure.path)}: {shortened(failure.reason)}{printable(hit)}")
     for hint in sorted({failure.hint for failure in report.failures if failure.hint}):
         output.line(f"  → {printable(hint, 2000)}")
     raise click.exceptions.Exit(_code(report))

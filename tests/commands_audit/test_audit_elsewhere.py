@@ -57,7 +57,7 @@ def test_what_another_pack_has_whole_is_not_lost(twice, run, audit, weights, tmp
     assert found.code == 20
     (pack,) = found.damage
     assert pack["code"].startswith("pack-")
-    assert "Nothing is lost: every object of it is whole in other packs." in pack["message"]
+    assert "Nothing is lost: every object of it is whole in other packs" in pack["message"]
 
 
 def test_other_packs_are_not_opened_while_all_is_well(twice, run, weights, tmp_path, monkeypatch):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from archiver.archive.records import FileEntry, Manifest
 
 _PATHS_TOLD: Final = 5
-_PACK: Final = {"pack-missing", "pack-size", "pack-damaged"}
+_PACK: Final = {"pack-missing", "pack-size", "pack-damaged", "index-damaged"}
 
 
 class Closing:
@@ -57,6 +57,7 @@ class Closing:
         self._anywhere: Digests | None = None
         self._healing: set[str] = set()
         self._losing: set[str] = set()
+        self._judged: set[str] = set()
 
     def close(self, snapshot: Snapshot, differing: Iterable[Differing] = ()) -> str:
         """Find what of a snapshot cannot be made; the name of its manifest."""
@@ -73,6 +74,7 @@ class Closing:
             # What a pack holds that may not be read is not known to be missing.
             lost &= self._objects.bad.keys()
         self._findings += hits(snapshot, manifest, lost, self._objects.bad, self._advice)
+        self._judged |= packs
         self._healing |= packs if astray else set()
         self._losing |= packs if lost else set()
         for one in differing:
@@ -147,10 +149,16 @@ class Closing:
     def _tell_healed(self) -> None:
         """Say of lost and damaged packs whether anything is lost with them."""
         lost = {one.pack for one in self._findings if one.code == "object-damaged"}
-        healed = self._healing - self._losing - lost
+        sound = self._judged - self._losing - lost
         for at, one in enumerate(self._findings):
-            if one.code in _PACK and one.pack in healed:
-                text = f"{one.message} Nothing is lost: every object of it is whole in other packs."
+            if one.code in _PACK and one.pack in sound:
+                # A pack that looks damaged was read to its last object, at every level.
+                where = (
+                    "is whole in other packs" if one.pack in self._healing else "comes out of it"
+                )
+                text = (
+                    f"{one.message} Nothing is lost: every object of it {where}, so restore works."
+                )
                 self._findings[at] = msgspec.structs.replace(one, message=text)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from archiver.archive.layout import pack_name
@@ -51,6 +52,7 @@ class PackMap:
         self._copies: dict[bytes, list[tuple[int, IndexEntry]]] = {}
         self._packs: list[str] = []
         self._walked: dict[str, dict[bytes, list[IndexEntry]]] = {}
+        self._hidden: dict[bytes, list[tuple[int, IndexEntry]]] | None = None
         self.problems: dict[str, str] = {}
         for pack in packs:
             self._add(pack)
@@ -136,11 +138,26 @@ class PackMap:
         self._look_further()
         yield from (place for place in self._listed(digest) if place not in tried)
         if not tried:
+            places = self._unlisted().get(bytes.fromhex(digest), ())
+            yield from ((self._packs[number], entry) for number, entry in places)
             return
         pack, listed = tried[0]
         for entry in self._by_frames(pack).get(bytes.fromhex(digest), ()):
             if entry != listed:
                 yield pack, entry
+
+    def _unlisted(self) -> dict[bytes, list[tuple[int, IndexEntry]]]:
+        """The objects that frames have and no index lists; all packs are walked through once."""
+        with self._lock:
+            if self._hidden is None:
+                self._hidden = {}
+                for number, pack in enumerate(self._packs):
+                    with suppress(ArchiverError):
+                        for entry in self._archive.pack(pack).walk():
+                            key = bytes.fromhex(entry.blake3)
+                            if key not in self._found:
+                                self._hidden.setdefault(key, []).append((number, entry))
+            return self._hidden
 
     def _by_frames(self, pack: str) -> dict[bytes, list[IndexEntry]]:
         """Where the frames of a pack have its objects; it is walked through once."""
