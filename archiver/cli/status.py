@@ -117,6 +117,9 @@ def _summary(found: Status, *, copies: bool) -> None:
     output.table(("PROVEN", within, "OF BYTES", "NEVER", "OLDEST PROOF"), rows, right=(1, 2, 3))
     if found.audit:
         _last_audit(found.audit)
+    if found.vouched:
+        told = ", ".join(f"{who} {count:,}" for who, count in found.vouched.items())
+        output.line(f"Snapshots by who vouched for all of their files: {told}.")
     output.line(f"Files proven: {found.files_proven} of {plural(found.snapshots, 'snapshot')}.")
     share = human_share(found.bytes_with_parity, found.bytes)
     output.line(f"Parity: {found.with_parity} of {packs}, {share} of bytes.")

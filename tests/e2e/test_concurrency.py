@@ -309,7 +309,7 @@ def test_the_debug_variable_shows_where(served, mirror, archive, monkeypatch):
     """The one way to a traceback, for who reports a fault."""
     from archiver.operations.mirror import publishing as operation
 
-    def broken(*_):
+    def broken(*_, **__):
         raise ZeroDivisionError("a fault")
 
     monkeypatch.setattr(operation, "publish", broken)

@@ -248,6 +248,8 @@ def test_merged_archives_restore_what_upstream_vouched_for(
         ]
     ):
         assert decoded(archive, reference, tmp_path / f"decoded{number}") == files
+    (status,) = rows(cli("status", "-C", archive, "--json"), "status")
+    assert status["vouched"] == {"upstream": 1, "nobody": 1}
     listed = rows(cli("list", "-C", archive, "--json"), "snapshot")
     assert {one["snapshot"]: one["default"] for one in listed} == {good: True, worse: False}
     assert [one["sealed"] for one in listed] == sorted(one["sealed"] for one in listed)

@@ -99,7 +99,8 @@ class Status(msgspec.Struct, frozen=True):
     ``copies`` are the places that count for the snapshot that has the fewest, and ``copy_days`` within
     how many days they must have been proven.
     ``free`` is the room on the disk in bytes (-1: not known), of which ``min_free`` should stay.
-    ``remarks`` are worth a line and fall short of nothing.
+    ``remarks`` are worth a line and fall short of nothing. ``vouched`` counts the snapshots by the lowest
+    voucher of their files, ``unknown`` where the manifest that tells it is damaged.
     ``unsigned`` counts the seals and manifests that none of the keys in ``trusted`` signed; no keys are
     there if no signatures are wanted.
     """
@@ -128,3 +129,4 @@ class Status(msgspec.Struct, frozen=True):
     free: int = -1
     min_free: int = 0
     remarks: tuple[Shortfall, ...] = ()
+    vouched: dict[str, int] = {}

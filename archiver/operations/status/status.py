@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from archiver.archive.advice import command
@@ -12,6 +13,7 @@ from archiver.archive.place import own_place
 from archiver.archive.pruning.leftovers import unfinished
 from archiver.archive.signing.key_file import public_keys
 from archiver.archive.signing.stored import unsigned
+from archiver.archive.vouching import Voucher
 from archiver.operations.status.known import Known
 from archiver.operations.status.plans import free_bytes, lost_upstream, remarks, unmet
 from archiver.operations.status.report import Shortfall, SmokeTested, Status
@@ -21,7 +23,7 @@ from archiver.text import human_bytes, plural, utc_now
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from archiver.archive.archive import Archive
+    from archiver.archive.archive import Archive, Snapshot
     from archiver.archive.copies import CopyState
 
 
@@ -65,7 +67,16 @@ def status(archive: Archive, *, keys: Iterable[str] = ()) -> Status:
         free=free,
         min_free=known.min_free,
         remarks=(*remarks(archive, known, free), *_unfinished(archive)),
+        vouched=_vouched(archive, known.snapshots),
     )
+
+
+def _vouched(archive: Archive, snapshots: Iterable[Snapshot]) -> dict[str, int]:
+    """How many snapshots each voucher stands for, the highest first."""
+    told = [archive.vouching(one) for one in snapshots]
+    counts = Counter(one.least if one else None for one in told)
+    order = (*reversed(Voucher), None)
+    return {who.word if who else "unknown": counts[who] for who in order if counts[who]}
 
 
 def _smoke_tests(archive: Archive, known: Known) -> Iterator[SmokeTested]:
