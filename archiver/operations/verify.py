@@ -23,7 +23,7 @@ from archiver.tensors.weight_files import (
     HEAD,
     INDEX_MAX,
     is_index,
-    is_weights,
+    may_be_stand_in,
     owners_of,
     parse_index,
     stand_in,
@@ -250,12 +250,12 @@ def _no_model(sound: list[_Checked], manifest: Manifest) -> Iterator[Finding]:
     """Remarks on files that are as the manifest says, and with which no model can be loaded."""
     listed = {entry.path for entry in manifest.files}
     for entry, where in sound:
-        if is_weights(entry.path):
-            instead = stand_in(_beginning(where, HEAD), entry.size)
+        if may_be_stand_in(entry.path, entry.size):
+            instead = stand_in(entry.path, _beginning(where, HEAD), entry.size)
             if instead is not None:
                 message = f"It {instead.told}; the manifest has it so."
                 yield Finding("not-weights", message, entry.path, hint=instead.hint)
-        elif is_index(entry.path, pickles=True) and entry.size <= INDEX_MAX:
+        if is_index(entry.path, pickles=True) and entry.size <= INDEX_MAX:
             missing = sorted(_shards(entry.path, where) - listed)
             if missing:
                 named = ", ".join(map(printable, missing[:_NAMED]))

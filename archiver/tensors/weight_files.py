@@ -30,10 +30,18 @@ HEAD: Final = 512
 _INDEX: Final = re.compile(r".*\.safetensors\.index(\.[^./]+)?\.json")
 _PICKLE_INDEX: Final = re.compile(r".*\.bin\.index(\.[^./]+)?\.json")
 _SHARD: Final = re.compile(r"(.*?)-?([0-9]{5})-of-([0-9]{5})(.*)", re.DOTALL)
-_POINTER: Final = b"version https://git-lfs.github.com/spec/v1\n"
-_POINTER_SIZE: Final = re.compile(rb"^size ([0-9]{1,20})$", re.MULTILINE)
+_POINTER: Final = (
+    b"version https://git-lfs.github.com/spec/v1\n",
+    b"version https://hawser.github.com/spec/v1\n",
+)
+_POINTER_SIZE: Final = re.compile(rb"^size ([0-9]{1,18})$", re.MULTILINE)
 _POINTER_MAX: Final = 1024
 _HTML: Final = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype\s+html|html)\b", re.IGNORECASE)
+_ERROR: Final = re.compile(
+    rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml\b|<Error>|\{\s*\"error\"\s*:|Entry not found|Repository not found"
+    rb"|Invalid username or password|Access to model|Not Found|Unauthorized|Forbidden)"
+)
+_ERROR_MAX: Final = 4096
 
 
 class Index(msgspec.Struct):
@@ -44,9 +52,9 @@ class Index(msgspec.Struct):
 
 
 class StandIn(msgspec.Struct, frozen=True):
-    """What lies in the place of weights; ``size`` is what a pointer says that the weights have."""
+    """What lies in the place of a file; ``size`` is what a pointer says that the file has."""
 
-    kind: Literal["lfs-pointer", "html-page"]
+    kind: Literal["lfs-pointer", "html-page", "error-message"]
     size: int = 0
 
     @property
@@ -54,15 +62,15 @@ class StandIn(msgspec.Struct, frozen=True):
         """What it is, as the end of a sentence that begins with the file's name."""
         if self.kind == "html-page":
             return "is an HTML page, not weights"
-        return (
-            f"is a Git LFS pointer, not the {human_bytes(self.size)} of weights that it stands for"
-        )
+        if self.kind == "error-message":
+            return "is a server's error message, not weights"
+        return f"is a Git LFS pointer, not the {human_bytes(self.size)} that it stands for"
 
     @property
     def hint(self) -> str:
         """What to do about it."""
-        if self.kind == "html-page":
-            return "A login page or a proxy answered in its place: download the file again."
+        if self.kind != "lfs-pointer":
+            return "A login page, a proxy or a refusal came in its place: download the file again."
         return "Run 'git lfs pull' in the clone that it comes from, or download the file again."
 
 
@@ -99,14 +107,28 @@ def shard_sets(paths: Iterable[str]) -> list[frozenset[str]]:
     return [frozenset(one) for one in found.values()]
 
 
-def stand_in(head: bytes, size: int) -> StandIn | None:
-    """Return what lies in the place of a file of weights, by its first bytes, or None.
+def may_be_stand_in(path: str, size: int) -> bool:
+    """Return whether the first bytes of a file can show that it is something else than it should be."""
+    return is_weights(path) or size <= _POINTER_MAX
+
+
+def stand_in(path: str, head: bytes, size: int) -> StandIn | None:
+    """Return what lies in the place of a file, by its first bytes, or None.
+
+    A pointer is unmistakable, whatever the file's name. A page or a message is out of place only where
+    weights should be.
 
     Args:
+        path: How the file is called.
         head: The first ``HEAD`` bytes, or all if there are fewer.
         size: The bytes of the whole file.
     """
     if head.startswith(_POINTER) and size <= _POINTER_MAX:
         stated = _POINTER_SIZE.search(head)
-        return StandIn("lfs-pointer", int(stated[1]) if stated else 0)
-    return StandIn("html-page") if _HTML.match(head) else None
+        if stated is not None:
+            return StandIn("lfs-pointer", int(stated[1]))
+    if not is_weights(path):
+        return None
+    if _HTML.match(head):
+        return StandIn("html-page")
+    return StandIn("error-message") if size <= _ERROR_MAX and _ERROR.match(head) else None

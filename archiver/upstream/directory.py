@@ -17,7 +17,7 @@ import msgspec
 
 from archiver.errors import UpstreamGoneError, UsageError
 from archiver.names import as_repo_id, check_paths
-from archiver.tensors.weight_files import HEAD, is_weights, stand_in
+from archiver.tensors.weight_files import HEAD, may_be_stand_in, stand_in
 from archiver.text import printable
 from archiver.upstream.folder import FileReader, find_file, refusal, unfinished_files
 from archiver.upstream.hub_cache import (
@@ -224,8 +224,8 @@ def _unfit(whole: FolderScan, scan: FolderScan, files: Iterable[RemoteFile]) -> 
     half = unfinished_files(whole.files, lambda path: sizes.get(path, 1))
     found = [Unfit(path, control=half[path]) for path in sizes if path in half]
     for path, size in sizes.items():
-        if is_weights(path) and path not in half:
-            instead = stand_in(_head(scan.files[path]), size)
+        if path not in half and may_be_stand_in(path, size):
+            instead = stand_in(path, _head(scan.files[path]), size)
             found += [Unfit(path, instead=instead)] if instead else []
     return tuple(sorted(found, key=lambda one: one.path))
 

@@ -47,6 +47,8 @@ def foreign_part(path: str) -> LeftOut | None:
     parts = path.split("/")
     for number, part in enumerate(parts[:-1], 1):
         kind = _folder_kind(part, parts[number], top=number == 1)
+        if kind == "tool" and _UNFINISHED.match(parts[-1]):
+            return LeftOut(path, "unfinished")
         if kind is not None:
             inner = number + 1 if part == ".cache" else number
             return LeftOut("/".join(parts[:inner]) + "/", kind)

@@ -16,13 +16,14 @@ tells the digest.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
+
+import msgspec
 
 from archiver.digest import is_git_oid, is_sha256
 from archiver.errors import UpstreamGoneError, UsageError
@@ -41,7 +42,8 @@ _SHARED: Final = re.compile(r"([0-9a-f]{2})/(\1[0-9a-f]{62})\Z")
 _MAIN: Final = "main"
 _VERSION: Final = 1
 """Of a record."""
-_LARGEST_TREE: Final = 256 * 1024 * 1024
+_LARGEST_TREE: Final = 64 << 20
+"""Bytes; that of 100,000 files has about 25 MB."""
 _LARGEST_REF: Final = 200
 
 
@@ -84,6 +86,22 @@ def cache_inside(path: str) -> str | None:
     """Return the folder of a cache's repository that the path of a plain folder leads into, or None."""
     found = _INNER.match(path)
     return found[0].rsplit("/", 2)[0] if found else None
+
+
+class _TreeFile(msgspec.Struct, frozen=True):
+    """What is needed of a file in a record."""
+
+    size: int
+    blob_id: str
+    lfs_sha256: str | None = None
+    lfs_size: int | None = None
+
+
+class _Tree(msgspec.Struct, frozen=True):
+    """A record, ``trees/<commit>.json``."""
+
+    files: dict[str, _TreeFile]
+    format_version: int = _VERSION
 
 
 @dataclass(frozen=True)
@@ -153,12 +171,11 @@ class CacheEntry:
         try:
             if not path.is_file() or path.stat().st_size > _LARGEST_TREE:
                 return None
-            document = json.loads(path.read_bytes())
-            if document.get("format_version", _VERSION) != _VERSION:
+            tree = msgspec.json.decode(path.read_bytes(), type=_Tree)
+            if tree.format_version != _VERSION:
                 return None
-            listed = document["files"]
-            return {name: _listed(name, info) for name, info in listed.items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return {name: _listed(name, info) for name, info in tree.files.items()}
+        except (OSError, ValueError, msgspec.DecodeError, RecursionError):
             # The hub's client ignores a tree that it cannot read, and so do we: it is a hint.
             return None
 
@@ -187,9 +204,11 @@ def entries(folder: Path) -> list[CacheEntry]:
     return [found for path in candidates if (found := entry_of(path)) is not None]
 
 
-def _listed(path: str, info: dict[str, Any]) -> RemoteFile:
-    sha256 = str(info.get("lfs_sha256") or "")
-    size = int(info["lfs_size"] if sha256 else info["size"])
-    if size < 0 or (sha256 and not is_sha256(sha256)) or not is_git_oid(info["blob_id"]):
+def _listed(path: str, info: _TreeFile) -> RemoteFile:
+    sha256 = info.lfs_sha256 or ""
+    size = info.lfs_size if sha256 else info.size
+    if size is None or size < 0 or not is_git_oid(info.blob_id):
         raise ValueError
-    return RemoteFile(path, size, sha256, info["blob_id"], lfs=bool(sha256))
+    if sha256 and not is_sha256(sha256):
+        raise ValueError
+    return RemoteFile(path, size, sha256, info.blob_id, lfs=bool(sha256))

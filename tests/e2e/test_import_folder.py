@@ -14,6 +14,7 @@ from archiver.demo.checkpoints import write_dense
 from archiver.loopback import Fault
 
 INDEX = "model.safetensors.index.json"
+TEMPORARY = ".cache/huggingface/download/c.bin.0123.incomplete"
 POINTER = (
     b"version https://git-lfs.github.com/spec/v1\n"
     b"oid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\n"
@@ -92,6 +93,7 @@ def test_what_tools_and_systems_leave_is_left_out_and_named(folder, local, cli, 
         "._config.json": b"\x00\x05\x16\x07",
         "sub/Thumbs.db": b"x",
         "b.bin.incomplete": b"half",
+        TEMPORARY: b"half",
     }
     result = local(folder(model() | foreign), "--as", "me/model")
     assert result.code == 0, result.err
@@ -99,9 +101,9 @@ def test_what_tools_and_systems_leave_is_left_out_and_named(folder, local, cli, 
     assert left_out == {
         "tool": [".cache/huggingface/", ".hfd/", ".mdl", ".msc", ".mv"],
         "system": [".DS_Store", "._config.json", "sub/Thumbs.db"],
-        "unfinished": ["._____temp/", "b.bin.incomplete"],
+        "unfinished": ["._____temp/", TEMPORARY, "b.bin.incomplete"],
     }
-    assert "2 unfinished downloads left out" in result.err
+    assert "3 unfinished downloads left out" in result.err
     assert cli("restore", "-C", archive, "me/model", tmp_path / "out").code == 0
     assert files_below(tmp_path / "out") == model()
 
@@ -138,13 +140,19 @@ def test_an_empty_placeholder_is_half(folder, local, archive):
 @pytest.mark.parametrize(
     ("data", "words", "hint"),
     [
-        (POINTER, "is a Git LFS pointer, not the 4.20 GB of weights", "git lfs pull"),
+        (POINTER, "is a Git LFS pointer, not the 4.20 GB", "git lfs pull"),
         (PAGE, "is an HTML page, not weights", "download the file again"),
+        (b"Entry not found", "is a server's error message", "download the file again"),
+        (
+            b'<?xml version="1.0"?><Error/>',
+            "is a server's error message",
+            "download the file again",
+        ),
     ],
 )
 @pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin", "q/model-Q4.gguf"])
 def test_a_pointer_or_a_page_is_not_weights(folder, local, archive, data, words, hint, name):
-    place = folder({"config.json": b"{}", name: data, "b/README.md": POINTER})
+    place = folder({"config.json": b"{}", name: data, "b/README.md": PAGE})
     result = local(place, "--as", "me/model")
     assert result.code == 2
     assert f"{name} {words}" in result.err
@@ -152,6 +160,16 @@ def test_a_pointer_or_a_page_is_not_weights(folder, local, archive, data, words,
     assert "README" not in result.err
     assert not seals(archive)
     assert local(place, "--as", "me/model", "--exclude", name).code == 0
+
+
+def test_a_tokenizer_may_be_a_pointer_as_well(folder, local, archive):
+    place = folder(model() | {"tokenizer.json": POINTER, "docs/page.json": PAGE})
+    result = local(place, "--as", "me/model")
+    assert result.code == 2
+    assert (
+        "1 file of me/model cannot be taken in: tokenizer.json is a Git LFS pointer" in result.err
+    )
+    assert not seals(archive)
 
 
 def test_what_upstream_really_has_is_kept_and_remarked(hub, fetch, cli, archive, tmp_path):

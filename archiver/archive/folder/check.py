@@ -15,7 +15,7 @@ from archiver.archive.finding import Finding
 from archiver.archive.fixity.affected import affected_rows
 from archiver.archive.tensor_segments import Segments, tensors_of
 from archiver.codec.segment import SEGMENT_MAX
-from archiver.tensors.weight_files import HEAD, is_weights, stand_in
+from archiver.tensors.weight_files import HEAD, stand_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -136,8 +136,8 @@ class FileChecker:
 
 
 def _instead(entry: FileEntry, handle: int, size: int) -> StandIn | None:
-    """What lies in the place of weights, if it is known."""
-    return stand_in(os.pread(handle, HEAD, 0), size) if is_weights(entry.path) else None
+    """What lies in the place of a file, if it is known."""
+    return stand_in(entry.path, os.pread(handle, HEAD, 0), size)
 
 
 def _batches(segments: Segments) -> Iterator[Segments]:

@@ -15,7 +15,7 @@ from archiver.archive.intake.continued import Continued
 from archiver.archive.intake.file_job import FileJob
 from archiver.archive.intake.sink import ObjectSink
 from archiver.errors import MismatchError
-from archiver.tensors.weight_files import is_weights, stand_in
+from archiver.tensors.weight_files import stand_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +54,7 @@ class Intake:
         """What an earlier run stored and this one took up: digest -> bytes it takes in its pack."""
         self.resumed_bytes = 0
         self.instead: dict[str, StandIn] = {}
-        """Files of weights that are something else, with the very digests that were expected."""
+        """Files that are something else than their names say, with the very digests that were expected."""
         self._resuming = threading.Lock()
         self._archive = archive
         self._worklog = worklog
@@ -149,8 +149,8 @@ class Intake:
 
 
 def _instead(expected: Expected, stream: Continued, size: int) -> StandIn | None:
-    """What came in the place of weights, as far as the first bytes tell."""
-    return stand_in(stream.head, size) if is_weights(expected.path) else None
+    """What came in the place of a file, as far as the first bytes tell."""
+    return stand_in(expected.path, stream.head, size)
 
 
 def _unfinished(pending: list[Future[None]]) -> list[Future[None]]:

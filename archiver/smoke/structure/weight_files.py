@@ -69,7 +69,7 @@ def _unreadable(path: str, error: HeaderError) -> Finding:
 
 def _instead(checkpoint: Checkpoint, path: str) -> Finding | None:
     """What lies in the place of a file of weights, if it is known."""
-    found = stand_in(checkpoint.beginning(path, HEAD), checkpoint.files[path])
+    found = stand_in(path, checkpoint.beginning(path, HEAD), checkpoint.files[path])
     if found is None:
         return None
     message = f"{printable(path)} {found.told}."
