@@ -76,7 +76,7 @@ def _vouched(archive: Archive, snapshots: Iterable[Snapshot]) -> dict[str, int]:
     told = [archive.vouching(one) for one in snapshots]
     counts = Counter(one.least if one else None for one in told)
     order = (*reversed(Voucher), None)
-    return {who.word if who else "unknown": counts[who] for who in order if counts[who]}
+    return {"unknown" if who is None else who.word: counts[who] for who in order if counts[who]}
 
 
 def _smoke_tests(archive: Archive, known: Known) -> Iterator[SmokeTested]:
