@@ -64,10 +64,15 @@ def command(plan: str, token: str | None, *, check_collection: bool, **rest: Any
     unprotected: list[int] = []
     given = bool(rest["include"] or rest["exclude"])
     opened: list[MirrorOne] = []
+    unopened: list[ArchiverError] = []
     with ExitStack() as stack:
 
         def begin() -> None:
-            opened.append(stack.enter_context(mirroring(archive, rest)))
+            try:
+                opened.append(stack.enter_context(mirroring(archive, rest)))
+            except ArchiverError as error:
+                unopened.append(error)
+                raise
             if check_collection:
                 unchecked.extend(_check_collection(upstream, wanted))
 
@@ -91,6 +96,8 @@ def command(plan: str, token: str | None, *, check_collection: bool, **rest: Any
         )
     output.record("sync", exit_code=report.exit_code, **msgspec.to_builtins(report))
     _verdict(report)
+    if unopened:
+        raise unopened[0]
     if report.ended == ExitCode.INTERRUPTED:
         raise KeyboardInterrupt
     if report.ended == ExitCode.NO_SPACE or report.room == "too-little":

@@ -62,10 +62,10 @@ class SyncReport(msgspec.Struct, frozen=True):
     """How a run of a plan went.
 
     ``done`` counts the entries that are held as upstream has them, ``new`` those that were sealed now;
-    ``exit_codes`` are of those that failed. ``ended`` is the code of what ended the run before its end:
-    31, 130, or 30 if upstream could not be reached, else 0. Sizes are in bytes: ``fetched`` plain ones
-    (in a dry run those to be fetched), ``stored`` in packs, ``free`` what is left on the disk (-1: not
-    known). ``room`` says of a dry run whether what is to be fetched fits.
+    ``exit_codes`` are of those that failed. ``ended`` is the code of what ended the run before its end,
+    such as 31, 130, or 30 if upstream could not be reached, else 0. Sizes are in bytes: ``fetched``
+    plain ones (in a dry run those to be fetched), ``stored`` in packs, ``free`` what is left on the disk
+    (-1: not known). ``room`` says of a dry run whether what is to be fetched fits.
     """
 
     plan: str
@@ -128,7 +128,8 @@ def sync(
         archive: Where the lock and the journal are.
         plan: What to mirror, in its order.
         mirror: Mirrors one entry, or raises.
-        begin: Called once the plan is journalled and before anything is mirrored.
+        begin: Called once the plan is journalled and before anything is mirrored. If it raises an
+            ArchiverError the run ends with its code, and nothing is tried.
         done: Told what became of each entry that was mirrored or held already, as it goes.
         failed: Told of each that was not.
         known: Told of each that upstream does not give, and whose owner has acknowledged that.
@@ -139,14 +140,15 @@ def sync(
 
     Raises:
         LockedError: Another process runs this plan.
+        UnknownFormatError: The archive needs a newer writer.
         UsageError: The plan is too large for the journal.
     """
+    archive.require_writable()
     run: _Run[Report] = _Run(archive, plan, upstream, source, min_free, dry_run=dry_run)
     run.on_done, run.on_failed, run.on_known = done, failed, known
     with RunLock(archive.store.scratch(f"plan-{plan.name}.lock"), f"The plan {plan.name}"):
         try:
-            if run.remember():
-                begin()
+            if run.remember() and run.begun(begin):
                 run.mirror_all(mirror)
         except KeyboardInterrupt:
             run.ended = int(ExitCode.INTERRUPTED)
@@ -207,6 +209,15 @@ class _Run(Generic[Report]):
             self._fail(self._plan.repositories[0], error)
             return False
         self._known = self._known._replace(id=digest, time=event.time, planned=self._planned)
+        return True
+
+    def begun(self, begin: Callable[[], None]) -> bool:
+        """Whether what must come first went well."""
+        try:
+            begin()
+        except ArchiverError as error:
+            self.ended = int(error.exit_code)
+            return False
         return True
 
     def journal(self, report: SyncReport) -> None:
