@@ -19,7 +19,7 @@ from archiver.catalogue.errors import (
 from archiver.catalogue.rebuild import Counts, rebuild
 from archiver.digest import blake3_hex
 from archiver.errors import DamageError, explain_system_error
-from archiver.storage.filesystem import has_range_locks
+from archiver.storage.filesystem import free_bytes, has_range_locks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from archiver.archive.records import Event, Manifest, Seal
 
 _PLACE_DIGITS: Final = 16
+_LEFT: Final = 8 << 20
+"""With less room in bytes an index that is not there is made elsewhere."""
 
 
 def _ignore(_name: str, _error: DamageError) -> None:
@@ -44,13 +46,21 @@ def _paths(archive: Archive) -> Iterator[Path]:
     """Where an index can be, the best first: SQLite needs a folder to write to, and locks."""
     root = Path(archive.store.describe())
     # Nobody locks this file, so that it may be asked.
-    if os.access(root, os.W_OK) and has_range_locks(root / INFO):
+    if os.access(root, os.W_OK) and has_range_locks(root / INFO) and _has_room(root):
         yield root / CATALOGUE
     # A copy of an archive has the same id, and may hold other packs: so the place is in the name too.
     place = blake3_hex(os.fsencode(os.path.realpath(root)))[:_PLACE_DIGITS]
     for folder in _private_folders():
         if _is_ours(folder):
             yield folder / f"{archive.info.archive}-{place}.sqlite"
+
+
+def _has_room(root: Path) -> bool:
+    """Whether an index is there, or making one does not take the last room of a disk."""
+    if (root / CATALOGUE).exists():
+        return True
+    free = free_bytes(root)
+    return free is None or free >= _LEFT
 
 
 def _private_folders() -> Iterator[Path]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from archiver.archive import layout
@@ -17,8 +18,22 @@ if TYPE_CHECKING:
 _LOCK: Final = "aside.lock"
 
 
+_LITTLE: Final = 1 << 20
+"""With less room in bytes than this, what frees some could not begin."""
+_INDEX: Final = tuple(f"{layout.CATALOGUE}{end}" for end in ("", "-wal", "-shm", "-journal"))
+
+
 def deleting(store: Store) -> RunLock:
-    """Held by whoever takes files out of use, or brings them back; LockedError if another does."""
+    """Held by whoever takes files out of use, or brings them back; LockedError if another does.
+
+    On a full disk the index gives its room for that: it is made anew when there is some.
+    """
+    free = store.free_bytes()
+    if free is not None and free < _LITTLE:
+        # The file before its companions, as when another takes its place.
+        for name in _INDEX:
+            with suppress(OSError):
+                (Path(store.describe()) / name).unlink()
     return RunLock(store.scratch(_LOCK), "'archiver forget', 'prune' or 'repair'", needed=True)
 
 

@@ -1,0 +1,108 @@
+"""Real small disks of ext4, mounted from a file: full to the last byte, or without inodes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+from diskkit import Disk, files_below
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+needs_mount = pytest.mark.skipif(
+    bool(os.environ.get("ARCHIVER_TEST_NO_MOUNT")), reason="ARCHIVER_TEST_NO_MOUNT is set"
+)
+pytestmark = needs_mount
+
+
+@pytest.fixture
+def ext4(tmp_path, library):
+    """Makes a disk; the archive is at its very top."""
+    mounted: list[Path] = []
+
+    def make(*options: str) -> Disk:
+        image, folder = tmp_path / "image", tmp_path / "disk"
+        folder.mkdir()
+        with image.open("wb") as file:
+            file.truncate(24 << 20)
+        subprocess.run(["mkfs.ext4", "-q", "-m", "0", *options, image], check=True)
+        done = subprocess.run(["mount", "-o", "loop", image, folder], check=False)
+        if done.returncode and os.geteuid() and not os.environ.get("CI"):
+            pytest.skip("only root can mount a disk")
+        assert not done.returncode, "run with ARCHIVER_TEST_NO_MOUNT=1 to do without"
+        mounted.append(folder)
+        return Disk(folder, library)
+
+    yield make
+    for folder in mounted:
+        subprocess.run(["umount", folder], check=True)
+
+
+def fill(disk: Disk) -> Path:
+    """Leave not a single block."""
+    ballast = disk.root / "ballast"
+    with ballast.open("wb") as file:
+        for size in (1 << 20, 4096, 1024):
+            while True:
+                try:
+                    os.posix_fallocate(file.fileno(), file.seek(0, 2), size)
+                except OSError:
+                    break
+    assert os.statvfs(disk.root).f_bavail == 0
+    return ballast
+
+
+@pytest.fixture
+def full(ext4, model):
+    """A disk with an archive of two snapshots, and not a byte free."""
+    disk = ext4()
+    # ext4 has lost+found at the top of every disk: that is no content.
+    assert disk.run("-q", "init", "-C", disk.root).code == 0
+    for name in ("one", "two"):
+        (model / "config.json").write_text(name)
+        words = ("import", "-q", "-C", disk.root, model, "--as", f"org/{name}", "--min-free", "0")
+        assert disk.run(*words).code == 0
+    fill(disk)
+    return disk
+
+
+def test_a_full_disk_can_be_read_and_freed(full, model, tmp_path):
+    run, root = full.run, full.root
+    done = run("import", "-C", root, model, "--as", "org/three", "--min-free", "0")
+    assert done.code == 31, done
+    assert "No space is left" in done.err
+    for words in (("list",), ("stats",), ("audit",), ("restore", "org/two", tmp_path / "out")):
+        done = run(words[0], "-q", "-C", root, *words[1:])
+        assert done.code == 0, (words, done)
+    assert files_below(tmp_path / "out") == files_below(model)
+    assert run("status", "-C", root).code in {0, 24}
+    for words in (("forget", "org/one"), ("prune",), ("forget", "org/one", "--undo"), ("prune",)):
+        done = run(words[0], "-C", root, *words[1:])
+        assert done.code == 0, (words, done)
+    assert run("audit", "-q", "-C", root).code == 0
+
+
+def test_a_disk_without_inodes_is_told_as_that(ext4, model):
+    disk = ext4("-N", "64")
+    assert disk.run("-q", "init", "-C", disk.root).code == 0
+    spare = 0
+    while True:
+        try:
+            (disk.root / f"spare{spare}").touch()
+        except OSError:
+            break
+        spare += 1
+    assert os.statvfs(disk.root).f_bavail
+    words = ("import", "-C", disk.root, model, "--as", "org/model", "--min-free", "0")
+    done = disk.run(*words)
+    assert done.code == 31, done
+    assert "No inodes are left" in done.err
+    for left in range(spare):
+        (disk.root / f"spare{left}").unlink()
+    assert disk.run(*words).code == 0
+    found = disk.run("--json", "audit", "-C", disk.root)
+    assert found.code == 0
+    assert not found.rows("finding")
