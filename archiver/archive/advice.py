@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import re
 import shlex
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from archiver.archive.finding import Code
 
 
+_ODD: Final = re.compile(r"[^\w@%+=:,./-]", re.ASCII)
+"""What a shell would not take for a part of a name,"""
+_EXPANDED: Final = re.compile(r"[\"$`\\!]")
+"""and what it would not leave alone between double quotes."""
+
+
 def command(verb: str, place: str, *words: str) -> str:
     """A command on the archive at ``place``, in quotes, to be typed as it stands."""
     return f"'archiver {verb} -C {shlex.join([place, *words])}'"
+
+
+def _typed(path: str) -> str:
+    """A path as a shell reads it, without single quotes: the command that it is in stands in those."""
+    if not _ODD.search(path):
+        return path
+    return shlex.quote(path) if _EXPANDED.search(path) else f'"{path}"'
 
 
 class Advice(NamedTuple):
@@ -96,10 +110,10 @@ class Advice(NamedTuple):
 
     def foreign_seal(self, name: str, own_name: str = "") -> str:
         """For a file among the seals that is one under another name, or may be one."""
-        path = shlex.quote(f"{self.place}/{name}")
+        path = _typed(f"{self.place}/{name}")
         move = f"move it out of the folder: 'mv {path} /tmp/'"
         if own_name:
-            own = shlex.quote(f"{self.place}/{own_name}")
+            own = _typed(f"{self.place}/{own_name}")
             return f"Give it its name, 'mv -n {path} {own}', or {move}. {self.audit()}"
         return f"Check its permissions, or {move}. {self.audit()}"
 

@@ -82,7 +82,7 @@ def test_a_seal_under_another_name_stops_prune_and_the_audit_says_so(run, root):
     assert "prune deletes nothing" in found[name]["message"]
     code, records = run("prune")
     assert code == 20
-    move = found[name]["hint"].partition("mv -n ")[2].partition(",")[0]
+    move = found[name]["hint"].partition("'mv -n ")[2].partition("'")[0]
     assert move in records[-1]["message"]
     subprocess.run(["mv", "-n", *shlex.split(move)], check=True)
     assert path.is_file()
