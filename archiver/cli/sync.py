@@ -121,7 +121,9 @@ def _hint_for_gone(planned: PlannedRepository, error: ArchiverError) -> str:
         return error.hint
     command = advised("acknowledge", outcome_of(error), planned.title)
     kept = f"The archive keeps what it holds of {printable(planned.name)}."
-    return f"{kept} Is that known? Then {command} says so, and it is told without a failure. {error.hint}"
+    known = f"{kept} Is that known? Then {command} says so, and it is told without a failure."
+    # A refusal may still be a matter of a token.
+    return known if outcome_of(error) == "gone" else f"{error.hint} {known}"
 
 
 def _known(planned: PlannedRepository, error: ArchiverError) -> None:

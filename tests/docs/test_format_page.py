@@ -2,11 +2,21 @@
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 import pytest
 
 from archiver.archive import layout
+from archiver.archive.events import (
+    Acknowledged,
+    Audited,
+    Outcome,
+    Planned,
+    PlannedEntry,
+    PlanRetired,
+    Synced,
+)
 from archiver.archive.packs import frames
 from archiver.archive.packs.records import IndexEntry, PackHead, PackIndex
 from archiver.archive.parity import geometry
@@ -28,6 +38,8 @@ from archiver.archive.records import (
 )
 from archiver.codec.segment import SEGMENT_MAX, ObjectHeader
 from archiver.codec.transforms import CODECS
+from archiver.operations.audit.statement import Counts, Statement
+from archiver.operations.audit.statement import Outcome as AuditOutcome
 from archiver.tensors.dtypes import BITS
 from archiver.tensors.header import MAX_LENGTH, MAX_RANK, Tensor
 
@@ -132,6 +144,32 @@ def test_the_keys_of_an_event_and_its_names():
 
 def test_the_keys_of_a_policy():
     assert first_column(section("8.2 The policy")) == keys(Policy)
+
+
+def test_the_keys_of_plans_and_of_what_is_known():
+    told = {}
+    kind = ""
+    for row in rows(section("8.6 Plans, and what is known")):
+        kind = row[0].strip("`") or kind
+        told[kind] = told.get(kind, set()) | set(re.findall(r"`([a-z_]+)`", row[1]))
+    kinds = {one.EVENT: one for one in (Planned, PlanRetired, Synced, Acknowledged)}
+    assert told == {name: keys(one) for name, one in kinds.items()}
+    outcomes = set(get_args(Outcome))
+    row = next(row for row in rows(section("8.6")) if "`outcomes`" in row[1])
+    assert set(re.findall(r'`"([a-z-]+)"`', row[2])) == outcomes
+    for key in keys(PlannedEntry):
+        assert f"`{key}`" in section("8.6"), key
+
+
+def test_the_keys_of_what_an_audit_proved():
+    of_event, of_report = tables(section("8.7 What an audit proved"))
+    new = {one.name for one in msgspec.structs.fields(Audited) if one.default is msgspec.UNSET}
+    assert first_column(of_event) == new
+    assert first_column(of_report) == keys(Statement)
+    assert {one for one in keys(Counts) if f"`{one}`" not in of_report} == set()
+    assert set(re.findall(r'`"([a-z]+)"`', of_report.split("`outcome`")[1].split("\n")[0])) == set(
+        get_args(AuditOutcome)
+    )
 
 
 KINDS = {ArchiveInfo: "archive", PackHead: "pack", PackIndex: "index", Manifest: "manifest"}

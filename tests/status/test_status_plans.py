@@ -110,6 +110,8 @@ def test_what_a_plan_wants_and_is_not_held_falls_short(ask, sync, hub, plan):
     found = ask("status", "--json")
     assert (found.code, set(found.short)) == (24, {"plan-missing"})
     assert found.short["plan-missing"][-1] == str(path)
+    (short,) = found.kinds("shortfall")
+    assert (short["plan"], short["entries"]) == ("nightly", ["org/never"])
     never = entries(found)["org/never"]
     assert (never["state"], never["outcome"], never["snapshot"]) == ("missing", "gone", "")
     assert entries(found)["org/a"]["snapshot"]
@@ -284,6 +286,7 @@ def test_what_is_gone_and_acknowledged_is_told_and_fails_nothing(ask, sync, hub,
     assert first.code == 3
     (error,) = first.kinds("error")
     assert f"'archiver acknowledge -C {root} gone org/b'" in error["hint"]
+    assert "name" not in error["hint"], "what is held is not mistyped"
     short = ask("status", "--json")
     assert (short.code, set(short.short)) == (24, {"plan-gone"})
     assert ask(*short.short["plan-gone"], "--note", "deleted by its owner").code == 0

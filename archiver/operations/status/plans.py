@@ -64,28 +64,32 @@ def _of_plan(plan: PlanStatus, place: str) -> Iterator[Shortfall]:
         gone = f" Upstream has {lost:,} of them no more, or never had." if lost else ""
         count = f"{len(missing):,} of {plural(len(plan.entries), 'repository', 'repositories')}"
         text = f"The plan {name} is not met: {count} not held: {_titles(missing)}.{gone}"
-        yield Shortfall("plan-missing", text, sync)
+        yield Shortfall("plan-missing", text, sync, plan.plan, _named(missing))
     failed = plan.entries_in("failed")
     if failed:
         text = f"The plan {name}: its last run failed for {_titles(failed)}."
-        yield Shortfall("plan-failed", text, sync)
+        yield Shortfall("plan-failed", text, sync, plan.plan, _named(failed))
     for fact in ("gone", "refused"):
         for one in plan.entries_in(fact):
             how = "Upstream no longer has" if fact == "gone" else "Upstream refuses access to"
             text = f"{how} {printable(one.title)} (plan {name}); what is held of it stays."
             next_ = command("acknowledge", place, fact, one.title)
-            yield Shortfall(f"plan-{fact}", text, next_)
+            yield Shortfall(f"plan-{fact}", text, next_, plan.plan, (one.title,))
     late = plan.entries_in("late")
     if late:
         since = min(one.answered for one in late)
         ever = f", of the oldest since {since}" if since else ""
         age = human_duration(plan.max_age)
         text = f"The plan {name}: upstream did not answer within {age}{ever}: {_titles(late)}."
-        yield Shortfall("plan-late", text, sync)
+        yield Shortfall("plan-late", text, sync, plan.plan, _named(late))
 
 
 def _sync(plan: PlanStatus, place: str) -> str:
     return command("sync", place, plan.source or plan.plan)
+
+
+def _named(entries: Iterable[EntryStatus]) -> tuple[str, ...]:
+    return tuple(one.title for one in entries)
 
 
 def _titles(entries: Iterable[EntryStatus]) -> str:

@@ -55,12 +55,17 @@ class SmokeTested(msgspec.Struct, frozen=True):
     held: str
 
 
-class Shortfall(msgspec.Struct, frozen=True):
-    """Something that is not as the policy wants it; ``next`` is what to do about it."""
+class Shortfall(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Something that is not as it is wanted; ``next`` is what to do about it.
+
+    ``plan`` and ``entries`` name the plan and its entries that are concerned, where it is about one.
+    """
 
     what: str
     message: str
     next: str
+    plan: str = ""
+    entries: tuple[str, ...] = ()
 
 
 class LastAudit(msgspec.Struct, frozen=True):
