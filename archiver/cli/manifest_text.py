@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from archiver.archive.records import FileEntry, Source
+    from archiver.archive.vouching import Vouch
     from archiver.operations.show import ShownTensor
 
 _CARD = ("pipeline_tag", "library_name", "base_model", "language", "datasets", "tags")
@@ -47,17 +49,21 @@ def _in_short(value: Any) -> str:
     return text if len(text) <= _CARD_MAX else text[:_CARD_MAX] + "…"
 
 
-def print_files(files: Iterable[FileEntry]) -> None:
-    """The files with their sizes and digests."""
+def print_files(files: Iterable[FileEntry], vouches: Iterable[Vouch] = ()) -> None:
+    """The files with their sizes and digests; for each who vouched for it, as far as that is given."""
     rows = []
-    for entry in files:
+    for entry, vouch in zip_longest(files, vouches):
         described = msgspec.to_builtins(entry)
+        if vouch is not None:
+            described |= {"vouched_by": vouch.by.word, "vouched_digest": vouch.digest}
         described["segments"] = len(entry.segments)
         described["tensors"] = len(described.get("tensors", ()))
         output.record("file", **described)
-        rows.append((entry.path, human_bytes(entry.size), entry.sha256, entry.blake3))
+        by = () if vouch is None else (f"{vouch.by.word} {vouch.digest}".strip(),)
+        rows.append((entry.path, human_bytes(entry.size), entry.sha256, entry.blake3, *by))
     if not output.wants_json():
-        output.table(("FILE", "SIZE", "SHA-256", "BLAKE3"), rows, right=(1,))
+        head = ("FILE", "SIZE", "SHA-256", "BLAKE3", "VOUCHED BY")
+        output.table(head[: len(rows[0])] if rows else head[:4], rows, right=(1,))
 
 
 def print_tensors(tensors: Iterable[ShownTensor]) -> None:

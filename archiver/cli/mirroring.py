@@ -277,7 +277,7 @@ def _tell_vouchers(report: MirrorReport) -> None:
         output.line(
             f"  → {asked} compares what is held with upstream, and fetches only what differs."
         )
-    if not report.preferred:
+    if not report.preferred and report.outcome == "sealed":
         output.line(
             f"  {report.repository} alone means another snapshot, which has better vouchers or is whole; "
             f"this one is {report.repository}@{report.snapshot[:12]}."

@@ -15,7 +15,7 @@ from archiver.cli import output
 from archiver.cli.findings import shortened
 from archiver.cli.options import Size, common, open_archive, split_reference, worker_count
 from archiver.cli.progress import Meter
-from archiver.cli.vouching import compared, described
+from archiver.cli.vouching import compared, described, summary
 from archiver.errors import ExitCode
 from archiver.text import human_bytes, human_rate, plural, printable
 
@@ -89,11 +89,28 @@ def command(
             workers=worker_count(),
             progress=meter,
         )
+    _tell_part(archive, snapshot)
     _tell(report, time.monotonic() - started)
     if layout == "hf-cache":
         _tell_cache(report)
     if tested:
         _smoke_test(_folder(report, layout), archive, snapshot, memory)
+
+
+def _tell_part(archive: Archive, snapshot: Snapshot) -> None:
+    """Remark a snapshot of more files, where chosen ones come first since their voucher is higher."""
+    seal = snapshot.seal
+    if not seal.selection.chosen:
+        return
+    held = archive.snapshots_of(seal.repository, on_damage=lambda _name, _error: None)
+    same = [one for one in held if one.seal.revision == seal.revision]
+    more = [one for one in same if not one.seal.selection.chosen]
+    if more:
+        best = archive.preferred(more)
+        output.remark(
+            f"note: this snapshot has chosen files of {snapshot.title}. One without a choice is "
+            f"{seal.repository}@{best.id[:12]}, vouched for by {summary(archive.vouching(best))}."
+        )
 
 
 def _folder(report: RestoreReport, layout: str) -> Path:

@@ -42,16 +42,18 @@ def command(reference: str, files: bool, tensors: str | None) -> None:
 
     REVISION may be the beginning of a commit; without one, the newest whole snapshot is shown.
     """
+    from archiver.archive.vouching import vouches_of  # noqa: PLC0415 - start-up stays light
     from archiver.operations.show import matching_tensors, show  # noqa: PLC0415 - start-up stays light
 
     archive = open_archive(reading=True)
-    shown, manifest = show(archive, archive.find(*split_reference(reference)))
+    snapshot = archive.find(*split_reference(reference))
+    shown, manifest = show(archive, snapshot)
     fields = msgspec.to_builtins(shown) | {"vouched": described(shown.vouched)}
     output.record("snapshot", **fields, ratio=round(shown.ratio, 4))
     facts(source_facts(shown.source) + _seal_facts(shown))
     if files:
         output.line()
-        print_files(manifest.files)
+        print_files(manifest.files, vouches_of(snapshot.seal, manifest.source, manifest.files))
     if tensors:
         output.line()
         print_tensors(matching_tensors(manifest, tensors))

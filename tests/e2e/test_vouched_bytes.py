@@ -354,3 +354,58 @@ def test_an_index_that_lies_and_a_manifest_that_lies_are_not_believed(
     index.close()
     assert mirror().code == 0
     restores(archive, served)
+
+
+def test_a_cache_whose_blobs_were_changed_and_renamed_is_refused_before_it_is_read(
+    cli, archive, mirror, served, tmp_path, commit
+):
+    """Its blobs' names agree with its bytes: what a cache says of itself is hearsay."""
+    assert mirror().code == 0
+    before = seals(archive)
+    entry = tmp_path / "cache" / "models--org--model"
+    folder = entry / "snapshots" / commit
+    (entry / "blobs").mkdir(parents=True)
+    folder.mkdir(parents=True)
+    bad = changed(served[WEIGHTS])
+    blob = entry / "blobs" / hashlib.sha256(bad).hexdigest()
+    blob.write_bytes(bad)
+    (folder / WEIGHTS).symlink_to(f"../../blobs/{blob.name}")
+    for words in (("--dry-run",), ()):
+        refused = cli("import", "-C", archive, entry, "--revision", commit, *words)
+        assert (refused.code, seals(archive)) == (MISMATCH, before)
+        assert WEIGHTS in refused.err
+
+
+def test_a_new_seal_of_a_repair_keeps_the_vouchers(
+    cli, archive, mirror, served, restores, tmp_path
+):
+    assert mirror().code == 0
+    other = tmp_path / "other"
+    assert cli("init", "-C", other).code == 0
+    assert cli("mirror", "-C", other, REPO, "--effort", "fast").code == 0
+    for pack in (archive / "packs").rglob("*.pack"):
+        pack.unlink()
+    before = json.loads(seals(archive)[0].read_bytes())
+    mended = cli("repair", "-C", archive, "--from", other, "--no-upstream", "--json")
+    assert (mended.code, len(rows(mended, "resealed"))) == (0, 1)
+    after = json.loads(seals(archive)[0].read_bytes())
+    assert after["packs"] != before["packs"]
+    assert after["vouched"] == before["vouched"]
+    restores(archive, served)
+
+
+def test_a_part_that_upstream_vouched_for_tells_of_the_whole_that_nobody_did(
+    cli, archive, mirror, cache, served, tmp_path
+):
+    assert mirror("--include", "*.json").code == 0
+    taken = cli("import", "-C", archive, cache(), "--json")
+    (report,) = rows(taken, "mirror")
+    assert report["vouched"]["upstream"] == 2  # those that the mirrored part has
+    assert report["preferred"] is False
+    out = cli("restore", "-C", archive, REPO, tmp_path / "part")
+    assert sorted(files_below(tmp_path / "part")) == ["config.json", "tokenizer.json"]
+    whole = f"{REPO}@{report['snapshot'][:12]}"
+    assert out.code == 0
+    assert whole in out.err
+    assert cli("restore", "-C", archive, whole, tmp_path / "whole").code == 0
+    assert files_below(tmp_path / "whole") == served
