@@ -109,11 +109,12 @@ class UnknownFormatError(NoArchiveError):
 
 
 class LinkedFolderError(ArchiverError):
-    """A folder of an archive is a symbolic link, so that nothing is written or deleted in it."""
+    """A folder of an archive is a symbolic link, or another disk: nothing is written or deleted in it."""
 
     def __init__(self, folder: Path) -> None:
+        where = f"a link to {_target(folder)}" if folder.is_symlink() else "on another disk"
         super().__init__(
-            f"{folder} is a link to {_target(folder)}; nothing is written or deleted through it.",
+            f"{folder} is {where}; nothing is written or deleted through it.",
             hint="Reading works. Put a real folder with the same files in its place; to use another "
             "disk, keep the whole archive there.",
         )

@@ -16,8 +16,7 @@ SENTENCES: Final = {
     "before a power cut may be gone after it. Nothing that is listed afterwards is wrong; run the "
     "same command again.",
     Limit.LOCKS: "This disk has no locks: nothing keeps a second run of the same plan from doing the "
-    "same work, which harms nothing, and leftovers of killed runs stay. Where something is deleted, "
-    "a file stands in for the lock.",
+    "same work, which harms nothing. Where something is deleted, a file stands in for the lock.",
 }
 
 

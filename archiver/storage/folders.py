@@ -35,6 +35,19 @@ def require_no_links(path: Path, root: Path) -> None:
             raise LinkedFolderError(folder)
 
 
+def require_same_disk(folder: Path, root: Path) -> None:
+    """Raise LinkedFolderError if ``folder`` lies on another disk than ``root``, the archive's own folder.
+
+    Files are made in one folder and get their names in another, by a rename, which no two disks allow.
+    """
+    try:
+        elsewhere = folder.stat().st_dev != root.stat().st_dev
+    except OSError:
+        return  # not there yet, or told by whoever needs it
+    if elsewhere:
+        raise LinkedFolderError(folder)
+
+
 def sync_up(path: Path, root: Path) -> None:
     """Make the name ``path`` durable, with all folders up to the root.
 
@@ -67,6 +80,7 @@ __all__ = [
     "folders_above",
     "make_folder",
     "require_no_links",
+    "require_same_disk",
     "sync_folder",
     "sync_up",
 ]

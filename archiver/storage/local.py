@@ -16,6 +16,7 @@ from archiver.storage.folders import (
     folders_above,
     make_folder,
     require_no_links,
+    require_same_disk,
     sync_folder,
     sync_up,
 )
@@ -239,9 +240,10 @@ class LocalStore:
             raise explain(error, self.root, "its folders were being synced") from error
 
     def require_no_links(self, folders: Iterable[str]) -> None:
-        """Raise LinkedFolderError if one of these folders is a link."""
+        """Raise LinkedFolderError if one of these folders is a link or on another disk."""
         for name in folders:
             require_no_links(self.root / check_name(name) / "any", self.root)
+            require_same_disk(self.root / name, self.root)
 
     def require_writable(self) -> None:
         """Begin a file and throw it away; ArchiverError that says why that cannot be done."""

@@ -118,7 +118,7 @@ class Store(Protocol):
         """Raise the error that says why nothing can be written here, if nothing can."""
 
     def require_no_links(self, folders: Iterable[str]) -> None:
-        """Raise LinkedFolderError if one of these folders is a link: nothing is written through it.
+        """Raise LinkedFolderError if one of these folders is a link, or on another disk.
 
         Every operation that writes or deletes asks so for itself; this is for the start of a run.
         """

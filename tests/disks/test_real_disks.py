@@ -106,3 +106,19 @@ def test_a_disk_without_inodes_is_told_as_that(ext4, model):
     found = disk.run("--json", "audit", "-C", disk.root)
     assert found.code == 0
     assert not found.rows("finding")
+
+
+def test_a_second_disk_within_an_archive_is_refused_at_the_start(disk, model, tmp_path):
+    """A link to one is in tests/hostile/test_linked_folders.py."""
+    assert disk.run("-q", "init", "-C", disk.root).code == 0
+    (disk.root / "packs").mkdir()
+    words = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", disk.root / "packs"]
+    assert not subprocess.run(words, check=False).returncode
+    try:
+        done = disk.run("import", "-C", disk.root, model, "--as", "org/model", "--min-free", "0")
+        assert done.code == 1
+        assert "packs is on another disk" in done.err
+        assert not list((disk.root / "tmp").glob("pack-*"))
+        assert disk.run("list", "-C", disk.root).code == 0
+    finally:
+        subprocess.run(["umount", disk.root / "packs"], check=True)

@@ -188,8 +188,9 @@ def test_two_damaged_archives_heal_each_other(repair, weights, replica, sound, p
 
 
 def test_a_dry_run_writes_nothing_and_tells(repair, weights, replica, kind):
-    flip(kind(weights))
-    name = str(kind(weights).relative_to(weights))
+    path = kind(weights)
+    flip(path)
+    name = str(path.relative_to(weights))
     before = listing(weights), listing(replica)
     result = repair("--dry-run", "--from", replica)
     assert result.code == 20, result.out
