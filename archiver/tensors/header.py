@@ -6,27 +6,41 @@ bounded by its length, its length is bounded, and every offset is checked agains
 
 from __future__ import annotations
 
-import math
 import sys
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
 from archiver.tensors.dtypes import BITS
-from archiver.tensors.scan import MAX_INTEGER, HeaderError, Scanner
+from archiver.tensors.scan import (
+    MAX_INTEGER,
+    HeaderBoundError,
+    HeaderError,
+    Scanner,
+    check_text,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 LENGTH_BYTES = 8
 """How many bytes at the beginning of a file hold the length of the JSON."""
-MAX_LENGTH = 67_108_864
-"""The longest JSON, in bytes, that is accepted."""
+MAX_LENGTH = 100_000_000
+"""The longest JSON, in bytes, that is accepted: the library's own limit."""
+MAX_TENSORS = 320_000
+"""Tensors of a header, as of a whole manifest;"""
+MAX_WEIGHT = 48 << 20
+"""and what they take in it, in bytes, as far as that can be told."""
+METADATA_MAX = 4 << 20
+"""Of the metadata so much is kept, in bytes."""
 MAX_RANK = 64
 """Dimensions that a tensor may have."""
 
 _METADATA = "__metadata__"
 _OFFSETS = 2
+_RECORD_BYTES = 60
+_NUMBER_BYTES = 4
+_LIBRARY_COUNT = 2**64 - 1
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_INTEGER)]
 """A number in a stored document: what canonical JSON holds, and not negative."""
@@ -36,6 +50,7 @@ __all__ = [
     "MAX_LENGTH",
     "Count",
     "Header",
+    "HeaderBoundError",
     "HeaderError",
     "Tensor",
     "header_size",
@@ -89,35 +104,52 @@ def parse_header(raw: bytes | memoryview, file_size: int) -> Header:
         file_size: The bytes of the whole file.
 
     Raises:
-        HeaderError: The header is not one that section 5.1 accepts, and why.
+        HeaderError: The header is not one that section 5.1 accepts, and why. HeaderBoundError if that
+            says nothing of whether a library loads it.
     """
     size = header_size(raw, file_size)
     if len(raw) < size:
         raise HeaderError("The header is cut off.")
-    tensors, metadata = _read(_decoded(memoryview(raw)[LENGTH_BYTES:size]), size)
+    text = memoryview(raw)[LENGTH_BYTES:size]
+    check_text(text)
+    tensors, metadata = _read(text, size)
     tensors.sort(key=_place)
     _check_tiling(tensors, size, file_size)
     return Header(size, tuple(tensors), metadata)
 
 
-def _decoded(raw: memoryview) -> str:
-    try:
-        return str(raw, "utf-8")
-    except UnicodeDecodeError:
-        raise HeaderError("The header is not UTF-8.") from None
-
-
-def _read(text: str, base: int) -> tuple[list[Tensor], dict[str, str]]:
+def _read(text: memoryview, base: int) -> tuple[list[Tensor], dict[str, str]]:
     scanner = Scanner(text)
-    metadata: dict[str, str] = {}
-    tensors: list[Tensor] = []
+    metadata: dict[str, str] | None = None
+    tensors: dict[str, Tensor] = {}
+    weight = 0
     for name in scanner.members():
         if name == _METADATA:
-            metadata = {key: scanner.string() for key in scanner.members()}
-        else:
-            tensors.append(_tensor(name, *scanner.record(), base))
+            if metadata is not None:
+                raise HeaderError(f"The key {_METADATA!r} occurs twice.")
+            metadata = {} if scanner.null() else _metadata(scanner)
+            continue
+        tensor = tensors[name] = _tensor(name, *scanner.record(), base)
+        weight += _RECORD_BYTES + len(name) + len(tensor.dtype) + _NUMBER_BYTES * len(tensor.shape)
+        # Before the next is made: there may be a million, and six such headers at once.
+        if len(tensors) > MAX_TENSORS or weight > MAX_WEIGHT:
+            raise HeaderBoundError(
+                f"The header lists more than {MAX_TENSORS:,} tensors, or takes too much to be listed."
+            )
     scanner.end()
-    return tensors, metadata
+    return list(tensors.values()), metadata or {}
+
+
+def _metadata(scanner: Scanner) -> dict[str, str]:
+    """The metadata; of much only the beginning, which is enough for whoever asks for a key."""
+    found: dict[str, str] = {}
+    room = METADATA_MAX
+    for key in scanner.members():
+        value = scanner.string()
+        room -= len(key) + len(value) + _RECORD_BYTES
+        if room > 0:
+            found[key] = value
+    return found
 
 
 def _tensor(
@@ -125,14 +157,24 @@ def _tensor(
 ) -> Tensor:
     if len(offsets) != _OFFSETS or offsets[0] > offsets[1]:
         raise HeaderError(f"The offsets of {name[:200]!r} are not a begin and an end.")
-    if len(shape) > MAX_RANK:
-        raise HeaderError(f"The tensor {name[:200]!r} has more than {MAX_RANK} dimensions.")
     begin, end = offsets
     bits = BITS.get(dtype)
-    if bits is not None and math.prod(shape) * bits != (end - begin) * 8:
+    if bits is not None and _bits(name, shape, bits) != (end - begin) * 8:
         raise HeaderError(f"The tensor {name[:200]!r} has not the bytes that its shape takes.")
+    if len(shape) > MAX_RANK:
+        raise HeaderBoundError(f"The tensor {name[:200]!r} has more than {MAX_RANK} dimensions.")
     # one string for all tensors of a dtype: there may be hundreds of thousands
     return Tensor(name, sys.intern(dtype), shape, base + begin, base + end)
+
+
+def _bits(name: str, shape: tuple[int, ...], width: int) -> int:
+    """The bits of a tensor, counted as the library does: what overflows on the way is refused."""
+    count = 1
+    for dimension in (*shape, width):
+        count *= dimension
+        if count > _LIBRARY_COUNT:
+            raise HeaderError(f"The tensor {name[:200]!r} is larger than any file.")
+    return count
 
 
 def _place(tensor: Tensor) -> tuple[int, int, str]:

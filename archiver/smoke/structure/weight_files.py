@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from archiver.archive.finding import Finding
 from archiver.errors import SkippedError
 from archiver.smoke.report import FailedError, Proof
-from archiver.tensors.header import HeaderError
+from archiver.tensors.dtypes import BITS
+from archiver.tensors.header import HeaderBoundError, HeaderError
 from archiver.tensors.weight_files import (
     HEAD,
     INDEX_MAX,
@@ -44,7 +45,7 @@ def read_headers(checkpoint: Checkpoint) -> Headers:
     """The header of every safetensors file.
 
     Raises:
-        SkippedError: There are weights, but none in safetensors.
+        SkippedError: There are weights, but none in safetensors, or a header is beyond what is parsed.
         FailedError: There are no weights, or what is in their place is none.
         DamageError: A file cannot be read as it should be.
     """
@@ -55,10 +56,29 @@ def read_headers(checkpoint: Checkpoint) -> Headers:
     findings = []
     for path in names:
         try:
-            found[path] = checkpoint.header(path)
+            header = checkpoint.header(path)
+            _require_known_dtypes(header)
+            found[path] = header
+        except HeaderBoundError as error:
+            raise _beyond(path, error) from error
         except HeaderError as error:
             findings.append(_instead(checkpoint, path) or _unreadable(path, error))
     return Headers(found, tuple(findings))
+
+
+def _require_known_dtypes(header: Header) -> None:
+    """Raise HeaderError for a dtype that the library does not know: it refuses the whole file."""
+    unknown = {tensor.dtype for tensor in header.tensors} - BITS.keys()
+    if unknown:
+        named = ", ".join(sorted(unknown)[:_NAMED])
+        raise HeaderError(f"It has tensors of a dtype that no library knows: {named[:200]!r}.")
+
+
+def _beyond(path: str, error: HeaderBoundError) -> SkippedError:
+    return SkippedError(
+        f"{printable(path)} was not checked: {printable(str(error), 400)}",
+        hint="It is more than archiver looks into; a library may load it. The bytes are held all the same.",
+    )
 
 
 def _unreadable(path: str, error: HeaderError) -> Finding:
