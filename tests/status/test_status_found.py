@@ -155,4 +155,4 @@ def test_an_audit_names_the_file_of_a_pack(root, capfd):
     assert invoke(["audit", "-q", "-C", str(root)]) == 20
     lines = capfd.readouterr().out.splitlines()
     (line,) = [one for one in lines if one.startswith("pack-damaged")]
-    assert line.endswith(f"  {pack.relative_to(root)}")
+    assert line.endswith(f"  {pack.parent.relative_to(root)}/{pack.stem[:16]}….pack")
