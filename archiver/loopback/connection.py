@@ -80,4 +80,5 @@ class Service:
             file=to.path if to.route in {"resolve", "cdn"} else "",
             range=request.range,
             token=request.token,
+            cookie=request.headers.get("cookie", ""),
         )

@@ -29,6 +29,7 @@ class Record:
     status: int = 0
     sent: int = 0
     fault: str = ""
+    cookie: str = ""
 
 
 class Log:

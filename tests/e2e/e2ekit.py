@@ -24,7 +24,7 @@ class Result(NamedTuple):
     @property
     def rows(self) -> list[dict]:
         """The JSON lines of stdout."""
-        return [json.loads(line) for line in self.out.splitlines()]
+        return [json.loads(line) for line in self.out.split("\n") if line]
 
 
 def checked(code: int, out: str, err: str) -> Result:

@@ -301,3 +301,12 @@ def test_an_early_year_is_written_with_all_its_digits(hub, attempt):
 def test_a_revision_that_is_not_utf_8_is_asked_for_as_it_is(hub, served, archive, mirror):
     assert mirror(f"{REPO}@\udcff").code == 23
     assert hub.requests.of(route="info")[-1].path.endswith("%FF")
+
+
+@pytest.mark.parametrize(
+    "value", ["a=\x85", "a=\xff", "a=b; domain=127.0.0.1; path=/", "\x7f=\x01"]
+)
+def test_a_cookie_is_not_kept(hub, attempt, value):
+    assert attempt(forged(None, route="info", headers={"Set-Cookie": value})) in {0, 30}
+    assert attempt(Fault("drop", path="none")) == 0
+    assert {record.cookie for record in hub.requests} == {""}

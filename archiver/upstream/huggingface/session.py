@@ -9,6 +9,7 @@ import zlib
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
+from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urljoin, urlsplit
 
@@ -63,6 +64,8 @@ _HOPELESS = (
     httpx2.InvalidURL,
     httpx2.LocalProtocolError,
 )
+_NO_COOKIES = DefaultCookiePolicy(allowed_domains=[])
+"""The hub needs none, and an odd one would spoil every later request."""
 _FIRST_ATTEMPTS = 5
 """Connections to a hub that has not answered yet: with their waits about ten seconds."""
 _NUMBER = re.compile(r"\[Errno (-?)\d+\] *")
@@ -154,6 +157,7 @@ class Session:
         """The answer at the end of all redirects, which is to be closed."""
         with _understood(), watching(*watches):
             client = timed(get_session(), self.patience.clock)
+            client.cookies.jar.set_policy(_NO_COOKIES)
             request = client.build_request("GET", url, headers=headers, timeout=self._timeout)
             first: Mapping[str, str] | None = None
             for _ in range(_MOST_REDIRECTS):
