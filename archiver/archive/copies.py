@@ -280,7 +280,12 @@ class _Judge:
         """All places: this one, those that count, the others; each by name."""
         paths = {place: self._path(place) for place in self._held}
         if looks is None:
-            looks = look_at_all({path: self._files(one) for one, path in paths.items() if path})
+            # This archive first, then what was seen last.
+            order = sorted(
+                paths, key=lambda one: self._history.seen(self._names(one)), reverse=True
+            )
+            order.sort(key=lambda one: one != self._here)
+            looks = look_at_all({paths[one]: self._files(one) for one in order if paths[one]})
         states = {one: self._state(one, path, looks.get(path)) for one, path in paths.items()}
         counted: list[PlaceState] = []
         # Of several places on one device, the one counts that was proven last.

@@ -115,6 +115,7 @@ class Copies:
         for place in (one for event in told for one in copy_ends(event) if one.id):
             self._names[place.id] = place.name
             self._ids[place.name] = place.id
+        self._called: dict[str, list[str]] = {}
         self._at: dict[str, set[str]] = {}
         self._links: dict[frozenset[str], set[str]] = {}
         for event in told:
@@ -151,7 +152,10 @@ class Copies:
 
     def names(self, place: str) -> list[str]:
         """Every name that events gave the place with this identity."""
-        return sorted(name for name, known in self._ids.items() if known == place)
+        if not self._called:
+            for name, known in self._ids.items():
+                self._called.setdefault(known, []).append(name)
+        return sorted(self._called.get(place, ()))
 
     def identities(self) -> frozenset[str]:
         """The identities that events name."""

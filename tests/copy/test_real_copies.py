@@ -11,9 +11,11 @@ import re
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import threading
 import time
+import uuid
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 
@@ -322,6 +324,43 @@ def test_events_of_an_older_version_count_on_a_device_that_nobody_knows(source, 
     assert "disk that is not known: usb" in run("status", "-q", "-C", source.root).out
     with later(91):
         assert status().others == {"proof-old"}
+
+
+def test_a_journal_that_names_hundreds_of_places_costs_little(source, run, status, monkeypatch):
+    """Whoever can write a journal can name any path of this machine: few are looked at, none is opened."""
+    host = socket.gethostname()
+    place = "\x1b[31m" + "x" * 200
+    ids = [str(uuid.UUID(int=number)) for number in range(200)]
+    told = [
+        {"place": place, "id": one, "where": f"{host}:/proc/{number}/root", "medium": "disk"}
+        | {"devices": [one], "label": "\x1b[2J", "filesystem": "\0"}
+        for number, one in enumerate(ids)
+    ]
+    archive = Archive.open(source.root)
+    now = max(event.time for event in events(source.root))
+    for detail in (
+        {"places": told},
+        {"places": [{"place": 3}]},
+        {"places": [{"place": "a", "devices": "b"}]},
+        {"places": None},
+    ):
+        archive.record(Event("places-seen", now, TOOL, detail=detail))
+    for one in ids:
+        detail = {"from": "a", "to": "b", "to_id": one, "packs": [], "snapshots": [one]}
+        archive.record(Event("copied", now, TOOL, detail=detail))
+    started = []
+    popen = subprocess.Popen
+
+    def counted(words, *more, **settings):
+        started.append(words)
+        return popen(words, *more, **settings)
+
+    monkeypatch.setattr("subprocess.Popen", counted)
+    found = status()
+    assert (found.code, found.copies) == (24, 1)
+    assert len(started) <= 64
+    text = run("status", "-q", "--copies", "-C", source.root).out
+    assert "\x1b" not in text
 
 
 # ---- a mount that is dead
