@@ -11,7 +11,7 @@ import pytest
 from auditkit import Weights, noise
 
 from archiver.archive.archive import Archive
-from archiver.loopback import Hub
+from archiver.loopback import Fault, Hub
 from archiver.storage.run_lock import RunLock
 
 
@@ -156,6 +156,22 @@ def test_a_repository_that_is_only_refused_is_not_gone(sync, hub, archive, plan)
     assert sync(path).code == 0
     hub.disable("org/b")
     assert sync(path).code == 3
+    assert not archive.events("gone")
+
+
+def test_a_request_that_is_refused_and_a_listing_of_nothing_tell_of_no_loss(
+    sync, hub, archive, plan
+):
+    """A proxy that answers 400, or a hub in a bad hour, does not say that a repository is gone."""
+    path = plan(A)
+    assert sync(path).code == 0
+    hub.faults.add(Fault("status", status=400, route="info", times=None))
+    assert sync(path).code == 23
+    hub.faults.clear()
+    hub.faults.add(Fault("forge", route="tree", forge=lambda _: (b"[]", {}), times=None))
+    result = sync(path)
+    assert result.code == 22
+    assert "lists no file at all" in result.out + result.err
     assert not archive.events("gone")
 
 

@@ -60,6 +60,11 @@ class AgainError(Exception):
         return f"hub does not answer ({self.reason})" if self.unreached else f"hub: {self.reason}"
 
 
+def in_a_row(failures: int) -> str:
+    """How often an attempt failed, as the end of a sentence."""
+    return f", {failures} times in a row" if failures > 1 else ""
+
+
 class PartsError(Exception):
     """A file was refused as it was asked for; a part of it, of bounded size, may be had.
 

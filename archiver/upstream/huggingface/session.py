@@ -19,6 +19,7 @@ from archiver.upstream.huggingface.answers import (
     AgainError,
     Asked,
     PartsError,
+    in_a_row,
     link_refused,
     may_come_in_parts,
     may_pass,
@@ -214,8 +215,8 @@ class Session:
                 attempts = self._attempts(again)
                 if failures >= attempts or self.retry.hopeless(again.asked):
                     raise NetworkError(
-                        f"{self.endpoint} does not answer for {asked}: {again.reason}, "
-                        f"{failures} times in a row.",
+                        f"{self.endpoint} does not answer for {asked}: "
+                        f"{again.reason}{in_a_row(failures)}.",
                         hint="Run the command again later; what is already held is not asked for.",
                     ) from again
                 slept = self.retry.wait(failures, again.asked, reason=str(again), attempts=attempts)

@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 from archiver.errors import MismatchError, NetworkError, UpstreamGoneError
-from archiver.upstream.huggingface.answers import AgainError, PartsError
+from archiver.upstream.huggingface.answers import AgainError, PartsError, in_a_row
 from archiver.upstream.huggingface.deadlines import LeastRate
 
 if TYPE_CHECKING:
@@ -238,7 +238,7 @@ class HubStream:
         if self._failures >= self._retry.attempts or self._retry.hopeless(again.asked):
             raise NetworkError(
                 f"{self._asked} stopped at byte {self._position:,} of {self._file.size:,}: "
-                f"{again.reason}, {max(self._failures, 1)} times in a row.",
+                f"{again.reason}{in_a_row(self._failures)}.",
                 hint="Run the same command again: it goes on from there.",
             ) from again
         self._slept = self._retry.wait(self._failures, again.asked, reason=str(again))
