@@ -76,13 +76,13 @@ class Moment(click.ParamType[str]):
         from datetime import datetime  # noqa: PLC0415 - start-up stays light
 
         text = str(value).strip()
-        full = f"{text}T00:00:00Z" if re.fullmatch(r"\d{4}-\d\d-\d\d", text) else text
+        full = f"{text}T00:00:00Z" if re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text) else text
         try:
-            datetime.strptime(full, "%Y-%m-%dT%H:%M:%SZ")  # noqa: DTZ007 - Z is UTC
+            known = re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z", full)
+            if known and datetime.strptime(full, "%Y-%m-%dT%H:%M:%SZ"):  # noqa: DTZ007 - Z is UTC
+                return full
         except ValueError:
-            pass
-        else:
-            return full
+            self.fail(f"{text[:80]!r} is no day or time that there is.", param, ctx)
         try:
             return utc_before(self._sign * parse_duration(text))
         except UsageError:

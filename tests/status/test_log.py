@@ -70,7 +70,8 @@ def test_by_repository_kind_time_and_number(ask, root):
     )
     assert shown(ask("log", "--json", "--since", "30d")) == ["sealed", "sealed"]
     assert shown(ask("log", "--json", "--last", "1")) == [journal(root)[-1][1].event]
-    assert ask("log", "--since", "yesterday").code == 2
+    for wrong in ("yesterday", "2021-02-30", "٢٠٢١-01-01", "2021-1-1", "", "-7d"):
+        assert ask("log", "--since", wrong).code == 2, wrong
     assert ask("log", "--last", "0").code == 2
 
 
