@@ -145,6 +145,8 @@ class Upstreams:
         self.last = ""
         """The time of the newest of them: an acknowledgement must be later."""
         self._acknowledged: dict[FactKey, tuple[str, Acknowledged]] = {}
+        self.written: dict[str, str] = {}
+        """Repository, without case -> as it was written last."""
         for _, event in events:
             self._add(event)
 
@@ -160,6 +162,7 @@ class Upstreams:
             self._acknowledged[key] = event.time, known
         else:
             return
+        self.written[repository] = event.repository
         self.last = max(self.last, event.time)
 
     def acknowledgements(self, now: str) -> dict[FactKey, tuple[str, Acknowledged]]:

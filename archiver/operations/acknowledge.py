@@ -39,8 +39,9 @@ def acknowledged(archive: Archive) -> list[KnownFact]:
     """Every acknowledgement that holds now, by repository."""
     plans = _plans(archive)
     found = plans.upstreams.acknowledgements(utc_now())
+    written = plans.upstreams.written
     return [
-        KnownFact(key.fact, key.repository, key.name, time, one.until, one.note)
+        KnownFact(key.fact, written[key.repository], key.name, time, one.until, one.note)
         for key, (time, one) in sorted(found.items(), key=lambda pair: pair[0][1:])
     ]
 
