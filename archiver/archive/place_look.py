@@ -70,6 +70,7 @@ class Look(msgspec.Struct, frozen=True):
         error: Why it could not be listed; ``""`` if it could, or nothing is there.
         device: What lies under it; under the nearest folder above it, if nothing is there.
         mount: It is where a filesystem begins.
+        unmounted: The folder at or above it where ``/etc/fstab`` wants a filesystem that is not mounted.
         archive: The archive's id in it, as its ``archive.json`` has it; ``""`` if it has none.
         place: Its identity, as ``place.json`` has it; ``""`` likewise.
         free: Bytes that are free there; None if nobody can tell.
@@ -84,6 +85,7 @@ class Look(msgspec.Struct, frozen=True):
     error: str = ""
     device: Device = Device()
     mount: bool = False
+    unmounted: str = ""
     archive: str = ""
     place: str = ""
     free: int | None = None
@@ -103,6 +105,7 @@ class _Answer(msgspec.Struct):
     label: str
     filesystem: str
     mount: bool
+    unmounted: str
     archive: str
     place: str
     free: int

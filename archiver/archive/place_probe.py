@@ -167,6 +167,19 @@ def names_missing(folder: str, wanted: set[str]) -> tuple[int, list[str]]:
     return len(left), sorted(left)[:_LISTED]
 
 
+def unmounted(path: str) -> str:
+    """The folder at or above a path that ``/etc/fstab`` wants mounted, and that is not; ``""``: none."""
+    for line in text_of("/etc/fstab").splitlines():
+        fields = line.split()
+        if len(fields) < len(("device", "folder", "type")) or fields[0].startswith("#"):
+            continue
+        folder = re.sub(r"\\([0-7]{3})", lambda one: chr(int(one[1], 8)), fields[1]).rstrip("/")
+        inside = folder.startswith("/") and f"{path}/".startswith(f"{folder}/")
+        if inside and not os.path.ismount(folder):
+            return folder
+    return ""
+
+
 def identity(folder: str, name: str, key: str) -> str:
     """A text in one of the small files that say what an archive is."""
     try:
@@ -199,6 +212,7 @@ def look(folder: str, wanted: set[str]) -> dict[str, Any]:
         kind, devices, label, seen["free"], seen["filesystem"] = "unknown", [], "", -1, ""
     seen |= {"medium": kind, "devices": devices, "label": label}
     seen["mount"] = above == path and os.path.ismount(path)
+    seen["unmounted"] = unmounted(path)
     seen["archive"] = identity(path, "archive.json", "archive")
     seen["place"] = identity(path, "place.json", "place")
     seen["missing"], seen["absent"] = names_missing(path, wanted)

@@ -13,6 +13,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -180,6 +181,39 @@ def test_without_new_nothing_is_made_anywhere(source, tmp_path, copy, run):
     assert copy(to=other, new=True).code == 2
     assert copy(to=other, new=False).code == 0
     assert ids(other) == source.ids()
+
+
+def test_a_disk_that_fstab_wants_is_not_begun_while_it_is_not_mounted(source, tmp_path):
+    """In a mount namespace of its own, where a copy of /etc with another fstab lies over the machine's."""
+    folder, table = tmp_path / "my disk", tmp_path / "fstab"
+    folder.mkdir()
+    named = str(folder).replace(" ", "\\040")
+    table.write_text(f"# all disks\ntmpfs {named} tmpfs noauto,size=8m 0 0\nbroken\n")
+    script = (
+        'cp -a /etc "$1.etc" && cp "$1" "$1.etc/fstab" && mount --bind "$1.etc" /etc && shift && '
+        '"$@"; echo "code $?"; mount "$TO" && "$@"; echo "code $?"'
+    )
+    command = (
+        "archiver",
+        "copy",
+        "-q",
+        "-C",
+        source.root,
+        "--new",
+        folder / "w",
+        "--min-free",
+        "0",
+    )
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script, "sh", table, sys.executable, "-m", *command],
+        env=os.environ | {"TO": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert re.findall("code .*", done.stdout) == ["code 10", "code 0"], done
+    assert f"wants at {folder} is not mounted" in done.stderr
+    assert not list(folder.iterdir())
 
 
 def test_another_place_than_the_journal_knows_is_refused(source, target, copy, run, tmp_path):

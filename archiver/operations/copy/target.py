@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -150,6 +151,11 @@ def _require_new(
             f"({place.id}), last seen {seen_at or 'never'}{on}.",
             hint="Nothing was copied. Mount its disk. If that copy is lost, run "
             f"{command('copy', history.root, '--lost', place.id)}, then copy with --new.",
+        )
+    if new and look.unmounted:
+        raise NoArchiveError(
+            f"{root} {is_there}, and what /etc/fstab wants at {printable(look.unmounted)} is not mounted.",
+            hint=f"Nothing was copied. Run {shlex.join(['mount', look.unmounted])!r} first.",
         )
     if not new:
         raise NoArchiveError(
