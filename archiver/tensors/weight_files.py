@@ -22,8 +22,11 @@ if TYPE_CHECKING:
 SAFETENSORS: Final = ".safetensors"
 PICKLES: Final = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".msgpack")
 OTHERS: Final = (".gguf", ".ggml", ".onnx")
-INDEX_MAX: Final = 64 * 1024 * 1024
+INDEX_MAX: Final = 32 << 20
 """Bytes of an index that is read. That of Qwen3.5-397B-A17B-FP8, 189,042 tensors, has 24 MB."""
+_COLONS_MAX: Final = 700_000
+"""Each tensor of an index has one; a file may have 320,000 tensors. Looked at before memory is taken."""
+_METADATA_MAX: Final = 64 << 10
 HEAD: Final = 512
 """So many first bytes of a file show what lies in the place of weights."""
 
@@ -48,7 +51,15 @@ class Index(msgspec.Struct):
     """An index as it is written: ``weight_map`` gives the shard of each tensor."""
 
     weight_map: dict[str, str]
-    metadata: dict[str, Any] | None = None
+    metadata: msgspec.Raw = msgspec.Raw(b"null")
+
+    @property
+    def total_size(self) -> Any:
+        """What it says of the bytes of all tensors, of whatever type; None if it says nothing."""
+        if len(self.metadata) > _METADATA_MAX:
+            return None
+        told = msgspec.json.decode(self.metadata)
+        return told.get("total_size") if isinstance(told, dict) else None
 
 
 class StandIn(msgspec.Struct, frozen=True):
@@ -86,6 +97,8 @@ def is_index(path: str, *, pickles: bool = False) -> bool:
 
 def parse_index(data: bytes | bytearray) -> Index:
     """Return an index from its bytes; ValueError, with the reason, if it is none."""
+    if data.count(b":") > _COLONS_MAX:
+        raise ValueError("it lists more than any model has tensors")
     try:
         return msgspec.json.decode(data, type=Index)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

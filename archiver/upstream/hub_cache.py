@@ -21,10 +21,11 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import msgspec
 
+from archiver.archive.records import FILES_MAX
 from archiver.digest import is_git_oid, is_sha256
 from archiver.errors import UpstreamGoneError, UsageError
 from archiver.names import as_repo_id
@@ -42,8 +43,8 @@ _SHARED: Final = re.compile(r"([0-9a-f]{2})/(\1[0-9a-f]{62})\Z")
 _MAIN: Final = "main"
 _VERSION: Final = 1
 """Of a record."""
-_LARGEST_TREE: Final = 64 << 20
-"""Bytes; that of 100,000 files has about 25 MB."""
+_LARGEST_TREE: Final = 40 << 20
+"""Bytes; that of 100,000 files has about 35 MB."""
 _LARGEST_REF: Final = 200
 
 
@@ -100,7 +101,7 @@ class _TreeFile(msgspec.Struct, frozen=True):
 class _Tree(msgspec.Struct, frozen=True):
     """A record, ``trees/<commit>.json``."""
 
-    files: dict[str, _TreeFile]
+    files: Annotated[dict[str, _TreeFile], msgspec.Meta(max_length=FILES_MAX)]
     format_version: int = _VERSION
 
 

@@ -256,6 +256,19 @@ def test_a_restored_cache_carries_the_record_to_the_next_archive(
         assert (again / "models--org--model/trees").exists() == (not part)
 
 
+def test_a_record_beyond_its_bound_counts_as_none(hub, download, local):
+    commit = hub.create(REPO, model())
+    entry = download()
+    path = entry / "trees" / f"{commit}.json"
+    record = json.loads(path.read_bytes())
+    one = record["files"]["README.md"]
+    record["files"] |= {f"f{n}": one for n in range(100_000)}
+    path.write_text(json.dumps(record))
+    result = local(entry)
+    assert result.code == 0, result.err
+    assert "selection-unknown" in remarks(result)
+
+
 def test_what_the_record_lists_is_content_whatever_its_name(hub, download, local, cli, archive):
     files = model() | {".DS_Store": b"x", ".msc": b"y", "notes.part": b"z", "._a/b": b"b"}
     commit = hub.create(REPO, files)

@@ -215,7 +215,10 @@ def test_an_index_of_pickles_that_names_a_shard_which_is_not_there(folder, local
     assert remarks(result)["shards-missing"]["paths"] == ["m-2.bin"]
 
 
-@pytest.mark.parametrize("text", [b"{", b"[]", b'{"weight_map": 5}', b"\xff"])
+ENDLESS = b'{"weight_map": {' + b",".join(b'"%d":""' % n for n in range(700_001)) + b"}}"
+
+
+@pytest.mark.parametrize("text", [b"{", b"[]", b'{"weight_map": 5}', b"\xff", ENDLESS], ids=len)
 def test_an_index_that_cannot_be_read_is_for_a_smoke_test(folder, local, text):
     result = local(folder({"m.safetensors": weights(), INDEX: text}), "--as", "me/model")
     assert result.code == 0

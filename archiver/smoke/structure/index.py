@@ -137,7 +137,7 @@ def _doubled(listed: _Listed) -> Iterator[Finding]:
 
 
 def _total(listed: _Listed) -> Proof:
-    total = (listed.index.metadata or {}).get("total_size")
+    total = listed.index.total_size
     headers = listed.there.values()
     way = "" if total is None else counting_of(total, headers, sum(listed.shared.values()))
     if way is None:
