@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 DAY: Final = 86400
 AHEAD: Final = DAY
 """Seconds that the journal may be ahead of the clock: machines differ, and some take local time for UTC."""
+_MEASURED: Final = frozenset({"condemned", "spared", "forgotten", "remembered", "pruned"})
+"""Events from which a grace is measured."""
 _EARLIEST: Final = "2025-01-01T00:00:00Z"
 """No archive is older, so a clock that shows less is wrong."""
 
@@ -31,14 +33,31 @@ def effective_times(events: Iterable[tuple[str, Event]]) -> dict[str, str]:
     """Return id -> effective time of events that are given each after those that it names.
 
     A ``clock`` event that somebody confirmed says what time it was: none before it counts as later.
+    What only follows up the times that were set aside so, such as a new sighting after an old one, says
+    nothing of the time either.
     """
     listed = list(events)
     bounds = _confirmed_bounds(listed)
+    aside = max((_set_aside(event) for _, event in listed), default=0)
     times: dict[str, str] = {}
     for digest, event in listed:
-        time = max([event.time, *(times[one] for one in event.after if one in times)])
+        before = max((times[one] for one in event.after if one in times), default="")
+        time = before if before and _follows_up(event, aside) else max(event.time, before)
         times[digest] = min(time, bounds.get(digest, time))
     return times
+
+
+def _set_aside(event: Event) -> int:
+    """The time, in seconds, that a confirmed clock set aside; 0 if the event is none."""
+    seen = detail_of(event, ClockSeen)
+    return (seconds_of(seen.since) or 0) if seen is not None and seen.confirmed else 0
+
+
+def _follows_up(event: Event, aside: int) -> bool:
+    """Whether the event's time is to come and only one that was set aside explains it."""
+    if not aside or event.event in _MEASURED or _has_come(event.time):
+        return False
+    return (seconds_of(event.time) or aside + DAY + 1) <= aside + DAY
 
 
 def proof_times(events: Iterable[tuple[str, Event]]) -> dict[str, str]:

@@ -239,3 +239,22 @@ def test_in_a_process_of_its_own(root):
     assert archiver(right, "prune") == 1
     assert archiver(right, "forget", "--undo", "org/one") == 0
     assert all_restore(root) == set(CONTENTS)
+
+
+def test_what_follows_up_a_time_that_was_set_aside_is_no_new_trouble(run, prune, clock, archive):
+    """A sighting comes after the one before it, whatever the clock says."""
+    clock.set(year=2060)
+    archive.record(Event("sighted", "2060-03-01T12:00:00Z", TOOL, "org/one", "ab" * 20))
+    clock.set(days=1)
+    prune(code=1)
+    assert prune("--trust-clock") == {}
+    archive.record(Event("sighted", "2060-03-01T12:00:01Z", TOOL, "org/one", "cd" * 20))
+    assert prune() == {}
+    run("forget", "org/one")
+    clock.set(days=16)
+    prune()
+    clock.set(days=17.1)
+    assert prune()["deleted"] == 1
+    # A clock that goes wrong once more is a new matter.
+    archive.record(Event("sighted", "2070-03-01T12:00:01Z", TOOL, "org/one", "ab" * 20))
+    prune(code=1)

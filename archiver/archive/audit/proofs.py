@@ -7,6 +7,8 @@ from graphlib import TopologicalSorter
 from itertools import groupby
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+import msgspec
+
 from archiver.archive.audit.level import LEVELS, proves
 from archiver.archive.clock import proof_times
 from archiver.archive.journal import in_order
@@ -143,10 +145,15 @@ def was_at(event: Event, place: Place) -> bool:
 def readable_events(journal: Journal) -> Iterator[tuple[str, Event]]:
     """The events that can be read, with their ids, oldest first; an audit tells of the others.
 
-    Each comes after those that it names: names alone would follow a clock that went wrong.
+    Each comes after those that it names: names alone would follow a clock that went wrong. One of a time
+    that a confirmed clock says had not come has the time that it may claim.
     """
     found: dict[str, Event] = {}
     for name in journal.names():
         with suppress(ArchiverError):
             found[event_of(name) or ""] = journal.read(name)
-    yield from in_order(found)
+    ordered = list(in_order(found))
+    times = proof_times(ordered)
+    for digest, event in ordered:
+        same = event.time == times[digest]
+        yield digest, event if same else msgspec.structs.replace(event, time=times[digest])
