@@ -4,6 +4,7 @@
 
     ArchiverError                     1   the base; also any failure with no better name
     ├── DeniedError                   1   the system forbids it: permissions, a read-only medium
+    ├── TooLargeError                 1   a revision holds more than one snapshot may
     ├── UsageError                    2   the command cannot mean what was typed
     ├── PartialError                  3   some of the work was done, some failed; all is reported
     │   └── UnportableNameError       3   a filesystem cannot hold the name of a file
@@ -74,6 +75,10 @@ class ArchiverError(Exception):
 
 class DeniedError(ArchiverError):
     """The system forbids it: permissions, or a medium that is mounted read-only."""
+
+
+class TooLargeError(ArchiverError):
+    """A revision holds more than one snapshot may, so that nothing of it can be sealed as a whole."""
 
 
 class UsageError(ArchiverError):

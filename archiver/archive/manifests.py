@@ -27,7 +27,7 @@ from archiver.archive.records import (
 from archiver.archive.tensor_segments import tensors_of
 from archiver.codec.segment import SEGMENT_MAX
 from archiver.digest import Blake3Hex, blake3_hex, is_blake3, is_git_oid, is_sha256
-from archiver.errors import ArchiverError, DamageError, InvalidDocumentError
+from archiver.errors import DamageError, InvalidDocumentError, TooLargeError
 from archiver.names import path_problems
 from archiver.text import printable
 
@@ -228,7 +228,7 @@ def _tensor_fault(entry: FileEntry) -> str:
 
 
 def require_room(plain: bytes, manifest: Manifest) -> None:
-    """Raise ArchiverError if a manifest would be larger than a reader has to take."""
+    """Raise TooLargeError if a manifest would be larger than a reader has to take."""
     what, repository = "The manifest", manifest.source.repository
     if len(plain) > MANIFEST_MAX:
         told = f"{what} would have {len(plain):,} bytes; at most {MANIFEST_MAX:,} may be."
@@ -241,22 +241,22 @@ def require_room(plain: bytes, manifest: Manifest) -> None:
 
 
 def require_few_files(repository: str, files: int, size: int) -> None:
-    """Raise ArchiverError if so many files, or bytes of files, cannot be in one manifest."""
+    """Raise TooLargeError if so many files, or bytes of files, cannot be in one manifest."""
     if files > FILES_MAX:
         raise _too_large(repository, f"It has {files:,} files; at most {FILES_MAX:,} may be.")
     if size // SEGMENT_MAX > SEGMENTS_MAX:
         raise _too_large(repository, f"Its {size:,} bytes are too many for one snapshot.")
 
 
-def require_few_tensors(repository: str, tensors: int) -> None:
-    """Raise ArchiverError if so many tensors cannot be in one manifest."""
+def require_few_tensors(tensors: int) -> None:
+    """Raise TooLargeError if so many tensors cannot be in one manifest."""
     if tensors > TENSORS_MAX:
         told = f"Its files have {tensors:,} tensors or more; at most {TENSORS_MAX:,} may be."
-        raise _too_large(repository, told)
+        raise _too_large("The revision", told)
 
 
-def _too_large(repository: str, reason: str) -> ArchiverError:
-    return ArchiverError(
+def _too_large(repository: str, reason: str) -> TooLargeError:
+    return TooLargeError(
         f"{repository} cannot be sealed as one snapshot: {reason}",
         hint="Mirror it in parts, with --include and --exclude.",
     )

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import threading
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 from blake3 import blake3
 
+from archiver.archive.manifests import require_few_tensors
 from archiver.archive.records import FileEntry
 from archiver.codec.segment import SEGMENT_MAX
 from archiver.digest import git_blob_hasher
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
     from archiver.progress import Progress
     from archiver.tensors.cuts import Segment
 
+_LONG_HEADER: Final = 8 << 20
+"""Bytes of a header from which on there is only one in memory at a time."""
 _ALIGN: Final = 8
 """Segments begin at multiples of this in their buffer, so that words are aligned."""
 _BATCH: Final = 4 << 20
@@ -46,11 +51,33 @@ class Cell(NamedTuple):
     cut: Segment
 
 
+class HeaderRoom:
+    """What the headers of all files of a run take: one long one at a time, and one parsed at a time.
+
+    Together they have no more tensors than a manifest may list.
+    """
+
+    def __init__(self) -> None:
+        self.long_header = threading.Lock()
+        """Held from before a long header is read until its bytes are stored."""
+        self._parsing = threading.Lock()
+        self._tensors: dict[str, int] = {}
+
+    def parse(self, path: str, planner: CutPlanner, prefix: memoryview) -> None:
+        """Let the planner look at a file's first bytes; TooLargeError if there are too many tensors."""
+        with self._parsing:
+            planner.feed(prefix)
+            if planner.header is not None:
+                self._tensors[path] = len(planner.header.tensors)
+                require_few_tensors(sum(self._tensors.values()))
+
+
 class FileJob:
     """One file on its way in: its hashes, its cuts, and the digests of its segments so far."""
 
-    def __init__(self, expected: Expected, progress: Progress) -> None:
+    def __init__(self, expected: Expected, progress: Progress, headers: HeaderRoom) -> None:
         self.expected = expected
+        self._headers = headers
         self.digests: dict[int, Blake3Hex] = {}
         self._sizes: list[int] = []
         self._progress = progress
@@ -64,16 +91,20 @@ class FileJob:
 
     def fill(self, stream: Continued, buffers: BufferPool) -> Iterator[tuple[Bytes, list[Cell]]]:
         """Buffers of whole segments, in file order; who takes one gives it back to the pool."""
-        prefix = self._read_prefix(stream)
-        for cuts in _batches(self._planner.cuts()):
-            buffer = buffers.take()
-            try:
-                cells, prefix = self._read_cells(stream, prefix, buffer, cuts)
-            except BaseException:
-                buffers.give(buffer)
-                raise
-            # From here on the buffer is another's, also if the run ends at this very point.
-            yield buffer, cells
+        with ExitStack() as held:
+            prefix = self._read_prefix(stream, held)
+            for cuts in _batches(self._planner.cuts()):
+                buffer = buffers.take()
+                try:
+                    cells, prefix = self._read_cells(stream, prefix, buffer, cuts)
+                except BaseException:
+                    buffers.give(buffer)
+                    raise
+                if not prefix:
+                    prefix = memoryview(b"")  # an empty slice would keep the whole header
+                    held.close()
+                # From here on the buffer is another's, also if the run ends at this very point.
+                yield buffer, cells
         self._expect_end(stream)
 
     def _read_cells(
@@ -88,14 +119,18 @@ class FileJob:
             fill = _aligned(fill + cut.size)
         return cells, prefix
 
-    def _read_prefix(self, stream: Continued) -> memoryview:
+    def _read_prefix(self, stream: Continued, held: ExitStack) -> memoryview:
         prefix = bytearray()
         while not self._planner.decided:
-            missing = self._planner.wants - len(prefix)
-            piece = bytearray(missing)
-            stream.fill(memoryview(piece), self.expected)
-            prefix += piece
-            self._planner.feed(memoryview(prefix))
+            wants, have = self._planner.wants, len(prefix)
+            if wants > _LONG_HEADER:
+                held.enter_context(self._headers.long_header)
+            # Made at once: six headers of a hundred megabytes are not to be held twice.
+            longer = bytearray(wants)
+            longer[:have] = prefix
+            stream.fill(memoryview(longer)[have:], self.expected)
+            prefix = longer
+            self._headers.parse(self.expected.path, self._planner, memoryview(prefix))
         return memoryview(prefix)
 
     def _read_segment(self, stream: Continued, prefix: memoryview, target: Bytes) -> memoryview:

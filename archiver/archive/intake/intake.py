@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from archiver.archive.intake.buffers import BufferPool
 from archiver.archive.intake.continued import Continued
-from archiver.archive.intake.file_job import FileJob
+from archiver.archive.intake.file_job import FileJob, HeaderRoom
 from archiver.archive.intake.sink import ObjectSink
 from archiver.errors import MismatchError
 from archiver.tensors.weight_files import stand_in
@@ -56,6 +56,7 @@ class Intake:
         self.instead: dict[str, StandIn] = {}
         """Files that are something else than their names say, with the very digests that were expected."""
         self._resuming = threading.Lock()
+        self._headers = HeaderRoom()
         self._archive = archive
         self._worklog = worklog
         self._hints = hints
@@ -99,7 +100,7 @@ class Intake:
     def _attempt(
         self, expected: Expected, open_at: OpenAt, held: list[tuple[int, str]]
     ) -> tuple[FileEntry, str]:
-        job = FileJob(expected, self._progress)
+        job = FileJob(expected, self._progress, self._headers)
         with Continued(self._archive, self._hints, held, open_at) as stream:
             try:
                 self._take(job, stream)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Final
 
-from archiver.errors import ArchiverError, NoSpaceError
+from archiver.errors import ArchiverError, NoSpaceError, TooLargeError
 from archiver.operations.mirror.report import FileFailure
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ def fetch(
 ) -> tuple[list[FileEntry], list[FileFailure]]:
     """Run ``take`` on each file; the entries, and the failures of those that failed.
 
-    ``meanwhile`` is called in this thread now and then. Raises NoSpaceError at once: nothing after
-    it can succeed.
+    ``meanwhile`` is called in this thread now and then. Raises NoSpaceError and TooLargeError at once:
+    nothing after them can succeed.
     """
     entries: list[FileEntry] = []
     failures: list[FileFailure] = []
@@ -59,7 +59,7 @@ def _collect(
 ) -> None:
     try:
         entries.append(future.result())
-    except NoSpaceError:
+    except (NoSpaceError, TooLargeError):
         raise
     except ArchiverError as error:
         failures.append(FileFailure(file.path, error.message, error.hint, int(error.exit_code)))

@@ -1,0 +1,218 @@
+"""What is hostile costs little: the rows of docs/bounds.md, each measured in a child."""
+
+from __future__ import annotations
+
+import json
+
+import handmade
+import pytest
+from hostilekit import archiver, decode, good_pack, write_archive
+
+from archiver.archive.archive import Archive
+from archiver.archive.packs.reader import PackReader
+
+H = "a" * 64
+MIB = 1 << 20
+
+
+def entry(path, segments="", tensors="", size=0):
+    more = f',"tensors":[{tensors}]' if tensors else ""
+    head = f'{{"blake3":"{H}","lfs":false,"oid":"","path":"{path}","segments":[{segments}]'
+    return f'{head},"sha256":"{H}","size":{size}{more}}}'
+
+
+def manifest(files="", card="{}", more=""):
+    source = (
+        f'{{"card":{card},"committed":"","endpoint":"","id":"","licence":"",'
+        f'"repository":"Org/Model","revision":"{handmade.REVISION}","upstream":"directory"}}'
+    )
+    return f'{{"files":[{files}],"format":1,"kind":"manifest"{more},"source":{source}}}'.encode()
+
+
+def tensors(count):
+    one = '{"begin":0,"dtype":"U%d","end":0,"name":"%d","shape":[1000,1001]}'
+    return ",".join(one % (number, number) for number in range(count))
+
+
+def segments(count):
+    return ",".join(f'[1,"{number:064x}"]' for number in range(count))
+
+
+MANIFESTS = {
+    "a card of lists": lambda: manifest(card='{"x":[' + "[]," * (21 * MIB) + "[]]}"),
+    "a card of a megabyte of lists": lambda: manifest(card='{"x":[' + "[]," * 349_000 + "[]]}"),
+    "unknown keys": lambda: manifest(more=',"z":[' + '"ab",' * 3_900_000 + '""]'),
+    "250,000 files": lambda: manifest(",".join(entry(f"f{n}") for n in range(250_000))),
+    "880,000 segments": lambda: manifest(entry("a", segments(880_000), size=880_000)),
+    "a million tensors": lambda: manifest(entry("a", f'[1,"{H}"]', tensors(1_000_000), 1)),
+    "319,000 tensors": lambda: manifest(entry("a", f'[1,"{H}"]', tensors(319_000), 1)),
+    "499,000 segments": lambda: manifest(entry("a", segments(499_000), size=499_000)),
+}
+
+
+def write_raw(root, text, **changes):
+    """An archive whose manifest is ``text``, which no kit would make; ``changes`` are of its seal."""
+    write_archive(root)
+    for kind in ("manifests", "snapshots"):
+        for path in (root / kind).rglob("*.json*"):
+            path.unlink()
+    pack = good_pack()
+    seal = json.loads(handmade.seal(handmade.manifest([]), [pack]))
+    seal |= {"manifest": {"blake3": handmade.digest(text), "size": len(text)}} | changes
+    data = handmade.canonical(seal)
+    for kind, name, content in (
+        ("manifests", f"{handmade.digest(text)}.json.zst", handmade.frame(text)),
+        ("snapshots", f"{handmade.digest(data)}.json", data),
+    ):
+        (root / kind / "org/model" / f"{handmade.REVISION}.{name}").write_bytes(content)
+    return root
+
+
+def all_cheap(root, out):
+    """Every reader of a hostile archive takes little, and ends with a sentence."""
+    for command in (
+        ("audit", "-q", "-C", root, "--level", "structure"),
+        ("restore", "-q", "-C", root, "Org/Model", out),
+        ("prune", "-q", "-C", root),
+    ):
+        archiver(*command).cheap()
+    decode(root, "verify").cheap()
+
+
+@pytest.mark.parametrize("case", MANIFESTS)
+def test_a_manifest_within_its_length_takes_little(tmp_path, case):
+    all_cheap(write_raw(tmp_path / "archive", MANIFESTS[case]()), tmp_path / "out")
+
+
+SEALS = {
+    "600,000 packs": {"packs": [[f"{n:064x}", 1] for n in range(600_000)]},
+    "99,000 packs": {"packs": [[f"{n:064x}", 1] for n in range(99_000)]},
+    "20 million patterns": {"selection": {"include": [], "exclude": [""] * 20_000_000}},
+    "2 million patterns": {"selection": {"include": [], "exclude": [""] * 2_000_000}},
+    "totals of 400 digits": {
+        "totals": dict.fromkeys(("files", "bytes", "objects", "stored", "tensors"), 10**400)
+    },
+}
+
+
+@pytest.mark.parametrize("case", SEALS)
+def test_a_seal_within_its_length_takes_little(tmp_path, case):
+    root = write_raw(tmp_path / "archive", manifest(), **SEALS[case])
+    for command in ("status", "list"):
+        archiver(command, "-C", root).cheap()
+    all_cheap(root, tmp_path / "out")
+
+
+# ---- packs full of object headers that are none: the work is counted
+
+
+def fake_headers(size):
+    """Magics as close as they can be, each with a length that reaches far."""
+    one = handmade.skippable(1, b'{"blake3":"')[:-11]
+    one = one[:4] + (60_000).to_bytes(4, "little") + b'{"'
+    return (one * (size // len(one) + 1))[:size]
+
+
+def lying_headers(size):
+    """Headers that can be read, each of which claims all that follows."""
+    header = {"blake3": H, "codec": 0, "frames": [size], "size": 1000}
+    one = handmade.skippable(1, handmade.canonical(header))
+    return one * (size // len(one) + 1)
+
+
+HEADERS = {"magics": fake_headers, "headers": lying_headers}
+
+
+def spoilt_pack(kind):
+    pack = good_pack()
+    return pack[:-40] + HEADERS[kind](4 * MIB)
+
+
+@pytest.mark.parametrize("kind", HEADERS)
+def test_salvage_reads_a_pack_a_few_times_whatever_is_in_it(tmp_path, kind):
+    root = tmp_path / "archive"
+    write_archive(root, pack=spoilt_pack(kind))
+    archive = Archive.open(root)
+    (pack,) = archive.packs()
+    reader = archive.store.open(f"packs/{pack[:2]}/{pack}.pack")
+    read = 0
+
+    class Counting:
+        size = reader.size
+
+        def read_into(self, offset, buffer):
+            nonlocal read
+            read += len(buffer)
+            return reader.read_into(offset, buffer)
+
+    found = list(PackReader(Counting(), "The pack").walk())
+    assert read < 4 * reader.size
+    assert sum(entry.stored for entry in found) < 6 * reader.size
+    assert len(found) >= 5  # the true ones are among them
+
+
+@pytest.mark.parametrize("kind", HEADERS)
+def test_a_pack_full_of_headers_hangs_nobody(tmp_path, kind):
+    root = write_archive(tmp_path / "archive", pack=spoilt_pack(kind))
+    assert archiver("audit", "-q", "-C", root).cheap().code == 20
+    assert archiver("restore", "-q", "-C", root, "Org/Model", tmp_path / "out").cheap().code == 0
+    archiver("repair", "-q", "--no-upstream", "-C", root).cheap()
+    assert decode(root, "restore", "Org/Model", tmp_path / "by-hand").cheap().code == 0
+
+
+# ---- headers on their way in
+
+
+def test_six_headers_of_a_million_tensors_at_once(tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    one = '{"dtype":"U8","shape":[0],"data_offsets":[0,0]}'
+    text = ("{" + ",".join(f'"{number}":{one}' for number in range(1_150_000)) + "}").encode()
+    for number in range(6):
+        raw = text + b" " * number
+        path = folder / f"model-{number}.safetensors"
+        path.write_bytes(len(raw).to_bytes(8, "little") + raw)
+    assert archiver("init", "-q", "-C", tmp_path / "archive").code == 0
+    args = ("import", folder, "--as", "org/m", "-C", tmp_path / "archive", "--min-free", "0B")
+    taken = archiver(*args)
+    assert taken.code == 0, taken
+    assert taken.peak < 700, taken.peak
+    assert taken.err.count("was stored as plain bytes") == 6
+
+
+def test_more_tensors_than_a_manifest_may_list_are_refused_early(tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    one = '{"dtype":"U8","shape":[0],"data_offsets":[0,0]}'
+    for name in "ab":
+        text = ("{" + ",".join(f'"{name}{n}":{one}' for n in range(170_000)) + "}").encode()
+        (folder / f"{name}.safetensors").write_bytes(len(text).to_bytes(8, "little") + text)
+    assert archiver("init", "-q", "-C", tmp_path / "archive").code == 0
+    args = ("import", folder, "--as", "org/m", "-C", tmp_path / "archive", "--min-free", "0B")
+    taken = archiver(*args)
+    assert taken.code == 1
+    assert "340,000 tensors" in taken.err
+    assert "--include" in taken.err
+
+
+# ---- decode.py opens files, and nothing else
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link"])
+@pytest.mark.parametrize("where", ["packs", "manifests", "snapshots", "archive.json"])
+def test_the_carried_reader_opens_no_pipe_and_follows_no_link(tmp_path, kind, where):
+    import os
+
+    root = write_archive(tmp_path / "archive")
+    path = (
+        next(one for one in sorted((root / where).rglob("*")) if one.is_file())
+        if (root / where).is_dir()
+        else root / where
+    )
+    outside = tmp_path / "outside"
+    path.rename(outside)
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero")
+    assert decode(root, "verify").cheap().code in {10, 20}
