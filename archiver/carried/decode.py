@@ -841,7 +841,9 @@ def open_snapshot(packs: Packs, seal: Seal) -> list[Json]:
 
 def restore(packs: Packs, seal: Seal, destination: Path) -> None:
     """Restores what can be restored, and names what cannot."""
-    if os.path.lexists(destination) and (not destination.is_dir() or any(destination.iterdir())):
+    if os.path.lexists(destination) and not (
+        destination.is_dir() and {one.name for one in destination.iterdir()} <= {"lost+found"}
+    ):
         raise Stop(2, f"{destination}: exists and is not an empty directory")
     selection = seal.body["selection"]
     chosen = "" if seal.whole else f"; chosen files only: {selection}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -83,6 +84,25 @@ def test_a_full_disk_can_be_read_and_freed(full, model, tmp_path):
         done = run(words[0], "-C", root, *words[1:])
         assert done.code == 0, (words, done)
     assert run("audit", "-q", "-C", root).code == 0
+
+
+def test_a_fresh_disk_can_be_restored_to_and_imported(ext4, model, tmp_path):
+    """Its lost+found is no content, neither for the one nor for the other."""
+    disk = ext4()
+    archive = Disk(tmp_path / "archive", disk.library)
+    assert archive.run("-q", "init", "-C", archive.root).code == 0
+    words = ("--as", "org/model", "--min-free", "0")
+    assert archive.run("import", "-q", "-C", archive.root, model, *words).code == 0
+    decode = [sys.executable, archive.root / "decode.py", "restore", "org/model", disk.root]
+    subprocess.run(decode, check=True, stdout=subprocess.DEVNULL)
+    assert files_below(disk.root) == files_below(model)
+    for path in model.iterdir():
+        (disk.root / path.name).unlink()
+    assert archive.run("restore", "-C", archive.root, "org/model", disk.root).code == 0
+    assert files_below(disk.root) == files_below(model)
+    again = archive.run("import", "-C", archive.root, disk.root, *words)
+    assert again.code == 0, again
+    assert len(list((archive.root / "snapshots").rglob("*.json"))) == 1
 
 
 def test_a_disk_without_inodes_is_told_as_that(ext4, model):

@@ -11,6 +11,7 @@ from errno import EIO, ENODEV, ENOLCK, ENOSYS, ENOTSUP, EPERM
 from pathlib import Path
 
 import pytest
+from diskkit import Disk, files_below
 
 from archiver.storage.filesystem import limits_of
 
@@ -45,6 +46,21 @@ def archive(disk):
 def take_in(disk, model):
     words = ("import", "-C", disk.root, model, "--as", "org/model", "--min-free", "0")
     return lambda **refuse: disk.run(*words, refuse=refuse)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_copying_and_restoring_to_such_a_disk(disk, archive, take_in, model, tmp_path, kind):
+    assert take_in().code == 0
+    other = Disk(tmp_path / "other" / "copy", disk.library)
+    done = other.run("copy", "-C", archive, other.root, "--new", refuse=KINDS[kind])
+    assert done.code == 0, done
+    assert other.refused() >= KINDS[kind].keys() & {"fchmod", "flock", "fsync_folder"}
+    assert other.run("audit", "-C", other.root).code == 0
+    out = Disk(tmp_path / "out", disk.library)
+    done = out.run("restore", "-C", archive, "org/model", out.root, refuse=KINDS[kind])
+    assert done.code == 0, done
+    assert "restored 2 files" in done.out
+    assert files_below(out.root) == files_below(model)
 
 
 @pytest.mark.parametrize("refuse", [{"fsync_folder": EIO}, {"fsync_file": EIO}])

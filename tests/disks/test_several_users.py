@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from diskkit import Person
 
+from archiver.loopback import Hub
+
 OWNER = Person(54321, 54322)
 """Nobody whom the system knows."""
 GROUP = 54399
@@ -123,11 +125,16 @@ def test_a_user_whom_the_system_does_not_know_without_a_home(disk, place, take_i
     bare = {"env": {"HOME": ""}}
     assert disk.run("-q", "init", "-C", place, person=OWNER, cwd=tmp_path, **bare).code == 0
     assert take_in(OWNER, **bare).code == 0
+    with Hub() as hub:
+        hub.create("org/hub", {"config.json": b"{}"})
+        words = ("mirror", "-q", "-C", place, "org/hub", "--min-free", "0")
+        at = {"HOME": "", "HF_ENDPOINT": hub.endpoint}
+        assert disk.run(*words, person=OWNER, cwd=tmp_path, env=at).code == 0
     # The archive is another's now: the index lies in the folder for temporary files.
     os.chown(place, 0, 0)
     done = disk.run("--json", "stats", "-C", place, person=OWNER, cwd=tmp_path, **bare)
     assert done.code == 0, done
-    assert done.rows("stats")[0]["snapshots"] == 1
+    assert done.rows("stats")[0]["snapshots"] == 2
 
 
 # ---- what may not be read
