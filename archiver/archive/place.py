@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from archiver.archive.events import Copied, CopyLost
 from archiver.archive.fixity.read_twice import read_twice
 from archiver.archive.layout import PLACE
 from archiver.archive.out_of_use import put_aside
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     from archiver.archive.archive import Archive
     from archiver.archive.records import Event
 
-COPIED: Final = "copied"
-LOST: Final = "copy-lost"
+COPIED: Final = Copied.EVENT
+LOST: Final = CopyLost.EVENT
 _LONGEST: Final = 255
 
 

@@ -210,10 +210,9 @@ def _copies(found: Status, *, every: bool) -> None:
             missing=plural(one.missing, "file"),
             path=printable(one.path),
         )
+        now = "" if one.standing == "deleted" else _PRESENT[one.presence]
         if reason:
-            output.line(
-                f"  Does not count: {printable(one.place)}: {reason}{_PRESENT[one.presence]}."
-            )
+            output.line(f"  Does not count: {printable(one.place)}: {reason}{now}.")
         elif one.standing == "counts" and one.medium == "unknown":
             output.line(f"  Counts, on a disk that is not known: {printable(one.place)}.")
         elif every and one.presence == "no-answer":

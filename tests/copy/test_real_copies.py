@@ -254,13 +254,15 @@ def test_a_copy_on_the_same_disk_does_not_count(source, same_disk, disk, target,
     assert len([line for line in lines if "lies on the same disk or server as" in line]) == 2
 
 
-def test_a_copy_that_was_deleted_counts_no_more(source, disk, copy, status, obey):
+def test_a_copy_that_was_deleted_counts_no_more(source, disk, copy, run, status, obey):
     to = disk.folder / "weights"
     copy(to=to, new=True)
     before = place_id(to)
     shutil.rmtree(to)
     told = status()
     assert (told.code, told.copies, told.others) == (24, 1, {"deleted"})
+    text = run("status", "-q", "-C", source.root).out
+    assert f"Does not count: {told.places[before]['place']}: it is not at {to} any more.\n" in text
     assert copy(to=to, new=False).code == 10
     assert not to.exists()
     obey(told.next + "" if "--min-free" in told.next else told.next[:-1] + " --min-free 0'")

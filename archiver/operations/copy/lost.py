@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from archiver.archive.archive import TOOL
 from archiver.archive.clock import next_time
-from archiver.archive.place import LOST, Copies
-from archiver.archive.records import Event
+from archiver.archive.events import CopyLost, new_event
+from archiver.archive.place import Copies
 from archiver.errors import DamageError, UsageError
 from archiver.text import printable
 
@@ -38,8 +37,8 @@ def lose(archive: Archive, place: str) -> int:
             hint=f"Name the one that is lost by its identity: {', '.join(found)}.",
         )
     name = copies.name(found[0])
-    detail = {"place": name} | ({"id": found[0]} if found[0] != name else {})
-    archive.record(Event(LOST, next_time(events), TOOL, detail=detail))
+    lost = CopyLost(place=name, id=found[0] if found[0] != name else "")
+    archive.record(new_event(lost, time=next_time(events)))
     return len(copies.places()[found[0]])
 
 
