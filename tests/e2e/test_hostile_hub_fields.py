@@ -6,6 +6,8 @@ import copy
 import json
 import re
 import shutil
+import subprocess
+import sys
 
 import pytest
 from e2ekit import REPO, assert_nothing_published, files_below, seals, weights
@@ -310,3 +312,12 @@ def test_a_cookie_is_not_kept(hub, attempt, value):
     assert attempt(forged(None, route="info", headers={"Set-Cookie": value})) in {0, 30}
     assert attempt(Fault("drop", path="none")) == 0
     assert {record.cookie for record in hub.requests} == {""}
+
+
+def test_an_address_of_a_hub_that_is_none_in_a_new_process(archive, monkeypatch):
+    """The hub's client reads it as it is imported, which here has long happened."""
+    monkeypatch.setenv("HF_ENDPOINT", "http://h:99999999")
+    command = [sys.executable, "-m", "archiver", "mirror", "-C", str(archive), REPO]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert "http://h:99999999 is not the address of a hub." in ended.stderr

@@ -245,7 +245,11 @@ def test_the_endpoint_and_the_token_come_from_the_environment(hub, model, monkey
 
 
 @pytest.mark.parametrize(
-    "endpoint", ["ftp://x", "huggingface.co", "http://", "http://me:pw@hub", "http://hub/?a=b"]
+    "endpoint",
+    [
+        *("ftp://x", "huggingface.co", "http://", "http://me:pw@hub", "http://hub/?a=b"),
+        *("http://[::1/x", "http://a..b/", "http://h:99999", "http://h:x", "http://\udcff"),
+    ],
 )
 def test_an_endpoint_that_is_none_is_a_usage_error(endpoint):
     with pytest.raises(UsageError) as caught:

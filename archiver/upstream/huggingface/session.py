@@ -34,6 +34,7 @@ from archiver.upstream.huggingface.deadlines import (
     timed,
     watching,
 )
+from archiver.upstream.huggingface.endpoint import chosen_endpoint, require_online
 
 # Read by the client when it is imported: files are to come over plain HTTP, from /resolve.
 os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
@@ -51,14 +52,11 @@ if TYPE_CHECKING:
     from archiver.upstream.retry import RetryPolicy
 
 _API = "/api/"
-DEFAULT_ENDPOINT = "https://huggingface.co"
 LARGEST_PAGE = 16 * 1024 * 1024
 _LARGEST_REFUSAL = 4 * 1024
 _LARGEST_REDIRECT = 64 * 1024
 _MOST_REDIRECTS = 20
 _PIECE = 1024 * 1024
-_TRUE = frozenset({"1", "ON", "YES", "TRUE"})
-_OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 _HOPELESS = (
     httpx2.UnsupportedProtocol,
     httpx2.TooManyRedirects,
@@ -126,7 +124,7 @@ class Session:
     def __init__(
         self, token: str | None, endpoint: str | None, patience: Patience, retry: RetryPolicy
     ) -> None:
-        self.endpoint = _checked(endpoint or os.environ.get("HF_ENDPOINT") or DEFAULT_ENDPOINT)
+        self.endpoint = chosen_endpoint(endpoint)
         self.retry = retry
         self.patience = patience
         self._token = token
@@ -143,7 +141,7 @@ class Session:
         Raises AgainError where another attempt may help, PartsError where a part may be had, else
         what the answer stands for.
         """
-        _require_online()
+        require_online()
         sent = {**self._headers(), **headers}
         watches = (HeadDeadline(self.patience), *watches)
         answer = self._send(url, sent, watches)
@@ -323,29 +321,6 @@ def _words(answer: Answer, rate: LeastRate, watches: tuple[Watch, ...]) -> str:
         error = told.get("error") if isinstance(told, dict) else None
         return error if isinstance(error, str) else ""
     return " ".join(_MARKUP.sub(" ", text).split())
-
-
-def _checked(endpoint: str) -> str:
-    parts = urlsplit(endpoint)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
-        raise UsageError(
-            f"{printable(endpoint)} is not the address of a hub.",
-            hint=f"Write it like {DEFAULT_ENDPOINT}; see also the variable HF_ENDPOINT.",
-        )
-    if parts.username or parts.password:
-        # The endpoint is recorded in manifests, which are for everyone to read.
-        raise UsageError("The hub's address may not hold a password; pass --token instead.")
-    return endpoint.rstrip("/")
-
-
-def _require_online() -> None:
-    # The hub's client reads the same two, the second only if the first is not set.
-    name = next((name for name in _OFFLINE_VARIABLES if os.environ.get(name)), "")
-    if os.environ.get(name, "").upper() in _TRUE:
-        raise NetworkError(
-            f"Nothing was asked of the hub: {name} is set.",
-            hint=f"Unset {name}, or use 'archiver import' on a folder.",
-        )
 
 
 @contextmanager
