@@ -24,22 +24,29 @@ check: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Another program may be installing something at this moment: wait for it.
+APT := apt-get -q -y -o DPkg::Lock::Timeout=900
+INSTALL = for try in 1 2 3 4 5 6; do $(APT) update && $(APT) install $(1) && exit 0; sleep 20; done; exit 1
+
 # Archives are also read by the programs zstd and minisign alone; Debian has them as packages.
 # Some tests stand on a mount that has died: bindfs makes one.
 /usr/bin/zstd /usr/bin/minisign /usr/bin/bindfs:
-	command -v $(@F) || (apt-get update -q && apt-get install -q -y $(@F))
+	command -v $(@F) || { $(call INSTALL,$(@F)); }
 
 # Tests let single system calls fail, by a library that is compiled for it, and run in a locale that is not UTF-8.
 LATIN := /usr/share/i18n/charmaps/ISO-8859-1.gz
 
 /usr/bin/gcc:
-	command -v gcc || (apt-get update -q && apt-get install -q -y gcc libc6-dev)
+	command -v gcc || { $(call INSTALL,gcc libc6-dev); }
 
 $(LATIN):
-	apt-get update -q && apt-get install -q -y locales
+	$(call INSTALL,locales)
 
+# The tests mount disks and take rights away. In a folder of their own, no other run of pytest on this
+# machine clears them away as its own old ones.
 test: $(STAMP) check | /usr/bin/zstd /usr/bin/minisign /usr/bin/bindfs /usr/bin/gcc $(LATIN)
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	root=$$(mktemp -d) && chmod 755 $$root && trap "rm -rf --one-file-system $$root" EXIT && \
+	PYTEST_DEBUG_TEMPROOT=$$root $(BIN)/python -m pytest -n 2 --dist loadfile
 
 bench: $(STAMP)
 	$(BIN)/python bench/run.py

