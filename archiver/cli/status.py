@@ -8,6 +8,7 @@ import click
 import msgspec
 
 from archiver.cli import output
+from archiver.cli.findings import record_all, show_all
 from archiver.cli.limits import tell_limits
 from archiver.cli.options import common, open_archive
 from archiver.errors import ExitCode
@@ -43,11 +44,12 @@ def command(packs: bool, copies: bool, keys: tuple[str, ...]) -> None:
 
     Reads names, seals and the journal only, and looks whether copies are where they should be. The
     verdict comes first, then what falls short, each with the next command, then what is known, then
-    the figures. Exits with 24 if something falls short. 'archiver policy' says what is wanted.
+    the figures. Exits with 24 if something falls short, with 4 if this user may not read some of it.
+    'archiver policy' says what is wanted.
     """
     from archiver.operations.status import status  # noqa: PLC0415 - start-up stays light
 
-    archive = open_archive()
+    archive = open_archive(reading=True)
     found = status(archive, keys=keys)
     _records(found, packs=packs, copies=copies)
     _verdict(found)
@@ -57,6 +59,9 @@ def command(packs: bool, copies: bool, keys: tuple[str, ...]) -> None:
     if copies:
         _place_table(found)
     tell_limits(archive)
+    if found.findings:
+        output.remark("What may not be read is not in these figures. Check the permissions.")
+        raise click.exceptions.Exit(int(ExitCode.SKIPPED))
     if found.shortfalls:
         raise click.exceptions.Exit(int(ExitCode.POLICY_UNMET))
 
@@ -69,8 +74,11 @@ def _verdict(found: Status) -> None:
     if found.shortfalls:
         things = plural(len(found.shortfalls), "thing falls", "things fall")
         output.line(f"NOT AS WANTED: {things} short. {size}")
+    elif found.findings:
+        output.line(f"NOT KNOWN: not all may be read. Of the rest nothing falls short: {size}")
     else:
         output.line(f"Nothing falls short: {size}")
+    show_all(found.findings)
     for one in found.shortfalls:
         output.line(f"SHORT: {printable(one.message, 2000)}")
         output.line(f"    → Run {printable(one.next, 2000)}.")
@@ -85,7 +93,9 @@ def _verdict(found: Status) -> None:
 
 
 def _records(found: Status, *, packs: bool, copies: bool) -> None:
+    record_all(found.findings)
     told = msgspec.to_builtins(found)
+    del told["findings"]
     listed = {key: told.pop(key) for key in ("pack_list", "places", "shortfalls", "plans")}
     for one in listed["pack_list"] if packs else []:
         output.record("pack", **one)
@@ -95,7 +105,7 @@ def _records(found: Status, *, packs: bool, copies: bool) -> None:
         output.record("plan", **one)
     for one in listed["shortfalls"]:
         output.record("shortfall", **one)
-    output.record("status", met=not found.shortfalls, **told)
+    output.record("status", met=not found.shortfalls and not found.findings, **told)
 
 
 def _summary(found: Status, *, copies: bool) -> None:

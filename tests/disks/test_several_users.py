@@ -183,9 +183,17 @@ def test_what_may_not_be_read_is_told_and_the_rest_is_done(disk, place, held, tm
             for words in (("restore", left, tmp_path / left), ("show", left)):
                 done = disk.run(words[0], "-C", place, *words[1:], person=POWERLESS, cwd=tmp_path)
                 assert done.code == 0, (words, done)
+            asked = disk.run("--json", "status", "-C", place, person=POWERLESS, cwd=tmp_path)
+            assert asked.code == 4, asked
+            assert [(row["code"], row["path"]) for row in asked.rows("finding")] == [
+                ("file-unreadable", named)
+            ]
+            (row,) = asked.rows("status")
+            assert (row["snapshots"], row["missing"], row["met"]) == (1, 0, False)
             asked = disk.run("status", "-C", place, person=POWERLESS, cwd=tmp_path)
-            assert asked.code in {1, 24}, asked
+            assert asked.code == 4, asked
             assert "Nothing falls short" not in asked.out
+            assert "repair" not in asked.out
         finally:
             path.chmod(mode)
     assert disk.run("audit", "-C", place, person=POWERLESS, cwd=tmp_path).code == 0
@@ -196,6 +204,7 @@ def test_a_pack_that_may_not_be_read_is_a_finding_and_no_damage(disk, place, hel
         folder.chmod(0)
     try:
         found = disk.run("--json", "audit", "-C", place, person=POWERLESS, cwd=tmp_path)
+        asked = disk.run("--json", "status", "-C", place, person=POWERLESS, cwd=tmp_path)
     finally:
         for folder in (place / "packs").iterdir():
             folder.chmod(0o755)
@@ -203,6 +212,26 @@ def test_a_pack_that_may_not_be_read_is_a_finding_and_no_damage(disk, place, hel
     assert {row["code"] for row in found.rows("finding") if not row["remark"]} == {
         "file-unreadable"
     }
+    assert asked.code == 4, asked
+    assert asked.codes == {"file-unreadable"}
+    assert asked.rows("status")[0]["missing"] == 0
+    assert "missing" not in {row["what"] for row in asked.rows("shortfall")}
+
+
+@pytest.mark.parametrize("folder", ["manifests", "journal", "parity", "tmp", "signatures", "trash"])
+def test_status_goes_past_any_folder_that_may_not_be_listed(disk, place, held, tmp_path, folder):
+    (place / folder).mkdir(exist_ok=True)
+    (place / folder).chmod(0)
+    try:
+        asked = disk.run("--json", "status", "-C", place, person=POWERLESS, cwd=tmp_path)
+    finally:
+        (place / folder).chmod(0o755)
+    assert asked.code in {4, 24}, asked
+    assert asked.rows("status")[0]["snapshots"] == 2
+    assert {row["path"] for row in asked.rows("finding")} <= {folder}
+    assert (asked.code == 4) == bool(asked.codes)
+    if folder in {"journal", "parity"}:  # the others tell it nothing, or are not needed for it
+        assert asked.code == 4, asked
 
 
 def test_nothing_is_deleted_while_something_may_not_be_read(disk, place, held, tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from graphlib import TopologicalSorter
 from itertools import groupby
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -16,7 +15,7 @@ from archiver.archive.layout import PARITY, event_of, pack_of, signature_name
 from archiver.errors import ArchiverError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
     from archiver.archive.journal import Journal
     from archiver.archive.place import Place
@@ -142,16 +141,21 @@ def was_at(event: Event, place: Place) -> bool:
     return place.is_meant(event.detail.get("place", place.told))
 
 
-def readable_events(journal: Journal) -> Iterator[tuple[str, Event]]:
-    """The events that can be read, with their ids, oldest first; an audit tells of the others.
+def readable_events(
+    journal: Journal, on_fault: Callable[[str, ArchiverError], None] | None = None
+) -> Iterator[tuple[str, Event]]:
+    """The events that can be read, with their ids, oldest first; the others go to ``on_fault``.
 
     Each comes after those that it names: names alone would follow a clock that went wrong. One of a time
     that a confirmed clock says had not come has the time that it may claim.
     """
     found: dict[str, Event] = {}
     for name in journal.names():
-        with suppress(ArchiverError):
+        try:
             found[event_of(name) or ""] = journal.read(name)
+        except ArchiverError as error:
+            if on_fault is not None:
+                on_fault(name, error)
     ordered = list(in_order(found))
     times = proof_times(ordered)
     for digest, event in ordered:

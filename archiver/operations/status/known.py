@@ -16,6 +16,7 @@ from archiver.archive.place import own_place
 from archiver.archive.plans import Plans
 from archiver.archive.policy import EVENT as POLICY
 from archiver.archive.policy import policy_of
+from archiver.errors import UnreadableError
 from archiver.operations.status.report import Coverage, LastAudit, PackStatus
 from archiver.text import utc_before
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from archiver.archive.archive import Archive
     from archiver.archive.records import Event
-    from archiver.errors import DamageError
+    from archiver.errors import ArchiverError, DamageError
 
 _DAY: Final = 86400
 MIN_FREE: Final = 1 << 30
@@ -36,6 +37,7 @@ class Known:
 
     def __init__(self, archive: Archive, now: str) -> None:
         self.damaged_seals: list[str] = []
+        self._denied: dict[str, str] = {}
         self.snapshots = list(archive.snapshots(self._damaged))
         self._others: list[tuple[str, Event]] = []
         self._chain = Chain()
@@ -45,7 +47,9 @@ class Known:
         self._place = own_place(archive)
         self._store = archive.store
         self.places = PlaceHistory(self._place, now, archive.store.describe())
-        events = self.places.noted(self._sorted(readable_events(archive.journal)))
+        events = self.places.noted(
+            self._sorted(readable_events(archive.journal, self._damaged_event))
+        )
         self.proofs = proofs_of(events, now, self._place)
         self.policy = policy_of(self._others)
         self._plans = Plans(self._others, self._place)
@@ -57,8 +61,32 @@ class Known:
         self.since = utc_before(self.policy.audit_days * _DAY) if self.policy.audit_days else ""
         self.packs = list(self._packs(archive))
 
-    def _damaged(self, name: str, _error: DamageError) -> None:
-        self.damaged_seals.append(name)
+    def _damaged(self, name: str, error: DamageError) -> None:
+        if isinstance(error, UnreadableError):
+            self._denied[name] = error.message
+        else:
+            self.damaged_seals.append(name)
+
+    def _damaged_event(self, name: str, error: ArchiverError) -> None:
+        if isinstance(error, UnreadableError):
+            self._denied[name] = error.message
+
+    @property
+    def unreadable(self) -> dict[str, str]:
+        """The folders and files that this user may not read, by name, each with the reason."""
+        folders = self._store.passed_over()
+        told = {one: f"{one} cannot be listed: {why}." for one, why in folders.items()}
+        return dict(sorted((told | self._denied).items()))
+
+    @property
+    def missing(self) -> list[PackStatus]:
+        """The packs that seals need and that are not there, as far as this user may look."""
+        return [one for one in self.packs if not one.there and not self._may_be_there(one.pack)]
+
+    def _may_be_there(self, pack: str) -> bool:
+        *folders, _ = layout.pack_name(pack).split("/")
+        passed = self._store.passed_over()
+        return any("/".join(folders[: end + 1]) in passed for end in range(len(folders)))
 
     def _sorted(self, events: Iterator[tuple[str, Event]]) -> Iterator[tuple[str, Event]]:
         """The events; what is kept of audits is only what they prove."""

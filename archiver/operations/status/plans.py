@@ -46,7 +46,7 @@ def lost_upstream(known: Known, now: str) -> Iterator[LostUpstream]:
 
 def unmet(known: Known, place: str) -> Iterator[Shortfall]:
     """What is wanted and not held: anything at all, or what plans list."""
-    if not known.snapshots and not known.damaged_seals:
+    if not known.snapshots and not known.damaged_seals and not known.unreadable:
         text = "The archive is empty: it holds no snapshot."
         first = command("mirror", place, "REPO")
         if known.plans:

@@ -6,6 +6,7 @@ import msgspec
 
 from archiver.archive.copies import PlaceState
 from archiver.archive.events import Sample
+from archiver.archive.finding import Finding
 from archiver.archive.plans import PlanStatus
 from archiver.archive.policy import Level, Policy
 
@@ -106,6 +107,7 @@ class Status(msgspec.Struct, frozen=True):
     ``free`` is the room on the disk in bytes (-1: not known), of which ``min_free`` should stay.
     ``remarks`` are worth a line and fall short of nothing. ``vouched`` counts the snapshots by the lowest
     voucher of their files, ``unknown`` where the manifest that tells it is damaged.
+    ``findings`` are the files and folders that this user may not read: what lies there is not known.
     ``unsigned`` counts the seals and manifests that none of the keys in ``trusted`` signed; no keys are
     there if no signatures are wanted.
     """
@@ -135,3 +137,4 @@ class Status(msgspec.Struct, frozen=True):
     min_free: int = 0
     remarks: tuple[Shortfall, ...] = ()
     vouched: dict[str, int] = {}
+    findings: tuple[Finding, ...] = ()

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from archiver.archive.advice import command
+from archiver.archive.advice import Advice, command
 from archiver.archive.clock import journal_ahead
 from archiver.archive.copies import judge_copies, remedy
+from archiver.archive.finding import Finding
 from archiver.archive.parity.wanted import names_of, without_sidecar
 from archiver.archive.place import own_place
 from archiver.archive.pruning.leftovers import unfinished
@@ -46,7 +47,7 @@ def status(archive: Archive, *, keys: Iterable[str] = ()) -> Status:
         snapshots=len(known.snapshots),
         packs=len(there),
         bytes=sum(one.size for one in there),
-        missing=len(known.packs) - len(there),
+        missing=len(known.missing),
         policy=known.policy,
         coverage=tuple(known.coverage()),
         files_proven=known.files_proven,
@@ -68,7 +69,14 @@ def status(archive: Archive, *, keys: Iterable[str] = ()) -> Status:
         min_free=known.min_free,
         remarks=(*remarks(archive, known, free), *_unfinished(archive)),
         vouched=_vouched(archive, known.snapshots),
+        findings=tuple(_unreadable(archive, known)),
     )
+
+
+def _unreadable(archive: Archive, known: Known) -> Iterator[Finding]:
+    hint = Advice(archive.store.describe()).make_readable()
+    for name, message in known.unreadable.items():
+        yield Finding("file-unreadable", message, path=name, hint=hint)
 
 
 def _vouched(archive: Archive, snapshots: Iterable[Snapshot]) -> dict[str, int]:
@@ -143,7 +151,7 @@ def _clock(archive: Archive, place: str) -> Iterator[Shortfall]:
 
 def _damage(known: Known, place: str) -> Iterator[Shortfall]:
     """What is known to be wrong, whatever the policy."""
-    missing = sum(not one.there for one in known.packs)
+    missing = len(known.missing)
     if missing:
         text = f"{plural(missing, 'pack')} that seals need are not there."
         yield Shortfall("missing", text, command("repair", place))
