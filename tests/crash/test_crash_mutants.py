@@ -70,7 +70,7 @@ def test_a_root_that_is_not_synced_is_noticed(matrix):
     assert any("cannot be restored" in one for one in matrix.violations(log))
 
 
-@pytest.mark.parametrize(("name", "every"), [("two_imports", 19), ("copy_to_a_new_folder", 11)])
+@pytest.mark.parametrize(("name", "every"), [("two_imports", 7), ("copy_to_a_new_folder", 11)])
 def test_a_run_that_trusts_what_a_killed_one_did_not_sync_is_noticed(
     tmp_path, monkeypatch, name, every
 ):

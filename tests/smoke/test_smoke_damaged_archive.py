@@ -116,11 +116,11 @@ def test_a_manifest_that_contradicts_itself_is_damage(spoiled):
         ArchivedCheckpoint(spoiled, rewritten(spoiled, FILE, tensors=beyond), workers=1)
 
 
-def test_a_manifest_with_hostile_paths_is_refused(spoiled):
-    for path in ("../outside", "/etc/passwd", "config.json"):
-        snapshot = rewritten(spoiled, "nothing.txt", path=path)
-        with pytest.raises(DamageError, match="what the format forbids"):
-            ArchivedCheckpoint(spoiled, snapshot, workers=1)
+@pytest.mark.parametrize("path", ["../outside", "/etc/passwd", "config.json"])
+def test_a_manifest_with_hostile_paths_is_refused(spoiled, path):
+    snapshot = rewritten(spoiled, "nothing.txt", path=path)
+    with pytest.raises(DamageError, match="what the format forbids"):
+        ArchivedCheckpoint(spoiled, snapshot, workers=1)
 
 
 def test_tensors_that_the_header_does_not_list_are_damage(spoiled):
