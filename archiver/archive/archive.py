@@ -47,7 +47,7 @@ class Archive:
         self.info = info
         self.journal = Journal(store)
         self._manifests = Manifests(store)
-        self._seals = Seals(store, self._manifests)
+        self._seals = Seals(store, self._manifests, self.journal)
         self._packs: OrderedDict[str, PackReader] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -133,8 +133,8 @@ class Archive:
     def find(self, repository: str, revision: str | None = None) -> Snapshot:
         """The snapshot to restore for a repository and (the beginning of) a revision or a seal's id.
 
-        A damaged seal does not matter where another seal holds the same revision, whole and with
-        upstream's word for every file.
+        A damaged seal does not matter where another one of the same revision, of all files, has no
+        lesser voucher than it can have had.
 
         Raises:
             UsageError: There is none, or the beginning fits several revisions, or several seals.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from archiver.archive import layout
 from archiver.archive.advice import Advice, command
+from archiver.archive.events import Sealed, detail_of
 from archiver.archive.records import SEAL_MAX, Seal, canonical, parse_record, require_known
 from archiver.archive.vouching import Voucher, Vouching, counted, vouches_of, vouching_of
 from archiver.digest import Blake3Hex, blake3_hex
@@ -15,6 +16,7 @@ from archiver.errors import DamageError, UsageError
 from archiver.names import as_repo_id, slug
 
 if TYPE_CHECKING:
+    from archiver.archive.journal import Journal
     from archiver.archive.manifests import Manifests
     from archiver.storage.store import Store
 
@@ -50,11 +52,15 @@ def raise_damage(_name: str, error: DamageError) -> None:
 
 
 class Seals:
-    """The seals in one store; ``manifests`` say what seals of older writers do not."""
+    """The seals in one store.
 
-    def __init__(self, store: Store, manifests: Manifests) -> None:
+    ``manifests`` say what seals of older writers do not, and ``journal`` what damaged ones do not.
+    """
+
+    def __init__(self, store: Store, manifests: Manifests, journal: Journal) -> None:
         self._store = store
         self._manifests = manifests
+        self._journal = journal
 
     def all(self, on_damage: OnDamage = raise_damage) -> Iterator[Snapshot]:
         """Every snapshot, by name; damaged seals go to ``on_damage``."""
@@ -136,8 +142,8 @@ class Seals:
     def find(self, repository: str, revision: str | None = None) -> Snapshot:
         """The snapshot to restore for a repository and (the beginning of) a revision or a seal's id.
 
-        A damaged seal does not matter where another seal holds the same revision, whole and with
-        upstream's word for every file.
+        A damaged seal does not matter where another one of the same revision, of all files, has no
+        lesser voucher than it can have had.
 
         Raises:
             UsageError: There is none, or the beginning fits several revisions, or several seals.
@@ -175,7 +181,8 @@ class Seals:
         """Raise the damage of a seal that was perhaps meant, if no snapshot stands in for it."""
         document = layout.document_of(name)
         same = [one for one in found if document and one.seal.revision == document.revision]
-        if any(self._stands_in(one) for one in same):
+        lost = self._lost_voucher(layout.digest_of(name) or "")
+        if any(one.seal.selection.whole and self._rank(one) >= lost for one in same):
             return
         error.hint = Advice(self._store.describe()).copy_back(name, "seal-damaged")
         others = sorted({one.seal.revision for one in found} - {one.seal.revision for one in same})
@@ -186,11 +193,24 @@ class Seals:
             error.hint += f" Seals of the revision that can be named instead, as REPO@SEAL: {ids}."
         raise error
 
-    def _stands_in(self, snapshot: Snapshot) -> bool:
-        """Whether a snapshot is as good as any other of its revision could be."""
-        return snapshot.seal.selection.whole and self._rank(snapshot) is Voucher.UPSTREAM
+    def _lost_voucher(self, digest: str) -> Voucher:
+        """The highest voucher that the damaged seal of this id can have had.
 
-    # ---- who vouched for what
+        The journal knows: what it never told of was no snapshot. Older events do not say the voucher,
+        and a journal with gaps may have lost the event: then it counts as upstream's.
+        """
+        there: set[str] = set()
+        listed: set[str] = set()
+        highest = Voucher.NOBODY
+        damaged: list[str] = []
+        for event_id, event in self._journal.events(lambda name, _error: damaged.append(name)):
+            there.add(event_id)
+            listed.update(event.after)
+            if event.event == Sealed.EVENT and event.snapshot == digest:
+                sealed = detail_of(event, Sealed)
+                voucher = Voucher.of(sealed.vouched) if sealed else None
+                highest = max(highest, Voucher.UPSTREAM if voucher is None else voucher)
+        return Voucher.UPSTREAM if damaged or listed - there else highest
 
     def vouching(self, snapshot: Snapshot) -> Vouching | None:
         """Who vouched for the files of a snapshot.

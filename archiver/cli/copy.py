@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from archiver.cli import output
-from archiver.cli.findings import record_all, show_all
+from archiver.cli.findings import placed, record_all, shortened, show_all
 from archiver.cli.options import Size, common, open_archive, split_reference, worker_count
 from archiver.cli.progress import Meter
 from archiver.errors import ExitCode
@@ -109,6 +109,7 @@ def _tell(report: CopyReport, seconds: float) -> None:
     record_all(report.findings)
     counts = msgspec.to_builtins(report)
     del counts["findings"]
+    counts["contradictions"] = [one.described() for one in report.contradictions]
     output.record("copy", **counts)
     _verdict(report, seconds)
     show_all(report.findings)
@@ -119,6 +120,9 @@ def _tell(report: CopyReport, seconds: float) -> None:
             f"{printable(title)} was forgotten there on purpose, and is not brought back. "
             f"{command_of('forget', report.target, '--undo', printable(title))} lets a copy bring it."
         )
+    for one in report.contradictions:
+        output.remark(f"{printable(placed(one))}: {printable(shortened(one.message), 2000)}")
+        output.remark(f"    → {printable(shortened(one.hint), 2000)}")
     if report.same_device:
         output.remark(
             f"{printable(report.target)} lies on the same disk or server as this archive "

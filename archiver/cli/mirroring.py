@@ -245,11 +245,10 @@ def as_planned(report: MirrorReport, planned: PlannedRepository) -> MirrorReport
     from archiver.operations.mirror import NARROWER  # noqa: PLC0415
 
     narrower = [remark for remark in report.remarks if remark.kind in NARROWER]
-    if not narrower:
-        return report
-    others = tuple(remark for remark in report.remarks if remark not in narrower)
+    dropped = {*NARROWER, "exclude-fits-nothing"} if planned.partial else NARROWER
+    others = tuple(remark for remark in report.remarks if remark.kind not in dropped)
     report = msgspec.structs.replace(report, remarks=others)
-    if planned.partial:
+    if planned.partial or not narrower:
         return report
     tell(report)
     told = " ".join(sentence(remark, report) for remark in narrower)

@@ -17,9 +17,10 @@ def sentence(remark: Remark, report: MirrorReport) -> str:
     names = ", ".join(printable(path) for path in remark.paths[:_SHOWN])
     names += f", … ({remark.count:,} in all)" if remark.count > _SHOWN else ""
     match remark.kind:
-        case "pattern-fits-nothing":
+        case "include-fits-nothing" | "exclude-fits-nothing":
+            option = remark.kind.partition("-")[0]
             fits = "pattern fits" if remark.count == 1 else "patterns fit"
-            text = f"The {fits} no file of the repository: {names}."
+            text = f"The {option} {fits} no file of the repository: {names}."
         case "weights-not-chosen":
             held = plural(remark.count, "file")
             text = f"The patterns take no weights; the repository has {held} of them: {names}."

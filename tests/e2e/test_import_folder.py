@@ -236,12 +236,12 @@ def test_an_index_that_cannot_be_read_is_for_a_smoke_test(folder, local, text):
         (["--exclude", "*.txt"], set()),
         (
             ["--include", "model-*.safetensors", "--include", "*.json"],
-            {"pattern-fits-nothing", "weights-not-chosen"},
+            {"include-fits-nothing", "weights-not-chosen"},
         ),
         (["--exclude", "*.safetensors"], {"weights-not-chosen"}),
         (["--exclude", "*-00002-of-*"], {"shards-not-chosen"}),
         (["--exclude", "*-00002-of-*", "--exclude", "*.json"], {"shards-not-chosen"}),
-        (["--include", "*", "--exclude", "*.gguf"], {"pattern-fits-nothing"}),
+        (["--include", "*", "--exclude", "*.gguf"], {"exclude-fits-nothing"}),
     ],
 )
 def test_patterns_that_miss_are_remarked(hub, fetch, patterns, kinds):
@@ -283,6 +283,11 @@ def test_a_plan_that_takes_no_weights_fails(hub, sync, archive, cli):
     assert result.code == 0
     assert result.err == ""
     assert sync('exclude = ["*-00002-of-*"]').code == 3
+    shared = sync('exclude = ["*.bin", "original/*"]')
+    assert shared.code == 0
+    assert "The exclude patterns fit no file of the repository: *.bin, original/*." in shared.err
+    assert "fit no file" not in sync('exclude = ["*.bin"]', "partial = true").err
+    assert sync('include = ["*", "*.model"]').code == 3
     assert sync('include = ["*.safetensors", "*.json"]').code == 0
     assert sync(options=["--include", "*.json"]).code == 0
 

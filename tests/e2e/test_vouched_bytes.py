@@ -123,12 +123,12 @@ def test_a_mirror_heals_an_archive_that_took_a_changed_cache_in_first(
     ]
     assert "held already" in mirror().out
     audit = cli("audit", "-C", archive, "--json")
-    assert audit.code == 20
     (finding,) = rows(audit, "finding")
-    assert finding["code"] == "seals-contradict"
+    assert (audit.code, finding["code"], finding["remark"]) == (0, "seal-outranked", True)
     assert finding["path"] == WEIGHTS
-    assert unvouched[:12] in finding["hint"]
-    assert "forget" in finding["hint"]
+    assert report["snapshot"][:12] in finding["message"]
+    assert unvouched[:12] in finding["message"]
+    assert f"'archiver forget -C {archive} {REPO}@{unvouched[:12]}'" in finding["hint"]
     assert cli("forget", "-C", archive, f"{REPO}@{unvouched[:16]}").code == 0
     assert cli("audit", "-C", archive).code == 0
     restores(archive, served)
@@ -208,6 +208,37 @@ def test_a_seal_that_nobody_vouched_for_does_not_stand_in_for_a_lost_or_damaged_
     assert cli("prune", "-C", archive).code == 20
 
 
+def test_a_damaged_seal_hides_a_snapshot_only_if_it_can_have_been_worth_more(
+    cli, archive, mirror, cache, served, restores, tmp_path, commit
+):
+    assert cli("import", "-C", archive, cache()).code == 0
+    opened = Archive.open(archive)
+    (taken,) = opened.snapshots()
+    (old,) = seals(archive)
+    # As if the cache had told that these are all files.
+    opened.publish_seal(msgspec.structs.replace(taken.seal, selection=Selection()))
+    old.unlink()
+    (unvouched,) = seals(archive)
+    never = unvouched.with_name(f"{commit}.{'ab' * 32}.json")
+    never.write_bytes(b"never a seal")
+    restores(archive, served, f"{REPO}@{commit}")
+    never.unlink()
+    assert mirror().code == 0
+    (vouched,) = set(seals(archive)) - {unvouched}
+    vouched.chmod(0o644)
+    vouched.write_bytes(b"damaged")
+    assert cli("restore", "-C", archive, REPO, tmp_path / "damaged").code == 20
+    digest = vouched.name.split(".")[1]
+    events = [(one, json.loads(one.read_bytes())) for one in (archive / "journal").rglob("*.json")]
+    (told,) = [one for one, event in events if event["detail"].get("snapshot") == digest]
+    told.chmod(0o644)
+    told.write_bytes(b"damaged too")
+    assert cli("restore", "-C", archive, REPO, tmp_path / "damaged").code == 20
+    assert cli("audit", "-C", archive, "--json").code == 20  # and its event names the damaged one
+    told.unlink()
+    assert cli("restore", "-C", archive, REPO, tmp_path / "damaged").code == 20
+
+
 @pytest.fixture
 def merged(cli, archive, mirror, cache, served, tmp_path):
     """An archive with the mirrored snapshot and a contradicting one, as a copy brings it together."""
@@ -259,8 +290,70 @@ def test_merged_archives_restore_what_upstream_vouched_for(
     assert {one["snapshot"]: one["default"] for one in listed} == {good: True, worse: False}
     assert [one["sealed"] for one in listed] == sorted(one["sealed"] for one in listed)
     audit = cli("audit", "-C", archive, "--json")
+    (finding,) = [row for row in rows(audit, "finding") if row["code"] != "foreign-document"]
+    assert (audit.code, finding["code"], finding["path"]) == (0, "seal-outranked", WEIGHTS)
+    assert cli("policy", "set", "-C", archive, "--append-only").code == 0
+    kept = cli("audit", "-C", archive)
+    assert (kept.code, "append-only" in kept.err, "forget -C" in kept.err) == (0, True, False)
+
+
+def test_two_contents_of_one_commit_ring_until_upstream_vouches_for_one(
+    cli, archive, mirror, cache, served, restores, tmp_path
+):
+    """Two caches, merged by a copy: neither outranks the other, and a mirror settles it."""
+    assert cli("import", "-C", archive, cache(**{"README.md": b"one"})).code == 0
+    other = tmp_path / "other"
+    assert cli("init", "-C", other).code == 0
+    assert cli("import", "-C", other, cache(**{"README.md": b"two"})).code == 0
+    copied = cli("copy", "-C", other, archive, "--json")
+    (told,) = rows(copied, "copy")
+    (finding,) = told["contradictions"]
+    assert (copied.code, finding["code"]) == (0, "seals-contradict")
+    assert "seals-contradict" in copied.err
+    audit = cli("audit", "-C", archive, "--json")
     (finding,) = [row for row in rows(audit, "finding") if not row["remark"]]
-    assert (audit.code, finding["code"], finding["path"]) == (20, "seals-contradict", WEIGHTS)
+    assert (audit.code, finding["code"], finding["path"]) == (20, "seals-contradict", "README.md")
+    status = cli("status", "-C", archive, "--json")
+    short = {one["what"]: one for one in rows(status, "shortfall")}
+    assert (status.code, "mirror" in short["contradiction"]["next"]) == (24, True)
+    assert mirror().code == 0
+    restores(archive, served)
+    audit = cli("audit", "-C", archive, "--json")
+    found = [row["code"] for row in rows(audit, "finding") if row["code"] != "foreign-document"]
+    assert (audit.code, found) == (0, ["seal-outranked"] * 2)
+    assert "contradiction" not in cli("status", "-C", archive, "--json").out
+    again = cli("copy", "-C", archive, other)
+    assert (again.code, again.err.count("seal-outranked")) == (0, 2)
+
+
+def test_a_file_whose_better_voucher_is_in_the_seal_that_comes_second_is_not_settled(
+    cli, archive, mirror, cache, served, restores, tmp_path, commit
+):
+    """Upstream vouched for a part; a whole that has that part, and another whole by a cache's record."""
+    assert mirror("--include", "*.json").code == 0
+    (part,) = seals(archive)
+    assert cli("import", "-C", archive, cache()).code == 0
+    assert cli("forget", "-C", archive, part.name.split(".")[1][:16]).code == 0
+    other = tmp_path / "other"
+    assert cli("init", "-C", other).code == 0
+    entry = cache(**{"config.json": served["config.json"] + b" "})
+    folder = entry / "snapshots" / commit
+    (entry / "blobs").mkdir()
+    for path in [one for one in folder.rglob("*") if one.is_file()]:
+        data = path.read_bytes()
+        name = hashlib.sha256(data).hexdigest() if path.name == WEIGHTS else git_oid(data)
+        (entry / "blobs" / name).write_bytes(data)
+        path.unlink()
+        path.symlink_to(entry / "blobs" / name)
+    assert cli("import", "-C", other, entry).code == 0
+    assert cli("copy", "-C", other, archive).code == 0
+    audit = cli("audit", "-C", archive, "--json")
+    (finding,) = [row for row in rows(audit, "finding") if not row["remark"]]
+    assert (audit.code, finding["code"], finding["path"]) == (20, "seals-contradict", "config.json")
+    assert "higher voucher for this file" in finding["hint"]
+    assert mirror().code == 0
+    restores(archive, served)
+    assert cli("audit", "-C", archive).code == 0
 
 
 def test_a_seal_can_be_asked_for_by_its_id_in_every_command(cli, archive, merged, tmp_path):

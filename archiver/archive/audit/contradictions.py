@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from archiver.archive.advice import command
 from archiver.archive.finding import Finding
-from archiver.archive.vouching import Vouch, Voucher, vouches_of
+from archiver.archive.vouching import Voucher, vouches_of
 from archiver.errors import DamageError
+from archiver.text import plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -20,15 +21,40 @@ _BY: Final = {
     Voucher.CACHE: "a cache's own record vouched for it",
     Voucher.NOBODY: "nobody vouched for it",
 }
-
-_Files = dict[str, tuple[str, Vouch]]
-"""Path -> SHA-256, and who vouched for it."""
+_NAMED: Final = 5
 
 
-def contradictions(archive: Archive, snapshots: Iterable[Snapshot]) -> Iterator[Finding]:
-    """A finding for each file that a seal has with other bytes than the seal of its commit to restore.
+class Side(NamedTuple):
+    """What one seal says of a file, and who vouched for it."""
 
-    Manifests that cannot be read are left out: they are findings of their own.
+    snapshot: Snapshot
+    sha256: str
+    by: Voucher
+
+    @property
+    def reference(self) -> str:
+        """``Org/Name@id``, which names the seal in every command."""
+        return f"{self.snapshot.seal.repository}@{self.snapshot.id[:12]}"
+
+
+class Contradiction(NamedTuple):
+    """A file to which two seals of one commit give other bytes; ``first`` is the one to restore."""
+
+    path: str
+    first: Side
+    other: Side
+
+    @property
+    def settled(self) -> bool:
+        """Whether the first has the higher voucher: then what is restored is the better one."""
+        return self.first.by > self.other.by
+
+
+def contradictions(archive: Archive, snapshots: Iterable[Snapshot]) -> Iterator[Contradiction]:
+    """Each file that a seal has with other bytes than the seal of its commit that is restored first.
+
+    Only manifests of commits that have several are read. Those that cannot be are left out: they are
+    findings of their own.
     """
     revisions: dict[tuple[str, str], list[Snapshot]] = {}
     for one in snapshots:
@@ -39,51 +65,101 @@ def contradictions(archive: Archive, snapshots: Iterable[Snapshot]) -> Iterator[
             yield from _among(archive, same)
 
 
-def _among(archive: Archive, same: list[Snapshot]) -> Iterator[Finding]:
+def _among(archive: Archive, same: list[Snapshot]) -> Iterator[Contradiction]:
     """Compare the snapshots of one commit, those to restore first."""
-    first: dict[str, tuple[Snapshot, str, Vouch]] = {}
+    first: dict[str, Side] = {}
     while same:
         best = archive.preferred(same)
         same = [one for one in same if one is not best]
-        for path, (sha256, vouch) in _files(archive, best).items():
-            before = first.setdefault(path, (best, sha256, vouch))
-            if before[1] != sha256:
-                yield _finding(archive, path, before, (best, sha256, vouch))
+        for path, side in _files(archive, best).items():
+            before = first.setdefault(path, side)
+            if before.sha256 != side.sha256:
+                yield Contradiction(path, before, side)
 
 
-def _files(archive: Archive, snapshot: Snapshot) -> _Files:
+def _files(archive: Archive, snapshot: Snapshot) -> dict[str, Side]:
     try:
         facts = archive.manifest_facts(snapshot.seal)
     except DamageError:
         return {}
     vouches = vouches_of(snapshot.seal, facts.source, facts.files)
     pairs = zip(facts.files, vouches, strict=True)
-    return {file.path: (file.sha256, vouch) for file, vouch in pairs}
+    return {file.path: Side(snapshot, file.sha256, vouch.by) for file, vouch in pairs}
 
 
-def _finding(
-    archive: Archive,
-    path: str,
-    first: tuple[Snapshot, str, Vouch],
-    other: tuple[Snapshot, str, Vouch],
-) -> Finding:
-    told = "; ".join(
-        f"{sha256[:16]}… in the seal {one.id[:12]}, and {_BY[vouch.by]}"
-        for one, sha256, vouch in (first, other)
-    )
-    place, title = archive.store.describe(), first[0].title
-    worse = f"{other[0].seal.repository}@{other[0].id[:12]}"
-    forget = command("forget", place, worse)
-    hint = f"The first is upstream's. Run {forget} to take the other out of use."
-    if first[2].by is not Voucher.UPSTREAM:
-        hint = (
-            f"Which is right is not known here. Run {command('mirror', place, title)}: it asks upstream, "
-            "and seals what upstream has. Then forget the other seals of the commit."
-        )
-    elif other[2].by is Voucher.UPSTREAM:
+def contradiction_findings(
+    archive: Archive, snapshots: Iterable[Snapshot], *, append_only: bool = False
+) -> Iterator[Finding]:
+    """A finding for each file of which nobody can tell which bytes are right.
+
+    And a remark for each seal whose files another one has with other bytes and a higher voucher.
+    ``append_only``: the policy forbids that a seal is forgotten.
+    """
+    outranked: dict[tuple[str, str], list[Contradiction]] = {}
+    for one in contradictions(archive, snapshots):
+        if one.settled:
+            key = (one.first.snapshot.id, one.other.snapshot.id)
+            outranked.setdefault(key, []).append(one)
+        else:
+            yield _unsettled(archive, one, append_only=append_only)
+    for several in outranked.values():
+        yield _outranked(archive, several, append_only=append_only)
+
+
+def _unsettled(archive: Archive, one: Contradiction, *, append_only: bool) -> Finding:
+    place, title = archive.store.describe(), one.first.snapshot.title
+    mirror = command("mirror", place, title)
+    without = f"forget the one that you do not trust, such as with {_forget(archive, one)}"
+    if append_only:
+        without = "copy the one that you trust into a new archive, with 'archiver copy --snapshot'"
+    if one.first.by is one.other.by is Voucher.UPSTREAM:
         hint = (
             "Upstream gave two answers about one commit. Find out which one other people have, and "
-            f"forget the other seal, such as with {forget}."
+            f"{without}."
         )
-    text = f"One commit has one content, and two seals give {path} another SHA-256: {told}."
-    return Finding("seals-contradict", text, path=path, hint=hint, snapshot=title)
+    elif one.other.by > one.first.by:
+        hint = (
+            f"The second has the higher voucher for this file, and a lower one for others, so that the "
+            f"first is restored. Run {mirror}: it asks upstream, and seals what upstream has."
+        )
+    else:
+        hint = (
+            f"Which is right is not known here. Run {mirror}: it asks upstream, and seals what upstream "
+            f"has. Without upstream, {without}."
+        )
+    text = (
+        f"One commit has one content, and two seals give {one.path} another SHA-256: {_told(one)}."
+    )
+    return Finding("seals-contradict", text, path=one.path, hint=hint, snapshot=title)
+
+
+def _outranked(archive: Archive, several: list[Contradiction], *, append_only: bool) -> Finding:
+    """The remark on a seal whose files have other bytes than a seal with a higher voucher says."""
+    one = several[0]
+    others = [two.path for two in several[1 : 1 + _NAMED]]
+    more = ""
+    if others:
+        rest = len(several) - 1 - len(others)
+        names = ", ".join(others) + (f", and {rest:,} more" if rest else "")
+        more = f" The same goes for {plural(len(several) - 1, 'other file')}: {names}."
+    text = (
+        f"Two seals give {one.path} another SHA-256: {_told(one)}. The first is the one that is "
+        f"restored.{more}"
+    )
+    hint = "The other may stay: only its id names it"
+    hint += ", and an append-only archive forgets nothing." if append_only else "."
+    if not append_only:
+        hint += f" {_forget(archive, one)} takes it out of use."
+    title = one.first.snapshot.title
+    return Finding("seal-outranked", text, path=one.path, hint=hint, snapshot=title)
+
+
+def _forget(archive: Archive, one: Contradiction) -> str:
+    return command("forget", archive.store.describe(), one.other.reference)
+
+
+def _told(one: Contradiction) -> str:
+    return "; ".join(
+        f"{side.sha256[:16]}… in the seal {side.snapshot.id[:12]}, and {_BY[side.by]}"
+        for side in (one.first, one.other)
+    )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, get_args
 from archiver.archive import layout
 from archiver.archive.audit.aside import with_places
 from archiver.archive.audit.closing import Closing
-from archiver.archive.audit.contradictions import contradictions
+from archiver.archive.audit.contradictions import contradiction_findings
 from archiver.archive.audit.documents import Documents
 from archiver.archive.audit.examination import Examination, Scope
 from archiver.archive.audit.files import FileProof
@@ -166,7 +166,9 @@ class _Run:
     ) -> None:
         """What is judged beside packs and snapshots."""
         check_writers(self._findings, snapshots, self._reading.writers())
-        self._findings.all += contradictions(self._archive, snapshots)
+        self._findings.all += contradiction_findings(
+            self._archive, snapshots, append_only=self._documents.policy().append_only
+        )
         self._documents.heads(heads)
         if self._scope.repository is None:
             self._documents.whole_archive(snapshots, manifests)

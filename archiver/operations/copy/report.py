@@ -49,6 +49,8 @@ class CopyReport(msgspec.Struct, frozen=True):
             takes both: such a copy does not count.
         policy: ``same``: the target wants what the archive wants; ``kept``: it goes on wanting
             something else, since a policy travels only with all of an archive, to a replica of it.
+        contradictions: Where what was copied and what the target has give a file of one commit other
+            bytes: findings and remarks of an audit there.
     """
 
     source: str
@@ -70,6 +72,7 @@ class CopyReport(msgspec.Struct, frozen=True):
     same_device: bool
     policy: Literal["same", "kept"]
     findings: tuple[Finding, ...]
+    contradictions: tuple[Finding, ...] = ()
 
     @property
     def damage(self) -> tuple[Finding, ...]:

@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
+from archiver.archive.audit.contradictions import contradiction_findings
 from archiver.archive.audit.wanted import packs_of
 from archiver.archive.copies import own_history
 from archiver.archive.events import PlaceSeen
@@ -30,8 +31,11 @@ from archiver.operations.copy.target import begin, open_target, require_room
 from archiver.text import utc_now
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from archiver.archive.archive import Archive, Snapshot
     from archiver.archive.audit.wanted import Wanted
+    from archiver.archive.finding import Finding
     from archiver.progress import Progress
     from archiver.throttle import Throttle
 
@@ -316,7 +320,22 @@ class _Run:
             same_device=self._at.look.device.shares(self._own_device),
             policy=self._policy(),
             findings=tuple(self._faults.findings),
+            contradictions=() if self._options.dry_run else tuple(self._contradictions()),
         )
+
+    def _contradictions(self) -> Iterator[Finding]:
+        """Where what was copied gives a file of a commit other bytes than the target has, or the same."""
+        repositories = {one.seal.repository for one in self._copied}
+        revisions = {one.seal.revision for one in self._copied}
+        there = [
+            one
+            for repository in sorted(repositories)
+            for one in self._target.snapshots_of(repository, _ignore)
+            if one.seal.revision in revisions
+        ]
+        policy = history.policy_of(self._target)
+        append_only = policy is not None and policy.append_only
+        yield from contradiction_findings(self._target, there, append_only=append_only)
 
 
 def _seen(place: Place, path: Path, device: Device) -> PlaceSeen:

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 
 RemarkKind = Literal[
     # of the patterns
-    "pattern-fits-nothing",
+    "include-fits-nothing",
+    "exclude-fits-nothing",
     "weights-not-chosen",
     "shards-not-chosen",
     # of what was taken in
@@ -47,7 +48,7 @@ RemarkKind = Literal[
     "selection-unknown",
 ]
 NARROWER: Final = frozenset[RemarkKind](
-    {"pattern-fits-nothing", "weights-not-chosen", "shards-not-chosen"}
+    {"include-fits-nothing", "weights-not-chosen", "shards-not-chosen"}
 )
 """The patterns took less than whoever wrote them can have meant."""
 _SHOWN: Final = 5
@@ -121,13 +122,15 @@ def of_patterns(
     whole: Listing, chosen: Listing, include: Iterable[str], exclude: Iterable[str]
 ) -> Iterator[Remark]:
     """Yield what the patterns leave out that can hardly be meant."""
-    patterns = [*include, *exclude]
-    if not patterns:
+    include, exclude = set(include), set(exclude)
+    if not include and not exclude:
         return
     paths = [file.path for file in whole.files]
-    unused = [one for one in patterns if not any(fnmatchcase(path, one) for path in paths)]
-    if unused:
-        yield remark("pattern-fits-nothing", unused)
+    unused = {one for one in include | exclude if not any(fnmatchcase(path, one) for path in paths)}
+    if unused & include:
+        yield remark("include-fits-nothing", unused & include)
+    if unused & exclude:
+        yield remark("exclude-fits-nothing", unused & exclude)
     weights = {path for path in paths if is_weights(path)}
     taken = {file.path for file in chosen.files}
     if weights and not weights & taken:

@@ -6,6 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from archiver.archive.advice import Advice, command
+from archiver.archive.audit.contradictions import contradictions
 from archiver.archive.clock import journal_ahead
 from archiver.archive.copies import judge_copies, remedy
 from archiver.archive.finding import Finding
@@ -103,6 +104,7 @@ def _shortfalls(
 ) -> Iterator[Shortfall]:
     place = archive.store.describe()
     yield from _damage(known, place)
+    yield from _contradictions(archive, known)
     yield from _clock(archive, place)
     yield from unmet(known, place)
     yield from _unproven(known, place)
@@ -168,6 +170,18 @@ def _damage(known: Known, place: str) -> Iterator[Shortfall]:
         found = " and ".join(plural(count, noun) for count, noun in counts if count)
         text = f"Found damaged, and neither repaired nor found whole since: {found}."
         yield Shortfall("damage", text, command("repair", place))
+
+
+def _contradictions(archive: Archive, known: Known) -> Iterator[Shortfall]:
+    """Commits of which nobody can tell what their files are: two seals say it otherwise."""
+    unsettled = [one for one in contradictions(archive, known.snapshots) if not one.settled]
+    for title in sorted({one.first.snapshot.title for one in unsettled}):
+        paths = [one.path for one in unsettled if one.first.snapshot.title == title]
+        files = plural(len(set(paths)), "file")
+        text = (
+            f"Two seals of {title} give {files} other bytes, {paths[0]} for one: at least one lies."
+        )
+        yield Shortfall("contradiction", text, command("mirror", archive.store.describe(), title))
 
 
 def _unproven(known: Known, place: str) -> Iterator[Shortfall]:
