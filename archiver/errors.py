@@ -19,7 +19,8 @@
     ├── MismatchError                22   bytes from upstream are not what it, or a pin, declares
     ├── HostileNameError             22   a name from upstream may not be written
     ├── UpstreamGoneError            23   upstream has no such thing, refuses it, or changed it
-    │   └── AccessError              23   gated, private or disabled: a token with rights may help
+    │   ├── AccessError              23   gated, private or disabled: a token with rights may help
+    │   └── RenamedError             23   upstream has it under another name
     ├── PolicyError                  24   the archive's policy forbids it
     ├── NetworkError                 30   upstream could not be reached, after retries
     └── NoSpaceError                 31   the disk is full, or would be
@@ -172,6 +173,10 @@ class UpstreamGoneError(ArchiverError):
 
 class AccessError(UpstreamGoneError):
     """Upstream refuses access: the repository is gated, private or disabled."""
+
+
+class RenamedError(UpstreamGoneError):
+    """Upstream has the repository under another name."""
 
 
 class PolicyError(ArchiverError):

@@ -16,9 +16,23 @@ _EXPANDED: Final = re.compile(r"[\"$`\\!]")
 """and what it would not leave alone between double quotes."""
 
 
+Argv = tuple[str, ...]
+"""A command, word by word, as a program would run it."""
+
+
+def argv(verb: str, place: str, *words: str) -> Argv:
+    """A command on the archive at ``place``."""
+    return ("archiver", *verb.split(), "-C", place, *words)
+
+
+def quoted(*commands: Argv) -> str:
+    """Commands of which each follows if the one before went well, in quotes, to be typed as they stand."""
+    return f"'{' && '.join(map(shlex.join, commands))}'"
+
+
 def command(verb: str, place: str, *words: str) -> str:
     """A command on the archive at ``place``, in quotes, to be typed as it stands."""
-    return f"'archiver {verb} -C {shlex.join([place, *words])}'"
+    return quoted(argv(verb, place, *words))
 
 
 def _typed(path: str) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal, get_args
 import msgspec
 
 from archiver.archive import layout
-from archiver.archive.advice import command
+from archiver.archive.advice import argv
 from archiver.archive.audit.proofs import EVENT as AUDITED
 from archiver.archive.audit.proofs import REPAIRED, Proofs, as_happened
 from archiver.archive.clock import AHEAD, proof_times
@@ -25,6 +25,7 @@ from archiver.text import utc_before
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from archiver.archive.advice import Argv
     from archiver.archive.archive import Archive, Snapshot
     from archiver.archive.policy import Policy
     from archiver.archive.records import Event
@@ -412,25 +413,20 @@ def _rank(state: PlaceState) -> int:
     return 0 if state.standing == "here" else 1 if state.counts else 2
 
 
-def remedy(root: str, state: PlaceState) -> str:
-    """The command that makes a place of the archive in ``root`` count; ``""`` if it does."""
+def remedy(root: str, state: PlaceState) -> tuple[Argv, ...]:
+    """The commands that make a place of the archive in ``root`` count, one after the other."""
     to = state.path or "TO"
-    copied = command("copy", root, to)
+    copied = argv("copy", root, to)
     match state.standing:
         case "never-proven" | "proof-old":
-            return _both(command("audit", to), copied)
+            return argv("audit", to), copied
         case "damaged":
-            return _both(command("repair", to, "--from", root), copied)
+            return argv("repair", to, "--from", root), copied
         case "incomplete":
-            return copied
+            return (copied,)
         case "deleted":
-            return command("copy", root, "--new", to)
+            return (argv("copy", root, "--new", to),)
         case "same-device":
-            return command("copy", root, "--new", "FOLDER")
+            return (argv("copy", root, "--new", "FOLDER"),)
         case _:
-            return ""
-
-
-def _both(first: str, then: str) -> str:
-    """Two commands of which the second follows if the first went well, in quotes as one."""
-    return f"{first[:-1]} && {then[1:]}"
+            return ()

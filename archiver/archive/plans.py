@@ -7,6 +7,7 @@ here is a plan's own place: a replica holds the events, and is not fed by them.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 import msgspec
@@ -25,6 +26,7 @@ from archiver.archive.events import (
     new_event,
 )
 from archiver.archive.seals import Snapshot, preference
+from archiver.archive.vouching import Voucher
 from archiver.errors import AccessError, ArchiverError, ExitCode, UpstreamGoneError
 from archiver.text import utc_after, utc_before
 
@@ -46,8 +48,11 @@ _COMMIT: Final = re.compile(r"[0-9a-f]{7,40}")
 _GOT: Final = frozenset[Outcome]({"sealed", "held"})
 _FACTS: Final[dict[str, AcknowledgedFact]] = {"gone": "gone", "refused": "refused"}
 
-State = Literal["held", "missing", "gone", "refused", "failed", "late"]
-"""How an entry stands: ``failed`` is held, but what upstream has by now could not be brought."""
+State = Literal["held", "missing", "gone", "refused", "failed", "unvouched", "late"]
+"""How an entry stands: ``failed`` is held, but what upstream has by now could not be brought; of
+``unvouched`` bytes are held that nobody vouched for, and it was upstream's that were wanted."""
+IsVouched = Callable[[Snapshot], bool]
+"""Whether somebody vouched for every file of a snapshot."""
 Key = tuple[str, str]
 """A repository, without case, and the branch, tag or commit that is asked for."""
 
@@ -248,7 +253,9 @@ class Plans:
         """The time for an event that must count as later than all of these."""
         return utc_after(max(self.last, self.upstreams.last))
 
-    def judge(self, plan: KnownPlan, snapshots: Iterable[Snapshot], now: str) -> PlanStatus:
+    def judge(
+        self, plan: KnownPlan, snapshots: Iterable[Snapshot], now: str, is_vouched: IsVouched
+    ) -> PlanStatus:
         """How each entry of a plan stands, given the snapshots that are held."""
         held: dict[str, list[Snapshot]] = {}
         for one in snapshots:
@@ -256,7 +263,7 @@ class Plans:
         max_age = plan.planned.max_age or MAX_AGE
         since = utc_before(max_age)
         entries = tuple(
-            self._judge(plan, entry, held.get(entry.key[0], ()), since, now)
+            self._judge(plan, entry, held.get(entry.key[0], ()), since, now, is_vouched)
             for entry in plan.planned.entries
         )
         source = plan.planned.source
@@ -271,9 +278,12 @@ class Plans:
         held: Collection[Snapshot],
         since: str,
         now: str,
+        is_vouched: IsVouched,
     ) -> EntryStatus:
         asked = plan.asked.get(entry.key, _Asked())
-        snapshot = self.covering(entry, held)
+        snapshot = self.covering(entry, filter(is_vouched, held))
+        vouched = snapshot is not None
+        snapshot = snapshot or self.covering(entry, held)
         state: State = "held"
         if snapshot is None:
             state = "missing"
@@ -281,6 +291,8 @@ class Plans:
             state = _FACTS[asked.result]
         elif asked.result in {"mismatch", "failed", "no-space"}:
             state = "failed"
+        elif not vouched:
+            state = "unvouched"
         elif asked.answered < since and plan.time < since:
             state = "late"
         return EntryStatus(
@@ -322,6 +334,19 @@ class Plans:
             return True
         pointed = self.upstreams.sighted.get(entry.key)
         return entry.name == "main" if pointed is None else revision in pointed
+
+
+def vouched_in(archive: Archive) -> IsVouched:
+    """Return what says of a snapshot of ``archive`` whether somebody vouched for every file of it.
+
+    Where a damaged manifest would tell, that is told by itself, and not as a matter of vouchers.
+    """
+
+    def is_vouched(snapshot: Snapshot) -> bool:
+        vouching = archive.vouching(snapshot)
+        return vouching is None or vouching.least > Voucher.NOBODY
+
+    return is_vouched
 
 
 def covers(entry: PlannedEntry, snapshot: Snapshot) -> bool:

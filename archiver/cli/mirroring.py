@@ -126,8 +126,9 @@ class MirrorOne(Protocol):
         repository: str,
         revision: str | None,
         patterns: tuple[tuple[str, ...], tuple[str, ...]] | None = None,
+        meter: Meter | None = None,
     ) -> MirrorReport:
-        """What was done; raises as the operation ``mirror`` does."""
+        """What was done; raises as the operation ``mirror`` does. ``meter`` counts, if given."""
 
 
 @contextmanager
@@ -150,11 +151,12 @@ def mirroring(
             repository: str,
             revision: str | None,
             patterns: tuple[tuple[str, ...], tuple[str, ...]] | None = None,
+            meter: Meter | None = None,
         ) -> MirrorReport:
             revision = _completed(archive, repository, revision)
             include, exclude = patterns or (options.include, options.exclude)
             chosen = msgspec.structs.replace(options, include=include, exclude=exclude)
-            with Meter(verb) as meter:
+            with meter or Meter(verb) as progress:
                 return mirror(
                     archive,
                     catalogue,
@@ -162,7 +164,7 @@ def mirroring(
                     repository,
                     revision,
                     options=chosen,
-                    progress=meter,
+                    progress=progress,
                     pins=pins,
                 )
 
@@ -320,16 +322,20 @@ def _resumed(count: int) -> str:
     return f"{human_bytes(count)} stored by an earlier run, " if count else ""
 
 
-def finish(failures: Sequence[int], total: int, unprotected: Sequence[int] = ()) -> None:
+def finish(
+    failures: Sequence[int], total: int, unprotected: Sequence[int] = (), *, counted: bool = False
+) -> None:
     """Exit with PARTIAL if some failed, with the common code if all failed for one reason.
 
-    If none failed, but files that were stored are ``unprotected``, with the least code of these.
+    If none failed, but files that were stored are ``unprotected``, with the least code of these. How
+    many failed is told unless they were ``counted`` for the reader already.
     """
     if not failures and unprotected:
         raise click.exceptions.Exit(min(unprotected))
     if not failures:
         return
     codes = set(failures)
-    output.remark(f"{len(failures)} of {plural(total, 'repository', 'repositories')} failed.")
+    if not counted:
+        output.remark(f"{len(failures)} of {plural(total, 'repository', 'repositories')} failed.")
     whole = len(failures) == total and len(codes) == 1
     raise click.exceptions.Exit(codes.pop() if whole else int(ExitCode.PARTIAL))

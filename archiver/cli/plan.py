@@ -18,6 +18,7 @@ _NAMED: Final = 20
 _STATES: Final = {
     "held": "held",
     "missing": "MISSING",
+    "unvouched": "NOBODY VOUCHED",
     "incomplete": "PACKS MISSING",
     "unreadable": "UNREADABLE",
     "differs": "DIFFERS FROM ITS PIN",
@@ -86,7 +87,7 @@ def _verdict(found: PlanCheck, plan: str) -> None:
         f"{counts[state]:,} {word.lower()}" for state, word in _STATES.items() if counts[state]
     ]
     output.line(f"{'; '.join([held, *others[1 if counts['held'] else 0 :]])}.")
-    if counts["missing"]:
+    if counts["missing"] or counts["unvouched"]:
         output.line(f"    → Run {advised('sync', plan)}.")
     if counts["incomplete"] or counts["unreadable"]:
         output.line(f"    → Run {advised('repair')}.")

@@ -37,6 +37,13 @@ class Meter:
         self._narrow = self._live is not None and self._live.console.width < _WIDE
         self._files = self._files_total = 0
         self._bytes = self._came = self._plain = self._stored = 0
+        self.fetched = 0
+        """Plain bytes that came in all phases, also of files that failed."""
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes that were written to packs."""
+        return self._stored
 
     def __enter__(self) -> Self:
         if self._live:
@@ -75,6 +82,7 @@ class Meter:
         """Bytes are done; those that were there already say nothing of the speed."""
         with self._lock:
             self._came += count if fetched else 0
+            self.fetched += count if fetched else 0
         self._add(count)
 
     def rewind(self, count: int) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from archiver.archive.copies import PlaceState
     from archiver.archive.plans import PlanStatus
-    from archiver.operations.status import LastAudit, SmokeTested, Status
+    from archiver.operations.status import LastAudit, Shortfall, SmokeTested, Status
 
 _SHORT = 16
 _REVISION = 12
@@ -79,32 +79,40 @@ def _verdict(found: Status) -> None:
     else:
         output.line(f"Nothing falls short: {size}")
     show_all(found.findings)
-    for one in found.shortfalls:
-        output.line(f"SHORT: {printable(one.message, 2000)}")
-        output.line(f"    → Run {printable(one.next, 2000)}.")
+    for short in found.shortfalls:
+        _shortfall("SHORT", short)
     for fact in found.lost_upstream:
         name = "" if fact.name == "main" else f"@{printable(fact.name)}"
         known = ", as is known" if fact.acknowledged else ""
         what = f"{printable(fact.repository)}{name}"
         output.line(f"Gone upstream since {printable(fact.since)}{known}: {what}; it is held here.")
-    for one in found.remarks:
-        output.line(f"remark: {printable(one.message, 2000)}")
-        output.line(f"    → {printable(one.next, 2000)}")
+    for remark in found.remarks:
+        _shortfall("remark", remark)
+
+
+def _shortfall(word: str, one: Shortfall) -> None:
+    from archiver.cli.shortfalls import sentence, what_next  # noqa: PLC0415 - start-up stays light
+
+    output.line(f"{word}: {printable(sentence(one), 2000)}")
+    output.line(f"    → Run {printable(what_next(one), 2000)}.")
 
 
 def _records(found: Status, *, packs: bool, copies: bool) -> None:
+    from archiver.cli.shortfalls import described  # noqa: PLC0415 - start-up stays light
+
     record_all(found.findings)
     told = msgspec.to_builtins(found)
     del told["findings"]
     listed = {key: told.pop(key) for key in ("pack_list", "places", "shortfalls", "plans")}
+    told["remarks"] = [described(one) for one in found.remarks]
     for one in listed["pack_list"] if packs else []:
         output.record("pack", **one)
     for one in listed["places"] if copies else []:
         output.record("place", **one)
     for one in listed["plans"]:
         output.record("plan", **one)
-    for one in listed["shortfalls"]:
-        output.record("shortfall", **one)
+    for one in found.shortfalls:
+        output.record("shortfall", **described(one))
     output.record("status", met=not found.shortfalls and not found.findings, **told)
 
 
@@ -160,7 +168,7 @@ def _last_audit(audit: LastAudit) -> None:
 
 
 def _plan(plan: PlanStatus) -> None:
-    held = sum(bool(one.snapshot) for one in plan.entries)
+    held = sum(bool(one.snapshot) and one.state != "unvouched" for one in plan.entries)
     total = plural(len(plan.entries), "repository", "repositories")
     ran = f"last run {plan.ran}, exit {plan.exit_code}" if plan.ran else "no run came to its end"
     output.line(f"Plan {printable(plan.plan)}: {held:,} of {total} held; {ran}.")

@@ -20,7 +20,8 @@ from archiver.cli.mirroring import (
     tell_failure,
 )
 from archiver.cli.options import advised, common, open_archive
-from archiver.errors import ArchiverError, ExitCode, UpstreamGoneError, UsageError
+from archiver.cli.progress import Meter
+from archiver.errors import ArchiverError, ExitCode, RenamedError, UpstreamGoneError, UsageError
 from archiver.text import human_bytes, human_duration, plural, printable
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def command(plan: str, token: str | None, *, check_collection: bool, **rest: Any
     unprotected: list[int] = []
     given = bool(rest["include"] or rest["exclude"])
     opened: list[MirrorOne] = []
+    meters: list[Meter] = []
     unopened: list[ArchiverError] = []
     with ExitStack() as stack:
 
@@ -78,7 +80,8 @@ def command(plan: str, token: str | None, *, check_collection: bool, **rest: Any
 
         def mirror(planned: PlannedRepository) -> MirrorReport:
             patterns = None if given else (planned.include, planned.exclude)
-            report = opened[0](upstream, planned.name, planned.revision, patterns)
+            meters[:] = [Meter("Mirroring")]
+            report = opened[0](upstream, planned.name, planned.revision, patterns, meters[0])
             return report if given else as_planned(report, planned)
 
         report = sync(
@@ -89,6 +92,7 @@ def command(plan: str, token: str | None, *, check_collection: bool, **rest: Any
             done=lambda done: unprotected.extend(tell(done)),
             failed=_failed,
             known=_known,
+            came=lambda: (meters[0].fetched, meters[0].stored_bytes) if meters else (0, 0),
             upstream=upstream.endpoint,
             source=str(Path(plan).absolute()) if Path(plan).is_file() else plan,
             min_free=rest["min_free"],
@@ -103,7 +107,8 @@ def command(plan: str, token: str | None, *, check_collection: bool, **rest: Any
     if report.ended == ExitCode.NO_SPACE or report.room == "too-little":
         raise click.exceptions.Exit(int(ExitCode.NO_SPACE))
     # A check that could not be made counts as one more thing that failed.
-    finish([*report.exit_codes, *unchecked], report.total + len(unchecked), unprotected)
+    failures = [*report.exit_codes, *unchecked]
+    finish(failures, report.total + len(unchecked), unprotected, counted=True)
 
 
 def _failed(planned: PlannedRepository, error: ArchiverError) -> None:
@@ -122,8 +127,10 @@ def _hint_for_gone(planned: PlannedRepository, error: ArchiverError) -> str:
     command = advised("acknowledge", outcome_of(error), planned.title)
     kept = f"The archive keeps what it holds of {printable(planned.name)}."
     known = f"{kept} Is that known? Then {command} says so, and it is told without a failure."
-    # A refusal may still be a matter of a token.
-    return known if outcome_of(error) == "gone" else f"{error.hint} {known}"
+    # A refusal may still be a matter of a token, and what has another name can be had by that.
+    if outcome_of(error) == "refused" or isinstance(error, RenamedError):
+        return f"{error.hint} {known}"
+    return known
 
 
 def _known(planned: PlannedRepository, error: ArchiverError) -> None:
@@ -149,7 +156,11 @@ def _verdict(report: SyncReport) -> None:
         counts.append(f"{len(report.not_tried):,} not tried")
     total = plural(report.total, "repository", "repositories")
     output.line(f"Plan {report.plan}: {report.done} of {total} done: {', '.join(counts)}.")
-    for title, names in (("Failed", report.failed), ("Not tried", report.not_tried)):
+    for title, names in (
+        ("Failed", report.failed),
+        ("Gone upstream, or never there", report.gone),
+        ("Not tried", report.not_tried),
+    ):
         if names:
             more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
             output.line(f"  {title}: {', '.join(map(printable, names[:_NAMED]))}{more}.")

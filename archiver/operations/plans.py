@@ -9,7 +9,7 @@ import msgspec
 from archiver.archive.events import PlannedEntry, PlanRetired, new_event
 from archiver.archive.pin import PinDifference, compare_pin
 from archiver.archive.place import own_place, settled_place
-from archiver.archive.plans import Plans, planned_of
+from archiver.archive.plans import Plans, planned_of, vouched_in
 from archiver.archive.publish import missing_packs
 from archiver.errors import ArchiverError, ExitCode, UsageError
 from archiver.text import printable
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from archiver.archive.pin import Pin
     from archiver.plan import Plan
 
-EntryState = Literal["held", "missing", "incomplete", "unreadable", "differs"]
-"""``incomplete``: packs are missing; ``unreadable``: the manifest is; ``differs``: from its pin."""
+EntryState = Literal["held", "missing", "unvouched", "incomplete", "unreadable", "differs"]
+"""``unvouched``: neither upstream nor a pin stands for some of its bytes; ``incomplete``: packs are
+missing; ``unreadable``: the manifest is; ``differs``: from its pin."""
 
 
 class CheckedEntry(msgspec.Struct, frozen=True):
@@ -60,6 +61,7 @@ class PlanCheck(msgspec.Struct, frozen=True):
             ("differs", ExitCode.MISMATCH),
             ("unreadable", ExitCode.DAMAGE),
             ("incomplete", ExitCode.POLICY_UNMET),
+            ("unvouched", ExitCode.POLICY_UNMET),
             ("missing", ExitCode.POLICY_UNMET),
         ):
             if state in states:
@@ -98,7 +100,8 @@ def _checked(
     held: Sequence[Snapshot],
     pins: Sequence[Pin],
 ) -> CheckedEntry:
-    snapshot = plans.covering(entry, held)
+    vouched = plans.covering(entry, filter(vouched_in(archive), held))
+    snapshot = vouched or plans.covering(entry, held)
     if snapshot is None:
         return CheckedEntry(entry.repository, entry.revision, "missing")
     seal = snapshot.seal
@@ -119,6 +122,8 @@ def _checked(
                 result, state="differs", pin="differs", differences=found
             )
         result = msgspec.structs.replace(result, pin="agrees")
+    elif vouched is None:
+        result = msgspec.structs.replace(result, state="unvouched")
     return msgspec.structs.replace(result, state="incomplete") if missing else result
 
 

@@ -64,8 +64,9 @@ class SyncReport(msgspec.Struct, frozen=True):
     ``done`` counts the entries that are held as upstream has them, ``new`` those that were sealed now;
     ``exit_codes`` are of those that failed. ``ended`` is the code of what ended the run before its end,
     such as 31, 130, or 30 if upstream could not be reached, else 0. Sizes are in bytes: ``fetched``
-    plain ones (in a dry run those to be fetched), ``stored`` in packs, ``free`` what is left on the disk
-    (-1: not known). ``room`` says of a dry run whether what is to be fetched fits.
+    plain ones (in a dry run those to be fetched), ``stored`` in packs, both also of what failed half-way;
+    ``free`` what is left on the disk (-1: not known). ``room`` says of a dry run whether what is to be
+    fetched fits.
     """
 
     plan: str
@@ -115,6 +116,7 @@ def sync(
     done: Callable[[Report], None],
     failed: Callable[[PlannedRepository, ArchiverError], None],
     known: Callable[[PlannedRepository, ArchiverError], None],
+    came: Callable[[], tuple[int, int]] = lambda: (0, 0),
     upstream: str,
     source: str = "",
     min_free: int = 0,
@@ -133,6 +135,8 @@ def sync(
         done: Told what became of each entry that was mirrored or held already, as it goes.
         failed: Told of each that was not.
         known: Told of each that upstream does not give, and whose owner has acknowledged that.
+        came: Asked, of an entry that just failed, for the plain bytes that were fetched of it and the
+            bytes of packs that they took.
         upstream: Its address, for messages.
         source: How the plan was named, for whoever is to run it again.
         min_free: How many bytes must stay free.
@@ -145,7 +149,7 @@ def sync(
     """
     archive.require_writable()
     run: _Run[Report] = _Run(archive, plan, upstream, source, min_free, dry_run=dry_run)
-    run.on_done, run.on_failed, run.on_known = done, failed, known
+    run.on_done, run.on_failed, run.on_known, run.came = done, failed, known, came
     with RunLock(archive.store.scratch(f"plan-{plan.name}.lock"), f"The plan {plan.name}"):
         try:
             if run.remember() and run.begun(begin):
@@ -185,6 +189,7 @@ class _Run(Generic[Report]):
         self.on_done: Callable[[Report], None] = _ignore
         self.on_failed: Callable[[PlannedRepository, ArchiverError], None] = _ignore
         self.on_known: Callable[[PlannedRepository, ArchiverError], None] = _ignore
+        self.came: Callable[[], tuple[int, int]] = lambda: (0, 0)
         self.ended = 0
 
     # ---- the journal
@@ -260,12 +265,14 @@ class _Run(Generic[Report]):
             try:
                 report = _mirrored(mirror, planned)
             except ArchiverError as error:
+                self._count_half()
                 self._fail(planned, error)
                 if error.exit_code == ExitCode.NO_SPACE:
                     return
                 unreachable = unreachable + 1 if error.exit_code == ExitCode.NETWORK else 0
                 continue
             except KeyboardInterrupt:
+                self._count_half()
                 self._results.append(_Result("interrupted"))
                 raise
             unreachable = 0
@@ -277,6 +284,12 @@ class _Run(Generic[Report]):
         self._fetched += report.to_fetch_bytes if report.outcome != "held" else 0
         self._stored += report.stored_bytes
         self.on_done(report)
+
+    def _count_half(self) -> None:
+        """What came of an entry before it failed was fetched and stored all the same."""
+        fetched, stored = self.came()
+        self._fetched += fetched
+        self._stored += stored
 
     def _fail(
         self, planned: PlannedRepository, error: ArchiverError, outcome: Outcome | None = None

@@ -130,6 +130,61 @@ def test_a_damaged_file_upstream_fails_its_repository_only(sync, hub, archive, p
     assert result.kinds("sync")[0]["exit_codes"] == [22]
 
 
+def test_what_came_before_a_repository_failed_is_counted(sync, hub, archive, plan):
+    hub.create("org/b", {"a.bin": noise(7, 70_000), "z.json": b"{}"})
+    hub.claim("org/b", "z.json", oid="0" * 40)
+    result = sync(plan(B))
+    (report,) = result.kinds("sync")
+    assert (result.code, report["failed"]) == (22, ["org/b"])
+    assert report["fetched"] > 70_000
+    assert report["stored"] > 70_000
+    (synced,) = archive.events("synced")
+    assert synced["detail"]["fetched"] == report["fetched"]
+
+
+def test_what_is_sealed_though_its_entry_fails_is_counted(sync, hub, archive, plan):
+    result = sync(plan(A + '\ninclude = ["*.json"]'))
+    (report,) = result.kinds("sync")
+    assert (result.code, report["failed"], report["fetched"]) == (3, ["org/a"], 2)
+
+
+def test_a_hub_that_answers_about_another_commit_says_nothing_of_a_loss(
+    sync, run, hub, archive, plan
+):
+    (commit,) = {one.seal.revision for one in _mirrored(run, archive, "org/a")}
+
+    body = json.dumps({"id": "org/a", "sha": "1" * 40}).encode()
+    hub.faults.add(Fault("forge", route="info", forge=lambda _: (body, {}), times=None))
+    result = sync(plan(A + f'\nrevision = "{commit}"'))
+    (report,) = result.kinds("sync")
+    assert (result.code, report["failed"], report["gone"]) == (22, [f"org/a@{commit}"], [])
+    assert "another HF_ENDPOINT" in result.kinds("error")[0]["hint"]
+    known = run("acknowledge", "-C", archive.root, "gone", f"org/a@{commit}")
+    assert (known.code, "does not say gone" in known.err) == (2, True)
+
+
+def test_a_request_that_is_refused_cannot_be_acknowledged_as_gone(sync, run, hub, archive, plan):
+    _mirrored(run, archive, "org/a")
+    hub.faults.add(Fault("status", status=400, route="info", times=None))
+    assert sync(plan(A)).code == 23
+    known = run("acknowledge", "-C", archive.root, "gone", "org/a")
+    assert (known.code, "does not say gone" in known.err) == (2, True)
+    assert run("acknowledge", "-C", archive.root, "refused", "org/a").code == 0
+
+
+def test_what_has_another_name_now_is_told_with_it(sync, run, hub, archive, plan):
+    _mirrored(run, archive, "org/a")
+    hub.rename("org/a", "org/new")
+    (error,) = sync(plan(A)).kinds("error")
+    assert error["hint"].startswith("Mirror org/new instead; ")
+    assert "acknowledge" in error["hint"]
+
+
+def _mirrored(run, archive, name):
+    assert run("mirror", "-q", "-C", archive.root, name, "--min-free", "0B").code == 0
+    return Archive.open(archive.root).snapshots_of(name)
+
+
 def test_what_upstream_has_lost_is_journalled_once_and_kept(sync, hub, archive, plan):
     path = plan(A, B)
     assert sync(path).code == 0
@@ -288,7 +343,9 @@ def test_text_output_and_the_program_itself(hub, archive, plan):
     assert lines[0] == "In the plan, not in org/coll: org/never"
     assert lines[1].startswith("org/a@")
     counts = "1 new, 0 held, 0 failed, 1 gone upstream"
-    assert lines[-2] == f"Plan nightly: 1 of 2 repositories done: {counts}."
+    assert lines[-3] == f"Plan nightly: 1 of 2 repositories done: {counts}."
+    assert lines[-2] == "  Gone upstream, or never there: org/never."
+    assert "failed" not in done.stderr, "one verdict, which counts each entry once"
     assert lines[-1].endswith(" left on the disk.")
     assert "org/never" in done.stderr
     assert "Traceback" not in done.stderr

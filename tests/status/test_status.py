@@ -126,7 +126,11 @@ def test_damage_that_an_audit_found_is_told_until_it_was_audited_again(ask, root
     rewrite(pack, good[:-20] + bytes([good[-20] ^ 1]) + good[-19:])
     assert ask("audit", "-q").code == 20
     found = ask("status", "--json")
-    assert (found.code, found.short["damage"][0]) == (24, "audit")
+    assert (found.code, found.short["damage"]) == (24, ["repair", "-C", str(root)])
+    (short,) = found.kinds("shortfall")
+    assert short["commands"] == [["archiver", "repair", "-C", str(root)]]
+    assert short["message"] == f"The audit of {short['time']} had 2 findings of damage."
+    assert short["findings"] == 2
     assert ask("audit", "-q", "--snapshot", "org/two").code in {0, 20}
     assert "damage" in ask("status", "--json").short
     rewrite(pack, good)

@@ -17,6 +17,7 @@ from archiver.archive.archive import TOOL, Archive
 from archiver.archive.records import Event
 from archiver.cli.main import invoke
 from archiver.loopback import Hub
+from archiver.text import utc_now
 
 A, B, C = ('name = "org/a"', 'name = "org/b"', 'name = "org/c"')
 NEVER = 'name = "org/never"'
@@ -124,6 +125,36 @@ def test_other_patterns_than_the_plans_do_not_meet_it(ask, sync, hub, plan):
     assert states(ask("status", "--json")) == {"org/a": "missing"}
     assert sync(plan(A)).code == 0
     assert states(ask("status", "--json")) == {"org/a": "held"}
+
+
+def test_what_nobody_vouched_for_does_not_meet_a_plan(ask, sync, hub, root, plan, tmp_path):
+    folder = tmp_path / "from a friend"
+    folder.mkdir()
+    (folder / "config.json").write_bytes(b"{}")
+    (folder / "notes.txt").write_bytes(b"org/a" * 99)
+    found = ask("import", "-q", folder, "--as", "org/a", "--min-free", "0B")
+    assert (found.code, ask("audit", "-q").code) == (0, 0)
+    path = plan(A)
+    place = json.loads((root / "place.json").read_bytes())["place"]
+    wanted = {"plan": "nightly", "place": place, "source": str(path)}
+    wanted["entries"] = [{"repository": "org/a"}]
+    Archive.open(root).record(Event("planned", utc_now(), TOOL, detail=wanted))
+    found = ask("status", "--json")
+    assert (found.code, states(found)) == (24, {"org/a": "unvouched"})
+    assert found.short == {"plan-unvouched": ["sync", "-C", str(root), str(path)]}
+    (short,) = found.kinds("shortfall")
+    assert (short["plan"], short["entries"]) == ("nightly", ["org/a"])
+    lines = ask("status").out.splitlines()
+    assert (
+        lines[1] == "SHORT: The plan nightly: held, but nobody vouched for all of the bytes: org/a."
+    )
+    assert "Plan nightly: 0 of 1 repository held;" in "\n".join(lines)
+    checked = ask("plan", "check", path)
+    assert (checked.code, "NOBODY VOUCHED: org/a" in checked.out) == (24, True)
+    assert f"    → Run 'archiver sync -C {root} {path}'." in checked.out
+    assert sync(path).code == 0
+    assert ask("audit", "-q").code == 0
+    assert (ask("status").code, ask("plan", "check", path).code) == (0, 0)
 
 
 def test_a_plan_that_is_killed_at_once_is_remembered(ask, root, plan):

@@ -10,7 +10,6 @@ from archiver.errors import (
     HostileNameError,
     MismatchError,
     NetworkError,
-    UpstreamGoneError,
 )
 from archiver.upstream.huggingface import listing
 from archiver.upstream.huggingface.answers import Asked
@@ -97,7 +96,7 @@ def test_nonsense_about_a_repository_is_refused(body):
 
 
 def test_another_commit_than_the_one_asked_for_is_refused():
-    with pytest.raises(UpstreamGoneError, match="commit"):
+    with pytest.raises(MismatchError, match="commit"):
         pin(info(id="a/b", sha="1" * 40), Asked("a/b", "0" * 40))
 
 

@@ -13,7 +13,7 @@ from archiver.archive.copies import PlaceHistory
 from archiver.archive.events import Audited, detail_of
 from archiver.archive.fixity.chain import Chain
 from archiver.archive.place import own_place
-from archiver.archive.plans import Plans
+from archiver.archive.plans import Plans, vouched_in
 from archiver.archive.policy import EVENT as POLICY
 from archiver.archive.policy import policy_of
 from archiver.errors import UnreadableError
@@ -56,7 +56,8 @@ class Known:
         self.upstreams = self._plans.upstreams
         self.min_free = max((plan.min_free for plan in self._plans.active), default=0) or MIN_FREE
         self.plans = tuple(
-            self._plans.judge(plan, self.snapshots, now) for plan in self._plans.active
+            self._plans.judge(plan, self.snapshots, now, vouched_in(archive))
+            for plan in self._plans.active
         )
         self.since = utc_before(self.policy.audit_days * _DAY) if self.policy.audit_days else ""
         self.packs = list(self._packs(archive))

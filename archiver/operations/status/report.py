@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from archiver.archive.advice import Argv
 from archiver.archive.copies import PlaceState
 from archiver.archive.events import Sample
 from archiver.archive.finding import Finding
@@ -56,17 +57,145 @@ class SmokeTested(msgspec.Struct, frozen=True):
     held: str
 
 
-class Shortfall(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Something that is not as it is wanted; ``next`` is what to do about it.
+class Shortfall(msgspec.Struct, frozen=True, kw_only=True, tag_field="what"):
+    """Something that is not as it is wanted; ``commands`` are to be run about it, in their order.
 
-    ``plan`` and ``entries`` name the plan and its entries that are concerned, where it is about one.
+    Each kind has what its sentence is made of, and is told by its ``what``.
     """
 
-    what: str
-    message: str
-    next: str
-    plan: str = ""
-    entries: tuple[str, ...] = ()
+    commands: tuple[Argv, ...]
+
+
+class NothingHeld(Shortfall, frozen=True, tag="empty"):
+    """The archive is empty."""
+
+
+class MissingPacks(Shortfall, frozen=True, tag="missing"):
+    """Packs that seals need are not there."""
+
+    packs: int
+
+
+class UnreadableSeals(Shortfall, frozen=True, tag="damage"):
+    """Seals that are damaged."""
+
+    seals: int
+
+
+class DamagedByAudit(Shortfall, frozen=True, tag="damage"):
+    """The newest audit of the whole archive, at ``time``, found damage."""
+
+    time: str
+    findings: int
+
+
+class DamagedFiles(Shortfall, frozen=True, tag="damage"):
+    """What audits found damaged, and nothing has mended or found whole since."""
+
+    packs: int
+    files: int
+
+
+class Contradiction(Shortfall, frozen=True, tag="contradiction"):
+    """Two seals of a commit give ``files`` of it other bytes, ``path`` for one; no voucher settles it."""
+
+    snapshot: str
+    files: int
+    path: str
+
+
+class WrongClock(Shortfall, frozen=True, tag="clock"):
+    """The journal has come to the time ``latest``, and the clock says ``now``."""
+
+    latest: str
+    now: str
+
+
+class PlanShortfall(Shortfall, frozen=True):
+    """Entries of a plan, by their titles."""
+
+    plan: str
+    entries: tuple[str, ...]
+
+
+class PlanMissing(PlanShortfall, frozen=True, tag="plan-missing"):
+    """Of ``total`` entries these are not held; ``gone`` of them upstream does not have."""
+
+    total: int
+    gone: int
+
+
+class PlanUnvouched(PlanShortfall, frozen=True, tag="plan-unvouched"):
+    """They are held, and nobody vouched for some of their bytes."""
+
+
+class PlanFailed(PlanShortfall, frozen=True, tag="plan-failed"):
+    """They are held, and the last run failed for them."""
+
+
+class PlanGone(PlanShortfall, frozen=True, tag="plan-gone"):
+    """Upstream has it no more."""
+
+
+class PlanRefused(PlanShortfall, frozen=True, tag="plan-refused"):
+    """Upstream refuses access to it."""
+
+
+class PlanLate(PlanShortfall, frozen=True, tag="plan-late"):
+    """Upstream did not answer within ``max_age`` seconds; of the oldest since ``since`` or never."""
+
+    max_age: int
+    since: str
+
+
+class NeverAudited(Shortfall, frozen=True, tag="audit"):
+    """No audit ever proved anything of what is held here."""
+
+
+class ProofsOld(Shortfall, frozen=True, tag="audit"):
+    """Packs, of so many bytes, were not proven at ``level`` within ``days``."""
+
+    packs: int
+    bytes: int
+    level: Level
+    days: int
+
+
+class NoParity(Shortfall, frozen=True, tag="parity"):
+    """Files without a sidecar."""
+
+    files: int
+
+
+class FewCopies(Shortfall, frozen=True, tag="copies"):
+    """Snapshots that lie in fewer than ``places`` that count."""
+
+    snapshots: int
+    places: int
+
+
+class Unsigned(Shortfall, frozen=True, tag="signatures"):
+    """Seals and manifests without a signature by a trusted key."""
+
+    documents: int
+
+
+class NoPolicy(Shortfall, frozen=True, tag="policy"):
+    """A remark: nobody said what is wanted."""
+
+
+class LowRoom(Shortfall, frozen=True, tag="room"):
+    """A remark: so many bytes are free, and ``keep`` should stay so."""
+
+    free: int
+    keep: int
+
+
+class Unfinished(Shortfall, frozen=True, tag="unfinished"):
+    """A remark: what runs that died left, in bytes."""
+
+    files: int
+    bytes: int
 
 
 class LastAudit(msgspec.Struct, frozen=True):

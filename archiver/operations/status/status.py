@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from archiver.archive.advice import Advice, command
+from archiver.archive.advice import Advice, argv
 from archiver.archive.audit.contradictions import contradictions
 from archiver.archive.clock import journal_ahead
 from archiver.archive.copies import judge_copies, remedy
@@ -18,15 +18,31 @@ from archiver.archive.signing.stored import unsigned
 from archiver.archive.vouching import Voucher
 from archiver.operations.status.known import Known
 from archiver.operations.status.plans import free_bytes, lost_upstream, remarks, unmet
-from archiver.operations.status.report import Shortfall, SmokeTested, Status
+from archiver.operations.status.report import (
+    Contradiction,
+    DamagedByAudit,
+    DamagedFiles,
+    FewCopies,
+    MissingPacks,
+    NeverAudited,
+    NoParity,
+    ProofsOld,
+    SmokeTested,
+    Status,
+    Unfinished,
+    UnreadableSeals,
+    Unsigned,
+    WrongClock,
+)
 from archiver.smoke.receipt import last_tested
-from archiver.text import human_bytes, plural, utc_now
+from archiver.text import utc_now
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from archiver.archive.archive import Archive, Snapshot
     from archiver.archive.copies import CopyState
+    from archiver.operations.status.report import Shortfall
 
 
 def status(archive: Archive, *, keys: Iterable[str] = ()) -> Status:
@@ -105,71 +121,48 @@ def _shortfalls(
     place = archive.store.describe()
     yield from _damage(known, place)
     yield from _contradictions(archive, known)
-    yield from _clock(archive, place)
+    latest = journal_ahead(archive)
+    if latest:
+        trust = argv("prune", place, "--trust-clock")
+        yield WrongClock(commands=(trust,), latest=latest, now=utc_now())
     yield from unmet(known, place)
     yield from _unproven(known, place)
     policy = known.policy
     # Events come with every audit and copy: their sidecars are made with the next ones.
     naked = without_sidecar(archive.store, names_of(known.snapshots)) if policy.parity else []
     if naked:
-        text = f"{plural(len(naked), 'file has', 'files have')} no parity sidecar."
-        yield Shortfall("parity", text, command("parity add", place))
+        yield NoParity(commands=(argv("parity add", place),), files=len(naked))
     few = [one for one in known.snapshots if copies.count(one.id) < policy.copies]
     if few:
-        lie = plural(len(few), "snapshot lies", "snapshots lie")
-        text = f"{lie} in fewer than {plural(policy.copies, 'place')} that count."
         idle = [one for one in copies.places if not one.counts and one.standing != "same-device"]
-        fix = remedy(place, idle[0]) if idle else command("copy", place, "--new", "FOLDER")
-        yield Shortfall("copies", text, fix)
+        again = remedy(place, idle[0]) if idle else (argv("copy", place, "--new", "FOLDER"),)
+        yield FewCopies(commands=again, snapshots=len(few), places=policy.copies)
     if bare:
-        bare_ones = plural(bare, "seal or manifest has", "seals and manifests have")
-        text = f"{bare_ones} no signature by a trusted key."
-        yield Shortfall("signatures", text, command("sign", place, "--key", "FILE"))
+        yield Unsigned(commands=(argv("sign", place, "--key", "FILE"),), documents=bare)
 
 
-def _unfinished(archive: Archive) -> Iterator[Shortfall]:
-    """What runs that died left."""
-    left, place = unfinished(archive.store), archive.store.describe()
+def _unfinished(archive: Archive) -> Iterator[Unfinished]:
+    left = unfinished(archive.store)
     if left.files:
-        text = (
-            f"Runs that died left {plural(left.files, 'unfinished file')}, {human_bytes(left.bytes)}. "
-            "The next mirror or import goes on with what of it is packs; the rest goes with the next "
-            "prune."
-        )
-        yield Shortfall("unfinished", text, command("prune", place))
-
-
-def _clock(archive: Archive, place: str) -> Iterator[Shortfall]:
-    """A journal that has come to a time that the clock has not."""
-    latest = journal_ahead(archive)
-    if latest:
-        text = (
-            f"The journal has come to {latest}, and this machine's clock says {utc_now()}: one of the two "
-            "is wrong. Nothing is deleted, and proofs of a time to come do not count. Set the clock if "
-            "it is wrong."
-        )
-        yield Shortfall("clock", text, command("prune", place, "--trust-clock"))
+        prune = argv("prune", archive.store.describe())
+        yield Unfinished(commands=(prune,), files=left.files, bytes=left.bytes)
 
 
 def _damage(known: Known, place: str) -> Iterator[Shortfall]:
     """What is known to be wrong, whatever the policy."""
+    repair = (argv("repair", place),)
     missing = len(known.missing)
     if missing:
-        text = f"{plural(missing, 'pack')} that seals need are not there."
-        yield Shortfall("missing", text, command("repair", place))
+        yield MissingPacks(commands=repair, packs=missing)
     if known.damaged_seals:
-        text = f"{plural(len(known.damaged_seals), 'seal')} cannot be read."
-        yield Shortfall("damage", text, command("repair", place))
+        yield UnreadableSeals(commands=repair, seals=len(known.damaged_seals))
     audit = known.audit
     damaged = audit.detail.get("damaged") if audit else 0
     if audit and damaged and isinstance(damaged, int):
-        text = f"The audit of {audit.time} had {plural(damaged, 'finding')} of damage."
-        yield Shortfall("damage", text, command("audit", place))
+        yield DamagedByAudit(commands=repair, time=audit.time, findings=damaged)
     elif known.broken or known.broken_files:
-        counts = (len(known.broken), "pack"), (len(known.broken_files), "other file")
-        found = " and ".join(plural(count, noun) for count, noun in counts if count)
-        text = f"Found damaged, and neither repaired nor found whole since: {found}."
-        yield Shortfall("damage", text, command("repair", place))
+        packs, files = len(known.broken), len(known.broken_files)
+        yield DamagedFiles(commands=repair, packs=packs, files=files)
 
 
 def _contradictions(archive: Archive, known: Known) -> Iterator[Shortfall]:
@@ -177,18 +170,18 @@ def _contradictions(archive: Archive, known: Known) -> Iterator[Shortfall]:
     unsettled = [one for one in contradictions(archive, known.snapshots) if not one.settled]
     for title in sorted({one.first.snapshot.title for one in unsettled}):
         paths = [one.path for one in unsettled if one.first.snapshot.title == title]
-        files = plural(len(set(paths)), "file")
-        text = (
-            f"Two seals of {title} give {files} other bytes, {paths[0]} for one: at least one lies."
+        yield Contradiction(
+            commands=(argv("mirror", archive.store.describe(), title),),
+            snapshot=title,
+            files=len(set(paths)),
+            path=paths[0],
         )
-        yield Shortfall("contradiction", text, command("mirror", archive.store.describe(), title))
 
 
 def _unproven(known: Known, place: str) -> Iterator[Shortfall]:
     policy = known.policy
     if known.never_proven:
-        text = "Nothing of what is held here was ever proven by an audit."
-        yield Shortfall("audit", text, command("audit", place))
+        yield NeverAudited(commands=(argv("audit", place),))
         return
     if not policy.audit_days:
         return
@@ -198,8 +191,11 @@ def _unproven(known: Known, place: str) -> Iterator[Shortfall]:
         if one.there and known.proofs.pack(one.pack, policy.audit_level) < known.since
     ]
     if old:
-        packs = f"{plural(len(old), 'pack')} ({human_bytes(sum(one.size for one in old))})"
-        days = plural(policy.audit_days, "day")
-        text = f"{packs} not proven at level {policy.audit_level} within {days}."
         again = ("--level", policy.audit_level, "--max-age", f"{policy.audit_days}d")
-        yield Shortfall("audit", text, command("audit", place, *again))
+        yield ProofsOld(
+            commands=(argv("audit", place, *again),),
+            packs=len(old),
+            bytes=sum(one.size for one in old),
+            level=policy.audit_level,
+            days=policy.audit_days,
+        )

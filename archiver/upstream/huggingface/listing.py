@@ -12,7 +12,7 @@ from archiver.errors import (
     HostileNameError,
     MismatchError,
     NetworkError,
-    UpstreamGoneError,
+    RenamedError,
     UsageError,
 )
 from archiver.names import as_commit, as_repo_id
@@ -54,7 +54,8 @@ def pin(info: InfoDocument, asked: Asked) -> Pin:
 
     Raises:
         AccessError: The repository is disabled.
-        UpstreamGoneError: It has another name now, or the answer is about another commit.
+        RenamedError: It has another name now.
+        MismatchError: The answer is about another commit.
         HostileNameError: The answer is no description of a repository.
     """
     if info.disabled:
@@ -81,7 +82,7 @@ def repository_name(text: str | None) -> str:
 def _name(info: InfoDocument, asked: Asked) -> str:
     name = repository_name(info.id or info.model_id)
     if name.casefold() != asked.repository.casefold():
-        raise UpstreamGoneError(
+        raise RenamedError(
             f"{printable(asked.repository)} is called {name} now.",
             hint=f"Mirror {name} instead; what the archive holds under the old name stays.",
         )
@@ -91,7 +92,12 @@ def _name(info: InfoDocument, asked: Asked) -> str:
 def _commit(info: InfoDocument, asked: Asked) -> str:
     commit = as_commit(str(info.sha))
     if is_git_oid(asked.revision) and asked.revision != commit:
-        raise UpstreamGoneError(f"Asked for {asked}, the hub answered about commit {commit}.")
+        # Not "gone": a hub, or what stands before it, that answers something else says nothing of that.
+        raise MismatchError(
+            f"Asked for {asked}, the hub answered about commit {commit}.",
+            hint="Run the command again later. If it stays so, look at what stands between this machine "
+            "and the hub, such as a proxy or another HF_ENDPOINT.",
+        )
     return commit
 
 
