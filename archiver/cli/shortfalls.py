@@ -39,7 +39,9 @@ def sentence(one: Shortfall) -> str:  # noqa: C901, PLR0911, PLR0912 - one line 
         case report.UnreadableSeals():
             return f"{plural(one.seals, 'seal')} cannot be read."
         case report.DamagedByAudit():
-            return f"The audit of {one.time} had {plural(one.findings, 'finding')} of damage."
+            had = f"The audit of {one.time} had {plural(one.findings, 'finding')}"
+            again = "; another one says whether they still are, and what to do about each."
+            return had + (" of damage." if one.packs or one.files else again)
         case report.DamagedFiles():
             counts = (one.packs, "pack"), (one.files, "other file")
             found = " and ".join(plural(count, noun) for count, noun in counts if count)

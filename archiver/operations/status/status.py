@@ -158,10 +158,14 @@ def _damage(known: Known, place: str) -> Iterator[Shortfall]:
         yield UnreadableSeals(commands=repair, seals=len(known.damaged_seals))
     audit = known.audit
     damaged = audit.detail.get("damaged") if audit else 0
+    packs, files = len(known.broken), len(known.broken_files)
     if audit and damaged and isinstance(damaged, int):
-        yield DamagedByAudit(commands=repair, time=audit.time, findings=damaged)
-    elif known.broken or known.broken_files:
-        packs, files = len(known.broken), len(known.broken_files)
+        # Not every finding is one that a repair mends: an audit names what to do about each.
+        next_ = repair if packs or files else (argv("audit", place),)
+        yield DamagedByAudit(
+            commands=next_, time=audit.time, findings=damaged, packs=packs, files=files
+        )
+    elif packs or files:
         yield DamagedFiles(commands=repair, packs=packs, files=files)
 
 
