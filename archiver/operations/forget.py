@@ -55,7 +55,6 @@ def forget(
     if dry_run:
         return _forgettable(archive, deletable_history(archive), repository, revision, every=every)
     archive.require_writable()
-    archive.store.require_writable()
     with deleting(archive.store):
         history = deletable_history(archive)
         chosen = _forgettable(archive, history, repository, revision, every=every)
@@ -83,7 +82,6 @@ def remember(
     if dry_run:
         return _remembered(archive, repository, revision, every=every)
     archive.require_writable()
-    archive.store.require_writable()
     with deleting(archive.store):
         chosen = _remembered(archive, repository, revision, every=every)
         for one in chosen.snapshots:

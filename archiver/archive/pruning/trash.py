@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from archiver.archive import layout
@@ -18,22 +17,18 @@ if TYPE_CHECKING:
 _LOCK: Final = "aside.lock"
 
 
-_LITTLE: Final = 1 << 20
-"""With less room in bytes than this, what frees some could not begin."""
 _INDEX: Final = tuple(f"{layout.CATALOGUE}{end}" for end in ("", "-wal", "-shm", "-journal"))
+"""The file before its companions, as when another takes its place."""
 
 
 def deleting(store: Store) -> RunLock:
     """Held by whoever takes files out of use, or brings them back; LockedError if another does.
 
-    On a full disk the index gives its room for that: it is made anew when there is some.
+    On a full disk the reserve and the index give their room for that: they are made anew when there is
+    some. Raises ArchiverError if nothing can be written.
     """
-    free = store.free_bytes()
-    if free is not None and free < _LITTLE:
-        # The file before its companions, as when another takes its place.
-        for name in _INDEX:
-            with suppress(OSError):
-                (Path(store.describe()) / name).unlink()
+    store.make_room(_INDEX)
+    store.require_writable()
     return RunLock(store.scratch(_LOCK), "'archiver forget', 'prune' or 'repair'", needed=True)
 
 

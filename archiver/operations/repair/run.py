@@ -71,7 +71,6 @@ def repair(archive: Archive, options: RepairOptions, progress: Progress) -> Repa
     if options.dry_run:
         return _Run(archive, options, progress).execute()
     archive.require_writable()
-    archive.store.require_writable()
     with deleting(archive.store):
         for leftover in archive.store.leftovers(PURPOSE):
             leftover.discard()
