@@ -13,8 +13,7 @@ import os
 import secrets
 from typing import TYPE_CHECKING, Final
 
-from archiver.storage.filesystem import open_working_file
-from archiver.storage.folders import make_folder
+from archiver.storage.filesystem import follow_folder, open_working_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,7 +37,10 @@ def hold_reserve(root: Path) -> None:
     if not _has(root, _PLENTY_BYTES, _PLENTY_INODES):
         return
     try:
-        make_folder(folder, root)
+        # Nothing is synced: no power cut takes anything of it that is missed.
+        if not folder.is_dir():
+            folder.mkdir()
+            follow_folder(folder, root)
         for name in _FILES:
             _fill(folder / name, root)
     except OSError:

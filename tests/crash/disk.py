@@ -11,7 +11,7 @@ import itertools
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
-from syscalls import FOLDER, Cut, Entries, Event, Sync, SyncFolder, Write, parent
+from syscalls import FOLDER, NOT_NEEDED, Cut, Entries, Event, Sync, SyncFolder, Write, parent
 
 if TYPE_CHECKING:
     import random
@@ -212,11 +212,11 @@ def _choices(ways: list[int], rng: random.Random) -> Iterator[tuple[int, ...]]:
 
 
 def tree_of(root: Path) -> Tree:
-    """What lies below ``root``, without the catalogue."""
+    """What lies below ``root``, without what nobody needs: the catalogue, and room that is put by."""
     return {
         path.relative_to(root).as_posix(): None if path.is_dir() else path.read_bytes()
         for path in sorted(root.rglob("*"))
-        if not path.relative_to(root).as_posix().startswith("catalogue")
+        if not path.relative_to(root).as_posix().startswith(NOT_NEEDED)
     }
 
 

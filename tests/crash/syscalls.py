@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 if TYPE_CHECKING:
     from pathlib import Path
 
+NOT_NEEDED = ("catalogue", "tmp/reserve")
+"""What nobody reads that cannot do without."""
 FOLDER = -1
 """Stands for a folder where a file has the number of its inode."""
 
@@ -57,7 +59,7 @@ def parent(path: str) -> str:
 class Recorder:
     """Use as a context manager; ``log`` then holds what happened below ``root``.
 
-    The catalogue is left out: it is an index, and any state of it must do no harm.
+    The catalogue is left out: it is an index, and any state of it must do no harm. So is the reserve.
     """
 
     CALLS = (
@@ -105,7 +107,7 @@ class Recorder:
         if text == self._root:
             return ""
         name = text.removeprefix(self._root + "/")
-        return None if name == text or name.startswith("catalogue") else name
+        return None if name == text or name.startswith(NOT_NEEDED) else name
 
     def _enter(self, changes: dict[str, int | None], folder: str) -> None:
         for path, node in changes.items():

@@ -45,7 +45,7 @@ def test_what_was_put_by_can_be_had(root, monkeypatch):
     assert not list((root / "tmp").iterdir())
 
 
-@pytest.mark.parametrize("call", ["os.pwrite", "open_working_file", "make_folder"])
+@pytest.mark.parametrize("call", ["os.pwrite", "open_working_file", "follow_folder"])
 @pytest.mark.parametrize("number", [errno.EDQUOT, errno.EIO, errno.EACCES, errno.EROFS])
 def test_what_cannot_be_put_by_stops_nothing(root, monkeypatch, call, number):
     no_room(monkeypatch, call, number)
