@@ -12,6 +12,7 @@ import msgspec
 
 from archiver import __version__
 from archiver.archive.records import Event
+from archiver.archive.vouching import DIRECTORY
 from archiver.text import utc_now
 
 TOOL = f"archiver {__version__}"
@@ -363,12 +364,20 @@ class SmokeTested(Detail, frozen=True):
 
 
 class Sighted(Detail, frozen=True):
-    """Upstream was seen to point a name at the event's revision."""
+    """Upstream was seen to point a name at the event's revision.
+
+    Or a hub's cache said that it did: that is hearsay, and counts only where upstream was never asked.
+    """
 
     EVENT: ClassVar[str] = "sighted"
 
     name: str
     upstream: str
+
+    @property
+    def hearsay(self) -> bool:
+        """Whether a cache said it."""
+        return self.upstream == DIRECTORY
 
 
 class Gone(Detail, frozen=True):

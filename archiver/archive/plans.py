@@ -158,6 +158,8 @@ class Upstreams:
     def _add(self, event: Event) -> None:
         repository = event.repository.casefold()
         if sighted := detail_of(event, Sighted):
+            if sighted.hearsay:
+                return
             self.sighted.setdefault((repository, sighted.name), {})[event.revision] = event.time
             self.gone.pop((repository, sighted.name), None)
         elif gone := detail_of(event, Gone):

@@ -24,7 +24,9 @@ DigestKind = Literal["sha256", "git-sha1", ""]
 """What kind of digest a file was compared with; ``""``: with none."""
 
 HUGGINGFACE: Final = "huggingface"
-"""``source.upstream`` of what we asked the hub for ourselves."""
+"""``source.upstream`` of what we asked the hub for ourselves,"""
+DIRECTORY: Final = "directory"
+"""and of what was read from a folder or a hub's cache."""
 
 
 class Voucher(IntEnum):

@@ -103,7 +103,8 @@ def _ids(names: tuple[str, ...], noun: str) -> str:
 
 @sentence.register
 def _sealed(detail: kinds.Sealed) -> str:
-    return f"sealed as {printable(detail.snapshot[:16])}."
+    by = f", vouched for by {printable(detail.vouched)}" if detail.vouched else ""
+    return f"sealed as {printable(detail.snapshot[:16])}{by}."
 
 
 @sentence.register
@@ -120,6 +121,8 @@ def _policy(detail: Policy) -> str:
 
 @sentence.register
 def _sighted(detail: kinds.Sighted) -> str:
+    if detail.hearsay:
+        return f"a cache says that {printable(detail.name)} points at it."
     return f"{printable(detail.upstream)} points {printable(detail.name)} at it."
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from archiver.cli.options import advised
 from archiver.text import plural, printable
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def sentence(remark: Remark, report: MirrorReport) -> str:
         case "selection-unknown":
             text = (
                 "The cache has no record of the files of this commit, so nobody knows whether "
-                f"{plural(remark.count, 'file')} is all of it: {_completes(report)}."
+                f"{plural(remark.count, 'file is', 'files are')} all of it: {_completes(report)}."
             )
     return text
 
@@ -70,6 +71,4 @@ def _completes(report: MirrorReport) -> str:
     """What brings what is missing."""
     if report.repository.startswith("local/"):
         return "download what is missing and import again"
-    return (
-        f"'archiver mirror {printable(report.repository)}@{report.revision[:40]}' fetches the rest"
-    )
+    return f"{advised('mirror', f'{report.repository}@{report.revision}')} fetches the rest"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from archiver.archive.vouching import DIRECTORY
 from archiver.errors import UpstreamGoneError, UsageError
 from archiver.names import as_repo_id, check_paths
 from archiver.tensors.weight_files import HEAD, may_be_stand_in, stand_in
@@ -173,7 +174,7 @@ def _plain(folder: Path, name: str) -> Listing:
     )
     check_paths((file.path for file in files), folder=str(folder))
     return Listing(
-        "directory",
+        DIRECTORY,
         "",
         name,
         "",
@@ -200,7 +201,7 @@ def _cached(entry: CacheEntry, revision: str | None) -> Listing:
     files = tuple(sorted(listed, key=lambda file: file.path))
     check_paths((file.path for file in files), folder=str(folder))
     return Listing(
-        "directory",
+        DIRECTORY,
         "",
         entry.repository,
         commit,

@@ -214,7 +214,7 @@ def test_a_cache_without_its_record_is_of_unknown_completeness(
     assert told["shards-missing"]["index"] == INDEX
     assert told["left-out"]["paths"] == [".DS_Store"]
     assert "selection-unknown" in told
-    assert f"archiver mirror {REPO}@{commit}" in result.err
+    assert f"'archiver mirror -C {archive} {REPO}@{commit}'" in result.err
     assert "model.safetensors-00002-of-00003.safetensors" in result.err
     (seal,) = seals(archive)
     assert json.loads(seal.read_bytes())["selection"]["completeness"] == "unknown"

@@ -507,3 +507,42 @@ def test_a_part_that_upstream_vouched_for_tells_of_the_whole_that_nobody_did(
     assert whole in out.err
     assert cli("restore", "-C", archive, whole, tmp_path / "whole").code == 0
     assert files_below(tmp_path / "whole") == served
+
+
+def test_what_a_cache_says_of_a_branch_is_not_what_upstream_was_seen_to_say(
+    cli, archive, mirror, cache, hub, served, commit, tmp_path
+):
+    def sightings():
+        logged = rows(cli("log", "-C", archive, "--kind", "sighted", "--json"), "event")
+        return [(one["revision"], one["detail"]["upstream"]) for one in logged]
+
+    old = cache()
+    assert cli("import", "-C", archive, old).code == 0
+    assert sightings() == [(commit, "directory")]
+    newer = hub.commit(REPO, {"README.md": b"newer"})
+    assert mirror().code == 0
+    assert cli("import", "-C", archive, old).code == 0
+    assert sightings() == [(commit, "directory"), (newer, hub.endpoint)]
+    for revision, names in ((commit, []), (newer, ["main"])):
+        out = tmp_path / f"cache-{revision[:6]}"
+        layout = ("--layout", "hf-cache")
+        assert cli("restore", "-C", archive, f"{REPO}@{revision}", out, *layout).code == 0
+        refs = out / "models--org--model" / "refs"
+        assert sorted(one.name for one in refs.glob("*")) == names
+    hub.delete(REPO)
+    assert mirror().code == 23
+    assert cli("acknowledge", "-C", archive, "gone", REPO).code == 0
+    assert cli("import", "-C", archive, cache(**{"README.md": b"newer"})).code in {0, MISMATCH}
+    (status,) = rows(cli("status", "-C", archive, "--json"), "status")
+    (lost,) = status["lost_upstream"]
+    assert (lost["repository"], lost["acknowledged"]) == (REPO, True)
+
+
+def test_the_log_tells_who_vouched(cli, archive, mirror, cache):
+    assert cli("import", "-C", archive, cache()).code == 0
+    assert mirror().code == 0
+    told = cli("log", "-C", archive, "--kind", "sealed").out.splitlines()
+    assert [one.rsplit(", ", 1)[1] for one in told] == [
+        "vouched for by nobody.",
+        "vouched for by upstream.",
+    ]

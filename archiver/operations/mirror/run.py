@@ -15,7 +15,7 @@ from archiver.archive.intake.worklog import Worklog, discard, noted
 from archiver.archive.manifests import require_few_files
 from archiver.archive.publish import SEALED, settle
 from archiver.archive.records import Selection
-from archiver.archive.vouching import HUGGINGFACE, Voucher
+from archiver.archive.vouching import DIRECTORY, HUGGINGFACE, Voucher
 from archiver.catalogue import queries, updates
 from archiver.digest import Blake3Hex
 from archiver.names import unportable
@@ -301,7 +301,7 @@ class Run:
             intake.sink.flush()
             self._register(intake)
             title = f"{self._listing.repository}@{self._listing.revision[:12]}".rstrip("@")
-            hub = self._listing.upstream != "directory"
+            hub = self._listing.upstream != DIRECTORY
             raise MirrorError(title, failures, len(self._listing.files), hub=hub)
         return [*held.values(), *done]
 
@@ -314,7 +314,7 @@ class Run:
 
     def _take(self, intake: Intake, file: RemoteFile) -> FileEntry:
         by: Literal["upstream", "the cache"] = (
-            "the cache" if self._listing.upstream == "directory" else "upstream"
+            "the cache" if self._listing.upstream == DIRECTORY else "upstream"
         )
         expected = Expected(file.path, file.size, file.sha256, file.oid, file.lfs, by)
         entry, note = intake.add(

@@ -17,18 +17,25 @@ if TYPE_CHECKING:
 def record_sighting(archive: Archive, catalogue: Catalogue, listing: Listing) -> None:
     """Journal that upstream points a name at this revision, once for each name and revision.
 
-    Again if it was gone meanwhile.
+    Again if it was gone meanwhile. What a cache says is journalled only of names that upstream was never
+    asked for.
     """
     if not listing.revision or listing.name == listing.revision:
         return
-    latest = None
+    detail = Sighted(listing.name, listing.endpoint or listing.upstream)
+    latest, last = None, ""
     for _, event in queries.events(catalogue, repository=listing.repository):
         told = detail_of(event, Sighted) or detail_of(event, Gone)
-        if told and told.name == listing.name and (latest is None or event.time >= latest.time):
+        if told is None or told.name != listing.name:
+            continue
+        last = max(last, event.time)
+        hearsay = isinstance(told, Sighted) and told.hearsay
+        if detail.hearsay and not hearsay:
+            return
+        if hearsay == detail.hearsay and (latest is None or event.time >= latest.time):
             latest = event
     if latest and latest.event == Sighted.EVENT and latest.revision == listing.revision:
         return
-    detail = Sighted(listing.name, listing.endpoint or listing.upstream)
     # In a second of its own, so that "sighted last" is one.
-    time = utc_after(latest.time if latest else "")
+    time = utc_after(last)
     archive.record(new_event(detail, listing.repository, listing.revision, time=time))

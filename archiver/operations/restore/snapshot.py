@@ -21,6 +21,7 @@ from archiver.archive.destination import (
     remove_unfinished,
     writing,
 )
+from archiver.archive.events import Sighted, detail_of
 from archiver.archive.out_of_use import manifest_for, packs_for
 from archiver.archive.outflow import Outflow
 from archiver.archive.vouching import counted, vouches_of
@@ -153,11 +154,17 @@ def _check_room(destination: Path, needed: int) -> None:
 
 
 def _names_of(archive: Archive, snapshot: Snapshot) -> tuple[str, ...]:
-    """The names (``main``, tags) that upstream last pointed at the revision; ``main`` if unknown."""
-    latest: dict[str, str] = {}
+    """The names (``main``, tags) that upstream last pointed at the revision; ``main`` if unknown.
+
+    What a cache said of a name counts only where upstream was never seen to point it anywhere.
+    """
+    hearsay: dict[str, str] = {}
+    seen: dict[str, str] = {}
     for _, event in archive.events(on_damage=lambda _name, _error: None):
-        if event.event == "sighted" and event.repository == snapshot.seal.repository:
-            latest[str(event.detail.get("name", ""))] = event.revision
+        told = detail_of(event, Sighted)
+        if told and event.repository == snapshot.seal.repository:
+            (hearsay if told.hearsay else seen)[told.name] = event.revision
+    latest = hearsay | seen
     names = tuple(
         name
         for name, revision in latest.items()
