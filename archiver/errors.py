@@ -118,7 +118,11 @@ class LinkedFolderError(ArchiverError):
     """A folder of an archive is a symbolic link, or another disk: nothing is written or deleted in it."""
 
     def __init__(self, folder: Path) -> None:
-        where = f"a link to {_target(folder)}" if folder.is_symlink() else "on another disk"
+        where = (
+            f"a link to {_target(folder)}"
+            if folder.is_symlink()
+            else "on another disk, or a mount of its own"
+        )
         super().__init__(
             f"{folder} is {where}; nothing is written or deleted through it.",
             hint="Reading works. Put a real folder with the same files in its place; to use another "

@@ -11,6 +11,7 @@ import msgspec
 
 from archiver.cli import output
 from archiver.cli.findings import placed, record_all, shortened, show_all
+from archiver.cli.limits import remark_limits
 from archiver.cli.options import Size, common, open_archive, split_reference, worker_count
 from archiver.cli.progress import Meter
 from archiver.errors import ExitCode
@@ -91,6 +92,10 @@ def command(
         throttle = Throttle(max_rate) if max_rate else None
         report = copy(archive, Path(to), options, progress=meter, throttle=throttle)
     _tell(report, time.monotonic() - started)
+    if not dry_run:
+        from archiver.storage.local import LocalStore  # noqa: PLC0415 - start-up stays light
+
+        remark_limits(LocalStore(Path(report.target)))
     if report.damage:
         raise click.exceptions.Exit(int(ExitCode.PARTIAL if report.unreadable else ExitCode.DAMAGE))
 

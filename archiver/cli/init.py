@@ -26,5 +26,5 @@ def command() -> None:
     open_current(archive).close()
     output.record("archive", folder=str(folder), archive=archive.info.archive)
     output.line(f"Created an archive in {folder}.")
-    remark_limits(archive)
+    remark_limits(archive.store)
     output.remark(f"Next: archiver mirror -C {folder} Qwen/Qwen3.5-0.8B")

@@ -9,7 +9,7 @@ from archiver.errors import ArchiverError
 from archiver.storage.filesystem import Limit
 
 if TYPE_CHECKING:
-    from archiver.archive.archive import Archive
+    from archiver.storage.store import Store
 
 SENTENCES: Final = {
     Limit.FOLDER_SYNC: "This disk cannot make names durable: what was stored in the last minutes "
@@ -20,22 +20,22 @@ SENTENCES: Final = {
 }
 
 
-def limits(archive: Archive) -> list[tuple[Limit, str]]:
+def limits(store: Store) -> list[tuple[Limit, str]]:
     """Each limit of the archive's disk, and what it means, in a sentence; none where it is unknown."""
     try:
-        return [(one, SENTENCES[one]) for one in sorted(archive.store.limits())]
+        return [(one, SENTENCES[one]) for one in sorted(store.limits())]
     except ArchiverError:
         return []  # whoever reads or writes there will say why
 
 
-def remark_limits(archive: Archive) -> None:
+def remark_limits(store: Store) -> None:
     """Say it once, to a person who begins to write there."""
-    for _, sentence in limits(archive):
+    for _, sentence in limits(store):
         output.remark(f"note: {sentence}")
 
 
-def tell_limits(archive: Archive) -> None:
+def tell_limits(store: Store) -> None:
     """Say it among the results."""
-    for limit, sentence in limits(archive):
+    for limit, sentence in limits(store):
         output.record("limit", limit=limit, message=sentence)
         output.line(f"Disk: {sentence}")

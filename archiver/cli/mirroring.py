@@ -143,7 +143,7 @@ def mirroring(
     options, pins = make_options(settings), published_pins()
     archive.require_writable()
     if not options.dry_run:
-        remark_limits(archive)
+        remark_limits(archive.store)
     with open_current(archive) as catalogue:
 
         def one(

@@ -58,7 +58,7 @@ def command(packs: bool, copies: bool, keys: tuple[str, ...]) -> None:
         _pack_table(found)
     if copies:
         _place_table(found)
-    tell_limits(archive)
+    tell_limits(archive.store)
     if found.findings:
         output.remark("What may not be read is not in these figures. Check the permissions.")
         raise click.exceptions.Exit(int(ExitCode.SKIPPED))

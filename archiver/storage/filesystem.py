@@ -111,17 +111,37 @@ def is_of_one_machine(folder: Path) -> bool:
     Containers of one machine count as that machine, whatever their names are.
     """
     path, best, kind = os.path.realpath(folder), "", ""
-    try:
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:  # noqa: PTH123 - no Path of /proc
-            for line in file:
-                before, _, after = line.partition(" - ")
-                point = re.sub(r"\\([0-7]{3})", lambda one: chr(int(one[1], 8)), before.split()[4])
-                inside = path == point or path.startswith(f"{point.rstrip('/')}/")
-                if inside and len(point) >= len(best):
-                    best, kind = point, after.split()[0]
-    except (OSError, IndexError):
-        return False
+    for point, mounted in _mounts():
+        inside = path == point or path.startswith(f"{point.rstrip('/')}/")
+        if inside and len(point) >= len(best):
+            best, kind = point, mounted
     return kind in _ONE_MACHINE
+
+
+def mounts_below(folder: Path) -> list[str]:
+    """The paths below ``folder``, relative to it, at which something is mounted; none if not known.
+
+    Also where that is a folder of the same disk (``mount --bind``): nothing can be renamed into it.
+    """
+    above = f"{os.path.realpath(folder).rstrip('/')}/"
+    return [point.removeprefix(above) for point, _ in _mounts() if point.startswith(above)]
+
+
+def _mounts() -> list[tuple[str, str]]:
+    """Where something is mounted, and the type of its filesystem; nothing if the system does not tell."""
+    found = []
+    try:
+        # The bytes of a path are what the system gives, whatever the locale is.
+        with open("/proc/self/mountinfo", "rb") as file:  # noqa: PTH123 - no Path of /proc
+            for line in file:
+                before, _, after = line.partition(b" - ")
+                point = re.sub(
+                    rb"\\([0-7]{3})", lambda one: bytes([int(one[1], 8)]), before.split(b" ")[4]
+                )
+                found.append((os.fsdecode(point), os.fsdecode(after.split()[0])))
+    except (OSError, IndexError):
+        return []
+    return found
 
 
 def sync_folder(folder: Path) -> None:

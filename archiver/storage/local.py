@@ -9,8 +9,14 @@ import secrets
 import stat as stat_module
 from typing import TYPE_CHECKING, Final
 
-from archiver.errors import ArchiverError, DamageError, UnreadableError
-from archiver.storage.filesystem import Limit, free_bytes, is_of_one_machine, limits_of
+from archiver.errors import ArchiverError, DamageError, LinkedFolderError, UnreadableError
+from archiver.storage.filesystem import (
+    Limit,
+    free_bytes,
+    is_of_one_machine,
+    limits_of,
+    mounts_below,
+)
 from archiver.storage.folders import (
     explain,
     folders_above,
@@ -242,9 +248,13 @@ class LocalStore:
 
     def require_no_links(self, folders: Iterable[str]) -> None:
         """Raise LinkedFolderError if one of these folders is a link or on another disk."""
-        for name in folders:
+        names = set(folders)
+        for name in sorted(names):
             require_no_links(self.root / check_name(name) / "any", self.root)
             require_same_disk(self.root / name, self.root)
+        for mounted in mounts_below(self.root):
+            if mounted.partition("/")[0] in names:
+                raise LinkedFolderError(self.root / mounted)
 
     def require_writable(self) -> None:
         """Begin a file and throw it away; ArchiverError that says why that cannot be done."""

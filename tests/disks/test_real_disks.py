@@ -161,17 +161,33 @@ def test_a_disk_without_inodes_is_told_as_that(ext4, model):
     assert not found.rows("finding")
 
 
-def test_a_second_disk_within_an_archive_is_refused_at_the_start(disk, model, tmp_path):
+@pytest.mark.parametrize(
+    ("below", "mount"),
+    [
+        ("packs", ["-t", "tmpfs", "-o", "size=4m", "tmpfs"]),
+        ("packs", ["--bind", "SAME"]),
+        ("packs/0 1/é", ["--bind", "SAME"]),
+        ("journal", ["--bind", "SAME"]),
+        ("tmp", ["--bind", "SAME"]),
+    ],
+)
+def test_a_second_disk_within_an_archive_is_refused_at_the_start(
+    disk, model, tmp_path, below, mount
+):
     """A link to one is in tests/hostile/test_linked_folders.py."""
     assert disk.run("-q", "init", "-C", disk.root).code == 0
-    (disk.root / "packs").mkdir()
-    words = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", disk.root / "packs"]
-    assert not subprocess.run(words, check=False).returncode
+    folder, same = disk.root / below, tmp_path / "disk" / "same"
+    folder.mkdir(parents=True, exist_ok=True)
+    same.mkdir()
+    words = [same if word == "SAME" else word for word in mount]
+    subprocess.run(["mount", *words, folder], check=True)
     try:
-        done = disk.run("import", "-C", disk.root, model, "--as", "org/model", "--min-free", "0")
-        assert done.code == 1
-        assert "packs is on another disk" in done.err
-        assert not list((disk.root / "tmp").glob("pack-*"))
+        for words in (("import", model, "--as", "org/model", "--min-free", "0"), ("prune",)):
+            done = disk.run(words[0], "-C", disk.root, *words[1:])
+            assert done.code == 1
+            assert f"{below} is on another disk, or a mount of its own" in done.err
+        assert not list((disk.root / "tmp").iterdir())
         assert disk.run("list", "-C", disk.root).code == 0
     finally:
-        subprocess.run(["umount", disk.root / "packs"], check=True)
+        subprocess.run(["umount", folder], check=True)
+    assert not list(same.iterdir())

@@ -55,6 +55,8 @@ def test_copying_and_restoring_to_such_a_disk(disk, archive, take_in, model, tmp
     done = other.run("copy", "-C", archive, other.root, "--new", refuse=KINDS[kind])
     assert done.code == 0, done
     assert other.refused() >= KINDS[kind].keys() & {"fchmod", "flock", "fsync_folder"}
+    assert done.err.count("no locks") == ("flock" in KINDS[kind])
+    assert done.err.count("power cut") == ("fsync_folder" in KINDS[kind])
     assert other.run("audit", "-C", other.root).code == 0
     out = Disk(tmp_path / "out", disk.library)
     done = out.run("restore", "-C", archive, "org/model", out.root, refuse=KINDS[kind])
