@@ -34,8 +34,11 @@ def command(
     from archiver.operations import acknowledge as operation  # noqa: PLC0415 - start-up stays light
 
     if fact is None:
-        for one in operation.acknowledged(open_archive()):
+        known_facts = operation.acknowledged(open_archive())
+        for one in known_facts:
             _tell(one)
+        if not known_facts:
+            output.line("Nothing is acknowledged.")
         return
     known = operation.parse_fact(fact)
     if reference is None:

@@ -156,8 +156,9 @@ def _tell(report: RestoreReport, seconds: float) -> None:
     title = f"{report.repository}@{report.revision[:12]}"
     if not report.failures:
         kept = f"; {report.kept} were there already" if report.kept else ""
+        verb = "compared" if report.kept == report.files else "restored"
         output.line(
-            f"{title}: restored {plural(report.files, 'file')}, {human_bytes(report.bytes)}, "
+            f"{title}: {verb} {plural(report.files, 'file')}, {human_bytes(report.bytes)}, "
             f"{human_rate(report.bytes / max(seconds, 1e-6))}{kept}; every byte "
             f"{compared(report.vouched)}."
         )

@@ -70,7 +70,10 @@ def sentence(one: Shortfall) -> str:  # noqa: C901, PLR0911, PLR0912 - one line 
             return f"{plural(one.files, 'file has', 'files have')} no parity sidecar."
         case report.FewCopies():
             lie = plural(one.snapshots, "snapshot lies", "snapshots lie")
-            return f"{lie} in fewer than {plural(one.places, 'place')} that count."
+            places = plural(one.places, "place")
+            return (
+                f"{lie} in fewer than {places} that count: on a disk of its own, and proven lately."
+            )
         case report.Unsigned():
             bare = plural(one.documents, "seal or manifest has", "seals and manifests have")
             return f"{bare} no signature by a trusted key."
@@ -94,7 +97,10 @@ def _of_plan(one: PlanShortfall) -> str:
     plan, titles = f"The plan {printable(one.plan)}", ", ".join(names[:_TITLES]) + more
     match one:
         case report.PlanMissing():
-            gone = f" Upstream has {one.gone:,} of them no more, or never had." if one.gone else ""
+            gone = (
+                f" Upstream has {one.gone:,} of them no more, or never had: correct the name in the "
+                "plan, or take it out."
+            ) * bool(one.gone)
             total = plural(one.total, "repository", "repositories")
             return f"{plan} is not met: {len(names):,} of {total} not held: {titles}.{gone}"
         case report.PlanUnvouched():

@@ -93,7 +93,6 @@ def command(plan: str, token: str | None, *, check_collection: bool, **rest: Any
             failed=_failed,
             known=_known,
             came=lambda: (meters[0].fetched, meters[0].stored_bytes) if meters else (0, 0),
-            upstream=upstream.endpoint,
             source=str(Path(plan).absolute()) if Path(plan).is_file() else plan,
             min_free=rest["min_free"],
             dry_run=rest["dry_run"],
@@ -155,11 +154,14 @@ def _verdict(report: SyncReport) -> None:
     if report.not_tried:
         counts.append(f"{len(report.not_tried):,} not tried")
     total = plural(report.total, "repository", "repositories")
-    output.line(f"Plan {report.plan}: {report.done} of {total} done: {', '.join(counts)}.")
+    done = f"of {total}" if report.dry_run else f"{report.done} of {total} done"
+    output.line(f"Plan {report.plan}: {done}: {', '.join(counts)}.")
+    cut = report.ended == ExitCode.NETWORK
+    not_tried = "Not tried, as upstream could not be reached" if cut else "Not tried"
     for title, names in (
         ("Failed", report.failed),
         ("Gone upstream, or never there", report.gone),
-        ("Not tried", report.not_tried),
+        (not_tried, report.not_tried),
     ):
         if names:
             more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""

@@ -16,7 +16,7 @@ from archiver.archive.journal import EVENT_MAX
 from archiver.archive.place import own_place, settled_place
 from archiver.archive.plans import KnownPlan, Plans, outcome_of, planned_of
 from archiver.archive.records import canonical
-from archiver.errors import ArchiverError, ExitCode, NetworkError, UsageError, explain_system_error
+from archiver.errors import ArchiverError, ExitCode, UsageError, explain_system_error
 from archiver.storage.run_lock import RunLock
 from archiver.text import plural, utc_after, utc_now
 
@@ -117,7 +117,6 @@ def sync(
     failed: Callable[[PlannedRepository, ArchiverError], None],
     known: Callable[[PlannedRepository, ArchiverError], None],
     came: Callable[[], tuple[int, int]] = lambda: (0, 0),
-    upstream: str,
     source: str = "",
     min_free: int = 0,
     dry_run: bool = False,
@@ -133,11 +132,10 @@ def sync(
         begin: Called once the plan is journalled and before anything is mirrored. If it raises an
             ArchiverError the run ends with its code, and nothing is tried.
         done: Told what became of each entry that was mirrored or held already, as it goes.
-        failed: Told of each that was not.
+        failed: Told of each that was not, less those that were not tried: the report names them.
         known: Told of each that upstream does not give, and whose owner has acknowledged that.
         came: Asked, of an entry that just failed, for the plain bytes that were fetched of it and the
             bytes of packs that they took.
-        upstream: Its address, for messages.
         source: How the plan was named, for whoever is to run it again.
         min_free: How many bytes must stay free.
         dry_run: Whether nothing is to be journalled.
@@ -148,7 +146,7 @@ def sync(
         UsageError: The plan is too large for the journal.
     """
     archive.require_writable()
-    run: _Run[Report] = _Run(archive, plan, upstream, source, min_free, dry_run=dry_run)
+    run: _Run[Report] = _Run(archive, plan, source, min_free, dry_run=dry_run)
     run.on_done, run.on_failed, run.on_known, run.came = done, failed, known, came
     with RunLock(archive.store.scratch(f"plan-{plan.name}.lock"), f"The plan {plan.name}"):
         try:
@@ -168,7 +166,6 @@ class _Run(Generic[Report]):
         self,
         archive: Archive,
         plan: Plan,
-        upstream: str,
         source: str,
         min_free: int,
         *,
@@ -176,7 +173,6 @@ class _Run(Generic[Report]):
     ) -> None:
         self._archive = archive
         self._plan = plan
-        self._upstream = upstream
         self._min_free = min_free
         self._dry_run = dry_run
         place = own_place(archive) if dry_run else settled_place(archive)
@@ -260,7 +256,7 @@ class _Run(Generic[Report]):
         for planned in self._plan.repositories:
             if unreachable >= _UNREACHABLE:
                 self.ended = int(ExitCode.NETWORK)
-                self._fail(planned, _not_tried(self._upstream), "not-tried")
+                self._results.append(_Result("not-tried", int(ExitCode.NETWORK)))
                 continue
             try:
                 report = _mirrored(mirror, planned)
@@ -291,10 +287,8 @@ class _Run(Generic[Report]):
         self._fetched += fetched
         self._stored += stored
 
-    def _fail(
-        self, planned: PlannedRepository, error: ArchiverError, outcome: Outcome | None = None
-    ) -> None:
-        found = outcome or outcome_of(error)
+    def _fail(self, planned: PlannedRepository, error: ArchiverError) -> None:
+        found = outcome_of(error)
         acknowledged = self._acknowledged(found)
         code = 0 if acknowledged else int(error.exit_code)
         self._results.append(_Result(found, code, acknowledged))
@@ -371,13 +365,6 @@ def _free(archive: Archive) -> int:
     except OSError:
         return -1
     return -1 if free is None else free
-
-
-def _not_tried(upstream: str) -> NetworkError:
-    return NetworkError(
-        f"It was not tried: {upstream} could not be reached for the {_UNREACHABLE} before it.",
-        hint="Check the network and run the plan again.",
-    )
 
 
 def compare_collection(plan: Plan, listed: tuple[str, ...]) -> tuple[list[str], list[str]]:

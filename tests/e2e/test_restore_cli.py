@@ -73,6 +73,9 @@ def test_what_is_there_and_right_is_kept(held, archive, cli, tmp_path):
     assert f"{len(before)} were there already" in result.out
     assert files_below(out) == held
     assert all(path.stat().st_mtime_ns == time for path, time in before.items())
+    again = cli("restore", "-C", archive, REPO, out)
+    assert f"compared {len(held)} files" in again.out
+    assert "restored" not in again.out, "nothing was written"
 
 
 @pytest.mark.parametrize("kind", ["other bytes", "other size", "folder", "link", "dangling link"])

@@ -118,6 +118,7 @@ def test_what_a_plan_wants_and_is_not_held_falls_short(ask, sync, hub, plan):
     assert entries(found)["org/a"]["snapshot"]
     line = next(one for one in ask("status").out.splitlines() if one.startswith("SHORT"))
     assert "1 of 3 repositories not held: org/never." in line
+    assert line.endswith("no more, or never had: correct the name in the plan, or take it out.")
 
 
 def test_other_patterns_than_the_plans_do_not_meet_it(ask, sync, hub, plan):
@@ -366,6 +367,11 @@ def test_what_is_new_rings_again(ask, sync, hub, root, plan):
     assert sync(path).code == 3
     hub.delete("org/b")
     assert {one["repository"] for one in sync(path).kinds("error")} == {"org/a", "org/b"}
+
+
+def test_that_nothing_is_acknowledged_is_said(ask, root):
+    answer = ask("acknowledge")
+    assert (answer.code, answer.out) == (0, "Nothing is acknowledged.\n")
 
 
 def test_an_acknowledgement_ends(ask, sync, hub, root, plan):
