@@ -12,7 +12,7 @@ import msgspec
 from archiver.archive import events as kinds
 from archiver.archive.policy import Policy
 from archiver.cli import output
-from archiver.cli.options import Moment, common, open_archive
+from archiver.cli.options import Moment, common, open_archive, split_reference
 from archiver.errors import DamageError, ExitCode
 from archiver.text import human_bytes, human_duration, plural, printable
 
@@ -25,14 +25,14 @@ _DAMAGED: Final = 20
 
 
 @click.command(epilog="Example: archiver log -C weights --since 7d --kind audited")
-@click.argument("repository", metavar="[REPO]", required=False)
+@click.argument("reference", metavar="[REPO[@REVISION]]", required=False)
 @click.option("--since", type=Moment(), help="Only from then on: 2026-11-29, or 7d.")
 @click.option("--until", type=Moment(), help="Only before that.")
 @click.option("--kind", "wanted", metavar="KIND", multiple=True, help="Only these; repeatable.")
 @click.option("--last", type=click.IntRange(1), metavar="N", help="Only the newest N of these.")
 @common
 def command(
-    repository: str | None,
+    reference: str | None,
     since: str | None,
     until: str | None,
     wanted: tuple[str, ...],
@@ -40,13 +40,14 @@ def command(
 ) -> None:
     """Show what happened to the archive: the events of its journal, oldest first.
 
-    With REPO only what concerns that repository. What this version does not know is shown as it
-    stands. Nothing is written.
+    With REPO only what concerns that repository, or one revision or seal of it. What this version does
+    not know is shown as it stands. Nothing is written.
     """
     from archiver.operations.log import Query, log  # noqa: PLC0415 - start-up stays light
 
     damaged: list[DamageError] = []
-    query = Query(repository or "", since or "", until or "", frozenset(wanted), last)
+    repository, revision = split_reference(reference) if reference else ("", None)
+    query = Query(repository, revision or "", since or "", until or "", frozenset(wanted), last)
     for entry in log(open_archive(), query, lambda _name, error: damaged.append(error)):
         output.record("event", id=entry.id, **_verbatim(entry))
         output.line(_line(entry))

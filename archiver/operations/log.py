@@ -10,6 +10,7 @@ import msgspec
 from archiver.archive.events import Detail, Planned, Sealed, detail_of, kinds
 from archiver.archive.policy import EVENT as POLICY
 from archiver.archive.policy import Policy
+from archiver.archive.seals import ID_DIGITS, is_seal_id
 
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive, OnDamage
@@ -19,10 +20,12 @@ if TYPE_CHECKING:
 class Query(NamedTuple):
     """Which events are asked for; empty and None: no matter.
 
+    ``revision`` is the beginning of one, or of a seal's id, which may stand as ``repository`` too.
     ``since`` is a time that is included, ``until`` one that is not; ``last`` counts the newest ones.
     """
 
     repository: str = ""
+    revision: str = ""
     since: str = ""
     until: str = ""
     kinds: frozenset[str] = frozenset()
@@ -40,15 +43,12 @@ class Entry(NamedTuple):
 def log(archive: Archive, query: Query, on_damage: OnDamage) -> list[Entry]:
     """Return the events that were asked for, oldest first; damaged ones go to ``on_damage``."""
     known = kinds()
-    found: list[Entry] = []
-    sealed: set[str] = set()
-    wanted = query.repository.casefold()
-    for digest, event in archive.events(on_damage):
-        detail = _detail(event, known)
-        if wanted and isinstance(detail, Sealed) and event.repository.casefold() == wanted:
-            sealed.add(detail.snapshot)
-        if _fits(event, query) and (not wanted or _concerns(event, detail, wanted, sealed)):
-            found.append(Entry(digest, event, detail))
+    events = archive.events(on_damage)
+    found = [Entry(digest, event, _detail(event, known)) for digest, event in events]
+    if query.repository:
+        subject = _subject(found, query.repository, query.revision)
+        found = [entry for entry in found if _concerns(entry, subject)]
+    found = [entry for entry in found if _fits(entry.event, query)]
     return found if query.last is None else found[-query.last :]
 
 
@@ -66,12 +66,45 @@ def _fits(event: Event, query: Query) -> bool:
     return event.time >= query.since and (not query.until or event.time < query.until)
 
 
-def _concerns(
-    event: Event, detail: Detail | Policy | None, repository: str, sealed: set[str]
-) -> bool:
-    """Whether an event is about a repository, given without case, or about what was sealed of it."""
+class _Subject(NamedTuple):
+    """What a reference names: a repository without case, the beginning of a revision, and its seals.
+
+    ``""`` as repository: the seals alone.
+    """
+
+    repository: str
+    digits: str
+    seals: frozenset[str]
+
+
+def _subject(entries: list[Entry], repository: str, revision: str) -> _Subject:
+    """What a reference names, by what was ever sealed: it need not be held any more."""
+    name = repository.casefold()
+    sealed = [
+        (entry.event, entry.detail.snapshot)
+        for entry in entries
+        if isinstance(entry.detail, Sealed)
+    ]
+    own = [one for one in sealed if one[0].repository.casefold() == name]
+    if not own and is_seal_id(repository, revision):
+        return _Subject("", "", frozenset(one for _, one in sealed if one.startswith(repository)))
+    of_revision = frozenset(one for event, one in own if event.revision.startswith(revision))
+    if revision and not of_revision and len(revision) >= ID_DIGITS:
+        by_id = frozenset(one for _, one in own if one.startswith(revision))
+        if by_id:
+            return _Subject("", "", by_id)
+    return _Subject(name, revision, of_revision)
+
+
+def _concerns(entry: Entry, subject: _Subject) -> bool:
+    """Whether an event is about this, or about what was sealed of it."""
+    event, detail = entry.event, entry.detail
+    named = not subject.seals.isdisjoint({event.snapshot, *event.listed("snapshots")})
+    if not subject.repository:
+        return named
     if event.repository:
-        return event.repository.casefold() == repository
-    if isinstance(detail, Planned):
-        return any(one.key[0] == repository for one in detail.entries)
-    return not sealed.isdisjoint({event.snapshot, *event.listed("snapshots")})
+        same = event.repository.casefold() == subject.repository
+        return same and (named or event.revision.startswith(subject.digits))
+    if isinstance(detail, Planned) and not subject.digits:
+        return any(one.key[0] == subject.repository for one in detail.entries)
+    return named

@@ -271,6 +271,14 @@ def test_a_copy_that_was_deleted_counts_no_more(source, disk, copy, run, status,
     assert before not in status().places
 
 
+def test_a_deleted_copy_on_the_archives_own_disk_is_not_to_be_made_again(target, copy, status):
+    """There it would not count."""
+    copy(to=target, new=True)
+    shutil.rmtree(target)
+    assert (status().code, status().others) == (24, {"deleted"})
+    assert "--new FOLDER" in status().next
+
+
 @pytest.mark.parametrize("kind", ["packs", "snapshots"])
 def test_a_copy_of_which_a_part_was_deleted_does_not_count(source, disk, copy, status, obey, kind):
     to = disk.folder / "weights"

@@ -258,6 +258,12 @@ def sealed_in(path):
     return path.name.split(".")[1], json.loads(path.read_bytes())["vouched"]
 
 
+def tested_last(archive: Path) -> str:
+    """The snapshot of the newest receipt of a smoke test."""
+    events = [event for _, event in Archive.open(archive).events() if event.event == "smoke-tested"]
+    return events[-1].snapshot
+
+
 def decoded(archive: Path, reference: str, out: Path) -> dict[str, bytes]:
     """What the archive's own decoder restores."""
     command = [sys.executable, "-I", archive / "decode.py", "restore", reference, out]
@@ -375,13 +381,32 @@ def test_a_seal_can_be_asked_for_by_its_id_in_every_command(cli, archive, merged
         copy = cli("copy", "-C", archive, copied, "--new", "--snapshot", reference)
         assert copy.code == 0, copy.err
         assert [sealed_in(one)[0] for one in seals(copied)] == [worse]
-        tested = cli("smoke-test", "-C", archive, reference, "--levels", "structure", "--json")
-        assert "traceback" not in tested.err.lower()
-        assert "is not held" not in tested.err
+        smoke = ["smoke-test", "-q", "-C", archive, reference, "--level", "structure"]
+        # In a process of its own, which it sets up for itself.
+        assert (
+            subprocess.run([sys.executable, "-m", "archiver", *smoke], check=False).returncode == 0
+        )
+        assert tested_last(archive) == worse
+        logged = rows(cli("log", "-C", archive, reference, "--json"), "event")
+        assert {one["event"] for one in logged} >= {"sealed", "copied", "smoke-tested"}
+        assert [one["detail"]["snapshot"] for one in logged if one["event"] == "sealed"] == [worse]
+        pair = tmp_path / f"key{number}"
+        assert cli("keys", "new", pair, "--no-password").code == 0
+        signed = cli("sign", "-C", archive, reference, "--key", f"{pair}.key")
+        assert "Signed 2 documents" in signed.out
+        assert cli("parity", "remove", "-C", archive, reference).code == 0
     assert cli("diff", "-C", archive, good[:12], worse[:12], "--json").code == 1
     assert cli("diff", "-C", archive, REPO, f"{REPO}@{good[:12]}").code == 0
     assert cli("show", "-C", archive, f"{REPO}@{worse[:7]}").code == 2
     assert cli("show", "-C", archive, "0" * 12).code == 2
+    for nothing in ("0" * 12, f"{REPO}@{'0' * 12}", "org/none"):
+        assert cli("log", "-C", archive, nothing).out == ""
+    revision = json.loads(seals(archive)[0].read_bytes())["revision"]
+    logged = rows(cli("log", "-C", archive, f"{REPO}@{revision[:9]}", "--json"), "event")
+    assert {one["detail"]["snapshot"] for one in logged if one["event"] == "sealed"} == {
+        good,
+        worse,
+    }
     assert cli("forget", "-C", archive, worse[:12]).code == 0
     assert [sealed_in(one)[0] for one in seals(archive)] == [good]
     assert cli("forget", "-C", archive, "--undo", worse[:12]).code == 0
@@ -546,3 +571,42 @@ def test_the_log_tells_who_vouched(cli, archive, mirror, cache):
         "vouched for by nobody.",
         "vouched for by upstream.",
     ]
+
+
+def test_a_pin_ranks_above_a_cache_and_below_upstream(
+    cli, archive, mirror, cache, hub, served, commit, restores, tmp_path, monkeypatch
+):
+    from archiver.operations import pins
+
+    digests = {path: hashlib.sha256(data).hexdigest() for path, data in served.items()}
+    listed = [{"path": path, "sha256": digest} for path, digest in digests.items()]
+    pin = {"kind": "pin", "format": 1, "repository": REPO, "revision": commit, "files": listed}
+    folder = tmp_path / "package" / "carried" / "manifests" / "pins" / "org"
+    folder.mkdir(parents=True)
+    (folder / "model.json").write_text(json.dumps(pin))
+    assert cli("import", "-C", archive, cache()).code == 0
+    monkeypatch.setattr(pins.resources, "files", lambda _: tmp_path / "package")
+    changed_one = cli("import", "-C", archive, cache(**{WEIGHTS: changed(served[WEIGHTS])}))
+    assert (changed_one.code, "pin" in changed_one.err) == (MISMATCH, True)
+    taken = cli("import", "-C", archive, cache(), "--json")
+    (report,) = rows(taken, "mirror")
+    assert (report["outcome"], report["raised"]) == ("sealed", len(served))
+    assert report["vouched"]["least"] == "pin"
+    pinned = report["snapshot"]
+    listed = rows(cli("list", "-C", archive, "--json"), "snapshot")
+    assert {one["vouched"]["least"]: one["default"] for one in listed} == {
+        "nobody": False,
+        "pin": True,
+    }
+    assert "pin" in cli("show", "-C", archive, REPO).out
+    told = cli("restore", "-C", archive, REPO, tmp_path / "out")
+    assert "upstream's digests" not in told.out
+    assert "pin" in told.out
+    assert rows(cli("status", "-C", archive, "--json"), "status")[0]["vouched"]["pin"] == 1
+    assert decoded(archive, pinned[:12], tmp_path / "decoded") == served
+    hub.requests.clear()
+    assert mirror().code == 0
+    assert not hub.requests.bodies()
+    (shown,) = rows(cli("show", "-C", archive, REPO, "--json"), "snapshot")
+    assert shown["vouched"]["least"] == "upstream"
+    restores(archive, served)

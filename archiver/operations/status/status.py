@@ -134,7 +134,9 @@ def _shortfalls(
         yield NoParity(commands=(argv("parity add", place),), files=len(naked))
     few = [one for one in known.snapshots if copies.count(one.id) < policy.copies]
     if few:
-        idle = [one for one in copies.places if not one.counts and one.standing != "same-device"]
+        # To copy to where a place that counts lies already would mend nothing.
+        used = {device for one in copies.places if one.counts for device in one.devices}
+        idle = [one for one in copies.places if not one.counts and used.isdisjoint(one.devices)]
         again = remedy(place, idle[0]) if idle else (argv("copy", place, "--new", "FOLDER"),)
         yield FewCopies(commands=again, snapshots=len(few), places=policy.copies)
     if bare:
