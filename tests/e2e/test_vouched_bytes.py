@@ -258,7 +258,7 @@ def sealed_in(path):
     return path.name.split(".")[1], json.loads(path.read_bytes())["vouched"]
 
 
-def tested_last(archive: Path) -> str:
+def last_receipt(archive: Path) -> str:
     """The snapshot of the newest receipt of a smoke test."""
     events = [event for _, event in Archive.open(archive).events() if event.event == "smoke-tested"]
     return events[-1].snapshot
@@ -386,7 +386,7 @@ def test_a_seal_can_be_asked_for_by_its_id_in_every_command(cli, archive, merged
         assert (
             subprocess.run([sys.executable, "-m", "archiver", *smoke], check=False).returncode == 0
         )
-        assert tested_last(archive) == worse
+        assert last_receipt(archive) == worse
         logged = rows(cli("log", "-C", archive, reference, "--json"), "event")
         assert {one["event"] for one in logged} >= {"sealed", "copied", "smoke-tested"}
         assert [one["detail"]["snapshot"] for one in logged if one["event"] == "sealed"] == [worse]
