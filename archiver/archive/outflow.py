@@ -12,7 +12,7 @@ import numpy as np
 from blake3 import blake3
 
 from archiver.codec.segment import SEGMENT_MAX
-from archiver.errors import DamageError
+from archiver.errors import DamageError, UnreadableError
 
 if TYPE_CHECKING:
     from archiver.archive.packs.map import PackMap
@@ -82,7 +82,7 @@ class Outflow:
         try:
             self._packs.read(digest, size, out)
         except DamageError as error:
-            if digest in error.message:
+            if isinstance(error, UnreadableError) or digest in error.message:
                 raise
             raise DamageError(f"Object {digest} cannot be read: {error.message}") from error
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from archiver.archive.layout import pack_name
-from archiver.errors import ArchiverError, DamageError
+from archiver.errors import ArchiverError, DamageError, UnreadableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -70,7 +70,7 @@ class PackMap:
             reader = self._archive.pack(pack)
         except ArchiverError as error:
             self.problems[pack] = error.message
-            if not isinstance(error, DamageError):
+            if isinstance(error, UnreadableError) or not isinstance(error, DamageError):
                 self._denied = self._denied or error
             return ()
         try:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from archiver.archive.advice import command
 from archiver.archive.fixity.affected import affected_rows
-from archiver.errors import ArchiverError, DamageError
+from archiver.errors import ArchiverError, DamageError, UnreadableError
 from archiver.operations.restore.report import RestoreFailure
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def failure(entry: FileEntry, error: ArchiverError, hint: str, packs: PackMap) -> RestoreFailure:
     """What the report says of a file."""
-    if not isinstance(error, DamageError):
+    if isinstance(error, UnreadableError) or not isinstance(error, DamageError):
         return RestoreFailure(entry.path, error.message, hint, int(error.exit_code))
     hit = [
         str(rows)
@@ -29,7 +29,7 @@ def failure(entry: FileEntry, error: ArchiverError, hint: str, packs: PackMap) -
 
 def hint_of(error: ArchiverError, archive: Archive, snapshot: Snapshot) -> str:
     """The next command; where the archive is damaged, the one that says how far."""
-    if not isinstance(error, DamageError):
+    if isinstance(error, UnreadableError) or not isinstance(error, DamageError):
         return error.hint
     audit = command("audit", archive.store.describe(), "--snapshot", snapshot.title)
     return f"Run {audit} to see all that is damaged."
