@@ -36,7 +36,9 @@ def printable(text: str, limit: int = 200) -> str:
         text: What upstream sent.
         limit: The most characters of ``text`` that are shown; ``…`` marks what was left out.
     """
-    shown = "".join(map(_escaped, text[:limit]))
+    shown = text[:limit]
+    if "\\" in shown or not shown.isprintable():
+        shown = "".join(map(_escaped, shown))
     return shown + "…" if len(text) > limit else shown
 
 

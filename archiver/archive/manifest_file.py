@@ -66,7 +66,7 @@ def read_manifest_file(path: Path, prove: Prove = lambda _plain: None) -> Manife
             f"{path} is a manifest of format {kind.format}; this archiver knows {FORMAT}."
         )
     require_few_values(plain, str(path))
-    plain = _canonical(plain)
+    plain = _canonical(plain, str(path))
     prove(plain)
     manifest = parse_manifest(plain, str(path))
     digest = blake3_hex(plain)
@@ -88,10 +88,25 @@ def pretty(plain: bytes) -> bytes:
     return msgspec.json.format(plain, indent=2) + b"\n"
 
 
-def _canonical(plain: bytes) -> bytes:
+def _canonical(plain: bytes, what: str) -> bytes:
     """Also for keys that this version does not know: they are part of what the digest covers."""
-    document: dict[str, Any] = msgspec.json.decode(plain)
+    manifest = _bounded(plain, what)
+    if manifest is not None:
+        return manifest
+    try:
+        document: dict[str, Any] = msgspec.json.decode(plain)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise DamageError(f"{what} is damaged: {error}.") from error
     return canonical(document)
+
+
+def _bounded(plain: bytes, what: str) -> bytes | None:
+    """The canonical JSON where every key is known, and ``plain`` is it: built with types, which is less.
+
+    None for JSON with white space, in another order, or with other keys.
+    """
+    again = canonical(parse_manifest(plain, what))
+    return again if again == plain else None
 
 
 def _plain(path: Path) -> bytes:

@@ -32,6 +32,10 @@ Meanwhile no signal is heard; so it is short, and the waiting is done in ``patie
 """
 _VALUE_MAX: Final = 64 << 20
 """Bytes of the longest value that SQLite may make."""
+_SCHEMA_VALUE_MAX: Final = 64 << 10
+"""Bytes of the longest value while the schema is read: its SQL is the longest,"""
+_SCHEMA_STEPS: Final = 20_000
+"""and of SQLite's own steps, so many: a catalogue's schema takes some hundred."""
 MEMORY: Final = "memory"
 """The mode of ``connect`` for a catalogue that lies on no disk; its path is only a name."""
 _NO_SHARING: Final = {errno.ENODEV, errno.ENOSYS, errno.EINVAL}
@@ -88,10 +92,29 @@ def connect(path: Path, mode: str) -> FileConnection:
         uri=True,
     )
     connection.identity = identity(path)
-    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _VALUE_MAX)
-    connection.setlimit(sqlite3.SQLITE_LIMIT_SQL_LENGTH, _VALUE_MAX)
+    _limit_values(connection, _VALUE_MAX)
     connection.execute("PRAGMA trusted_schema = OFF")
     return connection
+
+
+@contextmanager
+def short_schema(connection: sqlite3.Connection) -> Iterator[None]:
+    """While it is held, SQLite reads no schema that is much longer than a catalogue's.
+
+    It parses all of it at the first look, in memory, and a schema may be as large as the file.
+    """
+    _limit_values(connection, _SCHEMA_VALUE_MAX)
+    connection.set_progress_handler(lambda: True, _SCHEMA_STEPS)
+    try:
+        yield
+    finally:
+        connection.set_progress_handler(None, 0)
+        _limit_values(connection, _VALUE_MAX)
+
+
+def _limit_values(connection: sqlite3.Connection, size: int) -> None:
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, size)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_SQL_LENGTH, size)
 
 
 def require_own_files(path: Path) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 from typing import TYPE_CHECKING, Final
 
 from archiver.catalogue.errors import CatalogueNewerError, CatalogueUnusable
+from archiver.catalogue.files import short_schema
 
 if TYPE_CHECKING:
-    import sqlite3
     from pathlib import Path
 
 APPLICATION_ID = 0x61726376
@@ -49,6 +50,16 @@ def schema_number(connection: sqlite3.Connection, path: Path) -> int:
 
     Raises CatalogueUnusable when the file is no catalogue, or one of a newer version.
     """
+    try:
+        with short_schema(connection):
+            return _number(connection, path)
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode in (sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_INTERRUPT):
+            raise CatalogueUnusable(path, "its schema is not that of a catalogue") from error
+        raise
+
+
+def _number(connection: sqlite3.Connection, path: Path) -> int:
     mark = _pragma(connection, "application_id")
     number = _pragma(connection, "user_version")
     if mark == 0 and number == 0 and not connection.execute(_ANYTHING).fetchone():

@@ -168,5 +168,5 @@ class RunLock:
 def _holder(handle: int) -> _Holder | None:
     try:
         return msgspec.json.decode(os.pread(handle, _HOLDER_MAX, 0), type=_Holder)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None

@@ -57,8 +57,31 @@ SCHEMAS = {
     "index of what is computed": rewritten("CREATE INDEX evil ON packs (abs(size))"),
     "another table": rewritten("CREATE TABLE evil (x)"),
     "virtual table": rewritten("CREATE VIRTUAL TABLE evil USING fts5(x)"),
-    "a thousand tables": rewritten(*(f"CREATE TABLE evil{number} (x)" for number in range(1000))),
 }
+
+
+def many_entries(count):
+    """A schema of so many entries, each of which SQLite keeps in memory once it has read it."""
+
+    def spoil(path):
+        with sqlite3.connect(path) as connection:
+            connection.execute("PRAGMA writable_schema = ON")
+            more = " " * 300
+            connection.executemany(
+                "INSERT INTO sqlite_master VALUES ('table', ?1, ?1, 0, ?2)",
+                ((f"e{n}", f"CREATE VIRTUAL TABLE e{n} USING x({more})") for n in range(count)),
+            )
+        connection.close()
+
+    return spoil
+
+
+def long_entries(size):
+    """A schema with entries of so many bytes."""
+    return rewritten(f"UPDATE sqlite_master SET sql = sql || printf('%{size}s', '')")
+
+
+LONG = {"many entries": many_entries(30_000), "long entries": long_entries(8 << 20)}
 
 
 def precious(path):
@@ -85,6 +108,15 @@ def test_a_view_in_place_of_a_table_costs_little(weights, case, command):
     SCHEMAS[case](weights.root / "catalogue.sqlite")
     found = archiver(command, "-q", "-C", weights.root).cheap()
     assert found.code == 0, found
+
+
+@pytest.mark.parametrize("case", LONG)
+def test_a_schema_as_large_as_the_file_is_not_read_whole(weights, case):
+    LONG[case](weights.root / "catalogue.sqlite")
+    audit = archiver("audit", "-q", "--json", "-C", weights.root, "--level", "structure").cheap()
+    assert (audit.code, audit.remarks) == (0, {"catalogue-damaged"}), audit
+    assert audit.peak < 150, audit.peak
+    assert archiver("stats", "-q", "-C", weights.root).cheap().code == 0
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_right
-from operator import attrgetter
+from collections.abc import Mapping
+from sys import intern
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -16,7 +18,7 @@ from archiver.digest import Blake3Hex
 from archiver.errors import DamageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from archiver.archive.archive import Archive, Snapshot
     from archiver.archive.records import FileEntry, Source
@@ -64,34 +66,120 @@ def _stored(item: EncodedObject) -> int:
     return PREFIX_SIZE + len(canonical(item.header)) + item.stored
 
 
-def needs_of(
-    archive: Archive, snapshots: Iterable[Snapshot], held: Callable[[str], bool]
-) -> dict[str, Need]:
+class Needs(Mapping[str, Need]):
+    """The objects that are wanted, by digest, in file order.
+
+    Hundreds of thousands can be missing at once: each is a few numbers, and made only when it is asked for.
+    """
+
+    def __init__(self) -> None:
+        self._rows: dict[str, int] = {}
+        """Where in ``_sizes`` and ``_first`` an object stands."""
+        self._sizes = array("Q")
+        self._first = array("q")
+        """Its first place, as an index of the three below."""
+        self._files = array("L")
+        self._offsets = array("Q")
+        self._next = array("q")
+        """The next place of the same object; -1 at the last."""
+        self._last: dict[int, int] = {}
+        """The last place, of those that have several."""
+        self._entries: list[_File] = []
+
+    def add_file(self, title: str, source: Source, entry: FileEntry) -> None:
+        """The objects that are added next stand in this file."""
+        tensors = tensors_of(entry)
+        begins = array("Q", (tensor.begin for tensor in tensors))
+        ends = array("Q", (tensor.end for tensor in tensors))
+        dtypes = [intern(tensor.dtype) for tensor in tensors]
+        # Of its segments and tensors nothing else is needed; all files together may have 500,000.
+        lean = msgspec.structs.replace(entry, segments=(), tensors=msgspec.UNSET)
+        self._entries.append(_File(title, source, lean, begins, ends, dtypes))
+
+    def add(self, digest: str, size: int, offset: int) -> None:
+        """An object that stands ``offset`` bytes from the beginning of the file that was added last."""
+        place = len(self._files)
+        self._files.append(len(self._entries) - 1)
+        self._offsets.append(offset)
+        self._next.append(-1)
+        row = self._rows.setdefault(digest, len(self._sizes))
+        if row == len(self._sizes):
+            self._sizes.append(size)
+            self._first.append(place)
+            return
+        self._sizes[row] = size
+        self._next[self._last.get(row, self._first[row])] = place
+        self._last[row] = place
+
+    def clear(self) -> None:
+        """Forget them all: they are not needed any more, and what follows takes as much memory."""
+        self._rows.clear()
+
+    def files_of(self, digests: Iterable[str]) -> set[tuple[str, str]]:
+        """The snapshots, by their titles, and the paths of the files that these objects stand in."""
+        numbers = {number for digest in digests for number, _ in self._places(digest)}
+        files = (self._entries[number] for number in numbers)
+        return {(one.title, one.entry.path) for one in files}
+
+    def _places(self, digest: str) -> Iterator[tuple[int, int]]:
+        """The number of the file, and the offset, of each place of an object."""
+        place = self._first[self._rows[digest]]
+        while place >= 0:
+            yield self._files[place], self._offsets[place]
+            place = self._next[place]
+
+    def __getitem__(self, digest: str) -> Need:
+        size = self._sizes[self._rows[digest]]
+        places = [(self._entries[number], offset) for number, offset in self._places(digest)]
+        return Need(
+            digest,
+            size,
+            places[0][0].dtype_at(places[0][1]),
+            tuple(Place(one.title, one.source, one.entry, offset) for one, offset in places),
+        )
+
+    def __contains__(self, digest: object) -> bool:
+        return digest in self._rows
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+
+class _File(NamedTuple):
+    """A file, and where its tensors begin and end, and their dtypes."""
+
+    title: str
+    source: Source
+    entry: FileEntry
+    begins: array[int]
+    ends: array[int]
+    dtypes: list[str]
+
+    def dtype_at(self, offset: int) -> str | None:
+        """The dtype of the tensor that begins at or before the place; None outside of tensors."""
+        at = bisect_right(self.begins, offset) - 1
+        # Of several that begin here all but the last are empty.
+        return self.dtypes[at] if at >= 0 and offset < self.ends[at] else None
+
+
+def needs_of(archive: Archive, snapshots: Iterable[Snapshot], held: Callable[[str], bool]) -> Needs:
     """The objects that the snapshots name and that are not ``held``, in file order."""
-    found: dict[str, list[Place]] = {}
-    sizes: dict[str, int] = {}
+    needs = Needs()
     for snapshot in snapshots:
         try:
             manifest = archive.manifest(snapshot.seal)
         except DamageError:
             continue  # nobody knows what it needs; its packs stay where they are
         for entry in manifest.files:
-            offset = 0
+            offset, begun = 0, False
             for size, digest in entry.segments:
-                if digest in found or not held(digest):
-                    place = Place(snapshot.title, manifest.source, entry, offset)
-                    found.setdefault(digest, []).append(place)
-                    sizes[digest] = size
+                if digest in needs or not held(digest):
+                    if not begun:
+                        needs.add_file(snapshot.title, manifest.source, entry)
+                        begun = True
+                    needs.add(digest, size, offset)
                 offset += size
-    return {
-        digest: Need(digest, sizes[digest], _dtype(places[0]), tuple(places))
-        for digest, places in found.items()
-    }
-
-
-def _dtype(place: Place) -> str | None:
-    """The dtype of the tensor that begins at or before the place; None outside of tensors."""
-    tensors = tensors_of(place.entry)
-    at = bisect_right(tensors, place.offset, key=attrgetter("begin")) - 1
-    # Of several that begin here all but the last are empty.
-    return tensors[at].dtype if at >= 0 and place.offset < tensors[at].end else None
+    return needs

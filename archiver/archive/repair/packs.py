@@ -10,7 +10,7 @@ from archiver.archive.archive import Archive, Snapshot
 from archiver.archive.layout import pack_name
 from archiver.archive.packs.map import PackMap
 from archiver.archive.repair.listing import listing_of
-from archiver.archive.repair.needs import Need, needs_of
+from archiver.archive.repair.needs import Needs, needs_of
 from archiver.archive.repair.recut import Recut, Recutter
 from archiver.archive.repair.whole_file import Mended
 from archiver.errors import DamageError
@@ -42,7 +42,7 @@ class PackState(msgspec.Struct, frozen=True):
     mended: tuple[Mended, ...]
     bad: frozenset[str]
     hit: tuple[Snapshot, ...]
-    needs: dict[str, Need]
+    needs: Needs
     unknown: frozenset[str] = frozenset()
 
 
@@ -106,7 +106,7 @@ class Packs:
         for digest, need in state.needs.items():
             source = next((one.title for one in sources if one.offers(need)), None)
             if source is None:
-                done.lost[digest] = need
+                done.lost.add(digest)
             else:
                 done.healed[digest] = source
         return done

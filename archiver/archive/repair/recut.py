@@ -15,7 +15,7 @@ from archiver.archive.out_of_use import keep_aside
 from archiver.archive.packs.records import IndexEntry
 from archiver.archive.packs.writer import PackWriter
 from archiver.archive.repair.loose_packs import LoosePacks
-from archiver.archive.repair.needs import Need
+from archiver.archive.repair.needs import Need, Needs
 from archiver.archive.repair.proof import staged_right
 from archiver.archive.repair.sources import OWN
 from archiver.archive.repair.whole_file import Mended
@@ -51,7 +51,7 @@ class Recut(msgspec.Struct):
     same: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
     packs: list[str] = msgspec.field(default_factory=list)
     healed: dict[str, str] = msgspec.field(default_factory=dict)
-    lost: dict[str, Need] = msgspec.field(default_factory=dict)
+    lost: set[str] = msgspec.field(default_factory=set)
 
     @property
     def source(self) -> str:
@@ -77,7 +77,7 @@ class Recutter:
         self,
         archive: Archive,
         held: PackMap,
-        needs: dict[str, Need],
+        needs: Needs,
         sources: Sequence[ObjectSource],
         bad: frozenset[str],
     ) -> None:
@@ -192,7 +192,7 @@ class Recutter:
                 continue
             found = self._fetch(need)
             if found is None:
-                self.done.lost[digest] = need
+                self.done.lost.add(digest)
             elif found[1] != OWN:
                 self._loose.add(found[0])
                 self.done.healed[digest] = found[1]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def mended_packs(state: PackState, recut: Recut) -> list[Mended]:
     """The packs that could be made anew: those of which no snapshot would lack anything."""
-    lacking = {place.title for one in recut.lost.values() for place in one.places}
+    lacking = {title for title, _ in state.needs.files_of(recut.lost)}
     stuck = {
         pack
         for snapshot in state.hit
@@ -28,11 +28,11 @@ def mended_packs(state: PackState, recut: Recut) -> list[Mended]:
 
 
 def would_remain(
-    findings: Iterable[Finding], mended: Iterable[Mended], recut: Recut
+    findings: Iterable[Finding], mended: Iterable[Mended], state: PackState, recut: Recut
 ) -> tuple[Finding, ...]:
     """The findings that would be there still."""
     right = {one.name for one in mended}
-    lost = {(place.title, place.entry.path) for one in recut.lost.values() for place in one.places}
+    lost = state.needs.files_of(recut.lost)
     left = (one for one in findings if not _right(one, right, lost))
     return tuple(sorted(left, key=lambda one: (one.code, one.snapshot, one.path, one.pack)))
 

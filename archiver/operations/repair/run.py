@@ -182,6 +182,7 @@ class _Run:
             self._fresh(), recut.names(resealed), self._progress, self._options.workers
         )
         self._progress.phase("Proving")
+        state.needs.clear()
         after = self._examine("content")
         return RepairReport(
             dry_run=False,
@@ -215,7 +216,7 @@ class _Run:
             damage=len(healed) + len(findings),
             mended=mended,
             notes=self._places.notes,
-            remaining=self._still(would_remain(left, mended, recut)),
+            remaining=self._still(would_remain(left, mended, state, recut)),
         )
 
     # ---- the rest

@@ -1,0 +1,98 @@
+"""docs/bounds.md says the numbers that the code has."""
+
+from __future__ import annotations
+
+import re
+import runpy
+
+import pytest
+from docskit import ROOT
+
+from archiver.archive import journal, manifests, records
+from archiver.archive.packs import reader, writer
+from archiver.archive.packs import records as packs
+from archiver.catalogue import files as catalogue
+from archiver.codec import segment
+from archiver.tensors import header, weight_files
+from archiver.upstream import hub_cache
+from archiver.upstream.huggingface import client, deadlines, listing, parsing, session
+
+KIB, MIB = 1 << 10, 1 << 20
+TEXT = (ROOT / "docs/bounds.md").read_text()
+ROWS = [line.split("|")[1:-1] for line in TEXT.splitlines() if line.startswith("|")]
+BOUNDS = [
+    ("A repository's description", f"{client._LARGEST_INFO // MIB} MiB"),
+    ("All JSON of one listing", f"{deadlines._LARGEST_LISTING // MIB} MiB"),
+    ("Entries of one listing", f"{listing._MOST_ENTRIES:,}"),
+    ("Files of one listing", f"{records.FILES_MAX:,}"),
+    ("Characters of all paths", f"{listing._MOST_PATH_BYTES // MIB} Mi"),
+    ("Pages of one listing", f"{listing._MOST_PAGES:,}"),
+    ("A model card's metadata", f"{parsing._LARGEST_RAW_CARD // MIB} MiB"),
+    ("up to 64 KiB, 16 levels deep", f"{parsing._LARGEST_RAW_CARD // MIB} MiB"),
+    ("The head of an answer,", f"{deadlines._LARGEST_HEAD // KIB} KiB"),
+    ("Redirects of one request", f"{session._MOST_REDIRECTS}"),
+    ("the body of a refusal", f"{session._LARGEST_REFUSAL // KIB} KiB"),
+    ("A cache's record", f"{hub_cache._LARGEST_TREE // MIB} MiB, {records.FILES_MAX:,} files"),
+    ("A cache's ref", f"{hub_cache._LARGEST_REF} bytes"),
+    (
+        "An index of shards",
+        f"{weight_files.INDEX_MAX // MIB} MiB, {weight_files._COLONS_MAX:,} colons",
+    ),
+    ("A manifest, as JSON", f"{records.MANIFEST_MAX // MIB} MiB"),
+    (
+        "Its files, tensors, segments",
+        f"{records.FILES_MAX:,} / {records.TENSORS_MAX:,} / {records.SEGMENTS_MAX:,}",
+    ),
+    ("Its card", f"{records.CARD_MAX // MIB} MiB"),
+    ("The signs", " / ".join(f"{most:,}" for most in manifests.VALUES_MAX.values())),
+    ("A seal, with at most", f"{records.SEAL_MAX // MIB} MiB"),
+    (f"{records.PACKS_MAX:,} packs and {records.PATTERNS_MAX:,} patterns", "8 MiB"),
+    ("A pack's index", f"{packs.INDEX_MAX // MIB} MiB"),
+    (f"A writer ends a pack at {writer._ENTRIES_MAX:,}", "16 MiB"),
+    ("An object's header", f"{packs.HEADER_MAX // KIB} KiB"),
+    ("What object headers that no frame follows", f"{reader._DOUBTFUL_MAX} "),
+    ("An event", f"{journal.EVENT_MAX // MIB} MiB"),
+    ("A header, the library's own limit", f"{header.MAX_LENGTH:,} bytes"),
+    ("What of it goes into a manifest", f"{records.TENSORS_MAX:,} tensors"),
+    ("What of it goes into a manifest", f"{header.MAX_WEIGHT // MIB} MiB"),
+    ("What is kept of its metadata", f"{header.METADATA_MAX // MIB} MiB"),
+    (
+        "An entry of that schema",
+        f"{catalogue._SCHEMA_VALUE_MAX // KIB} KiB, {catalogue._SCHEMA_STEPS:,} steps of SQLite",
+    ),
+    ("A value that SQLite may make", f"{catalogue._VALUE_MAX // MIB} MiB"),
+]
+
+
+@pytest.mark.parametrize(("holds", "bound"), BOUNDS)
+def test_a_row_of_the_page_says_what_the_code_does(holds, bound):
+    rows = [row for row in ROWS if holds in row[1]]
+    assert len(rows) == 1, (holds, rows)
+    assert bound in rows[0][0].strip(), (bound, rows[0])
+
+
+def test_the_reader_that_an_archive_carries_has_the_same_bounds():
+    script = ROOT / "archiver/carried/decode.py"
+    carried = runpy.run_path(str(script))
+    assert [carried[name] for name in ("SEAL", "INDEX_SIZE", "MANIFEST", "HEADER", "STORED")] == [
+        records.SEAL_MAX,
+        packs.INDEX_MAX,
+        records.MANIFEST_MAX,
+        packs.HEADER_MAX,
+        packs.STORED_MAX,
+    ]
+    assert [carried[name] for name in ("FILES", "SEGMENTS", "PACKS", "PATTERNS")] == [
+        records.FILES_MAX,
+        records.SEGMENTS_MAX,
+        records.PACKS_MAX,
+        records.PATTERNS_MAX,
+    ]
+    assert (carried["VALUES"], carried["SEGMENT"]) == (manifests.VALUES_MAX, segment.SEGMENT_MAX)
+
+
+def test_the_format_has_the_numbers_of_the_page():
+    text = re.sub(r"\s+", " ", (ROOT / "docs/format.md").read_text())
+    for most in (records.FILES_MAX, records.TENSORS_MAX, records.SEGMENTS_MAX, records.PACKS_MAX):
+        assert f"{most:,}" in text, most
+    for most in manifests.VALUES_MAX.values():
+        assert f"{most:,}" in text, most
