@@ -126,6 +126,15 @@ def test_missing_packs_are_counted_nowhere_as_there(ask, root):
     assert "%" not in text
 
 
+def test_packs_that_an_audit_missed_are_repaired_not_audited_again(ask, root):
+    for pack in packs(root):
+        pack.unlink()
+    assert ask("audit", "-q").code == 20
+    found = ask("status", "--json")
+    assert (found.short["missing"], found.short["damage"]) == (["repair", "-C", str(root)],) * 2
+    assert "findings of damage." in ask("status").out
+
+
 def test_what_a_repair_could_not_mend_wants_other_places(ask, root):
     packs(root)[0].unlink()
     for more in ((), ("--dry-run",)):

@@ -85,8 +85,8 @@ class UnreadableSeals(Shortfall, frozen=True, tag="damage"):
 class DamagedByAudit(Shortfall, frozen=True, tag="damage"):
     """The newest audit of the whole archive, at ``time``, had findings.
 
-    ``packs`` and ``files`` count what is damaged by name; with neither, nothing is known to be, as where
-    files could not be read.
+    ``packs`` and ``files`` count what is damaged or missing by name; with neither, nothing is known to
+    be, as where files could not be read.
     """
 
     time: str

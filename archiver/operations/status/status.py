@@ -163,9 +163,10 @@ def _damage(known: Known, place: str) -> Iterator[Shortfall]:
     packs, files = len(known.broken), len(known.broken_files)
     if audit and damaged and isinstance(damaged, int):
         # Not every finding is one that a repair mends: an audit names what to do about each.
-        next_ = repair if packs or files else (argv("audit", place),)
+        hit = packs + missing, files or len(known.damaged_seals)
+        next_ = repair if any(hit) else (argv("audit", place),)
         yield DamagedByAudit(
-            commands=next_, time=audit.time, findings=damaged, packs=packs, files=files
+            commands=next_, time=audit.time, findings=damaged, packs=hit[0], files=hit[1]
         )
     elif packs or files:
         yield DamagedFiles(commands=repair, packs=packs, files=files)
