@@ -84,10 +84,12 @@ class Disk(NamedTuple):
     ) -> subprocess.Popen:
         environ = {key: os.environ[key] for key in ENVIRONMENT if key in os.environ}
         environ |= more.pop("env", {})
+        named, after = more.pop("named", ""), more.pop("after", 0)
         if refuse:
             listed = ",".join(f"{call}={number}" for call, number in refuse.items())
             environ |= {"LD_PRELOAD": str(self.library), "REFUSE": listed}
             environ |= {"REFUSE_BELOW": str(self.root), "REFUSE_LOG": str(self.log)}
+            environ |= {"REFUSE_NAMED": named, "REFUSE_AFTER": str(after)}
         start = ["-m", "archiver"]
         person = more.pop("person", None)
         if person:

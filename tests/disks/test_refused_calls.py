@@ -7,7 +7,7 @@ import signal
 import sqlite3
 import time
 from contextlib import closing
-from errno import EIO, ENODEV, ENOLCK, ENOSYS, ENOTSUP, EPERM
+from errno import EIO, ENODEV, ENOLCK, ENOSPC, ENOSYS, ENOTSUP, EPERM
 from pathlib import Path
 
 import pytest
@@ -139,6 +139,34 @@ def test_an_index_that_can_lie_nowhere_is_held_in_memory(archive, disk, take_in,
     )
     assert done.code == 0, done
     assert done.rows("stats")[0]["snapshots"] == 1
+
+
+@pytest.mark.parametrize(
+    ("call", "number", "after"),
+    [("write", ENOSPC, 12), ("write", EIO, 28)],
+)
+def test_an_index_that_fails_in_the_middle_of_a_run_stops_nothing(
+    archive, disk, take_in, model, tmp_path, call, number, after
+):
+    assert take_in().code == 0
+    (model / "config.json").write_text("[]")
+    failing = {"refuse": {call: number}, "named": "catalogue.sqlite", "after": after}
+    refused = []
+    for words in (
+        ("import", model, "--as", "org/model", "--min-free", "0"),
+        ("audit",),
+        ("repair",),
+        ("stats",),
+        ("restore", "org/model", tmp_path / "out"),
+        ("forget", "org/model", "--all"),
+        ("prune", "--grace", "0d"),
+    ):
+        done = disk.run(words[0], "-C", archive, *words[1:], **failing)
+        assert done.code == 0, (words, done)
+        refused += disk.refused()
+    assert call in refused
+    assert files_below(tmp_path / "out") == files_below(model)
+    assert disk.run("audit", "-C", archive).code == 0
 
 
 def test_a_run_that_waits_for_the_index_ends_when_it_is_told_to(archive, disk, model):
