@@ -610,3 +610,26 @@ def test_a_pin_ranks_above_a_cache_and_below_upstream(
     (shown,) = rows(cli("show", "-C", archive, REPO, "--json"), "snapshot")
     assert shown["vouched"]["least"] == "upstream"
     restores(archive, served)
+
+
+def test_what_a_cache_vouched_for_does_not_satisfy_a_mirror(
+    cli, archive, mirror, cache, hub, served, commit
+):
+    entry = cache()
+    folder = entry / "snapshots" / commit
+    (entry / "blobs").mkdir()
+    for path in [one for one in folder.rglob("*") if one.is_file()]:
+        data = path.read_bytes()
+        lfs = path.name in {WEIGHTS, "tokenizer.json"}
+        blob = entry / "blobs" / (hashlib.sha256(data).hexdigest() if lfs else git_oid(data))
+        blob.write_bytes(data)
+        path.unlink()
+        path.symlink_to(blob)
+    taken = cli("import", "-C", archive, entry, "--json")
+    assert rows(taken, "mirror")[0]["vouched"]["least"] == "cache"
+    hub.requests.clear()
+    raised = mirror("--json")
+    (report,) = rows(raised, "mirror")
+    assert (raised.code, report["outcome"], report["raised"]) == (0, "sealed", len(served))
+    assert report["vouched"]["least"] == "upstream"
+    assert not hub.requests.bodies()
