@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 import msgspec
 
+from archiver.archive.clock import AHEAD
 from archiver.archive.events import (
     Acknowledged,
     AcknowledgedFact,
@@ -28,7 +29,7 @@ from archiver.archive.events import (
 from archiver.archive.seals import Snapshot, preference
 from archiver.archive.vouching import Voucher
 from archiver.errors import AccessError, ArchiverError, ExitCode, UpstreamGoneError
-from archiver.text import utc_after, utc_before
+from archiver.text import seconds_of, utc_after, utc_before
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -295,7 +296,7 @@ class Plans:
             state = "failed"
         elif not vouched:
             state = "unvouched"
-        elif asked.answered < since and plan.time < since:
+        elif not any(_is_recent(time, since, now) for time in (asked.answered, plan.time)):
             state = "late"
         return EntryStatus(
             repository=entry.repository,
@@ -399,3 +400,8 @@ def outcome_of(error: ArchiverError) -> Outcome:
     if isinstance(error, UpstreamGoneError):
         return "gone"
     return _OUTCOMES.get(ExitCode(error.exit_code), "failed")
+
+
+def _is_recent(time: str, since: str, now: str) -> bool:
+    """Whether a time is not before ``since``, and not to come: a clock that was wrong told that one."""
+    return time >= since and (seconds_of(time) or 0) <= (seconds_of(now) or 0) + AHEAD

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from datetime import timedelta
 
 import numpy as np
 import pytest
@@ -240,6 +241,21 @@ def test_a_last_success_that_is_too_long_ago_falls_short(ask, sync, hub, root, p
     assert sync(plan(A, B)).code == 0
     ask("status")
     assert asked[-1] == 7 * 86400
+
+
+def test_an_answer_under_a_clock_that_was_wrong_is_not_fresh_for_years(
+    ask, sync, hub, root, plan, monkeypatch
+):
+    import archiver.text as text
+
+    clock = text.wall_clock
+    monkeypatch.setattr(text, "wall_clock", lambda: clock() + timedelta(days=9999))
+    assert sync(plan(A)).code == 0
+    monkeypatch.setattr(text, "wall_clock", clock)
+    assert ask("audit", "-q").code == 0
+    found = ask("status", "--json")
+    assert {"plan-late", "clock"} <= set(found.short)
+    assert states(found) == {"org/a": "late"}
 
 
 def test_upstream_that_cannot_be_reached_does_not_count_as_an_answer(ask, sync, hub, plan, root):
