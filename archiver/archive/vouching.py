@@ -130,11 +130,9 @@ def vouches_of(seal: Seal, source: Source | SourceFacts, files: Files) -> list[V
 def derived(source: Source | SourceFacts, files: Files) -> list[Vouch]:
     """Return who vouched for each file, by a manifest whose seal does not say it.
 
-    An older writer's: it kept upstream's object id and whether LFS gave a digest. What a cache did not
-    tell has neither.
+    An older writer's: it kept upstream's object id and whether LFS gave a digest. What upstream, or a
+    cache, did not tell has neither.
     """
-    if source.upstream == HUGGINGFACE:
-        return [Vouch(Voucher.UPSTREAM, "sha256" if one.lfs else "git-sha1") for one in files]
     return [
         claimed(source.upstream, sha256=one.sha256 * one.lfs, oid=one.oid, lfs=one.lfs)
         for one in files

@@ -673,10 +673,9 @@ def voucher(root: Path, seal: Seal, zstandard: Zstandard) -> int:
     try:
         path, manifest = open_manifest(root, seal, zstandard)
         with reading(path):
-            if manifest["source"]["upstream"] == "huggingface":
-                return UPSTREAM
-            told = [int(bool(f.get("lfs") or f.get("oid"))) for f in manifest["files"]]
-            return min(told, default=UPSTREAM)
+            by = UPSTREAM if manifest["source"]["upstream"] == "huggingface" else VOUCHERS["cache"]
+            ranks = [by if f.get("lfs") or f.get("oid") else 0 for f in manifest["files"]]
+            return min(ranks, default=UPSTREAM)
     except Damage:
         return UPSTREAM  # so that it is named as damaged, and nothing takes its place unseen
 

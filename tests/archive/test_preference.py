@@ -76,6 +76,16 @@ def test_the_decoder_and_the_archive_prefer_the_same(archive, seal_up, decoder):
     for upstream, oids in (("huggingface", (SHA1, SHA1)), ("directory", (SHA1, SHA1))):
         made.append(seal_up(msgspec.UNSET, Selection(), times[0], upstream=upstream, oids=oids))
     made.append(seal_up(msgspec.UNSET, Selection(), times[1], oids=(SHA1, "")))
+    hub = seal_up(
+        msgspec.UNSET,
+        Selection(),
+        times[1],
+        upstream="huggingface",
+        oids=(SHA1, ""),
+        revision=OTHER,
+    )
+    made.append(hub)
+    assert archive.vouching(hub).least is Voucher.NOBODY  # no digest, so nobody: also of a hub's
     made.append(seal_up(of(Voucher.PIN, Voucher.PIN), Selection(), times[1], revision=OTHER))
     lost = seal_up(msgspec.UNSET, SELECTIONS[1], times[1], oids=("", SHA1))
     ref = lost.seal.manifest.blake3

@@ -246,7 +246,7 @@ def test_a_last_success_that_is_too_long_ago_falls_short(ask, sync, hub, root, p
 def test_an_answer_under_a_clock_that_was_wrong_is_not_fresh_for_years(
     ask, sync, hub, root, plan, monkeypatch
 ):
-    import archiver.text as text
+    from archiver import text
 
     clock = text.wall_clock
     monkeypatch.setattr(text, "wall_clock", lambda: clock() + timedelta(days=9999))
