@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MISMATCH = 22
+LFS = {WEIGHTS, "tokenizer.json"}
 
 
 def changed(data: bytes) -> bytes:
@@ -612,24 +613,106 @@ def test_a_pin_ranks_above_a_cache_and_below_upstream(
     restores(archive, served)
 
 
-def test_what_a_cache_vouched_for_does_not_satisfy_a_mirror(
-    cli, archive, mirror, cache, hub, served, commit
-):
-    entry = cache()
-    folder = entry / "snapshots" / commit
-    (entry / "blobs").mkdir()
+def named_blobs(folder: Path, *names: str) -> None:
+    """Put these files of a cache's snapshot, or all, below their digests, as its record of them."""
+    blobs = folder.parents[1] / "blobs"
+    blobs.mkdir()
     for path in [one for one in folder.rglob("*") if one.is_file()]:
+        if names and path.name not in names:
+            continue
         data = path.read_bytes()
-        lfs = path.name in {WEIGHTS, "tokenizer.json"}
-        blob = entry / "blobs" / (hashlib.sha256(data).hexdigest() if lfs else git_oid(data))
+        lfs = path.name in LFS
+        blob = blobs / (hashlib.sha256(data).hexdigest() if lfs else git_oid(data))
         blob.write_bytes(data)
         path.unlink()
         path.symlink_to(blob)
+
+
+def kept_tree(folder: Path) -> None:
+    """Write the cache's record of what upstream listed at the commit: so its snapshot is whole."""
+    files = {}
+    for path, data in files_below(folder).items():
+        files[path] = {"size": len(data), "blob_id": git_oid(data)}
+        if path in LFS:
+            files[path] |= {"lfs_sha256": hashlib.sha256(data).hexdigest(), "lfs_size": len(data)}
+    trees = folder.parents[1] / "trees"
+    trees.mkdir()
+    (trees / f"{folder.name}.json").write_text(json.dumps({"files": files, "format_version": 1}))
+
+
+@pytest.mark.parametrize("record", [named_blobs, kept_tree])
+def test_what_a_cache_vouched_for_does_not_satisfy_a_mirror(
+    cli, archive, mirror, cache, hub, served, commit, record
+):
+    entry = cache()
+    record(entry / "snapshots" / commit)
     taken = cli("import", "-C", archive, entry, "--json")
     assert rows(taken, "mirror")[0]["vouched"]["least"] == "cache"
+    (shown,) = rows(cli("show", "-C", archive, REPO, "--json"), "snapshot")
+    # A whole one differs from what a mirror wants in nothing but its vouchers.
+    assert (shown["selection"] == {"include": [], "exclude": []}) is (record is kept_tree)
     hub.requests.clear()
     raised = mirror("--json")
     (report,) = rows(raised, "mirror")
     assert (raised.code, report["outcome"], report["raised"]) == (0, "sealed", len(served))
     assert report["vouched"]["least"] == "upstream"
     assert not hub.requests.bodies()
+
+
+def test_a_better_voucher_of_one_file_makes_a_new_seal(cli, archive, cache, served, commit):
+    """The lowest voucher is the same: every file is judged by its own."""
+    assert cli("import", "-C", archive, cache()).code == 0
+    better = cache()
+    named_blobs(better / "snapshots" / commit, "config.json")
+    for outcome in ("sealed", "held"):
+        taken = cli("import", "-C", archive, better, "--json")
+        (report,) = rows(taken, "mirror")
+        assert (taken.code, report["outcome"]) == (0, outcome)
+        assert (report["vouched"]["cache"], report["vouched"]["nobody"]) == (1, len(served) - 1)
+
+
+def test_a_plan_believes_no_cache_about_a_branch(
+    cli, archive, mirror, cache, hub, commit, tmp_path
+):
+    """A cache says that the branch is what is held; upstream, which is gone, never said so."""
+    entry = cache()
+    (entry / "refs" / "dev").write_text(commit)
+    assert cli("import", "-C", archive, entry, "--revision", "dev").code == 0
+    assert mirror("--revision", commit).code == 0
+    plan = tmp_path / "plan.toml"
+    plan.write_text(f'[plan]\nname = "plan"\n[[repository]]\nname = "{REPO}"\nrevision = "dev"\n')
+    assert cli("sync", "-C", archive, plan, "--min-free", "0B").code != 0
+
+    def state():
+        (judged,) = rows(cli("status", "-C", archive, "--json"), "plan")
+        return judged["entries"][0]["state"]
+
+    assert state() == "missing"
+    hub.branch(REPO, "dev", commit)
+    assert mirror("--revision", "dev").code == 0
+    assert state() != "missing"
+
+
+def test_a_damaged_seal_that_nobody_vouched_for_is_stood_in_for_by_what_a_cache_recorded(
+    cli, archive, cache, served, restores, commit
+):
+    """The journal tells the damaged one's voucher, as long as none of its events is lost."""
+    assert cli("import", "-C", archive, cache()).code == 0
+    (unvouched,) = seals(archive)
+    better = cache()
+    kept_tree(better / "snapshots" / commit)
+    assert cli("import", "-C", archive, better).code == 0
+    assert len(seals(archive)) == 2
+    unvouched.chmod(0o644)
+    unvouched.write_bytes(b"damaged")
+    restores(archive, served)
+    restores(archive, served, f"{REPO}@{commit}")
+    (first, *_) = sorted((archive / "journal").rglob("*.json"))
+    first.chmod(0o644)
+    good = first.read_bytes()
+    first.write_bytes(b"damaged too")
+    assert cli("restore", "-C", archive, REPO, archive.parent / "damaged").code == 20
+    first.unlink()
+    assert cli("restore", "-C", archive, REPO, archive.parent / "gap").code == 20
+    first.write_bytes(good)
+    restores(archive, served)
