@@ -14,11 +14,13 @@ import pytest
 from e2ekit import REPO, WEIGHTS, files_below, model, seals
 
 from archiver.archive.archive import Archive
+from archiver.archive.events import Sighted, new_event
 from archiver.archive.packs.map import PackMap
 from archiver.archive.publish import publish
 from archiver.archive.records import Selection
 from archiver.archive.vouching import Vouch, Voucher
 from archiver.digest import git_blob_hasher
+from archiver.text import utc_after
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -519,7 +521,7 @@ def test_a_new_seal_of_a_repair_keeps_the_vouchers(
 
 
 def test_a_part_that_upstream_vouched_for_tells_of_the_whole_that_nobody_did(
-    cli, archive, mirror, cache, served, tmp_path
+    cli, archive, mirror, cache, hub, served, commit, tmp_path
 ):
     assert mirror("--include", "*.json").code == 0
     taken = cli("import", "-C", archive, cache(), "--json")
@@ -533,6 +535,10 @@ def test_a_part_that_upstream_vouched_for_tells_of_the_whole_that_nobody_did(
     assert whole in out.err
     assert cli("restore", "-C", archive, whole, tmp_path / "whole").code == 0
     assert files_below(tmp_path / "whole") == served
+    hub.commit(REPO, {"README.md": b"newer"})
+    assert mirror().code == 0  # the whole of another commit is not the whole of this part
+    out = cli("restore", "-C", archive, f"{REPO}@{commit}", tmp_path / "again")
+    assert whole in out.err
 
 
 def test_what_a_cache_says_of_a_branch_is_not_what_upstream_was_seen_to_say(
@@ -691,6 +697,11 @@ def test_a_plan_believes_no_cache_about_a_branch(
     hub.branch(REPO, "dev", commit)
     assert mirror("--revision", "dev").code == 0
     assert state() != "missing"
+    assert mirror().code == 0
+    assert cli("import", "-C", archive, entry).code == 0
+    logged = rows(cli("log", "-C", archive, "--kind", "sighted", "--json"), "event")
+    told = [one["detail"] for one in logged if one["detail"]["upstream"] == "directory"]
+    assert [one["name"] for one in told] == ["dev"]
 
 
 def test_a_damaged_seal_that_nobody_vouched_for_is_stood_in_for_by_what_a_cache_recorded(
@@ -716,3 +727,53 @@ def test_a_damaged_seal_that_nobody_vouched_for_is_stood_in_for_by_what_a_cache_
     assert cli("restore", "-C", archive, REPO, archive.parent / "gap").code == 20
     first.write_bytes(good)
     restores(archive, served)
+
+
+def test_what_an_older_event_does_not_say_of_a_damaged_seal_counts_as_upstream(
+    cli, archive, cache, tmp_path, commit
+):
+    assert cli("import", "-C", archive, cache()).code == 0
+    opened = Archive.open(archive)
+    (old,) = [event for _, event in opened.events() if event.event == "sealed"]
+    for one in (archive / "journal").rglob("*.json"):
+        one.unlink()
+    detail = {key: value for key, value in old.detail.items() if key != "vouched"}
+    opened.record(msgspec.structs.replace(old, detail=detail, after=()))
+    (unvouched,) = seals(archive)
+    better = cache()
+    kept_tree(better / "snapshots" / commit)
+    assert cli("import", "-C", archive, better).code == 0
+    unvouched.chmod(0o644)
+    unvouched.write_bytes(b"damaged")
+    assert cli("restore", "-C", archive, REPO, tmp_path / "out").code == 20
+
+
+def test_a_part_does_not_stand_in_for_a_damaged_seal_of_the_whole(
+    cli, archive, mirror, cache, tmp_path, commit
+):
+    """However good its voucher is."""
+    assert mirror("--include", "*.json").code == 0
+    (part,) = seals(archive)
+    entry = cache()
+    kept_tree(entry / "snapshots" / commit)
+    assert cli("import", "-C", archive, entry).code == 0
+    (whole,) = set(seals(archive)) - {part}
+    whole.chmod(0o644)
+    whole.write_bytes(b"damaged")
+    refused = cli("restore", "-C", archive, REPO, tmp_path / "out")
+    assert refused.code == 20
+    assert part.name.split(".")[1][:12] in refused.err
+
+
+def test_what_another_archive_heard_later_of_a_branch_does_not_count(
+    cli, archive, mirror, hub, commit, tmp_path
+):
+    """Upstream pointed main at the newer commit; a cache said later that it is the old one."""
+    newer = hub.commit(REPO, {"README.md": b"newer"})
+    assert mirror().code == 0
+    opened = Archive.open(archive)
+    later = utc_after(max(event.time for _, event in opened.events()))
+    opened.record(new_event(Sighted("main", "directory"), REPO, commit, time=later))
+    out = tmp_path / "cache"
+    assert cli("restore", "-C", archive, REPO, out, "--layout", "hf-cache").code == 0
+    assert (out / "models--org--model" / "refs" / "main").read_text() == newer
