@@ -63,7 +63,7 @@ class PlaceState(msgspec.Struct, frozen=True):
         last: When something was last copied to or from it; ``""`` if never.
         seen: When it was last known to be there, this look included.
         proven: When the pack there whose proof is oldest was proven; ``""`` if one never was.
-        medium: What it lies on. ``unknown`` counts, and is to be told.
+        medium: What it lies on. ``unknown`` counts, and is to be shown.
         device: Words for the disk or server, for people.
         devices: Identities of the disks under it, or of its server and export.
         same_as: The name of the place that counts instead, if it lies on the same device.
@@ -105,7 +105,7 @@ class CopyState(msgspec.Struct, frozen=True):
 
     def count(self, snapshot: str) -> int:
         """In how many places that count the snapshot lies; this archive is one."""
-        return sum(self.places[one].counts for one in self.of.get(snapshot, ()))
+        return sum(self.places[place].counts for place in self.of.get(snapshot, ()))
 
     @property
     def fewest(self) -> int:
@@ -122,7 +122,7 @@ class PlaceHistory:
         """The archive's folder, as advice names it."""
         self.now = now
         self._bound = utc_before(-AHEAD)
-        self._told: list[tuple[str, Event]] = []
+        self._copy_events: list[tuple[str, Event]] = []
         self._proofs: dict[str, Proofs] = {}
         self._older: dict[str, dict[str, str]] = {}
         """Place -> snapshot -> when an event of an older writer said that it was copied."""
@@ -136,7 +136,7 @@ class PlaceHistory:
         times = proof_times(listed)
         for digest, event in as_happened(listed):
             if event.event in {COPIED, LOST}:
-                self._told.append((digest, event))
+                self._copy_events.append((digest, event))
             time = times[digest]
             # Events that must count as later than others of their second run ahead by some seconds.
             self._take(event, min(time, self.now) if time <= self._bound else time)
@@ -144,7 +144,7 @@ class PlaceHistory:
 
     def copies(self) -> Copies:
         """Which snapshots lie where."""
-        return Copies(self._told)
+        return Copies(self._copy_events)
 
     # ---- taking in
 
@@ -152,30 +152,30 @@ class PlaceHistory:
         if event.event == COPIED:
             self._copied(event, time)
         elif event.event == LOST:
-            for told in {str(event.detail.get("place")), str(event.detail.get("id"))}:
+            for name in {str(event.detail.get("place")), str(event.detail.get("id"))}:
                 for known in (self._proofs, self._older, self._seen, self._devices):
-                    known.pop(told, None)
+                    known.pop(name, None)
         elif event.event in {AUDITED, REPAIRED}:
             place = str(event.detail.get("place", self.here.told))
             self._see(place, time)
             self._proofs.setdefault(place, Proofs()).take(event, time, self.now)
         elif event.event == PlacesSeen.EVENT and (seen := detail_of(event, PlacesSeen)):
-            for one in seen.places:
-                self._see(one.id or one.place, time)
-                self._devices[one.id or one.place] = one
+            for seen_place in seen.places:
+                self._see(seen_place.id or seen_place.place, time)
+                self._devices[seen_place.id or seen_place.place] = seen_place
 
     def _copied(self, event: Event, time: str) -> None:
         for place in copy_ends(event):
-            told = place.told
-            self._see(told, time)
-            self._last[told] = time
+            name = place.told
+            self._see(name, time)
+            self._last[name] = time
             if time > self.now:
                 continue
             if "packs" in event.detail:
-                proofs = self._proofs.setdefault(told, Proofs())
+                proofs = self._proofs.setdefault(name, Proofs())
                 proofs.add(time, _PROVEN, event.listed("packs"), ())
             else:
-                known = self._older.setdefault(told, {})
+                known = self._older.setdefault(name, {})
                 known |= dict.fromkeys(event.listed("snapshots"), time)
 
     def _see(self, place: str, time: str) -> None:
@@ -189,7 +189,7 @@ class PlaceHistory:
 
         That is what was copied from first, where no event names the archive otherwise. ``""``: none.
         """
-        for _, event in self._told:
+        for _, event in self._copy_events:
             name = str(event.detail.get("from"))
             if event.event == COPIED and copies.ends(event) & {name} - copies.identities():
                 return name
@@ -197,35 +197,35 @@ class PlaceHistory:
 
     def seen(self, names: Iterable[str]) -> str:
         """When a place was last known to be there; ``""`` if never."""
-        return max((self._seen.get(one, "") for one in names), default="")
+        return max((self._seen.get(name, "") for name in names), default="")
 
     def last_copy(self, names: Iterable[str]) -> str:
         """When something was last copied to or from it."""
-        return max((self._last.get(one, "") for one in names), default="")
+        return max((self._last.get(name, "") for name in names), default="")
 
     def device(self, names: Iterable[str]) -> PlaceSeen | None:
         """Where and on what it lay when it was last there; None if no event tells."""
-        known = [self._devices[one] for one in names if one in self._devices]
+        known = [self._devices[name] for name in names if name in self._devices]
         return known[0] if known else None
 
     def damaged(self, names: Iterable[str], packs: Iterable[str]) -> bool:
         """Whether some of its packs were found damaged, and not whole since."""
-        proofs = [self._proofs[one] for one in names if one in self._proofs]
-        return any(one.damaged(pack) for one in proofs for pack in packs)
+        proofs = [self._proofs[name] for name in names if name in self._proofs]
+        return any(proof.damaged(pack) for proof in proofs for pack in packs)
 
     def proven(self, names: Iterable[str], snapshots: Iterable[Snapshot]) -> str:
         """When the pack of these snapshots was proven there whose proof is oldest; ``""``: never."""
         names = list(names)
-        proofs = [self._proofs[one] for one in names if one in self._proofs]
-        older = [self._older[one] for one in names if one in self._older]
+        proofs = [self._proofs[name] for name in names if name in self._proofs]
+        older = [self._older[name] for name in names if name in self._older]
         packs: dict[str, str] = {}
         for snapshot in snapshots:
-            copied = max((one.get(snapshot.id, "") for one in older), default="")
+            copied = max((times.get(snapshot.id, "") for times in older), default="")
             for pack, _ in snapshot.seal.packs:
                 packs[pack] = max(packs.get(pack, ""), copied)
         return min(
             (
-                max(time, *(one.pack(pack, _PROVEN) for one in proofs), "")
+                max(time, *(proof.pack(pack, _PROVEN) for proof in proofs), "")
                 for pack, time in packs.items()
             ),
             default="",
@@ -265,12 +265,12 @@ class _Judge:
         self._archive = archive
         self._history = history
         self._copies = history.copies()
-        self._snapshots: dict[str, Snapshot] = {one.id: one for one in snapshots}
+        self._snapshots: dict[str, Snapshot] = {snapshot.id: snapshot for snapshot in snapshots}
         self._days = policy.copy_age_days
         self._since = utc_before(self._days * _DAY)
         self._here = self._key(history.here)
         self._held = {
-            place: [self._snapshots[one] for one in sorted(ids) if one in self._snapshots]
+            place: [self._snapshots[key] for key in sorted(ids) if key in self._snapshots]
             for place, ids in self._copies.places().items()
         }
         if self._here not in self._held:
@@ -283,24 +283,24 @@ class _Judge:
         if looks is None:
             # This archive first, then what was seen last.
             order = sorted(
-                paths, key=lambda one: self._history.seen(self._names(one)), reverse=True
+                paths, key=lambda key: self._history.seen(self._names(key)), reverse=True
             )
-            order.sort(key=lambda one: one != self._here)
-            looks = look_at_all({paths[one]: self._files(one) for one in order if paths[one]})
-        states = {one: self._state(one, path, looks.get(path)) for one, path in paths.items()}
+            order.sort(key=lambda key: key != self._here)
+            looks = look_at_all({paths[key]: self._files(key) for key in order if paths[key]})
+        states = {key: self._state(key, path, looks.get(path)) for key, path in paths.items()}
         counted: list[PlaceState] = []
         # Of several places on one device, the one counts that was proven last.
-        for place in sorted(states, key=lambda one: states[one].proven, reverse=True):
+        for place in sorted(states, key=lambda key: states[key].proven, reverse=True):
             if place != self._here:
                 states[place] = _apart(states[place], [states[self._here], *counted])
                 counted += [states[place]] if states[place].counts else []
-        order = sorted(states, key=lambda one: (_rank(states[one]), states[one].place, one))
-        of: dict[str, list[int]] = {one: [] for one in self._snapshots}
+        order = sorted(states, key=lambda key: (_rank(states[key]), states[key].place, key))
+        of: dict[str, list[int]] = {key: [] for key in self._snapshots}
         for at, place in enumerate(order):
             for snapshot in self._held[place]:
                 of[snapshot.id].append(at)
-        ordered = tuple(states[one] for one in order)
-        return CopyState(ordered, {one: tuple(several) for one, several in of.items()}, self._days)
+        ordered = tuple(states[key] for key in order)
+        return CopyState(ordered, {key: tuple(indexes) for key, indexes in of.items()}, self._days)
 
     def _key(self, place: Place) -> str:
         return place.id or self._copies.identity(place.name) or place.name
@@ -323,9 +323,9 @@ class _Judge:
     def _files(self, place: str) -> Iterator[str]:
         """The stored files that should lie at a place."""
         if place != self._here:
-            for one in self._held[place]:
-                yield one.name
-            for pack in {pack for one in self._held[place] for pack, _ in one.seal.packs}:
+            for snapshot in self._held[place]:
+                yield snapshot.name
+            for pack in {pack for snapshot in self._held[place] for pack, _ in snapshot.seal.packs}:
                 yield layout.pack_name(pack)
 
     def _state(self, place: str, path: str, look: Look | None) -> PlaceState:
@@ -337,7 +337,7 @@ class _Judge:
             device = look.device
         held = self._held[place]
         proven = self._history.proven(names, held)
-        packs = {pack for one in held for pack, _ in one.seal.packs}
+        packs = {pack for snapshot in held for pack, _ in snapshot.seal.packs}
         standing: Standing = "counts"
         if presence == "here":
             standing = "here"
@@ -385,8 +385,8 @@ class _Judge:
 
 
 def device_of(known: PlaceSeen) -> Device:
-    """What a place lay on when an event told of it."""
-    medium: Medium = next((one for one in get_args(Medium) if one == known.medium), "unknown")
+    """What a place lay on when an event recorded it."""
+    medium: Medium = next((kind for kind in get_args(Medium) if kind == known.medium), "unknown")
     return Device(medium, known.devices, known.label, known.filesystem)
 
 
