@@ -113,8 +113,8 @@ class _Answer(msgspec.Struct):
     absent: tuple[str, ...]
 
 
-def look_at(path: str | os.PathLike[str], wanted: Iterable[str] = ()) -> Look:
-    """See what lies at ``path``, and which of the stored files ``wanted`` are not there by name.
+def look_at(path: str | os.PathLike[str], names: Iterable[str] = ()) -> Look:
+    """See what lies at ``path``, and which of the stored files ``names`` are not there by name.
 
     Returns within ``LOOK_SECONDS`` or so, whatever is mounted there.
     """
@@ -127,7 +127,7 @@ def look_at(path: str | os.PathLike[str], wanted: Iterable[str] = ()) -> Look:
         start_new_session=True,  # Ctrl-C is for this process to hear, which then ends the child
     )
     try:
-        out = child.communicate("\n".join(wanted).encode(), LOOK_SECONDS)[0]
+        out = child.communicate("\n".join(names).encode(), LOOK_SECONDS)[0]
     except subprocess.TimeoutExpired:
         return Look(text, answered=False)
     finally:

@@ -2,7 +2,7 @@
 
 A look at a dead mount may never return, and nothing can end it: so ``place_look`` starts this file by
 itself, with the standard library only, and does not wait for ever. Names that should lie in the folder
-come in on stdin, one a line; what was seen goes out on stdout, as one JSON object.
+come in on stdin, a name a line; what was seen goes out on stdout, as one JSON object.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ def device_of(folder: str, depth: int = 0) -> tuple[str, list[str], str]:
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         number = os.fstat(handle).st_dev
-        found = re.search(r"mnt_id:\s*(\d+)", text_of(f"/proc/self/fdinfo/{handle}"))
+        match = re.search(r"mnt_id:\s*(\d+)", text_of(f"/proc/self/fdinfo/{handle}"))
     finally:
         os.close(handle)
-    kind, source = mounted(found[1]) if found else ("", "")
+    kind, source = mounted(match[1]) if match else ("", "")
     if kind in _NETWORK:
         return "network", [f"{kind.removesuffix('4')}:{server(kind, source)}"], source
     if kind in _MEMORY:
@@ -83,7 +83,7 @@ def by_source(kind: str, source: str, depth: int) -> tuple[str, list[str], str] 
 
 
 def unknown(number: int, kind: str, source: str) -> tuple[str, list[str], str]:
-    """A filesystem of which only this is known: which one it is, until this machine starts anew."""
+    """A filesystem known only by its number, until this machine starts anew."""
     boot = text_of("/proc/sys/kernel/random/boot_id") or machine()
     return "unknown", [f"unknown:{short(boot, str(number))}"], f"{kind} {source}".strip()
 
@@ -104,7 +104,7 @@ def mounted(number: str) -> tuple[str, str]:
                 if line.startswith(f"{number} "):
                     after = line.split(" - ", 1)[1].split()
                     return after[0], re.sub(
-                        r"\\([0-7]{3})", lambda one: chr(int(one[1], 8)), after[1]
+                        r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), after[1]
                     )
     except (OSError, IndexError):
         pass
@@ -127,10 +127,10 @@ def disks(block: str, depth: int) -> tuple[str, list[str], str]:
     except OSError:
         slaves = []
     if slaves and depth < _DEEPEST:
-        below = [disks(f"{path}/slaves/{one}", depth + 1) for one in slaves]
-        kind = "disk" if all(one[0] == "disk" for one in below) else "unknown"
-        ids = sorted({one for _, several, _ in below for one in several})
-        return kind, ids, " + ".join(dict.fromkeys(one[2] for one in below))
+        below = [disks(f"{path}/slaves/{slave}", depth + 1) for slave in slaves]
+        kind = "disk" if all(device[0] == "disk" for device in below) else "unknown"
+        ids = sorted({number for _, several, _ in below for number in several})
+        return kind, ids, " + ".join(dict.fromkeys(device[2] for device in below))
     return whole_disk(path)
 
 
@@ -156,12 +156,12 @@ def serial(path: str) -> str:
     return ""
 
 
-def names_missing(folder: str, wanted: set[str]) -> tuple[int, list[str]]:
+def names_missing(folder: str, names: set[str]) -> tuple[int, list[str]]:
     """How many of the stored files that should be there are not, and some of their names."""
-    left = set(wanted)
-    for one in {name.rpartition("/")[0] for name in wanted}:
+    left = set(names)
+    for above in {name.rpartition("/")[0] for name in names}:
         try:
-            left -= {f"{one}/{name}" for name in os.listdir(f"{folder}/{one}")}  # noqa: PTH208
+            left -= {f"{above}/{name}" for name in os.listdir(f"{folder}/{above}")}  # noqa: PTH208
         except OSError:
             continue
     return len(left), sorted(left)[:_LISTED]
@@ -173,7 +173,7 @@ def unmounted(path: str) -> str:
         fields = line.split()
         if len(fields) < len(("device", "folder", "type")) or fields[0].startswith("#"):
             continue
-        folder = re.sub(r"\\([0-7]{3})", lambda one: chr(int(one[1], 8)), fields[1]).rstrip("/")
+        folder = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), fields[1]).rstrip("/")
         inside = folder.startswith("/") and f"{path}/".startswith(f"{folder}/")
         if inside and not os.path.ismount(folder):
             return folder
@@ -183,13 +183,13 @@ def unmounted(path: str) -> str:
 def identity(folder: str, name: str, key: str) -> str:
     """A text in one of the small files that say what an archive is."""
     try:
-        found = json.loads(text_of(f"{folder}/{name}")).get(key)
+        text = json.loads(text_of(f"{folder}/{name}")).get(key)
     except (ValueError, AttributeError, RecursionError):
         return ""
-    return found if isinstance(found, str) else ""
+    return text if isinstance(text, str) else ""
 
 
-def look(folder: str, wanted: set[str]) -> dict[str, Any]:
+def look(folder: str, names: set[str]) -> dict[str, Any]:
     """Everything that is to be known of the folder, or of the one above it that is there."""
     path = os.path.realpath(folder)
     seen: dict[str, Any] = {"path": path, "there": True, "names": [], "error": ""}
@@ -215,16 +215,16 @@ def look(folder: str, wanted: set[str]) -> dict[str, Any]:
     seen["unmounted"] = unmounted(path)
     seen["archive"] = identity(path, "archive.json", "archive")
     seen["place"] = identity(path, "place.json", "place")
-    seen["missing"], seen["absent"] = names_missing(path, wanted)
+    seen["missing"], seen["absent"] = names_missing(path, names)
     return seen
 
 
 def main() -> None:
     """Look at the folder that the first argument names."""
-    wanted = {
+    names = {
         line for line in sys.stdin.buffer.read().decode("utf-8", "replace").split("\n") if line
     }
-    print(json.dumps(look(sys.argv[1], wanted)))  # noqa: T201 - this is how it answers
+    print(json.dumps(look(sys.argv[1], names)))  # noqa: T201 - this is how it answers
 
 
 if __name__ == "__main__":
