@@ -102,17 +102,19 @@ class PlanStatus(msgspec.Struct, frozen=True):
 
     def entries_in(self, state: State) -> tuple[EntryStatus, ...]:
         """The entries that stand so and that nobody has acknowledged."""
-        return tuple(one for one in self.entries if one.state == state and not one.acknowledged)
+        return tuple(
+            entry for entry in self.entries if entry.state == state and not entry.acknowledged
+        )
 
 
-class _Asked(NamedTuple):
+class _EntryRuns(NamedTuple):
     """What is known of one entry from the runs of its plan.
 
     ``result`` is the last outcome that says anything of upstream or the archive: a night without a
     network, or a run that was interrupted, makes nothing better.
     """
 
-    asked: str = ""
+    ran: str = ""
     outcome: Outcome | Literal[""] = ""
     result: Outcome | Literal[""] = ""
     answered: str = ""
@@ -127,7 +129,7 @@ class KnownPlan(NamedTuple):
     planned: Planned
     ran: str
     exit_code: int
-    asked: dict[Key, _Asked]
+    runs: dict[Key, _EntryRuns]
     min_free: int = 0
     """Bytes that its last run was to leave free."""
 
@@ -196,16 +198,16 @@ class Plans:
         self.last = ""
         """The time of the newest event of a plan: what is journalled next must be later."""
         self._active: dict[str, KnownPlan] = {}
-        wanted: dict[str, Planned] = {}
+        plans: dict[str, Planned] = {}
         for digest, event in events:
             if (planned := detail_of(event, Planned)) and place.is_meant(planned.place):
-                wanted[digest] = planned
+                plans[digest] = planned
                 self._begin(digest, event.time, planned)
             elif (retired := detail_of(event, PlanRetired)) and place.is_meant(retired.place):
                 self._active.pop(retired.plan, None)
                 self.last = max(self.last, event.time)
             elif (synced := detail_of(event, Synced)) and place.is_meant(synced.place):
-                self._end(event.time, synced, wanted.get(synced.planned))
+                self._end(event.time, synced, plans.get(synced.planned))
 
     def _begin(self, digest: str, time: str, planned: Planned) -> None:
         before = self._active.get(planned.plan)
@@ -222,8 +224,8 @@ class Plans:
             return
         for entry, outcome in zip(planned.entries, synced.outcomes, strict=False):
             if outcome != "not-tried":
-                known = plan.asked.get(entry.key, _Asked())
-                plan.asked[entry.key] = _Asked(
+                known = plan.runs.get(entry.key, _EntryRuns())
+                plan.runs[entry.key] = _EntryRuns(
                     time,
                     outcome,
                     known.result if outcome in _NO_RESULT else outcome,
@@ -249,7 +251,7 @@ class Plans:
             entry
             for plan in self.active
             for entry in plan.planned.entries
-            if plan.asked.get(entry.key, _Asked()).result == outcome
+            if plan.runs.get(entry.key, _EntryRuns()).result == outcome
         ]
 
     def next_time(self) -> str:
@@ -261,8 +263,8 @@ class Plans:
     ) -> PlanStatus:
         """How each entry of a plan stands, given the snapshots that are held."""
         held: dict[str, list[Snapshot]] = {}
-        for one in snapshots:
-            held.setdefault(one.seal.repository.casefold(), []).append(one)
+        for snapshot in snapshots:
+            held.setdefault(snapshot.seal.repository.casefold(), []).append(snapshot)
         max_age = plan.planned.max_age or MAX_AGE
         since = utc_before(max_age)
         entries = tuple(
@@ -283,29 +285,29 @@ class Plans:
         now: str,
         is_vouched: IsVouched,
     ) -> EntryStatus:
-        asked = plan.asked.get(entry.key, _Asked())
+        runs = plan.runs.get(entry.key, _EntryRuns())
         snapshot = self.covering(entry, filter(is_vouched, held))
         vouched = snapshot is not None
         snapshot = snapshot or self.covering(entry, held)
         state: State = "held"
         if snapshot is None:
             state = "missing"
-        elif asked.result in _FACTS:
-            state = _FACTS[asked.result]
-        elif asked.result in {"mismatch", "failed", "no-space"}:
+        elif runs.result in _FACTS:
+            state = _FACTS[runs.result]
+        elif runs.result in {"mismatch", "failed", "no-space"}:
             state = "failed"
         elif not vouched:
             state = "unvouched"
-        elif not any(_is_recent(time, since, now) for time in (asked.answered, plan.time)):
+        elif not any(_is_recent(time, since, now) for time in (runs.answered, plan.time)):
             state = "late"
         return EntryStatus(
             repository=entry.repository,
             revision=entry.revision,
             state=state,
             snapshot=snapshot.id if snapshot else "",
-            asked=asked.asked,
-            outcome=asked.outcome,
-            answered=asked.answered,
+            asked=runs.ran,
+            outcome=runs.outcome,
+            answered=runs.answered,
             acknowledged=self.acknowledged(plan, entry, state, now),
         )
 
@@ -314,7 +316,7 @@ class Plans:
         known = _FACTS.get(fact)
         if known is None or known in entry.acknowledge:
             return known is not None
-        got = plan.asked.get(entry.key, _Asked()).got
+        got = plan.runs.get(entry.key, _EntryRuns()).got
         return self.upstreams.knows(known, entry.key, now, since=got)
 
     def covering(self, entry: PlannedEntry, held: Iterable[Snapshot]) -> Snapshot | None:
@@ -323,11 +325,15 @@ class Plans:
         For a branch or tag that upstream was seen to point somewhere it must be one of those
         revisions; of a name that was never seen any revision will do, unless it is a commit.
         """
-        fitting = [one for one in held if covers(entry, one) and self._is_of(entry, one)]
+        fitting = [
+            snapshot
+            for snapshot in held
+            if covers(entry, snapshot) and self._is_of(entry, snapshot)
+        ]
         pointed = self.upstreams.sighted.get(entry.key, {})
         return max(
             fitting,
-            key=lambda one: (pointed.get(one.seal.revision, ""), preference(one)),
+            key=lambda snapshot: (pointed.get(snapshot.seal.revision, ""), preference(snapshot)),
             default=None,
         )
 
@@ -365,9 +371,14 @@ def planned_of(plan: Plan, place: str, source: str = "") -> Planned:
     """What the journal says of a plan."""
     entries = (
         PlannedEntry(
-            one.name, one.revision or "", one.include, one.exclude, one.partial, one.acknowledge
+            repository.name,
+            repository.revision or "",
+            repository.include,
+            repository.exclude,
+            repository.partial,
+            repository.acknowledge,
         )
-        for one in plan.repositories
+        for repository in plan.repositories
     )
     return Planned(plan.name, place, tuple(entries), source, plan.max_age)
 

@@ -56,7 +56,7 @@ class PlanCheck(msgspec.Struct, frozen=True):
     @property
     def exit_code(self) -> int:
         """What was altered is heard before what is damaged, and that before what is not there."""
-        states = {one.state for one in self.entries}
+        states = {entry.state for entry in self.entries}
         for state, code in (
             ("differs", ExitCode.MISMATCH),
             ("unreadable", ExitCode.DAMAGE),
@@ -75,8 +75,8 @@ def check(archive: Archive, plan: Plan, pins: Iterable[Pin]) -> PlanCheck:
     Reads seals, manifests and the names of packs; asks no upstream and writes nothing.
     """
     held: dict[str, list[Snapshot]] = {}
-    for one in archive.snapshots(on_damage=lambda _name, _error: None):
-        held.setdefault(one.seal.repository.casefold(), []).append(one)
+    for snapshot in archive.snapshots(on_damage=lambda _name, _error: None):
+        held.setdefault(snapshot.seal.repository.casefold(), []).append(snapshot)
     known: dict[str, list[Pin]] = {}
     for pin in pins:
         known.setdefault(pin.repository.casefold(), []).append(pin)
@@ -106,7 +106,7 @@ def _checked(
         return CheckedEntry(entry.repository, entry.revision, "missing")
     seal = snapshot.seal
     result = CheckedEntry(entry.repository, entry.revision, "held", snapshot.id, seal.revision)
-    pin = next((one for one in pins if one.revision == seal.revision), None)
+    pin = next((candidate for candidate in pins if candidate.revision == seal.revision), None)
     if pins and pin is None:
         result = msgspec.structs.replace(result, pin="other-revision")
     try:
@@ -115,11 +115,11 @@ def _checked(
     except ArchiverError:
         return msgspec.structs.replace(result, state="unreadable")
     if pin is not None:
-        files = {one.path: (one.size, one.sha256) for one in manifest.files}
-        found = compare_pin(pin, files, whole=seal.selection.whole)
-        if found:
+        files = {file.path: (file.size, file.sha256) for file in manifest.files}
+        differences = compare_pin(pin, files, whole=seal.selection.whole)
+        if differences:
             return msgspec.structs.replace(
-                result, state="differs", pin="differs", differences=found
+                result, state="differs", pin="differs", differences=differences
             )
         result = msgspec.structs.replace(result, pin="agrees")
     elif vouched is None:
@@ -134,7 +134,7 @@ def retire(archive: Archive, name: str) -> None:
     place = settled_place(archive)
     plans = Plans(list(archive.events(lambda _name, _error: None)), place)
     if plans.find(name) is None:
-        names = ", ".join(printable(one.planned.plan) for one in plans.active)
+        names = ", ".join(printable(known.planned.plan) for known in plans.active)
         raise UsageError(
             f"No plan {printable(name, 80)!r} feeds the archive at this place.",
             hint=f"These do: {names}." if names else "None does; 'archiver sync' begins one.",
