@@ -38,26 +38,26 @@ def effective_times(events: Iterable[tuple[str, Event]]) -> dict[str, str]:
     """
     listed = list(events)
     bounds = _confirmed_bounds(listed)
-    aside = max((_set_aside(event) for _, event in listed), default=0)
+    doubted = max((_doubted_time(event) for _, event in listed), default=0)
     times: dict[str, str] = {}
     for digest, event in listed:
-        before = max((times[one] for one in event.after if one in times), default="")
-        time = before if before and _follows_up(event, aside) else max(event.time, before)
+        before = max((times[earlier] for earlier in event.after if earlier in times), default="")
+        time = before if before and _follows_up(event, doubted) else max(event.time, before)
         times[digest] = min(time, bounds.get(digest, time))
     return times
 
 
-def _set_aside(event: Event) -> int:
+def _doubted_time(event: Event) -> int:
     """The time, in seconds, that a confirmed clock set aside; 0 if the event is none."""
     seen = detail_of(event, ClockSeen)
     return (seconds_of(seen.since) or 0) if seen is not None and seen.confirmed else 0
 
 
-def _follows_up(event: Event, aside: int) -> bool:
+def _follows_up(event: Event, doubted: int) -> bool:
     """Whether the event's time is to come and only one that was set aside explains it."""
-    if not aside or event.event in _MEASURED or _has_come(event.time):
+    if not doubted or event.event in _MEASURED or _has_come(event.time):
         return False
-    return (seconds_of(event.time) or aside + DAY + 1) <= aside + DAY
+    return (seconds_of(event.time) or doubted + DAY + 1) <= doubted + DAY
 
 
 def proof_times(events: Iterable[tuple[str, Event]]) -> dict[str, str]:
@@ -72,7 +72,9 @@ def proof_times(events: Iterable[tuple[str, Event]]) -> dict[str, str]:
         if event.time <= bounds.get(digest, event.time):
             times[digest] = event.time
         else:
-            times[digest] = max((times[one] for one in event.after if one in times), default="")
+            times[digest] = max(
+                (times[earlier] for earlier in event.after if earlier in times), default=""
+            )
     return times
 
 
@@ -145,7 +147,7 @@ class Grace:
         self.times = effective_times(events)
         self._latest = max(self.times.values(), default="")
         known = (seconds_of(time) for time in self.times.values())
-        self._seen = sorted(one for one in known if one is not None)
+        self._seen = sorted(moment for moment in known if moment is not None)
         self._confirmed = max(
             (event.time for _, event in events if is_confirmation(event)), default=""
         )

@@ -28,14 +28,16 @@ _DAMAGED: Final = 20
 @click.argument("reference", metavar="[REPO[@REVISION]]", required=False)
 @click.option("--since", type=Moment(), help="Only from then on: 2026-11-29, or 7d.")
 @click.option("--until", type=Moment(), help="Only before that.")
-@click.option("--kind", "wanted", metavar="KIND", multiple=True, help="Only these; repeatable.")
+@click.option(
+    "--kind", "chosen_kinds", metavar="KIND", multiple=True, help="Only these; repeatable."
+)
 @click.option("--last", type=click.IntRange(1), metavar="N", help="Only the newest N of these.")
 @common
 def command(
     reference: str | None,
     since: str | None,
     until: str | None,
-    wanted: tuple[str, ...],
+    chosen_kinds: tuple[str, ...],
     last: int | None,
 ) -> None:
     """Show what happened to the archive: the events of its journal, oldest first.
@@ -47,7 +49,9 @@ def command(
 
     damaged: list[DamageError] = []
     repository, revision = split_reference(reference) if reference else ("", None)
-    query = Query(repository, revision or "", since or "", until or "", frozenset(wanted), last)
+    query = Query(
+        repository, revision or "", since or "", until or "", frozenset(chosen_kinds), last
+    )
     for entry in log(open_archive(), query, lambda _name, error: damaged.append(error)):
         output.record("event", id=entry.id, **_verbatim(entry))
         output.line(_line(entry))
@@ -62,8 +66,8 @@ def command(
 
 def _verbatim(entry: Entry) -> dict[str, object]:
     """The event as it is stored; its own ``kind`` and ``format`` say nothing of it."""
-    told: dict[str, object] = msgspec.to_builtins(entry.event)
-    return {key: value for key, value in told.items() if key not in {"kind", "format"}}
+    fields: dict[str, object] = msgspec.to_builtins(entry.event)
+    return {key: value for key, value in fields.items() if key not in {"kind", "format"}}
 
 
 def _line(entry: Entry) -> str:
@@ -93,13 +97,13 @@ def sentence(detail: msgspec.Struct) -> str:
 
 def _several(names: tuple[str, ...], noun: str, many: str = "") -> str:
     """A count, and the first of what is counted."""
-    shown = ", ".join(printable(one[:80]) for one in names[:_NAMED])
+    shown = ", ".join(printable(name[:80]) for name in names[:_NAMED])
     more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
     return f"{plural(len(names), noun, many)}: {shown}{more}" if names else f"no {noun}"
 
 
 def _ids(names: tuple[str, ...], noun: str) -> str:
-    return _several(tuple(one[:16] for one in names), noun)
+    return _several(tuple(digest[:16] for digest in names), noun)
 
 
 @sentence.register
@@ -136,7 +140,7 @@ def _gone(detail: kinds.Gone) -> str:
 def _audited(detail: kinds.Audited) -> str:
     packs = plural(len(detail.packs), "pack")
     files = f", files of {plural(len(detail.snapshots), 'snapshot')}" if detail.snapshots else ""
-    found = f"; {plural(detail.damaged, 'finding')} of damage" if detail.damaged else ""
+    damage = f"; {plural(detail.damaged, 'finding')} of damage" if detail.damaged else ""
     terms = ""
     if isinstance(detail.sample, kinds.Sample):
         terms += f"; a sample of {printable(detail.sample.share)}"
@@ -146,7 +150,7 @@ def _audited(detail: kinds.Audited) -> str:
             terms += f"; against {plural(len(count), noun)}"
     if detail.complete is False:
         terms += "; something due was left for later"
-    return f"audited: {packs} proven at level {printable(detail.level)}{files}{found}{terms}."
+    return f"audited: {packs} proven at level {printable(detail.level)}{files}{damage}{terms}."
 
 
 @sentence.register
@@ -157,7 +161,7 @@ def _copied(detail: kinds.Copied) -> str:
 
 @sentence.register
 def _places_seen(detail: kinds.PlacesSeen) -> str:
-    return f"these were there, {_several(tuple(one.place for one in detail.places), 'place')}."
+    return f"these were there, {_several(tuple(seen.place for seen in detail.places), 'place')}."
 
 
 @sentence.register
@@ -223,7 +227,7 @@ def _clock(detail: kinds.ClockSeen) -> str:
 
 @sentence.register
 def _planned(detail: kinds.Planned) -> str:
-    titles = tuple(one.title for one in detail.entries)
+    titles = tuple(entry.title for entry in detail.entries)
     return (
         f"the plan {printable(detail.plan)} wants {_several(titles, 'repository', 'repositories')}."
     )
@@ -239,9 +243,11 @@ def _synced(detail: kinds.Synced) -> str:
     counts: dict[str, int] = {}
     for outcome in detail.outcomes:
         counts[outcome] = counts.get(outcome, 0) + 1
-    told = ", ".join(f"{count:,} {outcome}" for outcome, count in counts.items())
+    outcomes = ", ".join(f"{count:,} {outcome}" for outcome, count in counts.items())
     size = f"{human_bytes(detail.fetched)} fetched in {human_duration(detail.seconds)}"
-    return f"the plan {printable(detail.plan)} was run, exit {detail.exit_code}: {told}; {size}."
+    return (
+        f"the plan {printable(detail.plan)} was run, exit {detail.exit_code}: {outcomes}; {size}."
+    )
 
 
 @sentence.register

@@ -44,12 +44,12 @@ def log(archive: Archive, query: Query, on_damage: OnDamage) -> list[Entry]:
     """Return the events that were asked for, oldest first; damaged ones go to ``on_damage``."""
     known = kinds()
     events = archive.events(on_damage)
-    found = [Entry(digest, event, _detail(event, known)) for digest, event in events]
+    entries = [Entry(digest, event, _detail(event, known)) for digest, event in events]
     if query.repository:
-        subject = _subject(found, query.repository, query.revision)
-        found = [entry for entry in found if _concerns(entry, subject)]
-    found = [entry for entry in found if _fits(entry.event, query)]
-    return found if query.last is None else found[-query.last :]
+        subject = _subject(entries, query.repository, query.revision)
+        entries = [entry for entry in entries if _concerns(entry, subject)]
+    entries = [entry for entry in entries if _fits(entry.event, query)]
+    return entries if query.last is None else entries[-query.last :]
 
 
 def _detail(event: Event, known: dict[str, type[Detail]]) -> Detail | Policy | None:
@@ -85,12 +85,14 @@ def _subject(entries: list[Entry], repository: str, revision: str) -> _Subject:
         for entry in entries
         if isinstance(entry.detail, Sealed)
     ]
-    own = [one for one in sealed if one[0].repository.casefold() == name]
+    own = [pair for pair in sealed if pair[0].repository.casefold() == name]
     if not own and is_seal_id(repository, revision):
-        return _Subject("", "", frozenset(one for _, one in sealed if one.startswith(repository)))
-    of_revision = frozenset(one for event, one in own if event.revision.startswith(revision))
+        return _Subject(
+            "", "", frozenset(seal for _, seal in sealed if seal.startswith(repository))
+        )
+    of_revision = frozenset(seal for event, seal in own if event.revision.startswith(revision))
     if revision and not of_revision and len(revision) >= ID_DIGITS:
-        by_id = frozenset(one for _, one in own if one.startswith(revision))
+        by_id = frozenset(seal for _, seal in own if seal.startswith(revision))
         if by_id:
             return _Subject("", "", by_id)
     return _Subject(name, revision, of_revision)
@@ -106,5 +108,5 @@ def _concerns(entry: Entry, subject: _Subject) -> bool:
         same = event.repository.casefold() == subject.repository
         return same and (named or event.revision.startswith(subject.digits))
     if isinstance(detail, Planned) and not subject.digits:
-        return any(one.key[0] == subject.repository for one in detail.entries)
+        return any(planned.key[0] == subject.repository for planned in detail.entries)
     return named
