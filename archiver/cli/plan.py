@@ -63,26 +63,28 @@ def check(plan: str) -> None:
     from archiver.operations.plans import check as compare  # noqa: PLC0415
     from archiver.plan import find_plan  # noqa: PLC0415
 
-    wanted = find_plan(plan)
-    found = compare(open_archive(), wanted, published_pins())
-    for entry in found.entries:
+    planned = find_plan(plan)
+    result = compare(open_archive(), planned, published_pins())
+    for entry in result.entries:
         output.record("entry", **msgspec.to_builtins(entry))
-    output.record("plan-check", plan=found.plan, besides=found.besides, exit_code=found.exit_code)
-    _verdict(found, plan)
-    for entry in found.entries:
+    output.record(
+        "plan-check", plan=result.plan, besides=result.besides, exit_code=result.exit_code
+    )
+    _verdict(result, plan)
+    for entry in result.entries:
         _tell(entry)
-    if found.besides:
-        names = ", ".join(map(printable, found.besides[:_NAMED]))
-        more = f" and {len(found.besides) - _NAMED:,} more" if len(found.besides) > _NAMED else ""
+    if result.besides:
+        names = ", ".join(map(printable, result.besides[:_NAMED]))
+        more = f" and {len(result.besides) - _NAMED:,} more" if len(result.besides) > _NAMED else ""
         output.line(f"Held, and not in the plan: {names}{more}.")
-    if found.exit_code:
-        raise click.exceptions.Exit(found.exit_code)
+    if result.exit_code:
+        raise click.exceptions.Exit(result.exit_code)
 
 
-def _verdict(found: PlanCheck, plan: str) -> None:
-    counts = {state: sum(one.state == state for one in found.entries) for state in _STATES}
-    total = plural(len(found.entries), "repository", "repositories")
-    held = f"Plan {found.plan}: {counts['held']:,} of {total} held"
+def _verdict(result: PlanCheck, plan: str) -> None:
+    counts = {state: sum(entry.state == state for entry in result.entries) for state in _STATES}
+    total = plural(len(result.entries), "repository", "repositories")
+    held = f"Plan {result.plan}: {counts['held']:,} of {total} held"
     others = [
         f"{counts[state]:,} {word.lower()}" for state, word in _STATES.items() if counts[state]
     ]
@@ -104,14 +106,16 @@ def _tell(entry: CheckedEntry) -> None:
         "other-revision": "; its pin is of another revision",
     }[entry.pin]
     output.line(f"{_STATES[entry.state]}: {printable(entry.title)}{printable(at)}{pin}.")
-    for one in entry.differences[:_NAMED]:
-        path = printable(one.path)
-        if one.what == "extra":
+    for difference in entry.differences[:_NAMED]:
+        path = printable(difference.path)
+        if difference.what == "extra":
             output.line(f"    {path} is not in the pin, which lists every file.")
-        elif one.what == "absent":
+        elif difference.what == "absent":
             output.line(f"    {path} is in the pin, and is not held.")
         else:
-            word = "SHA-256" if one.what == "sha256" else "size"
-            output.line(f"    {path}: {word} {printable(one.held)}, by the pin {one.pinned}.")
+            word = "SHA-256" if difference.what == "sha256" else "size"
+            output.line(
+                f"    {path}: {word} {printable(difference.held)}, by the pin {difference.pinned}."
+            )
     if len(entry.differences) > _NAMED:
         output.line(f"    and {len(entry.differences) - _NAMED:,} more.")

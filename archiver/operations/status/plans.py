@@ -44,12 +44,15 @@ def free_bytes(archive: Archive) -> int:
 
 def lost_upstream(known: Known, now: str) -> Iterator[LostUpstream]:
     """What upstream was seen to have no more, of all that is held, by name."""
-    held = {one.seal.repository.casefold(): one.seal.repository for one in known.snapshots}
+    held = {
+        snapshot.seal.repository.casefold(): snapshot.seal.repository
+        for snapshot in known.snapshots
+    }
     planned = {
-        (one.repository.casefold(), one.revision or "main"): one.acknowledged
+        (entry.repository.casefold(), entry.revision or "main"): entry.acknowledged
         for plan in known.plans
-        for one in plan.entries
-        if one.state == "gone"
+        for entry in plan.entries
+        if entry.state == "gone"
     }
     for key, since in sorted(known.upstreams.gone.items()):
         repository, name = key
@@ -71,7 +74,7 @@ def unmet(known: Known, place: str) -> Iterator[Shortfall]:
 def _of_plan(plan: PlanStatus, place: str) -> Iterator[Shortfall]:
     name, sync = plan.plan, (_sync(plan, place),)
     if missing := plan.entries_in("missing"):
-        lost = sum(one.outcome == "gone" for one in missing)
+        lost = sum(entry.outcome == "gone" for entry in missing)
         yield PlanMissing(
             commands=sync, plan=name, entries=_titles(missing), total=len(plan.entries), gone=lost
         )
@@ -80,11 +83,11 @@ def _of_plan(plan: PlanStatus, place: str) -> Iterator[Shortfall]:
     if unvouched := plan.entries_in("unvouched"):
         yield PlanUnvouched(commands=sync, plan=name, entries=_titles(unvouched))
     for fact, kind in _FACTS:
-        for one in plan.entries_in(fact):
-            known = argv("acknowledge", place, fact, one.title)
-            yield kind(commands=(known,), plan=name, entries=(one.title,))
+        for entry in plan.entries_in(fact):
+            known = argv("acknowledge", place, fact, entry.title)
+            yield kind(commands=(known,), plan=name, entries=(entry.title,))
     if late := plan.entries_in("late"):
-        since = min(one.answered for one in late)
+        since = min(entry.answered for entry in late)
         yield PlanLate(
             commands=sync, plan=name, entries=_titles(late), max_age=plan.max_age, since=since
         )
@@ -95,7 +98,7 @@ def _sync(plan: PlanStatus, place: str) -> Argv:
 
 
 def _titles(entries: Iterable[EntryStatus]) -> tuple[str, ...]:
-    return tuple(one.title for one in entries)
+    return tuple(entry.title for entry in entries)
 
 
 def remarks(archive: Archive, known: Known, free: int) -> Iterator[Shortfall]:
