@@ -57,11 +57,11 @@ def contradictions(archive: Archive, snapshots: Iterable[Snapshot]) -> Iterator[
     findings of their own.
     """
     revisions: dict[tuple[str, str], list[Snapshot]] = {}
-    for one in snapshots:
-        key = (one.seal.repository.casefold(), one.seal.revision)
-        revisions.setdefault(key, []).append(one)
+    for snapshot in snapshots:
+        key = (snapshot.seal.repository.casefold(), snapshot.seal.revision)
+        revisions.setdefault(key, []).append(snapshot)
     for same in revisions.values():
-        if len({one.seal.manifest.blake3 for one in same}) > 1:
+        if len({snapshot.seal.manifest.blake3 for snapshot in same}) > 1:
             yield from _among(archive, same)
 
 
@@ -70,7 +70,7 @@ def _among(archive: Archive, same: list[Snapshot]) -> Iterator[Contradiction]:
     first: dict[str, Side] = {}
     while same:
         best = archive.preferred(same)
-        same = [one for one in same if one is not best]
+        same = [snapshot for snapshot in same if snapshot is not best]
         for path, side in _files(archive, best).items():
             before = first.setdefault(path, side)
             if before.sha256 != side.sha256:
@@ -96,28 +96,30 @@ def contradiction_findings(
     ``append_only``: the policy forbids that a seal is forgotten.
     """
     outranked: dict[tuple[str, str], list[Contradiction]] = {}
-    for one in contradictions(archive, snapshots):
-        if one.settled:
-            key = (one.first.snapshot.id, one.other.snapshot.id)
-            outranked.setdefault(key, []).append(one)
+    for contradiction in contradictions(archive, snapshots):
+        if contradiction.settled:
+            key = (contradiction.first.snapshot.id, contradiction.other.snapshot.id)
+            outranked.setdefault(key, []).append(contradiction)
         else:
-            yield _unsettled(archive, one, append_only=append_only)
+            yield _unsettled(archive, contradiction, append_only=append_only)
     for several in outranked.values():
         yield _outranked(archive, several, append_only=append_only)
 
 
-def _unsettled(archive: Archive, one: Contradiction, *, append_only: bool) -> Finding:
-    place, title = archive.store.describe(), one.first.snapshot.title
+def _unsettled(archive: Archive, contradiction: Contradiction, *, append_only: bool) -> Finding:
+    place, title = archive.store.describe(), contradiction.first.snapshot.title
     mirror = command("mirror", place, title)
-    without = f"forget the one that you do not trust, such as with {_forget(archive, one)}"
+    without = (
+        f"forget the one that you do not trust, such as with {_forget(archive, contradiction)}"
+    )
     if append_only:
         without = "copy the one that you trust into a new archive, with 'archiver copy --snapshot'"
-    if one.first.by is one.other.by is Voucher.UPSTREAM:
+    if contradiction.first.by is contradiction.other.by is Voucher.UPSTREAM:
         hint = (
             "Upstream gave two answers about one commit. Find out which one other people have, and "
             f"{without}."
         )
-    elif one.other.by > one.first.by:
+    elif contradiction.other.by > contradiction.first.by:
         hint = (
             f"The second has the higher voucher for this file, and a lower one for others, so that the "
             f"first is restored. Run {mirror}: it asks upstream, and seals what upstream has."
@@ -128,14 +130,15 @@ def _unsettled(archive: Archive, one: Contradiction, *, append_only: bool) -> Fi
             f"has. Without upstream, {without}."
         )
     text = (
-        f"One commit has one content, and two seals give {one.path} another SHA-256: {_told(one)}."
+        f"One commit has one content, and two seals give {contradiction.path} another SHA-256: "
+        f"{_described(contradiction)}."
     )
-    return Finding("seals-contradict", text, path=one.path, hint=hint, snapshot=title)
+    return Finding("seals-contradict", text, path=contradiction.path, hint=hint, snapshot=title)
 
 
 def _outranked(archive: Archive, several: list[Contradiction], *, append_only: bool) -> Finding:
     """The remark on a seal whose files have other bytes than a seal with a higher voucher says."""
-    one = several[0]
+    contradiction = several[0]
     others = [two.path for two in several[1 : 1 + _NAMED]]
     more = ""
     if others:
@@ -143,23 +146,23 @@ def _outranked(archive: Archive, several: list[Contradiction], *, append_only: b
         names = ", ".join(others) + (f", and {rest:,} more" if rest else "")
         more = f" The same goes for {plural(len(several) - 1, 'other file')}: {names}."
     text = (
-        f"Two seals give {one.path} another SHA-256: {_told(one)}. The first is the one that is "
-        f"restored.{more}"
+        f"Two seals give {contradiction.path} another SHA-256: {_described(contradiction)}. "
+        f"The first is the one that is restored.{more}"
     )
     hint = "The other may stay: only its id names it"
     hint += ", and an append-only archive forgets nothing." if append_only else "."
     if not append_only:
-        hint += f" {_forget(archive, one)} takes it out of use."
-    title = one.first.snapshot.title
-    return Finding("seal-outranked", text, path=one.path, hint=hint, snapshot=title)
+        hint += f" {_forget(archive, contradiction)} takes it out of use."
+    title = contradiction.first.snapshot.title
+    return Finding("seal-outranked", text, path=contradiction.path, hint=hint, snapshot=title)
 
 
-def _forget(archive: Archive, one: Contradiction) -> str:
-    return command("forget", archive.store.describe(), one.other.reference)
+def _forget(archive: Archive, contradiction: Contradiction) -> str:
+    return command("forget", archive.store.describe(), contradiction.other.reference)
 
 
-def _told(one: Contradiction) -> str:
+def _described(contradiction: Contradiction) -> str:
     return "; ".join(
         f"{side.sha256[:16]}… in the seal {side.snapshot.id[:12]}, and {_BY[side.by]}"
-        for side in (one.first, one.other)
+        for side in (contradiction.first, contradiction.other)
     )
