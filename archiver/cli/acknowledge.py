@@ -35,8 +35,8 @@ def command(
 
     if fact is None:
         known_facts = operation.acknowledged(open_archive())
-        for one in known_facts:
-            _tell(one)
+        for known_fact in known_facts:
+            _tell(known_fact)
         if not known_facts:
             output.line("Nothing is acknowledged.")
         return
@@ -44,7 +44,7 @@ def command(
     if reference is None:
         raise click.UsageError("Name the repository: REPO or REPO@REVISION.")
     repository, revision = split_reference(reference)
-    found = operation.acknowledge(
+    result = operation.acknowledge(
         open_archive(),
         known,
         repository,
@@ -54,17 +54,17 @@ def command(
         withdraw=undo,
     )
     if undo:
-        output.record("withdrawn", **msgspec.to_builtins(found))
+        output.record("withdrawn", **msgspec.to_builtins(result))
         output.line(f"{printable(reference)}: {fact} is a failure again.")
         return
-    _tell(found)
+    _tell(result)
 
 
-def _tell(one: KnownFact) -> None:
-    output.record("acknowledged", **msgspec.to_builtins(one))
-    name = "" if one.name == "main" else f"@{printable(one.name)}"
-    until = f"until {printable(one.until)}" if one.until else "for good"
-    note = f" ({printable(one.note, 500)})" if one.note else ""
+def _tell(fact: KnownFact) -> None:
+    output.record("acknowledged", **msgspec.to_builtins(fact))
+    name = "" if fact.name == "main" else f"@{printable(fact.name)}"
+    until = f"until {printable(fact.until)}" if fact.until else "for good"
+    note = f" ({printable(fact.note, 500)})" if fact.note else ""
     output.line(
-        f"{one.fact}: {printable(one.repository)}{name}, known since {one.since}, {until}{note}."
+        f"{fact.fact}: {printable(fact.repository)}{name}, known since {fact.since}, {until}{note}."
     )

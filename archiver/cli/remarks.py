@@ -36,9 +36,9 @@ def sentence(remark: Remark, report: MirrorReport) -> str:
                 f"{_completes(report)}."
             )
         case "stand-in":
-            told = remark.instead.told if remark.instead else "is something else"
+            description = remark.instead.told if remark.instead else "is something else"
             text = (
-                f"{names} {told}. It was kept, for its digest is the one that was listed. "
+                f"{names} {description}. It was kept, for its digest is the one that was listed. "
                 "Tell those who published it."
             )
         case "left-out":

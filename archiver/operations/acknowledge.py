@@ -38,11 +38,18 @@ class KnownFact(msgspec.Struct, frozen=True):
 def acknowledged(archive: Archive) -> list[KnownFact]:
     """Every acknowledgement that holds now, by repository."""
     plans = _plans(archive)
-    found = plans.upstreams.acknowledgements(utc_now())
+    known = plans.upstreams.acknowledgements(utc_now())
     written = plans.upstreams.written
     return [
-        KnownFact(key.fact, written[key.repository], key.name, time, one.until, one.note)
-        for key, (time, one) in sorted(found.items(), key=lambda pair: pair[0][1:])
+        KnownFact(
+            key.fact,
+            written[key.repository],
+            key.name,
+            time,
+            acknowledgement.until,
+            acknowledgement.note,
+        )
+        for key, (time, acknowledgement) in sorted(known.items(), key=lambda pair: pair[0][1:])
     ]
 
 
@@ -101,11 +108,11 @@ def _require_known(archive: Archive, plans: Plans, key: FactKey, entry: PlannedE
             f"Nothing of {title} is held, so its loss upstream is no known fact of this archive.",
             hint="If it will never come, take it out of the plan and run the plan again.",
         )
-    told = {one.key for one in plans.entries_with(key.fact)}
+    reported = {planned.key for planned in plans.entries_with(key.fact)}
     if key.fact == "gone":
-        told |= plans.upstreams.gone.keys()
-    if entry.key not in told:
-        others = sorted({f"{repository}@{name}" for repository, name in told})
+        reported |= plans.upstreams.gone.keys()
+    if entry.key not in reported:
+        others = sorted({f"{repository}@{name}" for repository, name in reported})
         known = f"; it does of {', '.join(map(printable, others[:8]))}" if others else ""
         raise UsageError(
             f"The journal does not say {key.fact} of {title}{known}.",

@@ -86,12 +86,12 @@ def remark(kind: RemarkKind, paths: Iterable[str] = (), **more: object) -> Remar
 def require_fit(listing: Listing) -> None:
     """Raise UsageError, with all of them, if files of the listing are no content."""
     paths = {file.path for file in listing.files}
-    unfit = [one for one in listing.unfit if one.path in paths]
+    unfit = [entry for entry in listing.unfit if entry.path in paths]
     if not unfit:
         return
     more = f"; and {len(unfit) - _SHOWN:,} more" if len(unfit) > _SHOWN else ""
-    listed = "; ".join(map(_told, unfit[:_SHOWN])) + more
-    hints = dict.fromkeys(one.instead.hint if one.instead else _FINISH for one in unfit)
+    listed = "; ".join(map(_described, unfit[:_SHOWN])) + more
+    hints = dict.fromkeys(entry.instead.hint if entry.instead else _FINISH for entry in unfit)
     raise UsageError(
         f"{plural(len(unfit), 'file')} of {listing.repository} cannot be taken in: {listed}.",
         hint=" ".join(hints) + " Or leave it out with --exclude.",
@@ -101,7 +101,7 @@ def require_fit(listing: Listing) -> None:
 _FINISH: Final = "Let its download end, or remove the file and its control file."
 
 
-def _told(unfit: Unfit) -> str:
+def _described(unfit: Unfit) -> str:
     path = printable(unfit.path)
     if unfit.instead:
         return f"{path} {unfit.instead.told}"
@@ -111,7 +111,7 @@ def _told(unfit: Unfit) -> str:
 def of_folder(listing: Listing) -> Iterator[Remark]:
     """Yield what is to be said of a folder or a cache."""
     for kind in ("unfinished", "tool", "system", "unlisted"):
-        paths = [one.path for one in listing.left_out if one.kind == kind]
+        paths = [file.path for file in listing.left_out if file.kind == kind]
         if paths:
             yield remark("left-out", paths, left=kind)
     if not listing.complete:
@@ -126,7 +126,11 @@ def of_patterns(
     if not include and not exclude:
         return
     paths = [file.path for file in whole.files]
-    unused = {one for one in include | exclude if not any(fnmatchcase(path, one) for path in paths)}
+    unused = {
+        pattern
+        for pattern in include | exclude
+        if not any(fnmatchcase(path, pattern) for path in paths)
+    }
     if unused & include:
         yield remark("include-fits-nothing", unused & include)
     if unused & exclude:
@@ -151,8 +155,8 @@ class IndexedFiles(NamedTuple):
     def of(cls, entries: Iterable[FileEntry]) -> Self:
         """Return those of a manifest's files."""
         listed = list(entries)
-        found = (entry for entry in listed if is_index(entry.path, pickles=True))
-        return cls(frozenset(entry.path for entry in listed), tuple(found))
+        indexes = (entry for entry in listed if is_index(entry.path, pickles=True))
+        return cls(frozenset(entry.path for entry in listed), tuple(indexes))
 
 
 def of_indexes(
@@ -193,7 +197,7 @@ def _shards(archive: Archive, snapshot: Snapshot, entry: FileEntry) -> set[str]:
 
 def without_repeats(remarks: Iterable[Remark]) -> tuple[Remark, ...]:
     """Return the remarks, each set of shards once: its names tell of it, and its index too."""
-    found: dict[tuple[str, tuple[str, ...], str], Remark] = {}
-    for one in remarks:
-        found[(one.kind, one.paths, one.left)] = one
-    return tuple(found.values())
+    unique: dict[tuple[str, tuple[str, ...], str], Remark] = {}
+    for entry in remarks:
+        unique[(entry.kind, entry.paths, entry.left)] = entry
+    return tuple(unique.values())
