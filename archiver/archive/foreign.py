@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from archiver.storage.store import Store
 
-_WORKING: Final = tuple(f"{one}/" for one in (layout.TMP, layout.QUARANTINE, layout.TRASH))
+_WORKING: Final = tuple(f"{folder}/" for folder in (layout.TMP, layout.QUARANTINE, layout.TRASH))
 """Folders whose content is out of use."""
 _LITTER_NAMES: Final = frozenset(
     {".ds_store", ".localized", ".directory", ".nomedia", "thumbs.db", "ehthumbs.db", "desktop.ini"}

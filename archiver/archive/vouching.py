@@ -49,7 +49,7 @@ class Voucher(IntEnum):
     @classmethod
     def of(cls, word: str) -> Voucher | None:
         """Return the voucher that the format writes so; None if it is none that is known."""
-        return next((one for one in cls if one.word == word), None)
+        return next((voucher for voucher in cls if voucher.word == word), None)
 
 
 _DIGESTS: Final[dict[str, DigestKind]] = {"sha256": "sha256", "git-sha1": "git-sha1"}
@@ -134,8 +134,8 @@ def derived(source: Source | SourceFacts, files: Files) -> list[Vouch]:
     cache, did not tell has neither.
     """
     return [
-        claimed(source.upstream, sha256=one.sha256 * one.lfs, oid=one.oid, lfs=one.lfs)
-        for one in files
+        claimed(source.upstream, sha256=file.sha256 * file.lfs, oid=file.oid, lfs=file.lfs)
+        for file in files
     ]
 
 

@@ -129,19 +129,19 @@ def mounts_below(folder: Path) -> list[str]:
 
 def _mounts() -> list[tuple[str, str]]:
     """Where something is mounted, and the type of its filesystem; nothing if the system does not tell."""
-    found = []
+    mounts = []
     try:
         # The bytes of a path are what the system gives, whatever the locale is.
         with open("/proc/self/mountinfo", "rb") as file:  # noqa: PTH123 - no Path of /proc
             for line in file:
                 before, _, after = line.partition(b" - ")
                 point = re.sub(
-                    rb"\\([0-7]{3})", lambda one: bytes([int(one[1], 8)]), before.split(b" ")[4]
+                    rb"\\([0-7]{3})", lambda octal: bytes([int(octal[1], 8)]), before.split(b" ")[4]
                 )
-                found.append((os.fsdecode(point), os.fsdecode(after.split()[0])))
+                mounts.append((os.fsdecode(point), os.fsdecode(after.split()[0])))
     except (OSError, IndexError):
         return []
-    return found
+    return mounts
 
 
 def sync_folder(folder: Path) -> None:
@@ -203,15 +203,15 @@ def follow(handle: int, folder: Path, mode: int) -> None:
         mode: What the owner may do: 0o600 for a file, 0o700 for a folder.
     """
     like, made = folder.stat(), os.fstat(handle)
-    wanted = mode | ((mode >> 3 | mode >> 6) & _SHARED & like.st_mode)
+    bits = mode | ((mode >> 3 | mode >> 6) & _SHARED & like.st_mode)
     if stat.S_ISDIR(made.st_mode):
-        wanted |= like.st_mode & stat.S_ISGID
+        bits |= like.st_mode & stat.S_ISGID
     owner = like.st_uid if os.geteuid() == 0 else made.st_uid
     if (owner, like.st_gid) != (made.st_uid, made.st_gid) and not _give(handle, owner, like.st_gid):
-        wanted &= ~stat.S_IWGRP
+        bits &= ~stat.S_IWGRP
     may = os.geteuid() in {0, made.st_uid}
-    if may and stat.S_IMODE(made.st_mode) & ~stat.S_ISVTX != wanted:
-        _set_mode(handle, wanted)
+    if may and stat.S_IMODE(made.st_mode) & ~stat.S_ISVTX != bits:
+        _set_mode(handle, bits)
 
 
 def open_working_file(path: Path, flags: int, folder: Path) -> int:

@@ -58,8 +58,8 @@ class Index(msgspec.Struct):
         """What it says of the bytes of all tensors, of whatever type; None if it says nothing."""
         if len(self.metadata) > _METADATA_MAX:
             return None
-        told = msgspec.json.decode(self.metadata)
-        return told.get("total_size") if isinstance(told, dict) else None
+        metadata = msgspec.json.decode(self.metadata)
+        return metadata.get("total_size") if isinstance(metadata, dict) else None
 
 
 class StandIn(msgspec.Struct, frozen=True):
@@ -113,11 +113,11 @@ def owners_of(path: str, index: Index) -> dict[str, str]:
 
 def shard_sets(paths: Iterable[str]) -> list[frozenset[str]]:
     """Return the files of weights that make one model each, by the numbers in their names."""
-    found: dict[tuple[str, str, str], set[str]] = {}
+    shards: dict[tuple[str, str, str], set[str]] = {}
     for path in paths:
         if is_weights(path) and (shard := _SHARD.fullmatch(path)):
-            found.setdefault((shard[1], shard[3], shard[4]), set()).add(path)
-    return [frozenset(one) for one in found.values()]
+            shards.setdefault((shard[1], shard[3], shard[4]), set()).add(path)
+    return [frozenset(members) for members in shards.values()]
 
 
 def may_be_stand_in(path: str, size: int) -> bool:

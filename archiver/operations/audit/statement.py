@@ -136,7 +136,7 @@ def statement(
         journal_heads=archive.journal.heads(),
         snapshots=snapshots,
         packs=packs,
-        findings=tuple(_clean(one.described()) for one in findings),
+        findings=tuple(_clean(finding.described()) for finding in findings),
     )
 
 
@@ -152,9 +152,9 @@ def _clean(value: Any) -> Any:
     if isinstance(value, str):
         return value.encode(errors="backslashreplace").decode()
     if isinstance(value, dict):
-        return {key: _clean(one) for key, one in value.items()}
+        return {key: _clean(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_clean(one) for one in value]
+        return [_clean(item) for item in value]
     return value
 
 
