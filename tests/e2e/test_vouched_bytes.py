@@ -580,19 +580,29 @@ def test_the_log_tells_who_vouched(cli, archive, mirror, cache):
     ]
 
 
-def test_a_pin_ranks_above_a_cache_and_below_upstream(
-    cli, archive, mirror, cache, hub, served, commit, restores, tmp_path, monkeypatch
-):
-    from archiver.operations import pins
+@pytest.fixture
+def pin(served, commit, tmp_path, monkeypatch) -> Callable[[], None]:
+    """From the call on, the project publishes the digests of the commit's files."""
 
-    digests = {path: hashlib.sha256(data).hexdigest() for path, data in served.items()}
-    listed = [{"path": path, "sha256": digest} for path, digest in digests.items()]
-    pin = {"kind": "pin", "format": 1, "repository": REPO, "revision": commit, "files": listed}
-    folder = tmp_path / "package" / "carried" / "manifests" / "pins" / "org"
-    folder.mkdir(parents=True)
-    (folder / "model.json").write_text(json.dumps(pin))
+    def publish_pin() -> None:
+        from archiver.operations import pins
+
+        digests = {path: hashlib.sha256(data).hexdigest() for path, data in served.items()}
+        files = [{"path": path, "sha256": digest} for path, digest in digests.items()]
+        document = {"kind": "pin", "format": 1, "repository": REPO, "revision": commit}
+        folder = tmp_path / "package" / "carried" / "manifests" / "pins" / "org"
+        folder.mkdir(parents=True)
+        (folder / "model.json").write_text(json.dumps({**document, "files": files}))
+        monkeypatch.setattr(pins.resources, "files", lambda _: tmp_path / "package")
+
+    return publish_pin
+
+
+def test_a_pin_ranks_above_a_cache_and_below_upstream(
+    cli, archive, mirror, cache, hub, served, restores, tmp_path, pin
+):
     assert cli("import", "-C", archive, cache()).code == 0
-    monkeypatch.setattr(pins.resources, "files", lambda _: tmp_path / "package")
+    pin()
     changed_one = cli("import", "-C", archive, cache(**{WEIGHTS: changed(served[WEIGHTS])}))
     assert (changed_one.code, "pin" in changed_one.err) == (MISMATCH, True)
     taken = cli("import", "-C", archive, cache(), "--json")
@@ -777,3 +787,30 @@ def test_what_another_archive_heard_later_of_a_branch_does_not_count(
     out = tmp_path / "cache"
     assert cli("restore", "-C", archive, REPO, out, "--layout", "hf-cache").code == 0
     assert (out / "models--org--model" / "refs" / "main").read_text() == newer
+
+
+def test_a_pin_outranks_a_later_seal_of_a_caches_own_record(
+    cli, archive, cache, served, restores, tmp_path, commit, pin
+):
+    other = tmp_path / "other"
+    assert cli("init", "-C", other).code == 0
+    lying = cache(**{"README.md": b"not the model's"})
+    kept_tree(lying / "snapshots" / commit)
+    assert cli("import", "-C", other, lying).code == 0
+    good = cache()
+    kept_tree(good / "snapshots" / commit)
+    assert cli("import", "-C", archive, good).code == 0
+    pin()
+    taken = cli("import", "-C", archive, good, "--json")
+    (report,) = rows(taken, "mirror")
+    assert (report["outcome"], report["vouched"]["pin"]) == ("sealed", len(served))
+    assert cli("copy", "-C", other, archive).code == 0
+    opened = Archive.open(archive)
+    for path, one in zip(seals(archive), list(opened.snapshots()), strict=True):
+        if one.id == report["snapshot"]:  # as if it were the oldest
+            opened.publish_seal(msgspec.structs.replace(one.seal, sealed="2026-01-01T00:00:00Z"))
+            path.unlink()
+    restores(archive, served)
+    assert decoded(archive, REPO, tmp_path / "decoded") == served
+    listed = rows(cli("list", "-C", archive, "--json"), "snapshot")
+    assert [one["vouched"]["least"] for one in listed if one["default"]] == ["pin"]

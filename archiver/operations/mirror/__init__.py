@@ -60,13 +60,13 @@ def mirror(
     for pin in pins:
         check_pin(pin, listing.repository, listing.revision, claims)
     run = Run(archive, catalogue, upstream, listing, options, progress, whole)
-    held = run.already_sealed()
+    held = run.already_sealed(pins)
     if held is None and listing.files != whole.files and listing.upstream == HUGGINGFACE:
         # Upstream has just told of every file: what is held of all of them is raised, not a part.
         every = msgspec.structs.replace(options, include=(), exclude=())
         raising = Run(archive, catalogue, upstream, whole, every, progress, whole)
         if raising.raises_whole():
-            run, held = raising, raising.already_sealed()
+            run, held = raising, raising.already_sealed(pins)
     if options.dry_run:
         return run.planned() if held is None else run.report("held", snapshot=held)
     if held is not None:

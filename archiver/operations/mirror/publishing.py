@@ -10,7 +10,7 @@ from archiver.archive.advice import command
 from archiver.archive.pin import Pin, check_pin
 from archiver.archive.publish import publish
 from archiver.archive.records import Manifest, Source
-from archiver.archive.vouching import HUGGINGFACE, Vouch, Voucher, claimed
+from archiver.archive.vouching import HUGGINGFACE, UNVOUCHED, Vouch, Voucher, claimed
 from archiver.digest import blake3_hex
 from archiver.errors import MismatchError
 from archiver.text import plural, printable
@@ -18,7 +18,7 @@ from archiver.text import plural, printable
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive, Snapshot
     from archiver.archive.publish import Placement
-    from archiver.archive.records import FileEntry, Selection
+    from archiver.archive.records import FileEntry, FileFacts, Selection
     from archiver.operations.mirror.held import Contradiction, Held
     from archiver.upstream.protocol import Listing
 
@@ -102,13 +102,31 @@ def _vouches(
     for entry in entries:
         file = files[entry.path]
         vouch = claimed(listing.upstream, sha256=file.sha256, oid=file.oid, lfs=file.lfs)
-        pinned = pins.get(entry.path, set())
-        if entry.sha256 in pinned:
-            vouch = max(vouch, Vouch(Voucher.PIN, "sha256"))
-        elif not entry.lfs and entry.oid and entry.oid in pinned:
-            vouch = max(vouch, Vouch(Voucher.PIN, "git-sha1"))
+        vouch = max(vouch, _by_pin(entry, pins))
         found.append(max(vouch, held.known(entry.path, entry.sha256) or vouch))
     return found
+
+
+def _by_pin(file: FileEntry | FileFacts, pins: dict[str, set[str]]) -> Vouch:
+    """What pins vouch for of a file; UNVOUCHED if they have none of its digests."""
+    pinned = pins.get(file.path, set())
+    if file.sha256 in pinned:
+        return Vouch(Voucher.PIN, "sha256")
+    if not file.lfs and file.oid and file.oid in pinned:
+        return Vouch(Voucher.PIN, "git-sha1")
+    return UNVOUCHED
+
+
+def raised_by_pins(held: Held, snapshot: Snapshot, listing: Listing, pins: tuple[Pin, ...]) -> bool:
+    """Whether pins vouch higher for a listed file than the seal of the commit's snapshot says."""
+    digests = _pinned(pins, snapshot.seal.repository, snapshot.seal.revision)
+    pinned = [file.path for file in listing.files if file.path in digests]
+    return any(
+        _by_pin(facts, digests).by > vouch.by
+        for one in held.same_revision
+        if one.snapshot.id == snapshot.id
+        for facts, vouch in (one.files[path] for path in pinned)
+    )
 
 
 def _pinned(pins: tuple[Pin, ...], repository: str, revision: str) -> dict[str, set[str]]:

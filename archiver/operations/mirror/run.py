@@ -22,7 +22,12 @@ from archiver.names import unportable
 from archiver.operations.mirror.fetch import fetch
 from archiver.operations.mirror.held import CatalogueHints, Held
 from archiver.operations.mirror.protection import protect_sealed
-from archiver.operations.mirror.publishing import Published, publish_listing, require_agreement
+from archiver.operations.mirror.publishing import (
+    Published,
+    publish_listing,
+    raised_by_pins,
+    require_agreement,
+)
 from archiver.operations.mirror.remarks import (
     IndexedFiles,
     of_folder,
@@ -93,14 +98,17 @@ class Run:
         ]
         self._worklog_key = f"{listing.endpoint}|{listing.repository}|{listing.revision}"
 
-    def already_sealed(self) -> Snapshot | None:
-        """The snapshot that holds exactly this listing, if there is one.
+    def already_sealed(self, pins: tuple[Pin, ...]) -> Snapshot | None:
+        """The snapshot that holds exactly this listing, and that no pin raises, if there is one.
 
         MismatchError if the archive holds a file of this commit with other bytes, as good or better.
         """
         listed = {file.path: file.sha256 for file in self._listing.files if file.sha256}
         require_agreement(self._archive, self._listing, self._held, listed)
-        return self._held.snapshot(self._selection)
+        snapshot = self._held.snapshot(self._selection)
+        if snapshot and raised_by_pins(self._held, snapshot, self._listing, pins):
+            return None
+        return snapshot
 
     def raises_whole(self) -> bool:
         """Whether all of a snapshot of the whole commit can be vouched for now, with nothing to fetch."""
