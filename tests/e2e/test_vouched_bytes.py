@@ -728,15 +728,20 @@ def test_a_damaged_seal_that_nobody_vouched_for_is_stood_in_for_by_what_a_cache_
     unvouched.write_bytes(b"damaged")
     restores(archive, served)
     restores(archive, served, f"{REPO}@{commit}")
-    (first, *_) = sorted((archive / "journal").rglob("*.json"))
-    first.chmod(0o644)
-    good = first.read_bytes()
-    first.write_bytes(b"damaged too")
+    by_id = f"{REPO}@{unvouched.name.split('.')[1][:12]}"
+    assert cli("restore", "-C", archive, by_id, archive.parent / "by-id").code == 20
+    told = list(Archive.open(archive).events())
+    listed = {digest for _, event in told for digest in event.after}
+    (head,) = [digest for digest, _ in told if digest not in listed]
+    (last,) = (archive / "journal").rglob(f"*{head}*.json")
+    (first,) = (archive / "journal").rglob(f"*{min(listed)}*.json")
+    good = last.read_bytes()
+    last.chmod(0o644)
+    last.write_bytes(b"damaged too")  # of which no other event tells
     assert cli("restore", "-C", archive, REPO, archive.parent / "damaged").code == 20
+    last.write_bytes(good)
     first.unlink()
     assert cli("restore", "-C", archive, REPO, archive.parent / "gap").code == 20
-    first.write_bytes(good)
-    restores(archive, served)
 
 
 def test_what_an_older_event_does_not_say_of_a_damaged_seal_counts_as_upstream(
