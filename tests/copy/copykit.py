@@ -95,10 +95,11 @@ def events(root, name=""):
 
 
 def stored(root):
-    """Name -> inode, size and time of change of every file."""
+    """Name -> inode, size and time of change of every file, but for the reserve of room."""
     found = {}
+    reserve = root / "tmp" / "reserve"
     for path in root.rglob("*"):
-        if path.is_file():
+        if path.is_file() and reserve not in path.parents:
             info = path.stat()
             found[str(path.relative_to(root))] = (info.st_ino, info.st_size, info.st_mtime_ns)
     return found
