@@ -61,7 +61,9 @@ def command(packs: bool, copies: bool, keys: tuple[str, ...]) -> None:
     tell_limits(archive.store)
     if found.findings:
         output.remark("What may not be read is not in these figures. Check the permissions.")
-        raise click.exceptions.Exit(int(ExitCode.SKIPPED))
+        # Of what may not be read nothing is known, and proofs may seem to lack; damage is known.
+        code = ExitCode.POLICY_UNMET if found.damaged else ExitCode.SKIPPED
+        raise click.exceptions.Exit(int(code))
     if found.shortfalls:
         raise click.exceptions.Exit(int(ExitCode.POLICY_UNMET))
 

@@ -199,6 +199,20 @@ def test_what_may_not_be_read_is_told_and_the_rest_is_done(disk, place, held, tm
     assert disk.run("audit", "-C", place, person=POWERLESS, cwd=tmp_path).code == 0
 
 
+def test_damage_is_not_hidden_by_what_may_not_be_read(disk, place, held, tmp_path):
+    folder, seal = held
+    seal.chmod(0o644)
+    seal.write_bytes(seal.read_bytes()[:-9])
+    folder.chmod(0)
+    try:
+        asked = disk.run("--json", "status", "-C", place, person=POWERLESS, cwd=tmp_path)
+    finally:
+        folder.chmod(0o755)
+    assert asked.code == 24, asked
+    assert asked.codes == {"file-unreadable"}
+    assert "damage" in {row["what"] for row in asked.rows("shortfall")}
+
+
 def test_a_pack_that_may_not_be_read_is_a_finding_and_no_damage(disk, place, held, tmp_path):
     for folder in list((place / "packs").iterdir()):
         folder.chmod(0)

@@ -273,3 +273,12 @@ class Status(msgspec.Struct, frozen=True):
     remarks: tuple[Shortfall, ...] = ()
     vouched: dict[str, int] = {}
     findings: tuple[Finding, ...] = ()
+
+    @property
+    def damaged(self) -> bool:
+        """Whether something is known to be damaged or missing, whatever may not be read."""
+        return any(
+            isinstance(shortfall, MissingPacks | UnreadableSeals | DamagedFiles)
+            or (isinstance(shortfall, DamagedByAudit) and bool(shortfall.packs or shortfall.files))
+            for shortfall in self.shortfalls
+        )
