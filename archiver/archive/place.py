@@ -163,11 +163,25 @@ class Copies:
         return frozenset(self._names)
 
     def called(self, text: str) -> list[str]:
-        """The places that hold copies and have this identity, or name; or had it, if none has."""
+        """The places that hold copies and have this identity, or name; or had it, if none has.
+
+        Else those at this path, if it is one.
+        """
         if text in self._at:
             return [text]
         named = sorted(one for one in self._at if self.name(one) == text)
-        return named or [one for one in self._at if one == self.identity(text)]
+        former = [one for one in self._at if one == self.identity(text)]
+        return named or former or self._at_path(text)
+
+    def _at_path(self, text: str) -> list[str]:
+        """The places whose newest name is a path as a person types it: on this machine, or else anywhere.
+
+        The path is taken as text, because what is lost may be a dead mount.
+        """
+        path = printable(os.path.abspath(text), _LONGEST)  # noqa: PTH100
+        names = {place: self.name(place) for place in self._at}
+        here = sorted(place for place in names if names[place] == f"{socket.gethostname()}:{path}")
+        return here or sorted(place for place in names if names[place].endswith(f":{path}"))
 
     def places(self) -> dict[str, frozenset[str]]:
         """Identity, or else name -> the ids of the snapshots there; places that were lost are not in it."""

@@ -7,6 +7,7 @@ look is a child process (``place_probe``) that is given up after ``LOOK_SECONDS`
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import msgspec
 
 from archiver.archive.place_file import is_identity
+from archiver.errors import ArchiverError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -28,6 +30,30 @@ LOOKED_AT: Final = 64
 _AT_ONCE: Final = 16
 _GRACE: Final = 0.5
 _PROBE: Final = Path(__file__).with_name("place_probe.py")
+_MOUNTS: Final = Path("/proc/self/mountinfo")
+_AT_HAND: Final = frozenset(
+    [
+        "bcachefs",
+        "btrfs",
+        "exfat",
+        "ext2",
+        "ext3",
+        "ext4",
+        "f2fs",
+        "jfs",
+        "msdos",
+        "ntfs3",
+        "overlay",
+        "ramfs",
+        "squashfs",
+        "tmpfs",
+        "vfat",
+        "xfs",
+        "zfs",
+    ]
+)
+"""Filesystems without a server that could go away."""
+_MOST_LINKS: Final = 40
 _abandoned: Final[list[subprocess.Popen[bytes]]] = []
 """Children that even SIGKILL did not end: they are held, so that nobody waits for them."""
 
@@ -141,6 +167,60 @@ def look_at(path: str | os.PathLike[str], names: Iterable[str] = ()) -> Look:
     facts["free"] = answer.free if answer.free >= 0 else None
     facts["place"] = answer.place if is_identity(answer.place) else ""
     return Look(device=device, **facts)
+
+
+def require_answer(path: str | os.PathLike[str]) -> None:
+    """Raise ArchiverError if nothing answers at ``path``, before anything else touches it.
+
+    A look is a process more, so where no mount on the way there has a server, none is taken.
+    """
+    if _has_server(os.fspath(path)) and not look_at(path).answered:
+        raise no_answer(path)
+
+
+def no_answer(path: str | os.PathLike[str]) -> ArchiverError:
+    """Return the error for a path that gave no answer."""
+    return ArchiverError(
+        f"{os.fspath(path)} gave no answer within {LOOK_SECONDS:.0f} seconds.",
+        hint="Nothing was done. Is its disk or server there? A dead mount goes with 'umount -l'.",
+    )
+
+
+def _has_server(path: str) -> bool:
+    """Whether the way to ``path`` enters a mount that may never answer; nothing in one is touched.
+
+    True as well where nobody can tell which mounts there are.
+    """
+    try:
+        lines = _MOUNTS.read_text("utf-8", "surrogateescape").splitlines()
+    except OSError:
+        return True
+    mounts = set()
+    for line in lines:
+        before, _, after = line.partition(" - ")
+        if after.partition(" ")[0] not in _AT_HAND:
+            folder = before.split(" ")[4]
+            mounts.add(re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), folder))
+    # Links are followed one part at a time, because reading a link looks at the filesystem it is in.
+    at, links = "/", 0
+    parts = os.path.join(os.getcwd(), path).split("/")[::-1]  # noqa: PTH109, PTH118 - texts, not looks
+    while parts and links < _MOST_LINKS:
+        part = parts.pop()
+        if part in {"", ".", ".."}:
+            at = os.path.dirname(at) if part == ".." else at  # noqa: PTH120
+            continue
+        below = os.path.join(at, part)  # noqa: PTH118
+        if below in mounts:
+            return True
+        try:
+            target = os.readlink(below)  # noqa: PTH115
+        except OSError:
+            at = below
+            continue
+        links += 1
+        at = "/" if target.startswith("/") else at
+        parts += target.split("/")[::-1]
+    return False
 
 
 def look_at_all(paths: Mapping[str, Iterable[str]]) -> dict[str, Look]:

@@ -18,9 +18,11 @@ def command() -> None:
     description and a decoder that needs nothing but Python.
     """
     from archiver.archive.archive import Archive  # noqa: PLC0415 - start-up stays light
+    from archiver.archive.place_look import require_answer  # noqa: PLC0415
     from archiver.catalogue.current import open_current  # noqa: PLC0415
 
     folder = archive_folder()
+    require_answer(folder)
     archive = Archive.create(folder)
     # Only an index, and made anew if it is lost; made here, it does not slow the first run.
     open_current(archive).close()

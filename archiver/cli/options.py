@@ -137,11 +137,15 @@ def archive_folder() -> Path:
 def open_archive(*, reading: bool = False) -> Archive:
     """The archive that -C or ARCHIVER_ARCHIVE names; NoArchiveError if it is none.
 
+    ArchiverError if the mount that it should lie on gives no answer.
+
     For ``reading`` a folder that this user may not list is passed over; else it is an error, because
     whoever adds or deletes must know what is there.
     """
     from archiver.archive.archive import Archive  # noqa: PLC0415 - start-up stays light
+    from archiver.archive.place_look import require_answer  # noqa: PLC0415
 
+    require_answer(archive_folder())
     archive = Archive.open(archive_folder())
     if reading:
         archive.store.pass_over_unreadable()

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     "sources",
     metavar="DIR",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=Path,  # no click.Path: it looks at the path, and a look at a dead mount never ends
     help="Another archive, a restored folder or a hub cache to take from; repeatable.",
 )
 @click.option(

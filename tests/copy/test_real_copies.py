@@ -457,6 +457,47 @@ def test_no_look_at_a_dead_mount_hangs(source, copy, status, dead, monkeypatch):
     assert status().places[identity]["presence"] == "there"
 
 
+def test_no_command_waits_for_a_dead_archive(source, copy, run, dead, tmp_path, monkeypatch):
+    to, link = dead.folder / "weights", tmp_path / "link"
+    assert copy(to=to, new=True).code == 0
+    link.symlink_to("dead")
+    (tmp_path / "inner").symlink_to(link / "weights")
+    monkeypatch.setattr("archiver.archive.place_look.LOOK_SECONDS", 2.0)
+    commands = [("status", "-C", place) for place in (to, link / "weights", tmp_path / "inner")]
+    commands += [(verb, "-C", to) for verb in ("list", "audit", "init")]
+    commands.append(("repair", "-C", source.root, "--no-upstream", "--from", to))
+    with dead():
+        for words in commands:
+            result = run(*words)
+            assert (result.code, "gave no answer" in result.err) == (1, True), (words, result)
+            assert "umount" in result.err
+    for words in commands[:5] + commands[6:]:
+        assert run(*words).code in {0, 24}, words
+
+
+def test_a_lost_place_is_named_by_its_path_as_typed(source, copy, run, tmp_path, monkeypatch):
+    one, other = tmp_path / "usb" / "one", tmp_path / "usb" / "other"
+    for to in (one, other):
+        assert copy(to=to, new=True).code == 0
+    monkeypatch.chdir(tmp_path / "usb")
+    shutil.rmtree(one)
+    assert run("copy", "-q", "-C", source.root, "--lost", tmp_path / "usb").code == 2
+    assert run("copy", "-q", "-C", source.root, "--lost", f"{one}/").code == 0
+    assert run("copy", "-q", "-C", source.root, "--lost", one).code == 2
+    result = run("copy", "--json", "-C", source.root, "--lost", "other")
+    assert (result.code, result.kinds("copy-lost")[0]["snapshots"]) == (0, 2)
+
+
+def test_a_path_that_several_places_have_is_not_guessed(source, copy, run, tmp_path):
+    for number, name in enumerate(
+        ("first:/mnt/weights", "second:/mnt/weights", "first:/mnt/other")
+    ):
+        assert copy("--as", name, to=tmp_path / str(number), new=True).code == 0
+    result = run("copy", "-q", "-C", source.root, "--lost", "/mnt/weights")
+    assert (result.code, "2 places" in result.err) == (2, True)
+    assert run("copy", "-q", "-C", source.root, "--lost", "/mnt/other").code == 0
+
+
 # ---- room, policy, devices
 
 

@@ -16,7 +16,7 @@ from archiver.archive.copies import PlaceHistory, device_of
 from archiver.archive.info import info_file, parse_info
 from archiver.archive.place import Place, place_of
 from archiver.archive.place_file import place_file
-from archiver.archive.place_look import LOOK_SECONDS, Device, Look, look_at
+from archiver.archive.place_look import Device, Look, look_at, no_answer
 from archiver.archive.transfer import PURPOSE
 from archiver.errors import (
     ArchiverError,
@@ -73,10 +73,7 @@ def open_target(
     """
     look = look_at(root)
     if not look.answered:
-        raise ArchiverError(
-            f"{root} gave no answer within {LOOK_SECONDS:.0f} seconds.",
-            hint="Nothing was copied. Is its disk or server there? A dead mount goes with 'umount -l'.",
-        )
+        raise no_answer(root)
     _require_apart(Path(source.store.describe()), root)
     known = _known_at(history, name, Path(look.path))
     if _is_empty(root):
