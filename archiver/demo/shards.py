@@ -9,20 +9,43 @@ and there is an index also beside a single shard.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from math import prod
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
     from pathlib import Path
-
-    from archiver.demo.stored import Stored
 
 INDEX = "model.safetensors.index.json"
 _ALIGNMENT = 8
 
+Dtype = Literal["F32", "I32", "BF16", "F8_E4M3"]
+WIDTHS: dict[Dtype, int] = {"F32": 4, "I32": 4, "BF16": 2, "F8_E4M3": 1}
+"""Bytes of a value, in the order in which the safetensors library writes the dtypes."""
 
-def write_shards(folder: Path, tensors: list[Stored], *, count: int) -> None:
+
+class StoredTensor(NamedTuple):
+    """One tensor of a shard; ``data`` makes its bytes, block by block."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: Dtype
+    data: Callable[[], Iterable[bytes]]
+
+    @property
+    def size(self) -> int:
+        """Bytes of the tensor's data."""
+        return prod(self.shape) * WIDTHS[self.dtype]
+
+    @property
+    def file_order(self) -> tuple[int, str]:
+        """Sorts the tensors of a shard: wide dtypes first, then by name."""
+        return list(WIDTHS).index(self.dtype), self.name
+
+
+def write_shards(folder: Path, tensors: list[StoredTensor], *, count: int) -> None:
     """Write ``tensors`` as at most ``count`` shards of about the same size, and the index."""
-    shards = _dealt(tensors, count)
+    shards = _deal(tensors, count)
     weight_map: dict[str, str] = {}
     for number, shard in enumerate(shards, start=1):
         name = f"model.safetensors-{number:05d}-of-{len(shards):05d}.safetensors"
@@ -34,10 +57,10 @@ def write_shards(folder: Path, tensors: list[Stored], *, count: int) -> None:
     (folder / INDEX).write_text(text, encoding="utf-8")
 
 
-def _dealt(tensors: list[Stored], count: int) -> list[list[Stored]]:
-    """The tensors in order, cut where an equal share of the bytes is full; no shard is empty."""
+def _deal(tensors: list[StoredTensor], count: int) -> list[list[StoredTensor]]:
+    """Return the tensors in order, cut where an equal share of the bytes is full; no shard is empty."""
     share = sum(tensor.size for tensor in tensors) / max(1, count)
-    shards: dict[int, list[Stored]] = {}
+    shards: dict[int, list[StoredTensor]] = {}
     begin = 0
     for tensor in tensors:
         shards.setdefault(int(begin // share), []).append(tensor)
@@ -45,14 +68,14 @@ def _dealt(tensors: list[Stored], count: int) -> list[list[Stored]]:
     return list(shards.values())
 
 
-def _write_shard(path: Path, tensors: list[Stored]) -> None:
+def _write_shard(path: Path, tensors: list[StoredTensor]) -> None:
     with path.open("wb") as file:
         file.write(_header(tensors))
         for tensor in tensors:
             file.writelines(tensor.data())
 
 
-def _header(tensors: list[Stored]) -> bytes:
+def _header(tensors: list[StoredTensor]) -> bytes:
     entries: dict[str, object] = {"__metadata__": {"format": "pt"}}
     end = 0
     for tensor in tensors:

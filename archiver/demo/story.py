@@ -8,17 +8,16 @@ from __future__ import annotations
 import filecmp
 import json
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
-from archiver.demo import excerpts
-from archiver.demo.checkpoints import write_dense, write_moe
-from archiver.demo.minilm import minilm_folder
-from archiver.demo.processes import Done, output_of, process
+from archiver.demo.checkpoints import minilm_folder, write_dense, write_moe
 from archiver.errors import ArchiverError, ExitCode, SkippedError
-from archiver.loopback.hub import Hub
+from archiver.loopback import Hub
 from archiver.smoke.libraries import install_hint
 from archiver.text import human_bytes, human_duration, plural
 
@@ -30,6 +29,7 @@ MOE = "demo/Qwen3.5-moe"
 MINILM = "demo/all-MiniLM-L6-v2"
 
 Say = Callable[[str], None]
+Process = subprocess.CompletedProcess[str]
 
 
 class Model(NamedTuple):
@@ -38,6 +38,33 @@ class Model(NamedTuple):
     repository: str
     folder: Path
     about: str
+
+
+def audit_excerpt(text: str) -> str:
+    """Return the verdict and the codes of the findings; what each one says is long."""
+    rows = text.splitlines()
+    return "\n".join([rows[0], *(row[:110] for row in rows[1:] if not row.startswith("  "))][:5])
+
+
+def smoke_test_excerpt(text: str) -> str:
+    """Return how each level ended, the first thing that it showed, and the verdict."""
+    rows = pairwise(["", *text.splitlines()])
+    return "\n".join(
+        row for before, row in rows if not before.startswith("  ") or not row.startswith("  ")
+    )
+
+
+def _process(command: list[str]) -> Process:
+    return subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own commands
+
+
+def _output_of(process: Process, code: ExitCode = ExitCode.OK) -> str:
+    """Return what the process printed; raise ArchiverError unless it ended with ``code``."""
+    if process.returncode != code:
+        command = " ".join(process.args[1:])
+        output = (process.stderr or process.stdout).strip()
+        raise ArchiverError(f"'{command}' ended with {process.returncode}: {output}")
+    return process.stdout
 
 
 def _files(folder: Path) -> dict[str, Path]:
@@ -64,13 +91,15 @@ class Story:
         self._archive = work / "archive"
         self._step = 0
         self._models: list[Model] = []
-        self._kept = 0
-        self._left_out: SkippedError | None = None
+        self._stored_bytes = 0
+        self._skipped: SkippedError | None = None
 
     def tell(self) -> None:
-        """Run everything; raises ArchiverError at the first step that does not hold.
+        """Run everything.
 
-        Raises SkippedError at the end if the real model, or running one, could not be part of it.
+        Raises:
+            ArchiverError: A step did not hold; it is the last one that is run.
+            SkippedError: All held, but the real model, or running one, could not be part of it.
         """
         started = time.monotonic()
         self._models = list(self._build(self._work / "models"))
@@ -83,15 +112,16 @@ class Story:
             os.environ["HF_ENDPOINT"] = hub.endpoint
             os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
             self._mirror()
-        self._check()
-        self._kept = sum(path.stat().st_size for path in _files(self._archive).values())
+        self._audit()
+        # Before parity and damage: what the archive of the models alone takes.
+        self._stored_bytes = sum(path.stat().st_size for path in _files(self._archive).values())
         self._rot()
         self._bring_back()
         self._without_archiver()
         self._smoke_test()
         self._verdict(time.monotonic() - started)
-        if self._left_out is not None:
-            raise self._left_out
+        if self._skipped is not None:
+            raise self._skipped
 
     def _build(self, work: Path) -> Iterator[Model]:
         yield Model(
@@ -101,21 +131,21 @@ class Story:
         try:
             yield Model(MINILM, minilm_folder(), "real trained weights, F32")
         except SkippedError as error:
-            self._left_out = error
+            self._skipped = error
 
     def _chapter(self, title: str, shown: str) -> None:
         self._step += 1
         self._say(f"\n{self._step}. {title}" + (f"\n   $ {shown}" if shown else ""))
 
     def _run(self, *arguments: str, code: ExitCode = ExitCode.OK) -> str:
-        """Run ``archiver`` as a person would; its output. ArchiverError unless it ends with ``code``."""
-        return output_of(self._archiver(*arguments), code)
+        """Run ``archiver`` as a person would and return its output; raise unless it ends with ``code``."""
+        return _output_of(self._archiver(*arguments), code)
 
-    def _archiver(self, *arguments: str) -> Done:
+    def _archiver(self, *arguments: str) -> Process:
         where = [] if arguments[0] == "verify" else ["-C", str(self._archive)]
-        return process([sys.executable, "-m", "archiver", *arguments, *where, "--quiet"])
+        return _process([sys.executable, "-m", "archiver", *arguments, *where, "--quiet"])
 
-    def _tell_output(self, text: str) -> None:
+    def _show(self, text: str) -> None:
         for row in text.splitlines():
             self._say(f"   {row}")
 
@@ -123,28 +153,28 @@ class Story:
         names = [model.repository for model in self._models]
         self._chapter("Mirror them", "archiver init && archiver mirror " + " ".join(names))
         self._run("init")
-        self._tell_output(self._run("mirror", *names))
+        self._show(self._run("mirror", *names))
         self._chapter("Mirror again: nothing is fetched twice", f"archiver mirror {DENSE}")
-        self._tell_output(self._run("mirror", DENSE))
+        self._show(self._run("mirror", DENSE))
 
-    def _check(self) -> None:
+    def _audit(self) -> None:
         self._chapter("The hub is gone. What is held?", "archiver list")
-        self._tell_output(self._run("list"))
+        self._show(self._run("list"))
         self._chapter("Decode and re-hash every object", "archiver audit")
-        self._tell_output(self._run("audit"))
+        self._show(self._run("audit"))
 
     def _rot(self) -> None:
         """Damage a pack and a seal as an old disk would, and repair them without another copy."""
         self._chapter("Add parity, in case a disk rots", "archiver parity add")
-        self._tell_output(self._run("parity", "add"))
+        self._show(self._run("parity", "add"))
         packs = sorted(self._archive.glob("packs/*/*.pack"), key=lambda path: path.stat().st_size)
         self._chapter("A disk rots: 100 kB of a pack, a bit of a seal", "archiver audit")
         _spoil(packs[0], 100_000)
         _spoil(min(self._archive.glob("snapshots/*/*/*.json")), 1)
-        self._tell_output(excerpts.of_audit(self._run("audit", code=ExitCode.DAMAGE)))
+        self._show(audit_excerpt(self._run("audit", code=ExitCode.DAMAGE)))
         self._chapter("Repair it from parity, and audit again", "archiver repair && archiver audit")
-        self._tell_output(self._run("repair", "--no-upstream"))
-        self._tell_output(self._run("audit"))
+        self._show(self._run("repair", "--no-upstream"))
+        self._show(self._run("audit"))
 
     def _bring_back(self) -> None:
         self._chapter("Restore, and compare every byte", f"archiver restore {DENSE} restored/…")
@@ -160,7 +190,7 @@ class Story:
         )
         self._run("manifest", "export", model.repository, "-o", str(manifest))
         restored = self._work / "restored" / model.folder.name
-        self._tell_output(self._run("verify", str(restored), "--manifest", str(manifest)))
+        self._show(self._run("verify", str(restored), "--manifest", str(manifest)))
 
     def _without_archiver(self) -> None:
         self._chapter(
@@ -171,22 +201,22 @@ class Story:
         for model in self._models:
             out = self._work / "by-hand" / model.folder.name
             command = [sys.executable, "-I", script, "restore", model.repository, str(out)]
-            output_of(process(command))
+            _output_of(_process(command))
             self._compare(model, out)
 
     def _smoke_test(self) -> None:
-        """Run a model out of the archive; without the libraries for it, show what is told then."""
+        """Run a model out of the archive; without the libraries for it, show what it says then."""
         self._chapter(
             "Run a model straight from the archive, restoring nothing",
             f"archiver smoke-test {MOE}",
         )
-        done = self._archiver("smoke-test", MOE)
-        if done.returncode == ExitCode.SKIPPED:
-            told = "The smoke test of a model could not run."
-            self._left_out = self._left_out or SkippedError(told, hint=install_hint())
+        process = self._archiver("smoke-test", MOE)
+        if process.returncode == ExitCode.SKIPPED:
+            message = "The smoke test of a model could not run."
+            self._skipped = self._skipped or SkippedError(message, hint=install_hint())
         else:
-            output_of(done)
-        self._tell_output(excerpts.of_smoke_test(done.stdout))
+            _output_of(process)
+        self._show(smoke_test_excerpt(process.stdout))
 
     def _compare(self, model: Model, out: Path) -> None:
         before, after = _files(model.folder), _files(out)
@@ -200,8 +230,9 @@ class Story:
     def _verdict(self, seconds: float) -> None:
         rows = [json.loads(row) for row in self._run("list", "--json").splitlines()]
         plain = sum(row["bytes"] for row in rows)
+        stored = self._stored_bytes
         self._say(
-            f"\n{plural(len(rows), 'model')}, {human_bytes(plain)}, kept in {human_bytes(self._kept)} "
-            f"({self._kept / plain:.3f} of the size, index and all), damaged, repaired, "
+            f"\n{plural(len(rows), 'model')}, {human_bytes(plain)}, kept in {human_bytes(stored)} "
+            f"({stored / plain:.3f} of the size, index and all), damaged, repaired, "
             f"brought back twice, bit for bit, in {human_duration(seconds)}."
         )

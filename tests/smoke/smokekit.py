@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 from archiver.archive.archive import Archive
 from archiver.cli.main import invoke
-from archiver.demo.checkpoints import write_dense, write_gptq, write_moe
-from archiver.demo.minilm import minilm_folder
+from archiver.demo.checkpoints import minilm_folder, write_dense, write_gptq, write_moe
 from archiver.smoke.checkpoint.archived import ArchivedCheckpoint
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import pytest
 import tokenizerkit as kit
 from blake3 import blake3
 
-from archiver.demo.minilm import minilm_folder
+from archiver.demo.checkpoints import minilm_folder
 from archiver.smoke.inputs.fixed_image import fixed_image
 from archiver.smoke.inputs.prepared import (
     ids_inputs,

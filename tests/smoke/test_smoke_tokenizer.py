@@ -18,7 +18,7 @@ from blake3 import blake3
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from archiver.demo.minilm import minilm_folder
+from archiver.demo.checkpoints import minilm_folder
 from archiver.errors import SkippedError
 from archiver.smoke import libraries
 from archiver.smoke.report import FailedError, InapplicableError

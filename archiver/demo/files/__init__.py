@@ -6,5 +6,5 @@ from importlib.resources import files
 
 
 def text_of(name: str) -> str:
-    """The text of one carried file."""
+    """Return the text of one carried file."""
     return (files(__name__) / name).read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The kinds of checkpoint beside BF16 with vision: what they share with it, and that they load."""
+"""The variants of a checkpoint beside BF16 with vision: what they share with it, and that they load."""
 
 import json
 import os
@@ -12,10 +12,10 @@ import pytest
 from checkpointkit import bf16, raw, read_json, shapes, tensors
 
 from archiver.demo.checkpoints import write_dense, write_gptq, write_moe
-from archiver.demo.fp8 import VALUES, e4m3
+from archiver.demo.quantization import E4M3_VALUES, e4m3
 from archiver.errors import UsageError
 
-KINDS = {
+VARIANTS = {
     "dense": write_dense,
     "moe": write_moe,
     "dense-fp8": partial(write_dense, fp8=True),
@@ -33,13 +33,13 @@ SCALE = ".weight_scale_inv"
 
 
 @pytest.fixture(scope="module")
-def kind(tmp_path_factory):
-    below = tmp_path_factory.mktemp("kinds")
+def variant(tmp_path_factory):
+    below = tmp_path_factory.mktemp("variants")
     made: dict[str, Path] = {}
 
     def folder(name: str) -> Path:
         if name not in made:
-            made[name] = KINDS[name](below / name)
+            made[name] = VARIANTS[name](below / name)
         return made[name]
 
     return folder
@@ -69,8 +69,8 @@ def fp8_modules(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("name", ["dense", "moe"])
-def test_fp8_has_codes_and_a_grid_of_bf16_scales(kind, name):
-    folder = kind(f"{name}-fp8")
+def test_fp8_has_codes_and_a_grid_of_bf16_scales(variant, name):
+    folder = variant(f"{name}-fp8")
     found, shape = tensors(folder), shapes(folder)
     codes = {tensor for tensor, entry in found.items() if entry["dtype"] == "F8_E4M3"}
     assert codes == {f"{module}.weight" for module in fp8_modules(folder)}
@@ -81,9 +81,9 @@ def test_fp8_has_codes_and_a_grid_of_bf16_scales(kind, name):
 
 
 @pytest.mark.parametrize("name", ["dense", "moe"])
-def test_fp8_codes_are_within_half_a_step_of_the_weight(kind, name):
-    for module in fp8_modules(kind(f"{name}-fp8")):
-        assert_near(kind(f"{name}-fp8"), kind(name), module)
+def test_fp8_codes_are_within_half_a_step_of_the_weight(variant, name):
+    for module in fp8_modules(variant(f"{name}-fp8")):
+        assert_near(variant(f"{name}-fp8"), variant(name), module)
 
 
 def assert_near(folder: Path, twin: Path, module: str) -> None:
@@ -94,16 +94,16 @@ def assert_near(folder: Path, twin: Path, module: str) -> None:
     true = weight(twin, module)
     assert true.shape == shape
     # the values to both sides of a code's: half the way there is as far as the weight may be
-    below, above = VALUES[np.maximum(size, 1) - 1], VALUES[np.minimum(size, 0x7D) + 1]
-    half = np.maximum(above - VALUES[size], VALUES[size] - below) / 2
-    decoded = np.where(codes & 0x80, -VALUES[size], VALUES[size]) * scale
+    below, above = E4M3_VALUES[np.maximum(size, 1) - 1], E4M3_VALUES[np.minimum(size, 0x7D) + 1]
+    half = np.maximum(above - E4M3_VALUES[size], E4M3_VALUES[size] - below) / 2
+    decoded = np.where(codes & 0x80, -E4M3_VALUES[size], E4M3_VALUES[size]) * scale
     assert (np.abs(decoded - true) <= half * scale * 1.0001).all(), module
     assert size.max() == 0x7E, module
 
 
 @pytest.mark.parametrize("name", ["dense", "moe"])
-def test_what_fp8_leaves_is_byte_for_byte_that_of_the_twin(kind, name):
-    folder, twin = kind(f"{name}-fp8"), kind(name)
+def test_what_fp8_leaves_is_byte_for_byte_that_of_the_twin(variant, name):
+    folder, twin = variant(f"{name}-fp8"), variant(name)
     codes = {f"{module}.weight" for module in fp8_modules(folder)}
     shared = tensors(folder).keys() & tensors(twin).keys() - codes
     assert all(raw(folder, tensor) == raw(twin, tensor) for tensor in shared)
@@ -116,8 +116,8 @@ def test_what_fp8_leaves_is_byte_for_byte_that_of_the_twin(kind, name):
 
 
 @pytest.mark.parametrize("name", ["dense", "moe"])
-def test_fp8_says_which_modules_it_leaves(kind, name):
-    about = read_json(kind(f"{name}-fp8"), "config.json")["quantization_config"]
+def test_fp8_says_which_modules_it_leaves(variant, name):
+    about = read_json(variant(f"{name}-fp8"), "config.json")["quantization_config"]
     left = about.pop("modules_to_not_convert")
     assert about == {
         "activation_scheme": "dynamic",
@@ -131,7 +131,7 @@ def test_fp8_says_which_modules_it_leaves(kind, name):
         left
     )
     assert ("lm_head" in left) == (f"{LAYER}.mlp.gate" in left) == (name == "moe")
-    assert not set(left) & set(fp8_modules(kind(f"{name}-fp8")))
+    assert not set(left) & set(fp8_modules(variant(f"{name}-fp8")))
     assert not any("norm" in module for module in left)
 
 
@@ -141,56 +141,56 @@ def test_a_scale_that_fp8_cannot_have_is_refused(tmp_path):
 
 
 def test_e4m3_is_nearest_with_ties_to_even():
-    assert len(VALUES) == 0x7F
-    assert (VALUES[1], VALUES[8], VALUES[-1]) == (2**-9, 2**-6, 448)
+    assert len(E4M3_VALUES) == 0x7F
+    assert (E4M3_VALUES[1], E4M3_VALUES[8], E4M3_VALUES[-1]) == (2**-9, 2**-6, 448)
     assert e4m3(np.float32([0, -0.0, 1, -1, 448, 1e9])).tolist() == [0, 128, 56, 184, 126, 126]
     # 1.0 and 1.125 are codes 56 and 57: half way goes to the even one, and the next tie up
     assert e4m3(np.float32([1.0625, 1.0626, 1.1875])).tolist() == [56, 57, 58]
 
 
-def test_a_text_model_has_the_same_layers_one_level_higher(kind):
+def test_a_text_model_has_the_same_layers_one_level_higher(variant):
     for name, twin in (("text", "dense"), ("text-moe", "moe")):
         expected = {
-            tensor.replace(".language_model.", "."): raw(kind(twin), tensor)
-            for tensor in tensors(kind(twin))
+            tensor.replace(".language_model.", "."): raw(variant(twin), tensor)
+            for tensor in tensors(variant(twin))
             if ".visual." not in tensor
         }
-        assert {tensor: raw(kind(name), tensor) for tensor in tensors(kind(name))} == expected
+        assert {tensor: raw(variant(name), tensor) for tensor in tensors(variant(name))} == expected
 
 
-def test_a_text_model_says_so(kind):
-    config = read_json(kind("text-moe"), "config.json")
+def test_a_text_model_says_so(variant):
+    config = read_json(variant("text-moe"), "config.json")
     assert config["architectures"] == ["Qwen3_5MoeForCausalLM"]
     assert config["model_type"] == "qwen3_5_moe_text"
     assert not {"text_config", "vision_config", "image_token_id"} & config.keys()
-    assert not list(kind("text-moe").glob("*preprocessor*"))
+    assert not list(variant("text-moe").glob("*preprocessor*"))
 
 
 @pytest.mark.parametrize(
     ("name", "twin", "tied"), [("dense-untied", "dense", False), ("moe-tied", "moe", True)]
 )
-def test_a_head_is_there_unless_the_embeddings_are_tied(kind, name, twin, tied):
-    assert tensors(kind(name)).keys() ^ tensors(kind(twin)).keys() == {"lm_head.weight"}
-    assert ("lm_head.weight" in tensors(kind(name))) is not tied
-    config = read_json(kind(name), "config.json")
+def test_a_head_is_there_unless_the_embeddings_are_tied(variant, name, twin, tied):
+    assert tensors(variant(name)).keys() ^ tensors(variant(twin)).keys() == {"lm_head.weight"}
+    assert ("lm_head.weight" in tensors(variant(name))) is not tied
+    config = read_json(variant(name), "config.json")
     assert config["tie_word_embeddings"] is config["text_config"]["tie_word_embeddings"] is tied
 
 
 @pytest.mark.parametrize(("name", "twin"), [("gptq", "moe"), ("gptq-dense", "dense")])
-def test_gptq_quantises_the_mlps_alone_and_decodes_to_the_weight(kind, name, twin):
-    folder = kind(name)
+def test_gptq_quantises_the_mlps_alone_and_decodes_to_the_weight(variant, name, twin):
+    folder = variant(name)
     modules = [
         tensor.removesuffix(".qweight") for tensor in tensors(folder) if ".qweight" in tensor
     ]
     assert len(modules) == 4 * 3 * (8 if name == "gptq" else 1)
     assert all(".mlp." in module and "shared_expert" not in module for module in modules)
     for module in modules:
-        true = weight(kind(twin), module)
+        true = weight(variant(twin), module)
         codes, scale = gptq_codes(folder, module, true.shape)
         assert (np.abs(codes * scale - true) <= scale * 0.5001).all(), module
     parts = (".qweight", ".qzeros", ".scales", ".g_idx")
     others = [tensor for tensor in tensors(folder) if not tensor.endswith(parts)]
-    assert all(raw(folder, tensor) == raw(kind(twin), tensor) for tensor in others)
+    assert all(raw(folder, tensor) == raw(variant(twin), tensor) for tensor in others)
 
 
 def gptq_codes(folder: Path, module: str, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -234,16 +234,16 @@ for folder in sys.argv[1:]:
 
 
 @pytest.fixture(scope="module")
-def loaded(kind):
-    """What transformers makes of every kind, in one process."""
+def loaded(variant):
+    """What transformers makes of every variant, in one process."""
     done = subprocess.run(
-        [sys.executable, "-c", LOAD, *(str(kind(name)) for name in KINDS)],
+        [sys.executable, "-c", LOAD, *(str(variant(name)) for name in VARIANTS)],
         capture_output=True,
         text=True,
         check=True,
         env=os.environ | {"HF_HUB_OFFLINE": "1"},
     )
-    return dict(zip(KINDS, map(json.loads, done.stdout.splitlines()), strict=True))
+    return dict(zip(VARIANTS, map(json.loads, done.stdout.splitlines()), strict=True))
 
 
 def apart(one: dict, other: dict) -> float:

@@ -5,26 +5,25 @@ from pathlib import Path
 
 import pytest
 
-from archiver.demo import excerpts
 from archiver.demo.checkpoints import write_moe
-from archiver.demo.story import MOE, Story
+from archiver.demo.story import MOE, Story, smoke_test_excerpt
 from archiver.errors import ArchiverError
 
 HIDE = "import sys\nfor name in ('torch', 'transformers', 'accelerate'): sys.modules[name] = None\n"
 
 
 @pytest.fixture
-def told() -> list[str]:
+def lines() -> list[str]:
     return []
 
 
 @pytest.fixture
-def story(tmp_path, monkeypatch, told) -> Story:
+def story(tmp_path, monkeypatch, lines) -> Story:
     hidden = tmp_path / "hidden"
     hidden.mkdir()
     (hidden / "sitecustomize.py").write_text(HIDE)
     monkeypatch.setenv("PYTHONPATH", str(hidden))
-    return Story(tmp_path / "work", told.append)
+    return Story(tmp_path / "work", lines.append)
 
 
 def bring_in(story: Story, folder: Path) -> None:
@@ -32,14 +31,14 @@ def bring_in(story: Story, folder: Path) -> None:
     story._run("import", str(folder), "--as", MOE)
 
 
-def test_without_the_libraries_it_says_so_and_goes_on(story, tmp_path, told):
+def test_without_the_libraries_it_says_so_and_goes_on(story, tmp_path, lines):
     bring_in(story, write_moe(tmp_path / "model"))
     story._smoke_test()
-    text = "\n".join(told)
+    text = "\n".join(lines)
     assert "✓ structure: held" in text
     assert "- load: skipped: Not installed: torch" in text
     assert "[smoke]'" in text
-    assert "[smoke]'" in story._left_out.hint
+    assert "[smoke]'" in story._skipped.hint
 
 
 def test_a_model_that_does_not_hold_ends_it_with_what_was_told(story, tmp_path):
@@ -55,4 +54,4 @@ def test_a_model_that_does_not_hold_ends_it_with_what_was_told(story, tmp_path):
 def test_of_each_level_the_first_row_is_shown():
     text = "✓ load: held\n    one\n    two\n- golden: skipped\n    → do\nIt runs\n"
     shown = "✓ load: held\n    one\n- golden: skipped\n    → do\nIt runs"
-    assert excerpts.of_smoke_test(text) == shown
+    assert smoke_test_excerpt(text) == shown
