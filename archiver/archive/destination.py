@@ -1,4 +1,6 @@
-"""Where restored files go: a plain folder, or the layout of a hub client's cache.
+"""Where restored files go: how one is written, and a plain folder of them.
+
+The layout of a hub client's cache is another destination (``upstream/hub_cache.py``).
 
 A file is written under a temporary name, checked, made durable, and only then given its name. Nothing
 that is there is overwritten: a file that is there already and right is kept, a wrong one is refused.
@@ -9,16 +11,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import json
 import os
 import re
 import secrets
 import stat
 from contextlib import contextmanager
-from functools import cached_property
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
-from archiver.digest import git_blob_hasher, is_git_oid, is_sha256
 from archiver.errors import (
     ArchiverError,
     DamageError,
@@ -46,14 +45,13 @@ _ELSEWHERE = (
     "The other files were restored. Restore this one with --file to another filesystem, such as ext4 or "
     "XFS, or to a folder with a shorter path."
 )
-_LFS_FROM = 10 << 20
-"""Files of unknown kind from this size on get the blob name of an LFS file, as the hub would."""
-
-
 _UNFINISHED: Final = re.compile(r"\.(?:archiver-)?[0-9a-f]{16}\.part")
 """The name of an unfinished file; without the word in the middle, that of a version before."""
-_NO_SYMLINKS: Final = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL}
-"""What a filesystem answers that has no symbolic links, such as exFAT, or a mount that forbids them."""
+
+
+def unfinished_name() -> str:
+    """Return a name for an unfinished file, which no other has."""
+    return f".archiver-{secrets.token_hex(8)}.part"
 
 
 def is_unfinished(name: str) -> bool:
@@ -87,9 +85,9 @@ class Writer:
         self._early = EarlySync(self._handle)
 
     def _begin(self) -> bool:
-        """Create and lock the file; False if a run that removes unfinished ones was quicker."""
+        """Create and lock the file; return False if a run that removes unfinished ones was quicker."""
         # Not built from the file's name, which may be as long as a name can be.
-        self._temporary = self.path.with_name(f".archiver-{secrets.token_hex(8)}.part")
+        self._temporary = self.path.with_name(unfinished_name())
         flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW
         self._handle = os.open(self._temporary, flags, 0o666)
         try:
@@ -100,7 +98,7 @@ class Writer:
         return os.fstat(self._handle).st_nlink > 0
 
     def write(self, data: memoryview) -> None:
-        """Append; NoSpaceError when the disk is full."""
+        """Append; raise NoSpaceError when the disk is full."""
         try:
             self._early.wrote(len(data))
             while data:
@@ -117,9 +115,9 @@ class Writer:
             self._name()
             sync_folder(self.path.parent)
         except FileExistsError:
-            raise _refused(self.path) from None
+            raise existing_file_error(self.path) from None
         except OSError as error:
-            raise _explained(error, self.path, "it was being restored") from error
+            raise name_error(error, self.path, "it was being restored") from error
 
     def _name(self) -> None:
         try:
@@ -139,7 +137,8 @@ class Writer:
             self._temporary.unlink()
 
 
-def _refused(path: Path) -> UsageError:
+def existing_file_error(path: Path) -> UsageError:
+    """Return the error for a file that is there already and is not the one to restore."""
     return UsageError(
         f"{path} is there already with other content; it was not overwritten.",
         hint="Restore into another folder, or move the file away.",
@@ -148,12 +147,12 @@ def _refused(path: Path) -> UsageError:
 
 @contextmanager
 def writing(path: Path) -> Iterator[Writer]:
-    """A writer for ``path``, whose folders are created."""
+    """Yield a writer for ``path``, whose folders are created."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         writer = Writer(path)
     except OSError as error:
-        raise _explained(error, path, f"{path} was to be restored") from error
+        raise name_error(error, path, f"{path} was to be restored") from error
     try:
         yield writer
     finally:
@@ -174,29 +173,29 @@ def open_folder(folder: Path) -> None:
 
 
 def _is_there(path: Path, size: int) -> bool:
-    """Whether there is a file of this size; UsageError if there is something else."""
+    """Return whether there is a file of this size; UsageError if there is something else."""
     try:
         if not path.is_symlink() and not path.exists():
             return False
     except OSError as error:
-        raise _explained(error, path, "it was looked for") from error
+        raise name_error(error, path, "it was looked for") from error
     if path.is_symlink() or not path.is_file() or path.stat().st_size != size:
-        raise _refused(path)
+        raise existing_file_error(path)
     return True
 
 
 def holds_pieces(path: Path, size: int, pieces: Iterator[memoryview]) -> bool:
-    """Whether ``path`` is already a file of these pieces; UsageError if it is something else."""
+    """Return whether ``path`` is already a file of these pieces; UsageError if it is something else."""
     if not _is_there(path, size):
         return False
     with path.open("rb") as file:
         if any(file.read(len(piece)) != piece for piece in pieces):
-            raise _refused(path)
+            raise existing_file_error(path)
     return True
 
 
 def holds(path: Path, entry: FileEntry) -> bool:
-    """Whether ``path`` is already the file; UsageError if it is there and something else."""
+    """Return whether ``path`` is already the file; UsageError if it is there and something else."""
     if not _is_there(path, entry.size):
         return False
     digest = hashlib.sha256()
@@ -204,7 +203,7 @@ def holds(path: Path, entry: FileEntry) -> bool:
         while data := file.read(_READ):
             digest.update(data)
     if digest.hexdigest() != entry.sha256:
-        raise _refused(path)
+        raise existing_file_error(path)
     return True
 
 
@@ -212,16 +211,16 @@ class Destination(Protocol):
     """Where a snapshot's files are put."""
 
     def path(self, entry: FileEntry, oid: str) -> Path:
-        """Where the bytes of ``entry`` go; ``oid`` is its git blob id if that is known."""
+        """Return where the bytes of ``entry`` go; ``oid`` is its git blob id if that is known."""
 
     def folders(self, entries: Iterable[FileEntry]) -> set[Path]:
-        """The folders that files are written in."""
+        """Return the folders that files are written in."""
 
     def visible(self, entry: FileEntry) -> Path:
-        """The name under which a reader finds the file."""
+        """Return the name under which a reader finds the file."""
 
     def finish(self, entry: FileEntry, path: Path) -> None:
-        """Called when the bytes of ``entry`` are at ``path``."""
+        """Do what is left to do once the bytes of ``entry`` are at ``path``."""
 
 
 class PlainFolder:
@@ -231,144 +230,20 @@ class PlainFolder:
         self.root = root
 
     def path(self, entry: FileEntry, oid: str) -> Path:
-        """The file's own path below the root."""
+        """Return the file's own path below the root."""
         del oid
         return self.visible(entry)
 
     def visible(self, entry: FileEntry) -> Path:
-        """The same."""
+        """Return the same."""
         return self.root / entry.path
 
     def folders(self, entries: Iterable[FileEntry]) -> set[Path]:
-        """Those of the files."""
+        """Return those of the files."""
         return {(self.root / entry.path).parent for entry in entries}
 
     def finish(self, entry: FileEntry, path: Path) -> None:
-        """Nothing to do."""
-
-
-class RefSkipped(NamedTuple):
-    """A name (``main``, a tag) that does not point at the revision in a hub cache, and why."""
-
-    name: str
-    reason: Literal["another-revision", "in-the-way"]
-    """It points elsewhere already; or a file lies where a folder must be, or the other way round."""
-
-
-class HubCache:
-    """The layout that hub clients read offline: blobs, and links to them by revision and path.
-
-    Where there are no symbolic links, files lie in the place of the links, as the hub's client does.
-    """
-
-    def __init__(self, root: Path, repository: str, revision: str, names: tuple[str, ...]) -> None:
-        self.folder = root / ("models--" + repository.replace("/", "--"))
-        self.snapshot = self.folder / "snapshots" / revision
-        self._revision = revision
-        self._names = names
-
-    @cached_property
-    def has_links(self) -> bool:
-        """Whether symbolic links can be made here; tried once."""
-        probe = self.folder / f".archiver-{secrets.token_hex(8)}.part"
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            probe.symlink_to("blobs")
-            probe.unlink()
-        except OSError as error:
-            if error.errno in _NO_SYMLINKS:
-                return False
-            raise explain_system_error(error, f"{self.folder} was to be restored into") from error
-        return True
-
-    def folders(self, entries: Iterable[FileEntry]) -> set[Path]:
-        """The blobs, the files' own, and that of the names."""
-        own = {(self.snapshot / entry.path).parent for entry in entries}
-        return {self.folder / "blobs", self.folder / "refs", *own}
-
-    def path(self, entry: FileEntry, oid: str) -> Path:
-        """The blob: named by SHA-256 for LFS files, by git blob id for others.
-
-        Or the file in the snapshot, where there are no links, or it lies there already.
-        """
-        place = self.snapshot / entry.path
-        if not self.has_links or (place.is_file() and not place.is_symlink()):
-            return place
-        name = oid if oid and not entry.lfs else entry.sha256
-        if not is_git_oid(name) and not is_sha256(name):
-            raise DamageError(f"The manifest gives {entry.path} a digest that is none.")
-        return self.folder / "blobs" / name
-
-    def visible(self, entry: FileEntry) -> Path:
-        """The file's path in the snapshot."""
-        return self.snapshot / entry.path
-
-    def finish(self, entry: FileEntry, path: Path) -> None:
-        """Link the file's path in the snapshot to the blob."""
-        link = self.visible(entry)
-        if path == link:
-            return
-        target = os.path.relpath(path, link.parent)
-        try:
-            link.parent.mkdir(parents=True, exist_ok=True)
-            if link.is_symlink() and os.readlink(link) == target:  # noqa: PTH115 - as text
-                return
-            link.symlink_to(target)
-        except FileExistsError:
-            raise _refused(link) from None
-        except OSError as error:
-            raise _explained(error, link, f"{entry.path} was being linked") from error
-
-    def publish(self) -> list[RefSkipped]:
-        """Point the names (``main``, …) at the revision, once every file is there.
-
-        Return those that could not be: nothing is overwritten, and a name may begin like another.
-        """
-        skipped = []
-        for name in sorted(self._names):
-            ref = self.folder / "refs" / name
-            try:
-                if ref.is_file():
-                    if ref.read_text("utf-8", "replace").strip() != self._revision:
-                        skipped.append(RefSkipped(name, "another-revision"))
-                    continue
-                with writing(ref) as writer:
-                    writer.write(memoryview(self._revision.encode()))
-                    writer.accept()
-            except OSError as error:
-                raise explain_system_error(error, f"{ref} was being read") from error
-            except ArchiverError:
-                if not _in_the_way(ref, self.folder / "refs"):
-                    raise
-                skipped.append(RefSkipped(name, "in-the-way"))
-        return skipped
-
-    def record(self, entries: Iterable[FileEntry]) -> None:
-        """Write the client's own record of which files the revision has, as upstream listed them.
-
-        With it a cache that is carried elsewhere is known to be whole. A record that is there already
-        stays; none is written where upstream's git ids are not known, so that it says nothing new.
-        """
-        listed = sorted(entries, key=lambda entry: entry.path)
-        path = self.folder / "trees" / f"{self._revision}.json"
-        if path.exists() or not all(is_git_oid(entry.oid) for entry in listed):
-            return
-        files = {entry.path: _recorded(entry) for entry in listed}
-        data = json.dumps({"format_version": 1, "files": files}, indent=1).encode()
-        with writing(path) as writer:
-            writer.write(memoryview(data))
-            writer.accept()
-
-
-def _recorded(entry: FileEntry) -> dict[str, str | int]:
-    info: dict[str, str | int] = {"size": entry.size, "blob_id": entry.oid}
-    return info | ({"lfs_sha256": entry.sha256, "lfs_size": entry.size} if entry.lfs else {})
-
-
-def _in_the_way(ref: Path, refs: Path) -> bool:
-    """Whether a name has a folder in its place, or a file in the place of a folder above it."""
-    above = ref.parents[: len(ref.parents) - len(refs.parents) - 1]
-    return ref.is_dir() or any(folder.is_file() for folder in above)
+        """Do nothing: the file has its name."""
 
 
 class NamesTaken:
@@ -414,8 +289,8 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return info.st_dev, info.st_ino
 
 
-def _explained(error: OSError, path: Path, what: str) -> ArchiverError:
-    """The domain error of a name that could not be made."""
+def name_error(error: OSError, path: Path, what: str) -> ArchiverError:
+    """Return the domain error of a name that could not be made."""
     if error.errno in _NOT_A_NAME:
         return UnportableNameError(
             f"This filesystem cannot hold the name {path} ({os.strerror(error.errno)}).",
@@ -423,28 +298,3 @@ def _explained(error: OSError, path: Path, what: str) -> ArchiverError:
         )
     error.filename = str(path)
     return explain_system_error(error, what)
-
-
-def blob_oid(entry: FileEntry) -> str | None:
-    """The git blob id a hub cache names the file by: known, unneeded (""), or None if to be computed."""
-    if entry.lfs or (not entry.oid and entry.size >= _LFS_FROM):
-        return ""
-    return entry.oid or None
-
-
-__all__ = [
-    "Destination",
-    "HubCache",
-    "NamesTaken",
-    "PlainFolder",
-    "RefSkipped",
-    "Writer",
-    "blob_oid",
-    "git_blob_hasher",
-    "holds",
-    "holds_pieces",
-    "is_unfinished",
-    "open_folder",
-    "remove_unfinished",
-    "writing",
-]

@@ -15,7 +15,7 @@ from archiver.errors import UsageError
 from archiver.text import printable
 
 if TYPE_CHECKING:
-    from archiver.upstream.directory import SkippedRepository
+    from archiver.upstream.local import SkippedRepository
 
 
 @click.command(
@@ -34,9 +34,9 @@ def command(folder: Path, name: str | None, revision: str | None, **rest: Any) -
     A hub cache's layout names its repositories, revisions and digests; they are believed only after a
     check. A plain folder has no revision: it gets one from its files' digests.
     """
-    from archiver.upstream.directory import Directory  # noqa: PLC0415 - start-up stays light
+    from archiver.upstream.local import LocalUpstream  # noqa: PLC0415 - start-up stays light
 
-    upstream = Directory(folder, name)
+    upstream = LocalUpstream(folder, name)
     for skipped in upstream.skipped:
         output.record("skipped", **msgspec.to_builtins(skipped))
         output.remark(f"note: {_skipped(skipped)}")

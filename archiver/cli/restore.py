@@ -117,10 +117,10 @@ def _folder(report: RestoreReport, layout: str) -> Path:
     """Where the files lie that were restored."""
     if layout == "plain":
         return Path(report.destination)
-    from archiver.archive.destination import HubCache  # noqa: PLC0415 - start-up stays light
+    from archiver.upstream.hub_cache import CacheDestination  # noqa: PLC0415 - start-up stays light
 
-    cache = HubCache(Path(report.destination), report.repository, report.revision, ())
-    return cache.folder / "snapshots" / report.revision
+    cache = CacheDestination(Path(report.destination), report.repository, report.revision, ())
+    return cache.snapshot
 
 
 def _tell_cache(report: RestoreReport) -> None:

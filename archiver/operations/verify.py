@@ -29,7 +29,7 @@ from archiver.tensors.weight_files import (
     stand_in,
 )
 from archiver.text import plural, printable
-from archiver.upstream.folder import foreign_part
+from archiver.upstream.directory import foreign_part, read_beginning
 from archiver.upstream.hub_cache import repository_of, scan_snapshot
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from archiver.archive.signing.trust import Trust
     from archiver.progress import Progress
-    from archiver.upstream.folder import FolderScan
+    from archiver.upstream.directory import DirectoryScan
 
 
 class VerifyReport(msgspec.Struct, frozen=True):
@@ -151,7 +151,9 @@ _IGNORE = "Move it away, or name it with --ignore if it may be there."
 _Checked = tuple[FileEntry, str]
 
 
-def _before_reading(manifest: Manifest, scan: FolderScan) -> tuple[list[Finding], list[_Checked]]:
+def _before_reading(
+    manifest: Manifest, scan: DirectoryScan
+) -> tuple[list[Finding], list[_Checked]]:
     """What is wrong before a byte was read, and the files to read."""
     findings, checked = list(_clashes(manifest)), []
     for entry in manifest.files:
@@ -166,7 +168,7 @@ def _before_reading(manifest: Manifest, scan: FolderScan) -> tuple[list[Finding]
     return findings, checked
 
 
-def _fault(entry: FileEntry, scan: FolderScan) -> Finding | None:
+def _fault(entry: FileEntry, scan: DirectoryScan) -> Finding | None:
     path = entry.path
     hostile = _path_fault(path)
     if hostile:
@@ -199,14 +201,14 @@ def _path_fault(path: str) -> str:
     return ""
 
 
-def _escape(path: str, scan: FolderScan, hint: str) -> Finding:
+def _escape(path: str, scan: DirectoryScan, hint: str) -> Finding:
     target = _text(scan.escaping[path])
     message = f"It is a link that leads out of the folder, to {target}; it was not followed."
     return Finding("link-escapes", message, _text(path), hint=hint)
 
 
 def _extra(
-    scan: FolderScan, listed: set[str], ignore: tuple[str, ...], beside: list[Path]
+    scan: DirectoryScan, listed: set[str], ignore: tuple[str, ...], beside: list[Path]
 ) -> Iterator[Finding]:
     own = {os.path.realpath(path) for path in beside}
 
@@ -251,7 +253,7 @@ def _no_model(sound: list[_Checked], manifest: Manifest) -> Iterator[Finding]:
     listed = {entry.path for entry in manifest.files}
     for entry, where in sound:
         if may_be_stand_in(entry.path, entry.size):
-            instead = stand_in(entry.path, _beginning(where, HEAD), entry.size)
+            instead = stand_in(entry.path, read_beginning(where, HEAD), entry.size)
             if instead is not None:
                 message = f"It {instead.told}; the manifest has it so."
                 yield Finding("not-weights", message, entry.path, hint=instead.hint)
@@ -268,18 +270,9 @@ def _no_model(sound: list[_Checked], manifest: Manifest) -> Iterator[Finding]:
 def _shards(path: str, where: str) -> set[str]:
     """The shards that an index names; none if it is no index."""
     try:
-        return set(owners_of(path, parse_index(_beginning(where, INDEX_MAX))).values())
+        return set(owners_of(path, parse_index(read_beginning(where, INDEX_MAX))).values())
     except ValueError:
         return set()
-
-
-def _beginning(where: str, size: int) -> bytes:
-    """The first bytes of a file that was just compared; none if it is gone by now."""
-    try:
-        with open(where, "rb", opener=lambda p, _: os.open(p, os.O_RDONLY | os.O_NOFOLLOW)) as file:
-            return file.read(size)
-    except OSError:
-        return b""
 
 
 def _one(checker: FileChecker, progress: Progress, entry: FileEntry, where: str) -> list[Finding]:

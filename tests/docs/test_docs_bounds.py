@@ -15,7 +15,7 @@ from archiver.catalogue import files as catalogue
 from archiver.codec import segment
 from archiver.tensors import header, weight_files
 from archiver.upstream import hub_cache
-from archiver.upstream.huggingface import client, deadlines, listing, parsing, session
+from archiver.upstream.huggingface import client, deadlines, http, listing, parsing
 
 KIB, MIB = 1 << 10, 1 << 20
 TEXT = (ROOT / "docs/bounds.md").read_text()
@@ -30,8 +30,8 @@ BOUNDS = [
     ("A model card's metadata", f"{parsing._LARGEST_RAW_CARD // MIB} MiB"),
     ("up to 64 KiB, 16 levels deep", f"{parsing._LARGEST_RAW_CARD // MIB} MiB"),
     ("The head of an answer,", f"{deadlines._LARGEST_HEAD // KIB} KiB"),
-    ("Redirects of one request", f"{session._MOST_REDIRECTS}"),
-    ("the body of a refusal", f"{session._LARGEST_REFUSAL // KIB} KiB"),
+    ("Redirects of one request", f"{http._MOST_REDIRECTS}"),
+    ("the body of a refusal", f"{http._LARGEST_REFUSAL // KIB} KiB"),
     ("A cache's record", f"{hub_cache._LARGEST_TREE // MIB} MiB, {records.FILES_MAX:,} files"),
     ("A cache's ref", f"{hub_cache._LARGEST_REF} bytes"),
     (

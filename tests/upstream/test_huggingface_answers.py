@@ -13,7 +13,7 @@ from archiver.errors import (
 from archiver.upstream.huggingface.answers import AgainError, Asked
 from archiver.upstream.huggingface.deadlines import Patience
 from archiver.upstream.huggingface.stream import HubStream
-from archiver.upstream.protocol import RemoteFile
+from archiver.upstream.remote_file import RemoteFile
 from archiver.upstream.retry import RetryPolicy
 
 

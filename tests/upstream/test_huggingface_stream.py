@@ -16,7 +16,7 @@ from archiver.errors import (
 )
 from archiver.loopback import Fault, Hub
 from archiver.throttle import Throttle
-from archiver.upstream.huggingface.session import Session
+from archiver.upstream.huggingface.http import Session
 
 REPO = "Org/Model"
 WEIGHTS = "model.safetensors-00001-of-00001.safetensors"

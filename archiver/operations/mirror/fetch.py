@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from archiver.archive.intake.intake import Intake
     from archiver.archive.records import FileEntry
-    from archiver.upstream.protocol import RemoteFile
+    from archiver.upstream.remote_file import RemoteFile
 
 _POLL_SECONDS: Final = 0.5
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from archiver.archive.records import FileEntry, FileFacts, Selection
     from archiver.catalogue.database import Catalogue
     from archiver.digest import Blake3Hex
-    from archiver.upstream.protocol import Listing, RemoteFile
+    from archiver.upstream.remote_file import Listing, RemoteFile
 
 
 class Contradiction(NamedTuple):

@@ -11,7 +11,7 @@ from archiver.codec.segment import Effort
 from archiver.errors import UsageError
 
 if TYPE_CHECKING:
-    from archiver.upstream.protocol import Listing
+    from archiver.upstream.remote_file import Listing
 
 
 class MirrorOptions(msgspec.Struct, frozen=True):

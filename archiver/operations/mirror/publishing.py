@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from archiver.archive.publish import Placement
     from archiver.archive.records import FileEntry, FileFacts, Selection
     from archiver.operations.mirror.held import Contradiction, Held
-    from archiver.upstream.protocol import Listing
+    from archiver.upstream.remote_file import Listing
 
 _TOLD: Final = 8
 

@@ -25,14 +25,14 @@ from archiver.tensors.weight_files import (
     shard_sets,
 )
 from archiver.text import plural, printable
-from archiver.upstream.protocol import ForeignKind
+from archiver.upstream.remote_file import LeftOutKind
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
     from archiver.archive.archive import Archive, Snapshot
     from archiver.archive.records import FileEntry
-    from archiver.upstream.protocol import Listing, Unfit
+    from archiver.upstream.remote_file import Listing, Unfit
 
 RemarkKind = Literal[
     # of the patterns
@@ -73,7 +73,7 @@ class Remark(msgspec.Struct, frozen=True, omit_defaults=True):
     count: int = 0
     index: str = ""
     total: int = 0
-    left: ForeignKind | Literal[""] = ""
+    left: LeftOutKind | Literal[""] = ""
     instead: StandIn | None = None
 
 

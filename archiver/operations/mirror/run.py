@@ -48,7 +48,8 @@ if TYPE_CHECKING:
     from archiver.catalogue.database import Catalogue
     from archiver.operations.mirror.options import MirrorOptions
     from archiver.progress import Progress
-    from archiver.upstream.protocol import Listing, RemoteFile, Upstream
+    from archiver.upstream.protocol import Upstream
+    from archiver.upstream.remote_file import Listing, RemoteFile
 
 
 _PATHS_TOLD: Final = 5

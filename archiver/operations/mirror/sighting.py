@@ -11,7 +11,7 @@ from archiver.text import utc_after
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive
     from archiver.catalogue.database import Catalogue
-    from archiver.upstream.protocol import Listing
+    from archiver.upstream.remote_file import Listing
 
 
 def record_sighting(archive: Archive, catalogue: Catalogue, listing: Listing) -> None:

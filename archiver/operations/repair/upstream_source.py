@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from archiver.archive.repair.needs import Need, Place
     from archiver.codec.segment import EncodedObject
     from archiver.codec.zstd import Bytes
-    from archiver.upstream.protocol import ByteStream, Listing, RemoteFile, Upstream
+    from archiver.upstream.protocol import ByteStream, Upstream
+    from archiver.upstream.remote_file import Listing, RemoteFile
 
 _HUB: Final = "huggingface"
 _ATTEMPTS: Final = 2

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from archiver.archive.destination import RefSkipped
 from archiver.archive.vouching import Vouching
+from archiver.upstream.hub_cache import RefSkipped
 
 
 class RestoreFailure(msgspec.Struct, frozen=True):

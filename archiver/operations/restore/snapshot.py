@@ -12,10 +12,8 @@ from archiver import memory
 from archiver.archive.advice import command
 from archiver.archive.destination import (
     Destination,
-    HubCache,
     NamesTaken,
     PlainFolder,
-    blob_oid,
     holds,
     open_folder,
     remove_unfinished,
@@ -32,6 +30,7 @@ from archiver.operations.restore.failure import failure, hint_of
 from archiver.operations.restore.report import RestoreReport
 from archiver.storage.filesystem import free_bytes
 from archiver.text import human_bytes
+from archiver.upstream.hub_cache import CacheDestination, blob_oid
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,7 +68,7 @@ def restore(
     _check_room(destination, sum(entry.size for entry in files))
     open_folder(destination)
     names = _names_of(archive, snapshot)
-    cache = HubCache(destination, snapshot.seal.repository, snapshot.seal.revision, names)
+    cache = CacheDestination(destination, snapshot.seal.repository, snapshot.seal.revision, names)
     target: Destination = cache if hub_cache else PlainFolder(destination)
     packs = packs_for(archive, snapshot)
     memory.give_back()  # of the manifest's text; the buffers come next

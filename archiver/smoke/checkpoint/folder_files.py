@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from archiver.errors import HostileNameError, UsageError
 from archiver.names import as_repo_path
 from archiver.text import printable
-from archiver.upstream.folder import refusal, unfinished_files
-from archiver.upstream.hub_cache import entry_of, scan_snapshot
+from archiver.upstream.directory import refusal, unfinished_files
+from archiver.upstream.hub_cache import cached_repository, scan_snapshot
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,5 +75,5 @@ def _found(where: str) -> FoundFile:
 
 def _snapshot_of(folder: Path) -> Path:
     """The folder itself, or the snapshot that it stands for as a hub cache's repository."""
-    entry = entry_of(folder.resolve())
-    return entry.snapshot(entry.commit(None)) if entry and not entry.only else folder
+    cached = cached_repository(folder.resolve())
+    return cached.snapshot(cached.commit(None)) if cached and not cached.only else folder

@@ -13,11 +13,11 @@ from archiver.names import as_repo_id, check_paths
 from archiver.text import printable
 from archiver.upstream.huggingface.answers import Asked
 from archiver.upstream.huggingface.deadlines import ListingAllowance, Patience, chosen_patience
+from archiver.upstream.huggingface.http import Session
 from archiver.upstream.huggingface.listing import Tree, pin, repository_name
 from archiver.upstream.huggingface.parsing import parse_collection, parse_info, parse_tree
-from archiver.upstream.huggingface.session import Session
 from archiver.upstream.huggingface.stream import HubStream
-from archiver.upstream.protocol import Listing, RemoteFile
+from archiver.upstream.remote_file import Listing, RemoteFile
 from archiver.upstream.retry import RetryPolicy
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from archiver.upstream.huggingface.parsing import (
     licence_of,
     time_of,
 )
-from archiver.upstream.protocol import RemoteFile
+from archiver.upstream.remote_file import RemoteFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

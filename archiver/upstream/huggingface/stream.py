@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from archiver.throttle import Throttle
     from archiver.upstream.huggingface.answers import Asked
-    from archiver.upstream.huggingface.session import Answer, Session
-    from archiver.upstream.protocol import RemoteFile
+    from archiver.upstream.huggingface.http import Answer, Session
+    from archiver.upstream.remote_file import RemoteFile
 
 PART_BYTES: Final = 1024 * 1024 * 1024
 """The most that is asked for at once where the whole is not to be had.

@@ -7,8 +7,8 @@ import socket
 import pytest
 
 from archiver.errors import HostileNameError, UpstreamGoneError, UsageError
-from archiver.upstream.directory import Directory
-from archiver.upstream.protocol import RemoteFile
+from archiver.upstream.local import LocalUpstream
+from archiver.upstream.remote_file import RemoteFile
 
 REPO = "Org/Model"
 
@@ -36,7 +36,7 @@ def fetch(upstream, listing, path, read, offset=0):
 
 
 def test_a_plain_folder_is_listed_without_claims(folder):
-    upstream = Directory(folder)
+    upstream = LocalUpstream(folder)
     assert upstream.repositories() == ("local/My-Model-v1.5",)
     listing = upstream.list("local/My-Model-v1.5", None)
     assert (listing.upstream, listing.endpoint, listing.revision) == ("directory", "", "")
@@ -44,20 +44,20 @@ def test_a_plain_folder_is_listed_without_claims(folder):
 
 
 def test_a_plain_folder_can_be_given_a_name(folder):
-    upstream = Directory(folder, REPO)
+    upstream = LocalUpstream(folder, REPO)
     assert upstream.list(REPO, None).repository == REPO
     with pytest.raises(UpstreamGoneError, match="does not hold a/b"):
         upstream.list("a/b", None)
     with pytest.raises(UpstreamGoneError, match="no revision v2"):
         upstream.list(REPO, "v2")
     with pytest.raises(UsageError):
-        Directory(folder, "../x")
+        LocalUpstream(folder, "../x")
 
 
 @pytest.mark.parametrize("name", ["...", "日本", "a--b", "-x-", "x.git", "x" * 200])
 def test_any_folder_gets_a_name(tmp_path, name):
     (tmp_path / name).mkdir()
-    upstream = Directory(tmp_path / name)
+    upstream = LocalUpstream(tmp_path / name)
     (only,) = upstream.repositories()
     with pytest.raises(UsageError, match="holds no files"):
         upstream.list(only, None)
@@ -66,7 +66,7 @@ def test_any_folder_gets_a_name(tmp_path, name):
 
 
 def test_a_file_comes_whole_and_from_any_offset(folder, read):
-    upstream = Directory(folder, REPO)
+    upstream = LocalUpstream(folder, REPO)
     listing = upstream.list(REPO, None)
     whole = (folder / "sub/w.bin").read_bytes()
     assert fetch(upstream, listing, "sub/w.bin", read) == whole
@@ -94,7 +94,7 @@ def test_what_programs_left_is_left_out_and_named(folder):
     for path in (*FOREIGN, ".cache/other", "a/.git/b", "part", "_._x", "DS_Store"):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(b"x")
-    listing = Directory(folder, REPO).list(REPO, None)
+    listing = LocalUpstream(folder, REPO).list(REPO, None)
     kept = {".cache/other", "a/.git/b", "part", "_._x", "DS_Store"}
     assert set(paths(listing)) == {*kept, "config.json", "sub/w.bin"}
     assert {(one.path, one.kind) for one in listing.left_out} == set(FOREIGN.values())
@@ -104,12 +104,12 @@ def test_what_programs_left_may_be_no_file(folder):
     (folder / ".git").mkdir()
     os.mkfifo(folder / ".git/pipe")
     (folder / "._link").symlink_to("/etc/passwd")
-    assert paths(Directory(folder, REPO).list(REPO, None)) == ["config.json", "sub/w.bin"]
+    assert paths(LocalUpstream(folder, REPO).list(REPO, None)) == ["config.json", "sub/w.bin"]
 
 
 def test_a_link_inside_the_folder_is_followed(folder, read):
     (folder / "link.json").symlink_to("config.json")
-    upstream = Directory(folder, REPO)
+    upstream = LocalUpstream(folder, REPO)
     assert fetch(upstream, upstream.list(REPO, None), "link.json", read) == b"{}"
 
 
@@ -126,7 +126,7 @@ def test_all_that_cannot_be_archived_is_named_at_once(folder, tmp_path, monkeypa
         monkeypatch.chdir(folder)  # a socket's address is short
         made.bind("sock\x1b[2J")
     with pytest.raises(UsageError, match=r"8 entries") as caught:
-        Directory(folder, REPO).list(REPO, None)
+        LocalUpstream(folder, REPO).list(REPO, None)
     for name in ("escape", "passwd", "broken", "loop", "dir", "dev", "sub/pipe", "sock"):
         assert f"{name}" in caught.value.message
     assert "broken (it is a link that leads nowhere)" in caught.value.message
@@ -137,12 +137,12 @@ def test_names_that_could_not_be_written_elsewhere_are_refused(folder):
     (folder / "back\\slash").write_bytes(b"")
     (folder / os.fsdecode(b"\xff.bin")).write_bytes(b"")
     with pytest.raises(HostileNameError, match=r"\(2\)"):
-        Directory(folder, REPO).list(REPO, None)
+        LocalUpstream(folder, REPO).list(REPO, None)
 
 
 def test_a_folder_that_is_not_there_is_told(tmp_path):
     with pytest.raises(UpstreamGoneError, match="no folder"):
-        Directory(tmp_path / "none")
+        LocalUpstream(tmp_path / "none")
 
 
 def grow(path):
@@ -163,7 +163,7 @@ def rewrite(path):
 
 @pytest.mark.parametrize("change", [grow, shrink, rewrite])
 def test_a_file_that_changes_during_the_read_is_refused(folder, read, change):
-    upstream = Directory(folder, REPO)
+    upstream = LocalUpstream(folder, REPO)
     listing = upstream.list(REPO, None)
     with upstream.open(listing, listing.files[1], 0) as stream:
         stream.readinto(memoryview(bytearray(50_000)))
@@ -174,7 +174,7 @@ def test_a_file_that_changes_during_the_read_is_refused(folder, read, change):
 
 @pytest.mark.parametrize("change", [grow, shrink])
 def test_a_file_that_changed_since_the_listing_is_refused(folder, read, change):
-    upstream = Directory(folder, REPO)
+    upstream = LocalUpstream(folder, REPO)
     listing = upstream.list(REPO, None)
     change(folder / "sub/w.bin")
     with pytest.raises(UpstreamGoneError, match="changed"):
@@ -182,7 +182,7 @@ def test_a_file_that_changed_since_the_listing_is_refused(folder, read, change):
 
 
 def test_a_file_that_became_something_else_is_refused(folder, read, tmp_path):
-    upstream = Directory(folder, REPO)
+    upstream = LocalUpstream(folder, REPO)
     listing = upstream.list(REPO, None)
     where = folder / "sub/w.bin"
     where.unlink()
@@ -226,7 +226,7 @@ def model(hub, content):
 def test_a_cache_is_listed_as_the_hub_lists_it(model, cached, connect, read, form):
     entry = cached()
     place = {"entry": entry, "snapshot": entry / "snapshots" / model, "root": entry.parent}[form]
-    upstream = Directory(place)
+    upstream = LocalUpstream(place)
     assert upstream.repositories() == (REPO,)
     listing, truth = upstream.list(REPO, None), connect().list(REPO)
     assert (listing.repository, listing.revision) == (REPO, model)
@@ -238,7 +238,7 @@ def test_a_cache_is_listed_as_the_hub_lists_it(model, cached, connect, read, for
 def test_without_the_kept_tree_the_blobs_names_are_the_digests(model, cached, content):
     entry = cached()
     (entry / "trees" / f"{model}.json").unlink()
-    files = {file.path: file for file in Directory(entry).list(REPO, None).files}
+    files = {file.path: file for file in LocalUpstream(entry).list(REPO, None).files}
     sha256 = hashlib.sha256(content).hexdigest()
     assert files["m.safetensors"] == RemoteFile("m.safetensors", len(content), sha256, lfs=True)
     assert len(files["config.json"].oid) == 40
@@ -249,11 +249,11 @@ def test_without_the_kept_tree_the_blobs_names_are_the_digests(model, cached, co
 def test_a_kept_tree_that_makes_no_sense_is_ignored(model, cached, text):
     entry = cached()
     (entry / "trees" / f"{model}.json").write_text(text)
-    assert len(Directory(entry).list(REPO, None).files) == 4
+    assert len(LocalUpstream(entry).list(REPO, None).files) == 4
 
 
 def test_a_partial_cache_cannot_pass_for_the_whole(model, cached, read):
-    upstream = Directory(cached(allow_patterns=["*.json"]))
+    upstream = LocalUpstream(cached(allow_patterns=["*.json"]))
     listing = upstream.list(REPO, None)
     assert len(listing.files) == 4
     assert fetch(upstream, listing, "config.json", read) == b"{}"
@@ -267,16 +267,16 @@ def test_revisions_of_a_cache(hub, model, cached):
     newer = hub.commit(REPO, {"new.txt": b"new"})
     hub.tag(REPO, "v2")
     cached(revision="v2")
-    upstream = Directory(entry)
+    upstream = LocalUpstream(entry)
     assert upstream.list(REPO, None).revision == model
     assert upstream.list(REPO, "v2").revision == newer
     assert upstream.list(REPO, newer).name == newer
-    assert Directory(entry / "snapshots" / newer).list(REPO, None).revision == newer
+    assert LocalUpstream(entry / "snapshots" / newer).list(REPO, None).revision == newer
     for name in ("v3", "0" * 40, "../../../etc/passwd", "..", "\x00"):
         with pytest.raises(UpstreamGoneError, match="holds no revision"):
             upstream.list(REPO, name)
     with pytest.raises(UpstreamGoneError, match="holds no revision"):
-        Directory(entry / "snapshots" / newer).list(REPO, model)
+        LocalUpstream(entry / "snapshots" / newer).list(REPO, model)
 
 
 def test_a_whole_cache_holds_several_repositories(hub, model, cached, tmp_path):
@@ -286,10 +286,10 @@ def test_a_whole_cache_holds_several_repositories(hub, model, cached, tmp_path):
     root = tmp_path / "cache"
     (root / "models--..--evil" / "snapshots").mkdir(parents=True)
     (root / "datasets--a--b").mkdir()
-    assert Directory(root).repositories() == (REPO, "Other/Thing")
-    assert Directory(root, "Other/Thing").repositories() == ("Other/Thing",)
+    assert LocalUpstream(root).repositories() == (REPO, "Other/Thing")
+    assert LocalUpstream(root, "Other/Thing").repositories() == ("Other/Thing",)
     with pytest.raises(UpstreamGoneError, match="does not hold a/b"):
-        Directory(root).list("a/b", None)
+        LocalUpstream(root).list("a/b", None)
 
 
 def test_a_link_that_leads_out_of_a_cache_is_refused(model, cached, tmp_path):
@@ -297,8 +297,8 @@ def test_a_link_that_leads_out_of_a_cache_is_refused(model, cached, tmp_path):
     (tmp_path / "secret").write_bytes(b"x")
     (entry / "snapshots" / model / "x").symlink_to("../../../../secret")
     (entry / "snapshots" / model / "y").symlink_to("../../refs/main")
-    left_out = Directory(entry).list(REPO, None).left_out
+    left_out = LocalUpstream(entry).list(REPO, None).left_out
     assert [(one.path, one.kind) for one in left_out] == [("x", "unlisted"), ("y", "unlisted")]
     (entry / "trees" / f"{model}.json").unlink()
     with pytest.raises(UsageError, match=r"2 entries .*: x .*leads out.*; y "):
-        Directory(entry).list(REPO, None)
+        LocalUpstream(entry).list(REPO, None)
