@@ -1,4 +1,4 @@
-"""How often and how patiently an upstream is asked again."""
+"""How often and how patiently an upstream is asked again, and after which failures."""
 
 from __future__ import annotations
 
@@ -20,6 +20,41 @@ _RATE_LIMIT = re.compile(r";\s*r\s*=\s*0\s*(?:;[^,]*?)?;\s*t\s*=\s*([0-9]{1,9})"
 _LARGEST_EXPONENT = 30
 _LONGEST_HEADER = 1000
 """Characters of a header that are looked at; patterns take long over a hundred thousand."""
+_WORTH_TELLING = 60.0
+
+
+class RetryableError(Exception):
+    """An attempt failed in a way that another one may not; ``requested`` is the wait in seconds.
+
+    ``unreached``: there was not even a connection. ``slow``: bytes came, but too few. ``link``: it
+    was the CDN that refused the link which the hub gave.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        requested: float | None = None,
+        *,
+        unreached: bool = False,
+        slow: bool = False,
+        link: bool = False,
+    ) -> None:
+        if requested is not None and requested > _WORTH_TELLING:
+            reason = f"{reason}, which asks to wait {human_duration(requested)}"
+        super().__init__(reason)
+        self.reason = reason
+        self.requested = requested
+        self.unreached = unreached
+        self.slow = slow
+        self.link = link
+
+    def __str__(self) -> str:
+        return f"hub does not answer ({self.reason})" if self.unreached else f"hub: {self.reason}"
+
+
+def in_a_row(failures: int) -> str:
+    """Return how often an attempt failed, as the end of a sentence."""
+    return f", {failures} times in a row" if failures > 1 else ""
 
 
 def _tell_nobody(_text: str) -> None:
@@ -34,7 +69,7 @@ class RetryPolicy:
         attempts: How many requests in a row may fail before the work is given up.
         base: The first wait in seconds; each later one is twice as long.
         cap: The longest wait in seconds that is chosen here.
-        longest_asked: The longest wait in seconds that a server's ``Retry-After`` may impose; the
+        longest_requested: The longest wait in seconds that a server's ``Retry-After`` may impose; the
             Hub's rate limits are counted over five minutes.
         longest_believed: A server that asks for a longer wait than this, in seconds, is given up.
         sleep: Waits for a number of seconds.
@@ -47,7 +82,7 @@ class RetryPolicy:
     attempts: int = 8
     base: float = 0.5
     cap: float = 30.0
-    longest_asked: float = 330.0
+    longest_requested: float = 330.0
     longest_believed: float = 86_400.0
     sleep: Callable[[float], None] = time.sleep
     jitter: Callable[[], float] = random.random
@@ -55,37 +90,37 @@ class RetryPolicy:
     notify: Callable[[str], None] = _tell_nobody
 
     def wait(
-        self, failures: int, asked: float | None = None, *, reason: str = "", attempts: int = 0
+        self, failures: int, requested: float | None = None, *, reason: str = "", attempts: int = 0
     ) -> float:
-        """Sleep before the next attempt; the seconds slept.
+        """Sleep before the next attempt and return the seconds slept.
 
         Args:
             failures: How many attempts have failed in a row, from 1.
-            asked: The seconds that the server asked for, None if it did not.
+            requested: The seconds that the server asked for, None if it did not.
             reason: What went wrong, as a sentence without its end, for ``notify``.
             attempts: How many there will be, if fewer than the policy has.
         """
-        seconds = self.delay(failures, asked)
+        seconds = self.delay(failures, requested)
         count = f"try {failures + 1} of {attempts or self.attempts}" if failures else "going on"
         self.notify(f"{reason}; {count} in {human_duration(seconds)}")
         self.sleep(seconds)
         return seconds
 
-    def hopeless(self, asked: float | None) -> bool:
-        """Whether a server asks for so long a wait that no attempt is worth making before."""
-        return asked is not None and asked > self.longest_believed
+    def hopeless(self, requested: float | None) -> bool:
+        """Return whether a server asks for so long a wait that no attempt is worth making before."""
+        return requested is not None and requested > self.longest_believed
 
-    def delay(self, failures: int, asked: float | None = None) -> float:
-        """The seconds to wait before the next attempt."""
+    def delay(self, failures: int, requested: float | None = None) -> float:
+        """Return the seconds to wait before the next attempt."""
         exponent = min(max(failures - 1, 0), _LARGEST_EXPONENT)
         own = min(self.cap, self.base * float(2**exponent)) * (1 + self.jitter() / 2)
-        if asked is None or asked < own:
+        if requested is None or requested < own:
             return own
-        # Jitter also above what was asked: coming back a little late is polite, early is not.
-        return min(self.longest_asked, asked) + self.base * self.jitter()
+        # Jitter also above what was requested: coming back a little late is polite, early is not.
+        return min(self.longest_requested, requested) + self.base * self.jitter()
 
-    def asked_by(self, headers: Mapping[str, str]) -> float | None:
-        """The seconds that a response's headers ask for, None if they do not.
+    def requested_by(self, headers: Mapping[str, str]) -> float | None:
+        """Return the seconds that a response's headers ask for, None if they do not.
 
         ``Retry-After`` is a number of seconds or an HTTP date (RFC 9110, 10.2.3); ``RateLimit`` is
         the Hub's ``"api";r=0;t=55``, of which ``t`` counts once nothing remains (``r=0``).

@@ -15,7 +15,7 @@ from archiver.catalogue import files as catalogue
 from archiver.codec import segment
 from archiver.tensors import header, weight_files
 from archiver.upstream import hub_cache
-from archiver.upstream.huggingface import client, deadlines, http, listing, parsing
+from archiver.upstream.huggingface import client, deadlines, http, listing
 
 KIB, MIB = 1 << 10, 1 << 20
 TEXT = (ROOT / "docs/bounds.md").read_text()
@@ -27,8 +27,8 @@ BOUNDS = [
     ("Files of one listing", f"{records.FILES_MAX:,}"),
     ("Characters of all paths", f"{listing._MOST_PATH_BYTES // MIB} Mi"),
     ("Pages of one listing", f"{listing._MOST_PAGES:,}"),
-    ("A model card's metadata", f"{parsing._LARGEST_RAW_CARD // MIB} MiB"),
-    ("up to 64 KiB, 16 levels deep", f"{parsing._LARGEST_RAW_CARD // MIB} MiB"),
+    ("A model card's metadata", f"{listing._LARGEST_RAW_CARD // MIB} MiB"),
+    ("up to 64 KiB, 16 levels deep", f"{listing._LARGEST_RAW_CARD // MIB} MiB"),
     ("The head of an answer,", f"{deadlines._LARGEST_HEAD // KIB} KiB"),
     ("Redirects of one request", f"{http._MOST_REDIRECTS}"),
     ("the body of a refusal", f"{http._LARGEST_REFUSAL // KIB} KiB"),

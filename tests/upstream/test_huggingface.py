@@ -270,12 +270,12 @@ def test_the_token_follows_no_page_to_another_origin(connect, hub):
     here = f"{hub.endpoint}/api/models/a/b/tree/c"
     own = f"{hub.endpoint}/api/models/a/b/tree/c?cursor=2"
     for link in (own, "/api/models/a/b/tree/c?cursor=2", own.replace(hub.endpoint, "https://evil")):
-        assert session._own(here, link) == own
+        assert session._next_page(here, link) == own
     evil = hub.endpoint + ".evil.org"
-    assert session._own(here, evil + "/api/x").startswith(hub.endpoint + "/api/x")
+    assert session._next_page(here, evil + "/api/x").startswith(hub.endpoint + "/api/x")
     for link in (evil + "/x", "/x", "../../../../../../login?next=/api/"):
         with pytest.raises(NetworkError, match="no part of its API"):
-            session._own(here, link)
+            session._next_page(here, link)
 
 
 def test_a_collection_lists_its_models(hub, connect):

@@ -35,7 +35,7 @@ def test_wait_sleeps_as_long_as_it_says():
 
 def test_the_server_overrules_but_only_to_a_limit():
     assert policy().delay(1, 17.0) == 17.0
-    assert policy(longest_asked=60).delay(1, 86_400.0) == 60
+    assert policy(longest_requested=60).delay(1, 86_400.0) == 60
     assert policy(base=0.5).delay(3, 1.0) == policy(base=0.5).delay(3, -5.0) == 2.0
 
 
@@ -65,4 +65,4 @@ def test_never_back_before_the_server_allows():
     ],
 )
 def test_what_a_response_asks_for(headers, seconds):
-    assert policy().asked_by(headers) == seconds
+    assert policy().requested_by(headers) == seconds

@@ -11,11 +11,16 @@ from urllib.parse import quote
 from archiver.errors import MismatchError, NetworkError, UsageError
 from archiver.names import as_repo_id, check_paths
 from archiver.text import printable
-from archiver.upstream.huggingface.answers import Asked
 from archiver.upstream.huggingface.deadlines import ListingAllowance, Patience, chosen_patience
-from archiver.upstream.huggingface.http import Session
-from archiver.upstream.huggingface.listing import Tree, pin, repository_name
-from archiver.upstream.huggingface.parsing import parse_collection, parse_info, parse_tree
+from archiver.upstream.huggingface.http import Session, Subject
+from archiver.upstream.huggingface.listing import (
+    Tree,
+    parse_collection,
+    parse_info,
+    parse_tree,
+    pin,
+    repository_name,
+)
 from archiver.upstream.huggingface.stream import HubStream
 from archiver.upstream.remote_file import Listing, RemoteFile
 from archiver.upstream.retry import RetryPolicy
@@ -80,13 +85,13 @@ class HuggingFace:
             UsageError: ``repository`` is no repository's name.
         """
         name = as_repo_id(repository)
-        asked = Asked(name, revision or "", endpoint=self.endpoint)
+        subject = Subject(name, revision or "", endpoint=self.endpoint)
         at = f"/revision/{quote(revision, safe='', errors='surrogateescape')}" if revision else ""
         allowance = ListingAllowance(self._session.patience)
         url = f"{self.endpoint}/api/models/{name}{at}"
-        info, _ = self._session.json(url, asked, parse_info, allowance, most=_LARGEST_INFO)
-        found = pin(info, asked)
-        exact = Asked(found.repository, found.commit, endpoint=self.endpoint)
+        info, _ = self._session.json(url, subject, parse_info, allowance, most=_LARGEST_INFO)
+        pinned = pin(info, subject)
+        exact = Subject(pinned.repository, pinned.commit, endpoint=self.endpoint)
         files = self._tree(exact, allowance)
         check_paths(file.path for file in files)
         if not files:
@@ -97,49 +102,51 @@ class HuggingFace:
         return Listing(
             upstream="huggingface",
             endpoint=self.endpoint,
-            repository=found.repository,
-            revision=found.commit,
+            repository=pinned.repository,
+            revision=pinned.commit,
             name=revision or _MAIN,
             files=tuple(sorted(files, key=lambda file: file.path)),
-            id=found.id,
-            committed=found.committed,
-            licence=found.licence,
-            card=found.card,
+            id=pinned.id,
+            committed=pinned.committed,
+            licence=pinned.licence,
+            card=pinned.card,
         )
 
     @contextmanager
     def open(self, listing: Listing, file: RemoteFile, offset: int = 0) -> Iterator[HubStream]:
-        """The bytes of ``file`` from ``offset`` on; nothing is sent before the first read."""
-        asked = Asked(listing.repository, listing.revision, file.path, self.endpoint)
+        """Yield the bytes of ``file`` from ``offset`` on; nothing is sent before the first read."""
+        subject = Subject(listing.repository, listing.revision, file.path, self.endpoint)
         url = f"{self.endpoint}/{listing.repository}/resolve/{listing.revision}/{quote(file.path)}"
-        stream = HubStream(self._session, url, file, asked, offset=offset, throttle=self._throttle)
+        stream = HubStream(
+            self._session, url, file, subject, offset=offset, throttle=self._throttle
+        )
         try:
             yield stream
         finally:
             stream.close()
 
     def collection(self, slug: str) -> tuple[str, ...]:
-        """The models in a collection, such as ``Qwen/qwen35``, in its order; raises as ``list``."""
+        """Return the models in a collection, such as ``Qwen/qwen35``, in its order; raise as ``list``."""
         if not _SLUG.match(slug):
             raise UsageError(
                 f"{printable(slug)} is not the name of a collection.",
                 hint="Write it as in the collection's address: Owner/title-and-digits.",
             )
-        asked = Asked(slug, endpoint=self.endpoint, kind="collection")
+        subject = Subject(slug, endpoint=self.endpoint, kind="collection")
         url = f"{self.endpoint}/api/collections/{slug}"
         allowance = ListingAllowance(self._session.patience)
-        listed, _ = self._session.json(url, asked, parse_collection, allowance)
+        listed, _ = self._session.json(url, subject, parse_collection, allowance)
         return tuple(repository_name(item.id) for item in listed.items if item.type == "model")
 
-    def _tree(self, asked: Asked, allowance: ListingAllowance) -> tuple[RemoteFile, ...]:
-        """Every file of a commit, page by page; as far as a path came twice, if one did."""
-        url = f"{self.endpoint}/api/models/{asked.repository}/tree/{asked.revision}?recursive=true"
-        tree = Tree(asked)
+    def _tree(self, subject: Subject, allowance: ListingAllowance) -> tuple[RemoteFile, ...]:
+        """Return every file of a commit, page by page; as far as a path came twice, if one did."""
+        url = f"{self.endpoint}/api/models/{subject.repository}/tree/{subject.revision}?recursive=true"
+        tree = Tree(subject)
         while url:
             tree.begin(url)
-            page, url = self._session.json(url, asked, parse_tree, allowance)
+            page, url = self._session.json(url, subject, parse_tree, allowance)
             if url and not page:
-                raise NetworkError(f"The hub's listing of {asked} is no listing.")
+                raise NetworkError(f"The hub's listing of {subject} is no listing.")
             if not tree.add(page):
                 break
         return tuple(tree.files)

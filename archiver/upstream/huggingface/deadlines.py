@@ -20,7 +20,7 @@ import httpcore2
 
 from archiver.errors import NetworkError, UsageError
 from archiver.text import human_bytes, human_duration, printable
-from archiver.upstream.huggingface.answers import AgainError
+from archiver.upstream.retry import RetryableError
 
 if TYPE_CHECKING:
     import ssl
@@ -59,7 +59,7 @@ class Patience:
 
 
 def chosen_patience() -> Patience:
-    """The patience that ``ARCHIVER_TIMEOUT`` and ``ARCHIVER_LEAST_RATE`` choose, or the default.
+    """Return the patience that ``ARCHIVER_TIMEOUT`` and ``ARCHIVER_LEAST_RATE`` choose, or the default.
 
     Who bears a longer silence bears longer waits of the other kinds too; who bears a shorter one
     wants to hear of a dead connection soon, not to lose a slow one.
@@ -95,10 +95,10 @@ class Watch(Protocol):
     """Watches over the reads of a request."""
 
     def left(self) -> float:
-        """The seconds that the next read may take; raises when there shall be no other."""
+        """Return the seconds that the next read may take; raise when there shall be no other."""
 
     def note(self, seconds: float, count: int) -> None:
-        """A read took ``seconds`` and brought ``count`` bytes."""
+        """Account for a read that took ``seconds`` and brought ``count`` bytes."""
 
 
 class HeadDeadline:
@@ -110,11 +110,11 @@ class HeadDeadline:
         self._received = 0
 
     def left(self) -> float:
-        """As `Watch`; raises AgainError."""
+        """As `Watch`; raise RetryableError."""
         if self._waited >= self._limit:
-            raise AgainError(f"no whole head of an answer within {human_duration(self._limit)}")
+            raise RetryableError(f"no whole head of an answer within {human_duration(self._limit)}")
         if self._received > _LARGEST_HEAD:
-            raise AgainError(f"no answer in {human_bytes(self._received)} of heads")
+            raise RetryableError(f"no answer in {human_bytes(self._received)} of heads")
         return self._limit - self._waited
 
     def note(self, seconds: float, count: int) -> None:
@@ -132,7 +132,7 @@ class ListingAllowance:
         self._taken = 0
 
     def left(self) -> float:
-        """As `Watch`; raises NetworkError, since asking again would not end it either."""
+        """As `Watch`; raise NetworkError, since asking again would not end it either."""
         if self._waited >= self._limit:
             raise NetworkError(
                 f"The hub's listing took more than {human_duration(self._limit)} of waiting.",
@@ -146,7 +146,7 @@ class ListingAllowance:
         self._waited += seconds
 
     def take(self, count: int) -> None:
-        """Account for JSON that was read; raises NetworkError above the bound."""
+        """Account for JSON that was read; raise NetworkError above the bound."""
         self._taken += count
         if self._taken > _LARGEST_LISTING:
             raise NetworkError(
@@ -171,15 +171,15 @@ class LeastRate:
         self._raw = 0
 
     def left(self) -> float:
-        """As `Watch`; raises AgainError."""
+        """As `Watch`; raise RetryableError."""
         if self._raw > 4 * self._payload + _OVERHEAD:
             self.restart()
-            raise AgainError("hardly anything of what comes is the body", slow=True)
+            raise RetryableError("hardly anything of what comes is the body", slow=True)
         if self._since >= self._window:
             slow = self._received < self._rate * self._since
             self._since, self._received = 0.0, 0
             if slow:
-                raise AgainError(
+                raise RetryableError(
                     f"less than {human_bytes(self._rate)} a second came "
                     f"for {human_duration(self._window)}",
                     slow=True,
@@ -203,7 +203,7 @@ class LeastRate:
         self._payload, self._raw = 0, 0
 
     def enough(self, count: int, seconds: float) -> bool:
-        """Whether ``count`` bytes are worth ``seconds`` of waiting."""
+        """Return whether ``count`` bytes are worth ``seconds`` of waiting."""
         return count > 0 and count >= self._rate * seconds
 
 
@@ -293,7 +293,7 @@ _WRAPPING = threading.Lock()
 
 
 def timed(client: httpx2.Client, clock: Callable[[], float]) -> httpx2.Client:
-    """``client``, with the reads of its new connections watched; it may be passed again.
+    """Return ``client``, with the reads of its new connections watched; it may be passed again.
 
     The client is the hub's own, made with its proxies and certificates. It offers no way to give it
     a network backend, so that is replaced where it lies.

@@ -1,4 +1,4 @@
-"""Which hub is asked, and whether any may be. Imports nothing of the hub's client."""
+"""Which hub is subject, and whether any may be. Imports nothing of the hub's client."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 
 
 def chosen_endpoint(endpoint: str | None = None) -> str:
-    """The hub's address, without a slash at its end: ``endpoint``, ``HF_ENDPOINT`` or the public hub.
+    """Return the hub's address without a slash at its end: ``endpoint``, ``HF_ENDPOINT`` or the public hub.
 
-    Raises UsageError if it is none.
+    Raise UsageError if it is none.
     """
     endpoint = endpoint or os.environ.get("HF_ENDPOINT") or DEFAULT_ENDPOINT
     hint = f"Write it like {DEFAULT_ENDPOINT}; see also the variable HF_ENDPOINT."
@@ -36,7 +36,7 @@ def chosen_endpoint(endpoint: str | None = None) -> str:
 
 
 def require_online() -> None:
-    """Raise NetworkError where the environment says that no hub may be asked."""
+    """Raise NetworkError where the environment says that no hub may be subject."""
     # The hub's client reads the same two, the second only if the first is not set.
     name = next((name for name in _OFFLINE_VARIABLES if os.environ.get(name)), "")
     if os.environ.get(name, "").upper() in _TRUE:

@@ -1,4 +1,10 @@
-"""Requests to the hub through its own client: token, offline mode, retries, bounded answers."""
+"""Requests to the hub through its own client: token, offline mode, retries, bounded answers.
+
+What an answer of 400 or more means comes first: another attempt (:class:`RetryableError`), the file in
+parts (:class:`WholeRefusedError`), or a named error. The hub's own codes come in ``X-Error-Code`` and
+``X-Error-Message``. To who sends no token it answers a bare 401 for a repository that is private and
+for one that does not exist.
+"""
 
 from __future__ import annotations
 
@@ -13,18 +19,15 @@ from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urljoin, urlsplit
 
-from archiver.errors import ArchiverError, NetworkError, UsageError
-from archiver.text import human_bytes, printable
-from archiver.upstream.huggingface.answers import (
-    AgainError,
-    Asked,
-    PartsError,
-    in_a_row,
-    link_refused,
-    may_come_in_parts,
-    may_pass,
-    refusal,
+from archiver.errors import (
+    AccessError,
+    ArchiverError,
+    MismatchError,
+    NetworkError,
+    UpstreamGoneError,
+    UsageError,
 )
+from archiver.text import human_bytes, printable
 from archiver.upstream.huggingface.deadlines import (
     HeadDeadline,
     LeastRate,
@@ -35,6 +38,7 @@ from archiver.upstream.huggingface.deadlines import (
     watching,
 )
 from archiver.upstream.huggingface.endpoint import chosen_endpoint, require_online
+from archiver.upstream.retry import RetryableError, in_a_row
 
 # Read by the client when it is imported: files are to come over plain HTTP, from /resolve.
 os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
@@ -69,8 +73,170 @@ _FIRST_ATTEMPTS = 5
 """Connections to a hub that has not answered yet: with their waits about ten seconds."""
 _NUMBER = re.compile(r"\[Errno (-?)\d+\] *")
 _MARKUP = re.compile(r"<[^<>]{0,200}>")
+_OF_A_PART = frozenset(
+    {
+        HTTPStatus.BAD_REQUEST,
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
+    }
+)
+"""What a CDN says to who asks for more at once than it gives out, 400 foremost."""
+_LATER = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})
+_DISABLED = "Access to this resource is disabled."
+_PRIVATE_HINT = "Check the name; if the repository is private, pass --token or set HF_TOKEN."
+_KEPT_HINT = "Snapshots that the archive already holds are not affected."
 
 Document = TypeVar("Document")
+
+
+# --- what an answer means
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a request was about, in the words of an error message."""
+
+    repository: str
+    revision: str = ""
+    path: str = ""
+    endpoint: str = ""
+    kind: str = "repository"
+
+    def __str__(self) -> str:
+        at = f" at {printable(self.revision)}" if self.revision else ""
+        of = f"{printable(self.path)} of " if self.path else ""
+        return f"{of}{printable(self.repository)}{at}"
+
+
+class WholeRefusedError(Exception):
+    """A file was refused as it was asked for; a part of it, of bounded size, may be had.
+
+    ``refusal`` is what the answer stands for if not.
+    """
+
+    def __init__(self, refusal: ArchiverError) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
+
+
+def refusal(
+    status: int, headers: Mapping[str, str], subject: Subject, said: str = ""
+) -> ArchiverError:
+    """Return the error that an answer of 400 or more stands for.
+
+    ``headers`` have lowercase names; ``said`` is what the answer's body says, in its own words.
+    """
+    code = headers.get("x-error-code", "")
+    if headers.get("x-error-message") == _DISABLED:
+        return disabled(subject)
+    if code in _BY_CODE:
+        return _BY_CODE[code](subject)
+    return _by_status(status, headers, subject, said)
+
+
+def transient_reason(status: int, headers: Mapping[str, str], *, redirected: bool) -> str:
+    """Return why an answer of 400 or more may be another one soon; ``""`` if it will not."""
+    if status in _LATER or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return f"HTTP {status}"
+    # A CDN's link is good for an hour or so; the hub gives a new one each time it is asked.
+    if link_refused(status, headers, redirected=redirected):
+        return "the CDN refused its link (HTTP 403)"
+    return ""
+
+
+def link_refused(status: int, headers: Mapping[str, str], *, redirected: bool) -> bool:
+    """Return whether it is the CDN that refuses the link which the hub gave."""
+    return status == HTTPStatus.FORBIDDEN and redirected and "x-error-code" not in headers
+
+
+def may_come_in_parts(status: int, headers: Mapping[str, str]) -> bool:
+    """Return whether an answer of 400 or more to a file may be another one to a part of the file."""
+    return status in _OF_A_PART and "x-error-code" not in headers
+
+
+def disabled(subject: Subject) -> ArchiverError:
+    """Return the error for a repository that the hub has switched off."""
+    return AccessError(
+        f"{printable(subject.repository)} has been disabled by the hub.", hint=_KEPT_HINT
+    )
+
+
+def gated(subject: Subject) -> ArchiverError:
+    """Return the error for a repository whose licence must be accepted first."""
+    return AccessError(
+        f"{printable(subject.repository)} is gated, and access to it was not granted.",
+        hint=f"Accept the licence on {subject.endpoint}/{printable(subject.repository)}, then pass "
+        "--token or set HF_TOKEN.",
+    )
+
+
+def _no_repository(subject: Subject) -> ArchiverError:
+    if subject.path:
+        return UpstreamGoneError(
+            f"{subject} is gone: upstream shows no such repository any more.", hint=_PRIVATE_HINT
+        )
+    return UpstreamGoneError(
+        f"{subject.endpoint} has no {subject.kind} {printable(subject.repository)}.",
+        hint=_PRIVATE_HINT,
+    )
+
+
+def _no_revision(subject: Subject) -> ArchiverError:
+    if subject.path:
+        return UpstreamGoneError(
+            f"{subject} is gone: upstream no longer has the revision.",
+            hint="Run the command again to take the newest revision.",
+        )
+    return UpstreamGoneError(
+        f"{printable(subject.repository)} has no revision {printable(subject.revision)}.",
+        hint="The hub takes the name of a branch or a tag, or a commit with all its 40 digits.",
+    )
+
+
+def _no_file(subject: Subject) -> ArchiverError:
+    return UpstreamGoneError(
+        f"{subject} is gone: upstream no longer has it.",
+        hint="Run the command again to take the newest revision.",
+    )
+
+
+_BY_CODE = {
+    "GatedRepo": gated,
+    "RevisionNotFound": _no_revision,
+    "EntryNotFound": _no_file,
+    "RepoNotFound": _no_repository,
+}
+
+
+def _by_status(
+    status: int, headers: Mapping[str, str], subject: Subject, said: str
+) -> ArchiverError:
+    if status == HTTPStatus.UNAUTHORIZED and "Invalid cred" in headers.get("x-error-message", ""):
+        return AccessError(
+            f"{subject.endpoint} does not know the token.",
+            hint="Pass a valid --token, or correct HF_TOKEN, or log in with the hub's client.",
+        )
+    if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND, HTTPStatus.GONE}:
+        unknown = not subject.path or status == HTTPStatus.UNAUTHORIZED
+        return _no_repository(subject) if unknown else _no_file(subject)
+    if status in {HTTPStatus.FORBIDDEN, HTTPStatus.UNAVAILABLE_FOR_LEGAL_REASONS}:
+        return AccessError(
+            f"{subject.endpoint} refuses {subject} (HTTP {status}).",
+            hint="If the repository is open to you, pass --token or set HF_TOKEN.",
+        )
+    if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+        return MismatchError(f"{subject} is shorter than upstream's listing says.")
+    words = headers.get("x-error-message", "") or said
+    because = f' and says "{printable(words.strip().rstrip("."))}"' if words.strip() else ""
+    # Not "gone": of a repository that is no more, the hub says so.
+    return AccessError(
+        f"{subject.endpoint} refuses {subject} with HTTP {status}{because}.",
+        hint="Asking again will not change that: look at what stands between this machine and the "
+        "hub, such as a proxy, or another HF_ENDPOINT.",
+    )
+
+
+# --- requests
 
 
 @dataclass(frozen=True)
@@ -88,23 +254,23 @@ class Answer:
     @property
     def encoding(self) -> str:
         """How the body is compressed, although that was not asked for; ``""`` if it is not."""
-        told = self.headers.get("content-encoding", "").strip().lower()
-        return "" if told == "identity" else told
+        encoding = self.headers.get("content-encoding", "").strip().lower()
+        return "" if encoding == "identity" else encoding
 
     def chunks(self, rate: LeastRate, *others: Watch) -> Iterator[bytes]:
-        """The body, decompressed where it has to be, in pieces of bounded size.
+        """Yield the body, decompressed where it has to be, in pieces of bounded size.
 
-        Raises AgainError when it breaks off, or comes slower than ``rate`` bears.
+        Raise RetryableError when it breaks off, or comes slower than ``rate`` bears.
         """
         raw = self._raw(rate, *others)
-        for chunk in _inflated(raw, self.encoding) if self.encoding else raw:
+        for chunk in _decompressed(raw, self.encoding) if self.encoding else raw:
             rate.gained(len(chunk))
             yield chunk
 
     def _raw(self, *watches: Watch) -> Iterator[bytes]:
         raw = self.response.iter_raw()
         while True:
-            with _understood(), watching(*watches):
+            with _translated_errors(), watching(*watches):
                 chunk = next(raw, None)
             if chunk is None:
                 return
@@ -133,13 +299,13 @@ class Session:
 
     @contextmanager
     def get(
-        self, url: str, asked: Asked, headers: Mapping[str, str], *watches: Watch
+        self, url: str, subject: Subject, headers: Mapping[str, str], *watches: Watch
     ) -> Iterator[Answer]:
         """GET ``url``, which lies below the endpoint.
 
         Redirects are followed, without the token where they leave the hub's origin.
-        Raises AgainError where another attempt may help, PartsError where a part may be had, else
-        what the answer stands for.
+        Raise RetryableError where another attempt may help, WholeRefusedError where a part may be had,
+        else what the answer stands for.
         """
         require_online()
         sent = {**self._headers(), **headers}
@@ -147,14 +313,14 @@ class Session:
         answer = self._send(url, sent, watches)
         try:
             if answer.status >= HTTPStatus.BAD_REQUEST:
-                raise self._refused(answer, asked, watches)
+                raise self._refused(answer, subject, watches)
             yield answer
         finally:
             _close(answer.response)
 
     def _send(self, url: str, headers: Mapping[str, str], watches: tuple[Watch, ...]) -> Answer:
-        """The answer at the end of all redirects, which is to be closed."""
-        with _understood(), watching(*watches):
+        """Return the answer at the end of all redirects, which is to be closed."""
+        with _translated_errors(), watching(*watches):
             client = timed(get_session(), self.patience.clock)
             client.cookies.jar.set_policy(_NO_COOKIES)
             request = client.build_request("GET", url, headers=headers, timeout=self._timeout)
@@ -167,7 +333,7 @@ class Session:
                     first = response.headers
                 if not response.has_redirect_location:
                     return Answer(response.status_code, response.headers, first, response)
-                _skim(response)
+                _drain(response)
                 if response.next_request is None:
                     raise NetworkError(
                         f"{self.endpoint} sends us on to what is no address (HTTP "
@@ -176,80 +342,85 @@ class Session:
                 request = response.next_request
         raise NetworkError(f"{self.endpoint} sends us on and on, {_MOST_REDIRECTS} times.")
 
-    def _refused(self, answer: Answer, asked: Asked, watches: tuple[Watch, ...]) -> Exception:
-        """What an answer of 400 or more stands for."""
+    def _refused(self, answer: Answer, subject: Subject, watches: tuple[Watch, ...]) -> Exception:
+        """Return what an answer of 400 or more stands for."""
         status, headers = answer.status, answer.headers
         redirected = headers is not answer.first
-        reason = may_pass(status, headers, redirected=redirected)
+        reason = transient_reason(status, headers, redirected=redirected)
         if reason:
             link = link_refused(status, headers, redirected=redirected)
-            return AgainError(reason, self.retry.asked_by(headers), link=link)
-        error = refusal(status, headers, asked, _words(answer, LeastRate(self.patience), watches))
-        if asked.path and may_come_in_parts(status, headers):
-            return PartsError(error)
+            return RetryableError(reason, self.retry.requested_by(headers), link=link)
+        error = refusal(
+            status, headers, subject, _refusal_text(answer, LeastRate(self.patience), watches)
+        )
+        if subject.path and may_come_in_parts(status, headers):
+            return WholeRefusedError(error)
         return error
 
     def json(
         self,
         url: str,
-        asked: Asked,
-        parse: Callable[[bytearray, Asked], Document],
+        subject: Subject,
+        parse: Callable[[bytearray, Subject], Document],
         allowance: ListingAllowance,
         *,
         most: int = LARGEST_PAGE,
     ) -> tuple[Document, str]:
-        """The document at ``url``, and the address of the next page (``""`` if this is the last).
+        """Return the document at ``url``, and the address of the next page, ``""`` if this is the last.
 
         ``most`` is how many bytes the answer may have.
-        Raises NetworkError when it gives up, and what the answer stands for or ``parse`` raises.
+        Raise NetworkError when it gives up, and what the answer stands for or ``parse`` raises.
         """
         failures = 0
         while True:
             try:
-                body, link = self._body(url, asked, allowance, most)
+                body, link = self._body(url, subject, allowance, most)
                 break
-            except AgainError as again:
+            except RetryableError as error:
                 failures += 1
-                attempts = self._attempts(again)
-                if failures >= attempts or self.retry.hopeless(again.asked):
+                attempts = self._attempts(error)
+                if failures >= attempts or self.retry.hopeless(error.requested):
                     raise NetworkError(
-                        f"{self.endpoint} does not answer for {asked}: "
-                        f"{again.reason}{in_a_row(failures)}.",
+                        f"{self.endpoint} does not answer for {subject}: "
+                        f"{error.reason}{in_a_row(failures)}.",
                         hint="Run the command again later; what is already held is not asked for.",
-                    ) from again
-                slept = self.retry.wait(failures, again.asked, reason=str(again), attempts=attempts)
+                    ) from error
+                slept = self.retry.wait(
+                    failures, error.requested, reason=str(error), attempts=attempts
+                )
                 allowance.note(slept, 0)
-        return parse(body, asked), self._own(url, link) if link else ""
+        return parse(body, subject), self._next_page(url, link) if link else ""
 
-    def _attempts(self, again: AgainError) -> int:
-        """A hub that was never there in this run is more likely misnamed than down for a minute."""
-        if again.unreached and not self._answered:
+    def _attempts(self, error: RetryableError) -> int:
+        """Return how many attempts such a failure is worth."""
+        # A hub that was never there in this run is more likely misnamed than down for a minute.
+        if error.unreached and not self._answered:
             return min(self.retry.attempts, _FIRST_ATTEMPTS)
         return self.retry.attempts
 
     def _body(
-        self, url: str, asked: Asked, allowance: ListingAllowance, most: int
+        self, url: str, subject: Subject, allowance: ListingAllowance, most: int
     ) -> tuple[bytearray, str]:
         headers = {"accept": "application/json", "accept-encoding": "gzip"}
-        with self.get(url, asked, headers, allowance) as answer:
+        with self.get(url, subject, headers, allowance) as answer:
             body = bytearray()
             for chunk in answer.chunks(LeastRate(self.patience), allowance):
                 body += chunk
                 allowance.take(len(chunk))
                 if len(body) > most:
                     raise NetworkError(
-                        f"The hub's answer about {asked} is larger than {human_bytes(most)}.",
+                        f"The hub's answer about {subject} is larger than {human_bytes(most)}.",
                         hint="No answer of a hub is so large; check that HF_ENDPOINT is a hub.",
                     )
-            with _understood():
+            with _translated_errors():
                 return body, answer.response.links.get("next", {}).get("url", "")
 
-    def _own(self, url: str, link: str) -> str:
-        """``link`` on our endpoint: the token must not follow it elsewhere.
+    def _next_page(self, url: str, link: str) -> str:
+        """Return ``link`` on our endpoint: the token must not follow it elsewhere.
 
         A mirror of the hub may hand on pages of the original, so other origins are no error.
         """
-        with _understood():
+        with _translated_errors():
             address = urljoin(url, link)
             if not address.startswith(self.endpoint + "/"):
                 parts = urlsplit(address)
@@ -269,8 +440,8 @@ class Session:
         return headers
 
 
-def _inflated(raw: Iterator[bytes], encoding: str) -> Iterator[bytes]:
-    """``raw`` decompressed, never more than a piece at once, however much it would make."""
+def _decompressed(raw: Iterator[bytes], encoding: str) -> Iterator[bytes]:
+    """Yield ``raw`` decompressed, never more than a piece at once, however much it would make."""
     if encoding not in {"gzip", "x-gzip", "deflate"}:
         raise NetworkError(
             f"The hub's answer is compressed as {printable(encoding, 40)}, which was not asked for."
@@ -285,12 +456,12 @@ def _inflated(raw: Iterator[bytes], encoding: str) -> Iterator[bytes]:
             while not inflater.eof and (more := inflater.decompress(b"", _PIECE)):
                 yield more
     except zlib.error as error:
-        raise AgainError("the compressed body is broken") from error
+        raise RetryableError("the compressed body is broken") from error
     if not inflater.eof:
-        raise AgainError("the compressed body ended too early")
+        raise RetryableError("the compressed body ended too early")
 
 
-def _skim(response: httpx2.Response) -> None:
+def _drain(response: httpx2.Response) -> None:
     """Read the rest of a small body, so that the connection serves again; or hang up."""
     length = 0
     try:
@@ -307,32 +478,32 @@ def _close(response: httpx2.Response) -> None:
         response.close()
 
 
-def _words(answer: Answer, rate: LeastRate, watches: tuple[Watch, ...]) -> str:
-    """What the body of a refusal says: its ``error`` if it is JSON, else its text without markup."""
+def _refusal_text(answer: Answer, rate: LeastRate, watches: tuple[Watch, ...]) -> str:
+    """Return what the body of a refusal says: its ``error`` if it is JSON, else its text without markup."""
     body = bytearray()
-    with suppress(AgainError, ArchiverError):
+    with suppress(RetryableError, ArchiverError):
         for chunk in answer.chunks(rate, *watches):
             body += chunk
             if len(body) >= _LARGEST_REFUSAL:
                 break
     text = bytes(body[:_LARGEST_REFUSAL]).decode(errors="replace")
     with suppress(ValueError, RecursionError):
-        told = json.loads(text)
-        error = told.get("error") if isinstance(told, dict) else None
+        document = json.loads(text)
+        error = document.get("error") if isinstance(document, dict) else None
         return error if isinstance(error, str) else ""
     return " ".join(_MARKUP.sub(" ", text).split())
 
 
 @contextmanager
-def _understood() -> Iterator[None]:
-    """Turn the client's errors into AgainError, or NetworkError where no retry can help.
+def _translated_errors() -> Iterator[None]:
+    """Turn the client's errors into RetryableError, or NetworkError where no retry can help.
 
     Messages are built from the error's type: a local protocol error quotes the header that it
     refuses, which may be the token.
     """
     try:
         yield
-    except (AgainError, ArchiverError):
+    except (RetryableError, ArchiverError):
         raise
     except OfflineModeIsEnabled as error:
         raise NetworkError("Nothing was asked of the hub: its client is offline.") from error
@@ -340,11 +511,13 @@ def _understood() -> Iterator[None]:
         raise NetworkError(f"The hub cannot be asked: {type(error).__name__}.") from None
     except httpx2.TimeoutException as error:
         connecting = isinstance(error, httpx2.ConnectTimeout)
-        raise AgainError("the connection was silent for too long", unreached=connecting) from error
+        raise RetryableError(
+            "the connection was silent for too long", unreached=connecting
+        ) from error
     except httpx2.ConnectError as error:
-        raise AgainError(_plain(error), unreached=True) from error
+        raise RetryableError(_error_text(error), unreached=True) from error
     except (httpx2.RequestError, OSError) as error:
-        raise AgainError(_plain(error)) from error
+        raise RetryableError(_error_text(error)) from error
     except (ValueError, ArithmeticError, LookupError, TypeError, AttributeError) as error:
         # Odd addresses and headers make the client, the codecs and the sockets raise many kinds.
         raise NetworkError(
@@ -353,12 +526,11 @@ def _understood() -> Iterator[None]:
         ) from None
 
 
-def _plain(error: Exception) -> str:
-    """A network error in words: without numbers, which mean something to programs only."""
+def _error_text(error: Exception) -> str:
+    """Return a network error in words: without numbers, which mean something to programs only."""
     text = str(error)
     number = _NUMBER.match(text)
-    said = printable(text[number.end() :] if number else text).rstrip(".")
-    # Numbers below zero are those of the resolver.
-    return (f"its name cannot be resolved: {said}" if number and number[1] else said) or type(
-        error
-    ).__name__
+    reason = printable(text[number.end() :] if number else text).rstrip(".")
+    if number and number[1]:  # Numbers below zero are those of the resolver.
+        return f"its name cannot be resolved: {reason}"
+    return reason or type(error).__name__

@@ -1,14 +1,22 @@
-"""From the hub's descriptions of a repository to a :class:`Listing`."""
+"""What the hub lists: its JSON, bounded, with only the fields that are needed, and what is made of it.
+
+A description of a repository becomes a :class:`Pin`, the pages of its tree become a :class:`Tree`.
+"""
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
 
 from archiver.archive.records import FILES_MAX
 from archiver.digest import is_git_oid, is_sha256
 from archiver.errors import (
+    ArchiverError,
     HostileNameError,
     MismatchError,
     NetworkError,
@@ -17,14 +25,7 @@ from archiver.errors import (
 )
 from archiver.names import as_commit, as_repo_id
 from archiver.text import printable
-from archiver.upstream.huggingface.answers import Asked, disabled, gated
-from archiver.upstream.huggingface.parsing import (
-    InfoDocument,
-    TreeEntry,
-    card_of,
-    licence_of,
-    time_of,
-)
+from archiver.upstream.huggingface.http import Subject, disabled, gated
 from archiver.upstream.remote_file import RemoteFile
 
 if TYPE_CHECKING:
@@ -35,6 +36,205 @@ _LARGEST_FILE = 2**53
 _MOST_ENTRIES = 1_000_000
 _MOST_PATH_BYTES = 32 * 1024 * 1024
 _MOST_PAGES = 5_000
+_MOST_DIGITS = 16
+_LARGEST_INTEGER = 2**53
+_DEEPEST = 16
+_LARGEST_CARD = 64 * 1024
+_LARGEST_RAW_CARD = 2 * 1024 * 1024
+_LARGEST_SEARCHED = 16 * 1024 * 1024
+_LONGEST_LICENCE = 200
+_LONGEST_TIME = 64
+_PROXY_HINT = "Check that HF_ENDPOINT is a hub and that no proxy stands in between."
+_SURROGATES = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
+    re.DOTALL,
+)
+"""Escapes of JSON; the group is a surrogate without its other half, which is no character."""
+
+Document = TypeVar("Document")
+
+
+# --- the hub's JSON
+
+
+class InfoDocument(msgspec.Struct):
+    """What ``/api/models/…`` says of a repository, as far as it is of use."""
+
+    id: str | None = None
+    model_id: str | None = msgspec.field(name="modelId", default=None)
+    internal_id: str | None = msgspec.field(name="_id", default=None)
+    sha: str | None = None
+    modified: str | None = msgspec.field(name="lastModified", default=None)
+    disabled: bool | None = None
+    card: msgspec.Raw = msgspec.field(name="cardData", default=msgspec.Raw(b"null"))
+
+
+class LfsPointer(msgspec.Struct, gc=False):
+    """What an entry of a tree says of a file in LFS."""
+
+    oid: str = ""
+    size: int = -1
+
+
+class TreeEntry(msgspec.Struct, gc=False):
+    """An entry of a tree; ``type`` is ``file`` or ``directory``."""
+
+    path: str
+    type: str = ""
+    oid: str = ""
+    size: int = -1
+    lfs: LfsPointer | None = None
+
+
+class CollectionItem(msgspec.Struct, gc=False):
+    """An item of a collection, such as a model."""
+
+    type: str = ""
+    id: str | None = None
+
+
+class CollectionDocument(msgspec.Struct):
+    """What ``/api/collections/…`` lists."""
+
+    items: list[CollectionItem]
+
+
+def parse_info(body: bytes | bytearray, subject: Subject) -> InfoDocument:
+    """Return a repository's description; raise HostileNameError if it is another kind of answer.
+
+    Raise NetworkError for what is no JSON: that was not sent by a hub.
+    """
+    nonsense = HostileNameError(f"The hub's answer about {subject} describes no repository.")
+    try:
+        return _decoded(body, InfoDocument, subject, nonsense)
+    except msgspec.DecodeError:
+        # The card's text may hold half a character; the fields that count are checked anyway.
+        return _decoded(_whole_characters(body), InfoDocument, subject, nonsense)
+
+
+def parse_tree(body: bytes | bytearray, subject: Subject) -> list[TreeEntry]:
+    """Return a page of a tree; raise as `parse_info`, and MismatchError for an entry without sense."""
+    nonsense = MismatchError(
+        f"Upstream's listing of {subject} has an entry without a name or size.",
+        hint="Nothing was fetched; the hub, or what stands in between, sends nonsense.",
+    )
+    try:
+        return _decoded(body, list[TreeEntry], subject, nonsense)
+    except msgspec.DecodeError as error:
+        raise HostileNameError(
+            f"Upstream's listing of {subject} holds a name that is not Unicode text.",
+            hint="Nothing was fetched. Ask the publisher to rename the file.",
+        ) from error
+
+
+def parse_collection(body: bytes | bytearray, subject: Subject) -> CollectionDocument:
+    """Return a collection; raise as `parse_info`."""
+    nonsense = HostileNameError(f"The hub's answer about {subject} describes no collection.")
+    try:
+        return _decoded(body, CollectionDocument, subject, nonsense)
+    except msgspec.DecodeError:
+        return _decoded(_whole_characters(body), CollectionDocument, subject, nonsense)
+
+
+def _decoded(
+    body: bytes | bytearray, kind: type[Document], subject: Subject, nonsense: ArchiverError
+) -> Document:
+    """Return the document in ``body``; raise a bare DecodeError if half characters are what is wrong."""
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.ValidationError as error:
+        raise nonsense from error
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        small = len(body) <= _LARGEST_SEARCHED
+        halves = small and any(match[1] for match in _SURROGATES.finditer(body))
+        if halves and isinstance(error, msgspec.DecodeError):
+            raise
+        raise NetworkError(
+            f"The answer about {subject} is no JSON: {type(error).__name__}.", hint=_PROXY_HINT
+        ) from error
+
+
+def _whole_characters(body: bytes | bytearray) -> bytearray:
+    """Return ``body`` with a question mark for each surrogate without its other half."""
+    whole = bytearray(body)
+    for match in _SURROGATES.finditer(body):
+        if match[1]:
+            whole[match.start() : match.end()] = b"\\u003f"  # as long as what it replaces
+    return whole
+
+
+def _integer(digits: str) -> int | str:
+    value = int(digits) if len(digits) <= _MOST_DIGITS else _LARGEST_INTEGER + 1
+    return value if -_LARGEST_INTEGER <= value <= _LARGEST_INTEGER else digits
+
+
+def card_of(info: InfoDocument) -> dict[str, Any]:
+    """Return the model card's metadata as a manifest keeps it; ``{}`` if there is none.
+
+    Floating-point numbers and huge integers become their own text, keys become ASCII, what is
+    nested deeper than 16 levels becomes null, and fields are left out from the first one on that
+    would bring the card above 64 KiB of JSON. Of a card above 2 MiB nothing is kept.
+    """
+    if memoryview(info.card).nbytes > _LARGEST_RAW_CARD:
+        return {}
+    try:
+        fields = json.loads(
+            bytes(info.card), parse_float=str, parse_constant=str, parse_int=_integer
+        )
+    except (ValueError, RecursionError):
+        return {}
+    card: dict[str, Any] = {}
+    room = _LARGEST_CARD
+    for key, value in fields.items() if isinstance(fields, dict) else ():
+        field = {_ascii(key): _clean(value, 1)}
+        room -= len(json.dumps(field, ensure_ascii=False).encode())
+        if room < 0:
+            break
+        card |= field
+    return card
+
+
+def _clean(value: Any, depth: int) -> Any:
+    if isinstance(value, str):
+        return _unicode(value)
+    if depth >= _DEEPEST:
+        return value if value is None or isinstance(value, (bool, int)) else None
+    if isinstance(value, dict):
+        return {_ascii(key): _clean(inner, depth + 1) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_clean(inner, depth + 1) for inner in value]
+    return value
+
+
+def _ascii(key: str) -> str:
+    return key.encode("ascii", "backslashreplace").decode()
+
+
+def _unicode(text: str) -> str:
+    """Return ``text`` without lone surrogates, which JSON can hold and UTF-8 cannot."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def licence_of(card: dict[str, Any]) -> str:
+    """Return the licence that a card declares; the custom licence's name where it says ``other``."""
+    licence = card.get("license")
+    declared = licence if isinstance(licence, list) else [licence]
+    names = [name for name in declared if isinstance(name, str)]
+    if names == ["other"] and isinstance(card.get("license_name"), str):
+        names = [card["license_name"]]
+    return ", ".join(names)[:_LONGEST_LICENCE]
+
+
+def time_of(text: str | None) -> str:
+    """Return a time of the hub's API as the format writes it; ``""`` if it is none."""
+    try:
+        moment = datetime.fromisoformat((text or "")[:_LONGEST_TIME]).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return ""
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ").zfill(len("2026-01-01T00:00:00Z"))
+
+
+# --- a revision
 
 
 @dataclass(frozen=True)
@@ -49,7 +249,7 @@ class Pin:
     card: dict[str, Any]
 
 
-def pin(info: InfoDocument, asked: Asked) -> Pin:
+def pin(info: InfoDocument, subject: Subject) -> Pin:
     """Read the hub's description of a repository.
 
     Raises:
@@ -59,12 +259,12 @@ def pin(info: InfoDocument, asked: Asked) -> Pin:
         HostileNameError: The answer is no description of a repository.
     """
     if info.disabled:
-        raise disabled(asked)
+        raise disabled(subject)
     card = card_of(info)
     return Pin(
-        repository=_name(info, asked),
-        commit=_commit(info, asked),
-        id=_internal_id(info, asked),
+        repository=_name(info, subject),
+        commit=_commit(info, subject),
+        id=_internal_id(info, subject),
         committed=time_of(info.modified),
         licence=licence_of(card),
         card=card,
@@ -72,38 +272,38 @@ def pin(info: InfoDocument, asked: Asked) -> Pin:
 
 
 def repository_name(text: str | None) -> str:
-    """A repository's name that the hub sent; raises HostileNameError if it is none."""
+    """Return a repository's name that the hub sent; raise HostileNameError if it is none."""
     try:
         return as_repo_id(text or "")
     except UsageError as error:
         raise HostileNameError(f"From the hub: {error.message}") from error
 
 
-def _name(info: InfoDocument, asked: Asked) -> str:
+def _name(info: InfoDocument, subject: Subject) -> str:
     name = repository_name(info.id or info.model_id)
-    if name.casefold() != asked.repository.casefold():
+    if name.casefold() != subject.repository.casefold():
         raise RenamedError(
-            f"{printable(asked.repository)} is called {name} now.",
+            f"{printable(subject.repository)} is called {name} now.",
             hint=f"Mirror {name} instead; what the archive holds under the old name stays.",
         )
     return name
 
 
-def _commit(info: InfoDocument, asked: Asked) -> str:
+def _commit(info: InfoDocument, subject: Subject) -> str:
     commit = as_commit(str(info.sha))
-    if is_git_oid(asked.revision) and asked.revision != commit:
+    if is_git_oid(subject.revision) and subject.revision != commit:
         # Not "gone": a hub, or what stands before it, that answers something else says nothing of that.
         raise MismatchError(
-            f"Asked for {asked}, the hub answered about commit {commit}.",
+            f"Asked for {subject}, the hub answered about commit {commit}.",
             hint="Run the command again later. If it stays so, look at what stands between this machine "
             "and the hub, such as a proxy or another HF_ENDPOINT.",
         )
     return commit
 
 
-def _internal_id(info: InfoDocument, asked: Asked) -> str:
+def _internal_id(info: InfoDocument, subject: Subject) -> str:
     if info.internal_id and not _INTERNAL_ID.match(info.internal_id):
-        raise HostileNameError(f"The hub's own id of {asked} is no id of a hub.")
+        raise HostileNameError(f"The hub's own id of {subject} is no id of a hub.")
     return info.internal_id or ""
 
 
@@ -114,9 +314,9 @@ class Tree:
     that came before, and a page that came before, end the collection.
     """
 
-    def __init__(self, asked: Asked) -> None:
+    def __init__(self, subject: Subject) -> None:
         self.files: list[RemoteFile] = []
-        self._asked = asked
+        self._subject = subject
         self._entries = 0
         self._path_bytes = 0
         self._paths: set[str] = set()
@@ -125,17 +325,17 @@ class Tree:
     def begin(self, url: str) -> None:
         """Note that the page at ``url`` is asked for.
 
-        Raises NetworkError if it was before, MismatchError if there are more pages than may be.
+        Raise NetworkError if it was before, MismatchError if there are more pages than may be.
         """
         if url in self._pages:
             raise NetworkError(
-                f"The hub's listing of {self._asked} leads back to a page that it had before."
+                f"The hub's listing of {self._subject} leads back to a page that it had before."
             )
         self._pages.add(url)
         self._require(len(self._pages), _MOST_PAGES, "pages")
 
     def add(self, page: Iterable[TreeEntry]) -> bool:
-        """Take a page's files in; whether the next page is worth asking for.
+        """Take a page's files in and return whether the next page is worth asking for.
 
         Raises:
             AccessError: The hub hides digests, as it does for a gated repository.
@@ -145,14 +345,14 @@ class Tree:
         fresh = True
         for entry in page:
             if _hidden(entry):
-                raise gated(self._asked)
+                raise gated(self._subject)
             self._entries += 1
             if entry.type == "directory":
                 continue
             fresh = fresh and entry.path not in self._paths
             self._paths.add(entry.path)
             self._path_bytes += len(entry.path)
-            self.files.append(_remote(entry, self._asked))
+            self.files.append(_remote(entry, self._subject))
         self._require(self._entries, _MOST_ENTRIES, "entries")
         self._require(len(self.files), FILES_MAX, "files")
         self._require(self._path_bytes, _MOST_PATH_BYTES, "bytes of paths")
@@ -161,7 +361,7 @@ class Tree:
     def _require(self, count: int, most: int, noun: str) -> None:
         if count > most:
             raise MismatchError(
-                f"The hub's listing of {self._asked} has more than {most:,} {noun}; "
+                f"The hub's listing of {self._subject} has more than {most:,} {noun}; "
                 "no snapshot may.",
                 hint="Nothing was fetched. Check that HF_ENDPOINT is a hub.",
             )
@@ -172,14 +372,14 @@ def _hidden(entry: TreeEntry) -> bool:
     return any(oid and not oid.strip("*") for oid in oids)
 
 
-def _remote(entry: TreeEntry, asked: Asked) -> RemoteFile:
+def _remote(entry: TreeEntry, subject: Subject) -> RemoteFile:
     lfs = entry.lfs
     size, sha256 = (lfs.size, lfs.oid) if lfs else (entry.size, "")
     name = printable(entry.path) or "a file without a name"
     if not 0 <= size <= _LARGEST_FILE:
         raise MismatchError(
-            f"Upstream lists {name} of {asked} without a size that a file can have."
+            f"Upstream lists {name} of {subject} without a size that a file can have."
         )
     if not is_git_oid(entry.oid) or (lfs and not is_sha256(sha256)):
-        raise MismatchError(f"Upstream lists {name} of {asked} without a digest.")
+        raise MismatchError(f"Upstream lists {name} of {subject} without a digest.")
     return RemoteFile(entry.path, size, sha256, entry.oid, lfs=bool(lfs))

@@ -8,15 +8,15 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 from archiver.errors import MismatchError, NetworkError, UpstreamGoneError
-from archiver.upstream.huggingface.answers import AgainError, PartsError, in_a_row
 from archiver.upstream.huggingface.deadlines import LeastRate
+from archiver.upstream.huggingface.http import WholeRefusedError
+from archiver.upstream.retry import RetryableError, in_a_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from archiver.throttle import Throttle
-    from archiver.upstream.huggingface.answers import Asked
-    from archiver.upstream.huggingface.http import Answer, Session
+    from archiver.upstream.huggingface.http import Answer, Session, Subject
     from archiver.upstream.remote_file import RemoteFile
 
 PART_BYTES: Final = 1024 * 1024 * 1024
@@ -42,7 +42,7 @@ class HubStream:
         session: The hub.
         url: The file's address on it.
         file: What was listed.
-        asked: The same in words.
+        subject: The same in words.
         offset: The byte to begin at.
         throttle: The limit on bytes per second, if there is one.
     """
@@ -52,7 +52,7 @@ class HubStream:
         session: Session,
         url: str,
         file: RemoteFile,
-        asked: Asked,
+        subject: Subject,
         *,
         offset: int,
         throttle: Throttle | None,
@@ -60,7 +60,7 @@ class HubStream:
         self._session = session
         self._url = url
         self._file = file
-        self._asked = asked
+        self._subject = subject
         self._throttle = throttle
         self._retry = session.retry
         self._rate = LeastRate(session.patience)
@@ -80,7 +80,7 @@ class HubStream:
         self._left = memoryview(b"")
 
     def readinto(self, buffer: memoryview) -> int:
-        """Put the next bytes into ``buffer``; how many, 0 at the end of the file.
+        """Put the next bytes into ``buffer`` and return how many, 0 at the end of the file.
 
         Raises:
             NetworkError: Next to nothing new came for ``retry.attempts`` attempts.
@@ -100,13 +100,13 @@ class HubStream:
         self._open.close()
 
     def _receive(self) -> bytes:
-        """The next bytes, at least one; none at the end of the file."""
+        """Return the next bytes, at least one; ``b""`` at the end of the file."""
         while self._position < self._file.size:
             try:
                 chunk = self._attempt()
-            except AgainError as again:
+            except RetryableError as error:
                 self.close()
-                self._wait(again)
+                self._wait(error)
                 continue
             if chunk:
                 self._position += len(chunk)
@@ -117,7 +117,7 @@ class HubStream:
         return b""
 
     def _attempt(self) -> bytes:
-        """The next bytes of the body; none where a part has ended and the next is to be asked for."""
+        """Return the next bytes of the body; ``b""`` where a part ended and the next is to be asked for."""
         if self._chunks is None:
             self._chunks = self._connect()
         chunk = next(self._chunks, None)
@@ -125,7 +125,7 @@ class HubStream:
             if self._in_parts and self._position == self._end:
                 self.close()
                 return b""
-            raise AgainError("the body ended too early")
+            raise RetryableError("the body ended too early")
         if self._throttle is not None:
             self._throttle.take(len(chunk))
         if self._skip:
@@ -139,14 +139,14 @@ class HubStream:
     def _connect(self) -> Iterator[bytes]:
         try:
             return self._ask()
-        except PartsError as error:
+        except WholeRefusedError as error:
             self._open.close()
             if self._in_parts:
                 raise error.refusal from None
             self._in_parts = True
         try:
             return self._ask()
-        except PartsError as error:
+        except WholeRefusedError as error:
             raise error.refusal from None
 
     def _ask(self) -> Iterator[bytes]:
@@ -161,7 +161,7 @@ class HubStream:
             headers["range"] = f"bytes={start}-"
         self._rate.restart()
         answer = self._open.enter_context(
-            self._session.get(self._url, self._asked, headers, self._rate)
+            self._session.get(self._url, self._subject, headers, self._rate)
         )
         self._check_identity(answer.first)
         if answer.status == HTTPStatus.PARTIAL_CONTENT:
@@ -169,7 +169,7 @@ class HubStream:
         elif answer.status == HTTPStatus.OK:
             start, self._end = 0, self._file.size
         else:
-            raise AgainError(f"HTTP {answer.status}")
+            raise RetryableError(f"HTTP {answer.status}")
         self._skip = self._position - start
         length = answer.headers.get("content-length", "")
         if not answer.encoding and _COUNT.match(length) and int(length) > self._end - start:
@@ -181,11 +181,11 @@ class HubStream:
 
         The hub's ETag is compared and not the CDN's: one file may be had from several CDNs.
         """
-        commit = first.get("x-repo-commit", self._asked.revision)
+        commit = first.get("x-repo-commit", self._subject.revision)
         etag = (first.get("x-linked-etag") or first.get("etag", "")).removeprefix("W/").strip('"')
-        if commit != self._asked.revision or (self._etag and etag != self._etag):
+        if commit != self._subject.revision or (self._etag and etag != self._etag):
             raise UpstreamGoneError(
-                f"{self._asked} changed during the download.",
+                f"{self._subject} changed during the download.",
                 hint="Run the command again to take the newest revision.",
             )
         self._etag = etag
@@ -200,15 +200,15 @@ class HubStream:
         if answer.encoding:
             # Compressed bytes cannot be joined to plain ones: from now on, ask for the whole.
             self._ranges = False
-            raise AgainError("the range came compressed")
+            raise RetryableError("the range came compressed")
         if not found or int(found[1]) != start:
-            raise AgainError("another range came than was asked for")
+            raise RetryableError("another range came than was asked for")
         if found[3] not in {"*", str(self._file.size)}:
             raise self._wrong_size(f"now says {int(found[3]):,} bytes")
         if not start <= int(found[2]) < self._end:
-            raise AgainError("another range came than was asked for")
+            raise RetryableError("another range came than was asked for")
         if self._in_parts and int(found[2]) + 1 != self._end:
-            raise AgainError("another range came than was asked for")
+            raise RetryableError("another range came than was asked for")
 
     def _finish(self) -> None:
         """See that the body ends with the file, which also frees the connection for another."""
@@ -216,36 +216,36 @@ class HubStream:
             return
         try:
             extra = next(self._chunks, b"")
-        except AgainError:
+        except RetryableError:
             extra = b""  # All bytes are here; how the connection ends does not matter.
         self.close()
         if extra:
             raise self._wrong_size("sends more")
 
-    def _wait(self, again: AgainError) -> None:
+    def _wait(self, error: RetryableError) -> None:
         """Wait before the next attempt, or give up.
 
         An attempt counts as none failed if what it brought was worth the waiting: else a hub that
         sends a byte and hangs up would be asked for ever.
         """
         waited = self._rate.waited - self._waited_before + self._slept
-        fruitful = not again.slow and self._rate.enough(self._gained, waited)
+        fruitful = not error.slow and self._rate.enough(self._gained, waited)
         self._failures = 0 if fruitful else self._failures + 1
-        if again.link:
+        if error.link:
             # Some CDNs refuse so what they would give in parts; a link that expired is not hurt.
             self._links_refused += 1
             self._in_parts = self._in_parts or self._links_refused > 1
-        if self._failures >= self._retry.attempts or self._retry.hopeless(again.asked):
+        if self._failures >= self._retry.attempts or self._retry.hopeless(error.requested):
             raise NetworkError(
-                f"{self._asked} stopped at byte {self._position:,} of {self._file.size:,}: "
-                f"{again.reason}{in_a_row(self._failures)}.",
+                f"{self._subject} stopped at byte {self._position:,} of {self._file.size:,}: "
+                f"{error.reason}{in_a_row(self._failures)}.",
                 hint="Run the same command again: it goes on from there.",
-            ) from again
-        self._slept = self._retry.wait(self._failures, again.asked, reason=str(again))
+            ) from error
+        self._slept = self._retry.wait(self._failures, error.requested, reason=str(error))
         self._waited_before, self._gained = self._rate.waited, 0
 
     def _wrong_size(self, what: str) -> MismatchError:
         return MismatchError(
-            f"{self._asked} was listed with {self._file.size:,} bytes, but upstream {what}.",
+            f"{self._subject} was listed with {self._file.size:,} bytes, but upstream {what}.",
             hint="Nothing of this file was published; run the command again to list it anew.",
         )

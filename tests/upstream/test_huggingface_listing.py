@@ -1,4 +1,4 @@
-"""What the hub's JSON may hold."""
+"""What the hub's JSON may hold, and what is made of it."""
 
 from __future__ import annotations
 
@@ -12,26 +12,27 @@ from archiver.errors import (
     NetworkError,
 )
 from archiver.upstream.huggingface import listing
-from archiver.upstream.huggingface.answers import Asked
-from archiver.upstream.huggingface.listing import Tree, pin
-from archiver.upstream.huggingface.parsing import (
+from archiver.upstream.huggingface.http import Subject
+from archiver.upstream.huggingface.listing import (
+    Tree,
     card_of,
     licence_of,
     parse_info,
     parse_tree,
+    pin,
     time_of,
 )
 
-ASKED = Asked("a/b")
+SUBJECT = Subject("a/b")
 
 
 def info(**fields):
-    return parse_info(json.dumps(fields).encode(), ASKED)
+    return parse_info(json.dumps(fields).encode(), SUBJECT)
 
 
 def test_a_cards_numbers_keep_their_own_text():
     body = b'{"cardData": {"a": 1.10, "b": 1e400, "c": 3, "d": 9007199254740993}}'
-    card = card_of(parse_info(body, ASKED))
+    card = card_of(parse_info(body, SUBJECT))
     assert card == {"a": "1.10", "b": "1e400", "c": 3, "d": "9007199254740993"}
 
 
@@ -49,11 +50,11 @@ def test_a_card_is_bounded_in_size_depth_and_alphabet():
 
 def test_half_a_character_harms_the_card_alone():
     body = rb'{"id": "a/b", "cardData": {"a\\ud800": "\ud83d\ude00 \ud83d \\ud83d \udc00"}}'
-    assert card_of(parse_info(body, ASKED)) == {"a\\ud800": "\U0001f600 ? \\ud83d ?"}
+    assert card_of(parse_info(body, SUBJECT)) == {"a\\ud800": "\U0001f600 ? \\ud83d ?"}
     with pytest.raises(HostileNameError, match="Unicode"):
-        parse_tree(rb'[{"path": "\ud800"}]', ASKED)
+        parse_tree(rb'[{"path": "\ud800"}]', SUBJECT)
     with pytest.raises(HostileNameError, match="own id"):
-        pin(info(id="a/b", sha="0" * 40, _id="\ud800"), ASKED)
+        pin(info(id="a/b", sha="0" * 40, _id="\ud800"), SUBJECT)
 
 
 @pytest.mark.parametrize(
@@ -86,38 +87,38 @@ def test_times_become_utc():
 @pytest.mark.parametrize("parse", [parse_info, parse_tree])
 def test_what_is_no_json_is_no_hub(body, parse):
     with pytest.raises((NetworkError, HostileNameError, MismatchError)):
-        parse(body, ASKED)
+        parse(body, SUBJECT)
 
 
 @pytest.mark.parametrize("body", [b"[]", b"null", b'{"id": "a/b"}', b'{"id": "../b", "sha": "0"}'])
 def test_nonsense_about_a_repository_is_refused(body):
     with pytest.raises(HostileNameError):
-        pin(parse_info(body, ASKED), ASKED)
+        pin(parse_info(body, SUBJECT), SUBJECT)
 
 
 def test_another_commit_than_the_one_asked_for_is_refused():
     with pytest.raises(MismatchError, match="commit"):
-        pin(info(id="a/b", sha="1" * 40), Asked("a/b", "0" * 40))
+        pin(info(id="a/b", sha="1" * 40), Subject("a/b", "0" * 40))
 
 
 @pytest.mark.parametrize("entry", [None, 5, {}, {"type": "file"}, {"type": "file", "path": 3}])
 def test_nonsense_in_a_tree_is_refused(entry):
     with pytest.raises(MismatchError):
-        parse_tree(json.dumps([entry]).encode(), ASKED)
+        parse_tree(json.dumps([entry]).encode(), SUBJECT)
 
 
 def test_a_tree_is_bounded(monkeypatch):
     page = parse_tree(
         json.dumps([{"path": f"f{n}", "size": 0, "oid": "0" * 40} for n in range(9)]).encode(),
-        ASKED,
+        SUBJECT,
     )
-    assert Tree(ASKED).add(page)
+    assert Tree(SUBJECT).add(page)
     for name, most in (("FILES_MAX", 8), ("_MOST_ENTRIES", 8), ("_MOST_PATH_BYTES", 17)):
         with monkeypatch.context() as patch:
             patch.setattr(listing, name, most)
             with pytest.raises(MismatchError, match="no snapshot may"):
-                Tree(ASKED).add(page)
-    tree = Tree(ASKED)
+                Tree(SUBJECT).add(page)
+    tree = Tree(SUBJECT)
     assert tree.add(page)
     assert not tree.add(page)
     tree.begin("one")

@@ -11,7 +11,6 @@ import pytest
 from archiver.errors import HostileNameError, NetworkError, UsageError
 from archiver.loopback import Fault
 from archiver.throttle import Throttle
-from archiver.upstream.huggingface.answers import AgainError
 from archiver.upstream.huggingface.deadlines import (
     HeadDeadline,
     LeastRate,
@@ -21,6 +20,7 @@ from archiver.upstream.huggingface.deadlines import (
     timed,
     watching,
 )
+from archiver.upstream.retry import RetryableError
 
 REPO = "Org/Model"
 
@@ -76,7 +76,7 @@ def test_a_body_is_measured_over_each_window_of_waiting():
         rate.left()
     rate.note(60.0, 59_999)
     rate.gained(59_999)
-    with pytest.raises(AgainError, match=r"less than 1\.00 kB a second") as caught:
+    with pytest.raises(RetryableError, match=r"less than 1\.00 kB a second") as caught:
         rate.left()
     assert caught.value.slow
     rate.left()  # the next attempt begins anew
@@ -88,7 +88,7 @@ def test_what_is_hardly_a_body_is_none():
     rate.note(0.0, 4 * 1024 * 1024)
     rate.left()
     rate.note(0.0, 1)
-    with pytest.raises(AgainError, match="hardly anything"):
+    with pytest.raises(RetryableError, match="hardly anything"):
         rate.left()
 
 
@@ -98,7 +98,7 @@ def test_heads_and_listings_end():
         watch.note(limit - 1.0, 10)
         assert watch.left() == 1.0
         watch.note(1.0, 10)
-    with pytest.raises(AgainError):
+    with pytest.raises(RetryableError):
         head.left()
     with pytest.raises(NetworkError):
         listing.left()
