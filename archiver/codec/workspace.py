@@ -33,7 +33,7 @@ class Workspace:
         self.wide_second: Words32 = np.empty(BLOCK, np.uint32)
 
     def take(self, name: str, size: int) -> Bytes:
-        """The buffer ``name``, at least ``size`` bytes, cut to ``size``; its content is whatever was."""
+        """Return the buffer ``name``, cut to ``size`` bytes; its content is whatever was."""
         buffer = self._buffers.get(name)
         if buffer is None or len(buffer) < size:
             buffer = self._buffers[name] = np.empty(size, np.uint8)
@@ -44,8 +44,8 @@ _local = threading.local()
 
 
 def workspace() -> Workspace:
-    """The calling thread's workspace."""
-    found: Workspace | None = getattr(_local, "workspace", None)
-    if found is None:
-        found = _local.workspace = Workspace()
-    return found
+    """Return the calling thread's workspace."""
+    own: Workspace | None = getattr(_local, "workspace", None)
+    if own is None:
+        own = _local.workspace = Workspace()
+    return own

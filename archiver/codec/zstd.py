@@ -55,14 +55,14 @@ def _compressor(way: int) -> zstandard.ZstdCompressor:
 
 
 def _decompressor() -> zstandard.ZstdDecompressor:
-    found: zstandard.ZstdDecompressor | None = getattr(_local, "decompressor", None)
-    if found is None:
-        found = _local.decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW)
-    return found
+    own: zstandard.ZstdDecompressor | None = getattr(_local, "decompressor", None)
+    if own is None:
+        own = _local.decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW)
+    return own
 
 
 def sample(stream: Bytes, pieces: int = _SAMPLE_PIECES, multiple: int = 1) -> Bytes:
-    """A few evenly spread pieces of ``stream``, each a whole number of ``multiple`` bytes."""
+    """Return a few evenly spread pieces of ``stream``, each a whole number of ``multiple`` bytes."""
     piece = SAMPLE_PIECE // multiple * multiple
     if len(stream) <= pieces * piece:
         return stream
@@ -71,7 +71,7 @@ def sample(stream: Bytes, pieces: int = _SAMPLE_PIECES, multiple: int = 1) -> By
 
 
 def best_way(stream: Bytes, levels: tuple[int, ...]) -> int:
-    """Which of HUFFMAN and ``levels`` (cheapest first) codes a sample of ``stream`` best."""
+    """Return which of HUFFMAN and ``levels`` (cheapest first) codes a sample of ``stream`` best."""
     probe = sample(stream)
     best, size = HUFFMAN, len(_compressor(HUFFMAN).compress(probe.data))
     for level in levels:
@@ -82,7 +82,7 @@ def best_way(stream: Bytes, levels: tuple[int, ...]) -> int:
 
 
 def compress(stream: Bytes, levels: tuple[int, ...]) -> bytes:
-    """One frame with checksum and content size: the smallest found of HUFFMAN and ``levels``."""
+    """Return one frame with checksum and content size: the smallest found of HUFFMAN and ``levels``."""
     if len(stream) <= _SHORT:
         return _compressor(levels[-1]).compress(stream.data)
     if len(stream) <= _WHOLE:
@@ -92,7 +92,7 @@ def compress(stream: Bytes, levels: tuple[int, ...]) -> bytes:
 
 
 def content_size(frame: memoryview | bytes) -> int:
-    """The plain size that a frame declares, in bytes; ValueError if it declares none."""
+    """Return the plain size that a frame declares, in bytes; raise ValueError if it declares none."""
     try:
         size = zstandard.frame_content_size(frame)
     except zstandard.ZstdError as error:
@@ -103,7 +103,7 @@ def content_size(frame: memoryview | bytes) -> int:
 
 
 def decompress_into(frame: memoryview | bytes, out: Bytes) -> None:
-    """Fill ``out`` from one frame; ValueError if the frame is damaged or holds fewer bytes."""
+    """Fill ``out`` from one frame; raise ValueError if the frame is damaged or holds fewer bytes."""
     if content_size(frame) != len(out):
         raise ValueError("the frame's content size is not the one expected")
     view = out.data

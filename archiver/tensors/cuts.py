@@ -38,7 +38,7 @@ class Segment(msgspec.Struct, frozen=True, gc=False):
 
 
 def pieces(file_size: int, header: Header | None) -> Iterator[Piece]:
-    """The stretches of a file of ``file_size`` bytes, in order and without gaps, none empty."""
+    """Yield the stretches of a file of ``file_size`` bytes, in order and without gaps, none empty."""
     if header is None:
         if file_size:
             yield Piece(0, file_size, None)
@@ -50,7 +50,7 @@ def pieces(file_size: int, header: Header | None) -> Iterator[Piece]:
 
 
 def plan_cuts(file_size: int, header: Header | None) -> Iterator[Segment]:
-    """The segments of a file, in order and without gaps.
+    """Yield the segments of a file, in order and without gaps.
 
     Args:
         file_size: The bytes of the file.
@@ -95,7 +95,7 @@ class CutPlanner:
         return self._decided
 
     def feed(self, prefix: bytes | memoryview) -> None:
-        """Takes the file's bytes so far, from its beginning; more than ``wants`` does no harm."""
+        """Take the file's bytes so far, from its beginning; more than ``wants`` does no harm."""
         if self._decided or len(prefix) < self.wants:
             return
         try:
@@ -107,7 +107,7 @@ class CutPlanner:
             self._plainly(str(error))
 
     def cuts(self) -> Iterator[Segment]:
-        """The segments of the file; raises ValueError before the planner is decided."""
+        """Return the segments of the file; raise ValueError before the planner is decided."""
         if not self._decided:
             raise ValueError(f"The first {self.wants} bytes are needed to plan the cuts.")
         return plan_cuts(self._file_size, self.header)

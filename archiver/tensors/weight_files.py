@@ -96,7 +96,7 @@ def is_index(path: str, *, pickles: bool = False) -> bool:
 
 
 def parse_index(data: bytes | bytearray) -> Index:
-    """Return an index from its bytes; ValueError, with the reason, if it is none."""
+    """Return an index from its bytes; raise ValueError, with the reason, if it is none."""
     if data.count(b":") > _COLONS_MAX:
         raise ValueError("it lists more than any model has tensors")
     try:

@@ -4,7 +4,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, NamedTuple
 
-from archiver.tensors.writer import header_bytes
+from archiver.tensors.header import header_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from archiver.tensors.writer import header_bytes
+from archiver.tensors.header import header_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,7 +14,7 @@ from auditkit import flip, noise, write
 from archiver.archive.archive import Archive
 from archiver.archive.finding import Code
 from archiver.storage import local_reader
-from archiver.tensors.writer import header_bytes
+from archiver.tensors.header import header_bytes
 
 COMMAND = r"'archiver (.+?)'(?= says|\.$| to )"
 OFFLINE = {"repair": ("--no-upstream", "--dry-run")}

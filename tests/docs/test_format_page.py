@@ -229,9 +229,9 @@ def test_the_codecs():
     ]
     for row in rows(section("4. Codecs")):
         lengths = [length.strip() for length in row[4].split(",")]
-        aside = CODECS[int(row[0])].aside
+        clipped = CODECS[int(row[0])].exponent_stream
         assert [i for i, length in enumerate(lengths) if "clipped" in length] == (
-            [] if aside is None else [aside]
+            [] if clipped is None else [clipped]
         )
         assert f"**{row[0]} {row[1]}.**" in section("4. Codecs")
 

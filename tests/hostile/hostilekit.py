@@ -86,7 +86,7 @@ TEXT = bytes(range(256)) * 40
 
 def tensor_file() -> tuple[bytes, list[bytes], list[dict]]:
     """A safetensors file, its segments, and its tensors as a manifest has them."""
-    from archiver.tensors.writer import header_bytes
+    from archiver.tensors.header import header_bytes
 
     head = header_bytes([("a", "U8", (100,), 100), ("b", "U8", (4, 5), 20)])
     parts = [head, bytes(range(100)), b"\7" * 20]

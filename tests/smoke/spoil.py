@@ -8,8 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from archiver.tensors.dtypes import BITS
-from archiver.tensors.header import parse_header
-from archiver.tensors.writer import header_bytes
+from archiver.tensors.header import header_bytes, parse_header
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

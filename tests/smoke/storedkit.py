@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from archiver.smoke.checkpoint.archived import ArchivedCheckpoint
-from archiver.tensors.writer import header_bytes
+from archiver.tensors.header import header_bytes
 
 MIB = 1 << 20
 ROWS = 20

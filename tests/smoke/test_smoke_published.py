@@ -102,7 +102,7 @@ def test_an_adapter_is_no_broken_model(tmp_path: Path):
 
 
 def _put(path: Path, tensor: str) -> None:
-    from archiver.tensors.writer import header_bytes
+    from archiver.tensors.header import header_bytes
 
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(header_bytes([(tensor, "BF16", (2, 2), 8)], {"format": "pt"}) + bytes(8))
@@ -208,8 +208,7 @@ def test_a_tensor_that_was_left_out_for_another_may_be_listed(llama: Callable[[s
 
 
 def _name_in_header(path: Path, names: dict[str, str]) -> None:
-    from archiver.tensors.header import parse_header
-    from archiver.tensors.writer import header_bytes
+    from archiver.tensors.header import header_bytes, parse_header
 
     raw = path.read_bytes()
     header = parse_header(raw, len(raw))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from smokekit import archive_of
 
-from archiver.tensors.writer import header_bytes
+from archiver.tensors.header import header_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable

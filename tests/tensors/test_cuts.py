@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from archiver.tensors import cuts
 from archiver.tensors.cuts import SEGMENT_SIZE, CutPlanner, Segment, pieces, plan_cuts
-from archiver.tensors.header import MAX_LENGTH, Header, parse_header
-from archiver.tensors.writer import header_bytes
+from archiver.tensors.header import MAX_LENGTH, Header, header_bytes, parse_header
 
 MIB = 1024 * 1024
 near = st.integers(0, 4).map(lambda n: n * SEGMENT_SIZE) | st.integers(0, 3 * SEGMENT_SIZE)

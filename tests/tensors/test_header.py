@@ -11,8 +11,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from archiver.tensors.dtypes import BITS
-from archiver.tensors.header import MAX_LENGTH, Header, HeaderError, Tensor, parse_header
-from archiver.tensors.writer import header_bytes
+from archiver.tensors.header import (
+    MAX_LENGTH,
+    Header,
+    HeaderError,
+    Tensor,
+    header_bytes,
+    parse_header,
+)
 
 
 def framed(text: str | bytes) -> bytes:

@@ -13,7 +13,7 @@ from archiver.archive.outflow import Outflow
 from archiver.errors import DamageError, UsageError
 from archiver.operations.restore.failure import hint_of
 from archiver.operations.restore.report import RestoredTensor
-from archiver.tensors.writer import header_bytes
+from archiver.tensors.header import header_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
