@@ -138,9 +138,31 @@ class LockedError(ArchiverError):
 
 
 class DamageError(ArchiverError):
-    """Stored bytes are not what their digest says they are."""
+    """Stored bytes are not what their digest says they are.
+
+    Args:
+        message: As of every error.
+        hint: As of every error.
+        object: The BLAKE3 of the object that the message is about; ``""`` if it names none.
+        pack: The id of the pack that was read; ``""`` if it was none, or is not known.
+        path: The name of the stored file that was read; ``""`` if it is not known.
+    """
 
     exit_code = ExitCode.DAMAGE
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str = "",
+        object: str = "",  # noqa: A002 - as the field of a finding is called
+        pack: str = "",
+        path: str = "",
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.object = object
+        self.pack = pack
+        self.path = path
 
 
 class InvalidDocumentError(DamageError):

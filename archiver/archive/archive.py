@@ -208,7 +208,9 @@ class Archive:
         try:
             return PackReader(self.store.open(layout.pack_name(pack)), f"Pack {pack[:16]}")
         except FileNotFoundError:
-            raise DamageError(f"Pack {pack} is missing.") from None
+            raise DamageError(
+                f"Pack {pack} is missing.", pack=pack, path=layout.pack_name(pack)
+            ) from None
 
     # ---- journal
 

@@ -29,7 +29,9 @@ def require_named(reader: Reader, name: str) -> None:
 def require_digest(name: str, digest: str) -> None:
     """Raise DamageError unless this is the digest that ``name`` has in it."""
     if digest != layout.digest_of(name):
-        raise DamageError(f"{name} is damaged: its bytes have another digest than its name.")
+        raise DamageError(
+            f"{name} is damaged: its bytes have another digest than its name.", path=name
+        )
 
 
 def is_packed(name: str) -> bool:
@@ -55,7 +57,7 @@ def plain_digest(reader: Reader, name: str) -> Blake3Hex:
                 hasher.update(piece)
                 total += len(piece)
     except zstandard.ZstdError as error:
-        raise DamageError(f"{name} is damaged: {error}.") from error
+        raise DamageError(f"{name} is damaged: {error}.", path=name) from error
     return Blake3Hex(hasher.hexdigest())
 
 

@@ -34,7 +34,7 @@ def parse_info(data: bytes) -> ArchiveInfo:
     told = keys_of(data)
     # A person who writes the line anew may leave out its end.
     if info.check != _check(told) or data.removesuffix(b"\n") != canonical(told):
-        raise DamageError(f"{INFO} is damaged: it says something else than was written.")
+        raise DamageError(f"{INFO} is damaged: it says something else than was written.", path=INFO)
     return info
 
 
@@ -46,7 +46,7 @@ def keys_of(data: bytes) -> dict[str, Any]:
     try:
         told: dict[str, Any] = msgspec.json.decode(data, type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise DamageError(f"{INFO} is damaged: {error}.") from error
+        raise DamageError(f"{INFO} is damaged: {error}.", path=INFO) from error
     return told
 
 

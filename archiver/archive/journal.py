@@ -46,9 +46,13 @@ class Journal:
         try:
             data = self._store.get(name, EVENT_MAX)
         except FileNotFoundError:
-            raise DamageError(f"The event {name} vanished while it was being read.") from None
+            raise DamageError(
+                f"The event {name} vanished while it was being read.", path=name
+            ) from None
         if blake3_hex(data) != layout.event_of(name):
-            raise DamageError(f"The event {name} is damaged: its bytes have another digest.")
+            raise DamageError(
+                f"The event {name} is damaged: its bytes have another digest.", path=name
+            )
         return parse_record(data, Event, f"The event {name}")
 
     def events(self, on_damage: Callable[[str, DamageError], None]) -> Iterator[tuple[str, Event]]:

@@ -103,7 +103,10 @@ class Manifests:
         require_known(what, manifest.format)
         source = manifest.source
         if (source.repository, source.revision) != (seal.repository, seal.revision):
-            raise DamageError(f"{what} is of another repository or revision than its seal.")
+            raise DamageError(
+                f"{what} is of another repository or revision than its seal.",
+                path=where or _name(seal),
+            )
         require_valid(manifest, what)
         return manifest
 
@@ -116,19 +119,23 @@ class Manifests:
         name = where or _name(seal)
         plain = self._unpack(name, seal.manifest.size)
         if blake3_hex(plain) != seal.manifest.blake3:
-            raise DamageError(f"The manifest {name} is damaged: its bytes have another digest.")
+            raise DamageError(
+                f"The manifest {name} is damaged: its bytes have another digest.", path=name
+            )
         return plain
 
     def _unpack(self, name: str, size: int) -> bytes:
         try:
             data = self._store.get(name, MANIFEST_MAX)
             if zstandard.frame_content_size(data) != size or not 0 < size <= MANIFEST_MAX:
-                raise DamageError(f"The manifest {name} has not the size its seal names.")
+                raise DamageError(
+                    f"The manifest {name} has not the size its seal names.", path=name
+                )
             return zstandard.ZstdDecompressor(max_window_size=WINDOW_MAX).decompress(data)
         except FileNotFoundError:
-            raise DamageError(f"The manifest {name} is missing.") from None
+            raise DamageError(f"The manifest {name} is missing.", path=name) from None
         except zstandard.ZstdError as error:
-            raise DamageError(f"The manifest {name} is damaged: {error}.") from error
+            raise DamageError(f"The manifest {name} is damaged: {error}.", path=name) from error
 
     def publish(self, manifest: Manifest) -> tuple[Blake3Hex, int]:
         """Store a manifest; its digest and plain size in bytes."""

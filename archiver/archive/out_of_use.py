@@ -70,7 +70,7 @@ class AsidePacks:
         try:
             return PackReader(self._store.open(pack), pack)
         except FileNotFoundError:
-            raise DamageError(f"{pack} is gone.") from None
+            raise DamageError(f"{pack} is gone.", path=pack) from None
 
 
 def is_aside_pack(name: str) -> bool:

@@ -82,9 +82,14 @@ class Outflow:
         try:
             self._packs.read(digest, size, out)
         except DamageError as error:
-            if isinstance(error, UnreadableError) or digest in error.message:
+            if isinstance(error, UnreadableError) or error.object == digest:
                 raise
-            raise DamageError(f"Object {digest} cannot be read: {error.message}") from error
+            raise DamageError(
+                f"Object {digest} cannot be read: {error.message}",
+                object=digest,
+                pack=error.pack,
+                path=error.path,
+            ) from error
 
     def copy(self, entry: FileEntry, sink: Sink) -> None:
         """Hand a whole file to ``sink`` and then check its size, SHA-256 and BLAKE3.

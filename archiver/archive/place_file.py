@@ -26,7 +26,9 @@ def parse_place(data: bytes) -> str:
     """The identity in a ``place.json``; DamageError if it is not as one was written."""
     info = parse_record(data, PlaceInfo, PLACE)
     if not is_identity(info.place) or data != canonical(info) + b"\n":
-        raise DamageError(f"{PLACE} is damaged: it says something else than was written.")
+        raise DamageError(
+            f"{PLACE} is damaged: it says something else than was written.", path=PLACE
+        )
     return info.place
 
 

@@ -129,13 +129,17 @@ class Seals:
         try:
             data = self._store.get(where or name, SEAL_MAX)
         except FileNotFoundError:
-            raise DamageError(f"{what} vanished while it was being read.") from None
+            raise DamageError(
+                f"{what} vanished while it was being read.", path=where or name
+            ) from None
         digest = blake3_hex(data)
         if digest != layout.digest_of(name):
-            raise DamageError(f"{what} is damaged: its bytes have another digest.")
+            raise DamageError(
+                f"{what} is damaged: its bytes have another digest.", path=where or name
+            )
         snapshot = Snapshot(digest, parse_record(data, Seal, what))
         if not _is_named(snapshot, name):
-            raise DamageError(f"{what} lies under a name that is not its own.")
+            raise DamageError(f"{what} lies under a name that is not its own.", path=where or name)
         require_known(what, snapshot.seal.format, snapshot.seal.features)
         return snapshot
 

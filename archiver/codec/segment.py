@@ -197,16 +197,24 @@ def decode(header: ObjectHeader, body: memoryview, out: Bytes) -> None:
             raise ValueError("the frames are cut short")  # noqa: TRY301 - one place words the error
         _decode(header, tuple(frames), out, workspace())
     except ValueError as error:
-        raise DamageError(f"Object {header.blake3} is damaged: {error}.") from error
+        raise DamageError(
+            f"Object {header.blake3} is damaged: {error}.", object=header.blake3
+        ) from error
     if blake3_hex(out.data) != header.blake3:
-        raise DamageError(f"Object {header.blake3} is damaged: its bytes have another digest.")
+        raise DamageError(
+            f"Object {header.blake3} is damaged: its bytes have another digest.",
+            object=header.blake3,
+        )
 
 
 def check_header(header: ObjectHeader) -> None:
     """Raise DamageError unless the header's numbers can be those of an object of format 1."""
     transform = CODECS.get(header.codec)
     if transform is None:
-        raise DamageError(f"Object {header.blake3} uses codec {header.codec}, which is unknown.")
+        raise DamageError(
+            f"Object {header.blake3} uses codec {header.codec}, which is unknown.",
+            object=header.blake3,
+        )
     tail = header.size % transform.word
     whole = 0 < header.size <= SEGMENT_MAX and len(header.frames) == transform.streams
     emax = (
@@ -215,7 +223,9 @@ def check_header(header: ObjectHeader) -> None:
         else header.emax in range(256)
     )
     if not whole or not emax or len(header.tail) != 2 * tail or min(header.frames) < 0:
-        raise DamageError(f"Object {header.blake3} has a header that contradicts itself.")
+        raise DamageError(
+            f"Object {header.blake3} has a header that contradicts itself.", object=header.blake3
+        )
 
 
 def _decode(

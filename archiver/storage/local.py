@@ -102,7 +102,8 @@ class LocalStore:
         try:
             if reader.size > limit:
                 raise DamageError(
-                    f"{self.root / name} is {reader.size} bytes long; at most {limit} can be right."
+                    f"{self.root / name} is {reader.size} bytes long; at most {limit} can be right.",
+                    path=name,
                 )
             buffer = bytearray(reader.size)
             got = reader.read_into(0, memoryview(buffer))

@@ -54,9 +54,11 @@ def _read(store: Store) -> ArchiveInfo:
     absent = set(info.__struct_fields__) - {"check"} - keys
     if absent or keys - set(info.__struct_fields__):
         names = ", ".join(sorted(absent or {"check"}))
-        raise DamageError(f"{layout.INFO} has lost its {names}.")
+        raise DamageError(f"{layout.INFO} has lost its {names}.", path=layout.INFO)
     if info.kind != "archive":
-        raise DamageError(f"{layout.INFO} says that it is no archive but {info.kind[:40]!r}.")
+        raise DamageError(
+            f"{layout.INFO} says that it is no archive but {info.kind[:40]!r}.", path=layout.INFO
+        )
     return info
 
 

@@ -70,7 +70,7 @@ def _check(store: Store, name: str, *, deep: bool) -> bool:
         if deep:
             faults += [*_lost(sidecar), *_other_form(store, sidecar.header)]
     if faults:
-        raise DamageError(f"{name} is damaged: {'; '.join(faults)}.")
+        raise DamageError(f"{name} is damaged: {'; '.join(faults)}.", path=name)
     return True
 
 

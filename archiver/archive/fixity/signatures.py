@@ -88,7 +88,9 @@ class _Check:
             return
         faults = [fault for one in trusted if (fault := _fault(found, one, signed))]
         if len(faults) == len(trusted):
-            raise DamageError(f"The signature {name} does not fit {document}: {faults[0]}.")
+            raise DamageError(
+                f"The signature {name} does not fit {document}: {faults[0]}.", path=name
+            )
 
     def _signed(self, document: str) -> bytes | None:
         try:

@@ -97,7 +97,9 @@ class PackMap:
 
         def read(pack: str, entry: IndexEntry) -> None:
             if entry.size != size:
-                raise DamageError(f"{pack_name(pack)} lists another size for object {digest}.")
+                raise DamageError(
+                    f"{pack_name(pack)} lists another size for object {digest}.", object=digest
+                )
             self._archive.pack(pack).read(entry, out[:size])
 
         self._first_whole(digest, read)
@@ -113,8 +115,13 @@ class PackMap:
             try:
                 return take(pack, entry)
             except DamageError as error:
+                error.pack, error.path = pack, pack_name(pack)
                 reason = reason or error
-        raise (self._denied or reason or DamageError(f"Object {digest} is in no readable pack."))
+        raise (
+            self._denied
+            or reason
+            or DamageError(f"Object {digest} is in no readable pack.", object=digest)
+        )
 
     def _look_further(self) -> None:
         """Take in the spare packs, once."""

@@ -179,11 +179,15 @@ class PackReader:
     def _fetch(self, entry: IndexEntry) -> tuple[ObjectHeader, memoryview]:
         """An object's header and frames, in one read; the frames lie in the thread's workspace."""
         if not frames.PREFIX_SIZE <= entry.stored <= STORED_MAX:
-            raise DamageError(f"{self.what} claims {entry.stored} bytes for {entry.blake3}.")
+            raise DamageError(
+                f"{self.what} claims {entry.stored} bytes for {entry.blake3}.", object=entry.blake3
+            )
         buffer = workspace().take("stored", entry.stored).data
         inside = 0 <= entry.offset <= self.size - entry.stored
         if not inside or self._reader.read_into(entry.offset, buffer) != entry.stored:
-            raise DamageError(f"{self.what} ends inside object {entry.blake3}.")
+            raise DamageError(
+                f"{self.what} ends inside object {entry.blake3}.", object=entry.blake3
+            )
         magic, size = frames.read_prefix(buffer)
         if magic != frames.OBJECT or frames.PREFIX_SIZE + size > entry.stored:
             raise DamageError(f"{self.what} has no object at byte {entry.offset}.")
@@ -195,7 +199,9 @@ class PackReader:
         """Decode an object into ``out`` (``entry.size`` bytes); DamageError unless it is whole."""
         header, body = self._fetch(entry)
         if header.blake3 != entry.blake3 or header.size != len(out):
-            raise DamageError(f"{self.what} holds another object than {entry.blake3}.")
+            raise DamageError(
+                f"{self.what} holds another object than {entry.blake3}.", object=entry.blake3
+            )
         decode(header, body, out)
 
     def copy(self, entry: IndexEntry) -> EncodedObject:
@@ -204,7 +210,9 @@ class PackReader:
         check_header(header)
         out = np.empty(header.size, np.uint8)
         if header.blake3 != entry.blake3:
-            raise DamageError(f"{self.what} holds another object than {entry.blake3}.")
+            raise DamageError(
+                f"{self.what} holds another object than {entry.blake3}.", object=entry.blake3
+            )
         decode(header, body, out)
         cut, at = [], 0
         for length in header.frames:

@@ -40,7 +40,7 @@ def _sidecar(store: Store, name: str, opened: ExitStack) -> Sidecar:
     place = layout.parity_name(digest) if digest else ""
     reader = _open(store, place, opened) if place else None
     if reader is None:
-        raise DamageError(f"{name} has no parity.")
+        raise DamageError(f"{name} has no parity.", path=name)
     sidecar = read_sidecar(reader, place)
     if sidecar.header.file != name:
         raise DamageError(f"{place} is the parity of {sidecar.header.file[:200]!r}, not of {name}.")

@@ -148,7 +148,7 @@ class _Run:
         try:
             return self._store.open(name)
         except FileNotFoundError:
-            raise DamageError(f"{name} is missing.") from None
+            raise DamageError(f"{name} is missing.", path=name) from None
 
     def _advance(self, count: int) -> None:
         if self._stop.is_set():
@@ -157,7 +157,7 @@ class _Run:
 
     def _one(self, name: str, reader: Reader) -> _Done:
         if not reader.size:
-            raise DamageError(f"{name} is damaged: it is empty.")
+            raise DamageError(f"{name} is damaged: it is empty.", path=name)
         shape = shape_of(reader.size, *self._choice)
         place = layout.parity_name(layout.digest_of(name) or "")
         if not self._redo and self._is_good(place, name, shape, reader):

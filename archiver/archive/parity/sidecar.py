@@ -114,7 +114,7 @@ def read_sidecar(reader: Reader, name: str) -> Sidecar:
     first, second = _payload_at(reader, 0), _last_payload(reader)
     payload = first or second
     if payload is None:
-        raise DamageError(f"{name} has lost both of its headers.")
+        raise DamageError(f"{name} has lost both of its headers.", path=name)
     header = parse_record(payload[_DIGEST:], ParityHeader, name)
     _require_known(header, name)
     _require_sound(header, name)
@@ -160,7 +160,7 @@ def _require_sound(header: ParityHeader, name: str) -> None:
     if not fault and (digest is None or layout.parity_name(digest) != name):
         fault = "belongs to another file than its name says"
     if fault:
-        raise DamageError(f"{name} {fault}.")
+        raise DamageError(f"{name} {fault}.", path=name)
 
 
 def _read(reader: Reader, offset: int, size: int) -> bytearray | None:

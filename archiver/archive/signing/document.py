@@ -27,10 +27,10 @@ def signed_bytes(store: Store, name: str) -> bytes:
     try:
         data = store.get(name, limit)
     except FileNotFoundError:
-        raise DamageError(f"{name} is missing.") from None
+        raise DamageError(f"{name} is missing.", path=name) from None
     plain = decompressed(data, name) if manifest else data
     if blake3_hex(plain) != layout.digest_of(name):
-        raise DamageError(f"{name} is damaged: its bytes have another digest.")
+        raise DamageError(f"{name} is damaged: its bytes have another digest.", path=name)
     return plain
 
 

@@ -27,12 +27,14 @@ def read_signature(store: Store, name: str) -> Signature:
     try:
         found = parse_signature(store.get(name, FILE_MAX))
     except FileNotFoundError:
-        raise DamageError(f"The signature {name} vanished while it was being read.") from None
+        raise DamageError(
+            f"The signature {name} vanished while it was being read.", path=name
+        ) from None
     except DamageError as error:
-        raise DamageError(f"The signature {name} is damaged: {error.message}.") from None
+        raise DamageError(f"The signature {name} is damaged: {error.message}.", path=name) from None
     told = layout.signature_of(name)
     if told is None or told.key != found.key:
-        raise DamageError(f"The signature {name} lies under a name that is not its own.")
+        raise DamageError(f"The signature {name} lies under a name that is not its own.", path=name)
     return found
 
 

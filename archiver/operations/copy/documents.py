@@ -147,10 +147,10 @@ def _require_signature(reader: Reader, name: str) -> None:
     try:
         key = parse_signature(_content(reader)).key
     except DamageError as error:
-        raise DamageError(f"{name} is damaged: {error.message}.") from error
+        raise DamageError(f"{name} is damaged: {error.message}.", path=name) from error
     told = layout.signature_of(name)
     if told is None or key != told.key:
-        raise DamageError(f"{name} is not a signature by the key that its name has.")
+        raise DamageError(f"{name} is not a signature by the key that its name has.", path=name)
 
 
 def _content(reader: Reader) -> bytes:

@@ -40,7 +40,7 @@ def _lost(entry: FileEntry, error: DamageError, packs: PackMap) -> list[tuple[in
     found: list[tuple[int, int]] = []
     at = 0
     for size, digest in entry.segments:
-        if digest in error.message or packs.find(digest) is None:
+        if digest == error.object or packs.find(digest) is None:
             joined = found.pop()[0] if found and found[-1][1] == at else at
             found.append((joined, at + size))
         at += size
