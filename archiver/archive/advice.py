@@ -1,4 +1,4 @@
-"""The next command, for what is wrong in an archive: one place, so that every finding says the same."""
+"""What to do next about what is wrong, as types: ``cli/findings.py`` turns each into words and commands."""
 
 from __future__ import annotations
 
@@ -6,15 +6,10 @@ import re
 import shlex
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+import msgspec
+
 if TYPE_CHECKING:
-    from archiver.archive.finding import Code
-
-
-_ODD: Final = re.compile(r"[^\w@%+=:,./-]", re.ASCII)
-"""What a shell would not take for a part of a name,"""
-_EXPANDED: Final = re.compile(r"[\"$`\\!]")
-"""and what it would not leave alone between double quotes."""
-
+    from collections.abc import Iterable
 
 Argv = tuple[str, ...]
 """A command, word by word, as a program would run it."""
@@ -35,111 +30,341 @@ def command(verb: str, place: str, *words: str) -> str:
     return quoted(argv(verb, place, *words))
 
 
-def _typed(path: str) -> str:
-    """A path as a shell reads it, without single quotes: the command that it is in stands in those."""
-    if not _ODD.search(path):
-        return path
-    return shlex.quote(path) if _EXPANDED.search(path) else f'"{path}"'
+def mending(place: str, code: str, snapshot: str) -> str:
+    """The hint of an error about a damaged document: an error that is raised has no actions."""
+    again = command("audit", place, "--snapshot", snapshot) if snapshot else command("audit", place)
+    return (
+        f"Run {command('repair', place)}, then {again}. "
+        f"'archiver audit --explain {code}' says what to do if that does not help."
+    )
 
 
-class Advice(NamedTuple):
-    """Says what to do next about the archive at ``place``, its path as it was given."""
+# ---- the actions
+
+
+def _tag(name: str) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", name).lower()
+
+
+class Step(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="do", tag=_tag):
+    """One thing to do. ``place`` is, where a kind has it, the path of the archive as it was given."""
+
+
+# Repairs: those that need nothing but the archive come first.
+
+
+class Repair(Step, frozen=True):
+    """Let a repair bring back what is missing or damaged: the stored ``file``, if one is named."""
+
+    place: str
+    file: str = ""
+
+
+class RepairPacks(Step, frozen=True):
+    """Let a repair bring back the packs of a snapshot."""
+
+    place: str
+    snapshot: str
+
+
+class RepairEvent(Step, frozen=True):
+    """Let a repair bring back an event from another copy of the archive."""
+
+    place: str
+    event: str
+
+
+class FindRollback(Step, frozen=True):
+    """Find out who set the journal back, and let a repair bring the event back from another copy."""
+
+    place: str
+    event: str
+
+
+class SetAsideUnneeded(Step, frozen=True):
+    """Let a repair set aside what nothing needs."""
 
     place: str
 
-    def copy_back(self, name: str, code: Code, snapshot: str = "") -> str:
+
+class RepairFrom(Step, frozen=True):
+    """Let a repair take what is missing from ``source``, which has it."""
+
+    place: str
+    source: str
+
+
+class RepairFromCopy(Step, frozen=True):
+    """Let a repair take what is missing from another copy of the archive, if there is one."""
+
+    place: str
+
+
+class AskElsewhere(Step, frozen=True):
+    """Let a repair take it from a place that was not asked: those that were have it not."""
+
+    place: str
+
+
+class RebuildCatalogue(Step, frozen=True):
+    """Make the SQL index anew."""
+
+    place: str
+
+
+class AddParity(Step, frozen=True):
+    """Make a parity sidecar anew."""
+
+    place: str
+
+
+class SignTrusted(Step, frozen=True):
+    """Sign what no trusted key signed."""
+
+    place: str
+
+
+class SignAgain(Step, frozen=True):
+    """Take a signature from another copy, or sign again with its key."""
+
+    place: str
+    file: str
+
+
+# Snapshots: which to mirror anew, and which to take out of use.
+
+
+class ReplaceSnapshot(Step, frozen=True):
+    """Mirror the repository again and forget the snapshot: it was wrong from the beginning."""
+
+    place: str
+    snapshot: str
+
+
+class BringOrForget(Step, frozen=True):
+    """Bring a snapshot that was pruned and is wanted again, or give it up."""
+
+    place: str
+    snapshot: str
+
+
+class AskUpstream(Step, frozen=True):
+    """Let a mirror find out which of two seals is right.
+
+    ``outvouched``: the seal that is not restored has the higher voucher for the file.
+    """
+
+    place: str
+    snapshot: str
+    outvouched: bool = False
+
+
+class DropSeal(Step, frozen=True):
+    """Decide which of two seals to trust, and do without the other one, such as ``seal``.
+
+    ``append_only``: the policy forbids that one is forgotten. ``upstream``: it vouched for both.
+    """
+
+    place: str
+    seal: str
+    append_only: bool = False
+    upstream: bool = False
+
+
+class KeepOrForget(Step, frozen=True):
+    """Leave a seal that another one outranks, or forget it where the policy lets one."""
+
+    place: str
+    seal: str
+    append_only: bool = False
+
+
+# Files that a person puts right.
+
+
+class WriteLine(Step, frozen=True):
+    """Write a line into a stored file."""
+
+    file: str
+    line: str
+
+
+class CarryAnew(Step, frozen=True):
+    """Take a file that explains the archive out of a new one."""
+
+    file: str
+
+
+class MoveSeal(Step, frozen=True):
+    """Move a file among the seals that is, or may be, one under another name than ``own_file``."""
+
+    place: str
+    file: str
+    own_file: str = ""
+
+
+class MoveOut(Step, frozen=True):
+    """Move a file out of the archive, or delete it."""
+
+
+class MayDelete(Step, frozen=True):
+    """Nothing: the file may be deleted."""
+
+
+class CheckPermissions(Step, frozen=True):
+    """Let this user read it."""
+
+
+class UseOtherFilesystem(Step, frozen=True):
+    """Restore to a filesystem that can hold the names."""
+
+
+class CheckMachine(Step, frozen=True):
+    """Test memory, cables and disks: two readings differ."""
+
+
+class CheckHeadThere(Step, frozen=True):
+    """Check the head where it was kept; here, keep what the archive at ``place`` prints."""
+
+    place: str
+
+
+# A folder that was compared with a manifest.
+
+
+class TakeManifest(Step, frozen=True):
+    """Take another copy of the manifest."""
+
+
+class TakeSignature(Step, frozen=True):
+    """Take another copy of the manifest and its signature, or name the right ones."""
+
+
+class RestoreAgain(Step, frozen=True):
+    """Run the same restore again."""
+
+
+class MirrorAnew(Step, frozen=True):
+    """Mirror the revision anew, for the shards that its index names."""
+
+
+class MoveOrIgnore(Step, frozen=True):
+    """Move a file away, or say that it may be there."""
+
+
+class PutFile(Step, frozen=True):
+    """Put the file itself there, instead of a link."""
+
+
+# What follows the others.
+
+
+class Explain(Step, frozen=True):
+    """Read what is said about a code."""
+
+    code: str
+
+
+class Audit(Step, frozen=True):
+    """Look again, at a snapshot or at all of the archive, whether it helped."""
+
+    place: str
+    snapshot: str = ""
+
+
+Action = (
+    Repair
+    | RepairPacks
+    | RepairEvent
+    | FindRollback
+    | SetAsideUnneeded
+    | RepairFrom
+    | RepairFromCopy
+    | AskElsewhere
+    | RebuildCatalogue
+    | AddParity
+    | SignTrusted
+    | SignAgain
+    | ReplaceSnapshot
+    | BringOrForget
+    | AskUpstream
+    | DropSeal
+    | KeepOrForget
+    | WriteLine
+    | CarryAnew
+    | MoveSeal
+    | MoveOut
+    | MayDelete
+    | CheckPermissions
+    | UseOtherFilesystem
+    | CheckMachine
+    | CheckHeadThere
+    | TakeManifest
+    | TakeSignature
+    | RestoreAgain
+    | MirrorAnew
+    | MoveOrIgnore
+    | PutFile
+    | Explain
+    | Audit
+)
+"""Every kind there is."""
+
+Actions = tuple[Action, ...]
+
+_REPAIRS: Final = (Repair, RepairPacks, RepairEvent, FindRollback, SetAsideUnneeded)
+
+
+def asks_for_repair(actions: Iterable[Action]) -> bool:
+    """Return whether one of them is a repair from the places that every repair asks."""
+    return any(isinstance(action, _REPAIRS) for action in actions)
+
+
+class Advice(NamedTuple):
+    """The actions that go together, about the archive at ``place``, its path as it was given."""
+
+    place: str
+
+    def copy_back(self, name: str, code: str, snapshot: str = "") -> Actions:
         """For an immutable file: parity, or any copy of it, because its name says what it must hold."""
-        return (
-            f"Run {self.repair()} to bring {name} back. "
-            f"'archiver audit --explain {code}' says what to do if that cannot. "
-            f"{self.audit(snapshot)}"
-        )
+        return Repair(self.place, name), Explain(code), Audit(self.place, snapshot)
 
-    def replace_snapshot(self, snapshot: str) -> str:
+    def replace_snapshot(self, snapshot: str) -> Actions:
         """For a document that was wrong from the beginning: every copy of it says the same."""
-        return (
-            "Every copy of it says the same. Mirror the repository again, and take this snapshot out of "
-            f"use with {command('forget', self.place, snapshot)}. "
-            "'archiver audit --explain manifest-invalid' says more."
-        )
+        return ReplaceSnapshot(self.place, snapshot), Explain("manifest-invalid")
 
-    def repair(self) -> str:
-        """The command that mends what can be mended."""
-        return command("repair", self.place)
-
-    def more_places(self, code: Code) -> str:
+    def more_places(self, code: str) -> Actions:
         """For what a repair could not bring back: the same repair again cannot either."""
-        more = command("repair", self.place, "--from", "DIR")
-        return (
-            f"No place that was asked has it. Run {more}, where DIR is another archive, a restored folder "
-            f"or a hub cache that has it. 'archiver audit --explain {code}' says what else to do."
-        )
+        return AskElsewhere(self.place), Explain(code)
 
-    def bring_back(self, snapshot: str) -> str:
+    def bring_back(self, snapshot: str) -> Actions:
         """For bytes that no pack has: the packs are what is missing."""
-        return (
-            f"Run {self.repair()} to bring back this snapshot's packs that are missing or damaged. "
-            f"{self.audit(snapshot)}"
-        )
+        return RepairPacks(self.place, snapshot), Audit(self.place, snapshot)
 
-    def differs(self, snapshot: str) -> str:
+    def differs(self, snapshot: str) -> Actions:
         """For a file whose objects are whole: the manifest was wrong from the beginning."""
-        return (
-            "'archiver audit --explain file-differs' says what to do: no stored byte is known to be "
-            f"damaged. {self.audit(snapshot)}"
-        )
+        return Explain("file-differs"), Audit(self.place, snapshot)
 
-    def lost_event(self, digest: str) -> str:
+    def lost_event(self, digest: str) -> Actions:
         """For an event that others list."""
-        return (
-            f"Run {self.repair()} with --from and another copy of this archive, to bring back event "
-            f"{digest[:16]}. Was it removed on purpose? {self.audit()}"
-        )
+        return RepairEvent(self.place, digest), Audit(self.place)
 
-    def lost_head(self, digest: str) -> str:
+    def lost_head(self, digest: str) -> Actions:
         """For an event that somebody knows of and that no other lists."""
-        return (
-            f"Find out who put an older copy here, or wrote this one anew, without event {digest[:16]}. "
-            f"Run {self.repair()} with --from and a copy that has it. {self.audit()}"
-        )
+        return FindRollback(self.place, digest), Audit(self.place)
 
-    def head(self) -> str:
-        """The command that prints what vouches for the journal."""
-        return command("head", self.place)
-
-    def rebuild_catalogue(self) -> str:
+    def rebuild_catalogue(self) -> Actions:
         """For the SQL index."""
-        return f"Run {command('catalogue rebuild', self.place)}. {self.audit()}"
+        return RebuildCatalogue(self.place), Audit(self.place)
 
-    def make_readable(self, snapshot: str = "") -> str:
+    def make_readable(self, snapshot: str = "") -> Actions:
         """For a file that the system does not let this user read."""
-        return f"Check its permissions, and those of its folders. {self.audit(snapshot)}"
+        return CheckPermissions(), Audit(self.place, snapshot)
 
-    def give_up(self, title: str) -> str:
-        """For a snapshot that was pruned, and then taken back by ``forget --undo``."""
-        return (
-            f"Bring it with a copy, a mirror or a repair from elsewhere; or, if it is not wanted any more, "
-            f"run {command('forget', self.place, title)}."
-        )
-
-    def foreign_seal(self, name: str, own_name: str = "") -> str:
+    def foreign_seal(self, name: str, own_name: str = "") -> Actions:
         """For a file among the seals that is one under another name, or may be one."""
-        path = _typed(f"{self.place}/{name}")
-        move = f"move it out of the folder: 'mv {path} /tmp/'"
-        if own_name:
-            own = _typed(f"{self.place}/{own_name}")
-            return f"Give it its name, 'mv -n {path} {own}', or {move}. {self.audit()}"
-        return f"Check its permissions, or {move}. {self.audit()}"
+        return MoveSeal(self.place, name, own_name), Audit(self.place)
 
-    def other_filesystem(self) -> str:
-        """For names that only some filesystems can hold."""
-        return "Restore it to a filesystem that tells upper from lower case, such as ext4 or XFS."
-
-    def unstable(self) -> str:
+    def unstable(self) -> Actions:
         """For readings that differ: the machine comes first."""
-        return f"Test this machine's memory, cables and disks. {self.audit()}"
-
-    def audit(self, snapshot: str = "") -> str:
-        """Whether it helped, an audit says."""
-        chosen = ("--snapshot", snapshot) if snapshot else ()
-        return f"Then run {command('audit', self.place, *chosen)}."
+        return CheckMachine(), Audit(self.place)

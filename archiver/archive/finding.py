@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import msgspec
+
+from archiver.archive.advice import Actions
 
 Code = Literal[
     # of audit: the archive
@@ -141,21 +143,38 @@ UNKNOWN: Final = frozenset[Code]({"file-unreadable", "head-elsewhere"})
 """The codes of what could not be checked: whether it is damaged is not known."""
 
 
+class TensorRows(msgspec.Struct, frozen=True):
+    """Rows (indices of dimension 0, both included) of a tensor; None for both if it has none."""
+
+    name: str
+    first: int | None = None
+    last: int | None = None
+
+    def __str__(self) -> str:
+        if self.first is None:
+            return self.name
+        rows = f"row {self.first}" if self.first == self.last else f"rows {self.first}..{self.last}"
+        return f"{self.name} {rows}"
+
+
 class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One thing that was found.
+    """One thing that was found. What a program needs to know is a field; the message is for people.
 
     Attributes:
         code: What kind of thing; stable, so that scripts may rely on it.
         message: What happened, as one sentence.
-        path: The file, or ``""``.
-        tensor: The tensor that is hit, or ``""``.
-        rows: The first and the last row of dimension 0 that may be hit, both included; None if it
-            is not a tensor with rows.
+        path: The file that it is about, of the archive or of a model, or ``""``.
+        tensor: The tensor of a model that a smoke test is about, or ``""``.
         object: The BLAKE3 of the segment, or the id of the event, that should be there, or ``""``.
-        hint: What to do next, or ``""``.
-        snapshot: ``Org/Name@revision`` of the snapshot that is hit, or ``""``.
+        hint: What to do next where no action says it, as of a model; or ``""``.
         pack: The BLAKE3 of the pack, or ``""``.
-        tensors: The tensors and rows that are hit, where one finding stands for several.
+        snapshots: ``Org/Name@revision`` of each snapshot that is hit.
+        files: The files that it is about, where those are others than ``path``.
+        tensors: The tensors that are hit, and which of their rows.
+        actions: What to do next, in this order.
+        whole_in: Where every object of a pack that is wrong was seen whole, so that nothing is lost;
+            ``""`` if something is, or if that is not known.
+        set_aside: Where a file that is missing lies since it was set aside, or ``""``.
         accepted: Whether the archive's policy accepts it of this snapshot.
     """
 
@@ -163,18 +182,16 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
     message: str
     path: str = ""
     tensor: str = ""
-    rows: tuple[int, int] | None = None
     object: str = ""
     hint: str = ""
-    snapshot: str = ""
     pack: str = ""
-    tensors: tuple[str, ...] = ()
+    snapshots: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    tensors: tuple[TensorRows, ...] = ()
+    actions: Actions = ()
+    whole_in: Literal["", "this-pack", "other-packs"] = ""
+    set_aside: str = ""
     accepted: bool = False
-
-    def described(self) -> dict[str, Any]:
-        """For JSON: what every finding has is always there, the rest as far as it is known."""
-        known: dict[str, Any] = msgspec.to_builtins(self)
-        return known | {"hint": self.hint, "remark": self.remark}
 
     @property
     def remark(self) -> bool:

@@ -10,7 +10,7 @@ import msgspec
 import zstandard
 
 from archiver.archive import layout
-from archiver.archive.advice import Advice
+from archiver.archive.advice import command, mending
 from archiver.archive.identity import WINDOW_MAX
 from archiver.archive.records import (
     CARD_MAX,
@@ -89,12 +89,15 @@ class Manifests:
             name = _name(seal)
             title = f"{seal.repository}@{seal.revision[:12]}"
             there = self._store.stat(name) is not None
-            advice = Advice(self._store.describe())
+            place = self._store.describe()
             if isinstance(error, InvalidDocumentError):
-                error.hint = advice.replace_snapshot(title)
+                error.hint = (
+                    "Every copy of it says the same. Mirror the repository again, and take this snapshot "
+                    f"out of use with {command('forget', place, title)}."
+                )
                 raise
             code: Code = "manifest-damaged" if there else "manifest-missing"
-            error.hint = advice.copy_back(name, code, title)
+            error.hint = mending(place, code, title)
             raise
 
     def _read(self, seal: Seal, where: str = "") -> Manifest:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from archiver.archive import layout
-from archiver.archive.advice import Advice, command
+from archiver.archive.advice import command, mending
 from archiver.archive.events import Sealed, detail_of
 from archiver.archive.records import SEAL_MAX, Seal, canonical, parse_record, require_known
 from archiver.archive.vouching import Voucher, Vouching, counted, vouches_of, vouching_of
@@ -188,7 +188,7 @@ class Seals:
         lost = self._lost_voucher(layout.digest_of(name) or "")
         if any(one.seal.selection.whole and self._rank(one) >= lost for one in same):
             return
-        error.hint = Advice(self._store.describe()).copy_back(name, "seal-damaged")
+        error.hint = mending(self._store.describe(), "seal-damaged", "")
         others = sorted({one.seal.revision for one in found} - {one.seal.revision for one in same})
         if others:
             error.hint += f" Revisions that can be named instead: {', '.join(others)}."

@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from archiver.cli import output
-from archiver.cli.findings import record_all, show_all, show_remarks
+from archiver.cli.findings import described, record_all, show_all, show_remarks
 from archiver.cli.options import (
     Duration,
     Share,
@@ -169,9 +169,11 @@ def _report_file(file: Path | None, secret: Path | None) -> ReportFile | None:
     from archiver.operations.audit import ReportFile  # noqa: PLC0415 - as above
 
     if secret is None:
-        return ReportFile(file)
+        return ReportFile(file, described)
     locked = read_secret_key(secret)
-    return ReportFile(file, locked.unlock(password(str(secret)) if locked.needs_password else ""))
+    return ReportFile(
+        file, described, locked.unlock(password(str(secret)) if locked.needs_password else "")
+    )
 
 
 def _smoke_test(reference: str | None, age: float | None, memory: int | None) -> None:

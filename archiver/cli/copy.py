@@ -10,7 +10,15 @@ import click
 import msgspec
 
 from archiver.cli import output
-from archiver.cli.findings import placed, record_all, shortened, show_all
+from archiver.cli.findings import (
+    described,
+    hint_of,
+    message_of,
+    placed,
+    record_all,
+    shortened,
+    show_all,
+)
 from archiver.cli.limits import remark_limits
 from archiver.cli.options import Size, common, open_archive, split_reference, worker_count
 from archiver.cli.progress import Meter
@@ -114,7 +122,7 @@ def _tell(report: CopyReport, seconds: float) -> None:
     record_all(report.findings)
     counts = msgspec.to_builtins(report)
     del counts["findings"]
-    counts["contradictions"] = [one.described() for one in report.contradictions]
+    counts["contradictions"] = [described(one) for one in report.contradictions]
     output.record("copy", **counts)
     _verdict(report, seconds)
     show_all(report.findings)
@@ -126,8 +134,8 @@ def _tell(report: CopyReport, seconds: float) -> None:
             f"{command_of('forget', report.target, '--undo', printable(title))} lets a copy bring it."
         )
     for one in report.contradictions:
-        output.remark(f"{printable(placed(one))}: {printable(shortened(one.message), 2000)}")
-        output.remark(f"    → {printable(shortened(one.hint), 2000)}")
+        output.remark(f"{printable(placed(one))}: {printable(shortened(message_of(one)), 2000)}")
+        output.remark(f"    → {printable(shortened(hint_of(one)), 2000)}")
     if report.same_device:
         output.remark(
             f"{printable(report.target)} lies on the same disk or server as this archive "

@@ -1,17 +1,27 @@
-"""How findings are told: one record each and, for people, where, what, and what to do next."""
+"""Findings in words: a record each and, for people, where, what, and what to do next.
+
+What a finding holds are facts and typed actions (``archive/advice.py``); every sentence and every command
+line that is made of them is made here.
+"""
 
 from __future__ import annotations
 
 import re
+import shlex
 from itertools import groupby
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, assert_never
 
+import msgspec
+
+from archiver.archive import advice
+from archiver.archive.advice import Argv, argv, quoted
 from archiver.cli import output
 from archiver.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from archiver.archive.advice import Action, Actions
     from archiver.archive.finding import Finding
 
 _LONGEST: Final = 2000
@@ -20,24 +30,70 @@ _DIGEST: Final = re.compile(
 )
 """A digest; or what stands in quotes, a command perhaps, to be typed as it is."""
 
+_ODD: Final = re.compile(r"[^\w@%+=:,./-]", re.ASCII)
+"""What a shell would not take for a part of a name,"""
+_EXPANDED: Final = re.compile(r"[\"$`\\!]")
+"""and what it would not leave alone between double quotes."""
+
 
 def shortened(text: str) -> str:
     """Return a text for people: the first 16 digits of each digest, except in what can be typed."""
     return _DIGEST.sub(lambda found: f"{found[1]}…" if found[1] else found[0], text)
 
 
+def described(finding: Finding) -> dict[str, Any]:
+    """Return a finding for JSON: what every finding has is always there, the rest as far as it is known.
+
+    What may be several is a list. The keys ``snapshot``, ``path``, ``tensor``, ``rows`` and ``tensors``
+    say the same as one text each, or as what stands for several.
+    """
+    tensor, rows = _only_tensor(finding)
+    hit = [msgspec.to_builtins(one) for one in finding.tensors] or [{"name": tensor, **_NO_ROWS}]
+    known = {
+        "path": finding.path,
+        "tensor": tensor,
+        "rows": rows,
+        "object": finding.object,
+        "snapshot": ", ".join(finding.snapshots),
+        "pack": finding.pack,
+        "tensors": [str(one) for one in finding.tensors] if len(finding.tensors) > 1 else [],
+        "accepted": finding.accepted,
+        "snapshots": finding.snapshots,
+        "files": finding.files or ((finding.path,) if finding.path else ()),
+        "tensor_rows": hit if tensor or finding.tensors else [],
+        "actions": [_described_action(action) for action in finding.actions],
+        "whole_in": finding.whole_in,
+        "set_aside": finding.set_aside,
+    }
+    always = {
+        "code": finding.code,
+        "message": message_of(finding),
+        "hint": hint_of(finding),
+        "remark": finding.remark,
+    }
+    return always | {key: value for key, value in known.items() if value}
+
+
+_NO_ROWS: Final = {"first": None, "last": None}
+
+
+def _described_action(action: Action) -> dict[str, Any]:
+    fields: dict[str, Any] = msgspec.to_builtins(action)
+    return fields | {"commands": commands(action)}
+
+
 def record_all(findings: Iterable[Finding]) -> None:
     """One JSON line for each."""
     for finding in findings:
-        output.record("finding", **finding.described())
+        output.record("finding", **described(finding))
 
 
 def show_all(findings: Iterable[Finding]) -> None:
     """Each with its place and its message; a hint that several in a row share stands once, after them."""
-    for hint, group in groupby(findings, lambda finding: finding.hint):
+    for hint, group in groupby(findings, hint_of):
         for finding in group:
             output.line(placed(finding))
-            output.line(f"    {printable(shortened(finding.message), _LONGEST)}")
+            output.line(f"    {printable(shortened(message_of(finding)), _LONGEST)}")
         if hint:
             output.line(f"    → {printable(shortened(hint), _LONGEST)}")
 
@@ -45,9 +101,9 @@ def show_all(findings: Iterable[Finding]) -> None:
 def show_remarks(findings: Iterable[Finding]) -> None:
     """Those that are no damage, on standard error; a hint that several in a row share stands once."""
     remarks = [finding for finding in findings if finding.remark]
-    for hint, group in groupby(remarks, lambda finding: finding.hint):
+    for hint, group in groupby(remarks, hint_of):
         for finding in group:
-            message = printable(shortened(finding.message), _LONGEST)
+            message = printable(shortened(message_of(finding)), _LONGEST)
             output.remark(f"remark: {finding.code}: {message}")
         if hint:
             output.remark(f"    → {printable(shortened(hint), _LONGEST)}")
@@ -55,6 +111,245 @@ def show_remarks(findings: Iterable[Finding]) -> None:
 
 def placed(finding: Finding) -> str:
     """Its code, and where it is."""
-    rows = f" rows {finding.rows[0]}..{finding.rows[1]}" if finding.rows else ""
-    told = [finding.snapshot, shortened(finding.path), finding.tensor + rows]
+    tensor, rows = _only_tensor(finding)
+    if rows:
+        tensor += f" rows {rows[0]}..{rows[1]}"
+    told = [", ".join(finding.snapshots), shortened(finding.path), tensor]
     return "  ".join([finding.code, *(printable(text, _LONGEST) for text in told if text)])
+
+
+def _only_tensor(finding: Finding) -> tuple[str, tuple[int, int] | None]:
+    """Return the one tensor that is hit, and its rows; ``""`` and None if there are none or several."""
+    if len(finding.tensors) != 1:
+        return finding.tensor, None
+    (hit,) = finding.tensors
+    return hit.name, None if hit.first is None or hit.last is None else (hit.first, hit.last)
+
+
+# ---- sentences
+
+_WHOLE_IN: Final = {"other-packs": "is whole in other packs", "this-pack": "comes out of it"}
+
+
+def message_of(finding: Finding) -> str:
+    """Return what happened, in sentences: also whether anything is lost, and where a file lies now."""
+    text = finding.message
+    if finding.whole_in:
+        where = _WHOLE_IN[finding.whole_in]
+        text += f" Nothing is lost: every object of it {where}, so restore works."
+    if finding.set_aside:
+        text += f" It was set aside and lies in {finding.set_aside}: a repair brings it back."
+    return text
+
+
+def hint_of(finding: Finding) -> str:
+    """Return what to do next, in sentences; ``""`` if nothing has to be done."""
+    return finding.hint or words(finding.actions)
+
+
+def words(actions: Actions) -> str:
+    """Return what the actions say to do, a sentence or two for each."""
+    before: tuple[Action | None, ...] = (None, *actions)
+    return " ".join(_sentence(*pair) for pair in zip(actions, before, strict=False))
+
+
+def _sentence(action: Action, before: Action | None) -> str:  # noqa: C901, PLR0911, PLR0912 - one line for each kind
+    run = quoted(*commands(action))
+    match action:
+        case advice.Repair(file=""):
+            return f"Run {run}."
+        case advice.Repair(file=file):
+            return f"Run {run} to bring {file} back."
+        case advice.RepairPacks():
+            return f"Run {run} to bring back this snapshot's packs that are missing or damaged."
+        case advice.RepairEvent(event=event):
+            return (
+                f"Run {run} with --from and another copy of this archive, to bring back event "
+                f"{event[:16]}. Was it removed on purpose?"
+            )
+        case advice.FindRollback(event=event):
+            return (
+                f"Find out who put an older copy here, or wrote this one anew, without event {event[:16]}. "
+                f"Run {run} with --from and a copy that has it."
+            )
+        case advice.SetAsideUnneeded():
+            return f"Run {run}: it sets aside what nothing needs."
+        case advice.RepairFrom():
+            return f"{run} brings it back from the copy."
+        case advice.RepairFromCopy():
+            return f"If another copy of the archive has it: {run}."
+        case advice.AskElsewhere():
+            return (
+                f"No place that was asked has it. Run {run}, where DIR is another archive, a restored "
+                "folder or a hub cache that has it."
+            )
+        case advice.RebuildCatalogue():
+            return f"Run {run}."
+        case advice.AddParity():
+            return f"Run {run}: it makes the sidecar anew if the file is whole."
+        case advice.SignTrusted():
+            return f"If you know who sealed it, and trust it, run {run} with a trusted key."
+        case advice.SignAgain(file=file):
+            return (
+                f"Copy {file} from another copy of this archive, or run {run} with that key again."
+            )
+        case advice.ReplaceSnapshot():
+            return (
+                "Every copy of it says the same. Mirror the repository again, and take this snapshot out "
+                f"of use with {run}."
+            )
+        case advice.BringOrForget():
+            return (
+                "Bring it with a copy, a mirror or a repair from elsewhere; or, if it is not wanted any "
+                f"more, run {run}."
+            )
+        case advice.AskUpstream(outvouched=True):
+            return (
+                "The second has the higher voucher for this file, and a lower one for others, so that the "
+                f"first is restored. Run {run}: it asks upstream, and seals what upstream has."
+            )
+        case advice.AskUpstream():
+            return (
+                f"Which is right is not known here. Run {run}: it asks upstream, and seals what upstream "
+                "has."
+            )
+        case advice.DropSeal():
+            without = f"forget the one that you do not trust, such as with {run}."
+            if action.append_only:
+                without = f"copy the one that you trust into a new archive, with {run}."
+            if not action.upstream:
+                return f"Without upstream, {without}"
+            return (
+                "Upstream gave two answers about one commit. Find out which one other people have, and "
+                f"{without}"
+            )
+        case advice.KeepOrForget(append_only=True):
+            return "The other may stay: only its id names it, and an append-only archive forgets nothing."
+        case advice.KeepOrForget():
+            return f"The other may stay: only its id names it. {run} takes it out of use."
+        case advice.WriteLine(file=file, line=line):
+            return f"Write this line into {file}: {line}"
+        case advice.CarryAnew(file=file):
+            return f"Run {run} with a new folder and copy {file} out of it."
+        case advice.MoveSeal():
+            return _move(action)
+        case advice.MoveOut():
+            return "Move it out of the archive's folder, or delete it if nobody needs it."
+        case advice.MayDelete():
+            return "Nothing has to be done; it may be deleted."
+        case advice.CheckPermissions():
+            return "Check its permissions, and those of its folders."
+        case advice.UseOtherFilesystem():
+            return (
+                "Restore it to a filesystem that tells upper from lower case, such as ext4 or XFS."
+            )
+        case advice.CheckMachine():
+            return "Test this machine's memory, cables and disks."
+        case advice.CheckHeadThere():
+            return f"Check it where it was kept. For this place keep what {run} prints."
+        case advice.TakeManifest():
+            return f"Take another copy of the manifest: {run} writes one."
+        case advice.TakeSignature():
+            return (
+                "Take another copy of the manifest and of its signature, or name the right ones with "
+                "--signature and --key. 'archiver manifest export' writes both, if the archive has a "
+                "signature."
+            )
+        case advice.RestoreAgain():
+            return "Run the same restore again: it removes what a killed one left."
+        case advice.MirrorAnew():
+            return (
+                "The model cannot be loaded without. Mirror the revision anew: it fetches what is "
+                "missing."
+            )
+        case advice.MoveOrIgnore():
+            return "Move it away, or name it with --ignore if it may be there."
+        case advice.PutFile():
+            return "Put the file itself there."
+        case advice.Explain(code=code):
+            return f"{run} says {_explained(code, before)}."
+        case advice.Audit():
+            return f"Then run {run}."
+    assert_never(action)
+
+
+def _explained(code: str, before: Action | None) -> str:
+    """What the explanation of a code says, after what was advised before it."""
+    match before:
+        case advice.Repair():
+            return "what to do if that cannot"
+        case advice.AskElsewhere():
+            return "what else to do"
+        case advice.ReplaceSnapshot():
+            return "more"
+    if code == "file-differs":
+        return "what to do: no stored byte is known to be damaged"
+    return "what to do"
+
+
+def _move(action: advice.MoveSeal) -> str:
+    path = _typed(f"{action.place}/{action.file}")
+    move = f"move it out of the folder: 'mv {path} /tmp/'"
+    if not action.own_file:
+        return f"Check its permissions, or {move}."
+    own = _typed(f"{action.place}/{action.own_file}")
+    return f"Give it its name, 'mv -n {path} {own}', or {move}."
+
+
+def _typed(path: str) -> str:
+    """A path as a shell reads it, without single quotes: the command that it is in stands in those."""
+    if not _ODD.search(path):
+        return path
+    return shlex.quote(path) if _EXPANDED.search(path) else f'"{path}"'
+
+
+# ---- commands
+
+
+def commands(action: Action) -> tuple[Argv, ...]:  # noqa: C901, PLR0911, PLR0912 - as above
+    """Return the command lines that do it; words in capitals stand for what only the reader knows."""
+    match action:
+        case (
+            advice.Repair(place=place)
+            | advice.RepairPacks(place=place)
+            | advice.RepairEvent(place=place)
+            | advice.FindRollback(place=place)
+            | advice.SetAsideUnneeded(place=place)
+        ):
+            return (argv("repair", place),)
+        case advice.RepairFrom(place=place, source=source):
+            return (argv("repair", place, "--from", source),)
+        case advice.RepairFromCopy(place=place) | advice.AskElsewhere(place=place):
+            return (argv("repair", place, "--from", "DIR"),)
+        case advice.RebuildCatalogue(place=place):
+            return (argv("catalogue rebuild", place),)
+        case advice.AddParity(place=place):
+            return (argv("parity add", place),)
+        case advice.SignTrusted(place=place) | advice.SignAgain(place=place):
+            return (argv("sign", place, "--key", "FILE"),)
+        case (
+            advice.ReplaceSnapshot(place=place, snapshot=snapshot)
+            | advice.BringOrForget(place=place, snapshot=snapshot)
+        ):
+            return (argv("forget", place, snapshot),)
+        case advice.AskUpstream(place=place, snapshot=snapshot):
+            return (argv("mirror", place, snapshot),)
+        case advice.DropSeal(append_only=True):
+            return (("archiver", "copy", "--snapshot"),)
+        case advice.KeepOrForget(append_only=True):
+            return ()
+        case advice.DropSeal(place=place, seal=seal) | advice.KeepOrForget(place=place, seal=seal):
+            return (argv("forget", place, seal),)
+        case advice.MoveSeal(place=place, file=file, own_file=own) if own:
+            return (("mv", "-n", f"{place}/{file}", f"{place}/{own}"),)
+        case advice.CarryAnew():
+            return (argv("init", "NEW"),)
+        case advice.CheckHeadThere(place=place):
+            return (argv("head", place),)
+        case advice.TakeManifest():
+            return (argv("manifest export", "ARCHIVE", "REPO@REVISION", "-o", "FILE"),)
+        case advice.Explain(code=code):
+            return (("archiver", "audit", "--explain", code),)
+        case advice.Audit(place=place, snapshot=snapshot):
+            return (argv("audit", place, *(("--snapshot", snapshot) if snapshot else ())),)
+    return ()

@@ -8,7 +8,7 @@ import click
 import msgspec
 
 from archiver.cli import output
-from archiver.cli.findings import placed, record_all, show_all
+from archiver.cli.findings import hint_of, message_of, placed, record_all, show_all
 from archiver.errors import DeniedError
 from archiver.text import human_duration, printable
 
@@ -88,9 +88,9 @@ def _tell_level(level: LevelReport) -> None:
 def _tell_remark(finding: Finding) -> None:
     word = "accepted by the policy" if finding.accepted else "remark"
     code = finding.code if not finding.accepted else placed(finding)
-    output.line(f"    {word}: {code}: {printable(finding.message, _LONGEST)}")
-    if finding.hint and not finding.accepted:
-        output.line(f"      → {printable(finding.hint, _LONGEST)}")
+    output.line(f"    {word}: {code}: {printable(message_of(finding), _LONGEST)}")
+    if (hint := hint_of(finding)) and not finding.accepted:
+        output.line(f"      → {printable(hint, _LONGEST)}")
 
 
 def _made_by(test: SmokeTest) -> str:

@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from archiver.cli import output
-from archiver.cli.findings import record_all, shortened
+from archiver.cli.findings import hint_of, message_of, record_all, shortened
 from archiver.cli.options import common, open_archive, worker_count
 from archiver.cli.progress import Meter
 from archiver.errors import ExitCode, NoArchiveError, UnknownFormatError, UsageError
@@ -137,8 +137,8 @@ def _verdict(report: VerifyReport) -> str:
 def _tell(path: str, found: list[Finding]) -> None:
     output.line(f"  {printable(path or 'the manifest', 1024)}")
     for finding in found[:_TOLD]:
-        output.line(f"    {finding.code}: {printable(shortened(finding.message), 2000)}")
+        output.line(f"    {finding.code}: {printable(shortened(message_of(finding)), 2000)}")
     if len(found) > _TOLD:
         output.line(f"    … and {len(found) - _TOLD:,} more; --json prints all.")
-    for hint in sorted({finding.hint for finding in found if finding.hint}):
+    for hint in sorted({hint for finding in found if (hint := hint_of(finding))}):
         output.line(f"    → {printable(hint, 2000)}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import msgspec
 
 from archiver.archive import layout
+from archiver.archive.advice import Explain
 from archiver.archive.archive import TOOL, Archive, Snapshot
 from archiver.archive.finding import Finding
 from archiver.archive.records import Event
@@ -109,8 +110,11 @@ class _Signing:
         self._bad("seal-damaged", name, error)
 
     def _bad(self, code: Code, name: str, error: DamageError, snapshot: str = "") -> None:
-        hint = f"It was not signed. 'archiver audit --explain {code}' says what to do."
-        self._findings.append(Finding(code, error.message, path=name, snapshot=snapshot, hint=hint))
+        snapshots = (snapshot,) if snapshot else ()
+        text = f"{error.message} It was not signed."
+        self._findings.append(
+            Finding(code, text, name, snapshots=snapshots, actions=(Explain(code),))
+        )
 
     def _unsigned(self, documents: Iterable[_Document]) -> Iterator[_Document]:
         """Those that are whole and have no valid signature; the damaged ones become findings."""

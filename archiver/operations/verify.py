@@ -10,6 +10,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from archiver.archive.advice import (
+    MirrorAnew,
+    MoveOrIgnore,
+    PutFile,
+    RestoreAgain,
+    TakeManifest,
+    TakeSignature,
+)
 from archiver.archive.destination import is_unfinished
 from archiver.archive.finding import Finding
 from archiver.archive.folder.check import FileChecker
@@ -125,29 +133,16 @@ def verify(
 
 def _unusable(path: Path, error: DamageError) -> Finding:
     if isinstance(error, UntrustedError):
-        return Finding("signature-damaged", error.message, str(path), hint=_OTHER_SIGNATURE)
-    return Finding("manifest-damaged", error.message, str(path), hint=_OTHER_COPY)
+        return Finding("signature-damaged", error.message, str(path), actions=(TakeSignature(),))
+    return Finding("manifest-damaged", error.message, str(path), actions=(TakeManifest(),))
 
 
-_OTHER_COPY = (
-    "Take another copy of the manifest: "
-    "'archiver manifest export -C ARCHIVE REPO@REVISION -o FILE' writes one."
-)
-_OTHER_SIGNATURE = (
-    "Take another copy of the manifest and of its signature, or name the right ones with --signature "
-    "and --key. 'archiver manifest export' writes both, if the archive has a signature."
-)
-_RESTORE_AGAIN = "Run the same restore again: it removes what a killed one left."
 _LEFT: dict[str, str] = {
     "unfinished": "a download that did not end",
     "tool": "what a download tool or git leaves",
     "system": "what an operating system leaves",
 }
-_INCOMPLETE = (
-    "The model cannot be loaded without. Mirror the revision anew: it fetches what is missing."
-)
 _NAMED = 5
-_IGNORE = "Move it away, or name it with --ignore if it may be there."
 _Checked = tuple[FileEntry, str]
 
 
@@ -172,12 +167,12 @@ def _fault(entry: FileEntry, scan: DirectoryScan) -> Finding | None:
     path = entry.path
     hostile = _path_fault(path)
     if hostile:
-        return Finding("path-hostile", hostile, path, hint=_OTHER_COPY)
+        return Finding("path-hostile", hostile, path, actions=(TakeManifest(),))
     fault = entry_fault(entry)
     if fault:
-        return Finding("manifest-damaged", f"Its entry {fault}.", path, hint=_OTHER_COPY)
+        return Finding("manifest-damaged", f"Its entry {fault}.", path, actions=(TakeManifest(),))
     if path in scan.escaping:
-        return _escape(path, scan, "Put the file itself there.")
+        return _escape(path, scan, PutFile())
     if path in scan.odd:
         return Finding("file-missing", f"It {scan.odd[path]}.", path)
     if path not in scan.files:
@@ -190,7 +185,7 @@ def _clashes(manifest: Manifest) -> Iterator[Finding]:
     try:
         check_paths(entry.path for entry in manifest.files if not _path_fault(entry.path))
     except HostileNameError as error:
-        yield Finding("path-hostile", error.message, hint=_OTHER_COPY)
+        yield Finding("path-hostile", error.message, actions=(TakeManifest(),))
 
 
 def _path_fault(path: str) -> str:
@@ -201,10 +196,10 @@ def _path_fault(path: str) -> str:
     return ""
 
 
-def _escape(path: str, scan: DirectoryScan, hint: str) -> Finding:
+def _escape(path: str, scan: DirectoryScan, action: MoveOrIgnore | PutFile) -> Finding:
     target = _text(scan.escaping[path])
     message = f"It is a link that leads out of the folder, to {target}; it was not followed."
-    return Finding("link-escapes", message, _text(path), hint=hint)
+    return Finding("link-escapes", message, _text(path), actions=(action,))
 
 
 def _extra(
@@ -218,19 +213,19 @@ def _extra(
 
     for path in scan.escaping:
         if not may_be_there(path):
-            yield _escape(path, scan, _IGNORE)
+            yield _escape(path, scan, MoveOrIgnore())
     for path in [*scan.files, *scan.odd]:
         if may_be_there(path):
             continue
         if path in scan.files and is_unfinished(path.rpartition("/")[2]):
             text = "A restore that runs, or was killed, left this unfinished file."
-            yield Finding("file-unfinished", text, _text(path), hint=_RESTORE_AGAIN)
+            yield Finding("file-unfinished", text, _text(path), actions=(RestoreAgain(),))
         else:
             part = foreign_part(path)
             whose = f"; it is {_LEFT[part.kind]}" if part else ""
             why = f"; it {scan.odd[path]}" if path in scan.odd else ""
             message = f"The manifest does not list it{whose}{why}."
-            yield Finding("file-extra", message, _text(path), hint=_IGNORE)
+            yield Finding("file-extra", message, _text(path), actions=(MoveOrIgnore(),))
 
 
 def _read(checked: list[_Checked], workers: int, progress: Progress) -> list[Finding]:
@@ -264,7 +259,13 @@ def _no_model(sound: list[_Checked], manifest: Manifest) -> Iterator[Finding]:
                 more = ", …" if len(missing) > _NAMED else ""
                 shards = plural(len(missing), "shard")
                 message = f"It names {shards} that the manifest does not list: {named}{more}."
-                yield Finding("index-incomplete", message, entry.path, hint=_INCOMPLETE)
+                yield Finding(
+                    "index-incomplete",
+                    message,
+                    entry.path,
+                    files=tuple(missing),
+                    actions=(MirrorAnew(),),
+                )
 
 
 def _shards(path: str, where: str) -> set[str]:

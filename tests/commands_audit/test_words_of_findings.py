@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from archiver.archive.advice import Advice
-from archiver.cli.findings import shortened
+from archiver.cli.findings import shortened, words
 
 HEX = "0123456789abcdef" * 4
 WHOLE = re.compile(r"[0-9a-f]{64}")
@@ -26,7 +26,9 @@ def test_digests_are_short_but_not_in_what_is_typed():
     assert (
         shortened(f"Upstream's {HEX}: run {command}.") == f"Upstream's {HEX[:16]}…: run {command}."
     )
-    move = Advice("/a b").foreign_seal(f"snapshots/o/m/{HEX} (1).json", f"snapshots/o/m/{HEX}.json")
+    move = words(
+        Advice("/a b").foreign_seal(f"snapshots/o/m/{HEX} (1).json", f"snapshots/o/m/{HEX}.json")
+    )
     assert shortened(move) == move
     assert shortened(HEX * 2) == HEX * 2  # no digest of ours
 

@@ -7,6 +7,7 @@ from paritykit import Quiet, noise, rewrite, sidecar_path
 from paritykit import guard as protect_all
 
 from archiver.archive import layout
+from archiver.archive.advice import AddParity
 from archiver.archive.archive import Archive
 from archiver.archive.fixity.parity import parity_findings
 from archiver.archive.parity.wanted import all_names
@@ -77,7 +78,7 @@ def test_damage_around_the_blocks_is_seen_without_reading_them(guarded, folder, 
     place = layout.parity_name(layout.digest_of(name))
     assert found(guarded, deep=False) == [("parity-damaged", place)]
     (finding,) = parity_findings(guarded, deep=True, progress=Quiet())
-    assert "archiver parity add" in finding.hint
+    assert finding.actions[0] == AddParity(guarded.store.describe())
 
 
 def test_a_damaged_block_is_seen_by_a_deep_look_only(guarded):

@@ -27,9 +27,7 @@ def with_places(store: Store, findings: Iterable[Finding]) -> Iterator[Finding]:
         if aside is None:
             aside = _set_aside(store)
         name = layout.pack_name(one.pack) if one.pack else one.path
-        place = aside.get(name)
-        text = f"{one.message} It was set aside and lies in {place}: a repair brings it back."
-        yield msgspec.structs.replace(one, message=text) if place else one
+        yield msgspec.structs.replace(one, set_aside=aside.get(name, ""))
 
 
 def _set_aside(store: Store) -> dict[str, str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from archiver.archive import layout
+from archiver.archive.advice import UseOtherFilesystem
 from archiver.archive.audit.elsewhere import Elsewhere
 from archiver.archive.audit.hits import hits
 from archiver.archive.audit.objects import absent, lost_objects
@@ -18,7 +19,7 @@ from archiver.names import unportable
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from archiver.archive.advice import Advice
+    from archiver.archive.advice import Actions, Advice
     from archiver.archive.archive import Archive, Snapshot
     from archiver.archive.audit.files import Differing
     from archiver.archive.audit.objects import Digests, ObjectTable
@@ -107,12 +108,12 @@ class Closing:
             self._add("read-unstable", state.unstable, self._advice.unstable(), name, title)
         if state.problem:
             code: Code = "manifest-damaged" if store.stat(name) is not None else "manifest-missing"
-            hint = self._advice.copy_back(name, code, title)
+            actions = self._advice.copy_back(name, code, title)
             if state.invalid:
-                code, hint = "manifest-invalid", self._advice.replace_snapshot(title)
+                code, actions = "manifest-invalid", self._advice.replace_snapshot(title)
             if state.denied:
-                code, hint = "file-unreadable", self._advice.make_readable(title)
-            self._add(code, state.problem, hint, name, title)
+                code, actions = "file-unreadable", self._advice.make_readable(title)
+            self._add(code, state.problem, actions, name, title)
         if found is not None:
             self._remark_paths(found, name, title)
         return found
@@ -124,10 +125,20 @@ class Closing:
             told = "; ".join(f"{path!r} {why}" for path, why in islice(paths.items(), _PATHS_TOLD))
             more = f"; and {len(paths) - _PATHS_TOLD:,} more" if len(paths) > _PATHS_TOLD else ""
             text = f"Not every filesystem can hold all files of this snapshot: {told}{more}."
-            self._add("path-unportable", text, self._advice.other_filesystem(), name, title)
+            self._add("path-unportable", text, (UseOtherFilesystem(),), name, title, tuple(paths))
 
-    def _add(self, code: Code, message: str, hint: str, path: str, snapshot: str) -> None:
-        self._findings.append(Finding(code, message, path=path, hint=hint, snapshot=snapshot))
+    def _add(
+        self,
+        code: Code,
+        message: str,
+        actions: Actions,
+        path: str,
+        snapshot: str,
+        files: tuple[str, ...] = (),
+    ) -> None:
+        self._findings.append(
+            Finding(code, message, path, snapshots=(snapshot,), files=files, actions=actions)
+        )
 
     def finish(self) -> None:
         """Once all snapshots are closed: what no file needs, and what is lost with no pack."""
@@ -141,9 +152,9 @@ class Closing:
         for digest, bad in self._objects.bad.items():
             if digest in lost:
                 text = f"{bad.reason} No file is known to need this copy."
-                hint = self._advice.copy_back(layout.pack_name(bad.pack), "object-damaged")
+                actions = self._advice.copy_back(layout.pack_name(bad.pack), "object-damaged")
                 self._findings.append(
-                    Finding("object-damaged", text, object=digest, hint=hint, pack=bad.pack)
+                    Finding("object-damaged", text, object=digest, pack=bad.pack, actions=actions)
                 )
 
     def _tell_healed(self) -> None:
@@ -153,13 +164,8 @@ class Closing:
         for at, one in enumerate(self._findings):
             if one.code in _PACK and one.pack in sound:
                 # A pack that looks damaged was read to its last object, at every level.
-                where = (
-                    "is whole in other packs" if one.pack in self._healing else "comes out of it"
-                )
-                text = (
-                    f"{one.message} Nothing is lost: every object of it {where}, so restore works."
-                )
-                self._findings[at] = msgspec.structs.replace(one, message=text)
+                where = "other-packs" if one.pack in self._healing else "this-pack"
+                self._findings[at] = msgspec.structs.replace(one, whole_in=where)
 
 
 def _touches(entry: FileEntry, lost: set[str]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from archiver.archive.advice import command
+from archiver.archive.advice import Actions, AskUpstream, DropSeal, KeepOrForget
 from archiver.archive.finding import Finding
 from archiver.archive.vouching import Voucher, vouches_of
 from archiver.errors import DamageError
@@ -108,32 +108,20 @@ def contradiction_findings(
 
 def _unsettled(archive: Archive, contradiction: Contradiction, *, append_only: bool) -> Finding:
     place, title = archive.store.describe(), contradiction.first.snapshot.title
-    mirror = command("mirror", place, title)
-    without = (
-        f"forget the one that you do not trust, such as with {_forget(archive, contradiction)}"
-    )
-    if append_only:
-        without = "copy the one that you trust into a new archive, with 'archiver copy --snapshot'"
-    if contradiction.first.by is contradiction.other.by is Voucher.UPSTREAM:
-        hint = (
-            "Upstream gave two answers about one commit. Find out which one other people have, and "
-            f"{without}."
-        )
+    upstream = contradiction.first.by is contradiction.other.by is Voucher.UPSTREAM
+    drop = DropSeal(place, contradiction.other.reference, append_only, upstream)
+    actions: Actions = (AskUpstream(place, title), drop)
+    if upstream:
+        actions = (drop,)
     elif contradiction.other.by > contradiction.first.by:
-        hint = (
-            f"The second has the higher voucher for this file, and a lower one for others, so that the "
-            f"first is restored. Run {mirror}: it asks upstream, and seals what upstream has."
-        )
-    else:
-        hint = (
-            f"Which is right is not known here. Run {mirror}: it asks upstream, and seals what upstream "
-            f"has. Without upstream, {without}."
-        )
+        actions = (AskUpstream(place, title, outvouched=True),)
     text = (
         f"One commit has one content, and two seals give {contradiction.path} another SHA-256: "
         f"{_described(contradiction)}."
     )
-    return Finding("seals-contradict", text, path=contradiction.path, hint=hint, snapshot=title)
+    return Finding(
+        "seals-contradict", text, contradiction.path, snapshots=(title,), actions=actions
+    )
 
 
 def _outranked(archive: Archive, several: list[Contradiction], *, append_only: bool) -> Finding:
@@ -149,16 +137,15 @@ def _outranked(archive: Archive, several: list[Contradiction], *, append_only: b
         f"Two seals give {contradiction.path} another SHA-256: {_described(contradiction)}. "
         f"The first is the one that is restored.{more}"
     )
-    hint = "The other may stay: only its id names it"
-    hint += ", and an append-only archive forgets nothing." if append_only else "."
-    if not append_only:
-        hint += f" {_forget(archive, contradiction)} takes it out of use."
-    title = contradiction.first.snapshot.title
-    return Finding("seal-outranked", text, path=contradiction.path, hint=hint, snapshot=title)
-
-
-def _forget(archive: Archive, contradiction: Contradiction) -> str:
-    return command("forget", archive.store.describe(), contradiction.other.reference)
+    action = KeepOrForget(archive.store.describe(), contradiction.other.reference, append_only)
+    return Finding(
+        "seal-outranked",
+        text,
+        contradiction.path,
+        snapshots=(contradiction.first.snapshot.title,),
+        files=tuple(one.path for one in several),
+        actions=(action,),
+    )
 
 
 def _described(contradiction: Contradiction) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from archiver.archive.finding import Finding
+from archiver.archive.finding import Finding, TensorRows
 from archiver.archive.fixity.affected import affected_rows
 from archiver.archive.layout import pack_name
 
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from archiver.archive.advice import Advice
     from archiver.archive.archive import Snapshot
     from archiver.archive.audit.objects import Bad
-    from archiver.archive.fixity.affected import TensorRows
     from archiver.archive.records import FileEntry, Manifest
 
 _TOLD: Final = 8
@@ -62,12 +61,11 @@ def _damaged(
             "object-damaged",
             f"{what} of {entry.path} cannot be made: {bad.reason}",
             path=entry.path,
-            tensor=one.name if one else "",
-            rows=_rows(one),
             object=digest,
-            hint=advice.copy_back(pack_name(bad.pack), "object-damaged", snapshot.title),
-            snapshot=snapshot.title,
             pack=bad.pack,
+            snapshots=(snapshot.title,),
+            tensors=(one,) if one else (),
+            actions=advice.copy_back(pack_name(bad.pack), "object-damaged", snapshot.title),
         )
 
 
@@ -76,26 +74,16 @@ def _missing(
 ) -> Finding:
     whole = stretches == [(0, entry.size)]
     rows = [] if whole else [one for part in stretches for one in affected_rows(entry, *part)]
-    only = rows[0] if len(rows) == 1 else None
-    names = tuple(map(str, rows))
     what = "All" if whole else "Bytes " + _some(f"{b} to {e - 1}" for b, e in stretches)
-    hit = f" Hit: {_some(names)}." if len(rows) > 1 else ""
+    hit = f" Hit: {_some(map(str, rows))}." if len(rows) > 1 else ""
     return Finding(
         "object-missing",
         f"{what} of {entry.path} cannot be made: no readable pack has them.{hit}",
         path=entry.path,
-        tensor=only.name if only else "",
-        rows=_rows(only),
-        hint=advice.bring_back(snapshot.title),
-        snapshot=snapshot.title,
-        tensors=names if len(rows) > 1 else (),
+        snapshots=(snapshot.title,),
+        tensors=tuple(rows),
+        actions=advice.bring_back(snapshot.title),
     )
-
-
-def _rows(one: TensorRows | None) -> tuple[int, int] | None:
-    if one is None or one.first is None or one.last is None:
-        return None
-    return one.first, one.last
 
 
 def _some(texts: Iterable[str]) -> str:

@@ -21,12 +21,12 @@ def pack_findings(found: Examined, advice: Advice) -> Iterator[Finding]:
     """What is wrong with the pack as a file; its objects are judged with the files they hold."""
     for one in _faults(found):
         name = pack_name(found.wanted.pack)
-        hint = advice.copy_back(name, one.code)
+        actions = advice.copy_back(name, one.code)
         if one.code == "read-unstable":
-            hint = advice.unstable()
+            actions = advice.unstable()
         elif one.code == "file-unreadable":
-            hint = advice.make_readable()
-        yield msgspec.structs.replace(one, hint=hint)
+            actions = advice.make_readable()
+        yield msgspec.structs.replace(one, actions=actions)
 
 
 def _faults(found: Examined) -> Iterator[Finding]:
@@ -54,5 +54,5 @@ def _faults(found: Examined) -> Iterator[Finding]:
 
 
 def _finding(code: Code, message: str, wanted: Wanted) -> Finding:
-    snapshots, path = ", ".join(wanted.snapshots), pack_name(wanted.pack)
-    return Finding(code, message, path=path, snapshot=snapshots, pack=wanted.pack)
+    path, snapshots = pack_name(wanted.pack), tuple(wanted.snapshots)
+    return Finding(code, message, path=path, pack=wanted.pack, snapshots=snapshots)

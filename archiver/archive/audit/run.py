@@ -195,9 +195,11 @@ class _Run:
         """With the folders that may not be listed, instead of what is missing because of them."""
         folders = self._archive.store.passed_over()
         hidden = {one for one in findings if any(_hides(folder, one) for folder in folders)}
-        hint = self._findings.advice.make_readable()
+        actions = self._findings.advice.make_readable()
         return (findings - hidden) | {
-            Finding("file-unreadable", f"{folder} cannot be listed: {why}.", path=folder, hint=hint)
+            Finding(
+                "file-unreadable", f"{folder} cannot be listed: {why}.", folder, actions=actions
+            )
             for folder, why in folders.items()
         }
 
@@ -234,5 +236,5 @@ def _hides(folder: str, finding: Finding) -> bool:
     return finding.code.endswith("-missing") and finding.path.startswith(f"{folder}/")
 
 
-def _rank(one: Finding) -> tuple[bool, int, str, str, str, str]:
-    return one.remark, _ORDER[one.code], one.snapshot, one.path, one.pack, one.object
+def _rank(one: Finding) -> tuple[bool, int, tuple[str, ...], str, str, str]:
+    return one.remark, _ORDER[one.code], one.snapshots, one.path, one.pack, one.object

@@ -10,25 +10,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from archiver.archive.finding import TensorRows
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from archiver.archive.records import FileEntry
     from archiver.tensors.header import Tensor
-
-
-class TensorRows(msgspec.Struct, frozen=True):
-    """Rows (indices of dimension 0, both included) of a tensor; None for both if it has none."""
-
-    name: str
-    first: int | None
-    last: int | None
-
-    def __str__(self) -> str:
-        if self.first is None:
-            return self.name
-        rows = f"row {self.first}" if self.first == self.last else f"rows {self.first}..{self.last}"
-        return f"{self.name} {rows}"
 
 
 def affected_by_object(entry: FileEntry, digest: str) -> list[TensorRows]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from archiver.archive.advice import Advice
+from archiver.archive.advice import Actions, Advice
 from archiver.archive.finding import Code, Finding
 
 if TYPE_CHECKING:
@@ -19,18 +19,38 @@ class Findings:
         self.advice = Advice(store.describe())
         self.all: list[Finding] = []
 
-    def add(self, code: Code, message: str, hint: str = "", **where: str) -> None:
-        """One more; ``where`` are texts among the fields of a finding."""
-        self.all.append(Finding(code, message, hint=hint, **where))  # type: ignore[arg-type] # all are text
+    def add(
+        self,
+        code: Code,
+        message: str,
+        actions: Actions = (),
+        *,
+        path: str = "",
+        object: str = "",  # noqa: A002 - as the field is called
+        pack: str = "",
+        snapshots: tuple[str, ...] = (),
+    ) -> None:
+        """One more."""
+        self.all.append(
+            Finding(
+                code,
+                message,
+                path,
+                object=object,
+                pack=pack,
+                snapshots=snapshots,
+                actions=actions,
+            )
+        )
 
     def unstable(self, reason: str, name: str) -> None:
         """A document whose two readings differ; nothing if there is no reason to say so."""
         if reason:
             self.add("read-unstable", reason, self.advice.unstable(), path=name)
 
-    def bad(self, code: Code, state: Twice, name: str, snapshot: str = "") -> None:
+    def bad(self, code: Code, state: Twice, name: str, snapshots: tuple[str, ...] = ()) -> None:
         """A document that did not come out, or could not be read at all."""
-        hint = self.advice.copy_back(name, code)
+        actions = self.advice.copy_back(name, code)
         if state.denied:
-            code, hint = "file-unreadable", self.advice.make_readable()
-        self.add(code, state.problem, hint, path=name, snapshot=snapshot)
+            code, actions = "file-unreadable", self.advice.make_readable()
+        self.add(code, state.problem, actions, path=name, snapshots=snapshots)

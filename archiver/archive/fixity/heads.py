@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from archiver.archive import layout
-from archiver.archive.advice import Advice
+from archiver.archive.advice import Advice, CheckHeadThere
 from archiver.archive.finding import Finding
 from archiver.archive.fixity.chain import Chain
 from archiver.archive.fixity.kept_heads import cover_of, is_covered
@@ -51,11 +51,8 @@ def head_elsewhere(archive: Archive, head: KeptHead, *, there: bool) -> Finding:
         f"The head {head.id[:16]} was kept of {_told(head.covers)}, and this is {_told(here)}: the event "
         f"{found}, and says nothing of what is missing here."
     )
-    hint = (
-        f"Check it where it was kept. For this place keep what {Advice(archive.store.describe()).head()} "
-        "prints."
-    )
-    return Finding("head-elsewhere", text, object=printable(head.id, 64), hint=hint)
+    action = CheckHeadThere(archive.store.describe())
+    return Finding("head-elsewhere", text, object=printable(head.id, 64), actions=(action,))
 
 
 def _told(covers: Cover) -> str:
@@ -103,8 +100,8 @@ class _Look:
         self._there.add(digest)
         self._chain.add(digest, event)
         if event is None:
-            hint = self._advice.copy_back(name, "event-damaged")
-            self._damaged[digest] = Finding("event-damaged", state.problem, name, hint=hint)
+            actions = self._advice.copy_back(name, "event-damaged")
+            self._damaged[digest] = Finding("event-damaged", state.problem, name, actions=actions)
 
     def _events(self, vouched: dict[str, str]) -> Iterator[Finding]:
         for digest, by in vouched.items():
@@ -113,15 +110,15 @@ class _Look:
                 yield self._damaged[digest]
             elif digest not in self._there and by:
                 text = f"The event {told} is not there; event {by} was written after it."
-                hint = self._advice.lost_event(told)
-                yield Finding("event-missing", text, object=told, hint=hint)
+                actions = self._advice.lost_event(told)
+                yield Finding("event-missing", text, object=told, actions=actions)
             elif digest not in self._there:
                 text = (
                     f"The event {told} is not in the journal: the archive was set back to an "
                     "earlier state, or written anew."
                 )
-                hint = self._advice.lost_head(told)
-                yield Finding("head-missing", text, object=told, hint=hint)
+                actions = self._advice.lost_head(told)
+                yield Finding("head-missing", text, object=told, actions=actions)
 
     def _seals(self, sealed: list[Event]) -> Iterator[Finding]:
         names = {layout.digest_of(name): name for name in self._store.list(layout.SNAPSHOTS)}
@@ -131,10 +128,14 @@ class _Look:
             name = names.get(digest)
             if name is None:
                 text = f"The journal tells of the seal {digest} of {title}, which is not there."
-                hint = self._advice.copy_back(f"seal {digest}", "seal-missing", title)
-                yield Finding("seal-missing", text, snapshot=title, object=digest, hint=hint)
+                actions = self._advice.copy_back(f"seal {digest}", "seal-missing", title)
+                yield Finding(
+                    "seal-missing", text, snapshots=(title,), object=digest, actions=actions
+                )
                 continue
             _, state = read_twice(self._store, name, partial(signed_bytes, self._store, name))
             if state.problem:
-                hint = self._advice.copy_back(name, "seal-damaged", title)
-                yield Finding("seal-damaged", state.problem, name, snapshot=title, hint=hint)
+                actions = self._advice.copy_back(name, "seal-damaged", title)
+                yield Finding(
+                    "seal-damaged", state.problem, name, snapshots=(title,), actions=actions
+                )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from archiver.archive import layout
+from archiver.archive.advice import WriteLine
 from archiver.archive.fixity.read_twice import read_twice
 from archiver.archive.info import info_file, keys_of, parse_info
 from archiver.archive.records import ArchiveInfo
@@ -17,6 +18,7 @@ from archiver.errors import DamageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from archiver.archive.advice import Actions
     from archiver.archive.archive import Snapshot
     from archiver.archive.fixity.findings import Findings
     from archiver.storage.store import Store
@@ -28,8 +30,8 @@ def check_info(store: Store, findings: Findings, snapshots: Sequence[Snapshot]) 
     """Find what is wrong with archive.json; the snapshots are those whose seals are whole."""
     name = layout.INFO
     if store.stat(name) is None:
-        hint = _anew(findings, snapshots)
-        findings.add("archive-json-missing", f"{name} is missing.", hint, path=name)
+        actions = _anew(findings, snapshots)
+        findings.add("archive-json-missing", f"{name} is missing.", actions, path=name)
         return
     found, state = read_twice(store, name, partial(_read, store))
     findings.unstable(state.unstable, name)
@@ -62,12 +64,12 @@ def _read(store: Store) -> ArchiveInfo:
     return info
 
 
-def _anew(findings: Findings, snapshots: Sequence[Snapshot]) -> str:
+def _anew(findings: Findings, snapshots: Sequence[Snapshot]) -> Actions:
     """How to write archive.json anew, from what most seals repeat."""
     info = repeated_info(snapshots)
     if info is None:
         return findings.advice.copy_back(layout.INFO, "archive-json-missing")
-    return f"Write this line into {layout.INFO}: {info_file(info).decode().strip()}"
+    return (WriteLine(layout.INFO, info_file(info).decode().strip()),)
 
 
 def repeated_info(snapshots: Sequence[Snapshot]) -> ArchiveInfo | None:

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from archiver.archive import layout
-from archiver.archive.advice import command
+from archiver.archive.advice import BringOrForget, RepairFromCopy
 from archiver.archive.fixity.chain import Chain, StandIns
 from archiver.archive.fixity.heads import head_elsewhere, split_heads
 from archiver.archive.fixity.read_twice import read_twice
@@ -88,14 +88,13 @@ class JournalCheck:
         digest = event.snapshot[:64]
         text = f"The journal tells of the seal {digest} of {title}, which is not there."
         name = _seal_name(event, digest)
-        hint = self._findings.advice.copy_back(name or f"seal {digest}", "seal-missing", title)
-        other = command("repair", self._findings.advice.place, "--from", "DIR")
-        hint += f" If it was deleted here, another copy of the archive has it: {other}."
+        advice = self._findings.advice
+        actions = advice.copy_back(name or f"seal {digest}", "seal-missing", title)
         if event.snapshot in self._chain.deleted():
             text += " It was pruned, and 'forget --undo' said that it is wanted again."
-            hint = self._findings.advice.give_up(title)
-            hint += f" From another copy of the archive: {other}."
-        self._findings.add("seal-missing", text, hint, path=name, snapshot=title)
+            actions = (BringOrForget(advice.place, title),)
+        actions = (*actions, RepairFromCopy(advice.place))
+        self._findings.add("seal-missing", text, actions, path=name, snapshots=(title,))
 
 
 def _seal_name(event: Event, digest: str) -> str:

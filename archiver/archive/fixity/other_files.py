@@ -6,12 +6,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from archiver.archive import carried, layout
+from archiver.archive.advice import CarryAnew, MayDelete, MoveOut, Repair
 from archiver.archive.fixity.read_twice import read_twice
 from archiver.archive.foreign import ForeignFile, ForeignKind, foreign_files
 from archiver.archive.place_file import read_place
 
 if TYPE_CHECKING:
-    from archiver.archive.advice import Advice
+    from archiver.archive.advice import Actions, Advice
     from archiver.archive.fixity.findings import Findings
     from archiver.storage.store import Store
 
@@ -22,8 +23,8 @@ def check_explanations(store: Store, findings: Findings) -> None:
     """The files that explain the archive must be there; another version's are a remark."""
     for name, data in carried.files():
         if not store.stat(name):
-            hint = f"Run 'archiver init -C NEW' with a new folder and copy {name} out of it."
-            findings.add("carried-missing", f"{name} is missing or empty.", hint, path=name)
+            text = f"{name} is missing or empty."
+            findings.add("carried-missing", text, (CarryAnew(name),), path=name)
             continue
         found, state = read_twice(store, name, partial(store.get, name, _SMALL_MAX))
         if state.denied:
@@ -41,7 +42,7 @@ def check_place(store: Store, findings: Findings) -> None:
     findings.unstable(state.unstable, name)
     if state.problem:
         text = f"{state.problem} It only says which place this is. No stored file is concerned."
-        findings.add("place-damaged", text, f"Run {findings.advice.repair()}.", path=name)
+        findings.add("place-damaged", text, (Repair(findings.advice.place),), path=name)
 
 
 def check_names(store: Store, findings: Findings, manifests: set[str]) -> None:
@@ -60,11 +61,11 @@ def check_names(store: Store, findings: Findings, manifests: set[str]) -> None:
             findings.add("unknown-file", *_told(file, findings.advice), path=file.name)
 
 
-def _told(file: ForeignFile, advice: Advice) -> tuple[str, str]:
+def _told(file: ForeignFile, advice: Advice) -> tuple[str, Actions]:
     """What a foreign file is, and what to do about it."""
     if file.kind is ForeignKind.LITTER:
         text = f"{file.name} is no file of an archive: a system put it there. Nothing reads it."
-        return text, "Nothing has to be done; it may be deleted."
+        return text, (MayDelete(),)
     if file.kind is ForeignKind.SEAL:
         text = (
             f"{file.name} is a seal of {file.title} under a name that is not its own. Nothing reads it, "
@@ -72,4 +73,4 @@ def _told(file: ForeignFile, advice: Advice) -> tuple[str, str]:
         )
         return text, advice.foreign_seal(file.name, file.own_name)
     text = f"{file.name} is not a file that an archive has. Nothing reads it."
-    return text, "Move it out of the archive's folder, or delete it if nobody needs it."
+    return text, (MoveOut(),)

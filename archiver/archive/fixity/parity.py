@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from archiver.archive import layout
-from archiver.archive.advice import Advice, command
+from archiver.archive.advice import AddParity, Advice, Audit, SetAsideUnneeded
 from archiver.archive.finding import Finding
 from archiver.archive.fixity.read_twice import read_twice
 from archiver.archive.identity import file_digest, is_packed, require_named
@@ -50,16 +50,14 @@ def parity_findings(archive: Archive, *, deep: bool, progress: Progress) -> Iter
 
 def _told(name: str, state: Twice, advice: Advice, *, needless: bool) -> Iterator[Finding]:
     if state.unstable:
-        yield Finding("read-unstable", state.unstable, path=name, hint=advice.unstable())
+        yield Finding("read-unstable", state.unstable, path=name, actions=advice.unstable())
     if state.denied:
-        hint = advice.make_readable()
-        yield Finding("file-unreadable", state.problem, path=name, hint=hint)
+        actions = advice.make_readable()
+        yield Finding("file-unreadable", state.problem, path=name, actions=actions)
     elif state.problem:
-        again = command("parity add", advice.place)
-        hint = f"Run {again}: it makes the sidecar anew if the file is whole. {advice.audit()}"
-        if needless:
-            hint = f"Run {advice.repair()}: it sets aside what nothing needs. {advice.audit()}"
-        yield Finding("parity-damaged", state.problem, path=name, hint=hint)
+        mend = SetAsideUnneeded(advice.place) if needless else AddParity(advice.place)
+        actions = (mend, Audit(advice.place))
+        yield Finding("parity-damaged", state.problem, path=name, actions=actions)
 
 
 def _check(store: Store, name: str, *, deep: bool) -> bool:

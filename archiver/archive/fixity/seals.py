@@ -51,7 +51,7 @@ class SealCheck:
                 yield found
             else:
                 title = _title(name, document.revision)
-                self._findings.bad("seal-damaged", state, name, title)
+                self._findings.bad("seal-damaged", state, name, (title,))
 
 
 def _title(name: str, revision: str) -> str:
@@ -67,7 +67,7 @@ def check_writers(findings: Findings, snapshots: list[Snapshot], packs: dict[str
     for one in snapshots:
         if one.seal.archive != usual:
             text = f"The seal {one.id} was written by another archive."
-            findings.add("foreign-document", text, snapshot=one.title)
+            findings.add("foreign-document", text, snapshots=(one.title,))
     for pack, archive in packs.items():
         if archive and archive != usual:
             text = f"Pack {pack} was written by another archive."

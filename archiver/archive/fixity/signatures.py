@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from archiver.archive import layout
-from archiver.archive.advice import Advice, command
+from archiver.archive.advice import Advice, SignAgain, SignTrusted
 from archiver.archive.finding import Finding
 from archiver.archive.fixity.read_twice import read_twice
 from archiver.archive.signing.document import documents, signed_bytes
@@ -42,14 +42,13 @@ def missing_findings(
     None for what is ``told`` of already by its name, or by that of its signature.
     """
     ids = [parse_public_key(key).id for key in keys]
-    again = command("sign", archive.store.describe(), "--key", "FILE")
+    action = SignTrusted(archive.store.describe())
     for one, name in unsigned(archive.store, snapshots, keys):
         digest = layout.digest_of(name) or ""
         if name in told or any(layout.signature_name(digest, id_) in told for id_ in ids):
             continue
         text = f"{name} has no signature by a trusted key."
-        hint = f"If you know who sealed it, and trust it, run {again} with a trusted key."
-        yield Finding("signature-missing", text, path=name, hint=hint, snapshot=one.title)
+        yield Finding("signature-missing", text, name, snapshots=(one.title,), actions=(action,))
 
 
 class _Check:
@@ -71,13 +70,14 @@ class _Check:
             yield Finding("unneeded-signature", text, path=name)
         _, state = read_twice(self._store, name, partial(self._read, name, told.key, document))
         if state.unstable:
-            hint = self._advice.unstable()
-            yield Finding("read-unstable", state.unstable, path=name, hint=hint)
+            actions = self._advice.unstable()
+            yield Finding("read-unstable", state.unstable, path=name, actions=actions)
         if state.denied:
-            hint = self._advice.make_readable()
-            yield Finding("file-unreadable", state.problem, path=name, hint=hint)
+            actions = self._advice.make_readable()
+            yield Finding("file-unreadable", state.problem, path=name, actions=actions)
         elif state.problem:
-            yield Finding("signature-damaged", state.problem, path=name, hint=self._again(name))
+            actions = (SignAgain(self._advice.place, name),)
+            yield Finding("signature-damaged", state.problem, path=name, actions=actions)
 
     def _read(self, name: str, key: str, document: str | None) -> None:
         """Raise DamageError unless the signature is right, as far as that can be told."""
@@ -97,10 +97,6 @@ class _Check:
             return signed_bytes(self._store, document)
         except ArchiverError:
             return None  # told where documents are checked
-
-    def _again(self, name: str) -> str:
-        again = command("sign", self._advice.place, "--key", "FILE")
-        return f"Copy {name} from another copy of this archive, or run {again} with that key again."
 
 
 def _fault(found: Signature, key: PublicKey, signed: bytes) -> str:

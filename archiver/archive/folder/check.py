@@ -167,9 +167,8 @@ def _finding(entry: FileEntry, bad: _Bad) -> Finding:
     if hit is None:
         place = " (the header)" if begin == 0 and tensors_of(entry) else ""
         return Finding("file-damaged", f"{what}{place}.", entry.path, object=digest)
-    rows = None if hit.first is None or hit.last is None else (hit.first, hit.last)
     message = f"{what}: tensor {hit}."
-    return Finding("file-damaged", message, entry.path, hit.name, rows, digest)
+    return Finding("file-damaged", message, entry.path, object=digest, tensors=(hit,))
 
 
 def _whole(entry: FileEntry, sha256: str, tree: str) -> list[Finding]:

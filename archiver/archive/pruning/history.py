@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from archiver.archive.advice import Advice, command
+from archiver.archive.advice import command
 from archiver.archive.fixity.chain import Chain, StandIns
 from archiver.archive.foreign import foreign_files
 from archiver.archive.layout import SNAPSHOTS
@@ -83,18 +83,20 @@ def lost_seals(archive: Archive, history: History, live: Iterable[Snapshot]) -> 
     seals = list(live)
     there = {one.id for one in seals}
     stand_ins = StandIns(archive, seals)
-    advice, deleted = Advice(archive.store.describe()), chain.deleted()
+    place, deleted = archive.store.describe(), chain.deleted()
     for event in chain.sealed():
         if event.snapshot not in there and not stand_ins.cover(event):
             title = f"{event.repository}@{event.revision[:12]}"
             if event.snapshot in deleted:
-                yield f"The seal of {title} was pruned, and is wanted again. {advice.give_up(title)}"
+                yield (
+                    f"The seal of {title} was pruned, and is wanted again: bring it with a copy, a "
+                    f"mirror or a repair, or run {command('forget', place, title)}."
+                )
             else:
                 yield f"The seal of {title} is lost."
     for file in foreign_files(archive.store, SNAPSHOTS):
         if file.stops_prune:
-            hint = advice.foreign_seal(file.name, file.own_name)
-            yield f"{file.name} is, or may be, a seal under a name that is not its own. {hint}"
+            yield f"{file.name} is, or may be, a seal under a name that is not its own."
 
 
 def condemned(events: Iterable[tuple[str, Event]], place: Place) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -93,7 +93,7 @@ class AuditReport(msgspec.Struct, frozen=True):
     @property
     def hit(self) -> tuple[str, ...]:
         """The snapshots that some damage hits."""
-        titles = {title for one in self.damage for title in one.snapshot.split(", ") if title}
+        titles = {title for one in self.damage for title in one.snapshots}
         return tuple(sorted(titles))
 
 
@@ -163,7 +163,8 @@ def audit(
     if file is None:
         return report
     run = Run(started, utc_now(), *subject, terms, tuple(judged), tuple(checked))
-    file.write(_statement(archive, run, report, found, ledger))
+    findings = tuple(map(file.describe, report.findings))
+    file.write(_statement(archive, run, report, found, ledger, findings))
     signature = str(file.signature) if file.signature else ""
     return msgspec.structs.replace(report, report=str(file.path), signature=signature)
 
@@ -183,7 +184,12 @@ def _terms(level: Level, limits: Limits) -> Audited:
 
 
 def _statement(
-    archive: Archive, run: Run, report: AuditReport, found: Examination, ledger: Ledger
+    archive: Archive,
+    run: Run,
+    report: AuditReport,
+    found: Examination,
+    ledger: Ledger,
+    findings: tuple[dict[str, Any], ...],
 ) -> Statement:
     made = frozenset(found.files)
     snapshots = tuple(
@@ -214,7 +220,7 @@ def _statement(
         counts,
         snapshots=snapshots,
         packs=tuple(ledger.whole),
-        findings=report.findings,
+        findings=findings,
         journalled=report.journalled,
     )
 
@@ -233,9 +239,9 @@ def _catalogue(archive: Archive, *, untouched: bool) -> tuple[Finding, ...]:
     fault = fault_of(path, untouched=untouched)
     if not fault:
         return ()
-    hint = Advice(archive.store.describe()).rebuild_catalogue()
+    actions = Advice(archive.store.describe()).rebuild_catalogue()
     text = f"The SQL index {path.name} is damaged: {fault}. No stored file is concerned."
-    return (Finding("catalogue-damaged", text, path=path.name, hint=hint),)
+    return (Finding("catalogue-damaged", text, path=path.name, actions=actions),)
 
 
 def _report(

@@ -19,6 +19,8 @@ from archiver.errors import UsageError
 from archiver.storage.new_file import require_place, write_new
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from archiver.archive.archive import Archive
     from archiver.archive.events import Audited
     from archiver.archive.finding import Finding
@@ -110,7 +112,7 @@ def statement(
     *,
     snapshots: tuple[AuditedSeal, ...],
     packs: tuple[str, ...],
-    findings: tuple[Finding, ...],
+    findings: Iterable[dict[str, Any]],
     journalled: bool,
 ) -> Statement:
     """What can be said of an audit."""
@@ -136,7 +138,7 @@ def statement(
         journal_heads=archive.journal.heads(),
         snapshots=snapshots,
         packs=packs,
-        findings=tuple(_clean(finding.described()) for finding in findings),
+        findings=tuple(_clean(finding) for finding in findings),
     )
 
 
@@ -159,9 +161,10 @@ def _clean(value: Any) -> Any:
 
 
 class ReportFile(NamedTuple):
-    """Where a statement goes, and the key that signs it, if any."""
+    """Where a statement goes, how it tells a finding, and the key that signs it, if any."""
 
     path: Path
+    describe: Callable[[Finding], dict[str, Any]]
     key: SecretKey | None = None
 
     @property

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from archiver.archive.advice import Advice, command
+from archiver.archive.advice import Advice, RepairFrom
 from archiver.archive.finding import Finding
 from archiver.archive.identity import require_named
 from archiver.errors import ArchiverError
 
 if TYPE_CHECKING:
+    from archiver.archive.advice import Actions
     from archiver.archive.archive import Archive
     from archiver.archive.audit.wanted import Wanted
     from archiver.archive.finding import Code
@@ -55,17 +56,18 @@ class Faults:
             self._pack("pack-damaged" if there else "pack-missing", state.problem, wanted)
 
     def _pack(self, code: Code, message: str, wanted: Wanted) -> None:
-        hint = self._hint(wanted.name, code)
-        titles = ", ".join(wanted.snapshots)
-        self.findings.append(Finding(code, message, hint=hint, snapshot=titles, pack=wanted.pack))
+        actions, titles = self._actions(wanted.name, code), tuple(wanted.snapshots)
+        self.findings.append(
+            Finding(code, message, pack=wanted.pack, snapshots=titles, actions=actions)
+        )
         self.packs.add(wanted.pack)
 
-    def _hint(self, name: str, code: Code, snapshot: str = "") -> str:
+    def _actions(self, name: str, code: Code, snapshot: str = "") -> Actions:
         if code == "file-unreadable":
             return self._advice.make_readable(snapshot)
         if self._target_has(name):
             here, there = self._source.describe(), self._target.describe()
-            return f"{command('repair', here, '--from', there)} brings it back from the copy."
+            return (RepairFrom(here, there),)
         return self._advice.copy_back(name, code, snapshot)
 
     def _target_has(self, name: str) -> bool:
@@ -88,13 +90,14 @@ class Faults:
             self._unstable(state, name)
         if state.problem:
             told: Code = "file-unreadable" if state.denied else code
-            hint = self._hint(name, told, snapshot)
+            actions = self._actions(name, told, snapshot)
             if state.invalid:
-                hint = self._advice.replace_snapshot(snapshot)
-            finding = Finding(told, state.problem, path=name, hint=hint, snapshot=snapshot)
+                actions = self._advice.replace_snapshot(snapshot)
+            titles = (snapshot,) if snapshot else ()
+            finding = Finding(told, state.problem, path=name, snapshots=titles, actions=actions)
             self.findings.append(finding)
         return not state.problem
 
     def _unstable(self, state: Twice, name: str) -> None:
-        hint = self._advice.unstable()
-        self.findings.append(Finding("read-unstable", state.unstable, path=name, hint=hint))
+        actions = self._advice.unstable()
+        self.findings.append(Finding("read-unstable", state.unstable, path=name, actions=actions))

@@ -34,10 +34,10 @@ def would_remain(
     right = {one.name for one in mended}
     lost = state.needs.files_of(recut.lost)
     left = (one for one in findings if not _right(one, right, lost))
-    return tuple(sorted(left, key=lambda one: (one.code, one.snapshot, one.path, one.pack)))
+    return tuple(sorted(left, key=lambda one: (one.code, one.snapshots, one.path, one.pack)))
 
 
 def _right(one: Finding, right: set[str], lost: set[tuple[str, str]]) -> bool:
     if one.code in {"object-damaged", "object-missing"} and one.path:
-        return (one.snapshot, one.path) not in lost
+        return not any((title, one.path) in lost for title in one.snapshots)
     return one.code in MENDABLE and pack_name(one.pack) in right

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from msgspec.structs import replace
 
-from archiver.archive.advice import Advice
+from archiver.archive.advice import Advice, asks_for_repair
 from archiver.archive.archive import Archive
 from archiver.archive.audit.run import examine
 from archiver.archive.layout import PLACE, digest_of
@@ -225,7 +225,9 @@ class _Run:
         """What could not be mended: none of them says to run the same repair again."""
         advice = Advice(self._archive.store.describe())
         return tuple(
-            replace(one, hint=advice.more_places(one.code)) if advice.repair() in one.hint else one
+            replace(one, actions=advice.more_places(one.code))
+            if asks_for_repair(one.actions)
+            else one
             for one in findings
         )
 

@@ -91,9 +91,9 @@ def status(archive: Archive, *, keys: Iterable[str] = ()) -> Status:
 
 
 def _unreadable(archive: Archive, known: Known) -> Iterator[Finding]:
-    hint = Advice(archive.store.describe()).make_readable()
+    actions = Advice(archive.store.describe()).make_readable()
     for name, message in known.unreadable.items():
-        yield Finding("file-unreadable", message, path=name, hint=hint)
+        yield Finding("file-unreadable", message, path=name, actions=actions)
 
 
 def _vouched(archive: Archive, snapshots: Iterable[Snapshot]) -> dict[str, int]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from blake3 import blake3
 
-from archiver.archive.advice import Advice
+from archiver.archive.advice import command
 from archiver.archive.manifests import entry_fault
 from archiver.archive.out_of_use import manifest_for, packs_for
 from archiver.archive.outflow import Outflow
@@ -58,7 +58,10 @@ class ArchivedCheckpoint:
 
     def __init__(self, archive: Archive, snapshot: Snapshot, *, workers: int) -> None:
         self.title = snapshot.title
-        self._hint = Advice(archive.store.describe()).bring_back(snapshot.title)
+        place, title = archive.store.describe(), snapshot.title
+        self._hint = (
+            f"Run {command('repair', place)}, then {command('audit', place, '--snapshot', title)}."
+        )
         self._entries = self._listed(manifest_for(archive, snapshot).files)
         self._starts: dict[str, list[int]] = {}
         self._headers: dict[str, Header] = {}

@@ -118,8 +118,7 @@ def _told_of_experts(load: Proof, blamed: set[str]) -> Proof:
 
 def _each_tensor_once(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """Without those that say again of a tensor what was said: two looks may find the same."""
-    said: dict[tuple[str, ...], Finding] = {}
+    said: dict[tuple[str, str] | Finding, Finding] = {}
     for one in findings:
-        key = (one.code, one.tensor) if one.tensor else (one.code, one.path, one.message)
-        said.setdefault(key, one)
+        said.setdefault((one.code, one.tensor) if one.tensor else one, one)
     return tuple(said.values())
