@@ -11,6 +11,11 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+_ODD: Final = re.compile(r"[^\w@%+=:,./-]", re.ASCII)
+"""What a shell would not take for a part of a name,"""
+_EXPANDED: Final = re.compile(r"[\"$`\\!]")
+"""and what it would not leave alone between double quotes."""
+
 Argv = tuple[str, ...]
 """A command, word by word, as a program would run it."""
 
@@ -28,6 +33,19 @@ def quoted(*commands: Argv) -> str:
 def command(verb: str, place: str, *words: str) -> str:
     """A command on the archive at ``place``, in quotes, to be typed as it stands."""
     return quoted(argv(verb, place, *words))
+
+
+def moving(place: str, file: str, own_file: str = "") -> str:
+    """Give a stored file its own name, or move it out of the archive: a command, in quotes."""
+    path = _typed(f"{place}/{file}")
+    return f"'mv -n {path} {_typed(f'{place}/{own_file}')}'" if own_file else f"'mv {path} /tmp/'"
+
+
+def _typed(path: str) -> str:
+    """A path as a shell reads it, without single quotes: the command that it is in stands in those."""
+    if not _ODD.search(path):
+        return path
+    return shlex.quote(path) if _EXPANDED.search(path) else f'"{path}"'
 
 
 def mending(place: str, code: str, snapshot: str) -> str:

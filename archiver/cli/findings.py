@@ -7,14 +7,13 @@ line that is made of them is made here.
 from __future__ import annotations
 
 import re
-import shlex
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final, assert_never
 
 import msgspec
 
 from archiver.archive import advice
-from archiver.archive.advice import Argv, argv, quoted
+from archiver.archive.advice import Argv, argv, moving, quoted
 from archiver.cli import output
 from archiver.text import printable
 
@@ -29,11 +28,6 @@ _DIGEST: Final = re.compile(
     r"(?<!\w)'[^']*'(?!\w)|(?<![0-9a-f])([0-9a-f]{16})[0-9a-f]{48}(?![0-9a-f])"
 )
 """A digest; or what stands in quotes, a command perhaps, to be typed as it is."""
-
-_ODD: Final = re.compile(r"[^\w@%+=:,./-]", re.ASCII)
-"""What a shell would not take for a part of a name,"""
-_EXPANDED: Final = re.compile(r"[\"$`\\!]")
-"""and what it would not leave alone between double quotes."""
 
 
 def shortened(text: str) -> str:
@@ -288,19 +282,10 @@ def _explained(code: str, before: Action | None) -> str:
 
 
 def _move(action: advice.MoveSeal) -> str:
-    path = _typed(f"{action.place}/{action.file}")
-    move = f"move it out of the folder: 'mv {path} /tmp/'"
+    move = f"move it out of the folder: {moving(action.place, action.file)}"
     if not action.own_file:
         return f"Check its permissions, or {move}."
-    own = _typed(f"{action.place}/{action.own_file}")
-    return f"Give it its name, 'mv -n {path} {own}', or {move}."
-
-
-def _typed(path: str) -> str:
-    """A path as a shell reads it, without single quotes: the command that it is in stands in those."""
-    if not _ODD.search(path):
-        return path
-    return shlex.quote(path) if _EXPANDED.search(path) else f'"{path}"'
+    return f"Give it its name, {moving(action.place, action.file, action.own_file)}, or {move}."
 
 
 # ---- commands

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from archiver.archive.advice import command
+from archiver.archive.advice import command, moving
 from archiver.archive.fixity.chain import Chain, StandIns
 from archiver.archive.foreign import foreign_files
 from archiver.archive.layout import SNAPSHOTS
@@ -96,7 +96,11 @@ def lost_seals(archive: Archive, history: History, live: Iterable[Snapshot]) -> 
                 yield f"The seal of {title} is lost."
     for file in foreign_files(archive.store, SNAPSHOTS):
         if file.stops_prune:
-            yield f"{file.name} is, or may be, a seal under a name that is not its own."
+            move = moving(archive.store.describe(), file.name, file.own_name)
+            yield (
+                f"{file.name} is, or may be, a seal under a name that is not its own. If nothing else "
+                f"is to be done about it: {move}."
+            )
 
 
 def condemned(events: Iterable[tuple[str, Event]], place: Place) -> dict[str, str]:
