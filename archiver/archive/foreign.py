@@ -104,7 +104,7 @@ def _judged(store: Store, name: str) -> ForeignFile:
 
 
 def _judged_by_name(store: Store, name: str) -> ForeignFile:
-    """A file that no store can open: programs add to a name, and leave what it was."""
+    """Judge a file that no store can open: programs add to a name, and leave what it was."""
     folder, _, base = name.rpartition("/")
     was = _DOCUMENT.search(base.lower())
     own_name = f"{folder}/{was[0]}.json" if was else ""

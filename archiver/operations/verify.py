@@ -72,7 +72,7 @@ class VerifyReport(msgspec.Struct, frozen=True):
     @property
     def intact(self) -> bool:
         """Whether the folder holds what the manifest says, and nothing else but unfinished files."""
-        return all(one.remark for one in self.findings)
+        return all(finding.remark for finding in self.findings)
 
 
 def verify(
@@ -126,7 +126,7 @@ def verify(
         read_files=len(checked),
         read_bytes=sum(entry.size for entry, _ in checked),
         findings=tuple(sorted(findings, key=lambda finding: finding.path)),
-        command="" if all(one.remark for one in findings) else _command(manifest, folder),
+        command="" if all(finding.remark for finding in findings) else _command(manifest, folder),
         signer=signers[0] if signers else "",
     )
 
@@ -149,7 +149,7 @@ _Checked = tuple[FileEntry, str]
 def _before_reading(
     manifest: Manifest, scan: DirectoryScan
 ) -> tuple[list[Finding], list[_Checked]]:
-    """What is wrong before a byte was read, and the files to read."""
+    """Return what is wrong before a byte was read, and the files to read."""
     findings, checked = list(_clashes(manifest)), []
     for entry in manifest.files:
         finding = _fault(entry, scan)
@@ -181,7 +181,7 @@ def _fault(entry: FileEntry, scan: DirectoryScan) -> Finding | None:
 
 
 def _clashes(manifest: Manifest) -> Iterator[Finding]:
-    """Paths that are each harmless and cannot all be right."""
+    """Yield a finding if paths that are each harmless cannot all be right."""
     try:
         check_paths(entry.path for entry in manifest.files if not _path_fault(entry.path))
     except HostileNameError as error:
@@ -229,12 +229,12 @@ def _extra(
 
 
 def _read(checked: list[_Checked], workers: int, progress: Progress) -> list[Finding]:
-    """What the bytes of the files say; the largest file is begun first."""
+    """Return what is wrong with the bytes of the files; the largest file is begun first."""
     progress.expect(len(checked), sum(entry.size for entry, _ in checked))
     order = sorted(checked, key=lambda pair: -pair[0].size)
     with ThreadPoolExecutor(workers) as hashers, ThreadPoolExecutor(workers) as readers:
         checker = FileChecker(hashers, lambda count: progress.advance(count, fetched=True))
-        tasks = [readers.submit(_one, checker, progress, *pair) for pair in order]
+        tasks = [readers.submit(_check_file, checker, progress, *pair) for pair in order]
         try:
             return [finding for task in tasks for finding in task.result()]
         except BaseException:
@@ -244,7 +244,7 @@ def _read(checked: list[_Checked], workers: int, progress: Progress) -> list[Fin
 
 
 def _no_model(sound: list[_Checked], manifest: Manifest) -> Iterator[Finding]:
-    """Remarks on files that are as the manifest says, and with which no model can be loaded."""
+    """Yield remarks on files that are as the manifest says, and with which no model can be loaded."""
     listed = {entry.path for entry in manifest.files}
     for entry, where in sound:
         if may_be_stand_in(entry.path, entry.size):
@@ -269,22 +269,24 @@ def _no_model(sound: list[_Checked], manifest: Manifest) -> Iterator[Finding]:
 
 
 def _shards(path: str, where: str) -> set[str]:
-    """The shards that an index names; none if it is no index."""
+    """Return the shards that an index names; none if it is no index."""
     try:
         return set(owners_of(path, parse_index(read_beginning(where, INDEX_MAX))).values())
     except ValueError:
         return set()
 
 
-def _one(checker: FileChecker, progress: Progress, entry: FileEntry, where: str) -> list[Finding]:
+def _check_file(
+    checker: FileChecker, progress: Progress, entry: FileEntry, where: str
+) -> list[Finding]:
     progress.begin(entry.path, entry.size)
-    found = checker.check(entry, where)
+    findings = checker.check(entry, where)
     progress.end(entry.path)
-    return found
+    return findings
 
 
 def _command(manifest: Manifest, folder: Path) -> str:
-    """What writes the missing files from an archive, and keeps those that are right."""
+    """Return the command that writes the missing files from an archive, and keeps those that are right."""
     name = f"{manifest.source.repository}@{manifest.source.revision[:12]}"
     cache = repository_of(folder)
     where = (
@@ -294,5 +296,5 @@ def _command(manifest: Manifest, folder: Path) -> str:
 
 
 def _text(path: str) -> str:
-    r"""A name from the disk as text; bytes that are not UTF-8 are written as ``\\xff``."""
+    r"""Return a name from the disk as text; bytes that are not UTF-8 are written as ``\\xff``."""
     return os.fsencode(path).decode(errors="backslashreplace")

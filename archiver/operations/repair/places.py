@@ -27,7 +27,7 @@ class Places:
     def __init__(
         self, archive: Archive, folders: Sequence[Path], connect: Callable[[], Upstream] | None
     ) -> None:
-        """Raises UsageError for a folder that is not there, or is the archive itself."""
+        """Raise UsageError for a folder that is not there, or is the archive itself."""
         self._archive = archive
         opened = [(folder, open_other(folder, archive)) for folder in folders]
         self.replicas = [other for _, other in opened if other is not None]
@@ -38,25 +38,26 @@ class Places:
     @property
     def stores(self) -> list[Store]:
         """Those of the other archives."""
-        return [one.store for one in self.replicas]
+        return [replica.store for replica in self.replicas]
 
     def files(self) -> list[FileSource]:
-        """Where whole files may come from."""
+        """Return where whole files may come from, the nearest first."""
         store = self._archive.store
-        found: list[FileSource] = [aside_copies(store, ""), self.misplaced]
-        for one in self.stores:
-            title = one.describe()
-            found += [same_name(one, title), aside_copies(one, f"{title}/")]
-        found.append(from_parity(store, ""))
-        return found + [from_parity(one, f"{one.describe()}/") for one in self.stores]
+        sources: list[FileSource] = [aside_copies(store, ""), self.misplaced]
+        for other in self.stores:
+            title = other.describe()
+            sources += [same_name(other, title), aside_copies(other, f"{title}/")]
+        # After every copy: parity has to compute a file from what is left of it.
+        sources.append(from_parity(store, ""))
+        return sources + [from_parity(other, f"{other.describe()}/") for other in self.stores]
 
     def objects(self) -> list[ObjectSource]:
-        """Where single objects may come from."""
-        found = packs_of(self._archive, "")
-        for one in self.replicas:
-            found += packs_of(one, one.store.describe())
-        found += [FolderSource(str(one), partial(_files_in, one)) for one in self._folders]
-        return [*found, self._upstream] if self._upstream else found
+        """Return where single objects may come from; upstream last, and only what nobody else has."""
+        sources = packs_of(self._archive, "")
+        for replica in self.replicas:
+            sources += packs_of(replica, replica.store.describe())
+        sources += [FolderSource(str(path), partial(_files_in, path)) for path in self._folders]
+        return [*sources, self._upstream] if self._upstream else sources
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -70,5 +71,5 @@ class Places:
 
 
 def _files_in(folder: Path) -> list[dict[str, str]]:
-    """The files of a folder, and of each snapshot if it is a hub client's cache."""
-    return [scan_snapshot(one).files for one in (folder, *snapshots_below(folder))]
+    """Return the files of a folder, and of each snapshot if it is a hub client's cache."""
+    return [scan_snapshot(path).files for path in (folder, *snapshots_below(folder))]

@@ -48,20 +48,20 @@ class UpstreamSource:
         """Plain bytes that came from upstream."""
 
     def offers(self, need: Need) -> bool:
-        """Whether upstream lists the very file that the object is a part of."""
+        """Return whether upstream lists the very file that the object is a part of."""
         return any(self._listed(place) for place in need.places)
 
     def fetch(self, need: Need) -> EncodedObject | None:
-        """The object, encoded anew; None if upstream does not have it."""
+        """Return the object, encoded anew; None if upstream does not have it."""
         for place in need.places:
-            found = self._listed(place)
-            plain = self._read(*found, place, need) if found else None
+            listed = self._listed(place)
+            plain = self._read(*listed, place, need) if listed else None
             if plain is not None:
                 return need.encoded(plain)
         return None
 
     def _listed(self, place: Place) -> tuple[Listing, RemoteFile] | None:
-        """What upstream lists at the place, if it is the file that the manifest names."""
+        """Return what upstream lists at the place, if it is the file that the manifest names."""
         listing = self._listing(place.source) if place.source.upstream == _HUB else None
         if listing is None:
             return None
@@ -94,19 +94,19 @@ class UpstreamSource:
         return None
 
     def _read(self, listing: Listing, file: RemoteFile, place: Place, need: Need) -> Bytes | None:
-        """The object's bytes; what comes wrong is asked for once more."""
+        """Return the object's bytes; what comes wrong is asked for once more."""
         plain = np.empty(need.size, np.uint8)
         for _ in range(_ATTEMPTS):
             try:
                 self._fill(listing, file, place.offset, plain.data)
             except ArchiverError as error:
-                self._let_go()
+                self.close()
                 self._failed(f"{printable(file.path)} of {place.title}", error)
                 return None
             self.fetched += need.size
             if blake3_hex(plain.data) == need.digest:
                 return plain
-            self._let_go()
+            self.close()
         self.notes.append(
             f"Upstream sends other bytes of {printable(file.path)} of {place.title} than it did, "
             f"from byte {place.offset} on."
@@ -118,23 +118,20 @@ class UpstreamSource:
         assert self._upstream is not None, "it was asked for the listing"
         at = (listing.repository, listing.revision, file.path, offset)
         if self._stream is None or at != self._at:
-            self._let_go()
+            self.close()
             self._stream = self._opened.enter_context(self._upstream.open(listing, file, offset))
         done = 0
         while done < len(view):
             got = self._stream.readinto(view[done:])
             if not got:
-                break  # the digest tells
+                break  # What is missing shows in the digest.
             done += got
         self._at = (*at[:3], offset + done)
 
-    def _let_go(self) -> None:
+    def close(self) -> None:
+        """End the last answer; another read begins a new one."""
         self._stream = None
         self._opened.close()
-
-    def close(self) -> None:
-        """End the last answer."""
-        self._let_go()
 
     def _failed(self, what: str, error: ArchiverError) -> None:
         self._unreachable = self._unreachable or isinstance(error, NetworkError)
