@@ -22,7 +22,7 @@ _PARENT_CHECK_SECONDS = 0.3
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until nobody listens any more; the exit code."""
+    """Serve until nobody listens any more; return the exit code."""
     options = _parser().parse_args(arguments)
     parent = os.getppid()
     with Hub(port=options.port) as hub:
@@ -37,15 +37,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def publish(hub: Hub, directory: Path) -> list[str]:
-    """Create a repository for each ``org/name`` folder of ``directory``; their names.
+    """Create a repository for each ``org/name`` folder of ``directory``; return their names.
 
     All digests are computed now: a client would give up on a listing that takes minutes.
     """
     names = []
     for folder in sorted(path for path in directory.glob("*/*") if path.is_dir()):
-        found = sorted(path for path in folder.rglob("*") if path.is_file())
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
         name = folder.relative_to(directory).as_posix()
-        hub.create(name, {path.relative_to(folder).as_posix(): path for path in found})
+        hub.create(name, {path.relative_to(folder).as_posix(): path for path in files})
         hub.prepare(name)
         names.append(name)
     return names

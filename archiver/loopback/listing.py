@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
-from archiver.loopback.lfs import pointer, pointer_oid
+from archiver.loopback.repository import lfs_pointer, lfs_pointer_oid
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +19,7 @@ MASK = "*" * 64
 
 
 def model_info(repository: Repository, commit: Commit) -> Json:
-    """A repository at one commit, without its files."""
+    """Return a repository at one commit, without its files."""
     owner = repository.id.rpartition("/")[0]
     licence = repository.card.get("license")
     return {
@@ -41,7 +41,7 @@ def model_info(repository: Repository, commit: Commit) -> Json:
 
 
 def siblings(repository: Repository, commit: Commit, *, blobs: bool, masked: bool) -> list[Json]:
-    """The files of a commit as ``model_info`` lists them, with digests when ``blobs``."""
+    """Return the files of a commit as ``model_info`` lists them, with digests when ``blobs``."""
     if not blobs:
         return [{"rfilename": path} for path in sorted(commit.files)]
     return [_sibling(entry) for entry in _file_entries(repository, commit, masked=masked)]
@@ -59,7 +59,7 @@ def _sibling(entry: Json) -> Json:
 def tree(
     repository: Repository, commit: Commit, under: str, *, recursive: bool, masked: bool
 ) -> list[Json]:
-    """The entries below the folder ``under`` (``""`` is the root), folders included."""
+    """Return the entries below the folder ``under`` (``""`` is the root), folders included."""
     prefix = f"{under}/" if under else ""
     entries = [
         entry
@@ -72,7 +72,7 @@ def tree(
 
 
 def path_info(repository: Repository, commit: Commit, path: str, *, masked: bool) -> Json | None:
-    """The entry of one file or folder; None when the commit has no such path."""
+    """Return the entry of one file or folder; None when the commit has no such path."""
     if path in commit.files:
         return _file_entry(repository, path, commit.files[path], masked=masked)
     if any(name.startswith(f"{path}/") for name in commit.files):
@@ -81,13 +81,13 @@ def path_info(repository: Repository, commit: Commit, path: str, *, masked: bool
 
 
 def expanded(entry: Json, commit: Commit) -> Json:
-    """``entry`` with its last commit, as ``expand=true`` asks for."""
+    """Return ``entry`` with its last commit, as ``expand=true`` asks for."""
     last = {"id": commit.id, "title": commit.title, "date": commit.date}
     return {**entry, "lastCommit": last, "securityFileStatus": None}
 
 
 def history(commit: Commit | None) -> Iterator[Json]:
-    """The commits that lead to ``commit``, newest first."""
+    """Yield the commits that lead to ``commit``, newest first."""
     while commit is not None:
         yield {
             "id": commit.id,
@@ -100,50 +100,47 @@ def history(commit: Commit | None) -> Iterator[Json]:
 
 
 def refs(repository: Repository) -> Json:
-    """The branches and tags of a repository."""
+    """Return the branches and tags of a repository."""
     return {
-        "branches": _refs("refs/heads/", repository.branches),
-        "tags": _refs("refs/tags/", repository.tags),
+        "branches": [_ref("heads", *item) for item in repository.branches.items()],
+        "tags": [_ref("tags", *item) for item in repository.tags.items()],
         "converts": [],
         "pullRequests": [],
     }
 
 
-def _refs(prefix: str, names: dict[str, str]) -> list[Json]:
-    return [
-        {"name": name, "ref": prefix + name, "targetCommit": target}
-        for name, target in names.items()
-    ]
+def _ref(kind: str, name: str, commit: str) -> Json:
+    return {"name": name, "ref": f"refs/{kind}/{name}", "targetCommit": commit}
 
 
 def _file_entries(repository: Repository, commit: Commit, *, masked: bool) -> list[Json]:
-    listed = [
+    entries = [
         _file_entry(repository, path, entry, masked=masked) for path, entry in commit.files.items()
     ]
-    return listed + repository.extra_entries
+    return entries + repository.extra_entries
 
 
 def _file_entry(repository: Repository, path: str, entry: Entry, *, masked: bool) -> Json:
     content = entry.content
-    made: Json = {"type": "file", "path": path, "size": content.size}
+    listed: Json = {"type": "file", "path": path, "size": content.size}
     if not entry.lfs:
-        return {**made, "oid": content.git_oid} | repository.claims.get(path, {})
+        return {**listed, "oid": content.git_oid} | repository.claims.get(path, {})
     lfs = {
         "oid": MASK if masked else content.sha256,
         "size": content.size,
-        "pointerSize": len(pointer(content)),
+        "pointerSize": len(lfs_pointer(content)),
     }
-    return {**made, "oid": pointer_oid(content), "lfs": lfs} | repository.claims.get(path, {})
+    return {**listed, "oid": lfs_pointer_oid(content), "lfs": lfs} | repository.claims.get(path, {})
 
 
 def _folders(commit: Commit, prefix: str, *, recursive: bool) -> set[str]:
-    found: set[str] = set()
+    folders: set[str] = set()
     for path in commit.files:
         if path.startswith(prefix):
             parts = path.removeprefix(prefix).split("/")[:-1]
             depth = len(parts) if recursive else min(1, len(parts))
-            found |= {prefix + "/".join(parts[: n + 1]) for n in range(depth)}
-    return {path for path in found if path.strip("/")}
+            folders |= {prefix + "/".join(parts[: n + 1]) for n in range(depth)}
+    return {path for path in folders if path.strip("/")}
 
 
 def _folder(commit: Commit, path: str) -> Json:

@@ -60,16 +60,16 @@ class Log:
     def of(
         self, *, route: str = "", port: str = "", method: str = "", file: str = ""
     ) -> list[Record]:
-        """The records that agree with every argument that is given."""
-        wanted = {"route": route, "port": port, "method": method, "file": file}
+        """Return the records that agree with every argument that is given."""
+        terms = {"route": route, "port": port, "method": method, "file": file}
         return [
             record
             for record in self
-            if all(not value or getattr(record, name) == value for name, value in wanted.items())
+            if all(not value or getattr(record, name) == value for name, value in terms.items())
         ]
 
     def bodies(self) -> list[Record]:
-        """The requests that carried bytes of files."""
+        """Return the requests that carried bytes of files."""
         return [r for r in self if r.method == "GET" and r.file and r.status in {200, 206}]
 
     @property

@@ -1,24 +1,36 @@
-"""Which request means what: the addresses of the Hub, and the handler of each."""
+"""Which request means what: the addresses of the Hub, and the answer to each."""
 
 from __future__ import annotations
 
+import hashlib
+import hmac
+import re
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, unquote, urlencode
+from urllib.parse import parse_qs, quote, unquote, urlencode
 
 from archiver.loopback import listing
-from archiver.loopback.resolve import from_cdn, require_access, resolve
-from archiver.loopback.wire import RefusedError, json_answer, redirect, refusal
+from archiver.loopback.message import (
+    RefusedError,
+    Response,
+    Span,
+    json_answer,
+    redirect,
+    refusal,
+)
 
 if TYPE_CHECKING:
-    from archiver.loopback.repository import Commit, Repository
-    from archiver.loopback.state import State
-    from archiver.loopback.wire import Request, Response
+    from archiver.loopback.message import Request
+    from archiver.loopback.registry import Registry
+    from archiver.loopback.repository import Commit, Content, Repository
 
 _VERBS = frozenset({"revision", "refs", "commits", "tree", "paths-info"})
 _MODELS = "/api/models"
 _COLLECTIONS = "/api/collections/"
 _BOTH_PARTS = 2
+_ONE_RANGE = re.compile(r"bytes=(\d*)-(\d*)\Z")
+_SIGNING_KEY = b"loopback"
 
 
 @dataclass(frozen=True)
@@ -31,8 +43,8 @@ class Target:
     path: str = ""
 
 
-def target(request: Request, *, cdn: bool) -> Target:
-    """The target of ``request``, on the CDN's port or on the hub's own."""
+def target_of(request: Request, *, cdn: bool) -> Target:
+    """Return the target of ``request``, on the CDN's port or on the hub's own."""
     path = request.path
     if cdn:
         return Target("cdn", request.value("repo"), path=request.value("file"))
@@ -42,12 +54,24 @@ def target(request: Request, *, cdn: bool) -> Target:
         return Target("collection", path=_text(path.removeprefix(_COLLECTIONS)))
     if path.startswith(f"{_MODELS}/"):
         return _api_target(path.removeprefix(f"{_MODELS}/").split("/"))
-    return _resolve_target(path.removeprefix("/").split("/"))
+    parts = path.removeprefix("/").split("/")
+    for size in (_BOTH_PARTS, 1):
+        if parts[size : size + 1] == ["resolve"] and len(parts) > size + 2:
+            name, revision = "/".join(parts[:size]), _text(parts[size + 1])
+            return Target("resolve", name, revision, _text("/".join(parts[size + 2 :])))
+    return Target("unknown")
 
 
 def _api_target(parts: list[str]) -> Target:
-    size = _parts_of_id(parts)
-    name, rest = "/".join(parts[:size]), parts[size:]
+    # An id has one part or two: two, unless only the second place holds a verb. "org/tree" is the name
+    # of a repository: every verb but "refs" wants a revision after it.
+    split = _BOTH_PARTS
+    for size in (_BOTH_PARTS, 1):
+        verb = parts[size] if len(parts) > size else ""
+        if verb == "refs" or (verb in _VERBS and len(parts) > size + 1):
+            split = size
+            break
+    name, rest = "/".join(parts[:split]), parts[split:]
     if not rest:
         return Target("info", name)
     revision = _text(rest[1]) if len(rest) > 1 else "main"
@@ -55,158 +79,233 @@ def _api_target(parts: list[str]) -> Target:
     return Target(route, name, revision, _text("/".join(rest[2:])))
 
 
-def _parts_of_id(parts: list[str]) -> int:
-    """An id has one part or two: two, unless only the second place holds a verb.
-
-    ``org/tree`` is the name of a repository: every verb but ``refs`` wants a revision after it.
-    """
-    for size in (_BOTH_PARTS, 1):
-        verb = parts[size] if len(parts) > size else ""
-        if verb == "refs" or (verb in _VERBS and len(parts) > size + 1):
-            return size
-    return _BOTH_PARTS
-
-
-def _resolve_target(parts: list[str]) -> Target:
-    for size in (2, 1):
-        if parts[size : size + 1] == ["resolve"] and len(parts) > size + 2:
-            name = "/".join(parts[:size])
-            return Target(
-                "resolve", name, _text(parts[size + 1]), _text("/".join(parts[size + 2 :]))
-            )
-    return Target("unknown")
-
-
 def _text(part: str) -> str:
     return unquote(part, errors="surrogateescape")
 
 
-def handle(state: State, request: Request, to: Target) -> Response:
-    """The answer to ``request``, refusals included."""
+def answer(registry: Registry, request: Request, target: Target) -> Response:
+    """Return the answer to ``request``, refusals included."""
     try:
-        return _handle(state, request, to)
+        match target.route:
+            case "cdn":
+                return _cdn(registry, request)
+            case "list":
+                return _models(registry, request)
+            case "collection":
+                return _collection(registry, target)
+            case "unknown":
+                return refusal(404, "Not Found")
+            case _:
+                return _of_repository(registry, request, target)
     except RefusedError as refused:
         return refused.response
 
 
-def _handle(state: State, request: Request, to: Target) -> Response:
-    if to.route in _WITHOUT_REPOSITORY:
-        return _WITHOUT_REPOSITORY[to.route](state, request, to)
-    _follow_rename(state, request, to)
-    repository = state.repository(to.repository, request)
-    if to.route == "refs":
+def _of_repository(registry: Registry, request: Request, target: Target) -> Response:
+    repository = _visible_repository(registry, request, target)
+    if target.route == "refs":
         return json_answer(listing.refs(repository))
-    commit = repository.find(to.revision)
+    commit = repository.find(target.revision)
     if commit is None:
-        return refusal(404, f"Invalid rev id: {to.revision}", "RevisionNotFound")
-    return _at_commit(state, request, to, repository, commit)
-
-
-def _at_commit(
-    state: State, request: Request, to: Target, repository: Repository, commit: Commit
-) -> Response:
-    match to.route:
+        return refusal(404, f"Invalid rev id: {target.revision}", "RevisionNotFound")
+    match target.route:
         case "resolve":
-            return resolve(state, repository, commit, to.path, request)
+            response = _resolve(registry, request, repository, commit, target.path)
         case "info":
-            return _info(state, request, repository, commit)
+            response = _info(registry, request, repository, commit)
         case "tree":
-            return _tree(state, request, to, repository, commit)
+            response = _tree(registry, request, target, repository, commit)
         case "paths-info":
-            return _paths_info(state, request, repository, commit)
+            response = _paths_info(registry, request, repository, commit)
         case _:
-            return _paged(state, request, list(listing.history(commit)))
+            response = _page(registry, request, list(listing.history(commit)))
+    return response
 
 
-def _follow_rename(state: State, request: Request, to: Target) -> None:
-    new = state.renamed.get(to.repository)
-    if new is not None and to.repository not in state.repositories:
+def _visible_repository(registry: Registry, request: Request, target: Target) -> Repository:
+    """Return the repository, when the request may know that it exists.
+
+    Raises:
+        RefusedError: It has moved; or, with the Hub's own wording: who sends no token is not told
+            whether a repository is private or missing.
+    """
+    name, token = target.repository, request.token
+    new = registry.renamed.get(name)
+    if new is not None and name not in registry.repositories:
         query = f"?{request.query_text}" if request.query_text else ""
-        place = request.path.replace(f"/{to.repository}", f"/{new}", 1)
-        raise RefusedError(redirect(307, place + query))
+        raise RefusedError(redirect(307, request.path.replace(f"/{name}", f"/{new}", 1) + query))
+    if token and registry.tokens and token not in registry.tokens:
+        raise RefusedError(refusal(401, "Invalid credentials in Authorization header"))
+    repository = registry.repositories.get(name)
+    if repository is not None and (not repository.private or _opens(registry, request, repository)):
+        return repository
+    if token:
+        raise RefusedError(refusal(404, "Repository not found", "RepoNotFound"))
+    raise RefusedError(refusal(401, "Invalid username or password."))
 
 
-def _masked(state: State, repository: Repository, request: Request) -> bool:
-    closed = repository.gated and not state.allowed(repository, request.token)
+def _opens(registry: Registry, request: Request, repository: Repository) -> bool:
+    """Return whether the request's token opens a private or gated ``repository``."""
+    return repository.id in registry.tokens.get(request.token, ())
+
+
+def _masked(registry: Registry, request: Request, repository: Repository) -> bool:
+    closed = repository.gated and not _opens(registry, request, repository)
     return repository.masked or closed
 
 
-def _info(state: State, request: Request, repository: Repository, commit: Commit) -> Response:
+def _require_enabled(repository: Repository) -> None:
+    if repository.disabled:
+        raise RefusedError(refusal(403, "Access to this resource is disabled."))
+
+
+def _info(registry: Registry, request: Request, repository: Repository, commit: Commit) -> Response:
     info = listing.model_info(repository, commit)
-    masked = _masked(state, repository, request)
+    masked = _masked(registry, request, repository)
     blobs = request.flag("blobs")
     info["siblings"] = listing.siblings(repository, commit, blobs=blobs, masked=masked)
     return json_answer(info)
 
 
 def _tree(
-    state: State, request: Request, to: Target, repository: Repository, commit: Commit
+    registry: Registry, request: Request, target: Target, repository: Repository, commit: Commit
 ) -> Response:
-    if repository.disabled:
-        require_access(state, repository, request)
-    masked = _masked(state, repository, request)
+    _require_enabled(repository)
+    masked = _masked(registry, request, repository)
     recursive = request.flag("recursive")
-    entries = listing.tree(repository, commit, to.path, recursive=recursive, masked=masked)
-    if to.path and not entries:
-        return refusal(404, f"{to.path} does not exist on {to.revision!r}", "EntryNotFound")
+    entries = listing.tree(repository, commit, target.path, recursive=recursive, masked=masked)
+    if target.path and not entries:
+        message = f"{target.path} does not exist on {target.revision!r}"
+        return refusal(404, message, "EntryNotFound")
     if request.flag("expand"):
         entries = [listing.expanded(entry, commit) for entry in entries]
-    return _paged(state, request, entries)
+    return _page(registry, request, entries)
 
 
-def _paths_info(state: State, request: Request, repository: Repository, commit: Commit) -> Response:
-    masked = _masked(state, repository, request)
-    asked = parse_qs(request.body.decode())
-    paths = asked.get("paths", [])
-    found = [listing.path_info(repository, commit, path, masked=masked) for path in paths]
-    entries = [entry for entry in found if entry is not None]
-    if asked.get("expand", [""])[0].lower() == "true":
+def _paths_info(
+    registry: Registry, request: Request, repository: Repository, commit: Commit
+) -> Response:
+    masked = _masked(registry, request, repository)
+    form = parse_qs(request.body.decode())
+    infos = [
+        listing.path_info(repository, commit, path, masked=masked) for path in form.get("paths", [])
+    ]
+    entries = [entry for entry in infos if entry is not None]
+    if form.get("expand", [""])[0].lower() == "true":
         entries = [listing.expanded(entry, commit) for entry in entries]
     return json_answer(entries)
 
 
-def _cdn(state: State, request: Request, _to: Target) -> Response:
-    return from_cdn(state, request)
-
-
-def _unknown(_state: State, _request: Request, _to: Target) -> Response:
-    return refusal(404, "Not Found")
-
-
-def _models(state: State, request: Request, _to: Target) -> Response:
+def _models(registry: Registry, request: Request) -> Response:
     author, search = request.value("author"), request.value("search").lower()
-    found = [
+    models = [
         listing.model_info(repository, repository.head())
-        for name, repository in sorted(state.repositories.items())
+        for name, repository in sorted(registry.repositories.items())
         if (not author or name.startswith(f"{author}/"))
         and search in name.lower()
-        and (not repository.private or state.allowed(repository, request.token))
+        and (not repository.private or _opens(registry, request, repository))
     ]
-    return _paged(state, request, found)
+    return _page(registry, request, models)
 
 
-def _collection(state: State, _request: Request, to: Target) -> Response:
-    found = state.collections.get(to.path)
-    if found is None:
+def _collection(registry: Registry, target: Target) -> Response:
+    collection = registry.collections.get(target.path)
+    if collection is None:
         return refusal(404, "Collection not found")
-    return json_answer(found)
+    return json_answer(collection)
 
 
-def _paged(state: State, request: Request, items: list[Any]) -> Response:
-    size = min(state.page_size, int(request.value("limit") or state.page_size))
+def _page(registry: Registry, request: Request, items: list[Any]) -> Response:
+    size = min(registry.page_size, int(request.value("limit") or registry.page_size))
     start = int(request.value("cursor") or 0)
     response = json_answer(items[start : start + size])
     if start + size < len(items):
         terms = {name: values[0] for name, values in request.query.items()}
         terms["cursor"] = str(start + size)
-        place = f"{state.endpoint}{request.path}?{urlencode(terms)}"
-        response.headers["Link"] = f'<{place}>; rel="next"'
+        address = f"{registry.endpoint}{request.path}?{urlencode(terms)}"
+        response.headers["Link"] = f'<{address}>; rel="next"'
     return response
 
 
-_WITHOUT_REPOSITORY = {
-    "cdn": _cdn,
-    "list": _models,
-    "collection": _collection,
-    "unknown": _unknown,
-}
+def _resolve(
+    registry: Registry, request: Request, repository: Repository, commit: Commit, path: str
+) -> Response:
+    """Return the file's bytes, or for LFS a redirect to a signed address on the CDN."""
+    _require_enabled(repository)
+    if repository.gated and not _opens(registry, request, repository):
+        status = 403 if request.token else 401
+        message = f"Access to model {repository.id} is restricted."
+        return refusal(status, message, "GatedRepo")
+    entry = commit.files.get(path)
+    if entry is None:
+        response = refusal(404, "Entry not found", "EntryNotFound")
+    elif entry.lfs:
+        response = redirect(302, _signed_address(registry, repository, path, entry.content))
+        response.headers |= {
+            "Accept-Ranges": "bytes",
+            "X-Linked-Size": str(entry.content.size),
+            "X-Linked-ETag": f'"{entry.content.sha256}"',
+        }
+    else:
+        response = _ranged(entry.content, request.range)
+        response.headers["ETag"] = f'"{entry.content.git_oid}"'
+    response.headers["X-Repo-Commit"] = commit.id
+    return response
+
+
+def _signed_address(registry: Registry, repository: Repository, path: str, content: Content) -> str:
+    """Return an address on the CDN's port from which ``content`` can be had for a while."""
+    key = f"/{repository.internal_id}/{content.sha256}"
+    registry.linked[key] = content
+    expires = f"{time.time() + registry.link_seconds:.3f}"
+    signature = _sign(key, repository.id, path, expires)
+    terms = {"repo": repository.id, "file": path, "Expires": expires, "Signature": signature}
+    query = urlencode(terms, quote_via=quote, errors="surrogateescape")
+    return f"{registry.cdn}{key}?{query}"
+
+
+def _cdn(registry: Registry, request: Request) -> Response:
+    """Return the bytes behind a signed address; the CDN knows nothing of repositories or tokens."""
+    terms = [request.value(name) for name in ("repo", "file", "Expires")]
+    # The signature first: only what the hub itself has written is a number.
+    if not hmac.compare_digest(_sign(request.path, *terms), request.value("Signature")):
+        return refusal(403, "SignatureDoesNotMatch")
+    if float(terms[-1]) < time.time():
+        return refusal(403, "Request has expired")
+    content = registry.linked.get(request.path)
+    if content is None:
+        return refusal(404, "NoSuchKey")
+    response = _ranged(content, request.range)
+    response.headers["ETag"] = f'"{content.sha256}"'
+    return response
+
+
+def _sign(*terms: str) -> str:
+    text = "\x00".join(terms).encode("utf-8", "surrogateescape")
+    return hmac.new(_SIGNING_KEY, text, hashlib.sha256).hexdigest()
+
+
+def _ranged(content: Content, header: str) -> Response:
+    """Return a response with the bytes that ``header`` asks for: 200, 206, or 416.
+
+    Several ranges at once are answered with the whole file, which RFC 9110 (14.2) allows.
+    """
+    headers = {"Content-Type": "application/octet-stream", "Accept-Ranges": "bytes"}
+    match = _ONE_RANGE.match(header)
+    if match is None or header == "bytes=-":
+        response = Response(200, headers)
+        response.carry(Span(content, 0, content.size))
+        return response
+    first, last = match.groups()
+    if first:
+        start, stop = int(first), min(content.size, int(last) + 1 if last else content.size)
+    else:
+        start, stop = max(0, content.size - int(last)), content.size
+    if start >= stop:
+        response = refusal(416, "Range Not Satisfiable")
+        response.headers["Content-Range"] = f"bytes */{content.size}"
+        return response
+    response = Response(206, headers)
+    response.headers["Content-Range"] = f"bytes {start}-{stop - 1}/{content.size}"
+    response.carry(Span(content, start, stop - start))
+    return response

@@ -169,7 +169,7 @@ def answers(hub, route: str) -> dict | list:
     """What the hub would say on ``route`` by itself."""
     from archiver.loopback import listing
 
-    repository = hub._find(REPO)
+    repository = hub.repository(REPO)
     if route == "info":
         made = listing.model_info(repository, repository.head())
         return made | {"siblings": []}

@@ -4,11 +4,15 @@ import hashlib
 import json
 import subprocess
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from hubkit import FILES, WEIGHTS
+from huggingface_hub import HfApi
 from huggingface_hub.errors import (
     DisabledRepoError,
+    GatedRepoError,
+    HfHubHTTPError,
     RemoteEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
@@ -17,6 +21,26 @@ from huggingface_hub.hf_api import RepoFile, RepoFolder
 
 from archiver.errors import UsageError
 from archiver.loopback import Hub
+
+TOKENS = {"hf_open": {"org/tiny"}, "hf_other": {"org/else"}}
+HOSTILE = {
+    "../outside": b"1",
+    "a/../../b": b"2",
+    "/etc/passwd": b"3",
+    "nul\x00inside": b"4",
+    "back\\slash": b"5",
+    "Case.txt": b"6",
+    "case.txt": b"7",
+    "caf\u00e9": b"8",
+    "cafe\u0301": b"9",
+    "./dot": b"a",
+    "double//slash": b"b",
+    "trailing/": b"c",
+    "new\nline\x1b[31m": b"d",
+    "percent%2e?query#fragment&more": b"e",
+    "\u202egnp.exe": b"f",
+    " ": b"g",
+}
 
 
 def git_oid(data: bytes) -> str:
@@ -216,3 +240,117 @@ def test_unknown_address_method_and_repository(hub, ask):
     assert ask("/api/models/a/b", "DELETE").status == 405
     with pytest.raises(UsageError, match="a/b"):
         hub.commit("a/b", {})
+
+
+@pytest.fixture
+def as_token(hub):
+    hub.tokens = TOKENS
+    return lambda token: HfApi(endpoint=hub.endpoint, token=token)
+
+
+def resolve(api):
+    return api.get_hf_file_metadata(url=f"{api.endpoint}/org/tiny/resolve/main/config.json")
+
+
+def test_private_repository_opens_for_its_token(hub, as_token, tmp_path):
+    hub.create("org/tiny", FILES, private=True)
+    api = as_token("hf_open")
+    assert api.model_info("org/tiny").private
+    assert resolve(api).size == len(FILES["config.json"])
+    assert api.snapshot_download("org/tiny", cache_dir=tmp_path)
+
+
+CALLS = {
+    "info": lambda api: api.model_info("org/tiny"),
+    "tree": lambda api: list(api.list_repo_tree("org/tiny")),
+    "file": resolve,
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_private_repository_is_hidden_from_others(hub, as_token, call):
+    hub.create("org/tiny", FILES, private=True)
+    with pytest.raises(RepositoryNotFoundError):
+        call(as_token("hf_other"))
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_private_repository_is_a_bare_401_for_the_anonymous(hub, as_token, call):
+    # The client calls this RepositoryNotFoundError too, but only on https.
+    hub.create("org/tiny", FILES, private=True)
+    with pytest.raises(HfHubHTTPError) as refused:
+        call(as_token(False))
+    assert refused.value.response.status_code == 401
+    assert "X-Error-Code" not in refused.value.response.headers
+
+
+def test_private_repository_stays_hidden_when_it_is_gated_too(hub, as_token):
+    hub.create("org/tiny", FILES, private=True, gated=True)
+    with pytest.raises(RepositoryNotFoundError):
+        as_token("hf_other").model_info("org/tiny")
+
+
+def test_gated_repository_opens_for_its_token(hub, as_token):
+    hub.create("org/tiny", FILES, gated=True)
+    api = as_token("hf_open")
+    assert resolve(api).size == len(FILES["config.json"])
+    listed = {e.path: e for e in api.list_repo_tree("org/tiny")}
+    assert "*" not in listed["model.safetensors"].lfs.sha256
+
+
+@pytest.mark.parametrize(("token", "status"), [(False, 401), ("hf_other", 403)])
+def test_gated_repository_shows_its_listing_and_no_bytes(hub, as_token, token, status):
+    hub.create("org/tiny", FILES, gated=True)
+    api = as_token(token)
+    assert api.model_info("org/tiny").gated == "auto"
+    listed = {e.path: e for e in api.list_repo_tree("org/tiny")}
+    assert listed["model.safetensors"].lfs.sha256 == "*" * 64
+    with pytest.raises(GatedRepoError) as refused:
+        resolve(api)
+    assert refused.value.response.status_code == status
+
+
+def test_masked_digests_on_request(hub, api):
+    hub.create("org/tiny", FILES, masked=True)
+    info = api.model_info("org/tiny", files_metadata=True)
+    assert {s.lfs.sha256 for s in info.siblings if s.lfs} == {"*" * 64}
+
+
+def test_an_unknown_token_is_refused(hub, as_token):
+    hub.create("org/tiny", FILES)
+    with pytest.raises(HfHubHTTPError) as refused:
+        as_token("hf_stale").model_info("org/tiny")
+    assert not isinstance(refused.value, RepositoryNotFoundError)
+    assert refused.value.response.status_code == 401
+
+
+def test_any_token_is_nobody_while_the_hub_has_none(hub):
+    hub.create("org/tiny", FILES)
+    assert HfApi(endpoint=hub.endpoint, token="hf_mine").model_info("org/tiny").id == "org/tiny"
+
+
+def test_a_renamed_private_repository_stays_with_its_owner(hub, as_token):
+    hub.create("org/old", FILES, private=True)
+    hub.rename("org/old", "org/tiny")
+    assert as_token("hf_open").model_info("org/old").id == "org/tiny"
+    with pytest.raises(HfHubHTTPError, match="401"):
+        as_token(False).model_info("org/old")
+
+
+@pytest.fixture
+def hostile(hub):
+    hub.create("org/tiny", HOSTILE | {f"{name}.bin": data for name, data in HOSTILE.items()})
+    return "org/tiny"
+
+
+def test_hostile_names_are_listed_as_they_are(hostile, ask):
+    entries = json.loads(ask(f"/api/models/{hostile}/tree/main?recursive=true").body)
+    assert {e["path"] for e in entries if e["type"] == "file"} >= set(HOSTILE)
+
+
+@pytest.mark.parametrize("name", HOSTILE, ids=ascii)
+def test_hostile_names_are_served(hub, hostile, ask, name):
+    assert ask(f"/org/tiny/resolve/main/{quote(name)}").body == HOSTILE[name]
+    link = ask(f"/org/tiny/resolve/main/{quote(name)}.bin")
+    assert ask(link.headers["Location"]).body == HOSTILE[name]
+    assert hub.requests.of(port="cdn")[-1].file == f"{name}.bin"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from repairkit import ONE, TWO, model, own_pack, packs, seals, stored, wipe, write_folder
 
-from archiver.loopback.faults import Fault
+from archiver.loopback import Fault
 
 
 @pytest.fixture

@@ -1,4 +1,7 @@
-"""HTTP/1.1 as far as a hub needs it: a request read from a socket, a response before it is sent."""
+"""HTTP messages: a request as it was read, and a response that has not been sent yet.
+
+A response is made of pieces, so that a fault can put silence, a cut or other bytes between them.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +9,10 @@ import json
 from dataclasses import dataclass, field
 from functools import cached_property
 from http import HTTPStatus
-from typing import IO, Any
+from typing import Any
 from urllib.parse import parse_qs
 
-from archiver.loopback.content import Content
-
-_LONGEST_LINE = 64 * 1024
-_MOST_HEADERS = 200
-_LONGEST_BODY = 1024 * 1024
-
-
-class BadRequestError(Exception):
-    """What the client sent is not a request that this server reads."""
+from archiver.loopback.repository import Content
 
 
 @dataclass(frozen=True)
@@ -37,53 +32,21 @@ class Request:
 
     @property
     def token(self) -> str:
-        """The bearer token, ``""`` if none came."""
+        """The bearer token, ``""`` if there is none."""
         return self.headers.get("authorization", "").removeprefix("Bearer ").strip()
 
     @property
     def range(self) -> str:
-        """The Range header, ``""`` if none came."""
+        """The Range header, ``""`` if there is none."""
         return self.headers.get("range", "")
 
-    @property
-    def closes(self) -> bool:
-        """Whether the client wants the connection closed after the answer."""
-        return self.headers.get("connection", "").lower() == "close"
-
     def flag(self, name: str) -> bool:
-        """Whether the query switches ``name`` on."""
+        """Return whether the query switches ``name`` on."""
         return self.value(name).lower() in {"1", "true"}
 
     def value(self, name: str) -> str:
-        """The first value of ``name`` in the query, ``""`` if it has none."""
+        """Return the first value of ``name`` in the query, ``""`` if it has none."""
         return self.query.get(name, [""])[0]
-
-
-def read_request(stream: IO[bytes]) -> Request | None:
-    """The next request on a connection; None when the client has closed it."""
-    line = stream.readline(_LONGEST_LINE)
-    if not line.strip():
-        return None
-    parts = line.decode("latin-1").split()
-    if len(parts) != 3:  # noqa: PLR2004 - method, target, version
-        raise BadRequestError
-    path, _, query = parts[1].partition("?")
-    headers = _read_headers(stream)
-    length = int(headers.get("content-length", "0"))
-    if not 0 <= length <= _LONGEST_BODY:
-        raise BadRequestError
-    return Request(parts[0], path, query, headers, stream.read(length))
-
-
-def _read_headers(stream: IO[bytes]) -> dict[str, str]:
-    headers: dict[str, str] = {}
-    for _ in range(_MOST_HEADERS):
-        line = stream.readline(_LONGEST_LINE)
-        if line in {b"\r\n", b"\n", b""}:
-            return headers
-        name, _, value = line.decode("latin-1").partition(":")
-        headers[name.strip().lower()] = value.strip()
-    raise BadRequestError
 
 
 @dataclass(frozen=True)
@@ -144,7 +107,7 @@ class Response:
     before: list[Piece] = field(default_factory=list)
 
     def head(self) -> bytes:
-        """The status line and the headers."""
+        """Return the status line and the headers."""
         known = self.status in HTTPStatus._value2member_map_
         phrase = HTTPStatus(self.status).phrase if known else "Odd"
         lines = [f"HTTP/1.1 {self.status} {phrase}"]
@@ -153,19 +116,18 @@ class Response:
             lines.append(f"Content-Length: {self.length}")
         return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")
 
+    def carry(self, *spans: Span) -> None:
+        """Make ``spans`` the body, and Content-Length what they hold."""
+        self.pieces = list(spans)
+        self.length = sum(span.length for span in spans)
+
     def span(self) -> Span | None:
-        """The stretch that the body consists of, where no fault has touched it."""
+        """Return the stretch that the body consists of; None where a fault has touched it."""
         match self.pieces:
             case [Span() as only]:
                 return only
             case _:
                 return None
-
-
-def answer(content: Content, status: int = 200, **headers: str) -> Response:
-    """A response that carries the whole of ``content``."""
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Response(status, named, [Span(content, 0, content.size)], content.size)
 
 
 class RefusedError(Exception):
@@ -176,21 +138,30 @@ class RefusedError(Exception):
         self.response = response
 
 
-def json_answer(value: Any, status: int = 200, **headers: str) -> Response:
-    """A response that carries ``value`` as JSON."""
-    data = Content(json.dumps(value).encode())
-    return answer(data, status, Content_Type="application/json; charset=utf-8", **headers)
+def whole(data: bytes) -> Span:
+    """Return all of ``data``, to be carried."""
+    return Span(Content(data), 0, len(data))
+
+
+def json_answer(value: Any, status: int = 200) -> Response:
+    """Return a response that carries ``value`` as JSON."""
+    response = Response(status, {"Content-Type": "application/json; charset=utf-8"})
+    response.carry(whole(json.dumps(value).encode()))
+    return response
 
 
 def refusal(status: int, message: str, code: str = "") -> Response:
-    """An error as the Hub words it, with ``X-Error-Code`` where it has one."""
-    response = json_answer({"error": message}, status, X_Error_Message=message)
+    """Return an error as the Hub words it, with ``X-Error-Code`` where it has one."""
+    response = json_answer({"error": message}, status)
+    response.headers["X-Error-Message"] = message
     if code:
         response.headers["X-Error-Code"] = code
     return response
 
 
 def redirect(status: int, location: str) -> Response:
-    """A redirect to ``location``."""
-    text = Content(f"Redirecting to {location}".encode("utf-8", "replace"))
-    return answer(text, status, Content_Type="text/plain; charset=utf-8", Location=location)
+    """Return a redirect to ``location``."""
+    headers = {"Content-Type": "text/plain; charset=utf-8", "Location": location}
+    response = Response(status, headers)
+    response.carry(whole(f"Redirecting to {location}".encode("utf-8", "replace")))
+    return response

@@ -13,8 +13,8 @@ from archiver.loopback import Fault, Hub
 
 
 def test_it_listens_on_loopback_only(hub):
-    for server in hub._servers.values():
-        assert server._listener.getsockname()[0] == "127.0.0.1"
+    for port in (hub._hub_port, hub._cdn_port):
+        assert port._listener.server_address[0] == "127.0.0.1"
 
 
 def test_it_starts_and_stops_at_once():
@@ -140,7 +140,7 @@ def test_a_port_is_its_own_also_while_it_is_stopped():
     """Else another server of a busy machine may get it before it comes back."""
     hub = Hub()
     hub.start()
-    ports = [server.port for server in hub._servers.values()]
+    ports = [hub._hub_port.number, hub._cdn_port.number]
     hub.stop()
     for port in ports:
         with pytest.raises(ConnectionRefusedError):
@@ -148,7 +148,7 @@ def test_a_port_is_its_own_also_while_it_is_stopped():
         with pytest.raises(OSError, match="in use"):
             socket.create_server(("127.0.0.1", port))
     hub.start()
-    assert ports == [server.port for server in hub._servers.values()]
+    assert ports == [hub._hub_port._listener.server_address[1], hub._cdn_port.number]
     hub.stop()
 
 
