@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from itertools import accumulate
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -32,10 +33,10 @@ from archiver.names import path_problems
 from archiver.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from archiver.archive.finding import Code
-    from archiver.archive.records import FileEntry, Seal
+    from archiver.archive.records import FileEntry, FileFacts, Seal
     from archiver.storage.store import Store
 
 _LEVEL: Final = 9
@@ -235,6 +236,12 @@ def _tensor_fault(entry: FileEntry) -> str:
                 return "has tensors that are not made of its segments"
         at = tensor.end
     return ""
+
+
+def derived_revision(files: Iterable[FileEntry | FileFacts]) -> str:
+    """Return the revision of files that have no commit (``docs/format.md``, 6.1): it says what they are."""
+    rows = [[file.path, file.size, file.sha256] for file in sorted(files, key=attrgetter("path"))]
+    return blake3_hex(msgspec.json.encode(rows))[:40]
 
 
 def require_room(plain: bytes, manifest: Manifest) -> None:

@@ -763,6 +763,77 @@ def test_what_an_older_event_does_not_say_of_a_damaged_seal_counts_as_upstream(
     assert cli("restore", "-C", archive, REPO, tmp_path / "out").code == 20
 
 
+def older_journal(archive: Path) -> None:
+    """Write the journal's only seal anew as an older writer did, who did not say its voucher."""
+    opened = Archive.open(archive)
+    (old,) = [event for _, event in opened.events() if event.event == "sealed"]
+    for one in (archive / "journal").rglob("*.json"):
+        one.unlink()
+    detail = {key: value for key, value in old.detail.items() if key != "vouched"}
+    opened.record(msgspec.structs.replace(old, detail=detail, after=()))
+
+
+def test_a_lost_seal_whose_voucher_no_event_tells_is_covered_by_upstreams_only(
+    cli, archive, mirror, cache, commit
+):
+    assert mirror().code == 0
+    (mirrored,) = seals(archive)
+    older_journal(archive)
+    mirrored.unlink()
+    entry = cache()
+    kept_tree(entry / "snapshots" / commit)
+    assert cli("import", "-C", archive, entry).code == 0
+    (lesser,) = seals(archive)
+    audit = cli("audit", "-C", archive, "--level", "structure", "--json")
+    (missing,) = [row for row in rows(audit, "finding") if not row["remark"]]
+    assert (audit.code, missing["code"]) == (20, "seal-missing")
+    assert lesser.name.split(".")[1][:12] in missing["message"]
+    assert cli("prune", "-C", archive).code == 20
+    assert mirror().code == 0
+    assert cli("audit", "-C", archive, "--level", "structure").code == 0
+    assert cli("prune", "-C", archive).code == 0
+
+
+def test_a_folder_taken_in_again_covers_its_lost_seal_of_an_older_writer(cli, archive, tmp_path):
+    """Its revision is a digest of its files: no voucher could say more."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    words = ("import", "-C", archive, folder, "--as", "own/model", "--min-free", "0B")
+    assert cli(*words).code == 0
+    older_journal(archive)
+    seals(archive)[0].unlink()
+    assert cli("audit", "-C", archive, "--level", "structure", "--json").code == 20
+    assert cli(*words).code == 0
+    assert cli("audit", "-C", archive, "--level", "structure").code == 0
+
+
+def test_what_holds_one_file_unvouched_does_not_hold_a_part_that_is_vouched_for(
+    cli, archive, cache, commit
+):
+    """All bytes are there; but the snapshot as a whole is worth what its least file is."""
+    more, fewer = cache(), cache()
+    (fewer / "snapshots" / commit / "tokenizer.json").unlink()
+    named_blobs(more / "snapshots" / commit, "config.json")
+    named_blobs(fewer / "snapshots" / commit)
+    words = (
+        "import",
+        "-C",
+        archive,
+        "--include",
+        "config.json",
+        "--include",
+        "tokenizer.json",
+        "--json",
+    )
+    assert cli(*words, more).code == 0
+    for outcome in ("sealed", "held"):
+        taken = cli(*words, fewer)
+        (report,) = rows(taken, "mirror")
+        assert (taken.code, report["outcome"]) == (0, outcome)
+        assert report["vouched"]["least"] == "cache"
+
+
 def test_a_part_does_not_stand_in_for_a_damaged_seal_of_the_whole(
     cli, archive, mirror, cache, tmp_path, commit
 ):

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Final
 from archiver.archive.events import Sealed, detail_of
 from archiver.archive.journal import in_order
 from archiver.archive.layout import document_of
+from archiver.archive.manifests import derived_revision
 from archiver.archive.vouching import Voucher
+from archiver.errors import DamageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -90,7 +92,8 @@ class Chain:
 class StandIns:
     """Seals that stand in for lost ones of the same revision: so a snapshot is mended.
 
-    One of all files does, unless the journal says that the lost one had the higher voucher.
+    One of all files does, unless the lost one can have had the higher voucher. Older events do not say
+    which it had: then only upstream's will do, or a revision that is itself a digest of the files.
     """
 
     def __init__(self, archive: Archive, snapshots: Iterable[Snapshot]) -> None:
@@ -103,10 +106,24 @@ class StandIns:
 
     def cover(self, event: Event) -> bool:
         """Whether one stands in for the seal that the event tells of."""
-        found = self._whole.get((event.repository.casefold(), event.revision), [])
         sealed = detail_of(event, Sealed)
         lost = Voucher.of(sealed.vouched) if sealed else None
-        return any(lost is None or self._voucher(one) >= lost for one in found)
+        least = Voucher.UPSTREAM if lost is None else lost
+        return any(
+            self._voucher(one) >= least or (lost is None and self._names_its_files(one))
+            for one in self.of_revision(event)
+        )
+
+    def of_revision(self, event: Event) -> list[Snapshot]:
+        """The snapshots of all files of the event's revision, whatever their vouchers."""
+        return self._whole.get((event.repository.casefold(), event.revision), [])
+
+    def _names_its_files(self, snapshot: Snapshot) -> bool:
+        try:
+            files = self._archive.manifest_facts(snapshot.seal).files
+        except DamageError:
+            return False
+        return snapshot.seal.revision == derived_revision(files)
 
     def _voucher(self, snapshot: Snapshot) -> Voucher:
         vouching = self._archive.vouching(snapshot)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from archiver.archive import layout
 from archiver.archive.advice import BringOrForget, RepairFromCopy
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from archiver.archive.fixity.findings import Findings
     from archiver.archive.fixity.kept_heads import KeptHead
     from archiver.archive.records import Event
+
+
+_TOLD: Final = 8
+"""Seals that a message names."""
 
 
 class JournalCheck:
@@ -60,7 +64,7 @@ class JournalCheck:
         stand_ins = StandIns(self._archive, snapshots)
         for event in self._chain.sealed():
             if event.snapshot not in seals and not stand_ins.cover(event):
-                self._no_seal(event)
+                self._no_seal(event, stand_ins.of_revision(event))
 
     def heads(self, kept: Iterable[KeptHead]) -> None:
         """Each of these heads, which were kept elsewhere, must be an event, if they are of this journal."""
@@ -83,11 +87,17 @@ class JournalCheck:
         documents = map(layout.document_of, self._store.list(layout.SNAPSHOTS))
         return {document.digest for document in documents if document}
 
-    def _no_seal(self, event: Event) -> None:
+    def _no_seal(self, event: Event, others: list[Snapshot]) -> None:
         title = f"{event.repository}@{event.revision[:12]}"
         digest = event.snapshot[:64]
         text = f"The journal tells of the seal {digest} of {title}, which is not there."
         name = _seal_name(event, digest)
+        if others:
+            ids = ", ".join(other.id[:12] for other in others[:_TOLD])
+            text += (
+                f" Held of the revision is {ids}, whose files may have a lesser voucher: a digest of "
+                "upstream's that was proven may be lost."
+            )
         advice = self._findings.advice
         actions = advice.copy_back(name or f"seal {digest}", "seal-missing", title)
         if event.snapshot in self._chain.deleted():

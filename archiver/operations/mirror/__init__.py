@@ -12,7 +12,6 @@ from archiver.archive.plans import note_gone, outcome_of
 from archiver.archive.vouching import HUGGINGFACE
 from archiver.errors import ArchiverError, UpstreamGoneError
 from archiver.operations.mirror.options import MirrorOptions, select
-from archiver.operations.mirror.publishing import derived_revision
 from archiver.operations.mirror.remarks import NARROWER, Remark, require_fit
 from archiver.operations.mirror.report import FileFailure, MirrorError, MirrorReport
 from archiver.operations.mirror.run import Run
@@ -81,6 +80,5 @@ __all__ = [
     "MirrorOptions",
     "MirrorReport",
     "Remark",
-    "derived_revision",
     "mirror",
 ]

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-import msgspec
-
 from archiver.archive.advice import command
+from archiver.archive.manifests import derived_revision
 from archiver.archive.pin import Pin, check_pin
 from archiver.archive.publish import publish
 from archiver.archive.records import Manifest, Source
 from archiver.archive.vouching import HUGGINGFACE, UNVOUCHED, Vouch, Voucher, claimed
-from archiver.digest import blake3_hex
 from archiver.errors import MismatchError
 from archiver.text import plural, printable
 
@@ -82,12 +80,6 @@ def publish_listing(
         old is not None and old.by < new.by for old, new in zip(before, vouches, strict=True)
     )
     return Published(snapshot, manifest, raised, corrected)
-
-
-def derived_revision(entries: list[FileEntry]) -> str:
-    """The revision of files that have no commit (``docs/format.md``, 6.1)."""
-    rows = [[e.path, e.size, e.sha256] for e in sorted(entries, key=lambda entry: entry.path)]
-    return blake3_hex(msgspec.json.encode(rows))[:40]
 
 
 # ---- who vouches
