@@ -319,8 +319,8 @@ def commands(action: Action) -> tuple[Argv, ...]:  # noqa: C901, PLR0911, PLR091
             return (argv("forget", place, snapshot),)
         case advice.AskUpstream(place=place, snapshot=snapshot):
             return (argv("mirror", place, snapshot),)
-        case advice.DropSeal(append_only=True):
-            return (("archiver", "copy", "--snapshot"),)
+        case advice.DropSeal(append_only=True, place=place):
+            return (argv("copy", place, "--new", "--snapshot", "REPO@SEAL", "DIR"),)
         case advice.KeepOrForget(append_only=True):
             return ()
         case advice.DropSeal(place=place, seal=seal) | advice.KeepOrForget(place=place, seal=seal):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import re
+from pathlib import Path
 
+import archiver
 from archiver.archive.advice import Advice
 from archiver.cli.findings import shortened, words
 
@@ -72,3 +75,51 @@ def test_what_is_to_be_done_about_a_remark_is_told(run, weights):
     found = run("audit", "-C", weights.root)
     assert found.code == 0
     assert "Move it out of the archive's folder" in found.err
+
+
+PROSE = {"message", "hint"}
+JOINED = {"rstrip"}  # a sentence that ends within another one loses its full stop
+
+
+def readings(tree, texts=("str(error)",)):
+    """Yield the line of each place where a program looks into the words of an error or a finding."""
+    parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
+    for node in ast.walk(tree):
+        said = isinstance(node, ast.Attribute) and node.attr in PROSE
+        # What an error of this package says is also its text.
+        said = said or (isinstance(node, ast.Call) and ast.unparse(node) in texts)
+        above = parents.get(node)
+        if not said or not isinstance(getattr(node, "ctx", ast.Load()), ast.Load):
+            continue
+        method = isinstance(above, ast.Attribute) and above.attr not in JOINED
+        matched = isinstance(above, ast.Call) and node in above.args
+        matched = matched and ast.unparse(above.func).startswith(("re.", "fnmatch", "len"))
+        if isinstance(above, ast.Compare | ast.Subscript | ast.Match) or method or matched:
+            yield node.lineno
+
+
+def test_no_logic_reads_what_an_error_or_a_finding_says():
+    """Only the command line makes sentences; a smoke test reads those of torch and transformers."""
+    root = Path(archiver.__file__).parent
+    found = []
+    for path in root.rglob("*.py"):
+        room = path.relative_to(root).parts[0]
+        texts = () if room == "smoke" else ("str(error)",)
+        if room != "cli":
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            found += [f"{path}:{line}" for line in readings(tree, texts)]
+    assert not found
+
+
+def test_the_look_for_readings_sees_them():
+    for code in (
+        "digest in error.message",
+        "error.message.startswith('x')",
+        "one.hint == other",
+        "re.search('x', error.message)",
+        "error.message[0]",
+        "'gone' in str(error)",
+    ):
+        assert list(readings(ast.parse(code))) == [1], code
+    for code in ("raise E(error.message)", "f'{error.message} So.'", "error.hint = 'x'"):
+        assert not list(readings(ast.parse(code))), code

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import re
 import shlex
+from typing import get_args
 
 import click
 import docskit
+import msgspec
 import pytest
+
+from archiver.archive.advice import Action
+from archiver.archive.finding import Finding, TensorRows
+from archiver.cli.findings import commands, described, words
 
 _INLINE = re.compile(r"`(archiver [^`]+)`")
 _HINT = re.compile(r"'(archiver [a-z][^']*)'")
@@ -74,6 +80,52 @@ def test_commands_that_messages_advise_exist():
             assert name, f"{path.name}: {call}"
             options = {word.partition("=")[0] for word in words if word.startswith("-")}
             assert options <= docskit.options_of(ALL[name]), f"{path.name}: {call}"
+
+
+def sample(kind: type) -> Action:
+    """An action, with every field filled; what it says is said of both kinds of policy."""
+    return kind(**{field.name: "x" for field in msgspec.structs.fields(kind) if field.type is str})
+
+
+KINDS = get_args(Action)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_commands_of_an_action_are_ones_that_the_command_line_takes(kind):
+    action = sample(kind)
+    both = [action]
+    if "append_only" in kind.__struct_fields__:
+        both.append(msgspec.structs.replace(action, append_only=True))
+    for one in both:
+        assert words((one,))
+        for line in commands(one):
+            if line[0] == "archiver":
+                docskit.parse(list(line[1:]))
+
+
+def test_the_page_of_findings_lists_every_action_and_every_key():
+    page = (docskit.ROOT / "docs" / "findings.md").read_text(encoding="utf-8")
+    listed = dict(re.findall(r"^\| `([a-z-]+)` \| ((?:`\w+`(?:, )?)*) ?\|", page, re.MULTILINE))
+    wanted = {kind.__struct_config__.tag: kind.__struct_fields__ for kind in KINDS}
+    named = {do: tuple(re.findall(r"\w+", listed.get(do, ""))) for do in wanted}
+    assert named == wanted
+    assert wanted.keys() - listed.keys() == set()
+    full = Finding(
+        "pack-missing",
+        "Gone.",
+        "path",
+        object="object",
+        pack="pack",
+        snapshots=("a", "b"),
+        tensors=(TensorRows("t", 1, 2),),
+        actions=(sample(KINDS[0]),),
+        whole_in="other-packs",
+        set_aside="there",
+        accepted=True,
+    )
+    several = msgspec.structs.replace(full, tensors=full.tensors * 2)
+    for key in described(full).keys() | described(several).keys():
+        assert f"`{key}`" in page.partition("## In JSON")[2], key
 
 
 def test_the_readme_shows_steps_that_the_demonstration_has():
