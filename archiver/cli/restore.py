@@ -6,7 +6,7 @@ import os
 import shlex
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
@@ -21,7 +21,7 @@ from archiver.text import human_bytes, human_rate, plural, printable
 
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive, Snapshot
-    from archiver.operations.restore import RestoreReport
+    from archiver.operations.restore import RestoreFailure, RestoreReport
 
 _SHOWN = 8
 """Damaged tensors that are named for each file; --json names them all."""
@@ -151,7 +151,10 @@ def _smoke_test(folder: Path, archive: Archive, snapshot: Snapshot, memory: int 
 
 
 def _tell(report: RestoreReport, seconds: float) -> None:
-    fields = msgspec.to_builtins(report) | {"vouched": described(report.vouched)}
+    fields = msgspec.to_builtins(report) | {
+        "vouched": described(report.vouched),
+        "failures": [_described_failure(failure) for failure in report.failures],
+    }
     output.record("restore", **fields)
     title = f"{report.repository}@{report.revision[:12]}"
     if not report.failures:
@@ -168,11 +171,19 @@ def _tell(report: RestoreReport, seconds: float) -> None:
         more = (
             f", and {len(failure.tensors) - _SHOWN} more" if len(failure.tensors) > _SHOWN else ""
         )
-        hit = f" [{', '.join(failure.tensors[:_SHOWN])}{more}]" if failure.tensors else ""
+        hit = f" [{', '.join(map(str, failure.tensors[:_SHOWN]))}{more}]" if failure.tensors else ""
         output.line(f"  {printable(failure.path)}: {shortened(failure.reason)}{printable(hit)}")
     for hint in sorted({failure.hint for failure in report.failures if failure.hint}):
         output.line(f"  → {printable(hint, 2000)}")
     raise click.exceptions.Exit(_code(report))
+
+
+def _described_failure(failure: RestoreFailure) -> dict[str, Any]:
+    fields: dict[str, Any] = msgspec.to_builtins(failure)
+    return fields | {
+        "tensors": [str(rows) for rows in failure.tensors],
+        "tensor_rows": fields["tensors"],
+    }
 
 
 def _counts(report: RestoreReport) -> str:

@@ -231,6 +231,8 @@ def test_the_line_for_a_lost_archive_json_mends_it(audit, weights):
     missing(weights.root / "archive.json")
     (found,) = audit().damage
     line = found["hint"].partition(": ")[2]
+    (action,) = found["actions"]
+    assert action == {"do": "write-line", "file": "archive.json", "line": line, "commands": []}
     (weights.root / "archive.json").write_text(line)
     assert json.loads(line)["archive"] == before["archive"]
     assert audit().code == 0

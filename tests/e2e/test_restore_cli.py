@@ -385,6 +385,11 @@ def test_a_damaged_object_costs_its_file_and_no_other(held, archive, cli, tmp_pa
     assert "embed" not in result.out
     rest = {name: data for name, data in held.items() if name != WEIGHTS}
     assert files_below(tmp_path / "out") == rest
+    told = cli("restore", "--json", "-C", archive, REPO, tmp_path / "out", "--file", WEIGHTS)
+    (failure,) = json.loads(told.out.splitlines()[-1])["failures"]
+    assert (failure["object"], failure["pack"]) == (digest, pack_of(archive).stem)
+    assert failure["tensors"] == ["layer.weight rows 0..31"]
+    assert failure["tensor_rows"] == [{"name": "layer.weight", "first": 0, "last": 31}]
     tensor = cli("restore", "-C", archive, REPO, tmp_path / "t", "--tensor", "layer.weight")
     assert tensor.code == 20
     assert not list((tmp_path / "t").glob("*"))

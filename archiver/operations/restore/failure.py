@@ -19,12 +19,14 @@ def failure(entry: FileEntry, error: ArchiverError, hint: str, packs: PackMap) -
     """What the report says of a file."""
     if isinstance(error, UnreadableError) or not isinstance(error, DamageError):
         return RestoreFailure(entry.path, error.message, hint, int(error.exit_code))
-    hit = [
-        str(rows)
+    hit = tuple(
+        rows
         for begin, end in _lost(entry, error, packs)
         for rows in affected_rows(entry, begin, end)
-    ]
-    return RestoreFailure(entry.path, error.message, hint, int(error.exit_code), tuple(hit))
+    )
+    return RestoreFailure(
+        entry.path, error.message, hint, int(error.exit_code), hit, error.object, error.pack
+    )
 
 
 def hint_of(error: ArchiverError, archive: Archive, snapshot: Snapshot) -> str:

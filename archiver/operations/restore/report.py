@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import msgspec
 
+from archiver.archive.finding import TensorRows
 from archiver.archive.vouching import Vouching
 from archiver.upstream.hub_cache import RefSkipped
 
 
 class RestoreFailure(msgspec.Struct, frozen=True):
-    """A file that could not be restored; ``tensors`` are the rows that are damaged, if known."""
+    """A file that could not be restored.
+
+    Attributes:
+        path: The file.
+        reason: Why, for people.
+        hint: What to do next, for people.
+        exit_code: What it would end a run with that restores nothing else.
+        tensors: The tensors that are damaged, and which of their rows, as far as that is known.
+        object: The BLAKE3 of the object that could not be read, or ``""``.
+        pack: The id of the pack that it was read from, or ``""``.
+    """
 
     path: str
     reason: str
     hint: str
     exit_code: int
-    tensors: tuple[str, ...] = ()
+    tensors: tuple[TensorRows, ...] = ()
+    object: str = ""
+    pack: str = ""
 
 
 class RestoreReport(msgspec.Struct, frozen=True):
