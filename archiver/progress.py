@@ -32,3 +32,28 @@ class Progress(Protocol):
 
     def end(self, path: str) -> None:
         """A file is complete and checked."""
+
+
+class NoProgress:
+    """For what is too short, or has nobody, to be told of."""
+
+    def phase(self, verb: str) -> None:
+        """Tell nobody."""
+
+    def expect(self, files: int, size: int) -> None:
+        """Tell nobody."""
+
+    def begin(self, path: str, size: int) -> None:
+        """Tell nobody."""
+
+    def advance(self, count: int, *, fetched: bool) -> None:
+        """Tell nobody."""
+
+    def rewind(self, count: int) -> None:
+        """Tell nobody."""
+
+    def stored(self, plain: int, stored: int) -> None:
+        """Tell nobody."""
+
+    def end(self, path: str) -> None:
+        """Tell nobody."""

@@ -1,50 +1,70 @@
-"""Opening a catalogue and running transactions on it, whoever else is doing the same."""
+"""An open catalogue: transactions on it, whoever else is doing the same, and a new file in its place."""
 
 from __future__ import annotations
 
+import os
 import random
 import sqlite3
 import threading
 import time
 import uuid
 from contextlib import ExitStack, closing, contextmanager
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Final, Self, TypeVar, cast
 
 from sqlalchemy import QueuePool, create_engine, event
+from sqlalchemy.exc import StatementError
 
-from archiver.catalogue.errors import (
+from archiver.catalogue.schema import create_statements
+from archiver.catalogue.sqlite_file import (
+    APPLICATION_ID,
     CATALOGUE_FAULTS,
+    MEMORY,
+    SCHEMA,
     CatalogueBusyError,
+    CatalogueFullError,
     CatalogueReadOnlyError,
     CatalogueUnusable,
-)
-from archiver.catalogue.failures import FAILURES, is_passing, reported
-from archiver.catalogue.files import (
-    MEMORY,
     FileConnection,
     connect,
+    has_tables,
     identity,
     may_write,
     shares_memory,
+    swap_in,
     swap_lock,
 )
-from archiver.catalogue.version import SCHEMA, schema_number
+from archiver.errors import ArchiverError, DamageError
 from archiver.progress import stop_requested
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from types import TracebackType
 
     from sqlalchemy import Connection
 
 Result = TypeVar("Result")
+Item = TypeVar("Item")
 
-PATIENCE = 60.0
+RETRY_SECONDS = 60.0
 """Seconds after which a file that is busy all the time is given up."""
-_LOOK = "SELECT 1 FROM sqlite_master LIMIT 1"
-_BEGIN = "catalogue_begin"
+_BEGIN: Final = "catalogue_begin"
+_PRIMARY_CODE: Final = 0xFF
+_PASSING_CODES: Final = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
+_BAD_ROW_CODES: Final = {
+    sqlite3.SQLITE_CONSTRAINT,
+    sqlite3.SQLITE_TOOBIG,
+    sqlite3.SQLITE_MISMATCH,
+}
+
+Failure = sqlite3.Error | StatementError | OverflowError | UnicodeEncodeError
+_FAILURES: Final = (sqlite3.Error, StatementError, OverflowError, UnicodeEncodeError)
+"""What a transaction can fail with. The last two are values that SQLite cannot hold."""
+
+
+class MovedError(Exception):
+    """Another process put a new file in the place of the one that is open."""
 
 
 class Catalogue:
@@ -70,18 +90,18 @@ class Catalogue:
         event.listen(self._engine, "begin", _begin)
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], *, create: bool = True) -> Self:
-        """Open the file at ``path``; make it, or bring it to this version's schema, where needed.
+    def open(cls, path: str | os.PathLike[str]) -> Self:
+        """Open the file at ``path``; make it, and its tables, where there are none.
 
         Raises:
-            CatalogueUnusable: Damaged, foreign, newer, or missing and not to be (or cannot be)
-                created. The answer is to rebuild it.
+            CatalogueUnusable: Damaged, foreign, of another version, or missing where none can be created.
+                The answer is to rebuild it.
         """
-        where = Path(path)
-        read_only = not may_write(where)
+        path = Path(path)
+        read_only = not may_write(path)
         if not read_only:
-            _prepare(where, create=create)
-        catalogue = cls(where, read_only=read_only)
+            retry_while_busy(path, lambda: _create(path))
+        catalogue = cls(path, read_only=read_only)
         try:
             catalogue.read(lambda _: None)
         except BaseException:
@@ -91,13 +111,11 @@ class Catalogue:
 
     @classmethod
     def in_memory(cls) -> Self:
-        """A new, empty one that lies on no disk and is gone when it is closed."""
+        """Return a new, empty one that lies on no disk and is gone when it is closed."""
         catalogue = cls(Path(f"archiver-{uuid.uuid4().hex}"), read_only=False, memory=True)
         # As long as somebody is connected it lives.
         catalogue._anchor = connect(catalogue.path, MEMORY)
-        from archiver.catalogue.migrate import migrate  # noqa: PLC0415 - it imports alembic
-
-        migrate(catalogue.path, MEMORY)
+        _create_tables(catalogue._anchor, catalogue.path)
         return catalogue
 
     def replace_by(self, substitute: Callable[[], Catalogue]) -> None:
@@ -105,16 +123,29 @@ class Catalogue:
         self._substitute = substitute
 
     def read(self, work: Callable[[Connection], Result]) -> Result:
-        """What ``work`` gives; all its reads see one state of the catalogue."""
+        """Return what ``work`` gives; all its reads see one state of the catalogue."""
         return self._lastingly(
-            lambda: patiently(self.path, lambda: self._once(work, "BEGIN")),
-            lambda other: other.read(work),
+            lambda: retry_while_busy(self.path, lambda: self._run(work, "BEGIN")),
+            lambda replacement: replacement.read(work),
         )
+
+    def write(self, work: Callable[[Connection], Result]) -> Result:
+        """Return what ``work`` gives, committed whole or not at all; it may be called more than once.
+
+        The transaction holds the write lock from its first statement, so what it reads stays true.
+        """
+
+        def attempt() -> Result:
+            if self.read_only:
+                raise CatalogueReadOnlyError(self.path)
+            return retry_while_busy(self.path, lambda: self._run(work, "BEGIN IMMEDIATE"))
+
+        return self._lastingly(attempt, lambda replacement: replacement.write(work))
 
     def _lastingly(
         self, attempt: Callable[[], Result], again: Callable[[Catalogue], Result]
     ) -> Result:
-        """What ``attempt`` gives, or ``again`` on the replacement where the file fails."""
+        """Return what ``attempt`` gives, or ``again`` on the replacement where the file fails."""
         if self._replacement is None:
             try:
                 return attempt()
@@ -126,18 +157,31 @@ class Catalogue:
                         self._replacement = self._substitute()
         return again(self._replacement)
 
-    def write(self, work: Callable[[Connection], Result]) -> Result:
-        """What ``work`` gives, committed whole or not at all; it may be called more than once.
+    def _run(self, work: Callable[[Connection], Result], begin: str) -> Result:
+        with self._engine.connect().execution_options(**{_BEGIN: begin}) as connection:
+            with connection.begin():
+                raw = cast("FileConnection", connection.connection.dbapi_connection)
+                if raw.identity == identity(self.path):
+                    return work(connection)
+            connection.invalidate()
+        raise MovedError
 
-        The transaction holds the write lock from its first statement, so what it reads stays true.
-        """
-
-        def attempt() -> Result:
-            if self.read_only:
-                raise CatalogueReadOnlyError(self.path)
-            return patiently(self.path, lambda: self._once(work, "BEGIN IMMEDIATE"))
-
-        return self._lastingly(attempt, lambda other: other.write(work))
+    def _connect(self) -> FileConnection:
+        if self._memory:
+            connection = connect(self.path, MEMORY)
+            # Of connections to the same memory, one that writes locks whole tables for those that read.
+            connection.execute("PRAGMA read_uncommitted = ON")
+            connection.execute("PRAGMA temp_store = MEMORY")
+            connection.execute("PRAGMA foreign_keys = ON")
+            return connection
+        with swap_lock(self.path):
+            if not self.read_only:
+                return _set_up(connect(self.path, "rw"), self.path, write=True)
+            try:
+                return _set_up(connect(self.path, "ro"), self.path, write=False)
+            except sqlite3.OperationalError:
+                # The log's companions cannot be made beside the file.
+                return _set_up(connect(self.path, "immutable"), self.path, write=False)
 
     def close(self) -> None:
         """Close every connection."""
@@ -160,88 +204,35 @@ class Catalogue:
     ) -> None:
         self.close()
 
-    @contextmanager
-    def reading(self) -> Iterator[Connection]:
-        """A connection for rows that are too many to hold at once; one state, never retried."""
-        # Whoever keeps readers out is waited for here: later it would be too late.
-        self.read(lambda connection: connection.exec_driver_sql(_LOOK).first())
-        if self._replacement is not None:
-            with self._replacement.reading() as connection:
-                yield connection
-            return
-        try:
-            with self._transaction("BEGIN") as connection:
-                yield connection
-        except MovedError as error:
-            raise CatalogueBusyError(
-                f"The catalogue {self.path} was replaced; try again."
-            ) from error
-        except FAILURES as error:
-            raise reported(error, self.path) from error
-
-    def _once(self, work: Callable[[Connection], Result], begin: str) -> Result:
-        with self._transaction(begin) as connection:
-            return work(connection)
-
-    @contextmanager
-    def _transaction(self, begin: str) -> Iterator[Connection]:
-        with self._engine.connect().execution_options(**{_BEGIN: begin}) as connection:
-            with connection.begin():
-                raw = cast("FileConnection", connection.connection.dbapi_connection)
-                if raw.identity == identity(self.path):
-                    yield connection
-                    return
-            connection.invalidate()
-        raise MovedError
-
-    def _connect(self) -> FileConnection:
-        if self._memory:
-            return _in_memory(self.path)
-        with swap_lock(self.path):
-            if self.read_only:
-                return _open_to_read(self.path)
-            return _ready(connect(self.path, "rw"), self.path, write=True)
-
-
-class MovedError(Exception):
-    """Another process put a new file in the place of the one that is open."""
-
 
 def _begin(connection: Connection) -> None:
     connection.exec_driver_sql(connection.get_execution_options().get(_BEGIN, "BEGIN"))
 
 
-def _prepare(path: Path, *, create: bool) -> None:
-    """Make the file, or migrate it, if that is needed; alembic is imported only then."""
-
-    def found() -> int:
-        with swap_lock(path), closing(connect(path, "rwc" if create else "rw")) as connection:
-            return schema_number(connection, path)
-
-    number = patiently(path, found)
-    if number == 0 and not create:
-        raise CatalogueUnusable(path, "the file is empty")
-    if number < SCHEMA:
-        from archiver.catalogue.migrate import migrate  # noqa: PLC0415 - it imports alembic
-
-        patiently(path, lambda: migrate(path))
+def _create(path: Path) -> None:
+    """Make the file and its tables if they are not there. Several processes may do this at once."""
+    with swap_lock(path), closing(connect(path, "rwc")) as connection:
+        if not has_tables(connection, path):
+            _create_tables(connection, path)
 
 
-def _open_to_read(path: Path) -> FileConnection:
-    """A reading connection, also where the log's companions cannot be made beside the file."""
-    try:
-        return _ready(connect(path, "ro"), path, write=False)
-    except sqlite3.OperationalError:
-        return _ready(connect(path, "immutable"), path, write=False)
+def _create_tables(connection: FileConnection, path: Path) -> None:
+    """Make all tables or none, and mark the file last, in one transaction."""
+    connection.execute("BEGIN IMMEDIATE")
+    if not has_tables(connection, path):  # now that nobody else can write
+        for statement in create_statements():
+            connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {SCHEMA}")
+    connection.execute("COMMIT")
 
 
-def _ready(connection: FileConnection, path: Path, *, write: bool) -> FileConnection:
-    """The connection, set up, once its file is known to be an up-to-date catalogue."""
+def _set_up(connection: FileConnection, path: Path, *, write: bool) -> FileConnection:
+    """Return the connection, set up, once its file is known to be a catalogue of this version."""
     with ExitStack() as undo:
         undo.callback(connection.close)
-        number = schema_number(connection, path)
-        if number < SCHEMA:
-            raise CatalogueUnusable(path, f"its schema {number} is older than {SCHEMA}")
+        if not has_tables(connection, path):
+            raise CatalogueUnusable(path, "the file is empty")
         if write:
             # The log's index is memory that processes share through a file.
             journal = "WAL" if shares_memory(path) else "TRUNCATE"
@@ -252,28 +243,116 @@ def _ready(connection: FileConnection, path: Path, *, write: bool) -> FileConnec
     return connection
 
 
-def _in_memory(path: Path) -> FileConnection:
-    connection = connect(path, MEMORY)
-    # Of connections to the same memory, one that writes locks whole tables for those that read.
-    connection.execute("PRAGMA read_uncommitted = ON")
-    connection.execute("PRAGMA temp_store = MEMORY")
-    connection.execute("PRAGMA foreign_keys = ON")
-    return connection
+def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Give the items in lists of at most ``size``."""
+    remaining = iter(items)
+    while batch := list(islice(remaining, size)):
+        yield batch
 
 
-def patiently(path: Path, attempt: Callable[[], Result]) -> Result:
-    """What ``attempt`` gives, tried again while others are in the way."""
-    deadline = time.monotonic() + PATIENCE
+# ---- failures
+
+
+def retry_while_busy(path: Path, attempt: Callable[[], Result]) -> Result:
+    """Return what ``attempt`` gives, tried again while other processes are in the way.
+
+    Raises:
+        DamageError: A record holds what SQLite cannot hold, or contradicts itself.
+        ArchiverError: One of CATALOGUE_FAULTS.
+    """
+    deadline = time.monotonic() + RETRY_SECONDS
     while True:
         try:
             return attempt()
         except MovedError:
             pass
-        except FAILURES as error:
-            if not is_passing(error):
-                raise reported(error, path) from error
+        except _FAILURES as error:
+            if not _is_passing(error):
+                raise _explained(error, path) from error
         if stop_requested.is_set():
             raise CatalogueBusyError(f"The catalogue {path} is busy, and the run is to end.")
         if time.monotonic() > deadline:
-            raise CatalogueBusyError(f"The catalogue {path} was busy for {PATIENCE:.0f} seconds.")
+            raise CatalogueBusyError(
+                f"The catalogue {path} was busy for {RETRY_SECONDS:.0f} seconds."
+            )
         time.sleep(random.uniform(0.002, 0.05))  # noqa: S311 - spreads processes, hides nothing
+
+
+def _is_passing(error: Failure) -> bool:
+    """Return whether the error comes from another process being busy, or having replaced the file."""
+    code = _code(error)
+    return code == sqlite3.SQLITE_READONLY_DBMOVED or code & _PRIMARY_CODE in _PASSING_CODES
+
+
+def _explained(error: Failure, path: Path) -> ArchiverError:
+    """Return the error that tells the user, or the calling operation, what to do."""
+    code = _code(error) & _PRIMARY_CODE
+    cause = _cause(error)
+    if code in _BAD_ROW_CODES or isinstance(cause, ValueError | OverflowError):
+        return DamageError(f"A record cannot be put into the catalogue {path}: {cause}.")
+    if code == sqlite3.SQLITE_FULL:
+        return CatalogueFullError(
+            f"The disk has no room for the catalogue {path}.",
+            hint="Free some room and run the same command again; it goes on from there.",
+        )
+    if code == sqlite3.SQLITE_READONLY:
+        return CatalogueReadOnlyError(path)
+    return CatalogueUnusable(path, str(cause))
+
+
+def _code(error: Failure) -> int:
+    """Return SQLite's extended error code, 0 if the error is not SQLite's."""
+    return int(getattr(_cause(error), "sqlite_errorcode", 0))
+
+
+def _cause(error: Failure) -> BaseException | None:
+    return error.orig if isinstance(error, StatementError) else error
+
+
+# ---- a new file in the place of one that others may be reading and writing
+
+
+def replace_file(new: Path, path: Path) -> None:
+    """Make the closed catalogue ``new`` durable and let it take the place of ``path``."""
+    log = Path(f"{new}-wal")
+    if log.exists() and log.stat().st_size:
+        raise CatalogueUnusable(new, "its log was not written back")
+    descriptor = os.open(new, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    # The write lock first: whoever writes needs no new connection, and so no swap lock, to finish.
+    with _no_writers(path), swap_lock(path, exclusive=True):
+        swap_in(new, path)
+
+
+@contextmanager
+def _no_writers(path: Path) -> Iterator[None]:
+    """Hold the old catalogue's write lock, if it has one: no transaction is lost halfway."""
+    connection = retry_while_busy(path, lambda: _write_locked(path))
+    if connection is None:
+        yield
+        return
+    with closing(connection):
+        yield
+
+
+def _write_locked(path: Path) -> FileConnection | None:
+    """Return a connection that holds the write lock of the file; None if it cannot be had."""
+    with ExitStack() as undo:
+        try:
+            with swap_lock(path):
+                connection = undo.enter_context(closing(connect(path, "rw")))
+                has_tables(connection, path)
+            connection.execute("BEGIN IMMEDIATE")
+        except CatalogueUnusable:
+            return None
+        except sqlite3.Error as error:
+            if _is_passing(error):
+                raise
+            return None
+        if connection.identity != identity(path):
+            raise MovedError
+        undo.pop_all()
+    return connection

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 from sqlalchemy import LargeBinary, false, func, select, type_coerce
 
-from archiver.archive.records import Event, Selection, Totals
-from archiver.catalogue.rows import batches
+from archiver.archive.records import Event
+from archiver.catalogue.database import batches
 from archiver.catalogue.schema import (
     EventRow,
     FileRow,
@@ -63,43 +63,29 @@ class Location(NamedTuple):
     codec: int
 
 
-class SnapshotInfo(msgspec.Struct, frozen=True):
-    """A seal as the catalogue has it."""
-
-    id: str
-    repository: str
-    revision: str
-    manifest: str
-    sealed: str
-    tool: str
-    parent: str
-    selection: Selection
-    totals: Totals
-
-
 def locate(catalogue: Catalogue, blake3s: Iterable[str]) -> dict[str, list[Location]]:
-    """Every known copy of each object, by pack and offset; unknown objects are left out."""
-    wanted = list(dict.fromkeys(blake3s))
+    """Return every known copy of each object, by pack and offset; unknown objects are left out."""
+    digests = list(dict.fromkeys(blake3s))
 
     def work(connection: Connection) -> dict[str, list[Location]]:
-        found: dict[str, list[Location]] = {}
-        for batch in batches(wanted, VARIABLES):
+        locations: dict[str, list[Location]] = {}
+        for batch in batches(digests, VARIABLES):
             for row in connection.execute(_locating(batch)):
-                found.setdefault(row[0], []).append(Location(*row[1:]))
-        return found
+                locations.setdefault(row[0], []).append(Location(*row[1:]))
+        return locations
 
     return catalogue.read(work)
 
 
 def object_prefixes(catalogue: Catalogue) -> bytes:
-    """The first 8 bytes of every object's digest, one after the other, in rising order."""
+    """Return the first 8 bytes of every object's digest, one after the other, in rising order."""
     first = func.substr(type_coerce(ObjectRow.blake3, LargeBinary), 1, PREFIX_BYTES)
     query = select(first).order_by(ObjectRow.blake3)
     return catalogue.read(lambda connection: b"".join(connection.scalars(query)))
 
 
 def held_files(catalogue: Catalogue, keys: Iterable[FileKey]) -> dict[FileKey, HeldFile]:
-    """Which of these files some snapshot has, and where; of several, the one sealed last.
+    """Return which of these files some snapshot has, and where; of several, the one sealed last.
 
     A key with a SHA-256 is looked up by it, any other by its git oid (which is that of the content
     only for files outside LFS); the size must agree as well.
@@ -109,74 +95,46 @@ def held_files(catalogue: Catalogue, keys: Iterable[FileKey]) -> dict[FileKey, H
     by_oid = {key.oid for key in asked if key.oid and not key.sha256}
 
     def work(connection: Connection) -> dict[FileKey, HeldFile]:
-        found: dict[FileKey, HeldFile] = {}
+        held: dict[FileKey, HeldFile] = {}
         for batch in batches(by_sha256, VARIABLES):
-            for size, sha256, _, *held in connection.execute(_holding(FileRow.sha256.in_(batch))):
-                found[FileKey(size, sha256)] = HeldFile(*held)
+            for size, sha256, _, *file in connection.execute(_holding(FileRow.sha256.in_(batch))):
+                held[FileKey(size, sha256)] = HeldFile(*file)
         for batch in batches(by_oid, VARIABLES):
             blobs = FileRow.oid.in_(batch) & (FileRow.lfs == false())
-            for size, _, oid, *held in connection.execute(_holding(blobs)):
-                found[FileKey(size, oid=oid)] = HeldFile(*held)
-        return found
+            for size, _, oid, *file in connection.execute(_holding(blobs)):
+                held[FileKey(size, oid=oid)] = HeldFile(*file)
+        return held
 
-    found = catalogue.read(work)
-    return {key: held for key in asked if (held := found.get(_looked_up(key)))}
+    held = catalogue.read(work)
+    lookups = {
+        key: FileKey(key.size, key.sha256) if key.sha256 else FileKey(key.size, oid=key.oid)
+        for key in asked
+    }
+    return {key: held[lookup] for key, lookup in lookups.items() if lookup in held}
 
 
 def known_packs(catalogue: Catalogue) -> set[str]:
-    """The packs whose objects are in the catalogue."""
+    """Return the packs whose objects are in the catalogue."""
     return set(catalogue.read(lambda conn: conn.scalars(select(Pack.digest)).all()))
 
 
 def known_snapshots(catalogue: Catalogue) -> set[str]:
-    """The ids of the seals that are in the catalogue."""
+    """Return the ids of the seals that are in the catalogue."""
     return set(catalogue.read(lambda conn: conn.scalars(select(Snapshot.digest)).all()))
 
 
 def known_events(catalogue: Catalogue) -> set[str]:
-    """The ids of the events that are in the catalogue."""
+    """Return the ids of the events that are in the catalogue."""
     return set(catalogue.read(lambda conn: conn.scalars(select(EventRow.digest)).all()))
 
 
-def snapshots(catalogue: Catalogue, repository: str | None = None) -> list[SnapshotInfo]:
-    """Every seal, or those of one repository; by repository, then oldest first."""
-    query = (
-        select(
-            *(Snapshot.__table__.c[name] for name in ("digest", "revision", "sealed", "tool")),
-            *(Snapshot.__table__.c[name] for name in ("parent", "selection")),
-            *(Snapshot.__table__.c[name] for name in Totals.__struct_fields__),
-            Repository.name.label("repository"),
-            ManifestRow.digest.label("manifest"),
-        )
-        .join(Repository, Repository.id == Snapshot.repository_id)
-        .join(ManifestRow, ManifestRow.id == Snapshot.manifest_id)
-        .order_by(Repository.name, Snapshot.sealed, Snapshot.digest)
-    )
-    if repository is not None:
-        query = query.where(Repository.name == repository)
-    rows = catalogue.read(lambda connection: connection.execute(query).mappings().all())
-    return [_snapshot_info(row) for row in rows]
-
-
 def events(
-    catalogue: Catalogue,
-    *,
-    repository: str | None = None,
-    since: str = "",
-    until: str = "",
-    names: Collection[str] = (),
+    catalogue: Catalogue, *, repository: str | None = None, names: Collection[str] = ()
 ) -> list[tuple[str, Event]]:
-    """Events with their ids, oldest first; ``since`` and ``until`` are times, both included.
-
-    With ``names`` only events of these names.
-    """
+    """Return events with their ids, oldest first; of one repository, or with these names, if given."""
     query = select(EventRow.__table__).order_by(EventRow.time, EventRow.digest)
     if repository is not None:
         query = query.where(EventRow.repository == repository)
-    if since:
-        query = query.where(EventRow.time >= since)
-    if until:
-        query = query.where(EventRow.time <= until)
     if names:
         query = query.where(EventRow.event.in_(names))
     rows = catalogue.read(lambda connection: connection.execute(query).mappings().all())
@@ -196,7 +154,7 @@ def _locating(blake3s: list[str]) -> Select[str, str, int, int, int, int]:
 def _holding(
     condition: ColumnElement[bool],
 ) -> Select[int, str, str, str, str, str, str, str, str]:
-    """Size, SHA-256, oid, then the fields of HeldFile; sealed last comes last."""
+    """Return size, SHA-256, oid, then the fields of HeldFile; sealed last comes last."""
     return (
         select(
             FileRow.size,
@@ -214,24 +172,6 @@ def _holding(
         .join(Repository, Repository.id == Snapshot.repository_id)
         .where(condition)
         .order_by(Snapshot.sealed, Snapshot.digest, FileRow.path.desc())
-    )
-
-
-def _looked_up(key: FileKey) -> FileKey:
-    return FileKey(key.size, key.sha256) if key.sha256 else FileKey(key.size, oid=key.oid)
-
-
-def _snapshot_info(row: RowMapping) -> SnapshotInfo:
-    return SnapshotInfo(
-        id=row["digest"],
-        repository=row["repository"],
-        revision=row["revision"],
-        manifest=row["manifest"],
-        sealed=row["sealed"],
-        tool=row["tool"],
-        parent=row["parent"],
-        selection=msgspec.json.decode(row["selection"], type=Selection),
-        totals=Totals(**{name: row[name] for name in Totals.__struct_fields__}),
     )
 
 

@@ -1,35 +1,174 @@
-"""Writing the catalogue anew from the archive's own files."""
+"""The catalogue of an archive: opened and brought up to date, or written anew from the archive's files.
+
+It is only an index, so nothing waits for it. A file that is damaged, foreign or of another version is
+replaced. Where none can lie in the archive, one lies in a folder of this user's, or in memory.
+"""
 
 from __future__ import annotations
 
+import os
+import stat
+import tempfile
 import time
 import uuid
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
-from archiver.catalogue.database import Catalogue
-from archiver.catalogue.errors import CatalogueReadOnlyError, CatalogueUnusable
-from archiver.catalogue.files import may_replace, remove_all
-from archiver.catalogue.rows import batches, put_event, put_pack, put_snapshot
-from archiver.catalogue.swap import put_in_place
+from archiver.archive.layout import CATALOGUE, INFO, PACKS, SNAPSHOTS, document_of, pack_name
+from archiver.catalogue import queries, updates
+from archiver.catalogue.database import Catalogue, batches, replace_file
+from archiver.catalogue.sqlite_file import (
+    CATALOGUE_FAULTS,
+    CatalogueReadOnlyError,
+    CatalogueUnusable,
+    may_replace,
+    remove_all,
+)
+from archiver.digest import blake3_hex
+from archiver.errors import DamageError, explain_system_error
+from archiver.storage.filesystem import free_bytes, has_range_locks
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from sqlalchemy import Connection
 
+    from archiver.archive.archive import Archive, OnDamage, Snapshot
+    from archiver.archive.packs.records import IndexEntry
     from archiver.archive.records import Event, Manifest, Seal
-    from archiver.catalogue.rows import PackEntry
+    from archiver.progress import Progress
 
 Item = TypeVar("Item")
 
-_SUFFIX = ".new"
-_ABANDONED = 24 * 3600.0
-"""Seconds after which a half-written file is taken to be a killed run's."""
-_SMALL = 200
-"""Records that are small enough to share a transaction with so many others."""
+_PLACE_DIGITS: Final = 16
+_ROOM_MIN: Final = 8 << 20
+"""With less room in bytes an index that is not there is made elsewhere."""
+_NEW_SUFFIX: Final = ".new"
+_ABANDONED_SECONDS: Final = 24 * 3600.0
+"""After these a half-written file is taken to be a killed run's."""
+_EVENTS_AT_ONCE: Final = 200
+"""Events are small enough to share a transaction with so many others."""
+
+
+def _ignore(_name: str, _error: DamageError) -> None:
+    """An audit reports damage; the index only leaves out what cannot be read."""
+
+
+# ---- where it lies
+
+
+def catalogue_path(archive: Archive) -> Path:
+    """Return where the archive's catalogue lies: inside it, or in a folder of this user's if it cannot."""
+    return next(_usable_paths(archive), Path(archive.store.describe()) / CATALOGUE)
+
+
+def _usable_paths(archive: Archive) -> Iterator[Path]:
+    """Give where an index can be, the best first: SQLite needs a folder to write to, and locks."""
+    root = Path(archive.store.describe())
+    # Nobody locks this file, so that it may be asked.
+    if os.access(root, os.W_OK) and has_range_locks(root / INFO) and _has_room(root):
+        yield root / CATALOGUE
+    # A copy of an archive has the same id, and may hold other packs: so the place is in the name too.
+    place = blake3_hex(os.fsencode(os.path.realpath(root)))[:_PLACE_DIGITS]
+    for folder in _private_folders():
+        if _is_private(folder):
+            yield folder / f"{archive.info.archive}-{place}.sqlite"
+
+
+def _has_room(root: Path) -> bool:
+    """Return whether an index is there, or making one does not take the last room of a disk."""
+    if (root / CATALOGUE).exists():
+        return True
+    free = free_bytes(root)
+    return free is None or free >= _ROOM_MIN
+
+
+def _private_folders() -> Iterator[Path]:
+    """Give folders for files of this user, who may have no home."""
+    cache = os.environ.get("XDG_CACHE_HOME", "")
+    # Not Path.home, which fails for a user whom the system does not know.
+    home = os.path.expanduser("~")  # noqa: PTH111
+    if Path(cache or home).is_absolute():
+        yield (Path(cache) if cache else Path(home) / ".cache") / "archiver"
+    yield Path(tempfile.gettempdir()) / f"archiver-{os.geteuid()}"
+
+
+def _is_private(folder: Path) -> bool:
+    """Return whether nobody else can put files into the folder, which is made, and locks work there."""
+    probe = folder / "locks"
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        info = folder.lstat()
+        if info.st_uid != os.geteuid() or not stat.S_ISDIR(info.st_mode) or info.st_mode & 0o022:
+            return False
+        probe.touch()
+    except OSError:
+        return False
+    return has_range_locks(probe)
+
+
+# ---- opened and up to date
+
+
+def open_catalogue(archive: Archive, progress: Progress) -> Catalogue:
+    """Return the archive's catalogue, with every pack, snapshot and event that is there now.
+
+    ``progress`` is told if it has to be written anew. Where its file cannot be used, another one is, in a
+    folder of this user's, or in memory, also in the middle of a run.
+    """
+    for path in _usable_paths(archive):
+        try:
+            catalogue = _open_at(path, archive, progress)
+        except (*CATALOGUE_FAULTS, OSError):
+            continue
+        catalogue.replace_by(lambda: _refreshed(archive, Catalogue.in_memory()))
+        return catalogue
+    return _refreshed(archive, Catalogue.in_memory())
+
+
+def _open_at(path: Path, archive: Archive, progress: Progress) -> Catalogue:
+    """Return the catalogue at ``path``, brought up to date; written anew if it cannot be."""
+    try:
+        catalogue = Catalogue.open(path)
+        if not catalogue.read_only:
+            return _refreshed(archive, catalogue)
+        catalogue.close()  # another user's file, in a folder that we may write to
+    except (CatalogueUnusable, CatalogueReadOnlyError):
+        pass
+    _rebuild_at(path, archive, progress, _ignore)
+    return _refreshed(archive, Catalogue.open(path))
+
+
+def _refreshed(archive: Archive, catalogue: Catalogue) -> Catalogue:
+    """Return the catalogue with what the archive has and without packs and snapshots that are gone."""
+    try:
+        # What is known is asked first: a pack that another process adds in between is not "gone".
+        known = queries.known_packs(catalogue)
+        packs = set(archive.packs())
+        for pack in known - packs:
+            updates.forget_pack(catalogue, pack)
+        for row in _pack_rows(archive, sorted(packs - known), _ignore):
+            updates.add_pack(catalogue, *row)
+        known = queries.known_snapshots(catalogue)
+        seals = map(document_of, archive.store.list(SNAPSHOTS))
+        for snapshot_id in known - {seal.digest for seal in seals if seal}:
+            updates.forget_snapshot(catalogue, snapshot_id)
+        snapshots = (one for one in archive.snapshots(_ignore) if one.id not in known)
+        for snapshot in _snapshot_rows(archive, snapshots, _ignore):
+            updates.add_snapshot(catalogue, *snapshot)
+        known_events = queries.known_events(catalogue)
+        for event_id, event in archive.events(_ignore):
+            if event_id not in known_events:
+                updates.add_event(catalogue, event_id, event)
+    except BaseException:
+        catalogue.close()
+        raise
+    return catalogue
+
+
+# ---- written anew
 
 
 class Counts(NamedTuple):
@@ -40,9 +179,87 @@ class Counts(NamedTuple):
     events: int
 
 
+class Rebuilt(NamedTuple):
+    """Where a catalogue was written anew, and how many records it holds."""
+
+    path: Path
+    counts: Counts
+
+
+def rebuild_catalogue(
+    archive: Archive, progress: Progress, on_damage: OnDamage = _ignore
+) -> Rebuilt:
+    """Write the catalogue anew from the archive's files; what cannot be read goes to ``on_damage``.
+
+    Raise ArchiverError if it can be written nowhere.
+    """
+    failure: Exception | None = None
+    for path in _usable_paths(archive):
+        try:
+            return Rebuilt(path, _rebuild_at(path, archive, progress, on_damage))
+        except CATALOGUE_FAULTS as error:
+            failure = failure or error
+        except OSError as error:
+            failure = failure or explain_system_error(error, "the catalogue was written")
+    raise failure or CatalogueReadOnlyError(catalogue_path(archive))
+
+
+def _rebuild_at(path: Path, archive: Archive, progress: Progress, on_damage: OnDamage) -> Counts:
+    packs = _counted(archive, archive.packs(), PACKS, pack_name, progress)
+    snapshots = _counted(
+        archive, archive.snapshots(on_damage), SNAPSHOTS, lambda snapshot: snapshot.name, progress
+    )
+    return rebuild(
+        path,
+        _pack_rows(archive, packs, on_damage),
+        _snapshot_rows(archive, snapshots, on_damage),
+        archive.events(on_damage),
+    )
+
+
+def _counted(
+    archive: Archive,
+    items: Iterable[Item],
+    folder: str,
+    name_of: Callable[[Item], str],
+    progress: Progress,
+) -> Iterator[Item]:
+    """Give the items, one file of ``folder`` each; each is done when the next one is asked for."""
+    sizes = {name: archive.store.stat(name) or 0 for name in archive.store.list(folder)}
+    progress.phase(f"Indexing {folder}")
+    progress.expect(len(sizes), sum(sizes.values()))
+    for item in items:
+        name = name_of(item)
+        progress.begin(name, sizes.get(name, 0))
+        yield item
+        progress.advance(sizes.get(name, 0), fetched=True)
+        progress.end(name)
+
+
+def _pack_rows(
+    archive: Archive, packs: Iterable[str], on_damage: OnDamage
+) -> Iterator[tuple[str, int, tuple[IndexEntry, ...]]]:
+    for pack in packs:
+        try:
+            reader = archive.pack(pack)
+            yield pack, reader.size, reader.index()
+        except DamageError as error:
+            on_damage(pack_name(pack), error)
+
+
+def _snapshot_rows(
+    archive: Archive, snapshots: Iterable[Snapshot], on_damage: OnDamage
+) -> Iterator[tuple[str, Seal, Manifest]]:
+    for snapshot in snapshots:
+        try:
+            yield snapshot.id, snapshot.seal, archive.manifest(snapshot.seal)
+        except DamageError as error:
+            on_damage(snapshot.title, error)
+
+
 def rebuild(
     path: str | os.PathLike[str],
-    packs: Iterable[tuple[str, int, Iterable[PackEntry]]],
+    packs: Iterable[tuple[str, int, Iterable[IndexEntry]]],
     snapshots: Iterable[tuple[str, Seal, Manifest]],
     events: Iterable[tuple[str, Event]],
 ) -> Counts:
@@ -52,20 +269,27 @@ def rebuild(
     then the new one. What they add after the caller listed the archive may go with the old one;
     ``known_packs`` and the like tell what to add again. The records are taken one at a time.
     """
-    where = Path(path)
-    if not may_replace(where):
-        raise CatalogueReadOnlyError(where)
-    _remove_abandoned(where)
-    new = where.with_name(f"{where.name}.{uuid.uuid4().hex}{_SUFFIX}")
+    path = Path(path)
+    if not may_replace(path):
+        raise CatalogueReadOnlyError(path)
+    for abandoned in path.parent.glob(f"{path.name}.*{_NEW_SUFFIX}"):
+        if time.time() - abandoned.stat().st_mtime > _ABANDONED_SECONDS:
+            remove_all(abandoned)
+    new = path.with_name(f"{path.name}.{uuid.uuid4().hex}{_NEW_SUFFIX}")
     try:
         with Catalogue.open(new) as catalogue:
             counts = Counts(
-                _fill(catalogue, packs, lambda conn, item: put_pack(conn, *item)),
-                _fill(catalogue, snapshots, lambda conn, item: put_snapshot(conn, *item)),
-                _fill(catalogue, events, lambda conn, item: put_event(conn, *item), _SMALL),
+                _fill(catalogue, packs, lambda conn, row: updates.put_pack(conn, *row)),
+                _fill(catalogue, snapshots, lambda conn, row: updates.put_snapshot(conn, *row)),
+                _fill(
+                    catalogue,
+                    events,
+                    lambda conn, row: updates.put_event(conn, *row),
+                    _EVENTS_AT_ONCE,
+                ),
             )
             catalogue.write(lambda connection: _check(connection, new))
-        put_in_place(new, where)
+        replace_file(new, path)
     finally:
         remove_all(new)
     return counts
@@ -73,36 +297,25 @@ def rebuild(
 
 def _fill(
     catalogue: Catalogue,
-    items: Iterable[Item],
+    rows: Iterable[Item],
     put: Callable[[Connection, Item], bool],
     at_once: int = 1,
 ) -> int:
-    added = 0
-    for batch in batches(items, at_once):
-        # Nobody else knows this file: no transaction is retried, no iterable read twice.
-        added += catalogue.write(partial(_put_all, put, batch))
-    return added
+    """Put all rows, so many in a transaction; return how many were new."""
 
+    def put_all(batch: list[Item], connection: Connection) -> int:
+        return sum(put(connection, row) for row in batch)
 
-def _put_all(
-    put: Callable[[Connection, Item], bool], batch: list[Item], connection: Connection
-) -> int:
-    return sum(put(connection, item) for item in batch)
+    # Nobody else knows this file: no transaction is retried, no iterable read twice.
+    return sum(catalogue.write(partial(put_all, batch)) for batch in batches(rows, at_once))
 
 
 def _check(connection: Connection, path: Path) -> None:
-    """Raise unless SQLite itself finds nothing wrong with the whole file."""
-    found = [
+    """Raise CatalogueUnusable unless SQLite itself finds nothing wrong with the whole file."""
+    answers = [
         tuple(row)
         for check in ("integrity_check", "foreign_key_check")
         for row in connection.exec_driver_sql(f"PRAGMA {check}")
     ]
-    if found != [("ok",)]:
-        raise CatalogueUnusable(path, f"it came out wrong: {found[:3]}")
-
-
-def _remove_abandoned(path: Path) -> None:
-    """Remove what killed rebuilds left behind."""
-    for old in path.parent.glob(f"{path.name}.*{_SUFFIX}"):
-        if time.time() - old.stat().st_mtime > _ABANDONED:
-            remove_all(old)
+    if answers != [("ok",)]:
+        raise CatalogueUnusable(path, f"it came out wrong: {answers[:3]}")

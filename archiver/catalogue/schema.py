@@ -3,6 +3,9 @@
 Integer ids stand in for digests and names to keep rows short; they depend on the order of insertion
 and never leave this package. Everything else is the same however the rows came in.
 
+Whoever changes a table raises ``SCHEMA`` in ``sqlite_file``, and lists the columns there: a file of another
+number is written anew.
+
 ::
 
     repositories ─< snapshots >─ manifests ─< files >─ layouts ─< tensors
@@ -11,13 +14,65 @@ and never leave this package. Everything else is the same however the rows came 
 
 from __future__ import annotations
 
-from sqlalchemy import ForeignKey, Index, MetaData, Text
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy import ForeignKey, Index, LargeBinary, MetaData, Text, TypeDecorator
+from sqlalchemy.dialects.sqlite import dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.schema import CreateIndex, CreateTable
 
-from archiver.catalogue.types import HexDigest, Shape
+if TYPE_CHECKING:
+    from sqlalchemy import Dialect
 
-COMPACT = {"sqlite_with_rowid": False}
+COMPACT: Final = {"sqlite_with_rowid": False}
 """The primary key is the table: no second b-tree for it."""
+
+
+# ---- column types that keep rows small
+
+
+class HexDigest(TypeDecorator[str]):
+    """Lowercase hex outside, bytes inside (half the room); ``""`` is NULL."""
+
+    impl = LargeBinary
+    cache_ok = True
+
+    def __init__(self, length: int) -> None:
+        super().__init__(length)
+        self.length = length
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> bytes | None:  # noqa: ARG002 - SQLAlchemy's signature
+        """Return the bytes of ``value``. Raise ValueError when it is no digest of this length."""
+        if not value:
+            return None
+        data = bytes.fromhex(value)
+        if len(data) != self.length or data.hex() != value:
+            raise ValueError(
+                f"{value[:80]!r} is not a digest of {self.length} bytes in lowercase hex"
+            )
+        return data
+
+    def process_result_value(self, value: bytes | None, dialect: Dialect) -> str:  # noqa: ARG002 - SQLAlchemy's signature
+        """Return the hex digits of ``value``, ``""`` for NULL."""
+        return value.hex() if value else ""
+
+
+class Shape(TypeDecorator[tuple[int, ...]]):
+    """A tensor's shape as ``"4096,11008"``; a scalar's is ``""``."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: tuple[int, ...] | None, dialect: Dialect) -> str:  # noqa: ARG002 - SQLAlchemy's signature
+        """Return the shape as text."""
+        return ",".join(map(str, value or ()))
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> tuple[int, ...]:  # noqa: ARG002 - SQLAlchemy's signature
+        """Return the shape as numbers."""
+        return tuple(map(int, value.split(","))) if value else ()
+
+
+# ---- tables
 
 
 class Base(DeclarativeBase):
@@ -169,3 +224,13 @@ class EventRow(Base):
         Index(None, "time"),
         COMPACT,
     )
+
+
+def create_statements() -> list[str]:
+    """Return the SQL that makes every table and index, those that others point to first."""
+    tables = Base.metadata.sorted_tables
+    indexes = sorted(
+        (index for table in tables for index in table.indexes), key=lambda index: str(index.name)
+    )
+    ddl: list[CreateTable | CreateIndex] = [*map(CreateTable, tables), *map(CreateIndex, indexes)]
+    return [str(statement.compile(dialect=dialect())) for statement in ddl]

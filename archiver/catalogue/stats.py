@@ -62,18 +62,18 @@ class Stats(msgspec.Struct, frozen=True):
 
     @property
     def ratio(self) -> float:
-        """Bytes in packs per byte that is held; 0 when nothing is held."""
+        """Return bytes in packs per byte that is held; 0 when nothing is held."""
         return self.pack_bytes / self.logical_bytes if self.logical_bytes else 0.0
 
     @property
     def compression(self) -> float:
-        """Stored bytes per plain byte of the stored copies; 0 when there are none."""
+        """Return stored bytes per plain byte of the stored copies; 0 when there are none."""
         plain = sum(codec.size for codec in self.codecs.values())
         return self.stored_bytes / plain if plain else 0.0
 
     @property
     def dedup_saving(self) -> int:
-        """Bytes that deduplication kept from being stored.
+        """Return the bytes that deduplication kept from being stored.
 
         0 where packs hold more than the manifests name, as after an interrupted run.
         """
@@ -81,7 +81,7 @@ class Stats(msgspec.Struct, frozen=True):
 
 
 def stats(catalogue: Catalogue) -> Stats:
-    """The totals, all from one state of the catalogue."""
+    """Return the totals, all from one state of the catalogue."""
     return catalogue.read(_stats)
 
 
@@ -119,7 +119,10 @@ def _codecs(connection: Connection) -> dict[int, CodecStats]:
 
 
 def _dtypes(connection: Connection) -> dict[str, DtypeStats]:
-    """Layouts are summed once each, then counted as often as distinct files have them."""
+    """Return the totals per dtype.
+
+    Layouts are summed once each, then counted as often as distinct files have them.
+    """
     uses = (
         select(FileRow.layout_id, func.count(distinct(FileRow.blake3)).label("files"))
         .where(FileRow.layout_id.is_not(None))

@@ -7,6 +7,7 @@ import msgspec
 
 from archiver.cli import output
 from archiver.cli.options import advised, common, open_archive
+from archiver.cli.progress import IndexMeter
 from archiver.errors import ExitCode
 from archiver.text import plural, printable
 
@@ -26,7 +27,9 @@ def rebuild() -> None:
     """
     from archiver.operations.reindex import reindex  # noqa: PLC0415 - loads SQL
 
-    report = reindex(open_archive())
+    archive = open_archive()
+    with IndexMeter() as meter:
+        report = reindex(archive, meter)
     output.record("catalogue", **msgspec.to_builtins(report))
     parts = [plural(report.packs, "pack"), plural(report.snapshots, "snapshot")]
     counts = ", ".join([*parts, plural(report.events, "event")])

@@ -7,6 +7,7 @@ import click
 from archiver.cli import output
 from archiver.cli.limits import remark_limits
 from archiver.cli.options import archive_folder, common
+from archiver.progress import NoProgress
 
 
 @click.command(epilog="Example: archiver init -C /srv/weights")
@@ -19,13 +20,13 @@ def command() -> None:
     """
     from archiver.archive.archive import Archive  # noqa: PLC0415 - start-up stays light
     from archiver.archive.place_look import require_answer  # noqa: PLC0415
-    from archiver.catalogue.current import open_current  # noqa: PLC0415
+    from archiver.catalogue.rebuild import open_catalogue  # noqa: PLC0415
 
     folder = archive_folder()
     require_answer(folder)
     archive = Archive.create(folder)
     # Only an index, and made anew if it is lost; made here, it does not slow the first run.
-    open_current(archive).close()
+    open_catalogue(archive, NoProgress()).close()
     output.record("archive", folder=str(folder), archive=archive.info.archive)
     output.line(f"Created an archive in {folder}.")
     remark_limits(archive.store)

@@ -15,7 +15,7 @@ import msgspec
 from archiver.cli import output
 from archiver.cli.limits import remark_limits
 from archiver.cli.options import Size, advised, open_archive, worker_count
-from archiver.cli.progress import Meter
+from archiver.cli.progress import IndexMeter, Meter
 from archiver.cli.vouching import described, summary
 from archiver.errors import ArchiverError, ExitCode, PartialError
 from archiver.text import human_bytes, plural, printable
@@ -136,7 +136,7 @@ def mirroring(
     archive: Archive, settings: dict[str, Any], verb: str = "Mirroring"
 ) -> Iterator[MirrorOne]:
     """What mirrors into ``archive``, one repository after the other, with the command's options."""
-    from archiver.catalogue.current import open_current  # noqa: PLC0415 - loads SQL
+    from archiver.catalogue.rebuild import open_catalogue  # noqa: PLC0415 - loads SQL
     from archiver.operations.mirror import mirror  # noqa: PLC0415
     from archiver.operations.pins import published_pins  # noqa: PLC0415
 
@@ -144,7 +144,9 @@ def mirroring(
     archive.require_writable()
     if not options.dry_run:
         remark_limits(archive.store)
-    with open_current(archive) as catalogue:
+    with IndexMeter() as index_meter:
+        catalogue = open_catalogue(archive, index_meter)
+    with catalogue:
 
         def one(
             upstream: Upstream,

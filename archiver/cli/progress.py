@@ -28,6 +28,8 @@ class Meter:
         unit: What is counted beside the bytes.
     """
 
+    _line_per_file = True
+
     def __init__(self, verb: str, unit: str = "files") -> None:
         self._verb = verb
         self._unit = unit
@@ -99,7 +101,7 @@ class Meter:
         """A file is complete."""
         with self._lock:
             self._files += 1
-        if self._live is None:
+        if self._live is None and self._line_per_file:
             output.remark(f"{self._verb} {printable(path)}: done")
         self._add(0)
 
@@ -120,6 +122,40 @@ class Meter:
         if self._plain:
             parts.append(f"ratio {self._stored / self._plain:.3f}")
         return " · ".join(parts)
+
+
+class IndexMeter(Meter):
+    """Shows that the catalogue is written anew; as long as it is not, nothing is shown.
+
+    On a terminal a live line, else a line for each kind of record: there may be thousands of packs.
+    """
+
+    _line_per_file = False
+
+    def __init__(self) -> None:
+        super().__init__("Indexing", "records")
+        self._begun = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._begun:
+            super().__exit__(kind, value, trace)
+
+    def phase(self, verb: str) -> None:
+        """Begin with another kind of record."""
+        if self._live and not self._begun:
+            self._live.start()
+        self._begun = True
+        super().phase(verb)
+        if self._live is None:
+            output.remark(f"{verb} …")
 
 
 def _live(verb: str) -> Live:

@@ -8,6 +8,7 @@ import click
 
 from archiver.cli import output
 from archiver.cli.options import Duration, common, open_archive
+from archiver.cli.progress import IndexMeter
 from archiver.errors import ExitCode
 from archiver.text import human_bytes, plural
 
@@ -54,7 +55,10 @@ def command(grace: int, *, dry_run: bool, trust_clock: bool) -> None:
     if dry_run and trust_clock:
         raise click.UsageError("--trust-clock writes into the journal: not with --dry-run.")
     archive = open_archive()
-    report = prune(archive, grace=grace, dry_run=dry_run, trust_clock=trust_clock)
+    with IndexMeter() as meter:
+        report = prune(
+            archive, grace=grace, dry_run=dry_run, trust_clock=trust_clock, progress=meter
+        )
     _tell(report, dry_run=dry_run)
     if report.kept.files:
         raise click.exceptions.Exit(int(ExitCode.DAMAGE))

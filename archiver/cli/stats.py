@@ -10,6 +10,7 @@ import msgspec
 from archiver.cli import output
 from archiver.cli.manifest_text import facts
 from archiver.cli.options import advised, common, open_archive, unlisted
+from archiver.cli.progress import IndexMeter
 from archiver.errors import ExitCode
 from archiver.text import human_bytes, plural
 
@@ -28,7 +29,8 @@ def command() -> None:
     from archiver.operations.statistics import statistics  # noqa: PLC0415 - loads SQL
 
     archive = open_archive(reading=True)
-    found, packs, snapshots, missing, denied = statistics(archive)
+    with IndexMeter() as meter:
+        found, packs, snapshots, missing, denied = statistics(archive, meter)
     output.record(
         "stats",
         **_described(found),

@@ -9,17 +9,20 @@ from archiver.archive.pruning.leftovers import clear_up
 from archiver.archive.pruning.pruner import Pruned, Pruner
 from archiver.archive.pruning.trash import deleting
 from archiver.catalogue import updates
-from archiver.catalogue.current import open_current
+from archiver.catalogue.rebuild import open_catalogue
 
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive
+    from archiver.progress import Progress
 
 
-def prune(archive: Archive, *, grace: int, dry_run: bool, trust_clock: bool = False) -> Pruned:
+def prune(
+    archive: Archive, *, grace: int, dry_run: bool, trust_clock: bool = False, progress: Progress
+) -> Pruned:
     """Prune once; ``grace`` are the seconds that a file stays condemned, and then in the trash.
 
     With ``trust_clock`` the journal is told first that this machine's clock is right, if it has come to
-    a later time.
+    a later time. ``progress`` is told if the catalogue is written anew.
 
     Raises:
         ArchiverError: The journal has come to a later time than the clock; nothing was deleted.
@@ -30,7 +33,7 @@ def prune(archive: Archive, *, grace: int, dry_run: bool, trust_clock: bool = Fa
     if dry_run:
         return Pruner(archive, grace=grace, dry_run=True).run()
     archive.require_writable()
-    with deleting(archive.store), open_current(archive) as catalogue:
+    with deleting(archive.store), open_catalogue(archive, progress) as catalogue:
 
         def forget_pack(pack: str) -> None:
             if pack:

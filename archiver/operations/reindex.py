@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from archiver.catalogue.current import rebuild_from
+from archiver.catalogue.rebuild import rebuild_catalogue
 
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive
     from archiver.errors import DamageError
+    from archiver.progress import Progress
 
 
 class ReindexReport(msgspec.Struct, frozen=True):
@@ -23,12 +24,12 @@ class ReindexReport(msgspec.Struct, frozen=True):
     damaged: dict[str, str]
 
 
-def reindex(archive: Archive) -> ReindexReport:
+def reindex(archive: Archive, progress: Progress) -> ReindexReport:
     """Rebuild the catalogue; what is damaged is left out and told."""
     damaged: dict[str, str] = {}
 
     def note(name: str, error: DamageError) -> None:
         damaged[name] = error.message
 
-    path, counts = rebuild_from(archive, note)
+    path, counts = rebuild_catalogue(archive, progress, note)
     return ReindexReport(str(path), counts.packs, counts.snapshots, counts.events, damaged)

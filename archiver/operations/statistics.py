@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from archiver.archive import layout
 from archiver.catalogue import queries
-from archiver.catalogue.current import open_current
+from archiver.catalogue.rebuild import open_catalogue
 from archiver.catalogue.stats import Stats, stats
 from archiver.errors import ArchiverError, DeniedError
 
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive
+    from archiver.progress import Progress
 
 
 class Statistics(NamedTuple):
@@ -25,9 +26,12 @@ class Statistics(NamedTuple):
     """How many of the unreadable ones, and of folders, this user may not read."""
 
 
-def statistics(archive: Archive) -> Statistics:
-    """The totals over an archive, which may be read-only."""
-    with open_current(archive) as catalogue:
+def statistics(archive: Archive, progress: Progress) -> Statistics:
+    """Return the totals over an archive, which may be read-only.
+
+    ``progress`` is told if the catalogue is written anew.
+    """
+    with open_catalogue(archive, progress) as catalogue:
         there = set(archive.packs())
         packs = there - queries.known_packs(catalogue)
         missing = _named_packs(archive) - there

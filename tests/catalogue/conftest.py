@@ -9,7 +9,7 @@ from archiver.catalogue.database import Catalogue
 
 @pytest.fixture(scope="session")
 def blank(tmp_path_factory):
-    """An up-to-date catalogue file without rows, made once: alembic takes its time."""
+    """An up-to-date catalogue file without rows, made once."""
     path = tmp_path_factory.mktemp("blank") / "catalogue.sqlite"
     Catalogue.open(path).close()
     return path

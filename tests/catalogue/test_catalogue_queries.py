@@ -11,7 +11,6 @@ from catalogue_samples import (
     make_snapshot,
     make_tensors,
     oid,
-    time_of,
 )
 
 from archiver.catalogue import queries, updates
@@ -83,31 +82,13 @@ def test_what_is_known_is_listed(catalogue):
     assert queries.known_events(catalogue) == {event[0] for event in sample.events}
 
 
-def test_a_snapshot_comes_back_as_its_seal_says(catalogue):
-    snapshot, seal, manifest = make_snapshot(1)
-    updates.add_snapshot(catalogue, snapshot, seal, manifest)
-    updates.add_snapshot(catalogue, *make_snapshot(0, repository="A/other"))
-    assert [info.repository for info in queries.snapshots(catalogue)] == [
-        "A/other",
-        seal.repository,
-    ]
-    (info,) = queries.snapshots(catalogue, seal.repository)
-    assert (info.id, info.revision, info.manifest) == (
-        snapshot,
-        seal.revision,
-        seal.manifest.blake3,
-    )
-    assert (info.sealed, info.tool, info.parent) == (seal.sealed, seal.tool, seal.parent)
-    assert (info.selection, info.totals) == (seal.selection, seal.totals)
-
-
 def test_events_are_listed_by_time_and_repository(catalogue):
     for number in (5, 3, 4):
         updates.add_event(catalogue, *make_event(number))
     listed = queries.events(catalogue)
     assert listed == [make_event(3), make_event(4), make_event(5)]
-    assert queries.events(catalogue, since=time_of(4)) == listed[1:]
-    assert queries.events(catalogue, until=time_of(4)) == listed[:2]
+    assert queries.events(catalogue, names=["sealed"]) == listed
+    assert queries.events(catalogue, names=["audited"]) == []
     assert queries.events(catalogue, repository="") == listed
     assert queries.events(catalogue, repository="Qwen/A") == []
 

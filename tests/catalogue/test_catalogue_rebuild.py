@@ -8,16 +8,21 @@ import time
 from contextlib import closing
 
 import pytest
+from catalogue_dump import dump
 from catalogue_samples import add_sample, make_pack, make_sample, make_snapshot
 
 from archiver.catalogue import rebuild as rebuild_module
 from archiver.catalogue import updates
 from archiver.catalogue.database import Catalogue
-from archiver.catalogue.dump import dump
-from archiver.catalogue.errors import CatalogueReadOnlyError, CatalogueUnusable
-from archiver.catalogue.files import COMPANIONS, connect, swap_lock
 from archiver.catalogue.queries import known_packs
 from archiver.catalogue.rebuild import Counts, rebuild
+from archiver.catalogue.sqlite_file import (
+    COMPANIONS,
+    CatalogueReadOnlyError,
+    CatalogueUnusable,
+    connect,
+    swap_lock,
+)
 from archiver.errors import DamageError
 
 
@@ -34,7 +39,7 @@ def test_a_missing_catalogue_is_written(tmp_path):
     path = tmp_path / "catalogue.sqlite"
     assert rebuild(path, *make_sample(2)) == Counts(2, 2, 2)
     assert names(tmp_path) == ["catalogue.sqlite", "catalogue.sqlite-lock"]
-    with Catalogue.open(path, create=False) as catalogue:
+    with Catalogue.open(path) as catalogue:
         assert not any(add_sample(catalogue, make_sample(2)))
 
 
@@ -170,11 +175,11 @@ def test_processes_that_write_during_rebuilds_meet_no_error(path):
 def test_a_failed_rebuild_leaves_the_old_catalogue_and_nothing_else(path):
     with Catalogue.open(path) as catalogue:
         add_sample(catalogue, make_sample(2))
-    before, there = list(dump(path)), names(path.parent)
+    before, there = dump(path), names(path.parent)
     bad = [*make_sample(1).packs, ("no digest", 1, [])]
     with pytest.raises(DamageError):
         rebuild(path, bad, [], [])
-    assert list(dump(path)) == before
+    assert dump(path) == before
     assert names(path.parent) == there
 
 
@@ -185,11 +190,11 @@ def test_a_new_file_that_came_out_wrong_is_not_put_in_place(path, monkeypatch):
         conn.exec_driver_sql("PRAGMA writable_schema = RESET")
         return True
 
-    monkeypatch.setattr(rebuild_module, "put_pack", break_it)
-    before = list(dump(path))
+    monkeypatch.setattr(updates, "put_pack", break_it)
+    before = dump(path)
     with pytest.raises(CatalogueUnusable, match="came out wrong"):
         rebuild(path, [make_pack(0)], [], [])
-    assert list(dump(path)) == before
+    assert dump(path) == before
 
 
 def test_records_are_taken_one_at_a_time(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from copykit import mount, stored, unmount
 
 from archiver.archive.archive import Archive
-from archiver.catalogue.current import catalogue_path
+from archiver.catalogue.rebuild import catalogue_path
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ archiver() {
 
 
 def serve(spool: Path) -> None:
-    import archiver.catalogue.migrate
+    import archiver.catalogue.rebuild
     import archiver.cli.mirror
     import archiver.operations.mirror
     import archiver.operations.restore

@@ -11,7 +11,7 @@ from docskit import ROOT
 from archiver.archive import journal, manifests, records
 from archiver.archive.packs import reader, writer
 from archiver.archive.packs import records as packs
-from archiver.catalogue import files as catalogue
+from archiver.catalogue import sqlite_file
 from archiver.codec import segment
 from archiver.tensors import header, weight_files
 from archiver.upstream import hub_cache
@@ -58,9 +58,9 @@ BOUNDS = [
     ("What is kept of its metadata", f"{header.METADATA_MAX // MIB} MiB"),
     (
         "An entry of that schema",
-        f"{catalogue._SCHEMA_VALUE_MAX // KIB} KiB, {catalogue._SCHEMA_STEPS:,} steps of SQLite",
+        f"{sqlite_file.SCHEMA_VALUE_MAX // KIB} KiB, {sqlite_file.SCHEMA_STEPS_MAX:,} steps of SQLite",
     ),
-    ("A value that SQLite may make", f"{catalogue._VALUE_MAX // MIB} MiB"),
+    ("A value that SQLite may make", f"{sqlite_file.VALUE_MAX // MIB} MiB"),
 ]
 
 

@@ -55,7 +55,7 @@ def test_different_repositories_at_once(hub, zygote, archive, restores):
 
 
 def test_many_starts_on_a_new_archive(hub, served, zygote, archive, cli):
-    """All create and migrate the catalogue at the same moment, and look for leftovers."""
+    """All create the catalogue at the same moment, and look for leftovers."""
     others = {f"org/m{n}": {"f.json": b"%d" % n} for n in range(8)}
     for name, files in others.items():
         hub.create(name, files)

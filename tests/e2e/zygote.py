@@ -101,7 +101,7 @@ class Zygote:
 
 
 def _serve() -> None:
-    import archiver.catalogue.migrate
+    import archiver.catalogue.rebuild
     import archiver.cli.mirror
     import archiver.operations.mirror
     import archiver.operations.restore

@@ -19,7 +19,7 @@ from archiver.archive.fixity.kept_heads import kept_heads
 from archiver.archive.fixity.signatures import missing_findings
 from archiver.archive.policy import Level
 from archiver.archive.signing.key_file import public_keys
-from archiver.catalogue.health import fault_of
+from archiver.catalogue.sqlite_file import damage_of
 from archiver.errors import UsageError
 from archiver.operations.audit.ledger import Ledger
 from archiver.operations.audit.statement import AuditedSeal, Counts, Outcome, Run, statement
@@ -236,7 +236,7 @@ def _unsigned(archive: Archive, found: Examination, keys: Sequence[str]) -> Iter
 def _catalogue(archive: Archive, *, untouched: bool) -> tuple[Finding, ...]:
     """The index is no part of the archive, but a damaged one slows every run down."""
     path = Path(archive.store.describe()) / layout.CATALOGUE
-    fault = fault_of(path, untouched=untouched)
+    fault = damage_of(path, untouched=untouched)
     if not fault:
         return ()
     actions = Advice(archive.store.describe()).rebuild_catalogue()

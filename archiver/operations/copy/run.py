@@ -18,7 +18,7 @@ from archiver.archive.place_look import Device, look_at
 from archiver.archive.policy import Policy
 from archiver.archive.publish import closure_names, missing_packs
 from archiver.archive.transfer import Flow, Transfer
-from archiver.catalogue.current import open_current
+from archiver.catalogue.rebuild import open_catalogue
 from archiver.errors import ArchiverError, DamageError
 from archiver.operations.copy import history
 from archiver.operations.copy.choice import choose
@@ -262,7 +262,7 @@ class _Run:
         if not (Path(self._target.store.describe()) / CATALOGUE).is_file():
             return
         try:
-            open_current(self._target).close()
+            open_catalogue(self._target, self._progress).close()
         except ArchiverError:
             return
 

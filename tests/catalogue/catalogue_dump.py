@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from sqlalchemy import Select, Table, select
+from sqlalchemy import select
 
 from archiver.catalogue.database import Catalogue
 from archiver.catalogue.schema import Base
 
-if TYPE_CHECKING:
-    import os
-    from collections.abc import Iterator
-
-_NATURAL = {"repositories": "name"}
+NATURAL = {"repositories": "name"}
 """What names a row of a table that has a number; elsewhere it is the digest."""
 
 
-def dump(path: str | os.PathLike[str]) -> Iterator[tuple[str, tuple[Any, ...]]]:
+def dump(path):
     """Every row as (table, values), ordered by natural keys; numbers are resolved to these keys."""
-    with Catalogue.open(path, create=False) as catalogue, catalogue.reading() as connection:
-        for name, table in sorted(Base.metadata.tables.items()):
-            for row in connection.execute(_natural(table)):
-                yield name, tuple(row)
+
+    def rows(connection):
+        return [
+            (name, tuple(row))
+            for name, table in sorted(Base.metadata.tables.items())
+            for row in connection.execute(natural(table))
+        ]
+
+    with Catalogue.open(path) as catalogue:
+        return catalogue.read(rows)
 
 
-def _natural(table: Table) -> Select[Any]:
+def natural(table):
     """All of the table's columns but its own number, what it points to by name."""
-    columns: list[Any] = []
-    source: Any = table
+    columns = []
+    source = table
     for column in table.columns:
         if column.name == "id":
             continue
@@ -36,7 +36,7 @@ def _natural(table: Table) -> Select[Any]:
         if target is None:
             columns.append(column)
             continue
-        columns.append(target.c[_NATURAL.get(target.name, "digest")])
+        columns.append(target.c[NATURAL.get(target.name, "digest")])
         source = source.outerjoin(target, column == target.c.id)
     keys = [shown for shown in columns if shown.name not in {"parent", "selection"}]
     return select(*columns).select_from(source).order_by(*keys)
