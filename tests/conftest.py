@@ -1,8 +1,20 @@
-"""For all tests: what whoever starts them may have left to them is as a test may expect it."""
+"""For all tests: nothing of whoever starts them or of this machine shows, and the fixtures of the kit."""
 
 from __future__ import annotations
 
+import itertools
+import os
 import signal
+from typing import TYPE_CHECKING
+
+import pytest
+from kit.cli import Result, invoke
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from archiver.loopback import Hub
 
 # A shell that runs the suite in the background has these ignored, and every child would inherit that:
 # then nothing that a test interrupts would ever end.
@@ -13,3 +25,61 @@ for _number, _handler in (
 ):
     if signal.getsignal(_number) is signal.SIG_IGN:
         signal.signal(_number, _handler)
+
+# Here and not in a fixture: those of a session or a module run commands too.
+for _name in (
+    *("ARCHIVER_ARCHIVE", "ARCHIVER_DEBUG", "ARCHIVER_KEY_PASSWORD", "ARCHIVER_TIMEOUT"),
+    *("HF_ENDPOINT", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"),
+    *("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "XDG_CACHE_HOME"),
+):
+    os.environ.pop(_name, None)
+# Read by huggingface_hub when it is imported: downloads go over plain HTTP, with no token.
+os.environ["HF_HUB_DISABLE_XET"] = "1"
+os.environ["HF_TOKEN_PATH"] = "/nonexistent/token"
+
+_homes = itertools.count(1)
+
+
+@pytest.fixture(autouse=True)
+def home(monkeypatch, tmp_path_factory) -> Path:
+    """A home of the test's own; it is there when somebody writes into it."""
+    folder = tmp_path_factory.getbasetemp() / f"home-{next(_homes)}"
+    monkeypatch.setenv("HOME", str(folder))
+    return folder
+
+
+@pytest.fixture
+def run(capfd, monkeypatch) -> Callable[..., Result]:
+    """Run a command in this process; an error that is no sentence is raised."""
+    monkeypatch.setenv("ARCHIVER_DEBUG", "1")
+
+    def call(*words: object) -> Result:
+        capfd.readouterr()
+        code = invoke(*words)
+        return Result(code, *capfd.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def hub(monkeypatch) -> Iterator[Hub]:
+    """A hub on the loopback, which commands take for the real one."""
+    from archiver.loopback import Hub
+
+    with Hub() as running:
+        monkeypatch.setenv("HF_ENDPOINT", running.endpoint)
+        yield running
+
+
+@pytest.fixture
+def waits(monkeypatch) -> list[float]:
+    """What retries would have waited, in seconds; nobody does."""
+    from archiver.upstream.retry import RetryPolicy
+
+    noted: list[float] = []
+    monkeypatch.setattr(
+        RetryPolicy,
+        "wait",
+        lambda self, n, asked=None, **_: noted.append(self.delay(n, asked)) or 0.0,
+    )
+    return noted

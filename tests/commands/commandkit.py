@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from typing import TYPE_CHECKING, NamedTuple
 
 from archiver.tensors.header import header_bytes
@@ -12,19 +11,6 @@ if TYPE_CHECKING:
 ROWS, COLUMNS = 20, 1 << 19
 """A BF16 tensor of 20 rows of 1 MiB: a segment of 16 MiB holds 16 rows."""
 HOSTILE = "evil\x1b[31m\u202e"
-
-
-class Result(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def records(self):
-        return [json.loads(line) for line in self.out.splitlines()]
-
-    def kinds(self, kind):
-        return [record for record in self.records if record["kind"] == kind]
 
 
 def noise(seed, size):

@@ -1,9 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from commandkit import Result, Small, write_first, write_second
-
-from archiver.cli.main import invoke
+from commandkit import Small, write_first, write_second
+from kit.cli import invoke
 
 
 @pytest.fixture(scope="session")
@@ -12,26 +11,23 @@ def small(tmp_path_factory):
 
     root = tmp_path_factory.mktemp("commands")
     archive = root / "weights"
-    assert invoke(["init", "-q", "-C", str(archive)]) == 0
+    assert invoke("init", "-q", "-C", archive) == 0
     revisions = []
     folders = (write_first(root / "first"), write_second(root / "second"))
     for folder in folders:
         args = ["import", "-q", "-C", str(archive), str(folder), "--as", "me/Model"]
-        assert invoke([*args, "--effort", "fast"]) == 0
+        assert invoke(*args, "--effort", "fast") == 0
         found = {one.seal.revision for one in Archive.open(archive).snapshots()}
         revisions += found - set(revisions)
     return Small(archive, *folders, tuple(revisions))
 
 
 @pytest.fixture
-def run(capfd, small):
+def run(run, small):
     """Run a command on the small archive, in this process; ``archive=None`` names none."""
 
     def call(*args, archive=small.archive):
-        capfd.readouterr()
-        where = [] if archive is None else ["-C", str(archive)]
-        code = invoke([*where, *map(str, args)])
-        return Result(code, *capfd.readouterr())
+        return run(*(() if archive is None else ("-C", archive)), *args)
 
     return call
 

@@ -10,10 +10,10 @@ import pytest
 from blake3 import blake3
 from commandkit import HOSTILE
 from jsonschema import Draft202012Validator
+from kit.cli import invoke
 
 from archiver.archive.archive import Archive
 from archiver.archive.records import FileEntry, Manifest, Source
-from archiver.cli.main import invoke
 from archiver.tensors.header import Tensor
 
 SCHEMA = json.loads(Path(__file__).parents[2].joinpath("docs/manifest.schema.json").read_text())
@@ -139,8 +139,8 @@ def test_a_real_manifest_from_a_hub_is_valid(run, small, tmp_path, monkeypatch):
             card=card,
         )
         monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
-        assert invoke(["init", "-q", "-C", str(target)]) == 0
-        assert invoke(["mirror", "-q", "-C", str(target), "me/Hub"]) == 0
+        assert invoke("init", "-q", "-C", target) == 0
+        assert invoke("mirror", "-q", "-C", target, "me/Hub") == 0
     found = run("manifest", "export", "me/Hub", archive=target)
     document = json.loads(found.out)
     VALIDATOR.validate(document)

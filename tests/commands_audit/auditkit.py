@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,37 +10,6 @@ from archiver.tensors.header import header_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-class Result(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def records(self):
-        return [json.loads(line) for line in self.out.splitlines()]
-
-    def kinds(self, kind):
-        return [record for record in self.records if record["kind"] == kind]
-
-    @property
-    def damage(self):
-        return [one for one in self.kinds("finding") if not one["remark"]]
-
-    @property
-    def codes(self):
-        """The codes of what is damaged."""
-        return {one["code"] for one in self.damage}
-
-    @property
-    def remarks(self):
-        return {one["code"] for one in self.kinds("finding") if one["remark"]}
-
-    @property
-    def hit(self):
-        """Repositories whose snapshots are hit."""
-        return {title.partition("@")[0] for title in self.kinds("audit")[0]["hit"]}
 
 
 def noise(seed, size):

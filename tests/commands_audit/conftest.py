@@ -1,14 +1,8 @@
 from __future__ import annotations
 
-import os
-
-# Read by huggingface_hub when it is imported: downloads go over plain HTTP.
-os.environ["HF_HUB_DISABLE_XET"] = "1"
-
 import pytest
-from auditkit import Result, Weights, write_model
-
-from archiver.cli.main import invoke
+from auditkit import Weights, write_model
+from kit.cli import invoke
 
 
 @pytest.fixture(scope="session")
@@ -16,30 +10,17 @@ def pristine(tmp_path_factory):
     """An archive of two repositories, each in a pack of its own."""
     root = tmp_path_factory.mktemp("audit")
     archive = root / "weights"
-    assert invoke(["init", "-q", "-C", str(archive)]) == 0
+    assert invoke("init", "-q", "-C", archive) == 0
     for seed, (name, rows) in enumerate((("one", 40), ("two", 60))):
         folder = write_model(root / name, seed * 10, rows)
         args = ["import", "-q", "-C", str(archive), str(folder), "--as", f"org/{name}"]
-        assert invoke([*args, "--min-free", "0B"]) == 0
+        assert invoke(*args, "--min-free", "0B") == 0
     return Weights(archive)
 
 
 @pytest.fixture
 def weights(pristine, tmp_path):
     return pristine.copy(tmp_path / "weights")
-
-
-@pytest.fixture
-def run(capfd, monkeypatch):
-    """Run a command in this process."""
-    monkeypatch.setenv("ARCHIVER_DEBUG", "1")
-
-    def call(*args):
-        capfd.readouterr()
-        code = invoke([str(one) for one in args])
-        return Result(code, *capfd.readouterr())
-
-    return call
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import threading
 
 import pytest
 from auditkit import empty, flip, swap, truncate, write
+from kit.cli import invoke
 
-from archiver.cli.main import invoke
 from archiver.errors import explain_system_error
 from archiver.storage.local import LocalStore
 
@@ -88,7 +88,7 @@ def partner(kind, path, tmp_path):
     if kind == "README.txt":
         return path.parent / "FORMAT.md"
     other = tmp_path / "other"
-    assert invoke(["init", "-q", "-C", str(other)]) == 0
+    assert invoke("init", "-q", "-C", other) == 0
     return other / "archive.json"
 
 

@@ -9,10 +9,10 @@ import pytest
 import zstandard
 from auditkit import Weights, flip, write, write_model
 from blake3 import blake3
+from kit.cli import invoke
 
 from archiver.archive.layout import manifest_name
 from archiver.archive.packs import frames
-from archiver.cli.main import invoke
 from archiver.digest import blake3_hex
 from archiver.errors import ExitCode
 
@@ -33,17 +33,17 @@ def furnished(tmp_path_factory):
     """An archive that has a file of every kind, and the key that signed it."""
     root = tmp_path_factory.mktemp("hostile")
     archive = root / "weights"
-    assert invoke(["init", "-q", "-C", str(archive)]) == 0
+    assert invoke("init", "-q", "-C", archive) == 0
     for seed, name in enumerate(("one", "two")):
         folder = write_model(root / name, seed * 10, 4)
         args = ["import", "-q", "-C", str(archive), str(folder), "--as", f"org/{name}"]
-        assert invoke([*args, "--min-free", "0B"]) == 0
-    assert invoke(["keys", "new", str(root / "mine"), "--no-password"]) == 0
+        assert invoke(*args, "--min-free", "0B") == 0
+    assert invoke("keys", "new", root / "mine", "--no-password") == 0
     at = ["-q", "-C", str(archive)]
-    assert invoke(["policy", "set", *at, "--trust", str(root / "mine.pub")]) == 0
-    assert invoke(["sign", *at, "--key", str(root / "mine.key")]) == 0
-    assert invoke(["parity", "add", *at]) == 0
-    assert invoke(["forget", *at, "org/two"]) == 0
+    assert invoke("policy", "set", *at, "--trust", root / "mine.pub") == 0
+    assert invoke("sign", *at, "--key", root / "mine.key") == 0
+    assert invoke("parity", "add", *at) == 0
+    assert invoke("forget", *at, "org/two") == 0
     return Weights(archive), root / "mine.key"
 
 

@@ -1,27 +1,14 @@
 from __future__ import annotations
 
-import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-# Read by huggingface_hub when it is imported: downloads go over plain HTTP.
-os.environ["HF_HUB_DISABLE_XET"] = "1"
-
 import pytest
-from copykit import Result, fill_archive
-
-from archiver.cli.main import invoke
+from copykit import fill_archive
 
 sys.path.append(str(Path(__file__).parents[1] / "e2e"))
 from zygote import Zygote
-
-
-@pytest.fixture(autouse=True)
-def _no_settings_of_this_machine(monkeypatch, tmp_path):
-    for name in ("ARCHIVER_ARCHIVE", "XDG_CACHE_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
 
 
 @pytest.fixture(scope="session")
@@ -45,19 +32,6 @@ def source(pristine, tmp_path):
 def target(tmp_path):
     """Where to copy to; nothing is there yet."""
     return tmp_path / "target"
-
-
-@pytest.fixture
-def run(capfd, monkeypatch):
-    """Run a command in this process; no error may come as a traceback."""
-    monkeypatch.setenv("ARCHIVER_DEBUG", "1")
-
-    def call(*arguments):
-        capfd.readouterr()
-        code = invoke([str(one) for one in arguments])
-        return Result(code, *capfd.readouterr())
-
-    return call
 
 
 @pytest.fixture

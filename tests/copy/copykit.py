@@ -9,32 +9,13 @@ import subprocess
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from kit.cli import invoke
 
 from archiver.archive.archive import Archive
 from archiver.archive.layout import pack_name
-from archiver.cli.main import invoke
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-class Result(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    def kinds(self, kind):
-        return [one for one in map(json.loads, self.out.splitlines()) if one["kind"] == kind]
-
-    @property
-    def report(self):
-        (found,) = self.kinds("copy")
-        return found
-
-    @property
-    def codes(self):
-        """The codes of the findings."""
-        return {one["code"] for one in self.kinds("finding")}
 
 
 class Kept(NamedTuple):
@@ -62,7 +43,7 @@ class Kept(NamedTuple):
 def fill_archive(folder, repositories, size=300_000):
     """An archive of such repositories: name -> seed."""
     kept = Kept(folder / "archive", folder)
-    assert invoke(["init", "-q", "-C", str(kept.root)]) == 0
+    assert invoke("init", "-q", "-C", kept.root) == 0
     for name, seed in repositories.items():
         add(kept, name, seed, size)
     return kept
@@ -75,7 +56,7 @@ def add(kept, name, seed, size=300_000):
     (model / "weights.bin").write_bytes(data)
     (model / "config.json").write_text(f'{{"seed": {seed}}}')
     command = ["import", "-q", "-C", kept.root, model, "--as", name, "--min-free", "0"]
-    assert invoke([str(one) for one in command]) == 0
+    assert invoke(*command) == 0
 
 
 def ids(root):

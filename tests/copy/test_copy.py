@@ -18,7 +18,7 @@ def test_a_replica_restores_when_the_archive_is_gone(source, target, copy, run, 
     before = source.ids()
     result = copy()
     assert result.code == 0
-    assert (result.report["created"], len(result.report["copied"])) == (True, 2)
+    assert (result.only("copy")["created"], len(result.only("copy")["copied"])) == (True, 2)
     for name in ("archive.json", "README.txt", "FORMAT.md", "decode.py"):
         assert (target / name).read_bytes() == (source.root / name).read_bytes()
     shutil.rmtree(source.root)
@@ -46,14 +46,14 @@ def test_what_is_there_is_neither_read_nor_written(source, target, copy, monkeyp
     monkeypatch.setattr(
         LocalStore, "open", lambda self, name: opened.append(name) or real(self, name)
     )
-    assert copy().report["packs"] == 0
+    assert copy().only("copy")["packs"] == 0
     assert not [name for name in opened if name.startswith("packs/")]
     monkeypatch.undo()
     assert stored(target) == before
     add(source._replace(models=target.parent), "org/new", 9)
     opened.clear()
     result = copy()
-    assert (result.report["packs"], result.report["copied"][0][:7]) == (1, "org/new")
+    assert (result.only("copy")["packs"], result.only("copy")["copied"][0][:7]) == (1, "org/new")
     after = stored(target)
     assert {name: after[name] for name in before} == before
 
@@ -82,7 +82,7 @@ def test_a_copied_event_is_in_both_journals(source, target, copy):
 
 
 def test_default_places_are_host_and_path(source, target, copy):
-    report = copy().report
+    report = copy().only("copy")
     assert report["target_place"].endswith(f":{target.resolve()}")
     assert report["source_place"].endswith(f":{source.root.resolve()}")
     assert events(target, "copied")[0].detail["to"] == report["target_place"]
@@ -109,7 +109,7 @@ def test_two_archives_become_one(source, foreign, target, copy, run, restored):
         restored(target, repository, source.model(repository))
     found = run("audit", "-q", "--json", "-C", target)
     assert found.code == 0
-    assert found.codes <= {"foreign-document"}
+    assert found.finding_codes <= {"foreign-document"}
 
 
 def test_heads_vouch_for_everything_after_a_union(source, foreign, target, copy):
@@ -146,7 +146,7 @@ def test_a_union_keeps_its_own_policy(source, foreign, target, copy, run):
 
 def test_only_one_snapshot(source, target, copy, run, restored):
     result = copy("--snapshot", "org/one")
-    assert (result.code, result.report["packs"]) == (0, 1)
+    assert (result.code, result.only("copy")["packs"]) == (0, 1)
     restored(target, "org/one", source.model("org/one"))
     assert run("restore", "-C", target, "org/two", target.parent / "out").code == 2
     assert run("audit", "-q", "-C", target).code == 0
@@ -217,12 +217,16 @@ def test_a_new_disk_has_a_folder_of_its_own(copy, target):
 def test_a_dry_run_writes_nothing(source, target, copy):
     before = stored(source.root)
     result = copy("--dry-run")
-    assert (result.code, result.report["packs"], len(result.report["copied"])) == (0, 2, 2)
+    assert (result.code, result.only("copy")["packs"], len(result.only("copy")["copied"])) == (
+        0,
+        2,
+        2,
+    )
     assert not target.exists()
     assert stored(source.root) == before
     copy("--snapshot", "org/one")
     held = stored(target)
-    assert copy("-n").report["packs"] == 1
+    assert copy("-n").only("copy")["packs"] == 1
     assert stored(target) == held
 
 
@@ -298,7 +302,7 @@ def test_a_rate_is_kept(source, target, copy, monkeypatch):
     taken = []
     monkeypatch.setattr("archiver.throttle.Throttle.take", lambda self, count: taken.append(count))
     assert copy("--max-rate", "1GB").code == 0
-    assert sum(taken) >= copy("-n", to=target.with_name("x")).report["bytes"]
+    assert sum(taken) >= copy("-n", to=target.with_name("x")).only("copy")["bytes"]
     assert copy("--max-rate", "0").code == 2
 
 

@@ -53,7 +53,7 @@ def test_what_is_forgotten_here_stays_forgotten_and_what_is_there_stays_known(bo
         assert (len(ids(one.root)), len(ids(other.root))) == (1, 2)
     gone.unlink()
     result = run("audit", "-q", "--json", "-C", other.root)
-    assert "seal-missing" in result.codes, "its journal was told that the seal is wanted"
+    assert "seal-missing" in result.finding_codes, "its journal was told that the seal is wanted"
 
 
 def test_what_the_other_has_again_is_not_wanted_here(both, run, copy):

@@ -35,11 +35,11 @@ def test_a_pack_that_is_not_whole(source, target, copy, run, restored, how):
     spoil, code = SPOILT[how]
     spoil(source.pack("org/one"))
     result = copy()
-    assert (result.code, result.codes) == (20, {code})
+    assert (result.code, result.finding_codes) == (20, {code})
     finding = result.kinds("finding")[0]
     assert finding["snapshot"] == title(source, "org/one")
     assert finding["hint"]
-    assert result.report["left"] == [title(source, "org/one")]
+    assert result.only("copy")["left"] == [title(source, "org/one")]
     assert not (target / source.pack("org/one").relative_to(source.root)).exists()
     restored(target, "org/two", source.model("org/two"))
     (two,) = Archive.open(source.root).snapshots_of("org/two")
@@ -53,7 +53,11 @@ def test_the_copy_can_heal_the_archive(source, target, copy, run, how):
     copy()
     SPOILT[how][0](source.pack("org/one"))
     result = copy()
-    assert (result.code, result.report["left"], result.report["snapshots"]) == (20, [], 2)
+    assert (result.code, result.only("copy")["left"], result.only("copy")["snapshots"]) == (
+        20,
+        [],
+        2,
+    )
     hint = f"archiver repair -C {source.root} --from {target}"
     assert hint in result.kinds("finding")[0]["hint"]
     damage(target / source.pack("org/one").relative_to(source.root))
@@ -79,7 +83,7 @@ def test_a_damaged_document(source, target, copy, restored, folder, code, how):
     path = next(one for one in sorted((source.root / folder).rglob("*.*")) if one.is_file())
     how(path)
     result = copy()
-    assert (result.code, result.codes) == (20, {code})
+    assert (result.code, result.finding_codes) == (20, {code})
     assert not (target / path.relative_to(source.root)).exists()
     restored(target, "org/two", source.model("org/two"))
 
@@ -124,8 +128,8 @@ def test_a_pack_that_reads_well_the_second_time(source, target, copy, monkeypatc
     monkeypatch.setattr(transfer, "_require_written", lambda out, digest: None)
     monkeypatch.setattr(transfer, "require_named", _first_fails(transfer.require_named))
     result = copy()
-    assert result.codes == {"read-unstable"}
-    assert len(result.report["copied"]) == 2
+    assert result.finding_codes == {"read-unstable"}
+    assert len(result.only("copy")["copied"]) == 2
 
 
 def _first_fails(real):
@@ -180,7 +184,7 @@ def forged(source, **changes):
 def test_a_seal_that_leads_elsewhere(source, target, copy, restored, changes):
     forged(source, **changes)
     result = copy()
-    assert (result.code, result.codes) == (20, {"seal-damaged"})
+    assert (result.code, result.finding_codes) == (20, {"seal-damaged"})
     assert len(ids(target)) == 1
     restored(target, "org/two", source.model("org/two"))
 
@@ -200,7 +204,7 @@ def test_a_seal_of_what_is_not_there(source, target, copy, changes):
     result = copy()
     assert result.code == 20
     known = {"pack-missing", "manifest-damaged", "manifest-missing", "seal-damaged"}
-    assert result.codes <= known
+    assert result.finding_codes <= known
     assert len(ids(target)) == 1
 
 
@@ -208,7 +212,7 @@ def test_a_huge_sparse_pack_is_not_copied(source, target, copy):
     path = source.pack("org/one")
     path.chmod(0o644)
     os.truncate(path, 1 << 40)
-    assert copy().codes == {"pack-size"}
+    assert copy().finding_codes == {"pack-size"}
 
 
 def test_a_huge_sparse_document_is_not_copied(source, target, copy):
@@ -227,7 +231,7 @@ def test_an_event_that_is_none(source, target, copy):
     folder.mkdir(parents=True, exist_ok=True)
     (folder / name).write_bytes(data)
     result = copy()
-    assert result.codes == {"event-damaged"}
+    assert result.finding_codes == {"event-damaged"}
     assert not (target / "journal/2026/11" / name).exists()
 
 
@@ -254,7 +258,7 @@ def test_signatures_and_sidecars_come_along(source, target, copy, run):
     sidecar = source.root / "parity" / snapshot.id[:2] / f"{snapshot.id}.par"
     damage(sidecar)
     result = copy()
-    assert (result.code, result.codes) == (20, {"signature-damaged", "parity-damaged"})
+    assert (result.code, result.finding_codes) == (20, {"signature-damaged", "parity-damaged"})
     wanted = {path.name for path in (source.root / "parity").rglob("*.par")} - {sidecar.name}
     assert wanted >= {path.name.replace(".pack", ".par") for path in source.root.rglob("*.pack")}
     assert {path.name for path in (target / "parity").rglob("*.par")} == wanted

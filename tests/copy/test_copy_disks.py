@@ -85,7 +85,7 @@ def test_it_is_told_later_where_it_could_not_be_written(source, target, run, cop
     read_only(with_mount.root)
     copy("--from-as", "a", "--as", "b", of=with_mount)
     assert not events(source.root, "copied")
-    assert copy("--from-as", "a", "--as", "b").report["journalled_source"]
+    assert copy("--from-as", "a", "--as", "b").only("copy")["journalled_source"]
     assert len(events(source.root, "copied")) == 1
     (told,) = {canonical(event.detail) for event in events(target, "copied")}
     assert events(source.root, "copied")[0].detail == json.loads(told)

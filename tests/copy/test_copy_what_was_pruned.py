@@ -43,7 +43,7 @@ def test_an_audit_misses_it_and_repair_brings_it(pruned, target, run, undo, rest
     assert run("audit", "-q", "-C", pruned.root).code == 0
     assert undo().code == 3
     result = run("audit", "-q", "--json", "-C", pruned.root)
-    assert (result.code, result.codes) == (20, {"seal-missing"})
+    assert (result.code, result.finding_codes) == (20, {"seal-missing"})
     assert f"'archiver repair -C {pruned.root} --from DIR'" in result.kinds("finding")[0]["hint"]
     result = run("repair", "-C", pruned.root)
     assert "--from" in result.out + result.err
@@ -104,7 +104,7 @@ def test_it_can_be_given_up_again(pruned, run, undo):
     assert refused.code == 20
     assert f"'archiver forget -C {pruned.root} org/one@{title}'" in refused.out
     audit = run("audit", "-q", "--json", "-C", pruned.root)
-    assert (audit.code, audit.codes) == (20, {"seal-missing"})
+    assert (audit.code, audit.finding_codes) == (20, {"seal-missing"})
     assert (
         f"'archiver forget -C {pruned.root} org/one@{title}'" in audit.kinds("finding")[0]["hint"]
     )

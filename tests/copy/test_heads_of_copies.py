@@ -30,7 +30,7 @@ def judged(run):
         check = run("head", "-q", "--json", "-C", root, "--check", path)
         audit = run("audit", "-q", "--json", "-C", root, "--head", path)
         codes = {one["code"] for one in audit.kinds("finding") if not one["remark"]}
-        assert (check.code, check.codes) == (audit.code, codes)
+        assert (check.code, check.finding_codes) == (audit.code, codes)
         return check.code, codes
 
     return call

@@ -236,7 +236,7 @@ def test_a_damaged_identity_is_a_remark_and_repair_makes_it_anew(source, target,
     before = place_id(source.root)
     damaged(source.root, data)
     result = run("audit", "-q", "--json", "--level", "structure", "-C", source.root)
-    assert (result.code, result.codes) == (0, {"place-damaged"})
+    assert (result.code, result.finding_codes) == (0, {"place-damaged"})
     damaged(source.root, data)
     dry = run("repair", "-q", "--json", "-n", "-C", source.root)
     assert [one["name"] for one in dry.kinds("mended")] == ["place.json"]
@@ -245,13 +245,13 @@ def test_a_damaged_identity_is_a_remark_and_repair_makes_it_anew(source, target,
     assert (result.code, [one["name"] for one in result.kinds("mended")]) == (0, ["place.json"])
     assert place_id(source.root) == before, "its name tells whose it was"
     result = run("audit", "-q", "--json", "-C", source.root)
-    assert (result.code, result.codes) == (0, set())
+    assert (result.code, result.finding_codes) == (0, set())
 
 
 def test_an_archive_without_one_is_whole_and_the_first_writer_makes_it(source, run):
     older(source.root)
     result = run("audit", "-q", "--json", "-C", source.root)
-    assert (result.code, result.codes) == (0, set())
+    assert (result.code, result.finding_codes) == (0, set())
     data = (source.root / "place.json").read_bytes()
     made = json.loads(data)
     assert data == json.dumps(made, sort_keys=True, separators=(",", ":")).encode() + b"\n"

@@ -239,13 +239,13 @@ def test_another_place_than_the_journal_knows_is_refused(source, target, copy, r
 
 def test_a_copy_on_the_same_disk_does_not_count(source, same_disk, disk, target, copy, run, status):
     for to in (target, same_disk / "weights"):
-        report = copy(to=to, new=True).report
+        report = copy(to=to, new=True).only("copy")
         assert report["same_device"] is True
         assert (status().code, status().copies, status().others) == (24, 1, {"same-device"})
         text = run("copy", "-C", source.root, to, "--min-free", "0")
         assert "does not count as another copy" in text.err
     assert "--new FOLDER" in status().next
-    report = copy(to=disk.folder / "weights", new=True).report
+    report = copy(to=disk.folder / "weights", new=True).only("copy")
     assert (report["same_device"], report["medium"]) == (False, "memory")
     assert (status().code, status().copies) == (0, 2)
     # From the other side the two on one disk count once as well.
@@ -354,7 +354,7 @@ def test_a_run_that_dies_keeps_what_it_has_proven(source, disk, copy, status, mo
         patch.delenv("ARCHIVER_DEBUG", raising=False)
         assert copy(to=to, new=True).code == 1
     assert not ids(to)
-    assert copy(to=to, new=True).report["packs"] == 0
+    assert copy(to=to, new=True).only("copy")["packs"] == 0
     assert (status().code, status().copies) == (0, 2)
 
 
@@ -520,7 +520,7 @@ def test_a_policy_goes_along_with_all_of_an_archive_only(source, tmp_path, copy,
         (part, ("--snapshot", "org/one"), "kept"),
         (other, (), "kept"),
     ):
-        assert copy(*words, to=to).report["policy"] == policy
+        assert copy(*words, to=to).only("copy")["policy"] == policy
         assert Archive.open(to).policy().copies == (2 if policy == "same" else 1)
         text = run("copy", "-C", source.root, to, *words, "--min-free", "0").err
         assert ("The policy of TO is another one, and stays" in text) is (policy == "kept")

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 from disk import Tree, lay_out, tree_of
+from kit.cli import invoke
 
 from archiver.archive.layout import TRASH, aside_name
-from archiver.cli.main import invoke
 from archiver.storage.local import LocalStore
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class CommandFailedError(AssertionError):
 
 
 def command(*words: object, code: int = 0) -> None:
-    done = invoke([str(one) for one in words])
+    done = invoke(*words)
     if done != code:
         raise CommandFailedError(done, words)
 

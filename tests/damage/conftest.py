@@ -3,22 +3,21 @@ from __future__ import annotations
 import json
 
 import pytest
-from damagekit import MODELS, OTHER, TARGETS, Result, Scene, copy, model, sidecar, write_folder
-
-from archiver.cli.main import invoke
+from damagekit import MODELS, OTHER, TARGETS, Scene, copy, model, sidecar, write_folder
+from kit.cli import invoke
 
 
 def build(folder, models):
     root = folder / "weights"
-    assert invoke(["init", "-q", "-C", str(root)]) == 0
+    assert invoke("init", "-q", "-C", root) == 0
     for name, files in models.items():
         source = write_folder(folder / "from" / name, files)
         args = ["import", "-q", "-C", str(root), str(source), "--as", name, "--min-free", "0B"]
         # One file after the other: so the objects lie in the pack in a known order.
-        assert invoke([*args, "--jobs", "1"]) == 0
-    assert invoke(["parity", "add", "-q", "-C", str(root)]) == 0
+        assert invoke(*args, "--jobs", "1") == 0
+    assert invoke("parity", "add", "-q", "-C", root) == 0
     # An event that comes after the others.
-    assert invoke(["audit", "-q", "-C", str(root)]) == 0
+    assert invoke("audit", "-q", "-C", root) == 0
     return root
 
 
@@ -52,14 +51,11 @@ def scene(pristine, other, tmp_path):
 
 
 @pytest.fixture
-def run(capfd, monkeypatch):
+def run(run):
     """Run a command in this process, as JSON lines."""
-    monkeypatch.setenv("ARCHIVER_DEBUG", "1")
 
     def call(command, root, *args):
-        capfd.readouterr()
-        words = (*command.split(), "-q", "--json", "-C", root, *args)
-        return Result(invoke([str(one) for one in words]), *capfd.readouterr())
+        return run(*command.split(), "-q", "--json", "-C", root, *args)
 
     return call
 

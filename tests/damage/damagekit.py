@@ -18,20 +18,6 @@ BLOCK = 4096
 """Bytes of a disk's block, and of a parity block of so small files."""
 
 
-class Result(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    def kinds(self, kind: str) -> list[dict]:
-        rows = map(json.loads, self.out.splitlines())
-        return [row for row in rows if row["kind"] == kind]
-
-    @property
-    def findings(self) -> list[dict]:
-        return self.kinds("finding")
-
-
 def noise(seed: int, size: int) -> bytes:
     return np.random.default_rng(seed).integers(0, 256, size, np.uint8).tobytes()
 

@@ -15,13 +15,6 @@ def library(tmp_path_factory) -> Path:
     return compiled(tmp_path_factory.mktemp("refusals"))
 
 
-@pytest.fixture(autouse=True)
-def _no_settings_of_this_machine(monkeypatch, tmp_path):
-    for name in ("ARCHIVER_ARCHIVE", "ARCHIVER_DEBUG", "XDG_CACHE_HOME", "HF_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-
-
 @pytest.fixture
 def disk(tmp_path, library) -> Disk:
     """The archive's disk; the archive is ``disk.root``, and there is none yet."""

@@ -1,57 +1,21 @@
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
-# Read by huggingface_hub when it is imported: downloads go over plain HTTP.
-os.environ["HF_HUB_DISABLE_XET"] = "1"
-
 import pytest
-from e2ekit import REPO, Result, checked, files_below, model
+from e2ekit import REPO, checked, files_below, model
+from kit.cli import Result, invoke
 from zygote import Zygote
-
-from archiver.cli.main import invoke
-from archiver.loopback import Hub
-from archiver.upstream.retry import RetryPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-_FOREIGN = (
-    *("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"),
-    *("ARCHIVER_ARCHIVE", "ARCHIVER_TIMEOUT", "ARCHIVER_DEBUG", "XDG_CACHE_HOME"),
-)
-
-
-@pytest.fixture
-def hub() -> Iterator[Hub]:
-    with Hub() as running:
-        yield running
-
 
 @pytest.fixture(autouse=True)
-def _no_settings_of_this_machine(monkeypatch, tmp_path, hub):
-    from huggingface_hub import constants
-
-    for name in _FOREIGN:
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "home" / "hf"))
-    monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
-
-
-@pytest.fixture
-def waits(monkeypatch) -> list[float]:
-    """What the retries would have waited, in seconds; nobody does."""
-    noted: list[float] = []
-    monkeypatch.setattr(
-        RetryPolicy,
-        "wait",
-        lambda self, n, asked=None, **_: noted.append(self.delay(n, asked)) or 0.0,
-    )
-    return noted
+def _own_hub(monkeypatch, home, hub):
+    """Whatever a test does, it meets this hub and no other."""
+    monkeypatch.setenv("HF_HOME", str(home / "hf"))
 
 
 @pytest.fixture
@@ -60,7 +24,7 @@ def cli(capsys) -> Callable[..., Result]:
 
     def run(*arguments: object) -> Result:
         capsys.readouterr()
-        code = invoke([str(one) for one in arguments])
+        code = invoke(*arguments)
         return checked(code, *capsys.readouterr())
 
     return run

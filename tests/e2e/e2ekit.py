@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
+from kit.cli import Result
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,17 +15,6 @@ if TYPE_CHECKING:
 
 REPO = "org/model"
 WEIGHTS = "model.safetensors"
-
-
-class Result(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def rows(self) -> list[dict]:
-        """The JSON lines of stdout."""
-        return [json.loads(line) for line in self.out.split("\n") if line]
 
 
 def checked(code: int, out: str, err: str) -> Result:

@@ -63,7 +63,7 @@ def test_many_starts_on_a_new_archive(hub, served, zygote, archive, cli):
         path.unlink()
     finish([zygote.start("mirror", "-C", archive, name) for name in others])
     assert len(seals(archive)) == len(others)
-    rows = cli("list", "-C", archive, "--json").rows
+    rows = cli("list", "-C", archive, "--json").records
     assert {row["repository"] for row in rows} == set(others)
 
 
@@ -194,7 +194,7 @@ def test_a_dry_run_writes_nothing(hub, served, mirror, archive):
     after = {k: v for k, v in files_below(archive).items() if not k.startswith("catalogue")}
     assert after == before
     assert not fetched(hub)
-    row = mirror("--dry-run", "--json").rows[0]
+    row = mirror("--dry-run", "--json").records[0]
     assert (row["outcome"], row["held_bytes"], row["to_fetch_bytes"]) == ("planned", 0, total)
 
 
@@ -202,7 +202,7 @@ def test_a_dry_run_tells_what_is_held(hub, served, mirror, archive):
     assert mirror().code == 0
     hub.commit(REPO, {"config.json": b"{}"})
     before = {k: v for k, v in files_below(archive).items() if not k.startswith("catalogue")}
-    row = mirror("--dry-run", "--json").rows[0]
+    row = mirror("--dry-run", "--json").records[0]
     rest = sum(map(len, served.values())) - len(served["config.json"])
     assert (row["held_bytes"], row["to_fetch_bytes"]) == (rest, 2)
     hub.tag(REPO, "v1")

@@ -210,7 +210,7 @@ def test_a_full_disk_throws_nothing_away(
         assert cli("mirror", "-C", here, REPO, *MIRROR, "--jobs", 1).code == 31
     assert len(list((here / "packs").rglob("*.pack"))) == index_fits
     assert len(list((here / "tmp").glob("pack-*"))) == (not index_fits)
-    row = cli("mirror", "-C", here, REPO, "--dry-run", "--json").rows[0]
+    row = cli("mirror", "-C", here, REPO, "--dry-run", "--json").records[0]
     assert row["resumed_bytes"] > MIB // 2
     assert row["to_fetch_bytes"] + row["resumed_bytes"] == row["bytes"]
     grow(small_disk, 16 * MIB + 1_100_000)

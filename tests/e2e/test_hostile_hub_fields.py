@@ -152,7 +152,9 @@ def attempt(hub, tmp_path, cli, waits):
             assert_nothing_published(archive)
             return result.code
         assert len(seals(archive)) == 1
-        [row] = [one for one in cli("--json", "show", "-C", archive, REPO).rows if "source" in one]
+        [row] = [
+            one for one in cli("--json", "show", "-C", archive, REPO).records if "source" in one
+        ]
         source = row["source"]
         assert (source["repository"], source["revision"]) == (REPO, commit)
         assert TIME.fullmatch(source.get("committed", ""))

@@ -71,7 +71,7 @@ def local(cli, archive):
 
 
 def of_kind(result, kind):
-    return [row for row in result.rows if row["kind"] == kind]
+    return [row for row in result.records if row["kind"] == kind]
 
 
 def remarks(result):
@@ -221,7 +221,9 @@ def test_a_cache_without_its_record_is_of_unknown_completeness(
     shown = cli("show", "-C", archive, REPO).out
     assert "every file" not in shown
     assert "unknown" in shown
-    (row,) = [row for row in cli("list", "-C", archive, "--json").rows if row["kind"] == "snapshot"]
+    (row,) = [
+        row for row in cli("list", "-C", archive, "--json").records if row["kind"] == "snapshot"
+    ]
     assert not row["whole"]
     decode = [sys.executable, archive / "decode.py", "restore", REPO, archive.parent / "decoded"]
     done = subprocess.run([*map(str, decode)], capture_output=True, text=True, check=False)

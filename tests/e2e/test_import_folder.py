@@ -62,7 +62,7 @@ def fetch(cli, archive, waits):
 
 
 def report(result):
-    (row,) = [row for row in result.rows if row["kind"] == "mirror"]
+    (row,) = [row for row in result.records if row["kind"] == "mirror"]
     return row
 
 
@@ -340,12 +340,12 @@ def test_verify_remarks_what_makes_no_model(hub, fetch, cli, archive, tmp_path):
     assert cli("restore", "-C", archive, REPO, out).code == 0
     result = cli("verify", "--json", out, "--manifest", manifest)
     assert result.code == 0
-    found = {row["code"]: row for row in result.rows if row["kind"] == "finding"}
+    found = {row["code"]: row for row in result.records if row["kind"] == "finding"}
     assert set(found) == {"index-incomplete", "not-weights"}
     assert found["index-incomplete"]["path"] == INDEX
     assert shard(3, 3) in found["index-incomplete"]["message"]
     assert "Git LFS pointer" in found["not-weights"]["message"]
-    assert [row["intact"] for row in result.rows if row["kind"] == "verify"] == [True]
+    assert [row["intact"] for row in result.records if row["kind"] == "verify"] == [True]
     (out / INDEX).write_bytes(b"{}")
     result = cli("verify", "--json", out, "--manifest", manifest)
     assert result.code == 20

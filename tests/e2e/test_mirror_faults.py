@@ -333,9 +333,9 @@ def test_all_bad_for_one_reason(hub, archive, mirror):
 def test_errors_as_json(hub, served, archive, mirror):
     hub.faults.add(Fault("flip", path=WEIGHTS, route="cdn", offset=9, times=None))
     result = mirror("--json")
-    assert result.rows[-1]["kind"] == "error"
-    assert result.rows[-1]["exit_code"] == result.code == 22
-    assert json.dumps(WEIGHTS)[1:-1] in result.rows[-1]["message"]
+    assert result.records[-1]["kind"] == "error"
+    assert result.records[-1]["exit_code"] == result.code == 22
+    assert json.dumps(WEIGHTS)[1:-1] in result.records[-1]["message"]
 
 
 # ---- a fault of our own

@@ -67,13 +67,13 @@ def test_a_hub_that_has_answered_is_asked_more_often(hub, served, archive, cli, 
 def test_a_usage_error_is_a_line_too(cli, words):
     result = cli(*words)
     assert result.code == 2
-    (row,) = result.rows
+    (row,) = result.records
     assert (row["kind"], row["exit_code"]) == ("error", 2)
     assert row["message"].rstrip(".") in result.err
 
 
 def test_an_error_names_what_it_is_about(served, mirror):
-    (row,) = mirror("org/absent@v1", "--json").rows
+    (row,) = mirror("org/absent@v1", "--json").records
     assert (row["repository"], row["revision"]) == ("org/absent", "v1")
     several = mirror("org/absent", REPO)
     assert "archiver: org/absent: " in several.err
@@ -92,9 +92,9 @@ def test_a_hostile_name_is_escaped_once(hub, mirror):
 
 
 def test_an_abbreviated_commit_is_completed_from_the_archive(hub, served, mirror):
-    first = mirror("--json").rows[0]["revision"]
+    first = mirror("--json").records[0]["revision"]
     hub.commit(REPO, {"new.json": b"{}"})
-    row = mirror(f"{REPO}@{first[:12]}", "--json").rows[0]
+    row = mirror(f"{REPO}@{first[:12]}", "--json").records[0]
     assert (row["outcome"], row["revision"]) == ("held", first)
     unknown = mirror(f"{REPO}@{'ab' * 6}")
     assert unknown.code == 23

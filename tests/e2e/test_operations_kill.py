@@ -28,19 +28,19 @@ def files_of(name: str) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """Three folders, and an archive that holds them as org/one to org/three, with parity."""
-    from archiver.cli.main import invoke
+    from kit.cli import invoke
 
     place = tmp_path_factory.mktemp("made")
     root = str(place / "archive")
-    assert invoke(["init", "-q", "-C", root]) == 0
+    assert invoke("init", "-q", "-C", root) == 0
     for name in NAMES:
         folder = place / name
         folder.mkdir()
         for path, data in files_of(name).items():
             (folder / path).write_bytes(data)
         words = ["import", "-q", "-C", root, str(folder), "--as", f"org/{name}"]
-        assert invoke([*words, "--min-free", "0B"]) == 0
-    assert invoke(["parity", "add", "-q", "-C", root]) == 0
+        assert invoke(*words, "--min-free", "0B") == 0
+    assert invoke("parity", "add", "-q", "-C", root) == 0
     return place
 
 

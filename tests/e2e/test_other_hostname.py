@@ -53,7 +53,7 @@ def killed(hub, archive):
 
 def remarks(cli, archive):
     (status,) = (
-        one for one in cli("status", "--json", "-C", archive).rows if one["kind"] == "status"
+        one for one in cli("status", "--json", "-C", archive).records if one["kind"] == "status"
     )
     return {one["what"]: one["message"] for one in status["remarks"]}
 

@@ -142,7 +142,7 @@ def test_a_restore_that_is_killed_leaves_nothing_for_long(held, archive, cli, tm
     if layout == "plain":
         found = cli("verify", "--json", "-q", out, "--manifest", manifest)
         assert found.code == 0
-        told = [one for one in found.rows if one["kind"] == "finding"]
+        told = [one for one in found.records if one["kind"] == "finding"]
         assert {(one["code"], one["remark"]) for one in told} == {("file-unfinished", True)}
         assert {one["path"] for one in told} == {left.name, older.name}
         text = cli("verify", out, "--manifest", manifest).out
@@ -155,7 +155,7 @@ def test_a_restore_that_is_killed_leaves_nothing_for_long(held, archive, cli, tm
     if layout == "plain":
         assert files_below(out) == held
         found = cli("verify", "--json", "-q", out, "--manifest", manifest)
-        assert [one["kind"] for one in found.rows] == ["verify"]
+        assert [one["kind"] for one in found.records] == ["verify"]
 
 
 def test_another_programs_file_stays(held, archive, cli, tmp_path):

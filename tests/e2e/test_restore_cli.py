@@ -485,7 +485,7 @@ def test_damage_as_json(held, archive, cli, tmp_path):
     pack_of(archive).unlink()
     result = cli("restore", "-C", archive, REPO, tmp_path / "out", "--json")
     assert result.code == 20
-    failures = {row["path"]: row for row in result.rows[0]["failures"]}
+    failures = {row["path"]: row for row in result.records[0]["failures"]}
     assert failures[WEIGHTS]["exit_code"] == 20
     assert failures[WEIGHTS]["tensors"] == [
         "embed.weight rows 0..63",

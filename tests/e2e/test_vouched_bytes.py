@@ -75,7 +75,7 @@ def git_oid(data: bytes) -> str:
 
 
 def rows(result, kind):
-    return [row for row in result.rows if row["kind"] == kind]
+    return [row for row in result.records if row["kind"] == kind]
 
 
 def test_a_changed_cache_is_refused_beside_a_mirrored_snapshot(

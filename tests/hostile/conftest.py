@@ -7,9 +7,8 @@ sys.path.append(str(Path(__file__).parents[1] / "commands_audit"))
 sys.path.append(str(Path(__file__).parents[1] / "formats"))
 
 import pytest
-from auditkit import Result, Weights, write_model
-
-from archiver.cli.main import invoke
+from auditkit import Weights, write_model
+from kit.cli import invoke
 
 
 @pytest.fixture(scope="session")
@@ -17,27 +16,14 @@ def pristine(tmp_path_factory):
     """An archive of two repositories, each in a pack of its own."""
     root = tmp_path_factory.mktemp("hostile")
     archive = root / "weights"
-    assert invoke(["init", "-q", "-C", str(archive)]) == 0
+    assert invoke("init", "-q", "-C", archive) == 0
     for seed, (name, rows) in enumerate((("one", 4), ("two", 6))):
         folder = write_model(root / name, seed * 10, rows)
         args = ["import", "-q", "-C", str(archive), str(folder), "--as", f"org/{name}"]
-        assert invoke([*args, "--min-free", "0B"]) == 0
+        assert invoke(*args, "--min-free", "0B") == 0
     return Weights(archive)
 
 
 @pytest.fixture
 def weights(pristine, tmp_path):
     return pristine.copy(tmp_path / "weights")
-
-
-@pytest.fixture
-def run(capfd, monkeypatch):
-    """Run a command in this process."""
-    monkeypatch.setenv("ARCHIVER_DEBUG", "1")
-
-    def call(*args):
-        capfd.readouterr()
-        code = invoke([str(one) for one in args])
-        return Result(code, *capfd.readouterr())
-
-    return call

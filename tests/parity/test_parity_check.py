@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from kit.cli import invoke
 from paritykit import Quiet, noise, rewrite, sidecar_path
 from paritykit import guard as protect_all
 
@@ -11,7 +12,6 @@ from archiver.archive.advice import AddParity
 from archiver.archive.archive import Archive
 from archiver.archive.fixity.parity import parity_findings
 from archiver.archive.parity.wanted import all_names
-from archiver.cli.main import invoke
 
 
 @pytest.fixture(scope="module")
@@ -22,10 +22,8 @@ def original(tmp_path_factory):
     (model / "weights.bin").write_bytes(noise(200_000))
     (model / "config.json").write_text("{}")
     archive = str(root / "weights")
-    assert invoke(["init", "-q", "-C", archive]) == 0
-    assert (
-        invoke(["import", "-q", "-C", archive, str(model), "--as", "o/n", "--min-free", "0B"]) == 0
-    )
+    assert invoke("init", "-q", "-C", archive) == 0
+    assert invoke("import", "-q", "-C", archive, model, "--as", "o/n", "--min-free", "0B") == 0
     return root / "weights"
 
 

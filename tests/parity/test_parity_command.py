@@ -4,36 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from typing import NamedTuple
 
 import pytest
 from paritykit import noise, rewrite
 
 from archiver.archive.archive import TOOL, Archive
 from archiver.archive.records import Event
-from archiver.cli.main import invoke
-
-
-class Result(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def records(self):
-        return [json.loads(line) for line in self.out.splitlines()]
-
-
-@pytest.fixture
-def run(capfd, monkeypatch):
-    monkeypatch.setenv("ARCHIVER_DEBUG", "1")
-
-    def call(*args):
-        capfd.readouterr()
-        code = invoke([str(one) for one in args])
-        return Result(code, *capfd.readouterr())
-
-    return call
 
 
 def write_model(folder, seed, shared=b""):

@@ -8,12 +8,12 @@ import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from kit.cli import invoke
 from prunekit import CONTENTS, all_restore, filled
 
 from archiver.archive import layout
 from archiver.archive.archive import TOOL
 from archiver.archive.records import Event, canonical, record_digest
-from archiver.cli.main import invoke
 
 START = datetime(2031, 3, 1, 12, tzinfo=UTC)
 
@@ -48,7 +48,7 @@ def run(capfd, clock, archive, root):
     def call(name, *arguments):
         clock.now += timedelta(seconds=1)
         capfd.readouterr()
-        code = invoke([name, "-q", "--json", "-C", str(root), *arguments])
+        code = invoke(name, "-q", "--json", "-C", root, *arguments)
         return code, [json.loads(line) for line in capfd.readouterr().out.splitlines()]
 
     return call

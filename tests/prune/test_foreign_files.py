@@ -7,8 +7,7 @@ import shlex
 import subprocess
 
 import pytest
-
-from archiver.cli.main import invoke
+from kit.cli import invoke
 
 APPLE_DOUBLE = b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X        " + bytes(200)
 LITTER = ("._{}", ".DS_Store", "Thumbs.db", "desktop.ini", ".nfs000000000012", ".fuse_hidden0001")
@@ -21,7 +20,7 @@ def run(capfd, root, archive):
 
     def call(name, *arguments):
         capfd.readouterr()
-        code = invoke([name, "-q", "--json", "-C", str(root), *arguments])
+        code = invoke(name, "-q", "--json", "-C", root, *arguments)
         return code, [json.loads(line) for line in capfd.readouterr().out.splitlines()]
 
     return call

@@ -6,6 +6,7 @@ import json
 import os
 
 import pytest
+from kit.cli import invoke
 from prunekit import CONTENTS, all_restore, entry_of, seal, store_object
 
 from archiver.archive import layout
@@ -15,7 +16,6 @@ from archiver.archive.place import own_place
 from archiver.archive.pruning.history import condemned
 from archiver.archive.publish import closure_names
 from archiver.archive.records import Event, canonical
-from archiver.cli.main import invoke
 from archiver.errors import DamageError
 from archiver.storage.run_lock import RunLock
 
@@ -26,7 +26,7 @@ def run(capfd, root, archive):
 
     def call(name, *arguments):
         capfd.readouterr()
-        code = invoke([name, "-q", "--json", "-C", str(root), *arguments])
+        code = invoke(name, "-q", "--json", "-C", root, *arguments)
         out = capfd.readouterr().out
         return code, [json.loads(line) for line in out.splitlines()]
 

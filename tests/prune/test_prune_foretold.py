@@ -6,8 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-
-from archiver.cli.main import invoke
+from kit.cli import invoke
 
 
 @pytest.fixture
@@ -16,7 +15,7 @@ def run(capfd, monkeypatch, tmp_path):
 
     def call(*arguments):
         capfd.readouterr()
-        assert invoke([*map(str, arguments), "--json"]) == 0
+        assert invoke(*arguments, "--json") == 0
         return [json.loads(line) for line in capfd.readouterr().out.splitlines()]
 
     return call

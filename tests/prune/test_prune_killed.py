@@ -5,13 +5,13 @@ from __future__ import annotations
 import shutil
 
 import pytest
+from kit.cli import invoke
 from prunekit import CONTENTS, Killed, all_restore, dying_at, filled
 
 from archiver.archive import layout
 from archiver.archive.archive import Archive
 from archiver.archive.pruning.pruner import Pruner
 from archiver.archive.publish import closure_names
-from archiver.cli.main import invoke
 from archiver.operations.forget import forget, remember
 
 
@@ -109,12 +109,12 @@ def test_what_a_dead_prune_left_in_the_trash_restores(quick, capfd, folder):
     for name in needs:
         archive.store.move(name, layout.aside_name(folder, "2026-01-01T00:00:00Z", name))
     root, out = str(quick / "archive"), quick / "out"
-    assert invoke(["audit", "-q", "-C", root]) == 20
+    assert invoke("audit", "-q", "-C", root) == 20
     assert capfd.readouterr().out.count("lies in " + folder) == len(needs)
-    assert invoke(["restore", "-q", "-C", root, "org/one", str(out)]) == 0
+    assert invoke("restore", "-q", "-C", root, "org/one", out) == 0
     assert (out / "a.bin").read_bytes() == CONTENTS["org/one"]
-    assert invoke(["repair", "-q", "--no-upstream", "-C", root]) == 0
-    assert invoke(["audit", "-q", "-C", root]) == 0
+    assert invoke("repair", "-q", "--no-upstream", "-C", root) == 0
+    assert invoke("audit", "-q", "-C", root) == 0
 
 
 def test_what_dead_runs_left_is_cleared_up(quick):
@@ -125,6 +125,6 @@ def test_what_dead_runs_left_is_cleared_up(quick):
         one.write(b"half")
         one.keep()
     (quick / "archive/trash/20200101t000000z/packs/ab").mkdir(parents=True)
-    assert invoke(["prune", "-q", "-C", str(quick / "archive")]) == 0
+    assert invoke("prune", "-q", "-C", quick / "archive") == 0
     assert [one.path.is_file() for one in left] == [False, False, False, False, True]
     assert list((quick / "archive/trash").iterdir()) == []

@@ -1,16 +1,8 @@
 from __future__ import annotations
 
-import os
-
-# Read by huggingface_hub when it is imported: downloads go over plain HTTP.
-os.environ["HF_HUB_DISABLE_XET"] = "1"
-
 import pytest
-from repairkit import ONE, TWO, Result, copy, model, write_folder
-
-from archiver.cli.main import invoke
-from archiver.loopback import Hub
-from archiver.upstream.retry import RetryPolicy
+from kit.cli import invoke
+from repairkit import ONE, TWO, copy, model, write_folder
 
 
 @pytest.fixture(scope="session")
@@ -23,11 +15,11 @@ def pristine(tmp_path_factory, models):
     """An archive of two repositories, each in a pack of its own, with one object shared."""
     root = tmp_path_factory.mktemp("repair")
     archive = root / "weights"
-    assert invoke(["init", "-q", "-C", str(archive)]) == 0
+    assert invoke("init", "-q", "-C", archive) == 0
     for name, files in models.items():
         folder = write_folder(root / name, files)
         args = ["import", "-q", "-C", str(archive), str(folder), "--as", name]
-        assert invoke([*args, "--min-free", "0B", "--effort", "fast"]) == 0
+        assert invoke(*args, "--min-free", "0B", "--effort", "fast") == 0
     return archive
 
 
@@ -41,19 +33,6 @@ def weights(pristine, tmp_path):
 def replica(pristine, tmp_path):
     """Another copy of it."""
     return copy(pristine, tmp_path / "replica")
-
-
-@pytest.fixture
-def run(capfd, monkeypatch):
-    """Run a command in this process, as JSON lines."""
-    monkeypatch.setenv("ARCHIVER_DEBUG", "1")
-
-    def call(*args):
-        capfd.readouterr()
-        code = invoke([str(one) for one in args])
-        return Result(code, *capfd.readouterr())
-
-    return call
 
 
 @pytest.fixture
@@ -83,14 +62,7 @@ def sound(run, tmp_path, models):
 
 
 @pytest.fixture
-def hub(monkeypatch, tmp_path):
-    from huggingface_hub import constants
-
-    with Hub() as running:
-        for name in ("HF_TOKEN", "HF_HUB_OFFLINE", "ARCHIVER_ARCHIVE", "ARCHIVER_TIMEOUT"):
-            monkeypatch.delenv(name, raising=False)
-        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
-        monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-        monkeypatch.setenv("HF_ENDPOINT", running.endpoint)
-        monkeypatch.setattr(RetryPolicy, "wait", lambda *_, **__: 0.0)
-        yield running
+def hub(hub, home, waits, monkeypatch):
+    """A hub that nobody waits for."""
+    monkeypatch.setenv("HF_HOME", str(home / "hf"))
+    return hub

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,30 +13,14 @@ from archiver.tensors.header import header_bytes
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from kit.cli import Result
+
 ONE, TWO = "org/one", "org/two"
 
 
-class Result(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def rows(self) -> list[dict]:
-        return [json.loads(line) for line in self.out.splitlines()]
-
-    def kinds(self, kind: str) -> list[dict]:
-        return [row for row in self.rows if row["kind"] == kind]
-
-    @property
-    def sources(self) -> dict[str, str]:
-        """Stored name -> where it came from."""
-        return {row["name"]: row["source"] for row in self.kinds("mended")}
-
-    @property
-    def codes(self) -> set[str]:
-        """The codes of what is damaged."""
-        return {row["code"] for row in self.kinds("finding") if not row["remark"]}
+def sources(result: Result) -> dict[str, str]:
+    """Stored name -> where it came from."""
+    return {row["name"]: row["source"] for row in result.kinds("mended")}
 
 
 def noise(seed: int, size: int) -> bytes:

@@ -15,6 +15,7 @@ from repairkit import (
     own_pack,
     packs,
     seals,
+    sources,
     stored,
     wipe,
     write_folder,
@@ -48,7 +49,7 @@ def test_parity_brings_any_stored_file_back(repair, protected, sound, kind):
     assert listing(protected) == before
     result = repair()
     assert result.code == 0, result.out
-    assert result.sources == foretold.sources == {name: "parity"}
+    assert sources(result) == sources(foretold) == {name: "parity"}
     assert path.read_bytes() == good
     sound(protected)
 
@@ -64,7 +65,7 @@ def test_a_missing_manifest_comes_from_parity_alone(repair, protected, sound):
 
 def test_copies_are_asked_before_parity(repair, protected, replica):
     flip(own_pack(protected))
-    assert list(repair("--from", replica).sources.values()) == [str(replica)]
+    assert list(sources(repair("--from", replica)).values()) == [str(replica)]
 
 
 def test_the_parity_of_a_replica_helps_too(repair, run, protected, replica, pristine):
@@ -76,7 +77,7 @@ def test_the_parity_of_a_replica_helps_too(repair, run, protected, replica, pris
     flip(own_pack(replica))
     result = repair("--from", replica)
     assert result.code == 0, result.out
-    assert result.sources == {str(path.relative_to(protected)): f"{replica}/parity"}
+    assert sources(result) == {str(path.relative_to(protected)): f"{replica}/parity"}
     assert stored(protected) == stored(pristine)
 
 
@@ -98,7 +99,7 @@ def test_a_damaged_sidecar_is_made_anew(repair, protected, sound, where):
     assert listing(protected) == before
     result = repair()
     assert result.code == 0, result.out
-    assert list(result.sources) == [str(path.relative_to(protected))]
+    assert list(sources(result)) == [str(path.relative_to(protected))]
     assert path.read_bytes() == good
     sound(protected)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from kit.cli import invoke
 from repairkit import (
     ONE,
     TWO,
@@ -18,7 +19,6 @@ from repairkit import (
     write_folder,
 )
 
-from archiver.cli.main import invoke
 from archiver.storage.local import LocalStore
 from archiver.storage.local_staged import LocalStaged
 
@@ -56,7 +56,7 @@ class Life:
         """Whether it lived to its end."""
         self._left = left
         try:
-            return invoke([str(one) for one in arguments]) == 0
+            return invoke(*arguments) == 0
         except Crash:
             return False
         finally:
@@ -96,7 +96,7 @@ def held_twice(weights, tmp_path):
     seal.unlink()
     folder = write_folder(tmp_path / "folder", model(10))
     args = ["import", "-q", "-C", weights, folder, "--as", ONE, "--min-free", "0B"]
-    assert invoke([str(one) for one in args]) == 0
+    assert invoke(*args) == 0
     pack.write_bytes(first)
     seal.write_bytes(sealed)
     wipe(pack, 500, 2000)

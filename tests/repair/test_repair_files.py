@@ -17,6 +17,7 @@ from repairkit import (
     own_pack,
     packs,
     seals,
+    sources,
     stored,
 )
 
@@ -60,7 +61,7 @@ def test_a_replica_gives_any_stored_file_back(repair, weights, replica, sound, k
     result = repair("--from", replica)
     name = str(path.relative_to(weights))
     assert result.code == 0, result.out
-    assert result.sources[name] == str(replica)
+    assert sources(result)[name] == str(replica)
     assert path.read_bytes() == good
     assert path.stat().st_mode & 0o777 == 0o444
     sound(weights)
@@ -87,7 +88,7 @@ def test_a_second_copy_in_the_archive_itself_is_enough(repair, weights, sound, k
     flip(path)
     result = repair()
     assert result.code == 0, result.out
-    assert result.sources == {str(path.relative_to(weights)): folder}
+    assert sources(result) == {str(path.relative_to(weights)): folder}
     sound(weights)
 
 
@@ -108,22 +109,22 @@ def test_sources_are_asked_in_order(repair, weights, replica, tmp_path):
     other = shutil.copytree(replica, tmp_path / "other")
     path = own_pack(weights)
     flip(path)
-    assert repair("--from", other, "--from", replica).sources.popitem()[1] == str(other)
+    assert sources(repair("--from", other, "--from", replica)).popitem()[1] == str(other)
     flip(path)
     flip(own_pack(other))
-    assert repair("--from", other, "--from", replica).sources.popitem()[1] == str(replica)
+    assert sources(repair("--from", other, "--from", replica)).popitem()[1] == str(replica)
     flip(path)
     aside = weights / "trash" / "20260101t000000z" / path.relative_to(weights)
     aside.parent.mkdir(parents=True)
     shutil.copy(own_pack(replica), aside)
-    assert repair("--from", replica).sources.popitem()[1] == "trash"
+    assert sources(repair("--from", replica)).popitem()[1] == "trash"
 
 
 def test_archive_json_is_written_anew_from_the_seals(repair, weights, sound):
     (weights / "archive.json").unlink()
     result = repair()
     assert result.code == 0, result.out
-    assert result.sources == {"archive.json": "the seals"}
+    assert sources(result) == {"archive.json": "the seals"}
     sound(weights)
 
 
@@ -194,7 +195,7 @@ def test_a_dry_run_writes_nothing_and_tells(repair, weights, replica, kind):
     before = listing(weights), listing(replica)
     result = repair("--dry-run", "--from", replica)
     assert result.code == 20, result.out
-    assert result.sources == {name: str(replica)}
+    assert sources(result) == {name: str(replica)}
     assert repair("--dry-run").code == 21
     assert (listing(weights), listing(replica)) == before
 

@@ -17,6 +17,7 @@ from repairkit import (
     own_pack,
     packs,
     seals,
+    sources,
     stored,
     wipe,
     write_folder,
@@ -85,7 +86,7 @@ def test_a_restored_folder_gives_what_it_still_has(run, repair, weights, tmp_pat
     before = listing(out)
     result = repair("--from", out)
     assert result.code == 0, result.out
-    assert str(out) in result.sources.popitem()[1]
+    assert str(out) in sources(result).popitem()[1]
     assert listing(out) == before
     assert stored(weights) == stored(pristine)
     sound(weights)

@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 import pytest
-from repairkit import ONE, TWO, copy, flip, listing, manifest, model, own_pack, seals, write_folder
+from repairkit import (
+    ONE,
+    TWO,
+    copy,
+    flip,
+    listing,
+    manifest,
+    model,
+    own_pack,
+    seals,
+    sources,
+    write_folder,
+)
 
 from archiver.archive.archive import Archive
 from archiver.archive.intent import announced
@@ -46,7 +58,7 @@ def test_a_dry_run_promises_no_pack_whose_manifests_are_gone(repair, weights):
     foretold = repair("--dry-run")
     assert foretold.code == 21
     name = str(pack.relative_to(weights))
-    assert name not in foretold.sources
+    assert name not in sources(foretold)
     assert "pack-missing" in {one["code"] for one in foretold.kinds("finding")}
 
 
@@ -148,5 +160,5 @@ def test_a_dry_run_reads_the_events_that_would_come_back(repair, run, weights, t
     told = repair("--from", replica, "--dry-run")
     done = repair("--from", replica)
     assert (told.code, done.code) == (20, 0), told.out
-    assert told.sources == done.sources == {str(path.relative_to(weights)): str(replica)}
+    assert sources(told) == sources(done) == {str(path.relative_to(weights)): str(replica)}
     assert run("list", "-q", "--json", "-C", weights).out.count(ONE) == 0

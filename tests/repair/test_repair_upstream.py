@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from repairkit import ONE, TWO, model, own_pack, packs, seals, stored, wipe, write_folder
+from repairkit import ONE, TWO, model, own_pack, packs, seals, sources, stored, wipe, write_folder
 
 from archiver.loopback import Fault
 
@@ -35,7 +35,7 @@ def test_only_what_is_lost_is_fetched(hub, ask, mirrored, sound):
     hub.requests.clear()
     result = ask()
     assert result.code == 0, result.out
-    assert result.sources == {str(path.relative_to(mirrored)): "upstream"}
+    assert sources(result) == {str(path.relative_to(mirrored)): "upstream"}
     (asked,) = hub.requests.bodies()
     assert asked.file == "model.safetensors"
     assert int(asked.range.removeprefix("bytes=").partition("-")[0]) > 0

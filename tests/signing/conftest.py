@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 
 import pytest
-from signingkit import Result, Weights
-
-from archiver.cli.main import invoke
+from kit.cli import invoke
+from signingkit import Weights
 
 
 @pytest.fixture(scope="session")
@@ -13,14 +13,14 @@ def pristine(tmp_path_factory):
     """An archive of two small repositories."""
     root = tmp_path_factory.mktemp("signing")
     archive = root / "weights"
-    assert invoke(["init", "-q", "-C", str(archive)]) == 0
+    assert invoke("init", "-q", "-C", archive) == 0
     for name in ("one", "two"):
         folder = root / name
         folder.mkdir()
         (folder / "config.json").write_text(f'{{"name": "{name}"}}')
         (folder / "weights.bin").write_bytes(name.encode() * 3000)
         args = ["import", "-q", "-C", str(archive), str(folder), "--as", f"Org/{name}"]
-        assert invoke([*args, "--min-free", "0B"]) == 0
+        assert invoke(*args, "--min-free", "0B") == 0
     return root
 
 
@@ -29,23 +29,10 @@ def weights(pristine, tmp_path):
     return Weights(shutil.copytree(pristine / "weights", tmp_path / "weights", symlinks=True))
 
 
-@pytest.fixture(autouse=True)
-def _own_environment(monkeypatch):
-    monkeypatch.setenv("ARCHIVER_DEBUG", "1")
-    for name in ("ARCHIVER_KEY_PASSWORD", "ARCHIVER_ARCHIVE"):
-        monkeypatch.delenv(name, raising=False)
-
-
 @pytest.fixture
-def run(capfd):
+def run(run):
     """Run a command in this process; its output is JSON lines."""
-
-    def call(*args):
-        capfd.readouterr()
-        code = invoke(["--json", "-q", *(str(one) for one in args)])
-        return Result(code, *capfd.readouterr())
-
-    return call
+    return partial(run, "--json", "-q")
 
 
 @pytest.fixture

@@ -4,29 +4,12 @@ from __future__ import annotations
 
 import json
 import subprocess
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 MINISIGN = "/usr/bin/minisign"
-
-
-class Result(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def records(self):
-        return [json.loads(line) for line in self.out.splitlines()]
-
-    def kinds(self, kind):
-        return [record for record in self.records if record["kind"] == kind]
-
-    @property
-    def codes(self):
-        return {one["code"] for one in self.kinds("finding")}
 
 
 def minisign(*arguments, typed="", cwd=None):

@@ -59,7 +59,7 @@ def test_no_event_can_be_taken_away(head, weights, kept):
         path.unlink()
         done = head("--check", kept)
         lost = "head-missing" if digest_of(path) == newest else "event-missing"
-        assert (done.code, done.codes) == (20, {lost}), path
+        assert (done.code, done.finding_codes) == (20, {lost}), path
         assert digest_of(path) in {one["object"] for one in done.kinds("finding")}
         path.write_bytes(data)
     assert head("--check", kept).code == 0
@@ -71,7 +71,7 @@ def test_no_event_can_be_changed(head, weights, kept):
         rewrite(path, data.replace(b'"tool":"', b'"tool":"x'))
         done = head("--check", kept)
         assert done.code == 20
-        assert "event-damaged" in done.codes
+        assert "event-damaged" in done.finding_codes
         rewrite(path, data)
 
 
@@ -86,7 +86,7 @@ def test_the_last_events_taken_away(head, weights, kept):
         path.unlink()
     # From inside nothing is wrong: only who kept the head can tell.
     assert len(head().kinds("head")) == 1
-    assert head("--check", kept).codes == {"head-missing"}
+    assert head("--check", kept).finding_codes == {"head-missing"}
 
 
 def test_set_back_to_an_earlier_copy(head, weights, tmp_path, run):
@@ -94,7 +94,7 @@ def test_set_back_to_an_earlier_copy(head, weights, tmp_path, run):
     add(weights, 1)
     (told,) = head().kinds("head")
     done = run("head", "-C", before, "--check", told["id"])
-    assert (done.code, done.codes) == (20, {"head-missing"})
+    assert (done.code, done.finding_codes) == (20, {"head-missing"})
     # Going on from there does not bring it back.
     add(Weights(before), 1, what="else")
     assert run("head", "-C", before, "--check", told["id"]).code == 20
@@ -104,14 +104,14 @@ def test_a_seal_taken_away(head, weights, kept):
     seal = weights.seals[0]
     data = seal.read_bytes()
     rewrite(seal, data[:-1])
-    assert head("--check", kept).codes == {"seal-damaged"}
+    assert head("--check", kept).finding_codes == {"seal-damaged"}
     seal.unlink()
     done = head("--check", kept)
-    assert (done.code, done.codes) == (20, {"seal-missing"})
+    assert (done.code, done.finding_codes) == (20, {"seal-missing"})
     add(weights, 10, "forgotten", snapshots=[digest_of(seal)])
     assert head("--check", kept).code == 0
     add(weights, 11, "remembered", snapshots=[digest_of(seal)])
-    assert head("--check", kept).codes == {"seal-missing"}
+    assert head("--check", kept).finding_codes == {"seal-missing"}
     add(weights, 12, "repaired", snapshots=[digest_of(seal)], files=[], source="x")
     assert head("--check", kept).code == 0
 
@@ -123,7 +123,7 @@ def test_an_event_and_its_seal_taken_away_together(head, weights, kept):
         if event["detail"].get("snapshot") == digest_of(seal):
             path.unlink()
     seal.unlink()
-    assert head("--check", kept).codes == {"event-missing"}
+    assert head("--check", kept).finding_codes == {"event-missing"}
 
 
 def test_processes_that_append_at_once(head, weights):
@@ -180,9 +180,9 @@ def test_a_signed_head_is_part_of_what_is_kept(head, weights, run, tmp_path):
 
 
 def test_a_head_in_text(weights, capfd, run, tmp_path):
-    from archiver.cli.main import invoke
+    from kit.cli import invoke
 
-    assert invoke(["head", "-C", str(weights.root)]) == 0
+    assert invoke("head", "-C", weights.root) == 0
     (tmp_path / "kept.txt").write_text(capfd.readouterr().out)
     assert run("head", "-C", weights.root, "--check", tmp_path / "kept.txt").code == 0
 
@@ -191,4 +191,4 @@ def test_what_names_no_head_is_refused(head, tmp_path, weights):
     (tmp_path / "empty").write_text("\n{\n[]\n{}\n")
     for text in ("xyz", tmp_path / "empty", tmp_path, "a\0b"):
         assert head("--check", text).code == 2
-    assert head("--check", "0" * 64).codes == {"head-missing"}
+    assert head("--check", "0" * 64).finding_codes == {"head-missing"}

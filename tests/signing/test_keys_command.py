@@ -7,8 +7,9 @@ import stat
 import sys
 from pathlib import Path
 
+from kit.cli import invoke
+
 from archiver.archive.signing.key_file import public_key, read_secret_key
-from archiver.cli.main import invoke
 
 
 def test_new_writes_a_pair_that_only_its_owner_reads(run, tmp_path):
@@ -92,9 +93,9 @@ def test_files_that_are_there_are_told_before_a_password_is_asked_for(run, tmp_p
 
 def test_the_next_command_names_no_archive_where_none_is(weights, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
-    assert invoke(["keys", "new", "a", "--no-password"]) == 0
+    assert invoke("keys", "new", "a", "--no-password") == 0
     assert "'archiver sign -C DIR --key a.key'" in capfd.readouterr().out
-    assert invoke(["keys", "new", "b", "--no-password", "-C", str(weights.root)]) == 0
+    assert invoke("keys", "new", "b", "--no-password", "-C", weights.root) == 0
     assert f"'archiver sign -C {weights.root} --key b.key'" in capfd.readouterr().out
 
 

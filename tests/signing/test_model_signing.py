@@ -14,13 +14,13 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     PublicFormat,
 )
+from kit.cli import invoke
 from modelsigningkit import EXAMPLE, accepts, payload_of, statement_of, write_example
 from signingkit import rewrite
 
 from archiver.archive.archive import Archive
 from archiver.archive.publish import publish
 from archiver.archive.records import FileEntry, Manifest, Selection, Source
-from archiver.cli.main import invoke
 
 PUBLIC = (EXAMPLE / "key.pub").read_bytes()
 MADE_BY = ("archiver.sig", "model_signing.sig")
@@ -40,10 +40,10 @@ def held(tmp_path_factory):
     root = tmp_path_factory.mktemp("model_signing")
     folder = write_example(root / "folder")
     archive, restored = str(root / "weights"), str(root / "restored")
-    assert invoke(["init", "-q", "-C", archive]) == 0
+    assert invoke("init", "-q", "-C", archive) == 0
     args = ["import", "-q", "-C", archive, str(folder), "--as", REPOSITORY, "--min-free", "0B"]
-    assert invoke(args) == 0
-    assert invoke(["restore", "-q", "-C", archive, REPOSITORY, restored]) == 0
+    assert invoke(*args) == 0
+    assert invoke("restore", "-q", "-C", archive, REPOSITORY, restored) == 0
     return root
 
 
@@ -197,7 +197,7 @@ def test_a_hostile_manifest_is_not_signed(export, own, tmp_path, monkeypatch, pa
 
 def test_a_person_is_told_what_is_left_out(held, own, tmp_path, capfd):
     args = ["manifest", "export", "-C", str(held / "weights"), REPOSITORY]
-    assert invoke([*args, "--model-signing", str(own[0]), "-o", str(tmp_path / "out.sig")]) == 0
+    assert invoke(*args, "--model-signing", own[0], "-o", tmp_path / "out.sig") == 0
     out = capfd.readouterr().out
     assert "it signs 5 files of Org/example@" in out
     assert "Left out, as the tool does by itself: .gitattributes, .github/note." in out

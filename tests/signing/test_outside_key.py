@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from kit.cli import invoke
 from signingkit import rewrite
-
-from archiver.cli.main import invoke
 
 
 @pytest.fixture
@@ -46,7 +45,7 @@ def test_who_can_write_can_change_what_is_trusted_but_not_a_kept_key(audit, stat
     assert (audit().code, status().code) == (0, 0)
     mine = key.with_suffix(".pub")
     found = audit("--key", mine)
-    assert (found.code, found.codes) == (20, {"signature-missing"})
+    assert (found.code, found.finding_codes) == (20, {"signature-missing"})
     assert len(found.kinds("finding")) == 4
     assert {"Org/one", "Org/two"} == {
         one["snapshot"].partition("@")[0] for one in found.kinds("finding")
@@ -74,7 +73,7 @@ def test_a_forged_signature_of_the_kept_key_is_told_once(audit, status, sign, ke
     rewrite(one, two.read_bytes())
     assert audit().code == 0
     found = audit("--key", key.with_suffix(".pub"))
-    assert (found.code, found.codes) == (20, {"signature-damaged"})
+    assert (found.code, found.finding_codes) == (20, {"signature-damaged"})
     assert len(found.kinds("finding")) == 1
     assert status("--key", key.with_suffix(".pub")).kinds("status")[0]["unsigned"] == 1
 
@@ -84,7 +83,11 @@ def test_one_snapshot_can_be_asked_for(run, audit, sign, key):
     mine = ("--key", key.with_suffix(".pub"))
     assert audit("--snapshot", "Org/one", *mine).code == 0
     found = audit("--snapshot", "Org/two", *mine)
-    assert (found.code, found.codes, len(found.kinds("finding"))) == (20, {"signature-missing"}, 2)
+    assert (found.code, found.finding_codes, len(found.kinds("finding"))) == (
+        20,
+        {"signature-missing"},
+        2,
+    )
 
 
 def test_a_policy_that_wants_signatures_wants_them_of_an_audit_too(
@@ -95,7 +98,7 @@ def test_a_policy_that_wants_signatures_wants_them_of_an_audit_too(
     assert audit().code == 0
     assert run("policy", "set", "-C", weights.root, "--require-signatures").code == 0
     found = audit()
-    assert (found.code, found.codes) == (20, {"signature-missing"})
+    assert (found.code, found.finding_codes) == (20, {"signature-missing"})
     # It is no damage that a repair could mend,
     assert run("repair", "-C", weights.root, "--no-upstream").code == 0
     # and is forgotten as soon as it is signed.
@@ -112,5 +115,5 @@ def test_a_key_that_is_none_is_refused(run, weights, command):
 
 def test_text_does_not_call_it_damage(weights, key, capfd):
     mine = str(key.with_suffix(".pub"))
-    assert invoke(["audit", "-q", "-C", str(weights.root), "--key", mine]) == 20
+    assert invoke("audit", "-q", "-C", weights.root, "--key", mine) == 20
     assert capfd.readouterr().out.startswith("NOT ALL SIGNED: 4 findings, 2 of 2 snapshots hit.")

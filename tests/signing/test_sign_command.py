@@ -80,7 +80,7 @@ def test_damaged_documents_are_not_signed(weights, sign, key):
         rewrite(one, one.read_bytes()[:-1] + b"!")
     done = sign()
     assert done.code == 20
-    assert done.codes == {"seal-damaged", "manifest-damaged"}
+    assert done.finding_codes == {"seal-damaged", "manifest-damaged"}
     names = {one.name.split(".")[0] for one in weights.signatures}
     assert names.isdisjoint(map(digest_of, spoilt))
     # Who has no seal has no place in the archive, so that its manifest is not signed either.
@@ -91,7 +91,7 @@ def test_damaged_documents_are_not_signed(weights, sign, key):
 def test_a_missing_manifest_is_told(weights, sign):
     weights.manifests[0].unlink()
     done = sign()
-    assert (done.code, done.codes) == (20, {"manifest-missing"})
+    assert (done.code, done.finding_codes) == (20, {"manifest-missing"})
     assert done.kinds("sign")[0]["signed"] == 3
 
 

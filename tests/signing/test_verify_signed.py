@@ -55,14 +55,14 @@ def test_an_unsigned_or_changed_manifest_is_refused(verify, exported, key, tmp_p
     exported.write_bytes(whole.replace(b'"size":9000', b'"size":9001'))
     assert exported.read_bytes() != whole
     done = verify("--key", public)
-    assert (done.code, done.codes) == (20, {"signature-damaged"})
+    assert (done.code, done.finding_codes) == (20, {"signature-damaged"})
     assert done.kinds("verify")[0]["read_files"] == 0
     exported.write_bytes(whole)
     assert verify("--key", public).code == 0
     moved = tmp_path / "elsewhere"
     (tmp_path / "one.json.minisig").rename(moved)
     done = verify("--key", public)
-    assert (done.code, done.codes) == (20, {"signature-damaged"})
+    assert (done.code, done.finding_codes) == (20, {"signature-damaged"})
     assert "is not there" in done.kinds("finding")[0]["message"]
     assert verify("--key", public, "--signature", moved).code == 0
 
@@ -70,7 +70,7 @@ def test_an_unsigned_or_changed_manifest_is_refused(verify, exported, key, tmp_p
 def test_another_key_is_not_trusted(verify, run, key, tmp_path):
     assert run("keys", "new", tmp_path / "other", "--no-password").code == 0
     done = verify("--key", tmp_path / "other.pub")
-    assert (done.code, done.codes) == (20, {"signature-damaged"})
+    assert (done.code, done.finding_codes) == (20, {"signature-damaged"})
     assert verify("--key", tmp_path / "other.pub", "--key", key.with_suffix(".pub")).code == 0
     assert verify("--key", "RWnonsense").code == 2
 

@@ -3,8 +3,6 @@ from __future__ import annotations
 import pytest
 from statuskit import Answer, fill
 
-from archiver.cli.main import invoke
-
 
 @pytest.fixture(scope="session")
 def filled(tmp_path_factory):
@@ -19,13 +17,10 @@ def root(filled, tmp_path):
 
 
 @pytest.fixture
-def ask(root, capfd, monkeypatch):
+def ask(root, run):
     """Run a command on the archive."""
-    monkeypatch.setenv("ARCHIVER_DEBUG", "1")
 
     def call(*words):
-        capfd.readouterr()
-        code = invoke(["-C", str(root), *map(str, words)])
-        return Answer(code, *capfd.readouterr())
+        return Answer(*run("-C", root, *words))
 
     return call

@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
-from typing import NamedTuple
 
 import numpy as np
+from kit.cli import Result, invoke
 
-from archiver.cli.main import invoke
 
-
-class Answer(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    def kinds(self, kind):
-        found = map(json.loads, self.out.splitlines())
-        return [one for one in found if one["kind"] == kind]
+class Answer(Result):
+    """What a command said of the archive's status."""
 
     @property
     def status(self):
-        (one,) = self.kinds("status")
-        return one
+        return self.only("status")
 
     @property
     def short(self):
@@ -43,14 +33,14 @@ def words(hint):
 
 def fill(root):
     """An archive of two repositories, each in a pack of its own."""
-    assert invoke(["init", "-q", "-C", str(root)]) == 0
+    assert invoke("init", "-q", "-C", root) == 0
     for seed, name in enumerate(("one", "two")):
         folder = root.parent / name
         folder.mkdir()
         data = np.random.default_rng(seed).integers(0, 256, 5000 * (1 + seed), np.uint8)
         (folder / "data.bin").write_bytes(data.tobytes())
         args = ["import", "-q", "-C", str(root), str(folder), "--as", f"org/{name}"]
-        assert invoke([*args, "--min-free", "0B"]) == 0
+        assert invoke(*args, "--min-free", "0B") == 0
     return root
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
+from kit.cli import invoke
 from statuskit import rewrite
 
 from archiver.archive.archive import Archive
 from archiver.archive.pin import Pin, PinnedFile
-from archiver.cli.main import invoke
 from archiver.loopback import Hub
 from archiver.operations import pins
 
@@ -19,13 +19,13 @@ def root(tmp_path, monkeypatch):
     """Two repositories, mirrored from a hub that is gone by now."""
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     root = tmp_path / "weights"
-    assert invoke(["init", "-q", "-C", str(root)]) == 0
+    assert invoke("init", "-q", "-C", root) == 0
     with Hub() as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
         for name in ("org/one", "org/two"):
             hub.create(name, {"config.json": b"{}", "notes.txt": name.encode() * 99})
             args = ["mirror", "-q", "-C", str(root), name, "--min-free", "0B"]
-            assert invoke(args) == 0
+            assert invoke(*args) == 0
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     return root
 

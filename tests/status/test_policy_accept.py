@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from kit.cli import invoke
 
 from archiver.archive.archive import TOOL, Archive
 from archiver.archive.finding import ACCEPTABLE
 from archiver.archive.records import Event
-from archiver.cli.main import invoke
 
 LATER = "2990-01-01T00:00:00Z"
 
@@ -120,12 +120,12 @@ def test_what_a_newer_version_accepts_is_shown_and_can_be_rejected(ask, root):
 def test_it_goes_where_the_archive_is_copied_and_not_into_another(ask, root, tmp_path):
     ask("policy", "set", "--accept", "org/one:model-mtp")
     replica, other = tmp_path / "replica", tmp_path / "other"
-    assert invoke(["copy", "-q", "-C", str(root), "--new", str(replica)]) == 0
+    assert invoke("copy", "-q", "-C", root, "--new", replica) == 0
     assert str(Archive.open(replica).policy().accepted[0]) == "org/one:model-mtp"
-    assert invoke(["init", "-q", "-C", str(other)]) == 0
+    assert invoke("init", "-q", "-C", other) == 0
     for words in ((), ("--snapshot", "org/one")):
-        assert invoke(["copy", "-q", "-C", str(root), str(other), *words]) == 0
+        assert invoke("copy", "-q", "-C", root, other, *words) == 0
         assert Archive.open(other).policy().accepted == ()
     ask("policy", "set", "--reject", "org/one:model-mtp")
-    assert invoke(["copy", "-q", "-C", str(root), str(replica)]) == 0
+    assert invoke("copy", "-q", "-C", root, replica) == 0
     assert Archive.open(replica).policy().accepted == ()

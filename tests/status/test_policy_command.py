@@ -138,16 +138,16 @@ def test_two_keys_of_one_id_are_refused(ask, tmp_path):
 
 def test_the_options_of_every_command_stand_before_or_after_set(ask, root, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    from archiver.cli.main import invoke
+    from kit.cli import invoke
 
     place = ["-C", str(root)]
     for copies, words in enumerate(
         ([*place, "policy", "set"], ["policy", *place, "set"], ["policy", "set", *place]), start=2
     ):
-        assert invoke([*words, "--copies", str(copies)]) == 0
+        assert invoke(*words, "--copies", copies) == 0
         assert policy(ask("policy", "--json"))["copies"] == copies
-    assert invoke(["policy", *place]) == 0
-    assert invoke(["policy"]) == 10
+    assert invoke("policy", *place) == 0
+    assert invoke("policy") == 10
 
 
 def test_a_policy_of_a_newer_version_is_not_guessed_at(ask, root):

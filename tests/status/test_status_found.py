@@ -5,9 +5,8 @@ from __future__ import annotations
 import shutil
 
 import pytest
+from kit.cli import invoke
 from statuskit import packs, rewrite, words
-
-from archiver.cli.main import invoke
 
 SHALLOW = [("--level", "structure"), ("--max-bytes", "1GB"), ("--snapshot", "org/one")]
 
@@ -161,7 +160,7 @@ def test_each_look_of_a_repair_has_its_own_name(ask, root, tmp_path):
 def test_an_audit_names_the_file_of_a_pack(root, capfd):
     pack = packs(root)[0]
     spoil(pack)
-    assert invoke(["audit", "-q", "-C", str(root)]) == 20
+    assert invoke("audit", "-q", "-C", root) == 20
     lines = capfd.readouterr().out.splitlines()
     (line,) = [one for one in lines if one.startswith("pack-damaged")]
     assert line.endswith(f"  {pack.parent.relative_to(root)}/{pack.stem[:16]}….pack")

@@ -12,11 +12,11 @@ from datetime import timedelta
 
 import numpy as np
 import pytest
+from kit.cli import invoke
 from statuskit import Answer
 
 from archiver.archive.archive import TOOL, Archive
 from archiver.archive.records import Event
-from archiver.cli.main import invoke
 from archiver.loopback import Hub
 from archiver.text import utc_now
 
@@ -39,7 +39,7 @@ def hub(monkeypatch):
 
 @pytest.fixture
 def root(tmp_path):
-    assert invoke(["init", "-q", "-C", str(tmp_path / "plans")]) == 0
+    assert invoke("init", "-q", "-C", tmp_path / "plans") == 0
     return tmp_path / "plans"
 
 

@@ -2,35 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import random
 import shutil
-from typing import NamedTuple
 
 import pytest
+from kit.cli import invoke
 from storekit import Faulty
 
 from archiver.archive import archive as archive_module
-from archiver.cli.main import invoke
 from archiver.digest import blake3_hex
 from archiver.storage.local import LocalStore
 
 FILES = {"weights.bin": random.Random(1).randbytes(30_000), "notes.txt": b"notes"}
-
-
-class Result(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def findings(self) -> list[dict]:
-        rows = (json.loads(line) for line in self.out.splitlines())
-        return [row for row in rows if row["kind"] == "finding" and not row["remark"]]
-
-    @property
-    def codes(self) -> set[str]:
-        return {one["code"] for one in self.findings}
 
 
 @pytest.fixture(scope="module")
@@ -41,26 +24,15 @@ def made(tmp_path_factory):
     folder.mkdir()
     for name, data in FILES.items():
         (folder / name).write_bytes(data)
-    assert invoke(["init", "-q", "-C", str(place / "archive")]) == 0
+    assert invoke("init", "-q", "-C", place / "archive") == 0
     arguments = ["-C", str(place / "archive"), str(folder), "--as", "org/model", "--min-free", "0B"]
-    assert invoke(["import", "-q", *arguments]) == 0
+    assert invoke("import", "-q", *arguments) == 0
     return place
 
 
 @pytest.fixture
 def root(made, tmp_path):
     return shutil.copytree(made / "archive", tmp_path / "archive")
-
-
-@pytest.fixture
-def run(capfd, monkeypatch):
-    monkeypatch.setenv("ARCHIVER_DEBUG", "1")
-
-    def call(*words: object) -> Result:
-        capfd.readouterr()
-        return Result(invoke([str(one) for one in words]), *capfd.readouterr())
-
-    return call
 
 
 @pytest.fixture
@@ -107,7 +79,7 @@ def test_what_the_medium_lost_is_damage_that_names_the_file(audit, root, store, 
     (name,) = names(root, kind)
     assert found.code == 20
     assert LOST[kind] in found.codes
-    assert any(name in str(one) or one.get("pack", "none") in name for one in found.findings)
+    assert any(name in str(one) or one.get("pack", "none") in name for one in found.damage)
 
 
 @pytest.mark.parametrize("kind", LOST)
@@ -130,7 +102,7 @@ def test_a_file_that_vanishes_after_it_was_listed_is_told(audit, store, kind):
     store.vanishing(f"{kind}/")
     found = audit()
     assert found.code == 20
-    assert any(one["code"].endswith(("-missing", "-damaged")) for one in found.findings)
+    assert any(one["code"].endswith(("-missing", "-damaged")) for one in found.damage)
 
 
 @pytest.mark.parametrize("fault", ["unreadable", "short", "flipped_once", "vanishing"])
