@@ -89,7 +89,7 @@ class Linear(NamedTuple):
         return self.rows, self.tensor.shape[-1]
 
     def values(self, matrices: Matrices) -> NDArray[np.float32]:
-        """The weight."""
+        """Return the weight."""
         return matrices(self.tensor)[self.begin : self.begin + self.rows]
 
 
