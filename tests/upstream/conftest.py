@@ -3,12 +3,11 @@ from __future__ import annotations
 import hashlib
 
 import pytest
+from upstreamkit import REPO, TOKEN, WEIGHTS
 
 from archiver.loopback import Hub
 from archiver.upstream.huggingface import HuggingFace
 from archiver.upstream.retry import RetryPolicy
-
-TOKEN = "hf_not_for_the_cdn"
 
 
 @pytest.fixture(autouse=True)
@@ -58,3 +57,9 @@ def read():
         return bytes(got)
 
     return everything
+
+
+@pytest.fixture
+def model(hub, content):
+    card = {"license": "apache-2.0", "tags": ["a"]}
+    return hub.create(REPO, {WEIGHTS: content, "config.json": b"{}", "empty": b""}, card=card)

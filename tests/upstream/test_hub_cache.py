@@ -5,18 +5,11 @@ from __future__ import annotations
 import hashlib
 
 import pytest
+from upstreamkit import REPO, fetch_listed
 
 from archiver.errors import UpstreamGoneError, UsageError
 from archiver.upstream.local import LocalUpstream
 from archiver.upstream.remote_file import RemoteFile
-
-REPO = "Org/Model"
-
-
-def fetch(upstream, listing, path, read, offset=0):
-    file = next(file for file in listing.files if file.path == path)
-    with upstream.open(listing, file, offset) as stream:
-        return read(stream)
 
 
 @pytest.fixture
@@ -50,8 +43,8 @@ def test_a_cache_is_listed_as_the_hub_lists_it(model, cached, connect, read, for
     listing, truth = upstream.list(REPO, None), connect().list(REPO)
     assert (listing.repository, listing.revision) == (REPO, model)
     assert listing.files == truth.files
-    assert len(fetch(upstream, listing, "m.safetensors", read)) == 960_000
-    assert fetch(upstream, listing, "sub/a.txt", read) == b"a"
+    assert len(fetch_listed(upstream, listing, "m.safetensors", read)) == 960_000
+    assert fetch_listed(upstream, listing, "sub/a.txt", read) == b"a"
 
 
 def test_without_the_kept_tree_the_blobs_names_are_the_digests(model, cached, content):
@@ -75,9 +68,9 @@ def test_a_partial_cache_cannot_pass_for_the_whole(model, cached, read):
     upstream = LocalUpstream(cached(allow_patterns=["*.json"]))
     listing = upstream.list(REPO, None)
     assert len(listing.files) == 4
-    assert fetch(upstream, listing, "config.json", read) == b"{}"
+    assert fetch_listed(upstream, listing, "config.json", read) == b"{}"
     with pytest.raises(UpstreamGoneError, match=r"m\.safetensors is not in") as caught:
-        fetch(upstream, listing, "m.safetensors", read)
+        fetch_listed(upstream, listing, "m.safetensors", read)
     assert "download the rest" in caught.value.hint
 
 

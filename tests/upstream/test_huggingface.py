@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 
 import pytest
+from upstreamkit import REPO, TOKEN, WEIGHTS, fetch
 
 from archiver.digest import git_blob_hasher
 from archiver.errors import (
@@ -18,23 +19,6 @@ from archiver.errors import (
 )
 from archiver.loopback import Fault
 from archiver.upstream.huggingface import HuggingFace
-
-REPO = "Org/Model"
-WEIGHTS = "model.safetensors-00001-of-00001.safetensors"
-TOKEN = "hf_not_for_the_cdn"
-
-
-@pytest.fixture
-def model(hub, content):
-    card = {"license": "apache-2.0", "tags": ["a"]}
-    return hub.create(REPO, {WEIGHTS: content, "config.json": b"{}", "empty": b""}, card=card)
-
-
-def fetch(upstream, read, path=WEIGHTS, offset=0, repository=REPO):
-    listing = upstream.list(repository)
-    file = next(file for file in listing.files if file.path == path)
-    with upstream.open(listing, file, offset) as stream:
-        return read(stream)
 
 
 def test_a_listing_is_pinned_and_has_upstreams_claims(hub, model, connect, content):

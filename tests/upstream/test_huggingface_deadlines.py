@@ -7,6 +7,7 @@ import itertools
 import httpcore2
 import httpx2
 import pytest
+from upstreamkit import REPO, fetch
 
 from archiver.errors import HostileNameError, NetworkError, UsageError
 from archiver.loopback import Fault
@@ -21,8 +22,6 @@ from archiver.upstream.huggingface.deadlines import (
     watching,
 )
 from archiver.upstream.retry import RetryableError
-
-REPO = "Org/Model"
 
 
 class Clock:
@@ -40,20 +39,13 @@ class Clock:
         self.slept += seconds
 
 
-def fetched(upstream, read, path):
-    listing = upstream.list(REPO)
-    [file] = [one for one in listing.files if one.path == path]
-    with upstream.open(listing, file) as stream:
-        return read(stream)
-
-
 def test_a_limit_on_the_rate_is_no_fault_of_the_hub(hub, connect, read, content, slept):
     """At 10 bytes a second a day goes by; none of it was spent in a read."""
     hub.create(REPO, {"m.safetensors": content})
     clock = Clock()
     limit = Throttle(10, clock=clock, sleep=clock.sleep)
     upstream = connect(patience=Patience(clock=clock), timeout=None, throttle=limit)
-    assert fetched(upstream, read, "m.safetensors") == content
+    assert fetch(upstream, read, "m.safetensors") == content
     assert clock.slept > 86_400
     assert slept == []
 
@@ -62,7 +54,7 @@ def test_a_thin_line_is_no_fault_either(hub, connect, read, content, slept):
     """A minute for each read: 65,536 bytes at most, and still above the least rate."""
     hub.create(REPO, {"m.safetensors": content})
     patience = Patience(clock=Clock(30.0), least_rate=1.0, head=1e9)
-    assert fetched(connect(patience=patience, timeout=None), read, "m.safetensors") == content
+    assert fetch(connect(patience=patience, timeout=None), read, "m.safetensors") == content
     assert slept == []
 
 
@@ -163,7 +155,7 @@ def test_a_byte_and_a_hangup_again_and_again_is_no_progress(hub, connect, read, 
     hub.create(REPO, {"README.md": b"words " * 1_000})
     drop = hub.faults.add(Fault("drop", path="README.md", after=1, times=None))
     with pytest.raises(NetworkError, match="4 times in a row"):
-        fetched(connect(), read, "README.md")
+        fetch(connect(), read, "README.md")
     assert drop.hits <= 6
     assert len(slept) == drop.hits - 1
 

@@ -8,6 +8,7 @@ import threading
 from contextlib import contextmanager
 
 import pytest
+from upstreamkit import REPO, TOKEN, WEIGHTS, fetch
 
 from archiver.errors import (
     AccessError,
@@ -22,23 +23,6 @@ from archiver.upstream.huggingface.http import Session, Subject
 from archiver.upstream.huggingface.stream import HubStream
 from archiver.upstream.remote_file import RemoteFile
 from archiver.upstream.retry import RetryableError, RetryPolicy
-
-REPO = "Org/Model"
-WEIGHTS = "model.safetensors-00001-of-00001.safetensors"
-TOKEN = "hf_not_for_the_cdn"
-
-
-@pytest.fixture
-def model(hub, content):
-    card = {"license": "apache-2.0", "tags": ["a"]}
-    return hub.create(REPO, {WEIGHTS: content, "config.json": b"{}", "empty": b""}, card=card)
-
-
-def fetch(upstream, read, path=WEIGHTS, offset=0, repository=REPO):
-    listing = upstream.list(repository)
-    file = next(file for file in listing.files if file.path == path)
-    with upstream.open(listing, file, offset) as stream:
-        return read(stream)
 
 
 def ranges(hub):

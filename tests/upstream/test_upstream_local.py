@@ -6,12 +6,11 @@ import os
 import socket
 
 import pytest
+from upstreamkit import REPO, fetch_listed
 
 from archiver.errors import HostileNameError, UpstreamGoneError, UsageError
 from archiver.upstream.local import LocalUpstream
 from archiver.upstream.remote_file import RemoteFile
-
-REPO = "Org/Model"
 
 
 @pytest.fixture
@@ -25,12 +24,6 @@ def folder(tmp_path):
 
 def paths(listing):
     return [file.path for file in listing.files]
-
-
-def fetch(upstream, listing, path, read, offset=0):
-    file = next(file for file in listing.files if file.path == path)
-    with upstream.open(listing, file, offset) as stream:
-        return read(stream)
 
 
 def test_a_plain_folder_is_listed_without_claims(folder):
@@ -67,9 +60,9 @@ def test_a_file_comes_whole_and_from_any_offset(folder, read):
     upstream = LocalUpstream(folder, REPO)
     listing = upstream.list(REPO, None)
     whole = (folder / "sub/w.bin").read_bytes()
-    assert fetch(upstream, listing, "sub/w.bin", read) == whole
-    assert fetch(upstream, listing, "sub/w.bin", read, 1001) == whole[1001:]
-    assert fetch(upstream, listing, "sub/w.bin", read, len(whole)) == b""
+    assert fetch_listed(upstream, listing, "sub/w.bin", read) == whole
+    assert fetch_listed(upstream, listing, "sub/w.bin", read, 1001) == whole[1001:]
+    assert fetch_listed(upstream, listing, "sub/w.bin", read, len(whole)) == b""
 
 
 FOREIGN = {
@@ -108,7 +101,7 @@ def test_what_programs_left_may_be_no_file(folder):
 def test_a_link_inside_the_folder_is_followed(folder, read):
     (folder / "link.json").symlink_to("config.json")
     upstream = LocalUpstream(folder, REPO)
-    assert fetch(upstream, upstream.list(REPO, None), "link.json", read) == b"{}"
+    assert fetch_listed(upstream, upstream.list(REPO, None), "link.json", read) == b"{}"
 
 
 def test_all_that_cannot_be_archived_is_named_at_once(folder, tmp_path, monkeypatch):
@@ -176,7 +169,7 @@ def test_a_file_that_changed_since_the_listing_is_refused(folder, read, change):
     listing = upstream.list(REPO, None)
     change(folder / "sub/w.bin")
     with pytest.raises(UpstreamGoneError, match="changed"):
-        fetch(upstream, listing, "sub/w.bin", read)
+        fetch_listed(upstream, listing, "sub/w.bin", read)
 
 
 def test_a_file_that_became_something_else_is_refused(folder, read, tmp_path):
@@ -185,11 +178,11 @@ def test_a_file_that_became_something_else_is_refused(folder, read, tmp_path):
     where = folder / "sub/w.bin"
     where.unlink()
     with pytest.raises(UpstreamGoneError, match=r"sub/w\.bin is not in"):
-        fetch(upstream, listing, "sub/w.bin", read)
+        fetch_listed(upstream, listing, "sub/w.bin", read)
     os.mkfifo(where)
     with pytest.raises(UpstreamGoneError, match="not a plain file"):
-        fetch(upstream, listing, "sub/w.bin", read)
+        fetch_listed(upstream, listing, "sub/w.bin", read)
     where.unlink()
     where.symlink_to("/etc/passwd")
     with pytest.raises(UpstreamGoneError, match="out of the folder"):
-        fetch(upstream, listing, "sub/w.bin", read)
+        fetch_listed(upstream, listing, "sub/w.bin", read)
