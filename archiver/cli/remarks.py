@@ -36,7 +36,7 @@ def sentence(remark: Remark, report: MirrorReport) -> str:
                 f"{_completes(report)}."
             )
         case "stand-in":
-            description = remark.instead.told if remark.instead else "is something else"
+            description = remark.instead.description if remark.instead else "is something else"
             text = (
                 f"{names} {description}. It was kept, for its digest is the one that was listed. "
                 "Tell those who published it."

@@ -250,7 +250,7 @@ def _no_model(sound: list[_Checked], manifest: Manifest) -> Iterator[Finding]:
         if may_be_stand_in(entry.path, entry.size):
             instead = stand_in(entry.path, read_beginning(where, HEAD), entry.size)
             if instead is not None:
-                message = f"It {instead.told}; the manifest has it so."
+                message = f"It {instead.description}; the manifest has it so."
                 yield Finding("not-weights", message, entry.path, hint=instead.hint)
         if is_index(entry.path, pickles=True) and entry.size <= INDEX_MAX:
             missing = sorted(_shards(entry.path, where) - listed)

@@ -69,7 +69,7 @@ class StandIn(msgspec.Struct, frozen=True):
     size: int = 0
 
     @property
-    def told(self) -> str:
+    def description(self) -> str:
         """What it is, as the end of a sentence that begins with the file's name."""
         if self.kind == "html-page":
             return "is an HTML page, not weights"

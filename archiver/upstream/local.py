@@ -83,10 +83,12 @@ class LocalUpstream:
         self._is_cache = bool(cached)
         # One that was pointed at is not skipped for want of a revision: listing it says what is wrong.
         self._models = [
-            one for one in cached if one.type == "model" and (pointed_at or one.commits)
+            entry for entry in cached if entry.type == "model" and (pointed_at or entry.commits)
         ]
         self.skipped = tuple(
-            SkippedRepository(one.repository, one.type) for one in cached if one not in self._models
+            SkippedRepository(entry.repository, entry.type)
+            for entry in cached
+            if entry not in self._models
         )
         self._own_name = repository or _default_name(self.folder)
         as_repo_id(self._own_name)

@@ -76,7 +76,11 @@ class FileChecker:
         if found.st_size != entry.size:
             sizes = f"{found.st_size:,} bytes; the manifest says {entry.size:,}"
             instead = _instead(entry, handle, found.st_size)
-            told = f"It has {sizes}." if instead is None else f"It {instead.told}: it has {sizes}."
+            told = (
+                f"It has {sizes}."
+                if instead is None
+                else f"It {instead.description}: it has {sizes}."
+            )
             hint = "" if instead is None else instead.hint
             return [Finding("file-size", told, entry.path, hint=hint)]
         sha256, tree = hashlib.sha256(), blake3()

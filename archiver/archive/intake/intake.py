@@ -110,7 +110,7 @@ class Intake:
                 # Whatever size was listed: what came begins like a pointer or a page.
                 instead = _instead(expected, stream, len(stream.head))
                 if instead is not None:
-                    error.message = f"{expected.path} {instead.told}. {error.message}"
+                    error.message = f"{expected.path} {instead.description}. {error.message}"
                     error.hint = instead.hint
                 raise
         instead = _instead(expected, stream, expected.size)

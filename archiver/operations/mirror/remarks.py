@@ -104,7 +104,7 @@ _FINISH: Final = "Let its download end, or remove the file and its control file.
 def _described(unfit: Unfit) -> str:
     path = printable(unfit.path)
     if unfit.instead:
-        return f"{path} {unfit.instead.told}"
+        return f"{path} {unfit.instead.description}"
     return f"{path} is unfinished ({printable(unfit.control)} lies beside it)"
 
 

@@ -92,7 +92,7 @@ def _instead(checkpoint: Checkpoint, path: str) -> Finding | None:
     found = stand_in(path, checkpoint.beginning(path, HEAD), checkpoint.files[path])
     if found is None:
         return None
-    message = f"{printable(path)} {found.told}."
+    message = f"{printable(path)} {found.description}."
     return Finding("model-unreadable", message, path=path, hint=found.hint)
 
 

@@ -196,19 +196,19 @@ class HubStream:
             raise self._wrong_size(f"now says {int(size):,} bytes")
 
     def _check_range(self, answer: Answer, start: int) -> None:
-        found = _RANGE.match(answer.headers.get("content-range", ""))
+        content_range = _RANGE.match(answer.headers.get("content-range", ""))
         if answer.encoding:
             # Compressed bytes cannot be joined to plain ones: from now on, ask for the whole.
             self._ranges = False
             raise RetryableError("the range came compressed")
-        if not found or int(found[1]) != start:
-            raise RetryableError("another range came than was asked for")
-        if found[3] not in {"*", str(self._file.size)}:
-            raise self._wrong_size(f"now says {int(found[3]):,} bytes")
-        if not start <= int(found[2]) < self._end:
-            raise RetryableError("another range came than was asked for")
-        if self._in_parts and int(found[2]) + 1 != self._end:
-            raise RetryableError("another range came than was asked for")
+        another = RetryableError("another range came than was asked for")
+        if not content_range or int(content_range[1]) != start:
+            raise another
+        last, total = int(content_range[2]), content_range[3]
+        if total not in {"*", str(self._file.size)}:
+            raise self._wrong_size(f"now says {int(total):,} bytes")
+        if not start <= last < self._end or (self._in_parts and last + 1 != self._end):
+            raise another
 
     def _finish(self) -> None:
         """See that the body ends with the file, which also frees the connection for another."""
