@@ -22,6 +22,7 @@
     │   ├── AccessError              23   gated, private or disabled: a token with rights may help
     │   └── RenamedError             23   upstream has it under another name
     ├── PolicyError                  24   the archive's policy forbids it
+    ├── UnfinishedModelError         25   a model in a folder is plainly half
     ├── NetworkError                 30   upstream could not be reached, after retries
     └── NoSpaceError                 31   the disk is full, or would be
 
@@ -96,6 +97,12 @@ class PartialError(ArchiverError):
 
 class UnportableNameError(PartialError):
     """The filesystem that a file was to be restored to cannot hold its name."""
+
+
+class UnfinishedModelError(ArchiverError):
+    """A model in a folder is plainly half: it cannot run."""
+
+    exit_code = ExitCode.SMOKE_FAILED
 
 
 class SkippedError(ArchiverError):

@@ -144,5 +144,5 @@ def test_what_tools_leave_is_no_part_of_a_model(bare, tmp_path):
     assert found(said) == {}
     (folder / "model.safetensors.aria2").write_bytes(b"x")
     said = bare(folder)
-    assert said.code == 2
+    assert said.code == 25
     assert "model.safetensors (its download did not end: model.safetensors.aria2" in said.err

@@ -6,7 +6,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
-from archiver.errors import HostileNameError, UsageError
+from archiver.errors import HostileNameError, UnfinishedModelError, UsageError
 from archiver.names import as_repo_path
 from archiver.text import printable
 from archiver.upstream.directory import refusal, unfinished_files
@@ -56,13 +56,18 @@ def find_files(folder: Path) -> dict[str, FoundFile]:
             problems.append(error.message.rstrip("."))
         except OSError as error:
             problems.append(f"{printable(path)} ({error.strerror})")
-    problems += [
+    unfinished = [
         f"{printable(path)} (its download did not end: {printable(half[path])} lies beside it)"
         for path in half
         if path in found
     ]
     if problems:
-        raise refusal(str(folder), problems)
+        raise refusal(str(folder), [*problems, *unfinished])
+    if unfinished:
+        raise UnfinishedModelError(
+            f"{shown} holds a model of which a part is missing: {'; '.join(unfinished[:8])}.",
+            hint="Let its download end, or remove what it left.",
+        )
     if not found:
         raise UsageError(f"{shown} is empty.", hint="Name the folder that holds the model's files.")
     return found
