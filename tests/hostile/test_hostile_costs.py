@@ -6,7 +6,7 @@ import json
 
 import handmade
 import pytest
-from hostilekit import archiver, decode, good_pack, write_archive
+from hostilekit import archiver, decode, good_pack, plain_files, write_archive
 
 from archiver.archive.archive import Archive
 from archiver.archive.packs.reader import PackReader
@@ -169,6 +169,31 @@ def test_each_missing_pack_takes_an_audit_little(tmp_path):
     assert audit.code == 20
     # A fourth of what a seal may name, for a fourth of the room above what any audit takes.
     assert audit.peak < 65 + (400 - 65) // 4, audit.peak
+
+
+def listing_pack(number, count):
+    """A pack whose index lists so many objects more than the good ones: eight bytes each."""
+    pack = good_pack()
+    end = int.from_bytes(pack[-8:], "little")
+    size = int.from_bytes(pack[end + 4 : end + 8], "little")
+    rows = json.loads(pack[end + 8 : end + 8 + size])["objects"]
+    rows += [[f"{number:08x}{n:056x}", end + 8 * n, 8, 1, 0] for n in range(count)]
+    index = handmade.canonical({"kind": "index", "objects": rows})
+    data = pack[:end] + bytes(8 * count) + handmade.skippable(2, index)
+    return data + handmade.skippable(3, (end + 8 * count).to_bytes(8, "little"))
+
+
+def test_the_indexes_of_many_packs_take_a_restore_little(tmp_path):
+    """More than a million objects, of which the snapshot's files need five."""
+    packs = [listing_pack(number, 149_000) for number in range(8)]
+    root = write_archive(tmp_path / "archive", pack=packs[0])
+    (path,) = (root / "snapshots/org/model").iterdir()
+    path.unlink()
+    handmade.write_snapshot(root, handmade.manifest(plain_files()), packs)
+    for pack in packs[1:]:
+        handmade.write_pack(root, pack)
+    restored = archiver("restore", "-q", "-C", root, "Org/Model", tmp_path / "out").cheap()
+    assert restored.code == 0, restored
 
 
 # ---- packs full of object headers that are none: the work is counted

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
 
 from archiver.archive.layout import pack_name
+from archiver.archive.packs.records import IndexEntry
 from archiver.errors import ArchiverError, DamageError, UnreadableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from archiver.archive.packs.reader import PackReader
-    from archiver.archive.packs.records import IndexEntry
     from archiver.codec.segment import EncodedObject
     from archiver.codec.zstd import Bytes
 
 Taken = TypeVar("Taken")
+Bytes32 = npt.NDArray[np.uint8]
+UInt32s = npt.NDArray[np.uint32]
+UInt64s = npt.NDArray[np.uint64]
+
+_DIGEST_SIZE: Final = 32
 
 
 class Shelf(Protocol):
@@ -25,6 +33,61 @@ class Shelf(Protocol):
 
     def pack(self, pack: str) -> PackReader:
         """A shared reader of a pack; DamageError if the pack is missing."""
+
+
+class _Listed(NamedTuple):
+    """What the indexes of packs list, in arrays: some 80 bytes an object, where records take 400.
+
+    Sorted by the first eight bytes of the digests, and of one object by the order of the packs.
+    """
+
+    prefixes: UInt64s = np.empty(0, np.uint64)
+    digests: Bytes32 = np.empty((0, _DIGEST_SIZE), np.uint8)
+    packs: UInt32s = np.empty(0, np.uint32)
+    numbers: UInt64s = np.empty((0, 4), np.uint64)
+    """Of each object its offset, its stored and its plain size, and its codec."""
+
+    @classmethod
+    def of(cls, pack: int, entries: Sequence[IndexEntry]) -> _Listed:
+        """Return what one pack lists."""
+        raw = b"".join(bytes.fromhex(entry.blake3) for entry in entries)
+        digests = np.frombuffer(raw, np.uint8).reshape(-1, _DIGEST_SIZE)
+        rows = [(entry.offset, entry.stored, entry.size, entry.codec) for entry in entries]
+        return cls(
+            digests[:, :8].copy().view(">u8").reshape(-1).astype(np.uint64),
+            digests,
+            np.full(len(entries), pack, np.uint32),
+            np.array(rows, np.uint64).reshape(-1, 4),
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence[_Listed]) -> _Listed:
+        """Return what several list, those of earlier packs first."""
+        prefixes = np.concatenate([part.prefixes for part in parts])
+        order = np.argsort(prefixes, kind="stable")
+        return cls(
+            prefixes[order],
+            np.concatenate([part.digests for part in parts])[order],
+            np.concatenate([part.packs for part in parts])[order],
+            np.concatenate([part.numbers for part in parts])[order],
+        )
+
+    def places(self, digest: str) -> list[tuple[int, IndexEntry]]:
+        """Return the numbers of the packs that list an object, each with its entry."""
+        key = bytes.fromhex(digest)
+        prefix = np.uint64(int.from_bytes(key[:8], "big"))
+        found = []
+        at = int(np.searchsorted(self.prefixes, prefix))
+        while at < len(self.prefixes) and self.prefixes[at] == prefix:
+            if self.digests[at].tobytes() == key:
+                entry = IndexEntry(digest, *map(int, self.numbers[at]))
+                found.append((int(self.packs[at]), entry))
+            at += 1
+        return found
+
+    def distinct(self) -> int:
+        """Return how many objects are listed."""
+        return len(np.unique(self.digests, axis=0))
 
 
 class PackMap:
@@ -48,24 +111,21 @@ class PackMap:
         self._spare = spare
         self._lock = threading.Lock()
         self._denied: ArchiverError | None = None
-        self._found: dict[bytes, tuple[int, IndexEntry]] = {}
-        self._copies: dict[bytes, list[tuple[int, IndexEntry]]] = {}
+        self._listed = _Listed()
         self._packs: list[str] = []
         self._walked: dict[str, dict[bytes, list[IndexEntry]]] = {}
         self._hidden: dict[bytes, list[tuple[int, IndexEntry]]] | None = None
         self.problems: dict[str, str] = {}
+        self._add(packs)
+
+    def _add(self, packs: Iterable[str]) -> None:
+        parts = [self._listed]
         for pack in packs:
-            self._add(pack)
+            parts.append(_Listed.of(len(self._packs), self._entries(pack)))
+            self._packs.append(pack)
+        self._listed = _Listed.joined(parts)
 
-    def _add(self, pack: str) -> None:
-        number = len(self._packs)
-        self._packs.append(pack)
-        for entry in self._entries(pack):
-            key, place = bytes.fromhex(entry.blake3), (number, entry)
-            if self._found.setdefault(key, place) is not place:
-                self._copies.setdefault(key, []).append(place)
-
-    def _entries(self, pack: str) -> Iterable[IndexEntry]:
+    def _entries(self, pack: str) -> Sequence[IndexEntry]:
         try:
             reader = self._archive.pack(pack)
         except ArchiverError as error:
@@ -80,12 +140,11 @@ class PackMap:
             return list(reader.walk())
 
     def __len__(self) -> int:
-        return len(self._found)
+        return self._listed.distinct()
 
     def find(self, digest: str) -> tuple[str, IndexEntry] | None:
         """Pack and entry of an object, or None."""
-        found = self._found.get(bytes.fromhex(digest))
-        return (self._packs[found[0]], found[1]) if found else None
+        return next(iter(self._by_index(digest)), None)
 
     def read(self, digest: str, size: int, out: Bytes) -> None:
         """Decode an object of ``size`` plain bytes into ``out``.
@@ -127,23 +186,20 @@ class PackMap:
         """Take in the spare packs, once."""
         with self._lock:
             spare, self._spare = self._spare, None
-            for pack in spare() if spare else ():
-                if pack not in self._packs:
-                    self._add(pack)
+            if spare is not None:
+                known = set(self._packs)
+                self._add(pack for pack in spare() if pack not in known)
 
-    def _listed(self, digest: str) -> list[tuple[str, IndexEntry]]:
-        """Where the indexes have an object."""
-        key = bytes.fromhex(digest)
-        found = self._found.get(key)
-        places = [found, *self._copies.get(key, [])] if found else []
-        return [(self._packs[number], entry) for number, entry in places]
+    def _by_index(self, digest: str) -> list[tuple[str, IndexEntry]]:
+        """Where the indexes have an object, in the order of the packs."""
+        return [(self._packs[number], entry) for number, entry in self._listed.places(digest)]
 
     def _places(self, digest: str) -> Iterator[tuple[str, IndexEntry]]:
         """Where an object may lie: by the indexes, and then where its pack's frames have it."""
-        tried = self._listed(digest)
+        tried = self._by_index(digest)
         yield from tried
         self._look_further()
-        yield from (place for place in self._listed(digest) if place not in tried)
+        yield from (place for place in self._by_index(digest) if place not in tried)
         if not tried:
             places = self._unlisted().get(bytes.fromhex(digest), ())
             yield from ((self._packs[number], entry) for number, entry in places)
@@ -161,8 +217,8 @@ class PackMap:
                 for number, pack in enumerate(self._packs):
                     with suppress(ArchiverError):
                         for entry in self._archive.pack(pack).walk():
-                            key = bytes.fromhex(entry.blake3)
-                            if key not in self._found:
+                            if not self._listed.places(entry.blake3):
+                                key = bytes.fromhex(entry.blake3)
                                 self._hidden.setdefault(key, []).append((number, entry))
             return self._hidden
 
