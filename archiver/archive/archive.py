@@ -8,17 +8,16 @@ from __future__ import annotations
 import threading
 import uuid
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from archiver import __version__
 from archiver.archive import carried, layout
 from archiver.archive.advice import command
+from archiver.archive.events import TOOL
 from archiver.archive.info import declared_format, info_file, parse_info, with_check
-from archiver.archive.journal import Journal
+from archiver.archive.journal import Journal, policy_of
 from archiver.archive.manifests import Manifests
 from archiver.archive.packs.reader import PackReader
 from archiver.archive.place_file import place_file
-from archiver.archive.policy import Policy, policy_of
 from archiver.archive.records import ArchiveInfo, Features, require_known
 from archiver.archive.seals import OnDamage, Seals, Snapshot, raise_damage
 from archiver.errors import DamageError, NoArchiveError, UnknownFormatError, UsageError
@@ -29,12 +28,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from archiver.archive.records import Event, Manifest, ManifestFacts, Seal
+    from archiver.archive.events import Event
+    from archiver.archive.policy import Policy
+    from archiver.archive.records import Manifest, ManifestFacts, Seal
     from archiver.archive.vouching import Vouching
     from archiver.digest import Blake3Hex
     from archiver.storage.store import Store
 
-TOOL: Final = f"archiver {__version__}"
 _SMALL_MAX = 1 << 20
 _OPEN_PACKS = 64
 

@@ -10,7 +10,15 @@ from __future__ import annotations
 from bisect import bisect_left
 from typing import TYPE_CHECKING, Final
 
-from archiver.archive.events import ClockSeen, detail_of, new_event
+from archiver.archive.events import (
+    ClockSeen,
+    Condemned,
+    Forgotten,
+    Pruned,
+    Remembered,
+    Spared,
+    new_event,
+)
 from archiver.errors import ArchiverError
 from archiver.text import seconds_of, utc_after, utc_now
 
@@ -18,12 +26,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from archiver.archive.archive import Archive
-    from archiver.archive.records import Event
+    from archiver.archive.events import Event
 
 DAY: Final = 86400
 AHEAD: Final = DAY
 """Seconds that the journal may be ahead of the clock: machines differ, and some take local time for UTC."""
-_MEASURED: Final = frozenset({"condemned", "spared", "forgotten", "remembered", "pruned"})
+_MEASURED: Final = frozenset({Condemned, Spared, Forgotten, Remembered, Pruned})
 """Events from which a grace is measured."""
 _EARLIEST: Final = "2025-01-01T00:00:00Z"
 """No archive is older, so a clock that shows less is wrong."""
@@ -49,13 +57,16 @@ def effective_times(events: Iterable[tuple[str, Event]]) -> dict[str, str]:
 
 def _doubted_time(event: Event) -> int:
     """The time, in seconds, that a confirmed clock set aside; 0 if the event is none."""
-    seen = detail_of(event, ClockSeen)
-    return (seconds_of(seen.since) or 0) if seen is not None and seen.confirmed else 0
+    match event.detail:
+        case ClockSeen(since, confirmed=True):
+            return seconds_of(since) or 0
+        case _:
+            return 0
 
 
 def _follows_up(event: Event, doubted: int) -> bool:
     """Whether the event's time is to come and only one that was set aside explains it."""
-    if not doubted or event.event in _MEASURED or _has_come(event.time):
+    if not doubted or event.type in _MEASURED or _has_come(event.time):
         return False
     return (seconds_of(event.time) or doubted + DAY + 1) <= doubted + DAY
 
@@ -208,5 +219,5 @@ class Grace:
 
 def is_confirmation(event: Event) -> bool:
     """Return whether a person said that the clock of this event was right."""
-    seen = detail_of(event, ClockSeen)
-    return seen is not None and seen.confirmed
+    detail = event.detail
+    return isinstance(detail, ClockSeen) and detail.confirmed

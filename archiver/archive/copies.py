@@ -14,11 +14,10 @@ import msgspec
 
 from archiver.archive import layout
 from archiver.archive.advice import argv
-from archiver.archive.audit.proofs import EVENT as AUDITED
-from archiver.archive.audit.proofs import REPAIRED, Proofs, as_happened
+from archiver.archive.audit.proofs import Proofs, as_happened
 from archiver.archive.clock import AHEAD, proof_times
-from archiver.archive.events import PlaceSeen, PlacesSeen, detail_of
-from archiver.archive.place import COPIED, LOST, Copies, Place, copy_ends, own_place
+from archiver.archive.events import Audited, Copied, CopyLost, PlaceSeen, PlacesSeen, Repaired
+from archiver.archive.place import Copies, Place, copy_ends, own_place
 from archiver.archive.place_look import Device, Look, Medium, look_at_all
 from archiver.text import utc_before
 
@@ -27,8 +26,8 @@ if TYPE_CHECKING:
 
     from archiver.archive.advice import Argv
     from archiver.archive.archive import Archive, Snapshot
+    from archiver.archive.events import Event
     from archiver.archive.policy import Policy
-    from archiver.archive.records import Event
 
 _DAY: Final = 86400
 _PROVEN: Final = "stored"
@@ -135,7 +134,7 @@ class PlaceHistory:
         listed = list(events)
         times = proof_times(listed)
         for digest, event in as_happened(listed):
-            if event.event in {COPIED, LOST}:
+            if isinstance(event.detail, Copied | CopyLost):
                 self._copy_events.append((digest, event))
             time = times[digest]
             # Events that must count as later than others of their second run ahead by some seconds.
@@ -149,34 +148,35 @@ class PlaceHistory:
     # ---- taking in
 
     def _take(self, event: Event, time: str) -> None:
-        if event.event == COPIED:
-            self._copied(event, time)
-        elif event.event == LOST:
-            for name in {str(event.detail.get("place")), str(event.detail.get("id"))}:
-                for known in (self._proofs, self._older, self._seen, self._devices):
-                    known.pop(name, None)
-        elif event.event in {AUDITED, REPAIRED}:
-            place = str(event.detail.get("place", self.here.told))
-            self._see(place, time)
-            self._proofs.setdefault(place, Proofs()).take(event, time, self.now)
-        elif event.event == PlacesSeen.EVENT and (seen := detail_of(event, PlacesSeen)):
-            for seen_place in seen.places:
-                self._see(seen_place.id or seen_place.place, time)
-                self._devices[seen_place.id or seen_place.place] = seen_place
+        match event.detail:
+            case Copied() as copied:
+                self._copied(copied, time)
+            case CopyLost(place, identity):
+                for name in {place, identity} - {""}:
+                    for known in (self._proofs, self._older, self._seen, self._devices):
+                        known.pop(name, None)
+            case Audited() | Repaired() as detail:
+                place = detail.place or self.here.told
+                self._see(place, time)
+                self._proofs.setdefault(place, Proofs()).take(detail, time, self.now)
+            case PlacesSeen(places):
+                for seen in places:
+                    self._see(seen.id or seen.place, time)
+                    self._devices[seen.id or seen.place] = seen
 
-    def _copied(self, event: Event, time: str) -> None:
-        for place in copy_ends(event):
+    def _copied(self, copied: Copied, time: str) -> None:
+        for place in copy_ends(copied):
             name = place.told
             self._see(name, time)
             self._last[name] = time
             if time > self.now:
                 continue
-            if "packs" in event.detail:
-                proofs = self._proofs.setdefault(name, Proofs())
-                proofs.add(time, _PROVEN, event.listed("packs"), ())
-            else:
+            if isinstance(copied.packs, msgspec.UnsetType):  # an older writer's
                 known = self._older.setdefault(name, {})
-                known |= dict.fromkeys(event.listed("snapshots"), time)
+                known |= dict.fromkeys(copied.snapshots, time)
+            else:
+                proofs = self._proofs.setdefault(name, Proofs())
+                proofs.add(time, _PROVEN, copied.packs, ())
 
     def _see(self, place: str, time: str) -> None:
         if time <= self.now:
@@ -190,9 +190,11 @@ class PlaceHistory:
         That is what was copied from first, where no event names the archive otherwise. ``""``: none.
         """
         for _, event in self._copy_events:
-            name = str(event.detail.get("from"))
-            if event.event == COPIED and copies.ends(event) & {name} - copies.identities():
-                return name
+            copied = event.detail
+            if isinstance(copied, Copied):
+                name = copied.from_
+                if copies.ends(copied) & {name} - copies.identities():
+                    return name
         return ""
 
     def seen(self, names: Iterable[str]) -> str:

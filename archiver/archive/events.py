@@ -1,44 +1,26 @@
-"""What journal events say, as types: one record for each kind (``docs/format.md``, section 8).
+"""The journal's events, as types: one record for what each kind says (``docs/format.md``, section 8).
 
-An event's ``detail`` is read into such a record and written from one, so that no other module knows
-its keys. What a record does not name stays in the event as it is.
+This is the one place that knows the names of the kinds and the keys of their details, both for writing
+and for reading. An event keeps its detail as it is stored, so that a kind that only a newer version
+knows is copied, merged and shown unchanged.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, TypeVar
+from functools import cached_property
+from typing import Annotated, Any, Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
 from archiver import __version__
-from archiver.archive.records import Event
+from archiver.archive.policy import Policy
+from archiver.archive.records import FORMAT, canonical, parse_record
 from archiver.archive.vouching import DIRECTORY
+from archiver.errors import DamageError
 from archiver.text import utc_now
 
 TOOL = f"archiver {__version__}"
 
-
-class Detail(msgspec.Struct, frozen=True):
-    """The detail of one kind of event; ``EVENT`` is the kind's name in the journal."""
-
-    EVENT: ClassVar[str]
-
-
-class ClockSeen(Detail, frozen=True):
-    """Which time it was when a run looked, which is the event's own time.
-
-    Attributes:
-        since: The time that the journal had come to before.
-        confirmed: Whether a person said that this clock is right: no event before counts as later.
-    """
-
-    EVENT: ClassVar[str] = "clock"
-
-    since: str = ""
-    confirmed: bool = False
-
-
-D = TypeVar("D", bound=Detail)
 Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
 """A number of things, bytes or seconds."""
 Room = Annotated[int, msgspec.Meta(ge=-1, le=1 << 62)]
@@ -47,38 +29,28 @@ ExitNumber = Annotated[int, msgspec.Meta(ge=0, le=255)]
 """How a run ended."""
 
 
-def new_event(detail: Detail, repository: str = "", revision: str = "", *, time: str = "") -> Event:
-    """Return the event that says ``detail``, of ``time`` or of now."""
-    raw = msgspec.to_builtins(detail)
-    return Event(detail.EVENT, time or utc_now(), TOOL, repository, revision, raw)
+class ClockSeen(msgspec.Struct, frozen=True):
+    """Which time it was when a run looked, which is the event's own time.
 
-
-def detail_of(event: Event, kind: type[D]) -> D | None:
-    """Return what the event says if it is of this kind, else None.
-
-    Also None for a detail that does not have the kind's types: it comes from another writer, or from
-    somebody who can write here, and counts for nothing.
+    Attributes:
+        since: The time that the journal had come to before.
+        confirmed: Whether a person said that this clock is right: no event before counts as later.
     """
-    if event.event != kind.EVENT:
-        return None
-    try:
-        return msgspec.convert(event.detail, kind)
-    except msgspec.ValidationError:
-        return None
+
+    since: str = ""
+    confirmed: bool = False
 
 
 # ---- copies and places
 
 
-class Copied(Detail, frozen=True, omit_defaults=True):
+class Copied(msgspec.Struct, frozen=True, omit_defaults=True):
     """Snapshots are now at both places.
 
     ``packs`` were read at ``from_`` and read back at ``to``, and were whole at both; of the others
     this event proves nothing. Events of older writers have no such list. Ids are those of places.
     ``part``: ``to`` is a replica, and of the journal only what tells of these snapshots came along.
     """
-
-    EVENT: ClassVar[str] = "copied"
 
     from_: str = msgspec.field(name="from")
     to: str
@@ -104,18 +76,14 @@ class PlaceSeen(msgspec.Struct, frozen=True, omit_defaults=True):
     filesystem: str = ""
 
 
-class PlacesSeen(Detail, frozen=True):
+class PlacesSeen(msgspec.Struct, frozen=True):
     """These places were there."""
-
-    EVENT: ClassVar[str] = "places-seen"
 
     places: tuple[PlaceSeen, ...]
 
 
-class CopyLost(Detail, frozen=True, omit_defaults=True):
+class CopyLost(msgspec.Struct, frozen=True, omit_defaults=True):
     """A place has no copies any more."""
-
-    EVENT: ClassVar[str] = "copy-lost"
 
     place: str
     id: str = ""
@@ -139,15 +107,13 @@ class AuditLimits(msgspec.Struct, frozen=True, omit_defaults=True):
     age: Count | None = None
 
 
-class Audited(Detail, frozen=True):
+class Audited(msgspec.Struct, frozen=True):
     """An audit proved this of the bytes at ``place``, or a part of it did.
 
     What was examined is all, or the event's repository and (beginning of a) revision. The parts of
     one audit have its ``run``; its last one also says whether it was ``complete`` and what the journal
     and the signatures were checked against. Events of older writers have no keys from ``run`` on.
     """
-
-    EVENT: ClassVar[str] = "audited"
 
     level: str
     objects: Count = 0
@@ -213,14 +179,12 @@ class PlannedEntry(msgspec.Struct, frozen=True, omit_defaults=True):
         return f"{self.repository}@{self.revision}" if self.revision else self.repository
 
 
-class Planned(Detail, frozen=True, omit_defaults=True):
+class Planned(msgspec.Struct, frozen=True, omit_defaults=True):
     """A plan feeds the archive at ``place``: what it wants there from now on.
 
     ``source`` is the plan's file, or its name; upstream should have answered for each entry within
     ``max_age`` seconds (0: the default).
     """
-
-    EVENT: ClassVar[str] = "planned"
 
     plan: str
     place: str
@@ -229,22 +193,18 @@ class Planned(Detail, frozen=True, omit_defaults=True):
     max_age: Count = 0
 
 
-class PlanRetired(Detail, frozen=True):
+class PlanRetired(msgspec.Struct, frozen=True):
     """A plan feeds the archive at ``place`` no more."""
-
-    EVENT: ClassVar[str] = "plan-retired"
 
     plan: str
     place: str
 
 
-class Synced(Detail, frozen=True):
+class Synced(msgspec.Struct, frozen=True):
     """A run of a plan ended: an outcome for each entry of the ``planned`` event of that id, in order.
 
     Sizes are in bytes; ``free`` is the room that was left, -1 if it is not known.
     """
-
-    EVENT: ClassVar[str] = "synced"
 
     plan: str
     place: str
@@ -258,13 +218,11 @@ class Synced(Detail, frozen=True):
     min_free: Count
 
 
-class Acknowledged(Detail, frozen=True, omit_defaults=True):
+class Acknowledged(msgspec.Struct, frozen=True, omit_defaults=True):
     """The owner knows of a fact, until that time (``""``: for good), or takes that back.
 
     The event's ``repository`` is the one it is about, ``name`` the branch, tag or commit.
     """
-
-    EVENT: ClassVar[str] = "acknowledged"
 
     fact: AcknowledgedFact
     name: str
@@ -276,100 +234,113 @@ class Acknowledged(Detail, frozen=True, omit_defaults=True):
 # ---- what is stored: lists may go on in a further event
 
 
-class Sealed(Detail, frozen=True, omit_defaults=True):
+class Sealed(msgspec.Struct, frozen=True, omit_defaults=True):
     """A snapshot, given by the id of its seal, was published.
 
     ``vouched`` is the lowest voucher of its files (:mod:`archiver.archive.vouching`), ``""`` if not told.
     """
 
-    EVENT: ClassVar[str] = "sealed"
-
     snapshot: str
     vouched: str = ""
 
 
-class Forgotten(Detail, frozen=True):
+class Forgotten(msgspec.Struct, frozen=True):
     """Seals were taken out of use on purpose."""
 
-    EVENT: ClassVar[str] = "forgotten"
-
     snapshots: tuple[str, ...]
 
 
-class Remembered(Detail, frozen=True):
+class Remembered(msgspec.Struct, frozen=True):
     """Seals that were forgotten are back in use."""
 
-    EVENT: ClassVar[str] = "remembered"
-
     snapshots: tuple[str, ...]
 
 
-class Condemned(Detail, frozen=True):
+class Condemned(msgspec.Struct, frozen=True):
     """Files that no seal needs may go once the grace has passed."""
-
-    EVENT: ClassVar[str] = "condemned"
 
     files: tuple[str, ...]
     place: str = ""
 
 
-class Spared(Detail, frozen=True):
+class Spared(msgspec.Struct, frozen=True):
     """Condemned files are needed again."""
 
-    EVENT: ClassVar[str] = "spared"
-
     files: tuple[str, ...]
 
 
-class Pruned(Detail, frozen=True):
+class Pruned(msgspec.Struct, frozen=True):
     """Condemned files went to the trash, or (``to`` is ``""``) from there for good."""
 
-    EVENT: ClassVar[str] = "pruned"
-
     files: tuple[str, ...]
-    to: str = ""
+    to: str
 
 
-class Repaired(Detail, frozen=True):
+class Repaired(msgspec.Struct, frozen=True):
     """Stored files were brought back, or made anew; the seals ``snapshots`` were set aside for new ones."""
-
-    EVENT: ClassVar[str] = "repaired"
 
     files: tuple[str, ...]
     source: str = ""
     place: str = ""
-    snapshots: tuple[str, ...] = ()
+    snapshots: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def set_aside(self) -> tuple[str, ...]:
+        """The ids of the seals that were set aside."""
+        return () if isinstance(self.snapshots, msgspec.UnsetType) else self.snapshots
 
 
-class Signed(Detail, frozen=True):
+class Signed(msgspec.Struct, frozen=True):
     """Documents, given by their digests, were signed by the key of this id."""
-
-    EVENT: ClassVar[str] = "signed"
 
     key: str
     documents: tuple[str, ...]
 
 
-class SmokeTested(Detail, frozen=True):
-    """The model of a snapshot was run: each level and how it ended, of what was read, and where."""
+class SmokeFinding(msgspec.Struct, frozen=True):
+    """What a smoke test found; ``accepted``, and then true: the policy did, so that no level failed."""
 
-    EVENT: ClassVar[str] = "smoke-tested"
+    code: str
+    message: str = ""
+    accepted: bool | msgspec.UnsetType = msgspec.UNSET
+
+
+class SmokeTested(msgspec.Struct, frozen=True):
+    """The model of a snapshot was run: each level and how it ended, of what was read, and where.
+
+    ``golden`` is a golden record as JSON, which is judged by whoever compares with it
+    (:mod:`archiver.smoke.golden.record`).
+    """
 
     snapshot: str
     levels: dict[str, str]
+    manifest: str = ""
+    read: str = ""
     place: str = ""
+    dtype: str = ""
+    device: str = ""
+    mode: str = ""
+    seconds: Count = 0
+    environment: dict[str, Any] = {}
+    findings: tuple[SmokeFinding, ...] = ()
+    golden: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Library -> version, as far as the environment tells, which is for people and may say anything."""
+        libraries = self.environment.get("libraries")
+        pairs = libraries.items() if isinstance(libraries, dict) else ()
+        return {name: version for name, version in pairs if isinstance(version, str)}
 
 
 # ---- upstream
 
 
-class Sighted(Detail, frozen=True):
+class Sighted(msgspec.Struct, frozen=True):
     """Upstream was seen to point a name at the event's revision.
 
     Or a hub's cache said that it did: that is hearsay, and counts only where upstream was never asked.
     """
-
-    EVENT: ClassVar[str] = "sighted"
 
     name: str
     upstream: str
@@ -380,15 +351,174 @@ class Sighted(Detail, frozen=True):
         return self.upstream == DIRECTORY
 
 
-class Gone(Detail, frozen=True):
+class Gone(msgspec.Struct, frozen=True):
     """Upstream was seen to have a repository, or this name of it, no more."""
-
-    EVENT: ClassVar[str] = "gone"
 
     name: str
     upstream: str
 
 
-def kinds() -> dict[str, type[Detail]]:
-    """Return every kind of event that has a record here, by its name in the journal."""
-    return {one.EVENT: one for one in Detail.__subclasses__()}
+# ---- the event that says it
+
+Known: TypeAlias = (
+    Acknowledged
+    | Audited
+    | ClockSeen
+    | Condemned
+    | Copied
+    | CopyLost
+    | Forgotten
+    | Gone
+    | PlacesSeen
+    | Planned
+    | PlanRetired
+    | Policy
+    | Pruned
+    | Remembered
+    | Repaired
+    | Sealed
+    | Sighted
+    | Signed
+    | SmokeTested
+    | Spared
+    | Synced
+)
+"""What an event of any kind says that this version knows."""
+
+KINDS: Final[dict[str, type[Known]]] = {
+    "sealed": Sealed,
+    "sighted": Sighted,
+    "gone": Gone,
+    "audited": Audited,
+    "policy": Policy,
+    "copied": Copied,
+    "places-seen": PlacesSeen,
+    "copy-lost": CopyLost,
+    "repaired": Repaired,
+    "forgotten": Forgotten,
+    "remembered": Remembered,
+    "condemned": Condemned,
+    "spared": Spared,
+    "pruned": Pruned,
+    "signed": Signed,
+    "smoke-tested": SmokeTested,
+    "clock": ClockSeen,
+    "planned": Planned,
+    "plan-retired": PlanRetired,
+    "synced": Synced,
+    "acknowledged": Acknowledged,
+}
+"""Every kind of event by its name in the journal: the union's tag, which stands beside the detail."""
+_NAMES: Final = {kind: name for name, kind in KINDS.items()}
+
+
+class Unknown(NamedTuple):
+    """What an event of a kind says that only another version knows."""
+
+    name: str
+
+
+class Malformed(NamedTuple):
+    """The detail of an event of a known kind that does not have the kind's keys and types.
+
+    It comes from another writer, or from somebody who can write here, and counts for nothing, not even
+    in part: what is left of a broken list proves less than the list did.
+    """
+
+    kind: type[Known]
+    reason: str
+
+
+Detail: TypeAlias = Known | Unknown | Malformed
+"""What any event says."""
+
+
+class Event(msgspec.Struct, frozen=True, dict=True):
+    """One line of the archive's history (``docs/format.md``, 8).
+
+    Attributes:
+        event: The name of its kind.
+        time: When.
+        tool: By which writer.
+        repository: What it concerns; ``""`` if none.
+        revision: Likewise.
+        raw: The detail's JSON, byte for byte as it is stored; ``detail`` is what that says.
+        after: The ids of the events before it that no other event had named yet: so every event but
+            the newest is named by another, and none can be taken away unnoticed.
+    """
+
+    event: str
+    time: str
+    tool: str
+    repository: str = ""
+    revision: str = ""
+    raw: msgspec.Raw = msgspec.field(name="detail", default=msgspec.Raw(b"{}"))
+    after: tuple[str, ...] = ()
+    kind: str = "event"
+    format: int = FORMAT
+
+    @property
+    def type(self) -> type[Known] | None:
+        """The record of its kind, whatever its detail is like; None of a kind that is not known."""
+        return KINDS.get(self.event)
+
+    @cached_property
+    def detail(self) -> Detail:
+        """What the event says; never an error, whoever wrote it."""
+        kind = self.type
+        if kind is None:
+            return Unknown(self.event)
+        try:
+            return msgspec.json.decode(self.raw, type=kind)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            return Malformed(kind, str(error))
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The detail as plain values, to be shown as it stands."""
+        found: dict[str, Any] = msgspec.json.decode(self.raw, type=dict[str, Any])
+        return found
+
+    @property
+    def snapshot(self) -> str:
+        """The id of the one snapshot that the event tells of; ``""`` if it tells of none."""
+        detail = self.detail
+        return detail.snapshot if isinstance(detail, Sealed | SmokeTested) else ""
+
+    @property
+    def snapshots(self) -> frozenset[str]:
+        """The ids of all snapshots that the event names."""
+        match self.detail:
+            case Sealed(snapshot=one) | SmokeTested(snapshot=one):
+                return frozenset({one})
+            case Audited() | Copied() | Forgotten() | Remembered() as detail:
+                return frozenset(detail.snapshots)
+            case Repaired() as detail:
+                return frozenset(detail.set_aside)
+            case _:
+                return frozenset()
+
+
+def name_of(kind: type[Known]) -> str:
+    """Return the name that the journal has for a kind."""
+    return _NAMES[kind]
+
+
+def new_event(detail: Known, repository: str = "", revision: str = "", *, time: str = "") -> Event:
+    """Return the event that says ``detail``, of ``time`` or of now."""
+    raw = msgspec.Raw(canonical(detail))
+    return Event(name_of(type(detail)), time or utc_now(), TOOL, repository, revision, raw)
+
+
+def parse_event(data: bytes, what: str) -> Event:
+    """Return the event in a file of the journal; raises DamageError, naming ``what``, if it is none.
+
+    What its detail says is not judged here: a newer version may say more, and a hostile writer anything.
+    """
+    event = parse_record(data, Event, what)
+    try:
+        # A raw value is not looked into when it is read, and what is shown and merged must be JSON.
+        msgspec.json.decode(event.raw, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise DamageError(f"{what} is not a readable Event: {error}.") from error
+    return event

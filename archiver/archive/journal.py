@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from archiver.archive import layout
-from archiver.archive.records import Event, canonical, parse_record, record_digest
+from archiver.archive.events import Event, Malformed, parse_event
+from archiver.archive.policy import Policy
+from archiver.archive.records import canonical, record_digest
 from archiver.digest import Blake3Hex, blake3_hex
 from archiver.errors import DamageError
 
@@ -53,7 +55,7 @@ class Journal:
             raise DamageError(
                 f"The event {name} is damaged: its bytes have another digest.", path=name
             )
-        return parse_record(data, Event, f"The event {name}")
+        return parse_event(data, f"The event {name}")
 
     def events(self, on_damage: Callable[[str, DamageError], None]) -> Iterator[tuple[str, Event]]:
         """Every event with its id, oldest first; damaged ones go to ``on_damage``.
@@ -129,3 +131,18 @@ def merged(*journals: Iterable[tuple[str, Event]]) -> Iterator[tuple[str, Event]
     """The events (id and event) of several journals as one journal has them that holds them all."""
     events = {digest: event for journal in journals for digest, event in journal}
     yield from in_order(dict(sorted(events.items(), key=lambda one: (one[1].time, one[0]))))
+
+
+def policy_of(events: Iterable[tuple[str, Event]]) -> Policy:
+    """Return the policy that a journal's events (id and event, oldest first) add up to.
+
+    The newest counts, but append-only is for good. DamageError if one cannot be understood.
+    """
+    policy, append_only = Policy(), False
+    for digest, event in events:
+        match event.detail:
+            case Policy() as detail:
+                policy, append_only = detail, append_only or detail.append_only
+            case Malformed(kind, reason) if kind is Policy:
+                raise DamageError(f"The policy in event {digest} cannot be read: {reason}.")
+    return msgspec.structs.replace(policy, append_only=append_only)

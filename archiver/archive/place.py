@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from archiver.archive.events import Copied, CopyLost
+from archiver.archive.events import Copied, CopyLost, Forgotten, Remembered, Sealed
 from archiver.archive.fixity.read_twice import read_twice
 from archiver.archive.layout import PLACE
 from archiver.archive.out_of_use import put_aside
@@ -20,10 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from archiver.archive.archive import Archive
-    from archiver.archive.records import Event
+    from archiver.archive.events import Event
 
-COPIED: Final = Copied.EVENT
-LOST: Final = CopyLost.EVENT
 _LONGEST: Final = 255
 
 
@@ -44,9 +42,9 @@ class Place(NamedTuple):
         """How events that tell of bytes name it."""
         return self.id or self.name
 
-    def is_meant(self, told: object) -> bool:
+    def is_meant(self, told: str) -> bool:
         """Whether an event that names a place so means this one."""
-        return told == self.told or told == self.name  # noqa: PLR1714 - it may be of any type
+        return told in {self.told, self.name}
 
 
 def own_place(archive: Archive) -> Place:
@@ -110,38 +108,38 @@ class Copies:
     """
 
     def __init__(self, events: Iterable[tuple[str, Event]]) -> None:
-        told = [event for _, event in events if event.event in {COPIED, LOST}]
+        told = [event.detail for _, event in events if isinstance(event.detail, Copied | CopyLost)]
         self._names: dict[str, str] = {}
         self._ids: dict[str, str] = {}
-        for place in (one for event in told for one in copy_ends(event) if one.id):
+        copies = [detail for detail in told if isinstance(detail, Copied)]
+        for place in (end for copied in copies for end in copy_ends(copied) if end.id):
             self._names[place.id] = place.name
             self._ids[place.name] = place.id
         self._called: dict[str, list[str]] = {}
         self._at: dict[str, set[str]] = {}
         self._links: dict[frozenset[str], set[str]] = {}
-        for event in told:
-            if event.event == COPIED:
-                self._copied(event)
+        for detail in told:
+            if isinstance(detail, Copied):
+                self._copied(detail)
             else:
-                self._lost(self._key(Place(_text(event, "place"), _text(event, "id"))))
+                self._lost(self._key(Place(detail.place, _identity(detail.id))))
 
     def _key(self, place: Place) -> str:
         return place.id or self.identity(place.name) or place.name
 
-    def _copied(self, event: Event) -> None:
-        ends = self.ends(event)
-        snapshots = event.listed("snapshots")
-        self._links.setdefault(ends, set()).update(snapshots)
+    def _copied(self, copied: Copied) -> None:
+        ends = self.ends(copied)
+        self._links.setdefault(ends, set()).update(copied.snapshots)
         for end in ends:
-            self._at.setdefault(end, set()).update(snapshots)
+            self._at.setdefault(end, set()).update(copied.snapshots)
 
     def _lost(self, place: str) -> None:
         self._at.pop(place, None)
         self._links = {ends: held for ends, held in self._links.items() if place not in ends}
 
-    def ends(self, event: Event) -> frozenset[str]:
-        """The places that a ``copied`` event tells of: their identities, or else names."""
-        return frozenset(map(self._key, copy_ends(event)))
+    def ends(self, copied: Copied) -> frozenset[str]:
+        """Return the places that were copied from and to: their identities, or else names."""
+        return frozenset(map(self._key, copy_ends(copied)))
 
     def identity(self, name: str) -> str:
         """The identity that had this name last; ``""`` if none had."""
@@ -201,33 +199,30 @@ class Copies:
         return frozenset(self._links.get(frozenset({self._key(one), self._key(other)}), ()))
 
 
-def copy_ends(event: Event) -> Iterator[Place]:
-    """The places that a ``copied`` event names, where it came from first."""
-    if event.event != COPIED:
-        return
-    for end in ("from", "to"):
-        place = Place(_text(event, end), _text(event, f"{end}_id"))
+def copy_ends(copied: Copied) -> Iterator[Place]:
+    """Return the places that a copy is told of, where it came from first."""
+    for name, identity in ((copied.from_, copied.from_id), (copied.to, copied.to_id)):
+        place = Place(name, _identity(identity))
         if place.told:
             yield place
 
 
-def _text(event: Event, key: str) -> str:
-    found = event.detail.get(key, "")
-    known = str(found) if found is not None else ""
-    return known if not key.endswith("id") or is_identity(known) else ""
+def _identity(text: str) -> str:
+    return text if is_identity(text) else ""
 
 
 def forgotten(events: Iterable[tuple[str, Event]]) -> frozenset[str]:
-    """The ids of the snapshots that the events (oldest first) tell were forgotten, and not remembered.
+    """Return the ids of the snapshots that the events tell were forgotten, and not remembered.
 
-    Nor sealed again: within a second that makes the same seal.
+    Nor sealed again: within a second that makes the same seal. The oldest event comes first.
     """
-    found: set[str] = set()
+    ids: set[str] = set()
     for _, event in events:
-        if event.event == "forgotten":
-            found |= event.listed("snapshots")
-        elif event.event == "remembered":
-            found -= event.listed("snapshots")
-        elif event.event == "sealed":
-            found.discard(event.snapshot)
-    return frozenset(found)
+        match event.detail:
+            case Forgotten(snapshots):
+                ids.update(snapshots)
+            case Remembered(snapshots):
+                ids.difference_update(snapshots)
+            case Sealed(snapshot):
+                ids.discard(snapshot)
+    return frozenset(ids)

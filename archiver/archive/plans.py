@@ -23,7 +23,6 @@ from archiver.archive.events import (
     PlanRetired,
     Sighted,
     Synced,
-    detail_of,
     new_event,
 )
 from archiver.archive.seals import Snapshot, preference
@@ -35,8 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
     from archiver.archive.archive import Archive
+    from archiver.archive.events import Event
     from archiver.archive.place import Place
-    from archiver.archive.records import Event
     from archiver.plan import Plan
 
 MAX_AGE: Final = 7 * 86400
@@ -160,18 +159,16 @@ class Upstreams:
 
     def _add(self, event: Event) -> None:
         repository = event.repository.casefold()
-        if sighted := detail_of(event, Sighted):
-            if sighted.hearsay:
+        match event.detail:
+            case Sighted(name) as sighted if not sighted.hearsay:
+                self.sighted.setdefault((repository, name), {})[event.revision] = event.time
+                self.gone.pop((repository, name), None)
+            case Gone(name):
+                self.gone[repository, name] = event.time
+            case Acknowledged(fact, name) as known:
+                self._acknowledged[FactKey(fact, repository, name)] = event.time, known
+            case _:
                 return
-            self.sighted.setdefault((repository, sighted.name), {})[event.revision] = event.time
-            self.gone.pop((repository, sighted.name), None)
-        elif gone := detail_of(event, Gone):
-            self.gone[repository, gone.name] = event.time
-        elif known := detail_of(event, Acknowledged):
-            key = FactKey(known.fact, repository, known.name)
-            self._acknowledged[key] = event.time, known
-        else:
-            return
         self.written[repository] = event.repository
         self.last = max(self.last, event.time)
 
@@ -200,14 +197,15 @@ class Plans:
         self._active: dict[str, KnownPlan] = {}
         plans: dict[str, Planned] = {}
         for digest, event in events:
-            if (planned := detail_of(event, Planned)) and place.is_meant(planned.place):
-                plans[digest] = planned
-                self._begin(digest, event.time, planned)
-            elif (retired := detail_of(event, PlanRetired)) and place.is_meant(retired.place):
-                self._active.pop(retired.plan, None)
-                self.last = max(self.last, event.time)
-            elif (synced := detail_of(event, Synced)) and place.is_meant(synced.place):
-                self._end(event.time, synced, plans.get(synced.planned))
+            match event.detail:
+                case Planned() as planned if place.is_meant(planned.place):
+                    plans[digest] = planned
+                    self._begin(digest, event.time, planned)
+                case PlanRetired() as retired if place.is_meant(retired.place):
+                    self._active.pop(retired.plan, None)
+                    self.last = max(self.last, event.time)
+                case Synced() as synced if place.is_meant(synced.place):
+                    self._end(event.time, synced, plans.get(synced.planned))
 
     def _begin(self, digest: str, time: str, planned: Planned) -> None:
         before = self._active.get(planned.plan)

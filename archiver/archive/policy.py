@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
 
 import msgspec
 
 from archiver.archive.accepted import Accepted
 from archiver.archive.finding import ACCEPTABLE
-from archiver.errors import DamageError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from archiver.archive.records import Event
 
 Level = Literal["structure", "stored", "content", "files"]
 """How deep an audit goes; each level proves what those before it prove, and more."""
 
-EVENT: Final = "policy"
 _COPY_DAYS: Final = 90
 """For how long a copy counts where nobody said anything."""
 
@@ -60,20 +53,3 @@ class Policy(msgspec.Struct, frozen=True):
         """The codes of findings that are accepted of a snapshot of this revision."""
         found = {one.code for one in self.accepted if one.is_of(repository, revision)}
         return frozenset(found & ACCEPTABLE)
-
-
-def policy_of(events: Iterable[tuple[str, Event]]) -> Policy:
-    """The policy that the journal's events (id and event, oldest first) add up to.
-
-    The newest counts, but append-only is for good. DamageError if one cannot be understood.
-    """
-    found, append_only = Policy(), False
-    for digest, event in events:
-        if event.event != EVENT:
-            continue
-        try:
-            found = msgspec.convert(event.detail, Policy)
-        except msgspec.ValidationError as error:
-            raise DamageError(f"The policy in event {digest} cannot be read: {error}.") from error
-        append_only = append_only or found.append_only
-    return msgspec.structs.replace(found, append_only=append_only)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from operator import ge
-from typing import Final
 
 import msgspec
 
 from archiver.archive.archive import TOOL, Archive, Snapshot
-from archiver.archive.events import Sealed, new_event
+from archiver.archive.events import Event, Sealed, new_event
 from archiver.archive.intent import announced
 from archiver.archive.layout import manifest_name, pack_name, seal_name
 from archiver.archive.records import (
-    Event,
     Manifest,
     ManifestRef,
     Seal,
@@ -33,8 +31,6 @@ from archiver.digest import blake3_hex
 from archiver.errors import DamageError
 from archiver.text import utc_after
 
-SEALED: Final = Sealed.EVENT
-"""The event of a published snapshot."""
 Placement = Callable[[str], tuple[str, int] | None]
 """Object -> its published pack and the bytes it takes there."""
 
@@ -156,7 +152,7 @@ def settle(archive: Archive, snapshot: Snapshot, events: Iterable[Event]) -> Non
     known of its repository, do not tell of it, and the journal is told now.
     """
     archive.store.barrier((*closure_names(snapshot.seal), snapshot.name))
-    if not any(one.event == SEALED and one.snapshot == snapshot.id for one in events):
+    if not any(isinstance(one.detail, Sealed) and one.snapshot == snapshot.id for one in events):
         _tell(archive, snapshot)
 
 

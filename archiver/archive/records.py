@@ -202,36 +202,6 @@ class Seal(msgspec.Struct, frozen=True):
     vouched: tuple[tuple[int, str, str], ...] | msgspec.UnsetType = msgspec.UNSET
 
 
-class Event(msgspec.Struct, frozen=True):
-    """One line of the archive's history (``docs/format.md``, 8).
-
-    ``after`` are the ids of the events before it that no other event had named yet: so every event
-    but the newest is named by another, and none can be taken away unnoticed.
-    """
-
-    event: str
-    time: str
-    tool: str
-    repository: str = ""
-    revision: str = ""
-    detail: dict[str, Any] = {}
-    after: tuple[str, ...] = ()
-    kind: str = "event"
-    format: int = FORMAT
-
-    @property
-    def snapshot(self) -> str:
-        """The id of the snapshot that the event tells of; ``""`` if it tells of none."""
-        found = self.detail.get("snapshot")
-        return found if isinstance(found, str) else ""
-
-    def listed(self, key: str) -> frozenset[str]:
-        """The texts that the list ``key`` of its detail holds, whatever else it holds."""
-        found = self.detail.get(key)
-        texts = found if isinstance(found, (list, tuple)) else ()
-        return frozenset(one for one in texts if isinstance(one, str))
-
-
 def canonical(record: msgspec.Struct | dict[str, Any]) -> bytes:
     """The canonical JSON of a record (RFC 8785; keys are ASCII and there are no floats)."""
     return msgspec.json.encode(record, order="sorted")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from archiver.archive import layout
 from archiver.archive.advice import command, mending
-from archiver.archive.events import Sealed, detail_of
+from archiver.archive.events import Sealed
 from archiver.archive.records import SEAL_MAX, Seal, canonical, parse_record, require_known
 from archiver.archive.vouching import Voucher, Vouching, counted, vouches_of, vouching_of
 from archiver.digest import Blake3Hex, blake3_hex
@@ -210,9 +210,9 @@ class Seals:
         for event_id, event in self._journal.events(lambda name, _error: damaged.append(name)):
             there.add(event_id)
             listed.update(event.after)
-            if event.event == Sealed.EVENT and event.snapshot == digest:
-                sealed = detail_of(event, Sealed)
-                voucher = Voucher.of(sealed.vouched) if sealed else None
+            sealed = event.detail
+            if isinstance(sealed, Sealed) and sealed.snapshot == digest:
+                voucher = Voucher.of(sealed.vouched)
                 highest = max(highest, Voucher.UPSTREAM if voucher is None else voucher)
         return Voucher.UPSTREAM if damaged or listed - there else highest
 

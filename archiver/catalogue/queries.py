@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 from sqlalchemy import LargeBinary, false, func, select, type_coerce
 
-from archiver.archive.records import Event
+from archiver.archive.events import Event, Known, name_of
 from archiver.catalogue.database import batches
 from archiver.catalogue.schema import (
     EventRow,
@@ -129,14 +129,14 @@ def known_events(catalogue: Catalogue) -> set[str]:
 
 
 def events(
-    catalogue: Catalogue, *, repository: str | None = None, names: Collection[str] = ()
+    catalogue: Catalogue, *, repository: str | None = None, kinds: Collection[type[Known]] = ()
 ) -> list[tuple[str, Event]]:
-    """Return events with their ids, oldest first; of one repository, or with these names, if given."""
+    """Return events with their ids, oldest first; of one repository, or of these kinds, if given."""
     query = select(EventRow.__table__).order_by(EventRow.time, EventRow.digest)
     if repository is not None:
         query = query.where(EventRow.repository == repository)
-    if names:
-        query = query.where(EventRow.event.in_(names))
+    if kinds:
+        query = query.where(EventRow.event.in_(map(name_of, kinds)))
     rows = catalogue.read(lambda connection: connection.execute(query).mappings().all())
     return [(row["digest"], _event(row)) for row in rows]
 
@@ -182,5 +182,5 @@ def _event(row: RowMapping) -> Event:
         tool=row["tool"],
         repository=row["repository"],
         revision=row["revision"],
-        detail=msgspec.json.decode(row["detail"]),
+        raw=msgspec.Raw(row["detail"]),
     )

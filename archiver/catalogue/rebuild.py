@@ -35,8 +35,9 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from archiver.archive.archive import Archive, OnDamage, Snapshot
+    from archiver.archive.events import Event
     from archiver.archive.packs.records import IndexEntry
-    from archiver.archive.records import Event, Manifest, Seal
+    from archiver.archive.records import Manifest, Seal
     from archiver.progress import Progress
 
 Item = TypeVar("Item")

@@ -207,7 +207,7 @@ class ObjectRow(Base):
 
 
 class EventRow(Base):
-    """One event of the journal; ``detail`` is canonical JSON."""
+    """One event of the journal; ``detail`` is its JSON as it is stored."""
 
     __tablename__ = "events"
 

@@ -33,8 +33,9 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Table
     from sqlalchemy.orm import InstrumentedAttribute
 
+    from archiver.archive.events import Event
     from archiver.archive.packs.records import IndexEntry
-    from archiver.archive.records import Event, FileEntry, Manifest, Seal
+    from archiver.archive.records import FileEntry, Manifest, Seal
     from archiver.catalogue.database import Catalogue
     from archiver.tensors.header import Tensor
 
@@ -168,7 +169,7 @@ def put_event(connection: Connection, event_id: str, event: Event) -> bool:
                 "tool": event.tool,
                 "repository": event.repository,
                 "revision": event.revision,
-                "detail": canonical(event.detail).decode(),
+                "detail": bytes(event.raw).decode(),
             }
         ],
     )

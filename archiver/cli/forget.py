@@ -14,7 +14,7 @@ from archiver.text import plural, printable
 
 if TYPE_CHECKING:
     from archiver.archive.archive import Snapshot
-    from archiver.archive.records import Event
+    from archiver.archive.events import Event
 
 
 @click.command(epilog="Example: archiver forget -C weights Qwen/Qwen3.5-0.8B@2fc06364")

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from functools import singledispatch
-from typing import TYPE_CHECKING, Final
+from collections import Counter
+from typing import TYPE_CHECKING, Final, assert_never
 
 import click
-import msgspec
 
 from archiver.archive import events as kinds
 from archiver.archive.policy import Policy
@@ -17,11 +16,14 @@ from archiver.errors import DamageError, ExitCode
 from archiver.text import human_bytes, human_duration, plural, printable
 
 if TYPE_CHECKING:
-    from archiver.operations.log import Entry
+    from collections.abc import Iterator, Sequence
+
+    from archiver.archive.events import Event
 
 _NAMED: Final = 5
 _VERBATIM: Final = 2000
 _DAMAGED: Final = 20
+_LEVELS: Final = 20
 
 
 @click.command(epilog="Example: archiver log -C weights --since 7d --kind audited")
@@ -52,9 +54,9 @@ def command(
     query = Query(
         repository, revision or "", since or "", until or "", frozenset(chosen_kinds), last
     )
-    for entry in log(open_archive(), query, lambda _name, error: damaged.append(error)):
-        output.record("event", id=entry.id, **_verbatim(entry))
-        output.line(_line(entry))
+    for digest, event in log(open_archive(), query, lambda _name, error: damaged.append(error)):
+        output.record("event", id=digest, **_stored(event))
+        output.line(_line(event))
     for error in damaged[:_DAMAGED]:
         output.print_error(error.message, error.hint, int(error.exit_code))
     if damaged:
@@ -64,197 +66,139 @@ def command(
         raise click.exceptions.Exit(int(ExitCode.DAMAGE))
 
 
-def _verbatim(entry: Entry) -> dict[str, object]:
-    """The event as it is stored; its own ``kind`` and ``format`` say nothing of it."""
-    fields: dict[str, object] = msgspec.to_builtins(entry.event)
-    return {key: value for key, value in fields.items() if key not in {"kind", "format"}}
+def _stored(event: Event) -> dict[str, object]:
+    """Return the event as it is stored, less its ``kind`` and ``format``, which say nothing of it."""
+    return {
+        "event": event.event,
+        "time": event.time,
+        "tool": event.tool,
+        "repository": event.repository,
+        "revision": event.revision,
+        "detail": event.fields,
+        "after": event.after,
+    }
 
 
-def _line(entry: Entry) -> str:
-    event = entry.event
-    about = _about(entry)
-    if entry.detail is None:
-        text = json.dumps(event.detail, ensure_ascii=True, sort_keys=True)
-        said = f"{about}{printable(text, _VERBATIM)}"
-    else:
-        said = f"{about}{sentence(entry.detail)}"
-    return f"{printable(event.time, 20)}  {printable(event.event, 60):13}  {said}"
+def _line(event: Event) -> str:
+    about = ""
+    if event.repository:
+        at = f"@{event.revision[:12]}" if event.revision else ""
+        about = f"{printable(event.repository + at)}: "
+    words = f"{about}{sentence(event)}"
+    return f"{printable(event.time, 20)}  {printable(event.event, 60):13}  {words}"
 
 
-def _about(entry: Entry) -> str:
-    event = entry.event
-    if not event.repository:
-        return ""
-    at = f"@{event.revision[:12]}" if event.revision else ""
-    return f"{printable(event.repository + at)}: "
+def sentence(event: Event) -> str:  # noqa: C901, PLR0911, PLR0912 - one case for each kind
+    """Return what an event says, in words; as it stands if nobody knows these."""
+    match event.detail:
+        case kinds.Sealed(snapshot, vouched):
+            by = f", vouched for by {printable(vouched)}" if vouched else ""
+            return f"sealed as {printable(snapshot[:16])}{by}."
+        case Policy() as policy:
+            return f"wanted from now on: {', '.join(_wanted(policy))}."
+        case kinds.Sighted(name) as sighted if sighted.hearsay:
+            return f"a cache says that {printable(name)} points at it."
+        case kinds.Sighted(name, upstream):
+            return f"{printable(upstream)} points {printable(name)} at it."
+        case kinds.Gone(name, upstream):
+            return f"{printable(upstream)} has {printable(name)} of it no more."
+        case kinds.Audited() as audited:
+            return _audited(audited)
+        case kinds.Copied(from_, to, snapshots):
+            ends = f"from {printable(from_)} to {printable(to)}"
+            return f"copied {ends}, {_ids(snapshots, 'snapshot')}."
+        case kinds.PlacesSeen(places):
+            return f"these were there, {_several([seen.place for seen in places], 'place')}."
+        case kinds.CopyLost(place):
+            return f"{printable(place)} has no copies any more."
+        case kinds.Forgotten(snapshots):
+            return f"taken out of use, {_ids(snapshots, 'snapshot')}."
+        case kinds.Remembered(snapshots):
+            return f"back in use, {_ids(snapshots, 'snapshot')}."
+        case kinds.Condemned(files):
+            return f"may go once the grace has passed, {_several(files, 'file')}."
+        case kinds.Spared(files):
+            return f"needed again, {_several(files, 'file')}."
+        case kinds.Pruned(files, to):
+            where = f"to the {printable(to)}" if to else "for good"
+            return f"deleted {where}, {_several(files, 'file')}."
+        case kinds.Repaired(files, source) as repaired:
+            by = f" from {printable(source)}" if source else ""
+            seals = f"; {_ids(repaired.set_aside, 'old seal')}" if repaired.set_aside else ""
+            return f"brought back{by}, {_several(files, 'file')}{seals}."
+        case kinds.Signed(key, documents):
+            return f"signed by the key {printable(key)}, {_ids(documents, 'document')}."
+        case kinds.SmokeTested(levels=levels):
+            ended = list(levels.items())[:_LEVELS]
+            verdicts = ", ".join(f"{printable(level)} {printable(how)}" for level, how in ended)
+            return f"smoke test: {verdicts or 'no level'}."
+        case kinds.ClockSeen(since, confirmed):
+            who = "a person confirmed" if confirmed else "a run saw"
+            before = f"; the journal had come to {printable(since)}" if since else ""
+            return f"{who} this time{before}."
+        case kinds.Planned(plan, entries=entries):
+            titles = [entry.title for entry in entries]
+            wanted = _several(titles, "repository", "repositories")
+            return f"the plan {printable(plan)} wants {wanted}."
+        case kinds.PlanRetired(plan):
+            return f"the plan {printable(plan)} is retired."
+        case kinds.Synced() as synced:
+            counts = Counter(synced.outcomes).items()
+            outcomes = ", ".join(f"{count:,} {outcome}" for outcome, count in counts)
+            size = f"{human_bytes(synced.fetched)} fetched in {human_duration(synced.seconds)}"
+            run = f"the plan {printable(synced.plan)} was run, exit {synced.exit_code}"
+            return f"{run}: {outcomes}; {size}."
+        case kinds.Acknowledged() as known:
+            note = f" ({printable(known.note)})" if known.note else ""
+            fact = f"{known.fact} of {printable(known.name)}"
+            if known.withdrawn:
+                return f"{fact} is known no more{note}."
+            until = f" until {printable(known.until)}" if known.until else ""
+            return f"{fact} is known{until}{note}."
+        case kinds.Unknown() | kinds.Malformed():
+            text = json.dumps(event.fields, ensure_ascii=True, sort_keys=True)
+            return printable(text, _VERBATIM)
+        case never:
+            assert_never(never)
 
 
-@singledispatch
-def sentence(detail: msgspec.Struct) -> str:
-    """Return what an event of a known kind says, in words."""
-    return printable(json.dumps(msgspec.to_builtins(detail), ensure_ascii=True), _VERBATIM)
-
-
-def _several(names: tuple[str, ...], noun: str, many: str = "") -> str:
-    """A count, and the first of what is counted."""
+def _several(names: Sequence[str], noun: str, many: str = "") -> str:
+    """Return a count, and the first of what is counted."""
     shown = ", ".join(printable(name[:80]) for name in names[:_NAMED])
     more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
     return f"{plural(len(names), noun, many)}: {shown}{more}" if names else f"no {noun}"
 
 
-def _ids(names: tuple[str, ...], noun: str) -> str:
-    return _several(tuple(digest[:16] for digest in names), noun)
+def _ids(names: Sequence[str], noun: str) -> str:
+    return _several([digest[:16] for digest in names], noun)
 
 
-@sentence.register
-def _sealed(detail: kinds.Sealed) -> str:
-    by = f", vouched for by {printable(detail.vouched)}" if detail.vouched else ""
-    return f"sealed as {printable(detail.snapshot[:16])}{by}."
+def _wanted(policy: Policy) -> Iterator[str]:
+    when = f"every {plural(policy.audit_days, 'day')}" if policy.audit_days else "no matter when"
+    yield f"copies {policy.copies}"
+    yield f"audits {policy.audit_level}, {when}"
+    yield f"parity {policy.parity}/{policy.parity_group}" if policy.parity else "no parity"
+    if policy.append_only:
+        yield "append-only"
+    if policy.signed:
+        yield "signatures required"
+    if policy.keys:
+        yield plural(len(policy.keys), "trusted key")
+    if policy.accepted:
+        yield plural(len(policy.accepted), "accepted finding")
 
 
-@sentence.register
-def _policy(detail: Policy) -> str:
-    when = f"every {plural(detail.audit_days, 'day')}" if detail.audit_days else "no matter when"
-    parts = [f"copies {detail.copies}", f"audits {detail.audit_level}, {when}"]
-    parts.append(f"parity {detail.parity}/{detail.parity_group}" if detail.parity else "no parity")
-    parts += ["append-only"] if detail.append_only else []
-    parts += ["signatures required"] if detail.signed else []
-    parts += [plural(len(detail.keys), "trusted key")] if detail.keys else []
-    parts += [plural(len(detail.accepted), "accepted finding")] if detail.accepted else []
-    return f"wanted from now on: {', '.join(parts)}."
-
-
-@sentence.register
-def _sighted(detail: kinds.Sighted) -> str:
-    if detail.hearsay:
-        return f"a cache says that {printable(detail.name)} points at it."
-    return f"{printable(detail.upstream)} points {printable(detail.name)} at it."
-
-
-@sentence.register
-def _gone(detail: kinds.Gone) -> str:
-    return f"{printable(detail.upstream)} has {printable(detail.name)} of it no more."
-
-
-@sentence.register
-def _audited(detail: kinds.Audited) -> str:
-    packs = plural(len(detail.packs), "pack")
-    files = f", files of {plural(len(detail.snapshots), 'snapshot')}" if detail.snapshots else ""
-    damage = f"; {plural(detail.damaged, 'finding')} of damage" if detail.damaged else ""
+def _audited(audited: kinds.Audited) -> str:
+    packs = plural(len(audited.packs), "pack")
+    files = f", files of {plural(len(audited.snapshots), 'snapshot')}" if audited.snapshots else ""
+    damage = f"; {plural(audited.damaged, 'finding')} of damage" if audited.damaged else ""
     terms = ""
-    if isinstance(detail.sample, kinds.Sample):
-        terms += f"; a sample of {printable(detail.sample.share)}"
-        terms += f" by the seed {printable(detail.sample.seed)}"
-    for count, noun in ((detail.heads, "kept head"), (detail.keys, "key")):
-        if count:  # also true of neither: UNSET is false
-            terms += f"; against {plural(len(count), noun)}"
-    if detail.complete is False:
+    if isinstance(audited.sample, kinds.Sample):
+        terms += f"; a sample of {printable(audited.sample.share)}"
+        terms += f" by the seed {printable(audited.sample.seed)}"
+    for listed, noun in ((audited.heads, "kept head"), (audited.keys, "key")):
+        if listed:  # also true of neither: UNSET is false
+            terms += f"; against {plural(len(listed), noun)}"
+    if audited.complete is False:
         terms += "; something due was left for later"
-    return f"audited: {packs} proven at level {printable(detail.level)}{files}{damage}{terms}."
-
-
-@sentence.register
-def _copied(detail: kinds.Copied) -> str:
-    ends = f"from {printable(detail.from_)} to {printable(detail.to)}"
-    return f"copied {ends}, {_ids(detail.snapshots, 'snapshot')}."
-
-
-@sentence.register
-def _places_seen(detail: kinds.PlacesSeen) -> str:
-    return f"these were there, {_several(tuple(seen.place for seen in detail.places), 'place')}."
-
-
-@sentence.register
-def _copy_lost(detail: kinds.CopyLost) -> str:
-    return f"{printable(detail.place)} has no copies any more."
-
-
-@sentence.register
-def _forgotten(detail: kinds.Forgotten) -> str:
-    return f"taken out of use, {_ids(detail.snapshots, 'snapshot')}."
-
-
-@sentence.register
-def _remembered(detail: kinds.Remembered) -> str:
-    return f"back in use, {_ids(detail.snapshots, 'snapshot')}."
-
-
-@sentence.register
-def _condemned(detail: kinds.Condemned) -> str:
-    return f"may go once the grace has passed, {_several(detail.files, 'file')}."
-
-
-@sentence.register
-def _spared(detail: kinds.Spared) -> str:
-    return f"needed again, {_several(detail.files, 'file')}."
-
-
-@sentence.register
-def _pruned(detail: kinds.Pruned) -> str:
-    where = f"to the {printable(detail.to)}" if detail.to else "for good"
-    return f"deleted {where}, {_several(detail.files, 'file')}."
-
-
-@sentence.register
-def _repaired(detail: kinds.Repaired) -> str:
-    source = f" from {printable(detail.source)}" if detail.source else ""
-    seals = f"; {_ids(detail.snapshots, 'old seal')}" if detail.snapshots else ""
-    return f"brought back{source}, {_several(detail.files, 'file')}{seals}."
-
-
-@sentence.register
-def _signed(detail: kinds.Signed) -> str:
-    return f"signed by the key {printable(detail.key)}, {_ids(detail.documents, 'document')}."
-
-
-@sentence.register
-def _smoke_tested(detail: kinds.SmokeTested) -> str:
-    levels = ", ".join(
-        f"{printable(level)} {printable(how)}" for level, how in list(detail.levels.items())[:20]
-    )
-    return f"smoke test: {levels or 'no level'}."
-
-
-@sentence.register
-def _clock(detail: kinds.ClockSeen) -> str:
-    since = f"; the journal had come to {printable(detail.since)}" if detail.since else ""
-    return (
-        f"a person confirmed this time{since}."
-        if detail.confirmed
-        else f"a run saw this time{since}."
-    )
-
-
-@sentence.register
-def _planned(detail: kinds.Planned) -> str:
-    titles = tuple(entry.title for entry in detail.entries)
-    return (
-        f"the plan {printable(detail.plan)} wants {_several(titles, 'repository', 'repositories')}."
-    )
-
-
-@sentence.register
-def _plan_retired(detail: kinds.PlanRetired) -> str:
-    return f"the plan {printable(detail.plan)} is retired."
-
-
-@sentence.register
-def _synced(detail: kinds.Synced) -> str:
-    counts: dict[str, int] = {}
-    for outcome in detail.outcomes:
-        counts[outcome] = counts.get(outcome, 0) + 1
-    outcomes = ", ".join(f"{count:,} {outcome}" for outcome, count in counts.items())
-    size = f"{human_bytes(detail.fetched)} fetched in {human_duration(detail.seconds)}"
-    return (
-        f"the plan {printable(detail.plan)} was run, exit {detail.exit_code}: {outcomes}; {size}."
-    )
-
-
-@sentence.register
-def _acknowledged(detail: kinds.Acknowledged) -> str:
-    note = f" ({printable(detail.note)})" if detail.note else ""
-    what = f"{detail.fact} of {printable(detail.name)}"
-    if detail.withdrawn:
-        return f"{what} is known no more{note}."
-    until = f" until {printable(detail.until)}" if detail.until else ""
-    return f"{what} is known{until}{note}."
+    return f"audited: {packs} proven at level {printable(audited.level)}{files}{damage}{terms}."

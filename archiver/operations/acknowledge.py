@@ -18,7 +18,6 @@ from archiver.text import plural, printable, utc_now
 
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive
-    from archiver.archive.records import Event
 
 FACTS: Final[tuple[AcknowledgedFact, ...]] = get_args(AcknowledgedFact)
 _NOTE_MAX: Final = 500
@@ -94,7 +93,7 @@ def acknowledge(
     else:
         _require_known(archive, plans, key, entry)
     detail = Acknowledged(fact, entry.name, until, note, withdraw)
-    event: Event = new_event(detail, entry.repository, time=plans.next_time())
+    event = new_event(detail, entry.repository, time=plans.next_time())
     archive.record(event)
     return KnownFact(fact, entry.repository, entry.name, event.time, until, note)
 

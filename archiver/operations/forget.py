@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from archiver.archive import layout
 from archiver.archive.advice import command
-from archiver.archive.archive import TOOL, Archive, Snapshot
+from archiver.archive.archive import Archive, Snapshot
 from archiver.archive.clock import next_time
+from archiver.archive.events import Event, Forgotten, Remembered, Sealed, Spared, new_event
 from archiver.archive.fixity.chain import Chain
 from archiver.archive.intent import announced
 from archiver.archive.place import forgotten, own_place
@@ -18,7 +19,6 @@ from archiver.archive.pruning.history import batches, condemned, deletable_histo
 from archiver.archive.pruning.needs import Needs
 from archiver.archive.pruning.trash import bring_back, deleting, discarded, reversible
 from archiver.archive.publish import closure_names, recheck
-from archiver.archive.records import Event
 from archiver.archive.seals import ID_DIGITS, is_seal_id
 from archiver.errors import UsageError
 from archiver.names import as_repo_id, slug
@@ -59,7 +59,7 @@ def forget(
         history = deletable_history(archive)
         chosen = _forgettable(archive, history, repository, revision, every=every)
         time = next_time(history)
-        _record(archive, "forgotten", chosen.snapshots or chosen.gone, time)
+        _record(archive, Forgotten, chosen.snapshots or chosen.gone, time)
         with reversible(archive.store, time) as discarding:
             for one in chosen.snapshots:
                 discarding.put(one.name)
@@ -87,30 +87,24 @@ def remember(
         for one in chosen.snapshots:
             _bring_back(archive, one)
         events = list(archive.events(lambda _name, _error: None))
-        _record(archive, "remembered", chosen.snapshots or chosen.gone, next_time(events))
+        _record(archive, Remembered, chosen.snapshots or chosen.gone, next_time(events))
         again = sorted(condemned(events, own_place(archive)).keys() & Needs(chosen.snapshots).names)
         for batch in batches(again):
-            archive.record(Event("spared", next_time(events), TOOL, detail={"files": batch}))
+            archive.record(new_event(Spared(batch), time=next_time(events)))
     return chosen
 
 
 def _record(
-    archive: Archive, event: str, chosen: Sequence[Snapshot] | Sequence[Event], time: str
+    archive: Archive,
+    kind: type[Forgotten | Remembered],
+    chosen: Sequence[Snapshot] | Sequence[Event],
+    time: str,
 ) -> None:
-    told = [_subject(one) for one in chosen]
-    revisions = {one.revision for one in told}
-    revision = told[0].revision if len(revisions) == 1 else ""
-    make = _forgotten if event == "forgotten" else _taken_back
-    for batch in batches([one.id for one in told]):
-        archive.record(make(time, told[0].repository, revision, batch))
-
-
-def _forgotten(time: str, repository: str, revision: str, ids: list[str]) -> Event:
-    return Event("forgotten", time, TOOL, repository, revision, {"snapshots": ids})
-
-
-def _taken_back(time: str, repository: str, revision: str, ids: list[str]) -> Event:
-    return Event("remembered", time, TOOL, repository, revision, {"snapshots": ids})
+    subjects = [_subject(one) for one in chosen]
+    revisions = {one.revision for one in subjects}
+    revision = subjects[0].revision if len(revisions) == 1 else ""
+    for batch in batches([one.id for one in subjects]):
+        archive.record(new_event(kind(batch), subjects[0].repository, revision, time=time))
 
 
 class _Subject(NamedTuple):
@@ -199,7 +193,7 @@ def _remembered(
     gone = {
         event.snapshot: event
         for _, event in events
-        if event.event == "sealed" and event.snapshot in told - found.keys()
+        if isinstance(event.detail, Sealed) and event.snapshot in told - found.keys()
         if _is_of(_subject(event), repository, revision)
     }
     if not found and not gone:

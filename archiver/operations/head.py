@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from archiver.archive.archive import Archive
-    from archiver.archive.records import Event
+    from archiver.archive.events import Event
     from archiver.errors import DamageError
 
 

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-import msgspec
-
-from archiver.archive.events import Detail, Planned, Sealed, detail_of, kinds
-from archiver.archive.policy import EVENT as POLICY
-from archiver.archive.policy import Policy
+from archiver.archive.events import Planned, Sealed
 from archiver.archive.seals import ID_DIGITS, is_seal_id
 
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive, OnDamage
-    from archiver.archive.records import Event
+    from archiver.archive.events import Event
 
 
 class Query(NamedTuple):
@@ -32,32 +27,14 @@ class Query(NamedTuple):
     last: int | None = None
 
 
-class Entry(NamedTuple):
-    """An event; ``detail`` is None if its kind, or its form, is not known."""
-
-    id: str
-    event: Event
-    detail: Detail | Policy | None
-
-
-def log(archive: Archive, query: Query, on_damage: OnDamage) -> list[Entry]:
-    """Return the events that were asked for, oldest first; damaged ones go to ``on_damage``."""
-    known = kinds()
-    events = archive.events(on_damage)
-    entries = [Entry(digest, event, _detail(event, known)) for digest, event in events]
+def log(archive: Archive, query: Query, on_damage: OnDamage) -> list[tuple[str, Event]]:
+    """Return the events, with their ids, that were asked for; damaged ones go to ``on_damage``."""
+    entries = list(archive.events(on_damage))
     if query.repository:
-        subject = _subject(entries, query.repository, query.revision)
-        entries = [entry for entry in entries if _concerns(entry, subject)]
-    entries = [entry for entry in entries if _fits(entry.event, query)]
+        subject = _subject([event for _, event in entries], query.repository, query.revision)
+        entries = [(digest, event) for digest, event in entries if _concerns(event, subject)]
+    entries = [(digest, event) for digest, event in entries if _fits(event, query)]
     return entries if query.last is None else entries[-query.last :]
-
-
-def _detail(event: Event, known: dict[str, type[Detail]]) -> Detail | Policy | None:
-    if event.event == POLICY:
-        with suppress(msgspec.ValidationError):
-            return msgspec.convert(event.detail, Policy)
-    kind = known.get(event.event)
-    return detail_of(event, kind) if kind else None
 
 
 def _fits(event: Event, query: Query) -> bool:
@@ -77,31 +54,26 @@ class _Subject(NamedTuple):
     seals: frozenset[str]
 
 
-def _subject(entries: list[Entry], repository: str, revision: str) -> _Subject:
-    """What a reference names, by what was ever sealed: it need not be held any more."""
+def _subject(events: list[Event], repository: str, revision: str) -> _Subject:
+    """Return what a reference names, by what was ever sealed: it need not be held any more."""
     name = repository.casefold()
-    sealed = [
-        (entry.event, entry.detail.snapshot)
-        for entry in entries
-        if isinstance(entry.detail, Sealed)
-    ]
-    own = [pair for pair in sealed if pair[0].repository.casefold() == name]
+    sealed = [event for event in events if isinstance(event.detail, Sealed)]
+    own = [event for event in sealed if event.repository.casefold() == name]
     if not own and is_seal_id(repository, revision):
-        return _Subject(
-            "", "", frozenset(seal for _, seal in sealed if seal.startswith(repository))
-        )
-    of_revision = frozenset(seal for event, seal in own if event.revision.startswith(revision))
+        by_id = frozenset(one.snapshot for one in sealed if one.snapshot.startswith(repository))
+        return _Subject("", "", by_id)
+    of_revision = frozenset(one.snapshot for one in own if one.revision.startswith(revision))
     if revision and not of_revision and len(revision) >= ID_DIGITS:
-        by_id = frozenset(seal for _, seal in own if seal.startswith(revision))
+        by_id = frozenset(one.snapshot for one in own if one.snapshot.startswith(revision))
         if by_id:
             return _Subject("", "", by_id)
     return _Subject(name, revision, of_revision)
 
 
-def _concerns(entry: Entry, subject: _Subject) -> bool:
-    """Whether an event is about this, or about what was sealed of it."""
-    event, detail = entry.event, entry.detail
-    named = not subject.seals.isdisjoint({event.snapshot, *event.listed("snapshots")})
+def _concerns(event: Event, subject: _Subject) -> bool:
+    """Return whether an event is about this, or about what was sealed of it."""
+    detail = event.detail
+    named = not subject.seals.isdisjoint(event.snapshots)
     if not subject.repository:
         return named
     if event.repository:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from archiver.archive.accepted import Accepted, merged, parse_accepted
-from archiver.archive.archive import TOOL
 from archiver.archive.audit.proofs import readable_events
 from archiver.archive.clock import next_time
-from archiver.archive.policy import EVENT, Level, Policy, policy_of
-from archiver.archive.records import Event
+from archiver.archive.events import new_event
+from archiver.archive.journal import policy_of
+from archiver.archive.policy import Level, Policy
 from archiver.archive.signing.key_file import public_keys
 from archiver.errors import UsageError
 from archiver.text import printable
@@ -62,8 +62,7 @@ def change_policy(archive: Archive, change: PolicyChange) -> tuple[Policy, bool]
         )
     if after == before:
         return before, False
-    detail = msgspec.to_builtins(after)
-    archive.record(Event(EVENT, next_time(events), TOOL, detail=detail))
+    archive.record(new_event(after, time=next_time(events)))
     return after, True
 
 

@@ -102,31 +102,17 @@ def _last_test(archive: Archive, snapshot: Snapshot) -> LastTest | None:
     found = newest_receipt(archive, snapshot)
     if found is None:
         return None
-    name, event = found
-    detail = event.detail
-    environment = detail.get("environment")
-    libraries = environment.get("libraries") if isinstance(environment, dict) else None
+    name, time, tested = found
+    accepted = {finding.code for finding in tested.findings if finding.accepted is True}
     return LastTest(
         event=name,
-        time=event.time,
-        levels=_texts(detail.get("levels")),
-        versions=_texts(libraries),
-        read=str(detail.get("read", "")),
-        place=str(detail.get("place", "")),
-        accepted=_accepted(detail.get("findings")),
+        time=time,
+        levels=tested.levels,
+        versions=tested.versions,
+        read=tested.read,
+        place=tested.place,
+        accepted=tuple(sorted(accepted)),
     )
-
-
-def _accepted(found: object) -> tuple[str, ...]:
-    told = [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
-    codes = {one.get("code") for one in told if one.get("accepted") is True}
-    return tuple(sorted(code for code in codes if isinstance(code, str)))
-
-
-def _texts(found: object) -> dict[str, str]:
-    """What of an event's object is text; a journal may have been written by anyone."""
-    pairs = found.items() if isinstance(found, dict) else ()
-    return {key: value for key, value in pairs if isinstance(value, str)}
 
 
 def matching_tensors(manifest: Manifest, pattern: str) -> Iterator[ShownTensor]:

@@ -9,9 +9,8 @@ import msgspec
 
 from archiver.archive import layout
 from archiver.archive.advice import Explain
-from archiver.archive.archive import TOOL, Archive, Snapshot
+from archiver.archive.events import Signed, new_event
 from archiver.archive.finding import Finding
-from archiver.archive.records import Event
 from archiver.archive.signing.document import signed_bytes
 from archiver.archive.signing.stored import is_signed
 from archiver.errors import DamageError
@@ -20,6 +19,7 @@ from archiver.text import printable, utc_now
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from archiver.archive.archive import Archive, Snapshot
     from archiver.archive.finding import Code
     from archiver.archive.signing.secret_key import SecretKey
 
@@ -88,9 +88,8 @@ class _Signing:
         unsigned = list(self._unsigned(documents))
         kept = len(documents) - len(unsigned) - (len(self._findings) - before)
         for first in range(0, len(unsigned), _LISTED):
-            listed = [one.digest for one in unsigned[first : first + _LISTED]]
-            detail = {"key": self._key.id, "documents": listed}
-            self._archive.record(Event("signed", utc_now(), TOOL, detail=detail))
+            digests = tuple(one.digest for one in unsigned[first : first + _LISTED])
+            self._archive.record(new_event(Signed(self._key.id, digests)))
         for document in unsigned:
             self._sign(document)
         heads = self._heads()

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from archiver.archive.archive import Archive
-    from archiver.archive.records import Event
+    from archiver.archive.events import Event
     from archiver.plan import Plan, PlannedRepository
 
 _UNREACHABLE: Final = 2

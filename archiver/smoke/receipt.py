@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
-from archiver.archive.archive import TOOL
 from archiver.archive.audit.proofs import was_at
+from archiver.archive.events import Event, SmokeFinding, SmokeTested, new_event
 from archiver.archive.journal import EVENT_MAX
 from archiver.archive.place import settled_place
-from archiver.archive.records import Event, canonical
+from archiver.archive.records import canonical
 from archiver.errors import ArchiverError, DamageError
 from archiver.smoke.golden.record import Golden, parse_golden
 from archiver.smoke.levels import up_to
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from archiver.archive.place import Place
     from archiver.smoke.report import SmokeReport
 
-EVENT: Final = "smoke-tested"
 _FINDINGS: Final = 50
 _LONGEST: Final = 500
 _ENVIRONMENT_MAX: Final = 16 << 10
@@ -48,22 +47,22 @@ def receipt(
     restored: bool = False,
     golden: Golden | None = None,
 ) -> Event:
-    """What the journal is to keep of a smoke test; ``restored``: a folder was read, not the archive."""
-    detail: dict[str, Any] = {
-        "snapshot": snapshot.id,
-        "manifest": snapshot.seal.manifest.blake3,
-        "levels": {one.level: one.verdict for one in report.levels},
-        "read": "folder" if restored else "archive",
-        "place": settled_place(archive).told,
-        **run._asdict(),
-        "seconds": round(sum(one.seconds for one in report.levels)),
-        "environment": _bounded(report.environment),
-        "findings": [_noted(one) for one in sorted(report.findings, key=_weight)[:_FINDINGS]],
-    }
-    if golden is not None:
-        detail["golden"] = msgspec.to_builtins(golden)
-    seal = snapshot.seal
-    event = Event(EVENT, utc_now(), TOOL, seal.repository, seal.revision, detail)
+    """Return what the journal is to keep of a smoke test; ``restored``: of a folder, not the archive."""
+    tested = SmokeTested(
+        snapshot=snapshot.id,
+        manifest=snapshot.seal.manifest.blake3,
+        levels={one.level: one.verdict for one in report.levels},
+        read="folder" if restored else "archive",
+        place=settled_place(archive).told,
+        dtype=run.dtype,
+        device=run.device,
+        mode=run.mode,
+        seconds=round(sum(one.seconds for one in report.levels)),
+        environment=_bounded(report.environment),
+        findings=tuple(map(_noted, sorted(report.findings, key=_weight)[:_FINDINGS])),
+        golden=msgspec.UNSET if golden is None else msgspec.Raw(canonical(golden)),
+    )
+    event = new_event(tested, snapshot.seal.repository, snapshot.seal.revision)
     if len(canonical(event)) > EVENT_MAX - (1 << 16):  # what it follows is yet to be added
         raise ArchiverError("The receipt is larger than an event of the journal may be.")
     return event
@@ -74,9 +73,9 @@ def _weight(finding: Finding) -> int:
     return 0 if not finding.remark else 1 if finding.accepted else 2
 
 
-def _noted(finding: Finding) -> dict[str, str | bool]:
-    noted: dict[str, str | bool] = {"code": finding.code, "message": _text(finding.message)}
-    return noted | {"accepted": True} if finding.accepted else noted
+def _noted(finding: Finding) -> SmokeFinding:
+    accepted = True if finding.accepted else msgspec.UNSET
+    return SmokeFinding(finding.code, _text(finding.message), accepted)
 
 
 def _bounded(environment: dict[str, Any]) -> dict[str, Any]:
@@ -104,20 +103,28 @@ def _ignore(_name: str, _error: DamageError) -> None:
     """An audit tells of damaged events."""
 
 
-def _told(events: Iterable[tuple[str, Event]], snapshot: Snapshot) -> Iterator[tuple[str, Event]]:
-    """The receipts of a snapshot, or of another seal of the same manifest, oldest first."""
-    for name, event in events:
-        if event.event == EVENT and (
-            event.snapshot == snapshot.id
-            or event.detail.get("manifest") == snapshot.seal.manifest.blake3
-        ):
-            yield name, event
+class Receipt(NamedTuple):
+    """The id and time of an event, and what it says of a smoke test."""
+
+    event: str
+    time: str
+    tested: SmokeTested
 
 
-def newest_receipt(archive: Archive, snapshot: Snapshot) -> tuple[str, Event] | None:
-    """Id and event of the newest receipt of a snapshot, of whatever levels and wherever it was made."""
-    found = list(_told(archive.events(_ignore), snapshot))
-    return found[-1] if found else None
+def _receipts(events: Iterable[tuple[str, Event]], snapshot: Snapshot) -> Iterator[Receipt]:
+    """Return the receipts of a snapshot, or of another seal of the same manifest, oldest first."""
+    for digest, event in events:
+        match event.detail:
+            case SmokeTested() as tested if (
+                tested.snapshot == snapshot.id or tested.manifest == snapshot.seal.manifest.blake3
+            ):
+                yield Receipt(digest, event.time, tested)
+
+
+def newest_receipt(archive: Archive, snapshot: Snapshot) -> Receipt | None:
+    """Return the newest receipt of a snapshot, of whatever levels and wherever it was made."""
+    receipts = list(_receipts(archive.events(_ignore), snapshot))
+    return receipts[-1] if receipts else None
 
 
 class Known(NamedTuple):
@@ -132,16 +139,17 @@ def newest_golden(archive: Archive, snapshot: Snapshot) -> Known:
     """The newest golden record of a snapshot that can be used, wherever it was made."""
     remarks: list[str] = []
     damaged: list[str] = []
-    events = list(_told(archive.events(lambda name, _: damaged.append(name)), snapshot))
+    receipts = list(_receipts(archive.events(lambda name, _: damaged.append(name)), snapshot))
     if damaged:
         count = plural(len(damaged), "event")
         remarks.append(f"{count} of the journal cannot be read; a golden record may be among them.")
-    for name, event in reversed(events):
-        if "golden" not in event.detail:
+    for event, time, tested in reversed(receipts):
+        if isinstance(tested.golden, msgspec.UnsetType):
             continue
-        what = f"The golden record in event {name[:16]} of {event.time}"
+        what = f"The golden record in event {event[:16]} of {time}"
         try:
-            return Known(parse_golden(event.detail["golden"], what), name, tuple(remarks))
+            golden = parse_golden(msgspec.json.decode(tested.golden), what)
+            return Known(golden, event, tuple(remarks))
         except DamageError as error:
             remarks.append(f"{error.message} It is ignored.")
     return Known(None, "", tuple(remarks))
@@ -168,16 +176,15 @@ def last_tested(archive: Archive, snapshots: Iterable[Snapshot], place: Place) -
     than now: a clock that ran ahead must not keep a snapshot from being tested for years.
     """
     now = utc_now()
-    found: dict[object, Tested] = {}
+    found: dict[str, Tested] = {}
     for _, event in archive.events(_ignore):
-        if event.event == EVENT and event.time <= now and was_at(event, place):
-            levels = event.detail.get("levels")
-            if not isinstance(levels, dict) or not set(up_to("generate")) <= set(levels):
-                continue
-            held = all(one in ("held", "inapplicable") for one in levels.values())
-            new = Tested(event.time, event.time if held else "")
-            for key in (event.detail.get("snapshot"), event.detail.get("manifest")):
-                if isinstance(key, str):
+        match event.detail:
+            case SmokeTested() as tested if event.time <= now and was_at(tested, place):
+                if not tested.levels.keys() >= set(up_to("generate")):
+                    continue
+                held = all(one in {"held", "inapplicable"} for one in tested.levels.values())
+                new = Tested(event.time, event.time if held else "")
+                for key in (tested.snapshot, tested.manifest):
                     found[key] = _later(new, found.get(key, _NEVER))
     return {
         one.id: _later(found.get(one.id, _NEVER), found.get(one.seal.manifest.blake3, _NEVER))

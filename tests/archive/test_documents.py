@@ -4,12 +4,13 @@ import msgspec
 import pytest
 import zstandard
 from archivekit import OTHER, REVISION, array, entry_of, rewrite, sink_of, source, store_all
+from kit.journal import raw_event
 
 from archiver.archive import layout
 from archiver.archive.archive import TOOL, Archive, Snapshot
 from archiver.archive.info import keys_of, parse_info
 from archiver.archive.publish import publish
-from archiver.archive.records import Event, Features, Manifest, Selection, canonical
+from archiver.archive.records import Features, Manifest, Selection, canonical
 from archiver.digest import blake3_hex
 from archiver.errors import DamageError, NoArchiveError, UnknownFormatError, UsageError
 
@@ -334,7 +335,7 @@ def test_repositories_that_share_a_folder_are_told_apart(archive, root):
 
 def test_events_come_oldest_first_and_damaged_ones_are_told(archive, root):
     for second in (1, 2, 3):
-        archive.record(Event("audited", f"2026-01-01T00:00:0{second}Z", TOOL))
+        archive.record(raw_event("audited", f"2026-01-01T00:00:0{second}Z", TOOL))
     assert [event.time[-2] for _, event in archive.events()] == ["1", "2", "3"]
     path = next(path for path in (root / "journal").rglob("20260101t000002z*"))
     rewrite(path, path.read_bytes()[:-2])
@@ -348,12 +349,12 @@ def test_events_come_oldest_first_and_damaged_ones_are_told(archive, root):
 
 def test_what_was_written_after_comes_after_also_when_the_clock_was_set_back(archive):
     for second in (3, 1, 1, 2):
-        archive.record(Event("audited", f"2026-01-01T00:00:0{second}Z", TOOL))
+        archive.record(raw_event("audited", f"2026-01-01T00:00:0{second}Z", TOOL))
     assert [event.time[-2] for _, event in archive.events()] == ["3", "1", "1", "2"]
 
 
 def test_an_event_names_the_one_before_it(archive, root):
-    event = Event("sealed", "2026-01-01T00:00:00Z", TOOL)
+    event = raw_event("sealed", "2026-01-01T00:00:00Z", TOOL)
     first, second = archive.record(event), archive.record(event)
     assert {digest: one.after for digest, one in archive.events()} == {first: (), second: (first,)}
     names = [path.name for path in (root / "journal" / "2026" / "01").iterdir()]

@@ -86,7 +86,7 @@ def test_what_is_sealed_can_be_read_at_once(archive):
     entries = [e for pack, _ in seal.packs for e in archive.pack(pack).index()]
     assert seal.totals.stored == sum(entry.stored for entry in entries)
     ((_, event),) = archive.events()
-    assert (event.event, event.detail) == ("sealed", {"snapshot": snapshot.id, "vouched": "nobody"})
+    assert (event.event, event.fields) == ("sealed", {"snapshot": snapshot.id, "vouched": "nobody"})
 
 
 @pytest.mark.parametrize("step", ["manifests", "snapshots"])

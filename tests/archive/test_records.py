@@ -9,10 +9,10 @@ import pytest
 from archivekit import REVISION, entry_of, source
 from hypothesis import given
 from hypothesis import strategies as st
+from kit.journal import raw_event
 
 from archiver.archive.records import (
     ArchiveInfo,
-    Event,
     FileEntry,
     Manifest,
     ManifestRef,
@@ -43,7 +43,7 @@ RECORDS = [
     ArchiveInfo("0b6e1f9c-5d0a-4a51-9c36-8a2d1f6a7e55", "2026-01-02T03:04:05Z", "x 1"),
     Manifest(source(), (entry_of("a/ü 🧊.txt", [b"x", b"y"]),)),
     SEAL,
-    Event("sealed", "2026-01-02T03:04:05Z", "x 1", detail={"snapshot": HEX}),
+    raw_event("sealed", "2026-01-02T03:04:05Z", "x 1", detail={"snapshot": HEX}),
 ]
 
 strings = st.text(st.characters(exclude_categories=["Cs"]))

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import msgspec
 from hypothesis import strategies as st
+from kit.journal import raw_event
 
 from archiver.archive.records import (
-    Event,
     FileEntry,
     Manifest,
     ManifestRef,
@@ -114,7 +114,9 @@ def make_snapshot(number: int, files=None, *, repository="Qwen/Qwen3.5-4B"):
 
 
 def make_event(number: int):
-    event = Event("sealed", time_of(number), "archiver 0.1.0", detail={"snapshot": digest(number)})
+    event = raw_event(
+        "sealed", time_of(number), "archiver 0.1.0", detail={"snapshot": digest(number)}
+    )
     # As events were before they named those before them: a frozen catalogue has this id.
     told = {key: value for key, value in msgspec.to_builtins(event).items() if key != "after"}
     return blake3_hex(canonical(told)), event
@@ -193,7 +195,7 @@ def packs(draw):
 
 
 events = st.builds(
-    Event,
+    raw_event,
     st.sampled_from(["sealed", "audited"]),
     small.map(time_of),
     any_text,

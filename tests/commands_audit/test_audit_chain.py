@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 from auditkit import write
+from kit.journal import raw_event
 
 from archiver.archive import layout
 from archiver.archive.archive import TOOL, Archive
-from archiver.archive.records import Event
 
 
 def event_path(weights, digest):
@@ -72,13 +72,13 @@ def test_a_seal_that_was_taken_out_on_purpose_is_not_missing(audit, weights, eve
     seal = weights.documents("snapshots")[0]
     digest = seal.name.split(".")[1]
     archive = Archive.open(weights.root)
-    archive.record(Event(event, "2990-01-01T00:00:00Z", TOOL, detail={"snapshots": [digest]}))
+    archive.record(raw_event(event, "2990-01-01T00:00:00Z", TOOL, detail={"snapshots": [digest]}))
     name = seal.relative_to(weights.root).as_posix()
     archive.store.move(name, layout.aside_name(layout.TRASH, "2990-01-01T00:00:00Z", name))
     result = audit()
     assert (result.code, result.codes) == (0, set())
     assert result.remarks == {"unsealed-pack", "unsealed-manifest"}
-    later = Event("remembered", "2991-01-01T00:00:00Z", TOOL, detail={"snapshots": [digest]})
+    later = raw_event("remembered", "2991-01-01T00:00:00Z", TOOL, detail={"snapshots": [digest]})
     archive.record(later)
     (found,) = audit().damage
     assert found["code"] == "seal-missing"

@@ -6,17 +6,17 @@ import signal
 
 import pytest
 from auditkit import flip
+from kit.journal import raw_event
 
 from archiver.archive.archive import TOOL, Archive
 from archiver.archive.audit.schedule import Budget, Limits
-from archiver.archive.records import Event
 from archiver.operations.audit import ledger
 
 
 def proven(weights, level="content"):
     """The packs of each audit, oldest first, as the journal tells."""
     events = Archive.open(weights.root).events()
-    found = [event.detail for _, event in events if event.event == "audited"]
+    found = [event.fields for _, event in events if event.event == "audited"]
     return [set(one["packs"]) for one in found if one["level"] == level]
 
 
@@ -44,7 +44,7 @@ def test_what_was_proven_longest_ago_comes_first(audit, weights):
     old, new = sorted(packs(weights))
     for time, pack in (("2020-01-01T00:00:00Z", new), ("2021-01-01T00:00:00Z", old)):
         detail = {"level": "files", "packs": [pack], "snapshots": []}
-        archive.record(Event("audited", time, TOOL, detail=detail))
+        archive.record(raw_event("audited", time, TOOL, detail=detail))
     audit("--max-bytes", "1B")
     assert proven(weights) == [{new}]
 
@@ -53,7 +53,7 @@ def test_what_was_never_proven_comes_before_all_else(audit, weights):
     archive = Archive.open(weights.root)
     known, never = sorted(packs(weights))
     detail = {"level": "content", "packs": [known], "snapshots": []}
-    archive.record(Event("audited", "2020-01-01T00:00:00Z", TOOL, detail=detail))
+    archive.record(raw_event("audited", "2020-01-01T00:00:00Z", TOOL, detail=detail))
     audit("--max-bytes", "1B")
     assert proven(weights)[-1] == {never}
 
@@ -116,7 +116,9 @@ def test_a_run_that_was_cut_short_is_gone_on_with(audit, run, weights, monkeypat
 
 def test_a_clock_that_ran_ahead_proves_nothing(audit, weights):
     detail = {"level": "files", "packs": sorted(packs(weights)), "snapshots": []}
-    Archive.open(weights.root).record(Event("audited", "2999-01-01T00:00:00Z", TOOL, detail=detail))
+    Archive.open(weights.root).record(
+        raw_event("audited", "2999-01-01T00:00:00Z", TOOL, detail=detail)
+    )
     assert summary(audit("--max-age", "30d")) == (2, 0, True)
 
 
@@ -130,7 +132,9 @@ def test_a_clock_that_ran_ahead_proves_nothing(audit, weights):
     ],
 )
 def test_events_that_say_something_odd_prove_nothing(audit, weights, detail):
-    Archive.open(weights.root).record(Event("audited", "2020-01-01T00:00:00Z", TOOL, detail=detail))
+    Archive.open(weights.root).record(
+        raw_event("audited", "2020-01-01T00:00:00Z", TOOL, detail=detail)
+    )
     assert summary(audit("--max-age", "30d")) == (2, 0, True)
 
 
@@ -208,7 +212,9 @@ def test_a_budget_lets_the_first_thing_through_whatever_its_size():
 def test_packs_that_were_read_without_their_files_are_not_all(audit, weights):
     one = weights.documents("snapshots")[0].name.split(".")[1]
     detail = {"level": "files", "packs": [], "snapshots": [one]}
-    Archive.open(weights.root).record(Event("audited", "2020-01-01T00:00:00Z", TOOL, detail=detail))
+    Archive.open(weights.root).record(
+        raw_event("audited", "2020-01-01T00:00:00Z", TOOL, detail=detail)
+    )
     # org/two comes first; what is left then is enough for the smaller pack, not for its files.
     size = sum(path.stat().st_size for path in weights.documents("packs")) + 2000
     result = audit("--level", "files", "--max-bytes", f"{size}B")

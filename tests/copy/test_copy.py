@@ -60,11 +60,11 @@ def test_what_is_there_is_neither_read_nor_written(source, target, copy, monkeyp
 
 def test_an_old_event_is_not_told_twice(source, target, copy):
     copy()
-    told = [event.detail for event in events(target, "copied")]
+    told = [event.fields for event in events(target, "copied")]
     for _ in range(3):
         copy()
-    assert [event.detail for event in events(target, "copied")][: len(told)] == told
-    counts = {event.time: event.detail["snapshots"] for event in events(source.root, "copied")}
+    assert [event.fields for event in events(target, "copied")][: len(told)] == told
+    counts = {event.time: event.fields["snapshots"] for event in events(source.root, "copied")}
     assert [sorted(source.ids())] == list(counts.values())
 
 
@@ -72,20 +72,20 @@ def test_a_copied_event_is_in_both_journals(source, target, copy):
     copy("--as", "usb disk 2", "--from-as", "home")
     for root in (source.root, target):
         event = events(root, "copied")[-1]
-        assert event.detail == {
+        assert event.fields == {
             "from": "home", "from_id": place_id(source.root),
             "to": "usb disk 2", "to_id": place_id(target),
             "snapshots": sorted(source.ids()),
-            "packs": event.detail["packs"],
+            "packs": event.fields["packs"],
         }  # fmt: skip
-        assert sorted(event.detail["packs"]) == sorted(Archive.open(target).packs())
+        assert sorted(event.fields["packs"]) == sorted(Archive.open(target).packs())
 
 
 def test_default_places_are_host_and_path(source, target, copy):
     report = copy().only("copy")
     assert report["target_place"].endswith(f":{target.resolve()}")
     assert report["source_place"].endswith(f":{source.root.resolve()}")
-    assert events(target, "copied")[0].detail["to"] == report["target_place"]
+    assert events(target, "copied")[0].fields["to"] == report["target_place"]
 
 
 @pytest.mark.parametrize("name", ["", "  ", "a\nb", "x" * 300, "\x1b[31m"])
@@ -124,16 +124,16 @@ def test_heads_vouch_for_everything_after_a_union(source, foreign, target, copy)
             reached.add(one)
             waiting += found[one].after
     assert reached == set(found)
-    sealed = {found[one].detail.get("snapshot") for one in reached} - {None}
+    sealed = {found[one].fields.get("snapshot") for one in reached} - {None}
     assert sealed == source.ids() | foreign.ids()
 
 
 def test_a_union_keeps_its_own_policy(source, foreign, target, copy, run):
     shutil.copytree(foreign.root, target)
-    from archiver.archive.records import Event
+    from kit.journal import raw_event
 
     archive = Archive.open(source.root)
-    archive.record(Event("policy", "2030-01-01T00:00:00Z", "test", detail={"copies": 7}))
+    archive.record(raw_event("policy", "2030-01-01T00:00:00Z", "test", detail={"copies": 7}))
     assert copy().code == 0
     assert Archive.open(target).policy().copies == 1
     fresh = target.with_name("fresh")
@@ -234,9 +234,11 @@ def test_a_dry_run_writes_nothing(source, target, copy):
 
 
 def tell(root, name, snapshots, time):
-    from archiver.archive.records import Event
+    from kit.journal import raw_event
 
-    Archive.open(root).record(Event(name, time, "test", detail={"snapshots": sorted(snapshots)}))
+    Archive.open(root).record(
+        raw_event(name, time, "test", detail={"snapshots": sorted(snapshots)})
+    )
 
 
 def test_what_was_forgotten_there_is_not_brought_back(source, target, copy, run):
@@ -261,7 +263,7 @@ def test_a_lost_place_no_longer_counts(source, target, copy, run):
     copy("--as", "usb")
     result = run("copy", "--json", "-C", source.root, "--lost", "usb")
     assert (result.code, result.kinds("copy-lost")[0]["snapshots"]) == (0, 2)
-    assert events(source.root, "copy-lost")[0].detail == {"place": "usb", "id": place_id(target)}
+    assert events(source.root, "copy-lost")[0].fields == {"place": "usb", "id": place_id(target)}
     again = run("copy", "-C", source.root, "--lost", "usb")
     assert again.code == 2
     assert "tells of no copies" in again.err

@@ -44,8 +44,8 @@ def test_a_pack_that_is_not_whole(source, target, copy, run, restored, how):
     restored(target, "org/two", source.model("org/two"))
     (two,) = Archive.open(source.root).snapshots_of("org/two")
     assert ids(target) == {two.id}
-    assert events(target, "copied")[0].detail["snapshots"] == [two.id]
-    assert events(source.root, "copied")[0].detail["snapshots"] == [two.id]
+    assert events(target, "copied")[0].fields["snapshots"] == [two.id]
+    assert events(source.root, "copied")[0].fields["snapshots"] == [two.id]
 
 
 @pytest.mark.parametrize("how", ["cut", "missing"])

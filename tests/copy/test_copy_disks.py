@@ -87,8 +87,8 @@ def test_it_is_told_later_where_it_could_not_be_written(source, target, run, cop
     assert not events(source.root, "copied")
     assert copy("--from-as", "a", "--as", "b").only("copy")["journalled_source"]
     assert len(events(source.root, "copied")) == 1
-    (told,) = {canonical(event.detail) for event in events(target, "copied")}
-    assert events(source.root, "copied")[0].detail == json.loads(told)
+    (told,) = {canonical(event.fields) for event in events(target, "copied")}
+    assert events(source.root, "copied")[0].fields == json.loads(told)
 
 
 @pytest.mark.parametrize("there", [False, True])
@@ -128,7 +128,7 @@ def test_killed_at_any_change_of_the_disk(pristine, target, copy, run, zygote):
         assert {path.name for path in (to / "tmp").iterdir()} <= {"reserve"}
         assert ids(to) == source.ids()
         assert run("audit", "-q", "-C", to).code == 0
-        assert {one for event in events(to, "copied") for one in event.detail["snapshots"]} == ids(
+        assert {one for event in events(to, "copied") for one in event.fields["snapshots"]} == ids(
             to
         )
         shutil.rmtree(to)

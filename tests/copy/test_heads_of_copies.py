@@ -104,6 +104,6 @@ def test_an_audit_records_the_heads_that_it_judged(source, target, copy, keep, j
     records = {}
     for root in (source.root, target):
         audited = [event for _, event in Archive.open(root).events() if event.event == "audited"]
-        records[root] = audited[-1].detail.get("heads", [])
+        records[root] = audited[-1].fields.get("heads", [])
     assert records[target] == []
     assert records[source.root] == [kept.read_text()[:64]]

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 
 import pytest
 from copykit import Kept, events, ids, mount, place_id, unmount
+from kit.journal import raw_event
 
 from archiver.archive.archive import TOOL, Archive
-from archiver.archive.records import Event
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def damaged(root, data=b"{}\n"):
 
 
 def tell(root, event, detail, time="2020-01-01T00:00:00Z"):
-    Archive.open(root).record(Event(event, time, TOOL, detail=detail))
+    Archive.open(root).record(raw_event(event, time, TOOL, detail=detail))
 
 
 def packs(root):
@@ -119,7 +119,7 @@ def test_two_disks_at_one_mount_point_count_twice(source, target, copy, run, cou
         with plugged(number):
             assert copy("--from-as", "main", new=False).code == 0
     assert count(source.root) == 3
-    (name,) = {event.detail["to"] for event in events(source.root, "copied")}
+    (name,) = {event.fields["to"] for event in events(source.root, "copied")}
     result = run("copy", "-C", source.root, "--lost", name)
     assert result.code == 2
     assert first in result.err
@@ -138,7 +138,7 @@ def test_a_place_is_lost_by_its_newest_name_and_by_a_former_one(source, target, 
         assert run("copy", "-q", "-C", source.root, "--lost", name).code == 0
         assert count(source.root) == 1
         lost = events(source.root, "copy-lost")[-1]
-        assert lost.detail == {"place": "new", "id": place_id(target)}
+        assert lost.fields == {"place": "new", "id": place_id(target)}
 
 
 def test_a_file_copy_is_the_same_place_until_its_identity_is_deleted(
@@ -168,11 +168,11 @@ def test_names_of_older_events_are_those_of_the_identities(source, target, copy,
         copy()
     finally:
         unmount(source.root)
-    assert "from_id" not in events(target, "copied")[-1].detail
+    assert "from_id" not in events(target, "copied")[-1].fields
     assert not (source.root / "place.json").exists()
     assert count(target) == 2
     copy()
-    assert events(target, "copied")[-1].detail["from_id"] == place_id(source.root)
+    assert events(target, "copied")[-1].fields["from_id"] == place_id(source.root)
     assert count(target) == count(source.root) == 2
     copy("--from-as", "main")
     assert count(target) == 2
@@ -256,7 +256,7 @@ def test_an_archive_without_one_is_whole_and_the_first_writer_makes_it(source, r
     made = json.loads(data)
     assert data == json.dumps(made, sort_keys=True, separators=(",", ":")).encode() + b"\n"
     assert made.keys() == {"kind", "format", "place"}
-    assert events(source.root, "audited")[-1].detail["place"] == made["place"]
+    assert events(source.root, "audited")[-1].fields["place"] == made["place"]
 
 
 @pytest.mark.parametrize("command", ["list", "status", "repair -n", "prune -n", "audit"])

@@ -22,10 +22,10 @@ from datetime import datetime, timedelta
 
 import pytest
 from copykit import Kept, damage, events, ids, mount, place_id, stored, unmount
+from kit.journal import raw_event
 
 from archiver.archive import place_probe
 from archiver.archive.archive import TOOL, Archive
-from archiver.archive.records import Event
 
 PATIENCE = 120
 """Seconds after which a dead mount comes to life again, so that a test that hangs fails instead."""
@@ -267,7 +267,7 @@ def test_a_copy_that_was_deleted_counts_no_more(source, disk, copy, run, status,
     assert not to.exists()
     obey(told.next + "" if "--min-free" in told.next else told.next[:-1] + " --min-free 0'")
     assert (status().code, status().copies) == (0, 2)
-    assert events(source.root, "copy-lost")[-1].detail["id"] == before
+    assert events(source.root, "copy-lost")[-1].fields["id"] == before
     assert before not in status().places
 
 
@@ -361,7 +361,7 @@ def test_a_run_that_dies_keeps_what_it_has_proven(source, disk, copy, status, mo
 def test_events_of_an_older_version_count_on_a_device_that_nobody_knows(source, run, status, later):
     detail = {"from": "home", "to": "usb", "snapshots": sorted(source.ids())}
     now = max(event.time for event in events(source.root))
-    Archive.open(source.root).record(Event("copied", now, TOOL, detail=detail))
+    Archive.open(source.root).record(raw_event("copied", now, TOOL, detail=detail))
     told = status()
     assert (told.code, told.copies) == (0, 2)
     assert {one["medium"] for one in told.places.values() if one["place"] == "usb"} == {"unknown"}
@@ -388,10 +388,10 @@ def test_a_journal_that_names_hundreds_of_places_costs_little(source, run, statu
         {"places": [{"place": "a", "devices": "b"}]},
         {"places": None},
     ):
-        archive.record(Event("places-seen", now, TOOL, detail=detail))
+        archive.record(raw_event("places-seen", now, TOOL, detail=detail))
     for one in ids:
         detail = {"from": "a", "to": "b", "to_id": one, "packs": [], "snapshots": [one]}
-        archive.record(Event("copied", now, TOOL, detail=detail))
+        archive.record(raw_event("copied", now, TOOL, detail=detail))
     started = []
     popen = subprocess.Popen
 

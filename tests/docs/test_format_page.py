@@ -7,26 +7,24 @@ from typing import get_args
 import msgspec
 import pytest
 
-from archiver.archive import layout
+from archiver.archive import events, layout
 from archiver.archive.events import (
-    Acknowledged,
-    Audited,
+    AuditLimits,
+    Event,
     Outcome,
-    Planned,
+    PlaceSeen,
     PlannedEntry,
-    PlanRetired,
-    Synced,
+    Sample,
+    SmokeFinding,
 )
 from archiver.archive.packs import frames
 from archiver.archive.packs.records import IndexEntry, PackHead, PackIndex
 from archiver.archive.parity import geometry
 from archiver.archive.parity.sidecar import HEADER_MAX as PARITY_HEADER_MAX
 from archiver.archive.parity.sidecar import ParityHeader
-from archiver.archive.policy import Policy
 from archiver.archive.records import (
     FORMAT,
     ArchiveInfo,
-    Event,
     Features,
     FileEntry,
     Manifest,
@@ -129,42 +127,64 @@ def tables(text: str) -> list[str]:
     return [part for part in text.split("\n\n") if part.startswith("|")]
 
 
-def test_the_keys_of_an_event_and_its_names():
-    of_keys, of_names = tables(section("8. Journal"))
-    assert first_column(of_keys) == keys(Event)
-    source = "".join(path.read_text() for path in (ROOT / "archiver").rglob("*.py"))
-    written = set(re.findall(r'\bEvent\(\s*"([a-z-]+)"', source))
-    written |= set(re.findall(r'EVENT: ClassVar\[str\] = "([a-z-]+)"', source))
-    named = set(re.findall(r"\bEvent\(\s*_?([A-Z]+),", source))
-    for name in named:
-        written |= set(re.findall(rf'^_?{name}: Final = "([a-z-]+)"', source, re.MULTILINE))
-    written |= set(re.findall(r'^    EVENT: ClassVar\[str\] = "([a-z-]+)"', source, re.MULTILINE))
-    assert first_column(of_names) == written
+def marked(text: str) -> dict[str, bool]:
+    """The keys that a text names in code type -> whether they must be there: not in brackets."""
+    found: dict[str, bool] = {}
+    for open_, name in re.findall(r"(?<!as in )(\[?)`([a-z_]+)`", text):
+        if name not in {"true", "false"}:
+            found[name] = found.get(name, True) and not open_
+    return found
 
 
-def test_the_keys_of_a_policy():
-    assert first_column(section("8.2 The policy")) == keys(Policy)
-
-
-def test_the_keys_of_plans_and_of_what_is_known():
-    told = {}
+def told_of_events() -> dict[str, dict[str, bool]]:
+    """Kind of event -> the keys of its detail that the page tells of."""
+    _, of_names = tables(section("8. Journal"))
+    told = {row[0].strip("`"): marked(row[2]) for row in rows(of_names)}
+    told["policy"] = dict.fromkeys(first_column(section("8.2 The policy")), False)
+    for row in rows(section("8.3 Receipts of smoke tests")):
+        told["smoke-tested"] |= marked(row[0])
     kind = ""
     for row in rows(section("8.6 Plans, and what is known")):
         kind = row[0].strip("`") or kind
-        told[kind] = told.get(kind, set()) | set(re.findall(r"`([a-z_]+)`", row[1]))
-    kinds = {one.EVENT: one for one in (Planned, PlanRetired, Synced, Acknowledged)}
-    assert told == {name: keys(one) for name, one in kinds.items()}
+        told[kind] |= marked(row[1])
+    of_audits, _ = tables(section("8.7 What an audit proved"))
+    for row in rows(of_audits):
+        told["audited"] |= marked(row[0])
+    return told
+
+
+def fields(record: type[msgspec.Struct]) -> dict[str, bool]:
+    return {one.encode_name: one.required for one in msgspec.structs.fields(record)}
+
+
+def test_the_keys_of_an_event_and_its_names():
+    of_keys, of_names = tables(section("8. Journal"))
+    assert first_column(of_keys) == keys(Event)
+    assert first_column(of_names) == set(events.KINDS)
+
+
+@pytest.mark.parametrize("kind", events.KINDS)
+def test_the_keys_of_a_kind_of_event_and_whether_they_may_be_absent(kind):
+    known = fields(events.KINDS[kind])
+    if kind == "places-seen":
+        known |= fields(PlaceSeen)
+    assert told_of_events()[kind] == known
+
+
+def test_what_stands_inside_the_details_of_events():
     outcomes = set(get_args(Outcome))
     row = next(row for row in rows(section("8.6")) if "`outcomes`" in row[1])
     assert set(re.findall(r'`"([a-z-]+)"`', row[2])) == outcomes
     for key in keys(PlannedEntry):
         assert f"`{key}`" in section("8.6"), key
+    for key in keys(Sample) | keys(AuditLimits):
+        assert f"`{key}`" in section("8.7"), key
+    for key in keys(SmokeFinding):
+        assert f"`{key}`" in section("8.3"), key
 
 
-def test_the_keys_of_what_an_audit_proved():
-    of_event, of_report = tables(section("8.7 What an audit proved"))
-    new = {one.name for one in msgspec.structs.fields(Audited) if one.default is msgspec.UNSET}
-    assert first_column(of_event) == new
+def test_the_keys_of_an_audits_report():
+    _, of_report = tables(section("8.7 What an audit proved"))
     assert first_column(of_report) == keys(Statement)
     assert {one for one in keys(Counts) if f"`{one}`" not in of_report} == set()
     assert set(re.findall(r'`"([a-z]+)"`', of_report.split("`outcome`")[1].split("\n")[0])) == set(

@@ -752,7 +752,7 @@ def test_what_an_older_event_does_not_say_of_a_damaged_seal_counts_as_upstream(
     (old,) = [event for _, event in opened.events() if event.event == "sealed"]
     for one in (archive / "journal").rglob("*.json"):
         one.unlink()
-    detail = {key: value for key, value in old.detail.items() if key != "vouched"}
+    detail = {key: value for key, value in old.fields.items() if key != "vouched"}
     opened.record(msgspec.structs.replace(old, detail=detail, after=()))
     (unvouched,) = seals(archive)
     better = cache()

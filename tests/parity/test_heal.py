@@ -9,13 +9,13 @@ import subprocess
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kit.journal import raw_event
 from paritykit import guard, noise, path_of, put_pack, rewrite, sidecar_path
 
 from archiver.archive import layout
 from archiver.archive.archive import TOOL
 from archiver.archive.parity.geometry import shape_of
 from archiver.archive.parity.heal import heal
-from archiver.archive.records import Event
 from archiver.digest import blake3_hex
 from archiver.errors import DamageError
 
@@ -184,7 +184,7 @@ def test_a_file_that_is_whole_or_longer_comes_out_as_it_was(archive):
 
 
 def test_an_event_comes_back(archive):
-    digest = archive.record(Event("sighted", "2026-01-02T03:04:05Z", TOOL))
+    digest = archive.record(raw_event("sighted", "2026-01-02T03:04:05Z", TOOL))
     name = layout.event_name("2026-01-02T03:04:05Z", digest)
     data = path_of(archive, name).read_bytes()
     guard(archive, name)

@@ -6,10 +6,10 @@ import json
 import shutil
 
 import pytest
+from kit.journal import raw_event
 from paritykit import noise, rewrite
 
 from archiver.archive.archive import TOOL, Archive
-from archiver.archive.records import Event
 
 
 def write_model(folder, seed, shared=b""):
@@ -135,7 +135,7 @@ def test_a_missing_pack_is_named(run, weights):
 
 def want(root, **policy):
     archive = Archive.open(root)
-    archive.record(Event("policy", "2026-01-01T00:00:00Z", TOOL, detail=policy))
+    archive.record(raw_event("policy", "2026-01-01T00:00:00Z", TOOL, detail=policy))
 
 
 def test_an_import_protects_what_it_sealed_if_the_policy_wants_it(run, weights, tmp_path):

@@ -9,11 +9,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from kit.cli import invoke
+from kit.journal import raw_event
 from prunekit import CONTENTS, all_restore, filled
 
 from archiver.archive import layout
 from archiver.archive.archive import TOOL
-from archiver.archive.records import Event, canonical, record_digest
+from archiver.archive.records import canonical, record_digest
 
 START = datetime(2031, 3, 1, 12, tzinfo=UTC)
 
@@ -110,7 +111,7 @@ def test_what_the_journal_has_of_the_future_is_set_aside_on_a_persons_word(
     prune(code=1)
     assert prune("--trust-clock") == {}
     (confirmed,) = events(archive, "clock")
-    assert confirmed.detail == {"confirmed": True, "since": "2060-03-01T12:00:01Z"}
+    assert confirmed.fields == {"confirmed": True, "since": "2060-03-01T12:00:01Z"}
     for day in range(3, 16):
         clock.set(days=day)
         assert prune() == {}
@@ -213,7 +214,7 @@ def test_without_a_grace_clocks_do_not_matter(run, clock, archive):
 
 @pytest.mark.parametrize("time", ["9999-12-31T23:59:59Z", "tomorrow"])
 def test_a_time_that_nobody_can_have_seen(run, prune, archive, time):
-    event = Event("condemned", time, TOOL, detail={"files": [], "place": "x"})
+    event = raw_event("condemned", time, TOOL, detail={"files": [], "place": "x"})
     name = layout.event_name("2031-03-01T12:00:00Z", record_digest(event))
     archive.store.put_new(name, canonical(event))
     assert time in prune(code=1)["message"]
@@ -244,11 +245,11 @@ def test_in_a_process_of_its_own(root):
 def test_what_follows_up_a_time_that_was_set_aside_is_no_new_trouble(run, prune, clock, archive):
     """A sighting comes after the one before it, whatever the clock says."""
     clock.set(year=2060)
-    archive.record(Event("sighted", "2060-03-01T12:00:00Z", TOOL, "org/one", "ab" * 20))
+    archive.record(raw_event("sighted", "2060-03-01T12:00:00Z", TOOL, "org/one", "ab" * 20))
     clock.set(days=1)
     prune(code=1)
     assert prune("--trust-clock") == {}
-    archive.record(Event("sighted", "2060-03-01T12:00:01Z", TOOL, "org/one", "cd" * 20))
+    archive.record(raw_event("sighted", "2060-03-01T12:00:01Z", TOOL, "org/one", "cd" * 20))
     assert prune() == {}
     run("forget", "org/one")
     clock.set(days=16)
@@ -256,5 +257,5 @@ def test_what_follows_up_a_time_that_was_set_aside_is_no_new_trouble(run, prune,
     clock.set(days=17.1)
     assert prune()["deleted"] == 1
     # A clock that goes wrong once more is a new matter.
-    archive.record(Event("sighted", "2070-03-01T12:00:01Z", TOOL, "org/one", "ab" * 20))
+    archive.record(raw_event("sighted", "2070-03-01T12:00:01Z", TOOL, "org/one", "ab" * 20))
     prune(code=1)

@@ -7,6 +7,7 @@ import os
 
 import pytest
 from kit.cli import invoke
+from kit.journal import raw_event
 from prunekit import CONTENTS, all_restore, entry_of, seal, store_object
 
 from archiver.archive import layout
@@ -15,7 +16,7 @@ from archiver.archive.intent import Intent, announced, announced_needs
 from archiver.archive.place import own_place
 from archiver.archive.pruning.history import condemned
 from archiver.archive.publish import closure_names
-from archiver.archive.records import Event, canonical
+from archiver.archive.records import canonical
 from archiver.errors import DamageError
 from archiver.storage.run_lock import RunLock
 
@@ -68,13 +69,13 @@ def test_what_is_forgotten_is_not_there_and_comes_back(run, root, archive):
     assert run("forget", "org/one")[0] == 0
     assert all_restore(root) == {"org/two"}
     assert run("restore", "org/one", str(root.parent / "out"))[0] == 2
-    assert told(archive, "forgotten")[0].detail == {"snapshots": [before.id]}
+    assert told(archive, "forgotten")[0].fields == {"snapshots": [before.id]}
     code, records = run("forget", "--undo", "ORG/one")
     assert (code, records[0]["kind"]) == (0, "remembered")
     assert the(archive, "org/one") == before
     assert all_restore(root) == set(CONTENTS)
     assert names(archive, "trash") == []
-    assert told(archive, "remembered")[0].detail == {"snapshots": [before.id]}
+    assert told(archive, "remembered")[0].fields == {"snapshots": [before.id]}
     assert run("audit")[0] == 0
 
 
@@ -133,7 +134,7 @@ def test_forgotten_then_condemned_then_swept_then_gone(run, prune, root, archive
     assert names(archive, "trash") == []
     assert prune() == {}
     assert all_restore(root) == {"org/two"}
-    assert [event.detail["to"] for event in told(archive, "pruned")] == ["", "trash", ""]
+    assert [event.fields["to"] for event in told(archive, "pruned")] == ["", "trash", ""]
     assert run("audit")[0] == 0
 
 
@@ -256,13 +257,15 @@ BOTH = (("prune", "--grace", "0d"), ("forget", "org/two"))
 
 
 def test_append_only(run, archive):
-    archive.record(Event("policy", "2026-01-01T00:00:00Z", TOOL, detail={"append_only": True}))
-    archive.record(Event("policy", "2026-01-02T00:00:00Z", TOOL, detail={"append_only": False}))
+    archive.record(raw_event("policy", "2026-01-01T00:00:00Z", TOOL, detail={"append_only": True}))
+    archive.record(raw_event("policy", "2026-01-02T00:00:00Z", TOOL, detail={"append_only": False}))
     refused(run, archive, 24, *BOTH)
 
 
 def test_a_policy_that_nobody_understands(run, archive):
-    archive.record(Event("policy", "2026-01-01T00:00:00Z", TOOL, detail={"append_only": "maybe"}))
+    archive.record(
+        raw_event("policy", "2026-01-01T00:00:00Z", TOOL, detail={"append_only": "maybe"})
+    )
     refused(run, archive, 24, *BOTH)
 
 

@@ -71,7 +71,7 @@ def test_the_record_holds_what_was_proven(audit, sign, key, weights):
     text = public.read_text().splitlines()[1]
     assert audit("--key", public, "--head", head, "--level", "files").code == 0
     (*_, event) = audited(weights.root)
-    told = event.detail
+    told = event.fields
     assert (told["level"], told["heads"], told["keys"], told["complete"]) == (
         "files",
         [head],
@@ -80,14 +80,14 @@ def test_the_record_holds_what_was_proven(audit, sign, key, weights):
     )
     assert (told["place"], event.tool) == (place(weights.root), f"archiver {__version__}")
     assert (event.repository, event.revision) == ("", "")
-    runs = {one.detail["run"] for one in audited(weights.root)}
+    runs = {one.fields["run"] for one in audited(weights.root)}
     assert len(runs) == 1, "the parts of one audit are known as such"
     assert not {"sample", "limits"} & set(told)
     assert audit("--snapshot", "Org/one", "--max-bytes", "1GB", "--max-age", "30d").code == 0
     (*_, event) = audited(weights.root)
     assert event.repository == "Org/one"
-    assert event.detail["limits"] == {"bytes": 10**9, "age": 30 * 86400}
-    assert event.detail["run"] not in runs
+    assert event.fields["limits"] == {"bytes": 10**9, "age": 30 * 86400}
+    assert event.fields["run"] not in runs
 
 
 def test_a_sample_can_be_drawn_again_by_anybody(audit, weights):
@@ -97,17 +97,17 @@ def test_a_sample_can_be_drawn_again_by_anybody(audit, weights):
         seed = f"lottery {number}"
         assert audit("--sample", "40%", "--seed", seed).code == 0
         (*_, event) = audited(weights.root)
-        assert event.detail["sample"] == {"share": "0.4", "seed": seed}
+        assert event.fields["sample"] == {"share": "0.4", "seed": seed}
         lots = sorted(packs, key=lambda one: blake3(f"{seed}\n{one}".encode()).hexdigest())
         drawn = lots[: math.ceil(len(packs) * 0.4)]
-        assert sorted(event.detail["packs"]) == sorted(drawn)
-        assert event.detail["complete"] is (len(drawn) == len(packs))
+        assert sorted(event.fields["packs"]) == sorted(drawn)
+        assert event.fields["complete"] is (len(drawn) == len(packs))
         seeds[seed] = drawn[0]
     assert set(seeds.values()) == set(packs), "another seed draws another part"
     found = audit("--sample", "40%")
     assert (
         found.kinds("audit")[0]["sample"]["seed"]
-        == audited(weights.root)[-1].detail["sample"]["seed"]
+        == audited(weights.root)[-1].fields["sample"]["seed"]
     )
 
 
@@ -199,7 +199,7 @@ def test_a_statement_says_all_and_can_be_signed(audit, sign, weights, key, tmp_p
     assert told["started"] <= told["ended"]
     assert (told["heads_checked"], told["keys"]) == ([head], [public.read_text().splitlines()[1]])
     assert told["journal_heads"] == list(archive.journal.heads())
-    assert (told["journalled"], told["run"]) == (True, audited(weights.root)[-1].detail["run"])
+    assert (told["journalled"], told["run"]) == (True, audited(weights.root)[-1].fields["run"])
     assert {one["repository"]: one["files"] for one in told["snapshots"]} == {
         "Org/one": True,
         "Org/two": True,

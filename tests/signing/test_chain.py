@@ -8,16 +8,16 @@ import subprocess
 import sys
 
 import pytest
+from kit.journal import raw_event
 from signingkit import Weights, digest_of, rewrite
 
 from archiver.archive.archive import Archive
-from archiver.archive.records import Event
 
 APPEND = """
 import sys
 from pathlib import Path
 from archiver.archive.archive import Archive
-from archiver.archive.records import Event
+from archiver.archive.events import Event
 archive = Archive.open(Path(sys.argv[1]))
 print(flush=True)
 sys.stdin.readline()
@@ -27,7 +27,7 @@ for n in range(20):
 
 
 def add(weights, second, name="sighted", **detail):
-    event = Event(name, f"2026-12-02T00:00:{second:02}Z", "test", detail=detail)
+    event = raw_event(name, f"2026-12-02T00:00:{second:02}Z", "test", detail=detail)
     return Archive.open(weights.root).record(event)
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 
+from kit.journal import raw_event
 from signingkit import digest_of, rewrite
 
 from archiver.archive.archive import Archive
 from archiver.archive.fixity.signatures import signature_findings
-from archiver.archive.records import Event
 from archiver.archive.signing.key_file import public_key
 from archiver.archive.signing.stored import unsigned
 
@@ -43,7 +43,7 @@ def test_everything_is_signed_once(weights, sign, key):
 
 def test_a_later_head_is_signed_too(weights, sign, key):
     sign()
-    digest = Archive.open(weights.root).record(Event("audited", "2026-12-01T00:00:00Z", "test"))
+    digest = Archive.open(weights.root).record(raw_event("audited", "2026-12-01T00:00:00Z", "test"))
     (told,) = sign().kinds("sign")
     assert (told["signed"], told["heads"]) == (0, [digest])
 

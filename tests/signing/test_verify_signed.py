@@ -5,10 +5,10 @@ from __future__ import annotations
 import shutil
 
 import pytest
+from kit.journal import raw_event
 from signingkit import minisign, rewrite
 
 from archiver.archive.archive import Archive
-from archiver.archive.records import Event
 from archiver.archive.signing.key_file import public_key
 
 
@@ -81,7 +81,7 @@ def test_the_policy_names_the_keys(verify, weights, key):
     assert "--key" in done.err
     detail = {"keys": [public_key(str(key.with_suffix(".pub"))).text]}
     Archive.open(weights.root).record(
-        Event("policy", "2026-12-01T00:00:00Z", "test", detail=detail)
+        raw_event("policy", "2026-12-01T00:00:00Z", "test", detail=detail)
     )
     assert verify("-C", weights.root).code == 0
 
@@ -112,7 +112,7 @@ def test_two_signatures_are_exported(run, weights, sign, key, tmp_path, folder):
     assert run("sign", "-C", weights.root, "--key", second).code == 0
     detail = {"keys": [public_key(str(second.with_suffix(".pub"))).text]}
     Archive.open(weights.root).record(
-        Event("policy", "2026-12-01T00:00:00Z", "test", detail=detail)
+        raw_event("policy", "2026-12-01T00:00:00Z", "test", detail=detail)
     )
     target = tmp_path / "m.json"
     assert run("manifest", "export", "-C", weights.root, "Org/one", "-o", target).code == 0

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from zygote import Zygote
 
-    from archiver.archive.records import Event
+    from archiver.archive.events import Event
 
 DENSE, BERT, INT4, PART = "me/dense", "me/minilm", "me/int4", "me/part"
 

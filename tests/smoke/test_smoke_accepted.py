@@ -5,12 +5,12 @@ from __future__ import annotations
 from unittest.mock import Mock
 
 import pytest
+from kit.journal import raw_event
 from smokecli import BERT, DENSE, put, receipts
 from spoil import INDEX, edited, spoilt
 
 from archiver.archive.archive import TOOL, Archive
 from archiver.archive.finding import Finding
-from archiver.archive.records import Event
 from archiver.cli.main import invoke
 from archiver.smoke import run
 from archiver.smoke.checkpoint.folder import FolderCheckpoint
@@ -69,7 +69,7 @@ def test_it_is_proposed_then_told_and_no_failure(smoke, tuned):
     assert last.startswith(f"It runs: {at}: structure, tokenizer, load, forward, generate held (")
     assert last.endswith("; accepted by the policy: model-index, model-mtp.")
     assert "\n→" not in ended.out
-    detail = receipts(tuned)[-1].detail
+    detail = receipts(tuned)[-1].fields
     assert detail["levels"] == HELD
     assert [(one["code"], one["accepted"]) for one in detail["findings"]] == [
         ("model-index", True),
@@ -86,7 +86,7 @@ def test_it_is_proposed_then_told_and_no_failure(smoke, tuned):
     assert "accepted" not in findings["model-mtp"]
     assert findings["model-mtp"]["remark"] is False
     assert findings["model-index"]["accepted"] is findings["model-index"]["remark"] is True
-    noted = {one["code"]: one for one in receipts(tuned)[-1].detail["findings"]}
+    noted = {one["code"]: one for one in receipts(tuned)[-1].fields["findings"]}
     assert "accepted" not in noted["model-mtp"]
 
 
@@ -97,7 +97,7 @@ def test_audit_and_restore_accept_it_too(smoke, tuned, tmp_path):
     assert (ended.code, ended.verdicts) == (0, HELD), ended
     ended = smoke.json("restore", "-C", tuned, TUNED, tmp_path / "out", "--smoke-test")
     assert (ended.code, ended.verdicts) == (0, HELD), ended
-    assert receipts(tuned)[-1].detail["findings"][0]["accepted"] is True
+    assert receipts(tuned)[-1].fields["findings"][0]["accepted"] is True
     shown = smoke("show", "-C", tuned, TUNED).out.splitlines()[-1]
     assert ", of a restored folder: structure held" in shown
     ended = smoke.json("smoke-test", "-C", tuned, tmp_path / "out", "--level", "structure")
@@ -153,7 +153,7 @@ def test_other_numbers_than_the_golden_ones_are_never_accepted(smoke, models, we
         tensors[one], tensors[two] = tensors[two], tensors[one]
     put(weights, folder, TUNED)
     said = [{"repository": TUNED, "revision": "", "code": "model-golden"}]
-    Archive.open(weights).record(Event("policy", LATER, TOOL, detail={"accepted": said}))
+    Archive.open(weights).record(raw_event("policy", LATER, TOOL, detail={"accepted": said}))
     ended = smoke.json("smoke-test", "-C", weights, TUNED, "--golden", file)
     assert (ended.code, ended.verdicts["golden"]) == (25, "failed"), ended
 
@@ -161,7 +161,7 @@ def test_other_numbers_than_the_golden_ones_are_never_accepted(smoke, models, we
 def test_a_policy_that_cannot_be_read_accepts_nothing_and_stops_no_test(smoke, tuned):
     accept(tuned, *both())
     detail = {"accepted": "all of it"}
-    Archive.open(tuned).record(Event("policy", LATER, TOOL, detail=detail))
+    Archive.open(tuned).record(raw_event("policy", LATER, TOOL, detail=detail))
     ended = smoke.json("smoke-test", "-C", tuned, TUNED, "--level", "structure")
     assert ended.code == 25, ended
     assert "cannot be read" in ended.err

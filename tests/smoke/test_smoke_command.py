@@ -39,7 +39,7 @@ def test_a_model_that_runs_straight_from_the_archive(smoke, weights):
     assert shown.startswith(f"smoke test  {receipt.time}, torch ")
     assert "forward held, generate held" in shown
     assert (receipt.repository, receipt.revision) == (DENSE, snapshot.seal.revision)
-    detail = receipt.detail
+    detail = receipt.fields
     assert detail["snapshot"] == snapshot.id
     assert detail["manifest"] == snapshot.seal.manifest.blake3
     assert detail["levels"] == dict.fromkeys(LEVELS[:-1], "held")
@@ -80,7 +80,7 @@ def test_a_model_larger_than_the_memory_it_may_use(smoke, weights):
     ended = smoke.json("smoke-test", "-C", weights, DENSE, "--memory", "1MB")
     assert ended.code == 4
     assert ended.verdicts["load"] == "skipped"
-    assert receipts(weights)[-1].detail["levels"]["load"] == "skipped"
+    assert receipts(weights)[-1].fields["levels"]["load"] == "skipped"
 
 
 def test_level_and_all(smoke, weights):
@@ -122,7 +122,7 @@ def test_a_kind_of_weights_that_no_library_here_loads(smoke, weights):
     assert ended.code == 4, ended
     assert "awq" in ended.out
     assert ended.out.splitlines()[-1].startswith(f"NOT SHOWN: {INT4}@")
-    assert receipts(weights)[-1].detail["levels"]["load"] == "skipped"
+    assert receipts(weights)[-1].fields["levels"]["load"] == "skipped"
 
 
 def test_a_repository_that_wants_its_own_code_to_be_run(smoke, copy_of):
@@ -142,7 +142,7 @@ def test_without_the_extra_the_headers_are_still_looked_at(smoke, weights):
     assert "-m pip install '" in ended.out
     assert "'archiver[" not in ended.out
     assert ended.out.splitlines()[-1].startswith(f"NOT SHOWN: {DENSE}@")
-    levels = receipts(weights)[-1].detail["levels"]
+    levels = receipts(weights)[-1].fields["levels"]
     assert levels["structure"] == "held"
     assert set(levels.values()) == {"held", "skipped"}
 
@@ -158,12 +158,12 @@ def test_damage_of_the_archive_is_not_blamed_on_the_model(smoke, weights):
     assert hit, codes
     assert "archiver repair" in hit[0].err
     for receipt in receipts(weights):
-        levels = receipt.detail["levels"]
+        levels = receipt.fields["levels"]
         assert set(levels) == set(LEVELS[:-1])
         assert levels["structure"] == "held"  # what was shown before the damage was met
         assert "failed" not in levels.values()
         assert ("skipped" in levels.values()) is (codes[receipt.repository].code == 20)
-        assert not receipt.detail["findings"]
+        assert not receipt.fields["findings"]
     assert len(receipts(weights)) == 2
 
 
@@ -175,12 +175,12 @@ def test_a_damaged_manifest_keeps_no_other_snapshot_from_its_turn(smoke, weights
     assert smoke("audit", "-C", weights, "--level", "smoke").code == 20
     (receipt,) = receipts(weights)
     assert receipt.repository == DENSE
-    assert receipt.detail["levels"] == dict.fromkeys(LEVELS[:-1], "skipped")
-    assert receipt.detail["environment"]
+    assert receipt.fields["levels"] == dict.fromkeys(LEVELS[:-1], "skipped")
+    assert receipt.fields["environment"]
     assert next_due(Archive.open(weights), None, None, None).seal.repository != DENSE
     for words in (["--level", "structure"], ["--golden", "/nowhere/at.json"]):
         smoke("smoke-test", "-C", weights, DENSE, *words)
-    assert receipts(weights)[-1].detail["levels"] == {"structure": "skipped"}
+    assert receipts(weights)[-1].fields["levels"] == {"structure": "skipped"}
     assert len(receipts(weights)) == 2
 
 

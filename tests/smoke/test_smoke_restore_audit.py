@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
+from kit.journal import raw_event
 from smokecli import BERT, DENSE, INT4, PART, put, receipts
 
 from archiver.archive.archive import TOOL, Archive
 from archiver.archive.place import own_place
-from archiver.archive.records import Event
 from archiver.cli.main import invoke
 from archiver.operations.smoke_test import next_due
 from archiver.smoke.levels import up_to
@@ -22,7 +22,7 @@ def noted(root, name, time, levels=RUN, **more):
     archive = Archive.open(root)
     (snapshot,) = archive.snapshots_of(name)
     detail = {"snapshot": snapshot.id, "levels": levels, "place": own_place(archive).told, **more}
-    archive.record(Event("smoke-tested", time, TOOL, detail=detail))
+    archive.record(raw_event("smoke-tested", time, TOOL, detail=detail))
 
 
 def due(root, age=None, name=None):
@@ -104,7 +104,7 @@ def test_an_audit_runs_the_model_whose_turn_it_is(smoke, weights):
     assert receipts(weights)[-1].repository == BERT
     turn = json.loads(ended.out.splitlines()[0])
     assert (turn["kind"], turn["repository"]) == ("turn", BERT)
-    assert turn["snapshot"] == receipts(weights)[-1].detail["snapshot"]
+    assert turn["snapshot"] == receipts(weights)[-1].fields["snapshot"]
     ended = smoke("audit", "-C", weights, "--level", "smoke", "--max-age", "30d")
     assert (ended.code, ended.out[:16]) == (0, "Nothing was due:")
     ended = smoke("audit", "-C", weights, "--level", "smoke", "--snapshot", INT4)
@@ -141,8 +141,8 @@ def test_what_was_restored_is_run(smoke, weights, tmp_path, layout):
     assert ended.kinds("restore")
     assert ended.whole["title"].startswith(str(out))
     receipt = receipts(weights)[-1]
-    assert (receipt.repository, receipt.detail["read"]) == (BERT, "folder")
-    assert receipt.detail["levels"]["forward"] == "held"
+    assert (receipt.repository, receipt.fields["read"]) == (BERT, "folder")
+    assert receipt.fields["levels"]["forward"] == "held"
 
 
 def test_other_files_beside_what_was_restored_are_not_the_model(smoke, weights, models, tmp_path):
@@ -151,7 +151,7 @@ def test_other_files_beside_what_was_restored_are_not_the_model(smoke, weights, 
     (out / "model.safetensors").write_bytes((models("minilm") / "model.safetensors").read_bytes())
     ended = smoke.json("restore", "-C", weights, DENSE, out, "--smoke-test")
     assert ended.code == 0, ended
-    assert receipts(weights)[-1].detail["levels"] == RUN
+    assert receipts(weights)[-1].fields["levels"] == RUN
     assert smoke("smoke-test", out, "--level", "structure").code == 25  # of the folder it is true
 
 
@@ -176,7 +176,7 @@ def test_what_was_restored_does_not_hold(smoke, weights, copy_of, tmp_path):
     ended = smoke("restore", "-C", weights, "me/spoilt", out, "--smoke-test")
     assert ended.code == 25, ended
     assert (out / file.name).exists()
-    assert receipts(weights)[-1].detail["findings"][0]["code"] == "model-tensor-missing"
+    assert receipts(weights)[-1].fields["findings"][0]["code"] == "model-tensor-missing"
 
 
 @pytest.mark.parametrize(

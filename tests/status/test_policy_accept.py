@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 from kit.cli import invoke
+from kit.journal import raw_event
 
 from archiver.archive.archive import TOOL, Archive
 from archiver.archive.finding import ACCEPTABLE
-from archiver.archive.records import Event
 
 LATER = "2990-01-01T00:00:00Z"
 
@@ -30,7 +30,7 @@ def test_it_is_kept_shown_and_taken_back(ask, root):
     both = [said("org/one", "model-mtp"), said("org/one", "model-index", "0123abcdef")]
     assert accepted(ask("policy", "set", "--json", *words)) == both
     assert accepted(ask("policy", "--json")) == both
-    assert events(root)[-1].detail["accepted"] == both
+    assert events(root)[-1].fields["accepted"] == both
     shown = ask("policy").out.splitlines()
     assert [line.split()[-1] for line in shown if line.startswith("accepted ")] == [
         "org/one:model-mtp",
@@ -109,7 +109,7 @@ def test_what_is_not_accepted_cannot_be_rejected(ask, root):
 def test_what_a_newer_version_accepts_is_shown_and_can_be_rejected(ask, root):
     newer = said("org/one", "model-new") | {"since": "then"}
     detail = {"accepted": [newer, said("org/one", "model-golden")], "later": 1}
-    Archive.open(root).record(Event("policy", LATER, TOOL, detail=detail))
+    Archive.open(root).record(raw_event("policy", LATER, TOOL, detail=detail))
     policy = Archive.open(root).policy()
     assert [str(one) for one in policy.accepted] == ["org/one:model-new", "org/one:model-golden"]
     assert policy.codes_accepted_of("org/one", "0" * 40) == frozenset()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 
 import pytest
+from kit.journal import raw_event
 
 from archiver.archive.archive import TOOL, Archive
-from archiver.archive.records import Event
 
 KEY = base64.b64encode(b"Ed" + bytes(range(8)) + bytes(32)).decode()
 KEY_ID = "0706050403020100"
@@ -83,8 +83,8 @@ def test_append_only_is_for_good(ask, root):
     assert "for good" in ask("policy", "set", "--append-only").err
     assert ask("policy", "set", "--copies", 2).code == 0
     assert policy(ask("policy", "--json"))["append_only"] is True
-    assert [event.detail["append_only"] for event in events(root)] == [True, True]
-    later = Event("policy", "2990-01-01T00:00:00Z", TOOL, detail={"append_only": False})
+    assert [event.fields["append_only"] for event in events(root)] == [True, True]
+    later = raw_event("policy", "2990-01-01T00:00:00Z", TOOL, detail={"append_only": False})
     Archive.open(root).record(later)
     assert policy(ask("policy", "--json"))["append_only"] is True
     assert ask("policy", "set", "--no-append-only").code == 2
@@ -152,7 +152,7 @@ def test_the_options_of_every_command_stand_before_or_after_set(ask, root, tmp_p
 
 def test_a_policy_of_a_newer_version_is_not_guessed_at(ask, root):
     detail = {"copies": [2]}
-    Archive.open(root).record(Event("policy", "2020-01-01T00:00:00Z", TOOL, detail=detail))
+    Archive.open(root).record(raw_event("policy", "2020-01-01T00:00:00Z", TOOL, detail=detail))
     for words in (("policy",), ("policy", "set", "--copies", 3)):
         answer = ask(*words)
         assert answer.code == 20

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import pytest
+from kit.journal import raw_event
 from statuskit import packs, rewrite, seals, words
 
 from archiver.archive.archive import TOOL, Archive
 from archiver.archive.place import place_of, settled_place
-from archiver.archive.records import Event
 from archiver.smoke.levels import up_to
 from archiver.storage.local import LocalStore
 from archiver.text import utc_before
 
 
 def record(root, event, time="2020-01-01T00:00:00Z", **detail):
-    Archive.open(root).record(Event(event, time, TOOL, detail=detail))
+    Archive.open(root).record(raw_event(event, time, TOOL, detail=detail))
 
 
 def test_what_was_never_audited_falls_short_and_an_audit_mends_that(ask, root):

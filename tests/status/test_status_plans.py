@@ -13,10 +13,10 @@ from datetime import timedelta
 import numpy as np
 import pytest
 from kit.cli import invoke
+from kit.journal import raw_event
 from statuskit import Answer
 
 from archiver.archive.archive import TOOL, Archive
-from archiver.archive.records import Event
 from archiver.loopback import Hub
 from archiver.text import utc_now
 
@@ -89,13 +89,13 @@ def test_a_plan_is_journalled_once_and_met(ask, sync, hub, root, plan):
     path = plan(A, B + '\ninclude = ["*.json"]')
     assert [sync(path).code for _ in range(2)] == [0, 0]
     (planned,) = events(root, "planned")
-    assert planned.detail["plan"] == "nightly"
-    assert planned.detail["source"] == str(path)
-    assert planned.detail["entries"] == [
+    assert planned.fields["plan"] == "nightly"
+    assert planned.fields["source"] == str(path)
+    assert planned.fields["entries"] == [
         {"repository": "org/a"},
         {"repository": "org/b", "include": ["*.json"]},
     ]
-    outcomes = [one.detail["outcomes"] for one in events(root, "synced")]
+    outcomes = [one.fields["outcomes"] for one in events(root, "synced")]
     assert outcomes == [["sealed", "sealed"], ["held", "held"]]
     assert ask("audit", "-q").code == 0
     found = ask("status", "--json")
@@ -140,7 +140,7 @@ def test_what_nobody_vouched_for_does_not_meet_a_plan(ask, sync, hub, root, plan
     place = json.loads((root / "place.json").read_bytes())["place"]
     wanted = {"plan": "nightly", "place": place, "source": str(path)}
     wanted["entries"] = [{"repository": "org/a"}]
-    Archive.open(root).record(Event("planned", utc_now(), TOOL, detail=wanted))
+    Archive.open(root).record(raw_event("planned", utc_now(), TOOL, detail=wanted))
     found = ask("status", "--json")
     assert (found.code, states(found)) == (24, {"org/a": "unvouched"})
     assert found.short == {"plan-unvouched": ["sync", "-C", str(root), str(path)]}
@@ -196,8 +196,8 @@ def test_an_interrupted_run_says_what_it_did_and_what_not(root, plan, ask, hub):
     assert "0 of 3 repositories done: 0 new, 0 held, 0 failed, 0 gone upstream, 3 not tried" in out
     assert "Not tried: org/a, org/b, org/c." in out
     (synced,) = events(root, "synced")
-    assert synced.detail["outcomes"] == ["interrupted", "not-tried", "not-tried"]
-    assert synced.detail["exit_code"] == 130
+    assert synced.fields["outcomes"] == ["interrupted", "not-tried", "not-tried"]
+    assert synced.fields["exit_code"] == 130
 
 
 def test_a_replica_does_not_judge_the_plans_of_another_place(ask, sync, hub, root, plan, tmp_path):
@@ -464,7 +464,7 @@ def test_a_night_without_a_network_makes_nothing_better(ask, sync, hub, plan):
 def test_events_that_cannot_be_understood_count_for_nothing(ask, root, detail):
     archive = Archive.open(root)
     for kind in ("planned", "synced", "plan-retired", "acknowledged", "sighted", "gone"):
-        archive.record(Event(kind, "2020-01-01T00:00:00Z", TOOL, "org/a", detail=detail))
+        archive.record(raw_event(kind, "2020-01-01T00:00:00Z", TOOL, "org/a", detail=detail))
     found = ask("status", "--json")
     assert (found.code, set(found.short)) == (24, {"empty"})
 
@@ -478,7 +478,7 @@ def test_hostile_text_in_a_plans_events_is_escaped(ask, root):
         "source": "\x1b]0;x\x07",
         "entries": [{"repository": "o\x1b/\u202ex", "include": ["\x1b"]}],
     }
-    archive.record(Event("planned", "2020-01-01T00:00:00Z", TOOL, detail=detail))
+    archive.record(raw_event("planned", "2020-01-01T00:00:00Z", TOOL, detail=detail))
     told = ask("status")
     assert (told.code, "\x1b" in told.out, "\u202e" in told.out) == (24, False, False)
 

@@ -9,9 +9,9 @@ from archiver.archive.fixity.info import check_info
 from archiver.archive.fixity.journal import JournalCheck
 from archiver.archive.fixity.other_files import check_explanations, check_names, check_place
 from archiver.archive.fixity.seals import SealCheck
+from archiver.archive.journal import policy_of
 from archiver.archive.place import own_place
-from archiver.archive.policy import EVENT as POLICY
-from archiver.archive.policy import Policy, policy_of
+from archiver.archive.policy import Policy
 from archiver.errors import ArchiverError
 from archiver.text import utc_now
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     from archiver.archive.archive import Archive, Snapshot
     from archiver.archive.audit.examination import Scope
+    from archiver.archive.events import Event
     from archiver.archive.fixity.findings import Findings
     from archiver.archive.fixity.kept_heads import KeptHead
-    from archiver.archive.records import Event
 
 
 class Documents:
@@ -69,7 +69,7 @@ class Documents:
     def _noted(self, events: Iterable[tuple[str, Event]]) -> Iterator[tuple[str, Event]]:
         """The events; those of the policy are kept."""
         for one in events:
-            if one[1].event == POLICY:
+            if one[1].type is Policy:
                 self._policies.append(one)
             yield one
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from graphlib import TopologicalSorter
 from itertools import groupby
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from archiver.archive.audit.level import LEVELS, proves
 from archiver.archive.clock import proof_times
+from archiver.archive.events import Audited, Repaired, Signed
 from archiver.archive.journal import in_order
 from archiver.archive.layout import PARITY, event_of, pack_of, signature_name
 from archiver.errors import ArchiverError
@@ -17,14 +18,10 @@ from archiver.errors import ArchiverError
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
 
+    from archiver.archive.events import Event, SmokeTested
     from archiver.archive.journal import Journal
     from archiver.archive.place import Place
     from archiver.archive.policy import Level
-    from archiver.archive.records import Event
-
-EVENT: Final = "audited"
-REPAIRED: Final = "repaired"
-SIGNED: Final = "signed"
 
 
 class Proof(NamedTuple):
@@ -74,19 +71,21 @@ class Proofs:
         self._clear([pack for pack in map(pack_of, files) if pack], LEVELS[-1])
         self.broken = self.broken.difference(files)
 
-    def take(self, event: Event, time: str, now: str) -> None:
+    def take(self, detail: Audited | Repaired | Signed, time: str, now: str) -> None:
         """Note what an event of this place proves as of ``time``; nothing if that is after ``now``."""
-        level = event.detail.get("level")
-        if event.event == REPAIRED:
-            self.mended(event.listed("files"))
-        elif event.event == SIGNED:
-            key = str(event.detail.get("key"))
-            self.mended({signature_name(one, key) for one in event.listed("documents")})
-        elif event.event == EVENT and level in LEVELS:
-            self.damage(level, event.listed("damaged_packs"))
-            self.look(event.listed("checked"), event.listed("damaged_files"))
-            if time <= now:
-                self.add(time, level, event.listed("packs"), event.listed("snapshots"))
+        match detail:
+            case Repaired(files):
+                self.mended(files)
+            case Signed(key, documents):
+                self.mended({signature_name(digest, key) for digest in documents})
+            case Audited():
+                level = next((level for level in LEVELS if level == detail.level), None)
+                if level is None:
+                    return  # a newer version's
+                self.damage(level, detail.damaged_packs)
+                self.look(detail.checked, detail.damaged_files)
+                if time <= now:
+                    self.add(time, level, detail.packs, detail.snapshots)
 
     def _clear(self, packs: Iterable[str], level: Level) -> None:
         for found, damaged in self._damaged.items():
@@ -122,8 +121,11 @@ def proofs_of(events: Iterable[tuple[str, Event]], now: str, place: Place) -> Pr
     listed = list(events)
     times = proof_times(listed)
     for digest, event in as_happened(listed):
-        if event.event == SIGNED or was_at(event, place):
-            found.take(event, times[digest], now)
+        match event.detail:
+            case Signed() as detail:
+                found.take(detail, times[digest], now)
+            case Audited() | Repaired() as detail if was_at(detail, place):
+                found.take(detail, times[digest], now)
     return found
 
 
@@ -136,9 +138,9 @@ def as_happened(events: Iterable[tuple[str, Event]]) -> Iterator[tuple[str, Even
         yield from ((one, now[one]) for one in TopologicalSorter(before).static_order())
 
 
-def was_at(event: Event, place: Place) -> bool:
-    """Whether an event tells of the bytes at this place; one that names none is taken to."""
-    return place.is_meant(event.detail.get("place", place.told))
+def was_at(detail: Audited | Repaired | SmokeTested, place: Place) -> bool:
+    """Return whether it tells of the bytes at this place; what names none is taken to."""
+    return not detail.place or place.is_meant(detail.place)
 
 
 def readable_events(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from archiver.archive.events import Sealed, detail_of
+from archiver.archive.events import Forgotten, Pruned, Remembered, Repaired, Sealed
 from archiver.archive.journal import in_order
 from archiver.archive.layout import document_of
 from archiver.archive.manifests import derived_revision
@@ -15,13 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from archiver.archive.archive import Archive, Snapshot
-    from archiver.archive.records import Event
-
-_SEALED: Final = "sealed"
-_TAKEN_OUT: Final = {"forgotten", "repaired"}
-"""Events whose ``snapshots`` are seals that were set aside on purpose,"""
-_PUT_BACK: Final = "remembered"
-"""and those whose seals are there again."""
+    from archiver.archive.events import Event
 
 
 class Chain:
@@ -64,28 +58,29 @@ class Chain:
     def sealed_by(self, ids: Iterable[str]) -> Iterator[Event]:
         """As ``sealed``, of these events only."""
         told = [self._events[digest] for digest in ids if digest in self._events]
-        wanted = {event.snapshot for event in told if event.event == _SEALED}
+        wanted = {event.snapshot for event in told if isinstance(event.detail, Sealed)}
         return (event for event in self.sealed() if event.snapshot in wanted)
 
     def deleted(self) -> frozenset[str]:
         """The ids of the seals that prune deleted for good at some time."""
-        pruned = (event for event in self._events.values() if event.event == "pruned")
-        gone = [event for event in pruned if event.detail.get("to") == ""]
-        names = (document_of(name) for event in gone for name in event.listed("files"))
-        return frozenset(document.digest for document in names if document)
+        details = (event.detail for event in self._events.values())
+        gone = (pruned for pruned in details if isinstance(pruned, Pruned) and not pruned.to)
+        documents = (document_of(name) for pruned in gone for name in pruned.files)
+        return frozenset(document.digest for document in documents if document)
 
     def sealed(self) -> Iterator[Event]:
         """The events of seals that were not taken out of use."""
         sealed: dict[str, Event] = {}
         absent: set[str] = set()
         for _, event in in_order(self._events):
-            if event.event == _SEALED and event.snapshot:
-                sealed[event.snapshot] = event
-                absent.discard(event.snapshot)
-            elif event.event in _TAKEN_OUT:
-                absent |= event.listed("snapshots")
-            elif event.event == _PUT_BACK:
-                absent -= event.listed("snapshots")
+            match event.detail:
+                case Sealed(snapshot) if snapshot:
+                    sealed[snapshot] = event
+                    absent.discard(snapshot)
+                case Forgotten() | Repaired():  # set aside on purpose
+                    absent |= event.snapshots
+                case Remembered(snapshots):
+                    absent.difference_update(snapshots)
         return (event for snapshot, event in sealed.items() if snapshot not in absent)
 
 
@@ -106,8 +101,8 @@ class StandIns:
 
     def cover(self, event: Event) -> bool:
         """Whether one stands in for the seal that the event tells of."""
-        sealed = detail_of(event, Sealed)
-        lost = Voucher.of(sealed.vouched) if sealed else None
+        sealed = event.detail
+        lost = Voucher.of(sealed.vouched) if isinstance(sealed, Sealed) else None
         least = Voucher.UPSTREAM if lost is None else lost
         return any(
             self._voucher(one) >= least or (lost is None and self._names_its_files(one))

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from archiver.archive.archive import Archive
+    from archiver.archive.events import Event
     from archiver.archive.fixity.kept_heads import Cover, KeptHead
-    from archiver.archive.records import Event
 
 
 class HeadCheck(NamedTuple):

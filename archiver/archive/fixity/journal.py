@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from archiver.archive.archive import Archive, Snapshot
+    from archiver.archive.events import Event
     from archiver.archive.fixity.findings import Findings
     from archiver.archive.fixity.kept_heads import KeptHead
-    from archiver.archive.records import Event
 
 
 _TOLD: Final = 8

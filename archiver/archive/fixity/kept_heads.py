@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
-from archiver.archive.events import Copied, detail_of
+from archiver.archive.events import Copied
 from archiver.archive.place import own_place
 from archiver.digest import is_blake3
 from archiver.errors import UsageError, explain_system_error
@@ -63,8 +63,8 @@ def cover_of(archive: Archive) -> Cover:
     place = own_place(archive)
     scope: Scope = "archive"
     for _, event in archive.events(lambda _name, _error: None):
-        copied = detail_of(event, Copied)
-        if copied is None or not place.is_meant(copied.to_id or copied.to):
+        copied = event.detail
+        if not isinstance(copied, Copied) or not place.is_meant(copied.to_id or copied.to):
             continue
         if copied.part:
             scope = "snapshots"

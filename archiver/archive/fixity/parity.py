@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from archiver.archive import layout
 from archiver.archive.advice import AddParity, Advice, Audit, SetAsideUnneeded
+from archiver.archive.events import Repaired, Sealed
 from archiver.archive.finding import Finding
 from archiver.archive.fixity.read_twice import read_twice
 from archiver.archive.identity import file_digest, is_packed, require_named
@@ -109,11 +110,15 @@ def _named(archive: Archive) -> frozenset[str] | None:
     damaged: list[str] = []
     seals = [one.id for one in archive.snapshots(lambda name, _error: damaged.append(name))]
     events = list(archive.events(lambda name, _error: damaged.append(name)))
-    told = {event.snapshot for _, event in events if event.event == "sealed"} - {""}
-    aside = forgotten(events).union(
-        *(event.listed("snapshots") for _, event in events if event.event == "repaired")
-    )
-    if damaged or told - set(seals) - aside:
+    sealed: set[str] = set()
+    set_aside = set(forgotten(events))
+    for _, event in events:
+        match event.detail:
+            case Sealed(snapshot) if snapshot:
+                sealed.add(snapshot)
+            case Repaired() as repaired:
+                set_aside.update(repaired.set_aside)
+    if damaged or sealed - set(seals) - set_aside:
         return None
     stored = (layout.PACKS, layout.MANIFESTS, layout.SNAPSHOTS, layout.JOURNAL)
     names = {name for folder in stored for name in archive.store.list(folder)}

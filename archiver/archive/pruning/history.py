@@ -4,24 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from archiver.archive import layout
 from archiver.archive.advice import command, moving
+from archiver.archive.events import Condemned, Pruned, Spared
 from archiver.archive.fixity.chain import Chain, StandIns
 from archiver.archive.foreign import foreign_files
-from archiver.archive.layout import SNAPSHOTS
-from archiver.archive.policy import policy_of
+from archiver.archive.journal import policy_of
 from archiver.errors import DamageError, PolicyError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from archiver.archive.archive import Archive, Snapshot
+    from archiver.archive.events import Event
     from archiver.archive.place import Place
-    from archiver.archive.records import Event
 
 History = list[tuple[str, "Event"]]
 """Every event with its id, oldest first."""
 
-CONDEMNING: Final = ("condemned", "spared", "pruned")
+CONDEMNING: Final = (Condemned, Spared, Pruned)
 """The events that ``condemned`` looks at."""
 
 _TOLD: Final = 8
@@ -94,7 +95,7 @@ def lost_seals(archive: Archive, history: History, live: Iterable[Snapshot]) -> 
                 )
             else:
                 yield f"The seal of {title} is lost."
-    for file in foreign_files(archive.store, SNAPSHOTS):
+    for file in foreign_files(archive.store, layout.SNAPSHOTS):
         if file.stops_prune:
             move = moving(archive.store.describe(), file.name, file.own_name)
             yield (
@@ -111,17 +112,19 @@ def condemned(events: Iterable[tuple[str, Event]], place: Place) -> dict[str, st
     """
     found: dict[str, str] = {}
     for digest, event in events:
-        files = event.listed("files")
-        if event.event == "condemned" and place.is_meant(event.detail.get("place")):
-            for name in files:
-                found.setdefault(name, digest)
-        elif event.event in {"spared", "pruned"} and event.detail.get("to") != "":
-            for name in files:
-                found.pop(name, None)
+        match event.detail:
+            case Condemned(files, told) if place.is_meant(told):
+                for name in files:
+                    found.setdefault(name, digest)
+            case Pruned(to=""):
+                pass  # from the trash: it was none of those in use
+            case Spared(files) | Pruned(files):
+                for name in files:
+                    found.pop(name, None)
     return found
 
 
-def batches(names: Sequence[str]) -> Iterator[list[str]]:
+def batches(names: Sequence[str]) -> Iterator[tuple[str, ...]]:
     """The names in lists that an event has room for."""
     for at in range(0, len(names), _BATCH):
-        yield list(names[at : at + _BATCH])
+        yield tuple(names[at : at + _BATCH])

@@ -5,10 +5,9 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple
 
-from archiver.archive import layout
-from archiver.archive.archive import TOOL, Archive
+from archiver.archive import events, layout
 from archiver.archive.clock import Grace, next_time
-from archiver.archive.events import new_event
+from archiver.archive.events import Event, Known, new_event
 from archiver.archive.identity import require_named
 from archiver.archive.place import forgotten, own_place, settled_place
 from archiver.archive.pruning.history import (
@@ -22,12 +21,12 @@ from archiver.archive.pruning.needs import followed_by, needed_now
 from archiver.archive.pruning.spare import LiveObjects
 from archiver.archive.pruning.trash import Discarded, bring_back, discarded, reversible
 from archiver.archive.publish import missing_packs
-from archiver.archive.records import Event
 from archiver.errors import DamageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from archiver.archive.archive import Archive
     from archiver.archive.pruning.needs import Needs
 
 _OUTWARD = (layout.SNAPSHOTS, layout.MANIFESTS, layout.PACKS)
@@ -128,15 +127,14 @@ class Pruner:
         found: dict[str, str] = {}
         for digest, event in self._history:
             time = self._grace.times.get(digest, event.time)
-            if event.event == "forgotten":
-                gone: Iterable[str] = event.listed("snapshots")
-            elif event.event == "pruned" and event.detail.get("to") == layout.TRASH:
-                gone = event.listed("files")
-            else:
-                continue
-            for one in gone:
-                found[one] = max(time, found.get(one, ""))
+            match event.detail:
+                case events.Forgotten(names) | events.Pruned(names, to=layout.TRASH):
+                    for name in names:
+                        found[name] = max(time, found.get(name, ""))
         return found
+
+    def _tell(self, detail: Known) -> None:
+        self._record(new_event(detail, time=next_time(self._history)))
 
     def _record(self, event: Event) -> None:
         """Append an event, later than those that this run knows."""
@@ -149,12 +147,10 @@ class Pruner:
         """What is there counts: seals that are not forgotten any more, files that are needed again."""
         ids = sorted({one.id for one in needs.snapshots} & forgotten(self._history))
         for batch in batches(ids):
-            time = next_time(self._history)
-            self._record(Event("remembered", time, TOOL, detail={"snapshots": batch}))
+            self._tell(events.Remembered(batch))
         again = sorted(name for name in self._condemned() if needs.cover(name))
         for batch in batches(again):
-            time = next_time(self._history)
-            self._record(Event("spared", time, TOOL, detail={"files": batch}))
+            self._tell(events.Spared(batch))
 
     # ---- the trash
 
@@ -203,8 +199,7 @@ class Pruner:
 
     def _tell_pruned(self, names: list[str], to: str) -> None:
         for batch in batches(names):
-            time = next_time(self._history)
-            self._record(Event("pruned", time, TOOL, detail={"files": batch, "to": to}))
+            self._tell(events.Pruned(batch, to))
 
     # ---- files in use
 
@@ -259,9 +254,7 @@ class Pruner:
             if _may_go(name) and name not in already and not needs.cover(name)
         ]
         for batch in batches(new):
-            time = next_time(self._history)
-            detail = {"files": batch, "place": self._place.told}
-            self._record(Event("condemned", time, TOOL, detail=detail))
+            self._tell(events.Condemned(batch, self._place.told))
         return self._sized(new)
 
     def _sized(self, names: Iterable[str]) -> Part:

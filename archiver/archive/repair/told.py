@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from archiver.archive.archive import TOOL
 from archiver.archive.clock import next_time
-from archiver.archive.records import Event
+from archiver.archive.events import Event, Repaired, new_event
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -33,12 +32,8 @@ def repaired_events(
     for source, files in by_source.items():
         names = list(dict.fromkeys(files))
         for at in range(0, len(names), _AT_ONCE):
-            some = names[at : at + _AT_ONCE]
-            yield _event(time, {"files": some, "place": place, "source": source})
+            some = tuple(names[at : at + _AT_ONCE])
+            yield new_event(Repaired(some, source, place), time=time)
     for at in range(0, len(snapshots), _AT_ONCE):
-        ids = list(snapshots[at : at + _AT_ONCE])
-        yield _event(time, {"files": [], "place": place, "source": "", "snapshots": ids})
-
-
-def _event(time: str, detail: dict[str, object]) -> Event:
-    return Event("repaired", time, TOOL, detail=detail)
+        ids = tuple(snapshots[at : at + _AT_ONCE])
+        yield new_event(Repaired((), place=place, snapshots=ids), time=time)

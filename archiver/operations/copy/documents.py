@@ -7,13 +7,14 @@ from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING, Final
 
 from archiver.archive import layout
+from archiver.archive.events import parse_event
 from archiver.archive.fixity.read_twice import Twice
 from archiver.archive.identity import require_named
 from archiver.archive.intent import announced
 from archiver.archive.journal import EVENT_MAX
 from archiver.archive.parity.sidecar import read_sidecar
 from archiver.archive.publish import closure_names, recheck
-from archiver.archive.records import MANIFEST_MAX, SEAL_MAX, Event, parse_record
+from archiver.archive.records import MANIFEST_MAX, SEAL_MAX
 from archiver.archive.signing.minisign import FILE_MAX, parse_signature
 from archiver.errors import ArchiverError, DamageError, InvalidDocumentError, UnknownFormatError
 
@@ -128,7 +129,7 @@ class Documents:
 
 def _require_event(reader: Reader, name: str) -> None:
     require_named(reader, name)
-    parse_record(_content(reader), Event, f"The event {name}")
+    parse_event(_content(reader), f"The event {name}")
 
 
 def _require_sidecar(reader: Reader, name: str) -> None:

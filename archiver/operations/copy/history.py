@@ -6,28 +6,37 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
-from archiver.archive.archive import TOOL, Archive
-from archiver.archive.audit.proofs import EVENT as AUDITED
-from archiver.archive.audit.proofs import REPAIRED
 from archiver.archive.clock import next_time
-from archiver.archive.events import Copied, PlaceSeen, PlacesSeen, detail_of, new_event
+from archiver.archive.events import (
+    Audited,
+    Copied,
+    CopyLost,
+    Event,
+    Forgotten,
+    Gone,
+    PlaceSeen,
+    PlacesSeen,
+    Remembered,
+    Repaired,
+    Sealed,
+    Sighted,
+    SmokeTested,
+    new_event,
+)
 from archiver.archive.journal import merged
-from archiver.archive.place import COPIED, LOST, Copies, Place, forgotten
-from archiver.archive.policy import EVENT as POLICY
-from archiver.archive.records import Event, canonical
+from archiver.archive.place import Copies, Place, forgotten
+from archiver.archive.records import canonical
 from archiver.errors import ArchiverError, DamageError
 from archiver.text import utc_before
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from archiver.archive.archive import Archive
     from archiver.archive.policy import Policy
 
 _AT_ONCE: Final = 8000
 """Ids of snapshots in one event, so that it stays well below a megabyte."""
-_OF_ONE: Final = {"sealed", "smoke-tested"}
-_TOLD_ANEW: Final = {"sighted", "gone"}
-_OF_PLACES: Final = {COPIED, LOST, PlacesSeen.EVENT}
 _SEEN_AGAIN: Final = 3600
 """Seconds in which a place that was seen is not told again."""
 Thing = TypeVar("Thing")
@@ -82,8 +91,8 @@ def tell_seen(archive: Archive, seen: tuple[PlaceSeen, ...]) -> None:
     known = {
         place
         for _, event in events
-        if event.time >= since and (told := detail_of(event, PlacesSeen))
-        for place in told.places
+        if event.time >= since and isinstance(event.detail, PlacesSeen)
+        for place in event.detail.places
     }
     if not known.issuperset(seen):
         archive.journal.append(new_event(PlacesSeen(places=seen), time=next_time(events)))
@@ -98,8 +107,12 @@ def fetch_told(source: Archive, target: Archive, place: Place) -> int:
     known = {_key(event) for _, event in source.events(_ignore)}
     count = 0
     for _, event in target.events(_ignore):
-        there = event.event in {AUDITED, REPAIRED} and place.is_meant(event.detail.get("place"))
-        if (there or event.event in _OF_PLACES) and _key(event) not in known:
+        match event.detail:
+            case Audited() | Repaired() as detail:
+                chosen = place.is_meant(detail.place)
+            case detail:
+                chosen = isinstance(detail, Copied | CopyLost | PlacesSeen)
+        if chosen and _key(event) not in known:
             source.record(event)
             count += 1
     return count
@@ -131,9 +144,14 @@ def tell_anew(source: Archive, target: Archive, repositories: set[str], present:
     known = {_key(event) for _, event in target.events(_ignore)}
     count = 0
     for _, event in source.events(_ignore):
-        of_one = event.event in _OF_ONE and event.snapshot in present
-        about = event.event in _TOLD_ANEW and event.repository.casefold() in repositories
-        if (of_one or about) and _key(event) not in known:
+        match event.detail:
+            case Sealed(snapshot) | SmokeTested(snapshot):
+                chosen = snapshot in present
+            case Sighted() | Gone():
+                chosen = event.repository.casefold() in repositories
+            case _:
+                chosen = False
+        if chosen and _key(event) not in known:
             target.record(event)
             count += 1
     return count
@@ -161,9 +179,9 @@ def keep_forgotten(source: Archive, target: Archive) -> None:
     ahead = list(merged(own, other))
     here = {one.id for one in target.snapshots(lambda _name, _error: None)}
     before, after = forgotten(own), forgotten(ahead)
-    for name, ids in (("remembered", after & here), ("forgotten", before - after - here)):
+    for kind, ids in ((Remembered, after & here), (Forgotten, before - after - here)):
         for some in _portions(sorted(ids)):
-            event = Event(name, next_time(ahead), TOOL, detail={"snapshots": some})
+            event = new_event(kind(tuple(some)), time=next_time(ahead))
             target.journal.append(event, whole=True)
 
 
@@ -171,8 +189,7 @@ def keep_policy(archive: Archive, before: Policy | None) -> None:
     """Say again what the archive's policy was, if events of another archive have changed it."""
     if before is not None and policy_of(archive) != before:
         events = list(archive.events(_ignore))
-        detail = msgspec.to_builtins(before)
-        archive.journal.append(Event(POLICY, next_time(events), TOOL, detail=detail), whole=True)
+        archive.journal.append(new_event(before, time=next_time(events)), whole=True)
 
 
 def _ignore(_name: str, _error: DamageError) -> None:

@@ -79,7 +79,7 @@ class CatalogueHints:
 
 def condemned_packs(archive: Archive, catalogue: Catalogue) -> frozenset[str]:
     """Packs that a prune run found unneeded: they may go soon, so nothing new should stand on them."""
-    told = condemned(queries.events(catalogue, names=CONDEMNING), own_place(archive))
+    told = condemned(queries.events(catalogue, kinds=CONDEMNING), own_place(archive))
     return frozenset(pack for name in told if (pack := pack_of(name)))
 
 

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 import msgspec
 
 from archiver import memory
+from archiver.archive.events import Sealed
 from archiver.archive.intake.expected import Expected
 from archiver.archive.intake.intake import Intake
 from archiver.archive.intake.salvage import salvage, unfinished
 from archiver.archive.intake.worklog import Worklog, discard, noted
 from archiver.archive.manifests import require_few_files
-from archiver.archive.publish import SEALED, settle
+from archiver.archive.publish import settle
 from archiver.archive.records import Selection
 from archiver.archive.vouching import DIRECTORY, HUGGINGFACE, Voucher
 from archiver.catalogue import queries, updates
@@ -123,7 +124,7 @@ class Run:
     def keep(self, snapshot: Snapshot) -> MirrorReport:
         """Nothing is to be fetched: the snapshot is there."""
         known = queries.events(
-            self._catalogue, repository=snapshot.seal.repository, names=(SEALED,)
+            self._catalogue, repository=snapshot.seal.repository, kinds=(Sealed,)
         )
         settle(self._archive, snapshot, (event for _, event in known))
         discard(self._archive.store, self._worklog_key)

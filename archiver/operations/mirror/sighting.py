@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from archiver.archive.events import Gone, Sighted, detail_of, new_event
+from archiver.archive.events import Gone, Sighted, new_event
 from archiver.catalogue import queries
 from archiver.text import utc_after
 
@@ -25,8 +25,8 @@ def record_sighting(archive: Archive, catalogue: Catalogue, listing: Listing) ->
     detail = Sighted(listing.name, listing.endpoint or listing.upstream)
     latest, last = None, ""
     for _, event in queries.events(catalogue, repository=listing.repository):
-        told = detail_of(event, Sighted) or detail_of(event, Gone)
-        if told is None or told.name != listing.name:
+        told = event.detail
+        if not isinstance(told, Sighted | Gone) or told.name != listing.name:
             continue
         last = max(last, event.time)
         hearsay = isinstance(told, Sighted) and told.hearsay
@@ -34,7 +34,7 @@ def record_sighting(archive: Archive, catalogue: Catalogue, listing: Listing) ->
             return
         if hearsay == detail.hearsay and (latest is None or event.time >= latest.time):
             latest = event
-    if latest and latest.event == Sighted.EVENT and latest.revision == listing.revision:
+    if latest and isinstance(latest.detail, Sighted) and latest.revision == listing.revision:
         return
     # In a second of its own, so that "sighted last" is one.
     time = utc_after(last)

@@ -19,7 +19,7 @@ from archiver.archive.destination import (
     remove_unfinished,
     writing,
 )
-from archiver.archive.events import Sighted, detail_of
+from archiver.archive.events import Sighted
 from archiver.archive.out_of_use import manifest_for, packs_for
 from archiver.archive.outflow import Outflow
 from archiver.archive.vouching import counted, vouches_of
@@ -160,9 +160,9 @@ def _names_of(archive: Archive, snapshot: Snapshot) -> tuple[str, ...]:
     hearsay: dict[str, str] = {}
     seen: dict[str, str] = {}
     for _, event in archive.events(on_damage=lambda _name, _error: None):
-        told = detail_of(event, Sighted)
-        if told and event.repository == snapshot.seal.repository:
-            (hearsay if told.hearsay else seen)[told.name] = event.revision
+        sighted = event.detail
+        if isinstance(sighted, Sighted) and event.repository == snapshot.seal.repository:
+            (hearsay if sighted.hearsay else seen)[sighted.name] = event.revision
     latest = hearsay | seen
     names = tuple(
         name

@@ -8,14 +8,14 @@ import msgspec
 
 from archiver.archive import layout
 from archiver.archive.audit.level import LEVELS
-from archiver.archive.audit.proofs import EVENT, REPAIRED, proofs_of, readable_events, was_at
+from archiver.archive.audit.proofs import proofs_of, readable_events, was_at
 from archiver.archive.copies import PlaceHistory
-from archiver.archive.events import Audited, detail_of
+from archiver.archive.events import Audited, Repaired
 from archiver.archive.fixity.chain import Chain
+from archiver.archive.journal import policy_of
 from archiver.archive.place import own_place
 from archiver.archive.plans import Plans, vouched_in
-from archiver.archive.policy import EVENT as POLICY
-from archiver.archive.policy import policy_of
+from archiver.archive.policy import Policy
 from archiver.errors import UnreadableError
 from archiver.operations.status.report import Coverage, LastAudit, PackStatus
 from archiver.text import utc_before
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from archiver.archive.archive import Archive
-    from archiver.archive.records import Event
+    from archiver.archive.events import Event
     from archiver.errors import ArchiverError, DamageError
 
 _DAY: Final = 86400
@@ -93,19 +93,21 @@ class Known:
         """The events; what is kept of audits is only what they prove."""
         for digest, event in events:
             self._chain.add(digest, event)
-            here = was_at(event, self._place)
-            if event.event == EVENT:
-                if here:
-                    self.last_audit, self.audited = event.time, _last_audit(event)
-            else:
+            if event.type is not Audited:
                 self._others.append((digest, event))
-            if here and (
-                event.event == REPAIRED or (event.event == EVENT and not event.repository)
-            ):
-                if any(one.time < event.time for one in self._turns.values()):
-                    self._turns.clear()
-                self._turns[digest] = event
+            match event.detail:
+                case Audited() | Repaired() as detail if was_at(detail, self._place):
+                    self._take_turn(digest, event, detail)
             yield digest, event
+
+    def _take_turn(self, digest: str, event: Event, detail: Audited | Repaired) -> None:
+        """Note what was proven or brought back here, if nothing later is known."""
+        if isinstance(detail, Audited):
+            self.last_audit, self.audited = event.time, _last_audit(event, detail)
+        if isinstance(detail, Repaired) or not event.repository:
+            if any(turn.time < event.time for turn in self._turns.values()):
+                self._turns.clear()
+            self._turns[digest] = event
 
     @property
     def audit(self) -> Event | None:
@@ -116,7 +118,7 @@ class Known:
             one for one in self._turns if not any(one in listed for listed in before.values())
         ]
         found = self._turns[newest[0]] if newest else None
-        return found if found is not None and found.event == EVENT else None
+        return found if found is not None and found.type is Audited else None
 
     @property
     def broken(self) -> list[str]:
@@ -174,7 +176,7 @@ class Known:
     @property
     def wants(self) -> bool:
         """Whether its owner ever said what is wanted of the archive."""
-        return any(event.event == POLICY for _, event in self._others)
+        return any(event.type is Policy for _, event in self._others)
 
     @property
     def files_proven(self) -> int:
@@ -186,11 +188,8 @@ class Known:
         )
 
 
-def _last_audit(event: Event) -> LastAudit | None:
-    """What an audit's event says of it, less the lists of what was proven."""
-    said = detail_of(event, Audited)
-    if said is None:
-        return None
+def _last_audit(event: Event, said: Audited) -> LastAudit:
+    """Return what an audit's event says of it, less the lists of what was proven."""
     return LastAudit(
         time=event.time,
         level=said.level,

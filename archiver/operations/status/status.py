@@ -9,6 +9,7 @@ from archiver.archive.advice import Advice, argv
 from archiver.archive.audit.contradictions import contradictions
 from archiver.archive.clock import journal_ahead
 from archiver.archive.copies import judge_copies, remedy
+from archiver.archive.events import Audited
 from archiver.archive.finding import Finding
 from archiver.archive.parity.wanted import names_of, without_sidecar
 from archiver.archive.place import own_place
@@ -159,9 +160,9 @@ def _damage(known: Known, place: str) -> Iterator[Shortfall]:
     if known.damaged_seals:
         yield UnreadableSeals(commands=repair, seals=len(known.damaged_seals))
     audit = known.audit
-    damaged = audit.detail.get("damaged") if audit else 0
+    damaged = audit.detail.damaged if audit and isinstance(audit.detail, Audited) else 0
     packs, files = len(known.broken), len(known.broken_files)
-    if audit and damaged and isinstance(damaged, int):
+    if audit and damaged:
         # Not every finding is one that a repair mends: an audit names what to do about each.
         hit = packs + missing, files or len(known.damaged_seals)
         next_ = repair if any(hit) else (argv("audit", place),)
