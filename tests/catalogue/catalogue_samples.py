@@ -118,7 +118,9 @@ def make_event(number: int):
         "sealed", time_of(number), "archiver 0.1.0", detail={"snapshot": digest(number)}
     )
     # As events were before they named those before them: a frozen catalogue has this id.
-    told = {key: value for key, value in msgspec.to_builtins(event).items() if key != "after"}
+    told = {
+        key: value for key, value in msgspec.json.decode(canonical(event)).items() if key != "after"
+    }
     return blake3_hex(canonical(told)), event
 
 

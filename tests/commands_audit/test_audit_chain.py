@@ -72,7 +72,8 @@ def test_a_seal_that_was_taken_out_on_purpose_is_not_missing(audit, weights, eve
     seal = weights.documents("snapshots")[0]
     digest = seal.name.split(".")[1]
     archive = Archive.open(weights.root)
-    archive.record(raw_event(event, "2990-01-01T00:00:00Z", TOOL, detail={"snapshots": [digest]}))
+    detail = {"snapshots": [digest], "files": []}
+    archive.record(raw_event(event, "2990-01-01T00:00:00Z", TOOL, detail=detail))
     name = seal.relative_to(weights.root).as_posix()
     archive.store.move(name, layout.aside_name(layout.TRASH, "2990-01-01T00:00:00Z", name))
     result = audit()

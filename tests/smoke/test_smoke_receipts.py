@@ -193,8 +193,8 @@ def test_what_a_receipt_keeps_of_texts_is_bounded():
     assert receipt._bounded({str(one): "x" * 400 for one in range(100)}) == {}
     finding = Finding("model-load", "a\udc80" + "b" * 9000)
     noted = receipt._noted(finding)
-    assert noted["message"].startswith("a\\udc80bbb")
-    assert len(noted["message"]) < 600
+    assert noted.message.startswith("a\\udc80bbb")
+    assert len(noted.message) < 600
 
 
 def test_what_failed_is_kept_before_what_is_accepted_and_before_remarks(stocked):
