@@ -748,12 +748,7 @@ def test_what_an_older_event_does_not_say_of_a_damaged_seal_counts_as_upstream(
     cli, archive, cache, tmp_path, commit
 ):
     assert cli("import", "-C", archive, cache()).code == 0
-    opened = Archive.open(archive)
-    (old,) = [event for _, event in opened.events() if event.event == "sealed"]
-    for one in (archive / "journal").rglob("*.json"):
-        one.unlink()
-    detail = {key: value for key, value in old.fields.items() if key != "vouched"}
-    opened.record(msgspec.structs.replace(old, detail=detail, after=()))
+    older_journal(archive)
     (unvouched,) = seals(archive)
     better = cache()
     kept_tree(better / "snapshots" / commit)
@@ -769,8 +764,9 @@ def older_journal(archive: Path) -> None:
     (old,) = [event for _, event in opened.events() if event.event == "sealed"]
     for one in (archive / "journal").rglob("*.json"):
         one.unlink()
-    detail = {key: value for key, value in old.detail.items() if key != "vouched"}
-    opened.record(msgspec.structs.replace(old, detail=detail, after=()))
+    fields = {key: value for key, value in old.fields.items() if key != "vouched"}
+    raw = msgspec.Raw(msgspec.json.encode(fields, order="sorted"))
+    opened.record(msgspec.structs.replace(old, raw=raw, after=()))
 
 
 def test_a_lost_seal_whose_voucher_no_event_tells_is_covered_by_upstreams_only(
