@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from archiver.upstream.retry import RetryPolicy
 
 _API = "/api/"
-LARGEST_PAGE = 16 * 1024 * 1024
+_LARGEST_PAGE = 16 * 1024 * 1024
 _LARGEST_REFUSAL = 4 * 1024
 _LARGEST_REDIRECT = 64 * 1024
 _MOST_REDIRECTS = 20
@@ -119,7 +119,7 @@ class WholeRefusedError(Exception):
         self.refusal = refusal
 
 
-def refusal(
+def _refusal(
     status: int, headers: Mapping[str, str], subject: Subject, said: str = ""
 ) -> ArchiverError:
     """Return the error that an answer of 400 or more stands for.
@@ -134,22 +134,22 @@ def refusal(
     return _by_status(status, headers, subject, said)
 
 
-def transient_reason(status: int, headers: Mapping[str, str], *, redirected: bool) -> str:
+def _transient_reason(status: int, headers: Mapping[str, str], *, redirected: bool) -> str:
     """Return why an answer of 400 or more may be another one soon; ``""`` if it will not."""
     if status in _LATER or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return f"HTTP {status}"
     # A CDN's link is good for an hour or so; the hub gives a new one each time it is asked.
-    if link_refused(status, headers, redirected=redirected):
+    if _link_refused(status, headers, redirected=redirected):
         return "the CDN refused its link (HTTP 403)"
     return ""
 
 
-def link_refused(status: int, headers: Mapping[str, str], *, redirected: bool) -> bool:
+def _link_refused(status: int, headers: Mapping[str, str], *, redirected: bool) -> bool:
     """Return whether it is the CDN that refuses the link which the hub gave."""
     return status == HTTPStatus.FORBIDDEN and redirected and "x-error-code" not in headers
 
 
-def may_come_in_parts(status: int, headers: Mapping[str, str]) -> bool:
+def _may_come_in_parts(status: int, headers: Mapping[str, str]) -> bool:
     """Return whether an answer of 400 or more to a file may be another one to a part of the file."""
     return status in _OF_A_PART and "x-error-code" not in headers
 
@@ -346,14 +346,14 @@ class Session:
         """Return what an answer of 400 or more stands for."""
         status, headers = answer.status, answer.headers
         redirected = headers is not answer.first
-        reason = transient_reason(status, headers, redirected=redirected)
+        reason = _transient_reason(status, headers, redirected=redirected)
         if reason:
-            link = link_refused(status, headers, redirected=redirected)
+            link = _link_refused(status, headers, redirected=redirected)
             return RetryableError(reason, self.retry.requested_by(headers), link=link)
-        error = refusal(
+        error = _refusal(
             status, headers, subject, _refusal_text(answer, LeastRate(self.patience), watches)
         )
-        if subject.path and may_come_in_parts(status, headers):
+        if subject.path and _may_come_in_parts(status, headers):
             return WholeRefusedError(error)
         return error
 
@@ -364,7 +364,7 @@ class Session:
         parse: Callable[[bytearray, Subject], Document],
         allowance: ListingAllowance,
         *,
-        most: int = LARGEST_PAGE,
+        most: int = _LARGEST_PAGE,
     ) -> tuple[Document, str]:
         """Return the document at ``url``, and the address of the next page, ``""`` if this is the last.
 
