@@ -14,7 +14,7 @@ import msgspec
 
 from archiver.cli import output
 from archiver.cli.limits import remark_limits
-from archiver.cli.options import Size, advised, open_archive, worker_count
+from archiver.cli.options import Size, advised, open_archive, unlisted, worker_count
 from archiver.cli.progress import IndexMeter, Meter
 from archiver.cli.vouching import described, summary
 from archiver.errors import ArchiverError, ExitCode, PartialError
@@ -189,16 +189,29 @@ def mirror_all(
     failures: list[int] = []
     unprotected: list[int] = []
     several = len(wanted) > 1
-    with mirroring(open_archive(), settings, verb) as mirror_one:
-        for upstream, repository, revision in wanted:
-            try:
-                unprotected += tell(mirror_one(upstream, repository, revision))
-            except ArchiverError as error:
-                tell_failure(repository, revision, error, title=repository if several else "")
-                if not several or error.exit_code == ExitCode.NO_SPACE:
-                    raise click.exceptions.Exit(int(error.exit_code)) from None
-                failures.append(int(error.exit_code))
+    # Adding is safe whatever else is there: what cannot be listed may only be stored a second time.
+    archive = open_archive(reading=True)
+    try:
+        with mirroring(archive, settings, verb) as mirror_one:
+            for upstream, repository, revision in wanted:
+                try:
+                    unprotected += tell(mirror_one(upstream, repository, revision))
+                except ArchiverError as error:
+                    tell_failure(repository, revision, error, title=repository if several else "")
+                    if not several or error.exit_code == ExitCode.NO_SPACE:
+                        raise click.exceptions.Exit(int(error.exit_code)) from None
+                    failures.append(int(error.exit_code))
+    finally:
+        hidden = unlisted(archive)
+        for sentence in hidden:
+            output.remark(sentence)
     finish(failures, len(wanted), unprotected)
+    if hidden:
+        output.remark(
+            "What lies there was not looked at, and may have been stored again. Check the permissions, "
+            f"then run {advised('audit')}."
+        )
+        raise click.exceptions.Exit(int(ExitCode.SKIPPED))
 
 
 def tell_failure(

@@ -139,8 +139,8 @@ def open_archive(*, reading: bool = False) -> Archive:
 
     ArchiverError if the mount that it should lie on gives no answer.
 
-    For ``reading`` a folder that this user may not list is passed over; else it is an error, because
-    whoever adds or deletes must know what is there.
+    For ``reading`` a folder that this user may not list is passed over, and told in the end; else it is
+    an error, because whoever deletes must know what is there.
     """
     from archiver.archive.archive import Archive  # noqa: PLC0415 - start-up stays light
     from archiver.archive.place_look import require_answer  # noqa: PLC0415

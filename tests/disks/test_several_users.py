@@ -199,6 +199,28 @@ def test_what_may_not_be_read_is_told_and_the_rest_is_done(disk, place, held, tm
     assert disk.run("audit", "-C", place, person=POWERLESS, cwd=tmp_path).code == 0
 
 
+@pytest.mark.parametrize("folder", ["snapshots/org/model", "manifests/org/model", "trash"])
+def test_adding_goes_past_what_may_not_be_listed_and_names_it(
+    disk, place, held, take_in, tmp_path, folder
+):
+    assert held
+    (place / folder).mkdir(exist_ok=True)
+    words = ("import", "-C", place, tmp_path / "model", "--as", "org/new", "--min-free", "0")
+    (place / folder).chmod(0)
+    try:
+        done = disk.run(*words, person=POWERLESS, cwd=tmp_path)
+    finally:
+        (place / folder).chmod(0o755)
+    assert "sealed" in done.out, done
+    if folder.startswith("snapshots"):
+        assert done.code == 4, done
+        assert f"{folder} cannot be listed" in done.err
+        assert "Check the permissions" in done.err
+    else:
+        assert done.code in {0, 4}, done
+    assert disk.run("audit", "-C", place, "--level", "files", cwd=tmp_path).code == 0
+
+
 def test_damage_is_not_hidden_by_what_may_not_be_read(disk, place, held, tmp_path):
     folder, seal = held
     seal.chmod(0o644)
