@@ -80,9 +80,9 @@ class Catalogue:
         self.path = path
         self.read_only = read_only
         self._memory = memory
-        self._substitute: Callable[[], Catalogue] | None = None
-        self._replacement: Catalogue | None = None
-        self._replacing = threading.Lock()
+        self._open_fallback: Callable[[], Catalogue] | None = None
+        self._fallback: Catalogue | None = None
+        self._fallback_lock = threading.Lock()
         self._anchor: FileConnection | None = None
         self._engine = create_engine(
             "sqlite://", creator=self._connect, poolclass=QueuePool, pool_size=2, max_overflow=-1
@@ -118,15 +118,15 @@ class Catalogue:
         _create_tables(catalogue._anchor, catalogue.path)
         return catalogue
 
-    def replace_by(self, substitute: Callable[[], Catalogue]) -> None:
-        """Go on with what ``substitute`` gives once this file cannot be read or written any more."""
-        self._substitute = substitute
+    def fall_back_on(self, open_fallback: Callable[[], Catalogue]) -> None:
+        """Go on with what ``open_fallback`` gives once this file cannot be read or written any more."""
+        self._open_fallback = open_fallback
 
     def read(self, work: Callable[[Connection], Result]) -> Result:
         """Return what ``work`` gives; all its reads see one state of the catalogue."""
-        return self._lastingly(
+        return self._with_fallback(
             lambda: retry_while_busy(self.path, lambda: self._run(work, "BEGIN")),
-            lambda replacement: replacement.read(work),
+            lambda fallback: fallback.read(work),
         )
 
     def write(self, work: Callable[[Connection], Result]) -> Result:
@@ -140,22 +140,22 @@ class Catalogue:
                 raise CatalogueReadOnlyError(self.path)
             return retry_while_busy(self.path, lambda: self._run(work, "BEGIN IMMEDIATE"))
 
-        return self._lastingly(attempt, lambda replacement: replacement.write(work))
+        return self._with_fallback(attempt, lambda fallback: fallback.write(work))
 
-    def _lastingly(
+    def _with_fallback(
         self, attempt: Callable[[], Result], again: Callable[[Catalogue], Result]
     ) -> Result:
-        """Return what ``attempt`` gives, or ``again`` on the replacement where the file fails."""
-        if self._replacement is None:
+        """Return what ``attempt`` gives, or ``again`` on the fallback where the file fails."""
+        if self._fallback is None:
             try:
                 return attempt()
             except CATALOGUE_FAULTS:
-                if self._substitute is None or stop_requested.is_set():
+                if self._open_fallback is None or stop_requested.is_set():
                     raise
-                with self._replacing:
-                    if self._replacement is None:
-                        self._replacement = self._substitute()
-        return again(self._replacement)
+                with self._fallback_lock:
+                    if self._fallback is None:
+                        self._fallback = self._open_fallback()
+        return again(self._fallback)
 
     def _run(self, work: Callable[[Connection], Result], begin: str) -> Result:
         with self._engine.connect().execution_options(**{_BEGIN: begin}) as connection:
@@ -186,12 +186,12 @@ class Catalogue:
     def close(self) -> None:
         """Close every connection."""
         # It may hold an archive's open packs, and this object is part of a cycle.
-        self._substitute = None
+        self._open_fallback = None
         self._engine.dispose()
         if self._anchor is not None:
             self._anchor.close()
-        if self._replacement is not None:
-            self._replacement.close()
+        if self._fallback is not None:
+            self._fallback.close()
 
     def __enter__(self) -> Self:
         return self

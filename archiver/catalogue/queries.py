@@ -90,9 +90,9 @@ def held_files(catalogue: Catalogue, keys: Iterable[FileKey]) -> dict[FileKey, H
     A key with a SHA-256 is looked up by it, any other by its git oid (which is that of the content
     only for files outside LFS); the size must agree as well.
     """
-    asked = set(keys)
-    by_sha256 = {key.sha256 for key in asked if key.sha256}
-    by_oid = {key.oid for key in asked if key.oid and not key.sha256}
+    unique = set(keys)
+    by_sha256 = {key.sha256 for key in unique if key.sha256}
+    by_oid = {key.oid for key in unique if key.oid and not key.sha256}
 
     def work(connection: Connection) -> dict[FileKey, HeldFile]:
         held: dict[FileKey, HeldFile] = {}
@@ -108,7 +108,7 @@ def held_files(catalogue: Catalogue, keys: Iterable[FileKey]) -> dict[FileKey, H
     held = catalogue.read(work)
     lookups = {
         key: FileKey(key.size, key.sha256) if key.sha256 else FileKey(key.size, oid=key.oid)
-        for key in asked
+        for key in unique
     }
     return {key: held[lookup] for key, lookup in lookups.items() if lookup in held}
 

@@ -124,7 +124,7 @@ def open_catalogue(archive: Archive, progress: Progress) -> Catalogue:
             catalogue = _open_at(path, archive, progress)
         except (*CATALOGUE_FAULTS, OSError):
             continue
-        catalogue.replace_by(lambda: _refreshed(archive, Catalogue.in_memory()))
+        catalogue.fall_back_on(lambda: _refreshed(archive, Catalogue.in_memory()))
         return catalogue
     return _refreshed(archive, Catalogue.in_memory())
 

@@ -87,17 +87,21 @@ def stats(catalogue: Catalogue) -> Stats:
 
 def _stats(connection: Connection) -> Stats:
     codecs = _codecs(connection)
-    once = select(func.max(FileRow.size).label("size")).group_by(FileRow.blake3).subquery()
-    plain = select(func.max(ObjectRow.size).label("size")).group_by(ObjectRow.blake3).subquery()
+    distinct_files = (
+        select(func.max(FileRow.size).label("size")).group_by(FileRow.blake3).subquery()
+    )
+    distinct_objects = (
+        select(func.max(ObjectRow.size).label("size")).group_by(ObjectRow.blake3).subquery()
+    )
     files, logical = _row(connection, select(func.count(), _sum(FileRow.size)))
-    objects, object_bytes = _row(connection, select(func.count(), _sum(plain.c.size)))
+    objects, object_bytes = _row(connection, select(func.count(), _sum(distinct_objects.c.size)))
     packs, pack_bytes = _row(connection, select(func.count(), _sum(Pack.size)))
     return Stats(
         repositories=_row(connection, select(func.count(Repository.id)))[0],
         snapshots=_row(connection, select(func.count(Snapshot.id)))[0],
         files=files,
         logical_bytes=logical,
-        distinct_file_bytes=_row(connection, select(_sum(once.c.size)))[0],
+        distinct_file_bytes=_row(connection, select(_sum(distinct_files.c.size)))[0],
         objects=objects,
         object_bytes=object_bytes,
         copies=sum(codec.objects for codec in codecs.values()),

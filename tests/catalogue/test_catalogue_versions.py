@@ -116,6 +116,17 @@ def test_an_empty_file_gets_the_tables_of_the_models(path, tmp_path):
     assert number_of(path) == SCHEMA
 
 
+def test_a_file_of_this_version_is_used_as_it_is(path, tmp_path):
+    """Whoever changes a table raises SCHEMA, freezes a new file, and lists this one as an older version."""
+    frozen = tmp_path / "frozen.sqlite"
+    thawed("third_version.sql")(frozen)
+    assert number_of(frozen) == SCHEMA
+    assert structure(frozen) == structure(path)
+    with Catalogue.open(path) as catalogue:
+        add_sample(catalogue, make_sample(1))
+    assert dump(frozen) == dump(path)
+
+
 @pytest.mark.parametrize("old", VERSIONS, indirect=True)
 def test_a_file_of_another_version_is_neither_used_nor_changed_nor_damaged(old):
     before = old.read_bytes()
