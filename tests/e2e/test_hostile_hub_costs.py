@@ -18,7 +18,7 @@ from archiver.upstream.huggingface.deadlines import Patience
 LARGEST_PEAK = 400 * 1024 * 1024
 MEASURED = """
 import sys
-from kit.cli import invoke
+from archiver.cli.main import invoke
 code = invoke(sys.argv[1:])
 status = open("/proc/self/status").read()
 print("peak", int(status.split("VmHWM:")[1].split()[0]) * 1024)
