@@ -44,12 +44,6 @@ def pack_path(root: Path, pack: str) -> Path:
     return root / "packs" / pack[:2] / f"{pack}.pack"
 
 
-def rewrite(path: Path, data: bytes) -> None:
-    """Change a published file, which is read-only."""
-    path.chmod(0o644)
-    path.write_bytes(data)
-
-
 def reading(path: Path, archive: Archive) -> PackReader:
     """A reader of any file below the archive's folder."""
     name = path.relative_to(archive.store.root).as_posix()

@@ -3,7 +3,8 @@
 import msgspec
 import pytest
 import zstandard
-from archivekit import OTHER, REVISION, array, entry_of, rewrite, sink_of, source, store_all
+from archivekit import OTHER, REVISION, array, entry_of, sink_of, source, store_all
+from kit.faults import overwrite
 from kit.journal import raw_event
 
 from archiver.archive import layout
@@ -81,7 +82,7 @@ def test_a_damaged_seal_is_damage_and_the_others_are_still_read(archive, root, c
     good = seal_up(archive)
     bad = seal_up(archive, revision=OTHER)
     path = path_of(root, bad, "seal")
-    rewrite(path, change(path.read_bytes()))
+    overwrite(path, change(path.read_bytes()))
     with pytest.raises(DamageError, match="another digest"):
         list(archive.snapshots())
     told = []
@@ -122,7 +123,7 @@ def test_a_damaged_manifest_is_damage(archive, root, way):
             "swollen": packed(plain + b" "),
             "noise": b"\x01" * len(data),
         }
-        rewrite(path, ways[way])
+        overwrite(path, ways[way])
     with pytest.raises(DamageError, match="manifest"):
         archive.manifest(snapshot.seal)
 
@@ -138,7 +139,7 @@ def test_a_seal_that_lies_about_the_manifests_size_is_damage(archive, size):
 def test_a_frame_that_claims_a_terabyte_is_refused_before_it_is_unpacked(archive, root):
     snapshot = seal_up(archive)
     path = path_of(root, snapshot, "manifest")
-    rewrite(path, b"\x28\xb5\x2f\xfd\xe0" + (1 << 40).to_bytes(8, "little") + b"\x01\x00\x00")
+    overwrite(path, b"\x28\xb5\x2f\xfd\xe0" + (1 << 40).to_bytes(8, "little") + b"\x01\x00\x00")
     ref = msgspec.structs.replace(snapshot.seal.manifest, size=1 << 40)
     with pytest.raises(DamageError, match="size"):
         archive.manifest(msgspec.structs.replace(snapshot.seal, manifest=ref))
@@ -174,7 +175,7 @@ def test_a_manifest_of_another_revision_than_its_seal_is_damage(archive):
 def test_a_damaged_manifest_is_never_sealed_again(archive, root):
     snapshot = seal_up(archive)
     path = path_of(root, snapshot, "manifest")
-    rewrite(path, path.read_bytes()[:-5])
+    overwrite(path, path.read_bytes()[:-5])
     with pytest.raises(DamageError, match="there already"):
         archive.publish_manifest(Manifest(source(), (ENTRY,)))
 
@@ -195,7 +196,7 @@ def test_a_seal_larger_than_any_seal_is_damage(archive, root, monkeypatch):
 )
 def test_an_unknown_format_or_feature_is_refused(archive, root, change):
     path = root / "archive.json"
-    rewrite(path, changed(archive, change))
+    overwrite(path, changed(archive, change))
     with pytest.raises(UnknownFormatError):
         Archive.open(root)
 
@@ -228,7 +229,7 @@ def test_whatever_byte_is_spoilt_archive_json_is_damaged_or_says_the_same(archiv
 
 
 def test_a_key_of_a_newer_writer_is_passed_over(archive, root):
-    rewrite(root / "archive.json", changed(archive, {}))
+    overwrite(root / "archive.json", changed(archive, {}))
     assert Archive.open(root).info.archive == archive.info.archive
 
 
@@ -249,7 +250,7 @@ def test_an_unknown_feature_in_a_seal_is_refused(archive):
 
 def test_a_feature_for_writers_forbids_only_writing(archive, root):
     path = root / "archive.json"
-    rewrite(path, changed(archive, {"features": {"read": [], "write": ["leases"]}}))
+    overwrite(path, changed(archive, {"features": {"read": [], "write": ["leases"]}}))
     opened = Archive.open(root)
     with pytest.raises(UnknownFormatError, match="leases"):
         opened.require_writable()
@@ -258,7 +259,7 @@ def test_a_feature_for_writers_forbids_only_writing(archive, root):
 def test_a_lost_or_damaged_archive_json_is_made_up_for_by_any_seal(archive, root):
     seal_up(archive)
     path = root / "archive.json"
-    rewrite(path, b"{")
+    overwrite(path, b"{")
     assert Archive.open(root).info.archive == archive.info.archive
     path.unlink()
     assert Archive.open(root).info.archive == archive.info.archive
@@ -267,7 +268,7 @@ def test_a_lost_or_damaged_archive_json_is_made_up_for_by_any_seal(archive, root
 def test_a_folder_that_is_no_archive(archive, root, tmp_path):
     with pytest.raises(NoArchiveError):
         Archive.open(tmp_path / "nowhere")
-    rewrite(root / "archive.json", b"{}")
+    overwrite(root / "archive.json", b"{}")
     with pytest.raises(DamageError):
         Archive.open(root)
 
@@ -338,7 +339,7 @@ def test_events_come_oldest_first_and_damaged_ones_are_told(archive, root):
         archive.record(raw_event("audited", f"2026-01-01T00:00:0{second}Z", TOOL))
     assert [event.time[-2] for _, event in archive.events()] == ["1", "2", "3"]
     path = next(path for path in (root / "journal").rglob("20260101t000002z*"))
-    rewrite(path, path.read_bytes()[:-2])
+    overwrite(path, path.read_bytes()[:-2])
     told = []
     found = [
         event.time[-2] for _, event in archive.events(on_damage=lambda name, _: told.append(name))

@@ -5,7 +5,8 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from archivekit import array, noise, pack_path, reading, rewrite, sink_of, write_pack
+from archivekit import array, noise, pack_path, reading, sink_of, write_pack
+from kit.faults import overwrite
 
 from archiver.archive.archive import Archive
 from archiver.archive.intake import sink as sink_module
@@ -91,11 +92,11 @@ def test_a_hint_that_is_wrong_is_healed_by_storing_anew(archive, root, harm):
     if harm == "damaged":
         data = bytearray(path.read_bytes())
         data[entry.offset + entry.stored - 9] ^= 1
-        rewrite(path, bytes(data))
+        overwrite(path, bytes(data))
     elif harm == "gone":
         path.unlink()
     elif harm == "cut":
-        rewrite(path, path.read_bytes()[:50])
+        overwrite(path, path.read_bytes()[:50])
     elif harm == "lying size":
         hints.known[digest] = [(pack, IndexEntry(digest, entry.offset, entry.stored, 1 << 60, 0))]
     else:
@@ -120,7 +121,7 @@ def test_a_damaged_pack_is_replaced_by_the_same_pack_written_anew(archive, root)
     path = pack_path(root, pack)
     good = path.read_bytes()
     for bad in (good[:-1], good[:100] + b"\xff" + good[101:]):
-        rewrite(path, bad)
+        overwrite(path, bad)
         again = sink_of(Archive.open(root))
         for plain in CONTENTS:
             again.put(array(plain), None)

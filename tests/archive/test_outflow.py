@@ -5,7 +5,8 @@ import time
 
 import msgspec
 import pytest
-from archivekit import PLAINS, entry_of, noise, pack_path, rewrite, write_pack
+from archivekit import PLAINS, entry_of, noise, pack_path, write_pack
+from kit.faults import overwrite
 
 from archiver.archive.archive import Archive
 from archiver.archive.outflow import Outflow
@@ -64,7 +65,7 @@ def test_a_damaged_object_is_named_and_the_flow_goes_on_with_the_next_file(archi
     entry = archive.pack(pack).index()[lost]
     data = bytearray(pack_path(root, pack).read_bytes())
     data[entry.offset + entry.stored - 6] ^= 0x55
-    rewrite(pack_path(root, pack), bytes(data))
+    overwrite(pack_path(root, pack), bytes(data))
     packs = PackMap(Archive.open(root), [pack])
     with Outflow(packs, workers=2) as outflow:
         with pytest.raises(DamageError, match=blake3_hex(SMALL[lost])):

@@ -9,7 +9,8 @@ import subprocess
 import msgspec
 import numpy as np
 import pytest
-from archivekit import PLAINS, array, noise, pack_path, reading, rewrite, write_pack
+from archivekit import PLAINS, array, noise, pack_path, reading, write_pack
+from kit.faults import overwrite
 
 from archiver.archive.archive import Archive
 from archiver.archive.intake.salvage import salvage
@@ -90,7 +91,7 @@ def test_the_program_zstd_accepts_a_pack_and_sees_a_flipped_bit(archive, root, p
 def spoil(root, pack, change) -> None:
     path = pack_path(root, pack)
     data = bytearray(path.read_bytes())
-    rewrite(path, bytes(change(data)))
+    overwrite(path, bytes(change(data)))
 
 
 def without_end(data: bytearray) -> bytearray:
@@ -282,7 +283,7 @@ def test_whatever_bytes_change_only_damage_is_raised_and_nothing_wrong_is_read(a
             data[rng.randrange(len(data))] = rng.randrange(256)
         if rng.random() < 0.2:
             del data[rng.randrange(len(data)) :]
-        rewrite(path, bytes(data))
+        overwrite(path, bytes(data))
         opened = Archive.open(root)
         found = PackMap(opened, [pack])
         for digest, plain in truth.items():

@@ -1,21 +1,13 @@
 from __future__ import annotations
 
 import pytest
-from auditkit import Weights, write_model
-from kit.cli import invoke
+from kit.archive import of_two_models
 
 
 @pytest.fixture(scope="session")
 def pristine(tmp_path_factory):
     """An archive of two repositories, each in a pack of its own."""
-    root = tmp_path_factory.mktemp("audit")
-    archive = root / "weights"
-    assert invoke("init", "-q", "-C", archive) == 0
-    for seed, (name, rows) in enumerate((("one", 40), ("two", 60))):
-        folder = write_model(root / name, seed * 10, rows)
-        args = ["import", "-q", "-C", str(archive), str(folder), "--as", f"org/{name}"]
-        assert invoke(*args, "--min-free", "0B") == 0
-    return Weights(archive)
+    return of_two_models(tmp_path_factory.mktemp("audit"), (40, 60))
 
 
 @pytest.fixture

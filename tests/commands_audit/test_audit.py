@@ -9,8 +9,8 @@ import sys
 import threading
 
 import pytest
-from auditkit import empty, flip, swap, truncate, write
 from kit.cli import invoke
+from kit.faults import empty, flip, overwrite, swap, truncate
 
 from archiver.errors import explain_system_error
 from archiver.storage.local import LocalStore
@@ -76,7 +76,7 @@ def damage(weights, kind, how, tmp_path):
         other = others[0] if others else partner(kind, path, tmp_path)
         swap(path, other)
     elif how == "extra":
-        write(extra(path), path.read_bytes())
+        overwrite(extra(path), path.read_bytes())
     elif (kind, how) == ("archive.json", "flip"):
         flip(path, path.read_bytes().index(b'"archive":"') + 12)
     else:
@@ -243,7 +243,7 @@ def test_a_file_copied_back_from_another_copy_mends_a_pack(audit, weights, prist
     pack = weights.documents("packs")[0]
     how(pack)
     assert audit().code == 20
-    write(pack, pristine.documents("packs")[0].read_bytes())
+    overwrite(pack, pristine.documents("packs")[0].read_bytes())
     assert audit().code == 0
 
 

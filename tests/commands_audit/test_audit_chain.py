@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from auditkit import write
+from kit.faults import overwrite
 from kit.journal import raw_event
 
 from archiver.archive import layout
@@ -31,7 +31,7 @@ def test_an_event_that_another_lists_is_missed(audit, weights):
 
 def test_a_damaged_event_is_there(audit, weights):
     path = event_path(weights, ids(weights)[0])
-    write(path, b"{}")
+    overwrite(path, b"{}")
     assert audit().codes == {"event-damaged"}
 
 

@@ -9,7 +9,8 @@ import shutil
 from typing import get_args
 
 import pytest
-from auditkit import flip, noise, write
+from kit.faults import flip, overwrite
+from kit.repository import noise
 
 from archiver.archive.archive import Archive
 from archiver.archive.finding import Code
@@ -45,7 +46,7 @@ def test_what_another_pack_has_whole_is_not_lost(twice, run, audit, weights, tmp
     elif how == "flip":
         flip(twice)
     else:
-        write(twice, twice.read_bytes()[:500])
+        overwrite(twice, twice.read_bytes()[:500])
     out = tmp_path / "out"
     result = run("restore", "-q", "-C", weights.root, "org/one", out)
     assert result.code == 0

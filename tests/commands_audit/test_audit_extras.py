@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from auditkit import flip, write
+from kit.faults import flip, overwrite
 
 
 @pytest.fixture
@@ -39,13 +39,13 @@ def test_parity_blocks_are_read_from_stored_on_unless_there_are_limits(audit, pr
 
 
 def test_a_sidecar_without_a_header_is_found_at_once(audit, protected):
-    write(stored(protected, "parity")[0], b"nothing")
+    overwrite(stored(protected, "parity")[0], b"nothing")
     assert audit("--level", "structure").codes == {"parity-damaged"}
 
 
 def test_a_signature_by_a_trusted_key_must_be_right(audit, protected):
     one, two = stored(protected, "signatures")[:2]
-    write(one, two.read_bytes())
+    overwrite(one, two.read_bytes())
     result = audit("--level", "structure")
     assert (result.code, result.codes) == (20, {"signature-damaged"})
 

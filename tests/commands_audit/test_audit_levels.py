@@ -7,7 +7,8 @@ import json
 import msgspec
 import numpy as np
 import pytest
-from auditkit import flip, noise, swap, truncate, write
+from kit.faults import flip, overwrite, swap, truncate
+from kit.repository import noise
 
 from archiver.archive.archive import Archive
 from archiver.archive.packs.writer import PackWriter
@@ -143,7 +144,7 @@ def test_an_index_that_lost_an_object_is_found_by_structure(audit, weights):
     data = pack.read_bytes()
     at = data.index(b'"objects":[', data.rindex(b'"kind":"index"')) + len(b'"objects":[["')
     digit = b"0" if data[at : at + 1] != b"0" else b"1"
-    write(pack, data[:at] + digit + data[at + 1 :])
+    overwrite(pack, data[:at] + digit + data[at + 1 :])
     result = audit("--level", "structure")
     assert result.code == 20
     assert "object-missing" in result.codes

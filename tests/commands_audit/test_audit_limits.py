@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 
 import pytest
-from auditkit import flip
+from kit.faults import flip
 from kit.journal import raw_event
 
 from archiver.archive.archive import TOOL, Archive

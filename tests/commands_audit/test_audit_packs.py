@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from auditkit import empty, flip, flip_inside, noise, truncate, write, write_model
+from kit.faults import empty, flip, flip_inside, overwrite, truncate
+from kit.repository import noise, write_model
 
 from archiver.archive.archive import Archive
 from archiver.errors import explain_system_error
@@ -47,7 +48,7 @@ def change_digit(pack, digest, digit, *, last=False):
     at = data.rindex(digest.encode()) if last else data.index(digest.encode())
     assert data[at] != ord(digit)
     data[at] = ord(digit)
-    write(pack, bytes(data))
+    overwrite(pack, bytes(data))
 
 
 @pytest.mark.parametrize("hexadecimal", [True, False])
@@ -122,7 +123,7 @@ def test_an_index_that_lies_is_found_although_every_digest_is_right(weights, aud
     name = blake3(lying).hexdigest()
     path = weights.root / "packs" / name[:2] / f"{name}.pack"
     path.parent.mkdir(exist_ok=True)
-    write(path, lying)
+    overwrite(path, lying)
     result = audit()
     assert (result.codes, result.hit, result.remarks) == (
         {"index-damaged"},
@@ -132,7 +133,7 @@ def test_an_index_that_lies_is_found_although_every_digest_is_right(weights, aud
 
 
 def test_rows_of_a_tensor_that_spans_segments(audit, weights, run, tmp_path):
-    from auditkit import header_bytes
+    from archiver.tensors.header import header_bytes
 
     folder = tmp_path / "big"
     folder.mkdir()

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 import zstandard
-from auditkit import Weights, flip, write, write_model
 from blake3 import blake3
+from kit.archive import Weights
 from kit.cli import invoke
+from kit.faults import flip, overwrite
+from kit.repository import write_model
 
 from archiver.archive.layout import manifest_name
 from archiver.archive.packs import frames
@@ -72,7 +74,7 @@ def everything(run, weights, furnished, tmp_path):
 def put(root, name, data):
     path = root / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    write(path, data)
+    overwrite(path, data)
 
 
 def canonical(record):
@@ -105,7 +107,7 @@ def test_any_bytes_in_the_files_of_a_kind(weights, everything, kind, body):
     files = [below] if below.is_file() else [one for one in below.rglob("*") if one.is_file()]
     assert files
     for path in files:
-        write(path, BODIES[body](path.read_bytes()))
+        overwrite(path, BODIES[body](path.read_bytes()))
     everything()
 
 
@@ -246,7 +248,7 @@ def test_sidecars_that_lie_of_damaged_files(weights, everything, fields):
         text = canonical(json.loads(data[frames.PREFIX_SIZE + 32 : end]) | fields)
         frame = frames.skippable(frames.PARITY_HEADER, blake3(text).digest() + text)
         blocks = data[end : -end - frames.TRAILER_SIZE]
-        write(path, frame + blocks + frame + frames.trailer(len(frame) + len(blocks)))
+        overwrite(path, frame + blocks + frame + frames.trailer(len(frame) + len(blocks)))
     for pack in (weights.root / "packs").rglob("*.pack"):
         flip(pack)
     everything()

@@ -8,7 +8,8 @@ import subprocess
 import sys
 
 import pytest
-from auditkit import Weights, noise
+from kit.archive import Weights
+from kit.repository import noise
 
 from archiver.archive.archive import Archive
 from archiver.loopback import Fault, Hub

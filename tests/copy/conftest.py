@@ -1,14 +1,10 @@
 from __future__ import annotations
 
-import sys
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 from copykit import fill_archive
-
-sys.path.append(str(Path(__file__).parents[1] / "e2e"))
-from zygote import Zygote
+from kit.zygote import Zygote
 
 
 @pytest.fixture(scope="session")

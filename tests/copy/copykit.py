@@ -86,21 +86,6 @@ def stored(root):
     return found
 
 
-def damage(path, at=None):
-    """Flip a bit of a stored file, which is read-only."""
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2 if at is None else at] ^= 1
-    path.chmod(0o644)
-    path.write_bytes(data)
-    path.chmod(0o444)
-
-
-def cut(path):
-    path.chmod(0o644)
-    path.write_bytes(path.read_bytes()[:-100])
-    path.chmod(0o444)
-
-
 def mount(*arguments):
     """Mount something, or say why a test that needs it cannot run."""
     done = subprocess.run(["mount", *map(str, arguments)], capture_output=True, check=False)

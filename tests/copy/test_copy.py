@@ -6,7 +6,8 @@ import json
 import shutil
 
 import pytest
-from copykit import add, damage, events, ids, place_id, stored
+from copykit import add, events, ids, place_id, stored
+from kit.faults import flip
 
 from archiver.archive.archive import Archive
 from archiver.storage.local import LocalStore
@@ -281,7 +282,7 @@ def test_lost_stands_alone(source, target, run):
 
 def test_damage_in_the_target_is_replaced(source, target, copy, run):
     copy()
-    from copykit import cut
+    from kit.faults import cut
 
     for folder in ("packs", "manifests", "snapshots", "journal"):
         cut(next(path for path in sorted((target / folder).rglob("*.*")) if path.is_file()))
@@ -295,7 +296,7 @@ def test_the_catalogue_is_brought_up_to_date(source, target, copy, run):
     assert run("stats", "-C", target).code == 0
     assert (target / "catalogue.sqlite").exists()
     assert copy().code == 0
-    damage(target / "catalogue.sqlite", 100)
+    flip(target / "catalogue.sqlite", 100)
     assert copy().code == 0
     assert run("--json", "stats", "-C", target).kinds("stats")[0]["snapshots"] == 2
 

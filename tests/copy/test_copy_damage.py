@@ -7,7 +7,8 @@ import os
 import shutil
 
 import pytest
-from copykit import cut, damage, events, ids
+from copykit import events, ids
+from kit.faults import cut, flip
 
 from archiver.archive.archive import Archive
 from archiver.archive.records import canonical
@@ -15,7 +16,7 @@ from archiver.digest import blake3_hex
 from archiver.storage.local_staged import LocalStaged
 
 SPOILT = {
-    "damaged": (damage, "pack-damaged"),
+    "damaged": (flip, "pack-damaged"),
     "cut": (cut, "pack-size"),
     "missing": (lambda path: path.unlink(), "pack-missing"),
     "a link": (
@@ -60,17 +61,17 @@ def test_the_copy_can_heal_the_archive(source, target, copy, run, how):
     )
     hint = f"archiver repair -C {source.root} --from {target}"
     assert hint in result.kinds("finding")[0]["hint"]
-    damage(target / source.pack("org/one").relative_to(source.root))
+    flip(target / source.pack("org/one").relative_to(source.root))
     assert hint not in copy().kinds("finding")[0]["hint"]
 
 
 def test_nothing_is_said_of_a_pack_that_need_not_be_read(source, target, copy):
     copy()
-    damage(source.pack("org/one"))
+    flip(source.pack("org/one"))
     assert copy().code == 0
 
 
-@pytest.mark.parametrize("how", [damage, cut])
+@pytest.mark.parametrize("how", [flip, cut])
 @pytest.mark.parametrize(
     ("folder", "code"),
     [
@@ -89,7 +90,7 @@ def test_a_damaged_document(source, target, copy, restored, folder, code, how):
 
 
 def test_damaged_archive_json(source, target, copy, run):
-    damage(source.root / "archive.json", 3)
+    flip(source.root / "archive.json", 3)
     assert copy().code == 0
     assert json.loads((target / "archive.json").read_bytes())["kind"] == "archive"
     assert run("audit", "-q", "-C", target).code == 0
@@ -256,7 +257,7 @@ def test_signatures_and_sidecars_come_along(source, target, copy, run):
     (folder / f"{snapshot.id}.{'1' * 16}.minisig").write_bytes(good)
     assert run("parity", "add", "-C", source.root).code == 0
     sidecar = source.root / "parity" / snapshot.id[:2] / f"{snapshot.id}.par"
-    damage(sidecar)
+    flip(sidecar)
     result = copy()
     assert (result.code, result.finding_codes) == (20, {"signature-damaged", "parity-damaged"})
     wanted = {path.name for path in (source.root / "parity").rglob("*.par")} - {sidecar.name}

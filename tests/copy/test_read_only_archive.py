@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from copykit import mount, stored, unmount
 
@@ -64,10 +62,10 @@ def test_writing_is_refused(frozen, run, words):
     assert "archiver: " in result.err
 
 
-def test_the_catalogue_lies_in_the_users_cache(frozen, run, tmp_path):
+def test_the_catalogue_lies_in_the_users_cache(frozen, run, home):
     assert run("catalogue", "rebuild", "-C", frozen.root).code == 0
     path = catalogue_path(Archive.open(frozen.root))
-    assert Path(tmp_path / "home/.cache/archiver") == path.parent
+    assert path.parent == home / ".cache/archiver"
     assert path.exists()
 
 

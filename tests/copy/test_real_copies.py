@@ -21,7 +21,8 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 import pytest
-from copykit import Kept, damage, events, ids, mount, place_id, stored, unmount
+from copykit import Kept, events, ids, mount, place_id, stored, unmount
+from kit.faults import flip
 from kit.journal import raw_event
 
 from archiver.archive import place_probe
@@ -334,7 +335,7 @@ def test_packs_that_no_run_has_read_prove_nothing(source, disk, copy, run, statu
 def test_damage_that_an_audit_found_there_counts_here(source, disk, copy, run, status):
     to = disk.folder / "weights"
     copy(to=to, new=True)
-    damage(Kept(to, source.models).pack("org/one"))
+    flip(Kept(to, source.models).pack("org/one"))
     assert run("audit", "-q", "-C", to).code == 20
     assert copy(to=to, new=False).code == 0
     assert (status().copies, status().others) == (1, {"damaged"})

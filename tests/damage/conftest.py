@@ -3,8 +3,10 @@ from __future__ import annotations
 import json
 
 import pytest
-from damagekit import MODELS, OTHER, TARGETS, Scene, copy, model, sidecar, write_folder
+from damagekit import MODELS, OTHER, TARGETS, Scene, model, sidecar
+from kit.archive import copy
 from kit.cli import invoke
+from kit.repository import write_folder
 
 
 def build(folder, models):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import shutil
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
+from kit.faults import overwrite
+from kit.repository import noise
 
 from archiver.tensors.header import header_bytes
 
@@ -16,10 +16,6 @@ if TYPE_CHECKING:
 ONE, TWO, OTHER = "org/one", "org/two", "org/other"
 BLOCK = 4096
 """Bytes of a disk's block, and of a parity block of so small files."""
-
-
-def noise(seed: int, size: int) -> bytes:
-    return np.random.default_rng(seed).integers(0, 256, size, np.uint8).tobytes()
 
 
 def model(seed: int) -> dict[str, bytes]:
@@ -35,13 +31,6 @@ def model(seed: int) -> dict[str, bytes]:
 
 
 MODELS = {ONE: model(10), TWO: model(20)}
-
-
-def write_folder(folder: Path, files: dict[str, bytes]) -> Path:
-    folder.mkdir(parents=True)
-    for name, data in files.items():
-        (folder / name).write_bytes(data)
-    return folder
 
 
 # ---- an archive's files
@@ -95,14 +84,6 @@ TARGETS = {
 }
 
 
-def overwrite(path: Path, data: bytes) -> None:
-    """Change a stored file, which is read-only."""
-    if path.exists():
-        path.chmod(0o644)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
-
-
 def stored(root: Path) -> dict[str, bytes]:
     folders = ("packs", "manifests", "snapshots", "journal", "parity")
     return {
@@ -124,11 +105,6 @@ def losses(findings: list[dict]) -> set[str]:
             repository = one["snapshot"].partition("@")[0]
             found.add(f"{repository} {one['path']} {tensors}".strip())
     return found
-
-
-def copy(root: Path, target: Path) -> Path:
-    shutil.copytree(root, target)
-    return target
 
 
 # ---- damages

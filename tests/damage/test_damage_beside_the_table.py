@@ -3,19 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from damagekit import (
-    BLOCK,
-    MODELS,
-    ONE,
-    OTHER,
-    TARGETS,
-    TWO,
-    add,
-    overwrite,
-    pack,
-    stored,
-    swap,
-)
+from damagekit import BLOCK, MODELS, ONE, OTHER, TARGETS, TWO, add, pack, stored, swap
+from kit.faults import overwrite
 
 FOREIGN = {
     "pack": ("", "foreign-document unsealed-pack"),

@@ -4,7 +4,8 @@ import random
 from typing import TYPE_CHECKING
 
 import pytest
-from diskkit import Disk, compiled, files_below
+from diskkit import Disk, compiled
+from kit.repository import files_below
 
 if TYPE_CHECKING:
     from pathlib import Path

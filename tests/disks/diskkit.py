@@ -113,10 +113,5 @@ class Disk(NamedTuple):
         return set(self.log.read_text().split()) if self.log.exists() else set()
 
 
-def files_below(folder: Path) -> dict[str, bytes]:
-    found = (path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
-
-
 def number(name: str) -> int:
     return getattr(errno, name)

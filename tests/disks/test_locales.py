@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from diskkit import files_below
+from kit.repository import files_below
 
 LATIN = "de_DE.ISO-8859-1"
 LOCALES = (LATIN, "C", "POSIX")

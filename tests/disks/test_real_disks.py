@@ -8,7 +8,8 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from diskkit import Disk, files_below
+from diskkit import Disk
+from kit.repository import files_below
 
 if TYPE_CHECKING:
     from pathlib import Path

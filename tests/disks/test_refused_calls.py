@@ -11,7 +11,8 @@ from errno import EIO, ENODEV, ENOLCK, ENOSPC, ENOSYS, ENOTSUP, EPERM
 from pathlib import Path
 
 import pytest
-from diskkit import Disk, files_below
+from diskkit import Disk
+from kit.repository import files_below
 
 from archiver.storage.filesystem import limits_of
 

@@ -3,9 +3,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from e2ekit import REPO, checked, files_below, model
+from e2ekit import REPO, checked, model
 from kit.cli import Result, invoke
-from zygote import Zygote
+from kit.repository import files_below
+from kit.zygote import Zygote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -71,12 +71,6 @@ def model(seed: int = 0) -> dict[str, bytes]:
     }
 
 
-def files_below(folder: Path) -> dict[str, bytes]:
-    """Path and bytes of every file below ``folder``."""
-    found = (path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
-
-
 def seals(archive: Path) -> list[Path]:
     """The archive's seals."""
     return sorted((archive / "snapshots").rglob("*.json"))

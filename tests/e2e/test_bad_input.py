@@ -11,12 +11,12 @@ from e2ekit import (
     WEIGHTS,
     assert_nothing_published,
     bf16,
-    files_below,
     model,
     safetensors,
     seals,
     with_header,
 )
+from kit.repository import files_below
 
 # ---- names from upstream
 

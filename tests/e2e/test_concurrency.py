@@ -12,12 +12,12 @@ from e2ekit import (
     WEIGHTS,
     assert_nothing_published,
     bf16,
-    files_below,
     model,
     safetensors,
     seals,
     tmp_names,
 )
+from kit.repository import files_below
 
 # ---- several at once
 

@@ -8,7 +8,8 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
-from e2ekit import REPO, WEIGHTS, bf16, files_below, model, safetensors, seals
+from e2ekit import REPO, WEIGHTS, bf16, model, safetensors, seals
+from kit.repository import files_below
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,9 +10,10 @@ import subprocess
 import sys
 
 import pytest
-from e2ekit import REPO, assert_nothing_published, files_below, seals, weights
+from e2ekit import REPO, assert_nothing_published, seals, weights
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from kit.repository import files_below
 
 from archiver.loopback import Fault
 

@@ -11,7 +11,8 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from e2ekit import REPO, WEIGHTS, files_below, model, seals, weights
+from e2ekit import REPO, WEIGHTS, model, seals, weights
+from kit.repository import files_below
 
 from archiver.demo.checkpoints import write_dense
 

@@ -8,7 +8,8 @@ import subprocess
 import sys
 
 import pytest
-from e2ekit import REPO, WEIGHTS, files_below, model, seals, weights
+from e2ekit import REPO, WEIGHTS, model, seals, weights
+from kit.repository import files_below
 
 from archiver.demo.checkpoints import write_dense
 from archiver.loopback import Fault

@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from e2ekit import REPO, WEIGHTS, files_below
+from e2ekit import REPO, WEIGHTS
+from kit.repository import files_below
 
 CLIENT = """
 import sys

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
-from e2ekit import REPO, WEIGHTS, files_below, model, seals
+from e2ekit import REPO, WEIGHTS, model, seals
+from kit.repository import files_below
 
 from archiver.archive.archive import Archive
 from archiver.archive.events import Sighted, new_event

@@ -10,7 +10,7 @@ import struct
 import sys
 from pathlib import Path
 
-from handmade import (
+from kit.handmade import (
     canonical,
     described,
     digest,

@@ -17,9 +17,9 @@ from pathlib import Path
 from types import ModuleType
 
 import blake3
-import handmade
 import pytest
 import zstandard
+from kit import handmade
 
 ROOT = Path(__file__).parents[2]
 CARRIED = ROOT / "archiver" / "carried"

@@ -1,83 +1,15 @@
-"""Hostile archives made by hand, and commands run in a child whose peak of memory is measured."""
+"""Hostile archives made by hand, each of one snapshot of Org/Model."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
-HANDMADE = Path(__file__).parents[1] / "formats"
-sys.path.insert(0, str(HANDMADE))
+if TYPE_CHECKING:
+    from pathlib import Path
 
-PEAK_MB = 400
-"""What a reader may take, whatever an archive holds: the bound of docs/bounds.md."""
-ENDS_SECONDS = 480
-"""Far more than any of it takes on a busy machine; what never ends, fails."""
-
-_MEASURE = """
-import json, resource, subprocess, sys
-done = subprocess.run(sys.argv[1:], capture_output=True, timeout=%d)
-peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-sys.stdout.write(json.dumps([done.returncode, peak // 1024, *(
-    text.decode("utf-8", "surrogateescape")[-200_000:] for text in (done.stdout, done.stderr))]))
-"""
-
-
-class Child(NamedTuple):
-    """How a command ended, and the most memory (MB) that it had."""
-
-    code: int
-    peak: int
-    out: str
-    err: str
-
-    def kinds(self, kind: str) -> list[dict]:
-        rows = map(json.loads, self.out.splitlines())
-        return [row for row in rows if row["kind"] == kind]
-
-    @property
-    def codes(self) -> set[str]:
-        """The codes of what is damaged."""
-        return {one["code"] for one in self.kinds("finding") if not one["remark"]}
-
-    @property
-    def remarks(self) -> set[str]:
-        return {one["code"] for one in self.kinds("finding") if one["remark"]}
-
-    def cheap(self) -> Child:
-        """This, if it took little and ended with a sentence."""
-        assert self.peak < PEAK_MB, f"{self.peak} MB\n{self.err[-2000:]}"
-        assert "Traceback" not in self.err, self.err[-4000:]
-        assert "did not expect" not in self.err, self.err[-4000:]
-        return self
-
-
-def measured(*command: object) -> Child:
-    """Run a command as a child of a small process: what a large one forks would count as its own."""
-    arguments = [sys.executable, "-c", _MEASURE % ENDS_SECONDS, *map(str, command)]
-    done = subprocess.run(arguments, capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr.decode()[-4000:]
-    return Child(*json.loads(done.stdout))
-
-
-def archiver(*arguments: object) -> Child:
-    """Run archiver in a child."""
-    return measured(sys.executable, "-m", "archiver", *arguments)
-
-
-def decode(root: Path, *arguments: object) -> Child:
-    """Run the reader that every archive carries, on the archive in ``root``."""
-    import archiver as package
-
-    script = Path(package.__file__).parent / "carried" / "decode.py"
-    return measured(sys.executable, "-I", script, "-C", root, *arguments)
-
-
-# ---- archives by hand, each of one snapshot of Org/Model
 
 OK = b'{"fine": true}\n'
 OK_DIGEST = blake3(OK).hexdigest()
@@ -99,7 +31,7 @@ def tensor_file() -> tuple[bytes, list[bytes], list[dict]]:
 
 
 def plain_files() -> list[dict]:
-    import handmade
+    from kit import handmade
 
     _, parts, tensors = tensor_file()
     return [
@@ -110,7 +42,7 @@ def plain_files() -> list[dict]:
 
 
 def good_pack() -> bytes:
-    import handmade
+    from kit import handmade
 
     plains = [OK, TEXT, *tensor_file()[1]]
     return handmade.pack([(one, 0, handmade.object_frames(one, 0)) for one in plains])
@@ -118,7 +50,7 @@ def good_pack() -> bytes:
 
 def write_archive(root: Path, change=lambda _manifest: None, pack: bytes | None = None, **seal):
     """An archive of one snapshot whose manifest was changed before it was named; ``root``."""
-    import handmade
+    from kit import handmade
 
     from archiver.archive import carried
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 
-import handmade
 import pytest
 from hostilekit import (
     BY_HAND,
@@ -14,11 +13,12 @@ from hostilekit import (
     OK,
     SOME_FILESYSTEMS,
     TEXT,
-    decode,
     good_pack,
     tensor_file,
     write_archive,
 )
+from kit import handmade
+from kit.memory import decode
 
 REPO = "Org/Model"
 GOOD = {"config.json": OK, "model.safetensors": tensor_file()[0], "text.bin": TEXT}

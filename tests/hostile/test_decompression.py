@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 
-import handmade
 import pytest
-from hostilekit import archiver, decode, write_archive
+from hostilekit import write_archive
+from kit import handmade
+from kit.memory import archiver, decode
 
 from archiver.archive.identity import plain_digest
 from archiver.archive.records import MANIFEST_MAX

@@ -6,7 +6,7 @@ import shutil
 import sqlite3
 
 import pytest
-from hostilekit import archiver
+from kit.memory import archiver
 
 from archiver.catalogue.schema import Base
 from archiver.catalogue.sqlite_file import TABLES

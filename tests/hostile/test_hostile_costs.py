@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 
-import handmade
 import pytest
-from hostilekit import archiver, decode, good_pack, plain_files, write_archive
+from hostilekit import good_pack, plain_files, write_archive
+from kit import handmade
+from kit.memory import archiver, decode
 
 from archiver.archive.archive import Archive
 from archiver.archive.packs.reader import PackReader

@@ -125,12 +125,6 @@ def sidecar_path(archive: Archive, name: str) -> Path:
     return archive.store.root / layout.parity_name(layout.digest_of(name))
 
 
-def rewrite(path: Path, data: bytes) -> None:
-    """Change a stored file, which is read-only."""
-    path.chmod(0o644)
-    path.write_bytes(data)
-
-
 def header_of(side: bytes) -> dict:
     return json.loads(side[40 : 8 + int.from_bytes(side[4:8], "little")])
 

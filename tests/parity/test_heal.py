@@ -9,8 +9,9 @@ import subprocess
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kit.faults import overwrite
 from kit.journal import raw_event
-from paritykit import guard, noise, path_of, put_pack, rewrite, sidecar_path
+from paritykit import guard, noise, path_of, put_pack, sidecar_path
 
 from archiver.archive import layout
 from archiver.archive.archive import TOOL
@@ -75,8 +76,8 @@ def test_any_loss_of_so_many_blocks_of_each_group_comes_back(shelf, drawn, seed)
             broken[at] ^= 1 << (seed % 8)
         else:
             side[first + index * shape.block] ^= 0x80
-    rewrite(path_of(shelf, name), bytes(broken))
-    rewrite(sidecar_path(shelf, name), bytes(side))
+    overwrite(path_of(shelf, name), bytes(broken))
+    overwrite(sidecar_path(shelf, name), bytes(side))
     try:
         assert healed(shelf, name) == data
     finally:
@@ -94,10 +95,10 @@ def test_a_burst_and_a_cut_tail_of_the_promised_length_come_back(shelf, size, pa
     length = (shape.parity * shape.groups - 1) * shape.block + 1
     begin = data.draw(st.integers(0, size - 1))
     end = min(begin + length, size)
-    rewrite(path_of(shelf, name), plain[:begin] + bytes(end - begin) + plain[end:])
+    overwrite(path_of(shelf, name), plain[:begin] + bytes(end - begin) + plain[end:])
     assert healed(shelf, name) == plain
     whole = max(0, (shape.data_count - shape.parity * shape.groups) * shape.block)
-    rewrite(path_of(shelf, name), plain[:whole])
+    overwrite(path_of(shelf, name), plain[:whole])
     assert healed(shelf, name) == plain
     path_of(shelf, name).unlink()
     sidecar_path(shelf, name).unlink()
@@ -123,14 +124,14 @@ def test_a_pack_comes_back_from_a_burst_and_two_blocks_of_each_group(large):
     broken = bytearray(data)
     begin = 20 * MIB + 77
     broken[begin : begin + 5 * MIB] = bytes(5 * MIB)
-    rewrite(path_of(archive, name), bytes(broken))
+    overwrite(path_of(archive, name), bytes(broken))
     assert healed(archive, name) == data
-    rewrite(path_of(archive, name), data[: 63 * MIB])
+    overwrite(path_of(archive, name), data[: 63 * MIB])
     assert healed(archive, name) == data
     broken = bytearray(data)
     for block in (0, 66, 1, 2, 67, 68):
         broken[block * MIB + 11] ^= 4
-    rewrite(path_of(archive, name), bytes(broken))
+    overwrite(path_of(archive, name), bytes(broken))
     assert healed(archive, name) == data
 
 
@@ -139,7 +140,7 @@ def test_one_block_more_is_too_much_and_says_how_much(large):
     broken = bytearray(data)
     for block in (0, 3, 6):
         broken[block * MIB] ^= 1
-    rewrite(path_of(archive, name), bytes(broken))
+    overwrite(path_of(archive, name), bytes(broken))
     with pytest.raises(
         DamageError, match="3 of 69 blocks are bad, and 1 of 3 groups have lost more"
     ):
@@ -150,10 +151,10 @@ def test_groups_larger_than_what_is_in_memory_at_a_time_are_coded_in_slices(larg
     archive, name, data = large
     monkeypatch.setattr("archiver.archive.parity.blocks._GROUP_BYTES", 3 * MIB)
     before = sidecar_path(archive, name).read_bytes()
-    rewrite(path_of(archive, name), data)
+    overwrite(path_of(archive, name), data)
     guard(archive, name, redo=True)
     assert sidecar_path(archive, name).read_bytes() == before
-    rewrite(path_of(archive, name), data[: 63 * MIB])
+    overwrite(path_of(archive, name), data[: 63 * MIB])
     assert healed(archive, name) == data
 
 
@@ -179,7 +180,7 @@ def test_a_file_that_is_whole_or_longer_comes_out_as_it_was(archive):
     name = put_pack(archive, data)
     guard(archive, name)
     assert healed(archive, name) == data
-    rewrite(path_of(archive, name), data + b"more")
+    overwrite(path_of(archive, name), data + b"more")
     assert healed(archive, name) == data
 
 
@@ -211,8 +212,8 @@ def test_one_good_header_is_enough(archive, how):
         side[-1] ^= 1
     else:
         side += b"more"
-    rewrite(sidecar_path(archive, name), bytes(side))
-    rewrite(path_of(archive, name), data[:BLOCK] + b"?" + data[BLOCK + 1 :])
+    overwrite(sidecar_path(archive, name), bytes(side))
+    overwrite(path_of(archive, name), data[:BLOCK] + b"?" + data[BLOCK + 1 :])
     assert healed(archive, name) == data
 
 
@@ -222,7 +223,7 @@ def test_a_sidecar_that_has_lost_both_headers_says_so(archive):
     side = bytearray(sidecar_path(archive, name).read_bytes())
     side[60] ^= 1
     side[-100] ^= 1
-    rewrite(sidecar_path(archive, name), bytes(side))
+    overwrite(sidecar_path(archive, name), bytes(side))
     with pytest.raises(DamageError, match="has lost both of its headers"):
         healed(archive, name)
 
@@ -239,7 +240,7 @@ def test_the_sidecar_of_another_file_is_not_believed(archive):
     one, two = put_pack(archive, noise(9000, 1)), put_pack(archive, noise(9000, 2))
     guard(archive, one, two)
     shutil.copy(sidecar_path(archive, two), archive.store.root / "other.par")
-    rewrite(sidecar_path(archive, one), sidecar_path(archive, two).read_bytes())
+    overwrite(sidecar_path(archive, one), sidecar_path(archive, two).read_bytes())
     with pytest.raises(DamageError, match="belongs to another file"):
         healed(archive, one)
 
@@ -252,7 +253,7 @@ def test_what_comes_out_must_be_what_the_name_demands(archive):
     side = sidecar_path(archive, decoy).read_bytes()
     forged = forge(side, decoy, name)
     archive.store.put_new(layout.parity_name(layout.digest_of(name)), forged)
-    rewrite(path_of(archive, name), other)
+    overwrite(path_of(archive, name), other)
     with pytest.raises(DamageError, match="another digest than its name"):
         healed(archive, name)
 

@@ -7,17 +7,8 @@ import struct
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from paritykit import (
-    blocks_of,
-    guard,
-    header_of,
-    noise,
-    path_of,
-    put_pack,
-    rebuilt,
-    rewrite,
-    sidecar_path,
-)
+from kit.faults import overwrite
+from paritykit import blocks_of, guard, header_of, noise, path_of, put_pack, rebuilt, sidecar_path
 
 from archiver.archive import layout
 from archiver.archive.packs import frames
@@ -172,7 +163,7 @@ def test_a_manifest_that_heals_to_another_form_than_its_sidecar_says_is_refused(
     path = sidecar_path(archive, name)
     side = path.read_bytes()
     header = header_of(side)
-    rewrite(path, rebuilt(header | {"blake3": "ab" * 32}, blocks_of(side, header)))
+    overwrite(path, rebuilt(header | {"blake3": "ab" * 32}, blocks_of(side, header)))
     assert path_of(archive, name).exists()
     out = archive.store.stage("heal")
     with pytest.raises(DamageError, match="did not become whole"):
@@ -186,10 +177,10 @@ def test_a_sidecar_that_names_another_file_of_the_same_digest_heals_only_that(sh
     other = layout.event_name("2026-01-02T03:04:05Z", digest)
     header = header_of(side) | {"file": other}
     out = shelf.store.stage("heal")
-    rewrite(shelf.store.root / name, rebuilt(header, blocks_of(side, header)))
+    overwrite(shelf.store.root / name, rebuilt(header, blocks_of(side, header)))
     try:
         with pytest.raises(DamageError, match="is the parity of"):
             heal(shelf.store, layout.pack_name(digest), out)
     finally:
         out.abort()
-        rewrite(shelf.store.root / name, side)
+        overwrite(shelf.store.root / name, side)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 from kit.cli import invoke
-from paritykit import Quiet, noise, rewrite, sidecar_path
+from kit.faults import overwrite
+from paritykit import Quiet, noise, sidecar_path
 from paritykit import guard as protect_all
 
 from archiver.archive import layout
@@ -72,7 +73,7 @@ DAMAGE = {
 def test_damage_around_the_blocks_is_seen_without_reading_them(guarded, folder, how):
     name = named(guarded, folder)
     path = sidecar_path(guarded, name)
-    rewrite(path, DAMAGE[how](path.read_bytes()))
+    overwrite(path, DAMAGE[how](path.read_bytes()))
     place = layout.parity_name(layout.digest_of(name))
     assert found(guarded, deep=False) == [("parity-damaged", place)]
     (finding,) = parity_findings(guarded, deep=True, progress=Quiet())
@@ -83,7 +84,7 @@ def test_a_damaged_block_is_seen_by_a_deep_look_only(guarded):
     path = sidecar_path(guarded, pack_of(guarded))
     side = bytearray(path.read_bytes())
     side[len(side) // 2] ^= 1
-    rewrite(path, bytes(side))
+    overwrite(path, bytes(side))
     assert found(guarded, deep=False) == []
     (finding,) = parity_findings(guarded, deep=True, progress=Quiet())
     assert finding.code == "parity-damaged"
@@ -92,7 +93,7 @@ def test_a_damaged_block_is_seen_by_a_deep_look_only(guarded):
 
 def test_a_sidecar_under_anothers_name_is_damaged(guarded):
     one, two = named(guarded, "packs"), named(guarded, "journal")
-    rewrite(sidecar_path(guarded, one), sidecar_path(guarded, two).read_bytes())
+    overwrite(sidecar_path(guarded, one), sidecar_path(guarded, two).read_bytes())
     place = layout.parity_name(layout.digest_of(one))
     assert found(guarded, deep=False) == [("parity-damaged", place)]
 
@@ -103,10 +104,10 @@ def test_the_sidecar_of_a_manifest_that_was_compressed_anew(guarded):
     name = named(guarded, "manifests")
     path = guarded.store.root / name
     plain = zstandard.ZstdDecompressor().decompress(path.read_bytes())
-    rewrite(path, zstandard.ZstdCompressor(1, write_checksum=False).compress(plain))
+    overwrite(path, zstandard.ZstdCompressor(1, write_checksum=False).compress(plain))
     place = layout.parity_name(layout.digest_of(name))
     assert found(guarded) == [("parity-damaged", place)]
-    rewrite(path, path.read_bytes()[:-5])
+    overwrite(path, path.read_bytes()[:-5])
     assert found(guarded) == []
 
 
@@ -124,7 +125,7 @@ def test_a_sidecar_of_nothing_is_a_remark(guarded):
     (guarded.store.root / stray).unlink()
     place = layout.parity_name(layout.digest_of(stray))
     assert found(guarded) == [("unneeded-parity", place)]
-    rewrite(guarded.store.root / named(guarded, "snapshots"), b"{}")
+    overwrite(guarded.store.root / named(guarded, "snapshots"), b"{}")
     assert found(guarded) == []
 
 

@@ -6,8 +6,9 @@ import json
 import shutil
 
 import pytest
+from kit.faults import overwrite
 from kit.journal import raw_event
-from paritykit import noise, rewrite
+from paritykit import noise
 
 from archiver.archive.archive import TOOL, Archive
 
@@ -116,7 +117,7 @@ def test_a_damaged_file_is_named_and_the_others_are_done(run, weights, kind):
     path = files(weights, kind)[0]
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
-    rewrite(path, bytes(data))
+    overwrite(path, bytes(data))
     told = run("parity", "add", "-q", "-C", weights)
     assert told.code == 20
     assert path.relative_to(weights).as_posix() in told.out
@@ -220,7 +221,7 @@ def test_an_audit_finds_a_damaged_sidecar_and_adding_parity_again_cures_it(run, 
     path = sidecars(weights)[0]
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
-    rewrite(path, bytes(data))
+    overwrite(path, bytes(data))
     found = run("audit", "--json", "-C", weights)
     assert found.code == 20
     codes = [one["code"] for one in found.records if one["kind"] == "finding"]

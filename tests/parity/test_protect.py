@@ -5,6 +5,7 @@ from __future__ import annotations
 import tracemalloc
 
 import pytest
+from kit.faults import overwrite
 from paritykit import (
     Quiet,
     blocks_of,
@@ -14,7 +15,6 @@ from paritykit import (
     path_of,
     put_pack,
     rebuilt,
-    rewrite,
     sidecar_path,
 )
 
@@ -52,10 +52,10 @@ def test_each_file_is_made_once_and_then_kept(archive):
 def test_a_file_that_is_not_what_its_name_demands_gets_none_and_the_others_do(archive):
     bad, good = put_pack(archive, noise(9000, 1)), put_pack(archive, noise(9000, 2))
     spoilt, gone = publish_manifest(archive), layout.pack_name("ab" * 32)
-    rewrite(path_of(archive, bad), noise(9000, 3))
+    overwrite(path_of(archive, bad), noise(9000, 3))
     data = bytearray(path_of(archive, spoilt).read_bytes())
     data[-6] ^= 1
-    rewrite(path_of(archive, spoilt), bytes(data))
+    overwrite(path_of(archive, spoilt), bytes(data))
     report = guard(archive, bad, good, spoilt, gone)
     assert report.made == (good,)
     assert {one.file for one in report.failures} == {bad, spoilt, gone}
@@ -73,7 +73,7 @@ def test_a_manifest_is_proven_by_what_it_unpacks_to(archive):
     plain = canonical(Manifest(Source("directory", "", "o/n", REVISION), ()))
     packed = zstandard.ZstdCompressor(1, write_checksum=False).compress(plain)
     assert packed != path_of(archive, name).read_bytes()
-    rewrite(path_of(archive, name), packed)
+    overwrite(path_of(archive, name), packed)
     assert guard(archive, name).made == (name,)
     assert blake3_hex(packed).encode() in sidecar_path(archive, name).read_bytes()
 
@@ -96,7 +96,7 @@ def test_a_sidecar_that_is_not_good_is_made_anew(archive, how):
     else:
         guard(archive, name, parity=1)
         side = bytearray(path.read_bytes())
-    rewrite(path, bytes(side))
+    overwrite(path, bytes(side))
     assert guard(archive, name).made == (name,)
     assert path.read_bytes() == good
 
@@ -185,7 +185,7 @@ def test_damage_between_proof_and_coding_is_noticed(archive, monkeypatch):
 
     def then_spoilt(reader, shape, advance):
         found = survey(reader, shape, advance)
-        rewrite(path_of(archive, name), noise(50_000, 9))
+        overwrite(path_of(archive, name), noise(50_000, 9))
         return found
 
     monkeypatch.setattr(module, "survey", then_spoilt)
@@ -201,6 +201,6 @@ def test_the_sidecar_of_another_form_of_a_manifest_is_not_kept(archive):
     side = sidecar_path(archive, name).read_bytes()
     header = header_of(side)
     other = rebuilt(header | {"blake3": "ab" * 32}, blocks_of(side, header))
-    rewrite(sidecar_path(archive, name), other)
+    overwrite(sidecar_path(archive, name), other)
     assert guard(archive, name).made == (name,)
     assert sidecar_path(archive, name).read_bytes() == side

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import pytest
+from kit.archive import copy
 from kit.cli import invoke
-from repairkit import ONE, TWO, copy, model, write_folder
+from kit.repository import write_folder
+from repairkit import ONE, TWO, model
 
 
 @pytest.fixture(scope="session")

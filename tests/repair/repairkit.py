@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import shutil
 from typing import TYPE_CHECKING
 
 import numpy as np
+from kit.repository import noise
 
 from archiver.tensors.header import header_bytes
 
@@ -21,10 +21,6 @@ ONE, TWO = "org/one", "org/two"
 def sources(result: Result) -> dict[str, str]:
     """Stored name -> where it came from."""
     return {row["name"]: row["source"] for row in result.kinds("mended")}
-
-
-def noise(seed: int, size: int) -> bytes:
-    return np.random.default_rng(seed).integers(0, 256, size, np.uint8).tobytes()
 
 
 def bf16(seed: int, count: int) -> bytes:
@@ -44,13 +40,6 @@ def model(seed: int) -> dict[str, bytes]:
     head = header_bytes([(name, kind, shape, len(data)) for name, kind, shape, data in tensors])
     weights = bytes(head) + b"".join(data for *_, data in tensors)
     return {"model.safetensors": weights, "config.json": b'{"seed": %d}' % seed}
-
-
-def write_folder(folder: Path, files: dict[str, bytes]) -> Path:
-    folder.mkdir(parents=True)
-    for name, data in files.items():
-        (folder / name).write_bytes(data)
-    return folder
 
 
 def seals(root: Path, repository: str = "") -> list[Path]:
@@ -85,27 +74,6 @@ def events(root: Path, name: str = "") -> list[dict]:
     return [one for one in found if one["event"] == (name or one["event"])]
 
 
-def overwrite(path: Path, data: bytes) -> None:
-    """Change a stored file, which is read-only."""
-    path.chmod(0o644)
-    path.write_bytes(data)
-    path.chmod(0o444)
-
-
-def flip(path: Path, *at: int) -> None:
-    """Flip a bit at each place; in the middle if none is given."""
-    data = bytearray(path.read_bytes())
-    for one in at or (len(data) // 2,):
-        data[one] ^= 1
-    overwrite(path, bytes(data))
-
-
-def wipe(path: Path, begin: int, end: int) -> None:
-    data = bytearray(path.read_bytes())
-    data[begin:end] = bytes(len(data[begin:end]))
-    overwrite(path, bytes(data))
-
-
 def listing(root: Path) -> dict[str, tuple[bytes, int, int]]:
     """Every file below a folder: bytes, mode, time of change."""
     return {
@@ -126,8 +94,3 @@ def stored(root: Path) -> dict[str, bytes]:
         for path in (root / folder).rglob("*")
         if path.is_file()
     }
-
-
-def copy(root: Path, target: Path) -> Path:
-    shutil.copytree(root, target)
-    return target

@@ -3,21 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from kit.archive import copy
 from kit.cli import invoke
-from repairkit import (
-    ONE,
-    TWO,
-    copy,
-    flip,
-    manifest,
-    model,
-    own_pack,
-    packs,
-    seals,
-    stored,
-    wipe,
-    write_folder,
-)
+from kit.faults import flip, wipe
+from kit.repository import write_folder
+from repairkit import ONE, TWO, manifest, model, own_pack, packs, seals, stored
 
 from archiver.storage.local import LocalStore
 from archiver.storage.local_staged import LocalStaged

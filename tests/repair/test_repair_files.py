@@ -6,20 +6,8 @@ import json
 import shutil
 
 import pytest
-from repairkit import (
-    ONE,
-    events,
-    flip,
-    listing,
-    manifest,
-    only,
-    overwrite,
-    own_pack,
-    packs,
-    seals,
-    sources,
-    stored,
-)
+from kit.faults import flip, overwrite
+from repairkit import ONE, events, listing, manifest, only, own_pack, packs, seals, sources, stored
 
 
 def seal(root):

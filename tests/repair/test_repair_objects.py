@@ -6,22 +6,10 @@ import json
 import shutil
 
 import pytest
-from repairkit import (
-    ONE,
-    TWO,
-    copy,
-    events,
-    flip,
-    listing,
-    model,
-    own_pack,
-    packs,
-    seals,
-    sources,
-    stored,
-    wipe,
-    write_folder,
-)
+from kit.archive import copy
+from kit.faults import flip, wipe
+from kit.repository import write_folder
+from repairkit import ONE, TWO, events, listing, model, own_pack, packs, seals, sources, stored
 
 
 def size(path):

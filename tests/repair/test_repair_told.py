@@ -3,19 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from repairkit import (
-    ONE,
-    TWO,
-    copy,
-    flip,
-    listing,
-    manifest,
-    model,
-    own_pack,
-    seals,
-    sources,
-    write_folder,
-)
+from kit.archive import copy
+from kit.faults import flip
+from kit.repository import write_folder
+from repairkit import ONE, TWO, listing, manifest, model, own_pack, seals, sources
 
 from archiver.archive.archive import Archive
 from archiver.archive.intent import announced

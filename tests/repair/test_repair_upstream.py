@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from repairkit import ONE, TWO, model, own_pack, packs, seals, sources, stored, wipe, write_folder
+from kit.faults import wipe
+from kit.repository import write_folder
+from repairkit import ONE, TWO, model, own_pack, packs, seals, sources, stored
 
 from archiver.loopback import Fault
 

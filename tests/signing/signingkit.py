@@ -20,12 +20,6 @@ def minisign(*arguments, typed="", cwd=None):
     )  # fmt: skip
 
 
-def rewrite(path: Path, data: bytes) -> None:
-    """Change a stored file, which is read-only."""
-    path.chmod(0o644)
-    path.write_bytes(data)
-
-
 class Weights:
     """An archive on disk."""
 

@@ -8,7 +8,8 @@ import subprocess
 
 import pytest
 from blake3 import blake3
-from signingkit import minisign, rewrite
+from kit.faults import overwrite
+from signingkit import minisign
 
 from archiver import __version__
 from archiver.archive.archive import Archive
@@ -56,7 +57,7 @@ def damage(weights):
     pack = next(weights.root.glob("packs/*/*.pack"))
     data = bytearray(pack.read_bytes())
     data[40] ^= 1
-    rewrite(pack, bytes(data))
+    overwrite(pack, bytes(data))
     return pack
 
 

@@ -8,8 +8,9 @@ import subprocess
 import sys
 
 import pytest
+from kit.faults import overwrite
 from kit.journal import raw_event
-from signingkit import Weights, digest_of, rewrite
+from signingkit import Weights, digest_of
 
 from archiver.archive.archive import Archive
 
@@ -68,11 +69,11 @@ def test_no_event_can_be_taken_away(head, weights, kept):
 def test_no_event_can_be_changed(head, weights, kept):
     for path in weights.events:
         data = path.read_bytes()
-        rewrite(path, data.replace(b'"tool":"', b'"tool":"x'))
+        overwrite(path, data.replace(b'"tool":"', b'"tool":"x'))
         done = head("--check", kept)
         assert done.code == 20
         assert "event-damaged" in done.finding_codes
-        rewrite(path, data)
+        overwrite(path, data)
 
 
 def test_later_events_are_no_fault(head, weights, kept):
@@ -103,7 +104,7 @@ def test_set_back_to_an_earlier_copy(head, weights, tmp_path, run):
 def test_a_seal_taken_away(head, weights, kept):
     seal = weights.seals[0]
     data = seal.read_bytes()
-    rewrite(seal, data[:-1])
+    overwrite(seal, data[:-1])
     assert head("--check", kept).finding_codes == {"seal-damaged"}
     seal.unlink()
     done = head("--check", kept)

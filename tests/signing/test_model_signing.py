@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 from kit.cli import invoke
+from kit.faults import overwrite
 from modelsigningkit import EXAMPLE, accepts, payload_of, statement_of, write_example
-from signingkit import rewrite
 
 from archiver.archive.archive import Archive
 from archiver.archive.publish import publish
@@ -174,7 +174,7 @@ def test_to_stdout(run, held, own):
 
 def test_a_damaged_manifest_is_not_signed(weights, run, own, tmp_path):
     (manifest,) = weights.below("manifests/org/one")
-    rewrite(manifest, manifest.read_bytes()[:-1] + b"!")
+    overwrite(manifest, manifest.read_bytes()[:-1] + b"!")
     out = tmp_path / "out.sig"
     args = ("-C", weights.root, "org/one", "-o", out, "--model-signing", own[0])
     assert run("manifest", "export", *args).code == 20

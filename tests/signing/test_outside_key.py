@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from kit.cli import invoke
-from signingkit import rewrite
+from kit.faults import overwrite
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_what_the_kept_key_signed_is_well_whatever_the_policy_says(audit, status
 def test_a_forged_signature_of_the_kept_key_is_told_once(audit, status, sign, key, weights):
     assert sign().code == 0
     one, two = (weights.signature_of(seal) for seal in weights.seals)
-    rewrite(one, two.read_bytes())
+    overwrite(one, two.read_bytes())
     assert audit().code == 0
     found = audit("--key", key.with_suffix(".pub"))
     assert (found.code, found.finding_codes) == (20, {"signature-damaged"})

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 
+from kit.faults import overwrite
 from kit.journal import raw_event
-from signingkit import digest_of, rewrite
+from signingkit import digest_of
 
 from archiver.archive.archive import Archive
 from archiver.archive.fixity.signatures import signature_findings
@@ -77,7 +78,7 @@ def test_the_comment_tells_a_person(weights, sign):
 def test_damaged_documents_are_not_signed(weights, sign, key):
     spoilt = [weights.seals[0], weights.manifests[1]]
     for one in spoilt:
-        rewrite(one, one.read_bytes()[:-1] + b"!")
+        overwrite(one, one.read_bytes()[:-1] + b"!")
     done = sign()
     assert done.code == 20
     assert done.finding_codes == {"seal-damaged", "manifest-damaged"}
@@ -102,7 +103,7 @@ def test_a_damaged_signature_is_replaced(weights, sign, key):
     for at, spoilt in enumerate(
         (whole[:-9] + b"AAAAAAA=\n", whole.replace(b"seal of", b"seal 0f"), b"")
     ):
-        rewrite(good, spoilt)
+        overwrite(good, spoilt)
         (found,) = findings(weights, key)
         assert found.code == "signature-damaged", at
         assert lacking(weights, key) == [weights.seals[0]]
@@ -118,14 +119,14 @@ def test_every_line_of_a_signature_counts(weights, sign, key):
     rows = path.read_bytes().split(b"\n")
     for at in (1, 2, 3):
         for changed in (rows[at][:-1], rows[at] + b"A", rows[at].swapcase(), b""):
-            rewrite(path, b"\n".join([*rows[:at], changed, *rows[at + 1 :]]))
+            overwrite(path, b"\n".join([*rows[:at], changed, *rows[at + 1 :]]))
             assert [one.code for one in findings(weights, key)] == ["signature-damaged"]
 
 
 def test_a_signature_of_other_bytes_does_not_fit(weights, sign, key):
     sign()
     one, two = map(weights.signature_of, weights.seals)
-    rewrite(one, two.read_bytes())
+    overwrite(one, two.read_bytes())
     (found,) = findings(weights, key)
     assert found.code == "signature-damaged"
     assert found.path == one.relative_to(weights.root).as_posix()
@@ -133,10 +134,10 @@ def test_a_signature_of_other_bytes_does_not_fit(weights, sign, key):
 
 def test_unknown_keys_are_not_judged(weights, sign, key, run, tmp_path):
     sign()
-    rewrite(weights.signatures[0], weights.signatures[1].read_bytes())
+    overwrite(weights.signatures[0], weights.signatures[1].read_bytes())
     assert findings(weights) == []
     assert [one.code for one in findings(weights, key)] == ["signature-damaged"]
-    rewrite(weights.signatures[0], b"no signature at all")
+    overwrite(weights.signatures[0], b"no signature at all")
     assert [one.code for one in findings(weights)] == ["signature-damaged"]
 
 
@@ -158,7 +159,7 @@ def test_a_signature_of_nothing_is_a_remark(weights, sign, key):
 
 def test_the_damage_of_a_document_is_not_told_twice(weights, sign, key):
     sign()
-    rewrite(weights.manifests[0], b"{}")
+    overwrite(weights.manifests[0], b"{}")
     assert findings(weights, key) == []
     assert lacking(weights, key) == [weights.manifests[0]]
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import shutil
 
 import pytest
+from kit.faults import overwrite
 from kit.journal import raw_event
-from signingkit import minisign, rewrite
+from signingkit import minisign
 
 from archiver.archive.archive import Archive
 from archiver.archive.signing.key_file import public_key
@@ -136,6 +137,6 @@ def test_an_export_overwrites_no_signature(run, weights, sign, tmp_path):
 def test_a_damaged_signature_is_not_exported(run, weights, sign, tmp_path):
     assert sign().code == 0
     for one in weights.signatures:
-        rewrite(one, b"nothing")
+        overwrite(one, b"nothing")
     done = run("manifest", "export", "-C", weights.root, "Org/one", "-o", tmp_path / "m.json")
     assert done.kinds("manifest")[0]["signatures"] == []

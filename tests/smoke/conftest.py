@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import os
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import smokecli
 import smokekit
 import storedkit
-
-# Starts the command line in processes of its own, as those tests do.
-sys.path.append(str(Path(__file__).parents[1] / "e2e"))
-
-from zygote import Zygote
+from kit.zygote import Zygote
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from archiver.archive.archive import Archive
 

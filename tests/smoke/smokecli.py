@@ -13,7 +13,7 @@ from archiver.cli.main import invoke
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from zygote import Zygote
+    from kit.zygote import Zygote
 
     from archiver.archive.events import Event
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 import smokecli
+from kit.zygote import Zygote
 from levelkit import TO_GOLDEN, climb, stream
 from spoil import TEXT, spoilt, swap_experts
-from zygote import Zygote
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -50,9 +50,3 @@ def packs(root):
 
 def seals(root):
     return sorted(path.name.split(".")[1] for path in root.glob("snapshots/*/*/*.json"))
-
-
-def rewrite(path, data):
-    """Stored files are read-only."""
-    path.chmod(0o644)
-    path.write_bytes(data)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
+from kit.faults import overwrite
 from kit.journal import raw_event
-from statuskit import rewrite
 
 from archiver.archive import events
 from archiver.archive.archive import TOOL, Archive
@@ -157,7 +157,7 @@ def test_the_table_of_kinds_is_whole():
 
 def test_damaged_events_are_told_and_the_others_shown(ask, root):
     first = next(path for path in sorted((root / "journal").rglob("*.json")))
-    rewrite(first, first.read_bytes()[:-1] + b" ")
+    overwrite(first, first.read_bytes()[:-1] + b" ")
     found = ask("log", "--json")
     assert (found.code, len(found.kinds("event")), len(found.kinds("error"))) == (20, 1, 1)
     assert json.loads(found.out.splitlines()[-1])["exit_code"] == 20

@@ -6,7 +6,7 @@ import json
 
 import pytest
 from kit.cli import invoke
-from statuskit import rewrite
+from kit.faults import overwrite
 
 from archiver.archive.archive import Archive
 from archiver.archive.pin import Pin, PinnedFile
@@ -107,7 +107,7 @@ def test_packs_that_are_missing_and_manifests_that_are_damaged(check, root):
     next(root.glob(f"packs/*/{pack}.pack")).unlink()
     found = check(ONE)
     assert (found.code, states(found)) == (24, {"Org/one": "incomplete"})
-    rewrite(next(root.glob("manifests/org/one/*")), b"{}")
+    overwrite(next(root.glob("manifests/org/one/*")), b"{}")
     found = check(ONE, NEVER)
     assert (found.code, states(found)["Org/one"]) == (20, "unreadable")
     assert "archiver repair" in check(ONE, text=True).out

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from kit.faults import overwrite
 from kit.journal import raw_event
-from statuskit import packs, rewrite, seals, words
+from statuskit import packs, seals, words
 
 from archiver.archive.archive import TOOL, Archive
 from archiver.archive.place import place_of, settled_place
@@ -123,7 +124,7 @@ def test_packs_that_are_gone_and_packs_that_nobody_needs(ask, root):
 def test_damage_that_an_audit_found_is_told_until_it_was_audited_again(ask, root):
     pack = packs(root)[0]
     good = pack.read_bytes()
-    rewrite(pack, good[:-20] + bytes([good[-20] ^ 1]) + good[-19:])
+    overwrite(pack, good[:-20] + bytes([good[-20] ^ 1]) + good[-19:])
     assert ask("audit", "-q").code == 20
     found = ask("status", "--json")
     assert (found.code, found.short["damage"]) == (24, ["repair", "-C", str(root)])
@@ -133,14 +134,14 @@ def test_damage_that_an_audit_found_is_told_until_it_was_audited_again(ask, root
     assert short["findings"] == 2
     assert ask("audit", "-q", "--snapshot", "org/two").code in {0, 20}
     assert "damage" in ask("status", "--json").short
-    rewrite(pack, good)
+    overwrite(pack, good)
     assert ask("audit", "-q").code == 0
     assert ask("status", "--json").code == 0
 
 
 def test_a_seal_that_cannot_be_read_is_told(ask, root):
     seal = next(iter(root.glob("snapshots/*/*/*.json")))
-    rewrite(seal, b"{}")
+    overwrite(seal, b"{}")
     found = ask("status", "--json")
     assert (found.status["snapshots"], set(found.short)) == (1, {"damage", "audit"})
 

@@ -6,7 +6,8 @@ import shutil
 
 import pytest
 from kit.cli import invoke
-from statuskit import packs, rewrite, words
+from kit.faults import overwrite
+from statuskit import packs, words
 
 SHALLOW = [("--level", "structure"), ("--max-bytes", "1GB"), ("--snapshot", "org/one")]
 
@@ -14,7 +15,7 @@ SHALLOW = [("--level", "structure"), ("--max-bytes", "1GB"), ("--snapshot", "org
 def spoil(path):
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
-    rewrite(path, bytes(data))
+    overwrite(path, bytes(data))
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def parity(ask, root):
     (sidecar,) = (root / "parity").glob(f"*/{packs(root)[0].stem}*")
     data = bytearray(sidecar.read_bytes())
     data[len(data) // 2] ^= 1
-    rewrite(sidecar, bytes(data))
+    overwrite(sidecar, bytes(data))
     found = ask("audit", "--json")
     assert [one["code"] for one in found.kinds("finding")] == ["parity-damaged"]
     return sidecar
@@ -97,7 +98,7 @@ def test_a_signature_that_was_made_again_is_told_no_more(ask, root, tmp_path):
     assert ask("policy", "set", "--trust", tmp_path / "key.pub").code == 0
     seal = next(iter(root.glob("snapshots/*/*/*.json"))).name.split(".")[1]
     (signature,) = root.glob(f"signatures/*/{seal}.*")
-    rewrite(signature, b"nothing")
+    overwrite(signature, b"nothing")
     assert ask("audit", "-q", "--level", "structure").code == 20
     assert ask("audit", "-q", "--snapshot", "org/one").code == 0
     assert "damage" in ask("status", "--json").short

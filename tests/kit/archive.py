@@ -1,0 +1,60 @@
+"""Archives on disk that a test may damage."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING
+
+from kit.cli import invoke
+from kit.repository import write_model
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Weights:
+    """An archive on disk that a test may damage."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def copy(self, target: Path) -> Weights:
+        shutil.copytree(self.root, target)
+        return Weights(target)
+
+    def documents(self, kind: str) -> list[Path]:
+        """Stored files of a kind, those of org/one first."""
+        if kind in {"manifests", "snapshots"}:
+            return sorted(path for path in (self.root / kind).rglob("*") if path.is_file())
+        if kind == "packs":
+            names = [self.seal(name)["packs"][0][0] for name in ("one", "two")]
+            return [self.root / "packs" / name[:2] / f"{name}.pack" for name in names]
+        if kind == "journal":
+            found = (path for path in (self.root / "journal").rglob("*") if path.is_file())
+            return sorted(found, key=lambda path: json.loads(path.read_bytes())["repository"])
+        return [self.root / kind]
+
+    def seal(self, name: str) -> dict:
+        (path,) = (self.root / "snapshots/org" / name).iterdir()
+        return json.loads(path.read_bytes())
+
+    def events(self, name: str) -> list[dict]:
+        found = [json.loads(path.read_bytes()) for path in self.documents("journal")]
+        return [one for one in found if one["event"] == name]
+
+
+def of_two_models(folder: Path, rows: tuple[int, int]) -> Weights:
+    """An archive of org/one and org/two, each in a pack of its own."""
+    archive = folder / "weights"
+    assert invoke("init", "-q", "-C", archive) == 0
+    for seed, (name, count) in enumerate(zip(("one", "two"), rows, strict=True)):
+        model = write_model(folder / name, seed * 10, count)
+        words = ("import", "-q", "-C", archive, model, "--as", f"org/{name}")
+        assert invoke(*words, "--min-free", "0B") == 0
+    return Weights(archive)
+
+
+def copy(root: Path, target: Path) -> Path:
+    shutil.copytree(root, target)
+    return target
