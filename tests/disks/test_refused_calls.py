@@ -111,11 +111,11 @@ def test_without_locks_a_file_stands_in_where_something_is_deleted(archive, disk
     assert not held.exists()
 
 
-def test_an_index_made_elsewhere_is_used_where_sqlite_has_no_locks(archive, disk, take_in):
+def test_an_index_made_elsewhere_is_used_where_sqlite_has_no_locks(archive, disk, take_in, home):
     (archive / "catalogue.sqlite").unlink()
     assert take_in(fcntl_lock=ENOLCK).code == 0
     assert not (archive / "catalogue.sqlite").exists()
-    (elsewhere,) = (archive.parents[1] / "home/.cache/archiver").glob("*.sqlite")
+    (elsewhere,) = (home / ".cache/archiver").glob("*.sqlite")
     with closing(sqlite3.connect(elsewhere)) as connection:
         assert connection.execute("SELECT count(*) FROM snapshots").fetchone() == (1,)
     done = disk.run("catalogue", "rebuild", "-C", archive, refuse={"fcntl_lock": ENOLCK})
