@@ -203,10 +203,8 @@ ELSEWHERE = {
     "planned": "an outcome of a dry run",
     "policy": "a command",
     "remembered": "the JSON of a command",
-    "repaired": "a sentence",
     "sealed": "an outcome of mirroring, and a field",
     "signed": "a field",
-    "spared": "the JSON of a command",
 }
 """Words that are kinds of events and stand in the package for something else too."""
 
