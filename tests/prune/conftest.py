@@ -26,3 +26,14 @@ def quick(tmp_path):
     made = tempfile.mkdtemp(dir=_MEMORY if _MEMORY.is_dir() else tmp_path)
     yield Path(made)
     shutil.rmtree(made)
+
+
+@pytest.fixture
+def run(run, root, archive):
+    """Run a command on the archive, with JSON lines; the exit code and the records."""
+
+    def call(name, *arguments):
+        result = run(name, "-q", "--json", "-C", root, *arguments)
+        return result.code, result.records
+
+    return call

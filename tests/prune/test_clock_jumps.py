@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from kit.cli import invoke
 from kit.journal import raw_event
 from prunekit import CONTENTS, all_restore, filled
 
@@ -43,14 +41,12 @@ def archive(clock, root):
 
 
 @pytest.fixture
-def run(capfd, clock, archive, root):
+def run(run, clock):
     """Run a command, a second later than the last; the exit code and the records."""
 
     def call(name, *arguments):
         clock.now += timedelta(seconds=1)
-        capfd.readouterr()
-        code = invoke(name, "-q", "--json", "-C", root, *arguments)
-        return code, [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+        return run(name, *arguments)
 
     return call
 

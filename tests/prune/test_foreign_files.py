@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import subprocess
 
 import pytest
-from kit.cli import invoke
 
 APPLE_DOUBLE = b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X        " + bytes(200)
 LITTER = ("._{}", ".DS_Store", "Thumbs.db", "desktop.ini", ".nfs000000000012", ".fuse_hidden0001")
 FOLDERS = ("snapshots", "manifests", "packs", "journal", "parity", "signatures")
-
-
-@pytest.fixture
-def run(capfd, root, archive):
-    del archive
-
-    def call(name, *arguments):
-        capfd.readouterr()
-        code = invoke(name, "-q", "--json", "-C", root, *arguments)
-        return code, [json.loads(line) for line in capfd.readouterr().out.splitlines()]
-
-    return call
 
 
 def findings(run):

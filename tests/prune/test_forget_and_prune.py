@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 
 import pytest
-from kit.cli import invoke
 from kit.journal import raw_event
 from prunekit import CONTENTS, all_restore, entry_of, seal, store_object
 
@@ -19,19 +17,6 @@ from archiver.archive.publish import closure_names
 from archiver.archive.records import canonical
 from archiver.errors import DamageError
 from archiver.storage.run_lock import RunLock
-
-
-@pytest.fixture
-def run(capfd, root, archive):
-    """Run a command on the archive, with JSON lines; the exit code and the records."""
-
-    def call(name, *arguments):
-        capfd.readouterr()
-        code = invoke(name, "-q", "--json", "-C", root, *arguments)
-        out = capfd.readouterr().out
-        return code, [json.loads(line) for line in out.splitlines()]
-
-    return call
 
 
 @pytest.fixture
