@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from archiver.loopback import Hub
+    from archiver.loopback.hub import Hub
 
 # A shell that runs the suite in the background has these ignored, and every child would inherit that:
 # then nothing that a test interrupts would ever end.
@@ -64,7 +64,7 @@ def run(capfd, monkeypatch) -> Callable[..., Result]:
 @pytest.fixture
 def hub(monkeypatch) -> Iterator[Hub]:
     """A hub on the loopback, which commands take for the real one."""
-    from archiver.loopback import Hub
+    from archiver.loopback.hub import Hub
 
     with Hub() as running:
         monkeypatch.setenv("HF_ENDPOINT", running.endpoint)

@@ -8,17 +8,26 @@ from __future__ import annotations
 import threading
 import uuid
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from importlib import resources
+from typing import TYPE_CHECKING, Final
 
-from archiver.archive import carried, layout
+from archiver.archive import layout
 from archiver.archive.advice import command
 from archiver.archive.events import TOOL
-from archiver.archive.info import declared_format, info_file, parse_info, with_check
 from archiver.archive.journal import Journal, policy_of
+from archiver.archive.layout import PLACE
 from archiver.archive.manifests import Manifests
 from archiver.archive.packs.reader import PackReader
-from archiver.archive.place_file import place_file
-from archiver.archive.records import ArchiveInfo, Features, require_known
+from archiver.archive.records import (
+    ArchiveInfo,
+    declared_format,
+    info_file,
+    parse_info,
+    parse_place,
+    place_file,
+    require_known,
+    with_check,
+)
 from archiver.archive.seals import OnDamage, Seals, Snapshot, raise_damage
 from archiver.errors import DamageError, NoArchiveError, UnknownFormatError, UsageError
 from archiver.storage.local import LocalStore
@@ -34,6 +43,7 @@ if TYPE_CHECKING:
     from archiver.archive.vouching import Vouching
     from archiver.digest import Blake3Hex
     from archiver.storage.store import Store
+
 
 _SMALL_MAX = 1 << 20
 _OPEN_PACKS = 64
@@ -59,11 +69,11 @@ class Archive:
 
         What a ``create`` left there that was interrupted counts as nothing.
         """
-        if root.exists() and not carried.all_below(root):
+        if root.exists() and not all_below(root):
             raise UsageError(f"{root} is not an empty folder.", hint="Choose a new folder.")
         store = LocalStore(root)
         info = with_check(ArchiveInfo(str(uuid.uuid4()), created=utc_now(), tool=TOOL))
-        for name, data in carried.files():
+        for name, data in files():
             store.put_new(name, data)
         store.put_new(layout.PLACE, place_file())
         # Last, so that a folder with archive.json is always a whole archive.
@@ -257,4 +267,51 @@ def _info_from_seals(store: Store, reason: DamageError | None) -> ArchiveInfo:
     )
 
 
-__all__ = ["TOOL", "Archive", "Features", "OnDamage", "Snapshot"]
+# ---- The files that explain an archive to whoever finds it: carried in the package, copied into each one.
+
+
+LOST_AND_FOUND: Final = "lost+found"
+"""What a disk of ext4 has from the start at its top: no content of anybody's."""
+NAMES = ("README.txt", "FORMAT.md", "decode.py")
+
+
+def files() -> Iterator[tuple[str, bytes]]:
+    """Name and content of each carried file."""
+    folder = resources.files("archiver") / "carried"
+    for name in NAMES:
+        yield name, (folder / name).read_bytes()
+
+
+def all_below(root: Path) -> bool:
+    """Whether ``root`` is a folder that holds some carried files, as they are here, and nothing more.
+
+    What else an interrupted writer left does not count: a place's identity, unfinished small files.
+    """
+    if root.is_symlink() or not root.is_dir():
+        return root.is_dir() and not any(root.iterdir())
+    known = dict(files())
+    return all(
+        _expected(path, path.relative_to(root).as_posix(), known) for path in root.rglob("*")
+    )
+
+
+def _expected(path: Path, name: str, known: dict[str, bytes]) -> bool:
+    if path.is_symlink():
+        return False
+    if name.startswith(f"{LOST_AND_FOUND}/"):
+        return True
+    if path.is_dir():
+        return name in {"tmp", LOST_AND_FOUND}
+    if name.startswith("tmp/put-"):
+        return True
+    if name == PLACE:
+        return _is_place(path)
+    data = known.get(name)
+    return data is not None and path.stat().st_size == len(data) and path.read_bytes() == data
+
+
+def _is_place(path: Path) -> bool:
+    try:
+        return bool(parse_place(path.read_bytes()))
+    except DamageError:
+        return False

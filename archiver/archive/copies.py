@@ -14,20 +14,21 @@ import msgspec
 
 from archiver.archive import layout
 from archiver.archive.advice import argv
-from archiver.archive.audit.proofs import Proofs, as_happened
+from archiver.archive.check.history import Proofs, as_happened
 from archiver.archive.clock import AHEAD, proof_times
 from archiver.archive.events import Audited, Copied, CopyLost, PlaceSeen, PlacesSeen, Repaired
-from archiver.archive.place import Copies, Place, copy_ends, own_place
 from archiver.archive.place_look import Device, Look, Medium, look_at_all
+from archiver.archive.places import Copies, Place, copy_ends, own_place
 from archiver.text import utc_before
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from archiver.archive.advice import Argv
-    from archiver.archive.archive import Archive, Snapshot
+    from archiver.archive.archive import Archive
     from archiver.archive.events import Event
     from archiver.archive.policy import Policy
+    from archiver.archive.seals import Snapshot
 
 _DAY: Final = 86400
 _PROVEN: Final = "stored"

@@ -28,9 +28,8 @@ from archiver.errors import (
     explain_system_error,
 )
 from archiver.names import unportable
-from archiver.storage.early_sync import EarlySync
-from archiver.storage.filesystem import try_lock
-from archiver.storage.folders import sync_folder
+from archiver.storage.files import EarlySync
+from archiver.storage.filesystem import sync_folder, try_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

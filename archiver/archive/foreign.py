@@ -10,7 +10,7 @@ import re
 from enum import Enum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from archiver.archive import carried, layout
+from archiver.archive import archive, layout
 from archiver.archive.records import SEAL_MAX, Seal, parse_record
 from archiver.digest import blake3_hex
 from archiver.errors import ArchiverError, DamageError, UsageError
@@ -84,7 +84,7 @@ def is_litter(name: str) -> bool:
 def _known(name: str) -> bool:
     return (
         name in {layout.INFO, layout.PLACE}
-        or name in carried.NAMES
+        or name in archive.NAMES
         or name.startswith((layout.CATALOGUE, *_WORKING))
         or layout.digest_of(name) is not None
         or layout.parity_of(name) is not None

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Callable
 from contextlib import contextmanager
 from itertools import accumulate
 from operator import attrgetter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 import zstandard
 
 from archiver.archive import layout
 from archiver.archive.advice import command, mending
-from archiver.archive.identity import WINDOW_MAX
+from archiver.archive.fixity import WINDOW_MAX
 from archiver.archive.records import (
     CARD_MAX,
     FILES_MAX,
+    FORMAT,
     MANIFEST_MAX,
     SEGMENTS_MAX,
     TENSORS_MAX,
@@ -25,19 +28,28 @@ from archiver.archive.records import (
     parse_record,
     require_known,
 )
-from archiver.archive.tensor_segments import tensors_of
 from archiver.codec.segment import SEGMENT_MAX
 from archiver.digest import Blake3Hex, blake3_hex, is_blake3, is_git_oid, is_sha256
-from archiver.errors import DamageError, InvalidDocumentError, TooLargeError
+from archiver.errors import (
+    DamageError,
+    InvalidDocumentError,
+    TooLargeError,
+    UnknownFormatError,
+    UsageError,
+    explain_system_error,
+)
 from archiver.names import path_problems
 from archiver.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
-    from archiver.archive.finding import Code
+    from archiver.archive.findings import Code
     from archiver.archive.records import FileEntry, FileFacts, Seal
     from archiver.storage.store import Store
+    from archiver.tensors.header import Tensor
+
 
 _LEVEL: Final = 9
 """Of Zstandard."""
@@ -281,3 +293,146 @@ def _too_large(repository: str, reason: str) -> TooLargeError:
 
 def _name(seal: Seal) -> str:
     return layout.manifest_name(seal.repository, seal.revision, seal.manifest.blake3)
+
+
+# ---- Which segments of a file are which tensor.
+
+
+Segments = tuple[tuple[int, str], ...]
+"""(size in bytes, BLAKE3) of each segment, in order."""
+
+
+def tensors_of(entry: FileEntry) -> tuple[Tensor, ...]:
+    """The tensors of a file; none if it is not an accepted safetensors file."""
+    return () if isinstance(entry.tensors, msgspec.UnsetType) else entry.tensors
+
+
+def tensor_segments(entry: FileEntry) -> Iterator[tuple[Tensor, Segments]]:
+    """Each tensor of a file with its segments; a tensor of no bytes has none."""
+    starts = list(accumulate((size for size, _ in entry.segments), initial=0))
+    for tensor in tensors_of(entry):
+        first, end = bisect_left(starts, tensor.begin), bisect_left(starts, tensor.end)
+        yield tensor, entry.segments[first:end]
+
+
+# ---- A manifest in a file of its own, outside an archive: canonical, compressed, or made readable.
+
+
+_ZSTD: Final = b"\x28\xb5\x2f\xfd"
+_SUFFIX: Final = (".json", ".json.zst")
+
+
+class _Kind(msgspec.Struct, frozen=True):
+    kind: str = ""
+    format: int = 0
+
+
+class NoManifestError(DamageError):
+    """The file is no JSON that could be a manifest: another file, or a badly damaged one."""
+
+
+class ManifestFile(NamedTuple):
+    """A manifest and the BLAKE3 of its canonical JSON, however the file wrote it."""
+
+    manifest: Manifest
+    digest: Blake3Hex
+
+
+Prove = Callable[[bytes], None]
+"""Told the canonical JSON of a manifest; raises a domain error if it is not to be believed."""
+
+
+def read_manifest_file(path: Path, prove: Prove = lambda _plain: None) -> ManifestFile:
+    """The manifest in ``path``: canonical JSON, that in Zstandard, or JSON with white space.
+
+    ``prove`` is asked before any of it is believed.
+
+    Raises:
+        UsageError: There is no such file, or it is no manifest at all.
+        UnknownFormatError: It is a manifest of another format.
+        NoManifestError: It is no JSON: another file, or a badly damaged one.
+        DamageError: It cannot be read, or its name has the digest of other bytes.
+    """
+    plain = _plain(path)
+    try:
+        kind = parse_record(plain, _Kind, str(path))
+    except DamageError:
+        raise NoManifestError(f"{path} is not a manifest, or it is damaged.") from None
+    if kind.kind != "manifest":
+        raise UsageError(
+            f"{path} is not a manifest.",
+            hint="'archiver manifest export -C ARCHIVE REPO@REVISION -o FILE' writes one.",
+        )
+    if kind.format != FORMAT:
+        raise UnknownFormatError(
+            f"{path} is a manifest of format {kind.format}; this archiver knows {FORMAT}."
+        )
+    require_few_values(plain, str(path))
+    plain = _canonical(plain, str(path))
+    prove(plain)
+    manifest = parse_manifest(plain, str(path))
+    digest = blake3_hex(plain)
+    named = named_digest(path.name)
+    if named and named != digest:
+        raise DamageError(f"{path} is damaged: its bytes have another digest than its name.")
+    return ManifestFile(manifest, digest)
+
+
+def named_digest(name: str) -> str:
+    """The digest in a file's name as an archive writes it, or ``""``."""
+    suffix = next((end for end in _SUFFIX if name.endswith(end)), None)
+    parts = name.removesuffix(suffix).split(".") if suffix else []
+    return parts[1] if len(parts) == 2 and len(parts[0]) == 40 and len(parts[1]) == 64 else ""  # noqa: PLR2004 - hex digits of a commit and of a BLAKE3
+
+
+def pretty(plain: bytes) -> bytes:
+    """Canonical JSON with white space, for people; its canonical form and digest are the same."""
+    return msgspec.json.format(plain, indent=2) + b"\n"
+
+
+def _canonical(plain: bytes, what: str) -> bytes:
+    """Also for keys that this version does not know: they are part of what the digest covers."""
+    manifest = _bounded(plain, what)
+    if manifest is not None:
+        return manifest
+    try:
+        document: dict[str, Any] = msgspec.json.decode(plain)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise DamageError(f"{what} is damaged: {error}.") from error
+    return canonical(document)
+
+
+def _bounded(plain: bytes, what: str) -> bytes | None:
+    """The canonical JSON where every key is known, and ``plain`` is it: built with types, which is less.
+
+    None for JSON with white space, in another order, or with other keys.
+    """
+    again = canonical(parse_manifest(plain, what))
+    return again if again == plain else None
+
+
+def _plain(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MANIFEST_MAX + 1)
+    except (FileNotFoundError, IsADirectoryError):
+        raise UsageError(f"There is no manifest at {path}.") from None
+    except OSError as error:
+        raise explain_system_error(error, "the manifest was read") from error
+    if data[:4] == _ZSTD:
+        data = decompressed(data, path)
+    if len(data) > MANIFEST_MAX:
+        raise DamageError(f"{path} is larger than a manifest may be.")
+    return data
+
+
+def decompressed(data: bytes, what: object) -> bytes:
+    """What a frame holds, never much more than its limit: a small file may claim anything.
+
+    DamageError, naming ``what``, if it is damaged.
+    """
+    try:
+        with zstandard.ZstdDecompressor().stream_reader(data) as stream:
+            return stream.read(MANIFEST_MAX + 1)
+    except zstandard.ZstdError as error:
+        raise DamageError(f"{what} is damaged: {error}.") from error

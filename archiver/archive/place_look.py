@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
-from archiver.archive.place_file import is_identity
+from archiver.archive.records import is_identity
 from archiver.errors import ArchiverError
 
 if TYPE_CHECKING:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from archiver.archive.archive import Archive
     from archiver.archive.events import Event
-    from archiver.archive.place import Place
+    from archiver.archive.places import Place
     from archiver.plan import Plan
 
 MAX_AGE: Final = 7 * 86400

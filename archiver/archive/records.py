@@ -7,15 +7,22 @@ document's keys; nothing here touches storage.
 from __future__ import annotations
 
 import functools
-from typing import Annotated, Any, TypeVar
+import re
+import uuid
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import msgspec
 
+from archiver.archive.layout import INFO, PLACE
 from archiver.codec.segment import HexDigest
 from archiver.digest import Blake3Hex, blake3_hex
 from archiver.errors import DamageError, UnknownFormatError
 from archiver.tensors.header import Count, Tensor
 from archiver.text import printable
+
+if TYPE_CHECKING:
+    from archiver.storage.store import Store
+
 
 FORMAT = 1
 """The format number that this version reads and writes."""
@@ -241,3 +248,96 @@ def _kind_of(kind: type[msgspec.Struct]) -> Any:
     """What the key ``kind`` must hold in such a record; None if it has no such key."""
     fields = {field.name: field.default for field in msgspec.structs.fields(kind)}
     return fields.get("kind") or None
+
+
+# ---- ``archive.json``: which archive this is, with a digest of its own (``docs/format.md``, section 2).
+
+
+def with_check(info: ArchiveInfo) -> ArchiveInfo:
+    """The same with its digest."""
+    return msgspec.structs.replace(info, check=_check(msgspec.to_builtins(info)))
+
+
+def info_file(info: ArchiveInfo) -> bytes:
+    """What ``archive.json`` should hold."""
+    return canonical(with_check(info)) + b"\n"
+
+
+def parse_info(data: bytes) -> ArchiveInfo:
+    """What an ``archive.json`` says.
+
+    Raises DamageError if it cannot be read, or says something else than was written. One without a
+    ``check``, of an older writer, is taken as it is.
+    """
+    info = parse_record(data, ArchiveInfo, INFO)
+    if isinstance(info.check, msgspec.UnsetType):
+        return info
+    told = keys_of(data)
+    # A person who writes the line anew may leave out its end.
+    if info.check != _check(told) or data.removesuffix(b"\n") != canonical(told):
+        raise DamageError(f"{INFO} is damaged: it says something else than was written.", path=INFO)
+    return info
+
+
+def keys_of(data: bytes) -> dict[str, Any]:
+    """Every key of an ``archive.json``, also those that this version does not know.
+
+    Raises DamageError if one of them cannot be read.
+    """
+    try:
+        told: dict[str, Any] = msgspec.json.decode(data, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise DamageError(f"{INFO} is damaged: {error}.", path=INFO) from error
+    return told
+
+
+def _check(told: dict[str, Any]) -> str:
+    """The digest of everything else, also of keys that only a newer version knows."""
+    return blake3_hex(canonical({key: value for key, value in told.items() if key != "check"}))
+
+
+class _Declared(msgspec.Struct):
+    format: Any = FORMAT
+
+
+def declared_format(data: bytes) -> Any:
+    """The format that a file of whatever shape declares; ours if it is damaged and declares none."""
+    try:
+        return msgspec.json.decode(data, type=_Declared).format
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return FORMAT
+
+
+# ---- ``place.json``: which place this is, whatever it is called (``docs/format.md``, section 2.1).
+
+
+_SMALL_MAX: Final = 1 << 16
+_UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def place_file(place: str = "") -> bytes:
+    """What ``place.json`` should hold: this identity, or a new one."""
+    return canonical(PlaceInfo(place or str(uuid.uuid4()))) + b"\n"
+
+
+def parse_place(data: bytes) -> str:
+    """The identity in a ``place.json``; DamageError if it is not as one was written."""
+    info = parse_record(data, PlaceInfo, PLACE)
+    if not is_identity(info.place) or data != canonical(info) + b"\n":
+        raise DamageError(
+            f"{PLACE} is damaged: it says something else than was written.", path=PLACE
+        )
+    return info.place
+
+
+def is_identity(text: str) -> bool:
+    """Whether it has the form of a place's identity."""
+    return _UUID.fullmatch(text) is not None
+
+
+def read_place(store: Store) -> str:
+    """The identity of the place of a store; ``""`` if it has none yet, DamageError if it is damaged."""
+    try:
+        return parse_place(store.get(PLACE, _SMALL_MAX))
+    except FileNotFoundError:
+        return ""

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from blake3 import blake3
 
-from archiver.archive.fixity.read_twice import Twice, read_twice
-from archiver.archive.identity import file_digest, require_named
+from archiver.archive.fixity import Twice, file_digest, read_twice, require_named
 from archiver.codec.workspace import workspace
 from archiver.errors import ArchiverError, DamageError
 

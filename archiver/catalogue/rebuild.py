@@ -34,10 +34,11 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from archiver.archive.archive import Archive, OnDamage, Snapshot
+    from archiver.archive.archive import Archive
     from archiver.archive.events import Event
-    from archiver.archive.packs.records import IndexEntry
+    from archiver.archive.packs.format import IndexEntry
     from archiver.archive.records import Manifest, Seal
+    from archiver.archive.seals import OnDamage, Snapshot
     from archiver.progress import Progress
 
 Item = TypeVar("Item")

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import InstrumentedAttribute
 
     from archiver.archive.events import Event
-    from archiver.archive.packs.records import IndexEntry
+    from archiver.archive.packs.format import IndexEntry
     from archiver.archive.records import FileEntry, Manifest, Seal
     from archiver.catalogue.database import Catalogue
     from archiver.tensors.header import Tensor

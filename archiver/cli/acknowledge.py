@@ -31,7 +31,7 @@ def command(
     the archive holds. Once upstream gives it again, a new loss is a failure again. Damage and missing
     copies cannot be acknowledged. Without a fact: what was acknowledged.
     """
-    from archiver.operations import acknowledge as operation  # noqa: PLC0415 - start-up stays light
+    from archiver.operations import acknowledge as operation
 
     if fact is None:
         known_facts = operation.acknowledged(open_archive())

@@ -17,18 +17,19 @@ from archiver.cli.options import (
     Size,
     common,
     open_archive,
+    password,
     split_reference,
     worker_count,
 )
-from archiver.cli.password import password
 from archiver.cli.progress import Meter
 from archiver.errors import ExitCode
 from archiver.text import human_bytes, human_duration, human_rate, plural, printable
 
 if TYPE_CHECKING:
-    from archiver.archive.archive import Snapshot
     from archiver.archive.policy import Level
-    from archiver.operations.audit import AuditReport, ReportFile
+    from archiver.archive.seals import Snapshot
+    from archiver.operations.audit.run import AuditReport
+    from archiver.operations.audit.statement import ReportFile
 
 _SEED_MAX = 100
 
@@ -127,8 +128,8 @@ def command(
         _check_seed(seed, limits["share"])
     if secret and not file:
         raise click.UsageError("--sign goes with --report only.")
-    from archiver.archive.audit.schedule import Limits  # noqa: PLC0415 - start-up stays light
-    from archiver.operations.audit import audit  # noqa: PLC0415
+    from archiver.archive.check.schedule import Limits
+    from archiver.operations.audit.run import audit
 
     repository, revision = split_reference(reference) if reference else (None, None)
     archive = open_archive()
@@ -165,8 +166,8 @@ def _report_file(file: Path | None, secret: Path | None) -> ReportFile | None:
     """Where the report goes; its key is opened before the audit, which may take hours."""
     if file is None:
         return None
-    from archiver.archive.signing.key_file import read_secret_key  # noqa: PLC0415 - start-up stays light
-    from archiver.operations.audit import ReportFile  # noqa: PLC0415 - as above
+    from archiver.archive.signing.keys import read_secret_key
+    from archiver.operations.audit.statement import ReportFile
 
     if secret is None:
         return ReportFile(file, described)
@@ -178,13 +179,15 @@ def _report_file(file: Path | None, secret: Path | None) -> ReportFile | None:
 
 def _smoke_test(reference: str | None, age: float | None, memory: int | None) -> None:
     """Run the model of the snapshot whose turn it is."""
-    from archiver.cli.smoke_progress import SmokeMeter  # noqa: PLC0415 - start-up stays light
-    from archiver.cli.smoke_report import tell, tell_fit, tell_level  # noqa: PLC0415
-    from archiver.operations.smoke_test import (  # noqa: PLC0415
-        SmokeOptions,
-        next_due,
-        smoke_test_snapshot,
+    from archiver.cli.smoke_report import (
+        SmokeMeter,
+        tell,
+        tell_fit,
+        tell_level,
     )
+    from archiver.operations.smoke_test.due import next_due
+    from archiver.operations.smoke_test.records import SmokeOptions
+    from archiver.operations.smoke_test.run import smoke_test_snapshot
 
     archive = open_archive()
     repository, revision = split_reference(reference) if reference else (None, None)
@@ -214,7 +217,7 @@ def _tell_turn(snapshot: Snapshot) -> None:
 
 
 def _explain(code: str) -> None:
-    from archiver.archive.audit.explain import explanation  # noqa: PLC0415 - start-up stays light
+    from archiver.cli.findings import explanation
 
     text = explanation(code)
     output.record("explanation", code=code, text=text)

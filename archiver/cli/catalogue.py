@@ -25,7 +25,7 @@ def rebuild() -> None:
     Others may go on using the archive meanwhile. Exits with 20 if some files could not be read; the
     index then lacks them, and 'archiver audit' tells more.
     """
-    from archiver.operations.reindex import reindex  # noqa: PLC0415 - loads SQL
+    from archiver.operations.reindex import reindex
 
     archive = open_archive()
     with IndexMeter() as meter:

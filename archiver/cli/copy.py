@@ -19,14 +19,20 @@ from archiver.cli.findings import (
     shortened,
     show_all,
 )
-from archiver.cli.limits import remark_limits
-from archiver.cli.options import Size, common, open_archive, split_reference, worker_count
+from archiver.cli.options import (
+    Size,
+    common,
+    open_archive,
+    remark_limits,
+    split_reference,
+    worker_count,
+)
 from archiver.cli.progress import Meter
 from archiver.errors import ExitCode
 from archiver.text import human_bytes, human_rate, plural, printable
 
 if TYPE_CHECKING:
-    from archiver.operations.copy import CopyReport
+    from archiver.operations.copy.report import CopyReport
 
 
 @click.command(epilog="Example: archiver copy -C weights --new /mnt/usb/weights")
@@ -81,9 +87,10 @@ def command(
         return
     if to is None:
         raise click.UsageError("Missing argument 'TO', the folder to copy to.")
-    from archiver.archive.place import check_place  # noqa: PLC0415 - start-up stays light
-    from archiver.operations.copy import CopyOptions, copy  # noqa: PLC0415
-    from archiver.throttle import Throttle  # noqa: PLC0415
+    from archiver.archive.places import check_place
+    from archiver.operations.copy.report import CopyOptions
+    from archiver.operations.copy.run import copy
+    from archiver.throttle import Throttle
 
     options = CopyOptions(
         references=tuple(split_reference(one) for one in references),
@@ -101,7 +108,7 @@ def command(
         report = copy(archive, Path(to), options, progress=meter, throttle=throttle)
     _tell(report, time.monotonic() - started)
     if not dry_run:
-        from archiver.storage.local import LocalStore  # noqa: PLC0415 - start-up stays light
+        from archiver.storage.local import LocalStore
 
         remark_limits(LocalStore(Path(report.target)))
     if report.damage:
@@ -109,7 +116,7 @@ def command(
 
 
 def _lose(place: str) -> None:
-    from archiver.operations.copy import lose  # noqa: PLC0415 - start-up stays light
+    from archiver.operations.copy.run import lose
 
     count = lose(open_archive(), place)
     output.record("copy-lost", place=place, snapshots=count)
@@ -117,7 +124,7 @@ def _lose(place: str) -> None:
 
 
 def _tell(report: CopyReport, seconds: float) -> None:
-    from archiver.archive.advice import command as command_of  # noqa: PLC0415 - start-up stays light
+    from archiver.archive.advice import command as command_of
 
     record_all(report.findings)
     counts = msgspec.to_builtins(report)

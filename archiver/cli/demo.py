@@ -27,7 +27,7 @@ def command(keep: Path | None) -> None:
     audits, restores, compares every byte, restores once more without archiver, and runs one of them
     straight from the archive.
     """
-    from archiver.demo.story import Story  # noqa: PLC0415 - start-up stays light
+    from archiver.demo.story import Story
 
     if keep is not None:
         if keep.exists() and any(keep.iterdir()):

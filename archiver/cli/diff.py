@@ -12,7 +12,8 @@ from archiver.cli.options import common, open_archive, split_reference
 from archiver.text import human_bytes, plural, printable
 
 if TYPE_CHECKING:
-    from archiver.archive.archive import Archive, Snapshot
+    from archiver.archive.archive import Archive
+    from archiver.archive.seals import Snapshot
     from archiver.operations.diff import Diff, FileChange, TensorChange
 
 _SIGNS = {"removed": "-", "added": "+", "changed": "~"}
@@ -30,7 +31,7 @@ def command(a: str, b: str) -> None:
     A tensor that only lies elsewhere, in another file or at another offset, is the same. Exits with
     0 if both hold the same files, and with 1 if they differ.
     """
-    from archiver.operations.diff import diff  # noqa: PLC0415 - start-up stays light
+    from archiver.operations.diff import diff
 
     archive = open_archive(reading=True)
     one, other = _find(archive, a), _find(archive, b)

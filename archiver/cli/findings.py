@@ -7,21 +7,26 @@ line that is made of them is made here.
 from __future__ import annotations
 
 import re
+from difflib import get_close_matches
+from importlib import resources
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, Final, assert_never
+from typing import TYPE_CHECKING, Any, Final, assert_never, get_args
 
 import msgspec
 
 from archiver.archive import advice
 from archiver.archive.advice import Argv, argv, moving, quoted
+from archiver.archive.findings import Code
 from archiver.cli import output
+from archiver.errors import UsageError
 from archiver.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from archiver.archive.advice import Action, Actions
-    from archiver.archive.finding import Finding
+    from archiver.archive.findings import Finding
+
 
 _LONGEST: Final = 2000
 _DIGEST: Final = re.compile(
@@ -338,3 +343,31 @@ def commands(action: Action) -> tuple[Argv, ...]:  # noqa: C901, PLR0911, PLR091
         case advice.Audit(place=place, snapshot=snapshot):
             return (argv("audit", place, *(("--snapshot", snapshot) if snapshot else ())),)
     return ()
+
+
+# ---- What a finding's code means and what to do about it: a section of ``docs/findings.md``,
+# carried along.
+
+
+_MEND = "How to mend an archive"
+
+
+def explanation(code: str) -> str:
+    """The section about a code and, for damage of an archive, how to mend one; UsageError if unknown."""
+    known = get_args(Code)
+    if code not in known:
+        near = get_close_matches(code, known, 3) or known
+        raise UsageError(f"There is no finding {code!r}.", hint=f"There are: {', '.join(near)}.")
+    page = (resources.files("archiver") / "carried" / "findings.md").read_text(encoding="utf-8")
+    of_audit = page.partition("\n## Findings of `audit`\n")[2].partition("\n## ")[0]
+    title = f"### `{code}`"
+    mend = [_section(page, f"## {_MEND}")] if f"\n{title}\n" in of_audit else []
+    return "\n\n".join([_section(page, title), *mend])
+
+
+def _section(page: str, title: str) -> str:
+    """A heading and what stands below it, without the marks of headings and links."""
+    rest = page.partition(f"\n{title}\n")[2]
+    text = re.split(r"^#", rest, maxsplit=1, flags=re.MULTILINE)[0].strip()
+    name = title.strip("# `")
+    return f"{name}\n\n" + re.sub(r"\[([^\]]+)\]\([^)]*\)", r"\1", text)

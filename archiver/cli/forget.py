@@ -13,8 +13,8 @@ from archiver.errors import ExitCode
 from archiver.text import plural, printable
 
 if TYPE_CHECKING:
-    from archiver.archive.archive import Snapshot
     from archiver.archive.events import Event
+    from archiver.archive.seals import Snapshot
 
 
 @click.command(epilog="Example: archiver forget -C weights Qwen/Qwen3.5-0.8B@2fc06364")
@@ -30,7 +30,7 @@ def command(reference: str, *, every: bool, undo: bool, dry_run: bool) -> None:
     prune' has taken them, weeks later. The policy append-only forbids it. --undo of what is pruned
     already lets a copy, a mirror or a repair bring it back.
     """
-    from archiver.operations.forget import forget, remember  # noqa: PLC0415 - start-up stays light
+    from archiver.operations.forget import forget, remember
 
     repository, revision = split_reference(reference)
     archive = open_archive()

@@ -14,7 +14,7 @@ from archiver.errors import ExitCode
 from archiver.text import plural, printable
 
 if TYPE_CHECKING:
-    from archiver.archive.fixity.heads import HeadCheck
+    from archiver.archive.check.heads import HeadCheck
 
 _COVERS = ("archive", "place", "scope")
 
@@ -36,7 +36,7 @@ def command(kept: tuple[str, ...]) -> None:
     those tell of must be there and whole; so an archive that was set back, or from which something was
     taken away, is noticed.
     """
-    from archiver.operations.head import check, heads  # noqa: PLC0415 - start-up stays light
+    from archiver.operations.head import check, heads
 
     archive = open_archive()
     if kept:
@@ -50,7 +50,7 @@ def command(kept: tuple[str, ...]) -> None:
 
 
 def _verdict(found: HeadCheck) -> None:
-    from archiver.archive.finding import UNKNOWN  # noqa: PLC0415 - start-up stays light
+    from archiver.archive.findings import UNKNOWN
 
     record_all(found.findings)
     output.record("head-check", intact=not found.findings, events=found.events, seals=found.seals)

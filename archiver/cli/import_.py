@@ -34,7 +34,7 @@ def command(folder: Path, name: str | None, revision: str | None, **rest: Any) -
     A hub cache's layout names its repositories, revisions and digests; they are believed only after a
     check. A plain folder has no revision: it gets one from its files' digests.
     """
-    from archiver.upstream.local import LocalUpstream  # noqa: PLC0415 - start-up stays light
+    from archiver.upstream.local import LocalUpstream
 
     upstream = LocalUpstream(folder, name)
     for skipped in upstream.skipped:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import click
 
 from archiver.cli import output
-from archiver.cli.limits import remark_limits
-from archiver.cli.options import archive_folder, common
+from archiver.cli.options import archive_folder, common, remark_limits
 from archiver.progress import NoProgress
 
 
@@ -18,9 +17,9 @@ def command() -> None:
     The folder must be empty or absent. The archive explains itself: it holds its own format's
     description and a decoder that needs nothing but Python.
     """
-    from archiver.archive.archive import Archive  # noqa: PLC0415 - start-up stays light
-    from archiver.archive.place_look import require_answer  # noqa: PLC0415
-    from archiver.catalogue.rebuild import open_catalogue  # noqa: PLC0415
+    from archiver.archive.archive import Archive
+    from archiver.archive.place_look import require_answer
+    from archiver.catalogue.rebuild import open_catalogue
 
     folder = archive_folder()
     require_answer(folder)

@@ -7,9 +7,8 @@ from pathlib import Path
 import click
 
 from archiver.cli import output
-from archiver.cli.manifest_text import facts
-from archiver.cli.options import advised, common
-from archiver.cli.password import password
+from archiver.cli.options import advised, common, password
+from archiver.cli.snapshots import facts
 
 
 @click.group(epilog="Example: archiver keys new ~/keys/archive")
@@ -28,11 +27,11 @@ def new(path: Path, no_password: bool, comment: str) -> None:
     They are files of the program minisign. The password is asked for, or taken from
     ARCHIVER_KEY_PASSWORD.
     """
-    from archiver.archive.signing.key_file import (  # noqa: PLC0415 - start-up stays light
+    from archiver.archive.signing.keys import (
+        SecretKey,
         new_pair,
         write_pair,
     )
-    from archiver.archive.signing.secret_key import SecretKey  # noqa: PLC0415 - as above
 
     secret = new_pair(path).secret  # before anybody types a password
     chosen = "" if no_password else password(str(secret), twice=True)
@@ -56,9 +55,11 @@ def show(file: Path) -> None:
 
     For a secret key with a password, that is asked for: its id is hidden by it too.
     """
-    from archiver.archive.signing.key_file import identify  # noqa: PLC0415 - start-up stays light
-    from archiver.archive.signing.minisign import Signature  # noqa: PLC0415 - as above
-    from archiver.archive.signing.secret_key import LockedKey  # noqa: PLC0415 - as above
+    from archiver.archive.signing.keys import (
+        LockedKey,
+        identify,
+    )
+    from archiver.archive.signing.minisign import Signature
 
     found = identify(file)
     if isinstance(found, Signature):

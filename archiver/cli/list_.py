@@ -8,12 +8,13 @@ import click
 
 from archiver.cli import output
 from archiver.cli.options import advised, common, open_archive, unlisted
-from archiver.cli.vouching import described
+from archiver.cli.snapshots import described
 from archiver.errors import ExitCode, UnreadableError
 from archiver.text import human_bytes, plural
 
 if TYPE_CHECKING:
-    from archiver.archive.archive import Archive, Snapshot
+    from archiver.archive.archive import Archive
+    from archiver.archive.seals import Snapshot
     from archiver.errors import DamageError
 
 

@@ -47,7 +47,7 @@ def command(
     With REPO only what concerns that repository, or one revision or seal of it. What this version does
     not know is shown as it stands. Nothing is written.
     """
-    from archiver.operations.log import Query, log  # noqa: PLC0415 - start-up stays light
+    from archiver.operations.log import Query, log
 
     damaged: list[DamageError] = []
     repository, revision = split_reference(reference) if reference else ("", None)

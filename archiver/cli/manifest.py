@@ -10,15 +10,15 @@ import click
 import msgspec
 
 from archiver.cli import output
-from archiver.cli.manifest_text import facts, print_files, print_tensors, source_facts
-from archiver.cli.options import common, open_archive, split_reference
-from archiver.cli.password import password
+from archiver.cli.options import common, open_archive, password, split_reference
+from archiver.cli.snapshots import facts, print_files, print_tensors, source_facts
 from archiver.errors import UsageError
 from archiver.text import human_bytes, plural, printable
 
 if TYPE_CHECKING:
-    from archiver.archive.archive import Archive, Snapshot
+    from archiver.archive.archive import Archive
     from archiver.archive.records import Manifest
+    from archiver.archive.seals import Snapshot
 
 
 @click.group(epilog="Example: archiver manifest export -C weights Qwen/Qwen3.5-0.8B -o qwen.json")
@@ -51,7 +51,7 @@ def export(reference: str, target: Path | None, pretty: bool, key: Path | None) 
     Its BLAKE3 is then the digest that the seal names. 'archiver verify' takes either form. Signatures
     that the archive has of it are written beside FILE, as FILE.minisig, unless it is made pretty.
     """
-    from archiver.operations.export_manifest import exported, write  # noqa: PLC0415 - start-up stays light
+    from archiver.operations.export import exported, write_manifest
 
     if pretty and key:
         raise UsageError("--pretty and --model-signing exclude each other.")
@@ -63,7 +63,7 @@ def export(reference: str, target: Path | None, pretty: bool, key: Path | None) 
     if target is None:
         _to_stdout(exported(archive, snapshot, readable=pretty)[0])
         return
-    report = write(archive, snapshot, target, readable=pretty)
+    report = write_manifest(archive, snapshot, target, readable=pretty)
     output.record("manifest", **msgspec.to_builtins(report))
     output.line(f"Wrote {target}: {snapshot.title}, manifest {report.blake3}.")
     for signature in report.signatures:
@@ -72,15 +72,15 @@ def export(reference: str, target: Path | None, pretty: bool, key: Path | None) 
 
 def _export_signature(archive: Archive, snapshot: Snapshot, target: Path | None, key: Path) -> None:
     """Of the files that the manifest lists, not of the manifest itself."""
-    from archiver.archive.signing.ec_key import read_ec_key  # noqa: PLC0415 - start-up stays light
-    from archiver.operations.export_model_signing import signed, write  # noqa: PLC0415 - as above
+    from archiver.archive.signing.model_signing import read_ec_key
+    from archiver.operations.export import signed, write_model_signing
 
     locked = read_ec_key(key)
     opened = locked.unlock(password(str(key)) if locked.needs_password else "")
     if target is None:
         _to_stdout(signed(archive, snapshot, opened)[0])
         return
-    report = write(archive, snapshot, opened, target)
+    report = write_model_signing(archive, snapshot, opened, target)
     output.record("model-signing", **msgspec.to_builtins(report))
     output.line(f"Wrote {target}: it signs {plural(report.files, 'file')} of {snapshot.title}.")
     if report.left_out:
@@ -107,7 +107,7 @@ def _to_stdout(data: bytes) -> None:
 @common
 def show(what: str, tensors: str | None) -> None:
     """Show the manifest in a file, or of a snapshot. A file of that name comes first."""
-    from archiver.operations.show import matching_tensors  # noqa: PLC0415 - start-up stays light
+    from archiver.operations.show import matching_tensors
 
     manifest, digest = _load(what)
     size = sum(entry.size for entry in manifest.files)
@@ -130,10 +130,7 @@ def show(what: str, tensors: str | None) -> None:
 
 def _load(what: str) -> tuple[Manifest, str]:
     """The manifest and the BLAKE3 of its canonical JSON."""
-    from archiver.archive.manifest_file import (  # noqa: PLC0415 - start-up stays light
-        NoManifestError,
-        read_manifest_file,
-    )
+    from archiver.archive.manifests import NoManifestError, read_manifest_file
 
     if Path(what).is_file():
         try:

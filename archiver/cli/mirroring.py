@@ -13,19 +13,20 @@ import click
 import msgspec
 
 from archiver.cli import output
-from archiver.cli.limits import remark_limits
-from archiver.cli.options import Size, advised, open_archive, unlisted, worker_count
+from archiver.cli.options import Size, advised, open_archive, remark_limits, unlisted, worker_count
 from archiver.cli.progress import IndexMeter, Meter
-from archiver.cli.vouching import described, summary
+from archiver.cli.snapshots import described, summary
 from archiver.errors import ArchiverError, ExitCode, PartialError
 from archiver.text import human_bytes, plural, printable
 
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive
-    from archiver.operations.mirror import MirrorOptions, MirrorReport
+    from archiver.operations.mirror.remarks import Remark
+    from archiver.operations.mirror.report import MirrorOptions, MirrorReport
     from archiver.plan import PlannedRepository
-    from archiver.upstream.huggingface import HuggingFace
+    from archiver.upstream.huggingface.client import HuggingFace
     from archiver.upstream.protocol import Upstream
+
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -93,9 +94,9 @@ class HubRemarks:
 
 def open_hub(token: str | None, rate: int | None) -> HuggingFace:
     """The hub of HF_ENDPOINT, read with at most ``rate`` bytes per second."""
-    from archiver.throttle import Throttle  # noqa: PLC0415
-    from archiver.upstream.huggingface import HuggingFace  # noqa: PLC0415 - loads the hub's client
-    from archiver.upstream.retry import RetryPolicy  # noqa: PLC0415
+    from archiver.throttle import Throttle
+    from archiver.upstream.huggingface.client import HuggingFace
+    from archiver.upstream.retry import RetryPolicy
 
     retry = RetryPolicy(notify=HubRemarks())
     return HuggingFace(token, retry=retry, throttle=Throttle(rate) if rate else None)
@@ -103,8 +104,8 @@ def open_hub(token: str | None, rate: int | None) -> HuggingFace:
 
 def make_options(settings: dict[str, Any]) -> MirrorOptions:
     """The operation's options from the command's."""
-    from archiver.codec.segment import Effort  # noqa: PLC0415 - start-up stays light
-    from archiver.operations.mirror import MirrorOptions  # noqa: PLC0415
+    from archiver.codec.segment import Effort
+    from archiver.operations.mirror.report import MirrorOptions
 
     return MirrorOptions(
         include=tuple(settings["include"]),
@@ -136,9 +137,9 @@ def mirroring(
     archive: Archive, settings: dict[str, Any], verb: str = "Mirroring"
 ) -> Iterator[MirrorOne]:
     """What mirrors into ``archive``, one repository after the other, with the command's options."""
-    from archiver.catalogue.rebuild import open_catalogue  # noqa: PLC0415 - loads SQL
-    from archiver.operations.mirror import mirror  # noqa: PLC0415
-    from archiver.operations.pins import published_pins  # noqa: PLC0415
+    from archiver.archive.pins import published_pins
+    from archiver.catalogue.rebuild import open_catalogue
+    from archiver.operations.mirror.run import mirror
 
     options, pins = make_options(settings), published_pins()
     archive.require_writable()
@@ -231,7 +232,6 @@ def tell(report: MirrorReport) -> list[int]:
     title = f"{report.repository}@{report.revision[:12]}".rstrip("@")
     for note in report.notes:
         output.remark(f"note: {note}")
-    from archiver.cli.remarks import sentence  # noqa: PLC0415 - start-up stays light
 
     for remark in report.remarks:
         output.remark(f"note: {sentence(remark, report)}")
@@ -258,8 +258,7 @@ def as_planned(report: MirrorReport, planned: PlannedRepository) -> MirrorReport
     Raises PartialError, with the report told, if the entry's patterns take less than they can mean and
     the entry does not say that this is meant.
     """
-    from archiver.cli.remarks import sentence  # noqa: PLC0415 - start-up stays light
-    from archiver.operations.mirror import NARROWER  # noqa: PLC0415
+    from archiver.operations.mirror.remarks import NARROWER
 
     narrower = [remark for remark in report.remarks if remark.kind in NARROWER]
     dropped = {*NARROWER, "exclude-fits-nothing"} if planned.partial else NARROWER
@@ -354,3 +353,70 @@ def finish(
         output.remark(f"{len(failures)} of {plural(total, 'repository', 'repositories')} failed.")
     whole = len(failures) == total and len(codes) == 1
     raise click.exceptions.Exit(codes.pop() if whole else int(ExitCode.PARTIAL))
+
+
+# ---- How the remarks of ``mirror``, ``import`` and ``sync`` read.
+
+
+_SHOWN: Final = 5
+
+
+def sentence(remark: Remark, report: MirrorReport) -> str:
+    """Return the remark as a sentence, with what to do next."""
+    names = ", ".join(printable(path) for path in remark.paths[:_SHOWN])
+    names += f", … ({remark.count:,} in all)" if remark.count > _SHOWN else ""
+    match remark.kind:
+        case "include-fits-nothing" | "exclude-fits-nothing":
+            option = remark.kind.partition("-")[0]
+            fits = "pattern fits" if remark.count == 1 else "patterns fit"
+            text = f"The {option} {fits} no file of the repository: {names}."
+        case "weights-not-chosen":
+            held = plural(remark.count, "file")
+            text = f"The patterns take no weights; the repository has {held} of them: {names}."
+        case "shards-not-chosen":
+            of = f" that {printable(remark.index)} names" if remark.index else ""
+            shards = plural(remark.total, "shard")
+            text = f"The patterns leave out {remark.count:,} of {shards}{of}: {names}."
+        case "shards-missing":
+            text = (
+                f"{printable(remark.index)} names {plural(remark.total, 'shard')}; {remark.count:,} "
+                f"of them are not there: {names}. The model cannot be loaded without: "
+                f"{_completes(report)}."
+            )
+        case "stand-in":
+            description = remark.instead.description if remark.instead else "is something else"
+            text = (
+                f"{names} {description}. It was kept, for its digest is the one that was listed. "
+                "Tell those who published it."
+            )
+        case "left-out":
+            counted, what = _left_out(remark)
+            text = f"{counted} {what}: {names}."
+        case "selection-unknown":
+            text = (
+                "The cache has no record of the files of this commit, so nobody knows whether "
+                f"{plural(remark.count, 'file is', 'files are')} all of it: {_completes(report)}."
+            )
+    return text
+
+
+def _left_out(remark: Remark) -> tuple[str, str]:
+    """What was left out, counted, and what became of it."""
+    match remark.left:
+        case "unfinished":
+            return plural(remark.count, "unfinished download"), (
+                "left out; import again once downloaded"
+            )
+        case "tool":
+            return plural(remark.count, "trace", "traces") + " of download tools", "left out"
+        case "system":
+            return plural(remark.count, "trace", "traces") + " of operating systems", "left out"
+    files = plural(remark.count, "file")
+    return f"{files} that the cache's record of this commit does not list", "left out"
+
+
+def _completes(report: MirrorReport) -> str:
+    """What brings what is missing."""
+    if report.repository.startswith("local/"):
+        return "download what is missing and import again"
+    return f"{advised('mirror', f'{report.repository}@{report.revision}')} fetches the rest"

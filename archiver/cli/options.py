@@ -5,18 +5,22 @@ from __future__ import annotations
 import functools
 import os
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
 from archiver.cli import output
 from archiver.errors import ArchiverError, UsageError
+from archiver.storage.filesystem import Limit
 from archiver.text import parse_duration, parse_share, parse_size, utc_before
 
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive
+    from archiver.storage.store import Store
+
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -73,7 +77,7 @@ class Moment(click.ParamType[str]):
 
     def convert(self, value: Any, param: Any, ctx: Any) -> str:
         """The time as the journal writes it, UTC; a usage error if it is none."""
-        from datetime import datetime  # noqa: PLC0415 - start-up stays light
+        from datetime import datetime
 
         text = str(value).strip()
         full = f"{text}T00:00:00Z" if re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text) else text
@@ -142,8 +146,8 @@ def open_archive(*, reading: bool = False) -> Archive:
     For ``reading`` a folder that this user may not list is passed over, and told in the end; else it is
     an error, because whoever deletes must know what is there.
     """
-    from archiver.archive.archive import Archive  # noqa: PLC0415 - start-up stays light
-    from archiver.archive.place_look import require_answer  # noqa: PLC0415
+    from archiver.archive.archive import Archive
+    from archiver.archive.place_look import require_answer
 
     require_answer(archive_folder())
     archive = Archive.open(archive_folder())
@@ -163,7 +167,7 @@ def advised(verb: str, *words: str, elsewhere: str = "") -> str:
 
     Where none is, one on ``elsewhere``, if that is given.
     """
-    from archiver.archive.advice import command  # noqa: PLC0415 - start-up stays light
+    from archiver.archive.advice import command
 
     place = str(archive_folder())
     return command(verb, elsewhere if elsewhere and not _is_archive() else place, *words)
@@ -188,3 +192,58 @@ def split_reference(text: str) -> tuple[str, str | None]:
 def worker_count() -> int:
     """How many threads encode or decode: the cores this process may use."""
     return len(os.sched_getaffinity(0))
+
+
+# ---- Saying what the disk of an archive cannot do, and what that means.
+
+
+SENTENCES: Final = {
+    Limit.FOLDER_SYNC: "This disk cannot make names durable: what was stored in the last minutes "
+    "before a power cut may be gone after it. Nothing that is listed afterwards is wrong; run the "
+    "same command again.",
+    Limit.LOCKS: "This disk has no locks: nothing keeps a second run of the same plan from doing the "
+    "same work, which harms nothing. Where something is deleted, a file stands in for the lock.",
+}
+
+
+def limits(store: Store) -> list[tuple[Limit, str]]:
+    """Each limit of the archive's disk, and what it means, in a sentence; none where it is unknown."""
+    try:
+        return [(one, SENTENCES[one]) for one in sorted(store.limits())]
+    except ArchiverError:
+        return []  # whoever reads or writes there will say why
+
+
+def remark_limits(store: Store) -> None:
+    """Say it once, to a person who begins to write there."""
+    for _, sentence in limits(store):
+        output.remark(f"note: {sentence}")
+
+
+def tell_limits(store: Store) -> None:
+    """Say it among the results."""
+    for limit, sentence in limits(store):
+        output.record("limit", limit=limit, message=sentence)
+        output.line(f"Disk: {sentence}")
+
+
+# ---- The password of a secret key: from the environment, or asked for.
+
+
+VARIABLE: Final = "ARCHIVER_KEY_PASSWORD"
+
+
+def password(what: str, *, twice: bool = False) -> str:
+    """The password of ``what``; UsageError if it is not given and nobody can be asked."""
+    given = os.environ.get(VARIABLE)
+    if given:
+        return given
+    if not sys.stdin.isatty():
+        raise UsageError(
+            f"{what} needs a password, and there is no terminal to ask at.",
+            hint=f"Set {VARIABLE}.",
+        )
+    asked: str = click.prompt(
+        f"Password of {what}", hide_input=True, confirmation_prompt=twice, err=True
+    )
+    return asked

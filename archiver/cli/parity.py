@@ -49,7 +49,7 @@ def add(references: tuple[str, ...], parity: int | None, group: int | None, redo
     Each file is first proven to be what its name demands; a damaged one is named and gets no parity.
     Files that have good parity of the same shape are left alone.
     """
-    from archiver.operations.parity import add as operate  # noqa: PLC0415 - start-up stays light
+    from archiver.operations.parity import add as operate
 
     wanted = [split_reference(one) for one in references]
     started = time.monotonic()
@@ -92,7 +92,7 @@ def _tell_added(report: Protected, seconds: float) -> None:
 @common
 def remove(references: tuple[str, ...]) -> None:
     """Remove all parity, or that which only the snapshots named need. No data is lost with it."""
-    from archiver.operations.parity import remove as operate  # noqa: PLC0415 - start-up stays light
+    from archiver.operations.parity import remove as operate
 
     report = operate(open_archive(), [split_reference(one) for one in references])
     output.record("parity-removed", **msgspec.to_builtins(report))
@@ -107,7 +107,7 @@ def remove(references: tuple[str, ...]) -> None:
 @common
 def status() -> None:
     """Show how much is protected, what that costs, and what is not protected."""
-    from archiver.operations.parity import status as operate  # noqa: PLC0415 - start-up stays light
+    from archiver.operations.parity import status as operate
 
     report = operate(open_archive())
     output.record(

@@ -43,7 +43,7 @@ def retire(name: str) -> None:
     NAME is what the plan calls itself. What it brought stays. A later 'archiver sync' of it begins
     it anew.
     """
-    from archiver.operations.plans import retire as end  # noqa: PLC0415 - start-up stays light
+    from archiver.operations.plans import retire as end
 
     end(open_archive(), name)
     output.record("plan-retired", plan=name)
@@ -59,9 +59,9 @@ def check(plan: str) -> None:
     PLAN is as for 'archiver sync'. Exits with 24 if something of it is not held, with 22 if something
     that is held differs from a pin. Nothing is written.
     """
-    from archiver.operations.pins import published_pins  # noqa: PLC0415 - start-up stays light
-    from archiver.operations.plans import check as compare  # noqa: PLC0415
-    from archiver.plan import find_plan  # noqa: PLC0415
+    from archiver.archive.pins import published_pins
+    from archiver.operations.plans import check as compare
+    from archiver.plan import find_plan
 
     planned = find_plan(plan)
     result = compare(open_archive(), planned, published_pins())

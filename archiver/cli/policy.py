@@ -9,8 +9,8 @@ import click
 import msgspec
 
 from archiver.cli import output
-from archiver.cli.manifest_text import facts
 from archiver.cli.options import Duration, common, open_archive
+from archiver.cli.snapshots import facts
 from archiver.text import plural
 
 if TYPE_CHECKING:
@@ -132,10 +132,7 @@ def set_(
 
     The policy is an event of the journal. Append-only cannot be taken back.
     """
-    from archiver.operations.policy import (  # noqa: PLC0415 - start-up stays light
-        PolicyChange,
-        change_policy,
-    )
+    from archiver.operations.policy import PolicyChange, change_policy
 
     change = PolicyChange(
         copies=copies,
@@ -165,7 +162,7 @@ def set_(
 
 def _tell_absent(archive: Archive, accept: tuple[str, ...]) -> None:
     """Say which of what was accepted now is about nothing that is held: it may be mistyped."""
-    from archiver.archive.accepted import parse_accepted  # noqa: PLC0415 - start-up stays light
+    from archiver.archive.policy import parse_accepted
 
     for one in map(parse_accepted, accept):
         held = archive.snapshots_of(one.repository, on_damage=lambda _name, _error: None)

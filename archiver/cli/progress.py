@@ -159,8 +159,8 @@ class IndexMeter(Meter):
 
 
 def _live(verb: str) -> Live:
-    from rich.console import Console  # noqa: PLC0415 - loaded for a terminal only
-    from rich.progress import (  # noqa: PLC0415
+    from rich.console import Console
+    from rich.progress import (
         BarColumn,
         Progress,
         ProgressColumn,

@@ -13,7 +13,7 @@ from archiver.errors import ExitCode
 from archiver.text import human_bytes, plural
 
 if TYPE_CHECKING:
-    from archiver.archive.pruning.pruner import Pruned
+    from archiver.archive.prune.pruner import Pruned
 
 _DONE = {
     "rescued": "brought back from the trash, because something needs them",
@@ -50,7 +50,7 @@ def command(grace: int, *, dry_run: bool, trust_clock: bool) -> None:
     The grace is measured by the journal, not by the clock alone: where the clock leaps beyond it, what
     is due goes a day later.
     """
-    from archiver.operations.prune import prune  # noqa: PLC0415 - start-up stays light
+    from archiver.operations.prune import prune
 
     if dry_run and trust_clock:
         raise click.UsageError("--trust-clock writes into the journal: not with --dry-run.")

@@ -17,7 +17,7 @@ from archiver.errors import ExitCode
 from archiver.text import plural, printable
 
 if TYPE_CHECKING:
-    from archiver.operations.repair import RepairReport
+    from archiver.operations.repair.run import RepairReport
 
 
 @click.command(epilog="Example: archiver repair -C weights --from /mnt/usb/weights --dry-run")
@@ -44,7 +44,7 @@ def command(
     folders, the hub. A copy counts once it was read back and has the digest that it must have. What it
     replaces stays in quarantine/. What cannot be brought back stays as it is, and is named.
     """
-    from archiver.operations.repair import RepairOptions, repair  # noqa: PLC0415 - start-up stays light
+    from archiver.operations.repair.run import RepairOptions, repair
 
     repository, revision = split_reference(reference) if reference else (None, None)
     options = RepairOptions(

@@ -15,12 +15,13 @@ from archiver.cli import output
 from archiver.cli.findings import shortened
 from archiver.cli.options import Size, common, open_archive, split_reference, worker_count
 from archiver.cli.progress import Meter
-from archiver.cli.vouching import compared, described, summary
+from archiver.cli.snapshots import compared, described, summary
 from archiver.errors import ExitCode
 from archiver.text import human_bytes, human_rate, plural, printable
 
 if TYPE_CHECKING:
-    from archiver.archive.archive import Archive, Snapshot
+    from archiver.archive.archive import Archive
+    from archiver.archive.seals import Snapshot
     from archiver.operations.restore import RestoreFailure, RestoreReport
 
 _SHOWN = 8
@@ -61,7 +62,7 @@ def command(
     told at the end. Nothing is overwritten: files that are there already and right are kept. A damaged
     file is left out and named, with what in it is hit.
     """
-    from archiver.operations.restore import restore, restore_tensor  # noqa: PLC0415 - start-up stays light
+    from archiver.operations.restore import restore, restore_tensor
 
     if tested and (tensor or files):
         raise click.UsageError(
@@ -117,7 +118,7 @@ def _folder(report: RestoreReport, layout: str) -> Path:
     """Where the files lie that were restored."""
     if layout == "plain":
         return Path(report.destination)
-    from archiver.upstream.hub_cache import CacheDestination  # noqa: PLC0415 - start-up stays light
+    from archiver.upstream.hub_cache import CacheDestination
 
     cache = CacheDestination(Path(report.destination), report.repository, report.revision, ())
     return cache.snapshot
@@ -138,9 +139,14 @@ def _tell_cache(report: RestoreReport) -> None:
 
 
 def _smoke_test(folder: Path, archive: Archive, snapshot: Snapshot, memory: int | None) -> None:
-    from archiver.cli.smoke_progress import SmokeMeter  # noqa: PLC0415 - start-up stays light
-    from archiver.cli.smoke_report import tell, tell_fit, tell_level  # noqa: PLC0415
-    from archiver.operations.smoke_test import SmokeOptions, smoke_test_restored  # noqa: PLC0415
+    from archiver.cli.smoke_report import (
+        SmokeMeter,
+        tell,
+        tell_fit,
+        tell_level,
+    )
+    from archiver.operations.smoke_test.records import SmokeOptions
+    from archiver.operations.smoke_test.run import smoke_test_restored
 
     options = SmokeOptions(
         memory=memory, workers=worker_count(), on_fit=tell_fit, on_level=tell_level

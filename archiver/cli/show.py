@@ -8,9 +8,15 @@ import click
 import msgspec
 
 from archiver.cli import output
-from archiver.cli.manifest_text import facts, print_files, print_tensors, source_facts
 from archiver.cli.options import common, open_archive, split_reference
-from archiver.cli.vouching import described, summary
+from archiver.cli.snapshots import (
+    described,
+    facts,
+    print_files,
+    print_tensors,
+    source_facts,
+    summary,
+)
 from archiver.smoke.levels import LEVELS
 from archiver.text import human_bytes, plural, printable
 
@@ -42,8 +48,8 @@ def command(reference: str, files: bool, tensors: str | None) -> None:
 
     REVISION may be the beginning of a commit; without one, the newest whole snapshot is shown.
     """
-    from archiver.archive.vouching import vouches_of  # noqa: PLC0415 - start-up stays light
-    from archiver.operations.show import matching_tensors, show  # noqa: PLC0415 - start-up stays light
+    from archiver.archive.vouching import vouches_of
+    from archiver.operations.show import matching_tensors, show
 
     archive = open_archive(reading=True)
     snapshot = archive.find(*split_reference(reference))

@@ -10,8 +10,7 @@ import msgspec
 
 from archiver.cli import output
 from archiver.cli.findings import record_all, show_all
-from archiver.cli.options import common, open_archive, split_reference
-from archiver.cli.password import password
+from archiver.cli.options import common, open_archive, password, split_reference
 from archiver.errors import ExitCode
 from archiver.text import plural
 
@@ -36,8 +35,8 @@ def command(references: tuple[str, ...], file: Path) -> None:
     A snapshot's seal and its manifest are signed; what is damaged is not. A signature of a journal's
     head vouches for everything that was ever sealed here before.
     """
-    from archiver.archive.signing.key_file import read_secret_key  # noqa: PLC0415 - start-up stays light
-    from archiver.operations.sign import sign  # noqa: PLC0415 - as above
+    from archiver.archive.signing.keys import read_secret_key
+    from archiver.operations.sign import sign
 
     archive = open_archive()
     wanted = [split_reference(one) for one in references]

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from archiver.cli.options import Size, common, open_archive, split_reference, worker_count
-from archiver.cli.smoke_progress import SmokeMeter
-from archiver.cli.smoke_report import tell, tell_fit, tell_level
+from archiver.cli.smoke_report import SmokeMeter, tell, tell_fit, tell_level
 from archiver.errors import (
     ArchiverError,
     DamageError,
@@ -21,7 +20,8 @@ from archiver.smoke.levels import LEVELS
 from archiver.text import printable
 
 if TYPE_CHECKING:
-    from archiver.archive.archive import Archive, Snapshot
+    from archiver.archive.archive import Archive
+    from archiver.archive.seals import Snapshot
 
 _ALWAYS_A_FOLDER: Final = ("/", "./", "../", "~")
 
@@ -64,11 +64,8 @@ def command(subject: str, record: bool, **wanted: Any) -> None:
     A DIR that is a folder is taken as one, unless the archive holds a repository of that name; write
     ./DIR to mean the folder.
     """
-    from archiver.operations.smoke_test import (  # noqa: PLC0415 - start-up stays light
-        SmokeOptions,
-        smoke_test_folder,
-        smoke_test_snapshot,
-    )
+    from archiver.operations.smoke_test.records import SmokeOptions
+    from archiver.operations.smoke_test.run import smoke_test_folder, smoke_test_snapshot
 
     wanted |= {"on_fit": tell_fit, "on_level": tell_level}
     options = SmokeOptions(record=record, workers=worker_count(), **wanted)

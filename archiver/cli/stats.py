@@ -8,9 +8,9 @@ import click
 import msgspec
 
 from archiver.cli import output
-from archiver.cli.manifest_text import facts
 from archiver.cli.options import advised, common, open_archive, unlisted
 from archiver.cli.progress import IndexMeter
+from archiver.cli.snapshots import facts
 from archiver.errors import ExitCode
 from archiver.text import human_bytes, plural
 
@@ -26,7 +26,7 @@ def command() -> None:
     Exits with 20 if packs or snapshots are missing or could not be read, with 4 if this user may not read
     some; the numbers then leave them out.
     """
-    from archiver.operations.statistics import statistics  # noqa: PLC0415 - loads SQL
+    from archiver.operations.stats import statistics
 
     archive = open_archive(reading=True)
     with IndexMeter() as meter:
@@ -56,7 +56,7 @@ def command() -> None:
 
 
 def _described(found: Stats) -> dict[str, object]:
-    from archiver.codec.transforms import CODECS  # noqa: PLC0415 - loads numpy
+    from archiver.codec.transforms import CODECS
 
     return msgspec.structs.asdict(found) | {
         "dtypes": {name: row._asdict() for name, row in found.dtypes.items()},
@@ -86,7 +86,7 @@ def _totals(found: Stats) -> list[tuple[str, str]]:
 
 
 def _tables(found: Stats) -> None:
-    from archiver.codec.transforms import CODECS  # noqa: PLC0415 - loads numpy
+    from archiver.codec.transforms import CODECS
 
     dtypes = sorted(found.dtypes.items(), key=lambda item: -item[1].size)
     rows = [(name, f"{row.tensors:,}", human_bytes(row.size)) for name, row in dtypes]

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 import msgspec
 
+from archiver.archive.advice import quoted
 from archiver.cli import output
 from archiver.cli.findings import record_all, show_all
-from archiver.cli.limits import tell_limits
-from archiver.cli.options import common, open_archive
+from archiver.cli.options import common, open_archive, tell_limits
 from archiver.errors import ExitCode
-from archiver.text import human_bytes, human_share, plural, printable
+from archiver.operations.status import report
+from archiver.text import human_bytes, human_duration, human_share, plural, printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from archiver.archive.copies import PlaceState
     from archiver.archive.plans import PlanStatus
-    from archiver.operations.status import LastAudit, Shortfall, SmokeTested, Status
+    from archiver.operations.status.report import (
+        LastAudit,
+        PlanShortfall,
+        Shortfall,
+        SmokeTested,
+        Status,
+    )
+
 
 _SHORT = 16
 _REVISION = 12
@@ -47,7 +55,7 @@ def command(packs: bool, copies: bool, keys: tuple[str, ...]) -> None:
     the figures. Exits with 24 if something falls short, with 4 if this user may not read some of it.
     'archiver policy' says what is wanted.
     """
-    from archiver.operations.status import status  # noqa: PLC0415 - start-up stays light
+    from archiver.operations.status.run import status
 
     archive = open_archive(reading=True)
     found = status(archive, keys=keys)
@@ -93,14 +101,12 @@ def _verdict(found: Status) -> None:
 
 
 def _shortfall(word: str, one: Shortfall) -> None:
-    from archiver.cli.shortfalls import sentence, what_next  # noqa: PLC0415 - start-up stays light
 
     output.line(f"{word}: {printable(sentence(one), 2000)}")
     output.line(f"    → Run {printable(what_next(one), 2000)}.")
 
 
 def _records(found: Status, *, packs: bool, copies: bool) -> None:
-    from archiver.cli.shortfalls import described  # noqa: PLC0415 - start-up stays light
 
     record_all(found.findings)
     told = msgspec.to_builtins(found)
@@ -254,3 +260,109 @@ _PRESENT = {
     "no-answer": "; it gives no answer now",
     "not-looked": "",
 }
+
+
+# ---- The sentence for each thing that falls short of what is wanted, and the command to run next.
+
+
+_TITLES: Final = 8
+"""Entries of a plan that a sentence names; JSON has all of them."""
+
+
+def what_next(shortfall: Shortfall) -> str:
+    """Return the commands that it asks for, in quotes, to be typed as they stand."""
+    return quoted(*shortfall.commands)
+
+
+def described(shortfall: Shortfall) -> dict[str, Any]:
+    """What falls short, with its words, for who reads JSON."""
+    words = {"message": sentence(shortfall), "next": what_next(shortfall)}
+    fields: dict[str, Any] = msgspec.to_builtins(shortfall)
+    return fields | words
+
+
+def sentence(shortfall: Shortfall) -> str:  # noqa: C901, PLR0911, PLR0912 - one line a kind
+    """What falls short, in words; names are as they came."""
+    match shortfall:
+        case report.NothingHeld():
+            return "The archive is empty: it holds no snapshot."
+        case report.MissingPacks():
+            return f"{plural(shortfall.packs, 'pack')} that seals need are not there."
+        case report.UnreadableSeals():
+            return f"{plural(shortfall.seals, 'seal')} cannot be read."
+        case report.DamagedByAudit():
+            had = f"The audit of {shortfall.time} had {plural(shortfall.findings, 'finding')}"
+            again = "; another one says whether they still are, and what to do about each."
+            return had + (" of damage." if shortfall.packs or shortfall.files else again)
+        case report.DamagedFiles():
+            counts = (shortfall.packs, "pack"), (shortfall.files, "other file")
+            damage = " and ".join(plural(count, noun) for count, noun in counts if count)
+            return f"Found damaged, and neither repaired nor found whole since: {damage}."
+        case report.Contradiction():
+            files = plural(shortfall.files, "file")
+            return (
+                f"Two seals of {shortfall.snapshot} give {files} other bytes, "
+                f"{shortfall.path} for one: at least one lies."
+            )
+        case report.WrongClock():
+            return (
+                f"The journal has come to {shortfall.latest}, and this machine's clock says "
+                f"{shortfall.now}: one of the two is wrong. Nothing is deleted, and proofs of a time to "
+                "come do not count. If the clock is wrong, set it, and that is all; if it is right, the "
+                "command says so."
+            )
+        case report.PlanShortfall():
+            return _of_plan(shortfall)
+        case report.NeverAudited():
+            return "Nothing of what is held here was ever proven by an audit."
+        case report.ProofsOld():
+            packs, days = plural(shortfall.packs, "pack"), plural(shortfall.days, "day")
+            size = human_bytes(shortfall.bytes)
+            return f"{packs} ({size}) not proven at level {shortfall.level} within {days}."
+        case report.NoParity():
+            return f"{plural(shortfall.files, 'file has', 'files have')} no parity sidecar."
+        case report.FewCopies():
+            lie = plural(shortfall.snapshots, "snapshot lies", "snapshots lie")
+            places = plural(shortfall.places, "place")
+            return (
+                f"{lie} in fewer than {places} that count: on a disk of its own, and proven lately."
+            )
+        case report.Unsigned():
+            bare = plural(shortfall.documents, "seal or manifest has", "seals and manifests have")
+            return f"{bare} no signature by a trusted key."
+        case report.NoPolicy():
+            return "No policy is set: nobody said how many copies, audits and parity are wanted."
+        case report.LowRoom():
+            free, keep = human_bytes(shortfall.free), human_bytes(shortfall.keep)
+            return f"The disk is nearly full: {free} are free, and {keep} should stay so."
+        case report.Unfinished():
+            left = f"{plural(shortfall.files, 'unfinished file')}, {human_bytes(shortfall.bytes)}"
+            return (
+                f"Runs that died left {left}. The next mirror or import goes on with what of it is packs; "
+                "the rest goes with the next prune."
+            )
+    raise AssertionError(shortfall)
+
+
+def _of_plan(shortfall: PlanShortfall) -> str:
+    names = [printable(title) for title in shortfall.entries]
+    more = f" and {len(names) - _TITLES:,} more" if len(names) > _TITLES else ""
+    plan, titles = f"The plan {printable(shortfall.plan)}", ", ".join(names[:_TITLES]) + more
+    match shortfall:
+        case report.PlanMissing():
+            gone = (
+                f" Upstream has {shortfall.gone:,} of them no more, or never had: correct the name in the "
+                "plan, or take it out."
+            ) * bool(shortfall.gone)
+            total = plural(shortfall.total, "repository", "repositories")
+            return f"{plan} is not met: {len(names):,} of {total} not held: {titles}.{gone}"
+        case report.PlanUnvouched():
+            return f"{plan}: held, but nobody vouched for all of the bytes: {titles}."
+        case report.PlanFailed():
+            return f"{plan}: its last run failed for {titles}."
+        case report.PlanLate():
+            ever = f", of the oldest since {shortfall.since}" if shortfall.since else ""
+            age = human_duration(shortfall.max_age)
+            return f"{plan}: upstream did not answer within {age}{ever}: {titles}."
+    how = "no longer has" if isinstance(shortfall, report.PlanGone) else "refuses access to"
+    return f"Upstream {how} {titles} (plan {printable(shortfall.plan)}); what is held of it stays."

@@ -26,10 +26,10 @@ from archiver.text import human_bytes, human_duration, plural, printable
 
 if TYPE_CHECKING:
     from archiver.cli.mirroring import MirrorOne
-    from archiver.operations.mirror import MirrorReport
+    from archiver.operations.mirror.report import MirrorReport
     from archiver.operations.sync import SyncReport
     from archiver.plan import Plan, PlannedRepository
-    from archiver.upstream.huggingface import HuggingFace
+    from archiver.upstream.huggingface.client import HuggingFace
 
 _NAMED: Final = 20
 """Names in a line; --json has them all."""
@@ -51,8 +51,8 @@ def command(plan: str, token: str | None, *, check_collection: bool, **rest: Any
     on the command line stand in for those of the plan. The plan is journalled first: 'archiver status'
     then judges by it, until 'archiver plan retire' ends it.
     """
-    from archiver.operations.sync import sync  # noqa: PLC0415 - start-up stays light
-    from archiver.plan import find_plan  # noqa: PLC0415
+    from archiver.operations.sync import sync
+    from archiver.plan import find_plan
 
     wanted = find_plan(plan)
     if check_collection and not wanted.collection:
@@ -118,7 +118,7 @@ def _failed(planned: PlannedRepository, error: ArchiverError) -> None:
 
 def _hint_for_gone(planned: PlannedRepository, error: ArchiverError) -> str:
     """What is held is not mistyped: its owner may want to hear of the loss no more."""
-    from archiver.archive.plans import outcome_of  # noqa: PLC0415 - start-up stays light
+    from archiver.archive.plans import outcome_of
 
     held = open_archive().snapshots_of(planned.name, on_damage=lambda _name, _error: None)
     if not held:
@@ -133,7 +133,7 @@ def _hint_for_gone(planned: PlannedRepository, error: ArchiverError) -> str:
 
 
 def _known(planned: PlannedRepository, error: ArchiverError) -> None:
-    from archiver.archive.plans import outcome_of  # noqa: PLC0415 - start-up stays light
+    from archiver.archive.plans import outcome_of
 
     fact = outcome_of(error)
     title = printable(planned.title)
@@ -190,7 +190,7 @@ def _figures(report: SyncReport) -> None:
 
 def _check_collection(upstream: HuggingFace, plan: Plan) -> list[int]:
     """Say how the plan differs from its collection; the exit code of a check that failed."""
-    from archiver.operations.sync import compare_collection  # noqa: PLC0415 - start-up stays light
+    from archiver.operations.sync import compare_collection
 
     try:
         new, absent = compare_collection(plan, upstream.collection(plan.collection))

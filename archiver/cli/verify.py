@@ -17,8 +17,8 @@ from archiver.errors import ExitCode, NoArchiveError, UnknownFormatError, UsageE
 from archiver.text import human_bytes, plural, printable
 
 if TYPE_CHECKING:
-    from archiver.archive.finding import Finding
-    from archiver.archive.signing.trust import Trust
+    from archiver.archive.findings import Finding
+    from archiver.archive.signing.signatures import Trust
     from archiver.operations.verify import VerifyReport
 
 _TOLD = 8
@@ -76,7 +76,7 @@ def command(
     where DIR is a snapshot. A manifest that must be signed and is not is refused before any file is
     read. Exits with 0 if all is as it should be, and with 20 otherwise.
     """
-    from archiver.operations.verify import verify  # noqa: PLC0415 - start-up stays light
+    from archiver.operations.verify import verify
 
     trust = _trust(keys, signature) if require_signature or signature or keys else None
     with Meter("Verifying") as meter:
@@ -98,8 +98,8 @@ def command(
 
 def _trust(keys: tuple[str, ...], signature: Path | None) -> Trust:
     """The keys that are named, or else those that the archive's policy trusts."""
-    from archiver.archive.signing.key_file import public_keys  # noqa: PLC0415 - start-up stays light
-    from archiver.archive.signing.trust import Trust  # noqa: PLC0415 - as above
+    from archiver.archive.signing.keys import public_keys
+    from archiver.archive.signing.signatures import Trust
 
     trusted = public_keys(keys or _policy_keys())
     if not trusted:

@@ -27,12 +27,7 @@ from archiver.demo.architecture import Sizes, Variant
 from archiver.demo.files import text_of
 from archiver.demo.quantization import stored_tensors
 from archiver.demo.shards import write_shards
-from archiver.demo.tokenizer import (
-    merges_txt,
-    tokenizer_config,
-    tokenizer_json,
-    trained_tokenizer,
-)
+from archiver.demo.tokenizer import merges_txt, tokenizer_config, tokenizer_json, trained_tokenizer
 from archiver.errors import SkippedError
 from archiver.smoke.libraries import install_hint
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from archiver.demo.checkpoints import minilm_folder, write_dense, write_moe
 from archiver.errors import ArchiverError, ExitCode, SkippedError
-from archiver.loopback import Hub
+from archiver.loopback.hub import Hub
 from archiver.smoke.libraries import install_hint
 from archiver.text import human_bytes, human_duration, plural
 

@@ -11,14 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, quote, unquote, urlencode
 
 from archiver.loopback import listing
-from archiver.loopback.message import (
-    RefusedError,
-    Response,
-    Span,
-    json_answer,
-    redirect,
-    refusal,
-)
+from archiver.loopback.message import RefusedError, Response, Span, json_answer, redirect, refusal
 
 if TYPE_CHECKING:
     from archiver.loopback.message import Request

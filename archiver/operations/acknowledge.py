@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, get_args
 import msgspec
 
 from archiver.archive.events import Acknowledged, AcknowledgedFact, PlannedEntry, new_event
-from archiver.archive.place import own_place
+from archiver.archive.places import own_place
 from archiver.archive.plans import FactKey, Plans
 from archiver.errors import UsageError
 from archiver.names import as_repo_id

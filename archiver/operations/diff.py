@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from archiver.archive.tensor_segments import Segments, tensor_segments
+from archiver.archive.manifests import Segments, tensor_segments
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

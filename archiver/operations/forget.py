@@ -9,24 +9,22 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from archiver.archive import layout
 from archiver.archive.advice import command
-from archiver.archive.archive import Archive, Snapshot
+from archiver.archive.check.heads import Chain
 from archiver.archive.clock import next_time
 from archiver.archive.events import Event, Forgotten, Remembered, Sealed, Spared, new_event
-from archiver.archive.fixity.chain import Chain
-from archiver.archive.intent import announced
-from archiver.archive.place import forgotten, own_place
-from archiver.archive.pruning.history import batches, condemned, deletable_history
-from archiver.archive.pruning.needs import Needs
-from archiver.archive.pruning.trash import bring_back, deleting, discarded, reversible
-from archiver.archive.publish import closure_names, recheck
-from archiver.archive.seals import ID_DIGITS, is_seal_id
+from archiver.archive.places import forgotten, own_place
+from archiver.archive.prune.condemn import Needs, batches, condemned, deletable_history
+from archiver.archive.prune.trash import bring_back, deleting, discarded, reversible
+from archiver.archive.publish import announced, closure_names, recheck
+from archiver.archive.seals import ID_DIGITS, Snapshot, is_seal_id
 from archiver.errors import UsageError
 from archiver.names import as_repo_id, slug
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from archiver.archive.pruning.history import History
+    from archiver.archive.archive import Archive
+    from archiver.archive.prune.condemn import History
 
 One = TypeVar("One", Snapshot, Event)
 

@@ -6,9 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from archiver.archive.fixity.chain import Chain
-from archiver.archive.fixity.heads import HeadCheck, check_heads
-from archiver.archive.fixity.kept_heads import Cover, cover_of, kept_heads
+from archiver.archive.check.heads import Chain, Cover, HeadCheck, check_heads, cover_of, kept_heads
 from archiver.archive.layout import event_of
 
 if TYPE_CHECKING:

@@ -8,8 +8,9 @@ from archiver.archive.events import Planned, Sealed
 from archiver.archive.seals import ID_DIGITS, is_seal_id
 
 if TYPE_CHECKING:
-    from archiver.archive.archive import Archive, OnDamage
+    from archiver.archive.archive import Archive
     from archiver.archive.events import Event
+    from archiver.archive.seals import OnDamage
 
 
 class Query(NamedTuple):

@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from archiver.archive import layout
-from archiver.archive.audit.proofs import proofs_of, readable_events
-from archiver.archive.parity.protect import Protected, protect
+from archiver.archive.check.history import proofs_of, readable_events
+from archiver.archive.parity.protect import Protected, all_names, names_of, protect, sidecar_of
 from archiver.archive.parity.sidecar import read_sidecar
-from archiver.archive.parity.wanted import all_names, names_of, sidecar_of
-from archiver.archive.place import own_place, settled_place
+from archiver.archive.places import own_place, settled_place
 from archiver.archive.policy import Policy
-from archiver.archive.repair.companions import PROTECTED
-from archiver.archive.repair.told import repaired_events
-from archiver.archive.repair.whole_file import Mended
+from archiver.archive.repair.reseal import repaired_events
+from archiver.archive.repair.sidecars import PROTECTED
+from archiver.archive.repair.whole_files import Mended
 from archiver.errors import ArchiverError
 from archiver.text import utc_now
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from archiver.archive.archive import Archive, Snapshot
+    from archiver.archive.archive import Archive
+    from archiver.archive.seals import Snapshot
     from archiver.progress import Progress
 
 PARITY: Final = 2

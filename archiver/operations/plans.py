@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from archiver.archive.events import PlannedEntry, PlanRetired, new_event
-from archiver.archive.pin import PinDifference, compare_pin
-from archiver.archive.place import own_place, settled_place
+from archiver.archive.pins import PinDifference, compare_pin
+from archiver.archive.places import own_place, settled_place
 from archiver.archive.plans import Plans, planned_of, vouched_in
 from archiver.archive.publish import missing_packs
 from archiver.errors import ArchiverError, ExitCode, UsageError
@@ -17,8 +17,9 @@ from archiver.text import printable
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from archiver.archive.archive import Archive, Snapshot
-    from archiver.archive.pin import Pin
+    from archiver.archive.archive import Archive
+    from archiver.archive.pins import Pin
+    from archiver.archive.seals import Snapshot
     from archiver.plan import Plan
 
 EntryState = Literal["held", "missing", "unvouched", "incomplete", "unreadable", "differs"]

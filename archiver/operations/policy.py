@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from archiver.archive.accepted import Accepted, merged, parse_accepted
-from archiver.archive.audit.proofs import readable_events
+from archiver.archive.check.history import readable_events
 from archiver.archive.clock import next_time
 from archiver.archive.events import new_event
 from archiver.archive.journal import policy_of
-from archiver.archive.policy import Level, Policy
-from archiver.archive.signing.key_file import public_keys
+from archiver.archive.policy import Accepted, Level, Policy, merged, parse_accepted
+from archiver.archive.signing.keys import public_keys
 from archiver.errors import UsageError
 from archiver.text import printable
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from archiver.archive.clock import confirm_clock, journal_ahead
-from archiver.archive.pruning.leftovers import clear_up
-from archiver.archive.pruning.pruner import Pruned, Pruner
-from archiver.archive.pruning.trash import deleting
+from archiver.archive.prune.pruner import Pruned, Pruner
+from archiver.archive.prune.trash import clear_up, deleting
 from archiver.catalogue import updates
 from archiver.catalogue.rebuild import open_catalogue
 

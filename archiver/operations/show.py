@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from archiver.archive.manifests import Segments, tensor_segments
 from archiver.archive.records import Manifest, Selection, Source, Totals
-from archiver.archive.tensor_segments import Segments, tensor_segments
 from archiver.archive.vouching import Voucher, Vouching, counted, vouches_of
 from archiver.smoke.receipt import newest_receipt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from archiver.archive.archive import Archive, Snapshot
+    from archiver.archive.archive import Archive
+    from archiver.archive.seals import Snapshot
 
 
 class Shown(msgspec.Struct, frozen=True):

@@ -10,18 +10,18 @@ import msgspec
 from archiver.archive import layout
 from archiver.archive.advice import Explain
 from archiver.archive.events import Signed, new_event
-from archiver.archive.finding import Finding
-from archiver.archive.signing.document import signed_bytes
-from archiver.archive.signing.stored import is_signed
+from archiver.archive.findings import Finding
+from archiver.archive.signing.signatures import is_signed, signed_bytes
 from archiver.errors import DamageError
 from archiver.text import printable, utc_now
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from archiver.archive.archive import Archive, Snapshot
-    from archiver.archive.finding import Code
-    from archiver.archive.signing.secret_key import SecretKey
+    from archiver.archive.archive import Archive
+    from archiver.archive.findings import Code
+    from archiver.archive.seals import Snapshot
+    from archiver.archive.signing.keys import SecretKey
 
 _LISTED: Final = 10_000
 """How many digests one event lists: they take less than the 1 MiB that an event may have."""

@@ -13,11 +13,11 @@ import msgspec
 
 from archiver.archive.events import Outcome, Synced, new_event
 from archiver.archive.journal import EVENT_MAX
-from archiver.archive.place import own_place, settled_place
+from archiver.archive.places import own_place, settled_place
 from archiver.archive.plans import KnownPlan, Plans, outcome_of, planned_of
 from archiver.archive.records import canonical
 from archiver.errors import ArchiverError, ExitCode, UsageError, explain_system_error
-from archiver.storage.run_lock import RunLock
+from archiver.storage.locks import RunLock
 from archiver.text import plural, utc_after, utc_now
 
 if TYPE_CHECKING:

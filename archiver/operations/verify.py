@@ -18,13 +18,12 @@ from archiver.archive.advice import (
     TakeManifest,
     TakeSignature,
 )
+from archiver.archive.check.folder import FileChecker
 from archiver.archive.destination import is_unfinished
-from archiver.archive.finding import Finding
-from archiver.archive.folder.check import FileChecker
-from archiver.archive.manifest_file import read_manifest_file
-from archiver.archive.manifests import entry_fault
+from archiver.archive.findings import Finding
+from archiver.archive.manifests import entry_fault, read_manifest_file
 from archiver.archive.records import FileEntry, Manifest
-from archiver.archive.signing.trust import UntrustedError
+from archiver.archive.signing.signatures import UntrustedError
 from archiver.errors import DamageError, HostileNameError, UsageError
 from archiver.names import as_repo_path, check_paths
 from archiver.tensors.weight_files import (
@@ -44,7 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from archiver.archive.signing.trust import Trust
+    from archiver.archive.signing.signatures import Trust
     from archiver.progress import Progress
     from archiver.upstream.directory import DirectoryScan
 

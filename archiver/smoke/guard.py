@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from archiver.archive.finding import Code, Finding
+from archiver.archive.findings import Code, Finding
 from archiver.errors import ArchiverError, SkippedError
 from archiver.smoke.report import FailedError
 from archiver.text import printable

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
-from archiver.archive.audit.proofs import was_at
+from archiver.archive.check.history import was_at
 from archiver.archive.events import Event, SmokeFinding, SmokeTested, new_event
 from archiver.archive.journal import EVENT_MAX
-from archiver.archive.place import settled_place
+from archiver.archive.places import settled_place
 from archiver.archive.records import canonical
 from archiver.errors import ArchiverError, DamageError
 from archiver.smoke.golden.record import Golden, parse_golden
@@ -19,9 +19,10 @@ from archiver.text import plural, utc_now
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from archiver.archive.archive import Archive, Snapshot
-    from archiver.archive.finding import Finding
-    from archiver.archive.place import Place
+    from archiver.archive.archive import Archive
+    from archiver.archive.findings import Finding
+    from archiver.archive.places import Place
+    from archiver.archive.seals import Snapshot
     from archiver.smoke.report import SmokeReport
 
 _FINDINGS: Final = 50

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from archiver.archive.finding import Finding
+from archiver.archive.findings import Finding
 from archiver.errors import ArchiverError, ExitCode
 from archiver.smoke.levels import Level, Verdict
 

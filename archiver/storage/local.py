@@ -10,26 +10,25 @@ import stat as stat_module
 from typing import TYPE_CHECKING, Final
 
 from archiver.errors import ArchiverError, DamageError, LinkedFolderError, UnreadableError
+from archiver.storage.files import (
+    LocalReader,
+    explain,
+    folders_above,
+    make_folder,
+    require_no_links,
+    require_same_disk,
+    sync_up,
+)
 from archiver.storage.filesystem import (
     Limit,
     free_bytes,
     is_of_one_machine,
     limits_of,
     mounts_below,
-)
-from archiver.storage.folders import (
-    explain,
-    folders_above,
-    make_folder,
-    require_no_links,
-    require_same_disk,
     sync_folder,
-    sync_up,
 )
-from archiver.storage.local_leftover import LocalLeftover, leftovers
-from archiver.storage.local_reader import LocalReader
-from archiver.storage.local_staged import TMP, LocalStaged, host
 from archiver.storage.reserve import hold_reserve, lacks_room, release_reserve
+from archiver.storage.staging import TMP, LocalLeftover, LocalStaged, host, leftovers
 from archiver.storage.store import check_name
 
 if TYPE_CHECKING:

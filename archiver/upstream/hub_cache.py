@@ -27,12 +27,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, NamedTuple
 
 import msgspec
 
-from archiver.archive.destination import (
-    existing_file_error,
-    name_error,
-    unfinished_name,
-    writing,
-)
+from archiver.archive.destination import existing_file_error, name_error, unfinished_name, writing
 from archiver.archive.records import FILES_MAX
 from archiver.digest import is_git_oid, is_sha256
 from archiver.errors import (

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from archiver.archive.archive import Archive
-from archiver.archive.intake.sink import NoHints, ObjectSink
+from archiver.archive.ingest.object_store import NoHints, ObjectSink
 from archiver.archive.packs.reader import PackReader
 from archiver.archive.packs.writer import PackWriter
 from archiver.archive.records import FileEntry, Source

@@ -8,10 +8,11 @@ from kit.faults import overwrite
 from kit.journal import raw_event
 
 from archiver.archive import layout
-from archiver.archive.archive import TOOL, Archive, Snapshot
-from archiver.archive.info import keys_of, parse_info
+from archiver.archive.archive import Archive
+from archiver.archive.events import TOOL
 from archiver.archive.publish import publish
-from archiver.archive.records import Features, Manifest, Selection, canonical
+from archiver.archive.records import Features, Manifest, Selection, canonical, keys_of, parse_info
+from archiver.archive.seals import Snapshot
 from archiver.digest import blake3_hex
 from archiver.errors import DamageError, NoArchiveError, UnknownFormatError, UsageError
 

@@ -13,15 +13,7 @@ from kit.journal import raw_event
 import archiver
 from archiver.archive import events
 from archiver.archive.archive import Archive
-from archiver.archive.events import (
-    KINDS,
-    Event,
-    Known,
-    Malformed,
-    Unknown,
-    new_event,
-    parse_event,
-)
+from archiver.archive.events import KINDS, Event, Known, Malformed, Unknown, new_event, parse_event
 from archiver.archive.journal import policy_of
 from archiver.archive.policy import Policy
 from archiver.archive.records import canonical

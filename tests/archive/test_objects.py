@@ -9,11 +9,11 @@ from archivekit import array, noise, pack_path, reading, sink_of, write_pack
 from kit.faults import overwrite
 
 from archiver.archive.archive import Archive
-from archiver.archive.intake import sink as sink_module
-from archiver.archive.intake.buffers import BufferPool
-from archiver.archive.intake.salvage import salvage
+from archiver.archive.ingest import object_store as sink_module
+from archiver.archive.ingest.pipeline import BufferPool
+from archiver.archive.ingest.resume import salvage
 from archiver.archive.packs import writer
-from archiver.archive.packs.records import IndexEntry
+from archiver.archive.packs.format import IndexEntry
 from archiver.archive.packs.writer import PackWriter
 from archiver.codec.segment import SEGMENT_MAX
 from archiver.digest import blake3_hex

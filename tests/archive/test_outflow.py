@@ -9,8 +9,8 @@ from archivekit import PLAINS, entry_of, noise, pack_path, write_pack
 from kit.faults import overwrite
 
 from archiver.archive.archive import Archive
-from archiver.archive.outflow import Outflow
-from archiver.archive.packs.map import PackMap
+from archiver.archive.decode import Outflow
+from archiver.archive.packs.index import PackMap
 from archiver.codec.segment import SEGMENT_MAX
 from archiver.digest import blake3_hex
 from archiver.errors import DamageError

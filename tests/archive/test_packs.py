@@ -13,10 +13,10 @@ from archivekit import PLAINS, array, noise, pack_path, reading, write_pack
 from kit.faults import overwrite
 
 from archiver.archive.archive import Archive
-from archiver.archive.intake.salvage import salvage
-from archiver.archive.packs import frames
-from archiver.archive.packs.map import PackMap
-from archiver.archive.packs.records import STORED_MAX, IndexEntry, PackIndex
+from archiver.archive.ingest.resume import salvage
+from archiver.archive.packs import format as pack_format
+from archiver.archive.packs.format import STORED_MAX, IndexEntry, PackIndex
+from archiver.archive.packs.index import PackMap
 from archiver.archive.packs.writer import PackWriter
 from archiver.archive.records import canonical
 from archiver.codec.segment import Effort, encode
@@ -161,9 +161,9 @@ def test_a_header_that_lies_about_its_frames_does_not_hide_the_next_object(archi
     item = encode(array(plain), None, Effort.FAST)
     lying = msgspec.structs.replace(item.header, frames=(item.header.frames[0] + 300,))
     staged = archive.store.stage("pack")
-    staged.write(frames.skippable(frames.HEAD, b"{}"))
-    staged.write(frames.skippable(frames.OBJECT, canonical(lying)) + item.frames[0])
-    staged.write(frames.skippable(frames.OBJECT, canonical(item.header)) + item.frames[0])
+    staged.write(pack_format.skippable(pack_format.HEAD, b"{}"))
+    staged.write(pack_format.skippable(pack_format.OBJECT, canonical(lying)) + item.frames[0])
+    staged.write(pack_format.skippable(pack_format.OBJECT, canonical(item.header)) + item.frames[0])
     staged.publish("packs/aa/test.pack")
     reader = reading(root / "packs/aa/test.pack", archive)
     assert reader.copy(list(reader.walk())[-1]).header == item.header
@@ -241,9 +241,9 @@ def test_a_hostile_index_entry_is_damage_and_reads_are_bounded(archive, root, pa
 )
 def test_an_index_of_another_shape_is_damage(archive, root, row):
     staged = archive.store.stage("pack")
-    staged.write(frames.skippable(frames.HEAD, b"{}"))
+    staged.write(pack_format.skippable(pack_format.HEAD, b"{}"))
     body = canonical({"kind": "index", "objects": [row]})
-    staged.write(frames.skippable(frames.INDEX, body) + frames.trailer(10))
+    staged.write(pack_format.skippable(pack_format.INDEX, body) + pack_format.trailer(10))
     staged.publish("packs/aa/test.pack")
     with pytest.raises(DamageError):
         reading(root / "packs/aa/test.pack", archive).index()
@@ -251,9 +251,9 @@ def test_an_index_of_another_shape_is_damage(archive, root, row):
 
 def test_an_index_of_another_kind_is_damage(archive, root):
     staged = archive.store.stage("pack")
-    staged.write(frames.skippable(frames.HEAD, b"{}"))
+    staged.write(pack_format.skippable(pack_format.HEAD, b"{}"))
     body = canonical(msgspec.structs.replace(PackIndex(()), kind="pack"))
-    staged.write(frames.skippable(frames.INDEX, body) + frames.trailer(10))
+    staged.write(pack_format.skippable(pack_format.INDEX, body) + pack_format.trailer(10))
     staged.publish("packs/aa/test.pack")
     with pytest.raises(DamageError, match="kind"):
         reading(root / "packs/aa/test.pack", archive).index()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from archiver.archive.intake.worklog import Worklog
+from archiver.archive.ingest.resume import Worklog
 from archiver.digest import blake3_hex
 
 A, B, C = (blake3_hex(name) for name in (b"a", b"b", b"c"))

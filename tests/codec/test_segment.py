@@ -19,7 +19,7 @@ from codeckit import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archiver.archive.packs import frames
+from archiver.archive.packs import format as pack_format
 from archiver.archive.records import canonical, parse_record
 from archiver.codec import segment, zstd
 from archiver.codec.segment import (
@@ -235,8 +235,8 @@ def test_a_segment_that_its_sample_flattered_gets_the_better_codec():
 
 def read(data: bytes, blake3: str, size: int) -> bytes:
     """An object as it lies in a pack, decoded as a pack's reader does."""
-    magic, length = frames.read_prefix(data)
-    assert magic == frames.OBJECT
+    magic, length = pack_format.read_prefix(data)
+    assert magic == pack_format.OBJECT
     header = parse_record(data[8 : 8 + length], ObjectHeader, "The object")
     if header.blake3 != blake3 or header.size != size:
         raise DamageError("another object")
@@ -328,7 +328,7 @@ def frame(data: bytes, **options: object) -> bytes:
     [
         b"",
         b"\x28\xb5\x2f\xfd",
-        frames.skippable(0x184D2A50, b"x" * 5),
+        pack_format.skippable(0x184D2A50, b"x" * 5),
         frame(b"x" * 1001),
         frame(b"x" * 999),
         frame(b"x" * 1000, write_content_size=False),

@@ -127,7 +127,7 @@ def test_real_manifests_of_folders_are_valid(small, exported):
 
 
 def test_a_real_manifest_from_a_hub_is_valid(run, small, tmp_path, monkeypatch):
-    from archiver.loopback import Hub
+    from archiver.loopback.hub import Hub
 
     target = tmp_path / "weights"
     card = {"license": "apache-2.0", "temperature": 0.5, "größe": [1, None, {"x": True}]}

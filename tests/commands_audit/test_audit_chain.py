@@ -7,7 +7,8 @@ from kit.faults import overwrite
 from kit.journal import raw_event
 
 from archiver.archive import layout
-from archiver.archive.archive import TOOL, Archive
+from archiver.archive.archive import Archive
+from archiver.archive.events import TOOL
 
 
 def event_path(weights, digest):

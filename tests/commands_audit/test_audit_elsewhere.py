@@ -13,8 +13,8 @@ from kit.faults import flip, overwrite
 from kit.repository import noise
 
 from archiver.archive.archive import Archive
-from archiver.archive.finding import Code
-from archiver.storage import local_reader
+from archiver.archive.findings import Code
+from archiver.storage import files
 from archiver.tensors.header import header_bytes
 
 COMMAND = r"'archiver (.+?)'(?= says|\.$| to )"
@@ -87,14 +87,14 @@ def deny(monkeypatch):
     """Root may read everything: the system's answer is made here."""
 
     def call(*paths):
-        real = local_reader.os.open
+        real = files.os.open
 
         def refuse(path, *rest, **more):
             if str(path) in set(map(str, paths)):
                 raise PermissionError(13, "Permission denied", str(path))
             return real(path, *rest, **more)
 
-        monkeypatch.setattr(local_reader.os, "open", refuse)
+        monkeypatch.setattr(files.os, "open", refuse)
 
     return call
 

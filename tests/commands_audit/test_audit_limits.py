@@ -8,9 +8,10 @@ import pytest
 from kit.faults import flip
 from kit.journal import raw_event
 
-from archiver.archive.archive import TOOL, Archive
-from archiver.archive.audit.schedule import Budget, Limits
-from archiver.operations.audit import ledger
+from archiver.archive.archive import Archive
+from archiver.archive.check.schedule import Budget, Limits
+from archiver.archive.events import TOOL
+from archiver.operations.audit import run
 
 
 def proven(weights, level="content"):
@@ -139,7 +140,7 @@ def test_events_that_say_something_odd_prove_nothing(audit, weights, detail):
 
 
 def test_what_is_too_much_for_one_event_goes_on_in_another(audit, weights, monkeypatch):
-    monkeypatch.setattr(ledger, "_LISTED", 1)
+    monkeypatch.setattr(run, "_LISTED", 1)
     assert audit("--level", "files").code == 0
     found = proven(weights, "content") + proven(weights, "files")
     assert all(len(one) <= 1 for one in found)

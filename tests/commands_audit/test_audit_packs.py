@@ -8,7 +8,7 @@ from kit.repository import noise, write_model
 
 from archiver.archive.archive import Archive
 from archiver.errors import explain_system_error
-from archiver.storage.local_reader import LocalReader
+from archiver.storage.files import LocalReader
 
 ONE: set[str] = {"org/one"}
 NONE: set[str] = set()

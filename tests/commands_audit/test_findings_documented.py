@@ -9,7 +9,7 @@ from typing import get_args
 import pytest
 
 import archiver
-from archiver.archive.finding import REMARKS, Code, Finding
+from archiver.archive.findings import REMARKS, Code, Finding
 
 PAGE = (Path(__file__).parents[2] / "docs/findings.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^### `([a-z-]+)`\n(.*?)(?=^##|\Z)", PAGE, re.MULTILINE | re.DOTALL))

@@ -14,7 +14,7 @@ from kit.faults import flip, overwrite
 from kit.repository import write_model
 
 from archiver.archive.layout import manifest_name
-from archiver.archive.packs import frames
+from archiver.archive.packs import format as pack_format
 from archiver.digest import blake3_hex
 from archiver.errors import ExitCode
 
@@ -244,11 +244,11 @@ HEADERS = {
 def test_sidecars_that_lie_of_damaged_files(weights, everything, fields):
     for path in (weights.root / "parity").rglob("*.par"):
         data = path.read_bytes()
-        end = frames.PREFIX_SIZE + frames.read_prefix(data)[1]
-        text = canonical(json.loads(data[frames.PREFIX_SIZE + 32 : end]) | fields)
-        frame = frames.skippable(frames.PARITY_HEADER, blake3(text).digest() + text)
-        blocks = data[end : -end - frames.TRAILER_SIZE]
-        overwrite(path, frame + blocks + frame + frames.trailer(len(frame) + len(blocks)))
+        end = pack_format.PREFIX_SIZE + pack_format.read_prefix(data)[1]
+        text = canonical(json.loads(data[pack_format.PREFIX_SIZE + 32 : end]) | fields)
+        frame = pack_format.skippable(pack_format.PARITY_HEADER, blake3(text).digest() + text)
+        blocks = data[end : -end - pack_format.TRAILER_SIZE]
+        overwrite(path, frame + blocks + frame + pack_format.trailer(len(frame) + len(blocks)))
     for pack in (weights.root / "packs").rglob("*.pack"):
         flip(pack)
     everything()

@@ -12,8 +12,9 @@ from kit.archive import Weights
 from kit.repository import noise
 
 from archiver.archive.archive import Archive
-from archiver.loopback import Fault, Hub
-from archiver.storage.run_lock import RunLock
+from archiver.loopback.faults import Fault
+from archiver.loopback.hub import Hub
+from archiver.storage.locks import RunLock
 
 
 @pytest.fixture
@@ -275,7 +276,7 @@ def test_a_plan_runs_once_at_a_time(sync, hub, archive, plan):
 def test_the_lock_of_a_killed_run_is_free(archive, tmp_path):
     lock = tmp_path / "lock"
     code = (
-        "import os, sys; from pathlib import Path; from archiver.storage.run_lock import RunLock\n"
+        "import os, sys; from pathlib import Path; from archiver.storage.locks import RunLock\n"
         "with RunLock(Path(sys.argv[1]), 'x'): os.kill(os.getpid(), 9)"
     )
     killed = subprocess.run([sys.executable, "-c", code, str(lock)], check=False, timeout=600)

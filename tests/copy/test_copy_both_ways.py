@@ -8,7 +8,7 @@ import pytest
 from copykit import Kept, ids
 
 from archiver.archive.archive import Archive
-from archiver.archive.place import forgotten
+from archiver.archive.places import forgotten
 
 
 @pytest.fixture

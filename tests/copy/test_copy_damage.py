@@ -13,7 +13,7 @@ from kit.faults import cut, flip
 from archiver.archive.archive import Archive
 from archiver.archive.records import canonical
 from archiver.digest import blake3_hex
-from archiver.storage.local_staged import LocalStaged
+from archiver.storage.staging import LocalStaged
 
 SPOILT = {
     "damaged": (flip, "pack-damaged"),

@@ -11,7 +11,8 @@ import pytest
 from copykit import Kept, events, ids, mount, place_id, unmount
 from kit.journal import raw_event
 
-from archiver.archive.archive import TOOL, Archive
+from archiver.archive.archive import Archive
+from archiver.archive.events import TOOL
 
 
 @pytest.fixture

@@ -26,7 +26,8 @@ from kit.faults import flip
 from kit.journal import raw_event
 
 from archiver.archive import place_probe
-from archiver.archive.archive import TOOL, Archive
+from archiver.archive.archive import Archive
+from archiver.archive.events import TOOL
 
 PATIENCE = 120
 """Seconds after which a dead mount comes to life again, so that a test that hangs fails instead."""

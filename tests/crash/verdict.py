@@ -12,9 +12,9 @@ import zstandard
 from disk import Tree, lay_out
 
 from archiver.archive import layout
-from archiver.archive.archive import Archive, Snapshot
-from archiver.archive.outflow import Outflow
-from archiver.archive.packs.map import PackMap
+from archiver.archive.archive import Archive
+from archiver.archive.decode import Outflow
+from archiver.archive.packs.index import PackMap
 from archiver.digest import blake3_hex
 from archiver.errors import ArchiverError, DamageError, NoArchiveError
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from archiver.archive.records import FileEntry
+    from archiver.archive.seals import Snapshot
 
 
 _REVISION = re.compile(r"([0-9a-f]{12})(?: has no manifest|[0-9a-f.]{94}json)")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from diskkit import Person
 
-from archiver.loopback import Hub
+from archiver.loopback.hub import Hub
 
 OWNER = Person(54321, 54322)
 """Nobody whom the system knows."""

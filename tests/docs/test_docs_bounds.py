@@ -9,8 +9,8 @@ import pytest
 from docskit import ROOT
 
 from archiver.archive import journal, manifests, records
+from archiver.archive.packs import format as packs
 from archiver.archive.packs import reader, writer
-from archiver.archive.packs import records as packs
 from archiver.catalogue import sqlite_file
 from archiver.codec import segment
 from archiver.tensors import header, weight_files

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from archiver.archive.advice import Action
-from archiver.archive.finding import Finding, TensorRows
+from archiver.archive.findings import Finding, TensorRows
 from archiver.cli.findings import commands, described, words
 
 _INLINE = re.compile(r"`(archiver [^`]+)`")

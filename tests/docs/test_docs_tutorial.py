@@ -19,7 +19,7 @@ import docskit
 import pytest
 
 from archiver.demo.checkpoints import write_dense
-from archiver.loopback import Hub
+from archiver.loopback.hub import Hub
 from archiver.plan import find_plan
 
 TUTORIAL = (docskit.ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")

@@ -17,9 +17,9 @@ from archiver.archive.events import (
     Sample,
     SmokeFinding,
 )
-from archiver.archive.packs import frames
-from archiver.archive.packs.records import IndexEntry, PackHead, PackIndex
-from archiver.archive.parity import geometry
+from archiver.archive.packs import format as pack_format
+from archiver.archive.packs.format import IndexEntry, PackHead, PackIndex
+from archiver.archive.parity import sidecar
 from archiver.archive.parity.sidecar import HEADER_MAX as PARITY_HEADER_MAX
 from archiver.archive.parity.sidecar import ParityHeader
 from archiver.archive.records import (
@@ -211,13 +211,13 @@ def test_the_magics():
         for row in rows(section("3. Packs"))
     }
     assert listed == {
-        "head": frames.HEAD,
-        "object header": frames.OBJECT,
-        "index": frames.INDEX,
-        "trailer": frames.TRAILER,
+        "head": pack_format.HEAD,
+        "object header": pack_format.OBJECT,
+        "index": pack_format.INDEX,
+        "trailer": pack_format.TRAILER,
     }
-    assert frames.OBJECT_MAGIC.hex(" ") in section("3. Packs")
-    assert f"the last {frames.TRAILER_SIZE} bytes of a pack" in section("3. Packs")
+    assert pack_format.OBJECT_MAGIC.hex(" ") in section("3. Packs")
+    assert f"the last {pack_format.TRAILER_SIZE} bytes of a pack" in section("3. Packs")
 
 
 def test_the_magics_and_bounds_of_parity():
@@ -228,14 +228,14 @@ def test_the_magics_and_bounds_of_parity():
         if "**" in row[0]
     }
     assert listed == {
-        "parity header": frames.PARITY_HEADER,
-        "parity blocks": frames.PARITY_BLOCKS,
+        "parity header": pack_format.PARITY_HEADER,
+        "parity blocks": pack_format.PARITY_BLOCKS,
     }
-    assert f"`0x{frames.TRAILER:08X}` trailer" in text
-    assert f"a power of two from 1 to {geometry.BLOCK_MAX:,}" in text
-    assert f"from {geometry.BLOCK_LEAST:,} to {geometry.BLOCK_MAX:,}" in text
-    assert f"*p*, 1 to {geometry.PARITY_MAX}" in text
-    assert f"at most {geometry.MEMBERS_MAX} \N{MINUS SIGN} *p*" in text
+    assert f"`0x{pack_format.TRAILER:08X}` trailer" in text
+    assert f"a power of two from 1 to {sidecar.BLOCK_MAX:,}" in text
+    assert f"from {sidecar.BLOCK_LEAST:,} to {sidecar.BLOCK_MAX:,}" in text
+    assert f"*p*, 1 to {sidecar.PARITY_MAX}" in text
+    assert f"at most {sidecar.MEMBERS_MAX} \N{MINUS SIGN} *p*" in text
 
 
 def test_the_codecs():
@@ -320,8 +320,8 @@ def test_the_names_of_the_directory():
 
 
 def test_the_bounds_are_those_of_the_code():
-    from archiver.archive import identity, journal, manifests, records
-    from archiver.archive.packs import records as pack
+    from archiver.archive import fixity, journal, manifests, records
+    from archiver.archive.packs import format as pack
 
     text = " ".join(section("1. Ground rules").split())
     bounds = {
@@ -343,7 +343,7 @@ def test_the_bounds_are_those_of_the_code():
         ),
         "an event 1 MiB": journal.EVENT_MAX == 1 << 20,
         "an object's frames together 40 MiB": pack.STORED_MAX == 40 << 20,
-        "a window of at most 32 MiB": identity.WINDOW_MAX == 32 << 20,
+        "a window of at most 32 MiB": fixity.WINDOW_MAX == 32 << 20,
     }
     for words, same in bounds.items():
         assert words in text

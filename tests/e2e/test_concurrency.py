@@ -249,7 +249,7 @@ def test_options_that_change_nothing_in_the_result(served, mirror, archive, rest
 @pytest.fixture
 def pin(monkeypatch, tmp_path, hub, served):
     """Puts a pin of org/model where the package keeps its own."""
-    from archiver.operations import pins
+    from archiver.archive import pins
 
     revision = hub.commit(REPO, {"pinned.txt": b"1"})
 
@@ -308,7 +308,7 @@ def test_a_pin_of_another_revision_says_nothing(hub, served, mirror, pin):
 
 def test_the_debug_variable_shows_where(served, mirror, archive, monkeypatch):
     """The one way to a traceback, for who reports a fault."""
-    from archiver.operations.mirror import publishing as operation
+    from archiver.operations.mirror import publish as operation
 
     def broken(*_, **__):
         raise ZeroDivisionError("a fault")

@@ -17,7 +17,7 @@ from e2ekit import (
     wait_until,
 )
 
-from archiver.loopback import Fault
+from archiver.loopback.faults import Fault
 from archiver.upstream.huggingface import stream
 
 PART = 4_000

@@ -74,7 +74,7 @@ MIRROR = ("--min-free", "0", "--effort", "fast")
 @needs_mount
 @pytest.mark.parametrize("left", [0, 4096, 8192, 16384, 150_000, 200_000, MIB, 2 * MIB])
 def test_a_full_disk(larger, small_disk, archive, cli, waits, restores, left, monkeypatch):
-    monkeypatch.setattr("archiver.operations.mirror.room._LEAST_RATIO", 0)
+    monkeypatch.setattr("archiver.operations.mirror.run._LEAST_RATIO", 0)
     here = small_disk / "archive"
     shutil.copytree(archive, here)
     ballast = fill(small_disk, left)
@@ -185,8 +185,8 @@ def test_room_that_must_stay_free(larger, archive, mirror):
 @pytest.fixture
 def unguarded(monkeypatch):
     """Begin although it cannot fit, and hand segments on one by one."""
-    monkeypatch.setattr("archiver.operations.mirror.room._LEAST_RATIO", 0)
-    monkeypatch.setattr("archiver.archive.intake.file_job._BATCH", 1)
+    monkeypatch.setattr("archiver.operations.mirror.run._LEAST_RATIO", 0)
+    monkeypatch.setattr("archiver.archive.ingest.pipeline._BATCH", 1)
     monkeypatch.setattr("archiver.cli.mirroring.worker_count", lambda: 1)
 
 

@@ -11,7 +11,7 @@ import sys
 import pytest
 from e2ekit import REPO, WEIGHTS, assert_nothing_published, model
 
-from archiver.loopback import Fault
+from archiver.loopback.faults import Fault
 from archiver.upstream.huggingface import client
 from archiver.upstream.huggingface.deadlines import Patience
 

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kit.repository import files_below
 
-from archiver.loopback import Fault
+from archiver.loopback.faults import Fault
 
 FILES = {"config.json": b'{"model_type": "tiny"}\n', "model.safetensors": weights()}
 CODES = {0, 22, 23, 30}

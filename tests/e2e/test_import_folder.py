@@ -12,7 +12,7 @@ from e2ekit import REPO, WEIGHTS, model, seals, weights
 from kit.repository import files_below
 
 from archiver.demo.checkpoints import write_dense
-from archiver.loopback import Fault
+from archiver.loopback.faults import Fault
 
 INDEX = "model.safetensors.index.json"
 TEMPORARY = ".cache/huggingface/download/c.bin.0123.incomplete"

@@ -7,7 +7,7 @@ import json
 import pytest
 from e2ekit import REPO, WEIGHTS, assert_nothing_published, model, seals
 
-from archiver.loopback import Fault
+from archiver.loopback.faults import Fault
 
 LFS = ("tokenizer.json", WEIGHTS)
 
@@ -345,10 +345,14 @@ def test_a_segment_that_cannot_be_stored_costs_its_file_and_no_other(
     served, archive, mirror, restores, monkeypatch
 ):
     """Every buffer has one owner at a time, also when a file fails in the middle."""
-    from archiver.archive.intake import buffers, sink
+    from archiver.archive.ingest import object_store, pipeline
     from archiver.errors import ArchiverError
 
-    put, take, give = sink.ObjectSink.put, buffers.BufferPool.take, buffers.BufferPool.give
+    put, take, give = (
+        object_store.ObjectSink.put,
+        pipeline.BufferPool.take,
+        pipeline.BufferPool.give,
+    )
     lent: set[int] = set()
 
     def spoilt(self, plain, dtype):
@@ -366,11 +370,11 @@ def test_a_segment_that_cannot_be_stored_costs_its_file_and_no_other(
         lent.remove(id(buffer))
         give(self, buffer)
 
-    monkeypatch.setattr(buffers.BufferPool, "take", taken)
-    monkeypatch.setattr(buffers.BufferPool, "give", given)
+    monkeypatch.setattr(pipeline.BufferPool, "take", taken)
+    monkeypatch.setattr(pipeline.BufferPool, "give", given)
     with monkeypatch.context() as patch:
-        patch.setattr(sink.ObjectSink, "put", spoilt)
-        patch.setattr("archiver.archive.intake.file_job._BATCH", 1000)
+        patch.setattr(object_store.ObjectSink, "put", spoilt)
+        patch.setattr("archiver.archive.ingest.pipeline._BATCH", 1000)
         result = mirror()
     assert result.code == 1
     assert f"1 of 7 files failed. {WEIGHTS}: " in result.err

@@ -11,7 +11,7 @@ import signal
 import pytest
 from e2ekit import REPO, WEIGHTS, bf16, model, noted, safetensors, seals, tmp_names, wait_until
 
-from archiver.loopback import Fault
+from archiver.loopback.faults import Fault
 
 TENSORS = 16
 MIB = 1 << 20

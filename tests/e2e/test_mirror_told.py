@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from e2ekit import REPO, WEIGHTS, bf16, model, safetensors
 
-from archiver.loopback import Fault
+from archiver.loopback.faults import Fault
 from archiver.upstream.retry import RetryPolicy
 
 

@@ -10,7 +10,7 @@ import sys
 import pytest
 from e2ekit import REPO, WEIGHTS, bf16, model, safetensors
 
-from archiver.loopback import Fault
+from archiver.loopback.faults import Fault
 
 MIB = 1 << 20
 CONTAINER = (

@@ -16,7 +16,7 @@ from kit.repository import files_below
 
 from archiver.archive.archive import Archive
 from archiver.archive.events import Sighted, new_event
-from archiver.archive.packs.map import PackMap
+from archiver.archive.packs.index import PackMap
 from archiver.archive.publish import publish
 from archiver.archive.records import Selection
 from archiver.archive.vouching import Vouch, Voucher
@@ -586,7 +586,7 @@ def pin(served, commit, tmp_path, monkeypatch) -> Callable[[], None]:
     """From the call on, the project publishes the digests of the commit's files."""
 
     def publish_pin() -> None:
-        from archiver.operations import pins
+        from archiver.archive import pins
 
         digests = {path: hashlib.sha256(data).hexdigest() for path, data in served.items()}
         files = [{"path": path, "sha256": digest} for path, digest in digests.items()]

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from archiver.archive.archive import Archive
-from archiver.archive.outflow import Outflow
-from archiver.archive.packs import frames
-from archiver.archive.packs.map import PackMap
+from archiver.archive.decode import Outflow
+from archiver.archive.packs import format as pack_format
+from archiver.archive.packs.index import PackMap
 from archiver.archive.records import canonical
 
 FROZEN = Path(__file__).with_name("v1")
@@ -124,7 +124,7 @@ def test_every_object_decodes_and_its_header_is_canonical(archive):
         reader = archive.pack(pack)
         for entry in reader.index():
             item = reader.copy(entry)
-            header = frames.skippable(frames.OBJECT, canonical(item.header))
+            header = pack_format.skippable(pack_format.OBJECT, canonical(item.header))
             assert len(header) + item.stored == entry.stored
 
 

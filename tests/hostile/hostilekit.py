@@ -52,7 +52,7 @@ def write_archive(root: Path, change=lambda _manifest: None, pack: bytes | None 
     """An archive of one snapshot whose manifest was changed before it was named; ``root``."""
     from kit import handmade
 
-    from archiver.archive import carried
+    from archiver.archive import archive
 
     manifest = json.loads(handmade.manifest(plain_files()))
     change(manifest)
@@ -62,7 +62,7 @@ def write_archive(root: Path, change=lambda _manifest: None, pack: bytes | None 
     data = text.encode("utf-8", "surrogatepass")
     pack = good_pack() if pack is None else pack
     handmade.write_identity(root)
-    for name, content in carried.files():
+    for name, content in archive.files():
         (root / name).write_bytes(content)
     handmade.write_pack(root, pack)
     handmade.write_snapshot(root, data, [pack], **seal)

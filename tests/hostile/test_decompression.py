@@ -9,7 +9,7 @@ from hostilekit import write_archive
 from kit import handmade
 from kit.memory import archiver, decode
 
-from archiver.archive.identity import plain_digest
+from archiver.archive.fixity import plain_digest
 from archiver.archive.records import MANIFEST_MAX
 
 BLOCK = 128 << 10

@@ -10,7 +10,7 @@ os.environ["HF_HUB_DISABLE_XET"] = "1"
 import pytest
 from hubkit import FILES, Answer, request
 
-from archiver.loopback import Hub
+from archiver.loopback.hub import Hub
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from hubkit import FILES, WEIGHTS
 
-from archiver.loopback import Fault, Hub
+from archiver.loopback.faults import Fault
+from archiver.loopback.hub import Hub
 
 SAFETENSORS_HEADER = json.dumps(
     {"w": {"dtype": "BF16", "shape": [2, 4], "data_offsets": [0, 16]}}

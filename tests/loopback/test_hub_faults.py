@@ -12,7 +12,8 @@ from hubkit import FILES, WEIGHTS, request
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
-from archiver.loopback import Fault, Hub
+from archiver.loopback.faults import Fault
+from archiver.loopback.hub import Hub
 
 README = FILES["README.md"]
 

@@ -20,7 +20,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.hf_api import RepoFile, RepoFolder
 
 from archiver.errors import UsageError
-from archiver.loopback import Hub
+from archiver.loopback.hub import Hub
 
 TOKENS = {"hf_open": {"org/tiny"}, "hf_other": {"org/else"}}
 HOSTILE = {

@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from hubkit import FILES, WEIGHTS, request
 
-from archiver.loopback import Fault, Hub
+from archiver.loopback.faults import Fault
+from archiver.loopback.hub import Hub
 
 
 def test_it_listens_on_loopback_only(hub):

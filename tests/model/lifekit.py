@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from archiver.cli.main import invoke
 from archiver.errors import NoSpaceError
 from archiver.storage.local import LocalStore
-from archiver.storage.local_staged import LocalStaged
+from archiver.storage.staging import LocalStaged
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -37,7 +37,7 @@ from lifekit import (
     write_below,
 )
 
-from archiver.loopback import Hub
+from archiver.loopback.hub import Hub
 
 USUAL = 8
 EXAMPLES = int(os.environ.get("ARCHIVER_TEST_MODEL", USUAL))

@@ -10,7 +10,7 @@ import numpy as np
 from blake3 import blake3
 
 from archiver.archive import layout
-from archiver.archive.packs import frames
+from archiver.archive.packs import format as pack_format
 from archiver.archive.parity.protect import protect
 from archiver.digest import blake3_hex
 
@@ -132,9 +132,9 @@ def header_of(side: bytes) -> dict:
 def rebuilt(header: dict, blocks: bytes) -> bytes:
     """A sidecar whose frames and digests are right, whatever its header says."""
     text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
-    head = frames.skippable(frames.PARITY_HEADER, blake3(text).digest() + text)
-    body = frames.skippable(frames.PARITY_BLOCKS, blocks)
-    return head + body + head + frames.trailer(len(head) + len(body))
+    head = pack_format.skippable(pack_format.PARITY_HEADER, blake3(text).digest() + text)
+    body = pack_format.skippable(pack_format.PARITY_BLOCKS, blocks)
+    return head + body + head + pack_format.trailer(len(head) + len(body))
 
 
 def blocks_of(side: bytes, header: dict) -> bytes:

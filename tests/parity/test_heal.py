@@ -14,9 +14,9 @@ from kit.journal import raw_event
 from paritykit import guard, noise, path_of, put_pack, sidecar_path
 
 from archiver.archive import layout
-from archiver.archive.archive import TOOL
-from archiver.archive.parity.geometry import shape_of
+from archiver.archive.events import TOOL
 from archiver.archive.parity.heal import heal
+from archiver.archive.parity.sidecar import shape_of
 from archiver.digest import blake3_hex
 from archiver.errors import DamageError
 
@@ -149,7 +149,7 @@ def test_one_block_more_is_too_much_and_says_how_much(large):
 
 def test_groups_larger_than_what_is_in_memory_at_a_time_are_coded_in_slices(large, monkeypatch):
     archive, name, data = large
-    monkeypatch.setattr("archiver.archive.parity.blocks._GROUP_BYTES", 3 * MIB)
+    monkeypatch.setattr("archiver.archive.parity.erasure._GROUP_BYTES", 3 * MIB)
     before = sidecar_path(archive, name).read_bytes()
     overwrite(path_of(archive, name), data)
     guard(archive, name, redo=True)

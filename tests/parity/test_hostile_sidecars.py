@@ -11,7 +11,7 @@ from kit.faults import overwrite
 from paritykit import blocks_of, guard, header_of, noise, path_of, put_pack, rebuilt, sidecar_path
 
 from archiver.archive import layout
-from archiver.archive.packs import frames
+from archiver.archive.packs import format as pack_format
 from archiver.archive.parity.heal import heal
 from archiver.archive.parity.sidecar import HEADER_MAX, read_sidecar
 from archiver.errors import DamageError, UnknownFormatError
@@ -138,7 +138,7 @@ def test_a_header_beyond_its_bound_is_not_read(good):
             assert len(buffer) < HEADER_MAX
             return super().read_into(offset, buffer)
 
-    reader = Vast(struct.pack("<II", frames.PARITY_HEADER, HEADER_MAX + 1))
+    reader = Vast(struct.pack("<II", pack_format.PARITY_HEADER, HEADER_MAX + 1))
     reader.size = 1 << 40
     with pytest.raises(DamageError, match="lost both"):
         read_sidecar(reader, good[0])

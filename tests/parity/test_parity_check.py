@@ -11,8 +11,8 @@ from paritykit import guard as protect_all
 from archiver.archive import layout
 from archiver.archive.advice import AddParity
 from archiver.archive.archive import Archive
-from archiver.archive.fixity.parity import parity_findings
-from archiver.archive.parity.wanted import all_names
+from archiver.archive.check.sidecars import parity_findings
+from archiver.archive.parity.protect import all_names
 
 
 @pytest.fixture(scope="module")
@@ -141,15 +141,15 @@ def test_another_file_among_them_is_not_taken_for_one(guarded):
 
 
 def test_what_is_whole_when_read_again_is_unstable_and_not_damaged(guarded, monkeypatch):
-    from archiver.archive.fixity import parity
+    from archiver.archive.check import sidecars
 
-    real, seen = parity.read_sidecar, []
+    real, seen = sidecars.read_sidecar, []
 
     def flaky(reader, name):
         seen.append(name)
         if len(seen) == 1:
-            raise parity.DamageError("It flickered.")
+            raise sidecars.DamageError("It flickered.")
         return real(reader, name)
 
-    monkeypatch.setattr(parity, "read_sidecar", flaky)
+    monkeypatch.setattr(sidecars, "read_sidecar", flaky)
     assert [code for code, _ in found(guarded)] == ["read-unstable"]

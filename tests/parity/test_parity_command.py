@@ -10,7 +10,8 @@ from kit.faults import overwrite
 from kit.journal import raw_event
 from paritykit import noise
 
-from archiver.archive.archive import TOOL, Archive
+from archiver.archive.archive import Archive
+from archiver.archive.events import TOOL
 
 
 def write_model(folder, seed, shared=b""):

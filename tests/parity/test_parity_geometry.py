@@ -4,7 +4,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from archiver.archive.parity.geometry import Shape, check_choice, shape_of
+from archiver.archive.parity.sidecar import Shape, check_choice, shape_of
 from archiver.errors import UsageError
 
 MIB = 1 << 20

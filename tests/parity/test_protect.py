@@ -166,7 +166,7 @@ def test_a_sidecar_that_does_not_read_back_is_not_published(archive, monkeypatch
 
 def test_memory_does_not_grow_with_the_file(archive, monkeypatch):
     """Python's own blocks; what is read at a time is made small, so that the file is many times it."""
-    monkeypatch.setattr("archiver.archive.parity.blocks._GROUP_BYTES", 1 << 20)
+    monkeypatch.setattr("archiver.archive.parity.erasure._GROUP_BYTES", 1 << 20)
     name = put_pack(archive, noise(24 << 20))
     tracemalloc.start()
     try:

@@ -9,8 +9,8 @@ import threading
 import numpy as np
 
 from archiver.archive.archive import Archive
-from archiver.archive.intake.sink import NoHints, ObjectSink
-from archiver.archive.packs.map import PackMap
+from archiver.archive.ingest.object_store import NoHints, ObjectSink
+from archiver.archive.packs.index import PackMap
 from archiver.archive.publish import publish
 from archiver.archive.records import FileEntry, Manifest, Selection, Source
 from archiver.codec.segment import Effort

@@ -11,7 +11,7 @@ from kit.journal import raw_event
 from prunekit import CONTENTS, all_restore, filled
 
 from archiver.archive import layout
-from archiver.archive.archive import TOOL
+from archiver.archive.events import TOOL
 from archiver.archive.records import canonical, record_digest
 
 START = datetime(2031, 3, 1, 12, tzinfo=UTC)

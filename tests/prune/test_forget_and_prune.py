@@ -9,14 +9,14 @@ from kit.journal import raw_event
 from prunekit import CONTENTS, all_restore, entry_of, seal, store_object
 
 from archiver.archive import layout
-from archiver.archive.archive import TOOL, Archive
-from archiver.archive.intent import Intent, announced, announced_needs
-from archiver.archive.place import own_place
-from archiver.archive.pruning.history import condemned
-from archiver.archive.publish import closure_names
+from archiver.archive.archive import Archive
+from archiver.archive.events import TOOL
+from archiver.archive.places import own_place
+from archiver.archive.prune.condemn import condemned
+from archiver.archive.publish import Intent, announced, announced_needs, closure_names
 from archiver.archive.records import canonical
 from archiver.errors import DamageError
-from archiver.storage.run_lock import RunLock
+from archiver.storage.locks import RunLock
 
 
 @pytest.fixture
@@ -284,7 +284,7 @@ def test_what_a_seal_stands_on_must_be_there(run, root, archive, folder):
 
 @pytest.mark.parametrize("data", [b"", b"{", canonical(Intent(("packs/x",), "elsewhere"))])
 def test_an_intent_of_another_machine(run, root, archive, data, monkeypatch):
-    for module in ("local", "local_leftover"):
+    for module in ("local", "staging"):
         monkeypatch.setattr(f"archiver.storage.{module}.is_of_one_machine", lambda _root: False)
     run("forget", "org/one")
     left = root / "tmp/intent-elsewhere-1-ab"

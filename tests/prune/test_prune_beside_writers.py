@@ -13,7 +13,7 @@ import pytest
 from prunekit import CONTENTS, Turns, Watched, all_restore, manifest_of, seal, store_object
 
 from archiver.archive.archive import Archive
-from archiver.archive.pruning.pruner import Pruner
+from archiver.archive.prune.pruner import Pruner
 from archiver.archive.publish import publish
 from archiver.archive.records import Selection
 from archiver.errors import ArchiverError, DamageError

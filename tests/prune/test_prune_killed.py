@@ -10,7 +10,7 @@ from prunekit import CONTENTS, Killed, all_restore, dying_at, filled
 
 from archiver.archive import layout
 from archiver.archive.archive import Archive
-from archiver.archive.pruning.pruner import Pruner
+from archiver.archive.prune.pruner import Pruner
 from archiver.archive.publish import closure_names
 from archiver.operations.forget import forget, remember
 
@@ -74,7 +74,7 @@ def test_a_second_name_in_the_trash_of_what_is_in_use(quick):
 
 
 def _unfinished(root) -> bool:
-    from archiver.archive.place import forgotten
+    from archiver.archive.places import forgotten
 
     return bool(forgotten(Archive.open(root).events()))
 

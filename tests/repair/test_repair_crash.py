@@ -10,7 +10,7 @@ from kit.repository import write_folder
 from repairkit import ONE, TWO, manifest, model, own_pack, packs, seals, stored
 
 from archiver.storage.local import LocalStore
-from archiver.storage.local_staged import LocalStaged
+from archiver.storage.staging import LocalStaged
 
 _WRITES = ((LocalStore, ("link", "remove", "stage")), (LocalStaged, ("write", "publish")))
 

@@ -208,7 +208,7 @@ def test_a_source_that_is_not_there_is_refused(repair, tmp_path):
 
 def test_only_one_repair_at_a_time(repair, weights):
     from archiver.archive.archive import Archive
-    from archiver.storage.run_lock import RunLock
+    from archiver.storage.locks import RunLock
 
     store = Archive.open(weights).store
     with RunLock(store.scratch("aside.lock"), "A repair"):

@@ -9,8 +9,8 @@ from kit.repository import write_folder
 from repairkit import ONE, TWO, listing, manifest, model, own_pack, seals, sources
 
 from archiver.archive.archive import Archive
-from archiver.archive.intent import announced
 from archiver.archive.layout import pack_name
+from archiver.archive.publish import announced
 
 
 @pytest.fixture

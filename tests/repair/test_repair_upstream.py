@@ -7,7 +7,7 @@ from kit.faults import wipe
 from kit.repository import write_folder
 from repairkit import ONE, TWO, model, own_pack, packs, seals, sources, stored
 
-from archiver.loopback import Fault
+from archiver.loopback.faults import Fault
 
 
 @pytest.fixture

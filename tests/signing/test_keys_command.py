@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kit.cli import invoke
 
-from archiver.archive.signing.key_file import public_key, read_secret_key
+from archiver.archive.signing.keys import public_key, read_secret_key
 
 
 def test_new_writes_a_pair_that_only_its_owner_reads(run, tmp_path):

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from archiver.archive.signing.keys import SecretKey, parse_secret_key, scrypt_cost
 from archiver.archive.signing.minisign import parse_public_key, parse_signature
-from archiver.archive.signing.secret_key import SecretKey, parse_secret_key, scrypt_cost
 from archiver.errors import ArchiverError, DamageError, UsageError
 
 KEY = SecretKey("0123456789abcdef", bytes(range(32)))

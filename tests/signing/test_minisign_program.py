@@ -6,7 +6,7 @@ import pytest
 import zstandard
 from signingkit import minisign
 
-from archiver.archive.signing.key_file import public_key, read_secret_key, read_signature
+from archiver.archive.signing.keys import public_key, read_secret_key, read_signature
 from archiver.errors import DamageError
 
 

@@ -9,9 +9,9 @@ from kit.journal import raw_event
 from signingkit import digest_of
 
 from archiver.archive.archive import Archive
-from archiver.archive.fixity.signatures import signature_findings
-from archiver.archive.signing.key_file import public_key
-from archiver.archive.signing.stored import unsigned
+from archiver.archive.check.sidecars import signature_findings
+from archiver.archive.signing.keys import public_key
+from archiver.archive.signing.signatures import unsigned
 
 
 def findings(weights, *keys):

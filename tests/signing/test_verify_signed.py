@@ -10,7 +10,7 @@ from kit.journal import raw_event
 from signingkit import minisign
 
 from archiver.archive.archive import Archive
-from archiver.archive.signing.key_file import public_key
+from archiver.archive.signing.keys import public_key
 
 
 @pytest.fixture

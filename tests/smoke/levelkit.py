@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from archiver.archive.finding import Finding
+    from archiver.archive.findings import Finding
     from archiver.smoke.levels import Level
     from archiver.smoke.report import LevelReport, SmokeReport
 

@@ -15,7 +15,7 @@ from archiver.smoke.trial import Trial, Wishes
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from archiver.archive.finding import Finding
+    from archiver.archive.findings import Finding
     from archiver.smoke.checkpoint.protocol import Checkpoint
 
 

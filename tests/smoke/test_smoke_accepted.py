@@ -9,8 +9,9 @@ from kit.journal import raw_event
 from smokecli import BERT, DENSE, put, receipts
 from spoil import INDEX, edited, spoilt
 
-from archiver.archive.archive import TOOL, Archive
-from archiver.archive.finding import Finding
+from archiver.archive.archive import Archive
+from archiver.archive.events import TOOL
+from archiver.archive.findings import Finding
 from archiver.cli.main import invoke
 from archiver.smoke import run
 from archiver.smoke.checkpoint.folder import FolderCheckpoint

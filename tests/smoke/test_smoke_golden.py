@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import smokekit
     from spoil import Weights
 
-    from archiver.smoke.golden.check import Golden
+    from archiver.smoke.golden.record import Golden
 
 A_LOG = f"{TEXT}.0.linear_attn.A_log"
 ROUTER = f"{TEXT}.2.mlp.gate.weight"

@@ -13,12 +13,14 @@ from kit.journal import raw_event
 from safetensors.numpy import load_file, save_file
 from smokecli import BERT, receipts
 
-from archiver.archive.archive import TOOL, Archive
-from archiver.archive.finding import Finding
+from archiver.archive.archive import Archive
+from archiver.archive.events import TOOL
+from archiver.archive.findings import Finding
 from archiver.archive.journal import EVENT_MAX
 from archiver.archive.records import canonical
 from archiver.cli.main import invoke
-from archiver.operations.smoke_test import SmokeOptions, smoke_test_folder
+from archiver.operations.smoke_test.records import SmokeOptions
+from archiver.operations.smoke_test.run import smoke_test_folder
 from archiver.smoke import receipt, run
 from archiver.smoke.checkpoint.folder import FolderCheckpoint
 from archiver.smoke.golden.record import parse_golden

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from archiver.archive.finding import Finding
+    from archiver.archive.findings import Finding
 
 
 def trial_of(folder: Path, tmp_path: Path) -> Trial:

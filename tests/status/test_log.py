@@ -9,7 +9,8 @@ from kit.faults import overwrite
 from kit.journal import raw_event
 
 from archiver.archive import events
-from archiver.archive.archive import TOOL, Archive
+from archiver.archive.archive import Archive
+from archiver.archive.events import TOOL
 
 
 def journal(root):

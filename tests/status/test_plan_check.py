@@ -8,10 +8,10 @@ import pytest
 from kit.cli import invoke
 from kit.faults import overwrite
 
+from archiver.archive import pins
 from archiver.archive.archive import Archive
-from archiver.archive.pin import Pin, PinnedFile
-from archiver.loopback import Hub
-from archiver.operations import pins
+from archiver.archive.pins import Pin, PinnedFile
+from archiver.loopback.hub import Hub
 
 
 @pytest.fixture

@@ -6,8 +6,9 @@ import pytest
 from kit.cli import invoke
 from kit.journal import raw_event
 
-from archiver.archive.archive import TOOL, Archive
-from archiver.archive.finding import ACCEPTABLE
+from archiver.archive.archive import Archive
+from archiver.archive.events import TOOL
+from archiver.archive.findings import ACCEPTABLE
 
 LATER = "2990-01-01T00:00:00Z"
 

@@ -7,7 +7,8 @@ import base64
 import pytest
 from kit.journal import raw_event
 
-from archiver.archive.archive import TOOL, Archive
+from archiver.archive.archive import Archive
+from archiver.archive.events import TOOL
 
 KEY = base64.b64encode(b"Ed" + bytes(range(8)) + bytes(32)).decode()
 KEY_ID = "0706050403020100"

@@ -7,8 +7,9 @@ from kit.faults import overwrite
 from kit.journal import raw_event
 from statuskit import packs, seals, words
 
-from archiver.archive.archive import TOOL, Archive
-from archiver.archive.place import place_of, settled_place
+from archiver.archive.archive import Archive
+from archiver.archive.events import TOOL
+from archiver.archive.places import place_of, settled_place
 from archiver.smoke.levels import up_to
 from archiver.storage.local import LocalStore
 from archiver.text import utc_before

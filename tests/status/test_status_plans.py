@@ -16,8 +16,9 @@ from kit.cli import invoke
 from kit.journal import raw_event
 from statuskit import Answer
 
-from archiver.archive.archive import TOOL, Archive
-from archiver.loopback import Hub
+from archiver.archive.archive import Archive
+from archiver.archive.events import TOOL
+from archiver.loopback.hub import Hub
 from archiver.text import utc_now
 
 A, B, C = ('name = "org/a"', 'name = "org/b"', 'name = "org/c"')

@@ -471,7 +471,7 @@ def test_the_files_of_dead_writers_are_leftovers_whatever_the_machine_was_called
 @pytest.fixture
 def shared(monkeypatch):
     """The disk is one that other machines may be writing to."""
-    for module in ("local", "local_leftover"):
+    for module in ("local", "staging"):
         monkeypatch.setattr(f"archiver.storage.{module}.is_of_one_machine", lambda _root: False)
 
 
@@ -497,7 +497,7 @@ def test_on_a_shared_disk_what_this_machine_left_under_another_name_is_known(
     assert list(store.leftovers("pack")) == []
     staged.keep()
     assert len(list(store.leftovers("pack"))) == 1
-    monkeypatch.setattr("archiver.storage.local_leftover.machine_token", lambda: "0" * 8)
+    monkeypatch.setattr("archiver.storage.staging.machine_token", lambda: "0" * 8)
     assert list(store.leftovers("pack")) == []
 
 

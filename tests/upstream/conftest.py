@@ -5,8 +5,8 @@ import hashlib
 import pytest
 from upstreamkit import REPO, TOKEN, WEIGHTS
 
-from archiver.loopback import Hub
-from archiver.upstream.huggingface import HuggingFace
+from archiver.loopback.hub import Hub
+from archiver.upstream.huggingface.client import HuggingFace
 from archiver.upstream.retry import RetryPolicy
 
 

@@ -17,8 +17,8 @@ from archiver.errors import (
     UpstreamGoneError,
     UsageError,
 )
-from archiver.loopback import Fault
-from archiver.upstream.huggingface import HuggingFace
+from archiver.loopback.faults import Fault
+from archiver.upstream.huggingface.client import HuggingFace
 
 
 def test_a_listing_is_pinned_and_has_upstreams_claims(hub, model, connect, content):

@@ -10,7 +10,7 @@ import pytest
 from upstreamkit import REPO, fetch
 
 from archiver.errors import HostileNameError, NetworkError, UsageError
-from archiver.loopback import Fault
+from archiver.loopback.faults import Fault
 from archiver.throttle import Throttle
 from archiver.upstream.huggingface.deadlines import (
     HeadDeadline,

@@ -6,11 +6,7 @@ import json
 
 import pytest
 
-from archiver.errors import (
-    HostileNameError,
-    MismatchError,
-    NetworkError,
-)
+from archiver.errors import HostileNameError, MismatchError, NetworkError
 from archiver.upstream.huggingface import listing
 from archiver.upstream.huggingface.http import Subject
 from archiver.upstream.huggingface.listing import (

@@ -10,13 +10,9 @@ from contextlib import contextmanager
 import pytest
 from upstreamkit import REPO, TOKEN, WEIGHTS, fetch
 
-from archiver.errors import (
-    AccessError,
-    MismatchError,
-    NetworkError,
-    UpstreamGoneError,
-)
-from archiver.loopback import Fault, Hub
+from archiver.errors import AccessError, MismatchError, NetworkError, UpstreamGoneError
+from archiver.loopback.faults import Fault
+from archiver.loopback.hub import Hub
 from archiver.throttle import Throttle
 from archiver.upstream.huggingface.deadlines import Patience
 from archiver.upstream.huggingface.http import Session, Subject

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from archiver.archive.packs import frames
-from archiver.archive.packs.records import (
+from archiver.archive.packs import format as pack_format
+from archiver.archive.packs.format import (
     HEADER_MAX,
     INDEX_MAX,
     STORED_MAX,
@@ -32,7 +32,7 @@ _DOUBTFUL_MAX: Final = 4
 
 Those of real objects claim what the pack has, once: objects do not overlap.
 """
-_AFTER_OBJECT: Final = {frames.OBJECT, frames.INDEX}
+_AFTER_OBJECT: Final = {pack_format.OBJECT, pack_format.INDEX}
 
 
 class _Search:
@@ -46,21 +46,21 @@ class _Search:
     def next_magic(self, offset: int) -> int:
         """Where one is next, from ``offset`` on; the pack's size if nowhere."""
         while offset < self._pack.size:
-            found = self._at(offset, offset + 1).find(frames.OBJECT_MAGIC, offset - self._base)
+            found = self._at(offset, offset + 1).find(pack_format.OBJECT_MAGIC, offset - self._base)
             if found >= 0:
                 return self._base + found
             end = self._base + len(self._piece)
             if end >= self._pack.size:
                 return self._pack.size
             # The bytes may begin at the very end of the piece.
-            offset = max(end - len(frames.OBJECT_MAGIC) + 1, offset + 1)
+            offset = max(end - len(pack_format.OBJECT_MAGIC) + 1, offset + 1)
             self._piece = bytearray()
         return self._pack.size
 
     def has_magic(self, begin: int, end: int) -> bool:
         """Whether one begins and ends in this stretch, which is shorter than a piece."""
         piece = self._at(begin, end)
-        return piece.find(frames.OBJECT_MAGIC, begin - self._base, end - self._base) >= 0
+        return piece.find(pack_format.OBJECT_MAGIC, begin - self._base, end - self._base) >= 0
 
     def _at(self, begin: int, end: int) -> bytearray:
         """A piece that holds this stretch, as far as the pack has it."""
@@ -91,10 +91,10 @@ class PackReader:
         return data
 
     def _skippable(self, offset: int, magic: int, limit: int) -> bytearray:
-        found, size = frames.read_prefix(self._read(offset, frames.PREFIX_SIZE))
+        found, size = pack_format.read_prefix(self._read(offset, pack_format.PREFIX_SIZE))
         if found != magic or size > limit:
             raise DamageError(f"{self.what} has no frame of the expected kind at byte {offset}.")
-        return self._read(offset + frames.PREFIX_SIZE, size)
+        return self._read(offset + pack_format.PREFIX_SIZE, size)
 
     def begins_with(self, data: bytes) -> bool:
         """Whether these are the first bytes."""
@@ -102,23 +102,23 @@ class PackReader:
 
     def head(self) -> PackHead:
         """The pack's first frame; DamageError if it cannot be read."""
-        return parse_record(self._skippable(0, frames.HEAD, HEADER_MAX), PackHead, self.what)
+        return parse_record(self._skippable(0, pack_format.HEAD, HEADER_MAX), PackHead, self.what)
 
     def index(self) -> tuple[IndexEntry, ...]:
         """The pack's entries; DamageError if its end does not lead to a whole index."""
         try:
-            last = frames.TRAILER_SIZE
+            last = pack_format.TRAILER_SIZE
             if self.size < last:
                 raise ValueError("the pack is too short")  # noqa: TRY301 - worded in one place
-            offset = frames.read_trailer(self._read(self.size - last, last))
+            offset = pack_format.read_trailer(self._read(self.size - last, last))
         except ValueError as error:
             raise DamageError(f"{self.what} has lost its index: {error}.") from error
-        data = self._skippable(offset, frames.INDEX, INDEX_MAX)
+        data = self._skippable(offset, pack_format.INDEX, INDEX_MAX)
         entries = parse_record(data, PackIndex, f"The index of {self.what}").objects
         at = 0
         for entry in entries:
             # Else an index could let the same bytes be read a hundred thousand times.
-            if entry.offset < at or not frames.PREFIX_SIZE <= entry.stored <= STORED_MAX:
+            if entry.offset < at or not pack_format.PREFIX_SIZE <= entry.stored <= STORED_MAX:
                 raise DamageError(f"The index of {self.what} lists objects that cannot lie so.")
             at = entry.offset + entry.stored
         return entries
@@ -147,11 +147,11 @@ class PackReader:
     def _entry_at(self, offset: int, search: _Search) -> IndexEntry | None:
         """What the object header at ``offset`` claims; None if it is none."""
         try:
-            _, size = frames.read_prefix(self._read(offset, frames.PREFIX_SIZE))
+            _, size = pack_format.read_prefix(self._read(offset, pack_format.PREFIX_SIZE))
             # JSON holds no byte as the last one of a magic: what holds another magic is no header.
             # So no byte is parsed twice, however close together the magics stand.
             if size > HEADER_MAX or search.has_magic(
-                offset + 1, offset + frames.PREFIX_SIZE + size
+                offset + 1, offset + pack_format.PREFIX_SIZE + size
             ):
                 return None
             header, body = self.object_header(offset)
@@ -161,9 +161,9 @@ class PackReader:
         return IndexEntry(header.blake3, offset, end - offset, header.size, header.codec)
 
     def _magic(self, offset: int) -> int | None:
-        if offset + frames.PREFIX_SIZE > self.size:
+        if offset + pack_format.PREFIX_SIZE > self.size:
             return None
-        return frames.read_prefix(self._read(offset, frames.PREFIX_SIZE))[0]
+        return pack_format.read_prefix(self._read(offset, pack_format.PREFIX_SIZE))[0]
 
     def piece(self, offset: int) -> bytearray:
         """The bytes from ``offset`` on, a piece of them."""
@@ -171,14 +171,14 @@ class PackReader:
 
     def object_header(self, offset: int) -> tuple[ObjectHeader, int]:
         """The object header at ``offset`` and where its first data frame begins."""
-        data = self._skippable(offset, frames.OBJECT, HEADER_MAX)
+        data = self._skippable(offset, pack_format.OBJECT, HEADER_MAX)
         header = parse_record(data, ObjectHeader, f"The object at byte {offset} of {self.what}")
         check_header(header)
-        return header, offset + frames.PREFIX_SIZE + len(data)
+        return header, offset + pack_format.PREFIX_SIZE + len(data)
 
     def _fetch(self, entry: IndexEntry) -> tuple[ObjectHeader, memoryview]:
         """An object's header and frames, in one read; the frames lie in the thread's workspace."""
-        if not frames.PREFIX_SIZE <= entry.stored <= STORED_MAX:
+        if not pack_format.PREFIX_SIZE <= entry.stored <= STORED_MAX:
             raise DamageError(
                 f"{self.what} claims {entry.stored} bytes for {entry.blake3}.", object=entry.blake3
             )
@@ -188,12 +188,12 @@ class PackReader:
             raise DamageError(
                 f"{self.what} ends inside object {entry.blake3}.", object=entry.blake3
             )
-        magic, size = frames.read_prefix(buffer)
-        if magic != frames.OBJECT or frames.PREFIX_SIZE + size > entry.stored:
+        magic, size = pack_format.read_prefix(buffer)
+        if magic != pack_format.OBJECT or pack_format.PREFIX_SIZE + size > entry.stored:
             raise DamageError(f"{self.what} has no object at byte {entry.offset}.")
-        end = frames.PREFIX_SIZE + size
+        end = pack_format.PREFIX_SIZE + size
         what = f"The object at byte {entry.offset} of {self.what}"
-        return parse_record(buffer[frames.PREFIX_SIZE : end], ObjectHeader, what), buffer[end:]
+        return parse_record(buffer[pack_format.PREFIX_SIZE : end], ObjectHeader, what), buffer[end:]
 
     def read(self, entry: IndexEntry, out: Bytes) -> None:
         """Decode an object into ``out`` (``entry.size`` bytes); DamageError unless it is whole."""

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Final
 from blake3 import blake3
 
 from archiver.archive.layout import pack_name
-from archiver.archive.packs import frames
+from archiver.archive.packs import format as pack_format
+from archiver.archive.packs.format import IndexEntry, PackIndex, head_frame
 from archiver.archive.packs.reader import PackReader
-from archiver.archive.packs.records import IndexEntry, PackIndex, head_frame
 from archiver.archive.records import canonical
 from archiver.digest import Blake3Hex
 from archiver.errors import ArchiverError, DamageError
@@ -86,7 +86,7 @@ class PackWriter:
     def append(self, item: EncodedObject) -> IndexEntry:
         """Append one object; NoSpaceError when the disk is full: the pack is then as before."""
         offset, header, before = self.size, item.header, self._hasher.copy()
-        pieces = (frames.skippable(frames.OBJECT, canonical(header)), *item.frames)
+        pieces = (pack_format.skippable(pack_format.OBJECT, canonical(header)), *item.frames)
         if item.stored <= _JOINED:
             pieces = (b"".join(pieces),)
         try:
@@ -112,8 +112,8 @@ class PackWriter:
             raise ArchiverError("An unfinished pack ends in a part of an object.")
         index, entries = self.size, tuple(self._entries)
         self._torn = True  # until the index is whole
-        self._write(frames.skippable(frames.INDEX, canonical(PackIndex(entries))))
-        self._write(frames.trailer(index))
+        self._write(pack_format.skippable(pack_format.INDEX, canonical(PackIndex(entries))))
+        self._write(pack_format.trailer(index))
         pack = Blake3Hex(self._hasher.hexdigest())
         if before is not None:
             before(pack, self._staged)

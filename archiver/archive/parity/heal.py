@@ -6,8 +6,8 @@ from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
 from archiver.archive import layout
-from archiver.archive.identity import file_digest, require_named
-from archiver.archive.parity.blocks import Source, bad_blocks, recover_group
+from archiver.archive.fixity import file_digest, require_named
+from archiver.archive.parity.erasure import Source, bad_blocks, recover_group
 from archiver.archive.parity.sidecar import Sidecar, read_block, read_sidecar
 from archiver.errors import DamageError
 from archiver.text import plural

@@ -12,10 +12,17 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from archiver.archive import layout
-from archiver.archive.identity import file_digest, is_packed, plain_digest, require_digest
-from archiver.archive.parity.blocks import Survey, encode_group, survey
-from archiver.archive.parity.geometry import Shape, check_choice, shape_of
-from archiver.archive.parity.sidecar import ParityHeader, read_sidecar, write_sidecar
+from archiver.archive.fixity import file_digest, is_packed, plain_digest, require_digest
+from archiver.archive.parity.erasure import Survey, encode_group, survey
+from archiver.archive.parity.sidecar import (
+    ParityHeader,
+    Shape,
+    check_choice,
+    read_sidecar,
+    shape_of,
+    write_sidecar,
+)
+from archiver.archive.publish import closure_names
 from archiver.digest import blake3_hex
 from archiver.errors import ArchiverError, DamageError, NoSpaceError
 
@@ -23,8 +30,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from archiver.archive.archive import Archive
+    from archiver.archive.seals import Snapshot
     from archiver.progress import Progress
-    from archiver.storage.store import Reader, Staged
+    from archiver.storage.store import Reader, Staged, Store
 
 
 class Unprotected(msgspec.Struct, frozen=True):
@@ -232,3 +240,33 @@ def _require_written(out: Staged, place: str, header: ParityHeader) -> int:
         if sidecar.header != header or sidecar.faults or sidecar.bad_blocks():
             raise DamageError(f"{place} did not read back as it was written; it was not published.")
         return reader.size
+
+
+# ---- Which stored files parity is for: what seals need, the seals themselves, and the journal.
+
+
+def names_of(snapshots: Iterable[Snapshot]) -> set[str]:
+    """The names of these seals, and of the manifests and packs that they need."""
+    found: set[str] = set()
+    for one in snapshots:
+        found.add(one.name)
+        found.update(closure_names(one.seal))
+    return found
+
+
+def all_names(archive: Archive) -> set[str]:
+    """The names of everything that parity is for; a damaged seal's own name is among them."""
+    damaged: set[str] = set()
+    whole = list(archive.snapshots(on_damage=lambda name, _error: damaged.add(name)))
+    return names_of(whole) | damaged | set(archive.journal.names())
+
+
+def sidecar_of(name: str) -> str:
+    """The name of a stored file's sidecar; ``name`` is a pack's, manifest's, seal's or event's."""
+    return layout.parity_name(layout.digest_of(name) or "")
+
+
+def without_sidecar(store: Store, names: Iterable[str]) -> list[str]:
+    """Those of the stored files that have no sidecar, sorted; none is read."""
+    there = set(store.list(layout.PARITY))
+    return sorted(name for name in names if sidecar_of(name) not in there)

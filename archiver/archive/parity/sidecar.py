@@ -1,4 +1,7 @@
-"""A parity sidecar as a file (``docs/format.md``, section 10): written once, read from either end."""
+"""How a file is cut into blocks and its blocks dealt to groups (``docs/format.md``, section 10).
+
+Arithmetic only: nothing here reads a byte.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,94 @@ import msgspec
 from blake3 import blake3
 
 from archiver.archive import layout
-from archiver.archive.packs import frames
-from archiver.archive.parity.geometry import BLOCK_MAX, Shape
+from archiver.archive.packs import format as pack_format
 from archiver.archive.records import FORMAT, Features, canonical, parse_record
 from archiver.codec.segment import HexDigest
 from archiver.digest import blake3_hex
-from archiver.errors import DamageError, UnknownFormatError
+from archiver.errors import DamageError, UnknownFormatError, UsageError
 
 if TYPE_CHECKING:
     from archiver.storage.store import Reader, Staged
+
+
+BLOCK_MAX: Final = 1 << 20
+BLOCK_LEAST: Final = 4096
+"""The smallest block that is written: what a disk loses at least. Any power of two is read."""
+PARITY_MAX: Final = 128
+MEMBERS_MAX: Final = 256
+"""Data and parity blocks of one group together: the field has no more elements."""
+
+
+class Shape(NamedTuple):
+    """A file of ``size`` bytes in blocks of ``block`` bytes; each group has ``parity`` blocks more."""
+
+    size: int
+    block: int
+    groups: int
+    parity: int
+
+    @property
+    def data_count(self) -> int:
+        """How many data blocks there are."""
+        return -(-self.size // self.block)
+
+    @property
+    def parity_count(self) -> int:
+        """How many parity blocks there are."""
+        return self.groups * self.parity
+
+    @property
+    def parity_bytes(self) -> int:
+        """How many bytes the parity blocks take."""
+        return self.parity_count * self.block
+
+    def members(self, group: int) -> range:
+        """The numbers of a group's data blocks, in file order."""
+        return range(group, self.data_count, self.groups)
+
+    def parity_of(self, group: int) -> range:
+        """The numbers of a group's parity blocks among all parity blocks."""
+        return range(group * self.parity, (group + 1) * self.parity)
+
+    def length(self, index: int) -> int:
+        """How many bytes of data block ``index`` are the file's; the rest are zeros."""
+        return min(self.block, self.size - index * self.block)
+
+    @property
+    def fault(self) -> str:
+        """Why no file can be so shaped, as the rest of a sentence; empty if one can."""
+        if self.size < 1 or not 1 <= self.block <= BLOCK_MAX or self.block & (self.block - 1):
+            return "has blocks of an impossible size"
+        if not 1 <= self.parity <= PARITY_MAX or not 1 <= self.groups <= self.data_count:
+            return "has an impossible number of groups or of parity blocks"
+        if -(-self.data_count // self.groups) + self.parity > MEMBERS_MAX:
+            return "has groups of more blocks than there can be"
+        return "" if self.parity_bytes < 1 << 32 else "has more parity than a frame can hold"
+
+
+def check_choice(parity: int, group: int) -> None:
+    """Raise UsageError unless groups of ``group`` data blocks can have ``parity`` parity blocks each."""
+    if not 1 <= parity <= PARITY_MAX or group < 1 or group + parity > MEMBERS_MAX:
+        raise UsageError(
+            f"There is no parity of {parity} blocks for each {group}.",
+            hint=f"Take 1 to {PARITY_MAX} parity blocks, and at most {MEMBERS_MAX} blocks together.",
+        )
+
+
+def shape_of(size: int, parity: int, group: int) -> Shape:
+    """The shape that this version gives a file of ``size`` bytes; UsageError as ``check_choice``."""
+    check_choice(parity, group)
+    block = BLOCK_LEAST
+    while block < BLOCK_MAX and block * group < size:
+        block *= 2
+    shape = Shape(size, block, -(-size // (block * group)), parity)
+    if shape.fault:
+        raise UsageError(f"A file of {size:,} bytes {shape.fault} with {parity} for each {group}.")
+    return shape
+
+
+# ---- A parity sidecar as a file (``docs/format.md``, section 10): written once, read from either end.
+
 
 HEADER_MAX: Final = 64 << 20
 _DIGEST: Final = 32
@@ -88,7 +170,7 @@ def write_sidecar(out: Staged, header: ParityHeader, blocks: Reader) -> None:
     frame = _header_frame(header)
     out.write(frame)
     size = header.shape.parity_bytes
-    out.write(frames.prefix(frames.PARITY_BLOCKS, size))
+    out.write(pack_format.prefix(pack_format.PARITY_BLOCKS, size))
     piece = memoryview(bytearray(min(_PIECE, size)))
     for at in range(0, size, len(piece)):
         part = piece[: size - at]
@@ -96,12 +178,12 @@ def write_sidecar(out: Staged, header: ParityHeader, blocks: Reader) -> None:
             raise DamageError("Parity blocks that were just written cannot be read back.")
         out.write(part)
     out.write(frame)
-    out.write(frames.trailer(len(frame) + frames.PREFIX_SIZE + size))
+    out.write(pack_format.trailer(len(frame) + pack_format.PREFIX_SIZE + size))
 
 
 def _header_frame(header: ParityHeader) -> bytes:
     text = canonical(header)
-    return frames.skippable(frames.PARITY_HEADER, blake3(text).digest() + text)
+    return pack_format.skippable(pack_format.PARITY_HEADER, blake3(text).digest() + text)
 
 
 def read_sidecar(reader: Reader, name: str) -> Sidecar:
@@ -118,7 +200,7 @@ def read_sidecar(reader: Reader, name: str) -> Sidecar:
     header = parse_record(payload[_DIGEST:], ParityHeader, name)
     _require_known(header, name)
     _require_sound(header, name)
-    at = frames.PREFIX_SIZE + len(payload) + frames.PREFIX_SIZE
+    at = pack_format.PREFIX_SIZE + len(payload) + pack_format.PREFIX_SIZE
     faults = [
         *(["its first header is damaged"] if first is None else []),
         *(["its second header cannot be reached from its end"] if second != payload else []),
@@ -129,12 +211,12 @@ def read_sidecar(reader: Reader, name: str) -> Sidecar:
 
 def _frame_faults(reader: Reader, header: ParityHeader, at: int, payload: int) -> list[str]:
     size = header.shape.parity_bytes
-    whole = at + size + frames.PREFIX_SIZE + payload + frames.TRAILER_SIZE
+    whole = at + size + pack_format.PREFIX_SIZE + payload + pack_format.TRAILER_SIZE
     found = []
     if reader.size != whole:
         found.append(f"it has {reader.size:,} bytes instead of {whole:,}")
-    prefix = _read(reader, at - frames.PREFIX_SIZE, frames.PREFIX_SIZE)
-    if prefix is None or frames.read_prefix(prefix) != (frames.PARITY_BLOCKS, size):
+    prefix = _read(reader, at - pack_format.PREFIX_SIZE, pack_format.PREFIX_SIZE)
+    if prefix is None or pack_format.read_prefix(prefix) != (pack_format.PARITY_BLOCKS, size):
         found.append("the frame of its parity blocks is damaged")
     return found
 
@@ -177,11 +259,11 @@ def _read(reader: Reader, offset: int, size: int) -> bytearray | None:
 
 def _payload_at(reader: Reader, offset: int) -> bytes | None:
     """The payload of the parity header there, if it is one and has the digest it begins with."""
-    prefix = _read(reader, offset, frames.PREFIX_SIZE)
-    magic, size = frames.read_prefix(prefix) if prefix is not None else (0, 0)
-    if magic != frames.PARITY_HEADER or not _DIGEST < size <= HEADER_MAX:
+    prefix = _read(reader, offset, pack_format.PREFIX_SIZE)
+    magic, size = pack_format.read_prefix(prefix) if prefix is not None else (0, 0)
+    if magic != pack_format.PARITY_HEADER or not _DIGEST < size <= HEADER_MAX:
         return None
-    payload = _read(reader, offset + frames.PREFIX_SIZE, size)
+    payload = _read(reader, offset + pack_format.PREFIX_SIZE, size)
     if payload is None or blake3(payload[_DIGEST:]).digest() != payload[:_DIGEST]:
         return None
     return bytes(payload)
@@ -189,8 +271,8 @@ def _payload_at(reader: Reader, offset: int) -> bytes | None:
 
 def _last_payload(reader: Reader) -> bytes | None:
     """The payload of the header that the last 16 bytes lead to."""
-    last = _read(reader, reader.size - frames.TRAILER_SIZE, frames.TRAILER_SIZE)
+    last = _read(reader, reader.size - pack_format.TRAILER_SIZE, pack_format.TRAILER_SIZE)
     try:
-        return None if last is None else _payload_at(reader, frames.read_trailer(last))
+        return None if last is None else _payload_at(reader, pack_format.read_trailer(last))
     except ValueError:
         return None

@@ -5,20 +5,20 @@ from __future__ import annotations
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Final
 
-from archiver.archive import carried, layout
-from archiver.archive.fixity.info import repeated_info
-from archiver.archive.info import info_file
-from archiver.archive.out_of_use import aside_names
+from archiver.archive import archive, layout
+from archiver.archive.check.documents import repeated_info
 from archiver.archive.parity.sidecar import read_sidecar
+from archiver.archive.quarantine import aside_names
+from archiver.archive.records import info_file
 from archiver.errors import ArchiverError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from archiver.archive.archive import Archive
-    from archiver.archive.audit.examination import Examination
-    from archiver.archive.finding import Finding
-    from archiver.archive.repair.whole_file import Mended, WholeFiles
+    from archiver.archive.check.result import Examination
+    from archiver.archive.findings import Finding
+    from archiver.archive.repair.whole_files import Mended, WholeFiles
     from archiver.storage.store import Store
 
 _NAMED: Final = {
@@ -66,7 +66,7 @@ class Documents:
         if code in _INFO:
             return self._info(found)
         if code == "carried-missing":
-            data = dict(carried.files())[name]
+            data = dict(archive.files())[name]
             return self._whole.put(name, data, "this version of archiver")
         return None
 

@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeVar
 import msgspec
 
 from archiver.archive.events import TOOL, AuditLimits, Sample
-from archiver.archive.place import own_place
+from archiver.archive.places import own_place
 from archiver.archive.records import canonical
-from archiver.archive.signing.trust import beside
+from archiver.archive.signing.signatures import beside
 from archiver.errors import UsageError
-from archiver.storage.new_file import require_place, write_new
+from archiver.storage.files import require_place, write_new
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from archiver.archive.archive import Archive
     from archiver.archive.events import Audited
-    from archiver.archive.finding import Finding
-    from archiver.archive.signing.secret_key import SecretKey
+    from archiver.archive.findings import Finding
+    from archiver.archive.signing.keys import SecretKey
 
 KIND: Final = "audit-report"
 FORMAT: Final = 1

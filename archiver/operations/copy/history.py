@@ -24,7 +24,7 @@ from archiver.archive.events import (
     new_event,
 )
 from archiver.archive.journal import merged
-from archiver.archive.place import Copies, Place, forgotten
+from archiver.archive.places import Copies, Place, forgotten
 from archiver.archive.records import canonical
 from archiver.errors import ArchiverError, DamageError
 from archiver.text import utc_before

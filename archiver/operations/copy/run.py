@@ -1,4 +1,4 @@
-"""One run of copy, in the order that survives any crash: packs, manifests, seals, and then the journal."""
+"""Copy: make another folder a replica of an archive, or add this archive's snapshots to another one."""
 
 from __future__ import annotations
 
@@ -7,37 +7,41 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
-from archiver.archive.audit.contradictions import contradiction_findings
-from archiver.archive.audit.wanted import packs_of
+from archiver.archive.check.contradictions import contradiction_findings
+from archiver.archive.check.documents import SealCheck
+from archiver.archive.check.heads import cover_of
+from archiver.archive.check.packs import packs_of
+from archiver.archive.check.result import Findings
+from archiver.archive.clock import next_time
 from archiver.archive.copies import own_history
-from archiver.archive.events import PlaceSeen
-from archiver.archive.fixity.kept_heads import cover_of
+from archiver.archive.events import CopyLost, PlaceSeen, new_event
 from archiver.archive.layout import CATALOGUE, digest_of
-from archiver.archive.place import Place, forgotten, place_of, settled_place
 from archiver.archive.place_look import Device, look_at
+from archiver.archive.places import Copies, Place, forgotten, place_of, settled_place
 from archiver.archive.policy import Policy
 from archiver.archive.publish import closure_names, missing_packs
 from archiver.archive.transfer import Flow, Transfer
 from archiver.catalogue.rebuild import open_catalogue
-from archiver.errors import ArchiverError, DamageError
+from archiver.errors import ArchiverError, DamageError, UsageError
 from archiver.operations.copy import history
-from archiver.operations.copy.choice import choose
-from archiver.operations.copy.documents import Documents
-from archiver.operations.copy.faults import Faults
-from archiver.operations.copy.lost import lose
-from archiver.operations.copy.packs import copy_packs
-from archiver.operations.copy.report import CopyOptions, CopyReport
+from archiver.operations.copy.files import Documents, copy_packs
+from archiver.operations.copy.report import CopyOptions, CopyReport, Faults
 from archiver.operations.copy.target import begin, open_target, require_room
-from archiver.text import utc_now
+from archiver.text import printable, utc_now
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from archiver.archive.archive import Archive, Snapshot
-    from archiver.archive.audit.wanted import Wanted
-    from archiver.archive.finding import Finding
+    from archiver.archive.archive import Archive
+    from archiver.archive.check.packs import Wanted
+    from archiver.archive.findings import Finding
+    from archiver.archive.seals import Snapshot
     from archiver.progress import Progress
     from archiver.throttle import Throttle
+
+
+# ---- One run of copy, in the order that survives any crash: packs, manifests, seals, and then the journal.
+
 
 _TELL_SECONDS: Final = 300
 """What was proven on its way is journalled so often: a run that dies loses no more of that."""
@@ -351,4 +355,71 @@ def _seen(place: Place, path: Path, device: Device) -> PlaceSeen:
 
 
 def _ignore(_name: str, _error: DamageError) -> None:
+    """An audit tells of damaged events."""
+
+
+# ---- Which snapshots are to be copied.
+
+
+Reference = tuple[str, str | None]
+"""Repository and (beginning of a) revision or seal's id; None: all of its revisions."""
+
+
+def choose(
+    source: Archive, references: Sequence[Reference]
+) -> tuple[list[Snapshot], list[Finding]]:
+    """The snapshots that the references name (all without any), and the seals that are damaged.
+
+    UsageError if there is no such snapshot.
+    """
+    findings = Findings(source.store)
+    seals = SealCheck(source, findings)
+    if not references:
+        return list(seals.all()), findings.all
+    found = {one.id: one for one in _named(source, seals, findings, references)}
+    return list(found.values()), findings.all
+
+
+def _named(
+    source: Archive, seals: SealCheck, findings: Findings, references: Iterable[Reference]
+) -> Iterator[Snapshot]:
+    for repository, revision in references:
+        found = list(seals.of(repository, revision or ""))
+        if not found and not findings.all:
+            source.find(repository, revision)  # says what is held instead
+        yield from found
+
+
+# ---- Telling the journal that a place has no copies any more.
+
+
+def lose(archive: Archive, place: str) -> int:
+    """Journal that ``place``, a name or an identity, is lost; how many snapshots were said to be there.
+
+    UsageError if the journal knows of no copies there, or several places have this name.
+    """
+    archive.require_writable()
+    events = list(archive.events(_leave_out))
+    copies = Copies(events)
+    found = copies.called(place)
+    if not found:
+        names = (
+            ", ".join(sorted({printable(copies.name(one)) for one in copies.places()})) or "none"
+        )
+        raise UsageError(
+            f"The journal tells of no copies at {printable(place)!r}.",
+            hint=f"Places that it tells of: {names}.",
+        )
+    if len(found) > 1:
+        raise UsageError(
+            f"{len(found)} places are called {printable(place)!r}.",
+            hint=f"Name the one that is lost by its identity: {', '.join(found)}.",
+        )
+    name = copies.name(found[0])
+    lost = CopyLost(place=name, id=found[0] if found[0] != name else "")
+    archive.record(new_event(lost, time=next_time(events)))
+    return len(copies.places()[found[0]])
+
+
+def _leave_out(_name: str, _error: DamageError) -> None:
     """An audit tells of damaged events."""

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from archiver.archive import carried, layout
+from archiver.archive import archive, layout
 from archiver.archive.advice import command
 from archiver.archive.archive import Archive
 from archiver.archive.copies import PlaceHistory, device_of
-from archiver.archive.info import info_file, parse_info
-from archiver.archive.place import Place, place_of
-from archiver.archive.place_file import place_file
 from archiver.archive.place_look import Device, Look, look_at, no_answer
+from archiver.archive.places import Place, place_of
+from archiver.archive.records import info_file, parse_info, place_file
 from archiver.archive.transfer import PURPOSE
 from archiver.errors import (
     ArchiverError,
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
     from archiver.storage.store import Store
 
 _SMALL_MAX: Final = 1 << 20
-_BEGUN: Final = {*carried.NAMES, layout.PLACE, layout.TMP, carried.LOST_AND_FOUND}
+_BEGUN: Final = {*archive.NAMES, layout.PLACE, layout.TMP, archive.LOST_AND_FOUND}
 """What a run that died before ``archive.json`` leaves, and what a new disk has from the start."""
 _OWN: Final = (PURPOSE, "put", "intent")
 
@@ -204,7 +203,7 @@ def begin(source: Archive, target: Archive, *, new: bool) -> None:
         for leftover in target.store.leftovers(purpose):
             leftover.discard()
     if new:
-        for name, data in carried.files():
+        for name, data in archive.files():
             target.store.put_new(name, _small(source.store, name) or data)
         target.store.put_new(layout.PLACE, place_file())
         # Last, so that a folder with archive.json is always a whole archive.

@@ -8,21 +8,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 import numpy as np
 
+from archiver.archive.decode import Outflow
 from archiver.archive.layout import pack_of
-from archiver.archive.outflow import Outflow
-from archiver.archive.packs.map import PackMap
-from archiver.archive.packs.records import IndexEntry
-from archiver.archive.place import own_place
-from archiver.archive.pruning.history import CONDEMNING, condemned
+from archiver.archive.packs.format import IndexEntry
+from archiver.archive.packs.index import PackMap
+from archiver.archive.places import own_place
+from archiver.archive.prune.condemn import CONDEMNING, condemned
 from archiver.archive.publish import missing_packs
-from archiver.archive.vouching import (
-    HUGGINGFACE,
-    UNVOUCHED,
-    Vouch,
-    Voucher,
-    counted,
-    vouches_of,
-)
+from archiver.archive.vouching import HUGGINGFACE, UNVOUCHED, Vouch, Voucher, counted, vouches_of
 from archiver.catalogue import queries
 from archiver.digest import git_blob_hasher
 from archiver.errors import DamageError
@@ -30,8 +23,9 @@ from archiver.errors import DamageError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from archiver.archive.archive import Archive, Snapshot
+    from archiver.archive.archive import Archive
     from archiver.archive.records import FileEntry, FileFacts, Selection
+    from archiver.archive.seals import Snapshot
     from archiver.catalogue.database import Catalogue
     from archiver.digest import Blake3Hex
     from archiver.upstream.remote_file import Listing, RemoteFile

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Self
 
 import msgspec
 
-from archiver.archive.out_of_use import packs_for
-from archiver.archive.outflow import Outflow
+from archiver.archive.decode import Outflow
+from archiver.archive.quarantine import packs_for
 from archiver.errors import DamageError, UsageError
 from archiver.tensors.weight_files import (
     INDEX_MAX,
@@ -30,8 +30,9 @@ from archiver.upstream.remote_file import LeftOutKind
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
-    from archiver.archive.archive import Archive, Snapshot
+    from archiver.archive.archive import Archive
     from archiver.archive.records import FileEntry
+    from archiver.archive.seals import Snapshot
     from archiver.upstream.remote_file import Listing, Unfit
 
 RemarkKind = Literal[

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Final
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from archiver.archive.vouching import Vouching
-from archiver.errors import ExitCode, PartialError
+from archiver.codec.segment import Effort
+from archiver.errors import ExitCode, PartialError, UsageError
 from archiver.operations.mirror.remarks import Remark
 from archiver.text import plural
+
+if TYPE_CHECKING:
+    from archiver.upstream.remote_file import Listing
+
 
 _SHOWN: Final = 20
 """Failures that are spelled out in the message; all of them are in the error."""
@@ -93,3 +99,36 @@ def _common_code(codes: set[int]) -> ExitCode:
     if len(codes) == 1:
         return ExitCode(codes.pop())
     return ExitCode.MISMATCH if ExitCode.MISMATCH in codes else ExitCode.PARTIAL
+
+
+# ---- How to mirror, and which files of a listing that chooses.
+
+
+class MirrorOptions(msgspec.Struct, frozen=True):
+    """How to mirror; sizes in bytes."""
+
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    effort: Effort = Effort.NORMAL
+    jobs: int = 4
+    workers: int = 2
+    min_free: int = 0
+    dry_run: bool = False
+
+
+def select(listing: Listing, options: MirrorOptions) -> Listing:
+    """The listing with the chosen files only; UsageError if patterns choose none."""
+    chosen = tuple(
+        file for file in listing.files if _wanted(file.path, options.include, options.exclude)
+    )
+    if not chosen and listing.files and (options.include or options.exclude):
+        raise UsageError(
+            f"No file of {listing.repository} fits the patterns given.",
+            hint="--include and --exclude are shell patterns such as '*.safetensors'.",
+        )
+    return msgspec.structs.replace(listing, files=chosen)
+
+
+def _wanted(path: str, include: tuple[str, ...], exclude: tuple[str, ...]) -> bool:
+    inside = not include or any(fnmatchcase(path, pattern) for pattern in include)
+    return inside and not any(fnmatchcase(path, pattern) for pattern in exclude)

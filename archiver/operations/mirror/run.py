@@ -1,7 +1,10 @@
-"""One revision's way in, from the listing to the seal."""
+"""Mirror: bring one revision of a repository into the archive, and publish it as a snapshot."""
 
 from __future__ import annotations
 
+import errno
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
@@ -9,24 +12,33 @@ import msgspec
 
 from archiver import memory
 from archiver.archive.events import Sealed
-from archiver.archive.intake.expected import Expected
-from archiver.archive.intake.intake import Intake
-from archiver.archive.intake.salvage import salvage, unfinished
-from archiver.archive.intake.worklog import Worklog, discard, noted
+from archiver.archive.ingest.pipeline import Intake
+from archiver.archive.ingest.resume import Worklog, discard, noted, salvage, unfinished
+from archiver.archive.ingest.stream import Expected
 from archiver.archive.manifests import require_few_files
+from archiver.archive.pins import Pin, check_pin
+from archiver.archive.plans import note_gone, outcome_of
 from archiver.archive.publish import settle
 from archiver.archive.records import Selection
 from archiver.archive.vouching import DIRECTORY, HUGGINGFACE, Voucher
 from archiver.catalogue import queries, updates
 from archiver.digest import Blake3Hex
+from archiver.errors import (
+    ArchiverError,
+    NoSpaceError,
+    TooLargeError,
+    UpstreamGoneError,
+    explain_system_error,
+    out_of_inodes,
+)
 from archiver.names import unportable
-from archiver.operations.mirror.fetch import fetch
 from archiver.operations.mirror.held import CatalogueHints, Held
-from archiver.operations.mirror.protection import protect_sealed
-from archiver.operations.mirror.publishing import (
+from archiver.operations.mirror.publish import (
     Published,
+    protect_sealed,
     publish_listing,
     raised_by_pins,
+    record_sighting,
     require_agreement,
 )
 from archiver.operations.mirror.remarks import (
@@ -35,22 +47,84 @@ from archiver.operations.mirror.remarks import (
     of_indexes,
     of_patterns,
     remark,
+    require_fit,
     without_repeats,
 )
-from archiver.operations.mirror.report import CorrectedFile, MirrorError, MirrorReport
-from archiver.operations.mirror.room import Room
-from archiver.operations.mirror.sighting import record_sighting
+from archiver.operations.mirror.report import (
+    CorrectedFile,
+    FileFailure,
+    MirrorError,
+    MirrorOptions,
+    MirrorReport,
+    select,
+)
+from archiver.text import human_bytes
 
 if TYPE_CHECKING:
-    from archiver.archive.archive import Archive, Snapshot
-    from archiver.archive.intake.sink import PublishedPack
-    from archiver.archive.pin import Pin
+    from collections.abc import Callable
+
+    from archiver.archive.archive import Archive
+    from archiver.archive.ingest.object_store import PublishedPack
     from archiver.archive.records import FileEntry
+    from archiver.archive.seals import Snapshot
     from archiver.catalogue.database import Catalogue
-    from archiver.operations.mirror.options import MirrorOptions
     from archiver.progress import Progress
+    from archiver.storage.store import Store
     from archiver.upstream.protocol import Upstream
     from archiver.upstream.remote_file import Listing, RemoteFile
+
+
+def mirror(
+    archive: Archive,
+    catalogue: Catalogue,
+    upstream: Upstream,
+    repository: str,
+    revision: str | None,
+    *,
+    options: MirrorOptions,
+    progress: Progress,
+    pins: tuple[Pin, ...] = (),
+) -> MirrorReport:
+    """Mirror one revision; returns what was done.
+
+    Raises:
+        MirrorError: Some files failed; the others are stored and the next run goes on from there.
+        MismatchError: A pinned digest disagrees with upstream, or the archive holds a file of this commit
+            with other bytes, that are as good or better.
+        UsageError: A folder holds what is plainly no content.
+        NoSpaceError, NetworkError, UpstreamGoneError, AccessError: As upstream or the disk say.
+    """
+    archive.require_writable()
+    if not options.dry_run:
+        archive.store.require_writable()
+    try:
+        whole = upstream.list(repository, revision)
+    except UpstreamGoneError as error:
+        if upstream.endpoint and not options.dry_run and outcome_of(error) == "gone":
+            with suppress(ArchiverError):  # that it is gone is what must be told
+                note_gone(archive, repository, revision or "main", upstream.endpoint)
+        raise
+    listing = select(whole, options)
+    require_fit(listing)
+    claims = {file.path: (file.size, file.sha256) for file in listing.files}
+    for pin in pins:
+        check_pin(pin, listing.repository, listing.revision, claims)
+    run = Run(archive, catalogue, upstream, listing, options, progress, whole)
+    held = run.already_sealed(pins)
+    if held is None and listing.files != whole.files and listing.upstream == HUGGINGFACE:
+        # Upstream has just told of every file: what is held of all of them is raised, not a part.
+        every = msgspec.structs.replace(options, include=(), exclude=())
+        raising = Run(archive, catalogue, upstream, whole, every, progress, whole)
+        if raising.raises_whole():
+            run, held = raising, raising.already_sealed(pins)
+    if options.dry_run:
+        return run.planned() if held is None else run.report("held", snapshot=held)
+    if held is not None:
+        return run.keep(held)
+    return run.execute(pins)
+
+
+# ---- One revision's way in, from the listing to the seal.
 
 
 _PATHS_TOLD: Final = 5
@@ -345,3 +419,119 @@ class Run:
 def _checkable(file: RemoteFile) -> bool:
     """Whether upstream says what the bytes are, so that what is stored can stand for them."""
     return bool(file.sha256 or (file.oid and not file.lfs))
+
+
+# ---- Taking files in, several at once; every failure is kept, the others still go on.
+
+
+_POLL_SECONDS: Final = 0.5
+
+
+def fetch(
+    intake: Intake,
+    files: list[RemoteFile],
+    take: Callable[[RemoteFile], FileEntry],
+    *,
+    jobs: int,
+    meanwhile: Callable[[], None],
+) -> tuple[list[FileEntry], list[FileFailure]]:
+    """Run ``take`` on each file; the entries, and the failures of those that failed.
+
+    ``meanwhile`` is called in this thread now and then. Raises NoSpaceError and TooLargeError at once:
+    nothing after them can succeed.
+    """
+    entries: list[FileEntry] = []
+    failures: list[FileFailure] = []
+    # Large files first, so that the last thread is not left alone with the largest.
+    queue = sorted(files, key=lambda file: -file.size)
+    pool = ThreadPoolExecutor(jobs, thread_name_prefix="file")
+    waiting = {pool.submit(take, file): file for file in queue}
+    try:
+        while waiting:
+            finished, _ = wait(waiting, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED)
+            for future in finished:
+                _collect(waiting.pop(future), future, entries, failures)
+            meanwhile()
+    except BaseException:
+        intake.stop()
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+    return entries, failures
+
+
+def _collect(
+    file: RemoteFile,
+    future: Future[FileEntry],
+    entries: list[FileEntry],
+    failures: list[FileFailure],
+) -> None:
+    try:
+        entries.append(future.result())
+    except (NoSpaceError, TooLargeError):
+        raise
+    except ArchiverError as error:
+        failures.append(FileFailure(file.path, error.message, error.hint, int(error.exit_code)))
+
+
+# ---- How much room a run may take: it is compared before anything is fetched, and watched while
+# packs grow.
+
+
+_LEAST_RATIO: Final = 0.6
+"""Weights that are stored for the first time take at least this much of their size."""
+_LOOK_EVERY: Final = 32 << 20
+"""Others use the disk too, so the room is looked at anew after so many bytes."""
+_UNKNOWN: Final = 1 << 62
+_HINT: Final = "Free some room or lower --min-free; a new run goes on from here."
+
+
+class Room:
+    """The room on a store's disk, of which ``min_free`` bytes are to stay; one thread at a time."""
+
+    def __init__(self, store: Store, min_free: int, *, fetched: bool = True) -> None:
+        """Take ``fetched`` as whether files come from a hub, not from a folder."""
+        self._store = store
+        self._min_free = min_free
+        self._done = "fetched" if fetched else "taken in"
+        self._left = 0
+        self._unseen = _LOOK_EVERY
+
+    def require(self, size: int) -> None:
+        """Raise NoSpaceError if ``size`` more bytes would leave less than is to stay free."""
+        if not self._min_free:
+            return  # The system says by itself when the disk is full.
+        if self._left < size or self._unseen >= _LOOK_EVERY:
+            self._look()
+        if self._left < size:
+            free = self._left + self._min_free
+            raise NoSpaceError(
+                f"Only {human_bytes(max(free, 0))} are free on the disk of {self._store.describe()}; "
+                f"--min-free keeps {human_bytes(self._min_free)} of it.",
+                hint=_HINT,
+            )
+        self._left -= size
+        self._unseen += size
+
+    def require_for(self, fetching: int) -> None:
+        """Raise NoSpaceError if what is to be fetched cannot fit, however well it compresses."""
+        place = self._store.describe()
+        if fetching and out_of_inodes(place):
+            raise explain_system_error(OSError(errno.ENOSPC, "", place))
+        self._look()
+        needed = int(fetching * _LEAST_RATIO)
+        if self._left >= needed:
+            return
+        free = max(self._left + self._min_free, 0)
+        raise NoSpaceError(
+            f"{human_bytes(fetching)} are to be {self._done}, which takes {human_bytes(needed)} or more "
+            f"on the disk of {self._store.describe()}; {human_bytes(free)} are free there, of which "
+            f"--min-free keeps {human_bytes(self._min_free)}.",
+            hint=_HINT,
+        )
+
+    def _look(self) -> None:
+        free = self._store.free_bytes()
+        # A disk that does not tell is not full: the system says so when it is.
+        self._left = _UNKNOWN if free is None else free - self._min_free
+        self._unseen = 0

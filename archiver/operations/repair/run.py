@@ -1,8 +1,13 @@
-"""One run of a repair: documents first, for they say what is needed; then packs; then another look."""
+"""Repair: bring back what an audit finds damaged or missing, from every place that still has it.
+
+Nothing is filled with zeros, no manifest is ever rewritten, and no damaged byte is hashed into anything
+new. What is replaced stays in ``quarantine/``.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -11,30 +16,35 @@ from msgspec.structs import replace
 
 from archiver.archive.advice import Advice, asks_for_repair
 from archiver.archive.archive import Archive
-from archiver.archive.audit.run import examine
+from archiver.archive.check.run import examine
+from archiver.archive.findings import Finding
 from archiver.archive.layout import PLACE, digest_of
-from archiver.archive.place import place_damaged, settled_place
-from archiver.archive.pruning.trash import deleting
-from archiver.archive.repair.companions import Companions, protect_new
+from archiver.archive.places import place_damaged, settled_place
+from archiver.archive.prune.trash import deleting
 from archiver.archive.repair.documents import JOURNAL, Documents
-from archiver.archive.repair.foreseen import Foreseen
-from archiver.archive.repair.packs import Packs, PackState
-from archiver.archive.repair.reseal import reseal, set_aside
-from archiver.archive.repair.told import repaired_events
-from archiver.archive.repair.whole_file import PURPOSE, Mended, WholeFiles
-from archiver.operations.repair.catalogue import forget, mend, rebuild
-from archiver.operations.repair.outlook import mended_packs, would_remain
-from archiver.operations.repair.places import Places
-from archiver.operations.repair.report import RepairReport
+from archiver.archive.repair.dry_run import Foreseen, mended_packs, would_remain
+from archiver.archive.repair.repack import Packs, PackState
+from archiver.archive.repair.reseal import Resealed, repaired_events, reseal, set_aside
+from archiver.archive.repair.sidecars import Companions, protect_new
+from archiver.archive.repair.whole_files import PURPOSE, Mended, WholeFiles
+from archiver.catalogue import updates
+from archiver.catalogue.rebuild import catalogue_path, open_catalogue, rebuild_catalogue
+from archiver.catalogue.sqlite_file import damage_of
+from archiver.errors import ArchiverError
+from archiver.operations.repair.sources import Places
+from archiver.progress import NoProgress
 from archiver.upstream.protocol import Upstream
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from archiver.archive.audit.examination import Examination
-    from archiver.archive.finding import Finding
+    from archiver.archive.check.result import Examination
     from archiver.archive.policy import Level
     from archiver.progress import Progress
+
+
+# ---- One run of a repair: documents first, for they say what is needed; then packs; then another look.
+
 
 _ROUNDS: Final = 8
 """A seal that came back may name a manifest that is missing, and so on."""
@@ -246,3 +256,62 @@ class _Run:
             journal, place = self._archive.journal, settled_place(self._archive).told
             for event in repaired_events(journal, place, mended, snapshots):
                 self._archive.record(event)
+
+
+# ---- Keeping the SQL index in step with a repair. It is a hint: what goes wrong with it is never an error.
+
+
+def forget(archive: Archive, packs: Iterable[str]) -> None:
+    """Take packs out of the index before they are taken out of use."""
+    if not catalogue_path(archive).exists():
+        return
+    with suppress(ArchiverError), open_catalogue(archive, NoProgress()) as catalogue:
+        for pack in packs:
+            updates.forget_pack(catalogue, pack)
+
+
+def rebuild(archive: Archive) -> None:
+    """Write the index anew, if there is one, because seals went that it knows of."""
+    if catalogue_path(archive).exists():
+        with suppress(ArchiverError):
+            rebuild_catalogue(archive, NoProgress())
+
+
+def mend(archive: Archive, *, dry_run: bool) -> tuple[Mended, ...]:
+    """Write a damaged index anew; nothing if it is whole, or not there."""
+    path = catalogue_path(archive)
+    if not damage_of(path):
+        return ()
+    if not dry_run:
+        rebuild(archive)
+    return (Mended(path.name, "the archive's own files"),)
+
+
+# ---- What a repair did, and what is left.
+
+
+class RepairReport(msgspec.Struct, frozen=True):
+    """What was damaged, what was done, and what is damaged still.
+
+    Attributes:
+        dry_run: Whether nothing was written: ``mended`` and ``resealed`` are what would be done.
+        damage: How many findings there were before.
+        mended: What is right again.
+        resealed: The snapshots that have a new seal.
+        aside: The stored files that were taken out of use, by the names that they had.
+        notes: What kept a source from helping.
+        remaining: What could not be mended, and whom it hits.
+    """
+
+    dry_run: bool
+    damage: int
+    mended: tuple[Mended, ...] = ()
+    resealed: tuple[Resealed, ...] = ()
+    aside: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    remaining: tuple[Finding, ...] = ()
+
+    @property
+    def whole(self) -> bool:
+        """Whether everything is right now, or would be."""
+        return not self.remaining

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from archiver.archive.advice import command
-from archiver.archive.finding import Code
+from archiver.archive.findings import Code
 from archiver.errors import DamageError
 
 if TYPE_CHECKING:

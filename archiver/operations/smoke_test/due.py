@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from archiver.archive.place import own_place
+from archiver.archive.places import own_place
 from archiver.smoke.receipt import last_tested
 from archiver.text import utc_before
 
 if TYPE_CHECKING:
-    from archiver.archive.archive import Archive, Snapshot
+    from archiver.archive.archive import Archive
+    from archiver.archive.seals import Snapshot
 
 
 def next_due(

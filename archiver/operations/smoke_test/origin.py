@@ -8,7 +8,8 @@ from archiver.errors import ArchiverError, DeniedError
 from archiver.smoke.receipt import receipt
 
 if TYPE_CHECKING:
-    from archiver.archive.archive import Archive, Snapshot
+    from archiver.archive.archive import Archive
+    from archiver.archive.seals import Snapshot
     from archiver.smoke.golden.record import Golden
     from archiver.smoke.receipt import Run
     from archiver.smoke.report import SmokeReport

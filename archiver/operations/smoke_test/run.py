@@ -14,13 +14,14 @@ from archiver.smoke.checkpoint.folder import FolderCheckpoint
 from archiver.smoke.checkpoint.model_files import model_files
 from archiver.smoke.golden.file import read_golden_file
 from archiver.smoke.receipt import Known, newest_golden
-from archiver.storage.new_file import require_place
+from archiver.storage.files import require_place
 from archiver.text import printable
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from archiver.archive.archive import Archive, Snapshot
+    from archiver.archive.archive import Archive
+    from archiver.archive.seals import Snapshot
     from archiver.operations.smoke_test.records import SmokeOptions, SmokeTest
     from archiver.progress import Progress
     from archiver.smoke.checkpoint.protocol import Checkpoint

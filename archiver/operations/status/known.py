@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from archiver.archive import layout
-from archiver.archive.audit.level import LEVELS
-from archiver.archive.audit.proofs import proofs_of, readable_events, was_at
+from archiver.archive.check.heads import Chain
+from archiver.archive.check.history import proofs_of, readable_events, was_at
 from archiver.archive.copies import PlaceHistory
 from archiver.archive.events import Audited, Repaired
-from archiver.archive.fixity.chain import Chain
 from archiver.archive.journal import policy_of
-from archiver.archive.place import own_place
+from archiver.archive.places import own_place
 from archiver.archive.plans import Plans, vouched_in
-from archiver.archive.policy import Policy
+from archiver.archive.policy import LEVELS, Policy
 from archiver.errors import UnreadableError
 from archiver.operations.status.report import Coverage, LastAudit, PackStatus
 from archiver.text import utc_before

@@ -7,7 +7,7 @@ import msgspec
 from archiver.archive.advice import Argv
 from archiver.archive.copies import PlaceState
 from archiver.archive.events import Sample
-from archiver.archive.finding import Finding
+from archiver.archive.findings import Finding
 from archiver.archive.plans import PlanStatus
 from archiver.archive.policy import Level, Policy
 

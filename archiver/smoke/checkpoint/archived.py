@@ -13,10 +13,9 @@ import numpy as np
 from blake3 import blake3
 
 from archiver.archive.advice import command
-from archiver.archive.manifests import entry_fault
-from archiver.archive.out_of_use import manifest_for, packs_for
-from archiver.archive.outflow import Outflow
-from archiver.archive.tensor_segments import tensors_of
+from archiver.archive.decode import Outflow
+from archiver.archive.manifests import entry_fault, tensors_of
+from archiver.archive.quarantine import manifest_for, packs_for
 from archiver.errors import DamageError
 from archiver.names import check_paths
 from archiver.smoke.checkpoint.parallel import run_all
@@ -28,8 +27,9 @@ from archiver.text import printable
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from archiver.archive.archive import Archive, Snapshot
+    from archiver.archive.archive import Archive
     from archiver.archive.records import FileEntry
+    from archiver.archive.seals import Snapshot
     from archiver.codec.zstd import Bytes
     from archiver.smoke.checkpoint.protocol import StoredTensor
     from archiver.tensors.header import Header

@@ -14,7 +14,7 @@ from archiver.codec.segment import SEGMENT_MAX
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from archiver.archive.packs.map import PackMap
+    from archiver.archive.packs.index import PackMap
     from archiver.codec.zstd import Bytes
 
 _SLOTS: Final = 2

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from archiver.archive.finding import Finding
+from archiver.archive.findings import Finding
 from archiver.errors import explain_system_error
 from archiver.names import check_paths
 from archiver.smoke.checkpoint.side_json import SideJsonError, checked_json
@@ -17,7 +17,7 @@ from archiver.text import human_bytes, printable
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from archiver.archive.finding import Code
+    from archiver.archive.findings import Code
     from archiver.smoke.checkpoint.protocol import Checkpoint
 
 _SUFFIXES: Final = (".json", ".jinja", ".model", ".spm")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from archiver.archive.finding import Finding
+from archiver.archive.findings import Finding
 from archiver.smoke.golden.compare import TOLERANCE, Comparison, compare
 from archiver.smoke.guard import told_as
 from archiver.smoke.passes.asked import asked_again

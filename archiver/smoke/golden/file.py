@@ -11,7 +11,7 @@ import msgspec
 from archiver.archive.records import canonical
 from archiver.errors import DamageError, UsageError, explain_system_error
 from archiver.smoke.golden.record import RECORD_MAX, Golden, parse_golden
-from archiver.storage.new_file import write_new
+from archiver.storage.files import write_new
 
 if TYPE_CHECKING:
     from pathlib import Path

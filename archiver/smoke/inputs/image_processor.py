@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 
-from archiver.archive.finding import Finding
+from archiver.archive.findings import Finding
 from archiver.smoke.guard import told_as
 from archiver.smoke.inputs.fixed_image import SIDE, fixed_image
 from archiver.smoke.report import FailedError

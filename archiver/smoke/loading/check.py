@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from archiver import memory
-from archiver.archive.finding import Finding
+from archiver.archive.findings import Finding
 from archiver.errors import ArchiverError, SkippedError
 from archiver.smoke import libraries
 from archiver.smoke.guard import told_as

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from archiver.archive.finding import Finding
+from archiver.archive.findings import Finding
 from archiver.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from archiver.archive.finding import Code
+    from archiver.archive.findings import Code
 
 
 def noting(cls: Any, noted: list[Any]) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from archiver.archive.finding import Finding
+from archiver.archive.findings import Finding
 from archiver.errors import SkippedError
 from archiver.smoke import libraries
 from archiver.smoke.guard import told_as

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
-from archiver.archive.finding import Finding
+from archiver.archive.findings import Finding
 from archiver.smoke.guard import told_as
 from archiver.smoke.inputs.prepared import text_inputs
 from archiver.smoke.loading.forecast import NEW_TOKENS

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from archiver.archive.finding import Finding
+from archiver.archive.findings import Finding
 from archiver.smoke.guard import told_as
 from archiver.smoke.inputs.prepared import image_inputs, why_no_image
 from archiver.smoke.passes.outcome import Answer, answer

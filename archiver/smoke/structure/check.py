@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from archiver.archive.finding import Finding
+from archiver.archive.findings import Finding
 from archiver.errors import SkippedError
 from archiver.smoke.checkpoint.model_files import model_files, model_tensors, read_indexes
 from archiver.smoke.config import ModelConfig

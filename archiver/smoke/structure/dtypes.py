@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from archiver.archive.finding import Finding
+from archiver.archive.findings import Finding
 from archiver.smoke.report import Proof
 from archiver.smoke.structure.kept import kept_modules
 from archiver.smoke.structure.listing import shortened

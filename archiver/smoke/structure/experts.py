@@ -11,7 +11,7 @@ from collections import Counter
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from archiver.archive.finding import Finding
+from archiver.archive.findings import Finding
 from archiver.smoke.report import Proof
 from archiver.smoke.structure.listing import MOST, counted, shortened
 from archiver.text import plural

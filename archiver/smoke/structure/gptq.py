@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from archiver.archive.finding import Finding
+from archiver.archive.findings import Finding
 from archiver.smoke.checkpoint.gptq import PARTS, SUFFIXES, packed, usual_bits, words
 from archiver.smoke.report import Proof
 from archiver.smoke.structure.listing import shortened

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
-from archiver.archive.finding import Finding
+from archiver.archive.findings import Finding
 from archiver.smoke.report import Proof
 from archiver.smoke.structure.listing import shortened
 from archiver.smoke.structure.shared import shared_tensors

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from archiver.archive.finding import Code, Finding
+from archiver.archive.findings import Code, Finding
 from archiver.text import plural
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any, Final
 
-from archiver.archive.finding import Finding
+from archiver.archive.findings import Finding
 from archiver.errors import SkippedError
 from archiver.smoke.checkpoint.gptq import unpacked
 from archiver.smoke.loading.architecture import model_class, told

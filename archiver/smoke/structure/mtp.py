@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
-from archiver.archive.finding import Finding
+from archiver.archive.findings import Finding
 from archiver.smoke.checkpoint.gptq import unpacked
 from archiver.smoke.report import Proof
 from archiver.smoke.structure.listing import shortened

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from archiver.archive.finding import Finding
+from archiver.archive.findings import Finding
 from archiver.smoke.checkpoint.model_files import SINGLE, SUFFIX
 from archiver.smoke.report import Proof
 from archiver.text import plural, printable

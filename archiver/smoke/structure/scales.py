@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from archiver.archive.finding import Finding
+from archiver.archive.findings import Finding
 from archiver.smoke.report import Proof
 from archiver.smoke.structure.listing import shortened
 from archiver.text import plural

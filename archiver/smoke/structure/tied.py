@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from archiver.archive.finding import Finding
+from archiver.archive.findings import Finding
 from archiver.smoke.report import Proof
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from archiver.archive.finding import Code
+    from archiver.archive.findings import Code
     from archiver.smoke.checkpoint.protocol import StoredTensor
     from archiver.smoke.config import ModelConfig
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from archiver.archive.finding import Finding
+from archiver.archive.findings import Finding
 from archiver.errors import SkippedError
 from archiver.smoke.report import FailedError, Proof
 from archiver.tensors.dtypes import BITS

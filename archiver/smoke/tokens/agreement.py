@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
-from archiver.archive.finding import Finding
+from archiver.archive.findings import Finding
 from archiver.errors import ArchiverError
 from archiver.smoke.guard import reason
 from archiver.smoke.tokens.texts import TEXTS

@@ -8,7 +8,7 @@ from __future__ import annotations
 from itertools import product
 from typing import TYPE_CHECKING, Any, Final
 
-from archiver.archive.finding import Finding
+from archiver.archive.findings import Finding
 from archiver.smoke.tokens.texts import ASSISTANT_TEXT, SYSTEM_TEXT, USER_TEXT
 from archiver.smoke.tokens.time_limit import TimeUpError, memory_limit, time_limit
 from archiver.smoke.tokens.tokenizer_file import json_of

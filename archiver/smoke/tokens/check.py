@@ -6,7 +6,7 @@ from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from archiver.archive.finding import Finding
+from archiver.archive.findings import Finding
 from archiver.errors import SkippedError
 from archiver.smoke import libraries
 from archiver.smoke.report import FailedError, InapplicableError, Proof
@@ -15,12 +15,7 @@ from archiver.smoke.tokens.agreement import check_round_trip, check_vocabularies
 from archiver.smoke.tokens.chat_template import check_chat_template, processor_template
 from archiver.smoke.tokens.load import SENTENCE_PIECE, load_tokenizer
 from archiver.smoke.tokens.rows import check_vocabulary, stored_rows
-from archiver.smoke.tokens.special_tokens import (
-    TOKENIZER_CONFIG,
-    check_ids,
-    check_names,
-    roles_of,
-)
+from archiver.smoke.tokens.special_tokens import TOKENIZER_CONFIG, check_ids, check_names, roles_of
 from archiver.smoke.tokens.texts import TEXTS
 from archiver.smoke.tokens.tokenizer_file import (
     TOKENIZER,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from archiver.archive.finding import Finding
+from archiver.archive.findings import Finding
 from archiver.text import human_bytes, printable
 
 if TYPE_CHECKING:

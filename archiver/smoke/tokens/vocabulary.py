@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Final
 
-from archiver.archive.finding import Finding
+from archiver.archive.findings import Finding
 from archiver.smoke.tokens.tokenizer_file import TOKENIZER, content_of, json_of, refused
 from archiver.text import plural, printable
 

@@ -1,0 +1,1 @@
+"""Checking: what is read, what it shows, and which files and tensors it hits."""

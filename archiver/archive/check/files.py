@@ -1,0 +1,99 @@
+"""Making every file of a snapshot, without writing it, to see that it has its own digests."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from archiver.archive.decode import Outflow
+from archiver.archive.fixity import forget
+from archiver.archive.layout import pack_name
+from archiver.archive.packs.index import PackMap
+from archiver.digest import blake3_hex
+from archiver.errors import ArchiverError, DamageError
+
+if TYPE_CHECKING:
+    from archiver.archive.archive import Archive
+    from archiver.archive.check.schedule import Schedule
+    from archiver.archive.records import FileEntry, Manifest
+    from archiver.archive.seals import Snapshot
+    from archiver.progress import Progress
+
+
+class Differing(NamedTuple):
+    """A file that did not come out; ``stable`` unless it did when it was made again."""
+
+    snapshot: Snapshot
+    entry: FileEntry
+    reason: str
+    stable: bool
+
+
+class FileProof:
+    """Proves files; what did not come out is in ``differing``."""
+
+    def __init__(
+        self, archive: Archive, schedule: Schedule, progress: Progress, workers: int
+    ) -> None:
+        self._archive = archive
+        self._schedule = schedule
+        self._progress = progress
+        self._workers = workers
+        self._known: set[str] = set()
+        self.differing: list[Differing] = []
+        self.proven: list[str] = []
+        """The ids of the snapshots whose files all came out."""
+        self.complete = True
+        """Whether no file was left out because the budget had ended."""
+
+    def prove(self, snapshot: Snapshot) -> None:
+        """Make the files of a snapshot, as far as its manifest can be read and the budget goes."""
+        try:
+            manifest = self._archive.manifest(snapshot.seal)
+        except ArchiverError:
+            return  # told where the snapshot is judged
+        packs = PackMap(
+            self._archive, (pack for pack, _ in snapshot.seal.packs), self._archive.packs
+        )
+        with Outflow(packs, workers=self._workers) as outflow:
+            if self._all(snapshot, manifest, outflow):
+                self.proven.append(snapshot.id)
+
+    def _all(self, snapshot: Snapshot, manifest: Manifest, outflow: Outflow) -> bool:
+        proven = True
+        for entry in manifest.files:
+            content = blake3_hex(msgspec.json.encode(msgspec.structs.replace(entry, path="")))
+            if content in self._known:
+                continue
+            if not self._schedule.allows(entry.size):
+                self.complete = False
+                return False
+            if self._comes_out(snapshot, entry, outflow):
+                self._known.add(content)
+            else:
+                proven = False
+        return proven
+
+    def _comes_out(self, snapshot: Snapshot, entry: FileEntry, outflow: Outflow) -> bool:
+        try:
+            reason = self._fault(entry, outflow)
+            if not reason:
+                return True
+            for pack, _ in snapshot.seal.packs:
+                forget(self._archive.store, pack_name(pack))
+            again = self._fault(entry, outflow)
+        except ArchiverError:
+            return False  # a pack that may not be read: told where packs are judged
+        self.differing.append(Differing(snapshot, entry, again or reason, stable=bool(again)))
+        return False
+
+    def _fault(self, entry: FileEntry, outflow: Outflow) -> str:
+        def sink(piece: memoryview) -> None:
+            self._progress.advance(len(piece), fetched=True)
+
+        try:
+            outflow.copy(entry, sink)
+        except DamageError as error:
+            return error.message
+        return ""

@@ -1,0 +1,165 @@
+"""When what was last proven, as the journal's ``audited`` events tell (``docs/format.md``, 8)."""
+
+from __future__ import annotations
+
+from graphlib import TopologicalSorter
+from itertools import groupby
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from archiver.archive.clock import proof_times
+from archiver.archive.events import Audited, Repaired, Signed
+from archiver.archive.journal import in_order
+from archiver.archive.layout import PARITY, event_of, pack_of, signature_name
+from archiver.archive.policy import LEVELS, proves
+from archiver.errors import ArchiverError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator
+
+    from archiver.archive.events import Event, SmokeTested
+    from archiver.archive.journal import Journal
+    from archiver.archive.places import Place
+    from archiver.archive.policy import Level
+
+
+class Proof(NamedTuple):
+    """When (``YYYY-MM-DDTHH:MM:SSZ``) and at which level something was proven."""
+
+    time: str
+    level: Level
+
+
+class Proofs:
+    """Pack -> when it was last proven at which level; snapshot -> when its files were.
+
+    To be told in the order in which it happened: what was proven before a pack was found damaged
+    counts no more.
+    """
+
+    def __init__(self) -> None:
+        self._packs: dict[Level, dict[str, str]] = {level: {} for level in LEVELS}
+        self._damaged: dict[Level, set[str]] = {level: set() for level in LEVELS}
+        self._files: dict[str, str] = {}
+        self.broken: frozenset[str] = frozenset()
+        """Stored files, other than packs, that were found damaged or gone and not whole since."""
+
+    def add(self, time: str, level: Level, packs: Iterable[str], snapshots: Iterable[str]) -> None:
+        """Note what one audit proved; the newest counts."""
+        for known, names in ((self._packs[level], packs), (self._files, snapshots)):
+            for name in names:
+                known[name] = max(time, known.get(name, ""))
+        self._clear(packs, level)
+
+    def damage(self, level: Level, packs: Iterable[str]) -> None:
+        """Note the packs that an audit of this level found damaged."""
+        for pack in packs:
+            self._damaged[level].add(pack)
+            for times in self._packs.values():
+                times.pop(pack, None)
+
+    def look(self, checked: Iterable[str], damaged: Iterable[str]) -> None:
+        """Note the files, other than packs, that an audit found damaged; what else it checked is whole."""
+        parity = {name for name in self.broken if name.startswith(f"{PARITY}/")}
+        kept = frozenset() if "documents" in checked else self.broken - parity
+        kept |= frozenset() if "parity" in checked else parity
+        self.broken = kept.union(damaged)
+
+    def mended(self, files: Collection[str]) -> None:
+        """Note the stored files that were brought back, or made anew."""
+        self._clear([pack for pack in map(pack_of, files) if pack], LEVELS[-1])
+        self.broken = self.broken.difference(files)
+
+    def take(self, detail: Audited | Repaired | Signed, time: str, now: str) -> None:
+        """Note what an event of this place proves as of ``time``; nothing if that is after ``now``."""
+        match detail:
+            case Repaired(files):
+                self.mended(files)
+            case Signed(key, documents):
+                self.mended({signature_name(digest, key) for digest in documents})
+            case Audited():
+                level = next((level for level in LEVELS if level == detail.level), None)
+                if level is None:
+                    return  # a newer version's
+                self.damage(level, detail.damaged_packs)
+                self.look(detail.checked, detail.damaged_files)
+                if time <= now:
+                    self.add(time, level, detail.packs, detail.snapshots)
+
+    def _clear(self, packs: Iterable[str], level: Level) -> None:
+        for found, damaged in self._damaged.items():
+            if proves(level, found):
+                damaged.difference_update(packs)
+
+    def damaged(self, pack: str) -> bool:
+        """Whether the pack was found damaged, and neither brought back nor proven as deeply since."""
+        return any(pack in damaged for damaged in self._damaged.values())
+
+    def pack(self, pack: str, level: Level) -> str:
+        """When a pack was last proven at this level or a deeper one; ``""`` if never."""
+        deep = (times for one, times in self._packs.items() if proves(one, level))
+        return max(times.get(pack, "") for times in deep)
+
+    def last(self, pack: str) -> Proof | None:
+        """A pack's newest proof, the deepest if two are as new; None if there is none."""
+        found = [Proof(times[pack], one) for one, times in self._packs.items() if pack in times]
+        return max(found, key=lambda one: (one.time, LEVELS.index(one.level)), default=None)
+
+    def snapshot(self, snapshot: str) -> str:
+        """When the files of a snapshot were last all made and hashed; ``""`` if never."""
+        return self._files.get(snapshot, "")
+
+
+def proofs_of(events: Iterable[tuple[str, Event]], now: str, place: Place) -> Proofs:
+    """What the journal's events (id and event, oldest first) prove of the bytes at ``place``.
+
+    One of a time after ``now`` proves nothing: a clock that ran ahead must not keep a pack from being
+    looked at for years. What an audit read elsewhere says nothing of the bytes here.
+    """
+    found = Proofs()
+    listed = list(events)
+    times = proof_times(listed)
+    for digest, event in as_happened(listed):
+        match event.detail:
+            case Signed() as detail:
+                found.take(detail, times[digest], now)
+            case Audited() | Repaired() as detail if was_at(detail, place):
+                found.take(detail, times[digest], now)
+    return found
+
+
+def as_happened(events: Iterable[tuple[str, Event]]) -> Iterator[tuple[str, Event]]:
+    """The events; of those of one second, each follows the ones that it was written after."""
+    for _, group in groupby(events, key=lambda one: one[1].time):
+        now = dict(group)
+        before = {one: [two for two in event.after if two in now] for one, event in now.items()}
+        # An id is a digest of what it lists, so that no two can list each other.
+        yield from ((one, now[one]) for one in TopologicalSorter(before).static_order())
+
+
+def was_at(detail: Audited | Repaired | SmokeTested, place: Place) -> bool:
+    """Return whether it tells of the bytes at this place; what names none is taken to."""
+    return not detail.place or place.is_meant(detail.place)
+
+
+def readable_events(
+    journal: Journal, on_fault: Callable[[str, ArchiverError], None] | None = None
+) -> Iterator[tuple[str, Event]]:
+    """The events that can be read, with their ids, oldest first; the others go to ``on_fault``.
+
+    Each comes after those that it names: names alone would follow a clock that went wrong. One of a time
+    that a confirmed clock says had not come has the time that it may claim.
+    """
+    found: dict[str, Event] = {}
+    for name in journal.names():
+        try:
+            found[event_of(name) or ""] = journal.read(name)
+        except ArchiverError as error:
+            if on_fault is not None:
+                on_fault(name, error)
+    ordered = list(in_order(found))
+    times = proof_times(ordered)
+    for digest, event in ordered:
+        same = event.time == times[digest]
+        yield digest, event if same else msgspec.structs.replace(event, time=times[digest])

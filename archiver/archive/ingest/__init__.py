@@ -1,0 +1,1 @@
+"""The way in: streams of files become objects in packs."""

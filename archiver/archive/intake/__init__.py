@@ -1,1 +1,0 @@
-"""The way in: from a file's bytes to objects in packs, and what a run that was killed left there."""

@@ -1,0 +1,233 @@
+"""Which pack holds which object, read from the packs' own indexes: the authority for every restore."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from archiver.archive.layout import pack_name
+from archiver.archive.packs.format import IndexEntry
+from archiver.errors import ArchiverError, DamageError, UnreadableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from archiver.archive.packs.reader import PackReader
+    from archiver.codec.segment import EncodedObject
+    from archiver.codec.zstd import Bytes
+
+Taken = TypeVar("Taken")
+Bytes32 = npt.NDArray[np.uint8]
+UInt32s = npt.NDArray[np.uint32]
+UInt64s = npt.NDArray[np.uint64]
+
+_DIGEST_SIZE: Final = 32
+
+
+class Shelf(Protocol):
+    """Where packs are read, such as an archive."""
+
+    def pack(self, pack: str) -> PackReader:
+        """A shared reader of a pack; DamageError if the pack is missing."""
+
+
+class _Listed(NamedTuple):
+    """What the indexes of packs list, in arrays: some 80 bytes an object, where records take 400.
+
+    Sorted by the first eight bytes of the digests, and of one object by the order of the packs.
+    """
+
+    prefixes: UInt64s = np.empty(0, np.uint64)
+    digests: Bytes32 = np.empty((0, _DIGEST_SIZE), np.uint8)
+    packs: UInt32s = np.empty(0, np.uint32)
+    numbers: UInt64s = np.empty((0, 4), np.uint64)
+    """Of each object its offset, its stored and its plain size, and its codec."""
+
+    @classmethod
+    def of(cls, pack: int, entries: Sequence[IndexEntry]) -> _Listed:
+        """Return what one pack lists."""
+        raw = b"".join(bytes.fromhex(entry.blake3) for entry in entries)
+        digests = np.frombuffer(raw, np.uint8).reshape(-1, _DIGEST_SIZE)
+        rows = [(entry.offset, entry.stored, entry.size, entry.codec) for entry in entries]
+        return cls(
+            digests[:, :8].copy().view(">u8").reshape(-1).astype(np.uint64),
+            digests,
+            np.full(len(entries), pack, np.uint32),
+            np.array(rows, np.uint64).reshape(-1, 4),
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence[_Listed]) -> _Listed:
+        """Return what several list, those of earlier packs first."""
+        prefixes = np.concatenate([part.prefixes for part in parts])
+        order = np.argsort(prefixes, kind="stable")
+        return cls(
+            prefixes[order],
+            np.concatenate([part.digests for part in parts])[order],
+            np.concatenate([part.packs for part in parts])[order],
+            np.concatenate([part.numbers for part in parts])[order],
+        )
+
+    def places(self, digest: str) -> list[tuple[int, IndexEntry]]:
+        """Return the numbers of the packs that list an object, each with its entry."""
+        key = bytes.fromhex(digest)
+        prefix = np.uint64(int.from_bytes(key[:8], "big"))
+        found = []
+        at = int(np.searchsorted(self.prefixes, prefix))
+        while at < len(self.prefixes) and self.prefixes[at] == prefix:
+            if self.digests[at].tobytes() == key:
+                entry = IndexEntry(digest, *map(int, self.numbers[at]))
+                found.append((int(self.packs[at]), entry))
+            at += 1
+        return found
+
+    def distinct(self) -> int:
+        """Return how many objects are listed."""
+        return len(np.unique(self.digests, axis=0))
+
+
+class PackMap:
+    """Object -> pack and entry, over some packs.
+
+    A pack whose index is lost is walked frame by frame. What is wrong with a pack is kept in
+    ``problems`` (pack -> reason); objects that walking does not find are missing from the map. Of
+    an object that lies in several packs any good copy is read.
+
+    What comes out of none of the packs is looked for in those that ``spare`` gives, such as all others
+    of the archive. It is asked at most once, and only when something is missing or damaged.
+    """
+
+    def __init__(
+        self,
+        archive: Shelf,
+        packs: Iterable[str],
+        spare: Callable[[], Iterable[str]] | None = None,
+    ) -> None:
+        self._archive = archive
+        self._spare = spare
+        self._lock = threading.Lock()
+        self._denied: ArchiverError | None = None
+        self._listed = _Listed()
+        self._packs: list[str] = []
+        self._walked: dict[str, dict[bytes, list[IndexEntry]]] = {}
+        self._hidden: dict[bytes, list[tuple[int, IndexEntry]]] | None = None
+        self.problems: dict[str, str] = {}
+        self._add(packs)
+
+    def _add(self, packs: Iterable[str]) -> None:
+        parts = [self._listed]
+        for pack in packs:
+            parts.append(_Listed.of(len(self._packs), self._entries(pack)))
+            self._packs.append(pack)
+        self._listed = _Listed.joined(parts)
+
+    def _entries(self, pack: str) -> Sequence[IndexEntry]:
+        try:
+            reader = self._archive.pack(pack)
+        except ArchiverError as error:
+            self.problems[pack] = error.message
+            if isinstance(error, UnreadableError) or not isinstance(error, DamageError):
+                self._denied = self._denied or error
+            return ()
+        try:
+            return reader.index()
+        except DamageError as error:
+            self.problems[pack] = error.message
+            return list(reader.walk())
+
+    def __len__(self) -> int:
+        return self._listed.distinct()
+
+    def find(self, digest: str) -> tuple[str, IndexEntry] | None:
+        """Pack and entry of an object, or None."""
+        return next(iter(self._by_index(digest)), None)
+
+    def read(self, digest: str, size: int, out: Bytes) -> None:
+        """Decode an object of ``size`` plain bytes into ``out``.
+
+        Raises:
+            DamageError: No copy of it is whole.
+            ArchiverError: It is in no pack that may be read.
+        """
+
+        def read(pack: str, entry: IndexEntry) -> None:
+            if entry.size != size:
+                raise DamageError(
+                    f"{pack_name(pack)} lists another size for object {digest}.", object=digest
+                )
+            self._archive.pack(pack).read(entry, out[:size])
+
+        self._first_whole(digest, read)
+
+    def copy(self, digest: str) -> EncodedObject:
+        """An object as it is stored in a pack that has it whole; errors as for ``read``."""
+        return self._first_whole(digest, lambda pack, entry: self._archive.pack(pack).copy(entry))
+
+    def _first_whole(self, digest: str, take: Callable[[str, IndexEntry], Taken]) -> Taken:
+        """What ``take`` makes of the first copy that is whole."""
+        reason: DamageError | None = None
+        for pack, entry in self._places(digest):
+            try:
+                return take(pack, entry)
+            except DamageError as error:
+                error.pack, error.path = pack, pack_name(pack)
+                reason = reason or error
+        raise (
+            self._denied
+            or reason
+            or DamageError(f"Object {digest} is in no readable pack.", object=digest)
+        )
+
+    def _look_further(self) -> None:
+        """Take in the spare packs, once."""
+        with self._lock:
+            spare, self._spare = self._spare, None
+            if spare is not None:
+                known = set(self._packs)
+                self._add(pack for pack in spare() if pack not in known)
+
+    def _by_index(self, digest: str) -> list[tuple[str, IndexEntry]]:
+        """Where the indexes have an object, in the order of the packs."""
+        return [(self._packs[number], entry) for number, entry in self._listed.places(digest)]
+
+    def _places(self, digest: str) -> Iterator[tuple[str, IndexEntry]]:
+        """Where an object may lie: by the indexes, and then where its pack's frames have it."""
+        tried = self._by_index(digest)
+        yield from tried
+        self._look_further()
+        yield from (place for place in self._by_index(digest) if place not in tried)
+        if not tried:
+            places = self._unlisted().get(bytes.fromhex(digest), ())
+            yield from ((self._packs[number], entry) for number, entry in places)
+            return
+        pack, listed = tried[0]
+        for entry in self._by_frames(pack).get(bytes.fromhex(digest), ()):
+            if entry != listed:
+                yield pack, entry
+
+    def _unlisted(self) -> dict[bytes, list[tuple[int, IndexEntry]]]:
+        """The objects that frames have and no index lists; all packs are walked through once."""
+        with self._lock:
+            if self._hidden is None:
+                self._hidden = {}
+                for number, pack in enumerate(self._packs):
+                    with suppress(ArchiverError):
+                        for entry in self._archive.pack(pack).walk():
+                            if not self._listed.places(entry.blake3):
+                                key = bytes.fromhex(entry.blake3)
+                                self._hidden.setdefault(key, []).append((number, entry))
+            return self._hidden
+
+    def _by_frames(self, pack: str) -> dict[bytes, list[IndexEntry]]:
+        """Where the frames of a pack have its objects; it is walked through once."""
+        with self._lock:
+            if pack not in self._walked:
+                found: dict[bytes, list[IndexEntry]] = {}
+                for entry in self._archive.pack(pack).walk():
+                    found.setdefault(bytes.fromhex(entry.blake3), []).append(entry)
+                self._walked = {pack: found}  # one at a time: a pack may have many objects
+            return self._walked[pack]

@@ -1,0 +1,228 @@
+"""Places: what the journal calls the folders that hold copies, and which snapshots lie in which of them."""
+
+from __future__ import annotations
+
+import os
+import socket
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from archiver.archive.events import Copied, CopyLost, Forgotten, Remembered, Sealed
+from archiver.archive.fixity import read_twice
+from archiver.archive.layout import PLACE
+from archiver.archive.quarantine import put_aside
+from archiver.archive.records import is_identity, place_file, read_place
+from archiver.errors import ArchiverError, DeniedError, UsageError
+from archiver.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from archiver.archive.archive import Archive
+    from archiver.archive.events import Event
+
+_LONGEST: Final = 255
+
+
+def place_of(root: Path) -> str:
+    """The name of an archive's place where nobody chose one: ``host:/absolute/path``."""
+    path = os.path.realpath(root)
+    return f"{socket.gethostname()}:{printable(path, len(path))}"
+
+
+class Place(NamedTuple):
+    """A folder that holds an archive: its name, for people, and its identity, ``""`` if not known."""
+
+    name: str
+    id: str = ""
+
+    @property
+    def told(self) -> str:
+        """How events that tell of bytes name it."""
+        return self.id or self.name
+
+    def is_meant(self, told: str) -> bool:
+        """Whether an event that names a place so means this one."""
+        return told in {self.told, self.name}
+
+
+def own_place(archive: Archive) -> Place:
+    """The place where an archive lies, as far as it is known without writing."""
+    name = place_of(Path(archive.store.describe()))
+    return Place(
+        name, read_twice(archive.store, PLACE, partial(read_place, archive.store))[0] or ""
+    )
+
+
+def settled_place(archive: Archive) -> Place:
+    """The place where an archive lies; it gets an identity if it has none, or a damaged one.
+
+    Where nothing can be written it is known by its name only.
+    """
+    name = place_of(Path(archive.store.describe()))
+    try:
+        archive.require_writable()
+        return Place(name, _settled(archive, name))
+    except ArchiverError:
+        return own_place(archive)
+
+
+def place_damaged(archive: Archive) -> bool:
+    """Whether what says which place this is cannot be understood."""
+    _, state = read_twice(archive.store, PLACE, partial(read_place, archive.store))
+    return bool(state.problem) and not state.denied
+
+
+def _settled(archive: Archive, name: str) -> str:
+    store = archive.store
+    found, state = read_twice(store, PLACE, partial(read_place, store))
+    if found:
+        return found
+    if state.denied:
+        raise DeniedError(state.problem)
+    known = ""
+    if state.problem:
+        # What was damaged here had this name. A file that somebody took away means a new place.
+        known = Copies(archive.events(lambda _name, _error: None)).identity(name)
+        put_aside(store, PLACE)
+    store.put_new(PLACE, place_file(known))
+    return read_place(store)
+
+
+def check_place(text: str) -> str:
+    """A name that a person gave a place; UsageError if the journal should not hold it."""
+    if not text.strip() or not text.isprintable() or len(text) > _LONGEST:
+        raise UsageError(
+            f"{printable(text, 80)!r} is no name for a place.",
+            hint=f"1 to {_LONGEST} printable characters, such as 'usb disk 2' or 'nas:/weights'.",
+        )
+    return text
+
+
+class Copies:
+    """Which snapshots lie at which places, as far as a journal's events (oldest first) tell.
+
+    A place is known by its identity; where events name none, by its name. A name that some event gives
+    to an identity means that one also in the events that know no identities.
+    """
+
+    def __init__(self, events: Iterable[tuple[str, Event]]) -> None:
+        told = [event.detail for _, event in events if isinstance(event.detail, Copied | CopyLost)]
+        self._names: dict[str, str] = {}
+        self._ids: dict[str, str] = {}
+        copies = [detail for detail in told if isinstance(detail, Copied)]
+        for place in (end for copied in copies for end in copy_ends(copied) if end.id):
+            self._names[place.id] = place.name
+            self._ids[place.name] = place.id
+        self._called: dict[str, list[str]] = {}
+        self._at: dict[str, set[str]] = {}
+        self._links: dict[frozenset[str], set[str]] = {}
+        for detail in told:
+            if isinstance(detail, Copied):
+                self._copied(detail)
+            else:
+                self._lost(self._key(Place(detail.place, _identity(detail.id))))
+
+    def _key(self, place: Place) -> str:
+        return place.id or self.identity(place.name) or place.name
+
+    def _copied(self, copied: Copied) -> None:
+        ends = self.ends(copied)
+        self._links.setdefault(ends, set()).update(copied.snapshots)
+        for end in ends:
+            self._at.setdefault(end, set()).update(copied.snapshots)
+
+    def _lost(self, place: str) -> None:
+        self._at.pop(place, None)
+        self._links = {ends: held for ends, held in self._links.items() if place not in ends}
+
+    def ends(self, copied: Copied) -> frozenset[str]:
+        """Return the places that were copied from and to: their identities, or else names."""
+        return frozenset(map(self._key, copy_ends(copied)))
+
+    def identity(self, name: str) -> str:
+        """The identity that had this name last; ``""`` if none had."""
+        return self._ids.get(name, "")
+
+    def name(self, place: str) -> str:
+        """The newest name of a place that is given by its identity, or else its name."""
+        return self._names.get(place, place)
+
+    def names(self, place: str) -> list[str]:
+        """Every name that events gave the place with this identity."""
+        if not self._called:
+            for name, known in self._ids.items():
+                self._called.setdefault(known, []).append(name)
+        return sorted(self._called.get(place, ()))
+
+    def identities(self) -> frozenset[str]:
+        """The identities that events name."""
+        return frozenset(self._names)
+
+    def called(self, text: str) -> list[str]:
+        """The places that hold copies and have this identity, or name; or had it, if none has.
+
+        Else those at this path, if it is one.
+        """
+        if text in self._at:
+            return [text]
+        named = sorted(one for one in self._at if self.name(one) == text)
+        former = [one for one in self._at if one == self.identity(text)]
+        return named or former or self._at_path(text)
+
+    def _at_path(self, text: str) -> list[str]:
+        """The places whose newest name is a path as a person types it: on this machine, or else anywhere.
+
+        The path is taken as text, because what is lost may be a dead mount.
+        """
+        path = printable(os.path.abspath(text), _LONGEST)  # noqa: PTH100
+        names = {place: self.name(place) for place in self._at}
+        here = sorted(place for place in names if names[place] == f"{socket.gethostname()}:{path}")
+        return here or sorted(place for place in names if names[place].endswith(f":{path}"))
+
+    def places(self) -> dict[str, frozenset[str]]:
+        """Identity, or else name -> the ids of the snapshots there; places that were lost are not in it."""
+        return {place: frozenset(held) for place, held in self._at.items()}
+
+    def of(self, snapshot: str) -> frozenset[str]:
+        """The places, by identity or else name, that hold the snapshot with this id."""
+        return frozenset(place for place, held in self._at.items() if snapshot in held)
+
+    def between(self, one: Place, other: Place) -> frozenset[str]:
+        """The ids of the snapshots that are told to be at both places, by a copy from one to the other.
+
+        None if a place has another name by now: that is to be told.
+        """
+        if any(place.id and self.name(place.id) != place.name for place in (one, other)):
+            return frozenset()
+        return frozenset(self._links.get(frozenset({self._key(one), self._key(other)}), ()))
+
+
+def copy_ends(copied: Copied) -> Iterator[Place]:
+    """Return the places that a copy is told of, where it came from first."""
+    for name, identity in ((copied.from_, copied.from_id), (copied.to, copied.to_id)):
+        place = Place(name, _identity(identity))
+        if place.told:
+            yield place
+
+
+def _identity(text: str) -> str:
+    return text if is_identity(text) else ""
+
+
+def forgotten(events: Iterable[tuple[str, Event]]) -> frozenset[str]:
+    """Return the ids of the snapshots that the events tell were forgotten, and not remembered.
+
+    Nor sealed again: within a second that makes the same seal. The oldest event comes first.
+    """
+    ids: set[str] = set()
+    for _, event in events:
+        match event.detail:
+            case Forgotten(snapshots):
+                ids.update(snapshots)
+            case Remembered(snapshots):
+                ids.difference_update(snapshots)
+            case Sealed(snapshot):
+                ids.discard(snapshot)
+    return frozenset(ids)

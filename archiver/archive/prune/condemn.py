@@ -1,0 +1,247 @@
+"""The journal as deleting must see it: whole, or nothing is deleted."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from archiver.archive import layout
+from archiver.archive.advice import command, moving
+from archiver.archive.check.heads import Chain, StandIns
+from archiver.archive.check.impact import absent
+from archiver.archive.events import Condemned, Pruned, Spared
+from archiver.archive.foreign import foreign_files
+from archiver.archive.journal import policy_of
+from archiver.archive.publish import announced_needs, closure_names
+from archiver.codec.segment import SEGMENT_MAX
+from archiver.codec.workspace import workspace
+from archiver.errors import ArchiverError, DamageError, PolicyError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from archiver.archive.archive import Archive
+    from archiver.archive.check.impact import Digests
+    from archiver.archive.events import Event
+    from archiver.archive.packs.format import IndexEntry
+    from archiver.archive.places import Place
+    from archiver.archive.seals import Snapshot
+
+
+History = list[tuple[str, "Event"]]
+"""Every event with its id, oldest first."""
+
+CONDEMNING: Final = (Condemned, Spared, Pruned)
+"""The events that ``condemned`` looks at."""
+
+_TOLD: Final = 8
+_BATCH: Final = 2000
+"""Names in one event, so that none becomes too large."""
+
+
+def deletable_history(archive: Archive) -> History:
+    """The whole journal, of an archive that allows deleting.
+
+    Raises:
+        DamageError: An event is damaged or missing: what it said, "append only" perhaps, is not known.
+        PolicyError: The policy is append-only, or cannot be understood.
+    """
+    problems: list[str] = []
+    chain = Chain()
+    history = list(archive.events(lambda _name, error: problems.append(error.message)))
+    for digest, event in history:
+        chain.add(digest, event)
+    if not problems:
+        problems = [f"The event {digest} is missing." for digest, _ in chain.missing()]
+    require_none(archive, problems)
+    _require_allowed(history)
+    return history
+
+
+def _require_allowed(history: History) -> None:
+    try:
+        append_only = policy_of(history).append_only
+    except DamageError as error:
+        raise PolicyError(
+            f"{error.message} Whether anything may be deleted is not known.",
+            hint="Nothing was deleted, and nothing can be with this version.",
+        ) from error
+    if append_only:
+        raise PolicyError(
+            "The policy of this archive is append-only: nothing is ever deleted.",
+            hint="Copy what you want to keep into a new archive, if this one is to be smaller.",
+        )
+
+
+def require_none(archive: Archive, problems: Sequence[str]) -> None:
+    """Raise DamageError that tells the problems, if there are any."""
+    if not problems:
+        return
+    more = f" And {len(problems) - _TOLD} more." if len(problems) > _TOLD else ""
+    place = archive.store.describe()
+    raise DamageError(
+        f"The archive is not whole, so what it needs is not known: {' '.join(problems[:_TOLD])}{more}",
+        hint=f"Nothing was deleted. Run {command('audit', place)}, then {command('repair', place)}.",
+    )
+
+
+def lost_seals(archive: Archive, history: History, live: Iterable[Snapshot]) -> Iterator[str]:
+    """A sentence for each seal that the journal tells of, that is gone, and that nobody set aside."""
+    chain = Chain()
+    for digest, event in history:
+        chain.add(digest, event)
+    seals = list(live)
+    there = {one.id for one in seals}
+    stand_ins = StandIns(archive, seals)
+    place, deleted = archive.store.describe(), chain.deleted()
+    for event in chain.sealed():
+        if event.snapshot not in there and not stand_ins.cover(event):
+            title = f"{event.repository}@{event.revision[:12]}"
+            if event.snapshot in deleted:
+                yield (
+                    f"The seal of {title} was pruned, and is wanted again: bring it with a copy, a "
+                    f"mirror or a repair, or run {command('forget', place, title)}."
+                )
+            else:
+                yield f"The seal of {title} is lost."
+    for file in foreign_files(archive.store, layout.SNAPSHOTS):
+        if file.stops_prune:
+            move = moving(archive.store.describe(), file.name, file.own_name)
+            yield (
+                f"{file.name} is, or may be, a seal under a name that is not its own. If nothing else "
+                f"is to be done about it: {move}."
+            )
+
+
+def condemned(events: Iterable[tuple[str, Event]], place: Place) -> dict[str, str]:
+    """Files that are condemned in the archive at ``place`` -> the id of the event (oldest first) that did.
+
+    The first condemnation counts, until the file is spared or goes to the trash. One that was told at
+    another place, and came with a copy, says nothing of what is needed here.
+    """
+    found: dict[str, str] = {}
+    for digest, event in events:
+        match event.detail:
+            case Condemned(files, told) if place.is_meant(told):
+                for name in files:
+                    found.setdefault(name, digest)
+            case Pruned(to=""):
+                pass  # from the trash: it was none of those in use
+            case Spared(files) | Pruned(files):
+                for name in files:
+                    found.pop(name, None)
+    return found
+
+
+def batches(names: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """The names in lists that an event has room for."""
+    for at in range(0, len(names), _BATCH):
+        yield tuple(names[at : at + _BATCH])
+
+
+# ---- What is needed now: by the seals that are there, and by the writers that are about to seal.
+
+
+class Needs:
+    """The names of files that must stay."""
+
+    def __init__(self, snapshots: Iterable[Snapshot], announced: Iterable[str] = ()) -> None:
+        self.snapshots = tuple(snapshots)
+        names = set(announced)
+        for one in self.snapshots:
+            names.update(closure_names(one.seal))
+            names.add(one.name)
+        self.names = frozenset(names)
+
+    @cached_property
+    def _digests(self) -> frozenset[str | None]:
+        return frozenset(map(layout.digest_of, self.names))
+
+    def cover(self, name: str) -> bool:
+        """Whether the file is needed, or is the parity or a signature of one that is."""
+        followed = followed_by(name)
+        return name in self.names or (followed is not None and followed in self._digests)
+
+
+def followed_by(name: str) -> str | None:
+    """The digest of the file that a sidecar or signature belongs to; None if it is neither."""
+    signature = layout.signature_of(name)
+    return signature.digest if signature else layout.parity_of(name)
+
+
+def needed_now(archive: Archive) -> Needs:
+    """What seals and writers need at this moment; DamageError if some of it cannot be read.
+
+    Intents are read before seals: a writer takes its intent away only after its seal is there.
+    """
+    announced = announced_needs(archive.store)
+    problems: list[str] = []
+    snapshots = list(archive.snapshots(lambda _name, error: problems.append(error.message)))
+    require_none(archive, problems)
+    return Needs(snapshots, (name for names in announced.values() for name in names))
+
+
+# ---- Copies that may go: what they hold is proven elsewhere first.
+
+
+class LiveObjects:
+    """The objects that the manifests of snapshots name, and the packs of their seals."""
+
+    def __init__(self, archive: Archive, snapshots: Iterable[Snapshot]) -> None:
+        """Read every manifest; DamageError at the first that cannot be read."""
+        self._archive = archive
+        self._named: Digests = np.empty(0, "S32")
+        packs: set[str] = set()
+        for one in snapshots:
+            packs.update(pack for pack, _ in one.seal.packs)
+            files = archive.manifest(one.seal).files
+            digests = {digest for entry in files for _, digest in entry.segments}
+            if digests:
+                new = np.frombuffer(bytes.fromhex("".join(digests)), "S32")
+                self._named = np.union1d(self._named, new)
+        self._packs = sorted(packs)
+
+    def _unnamed(self, entries: Iterable[IndexEntry]) -> set[str]:
+        return absent({entry.blake3 for entry in entries}, self._named)
+
+    def unneeded_bytes(self) -> int:
+        """Stored bytes in the packs that stay and that no manifest names."""
+        total = 0
+        for pack in self._packs:
+            entries = _entries(self._archive, pack)
+            unnamed = self._unnamed(entries)
+            total += sum(entry.stored for entry in entries if entry.blake3 in unnamed)
+        return total
+
+    def only_in(self, pack: str) -> set[str]:
+        """Named objects of a pack that come out whole of none of the packs that seals name."""
+        entries = _entries(self._archive, pack)
+        left = {entry.blake3 for entry in entries} - self._unnamed(entries)
+        for other in self._packs:
+            for entry in _entries(self._archive, other) if left and other != pack else ():
+                if entry.blake3 in left and self._comes_out(other, entry):
+                    left.discard(entry.blake3)
+        return left
+
+    def _comes_out(self, pack: str, entry: IndexEntry) -> bool:
+        if not 0 < entry.size <= SEGMENT_MAX:
+            return False
+        try:
+            self._archive.pack(pack).read(entry, workspace().take("check", entry.size))
+        except ArchiverError:
+            return False
+        return True
+
+
+def _entries(archive: Archive, pack: str) -> list[IndexEntry]:
+    """What a pack lists, or what its frames hold; nothing if it cannot be read."""
+    try:
+        reader = archive.pack(pack)
+        try:
+            return list(reader.index())
+        except DamageError:
+            return list(reader.walk())
+    except ArchiverError:
+        return []

@@ -1,0 +1,133 @@
+"""How it is told who vouched for the files of a snapshot, and so what a check of its bytes proves."""
+
+from __future__ import annotations
+
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from archiver.archive.vouching import Voucher
+from archiver.cli import output
+from archiver.text import human_bytes, plural, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from archiver.archive.records import FileEntry, Source
+    from archiver.archive.vouching import Vouch, Vouching
+    from archiver.operations.show import ShownTensor
+
+
+_NAMED: Final = {
+    Voucher.UPSTREAM: "upstream",
+    Voucher.PIN: "a pin",
+    Voucher.CACHE: "a cache's own record",
+    Voucher.NOBODY: "nobody",
+}
+
+
+def described(vouching: Vouching | None) -> dict[str, Any] | None:
+    """For JSON: how many files each voucher stands for, and the least; None if it is not known."""
+    if vouching is None:
+        return None
+    counts: dict[str, Any] = msgspec.to_builtins(vouching)
+    return counts | {"least": vouching.least.word}
+
+
+def summary(vouching: Vouching | None) -> str:
+    """Return who vouched for how many files, for people."""
+    if vouching is None:
+        return "not known: the manifest that tells it is not whole"
+    sha1 = f" ({vouching.git_sha1:,} of them by a git SHA-1)" if vouching.git_sha1 else ""
+    if vouching.nobody == vouching.files and vouching.files:
+        return "nobody: no digest came with any file"
+    return f"{_counts(vouching)}{sha1}"
+
+
+def compared(vouching: Vouching | None) -> str:
+    """Return what bytes that agree with their manifest were compared with, in the end.
+
+    The rest of a sentence that begins "every byte": only what upstream gave is upstream's digest.
+    """
+    if vouching is None:
+        return "is as its manifest says; who vouched for that is not known"
+    if vouching.least is Voucher.UPSTREAM:
+        return "checked against upstream's digests"
+    if vouching.nobody == vouching.files:
+        return "is as it was taken in, and nobody had vouched for it then"
+    return f"is as its manifest says; for that vouched {_counts(vouching)}"
+
+
+def _counts(vouching: Vouching) -> str:
+    counts = [(_NAMED[who], getattr(vouching, who.word)) for who in reversed(Voucher)]
+    told = [(name, count) for name, count in counts if count]
+    if len(told) == 1:
+        return f"{told[0][0]} for all {plural(told[0][1], 'file')}"
+    return ", ".join(f"{name} for {plural(count, 'file')}" for name, count in told)
+
+
+# ---- How a manifest is shown: its source, its files and its tensors. Upstream's text is escaped.
+
+
+_CARD = ("pipeline_tag", "library_name", "base_model", "language", "datasets", "tags")
+"""What of a model card is worth a line; --json prints all of it."""
+_CARD_MAX = 100
+
+
+def facts(rows: Iterable[tuple[str, str]]) -> None:
+    """Names and values in two columns; rows without a value are left out."""
+    told = [(name, value) for name, value in rows if value]
+    width = max((len(name) for name, _ in told), default=0)
+    for name, value in told:
+        output.line(f"{name.ljust(width)}  {printable(value, 1000)}")
+
+
+def source_facts(source: Source) -> list[tuple[str, str]]:
+    """What upstream says of a revision."""
+    return [
+        ("repository", source.repository),
+        ("revision", source.revision),
+        ("upstream", " ".join(filter(None, [source.upstream, source.endpoint]))),
+        ("upstream id", source.id),
+        ("committed", source.committed),
+        ("licence", source.licence),
+        *((f"card {key}", _in_short(source.card[key])) for key in _CARD if key in source.card),
+    ]
+
+
+def _in_short(value: Any) -> str:
+    items = value if isinstance(value, list) else [value]
+    text = ", ".join(str(item) for item in items[:_CARD_MAX])
+    return text if len(text) <= _CARD_MAX else text[:_CARD_MAX] + "…"
+
+
+def print_files(files: Iterable[FileEntry], vouches: Iterable[Vouch] = ()) -> None:
+    """The files with their sizes and digests; for each who vouched for it, as far as that is given."""
+    rows = []
+    for entry, vouch in zip_longest(files, vouches):
+        described = msgspec.to_builtins(entry)
+        if vouch is not None:
+            described |= {"vouched_by": vouch.by.word, "vouched_digest": vouch.digest}
+        described["segments"] = len(entry.segments)
+        described["tensors"] = len(described.get("tensors", ()))
+        output.record("file", **described)
+        by = () if vouch is None else (f"{vouch.by.word} {vouch.digest}".strip(),)
+        rows.append((entry.path, human_bytes(entry.size), entry.sha256, entry.blake3, *by))
+    if not output.wants_json():
+        head = ("FILE", "SIZE", "SHA-256", "BLAKE3", "VOUCHED BY")
+        output.table(head[: len(rows[0])] if rows else head[:4], rows, right=(1,))
+
+
+def print_tensors(tensors: Iterable[ShownTensor]) -> None:
+    """The tensors with what they are and where they lie."""
+    rows = []
+    for tensor in tensors:
+        output.record("tensor", **msgspec.to_builtins(tensor))
+        if not output.wants_json():
+            shape, size = str(list(tensor.shape)), human_bytes(tensor.bytes)
+            count = str(len(tensor.segments))
+            rows.append((tensor.name, tensor.dtype, shape, size, count, tensor.path))
+    if not output.wants_json():
+        head = ("TENSOR", "DTYPE", "SHAPE", "BYTES", "SEGMENTS", "FILE")
+        output.table(head, rows, right=(3, 4))

@@ -1,0 +1,249 @@
+"""A file that the user asked for, outside any store: whole and durable, or not there."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat as stat_module
+import threading
+from typing import TYPE_CHECKING, Final
+
+from archiver.errors import (
+    ArchiverError,
+    DamageError,
+    DeniedError,
+    LinkedFolderError,
+    UsageError,
+    explain_system_error,
+)
+from archiver.storage.filesystem import follow_folder, sync_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+
+def require_absent(path: Path) -> None:
+    """Raise UsageError if there is something at ``path`` already."""
+    if path.exists() or path.is_symlink():
+        raise UsageError(f"{path} is there already.", hint="Choose another name.")
+
+
+def require_place(path: Path) -> None:
+    """That ``path`` can be written later, as far as can be told now: for what takes long to make.
+
+    Raises:
+        UsageError: There is something already, or no folder for it.
+        DeniedError: The folder may not be written to.
+    """
+    require_absent(path)
+    if not path.parent.is_dir():
+        raise UsageError(f"There is no folder for {path}.", hint="Make it first.")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise DeniedError(
+            f"{path.parent} may not be written to.", hint="Name a file in another folder."
+        )
+
+
+def write_new(path: Path, data: bytes, mode: int = 0o666) -> None:
+    """Write ``data`` to ``path`` and make it durable; UsageError if there is something already."""
+    try:
+        handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(handle)
+            sync_folder(path.parent)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+    except FileExistsError:
+        raise UsageError(f"{path} is there already.", hint="Choose another name.") from None
+    except FileNotFoundError:
+        raise UsageError(f"There is no folder for {path}.", hint="Make it first.") from None
+    except OSError as error:
+        raise explain_system_error(error, f"{path} was written") from error
+
+
+# ---- Bringing a growing file to the disk bit by bit, so that its end need not wait for all of it.
+#
+# The system keeps written bytes in memory for half a minute; a gigabyte that is synced at the end makes its
+# writer wait for as long as the disk takes, while it could have been written along the way.
+
+
+_EVERY: Final = 64 << 20
+
+
+class EarlySync:
+    """Syncs the open file ``handle`` in a thread of its own, each time 64 MiB more were written.
+
+    It promises nothing: the one sync that counts is the writer's own, after ``finish``.
+    """
+
+    def __init__(self, handle: int) -> None:
+        self._handle = handle
+        self._pending = 0
+        self._thread: threading.Thread | None = None
+        self._failure: OSError | None = None
+
+    def wrote(self, count: int) -> None:
+        """``count`` bytes were appended. Raises OSError if an earlier sync failed."""
+        self._pending += count
+        if self._failure is not None:
+            raise self._failure
+        if self._pending >= _EVERY and (self._thread is None or not self._thread.is_alive()):
+            self._pending = 0
+            self._thread = threading.Thread(target=self._sync, name="early-sync", daemon=True)
+            self._thread.start()
+
+    def _sync(self) -> None:
+        try:
+            os.fdatasync(self._handle)
+        except OSError as error:
+            # Final: the kernel may have dropped what it could not write, and will not say so again.
+            self._failure = error
+
+    def finish(self) -> None:
+        """Wait until nobody uses the handle. Raises OSError if a sync failed."""
+        if self._thread is not None:
+            self._thread.join()
+        if self._failure is not None:
+            raise self._failure
+
+
+# ---- Folders whose entries survive a crash, and what a system error is called.
+
+
+def explain(error: OSError, place: Path, what: str) -> ArchiverError:
+    """The domain error that a system error stands for; ``what`` says what was being done."""
+    return explain_system_error(
+        OSError(error.errno, error.strerror or str(error), str(place)), what
+    )
+
+
+def folders_above(path: Path, root: Path) -> Sequence[Path]:
+    """The folders that ``path`` lies in, from its own up to ``root``."""
+    return path.parents[: len(path.parents) - len(root.parents)]
+
+
+def require_no_links(path: Path, root: Path) -> None:
+    """Raise LinkedFolderError if a folder below ``root`` that ``path`` lies in is a symbolic link.
+
+    What is written or deleted through one lands outside the archive, or on a disk to which nothing
+    can be renamed. The root itself may be a link: that is how its owner names it.
+    """
+    for folder in folders_above(path, root)[:-1]:
+        if folder.is_symlink():
+            raise LinkedFolderError(folder)
+
+
+def require_same_disk(folder: Path, root: Path) -> None:
+    """Raise LinkedFolderError if ``folder`` lies on another disk than ``root``, the archive's own folder.
+
+    Files are made in one folder and get their names in another, by a rename, which no two disks allow.
+    """
+    try:
+        elsewhere = folder.stat().st_dev != root.stat().st_dev
+    except OSError:
+        return  # not there yet, or told by whoever needs it
+    if elsewhere:
+        raise LinkedFolderError(folder)
+
+
+def sync_up(path: Path, root: Path) -> None:
+    """Make the name ``path`` durable, with all folders up to the root.
+
+    A run that was killed may have made a folder and not synced it.
+    """
+    for folder in folders_above(path, root):
+        sync_folder(folder)
+
+
+def make_folder(folder: Path, root: Path) -> None:
+    """Create ``folder`` and its missing parents so that they survive a crash.
+
+    Those below ``root``, the archive's own folder, get its owner, group and access.
+    """
+    if folder.is_dir():
+        return
+    make_folder(folder.parent, root)
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        pass  # another run made it, or is about to say why it cannot
+    else:
+        if root in folder.parents:
+            follow_folder(folder, root)
+    sync_folder(folder.parent)
+
+
+# ---- Reading a stored file of the local filesystem.
+
+
+_PIECE: Final = 4 << 20
+_UNREADABLE: Final = {errno.EIO, errno.EBADMSG, errno.EUCLEAN}
+"""What a medium answers that has lost bytes."""
+
+
+class LocalReader:
+    """An open file, read with ``pread`` so that threads do not share a position."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        # Not blocking: what lies under the name may be a pipe.
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+        self._handle = os.open(path, flags)
+        info = os.fstat(self._handle)
+        if not stat_module.S_ISREG(info.st_mode):
+            self.close()
+            raise FileNotFoundError(errno.ENOENT, "not a regular file", str(path))
+        self.size = info.st_size
+
+    def read_into(self, offset: int, buffer: memoryview) -> int:
+        """Fill ``buffer`` from ``offset`` on; fewer bytes only at the end of the file."""
+        done = 0
+        while done < len(buffer):
+            try:
+                got = os.preadv(self._handle, [buffer[done:]], offset + done)
+            except OSError as error:
+                if error.errno in _UNREADABLE:
+                    raise DamageError(f"{self._path} cannot be read: {error.strerror}.") from error
+                raise explain(error, self._path, "it was being read") from error
+            if not got:
+                break
+            done += got
+        return done
+
+    def fresh(self) -> None:
+        """Let the kernel forget what it has read of the file."""
+        with contextlib.suppress(OSError):
+            os.posix_fadvise(self._handle, 0, 0, os.POSIX_FADV_DONTNEED)
+
+    def close(self) -> None:
+        """Release the file."""
+        if self._handle >= 0:
+            os.close(self._handle)
+            self._handle = -1
+
+    def __del__(self) -> None:
+        # Shared readers are closed by whoever lets go last.
+        with contextlib.suppress(AttributeError):
+            self.close()
+
+
+def same_bytes(handle: int, other: LocalReader) -> bool:
+    """Whether an open file and ``other`` hold the same; what cannot be read is not the same."""
+    if os.fstat(handle).st_size != other.size:
+        return False
+    piece = bytearray(_PIECE)
+    for at in range(0, other.size, _PIECE):
+        mine = os.pread(handle, _PIECE, at)
+        try:
+            got = other.read_into(at, memoryview(piece)[: len(mine)])
+        except DamageError:
+            return False
+        if piece[:got] != mine:
+            return False
+    return True

@@ -1,0 +1,345 @@
+"""A file of a local store that is being written.
+
+A file is published by the sequence: exclusive temporary file on the same filesystem, write, fsync,
+read-only mode, rename, fsync of the folder. What this cannot promise: a disk that acknowledges a flush
+which it has not done, and filesystems where rename is not atomic.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import re
+import secrets
+import socket
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from archiver.digest import blake3_hex
+from archiver.storage.files import (
+    EarlySync,
+    LocalReader,
+    explain,
+    make_folder,
+    require_no_links,
+    same_bytes,
+    sync_up,
+)
+from archiver.storage.filesystem import (
+    follow,
+    is_of_one_machine,
+    make_read_only,
+    shared_mode,
+    try_lock,
+)
+from archiver.storage.store import check_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+TMP: Final = "tmp"
+UNLOCKED: Final = "-unlocked"
+"""Ends the name of a working file where the filesystem has no locks: nobody knows if its writer lives."""
+
+
+def host() -> str:
+    """This machine's name, as a part of the name of a file."""
+    return "".join(c for c in socket.gethostname().lower() if c.isalnum()) or "host"
+
+
+@functools.cache
+def machine_token() -> str:
+    """This start of this machine, whatever its name, as 8 hexadecimal digits; zeros if not known."""
+    return _short("/proc/sys/kernel/random/boot_id")
+
+
+def process_token() -> str:
+    """The machine, and the namespace that this process has its number in, as 12 hexadecimal digits."""
+    try:
+        space = os.readlink("/proc/self/ns/pid")  # noqa: PTH115 - it is a text, no path
+    except OSError:
+        return f"{machine_token()}0000"
+    return f"{machine_token()}{blake3_hex(space.encode())[:4]}"
+
+
+def _short(path: str) -> str:
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123 - no Path of /proc
+            return blake3_hex(file.read(64))[:8]
+    except OSError:
+        return "0" * 8
+
+
+class LocalStaged:
+    """A temporary file in ``tmp/``, locked for as long as its writer lives."""
+
+    def __init__(self, root: Path, path: Path, handle: int | None) -> None:
+        self._root = root
+        self.path = path
+        self._handle = handle
+        self._early = None if handle is None else EarlySync(handle)
+
+    @classmethod
+    def begun(cls, root: Path, purpose: str) -> LocalStaged:
+        """A new file."""
+        staged = cls(root, root / TMP, None)
+        require_no_links(root / TMP / purpose, root)
+        try:
+            make_folder(staged.path, root)
+            while not staged._begin(purpose):
+                staged.abort()
+        except OSError as error:
+            staged.abort()
+            raise explain(error, staged.path, "a new file was begun") from error
+        return staged
+
+    def _begin(self, purpose: str) -> bool:
+        """Create and lock the file; False if a run that looks for leftovers locked it first."""
+        token = f"{secrets.token_hex(4)}{process_token()}"
+        name = f"{purpose}-{host()}-{os.getpid()}-{token}"
+        self.path = self._root / TMP / name
+        mode = shared_mode(0o600, self._root)
+        self._handle = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, mode)
+        follow(self._handle, self._root, 0o600)
+        try:
+            if not try_lock(self._handle):
+                # Whoever could lock it would take it for a dead run's.
+                self.path = self.path.rename(self.path.with_name(f"{name}{UNLOCKED}"))
+        except BlockingIOError:
+            return False
+        self._early = EarlySync(self._handle)
+        # It may also have been discarded already, and the lock be free again.
+        return os.fstat(self._handle).st_nlink > 0
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Append ``data``; NoSpaceError when the disk is full."""
+        view = memoryview(data).cast("B")
+        assert self._handle is not None, "written after publish"
+        assert self._early is not None
+        try:
+            self._early.wrote(len(view))
+            while view:
+                view = view[os.write(self._handle, view) :]
+        except OSError as error:
+            raise explain(error, self.path, "it was being written") from error
+
+    def cut(self, size: int) -> None:
+        """Keep the first ``size`` bytes, and write on from there."""
+        assert self._handle is not None, "cut after publish"
+        try:
+            os.ftruncate(self._handle, size)
+            os.lseek(self._handle, size, os.SEEK_SET)
+        except OSError as error:
+            raise explain(error, self.path, "it was being cut") from error
+
+    def reader(self) -> LocalReader:
+        """What was written so far. It is durable, so that ``fresh`` can read it from the medium."""
+        assert self._handle is not None, "read after publish"
+        assert self._early is not None
+        try:
+            self._make_durable(self._early, self._handle)
+            return LocalReader(self.path)
+        except OSError as error:
+            raise explain(error, self.path, "it was to be read back") from error
+
+    def publish(self, name: str) -> None:
+        """Make the file durable and then visible under ``name``."""
+        assert self._handle is not None, "published twice"
+        final = self._root / check_name(name)
+        assert self._early is not None
+        require_no_links(final, self._root)
+        try:
+            self._make_durable(self._early, self._handle)
+            if self._is_there(final):
+                self.abort()
+                sync_up(final, self._root)
+                return
+            make_read_only(self._handle)
+            make_folder(final.parent, self._root)
+            self.path.rename(final)
+            sync_up(final, self._root)
+        except OSError as error:
+            raise explain(error, final, "it was being published") from error
+        self._close()
+
+    def _make_durable(self, early: EarlySync, handle: int) -> None:
+        """An error here is final: the kernel may already have dropped the dirty pages."""
+        try:
+            early.finish()
+            os.fsync(handle)
+        except OSError:
+            self.abort()
+            raise
+
+    def _is_there(self, final: Path) -> bool:
+        """Whether ``final`` holds these very bytes; if it holds others it is damaged, and replaced."""
+        assert self._handle is not None
+        try:
+            other = LocalReader(final)
+        except FileNotFoundError:
+            return False
+        try:
+            return same_bytes(self._handle, other)
+        finally:
+            other.close()
+
+    def keep(self) -> None:
+        """Leave the file for the next run, which looks at every object in it."""
+        if self._handle is None or self._early is None:
+            return
+        try:
+            self._early.finish()
+        except OSError:
+            self.abort()
+            return
+        with contextlib.suppress(OSError):
+            # It may have become read-only before its name could be given.
+            follow(self._handle, self._root, 0o600)
+        self._close()
+
+    def abort(self) -> None:
+        """Remove the temporary file, if it is still there."""
+        if self._handle is not None:
+            self._close()
+            with contextlib.suppress(OSError):
+                self.path.unlink()
+
+    def _close(self) -> None:
+        if self._early is not None:
+            with contextlib.suppress(OSError):
+                self._early.finish()
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+
+
+# ---- Files of a local store whose writer died before it published them.
+#
+# A writer holds the lock of its file for as long as it lives, whatever this machine is called meanwhile:
+# a container has another name each time. So a free lock says that the writer is dead, wherever this
+# machine's kernel knows every lock. On a network's disk, or one without locks, a file of another
+# machine may have a living writer; it counts as dead once nothing was written to it for a week.
+
+
+_FORGOTTEN: Final = 7 * 86400
+"""Seconds after which a file that nobody wrote to has no living writer, where no lock can say so."""
+_TOKEN_LENGTH: Final = 20
+"""Of the last part of a name: 8 digits at random, 8 of the machine's start, 4 of the namespace."""
+
+
+class LocalLeftover:
+    """A temporary file whose writer is dead; its lock is held here, where there are locks.
+
+    Attributes:
+        name: Its name in ``tmp/``.
+        size: In bytes.
+        idle: Seconds since it was last written to, by the disk's own clock.
+    """
+
+    def __init__(self, root: Path, path: Path, handle: int) -> None:
+        self.name = path.name
+        info = os.fstat(handle)
+        self.size = info.st_size
+        self.idle = _idle(root, info)
+        self._root = root
+        self._path = path
+        self._handle = handle
+
+    def reader(self) -> LocalReader:
+        """Open it for ranged reads."""
+        return LocalReader(self._path)
+
+    def resume(self, size: int) -> LocalStaged:
+        """Go on writing it after its first ``size`` bytes, under the lock that is held."""
+        staged = LocalStaged(self._root, self._path, self._handle)
+        staged.cut(size)
+        self._handle = -1
+        return staged
+
+    def discard(self) -> None:
+        """Remove it."""
+        with contextlib.suppress(FileNotFoundError):
+            self._path.unlink()
+        self.release()
+
+    def release(self) -> None:
+        """Give its lock back."""
+        if self._handle >= 0:
+            os.close(self._handle)
+            self._handle = -1
+
+
+class _Name(NamedTuple):
+    """What the name of a temporary file says of its writer."""
+
+    host: str
+    pid: int
+    token: str
+    unlocked: bool
+
+    @property
+    def is_of_this_start(self) -> bool:
+        """Whether it was written since this machine started, under whatever name."""
+        return len(self.token) == _TOKEN_LENGTH and self.token[8:16] == machine_token()
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether its writer had a number that no process has any more."""
+        if len(self.token) != _TOKEN_LENGTH or self.token[8:] != process_token():
+            return False
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        except (OSError, OverflowError):
+            return False
+        return False
+
+
+def _named(name: str, purpose: str) -> _Name | None:
+    pattern = rf"{re.escape(purpose)}-([a-z0-9]+)-([0-9]+)-([0-9a-z]+)({re.escape(UNLOCKED)})?"
+    found = re.fullmatch(pattern, name)
+    return found and _Name(found[1], int(found[2]), found[3], bool(found[4]))
+
+
+def _claim(root: Path, path: Path, name: _Name) -> LocalLeftover | None:
+    """The leftover at ``path``, locked; None while its writer may live or when it is gone."""
+    try:
+        flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+        handle = os.open(path, flags)
+    except OSError:
+        return None
+    try:
+        locked = try_lock(handle)
+        # Between open and lock its writer may have published it, or another run discarded it.
+        there = os.path.samestat(os.fstat(handle), path.stat(follow_symlinks=False))
+    except OSError:
+        there = False
+    if there and locked and not name.unlocked:
+        there = name.host == host() or name.is_of_this_start or is_of_one_machine(root)
+        there = there or _idle(root, os.fstat(handle)) > _FORGOTTEN
+    elif there:
+        there = name.is_gone or _idle(root, os.fstat(handle)) > _FORGOTTEN
+    if not there:
+        os.close(handle)
+        return None
+    return LocalLeftover(root, path, handle)
+
+
+def _idle(root: Path, info: os.stat_result) -> float:
+    """Seconds from the last writing of a file to the last change of the folder that it lies in.
+
+    Both are told by the clock of the disk's own machine. Whoever is about to write has changed it.
+    """
+    return (root / TMP).stat().st_mtime - info.st_mtime
+
+
+def leftovers(root: Path, purpose: str) -> Iterator[LocalLeftover]:
+    """Files in ``tmp/`` that a dead process began, each locked."""
+    for path in sorted((root / TMP).glob(f"{purpose}-*")):
+        name = _named(path.name, purpose)
+        found = name and _claim(root, path, name)
+        if found:
+            yield found
