@@ -24,6 +24,24 @@ _MOST_DEPTH: Final = 32
 """The libraries walk it by recursion; real ones are six levels deep."""
 _HINT: Final = "Compare the file with upstream's; without a right one nothing can be built."
 
+# Nothing is built of none of these; the libraries divide by some of them, and take 0 for "all" of others.
+_NEEDED: Final = re.compile(
+    r"num_hidden_layers|n_layers?|depths?"
+    r"|hidden_size|hidden_dim|embed_dim|d_model|n_embd|out_hidden_size|intermediate_size"
+    r"|(num_|n_)?(attention_|key_value_|linear_key_|linear_value_)?heads?"
+    r"|(linear_key_|linear_value_|v_|qk_)?head_dim|linear_conv_kernel_dim"
+    r"|num_experts_per_tok|full_attention_interval"
+    r"|vocab_size|max_position_embeddings|num_position_embeddings|n_positions"
+    r"|image_size|(temporal_)?patch_size|spatial_merge_size|in_channels|num_channels"
+    r"|bits|group_size|weight_block_size"
+)
+_ALL: Final = -1
+"""What GPTQ and its like write as the size of a group that is as large as the matrix."""
+_BASE: Final = re.compile(r"rope_theta|rotary_emb_base")
+"""What rotary frequencies are powers of."""
+_NAMED: Final = frozenset({"label2id", "id2label"})
+"""Their keys are anybody's words."""
+
 # A count makes that many modules, whatever device they are made on, so it costs time and memory
 # before a single tensor is looked at. A layer has tensors of its own; where layers share them, as
 # in ALBERT, there are some tens of layers. So no true count is above the number of tensors and 1000.
@@ -39,9 +57,20 @@ _WIDTH: Final = re.compile(
 )
 _WIDTHS_AT_LEAST: Final = 2**20
 _WIDTH_FACTOR: Final = 16
-# Positions need no tensor; the longest context of a published model is of 100 million tokens.
+# Positions need no tensor, but some classes make a table of them in true memory. The longest context of
+# published weights is of 10,485,760 tokens (Llama 4 Scout).
 _POSITIONS: Final = re.compile(r"(positions?|position_embeddings|n_ctx)\Z")
-_MOST_POSITIONS: Final = 2**28
+_MOST_POSITIONS: Final = 2**24
+# A label is a row of a head, and the libraries make a name for each.
+_LABELS: Final = re.compile(r"(num|n)_(labels|classes)\Z")
+# A picture has the square of its side in patches, and each may have a place in a table.
+_IMAGES: Final = re.compile(r"(image|img|crop)_size\Z")
+_MOST_PIXELS: Final = 2**13
+# A group of weights is no longer than a row of them.
+_GROUPS: Final = re.compile(r"(group|block)_size\Z")
+# A share of a head's width, which is 1 at most; the table of frequencies is that wide.
+_SHARES: Final = re.compile(r"(partial_rotary_factor|rotary_pct)\Z")
+_MOST_SHARE: Final = 64
 
 
 @dataclass(frozen=True)
@@ -128,9 +157,14 @@ def _check_numbers(raw: dict[str, Any], tensors: Iterable[StoredTensor]) -> None
         (_COUNT, max(_COUNTS_AT_LEAST, len(filled))),
         (_EXPERTS, max(_COUNTS_AT_LEAST, len(filled), widest)),
         (_WIDTH, max(_WIDTHS_AT_LEAST, _WIDTH_FACTOR * widest)),
-        (_POSITIONS, _MOST_POSITIONS),
+        (_POSITIONS, max(_MOST_POSITIONS, widest)),
+        (_LABELS, max(_COUNTS_AT_LEAST, widest)),
+        (_IMAGES, _MOST_PIXELS),
+        (_GROUPS, max(_WIDTHS_AT_LEAST, widest)),
+        (_SHARES, _MOST_SHARE),
     )
     for key, number in _numbers(raw):
+        _refuse_nothing(key, number)
         for pattern, limit in limits:
             if pattern.search(key) and abs(number) > limit:
                 shown = f"{printable(key)} = {printable(str(number), 20)}"
@@ -138,17 +172,30 @@ def _check_numbers(raw: dict[str, Any], tensors: Iterable[StoredTensor]) -> None
                 raise _refused(told)
 
 
+def _refuse_nothing(key: str, number: float) -> None:
+    """Raise FailedError for a number that must be above zero and is not."""
+    if _NEEDED.fullmatch(key):
+        right = number >= 1 or (key == "group_size" and number == _ALL)
+    else:
+        right = not _BASE.fullmatch(key) or number > 0
+    if not right:  # also what is no number (NaN)
+        shown = f"{printable(key)} = {printable(str(number), 20)}"
+        raise _refused(f"config.json says {shown}; no model can be built with that.")
+
+
 def _numbers(raw: dict[str, Any]) -> Iterator[tuple[str, float]]:
-    """Every number, and length of a list, with the key that it stands below; without recursion."""
+    """Yield every number, and length of a list, with the key that it stands below; without recursion."""
     waiting: list[tuple[str, Any, int]] = [("", raw, 0)]
     while waiting:
         key, value, depth = waiting.pop()
         if depth > _MOST_DEPTH:
             raise _refused(f"config.json is nested more than {_MOST_DEPTH} levels deep.")
         if isinstance(value, dict):
-            waiting += [(name, inner, depth + 1) for name, inner in value.items()]
+            names = [key] * len(value) if key in _NAMED else value
+            pairs = zip(names, value.values(), strict=True)
+            waiting += [(name, inner, depth + 1) for name, inner in pairs]
         elif isinstance(value, list):
-            yield key, len(value)
+            yield key, max(1, len(value))  # an empty list is no number that is too small
             waiting += [(key, inner, depth + 1) for inner in value]
         elif isinstance(value, int | float) and not isinstance(value, bool):
             yield key, value

@@ -7,7 +7,7 @@ import os
 import platform
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from archiver.errors import SkippedError, UsageError
 from archiver.smoke import libraries
@@ -135,6 +135,37 @@ def resident_memory() -> int:
     except (OSError, ValueError, IndexError):
         return int(_psutil().Process().memory_info().rss) if _psutil() else 0
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+class Usage(NamedTuple):
+    """What a process holds of memory, in bytes, and has computed, in seconds of all its threads."""
+
+    memory: int
+    seconds: float
+
+
+def usage_of(pid: int) -> Usage | None:
+    """Return what another process of this user takes; None if it is gone, or nobody can tell."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
+        # the name before the bracket may hold spaces; of the fields after it these are utime and stime
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        ticks = sum(map(int, fields.rpartition(")")[2].split()[11:13]))
+    except (OSError, ValueError, IndexError):
+        return _usage_by_psutil(pid)
+    return Usage(pages * os.sysconf("SC_PAGE_SIZE"), ticks / os.sysconf("SC_CLK_TCK"))
+
+
+def _usage_by_psutil(pid: int) -> Usage | None:
+    psutil = None if Path("/proc/self/stat").exists() else _psutil()
+    if psutil is None:
+        return None
+    try:
+        process = psutil.Process(pid)
+        times = process.cpu_times()
+        return Usage(int(process.memory_info().rss), times.user + times.system)
+    except psutil.Error:
+        return None
 
 
 def _psutil() -> Any:

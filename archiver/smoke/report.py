@@ -25,6 +25,14 @@ class Proof(msgspec.Struct, frozen=True):
     findings: tuple[Finding, ...] = ()
     facts: dict[str, Any] = {}
 
+    def accepting(self, codes: frozenset[str]) -> Proof:
+        """Return it with the findings marked that the owner accepts."""
+        findings = tuple(
+            msgspec.structs.replace(one, accepted=True) if one.code in codes else one
+            for one in self.findings
+        )
+        return msgspec.structs.replace(self, findings=findings)
+
 
 class LevelReport(msgspec.Struct, frozen=True):
     """How one level ended; ``reason`` says why it was skipped or does not apply."""
@@ -37,6 +45,18 @@ class LevelReport(msgspec.Struct, frozen=True):
     reason: str = ""
     hint: str = ""
     facts: dict[str, Any] = {}
+
+    @classmethod
+    def of(cls, level: Level, proof: Proof, seconds: float) -> LevelReport:
+        """Return the report of a level that ran: it failed if a finding is more than a remark."""
+        return cls(
+            level,
+            "failed" if any(not finding.remark for finding in proof.findings) else "held",
+            seconds,
+            proved=proof.proved,
+            findings=proof.findings,
+            facts=proof.facts,
+        )
 
 
 class SmokeReport(msgspec.Struct, frozen=True):

@@ -1,129 +1,416 @@
-"""Runs the levels of a smoke test in order."""
+"""A smoke test as its parent sees it: a child does the work (``worker``), and costs no more than it may.
+
+A config, a template, a tokenizer or a model is hostile until proven otherwise, and the libraries that read
+them are not made for that. So the child is watched: what it holds of memory, what it computes, and whether
+it does anything at all. Where a level ends the child, or has to be ended, that is what came of the level;
+what is left to do is done by a new one.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 import msgspec
 
-from archiver.errors import SkippedError
-from archiver.smoke.golden.check import check_golden
-from archiver.smoke.guard import too_large
+from archiver.archive.findings import Code, Finding
+from archiver.smoke import hardware
+from archiver.smoke.golden.record import parse_golden
 from archiver.smoke.hardware import environment
-from archiver.smoke.interruption import Interruption
-from archiver.smoke.levels import Level
-from archiver.smoke.loading.check import check_load
-from archiver.smoke.passes.forward import check_forward
-from archiver.smoke.passes.generate import check_generate
-from archiver.smoke.report import FailedError, InapplicableError, LevelReport, Proof, SmokeReport
+from archiver.smoke.messages import (
+    Advanced,
+    Began,
+    Broke,
+    Ended,
+    Event,
+    EventReader,
+    Finished,
+    Fits,
+    Guarded,
+    Part,
+    Raised,
+    Request,
+    framed,
+)
+from archiver.smoke.report import LevelReport, Proof, SmokeReport
 from archiver.smoke.scratch import scratch
-from archiver.smoke.structure.check import check_structure
-from archiver.smoke.tokens.check import check_tokenizer
-from archiver.smoke.trial import Trial, Wishes
+from archiver.text import human_bytes, human_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from archiver.progress import Progress
-    from archiver.smoke.checkpoint.protocol import Checkpoint
+    from archiver.smoke.golden.record import Golden
+    from archiver.smoke.levels import Level
+    from archiver.smoke.messages import Source, Wishes
 
-_CHECKS: Final[dict[Level, Callable[[Trial], Proof]]] = {
-    "structure": check_structure,
-    "tokenizer": check_tokenizer,
-    "load": check_load,
-    "forward": check_forward,
-    "generate": check_generate,
-    "golden": check_golden,
+_LOOK: Final = 0.025
+"""Seconds between two looks at the child: at its fastest it takes some hundred megabytes in them."""
+_PIECE: Final = 1 << 16
+_GRACE: Final = 10.0
+_PROGRAM: Final = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+    "from archiver.smoke.worker import main; main()"
+)
+"""With the parent's own path: ``-m`` would import from the current folder too, which may be the model's."""
+
+MiB: Final = 1 << 20
+FILES_MEMORY: Final = 4096 * MiB
+"""What levels that compute with no weights may hold; torch and a vocabulary of 262,144 take below 1 GB."""
+LEAST_MEMORY: Final = 1024 * MiB
+"""They may hold that much whatever limit was asked for: the libraries alone take half of it."""
+ROOM: Final = 256 * MiB
+"""What a level may take besides what was there when it began, whatever limit was asked for."""
+PART_MEMORY: Final = 512 * MiB
+"""What a chat template may take; one that is sound needs some kilobytes."""
+PART_SECONDS: Final = 10.0
+"""Of processor time, as for the levels: time on the clock would blame a sound model for a busy machine."""
+LEVEL_SECONDS: Final[dict[Level, float]] = {"structure": 3600.0, "tokenizer": 600.0}
+SILENT_SECONDS: Final = 6 * 3600.0
+"""On the clock, without a byte read or a level ended; the longest pass of a resident model is far below."""
+IDLE_SECONDS: Final = 900.0
+"""On the clock, without a byte read or a tenth of a second computed."""
+_CODES: Final[dict[Level, Code]] = {
+    "structure": "model-load",
+    "tokenizer": "model-tokenizer",
+    "load": "model-load",
+    "forward": "model-output",
+    "generate": "model-generate",
+    "golden": "model-golden",
 }
-_NEEDS: Final[dict[Level, tuple[Level, ...]]] = {
-    "structure": (),
-    "tokenizer": (),
-    "load": ("structure",),
-    "forward": ("load",),
-    "generate": ("forward",),
-    "golden": ("load",),
-}
-"""A level runs only after these held: what it would say otherwise is worth nothing."""
-_OF_FILES: Final = frozenset[Level]({"structure", "tokenizer"})
+_FAULTS: Final = frozenset(
+    {signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT}
+)
+"""By these a process ends on account of what it does itself; by any other because somebody wants it."""
 
 
 def run(
-    checkpoint: Checkpoint,
+    source: Source,
+    title: str,
     levels: Sequence[Level],
     wishes: Wishes,
     progress: Progress,
     on_fit: Callable[[tuple[str, ...]], None] | None = None,
     on_level: Callable[[LevelReport], None] | None = None,
-) -> tuple[SmokeReport, Trial]:
-    """Run ``levels``; the report, and the trial with what was recorded.
+) -> tuple[SmokeReport, Golden | None]:
+    """Run ``levels`` of a smoke test in a child; return the report, and a new golden record.
 
     ``on_fit`` is told how the model fits into this machine before anything large is read,
     ``on_level`` how each level ended as soon as it has.
 
     Raises:
         DamageError: The archive, not the model, is damaged.
+        UsageError: What was asked for cannot be tested.
         ArchiverError: No folder for temporary files can be written to.
     """
-    with Interruption() as interruption, scratch() as folder:
-        trial = Trial(checkpoint, wishes, progress, folder, on_fit=on_fit)
-        found: dict[Level, LevelReport] = {}
-        for level in levels:
-            found[level] = _run_level(level, trial, found)
-            interruption.check()
-            if on_level is not None:
-                on_level(found[level])
-    report = SmokeReport(checkpoint.title, tuple(found.values()), trial.fit, environment())
-    return report, trial
+    if wishes.memory is not None:
+        wishes = msgspec.structs.replace(wishes, beside=hardware.resident_memory())
+    test = _Test(title, wishes, progress, on_fit, on_level)
+    with scratch() as folder:
+        while left := [level for level in levels if level not in test.reports]:
+            request = Request(
+                source, tuple(left), tuple(test.reports.values()), os.fsencode(folder), wishes
+            )
+            with Child(start_worker(), request) as child:
+                test.follow(child, left)
+    return test.report(), test.recorded
 
 
-def _left_out(level: Level, needed: LevelReport) -> LevelReport:
-    if needed.verdict == "inapplicable":
-        return LevelReport(level, "inapplicable", 0.0, reason=needed.reason)
-    return LevelReport(level, "skipped", 0.0, reason=f"Level {needed.level} did not hold.")
+class _Loss(NamedTuple):
+    """Why a child came to an end before its time, as words that follow what it was doing.
+
+    ``blame``: it says something of the model; else the level could not run.
+    """
+
+    words: str
+    blame: bool = True
+    hint: str = ""
 
 
-def _checked(level: Level, trial: Trial) -> Proof:
-    try:
-        return _CHECKS[level](trial)
-    except MemoryError as error:
-        raise too_large(f"Level {level}") from error
+class _LostError(Exception):
+    """The child ended, or has to be ended."""
+
+    def __init__(self, loss: _Loss) -> None:
+        super().__init__(loss.words)
+        self.loss = loss
 
 
-def _accepting(proof: Proof, level: Level, wishes: Wishes) -> Proof:
-    """With what the owner accepts marked so; only of levels that look at what upstream published."""
-    if level not in _OF_FILES:
-        return proof
-    findings = [
-        msgspec.structs.replace(one, accepted=True) if one.code in wishes.accepted else one
-        for one in proof.findings
-    ]
-    return msgspec.structs.replace(proof, findings=tuple(findings))
+class _Test:
+    """What is known of a test so far."""
+
+    def __init__(
+        self,
+        title: str,
+        wishes: Wishes,
+        progress: Progress,
+        on_fit: Callable[[tuple[str, ...]], None] | None,
+        on_level: Callable[[LevelReport], None] | None,
+    ) -> None:
+        self._title, self._wishes, self._progress = title, wishes, progress
+        self._on_fit, self._on_level = on_fit, on_level
+        self._environment = environment()
+        self._fit: tuple[str, ...] = ()
+        self.reports: dict[Level, LevelReport] = {}
+        self.recorded: Golden | None = None
+
+    def follow(self, child: Child, levels: Sequence[Level]) -> None:
+        """Take in what a child tells that runs ``levels``, until it ends; at least one of them did."""
+        level, part, began = levels[0], Guarded(None), time.monotonic()
+        try:
+            for event in child.events():
+                if isinstance(event, Began):
+                    level, part, began = event.level, Guarded(None), time.monotonic()
+                    self._progress.phase(f"Checking {level}")
+                elif isinstance(event, Guarded):
+                    part = event
+                else:
+                    self._take(event)
+        except _LostError as lost:
+            loss = lost.loss
+        else:
+            loss = _Loss("was left out by its process")
+            if levels[0] in self.reports:
+                return
+        if level in self.reports:  # it ended between two levels, or before the record had come
+            level = next((one for one in levels if one not in self.reports), levels[-1])
+        self._end(self._lost(level, part, time.monotonic() - began, loss))
+
+    def _take(self, event: Event) -> None:
+        if isinstance(event, Advanced):
+            self._progress.advance(event.size, fetched=False)
+        elif isinstance(event, Fits):
+            self._fit = event.lines
+            if self._on_fit is not None:
+                self._on_fit(event.lines)
+        elif isinstance(event, Ended):
+            self._end(event.report)
+        elif isinstance(event, Broke):
+            raise _LostError(_Loss(f"ended in an error that nobody foresaw: {event.message}"))
+        elif isinstance(event, Raised):
+            raise event.error
+        elif isinstance(event, Finished):
+            self._environment = event.environment
+            if event.recorded is not None:
+                made = msgspec.to_builtins(event.recorded)
+                self.recorded = parse_golden(made, "The new golden record")
+
+    def _end(self, report: LevelReport) -> None:
+        self.reports[report.level] = report
+        if self._on_level is not None:
+            self._on_level(report)
+
+    def _lost(self, level: Level, part: Guarded, spent: float, loss: _Loss) -> LevelReport:
+        """What came of a level that ended its child."""
+        if part.part == "chat-template":
+            proof = _with_template(part.proof, loss)
+            return LevelReport.of(level, proof.accepting(self._wishes.accepted), spent)
+        if not loss.blame:
+            return LevelReport(
+                level, "skipped", spent, reason=f"Level {level} {loss.words}.", hint=loss.hint
+            )
+        finding = Finding(_CODES[level], f"Level {level} {loss.words}.", hint=loss.hint)
+        return LevelReport.of(level, Proof((), (finding,)), spent)
+
+    def report(self) -> SmokeReport:
+        """Return all of it."""
+        return SmokeReport(self._title, tuple(self.reports.values()), self._fit, self._environment)
 
 
-def _run_level(level: Level, trial: Trial, before: dict[Level, LevelReport]) -> LevelReport:
-    for needed in _NEEDS[level]:
-        if needed in before and before[needed].verdict != "held":
-            return _left_out(level, before[needed])
-    started = time.monotonic()
-    trial.progress.phase(f"Checking {level}")
-    try:
-        proof = _checked(level, trial)
-    except SkippedError as error:
-        spent = time.monotonic() - started
-        return LevelReport(level, "skipped", spent, reason=error.message, hint=error.hint)
-    except InapplicableError as error:
-        return LevelReport(level, "inapplicable", 0.0, reason=error.message)
-    except FailedError as error:
-        proof = Proof((), error.findings)
-    else:
-        proof = _accepting(proof, level, trial.wishes)
-    failed = any(not finding.remark for finding in proof.findings)
-    return LevelReport(
-        level,
-        "failed" if failed else "held",
-        time.monotonic() - started,
-        proved=proof.proved,
-        findings=proof.findings,
-        facts=proof.facts,
+def _with_template(proof: Proof, loss: _Loss) -> Proof:
+    message = f"The chat template {loss.words}."
+    finding = Finding("model-chat-template", message, hint=_TEMPLATE_HINT)
+    return msgspec.structs.replace(proof, findings=(*proof.findings, finding))
+
+
+_TEMPLATE_HINT: Final = (
+    "Compare chat_template.jinja, chat_template.json and tokenizer_config.json with upstream's."
+)
+
+
+# ---- the child
+
+
+def start_worker() -> subprocess.Popen[bytes]:
+    """Start a child that waits for its request.
+
+    In a session of its own: Ctrl-C is for the parent to hear, which then ends the child.
+    """
+    return subprocess.Popen(  # noqa: S603 - this interpreter, a module of ours, and no shell
+        [sys.executable, "-P", "-c", _PROGRAM, json.dumps(sys.path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        bufsize=0,
     )
+
+
+class Child:
+    """A child at work; a context manager that ends it, however the parent leaves."""
+
+    def __init__(self, process: subprocess.Popen[bytes], request: Request) -> None:
+        self._process, self._request = process, request
+        self._watch = _Watch(process.pid, request.wishes)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._kill()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+    def _kill(self) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+            with contextlib.suppress(subprocess.TimeoutExpired):  # a dead disk lets nobody end
+                self._process.wait(_GRACE)
+
+    def events(self) -> Iterator[Event]:
+        """Yield what the child tells, watching it meanwhile.
+
+        Raises:
+            _LostError: It ended before it had finished, or was ended.
+        """
+        self._ask()
+        reader, finished = EventReader(), False
+        for data in self._pieces():
+            try:
+                events = reader.feed(data)
+            except msgspec.MsgspecError:
+                raise _LostError(_Loss("told what makes no sense")) from None
+            for event in events:
+                finished = finished or isinstance(event, (Finished, Raised))
+                self._watch.note(event)
+                yield event
+        if not finished:
+            raise _LostError(self._how_it_ended())
+
+    def _ask(self) -> None:
+        pipe = self._process.stdin
+        assert pipe is not None
+        try:
+            data = memoryview(framed(self._request))
+            while data:
+                data = data[os.write(pipe.fileno(), data) :]
+        except BrokenPipeError:
+            return  # it ended at once; how, is told where its events end
+
+    def _pieces(self) -> Iterator[bytes]:
+        pipe = self._process.stdout
+        assert pipe is not None
+        poll = select.poll()
+        poll.register(pipe.fileno(), select.POLLIN)
+        while True:
+            if poll.poll(_LOOK * 1000):
+                data = os.read(pipe.fileno(), _PIECE)
+                if not data:
+                    return
+                yield data
+            loss = self._watch.loss()
+            if loss is not None:
+                self._kill()
+                raise _LostError(loss)
+
+    def _how_it_ended(self) -> _Loss:
+        try:
+            code = self._process.wait(_GRACE)
+        except subprocess.TimeoutExpired:
+            return _Loss("told nothing more")
+        if code >= 0:
+            return _Loss(f"ended its process (exit code {code})")
+        number = -code
+        name = signal.Signals(number).name if number in set(signal.Signals) else str(number)
+        if number in _FAULTS:
+            return _Loss(f"crashed its process ({name}): a library did what it must not do")
+        hint = _MEMORY_HINT if number == signal.SIGKILL else ""
+        why = ", as by a system without memory left" if number == signal.SIGKILL else ""
+        told = f"did not end: its process was ended from outside ({name}){why}"
+        return _Loss(told, blame=False, hint=hint)
+
+
+_MEMORY_HINT: Final = "Give a limit, such as --memory 4G; the model is then run piece by piece."
+
+
+class _Watch:
+    """What a child may hold and compute, and whether it keeps to that."""
+
+    def __init__(self, pid: int, wishes: Wishes) -> None:
+        self._pid = pid
+        machine = hardware.available_memory()
+        asked = None if wishes.memory is None else wishes.memory - wishes.beside
+        # what a plan keeps below is an estimate: an eighth more is no reason to end a test
+        self._limit = machine if asked is None else min(machine, asked * 9 // 8)
+        self._level: Level | None = None
+        self._part: Part | None = None
+        self._start = self._part_start = hardware.Usage(0, 0.0)
+        self._heard = self._computed_at = time.monotonic()
+        self._computed = 0.0
+
+    def note(self, event: Event) -> None:
+        """Take in what the child tells: what it may do from now on."""
+        self._heard = self._computed_at = time.monotonic()
+        if isinstance(event, Began):
+            self._level, self._part = event.level, None
+            self._start = hardware.usage_of(self._pid) or self._start
+        elif isinstance(event, Guarded):
+            self._part = event.part
+            self._part_start = hardware.usage_of(self._pid) or self._start
+
+    def loss(self) -> _Loss | None:
+        """Return why the child is to be ended now; None if it may go on."""
+        usage, now = hardware.usage_of(self._pid), time.monotonic()
+        if usage is not None:
+            if usage.seconds - self._computed > 0.1:  # noqa: PLR2004 - `IDLE_SECONDS` tells
+                self._computed, self._computed_at = usage.seconds, now
+            overdrawn = self._of_part(usage) or self._of_memory(usage) or self._of_time(usage)
+            if overdrawn is not None:
+                return overdrawn
+        if now - self._heard > SILENT_SECONDS:
+            return _Loss(f"read nothing and came to no end for {human_duration(SILENT_SECONDS)}")
+        if now - max(self._heard, self._computed_at) > IDLE_SECONDS:
+            return _Loss(f"hung: it neither read nor computed for {human_duration(IDLE_SECONDS)}")
+        return None
+
+    def _of_part(self, usage: hardware.Usage) -> _Loss | None:
+        if self._part is None:
+            return None
+        if usage.memory > self._part_start.memory + PART_MEMORY:
+            return _Loss(f"wants more than {PART_MEMORY // MiB} MiB of memory")
+        if usage.seconds > self._part_start.seconds + PART_SECONDS:
+            return _Loss(
+                f"did not come to an end within {PART_SECONDS:.0f} seconds of processor time"
+            )
+        return None
+
+    def _of_memory(self, usage: hardware.Usage) -> _Loss | None:
+        if self._level in LEVEL_SECONDS:
+            if usage.memory > FILES_MEMORY:
+                return _Loss(f"took more than {human_bytes(FILES_MEMORY)} of memory", hint=_ABSURD)
+            allowed = max(self._limit, LEAST_MEMORY)
+        else:
+            allowed = max(self._limit, self._start.memory + ROOM)
+        if usage.memory <= allowed:
+            return None
+        told = f"needs more memory than there is: it took more than {human_bytes(allowed)}"
+        return _Loss(told, blame=False, hint=_MEMORY_HINT)
+
+    def _of_time(self, usage: hardware.Usage) -> _Loss | None:
+        allowed = LEVEL_SECONDS.get(self._level) if self._level else None
+        if allowed is None or usage.seconds <= self._start.seconds + allowed:
+            return None
+        told = f"did not come to an end within {human_duration(allowed)} of processor time"
+        return _Loss(told, hint=_ABSURD)
+
+
+_ABSURD: Final = (
+    "A number in config.json, or a file of the tokenizer, is absurd: compare with upstream's."
+)

@@ -2,43 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from archiver.smoke.messages import Guarded
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from archiver.progress import Progress
     from archiver.smoke.checkpoint.protocol import Checkpoint, StoredTensor
     from archiver.smoke.config import ModelConfig
     from archiver.smoke.golden.record import Golden
-    from archiver.smoke.model import Dtype, Model
+    from archiver.smoke.messages import Event, Part, Wishes
+    from archiver.smoke.model import Model
     from archiver.smoke.passes.outcome import Outcome
-
-
-@dataclass(frozen=True)
-class Wishes:
-    """What the test was asked for.
-
-    Attributes:
-        memory: The process's resident memory must stay below so many bytes; None: what the machine has.
-        dtype: In which numbers to compute, except for level golden, which always takes float32.
-        device: ``cpu``, ``cuda`` or ``mps``; None: the best one that is there.
-        golden: What an earlier run recorded, to compare with.
-        record: Whether to compute a new golden record instead of comparing.
-        workers: Threads that decode.
-        accepted: Codes of findings of ``structure`` and ``tokenizer`` that the owner accepts.
-    """
-
-    memory: int | None = None
-    dtype: Dtype = "bfloat16"
-    device: str | None = None
-    golden: Golden | None = None
-    record: bool = False
-    workers: int = 2
-    accepted: frozenset[str] = frozenset()
+    from archiver.smoke.report import Proof
 
 
 @dataclass
@@ -47,10 +28,11 @@ class Trial:
 
     checkpoint: Checkpoint
     wishes: Wishes
-    progress: Progress
     scratch: Path
     """A private folder that vanishes with the test."""
 
+    tell: Callable[[Event], None]
+    """Told of each step."""
     tokenizer: Any = None
     """transformers' tokenizer, set by level ``tokenizer``; None if there is none."""
     model: Model | None = None
@@ -59,20 +41,15 @@ class Trial:
     """Set by level ``forward``."""
     recorded: Golden | None = None
     """Set by level ``golden`` if a new record was asked for."""
-    on_fit: Callable[[tuple[str, ...]], None] | None = None
-    """Told how the model fits as soon as that is known."""
-    _fit: tuple[str, ...] = field(default=(), init=False)
 
-    @property
-    def fit(self) -> tuple[str, ...]:
-        """How the model fits into this machine; set by level ``load`` before anything large is read."""
-        return self._fit
-
-    @fit.setter
-    def fit(self, lines: tuple[str, ...]) -> None:
-        self._fit = lines
-        if self.on_fit is not None:
-            self.on_fit(lines)
+    @contextmanager
+    def guarded(self, part: Part, proof: Proof) -> Iterator[None]:
+        """Have the parent watch what is run in here: if it must end it, ``proof`` is what is known."""
+        self.tell(Guarded(part, proof.accepting(self.wishes.accepted)))
+        try:
+            yield
+        finally:
+            self.tell(Guarded(None))
 
     @cached_property
     def tensors(self) -> dict[str, StoredTensor]:

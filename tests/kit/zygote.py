@@ -108,7 +108,7 @@ def _serve() -> None:
     import archiver.upstream.huggingface  # noqa: F401
 
     if "smoke" in sys.argv:
-        _import_libraries()
+        import_libraries()
     for line in sys.stdin:
         request = json.loads(line)
         if "wait" in request:
@@ -121,7 +121,7 @@ def _serve() -> None:
         print(pid, flush=True)
 
 
-def _import_libraries() -> None:
+def import_libraries() -> None:
     """What running a model imports. None of it computes, so no thread is lost by forking."""
     from archiver.smoke import libraries
 
@@ -132,7 +132,7 @@ def _import_libraries() -> None:
     import transformers.models.qwen3_5_moe.modeling_qwen3_5_moe  # noqa: F401
 
     import archiver.operations.smoke_test
-    import archiver.smoke.run  # noqa: F401
+    import archiver.smoke.worker  # noqa: F401
 
 
 def _become(request: dict) -> None:
@@ -148,6 +148,10 @@ def _become(request: dict) -> None:
     code = 1
     try:
         _prepare(request)
+        if "smoke" in sys.argv:
+            import archiver.smoke.run
+
+            archiver.smoke.run.start_worker = forked_worker
         run(request["arguments"])
     except SystemExit as end:
         code = int(end.code or 0)
@@ -155,6 +159,50 @@ def _become(request: dict) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+class _Forked:
+    """A process that is a fork of this one, to whoever would hold a Popen."""
+
+    def __init__(self, pid: int, stdin: int, stdout: int) -> None:
+        self.pid = pid
+        self.stdin, self.stdout = os.fdopen(stdin, "wb", 0), os.fdopen(stdout, "rb", 0)
+        self._code: int | None = None
+
+    def poll(self) -> int | None:
+        if self._code is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self._code = os.waitstatus_to_exitcode(status) if pid else None
+        return self._code
+
+    def wait(self, _seconds: float) -> int:
+        if self._code is None:
+            self._code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return self._code
+
+    def kill(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+
+
+def forked_worker() -> _Forked:
+    """The child of a smoke test as a fork of this process: with all that was imported, or changed."""
+    from archiver.smoke import worker
+
+    theirs, requests = os.pipe()
+    events, told = os.pipe()
+    pid = os.fork()
+    if pid:
+        os.close(theirs)
+        os.close(told)
+        return _Forked(pid, requests, events)
+    os.setsid()
+    for number, handle in enumerate((theirs, told, os.open(os.devnull, os.O_WRONLY))):
+        os.dup2(handle, number)
+    os.closerange(3, 4096)
+    try:
+        worker.main()
+    finally:
+        os._exit(1)
 
 
 def _prepare(request: dict) -> None:

@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archiver.smoke.checkpoint.folder import FolderCheckpoint
 from archiver.smoke.levels import LEVELS
 from archiver.smoke.loading import check as load
-from archiver.smoke.run import run
-from archiver.smoke.trial import Trial, Wishes
+from archiver.smoke.messages import Ended, Fits, Wishes
+from archiver.smoke.report import SmokeReport
+from archiver.smoke.worker import climb as climb_levels
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import pytest
 
     from archiver.archive.findings import Finding
+    from archiver.smoke.checkpoint.protocol import Checkpoint
     from archiver.smoke.levels import Level
-    from archiver.smoke.report import LevelReport, SmokeReport
+    from archiver.smoke.report import LevelReport
+    from archiver.smoke.trial import Trial
 
 TO_FORWARD: tuple[Level, ...] = ("tokenizer", "load", "forward")
 TO_GENERATE: tuple[Level, ...] = (*TO_FORWARD, "generate")
 TO_GOLDEN: tuple[Level, ...] = ("tokenizer", "load", "golden")
-
-
-class Silent:
-    def __getattr__(self, _name: str) -> Any:
-        return lambda *_, **__: None
 
 
 @dataclass(frozen=True)
@@ -50,11 +48,21 @@ class Climb:
 
 
 def climb(folder: Path, levels: tuple[Level, ...] = LEVELS, **wishes: Any) -> Climb:
+    """Run levels in this process, as a child of the smoke test would."""
     checkpoint = FolderCheckpoint(folder, workers=2)
     try:
-        return Climb(*run(checkpoint, levels, Wishes(**wishes, device="cpu"), Silent()))
+        return climb_checkpoint(checkpoint, levels, Wishes(**wishes, device="cpu"))
     finally:
         checkpoint.close()
+
+
+def climb_checkpoint(checkpoint: Checkpoint, levels: tuple[Level, ...], wishes: Wishes) -> Climb:
+    told = list[Any]()
+    with tempfile.TemporaryDirectory() as scratch:
+        trial = climb_levels(checkpoint, levels, wishes, Path(scratch), told.append)
+    reports = tuple(one.report for one in told if isinstance(one, Ended))
+    fit = next((one.lines for one in reversed(told) if isinstance(one, Fits)), ())
+    return Climb(SmokeReport(checkpoint.title, reports, fit), trial)
 
 
 def stream(monkeypatch: pytest.MonkeyPatch) -> None:

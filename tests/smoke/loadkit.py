@@ -8,7 +8,8 @@ import smokekit
 
 from archiver.smoke import libraries
 from archiver.smoke.loading import fit, layers
-from archiver.smoke.trial import Trial, Wishes
+from archiver.smoke.messages import Fits, Wishes
+from archiver.smoke.trial import Trial
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,19 +21,18 @@ if TYPE_CHECKING:
 IDS = [[5, 12, 19, 26, 33, 40, 47, 54, 61, 68, 75, 12]]
 
 
-class Silent:
-    """Told of progress, it says nothing."""
-
-    def __getattr__(self, name: str) -> Any:
-        return lambda *_, **__: None
-
-
 def trial_on(folder: Path, tmp_path: Path, **wishes: Any) -> Trial:
     """A trial on the folder's snapshot in a new archive."""
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     checkpoint = smokekit.archived(folder, tmp_path)
-    return Trial(checkpoint, Wishes(**wishes), Silent(), scratch)
+    return Trial(checkpoint, Wishes(**wishes), scratch, list[Any]().append)
+
+
+def fit_of(trial: Trial) -> tuple[str, ...]:
+    """How its model fits, as the parent is told."""
+    told = trial.tell.__self__  # type: ignore[attr-defined]
+    return next(one.lines for one in reversed(told) if isinstance(one, Fits))
 
 
 def stream_all(monkeypatch: pytest.MonkeyPatch) -> None:

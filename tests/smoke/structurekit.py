@@ -8,27 +8,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from archiver.smoke.checkpoint.folder import FolderCheckpoint
+from archiver.smoke.messages import Wishes
 from archiver.smoke.report import FailedError, Proof
 from archiver.smoke.structure.check import check_structure
-from archiver.smoke.trial import Trial, Wishes
+from archiver.smoke.trial import Trial
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from archiver.archive.findings import Finding
     from archiver.smoke.checkpoint.protocol import Checkpoint
-
-
-class _Silent:
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        return lambda *_args, **_options: None
 
 
 @contextmanager
 def trial_of(model: Path | Checkpoint) -> Iterator[Trial]:
     checkpoint = FolderCheckpoint(model, workers=1) if isinstance(model, Path) else model
     with tempfile.TemporaryDirectory() as scratch:
-        yield Trial(checkpoint, Wishes(), _Silent(), Path(scratch))
+        yield Trial(checkpoint, Wishes(), Path(scratch), lambda _: None)
     checkpoint.close()
 
 

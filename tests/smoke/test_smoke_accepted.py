@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from unittest.mock import Mock
-
 import pytest
 from kit.journal import raw_event
+from levelkit import climb
 from smokecli import BERT, DENSE, put, receipts
 from spoil import INDEX, edited, spoilt
 
@@ -13,11 +12,9 @@ from archiver.archive.archive import Archive
 from archiver.archive.events import TOOL
 from archiver.archive.findings import Finding
 from archiver.cli.main import invoke
-from archiver.smoke import run
-from archiver.smoke.checkpoint.folder import FolderCheckpoint
+from archiver.smoke import worker
 from archiver.smoke.levels import LEVELS, up_to
 from archiver.smoke.report import Proof
-from archiver.smoke.trial import Wishes
 
 TUNED = "me/tuned"
 DOWN = "model.language_model.layers.3.mlp.down_proj.weight"
@@ -174,11 +171,9 @@ def test_a_policy_that_cannot_be_read_accepts_nothing_and_stops_no_test(smoke, t
 def test_only_what_the_files_show_is_accepted(level, monkeypatch, models):
     """Whatever a level that runs the model might find under such a code."""
     found = Proof(("all else",), (Finding("model-tensor-dtype", "Wrong."),), {"fact": 1})
-    monkeypatch.setitem(run._CHECKS, level, lambda _: found)
-    wishes = Wishes(accepted=frozenset({"model-tensor-dtype"}))
-    checkpoint = FolderCheckpoint(models("minilm"), workers=1)
-    report, _ = run.run(checkpoint, [level], wishes, Mock())
-    (told,) = report.levels
+    monkeypatch.setitem(worker._CHECKS, level, lambda _: found)
+    accepted = frozenset({"model-tensor-dtype"})
+    (told,) = climb(models("minilm"), (level,), accepted=accepted).report.levels
     of_files = level in ("structure", "tokenizer")
     assert told.verdict == ("held" if of_files else "failed")
     assert [one.accepted for one in told.findings] == [of_files]

@@ -7,15 +7,14 @@ import shutil
 
 import loadkit
 import pytest
-from levelkit import Climb
+from levelkit import climb_checkpoint
 
 from archiver.errors import SkippedError
 from archiver.smoke.checkpoint.folder import FolderCheckpoint
 from archiver.smoke.guard import told_as
 from archiver.smoke.levels import up_to
+from archiver.smoke.messages import Wishes
 from archiver.smoke.report import FailedError
-from archiver.smoke.run import run
-from archiver.smoke.trial import Wishes
 
 ROWS = 320
 WIDTHS = {
@@ -100,7 +99,7 @@ def climb():
 
     def climbed(folder, levels):
         opened.append(FolderCheckpoint(folder, workers=1))
-        return Climb(*run(opened[-1], levels, Wishes(device="cpu"), loadkit.Silent()))
+        return climb_checkpoint(opened[-1], levels, Wishes(device="cpu"))
 
     yield climbed
     for one in opened:

@@ -13,7 +13,7 @@ from smokecli import BERT, DENSE, INT4, PART, receipts
 
 from archiver.archive.archive import Archive
 from archiver.errors import DamageError
-from archiver.operations.smoke_test.due import next_due
+from archiver.operations.smoke_test import next_due
 
 LEVELS = ("structure", "tokenizer", "load", "forward", "generate", "golden")
 LIBRARIES = ("torch", "transformers", "accelerate", "tokenizers")

@@ -16,16 +16,15 @@ from safetensors.numpy import load_file, save_file
 from archiver.errors import DamageError, SkippedError
 from archiver.smoke import hardware, libraries
 from archiver.smoke.checkpoint.protocol import StoredTensor
-from archiver.smoke.loading import check, fit, reading, sample
+from archiver.smoke.loading import check, fit
 from archiver.smoke.loading.architecture import model_class
 from archiver.smoke.loading.check import build_model, check_load
 from archiver.smoke.loading.layers import Layer, Part
 from archiver.smoke.loading.lazy import LazyTensor, Source
 from archiver.smoke.loading.needs import Needs
-from archiver.smoke.loading.sample import Speed
+from archiver.smoke.messages import Wishes
 from archiver.smoke.model import Reads
 from archiver.smoke.report import FailedError
-from archiver.text import human_rate
 
 CASES = [
     ("dense", "bfloat16"),
@@ -54,7 +53,7 @@ def test_it_computes_what_the_files_do(models, tmp_path, name, dtype):
     if wanted.can_generate():
         assert loadkit.continued(module) == loadkit.continued(wanted)
         assert module.generation_config.to_dict() == wanted.generation_config.to_dict()
-    assert any(line.startswith("Mode: resident.") for line in trial.fit)
+    assert any(line.startswith("Mode: resident.") for line in loadkit.fit_of(trial))
     assert "HF_DEACTIVATE_ASYNC_LOAD" not in os.environ
 
 
@@ -171,11 +170,12 @@ def test_a_limit_is_never_above_what_the_machine_has(monkeypatch):
     gib = 1 << 30
     monkeypatch.setattr(hardware, "available_memory", lambda: 10 * gib)
     monkeypatch.setattr(hardware, "resident_memory", lambda: gib)
-    assert fit._limit(None) == gib + 10 * gib - gib // 2  # a twentieth is left to others
-    assert fit._limit(1 << 50) == fit._limit(None)
-    assert fit._limit(5 * gib) == 5 * gib
+    assert fit._limit(Wishes()) == gib + 10 * gib - gib // 2  # a twentieth is left to others
+    assert fit._limit(Wishes(memory=1 << 50)) == fit._limit(Wishes())
+    assert fit._limit(Wishes(memory=5 * gib)) == 5 * gib
+    assert fit._limit(Wishes(memory=5 * gib, beside=gib)) == 4 * gib
     monkeypatch.setattr(hardware, "available_memory", lambda: 0)
-    assert fit._limit(None) == gib
+    assert fit._limit(Wishes()) == gib
 
 
 def test_where_memory_is_short_fewer_threads_decode():
@@ -188,68 +188,15 @@ def test_where_memory_is_short_fewer_threads_decode():
     assert (least.streamed, workers) == (fit._decoding(1), 1)
 
 
-def test_the_time_is_measured_where_it_matters(models, tmp_path, monkeypatch):
+def test_how_much_is_read_is_told(models, tmp_path, monkeypatch):
     trial = loadkit.trial_on(models("dense"), tmp_path)
     check_load(trial)
-    assert trial.fit[-1] == "Reading: about 2.87 MB, once."
-    monkeypatch.setattr(reading, "_SLOW_FROM", 0)
-    monkeypatch.setattr(reading, "reading_rate", lambda *_: 1e6)
-    monkeypatch.setattr(reading, "computing_speed", lambda *_: Speed(1e-6, 1e-8))
-    check_load(trial)
-    assert trial.fit[-1] == (
-        "Time: about 19 s up to generate: 2.9 s to read at 1.00 MB/s, 16 s to compute 11 passes, "
-        "as measured on samples."
-    )
+    assert loadkit.fit_of(trial)[-1] == "Reading: about 2.87 MB, once."
     loadkit.stream_all(monkeypatch)
     check_load(trial)
-    assert trial.fit[-2] == (
+    assert loadkit.fit_of(trial)[-1] == (
         "Reading: about 2.26 MB for a pass over the text, 2.89 MB in all 6 passes up to generate."
     )
-    assert trial.fit[-1] == (
-        "Time: about 13 s up to generate: 2.9 s to read at 1.00 MB/s, 10 s to compute 6 passes, "
-        "as measured on samples; one pass over the text takes 3.9 s."
-    )
-
-
-@pytest.mark.parametrize(
-    ("name", "kind", "parts"),
-    [
-        ("gptq", "experts", (".qweight", ".qzeros", ".scales", ".g_idx")),
-        ("moe-fp8", "whole", ("_scale_inv",)),
-    ],
-)
-def test_the_time_counts_what_undoing_a_quantization_takes(
-    models, tmp_path, monkeypatch, name, kind, parts
-):
-    made = []
-
-    def making_rate(weights, part):
-        made.append((part.kind, sample.making_rate(weights, part)))
-        return 1e5
-
-    monkeypatch.setattr(reading, "_SLOW_FROM", 0)
-    monkeypatch.setattr(reading, "reading_rate", lambda *_: 1e6)
-    monkeypatch.setattr(reading, "making_rate", making_rate)
-    trial = loadkit.trial_on(models(name), tmp_path)
-    check_load(trial)
-    sizes = {one.name: one.size for one in trial.tensors.values() if one.name[:3] != "mtp"}
-    undone = {key for key in sizes if key.endswith(parts)}
-    undone |= {key.removesuffix("_scale_inv") for key in undone}
-    share = sum(sizes.get(key, 0) for key in undone) / sum(sizes.values())
-    rate = 1 / (share / 1e5 + (1 - share) / 1e6)
-    assert f" to read at {human_rate(rate)}, " in trial.fit[-1]
-    ((tried, measured),) = made
-    assert tried == kind
-    assert 1e3 < measured < 1e12
-
-
-def test_speeds_are_measured_on_the_checkpoint_and_on_the_device(models, tmp_path):
-    trial = loadkit.trial_on(models("dense"), tmp_path)
-    assert 1e4 < sample.reading_rate(trial.checkpoint, 2) < 1e12
-    speed = sample.computing_speed("bfloat16", "cpu")
-    assert 0 <= speed.weight < 1e-3
-    assert 0 <= speed.product < 1e-3
-    assert max(speed) > 0
 
 
 def test_the_libraries_are_kept_offline(monkeypatch):
@@ -281,7 +228,7 @@ def _tensor(dtype, shape, content):
 
     reads = Reads(set())
     stored = StoredTensor("one", "file", dtype, shape, 0, len(content))
-    return LazyTensor(Source(Checkpoint(), reads, loadkit.Silent()), stored), reads
+    return LazyTensor(Source(Checkpoint(), reads, lambda _: None), stored), reads
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-from contextlib import nullcontext
-from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -19,10 +17,7 @@ from archiver.archive.findings import Finding
 from archiver.archive.journal import EVENT_MAX
 from archiver.archive.records import canonical
 from archiver.cli.main import invoke
-from archiver.operations.smoke_test.records import SmokeOptions
-from archiver.operations.smoke_test.run import smoke_test_folder
-from archiver.smoke import receipt, run
-from archiver.smoke.checkpoint.folder import FolderCheckpoint
+from archiver.smoke import receipt
 from archiver.smoke.golden.record import parse_golden
 from archiver.smoke.receipt import newest_golden
 from archiver.smoke.report import LevelReport, SmokeReport
@@ -212,21 +207,6 @@ def test_what_failed_is_kept_before_what_is_accepted_and_before_remarks(stocked)
     assert [one["code"] for one in kept] == codes
     assert [one.get("accepted") for one in kept] == [None] * 20 + [True] * 20 + [None] * 10
     assert [one["message"] for one in kept[:20]] == [str(at) for at in range(20)]
-
-
-def test_files_and_threads_are_let_go_of_whatever_happens(models, monkeypatch):
-    closed = []
-    close = FolderCheckpoint.close
-    monkeypatch.setattr(
-        FolderCheckpoint, "close", lambda self: (closed.append(self.title), close(self))
-    )
-    options = SmokeOptions(level="structure")
-    for broken in (False, True):
-        if broken:
-            monkeypatch.setitem(run._CHECKS, "structure", lambda _: 1 / 0)
-        with pytest.raises(ZeroDivisionError) if broken else nullcontext():
-            smoke_test_folder(models("minilm"), options, Mock())
-    assert closed == [str(models("minilm"))] * 2
 
 
 @pytest.mark.parametrize("data", [b"", b"[", b"{}", b'{"version": 1}', b"\xff", b"[" * 5000])

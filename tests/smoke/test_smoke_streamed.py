@@ -14,7 +14,7 @@ from archiver.errors import DamageError, SkippedError
 from archiver.smoke.loading import budget, fit
 from archiver.smoke.loading.absent import Absent
 from archiver.smoke.loading.check import build_model, check_load
-from archiver.smoke.loading.forecast import Pass, work_of
+from archiver.smoke.loading.forecast import Pass, read_in
 from archiver.smoke.loading.layers import Layer, Part
 from archiver.smoke.loading.needs import Needs
 from archiver.text import parse_size
@@ -178,11 +178,9 @@ def test_the_report_counts_the_rows_and_experts_that_an_input_reaches():  # as t
     )
     module = SimpleNamespace(config=SimpleNamespace(num_experts_per_tok=2))
     text, sight = Layer("one", module, parts), Layer("model.visual.two", None, parts[2:])
-    assert work_of([text, sight], Pass(1)) == (2 * 8 + 8 + 10, 2 * 4 + 5, 2 * 4 + 5)
-    assert work_of([text, sight], Pass(1, sees=True)) == (44, 18, 2 * 4 + 5 + 4 * 5)
-    most = work_of([text], Pass(10_000))
-    assert most[:2] == (8000 + 4096 + 10, 4000 + 5)
-    assert most.products == 10_000 * (2 * 4 + 5)
+    assert read_in([text, sight], Pass(1)) == 2 * 8 + 8 + 10
+    assert read_in([text, sight], Pass(1, sees=True)) == 44
+    assert read_in([text], Pass(10_000)) == 8000 + 4096 + 10
     assert [part.share for part in parts] == [1 / 1000, 1 / 2, 1]  # what is in memory at once
 
 
@@ -192,7 +190,9 @@ def test_a_pass_reads_what_the_report_says(streaming, monkeypatch, name):
 
     loadkit.keep_nothing(monkeypatch)
     trial = streaming(name)
-    told = re.search(r"Reading: about ([\d.]+ \wB) for a pass over the text", "\n".join(trial.fit))
+    told = re.search(
+        r"Reading: about ([\d.]+ \wB) for a pass over the text", "\n".join(loadkit.fit_of(trial))
+    )
     before = trial.model.reads.size
     loadkit.outputs(trial.model.module, input_ids=torch.arange(48)[None] * 31 % 2000)
     read = trial.model.reads.size - before

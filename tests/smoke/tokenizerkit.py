@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
-from unittest.mock import Mock
 
 from archiver.smoke.checkpoint.folder import FolderCheckpoint
+from archiver.smoke.messages import Wishes
 from archiver.smoke.tokens.check import check_tokenizer
-from archiver.smoke.trial import Trial, Wishes
+from archiver.smoke.trial import Trial
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def trial_of(folder: Path, tmp_path: Path) -> Trial:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    return Trial(FolderCheckpoint(folder, workers=1), Wishes(), Mock(), scratch)
+    return Trial(FolderCheckpoint(folder, workers=1), Wishes(), scratch, lambda _: None)
 
 
 def findings_of(folder: Path, tmp_path: Path) -> tuple[Finding, ...]:

@@ -24,6 +24,8 @@ WORD: Final = 32
 BITS: Final = (2, 4, 8)
 """Of a code, where no code lies in two words; 3 is known and not undone."""
 _BITS: Final = (2, 3, 4, 8)
+_WHOLE: Final = -1
+"""A group is as large as the matrix."""
 _ADDED: Final = {"gptq": 1, "gptq_v2": 0}
 
 
@@ -62,12 +64,15 @@ def kind_of(said: Mapping[str, Any]) -> Kind:
         UnknownKindError: It is of a kind that is not known here.
     """
     form = said.get("checkpoint_format") or said.get("format") or "gptq"
-    group = said.get("group_size", -1)
+    group = _WHOLE if said.get("group_size") is None else said["group_size"]
+    if type(group) is not int or not (group == _WHOLE or group > 0):
+        message = f"GPTQ with group_size {group!r} is not known here, only {_WHOLE} or more than 0"
+        raise UnknownKindError(message)
     _known("pack_dtype", said.get("pack_dtype", "int32"), ("int32",))
     return Kind(
         _known("bits", said.get("bits"), BITS),
         _ADDED[_known("checkpoint_format", form, tuple(_ADDED))],
-        group if isinstance(group, int) and group > 0 else 0,
+        max(group, 0),
     )
 
 

@@ -18,6 +18,7 @@ from archiver.smoke.loading.architecture import model_class
 from archiver.smoke.loading.fit import Fit, fit, parameter_count
 from archiver.smoke.loading.lazy import Source
 from archiver.smoke.loading.notes import noting, unconverted
+from archiver.smoke.messages import Fits
 from archiver.smoke.model import Model, Reads
 from archiver.smoke.report import FailedError, Proof
 from archiver.text import human_bytes, plural, printable
@@ -92,7 +93,7 @@ def _facts(model: Model, count: int) -> dict[str, Any]:
 
 
 def build_model(trial: Trial, dtype: Dtype) -> Model:
-    """Build the model, resident if it fits and else streamed; sets ``trial.fit``.
+    """Build the model, resident if it fits and else streamed; tells how it fits.
 
     Whatever model was built before must be let go of first. Errors as for `check_load`.
     """
@@ -108,7 +109,7 @@ def _build(trial: Trial, dtype: Dtype) -> tuple[Model, _Plan]:
     how = fit(trial, plan.layers, plan.weights, plan.device, dtype)
     trial.checkpoint.settle(how.workers)
     memory.give_back()  # what the samples took
-    trial.fit = how.lines
+    trial.tell(Fits(how.lines))
     with told_as("model-load", f"Loading {plan.cls.__name__}"):
         module = _resident(plan) if how.mode == "resident" else _streamed(plan, how)
     if how.mode == "resident":
@@ -127,7 +128,7 @@ def _plan(trial: Trial, dtype: Dtype) -> _Plan:
 
     cls, config = model_class(trial)
     reads = Reads(set())
-    source = Source(trial.checkpoint, reads, trial.progress)
+    source = Source(trial.checkpoint, reads, trial.tell)
     number = getattr(torch, dtype)
     with told_as("model-load", f"Building {cls.__name__} from config.json"):
         skeleton, quantizer = build_skeleton(cls, config, number)

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Final
 
 from archiver.errors import SkippedError
 from archiver.smoke import hardware
-from archiver.smoke.loading.forecast import TOKENS
+from archiver.smoke.loading.forecast import TOKENS, Way, reading_line
 from archiver.smoke.loading.layers import recast
 from archiver.smoke.loading.needs import Needs
-from archiver.smoke.loading.reading import Way, time_lines
 from archiver.text import human_bytes
 
 if TYPE_CHECKING:
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
 
     from archiver.smoke.loading.conversion import Weights
     from archiver.smoke.loading.layers import Layer, Part
+    from archiver.smoke.messages import Wishes
     from archiver.smoke.model import Dtype, Mode
     from archiver.smoke.trial import Trial
 
@@ -66,7 +66,7 @@ def fit(trial: Trial, layers: Sequence[Layer], weights: Weights, device: str, dt
     Raises:
         SkippedError: There is too little memory even to stream it; the message says how much would do.
     """
-    limit = _limit(trial.wishes.memory)
+    limit = _limit(trial.wishes)
     needs, workers = _within(_needs(trial, layers, weights, dtype), limit, trial.wishes.workers)
     golden = _golden_needs(trial, layers, weights, dtype)
     mode, reason = _choose(needs, limit, device, golden)
@@ -76,11 +76,8 @@ def fit(trial: Trial, layers: Sequence[Layer], weights: Weights, device: str, dt
         mode=mode,
         stored=sum(part.stored for part in _distinct(layers, weights)),
         stays=min(1.0, max(0, limit - needs.streamed - ahead) / max(needs.weights, 1)),
-        readers=workers if ahead or mode == "resident" else 1,
-        dtype=dtype,
-        device=device,
     )
-    lines += (*time_lines(trial, layers, weights, way), *_golden_lines(golden, limit))
+    lines += (reading_line(trial.config, layers, way), *_golden_lines(golden, limit))
     return Fit(mode, reason, limit, needs.headroom + ahead, workers, ahead, lines)
 
 
@@ -174,12 +171,12 @@ def _activations(trial: Trial, dtype: Dtype) -> int:
     return _WORKING + 2 * TOKENS * width * element
 
 
-def _limit(wish: int | None) -> int:
+def _limit(wishes: Wishes) -> int:
     """What the process may hold: what it holds and what is free, less a reserve, or what is wished."""
     free = hardware.available_memory()
     reserve = max(256 * MiB, free // 20)
     machine = hardware.resident_memory() + max(0, free - reserve)
-    return machine if wish is None else min(wish, machine)
+    return machine if wishes.memory is None else min(wishes.memory - wishes.beside, machine)
 
 
 def _choose(needs: Needs, limit: int, device: str, golden: int | None = None) -> tuple[Mode, str]:
@@ -212,7 +209,9 @@ def _enough(needed: int) -> int:
 
 
 def _memory_lines(trial: Trial, needs: Needs, limit: int, dtype: Dtype) -> Iterator[str]:
-    asked = "as asked for" if trial.wishes.memory is not None else "of what this machine has left"
+    asked = "of what this machine has left"
+    if trial.wishes.memory is not None:
+        asked = f"of the {human_bytes(trial.wishes.memory)} asked for"
     yield f"Weights: {human_bytes(needs.weights)} as {dtype}."
     yield f"Activations: about {human_bytes(needs.activations)}, for at most {TOKENS} tokens."
     yield f"Memory: {human_bytes(limit)} {asked}; the process has {human_bytes(needs.process)} now."

@@ -1,10 +1,11 @@
-"""What the passes of a test will read and compute: counted from shapes, before anything large is read."""
+"""What the passes of a test will read: counted from shapes, before anything large is read."""
 
 from __future__ import annotations
 
 import re
-from math import prod
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from archiver.text import human_bytes, plural
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,18 +38,30 @@ class Pass(NamedTuple):
     sees: bool = False
 
 
-class Work(NamedTuple):
-    """What a pass takes.
+class Way(NamedTuple):
+    """How a model is to be run.
 
     Attributes:
-        size: Bytes of weights that it uses, as they are stored.
-        weights: Numbers that are multiplied with, each counted once.
-        products: Each counted as often as it is multiplied with.
+        mode: Where its weights are to be.
+        stored: Bytes of all weights, as they are stored.
+        stays: Which share of the weights stays in memory once it is read.
     """
 
-    size: int
-    weights: int
-    products: int
+    mode: Mode
+    stored: int
+    stays: float
+
+
+def reading_line(config: ModelConfig, layers: Sequence[Layer], way: Way) -> str:
+    """Return how much a pass and all passes read, as a sentence."""
+    if way.mode == "resident":
+        return f"Reading: about {human_bytes(way.stored)}, once."
+    sizes = [read_in(layers, one) for one in passes(config, way.mode)]
+    size = round(way.stays * max(sizes) + (1 - way.stays) * sum(sizes))
+    return (
+        f"Reading: about {human_bytes(sizes[0])} for a pass over the text, {human_bytes(size)} "
+        f"in all {plural(len(sizes), 'pass', 'passes')} up to generate."
+    )
 
 
 def passes(config: ModelConfig, mode: Mode) -> list[Pass]:
@@ -61,30 +74,25 @@ def passes(config: ModelConfig, mode: Mode) -> list[Pass]:
     return found + (text if mode == "resident" else [])  # there the tokens are compared once more
 
 
-def work_of(layers: Sequence[Layer], one: Pass) -> Work:
-    """What a pass over ``layers`` takes, if its tokens choose experts at random."""
-    size, weights, products = 0, 0, 0
+def read_in(layers: Sequence[Layer], one: Pass) -> int:
+    """Return the bytes of weights that a pass uses, as they are stored, if it chooses experts at random."""
+    size = 0
     for layer in layers:
         sight = _SIGHT.search(f"{layer.name}.") is not None
         if sight and not one.sees:
             continue
         tokens = one.tokens * _PATCHES if sight else one.tokens
-        for part in layer.parts:
-            share, times = _use(layer.module, part, tokens)
-            size += round(part.stored * share)
-            if len(part.shape) > 1 and part.kind != "rows":
-                weights += round(prod(part.shape) * share)
-                products += round(prod(part.shape) * times)
-    return Work(size, weights, products)
+        size += sum(round(part.stored * _share(layer.module, part, tokens)) for part in layer.parts)
+    return size
 
 
-def _use(module: Any, part: Part, tokens: int) -> tuple[float, float]:
-    """Which share of a parameter is used, and how often all of it is multiplied with, on average."""
+def _share(module: Any, part: Part, tokens: int) -> float:
+    """Which share of a parameter is used, on average."""
     rows = max(part.shape[0], 1) if part.shape else 1
     if part.kind == "rows":
-        return min(1.0, tokens / rows), 0.0
+        return min(1.0, tokens / rows)
     if part.kind != "experts":
-        return 1.0, tokens
+        return 1.0
     chosen = getattr(getattr(module, "config", None), "num_experts_per_tok", None)
     each = min(1.0, chosen / rows) if isinstance(chosen, int) else 1.0
-    return 1 - (1 - each) ** tokens, each * tokens
+    return 1 - (1 - each) ** tokens

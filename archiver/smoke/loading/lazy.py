@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from archiver.errors import SkippedError
+from archiver.smoke.messages import Advanced
 from archiver.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     import torch
 
-    from archiver.progress import Progress
     from archiver.smoke.checkpoint.protocol import Checkpoint, StoredTensor
     from archiver.smoke.model import Reads
 
@@ -43,8 +43,10 @@ DTYPES: Final = {
 class Source:
     """Reads tensors of a checkpoint and tells what it read."""
 
-    def __init__(self, checkpoint: Checkpoint, reads: Reads, progress: Progress) -> None:
-        self._checkpoint, self._reads, self._progress = checkpoint, reads, progress
+    def __init__(
+        self, checkpoint: Checkpoint, reads: Reads, tell: Callable[[Advanced], None]
+    ) -> None:
+        self._checkpoint, self._reads, self._tell = checkpoint, reads, tell
 
     def tensors(self, stored: Mapping[str, StoredTensor]) -> dict[str, LazyTensor]:
         """These tensors, by name; SkippedError if torch lacks a dtype."""
@@ -59,7 +61,7 @@ class Source:
             out = made.reshape(-1).view(torch.uint8).numpy()
             self._checkpoint.read_tensor(stored, out)
         self._reads.note(stored.name, stored.size)
-        self._progress.advance(stored.size, fetched=False)
+        self._tell(Advanced(stored.size))
         return made
 
 

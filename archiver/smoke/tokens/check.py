@@ -90,6 +90,7 @@ def check_tokenizer(trial: Trial) -> Proof:
     check = _Check(trial, file)
     _check_with_libraries(check, folder)
     vocab = _check_files(check)
+    _check_template(check)
     facts = {"tokenizer": type(trial.tokenizer).__name__, "vocabulary": len(vocab)}
     return Proof(tuple(check.proved), tuple(check.findings), facts)
 
@@ -116,11 +117,18 @@ def _check_with_libraries(check: _Check, folder: Path) -> None:
     else:
         with collecting(check.findings, TOKENIZER, f"Loading {TOKENIZER}"):
             _check_texts(check, check.file, folder)
-    if check.trial.tokenizer is not None:
-        with collecting(check.findings, TOKENIZER, "Rendering the chat template"):
-            apart = processor_template(check.trial.checkpoint)
+
+
+def _check_template(check: _Check) -> None:
+    """Last, for it may have to be ended, and this process with it."""
+    if check.trial.tokenizer is None:
+        return
+    with collecting(check.findings, TOKENIZER, "Rendering the chat template"):
+        apart = processor_template(check.trial.checkpoint)
+        so_far = Proof(tuple(check.proved), tuple(check.findings))
+        with check.trial.guarded("chat-template", so_far):
             proved, findings = check_chat_template(check.trial.tokenizer, apart)
-            check.hold(findings, "; ".join(proved))
+        check.hold(findings, "; ".join(proved))
 
 
 def _refuse_empty(check: _Check) -> None:

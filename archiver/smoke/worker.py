@@ -1,0 +1,228 @@
+"""The child process of a smoke test: what reads a hostile config, template, tokenizer or model runs here.
+
+It opens the checkpoint itself, reads only, and tells its parent (``run``) of each step. The parent limits
+its memory and time and may end it at any moment; so it has nothing that would have to be put in order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from archiver.archive.archive import Archive
+from archiver.archive.seals import Snapshot
+from archiver.errors import ArchiverError, SkippedError, UsageError
+from archiver.smoke.checkpoint.archived import ArchivedCheckpoint
+from archiver.smoke.checkpoint.folder import FolderCheckpoint
+from archiver.smoke.checkpoint.model_files import model_files
+from archiver.smoke.golden.check import check_golden
+from archiver.smoke.guard import too_large
+from archiver.smoke.hardware import environment
+from archiver.smoke.levels import Level
+from archiver.smoke.loading.check import check_load
+from archiver.smoke.messages import (
+    Advanced,
+    Began,
+    Broke,
+    Ended,
+    Event,
+    Finished,
+    Raised,
+    SnapshotSource,
+    Source,
+    Wishes,
+    framed,
+    read_request,
+)
+from archiver.smoke.passes.forward import check_forward
+from archiver.smoke.passes.generate import check_generate
+from archiver.smoke.report import FailedError, InapplicableError, LevelReport, Proof
+from archiver.smoke.structure.check import check_structure
+from archiver.smoke.tokens.check import check_tokenizer
+from archiver.smoke.trial import Trial
+from archiver.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from archiver.smoke.checkpoint.protocol import Checkpoint
+
+_CHECKS: Final[dict[Level, Callable[[Trial], Proof]]] = {
+    "structure": check_structure,
+    "tokenizer": check_tokenizer,
+    "load": check_load,
+    "forward": check_forward,
+    "generate": check_generate,
+    "golden": check_golden,
+}
+_NEEDS: Final[dict[Level, tuple[Level, ...]]] = {
+    "structure": (),
+    "tokenizer": (),
+    "load": ("structure",),
+    "forward": ("load",),
+    "generate": ("forward",),
+    "golden": ("load",),
+}
+"""A level runs only after these held: what it would say otherwise is worth nothing."""
+_OF_FILES: Final = frozenset[Level]({"structure", "tokenizer"})
+_EVERY: Final = 0.1
+"""Seconds between two words of how much was read."""
+_OOM_FIRST: Final = b"1000"
+"""Where memory runs out the kernel ends this process before any other; see proc_pid_oom_score_adj(5)."""
+
+
+def climb(
+    checkpoint: Checkpoint,
+    levels: Sequence[Level],
+    wishes: Wishes,
+    scratch: Path,
+    tell: Callable[[Event], None],
+    ended: Iterable[LevelReport] = (),
+) -> Trial:
+    """Run ``levels`` in order, and tell how each ended as soon as it has; return what they shared.
+
+    Raises:
+        DamageError: The archive, not the model, is damaged.
+    """
+    trial = Trial(checkpoint, wishes, scratch, tell)
+    known = {report.level: report for report in ended}
+    for level in levels:
+        tell(Began(level))
+        known[level] = _run_level(level, trial, known)
+        tell(Ended(known[level]))
+    return trial
+
+
+def _run_level(level: Level, trial: Trial, before: dict[Level, LevelReport]) -> LevelReport:
+    for needed in _NEEDS[level]:
+        if needed in before and before[needed].verdict != "held":
+            return _left_out(level, before[needed])
+    started = time.monotonic()
+    try:
+        proof = _checked(level, trial)
+    except SkippedError as error:
+        spent = time.monotonic() - started
+        return LevelReport(level, "skipped", spent, reason=error.message, hint=error.hint)
+    except InapplicableError as error:
+        return LevelReport(level, "inapplicable", 0.0, reason=error.message)
+    except FailedError as error:
+        proof = Proof((), error.findings)
+    else:
+        # only what looks at what upstream published: never other numbers, or a level that could not run
+        proof = proof.accepting(trial.wishes.accepted) if level in _OF_FILES else proof
+    return LevelReport.of(level, proof, time.monotonic() - started)
+
+
+def _left_out(level: Level, needed: LevelReport) -> LevelReport:
+    if needed.verdict == "inapplicable":
+        return LevelReport(level, "inapplicable", 0.0, reason=needed.reason)
+    return LevelReport(level, "skipped", 0.0, reason=f"Level {needed.level} did not hold.")
+
+
+def _checked(level: Level, trial: Trial) -> Proof:
+    try:
+        return _CHECKS[level](trial)
+    except MemoryError as error:
+        raise too_large(f"Level {level}") from error
+
+
+# ---- the process
+
+
+class _Parent:
+    """The way to it; threads may share it. How much was read is told a few times a second."""
+
+    def __init__(self, handle: int) -> None:
+        self._handle = handle
+        self._lock = threading.Lock()
+        self._size, self._told = 0, 0.0
+
+    def tell(self, event: Event) -> None:
+        """Send an event, after what was read before it."""
+        with self._lock:
+            if isinstance(event, Advanced):
+                self._size += event.size
+                if time.monotonic() - self._told < _EVERY:
+                    return
+            if self._size:
+                self._write(Advanced(self._size))
+                self._size, self._told = 0, time.monotonic()
+            if not isinstance(event, Advanced):
+                self._write(event)
+
+    def _write(self, event: Event) -> None:
+        data = memoryview(framed(event))
+        while data:
+            data = data[os.write(self._handle, data) :]
+
+
+def serve(requests: int, events: int) -> None:
+    """Do what the parent asks for through one pipe, and tell of it through the other."""
+    parent = _Parent(events)
+    request = read_request(requests)
+    threading.Thread(target=_end_with, args=(requests,), daemon=True).start()
+    try:
+        checkpoint = _opened(request.source, request.wishes.workers)
+        scratch = Path(os.fsdecode(request.scratch))
+        trial = climb(
+            checkpoint, request.levels, request.wishes, scratch, parent.tell, request.ended
+        )
+    except ArchiverError as error:
+        parent.tell(Raised.of(error))
+    except Exception as error:  # noqa: BLE001 - a level that a hostile model broke is no traceback
+        parent.tell(Broke(_told(error)))
+    else:
+        parent.tell(Finished(environment(), trial.recorded))
+
+
+def _end_with(requests: int) -> None:
+    """End when the parent has, however it did: nobody would end this process any more."""
+    with contextlib.suppress(OSError):
+        while os.read(requests, 1):
+            pass
+    os._exit(1)
+
+
+def _opened(source: Source, workers: int) -> Checkpoint:
+    root = Path(os.fsdecode(source.root))
+    checkpoint: Checkpoint
+    if isinstance(source, SnapshotSource):
+        snapshot = Snapshot(source.id, source.seal)
+        checkpoint = ArchivedCheckpoint(Archive.open(root), snapshot, workers=workers)
+    else:
+        checkpoint = FolderCheckpoint(root, workers=workers, only=source.only)
+    if source.weights and not model_files(checkpoint):
+        raise UsageError(
+            f"{checkpoint.title} holds chosen files only (--include or --exclude), and no weights.",
+            hint="Mirror the whole revision to test it.",
+        )
+    return checkpoint
+
+
+def _told(error: Exception) -> str:
+    """What was raised, and where: nobody sees a traceback of this process."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [one for one in frames if f"{os.sep}archiver{os.sep}" in one.filename] or frames
+    where = f"{Path(own[-1].filename).name}, line {own[-1].lineno}" if own else "nowhere"
+    return printable(f"{type(error).__name__}: {error} ({where})", 1000)
+
+
+def main() -> None:
+    """Serve on stdin and stdout; what libraries print goes nowhere."""
+    requests, events, null = os.dup(0), os.dup(1), os.open(os.devnull, os.O_RDWR)
+    for number in (0, 1):
+        os.dup2(null, number)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_bytes(_OOM_FIRST)
+    # Nearly all objects here are records without cycles; looking for some in them is wasted.
+    gc.set_threshold(100_000, 20, 20)
+    serve(requests, events)
+    sys.stdout.flush()
+    os._exit(0)  # threads of libraries may not want to end

@@ -1,0 +1,468 @@
+"""The child process of a smoke test: whatever a hostile model has it do costs little and is a verdict."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+from unittest.mock import Mock
+
+import msgspec
+import pytest
+from kit.zygote import forked_worker, import_libraries
+from spoil import edited
+
+from archiver.errors import DamageError, LinkedFolderError, NoSpaceError, UnreadableError
+from archiver.smoke import config, hardware, run, worker
+from archiver.smoke.levels import LEVELS
+from archiver.smoke.messages import (
+    Advanced,
+    Broke,
+    Ended,
+    EventReader,
+    Finished,
+    FolderSource,
+    Raised,
+    Wishes,
+    framed,
+)
+from archiver.smoke.tokens import check as tokenizer_check
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import smokekit
+
+    from archiver.smoke.levels import Level
+    from archiver.smoke.report import LevelReport, SmokeReport
+
+MIB = 1 << 20
+COSTLY = 96 * MIB
+"""A test that reads a config, and refuses it, takes less."""
+
+
+class Peak:
+    """The most memory that a child, and this process beside it, held while a test ran."""
+
+    def __init__(self) -> None:
+        self.pids: list[int] = []
+        self._before = hardware.resident_memory()
+        self.most = 0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._over.wait(0.005):
+            own = hardware.resident_memory() - self._before
+            children = (hardware.usage_of(pid) for pid in self.pids)
+            # a fork begins with what its parent has
+            grown = sum(max(0, one.memory - self._before) for one in children if one)
+            self.most = max(self.most, own + grown)
+
+
+@pytest.fixture
+def peak(monkeypatch: pytest.MonkeyPatch):
+    """Children are forks of this process, so that they are as a test made it; they are measured."""
+    import_libraries()
+    with Peak() as watched:
+
+        def start() -> Any:
+            child = forked_worker()
+            watched.pids.append(child.pid)
+            return child
+
+        monkeypatch.setattr(run, "start_worker", start)
+        yield watched
+
+
+def report_of(folder: Path, levels: Sequence[Level], **wishes: Any) -> SmokeReport:
+    source = FolderSource(os.fsencode(folder))
+    report, _ = run.run(source, str(folder), levels, Wishes(**wishes, device="cpu"), Mock())
+    return report
+
+
+def level_of(report: SmokeReport, level: Level) -> LevelReport:
+    return next(one for one in report.levels if one.level == level)
+
+
+def gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except OSError as error:
+        return error.errno == errno.ESRCH
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+# ---- numbers of a config
+
+
+ABSURD = (
+    ("num_labels", 10**9),
+    ("text_config.num_hidden_layers", 10**9),
+    ("text_config.hidden_size", 10**12),
+    ("text_config.vocab_size", 10**12),
+    ("text_config.num_experts", 10**9),
+    ("text_config.num_attention_heads", 10**9),
+    ("text_config.head_dim", 10**9),
+    ("text_config.max_position_embeddings", 10**9),
+    ("text_config.partial_rotary_factor", 10**9),
+    ("vision_config.depth", 10**9),
+    ("vision_config.image_size", 10**6),
+    ("vision_config.num_position_embeddings", 10**9),
+    ("quantization_config.group_size", 10**12),
+)
+ZERO = (
+    "text_config.hidden_size",
+    "text_config.vocab_size",
+    "text_config.num_hidden_layers",
+    "text_config.num_attention_heads",
+    "text_config.num_key_value_heads",
+    "text_config.head_dim",
+    "text_config.num_experts_per_tok",
+    "text_config.linear_conv_kernel_dim",
+    "text_config.rope_theta",
+    "vision_config.patch_size",
+    "vision_config.num_heads",
+    "vision_config.spatial_merge_size",
+    "quantization_config.group_size",
+    "quantization_config.bits",
+)
+
+
+@pytest.mark.parametrize(("where", "number"), [*ABSURD, *((key, 0) for key in ZERO)])
+def test_an_absurd_number_is_a_finding_and_costs_nothing(
+    copy_of: smokekit.Copies, peak: Peak, where: str, number: int
+):
+    folder = copy_of("gptq" if where.startswith("quant") else "moe")
+    with edited(folder / "config.json") as content:
+        *parts, key = where.split(".")
+        for part in parts:
+            content = content.setdefault(part, {})  # noqa: PLW2901 - one part after another
+        content[key] = number
+    report = report_of(folder, ("structure",))
+    (finding,) = [one for one in report.findings if not one.remark]
+    assert (finding.code, finding.path, report.exit_code) == ("model-config", "config.json", 25)
+    assert f"config.json says {key} = {number}" in finding.message
+    assert peak.most < COSTLY
+
+
+def test_a_config_that_no_rule_refuses_gets_no_more_memory_than_it_may(
+    copy_of: smokekit.Copies, peak: Peak, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(config, "_check_numbers", lambda *_: None)
+    allowed = hardware.resident_memory() + 512 * MIB
+    monkeypatch.setattr(run, "FILES_MEMORY", allowed)
+    folder = copy_of("text")
+    with edited(folder / "config.json") as content:
+        content["num_labels"] = 10**9  # for which transformers makes as many names
+    report = report_of(folder, ("structure", "load"))
+    (finding,) = report.findings
+    assert finding.code == "model-load"
+    assert "took more than" in finding.message
+    assert (report.exit_code, level_of(report, "load").verdict) == (25, "skipped")
+    assert 256 * MIB < peak.most < 1024 * MIB
+    assert all(map(gone, peak.pids))
+
+
+def test_a_limit_that_was_asked_for_is_kept(
+    models: smokekit.Models, peak: Peak, monkeypatch: pytest.MonkeyPatch
+):
+    def greedy(_trial: object) -> None:
+        taken: list[bytes] = []
+        while len(taken) < 4096:
+            taken += [os.urandom(MIB)]
+
+    monkeypatch.setitem(worker._CHECKS, "load", greedy)
+    monkeypatch.setattr(run, "ROOM", 64 * MIB)
+    report = report_of(models("text"), ("load",), memory=256 * MIB)
+    (level,) = report.levels
+    assert (level.verdict, report.exit_code) == ("skipped", 4)  # it says nothing of the model
+    assert "needs more memory than there is" in level.reason
+    assert "--memory" in level.hint
+    assert peak.most < 512 * MIB
+
+
+# ---- code: templates and tokenizers
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        ("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", "end"),
+        ("{{ 10**(10**10) }}", "did not come to an end within"),
+        ("{{ ('a' * 900000000) | length }}{{ messages[0].content }}", "512 MiB"),
+    ],
+)
+def test_a_template_without_end_ends_and_the_model_is_run_all_the_same(
+    copy_of: smokekit.Copies,
+    peak: Peak,
+    monkeypatch: pytest.MonkeyPatch,
+    template: str,
+    words: str,
+):
+    monkeypatch.setattr(run, "PART_SECONDS", 1.0)
+    monkeypatch.setattr(run, "PART_MEMORY", 512 * MIB)
+    folder = copy_of("text")
+    (folder / "chat_template.jinja").write_text(template, "utf-8")
+    report = report_of(folder, ("tokenizer", "load", "forward"))
+    (finding,) = report.findings
+    assert finding.code == "model-chat-template"
+    assert words in finding.message
+    verdicts = [one.verdict for one in report.levels]
+    assert verdicts == ["failed", "held", "held"]
+    assert "come back from their ids" in " ".join(report.levels[0].proved)  # what it saw before
+    assert len(peak.pids) == 2
+    assert peak.most < 1024 * MIB
+
+
+def test_a_template_that_the_owner_accepts_is_stopped_and_accepted(
+    copy_of: smokekit.Copies, peak: Peak, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(run, "PART_SECONDS", 1.0)
+    folder = copy_of("text")
+    (folder / "chat_template.jinja").write_text("{{ 10**(10**10) }}", "utf-8")
+    report = report_of(folder, ("tokenizer",), accepted=frozenset({"model-chat-template"}))
+    (finding,) = report.findings
+    assert (finding.accepted, report.exit_code) == (True, 0)
+    assert len(peak.pids) == 1
+
+
+def test_a_tokenizer_that_hangs_is_a_finding(
+    models: smokekit.Models, peak: Peak, monkeypatch: pytest.MonkeyPatch
+):
+    def hang(_trial: object) -> None:
+        for _ in itertools.count():
+            pass
+
+    monkeypatch.setattr(tokenizer_check, "load_tokenizer", hang)
+    monkeypatch.setattr(run, "LEVEL_SECONDS", {"structure": 60.0, "tokenizer": 1.0})
+    report = report_of(models("text"), ("tokenizer", "structure"))
+    (finding,) = [one for one in report.findings if not one.remark]
+    assert (finding.code, report.exit_code) == ("model-tokenizer", 25)
+    assert "did not come to an end within 1.0 s of processor time" in finding.message
+    assert level_of(report, "structure").verdict == "held"
+    assert all(map(gone, peak.pids))
+
+
+# ---- ways to end
+
+
+def dying(number: signal.Signals) -> Callable[[object], None]:
+    def die(_trial: object) -> None:
+        os.kill(os.getpid(), number)
+        time.sleep(60)
+
+    return die
+
+
+@pytest.mark.parametrize(
+    ("number", "verdict", "words"),
+    [
+        (signal.SIGSEGV, "failed", "crashed its process (SIGSEGV)"),
+        (signal.SIGABRT, "failed", "crashed its process (SIGABRT)"),
+        (signal.SIGKILL, "skipped", "ended from outside (SIGKILL), as by a system without memory"),
+        (signal.SIGTERM, "skipped", "ended from outside (SIGTERM)"),
+    ],
+)
+def test_a_child_that_a_signal_ends(
+    models: smokekit.Models,
+    peak: Peak,
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
+    verdict: str,
+    words: str,
+):
+    monkeypatch.setitem(worker._CHECKS, "load", dying(number))
+    report = report_of(models("text"), ("tokenizer", "load", "forward", "golden"))
+    assert [one.verdict for one in report.levels] == ["held", verdict, "skipped", "skipped"]
+    load = level_of(report, "load")
+    said = load.reason or load.findings[0].message
+    assert words in said
+    assert level_of(report, "forward").reason == "Level load did not hold."
+    assert report.exit_code == (25 if verdict == "failed" else 4)
+    assert len(peak.pids) == 2  # the second one knows how the first one ended
+
+
+def test_a_child_that_does_nothing_is_ended(
+    models: smokekit.Models, peak: Peak, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(worker._CHECKS, "forward", lambda _: time.sleep(600))
+    monkeypatch.setattr(run, "IDLE_SECONDS", 1.0)
+    report = report_of(models("text"), ("load", "forward"))
+    (finding,) = report.findings
+    assert finding.code == "model-output"
+    assert "hung: it neither read nor computed" in finding.message
+    assert all(map(gone, peak.pids))
+
+
+def test_a_child_that_computes_without_end_is_ended(
+    models: smokekit.Models, peak: Peak, monkeypatch: pytest.MonkeyPatch
+):
+    def spin(_trial: object) -> None:
+        for _ in itertools.count():
+            pass
+
+    monkeypatch.setitem(worker._CHECKS, "load", spin)
+    monkeypatch.setattr(run, "SILENT_SECONDS", 1.0)
+    report = report_of(models("text"), ("load",))
+    assert "came to no end" in report.findings[0].message
+    assert report.exit_code == 25
+    assert all(map(gone, peak.pids))
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_an_error_that_nobody_foresaw_is_a_finding(
+    models: smokekit.Models, peak: Peak, monkeypatch: pytest.MonkeyPatch, level: Level
+):
+    monkeypatch.setitem(worker._CHECKS, level, lambda _: {}["\x1b[31m"])
+    report = report_of(models("text"), (level,))
+    (finding,) = report.findings
+    assert finding.message.startswith(
+        f"Level {level} ended in an error that nobody foresaw: KeyError"
+    )
+    assert finding.message.isprintable()
+    assert report.exit_code == 25
+    assert len(peak.pids) == 1
+
+
+def test_errors_of_archiver_s_own_come_through_as_they_were():
+    unreadable = UnreadableError("It may not be read.", hint="Ask for it.")
+    for error in (DamageError("Gone.", hint="Repair it."), NoSpaceError("Full."), unreadable):
+        came = Raised.of(error).error
+        assert type(came) is type(error)
+        assert (came.message, came.hint) == (error.message, error.hint)
+    link = LinkedFolderError(Path("/nowhere"))
+    assert Raised.of(link).error.message == link.message  # as the class above it
+    assert type(Raised("SystemExit", "x", "").error).__name__ == "ArchiverError"
+
+
+# ---- what a child tells
+
+
+def writing(data: bytes) -> Callable[[int, int], None]:
+    def serve(requests: int, events: int) -> None:
+        os.read(requests, 1 << 16)
+        os.write(events, data)
+
+    return serve
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\xff\xff\xff\xff",
+        b"\0\0\0\x01\xc1",
+        b"\0\0\0\x04abcd",
+        b"\0\0\0\x09ab",
+        framed(Finished({})),
+    ],
+)
+def test_a_child_that_talks_nonsense_is_a_finding(
+    models: smokekit.Models, peak: Peak, monkeypatch: pytest.MonkeyPatch, data: bytes
+):
+    monkeypatch.setattr(worker, "serve", writing(data))
+    report = report_of(models("text"), ("structure",))
+    assert [one.code for one in report.findings] == ["model-load"]
+    assert len(peak.pids) == 1
+
+
+def test_events_come_as_they_were_however_they_are_cut():
+    events = [Advanced(7), Broke("x"), Finished({"a": [1]})]
+    data = b"".join(map(framed, events))
+    for step in (1, 3, len(data)):
+        reader = EventReader()
+        pieces = (data[at : at + step] for at in range(0, len(data), step))
+        assert [event for piece in pieces for event in reader.feed(piece)] == events
+    with pytest.raises(msgspec.ValidationError):
+        EventReader().feed(framed(Ended(Mock(spec=[]))) if False else b"\x7f\xff\xff\xff")
+
+
+# ---- processes
+
+
+def processes_of(session: int) -> list[int]:
+    """Those whose parent this is."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[1]) == session and fields[0] != "Z":
+            found.append(int(path.parent.name))
+    return found
+
+
+def started(weights: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch, zygote: Any) -> Any:
+    """A command that has begun to run a model."""
+    scratch.mkdir()
+    monkeypatch.setenv("TMPDIR", str(scratch))
+    child = zygote.start("smoke-test", "-C", weights, "me/dense")
+    until = time.monotonic() + 600
+    while not any(scratch.glob("*/*")) and time.monotonic() < until:
+        time.sleep(0.01)
+    return child
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_who_interrupts_the_parent_ends_the_child(
+    model_zygote: Any,
+    weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
+):
+    child = started(weights, tmp_path / "scratch", monkeypatch, model_zygote)
+    (own,) = processes_of(child.pid)
+    os.kill(child.pid, number)
+    assert child.wait().code == 130
+    assert gone(own)
+    assert not any((tmp_path / "scratch").iterdir())
+
+
+def test_a_child_whose_parent_was_killed_ends_by_itself(
+    model_zygote: Any, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    child = started(weights, tmp_path / "scratch", monkeypatch, model_zygote)
+    (own,) = processes_of(child.pid)
+    child.kill()
+    child.wait()
+    until = time.monotonic() + 60
+    while not gone(own) and time.monotonic() < until:
+        time.sleep(0.01)
+    assert gone(own)
+
+
+def test_a_new_interpreter_takes_nothing_from_the_current_folder(
+    copy_of: smokekit.Copies, tmp_path: Path
+):
+    folder = copy_of("text")
+    for name in ("torch", "json", "msgspec", "archiver"):
+        (folder / f"{name}.py").write_text(f"open({str(tmp_path / 'run')!r}, 'w')")
+    with edited(folder / "config.json") as content:
+        content["num_labels"] = 10**9
+    words = [str(Path(sys.executable).with_name("archiver")), "--json", "smoke-test", "."]
+    done = subprocess.run(
+        [*words, "--level", "structure"], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 25, done
+    codes = [record.get("code") for record in map(json.loads, done.stdout.splitlines())]
+    assert "model-config" in codes
+    assert not (tmp_path / "run").exists()
