@@ -20,6 +20,9 @@ DISTRIBUTION: Final = "weights-archiver"
 """The name of the package; ``archiver`` in the registry of Python packages is a stranger's."""
 NAMES: Final = ("torch", "transformers", "accelerate", "tokenizers", "safetensors", "pillow")
 """Their names as packages; these versions are recorded."""
+TESTED: Final = ((5, 23), (5, 24))
+"""From which version of transformers on, and before which one, its loader's inner functions are known."""
+TESTED_HINT: Final = "Install a version of transformers that was tested: 5.23."
 _OFFLINE: Final = {
     "HF_HUB_OFFLINE": "1",
     "TRANSFORMERS_OFFLINE": "1",
@@ -92,6 +95,19 @@ def _quiet() -> None:
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+
+
+def transformers_version() -> str:
+    """Return the version of transformers that is imported here."""
+    import transformers  # noqa: PLC0415 - of the extra
+
+    return str(transformers.__version__)
+
+
+def inner_functions_known() -> bool:
+    """Return whether this version of transformers is one whose inner functions are known here."""
+    numbers = tuple(int(part) for part in transformers_version().split(".")[:2] if part.isdecimal())
+    return TESTED[0] <= numbers < TESTED[1]
 
 
 def versions() -> dict[str, str]:

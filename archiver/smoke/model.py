@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 Dtype = Literal["bfloat16", "float32"]
 """What a model computes in."""
+Loader = Literal["inner", "public"]
+"""By which functions of transformers it was loaded: ``public`` ones where its version was not tested."""
 Mode = Literal["resident", "streamed"]
 """``resident``: all weights in memory. ``streamed``: fetched from the checkpoint when a layer runs."""
 
@@ -25,6 +27,7 @@ class Model:
         dtype: What it computes in.
         mode: Where its weights are.
         reads: What has been read for it so far.
+        loader: By which functions of transformers it was loaded.
     """
 
     module: Any
@@ -32,6 +35,7 @@ class Model:
     dtype: Dtype
     mode: Mode
     reads: Reads
+    loader: Loader = "inner"
 
     def __call__(self, inputs: dict[str, Tensor], **options: Any) -> Any:
         """The module's output for ``inputs`` (moved to its device), without gradients."""

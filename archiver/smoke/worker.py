@@ -179,7 +179,10 @@ def serve(requests: int, events: int) -> None:
     except Exception as error:  # noqa: BLE001 - a level that a hostile model broke is no traceback
         parent.tell(Broke(_told(error)))
     else:
-        parent.tell(Finished(environment(), trial.recorded))
+        machine = environment()
+        if trial.model is not None:
+            machine["loader"] = trial.model.loader
+        parent.tell(Finished(machine, trial.recorded))
 
 
 def _end_with(requests: int) -> None:

@@ -110,11 +110,9 @@ def test_a_last_word_need_not_be_full():
 def test_parts_are_not_paired_over_a_gap():
     import torch
 
-    from archiver.smoke.loading import gptq
-
     found = _parts(load_file(KEPT), "4.plain")
-    config = gptq.GptqConfig(bits=4, group_size=16)
-    undo = gptq.GptqDequantize(gptq.GptqDequantizer(config))
+    config = quantizers.GptqConfig(bits=4, group_size=16)
+    undo = quantizers.GptqDequantize(quantizers.GptqDequantizer(config))
     lists = {f"experts.*.up_proj.{part}": [one, one] for part, one in found.items()}
     (made,) = undo.convert(dict(lists)).values()
     assert [one.dtype for one in made] == [torch.bfloat16] * 2

@@ -170,12 +170,12 @@ def test_a_limit_is_never_above_what_the_machine_has(monkeypatch):
     gib = 1 << 30
     monkeypatch.setattr(hardware, "available_memory", lambda: 10 * gib)
     monkeypatch.setattr(hardware, "resident_memory", lambda: gib)
-    assert fit._limit(Wishes()) == gib + 10 * gib - gib // 2  # a twentieth is left to others
-    assert fit._limit(Wishes(memory=1 << 50)) == fit._limit(Wishes())
-    assert fit._limit(Wishes(memory=5 * gib)) == 5 * gib
-    assert fit._limit(Wishes(memory=5 * gib, beside=gib)) == 4 * gib
+    assert fit.memory_limit(Wishes()) == gib + 10 * gib - gib // 2  # a twentieth is left to others
+    assert fit.memory_limit(Wishes(memory=1 << 50)) == fit.memory_limit(Wishes())
+    assert fit.memory_limit(Wishes(memory=5 * gib)) == 5 * gib
+    assert fit.memory_limit(Wishes(memory=5 * gib, beside=gib)) == 4 * gib
     monkeypatch.setattr(hardware, "available_memory", lambda: 0)
-    assert fit._limit(Wishes()) == gib
+    assert fit.memory_limit(Wishes()) == gib
 
 
 def test_where_memory_is_short_fewer_threads_decode():

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 PREPROCESSOR: Final = "preprocessor_config.json"
 _PROCESSORS: Final = ("Qwen2VLImageProcessor", "Qwen2VLImageProcessorFast")
+_PROCESSING: Final = "transformers.models.qwen2_vl.image_processing_pil_qwen2_vl"
 _MOST_PATCHES: Final = 4096
 _MOST_PIXELS: Final = 2**22
 _HINT: Final = "Compare the file with upstream's."
@@ -87,6 +88,8 @@ def not_tried(trial: Trial) -> str:
         return f"Its pictures need {printable(str(named), 60)}; only those of Qwen are tried."
     if importlib.util.find_spec("PIL") is None:
         return "Pillow is not installed."
+    if importlib.util.find_spec(_PROCESSING) is None:
+        return "This version of transformers prepares pictures in another way."
     return _torchvision_problem()
 
 

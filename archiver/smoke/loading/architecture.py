@@ -11,7 +11,6 @@ from archiver.smoke import libraries
 from archiver.smoke.checkpoint.gptq import UnknownKindError, require_known
 from archiver.smoke.config import CONFIG
 from archiver.smoke.guard import reason
-from archiver.smoke.loading.quantization import dequantizing
 from archiver.smoke.report import FailedError
 from archiver.text import printable
 
@@ -146,9 +145,14 @@ _WITHOUT: Final = (
 
 def _check_quantization(config: Any, trial: Trial) -> None:
     """That transformers could load such weights here; on a plain CPU it turns FP8 into BF16."""
-    if getattr(config, "quantization_config", None) is None:
+    if (
+        getattr(config, "quantization_config", None) is None
+        or not libraries.inner_functions_known()
+    ):
         return
     from transformers.quantizers.auto import get_hf_quantizer  # noqa: PLC0415 - of the extra
+
+    from archiver.smoke.loading.quantizers import dequantizing  # noqa: PLC0415 - with the extra only
 
     method = printable(trial.config.quant_method)
     try:

@@ -63,8 +63,7 @@ def check_load(trial: Trial) -> Proof:
             (``model-tensor-missing``).
         DamageError: The archive, not the model, is damaged.
     """
-    trial.model, plan = _build(trial, trial.wishes.dtype)
-    count = parameter_count(plan.layers, plan.weights)
+    trial.model, count = _build(trial, trial.wishes.dtype)
     return Proof((_sentence(trial.model, count),), facts=_facts(trial.model, count))
 
 
@@ -73,7 +72,9 @@ def _sentence(model: Model, count: int) -> str:
     size = human_bytes(model.reads.size)
     name = type(model.module).__name__
     if model.mode == "resident":
-        return f"{name}: {count:,} parameters loaded from {tensors} ({size}), all in memory"
+        told = f"{name}: {count:,} parameters loaded from {tensors} ({size}), all in memory"
+        by = f", by the public API of transformers {libraries.transformers_version()}"
+        return told + by * (model.loader == "public")
     return (
         f"{name}: built, each parameter has its source; {tensors} ({size}) read, "
         "the rest when its layer runs"
@@ -84,6 +85,7 @@ def _facts(model: Model, count: int) -> dict[str, Any]:
     return {
         "class": type(model.module).__name__,
         "mode": model.mode,
+        "loader": model.loader,
         "device": model.device,
         "dtype": model.dtype,
         "parameters": count,
@@ -100,8 +102,11 @@ def build_model(trial: Trial, dtype: Dtype) -> Model:
     return _build(trial, dtype)[0]
 
 
-def _build(trial: Trial, dtype: Dtype) -> tuple[Model, _Plan]:
+def _build(trial: Trial, dtype: Dtype) -> tuple[Model, int]:
+    """The model, and how many parameters it has."""
     libraries.require("torch", "transformers", "accelerate")
+    if not libraries.inner_functions_known():
+        return _build_publicly(trial, dtype)
     gc.collect()  # modules and their hooks refer to each other
     trial.checkpoint.settle(trial.wishes.workers)
     memory.give_back()
@@ -116,7 +121,18 @@ def _build(trial: Trial, dtype: Dtype) -> tuple[Model, _Plan]:
         trial.checkpoint.settle(how.workers)  # passes need the memory of its buffers
         memory.give_back()
     _set_generation(module, trial)
-    return Model(module, plan.device, dtype, how.mode, plan.reads), plan
+    model = Model(module, plan.device, dtype, how.mode, plan.reads)
+    return model, parameter_count(plan.layers, plan.weights)
+
+
+def _build_publicly(trial: Trial, dtype: Dtype) -> tuple[Model, int]:
+    from archiver.smoke.loading.public import load_publicly  # noqa: PLC0415 - with the extra only
+
+    gc.collect()
+    trial.checkpoint.settle(trial.wishes.workers)
+    model = load_publicly(trial, *model_class(trial), dtype)
+    _set_generation(model.module, trial)
+    return model, sum(parameter.numel() for parameter in model.module.parameters())
 
 
 def _plan(trial: Trial, dtype: Dtype) -> _Plan:

@@ -66,7 +66,7 @@ def fit(trial: Trial, layers: Sequence[Layer], weights: Weights, device: str, dt
     Raises:
         SkippedError: There is too little memory even to stream it; the message says how much would do.
     """
-    limit = _limit(trial.wishes)
+    limit = memory_limit(trial.wishes)
     needs, workers = _within(_needs(trial, layers, weights, dtype), limit, trial.wishes.workers)
     golden = _golden_needs(trial, layers, weights, dtype)
     mode, reason = _choose(needs, limit, device, golden)
@@ -171,8 +171,8 @@ def _activations(trial: Trial, dtype: Dtype) -> int:
     return _WORKING + 2 * TOKENS * width * element
 
 
-def _limit(wishes: Wishes) -> int:
-    """What the process may hold: what it holds and what is free, less a reserve, or what is wished."""
+def memory_limit(wishes: Wishes) -> int:
+    """Return what the process may hold: what it has and what is free, less a reserve, or what is wished."""
     free = hardware.available_memory()
     reserve = max(256 * MiB, free // 20)
     machine = hardware.resident_memory() + max(0, free - reserve)

@@ -7,7 +7,7 @@ import copy
 from typing import TYPE_CHECKING, Any, Final
 
 from archiver.errors import SkippedError
-from archiver.smoke.loading.quantization import dequantizing
+from archiver.smoke.loading.quantizers import dequantizing
 
 if TYPE_CHECKING:
     import torch

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from archiver.archive.findings import Finding
 from archiver.errors import SkippedError
+from archiver.smoke import libraries
 from archiver.smoke.checkpoint.gptq import unpacked
 from archiver.smoke.loading.architecture import model_class, told
 from archiver.smoke.loading.lazy import DTYPES
@@ -42,6 +43,13 @@ def check_meta_load(trial: Trial, tensors: Mapping[str, StoredTensor]) -> Proof:
         return Proof((), (Finding("model-not-tried", message, hint=error.hint),))
     except FailedError as error:
         return Proof((), error.findings)
+    if not libraries.inner_functions_known():
+        version = libraries.transformers_version()
+        message = (
+            "The model's class was not tried on the tensors: that takes inner functions of transformers, "
+            f"and {version} is none of the tested versions."
+        )
+        return Proof((), (Finding("model-not-tried", message, hint=libraries.TESTED_HINT),))
     if trial.config.quant_method == "fp8":
         return _tried(cls, _plain_config(config), trial, _without_scales(tensors))
     if trial.config.quant_method == "gptq":
