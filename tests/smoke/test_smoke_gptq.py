@@ -110,6 +110,8 @@ def test_a_last_word_need_not_be_full():
 def test_parts_are_not_paired_over_a_gap():
     import torch
 
+    from archiver.smoke.loading import quantizers
+
     found = _parts(load_file(KEPT), "4.plain")
     config = quantizers.GptqConfig(bits=4, group_size=16)
     undo = quantizers.GptqDequantize(quantizers.GptqDequantizer(config))
