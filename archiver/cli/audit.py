@@ -185,9 +185,7 @@ def _smoke_test(reference: str | None, age: float | None, memory: int | None) ->
         tell_fit,
         tell_level,
     )
-    from archiver.operations.smoke_test import next_due
-    from archiver.operations.smoke_test import SmokeOptions
-    from archiver.operations.smoke_test import smoke_test_snapshot
+    from archiver.operations.smoke_test import SmokeOptions, next_due, smoke_test_snapshot
 
     archive = open_archive()
     repository, revision = split_reference(reference) if reference else (None, None)

@@ -145,8 +145,7 @@ def _smoke_test(folder: Path, archive: Archive, snapshot: Snapshot, memory: int 
         tell_fit,
         tell_level,
     )
-    from archiver.operations.smoke_test import SmokeOptions
-    from archiver.operations.smoke_test import smoke_test_restored
+    from archiver.operations.smoke_test import SmokeOptions, smoke_test_restored
 
     options = SmokeOptions(
         memory=memory, workers=worker_count(), on_fit=tell_fit, on_level=tell_level

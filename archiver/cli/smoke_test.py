@@ -64,8 +64,7 @@ def command(subject: str, record: bool, **wanted: Any) -> None:
     A DIR that is a folder is taken as one, unless the archive holds a repository of that name; write
     ./DIR to mean the folder.
     """
-    from archiver.operations.smoke_test import SmokeOptions
-    from archiver.operations.smoke_test import smoke_test_folder, smoke_test_snapshot
+    from archiver.operations.smoke_test import SmokeOptions, smoke_test_folder, smoke_test_snapshot
 
     wanted |= {"on_fit": tell_fit, "on_level": tell_level}
     options = SmokeOptions(record=record, workers=worker_count(), **wanted)

@@ -78,7 +78,8 @@ def fit(trial: Trial, layers: Sequence[Layer], weights: Weights, device: str, dt
         stays=min(1.0, max(0, limit - needs.streamed - ahead) / max(needs.weights, 1)),
     )
     lines += (reading_line(trial.config, layers, way), *_golden_lines(golden, limit))
-    return Fit(mode, reason, limit, needs.headroom + ahead, workers, ahead, lines)
+    own = limit - trial.wishes.beside
+    return Fit(mode, reason, own, needs.headroom + ahead, workers, ahead, lines)
 
 
 def _ahead(needs: Needs, limit: int, layers: Sequence[Layer], workers: int, device: str) -> int:
@@ -99,7 +100,7 @@ def _needs(trial: Trial, layers: Sequence[Layer], weights: Weights, dtype: Dtype
     making = max((part.making for part in parts), default=0)
     casts = all(weights.recipe(part.key).plain for part in parts)
     return Needs(
-        process=hardware.resident_memory(),
+        process=hardware.resident_memory() + trial.wishes.beside,
         weights=sum(part.size for part in parts),
         small=sum(part.size for layer in layers for part in layer.parts if part.small),
         layer=max((layer.peak for layer in layers), default=0),
@@ -172,11 +173,11 @@ def _activations(trial: Trial, dtype: Dtype) -> int:
 
 
 def memory_limit(wishes: Wishes) -> int:
-    """Return what the process may hold: what it has and what is free, less a reserve, or what is wished."""
+    """Return what the test may hold, its parent counted: what there is less a reserve, or a wish."""
     free = hardware.available_memory()
     reserve = max(256 * MiB, free // 20)
-    machine = hardware.resident_memory() + max(0, free - reserve)
-    return machine if wishes.memory is None else min(wishes.memory - wishes.beside, machine)
+    machine = hardware.resident_memory() + wishes.beside + max(0, free - reserve)
+    return machine if wishes.memory is None else min(wishes.memory, machine)
 
 
 def _choose(needs: Needs, limit: int, device: str, golden: int | None = None) -> tuple[Mode, str]:
@@ -209,9 +210,7 @@ def _enough(needed: int) -> int:
 
 
 def _memory_lines(trial: Trial, needs: Needs, limit: int, dtype: Dtype) -> Iterator[str]:
-    asked = "of what this machine has left"
-    if trial.wishes.memory is not None:
-        asked = f"of the {human_bytes(trial.wishes.memory)} asked for"
+    asked = "as asked for" if trial.wishes.memory is not None else "of what this machine has left"
     yield f"Weights: {human_bytes(needs.weights)} as {dtype}."
     yield f"Activations: about {human_bytes(needs.activations)}, for at most {TOKENS} tokens."
     yield f"Memory: {human_bytes(limit)} {asked}; the process has {human_bytes(needs.process)} now."

@@ -53,7 +53,8 @@ def _require_room(trial: Trial, dtype: Dtype) -> None:
     element = 4 if dtype == "float32" else 2
     stored = sum(tensor.size for tensor in trial.tensors.values())
     made = sum(_numbers(tensor.shape) for tensor in trial.tensors.values()) * element
-    needed, limit = hardware.resident_memory() + stored + made, memory_limit(trial.wishes)
+    needed = hardware.resident_memory() + trial.wishes.beside + stored + made
+    limit = memory_limit(trial.wishes)
     version = libraries.transformers_version()
     if needed > limit:
         raise SkippedError(
