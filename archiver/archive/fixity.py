@@ -129,7 +129,7 @@ def stored_right(store: Store, where: str, name: str) -> bool:
 Value = TypeVar("Value")
 
 
-class Twice(NamedTuple):
+class ReadResult(NamedTuple):
     """What two readings gave; ``problem`` is empty if the last one succeeded."""
 
     problem: str
@@ -141,7 +141,9 @@ class Twice(NamedTuple):
     """The bytes are what they should be, and say what the format forbids: no copy is better."""
 
 
-def read_twice(store: Store, name: str, read: Callable[[], Value]) -> tuple[Value | None, Twice]:
+def read_or_reread(
+    store: Store, name: str, read: Callable[[], Value]
+) -> tuple[Value | None, ReadResult]:
     """The value of ``read``, which reads the file ``name``; a failure is tried once more."""
     first = ""
     for attempt in (1, 2):
@@ -150,21 +152,21 @@ def read_twice(store: Store, name: str, read: Callable[[], Value]) -> tuple[Valu
         except UnknownFormatError:
             raise  # not damage: a newer version can read it
         except DeniedError as error:
-            return None, Twice(error.message, "", denied=True)
+            return None, ReadResult(error.message, "", denied=True)
         except InvalidDocumentError as error:
-            return None, Twice(error.message, "", invalid=True)
+            return None, ReadResult(error.message, "", invalid=True)
         except (ArchiverError, FileNotFoundError) as error:
             problem = error.message if isinstance(error, ArchiverError) else f"{name} is missing."
         else:
-            return value, Twice("", first and f"{name} came out whole only when read again.")
+            return value, ReadResult("", first and f"{name} came out whole only when read again.")
         if attempt == 1:
             first = problem
-            forget(store, name)
+            drop_cached(store, name)
     differs = f"{name} was damaged in another way when read again." if problem != first else ""
-    return None, Twice(problem, differs)
+    return None, ReadResult(problem, differs)
 
 
-def forget(store: Store, name: str) -> None:
+def drop_cached(store: Store, name: str) -> None:
     """Let the next reading of a file come from the medium."""
     try:
         reader = store.open(name)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from archiver.archive.events import Copied, CopyLost, Forgotten, Remembered, Sealed
-from archiver.archive.fixity import read_twice
+from archiver.archive.fixity import read_or_reread
 from archiver.archive.layout import PLACE
 from archiver.archive.quarantine import put_aside
 from archiver.archive.records import is_identity, place_file, read_place
@@ -51,7 +51,7 @@ def own_place(archive: Archive) -> Place:
     """The place where an archive lies, as far as it is known without writing."""
     name = place_of(Path(archive.store.describe()))
     return Place(
-        name, read_twice(archive.store, PLACE, partial(read_place, archive.store))[0] or ""
+        name, read_or_reread(archive.store, PLACE, partial(read_place, archive.store))[0] or ""
     )
 
 
@@ -70,13 +70,13 @@ def settled_place(archive: Archive) -> Place:
 
 def place_damaged(archive: Archive) -> bool:
     """Whether what says which place this is cannot be understood."""
-    _, state = read_twice(archive.store, PLACE, partial(read_place, archive.store))
+    _, state = read_or_reread(archive.store, PLACE, partial(read_place, archive.store))
     return bool(state.problem) and not state.denied
 
 
 def _settled(archive: Archive, name: str) -> str:
     store = archive.store
-    found, state = read_twice(store, PLACE, partial(read_place, store))
+    found, state = read_or_reread(store, PLACE, partial(read_place, store))
     if found:
         return found
     if state.denied:

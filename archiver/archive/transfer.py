@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from blake3 import blake3
 
-from archiver.archive.fixity import Twice, file_digest, read_twice, require_named
+from archiver.archive.fixity import ReadResult, file_digest, read_or_reread, require_named
 from archiver.codec.workspace import workspace
 from archiver.errors import ArchiverError, DamageError
 
@@ -92,7 +92,7 @@ class Transfer:
         self._target = target
         self._flow = flow
 
-    def copy(self, name: str, limit: int, check: Check | None = None) -> Twice:
+    def copy(self, name: str, limit: int, check: Check | None = None) -> ReadResult:
         """Publish in the target what the source has under ``name``; what is wrong with it otherwise.
 
         It may have at most ``limit`` bytes. ``check`` raises DamageError unless what was written is
@@ -101,7 +101,7 @@ class Transfer:
         """
         wanted = check or partial(require_named, name=name)
         try:
-            return read_twice(self._source, name, lambda: self._attempt(name, limit, wanted))[1]
+            return read_or_reread(self._source, name, lambda: self._attempt(name, limit, wanted))[1]
         except _TargetError as error:
             raise error.reason from error
 

@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from archiver.archive.check.heads import Chain, Cover, HeadCheck, check_heads, cover_of, kept_heads
+from archiver.archive.check.heads import (
+    Chain,
+    Cover,
+    HeadCheck,
+    check_heads,
+    cover_of,
+    trusted_heads,
+)
 from archiver.archive.layout import event_of
 
 if TYPE_CHECKING:
@@ -21,7 +28,7 @@ class Head(msgspec.Struct, frozen=True):
     """An event that no other lists.
 
     ``time`` is ``""`` if it is damaged; ``events`` counts what it vouches for, itself included. The rest
-    is what it covers, as in ``kept_heads.Cover``.
+    is what it covers, as in ``trusted_heads.Cover``.
     """
 
     id: str
@@ -58,4 +65,4 @@ def check(archive: Archive, kept: Iterable[str]) -> HeadCheck:
 
     UsageError if one is neither.
     """
-    return check_heads(archive, [one for text in kept for one in kept_heads(text)])
+    return check_heads(archive, [one for text in kept for one in trusted_heads(text)])

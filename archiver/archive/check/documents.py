@@ -18,9 +18,9 @@ from archiver.archive.advice import (
     RepairFromCopy,
     WriteLine,
 )
-from archiver.archive.check.heads import Chain, StandIns, head_elsewhere, split_heads
+from archiver.archive.check.heads import Chain, ReplacementSeals, foreign_head, split_heads
 from archiver.archive.check.history import Proofs, proofs_of, readable_events
-from archiver.archive.fixity import read_twice
+from archiver.archive.fixity import read_or_reread
 from archiver.archive.foreign import ForeignFile, ForeignKind, foreign_files
 from archiver.archive.journal import in_order, policy_of
 from archiver.archive.places import own_place
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from archiver.archive.advice import Actions, Advice
     from archiver.archive.archive import Archive
-    from archiver.archive.check.heads import KeptHead
+    from archiver.archive.check.heads import TrustedHead
     from archiver.archive.check.result import Findings, Scope
     from archiver.archive.events import Event
     from archiver.archive.seals import Snapshot
@@ -96,7 +96,7 @@ class Documents:
         except ArchiverError:
             return Policy()  # whoever asks for it is told
 
-    def heads(self, kept: Iterable[KeptHead]) -> None:
+    def heads(self, kept: Iterable[TrustedHead]) -> None:
         """Each of these heads, which were kept elsewhere, must be an event of this journal."""
         self._journal.heads(kept)
 
@@ -129,7 +129,9 @@ class JournalCheck:
         """The events that can be read, with their ids, oldest first; the others become findings."""
         readable: dict[str, Event] = {}
         for name in self._archive.journal.names():
-            found, state = read_twice(self._store, name, partial(self._archive.journal.read, name))
+            found, state = read_or_reread(
+                self._store, name, partial(self._archive.journal.read, name)
+            )
             self._findings.unstable(state.unstable, name)
             digest = layout.event_of(name) or ""
             self._chain.add(digest, found)
@@ -151,17 +153,17 @@ class JournalCheck:
                 "event-missing", text, self._findings.advice.lost_event(digest), object=digest
             )
         seals = self._named_seals()
-        stand_ins = StandIns(self._archive, snapshots)
+        replacements = ReplacementSeals(self._archive, snapshots)
         for event in self._chain.sealed():
-            if event.snapshot not in seals and not stand_ins.cover(event):
-                self._no_seal(event, stand_ins.of_revision(event))
+            if event.snapshot not in seals and not replacements.exist_for(event):
+                self._no_seal(event, replacements.of_revision(event))
 
-    def heads(self, kept: Iterable[KeptHead]) -> None:
+    def heads(self, kept: Iterable[TrustedHead]) -> None:
         """Each of these heads, which were kept elsewhere, must be an event, if they are of this journal."""
         there = {layout.event_of(name) for name in self._archive.journal.names()}
         own, others = split_heads(self._archive, kept)
         self._findings.all += [
-            head_elsewhere(self._archive, one, there=one.id in there) for one in others
+            foreign_head(self._archive, one, there=one.id in there) for one in others
         ]
         for digest in dict.fromkeys(one.id for one in own):
             if digest not in there:
@@ -237,7 +239,7 @@ class SealCheck:
             if document is None:
                 continue
             self.named += 1
-            found, state = read_twice(self._store, name, partial(self._archive.read_seal, name))
+            found, state = read_or_reread(self._store, name, partial(self._archive.read_seal, name))
             self._findings.unstable(state.unstable, name)
             if found is not None:
                 yield found
@@ -279,7 +281,7 @@ def check_info(store: Store, findings: Findings, snapshots: Sequence[Snapshot]) 
         actions = _anew(findings, snapshots)
         findings.add("archive-json-missing", f"{name} is missing.", actions, path=name)
         return
-    found, state = read_twice(store, name, partial(_read, store))
+    found, state = read_or_reread(store, name, partial(_read, store))
     findings.unstable(state.unstable, name)
     if state.denied:
         findings.bad("archive-json-damaged", state, name)
@@ -341,7 +343,7 @@ def check_explanations(store: Store, findings: Findings) -> None:
             text = f"{name} is missing or empty."
             findings.add("carried-missing", text, (CarryAnew(name),), path=name)
             continue
-        found, state = read_twice(store, name, partial(store.get, name, _EXPLANATION_MAX))
+        found, state = read_or_reread(store, name, partial(store.get, name, _EXPLANATION_MAX))
         if state.denied:
             findings.bad("carried-missing", state, name)
             continue
@@ -353,7 +355,7 @@ def check_explanations(store: Store, findings: Findings) -> None:
 def check_place(store: Store, findings: Findings) -> None:
     """Remark a damaged place.json: the next run that writes makes it anew."""
     name = layout.PLACE
-    _, state = read_twice(store, name, partial(read_place, store))
+    _, state = read_or_reread(store, name, partial(read_place, store))
     findings.unstable(state.unstable, name)
     if state.problem:
         text = f"{state.problem} It only says which place this is. No stored file is concerned."

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from archiver.archive.decode import Outflow
-from archiver.archive.fixity import forget
+from archiver.archive.fixity import drop_cached
 from archiver.archive.layout import pack_name
 from archiver.archive.packs.index import PackMap
 from archiver.digest import blake3_hex
@@ -81,7 +81,7 @@ class FileProof:
             if not reason:
                 return True
             for pack, _ in snapshot.seal.packs:
-                forget(self._archive.store, pack_name(pack))
+                drop_cached(self._archive.store, pack_name(pack))
             again = self._fault(entry, outflow)
         except ArchiverError:
             return False  # a pack that may not be read: told where packs are judged

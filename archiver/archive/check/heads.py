@@ -13,7 +13,7 @@ from archiver.archive import layout
 from archiver.archive.advice import Advice, CheckHeadThere
 from archiver.archive.events import Copied, Forgotten, Pruned, Remembered, Repaired, Sealed
 from archiver.archive.findings import Finding
-from archiver.archive.fixity import read_twice
+from archiver.archive.fixity import read_or_reread
 from archiver.archive.journal import in_order
 from archiver.archive.layout import document_of
 from archiver.archive.manifests import derived_revision
@@ -41,8 +41,8 @@ class HeadCheck(NamedTuple):
 
 
 def split_heads(
-    archive: Archive, heads: Iterable[KeptHead]
-) -> tuple[list[KeptHead], list[KeptHead]]:
+    archive: Archive, heads: Iterable[TrustedHead]
+) -> tuple[list[TrustedHead], list[TrustedHead]]:
     """Return the heads of this archive at this place and scope, and those of others."""
     kept = list(dict.fromkeys(heads))
     covered = {one: is_covered(archive, one) for one in {head.covers for head in kept}}
@@ -50,7 +50,7 @@ def split_heads(
     return own, [one for one in kept if not covered[one.covers]]
 
 
-def head_elsewhere(archive: Archive, head: KeptHead, *, there: bool) -> Finding:
+def foreign_head(archive: Archive, head: TrustedHead, *, there: bool) -> Finding:
     """Return the finding that a head vouches for something else than this archive at this place.
 
     ``there``: its event is in this journal.
@@ -70,7 +70,7 @@ def _told(covers: Cover) -> str:
     return f"{what}the archive {printable(covers.archive, 40)} at {printable(covers.place, 80)}"
 
 
-def check_heads(archive: Archive, heads: Iterable[KeptHead]) -> HeadCheck:
+def check_heads(archive: Archive, heads: Iterable[TrustedHead]) -> HeadCheck:
     """Look for these events, for all that they list, and for the seals that those tell of.
 
     One that was kept of another archive, place or scope is not judged, and is told as that.
@@ -93,20 +93,20 @@ class _Look:
         self._there: set[str] = set()
         self._damaged: dict[str, Finding] = {}
 
-    def run(self, heads: list[str], others: list[KeptHead]) -> HeadCheck:
+    def run(self, heads: list[str], others: list[TrustedHead]) -> HeadCheck:
         """Read the journal, then judge."""
         for name in self._archive.journal.names():
             self._read(name, layout.event_of(name) or "")
         vouched = self._chain.vouched(heads)
         sealed = list(self._chain.sealed_by(vouched))
         elsewhere = [
-            head_elsewhere(self._archive, one, there=one.id in self._there) for one in others
+            foreign_head(self._archive, one, there=one.id in self._there) for one in others
         ]
         findings = [*self._events(vouched), *self._seals(sealed), *elsewhere]
         return HeadCheck(len(vouched), len(sealed), tuple(findings))
 
     def _read(self, name: str, digest: str) -> None:
-        event, state = read_twice(self._store, name, partial(self._archive.journal.read, name))
+        event, state = read_or_reread(self._store, name, partial(self._archive.journal.read, name))
         self._there.add(digest)
         self._chain.add(digest, event)
         if event is None:
@@ -143,7 +143,7 @@ class _Look:
                     "seal-missing", text, snapshots=(title,), object=digest, actions=actions
                 )
                 continue
-            _, state = read_twice(self._store, name, partial(signed_bytes, self._store, name))
+            _, state = read_or_reread(self._store, name, partial(signed_bytes, self._store, name))
             if state.problem:
                 actions = self._advice.copy_back(name, "seal-damaged", title)
                 yield Finding(
@@ -186,7 +186,7 @@ def is_covered(archive: Archive, covers: Cover) -> bool:
     )
 
 
-class KeptHead(msgspec.Struct, frozen=True):
+class TrustedHead(msgspec.Struct, frozen=True):
     """The id of an event, and what it covers."""
 
     id: str
@@ -208,10 +208,10 @@ def cover_of(archive: Archive) -> Cover:
     return Cover(archive.info.archive, place.told, scope)
 
 
-def kept_heads(text: str) -> Iterator[KeptHead]:
+def trusted_heads(text: str) -> Iterator[TrustedHead]:
     """Return the head that ``text`` is, or those that the file of that name lists; UsageError if none."""
     if is_blake3(text):
-        yield KeptHead(text)
+        yield TrustedHead(text)
         return
     found = [one for one in map(_head_in, _lines(Path(text))) if is_blake3(one.id)]
     if not found:
@@ -241,16 +241,16 @@ class _Line(msgspec.Struct):
     scope: str = ""
 
 
-def _head_in(line: str) -> KeptHead:
+def _head_in(line: str) -> TrustedHead:
     """The head in a line that ``head`` printed, as text or as JSON; its id is ``""`` if it is none."""
     if not line.startswith("{"):
         word = _FIRST_WORD.match(line)
-        return KeptHead(word.group(1) if word else "", Cover(**dict(_COVERS.findall(line))))
+        return TrustedHead(word.group(1) if word else "", Cover(**dict(_COVERS.findall(line))))
     try:
         found = msgspec.json.decode(line, type=_Line)
     except (msgspec.DecodeError, RecursionError):
-        return KeptHead("")
-    return KeptHead(found.id, Cover(found.archive, found.place, found.scope))
+        return TrustedHead("")
+    return TrustedHead(found.id, Cover(found.archive, found.place, found.scope))
 
 
 # ---- The journal's chain: which events must have been there, and which seals the events tell of.
@@ -322,7 +322,7 @@ class Chain:
         return (event for snapshot, event in sealed.items() if snapshot not in absent)
 
 
-class StandIns:
+class ReplacementSeals:
     """Seals that stand in for lost ones of the same revision: so a snapshot is mended.
 
     One of all files does, unless the lost one can have had the higher voucher. Older events do not say
@@ -337,8 +337,8 @@ class StandIns:
                 key = (one.seal.repository.casefold(), one.seal.revision)
                 self._whole.setdefault(key, []).append(one)
 
-    def cover(self, event: Event) -> bool:
-        """Whether one stands in for the seal that the event tells of."""
+    def exist_for(self, event: Event) -> bool:
+        """Return whether one stands in for the seal that the event tells of."""
         sealed = event.detail
         lost = Voucher.of(sealed.vouched) if isinstance(sealed, Sealed) else None
         least = Voucher.UPSTREAM if lost is None else lost

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from archiver.archive import layout
 from archiver.archive.advice import UseOtherFilesystem
 from archiver.archive.findings import Code, Finding, TensorRows
-from archiver.archive.fixity import read_twice
+from archiver.archive.fixity import read_or_reread
 from archiver.archive.layout import pack_name
 from archiver.archive.packs.index import PackMap
 from archiver.codec.workspace import workspace
@@ -106,12 +106,12 @@ class Closing:
             return digests
         if self._anywhere is None:
             self._anywhere = self._objects.anywhere()
-        lost = absent(digests, self._anywhere)
+        lost = missing_objects(digests, self._anywhere)
         return lost if self._whole else lost - self._elsewhere.whole(lost)
 
     def _manifest(self, snapshot: Snapshot, name: str) -> Manifest | None:
         store, title = self._archive.store, snapshot.title
-        found, state = read_twice(store, name, lambda: self._archive.manifest(snapshot.seal))
+        found, state = read_or_reread(store, name, lambda: self._archive.manifest(snapshot.seal))
         if state.unstable:
             self._add("read-unstable", state.unstable, self._advice.unstable(), name, title)
         if state.problem:
@@ -296,10 +296,12 @@ class ObjectTable:
 
 def lost_objects(manifest: Manifest, sound: Digests) -> set[str]:
     """The objects that a manifest names and that are not among the sound ones."""
-    return absent({digest for entry in manifest.files for _, digest in entry.segments}, sound)
+    return missing_objects(
+        {digest for entry in manifest.files for _, digest in entry.segments}, sound
+    )
 
 
-def absent(needed: set[str], sound: Digests) -> set[str]:
+def missing_objects(needed: set[str], sound: Digests) -> set[str]:
     """Those of the needed objects that are not among the sound ones."""
     if not needed:
         return set()

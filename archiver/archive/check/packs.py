@@ -12,7 +12,7 @@ import msgspec
 from blake3 import blake3
 
 from archiver.archive.findings import Code, Finding
-from archiver.archive.fixity import forget
+from archiver.archive.fixity import drop_cached
 from archiver.archive.layout import pack_name
 from archiver.archive.packs import format as pack_format
 from archiver.archive.packs.format import HEADER_MAX, STORED_MAX, IndexEntry, PackHead
@@ -36,18 +36,33 @@ if TYPE_CHECKING:
 _POLL_SECONDS: Final = 0.5
 
 
-class Examined(NamedTuple):
+class PackResult(NamedTuple):
     """What came out of reading a pack; ``state`` is None if it could not be opened at all.
 
     ``level`` is the one it was read at: deeper than asked for where it looked damaged.
     """
 
-    wanted: Wanted
+    wanted: ExpectedPack
     state: PackState | None
     problem: str = ""
     unstable: str = ""
     denied: bool = False
     level: Level = "content"
+
+    @property
+    def pack(self) -> str:
+        """The digest that is its name."""
+        return self.wanted.pack
+
+    @property
+    def readable(self) -> bool:
+        """Whether it could be opened at all."""
+        return self.state is not None
+
+    @property
+    def blake3(self) -> str:
+        """The digest that the file has; ``""`` if it could not be read to its end."""
+        return "" if self.state is None else self.state.blake3
 
     @property
     def whole(self) -> bool:
@@ -59,13 +74,13 @@ class _StoppedError(Exception):
     """The run has ended; a thread that still reads ends too."""
 
 
-def examine_all(
+def check_packs(
     store: Store,
-    packs: Iterable[Wanted],
+    packs: Iterable[ExpectedPack],
     workers: int,
     advance: Advance,
     level: Level = "content",
-) -> Generator[Examined, None, None]:
+) -> Generator[PackResult, None, None]:
     """Examine packs, several at a time, in whatever order they are done; to be closed if left early.
 
     The next of ``packs`` is taken only when a thread is free for it, so that they may end at any time.
@@ -78,11 +93,11 @@ def examine_all(
         advance(size)
 
     pool = ThreadPoolExecutor(workers, thread_name_prefix="audit")
-    coming, waiting = iter(packs), set[Future[Examined]]()
+    coming, waiting = iter(packs), set[Future[PackResult]]()
     try:
         while True:
             more = islice(coming, workers + 1 - len(waiting))
-            waiting |= {pool.submit(examine, store, one, counted, level) for one in more}
+            waiting |= {pool.submit(check_pack, store, one, counted, level) for one in more}
             if not waiting:
                 return
             done, waiting = wait(waiting, _POLL_SECONDS, FIRST_COMPLETED)
@@ -93,34 +108,36 @@ def examine_all(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def examine(store: Store, wanted: Wanted, advance: Advance, level: Level = "content") -> Examined:
+def check_pack(
+    store: Store, wanted: ExpectedPack, advance: Advance, level: Level = "content"
+) -> PackResult:
     """Read a pack; what looks damaged is read once more, and decoded, before it is called so."""
     name = pack_name(wanted.pack)
     try:
         if store.stat(name) is None:
-            return Examined(wanted, None)
+            return PackResult(wanted, None)
         first = _check(store, name, advance, level)
         if _looks_whole(first, wanted, level):
-            return Examined(wanted, first, level=level)
-        forget(store, name)
+            return PackResult(wanted, first, level=level)
+        drop_cached(store, name)
         second = _check(store, name, lambda _count: advance(0), "content")
     except FileNotFoundError:
-        return Examined(wanted, None)
+        return PackResult(wanted, None)
     except ArchiverError as error:
         denied = isinstance(error, DeniedError)
-        return Examined(wanted, None, problem=error.message, denied=denied)
+        return PackResult(wanted, None, problem=error.message, denied=denied)
     same = first == second if proves(level, "content") else _agree(first, second, wanted)
     unstable = "" if same else f"{name} was not the same when it was read again."
-    return Examined(wanted, second, unstable=unstable)
+    return PackResult(wanted, second, unstable=unstable)
 
 
-def _looks_whole(state: PackState, wanted: Wanted, level: Level) -> bool:
+def _looks_whole(state: PackState, wanted: ExpectedPack, level: Level) -> bool:
     if wanted.sizes and state.size not in wanted.sizes:
         return False
     return not state.index if level == "structure" else state.whole(wanted.pack)
 
 
-def _agree(first: PackState, second: PackState, wanted: Wanted) -> bool:
+def _agree(first: PackState, second: PackState, wanted: ExpectedPack) -> bool:
     """Whether a quick reading and a thorough one show the same file."""
     if first.blake3 or first.unreadable:
         return (first.blake3, first.unreadable) == (second.blake3, second.unreadable)
@@ -133,7 +150,7 @@ def _check(store: Store, name: str, advance: Advance, level: Level) -> PackState
         if level == "structure":
             advance(0)
             return look_at_pack(reader)
-        return hash_pack(reader, advance) if level == "stored" else check_pack(reader, advance)
+        return hash_pack(reader, advance) if level == "stored" else decode_pack(reader, advance)
     finally:
         reader.close()
 
@@ -141,7 +158,7 @@ def _check(store: Store, name: str, advance: Advance, level: Level) -> PackState
 # ---- The packs that an archive should have, as its seals name them, and those that it has beside.
 
 
-class Wanted(NamedTuple):
+class ExpectedPack(NamedTuple):
     """A pack, its sizes in bytes as seals name them, and the snapshots that need it."""
 
     pack: str
@@ -154,7 +171,7 @@ class Wanted(NamedTuple):
         return pack_name(self.pack)
 
 
-def packs_of(snapshots: Iterable[Snapshot]) -> list[Wanted]:
+def expected_packs(snapshots: Iterable[Snapshot]) -> list[ExpectedPack]:
     """Every pack that the snapshots need, in order."""
     sizes: dict[str, set[int]] = {}
     titles: dict[str, dict[str, None]] = {}
@@ -162,13 +179,15 @@ def packs_of(snapshots: Iterable[Snapshot]) -> list[Wanted]:
         for pack, size in snapshot.seal.packs:
             sizes.setdefault(pack, set()).add(size)
             titles.setdefault(pack, {})[snapshot.title] = None
-    return [Wanted(pack, frozenset(sizes[pack]), tuple(titles[pack])) for pack in sorted(sizes)]
+    return [
+        ExpectedPack(pack, frozenset(sizes[pack]), tuple(titles[pack])) for pack in sorted(sizes)
+    ]
 
 
-def others(archive: Archive, packs: Iterable[Wanted]) -> list[Wanted]:
+def others(archive: Archive, packs: Iterable[ExpectedPack]) -> list[ExpectedPack]:
     """Every pack that is there beside these: nobody is known to need it."""
     known = {one.pack for one in packs}
-    return [Wanted(pack, frozenset(), ()) for pack in archive.packs() if pack not in known]
+    return [ExpectedPack(pack, frozenset(), ()) for pack in archive.packs() if pack not in known]
 
 
 # ---- What a reading of one pack showed, however deep it went.
@@ -224,7 +243,7 @@ class PackState(msgspec.Struct, frozen=True):
 _PIECE: Final = 4 << 20
 
 
-def check_pack(reader: Reader, advance: Advance) -> PackState:
+def decode_pack(reader: Reader, advance: Advance) -> PackState:
     """Read a pack and decode all its objects; whatever is wrong is in the result."""
     return _Check(reader, advance).run()
 
@@ -435,7 +454,7 @@ def hash_pack(reader: Reader, advance: Advance) -> PackState:
 # ---- What an audit says about a pack as a file, once it was read.
 
 
-def pack_findings(found: Examined, advice: Advice) -> Iterator[Finding]:
+def pack_findings(found: PackResult, advice: Advice) -> Iterator[Finding]:
     """What is wrong with the pack as a file; its objects are judged with the files they hold."""
     for one in _faults(found):
         name = pack_name(found.wanted.pack)
@@ -447,7 +466,7 @@ def pack_findings(found: Examined, advice: Advice) -> Iterator[Finding]:
         yield msgspec.structs.replace(one, actions=actions)
 
 
-def _faults(found: Examined) -> Iterator[Finding]:
+def _faults(found: PackResult) -> Iterator[Finding]:
     wanted, state = found.wanted, found.state
     name = pack_name(wanted.pack)
     if found.unstable:
@@ -471,6 +490,6 @@ def _faults(found: Examined) -> Iterator[Finding]:
         yield _finding("index-damaged", f"{name}: {state.index}", wanted)
 
 
-def _finding(code: Code, message: str, wanted: Wanted) -> Finding:
+def _finding(code: Code, message: str, wanted: ExpectedPack) -> Finding:
     path, snapshots = pack_name(wanted.pack), tuple(wanted.snapshots)
     return Finding(code, message, path=path, pack=wanted.pack, snapshots=snapshots)

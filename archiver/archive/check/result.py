@@ -7,17 +7,41 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from archiver.archive.advice import Actions, Advice
-from archiver.archive.check.packs import Examined
+from archiver.archive.check.heads import TrustedHead
+from archiver.archive.check.packs import PackResult
+from archiver.archive.check.schedule import UNLIMITED, Limits
 from archiver.archive.findings import FILES, Code, Finding
-from archiver.archive.policy import Policy
+from archiver.archive.policy import Level, Policy
 from archiver.archive.seals import Snapshot
 
 if TYPE_CHECKING:
-    from archiver.archive.fixity import Twice
+    from archiver.archive.fixity import ReadResult
     from archiver.storage.store import Store
 
 
-class Examination(msgspec.Struct, frozen=True):
+class CheckRequest(msgspec.Struct, frozen=True):
+    """What is checked, and how.
+
+    Attributes:
+        repository: Only what the snapshots of this repository need; None: the whole archive.
+        revision: Only those of this (beginning of a) revision.
+        level: How deep packs are read.
+        limits: How much is read; what they leave out is looked at by structure.
+        heads: Events that must be in the journal.
+        keys: Public keys that are trusted instead of the policy's, if there are any.
+        workers: How many threads read.
+    """
+
+    repository: str | None = None
+    revision: str | None = None
+    level: Level = "content"
+    limits: Limits = UNLIMITED
+    heads: tuple[TrustedHead, ...] = ()
+    keys: tuple[str, ...] = ()
+    workers: int = 1
+
+
+class CheckResult(msgspec.Struct, frozen=True):
     """What was read and found.
 
     Attributes:
@@ -27,7 +51,7 @@ class Examination(msgspec.Struct, frozen=True):
         bytes: How many were read from packs.
         findings: Everything that is not as it should be, remarks last.
         sealed: The snapshots whose seals are whole.
-        examined: What came out of reading, or looking at, each pack.
+        pack_results: What came out of reading, or looking at, each pack.
         files: The ids of the snapshots whose files were all made and hashed.
         remaining: How many packs have no recent proof and were not read this time.
         complete: Whether no pack and no file remains.
@@ -42,7 +66,7 @@ class Examination(msgspec.Struct, frozen=True):
     bytes: int
     findings: tuple[Finding, ...]
     sealed: tuple[Snapshot, ...] = ()
-    examined: tuple[Examined, ...] = ()
+    pack_results: tuple[PackResult, ...] = ()
     files: tuple[str, ...] = ()
     remaining: int = 0
     complete: bool = True
@@ -102,7 +126,9 @@ class Findings:
         if reason:
             self.add("read-unstable", reason, self.advice.unstable(), path=name)
 
-    def bad(self, code: Code, state: Twice, name: str, snapshots: tuple[str, ...] = ()) -> None:
+    def bad(
+        self, code: Code, state: ReadResult, name: str, snapshots: tuple[str, ...] = ()
+    ) -> None:
         """A document that did not come out, or could not be read at all."""
         actions = self.advice.copy_back(name, code)
         if state.denied:

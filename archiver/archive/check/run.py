@@ -18,9 +18,15 @@ from archiver.archive.check.contradictions import contradiction_findings
 from archiver.archive.check.documents import Documents, check_writers
 from archiver.archive.check.files import FileProof
 from archiver.archive.check.impact import Bad, Closing, ObjectTable
-from archiver.archive.check.packs import Examined, examine_all, others, pack_findings, packs_of
-from archiver.archive.check.result import Examination, Findings, Scope
-from archiver.archive.check.schedule import UNLIMITED, Limits, Schedule, portions_of
+from archiver.archive.check.packs import (
+    PackResult,
+    check_packs,
+    expected_packs,
+    others,
+    pack_findings,
+)
+from archiver.archive.check.result import CheckRequest, CheckResult, Findings, Scope
+from archiver.archive.check.schedule import UNLIMITED, Schedule, portions_of
 from archiver.archive.check.sidecars import parity_findings, signature_findings
 from archiver.archive.findings import Code, Finding
 from archiver.archive.layout import pack_name
@@ -32,9 +38,9 @@ if TYPE_CHECKING:
 
     from archiver.archive.advice import Advice
     from archiver.archive.archive import Archive
-    from archiver.archive.check.heads import KeptHead
+    from archiver.archive.check.heads import TrustedHead
     from archiver.archive.check.history import Proofs
-    from archiver.archive.check.packs import Wanted
+    from archiver.archive.check.packs import ExpectedPack
     from archiver.archive.check.schedule import Portion
     from archiver.archive.policy import Level
     from archiver.archive.seals import Snapshot
@@ -45,29 +51,21 @@ if TYPE_CHECKING:
 _ORDER: Final = {code: number for number, code in enumerate(get_args(Code))}
 
 
-def examine(
+def check_archive(
     archive: Archive,
-    *,
-    repository: str | None = None,
-    revision: str | None = None,
-    workers: int,
+    request: CheckRequest,
     progress: Progress,
-    level: Level = "content",
-    limits: Limits = UNLIMITED,
-    heads: Iterable[KeptHead] = (),
-    keys: Sequence[str] = (),
-    on_examined: OnExamined = lambda _examined: None,
-) -> Examination:
-    """Check the whole archive, or the snapshots of one repository and (beginning of a) revision.
+    on_pack: OnExamined = lambda _result: None,
+) -> CheckResult:
+    """Check an archive, or some of its snapshots; ``on_pack`` is told of each pack once it was read.
 
-    What the limits keep from being read is looked at by structure. ``heads`` are events that
-    must be in the journal; ``keys``, if there are any, are trusted instead of the policy's. Raises
-    UsageError if there is no such snapshot, or a key is none.
+    Raises UsageError if there is no such snapshot, or a key is none.
     """
-    run = _Run(archive, Scope(repository, revision or ""), level, workers, progress, on_examined)
-    run.deep = proves(level, "stored") and limits == UNLIMITED
-    run.keys = keys
-    return run.run(Schedule(limits), heads)
+    scope = Scope(request.repository, request.revision or "")
+    run = _Run(archive, scope, request.level, request.workers, progress, on_pack)
+    run.deep = proves(request.level, "stored") and request.limits == UNLIMITED
+    run.keys = request.keys
+    return run.run(Schedule(request.limits), request.heads)
 
 
 class _Run:
@@ -97,10 +95,10 @@ class _Run:
         self.keys: Sequence[str] = ()
         """The keys that are trusted instead of the policy's."""
 
-    def run(self, schedule: Schedule, heads: Iterable[KeptHead]) -> Examination:
+    def run(self, schedule: Schedule, heads: Iterable[TrustedHead]) -> CheckResult:
         """Read what is due, look at the rest, and judge."""
         snapshots = self._documents.snapshots()
-        packs = packs_of(snapshots)
+        packs = expected_packs(snapshots)
         if self._scope.repository is None:
             packs += others(self._archive, packs)
         files = FileProof(self._archive, schedule, self._progress, self._workers)
@@ -117,7 +115,7 @@ class _Run:
         self,
         schedule: Schedule,
         proofs: Proofs,
-        packs: list[Wanted],
+        packs: list[ExpectedPack],
         snapshots: list[Snapshot],
         files: FileProof,
     ) -> set[str]:
@@ -135,7 +133,7 @@ class _Run:
                 files.prove(portion.snapshot)
         return {one.pack for portion in due for one in portion.packs}
 
-    def _size(self, wanted: Wanted) -> int:
+    def _size(self, wanted: ExpectedPack) -> int:
         try:
             return self._archive.store.stat(layout.pack_name(wanted.pack)) or 0
         except DeniedError:
@@ -166,7 +164,7 @@ class _Run:
         return manifests
 
     def _whole_archive(
-        self, snapshots: list[Snapshot], manifests: set[str], heads: Iterable[KeptHead]
+        self, snapshots: list[Snapshot], manifests: set[str], heads: Iterable[TrustedHead]
     ) -> None:
         """What is judged beside packs and snapshots."""
         check_writers(self._findings, snapshots, self._reading.writers())
@@ -209,21 +207,21 @@ class _Run:
 
     def _outcome(
         self, snapshots: list[Snapshot], files: FileProof, due: set[str], unread: set[str]
-    ) -> Examination:
+    ) -> CheckResult:
         remaining = len(due & unread)
         found = with_places(self._archive.store, self._with_unreadable(set(self._findings.all)))
         findings = sorted(found, key=_rank)
         gone = {one.path for one in findings if one.code == "seal-missing"}
         examined = tuple(self._reading.examined.values())
         states = [one.state for one in examined if one.state is not None]
-        return Examination(
+        return CheckResult(
             snapshots=self._documents.named + len(gone),
             packs=len(states),
             objects=sum(state.objects for state in states),
             bytes=self._reading.bytes,
             findings=tuple(findings),
             sealed=tuple(snapshots),
-            examined=examined,
+            pack_results=examined,
             files=tuple(files.proven),
             remaining=remaining,
             complete=not remaining and files.complete,
@@ -247,7 +245,7 @@ def _rank(one: Finding) -> tuple[bool, int, tuple[str, ...], str, str, str]:
 # ---- Reading the packs of an examination: each at most once, and what they hold gathered.
 
 
-OnExamined = Callable[[Examined], None]
+OnExamined = Callable[[PackResult], None]
 """Told of each pack as soon as it was read."""
 
 
@@ -270,15 +268,15 @@ class Reading:
         self._workers = workers
         self._told = told
         self.objects = ObjectTable()
-        self.examined: dict[str, Examined] = {}
+        self.examined: dict[str, PackResult] = {}
         self.bytes = 0
 
-    def read(self, packs: Iterable[Wanted], level: Level, *, shown: bool = True) -> None:
+    def read(self, packs: Iterable[ExpectedPack], level: Level, *, shown: bool = True) -> None:
         """Read packs that were not read yet, several at a time; ``shown`` in the progress."""
         counted = partial(self._progress.advance, fetched=True)
         asked: Level = "content" if level == "files" else level
         new = (one for one in packs if one.pack not in self.examined)
-        found = examine_all(self._store, new, self._workers, counted, asked)
+        found = check_packs(self._store, new, self._workers, counted, asked)
         # Closed at once if anything interrupts: its threads must not read on behind an error.
         with closing(found) as examining:
             for examined in examining:
@@ -286,7 +284,7 @@ class Reading:
                 if shown:
                     self._progress.end(pack_name(examined.wanted.pack))
 
-    def _note(self, examined: Examined) -> None:
+    def _note(self, examined: PackResult) -> None:
         wanted, state = examined.wanted, examined.state
         self.examined[wanted.pack] = examined
         self._findings += pack_findings(examined, self._advice)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from archiver.archive.check.history import Proofs
-    from archiver.archive.check.packs import Wanted
+    from archiver.archive.check.packs import ExpectedPack
     from archiver.archive.policy import Level
     from archiver.archive.seals import Snapshot
 
@@ -112,7 +112,7 @@ class Schedule:
 class Portion(NamedTuple):
     """Packs, and the snapshot whose files are made once they were read, if any."""
 
-    packs: list[Wanted]
+    packs: list[ExpectedPack]
     snapshot: Snapshot | None = None
 
 
@@ -127,7 +127,7 @@ def portions_of(
     level: Level,
     schedule: Schedule,
     proofs: Proofs,
-    packs: list[Wanted],
+    packs: list[ExpectedPack],
     snapshots: list[Snapshot],
 ) -> Portions:
     """The work of an audit: snapshot by snapshot where files are asked for, else pack by pack."""
@@ -152,5 +152,5 @@ def _last(snapshot: Snapshot, proofs: Proofs) -> str:
     return "" if broken else proofs.snapshot(snapshot.id)
 
 
-def _of_snapshot(snapshot: Snapshot, known: dict[str, Wanted]) -> Portion:
+def _of_snapshot(snapshot: Snapshot, known: dict[str, ExpectedPack]) -> Portion:
     return Portion([known[pack] for pack, _ in snapshot.seal.packs], snapshot)

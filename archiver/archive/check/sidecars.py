@@ -17,7 +17,7 @@ from archiver.archive.advice import (
 )
 from archiver.archive.events import Repaired, Sealed
 from archiver.archive.findings import Finding
-from archiver.archive.fixity import file_digest, is_packed, read_twice, require_named
+from archiver.archive.fixity import file_digest, is_packed, read_or_reread, require_named
 from archiver.archive.parity.protect import all_names
 from archiver.archive.parity.sidecar import ParityHeader, Sidecar, read_sidecar
 from archiver.archive.places import forgotten
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Sequence
 
     from archiver.archive.archive import Archive
-    from archiver.archive.fixity import Twice
+    from archiver.archive.fixity import ReadResult
     from archiver.archive.seals import Snapshot
     from archiver.progress import Progress
     from archiver.storage.store import Store
@@ -49,7 +49,7 @@ def parity_findings(archive: Archive, *, deep: bool, progress: Progress) -> Iter
         if digest is None:
             continue  # an unknown file: whoever looks at all names tells
         check = partial(_check, archive.store, name, deep=deep)
-        _, state = read_twice(archive.store, name, check)
+        _, state = read_or_reread(archive.store, name, check)
         needless = needed is not None and digest not in needed
         yield from _told(name, state, advice, needless=needless)
         if needless:
@@ -58,7 +58,7 @@ def parity_findings(archive: Archive, *, deep: bool, progress: Progress) -> Iter
         progress.advance((archive.store.stat(name) or 0) if deep else 0, fetched=True)
 
 
-def _told(name: str, state: Twice, advice: Advice, *, needless: bool) -> Iterator[Finding]:
+def _told(name: str, state: ReadResult, advice: Advice, *, needless: bool) -> Iterator[Finding]:
     if state.unstable:
         yield Finding("read-unstable", state.unstable, path=name, actions=advice.unstable())
     if state.denied:
@@ -186,7 +186,7 @@ class _Check:
         if document is None:
             text = f"{name} signs a document that is not there."
             yield Finding("unneeded-signature", text, path=name)
-        _, state = read_twice(self._store, name, partial(self._read, name, told.key, document))
+        _, state = read_or_reread(self._store, name, partial(self._read, name, told.key, document))
         if state.unstable:
             actions = self._advice.unstable()
             yield Finding("read-unstable", state.unstable, path=name, actions=actions)

@@ -9,8 +9,8 @@ import numpy as np
 
 from archiver.archive import layout
 from archiver.archive.advice import command, moving
-from archiver.archive.check.heads import Chain, StandIns
-from archiver.archive.check.impact import absent
+from archiver.archive.check.heads import Chain, ReplacementSeals
+from archiver.archive.check.impact import missing_objects
 from archiver.archive.events import Condemned, Pruned, Spared
 from archiver.archive.foreign import foreign_files
 from archiver.archive.journal import policy_of
@@ -94,10 +94,10 @@ def lost_seals(archive: Archive, history: History, live: Iterable[Snapshot]) -> 
         chain.add(digest, event)
     seals = list(live)
     there = {one.id for one in seals}
-    stand_ins = StandIns(archive, seals)
+    replacements = ReplacementSeals(archive, seals)
     place, deleted = archive.store.describe(), chain.deleted()
     for event in chain.sealed():
-        if event.snapshot not in there and not stand_ins.cover(event):
+        if event.snapshot not in there and not replacements.exist_for(event):
             title = f"{event.repository}@{event.revision[:12]}"
             if event.snapshot in deleted:
                 yield (
@@ -204,7 +204,7 @@ class LiveObjects:
         self._packs = sorted(packs)
 
     def _unnamed(self, entries: Iterable[IndexEntry]) -> set[str]:
-        return absent({entry.blake3 for entry in entries}, self._named)
+        return missing_objects({entry.blake3 for entry in entries}, self._named)
 
     def unneeded_bytes(self) -> int:
         """Stored bytes in the packs that stay and that no manifest names."""

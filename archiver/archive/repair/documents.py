@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from archiver.archive.archive import Archive
-    from archiver.archive.check.result import Examination
+    from archiver.archive.check.result import CheckResult
     from archiver.archive.findings import Finding
     from archiver.archive.repair.whole_files import Mended, WholeFiles
     from archiver.storage.store import Store
@@ -43,7 +43,7 @@ class Documents:
         self._replicas = replicas
         self._whole = whole
 
-    def heal(self, found: Examination) -> dict[Finding, Mended]:
+    def heal(self, found: CheckResult) -> dict[Finding, Mended]:
         """What could be healed, by the finding that told of it.
 
         Nothing else is while the journal can be healed: its events say which seals were taken out of use
@@ -53,11 +53,11 @@ class Documents:
         healed = self._all(told, found)
         return healed or self._all([one for one in found.findings if one not in told], found)
 
-    def _all(self, findings: Iterable[Finding], found: Examination) -> dict[Finding, Mended]:
+    def _all(self, findings: Iterable[Finding], found: CheckResult) -> dict[Finding, Mended]:
         tried = ((one, self._heal(one, found)) for one in findings)
         return {one: back for one, back in tried if back is not None}
 
-    def _heal(self, finding: Finding, found: Examination) -> Mended | None:
+    def _heal(self, finding: Finding, found: CheckResult) -> Mended | None:
         code, name = finding.code, finding.path
         if code in _NAMED and layout.digest_of(name) is not None:
             return self._whole.heal(name)
@@ -80,7 +80,7 @@ class Documents:
             if layout.event_of(name) == digest
         )
 
-    def _info(self, found: Examination) -> Mended | None:
+    def _info(self, found: CheckResult) -> Mended | None:
         """A replica's archive.json, if it is of this archive; else what the seals repeat."""
         told = repeated_info(found.sealed)
         for replica in self._replicas:

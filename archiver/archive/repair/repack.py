@@ -24,7 +24,7 @@ from archiver.errors import ArchiverError, DamageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from archiver.archive.check.result import Examination
+    from archiver.archive.check.result import CheckResult
     from archiver.archive.repair.objects import ObjectSource
     from archiver.archive.repair.reseal import Resealed
     from archiver.archive.repair.whole_files import WholeFiles
@@ -59,7 +59,7 @@ class PackState(msgspec.Struct, frozen=True):
 class Packs:
     """The damaged packs of an archive, and what they should give."""
 
-    def __init__(self, archive: Archive, found: Examination, stores: Sequence[Store]) -> None:
+    def __init__(self, archive: Archive, found: CheckResult, stores: Sequence[Store]) -> None:
         """Look for other copies of the packs in ``stores``, to learn what they held."""
         self._archive = archive
         self._found = found
@@ -84,7 +84,7 @@ class Packs:
         living = self._archive.snapshots(on_damage=lambda _name, _error: None)
         hit = tuple(one for one in living if not bad.isdisjoint(_named(one)))
         concerned = {one.id: one for one in (*hit, *self._found.sealed)}
-        denied = {one.wanted.pack for one in self._found.examined if one.denied}
+        denied = {result.pack for result in self._found.pack_results if result.denied}
         # What a pack holds that may not be read is not known to be missing.
         known = [one for one in concerned.values() if denied.isdisjoint(_named(one))]
         # What a pack holds that would be brought back is not known either; nothing of it is lost.
@@ -96,7 +96,7 @@ class Packs:
 
     def held(self, hit: Sequence[Snapshot], bad: frozenset[str]) -> PackMap:
         """The objects of the packs that are whole, as far as they were read."""
-        proven = [one.wanted.pack for one in self._found.examined if one.state is not None]
+        proven = [result.pack for result in self._found.pack_results if result.readable]
         named = [pack for one in hit for pack in _named(one)]
         packs = dict.fromkeys((*proven, *named))
         return PackMap(self._archive, [pack for pack in packs if pack not in bad])

@@ -21,7 +21,7 @@ from archiver.errors import ArchiverError, DamageError, NoSpaceError, explain_sy
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from archiver.archive.check.result import Examination
+    from archiver.archive.check.result import CheckResult
     from archiver.storage.store import Staged, Store
 
 
@@ -301,11 +301,11 @@ class Misplaced:
         self._seen: dict[str, str] = {}
         """The digest that a file has -> the name that it was seen under."""
 
-    def learn(self, found: Examination) -> None:
+    def learn(self, found: CheckResult) -> None:
         """Note what is under the names of packs and documents that are damaged."""
-        for one in found.examined:
-            if one.state is not None and one.state.blake3 not in {"", one.wanted.pack}:
-                self._seen[one.state.blake3] = layout.pack_name(one.wanted.pack)
+        for result in found.pack_results:
+            if result.blake3 not in {"", result.pack}:
+                self._seen[result.blake3] = layout.pack_name(result.pack)
         for finding in found.findings:
             if finding.code in _DOCUMENTS:
                 self._look(finding.path)

@@ -15,8 +15,9 @@ import msgspec
 
 from archiver.archive import layout
 from archiver.archive.advice import Advice
-from archiver.archive.check.heads import kept_heads, split_heads
-from archiver.archive.check.run import examine
+from archiver.archive.check.heads import split_heads, trusted_heads
+from archiver.archive.check.result import CheckRequest
+from archiver.archive.check.run import check_archive
 from archiver.archive.check.schedule import UNLIMITED, Limits
 from archiver.archive.check.sidecars import missing_findings
 from archiver.archive.events import Audited, AuditLimits, Sample, new_event
@@ -41,8 +42,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from archiver.archive.archive import Archive
-    from archiver.archive.check.packs import Examined
-    from archiver.archive.check.result import Examination
+    from archiver.archive.check.packs import PackResult
+    from archiver.archive.check.result import CheckResult
     from archiver.operations.audit.statement import Statement
     from archiver.progress import Progress
 
@@ -145,7 +146,7 @@ def audit(
             hint="Choose a deeper --level, or leave the limits out.",
         )
     trusted = [one.text for one in public_keys(keys)]
-    kept = [one for text in heads for one in kept_heads(text)]
+    kept = [one for text in heads for one in trusted_heads(text)]
     if file:
         file.require_place(archive)
     if limits.share is not None and not limits.seed:
@@ -154,17 +155,11 @@ def audit(
     started, terms = utc_now(), _terms(level, limits)
     subject = repository or "", revision or ""
     with Ledger(archive, level, *subject, terms, read_only=read_only) as ledger:
-        found = examine(
+        found = check_archive(
             archive,
-            repository=repository,
-            revision=revision,
-            workers=workers,
-            progress=progress,
-            level=level,
-            limits=limits,
-            heads=kept,
-            keys=trusted,
-            on_examined=ledger.note,
+            CheckRequest(repository, revision, level, limits, tuple(kept), tuple(trusted), workers),
+            progress,
+            ledger.note,
         )
         checked = trusted or list(found.policy.keys)
         judged = [one.id for one in split_heads(archive, kept)[0]]
@@ -203,7 +198,7 @@ def _statement(
     archive: Archive,
     run: Run,
     report: AuditReport,
-    found: Examination,
+    found: CheckResult,
     ledger: Ledger,
     findings: tuple[dict[str, Any], ...],
 ) -> Statement:
@@ -241,7 +236,7 @@ def _statement(
     )
 
 
-def _unsigned(archive: Archive, found: Examination, keys: Sequence[str]) -> Iterator[Finding]:
+def _unsigned(archive: Archive, found: CheckResult, keys: Sequence[str]) -> Iterator[Finding]:
     """What should be signed and is not; a status tells of it by itself, so it is not journalled."""
     wanted = keys or (found.policy.keys if found.policy.signed else ())
     if wanted:
@@ -261,7 +256,7 @@ def _catalogue(archive: Archive, *, untouched: bool) -> tuple[Finding, ...]:
 
 
 def _report(
-    found: Examination, level: Level, more: tuple[Finding, ...], ledger: Ledger
+    found: CheckResult, level: Level, more: tuple[Finding, ...], ledger: Ledger
 ) -> AuditReport:
     return AuditReport(
         snapshots=found.snapshots,
@@ -351,7 +346,7 @@ class Ledger:
         if (self._packs or self._broken) and not self._closed:
             self._flush()
 
-    def note(self, examined: Examined) -> None:
+    def note(self, examined: PackResult) -> None:
         """Take in a pack that was read."""
         read = proves(examined.level, self._of_packs)
         if read and examined.state is not None:
@@ -373,7 +368,7 @@ class Ledger:
         self._write(self._of_packs, self._packs, (), self._damaged)
         self._packs = []
 
-    def close(self, found: Examination, heads: Sequence[str], keys: Sequence[str]) -> None:
+    def close(self, found: CheckResult, heads: Sequence[str], keys: Sequence[str]) -> None:
         """The run came to its end with these findings, checked against these heads and keys."""
         self._closed = True
         self._against = tuple(heads[:_CHECKED_AGAINST]), tuple(keys[:_CHECKED_AGAINST])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from archiver.archive import layout
 from archiver.archive.events import parse_event
-from archiver.archive.fixity import Twice, require_named
+from archiver.archive.fixity import ReadResult, require_named
 from archiver.archive.journal import EVENT_MAX
 from archiver.archive.parity.sidecar import read_sidecar
 from archiver.archive.publish import announced, closure_names, recheck
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
     from archiver.archive.archive import Archive
-    from archiver.archive.check.packs import Wanted
+    from archiver.archive.check.packs import ExpectedPack
     from archiver.archive.findings import Code
     from archiver.archive.seals import Snapshot
     from archiver.archive.transfer import Flow, Transfer
@@ -52,7 +52,7 @@ class Documents:
         try:
             return self._copied(snapshot, name)
         except InvalidDocumentError as error:
-            state = Twice(error.message, "", invalid=True)
+            state = ReadResult(error.message, "", invalid=True)
             return self._faults.document("manifest-invalid", state, name, snapshot.title)
 
     def _copied(self, snapshot: Snapshot, name: str) -> bool:
@@ -62,7 +62,7 @@ class Documents:
                 return False
         return self._reads(snapshot) or self._faults.document(
             "manifest-damaged",
-            Twice(f"{name} is not what its seal says.", ""),
+            ReadResult(f"{name} is not what its seal says.", ""),
             name,
             snapshot.title,
         )
@@ -127,7 +127,7 @@ class Documents:
                 state = self._transfer.copy(name, FILE_MAX, check)
                 self._note("signature-damaged", state, name)
 
-    def _note(self, code: Code, state: Twice, name: str) -> None:
+    def _note(self, code: Code, state: ReadResult, name: str) -> None:
         self.copied += self._faults.document(code, state, name)
 
 
@@ -172,8 +172,8 @@ _POLL_SECONDS: Final = 0.5
 
 
 def copy_packs(
-    transfer: Transfer, packs: Sequence[Wanted], workers: int, flow: Flow
-) -> Generator[tuple[Wanted, Twice], None, None]:
+    transfer: Transfer, packs: Sequence[ExpectedPack], workers: int, flow: Flow
+) -> Generator[tuple[ExpectedPack, ReadResult], None, None]:
     """Copy packs, and tell of each how it went, in whatever order; to be closed if left early.
 
     Raises what the target raises; the copies that are under way are thrown away then.

@@ -15,9 +15,9 @@ from archiver.errors import ArchiverError
 if TYPE_CHECKING:
     from archiver.archive.advice import Actions
     from archiver.archive.archive import Archive
-    from archiver.archive.check.packs import Wanted
+    from archiver.archive.check.packs import ExpectedPack
     from archiver.archive.findings import Code
-    from archiver.archive.fixity import Twice
+    from archiver.archive.fixity import ReadResult
 
 
 class CopyOptions(msgspec.Struct, frozen=True):
@@ -109,7 +109,7 @@ class Faults:
         self.packs: set[str] = set()
         """The packs that are not whole in the source."""
 
-    def missing_pack(self, wanted: Wanted) -> bool:
+    def missing_pack(self, wanted: ExpectedPack) -> bool:
         """Whether the source has not even a file of the right size; then that is noted."""
         try:
             size = self._source.stat(wanted.name)
@@ -126,7 +126,7 @@ class Faults:
             self._pack("pack-size", text, wanted)
         return True
 
-    def pack(self, wanted: Wanted, state: Twice) -> None:
+    def pack(self, wanted: ExpectedPack, state: ReadResult) -> None:
         """Note what came out of copying a pack."""
         if state.unstable:
             self._unstable(state, wanted.name)
@@ -136,7 +136,7 @@ class Faults:
             there = self._source.stat(wanted.name) is not None
             self._pack("pack-damaged" if there else "pack-missing", state.problem, wanted)
 
-    def _pack(self, code: Code, message: str, wanted: Wanted) -> None:
+    def _pack(self, code: Code, message: str, wanted: ExpectedPack) -> None:
         actions, titles = self._actions(wanted.name, code), tuple(wanted.snapshots)
         self.findings.append(
             Finding(code, message, pack=wanted.pack, snapshots=titles, actions=actions)
@@ -165,7 +165,7 @@ class Faults:
             reader.close()
         return True
 
-    def document(self, code: Code, state: Twice, name: str, snapshot: str = "") -> bool:
+    def document(self, code: Code, state: ReadResult, name: str, snapshot: str = "") -> bool:
         """Note what came out of copying another file; whether it is right."""
         if state.unstable:
             self._unstable(state, name)
@@ -179,6 +179,6 @@ class Faults:
             self.findings.append(finding)
         return not state.problem
 
-    def _unstable(self, state: Twice, name: str) -> None:
+    def _unstable(self, state: ReadResult, name: str) -> None:
         actions = self._advice.unstable()
         self.findings.append(Finding("read-unstable", state.unstable, path=name, actions=actions))

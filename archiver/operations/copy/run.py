@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from archiver.archive.check.contradictions import contradiction_findings
 from archiver.archive.check.documents import SealCheck
 from archiver.archive.check.heads import cover_of
-from archiver.archive.check.packs import packs_of
+from archiver.archive.check.packs import expected_packs
 from archiver.archive.check.result import Findings
 from archiver.archive.clock import next_time
 from archiver.archive.copies import own_history
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from archiver.archive.archive import Archive
-    from archiver.archive.check.packs import Wanted
+    from archiver.archive.check.packs import ExpectedPack
     from archiver.archive.findings import Finding
     from archiver.archive.seals import Snapshot
     from archiver.progress import Progress
@@ -111,7 +111,7 @@ class _Run:
         gone = forgotten(self._target.events(_ignore))
         held: set[str] = {one.id for one in chosen if self._holds(one)}
         wanted = [one for one in chosen if one.id in held or one.id not in gone]
-        packs = [one for one in packs_of(wanted) if self._is_to_be_copied(one)]
+        packs = [one for one in expected_packs(wanted) if self._is_to_be_copied(one)]
         self._expect(packs, [one for one in wanted if one.id not in held])
         if self._options.dry_run:
             return self._foretold(chosen, wanted, held, packs)
@@ -125,7 +125,7 @@ class _Run:
         except BaseException:
             self._note_proven()
             raise
-        self._documents.sidecars({one.pack for one in packs_of(wanted)} - self._faults.packs)
+        self._documents.sidecars({one.pack for one in expected_packs(wanted)} - self._faults.packs)
         self._target.store.barrier()
         present = self._publish(wanted, held)
         journalled = self._tell(present)
@@ -166,11 +166,11 @@ class _Run:
         size = self._target.store.stat(snapshot.name)
         return size is not None and size == self._source.store.stat(snapshot.name)
 
-    def _is_to_be_copied(self, wanted: Wanted) -> bool:
+    def _is_to_be_copied(self, wanted: ExpectedPack) -> bool:
         faulty = self._faults.missing_pack(wanted)
         return not faulty and self._target.store.stat(wanted.name) not in wanted.sizes
 
-    def _expect(self, packs: list[Wanted], new: list[Snapshot]) -> None:
+    def _expect(self, packs: list[ExpectedPack], new: list[Snapshot]) -> None:
         size = sum(max(one.sizes) for one in packs)
         names = [name for one in new for name in (closure_names(one.seal)[0], one.name)]
         small = sum(self._source.store.stat(name) or 0 for name in names)
@@ -182,7 +182,7 @@ class _Run:
 
     # ---- copying
 
-    def _copy_packs(self, packs: list[Wanted]) -> None:
+    def _copy_packs(self, packs: list[ExpectedPack]) -> None:
         flow = Flow(self._progress, self._throttle)
         transfer = Transfer(self._source.store, self._target.store, flow)
         with closing(copy_packs(transfer, packs, self._options.workers, flow)) as copying:
@@ -283,7 +283,11 @@ class _Run:
         return "same" if there == history.policy_of(self._source) else "kept"
 
     def _foretold(
-        self, chosen: list[Snapshot], wanted: list[Snapshot], held: set[str], packs: list[Wanted]
+        self,
+        chosen: list[Snapshot],
+        wanted: list[Snapshot],
+        held: set[str],
+        packs: list[ExpectedPack],
     ) -> CopyReport:
         """What a run would do, as far as that can be known without reading packs."""
         self._packs, self._bytes = len(packs), sum(max(one.sizes) for one in packs)

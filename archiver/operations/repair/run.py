@@ -16,7 +16,8 @@ from msgspec.structs import replace
 
 from archiver.archive.advice import Advice, asks_for_repair
 from archiver.archive.archive import Archive
-from archiver.archive.check.run import examine
+from archiver.archive.check.result import CheckRequest
+from archiver.archive.check.run import check_archive
 from archiver.archive.findings import Finding
 from archiver.archive.layout import PLACE, digest_of
 from archiver.archive.places import place_damaged, settled_place
@@ -38,7 +39,7 @@ from archiver.upstream.protocol import Upstream
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from archiver.archive.check.result import Examination
+    from archiver.archive.check.result import CheckResult
     from archiver.archive.policy import Level
     from archiver.progress import Progress
 
@@ -124,14 +125,16 @@ class _Run:
         end = self._foretell if self._options.dry_run else self._mend
         return end(packs, state, healed, findings)
 
-    def _examine(self, level: Level) -> Examination:
-        found = examine(
+    def _examine(self, level: Level) -> CheckResult:
+        found = check_archive(
             self._fresh(),
-            repository=self._options.repository,
-            revision=self._options.revision,
-            workers=self._options.workers,
-            progress=self._progress,
-            level=level,
+            CheckRequest(
+                self._options.repository,
+                self._options.revision,
+                level,
+                workers=self._options.workers,
+            ),
+            self._progress,
         )
         self._places.misplaced.learn(found)
         return found
