@@ -33,6 +33,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from enum import IntEnum
 from pathlib import Path
 from typing import Final
@@ -184,6 +185,19 @@ class UnreadableError(DeniedError, DamageError):
     """
 
     exit_code = ExitCode.FAILURE
+
+
+OnDamage = Callable[[str, DamageError], None]
+"""What a reader of many stored files calls for one that is damaged, with its name, before it goes on."""
+
+
+def raise_damage(_name: str, error: DamageError) -> None:
+    """Go no further than the first damage."""
+    raise error
+
+
+def skip_damaged(_name: str, _error: DamageError) -> None:
+    """Go on without it: an audit says what is damaged."""
 
 
 class MismatchError(ArchiverError):

@@ -28,8 +28,16 @@ from archiver.archive.records import (
     require_known,
     with_check,
 )
-from archiver.archive.seals import OnDamage, Seals, Snapshot, raise_damage
-from archiver.errors import DamageError, NoArchiveError, UnknownFormatError, UsageError
+from archiver.archive.seals import Seals, Snapshot
+from archiver.errors import (
+    DamageError,
+    NoArchiveError,
+    OnDamage,
+    UnknownFormatError,
+    UsageError,
+    raise_damage,
+    skip_damaged,
+)
 from archiver.storage.local import LocalStore
 from archiver.text import utc_now
 
@@ -234,7 +242,7 @@ class Archive:
 
     def policy(self) -> Policy:
         """What the owner wants of the archive; DamageError if that cannot be understood."""
-        return policy_of(self.events(on_damage=lambda _name, _error: None))
+        return policy_of(self.events(on_damage=skip_damaged))
 
 
 def _read_info(store: Store) -> ArchiveInfo:
@@ -252,7 +260,7 @@ def _read_info(store: Store) -> ArchiveInfo:
 def _info_from_seals(store: Store, reason: DamageError | None) -> ArchiveInfo:
     """Who the archive is, from any whole seal: one lost file must not lock everything."""
     probe = Archive(store, ArchiveInfo(archive="", created="", tool=""))
-    for snapshot in probe.snapshots(on_damage=lambda _name, _error: None):
+    for snapshot in probe.snapshots(on_damage=skip_damaged):
         seal = snapshot.seal
         return ArchiveInfo(seal.archive, seal.sealed, seal.tool, features=seal.features)
     if reason is not None:

@@ -19,7 +19,7 @@ from archiver.archive.events import (
     Spared,
     new_event,
 )
-from archiver.errors import ArchiverError
+from archiver.errors import ArchiverError, skip_damaged
 from archiver.text import seconds_of, utc_after, utc_now
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def ahead_of_clock(events: Iterable[tuple[str, Event]]) -> str:
 
 def journal_ahead(archive: Archive) -> str:
     """Return as ``ahead_of_clock``, by what can be read of an archive's journal."""
-    return ahead_of_clock(archive.events(lambda _name, _error: None))
+    return ahead_of_clock(archive.events(skip_damaged))
 
 
 def _has_come(time: str) -> bool:

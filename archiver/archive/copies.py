@@ -19,6 +19,7 @@ from archiver.archive.clock import AHEAD, proof_times
 from archiver.archive.events import Audited, Copied, CopyLost, PlaceSeen, PlacesSeen, Repaired
 from archiver.archive.place_look import Device, Look, Medium, look_at_all
 from archiver.archive.places import Copies, Place, copy_ends, own_place
+from archiver.errors import skip_damaged
 from archiver.text import utc_before
 
 if TYPE_CHECKING:
@@ -254,7 +255,7 @@ def judge_copies(
 def own_history(archive: Archive, now: str) -> PlaceHistory:
     """What the journal of an archive tells of places."""
     history = PlaceHistory(own_place(archive), now, archive.store.describe())
-    for _ in history.noted(archive.events(lambda _name, _error: None)):
+    for _ in history.noted(archive.events(skip_damaged)):
         pass
     return history
 

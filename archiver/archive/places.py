@@ -13,7 +13,7 @@ from archiver.archive.fixity import read_or_reread
 from archiver.archive.layout import PLACE
 from archiver.archive.quarantine import put_aside
 from archiver.archive.records import is_identity, place_file, read_place
-from archiver.errors import ArchiverError, DeniedError, UsageError
+from archiver.errors import ArchiverError, DeniedError, UsageError, skip_damaged
 from archiver.text import printable
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def _settled(archive: Archive, name: str) -> str:
     known = ""
     if state.problem:
         # What was damaged here had this name. A file that somebody took away means a new place.
-        known = Copies(archive.events(lambda _name, _error: None)).identity(name)
+        known = Copies(archive.events(skip_damaged)).identity(name)
         put_aside(store, PLACE)
     store.put_new(PLACE, place_file(known))
     return read_place(store)

@@ -27,7 +27,7 @@ from archiver.archive.events import (
 )
 from archiver.archive.seals import Snapshot, preference
 from archiver.archive.vouching import Voucher
-from archiver.errors import AccessError, ArchiverError, ExitCode, UpstreamGoneError
+from archiver.errors import AccessError, ArchiverError, ExitCode, UpstreamGoneError, skip_damaged
 from archiver.text import seconds_of, utc_after, utc_before
 
 if TYPE_CHECKING:
@@ -383,8 +383,8 @@ def planned_of(plan: Plan, place: str, source: str = "") -> Planned:
 
 def note_gone(archive: Archive, repository: str, name: str, upstream: str) -> None:
     """Journal once that upstream no longer has what this archive has of a repository."""
-    held = archive.snapshots_of(repository, on_damage=lambda _name, _error: None)
-    known = Upstreams(archive.events(on_damage=lambda _name, _error: None))
+    held = archive.snapshots_of(repository, on_damage=skip_damaged)
+    known = Upstreams(archive.events(on_damage=skip_damaged))
     key = repository.casefold(), name
     if held and key not in known.gone:
         # In a second of its own: what was told last counts.

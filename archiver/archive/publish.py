@@ -24,7 +24,7 @@ from archiver.archive.records import (
 )
 from archiver.archive.vouching import UNVOUCHED, Vouch, Voucher, runs_of, vouches_of, vouching_of
 from archiver.digest import blake3_hex
-from archiver.errors import DamageError
+from archiver.errors import DamageError, skip_damaged
 from archiver.text import utc_after
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def publish(
     packs, objects, taken = _closure(archive, manifest, placement)
     ref = stored or ManifestRef(*archive.publish_manifest(manifest))
     # A damaged older seal is for an audit to tell; it must not keep new revisions out.
-    before = archive.snapshots_of(manifest.source.repository, on_damage=_leave_out)
+    before = archive.snapshots_of(manifest.source.repository, on_damage=skip_damaged)
     vouches = [UNVOUCHED] * len(manifest.files) if vouches is None else vouches
     same = [
         one
@@ -78,7 +78,7 @@ def publish(
         and all(map(ge, _vouchers(one.seal, manifest), (vouch.by for vouch in vouches)))
     ]
     if same:
-        settle(archive, same[0], (event for _, event in archive.events(on_damage=_leave_out)))
+        settle(archive, same[0], (event for _, event in archive.events(on_damage=skip_damaged)))
         return same[0]
     seal = _seal(
         archive, manifest, ref, packs, _totals(manifest, objects, taken), selection, before
@@ -90,10 +90,6 @@ def publish(
     archive.store.barrier()
     _tell(archive, snapshot)
     return snapshot
-
-
-def _leave_out(_name: str, _error: DamageError) -> None:
-    """What cannot be read is left out."""
 
 
 def _says_the_same(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from archiver.archive import layout
@@ -12,10 +11,12 @@ from archiver.archive.events import Sealed
 from archiver.archive.records import SEAL_MAX, Seal, canonical, parse_record, require_known
 from archiver.archive.vouching import Voucher, Vouching, counted, vouches_of, vouching_of
 from archiver.digest import Blake3Hex, blake3_hex
-from archiver.errors import DamageError, UsageError
+from archiver.errors import DamageError, OnDamage, UsageError, raise_damage, skip_damaged
 from archiver.names import as_repo_id, slug
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from archiver.archive.journal import Journal
     from archiver.archive.manifests import Manifests
     from archiver.storage.store import Store
@@ -24,9 +25,6 @@ ID_DIGITS: Final = 8
 """So many digits of a seal's id name it,"""
 _ID: Final = re.compile(rf"[0-9a-f]{{{ID_DIGITS},64}}")
 """also alone, where no repository is called so."""
-
-OnDamage = Callable[[str, DamageError], None]
-"""Told the stored name and what is wrong with it, where reading goes on without it."""
 
 
 class Snapshot(NamedTuple):
@@ -44,11 +42,6 @@ class Snapshot(NamedTuple):
     def title(self) -> str:
         """``Org/Name@revision``, for messages."""
         return f"{self.seal.repository}@{self.seal.revision[:12]}"
-
-
-def raise_damage(_name: str, error: DamageError) -> None:
-    """Go no further than the first damage."""
-    raise error
 
 
 class Seals:
@@ -168,7 +161,7 @@ class Seals:
     def _unclear(self, repository: str, revision: str | None, found: list[Snapshot]) -> UsageError:
         """Say what is held instead."""
         place = self._store.describe()
-        held = self.of(repository, lambda _name, _error: None)
+        held = self.of(repository, skip_damaged)
         if not held:
             what = "fits several seals" if found else f"is not in the archive {place}"
             return UsageError(

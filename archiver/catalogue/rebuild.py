@@ -26,7 +26,7 @@ from archiver.catalogue.sqlite_file import (
     remove_all,
 )
 from archiver.digest import blake3_hex
-from archiver.errors import DamageError, explain_system_error
+from archiver.errors import DamageError, OnDamage, explain_system_error, skip_damaged
 from archiver.storage.filesystem import free_bytes, has_range_locks
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from archiver.archive.events import Event
     from archiver.archive.packs.format import IndexEntry
     from archiver.archive.records import Manifest, Seal
-    from archiver.archive.seals import OnDamage, Snapshot
+    from archiver.archive.seals import Snapshot
     from archiver.progress import Progress
 
 Item = TypeVar("Item")
@@ -51,10 +51,6 @@ _ABANDONED_SECONDS: Final = 24 * 3600.0
 """After these a half-written file is taken to be a killed run's."""
 _EVENTS_AT_ONCE: Final = 200
 """Events are small enough to share a transaction with so many others."""
-
-
-def _ignore(_name: str, _error: DamageError) -> None:
-    """An audit reports damage; the index only leaves out what cannot be read."""
 
 
 # ---- where it lies
@@ -139,7 +135,7 @@ def _open_at(path: Path, archive: Archive, progress: Progress) -> Catalogue:
         catalogue.close()  # another user's file, in a folder that we may write to
     except (CatalogueUnusable, CatalogueReadOnlyError):
         pass
-    _rebuild_at(path, archive, progress, _ignore)
+    _rebuild_at(path, archive, progress, skip_damaged)
     return _refreshed(archive, Catalogue.open(path))
 
 
@@ -151,17 +147,17 @@ def _refreshed(archive: Archive, catalogue: Catalogue) -> Catalogue:
         packs = set(archive.packs())
         for pack in known - packs:
             updates.forget_pack(catalogue, pack)
-        for row in _pack_rows(archive, sorted(packs - known), _ignore):
+        for row in _pack_rows(archive, sorted(packs - known), skip_damaged):
             updates.add_pack(catalogue, *row)
         known = queries.known_snapshots(catalogue)
         seals = map(document_of, archive.store.list(SNAPSHOTS))
         for snapshot_id in known - {seal.digest for seal in seals if seal}:
             updates.forget_snapshot(catalogue, snapshot_id)
-        snapshots = (one for one in archive.snapshots(_ignore) if one.id not in known)
-        for snapshot in _snapshot_rows(archive, snapshots, _ignore):
+        snapshots = (one for one in archive.snapshots(skip_damaged) if one.id not in known)
+        for snapshot in _snapshot_rows(archive, snapshots, skip_damaged):
             updates.add_snapshot(catalogue, *snapshot)
         known_events = queries.known_events(catalogue)
-        for event_id, event in archive.events(_ignore):
+        for event_id, event in archive.events(skip_damaged):
             if event_id not in known_events:
                 updates.add_event(catalogue, event_id, event)
     except BaseException:
@@ -189,7 +185,7 @@ class Rebuilt(NamedTuple):
 
 
 def rebuild_catalogue(
-    archive: Archive, progress: Progress, on_damage: OnDamage = _ignore
+    archive: Archive, progress: Progress, on_damage: OnDamage = skip_damaged
 ) -> Rebuilt:
     """Write the catalogue anew from the archive's files; what cannot be read goes to ``on_damage``.
 

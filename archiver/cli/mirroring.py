@@ -16,7 +16,7 @@ from archiver.cli import output
 from archiver.cli.options import Size, advised, open_archive, remark_limits, unlisted, worker_count
 from archiver.cli.progress import IndexMeter, Meter
 from archiver.cli.snapshots import described, summary
-from archiver.errors import ArchiverError, ExitCode, PartialError
+from archiver.errors import ArchiverError, ExitCode, PartialError, skip_damaged
 from archiver.text import human_bytes, plural, printable
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ def _completed(archive: Archive, repository: str, revision: str | None) -> str |
     """The whole commit that an abbreviated one stands for, if the archive holds just one such."""
     if not revision or not _ABBREVIATED.match(revision):
         return revision
-    held = archive.snapshots_of(repository, on_damage=lambda _name, _error: None)
+    held = archive.snapshots_of(repository, on_damage=skip_damaged)
     found = {one.seal.revision for one in held if one.seal.revision.startswith(revision)}
     return found.pop() if len(found) == 1 else revision
 

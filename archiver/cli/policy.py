@@ -11,6 +11,7 @@ import msgspec
 from archiver.cli import output
 from archiver.cli.options import Duration, common, open_archive
 from archiver.cli.snapshots import facts
+from archiver.errors import skip_damaged
 from archiver.text import plural
 
 if TYPE_CHECKING:
@@ -165,7 +166,7 @@ def _tell_absent(archive: Archive, accept: tuple[str, ...]) -> None:
     from archiver.archive.policy import parse_accepted
 
     for one in map(parse_accepted, accept):
-        held = archive.snapshots_of(one.repository, on_damage=lambda _name, _error: None)
+        held = archive.snapshots_of(one.repository, on_damage=skip_damaged)
         if not any(one.is_of(one.repository, snapshot.seal.revision) for snapshot in held):
             output.remark(f"{one} is about no snapshot that is held now.")
 

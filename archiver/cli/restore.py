@@ -16,7 +16,7 @@ from archiver.cli.findings import shortened
 from archiver.cli.options import Size, common, open_archive, split_reference, worker_count
 from archiver.cli.progress import Meter
 from archiver.cli.snapshots import compared, described, summary
-from archiver.errors import ExitCode
+from archiver.errors import ExitCode, skip_damaged
 from archiver.text import human_bytes, human_rate, plural, printable
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def _tell_part(archive: Archive, snapshot: Snapshot) -> None:
     seal = snapshot.seal
     if not seal.selection.chosen:
         return
-    held = archive.snapshots_of(seal.repository, on_damage=lambda _name, _error: None)
+    held = archive.snapshots_of(seal.repository, on_damage=skip_damaged)
     same = [one for one in held if one.seal.revision == seal.revision]
     more = [one for one in same if not one.seal.selection.chosen]
     if more:

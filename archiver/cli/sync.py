@@ -21,7 +21,14 @@ from archiver.cli.mirroring import (
 )
 from archiver.cli.options import advised, common, open_archive
 from archiver.cli.progress import Meter
-from archiver.errors import ArchiverError, ExitCode, RenamedError, UpstreamGoneError, UsageError
+from archiver.errors import (
+    ArchiverError,
+    ExitCode,
+    RenamedError,
+    UpstreamGoneError,
+    UsageError,
+    skip_damaged,
+)
 from archiver.text import human_bytes, human_duration, plural, printable
 
 if TYPE_CHECKING:
@@ -120,7 +127,7 @@ def _hint_for_gone(planned: PlannedRepository, error: ArchiverError) -> str:
     """What is held is not mistyped: its owner may want to hear of the loss no more."""
     from archiver.archive.plans import outcome_of
 
-    held = open_archive().snapshots_of(planned.name, on_damage=lambda _name, _error: None)
+    held = open_archive().snapshots_of(planned.name, on_damage=skip_damaged)
     if not held:
         return error.hint
     command = advised("acknowledge", outcome_of(error), planned.title)

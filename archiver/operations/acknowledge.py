@@ -12,7 +12,7 @@ import msgspec
 from archiver.archive.events import Acknowledged, AcknowledgedFact, PlannedEntry, new_event
 from archiver.archive.places import own_place
 from archiver.archive.plans import FactKey, Plans
-from archiver.errors import UsageError
+from archiver.errors import UsageError, skip_damaged
 from archiver.names import as_repo_id
 from archiver.text import plural, printable, utc_now
 
@@ -100,7 +100,7 @@ def acknowledge(
 
 def _require_known(archive: Archive, plans: Plans, key: FactKey, entry: PlannedEntry) -> None:
     """What nobody has seen is perhaps mistyped; what is not held is no more than a wish."""
-    held = archive.snapshots_of(entry.repository, on_damage=lambda _name, _error: None)
+    held = archive.snapshots_of(entry.repository, on_damage=skip_damaged)
     title = printable(entry.title)
     if not held:
         raise UsageError(
@@ -121,4 +121,4 @@ def _require_known(archive: Archive, plans: Plans, key: FactKey, entry: PlannedE
 
 
 def _plans(archive: Archive) -> Plans:
-    return Plans(list(archive.events(lambda _name, _error: None)), own_place(archive))
+    return Plans(list(archive.events(skip_damaged)), own_place(archive))

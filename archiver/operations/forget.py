@@ -17,7 +17,7 @@ from archiver.archive.prune.condemn import Needs, batches, condemned, deletable_
 from archiver.archive.prune.trash import bring_back, deleting, discarded, reversible
 from archiver.archive.publish import announced, closure_names, recheck
 from archiver.archive.seals import ID_DIGITS, Snapshot, is_seal_id
-from archiver.errors import UsageError
+from archiver.errors import UsageError, skip_damaged
 from archiver.names import as_repo_id, slug
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def remember(
         chosen = _remembered(archive, repository, revision, every=every)
         for one in chosen.snapshots:
             _bring_back(archive, one)
-        events = list(archive.events(lambda _name, _error: None))
+        events = list(archive.events(skip_damaged))
         _record(archive, Remembered, chosen.snapshots or chosen.gone, next_time(events))
         again = sorted(condemned(events, own_place(archive)).keys() & Needs(chosen.snapshots).names)
         for batch in batches(again):
@@ -185,7 +185,7 @@ def _remembered(
     archive: Archive, repository: str, revision: str | None, *, every: bool
 ) -> Affected:
     """Those that are meant: what can be brought back, or else what is gone and only the journal knows."""
-    events = list(archive.events(lambda _name, _error: None))
+    events = list(archive.events(skip_damaged))
     told = forgotten(events)
     found = _in_trash(archive, repository, revision, told)
     gone = {

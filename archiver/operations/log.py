@@ -10,7 +10,7 @@ from archiver.archive.seals import ID_DIGITS, is_seal_id
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive
     from archiver.archive.events import Event
-    from archiver.archive.seals import OnDamage
+    from archiver.errors import OnDamage
 
 
 class Query(NamedTuple):

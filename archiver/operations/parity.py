@@ -16,7 +16,7 @@ from archiver.archive.policy import Policy
 from archiver.archive.repair.reseal import repaired_events
 from archiver.archive.repair.sidecars import PROTECTED
 from archiver.archive.repair.whole_files import Mended
-from archiver.errors import ArchiverError
+from archiver.errors import ArchiverError, skip_damaged
 from archiver.text import utc_now
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def remove(archive: Archive, references: Sequence[Reference]) -> Removed:
     shared: set[str] = set()
     if references:
         ids = {one.id for one in chosen}
-        others = [one for one in archive.snapshots(_ignore) if one.id not in ids]
+        others = [one for one in archive.snapshots(skip_damaged) if one.id not in ids]
         wanted = there & set(map(sidecar_of, names_of(chosen)))
         shared = wanted & set(map(sidecar_of, names_of(others)))
         there = wanted - shared
@@ -197,10 +197,6 @@ def _require_writable(archive: Archive) -> None:
     archive.store.require_writable()
 
 
-def _ignore(_name: str, _error: ArchiverError) -> None:
-    """An audit tells of damage."""
-
-
 def _chosen(archive: Archive, references: Iterable[Reference]) -> list[Snapshot]:
     """The snapshots of the repositories and revisions; UsageError if there are none of one."""
-    return [one for name in references for one in archive.fitting(*name, _ignore)]
+    return [one for name in references for one in archive.fitting(*name, skip_damaged)]

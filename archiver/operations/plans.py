@@ -11,7 +11,7 @@ from archiver.archive.pins import PinDifference, compare_pin
 from archiver.archive.places import own_place, settled_place
 from archiver.archive.plans import Plans, planned_of, vouched_in
 from archiver.archive.publish import missing_packs
-from archiver.errors import ArchiverError, ExitCode, UsageError
+from archiver.errors import ArchiverError, ExitCode, UsageError, skip_damaged
 from archiver.text import printable
 
 if TYPE_CHECKING:
@@ -76,12 +76,12 @@ def check(archive: Archive, plan: Plan, pins: Iterable[Pin]) -> PlanCheck:
     Reads seals, manifests and the names of packs; asks no upstream and writes nothing.
     """
     held: dict[str, list[Snapshot]] = {}
-    for snapshot in archive.snapshots(on_damage=lambda _name, _error: None):
+    for snapshot in archive.snapshots(on_damage=skip_damaged):
         held.setdefault(snapshot.seal.repository.casefold(), []).append(snapshot)
     known: dict[str, list[Pin]] = {}
     for pin in pins:
         known.setdefault(pin.repository.casefold(), []).append(pin)
-    events = list(archive.events(on_damage=lambda _name, _error: None))
+    events = list(archive.events(on_damage=skip_damaged))
     plans = Plans(events, own_place(archive))
     entries = tuple(
         _checked(archive, plans, entry, held.get(entry.key[0], []), known.get(entry.key[0], []))
@@ -133,7 +133,7 @@ def retire(archive: Archive, name: str) -> None:
     archive.require_writable()
     archive.store.require_writable()
     place = settled_place(archive)
-    plans = Plans(list(archive.events(lambda _name, _error: None)), place)
+    plans = Plans(list(archive.events(skip_damaged)), place)
     if plans.find(name) is None:
         names = ", ".join(printable(known.planned.plan) for known in plans.active)
         raise UsageError(

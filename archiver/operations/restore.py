@@ -38,6 +38,7 @@ from archiver.errors import (
     NoSpaceError,
     UnreadableError,
     UsageError,
+    skip_damaged,
 )
 from archiver.names import check_paths
 from archiver.storage.filesystem import free_bytes
@@ -177,7 +178,7 @@ def _names_of(archive: Archive, snapshot: Snapshot) -> tuple[str, ...]:
     """
     hearsay: dict[str, str] = {}
     seen: dict[str, str] = {}
-    for _, event in archive.events(on_damage=lambda _name, _error: None):
+    for _, event in archive.events(on_damage=skip_damaged):
         sighted = event.detail
         if isinstance(sighted, Sighted) and event.repository == snapshot.seal.repository:
             (hearsay if sighted.hearsay else seen)[sighted.name] = event.revision

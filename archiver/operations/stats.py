@@ -8,7 +8,7 @@ from archiver.archive import layout
 from archiver.catalogue import queries
 from archiver.catalogue.rebuild import open_catalogue
 from archiver.catalogue.stats import Stats, stats
-from archiver.errors import ArchiverError, DeniedError
+from archiver.errors import ArchiverError, DeniedError, skip_damaged
 
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive
@@ -44,7 +44,7 @@ def statistics(archive: Archive, progress: Progress) -> Statistics:
 
 def _named_packs(archive: Archive) -> set[str]:
     """Every pack that a readable seal names."""
-    whole = archive.snapshots(lambda _name, _error: None)
+    whole = archive.snapshots(skip_damaged)
     return {pack for snapshot in whole for pack, _ in snapshot.seal.packs}
 
 

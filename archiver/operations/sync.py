@@ -16,7 +16,7 @@ from archiver.archive.journal import EVENT_MAX
 from archiver.archive.places import own_place, settled_place
 from archiver.archive.plans import KnownPlan, Plans, outcome_of, planned_of
 from archiver.archive.records import canonical
-from archiver.errors import ArchiverError, ExitCode, UsageError, explain_system_error
+from archiver.errors import ArchiverError, ExitCode, UsageError, explain_system_error, skip_damaged
 from archiver.storage.locks import RunLock
 from archiver.text import plural, utc_after, utc_now
 
@@ -301,7 +301,7 @@ class _Run(Generic[Report]):
         entry = self._planned.entries[len(self._results)]
         if not self._plans.acknowledged(self._known, entry, outcome, utc_now()):
             return False
-        held = self._archive.snapshots_of(entry.repository, on_damage=lambda _name, _error: None)
+        held = self._archive.snapshots_of(entry.repository, on_damage=skip_damaged)
         return self._plans.covering(entry, held) is not None
 
     # ---- the end
@@ -356,7 +356,7 @@ def _ignore(*_told: object) -> None:
 
 
 def _events(archive: Archive) -> list[tuple[str, Event]]:
-    return list(archive.events(on_damage=lambda _name, _error: None))
+    return list(archive.events(on_damage=skip_damaged))
 
 
 def _free(archive: Archive) -> int:

@@ -26,7 +26,7 @@ from archiver.archive.journal import in_order, policy_of
 from archiver.archive.places import own_place
 from archiver.archive.policy import Policy
 from archiver.archive.records import ArchiveInfo, info_file, keys_of, parse_info, read_place
-from archiver.errors import ArchiverError, DamageError, UsageError
+from archiver.errors import ArchiverError, DamageError, UsageError, skip_damaged
 from archiver.text import utc_now
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Documents:
         every = found
         if self._scope.repository is not None:
             # Those in the scope may all have come from another archive, and name that one.
-            every = list(self._archive.snapshots(on_damage=lambda _name, _error: None))
+            every = list(self._archive.snapshots(on_damage=skip_damaged))
         check_info(self._archive.store, self._findings, every)
         return found
 

@@ -21,7 +21,7 @@ from archiver.archive.places import own_place
 from archiver.archive.signing.signatures import signed_bytes
 from archiver.archive.vouching import Voucher
 from archiver.digest import is_blake3
-from archiver.errors import DamageError, UsageError, explain_system_error
+from archiver.errors import DamageError, UsageError, explain_system_error, skip_damaged
 from archiver.text import printable
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ def cover_of(archive: Archive) -> Cover:
     """Return what the heads of an archive's journal vouch for."""
     place = own_place(archive)
     scope: Scope = "archive"
-    for _, event in archive.events(lambda _name, _error: None):
+    for _, event in archive.events(skip_damaged):
         copied = event.detail
         if not isinstance(copied, Copied) or not place.is_meant(copied.to_id or copied.to):
             continue

@@ -19,7 +19,7 @@ from archiver.archive.records import ArchiveInfo
 from archiver.archive.repair.objects import OWN, Need, Needs, needs_of
 from archiver.archive.repair.whole_files import Mended
 from archiver.archive.seals import Snapshot
-from archiver.errors import ArchiverError, DamageError
+from archiver.errors import ArchiverError, DamageError, skip_damaged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -81,7 +81,7 @@ class Packs:
     def _state(
         self, mended: tuple[Mended, ...], bad: frozenset[str], pretended: frozenset[str]
     ) -> PackState:
-        living = self._archive.snapshots(on_damage=lambda _name, _error: None)
+        living = self._archive.snapshots(on_damage=skip_damaged)
         hit = tuple(one for one in living if not bad.isdisjoint(_named(one)))
         concerned = {one.id: one for one in (*hit, *self._found.sealed)}
         denied = {result.pack for result in self._found.pack_results if result.denied}

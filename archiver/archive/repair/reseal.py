@@ -17,7 +17,7 @@ from archiver.archive.packs.index import PackMap
 from archiver.archive.publish import Placement, announced_needs, closure_names, publish
 from archiver.archive.quarantine import put_aside
 from archiver.archive.vouching import vouches_of
-from archiver.errors import DamageError
+from archiver.errors import DamageError, skip_damaged
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -118,7 +118,7 @@ def _needed(archive: Archive) -> set[str]:
     found: set[str] = set()
     for needs in announced_needs(archive.store).values():
         found |= needs
-    for snapshot in archive.snapshots(on_damage=lambda _name, _error: None):
+    for snapshot in archive.snapshots(on_damage=skip_damaged):
         found.update(closure_names(snapshot.seal))
     return found
 
@@ -138,7 +138,7 @@ def repaired_events(
     Their time is after that of the events that are there: also within a second a seal is first
     published, and then set aside.
     """
-    time = next_time(journal.events(lambda _name, _error: None))
+    time = next_time(journal.events(skip_damaged))
     by_source: dict[str, list[str]] = {}
     for one in mended:
         by_source.setdefault(one.source, []).extend(one.instead or (one.name,))

@@ -26,7 +26,7 @@ from archiver.archive.events import (
 from archiver.archive.journal import merged
 from archiver.archive.places import Copies, Place, forgotten
 from archiver.archive.records import canonical
-from archiver.errors import ArchiverError, DamageError
+from archiver.errors import ArchiverError, DamageError, skip_damaged
 from archiver.text import utc_before
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def tell_copied(
     joined to every event that no other names. ``part`` is as in ``Copied``; ``always``: also
     if there is nothing else to tell.
     """
-    events = list(archive.events(_ignore))
+    events = list(archive.events(skip_damaged))
     new = sorted(set(snapshots) - Copies(events).between(*ends))
     one, other = ends
     listed = [*((True, name) for name in new), *((False, name) for name in packs)]
@@ -86,7 +86,7 @@ def _portions(found: list[Thing]) -> Iterator[list[Thing]]:
 
 def tell_seen(archive: Archive, seen: tuple[PlaceSeen, ...]) -> None:
     """Journal that these places were there, unless that was told within the hour."""
-    events = list(archive.events(_ignore))
+    events = list(archive.events(skip_damaged))
     since = utc_before(_SEEN_AGAIN)
     known = {
         place
@@ -104,9 +104,9 @@ def fetch_told(source: Archive, target: Archive, place: Place) -> int:
     So audits that were made there count here. Nothing else is taken from there: what the target sealed,
     forgot or wants is its own affair.
     """
-    known = {_key(event) for _, event in source.events(_ignore)}
+    known = {_key(event) for _, event in source.events(skip_damaged)}
     count = 0
-    for _, event in target.events(_ignore):
+    for _, event in target.events(skip_damaged):
         match event.detail:
             case Audited() | Repaired() as detail:
                 chosen = place.is_meant(detail.place)
@@ -131,7 +131,7 @@ def told_copied(
         archive.require_writable()
         tell_copied(archive, ends, snapshots, packs, part=part)
     except ArchiverError:
-        return snapshots <= Copies(archive.events(_ignore)).between(*ends)
+        return snapshots <= Copies(archive.events(skip_damaged)).between(*ends)
     return True
 
 
@@ -141,9 +141,9 @@ def tell_anew(source: Archive, target: Archive, repositories: set[str], present:
     Events of a chain cannot be copied one by one: what they follow would be missing. ``repositories``
     are lowercase, ``present`` are the ids of the snapshots that the target has.
     """
-    known = {_key(event) for _, event in target.events(_ignore)}
+    known = {_key(event) for _, event in target.events(skip_damaged)}
     count = 0
-    for _, event in source.events(_ignore):
+    for _, event in source.events(skip_damaged):
         match event.detail:
             case Sealed(snapshot) | SmokeTested(snapshot):
                 chosen = snapshot in present
@@ -175,9 +175,9 @@ def keep_forgotten(source: Archive, target: Archive) -> None:
 
     To be called before they come, so that whenever the run ends the target's journal fits its seals.
     """
-    own, other = list(target.events(_ignore)), list(source.events(_ignore))
+    own, other = list(target.events(skip_damaged)), list(source.events(skip_damaged))
     ahead = list(merged(own, other))
-    here = {one.id for one in target.snapshots(lambda _name, _error: None)}
+    here = {one.id for one in target.snapshots(skip_damaged)}
     before, after = forgotten(own), forgotten(ahead)
     for kind, ids in ((Remembered, after & here), (Forgotten, before - after - here)):
         for some in _portions(sorted(ids)):
@@ -188,9 +188,5 @@ def keep_forgotten(source: Archive, target: Archive) -> None:
 def keep_policy(archive: Archive, before: Policy | None) -> None:
     """Say again what the archive's policy was, if events of another archive have changed it."""
     if before is not None and policy_of(archive) != before:
-        events = list(archive.events(_ignore))
+        events = list(archive.events(skip_damaged))
         archive.journal.append(new_event(before, time=next_time(events)), whole=True)
-
-
-def _ignore(_name: str, _error: DamageError) -> None:
-    """An audit tells of damaged events."""

@@ -22,7 +22,7 @@ from archiver.archive.policy import Policy
 from archiver.archive.publish import closure_names, missing_packs
 from archiver.archive.transfer import Flow, Transfer
 from archiver.catalogue.rebuild import open_catalogue
-from archiver.errors import ArchiverError, DamageError, UsageError
+from archiver.errors import ArchiverError, UsageError, skip_damaged
 from archiver.operations.copy import history
 from archiver.operations.copy.files import Documents, copy_packs
 from archiver.operations.copy.report import CopyOptions, CopyReport, Faults
@@ -108,7 +108,7 @@ class _Run:
         """Copy what the target has not."""
         chosen, damaged = choose(self._source, self._options.references)
         self._faults.findings += damaged
-        gone = forgotten(self._target.events(_ignore))
+        gone = forgotten(self._target.events(skip_damaged))
         held: set[str] = {one.id for one in chosen if self._holds(one)}
         wanted = [one for one in chosen if one.id in held or one.id not in gone]
         packs = [one for one in expected_packs(wanted) if self._is_to_be_copied(one)]
@@ -338,7 +338,7 @@ class _Run:
         there = [
             one
             for repository in sorted(repositories)
-            for one in self._target.snapshots_of(repository, _ignore)
+            for one in self._target.snapshots_of(repository, skip_damaged)
             if one.seal.revision in revisions
         ]
         policy = history.policy_of(self._target)
@@ -356,10 +356,6 @@ def _seen(place: Place, path: Path, device: Device) -> PlaceSeen:
         label=device.label,
         filesystem=device.filesystem,
     )
-
-
-def _ignore(_name: str, _error: DamageError) -> None:
-    """An audit tells of damaged events."""
 
 
 # ---- Which snapshots are to be copied.
@@ -403,7 +399,7 @@ def lose(archive: Archive, place: str) -> int:
     UsageError if the journal knows of no copies there, or several places have this name.
     """
     archive.require_writable()
-    events = list(archive.events(_leave_out))
+    events = list(archive.events(skip_damaged))
     copies = Copies(events)
     found = copies.called(place)
     if not found:
@@ -423,7 +419,3 @@ def lose(archive: Archive, place: str) -> int:
     lost = CopyLost(place=name, id=found[0] if found[0] != name else "")
     archive.record(new_event(lost, time=next_time(events)))
     return len(copies.places()[found[0]])
-
-
-def _leave_out(_name: str, _error: DamageError) -> None:
-    """An audit tells of damaged events."""

@@ -18,7 +18,7 @@ from archiver.archive.publish import missing_packs
 from archiver.archive.vouching import HUGGINGFACE, UNVOUCHED, Vouch, Voucher, counted, vouches_of
 from archiver.catalogue import queries
 from archiver.digest import git_blob_hasher
-from archiver.errors import DamageError
+from archiver.errors import DamageError, skip_damaged
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -270,7 +270,7 @@ class Held:
         return found
 
     def _snapshots_of(self, repository: str) -> list[Snapshot]:
-        return self._archive.snapshots_of(repository, on_damage=lambda _name, _error: None)
+        return self._archive.snapshots_of(repository, on_damage=skip_damaged)
 
 
 def _is_listed(entry: FileEntry, vouch: Vouch, claim: RemoteFile, packs: PackMap) -> bool:

@@ -30,6 +30,7 @@ from archiver.errors import (
     UpstreamGoneError,
     explain_system_error,
     out_of_inodes,
+    skip_damaged,
 )
 from archiver.names import unportable
 from archiver.operations.mirror.held import CatalogueHints, Held
@@ -307,9 +308,7 @@ class Run:
         return "cache" if self._listing.revision else "folder"
 
     def _is_preferred(self, snapshot: Snapshot) -> bool:
-        held = self._archive.snapshots_of(
-            snapshot.seal.repository, on_damage=lambda _name, _error: None
-        )
+        held = self._archive.snapshots_of(snapshot.seal.repository, on_damage=skip_damaged)
         return not held or self._archive.preferred(held).id == snapshot.id
 
     # ---- fetching
