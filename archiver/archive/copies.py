@@ -158,7 +158,7 @@ class PlaceHistory:
                     for known in (self._proofs, self._older, self._seen, self._devices):
                         known.pop(name, None)
             case Audited() | Repaired() as detail:
-                place = detail.place or self.here.told
+                place = detail.place or self.here.key
                 self._see(place, time)
                 self._proofs.setdefault(place, Proofs()).take(detail, time, self.now)
             case PlacesSeen(places):
@@ -168,7 +168,7 @@ class PlaceHistory:
 
     def _copied(self, copied: Copied, time: str) -> None:
         for place in copy_ends(copied):
-            name = place.told
+            name = place.key
             self._see(name, time)
             self._last[name] = time
             if time > self.now:

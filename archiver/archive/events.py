@@ -285,8 +285,8 @@ class Repaired(msgspec.Struct, frozen=True):
     snapshots: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
 
     @property
-    def set_aside(self) -> tuple[str, ...]:
-        """The ids of the seals that were set aside."""
+    def replaced_seals(self) -> tuple[str, ...]:
+        """The ids of the seals that new ones replaced."""
         return () if isinstance(self.snapshots, msgspec.UnsetType) else self.snapshots
 
 
@@ -494,7 +494,7 @@ class Event(msgspec.Struct, frozen=True, dict=True):
             case Audited() | Copied() | Forgotten() | Remembered() as detail:
                 return frozenset(detail.snapshots)
             case Repaired() as detail:
-                return frozenset(detail.set_aside)
+                return frozenset(detail.replaced_seals)
             case _:
                 return frozenset()
 

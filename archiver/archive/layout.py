@@ -118,23 +118,23 @@ def _compact(time: str) -> str:
     return time.replace("-", "").replace(":", "").lower()
 
 
-def aside_name(folder: str, time: str, name: str) -> str:
+def quarantined_name(folder: str, time: str, name: str) -> str:
     """Where a file goes that is taken out of use: ``folder`` is QUARANTINE or TRASH."""
     return f"{folder}/{_compact(time)}/{name.lower()}"
 
 
-class AsideName(NamedTuple):
+class QuarantinedName(NamedTuple):
     """When a file was taken out of use (``YYYY-MM-DDTHH:MM:SSZ``), and its name before."""
 
     time: str
     name: str
 
 
-def aside_of(name: str) -> AsideName | None:
+def quarantined_of(name: str) -> QuarantinedName | None:
     """What the name of a file in quarantine or trash says, or None if it is no such name."""
     found = _ASIDE.match(name)
     if not found:
         return None
     t = found.group(1).upper()
     time = f"{t[:4]}-{t[4:6]}-{t[6:11]}:{t[11:13]}:{t[13:]}"
-    return AsideName(time, found.group(2))
+    return QuarantinedName(time, found.group(2))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from archiver.archive.events import Copied, CopyLost, Forgotten, Remembered, Sealed
 from archiver.archive.fixity import read_or_reread
 from archiver.archive.layout import PLACE
-from archiver.archive.quarantine import put_aside
+from archiver.archive.quarantine import move_to_quarantine
 from archiver.archive.records import is_identity, place_file, read_place
 from archiver.errors import ArchiverError, DeniedError, UsageError, skip_damaged
 from archiver.text import printable
@@ -38,13 +38,13 @@ class Place(NamedTuple):
     id: str = ""
 
     @property
-    def told(self) -> str:
-        """How events that tell of bytes name it."""
+    def key(self) -> str:
+        """What events name it by."""
         return self.id or self.name
 
-    def is_meant(self, told: str) -> bool:
-        """Whether an event that names a place so means this one."""
-        return told in {self.told, self.name}
+    def is_named(self, place: str) -> bool:
+        """Return whether an event that names a place so means this one."""
+        return place in {self.key, self.name}
 
 
 def own_place(archive: Archive) -> Place:
@@ -85,7 +85,7 @@ def _settled(archive: Archive, name: str) -> str:
     if state.problem:
         # What was damaged here had this name. A file that somebody took away means a new place.
         known = Copies(archive.events(skip_damaged)).identity(name)
-        put_aside(store, PLACE)
+        move_to_quarantine(store, PLACE)
     store.put_new(PLACE, place_file(known))
     return read_place(store)
 
@@ -203,7 +203,7 @@ def copy_ends(copied: Copied) -> Iterator[Place]:
     """Return the places that a copy is told of, where it came from first."""
     for name, identity in ((copied.from_, copied.from_id), (copied.to, copied.to_id)):
         place = Place(name, _identity(identity))
-        if place.told:
+        if place.key:
             yield place
 
 

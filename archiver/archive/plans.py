@@ -198,13 +198,13 @@ class Plans:
         plans: dict[str, Planned] = {}
         for digest, event in events:
             match event.detail:
-                case Planned() as planned if place.is_meant(planned.place):
+                case Planned() as planned if place.is_named(planned.place):
                     plans[digest] = planned
                     self._begin(digest, event.time, planned)
-                case PlanRetired() as retired if place.is_meant(retired.place):
+                case PlanRetired() as retired if place.is_named(retired.place):
                     self._active.pop(retired.plan, None)
                     self.last = max(self.last, event.time)
-                case Synced() as synced if place.is_meant(synced.place):
+                case Synced() as synced if place.is_named(synced.place):
                     self._end(event.time, synced, plans.get(synced.planned))
 
     def _begin(self, digest: str, time: str, planned: Planned) -> None:

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from archiver.storage.store import Store
 
 
-def keep_aside(store: Store, name: str) -> None:
+def link_to_quarantine(store: Store, name: str) -> None:
     """Give what is under ``name`` a second name in quarantine; harmless if nothing is there."""
     _aside(store, name, store.link)
 
 
-def put_aside(store: Store, name: str) -> str:
+def move_to_quarantine(store: Store, name: str) -> str:
     """Take a file out of use, into quarantine; where it lies now, ``""`` if it was not there."""
     return _aside(store, name, store.move)
 
@@ -33,7 +33,7 @@ def put_aside(store: Store, name: str) -> str:
 def _aside(store: Store, name: str, take: Callable[[str, str], None]) -> str:
     time = utc_now()
     while store.stat(name) is not None:
-        other = layout.aside_name(layout.QUARANTINE, time, name)
+        other = layout.quarantined_name(layout.QUARANTINE, time, name)
         try:
             take(name, other)
         except FileExistsError:
@@ -45,18 +45,18 @@ def _aside(store: Store, name: str, take: Callable[[str, str], None]) -> str:
     return ""
 
 
-def aside_names(store: Store) -> list[str]:
+def quarantined_names(store: Store) -> list[str]:
     """The names of all files out of use, the newest first."""
     found = [name for folder in (layout.QUARANTINE, layout.TRASH) for name in store.list(folder)]
     return sorted(found, key=_age, reverse=True)
 
 
 def _age(name: str) -> str:
-    found = layout.aside_of(name)
+    found = layout.quarantined_of(name)
     return found.time if found else ""
 
 
-class AsidePacks:
+class QuarantinedPacks:
     """The packs out of use of a store, by the names that they have now."""
 
     def __init__(self, store: Store) -> None:
@@ -64,7 +64,7 @@ class AsidePacks:
 
     def names(self) -> list[str]:
         """All of them, the newest first."""
-        return [name for name in aside_names(self._store) if is_aside_pack(name)]
+        return [name for name in quarantined_names(self._store) if is_quarantined_pack(name)]
 
     def pack(self, pack: str) -> PackReader:
         """A reader of the file."""
@@ -74,9 +74,9 @@ class AsidePacks:
             raise DamageError(f"{pack} is gone.", path=pack) from None
 
 
-def is_aside_pack(name: str) -> bool:
+def is_quarantined_pack(name: str) -> bool:
     """Whether it is the name of a pack that is out of use."""
-    found = layout.aside_of(name)
+    found = layout.quarantined_of(name)
     return found is not None and layout.pack_of(found.name) is not None
 
 
@@ -85,10 +85,10 @@ class _AllPacks:
 
     def __init__(self, archive: Archive) -> None:
         self._archive = archive
-        self._aside = AsidePacks(archive.store)
+        self._aside = QuarantinedPacks(archive.store)
 
     def pack(self, pack: str) -> PackReader:
-        return (self._aside if is_aside_pack(pack) else self._archive).pack(pack)
+        return (self._aside if is_quarantined_pack(pack) else self._archive).pack(pack)
 
     def spare(self) -> Iterator[str]:
         yield from self._archive.packs()
@@ -109,8 +109,8 @@ def manifest_for(archive: Archive, snapshot: Snapshot) -> Manifest:
     try:
         return archive.manifest(snapshot.seal)
     except DamageError:
-        for one in aside_names(archive.store):
-            found = layout.aside_of(one)
+        for one in quarantined_names(archive.store):
+            found = layout.quarantined_of(one)
             if found is not None and layout.digest_of(found.name) == snapshot.seal.manifest.blake3:
                 with suppress(DamageError):
                     return archive.manifest_at(snapshot.seal, one)

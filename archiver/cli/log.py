@@ -124,7 +124,9 @@ def sentence(event: Event) -> str:  # noqa: C901, PLR0911, PLR0912 - one case fo
             return f"deleted {where}, {_several(files, 'file')}."
         case kinds.Repaired(files, source) as repaired:
             by = f" from {printable(source)}" if source else ""
-            seals = f"; {_ids(repaired.set_aside, 'old seal')}" if repaired.set_aside else ""
+            seals = (
+                f"; {_ids(repaired.replaced_seals, 'old seal')}" if repaired.replaced_seals else ""
+            )
             return f"brought back{by}, {_several(files, 'file')}{seals}."
         case kinds.Signed(key, documents):
             return f"signed by the key {printable(key)}, {_ids(documents, 'document')}."

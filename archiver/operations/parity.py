@@ -122,7 +122,7 @@ def _note_mended(archive: Archive, done: Protected) -> None:
     mended = [Mended(one, PROTECTED) for one in map(sidecar_of, done.made) if one in known]
     if not mended:
         return
-    for event in repaired_events(archive.journal, settled_place(archive).told, mended):
+    for event in repaired_events(archive.journal, settled_place(archive).key, mended):
         archive.record(event)
 
 

@@ -140,4 +140,4 @@ def retire(archive: Archive, name: str) -> None:
             f"No plan {printable(name, 80)!r} feeds the archive at this place.",
             hint=f"These do: {names}." if names else "None does; 'archiver sync' begins one.",
         )
-    archive.record(new_event(PlanRetired(name, place.told), time=plans.next_time()))
+    archive.record(new_event(PlanRetired(name, place.key), time=plans.next_time()))

@@ -142,7 +142,7 @@ class _Signing:
         )
         name = layout.signature_name(document.digest, self._key.id)
         with contextlib.suppress(FileNotFoundError, FileExistsError):
-            self._store.link(name, layout.aside_name(layout.QUARANTINE, now, name))
+            self._store.link(name, layout.quarantined_name(layout.QUARANTINE, now, name))
         staged = self._store.stage("signature")
         try:
             staged.write(data)

@@ -177,7 +177,7 @@ class _Run(Generic[Report]):
         self._dry_run = dry_run
         place = own_place(archive) if dry_run else settled_place(archive)
         self._plans = Plans(_events(archive), place)
-        self._planned = planned_of(plan, place.told, source)
+        self._planned = planned_of(plan, place.key, source)
         self._known = self._plans.find(plan.name) or KnownPlan("", "", self._planned, "", -1, {})
         self._started = monotonic()
         self._results: list[_Result] = []

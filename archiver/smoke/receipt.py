@@ -54,7 +54,7 @@ def receipt(
         manifest=snapshot.seal.manifest.blake3,
         levels={one.level: one.verdict for one in report.levels},
         read="folder" if restored else "archive",
-        place=settled_place(archive).told,
+        place=settled_place(archive).key,
         dtype=run.dtype,
         device=run.device,
         mode=run.mode,

@@ -76,7 +76,7 @@ def test_a_seal_that_was_taken_out_on_purpose_is_not_missing(audit, weights, eve
     detail = {"snapshots": [digest], "files": []}
     archive.record(raw_event(event, "2990-01-01T00:00:00Z", TOOL, detail=detail))
     name = seal.relative_to(weights.root).as_posix()
-    archive.store.move(name, layout.aside_name(layout.TRASH, "2990-01-01T00:00:00Z", name))
+    archive.store.move(name, layout.quarantined_name(layout.TRASH, "2990-01-01T00:00:00Z", name))
     result = audit()
     assert (result.code, result.codes) == (0, set())
     assert result.remarks == {"unsealed-pack", "unsealed-manifest"}
@@ -92,7 +92,7 @@ def test_a_seal_that_was_taken_out_on_purpose_is_not_missing(audit, weights, eve
 def test_a_missing_file_that_was_set_aside_is_told_with_its_place(audit, weights, folder, kind):
     path = weights.documents(kind)[0]
     name = path.relative_to(weights.root).as_posix()
-    aside = layout.aside_name(folder, "2026-01-01T00:00:00Z", name)
+    aside = layout.quarantined_name(folder, "2026-01-01T00:00:00Z", name)
     Archive.open(weights.root).store.move(name, aside)
     (found,) = (one for one in audit().damage if one["code"] != "object-missing")
     assert found["code"].endswith("-missing")

@@ -18,7 +18,7 @@ import pytest
 from disk import Tree, lay_out, tree_of
 from kit.cli import invoke
 
-from archiver.archive.layout import TRASH, aside_name
+from archiver.archive.layout import TRASH, quarantined_name
 from archiver.storage.local import LocalStore
 
 if TYPE_CHECKING:
@@ -272,7 +272,7 @@ def unforget_after_prune(root: Path) -> Step:
     seals = {path.name[:40] for path in (root / "snapshots").rglob("*.json")}
     for name in list(store.list("manifests")):
         if not any(revision in name for revision in seals):
-            store.move(name, aside_name(TRASH, "2026-01-01T00:00:00Z", name))
+            store.move(name, quarantined_name(TRASH, "2026-01-01T00:00:00Z", name))
     return step
 
 

@@ -160,7 +160,9 @@ def test_what_is_needed_again_is_spared_and_gets_a_new_grace(run, prune, root, a
 def test_what_lies_in_the_trash_and_is_needed_goes_back(run, prune, root, archive):
     needs = closure_names(the(archive, "org/one").seal)
     for name in needs:
-        archive.store.move(name, layout.aside_name(layout.TRASH, "2020-01-01T00:00:00Z", name))
+        archive.store.move(
+            name, layout.quarantined_name(layout.TRASH, "2020-01-01T00:00:00Z", name)
+        )
     assert prune() == {"rescued": 2}
     assert all_restore(root) == set(CONTENTS)
     assert names(archive, "trash") == []

@@ -67,7 +67,7 @@ def test_a_second_name_in_the_trash_of_what_is_in_use(quick):
     """As dying between the two names leaves it: nobody needs it."""
     archive = filled(quick / "archive")
     name = next(archive.snapshots()).name
-    archive.store.link(name, layout.aside_name(layout.TRASH, "2026-01-01T00:00:00Z", name))
+    archive.store.link(name, layout.quarantined_name(layout.TRASH, "2026-01-01T00:00:00Z", name))
     prune(archive)
     assert not list(archive.store.list(layout.TRASH))
     assert all_restore(quick / "archive") == {*CONTENTS}
@@ -107,7 +107,7 @@ def test_what_a_dead_prune_left_in_the_trash_restores(quick, capfd, folder):
     (snapshot,) = archive.snapshots_of("org/one")
     needs = closure_names(snapshot.seal)
     for name in needs:
-        archive.store.move(name, layout.aside_name(folder, "2026-01-01T00:00:00Z", name))
+        archive.store.move(name, layout.quarantined_name(folder, "2026-01-01T00:00:00Z", name))
     root, out = str(quick / "archive"), quick / "out"
     assert invoke("audit", "-q", "-C", root) == 20
     assert capfd.readouterr().out.count("lies in " + folder) == len(needs)

@@ -22,7 +22,7 @@ def noted(root, name, time, levels=RUN, **more):
     """Note a test of a snapshot that has that time."""
     archive = Archive.open(root)
     (snapshot,) = archive.snapshots_of(name)
-    detail = {"snapshot": snapshot.id, "levels": levels, "place": own_place(archive).told, **more}
+    detail = {"snapshot": snapshot.id, "levels": levels, "place": own_place(archive).key, **more}
     archive.record(raw_event("smoke-tested", time, TOOL, detail=detail))
 
 

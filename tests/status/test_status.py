@@ -40,7 +40,7 @@ def test_what_was_never_audited_falls_short_and_an_audit_mends_that(ask, root):
 
 def test_what_was_smoke_tested_here(ask, root):
     one, two = Archive.open(root).snapshots()
-    place = settled_place(Archive.open(root)).told
+    place = settled_place(Archive.open(root)).key
     held = dict.fromkeys(up_to("generate"), "held")
 
     def tested(snapshot, time, levels):

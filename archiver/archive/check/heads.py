@@ -181,7 +181,7 @@ def is_covered(archive: Archive, covers: Cover) -> bool:
     here, place = cover_of(archive), own_place(archive)
     return (
         covers.archive in {"", here.archive}
-        and (not covers.place or place.is_meant(covers.place))
+        and (not covers.place or place.is_named(covers.place))
         and covers.scope in {"", here.scope}
     )
 
@@ -199,13 +199,13 @@ def cover_of(archive: Archive) -> Cover:
     scope: Scope = "archive"
     for _, event in archive.events(skip_damaged):
         copied = event.detail
-        if not isinstance(copied, Copied) or not place.is_meant(copied.to_id or copied.to):
+        if not isinstance(copied, Copied) or not place.is_named(copied.to_id or copied.to):
             continue
         if copied.part:
             scope = "snapshots"
         elif not isinstance(copied.packs, msgspec.UnsetType):
             scope = "archive"
-    return Cover(archive.info.archive, place.told, scope)
+    return Cover(archive.info.archive, place.key, scope)
 
 
 def trusted_heads(text: str) -> Iterator[TrustedHead]:

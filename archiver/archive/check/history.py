@@ -140,7 +140,7 @@ def as_happened(events: Iterable[tuple[str, Event]]) -> Iterator[tuple[str, Even
 
 def was_at(detail: Audited | Repaired | SmokeTested, place: Place) -> bool:
     """Return whether it tells of the bytes at this place; what names none is taken to."""
-    return not detail.place or place.is_meant(detail.place)
+    return not detail.place or place.is_named(detail.place)
 
 
 def readable_events(

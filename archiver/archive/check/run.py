@@ -332,7 +332,7 @@ def _set_aside(store: Store) -> dict[str, str]:
     found = {}
     for folder in (layout.QUARANTINE, layout.TRASH):
         for name in store.list(folder):
-            before = layout.aside_of(name)
+            before = layout.quarantined_of(name)
             if before:
                 found[before.name] = name
     return found

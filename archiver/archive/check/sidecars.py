@@ -126,7 +126,7 @@ def _named(archive: Archive) -> frozenset[str] | None:
             case Sealed(snapshot) if snapshot:
                 sealed.add(snapshot)
             case Repaired() as repaired:
-                set_aside.update(repaired.set_aside)
+                set_aside.update(repaired.replaced_seals)
     if damaged or sealed - set(seals) - set_aside:
         return None
     stored = (layout.PACKS, layout.MANIFESTS, layout.SNAPSHOTS, layout.JOURNAL)

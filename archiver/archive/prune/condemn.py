@@ -124,7 +124,7 @@ def condemned(events: Iterable[tuple[str, Event]], place: Place) -> dict[str, st
     found: dict[str, str] = {}
     for digest, event in events:
         match event.detail:
-            case Condemned(files, told) if place.is_meant(told):
+            case Condemned(files, told) if place.is_named(told):
                 for name in files:
                     found.setdefault(name, digest)
             case Pruned(to=""):

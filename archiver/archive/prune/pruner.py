@@ -255,7 +255,7 @@ class Pruner:
             if _may_go(name) and name not in already and not needs.cover(name)
         ]
         for batch in batches(new):
-            self._tell(events.Condemned(batch, self._place.told))
+            self._tell(events.Condemned(batch, self._place.key))
         return self._sized(new)
 
     def _sized(self, names: Iterable[str]) -> Part:

@@ -47,7 +47,7 @@ def discarded(store: Store) -> list[Discarded]:
     """What is in the trash, the newest first."""
     found = []
     for where in store.list(layout.TRASH):
-        aside = layout.aside_of(where)
+        aside = layout.quarantined_of(where)
         if aside is not None:
             found.append(Discarded(where, aside.time, aside.name, store.stat(where) or 0))
     return sorted(found, key=lambda one: (one.time, one.where), reverse=True)
@@ -59,7 +59,9 @@ class Discarding:
     def __init__(self, store: Store, time: str) -> None:
         self._store = store
         self._time = time
-        while any(store.list(layout.aside_name(layout.TRASH, self._time, "x").rpartition("/")[0])):
+        while any(
+            store.list(layout.quarantined_name(layout.TRASH, self._time, "x").rpartition("/")[0])
+        ):
             self._time = utc_after(self._time)
         self.moved: list[Discarded] = []
 
@@ -68,7 +70,7 @@ class Discarding:
         size = self._store.stat(name)
         if size is None:
             return
-        where = layout.aside_name(layout.TRASH, self._time, name)
+        where = layout.quarantined_name(layout.TRASH, self._time, name)
         self.moved.append(Discarded(where, self._time, name, size))
         self._store.move(name, where)
 

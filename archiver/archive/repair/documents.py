@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from archiver.archive import archive, layout
 from archiver.archive.check.documents import repeated_info
 from archiver.archive.parity.sidecar import read_sidecar
-from archiver.archive.quarantine import aside_names
+from archiver.archive.quarantine import quarantined_names
 from archiver.archive.records import info_file
 from archiver.errors import ArchiverError
 
@@ -100,7 +100,7 @@ def _event_names(store: Store, digest: str) -> Iterable[str]:
         place = layout.parity_name(digest)
         with closing(store.open(place)) as reader:
             yield read_sidecar(reader, place).header.file
-    for name in aside_names(store):
-        aside = layout.aside_of(name)
+    for name in quarantined_names(store):
+        aside = layout.quarantined_of(name)
         if aside is not None:
             yield aside.name

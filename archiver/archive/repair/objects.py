@@ -16,7 +16,7 @@ import numpy as np
 from archiver.archive.manifests import tensors_of
 from archiver.archive.packs.format import PREFIX_SIZE
 from archiver.archive.packs.index import PackMap, Shelf
-from archiver.archive.quarantine import AsidePacks
+from archiver.archive.quarantine import QuarantinedPacks
 from archiver.archive.records import canonical
 from archiver.codec.segment import Effort, EncodedObject, encode
 from archiver.digest import Blake3Hex, blake3_hex
@@ -240,7 +240,7 @@ class PackSource:
 
 def packs_of(archive: Archive, title: str) -> list[ObjectSource]:
     """The packs of an archive, and then those that it has out of use."""
-    aside = AsidePacks(archive.store)
+    aside = QuarantinedPacks(archive.store)
     return [
         PackSource(archive, list(archive.packs()), title or OWN),
         PackSource(aside, aside.names(), f"{title} quarantine or trash".lstrip()),

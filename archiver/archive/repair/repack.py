@@ -14,7 +14,7 @@ from archiver.archive.packs.format import IndexEntry
 from archiver.archive.packs.index import PackMap
 from archiver.archive.packs.reader import PackReader
 from archiver.archive.packs.writer import PackWriter
-from archiver.archive.quarantine import aside_names, keep_aside
+from archiver.archive.quarantine import link_to_quarantine, quarantined_names
 from archiver.archive.records import ArchiveInfo
 from archiver.archive.repair.objects import OWN, Need, Needs, needs_of
 from archiver.archive.repair.whole_files import Mended
@@ -278,7 +278,7 @@ class Recutter:
                 hint="Test this machine's memory, cables and disks.",
             )
         if digest in self._bad:
-            keep_aside(self._archive.store, pack_name(digest))
+            link_to_quarantine(self._archive.store, pack_name(digest))
 
     def _keep_healed(self, writer: PackWriter, fetched: _Fetched) -> None:
         written = writer.written()
@@ -356,7 +356,7 @@ def _writer(reader: PackReader) -> ArchiveInfo | None:
 def _copies(pack: str, stores: Iterable[Store]) -> Iterator[PackReader]:
     name = layout.pack_name(pack)
     for store in stores:
-        aside = ((one, layout.aside_of(one)) for one in aside_names(store))
+        aside = ((one, layout.quarantined_of(one)) for one in quarantined_names(store))
         names = [name, *(one for one, found in aside if found is not None and found.name == name)]
         for one in names:
             try:

@@ -15,7 +15,7 @@ from archiver.archive.clock import next_time
 from archiver.archive.events import Event, Repaired, new_event
 from archiver.archive.packs.index import PackMap
 from archiver.archive.publish import Placement, announced_needs, closure_names, publish
-from archiver.archive.quarantine import put_aside
+from archiver.archive.quarantine import move_to_quarantine
 from archiver.archive.vouching import vouches_of
 from archiver.errors import DamageError, skip_damaged
 
@@ -97,11 +97,11 @@ def set_aside(archive: Archive, seals: Sequence[Resealed], packs: frozenset[str]
     A pack that another process has come to need meanwhile is put back.
     """
     store = archive.store
-    done = [one.name for one in seals if put_aside(store, one.name)]
+    done = [one.name for one in seals if move_to_quarantine(store, one.name)]
     moved = {
         name: place
         for name in map(layout.pack_name, sorted(packs))
-        if (place := put_aside(store, name))
+        if (place := move_to_quarantine(store, name))
     }
     needed = set(moved)
     try:

@@ -9,7 +9,7 @@ from archiver.archive import layout
 from archiver.archive.check.sidecars import needed_digests, signature_findings
 from archiver.archive.parity.protect import protect, without_sidecar
 from archiver.archive.parity.sidecar import read_sidecar
-from archiver.archive.quarantine import keep_aside, put_aside
+from archiver.archive.quarantine import link_to_quarantine, move_to_quarantine
 from archiver.archive.repair.objects import OWN
 from archiver.archive.repair.whole_files import Mended, WholeFiles
 from archiver.archive.signing.minisign import FILE_MAX
@@ -73,7 +73,7 @@ class Companions:
             return self._needless(place, digest)
         if self._whole.dry_run:
             return Mended(place, PROTECTED)
-        keep_aside(self._archive.store, place)
+        link_to_quarantine(self._archive.store, place)
         parity, group = self._shape(place)
         done = protect(
             self._archive,
@@ -92,7 +92,7 @@ class Companions:
         if needed is None or digest in needed:
             return None
         if not self._whole.dry_run:
-            put_aside(self._archive.store, place)
+            move_to_quarantine(self._archive.store, place)
         self.aside.append(place)
         return Mended(place, OWN)
 

@@ -13,7 +13,7 @@ import msgspec
 
 from archiver.archive import layout
 from archiver.archive.fixity import file_digest, is_packed, plain_digest, staged_right, stored_right
-from archiver.archive.quarantine import aside_names, keep_aside
+from archiver.archive.quarantine import link_to_quarantine, quarantined_names
 from archiver.archive.repair.objects import OWN
 from archiver.archive.transfer import pieces
 from archiver.errors import ArchiverError, DamageError, NoSpaceError, explain_system_error
@@ -74,7 +74,7 @@ class WholeFiles:
         try:
             if not _written(candidate, staged) or not staged_right(staged, name):
                 return False
-            keep_aside(self._store, name)
+            link_to_quarantine(self._store, name)
             staged.publish(name)
         finally:
             staged.abort()
@@ -103,7 +103,7 @@ class WholeFiles:
             try:
                 staged.write(data)
                 _require_same(staged, name, data)
-                keep_aside(self._store, name)
+                link_to_quarantine(self._store, name)
                 staged.publish(name)
             finally:
                 staged.abort()
@@ -174,10 +174,10 @@ def aside_copies(store: Store, title: str) -> FileSource:
     def find(name: str) -> Iterator[Candidate]:
         nonlocal listed
         if not listed:
-            names.extend(aside_names(store))
+            names.extend(quarantined_names(store))
             listed = True
         for one in names:
-            found = layout.aside_of(one)
+            found = layout.quarantined_of(one)
             if found is not None and found.name == name.lower():
                 yield stored_candidate(store, one, name, f"{title}{one.partition('/')[0]}")
 
@@ -324,7 +324,7 @@ class Misplaced:
     @cached_property
     def _set_aside(self) -> dict[str, str]:
         """Documents that a run which died may have set aside: digest -> name now. Packs are walked."""
-        before = ((one, layout.aside_of(one)) for one in aside_names(self._store))
+        before = ((one, layout.quarantined_of(one)) for one in quarantined_names(self._store))
         return {
             self._digest(one, found.name): one
             for one, found in before
@@ -336,7 +336,7 @@ class Misplaced:
         digest = layout.digest_of(name) or ""
         place = self._seen.get(digest)
         where = [one for one in (place, self._set_aside.get(digest)) if one is not None]
-        for one in aside_names(self._store) if place else ():
-            found = layout.aside_of(one)
+        for one in quarantined_names(self._store) if place else ():
+            found = layout.quarantined_of(one)
             where += [one] if found is not None and found.name == place else []
         yield from (stored_candidate(self._store, one, name, OWN) for one in where)

@@ -394,7 +394,7 @@ class Ledger:
         if self._read_only:
             return
         left, told = iter(packs), iter(snapshots)
-        place = settled_place(self._archive).told
+        place = settled_place(self._archive).key
         while True:
             some, others = list(islice(left, _LISTED)), []
             if len(some) < _LISTED:

@@ -109,7 +109,7 @@ def fetch_told(source: Archive, target: Archive, place: Place) -> int:
     for _, event in target.events(skip_damaged):
         match event.detail:
             case Audited() | Repaired() as detail:
-                chosen = place.is_meant(detail.place)
+                chosen = place.is_named(detail.place)
             case detail:
                 chosen = isinstance(detail, Copied | CopyLost | PlacesSeen)
         if chosen and _key(event) not in known:

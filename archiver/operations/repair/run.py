@@ -256,7 +256,7 @@ class _Run:
     def _journal(self, mended: Iterable[Mended], snapshots: Sequence[str] = ()) -> None:
         """Record what came from where; before anything is set aside."""
         if not self._options.dry_run:
-            journal, place = self._archive.journal, settled_place(self._archive).told
+            journal, place = self._archive.journal, settled_place(self._archive).key
             for event in repaired_events(journal, place, mended, snapshots):
                 self._archive.record(event)
 
