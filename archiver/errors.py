@@ -5,6 +5,7 @@
     ArchiverError                     1   the base; also any failure with no better name
     ├── DeniedError                   1   the system forbids it: permissions, a read-only medium
     ├── TooLargeError                 1   a revision holds more than one snapshot may
+    ├── NotLocalError                 1   the archive is no folder of this machine, and it has to be
     ├── UsageError                    2   the command cannot mean what was typed
     ├── PartialError                  3   some of the work was done, some failed; all is reported
     │   └── UnportableNameError       3   a filesystem cannot hold the name of a file
@@ -78,6 +79,17 @@ class ArchiverError(Exception):
 
 class DeniedError(ArchiverError):
     """The system forbids it: permissions, or a medium that is mounted read-only."""
+
+
+class NotLocalError(ArchiverError):
+    """What was asked for needs an archive that is a folder of this machine, and this one is none."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(
+            f"{address} is no folder of this machine, and this needs one.",
+            hint="Copy the archive to a disk of this machine, and name that copy.",
+        )
+        self.address = address
 
 
 class TooLargeError(ArchiverError):

@@ -107,10 +107,11 @@ class Archive:
         UnknownFormatError: a writer must know a feature that this version does not.
         LinkedFolderError: a folder is a link, so that writing would go elsewhere.
         """
-        self.store.require_no_links(layout.FOLDERS)
+        if self.store.folder is not None:
+            self.store.folder.require_no_links(layout.FOLDERS)
         if self.info.features.write:
             raise UnknownFormatError(
-                f"{self.store.describe()} needs a writer that knows "
+                f"{self.store.address} needs a writer that knows "
                 f"{', '.join(self.info.features.write)}.",
                 hint="Use a newer archiver to add to it; reading is possible with this one.",
             )
@@ -253,7 +254,7 @@ def _read_info(store: Store) -> ArchiveInfo:
     try:
         return parse_info(data)
     except DamageError as error:
-        require_known(f"The archive {store.describe()}", declared_format(data))
+        require_known(f"The archive {store.address}", declared_format(data))
         return _info_from_seals(store, error)
 
 
@@ -265,12 +266,12 @@ def _info_from_seals(store: Store, reason: DamageError | None) -> ArchiveInfo:
         return ArchiveInfo(seal.archive, seal.sealed, seal.tool, features=seal.features)
     if reason is not None:
         raise DamageError(
-            f"{store.describe()}/{layout.INFO} is damaged and there is no seal to recognise the "
+            f"{store.address}/{layout.INFO} is damaged and there is no seal to recognise the "
             "archive by."
         ) from reason
     raise NoArchiveError(
-        f"{store.describe()} is not an archive (it has no {layout.INFO}).",
-        hint=f"Create one with {command('init', store.describe())}, or name yours with -C or "
+        f"{store.address} is not an archive (it has no {layout.INFO}).",
+        hint=f"Create one with {command('init', store.address)}, or name yours with -C or "
         "ARCHIVER_ARCHIVE.",
     )
 

@@ -120,7 +120,7 @@ class PlaceHistory:
     def __init__(self, here: Place, now: str, root: str) -> None:
         self.here = here
         self.root = root
-        """The archive's folder, as advice names it."""
+        """The archive's address, as advice names it."""
         self.now = now
         self._bound = utc_before(-AHEAD)
         self._copy_events: list[tuple[str, Event]] = []
@@ -254,7 +254,7 @@ def judge_copies(
 
 def own_history(archive: Archive, now: str) -> PlaceHistory:
     """What the journal of an archive tells of places."""
-    history = PlaceHistory(own_place(archive), now, archive.store.describe())
+    history = PlaceHistory(own_place(archive), now, archive.store.address)
     for _ in history.noted(archive.events(skip_damaged)):
         pass
     return history
@@ -316,7 +316,8 @@ class _Judge:
     def _path(self, place: str) -> str:
         """Where the place is to be found on this machine; ``""`` if it is not known."""
         if place == self._here:
-            return self._archive.store.describe()
+            folder = self._archive.store.folder
+            return str(folder.path) if folder else ""
         known = self._history.device(self._names(place))
         for where in (known.where if known else "", self._copies.name(place)):
             host, colon, path = where.partition(":")

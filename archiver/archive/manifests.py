@@ -102,7 +102,7 @@ class Manifests:
             name = _name(seal)
             title = f"{seal.repository}@{seal.revision[:12]}"
             there = self._store.stat(name) is not None
-            place = self._store.describe()
+            place = self._store.address
             if isinstance(error, InvalidDocumentError):
                 error.hint = (
                     "Every copy of it says the same. Mirror the repository again, and take this snapshot "

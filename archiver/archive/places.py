@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from archiver.archive.events import Copied, CopyLost, Forgotten, Remembered, Sealed
@@ -18,9 +17,11 @@ from archiver.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
     from archiver.archive.archive import Archive
     from archiver.archive.events import Event
+    from archiver.storage.store import Store
 
 _LONGEST: Final = 255
 
@@ -47,9 +48,14 @@ class Place(NamedTuple):
         return place in {self.key, self.name}
 
 
+def place_name(store: Store) -> str:
+    """Return the name of a store's place where nobody chose one."""
+    return place_of(store.folder.path) if store.folder else store.address
+
+
 def own_place(archive: Archive) -> Place:
     """The place where an archive lies, as far as it is known without writing."""
-    name = place_of(Path(archive.store.describe()))
+    name = place_name(archive.store)
     return Place(
         name, read_or_reread(archive.store, PLACE, partial(read_place, archive.store))[0] or ""
     )
@@ -60,7 +66,7 @@ def settled_place(archive: Archive) -> Place:
 
     Where nothing can be written it is known by its name only.
     """
-    name = place_of(Path(archive.store.describe()))
+    name = place_name(archive.store)
     try:
         archive.require_writable()
         return Place(name, _settled(archive, name))

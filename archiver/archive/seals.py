@@ -160,7 +160,7 @@ class Seals:
 
     def _unclear(self, repository: str, revision: str | None, found: list[Snapshot]) -> UsageError:
         """Say what is held instead."""
-        place = self._store.describe()
+        place = self._store.address
         held = self.of(repository, skip_damaged)
         if not held:
             what = "fits several seals" if found else f"is not in the archive {place}"
@@ -181,7 +181,7 @@ class Seals:
         lost = self._lost_voucher(layout.digest_of(name) or "")
         if any(one.seal.selection.whole and self._rank(one) >= lost for one in same):
             return
-        error.hint = mending(self._store.describe(), "seal-damaged", "")
+        error.hint = mending(self._store.address, "seal-damaged", "")
         others = sorted({one.seal.revision for one in found} - {one.seal.revision for one in same})
         if others:
             error.hint += f" Revisions that can be named instead: {', '.join(others)}."

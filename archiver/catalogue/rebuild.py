@@ -58,20 +58,33 @@ _EVENTS_AT_ONCE: Final = 200
 
 def catalogue_path(archive: Archive) -> Path:
     """Return where the archive's catalogue lies: inside it, or in a folder of this user's if it cannot."""
-    return next(_usable_paths(archive), Path(archive.store.describe()) / CATALOGUE)
+    usable = next(_usable_paths(archive), None)
+    if usable is not None:
+        return usable
+    own = archive.store.folder
+    return own.path / CATALOGUE if own else next(_private_folders()) / _private_name(archive)
 
 
 def _usable_paths(archive: Archive) -> Iterator[Path]:
     """Give where an index can be, the best first: SQLite needs a folder to write to, and locks."""
-    root = Path(archive.store.describe())
+    own = archive.store.folder
+    root = own.path if own else None
     # Nobody locks this file, so that it may be asked.
-    if os.access(root, os.W_OK) and has_range_locks(root / INFO) and _has_room(root):
+    if root and os.access(root, os.W_OK) and has_range_locks(root / INFO) and _has_room(root):
         yield root / CATALOGUE
-    # A copy of an archive has the same id, and may hold other packs: so the place is in the name too.
-    place = blake3_hex(os.fsencode(os.path.realpath(root)))[:_PLACE_DIGITS]
     for folder in _private_folders():
         if _is_private(folder):
-            yield folder / f"{archive.info.archive}-{place}.sqlite"
+            yield folder / _private_name(archive)
+
+
+def _private_name(archive: Archive) -> str:
+    """Return the name of the index in a folder of this user's.
+
+    A copy of an archive has the same id, and may hold other packs: so the place is in the name too.
+    """
+    own = archive.store.folder
+    place = os.path.realpath(own.path) if own else archive.store.address
+    return f"{archive.info.archive}-{blake3_hex(os.fsencode(place))[:_PLACE_DIGITS]}.sqlite"
 
 
 def _has_room(root: Path) -> bool:

@@ -37,7 +37,7 @@ def command(reference: str, *, every: bool, undo: bool, dry_run: bool) -> None:
     if undo:
         again = remember(archive, repository, revision, every=every, dry_run=dry_run)
         _tell("remembered", again.snapshots, dry_run=dry_run)
-        _tell_gone(again.gone, archive.store.describe(), dry_run=dry_run)
+        _tell_gone(again.gone, archive.store.address, dry_run=dry_run)
         return
     done = forget(archive, repository, revision, every=every, dry_run=dry_run)
     _tell("forgotten", done.snapshots, dry_run=dry_run)

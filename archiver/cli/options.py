@@ -208,8 +208,10 @@ SENTENCES: Final = {
 
 def limits(store: Store) -> list[tuple[Limit, str]]:
     """Each limit of the archive's disk, and what it means, in a sentence; none where it is unknown."""
+    if store.folder is None:
+        return []
     try:
-        return [(one, SENTENCES[one]) for one in sorted(store.limits())]
+        return [(one, SENTENCES[one]) for one in sorted(store.folder.limits())]
     except ArchiverError:
         return []  # whoever reads or writes there will say why
 

@@ -197,7 +197,7 @@ def _remembered(
     if not found and not gone:
         raise UsageError(
             f"No snapshot of {repository} was forgotten.",
-            hint=f"{command('list', archive.store.describe())} shows what the archive holds.",
+            hint=f"{command('list', archive.store.address)} shows what the archive holds.",
         )
     if any(_fits(one, revision, by_id=by_id) for one in found.values() for by_id in (False, True)):
         return Affected(_chosen(found.values(), repository, revision, every=every), [])

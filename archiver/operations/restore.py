@@ -153,7 +153,7 @@ def _chosen(
     if not chosen and patterns:
         raise UsageError(
             f"No file of {snapshot.title} fits {', '.join(map(repr, patterns))}.",
-            hint=f"{command('show', archive.store.describe(), snapshot.title, '--files')} lists them.",
+            hint=f"{command('show', archive.store.address, snapshot.title, '--files')} lists them.",
         )
     return chosen, counted(vouch for _, vouch in pairs)
 
@@ -292,7 +292,7 @@ def _find_tensor(archive: Archive, snapshot: Snapshot, name: str) -> tuple[FileE
                 return entry, tensor
     raise UsageError(
         f"{snapshot.title} has no tensor {name}.",
-        hint=f"{command('show', archive.store.describe(), snapshot.title, '--tensors')} lists them.",
+        hint=f"{command('show', archive.store.address, snapshot.title, '--tensors')} lists them.",
     )
 
 
@@ -328,7 +328,7 @@ def hint_of(error: ArchiverError, archive: Archive, snapshot: Snapshot) -> str:
     """The next command; where the archive is damaged, the one that says how far."""
     if isinstance(error, UnreadableError) or not isinstance(error, DamageError):
         return error.hint
-    audit = command("audit", archive.store.describe(), "--snapshot", snapshot.title)
+    audit = command("audit", archive.store.address, "--snapshot", snapshot.title)
     return f"Run {audit} to see all that is damaged."
 
 

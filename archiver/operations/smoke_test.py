@@ -26,7 +26,6 @@ from archiver.smoke.receipt import Known, Run, last_tested, newest_golden, recei
 from archiver.smoke.report import LevelReport, SmokeReport
 from archiver.smoke.run import run
 from archiver.storage.files import require_place
-from archiver.storage.local import LocalStore
 from archiver.text import printable, utc_before
 
 if TYPE_CHECKING:
@@ -208,9 +207,9 @@ def _golden_to_compare(options: SmokeOptions, origin: _Origin | None) -> Known:
 
 def _root_of(archive: Archive) -> Path:
     """Return the archive's folder: the process that runs the model opens it by itself."""
-    if not isinstance(archive.store, LocalStore):
+    if archive.store.folder is None:
         raise SkippedError("A model runs straight from an archive in a local folder only.")
-    return archive.store.root
+    return archive.store.folder.path
 
 
 class _Origin(NamedTuple):
@@ -236,7 +235,7 @@ class _Origin(NamedTuple):
             )
             return self.archive.record(event), ""
         except DeniedError:
-            return "", f"{self.archive.store.describe()} cannot be written to."
+            return "", f"{self.archive.store.address} cannot be written to."
         except ArchiverError as error:
             return "", error.message
 
@@ -289,7 +288,7 @@ def _advice(origin: _Origin | None, report: SmokeReport, acceptance: _Acceptance
     seal = origin.snapshot.seal
     at = f"{seal.repository}@{seal.revision[:_REVISION]}"
     words = [word for code in failed for word in ("--accept", f"{at}:{code}")]
-    accept = command("policy set", origin.archive.store.describe(), *words)
+    accept = command("policy set", origin.archive.store.address, *words)
     return f"If upstream published it so, {accept} accepts it, and later tests go on."
 
 

@@ -18,6 +18,7 @@ from archiver.archive.plans import KnownPlan, Plans, outcome_of, planned_of
 from archiver.archive.records import canonical
 from archiver.errors import ArchiverError, ExitCode, UsageError, explain_system_error, skip_damaged
 from archiver.storage.locks import RunLock
+from archiver.storage.store import local_folder
 from archiver.text import plural, utc_after, utc_now
 
 if TYPE_CHECKING:
@@ -148,7 +149,8 @@ def sync(
     archive.require_writable()
     run: _Run[Report] = _Run(archive, plan, source, min_free, dry_run=dry_run)
     run.on_done, run.on_failed, run.on_known, run.came = done, failed, known, came
-    with RunLock(archive.store.scratch(f"plan-{plan.name}.lock"), f"The plan {plan.name}"):
+    lock = local_folder(archive.store).scratch(f"plan-{plan.name}.lock")
+    with RunLock(lock, f"The plan {plan.name}"):
         try:
             if run.remember() and run.begun(begin):
                 run.mirror_all(mirror)

@@ -50,34 +50,40 @@ def _unread(error: OSError, path: Path, what: str) -> ArchiverError:
 
 
 class LocalStore:
-    """The Store on the folder ``root``."""
+    """The Store in the folder ``path`` of this machine."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, path: Path) -> None:
+        self.path = path
         self._unreadable: dict[str, str] | None = None
 
-    def describe(self) -> str:
+    @property
+    def address(self) -> str:
         """The folder's path."""
-        return str(self.root)
+        return str(self.path)
+
+    @property
+    def folder(self) -> LocalStore:
+        """This store: it is a folder of this machine."""
+        return self
 
     def stage(self, purpose: str) -> LocalStaged:
         """Begin a new file in ``tmp/``."""
-        return LocalStaged.begun(self.root, purpose)
+        return LocalStaged.begun(self.path, purpose)
 
     def leftovers(self, purpose: str) -> Iterator[LocalLeftover]:
         """Files in ``tmp/`` that a dead process began."""
-        return leftovers(self.root, purpose)
+        return leftovers(self.path, purpose)
 
     def is_of_one_machine(self) -> bool:
         """By the type of its filesystem."""
-        return is_of_one_machine(self.root)
+        return is_of_one_machine(self.path)
 
     def scratch(self, name: str) -> Path:
         """A working file in ``tmp/``; its folder exists."""
-        path = self.root / check_name(f"{TMP}/{name}")
-        require_no_links(path, self.root)
+        path = self.path / check_name(f"{TMP}/{name}")
+        require_no_links(path, self.path)
         try:
-            make_folder(path.parent, self.root)
+            make_folder(path.parent, self.path)
         except OSError as error:
             raise explain(error, path, "a working file was begun") from error
         return path
@@ -101,7 +107,7 @@ class LocalStore:
         try:
             if reader.size > limit:
                 raise DamageError(
-                    f"{self.root / name} is {reader.size} bytes long; at most {limit} can be right.",
+                    f"{self.path / name} is {reader.size} bytes long; at most {limit} can be right.",
                     path=name,
                 )
             buffer = bytearray(reader.size)
@@ -113,21 +119,21 @@ class LocalStore:
     def open(self, name: str) -> LocalReader:
         """Open a file for ranged reads; FileNotFoundError if there is none."""
         try:
-            return LocalReader(self.root / check_name(name))
+            return LocalReader(self.path / check_name(name))
         except (FileNotFoundError, NotADirectoryError):
             raise FileNotFoundError(errno.ENOENT, "no such stored file", name) from None
         except OSError as error:
-            raise _unread(error, self.root / name, "it was being opened") from error
+            raise _unread(error, self.path / name, "it was being opened") from error
 
     def link(self, name: str, other: str) -> None:
         """A second, durable name for a stored file."""
-        path, second = self.root / check_name(name), self.root / check_name(other)
-        require_no_links(second, self.root)
+        path, second = self.path / check_name(name), self.path / check_name(other)
+        require_no_links(second, self.path)
         reader = self.open(name)
         try:
-            make_folder(second.parent, self.root)
+            make_folder(second.parent, self.path)
             self._link(path, second, reader, other)
-            sync_up(second, self.root)
+            sync_up(second, self.path)
         except FileExistsError:
             raise FileExistsError(errno.EEXIST, "there is such a file", other) from None
         except OSError as error:
@@ -163,14 +169,14 @@ class LocalStore:
 
     def move(self, name: str, other: str) -> None:
         """Another name for a stored file."""
-        require_no_links(self.root / check_name(name), self.root)
+        require_no_links(self.path / check_name(name), self.path)
         self.link(name, other)
         self.remove(name)
 
     def remove(self, name: str) -> None:
         """Delete a stored file."""
-        path = self.root / check_name(name)
-        require_no_links(path, self.root)
+        path = self.path / check_name(name)
+        require_no_links(path, self.path)
         try:
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 path.unlink()
@@ -180,24 +186,24 @@ class LocalStore:
 
     def tidy(self, prefix: str) -> None:
         """Remove empty folders."""
-        require_no_links(self.root / check_name(prefix) / "any", self.root)
-        for path in sorted((self.root / check_name(prefix)).rglob("*"), reverse=True):
+        require_no_links(self.path / check_name(prefix) / "any", self.path)
+        for path in sorted((self.path / check_name(prefix)).rglob("*"), reverse=True):
             with contextlib.suppress(OSError):
                 path.rmdir()  # refused for a file, and for a folder with something in it
 
     def stat(self, name: str) -> int | None:
         """Size in bytes, or None."""
         try:
-            info = (self.root / check_name(name)).lstat()
+            info = (self.path / check_name(name)).lstat()
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
-            raise _unread(error, self.root / name, "it was looked for") from error
+            raise _unread(error, self.path / name, "it was looked for") from error
         return info.st_size if stat_module.S_ISREG(info.st_mode) else None
 
     def list(self, prefix: str) -> Iterator[str]:
         """Names of regular files below ``prefix``, sorted; foreign folders are passed over."""
-        folder = self.root / check_name(prefix) if prefix else self.root
+        folder = self.path / check_name(prefix) if prefix else self.path
         try:
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
         except (FileNotFoundError, NotADirectoryError):
@@ -237,58 +243,58 @@ class LocalStore:
         folders = {
             folder
             for name in names
-            for folder in folders_above(self.root / check_name(name), self.root)
+            for folder in folders_above(self.path / check_name(name), self.path)
         }
         try:
             for folder in folders:
                 with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                     sync_folder(folder)
         except OSError as error:
-            raise explain(error, self.root, "its folders were being synced") from error
+            raise explain(error, self.path, "its folders were being synced") from error
 
     def require_no_links(self, folders: Iterable[str]) -> None:
         """Raise LinkedFolderError if one of these folders is a link or on another disk."""
         names = set(folders)
         for name in sorted(names):
-            require_no_links(self.root / check_name(name) / "any", self.root)
-            require_same_disk(self.root / name, self.root)
-        for mounted in mounts_below(self.root):
+            require_no_links(self.path / check_name(name) / "any", self.path)
+            require_same_disk(self.path / name, self.path)
+        for mounted in mounts_below(self.path):
             if mounted.partition("/")[0] in names:
-                raise LinkedFolderError(self.root / mounted)
+                raise LinkedFolderError(self.path / mounted)
 
     def require_writable(self) -> None:
         """Begin a file and throw it away; ArchiverError that says why that cannot be done."""
-        folder = self.root / TMP
+        folder = self.path / TMP
         path = folder / f"probe-{host()}-{os.getpid()}-{secrets.token_hex(4)}"
         try:
-            make_folder(folder, self.root)
+            make_folder(folder, self.path)
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
             path.unlink()
         except OSError as error:
             if error.errno not in {errno.EROFS, errno.EACCES, errno.EPERM}:
                 raise explain(error, path, "a working file was begun") from error
             raise ArchiverError(
-                f"The archive {self.root} cannot be written to ({os.strerror(error.errno)}).",
+                f"The archive {self.path} cannot be written to ({os.strerror(error.errno)}).",
                 hint="Nothing was done. Check the permissions, or whether the medium is mounted "
                 "read-only.",
             ) from error
-        hold_reserve(self.root)
+        hold_reserve(self.path)
 
     def make_room(self, working: Iterable[str]) -> None:
         """Delete the reserve and these files, if the disk is full."""
-        if lacks_room(self.root):
-            release_reserve(self.root)
+        if lacks_room(self.path):
+            release_reserve(self.path)
             for name in working:
                 with contextlib.suppress(OSError):
-                    (self.root / check_name(name)).unlink()
+                    (self.path / check_name(name)).unlink()
 
     def free_bytes(self) -> int | None:
         """Room left on the disk, in bytes; None if the disk does not tell."""
-        return free_bytes(self.root)
+        return free_bytes(self.path)
 
     def limits(self) -> frozenset[Limit]:
         """What the filesystem has not."""
         try:
-            return limits_of(self.root)
+            return limits_of(self.path)
         except OSError as error:
-            raise explain(error, self.root, "its filesystem was asked what it can do") from error
+            raise explain(error, self.path, "its filesystem was asked what it can do") from error

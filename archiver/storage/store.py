@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Protocol
 
-from archiver.errors import ArchiverError
+from archiver.errors import ArchiverError, NotLocalError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -96,29 +96,14 @@ class Leftover(Protocol):
         """Let go of it; harmless after ``discard`` and ``resume``."""
 
 
-class Store(Protocol):
-    """Where an archive's files live."""
+class LocalFolder(Protocol):
+    """What a store can do besides if it is a folder of this machine."""
 
-    def describe(self) -> str:
-        """The place, for messages."""
-
-    def stage(self, purpose: str) -> Staged:
-        """Begin a new file; ``purpose`` (a file name part) tells a person what a leftover was."""
-
-    def leftovers(self, purpose: str) -> Iterator[Leftover]:
-        """Staged files of ``purpose`` that no living process is writing."""
-
-    def is_of_one_machine(self) -> bool:
-        """Whether nobody but this machine can be writing here; False if not known."""
+    path: Path
+    """The folder, as its owner named it."""
 
     def scratch(self, name: str) -> Path:
         """The path of a private working file in ``tmp/``: lost at any time, never restored from."""
-
-    def require_writable(self) -> None:
-        """Raise the error that says why nothing can be written here, if nothing can.
-
-        Where there is plenty of room some of it is put by, for ``make_room``.
-        """
 
     def make_room(self, working: Iterable[str]) -> None:
         """On a full disk, give up what was put by, and ``working``, files that nobody needs.
@@ -132,11 +117,42 @@ class Store(Protocol):
         Every operation that writes or deletes asks so for itself; this is for the start of a run.
         """
 
-    def free_bytes(self) -> int | None:
-        """Room left for new files, in bytes; None where the disk does not tell."""
-
     def limits(self) -> frozenset[Limit]:
-        """What the place lacks that most have, asked of it without writing."""
+        """Return what the filesystem lacks that most have, asked of it without writing."""
+
+
+class Store(Protocol):
+    """Where an archive's files live.
+
+    Everything here can be asked of any store. What only a folder of this machine can do is asked of
+    ``folder``, or of ``local_folder`` by whoever cannot do without.
+    """
+
+    @property
+    def address(self) -> str:
+        """What names the place, for people and for ``-C``; a path only if there is a ``folder``."""
+
+    @property
+    def folder(self) -> LocalFolder | None:
+        """The folder of this machine that the store is; None if it is none."""
+
+    def stage(self, purpose: str) -> Staged:
+        """Begin a new file; ``purpose`` (a file name part) tells a person what a leftover was."""
+
+    def leftovers(self, purpose: str) -> Iterator[Leftover]:
+        """Staged files of ``purpose`` that no living process is writing."""
+
+    def is_of_one_machine(self) -> bool:
+        """Whether nobody but this machine can be writing here; False if not known."""
+
+    def require_writable(self) -> None:
+        """Raise the error that says why nothing can be written here, if nothing can.
+
+        Where there is plenty of room some of it is put by, for ``LocalFolder.make_room``.
+        """
+
+    def free_bytes(self) -> int | None:
+        """Return the room left for new files, in bytes; None where nobody can tell."""
 
     def put_new(self, name: str, data: bytes) -> bool:
         """Publish a small file durably; False if ``name`` was there already."""
@@ -186,3 +202,10 @@ class Store(Protocol):
         So will the names of ``names``, stored files that another process may have published and not
         made durable, or that are gone.
         """
+
+
+def local_folder(store: Store) -> LocalFolder:
+    """Return the folder of this machine that ``store`` is; raise NotLocalError if it is none."""
+    if store.folder is None:
+        raise NotLocalError(store.address)
+    return store.folder

@@ -46,7 +46,7 @@ def pack_path(root: Path, pack: str) -> Path:
 
 def reading(path: Path, archive: Archive) -> PackReader:
     """A reader of any file below the archive's folder."""
-    name = path.relative_to(archive.store.root).as_posix()
+    name = path.relative_to(archive.store.folder.path).as_posix()
     return PackReader(archive.store.open(name), "The pack")
 
 

@@ -89,9 +89,9 @@ def test_the_decoder_and_the_archive_prefer_the_same(archive, seal_up, decoder):
     made.append(seal_up(of(Voucher.PIN, Voucher.PIN), Selection(), times[1], revision=OTHER))
     lost = seal_up(msgspec.UNSET, SELECTIONS[1], times[1], oids=("", SHA1))
     ref = lost.seal.manifest.blake3
-    (archive.store.root / layout.manifest_name("Org/Model", REVISION, ref)).unlink()
-    read = {one.id: one for one in decoder.read_seals(archive.store.root, decoder.Log())}
-    packs = SimpleNamespace(root=archive.store.root, zstandard=decoder.Zstandard())
+    (archive.store.folder.path / layout.manifest_name("Org/Model", REVISION, ref)).unlink()
+    read = {one.id: one for one in decoder.read_seals(archive.store.folder.path, decoder.Log())}
+    packs = SimpleNamespace(root=archive.store.folder.path, zstandard=decoder.Zstandard())
     draw = random.Random(7)
     every = [*made, lost]
     chosen = [draw.sample(every, draw.randint(2, 6)) for _ in range(300)]

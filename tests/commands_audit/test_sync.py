@@ -261,7 +261,7 @@ def test_a_dry_run_adds_up_and_compares_with_the_room(run, hub, archive, plan):
 
 
 def test_a_plan_runs_once_at_a_time(sync, hub, archive, plan):
-    lock = Archive.open(archive.root).store.scratch("plan-nightly.lock")
+    lock = Archive.open(archive.root).store.folder.scratch("plan-nightly.lock")
     with RunLock(lock, "The plan nightly"):
         result = sync(plan(A))
         assert (result.code, held(archive)) == (11, [])

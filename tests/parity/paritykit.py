@@ -118,11 +118,11 @@ def guard(archive: Archive, *names: str, parity: int = 2, group: int = 32, **how
 
 
 def path_of(archive: Archive, name: str) -> Path:
-    return archive.store.root / name
+    return archive.store.folder.path / name
 
 
 def sidecar_path(archive: Archive, name: str) -> Path:
-    return archive.store.root / layout.parity_name(layout.digest_of(name))
+    return archive.store.folder.path / layout.parity_name(layout.digest_of(name))
 
 
 def header_of(side: bytes) -> dict:

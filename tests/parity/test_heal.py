@@ -239,7 +239,7 @@ def test_without_a_sidecar_it_says_so(archive):
 def test_the_sidecar_of_another_file_is_not_believed(archive):
     one, two = put_pack(archive, noise(9000, 1)), put_pack(archive, noise(9000, 2))
     guard(archive, one, two)
-    shutil.copy(sidecar_path(archive, two), archive.store.root / "other.par")
+    shutil.copy(sidecar_path(archive, two), archive.store.folder.path / "other.par")
     overwrite(sidecar_path(archive, one), sidecar_path(archive, two).read_bytes())
     with pytest.raises(DamageError, match="belongs to another file"):
         healed(archive, one)

@@ -177,10 +177,10 @@ def test_a_sidecar_that_names_another_file_of_the_same_digest_heals_only_that(sh
     other = layout.event_name("2026-01-02T03:04:05Z", digest)
     header = header_of(side) | {"file": other}
     out = shelf.store.stage("heal")
-    overwrite(shelf.store.root / name, rebuilt(header, blocks_of(side, header)))
+    overwrite(shelf.store.folder.path / name, rebuilt(header, blocks_of(side, header)))
     try:
         with pytest.raises(DamageError, match="is the parity of"):
             heal(shelf.store, layout.pack_name(digest), out)
     finally:
         out.abort()
-        overwrite(shelf.store.root / name, side)
+        overwrite(shelf.store.folder.path / name, side)

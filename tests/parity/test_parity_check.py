@@ -77,7 +77,7 @@ def test_damage_around_the_blocks_is_seen_without_reading_them(guarded, folder, 
     place = layout.parity_name(layout.digest_of(name))
     assert found(guarded, deep=False) == [("parity-damaged", place)]
     (finding,) = parity_findings(guarded, deep=True, progress=Quiet())
-    assert finding.actions[0] == AddParity(guarded.store.describe())
+    assert finding.actions[0] == AddParity(guarded.store.address)
 
 
 def test_a_damaged_block_is_seen_by_a_deep_look_only(guarded):
@@ -102,7 +102,7 @@ def test_the_sidecar_of_a_manifest_that_was_compressed_anew(guarded):
     import zstandard
 
     name = named(guarded, "manifests")
-    path = guarded.store.root / name
+    path = guarded.store.folder.path / name
     plain = zstandard.ZstdDecompressor().decompress(path.read_bytes())
     overwrite(path, zstandard.ZstdCompressor(1, write_checksum=False).compress(plain))
     place = layout.parity_name(layout.digest_of(name))
@@ -113,7 +113,7 @@ def test_the_sidecar_of_a_manifest_that_was_compressed_anew(guarded):
 
 def test_a_sidecar_of_a_missing_file_is_needed_as_long_as_a_seal_or_the_journal_is(guarded):
     for folder in ("packs", "manifests", "snapshots"):
-        for path in (guarded.store.root / folder).rglob("*.*"):
+        for path in (guarded.store.folder.path / folder).rglob("*.*"):
             if path.is_file():
                 path.unlink()
                 assert found(guarded) == []
@@ -122,10 +122,10 @@ def test_a_sidecar_of_a_missing_file_is_needed_as_long_as_a_seal_or_the_journal_
 def test_a_sidecar_of_nothing_is_a_remark(guarded):
     protect_all(guarded, stray := stray_pack(guarded))
     assert found(guarded) == []
-    (guarded.store.root / stray).unlink()
+    (guarded.store.folder.path / stray).unlink()
     place = layout.parity_name(layout.digest_of(stray))
     assert found(guarded) == [("unneeded-parity", place)]
-    overwrite(guarded.store.root / named(guarded, "snapshots"), b"{}")
+    overwrite(guarded.store.folder.path / named(guarded, "snapshots"), b"{}")
     assert found(guarded) == []
 
 

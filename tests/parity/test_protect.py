@@ -32,7 +32,7 @@ def publish_manifest(archive) -> str:
 
 
 def in_tmp(archive) -> list[str]:
-    return [path.name for path in (archive.store.root / "tmp").iterdir()]
+    return [path.name for path in (archive.store.folder.path / "tmp").iterdir()]
 
 
 def test_each_file_is_made_once_and_then_kept(archive):

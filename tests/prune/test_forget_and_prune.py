@@ -317,7 +317,7 @@ def test_an_intent_of_a_living_container_is_kept_to(prune, archive, monkeypatch)
 
 
 def test_another_run_that_deletes(run, archive):
-    with RunLock(archive.store.scratch("aside.lock"), "a test"):
+    with RunLock(archive.store.folder.scratch("aside.lock"), "a test"):
         refused(run, archive, 11, *BOTH, ("forget", "--undo", "org/one"))
 
 

@@ -211,6 +211,6 @@ def test_only_one_repair_at_a_time(repair, weights):
     from archiver.storage.locks import RunLock
 
     store = Archive.open(weights).store
-    with RunLock(store.scratch("aside.lock"), "A repair"):
+    with RunLock(store.folder.scratch("aside.lock"), "A repair"):
         assert repair().code == 11
         assert repair("--dry-run").code == 0

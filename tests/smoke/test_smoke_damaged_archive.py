@@ -20,7 +20,7 @@ from archiver.smoke.checkpoint.archived import ArchivedCheckpoint
 @pytest.fixture
 def spoiled(made_archive, tmp_path):
     """An archive that a test may spoil."""
-    return Archive.open(shutil.copytree(made_archive.store.root, tmp_path / "weights"))
+    return Archive.open(shutil.copytree(made_archive.store.folder.path, tmp_path / "weights"))
 
 
 def entry_of(archive, path=FILE):
@@ -30,7 +30,7 @@ def entry_of(archive, path=FILE):
 
 
 def packs_below(archive):
-    return sorted((archive.store.root / "packs").rglob("*.pack"))
+    return sorted((archive.store.folder.path / "packs").rglob("*.pack"))
 
 
 def damage(archive, digest):
@@ -54,7 +54,7 @@ def assert_told(error, *words):
 def test_a_damaged_object_names_the_tensor_and_spares_the_others(spoiled, number):
     digest = entry_of(spoiled).segments[-2 if number < 16 else -1][1]
     damage(spoiled, digest)
-    one = opened(Archive.open(spoiled.store.root))
+    one = opened(Archive.open(spoiled.store.folder.path))
     big = one.tensors["big"]
     for part in (big, big.row(number), big.row(number)):
         with pytest.raises(DamageError) as error:
@@ -72,7 +72,7 @@ def test_a_damaged_object_names_the_tensor_and_spares_the_others(spoiled, number
 
 def test_a_damaged_header_is_damage_and_no_refused_header(spoiled):
     damage(spoiled, entry_of(spoiled).segments[0][1])
-    one = opened(Archive.open(spoiled.store.root))
+    one = opened(Archive.open(spoiled.store.folder.path))
     with pytest.raises(DamageError) as error:
         one.header(FILE)
     assert_told(error, FILE)
@@ -83,7 +83,7 @@ def test_a_damaged_header_is_damage_and_no_refused_header(spoiled):
 def test_a_missing_pack_is_damage_of_what_lay_in_it(spoiled):
     for path in packs_below(spoiled):
         path.unlink()
-    one = opened(Archive.open(spoiled.store.root))
+    one = opened(Archive.open(spoiled.store.folder.path))
     with pytest.raises(DamageError) as error:
         bytes_of(one, one.tensors["big"])
     assert_told(error, "big", FILE)

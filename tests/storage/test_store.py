@@ -218,7 +218,7 @@ def test_names_of_the_format_are_taken(store, name):
 
 def test_a_barrier_and_a_description(store):
     store.barrier()
-    assert store.describe()
+    assert store.address
     assert store.free_bytes() > 0
 
 
@@ -350,7 +350,7 @@ def test_a_kept_file_can_be_gone_on_with(store):
 
 
 def test_a_working_file_is_private(store):
-    path = store.scratch("work-1.jsonl")
+    path = store.folder.scratch("work-1.jsonl")
     path.write_bytes(b"x")
-    assert store.scratch("work-1.jsonl").read_bytes() == b"x"
+    assert store.folder.scratch("work-1.jsonl").read_bytes() == b"x"
     store.require_writable()

@@ -108,7 +108,7 @@ def contradiction_findings(
 
 
 def _unsettled(archive: Archive, contradiction: Contradiction, *, append_only: bool) -> Finding:
-    place, title = archive.store.describe(), contradiction.first.snapshot.title
+    place, title = archive.store.address, contradiction.first.snapshot.title
     upstream = contradiction.first.by is contradiction.other.by is Voucher.UPSTREAM
     drop = DropSeal(place, contradiction.other.reference, append_only, upstream)
     actions: Actions = (AskUpstream(place, title), drop)
@@ -138,7 +138,7 @@ def _outranked(archive: Archive, several: list[Contradiction], *, append_only: b
         f"Two seals give {contradiction.path} another SHA-256: {_described(contradiction)}. "
         f"The first is the one that is restored.{more}"
     )
-    action = KeepOrForget(archive.store.describe(), contradiction.other.reference, append_only)
+    action = KeepOrForget(archive.store.address, contradiction.other.reference, append_only)
     return Finding(
         "seal-outranked",
         text,

@@ -61,7 +61,7 @@ def foreign_head(archive: Archive, head: TrustedHead, *, there: bool) -> Finding
         f"The head {head.id[:16]} was kept of {_told(head.covers)}, and this is {_told(here)}: the event "
         f"{found}, and says nothing of what is missing here."
     )
-    action = CheckHeadThere(archive.store.describe())
+    action = CheckHeadThere(archive.store.address)
     return Finding("head-elsewhere", text, object=printable(head.id, 64), actions=(action,))
 
 
@@ -88,7 +88,7 @@ class _Look:
     def __init__(self, archive: Archive) -> None:
         self._archive = archive
         self._store = archive.store
-        self._advice = Advice(archive.store.describe())
+        self._advice = Advice(archive.store.address)
         self._chain = Chain()
         self._there: set[str] = set()
         self._damaged: dict[str, Finding] = {}

@@ -94,7 +94,7 @@ class Findings:
     """What was found so far, in ``all``."""
 
     def __init__(self, store: Store) -> None:
-        self.advice = Advice(store.describe())
+        self.advice = Advice(store.address)
         self.all: list[Finding] = []
 
     def add(

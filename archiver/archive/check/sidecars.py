@@ -42,7 +42,7 @@ def parity_findings(archive: Archive, *, deep: bool, progress: Progress) -> Iter
     Their headers and sizes are looked at; ``deep`` reads the parity blocks too, and the manifests that
     they are for. Packs are not read. Raises UnknownFormatError for a sidecar of a newer version.
     """
-    advice = Advice(archive.store.describe())
+    advice = Advice(archive.store.address)
     needed = needed_digests(archive)
     for name in archive.store.list(layout.PARITY):
         digest = layout.parity_of(name)
@@ -160,7 +160,7 @@ def missing_findings(
     None for what is ``told`` of already by its name, or by that of its signature.
     """
     ids = [parse_public_key(key).id for key in keys]
-    action = SignTrusted(archive.store.describe())
+    action = SignTrusted(archive.store.address)
     for one, name in unsigned(archive.store, snapshots, keys):
         digest = layout.digest_of(name) or ""
         if name in told or any(layout.signature_name(digest, id_) in told for id_ in ids):
@@ -174,7 +174,7 @@ class _Check:
 
     def __init__(self, archive: Archive, keys: list[PublicKey]) -> None:
         self._store = archive.store
-        self._advice = Advice(archive.store.describe())
+        self._advice = Advice(archive.store.address)
         self._keys = keys
         self._documents = {layout.digest_of(name): name for name in documents(archive.store)}
 

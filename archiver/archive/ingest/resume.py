@@ -21,6 +21,7 @@ from archiver.digest import as_blake3, blake3_hex
 from archiver.errors import ArchiverError, DamageError
 from archiver.storage.files import explain
 from archiver.storage.filesystem import open_working_file
+from archiver.storage.store import local_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,7 +42,7 @@ class _Line(msgspec.Struct, frozen=True, array_like=True):
 
 
 def _path_of(store: Store, key: str) -> Path:
-    return store.scratch(f"work-{blake3_hex(key.encode())[:32]}.jsonl")
+    return local_folder(store).scratch(f"work-{blake3_hex(key.encode())[:32]}.jsonl")
 
 
 def discard(store: Store, key: str) -> None:

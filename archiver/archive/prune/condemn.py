@@ -80,7 +80,7 @@ def require_none(archive: Archive, problems: Sequence[str]) -> None:
     if not problems:
         return
     more = f" And {len(problems) - _TOLD} more." if len(problems) > _TOLD else ""
-    place = archive.store.describe()
+    place = archive.store.address
     raise DamageError(
         f"The archive is not whole, so what it needs is not known: {' '.join(problems[:_TOLD])}{more}",
         hint=f"Nothing was deleted. Run {command('audit', place)}, then {command('repair', place)}.",
@@ -95,7 +95,7 @@ def lost_seals(archive: Archive, history: History, live: Iterable[Snapshot]) -> 
     seals = list(live)
     there = {one.id for one in seals}
     replacements = ReplacementSeals(archive, seals)
-    place, deleted = archive.store.describe(), chain.deleted()
+    place, deleted = archive.store.address, chain.deleted()
     for event in chain.sealed():
         if event.snapshot not in there and not replacements.exist_for(event):
             title = f"{event.repository}@{event.revision[:12]}"
@@ -108,7 +108,7 @@ def lost_seals(archive: Archive, history: History, live: Iterable[Snapshot]) -> 
                 yield f"The seal of {title} is lost."
     for file in foreign_files(archive.store, layout.SNAPSHOTS):
         if file.stops_prune:
-            move = moving(archive.store.describe(), file.name, file.own_name)
+            move = moving(archive.store.address, file.name, file.own_name)
             yield (
                 f"{file.name} is, or may be, a seal under a name that is not its own. If nothing else "
                 f"is to be done about it: {move}."

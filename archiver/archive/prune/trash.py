@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from archiver.archive import layout
 from archiver.storage.locks import RunLock
+from archiver.storage.store import local_folder
 from archiver.text import utc_after
 
 if TYPE_CHECKING:
@@ -29,9 +30,10 @@ def deleting(store: Store) -> RunLock:
     On a full disk the reserve and the index give their room for that: they are made anew when there is
     some. Raises ArchiverError if nothing can be written.
     """
-    store.make_room(_INDEX)
+    folder = local_folder(store)
+    folder.make_room(_INDEX)
     store.require_writable()
-    return RunLock(store.scratch(_LOCK), "'archiver forget', 'prune' or 'repair'", needed=True)
+    return RunLock(folder.scratch(_LOCK), "'archiver forget', 'prune' or 'repair'", needed=True)
 
 
 class Discarded(NamedTuple):
@@ -155,7 +157,7 @@ def clear_up(store: Store, grace: int) -> None:
 def _idle_worklogs(store: Store, longest: int) -> Iterator[str]:
     for name in list(store.list(layout.TMP)):
         found = _WORKLOG.fullmatch(name)
-        path = store.scratch(found[1]) if found else None
+        path = local_folder(store).scratch(found[1]) if found else None
         if path is not None and path.exists():
             changed = path.parent.stat().st_mtime  # by the disk's own clock, as the file's is
             if changed - path.stat().st_mtime > longest:

@@ -86,7 +86,7 @@ class Documents:
         for replica in self._replicas:
             info = replica.info
             if told is not None and (info.archive, info.features) == (told.archive, told.features):
-                title = replica.store.describe()
+                title = replica.store.address
                 return self._whole.put(layout.INFO, info_file(info), title)
         if told is None:
             return None

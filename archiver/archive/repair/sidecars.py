@@ -121,7 +121,7 @@ class Companions:
     def _signature(self, name: str) -> Mended | None:
         """A replica's signature that is right there, as far as the trusted keys can tell."""
         for replica in self._replicas:
-            title = replica.store.describe()
+            title = replica.store.address
             if name in self._bad_in(replica):
                 continue
             try:
@@ -133,7 +133,7 @@ class Companions:
         return None
 
     def _bad_in(self, replica: Archive) -> frozenset[str]:
-        title = replica.store.describe()
+        title = replica.store.address
         if title not in self._bad:
             keys = self._archive.policy().keys
             self._bad[title] = frozenset(one.path for one in signature_findings(replica, keys))

@@ -8,7 +8,6 @@ from __future__ import annotations
 import secrets
 import time
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import msgspec
@@ -246,11 +245,14 @@ def _unsigned(archive: Archive, found: CheckResult, keys: Sequence[str]) -> Iter
 
 def _catalogue(archive: Archive, *, untouched: bool) -> tuple[Finding, ...]:
     """The index is no part of the archive, but a damaged one slows every run down."""
-    path = Path(archive.store.describe()) / layout.CATALOGUE
+    folder = archive.store.folder
+    if folder is None:
+        return ()
+    path = folder.path / layout.CATALOGUE
     fault = damage_of(path, untouched=untouched)
     if not fault:
         return ()
-    actions = Advice(archive.store.describe()).rebuild_catalogue()
+    actions = Advice(archive.store.address).rebuild_catalogue()
     text = f"The SQL index {path.name} is damaged: {fault}. No stored file is concerned."
     return (Finding("catalogue-damaged", text, path=path.name, actions=actions),)
 

@@ -177,8 +177,10 @@ class ReportFile(NamedTuple):
 
         A report is about an archive; in it, it would be one more file to ask about.
         """
-        root = Path(os.path.realpath(archive.store.describe()))
-        if Path(os.path.realpath(self.path)).is_relative_to(root):
+        folder = archive.store.folder
+        if folder and Path(os.path.realpath(self.path)).is_relative_to(
+            os.path.realpath(folder.path)
+        ):
             raise UsageError(
                 f"{self.path} lies in the archive.", hint="Name a file in another folder."
             )

@@ -104,7 +104,7 @@ class Faults:
     def __init__(self, source: Archive, target: Archive) -> None:
         self._source = source.store
         self._target = target.store
-        self._advice = Advice(source.store.describe())
+        self._advice = Advice(source.store.address)
         self.findings: list[Finding] = []
         self.packs: set[str] = set()
         """The packs that are not whole in the source."""
@@ -147,7 +147,7 @@ class Faults:
         if code == "file-unreadable":
             return self._advice.make_readable(snapshot)
         if self._target_has(name):
-            here, there = self._source.describe(), self._target.describe()
+            here, there = self._source.address, self._target.address
             return (RepairFrom(here, there),)
         return self._advice.copy_back(name, code, snapshot)
 

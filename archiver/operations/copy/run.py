@@ -17,7 +17,7 @@ from archiver.archive.copies import own_history
 from archiver.archive.events import CopyLost, PlaceSeen, new_event
 from archiver.archive.layout import CATALOGUE, digest_of
 from archiver.archive.place_look import Device, look_at
-from archiver.archive.places import Copies, Place, forgotten, place_of, settled_place
+from archiver.archive.places import Copies, Place, forgotten, place_name, place_of, settled_place
 from archiver.archive.policy import Policy
 from archiver.archive.publish import closure_names, missing_packs
 from archiver.archive.transfer import Flow, Transfer
@@ -88,12 +88,13 @@ class _Run:
         history = own_history(source, self._now)
         self._at = open_target(source, root, history, name=options.target_place, new=options.new)
         self._target, self._new = self._at.archive, not self._at.begun
-        self._own_device = look_at(source.store.describe()).device
+        folder = source.store.folder
+        self._own_device = look_at(folder.path).device if folder else Device()
         self._faults = Faults(source, self._target)
         silent = Transfer(source.store, self._target.store, Flow(None, throttle))
         self._documents = Documents(source, self._target, silent, self._faults)
         self._ends = (
-            Place(options.source_place or place_of(Path(source.store.describe()))),
+            Place(options.source_place or place_name(source.store)),
             Place(options.target_place or place_of(Path(self._at.look.path))),
         )
         self._copied: list[Snapshot] = []
@@ -144,8 +145,8 @@ class _Run:
         """Learn what the target's journal knows, and journal that both places were there."""
         one, other = self._ends
         seen = (
-            _seen(one, Path(self._source.store.describe()), self._own_device),
-            _seen(other, Path(self._at.look.path), self._at.look.device),
+            _seen(one, place_name(self._source.store), self._own_device),
+            _seen(other, place_of(Path(self._at.look.path)), self._at.look.device),
         )
         for place in self._at.gone:
             lose(self._source, place.id)
@@ -178,7 +179,7 @@ class _Run:
         self._progress.expect(len(packs), size)
 
     def _require_room(self, free: int | None, needed: int) -> None:
-        require_room(free, self._target.store.describe(), needed, self._options.min_free)
+        require_room(free, self._target.store.address, needed, self._options.min_free)
 
     # ---- copying
 
@@ -263,7 +264,8 @@ class _Run:
 
     def _index(self) -> None:
         """Bring the target's catalogue up to date if it has one; the next command can do it too."""
-        if not (Path(self._target.store.describe()) / CATALOGUE).is_file():
+        folder = self._target.store.folder
+        if folder is None or not (folder.path / CATALOGUE).is_file():
             return
         try:
             open_catalogue(self._target, self._progress).close()
@@ -309,8 +311,8 @@ class _Run:
         here = {one.id for one in present}
         asked = {one.id for one in wanted}
         return CopyReport(
-            source=self._source.store.describe(),
-            target=self._target.store.describe(),
+            source=self._source.store.address,
+            target=self._target.store.address,
             source_place=self._ends[0].name,
             target_place=self._ends[1].name,
             dry_run=self._options.dry_run,
@@ -346,11 +348,11 @@ class _Run:
         yield from contradiction_findings(self._target, there, append_only=append_only)
 
 
-def _seen(place: Place, path: Path, device: Device) -> PlaceSeen:
+def _seen(place: Place, where: str, device: Device) -> PlaceSeen:
     return PlaceSeen(
         place=place.name,
         id=place.id,
-        where=place_of(path),
+        where=where,
         medium=device.medium,
         devices=device.devices,
         label=device.label,

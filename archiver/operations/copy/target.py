@@ -73,7 +73,8 @@ def open_target(
     look = look_at(root)
     if not look.answered:
         raise no_answer(root)
-    _require_apart(Path(source.store.describe()), root)
+    if source.store.folder:
+        _require_apart(source.store.folder.path, root)
     known = _known_at(history, name, Path(look.path))
     if _is_empty(root):
         gone = _require_new(root, look, known, history, new=new)
@@ -82,7 +83,7 @@ def open_target(
     _require_known(root, look, known, history)
     if new and archive.info.archive != source.info.archive:
         raise UsageError(
-            f"{root} is an archive already, and another one than {source.store.describe()}.",
+            f"{root} is an archive already, and another one than {source.store.address}.",
             hint="Leave --new out to add to it, or choose a new folder.",
         )
     return Target(archive, begun=True, look=look)

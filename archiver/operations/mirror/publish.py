@@ -173,7 +173,7 @@ def _told(one: Contradiction) -> str:
 
 
 def _hint(archive: Archive, title: str, one: Contradiction) -> str:
-    place = archive.store.describe()
+    place = archive.store.address
     if one.held_by.by is Voucher.UPSTREAM:
         return (
             "What is read here is damaged or was changed: restore these files from the archive. To "

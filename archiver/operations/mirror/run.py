@@ -505,7 +505,7 @@ class Room:
         if self._left < size:
             free = self._left + self._min_free
             raise NoSpaceError(
-                f"Only {human_bytes(max(free, 0))} are free on the disk of {self._store.describe()}; "
+                f"Only {human_bytes(max(free, 0))} are free on the disk of {self._store.address}; "
                 f"--min-free keeps {human_bytes(self._min_free)} of it.",
                 hint=_HINT,
             )
@@ -514,9 +514,9 @@ class Room:
 
     def require_for(self, fetching: int) -> None:
         """Raise NoSpaceError if what is to be fetched cannot fit, however well it compresses."""
-        place = self._store.describe()
-        if fetching and out_of_inodes(place):
-            raise explain_system_error(OSError(errno.ENOSPC, "", place))
+        folder = self._store.folder
+        if fetching and folder and out_of_inodes(folder.path):
+            raise explain_system_error(OSError(errno.ENOSPC, "", str(folder.path)))
         self._look()
         needed = int(fetching * _LEAST_RATIO)
         if self._left >= needed:
@@ -524,7 +524,7 @@ class Room:
         free = max(self._left + self._min_free, 0)
         raise NoSpaceError(
             f"{human_bytes(fetching)} are to be {self._done}, which takes {human_bytes(needed)} or more "
-            f"on the disk of {self._store.describe()}; {human_bytes(free)} are free there, of which "
+            f"on the disk of {self._store.address}; {human_bytes(free)} are free there, of which "
             f"--min-free keeps {human_bytes(self._min_free)}.",
             hint=_HINT,
         )

@@ -236,7 +236,7 @@ class _Run:
 
     def _still(self, findings: Iterable[Finding]) -> tuple[Finding, ...]:
         """What could not be mended: none of them says to run the same repair again."""
-        advice = Advice(self._archive.store.describe())
+        advice = Advice(self._archive.store.address)
         return tuple(
             replace(one, actions=advice.more_places(one.code))
             if asks_for_repair(one.actions)

@@ -67,17 +67,17 @@ class Places:
         store = self._archive.store
         sources: list[FileSource] = [aside_copies(store, ""), self.misplaced]
         for other in self.stores:
-            title = other.describe()
+            title = other.address
             sources += [same_name(other, title), aside_copies(other, f"{title}/")]
         # After every copy: parity has to compute a file from what is left of it.
         sources.append(from_parity(store, ""))
-        return sources + [from_parity(other, f"{other.describe()}/") for other in self.stores]
+        return sources + [from_parity(other, f"{other.address}/") for other in self.stores]
 
     def objects(self) -> list[ObjectSource]:
         """Return where single objects may come from; upstream last, and only what nobody else has."""
         sources = packs_of(self._archive, "")
         for replica in self.replicas:
-            sources += packs_of(replica, replica.store.describe())
+            sources += packs_of(replica, replica.store.address)
         sources += [FolderSource(str(path), partial(_files_in, path)) for path in self._folders]
         return [*sources, self._upstream] if self._upstream else sources
 
@@ -236,7 +236,8 @@ def open_other(folder: Path, archive: Archive) -> Archive | None:
     require_answer(folder)
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder.", hint="Check the path; is the disk mounted?")
-    if os.path.realpath(folder) == os.path.realpath(archive.store.describe()):
+    own = archive.store.folder
+    if own and os.path.realpath(folder) == os.path.realpath(own.path):
         raise UsageError(
             f"{folder} is the archive itself.",
             hint="Name another copy of it, or leave --from out: what is aside in it is used anyway.",

@@ -45,7 +45,7 @@ class Known:
         self.audited: LastAudit | None = None
         self._place = own_place(archive)
         self._store = archive.store
-        self.places = PlaceHistory(self._place, now, archive.store.describe())
+        self.places = PlaceHistory(self._place, now, archive.store.address)
         events = self.places.noted(
             self._sorted(readable_events(archive.journal, self._damaged_event))
         )

@@ -110,7 +110,7 @@ def status(archive: Archive, *, keys: Iterable[str] = ()) -> Status:
 
 
 def _unreadable(archive: Archive, known: Known) -> Iterator[Finding]:
-    actions = Advice(archive.store.describe()).make_readable()
+    actions = Advice(archive.store.address).make_readable()
     for name, message in known.unreadable.items():
         yield Finding("file-unreadable", message, path=name, actions=actions)
 
@@ -137,7 +137,7 @@ def _smoke_tests(archive: Archive, known: Known) -> Iterator[SmokeTested]:
 def _shortfalls(
     archive: Archive, known: Known, bare: int, copies: CopyState
 ) -> Iterator[Shortfall]:
-    place = archive.store.describe()
+    place = archive.store.address
     yield from _damage(known, place)
     yield from _contradictions(archive, known)
     latest = journal_ahead(archive)
@@ -165,7 +165,7 @@ def _shortfalls(
 def _unfinished(archive: Archive) -> Iterator[Unfinished]:
     left = unfinished(archive.store)
     if left.files:
-        prune = argv("prune", archive.store.describe())
+        prune = argv("prune", archive.store.address)
         yield Unfinished(commands=(prune,), files=left.files, bytes=left.bytes)
 
 
@@ -197,7 +197,7 @@ def _contradictions(archive: Archive, known: Known) -> Iterator[Shortfall]:
     for title in sorted({one.first.snapshot.title for one in unsettled}):
         paths = [one.path for one in unsettled if one.first.snapshot.title == title]
         yield Contradiction(
-            commands=(argv("mirror", archive.store.describe(), title),),
+            commands=(argv("mirror", archive.store.address, title),),
             snapshot=title,
             files=len(set(paths)),
             path=paths[0],
@@ -306,7 +306,7 @@ def _titles(entries: Iterable[EntryStatus]) -> tuple[str, ...]:
 
 def remarks(archive: Archive, known: Known, free: int) -> Iterator[Shortfall]:
     """What is worth a line and falls short of nothing."""
-    place = archive.store.describe()
+    place = archive.store.address
     if not known.wants:
         yield NoPolicy(commands=(argv("policy set", place, "--copies", "2"),))
     if 0 <= free < known.min_free:

@@ -58,7 +58,7 @@ class ArchivedCheckpoint:
 
     def __init__(self, archive: Archive, snapshot: Snapshot, *, workers: int) -> None:
         self.title = snapshot.title
-        place, title = archive.store.describe(), snapshot.title
+        place, title = archive.store.address, snapshot.title
         self._hint = (
             f"Run {command('repair', place)}, then {command('audit', place, '--snapshot', title)}."
         )
