@@ -15,9 +15,9 @@ from archiver.codec.segment import SEGMENT_MAX
 from archiver.errors import DamageError, UnreadableError
 
 if TYPE_CHECKING:
-    from archiver.archive.packs.index import PackMap
+    from archiver.archive.packs.index import ObjectIndex
     from archiver.archive.records import FileEntry
-    from archiver.codec.zstd import Bytes
+    from archiver.buffers import Bytes
 
 _BATCH: Final = 512
 """Small segments decoded by one task."""
@@ -25,10 +25,10 @@ _BATCH: Final = 512
 Sink = Callable[[memoryview], None]
 
 
-class Outflow:
+class FileDecoder:
     """Decodes files of a snapshot; memory is a few buffers of 16 MiB. Use as a context manager."""
 
-    def __init__(self, packs: PackMap, *, workers: int) -> None:
+    def __init__(self, packs: ObjectIndex, *, workers: int) -> None:
         self._packs = packs
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
         self._hasher = ThreadPoolExecutor(1, thread_name_prefix="hash")

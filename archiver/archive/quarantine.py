@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from archiver.archive import layout
-from archiver.archive.packs.index import PackMap
+from archiver.archive.packs.index import ObjectIndex
 from archiver.archive.packs.reader import PackReader
 from archiver.errors import DamageError
 from archiver.text import utc_after, utc_now
@@ -95,10 +95,10 @@ class _AllPacks:
         yield from self._aside.names()
 
 
-def packs_for(archive: Archive, snapshot: Snapshot) -> PackMap:
+def packs_for(archive: Archive, snapshot: Snapshot) -> ObjectIndex:
     """The packs of a snapshot; for what these have lost all others, and then those out of use."""
     every = _AllPacks(archive)
-    return PackMap(every, (pack for pack, _ in snapshot.seal.packs), every.spare)
+    return ObjectIndex(every, (pack for pack, _ in snapshot.seal.packs), every.spare)
 
 
 def manifest_for(archive: Archive, snapshot: Snapshot) -> Manifest:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from blake3 import blake3
 
 from archiver.archive.fixity import ReadResult, file_digest, read_or_reread, require_named
-from archiver.codec.workspace import workspace
+from archiver.buffers import workspace
 from archiver.errors import ArchiverError, DamageError
 
 if TYPE_CHECKING:

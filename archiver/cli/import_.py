@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from archiver.cli import output
-from archiver.cli.mirroring import intake_options, mirror_all
+from archiver.cli.mirroring import ingest_options, mirror_all
 from archiver.cli.options import common
 from archiver.errors import UsageError
 from archiver.text import printable
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     "--as", "name", metavar="REPO", help="The repository's name. [default: local/<folder>]"
 )
 @click.option("--revision", help="Which revision of a hub cache. [default: main]")
-@intake_options
+@ingest_options
 @common
 def command(folder: Path, name: str | None, revision: str | None, **rest: Any) -> None:
     """Bring a plain folder or a hub cache into the archive.

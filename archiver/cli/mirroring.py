@@ -62,7 +62,7 @@ _OPTIONS = (
 )
 
 
-def intake_options(function: Function) -> Function:
+def ingest_options(function: Function) -> Function:
     """The options of every command that brings files in."""
     for option in reversed(_OPTIONS):
         function = option(function)
@@ -72,7 +72,7 @@ def intake_options(function: Function) -> Function:
 def mirror_options(function: Function) -> Function:
     """The options of every command that fetches from a hub."""
     limit = click.option("--max-rate", type=Size(1), help="Bytes per second, such as 50MB.")
-    return limit(intake_options(function))
+    return limit(ingest_options(function))
 
 
 class HubRemarks:

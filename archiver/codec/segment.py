@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Final
 import msgspec
 import numpy as np
 
+from archiver.buffers import Workspace, workspace
 from archiver.codec import zstd
 from archiver.codec.transforms import CODECS, Transform
-from archiver.codec.workspace import Workspace, workspace
 from archiver.digest import Blake3Hex, blake3_hex
 from archiver.errors import ArchiverError, DamageError
 
 if TYPE_CHECKING:
-    from archiver.codec.zstd import Bytes
+    from archiver.buffers import Bytes
 
 SEGMENT_MAX: Final = 16 << 20
 """The greatest plain size of an object, in bytes."""

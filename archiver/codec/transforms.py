@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 
-from archiver.codec.workspace import BLOCK, Words16, Workspace
+from archiver.buffers import BLOCK, Words16, Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from archiver.codec.zstd import Bytes
+    from archiver.buffers import Bytes
 
 
 _CLIPPED = 63 << 2

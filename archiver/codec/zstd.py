@@ -8,13 +8,13 @@ matches that save nothing.
 from __future__ import annotations
 
 import threading
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-import numpy.typing as npt
 import zstandard
 
-Bytes = npt.NDArray[np.uint8]
+if TYPE_CHECKING:
+    from archiver.buffers import Bytes
 
 HUFFMAN: Final = 0
 SAMPLE_PIECE: Final = 32 << 10

@@ -14,7 +14,7 @@ import msgspec
 from archiver import memory
 from archiver.archive.advice import command
 from archiver.archive.check.impact import affected_rows
-from archiver.archive.decode import Outflow
+from archiver.archive.decode import FileDecoder
 from archiver.archive.destination import (
     Destination,
     NamesTaken,
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from archiver.archive.archive import Archive
-    from archiver.archive.packs.index import PackMap
+    from archiver.archive.packs.index import ObjectIndex
     from archiver.archive.records import FileEntry
     from archiver.archive.seals import Snapshot
     from archiver.progress import Progress
@@ -95,11 +95,11 @@ def restore(
         remove_unfinished(folder)
     kept, failures = 0, []
     names_taken = NamesTaken(entry.path for entry in files)
-    with Outflow(packs, workers=workers) as outflow:
+    with FileDecoder(packs, workers=workers) as decoder:
         for entry in files:
             try:
                 with names_taken.by(entry, target):
-                    kept += _restore_file(entry, target, outflow, progress)
+                    kept += _restore_file(entry, target, decoder, progress)
             except NoSpaceError:
                 raise
             except ArchiverError as error:
@@ -200,39 +200,39 @@ def _plain_name(name: str) -> bool:
 
 
 def _restore_file(
-    entry: FileEntry, target: Destination, outflow: Outflow, progress: Progress
+    entry: FileEntry, target: Destination, decoder: FileDecoder, progress: Progress
 ) -> bool:
     """Write one file; whether it was there already."""
     oid = blob_oid(entry)
     if oid is None:
-        oid = _git_oid(entry, outflow)
+        oid = _git_oid(entry, decoder)
     path = target.path(entry, oid)
     progress.begin(entry.path, entry.size)
     there = holds(path, entry)
     if there:
         progress.advance(entry.size, fetched=False)
     else:
-        _write(entry, path, outflow, progress)
+        _write(entry, path, decoder, progress)
     target.finish(entry, path)
     progress.end(entry.path)
     return there
 
 
-def _write(entry: FileEntry, path: Path, outflow: Outflow, progress: Progress) -> None:
+def _write(entry: FileEntry, path: Path, decoder: FileDecoder, progress: Progress) -> None:
     with writing(path) as writer:
 
         def sink(piece: memoryview) -> None:
             writer.write(piece)
             progress.advance(len(piece), fetched=True)
 
-        outflow.copy(entry, sink)
+        decoder.copy(entry, sink)
         writer.accept()
 
 
-def _git_oid(entry: FileEntry, outflow: Outflow) -> str:
+def _git_oid(entry: FileEntry, decoder: FileDecoder) -> str:
     """The git blob id of a small file whose upstream had none."""
     hasher = git_blob_hasher(entry.size)
-    for piece in outflow.pieces(iter(entry.segments)):
+    for piece in decoder.pieces(iter(entry.segments)):
         hasher.update(piece)
     return hasher.hexdigest()
 
@@ -258,9 +258,9 @@ def restore_tensor(
     remove_unfinished(path.parent)
     header = header_bytes([(tensor.name, tensor.dtype, tensor.shape, tensor.end - tensor.begin)])
     segments = _segments_of(entry, tensor)
-    with Outflow(packs_for(archive, snapshot), workers=workers) as outflow:
+    with FileDecoder(packs_for(archive, snapshot), workers=workers) as decoder:
         try:
-            kept = _write_tensor(path, header, segments, outflow)
+            kept = _write_tensor(path, header, segments, decoder)
         except DamageError as error:
             error.hint = hint_of(error, archive, snapshot)
             raise
@@ -268,13 +268,13 @@ def restore_tensor(
 
 
 def _write_tensor(
-    path: Path, header: bytes, segments: list[tuple[int, str]], outflow: Outflow
+    path: Path, header: bytes, segments: list[tuple[int, str]], decoder: FileDecoder
 ) -> bool:
     """Whether the file was there already; UsageError if it is there with other content."""
 
     def pieces() -> Iterator[memoryview]:
         yield memoryview(header)
-        yield from outflow.pieces(iter(segments))
+        yield from decoder.pieces(iter(segments))
 
     if holds_pieces(path, len(header) + sum(size for size, _ in segments), pieces()):
         return True
@@ -310,7 +310,9 @@ def _segments_of(entry: FileEntry, tensor: Tensor) -> list[tuple[int, str]]:
 # ---- A file that could not be restored: which of its tensors are hit, and what to do next.
 
 
-def failure(entry: FileEntry, error: ArchiverError, hint: str, packs: PackMap) -> RestoreFailure:
+def failure(
+    entry: FileEntry, error: ArchiverError, hint: str, packs: ObjectIndex
+) -> RestoreFailure:
     """What the report says of a file."""
     if isinstance(error, UnreadableError) or not isinstance(error, DamageError):
         return RestoreFailure(entry.path, error.message, hint, int(error.exit_code))
@@ -332,7 +334,7 @@ def hint_of(error: ArchiverError, archive: Archive, snapshot: Snapshot) -> str:
     return f"Run {audit} to see all that is damaged."
 
 
-def _lost(entry: FileEntry, error: DamageError, packs: PackMap) -> list[tuple[int, int]]:
+def _lost(entry: FileEntry, error: DamageError, packs: ObjectIndex) -> list[tuple[int, int]]:
     """Where a file has lost bytes: in the object that the error names, and in those that are nowhere."""
     found: list[tuple[int, int]] = []
     at = 0

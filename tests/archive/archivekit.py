@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from archiver.archive.archive import Archive
-from archiver.archive.ingest.object_store import NoHints, ObjectSink
+from archiver.archive.ingest.object_store import NoHints, ObjectStore
 from archiver.archive.packs.reader import PackReader
 from archiver.archive.packs.writer import PackWriter
 from archiver.archive.records import FileEntry, Source
@@ -67,15 +67,15 @@ def entry_of(path: str, plains: list[bytes]) -> FileEntry:
     )
 
 
-def sink_of(archive: Archive, hints=None) -> ObjectSink:
-    return ObjectSink(archive, Effort.FAST, hints or NoHints())
+def object_store(archive: Archive, hints=None) -> ObjectStore:
+    return ObjectStore(archive, Effort.FAST, hints or NoHints())
 
 
-def store_all(archive: Archive, plains: list[bytes]) -> ObjectSink:
-    """A flushed sink that holds these contents."""
-    sink = sink_of(archive)
+def store_all(archive: Archive, plains: list[bytes]) -> ObjectStore:
+    """A flushed objects that holds these contents."""
+    objects = object_store(archive)
     for plain in plains:
-        sink.put(array(plain), "BF16")
-    sink.flush()
-    sink.close()
-    return sink
+        objects.put(array(plain), "BF16")
+    objects.flush()
+    objects.close()
+    return objects

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 import zstandard
-from archivekit import OTHER, REVISION, array, entry_of, sink_of, source, store_all
+from archivekit import OTHER, REVISION, array, entry_of, object_store, source, store_all
 from kit.faults import overwrite
 from kit.journal import raw_event
 
@@ -22,8 +22,8 @@ ENTRY = entry_of("notes.txt", PARTS)
 
 def seal_up(archive, repository="Org/Model", revision=REVISION, **changes) -> Snapshot:
     """A published snapshot; ``changes`` to its seal are made before it is published."""
-    sink = store_all(archive, PARTS)
-    packs = [(one.pack, one.size) for one in sink.published]
+    objects = store_all(archive, PARTS)
+    packs = [(one.pack, one.size) for one in objects.published]
     digest, size = archive.publish_manifest(Manifest(source(repository, revision), (ENTRY,)))
     from archiver.archive.records import ManifestRef, Seal, Totals
 
@@ -364,16 +364,17 @@ def test_an_event_names_the_one_before_it(archive, root):
 
 
 def test_publishing_the_same_again_gives_the_same_snapshot(archive):
-    sink = sink_of(archive)
+    objects = object_store(archive)
     for part in PARTS:
-        sink.put(array(part), None)
-    sink.flush()
-    sink.close()
+        objects.put(array(part), None)
+    objects.flush()
+    objects.close()
     made = [
-        publish(archive, Manifest(source(), (ENTRY,)), sink.placed, Selection()) for _ in range(2)
+        publish(archive, Manifest(source(), (ENTRY,)), objects.placed, Selection())
+        for _ in range(2)
     ]
     assert made[0] == made[1]
     assert len(list(archive.snapshots())) == 1
-    part = publish(archive, Manifest(source(), (ENTRY,)), sink.placed, PART)
+    part = publish(archive, Manifest(source(), (ENTRY,)), objects.placed, PART)
     assert part.seal.parent == made[0].id
     assert len(list(archive.snapshots())) == 2

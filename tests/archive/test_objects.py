@@ -1,20 +1,20 @@
-"""The sink of objects: each content once, damage healed by writing anew, failures told to everyone."""
+"""The objects of objects: each content once, damage healed by writing anew, failures told to everyone."""
 
 import contextlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from archivekit import array, noise, pack_path, reading, sink_of, write_pack
+from archivekit import array, noise, object_store, pack_path, reading, write_pack
 from kit.faults import overwrite
 
 from archiver.archive.archive import Archive
-from archiver.archive.ingest import object_store as sink_module
-from archiver.archive.ingest.pipeline import BufferPool
+from archiver.archive.ingest import object_store as store_module
 from archiver.archive.ingest.resume import salvage
 from archiver.archive.packs import writer
 from archiver.archive.packs.format import IndexEntry
 from archiver.archive.packs.writer import PackWriter
+from archiver.buffers import BufferPool
 from archiver.codec.segment import SEGMENT_MAX
 from archiver.digest import blake3_hex
 from archiver.errors import ArchiverError, DamageError, NoSpaceError
@@ -38,9 +38,9 @@ def stored_objects(archive: Archive) -> list[str]:
     return [entry.blake3 for pack in archive.packs() for entry in archive.pack(pack).index()]
 
 
-def finish(sink) -> None:
-    sink.flush()
-    sink.close()
+def finish(objects) -> None:
+    objects.flush()
+    objects.close()
 
 
 def in_threads(work, count: int = 8) -> list[BaseException | None]:
@@ -54,31 +54,31 @@ def in_threads(work, count: int = 8) -> list[BaseException | None]:
 
 
 def test_the_same_content_from_many_threads_is_stored_once(archive):
-    sink = sink_of(archive)
+    objects = object_store(archive)
     start = threading.Barrier(8)
 
     def put_all(number: int) -> None:
         start.wait(timeout=600)
         for plain in CONTENTS[number % 4 :] + CONTENTS[: number % 4]:
-            assert sink.put(array(plain), None) == blake3_hex(plain)
+            assert objects.put(array(plain), None) == blake3_hex(plain)
 
     assert in_threads(put_all) == [None] * 8
-    finish(sink)
+    finish(objects)
     assert sorted(stored_objects(archive)) == sorted(map(blake3_hex, CONTENTS))
     for plain in CONTENTS:
-        assert sink.placed(blake3_hex(plain)) is not None
-    assert sink.placed("0" * 64) is None
+        assert objects.placed(blake3_hex(plain)) is not None
+    assert objects.placed("0" * 64) is None
 
 
 def test_what_is_stored_already_is_read_and_not_stored_again(archive):
     pack = write_pack(archive, CONTENTS)
-    sink = sink_of(archive, Hints(archive, pack))
+    objects = object_store(archive, Hints(archive, pack))
     for plain in [*CONTENTS, b"new"]:
-        sink.put(array(plain), None)
-    finish(sink)
-    assert sink.reused_bytes == sum(map(len, CONTENTS))
-    assert sink.placed(blake3_hex(CONTENTS[0]))[0] == pack
-    assert [e.blake3 for one in sink.published for e in one.entries] == [blake3_hex(b"new")]
+        objects.put(array(plain), None)
+    finish(objects)
+    assert objects.reused_bytes == sum(map(len, CONTENTS))
+    assert objects.placed(blake3_hex(CONTENTS[0]))[0] == pack
+    assert [e.blake3 for one in objects.published for e in one.entries] == [blake3_hex(b"new")]
 
 
 @pytest.mark.parametrize("harm", ["damaged", "gone", "cut", "lying size", "lying place"])
@@ -102,10 +102,10 @@ def test_a_hint_that_is_wrong_is_healed_by_storing_anew(archive, root, harm):
     else:
         hints.known[digest] = [(pack, IndexEntry(digest, -5, entry.stored, entry.size, 0))]
     opened = Archive.open(root)
-    sink = sink_of(opened, hints)
-    sink.put(array(CONTENTS[0]), None)
-    finish(sink)
-    found = sink.placed(digest)
+    objects = object_store(opened, hints)
+    objects.put(array(CONTENTS[0]), None)
+    finish(objects)
+    found = objects.placed(digest)
     assert found is not None
     assert found[0] != pack
     assert opened.pack(found[0]).copy(opened.pack(found[0]).index()[0]).header.blake3 == digest
@@ -113,16 +113,16 @@ def test_a_hint_that_is_wrong_is_healed_by_storing_anew(archive, root, harm):
 
 def test_a_damaged_pack_is_replaced_by_the_same_pack_written_anew(archive, root):
     """Same objects in the same order make the same pack, with the same name as the damaged one."""
-    sink = sink_of(archive)
+    objects = object_store(archive)
     for plain in CONTENTS:
-        sink.put(array(plain), None)
-    finish(sink)
-    pack = sink.published[0].pack
+        objects.put(array(plain), None)
+    finish(objects)
+    pack = objects.published[0].pack
     path = pack_path(root, pack)
     good = path.read_bytes()
     for bad in (good[:-1], good[:100] + b"\xff" + good[101:]):
         overwrite(path, bad)
-        again = sink_of(Archive.open(root))
+        again = object_store(Archive.open(root))
         for plain in CONTENTS:
             again.put(array(plain), None)
         finish(again)
@@ -132,11 +132,11 @@ def test_a_damaged_pack_is_replaced_by_the_same_pack_written_anew(archive, root)
 
 def test_packs_are_closed_when_they_are_large_enough(archive, monkeypatch):
     monkeypatch.setattr(writer, "PACK_TARGET", 8000)
-    sink = sink_of(archive)
+    objects = object_store(archive)
     for plain in CONTENTS:
-        sink.put(array(plain), None)
-    finish(sink)
-    assert len(sink.published) == 4
+        objects.put(array(plain), None)
+    finish(objects)
+    assert len(objects.published) == 4
     assert sorted(stored_objects(archive)) == sorted(map(blake3_hex, CONTENTS))
 
 
@@ -155,18 +155,18 @@ def test_a_failure_to_write_reaches_every_thread_and_nothing_hangs(archive, monk
         return honest(self, item)
 
     monkeypatch.setattr(PackWriter, "append", append)
-    sink = sink_of(archive)
+    objects = object_store(archive)
 
     def put_all(number: int) -> None:
         for plain in CONTENTS[number:] + CONTENTS[:number]:
-            sink.put(array(plain), None)
+            objects.put(array(plain), None)
 
     assert in_threads(put_all) == [error] * 8
     with pytest.raises(type(error)):
-        sink.flush()
+        objects.flush()
     with pytest.raises(type(error)):
-        sink.put(array(b"another"), None)
-    sink.close()
+        objects.put(array(b"another"), None)
+    objects.close()
     # What is whole is not thrown away: it is published if only room was lacking, or left to salvage.
     kept = list(archive.packs()) or [one.pack for one in salvage(archive)]
     assert sum(len(archive.pack(pack).index()) for pack in kept) == 3
@@ -180,15 +180,15 @@ def test_a_failure_to_publish_reaches_who_flushes_also_the_second_time(archive, 
         raise error
 
     monkeypatch.setattr(PackWriter, "finish", finish_badly)
-    sink = sink_of(archive)
+    objects = object_store(archive)
     with contextlib.suppress(NoSpaceError):
         for plain in CONTENTS:
-            sink.put(array(plain), None)
+            objects.put(array(plain), None)
     for _ in range(2):
         with pytest.raises(NoSpaceError):
-            sink.flush()
-    sink.close()
-    assert all(sink.placed(blake3_hex(plain)) is None for plain in CONTENTS)
+            objects.flush()
+    objects.close()
+    assert all(objects.placed(blake3_hex(plain)) is None for plain in CONTENTS)
 
 
 def test_a_segment_that_cannot_be_encoded_fails_for_all_who_wait_for_it(archive, monkeypatch):
@@ -200,24 +200,24 @@ def test_a_segment_that_cannot_be_encoded_fails_for_all_who_wait_for_it(archive,
         threading.Event().wait(0.2)
         raise error
 
-    monkeypatch.setattr(sink_module, "encode", encode)
-    sink = sink_of(archive)
+    monkeypatch.setattr(store_module, "encode", encode)
+    objects = object_store(archive)
 
     def put(number: int) -> None:
         waiting.wait(timeout=600)
-        sink.put(array(CONTENTS[0]), None)
+        objects.put(array(CONTENTS[0]), None)
 
     assert in_threads(put, 4) == [error] * 4
     monkeypatch.undo()
-    assert sink.put(array(CONTENTS[0]), None) == blake3_hex(CONTENTS[0])  # it can be tried again
-    finish(sink)
+    assert objects.put(array(CONTENTS[0]), None) == blake3_hex(CONTENTS[0])  # it can be tried again
+    finish(objects)
 
 
 def test_what_was_not_flushed_is_left_for_the_next_run(archive, root):
-    sink = sink_of(archive)
-    sink.put(array(CONTENTS[0]), None)
-    sink.close()
-    del sink
+    objects = object_store(archive)
+    objects.put(array(CONTENTS[0]), None)
+    objects.close()
+    del objects
     assert list(archive.packs()) == []
     (left,) = (root / "tmp").iterdir()
     assert [entry.blake3 for entry in reading(left, archive).walk()] == [blake3_hex(CONTENTS[0])]
@@ -227,7 +227,7 @@ def test_what_was_not_flushed_is_left_for_the_next_run(archive, root):
 
 
 def test_buffers_are_shared_and_bounded():
-    pool = BufferPool(2)
+    pool = BufferPool(2, SEGMENT_MAX)
     first, second = pool.take(), pool.take()
     assert len(first) == len(second) == SEGMENT_MAX
     got: list[object] = []
@@ -235,13 +235,13 @@ def test_buffers_are_shared_and_bounded():
     waiter.start()
     waiter.join(0.1)
     assert not got
-    pool.give(first)
+    pool.give_back(first)
     waiter.join(600)
     assert got[0] is first
 
 
 def test_who_waits_for_a_buffer_is_woken_when_the_pool_closes():
-    pool = BufferPool(1)
+    pool = BufferPool(1, SEGMENT_MAX)
     pool.take()
     failed: list[BaseException] = []
 

@@ -16,7 +16,7 @@ from archiver.archive.archive import Archive
 from archiver.archive.ingest.resume import salvage
 from archiver.archive.packs import format as pack_format
 from archiver.archive.packs.format import STORED_MAX, IndexEntry, PackIndex
-from archiver.archive.packs.index import PackMap
+from archiver.archive.packs.index import ObjectIndex
 from archiver.archive.packs.writer import PackWriter
 from archiver.archive.records import canonical
 from archiver.codec.segment import Effort, encode
@@ -128,7 +128,7 @@ def test_a_pack_that_lost_its_index_is_walked(archive, root, pack, change):
     spoil(root, pack, change)
     with pytest.raises(DamageError):
         archive.pack(pack).index()
-    found = PackMap(archive, [pack])
+    found = ObjectIndex(archive, [pack])
     assert pack in found.problems
     for plain, digest in zip(PLAINS, DIGESTS, strict=True):
         out = np.empty(len(plain), np.uint8)
@@ -285,7 +285,7 @@ def test_whatever_bytes_change_only_damage_is_raised_and_nothing_wrong_is_read(a
             del data[rng.randrange(len(data)) :]
         overwrite(path, bytes(data))
         opened = Archive.open(root)
-        found = PackMap(opened, [pack])
+        found = ObjectIndex(opened, [pack])
         for digest, plain in truth.items():
             out = np.empty(len(plain), np.uint8)
             try:
@@ -295,13 +295,13 @@ def test_whatever_bytes_change_only_damage_is_raised_and_nothing_wrong_is_read(a
             assert out.tobytes() == plain
 
 
-# PackMap
+# ObjectIndex
 
 
 def test_a_map_over_packs_finds_the_first_and_tells_of_the_missing(archive, pack):
     other = write_pack(archive, [PLAINS[1], b"only here"])
     gone = "ab" * 32
-    found = PackMap(archive, [pack, gone, other])
+    found = ObjectIndex(archive, [pack, gone, other])
     assert len(found) == len(PLAINS) + 1
     assert found.find(DIGESTS[1])[0] == pack
     assert found.find(blake3_hex(b"only here"))[0] == other
@@ -325,7 +325,7 @@ def test_any_good_copy_will_do(archive, root, pack):
     spoil(root, pack, change)
     for order in ([pack, other], [other, pack]):
         out = np.empty(entry.size, np.uint8)
-        PackMap(Archive.open(root), order).read(DIGESTS[1], entry.size, out)
+        ObjectIndex(Archive.open(root), order).read(DIGESTS[1], entry.size, out)
         assert out.tobytes() == PLAINS[1]
 
 
@@ -337,7 +337,7 @@ def test_an_index_that_lies_about_an_offset_is_put_right_by_the_frames(archive, 
     writer._entries[2] = msgspec.structs.replace(honest, offset=honest.offset + 1)
     pack, _ = writer.finish()
     out = np.empty(len(PLAINS[2]), np.uint8)
-    PackMap(archive, [pack]).read(DIGESTS[2], len(PLAINS[2]), out)
+    ObjectIndex(archive, [pack]).read(DIGESTS[2], len(PLAINS[2]), out)
     assert out.tobytes() == PLAINS[2]
 
 

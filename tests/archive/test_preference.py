@@ -34,8 +34,8 @@ def decoder(monkeypatch):
 @pytest.fixture
 def seal_up(archive):
     """Publishes a seal of a manifest of two files, or of one that an older writer made."""
-    sink = store_all(archive, PARTS)
-    packs = tuple((one.pack, one.size) for one in sink.published)
+    objects = store_all(archive, PARTS)
+    packs = tuple((one.pack, one.size) for one in objects.published)
     entries = (entry_of("a.json", PARTS), entry_of("b.json", PARTS))
 
     def make(vouched, selection, sealed, *, upstream="directory", revision=REVISION, oids=("", "")):

@@ -1,7 +1,7 @@
 """Publishing: packs, manifest, seal, event, each durable before the next; the seal last but the event."""
 
 import pytest
-from archivekit import REVISION, array, entry_of, pack_path, sink_of, source
+from archivekit import REVISION, array, entry_of, object_store, pack_path, source
 
 from archiver.archive.archive import Archive
 from archiver.archive.publish import publish
@@ -53,12 +53,12 @@ class Recording:
 
 
 def stored(archive: Archive):
-    sink = sink_of(archive)
+    objects = object_store(archive)
     for part in PARTS:
-        sink.put(array(part), None)
-    sink.flush()
-    sink.close()
-    return sink
+        objects.put(array(part), None)
+    objects.flush()
+    objects.close()
+    return objects
 
 
 def recorded(archive: Archive, fail_at: str = "") -> tuple[Archive, Recording]:
@@ -91,22 +91,22 @@ def test_what_is_sealed_can_be_read_at_once(archive):
 
 @pytest.mark.parametrize("step", ["manifests", "snapshots"])
 def test_a_full_disk_at_any_step_leaves_no_seal(archive, step):
-    sink = stored(archive)
+    objects = stored(archive)
     watched, _ = recorded(archive, fail_at=step)
     with pytest.raises(NoSpaceError):
-        publish(watched, Manifest(source(), (ENTRY,)), sink.placed, Selection())
+        publish(watched, Manifest(source(), (ENTRY,)), objects.placed, Selection())
     assert list(archive.snapshots()) == []
     assert list(archive.events()) == []
     assert (
-        publish(archive, Manifest(source(), (ENTRY,)), sink.placed, Selection()).seal.revision
+        publish(archive, Manifest(source(), (ENTRY,)), objects.placed, Selection()).seal.revision
         == REVISION
     )
 
 
 @pytest.mark.parametrize("harm", ["vanish", "shrink"])
 def test_a_pack_that_goes_while_the_manifest_is_written_prevents_the_seal(archive, root, harm):
-    sink = stored(archive)
-    path = pack_path(root, sink.published[0].pack)
+    objects = stored(archive)
+    path = pack_path(root, objects.published[0].pack)
     watched, store = recorded(archive)
 
     def damage() -> None:
@@ -114,17 +114,17 @@ def test_a_pack_that_goes_while_the_manifest_is_written_prevents_the_seal(archiv
         path.unlink() if harm == "vanish" else path.write_bytes(path.read_bytes()[:-1])
 
     store.before["manifests"] = damage
-    with pytest.raises(DamageError, match=sink.published[0].pack):
-        publish(watched, Manifest(source(), (ENTRY,)), sink.placed, Selection())
+    with pytest.raises(DamageError, match=objects.published[0].pack):
+        publish(watched, Manifest(source(), (ENTRY,)), objects.placed, Selection())
     assert "snapshots" not in store.told
     assert list(archive.snapshots()) == []
 
 
 def test_a_pack_that_is_gone_before_is_not_sealed_either(archive, root):
-    sink = stored(archive)
-    pack_path(root, sink.published[0].pack).unlink()
+    objects = stored(archive)
+    pack_path(root, objects.published[0].pack).unlink()
     with pytest.raises(DamageError):
-        publish(archive, Manifest(source(), (ENTRY,)), sink.placed, Selection())
+        publish(archive, Manifest(source(), (ENTRY,)), objects.placed, Selection())
     assert list(archive.snapshots()) == []
 
 
@@ -135,12 +135,12 @@ def test_an_object_that_is_in_no_pack_is_not_sealed(archive):
 
 
 def test_objects_that_were_not_flushed_are_not_sealed(archive):
-    sink = sink_of(archive)
+    objects = object_store(archive)
     for part in PARTS:
-        sink.put(array(part), None)
+        objects.put(array(part), None)
     with pytest.raises(DamageError):
-        publish(archive, Manifest(source(), (ENTRY,)), sink.placed, Selection())
-    sink.close()
+        publish(archive, Manifest(source(), (ENTRY,)), objects.placed, Selection())
+    objects.close()
 
 
 def test_of_seals_within_one_second_the_last_is_the_newest(archive):
@@ -161,12 +161,12 @@ def test_of_seals_within_one_second_the_last_is_the_newest(archive):
 
 def test_a_seal_that_a_killed_run_did_not_tell_of_is_told_of(archive, root):
     """Else nobody would miss the seal if it were lost."""
-    sink = stored(archive)
+    objects = stored(archive)
     manifest = Manifest(source(), (ENTRY,))
-    snapshot = publish(archive, manifest, sink.placed, Selection())
+    snapshot = publish(archive, manifest, objects.placed, Selection())
     for path in (root / "journal").rglob("*.json"):
         path.unlink()
     for _ in range(2):
         again = Archive.open(root)
-        assert publish(again, manifest, sink.placed, Selection()) == snapshot
+        assert publish(again, manifest, objects.placed, Selection()) == snapshot
         assert [event.snapshot for _, event in again.events()] == [snapshot.id]

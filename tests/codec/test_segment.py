@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from archiver.archive.packs import format as pack_format
 from archiver.archive.records import canonical, parse_record
+from archiver.buffers import BLOCK, workspace
 from archiver.codec import segment, zstd
 from archiver.codec.segment import (
     SEGMENT_MAX,
@@ -32,7 +33,6 @@ from archiver.codec.segment import (
     encode,
 )
 from archiver.codec.transforms import CODECS, Joint16, Joint32, Planes16, Planes32
-from archiver.codec.workspace import BLOCK, workspace
 from archiver.digest import blake3_hex
 from archiver.errors import ArchiverError, DamageError
 

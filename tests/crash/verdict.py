@@ -13,8 +13,8 @@ from disk import Tree, lay_out
 
 from archiver.archive import layout
 from archiver.archive.archive import Archive
-from archiver.archive.decode import Outflow
-from archiver.archive.packs.index import PackMap
+from archiver.archive.decode import FileDecoder
+from archiver.archive.packs.index import ObjectIndex
 from archiver.digest import blake3_hex
 from archiver.errors import ArchiverError, DamageError, NoArchiveError
 
@@ -127,16 +127,16 @@ def _unrestored(archive: Archive, snapshot: Snapshot) -> list[str]:
         manifest = archive.manifest(snapshot.seal)
     except DamageError:
         return [f"{title} has no manifest"]
-    packs = PackMap(archive, (pack for pack, _ in snapshot.seal.packs), archive.packs)
-    with Outflow(packs, workers=1) as outflow:
-        failed = [one.path for one in manifest.files if not _comes_out(outflow, one)]
+    packs = ObjectIndex(archive, (pack for pack, _ in snapshot.seal.packs), archive.packs)
+    with FileDecoder(packs, workers=1) as decoder:
+        failed = [one.path for one in manifest.files if not _comes_out(decoder, one)]
     return [f"{path} of {title} cannot be restored" for path in failed]
 
 
-def _comes_out(outflow: Outflow, entry: FileEntry) -> bool:
+def _comes_out(decoder: FileDecoder, entry: FileEntry) -> bool:
     digest = hashlib.sha256()
     try:
-        outflow.copy(entry, digest.update)
+        decoder.copy(entry, digest.update)
     except DamageError:
         return False
     return digest.hexdigest() == entry.sha256

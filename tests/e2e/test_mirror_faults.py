@@ -349,9 +349,9 @@ def test_a_segment_that_cannot_be_stored_costs_its_file_and_no_other(
     from archiver.errors import ArchiverError
 
     put, take, give = (
-        object_store.ObjectSink.put,
+        object_store.ObjectStore.put,
         pipeline.BufferPool.take,
-        pipeline.BufferPool.give,
+        pipeline.BufferPool.give_back,
     )
     lent: set[int] = set()
 
@@ -371,9 +371,9 @@ def test_a_segment_that_cannot_be_stored_costs_its_file_and_no_other(
         give(self, buffer)
 
     monkeypatch.setattr(pipeline.BufferPool, "take", taken)
-    monkeypatch.setattr(pipeline.BufferPool, "give", given)
+    monkeypatch.setattr(pipeline.BufferPool, "give_back", given)
     with monkeypatch.context() as patch:
-        patch.setattr(object_store.ObjectSink, "put", spoilt)
+        patch.setattr(object_store.ObjectStore, "put", spoilt)
         patch.setattr("archiver.archive.ingest.pipeline._BATCH", 1000)
         result = mirror()
     assert result.code == 1

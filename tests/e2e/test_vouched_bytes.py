@@ -16,7 +16,7 @@ from kit.repository import files_below
 
 from archiver.archive.archive import Archive
 from archiver.archive.events import Sighted, new_event
-from archiver.archive.packs.index import PackMap
+from archiver.archive.packs.index import ObjectIndex
 from archiver.archive.publish import publish
 from archiver.archive.records import Selection
 from archiver.archive.vouching import Vouch, Voucher
@@ -465,7 +465,7 @@ def test_an_index_that_lies_and_a_manifest_that_lies_are_not_believed(
     files = tuple(
         msgspec.structs.replace(one, oid=git_oid(served[one.path])) for one in manifest.files
     )
-    packs = PackMap(opened, [pack for pack, _ in snapshot.seal.packs])
+    packs = ObjectIndex(opened, [pack for pack, _ in snapshot.seal.packs])
     publish(
         opened,
         msgspec.structs.replace(manifest, files=files),

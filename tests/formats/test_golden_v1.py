@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from archiver.archive.archive import Archive
-from archiver.archive.decode import Outflow
+from archiver.archive.decode import FileDecoder
 from archiver.archive.packs import format as pack_format
-from archiver.archive.packs.index import PackMap
+from archiver.archive.packs.index import ObjectIndex
 from archiver.archive.records import canonical
 
 FROZEN = Path(__file__).with_name("v1")
@@ -143,10 +143,12 @@ def test_every_snapshot_comes_back_bit_for_bit(archive, expected):
         seal = snapshot.seal
         wanted = expected[seal.repository, seal.revision if seal.repository == QWEN else ""]
         entries = archive.manifest(seal).files
-        with Outflow(PackMap(archive, [pack for pack, _ in seal.packs]), workers=2) as outflow:
+        with FileDecoder(
+            ObjectIndex(archive, [pack for pack, _ in seal.packs]), workers=2
+        ) as decoder:
             for entry in entries:
                 got = bytearray()
-                outflow.copy(entry, got.extend)
+                decoder.copy(entry, got.extend)
                 assert got == wanted[entry.path], entry.path
                 compared += 1
         if seal.selection.whole:

@@ -9,8 +9,8 @@ import threading
 import numpy as np
 
 from archiver.archive.archive import Archive
-from archiver.archive.ingest.object_store import NoHints, ObjectSink
-from archiver.archive.packs.index import PackMap
+from archiver.archive.ingest.object_store import NoHints, ObjectStore
+from archiver.archive.packs.index import ObjectIndex
 from archiver.archive.publish import publish
 from archiver.archive.records import FileEntry, Manifest, Selection, Source
 from archiver.codec.segment import Effort
@@ -25,13 +25,13 @@ def entry_of(plain: bytes) -> FileEntry:
     return FileEntry("a.bin", len(plain), sha256, digest, segments=((len(plain), digest),))
 
 
-def store_object(archive: Archive, plain: bytes) -> ObjectSink:
-    """A pack with this content; the sink knows where it lies."""
-    sink = ObjectSink(archive, Effort.FAST, NoHints())
-    sink.put(np.frombuffer(bytearray(plain), np.uint8), None)
-    sink.flush()
-    sink.close()
-    return sink
+def store_object(archive: Archive, plain: bytes) -> ObjectStore:
+    """A pack with this content; the objects knows where it lies."""
+    objects = ObjectStore(archive, Effort.FAST, NoHints())
+    objects.put(np.frombuffer(bytearray(plain), np.uint8), None)
+    objects.flush()
+    objects.close()
+    return objects
 
 
 def manifest_of(repository: str, plain: bytes, revision: str = "ab" * 20) -> Manifest:
@@ -54,7 +54,7 @@ def filled(root) -> Archive:
 def content(archive: Archive, snapshot) -> bytes:
     """The one file of a snapshot, from its seal's packs."""
     (entry,) = archive.manifest(snapshot.seal).files
-    packs = PackMap(archive, (pack for pack, _ in snapshot.seal.packs))
+    packs = ObjectIndex(archive, (pack for pack, _ in snapshot.seal.packs))
     out = np.empty(entry.size, np.uint8)
     packs.read(entry.segments[0][1], entry.size, out)
     assert blake3_hex(out.tobytes()) == entry.blake3

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from archiver.archive.decode import Outflow
+from archiver.archive.decode import FileDecoder
 from archiver.archive.fixity import drop_cached
 from archiver.archive.layout import pack_name
-from archiver.archive.packs.index import PackMap
+from archiver.archive.packs.index import ObjectIndex
 from archiver.digest import blake3_hex
 from archiver.errors import ArchiverError, DamageError
 
@@ -53,14 +53,14 @@ class FileProof:
             manifest = self._archive.manifest(snapshot.seal)
         except ArchiverError:
             return  # told where the snapshot is judged
-        packs = PackMap(
+        packs = ObjectIndex(
             self._archive, (pack for pack, _ in snapshot.seal.packs), self._archive.packs
         )
-        with Outflow(packs, workers=self._workers) as outflow:
-            if self._all(snapshot, manifest, outflow):
+        with FileDecoder(packs, workers=self._workers) as decoder:
+            if self._all(snapshot, manifest, decoder):
                 self.proven.append(snapshot.id)
 
-    def _all(self, snapshot: Snapshot, manifest: Manifest, outflow: Outflow) -> bool:
+    def _all(self, snapshot: Snapshot, manifest: Manifest, decoder: FileDecoder) -> bool:
         proven = True
         for entry in manifest.files:
             content = blake3_hex(msgspec.json.encode(msgspec.structs.replace(entry, path="")))
@@ -69,31 +69,31 @@ class FileProof:
             if not self._schedule.allows(entry.size):
                 self.complete = False
                 return False
-            if self._comes_out(snapshot, entry, outflow):
+            if self._comes_out(snapshot, entry, decoder):
                 self._known.add(content)
             else:
                 proven = False
         return proven
 
-    def _comes_out(self, snapshot: Snapshot, entry: FileEntry, outflow: Outflow) -> bool:
+    def _comes_out(self, snapshot: Snapshot, entry: FileEntry, decoder: FileDecoder) -> bool:
         try:
-            reason = self._fault(entry, outflow)
+            reason = self._fault(entry, decoder)
             if not reason:
                 return True
             for pack, _ in snapshot.seal.packs:
                 drop_cached(self._archive.store, pack_name(pack))
-            again = self._fault(entry, outflow)
+            again = self._fault(entry, decoder)
         except ArchiverError:
             return False  # a pack that may not be read: told where packs are judged
         self.differing.append(Differing(snapshot, entry, again or reason, stable=bool(again)))
         return False
 
-    def _fault(self, entry: FileEntry, outflow: Outflow) -> str:
+    def _fault(self, entry: FileEntry, decoder: FileDecoder) -> str:
         def sink(piece: memoryview) -> None:
             self._progress.advance(len(piece), fetched=True)
 
         try:
-            outflow.copy(entry, sink)
+            decoder.copy(entry, sink)
         except DamageError as error:
             return error.message
         return ""

@@ -17,8 +17,8 @@ from archiver.archive.advice import UseOtherFilesystem
 from archiver.archive.findings import Code, Finding, TensorRows
 from archiver.archive.fixity import read_or_reread
 from archiver.archive.layout import pack_name
-from archiver.archive.packs.index import PackMap
-from archiver.codec.workspace import workspace
+from archiver.archive.packs.index import ObjectIndex
+from archiver.buffers import workspace
 from archiver.errors import ArchiverError
 from archiver.names import unportable
 
@@ -321,7 +321,7 @@ class Elsewhere:
 
     def __init__(self, archive: Archive) -> None:
         self._archive = archive
-        self._packs: PackMap | None = None
+        self._packs: ObjectIndex | None = None
         self._known: dict[str, bool] = {}
 
     def whole(self, digests: Iterable[str]) -> set[str]:
@@ -335,7 +335,7 @@ class Elsewhere:
 
     def _read(self, digest: str) -> bool:
         if self._packs is None:
-            self._packs = PackMap(self._archive, self._archive.packs())
+            self._packs = ObjectIndex(self._archive, self._archive.packs())
         found = self._packs.find(digest)
         if found is None:
             return False

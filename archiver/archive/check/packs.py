@@ -19,8 +19,8 @@ from archiver.archive.packs.format import HEADER_MAX, STORED_MAX, IndexEntry, Pa
 from archiver.archive.packs.reader import PackReader
 from archiver.archive.policy import proves
 from archiver.archive.records import FORMAT, parse_record
+from archiver.buffers import workspace
 from archiver.codec.segment import ObjectHeader, check_header, decode
-from archiver.codec.workspace import workspace
 from archiver.errors import ArchiverError, DamageError, DeniedError
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from archiver.archive.packs.writer import PackWriter
+from archiver.buffers import workspace
 from archiver.codec.segment import Effort, EncodedObject, encode
-from archiver.codec.workspace import workspace
 from archiver.digest import Blake3Hex, blake3_hex
 from archiver.errors import ArchiverError, DamageError, NoSpaceError
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from archiver.archive.archive import Archive
     from archiver.archive.packs.format import IndexEntry
-    from archiver.codec.zstd import Bytes
+    from archiver.buffers import Bytes
 
 _UNPUBLISHED_MAX: Final = 2
 """Packs that may wait for the disk before writing pauses."""
@@ -49,7 +49,7 @@ class PublishedPack(NamedTuple):
     entries: tuple[IndexEntry, ...]
 
 
-class ObjectSink:
+class ObjectStore:
     """Stores segments from several threads; a content that is stored already is not stored again."""
 
     def __init__(

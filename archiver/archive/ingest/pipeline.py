@@ -7,23 +7,22 @@ hashes it, and a pool encodes. Memory is the fixed set of buffers, whatever the 
 from __future__ import annotations
 
 import hashlib
-import queue
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 import msgspec
-import numpy as np
 from blake3 import blake3
 
-from archiver.archive.ingest.object_store import ObjectSink
-from archiver.archive.ingest.stream import Continued
+from archiver.archive.ingest.object_store import ObjectStore
+from archiver.archive.ingest.stream import ResumedStream
 from archiver.archive.manifests import require_few_tensors
 from archiver.archive.records import FileEntry
+from archiver.buffers import BufferPool
 from archiver.codec.segment import SEGMENT_MAX
 from archiver.digest import git_blob_hasher
-from archiver.errors import ArchiverError, MismatchError
+from archiver.errors import MismatchError
 from archiver.tensors.cuts import CutPlanner
 from archiver.tensors.weight_files import stand_in
 
@@ -33,9 +32,9 @@ if TYPE_CHECKING:
     from archiver.archive.archive import Archive
     from archiver.archive.ingest.object_store import Hints
     from archiver.archive.ingest.resume import Worklog
-    from archiver.archive.ingest.stream import Expected, OpenAt
+    from archiver.archive.ingest.stream import ExpectedFile, OpenAt
+    from archiver.buffers import Bytes
     from archiver.codec.segment import Effort
-    from archiver.codec.zstd import Bytes
     from archiver.digest import Blake3Hex
     from archiver.progress import Progress
     from archiver.tensors.cuts import Segment
@@ -45,7 +44,7 @@ if TYPE_CHECKING:
 _SPARE_BUFFERS: Final = 2
 
 
-class Intake:
+class IngestPipeline:
     """Takes files in; one per run. Use as a context manager."""
 
     def __init__(
@@ -67,13 +66,13 @@ class Intake:
         self.instead: dict[str, StandIn] = {}
         """Files that are something else than their names say, with the very digests that were expected."""
         self._resuming = threading.Lock()
-        self._headers = HeaderRoom()
+        self._headers = HeaderBudget()
         self._archive = archive
         self._worklog = worklog
         self._hints = hints
         self._progress = progress
-        self.sink = ObjectSink(archive, effort, hints, progress.stored, room)
-        self._buffers = BufferPool(max(readers, workers + _SPARE_BUFFERS))
+        self.objects = ObjectStore(archive, effort, hints, progress.stored, room)
+        self._buffers = BufferPool(max(readers, workers + _SPARE_BUFFERS), SEGMENT_MAX)
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="encode")
 
     def __enter__(self) -> Self:
@@ -82,13 +81,13 @@ class Intake:
     def __exit__(self, *_: object) -> None:
         self.stop()
         self._pool.shutdown(wait=True, cancel_futures=True)
-        self.sink.close()
+        self.objects.close()
 
     def stop(self) -> None:
         """Let every thread that waits for a buffer give up."""
         self._buffers.close()
 
-    def add(self, expected: Expected, open_at: OpenAt) -> tuple[FileEntry, str]:
+    def add(self, expected: ExpectedFile, open_at: OpenAt) -> tuple[FileEntry, str]:
         """Take one file in; its entry, and why it was cut plainly (empty unless it has a bad header).
 
         Bytes that are not upstream's are fetched once more from the beginning.
@@ -109,10 +108,10 @@ class Intake:
         return found
 
     def _attempt(
-        self, expected: Expected, open_at: OpenAt, held: list[tuple[int, str]]
+        self, expected: ExpectedFile, open_at: OpenAt, held: list[tuple[int, str]]
     ) -> tuple[FileEntry, str]:
-        job = FileJob(expected, self._progress, self._headers)
-        with Continued(self._archive, self._hints, held, open_at) as stream:
+        job = FileIngest(expected, self._progress, self._headers)
+        with ResumedStream(self._archive, self._hints, held, open_at) as stream:
             try:
                 self._take(job, stream)
                 done = job.finish()
@@ -132,7 +131,7 @@ class Intake:
             self.resumed_bytes += stream.resumed_bytes
         return done
 
-    def _take(self, job: FileJob, stream: Continued) -> None:
+    def _take(self, job: FileIngest, stream: ResumedStream) -> None:
         """Read the file to its end, and store its segments."""
         pending: list[Future[None]] = []
         try:
@@ -146,21 +145,21 @@ class Intake:
         for future in pending:
             future.result()
 
-    def _store(self, job: FileJob, buffer: Bytes, cells: list[Cell]) -> None:
+    def _store(self, job: FileIngest, buffer: Bytes, cells: list[Cell]) -> None:
         rows: list[tuple[int, int, str]] = []
         try:
             for cell in cells:
                 plain = buffer[cell.at : cell.at + cell.cut.size]
-                digest = self.sink.put(plain, cell.cut.dtype)
+                digest = self.objects.put(plain, cell.cut.dtype)
                 job.digests[cell.number] = digest
                 rows.append((cell.cut.begin, cell.cut.size, digest))
         finally:
-            self._buffers.give(buffer)
+            self._buffers.give_back(buffer)
             if rows:
                 self._worklog.stored(job.expected.path, rows)
 
 
-def _instead(expected: Expected, stream: Continued, size: int) -> StandIn | None:
+def _instead(expected: ExpectedFile, stream: ResumedStream, size: int) -> StandIn | None:
     """What came in the place of a file, as far as the first bytes tell."""
     return stand_in(expected.path, stream.head, size)
 
@@ -202,7 +201,7 @@ class Cell(NamedTuple):
     cut: Segment
 
 
-class HeaderRoom:
+class HeaderBudget:
     """What the headers of all files of a run take: one long one at a time, and one parsed at a time.
 
     Together they have no more tensors than a manifest may list.
@@ -223,10 +222,10 @@ class HeaderRoom:
                 require_few_tensors(sum(self._tensors.values()))
 
 
-class FileJob:
+class FileIngest:
     """One file on its way in: its hashes, its cuts, and the digests of its segments so far."""
 
-    def __init__(self, expected: Expected, progress: Progress, headers: HeaderRoom) -> None:
+    def __init__(self, expected: ExpectedFile, progress: Progress, headers: HeaderBudget) -> None:
         self.expected = expected
         self._headers = headers
         self.digests: dict[int, Blake3Hex] = {}
@@ -240,7 +239,9 @@ class FileJob:
             expected.size, safetensors=expected.path.endswith(".safetensors")
         )
 
-    def fill(self, stream: Continued, buffers: BufferPool) -> Iterator[tuple[Bytes, list[Cell]]]:
+    def fill(
+        self, stream: ResumedStream, buffers: BufferPool
+    ) -> Iterator[tuple[Bytes, list[Cell]]]:
         """Buffers of whole segments, in file order; who takes one gives it back to the pool."""
         with ExitStack() as held:
             prefix = self._read_prefix(stream, held)
@@ -249,7 +250,7 @@ class FileJob:
                 try:
                     cells, prefix = self._read_cells(stream, prefix, buffer, cuts)
                 except BaseException:
-                    buffers.give(buffer)
+                    buffers.give_back(buffer)
                     raise
                 if not prefix:
                     prefix = memoryview(b"")  # an empty slice would keep the whole header
@@ -259,7 +260,7 @@ class FileJob:
         self._expect_end(stream)
 
     def _read_cells(
-        self, stream: Continued, prefix: memoryview, buffer: Bytes, cuts: list[Segment]
+        self, stream: ResumedStream, prefix: memoryview, buffer: Bytes, cuts: list[Segment]
     ) -> tuple[list[Cell], memoryview]:
         """Read segments into a buffer; where they lie in it, and what is left of the prefix."""
         cells, fill = [], 0
@@ -270,7 +271,7 @@ class FileJob:
             fill = _aligned(fill + cut.size)
         return cells, prefix
 
-    def _read_prefix(self, stream: Continued, held: ExitStack) -> memoryview:
+    def _read_prefix(self, stream: ResumedStream, held: ExitStack) -> memoryview:
         prefix = bytearray()
         while not self._planner.decided:
             wants, have = self._planner.wants, len(prefix)
@@ -284,7 +285,7 @@ class FileJob:
             self._headers.parse(self.expected.path, self._planner, memoryview(prefix))
         return memoryview(prefix)
 
-    def _read_segment(self, stream: Continued, prefix: memoryview, target: Bytes) -> memoryview:
+    def _read_segment(self, stream: ResumedStream, prefix: memoryview, target: Bytes) -> memoryview:
         """Fill ``target`` from the rest of the prefix and the stream; gives what is left of it."""
         taken = min(len(prefix), len(target))
         view = target.data
@@ -303,7 +304,7 @@ class FileJob:
         if self._oid is not None:
             self._oid.update(view)
 
-    def _expect_end(self, stream: Continued) -> None:
+    def _expect_end(self, stream: ResumedStream) -> None:
         if stream.readinto(memoryview(bytearray(1))):
             raise MismatchError(
                 f"{self.expected.path} is longer than the {self.expected.size} bytes "
@@ -353,37 +354,3 @@ def _batches(cuts: Iterable[Segment]) -> Iterator[list[Segment]]:
         fill = _aligned(fill + cut.size)
     if batch:
         yield batch
-
-
-# ---- A fixed set of large buffers, shared by the threads that fill and the threads that empty them.
-
-
-_POLL_SECONDS: Final = 0.2
-
-
-class BufferPool:
-    """At most ``count`` buffers of 16 MiB; ``take`` waits until one is free."""
-
-    def __init__(self, count: int) -> None:
-        self._free: queue.LifoQueue[Bytes | None] = queue.LifoQueue()
-        self._closed = False
-        for _ in range(count):
-            self._free.put(None)  # allocated when first taken
-
-    def take(self) -> Bytes:
-        """A buffer for this thread alone; ArchiverError if the pool was closed meanwhile."""
-        while not self._closed:
-            try:
-                buffer = self._free.get(timeout=_POLL_SECONDS)
-            except queue.Empty:
-                continue
-            return np.empty(SEGMENT_MAX, np.uint8) if buffer is None else buffer
-        raise ArchiverError("The run was stopped.")
-
-    def give(self, buffer: Bytes) -> None:
-        """Return a buffer."""
-        self._free.put(buffer)
-
-    def close(self) -> None:
-        """Wake all who wait; they get an error."""
-        self._closed = True

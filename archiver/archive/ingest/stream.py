@@ -16,10 +16,10 @@ from archiver.tensors.weight_files import HEAD
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive
     from archiver.archive.ingest.object_store import Hints
-    from archiver.codec.zstd import Bytes
+    from archiver.buffers import Bytes
 
 
-class Expected(msgspec.Struct, frozen=True):
+class ExpectedFile(msgspec.Struct, frozen=True):
     """What upstream says of a file; empty strings where it says nothing.
 
     ``by`` is who says it, for messages: upstream itself, or a cache of what it once sent.
@@ -52,7 +52,7 @@ OpenAt = Callable[[int], AbstractContextManager[Stream]]
 # ---- A file that an unfinished run had begun: what is stored of it is read, the rest is fetched.
 
 
-class Continued:
+class ResumedStream:
     """A file's bytes: first those that an earlier run stored, then upstream's from there on."""
 
     def __init__(
@@ -81,7 +81,7 @@ class Continued:
         if self._opened is not None:
             self._opened.__exit__(None, None, None)
 
-    def fill(self, view: memoryview, expected: Expected) -> None:
+    def fill(self, view: memoryview, expected: ExpectedFile) -> None:
         """Fill ``view``; MismatchError if the file ends first."""
         done = 0
         while done < len(view):

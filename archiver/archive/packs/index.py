@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from archiver.archive.packs.reader import PackReader
+    from archiver.buffers import Bytes
     from archiver.codec.segment import EncodedObject
-    from archiver.codec.zstd import Bytes
 
 Taken = TypeVar("Taken")
 Bytes32 = npt.NDArray[np.uint8]
@@ -28,7 +28,7 @@ UInt64s = npt.NDArray[np.uint64]
 _DIGEST_SIZE: Final = 32
 
 
-class Shelf(Protocol):
+class PackOpener(Protocol):
     """Where packs are read, such as an archive."""
 
     def pack(self, pack: str) -> PackReader:
@@ -90,7 +90,7 @@ class _Listed(NamedTuple):
         return len(np.unique(self.digests, axis=0))
 
 
-class PackMap:
+class ObjectIndex:
     """Object -> pack and entry, over some packs.
 
     A pack whose index is lost is walked frame by frame. What is wrong with a pack is kept in
@@ -103,7 +103,7 @@ class PackMap:
 
     def __init__(
         self,
-        archive: Shelf,
+        archive: PackOpener,
         packs: Iterable[str],
         spare: Callable[[], Iterable[str]] | None = None,
     ) -> None:

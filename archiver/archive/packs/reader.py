@@ -16,14 +16,14 @@ from archiver.archive.packs.format import (
     PackIndex,
 )
 from archiver.archive.records import parse_record
+from archiver.buffers import workspace
 from archiver.codec.segment import EncodedObject, ObjectHeader, check_header, decode
-from archiver.codec.workspace import workspace
 from archiver.errors import DamageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from archiver.codec.zstd import Bytes
+    from archiver.buffers import Bytes
     from archiver.storage.store import Reader
 
 _SEARCH: Final = 1 << 20

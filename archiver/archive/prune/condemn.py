@@ -15,8 +15,8 @@ from archiver.archive.events import Condemned, Pruned, Spared
 from archiver.archive.foreign import foreign_files
 from archiver.archive.journal import policy_of
 from archiver.archive.publish import announced_needs, closure_names
+from archiver.buffers import workspace
 from archiver.codec.segment import SEGMENT_MAX
-from archiver.codec.workspace import workspace
 from archiver.errors import ArchiverError, DamageError, PolicyError
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import numpy as np
 
 from archiver.archive.manifests import tensors_of
 from archiver.archive.packs.format import PREFIX_SIZE
-from archiver.archive.packs.index import PackMap, Shelf
+from archiver.archive.packs.index import ObjectIndex, PackOpener
 from archiver.archive.quarantine import QuarantinedPacks
 from archiver.archive.records import canonical
 from archiver.codec.segment import Effort, EncodedObject, encode
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from archiver.archive.archive import Archive
     from archiver.archive.records import FileEntry, Source
     from archiver.archive.seals import Snapshot
-    from archiver.codec.zstd import Bytes
+    from archiver.buffers import Bytes
 
 
 class Place(NamedTuple):
@@ -214,14 +214,14 @@ class ObjectSource(Protocol):
 class PackSource:
     """Packs on a shelf, whatever else may be wrong with them."""
 
-    def __init__(self, shelf: Shelf, packs: list[str], title: str) -> None:
+    def __init__(self, shelf: PackOpener, packs: list[str], title: str) -> None:
         self.title = title
         self._shelf = shelf
         self._packs = packs
 
     @cached_property
-    def _map(self) -> PackMap:
-        return PackMap(self._shelf, self._packs)
+    def _map(self) -> ObjectIndex:
+        return ObjectIndex(self._shelf, self._packs)
 
     def offers(self, need: Need) -> bool:
         """Whether a pack has it whole."""

@@ -11,7 +11,7 @@ from archiver.archive.archive import Archive
 from archiver.archive.fixity import staged_right
 from archiver.archive.layout import pack_name
 from archiver.archive.packs.format import IndexEntry
-from archiver.archive.packs.index import PackMap
+from archiver.archive.packs.index import ObjectIndex
 from archiver.archive.packs.reader import PackReader
 from archiver.archive.packs.writer import PackWriter
 from archiver.archive.quarantine import link_to_quarantine, quarantined_names
@@ -94,12 +94,12 @@ class Packs:
         unknown = frozenset(one.id for one in hit if not _readable(self._archive, one))
         return PackState(mended, bad, hit, needs, unknown)
 
-    def held(self, hit: Sequence[Snapshot], bad: frozenset[str]) -> PackMap:
+    def held(self, hit: Sequence[Snapshot], bad: frozenset[str]) -> ObjectIndex:
         """The objects of the packs that are whole, as far as they were read."""
         proven = [result.pack for result in self._found.pack_results if result.readable]
         named = [pack for one in hit for pack in _named(one)]
         packs = dict.fromkeys((*proven, *named))
-        return PackMap(self._archive, [pack for pack in packs if pack not in bad])
+        return ObjectIndex(self._archive, [pack for pack in packs if pack not in bad])
 
     def recut(self, state: PackState, sources: Sequence[ObjectSource]) -> Recut:
         """Make the bad packs anew from single objects, as far as these are to be had."""
@@ -182,7 +182,7 @@ class Recutter:
     def __init__(
         self,
         archive: Archive,
-        held: PackMap,
+        held: ObjectIndex,
         needs: Needs,
         sources: Sequence[ObjectSource],
         bad: frozenset[str],

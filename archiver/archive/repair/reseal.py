@@ -13,7 +13,7 @@ import msgspec
 from archiver.archive import layout
 from archiver.archive.clock import next_time
 from archiver.archive.events import Event, Repaired, new_event
-from archiver.archive.packs.index import PackMap
+from archiver.archive.packs.index import ObjectIndex
 from archiver.archive.publish import Placement, announced_needs, closure_names, publish
 from archiver.archive.quarantine import move_to_quarantine
 from archiver.archive.vouching import vouches_of
@@ -46,14 +46,14 @@ def reseal(
     A pack stays where it is as long as a snapshot that could not be sealed anew stands on it.
     """
     whole = [pack for pack in archive.packs() if pack not in bad]
-    anywhere = PackMap(archive, whole)
+    anywhere = ObjectIndex(archive, whole)
     done: list[Resealed] = []
     kept: set[str] = set()
     for snapshot in snapshots:
         named = [pack for pack, _ in snapshot.seal.packs]
         if bad.isdisjoint(named):
             continue
-        within = PackMap(archive, [pack for pack in (*named, *new) if pack not in bad])
+        within = ObjectIndex(archive, [pack for pack in (*named, *new) if pack not in bad])
         found = _seal(archive, snapshot, _placement(within, anywhere), bad)
         if found is None:
             kept.update(named)
@@ -62,7 +62,7 @@ def reseal(
     return done, bad - kept
 
 
-def _placement(within: PackMap, anywhere: PackMap) -> Placement:
+def _placement(within: ObjectIndex, anywhere: ObjectIndex) -> Placement:
     def place(digest: str) -> tuple[str, int] | None:
         found = within.find(digest) or anywhere.find(digest)
         return (found[0], found[1].stored) if found else None

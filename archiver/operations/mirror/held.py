@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 import numpy as np
 
-from archiver.archive.decode import Outflow
+from archiver.archive.decode import FileDecoder
 from archiver.archive.layout import pack_of
 from archiver.archive.packs.format import IndexEntry
-from archiver.archive.packs.index import PackMap
+from archiver.archive.packs.index import ObjectIndex
 from archiver.archive.places import own_place
 from archiver.archive.prune.condemn import CONDEMNING, condemned
 from archiver.archive.publish import missing_packs
@@ -106,7 +106,7 @@ class Held:
         self._catalogue = catalogue
         self._listing = listing
         self._condemned = condemned_packs(archive, catalogue)
-        self._sources: dict[str, PackMap] = {}
+        self._sources: dict[str, ObjectIndex] = {}
         self._least = Voucher.UPSTREAM if self._listing.upstream == HUGGINGFACE else Voucher.CACHE
 
     # ---- snapshots
@@ -246,7 +246,7 @@ class Held:
         except DamageError:
             return {}
         lasting = (pack for pack, _ in snapshot.seal.packs if pack not in self._condemned)
-        packs = PackMap(self._archive, lasting)
+        packs = ObjectIndex(self._archive, lasting)
         vouches = vouches_of(snapshot.seal, manifest.source, manifest.files)
         files = {one.path: (one, vouch) for one, vouch in zip(manifest.files, vouches, strict=True)}
         listed = {file.path: file for file in self._listing.files}
@@ -273,7 +273,7 @@ class Held:
         return self._archive.snapshots_of(repository, on_damage=skip_damaged)
 
 
-def _is_listed(entry: FileEntry, vouch: Vouch, claim: RemoteFile, packs: PackMap) -> bool:
+def _is_listed(entry: FileEntry, vouch: Vouch, claim: RemoteFile, packs: ObjectIndex) -> bool:
     """Whether a held file's bytes have the digest that upstream lists.
 
     Its SHA-256 was computed when it came in. A git SHA-1 was too, if upstream vouched by one; what any
@@ -287,8 +287,8 @@ def _is_listed(entry: FileEntry, vouch: Vouch, claim: RemoteFile, packs: PackMap
         return entry.oid == claim.oid
     hasher = git_blob_hasher(entry.size)
     try:
-        with Outflow(packs, workers=1) as outflow:
-            for piece in outflow.pieces(iter(entry.segments)):
+        with FileDecoder(packs, workers=1) as decoder:
+            for piece in decoder.pieces(iter(entry.segments)):
                 hasher.update(piece)
     except DamageError:
         return False

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Self
 
 import msgspec
 
-from archiver.archive.decode import Outflow
+from archiver.archive.decode import FileDecoder
 from archiver.archive.quarantine import packs_for
 from archiver.errors import DamageError, UsageError
 from archiver.tensors.weight_files import (
@@ -189,8 +189,8 @@ def _shards(archive: Archive, snapshot: Snapshot, entry: FileEntry) -> set[str]:
         return set()
     data = bytearray()
     try:
-        with Outflow(packs_for(archive, snapshot), workers=1) as outflow:
-            outflow.copy(entry, data.extend)
+        with FileDecoder(packs_for(archive, snapshot), workers=1) as decoder:
+            decoder.copy(entry, data.extend)
         return set(owners_of(entry.path, parse_index(data)).values())
     except (DamageError, ValueError):
         return set()

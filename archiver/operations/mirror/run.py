@@ -12,9 +12,9 @@ import msgspec
 
 from archiver import memory
 from archiver.archive.events import Sealed
-from archiver.archive.ingest.pipeline import Intake
+from archiver.archive.ingest.pipeline import IngestPipeline
 from archiver.archive.ingest.resume import Worklog, discard, noted, salvage, unfinished
-from archiver.archive.ingest.stream import Expected
+from archiver.archive.ingest.stream import ExpectedFile
 from archiver.archive.manifests import require_few_files
 from archiver.archive.pins import Pin, check_pin
 from archiver.archive.plans import note_gone, outcome_of
@@ -318,7 +318,7 @@ class Run:
     ) -> tuple[Published, _Written]:
         """The snapshot, and what was written for it."""
         options = self._options
-        with Intake(
+        with IngestPipeline(
             self._archive,
             worklog,
             CatalogueHints(self._archive, self._catalogue),
@@ -327,29 +327,29 @@ class Run:
             readers=options.jobs,
             progress=self._progress,
             room=self._room.require,
-        ) as intake:
-            entries = self._take_all(intake)
-            intake.sink.flush()
-            self._register(intake)
+        ) as pipeline:
+            entries = self._take_all(pipeline)
+            pipeline.objects.flush()
+            self._register(pipeline)
             self._remarks += [
                 remark("stand-in", [path], instead=found)
-                for path, found in sorted(intake.instead.items())
+                for path, found in sorted(pipeline.instead.items())
             ]
-            sink = intake.sink
-            resumed = _Written(intake.resumed_bytes, sum(intake.resumed.values()))
+            objects = pipeline.objects
+            resumed = _Written(pipeline.resumed_bytes, sum(pipeline.resumed.values()))
         # The buffers go before the manifest comes: of 190,000 tensors there is not room for both.
-        del intake
+        del pipeline
         memory.give_back()
         published = publish_listing(
             self._archive,
             self._listing,
             self._held,
             entries,
-            sink.placed,
+            objects.placed,
             self._selection,
             pins,
         )
-        return published, resumed._replace(stored_bytes=sink.stored_bytes)
+        return published, resumed._replace(stored_bytes=objects.stored_bytes)
 
     def _to_fetch(self) -> list[RemoteFile]:
         return [file for file in self._listing.files if file.path not in self._held.files]
@@ -368,48 +368,48 @@ class Run:
                 total += size
         return total
 
-    def _take_all(self, intake: Intake) -> list[FileEntry]:
+    def _take_all(self, pipeline: IngestPipeline) -> list[FileEntry]:
         """Every file of the listing; MirrorError with all failures if there are any."""
         held = self._held.files
         for path, entry in held.items():
-            self._adopt(intake, path, entry)
+            self._adopt(pipeline, path, entry)
         done, failures = fetch(
-            intake,
+            pipeline,
             self._to_fetch(),
-            lambda file: self._take(intake, file),
+            lambda file: self._take(pipeline, file),
             jobs=self._options.jobs,
-            meanwhile=lambda: self._register(intake),
+            meanwhile=lambda: self._register(pipeline),
         )
         if failures:
-            intake.sink.flush()
-            self._register(intake)
+            pipeline.objects.flush()
+            self._register(pipeline)
             title = f"{self._listing.repository}@{self._listing.revision[:12]}".rstrip("@")
             hub = self._listing.upstream != DIRECTORY
             raise MirrorError(title, failures, len(self._listing.files), hub=hub)
         return [*held.values(), *done]
 
-    def _adopt(self, intake: Intake, path: str, entry: FileEntry) -> None:
+    def _adopt(self, pipeline: IngestPipeline, path: str, entry: FileEntry) -> None:
         for _, digest in entry.segments:
-            intake.sink.place_existing(bytes.fromhex(digest), *self._held.place(path, digest))
+            pipeline.objects.place_existing(bytes.fromhex(digest), *self._held.place(path, digest))
         self._progress.begin(path, entry.size)
         self._progress.advance(entry.size, fetched=False)
         self._progress.end(path)
 
-    def _take(self, intake: Intake, file: RemoteFile) -> FileEntry:
+    def _take(self, pipeline: IngestPipeline, file: RemoteFile) -> FileEntry:
         by: Literal["upstream", "the cache"] = (
             "the cache" if self._listing.upstream == DIRECTORY else "upstream"
         )
-        expected = Expected(file.path, file.size, file.sha256, file.oid, file.lfs, by)
-        entry, note = intake.add(
+        expected = ExpectedFile(file.path, file.size, file.sha256, file.oid, file.lfs, by)
+        entry, note = pipeline.add(
             expected, lambda offset: self._upstream.open(self._listing, file, offset)
         )
-        if note and file.path not in intake.instead:
+        if note and file.path not in pipeline.instead:
             self._notes.append(f"{file.path} was stored as plain bytes: {note}")
         return entry
 
-    def _register(self, intake: Intake) -> None:
-        while intake.sink.published:
-            self._add_pack(intake.sink.published.pop())
+    def _register(self, pipeline: IngestPipeline) -> None:
+        while pipeline.objects.published:
+            self._add_pack(pipeline.objects.published.pop())
 
     def _add_pack(self, pack: PublishedPack) -> None:
         updates.add_pack(self._catalogue, pack.pack, pack.size, pack.entries)
@@ -427,7 +427,7 @@ _POLL_SECONDS: Final = 0.5
 
 
 def fetch(
-    intake: Intake,
+    pipeline: IngestPipeline,
     files: list[RemoteFile],
     take: Callable[[RemoteFile], FileEntry],
     *,
@@ -452,7 +452,7 @@ def fetch(
                 _collect(waiting.pop(future), future, entries, failures)
             meanwhile()
     except BaseException:
-        intake.stop()
+        pipeline.stop()
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
     from archiver.archive.records import FileEntry, Source
     from archiver.archive.repair.objects import Need, Place
+    from archiver.buffers import Bytes
     from archiver.codec.segment import EncodedObject
-    from archiver.codec.zstd import Bytes
     from archiver.storage.store import Store
     from archiver.upstream.protocol import ByteStream, Upstream
     from archiver.upstream.remote_file import Listing, RemoteFile

@@ -13,7 +13,7 @@ import numpy as np
 from blake3 import blake3
 
 from archiver.archive.advice import command
-from archiver.archive.decode import Outflow
+from archiver.archive.decode import FileDecoder
 from archiver.archive.manifests import entry_fault, tensors_of
 from archiver.archive.quarantine import manifest_for, packs_for
 from archiver.errors import DamageError
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from archiver.archive.archive import Archive
     from archiver.archive.records import FileEntry
     from archiver.archive.seals import Snapshot
-    from archiver.codec.zstd import Bytes
+    from archiver.buffers import Bytes
     from archiver.smoke.checkpoint.protocol import StoredTensor
     from archiver.tensors.header import Header
 
@@ -95,8 +95,8 @@ class ArchivedCheckpoint:
         if entry.size > limit:
             raise ValueError(f"{path} has {entry.size:,} bytes, more than {limit:,}.")
         data = bytearray()
-        with self._told(path), Outflow(self._packs, workers=self._workers) as outflow:
-            outflow.copy(entry, data.extend)
+        with self._told(path), FileDecoder(self._packs, workers=self._workers) as decoder:
+            decoder.copy(entry, data.extend)
         return bytes(data)
 
     def beginning(self, path: str, size: int) -> bytes:

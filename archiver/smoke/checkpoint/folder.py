@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from archiver.codec.zstd import Bytes
+    from archiver.buffers import Bytes
     from archiver.smoke.checkpoint.folder_files import FoundFile
     from archiver.smoke.checkpoint.protocol import StoredTensor
     from archiver.tensors.header import Header, Tensor

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from archiver.codec.zstd import Bytes
+    from archiver.buffers import Bytes
     from archiver.tensors.header import Header, Tensor
 
 

@@ -14,8 +14,8 @@ from archiver.codec.segment import SEGMENT_MAX
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from archiver.archive.packs.index import PackMap
-    from archiver.codec.zstd import Bytes
+    from archiver.archive.packs.index import ObjectIndex
+    from archiver.buffers import Bytes
 
 _SLOTS: Final = 2
 """Of 16 MiB each: 32 MiB in all."""
@@ -40,7 +40,7 @@ class SegmentCache:
     and used again; a thread waits while all of them are in use.
     """
 
-    def __init__(self, packs: PackMap) -> None:
+    def __init__(self, packs: ObjectIndex) -> None:
         self._packs = packs
         self._changed = threading.Condition()
         self._free = [_Slot() for _ in range(_SLOTS)]
@@ -48,7 +48,7 @@ class SegmentCache:
         """The one that was used last comes last."""
 
     def read(self, digest: str, size: int, begin: int, out: Bytes) -> None:
-        """Fill ``out`` with a segment's bytes from ``begin`` on; errors as for ``PackMap.read``."""
+        """Fill ``out`` with a segment's bytes from ``begin`` on; errors as for ``ObjectIndex.read``."""
         with self._slot((digest, size)) as slot:
             with slot.filling:
                 if not slot.filled:

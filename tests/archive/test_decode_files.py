@@ -9,8 +9,8 @@ from archivekit import PLAINS, entry_of, noise, pack_path, write_pack
 from kit.faults import overwrite
 
 from archiver.archive.archive import Archive
-from archiver.archive.decode import Outflow
-from archiver.archive.packs.index import PackMap
+from archiver.archive.decode import FileDecoder
+from archiver.archive.packs.index import ObjectIndex
 from archiver.codec.segment import SEGMENT_MAX
 from archiver.digest import blake3_hex
 from archiver.errors import DamageError
@@ -18,15 +18,15 @@ from archiver.errors import DamageError
 SMALL = [b"%d small" % number for number in range(1500)]
 
 
-def bytes_of(outflow: Outflow, plains: list[bytes]) -> bytes:
+def bytes_of(decoder: FileDecoder, plains: list[bytes]) -> bytes:
     segments = [(len(plain), blake3_hex(plain)) for plain in plains]
-    return b"".join(bytes(piece) for piece in outflow.pieces(iter(segments)))
+    return b"".join(bytes(piece) for piece in decoder.pieces(iter(segments)))
 
 
 class Slow:
     """A map whose first objects take longest, as a cold disk's do."""
 
-    def __init__(self, inner: PackMap) -> None:
+    def __init__(self, inner: ObjectIndex) -> None:
         self.inner, self.calls, self.lock = inner, 0, threading.Lock()
 
     def read(self, digest, size, out):
@@ -40,21 +40,21 @@ class Slow:
 @pytest.mark.parametrize("workers", [1, 2, 5])
 def test_pieces_come_in_order(archive, workers):
     large = [noise(SEGMENT_MAX // 2 + number, number) for number in range(5)]
-    packs = Slow(PackMap(archive, [write_pack(archive, large + PLAINS)]))
+    packs = Slow(ObjectIndex(archive, [write_pack(archive, large + PLAINS)]))
     wanted = [large[0], PLAINS[1], large[1], large[0], large[2], PLAINS[4], large[3], large[4]]
-    with Outflow(packs, workers=workers) as outflow:
-        assert bytes_of(outflow, wanted) == b"".join(wanted)
-        assert bytes_of(outflow, []) == b""
+    with FileDecoder(packs, workers=workers) as decoder:
+        assert bytes_of(decoder, wanted) == b"".join(wanted)
+        assert bytes_of(decoder, []) == b""
         # Once more: each buffer that came back is used by one batch at a time.
-        assert bytes_of(outflow, wanted[::-1]) == b"".join(wanted[::-1])
+        assert bytes_of(decoder, wanted[::-1]) == b"".join(wanted[::-1])
 
 
 def test_small_segments_are_decoded_in_batches(archive):
-    packs = PackMap(archive, [write_pack(archive, SMALL)])
+    packs = ObjectIndex(archive, [write_pack(archive, SMALL)])
     entry = entry_of("many", SMALL)
     got: list[bytes] = []
-    with Outflow(packs, workers=2) as outflow:
-        outflow.copy(entry, lambda piece: got.append(bytes(piece)))
+    with FileDecoder(packs, workers=2) as decoder:
+        decoder.copy(entry, lambda piece: got.append(bytes(piece)))
     assert b"".join(got) == b"".join(SMALL)
     assert len(got) == 3  # 512 at a time
 
@@ -66,40 +66,46 @@ def test_a_damaged_object_is_named_and_the_flow_goes_on_with_the_next_file(archi
     data = bytearray(pack_path(root, pack).read_bytes())
     data[entry.offset + entry.stored - 6] ^= 0x55
     overwrite(pack_path(root, pack), bytes(data))
-    packs = PackMap(Archive.open(root), [pack])
-    with Outflow(packs, workers=2) as outflow:
+    packs = ObjectIndex(Archive.open(root), [pack])
+    with FileDecoder(packs, workers=2) as decoder:
         with pytest.raises(DamageError, match=blake3_hex(SMALL[lost])):
-            bytes_of(outflow, SMALL)
+            bytes_of(decoder, SMALL)
         kept = [plain for number, plain in enumerate(SMALL) if number != lost]
-        assert bytes_of(outflow, kept) == b"".join(kept)
+        assert bytes_of(decoder, kept) == b"".join(kept)
 
 
 def test_a_missing_object_is_named(archive):
-    packs = PackMap(archive, [write_pack(archive)])
-    with Outflow(packs, workers=2) as outflow, pytest.raises(DamageError, match=blake3_hex(b"no")):
-        bytes_of(outflow, [PLAINS[0], b"no"])
+    packs = ObjectIndex(archive, [write_pack(archive)])
+    with (
+        FileDecoder(packs, workers=2) as decoder,
+        pytest.raises(DamageError, match=blake3_hex(b"no")),
+    ):
+        bytes_of(decoder, [PLAINS[0], b"no"])
 
 
 @pytest.mark.parametrize("size", [0, -1, SEGMENT_MAX + 1, 2**60])
 def test_an_impossible_segment_is_damage(archive, size):
-    packs = PackMap(archive, [write_pack(archive)])
-    with Outflow(packs, workers=1) as outflow, pytest.raises(DamageError, match="segment"):
-        list(outflow.pieces(iter([(size, blake3_hex(PLAINS[0]))])))
+    packs = ObjectIndex(archive, [write_pack(archive)])
+    with FileDecoder(packs, workers=1) as decoder, pytest.raises(DamageError, match="segment"):
+        list(decoder.pieces(iter([(size, blake3_hex(PLAINS[0]))])))
 
 
 @pytest.mark.parametrize("change", [{"size": 1}, {"sha256": "0" * 64}, {"blake3": "0" * 64}])
 def test_a_file_that_is_not_what_its_manifest_says_is_damage(archive, change):
-    packs = PackMap(archive, [write_pack(archive)])
+    packs = ObjectIndex(archive, [write_pack(archive)])
     entry = msgspec.structs.replace(entry_of("weights.bin", PLAINS), **change)
-    with Outflow(packs, workers=2) as outflow, pytest.raises(DamageError, match=r"weights\.bin"):
-        outflow.copy(entry, lambda piece: None)
+    with (
+        FileDecoder(packs, workers=2) as decoder,
+        pytest.raises(DamageError, match=r"weights\.bin"),
+    ):
+        decoder.copy(entry, lambda piece: None)
 
 
 def test_who_stops_early_leaves_the_flow_usable(archive):
-    packs = PackMap(archive, [write_pack(archive, SMALL)])
-    with Outflow(packs, workers=2) as outflow:
+    packs = ObjectIndex(archive, [write_pack(archive, SMALL)])
+    with FileDecoder(packs, workers=2) as decoder:
         for _ in range(5):
-            pieces = outflow.pieces(iter([(len(p), blake3_hex(p)) for p in SMALL]))
+            pieces = decoder.pieces(iter([(len(p), blake3_hex(p)) for p in SMALL]))
             next(pieces)
             pieces.close()
-        assert bytes_of(outflow, SMALL) == b"".join(SMALL)
+        assert bytes_of(decoder, SMALL) == b"".join(SMALL)
