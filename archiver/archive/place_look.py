@@ -6,6 +6,7 @@ look is a child process (``place_probe``) that is given up after ``LOOK_SECONDS`
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import subprocess
@@ -22,6 +23,8 @@ from archiver.errors import ArchiverError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+_log = logging.getLogger(__name__)
 
 LOOK_SECONDS: Final = 30.0
 """A disk that sleeps needs about ten to wake up."""
@@ -152,9 +155,11 @@ def look_at(path: str | os.PathLike[str], names: Iterable[str] = ()) -> Look:
         stderr=subprocess.DEVNULL,
         start_new_session=True,  # Ctrl-C is for this process to hear, which then ends the child
     )
+    _log.info("process %d looks at %s", child.pid, text)
     try:
         out = child.communicate("\n".join(names).encode(), LOOK_SECONDS)[0]
     except subprocess.TimeoutExpired:
+        _log.info("%s gave no answer within %.0f s", text, LOOK_SECONDS)
         return Look(text, answered=False)
     finally:
         _end(child)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from archiver.archive.journal import Journal
     from archiver.archive.manifests import Manifests
     from archiver.storage.store import Store
+
+_log = logging.getLogger(__name__)
 
 ID_DIGITS: Final = 8
 """So many digits of a seal's id name it,"""
@@ -249,6 +252,7 @@ class Seals:
         data = canonical(seal)
         snapshot = Snapshot(blake3_hex(data), seal)
         self._store.put_new(snapshot.name, data)
+        _log.info("sealed %s@%s as %s", seal.repository, seal.revision, snapshot.id)
         return snapshot
 
 

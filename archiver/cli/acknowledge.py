@@ -18,18 +18,22 @@ if TYPE_CHECKING:
 @click.command(epilog="Example: archiver acknowledge -C weights gone Org/Name --until 90d")
 @click.argument("fact", metavar="[FACT", required=False)
 @click.argument("reference", metavar="REPO[@REVISION]]", required=False)
-@click.option("--until", type=Moment(ahead=True), help="Only until then: 2027-01-31, or 90d.")
-@click.option("--note", default="", help="Why, for whoever reads the journal.")
+@click.option(
+    "--until",
+    type=Moment(ahead=True),
+    help="Only until this day, or for so long: 2027-01-31, or 90d.",
+)
+@click.option("--note", default="", help="The reason, for whoever reads the journal.")
 @click.option("--undo", is_flag=True, help="Take it back: the fact is a failure again.")
 @common
 def command(
     fact: str | None, reference: str | None, until: str | None, note: str, *, undo: bool
 ) -> None:
-    """Say that a fact about upstream is known: it is still told, and fails no run any more.
+    """Say that a loss upstream is known, so that it fails no run.
 
     FACT is 'gone' (upstream has REPO no more) or 'refused' (upstream refuses access to it), of what
-    the archive holds. Once upstream gives it again, a new loss is a failure again. Damage and missing
-    copies cannot be acknowledged. Without a fact: what was acknowledged.
+    the archive holds. Runs go on reporting it. Once upstream gives it again, the next loss is a failure
+    again. Damage and missing copies cannot be acknowledged. Without a fact: what was acknowledged.
     """
     from archiver.operations import acknowledge as operation
 

@@ -72,10 +72,11 @@ def command(
     dry_run: bool,
     lost: str | None,
 ) -> None:
-    """Copy to TO, an archive: a replica of this one, or another that gets its snapshots too.
+    """Copy the archive, or some of its snapshots, to another folder.
 
-    With --new a replica is made in TO; without it nothing is copied where no archive is, so that a disk
-    that is not mounted is noticed. A copy counts if it lies on a disk of its own ('archiver status').
+    TO is an archive: a replica of this one, or another that gets its snapshots too. With --new a replica
+    is made in TO; without it nothing is copied where no archive is, so that a disk that is not mounted
+    is noticed. A copy counts if it lies on a disk of its own ('archiver status').
 
     Every byte is hashed on the way. What TO has is not copied again, and an interrupted copy goes on
     where it stopped. What is damaged here is left out and named; everything else is copied.

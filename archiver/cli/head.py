@@ -29,7 +29,7 @@ _COVERS = ("archive", "place", "scope")
 )
 @common
 def command(kept: tuple[str, ...]) -> None:
-    """Print what vouches for the whole history of the archive: the ids of its newest events.
+    """Print or check what vouches for the archive's whole history: the ids of its newest events.
 
     Keep them in another place. Each line says what it covers: the archive, at which place, and whether
     all of it or chosen snapshots. With --check, each of them, every event before it and every seal that

@@ -8,9 +8,11 @@ from __future__ import annotations
 import difflib
 import gc
 import importlib
+import logging
 import os
 import signal
 import sys
+import time
 from itertools import takewhile
 from typing import Any
 
@@ -23,47 +25,60 @@ from archiver.errors import ArchiverError, ExitCode, explain_system_error
 from archiver.progress import stop_requested
 from archiver.text import printable
 
-COMMANDS: dict[str, tuple[str, str]] = {
-    "init": ("init", "Create an empty archive."),
-    "mirror": ("mirror", "Bring repositories from the hub into the archive."),
-    "import": ("import_", "Bring a folder or a hub cache into the archive."),
-    "sync": ("sync", "Mirror everything a plan lists."),
-    "plan": ("plan", "End a plan, or compare the archive with one, without a network."),
-    "list": ("list_", "List the snapshots the archive holds."),
-    "show": ("show", "Show one snapshot: source, files, tensors."),
-    "diff": ("diff", "Show which files and tensors differ between two snapshots."),
-    "restore": ("restore", "Write a snapshot, a file or a tensor back to disk."),
-    "verify": ("verify", "Check a plain folder against a manifest, without an archive."),
-    "smoke-test": (
-        "smoke_test",
-        "Run a snapshot's model, straight from the archive, or a folder's.",
-    ),
-    "status": ("status", "Show what is proven, copied and protected, and what falls short."),
-    "acknowledge": ("acknowledge", "Say that a fact about upstream is known."),
-    "log": ("log", "Show what happened to the archive: the events of its journal."),
-    "audit": ("audit", "Decode and re-hash what the archive holds."),
-    "repair": ("repair", "Bring back what is damaged, from every place that still has it."),
-    "parity": ("parity", "Make, remove and count what damaged files are repaired from."),
-    "keys": ("keys", "Make or show the keys that sign what an archive holds."),
-    "sign": ("sign", "Sign every snapshot, and the newest events of the journal."),
-    "head": ("head", "Print or check what vouches for an archive's whole history."),
-    "copy": ("copy", "Copy the archive, or some of its snapshots, to another folder."),
-    "policy": ("policy", "Show or set what is wanted of the archive."),
-    "manifest": ("manifest", "Export or show manifests."),
-    "forget": ("forget", "Take snapshots out of use. Never needed in normal use."),
-    "prune": ("prune", "Delete what no snapshot needs. Never needed in normal use."),
-    "catalogue": ("catalogue", "Rebuild the SQL index."),
-    "stats": ("stats", "Show what the archive holds and what it saves."),
-    "demo": ("demo", "Run the whole job on a small hub of its own, and report."),
+_log = logging.getLogger(__name__)
+
+GROUPS: dict[str, dict[str, tuple[str, str]]] = {
+    "Every day": {
+        "init": ("init", "Create an empty archive."),
+        "mirror": ("mirror", "Bring repositories from the hub into the archive."),
+        "import": ("import_", "Bring a plain folder or a hub cache into the archive."),
+        "sync": ("sync", "Mirror everything a plan lists."),
+        "status": ("status", "Show what is proven, copied, protected, and what falls short."),
+        "restore": ("restore", "Write a snapshot, a file or a tensor back to disk."),
+    },
+    "Keep": {
+        "audit": ("audit", "Decode and re-hash what the archive holds."),
+        "repair": ("repair", "Bring back what is damaged or missing, from any good copy."),
+        "parity": ("parity", "Make, remove and count the parity that repairs damaged files."),
+        "policy": ("policy", "Show or set what is wanted of the archive."),
+        "plan": ("plan", "Compare the archive with a plan, or end a plan."),
+        "acknowledge": (
+            "acknowledge",
+            "Say that a loss upstream is known, so that it fails no run.",
+        ),
+        "catalogue": ("catalogue", "Rebuild the SQL index."),
+        "forget": ("forget", "Take snapshots out of use. Never needed in normal use."),
+        "prune": ("prune", "Delete what no snapshot needs. Never needed in normal use."),
+    },
+    "Carry": {
+        "copy": ("copy", "Copy the archive, or some of its snapshots, to another folder."),
+        "manifest": ("manifest", "Export or show manifests."),
+        "verify": ("verify", "Check a plain folder against a manifest, without an archive."),
+    },
+    "Trust": {
+        "keys": ("keys", "Make or show the keys that sign what an archive holds."),
+        "sign": ("sign", "Sign every snapshot, and the newest events of the journal."),
+        "head": ("head", "Print or check what vouches for the archive's whole history."),
+        "smoke-test": ("smoke_test", "Run the model of a snapshot or of a folder."),
+    },
+    "Look": {
+        "list": ("list_", "List the snapshots the archive holds."),
+        "show": ("show", "Show one snapshot: source, files, tensors."),
+        "diff": ("diff", "Show which files and tensors differ between two snapshots."),
+        "log": ("log", "Show what happened to the archive: the events of its journal."),
+        "stats": ("stats", "Show what the archive holds and what it saves."),
+        "demo": ("demo", "Run the whole job on a small hub of its own, and report."),
+    },
 }
-"""Command -> its module in this package, and one line of help."""
+"""Group -> command -> its module in this package, and one line of help."""
+COMMANDS = {name: command for commands in GROUPS.values() for name, command in commands.items()}
 
 
 class LazyGroup(click.Group):
     """A group whose commands are imported when they run."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The commands in the order a newcomer meets them."""
+        """Return the commands, group by group."""
         del ctx
         return list(COMMANDS)
 
@@ -79,17 +94,20 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click does; a name that is no command gets the nearest one that is."""
+        """Resolve as click does; for a name that is no command, name the nearest one that is."""
         close = difflib.get_close_matches(args[0], COMMANDS, 1)
         if args[0] not in COMMANDS and close:
             ctx.fail(f"No such command '{printable(args[0])}'. Did you mean {close[0]}?")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the commands without importing them."""
+        """List the commands in their groups, without importing them."""
         del ctx
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+        # As wide in every group, so that the texts stand below each other.
+        width = max(map(len, COMMANDS))
+        for group, commands in GROUPS.items():
+            with formatter.section(group):
+                formatter.write_dl([(n.ljust(width), text) for n, (_, text) in commands.items()])
 
 
 @click.group(
@@ -106,6 +124,9 @@ class LazyGroup(click.Group):
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON lines on stdout.")
 @click.option("-q", "--quiet", is_flag=True, help="Print results only, no progress.")
+@click.option(
+    "-v", "--verbose", "verbosity", count=True, help="Log to stderr what is done; -vv: in detail."
+)
 @click.version_option(__version__, prog_name="archiver")
 @click.pass_context
 def cli(ctx: click.Context, /, **settings: Any) -> None:
@@ -151,9 +172,17 @@ def _settle() -> None:
 
 
 def invoke(arguments: list[str]) -> int:
-    """Run the tool; the exit code. Every error has become a sentence on stderr."""
-    # What is told before a command has read its options must know of this one.
-    output.configure(as_json="--json" in takewhile(lambda one: one != "--", arguments), quiet=False)
+    """Run the tool and return its exit code. Every error has become a sentence on stderr."""
+    # An error that comes before a command has read its options must know of this one.
+    words = takewhile(lambda word: word != "--", arguments)
+    output.configure(as_json="--json" in words, quiet=False)
+    started = time.monotonic()
+    code = _invoke(arguments)
+    _log.info("exit code %d after %.1f s", code, time.monotonic() - started)
+    return code
+
+
+def _invoke(arguments: list[str]) -> int:
     try:
         code = cli.main(arguments, prog_name="archiver", standalone_mode=False)
         output.flush()

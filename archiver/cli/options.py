@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import re
 import sys
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from archiver import __version__
 from archiver.cli import output
 from archiver.errors import ArchiverError, UsageError
 from archiver.storage.filesystem import Limit
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+_log = logging.getLogger(__name__)
 
 
 class Size(click.ParamType[int]):
@@ -109,23 +113,35 @@ class Share(click.ParamType[float]):
 
 
 def common(function: Function) -> Function:
-    """--archive, --json and --quiet, which may stand before or after the command's name."""
+    """The options of every command, which may stand before or after its name."""
 
     @click.option("-C", "--archive", metavar="DIR", help="The archive. [env: ARCHIVER_ARCHIVE]")
     @click.option("--json", "as_json", is_flag=True, help="Print JSON lines on stdout.")
     @click.option("-q", "--quiet", is_flag=True, help="Print results only, no progress.")
+    @click.option(
+        "-v",
+        "--verbose",
+        "verbosity",
+        count=True,
+        help="Log to stderr what is done; -vv: in detail.",
+    )
     @functools.wraps(function)
-    def wrapped(archive: str | None, as_json: bool, quiet: bool, **rest: Any) -> Any:
+    def wrapped(
+        archive: str | None, as_json: bool, quiet: bool, verbosity: int, **rest: Any
+    ) -> Any:
         ctx = click.get_current_context()
         above = ctx.find_root().obj or {}
-        output.configure(
-            as_json=as_json or above.get("as_json", False), quiet=quiet or above.get("quiet", False)
-        )
+        as_json = as_json or above.get("as_json", False)
+        quiet = quiet or above.get("quiet", False)
+        verbosity = max(verbosity, above.get("verbosity", 0))
+        output.configure(as_json=as_json, quiet=quiet, verbosity=verbosity)
         ctx.obj = Path(archive or above.get("archive") or ".")
         if isinstance(ctx.command, click.Group):
             # Its commands look where these stood before the first word.
-            found = {"archive": str(ctx.obj), "as_json": output.wants_json()}
-            ctx.find_root().obj = {**above, **found, "quiet": output.is_quiet()}
+            given = {"archive": str(ctx.obj), "as_json": as_json}
+            ctx.find_root().obj = {**above, **given, "quiet": quiet, "verbosity": verbosity}
+        if ctx.invoked_subcommand is None:
+            _log.info("%s of version %s, archive %s", ctx.command_path, __version__, ctx.obj)
         return ctx.invoke(function, **rest)
 
     return wrapped  # type: ignore[return-value] # click's decorators change the type; the name stays

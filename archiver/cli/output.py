@@ -1,10 +1,12 @@
-"""Results on stdout (plain text or JSON lines), everything else on stderr."""
+"""Results on stdout (plain text or JSON lines); remarks, errors and the log on stderr."""
 
 from __future__ import annotations
 
 import codecs
 import json
+import logging
 import sys
+import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +17,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 _state = {"json": False, "quiet": False}
+_LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
+_PACKAGE = logging.getLogger("archiver")
 
 
-def configure(*, as_json: bool, quiet: bool) -> None:
-    """Choose how results are printed, for the whole process."""
+def configure(*, as_json: bool, quiet: bool, verbosity: int = 0) -> None:
+    """Choose what is printed, and how, for the whole process.
+
+    With a ``verbosity`` of 1 the package's log is printed at level INFO, with 2 also at DEBUG; nothing
+    in the package logs at a higher level, so that with 0 there is none.
+    """
     _state.update(json=as_json, quiet=quiet)
+    _PACKAGE.setLevel(_LEVELS[min(verbosity, 2)])
+    if verbosity and _LOG not in _PACKAGE.handlers:
+        _PACKAGE.addHandler(_LOG)
 
 
 def wants_json() -> bool:
@@ -108,6 +119,32 @@ def print_error(message: str, hint: str, code: int, **about: str) -> None:
     sys.stderr.write(f"archiver: {_harmless(message, 20000)}\n")
     if hint:
         sys.stderr.write(f"  → {_harmless(hint, 2000)}\n")
+
+
+class _LogFormatter(logging.Formatter):
+    """A line with the time in UTC. What a message quotes may be upstream's: it is made harmless."""
+
+    converter = staticmethod(time.gmtime)
+    default_time_format = "%Y-%m-%dT%H:%M:%S"
+    default_msec_format = "%s.%03dZ"
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's own name
+        """Return the line; a message cannot begin another one."""
+        record.message = _harmless(record.message, 2000)
+        return super().formatMessage(record)
+
+
+class _LogHandler(logging.Handler):
+    """Writes to what stderr is at the moment, which may show a live line."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line; a log that cannot be written ends no run."""
+        with suppress(OSError, ValueError):
+            sys.stderr.write(f"{self.format(record)}\n")
+
+
+_LOG = _LogHandler()
+_LOG.setFormatter(_LogFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
 
 
 def _harmless(text: str, limit: int) -> str:

@@ -24,7 +24,7 @@ _SHOWN: Final = 20
 
 @click.group(epilog="Example: archiver parity add -C weights")
 def command() -> None:
-    """Make, remove and count the parity that damaged files can be repaired from."""
+    """Make, remove and count the parity that repairs damaged files."""
 
 
 @command.command(epilog="Example: archiver parity add -C weights --parity 2 --group 32")

@@ -27,7 +27,7 @@ _STATES: Final = {
 
 @click.group(epilog="Example: archiver plan check -C weights qwen3.5")
 def command() -> None:
-    """End a plan, or compare the archive with one, without a network.
+    """Compare the archive with a plan, or end a plan. Neither needs a network.
 
     A plan begins with the first 'archiver sync' that runs it; 'archiver status' judges by it from
     then on.

@@ -58,7 +58,7 @@ class Age(Duration):
 )
 @common
 def command() -> None:
-    """Show what is wanted of the archive: copies, audits, parity, signatures.
+    """Show or set what is wanted of the archive: copies, audits, parity, signatures.
 
     'archiver status' says what falls short of it.
     """

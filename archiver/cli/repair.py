@@ -38,11 +38,11 @@ if TYPE_CHECKING:
 def command(
     sources: tuple[Path, ...], reference: str | None, no_upstream: bool, dry_run: bool
 ) -> None:
-    """Bring back what is damaged or missing, from every place that still has it.
+    """Bring back what is damaged or missing, from any good copy.
 
-    Asked are, in this order: files of this archive that are out of use, other archives, parity, plain
-    folders, the hub. A copy counts once it was read back and has the digest that it must have. What it
-    replaces stays in quarantine/. What cannot be brought back stays as it is, and is named.
+    Copies are sought in this order: files of this archive that are out of use, other archives, parity,
+    plain folders, the hub. A copy counts once it was read back and has the digest that it must have.
+    What it replaces stays in quarantine/. What cannot be brought back stays as it is, and is named.
     """
     from archiver.operations.repair.run import RepairOptions, repair
 

@@ -56,11 +56,11 @@ def command(
     tested: bool,
     memory: int | None,
 ) -> None:
-    """Write a snapshot, single files or one tensor back to disk, bit for bit.
+    """Write a snapshot, a file or a tensor back to disk, bit for bit.
 
-    Every file is compared with its manifest's digests before it gets its name; who vouched for these is
-    told at the end. Nothing is overwritten: files that are there already and right are kept. A damaged
-    file is left out and named, with what in it is hit.
+    Every file is compared with its manifest's digests before it gets its name; the last line says who
+    vouched for these. Nothing is overwritten: a file that is there already and right is kept. A damaged
+    file is left out and named, with the tensors that are hit.
     """
     from archiver.operations.restore import restore, restore_tensor
 

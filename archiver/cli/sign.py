@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 )
 @common
 def command(references: tuple[str, ...], file: Path) -> None:
-    """Sign every snapshot that this key has not signed yet, and the newest events of the journal.
+    """Sign every snapshot, and the newest events of the journal.
 
-    A snapshot's seal and its manifest are signed; what is damaged is not. A signature of a journal's
-    head vouches for everything that was ever sealed here before.
+    A snapshot's seal and its manifest are signed, unless they are damaged or this key has signed them
+    already. A signature of the journal's head vouches for everything that was sealed here before.
     """
     from archiver.archive.signing.keys import read_secret_key
     from archiver.operations.sign import sign

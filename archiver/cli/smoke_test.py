@@ -56,10 +56,11 @@ _ALWAYS_A_FOLDER: Final = ("/", "./", "../", "~")
 )
 @common
 def command(subject: str, record: bool, **wanted: Any) -> None:
-    """Run the model of a snapshot, straight from the archive, or that of a folder.
+    """Run the model of a snapshot or of a folder.
 
-    Nothing is restored and no code of the repository is run. Needs the extra 'smoke' for all levels but
-    the first. Ends with 0 only if every level that was to run held.
+    A snapshot's model runs straight from the archive: nothing is restored, and no code of the repository
+    is run. Needs the extra 'smoke' for all levels but the first. Exits with 0 only if every level that
+    was to run held.
 
     A DIR that is a folder is taken as one, unless the archive holds a repository of that name; write
     ./DIR to mean the folder.

@@ -48,11 +48,12 @@ _NAMED = 3
 )
 @common
 def command(packs: bool, copies: bool, keys: tuple[str, ...]) -> None:
-    """Show what is proven, copied and protected, and what falls short of policy and plans.
+    """Show what is proven, copied, protected, and what falls short.
 
     Reads names, seals and the journal only, and looks whether copies are where they should be. The
-    verdict comes first, then what falls short, each with the next command, then what is known, then
-    the figures. Exits with 24 if something falls short, with 4 if this user may not read some of it.
+    verdict comes first, then what falls short of policy and plans, each with the next command, then
+    what is known to be lost upstream, then the figures. Exits with 24 if something falls short, with 4
+    if this user may not read some of it.
     'archiver policy' says what is wanted.
     """
     from archiver.operations.status.run import status

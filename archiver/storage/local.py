@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import secrets
 import stat as stat_module
@@ -34,6 +35,8 @@ from archiver.storage.store import check_name
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
+
+_log = logging.getLogger(__name__)
 
 _PIECE: Final = 4 << 20
 _DENIED: Final = {errno.EACCES, errno.EPERM}
@@ -118,6 +121,7 @@ class LocalStore:
 
     def open(self, name: str) -> LocalReader:
         """Open a file for ranged reads; FileNotFoundError if there is none."""
+        _log.debug("reading %s", name)
         try:
             return LocalReader(self.path / check_name(name))
         except (FileNotFoundError, NotADirectoryError):
@@ -134,6 +138,7 @@ class LocalStore:
             make_folder(second.parent, self.path)
             self._link(path, second, reader, other)
             sync_up(second, self.path)
+            _log.info("linked %s as %s", name, other)
         except FileExistsError:
             raise FileExistsError(errno.EEXIST, "there is such a file", other) from None
         except OSError as error:
@@ -181,6 +186,7 @@ class LocalStore:
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 path.unlink()
                 sync_folder(path.parent)
+                _log.info("removed %s", name)
         except OSError as error:
             raise explain(error, path, "it was being deleted") from error
 

@@ -11,6 +11,7 @@ has to delete it, as the error says.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shlex
 import socket
@@ -25,6 +26,8 @@ from archiver.text import utc_now
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+_log = logging.getLogger(__name__)
 
 _HOLDER_MAX: Final = 4096
 _HELD: Final = ".held"
@@ -81,6 +84,7 @@ class RunLock:
         except OSError as error:
             self._release()
             raise explain(error, self._path, "the lock was taken") from error
+        _log.info("took the lock %s" if self.protects else "no lock for %s", self._path.name)
         return self
 
     def __exit__(self, *_: object) -> None:

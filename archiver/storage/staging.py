@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import os
 import re
 import secrets
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+_log = logging.getLogger(__name__)
 
 TMP: Final = "tmp"
 UNLOCKED: Final = "-unlocked"
@@ -93,6 +95,7 @@ class LocalStaged:
         except OSError as error:
             staged.abort()
             raise explain(error, staged.path, "a new file was begun") from error
+        _log.debug("staging %s", staged.path.name)
         return staged
 
     def _begin(self, purpose: str) -> bool:
@@ -155,6 +158,7 @@ class LocalStaged:
             if self._is_there(final):
                 self.abort()
                 sync_up(final, self._root)
+                _log.debug("%s is there already", name)
                 return
             make_read_only(self._handle)
             make_folder(final.parent, self._root)
@@ -162,6 +166,7 @@ class LocalStaged:
             sync_up(final, self._root)
         except OSError as error:
             raise explain(error, final, "it was being published") from error
+        _log.info("published %s", name)
         self._close()
 
     def _make_durable(self, early: EarlySync, handle: int) -> None:

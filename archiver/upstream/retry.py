@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import re
 import time
@@ -14,6 +15,8 @@ from archiver.text import human_duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+_log = logging.getLogger(__name__)
 
 _SECONDS = re.compile(r"\s*([0-9]{1,9})(?:\.[0-9]*)?\s*\Z")
 _RATE_LIMIT = re.compile(r";\s*r\s*=\s*0\s*(?:;[^,]*?)?;\s*t\s*=\s*([0-9]{1,9})")
@@ -102,6 +105,7 @@ class RetryPolicy:
         """
         seconds = self.delay(failures, requested)
         count = f"try {failures + 1} of {attempts or self.attempts}" if failures else "going on"
+        _log.info("%s; %s in %.1f s", reason, count, seconds)
         self.notify(f"{reason}; {count} in {human_duration(seconds)}")
         self.sleep(seconds)
         return seconds

@@ -9,8 +9,10 @@ for one that does not exist.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
+import time
 import zlib
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -54,6 +56,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from archiver.upstream.retry import RetryPolicy
+
+_log = logging.getLogger(__name__)
 
 _API = "/api/"
 _LARGEST_PAGE = 16 * 1024 * 1024
@@ -327,7 +331,9 @@ class Session:
             first: Mapping[str, str] | None = None
             for _ in range(_MOST_REDIRECTS):
                 # Not followed by the client: it would read the bodies of redirects, however large.
+                started = time.monotonic()
                 response = client.send(request, stream=True, follow_redirects=False)
+                _log_answer(response, time.monotonic() - started)
                 self._answered = True
                 if first is None:
                     first = response.headers
@@ -438,6 +444,16 @@ class Session:
         if not (authorization.isascii() and authorization.isprintable()):
             raise UsageError("The token holds characters that no token has.")
         return headers
+
+
+def _log_answer(response: httpx2.Response, seconds: float) -> None:
+    """Log a request, without what is secret: a signed link's query, a password before the host."""
+    if _log.isEnabledFor(logging.INFO):
+        url = response.request.url
+        address = f"{url.scheme}://{url.host}{f':{url.port}' * bool(url.port)}{url.path}"
+        part = response.request.headers.get("range", "")
+        asked = f"{address} {part}".rstrip()
+        _log.info("GET %s: HTTP %d after %.3f s", asked, response.status_code, seconds)
 
 
 def _decompressed(raw: Iterator[bytes], encoding: str) -> Iterator[bytes]:
