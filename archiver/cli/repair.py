@@ -44,11 +44,11 @@ def command(
     plain folders, the hub. A copy counts once it was read back and has the digest that it must have.
     What it replaces stays in quarantine/. What cannot be brought back stays as it is, and is named.
     """
-    from archiver.operations.repair.run import RepairOptions, repair
+    from archiver.operations.repair.run import RepairRequest, repair
 
     repository, revision = split_reference(reference) if reference else (None, None)
-    options = RepairOptions(
-        others=sources,
+    request = RepairRequest(
+        folders=sources,
         connect=None if no_upstream else lambda: open_hub(None, None),
         repository=repository,
         revision=revision,
@@ -56,17 +56,17 @@ def command(
         workers=worker_count(),
     )
     with Meter("Repairing", "packs") as meter:
-        report = repair(open_archive(), options, meter)
-    _tell(report)
+        report = repair(open_archive(), request, meter)
+    _show(report)
     if not report.whole:
         raise click.exceptions.Exit(int(ExitCode.DAMAGE_UNREPAIRED))
     if dry_run and report.damage:
         raise click.exceptions.Exit(int(ExitCode.DAMAGE))
 
 
-def _tell(report: RepairReport) -> None:
-    for one in report.mended:
-        output.record("mended", **msgspec.to_builtins(one))
+def _show(report: RepairReport) -> None:
+    for file in report.repaired:
+        output.record("mended", **msgspec.to_builtins(file))
     for seal in report.resealed:
         output.record("resealed", **msgspec.to_builtins(seal))
     record_all(report.remaining)
@@ -75,14 +75,16 @@ def _tell(report: RepairReport) -> None:
         whole=report.whole,
         dry_run=report.dry_run,
         damage=report.damage,
-        mended=len(report.mended),
+        mended=len(report.repaired),
         remaining=len(report.remaining),
-        aside=report.aside,
+        aside=report.quarantined,
         notes=report.notes,
     )
-    _verdict(report)
-    for one in report.mended:
-        _show_mended(one.name, one.source, len(one.instead))
+    _show_verdict(report)
+    for file in report.repaired:
+        stand_ins = len(file.replaced_by)
+        into = f", into {plural(stand_ins, 'new pack')}" if stand_ins else ""
+        output.line(f"{file.name}\n    from {printable(file.source, 2000)}{into}")
     for seal in report.resealed:
         output.line(f"new seal  {seal.snapshot}: {seal.new[:16]} stands in for {seal.old[:16]}")
     for note in report.notes:
@@ -90,23 +92,18 @@ def _tell(report: RepairReport) -> None:
     show_all(report.remaining)
 
 
-def _verdict(report: RepairReport) -> None:
+def _show_verdict(report: RepairReport) -> None:
     would = "could be " if report.dry_run else ""
     if not report.damage:
         output.line("All is well: there was nothing to repair.")
     elif report.whole:
         output.line(f"{would}repaired: all of {plural(report.damage, 'finding')}.".capitalize())
     else:
-        left = plural(len(report.remaining), "finding")
+        remaining = plural(len(report.remaining), "finding")
         output.line(
-            f"NOT ALL {would.upper()}REPAIRED: {left} of damage would stay."
+            f"NOT ALL {would.upper()}REPAIRED: {remaining} of damage would stay."
             if report.dry_run
-            else f"NOT ALL REPAIRED: {left} of damage remain."
+            else f"NOT ALL REPAIRED: {remaining} of damage remain."
         )
     if report.dry_run and report.damage:
         output.line("Nothing was written.")
-
-
-def _show_mended(name: str, source: str, instead: int) -> None:
-    more = f", into {plural(instead, 'new pack')}" if instead else ""
-    output.line(f"{name}\n    from {printable(source, 2000)}{more}")

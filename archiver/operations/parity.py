@@ -14,8 +14,8 @@ from archiver.archive.parity.sidecar import read_sidecar
 from archiver.archive.places import own_place, settled_place
 from archiver.archive.policy import Policy
 from archiver.archive.repair.reseal import repaired_events
-from archiver.archive.repair.sidecars import PROTECTED
-from archiver.archive.repair.whole_files import Mended
+from archiver.archive.repair.sidecars import PROTECTED_FILE
+from archiver.archive.repair.whole_files import RepairedFile
 from archiver.errors import ArchiverError, skip_damaged
 from archiver.text import utc_now
 
@@ -119,7 +119,9 @@ def _note_mended(archive: Archive, done: Protected) -> None:
     """Journal which of the new sidecars stand in for ones that an audit had found damaged."""
     events = readable_events(archive.journal)
     known = proofs_of(events, utc_now(), own_place(archive)).broken
-    mended = [Mended(one, PROTECTED) for one in map(sidecar_of, done.made) if one in known]
+    mended = [
+        RepairedFile(one, PROTECTED_FILE) for one in map(sidecar_of, done.made) if one in known
+    ]
     if not mended:
         return
     for event in repaired_events(archive.journal, settled_place(archive).key, mended):

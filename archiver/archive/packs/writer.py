@@ -9,13 +9,12 @@ from blake3 import blake3
 from archiver.archive.layout import pack_name
 from archiver.archive.packs import format as pack_format
 from archiver.archive.packs.format import IndexEntry, PackIndex, head_frame
-from archiver.archive.packs.reader import PackReader
 from archiver.archive.records import canonical
 from archiver.digest import Blake3Hex
 from archiver.errors import ArchiverError, DamageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from archiver.archive.records import ArchiveInfo
     from archiver.codec.segment import EncodedObject
@@ -101,28 +100,32 @@ class PackWriter:
         self._entries.append(entry)
         return entry
 
-    def finish(
-        self, before: Callable[[Blake3Hex, Staged], None] | None = None
-    ) -> tuple[Blake3Hex, tuple[IndexEntry, ...]]:
-        """Write the index, make the pack durable and visible; its digest and its entries.
-
-        ``before`` is told the digest and the whole file before it is visible; it may refuse it.
-        """
+    def complete(self) -> Blake3Hex:
+        """Write the index: the pack is whole then, and not visible yet. Return its digest."""
         if self._torn:
             raise ArchiverError("An unfinished pack ends in a part of an object.")
-        index, entries = self.size, tuple(self._entries)
+        index = self.size
         self._torn = True  # until the index is whole
-        self._write(pack_format.skippable(pack_format.INDEX, canonical(PackIndex(entries))))
+        self._write(
+            pack_format.skippable(pack_format.INDEX, canonical(PackIndex(tuple(self._entries))))
+        )
         self._write(pack_format.trailer(index))
-        pack = Blake3Hex(self._hasher.hexdigest())
-        if before is not None:
-            before(pack, self._staged)
-        self._staged.publish(pack_name(pack))
-        return pack, entries
+        return Blake3Hex(self._hasher.hexdigest())
 
-    def written(self) -> PackReader:
-        """What was appended so far, to be read back before ``finish``."""
-        return PackReader(self._staged.reader(), "An unfinished pack")
+    def publish(self) -> tuple[Blake3Hex, tuple[IndexEntry, ...]]:
+        """Make a complete pack durable and visible; return its digest and its entries."""
+        pack = Blake3Hex(self._hasher.hexdigest())
+        self._staged.publish(pack_name(pack))
+        return pack, tuple(self._entries)
+
+    def finish(self) -> tuple[Blake3Hex, tuple[IndexEntry, ...]]:
+        """Write the index, make the pack durable and visible; return its digest and its entries."""
+        self.complete()
+        return self.publish()
+
+    def reader(self) -> Reader:
+        """Return a reader of what was written so far, to be read back before it is published."""
+        return self._staged.reader()
 
     def keep(self) -> None:
         """Leave the pack unfinished for the next run to salvage; harmless after ``finish``."""

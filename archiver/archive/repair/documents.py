@@ -1,4 +1,7 @@
-"""Bringing the small files back: archive.json, seals, manifests, events, and what explains the archive."""
+"""The small files: archive.json, seals, manifests, events, and what explains the archive.
+
+They come first in a repair, because only they say which packs and objects are needed at all.
+"""
 
 from __future__ import annotations
 
@@ -18,89 +21,91 @@ if TYPE_CHECKING:
     from archiver.archive.archive import Archive
     from archiver.archive.check.result import CheckResult
     from archiver.archive.findings import Finding
-    from archiver.archive.repair.whole_files import Mended, WholeFiles
+    from archiver.archive.repair.whole_files import FileRepair, RepairedFile
     from archiver.storage.store import Store
 
-_NAMED: Final = {
+_EVENT_ID_CODES: Final = {"event-missing", "head-missing"}
+JOURNAL_CODES: Final = {"event-damaged", *_EVENT_ID_CODES}
+"""The codes of what is wrong with the journal."""
+_NAMED_CODES: Final = {
     "seal-missing",
     "seal-damaged",
     "manifest-missing",
     "manifest-damaged",
     "event-damaged",
 }
-_BY_ID: Final = {"event-missing", "head-missing"}
-JOURNAL: Final = {"event-damaged", *_BY_ID}
-"""The codes of what is wrong with the journal."""
-_INFO: Final = {"archive-json-missing", "archive-json-damaged"}
+_INFO_CODES: Final = {"archive-json-missing", "archive-json-damaged"}
 
 
-class Documents:
-    """Heals the documents that findings name."""
+class DocumentRepair:
+    """Repairs the documents that findings name."""
 
-    def __init__(self, archive: Archive, replicas: Sequence[Archive], whole: WholeFiles) -> None:
-        """Take what the name of a document demands from ``whole``, the rest from ``replicas``."""
+    def __init__(self, archive: Archive, replicas: Sequence[Archive], files: FileRepair) -> None:
+        """Take what the name of a document demands from ``files``, the rest from ``replicas``."""
         self._archive = archive
         self._replicas = replicas
-        self._whole = whole
+        self._files = files
 
-    def heal(self, found: CheckResult) -> dict[Finding, Mended]:
-        """What could be healed, by the finding that told of it.
+    def repair(self, check: CheckResult) -> dict[Finding, RepairedFile]:
+        """Repair what can be, and return it by the finding that told of it.
 
-        Nothing else is while the journal can be healed: its events say which seals were taken out of use
-        and are not missing at all.
+        Nothing else is repaired while the journal can be: its events say which seals were taken out of
+        use and are not missing at all.
         """
-        told = [one for one in found.findings if one.code in JOURNAL]
-        healed = self._all(told, found)
-        return healed or self._all([one for one in found.findings if one not in told], found)
+        journal = [each for each in check.findings if each.code in JOURNAL_CODES]
+        rest = [each for each in check.findings if each.code not in JOURNAL_CODES]
+        return self._repair_all(journal, check) or self._repair_all(rest, check)
 
-    def _all(self, findings: Iterable[Finding], found: CheckResult) -> dict[Finding, Mended]:
-        tried = ((one, self._heal(one, found)) for one in findings)
-        return {one: back for one, back in tried if back is not None}
+    def _repair_all(
+        self, findings: Iterable[Finding], check: CheckResult
+    ) -> dict[Finding, RepairedFile]:
+        attempts = ((finding, self._repair(finding, check)) for finding in findings)
+        return {finding: file for finding, file in attempts if file is not None}
 
-    def _heal(self, finding: Finding, found: CheckResult) -> Mended | None:
+    def _repair(self, finding: Finding, check: CheckResult) -> RepairedFile | None:
         code, name = finding.code, finding.path
-        if code in _NAMED and layout.digest_of(name) is not None:
-            return self._whole.heal(name)
-        if code in _BY_ID:
-            return next(filter(None, map(self._whole.heal, self._events(finding.object))), None)
-        if code in _INFO:
-            return self._info(found)
+        if code in _NAMED_CODES and layout.digest_of(name) is not None:
+            return self._files.repair(name)
+        if code in _EVENT_ID_CODES:
+            names = self._event_names(finding.object)
+            return next(filter(None, map(self._files.repair, names)), None)
+        if code in _INFO_CODES:
+            return self._repair_info(check)
         if code == "carried-missing":
-            data = dict(archive.files())[name]
-            return self._whole.put(name, data, "this version of archiver")
+            return self._files.put(name, dict(archive.files())[name], "this version of archiver")
         return None
 
-    def _events(self, digest: str) -> Iterator[str]:
-        """The names that the event with this id has, or had, here and in the replicas."""
-        stores = [self._archive.store, *(one.store for one in self._replicas)]
+    def _event_names(self, digest: str) -> Iterator[str]:
+        """Return the names that the event with this id has, or had, here and in the replicas."""
+        stores = [self._archive.store, *(replica.store for replica in self._replicas)]
         yield from dict.fromkeys(
             name
             for store in stores
-            for name in _event_names(store, digest)
+            for name in _known_names(store, digest)
             if layout.event_of(name) == digest
         )
 
-    def _info(self, found: CheckResult) -> Mended | None:
-        """A replica's archive.json, if it is of this archive; else what the seals repeat."""
-        told = repeated_info(found.sealed)
+    def _repair_info(self, check: CheckResult) -> RepairedFile | None:
+        """Take a replica's archive.json, if it is of this archive; else what the seals repeat."""
+        repeated = repeated_info(check.sealed)
+        if repeated is None:
+            return None
         for replica in self._replicas:
             info = replica.info
-            if told is not None and (info.archive, info.features) == (told.archive, told.features):
+            if (info.archive, info.features) == (repeated.archive, repeated.features):
                 title = replica.store.address
-                return self._whole.put(layout.INFO, info_file(info), title)
-        if told is None:
-            return None
-        return self._whole.put(layout.INFO, info_file(told), "the seals")
+                return self._files.put(layout.INFO, info_file(info), title)
+        return self._files.put(layout.INFO, info_file(repeated), "the seals")
 
 
-def _event_names(store: Store, digest: str) -> Iterable[str]:
-    """Names that events have, or had; what protects the one that is wanted tells its name too."""
+def _known_names(store: Store, digest: str) -> Iterable[str]:
+    """Return names that events have, or had; a sidecar tells the name of the event that it protects."""
     yield from store.list(layout.JOURNAL)
     with suppress(ArchiverError, FileNotFoundError):
-        place = layout.parity_name(digest)
-        with closing(store.open(place)) as reader:
-            yield read_sidecar(reader, place).header.file
-    for name in quarantined_names(store):
-        aside = layout.quarantined_of(name)
-        if aside is not None:
-            yield aside.name
+        sidecar = layout.parity_name(digest)
+        with closing(store.open(sidecar)) as reader:
+            yield read_sidecar(reader, sidecar).header.file
+    for copy in quarantined_names(store):
+        before = layout.quarantined_of(copy)
+        if before is not None:
+            yield before.name

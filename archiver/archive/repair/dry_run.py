@@ -1,24 +1,84 @@
-"""A store as it would be after some of its files were brought back; for a dry run, which writes nothing."""
+"""What a dry run has in place of the archive's disk: it writes nothing there, and sees what it would have.
+
+``ScratchFile`` takes what would be staged; ``OverlayStore`` shows small files that would have come back.
+"""
 
 from __future__ import annotations
 
+import os
+import tempfile
 from typing import TYPE_CHECKING, Any
 
-from archiver.archive.layout import pack_name
-from archiver.archive.repair.repack import MENDABLE, PackState
-from archiver.archive.repair.whole_files import Mended
-from archiver.errors import DamageError
+from archiver.errors import ArchiverError, DamageError, explain_system_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
-    from archiver.archive.findings import Finding
-    from archiver.archive.repair.repack import Recut
     from archiver.storage.store import Reader, Store
 
 
-class Foreseen:
-    """Read it as the store; small files of ``files`` (stored name -> content) are there, and whole."""
+class ScratchFile:
+    """A nameless temporary file outside of the archive; use it as a staged one, and ``abort`` it."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - abort closes it
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Append ``data``; NoSpaceError when the disk of temporary files is full."""
+        try:
+            self._file.write(data)
+        except OSError as error:
+            raise explain_system_error(error, "a repair was tried out") from error
+
+    def cut(self, size: int) -> None:
+        """Keep the first ``size`` bytes only."""
+        self._file.truncate(size)
+        self._file.seek(size)
+
+    def reader(self) -> ScratchReader:
+        """Return a reader of what was written so far."""
+        self._file.flush()
+        return ScratchReader(self._file.fileno())
+
+    def publish(self, name: str) -> None:
+        """Raise ArchiverError: a dry run publishes nothing."""
+        raise ArchiverError(f"{name} was only tried out.")
+
+    def keep(self) -> None:
+        """Let go of the file: nothing of it stays."""
+        self.abort()
+
+    def abort(self) -> None:
+        """Throw the file away."""
+        self._file.close()
+
+
+class ScratchReader:
+    """Reads a scratch file back."""
+
+    def __init__(self, handle: int) -> None:
+        self._handle = handle
+        self.size = os.fstat(handle).st_size
+
+    def read_into(self, offset: int, buffer: memoryview) -> int:
+        """Fill ``buffer`` from ``offset``; return the number of bytes read, less only at the end."""
+        done = 0
+        while done < len(buffer):
+            count = os.preadv(self._handle, [buffer[done:]], offset + done)
+            if not count:
+                break
+            done += count
+        return done
+
+    def fresh(self) -> None:
+        """Do nothing: it was written to no medium that counts."""
+
+    def close(self) -> None:
+        """Do nothing: the scratch file keeps its handle."""
+
+
+class OverlayStore:
+    """A store to be read, in which small ``files`` (stored name -> content) are there, and whole."""
 
     def __init__(self, store: Store, files: Mapping[str, bytes]) -> None:
         self._store = store
@@ -28,7 +88,7 @@ class Foreseen:
         return getattr(self._store, name)
 
     def get(self, name: str, limit: int) -> bytes:
-        """A whole file; errors as the store's."""
+        """Return a whole file; errors as the store's."""
         data = self._files.get(name)
         if data is None:
             return self._store.get(name, limit)
@@ -39,64 +99,31 @@ class Foreseen:
     def open(self, name: str) -> Reader:
         """Open a file for ranged reads."""
         data = self._files.get(name)
-        return self._store.open(name) if data is None else _Content(data)
+        return self._store.open(name) if data is None else _MemoryReader(data)
 
     def stat(self, name: str) -> int | None:
-        """The file's size in bytes, or None."""
+        """Return the file's size in bytes, or None."""
         data = self._files.get(name)
         return self._store.stat(name) if data is None else len(data)
 
     def list(self, prefix: str) -> Iterator[str]:
-        """Names of files below the folder ``prefix``, sorted."""
+        """Return the names of files below the folder ``prefix``, sorted by folder."""
         more = {name for name in self._files if not prefix or name.startswith(f"{prefix}/")}
         yield from sorted(more.union(self._store.list(prefix)), key=lambda name: name.split("/"))
 
 
-class _Content:
-    """Reads what is in memory."""
-
+class _MemoryReader:
     def __init__(self, data: bytes) -> None:
         self._data = data
         self.size = len(data)
 
     def read_into(self, offset: int, buffer: memoryview) -> int:
-        found = self._data[offset : offset + len(buffer)]
-        buffer[: len(found)] = found
-        return len(found)
+        part = self._data[offset : offset + len(buffer)]
+        buffer[: len(part)] = part
+        return len(part)
 
     def fresh(self) -> None:
-        """It lies on no medium."""
+        """Do nothing: it lies on no medium."""
 
     def close(self) -> None:
-        """There is nothing to release."""
-
-
-# ---- What a dry run says: what would be right afterwards, and what would not.
-
-
-def mended_packs(state: PackState, recut: Recut) -> list[Mended]:
-    """The packs that could be made anew: those of which no snapshot would lack anything."""
-    lacking = {title for title, _ in state.needs.files_of(recut.lost)}
-    stuck = {
-        pack
-        for snapshot in state.hit
-        for pack, _ in snapshot.seal.packs
-        if snapshot.title in lacking or snapshot.id in state.unknown
-    }
-    return [Mended(pack_name(one), recut.source) for one in sorted(state.bad - stuck)]
-
-
-def would_remain(
-    findings: Iterable[Finding], mended: Iterable[Mended], state: PackState, recut: Recut
-) -> tuple[Finding, ...]:
-    """The findings that would be there still."""
-    right = {one.name for one in mended}
-    lost = state.needs.files_of(recut.lost)
-    left = (one for one in findings if not _right(one, right, lost))
-    return tuple(sorted(left, key=lambda one: (one.code, one.snapshots, one.path, one.pack)))
-
-
-def _right(one: Finding, right: set[str], lost: set[tuple[str, str]]) -> bool:
-    if one.code in {"object-damaged", "object-missing"} and one.path:
-        return not any((title, one.path) in lost for title in one.snapshots)
-    return one.code in MENDABLE and pack_name(one.pack) in right
+        """Do nothing: there is nothing to release."""

@@ -1,4 +1,8 @@
-"""Which objects are wanted, and where in which files they stand: so they can be found outside packs."""
+"""Single objects: which ones are missing, where they stand in files, and who may have them whole.
+
+An object that no whole pack has is known by its digest. The manifests say where it stands in which files,
+so that it can also be found outside of packs: in plain folders, and upstream.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +35,11 @@ if TYPE_CHECKING:
     from archiver.buffers import Bytes
 
 
-class Place(NamedTuple):
+THIS_ARCHIVE: Final = "this archive"
+"""The source of what comes from the archive's own packs, of which some may be damaged."""
+
+
+class Occurrence(NamedTuple):
     """Where an object stands: in a file of a revision, ``offset`` bytes from its beginning."""
 
     title: str
@@ -40,14 +48,14 @@ class Place(NamedTuple):
     offset: int
 
 
-class Need(msgspec.Struct, frozen=True):
-    """An object that is wanted.
+class MissingObject(msgspec.Struct, frozen=True):
+    """An object to be found again, because the pack that it should be in is damaged or gone.
 
     Attributes:
         digest: Its BLAKE3.
         size: Its plain bytes.
         dtype: That of the tensor that it is a part of.
-        places: Where it stands in files.
+        occurrences: Where it stands in files.
         stored: The bytes that it took in the pack that is to be made again, header included; 0 if
             that is not known.
     """
@@ -55,27 +63,28 @@ class Need(msgspec.Struct, frozen=True):
     digest: str
     size: int
     dtype: str | None = None
-    places: tuple[Place, ...] = ()
+    occurrences: tuple[Occurrence, ...] = ()
     stored: int = 0
 
     def encoded(self, plain: Bytes) -> EncodedObject:
-        """The object, encoded as it was before if that can be told from its size."""
+        """Return the object, encoded as it was before if that can be told from its size."""
         digest = Blake3Hex(self.digest)
-        best = encode(plain, self.dtype, Effort.NORMAL, digest)
-        if self.stored and _stored(best) != self.stored:
-            other = encode(plain, self.dtype, Effort.FAST, digest)
-            return other if _stored(other) == self.stored else best
-        return best
+        normal = encode(plain, self.dtype, Effort.NORMAL, digest)
+        if self.stored and _stored_size(normal) != self.stored:
+            fast = encode(plain, self.dtype, Effort.FAST, digest)
+            return fast if _stored_size(fast) == self.stored else normal
+        return normal
 
 
-def _stored(item: EncodedObject) -> int:
-    return PREFIX_SIZE + len(canonical(item.header)) + item.stored
+def _stored_size(encoded: EncodedObject) -> int:
+    return PREFIX_SIZE + len(canonical(encoded.header)) + encoded.stored
 
 
-class Needs(Mapping[str, Need]):
-    """The objects that are wanted, by digest, in file order.
+class MissingObjects(Mapping[str, MissingObject]):
+    """The missing objects, by digest, in file order.
 
-    Hundreds of thousands can be missing at once: each is a few numbers, and made only when it is asked for.
+    Hundreds of thousands can be missing at once: each is a few numbers, and becomes a record only when it
+    is asked for.
     """
 
     def __init__(self) -> None:
@@ -83,65 +92,65 @@ class Needs(Mapping[str, Need]):
         """Where in ``_sizes`` and ``_first`` an object stands."""
         self._sizes = array("Q")
         self._first = array("q")
-        """Its first place, as an index of the three below."""
-        self._files = array("L")
+        """Its first occurrence, as an index of the three below."""
+        self._file_numbers = array("L")
         self._offsets = array("Q")
         self._next = array("q")
-        """The next place of the same object; -1 at the last."""
+        """The next occurrence of the same object; -1 at the last."""
         self._last: dict[int, int] = {}
-        """The last place, of those that have several."""
-        self._entries: list[_File] = []
+        """The last occurrence, of those objects that have several."""
+        self._files: list[_File] = []
 
     def add_file(self, title: str, source: Source, entry: FileEntry) -> None:
-        """The objects that are added next stand in this file."""
+        """Take the objects that are added next as those of this file."""
         tensors = tensors_of(entry)
         begins = array("Q", (tensor.begin for tensor in tensors))
         ends = array("Q", (tensor.end for tensor in tensors))
         dtypes = [intern(tensor.dtype) for tensor in tensors]
         # Of its segments and tensors nothing else is needed; all files together may have 500,000.
         lean = msgspec.structs.replace(entry, segments=(), tensors=msgspec.UNSET)
-        self._entries.append(_File(title, source, lean, begins, ends, dtypes))
+        self._files.append(_File(title, source, lean, begins, ends, dtypes))
 
     def add(self, digest: str, size: int, offset: int) -> None:
-        """An object that stands ``offset`` bytes from the beginning of the file that was added last."""
-        place = len(self._files)
-        self._files.append(len(self._entries) - 1)
+        """Add an object that stands ``offset`` bytes from the beginning of the file added last."""
+        occurrence = len(self._file_numbers)
+        self._file_numbers.append(len(self._files) - 1)
         self._offsets.append(offset)
         self._next.append(-1)
         row = self._rows.setdefault(digest, len(self._sizes))
         if row == len(self._sizes):
             self._sizes.append(size)
-            self._first.append(place)
+            self._first.append(occurrence)
             return
         self._sizes[row] = size
-        self._next[self._last.get(row, self._first[row])] = place
-        self._last[row] = place
+        self._next[self._last.get(row, self._first[row])] = occurrence
+        self._last[row] = occurrence
 
     def clear(self) -> None:
         """Forget them all: they are not needed any more, and what follows takes as much memory."""
         self._rows.clear()
 
     def files_of(self, digests: Iterable[str]) -> set[tuple[str, str]]:
-        """The snapshots, by their titles, and the paths of the files that these objects stand in."""
-        numbers = {number for digest in digests for number, _ in self._places(digest)}
-        files = (self._entries[number] for number in numbers)
-        return {(one.title, one.entry.path) for one in files}
+        """Return the files that these objects stand in: the title of the snapshot, and the path."""
+        numbers = {number for digest in digests for number, _ in self._occurrences(digest)}
+        return {(self._files[number].title, self._files[number].entry.path) for number in numbers}
 
-    def _places(self, digest: str) -> Iterator[tuple[int, int]]:
-        """The number of the file, and the offset, of each place of an object."""
-        place = self._first[self._rows[digest]]
-        while place >= 0:
-            yield self._files[place], self._offsets[place]
-            place = self._next[place]
+    def _occurrences(self, digest: str) -> Iterator[tuple[int, int]]:
+        """Return the number of the file, and the offset, of each occurrence of an object."""
+        occurrence = self._first[self._rows[digest]]
+        while occurrence >= 0:
+            yield self._file_numbers[occurrence], self._offsets[occurrence]
+            occurrence = self._next[occurrence]
 
-    def __getitem__(self, digest: str) -> Need:
+    def __getitem__(self, digest: str) -> MissingObject:
         size = self._sizes[self._rows[digest]]
-        places = [(self._entries[number], offset) for number, offset in self._places(digest)]
-        return Need(
+        places = [(self._files[number], offset) for number, offset in self._occurrences(digest)]
+        first, first_offset = places[0]
+        return MissingObject(
             digest,
             size,
-            places[0][0].dtype_at(places[0][1]),
-            tuple(Place(one.title, one.source, one.entry, offset) for one, offset in places),
+            first.dtype_at(first_offset),
+            tuple(Occurrence(file.title, file.source, file.entry, at) for file, at in places),
         )
 
     def __contains__(self, digest: object) -> bool:
@@ -165,37 +174,32 @@ class _File(NamedTuple):
     dtypes: list[str]
 
     def dtype_at(self, offset: int) -> str | None:
-        """The dtype of the tensor that begins at or before the place; None outside of tensors."""
+        """Return the dtype of the tensor that the offset lies in; None outside of tensors."""
         at = bisect_right(self.begins, offset) - 1
         # Of several that begin here all but the last are empty.
         return self.dtypes[at] if at >= 0 and offset < self.ends[at] else None
 
 
-def needs_of(archive: Archive, snapshots: Iterable[Snapshot], held: Callable[[str], bool]) -> Needs:
-    """The objects that the snapshots name and that are not ``held``, in file order."""
-    needs = Needs()
+def missing_objects(
+    archive: Archive, snapshots: Iterable[Snapshot], is_held: Callable[[str], bool]
+) -> MissingObjects:
+    """Return the objects that the snapshots name and that are not held, in file order."""
+    missing = MissingObjects()
     for snapshot in snapshots:
         try:
             manifest = archive.manifest(snapshot.seal)
         except DamageError:
             continue  # nobody knows what it needs; its packs stay where they are
         for entry in manifest.files:
-            offset, begun = 0, False
+            offset, file_added = 0, False
             for size, digest in entry.segments:
-                if digest in needs or not held(digest):
-                    if not begun:
-                        needs.add_file(snapshot.title, manifest.source, entry)
-                        begun = True
-                    needs.add(digest, size, offset)
+                if digest in missing or not is_held(digest):
+                    if not file_added:
+                        missing.add_file(snapshot.title, manifest.source, entry)
+                        file_added = True
+                    missing.add(digest, size, offset)
                 offset += size
-    return needs
-
-
-# ---- Where single objects may come from: other packs, files out of use, other archives, plain folders.
-
-
-OWN: Final = "this archive"
-"""The title of the archive's own packs, of which some may be damaged."""
+    return missing
 
 
 class ObjectSource(Protocol):
@@ -204,87 +208,87 @@ class ObjectSource(Protocol):
     title: str
     """What it is called in a report."""
 
-    def offers(self, need: Need) -> bool:
-        """Whether it says that it has the object; for a dry run."""
+    def offers(self, missing: MissingObject) -> bool:
+        """Return whether it says that it has the object; for a dry run."""
 
-    def fetch(self, need: Need) -> EncodedObject | None:
-        """The object, checked against its BLAKE3, ready to be stored; None if it is not here."""
+    def fetch(self, missing: MissingObject) -> EncodedObject | None:
+        """Return the object, checked against its BLAKE3, ready to be stored; None if it is not here."""
 
 
 class PackSource:
-    """Packs on a shelf, whatever else may be wrong with them."""
+    """Packs, whatever else may be wrong with them."""
 
-    def __init__(self, shelf: PackOpener, packs: list[str], title: str) -> None:
+    def __init__(self, opener: PackOpener, packs: list[str], title: str) -> None:
         self.title = title
-        self._shelf = shelf
+        self._opener = opener
         self._packs = packs
 
     @cached_property
     def _map(self) -> ObjectIndex:
-        return ObjectIndex(self._shelf, self._packs)
+        return ObjectIndex(self._opener, self._packs)
 
-    def offers(self, need: Need) -> bool:
-        """Whether a pack has it whole."""
-        return self.fetch(need) is not None
+    def offers(self, missing: MissingObject) -> bool:
+        """Return whether a pack has it whole."""
+        return self.fetch(missing) is not None
 
-    def fetch(self, need: Need) -> EncodedObject | None:
-        """The object as it is stored there."""
-        if self._map.find(need.digest) is None:
+    def fetch(self, missing: MissingObject) -> EncodedObject | None:
+        """Return the object as it is stored there."""
+        if self._map.find(missing.digest) is None:
             return None
         try:
-            found = self._map.copy(need.digest)
+            encoded = self._map.copy(missing.digest)
         except (ArchiverError, ValueError):
             return None
-        return found if found.header.size == need.size else None
+        return encoded if encoded.header.size == missing.size else None
 
 
-def packs_of(archive: Archive, title: str) -> list[ObjectSource]:
-    """The packs of an archive, and then those that it has out of use."""
-    aside = QuarantinedPacks(archive.store)
+def pack_sources(archive: Archive, title: str) -> list[ObjectSource]:
+    """Return the packs of an archive, and then those that it has in quarantine or trash."""
+    quarantined = QuarantinedPacks(archive.store)
     return [
-        PackSource(archive, list(archive.packs()), title or OWN),
-        PackSource(aside, aside.names(), f"{title} quarantine or trash".lstrip()),
+        PackSource(archive, list(archive.packs()), title or THIS_ARCHIVE),
+        PackSource(quarantined, quarantined.names(), f"{title} quarantine or trash".lstrip()),
     ]
 
 
 class FolderSource:
     """A plain folder, such as a restored one, or a hub client's cache; also where it is damaged.
 
-    ``look`` gives, for the folder and for each snapshot in it, the path of each file and where it lies.
+    ``scan`` gives, for the folder and for each snapshot in it, the path of each file and where it lies.
     """
 
-    def __init__(self, title: str, look: Callable[[], list[dict[str, str]]]) -> None:
+    def __init__(self, title: str, scan: Callable[[], list[dict[str, str]]]) -> None:
         self.title = title
-        self._look = look
+        self._scan = scan
 
     @cached_property
-    def _files(self) -> list[dict[str, str]]:
-        return self._look()
+    def _snapshots(self) -> list[dict[str, str]]:
+        return self._scan()
 
-    def offers(self, need: Need) -> bool:
-        """Whether a file has it at the place where the manifest says."""
-        return self._plain(need) is not None
+    def offers(self, missing: MissingObject) -> bool:
+        """Return whether a file has it at the place where the manifest says."""
+        return self._plain(missing) is not None
 
-    def fetch(self, need: Need) -> EncodedObject | None:
-        """The object, encoded anew."""
-        plain = self._plain(need)
-        return None if plain is None else need.encoded(plain)
+    def fetch(self, missing: MissingObject) -> EncodedObject | None:
+        """Return the object, encoded anew."""
+        plain = self._plain(missing)
+        return None if plain is None else missing.encoded(plain)
 
-    def _plain(self, need: Need) -> Bytes | None:
-        for place in need.places:
-            for files in self._files:
-                where = files.get(place.entry.path)
-                plain = _read(where, place.offset, need.size) if where else None
-                if plain is not None and blake3_hex(plain.data) == need.digest:
+    def _plain(self, missing: MissingObject) -> Bytes | None:
+        for occurrence in missing.occurrences:
+            for files in self._snapshots:
+                path = files.get(occurrence.entry.path)
+                plain = _read_range(path, occurrence.offset, missing.size) if path else None
+                if plain is not None and blake3_hex(plain.data) == missing.digest:
                     return plain
         return None
 
 
-def _read(where: str, offset: int, size: int) -> Bytes | None:
-    """A stretch of a file; None if it cannot be read or is not there."""
+def _read_range(path: str, offset: int, size: int) -> Bytes | None:
+    """Return a range of a file; None if it cannot be read or is not there."""
     plain, done = np.empty(size, np.uint8), 0
     try:
-        handle = os.open(where, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return None
     try:

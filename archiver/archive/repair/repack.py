@@ -1,128 +1,140 @@
-"""Mending packs: as whole files where a good copy is, else object by object into new packs."""
+"""Damaged and lost packs: put back as whole files where a good copy is, else made anew object by object.
+
+A pack that is made anew has the old one's objects in the old order. So if all are found, encoded as
+before, it *is* the old pack, byte for byte, under its name, and no seal changes. Otherwise it is another
+one, and the snapshots that stand on it need new seals (``reseal``).
+"""
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
 from archiver.archive import layout
 from archiver.archive.archive import Archive
-from archiver.archive.fixity import staged_right
+from archiver.archive.fixity import reader_right
 from archiver.archive.layout import pack_name
-from archiver.archive.packs.format import IndexEntry
 from archiver.archive.packs.index import ObjectIndex
 from archiver.archive.packs.reader import PackReader
 from archiver.archive.packs.writer import PackWriter
 from archiver.archive.quarantine import link_to_quarantine, quarantined_names
 from archiver.archive.records import ArchiveInfo
-from archiver.archive.repair.objects import OWN, Need, Needs, needs_of
-from archiver.archive.repair.whole_files import Mended
+from archiver.archive.repair.objects import (
+    THIS_ARCHIVE,
+    MissingObject,
+    MissingObjects,
+    missing_objects,
+)
+from archiver.archive.repair.whole_files import RepairedFile, copies_among
 from archiver.archive.seals import Snapshot
 from archiver.errors import ArchiverError, DamageError, skip_damaged
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from archiver.archive.check.result import CheckResult
+    from archiver.archive.findings import Finding
+    from archiver.archive.packs.format import IndexEntry
     from archiver.archive.repair.objects import ObjectSource
-    from archiver.archive.repair.reseal import Resealed
-    from archiver.archive.repair.whole_files import WholeFiles
+    from archiver.archive.repair.whole_files import FileRepair
     from archiver.codec.segment import EncodedObject
-    from archiver.digest import Blake3Hex
-    from archiver.storage.store import Staged, Store
+    from archiver.storage.store import Store
 
-
-MENDABLE: Final = {"pack-missing", "pack-size", "pack-damaged", "index-damaged", "object-damaged"}
+_PACK_CODES: Final = {
+    "pack-missing",
+    "pack-size",
+    "pack-damaged",
+    "index-damaged",
+    "object-damaged",
+}
 """The codes of findings that name a pack which can be made anew."""
 
 
-class PackState(msgspec.Struct, frozen=True):
-    """How the packs are now.
+# Packs as whole files, and what is missing after that.
+
+
+class PackDamage(msgspec.Struct, frozen=True):
+    """How the packs are once those that a source has whole are back.
 
     Attributes:
-        mended: The packs that are right again under their names.
-        bad: Those that are not.
-        hit: The snapshots that stand on one of those.
-        needs: The objects that no whole pack has.
-        unknown: The ids of the snapshots on bad packs of which nobody knows what they need: they have no
-            manifest now.
+        repaired: The packs that are right again under their names.
+        damaged: Those that are not.
+        affected: The snapshots that stand on one of those.
+        missing: The objects that no whole pack has.
+        without_manifest: The ids of the affected snapshots of which nobody knows what they need: they have
+            no manifest now.
     """
 
-    mended: tuple[Mended, ...]
-    bad: frozenset[str]
-    hit: tuple[Snapshot, ...]
-    needs: Needs
-    unknown: frozenset[str] = frozenset()
+    repaired: tuple[RepairedFile, ...]
+    damaged: frozenset[str]
+    affected: tuple[Snapshot, ...]
+    missing: MissingObjects
+    without_manifest: frozenset[str] = frozenset()
 
 
-class Packs:
-    """The damaged packs of an archive, and what they should give."""
-
-    def __init__(self, archive: Archive, found: CheckResult, stores: Sequence[Store]) -> None:
-        """Look for other copies of the packs in ``stores``, to learn what they held."""
-        self._archive = archive
-        self._found = found
-        self._stores = [archive.store, *stores]
-
-    def bring_back(self, whole: WholeFiles) -> PackState:
-        """Put good copies in the place of the damaged packs that have one."""
-        hit = dict.fromkeys(one.pack for one in self._found.findings if one.code in MENDABLE)
-        mended, bad = [], []
-        for pack in filter(None, hit):
-            found = whole.heal(pack_name(pack))
-            mended += [found] if found else []
-            bad += [] if found else [pack]
-        # A reader that was opened before may still see the old file.
-        self._archive = Archive(self._archive.store, self._archive.info)
-        pretended = frozenset(hit) - frozenset(bad) if whole.dry_run else frozenset()
-        return self._state(tuple(mended), frozenset(bad), pretended)
-
-    def _state(
-        self, mended: tuple[Mended, ...], bad: frozenset[str], pretended: frozenset[str]
-    ) -> PackState:
-        living = self._archive.snapshots(on_damage=skip_damaged)
-        hit = tuple(one for one in living if not bad.isdisjoint(_named(one)))
-        concerned = {one.id: one for one in (*hit, *self._found.sealed)}
-        denied = {result.pack for result in self._found.pack_results if result.denied}
-        # What a pack holds that may not be read is not known to be missing.
-        known = [one for one in concerned.values() if denied.isdisjoint(_named(one))]
-        # What a pack holds that would be brought back is not known either; nothing of it is lost.
-        known = [one for one in known if one in hit or pretended.isdisjoint(_named(one))]
-        held = self.held(hit, bad)
-        needs = needs_of(self._archive, known, lambda digest: held.find(digest) is not None)
-        unknown = frozenset(one.id for one in hit if not _readable(self._archive, one))
-        return PackState(mended, bad, hit, needs, unknown)
-
-    def held(self, hit: Sequence[Snapshot], bad: frozenset[str]) -> ObjectIndex:
-        """The objects of the packs that are whole, as far as they were read."""
-        proven = [result.pack for result in self._found.pack_results if result.readable]
-        named = [pack for one in hit for pack in _named(one)]
-        packs = dict.fromkeys((*proven, *named))
-        return ObjectIndex(self._archive, [pack for pack in packs if pack not in bad])
-
-    def recut(self, state: PackState, sources: Sequence[ObjectSource]) -> Recut:
-        """Make the bad packs anew from single objects, as far as these are to be had."""
-        archive = self._archive
-        held = self.held(state.hit, state.bad)
-        recutter = Recutter(archive, held, state.needs, sources, state.bad)
-        return recutter.run(
-            listing_of(pack, self._stores, archive.info) for pack in sorted(state.bad)
-        )
-
-    def foresee(self, state: PackState, sources: Sequence[ObjectSource]) -> Recut:
-        """What ``recut`` would find; nothing is written, and upstream sends no data."""
-        done = Recut()
-        for digest, need in state.needs.items():
-            source = next((one.title for one in sources if one.offers(need)), None)
-            if source is None:
-                done.lost.add(digest)
-            else:
-                done.healed[digest] = source
-        return done
+def repair_whole_packs(archive: Archive, check: CheckResult, files: FileRepair) -> PackDamage:
+    """Put good copies in the place of the damaged packs that have one."""
+    repaired, damaged = [], []
+    packs = (finding.pack for finding in check.findings if finding.code in _PACK_CODES)
+    for pack in dict.fromkeys(filter(None, packs)):
+        back = files.repair(pack_name(pack))
+        if back is None:
+            damaged.append(pack)
+        else:
+            repaired.append(back)
+    # A reader that was opened before may still see the old file.
+    archive = Archive(archive.store, archive.info)
+    not_written = {file.name for file in repaired} if files.dry_run else set()
+    return _remaining_damage(archive, check, tuple(repaired), frozenset(damaged), not_written)
 
 
-def _readable(archive: Archive, snapshot: Snapshot) -> bool:
+def _remaining_damage(
+    archive: Archive,
+    check: CheckResult,
+    repaired: tuple[RepairedFile, ...],
+    damaged: frozenset[str],
+    not_written: set[str],
+) -> PackDamage:
+    """Return what the snapshots lack; ``not_written`` are packs that only a dry run calls repaired."""
+    snapshots = archive.snapshots(on_damage=skip_damaged)
+    affected = tuple(each for each in snapshots if not damaged.isdisjoint(_packs_of(each)))
+    affected_ids = {snapshot.id for snapshot in affected}
+    # What a pack holds that may not be read is not known to be missing.
+    unknown = {result.pack for result in check.pack_results if result.denied}
+    # What a pack holds that would be brought back is not known either; nothing of it is lost.
+    unwritten = unknown | {layout.pack_of(name) for name in not_written}
+    concerned = {snapshot.id: snapshot for snapshot in (*affected, *check.sealed)}
+    known = [
+        snapshot
+        for snapshot in concerned.values()
+        if (unknown if snapshot.id in affected_ids else unwritten).isdisjoint(_packs_of(snapshot))
+    ]
+    held = _held_objects(archive, check, affected, damaged)
+    return PackDamage(
+        repaired,
+        damaged,
+        affected,
+        missing_objects(archive, known, lambda digest: held.find(digest) is not None),
+        frozenset(each.id for each in affected if not _has_manifest(archive, each)),
+    )
+
+
+def _held_objects(
+    archive: Archive,
+    check: CheckResult,
+    affected: Sequence[Snapshot],
+    damaged: frozenset[str],
+) -> ObjectIndex:
+    """Return the objects of the packs that are whole, as far as they were read."""
+    proven = [result.pack for result in check.pack_results if result.readable]
+    named = [pack for snapshot in affected for pack in _packs_of(snapshot)]
+    packs = dict.fromkeys((*proven, *named))
+    return ObjectIndex(archive, [pack for pack in packs if pack not in damaged])
+
+
+def _has_manifest(archive: Archive, snapshot: Snapshot) -> bool:
     try:
         archive.manifest(snapshot.seal)
     except DamageError:
@@ -130,202 +142,22 @@ def _readable(archive: Archive, snapshot: Snapshot) -> bool:
     return True
 
 
-def _named(snapshot: Snapshot) -> list[str]:
+def _packs_of(snapshot: Snapshot) -> list[str]:
     return [pack for pack, _ in snapshot.seal.packs]
 
 
-# ---- New packs in the place of damaged and lost ones, made of objects from wherever they are whole.
-#
-# The new pack has the old one's objects in the old order. So if all are found, encoded as they were, it is
-# the old pack again, byte for byte, under its name. Otherwise it is another, and needs a new seal.
-
-
-_Fetched = dict[str, tuple[IndexEntry, str]]
-"""Objects that no whole pack has: where they lie in the new pack, and where they came from."""
-
-
-class Recut(msgspec.Struct):
-    """What came out.
-
-    Attributes:
-        same: Packs that are there again, byte for byte -> where their lost objects came from.
-        packs: New packs.
-        healed: Objects that no whole pack had -> where they came from.
-        lost: Objects that are wanted and were found nowhere.
-    """
-
-    same: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
-    packs: list[str] = msgspec.field(default_factory=list)
-    healed: dict[str, str] = msgspec.field(default_factory=dict)
-    lost: set[str] = msgspec.field(default_factory=set)
-
-    @property
-    def source(self) -> str:
-        """Where the objects came from that the damaged packs had lost."""
-        return ", ".join(_foreign(self.healed.values()))
-
-    def mended(self, aside: Iterable[str]) -> list[Mended]:
-        """What was made; the packs ``aside`` are those for which new ones stand in."""
-        new = tuple(map(pack_name, self.packs))
-        instead = [Mended(pack_name(one), self.source, new) for one in sorted(aside)]
-        same = [Mended(pack_name(one), ", ".join(by)) for one, by in self.same.items()]
-        return [*same, *(instead or (Mended(one, self.source) for one in new))]
-
-    def names(self, resealed: Iterable[Resealed]) -> list[str]:
-        """The files that are new."""
-        return [*map(pack_name, self.packs), *(one.new_name for one in resealed)]
-
-
-class Recutter:
-    """Makes packs anew; one per run."""
-
-    def __init__(
-        self,
-        archive: Archive,
-        held: ObjectIndex,
-        needs: Needs,
-        sources: Sequence[ObjectSource],
-        bad: frozenset[str],
-    ) -> None:
-        """Take ``held`` as what the whole packs have, ``needs`` as what they and the ``bad`` ones lack."""
-        self._archive = archive
-        self._held = held
-        self._needs = needs
-        self._sources = sources
-        self._bad = bad
-        self._loose = LoosePacks(archive, self._approve)
-        self.done = Recut()
-
-    def run(self, packs: Iterable[tuple[str, Sequence[IndexEntry], ArchiveInfo]]) -> Recut:
-        """Make these packs (name, what they held in order, their writer) anew, and all that is wanted."""
-        try:
-            for _, listing, info in packs:
-                self._stand_in(listing, info)
-            self._rest()
-            for made in self._loose.finish():
-                self._made(made, self.done.healed.values())
-        finally:
-            self._loose.abort()
-        self._archive.store.barrier()
-        return self.done
-
-    # ---- one pack
-
-    def _stand_in(self, listing: Sequence[IndexEntry], info: ArchiveInfo) -> None:
-        writer = PackWriter(self._archive.store, info)
-        try:
-            fetched: _Fetched = {}
-            complete = bool(listing)
-            for listed in listing:
-                found = self._fetch(self._need(listed))
-                if found is None:
-                    complete = complete and listed.blake3 not in self._needs
-                    continue
-                item, source = found
-                entry = writer.append(item)
-                if self._held.find(listed.blake3) is None:
-                    fetched[listed.blake3] = (entry, source)
-            self._accept(writer, fetched, complete=complete)
-        finally:
-            writer.abort()
-
-    def _need(self, listed: IndexEntry) -> Need:
-        need = self._needs.get(listed.blake3) or Need(listed.blake3, listed.size)
-        return msgspec.structs.replace(need, stored=listed.stored)
-
-    def _fetch(self, need: Need) -> tuple[EncodedObject, str] | None:
-        """The object and where it comes from; None if nobody has it."""
-        for source in self._sources:
-            found = source.fetch(need)
-            if found is not None:
-                return found, source.title
-        return None
-
-    def _accept(self, writer: PackWriter, fetched: _Fetched, *, complete: bool) -> None:
-        """Publish what was written; if it is not all that the pack should give, only what was lost."""
-        if not complete:
-            self._keep_healed(writer, fetched)
-            return
-        try:
-            made, _ = writer.finish(
-                lambda digest, staged: self._approve_whole(digest, staged, needless=not fetched)
-            )
-        except _NeedlessError:
-            return
-        came = {digest: source for digest, (_, source) in fetched.items()}
-        self.done.healed |= came
-        self._made(made, came.values())
-
-    def _made(self, made: str, sources: Iterable[str]) -> None:
-        """A pack is published: an old one again, or a new one."""
-        if made in self._bad:
-            self.done.same[made] = tuple(dict.fromkeys(one for one in sources if one != OWN)) or (
-                OWN,
-            )
-        else:
-            self.done.packs.append(made)
-
-    def _approve_whole(self, digest: Blake3Hex, staged: Staged, *, needless: bool) -> None:
-        if needless and digest not in self._bad:
-            raise _NeedlessError
-        self._approve(digest, staged)
-
-    def _approve(self, digest: Blake3Hex, staged: Staged) -> None:
-        """The last moment before a pack is visible."""
-        if not staged_right(staged, pack_name(digest)):
-            raise DamageError(
-                "A new pack was not the same when it was read back; nothing was replaced.",
-                hint="Test this machine's memory, cables and disks.",
-            )
-        if digest in self._bad:
-            link_to_quarantine(self._archive.store, pack_name(digest))
-
-    def _keep_healed(self, writer: PackWriter, fetched: _Fetched) -> None:
-        written = writer.written()
-        try:
-            for digest, (entry, source) in fetched.items():
-                if source != OWN:
-                    self._loose.add(written.copy(entry))
-                    self.done.healed[digest] = source
-        finally:
-            written.close()
-
-    # ---- what no pack is known to have held
-
-    def _rest(self) -> None:
-        for digest, need in self._needs.items():
-            if digest in self.done.healed:
-                continue
-            found = self._fetch(need)
-            if found is None:
-                self.done.lost.add(digest)
-            elif found[1] != OWN:
-                self._loose.add(found[0])
-                self.done.healed[digest] = found[1]
-
-
-def _foreign(sources: Iterable[str]) -> tuple[str, ...]:
-    """The sources, each once; the archive's own packs count only where nobody else helped."""
-    return tuple(dict.fromkeys(one for one in sources if one != OWN)) or (OWN,)
-
-
-class _NeedlessError(Exception):
-    """All that the pack would hold is whole in other packs, and it would not be the old one again."""
-
-
-# ---- What a damaged or lost pack held, and in which order, as far as any copy of it still tells.
+# What a damaged or lost pack held, and in which order, as far as any copy of it still tells.
 
 
 class PackListing(NamedTuple):
-    """A pack, its entries in pack order, and the archive that wrote it."""
+    """The entries of a pack, in pack order, and the archive that wrote it."""
 
-    pack: str
     entries: tuple[IndexEntry, ...]
     writer: ArchiveInfo
 
 
-def listing_of(pack: str, stores: Iterable[Store], info: ArchiveInfo) -> PackListing:
-    """What the copies of a pack in these stores tell of it; ``info`` if none tells who wrote it.
+def pack_listing(pack: str, stores: Iterable[Store], info: ArchiveInfo) -> PackListing:
+    """Return what the copies of a pack in these stores tell of it; ``info`` if none tells who wrote it.
 
     An index counts for more than what is found by walking a copy that lost its own.
     """
@@ -333,19 +165,19 @@ def listing_of(pack: str, stores: Iterable[Store], info: ArchiveInfo) -> PackLis
     writer = None
     for reader in _copies(pack, stores):
         try:
-            writer = writer or _writer(reader)
+            writer = writer or _writer_of(reader)
             try:
-                return PackListing(pack, reader.index(), writer or info)
+                return PackListing(reader.index(), writer or info)
             except ArchiverError:
                 walked = walked or tuple(reader.walk())
         except ArchiverError:
             continue
         finally:
             reader.close()
-    return PackListing(pack, walked, writer or info)
+    return PackListing(walked, writer or info)
 
 
-def _writer(reader: PackReader) -> ArchiveInfo | None:
+def _writer_of(reader: PackReader) -> ArchiveInfo | None:
     try:
         head = reader.head()
     except ArchiverError:
@@ -354,48 +186,252 @@ def _writer(reader: PackReader) -> ArchiveInfo | None:
 
 
 def _copies(pack: str, stores: Iterable[Store]) -> Iterator[PackReader]:
-    name = layout.pack_name(pack)
+    """Open every copy of a pack: the one in use, and then those in quarantine and trash."""
     for store in stores:
-        aside = ((one, layout.quarantined_of(one)) for one in quarantined_names(store))
-        names = [name, *(one for one, found in aside if found is not None and found.name == name)]
-        for one in names:
+        for name in (pack_name(pack), *copies_among(quarantined_names(store), pack_name(pack))):
             try:
-                yield PackReader(store.open(one), one)
+                yield PackReader(store.open(name), name)
             except (ArchiverError, FileNotFoundError):
                 continue
 
 
-# ---- New packs of objects in whatever order they come.
+# Packs made anew.
 
 
-class LoosePacks:
-    """Writes such packs; ``approve`` is told of each before it is visible."""
+class RepackResult(msgspec.Struct):
+    """What came out of making packs anew, or would.
 
-    def __init__(self, archive: Archive, approve: Callable[[Blake3Hex, Staged], None]) -> None:
+    Attributes:
+        rebuilt: Packs that are there again, byte for byte -> where their lost objects came from.
+        new_packs: Packs that were not there before.
+        recovered: Objects that no whole pack had -> where they came from.
+        lost: Missing objects that nobody has.
+    """
+
+    rebuilt: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
+    new_packs: list[str] = msgspec.field(default_factory=list)
+    recovered: dict[str, str] = msgspec.field(default_factory=dict)
+    lost: set[str] = msgspec.field(default_factory=set)
+
+    @property
+    def source(self) -> str:
+        """Where the objects came from that the damaged packs had lost."""
+        return ", ".join(_distinct_sources(self.recovered.values()))
+
+    def repaired_files(self, replaced: Iterable[str]) -> list[RepairedFile]:
+        """Return what was made; ``replaced`` are the packs that new ones stand in for."""
+        new = tuple(map(pack_name, self.new_packs))
+        rebuilt = [
+            RepairedFile(pack_name(pack), ", ".join(sources))
+            for pack, sources in self.rebuilt.items()
+        ]
+        old = [RepairedFile(pack_name(pack), self.source, new) for pack in sorted(replaced)]
+        return [*rebuilt, *(old or (RepairedFile(name, self.source) for name in new))]
+
+
+def repack(
+    archive: Archive,
+    check: CheckResult,
+    damage: PackDamage,
+    sources: Sequence[ObjectSource],
+    stores: Sequence[Store],
+) -> RepackResult:
+    """Make the damaged packs anew from single objects, as far as the ``sources`` have these.
+
+    Other copies of the packs are looked for in the archive and in ``stores``, to learn what they held. All
+    that is published is durable when this returns. No seal names a new pack yet.
+    """
+    held = _held_objects(archive, check, damage.affected, damage.damaged)
+    repacker = _Repacker(archive, held, damage, sources)
+    try:
+        for pack in sorted(damage.damaged):
+            repacker.rebuild(pack_listing(pack, [archive.store, *stores], archive.info))
+        repacker.recover_rest()
+        repacker.publish_loose()
+    finally:
+        repacker.abort()
+    archive.store.barrier()
+    return repacker.result
+
+
+def predict_repack(damage: PackDamage, sources: Sequence[ObjectSource]) -> RepackResult:
+    """Return what ``repack`` would recover; nothing is written, and upstream sends no data."""
+    result = RepackResult()
+    for digest, missing in damage.missing.items():
+        source = next((each.title for each in sources if each.offers(missing)), None)
+        if source is None:
+            result.lost.add(digest)
+        else:
+            result.recovered[digest] = source
+    return result
+
+
+class _Repacker:
+    """Makes packs anew: the damaged ones, and packs for what is recovered beyond them."""
+
+    def __init__(
+        self,
+        archive: Archive,
+        held: ObjectIndex,
+        damage: PackDamage,
+        sources: Sequence[ObjectSource],
+    ) -> None:
+        """Take ``held`` as what the whole packs have."""
         self._archive = archive
-        self._approve = approve
-        self._writer: PackWriter | None = None
-        self._made: list[str] = []
+        self._held = held
+        self._missing = damage.missing
+        self._damaged = damage.damaged
+        self._sources = sources
+        self._loose: PackWriter | None = None
+        """A pack of recovered objects, in whatever order they come."""
+        self.result = RepackResult()
 
-    def add(self, item: EncodedObject) -> None:
-        """Store an object."""
-        if self._writer is None:
-            self._writer = PackWriter(self._archive.store, self._archive.info)
-        self._writer.append(item)
-        if self._writer.full:
-            self.finish()
+    def rebuild(self, listing: PackListing) -> None:
+        """Make a pack with these objects; if it cannot have them all, keep those that were missing."""
+        writer = PackWriter(self._archive.store, listing.writer)
+        try:
+            recovered: dict[str, tuple[IndexEntry, str]] = {}
+            complete = bool(listing.entries)
+            for listed in listing.entries:
+                encoded, source = self._fetch(self._missing_object(listed))
+                if encoded is None:
+                    complete = complete and listed.blake3 not in self._missing
+                    continue
+                entry = writer.append(encoded)
+                if self._held.find(listed.blake3) is None:
+                    recovered[listed.blake3] = (entry, source)
+            if complete:
+                self._finish_rebuilt(writer, {key: by for key, (_, by) in recovered.items()})
+            else:
+                self._keep_recovered(writer, recovered)
+        finally:
+            writer.abort()
 
-    def finish(self) -> list[str]:
-        """Publish; all the packs that were made."""
-        writer, self._writer = self._writer, None
-        if writer is not None:
-            try:
-                self._made.append(writer.finish(self._approve)[0])
-            finally:
-                writer.abort()
-        return self._made
+    def _missing_object(self, listed: IndexEntry) -> MissingObject:
+        missing = self._missing.get(listed.blake3) or MissingObject(listed.blake3, listed.size)
+        return msgspec.structs.replace(missing, stored=listed.stored)
+
+    def _fetch(self, missing: MissingObject) -> tuple[EncodedObject | None, str]:
+        """Return the object and where it comes from; None if nobody has it."""
+        for source in self._sources:
+            encoded = source.fetch(missing)
+            if encoded is not None:
+                return encoded, source.title
+        return None, ""
+
+    def _finish_rebuilt(self, writer: PackWriter, recovered: dict[str, str]) -> None:
+        pack = writer.complete()
+        if not recovered and pack not in self._damaged:
+            return  # all that it holds is whole in other packs, and it would not be the old one again
+        self._publish(writer, pack)
+        self.result.recovered |= recovered
+        self._record(pack, recovered.values())
+
+    def _keep_recovered(
+        self, writer: PackWriter, recovered: dict[str, tuple[IndexEntry, str]]
+    ) -> None:
+        """Take the objects that were missing out of a pack that will not be published."""
+        with closing(PackReader(writer.reader(), "An unfinished pack")) as written:
+            for digest, (entry, source) in recovered.items():
+                if source != THIS_ARCHIVE:
+                    self._add_loose(digest, written.copy(entry), source)
+
+    def recover_rest(self) -> None:
+        """Recover what no pack is known to have held."""
+        for digest, missing in self._missing.items():
+            if digest in self.result.recovered:
+                continue
+            encoded, source = self._fetch(missing)
+            if encoded is None:
+                self.result.lost.add(digest)
+            elif source != THIS_ARCHIVE:
+                self._add_loose(digest, encoded, source)
+
+    def _add_loose(self, digest: str, encoded: EncodedObject, source: str) -> None:
+        if self._loose is None:
+            self._loose = PackWriter(self._archive.store, self._archive.info)
+        self._loose.append(encoded)
+        self.result.recovered[digest] = source
+        if self._loose.full:
+            self.publish_loose()
+
+    def publish_loose(self) -> None:
+        """Publish the recovered objects that are not in a pack yet."""
+        writer, self._loose = self._loose, None
+        if writer is None:
+            return
+        try:
+            pack = writer.complete()
+            self._publish(writer, pack)
+        finally:
+            writer.abort()
+        self._record(pack, self.result.recovered.values())
+
+    def _publish(self, writer: PackWriter, pack: str) -> None:
+        """Prove a complete pack, and make it visible; the damaged one of that name stays in quarantine."""
+        if not reader_right(writer.reader(), pack_name(pack)):
+            raise DamageError(
+                "A new pack was not the same when it was read back; nothing was replaced.",
+                hint="Test this machine's memory, cables and disks.",
+            )
+        if pack in self._damaged:
+            # First: what is left of the old bytes has a name throughout.
+            link_to_quarantine(self._archive.store, pack_name(pack))
+        writer.publish()
+
+    def _record(self, pack: str, sources: Iterable[str]) -> None:
+        """Note a published pack: an old one again, or a new one."""
+        if pack in self._damaged:
+            self.result.rebuilt[pack] = _distinct_sources(sources)
+        else:
+            self.result.new_packs.append(pack)
 
     def abort(self) -> None:
-        """Throw away what was not published; harmless after ``finish``."""
-        if self._writer is not None:
-            self._writer.abort()
+        """Throw away what was not published."""
+        if self._loose is not None:
+            self._loose.abort()
+
+
+def _distinct_sources(sources: Iterable[str]) -> tuple[str, ...]:
+    """Return the sources, each once; the archive's own packs count only where nobody else helped."""
+    distinct = dict.fromkeys(source for source in sources if source != THIS_ARCHIVE)
+    return tuple(distinct) or (THIS_ARCHIVE,)
+
+
+# What a dry run says: what would be right afterwards, and what would not.
+
+
+def predicted_packs(damage: PackDamage, repacked: RepackResult) -> list[RepairedFile]:
+    """Return the packs that could be made anew: those of which no snapshot would lack anything."""
+    lacking = {title for title, _ in damage.missing.files_of(repacked.lost)}
+    stuck = {
+        pack
+        for snapshot in damage.affected
+        for pack in _packs_of(snapshot)
+        if snapshot.title in lacking or snapshot.id in damage.without_manifest
+    }
+    names = map(pack_name, sorted(damage.damaged - stuck))
+    return [RepairedFile(name, repacked.source) for name in names]
+
+
+def predicted_findings(
+    findings: Iterable[Finding],
+    repaired: Iterable[RepairedFile],
+    damage: PackDamage,
+    repacked: RepackResult,
+) -> tuple[Finding, ...]:
+    """Return the findings that would be there still."""
+    names = {file.name for file in repaired}
+    lost = damage.missing.files_of(repacked.lost)
+
+    def remains(finding: Finding) -> bool:
+        if finding.code in {"object-damaged", "object-missing"} and finding.path:
+            return any((title, finding.path) in lost for title in finding.snapshots)
+        return finding.code not in _PACK_CODES or pack_name(finding.pack) not in names
+
+    return tuple(
+        sorted(
+            filter(remains, findings),
+            key=lambda finding: (finding.code, finding.snapshots, finding.path, finding.pack),
+        )
+    )

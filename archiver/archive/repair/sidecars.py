@@ -1,8 +1,13 @@
-"""Mending what stands beside the archive proper: parity sidecars and signatures."""
+"""What stands beside the archive proper: parity sidecars and signatures.
+
+They come last in a repair, because a sidecar is made anew from the file that it protects, which must be
+whole by then.
+"""
 
 from __future__ import annotations
 
 from contextlib import closing
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from archiver.archive import layout
@@ -10,8 +15,8 @@ from archiver.archive.check.sidecars import needed_digests, signature_findings
 from archiver.archive.parity.protect import protect, without_sidecar
 from archiver.archive.parity.sidecar import read_sidecar
 from archiver.archive.quarantine import link_to_quarantine, move_to_quarantine
-from archiver.archive.repair.objects import OWN
-from archiver.archive.repair.whole_files import Mended, WholeFiles
+from archiver.archive.repair.objects import THIS_ARCHIVE
+from archiver.archive.repair.whole_files import FileRepair, RepairedFile
 from archiver.archive.signing.minisign import FILE_MAX
 from archiver.archive.signing.signatures import stored_signature
 from archiver.errors import ArchiverError, NoSpaceError
@@ -21,134 +26,124 @@ if TYPE_CHECKING:
 
     from archiver.archive.archive import Archive
     from archiver.archive.findings import Finding
-    from archiver.archive.policy import Policy
     from archiver.progress import Progress
 
-PROTECTED: Final = "the file that it protects"
-"""Where a sidecar that is made anew comes from."""
+PROTECTED_FILE: Final = "the file that it protects"
+"""The source of a sidecar that is made anew."""
 
 
-class Companions:
-    """Heals damaged sidecars and signatures; to be used when the files that they are for are whole."""
+class SidecarRepair:
+    """Repairs damaged sidecars and signatures; to be used once the files that they are for are whole."""
 
     def __init__(
         self,
         archive: Archive,
         replicas: Sequence[Archive],
-        whole: WholeFiles,
+        files: FileRepair,
         progress: Progress,
         workers: int,
     ) -> None:
         """Make sidecars of the archive's own files, and take signatures from ``replicas``."""
         self._archive = archive
         self._replicas = replicas
-        self._whole = whole
+        self._files = files
         self._progress = progress
         self._workers = workers
-        self._names: dict[str, str] = {}
-        self._bad: dict[str, frozenset[str]] = {}
-        self.aside: list[str] = []
-        """What was taken out of use, by the names that it had."""
+        self._bad_signatures: dict[str, frozenset[str]] = {}
+        self.quarantined: list[str] = []
+        """The unneeded sidecars that were taken out of use, by the names that they had."""
 
-    def heal(self, findings: Iterable[Finding]) -> dict[Finding, Mended]:
-        """What could be healed, by the finding that told of it."""
-        healed: dict[Finding, Mended] = {}
-        for one in findings:
-            back = None
-            if one.code == "parity-damaged":
-                back = self._sidecar(one.path)
-            elif one.code == "signature-damaged":
-                back = self._signature(one.path)
-            if back is not None:
-                healed[one] = back
-        return healed
+    def repair(self, findings: Iterable[Finding]) -> dict[Finding, RepairedFile]:
+        """Repair what can be, and return it by the finding that told of it."""
+        repaired: dict[Finding, RepairedFile] = {}
+        for finding in findings:
+            file = None
+            if finding.code == "parity-damaged":
+                file = self._repair_sidecar(finding.path)
+            elif finding.code == "signature-damaged":
+                file = self._repair_signature(finding.path)
+            if file is not None:
+                repaired[finding] = file
+        return repaired
 
-    # ---- parity
-
-    def _sidecar(self, place: str) -> Mended | None:
-        """Made anew from the file, which is proven first; None if that is not whole."""
-        digest = layout.parity_of(place) or ""
-        name = self._protected(digest)
-        if name is None:
-            return self._needless(place, digest)
-        if self._whole.dry_run:
-            return Mended(place, PROTECTED)
-        link_to_quarantine(self._archive.store, place)
-        parity, group = self._shape(place)
-        done = protect(
+    def _repair_sidecar(self, name: str) -> RepairedFile | None:
+        """Make a sidecar anew from the file, which is proven first; None if that is not whole."""
+        digest = layout.parity_of(name) or ""
+        protected_file = self._names_by_digest.get(digest)
+        if protected_file is None:
+            return self._quarantine_unneeded(name, digest)
+        if self._files.dry_run:
+            return RepairedFile(name, PROTECTED_FILE)
+        link_to_quarantine(self._archive.store, name)
+        parity, group = self._parity_and_group(name)
+        report = protect(
             self._archive,
-            [name],
+            [protected_file],
             parity=parity,
             group=group,
             workers=self._workers,
             progress=self._progress,
             redo=True,
         )
-        return Mended(place, PROTECTED) if done.made else None
+        return RepairedFile(name, PROTECTED_FILE) if report.made else None
 
-    def _needless(self, place: str, digest: str) -> Mended | None:
-        """Set aside a damaged sidecar of a file that is not here and that nothing needs."""
+    def _quarantine_unneeded(self, name: str, digest: str) -> RepairedFile | None:
+        """Take a damaged sidecar out of use whose file is not here and is needed by nothing."""
         needed = needed_digests(self._archive)
         if needed is None or digest in needed:
             return None
-        if not self._whole.dry_run:
-            move_to_quarantine(self._archive.store, place)
-        self.aside.append(place)
-        return Mended(place, OWN)
+        if not self._files.dry_run:
+            move_to_quarantine(self._archive.store, name)
+        self.quarantined.append(name)
+        return RepairedFile(name, THIS_ARCHIVE)
 
-    def _protected(self, digest: str) -> str | None:
-        """The name of the stored file that has the digest in its name."""
-        if not self._names:
-            store = self._archive.store
-            folders = (layout.PACKS, layout.MANIFESTS, layout.SNAPSHOTS, layout.JOURNAL)
-            names = (name for folder in folders for name in store.list(folder))
-            self._names = {layout.digest_of(name) or "": name for name in names}
-        return self._names.get(digest)
+    @cached_property
+    def _names_by_digest(self) -> dict[str, str]:
+        """The digest in its name -> the name, of every stored file that can be protected."""
+        folders = (layout.PACKS, layout.MANIFESTS, layout.SNAPSHOTS, layout.JOURNAL)
+        names = (name for folder in folders for name in self._archive.store.list(folder))
+        return {layout.digest_of(name) or "": name for name in names}
 
-    def _shape(self, place: str) -> tuple[int, int]:
-        """Parity blocks and data blocks of a group: as the sidecar says, or else the policy."""
+    def _parity_and_group(self, name: str) -> tuple[int, int]:
+        """Return the parity blocks and data blocks of a group: as the sidecar says, or else the policy."""
         policy = self._archive.policy()
         try:
-            with closing(self._archive.store.open(place)) as reader:
-                header = read_sidecar(reader, place).header
-            data = -(-header.size // header.block)
-            return header.parity, -(-data // header.groups)
+            with closing(self._archive.store.open(name)) as reader:
+                header = read_sidecar(reader, name).header
+            return header.parity, -(-header.shape.data_count // header.groups)
         except (ArchiverError, FileNotFoundError):
             return policy.parity or 2, policy.parity_group
 
-    # ---- signatures
-
-    def _signature(self, name: str) -> Mended | None:
-        """A replica's signature that is right there, as far as the trusted keys can tell."""
+    def _repair_signature(self, name: str) -> RepairedFile | None:
+        """Take a replica's signature that is right there, as far as the trusted keys can tell."""
         for replica in self._replicas:
-            title = replica.store.address
-            if name in self._bad_in(replica):
+            if name in self._bad_signatures_in(replica):
                 continue
             try:
                 stored_signature(replica.store, name)
                 data = replica.store.get(name, FILE_MAX)
             except (ArchiverError, FileNotFoundError):
                 continue
-            return self._whole.put(name, data, title)
+            return self._files.put(name, data, replica.store.address)
         return None
 
-    def _bad_in(self, replica: Archive) -> frozenset[str]:
+    def _bad_signatures_in(self, replica: Archive) -> frozenset[str]:
         title = replica.store.address
-        if title not in self._bad:
-            keys = self._archive.policy().keys
-            self._bad[title] = frozenset(one.path for one in signature_findings(replica, keys))
-        return self._bad[title]
+        if title not in self._bad_signatures:
+            findings = signature_findings(replica, self._archive.policy().keys)
+            self._bad_signatures[title] = frozenset(finding.path for finding in findings)
+        return self._bad_signatures[title]
 
 
 def protect_new(
     archive: Archive, names: Iterable[str], progress: Progress, workers: int
 ) -> list[str]:
-    """Give new files the parity that the policy wants; why it could not be done for some."""
+    """Give new files the parity that the policy wants; return why it could not be done for some."""
     try:
-        policy: Policy = archive.policy()
+        policy = archive.policy()
         if not policy.parity:
             return []
-        done = protect(
+        report = protect(
             archive,
             without_sidecar(archive.store, names),
             parity=policy.parity,
@@ -160,4 +155,4 @@ def protect_new(
         raise
     except ArchiverError as error:
         return [error.message]
-    return [one.reason for one in done.failures]
+    return [failure.reason for failure in report.failures]

@@ -1,12 +1,15 @@
-"""Bringing one stored file back: staged, read back, proven, and only then under its name."""
+"""One stored file as a whole: copied from wherever it still is, proven, and only then put under its name.
+
+Its bytes may come from quarantine or trash, from a file under another's name, from another archive, or from
+parity. Whatever the source says, the file is staged, read back from the medium, and compared with what its
+name demands; what it replaces keeps a second name in quarantine.
+"""
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
@@ -14,36 +17,54 @@ import msgspec
 from archiver.archive import layout
 from archiver.archive.fixity import file_digest, is_packed, plain_digest, staged_right, stored_right
 from archiver.archive.quarantine import link_to_quarantine, quarantined_names
-from archiver.archive.repair.objects import OWN
+from archiver.archive.repair.dry_run import ScratchFile
+from archiver.archive.repair.objects import THIS_ARCHIVE
 from archiver.archive.transfer import pieces
-from archiver.errors import ArchiverError, DamageError, NoSpaceError, explain_system_error
+from archiver.errors import ArchiverError, DamageError, NoSpaceError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from archiver.archive.check.result import CheckResult
-    from archiver.storage.store import Staged, Store
-
+    from archiver.storage.store import Reader, Staged, Store
 
 PURPOSE: Final = "repair"
 """What a staged file of a repair is called."""
 
 
-class Mended(msgspec.Struct, frozen=True):
+class RepairedFile(msgspec.Struct, frozen=True):
     """A stored file that is right again, or that other files stand in for.
 
     Attributes:
         name: The file that was damaged or missing.
         source: Where its bytes came from.
-        instead: The files that stand in for it; empty if it is there again, byte for byte.
+        replaced_by: The files that stand in for it; empty if it is there again, byte for byte.
     """
 
     name: str
     source: str
-    instead: tuple[str, ...] = ()
+    replaced_by: tuple[str, ...] = msgspec.field(default=(), name="instead")
 
 
-class WholeFiles:
+class Candidate(NamedTuple):
+    """A file that may be the one that is missing or damaged.
+
+    Attributes:
+        source: Where it comes from, for the report.
+        write: Writes it to a staged file; ArchiverError if it cannot be had.
+        is_usable: Tells whether it would do, without writing anything to the archive.
+    """
+
+    source: str
+    write: Callable[[Staged], None]
+    is_usable: Callable[[], bool]
+
+
+FileSource = Callable[[str], Iterator[Candidate]]
+"""Stored name -> what may be the file."""
+
+
+class FileRepair:
     """Puts good copies of stored files in the place of damaged and missing ones."""
 
     def __init__(self, store: Store, sources: Sequence[FileSource], *, dry_run: bool) -> None:
@@ -51,66 +72,73 @@ class WholeFiles:
         self._store = store
         self._sources = sources
         self.dry_run = dry_run
-        self.foreseen: dict[str, bytes] = {}
+        self.unwritten_events: dict[str, bytes] = {}
         """In a dry run, the events that would be brought back: stored name -> content."""
 
-    def heal(self, name: str) -> Mended | None:
+    def repair(self, name: str) -> RepairedFile | None:
         """Bring a pack, manifest, seal or event back; None if no source has it whole, or it is whole.
 
         Raises NoSpaceError at once; another failure of the archive's own disk is raised too.
         """
         if stored_right(self._store, name, name):
             return None
+        accept = self._try_out if self.dry_run else self._replace
         for source in self._sources:
             for candidate in source(name):
-                if self._takes(name, candidate):
-                    return Mended(name, candidate.source)
+                if accept(name, candidate):
+                    return RepairedFile(name, candidate.source)
         return None
 
-    def _takes(self, name: str, candidate: Candidate) -> bool:
-        if self.dry_run:
-            return candidate.usable() and self._foresee(name, candidate)
+    def _replace(self, name: str, candidate: Candidate) -> bool:
+        """Put the candidate in the file's place, if what it writes is what the name demands."""
         staged = self._store.stage(PURPOSE)
         try:
-            if not _written(candidate, staged) or not staged_right(staged, name):
+            if not _is_written(candidate, staged) or not staged_right(staged, name):
                 return False
+            # First: if this is interrupted, the damaged file has two names, and the next run goes on.
             link_to_quarantine(self._store, name)
             staged.publish(name)
         finally:
             staged.abort()
         return True
 
-    def _foresee(self, name: str, candidate: Candidate) -> bool:
-        """Keep an event that would be brought back: it may say what is not missing at all."""
+    def _try_out(self, name: str, candidate: Candidate) -> bool:
+        """Return whether the candidate would do; an event is kept: it may say what is not missing."""
+        if not candidate.is_usable():
+            return False
         if layout.event_of(name) is None:
             return True
-        trial = Trial()
+        scratch = ScratchFile()
         try:
-            if not _written(candidate, trial) or not staged_right(trial, name):
+            if not _is_written(candidate, scratch) or not staged_right(scratch, name):
                 return False
-            reader = trial.reader()
-            content = bytearray(reader.size)
-            reader.read_into(0, memoryview(content))
+            self.unwritten_events[name] = _content(scratch.reader())
         finally:
-            trial.abort()
-        self.foreseen[name] = bytes(content)
+            scratch.abort()
         return True
 
-    def put(self, name: str, data: bytes, source: str) -> Mended:
+    def put(self, name: str, data: bytes, source: str) -> RepairedFile:
         """Write a file whose content is known; DamageError if it does not come back as written."""
         if not self.dry_run:
             staged = self._store.stage(PURPOSE)
             try:
                 staged.write(data)
-                _require_same(staged, name, data)
+                with closing(staged.reader()) as reader:
+                    reader.fresh()
+                    if _content(reader) != data:
+                        raise DamageError(
+                            f"The new {name} was not the same when it was read back; "
+                            "nothing was replaced.",
+                            hint="Test this machine's memory, cables and disks.",
+                        )
                 link_to_quarantine(self._store, name)
                 staged.publish(name)
             finally:
                 staged.abort()
-        return Mended(name, source)
+        return RepairedFile(name, source)
 
 
-def _written(candidate: Candidate, staged: Staged) -> bool:
+def _is_written(candidate: Candidate, staged: Staged) -> bool:
     try:
         candidate.write(staged)
     except NoSpaceError:
@@ -120,223 +148,127 @@ def _written(candidate: Candidate, staged: Staged) -> bool:
     return True
 
 
-def _require_same(staged: Staged, name: str, data: bytes) -> None:
-    reader = staged.reader()
-    try:
-        reader.fresh()
-        back = bytearray(reader.size)
-        reader.read_into(0, memoryview(back))
-    finally:
-        reader.close()
-    if back != data:
-        raise DamageError(
-            f"The new {name} was not the same when it was read back; nothing was replaced.",
-            hint="Test this machine's memory, cables and disks.",
-        )
+def _content(reader: Reader) -> bytes:
+    content = bytearray(reader.size)
+    reader.read_into(0, memoryview(content))
+    return bytes(content)
 
 
-# ---- Where a whole stored file may come from: other files that had, or have, its name; and parity.
-
-
-class Candidate(NamedTuple):
-    """A file that may be the one that is wanted.
-
-    Attributes:
-        source: Where it comes from, for the report.
-        write: Writes it to a staged file; ArchiverError if it cannot be had.
-        usable: Whether it would do, without writing anything.
-    """
-
-    source: str
-    write: Callable[[Staged], None]
-    usable: Callable[[], bool]
-
-
-FileSource = Callable[[str], Iterator[Candidate]]
-"""Stored name -> what may be the file."""
+# Where a whole file may come from.
 
 
 def same_name(store: Store, title: str) -> FileSource:
-    """The file of the same name in another store."""
+    """Return a source of files of the same name in another store."""
 
     def find(name: str) -> Iterator[Candidate]:
         if store.stat(name) is not None:
-            yield stored_candidate(store, name, name, title)
+            yield _stored_candidate(store, name, name, title)
 
     return find
 
 
-def aside_copies(store: Store, title: str) -> FileSource:
-    """Files in quarantine and trash that had the name, the newest first."""
-    names: list[str] = []
-    listed = False
+def from_quarantine(store: Store, title: str) -> FileSource:
+    """Return a source of files in quarantine and trash that had the name, the newest first."""
+    # Listed once: what this repair sets aside is damaged.
+    names = cache(lambda: quarantined_names(store))
 
     def find(name: str) -> Iterator[Candidate]:
-        nonlocal listed
-        if not listed:
-            names.extend(quarantined_names(store))
-            listed = True
-        for one in names:
-            found = layout.quarantined_of(one)
-            if found is not None and found.name == name.lower():
-                yield stored_candidate(store, one, name, f"{title}{one.partition('/')[0]}")
+        for copy in copies_among(names(), name):
+            yield _stored_candidate(store, copy, name, f"{title}{copy.partition('/')[0]}")
 
     return find
+
+
+def copies_among(quarantined: Iterable[str], name: str) -> list[str]:
+    """Return which of these files in quarantine and trash had the stored name before."""
+    before = ((copy, layout.quarantined_of(copy)) for copy in quarantined)
+    return [copy for copy, old in before if old is not None and old.name == name.lower()]
 
 
 def from_parity(store: Store, title: str) -> FileSource:
-    """What a sidecar, and what is left of the file, give."""
+    """Return a source of what a sidecar, and what is left of the file, give."""
     from archiver.archive.parity.heal import heal  # noqa: PLC0415 - only a repair pays for its codec
 
-    def usable(name: str) -> bool:
-        trial = Trial()
+    def is_usable(name: str) -> bool:
+        scratch = ScratchFile()
         try:
-            heal(store, name, trial)
+            heal(store, name, scratch)
         except (ArchiverError, FileNotFoundError):
             return False
         finally:
-            trial.abort()
+            scratch.abort()
         return True
 
     def find(name: str) -> Iterator[Candidate]:
         digest = layout.digest_of(name)
         if digest is not None and store.stat(layout.parity_name(digest)) is not None:
             yield Candidate(
-                f"{title}parity", lambda out: heal(store, name, out), lambda: usable(name)
+                f"{title}parity", lambda out: heal(store, name, out), lambda: is_usable(name)
             )
 
     return find
 
 
-def stored_candidate(store: Store, where: str, name: str, source: str) -> Candidate:
-    """The stored file ``where``, if it is what ``name`` demands."""
-    return Candidate(
-        source, lambda out: _copy(store, where, out), lambda: stored_right(store, where, name)
-    )
+def _stored_candidate(store: Store, stored_as: str, name: str, source: str) -> Candidate:
+    """Return the file stored under some name, which may be what ``name`` demands."""
+
+    def copy(out: Staged) -> None:
+        with closing(store.open(stored_as)) as reader:
+            for piece in pieces(reader):
+                out.write(piece)
+
+    return Candidate(source, copy, lambda: stored_right(store, stored_as, name))
 
 
-def _copy(store: Store, where: str, out: Staged) -> None:
-    reader = store.open(where)
-    try:
-        for piece in pieces(reader):
-            out.write(piece)
-    finally:
-        reader.close()
+_DOCUMENT_CODES: Final = {"seal-damaged", "manifest-damaged", "event-damaged"}
 
 
-# ---- A staged file outside of the archive, for a dry run: it can be written and read back, not published.
+class MisnamedFiles:
+    """A source of files that lie under names which are not theirs, such as two that were swapped.
 
-
-class Trial:
-    """A nameless temporary file; use it as a staged one, and ``abort`` it."""
-
-    def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - abort closes it
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Append ``data``; NoSpaceError when the disk of temporary files is full."""
-        try:
-            self._file.write(data)
-        except OSError as error:
-            raise explain_system_error(error, "a repair was tried out") from error
-
-    def cut(self, size: int) -> None:
-        """Keep the first ``size`` bytes only."""
-        self._file.truncate(size)
-        self._file.seek(size)
-
-    def reader(self) -> TrialReader:
-        """What was written so far."""
-        self._file.flush()
-        return TrialReader(self._file.fileno())
-
-    def publish(self, name: str) -> None:
-        """A trial publishes nothing."""
-        raise ArchiverError(f"{name} was only tried out.")
-
-    def keep(self) -> None:
-        """Let go of the file: nothing of it stays."""
-        self.abort()
-
-    def abort(self) -> None:
-        """Throw the file away."""
-        self._file.close()
-
-
-class TrialReader:
-    """Reads a trial back."""
-
-    def __init__(self, handle: int) -> None:
-        self._handle = handle
-        self.size = os.fstat(handle).st_size
-
-    def read_into(self, offset: int, buffer: memoryview) -> int:
-        """Fill ``buffer`` from ``offset``; the number of bytes read, less only at the end."""
-        done = 0
-        while done < len(buffer):
-            got = os.preadv(self._handle, [buffer[done:]], offset + done)
-            if not got:
-                break
-            done += got
-        return done
-
-    def fresh(self) -> None:
-        """It was written to no medium that counts."""
-
-    def close(self) -> None:
-        """The trial keeps its file."""
-
-
-# ---- Stored files that lie under names which are not theirs, such as two that were swapped.
-
-
-_DOCUMENTS: Final = {"seal-damaged", "manifest-damaged", "event-damaged"}
-
-
-class Misplaced:
-    """A source of whole files: what an examination called damaged may be another file, whole."""
+    What a check calls damaged may be another file, whole.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._seen: dict[str, str] = {}
         """The digest that a file has -> the name that it was seen under."""
 
-    def learn(self, found: CheckResult) -> None:
+    def learn(self, check: CheckResult) -> None:
         """Note what is under the names of packs and documents that are damaged."""
-        for result in found.pack_results:
+        for result in check.pack_results:
             if result.blake3 not in {"", result.pack}:
                 self._seen[result.blake3] = layout.pack_name(result.pack)
-        for finding in found.findings:
-            if finding.code in _DOCUMENTS:
-                self._look(finding.path)
+        for finding in check.findings:
+            if finding.code in _DOCUMENT_CODES:
+                digest = self._digest(finding.path, finding.path)
+                if digest:
+                    self._seen[digest] = finding.path
 
-    def _look(self, name: str) -> None:
-        digest = self._digest(name, name)
-        if digest:
-            self._seen[digest] = name
-
-    def _digest(self, where: str, name: str) -> str:
-        """What the stored file ``where``, which has or had ``name``, holds; ``""`` if it cannot be read."""
-        with suppress(ArchiverError, FileNotFoundError), closing(self._store.open(where)) as reader:
+    def _digest(self, stored_as: str, name: str) -> str:
+        """Return the digest of a stored file, which has or had ``name``; ``""`` if it cannot be read."""
+        with (
+            suppress(ArchiverError, FileNotFoundError),
+            closing(self._store.open(stored_as)) as reader,
+        ):
             return plain_digest(reader, name) if is_packed(name) else file_digest(reader)
         return ""
 
     @cached_property
-    def _set_aside(self) -> dict[str, str]:
-        """Documents that a run which died may have set aside: digest -> name now. Packs are walked."""
-        before = ((one, layout.quarantined_of(one)) for one in quarantined_names(self._store))
+    def _quarantined(self) -> dict[str, str]:
+        """Documents that a run which died may have quarantined: digest -> name now. Packs are walked."""
+        before = ((copy, layout.quarantined_of(copy)) for copy in quarantined_names(self._store))
         return {
-            self._digest(one, found.name): one
-            for one, found in before
-            if found is not None and not layout.pack_of(found.name)
+            self._digest(copy, old.name): copy
+            for copy, old in before
+            if old is not None and not layout.pack_of(old.name)
         }
 
     def __call__(self, name: str) -> Iterator[Candidate]:
-        """The file that was seen, where it was or where a repair has set it aside since."""
+        """Yield the file that was seen: where it was, or where a repair has quarantined it since."""
         digest = layout.digest_of(name) or ""
-        place = self._seen.get(digest)
-        where = [one for one in (place, self._set_aside.get(digest)) if one is not None]
-        for one in quarantined_names(self._store) if place else ():
-            found = layout.quarantined_of(one)
-            where += [one] if found is not None and found.name == place else []
-        yield from (stored_candidate(self._store, one, name, OWN) for one in where)
+        seen = self._seen.get(digest)
+        copies = [copy for copy in (seen, self._quarantined.get(digest)) if copy is not None]
+        copies += copies_among(quarantined_names(self._store), seen) if seen else []
+        for copy in copies:
+            yield _stored_candidate(self._store, copy, name, THIS_ARCHIVE)

@@ -7,7 +7,7 @@ new. What is replaced stays in ``quarantine/``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -19,20 +19,26 @@ from archiver.archive.archive import Archive
 from archiver.archive.check.result import CheckRequest
 from archiver.archive.check.run import check_archive
 from archiver.archive.findings import Finding
-from archiver.archive.layout import PLACE, digest_of
+from archiver.archive.layout import PLACE, digest_of, pack_name
 from archiver.archive.places import place_damaged, settled_place
 from archiver.archive.prune.trash import deleting
-from archiver.archive.repair.documents import JOURNAL, Documents
-from archiver.archive.repair.dry_run import Foreseen, mended_packs, would_remain
-from archiver.archive.repair.repack import Packs, PackState
-from archiver.archive.repair.reseal import Resealed, repaired_events, reseal, set_aside
-from archiver.archive.repair.sidecars import Companions, protect_new
-from archiver.archive.repair.whole_files import PURPOSE, Mended, WholeFiles
+from archiver.archive.repair.documents import JOURNAL_CODES, DocumentRepair
+from archiver.archive.repair.dry_run import OverlayStore
+from archiver.archive.repair.repack import (
+    predict_repack,
+    predicted_findings,
+    predicted_packs,
+    repack,
+    repair_whole_packs,
+)
+from archiver.archive.repair.reseal import Resealed, quarantine_replaced, repaired_events, reseal
+from archiver.archive.repair.sidecars import SidecarRepair, protect_new
+from archiver.archive.repair.whole_files import PURPOSE, FileRepair, RepairedFile
 from archiver.catalogue import updates
 from archiver.catalogue.rebuild import catalogue_path, open_catalogue, rebuild_catalogue
 from archiver.catalogue.sqlite_file import damage_of
 from archiver.errors import ArchiverError
-from archiver.operations.repair.sources import Places
+from archiver.operations.repair.sources import RepairSources
 from archiver.progress import NoProgress
 from archiver.upstream.protocol import Upstream
 
@@ -41,21 +47,18 @@ if TYPE_CHECKING:
 
     from archiver.archive.check.result import CheckResult
     from archiver.archive.policy import Level
+    from archiver.archive.repair.repack import PackDamage
     from archiver.progress import Progress
-
-
-# ---- One run of a repair: documents first, for they say what is needed; then packs; then another look.
-
 
 _ROUNDS: Final = 8
 """A seal that came back may name a manifest that is missing, and so on."""
 
 
-class RepairOptions(msgspec.Struct, frozen=True):
+class RepairRequest(msgspec.Struct, frozen=True):
     """How to repair.
 
     Attributes:
-        others: Other archives and plain folders to take from, in this order.
+        folders: Other archives and plain folders to take from, in this order.
         connect: Opens upstream; None to leave it alone.
         repository: Only what this repository's snapshots need, or all; and ``revision`` its beginning.
         revision: See there.
@@ -63,7 +66,7 @@ class RepairOptions(msgspec.Struct, frozen=True):
         workers: How many threads read.
     """
 
-    others: tuple[Path, ...] = ()
+    folders: tuple[Path, ...] = ()
     connect: Callable[[], Upstream] | None = None
     repository: str | None = None
     revision: str | None = None
@@ -71,246 +74,24 @@ class RepairOptions(msgspec.Struct, frozen=True):
     workers: int = 1
 
 
-def repair(archive: Archive, options: RepairOptions, progress: Progress) -> RepairReport:
-    """Bring back whatever is damaged and can be had.
-
-    Raises:
-        UsageError: No such snapshot, no such folder, or the archive itself was named as a source.
-        LockedError: Another repair of this archive, ``forget`` or ``prune`` is at work.
-        NoSpaceError, DeniedError: Nothing can be written; everything is as restorable as it was.
-    """
-    if options.dry_run:
-        return _Run(archive, options, progress).execute()
-    archive.require_writable()
-    with deleting(archive.store):
-        for leftover in archive.store.leftovers(PURPOSE):
-            leftover.discard()
-        # A run that died may have published what looks whole now, and not synced the folder.
-        archive.store.barrier(name for name in archive.store.list("") if digest_of(name))
-        return _Run(archive, options, progress).execute()
-
-
-class _Run:
-    """One run."""
-
-    def __init__(self, archive: Archive, options: RepairOptions, progress: Progress) -> None:
-        self._archive = archive
-        self._options = options
-        self._progress = progress
-        self._places = Places(archive, options.others, options.connect)
-        self._whole = WholeFiles(archive.store, self._places.files(), dry_run=options.dry_run)
-
-        self._place: tuple[Mended, ...] = ()
-
-    def execute(self) -> RepairReport:
-        """Repair, and look again."""
-        try:
-            return self._execute()
-        finally:
-            self._places.close()
-
-    def _execute(self) -> RepairReport:
-        self._progress.phase("Looking at")
-        self._place = self._settle()
-        healed = self._documents()
-        self._progress.phase("Reading")
-        found = self._examine("content")
-        findings = [one for one in found.findings if not one.remark and one not in healed]
-        if not healed and not findings:
-            index = (*self._place, *mend(self._archive, dry_run=self._options.dry_run))
-            return RepairReport(self._options.dry_run, 0, index)
-        packs = Packs(self._archive, found, self._places.stores)
-        state = packs.bring_back(self._whole)
-        self._journal(state.mended)
-        end = self._foretell if self._options.dry_run else self._mend
-        return end(packs, state, healed, findings)
-
-    def _examine(self, level: Level) -> CheckResult:
-        found = check_archive(
-            self._fresh(),
-            CheckRequest(
-                self._options.repository,
-                self._options.revision,
-                level,
-                workers=self._options.workers,
-            ),
-            self._progress,
-        )
-        self._places.misplaced.learn(found)
-        return found
-
-    def _fresh(self) -> Archive:
-        """The archive without what was opened before: packs may have been replaced."""
-        store, ahead = self._archive.store, self._whole.foreseen
-        return Archive(Foreseen(store, ahead) if ahead else store, self._archive.info)
-
-    def _settle(self) -> tuple[Mended, ...]:
-        """Write what says which place this is anew if it is damaged."""
-        damaged = place_damaged(self._archive)
-        if not self._options.dry_run:
-            settled_place(self._archive)
-        return (Mended(PLACE, "this version of archiver"),) if damaged else ()
-
-    # ---- documents
-
-    def _documents(self) -> dict[Finding, Mended]:
-        """Heal what says what is needed, until nothing new comes back."""
-        documents = Documents(self._archive, self._places.replicas, self._whole)
-        healed: dict[Finding, Mended] = {}
-        for _ in range(_ROUNDS):
-            back = documents.heal(self._examine("structure"))
-            self._journal(back.values())
-            healed |= back
-            foreseen = self._options.dry_run and any(one.code not in JOURNAL for one in back)
-            if not back or foreseen:
-                break
-        return healed
-
-    # ---- packs
-
-    def _mend(
-        self,
-        packs: Packs,
-        state: PackState,
-        healed: dict[Finding, Mended],
-        findings: Sequence[Finding],
-    ) -> RepairReport:
-        """Make packs anew; then new seals, then the event, and then what they stand in for goes."""
-        self._progress.phase("Protecting")
-        recut = packs.recut(state, self._places.objects())
-        archive = self._fresh()
-        resealed, aside = reseal(archive, state.hit, state.bad - recut.same.keys(), recut.packs)
-        made = recut.mended(aside)
-        self._journal(made, [one.old for one in resealed])
-        if aside:
-            forget(archive, aside)
-        gone = set_aside(archive, resealed, aside)
-        index = (*self._place, *mend(self._fresh(), dry_run=False))
-        if gone:
-            rebuild(self._fresh())
-        companions = self._companions()
-        extra = companions.heal(findings)
-        self._journal(extra.values())
-        notes = protect_new(
-            self._fresh(), recut.names(resealed), self._progress, self._options.workers
-        )
-        self._progress.phase("Proving")
-        state.needs.clear()
-        after = self._examine("content")
-        return RepairReport(
-            dry_run=False,
-            damage=len(healed) + len(findings),
-            mended=(*healed.values(), *state.mended, *made, *extra.values(), *index),
-            resealed=tuple(resealed),
-            aside=(*gone, *companions.aside),
-            notes=(*self._places.notes, *notes),
-            remaining=self._still(one for one in after.findings if not one.remark),
-        )
-
-    def _foretell(
-        self,
-        packs: Packs,
-        state: PackState,
-        healed: dict[Finding, Mended],
-        findings: Sequence[Finding],
-    ) -> RepairReport:
-        recut = packs.foresee(state, self._places.objects())
-        extra = self._companions().heal(findings)
-        mended = (
-            *self._place,
-            *healed.values(),
-            *state.mended,
-            *mended_packs(state, recut),
-            *extra.values(),
-        )
-        left = [one for one in findings if one not in extra]
-        return RepairReport(
-            dry_run=True,
-            damage=len(healed) + len(findings),
-            mended=mended,
-            notes=self._places.notes,
-            remaining=self._still(would_remain(left, mended, state, recut)),
-        )
-
-    # ---- the rest
-
-    def _still(self, findings: Iterable[Finding]) -> tuple[Finding, ...]:
-        """What could not be mended: none of them says to run the same repair again."""
-        advice = Advice(self._archive.store.address)
-        return tuple(
-            replace(one, actions=advice.more_places(one.code))
-            if asks_for_repair(one.actions)
-            else one
-            for one in findings
-        )
-
-    def _companions(self) -> Companions:
-        return Companions(
-            self._fresh(),
-            self._places.replicas,
-            self._whole,
-            self._progress,
-            self._options.workers,
-        )
-
-    def _journal(self, mended: Iterable[Mended], snapshots: Sequence[str] = ()) -> None:
-        """Record what came from where; before anything is set aside."""
-        if not self._options.dry_run:
-            journal, place = self._archive.journal, settled_place(self._archive).key
-            for event in repaired_events(journal, place, mended, snapshots):
-                self._archive.record(event)
-
-
-# ---- Keeping the SQL index in step with a repair. It is a hint: what goes wrong with it is never an error.
-
-
-def forget(archive: Archive, packs: Iterable[str]) -> None:
-    """Take packs out of the index before they are taken out of use."""
-    if not catalogue_path(archive).exists():
-        return
-    with suppress(ArchiverError), open_catalogue(archive, NoProgress()) as catalogue:
-        for pack in packs:
-            updates.forget_pack(catalogue, pack)
-
-
-def rebuild(archive: Archive) -> None:
-    """Write the index anew, if there is one, because seals went that it knows of."""
-    if catalogue_path(archive).exists():
-        with suppress(ArchiverError):
-            rebuild_catalogue(archive, NoProgress())
-
-
-def mend(archive: Archive, *, dry_run: bool) -> tuple[Mended, ...]:
-    """Write a damaged index anew; nothing if it is whole, or not there."""
-    path = catalogue_path(archive)
-    if not damage_of(path):
-        return ()
-    if not dry_run:
-        rebuild(archive)
-    return (Mended(path.name, "the archive's own files"),)
-
-
-# ---- What a repair did, and what is left.
-
-
 class RepairReport(msgspec.Struct, frozen=True):
     """What was damaged, what was done, and what is damaged still.
 
     Attributes:
-        dry_run: Whether nothing was written: ``mended`` and ``resealed`` are what would be done.
+        dry_run: Whether nothing was written: ``repaired`` is what would be done.
         damage: How many findings there were before.
-        mended: What is right again.
+        repaired: What is right again.
         resealed: The snapshots that have a new seal.
-        aside: The stored files that were taken out of use, by the names that they had.
+        quarantined: The stored files that were taken out of use, by the names that they had.
         notes: What kept a source from helping.
-        remaining: What could not be mended, and whom it hits.
+        remaining: What could not be repaired, and whom it hits.
     """
 
     dry_run: bool
     damage: int
-    mended: tuple[Mended, ...] = ()
+    repaired: tuple[RepairedFile, ...] = ()
     resealed: tuple[Resealed, ...] = ()
-    aside: tuple[str, ...] = ()
+    quarantined: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     remaining: tuple[Finding, ...] = ()
 
@@ -318,3 +99,246 @@ class RepairReport(msgspec.Struct, frozen=True):
     def whole(self) -> bool:
         """Whether everything is right now, or would be."""
         return not self.remaining
+
+
+def repair(archive: Archive, request: RepairRequest, progress: Progress) -> RepairReport:
+    """Bring back whatever is damaged and can be had.
+
+    Raises:
+        UsageError: No such snapshot, no such folder, or the archive itself was named as a source.
+        LockedError: Another repair of this archive, ``forget`` or ``prune`` is at work.
+        NoSpaceError, DeniedError: Nothing can be written; everything is as restorable as it was.
+    """
+    with ExitStack() as stack:
+        if not request.dry_run:
+            archive.require_writable()
+            stack.enter_context(deleting(archive.store))
+            for leftover in archive.store.leftovers(PURPOSE):
+                leftover.discard()
+            # A run that died may have published what looks whole now, and not synced the folder.
+            archive.store.barrier(name for name in archive.store.list("") if digest_of(name))
+        sources = RepairSources(archive, request.folders, request.connect)
+        stack.enter_context(closing(sources))
+        return _Run(archive, request, progress, sources).execute()
+
+
+class _Run:
+    """One run of a repair."""
+
+    def __init__(
+        self, archive: Archive, request: RepairRequest, progress: Progress, sources: RepairSources
+    ) -> None:
+        self._archive = archive
+        self._request = request
+        self._progress = progress
+        self._sources = sources
+        self._files = FileRepair(archive.store, sources.files(), dry_run=request.dry_run)
+
+    def execute(self) -> RepairReport:
+        """Repair in the one order that survives a crash, or ``kill -9``, between any two steps.
+
+        Whatever is cut short, each visible seal can be restored from as far as it could before, and the
+        next repair goes on from what it finds.
+        """
+        self._progress.phase("Looking at")
+        place = self._repair_place()
+
+        # Documents first, for they say what is needed: a pack of a seal that is lost looks like one that
+        # nothing needs.
+        documents = self._repair_documents()
+
+        self._progress.phase("Reading")
+        check = self._check("content")
+        findings = [
+            finding for finding in check.findings if not finding.remark and finding not in documents
+        ]
+        if not documents and not findings:
+            index = _repair_catalogue(self._archive, dry_run=self._request.dry_run)
+            return RepairReport(self._request.dry_run, 0, (*place, *index))
+
+        # Packs as whole files before anything is made anew: such a pack keeps its name, so no seal changes.
+        damage = repair_whole_packs(self._archive, check, self._files)
+        self._journal(damage.repaired)
+        if self._request.dry_run:
+            return self._predict(place, documents, findings, damage)
+
+        # New packs beside the damaged ones: no seal names them yet, so a crash leaves nothing but files
+        # that nobody needs. They are durable when this returns.
+        self._progress.phase("Protecting")
+        repacked = repack(
+            self._fresh_archive(),
+            check,
+            damage,
+            self._sources.objects(),
+            self._sources.stores,
+        )
+
+        # New seals once all that they name is there. For a moment a snapshot has two, of which the old one
+        # is as good as it was.
+        still_damaged = damage.damaged - repacked.rebuilt.keys()
+        resealed, replaced = reseal(
+            self._fresh_archive(), damage.affected, still_damaged, repacked.new_packs
+        )
+
+        # The event before anything goes: a seal that is gone and that no event explains is itself damage.
+        repaired_packs = repacked.repaired_files(replaced)
+        self._journal(repaired_packs, [seal.old for seal in resealed])
+
+        # The old seals, and then the packs that only they stood on. The index must not name what is gone.
+        _forget_packs(self._archive, replaced)
+        quarantined = quarantine_replaced(self._fresh_archive(), resealed, replaced)
+        index = _repair_catalogue(self._fresh_archive(), dry_run=False)
+        if quarantined:
+            _rebuild_catalogue(self._fresh_archive())
+
+        # Sidecars last: they are made of the files that they protect, which are whole only now.
+        sidecar_repair = self._sidecar_repair()
+        sidecars = sidecar_repair.repair(findings)
+        self._journal(sidecars.values())
+        new_files = [
+            *map(pack_name, repacked.new_packs),
+            *(seal.new_name for seal in resealed),
+        ]
+        protection_notes = protect_new(
+            self._fresh_archive(), new_files, self._progress, self._request.workers
+        )
+
+        # Success is said only of what was read again.
+        self._progress.phase("Proving")
+        damage.missing.clear()
+        after = self._check("content")
+        return RepairReport(
+            dry_run=False,
+            damage=len(documents) + len(findings),
+            repaired=(
+                *documents.values(),
+                *damage.repaired,
+                *repaired_packs,
+                *sidecars.values(),
+                *place,
+                *index,
+            ),
+            resealed=tuple(resealed),
+            quarantined=(*quarantined, *sidecar_repair.quarantined),
+            notes=(*self._sources.notes, *protection_notes),
+            remaining=self._remaining(each for each in after.findings if not each.remark),
+        )
+
+    def _predict(
+        self,
+        place: tuple[RepairedFile, ...],
+        documents: dict[Finding, RepairedFile],
+        findings: Sequence[Finding],
+        damage: PackDamage,
+    ) -> RepairReport:
+        """Return what the rest of the run would do."""
+        repacked = predict_repack(damage, self._sources.objects())
+        sidecars = self._sidecar_repair().repair(findings)
+        repaired = (
+            *place,
+            *documents.values(),
+            *damage.repaired,
+            *predicted_packs(damage, repacked),
+            *sidecars.values(),
+        )
+        others = [finding for finding in findings if finding not in sidecars]
+        return RepairReport(
+            dry_run=True,
+            damage=len(documents) + len(findings),
+            repaired=repaired,
+            notes=self._sources.notes,
+            remaining=self._remaining(predicted_findings(others, repaired, damage, repacked)),
+        )
+
+    def _repair_place(self) -> tuple[RepairedFile, ...]:
+        """Write what says which place this is anew if it is damaged."""
+        damaged = place_damaged(self._archive)
+        if not self._request.dry_run:
+            settled_place(self._archive)
+        return (RepairedFile(PLACE, "this version of archiver"),) if damaged else ()
+
+    def _repair_documents(self) -> dict[Finding, RepairedFile]:
+        """Repair what says what is needed, until nothing new comes back."""
+        documents = DocumentRepair(self._archive, self._sources.replicas, self._files)
+        repaired: dict[Finding, RepairedFile] = {}
+        for _ in range(_ROUNDS):
+            back = documents.repair(self._check("structure"))
+            self._journal(back.values())
+            repaired |= back
+            # A dry run sees the events that would come back, and no other document: nothing would follow.
+            only_said = self._request.dry_run and any(
+                finding.code not in JOURNAL_CODES for finding in back
+            )
+            if not back or only_said:
+                break
+        return repaired
+
+    def _check(self, level: Level) -> CheckResult:
+        request = CheckRequest(
+            self._request.repository,
+            self._request.revision,
+            level,
+            workers=self._request.workers,
+        )
+        check = check_archive(self._fresh_archive(), request, self._progress)
+        self._sources.misnamed.learn(check)
+        return check
+
+    def _fresh_archive(self) -> Archive:
+        """Return the archive without what was opened before: packs may have been replaced."""
+        store, events = self._archive.store, self._files.unwritten_events
+        return Archive(OverlayStore(store, events) if events else store, self._archive.info)
+
+    def _sidecar_repair(self) -> SidecarRepair:
+        return SidecarRepair(
+            self._fresh_archive(),
+            self._sources.replicas,
+            self._files,
+            self._progress,
+            self._request.workers,
+        )
+
+    def _journal(self, repaired: Iterable[RepairedFile], seals: Sequence[str] = ()) -> None:
+        """Record what came from where, and the ids of the seals that are about to go."""
+        if not self._request.dry_run:
+            journal, place = self._archive.journal, settled_place(self._archive).key
+            for event in repaired_events(journal, place, repaired, seals):
+                self._archive.record(event)
+
+    def _remaining(self, findings: Iterable[Finding]) -> tuple[Finding, ...]:
+        """Return what could not be repaired: none of them says to run the same repair again."""
+        advice = Advice(self._archive.store.address)
+        return tuple(
+            replace(finding, actions=advice.more_places(finding.code))
+            if asks_for_repair(finding.actions)
+            else finding
+            for finding in findings
+        )
+
+
+# The catalogue is a hint: what goes wrong with it is never an error.
+
+
+def _forget_packs(archive: Archive, packs: frozenset[str]) -> None:
+    """Take packs out of the catalogue before they are taken out of use."""
+    if packs and catalogue_path(archive).exists():
+        with suppress(ArchiverError), open_catalogue(archive, NoProgress()) as catalogue:
+            for pack in packs:
+                updates.forget_pack(catalogue, pack)
+
+
+def _rebuild_catalogue(archive: Archive) -> None:
+    """Write the catalogue anew, if there is one, because seals went that it knows of."""
+    if catalogue_path(archive).exists():
+        with suppress(ArchiverError):
+            rebuild_catalogue(archive, NoProgress())
+
+
+def _repair_catalogue(archive: Archive, *, dry_run: bool) -> tuple[RepairedFile, ...]:
+    """Write a damaged catalogue anew; nothing if it is whole, or not there."""
+    path = catalogue_path(archive)
+    if not damage_of(path):
+        return ()
+    if not dry_run:
+        _rebuild_catalogue(archive)
+    return (RepairedFile(path.name, "the archive's own files"),)

@@ -1,4 +1,8 @@
-"""Where a repair takes from, and in which order."""
+"""Where a repair takes from, and in which order.
+
+Nearest first: files of the archive in quarantine or trash, or under another's name; other archives; parity,
+which has to compute; for single objects also plain folders, and at last upstream.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +15,12 @@ import numpy as np
 
 from archiver.archive.archive import Archive
 from archiver.archive.place_look import require_answer
-from archiver.archive.repair.objects import FolderSource, ObjectSource, packs_of
+from archiver.archive.repair.objects import FolderSource, ObjectSource, pack_sources
 from archiver.archive.repair.whole_files import (
     FileSource,
-    Misplaced,
-    aside_copies,
+    MisnamedFiles,
     from_parity,
+    from_quarantine,
     same_name,
 )
 from archiver.digest import blake3_hex
@@ -35,7 +39,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from archiver.archive.records import FileEntry, Source
-    from archiver.archive.repair.objects import Need, Place
+    from archiver.archive.repair.objects import MissingObject, Occurrence
     from archiver.buffers import Bytes
     from archiver.codec.segment import EncodedObject
     from archiver.storage.store import Store
@@ -43,7 +47,7 @@ if TYPE_CHECKING:
     from archiver.upstream.remote_file import Listing, RemoteFile
 
 
-class Places:
+class RepairSources:
     """The archive's own files out of use, other archives, parity, plain folders, upstream."""
 
     def __init__(
@@ -51,39 +55,39 @@ class Places:
     ) -> None:
         """Raise UsageError for a folder that is not there, or is the archive itself."""
         self._archive = archive
-        opened = [(folder, open_other(folder, archive)) for folder in folders]
-        self.replicas = [other for _, other in opened if other is not None]
-        self._folders = [folder for folder, other in opened if other is None]
+        opened = [(folder, _open_archive(folder, archive)) for folder in folders]
+        self.replicas = [replica for _, replica in opened if replica is not None]
+        self._folders = [folder for folder, replica in opened if replica is None]
         self._upstream = UpstreamSource(connect) if connect else None
-        self.misplaced = Misplaced(archive.store)
+        self.misnamed = MisnamedFiles(archive.store)
 
     @property
     def stores(self) -> list[Store]:
-        """Those of the other archives."""
+        """Return those of the other archives."""
         return [replica.store for replica in self.replicas]
 
     def files(self) -> list[FileSource]:
         """Return where whole files may come from, the nearest first."""
         store = self._archive.store
-        sources: list[FileSource] = [aside_copies(store, ""), self.misplaced]
-        for other in self.stores:
-            title = other.address
-            sources += [same_name(other, title), aside_copies(other, f"{title}/")]
+        sources: list[FileSource] = [from_quarantine(store, ""), self.misnamed]
+        for replica in self.stores:
+            title = replica.address
+            sources += [same_name(replica, title), from_quarantine(replica, f"{title}/")]
         # After every copy: parity has to compute a file from what is left of it.
         sources.append(from_parity(store, ""))
-        return sources + [from_parity(other, f"{other.address}/") for other in self.stores]
+        return sources + [from_parity(each, f"{each.address}/") for each in self.stores]
 
     def objects(self) -> list[ObjectSource]:
         """Return where single objects may come from; upstream last, and only what nobody else has."""
-        sources = packs_of(self._archive, "")
+        sources = pack_sources(self._archive, "")
         for replica in self.replicas:
-            sources += packs_of(replica, replica.store.address)
+            sources += pack_sources(replica, replica.store.address)
         sources += [FolderSource(str(path), partial(_files_in, path)) for path in self._folders]
         return [*sources, self._upstream] if self._upstream else sources
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What kept upstream from helping."""
+        """Return what kept upstream from helping."""
         return tuple(dict.fromkeys(self._upstream.notes)) if self._upstream else ()
 
     def close(self) -> None:
@@ -92,12 +96,32 @@ class Places:
             self._upstream.close()
 
 
+def _open_archive(folder: Path, archive: Archive) -> Archive | None:
+    """Return the archive in ``folder``; None if it is a plain folder.
+
+    Raise UsageError if there is no such folder or it is the archive itself, UnknownFormatError for
+    an archive of an unknown format, ArchiverError if its mount is dead.
+    """
+    require_answer(folder)
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is not a folder.", hint="Check the path; is the disk mounted?")
+    own = archive.store.folder
+    if own and os.path.realpath(folder) == os.path.realpath(own.path):
+        raise UsageError(
+            f"{folder} is the archive itself.",
+            hint="Name another copy of it, or leave --from out: what is aside in it is used anyway.",
+        )
+    try:
+        return Archive.open(folder)
+    except UnknownFormatError:
+        raise
+    except NoArchiveError:
+        return None
+
+
 def _files_in(folder: Path) -> list[dict[str, str]]:
     """Return the files of a folder, and of each snapshot if it is a hub client's cache."""
     return [scan_snapshot(path).files for path in (folder, *snapshots_below(folder))]
-
-
-# ---- Upstream as a source of lost objects: single stretches of files, by commit.
 
 
 _HUB: Final = "huggingface"
@@ -105,7 +129,7 @@ _ATTEMPTS: Final = 2
 
 
 class UpstreamSource:
-    """Fetches what is lost, and nothing else; what upstream cannot give becomes a note.
+    """Upstream: single ranges of files, by commit. What it cannot give becomes a note.
 
     It must list the same commit, and the file with the same size and SHA-256. Every object is checked
     against its own BLAKE3.
@@ -123,31 +147,29 @@ class UpstreamSource:
         self._stream: ByteStream | None = None
         self._at = ("", "", "", 0)
         self.notes: list[str] = []
-        self.fetched = 0
-        """Plain bytes that came from upstream."""
 
-    def offers(self, need: Need) -> bool:
+    def offers(self, missing: MissingObject) -> bool:
         """Return whether upstream lists the very file that the object is a part of."""
-        return any(self._listed(place) for place in need.places)
+        return any(self._listed(occurrence) for occurrence in missing.occurrences)
 
-    def fetch(self, need: Need) -> EncodedObject | None:
+    def fetch(self, missing: MissingObject) -> EncodedObject | None:
         """Return the object, encoded anew; None if upstream does not have it."""
-        for place in need.places:
-            listed = self._listed(place)
-            plain = self._read(*listed, place, need) if listed else None
+        for occurrence in missing.occurrences:
+            listed = self._listed(occurrence)
+            plain = self._read(*listed, occurrence, missing) if listed else None
             if plain is not None:
-                return need.encoded(plain)
+                return missing.encoded(plain)
         return None
 
-    def _listed(self, place: Place) -> tuple[Listing, RemoteFile] | None:
-        """Return what upstream lists at the place, if it is the file that the manifest names."""
-        listing = self._listing(place.source) if place.source.upstream == _HUB else None
+    def _listed(self, occurrence: Occurrence) -> tuple[Listing, RemoteFile] | None:
+        """Return what upstream lists where the object stands, if it is the file that the manifest names."""
+        listing = self._listing(occurrence.source) if occurrence.source.upstream == _HUB else None
         if listing is None:
             return None
         for file in listing.files:
-            if file.path == place.entry.path and _same(file, place.entry):
+            if file.path == occurrence.entry.path and _same(file, occurrence.entry):
                 return listing, file
-        text = f"Upstream lists {printable(place.entry.path)} of {place.title} otherwise, or not."
+        text = f"Upstream lists {printable(occurrence.entry.path)} of {occurrence.title} otherwise, or not."
         self.notes.append(text)
         return None
 
@@ -172,23 +194,24 @@ class UpstreamSource:
         self.notes.append(f"Upstream gives another commit for {title}: it changed.")
         return None
 
-    def _read(self, listing: Listing, file: RemoteFile, place: Place, need: Need) -> Bytes | None:
+    def _read(
+        self, listing: Listing, file: RemoteFile, occurrence: Occurrence, missing: MissingObject
+    ) -> Bytes | None:
         """Return the object's bytes; what comes wrong is asked for once more."""
-        plain = np.empty(need.size, np.uint8)
+        plain = np.empty(missing.size, np.uint8)
         for _ in range(_ATTEMPTS):
             try:
-                self._fill(listing, file, place.offset, plain.data)
+                self._fill(listing, file, occurrence.offset, plain.data)
             except ArchiverError as error:
                 self.close()
-                self._failed(f"{printable(file.path)} of {place.title}", error)
+                self._failed(f"{printable(file.path)} of {occurrence.title}", error)
                 return None
-            self.fetched += need.size
-            if blake3_hex(plain.data) == need.digest:
+            if blake3_hex(plain.data) == missing.digest:
                 return plain
             self.close()
         self.notes.append(
-            f"Upstream sends other bytes of {printable(file.path)} of {place.title} than it did, "
-            f"from byte {place.offset} on."
+            f"Upstream sends other bytes of {printable(file.path)} of {occurrence.title} than it did, "
+            f"from byte {occurrence.offset} on."
         )
         return None
 
@@ -222,29 +245,3 @@ def _same(file: RemoteFile, entry: FileEntry) -> bool:
     return file.size == entry.size and all(
         left == right for left, right in digests if left and right
     )
-
-
-# ---- Other archives, and plain folders, that a repair may take from.
-
-
-def open_other(folder: Path, archive: Archive) -> Archive | None:
-    """The archive in ``folder``; None if it is a plain folder.
-
-    Raises UsageError if there is no such folder or it is the archive itself, UnknownFormatError for
-    an archive of an unknown format, ArchiverError if its mount is dead.
-    """
-    require_answer(folder)
-    if not folder.is_dir():
-        raise UsageError(f"{folder} is not a folder.", hint="Check the path; is the disk mounted?")
-    own = archive.store.folder
-    if own and os.path.realpath(folder) == os.path.realpath(own.path):
-        raise UsageError(
-            f"{folder} is the archive itself.",
-            hint="Name another copy of it, or leave --from out: what is aside in it is used anyway.",
-        )
-    try:
-        return Archive.open(folder)
-    except UnknownFormatError:
-        raise
-    except NoArchiveError:
-        return None
