@@ -6,11 +6,12 @@ import errno
 from typing import TYPE_CHECKING
 
 from archiver.errors import ArchiverError, DamageError, NoSpaceError
+from archiver.storage.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from archiver.storage.store import Reader, Staged, Store
+    from archiver.storage.store import Reader, Staged
 
 
 class Recording:
@@ -31,6 +32,21 @@ class Recording:
             return honest(*arguments, **named)
 
         return noting
+
+
+class Remote:
+    """A store that is no folder of this machine: it answers what any store does, and nothing else."""
+
+    address = "remote://weights"
+    folder = None
+
+    def __init__(self, inner: Store) -> None:
+        self._inner = inner
+
+    def __getattr__(self, name: str):
+        if name not in vars(Store):
+            raise AttributeError(name)
+        return getattr(self._inner, name)
 
 
 class _Spoilt:
