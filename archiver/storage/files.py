@@ -1,4 +1,7 @@
-"""A file that the user asked for, outside any store: whole and durable, or not there."""
+"""Files and folders of this machine: shared readers, durable names, no way through links.
+
+What a filesystem may lack for that is in ``filesystem``.
+"""
 
 from __future__ import annotations
 
@@ -24,107 +27,22 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def require_absent(path: Path) -> None:
-    """Raise UsageError if there is something at ``path`` already."""
-    if path.exists() or path.is_symlink():
-        raise UsageError(f"{path} is there already.", hint="Choose another name.")
-
-
-def require_place(path: Path) -> None:
-    """That ``path`` can be written later, as far as can be told now: for what takes long to make.
-
-    Raises:
-        UsageError: There is something already, or no folder for it.
-        DeniedError: The folder may not be written to.
-    """
-    require_absent(path)
-    if not path.parent.is_dir():
-        raise UsageError(f"There is no folder for {path}.", hint="Make it first.")
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise DeniedError(
-            f"{path.parent} may not be written to.", hint="Name a file in another folder."
-        )
-
-
-def write_new(path: Path, data: bytes, mode: int = 0o666) -> None:
-    """Write ``data`` to ``path`` and make it durable; UsageError if there is something already."""
-    try:
-        handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(handle)
-            sync_folder(path.parent)
-        except BaseException:
-            path.unlink(missing_ok=True)
-            raise
-    except FileExistsError:
-        raise UsageError(f"{path} is there already.", hint="Choose another name.") from None
-    except FileNotFoundError:
-        raise UsageError(f"There is no folder for {path}.", hint="Make it first.") from None
-    except OSError as error:
-        raise explain_system_error(error, f"{path} was written") from error
-
-
-# ---- Bringing a growing file to the disk bit by bit, so that its end need not wait for all of it.
-#
-# The system keeps written bytes in memory for half a minute; a gigabyte that is synced at the end makes its
-# writer wait for as long as the disk takes, while it could have been written along the way.
-
-
-_EVERY: Final = 64 << 20
-
-
-class EarlySync:
-    """Syncs the open file ``handle`` in a thread of its own, each time 64 MiB more were written.
-
-    It promises nothing: the one sync that counts is the writer's own, after ``finish``.
-    """
-
-    def __init__(self, handle: int) -> None:
-        self._handle = handle
-        self._pending = 0
-        self._thread: threading.Thread | None = None
-        self._failure: OSError | None = None
-
-    def wrote(self, count: int) -> None:
-        """``count`` bytes were appended. Raises OSError if an earlier sync failed."""
-        self._pending += count
-        if self._failure is not None:
-            raise self._failure
-        if self._pending >= _EVERY and (self._thread is None or not self._thread.is_alive()):
-            self._pending = 0
-            self._thread = threading.Thread(target=self._sync, name="early-sync", daemon=True)
-            self._thread.start()
-
-    def _sync(self) -> None:
-        try:
-            os.fdatasync(self._handle)
-        except OSError as error:
-            # Final: the kernel may have dropped what it could not write, and will not say so again.
-            self._failure = error
-
-    def finish(self) -> None:
-        """Wait until nobody uses the handle. Raises OSError if a sync failed."""
-        if self._thread is not None:
-            self._thread.join()
-        if self._failure is not None:
-            raise self._failure
-
-
-# ---- Folders whose entries survive a crash, and what a system error is called.
+_PIECE: Final = 4 << 20
+_SYNC_EVERY: Final = 64 << 20
+"""Bytes after which a growing file is brought to the disk."""
+_UNREADABLE: Final = {errno.EIO, errno.EBADMSG, errno.EUCLEAN}
+"""What a medium answers that has lost bytes."""
 
 
 def explain(error: OSError, place: Path, what: str) -> ArchiverError:
-    """The domain error that a system error stands for; ``what`` says what was being done."""
+    """Return the domain error that a system error stands for; ``what`` says what was being done."""
     return explain_system_error(
         OSError(error.errno, error.strerror or str(error), str(place)), what
     )
 
 
 def folders_above(path: Path, root: Path) -> Sequence[Path]:
-    """The folders that ``path`` lies in, from its own up to ``root``."""
+    """Return the folders that ``path`` lies in, from its own up to ``root``."""
     return path.parents[: len(path.parents) - len(root.parents)]
 
 
@@ -145,10 +63,10 @@ def require_same_disk(folder: Path, root: Path) -> None:
     Files are made in one folder and get their names in another, by a rename, which no two disks allow.
     """
     try:
-        elsewhere = folder.stat().st_dev != root.stat().st_dev
+        same_disk = folder.stat().st_dev == root.stat().st_dev
     except OSError:
-        return  # not there yet, or told by whoever needs it
-    if elsewhere:
+        return  # not there yet, or whoever needs it will say what is wrong
+    if not same_disk:
         raise LinkedFolderError(folder)
 
 
@@ -177,14 +95,6 @@ def make_folder(folder: Path, root: Path) -> None:
         if root in folder.parents:
             follow_folder(folder, root)
     sync_folder(folder.parent)
-
-
-# ---- Reading a stored file of the local filesystem.
-
-
-_PIECE: Final = 4 << 20
-_UNREADABLE: Final = {errno.EIO, errno.EBADMSG, errno.EUCLEAN}
-"""What a medium answers that has lost bytes."""
 
 
 class LocalReader:
@@ -234,7 +144,7 @@ class LocalReader:
 
 
 def same_bytes(handle: int, other: LocalReader) -> bool:
-    """Whether an open file and ``other`` hold the same; what cannot be read is not the same."""
+    """Return whether an open file and ``other`` hold the same; what cannot be read is not the same."""
     if os.fstat(handle).st_size != other.size:
         return False
     piece = bytearray(_PIECE)
@@ -247,3 +157,86 @@ def same_bytes(handle: int, other: LocalReader) -> bool:
         if piece[:got] != mine:
             return False
     return True
+
+
+class EarlySync:
+    """Syncs the open file ``handle`` in a thread of its own, each time 64 MiB more were written.
+
+    The system keeps written bytes in memory for half a minute. A gigabyte that is synced at the end makes
+    its writer wait for as long as the disk takes, while it could have been written along the way.
+
+    It promises nothing: the one sync that counts is the writer's own, after ``finish``.
+    """
+
+    def __init__(self, handle: int) -> None:
+        self._handle = handle
+        self._pending = 0
+        self._thread: threading.Thread | None = None
+        self._failure: OSError | None = None
+
+    def wrote(self, count: int) -> None:
+        """``count`` bytes were appended. Raises OSError if an earlier sync failed."""
+        self._pending += count
+        if self._failure is not None:
+            raise self._failure
+        if self._pending >= _SYNC_EVERY and (self._thread is None or not self._thread.is_alive()):
+            self._pending = 0
+            self._thread = threading.Thread(target=self._sync, name="early-sync", daemon=True)
+            self._thread.start()
+
+    def _sync(self) -> None:
+        try:
+            os.fdatasync(self._handle)
+        except OSError as error:
+            # Final: the kernel may have dropped what it could not write, and will not say so again.
+            self._failure = error
+
+    def finish(self) -> None:
+        """Wait until nobody uses the handle. Raises OSError if a sync failed."""
+        if self._thread is not None:
+            self._thread.join()
+        if self._failure is not None:
+            raise self._failure
+
+
+def require_absent(path: Path) -> None:
+    """Raise UsageError if there is something at ``path`` already."""
+    if path.exists() or path.is_symlink():
+        raise UsageError(f"{path} is there already.", hint="Choose another name.")
+
+
+def require_place(path: Path) -> None:
+    """Check that ``path`` can be written later, as far as can be told now: for what takes long to make.
+
+    Raises:
+        UsageError: There is something already, or no folder for it.
+        DeniedError: The folder may not be written to.
+    """
+    require_absent(path)
+    if not path.parent.is_dir():
+        raise UsageError(f"There is no folder for {path}.", hint="Make it first.")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise DeniedError(
+            f"{path.parent} may not be written to.", hint="Name a file in another folder."
+        )
+
+
+def write_new(path: Path, data: bytes, mode: int = 0o666) -> None:
+    """Write ``data`` to ``path`` and make it durable; UsageError if there is something already."""
+    try:
+        handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(handle)
+            sync_folder(path.parent)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+    except FileExistsError:
+        raise UsageError(f"{path} is there already.", hint="Choose another name.") from None
+    except FileNotFoundError:
+        raise UsageError(f"There is no folder for {path}.", hint="Make it first.") from None
+    except OSError as error:
+        raise explain_system_error(error, f"{path} was written") from error

@@ -28,20 +28,9 @@ _NO_MODES: Final = _UNSUPPORTED | {errno.EPERM, errno.EACCES, errno.EROFS}
 _NO_LOCKS: Final = _UNSUPPORTED | {errno.ENOLCK}
 _ONE_MACHINE: Final = frozenset(
     {
-        *(
-            "bcachefs",
-            "btrfs",
-            "ecryptfs",
-            "exfat",
-            "ext2",
-            "ext3",
-            "ext4",
-            "f2fs",
-            "fuseblk",
-            "hfs",
-        ),
-        *("hfsplus", "jfs", "msdos", "nilfs2", "ntfs", "ntfs3", "overlay", "ramfs", "reiserfs"),
-        *("squashfs", "tmpfs", "ubifs", "udf", "vfat", "xfs", "zfs"),
+        *("bcachefs", "btrfs", "ecryptfs", "exfat", "ext2", "ext3", "ext4", "f2fs", "fuseblk"),
+        *("hfs", "hfsplus", "jfs", "msdos", "nilfs2", "ntfs", "ntfs3", "overlay", "ramfs"),
+        *("reiserfs", "squashfs", "tmpfs", "ubifs", "udf", "vfat", "xfs", "zfs"),
     }
 )
 """Types of filesystems on which only this machine's kernel works: it knows every lock there is."""
@@ -59,7 +48,7 @@ class Limit(StrEnum):
 
 
 def limits_of(root: Path) -> frozenset[Limit]:
-    """What the filesystem of the folder ``root`` has not; asked of it, without writing anything."""
+    """Return what the filesystem of the folder ``root`` has not; asked of it, without writing anything."""
     handle = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         limits = set() if _sync(handle) else {Limit.FOLDER_SYNC}
@@ -73,7 +62,7 @@ def limits_of(root: Path) -> frozenset[Limit]:
 
 
 def has_range_locks(path: Path) -> bool:
-    """Whether SQLite's kind of lock works on the filesystem of the file ``path``; True if unknown.
+    """Return whether SQLite's kind of lock works on the filesystem of the file ``path``; True if unknown.
 
     No file may be asked that somebody in this process has locked so: closing it would unlock it.
     """
@@ -91,9 +80,9 @@ def has_range_locks(path: Path) -> bool:
 
 
 def try_lock(handle: int, kind: int = fcntl.LOCK_EX) -> bool:
-    """Take the lock of an open file; False where the filesystem has none.
+    """Take the lock of an open file; return False where the filesystem has none.
 
-    Raises BlockingIOError if another has it.
+    Raise BlockingIOError if another has it.
     """
     try:
         fcntl.flock(handle, kind | fcntl.LOCK_NB)
@@ -106,7 +95,7 @@ def try_lock(handle: int, kind: int = fcntl.LOCK_EX) -> bool:
 
 @functools.cache
 def is_of_one_machine(folder: Path) -> bool:
-    """Whether nobody but this machine writes to the filesystem of ``folder``; False if not known.
+    """Return whether nobody but this machine writes to the filesystem of ``folder``; False if not known.
 
     Containers of one machine count as that machine, whatever their names are.
     """
@@ -119,7 +108,7 @@ def is_of_one_machine(folder: Path) -> bool:
 
 
 def mounts_below(folder: Path) -> list[str]:
-    """The paths below ``folder``, relative to it, at which something is mounted; none if not known.
+    """Return the paths below ``folder``, relative to it, at which something is mounted; empty if not known.
 
     Also where that is a folder of the same disk (``mount --bind``): nothing can be renamed into it.
     """
@@ -128,7 +117,7 @@ def mounts_below(folder: Path) -> list[str]:
 
 
 def _mounts() -> list[tuple[str, str]]:
-    """Where something is mounted, and the type of its filesystem; nothing if the system does not tell."""
+    """Return the mount points, each with the type of its filesystem; empty if the system tells none."""
     mounts = []
     try:
         # The bytes of a path are what the system gives, whatever the locale is.
@@ -164,7 +153,7 @@ def _sync(handle: int) -> bool:
 
 
 def free_bytes(folder: Path) -> int | None:
-    """Room for new files on the disk of ``folder``, in bytes; None if the disk does not tell.
+    """Return the room for new files on the disk of ``folder``, in bytes; None if the disk does not tell.
 
     Some network and FUSE filesystems say that they have no blocks at all: that is no full disk.
     """
@@ -183,7 +172,7 @@ def make_read_only(handle: int) -> None:
 
 
 def shared_mode(mode: int, folder: Path) -> int:
-    """The access that a new file below ``folder`` has: ``mode`` is its owner's, such as 0o600."""
+    """Return the access that a new file below ``folder`` has: ``mode`` is its owner's, such as 0o600."""
     try:
         like = folder.stat().st_mode
     except OSError:

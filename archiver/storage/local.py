@@ -44,12 +44,12 @@ _NO_LINKS: Final = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
 """What a filesystem answers that has no hard links, or not so many."""
 
 
-def _unread(error: OSError, path: Path, what: str) -> ArchiverError:
-    """Why a stored file or folder cannot be read."""
-    known = explain(error, path, what)
+def _read_error(error: OSError, path: Path, what: str) -> ArchiverError:
+    """Return the domain error for a stored file or folder that cannot be read."""
+    explained = explain(error, path, what)
     if error.errno in _DENIED:
-        return UnreadableError(known.message, hint=known.hint)
-    return known
+        return UnreadableError(explained.message, hint=explained.hint)
+    return explained
 
 
 class LocalStore:
@@ -71,18 +71,18 @@ class LocalStore:
 
     def stage(self, purpose: str) -> LocalStaged:
         """Begin a new file in ``tmp/``."""
-        return LocalStaged.begun(self.path, purpose)
+        return LocalStaged.begin(self.path, purpose)
 
     def leftovers(self, purpose: str) -> Iterator[LocalLeftover]:
-        """Files in ``tmp/`` that a dead process began."""
+        """Give the files in ``tmp/`` that a dead process began."""
         return leftovers(self.path, purpose)
 
     def is_of_one_machine(self) -> bool:
-        """By the type of its filesystem."""
+        """Answer by the type of its filesystem."""
         return is_of_one_machine(self.path)
 
     def scratch(self, name: str) -> Path:
-        """A working file in ``tmp/``; its folder exists."""
+        """Return the path of a working file in ``tmp/``; its folder exists."""
         path = self.path / check_name(f"{TMP}/{name}")
         require_no_links(path, self.path)
         try:
@@ -105,7 +105,7 @@ class LocalStore:
         return True
 
     def get(self, name: str, limit: int) -> bytes:
-        """A whole file of at most ``limit`` bytes."""
+        """Return a whole file of at most ``limit`` bytes."""
         reader = self.open(name)
         try:
             if reader.size > limit:
@@ -127,10 +127,10 @@ class LocalStore:
         except (FileNotFoundError, NotADirectoryError):
             raise FileNotFoundError(errno.ENOENT, "no such stored file", name) from None
         except OSError as error:
-            raise _unread(error, self.path / name, "it was being opened") from error
+            raise _read_error(error, self.path / name, "it was being opened") from error
 
     def link(self, name: str, other: str) -> None:
-        """A second, durable name for a stored file."""
+        """Give a stored file a second, durable name."""
         path, second = self.path / check_name(name), self.path / check_name(other)
         require_no_links(second, self.path)
         reader = self.open(name)
@@ -157,7 +157,7 @@ class LocalStore:
             self._copy(reader, other)
 
     def _copy(self, reader: LocalReader, other: str) -> None:
-        """What a filesystem without hard links allows: a second file, whole before it has its name.
+        """Write a second file, whole before it has its name: what a filesystem without hard links allows.
 
         No rename either: there, a crash may take both names.
         """
@@ -173,7 +173,7 @@ class LocalStore:
             staged.abort()
 
     def move(self, name: str, other: str) -> None:
-        """Another name for a stored file."""
+        """Give a stored file another name."""
         require_no_links(self.path / check_name(name), self.path)
         self.link(name, other)
         self.remove(name)
@@ -198,17 +198,17 @@ class LocalStore:
                 path.rmdir()  # refused for a file, and for a folder with something in it
 
     def stat(self, name: str) -> int | None:
-        """Size in bytes, or None."""
+        """Return the size in bytes, or None."""
         try:
             info = (self.path / check_name(name)).lstat()
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
-            raise _unread(error, self.path / name, "it was looked for") from error
+            raise _read_error(error, self.path / name, "it was looked for") from error
         return info.st_size if stat_module.S_ISREG(info.st_mode) else None
 
     def list(self, prefix: str) -> Iterator[str]:
-        """Names of regular files below ``prefix``, sorted; foreign folders are passed over."""
+        """Give the names of regular files below ``prefix``, sorted; foreign folders are passed over."""
         folder = self.path / check_name(prefix) if prefix else self.path
         try:
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
@@ -218,7 +218,7 @@ class LocalStore:
             if prefix and self._unreadable is not None and error.errno in _DENIED:
                 self._unreadable[prefix] = error.strerror or str(error)
                 return
-            raise _unread(error, folder, "it was being listed") from error
+            raise _read_error(error, folder, "it was being listed") from error
         for entry in entries:
             name = f"{prefix}/{entry.name}" if prefix else entry.name
             if entry.is_dir(follow_symlinks=False):
@@ -238,7 +238,7 @@ class LocalStore:
         self._unreadable = {}
 
     def passed_over(self) -> Mapping[str, str]:
-        """The folders that were passed over, each with the reason."""
+        """Return the folders that were passed over, each with the reason."""
         return dict(sorted((self._unreadable or {}).items()))
 
     def barrier(self, names: Iterable[str] = ()) -> None:
@@ -295,11 +295,11 @@ class LocalStore:
                     (self.path / check_name(name)).unlink()
 
     def free_bytes(self) -> int | None:
-        """Room left on the disk, in bytes; None if the disk does not tell."""
+        """Return the room left on the disk, in bytes; None if the disk does not tell."""
         return free_bytes(self.path)
 
     def limits(self) -> frozenset[Limit]:
-        """What the filesystem has not."""
+        """Return what the filesystem has not."""
         try:
             return limits_of(self.path)
         except OSError as error:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _HOLDER_MAX: Final = 4096
-_HELD: Final = ".held"
+_STAND_IN: Final = ".held"
 """Ends the name of the file that stands in for a lock."""
 
 
@@ -62,7 +62,7 @@ class RunLock:
         self._what = what
         self._needed = needed
         self._handle = -1
-        self._held: Path | None = None
+        self._stand_in: Path | None = None
         self.protects = True
 
     def __enter__(self) -> Self:
@@ -75,12 +75,12 @@ class RunLock:
                 self._require_alone()
             self._sign(self._handle)
         except BlockingIOError:
-            raise self._taken() from None
+            raise self._locked_error() from None
         except PermissionError as error:
             self._release()
             if not os.path.lexists(self._path):
                 raise explain(error, self._path, "the lock was taken") from error
-            raise self._foreign(error) from error
+            raise self._foreign_error(error) from error
         except OSError as error:
             self._release()
             raise explain(error, self._path, "the lock was taken") from error
@@ -90,9 +90,9 @@ class RunLock:
     def __exit__(self, *_: object) -> None:
         with contextlib.suppress(OSError):
             os.ftruncate(self._handle, 0)
-        if self._held is not None:
+        if self._stand_in is not None:
             with contextlib.suppress(OSError):
-                self._held.unlink()
+                self._stand_in.unlink()
         self._release()
 
     def _release(self) -> None:
@@ -101,18 +101,18 @@ class RunLock:
             self._handle = -1
 
     def _require_alone(self) -> None:
-        """Nobody else runs, also not one to which the filesystem gave no lock."""
-        held = self._path.with_name(f"{self._path.name}{_HELD}")
+        """Raise LockedError if another runs, also one to which the filesystem gave no lock."""
+        path = self._path.with_name(f"{self._path.name}{_STAND_IN}")
         if self.protects:
-            if held.exists():
-                raise self._stands(held)
+            if path.exists():
+                raise self._stand_in_error(path)
             return
         flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
-            handle = os.open(held, flags, shared_mode(0o600, self._archive))
+            handle = os.open(path, flags, shared_mode(0o600, self._archive))
         except FileExistsError:
-            raise self._stands(held) from None
-        self._held, self.protects = held, True
+            raise self._stand_in_error(path) from None
+        self._stand_in, self.protects = path, True
         try:
             follow(handle, self._archive, 0o600)
             self._sign(handle)
@@ -121,13 +121,13 @@ class RunLock:
 
     def _sign(self, handle: int) -> None:
         """Write who holds it. That only helps whoever waits: a full disk must not keep a run out."""
-        me = _Holder(os.getpid(), socket.gethostname(), utc_now())
+        holder = _Holder(os.getpid(), socket.gethostname(), utc_now())
         with contextlib.suppress(OSError):
             os.ftruncate(handle, 0)
-            os.pwrite(handle, msgspec.json.encode(me), 0)
+            os.pwrite(handle, msgspec.json.encode(holder), 0)
 
-    def _taken(self) -> LockedError:
-        holder = _holder(self._handle)
+    def _locked_error(self) -> LockedError:
+        holder = _read_holder(self._handle)
         self._release()
         if holder is None:
             return LockedError(
@@ -139,28 +139,28 @@ class RunLock:
             "a run that was ended goes on where it stopped.",
         )
 
-    def _stands(self, held: Path) -> LockedError:
-        """The file that stands in for a lock is there: its run goes on, or was killed."""
+    def _stand_in_error(self, path: Path) -> LockedError:
+        """Return the error where the file that stands in is there: its run goes on, or was killed."""
         self._release()
         with contextlib.suppress(OSError):
-            handle = os.open(held, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-            holder = _holder(handle)
+            handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+            holder = _read_holder(handle)
             os.close(handle)
             if holder is not None:
                 return LockedError(
                     f"{self._what} is being run by process {holder.pid} on {holder.host} since "
                     f"{holder.since}, or that process was killed. This disk has no locks that tell.",
                     hint=f"Wait until it has ended. If there is no such process on {holder.host} any "
-                    f"more: rm {shlex.quote(str(held))}",
+                    f"more: rm {shlex.quote(str(path))}",
                 )
         return LockedError(
             f"{self._what} is being run by another process, or it was killed. This disk has no "
             "locks that tell.",
-            hint=f"If none is running: rm {shlex.quote(str(held))}",
+            hint=f"If none is running: rm {shlex.quote(str(path))}",
         )
 
-    def _foreign(self, error: OSError) -> DeniedError:
-        """The lock's file was left by another user, as versions before this one did."""
+    def _foreign_error(self, error: OSError) -> DeniedError:
+        """Return the error where another user left the lock's file, as versions before this one did."""
         path, archive = shlex.quote(str(self._path)), shlex.quote(str(self._archive))
         return DeniedError(
             f"{self._path} cannot be opened: {os.strerror(error.errno or 0)}.",
@@ -169,7 +169,7 @@ class RunLock:
         )
 
 
-def _holder(handle: int) -> _Holder | None:
+def _read_holder(handle: int) -> _Holder | None:
     try:
         return msgspec.json.decode(os.pread(handle, _HOLDER_MAX, 0), type=_Holder)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -60,7 +60,7 @@ def release_reserve(root: Path) -> None:
 
 
 def lacks_room(root: Path) -> bool:
-    """Whether the disk has not as much room left as the reserve has, or refuses to give any.
+    """Return whether the disk has not as much room left as the reserve has, or refuses to give any.
 
     A quota shows only where something is written.
     """
@@ -87,7 +87,7 @@ def _is_link(root: Path) -> bool:
 
 
 def _has(root: Path, size: int, inodes: int) -> bool:
-    """Whether so much is free, as far as the disk tells."""
+    """Return whether so much is free, as far as the disk tells."""
     try:
         info = os.statvfs(root)
     except OSError:

@@ -1,8 +1,13 @@
-"""A file of a local store that is being written.
+"""Files of a local store that are being written, and those whose writer died before it published them.
 
 A file is published by the sequence: exclusive temporary file on the same filesystem, write, fsync,
 read-only mode, rename, fsync of the folder. What this cannot promise: a disk that acknowledges a flush
 which it has not done, and filesystems where rename is not atomic.
+
+A writer holds the lock of its file for as long as it lives, whatever this machine is called meanwhile:
+a container has another name each time. So a free lock says that the writer is dead, wherever this
+machine's kernel knows every lock. On a network's disk, or one without locks, a file of another
+machine may have a living writer; it counts as dead once nothing was written to it for a week.
 """
 
 from __future__ import annotations
@@ -44,21 +49,25 @@ _log = logging.getLogger(__name__)
 TMP: Final = "tmp"
 UNLOCKED: Final = "-unlocked"
 """Ends the name of a working file where the filesystem has no locks: nobody knows if its writer lives."""
+_ABANDONED_SECONDS: Final = 7 * 86400
+"""Seconds after which a file that nobody wrote to has no living writer, where no lock can say so."""
+_TOKEN_LENGTH: Final = 20
+"""Of the last part of a name: 8 digits at random, 8 of the machine's start, 4 of the namespace."""
 
 
 def host() -> str:
-    """This machine's name, as a part of the name of a file."""
+    """Return this machine's name, as a part of the name of a file."""
     return "".join(c for c in socket.gethostname().lower() if c.isalnum()) or "host"
 
 
 @functools.cache
 def machine_token() -> str:
-    """This start of this machine, whatever its name, as 8 hexadecimal digits; zeros if not known."""
+    """Return this start of this machine, whatever its name, as 8 hexadecimal digits; zeros if not known."""
     return _short("/proc/sys/kernel/random/boot_id")
 
 
 def process_token() -> str:
-    """The machine, and the namespace that this process has its number in, as 12 hexadecimal digits."""
+    """Return the machine, and the namespace of this process's number, as 12 hexadecimal digits."""
     try:
         space = os.readlink("/proc/self/ns/pid")  # noqa: PTH115 - it is a text, no path
     except OSError:
@@ -84,13 +93,13 @@ class LocalStaged:
         self._early = None if handle is None else EarlySync(handle)
 
     @classmethod
-    def begun(cls, root: Path, purpose: str) -> LocalStaged:
-        """A new file."""
+    def begin(cls, root: Path, purpose: str) -> LocalStaged:
+        """Begin a new file."""
         staged = cls(root, root / TMP, None)
         require_no_links(root / TMP / purpose, root)
         try:
             make_folder(staged.path, root)
-            while not staged._begin(purpose):
+            while not staged._create(purpose):
                 staged.abort()
         except OSError as error:
             staged.abort()
@@ -98,7 +107,7 @@ class LocalStaged:
         _log.debug("staging %s", staged.path.name)
         return staged
 
-    def _begin(self, purpose: str) -> bool:
+    def _create(self, purpose: str) -> bool:
         """Create and lock the file; False if a run that looks for leftovers locked it first."""
         token = f"{secrets.token_hex(4)}{process_token()}"
         name = f"{purpose}-{host()}-{os.getpid()}-{token}"
@@ -138,7 +147,7 @@ class LocalStaged:
             raise explain(error, self.path, "it was being cut") from error
 
     def reader(self) -> LocalReader:
-        """What was written so far. It is durable, so that ``fresh`` can read it from the medium."""
+        """Open what was written so far. It is durable, so that ``fresh`` can read it from the medium."""
         assert self._handle is not None, "read after publish"
         assert self._early is not None
         try:
@@ -179,7 +188,7 @@ class LocalStaged:
             raise
 
     def _is_there(self, final: Path) -> bool:
-        """Whether ``final`` holds these very bytes; if it holds others it is damaged, and replaced."""
+        """Return whether ``final`` holds these very bytes; if others, it is damaged, and replaced."""
         assert self._handle is not None
         try:
             other = LocalReader(final)
@@ -218,20 +227,6 @@ class LocalStaged:
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None
-
-
-# ---- Files of a local store whose writer died before it published them.
-#
-# A writer holds the lock of its file for as long as it lives, whatever this machine is called meanwhile:
-# a container has another name each time. So a free lock says that the writer is dead, wherever this
-# machine's kernel knows every lock. On a network's disk, or one without locks, a file of another
-# machine may have a living writer; it counts as dead once nothing was written to it for a week.
-
-
-_FORGOTTEN: Final = 7 * 86400
-"""Seconds after which a file that nobody wrote to has no living writer, where no lock can say so."""
-_TOKEN_LENGTH: Final = 20
-"""Of the last part of a name: 8 digits at random, 8 of the machine's start, 4 of the namespace."""
 
 
 class LocalLeftover:
@@ -276,7 +271,7 @@ class LocalLeftover:
             self._handle = -1
 
 
-class _Name(NamedTuple):
+class _TemporaryName(NamedTuple):
     """What the name of a temporary file says of its writer."""
 
     host: str
@@ -285,13 +280,13 @@ class _Name(NamedTuple):
     unlocked: bool
 
     @property
-    def is_of_this_start(self) -> bool:
-        """Whether it was written since this machine started, under whatever name."""
+    def is_since_boot(self) -> bool:
+        """Return whether it was written since this machine started, under whatever name."""
         return len(self.token) == _TOKEN_LENGTH and self.token[8:16] == machine_token()
 
     @property
-    def is_gone(self) -> bool:
-        """Whether its writer had a number that no process has any more."""
+    def writer_is_gone(self) -> bool:
+        """Return whether its writer had a number that no process has any more."""
         if len(self.token) != _TOKEN_LENGTH or self.token[8:] != process_token():
             return False
         try:
@@ -303,14 +298,14 @@ class _Name(NamedTuple):
         return False
 
 
-def _named(name: str, purpose: str) -> _Name | None:
+def _parse_name(name: str, purpose: str) -> _TemporaryName | None:
     pattern = rf"{re.escape(purpose)}-([a-z0-9]+)-([0-9]+)-([0-9a-z]+)({re.escape(UNLOCKED)})?"
-    found = re.fullmatch(pattern, name)
-    return found and _Name(found[1], int(found[2]), found[3], bool(found[4]))
+    match = re.fullmatch(pattern, name)
+    return match and _TemporaryName(match[1], int(match[2]), match[3], bool(match[4]))
 
 
-def _claim(root: Path, path: Path, name: _Name) -> LocalLeftover | None:
-    """The leftover at ``path``, locked; None while its writer may live or when it is gone."""
+def _claim(root: Path, path: Path, name: _TemporaryName) -> LocalLeftover | None:
+    """Return the leftover at ``path``, locked; None while its writer may live or when it is gone."""
     try:
         flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
         handle = os.open(path, flags)
@@ -318,23 +313,23 @@ def _claim(root: Path, path: Path, name: _Name) -> LocalLeftover | None:
         return None
     try:
         locked = try_lock(handle)
+        info = os.fstat(handle)
         # Between open and lock its writer may have published it, or another run discarded it.
-        there = os.path.samestat(os.fstat(handle), path.stat(follow_symlinks=False))
+        there = os.path.samestat(info, path.stat(follow_symlinks=False))
     except OSError:
         there = False
     if there and locked and not name.unlocked:
-        there = name.host == host() or name.is_of_this_start or is_of_one_machine(root)
-        there = there or _idle(root, os.fstat(handle)) > _FORGOTTEN
-    elif there:
-        there = name.is_gone or _idle(root, os.fstat(handle)) > _FORGOTTEN
-    if not there:
+        dead = name.host == host() or name.is_since_boot or is_of_one_machine(root)
+    else:
+        dead = there and name.writer_is_gone
+    if not there or not (dead or _idle(root, info) > _ABANDONED_SECONDS):
         os.close(handle)
         return None
     return LocalLeftover(root, path, handle)
 
 
 def _idle(root: Path, info: os.stat_result) -> float:
-    """Seconds from the last writing of a file to the last change of the folder that it lies in.
+    """Return the seconds from the last writing of a file to the last change of the folder that it lies in.
 
     Both are told by the clock of the disk's own machine. Whoever is about to write has changed it.
     """
@@ -342,9 +337,9 @@ def _idle(root: Path, info: os.stat_result) -> float:
 
 
 def leftovers(root: Path, purpose: str) -> Iterator[LocalLeftover]:
-    """Files in ``tmp/`` that a dead process began, each locked."""
+    """Give the files in ``tmp/`` that a dead process began, each locked."""
     for path in sorted((root / TMP).glob(f"{purpose}-*")):
-        name = _named(path.name, purpose)
-        found = name and _claim(root, path, name)
-        if found:
-            yield found
+        name = _parse_name(path.name, purpose)
+        leftover = name and _claim(root, path, name)
+        if leftover:
+            yield leftover

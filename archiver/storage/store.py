@@ -25,7 +25,7 @@ _NAME = re.compile(r"(?:[a-z0-9_-][a-z0-9._-]*)(?:/[a-z0-9_-][a-z0-9._-]*)*\Z")
 
 
 def check_name(name: str) -> str:
-    """``name`` if a store may use it; raises ArchiverError otherwise."""
+    """Return ``name`` if a store may use it; raise ArchiverError otherwise."""
     if name not in _CARRIED and (len(name) > _LONGEST or not _NAME.match(name)):
         raise ArchiverError(f"{name[:100]!r} is not a name that an archive uses.")
     return name
@@ -41,7 +41,7 @@ class Staged(Protocol):
         """Keep the first ``size`` bytes only; the next ``write`` goes on from there."""
 
     def reader(self) -> Reader:
-        """What was written so far, to be read back before it is published."""
+        """Open what was written so far, to be read back before it is published."""
 
     def publish(self, name: str) -> None:
         """Make the file durable, then visible under ``name``, then read-only.
@@ -64,7 +64,7 @@ class Reader(Protocol):
     size: int
 
     def read_into(self, offset: int, buffer: memoryview) -> int:
-        """Fill ``buffer`` from ``offset``; the number of bytes read, less only at the file's end."""
+        """Fill ``buffer`` from ``offset``; return the number of bytes read, less only at the file's end."""
 
     def fresh(self) -> None:
         """Let later reads come from the medium, as far as the system allows, not from memory."""
@@ -103,7 +103,7 @@ class LocalFolder(Protocol):
     """The folder, as its owner named it."""
 
     def scratch(self, name: str) -> Path:
-        """The path of a private working file in ``tmp/``: lost at any time, never restored from."""
+        """Return the path of a private working file in ``tmp/``: lost at any time, never restored from."""
 
     def make_room(self, working: Iterable[str]) -> None:
         """On a full disk, give up what was put by, and ``working``, files that nobody needs.
@@ -140,10 +140,10 @@ class Store(Protocol):
         """Begin a new file; ``purpose`` (a file name part) tells a person what a leftover was."""
 
     def leftovers(self, purpose: str) -> Iterator[Leftover]:
-        """Staged files of ``purpose`` that no living process is writing."""
+        """Give the staged files of ``purpose`` that no living process is writing."""
 
     def is_of_one_machine(self) -> bool:
-        """Whether nobody but this machine can be writing here; False if not known."""
+        """Return whether nobody but this machine can be writing here; False if not known."""
 
     def require_writable(self) -> None:
         """Raise the error that says why nothing can be written here, if nothing can.
@@ -155,18 +155,21 @@ class Store(Protocol):
         """Return the room left for new files, in bytes; None where nobody can tell."""
 
     def put_new(self, name: str, data: bytes) -> bool:
-        """Publish a small file durably; False if ``name`` was there already."""
+        """Publish a small file durably; return False if ``name`` was there already."""
 
     def get(self, name: str, limit: int) -> bytes:
-        """A whole file; FileNotFoundError if there is none, DamageError beyond ``limit`` bytes."""
+        """Return a whole file.
+
+        Raise FileNotFoundError if there is none, DamageError if it has more than ``limit`` bytes.
+        """
 
     def open(self, name: str) -> Reader:
-        """Open a file for ranged reads; FileNotFoundError if there is none."""
+        """Open a file for ranged reads; raise FileNotFoundError if there is none."""
 
     def link(self, name: str, other: str) -> None:
         """Give a stored file a second, durable name, so that it stays when the first is replaced.
 
-        FileNotFoundError if there is no ``name``, FileExistsError if there is an ``other``.
+        Raise FileNotFoundError if there is no ``name``, FileExistsError if there is an ``other``.
         """
 
     def move(self, name: str, other: str) -> None:
@@ -182,19 +185,19 @@ class Store(Protocol):
         """Remove the empty folders below the folder ``prefix``, where nobody may be adding anything."""
 
     def stat(self, name: str) -> int | None:
-        """The file's size in bytes, or None if there is none."""
+        """Return the file's size in bytes, or None if there is none."""
 
     def list(self, prefix: str) -> Iterator[str]:
-        """Names of files below the folder ``prefix`` (``""``: all of them), sorted by folder."""
+        """Give the names of files below the folder ``prefix`` (``""``: all of them), sorted by folder."""
 
     def pass_over_unreadable(self) -> None:
         """From now on, ``list`` notes folders that this user may not list, and goes on.
 
-        Only for whoever reads, and tells of ``passed_over`` in the end: what is needed cannot be known.
+        Only for whoever reads, and names ``passed_over`` in the end: what is needed cannot be known.
         """
 
     def passed_over(self) -> Mapping[str, str]:
-        """The names of the folders that were passed over, each with the reason."""
+        """Return the names of the folders that were passed over, each with the reason."""
 
     def barrier(self, names: Iterable[str] = ()) -> None:
         """Return once everything published before will survive a crash.
