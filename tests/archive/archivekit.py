@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import numpy as np
+from kit.archive import NoHints
 
 from archiver.archive.archive import Archive
-from archiver.archive.ingest.object_store import NoHints, ObjectStore
+from archiver.archive.ingest.object_store import ObjectStore
 from archiver.archive.packs.reader import PackReader
 from archiver.archive.packs.writer import PackWriter
 from archiver.archive.records import FileEntry, Source
@@ -72,7 +73,7 @@ def object_store(archive: Archive, hints=None) -> ObjectStore:
 
 
 def store_all(archive: Archive, plains: list[bytes]) -> ObjectStore:
-    """A flushed objects that holds these contents."""
+    """A flushed store that holds these contents."""
     objects = object_store(archive)
     for plain in plains:
         objects.put(array(plain), "BF16")

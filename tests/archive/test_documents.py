@@ -370,11 +370,11 @@ def test_publishing_the_same_again_gives_the_same_snapshot(archive):
     objects.flush()
     objects.close()
     made = [
-        publish(archive, Manifest(source(), (ENTRY,)), objects.placed, Selection())
+        publish(archive, Manifest(source(), (ENTRY,)), objects.location, Selection())
         for _ in range(2)
     ]
     assert made[0] == made[1]
     assert len(list(archive.snapshots())) == 1
-    part = publish(archive, Manifest(source(), (ENTRY,)), objects.placed, PART)
+    part = publish(archive, Manifest(source(), (ENTRY,)), objects.location, PART)
     assert part.seal.parent == made[0].id
     assert len(list(archive.snapshots())) == 2

@@ -66,8 +66,8 @@ def test_the_same_content_from_many_threads_is_stored_once(archive):
     finish(objects)
     assert sorted(stored_objects(archive)) == sorted(map(blake3_hex, CONTENTS))
     for plain in CONTENTS:
-        assert objects.placed(blake3_hex(plain)) is not None
-    assert objects.placed("0" * 64) is None
+        assert objects.location(blake3_hex(plain)) is not None
+    assert objects.location("0" * 64) is None
 
 
 def test_what_is_stored_already_is_read_and_not_stored_again(archive):
@@ -77,7 +77,7 @@ def test_what_is_stored_already_is_read_and_not_stored_again(archive):
         objects.put(array(plain), None)
     finish(objects)
     assert objects.reused_bytes == sum(map(len, CONTENTS))
-    assert objects.placed(blake3_hex(CONTENTS[0]))[0] == pack
+    assert objects.location(blake3_hex(CONTENTS[0]))[0] == pack
     assert [e.blake3 for one in objects.published for e in one.entries] == [blake3_hex(b"new")]
 
 
@@ -105,7 +105,7 @@ def test_a_hint_that_is_wrong_is_healed_by_storing_anew(archive, root, harm):
     objects = object_store(opened, hints)
     objects.put(array(CONTENTS[0]), None)
     finish(objects)
-    found = objects.placed(digest)
+    found = objects.location(digest)
     assert found is not None
     assert found[0] != pack
     assert opened.pack(found[0]).copy(opened.pack(found[0]).index()[0]).header.blake3 == digest
@@ -188,7 +188,7 @@ def test_a_failure_to_publish_reaches_who_flushes_also_the_second_time(archive, 
         with pytest.raises(NoSpaceError):
             objects.flush()
     objects.close()
-    assert all(objects.placed(blake3_hex(plain)) is None for plain in CONTENTS)
+    assert all(objects.location(blake3_hex(plain)) is None for plain in CONTENTS)
 
 
 def test_a_segment_that_cannot_be_encoded_fails_for_all_who_wait_for_it(archive, monkeypatch):

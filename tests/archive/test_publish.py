@@ -68,7 +68,7 @@ def recorded(archive: Archive, fail_at: str = "") -> tuple[Archive, Recording]:
 
 def test_each_step_is_durable_before_the_next(archive):
     watched, store = recorded(archive)
-    publish(watched, Manifest(source(), (ENTRY,)), stored(watched).placed, Selection())
+    publish(watched, Manifest(source(), (ENTRY,)), stored(watched).location, Selection())
     assert store.told == [
         *("packs", "barrier"),
         *("manifests", "barrier"),
@@ -78,7 +78,7 @@ def test_each_step_is_durable_before_the_next(archive):
 
 
 def test_what_is_sealed_can_be_read_at_once(archive):
-    snapshot = publish(archive, Manifest(source(), (ENTRY,)), stored(archive).placed, Selection())
+    snapshot = publish(archive, Manifest(source(), (ENTRY,)), stored(archive).location, Selection())
     assert archive.find("Org/Model") == snapshot
     seal = snapshot.seal
     assert (seal.revision, seal.parent, seal.selection.whole) == (REVISION, "", True)
@@ -94,11 +94,11 @@ def test_a_full_disk_at_any_step_leaves_no_seal(archive, step):
     objects = stored(archive)
     watched, _ = recorded(archive, fail_at=step)
     with pytest.raises(NoSpaceError):
-        publish(watched, Manifest(source(), (ENTRY,)), objects.placed, Selection())
+        publish(watched, Manifest(source(), (ENTRY,)), objects.location, Selection())
     assert list(archive.snapshots()) == []
     assert list(archive.events()) == []
     assert (
-        publish(archive, Manifest(source(), (ENTRY,)), objects.placed, Selection()).seal.revision
+        publish(archive, Manifest(source(), (ENTRY,)), objects.location, Selection()).seal.revision
         == REVISION
     )
 
@@ -115,7 +115,7 @@ def test_a_pack_that_goes_while_the_manifest_is_written_prevents_the_seal(archiv
 
     store.before["manifests"] = damage
     with pytest.raises(DamageError, match=objects.published[0].pack):
-        publish(watched, Manifest(source(), (ENTRY,)), objects.placed, Selection())
+        publish(watched, Manifest(source(), (ENTRY,)), objects.location, Selection())
     assert "snapshots" not in store.told
     assert list(archive.snapshots()) == []
 
@@ -124,7 +124,7 @@ def test_a_pack_that_is_gone_before_is_not_sealed_either(archive, root):
     objects = stored(archive)
     pack_path(root, objects.published[0].pack).unlink()
     with pytest.raises(DamageError):
-        publish(archive, Manifest(source(), (ENTRY,)), objects.placed, Selection())
+        publish(archive, Manifest(source(), (ENTRY,)), objects.location, Selection())
     assert list(archive.snapshots()) == []
 
 
@@ -139,7 +139,7 @@ def test_objects_that_were_not_flushed_are_not_sealed(archive):
     for part in PARTS:
         objects.put(array(part), None)
     with pytest.raises(DamageError):
-        publish(archive, Manifest(source(), (ENTRY,)), objects.placed, Selection())
+        publish(archive, Manifest(source(), (ENTRY,)), objects.location, Selection())
     objects.close()
 
 
@@ -148,7 +148,7 @@ def test_of_seals_within_one_second_the_last_is_the_newest(archive):
         publish(
             archive,
             Manifest(source(revision=f"{number:040x}"), (ENTRY,)),
-            stored(archive).placed,
+            stored(archive).location,
             Selection(),
         )
         for number in range(4)
@@ -163,10 +163,10 @@ def test_a_seal_that_a_killed_run_did_not_tell_of_is_told_of(archive, root):
     """Else nobody would miss the seal if it were lost."""
     objects = stored(archive)
     manifest = Manifest(source(), (ENTRY,))
-    snapshot = publish(archive, manifest, objects.placed, Selection())
+    snapshot = publish(archive, manifest, objects.location, Selection())
     for path in (root / "journal").rglob("*.json"):
         path.unlink()
     for _ in range(2):
         again = Archive.open(root)
-        assert publish(again, manifest, objects.placed, Selection()) == snapshot
+        assert publish(again, manifest, objects.location, Selection()) == snapshot
         assert [event.snapshot for _, event in again.events()] == [snapshot.id]

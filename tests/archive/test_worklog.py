@@ -34,35 +34,35 @@ def held(log: Worklog, path: str = "w.bin") -> list[tuple[int, str]]:
 
 
 def test_the_next_run_knows_what_was_stored_up_to_the_first_gap(archive, log):
-    log.stored("w.bin", [(5, 5, B), (0, 5, A)])
-    log.stored("w.bin", [(20, 5, C)])
-    log.stored("übersicht/🧊", [(0, 9, C)])
+    log.add("w.bin", [(5, 5, B), (0, 5, A)])
+    log.add("w.bin", [(20, 5, C)])
+    log.add("übersicht/🧊", [(0, 9, C)])
     assert held(again(archive)) == [(5, A), (5, B)]
     assert held(again(archive), "übersicht/🧊") == [(9, C)]
     assert held(again(archive), "other") == []
 
 
 def test_what_was_forgotten_is_not_used(archive, log):
-    log.stored("w.bin", [(0, 5, A)])
-    log.stored("kept", [(0, 5, A)])
+    log.add("w.bin", [(0, 5, A)])
+    log.add("kept", [(0, 5, A)])
     log.forget("w.bin")
     assert held(again(archive)) == []
     assert held(again(archive), "kept") == [(5, A)]
-    log.stored("w.bin", [(0, 7, B)])
+    log.add("w.bin", [(0, 7, B)])
     assert held(again(archive)) == [(7, B)]
 
 
 def test_a_line_torn_at_any_byte_costs_only_itself(archive, root, log):
-    log.stored("w.bin", [(0, 5, A)])
+    log.add("w.bin", [(0, 5, A)])
     whole = file_of(root).read_bytes()
-    log.stored("ü", [(5, 5, B)])
+    log.add("ü", [(5, 5, B)])
     torn = file_of(root).read_bytes()
     for cut in range(len(whole), len(torn)):
         file_of(root).write_bytes(torn[:cut])
         assert held(again(archive)) == [(5, A)]
         # what the next run appends begins on a line of its own
         following = again(archive)
-        following.stored("w.bin", [(5, 6, C)])
+        following.add("w.bin", [(5, 6, C)])
         following.close()
         assert held(again(archive)) == [(5, A), (6, C)]
 
@@ -87,10 +87,10 @@ def test_a_line_torn_at_any_byte_costs_only_itself(archive, root, log):
     ids=range(13),
 )
 def test_a_foreign_line_is_passed_over(archive, root, log, line):
-    log.stored("w.bin", [(0, 5, A)])
+    log.add("w.bin", [(0, 5, A)])
     with file_of(root).open("ab") as file:
         file.write(line + b"\n")
-    log.stored("w.bin", [(5, 5, B)])
+    log.add("w.bin", [(5, 5, B)])
     assert held(again(archive)) == [(5, A), (5, B)]
 
 
@@ -99,7 +99,7 @@ def test_many_threads_and_two_runs_write_whole_lines(archive, log):
 
     def note(target: Worklog, number: int) -> None:
         for step in range(50):
-            target.stored(f"file {number}", [(step * 5, 5, A)])
+            target.add(f"file {number}", [(step * 5, 5, A)])
 
     threads = [
         threading.Thread(target=note, args=((log, other)[number % 2], number))
@@ -115,12 +115,12 @@ def test_many_threads_and_two_runs_write_whole_lines(archive, log):
 
 
 def test_runs_of_other_revisions_are_kept_apart(archive, log):
-    log.stored("w.bin", [(0, 5, A)])
+    log.add("w.bin", [(0, 5, A)])
     assert held(Worklog(archive.store, "hub|Org/Model|other")) == []
 
 
 def test_a_run_that_ended_well_leaves_nothing(archive, root, log):
-    log.stored("w.bin", [(0, 5, A)])
+    log.add("w.bin", [(0, 5, A)])
     log.remove()
     log.remove()
     assert list((root / "tmp").iterdir()) == []
@@ -131,7 +131,7 @@ def test_a_short_write_costs_only_its_own_line(archive, log, monkeypatch):
 
     honest = os.write
     monkeypatch.setattr(os, "write", lambda handle, data: honest(handle, data[:30]))
-    log.stored("w.bin", [(0, 5, B)])
+    log.add("w.bin", [(0, 5, B)])
     monkeypatch.undo()
-    log.stored("w.bin", [(0, 5, A)])
+    log.add("w.bin", [(0, 5, A)])
     assert held(again(archive)) == [(5, A)]

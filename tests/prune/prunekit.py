@@ -7,9 +7,10 @@ import itertools
 import threading
 
 import numpy as np
+from kit.archive import NoHints
 
 from archiver.archive.archive import Archive
-from archiver.archive.ingest.object_store import NoHints, ObjectStore
+from archiver.archive.ingest.object_store import ObjectStore
 from archiver.archive.packs.index import ObjectIndex
 from archiver.archive.publish import publish
 from archiver.archive.records import FileEntry, Manifest, Selection, Source
@@ -26,7 +27,7 @@ def entry_of(plain: bytes) -> FileEntry:
 
 
 def store_object(archive: Archive, plain: bytes) -> ObjectStore:
-    """A pack with this content; the objects knows where it lies."""
+    """A pack with this content; the store knows where it lies."""
     objects = ObjectStore(archive, Effort.FAST, NoHints())
     objects.put(np.frombuffer(bytearray(plain), np.uint8), None)
     objects.flush()
@@ -39,8 +40,8 @@ def manifest_of(repository: str, plain: bytes, revision: str = "ab" * 20) -> Man
 
 
 def seal(archive: Archive, repository: str, plain: bytes, revision: str = "ab" * 20):
-    placed = store_object(archive, plain).placed
-    return publish(archive, manifest_of(repository, plain, revision), placed, Selection())
+    location = store_object(archive, plain).location
+    return publish(archive, manifest_of(repository, plain, revision), location, Selection())
 
 
 def filled(root) -> Archive:

@@ -203,8 +203,8 @@ def test_the_only_good_copy_stays(run, root, archive):
     path = root / layout.pack_name(pack)
     data = bytearray(path.read_bytes())
     plain = CONTENTS["org/one"]
-    sink = store_object(archive, plain)
-    if sink.published[0].pack == pack:  # the same bytes would be the same pack
+    objects = store_object(archive, plain)
+    if objects.published[0].pack == pack:  # the same bytes would be the same pack
         import numpy as np
 
         from archiver.archive.packs.writer import PackWriter
@@ -308,9 +308,9 @@ def test_an_intent_that_a_dead_container_left(run, root, archive, data):
 
 
 def test_an_intent_of_a_living_container_is_kept_to(prune, archive, monkeypatch):
-    sink = store_object(archive, b"about to be sealed")
+    objects = store_object(archive, b"about to be sealed")
     monkeypatch.setattr("socket.gethostname", lambda: "another")
-    with announced(archive.store, (layout.pack_name(sink.published[0].pack),)):
+    with announced(archive.store, (layout.pack_name(objects.published[0].pack),)):
         monkeypatch.undo()
         assert prune() == {}
     assert prune() == {"condemned": 1}
@@ -332,8 +332,8 @@ def test_an_intent_is_there_while_its_block_runs(archive):
 
 
 def test_what_a_writer_announces_is_not_condemned(prune, archive):
-    sink = store_object(archive, b"about to be sealed")
-    with announced(archive.store, (layout.pack_name(sink.published[0].pack),)):
+    objects = store_object(archive, b"about to be sealed")
+    with announced(archive.store, (layout.pack_name(objects.published[0].pack),)):
         assert prune() == {}
     assert prune() == {"condemned": 1}
 

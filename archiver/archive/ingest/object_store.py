@@ -1,11 +1,16 @@
-"""Where segments become stored objects: each plain content once, in packs of about 256 MiB."""
+"""Where segments become stored objects: each plain content once, in packs of about 256 MiB.
+
+Threads bring segments. Each is hashed; what lies in the archive already, and reads back whole, is not
+stored again; the rest is encoded in parallel and appended, one at a time, to the pack that is being
+written. A full pack is published by a thread of its own.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, Self
 
 from archiver.archive.packs.writer import PackWriter
 from archiver.buffers import workspace
@@ -29,16 +34,7 @@ class Hints(Protocol):
     """Where an object may be stored already. A hint is believed only after the object was read."""
 
     def locate(self, digest: Blake3Hex) -> list[tuple[str, IndexEntry]]:
-        """Packs and entries that may hold the object ``digest``."""
-
-
-class NoHints:
-    """Knows of nothing."""
-
-    def locate(self, digest: Blake3Hex) -> list[tuple[str, IndexEntry]]:
-        """Nothing."""
-        del digest
-        return []
+        """Return packs and entries that may hold the object ``digest``."""
 
 
 class PublishedPack(NamedTuple):
@@ -47,6 +43,12 @@ class PublishedPack(NamedTuple):
     pack: Blake3Hex
     size: int
     entries: tuple[IndexEntry, ...]
+
+    @classmethod
+    def finished(cls, writer: PackWriter) -> Self:
+        """Return the pack that ``writer`` holds, once it is finished."""
+        pack, entries = writer.finish()
+        return cls(pack, writer.size, entries)
 
 
 class ObjectStore:
@@ -58,24 +60,24 @@ class ObjectStore:
         effort: Effort,
         hints: Hints,
         on_stored: Callable[[int, int], None] = lambda _plain, _stored: None,
-        room: Callable[[int], None] = lambda _size: None,
+        reserve: Callable[[int], None] = lambda _size: None,
     ) -> None:
-        """Take ``room`` as what is asked before each write of so many bytes; it may refuse."""
+        """Call ``reserve`` before each write with the bytes that it takes; it may raise NoSpaceError."""
         self._archive = archive
         self._effort = effort
         self._hints = hints
         self._on_stored = on_stored
-        self._room = room
+        self._reserve = reserve
         self._lock = threading.Lock()
         # Object -> pack number in this run and bytes it takes there, in one integer: there may be
         # hundreds of thousands.
-        self._placed: dict[bytes, int] = {}
+        self._locations: dict[bytes, int] = {}
         self._pending: dict[bytes, Future[None]] = {}
         self._pack_names: list[str | None] = []
         self._pack_numbers: dict[str, int] = {}
         self._writer: PackWriter | None = None
         self._writer_number = -1
-        self._writing = threading.Lock()
+        self._write_lock = threading.Lock()
         self._publisher = ThreadPoolExecutor(1, thread_name_prefix="publish")
         self._publishing: list[Future[None]] = []
         self._failure: ArchiverError | None = None
@@ -83,44 +85,43 @@ class ObjectStore:
         self.stored_bytes = 0
         self.reused_bytes = 0
 
-    # ---- storing
-
     def put(self, plain: Bytes, dtype: str | None) -> Blake3Hex:
-        """Store a segment unless it is stored; its BLAKE3. Raises NoSpaceError, ArchiverError."""
+        """Store a segment unless it is stored, and return its BLAKE3.
+
+        Raises:
+            NoSpaceError: The disk is full, or would be.
+            ArchiverError: It cannot be encoded or written, by this thread or by one that stores the same.
+        """
         digest = blake3_hex(plain.data)
         key = bytes.fromhex(digest)
         with self._lock:
-            if key in self._placed:
+            if key in self._locations:
                 return digest
-            other = self._pending.get(key)
-            if other is None:
-                mine = self._pending[key] = Future()
-        if other is not None:
-            other.result()
+            pending = self._pending.get(key)
+            if pending is None:
+                own = self._pending[key] = Future()
+        if pending is not None:
+            pending.result()  # another thread is storing the same content
             return digest
         try:
-            self._place(key, digest, plain, dtype)
+            stored = self._stored_copy(digest, len(plain))
+            if stored is not None:
+                self.add_existing(key, *stored)
+                self.reused_bytes += len(plain)
+            else:
+                self._append(key, encode(plain, dtype, self._effort, digest))
         except BaseException as error:
-            mine.set_exception(error)
+            own.set_exception(error)
             raise
         else:
-            mine.set_result(None)
+            own.set_result(None)
         finally:
             with self._lock:
                 del self._pending[key]
         return digest
 
-    def _place(self, key: bytes, digest: Blake3Hex, plain: Bytes, dtype: str | None) -> None:
-        found = self._reuse(digest, len(plain))
-        if found is not None:
-            pack, entry = found
-            self.place_existing(key, pack, entry)
-            self.reused_bytes += len(plain)
-            return
-        self._append(key, encode(plain, dtype, self._effort, digest))
-
-    def _reuse(self, digest: Blake3Hex, size: int) -> tuple[str, IndexEntry] | None:
-        """A stored copy of the object that was just read and found whole, or None."""
+    def _stored_copy(self, digest: Blake3Hex, size: int) -> tuple[str, IndexEntry] | None:
+        """Return a stored copy of the object that was just read and found whole, or None."""
         for pack, entry in self._hints.locate(digest):
             if entry.size != size:
                 continue
@@ -132,37 +133,43 @@ class ObjectStore:
             return pack, entry
         return None
 
-    def place_existing(self, key: bytes, pack: str, entry: IndexEntry) -> None:
+    def add_existing(self, key: bytes, pack: str, entry: IndexEntry) -> None:
         """Note that an object lies in a published pack."""
         with self._lock:
             number = self._pack_numbers.get(pack)
             if number is None:
                 number = self._pack_numbers[pack] = len(self._pack_names)
                 self._pack_names.append(pack)
-            self._placed[key] = number << _STORED_BITS | entry.stored
+            self._locations[key] = number << _STORED_BITS | entry.stored
 
-    def _append(self, key: bytes, item: EncodedObject) -> None:
-        with self._only_while_sound():
-            self._room(item.stored)
+    def location(self, digest: str) -> tuple[str, int] | None:
+        """Return the pack of a flushed object and the bytes it takes there, or None."""
+        location = self._locations.get(bytes.fromhex(digest))
+        if location is None:
+            return None
+        name = self._pack_names[location >> _STORED_BITS]
+        return (name, location & (1 << _STORED_BITS) - 1) if name is not None else None
+
+    def _append(self, key: bytes, encoded: EncodedObject) -> None:
+        with self._writing():
+            self._reserve(encoded.stored)
             if self._writer is None:
                 self._writer = PackWriter(self._archive.store, self._archive.info)
                 with self._lock:
                     self._writer_number = len(self._pack_names)
                     self._pack_names.append(None)
-            entry = self._writer.append(item)
+            entry = self._writer.append(encoded)
             with self._lock:
-                self._placed[key] = self._writer_number << _STORED_BITS | entry.stored
+                self._locations[key] = self._writer_number << _STORED_BITS | entry.stored
                 self.stored_bytes += entry.stored
             if self._writer.full:
                 self._rotate()
         self._on_stored(entry.size, entry.stored)
 
-    # ---- packs
-
     @contextlib.contextmanager
-    def _only_while_sound(self) -> Iterator[None]:
-        """One thread at a time; once writing has failed, it fails for all and for the same reason."""
-        with self._writing:
+    def _writing(self) -> Iterator[None]:
+        """Let one thread in at a time; once writing has failed, it fails for all and for that reason."""
+        with self._write_lock:
             if self._failure is not None:
                 raise self._failure
             try:
@@ -172,6 +179,7 @@ class ObjectStore:
                 raise
 
     def _rotate(self) -> None:
+        """Hand the pack to the thread that publishes."""
         writer, number = self._writer, self._writer_number
         self._writer = None
         if writer is None:
@@ -182,17 +190,17 @@ class ObjectStore:
 
     def _publish(self, writer: PackWriter, number: int) -> None:
         try:
-            pack, entries = writer.finish()
+            published = PublishedPack.finished(writer)
         finally:
             writer.keep()
         with self._lock:
-            self._pack_names[number] = pack
-            self._pack_numbers.setdefault(pack, number)
-        self.published.append(PublishedPack(pack, writer.size, entries))
+            self._pack_names[number] = published.pack
+            self._pack_numbers.setdefault(published.pack, number)
+        self.published.append(published)
 
     def flush(self) -> None:
-        """Publish every object stored so far; returns when they will survive a crash."""
-        with self._only_while_sound():
+        """Publish every object stored so far; return when they will survive a crash."""
+        with self._writing():
             self._rotate()
             while self._publishing:
                 self._publishing.pop(0).result()
@@ -201,7 +209,7 @@ class ObjectStore:
     def close(self) -> None:
         """End; objects that were not flushed stay in a leftover file for the next run to salvage.
 
-        When room has run out there is perhaps enough for an index, and the pack needs no salvage.
+        When space has run out there is perhaps enough for an index, and the pack needs no salvage.
         """
         self._publisher.shutdown(wait=True)
         writer, self._writer = self._writer, None
@@ -211,13 +219,3 @@ class ObjectStore:
             with contextlib.suppress(ArchiverError):
                 self._publish(writer, self._writer_number)
         writer.keep()
-
-    # ---- what was stored
-
-    def placed(self, digest: str) -> tuple[str, int] | None:
-        """The pack of a flushed object and the bytes it takes there, or None."""
-        found = self._placed.get(bytes.fromhex(digest))
-        if found is None:
-            return None
-        name = self._pack_names[found >> _STORED_BITS]
-        return (name, found & (1 << _STORED_BITS) - 1) if name is not None else None

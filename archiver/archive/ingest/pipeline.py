@@ -1,7 +1,8 @@
 """The way in: files are streamed once, hashed, cut, stored as objects, and checked against upstream.
 
 Parallel over files and over segments, ordered within a file: each file has one thread that reads and
-hashes it, and a pool encodes. Memory is the fixed set of buffers, whatever the model's size.
+hashes it (:class:`FileIngest`), and a pool encodes. What they hand on are buffers of whole segments, a
+fixed set, whatever the model's size: a thread that finds none free waits.
 """
 
 from __future__ import annotations
@@ -41,7 +42,25 @@ if TYPE_CHECKING:
     from archiver.tensors.weight_files import StandIn
 
 
-_SPARE_BUFFERS: Final = 2
+_EXTRA_BUFFERS: Final = 2
+_LONG_HEADER: Final = 8 << 20
+"""Bytes of a header from which on there is only one in memory at a time."""
+_ALIGN: Final = 8
+"""Segments begin at multiples of this in their buffer, so that words are aligned."""
+_BATCH_BYTES: Final = 4 << 20
+"""Small segments are handed on together, this many bytes at once: what is handed on is soon stored,
+and is not fetched again after a crash."""
+_REFUSED: Final = {
+    "upstream": "The file was refused. Run again later; if it stays so, upstream is damaged.",
+    "the cache": "The file was refused. Delete it from the cache and download it again.",
+}
+
+
+class IngestedFile(NamedTuple):
+    """A file that is stored; ``header_problem`` says why its header was not used, if it has a bad one."""
+
+    entry: FileEntry
+    header_problem: str
 
 
 class IngestPipeline:
@@ -57,87 +76,89 @@ class IngestPipeline:
         workers: int,
         readers: int,
         progress: Progress,
-        room: Callable[[int], None] = lambda _size: None,
+        reserve: Callable[[int], None] = lambda _size: None,
     ) -> None:
-        """Take ``room`` as what is asked before each write of so many bytes; it may refuse."""
+        """Call ``reserve`` before each write with the bytes that it takes; it may raise NoSpaceError."""
         self.resumed: dict[str, int] = {}
         """What an earlier run stored and this one took up: digest -> bytes it takes in its pack."""
         self.resumed_bytes = 0
-        self.instead: dict[str, StandIn] = {}
+        self.stand_ins: dict[str, StandIn] = {}
         """Files that are something else than their names say, with the very digests that were expected."""
-        self._resuming = threading.Lock()
+        self._lock = threading.Lock()
         self._headers = HeaderBudget()
         self._archive = archive
         self._worklog = worklog
         self._hints = hints
         self._progress = progress
-        self.objects = ObjectStore(archive, effort, hints, progress.stored, room)
-        self._buffers = BufferPool(max(readers, workers + _SPARE_BUFFERS), SEGMENT_MAX)
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="encode")
+        self.objects = ObjectStore(archive, effort, hints, progress.stored, reserve)
+        self._buffers = BufferPool(max(readers, workers + _EXTRA_BUFFERS), SEGMENT_MAX)
+        self._encoders = ThreadPoolExecutor(workers, thread_name_prefix="encode")
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stop()
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._encoders.shutdown(wait=True, cancel_futures=True)
         self.objects.close()
 
     def stop(self) -> None:
         """Let every thread that waits for a buffer give up."""
         self._buffers.close()
 
-    def add(self, expected: ExpectedFile, open_at: OpenAt) -> tuple[FileEntry, str]:
-        """Take one file in; its entry, and why it was cut plainly (empty unless it has a bad header).
-
-        Bytes that are not upstream's are fetched once more from the beginning.
+    def add(self, expected: ExpectedFile, open_at: OpenAt) -> IngestedFile:
+        """Take one file in. Bytes that are not upstream's are fetched once more from the beginning.
 
         Raises:
             MismatchError: Also then they have another size or digest than upstream lists.
             NoSpaceError, NetworkError, UpstreamGoneError: As the archive's disk or upstream raise them.
         """
         self._progress.begin(expected.path, expected.size)
-        held = list(self._worklog.segments(expected.path)) if expected.checkable else []
+        segments = self._worklog.segments(expected.path) if expected.checkable else []
         try:
-            found = self._attempt(expected, open_at, held)
+            file = self._attempt(expected, open_at, segments)
         except MismatchError:
             self._worklog.forget(expected.path)
             self._progress.rewind(expected.size)
-            found = self._attempt(expected, open_at, [])
+            file = self._attempt(expected, open_at, [])
         self._progress.end(expected.path)
-        return found
+        return file
 
     def _attempt(
-        self, expected: ExpectedFile, open_at: OpenAt, held: list[tuple[int, str]]
-    ) -> tuple[FileEntry, str]:
-        job = FileIngest(expected, self._progress, self._headers)
-        with ResumedStream(self._archive, self._hints, held, open_at) as stream:
+        self, expected: ExpectedFile, open_at: OpenAt, segments: list[tuple[int, str]]
+    ) -> IngestedFile:
+        """Take a file in; ``segments`` of it are stored already."""
+        file = FileIngest(expected, self._progress, self._headers)
+        with ResumedStream(self._archive, self._hints, segments, open_at) as stream:
             try:
-                self._take(job, stream)
-                done = job.finish()
+                self._store(file, stream)
+                ingested = file.finish()
             except MismatchError as error:
                 self._worklog.forget(expected.path)
                 # Whatever size was listed: what came begins like a pointer or a page.
-                instead = _instead(expected, stream, len(stream.head))
-                if instead is not None:
-                    error.message = f"{expected.path} {instead.description}. {error.message}"
-                    error.hint = instead.hint
+                placeholder = stand_in(expected.path, stream.head, len(stream.head))
+                if placeholder is not None:
+                    error.message = f"{expected.path} {placeholder.description}. {error.message}"
+                    error.hint = placeholder.hint
                 raise
-        instead = _instead(expected, stream, expected.size)
-        with self._resuming:
-            if instead is not None:
-                self.instead[expected.path] = instead
+        placeholder = stand_in(expected.path, stream.head, expected.size)
+        with self._lock:
+            if placeholder is not None:
+                self.stand_ins[expected.path] = placeholder
             self.resumed |= stream.resumed
             self.resumed_bytes += stream.resumed_bytes
-        return done
+        return ingested
 
-    def _take(self, job: FileIngest, stream: ResumedStream) -> None:
+    def _store(self, file: FileIngest, stream: ResumedStream) -> None:
         """Read the file to its end, and store its segments."""
         pending: list[Future[None]] = []
         try:
-            for buffer, cells in job.fill(stream, self._buffers):
-                pending.append(self._pool.submit(self._store, job, buffer, cells))
-                pending = _unfinished(pending)
+            for buffer, segments in file.fill(stream, self._buffers):
+                pending.append(self._encoders.submit(self._store_buffer, file, buffer, segments))
+                done = [future for future in pending if future.done()]
+                for future in done:
+                    future.result()  # a failure ends the file now, not when all of it was read
+                pending = [future for future in pending if future not in done]
         finally:
             # also after a failure: no thread may still use a buffer of this file
             for future in pending:
@@ -145,56 +166,24 @@ class IngestPipeline:
         for future in pending:
             future.result()
 
-    def _store(self, job: FileIngest, buffer: Bytes, cells: list[Cell]) -> None:
+    def _store_buffer(
+        self, file: FileIngest, buffer: Bytes, segments: list[BufferedSegment]
+    ) -> None:
+        """Store the segments in a buffer, note them in the worklog, and give the buffer back."""
         rows: list[tuple[int, int, str]] = []
         try:
-            for cell in cells:
-                plain = buffer[cell.at : cell.at + cell.cut.size]
-                digest = self.objects.put(plain, cell.cut.dtype)
-                job.digests[cell.number] = digest
-                rows.append((cell.cut.begin, cell.cut.size, digest))
+            for number, at, cut in segments:
+                digest = self.objects.put(buffer[at : at + cut.size], cut.dtype)
+                file.digests[number] = digest
+                rows.append((cut.begin, cut.size, digest))
         finally:
             self._buffers.give_back(buffer)
             if rows:
-                self._worklog.stored(job.expected.path, rows)
+                self._worklog.add(file.expected.path, rows)
 
 
-def _instead(expected: ExpectedFile, stream: ResumedStream, size: int) -> StandIn | None:
-    """What came in the place of a file, as far as the first bytes tell."""
-    return stand_in(expected.path, stream.head, size)
-
-
-def _unfinished(pending: list[Future[None]]) -> list[Future[None]]:
-    """Those that are not done; raises what a done one raised."""
-    waiting = []
-    for future in pending:
-        if future.done():
-            future.result()
-        else:
-            waiting.append(future)
-    return waiting
-
-
-# ---- One file on its way in: cut into segments as it is read, hashed, and judged at its end.
-
-
-_LONG_HEADER: Final = 8 << 20
-"""Bytes of a header from which on there is only one in memory at a time."""
-_ALIGN: Final = 8
-"""Segments begin at multiples of this in their buffer, so that words are aligned."""
-_BATCH: Final = 4 << 20
-"""Small segments are handed on together, this many bytes at once: what is handed on is soon stored,
-and is not fetched again after a crash."""
-
-
-_REFUSED: Final = {
-    "upstream": "The file was refused. Run again later; if it stays so, upstream is damaged.",
-    "the cache": "The file was refused. Delete it from the cache and download it again.",
-}
-
-
-class Cell(NamedTuple):
-    """A segment inside a buffer."""
+class BufferedSegment(NamedTuple):
+    """A segment of a file, by its number there, and where it lies in its buffer."""
 
     number: int
     at: int
@@ -214,7 +203,7 @@ class HeaderBudget:
         self._tensors: dict[str, int] = {}
 
     def parse(self, path: str, planner: CutPlanner, prefix: memoryview) -> None:
-        """Let the planner look at a file's first bytes; TooLargeError if there are too many tensors."""
+        """Let the planner look at a file's first bytes; raise TooLargeError for too many tensors."""
         with self._parsing:
             planner.feed(prefix)
             if planner.header is not None:
@@ -233,50 +222,49 @@ class FileIngest:
         self._progress = progress
         self._sha256 = hashlib.sha256()
         self._blake3 = blake3()
-        wanted = expected.oid and not expected.lfs
-        self._oid = git_blob_hasher(expected.size) if wanted else None
+        has_oid = expected.oid and not expected.lfs
+        self._oid = git_blob_hasher(expected.size) if has_oid else None
         self._planner = CutPlanner(
             expected.size, safetensors=expected.path.endswith(".safetensors")
         )
 
     def fill(
         self, stream: ResumedStream, buffers: BufferPool
-    ) -> Iterator[tuple[Bytes, list[Cell]]]:
-        """Buffers of whole segments, in file order; who takes one gives it back to the pool."""
-        with ExitStack() as held:
-            prefix = self._read_prefix(stream, held)
+    ) -> Iterator[tuple[Bytes, list[BufferedSegment]]]:
+        """Yield buffers of whole segments, in file order; who takes one gives it back to the pool."""
+        with ExitStack() as long_header:
+            prefix = self._read_prefix(stream, long_header)
             for cuts in _batches(self._planner.cuts()):
                 buffer = buffers.take()
+                segments, fill = [], 0
                 try:
-                    cells, prefix = self._read_cells(stream, prefix, buffer, cuts)
+                    for cut in cuts:
+                        target = buffer[fill : fill + cut.size]
+                        prefix = self._read_segment(stream, prefix, target)
+                        segments.append(BufferedSegment(len(self._sizes), fill, cut))
+                        self._sizes.append(cut.size)
+                        fill = _aligned(fill + cut.size)
                 except BaseException:
                     buffers.give_back(buffer)
                     raise
                 if not prefix:
                     prefix = memoryview(b"")  # an empty slice would keep the whole header
-                    held.close()
+                    long_header.close()
                 # From here on the buffer is another's, also if the run ends at this very point.
-                yield buffer, cells
-        self._expect_end(stream)
+                yield buffer, segments
+        if stream.readinto(memoryview(bytearray(1))):
+            raise MismatchError(
+                f"{self.expected.path} is longer than the {self.expected.size} bytes "
+                f"{self.expected.by} lists."
+            )
 
-    def _read_cells(
-        self, stream: ResumedStream, prefix: memoryview, buffer: Bytes, cuts: list[Segment]
-    ) -> tuple[list[Cell], memoryview]:
-        """Read segments into a buffer; where they lie in it, and what is left of the prefix."""
-        cells, fill = [], 0
-        for cut in cuts:
-            prefix = self._read_segment(stream, prefix, buffer[fill : fill + cut.size])
-            cells.append(Cell(len(self._sizes), fill, cut))
-            self._sizes.append(cut.size)
-            fill = _aligned(fill + cut.size)
-        return cells, prefix
-
-    def _read_prefix(self, stream: ResumedStream, held: ExitStack) -> memoryview:
+    def _read_prefix(self, stream: ResumedStream, long_header: ExitStack) -> memoryview:
+        """Return the first bytes, as many as the cuts depend on."""
         prefix = bytearray()
         while not self._planner.decided:
             wants, have = self._planner.wants, len(prefix)
             if wants > _LONG_HEADER:
-                held.enter_context(self._headers.long_header)
+                long_header.enter_context(self._headers.long_header)
             # Made at once: six headers of a hundred megabytes are not to be held twice.
             longer = bytearray(wants)
             longer[:have] = prefix
@@ -286,56 +274,47 @@ class FileIngest:
         return memoryview(prefix)
 
     def _read_segment(self, stream: ResumedStream, prefix: memoryview, target: Bytes) -> memoryview:
-        """Fill ``target`` from the rest of the prefix and the stream; gives what is left of it."""
+        """Fill ``target`` from the rest of the prefix and the stream; return what is left of it."""
         taken = min(len(prefix), len(target))
         view = target.data
         view[:taken] = prefix[:taken]
         before = stream.fetched
         stream.fill(view[taken:], self.expected)
-        self._hash(view)
+        self._sha256.update(view)
+        self._blake3.update(view)
+        if self._oid is not None:
+            self._oid.update(view)
         fetched = stream.fetched - before
         self._progress.advance(fetched, fetched=True)
         self._progress.advance(len(view) - fetched, fetched=False)
         return prefix[taken:]
 
-    def _hash(self, view: memoryview) -> None:
-        self._sha256.update(view)
-        self._blake3.update(view)
-        if self._oid is not None:
-            self._oid.update(view)
-
-    def _expect_end(self, stream: ResumedStream) -> None:
-        if stream.readinto(memoryview(bytearray(1))):
-            raise MismatchError(
-                f"{self.expected.path} is longer than the {self.expected.size} bytes "
-                f"{self.expected.by} lists."
-            )
-
-    def finish(self) -> tuple[FileEntry, str]:
-        """The file's entry; MismatchError unless its digests are upstream's."""
+    def finish(self) -> IngestedFile:
+        """Return the file's entry; raise MismatchError unless its digests are upstream's."""
+        expected = self.expected
         sha256 = self._sha256.hexdigest()
-        oid = self._oid.hexdigest() if self._oid is not None else self.expected.oid
-        for kind, got, wanted in (
-            ("SHA-256", sha256, self.expected.sha256),
-            ("git blob SHA-1", oid, self.expected.oid),
+        oid = self._oid.hexdigest() if self._oid is not None else expected.oid
+        for kind, actual, listed in (
+            ("SHA-256", sha256, expected.sha256),
+            ("git blob SHA-1", oid, expected.oid),
         ):
-            if wanted and got != wanted:
+            if listed and actual != listed:
                 raise MismatchError(
-                    f"{self.expected.path} has {kind} {got}, {self.expected.by} lists {wanted}.",
-                    hint=_REFUSED[self.expected.by],
+                    f"{expected.path} has {kind} {actual}, {expected.by} lists {listed}.",
+                    hint=_REFUSED[expected.by],
                 )
         header = self._planner.header
         entry = FileEntry(
-            path=self.expected.path,
-            size=self.expected.size,
+            path=expected.path,
+            size=expected.size,
             sha256=sha256,
             blake3=self._blake3.hexdigest(),
-            oid=self.expected.oid,
-            lfs=self.expected.lfs,
+            oid=expected.oid,
+            lfs=expected.lfs,
             segments=tuple((size, self.digests[i]) for i, size in enumerate(self._sizes)),
             tensors=msgspec.UNSET if header is None else header.tensors,
         )
-        return entry, self._planner.reason
+        return IngestedFile(entry, self._planner.reason)
 
 
 def _aligned(size: int) -> int:
@@ -343,11 +322,11 @@ def _aligned(size: int) -> int:
 
 
 def _batches(cuts: Iterable[Segment]) -> Iterator[list[Segment]]:
-    """The cuts in groups that fit a buffer each."""
+    """Yield the cuts in groups that fit a buffer each."""
     batch: list[Segment] = []
     fill = 0
     for cut in cuts:
-        if batch and (fill >= _BATCH or fill + cut.size > SEGMENT_MAX):
+        if batch and (fill >= _BATCH_BYTES or fill + cut.size > SEGMENT_MAX):
             yield batch
             batch, fill = [], 0
         batch.append(cut)

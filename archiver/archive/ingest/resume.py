@@ -1,7 +1,8 @@
-"""What an unfinished run had already stored, so that the next run need not fetch it again.
+"""What a run that was killed leaves, and how the next one goes on from there.
 
-A scratch file of JSON lines in ``tmp/``. It is a hint: a continued file is hashed from its first byte
-and must have upstream's digest like any other.
+Two things: a *worklog*, JSON lines in ``tmp/`` that say which segments of which file are stored, and
+*unfinished packs*, whose whole objects are published. Both are hints: a file that is continued is hashed
+from its first byte and must have upstream's digest like any other; an object is decoded and compared.
 """
 
 from __future__ import annotations
@@ -41,51 +42,49 @@ class _Line(msgspec.Struct, frozen=True, array_like=True):
     blake3: str
 
 
+class StoredSegments:
+    """The segments that a worklog says are stored."""
+
+    def __init__(self, text: bytes) -> None:
+        self._lines: dict[str, dict[int, _Line]] = {}
+        for row in text.splitlines():
+            # A torn last line is what a killed run leaves.
+            with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, ArchiverError):
+                line = msgspec.json.decode(row, type=_Line)
+                if line.size > 0:
+                    as_blake3(line.blake3)
+                    self._lines.setdefault(line.path, {})[line.begin] = line
+                else:
+                    self.forget(line.path)
+
+    def forget(self, path: str) -> None:
+        """Know nothing of ``path`` any more."""
+        self._lines.pop(path, None)
+
+    def of(self, path: str) -> Iterator[tuple[int, str]]:
+        """Yield size and BLAKE3 of the stored segments of ``path``, without a gap from its first byte."""
+        lines, at = self._lines.get(path, {}), 0
+        while at in lines:
+            yield lines[at].size, lines[at].blake3
+            at += lines[at].size
+
+
 def _path_of(store: Store, key: str) -> Path:
     return local_folder(store).scratch(f"work-{blake3_hex(key.encode())[:32]}.jsonl")
 
 
-def discard(store: Store, key: str) -> None:
+def read_worklog(store: Store, key: str) -> StoredSegments:
+    """Return what an unfinished run noted, only looked at."""
+    try:
+        return StoredSegments(_path_of(store, key).read_bytes())
+    except (OSError, ArchiverError):
+        return StoredSegments(b"")
+
+
+def remove_worklog(store: Store, key: str) -> None:
     """Remove the log of a run that was killed when all was done but this."""
     with contextlib.suppress(OSError, ArchiverError):
         _path_of(store, key).unlink()
-
-
-def noted(store: Store, key: str) -> Noted:
-    """What an unfinished run has noted, only looked at."""
-    try:
-        return Noted(_path_of(store, key).read_bytes())
-    except (OSError, ArchiverError):
-        return Noted(b"")
-
-
-class Noted:
-    """The segments that a log says are stored."""
-
-    def __init__(self, text: bytes) -> None:
-        self._known: dict[str, dict[int, _Line]] = {}
-        for row in text.splitlines():
-            # A torn last line is what a killed run leaves.
-            with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, ArchiverError):
-                self._add(msgspec.json.decode(row, type=_Line))
-
-    def _add(self, line: _Line) -> None:
-        if line.size > 0:
-            as_blake3(line.blake3)
-            self._known.setdefault(line.path, {})[line.begin] = line
-        else:
-            self.forget(line.path)
-
-    def forget(self, path: str) -> None:
-        """Know nothing of ``path`` any more."""
-        self._known.pop(path, None)
-
-    def segments(self, path: str) -> Iterator[tuple[int, str]]:
-        """Size and BLAKE3 of the stored segments of ``path``, without a gap from its first byte."""
-        lines, at = self._known.get(path, {}), 0
-        while at in lines:
-            yield lines[at].size, lines[at].blake3
-            at += lines[at].size
 
 
 class Worklog:
@@ -94,7 +93,7 @@ class Worklog:
     def __init__(self, store: Store, key: str) -> None:
         self._path = _path_of(store, key)
         self._lock = threading.Lock()
-        self._noted = noted(store, key)
+        self._segments = read_worklog(store, key)
         self._torn = _ends_in_a_torn_line(self._path)
         try:
             self._handle = open_working_file(
@@ -103,17 +102,17 @@ class Worklog:
         except OSError as error:
             raise explain(error, self._path, "the run was begun") from error
 
-    def segments(self, path: str) -> Iterator[tuple[int, str]]:
-        """Size and BLAKE3 of the stored segments of ``path``, without a gap from its first byte."""
-        return self._noted.segments(path)
+    def segments(self, path: str) -> list[tuple[int, str]]:
+        """Return size and BLAKE3 of the segments of ``path`` that are stored, from its first byte on."""
+        return list(self._segments.of(path))
 
-    def stored(self, path: str, rows: list[tuple[int, int, str]]) -> None:
+    def add(self, path: str, rows: list[tuple[int, int, str]]) -> None:
         """Note stored segments of ``path``: (begin, size, BLAKE3)."""
         self._append([_Line(path, *row) for row in rows])
 
     def forget(self, path: str) -> None:
         """Note that nothing stored of ``path`` is to be used again."""
-        self._noted.forget(path)
+        self._segments.forget(path)
         self._append([_Line(path, 0, 0, "")])
 
     def _append(self, lines: list[_Line]) -> None:
@@ -133,7 +132,7 @@ class Worklog:
             self._handle = -1
 
     def remove(self) -> None:
-        """The run ended well: nothing is left to continue."""
+        """Remove the file: the run ended well, and nothing is left to continue."""
         self.close()
         with contextlib.suppress(FileNotFoundError):
             self._path.unlink()
@@ -144,49 +143,50 @@ def _ends_in_a_torn_line(path: Path) -> bool:
         with path.open("rb") as file:
             file.seek(-1, os.SEEK_END)
             return file.read(1) != b"\n"
-    except OSError:  # None there, or an empty one.
+    except OSError:  # there is none, or it is empty
         return False
-
-
-# ---- Unfinished packs of runs that were killed: what they hold, and publishing it.
 
 
 def salvage(archive: Archive) -> list[PublishedPack]:
     """Publish the whole objects in the unfinished packs of runs that were killed."""
-    rescued = []
+    salvaged = []
     for leftover in archive.store.leftovers("pack"):
         try:
             reader = PackReader(leftover.reader(), f"Unfinished pack {leftover.name}")
             try:
-                sound = _sound_beginning(reader, archive)
-                found = _adopt(leftover, sound) if sound else _copy(leftover, reader, archive)
+                entries = _sound_beginning(reader, archive)
+                pack = (
+                    _finish_in_place(leftover, entries)
+                    if entries
+                    else _copy_whole_objects(leftover, reader, archive)
+                )
             finally:
                 reader.close()
-            rescued += [found] if found else []
+            salvaged += [pack] if pack else []
         finally:
             leftover.release()
-    return rescued
+    return salvaged
 
 
-def unfinished(archive: Archive) -> set[str]:
-    """The objects that the unfinished packs of dead runs claim to hold."""
-    found: set[str] = set()
+def unfinished_objects(archive: Archive) -> set[str]:
+    """Return the objects that the unfinished packs of dead runs claim to hold."""
+    digests: set[str] = set()
     for leftover in archive.store.leftovers("pack"):
         try:
             reader = PackReader(leftover.reader(), f"Unfinished pack {leftover.name}")
-            found.update(entry.blake3 for entry in reader.walk())
+            digests.update(entry.blake3 for entry in reader.walk())
             reader.close()
         finally:
             leftover.release()
-    return found
+    return digests
 
 
 def _sound_beginning(reader: PackReader, archive: Archive) -> list[IndexEntry]:
-    """The objects of an unfinished pack, if they are whole and lie there without a gap."""
+    """Return the objects of an unfinished pack, if they are whole and lie there without a gap."""
     head = head_frame(archive.info)
     if not reader.begins_with(head):
         return []
-    end, sound = len(head), []
+    end, entries = len(head), []
     for entry in reader.walk():
         try:
             reader.copy(entry)
@@ -195,41 +195,36 @@ def _sound_beginning(reader: PackReader, archive: Archive) -> list[IndexEntry]:
         if entry.offset != end:
             return []
         end += entry.stored
-        sound.append(entry)
-    return sound
+        entries.append(entry)
+    return entries
 
 
-def _adopt(leftover: Leftover, sound: list[IndexEntry]) -> PublishedPack:
+def _finish_in_place(leftover: Leftover, entries: list[IndexEntry]) -> PublishedPack:
     """Finish the pack where it lies: that needs next to no room."""
-    writer = PackWriter.resumed(leftover, sound)
+    writer = PackWriter.resumed(leftover, entries)
     try:
-        pack, entries = writer.finish()
+        return PublishedPack.finished(writer)
     finally:
         writer.keep()
-    return PublishedPack(pack, writer.size, entries)
 
 
-def _copy(leftover: Leftover, reader: PackReader, archive: Archive) -> PublishedPack | None:
-    """Copy what is whole into a new pack."""
+def _copy_whole_objects(
+    leftover: Leftover, reader: PackReader, archive: Archive
+) -> PublishedPack | None:
+    """Copy what is whole into a new pack; return None if nothing is."""
     writer = PackWriter(archive.store, archive.info)
-    found = None
+    pack, count = None, 0
     try:
-        if _copy_objects(reader, writer):
-            pack, entries = writer.finish()
-            found = PublishedPack(pack, writer.size, entries)
+        for entry in reader.walk():
+            try:
+                encoded = reader.copy(entry)
+            except DamageError:
+                continue
+            writer.append(encoded)
+            count += 1
+        if count:
+            pack = PublishedPack.finished(writer)
     finally:
         writer.abort()
     leftover.discard()
-    return found
-
-
-def _copy_objects(reader: PackReader, writer: PackWriter) -> int:
-    count = 0
-    for entry in reader.walk():
-        try:
-            item = reader.copy(entry)
-        except DamageError:
-            continue
-        writer.append(item)
-        count += 1
-    return count
+    return pack

@@ -1,4 +1,8 @@
-"""What upstream says of a file before it comes, and how its bytes come."""
+"""A file on its way in, as a stream: what upstream says of it, and its bytes in order.
+
+Of a file that an unfinished run had begun, what is stored is read from the packs, and only the rest is
+fetched.
+"""
 
 from __future__ import annotations
 
@@ -42,27 +46,28 @@ class Stream(Protocol):
     """A file's bytes in order."""
 
     def readinto(self, buffer: memoryview) -> int:
-        """Put the next bytes into ``buffer``; 0 at the end."""
+        """Put the next bytes into ``buffer`` and return how many; 0 at the end."""
 
 
 OpenAt = Callable[[int], AbstractContextManager[Stream]]
 """Opens a file's bytes from an offset on."""
 
 
-# ---- A file that an unfinished run had begun: what is stored of it is read, the rest is fetched.
-
-
 class ResumedStream:
-    """A file's bytes: first those that an earlier run stored, then upstream's from there on."""
+    """A file's bytes: first those of ``segments``, which an earlier run stored, then upstream's.
+
+    Nothing is believed because it was stored: whoever reads hashes the file from its first byte.
+    """
 
     def __init__(
-        self, archive: Archive, hints: Hints, held: list[tuple[int, str]], open_at: OpenAt
+        self, archive: Archive, hints: Hints, segments: list[tuple[int, str]], open_at: OpenAt
     ) -> None:
         self._archive = archive
         self._hints = hints
-        self._held = iter(held)
+        self._segments = iter(segments)
         self._open_at = open_at
-        self._piece = memoryview(b"")
+        self._segment = memoryview(b"")
+        """What is left of the stored segment that is being handed out."""
         self._at = 0
         self._opened: AbstractContextManager[Stream] | None = None
         self._stream: Stream | None = None
@@ -82,45 +87,42 @@ class ResumedStream:
             self._opened.__exit__(None, None, None)
 
     def fill(self, view: memoryview, expected: ExpectedFile) -> None:
-        """Fill ``view``; MismatchError if the file ends first."""
+        """Fill ``view``; raise MismatchError if the file ends first."""
         done = 0
         while done < len(view):
-            got = self.readinto(view[done:])
-            if not got:
+            count = self.readinto(view[done:])
+            if not count:
                 raise MismatchError(
                     f"{expected.path} ends early: {expected.by} lists {expected.size} bytes."
                 )
-            done += got
+            done += count
 
     def readinto(self, view: memoryview) -> int:
-        """The next bytes; 0 at the end."""
-        count = self._readinto(view)
+        """Put the next bytes into ``view`` and return how many; 0 at the end."""
+        if not self._segment and self._stream is None:
+            self._next_source()
+        if self._segment:
+            count = min(len(self._segment), len(view))
+            view[:count] = self._segment[:count]
+            self._segment = self._segment[count:]
+        else:
+            assert self._stream is not None
+            count = self._stream.readinto(view)
+            self.fetched += count
         if len(self.head) < HEAD:
             self.head += bytes(view[: min(count, HEAD - len(self.head))])
         return count
 
-    def _readinto(self, view: memoryview) -> int:
-        if not self._piece and self._stream is None:
-            self._next_piece()
-        if self._piece:
-            count = min(len(self._piece), len(view))
-            view[:count] = self._piece[:count]
-            self._piece = self._piece[count:]
-            return count
-        assert self._stream is not None
-        count = self._stream.readinto(view)
-        self.fetched += count
-        return count
-
-    def _next_piece(self) -> None:
-        size, digest = next(self._held, (0, ""))
-        found = self._load(size, Blake3Hex(digest)) if size else None
-        if found is None:
+    def _next_source(self) -> None:
+        """Take up the next stored segment, or open upstream where the last whole one ended."""
+        size, digest = next(self._segments, (0, ""))
+        plain = self._load(size, Blake3Hex(digest)) if size else None
+        if plain is None:
             self._opened = self._open_at(self._at)
             self._stream = self._opened.__enter__()
             return
         self._at += size
-        self._piece = found.data
+        self._segment = plain.data
 
     def _load(self, size: int, digest: Blake3Hex) -> Bytes | None:
         for pack, entry in self._hints.locate(digest):

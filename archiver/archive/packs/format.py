@@ -1,4 +1,12 @@
-"""Skippable Zstandard frames: what packs and parity sidecars say (``docs/format.md``, 3 and 10)."""
+"""The bytes of a pack (``docs/format.md``, section 3).
+
+::
+
+    [head] [object header, Zstandard frames]… [index] [trailer]
+
+All but the objects' own frames are *skippable* frames: eight bytes of magic and length, then a payload,
+which every tool that knows Zstandard passes over. Parity sidecars (section 10) are made of the same.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +29,13 @@ PARITY_BLOCKS: Final = 0x184D2A55
 OBJECT_MAGIC: Final = struct.pack("<I", OBJECT)
 """What to search for where a pack's frames are lost."""
 
+HEADER_MAX: Final = 64 << 10
+"""The JSON of a head or of an object header has at most this many bytes,"""
+INDEX_MAX: Final = 16 << 20
+"""and that of an index this many."""
+STORED_MAX: Final = 40 << 20
+"""An object of 16 MiB plain cannot take more, whatever the codec."""
+
 _PREFIX = struct.Struct("<II")
 _OFFSET = struct.Struct("<Q")
 PREFIX_SIZE: Final = _PREFIX.size
@@ -28,17 +43,17 @@ TRAILER_SIZE: Final = _PREFIX.size + _OFFSET.size
 
 
 def prefix(magic: int, size: int) -> bytes:
-    """The first 8 bytes of a skippable frame whose payload has ``size`` bytes."""
+    """Return the first 8 bytes of a skippable frame whose payload has ``size`` bytes."""
     return _PREFIX.pack(magic, size)
 
 
 def skippable(magic: int, payload: bytes) -> bytes:
-    """A skippable frame around ``payload``."""
+    """Return a skippable frame around ``payload``."""
     return prefix(magic, len(payload)) + payload
 
 
 def read_prefix(data: bytes | bytearray | memoryview) -> tuple[int, int]:
-    """Magic and payload size in bytes from a frame's first 8 bytes; ValueError if there are fewer."""
+    """Return magic and payload size from a frame's first 8 bytes; raise ValueError if there are fewer."""
     if len(data) < PREFIX_SIZE:
         raise ValueError("the file ends inside a frame")
     magic, size = _PREFIX.unpack_from(data)
@@ -46,25 +61,16 @@ def read_prefix(data: bytes | bytearray | memoryview) -> tuple[int, int]:
 
 
 def trailer(offset: int) -> bytes:
-    """The last frame: where a pack's index, or a sidecar's second header, begins."""
+    """Return the last frame: where a pack's index, or a sidecar's second header, begins."""
     return skippable(TRAILER, _OFFSET.pack(offset))
 
 
 def read_trailer(data: bytes | bytearray | memoryview) -> int:
-    """The offset in the last 16 bytes of a pack or sidecar; ValueError if they are no trailer."""
+    """Return the offset in the last 16 bytes of a pack or sidecar; raise ValueError if they are none."""
     if len(data) != TRAILER_SIZE or read_prefix(data) != (TRAILER, _OFFSET.size):
         raise ValueError("the file does not end in a trailer")
     (offset,) = _OFFSET.unpack_from(data, PREFIX_SIZE)
     return int(offset)
-
-
-# ---- What a pack says about itself: its head, its index, and how large a part of it may be.
-
-
-HEADER_MAX: Final = 64 << 10
-INDEX_MAX: Final = 16 << 20
-STORED_MAX: Final = 40 << 20
-"""An object of 16 MiB plain cannot take more, whatever the codec."""
 
 
 class PackHead(msgspec.Struct, frozen=True):
@@ -94,6 +100,6 @@ class PackIndex(msgspec.Struct, frozen=True):
 
 
 def head_frame(info: ArchiveInfo) -> bytes:
-    """The bytes that a pack of this archive begins with."""
+    """Return the bytes that a pack of this archive begins with."""
     head = PackHead(archive=info.archive, features=info.features)
     return skippable(HEAD, canonical(head))

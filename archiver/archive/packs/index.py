@@ -1,4 +1,7 @@
-"""Which pack holds which object, read from the packs' own indexes: the authority for every restore."""
+"""Which pack holds which object, read from the packs' own indexes: the authority for every restore.
+
+Where an index is lost or lies, the pack's frames are walked instead. The catalogue has no say here.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
     from archiver.buffers import Bytes
     from archiver.codec.segment import EncodedObject
 
-Taken = TypeVar("Taken")
+Result = TypeVar("Result")
 Bytes32 = npt.NDArray[np.uint8]
 UInt32s = npt.NDArray[np.uint32]
 UInt64s = npt.NDArray[np.uint64]
@@ -29,13 +32,13 @@ _DIGEST_SIZE: Final = 32
 
 
 class PackOpener(Protocol):
-    """Where packs are read, such as an archive."""
+    """Where packs are opened, such as an archive."""
 
     def pack(self, pack: str) -> PackReader:
-        """A shared reader of a pack; DamageError if the pack is missing."""
+        """Return a shared reader of a pack; raise DamageError if the pack is missing."""
 
 
-class _Listed(NamedTuple):
+class _IndexTable(NamedTuple):
     """What the indexes of packs list, in arrays: some 80 bytes an object, where records take 400.
 
     Sorted by the first eight bytes of the digests, and of one object by the order of the packs.
@@ -48,7 +51,7 @@ class _Listed(NamedTuple):
     """Of each object its offset, its stored and its plain size, and its codec."""
 
     @classmethod
-    def of(cls, pack: int, entries: Sequence[IndexEntry]) -> _Listed:
+    def of(cls, pack: int, entries: Sequence[IndexEntry]) -> _IndexTable:
         """Return what one pack lists."""
         raw = b"".join(bytes.fromhex(entry.blake3) for entry in entries)
         digests = np.frombuffer(raw, np.uint8).reshape(-1, _DIGEST_SIZE)
@@ -61,7 +64,7 @@ class _Listed(NamedTuple):
         )
 
     @classmethod
-    def joined(cls, parts: Sequence[_Listed]) -> _Listed:
+    def joined(cls, parts: Sequence[_IndexTable]) -> _IndexTable:
         """Return what several list, those of earlier packs first."""
         prefixes = np.concatenate([part.prefixes for part in parts])
         order = np.argsort(prefixes, kind="stable")
@@ -76,14 +79,14 @@ class _Listed(NamedTuple):
         """Return the numbers of the packs that list an object, each with its entry."""
         key = bytes.fromhex(digest)
         prefix = np.uint64(int.from_bytes(key[:8], "big"))
-        found = []
+        places = []
         at = int(np.searchsorted(self.prefixes, prefix))
         while at < len(self.prefixes) and self.prefixes[at] == prefix:
             if self.digests[at].tobytes() == key:
                 entry = IndexEntry(digest, *map(int, self.numbers[at]))
-                found.append((int(self.packs[at]), entry))
+                places.append((int(self.packs[at]), entry))
             at += 1
-        return found
+        return places
 
     def distinct(self) -> int:
         """Return how many objects are listed."""
@@ -94,44 +97,44 @@ class ObjectIndex:
     """Object -> pack and entry, over some packs.
 
     A pack whose index is lost is walked frame by frame. What is wrong with a pack is kept in
-    ``problems`` (pack -> reason); objects that walking does not find are missing from the map. Of
-    an object that lies in several packs any good copy is read.
+    ``problems`` (pack -> reason); objects that walking does not find are missing here. Of an object that
+    lies in several packs any good copy is read.
 
-    What comes out of none of the packs is looked for in those that ``spare`` gives, such as all others
-    of the archive. It is asked at most once, and only when something is missing or damaged.
+    What comes out of none of the packs is looked for in those that ``fallback`` gives, such as all others
+    of the archive. It is called at most once, and only when something is missing or damaged.
     """
 
     def __init__(
         self,
-        archive: PackOpener,
+        opener: PackOpener,
         packs: Iterable[str],
-        spare: Callable[[], Iterable[str]] | None = None,
+        fallback: Callable[[], Iterable[str]] | None = None,
     ) -> None:
-        self._archive = archive
-        self._spare = spare
+        self._opener = opener
+        self._fallback = fallback
         self._lock = threading.Lock()
-        self._denied: ArchiverError | None = None
-        self._listed = _Listed()
+        self._unreadable: ArchiverError | None = None
+        self._table = _IndexTable()
         self._packs: list[str] = []
-        self._walked: dict[str, dict[bytes, list[IndexEntry]]] = {}
-        self._hidden: dict[bytes, list[tuple[int, IndexEntry]]] | None = None
+        self._by_frames_of: dict[str, dict[bytes, list[IndexEntry]]] = {}
+        self._unlisted_places: dict[bytes, list[tuple[int, IndexEntry]]] | None = None
         self.problems: dict[str, str] = {}
         self._add(packs)
 
     def _add(self, packs: Iterable[str]) -> None:
-        parts = [self._listed]
+        parts = [self._table]
         for pack in packs:
-            parts.append(_Listed.of(len(self._packs), self._entries(pack)))
+            parts.append(_IndexTable.of(len(self._packs), self._entries(pack)))
             self._packs.append(pack)
-        self._listed = _Listed.joined(parts)
+        self._table = _IndexTable.joined(parts)
 
     def _entries(self, pack: str) -> Sequence[IndexEntry]:
         try:
-            reader = self._archive.pack(pack)
+            reader = self._opener.pack(pack)
         except ArchiverError as error:
             self.problems[pack] = error.message
             if isinstance(error, UnreadableError) or not isinstance(error, DamageError):
-                self._denied = self._denied or error
+                self._unreadable = self._unreadable or error
             return ()
         try:
             return reader.index()
@@ -140,10 +143,10 @@ class ObjectIndex:
             return list(reader.walk())
 
     def __len__(self) -> int:
-        return self._listed.distinct()
+        return self._table.distinct()
 
     def find(self, digest: str) -> tuple[str, IndexEntry] | None:
-        """Pack and entry of an object, or None."""
+        """Return pack and entry of an object, or None."""
         return next(iter(self._by_index(digest)), None)
 
     def read(self, digest: str, size: int, out: Bytes) -> None:
@@ -159,75 +162,79 @@ class ObjectIndex:
                 raise DamageError(
                     f"{pack_name(pack)} lists another size for object {digest}.", object=digest
                 )
-            self._archive.pack(pack).read(entry, out[:size])
+            self._opener.pack(pack).read(entry, out[:size])
 
         self._first_whole(digest, read)
 
     def copy(self, digest: str) -> EncodedObject:
-        """An object as it is stored in a pack that has it whole; errors as for ``read``."""
-        return self._first_whole(digest, lambda pack, entry: self._archive.pack(pack).copy(entry))
+        """Return an object as it is stored in a pack that has it whole; raise as ``read`` does."""
+        return self._first_whole(digest, lambda pack, entry: self._opener.pack(pack).copy(entry))
 
-    def _first_whole(self, digest: str, take: Callable[[str, IndexEntry], Taken]) -> Taken:
-        """What ``take`` makes of the first copy that is whole."""
-        reason: DamageError | None = None
+    def _first_whole(self, digest: str, take: Callable[[str, IndexEntry], Result]) -> Result:
+        """Return what ``take`` makes of the first copy that is whole."""
+        damage: DamageError | None = None
         for pack, entry in self._places(digest):
             try:
                 return take(pack, entry)
             except DamageError as error:
                 error.pack, error.path = pack, pack_name(pack)
-                reason = reason or error
+                damage = damage or error
         raise (
-            self._denied
-            or reason
+            self._unreadable
+            or damage
             or DamageError(f"Object {digest} is in no readable pack.", object=digest)
         )
 
-    def _look_further(self) -> None:
-        """Take in the spare packs, once."""
+    def _add_fallback(self) -> None:
+        """Take in the packs of ``fallback``, once."""
         with self._lock:
-            spare, self._spare = self._spare, None
-            if spare is not None:
+            fallback, self._fallback = self._fallback, None
+            if fallback is not None:
                 known = set(self._packs)
-                self._add(pack for pack in spare() if pack not in known)
+                self._add(pack for pack in fallback() if pack not in known)
 
     def _by_index(self, digest: str) -> list[tuple[str, IndexEntry]]:
-        """Where the indexes have an object, in the order of the packs."""
-        return [(self._packs[number], entry) for number, entry in self._listed.places(digest)]
+        """Return where the indexes have an object, in the order of the packs."""
+        return [(self._packs[number], entry) for number, entry in self._table.places(digest)]
 
     def _places(self, digest: str) -> Iterator[tuple[str, IndexEntry]]:
-        """Where an object may lie: by the indexes, and then where its pack's frames have it."""
-        tried = self._by_index(digest)
-        yield from tried
-        self._look_further()
-        yield from (place for place in self._by_index(digest) if place not in tried)
-        if not tried:
-            places = self._unlisted().get(bytes.fromhex(digest), ())
-            yield from ((self._packs[number], entry) for number, entry in places)
+        """Yield where an object may lie, what costs least first.
+
+        By the indexes of the packs; by those of the fallback; and then, in case an index lies, where the
+        frames of the packs have it.
+        """
+        places = self._by_index(digest)
+        yield from places
+        self._add_fallback()
+        yield from (place for place in self._by_index(digest) if place not in places)
+        if not places:
+            unlisted = self._unlisted().get(bytes.fromhex(digest), ())
+            yield from ((self._packs[number], entry) for number, entry in unlisted)
             return
-        pack, listed = tried[0]
+        pack, listed = places[0]
         for entry in self._by_frames(pack).get(bytes.fromhex(digest), ()):
             if entry != listed:
                 yield pack, entry
 
     def _unlisted(self) -> dict[bytes, list[tuple[int, IndexEntry]]]:
-        """The objects that frames have and no index lists; all packs are walked through once."""
+        """Return the objects that frames have and no index lists; all packs are walked through once."""
         with self._lock:
-            if self._hidden is None:
-                self._hidden = {}
+            if self._unlisted_places is None:
+                self._unlisted_places = {}
                 for number, pack in enumerate(self._packs):
                     with suppress(ArchiverError):
-                        for entry in self._archive.pack(pack).walk():
-                            if not self._listed.places(entry.blake3):
+                        for entry in self._opener.pack(pack).walk():
+                            if not self._table.places(entry.blake3):
                                 key = bytes.fromhex(entry.blake3)
-                                self._hidden.setdefault(key, []).append((number, entry))
-            return self._hidden
+                                self._unlisted_places.setdefault(key, []).append((number, entry))
+            return self._unlisted_places
 
     def _by_frames(self, pack: str) -> dict[bytes, list[IndexEntry]]:
-        """Where the frames of a pack have its objects; it is walked through once."""
+        """Return where the frames of a pack have its objects; it is walked through once."""
         with self._lock:
-            if pack not in self._walked:
-                found: dict[bytes, list[IndexEntry]] = {}
-                for entry in self._archive.pack(pack).walk():
-                    found.setdefault(bytes.fromhex(entry.blake3), []).append(entry)
-                self._walked = {pack: found}  # one at a time: a pack may have many objects
-            return self._walked[pack]
+            if pack not in self._by_frames_of:
+                entries: dict[bytes, list[IndexEntry]] = {}
+                for entry in self._opener.pack(pack).walk():
+                    entries.setdefault(bytes.fromhex(entry.blake3), []).append(entry)
+                self._by_frames_of = {pack: entries}  # one pack: it may have many objects
+            return self._by_frames_of[pack]

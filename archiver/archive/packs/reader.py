@@ -1,7 +1,12 @@
-"""Reading a pack: its head, its index, its objects, and what is left of them where it is damaged."""
+"""Reading a pack: its head, its index, its objects, and what is left of them where it is damaged.
+
+A pack is untrusted until it was decoded: every length is compared with what the file has, and with the
+format's bounds, before memory is taken for it.
+"""
 
 from __future__ import annotations
 
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -26,16 +31,16 @@ if TYPE_CHECKING:
     from archiver.buffers import Bytes
     from archiver.storage.store import Reader
 
-_SEARCH: Final = 1 << 20
+_PIECE: Final = 1 << 20
 _DOUBTFUL_MAX: Final = 4
-"""Headers whose object is not followed by another frame may claim so many times the pack's bytes.
+"""Headers whose object is not followed by another frame may claim this many times the pack's bytes.
 
 Those of real objects claim what the pack has, once: objects do not overlap.
 """
 _AFTER_OBJECT: Final = {pack_format.OBJECT, pack_format.INDEX}
 
 
-class _Search:
+class _MagicSearch:
     """Finds the bytes that object headers begin with; reads a pack once, from its front on."""
 
     def __init__(self, pack: PackReader) -> None:
@@ -44,11 +49,12 @@ class _Search:
         self._piece = bytearray()
 
     def next_magic(self, offset: int) -> int:
-        """Where one is next, from ``offset`` on; the pack's size if nowhere."""
+        """Return where one is next, from ``offset`` on; the pack's size if nowhere."""
         while offset < self._pack.size:
-            found = self._at(offset, offset + 1).find(pack_format.OBJECT_MAGIC, offset - self._base)
-            if found >= 0:
-                return self._base + found
+            piece = self._piece_with(offset, offset + 1)
+            at = piece.find(pack_format.OBJECT_MAGIC, offset - self._base)
+            if at >= 0:
+                return self._base + at
             end = self._base + len(self._piece)
             if end >= self._pack.size:
                 return self._pack.size
@@ -58,12 +64,12 @@ class _Search:
         return self._pack.size
 
     def has_magic(self, begin: int, end: int) -> bool:
-        """Whether one begins and ends in this stretch, which is shorter than a piece."""
-        piece = self._at(begin, end)
+        """Return whether one begins and ends in this stretch, which is shorter than a piece."""
+        piece = self._piece_with(begin, end)
         return piece.find(pack_format.OBJECT_MAGIC, begin - self._base, end - self._base) >= 0
 
-    def _at(self, begin: int, end: int) -> bytearray:
-        """A piece that holds this stretch, as far as the pack has it."""
+    def _piece_with(self, begin: int, end: int) -> bytearray:
+        """Return a piece that holds this stretch, as far as the pack has it."""
         inside = self._base <= begin and min(end, self._pack.size) <= self._base + len(self._piece)
         if not inside:
             self._base, self._piece = begin, self._pack.piece(min(begin, self._pack.size))
@@ -83,7 +89,7 @@ class PackReader:
         self._reader.close()
 
     def _read(self, offset: int, size: int) -> bytearray:
-        # Looked at first: what a damaged length or offset says can be more than this machine has.
+        # Compared first: what a damaged length or offset says can be more than this machine has.
         inside = offset + size <= self.size
         data = bytearray(size if inside else 0)
         if not inside or self._reader.read_into(offset, memoryview(data)) != size:
@@ -91,26 +97,26 @@ class PackReader:
         return data
 
     def _skippable(self, offset: int, magic: int, limit: int) -> bytearray:
-        found, size = pack_format.read_prefix(self._read(offset, pack_format.PREFIX_SIZE))
-        if found != magic or size > limit:
+        actual, size = pack_format.read_prefix(self._read(offset, pack_format.PREFIX_SIZE))
+        if actual != magic or size > limit:
             raise DamageError(f"{self.what} has no frame of the expected kind at byte {offset}.")
         return self._read(offset + pack_format.PREFIX_SIZE, size)
 
     def begins_with(self, data: bytes) -> bool:
-        """Whether these are the first bytes."""
+        """Return whether these are the first bytes."""
         return len(data) <= self.size and self._read(0, len(data)) == data
 
     def head(self) -> PackHead:
-        """The pack's first frame; DamageError if it cannot be read."""
+        """Return the pack's first frame; raise DamageError if it cannot be read."""
         return parse_record(self._skippable(0, pack_format.HEAD, HEADER_MAX), PackHead, self.what)
 
     def index(self) -> tuple[IndexEntry, ...]:
-        """The pack's entries; DamageError if its end does not lead to a whole index."""
+        """Return the pack's entries; raise DamageError if its end does not lead to a whole index."""
         try:
-            last = pack_format.TRAILER_SIZE
-            if self.size < last:
+            size = pack_format.TRAILER_SIZE
+            if self.size < size:
                 raise ValueError("the pack is too short")  # noqa: TRY301 - worded in one place
-            offset = pack_format.read_trailer(self._read(self.size - last, last))
+            offset = pack_format.read_trailer(self._read(self.size - size, size))
         except ValueError as error:
             raise DamageError(f"{self.what} has lost its index: {error}.") from error
         data = self._skippable(offset, pack_format.INDEX, INDEX_MAX)
@@ -124,12 +130,12 @@ class PackReader:
         return entries
 
     def walk(self) -> Iterator[IndexEntry]:
-        """The entries found by the object headers alone, also past damage, in one pass.
+        """Yield the entries found by the object headers alone, also past damage, in one pass.
 
         The entries are what object headers claim: an object counts only once it was decoded. What they
         claim together is bounded, so that a pack full of made-up headers costs a few times its length.
         """
-        search, doubtful = _Search(self), _DOUBTFUL_MAX * self.size
+        search, doubtful = _MagicSearch(self), _DOUBTFUL_MAX * self.size
         offset = search.next_magic(0)
         while offset < self.size:
             entry = self._entry_at(offset, search)
@@ -144,8 +150,8 @@ class PackReader:
                 yield entry
             offset = end if whole else search.next_magic(offset + 1)
 
-    def _entry_at(self, offset: int, search: _Search) -> IndexEntry | None:
-        """What the object header at ``offset`` claims; None if it is none."""
+    def _entry_at(self, offset: int, search: _MagicSearch) -> IndexEntry | None:
+        """Return what the object header at ``offset`` claims; None if it is none."""
         try:
             _, size = pack_format.read_prefix(self._read(offset, pack_format.PREFIX_SIZE))
             # JSON holds no byte as the last one of a magic: what holds another magic is no header.
@@ -166,18 +172,18 @@ class PackReader:
         return pack_format.read_prefix(self._read(offset, pack_format.PREFIX_SIZE))[0]
 
     def piece(self, offset: int) -> bytearray:
-        """The bytes from ``offset`` on, a piece of them."""
-        return self._read(offset, min(_SEARCH, self.size - offset))
+        """Return the bytes from ``offset`` on, a piece of them."""
+        return self._read(offset, min(_PIECE, self.size - offset))
 
     def object_header(self, offset: int) -> tuple[ObjectHeader, int]:
-        """The object header at ``offset`` and where its first data frame begins."""
+        """Return the object header at ``offset`` and where its first data frame begins."""
         data = self._skippable(offset, pack_format.OBJECT, HEADER_MAX)
         header = parse_record(data, ObjectHeader, f"The object at byte {offset} of {self.what}")
         check_header(header)
         return header, offset + pack_format.PREFIX_SIZE + len(data)
 
     def _fetch(self, entry: IndexEntry) -> tuple[ObjectHeader, memoryview]:
-        """An object's header and frames, in one read; the frames lie in the thread's workspace."""
+        """Return an object's header and frames, in one read; the frames lie in the thread's workspace."""
         if not pack_format.PREFIX_SIZE <= entry.stored <= STORED_MAX:
             raise DamageError(
                 f"{self.what} claims {entry.stored} bytes for {entry.blake3}.", object=entry.blake3
@@ -196,7 +202,7 @@ class PackReader:
         return parse_record(buffer[pack_format.PREFIX_SIZE : end], ObjectHeader, what), buffer[end:]
 
     def read(self, entry: IndexEntry, out: Bytes) -> None:
-        """Decode an object into ``out`` (``entry.size`` bytes); DamageError unless it is whole."""
+        """Decode an object into ``out`` (``entry.size`` bytes); raise DamageError unless it is whole."""
         header, body = self._fetch(entry)
         if header.blake3 != entry.blake3 or header.size != len(out):
             raise DamageError(
@@ -205,7 +211,7 @@ class PackReader:
         decode(header, body, out)
 
     def copy(self, entry: IndexEntry) -> EncodedObject:
-        """An object as it is stored, after it was decoded and checked."""
+        """Return an object as it is stored, after it was decoded and checked."""
         header, body = self._fetch(entry)
         check_header(header)
         out = np.empty(header.size, np.uint8)
@@ -214,8 +220,6 @@ class PackReader:
                 f"{self.what} holds another object than {entry.blake3}.", object=entry.blake3
             )
         decode(header, body, out)
-        cut, at = [], 0
-        for length in header.frames:
-            cut.append(bytes(body[at : at + length]))
-            at += length
-        return EncodedObject(header, tuple(cut))
+        ends = list(accumulate(header.frames, initial=0))
+        frames = (bytes(body[begin:end]) for begin, end in pairwise(ends))
+        return EncodedObject(header, tuple(frames))

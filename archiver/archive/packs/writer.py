@@ -1,4 +1,8 @@
-"""Writing a pack: objects are appended, and it becomes visible once it is whole."""
+"""Writing a pack: objects are appended, and it becomes visible, under its digest, once it is whole.
+
+What a writer that was killed leaves is a beginning without an index. ``PackWriter.resumed`` goes on from
+there (``archive/ingest/resume.py``).
+"""
 
 from __future__ import annotations
 
@@ -24,9 +28,9 @@ PACK_TARGET: Final = 256 << 20
 """A pack is closed once it holds this many bytes,"""
 _ENTRIES_MAX: Final = 50_000
 """or this many objects, so that its index stays small in memory."""
-_JOINED: Final = 64 << 10
+_JOINED_MAX: Final = 64 << 10
 """Objects up to this many bytes are written in one call: the calls cost more than the copy."""
-_PIECE: Final = 1 << 20
+_READ_BYTES: Final = 1 << 20
 
 
 class PackWriter:
@@ -58,19 +62,16 @@ class PackWriter:
         reader = leftover.reader()
         try:
             writer._begin(leftover.resume(size))  # noqa: SLF001 - its own class
-            writer._take_over(reader, size, entries)  # noqa: SLF001
+            for at in range(0, size, _READ_BYTES):
+                piece = bytearray(min(_READ_BYTES, size - at))
+                if reader.read_into(at, memoryview(piece)) != len(piece):
+                    raise DamageError("An unfinished pack became shorter while it was read.")
+                writer._hasher.update(piece)  # noqa: SLF001
         finally:
             reader.close()
+        writer._entries.extend(entries)  # noqa: SLF001
+        writer.size = size
         return writer
-
-    def _take_over(self, reader: Reader, size: int, entries: Sequence[IndexEntry]) -> None:
-        for at in range(0, size, _PIECE):
-            piece = bytearray(min(_PIECE, size - at))
-            if reader.read_into(at, memoryview(piece)) != len(piece):
-                raise DamageError("An unfinished pack became shorter while it was read.")
-            self._hasher.update(piece)
-        self._entries.extend(entries)
-        self.size = size
 
     def _write(self, data: bytes) -> None:
         self._staged.write(data)
@@ -79,14 +80,17 @@ class PackWriter:
 
     @property
     def full(self) -> bool:
-        """Whether it is time to close the pack."""
+        """Return whether it is time to close the pack."""
         return self.size >= PACK_TARGET or len(self._entries) >= _ENTRIES_MAX
 
-    def append(self, item: EncodedObject) -> IndexEntry:
-        """Append one object; NoSpaceError when the disk is full: the pack is then as before."""
-        offset, header, before = self.size, item.header, self._hasher.copy()
-        pieces = (pack_format.skippable(pack_format.OBJECT, canonical(header)), *item.frames)
-        if item.stored <= _JOINED:
+    def append(self, encoded: EncodedObject) -> IndexEntry:
+        """Append one object and return its entry.
+
+        Raise NoSpaceError when the disk is full: the pack is then as before.
+        """
+        offset, header, hasher = self.size, encoded.header, self._hasher.copy()
+        pieces = (pack_format.skippable(pack_format.OBJECT, canonical(header)), *encoded.frames)
+        if encoded.stored <= _JOINED_MAX:
             pieces = (b"".join(pieces),)
         try:
             for piece in pieces:
@@ -94,7 +98,7 @@ class PackWriter:
         except ArchiverError:
             self._torn = True
             self._staged.cut(offset)
-            self._hasher, self.size, self._torn = before, offset, False
+            self._hasher, self.size, self._torn = hasher, offset, False
             raise
         entry = IndexEntry(header.blake3, offset, self.size - offset, header.size, header.codec)
         self._entries.append(entry)
@@ -105,7 +109,7 @@ class PackWriter:
         if self._torn:
             raise ArchiverError("An unfinished pack ends in a part of an object.")
         index = self.size
-        self._torn = True  # until the index is whole
+        self._torn = True  # whoever is stopped inside the index may not complete it again
         self._write(
             pack_format.skippable(pack_format.INDEX, canonical(PackIndex(tuple(self._entries))))
         )

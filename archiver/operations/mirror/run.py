@@ -13,7 +13,13 @@ import msgspec
 from archiver import memory
 from archiver.archive.events import Sealed
 from archiver.archive.ingest.pipeline import IngestPipeline
-from archiver.archive.ingest.resume import Worklog, discard, noted, salvage, unfinished
+from archiver.archive.ingest.resume import (
+    Worklog,
+    read_worklog,
+    remove_worklog,
+    salvage,
+    unfinished_objects,
+)
 from archiver.archive.ingest.stream import ExpectedFile
 from archiver.archive.manifests import require_few_files
 from archiver.archive.pins import Pin, check_pin
@@ -202,7 +208,7 @@ class Run:
             self._catalogue, repository=snapshot.seal.repository, kinds=(Sealed,)
         )
         settle(self._archive, snapshot, (event for _, event in known))
-        discard(self._archive.store, self._worklog_key)
+        remove_worklog(self._archive.store, self._worklog_key)
         record_sighting(self._archive, self._catalogue, self._listing)
         # Also then: the run that sealed it may have been killed before it made parity.
         self._look_at(snapshot, IndexedFiles.of(self._archive.manifest(snapshot.seal).files))
@@ -267,7 +273,7 @@ class Run:
 
     def planned(self) -> MirrorReport:
         """What a run would do."""
-        resumable = self._stored_before(unfinished(self._archive))
+        resumable = self._stored_before(unfinished_objects(self._archive))
         return self.report("planned", written=_Written(resumed_bytes=resumable))
 
     def report(
@@ -326,14 +332,14 @@ class Run:
             workers=options.workers,
             readers=options.jobs,
             progress=self._progress,
-            room=self._room.require,
+            reserve=self._room.require,
         ) as pipeline:
             entries = self._take_all(pipeline)
             pipeline.objects.flush()
             self._register(pipeline)
             self._remarks += [
                 remark("stand-in", [path], instead=found)
-                for path, found in sorted(pipeline.instead.items())
+                for path, found in sorted(pipeline.stand_ins.items())
             ]
             objects = pipeline.objects
             resumed = _Written(pipeline.resumed_bytes, sum(pipeline.resumed.values()))
@@ -345,7 +351,7 @@ class Run:
             self._listing,
             self._held,
             entries,
-            objects.placed,
+            objects.location,
             self._selection,
             pins,
         )
@@ -357,12 +363,12 @@ class Run:
     def _stored_before(self, besides: set[str]) -> int:
         """Plain bytes of files to fetch that an unfinished run stored, in packs or ``besides``."""
         log, hints = (
-            noted(self._archive.store, self._worklog_key),
+            read_worklog(self._archive.store, self._worklog_key),
             CatalogueHints(self._archive, self._catalogue),
         )
         total = 0
         for file in filter(_checkable, self._to_fetch()):
-            for size, digest in log.segments(file.path):
+            for size, digest in log.of(file.path):
                 if digest not in besides and not hints.locate(Blake3Hex(digest)):
                     break
                 total += size
@@ -390,7 +396,7 @@ class Run:
 
     def _adopt(self, pipeline: IngestPipeline, path: str, entry: FileEntry) -> None:
         for _, digest in entry.segments:
-            pipeline.objects.place_existing(bytes.fromhex(digest), *self._held.place(path, digest))
+            pipeline.objects.add_existing(bytes.fromhex(digest), *self._held.place(path, digest))
         self._progress.begin(path, entry.size)
         self._progress.advance(entry.size, fetched=False)
         self._progress.end(path)
@@ -403,7 +409,7 @@ class Run:
         entry, note = pipeline.add(
             expected, lambda offset: self._upstream.open(self._listing, file, offset)
         )
-        if note and file.path not in pipeline.instead:
+        if note and file.path not in pipeline.stand_ins:
             self._notes.append(f"{file.path} was stored as plain bytes: {note}")
         return entry
 
