@@ -15,7 +15,6 @@ from archiver.archive import layout
 from archiver.archive.advice import command
 from archiver.archive.events import TOOL
 from archiver.archive.journal import Journal, policy_of
-from archiver.archive.layout import PLACE
 from archiver.archive.manifests import Manifests
 from archiver.archive.packs.reader import PackReader
 from archiver.archive.records import (
@@ -53,8 +52,12 @@ if TYPE_CHECKING:
     from archiver.storage.store import Store
 
 
-_SMALL_MAX = 1 << 20
-_OPEN_PACKS = 64
+CARRIED: Final = ("README.txt", "FORMAT.md", "decode.py")
+"""The files that explain an archive to whoever finds it, copied into each one."""
+LOST_AND_FOUND: Final = "lost+found"
+"""What a disk of ext4 has from the start at its top: no content of anybody's."""
+_INFO_MAX: Final = 1 << 20
+_OPEN_PACKS: Final = 64
 
 
 class Archive:
@@ -73,15 +76,15 @@ class Archive:
 
     @classmethod
     def create(cls, root: Path) -> Archive:
-        """Make an empty archive in ``root``, which must be empty or absent; UsageError otherwise.
+        """Make an empty archive in ``root``, which must be empty or absent; raise UsageError otherwise.
 
         What a ``create`` left there that was interrupted counts as nothing.
         """
-        if root.exists() and not all_below(root):
+        if not _is_free(root):
             raise UsageError(f"{root} is not an empty folder.", hint="Choose a new folder.")
         store = LocalStore(root)
         info = with_check(ArchiveInfo(str(uuid.uuid4()), created=utc_now(), tool=TOOL))
-        for name, data in files():
+        for name, data in carried_files():
             store.put_new(name, data)
         store.put_new(layout.PLACE, place_file())
         # Last, so that a folder with archive.json is always a whole archive.
@@ -119,17 +122,17 @@ class Archive:
     # ---- seals
 
     def snapshots(self, on_damage: OnDamage = raise_damage) -> Iterator[Snapshot]:
-        """Every snapshot, by name; damaged seals go to ``on_damage``."""
+        """Return every snapshot, by name; damaged seals go to ``on_damage``."""
         return self._seals.all(on_damage)
 
     def snapshots_of(self, repository: str, on_damage: OnDamage = raise_damage) -> list[Snapshot]:
-        """The snapshots of one repository (its name compared without case)."""
+        """Return the snapshots of one repository (its name compared without case)."""
         return self._seals.of(repository, on_damage)
 
     def named(
         self, repository: str, revision: str | None, on_damage: OnDamage = raise_damage
     ) -> list[Snapshot]:
-        """The snapshots that a reference names, none if there are none.
+        """Return the snapshots that a reference names, none if there are none.
 
         ``revision`` is the beginning of a commit or of a seal's id; a commit comes first. Without it,
         all of the repository's; or, where no repository is called so, those whose id begins so.
@@ -137,20 +140,20 @@ class Archive:
         return self._seals.named(repository, revision, on_damage)
 
     def seal_names(self, repository: str, digits: str) -> list[str]:
-        """The names of the seals that a reference names, whole or not, by their names alone."""
+        """Return the names of the seals that a reference names, whole or not, by their names alone."""
         return self._seals.names(repository, digits)
 
     def fitting(
         self, repository: str, revision: str | None, on_damage: OnDamage = raise_damage
     ) -> list[Snapshot]:
-        """The snapshots that a reference names, as ``named``.
+        """Return the snapshots that a reference names, as ``named``.
 
         If there are none, raises UsageError that says what is held, or DamageError as ``find`` does.
         """
         return self._seals.fitting(repository, revision, on_damage)
 
     def find(self, repository: str, revision: str | None = None) -> Snapshot:
-        """The snapshot to restore for a repository and (the beginning of) a revision or a seal's id.
+        """Return the snapshot to restore, by repository and (the beginning of) a revision or a seal's id.
 
         A damaged seal does not matter where another one of the same revision, of all files, has no
         lesser voucher than it can have had.
@@ -162,17 +165,17 @@ class Archive:
         return self._seals.find(repository, revision)
 
     def preferred(self, snapshots: Sequence[Snapshot]) -> Snapshot:
-        """The snapshot to restore among several (``docs/format.md``, section 7)."""
+        """Return the snapshot to restore among several (``docs/format.md``, section 7)."""
         return self._seals.preferred(snapshots)
 
     def vouching(self, snapshot: Snapshot) -> Vouching | None:
-        """Who vouched for the files of a snapshot; None if its manifest would tell and is not whole."""
+        """Return who vouched for a snapshot's files; None if only its manifest says it and is damaged."""
         return self._seals.vouching(snapshot)
 
     def read_seal(self, name: str, where: str = "") -> Snapshot:
-        """The snapshot of the seal ``name``, which lies there or, out of use, at ``where``.
+        """Return the snapshot of the seal ``name``, which lies there or, out of use, at ``where``.
 
-        DamageError unless it is whole and its name is its own.
+        Raise DamageError unless it is whole and its name is its own.
         """
         return self._seals.read(name, where)
 
@@ -183,36 +186,36 @@ class Archive:
     # ---- manifests
 
     def manifest(self, seal: Seal) -> Manifest:
-        """The manifest that a seal names; DamageError if it is missing or damaged."""
+        """Return the manifest that a seal names; raise DamageError if it is missing or damaged."""
         return self._manifests.read(seal)
 
     def manifest_facts(self, seal: Seal) -> ManifestFacts:
-        """As ``manifest``, without segments and tensors, which may be hundreds of thousands."""
+        """Return the same without segments and tensors, which may be hundreds of thousands."""
         return self._manifests.facts(seal)
 
     def manifest_at(self, seal: Seal, where: str) -> Manifest:
-        """As ``manifest``, from the stored file ``where``, which may be out of use."""
+        """Return the same from the stored file ``where``, which may be in quarantine or trash."""
         return self._manifests.read_at(seal, where)
 
     def manifest_bytes(self, seal: Seal) -> bytes:
-        """The canonical JSON of the manifest that a seal names, checked; DamageError as above."""
+        """Return the canonical JSON of a seal's manifest; raise DamageError as ``manifest`` does."""
         return self._manifests.plain(seal)
 
     def publish_manifest(self, manifest: Manifest) -> tuple[Blake3Hex, int]:
-        """Store a manifest; its digest and plain size in bytes."""
+        """Store a manifest; return its digest and plain size in bytes."""
         return self._manifests.publish(manifest)
 
     # ---- packs
 
     def packs(self) -> Iterator[str]:
-        """The digests of all packs that are there, in order."""
+        """Yield the digests of all packs that are there, in order."""
         for name in self.store.list(layout.PACKS):
             pack = layout.pack_of(name)
             if pack:
                 yield pack
 
     def pack(self, pack: str) -> PackReader:
-        """A shared reader of a pack; DamageError if the pack is missing."""
+        """Return a shared reader of a pack; raise DamageError if the pack is missing."""
         with self._lock:
             reader = self._packs.get(pack)
             if reader is None:
@@ -234,21 +237,21 @@ class Archive:
     # ---- journal
 
     def record(self, event: Event) -> Blake3Hex:
-        """Append an event to the journal; its id."""
+        """Append an event to the journal; return its id."""
         return self.journal.append(event)
 
     def events(self, on_damage: OnDamage = raise_damage) -> Iterator[tuple[str, Event]]:
-        """Every event with its id, oldest first; damaged ones go to ``on_damage``."""
+        """Return every event with its id, oldest first; damaged ones go to ``on_damage``."""
         return self.journal.events(on_damage)
 
     def policy(self) -> Policy:
-        """What the owner wants of the archive; DamageError if that cannot be understood."""
+        """Return what the owner wants of the archive; raise DamageError if that cannot be understood."""
         return policy_of(self.events(on_damage=skip_damaged))
 
 
 def _read_info(store: Store) -> ArchiveInfo:
     try:
-        data = store.get(layout.INFO, _SMALL_MAX)
+        data = store.get(layout.INFO, _INFO_MAX)
     except FileNotFoundError:
         return _info_from_seals(store, None)
     try:
@@ -259,7 +262,7 @@ def _read_info(store: Store) -> ArchiveInfo:
 
 
 def _info_from_seals(store: Store, reason: DamageError | None) -> ArchiveInfo:
-    """Who the archive is, from any whole seal: one lost file must not lock everything."""
+    """Return who the archive is, from any whole seal: one lost file must not lock everything."""
     probe = Archive(store, ArchiveInfo(archive="", created="", tool=""))
     for snapshot in probe.snapshots(on_damage=skip_damaged):
         seal = snapshot.seal
@@ -276,51 +279,37 @@ def _info_from_seals(store: Store, reason: DamageError | None) -> ArchiveInfo:
     )
 
 
-# ---- The files that explain an archive to whoever finds it: carried in the package, copied into each one.
-
-
-LOST_AND_FOUND: Final = "lost+found"
-"""What a disk of ext4 has from the start at its top: no content of anybody's."""
-NAMES = ("README.txt", "FORMAT.md", "decode.py")
-
-
-def files() -> Iterator[tuple[str, bytes]]:
-    """Name and content of each carried file."""
+def carried_files() -> Iterator[tuple[str, bytes]]:
+    """Yield name and content of the files that explain an archive to whoever finds it."""
     folder = resources.files("archiver") / "carried"
-    for name in NAMES:
+    for name in CARRIED:
         yield name, (folder / name).read_bytes()
 
 
-def all_below(root: Path) -> bool:
-    """Whether ``root`` is a folder that holds some carried files, as they are here, and nothing more.
-
-    What else an interrupted writer left does not count: a place's identity, unfinished small files.
-    """
+def _is_free(root: Path) -> bool:
+    """Return whether nothing of anybody's lies in ``root``: only what an interrupted ``create`` left."""
+    if not root.exists():
+        return True
     if root.is_symlink() or not root.is_dir():
         return root.is_dir() and not any(root.iterdir())
-    known = dict(files())
+    carried = dict(carried_files())
     return all(
-        _expected(path, path.relative_to(root).as_posix(), known) for path in root.rglob("*")
+        _is_leftover(path, path.relative_to(root).as_posix(), carried) for path in root.rglob("*")
     )
 
 
-def _expected(path: Path, name: str, known: dict[str, bytes]) -> bool:
+def _is_leftover(path: Path, name: str, carried: dict[str, bytes]) -> bool:
+    """Return whether a ``create`` leaves a file like this, or a disk has it from the start."""
     if path.is_symlink():
         return False
-    if name.startswith(f"{LOST_AND_FOUND}/"):
-        return True
     if path.is_dir():
-        return name in {"tmp", LOST_AND_FOUND}
-    if name.startswith("tmp/put-"):
+        return name in {layout.TMP, LOST_AND_FOUND} or name.startswith(f"{LOST_AND_FOUND}/")
+    if name.startswith((f"{LOST_AND_FOUND}/", f"{layout.TMP}/put-")):
         return True
-    if name == PLACE:
-        return _is_place(path)
-    data = known.get(name)
+    if name == layout.PLACE:
+        try:
+            return bool(parse_place(path.read_bytes()))
+        except DamageError:
+            return False
+    data = carried.get(name)
     return data is not None and path.stat().st_size == len(data) and path.read_bytes() == data
-
-
-def _is_place(path: Path) -> bool:
-    try:
-        return bool(parse_place(path.read_bytes()))
-    except DamageError:
-        return False

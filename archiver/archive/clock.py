@@ -56,7 +56,7 @@ def effective_times(events: Iterable[tuple[str, Event]]) -> dict[str, str]:
 
 
 def _doubted_time(event: Event) -> int:
-    """The time, in seconds, that a confirmed clock set aside; 0 if the event is none."""
+    """Return the time, in seconds, that a confirmed clock set aside; 0 if the event is none."""
     match event.detail:
         case ClockSeen(since, confirmed=True):
             return seconds_of(since) or 0
@@ -65,7 +65,7 @@ def _doubted_time(event: Event) -> int:
 
 
 def _follows_up(event: Event, doubted: int) -> bool:
-    """Whether the event's time is to come and only one that was set aside explains it."""
+    """Return whether the event's time is to come and only one that was set aside explains it."""
     if not doubted or event.type in _MEASURED or _has_come(event.time):
         return False
     return (seconds_of(event.time) or doubted + DAY + 1) <= doubted + DAY
@@ -90,7 +90,7 @@ def proof_times(events: Iterable[tuple[str, Event]]) -> dict[str, str]:
 
 
 def _confirmed_bounds(events: Sequence[tuple[str, Event]]) -> dict[str, str]:
-    """The time that it was at most, for each event before one that confirms a clock."""
+    """Return the time that it was at most, for each event before one that confirms a clock."""
     bounds: dict[str, str] = {}
     for digest, event in reversed(events):
         if is_confirmation(event):
@@ -200,7 +200,7 @@ class Grace:
         return by_journal or self._confirmed or by_folder
 
     def is_over(self, since: str) -> bool:
-        """Whether it has passed since this time, and the clock that says so can be believed.
+        """Return whether it has passed since this time, and the clock that says so can be believed.
 
         Where it leapt from before the end of the grace to a later time, by more than the grace, nobody
         knows whether weeks went by or the clock went wrong: a day later it is believed.

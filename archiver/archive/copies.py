@@ -105,7 +105,7 @@ class CopyState(msgspec.Struct, frozen=True):
     days: int
 
     def count(self, snapshot: str) -> int:
-        """In how many places that count the snapshot lies; this archive is one."""
+        """Return in how many places that count the snapshot lies; this archive is one."""
         return sum(self.places[place].counts for place in self.of.get(snapshot, ()))
 
     @property
@@ -132,7 +132,7 @@ class PlaceHistory:
         self._last: dict[str, str] = {}
 
     def noted(self, events: Iterable[tuple[str, Event]]) -> Iterator[tuple[str, Event]]:
-        """The same events (oldest first), once each was noted."""
+        """Yield the same events (oldest first), once each was noted."""
         listed = list(events)
         times = proof_times(listed)
         for digest, event in as_happened(listed):
@@ -144,7 +144,7 @@ class PlaceHistory:
             yield digest, event
 
     def copies(self) -> Copies:
-        """Which snapshots lie where."""
+        """Return which snapshots lie where."""
         return Copies(self._copy_events)
 
     # ---- taking in
@@ -187,7 +187,7 @@ class PlaceHistory:
     # ---- telling; ``names`` are all that events call a place
 
     def unnamed_source(self, copies: Copies) -> str:
-        """The name under which events of before there were identities tell of an archive itself.
+        """Return the name under which events of before there were identities tell of an archive itself.
 
         That is what was copied from first, where no event names the archive otherwise. ``""``: none.
         """
@@ -200,25 +200,25 @@ class PlaceHistory:
         return ""
 
     def seen(self, names: Iterable[str]) -> str:
-        """When a place was last known to be there; ``""`` if never."""
+        """Return when a place was last known to be there; ``""`` if never."""
         return max((self._seen.get(name, "") for name in names), default="")
 
     def last_copy(self, names: Iterable[str]) -> str:
-        """When something was last copied to or from it."""
+        """Return when something was last copied to or from it."""
         return max((self._last.get(name, "") for name in names), default="")
 
     def device(self, names: Iterable[str]) -> PlaceSeen | None:
-        """Where and on what it lay when it was last there; None if no event tells."""
+        """Return where and on what it lay when it was last there; None if no event tells."""
         known = [self._devices[name] for name in names if name in self._devices]
         return known[0] if known else None
 
     def damaged(self, names: Iterable[str], packs: Iterable[str]) -> bool:
-        """Whether some of its packs were found damaged, and not whole since."""
+        """Return whether some of its packs were found damaged, and not whole since."""
         proofs = [self._proofs[name] for name in names if name in self._proofs]
         return any(proof.damaged(pack) for proof in proofs for pack in packs)
 
     def proven(self, names: Iterable[str], snapshots: Iterable[Snapshot]) -> str:
-        """When the pack of these snapshots was proven there whose proof is oldest; ``""``: never."""
+        """Return when the pack of these snapshots was proven there whose proof is oldest; ``""``: never."""
         names = list(names)
         proofs = [self._proofs[name] for name in names if name in self._proofs]
         older = [self._older[name] for name in names if name in self._older]
@@ -253,7 +253,7 @@ def judge_copies(
 
 
 def own_history(archive: Archive, now: str) -> PlaceHistory:
-    """What the journal of an archive tells of places."""
+    """Return what the journal of an archive tells of places."""
     history = PlaceHistory(own_place(archive), now, archive.store.address)
     for _ in history.noted(archive.events(skip_damaged)):
         pass
@@ -282,7 +282,7 @@ class _Judge:
         self._held[self._here] = list(snapshots)
 
     def judge(self, looks: Mapping[str, Look] | None) -> CopyState:
-        """All places: this one, those that count, the others; each by name."""
+        """Return the state of all places: this one, those that count, the others; each by name."""
         paths = {place: self._path(place) for place in self._held}
         if looks is None:
             # This archive first, then what was seen last.
@@ -310,11 +310,11 @@ class _Judge:
         return place.id or self._copies.identity(place.name) or place.name
 
     def _names(self, place: str) -> list[str]:
-        """All that events call a place, its identity first."""
+        """Return all that events call a place, its identity first."""
         return [place, *self._copies.names(place)]
 
     def _path(self, place: str) -> str:
-        """Where the place is to be found on this machine; ``""`` if it is not known."""
+        """Return where the place is to be found on this machine; ``""`` if it is not known."""
         if place == self._here:
             folder = self._archive.store.folder
             return str(folder.path) if folder else ""
@@ -326,7 +326,7 @@ class _Judge:
         return ""
 
     def _files(self, place: str) -> Iterator[str]:
-        """The stored files that should lie at a place."""
+        """Yield the stored files that should lie at a place."""
         if place != self._here:
             for snapshot in self._held[place]:
                 yield snapshot.name
@@ -390,13 +390,13 @@ class _Judge:
 
 
 def device_of(known: PlaceSeen) -> Device:
-    """What a place lay on when an event recorded it."""
+    """Return what a place lay on when an event recorded it."""
     medium: Medium = next((kind for kind in get_args(Medium) if kind == known.medium), "unknown")
     return Device(medium, known.devices, known.label, known.filesystem)
 
 
 def _gone(look: Look, device: Device) -> bool:
-    """Whether a place that is not at its path was removed: its disk is there, and it is not on it.
+    """Return whether a place that is not at its path was removed: its disk is there, and it is not on it.
 
     Where the path leads to another filesystem than the place lay on, that one is just not mounted.
     """
@@ -404,7 +404,7 @@ def _gone(look: Look, device: Device) -> bool:
 
 
 def _apart(state: PlaceState, counted: list[PlaceState]) -> PlaceState:
-    """The state of a place, given those that count already: one device counts once."""
+    """Return the state of a place, given those that count already: one device counts once."""
     if state.standing != "counts":
         return state
     for other in counted:
@@ -414,12 +414,12 @@ def _apart(state: PlaceState, counted: list[PlaceState]) -> PlaceState:
 
 
 def _rank(state: PlaceState) -> int:
-    """This archive first, then what counts."""
+    """Order places: this archive first, then what counts."""
     return 0 if state.standing == "here" else 1 if state.counts else 2
 
 
 def remedy(root: str, state: PlaceState) -> tuple[Argv, ...]:
-    """The commands that make a place of the archive in ``root`` count, one after the other."""
+    """Return the commands that make a place of the archive in ``root`` count, one after the other."""
     to = state.path or "TO"
     copied = argv("copy", root, to)
     match state.standing:

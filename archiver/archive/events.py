@@ -360,7 +360,7 @@ class Gone(msgspec.Struct, frozen=True):
 
 # ---- the event that says it
 
-Known: TypeAlias = (
+KnownDetail: TypeAlias = (
     Acknowledged
     | Audited
     | ClockSeen
@@ -385,7 +385,7 @@ Known: TypeAlias = (
 )
 """What an event of any kind says that this version knows."""
 
-KINDS: Final[dict[str, type[Known]]] = {
+KINDS: Final[dict[str, type[KnownDetail]]] = {
     "sealed": Sealed,
     "sighted": Sighted,
     "gone": Gone,
@@ -425,11 +425,11 @@ class Malformed(NamedTuple):
     in part: what is left of a broken list proves less than the list did.
     """
 
-    kind: type[Known]
+    kind: type[KnownDetail]
     reason: str
 
 
-Detail: TypeAlias = Known | Unknown | Malformed
+Detail: TypeAlias = KnownDetail | Unknown | Malformed
 """What any event says."""
 
 
@@ -458,7 +458,7 @@ class Event(msgspec.Struct, frozen=True, dict=True):
     format: int = FORMAT
 
     @property
-    def type(self) -> type[Known] | None:
+    def type(self) -> type[KnownDetail] | None:
         """The record of its kind, whatever its detail is like; None of a kind that is not known."""
         return KINDS.get(self.event)
 
@@ -476,8 +476,8 @@ class Event(msgspec.Struct, frozen=True, dict=True):
     @property
     def fields(self) -> dict[str, Any]:
         """The detail as plain values, to be shown as it stands."""
-        found: dict[str, Any] = msgspec.json.decode(self.raw, type=dict[str, Any])
-        return found
+        fields: dict[str, Any] = msgspec.json.decode(self.raw, type=dict[str, Any])
+        return fields
 
     @property
     def snapshot(self) -> str:
@@ -489,8 +489,8 @@ class Event(msgspec.Struct, frozen=True, dict=True):
     def snapshots(self) -> frozenset[str]:
         """The ids of all snapshots that the event names."""
         match self.detail:
-            case Sealed(snapshot=one) | SmokeTested(snapshot=one):
-                return frozenset({one})
+            case Sealed(snapshot=snapshot) | SmokeTested(snapshot=snapshot):
+                return frozenset({snapshot})
             case Audited() | Copied() | Forgotten() | Remembered() as detail:
                 return frozenset(detail.snapshots)
             case Repaired() as detail:
@@ -499,19 +499,21 @@ class Event(msgspec.Struct, frozen=True, dict=True):
                 return frozenset()
 
 
-def name_of(kind: type[Known]) -> str:
+def name_of(kind: type[KnownDetail]) -> str:
     """Return the name that the journal has for a kind."""
     return _NAMES[kind]
 
 
-def new_event(detail: Known, repository: str = "", revision: str = "", *, time: str = "") -> Event:
+def new_event(
+    detail: KnownDetail, repository: str = "", revision: str = "", *, time: str = ""
+) -> Event:
     """Return the event that says ``detail``, of ``time`` or of now."""
     raw = msgspec.Raw(canonical(detail))
     return Event(name_of(type(detail)), time or utc_now(), TOOL, repository, revision, raw)
 
 
 def parse_event(data: bytes, what: str) -> Event:
-    """Return the event in a file of the journal; raises DamageError, naming ``what``, if it is none.
+    """Return the event in a file of the journal; raise DamageError, naming ``what``, if it is none.
 
     What its detail says is not judged here: a newer version may say more, and a hostile writer anything.
     """

@@ -66,8 +66,8 @@ class ForeignFile(NamedTuple):
 def foreign_files(store: Store, prefix: str = "") -> Iterator[ForeignFile]:
     """Yield the files below a folder of the archive, ``""`` for all of it, that no archive has."""
     for name in store.list(prefix):
-        if not _known(name):
-            yield _judged(store, name)
+        if not _is_own(name):
+            yield _classified(store, name)
 
 
 def is_litter(name: str) -> bool:
@@ -81,10 +81,11 @@ def is_litter(name: str) -> bool:
     )
 
 
-def _known(name: str) -> bool:
+def _is_own(name: str) -> bool:
+    """Return whether an archive has files of this name."""
     return (
         name in {layout.INFO, layout.PLACE}
-        or name in archive.NAMES
+        or name in archive.CARRIED
         or name.startswith((layout.CATALOGUE, *_WORKING))
         or layout.digest_of(name) is not None
         or layout.parity_of(name) is not None
@@ -92,28 +93,28 @@ def _known(name: str) -> bool:
     )
 
 
-def _judged(store: Store, name: str) -> ForeignFile:
+def _classified(store: Store, name: str) -> ForeignFile:
     if is_litter(name):
         return ForeignFile(name, ForeignKind.LITTER)
     if not name.startswith(f"{layout.SNAPSHOTS}/"):
         return ForeignFile(name, ForeignKind.OTHER)
     try:
-        return _judged_by_content(store, check_name(name))
+        return _by_content(store, check_name(name))
     except ArchiverError:
-        return _judged_by_name(store, name)
+        return _by_name(store, name)
 
 
-def _judged_by_name(store: Store, name: str) -> ForeignFile:
-    """Judge a file that no store can open: programs add to a name, and leave what it was."""
+def _by_name(store: Store, name: str) -> ForeignFile:
+    """Classify a file that no store can open: programs add to a name, and leave what it was."""
     folder, _, base = name.rpartition("/")
-    was = _DOCUMENT.search(base.lower())
-    own_name = f"{folder}/{was[0]}.json" if was else ""
-    if not layout.document_of(own_name) or store.stat(own_name) is not None:
+    before = _DOCUMENT.search(base.lower())
+    own_name = f"{folder}/{before[0]}.json" if before else ""
+    if before is None or not layout.document_of(own_name) or store.stat(own_name) is not None:
         return ForeignFile(name, ForeignKind.OTHER)
-    return ForeignFile(name, ForeignKind.SEAL, own_name, f"a revision {was[0][:12] if was else ''}")
+    return ForeignFile(name, ForeignKind.SEAL, own_name, f"a revision {before[0][:12]}")
 
 
-def _judged_by_content(store: Store, name: str) -> ForeignFile:
+def _by_content(store: Store, name: str) -> ForeignFile:
     other = ForeignFile(name, ForeignKind.OTHER)
     try:
         size = store.stat(name)

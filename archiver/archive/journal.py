@@ -20,8 +20,9 @@ from archiver.digest import Blake3Hex, blake3_hex
 from archiver.errors import DamageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
+    from archiver.errors import OnDamage
     from archiver.storage.store import Store
 
 EVENT_MAX: Final = 1 << 20
@@ -40,11 +41,11 @@ class Journal:
         self._after: dict[str, tuple[str, ...]] = {}
 
     def names(self) -> list[str]:
-        """The names of all events, oldest first."""
+        """Return the names of all events, oldest first."""
         return [name for name in self._store.list(layout.JOURNAL) if layout.event_of(name)]
 
     def read(self, name: str) -> Event:
-        """One event; DamageError if it is not the one of its name, or vanished."""
+        """Return one event; raise DamageError if it is not the one of its name, or vanished."""
         try:
             data = self._store.get(name, EVENT_MAX)
         except FileNotFoundError:
@@ -57,8 +58,8 @@ class Journal:
             )
         return parse_event(data, f"The event {name}")
 
-    def events(self, on_damage: Callable[[str, DamageError], None]) -> Iterator[tuple[str, Event]]:
-        """Every event with its id, oldest first; damaged ones go to ``on_damage``.
+    def events(self, on_damage: OnDamage) -> Iterator[tuple[str, Event]]:
+        """Yield every event with its id, oldest first; damaged ones go to ``on_damage``.
 
         An event comes after all that it names, also within a second and where a clock went wrong.
         """
@@ -71,10 +72,10 @@ class Journal:
         yield from in_order(read)
 
     def append(self, event: Event, *, whole: bool = False) -> Blake3Hex:
-        """Append an event after the newest ones; its id.
+        """Append an event after the newest ones; return its id.
 
         With ``whole`` every event is read to find those that no other names, not only recent ones.
-        Raises ArchiverError if nothing can be written.
+        Raise ArchiverError if nothing can be written.
         """
         with self._lock:
             names = self.names()
@@ -88,12 +89,12 @@ class Journal:
         return digest
 
     def heads(self) -> tuple[str, ...]:
-        """The ids of the events that no other names: together they vouch for the whole journal."""
+        """Return the ids of the events that no other names: together they vouch for the whole journal."""
         with self._lock:
             return self._heads(self.names())
 
     def _heads(self, names: list[str]) -> tuple[str, ...]:
-        """The ids of those of ``names`` that no other of them names."""
+        """Return the ids of those of ``names`` that no other of them names."""
         ids = {name: layout.event_of(name) or "" for name in names}
         for name, digest in ids.items():
             if digest not in self._after:
@@ -105,18 +106,21 @@ class Journal:
         try:
             return self.read(name).after
         except DamageError:
-            return ()  # an audit tells; it is named by the next event all the same
+            return ()  # an audit says so; the next event names it all the same
 
 
 def in_order(events: dict[str, Event]) -> Iterator[tuple[str, Event]]:
-    """Events by their ids, given in the order of their names: each after those that it names."""
-    place = {digest: number for number, digest in enumerate(events)}
-    waits = {digest: sum(one in place for one in event.after) for digest, event in events.items()}
+    """Yield events, given by id in the order of their names: each after those that it names."""
+    position = {digest: number for number, digest in enumerate(events)}
+    waits = {
+        digest: sum(before in position for before in event.after)
+        for digest, event in events.items()
+    }
     followers: dict[str, list[str]] = {}
     for digest, event in events.items():
         for before in event.after:
             followers.setdefault(before, []).append(digest)
-    ready = [(place[digest], digest) for digest, count in waits.items() if not count]
+    ready = [(position[digest], digest) for digest, count in waits.items() if not count]
     heapq.heapify(ready)
     while ready:
         _, digest = heapq.heappop(ready)
@@ -124,19 +128,19 @@ def in_order(events: dict[str, Event]) -> Iterator[tuple[str, Event]]:
         for follower in followers.get(digest, ()):
             waits[follower] -= 1
             if not waits[follower]:
-                heapq.heappush(ready, (place[follower], follower))
+                heapq.heappush(ready, (position[follower], follower))
 
 
 def merged(*journals: Iterable[tuple[str, Event]]) -> Iterator[tuple[str, Event]]:
-    """The events (id and event) of several journals as one journal has them that holds them all."""
+    """Yield the events (id and event) of several journals as one journal has them that holds them all."""
     events = {digest: event for journal in journals for digest, event in journal}
-    yield from in_order(dict(sorted(events.items(), key=lambda one: (one[1].time, one[0]))))
+    yield from in_order(dict(sorted(events.items(), key=lambda entry: (entry[1].time, entry[0]))))
 
 
 def policy_of(events: Iterable[tuple[str, Event]]) -> Policy:
     """Return the policy that a journal's events (id and event, oldest first) add up to.
 
-    The newest counts, but append-only is for good. DamageError if one cannot be understood.
+    The newest counts, but append-only is for good. Raise DamageError if one cannot be understood.
     """
     policy, append_only = Policy(), False
     for digest, event in events:

@@ -29,7 +29,7 @@ _PACK = re.compile(r"packs/([0-9a-f]{2})/(\1[0-9a-f]{62})\.pack\Z")
 _EVENT = re.compile(r"journal/\d{4}/\d{2}/(\d{8}t\d{6}z)\.([0-9a-f]{64})\.json\Z")
 _PARITY = re.compile(r"parity/([0-9a-f]{2})/(\1[0-9a-f]{62})\.par\Z")
 _SIGNATURE = re.compile(r"signatures/([0-9a-f]{2})/(\1[0-9a-f]{62})\.([0-9a-f]{16})\.minisig\Z")
-_ASIDE = re.compile(
+_QUARANTINED = re.compile(
     r"(?:quarantine|trash)/(\d{8}t\d{6}z)/([a-z0-9_-][a-z0-9._-]*(?:/[a-z0-9_-][a-z0-9._-]*)*)\Z"
 )
 
@@ -42,58 +42,58 @@ class DocumentName(NamedTuple):
 
 
 def pack_name(pack: str) -> str:
-    """The name of the pack whose BLAKE3 is ``pack``."""
+    """Return the name of the pack whose BLAKE3 is ``pack``."""
     return f"{PACKS}/{pack[:2]}/{pack}.pack"
 
 
 def pack_of(name: str) -> str | None:
-    """The pack's BLAKE3, or None if ``name`` is not a pack's name."""
-    found = _PACK.match(name)
-    return found.group(2) if found else None
+    """Return the pack's BLAKE3, or None if ``name`` is not a pack's name."""
+    match = _PACK.match(name)
+    return match.group(2) if match else None
 
 
 def manifest_name(repository: str, revision: str, digest: str) -> str:
-    """The name of a manifest."""
+    """Return the name of a manifest."""
     return f"{MANIFESTS}/{slug(as_repo_id(repository))}/{revision}.{digest}.json.zst"
 
 
 def seal_name(repository: str, revision: str, digest: str) -> str:
-    """The name of a seal."""
+    """Return the name of a seal."""
     return f"{SNAPSHOTS}/{slug(as_repo_id(repository))}/{revision}.{digest}.json"
 
 
 def document_of(name: str) -> DocumentName | None:
-    """Revision and digest in the name of a manifest or seal, or None if it is neither."""
-    found = _DOCUMENT.match(name)
-    return DocumentName(*found.groups()) if found else None
+    """Return revision and digest in the name of a manifest or seal, or None if it is neither."""
+    match = _DOCUMENT.match(name)
+    return DocumentName(*match.groups()) if match else None
 
 
 def event_name(time: str, digest: str) -> str:
-    """The name of an event; ``time`` is ``YYYY-MM-DDTHH:MM:SSZ``."""
+    """Return the name of an event; ``time`` is ``YYYY-MM-DDTHH:MM:SSZ``."""
     return f"{JOURNAL}/{time[:4]}/{time[5:7]}/{_compact(time)}.{digest}.json"
 
 
 def event_of(name: str) -> str | None:
-    """The event's BLAKE3, or None if ``name`` is not an event's name."""
-    found = _EVENT.match(name)
-    return found.group(2) if found else None
+    """Return the event's BLAKE3, or None if ``name`` is not an event's name."""
+    match = _EVENT.match(name)
+    return match.group(2) if match else None
 
 
 def digest_of(name: str) -> str | None:
-    """The digest in the name of a pack, manifest, seal or event, or None if it has another name."""
+    """Return the digest in the name of a pack, manifest, seal or event, or None if it has another name."""
     document = document_of(name)
     return document.digest if document else pack_of(name) or event_of(name)
 
 
 def parity_name(digest: str) -> str:
-    """The name of the parity sidecar of the file with ``digest`` in its name."""
+    """Return the name of the parity sidecar of the file with ``digest`` in its name."""
     return f"{PARITY}/{digest[:2]}/{digest}.par"
 
 
 def parity_of(name: str) -> str | None:
-    """The digest in the name of the file that a sidecar protects, or None if ``name`` is no sidecar's."""
-    found = _PARITY.match(name)
-    return found.group(2) if found else None
+    """Return the digest of the file that a sidecar of this name protects, or None if it is no sidecar."""
+    match = _PARITY.match(name)
+    return match.group(2) if match else None
 
 
 class SignatureName(NamedTuple):
@@ -104,14 +104,14 @@ class SignatureName(NamedTuple):
 
 
 def signature_name(digest: str, key: str) -> str:
-    """The name of the signature by the key ``key`` of the document with ``digest`` in its name."""
+    """Return the name of the signature by the key ``key`` of the document with ``digest`` in its name."""
     return f"{SIGNATURES}/{digest[:2]}/{digest}.{key}.minisig"
 
 
 def signature_of(name: str) -> SignatureName | None:
-    """Document and key in the name of a signature, or None if ``name`` is no signature's."""
-    found = _SIGNATURE.match(name)
-    return SignatureName(found.group(2), found.group(3)) if found else None
+    """Return document and key in the name of a signature, or None if ``name`` is no signature's."""
+    match = _SIGNATURE.match(name)
+    return SignatureName(match.group(2), match.group(3)) if match else None
 
 
 def _compact(time: str) -> str:
@@ -119,7 +119,7 @@ def _compact(time: str) -> str:
 
 
 def quarantined_name(folder: str, time: str, name: str) -> str:
-    """Where a file goes that is taken out of use: ``folder`` is QUARANTINE or TRASH."""
+    """Return where a file goes that is taken out of use: ``folder`` is QUARANTINE or TRASH."""
     return f"{folder}/{_compact(time)}/{name.lower()}"
 
 
@@ -131,10 +131,10 @@ class QuarantinedName(NamedTuple):
 
 
 def quarantined_of(name: str) -> QuarantinedName | None:
-    """What the name of a file in quarantine or trash says, or None if it is no such name."""
-    found = _ASIDE.match(name)
-    if not found:
+    """Return what the name of a file in quarantine or trash says, or None if it is no such name."""
+    match = _QUARANTINED.match(name)
+    if not match:
         return None
-    t = found.group(1).upper()
+    t = match.group(1).upper()
     time = f"{t[:4]}-{t[4:6]}-{t[6:11]}:{t[11:13]}:{t[13:]}"
-    return QuarantinedName(time, found.group(2))
+    return QuarantinedName(time, match.group(2))

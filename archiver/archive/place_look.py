@@ -78,11 +78,11 @@ class Device(msgspec.Struct, frozen=True, omit_defaults=True):
     filesystem: str = ""
 
     def shares(self, other: Device) -> bool:
-        """Whether one fault can take both: they have a disk, or a server's export, in common."""
+        """Return whether one fault can take both: they have a disk, or a server's export, in common."""
         return not set(self.devices).isdisjoint(other.devices)
 
     def is_on(self, other: Device) -> bool:
-        """Whether this filesystem, as it was known, is certainly the other one."""
+        """Return whether this filesystem, as it was known, is certainly the other one."""
         if self.medium == "unknown" or not self.shares(other):
             return False
         return not self.filesystem or self.filesystem == other.filesystem
@@ -192,7 +192,7 @@ def no_answer(path: str | os.PathLike[str]) -> ArchiverError:
 
 
 def _has_server(path: str) -> bool:
-    """Whether the way to ``path`` enters a mount that may never answer; nothing in one is touched.
+    """Return whether the way to ``path`` enters a mount that may never answer; nothing in one is touched.
 
     True as well where nobody can tell which mounts there are.
     """

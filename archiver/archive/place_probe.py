@@ -27,7 +27,7 @@ _LISTED = 64
 
 
 def text_of(path: str) -> str:
-    """A small file's text without white space around it; ``""`` if it cannot be read."""
+    """Return a small file's text without white space around it; ``""`` if it cannot be read."""
     try:
         with open(path, "rb") as file:  # noqa: PTH123 - pathlib takes longer to import than all this
             return file.read(_SMALL).decode("utf-8", "replace").strip()
@@ -36,17 +36,17 @@ def text_of(path: str) -> str:
 
 
 def short(*parts: str) -> str:
-    """A digest of texts that should not stand in a journal themselves, such as serial numbers."""
+    """Return a digest of texts that should not stand in a journal themselves, such as serial numbers."""
     return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:24]
 
 
 def machine() -> str:
-    """What tells this machine from others."""
+    """Return what tells this machine from others."""
     return text_of("/etc/machine-id") or os.uname().nodename
 
 
 def device_of(folder: str, depth: int = 0) -> tuple[str, list[str], str]:
-    """What lies under the filesystem of a folder: its kind, its identities, and words for people."""
+    """Return what lies under the filesystem of a folder: its kind, its identities, and words for people."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         number = os.fstat(handle).st_dev
@@ -68,7 +68,7 @@ def device_of(folder: str, depth: int = 0) -> tuple[str, list[str], str]:
 
 
 def by_source(kind: str, source: str, depth: int) -> tuple[str, list[str], str] | None:
-    """The device of a filesystem that has no number of its own, such as btrfs, or FUSE on a folder."""
+    """Return the device of a filesystem without a number of its own, such as btrfs, or FUSE on a folder."""
     if not source.startswith("/") or depth >= _DEEPEST:
         return None
     try:
@@ -83,13 +83,13 @@ def by_source(kind: str, source: str, depth: int) -> tuple[str, list[str], str] 
 
 
 def unknown(number: int, kind: str, source: str) -> tuple[str, list[str], str]:
-    """A filesystem known only by its number, until this machine starts anew."""
+    """Return a filesystem known only by its number, until this machine starts anew."""
     boot = text_of("/proc/sys/kernel/random/boot_id") or machine()
     return "unknown", [f"unknown:{short(boot, str(number))}"], f"{kind} {source}".strip()
 
 
 def server(kind: str, source: str) -> str:
-    """Server and export, without a user's name; a Windows share without the folders below it."""
+    """Return server and export, without a user's name; a Windows share without the folders below it."""
     if kind in {"cifs", "smb3", "smbfs"}:
         return "/".join(source.replace("\\", "/").lstrip("/").split("/")[:2]).casefold()
     name, colon, export = source.partition(":/")
@@ -97,7 +97,7 @@ def server(kind: str, source: str) -> str:
 
 
 def mounted(number: str) -> tuple[str, str]:
-    """Type and source of the mount that has this number."""
+    """Return type and source of the mount that has this number."""
     try:
         with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:  # noqa: PTH123
             for line in file:
@@ -112,7 +112,7 @@ def mounted(number: str) -> tuple[str, str]:
 
 
 def disks(block: str, depth: int) -> tuple[str, list[str], str]:
-    """The whole disks under a block device, through partitions, RAID, LVM, LUKS and loop devices."""
+    """Return the whole disks under a block device, through partitions, RAID, LVM, LUKS and loop devices."""
     path = os.path.realpath(block)
     if os.path.exists(f"{path}/partition"):  # noqa: PTH110
         path = os.path.dirname(path)  # noqa: PTH120
@@ -135,7 +135,7 @@ def disks(block: str, depth: int) -> tuple[str, list[str], str]:
 
 
 def whole_disk(path: str) -> tuple[str, list[str], str]:
-    """A disk by its own number; by where it is plugged in, if it has none and stays where it is."""
+    """Return a disk by its own number; by where it is plugged in, if it has none and stays where it is."""
     name = os.path.basename(path)  # noqa: PTH119
     label = f"{name} {text_of(f'{path}/device/model')}".strip()
     number = serial(path)
@@ -148,7 +148,7 @@ def whole_disk(path: str) -> tuple[str, list[str], str]:
 
 
 def serial(path: str) -> str:
-    """What its maker wrote into a disk to tell it from others; ``""`` if there is no such thing."""
+    """Return what its maker wrote into a disk to tell it from others; ``""`` if there is no such thing."""
     for name in ("wwid", "device/wwid", "serial", "device/serial", "device/cid"):
         number = text_of(f"{path}/{name}")
         if len(set(number) - {"0", " ", "."}) > 1:
@@ -157,7 +157,7 @@ def serial(path: str) -> str:
 
 
 def names_missing(folder: str, names: set[str]) -> tuple[int, list[str]]:
-    """How many of the stored files that should be there are not, and some of their names."""
+    """Return how many of the stored files that should be there are not, and some of their names."""
     left = set(names)
     for above in {name.rpartition("/")[0] for name in names}:
         try:
@@ -168,7 +168,7 @@ def names_missing(folder: str, names: set[str]) -> tuple[int, list[str]]:
 
 
 def unmounted(path: str) -> str:
-    """The folder at or above a path that ``/etc/fstab`` wants mounted, and that is not; ``""``: none."""
+    """Return the folder at or above a path that ``/etc/fstab`` wants mounted and is not; ``""``: none."""
     for line in text_of("/etc/fstab").splitlines():
         fields = line.split()
         if len(fields) < len(("device", "folder", "type")) or fields[0].startswith("#"):
@@ -181,7 +181,7 @@ def unmounted(path: str) -> str:
 
 
 def identity(folder: str, name: str, key: str) -> str:
-    """A text in one of the small files that say what an archive is."""
+    """Return a text in one of the small files that say what an archive is."""
     try:
         text = json.loads(text_of(f"{folder}/{name}")).get(key)
     except (ValueError, AttributeError, RecursionError):
@@ -190,7 +190,7 @@ def identity(folder: str, name: str, key: str) -> str:
 
 
 def look(folder: str, names: set[str]) -> dict[str, Any]:
-    """Everything that is to be known of the folder, or of the one above it that is there."""
+    """Return everything that is to be known of the folder, or of the one above it that is there."""
     path = os.path.realpath(folder)
     seen: dict[str, Any] = {"path": path, "there": True, "names": [], "error": ""}
     try:

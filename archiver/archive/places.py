@@ -21,13 +21,14 @@ if TYPE_CHECKING:
 
     from archiver.archive.archive import Archive
     from archiver.archive.events import Event
+    from archiver.archive.fixity import ReadResult
     from archiver.storage.store import Store
 
 _LONGEST: Final = 255
 
 
 def place_of(root: Path) -> str:
-    """The name of an archive's place where nobody chose one: ``host:/absolute/path``."""
+    """Return the name of an archive's place where nobody chose one: ``host:/absolute/path``."""
     path = os.path.realpath(root)
     return f"{socket.gethostname()}:{printable(path, len(path))}"
 
@@ -54,50 +55,47 @@ def place_name(store: Store) -> str:
 
 
 def own_place(archive: Archive) -> Place:
-    """The place where an archive lies, as far as it is known without writing."""
-    name = place_name(archive.store)
-    return Place(
-        name, read_or_reread(archive.store, PLACE, partial(read_place, archive.store))[0] or ""
-    )
+    """Return the place where an archive lies, as far as it is known without writing."""
+    identity, _ = _read_identity(archive.store)
+    return Place(place_name(archive.store), identity or "")
 
 
 def settled_place(archive: Archive) -> Place:
-    """The place where an archive lies; it gets an identity if it has none, or a damaged one.
+    """Return the place where an archive lies; it gets an identity if it has none, or a damaged one.
 
     Where nothing can be written it is known by its name only.
     """
-    name = place_name(archive.store)
+    store, name = archive.store, place_name(archive.store)
     try:
         archive.require_writable()
-        return Place(name, _settled(archive, name))
+        identity, state = _read_identity(store)
+        if identity:
+            return Place(name, identity)
+        if state.denied:
+            raise DeniedError(state.problem)
+        known = ""
+        if state.problem:
+            # What was damaged here had this name. A file that somebody took away means a new place.
+            known = Copies(archive.events(skip_damaged)).identity(name)
+            move_to_quarantine(store, PLACE)
+        store.put_new(PLACE, place_file(known))
+        return Place(name, read_place(store))
     except ArchiverError:
         return own_place(archive)
 
 
 def place_damaged(archive: Archive) -> bool:
-    """Whether what says which place this is cannot be understood."""
-    _, state = read_or_reread(archive.store, PLACE, partial(read_place, archive.store))
+    """Return whether what says which place this is cannot be understood."""
+    _, state = _read_identity(archive.store)
     return bool(state.problem) and not state.denied
 
 
-def _settled(archive: Archive, name: str) -> str:
-    store = archive.store
-    found, state = read_or_reread(store, PLACE, partial(read_place, store))
-    if found:
-        return found
-    if state.denied:
-        raise DeniedError(state.problem)
-    known = ""
-    if state.problem:
-        # What was damaged here had this name. A file that somebody took away means a new place.
-        known = Copies(archive.events(skip_damaged)).identity(name)
-        move_to_quarantine(store, PLACE)
-    store.put_new(PLACE, place_file(known))
-    return read_place(store)
+def _read_identity(store: Store) -> tuple[str | None, ReadResult]:
+    return read_or_reread(store, PLACE, partial(read_place, store))
 
 
 def check_place(text: str) -> str:
-    """A name that a person gave a place; UsageError if the journal should not hold it."""
+    """Return a name that a person gave a place; raise UsageError if the journal should not hold it."""
     if not text.strip() or not text.isprintable() or len(text) > _LONGEST:
         raise UsageError(
             f"{printable(text, 80)!r} is no name for a place.",
@@ -114,17 +112,19 @@ class Copies:
     """
 
     def __init__(self, events: Iterable[tuple[str, Event]]) -> None:
-        told = [event.detail for _, event in events if isinstance(event.detail, Copied | CopyLost)]
+        details = [
+            event.detail for _, event in events if isinstance(event.detail, Copied | CopyLost)
+        ]
         self._names: dict[str, str] = {}
         self._ids: dict[str, str] = {}
-        copies = [detail for detail in told if isinstance(detail, Copied)]
+        copies = [detail for detail in details if isinstance(detail, Copied)]
         for place in (end for copied in copies for end in copy_ends(copied) if end.id):
             self._names[place.id] = place.name
             self._ids[place.name] = place.id
         self._called: dict[str, list[str]] = {}
         self._at: dict[str, set[str]] = {}
         self._links: dict[frozenset[str], set[str]] = {}
-        for detail in told:
+        for detail in details:
             if isinstance(detail, Copied):
                 self._copied(detail)
             else:
@@ -148,42 +148,38 @@ class Copies:
         return frozenset(map(self._key, copy_ends(copied)))
 
     def identity(self, name: str) -> str:
-        """The identity that had this name last; ``""`` if none had."""
+        """Return the identity that had this name last; ``""`` if none had."""
         return self._ids.get(name, "")
 
     def name(self, place: str) -> str:
-        """The newest name of a place that is given by its identity, or else its name."""
+        """Return the newest name of a place that is given by its identity, or else its name."""
         return self._names.get(place, place)
 
     def names(self, place: str) -> list[str]:
-        """Every name that events gave the place with this identity."""
+        """Return every name that events gave the place with this identity."""
         if not self._called:
             for name, known in self._ids.items():
                 self._called.setdefault(known, []).append(name)
         return sorted(self._called.get(place, ()))
 
     def identities(self) -> frozenset[str]:
-        """The identities that events name."""
+        """Return the identities that events name."""
         return frozenset(self._names)
 
     def called(self, text: str) -> list[str]:
-        """The places that hold copies and have this identity, or name; or had it, if none has.
+        """Return the places that hold copies and have this identity, or name; or had it, if none has.
 
-        Else those at this path, if it is one.
+        Else those whose newest name is this path: on this machine, or else anywhere.
         """
         if text in self._at:
             return [text]
-        named = sorted(one for one in self._at if self.name(one) == text)
-        former = [one for one in self._at if one == self.identity(text)]
-        return named or former or self._at_path(text)
-
-    def _at_path(self, text: str) -> list[str]:
-        """The places whose newest name is a path as a person types it: on this machine, or else anywhere.
-
-        The path is taken as text, because what is lost may be a dead mount.
-        """
-        path = printable(os.path.abspath(text), _LONGEST)  # noqa: PTH100
         names = {place: self.name(place) for place in self._at}
+        named = sorted(place for place in names if names[place] == text)
+        former = [place for place in names if place == self.identity(text)]
+        if named or former:
+            return named or former
+        # The path is taken as text, because what is lost may be a dead mount.
+        path = printable(os.path.abspath(text), _LONGEST)  # noqa: PTH100
         here = sorted(place for place in names if names[place] == f"{socket.gethostname()}:{path}")
         return here or sorted(place for place in names if names[place].endswith(f":{path}"))
 
@@ -192,21 +188,21 @@ class Copies:
         return {place: frozenset(held) for place, held in self._at.items()}
 
     def of(self, snapshot: str) -> frozenset[str]:
-        """The places, by identity or else name, that hold the snapshot with this id."""
+        """Return the places, by identity or else name, that hold the snapshot with this id."""
         return frozenset(place for place, held in self._at.items() if snapshot in held)
 
-    def between(self, one: Place, other: Place) -> frozenset[str]:
-        """The ids of the snapshots that are told to be at both places, by a copy from one to the other.
+    def between(self, *places: Place) -> frozenset[str]:
+        """Return the ids of the snapshots that a copy from one of these two places to the other names.
 
-        None if a place has another name by now: that is to be told.
+        There are none if a place has another name by now: then the journal is to be told of it.
         """
-        if any(place.id and self.name(place.id) != place.name for place in (one, other)):
+        if any(place.id and self.name(place.id) != place.name for place in places):
             return frozenset()
-        return frozenset(self._links.get(frozenset({self._key(one), self._key(other)}), ()))
+        return frozenset(self._links.get(frozenset(map(self._key, places)), ()))
 
 
 def copy_ends(copied: Copied) -> Iterator[Place]:
-    """Return the places that a copy is told of, where it came from first."""
+    """Yield the places that a copy was made between, where it came from first."""
     for name, identity in ((copied.from_, copied.from_id), (copied.to, copied.to_id)):
         place = Place(name, _identity(identity))
         if place.key:

@@ -100,7 +100,7 @@ class PlanStatus(msgspec.Struct, frozen=True):
     entries: tuple[EntryStatus, ...]
 
     def entries_in(self, state: State) -> tuple[EntryStatus, ...]:
-        """The entries that stand so and that nobody has acknowledged."""
+        """Return the entries that stand so and that nobody has acknowledged."""
         return tuple(
             entry for entry in self.entries if entry.state == state and not entry.acknowledged
         )
@@ -173,7 +173,7 @@ class Upstreams:
         self.last = max(self.last, event.time)
 
     def acknowledgements(self, now: str) -> dict[FactKey, tuple[str, Acknowledged]]:
-        """Those that hold at this time, each with when it was made."""
+        """Return those that hold at this time, each with when it was made."""
         return {
             key: (time, known)
             for key, (time, known) in self._acknowledged.items()
@@ -181,7 +181,7 @@ class Upstreams:
         }
 
     def knows(self, fact: AcknowledgedFact, key: Key, now: str, *, since: str = "") -> bool:
-        """Whether the owner acknowledged a fact, which was last not so at the time ``since``."""
+        """Return whether the owner acknowledged a fact, which was last not so at the time ``since``."""
         made, _ = self.acknowledgements(now).get(FactKey(fact, *key), ("", None))
         seen = max(self.sighted.get(key, {}).values(), default="")
         return bool(made) and made >= max(seen, since)
@@ -240,11 +240,11 @@ class Plans:
         return [self._active[name] for name in sorted(self._active)]
 
     def find(self, name: str) -> KnownPlan | None:
-        """The plan of this name that feeds this place, or None."""
+        """Return the plan of this name that feeds this place, or None."""
         return self._active.get(name)
 
     def entries_with(self, outcome: str) -> list[PlannedEntry]:
-        """The entries of which the last run that came to a result had this one."""
+        """Return the entries of which the last run that came to a result had this one."""
         return [
             entry
             for plan in self.active
@@ -253,13 +253,13 @@ class Plans:
         ]
 
     def next_time(self) -> str:
-        """The time for an event that must count as later than all of these."""
+        """Return the time for an event that must count as later than all of these."""
         return utc_after(max(self.last, self.upstreams.last))
 
     def judge(
         self, plan: KnownPlan, snapshots: Iterable[Snapshot], now: str, is_vouched: IsVouched
     ) -> PlanStatus:
-        """How each entry of a plan stands, given the snapshots that are held."""
+        """Return how each entry of a plan stands, given the snapshots that are held."""
         held: dict[str, list[Snapshot]] = {}
         for snapshot in snapshots:
             held.setdefault(snapshot.seal.repository.casefold(), []).append(snapshot)
@@ -310,7 +310,7 @@ class Plans:
         )
 
     def acknowledged(self, plan: KnownPlan, entry: PlannedEntry, fact: str, now: str) -> bool:
-        """Whether the owner knows of this fact about an entry: by an event, or by the plan itself."""
+        """Return whether the owner knows of this fact about an entry, by an event or by the plan itself."""
         known = _FACTS.get(fact)
         if known is None or known in entry.acknowledge:
             return known is not None
@@ -318,7 +318,7 @@ class Plans:
         return self.upstreams.knows(known, entry.key, now, since=got)
 
     def covering(self, entry: PlannedEntry, held: Iterable[Snapshot]) -> Snapshot | None:
-        """Of the snapshots of its repository the one that holds all that an entry wants, or None.
+        """Return the one of its repository's snapshots that holds all that an entry wants, or None.
 
         For a branch or tag that upstream was seen to point somewhere it must be one of those
         revisions; of a name that was never seen any revision will do, unless it is a commit.
@@ -357,7 +357,7 @@ def vouched_in(archive: Archive) -> IsVouched:
 
 
 def covers(entry: PlannedEntry, snapshot: Snapshot) -> bool:
-    """Whether a snapshot was made of every file, or by the patterns of the entry."""
+    """Return whether a snapshot was made of every file, or by the patterns of the entry."""
     selection = snapshot.seal.selection
     return selection.whole or (selection.include, selection.exclude) == (
         entry.include,
@@ -366,7 +366,7 @@ def covers(entry: PlannedEntry, snapshot: Snapshot) -> bool:
 
 
 def planned_of(plan: Plan, place: str, source: str = "") -> Planned:
-    """What the journal says of a plan."""
+    """Return what the journal says of a plan."""
     entries = (
         PlannedEntry(
             repository.name,
@@ -400,7 +400,7 @@ _OUTCOMES: Final[dict[ExitCode, Outcome]] = {
 
 
 def outcome_of(error: ArchiverError) -> Outcome:
-    """What an error of mirroring says of upstream.
+    """Return what an error of mirroring says of upstream.
 
     Refused access says nothing about whether a repository is still there.
     """
@@ -412,5 +412,5 @@ def outcome_of(error: ArchiverError) -> Outcome:
 
 
 def _is_recent(time: str, since: str, now: str) -> bool:
-    """Whether a time is not before ``since``, and not to come: a clock that was wrong told that one."""
+    """Return whether a time is not before ``since``, nor to come, as a wrong clock would have it."""
     return time >= since and (seconds_of(time) or 0) <= (seconds_of(now) or 0) + AHEAD

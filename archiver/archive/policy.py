@@ -1,9 +1,13 @@
-"""The policy: what the owner of an archive wants of it, kept in the journal (``docs/format.md``, 8.2)."""
+"""The policy: what the owner of an archive wants of it, kept in the journal (``docs/format.md``, 8.2).
+
+That is how often and how deep to audit, how many copies, how much parity, whose signatures, and which
+findings about a model are accepted as upstream's own doing.
+"""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final, Literal, get_args
+from typing import Final, Literal, get_args
 
 import msgspec
 
@@ -12,15 +16,54 @@ from archiver.errors import UsageError
 from archiver.names import as_repo_id
 from archiver.text import printable
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-
 Level = Literal["structure", "stored", "content", "files"]
-"""How deep an audit goes; each level proves what those before it prove, and more."""
+"""How deep an audit goes; each level proves what those before it prove, and more.
+
+``structure``: everything is there, in its size, and every object is in an index. ``stored``: and every
+pack has the digest that is its name. ``content``: and every object decodes to what it is named by.
+``files``: and every file of every snapshot comes out of them with its own digests.
+"""
+LEVELS: Final[tuple[Level, ...]] = get_args(Level)
+"""The shallowest first."""
 
 _COPY_DAYS: Final = 90
 """For how long a copy counts where nobody said anything."""
+_REVISION: Final = re.compile(r"[0-9a-f]{7,40}")
+_SHOWN: Final = 200
+
+
+def proves(level: Level, other: Level) -> bool:
+    """Return whether what was proven at ``level`` is proven at ``other``, too."""
+    return LEVELS.index(level) >= LEVELS.index(other)
+
+
+class Accepted(msgspec.Struct, frozen=True, order=True):
+    """Findings of one code, in smoke tests of one repository, fail no level.
+
+    Attributes:
+        repository: ``Org/Name``; compared without case.
+        revision: The beginning of a commit; ``""``: every revision.
+        code: Of a finding. A newer writer may have written one that is not known here.
+    """
+
+    repository: str
+    revision: str
+    code: str
+
+    def __str__(self) -> str:
+        """Return it as it is typed."""
+        at = f"@{self.revision}" if self.revision else ""
+        return f"{self.repository}{at}:{self.code}"
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """Equal of two that say the same."""
+        return (self.repository.casefold(), self.revision, self.code)
+
+    def is_of(self, repository: str, revision: str) -> bool:
+        """Return whether it is about this revision of this repository."""
+        same = self.repository.casefold() == repository.casefold()
+        return same and revision.startswith(self.revision)
 
 
 class Policy(msgspec.Struct, frozen=True):
@@ -57,49 +100,15 @@ class Policy(msgspec.Struct, frozen=True):
         return self.copy_days or self.audit_days or _COPY_DAYS
 
     def codes_accepted_of(self, repository: str, revision: str) -> frozenset[str]:
-        """The codes of findings that are accepted of a snapshot of this revision."""
-        found = {one.code for one in self.accepted if one.is_of(repository, revision)}
-        return frozenset(found & ACCEPTABLE)
-
-
-# ---- What of a model the owner accepts as upstream's own doing (``docs/format.md``, 8.2).
-
-
-_REVISION: Final = re.compile(r"[0-9a-f]{7,40}")
-_SHOWN: Final = 200
-
-
-class Accepted(msgspec.Struct, frozen=True, order=True):
-    """Findings of one code, in smoke tests of one repository, fail no level.
-
-    Attributes:
-        repository: ``Org/Name``; compared without case.
-        revision: The beginning of a commit; ``""``: every revision.
-        code: Of a finding. A newer writer may have written one that is not known here.
-    """
-
-    repository: str
-    revision: str
-    code: str
-
-    def __str__(self) -> str:
-        """As it is typed."""
-        at = f"@{self.revision}" if self.revision else ""
-        return f"{self.repository}{at}:{self.code}"
-
-    @property
-    def key(self) -> tuple[str, ...]:
-        """Equal of two that say the same."""
-        return (self.repository.casefold(), self.revision, self.code)
-
-    def is_of(self, repository: str, revision: str) -> bool:
-        """Whether it is about this revision of this repository."""
-        same = self.repository.casefold() == repository.casefold()
-        return same and revision.startswith(self.revision)
+        """Return the codes of findings that are accepted of a snapshot of this revision."""
+        codes = {
+            accepted.code for accepted in self.accepted if accepted.is_of(repository, revision)
+        }
+        return frozenset(codes & ACCEPTABLE)
 
 
 def parse_accepted(text: str) -> Accepted:
-    """``REPO[@REVISION]:CODE``, its form alone: it may tell of what is yet to be mirrored.
+    """Read ``REPO[@REVISION]:CODE``, by its form alone: it may be about what is yet to be mirrored.
 
     Raises:
         UsageError: It has another form, or names a code that does not exist or cannot be accepted.
@@ -115,38 +124,11 @@ def parse_accepted(text: str) -> Accepted:
             "7 to 40 hexadecimal digits."
         )
     if code not in ACCEPTABLE:
-        raise _unacceptable(code)
+        message = f"{printable(code, _SHOWN)!r} is no code of a finding."
+        if code in get_args(Code):
+            message = (
+                f"{code} cannot be accepted: it is no fault that a model may have and still run."
+            )
+        acceptable = ", ".join(known for known in get_args(Code) if known in ACCEPTABLE)
+        raise UsageError(message, hint=f"Those that can be accepted are {acceptable}.")
     return Accepted(as_repo_id(repository), revision, code)
-
-
-def merged(accepted: Iterable[Accepted]) -> tuple[Accepted, ...]:
-    """Each once, by name: the first of those that say the same."""
-    found: dict[tuple[str, ...], Accepted] = {}
-    for one in accepted:
-        found.setdefault(one.key, one)
-    return tuple(found[key] for key in sorted(found))
-
-
-def _unacceptable(code: str) -> UsageError:
-    known = ", ".join(one for one in get_args(Code) if one in ACCEPTABLE)
-    told = printable(code, _SHOWN)
-    message = f"{told!r} is no code of a finding."
-    if code in get_args(Code):
-        message = f"{code} cannot be accepted: it is no fault that a model may have and still run."
-    return UsageError(message, hint=f"Those that can be accepted are {known}.")
-
-
-# ---- The levels of an audit: what is known afterwards, each more than the one before.
-#
-# ``structure``: everything is there, in its size, and every object is in an index. ``stored``: and every
-# pack has the digest that is its name. ``content``: and every object decodes to what it is named by.
-# ``files``: and every file of every snapshot comes out of them with its own digests.
-
-
-LEVELS: Final[tuple[Level, ...]] = get_args(Level)
-"""The shallowest first."""
-
-
-def proves(level: Level, other: Level) -> bool:
-    """Whether what was proven at ``level`` is proven at ``other``, too."""
-    return LEVELS.index(level) >= LEVELS.index(other)

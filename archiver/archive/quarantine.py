@@ -1,4 +1,8 @@
-"""Files out of use, in quarantine and trash: putting one there, and reading them where all else is lost."""
+"""Quarantine and trash: taking a stored file out of use, and reading it there where all else is lost.
+
+Whoever is about to remove or replace a stored file moves it, or gives it a second name, in one of these
+folders, below the time. ``layout`` knows the names, ``prune/trash`` what goes for good.
+"""
 
 from __future__ import annotations
 
@@ -21,53 +25,53 @@ if TYPE_CHECKING:
 
 
 def link_to_quarantine(store: Store, name: str) -> None:
-    """Give what is under ``name`` a second name in quarantine; harmless if nothing is there."""
-    _aside(store, name, store.link)
+    """Give a file that is about to be replaced a second name in quarantine; harmless if it is not there."""
+    _quarantine(store, name, store.link)
 
 
 def move_to_quarantine(store: Store, name: str) -> str:
-    """Take a file out of use, into quarantine; where it lies now, ``""`` if it was not there."""
-    return _aside(store, name, store.move)
+    """Take a file out of use, into quarantine; return its name there, ``""`` if there was no such file."""
+    return _quarantine(store, name, store.move)
 
 
-def _aside(store: Store, name: str, take: Callable[[str, str], None]) -> str:
+def _quarantine(store: Store, name: str, take: Callable[[str, str], None]) -> str:
     time = utc_now()
     while store.stat(name) is not None:
-        other = layout.quarantined_name(layout.QUARANTINE, time, name)
+        quarantined = layout.quarantined_name(layout.QUARANTINE, time, name)
         try:
-            take(name, other)
+            take(name, quarantined)
         except FileExistsError:
             time = utc_after(time)  # another damaged file of this name went there this second
         except FileNotFoundError:
             return ""
         else:
-            return other
+            return quarantined
     return ""
 
 
 def quarantined_names(store: Store) -> list[str]:
-    """The names of all files out of use, the newest first."""
-    found = [name for folder in (layout.QUARANTINE, layout.TRASH) for name in store.list(folder)]
-    return sorted(found, key=_age, reverse=True)
+    """Return the names of all files in quarantine and trash, the newest first."""
+    names = [name for folder in (layout.QUARANTINE, layout.TRASH) for name in store.list(folder)]
+    return sorted(names, key=_quarantined_at, reverse=True)
 
 
-def _age(name: str) -> str:
-    found = layout.quarantined_of(name)
-    return found.time if found else ""
+def _quarantined_at(name: str) -> str:
+    quarantined = layout.quarantined_of(name)
+    return quarantined.time if quarantined else ""
 
 
 class QuarantinedPacks:
-    """The packs out of use of a store, by the names that they have now."""
+    """The packs in quarantine and trash, each by the name that it has there."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     def names(self) -> list[str]:
-        """All of them, the newest first."""
+        """Return all of them, the newest first."""
         return [name for name in quarantined_names(self._store) if is_quarantined_pack(name)]
 
     def pack(self, pack: str) -> PackReader:
-        """A reader of the file."""
+        """Return a reader of the file; raise DamageError if it went since."""
         try:
             return PackReader(self._store.open(pack), pack)
         except FileNotFoundError:
@@ -75,43 +79,45 @@ class QuarantinedPacks:
 
 
 def is_quarantined_pack(name: str) -> bool:
-    """Whether it is the name of a pack that is out of use."""
-    found = layout.quarantined_of(name)
-    return found is not None and layout.pack_of(found.name) is not None
+    """Return whether it is the name of a pack in quarantine or trash."""
+    quarantined = layout.quarantined_of(name)
+    return quarantined is not None and layout.pack_of(quarantined.name) is not None
 
 
 class _AllPacks:
-    """The packs of an archive, in use by their digests and out of use by their names."""
+    """The packs of an archive: in use by their digests, in quarantine and trash by their names."""
 
     def __init__(self, archive: Archive) -> None:
         self._archive = archive
-        self._aside = QuarantinedPacks(archive.store)
+        self._quarantined = QuarantinedPacks(archive.store)
 
     def pack(self, pack: str) -> PackReader:
-        return (self._aside if is_quarantined_pack(pack) else self._archive).pack(pack)
+        return (self._quarantined if is_quarantined_pack(pack) else self._archive).pack(pack)
 
-    def spare(self) -> Iterator[str]:
+    def names(self) -> Iterator[str]:
         yield from self._archive.packs()
-        yield from self._aside.names()
+        yield from self._quarantined.names()
 
 
 def packs_for(archive: Archive, snapshot: Snapshot) -> ObjectIndex:
-    """The packs of a snapshot; for what these have lost all others, and then those out of use."""
-    every = _AllPacks(archive)
-    return ObjectIndex(every, (pack for pack, _ in snapshot.seal.packs), every.spare)
+    """Return the packs of a snapshot; for what these have lost all others, then those out of use."""
+    packs = _AllPacks(archive)
+    return ObjectIndex(packs, (pack for pack, _ in snapshot.seal.packs), packs.names)
 
 
 def manifest_for(archive: Archive, snapshot: Snapshot) -> Manifest:
-    """The manifest of a snapshot, out of use if it is not whole in its place.
+    """Return the manifest of a snapshot, out of quarantine or trash if it is not whole in its place.
 
-    DamageError as for ``Archive.manifest``, if it is whole nowhere.
+    Raise DamageError as ``Archive.manifest`` does, if it is whole nowhere.
     """
     try:
         return archive.manifest(snapshot.seal)
     except DamageError:
-        for one in quarantined_names(archive.store):
-            found = layout.quarantined_of(one)
-            if found is not None and layout.digest_of(found.name) == snapshot.seal.manifest.blake3:
+        for name in quarantined_names(archive.store):
+            quarantined = layout.quarantined_of(name)
+            if quarantined is None:
+                continue
+            if layout.digest_of(quarantined.name) == snapshot.seal.manifest.blake3:
                 with suppress(DamageError):
-                    return archive.manifest_at(snapshot.seal, one)
+                    return archive.manifest_at(snapshot.seal, name)
         raise

@@ -46,6 +46,10 @@ class Snapshot(NamedTuple):
         """``Org/Name@revision``, for messages."""
         return f"{self.seal.repository}@{self.seal.revision[:12]}"
 
+    def is_of(self, repository: str) -> bool:
+        """Return whether it is of this repository; names are compared without case."""
+        return self.seal.repository.casefold() == repository.casefold()
+
 
 class Seals:
     """The seals in one store.
@@ -59,40 +63,40 @@ class Seals:
         self._journal = journal
 
     def all(self, on_damage: OnDamage = raise_damage) -> Iterator[Snapshot]:
-        """Every snapshot, by name; damaged seals go to ``on_damage``."""
+        """Yield every snapshot, by name; damaged seals go to ``on_damage``."""
         yield from self._below(layout.SNAPSHOTS, on_damage)
 
     def of(self, repository: str, on_damage: OnDamage = raise_damage) -> list[Snapshot]:
-        """The snapshots of one repository (its name compared without case)."""
+        """Return the snapshots of one repository (its name compared without case)."""
         below = f"{layout.SNAPSHOTS}/{slug(as_repo_id(repository))}"
-        wanted = repository.casefold()
-        found = self._below(below, on_damage)
-        return [one for one in found if one.seal.repository.casefold() == wanted]
+        snapshots = self._below(below, on_damage)
+        return [snapshot for snapshot in snapshots if snapshot.is_of(repository)]
 
     def named(
         self, repository: str, revision: str | None, on_damage: OnDamage = raise_damage
     ) -> list[Snapshot]:
-        """The snapshots that a reference names, none if there are none.
+        """Return the snapshots that a reference names, none if there are none.
 
         ``revision`` is the beginning of a commit or of a seal's id; a commit comes first. Without it,
         all of the repository's; or, where no repository is called so, those whose id begins so.
         """
         held = self.of(repository, on_damage)
         if not held and is_seal_id(repository, revision):
-            return [one for one in self.all(on_damage) if one.id.startswith(repository)]
-        return fitting(held, revision)
+            every = self.all(on_damage)
+            return [snapshot for snapshot in every if snapshot.id.startswith(repository)]
+        return with_digits(held, revision)
 
     def names(self, repository: str, digits: str) -> list[str]:
-        """The names of the seals that a reference names, whole or not, by their names alone."""
+        """Return the names of the seals that a reference names, whole or not, by their names alone."""
         below = f"{layout.SNAPSHOTS}/{slug(as_repo_id(repository))}"
         held = self._documents(below)
         if not held and is_seal_id(repository, digits):
             every = self._documents(layout.SNAPSHOTS).items()
             return [name for name, document in every if document.digest.startswith(repository)]
-        found = [name for name, one in held.items() if one.revision.startswith(digits)]
-        if not found and len(digits) >= ID_DIGITS:
-            found = [name for name, one in held.items() if one.digest.startswith(digits)]
-        return found
+        names = [name for name, document in held.items() if document.revision.startswith(digits)]
+        if not names and len(digits) >= ID_DIGITS:
+            names = [name for name, document in held.items() if document.digest.startswith(digits)]
+        return names
 
     def _documents(self, below: str) -> dict[str, layout.DocumentName]:
         documents = ((name, layout.document_of(name)) for name in self._store.list(below))
@@ -101,9 +105,9 @@ class Seals:
     def fitting(
         self, repository: str, revision: str | None, on_damage: OnDamage = raise_damage
     ) -> list[Snapshot]:
-        """The snapshots that a reference names, as ``named``.
+        """Return the snapshots that a reference names, as ``named``.
 
-        If there are none, raises UsageError that says what is held, or DamageError as ``find`` does.
+        If there are none, raise UsageError that says what is held, or DamageError as ``find`` does.
         """
         return self.named(repository, revision, on_damage) or [self.find(repository, revision)]
 
@@ -117,9 +121,9 @@ class Seals:
                 on_damage(name, error)
 
     def read(self, name: str, where: str = "") -> Snapshot:
-        """The snapshot of the seal ``name``, which lies there or, out of use, at ``where``.
+        """Return the snapshot of the seal ``name``, which lies there or, out of use, at ``where``.
 
-        DamageError unless it is whole and its name is its own.
+        Raise DamageError unless it is whole and its name is its own.
         """
         what = f"The seal {where or name}"
         try:
@@ -140,7 +144,7 @@ class Seals:
         return snapshot
 
     def find(self, repository: str, revision: str | None = None) -> Snapshot:
-        """The snapshot to restore for a repository and (the beginning of) a revision or a seal's id.
+        """Return the snapshot to restore, by repository and (the beginning of) a revision or a seal's id.
 
         A damaged seal does not matter where another one of the same revision, of all files, has no
         lesser voucher than it can have had.
@@ -150,102 +154,105 @@ class Seals:
             DamageError: The seal that was perhaps meant is damaged.
         """
         damaged: list[tuple[str, DamageError]] = []
-        found = self.named(repository, revision, lambda *one: damaged.append(one))
-        by_id = not _are_of(found, repository, revision)
-        alone = is_seal_id(repository, revision) and (by_id or not found)
+        candidates = self.named(repository, revision, lambda *damage: damaged.append(damage))
+        by_id = not all(
+            snapshot.is_of(repository) and snapshot.seal.revision.startswith(revision or "")
+            for snapshot in candidates
+        )
+        alone = is_seal_id(repository, revision) and (by_id or not candidates)
         for name, error in damaged:
             if _may_be_meant(name, revision or "", repository if alone else ""):
-                self._require_unneeded(name, error, found)
-        revisions = {one.seal.revision for one in found}
-        if not found or (len(found) > 1 and by_id) or (len(revisions) > 1 and revision):
-            raise self._unclear(repository, revision, found)
-        return self.preferred(found)
+                self._require_unneeded(name, error, candidates)
+        revisions = {snapshot.seal.revision for snapshot in candidates}
+        if not candidates or (len(candidates) > 1 and by_id) or (len(revisions) > 1 and revision):
+            raise self._unclear(repository, revision, candidates)
+        return self.preferred(candidates)
 
-    def _unclear(self, repository: str, revision: str | None, found: list[Snapshot]) -> UsageError:
-        """Say what is held instead."""
+    def _unclear(
+        self, repository: str, revision: str | None, candidates: list[Snapshot]
+    ) -> UsageError:
+        """Return the error of a reference that names no snapshot, or several, with what is held."""
         place = self._store.address
         held = self.of(repository, skip_damaged)
         if not held:
-            what = "fits several seals" if found else f"is not in the archive {place}"
+            what = "fits several seals" if candidates else f"is not in the archive {place}"
             return UsageError(
                 f"{repository} {what}.", hint=f"{command('list', place)} shows what is."
             )
-        listed = ", ".join(sorted({one.seal.revision[:12] for one in held})[:8])
+        listed = ", ".join(sorted({snapshot.seal.revision[:12] for snapshot in held})[:8])
         fault = "is not held"
-        if found:
-            several = len({one.seal.revision for one in found}) > 1
+        if candidates:
+            several = len({snapshot.seal.revision for snapshot in candidates}) > 1
             fault = f"fits several {'revisions' if several else 'seals'}"
         return UsageError(f"Revision {revision} of {repository} {fault}; held are {listed}.")
 
-    def _require_unneeded(self, name: str, error: DamageError, found: list[Snapshot]) -> None:
+    def _require_unneeded(self, name: str, error: DamageError, candidates: list[Snapshot]) -> None:
         """Raise the damage of a seal that was perhaps meant, if no snapshot stands in for it."""
         document = layout.document_of(name)
-        same = [one for one in found if document and one.seal.revision == document.revision]
+        revision = document.revision if document else ""
+        same = [snapshot for snapshot in candidates if snapshot.seal.revision == revision]
         lost = self._lost_voucher(layout.digest_of(name) or "")
-        if any(one.seal.selection.whole and self._rank(one) >= lost for one in same):
+        if any(twin.seal.selection.whole and self._rank(twin) >= lost for twin in same):
             return
         error.hint = mending(self._store.address, "seal-damaged", "")
-        others = sorted({one.seal.revision for one in found} - {one.seal.revision for one in same})
-        if others:
-            error.hint += f" Revisions that can be named instead: {', '.join(others)}."
+        revisions = sorted({snapshot.seal.revision for snapshot in candidates} - {revision})
+        if revisions:
+            error.hint += f" Revisions that can be named instead: {', '.join(revisions)}."
         if same:
-            ids = ", ".join(one.id[:12] for one in same[:8])
+            ids = ", ".join(twin.id[:12] for twin in same[:8])
             error.hint += f" Seals of the revision that can be named instead, as REPO@SEAL: {ids}."
         raise error
 
     def _lost_voucher(self, digest: str) -> Voucher:
-        """The highest voucher that the damaged seal of this id can have had.
+        """Return the highest voucher that the damaged seal of this id can have had.
 
         The journal knows: what it never told of was no snapshot. Older events do not say the voucher,
         and a journal with gaps may have lost the event: then it counts as upstream's.
         """
-        there: set[str] = set()
+        present: set[str] = set()
         listed: set[str] = set()
         highest = Voucher.NOBODY
         damaged: list[str] = []
         for event_id, event in self._journal.events(lambda name, _error: damaged.append(name)):
-            there.add(event_id)
+            present.add(event_id)
             listed.update(event.after)
             sealed = event.detail
             if isinstance(sealed, Sealed) and sealed.snapshot == digest:
                 voucher = Voucher.of(sealed.vouched)
                 highest = max(highest, Voucher.UPSTREAM if voucher is None else voucher)
-        return Voucher.UPSTREAM if damaged or listed - there else highest
+        return Voucher.UPSTREAM if damaged or listed - present else highest
 
     def vouching(self, snapshot: Snapshot) -> Vouching | None:
-        """Who vouched for the files of a snapshot.
+        """Return who vouched for the files of a snapshot.
 
-        None if that cannot be known: it is told by the manifest of an older writer's seal, which is
-        damaged or missing.
+        None if that cannot be known: of an older writer's seal the manifest says it, which is damaged or
+        missing.
         """
-        found = vouching_of(snapshot.seal)
-        if found is None:
+        vouching = vouching_of(snapshot.seal)
+        if vouching is None:
             try:
                 facts = self._manifests.facts(snapshot.seal)
             except DamageError:
                 return None
-            found = counted(vouches_of(snapshot.seal, facts.source, facts.files))
-        return found
+            vouching = counted(vouches_of(snapshot.seal, facts.source, facts.files))
+        return vouching
 
     def preferred(self, snapshots: Sequence[Snapshot]) -> Snapshot:
-        """The snapshot to restore among several (``docs/format.md``, section 7).
+        """Return the snapshot to restore among several (``docs/format.md``, section 7).
 
         Those that the higher voucher stands for come first, then whole ones, then the one sealed last.
         """
         if len(snapshots) == 1:
             return snapshots[0]
-        return max(
-            snapshots,
-            key=lambda one: preference(one, self._rank(one)),
-        )
+        return max(snapshots, key=lambda snapshot: preference(snapshot, self._rank(snapshot)))
 
     def _rank(self, snapshot: Snapshot) -> Voucher:
-        """The least voucher of its files. What cannot be known counts as upstream.
+        """Return the least voucher of its files. What cannot be known counts as upstream.
 
         So that a seal whose manifest is lost is named as damaged, and nothing takes its place unseen.
         """
-        found = self.vouching(snapshot)
-        return Voucher.UPSTREAM if found is None else found.least
+        vouching = self.vouching(snapshot)
+        return Voucher.UPSTREAM if vouching is None else vouching.least
 
     def publish(self, seal: Seal) -> Snapshot:
         """Store a seal: the one commit point."""
@@ -266,8 +273,8 @@ def preference(snapshot: Snapshot, voucher: Voucher | None = None) -> Preference
     Without it by its seal alone: one of an older writer, which does not say it, counts as upstream's.
     """
     if voucher is None:
-        said = vouching_of(snapshot.seal)
-        voucher = said.least if said else Voucher.UPSTREAM
+        vouching = vouching_of(snapshot.seal)
+        voucher = vouching.least if vouching else Voucher.UPSTREAM
     return voucher, snapshot.seal.selection.whole, snapshot.seal.sealed, snapshot.id
 
 
@@ -278,17 +285,8 @@ def _is_named(snapshot: Snapshot, name: str) -> bool:
         return False  # it names a repository that cannot be
 
 
-def _are_of(snapshots: list[Snapshot], repository: str, revision: str | None) -> bool:
-    """Whether what a reference names, if anything, was named by repository and commit."""
-    return all(
-        one.seal.repository.casefold() == repository.casefold()
-        and one.seal.revision.startswith(revision or "")
-        for one in snapshots
-    )
-
-
 def _may_be_meant(name: str, digits: str, alone: str) -> bool:
-    """Whether a damaged seal is perhaps the one that is asked for; ``alone``: by its id alone."""
+    """Return whether a damaged seal is perhaps the one that is asked for; ``alone``: by its id alone."""
     document = layout.document_of(name)
     if document is None:
         return False
@@ -299,15 +297,15 @@ def _may_be_meant(name: str, digits: str, alone: str) -> bool:
 
 
 def is_seal_id(repository: str, revision: str | None) -> bool:
-    """Whether a reference may be a seal's id (or its first digits) instead of a repository's name."""
+    """Return whether a reference may be a seal's id, or its first digits, and no repository's name."""
     return not revision and bool(_ID.fullmatch(repository))
 
 
-def fitting(snapshots: list[Snapshot], digits: str | None) -> list[Snapshot]:
-    """Those whose revision begins so; or else, with at least 8 digits, those whose id does."""
+def with_digits(snapshots: list[Snapshot], digits: str | None) -> list[Snapshot]:
+    """Return those whose revision begins so; or else, with at least 8 digits, those whose id does."""
     if not digits:
         return snapshots
-    found = [one for one in snapshots if one.seal.revision.startswith(digits)]
-    if not found and len(digits) >= ID_DIGITS:
-        found = [one for one in snapshots if one.id.startswith(digits)]
-    return found
+    fitting = [snapshot for snapshot in snapshots if snapshot.seal.revision.startswith(digits)]
+    if not fitting and len(digits) >= ID_DIGITS:
+        fitting = [snapshot for snapshot in snapshots if snapshot.id.startswith(digits)]
+    return fitting

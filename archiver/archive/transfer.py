@@ -46,8 +46,8 @@ class Flow:
         """Let every thread end at its next piece."""
         self._stop.set()
 
-    def passed(self, count: int) -> None:
-        """``count`` bytes were copied; raises StoppedError once the run has ended."""
+    def advance(self, count: int) -> None:
+        """Count bytes that were copied, and wait where they were too fast; StoppedError once it ended."""
         if self._throttle is not None:
             self._throttle.take(count)
         if self._stop.is_set():
@@ -55,25 +55,10 @@ class Flow:
         if self._progress is not None:
             self._progress.advance(count, fetched=True)
 
-    def undo(self, count: int) -> None:
-        """``count`` bytes were copied in vain."""
+    def rewind(self, count: int) -> None:
+        """Take back bytes that were copied in vain."""
         if self._progress is not None:
             self._progress.rewind(count)
-
-
-class _Tally:
-    """What one attempt has copied."""
-
-    def __init__(self, flow: Flow) -> None:
-        self._flow = flow
-        self._done = 0
-
-    def passed(self, count: int) -> None:
-        self._done += count
-        self._flow.passed(count)
-
-    def undo(self) -> None:
-        self._flow.undo(self._done)
 
 
 class _TargetError(Exception):
@@ -93,55 +78,48 @@ class Transfer:
         self._flow = flow
 
     def copy(self, name: str, limit: int, check: Check | None = None) -> ReadResult:
-        """Publish in the target what the source has under ``name``; what is wrong with it otherwise.
+        """Publish in the target what the source has under ``name``; return what is wrong with it otherwise.
 
         It may have at most ``limit`` bytes. ``check`` raises DamageError unless what was written is
-        right; without it, that is what the name demands. Raises what the target raises, such as
+        right; without it, that is what the name demands. Raise what the target raises, such as
         NoSpaceError; nothing is published then.
         """
-        wanted = check or partial(require_named, name=name)
+        check = check or partial(require_named, name=name)
         try:
-            return read_or_reread(self._source, name, lambda: self._attempt(name, limit, wanted))[1]
+            return read_or_reread(self._source, name, lambda: self._attempt(name, limit, check))[1]
         except _TargetError as error:
             raise error.reason from error
 
-    def _attempt(self, name: str, limit: int, check: Check) -> bool:
+    def _attempt(self, name: str, limit: int, check: Check) -> None:
+        """Copy, read back, prove, publish; a fault of the target is no fault of what was read."""
         with closing(self._source.open(name)) as reader:
             if reader.size > limit:
                 raise DamageError(f"{name} has {reader.size:,} bytes, more than can be right.")
             with _writing():
-                out = self._target.stage(PURPOSE)
-            tally = _Tally(self._flow)
+                staged = self._target.stage(PURPOSE)
+            copied, hasher = 0, blake3()
             try:
-                self._arrive(name, reader, out, tally, check)
+                for piece in pieces(reader):
+                    hasher.update(piece)
+                    with _writing():
+                        staged.write(piece)
+                    copied += len(piece)
+                    self._flow.advance(len(piece))
+                # What is proven is what the target will give, not what is still in memory.
+                _require_written(staged, hasher.hexdigest())
+                with closing(staged.reader()) as written:
+                    check(written)
+                with _writing():
+                    staged.publish(name)
             except DamageError:
-                tally.undo()
+                self._flow.rewind(copied)
                 raise
             finally:
-                out.abort()
-        return True
-
-    def _arrive(self, name: str, reader: Reader, out: Staged, tally: _Tally, check: Check) -> None:
-        _require_written(out, _pour(reader, out, tally))
-        with closing(out.reader()) as written:
-            check(written)
-        with _writing():
-            out.publish(name)
-
-
-def _pour(reader: Reader, out: Staged, tally: _Tally) -> str:
-    """Copy all bytes; the BLAKE3 of what was read."""
-    hasher = blake3()
-    for piece in pieces(reader):
-        hasher.update(piece)
-        with _writing():
-            out.write(piece)
-        tally.passed(len(piece))
-    return hasher.hexdigest()
+                staged.abort()
 
 
 def pieces(reader: Reader) -> Iterator[memoryview]:
-    """All bytes of an open file, each piece valid until the next; DamageError if it ends early."""
+    """Yield an open file's bytes, each piece valid until the next; raise DamageError if it ends early."""
     for at in range(0, reader.size, _PIECE):
         buffer = workspace().take("copy", min(_PIECE, reader.size - at)).data
         if reader.read_into(at, buffer) != len(buffer):
@@ -149,9 +127,9 @@ def pieces(reader: Reader) -> Iterator[memoryview]:
         yield buffer
 
 
-def _require_written(out: Staged, digest: str) -> None:
+def _require_written(staged: Staged, digest: str) -> None:
     """Raise _TargetError unless what was written can be read back."""
-    with _writing(), closing(out.reader()) as written:
+    with _writing(), closing(staged.reader()) as written:
         written.fresh()
         if file_digest(written) != digest:
             raise ArchiverError(
@@ -162,6 +140,7 @@ def _require_written(out: Staged, digest: str) -> None:
 
 @contextmanager
 def _writing() -> Iterator[None]:
+    """Tell errors of the target from those of the source."""
     try:
         yield
     except ArchiverError as error:

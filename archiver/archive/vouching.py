@@ -84,15 +84,14 @@ class Vouching(msgspec.Struct, frozen=True):
     def least(self) -> Voucher:
         """The lowest voucher of any file: what the snapshot as a whole is worth."""
         counts = (self.nobody, self.cache, self.pin)
-        return next((who for who, count in zip(Voucher, counts, strict=False) if count), _HIGHEST)
+        return next(
+            (who for who, count in zip(Voucher, counts, strict=False) if count), Voucher.UPSTREAM
+        )
 
     @property
     def files(self) -> int:
         """All files."""
         return self.upstream + self.pin + self.cache + self.nobody
-
-
-_HIGHEST: Final = Voucher.UPSTREAM
 
 
 def claimed(upstream: str, *, sha256: str, oid: str, lfs: bool) -> Vouch:
@@ -109,7 +108,7 @@ def claimed(upstream: str, *, sha256: str, oid: str, lfs: bool) -> Vouch:
 def runs_of(vouches: Iterable[Vouch]) -> tuple[VouchRun, ...]:
     """Return what a seal says of files that were vouched for so, in the manifest's order."""
     return tuple(
-        (sum(1 for _ in same), vouch.by.word, vouch.digest) for vouch, same in groupby(vouches)
+        (sum(1 for _ in run), vouch.by.word, vouch.digest) for vouch, run in groupby(vouches)
     )
 
 
@@ -121,13 +120,13 @@ def vouching_of(seal: Seal) -> Vouching | None:
 def vouches_of(seal: Seal, source: Source | SourceFacts, files: Files) -> list[Vouch]:
     """Return who vouched for each file of the seal's manifest, in its order."""
     if isinstance(seal.vouched, msgspec.UnsetType):
-        return derived(source, files)
+        return _derived(source, files)
     if seal.totals.files != len(files):
         return [UNVOUCHED] * len(files)
     return [vouch for vouch, count in _read(seal) for _ in range(count)]
 
 
-def derived(source: Source | SourceFacts, files: Files) -> list[Vouch]:
+def _derived(source: Source | SourceFacts, files: Files) -> list[Vouch]:
     """Return who vouched for each file, by a manifest whose seal does not say it.
 
     An older writer's: it kept upstream's object id and whether LFS gave a digest. What upstream, or a
@@ -145,7 +144,7 @@ def counted(vouches: Iterable[Vouch]) -> Vouching:
 
 
 def _read(seal: Seal) -> Iterator[tuple[Vouch, int]]:
-    """The seal's runs; nobody vouches for anything if they are not those of its files.
+    """Yield the seal's runs; nobody vouches for anything if they are not those of its files.
 
     A word that a newer writer may know counts as nobody.
     """

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 from sqlalchemy import LargeBinary, false, func, select, type_coerce
 
-from archiver.archive.events import Event, Known, name_of
+from archiver.archive.events import Event, KnownDetail, name_of
 from archiver.catalogue.database import batches
 from archiver.catalogue.schema import (
     EventRow,
@@ -129,7 +129,10 @@ def known_events(catalogue: Catalogue) -> set[str]:
 
 
 def events(
-    catalogue: Catalogue, *, repository: str | None = None, kinds: Collection[type[Known]] = ()
+    catalogue: Catalogue,
+    *,
+    repository: str | None = None,
+    kinds: Collection[type[KnownDetail]] = (),
 ) -> list[tuple[str, Event]]:
     """Return events with their ids, oldest first; of one repository, or of these kinds, if given."""
     query = select(EventRow.__table__).order_by(EventRow.time, EventRow.digest)

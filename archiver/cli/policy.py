@@ -29,7 +29,7 @@ class Parity(click.ParamType[tuple[int, int | None]]):
     name = "P[/K]"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, int | None]:
-        """The two numbers; a usage error if they are none, or too large."""
+        """Return the two numbers; a usage error if they are none, or too large."""
         if isinstance(value, tuple):
             return value
         found = re.fullmatch(r"([0-9]{1,3})(?:/([0-9]{1,3}))?", value)
@@ -45,7 +45,7 @@ class Age(Duration):
     """A duration of whole days, rounded down, so that nothing is looser than what was typed."""
 
     def convert(self, value: Any, param: Any, ctx: Any) -> int:
-        """The number of seconds: none, or those of a day at least; a usage error otherwise."""
+        """Return the number of seconds: none, or those of a day at least; a usage error otherwise."""
         seconds = super().convert(value, param, ctx)
         if 0 < seconds < _DAY:
             self.fail(f"{value} is less than a day; 0d is: no matter when.", param, ctx)

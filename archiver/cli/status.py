@@ -276,14 +276,14 @@ def what_next(shortfall: Shortfall) -> str:
 
 
 def described(shortfall: Shortfall) -> dict[str, Any]:
-    """What falls short, with its words, for who reads JSON."""
+    """Return what falls short, with its words, for who reads JSON."""
     words = {"message": sentence(shortfall), "next": what_next(shortfall)}
     fields: dict[str, Any] = msgspec.to_builtins(shortfall)
     return fields | words
 
 
 def sentence(shortfall: Shortfall) -> str:  # noqa: C901, PLR0911, PLR0912 - one line a kind
-    """What falls short, in words; names are as they came."""
+    """Return what falls short, in words; names are as they came."""
     match shortfall:
         case report.NothingHeld():
             return "The archive is empty: it holds no snapshot."

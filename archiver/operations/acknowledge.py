@@ -35,7 +35,7 @@ class KnownFact(msgspec.Struct, frozen=True):
 
 
 def acknowledged(archive: Archive) -> list[KnownFact]:
-    """Every acknowledgement that holds now, by repository."""
+    """Return every acknowledgement that holds now, by repository."""
     plans = _plans(archive)
     known = plans.upstreams.acknowledgements(utc_now())
     written = plans.upstreams.written
@@ -53,7 +53,7 @@ def acknowledged(archive: Archive) -> list[KnownFact]:
 
 
 def parse_fact(text: str) -> AcknowledgedFact:
-    """The fact that ``text`` names; UsageError that says why if it cannot be acknowledged."""
+    """Return the fact that ``text`` names; raise UsageError that says why if it cannot be acknowledged."""
     for fact in FACTS:
         if text == fact:
             return fact

@@ -112,7 +112,7 @@ class _Subject(NamedTuple):
 
 
 def _subject(one: Snapshot | Event) -> _Subject:
-    """What a snapshot is, by its seal or by the event of its seal."""
+    """Return what a snapshot is, by its seal or by the event of its seal."""
     if isinstance(one, Event):
         return _Subject(one.repository, one.revision, one.snapshot)
     return _Subject(one.seal.repository, one.seal.revision, one.id)
@@ -132,7 +132,7 @@ def _held(
 def _forgettable(
     archive: Archive, history: History, repository: str, revision: str | None, *, every: bool
 ) -> Affected:
-    """Those that are there and meant, or else those that were pruned and are wanted again."""
+    """Return those that are there and meant, or else those that were pruned and are wanted again."""
     there = {one.id: one for one in archive.snapshots_of(repository)}
     chain = Chain()
     for digest, event in history:
@@ -155,7 +155,7 @@ def _forgettable(
 def _chosen(
     found: Iterable[One], repository: str, revision: str | None, *, every: bool
 ) -> list[One]:
-    """Those that are meant, if that is sure."""
+    """Return those that are meant, if that is sure."""
     subjects = list(found)
     fitting = [one for one in subjects if _fits(one, revision, by_id=False)]
     fitting = fitting or [one for one in subjects if _fits(one, revision, by_id=True)]
@@ -174,7 +174,7 @@ def _chosen(
 
 
 def _fits(one: Snapshot | Event, digits: str | None, *, by_id: bool) -> bool:
-    """Whether its revision begins so, or, with enough digits, its seal's id."""
+    """Return whether its revision begins so, or, with enough digits, its seal's id."""
     subject = _subject(one)
     if by_id:
         return len(digits or "") >= ID_DIGITS and subject.id.startswith(digits or "")
@@ -184,7 +184,7 @@ def _fits(one: Snapshot | Event, digits: str | None, *, by_id: bool) -> bool:
 def _remembered(
     archive: Archive, repository: str, revision: str | None, *, every: bool
 ) -> Affected:
-    """Those that are meant: what can be brought back, or else what is gone and only the journal knows."""
+    """Return what is meant: what can be brought back, or else what only the journal knows."""
     events = list(archive.events(skip_damaged))
     told = forgotten(events)
     found = _in_trash(archive, repository, revision, told)
@@ -210,7 +210,7 @@ def _remembered(
 def _in_trash(
     archive: Archive, repository: str, revision: str | None, told: frozenset[str]
 ) -> dict[str, Snapshot]:
-    """The forgotten seals of a repository: in the trash, or back in use by a run that was cut short."""
+    """Return the forgotten seals of a repository: in the trash, or back in use since a run died."""
     found: dict[str, Snapshot] = {}
     for one in archive.named(repository, None):
         if one.id in told:
@@ -227,7 +227,7 @@ def _in_trash(
 
 
 def _is_of(subject: _Subject, repository: str, revision: str | None) -> bool:
-    """Whether it is of a repository, or has the id that stands in the name's place."""
+    """Return whether it is of a repository, or has the id that stands in the name's place."""
     same = subject.repository.casefold() == repository.casefold()
     return same or (is_seal_id(repository, revision) and subject.id.startswith(repository))
 

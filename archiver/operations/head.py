@@ -41,7 +41,7 @@ class Head(msgspec.Struct, frozen=True):
 
 
 def heads(archive: Archive) -> list[Head]:
-    """The heads of the archive's journal, by id; usually one, none if nothing was ever written."""
+    """Return the heads of the archive's journal, by id; usually one, none if nothing was ever written."""
     chain, events = Chain(), dict[str, "Event"]()
 
     def damaged(name: str, _error: DamageError) -> None:
@@ -63,6 +63,6 @@ def _head(chain: Chain, digest: str, event: Event | None, covers: Cover) -> Head
 def check(archive: Archive, kept: Iterable[str]) -> HeadCheck:
     """Look for the heads that were kept elsewhere: ids, or names of files that ``head`` wrote.
 
-    UsageError if one is neither.
+    Raise UsageError if one is neither.
     """
     return check_heads(archive, [one for text in kept for one in trusted_heads(text)])

@@ -10,14 +10,12 @@ from archiver.archive.check.history import readable_events
 from archiver.archive.clock import next_time
 from archiver.archive.events import new_event
 from archiver.archive.journal import policy_of
-from archiver.archive.policy import Accepted, Level, Policy, merged, parse_accepted
+from archiver.archive.policy import Accepted, Level, Policy, parse_accepted
 from archiver.archive.signing.keys import public_keys
 from archiver.errors import UsageError
 from archiver.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from archiver.archive.archive import Archive
 
 _LONGEST: Final = 2000
@@ -45,9 +43,9 @@ class PolicyChange(msgspec.Struct, frozen=True):
 
 
 def change_policy(archive: Archive, change: PolicyChange) -> tuple[Policy, bool]:
-    """Journal the changed policy; what it is now, and whether that is another than before.
+    """Journal the changed policy; return it, and whether that is another than before.
 
-    Raises UsageError for a key that is none, if signatures are wanted by no key, and for a finding that
+    Raise UsageError for a key that is none, if signatures are wanted by no key, and for a finding that
     cannot be accepted or was not.
     """
     archive.require_writable()
@@ -66,48 +64,49 @@ def change_policy(archive: Archive, change: PolicyChange) -> tuple[Policy, bool]
 
 
 def _changed(before: Policy, change: PolicyChange) -> Policy:
-    plain = msgspec.structs.asdict(change)
-    trust, distrust = plain.pop("trust"), plain.pop("distrust")
-    accept, reject = plain.pop("accept"), plain.pop("reject")
-    wanted = {key: value for key, value in plain.items() if value is not None}
+    fields = msgspec.structs.asdict(change)
+    for lists in ("trust", "distrust", "accept", "reject"):
+        del fields[lists]
+    fields = {name: value for name, value in fields.items() if value is not None}
     # Once wanted, append-only stays wanted.
-    wanted["append_only"] = before.append_only or bool(change.append_only)
-    keys = _without(before.keys, distrust)
-    added = [key.text for key in public_keys(trust) if key.text not in keys] if trust else []
-    if added:
-        _require_other_ids((*keys, *added))
-    wanted["accepted"] = _accepted(before.accepted, accept, reject)
-    return msgspec.structs.replace(before, **wanted, keys=(*keys, *added))
+    fields["append_only"] = before.append_only or bool(change.append_only)
+    fields["keys"] = _keys(before.keys, change)
+    fields["accepted"] = _accepted(before.accepted, change)
+    return msgspec.structs.replace(before, **fields)
 
 
-def _accepted(
-    before: tuple[Accepted, ...], accept: Iterable[str], reject: Iterable[str]
-) -> tuple[Accepted, ...]:
-    known = {str(one).casefold(): one for one in before}
-    for text in reject:  # as it is shown, whatever its code: a newer version may know more of them
-        if known.pop(text.casefold(), None) is None:
+def _keys(before: tuple[str, ...], change: PolicyChange) -> tuple[str, ...]:
+    """Return the trusted keys: first those of before that stay, then the new ones."""
+    trusted = {key.id: key.text for key in public_keys(before)}
+    for text in change.distrust:
+        if trusted.pop(text.lower(), None) is None:
+            held = ", ".join(trusted) or "none"
+            raise UsageError(f"No key {printable(text, 80)!r} is trusted; trusted are {held}.")
+    keys = tuple(trusted.values())
+    added = [key.text for key in public_keys(change.trust) if key.text not in keys]
+    # Two keys of one id would stand in each other's way: a signature names its key by the id.
+    texts: dict[str, str] = {}
+    for key in public_keys((*keys, *added)) if added else ():
+        if texts.setdefault(key.id, key.text) != key.text:
+            raise UsageError(
+                f"{texts[key.id]} is trusted as the key {key.id}; {key.text} has the same id.",
+                hint=f"Was it typed wrong? To change it, add --distrust {key.id}.",
+            )
+    return (*keys, *added)
+
+
+def _accepted(before: tuple[Accepted, ...], change: PolicyChange) -> tuple[Accepted, ...]:
+    """Return what is accepted, each once and by name: the first of those that say the same."""
+    stays = {str(accepted).casefold(): accepted for accepted in before}
+    for (
+        text
+    ) in change.reject:  # as it is shown: a newer version may know codes that this one does not
+        if stays.pop(text.casefold(), None) is None:
             parse_accepted(text)
             held = printable(", ".join(map(str, before)), _LONGEST)
             hint = f"Accepted are: {held}." if before else "Nothing is."
             raise UsageError(f"{printable(text)} is not accepted.", hint=hint)
-    return merged((*known.values(), *map(parse_accepted, accept)))
-
-
-def _require_other_ids(keys: tuple[str, ...]) -> None:
-    """Two keys of one id would stand in each other's way: a signature names its key by the id."""
-    seen: dict[str, str] = {}
-    for key in public_keys(keys) if keys else ():
-        if seen.setdefault(key.id, key.text) != key.text:
-            raise UsageError(
-                f"{seen[key.id]} is trusted as the key {key.id}; {key.text} has the same id.",
-                hint=f"Was it typed wrong? To change it, add --distrust {key.id}.",
-            )
-
-
-def _without(keys: tuple[str, ...], distrusted: Iterable[str]) -> tuple[str, ...]:
-    known = {key.id: key.text for key in public_keys(keys)} if keys else {}
-    for text in distrusted:
-        if known.pop(text.lower(), None) is None:
-            held = ", ".join(known) or "none"
-            raise UsageError(f"No key {printable(text, 80)!r} is trusted; trusted are {held}.")
-    return tuple(known.values())
+    distinct: dict[tuple[str, ...], Accepted] = {}
+    for accepted in (*stays.values(), *map(parse_accepted, change.accept)):
+        distinct.setdefault(accepted.key, accepted)
+    return tuple(distinct[key] for key in sorted(distinct))

@@ -116,7 +116,7 @@ class _Signing:
         )
 
     def _unsigned(self, documents: Iterable[_Document]) -> Iterator[_Document]:
-        """Those that are whole and have no valid signature; the damaged ones become findings."""
+        """Yield those that are whole and have no valid signature; the damaged ones become findings."""
         for document in documents:
             try:
                 signed_bytes(self._store, document.name)

@@ -62,7 +62,7 @@ def write_archive(root: Path, change=lambda _manifest: None, pack: bytes | None 
     data = text.encode("utf-8", "surrogatepass")
     pack = good_pack() if pack is None else pack
     handmade.write_identity(root)
-    for name, content in archive.files():
+    for name, content in archive.carried_files():
         (root / name).write_bytes(content)
     handmade.write_pack(root, pack)
     handmade.write_snapshot(root, data, [pack], **seal)

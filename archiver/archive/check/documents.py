@@ -338,7 +338,7 @@ _EXPLANATION_MAX: Final = 1 << 20
 
 def check_explanations(store: Store, findings: Findings) -> None:
     """The files that explain the archive must be there; another version's are a remark."""
-    for name, data in archive.files():
+    for name, data in archive.carried_files():
         if not store.stat(name):
             text = f"{name} is missing or empty."
             findings.add("carried-missing", text, (CarryAnew(name),), path=name)

@@ -1,4 +1,8 @@
-"""The journal as deleting must see it: whole, or nothing is deleted."""
+"""What is needed, and what may go: decided by the whole journal and every seal, or nothing is deleted.
+
+A file that no seal and no writer needs is condemned; what is condemned, the journal says. Of a pack that
+may go, what it holds is first proven to come out of the packs that stay.
+"""
 
 from __future__ import annotations
 
@@ -36,13 +40,13 @@ History = list[tuple[str, "Event"]]
 CONDEMNING: Final = (Condemned, Spared, Pruned)
 """The events that ``condemned`` looks at."""
 
-_TOLD: Final = 8
+_PROBLEMS_SHOWN: Final = 8
 _BATCH: Final = 2000
 """Names in one event, so that none becomes too large."""
 
 
 def deletable_history(archive: Archive) -> History:
-    """The whole journal, of an archive that allows deleting.
+    """Return the whole journal, of an archive that allows deleting.
 
     Raises:
         DamageError: An event is damaged or missing: what it said, "append only" perhaps, is not known.
@@ -55,12 +59,7 @@ def deletable_history(archive: Archive) -> History:
         chain.add(digest, event)
     if not problems:
         problems = [f"The event {digest} is missing." for digest, _ in chain.missing()]
-    require_none(archive, problems)
-    _require_allowed(history)
-    return history
-
-
-def _require_allowed(history: History) -> None:
+    require_whole(archive, problems)
     try:
         append_only = policy_of(history).append_only
     except DamageError as error:
@@ -73,31 +72,34 @@ def _require_allowed(history: History) -> None:
             "The policy of this archive is append-only: nothing is ever deleted.",
             hint="Copy what you want to keep into a new archive, if this one is to be smaller.",
         )
+    return history
 
 
-def require_none(archive: Archive, problems: Sequence[str]) -> None:
-    """Raise DamageError that tells the problems, if there are any."""
+def require_whole(archive: Archive, problems: Sequence[str]) -> None:
+    """Raise DamageError that says what the archive lacks, if there are such ``problems``."""
     if not problems:
         return
-    more = f" And {len(problems) - _TOLD} more." if len(problems) > _TOLD else ""
+    shown = " ".join(problems[:_PROBLEMS_SHOWN])
+    if len(problems) > _PROBLEMS_SHOWN:
+        shown += f" And {len(problems) - _PROBLEMS_SHOWN} more."
     place = archive.store.address
     raise DamageError(
-        f"The archive is not whole, so what it needs is not known: {' '.join(problems[:_TOLD])}{more}",
+        f"The archive is not whole, so what it needs is not known: {shown}",
         hint=f"Nothing was deleted. Run {command('audit', place)}, then {command('repair', place)}.",
     )
 
 
 def lost_seals(archive: Archive, history: History, live: Iterable[Snapshot]) -> Iterator[str]:
-    """A sentence for each seal that the journal tells of, that is gone, and that nobody set aside."""
+    """Yield a sentence for each seal that the journal names, that is gone, and that nobody took away."""
     chain = Chain()
     for digest, event in history:
         chain.add(digest, event)
-    seals = list(live)
-    there = {one.id for one in seals}
-    replacements = ReplacementSeals(archive, seals)
+    snapshots = list(live)
+    present = {snapshot.id for snapshot in snapshots}
+    replacements = ReplacementSeals(archive, snapshots)
     place, deleted = archive.store.address, chain.deleted()
     for event in chain.sealed():
-        if event.snapshot not in there and not replacements.exist_for(event):
+        if event.snapshot not in present and not replacements.exist_for(event):
             title = f"{event.repository}@{event.revision[:12]}"
             if event.snapshot in deleted:
                 yield (
@@ -116,43 +118,40 @@ def lost_seals(archive: Archive, history: History, live: Iterable[Snapshot]) -> 
 
 
 def condemned(events: Iterable[tuple[str, Event]], place: Place) -> dict[str, str]:
-    """Files that are condemned in the archive at ``place`` -> the id of the event (oldest first) that did.
+    """Return file -> id of the event that condemned it in the archive at ``place``; events oldest first.
 
-    The first condemnation counts, until the file is spared or goes to the trash. One that was told at
-    another place, and came with a copy, says nothing of what is needed here.
+    The first condemnation counts, until the file is spared or goes to the trash. One of another place,
+    which came with a copy, says nothing of what is needed here.
     """
-    found: dict[str, str] = {}
+    by_file: dict[str, str] = {}
     for digest, event in events:
         match event.detail:
-            case Condemned(files, told) if place.is_named(told):
+            case Condemned(files, condemned_at) if place.is_named(condemned_at):
                 for name in files:
-                    found.setdefault(name, digest)
+                    by_file.setdefault(name, digest)
             case Pruned(to=""):
                 pass  # from the trash: it was none of those in use
             case Spared(files) | Pruned(files):
                 for name in files:
-                    found.pop(name, None)
-    return found
+                    by_file.pop(name, None)
+    return by_file
 
 
 def batches(names: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    """The names in lists that an event has room for."""
+    """Yield the names in lists that an event has room for."""
     for at in range(0, len(names), _BATCH):
         yield tuple(names[at : at + _BATCH])
 
 
-# ---- What is needed now: by the seals that are there, and by the writers that are about to seal.
-
-
 class Needs:
-    """The names of files that must stay."""
+    """The names of files that must stay: what seals stand on, and what writers are about to seal."""
 
     def __init__(self, snapshots: Iterable[Snapshot], announced: Iterable[str] = ()) -> None:
         self.snapshots = tuple(snapshots)
         names = set(announced)
-        for one in self.snapshots:
-            names.update(closure_names(one.seal))
-            names.add(one.name)
+        for snapshot in self.snapshots:
+            names.update(closure_names(snapshot.seal))
+            names.add(snapshot.name)
         self.names = frozenset(names)
 
     @cached_property
@@ -160,30 +159,27 @@ class Needs:
         return frozenset(map(layout.digest_of, self.names))
 
     def cover(self, name: str) -> bool:
-        """Whether the file is needed, or is the parity or a signature of one that is."""
-        followed = followed_by(name)
-        return name in self.names or (followed is not None and followed in self._digests)
+        """Return whether the file is needed, or is the parity or a signature of one that is."""
+        digest = accompanied(name)
+        return name in self.names or (digest is not None and digest in self._digests)
 
 
-def followed_by(name: str) -> str | None:
-    """The digest of the file that a sidecar or signature belongs to; None if it is neither."""
+def accompanied(name: str) -> str | None:
+    """Return the digest of the file that a sidecar or signature belongs to; None if it is neither."""
     signature = layout.signature_of(name)
     return signature.digest if signature else layout.parity_of(name)
 
 
 def needed_now(archive: Archive) -> Needs:
-    """What seals and writers need at this moment; DamageError if some of it cannot be read.
+    """Return what seals and writers need at this moment; raise DamageError if some of it cannot be read.
 
     Intents are read before seals: a writer takes its intent away only after its seal is there.
     """
     announced = announced_needs(archive.store)
     problems: list[str] = []
     snapshots = list(archive.snapshots(lambda _name, error: problems.append(error.message)))
-    require_none(archive, problems)
+    require_whole(archive, problems)
     return Needs(snapshots, (name for names in announced.values() for name in names))
-
-
-# ---- Copies that may go: what they hold is proven elsewhere first.
 
 
 class LiveObjects:
@@ -194,9 +190,9 @@ class LiveObjects:
         self._archive = archive
         self._named: Digests = np.empty(0, "S32")
         packs: set[str] = set()
-        for one in snapshots:
-            packs.update(pack for pack, _ in one.seal.packs)
-            files = archive.manifest(one.seal).files
+        for snapshot in snapshots:
+            packs.update(pack for pack, _ in snapshot.seal.packs)
+            files = archive.manifest(snapshot.seal).files
             digests = {digest for entry in files for _, digest in entry.segments}
             if digests:
                 new = np.frombuffer(bytes.fromhex("".join(digests)), "S32")
@@ -207,7 +203,7 @@ class LiveObjects:
         return missing_objects({entry.blake3 for entry in entries}, self._named)
 
     def unneeded_bytes(self) -> int:
-        """Stored bytes in the packs that stay and that no manifest names."""
+        """Return how many stored bytes in the packs that stay no manifest names."""
         total = 0
         for pack in self._packs:
             entries = _entries(self._archive, pack)
@@ -216,7 +212,7 @@ class LiveObjects:
         return total
 
     def only_in(self, pack: str) -> set[str]:
-        """Named objects of a pack that come out whole of none of the packs that seals name."""
+        """Return the named objects of a pack that come out whole of none of the packs that seals name."""
         entries = _entries(self._archive, pack)
         left = {entry.blake3 for entry in entries} - self._unnamed(entries)
         for other in self._packs:
@@ -236,7 +232,7 @@ class LiveObjects:
 
 
 def _entries(archive: Archive, pack: str) -> list[IndexEntry]:
-    """What a pack lists, or what its frames hold; nothing if it cannot be read."""
+    """Return what a pack lists, or what its frames hold; nothing if it cannot be read."""
     try:
         reader = archive.pack(pack)
         try:

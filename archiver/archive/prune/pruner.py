@@ -1,24 +1,29 @@
-"""One prune run: bring back, delete for good, sweep into the trash, condemn; in this order."""
+"""One prune run: bring back, delete for good, sweep into the trash, condemn; in this order.
+
+What is needed comes back before anything is judged; the trash is emptied of what is due before more comes
+there, and condemned is last: so a file waits a whole grace at each step.
+"""
 
 from __future__ import annotations
 
 from contextlib import closing
-from typing import TYPE_CHECKING, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from archiver.archive import events, layout
 from archiver.archive.clock import Grace, next_time
-from archiver.archive.events import Event, Known, new_event
+from archiver.archive.events import Event, KnownDetail, new_event
 from archiver.archive.fixity import require_named
 from archiver.archive.places import forgotten, own_place, settled_place
 from archiver.archive.prune.condemn import (
     LiveObjects,
+    accompanied,
     batches,
     condemned,
     deletable_history,
-    followed_by,
     lost_seals,
     needed_now,
-    require_none,
+    require_whole,
 )
 from archiver.archive.prune.trash import Discarded, bring_back, discarded, reversible
 from archiver.archive.publish import missing_packs
@@ -30,7 +35,8 @@ if TYPE_CHECKING:
     from archiver.archive.archive import Archive
     from archiver.archive.prune.condemn import Needs
 
-_OUTWARD = (layout.SNAPSHOTS, layout.MANIFESTS, layout.PACKS)
+Names = tuple[str, ...]
+_OUTWARD: Final = (layout.SNAPSHOTS, layout.MANIFESTS, layout.PACKS)
 
 
 class Part(NamedTuple):
@@ -89,18 +95,21 @@ class Pruner:
         self._grace = Grace(self._history, self._seconds)
         self._grace.require_sound_clock()
         needs = needed_now(self._archive)
-        require_none(self._archive, list(lost_seals(self._archive, self._history, needs.snapshots)))
+        require_whole(
+            self._archive, list(lost_seals(self._archive, self._history, needs.snapshots))
+        )
         rescued = self._rescue(needs)
         if not self._dry_run:
-            require_none(self._archive, list(_missing(self._archive, needs)))
+            # Only now: a pack that is missing may have been in the trash.
+            require_whole(self._archive, list(_missing(self._archive, needs)))
             self._place = settled_place(self._archive)
         live = LiveObjects(self._archive, needs.snapshots)
         self._note_clock()
         self._set_right(needs)
-        # What follows a file goes to the trash before that file is gone from there.
-        trailing = self._move([], needs)
-        deleted = self._delete(needs, trailing if self._dry_run else [])
-        swept, kept = self._sweep(needs, live, trailing)
+        # Sidecars and signatures of a file go to the trash before that file is gone from there.
+        sidecars = self._move([], needs)
+        deleted = self._delete(needs, sidecars if self._dry_run else [])
+        swept, kept = self._sweep(needs, live, sidecars)
         return Pruned(
             rescued=rescued,
             deleted=deleted,
@@ -115,7 +124,7 @@ class Pruner:
         return condemned(self._history, self._place)
 
     def _waiting(self) -> bool:
-        """Whether something is on its way out."""
+        """Return whether something is on its way out."""
         return bool(self._condemned() or discarded(self._store))
 
     def _note_clock(self) -> None:
@@ -124,18 +133,20 @@ class Pruner:
             self._record(new_event(seen))
 
     def _discarded_since(self) -> dict[str, str]:
-        """Files by their names -> when the journal says that they went to the trash, if it does."""
-        found: dict[str, str] = {}
+        """Return files by their names -> when the journal says that they went to the trash, if it does."""
+        since: dict[str, str] = {}
         for digest, event in self._history:
             time = self._grace.times.get(digest, event.time)
             match event.detail:
                 case events.Forgotten(names) | events.Pruned(names, to=layout.TRASH):
                     for name in names:
-                        found[name] = max(time, found.get(name, ""))
-        return found
+                        since[name] = max(time, since.get(name, ""))
+        return since
 
-    def _tell(self, detail: Known) -> None:
-        self._record(new_event(detail, time=next_time(self._history)))
+    def _record_all(self, names: Iterable[str], detail: Callable[[Names], KnownDetail]) -> None:
+        """Append the events that say this of the names, later than all before."""
+        for batch in batches(list(names)):
+            self._record(new_event(detail(batch), time=next_time(self._history)))
 
     def _record(self, event: Event) -> None:
         """Append an event, later than those that this run knows."""
@@ -145,52 +156,51 @@ class Pruner:
             self._grace.times[digest] = event.time
 
     def _set_right(self, needs: Needs) -> None:
-        """What is there counts: seals that are not forgotten any more, files that are needed again."""
-        ids = sorted({one.id for one in needs.snapshots} & forgotten(self._history))
-        for batch in batches(ids):
-            self._tell(events.Remembered(batch))
-        again = sorted(name for name in self._condemned() if needs.cover(name))
-        for batch in batches(again):
-            self._tell(events.Spared(batch))
+        """Journal what is in use again: seals that had been forgotten, files that had been condemned."""
+        ids = {snapshot.id for snapshot in needs.snapshots} & forgotten(self._history)
+        self._record_all(sorted(ids), events.Remembered)
+        needed = sorted(name for name in self._condemned() if needs.cover(name))
+        self._record_all(needed, events.Spared)
 
     # ---- the trash
 
     def _rescue(self, needs: Needs) -> Part:
         trash = discarded(self._store)
         if self._dry_run:
-            return _part(
-                {o.name: o.size for o in trash if needs.cover(o.name) and not self._there(o.name)}
+            return _part_of(
+                file for file in trash if needs.cover(file.name) and not self._exists(file.name)
             )
-        return _of(bring_back(self._store, trash, needs.cover))
+        return _part_of(bring_back(self._store, trash, needs.cover))
 
-    def _there(self, name: str) -> bool:
+    def _exists(self, name: str) -> bool:
         return self._store.stat(name) is not None
 
-    def _delete(self, needs: Needs, foretold: list[Discarded]) -> Part:
-        """Delete for good; what a crash leaves is deleted by the next run, and told again.
+    def _delete(self, needs: Needs, expected: list[Discarded]) -> Part:
+        """Delete for good; what a crash leaves is deleted by the next run, and journalled again.
 
-        ``foretold`` is what a real run would have in the trash by now.
+        ``expected`` is what a real run would have in the trash by now.
         """
-        told = self._discarded_since()
-        old = [
-            one
-            for one in (*discarded(self._store), *foretold)
-            if self._grace.is_over(self._since(one, told))
-            and (not needs.cover(one.name) or self._is_whole(one.name))
-        ]
-        self._tell_pruned(sorted({one.name for one in old}), "")
-        for one in sorted(old, key=lambda one: _order(one.name)):
-            if not self._dry_run:
-                self._store.remove(one.where)
-        return _of(old)
+        since = self._discarded_since()
 
-    def _since(self, one: Discarded, told: dict[str, str]) -> str:
-        """Since when a file is in the trash: by the journal, or else by the folder that it lies in."""
-        by_journal = told.get(one.name) or told.get(layout.digest_of(one.name) or "", "")
-        return self._grace.since(by_journal, one.time)
+        def is_due(file: Discarded) -> bool:
+            # By the journal, which names a seal by its id, or else by the folder that the file lies in.
+            by_journal = since.get(file.name) or since.get(layout.digest_of(file.name) or "", "")
+            return self._grace.is_over(self._grace.since(by_journal, file.time))
+
+        due = [
+            file
+            for file in (*discarded(self._store), *expected)
+            if is_due(file) and (not needs.cover(file.name) or self._is_whole(file.name))
+        ]
+        # The journal first: what it does not say was pruned, and is not there, counts as lost.
+        self._record_all(sorted({file.name for file in due}), partial(events.Pruned, to=""))
+        for file in sorted(due, key=lambda file: _order(file.name)):
+            if not self._dry_run:
+                self._store.remove(file.where)
+        return _part_of(due)
 
     def _is_whole(self, name: str) -> bool:
-        """Whether a file that is in use is what its name demands: then nobody needs another of it."""
+        """Return whether a file in use is what its name demands: then nobody needs the one in the trash."""
         try:
             with closing(self._store.open(name)) as reader:
                 require_named(reader, name)
@@ -198,14 +208,10 @@ class Pruner:
             return False
         return True
 
-    def _tell_pruned(self, names: list[str], to: str) -> None:
-        for batch in batches(names):
-            self._tell(events.Pruned(batch, to))
-
     # ---- files in use
 
     def _sweep(
-        self, needs: Needs, live: LiveObjects, trailing: list[Discarded]
+        self, needs: Needs, live: LiveObjects, sidecars: list[Discarded]
     ) -> tuple[Part, Part]:
         """Move what was condemned long enough ago, but for the only good copies, which are kept."""
         due = [
@@ -214,15 +220,15 @@ class Pruner:
             if self._grace.is_over(self._grace.times[event])
             and _may_go(name)
             and not needs.cover(name)
-            and self._there(name)
+            and self._exists(name)
         ]
         kept = {name for name in due if (pack := layout.pack_of(name)) and live.only_in(pack)}
         going = sorted(set(due) - kept, key=_order)
-        return _of([*trailing, *self._move(going, needs)]), self._sized(kept)
+        return _part_of([*sidecars, *self._move(going, needs)]), self._sized(kept)
 
     def _move(self, going: list[str], needs: Needs) -> list[Discarded]:
-        """Move files and what follows them; look again; bring back what is needed after all."""
-        names = [*going, *self._followers(going, needs)]
+        """Move files with their sidecars to the trash; look again; bring back what is needed after all."""
+        names = [*going, *self._sidecars(going, needs)]
         if self._dry_run:
             time = next_time(self._history)
             return [Discarded("", time, name, self._store.stat(name) or 0) for name in names]
@@ -233,18 +239,18 @@ class Pruner:
                 self._forget_pack(layout.pack_of(name) or "")
                 discarding.put(name)
             # Whoever announces or seals from here on finds these files gone.
-            now = needed_now(self._archive)
-            back = bring_back(self._store, discarding.moved, now.cover)
-        gone = [one for one in discarding.moved if one not in back]
-        self._tell_pruned([one.name for one in gone], layout.TRASH)
-        return gone
+            needed = needed_now(self._archive)
+            rescued = bring_back(self._store, discarding.moved, needed.cover)
+        moved = [file for file in discarding.moved if file not in rescued]
+        self._record_all([file.name for file in moved], partial(events.Pruned, to=layout.TRASH))
+        return moved
 
-    def _followers(self, going: list[str], needs: Needs) -> list[str]:
-        """Parity and signatures of what goes, and of what went before a crash."""
-        names = [*going, *(one.name for one in discarded(self._store))]
+    def _sidecars(self, going: list[str], needs: Needs) -> list[str]:
+        """Return parity and signatures of what goes, and of what went before a crash."""
+        names = [*going, *(file.name for file in discarded(self._store))]
         digests = {layout.digest_of(name) for name in names} - {None}
-        there = [*self._store.list(layout.PARITY), *self._store.list(layout.SIGNATURES)]
-        return [name for name in there if followed_by(name) in digests and not needs.cover(name)]
+        sidecars = [*self._store.list(layout.PARITY), *self._store.list(layout.SIGNATURES)]
+        return [name for name in sidecars if accompanied(name) in digests and not needs.cover(name)]
 
     def _condemn(self, needs: Needs, swept: Part) -> Part:
         already = self._condemned().keys() | set(swept.files)
@@ -254,36 +260,33 @@ class Pruner:
             for name in self._store.list(folder)
             if _may_go(name) and name not in already and not needs.cover(name)
         ]
-        for batch in batches(new):
-            self._tell(events.Condemned(batch, self._place.key))
+        self._record_all(new, partial(events.Condemned, place=self._place.key))
         return self._sized(new)
 
     def _sized(self, names: Iterable[str]) -> Part:
-        return _part({name: self._store.stat(name) or 0 for name in names})
+        sizes = {name: self._store.stat(name) or 0 for name in names}
+        return Part(tuple(sorted(sizes)), sum(sizes.values()))
 
 
 def _missing(archive: Archive, needs: Needs) -> Iterable[str]:
-    """A sentence for each pack of a live seal that is not there with its size."""
-    for one in needs.snapshots:
-        for pack in missing_packs(archive, one.seal.packs):
-            yield f"{layout.pack_name(pack)} of {one.title} is missing or has another size."
+    """Yield a sentence for each pack of a live seal that is not there with its size."""
+    for snapshot in needs.snapshots:
+        for pack in missing_packs(archive, snapshot.seal.packs):
+            yield f"{layout.pack_name(pack)} of {snapshot.title} is missing or has another size."
 
 
 def _may_go(name: str) -> bool:
-    """Whether it is a pack or a manifest by its name: an event could name anything."""
+    """Return whether it is a pack or a manifest by its name: an event could name anything."""
     manifest = name.startswith(f"{layout.MANIFESTS}/") and layout.document_of(name)
     return bool(manifest or layout.pack_of(name))
 
 
 def _order(name: str) -> tuple[int, str]:
-    """What leads to others goes before them: seals, manifests, packs, and last what follows them."""
+    """Order what leads to others before them: seals, manifests, packs, and last their sidecars."""
     top = name.partition("/")[0]
     return (_OUTWARD.index(top) if top in _OUTWARD else len(_OUTWARD)), name
 
 
-def _of(files: Iterable[Discarded]) -> Part:
-    return _part({one.name: one.size for one in files})
-
-
-def _part(sizes: dict[str, int]) -> Part:
+def _part_of(files: Iterable[Discarded]) -> Part:
+    sizes = {file.name: file.size for file in files}
     return Part(tuple(sorted(sizes)), sum(sizes.values()))

@@ -1,4 +1,8 @@
-"""The trash: files on their way out, each below the time it was put there."""
+"""The trash: files on their way out, each below the time it was put there, and what dead runs left.
+
+What is in the trash can be brought back until ``prune`` deletes it. What runs that died left in ``tmp/``
+is seen by a status, gone on with by the next run, and removed by a prune.
+"""
 
 from __future__ import annotations
 
@@ -16,19 +20,24 @@ if TYPE_CHECKING:
 
     from archiver.storage.store import Store
 
-
 _LOCK: Final = "aside.lock"
-
-
 _INDEX: Final = tuple(f"{layout.CATALOGUE}{end}" for end in ("", "-wal", "-shm", "-journal"))
-"""The file before its companions, as when another takes its place."""
+"""The catalogue before the files beside it, as when another takes its place."""
+
+_PACK: Final = "pack"
+_HALF_WRITTEN: Final = (
+    *("put", "link", "copy", "repair", "parity", "parity-blocks", "signature", "intent"),
+)
+_WORKLOG: Final = re.compile(r"tmp/(work-[0-9a-f]{32}\.jsonl)")
+_LEAST_IDLE: Final = 7 * 86400
+"""Seconds for which nobody wrote to a worklog before it can be one that nobody goes on with."""
 
 
 def deleting(store: Store) -> RunLock:
-    """Held by whoever takes files out of use, or brings them back; LockedError if another does.
+    """Return the lock of whoever takes files out of use or brings them back; LockedError if it is held.
 
     On a full disk the reserve and the index give their room for that: they are made anew when there is
-    some. Raises ArchiverError if nothing can be written.
+    some. Raise ArchiverError if nothing can be written.
     """
     folder = local_folder(store)
     folder.make_room(_INDEX)
@@ -46,13 +55,13 @@ class Discarded(NamedTuple):
 
 
 def discarded(store: Store) -> list[Discarded]:
-    """What is in the trash, the newest first."""
-    found = []
-    for where in store.list(layout.TRASH):
-        aside = layout.quarantined_of(where)
-        if aside is not None:
-            found.append(Discarded(where, aside.time, aside.name, store.stat(where) or 0))
-    return sorted(found, key=lambda one: (one.time, one.where), reverse=True)
+    """Return what is in the trash, the newest first."""
+    trash = [
+        Discarded(where, origin.time, origin.name, store.stat(where) or 0)
+        for where in store.list(layout.TRASH)
+        if (origin := layout.quarantined_of(where)) is not None
+    ]
+    return sorted(trash, key=lambda file: (file.time, file.where), reverse=True)
 
 
 class Discarding:
@@ -79,7 +88,7 @@ class Discarding:
 
 @contextmanager
 def reversible(store: Store, time: str) -> Iterator[Discarding]:
-    """Whatever was moved when the block ends with an error goes back."""
+    """Move files to the trash; if the block ends with an error, all that were moved go back."""
     discarding = Discarding(store, time)
     try:
         yield discarding
@@ -89,30 +98,18 @@ def reversible(store: Store, time: str) -> Iterator[Discarding]:
 
 
 def bring_back(
-    store: Store, trash: Iterable[Discarded], wanted: Callable[[str], bool]
+    store: Store, trash: Iterable[Discarded], is_needed: Callable[[str], bool]
 ) -> list[Discarded]:
-    """Move wanted files back to where nothing is; those that went."""
-    back = []
-    for one in trash:
-        if wanted(one.name) and store.stat(one.name) is None:
+    """Move the files that are needed, by their names before, back to where nothing is; return these."""
+    rescued = []
+    for file in trash:
+        if is_needed(file.name) and store.stat(file.name) is None:
             try:
-                store.move(one.where, one.name)
+                store.move(file.where, file.name)
             except FileNotFoundError:
                 continue  # it was not moved at all, or another brought it back
-            back.append(one)
-    return back
-
-
-# ---- What runs that died left in ``tmp/``: seen by status, gone on with by the next run, removed by prune.
-
-
-_PACK: Final = "pack"
-_HALF_WRITTEN: Final = (
-    *("put", "link", "copy", "repair", "parity", "parity-blocks", "signature", "intent"),
-)
-_WORKLOG: Final = re.compile(r"tmp/(work-[0-9a-f]{32}\.jsonl)")
-_LEAST_IDLE: Final = 7 * 86400
-"""Seconds for which nobody wrote to a worklog before it can be one that nobody goes on with."""
+            rescued.append(file)
+    return rescued
 
 
 class Unfinished(NamedTuple):
@@ -149,16 +146,11 @@ def clear_up(store: Store, grace: int) -> None:
         if leftover.idle > longest:
             leftover.discard()
         leftover.release()
-    for name in _idle_worklogs(store, longest):
-        store.remove(name)
-    store.tidy(layout.TRASH)
-
-
-def _idle_worklogs(store: Store, longest: int) -> Iterator[str]:
     for name in list(store.list(layout.TMP)):
-        found = _WORKLOG.fullmatch(name)
-        path = local_folder(store).scratch(found[1]) if found else None
+        worklog = _WORKLOG.fullmatch(name)
+        path = local_folder(store).scratch(worklog[1]) if worklog else None
         if path is not None and path.exists():
             changed = path.parent.stat().st_mtime  # by the disk's own clock, as the file's is
             if changed - path.stat().st_mtime > longest:
-                yield name
+                store.remove(name)
+    store.tidy(layout.TRASH)

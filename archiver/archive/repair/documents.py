@@ -72,7 +72,9 @@ class DocumentRepair:
         if code in _INFO_CODES:
             return self._repair_info(check)
         if code == "carried-missing":
-            return self._files.put(name, dict(archive.files())[name], "this version of archiver")
+            return self._files.put(
+                name, dict(archive.carried_files())[name], "this version of archiver"
+            )
         return None
 
     def _event_names(self, digest: str) -> Iterator[str]:

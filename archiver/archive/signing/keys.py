@@ -1,4 +1,9 @@
-"""Keys in files: read what a person names, and write a new pair."""
+"""Secret keys as the program ``minisign`` writes them, with or without a password, and files of keys.
+
+Layout of a secret key's 158 bytes: algorithms (2 each: signature, key derivation, checksum), salt (32),
+limits of operations and of memory (8 each), and, masked by what scrypt makes of the password: the key's
+id (8), seed (32), public key (32) and a checksum (32) of algorithm, id, seed and public key.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +11,7 @@ import base64
 import hashlib
 import os
 import struct
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -35,114 +41,6 @@ from archiver.text import printable
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-
-class KeyFiles(NamedTuple):
-    """Where a new pair of keys lies."""
-
-    secret: Path
-    public: Path
-
-
-def read_small(path: Path, what: str) -> bytes:
-    """A small file that the user named; UsageError if there is none."""
-    try:
-        with path.open("rb") as file:
-            return file.read(FILE_MAX + 1)
-    except (FileNotFoundError, IsADirectoryError):
-        raise UsageError(f"There is no {what} at {path}.") from None
-    except OSError as error:
-        raise explain_system_error(error, f"the {what} was read") from error
-
-
-def read_secret_key(path: Path) -> LockedKey:
-    """The secret key in a file; UsageError if it holds none."""
-    data = read_small(path, "secret key")
-    try:
-        return parse_secret_key(data)
-    except UsageError as error:
-        raise UsageError(
-            f"{path}: {error.message}", hint="'archiver keys new PATH' makes one."
-        ) from None
-
-
-def read_signature(path: Path) -> Signature:
-    """The signature in a file; UsageError if there is no file, DamageError if it holds none."""
-    try:
-        return parse_signature(read_small(path, "signature"))
-    except DamageError as error:
-        raise DamageError(f"{path} is not a signature: {error.message}.") from None
-
-
-def public_key(text: str) -> PublicKey:
-    """The public key that ``text`` is, or that the file of that name holds; UsageError otherwise."""
-    path = Path(text)
-    if not path.is_file():
-        return parse_public_key(text)
-    data = read_small(path, "public key").decode(errors="replace")
-    try:
-        return parse_public_key(data)
-    except UsageError:
-        raise UsageError(f"{path} holds no public key.") from None
-
-
-def public_keys(texts: Iterable[str]) -> tuple[PublicKey, ...]:
-    """Several public keys, each once; UsageError if one is none."""
-    return tuple(dict.fromkeys(map(public_key, texts)))
-
-
-def identify(path: Path) -> PublicKey | LockedKey | Signature:
-    """What a file holds: a public key, a secret key or a signature; UsageError if none of them."""
-    data = read_small(path, "key")
-    for parse in (parse_secret_key, parse_signature, _parse_public_key):
-        try:
-            return parse(data)
-        except (UsageError, DamageError):
-            continue
-    raise UsageError(
-        f"{path} is no key and no signature.", hint="Name a .pub, a .key or a .minisig file."
-    )
-
-
-def _parse_public_key(data: bytes) -> PublicKey:
-    return parse_public_key(data.decode(errors="replace"))
-
-
-def new_pair(path: Path) -> KeyFiles:
-    """Where ``write_pair`` writes; UsageError if one of the two is there already."""
-    files = KeyFiles(Path(f"{path}.key"), Path(f"{path}.pub"))
-    for one in files:
-        require_absent(one)
-    return files
-
-
-def write_pair(path: Path, key: SecretKey, password: str, comment: str) -> KeyFiles:
-    """Write ``path``.key and ``path``.pub; UsageError if one of them is there already."""
-    if comment and printable(comment, 1000) != comment:
-        raise UsageError(
-            "The comment must be one line of at most 1,000 characters that can be printed."
-        )
-    files = new_pair(path)
-    write_new(files.public, _commented(key.public.file(), comment), 0o644)
-    try:
-        write_new(files.secret, _commented(key.file(password), comment), 0o600)
-    except BaseException:
-        files.public.unlink(missing_ok=True)
-        raise
-    return files
-
-
-def _commented(data: bytes, comment: str) -> bytes:
-    return UNTRUSTED + comment.encode() + b"\n" + data.split(b"\n", 1)[1] if comment else data
-
-
-# ---- Secret keys as ``minisign`` writes them, with or without a password, and signing with them.
-#
-# Layout of the 158 bytes: algorithms (2 each: signature, key derivation, checksum), salt (32), limits of
-# operations and of memory (8 each), and, masked by what scrypt makes of the password: the key's id
-# (8), seed
-# (32), public key (32) and a checksum (32) of algorithm, id, seed and public key.
-
-
 _LAYOUT: Final = struct.Struct("<2s2s2s32sQQ104s")
 _SCRYPT: Final = b"Sc"
 _NO_PASSWORD: Final = b"\x00\x00"
@@ -153,7 +51,8 @@ _MEMORY: Final = 1 << 27
 _OPERATIONS_MAX: Final = 1 << 28
 _MEMORY_MAX: Final = 1 << 30
 """The most that a key's file may ask for; minisign itself asks for 1 GiB."""
-_SPARE: Final = 1 << 20
+_SCRYPT_EXTRA: Final = 1 << 20
+"""What scrypt takes on top of what its cost says."""
 _BLOCK: Final = 8
 _COMMENT: Final = b"minisign encrypted secret key\n"
 
@@ -179,7 +78,7 @@ class SecretKey(NamedTuple):
 
     @classmethod
     def new(cls) -> SecretKey:
-        """A key that nobody had before."""
+        """Return a key that nobody had before."""
         return cls(id_text(os.urandom(ID_SIZE)), os.urandom(32))
 
     @property
@@ -192,7 +91,7 @@ class SecretKey(NamedTuple):
         return Ed25519PrivateKey.from_private_bytes(self.seed)
 
     def signature(self, signed: bytes, comment: str) -> bytes:
-        """The signature file of these bytes; ``comment``, one line, is covered by it too."""
+        """Return the signature file of these bytes; ``comment``, one line, is covered by it too."""
         private, trusted = self._private, comment.encode()
         value = private.sign(digest(signed))
         rows = (
@@ -204,7 +103,7 @@ class SecretKey(NamedTuple):
         return b"".join(row + b"\n" for row in rows)
 
     def file(self, password: str = "") -> bytes:
-        """The content of a secret key's file; without a password whoever has it can sign."""
+        """Return the content of a secret key's file; without a password whoever has it can sign."""
         bare = id_bytes(self.id) + self.seed + self.public.raw
         if password:
             salt, limits = os.urandom(32), (_OPERATIONS, _MEMORY)
@@ -229,13 +128,13 @@ class LockedKey(NamedTuple):
         return self.cost is not None
 
     def unlock(self, password: str = "") -> SecretKey:
-        """The key itself; UsageError if the password is another one, or the file is damaged."""
+        """Return the key itself; raise UsageError if the password is wrong, or the file is damaged."""
         secret = _masked(self.secret, password, self.salt, self.cost) if self.cost else self.secret
         bare, checksum = secret[:72], secret[72:]
         # minisign leaves the checksum of a key without password out.
-        fine = {_checksum(bare)} if self.cost else {_checksum(bare), bytes(32)}
+        valid = {_checksum(bare)} if self.cost else {_checksum(bare), bytes(32)}
         key = SecretKey(id_text(bare[:8]), bare[8:40])
-        if checksum in fine and key.public.raw == bare[40:]:
+        if checksum in valid and key.public.raw == bare[40:]:
             return key
         if self.cost:
             raise UsageError(
@@ -245,7 +144,7 @@ class LockedKey(NamedTuple):
 
 
 def parse_secret_key(data: bytes) -> LockedKey:
-    """Read a secret key's file; UsageError if it is none."""
+    """Read a secret key's file; raise UsageError if it is none."""
     try:
         rows = lines(data)
         known = len(rows) == 2 and rows[0].startswith(UNTRUSTED)  # noqa: PLR2004 - a comment and the key
@@ -262,7 +161,7 @@ def parse_secret_key(data: bytes) -> LockedKey:
 
 
 def scrypt_cost(operations: int, memory: int) -> ScryptCost:
-    """The parameters that libsodium picks for these limits; UsageError if they are out of reach.
+    """Return what libsodium picks for these limits; raise UsageError if they are out of reach.
 
     Source: ``pickparams`` of libsodium's ``crypto_pwhash_scryptsalsa208sha256``.
     """
@@ -272,13 +171,13 @@ def scrypt_cost(operations: int, memory: int) -> ScryptCost:
     else:
         n = _power(memory // (_BLOCK * 128))
         cost = ScryptCost(n, _BLOCK, max(operations // 4 // n // _BLOCK, 1))
-    if operations > _OPERATIONS_MAX or cost.memory > _MEMORY_MAX + _SPARE:
+    if operations > _OPERATIONS_MAX or cost.memory > _MEMORY_MAX + _SCRYPT_EXTRA:
         raise UsageError("The password of this secret key costs more than a machine may be asked.")
     return cost
 
 
 def _power(most: int) -> int:
-    """The greatest power of two up to ``most``, and 2 at least."""
+    """Return the greatest power of two up to ``most``, and 2 at least."""
     return 1 << max(most.bit_length() - 1, 1)
 
 
@@ -293,7 +192,7 @@ def _masked(secret: bytes, password: str, salt: bytes, cost: ScryptCost) -> byte
     try:
         mask = hashlib.scrypt(
             typed, salt=salt, n=cost.n, r=cost.r, p=cost.p,
-            maxmem=cost.memory + _SPARE, dklen=len(secret),
+            maxmem=cost.memory + _SCRYPT_EXTRA, dklen=len(secret),
         )  # fmt: skip
     except (MemoryError, ValueError) as error:
         raise ArchiverError(
@@ -305,3 +204,99 @@ def _masked(secret: bytes, password: str, salt: bytes, cost: ScryptCost) -> byte
 
 def _checksum(bare: bytes) -> bytes:
     return hashlib.blake2b(ALGORITHM + bare, digest_size=32).digest()
+
+
+class KeyFiles(NamedTuple):
+    """Where a new pair of keys lies."""
+
+    secret: Path
+    public: Path
+
+
+def read_small(path: Path, what: str) -> bytes:
+    """Return a small file that the user named; raise UsageError if there is none."""
+    try:
+        with path.open("rb") as file:
+            return file.read(FILE_MAX + 1)
+    except (FileNotFoundError, IsADirectoryError):
+        raise UsageError(f"There is no {what} at {path}.") from None
+    except OSError as error:
+        raise explain_system_error(error, f"the {what} was read") from error
+
+
+def read_secret_key(path: Path) -> LockedKey:
+    """Return the secret key in a file; raise UsageError if it holds none."""
+    data = read_small(path, "secret key")
+    try:
+        return parse_secret_key(data)
+    except UsageError as error:
+        raise UsageError(
+            f"{path}: {error.message}", hint="'archiver keys new PATH' makes one."
+        ) from None
+
+
+def read_signature(path: Path) -> Signature:
+    """Return the signature in a file; raise UsageError without a file, DamageError if it holds none."""
+    try:
+        return parse_signature(read_small(path, "signature"))
+    except DamageError as error:
+        raise DamageError(f"{path} is not a signature: {error.message}.") from None
+
+
+def public_key(text: str) -> PublicKey:
+    """Return the public key that ``text`` is, or a file of that name holds; raise UsageError otherwise."""
+    path = Path(text)
+    if not path.is_file():
+        return parse_public_key(text)
+    data = read_small(path, "public key").decode(errors="replace")
+    try:
+        return parse_public_key(data)
+    except UsageError:
+        raise UsageError(f"{path} holds no public key.") from None
+
+
+def public_keys(texts: Iterable[str]) -> tuple[PublicKey, ...]:
+    """Return several public keys, each once; raise UsageError if one is none."""
+    return tuple(dict.fromkeys(map(public_key, texts)))
+
+
+def identify(path: Path) -> PublicKey | LockedKey | Signature:
+    """Return the public key, secret key or signature in a file; raise UsageError if it holds none."""
+    data = read_small(path, "key")
+    with suppress(UsageError):
+        return parse_secret_key(data)
+    with suppress(DamageError):
+        return parse_signature(data)
+    with suppress(UsageError):
+        return parse_public_key(data.decode(errors="replace"))
+    raise UsageError(
+        f"{path} is no key and no signature.", hint="Name a .pub, a .key or a .minisig file."
+    )
+
+
+def new_pair(path: Path) -> KeyFiles:
+    """Return where ``write_pair`` writes; raise UsageError if one of the two is there already."""
+    files = KeyFiles(Path(f"{path}.key"), Path(f"{path}.pub"))
+    for file in files:
+        require_absent(file)
+    return files
+
+
+def write_pair(path: Path, key: SecretKey, password: str, comment: str) -> KeyFiles:
+    """Write ``path``.key and ``path``.pub; raise UsageError if one of them is there already."""
+    if comment and printable(comment, 1000) != comment:
+        raise UsageError(
+            "The comment must be one line of at most 1,000 characters that can be printed."
+        )
+    files = new_pair(path)
+    write_new(files.public, _commented(key.public.file(), comment), 0o644)
+    try:
+        write_new(files.secret, _commented(key.file(password), comment), 0o600)
+    except BaseException:
+        files.public.unlink(missing_ok=True)
+        raise
+    return files
+
+
+def _commented(data: bytes, comment: str) -> bytes:
+    return UNTRUSTED + comment.encode() + b"\n" + data.split(b"\n", 1)[1] if comment else data

@@ -40,12 +40,12 @@ class PublicKey(NamedTuple):
         return base64.b64encode(ALGORITHM + id_bytes(self.id) + self.raw).decode()
 
     def file(self) -> bytes:
-        """The content of a ``.pub`` file."""
+        """Return the content of a ``.pub`` file."""
         comment = f"minisign public key {self.id.upper()}\n".encode()
         return UNTRUSTED + comment + self.text.encode() + b"\n"
 
     def made(self, signature: bytes, signed: bytes) -> bool:
-        """Whether this key made the signature (64 bytes) of these bytes."""
+        """Return whether this key made the signature (64 bytes) of these bytes."""
         try:
             Ed25519PublicKey.from_public_bytes(self.raw).verify(signature, signed)
         except (InvalidSignature, ValueError):
@@ -80,22 +80,22 @@ class Signature(NamedTuple):
 
 
 def digest(signed: bytes) -> bytes:
-    """What is signed in the place of long bytes: their BLAKE2b digest of 64 bytes."""
+    """Return what is signed in the place of long bytes: their BLAKE2b digest of 64 bytes."""
     return hashlib.blake2b(signed).digest()
 
 
 def id_bytes(key: str) -> bytes:
-    """The 8 bytes of a key's id in a file."""
+    """Return the 8 bytes of a key's id in a file."""
     return bytes.fromhex(key)[::-1]
 
 
 def id_text(raw: bytes) -> str:
-    """A key's id as minisign prints it, in lowercase."""
+    """Return a key's id as minisign prints it, in lowercase."""
     return raw[::-1].hex()
 
 
 def parse_signature(data: bytes) -> Signature:
-    """Read a signature file; DamageError that says why it is none."""
+    """Read a signature file; raise DamageError that says why it is none."""
     rows = lines(data)
     if len(rows) != _SIGNATURE_LINES:
         raise DamageError(f"a signature has {_SIGNATURE_LINES} lines, not {len(rows)}")
@@ -110,7 +110,7 @@ def parse_signature(data: bytes) -> Signature:
 
 
 def parse_public_key(text: str) -> PublicKey:
-    """A public key from its base64, or from the text of a ``.pub`` file; UsageError if it is none."""
+    """Return the public key in base64, or in a ``.pub`` file's text; raise UsageError if there is none."""
     try:
         rows = lines(text.strip().encode())
         raw = unbase64(rows[-1])
@@ -125,14 +125,14 @@ def parse_public_key(text: str) -> PublicKey:
 
 
 def lines(data: bytes) -> list[bytes]:
-    """The lines of a small text file; DamageError if it is too large."""
+    """Return the lines of a small text file; raise DamageError if it is too large."""
     if len(data) > FILE_MAX:
         raise DamageError("it is too large")
     return [row.removesuffix(b"\r") for row in data.removesuffix(b"\n").split(b"\n")]
 
 
 def unbase64(row: bytes) -> bytes:
-    """What a line holds; DamageError unless it is the one way to write that."""
+    """Return what a line holds; raise DamageError unless it is the one way to write that."""
     try:
         raw = binascii.a2b_base64(row, strict_mode=True)
     except binascii.Error:

@@ -2,7 +2,7 @@
 
 The file is a Sigstore bundle: a DSSE envelope around an in-toto statement that lists each file with its
 SHA-256. Its subject is the SHA-256 of these digests, one after the other. Of the public key it holds the
-SHA-256 of its PEM text only.
+SHA-256 of its PEM text only. Keys are those of elliptic curves, in PEM files as ``openssl`` makes them.
 """
 
 from __future__ import annotations
@@ -31,69 +31,9 @@ if TYPE_CHECKING:
 
     from archiver.archive.records import FileEntry
 
-
 _IGNORED: Final = (".git", ".gitattributes", ".github", ".gitignore")
 """What the tool leaves out of what it signs and, unless told otherwise, of what it verifies."""
-
 _PAYLOAD: Final = "application/vnd.in-toto+json"
-
-
-def is_covered(path: str) -> bool:
-    """Whether the tool looks at the file of that name."""
-    return path.split("/", 1)[0] not in _IGNORED
-
-
-def statement(title: str, files: Sequence[FileEntry]) -> bytes:
-    """What is signed: the digests of those ``files`` that are covered; ``title`` names them all."""
-    covered = sorted((one for one in files if is_covered(one.path)), key=_parts)
-    digests = b"".join(bytes.fromhex(one.sha256) for one in covered)
-    return canonical(
-        {
-            "_type": "https://in-toto.io/Statement/v1",
-            "subject": [{"name": title, "digest": {"sha256": hashlib.sha256(digests).hexdigest()}}],
-            "predicateType": "https://model_signing/signature/v1.0",
-            "predicate": {
-                "serialization": {
-                    "method": "files",
-                    "hash_type": "sha256",
-                    "allow_symlinks": False,
-                    "ignore_paths": _IGNORED,
-                },
-                "resources": [
-                    {"name": one.path, "algorithm": "sha256", "digest": one.sha256}
-                    for one in covered
-                ],
-            },
-        }
-    )
-
-
-def bundle(payload: bytes, key: EcKey) -> bytes:
-    """The file: a statement and its signature by ``key``."""
-    signature = key.sign(f"DSSEv1 {len(_PAYLOAD)} {_PAYLOAD} {len(payload)} ".encode() + payload)
-    envelope: dict[str, Any] = {
-        "payload": base64.b64encode(payload).decode(),
-        "payloadType": _PAYLOAD,
-        "signatures": [{"sig": base64.b64encode(signature).decode(), "keyid": ""}],
-    }
-    hint = hashlib.sha256(key.public).hexdigest()
-    return canonical(
-        {
-            "mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
-            "verificationMaterial": {"publicKey": {"hint": hint}, "tlogEntries": []},
-            "dsseEnvelope": envelope,
-        }
-    )
-
-
-def _parts(entry: FileEntry) -> list[str]:
-    """The order of the tool, which compares folder by folder."""
-    return entry.path.split("/")
-
-
-# ---- Elliptic-curve secret keys in PEM files, as ``openssl`` makes them, with or without a password.
-
-
 _DIGESTS: Final[dict[str, hashes.HashAlgorithm]] = {
     "secp256r1": hashes.SHA256(),
     "secp384r1": hashes.SHA384(),
@@ -117,7 +57,7 @@ class EcKey:
         return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
     def sign(self, data: bytes) -> bytes:
-        """The ECDSA signature of ``data``, in DER; another one each time."""
+        """Return the ECDSA signature of ``data``, in DER; another one each time."""
         return self._key.sign(data, ec.ECDSA(_DIGESTS[self._key.curve.name]))
 
 
@@ -133,7 +73,7 @@ class LockedEcKey(NamedTuple):
         return b"ENCRYPTED" in self.pem
 
     def unlock(self, password: str = "") -> EcKey:
-        """The key itself; UsageError if the password is another one, or it is no such key."""
+        """Return the key itself; raise UsageError if the password is another one, or it is no such key."""
         try:
             key = load_pem_private_key(self.pem, os.fsencode(password) or None)
         except (ValueError, TypeError, UnsupportedAlgorithm):
@@ -150,5 +90,56 @@ class LockedEcKey(NamedTuple):
 
 
 def read_ec_key(path: Path) -> LockedEcKey:
-    """What is said to be an EC key; UsageError if there is no such file."""
+    """Return what is said to be an EC key; raise UsageError if there is no such file."""
     return LockedEcKey(path, read_small(path, "secret key"))
+
+
+def is_covered(path: str) -> bool:
+    """Return whether the tool looks at the file of that name."""
+    return path.split("/", 1)[0] not in _IGNORED
+
+
+def statement(title: str, files: Sequence[FileEntry]) -> bytes:
+    """Return what is signed: the digests of those ``files`` that are covered; ``title`` names them all."""
+    # The order of the tool, which compares folder by folder.
+    covered = sorted(
+        (file for file in files if is_covered(file.path)), key=lambda file: file.path.split("/")
+    )
+    digests = b"".join(bytes.fromhex(file.sha256) for file in covered)
+    return canonical(
+        {
+            "_type": "https://in-toto.io/Statement/v1",
+            "subject": [{"name": title, "digest": {"sha256": hashlib.sha256(digests).hexdigest()}}],
+            "predicateType": "https://model_signing/signature/v1.0",
+            "predicate": {
+                "serialization": {
+                    "method": "files",
+                    "hash_type": "sha256",
+                    "allow_symlinks": False,
+                    "ignore_paths": _IGNORED,
+                },
+                "resources": [
+                    {"name": file.path, "algorithm": "sha256", "digest": file.sha256}
+                    for file in covered
+                ],
+            },
+        }
+    )
+
+
+def bundle(payload: bytes, key: EcKey) -> bytes:
+    """Return the file: a statement and its signature by ``key``."""
+    signature = key.sign(f"DSSEv1 {len(_PAYLOAD)} {_PAYLOAD} {len(payload)} ".encode() + payload)
+    envelope: dict[str, Any] = {
+        "payload": base64.b64encode(payload).decode(),
+        "payloadType": _PAYLOAD,
+        "signatures": [{"sig": base64.b64encode(signature).decode(), "keyid": ""}],
+    }
+    hint = hashlib.sha256(key.public).hexdigest()
+    return canonical(
+        {
+            "mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
+            "verificationMaterial": {"publicKey": {"hint": hint}, "tlogEntries": []},
+            "dsseEnvelope": envelope,
+        }
+    )

@@ -1,7 +1,12 @@
-"""The documents of an archive that are signed, and the bytes of each that a signature covers."""
+"""Signatures of documents: what of an archive is signed, and by whom, and what a trusted key says.
+
+Signatures of seals, manifests and events lie in the archive; that of a manifest outside of one lies
+beside it, and it is believed only if a trusted key made it.
+"""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -28,9 +33,9 @@ if TYPE_CHECKING:
 
 
 def signed_bytes(store: Store, name: str) -> bytes:
-    """Of a seal or event its bytes, of a manifest its canonical JSON.
+    """Return what a signature covers: a seal's or event's bytes, a manifest's canonical JSON.
 
-    DamageError if the file is not there, or if these bytes have another digest than its name.
+    Raise DamageError if the file is not there, or if these bytes have another digest than its name.
     """
     manifest, event = name.startswith(f"{layout.MANIFESTS}/"), layout.event_of(name)
     limit = MANIFEST_MAX if manifest else EVENT_MAX if event else SEAL_MAX
@@ -45,67 +50,53 @@ def signed_bytes(store: Store, name: str) -> bytes:
 
 
 def documents(store: Store) -> Iterator[str]:
-    """The names of all seals, manifests and events that are there, whole or not."""
+    """Yield the names of all seals, manifests and events that are there, whole or not."""
     for folder in (layout.SNAPSHOTS, layout.MANIFESTS, layout.JOURNAL):
         yield from (name for name in store.list(folder) if layout.digest_of(name))
 
 
-# ---- The signatures that an archive has: reading one, and which documents have one by a trusted key.
-
-
 def stored_signature(store: Store, name: str) -> Signature:
-    """A stored signature; DamageError if it is none, or lies under the name of another key's."""
+    """Return a stored signature; raise DamageError if it is none, or lies under another key's name."""
     try:
-        found = parse_signature(store.get(name, FILE_MAX))
+        signature = parse_signature(store.get(name, FILE_MAX))
     except FileNotFoundError:
         raise DamageError(
             f"The signature {name} vanished while it was being read.", path=name
         ) from None
     except DamageError as error:
         raise DamageError(f"The signature {name} is damaged: {error.message}.", path=name) from None
-    told = layout.signature_of(name)
-    if told is None or told.key != found.key:
+    parts = layout.signature_of(name)
+    if parts is None or parts.key != signature.key:
         raise DamageError(f"The signature {name} lies under a name that is not its own.", path=name)
-    return found
+    return signature
 
 
 def is_signed(store: Store, name: str, keys: Iterable[PublicKey]) -> bool:
-    """Whether one of ``keys`` made a signature of the document ``name`` that the archive has."""
-    digest = layout.digest_of(name) or ""
-    names = {key: layout.signature_name(digest, key.id) for key in keys}
-    return any(_valid(store, name, key, at) for key, at in names.items())
-
-
-def _valid(store: Store, name: str, key: PublicKey, at: str) -> bool:
-    if store.stat(at) is None:
-        return False
-    try:
-        stored_signature(store, at).verify(key, signed_bytes(store, name))
-    except ArchiverError:
-        return False
-    return True
+    """Return whether one of ``keys`` made a signature of the document ``name`` that the archive has."""
+    for key in keys:
+        signature = layout.signature_name(layout.digest_of(name) or "", key.id)
+        if store.stat(signature) is None:
+            continue
+        with suppress(ArchiverError):
+            stored_signature(store, signature).verify(key, signed_bytes(store, name))
+            return True
+    return False
 
 
 def unsigned(
     store: Store, snapshots: Iterable[Snapshot], keys: Sequence[str]
 ) -> Iterator[tuple[Snapshot, str]]:
-    """The snapshots' seals and manifests, by name, without a valid signature by one of ``keys``.
+    """Yield the snapshots' seals and manifests, by name, without a valid signature by one of ``keys``.
 
-    A document that is damaged, or not there, counts as unsigned. UsageError if a key is none.
+    A document that is damaged, or not there, counts as unsigned. Raise UsageError if a key is none.
     """
     trusted = [parse_public_key(key) for key in keys]
-    for one in snapshots:
-        seal = one.seal
+    for snapshot in snapshots:
+        seal = snapshot.seal
         manifest = layout.manifest_name(seal.repository, seal.revision, seal.manifest.blake3)
-        for name in (one.name, manifest):
+        for name in (snapshot.name, manifest):
             if not is_signed(store, name, trusted):
-                yield one, name
-
-
-# ---- A manifest in a file is believed only if a trusted key signed it.
-
-
-SUFFIX = ".minisig"
+                yield snapshot, name
 
 
 class UntrustedError(DamageError):
@@ -119,38 +110,32 @@ class Trust(NamedTuple):
     signature: Path | None = None
 
     def candidates(self, signed: Path) -> list[Path]:
-        """Where a signature of the file ``signed`` may lie, the usual place first."""
+        """Return where a signature of the file ``signed`` may lie, the usual place first."""
         if self.signature is not None:
             return [self.signature]
         return [beside(signed), *(beside(signed, key.id) for key in self.keys)]
 
     def require(self, signed: Path, data: bytes) -> str:
-        """The id of the trusted key that signed ``data``, which is what the file ``signed`` holds.
+        """Return the id of the trusted key that signed ``data``, which is what the file ``signed`` holds.
 
-        UntrustedError says why there is none.
+        Raise UntrustedError that says why there is none.
         """
-        there = [path for path in self.candidates(signed) if path.is_file()]
-        if not there:
-            wanted = self.candidates(signed)[0]
-            raise UntrustedError(f"There is no signature of {signed}: {wanted} is not there.")
+        present = [path for path in self.candidates(signed) if path.is_file()]
+        if not present:
+            usual = self.candidates(signed)[0]
+            raise UntrustedError(f"There is no signature of {signed}: {usual} is not there.")
         faults: list[str] = []
-        for path in there:
+        for path in present:
             for key in self.keys:
-                fault = _fault(path, key, data)
-                if not fault:
+                try:
+                    read_signature(path).verify(key, data)
+                except DamageError as error:
+                    faults.append(error.message.rstrip("."))
+                else:
                     return key.id
-                faults.append(fault)
         raise UntrustedError(f"No trusted key signed {signed}: {'; '.join(dict.fromkeys(faults))}.")
 
 
 def beside(signed: Path, key: str = "") -> Path:
-    """Where the signature of a file lies, or the one by a further key."""
-    return Path(f"{signed}.{key}{SUFFIX}" if key else f"{signed}{SUFFIX}")
-
-
-def _fault(path: Path, key: PublicKey, data: bytes) -> str:
-    try:
-        read_signature(path).verify(key, data)
-    except DamageError as error:
-        return error.message.rstrip(".")
-    return ""
+    """Return where the signature of a file lies, or the one by a further key."""
+    return Path(f"{signed}.{key}.minisig" if key else f"{signed}.minisig")

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from archiver.storage.store import Store
 
 _SMALL_MAX: Final = 1 << 20
-_BEGUN: Final = {*archive.NAMES, layout.PLACE, layout.TMP, archive.LOST_AND_FOUND}
+_BEGUN: Final = {*archive.CARRIED, layout.PLACE, layout.TMP, archive.LOST_AND_FOUND}
 """What a run that died before ``archive.json`` leaves, and what a new disk has from the start."""
 _OWN: Final = (PURPOSE, "put", "intent")
 
@@ -204,7 +204,7 @@ def begin(source: Archive, target: Archive, *, new: bool) -> None:
         for leftover in target.store.leftovers(purpose):
             leftover.discard()
     if new:
-        for name, data in archive.files():
+        for name, data in archive.carried_files():
             target.store.put_new(name, _small(source.store, name) or data)
         target.store.put_new(layout.PLACE, place_file())
         # Last, so that a folder with archive.json is always a whole archive.

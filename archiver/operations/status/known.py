@@ -89,7 +89,7 @@ class Known:
         return any("/".join(folders[: end + 1]) in passed for end in range(len(folders)))
 
     def _sorted(self, events: Iterator[tuple[str, Event]]) -> Iterator[tuple[str, Event]]:
-        """The events; what is kept of audits is only what they prove."""
+        """Yield the events; what is kept of audits is only what they prove."""
         for digest, event in events:
             self._chain.add(digest, event)
             if event.type is not Audited:
@@ -150,7 +150,7 @@ class Known:
             )
 
     def coverage(self) -> Iterator[Coverage]:
-        """Level by level."""
+        """Yield level by level."""
         for level in LEVELS:
             there = [one for one in self.packs if one.there]
             proven = {one.pack: self.proofs.pack(one.pack, level) for one in there}

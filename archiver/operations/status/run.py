@@ -65,10 +65,11 @@ if TYPE_CHECKING:
 
 
 def status(archive: Archive, *, keys: Iterable[str] = ()) -> Status:
-    """The whole picture, from names, seals and events.
+    """Return the whole picture, from names, seals and events.
 
     ``keys`` are public keys, or files of one: they are trusted instead of the policy's, and must have
-    signed every seal and manifest. UsageError if one is none, DamageError if the policy cannot be read.
+    signed every seal and manifest. Raise UsageError if one is none, DamageError if the policy cannot be
+    read.
     """
     given = tuple(one.text for one in public_keys(keys))
     now = utc_now()
@@ -116,7 +117,7 @@ def _unreadable(archive: Archive, known: Known) -> Iterator[Finding]:
 
 
 def _vouched(archive: Archive, snapshots: Iterable[Snapshot]) -> dict[str, int]:
-    """How many snapshots each voucher stands for, the highest first."""
+    """Return how many snapshots each voucher stands for, the highest first."""
     told = [archive.vouching(one) for one in snapshots]
     counts = Counter(one.least if one else None for one in told)
     order = (*reversed(Voucher), None)
@@ -124,7 +125,7 @@ def _vouched(archive: Archive, snapshots: Iterable[Snapshot]) -> dict[str, int]:
 
 
 def _smoke_tests(archive: Archive, known: Known) -> Iterator[SmokeTested]:
-    """By name; chosen files are no model, and have no turn in ``audit --level smoke``."""
+    """Yield by name; chosen files are no model, and have no turn in ``audit --level smoke``."""
     whole = [one for one in known.snapshots if not one.seal.selection.chosen]
     tested = last_tested(archive, whole, own_place(archive))
     for one in sorted(whole, key=lambda snapshot: snapshot.name):
@@ -170,7 +171,7 @@ def _unfinished(archive: Archive) -> Iterator[Unfinished]:
 
 
 def _damage(known: Known, place: str) -> Iterator[Shortfall]:
-    """What is known to be wrong, whatever the policy."""
+    """Yield what is known to be wrong, whatever the policy."""
     repair = (argv("repair", place),)
     missing = len(known.missing)
     if missing:
@@ -237,7 +238,7 @@ _FACTS: Final[tuple[tuple[Literal["gone", "refused"], type[PlanGone | PlanRefuse
 
 
 def free_bytes(archive: Archive) -> int:
-    """The room on the archive's disk in bytes; -1 if it is not known."""
+    """Return the room on the archive's disk in bytes; -1 if it is not known."""
     try:
         free = archive.store.free_bytes()
     except OSError:
@@ -246,7 +247,7 @@ def free_bytes(archive: Archive) -> int:
 
 
 def lost_upstream(known: Known, now: str) -> Iterator[LostUpstream]:
-    """What upstream was seen to have no more, of all that is held, by name."""
+    """Yield what upstream was seen to have no more, of all that is held, by name."""
     held = {
         snapshot.seal.repository.casefold(): snapshot.seal.repository
         for snapshot in known.snapshots
@@ -265,7 +266,7 @@ def lost_upstream(known: Known, now: str) -> Iterator[LostUpstream]:
 
 
 def unmet(known: Known, place: str) -> Iterator[Shortfall]:
-    """What is wanted and not held: anything at all, or what plans list."""
+    """Yield what is wanted and not held: anything at all, or what plans list."""
     if not known.snapshots and not known.damaged_seals and not known.unreadable:
         plans = known.plans
         first = _sync(plans[0], place) if plans else argv("mirror", place, "REPO")
@@ -305,7 +306,7 @@ def _titles(entries: Iterable[EntryStatus]) -> tuple[str, ...]:
 
 
 def remarks(archive: Archive, known: Known, free: int) -> Iterator[Shortfall]:
-    """What is worth a line and falls short of nothing."""
+    """Yield what is worth a line and falls short of nothing."""
     place = archive.store.address
     if not known.wants:
         yield NoPolicy(commands=(argv("policy set", place, "--copies", "2"),))
