@@ -13,7 +13,15 @@ from kit.journal import raw_event
 import archiver
 from archiver.archive import events
 from archiver.archive.archive import Archive
-from archiver.archive.events import KINDS, Event, Known, Malformed, Unknown, new_event, parse_event
+from archiver.archive.events import (
+    KINDS,
+    Event,
+    KnownDetail,
+    Malformed,
+    Unknown,
+    new_event,
+    parse_event,
+)
 from archiver.archive.journal import policy_of
 from archiver.archive.policy import Policy
 from archiver.archive.records import canonical
@@ -94,7 +102,7 @@ WRITTEN = {
 
 
 def test_every_kind_has_one_record_and_the_other_way():
-    assert set(KINDS.values()) == set(get_args(Known))
+    assert set(KINDS.values()) == set(get_args(KnownDetail))
     assert len(KINDS) == len(set(KINDS.values()))
     assert {name.split('"')[1] for name in WRITTEN} == set(KINDS)
 
