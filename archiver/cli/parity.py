@@ -15,7 +15,7 @@ from archiver.errors import ExitCode
 from archiver.text import human_bytes, human_rate, plural, printable
 
 if TYPE_CHECKING:
-    from archiver.archive.parity.protect import Protected
+    from archiver.archive.parity.protect import ProtectionReport
     from archiver.operations.parity import ParityStatus
 
 _SHOWN: Final = 20
@@ -49,30 +49,24 @@ def add(references: tuple[str, ...], parity: int | None, group: int | None, redo
     Each file is first proven to be what its name demands; a damaged one is named and gets no parity.
     Files that have good parity of the same shape are left alone.
     """
-    from archiver.operations.parity import add as operate
+    from archiver.operations.parity import ParityRequest, add_parity
 
-    wanted = [split_reference(one) for one in references]
+    request = ParityRequest(
+        tuple(map(split_reference, references)), parity, group, redo, worker_count()
+    )
     started = time.monotonic()
     archive = open_archive()
     with Meter("Protecting") as meter:
-        report = operate(
-            archive,
-            wanted,
-            parity=parity,
-            group=group,
-            redo=redo,
-            workers=worker_count(),
-            progress=meter,
-        )
-    _tell_added(report, time.monotonic() - started)
+        report = add_parity(archive, request, meter)
+    _show_added(report, time.monotonic() - started)
 
 
-def _tell_added(report: Protected, seconds: float) -> None:
+def _show_added(report: ProtectionReport, seconds: float) -> None:
     output.record("parity", **msgspec.to_builtins(report))
-    kept = f"; {len(report.kept)} had theirs already" if report.kept else ""
+    unchanged = f"; {len(report.kept)} had theirs already" if report.kept else ""
     output.line(
         f"Made parity for {plural(len(report.made), 'file')}, {human_bytes(report.bytes)}: "
-        f"{human_bytes(report.parity_bytes)} ({human_rate(report.bytes / max(seconds, 1e-6))}){kept}."
+        f"{human_bytes(report.parity_bytes)} ({human_rate(report.bytes / max(seconds, 1e-6))}){unchanged}."
     )
     for failure in report.failures:
         output.line(f"  {failure.file}: {printable(failure.reason, 2000)}")
@@ -92,24 +86,24 @@ def _tell_added(report: Protected, seconds: float) -> None:
 @common
 def remove(references: tuple[str, ...]) -> None:
     """Remove all parity, or that which only the snapshots named need. No data is lost with it."""
-    from archiver.operations.parity import remove as operate
+    from archiver.operations.parity import remove_parity
 
-    report = operate(open_archive(), [split_reference(one) for one in references])
+    report = remove_parity(open_archive(), list(map(split_reference, references)))
     output.record("parity-removed", **msgspec.to_builtins(report))
     shared = f"; {report.shared} that other snapshots need stay" if report.shared else ""
     output.line(
         f"Removed {plural(len(report.files), 'sidecar')}, {human_bytes(report.bytes)}{shared}."
     )
-    _list(report.files)
+    _show_names(report.files)
 
 
 @command.command(epilog="Example: archiver parity status -C weights")
 @common
 def status() -> None:
     """Show how much is protected, what that costs, and what is not protected."""
-    from archiver.operations.parity import status as operate
+    from archiver.operations.parity import parity_status
 
-    report = operate(open_archive())
+    report = parity_status(open_archive())
     output.record(
         "parity-status",
         bytes=report.bytes,
@@ -117,29 +111,31 @@ def status() -> None:
         overhead=round(report.overhead, 4),
         **msgspec.to_builtins(report),
     )
-    _tell_status(report)
+    _show_status(report)
 
 
-def _tell_status(report: ParityStatus) -> None:
+def _show_status(report: ParityStatus) -> None:
     rows = [
         (
-            one.name,
-            f"{one.protected:,} of {one.files:,}",
-            f"{human_bytes(one.protected_bytes)} of {human_bytes(one.bytes)}",
-            human_bytes(one.parity_bytes),
+            kind.name,
+            f"{kind.protected:,} of {kind.files:,}",
+            f"{human_bytes(kind.protected_bytes)} of {human_bytes(kind.bytes)}",
+            human_bytes(kind.parity_bytes),
         )
-        for one in report.kinds
+        for kind in report.kinds
     ]
     output.table(("FILES", "PROTECTED", "BYTES", "PARITY"), rows, right=(1, 2, 3))
-    wish = f"{report.wanted} blocks for each {report.group}" if report.wanted else "no parity"
-    output.line(f"Parity takes {report.overhead:.1%} of what it protects. The policy wants {wish}.")
+    policy = f"{report.wanted} blocks for each {report.group}" if report.wanted else "no parity"
+    output.line(
+        f"Parity takes {report.overhead:.1%} of what it protects. The policy wants {policy}."
+    )
     if report.unprotected:
         output.line(f"{plural(len(report.unprotected), 'file')} not protected:")
-        _list(report.unprotected)
+        _show_names(report.unprotected)
         output.remark(f"Run {advised('parity add')} to protect them.")
 
 
-def _list(names: tuple[str, ...]) -> None:
+def _show_names(names: tuple[str, ...]) -> None:
     for name in names[:_SHOWN]:
         output.line(f"  {printable(name, 1024)}")
     if len(names) > _SHOWN:

@@ -9,8 +9,14 @@ import msgspec
 
 from archiver.archive import layout
 from archiver.archive.check.history import proofs_of, readable_events
-from archiver.archive.parity.protect import Protected, all_names, names_of, protect, sidecar_of
-from archiver.archive.parity.sidecar import read_sidecar
+from archiver.archive.parity.protect import (
+    ProtectionReport,
+    files_of_snapshots,
+    protect,
+    protectable_files,
+    sidecar_name,
+)
+from archiver.archive.parity.sidecar import PARITY_DEFAULT, read_sidecar
 from archiver.archive.places import own_place, settled_place
 from archiver.archive.policy import Policy
 from archiver.archive.repair.reseal import repaired_events
@@ -26,9 +32,7 @@ if TYPE_CHECKING:
     from archiver.archive.seals import Snapshot
     from archiver.progress import Progress
 
-PARITY: Final = 2
-"""Parity blocks of a group where neither the policy nor anybody says how many."""
-KINDS: Final = {
+_KINDS: Final = {
     layout.PACKS: "packs",
     layout.MANIFESTS: "manifests",
     layout.SNAPSHOTS: "seals",
@@ -40,12 +44,96 @@ Reference = tuple[str, str | None]
 """A repository and (the beginning of) a revision, or None for all of them."""
 
 
-class Removed(msgspec.Struct, frozen=True):
-    """The sidecars that were removed, and their size in bytes; ``shared`` were kept for other snapshots."""
+class ParityRequest(msgspec.Struct, frozen=True):
+    """What to protect, and how.
+
+    Attributes:
+        references: Only what their snapshots need; all that there is if there are none.
+        parity: Parity blocks of a group; None for the policy's.
+        group: Data blocks of a group, at most; None for the policy's.
+        redo: Also make sidecars anew that are good.
+        workers: How many threads read.
+    """
+
+    references: tuple[Reference, ...] = ()
+    parity: int | None = None
+    group: int | None = None
+    redo: bool = False
+    workers: int = 1
+
+
+def add_parity(archive: Archive, request: ParityRequest, progress: Progress) -> ProtectionReport:
+    """Protect what the snapshots of the references need; all that there is, if there are none.
+
+    Raises:
+        UsageError: There is no such snapshot, or no such parity.
+        NoSpaceError: The disk is full; the sidecars made before stay.
+    """
+    archive.require_writable()
+    archive.store.require_writable()
+    policy = archive.policy()
+    snapshots = _snapshots(archive, request.references)
+    report = protect(
+        archive,
+        files_of_snapshots(snapshots) if request.references else protectable_files(archive),
+        parity=request.parity or policy.parity or PARITY_DEFAULT,
+        group=request.group or policy.parity_group,
+        workers=request.workers,
+        progress=progress,
+        redo=request.redo,
+    )
+    _journal_repaired(archive, report)
+    return report
+
+
+def _journal_repaired(archive: Archive, report: ProtectionReport) -> None:
+    """Journal which of the new sidecars stand in for ones that an audit had found damaged."""
+    damaged = proofs_of(readable_events(archive.journal), utc_now(), own_place(archive)).broken
+    sidecars = [name for name in map(sidecar_name, report.made) if name in damaged]
+    if sidecars:
+        repaired = [RepairedFile(name, PROTECTED_FILE) for name in sidecars]
+        for event in repaired_events(archive.journal, settled_place(archive).key, repaired):
+            archive.record(event)
+
+
+class RemovedParity(msgspec.Struct, frozen=True):
+    """The sidecars that were removed, and their size in bytes; ``shared`` stay for other snapshots."""
 
     files: tuple[str, ...]
     bytes: int
     shared: int = 0
+
+
+def remove_parity(archive: Archive, references: Sequence[Reference]) -> RemovedParity:
+    """Remove the sidecars that only the snapshots of ``references`` need; all, if there are none.
+
+    They are no data: nothing that can be restored is lost, also where the policy forbids to delete.
+    """
+    archive.require_writable()
+    archive.store.require_writable()
+    snapshots = _snapshots(archive, references)
+    sidecars = {name for name in archive.store.list(layout.PARITY) if layout.parity_of(name)}
+    shared: set[str] = set()
+    if references:
+        ids = {snapshot.id for snapshot in snapshots}
+        others = [each for each in archive.snapshots(skip_damaged) if each.id not in ids]
+        sidecars &= set(map(sidecar_name, files_of_snapshots(snapshots)))
+        shared = sidecars & set(map(sidecar_name, files_of_snapshots(others)))
+    removed = sorted(sidecars - shared)
+    size = 0
+    for name in removed:
+        size += archive.store.stat(name) or 0
+        archive.store.remove(name)
+    return RemovedParity(tuple(removed), size, len(shared))
+
+
+def _snapshots(archive: Archive, references: Iterable[Reference]) -> list[Snapshot]:
+    """Return the snapshots of the repositories and revisions; UsageError if there are none of one."""
+    return [
+        snapshot
+        for repository, revision in references
+        for snapshot in archive.fitting(repository, revision, skip_damaged)
+    ]
 
 
 class KindStatus(msgspec.Struct, frozen=True):
@@ -70,135 +158,51 @@ class ParityStatus(msgspec.Struct, frozen=True):
     @property
     def bytes(self) -> int:
         """Of all files that parity is for."""
-        return sum(one.bytes for one in self.kinds)
+        return sum(kind.bytes for kind in self.kinds)
 
     @property
     def parity_bytes(self) -> int:
         """Of all their sidecars."""
-        return sum(one.parity_bytes for one in self.kinds)
+        return sum(kind.parity_bytes for kind in self.kinds)
 
     @property
     def overhead(self) -> float:
         """Bytes of sidecars for each byte that they protect."""
-        return self.parity_bytes / max(sum(one.protected_bytes for one in self.kinds), 1)
+        return self.parity_bytes / max(sum(kind.protected_bytes for kind in self.kinds), 1)
 
 
-def add(
-    archive: Archive,
-    references: Sequence[Reference],
-    *,
-    parity: int | None,
-    group: int | None,
-    redo: bool,
-    workers: int,
-    progress: Progress,
-) -> Protected:
-    """Protect what the snapshots of ``references`` need; all that there is, if there are none.
-
-    Raises:
-        UsageError: There is no such snapshot, or no such parity.
-        NoSpaceError: The disk is full; the sidecars made before stay.
-    """
-    _require_writable(archive)
-    policy = archive.policy()
-    snapshots = _chosen(archive, references)
-    done = protect(
-        archive,
-        names_of(snapshots) if references else all_names(archive),
-        parity=parity or policy.parity or PARITY,
-        group=group or policy.parity_group,
-        workers=workers,
-        progress=progress,
-        redo=redo,
-    )
-    _note_mended(archive, done)
-    return done
-
-
-def _note_mended(archive: Archive, done: Protected) -> None:
-    """Journal which of the new sidecars stand in for ones that an audit had found damaged."""
-    events = readable_events(archive.journal)
-    known = proofs_of(events, utc_now(), own_place(archive)).broken
-    mended = [
-        RepairedFile(one, PROTECTED_FILE) for one in map(sidecar_of, done.made) if one in known
-    ]
-    if not mended:
-        return
-    for event in repaired_events(archive.journal, settled_place(archive).key, mended):
-        archive.record(event)
-
-
-def remove(archive: Archive, references: Sequence[Reference]) -> Removed:
-    """Remove the sidecars that only the snapshots of ``references`` need; all, if there are none.
-
-    They are no data: nothing that can be restored is lost, also where the policy forbids to delete.
-    """
-    _require_writable(archive)
-    chosen = _chosen(archive, references)
-    there = {name for name in archive.store.list(layout.PARITY) if layout.parity_of(name)}
-    shared: set[str] = set()
-    if references:
-        ids = {one.id for one in chosen}
-        others = [one for one in archive.snapshots(skip_damaged) if one.id not in ids]
-        wanted = there & set(map(sidecar_of, names_of(chosen)))
-        shared = wanted & set(map(sidecar_of, names_of(others)))
-        there = wanted - shared
-    size = 0
-    for name in sorted(there):
-        size += archive.store.stat(name) or 0
-        archive.store.remove(name)
-    return Removed(tuple(sorted(there)), size, len(shared))
-
-
-def status(archive: Archive) -> ParityStatus:
+def parity_status(archive: Archive) -> ParityStatus:
     """Count what is protected; of each sidecar the header is read."""
-    policy = _policy(archive)
-    names = sorted(all_names(archive))
+    try:
+        policy = archive.policy()
+    except ArchiverError:
+        policy = Policy()  # what is there can be counted all the same
+    names = sorted(protectable_files(archive))
     sizes = {name: archive.store.stat(name) or 0 for name in names}
     parity = {name: _parity_bytes(archive, name) for name in names}
-    kinds = [
-        _counted(kind, {n: sizes[n] for n in names if n.startswith(f"{folder}/")}, parity)
-        for folder, kind in KINDS.items()
-    ]
+    kinds = []
+    for folder, kind in _KINDS.items():
+        files = [name for name in names if name.startswith(f"{folder}/")]
+        protected = [name for name in files if parity[name]]
+        kinds.append(
+            KindStatus(
+                name=kind,
+                files=len(files),
+                protected=len(protected),
+                bytes=sum(sizes[name] for name in files),
+                protected_bytes=sum(sizes[name] for name in protected),
+                parity_bytes=sum(parity[name] for name in protected),
+            )
+        )
     unprotected = tuple(name for name in names if not parity[name])
     return ParityStatus(policy.parity, policy.parity_group, tuple(kinds), unprotected)
 
 
-def _counted(kind: str, sizes: dict[str, int], parity: dict[str, int]) -> KindStatus:
-    protected = [name for name in sizes if parity[name]]
-    return KindStatus(
-        name=kind,
-        files=len(sizes),
-        protected=len(protected),
-        bytes=sum(sizes.values()),
-        protected_bytes=sum(sizes[name] for name in protected),
-        parity_bytes=sum(parity[name] for name in protected),
-    )
-
-
 def _parity_bytes(archive: Archive, name: str) -> int:
-    """The size of a file's sidecar; 0 if there is none whose header can be read."""
-    place = sidecar_of(name)
+    """Return the size of a file's sidecar; 0 if there is none whose header can be read."""
+    sidecar = sidecar_name(name)
     try:
-        with closing(archive.store.open(place)) as reader:
-            fits = read_sidecar(reader, place).header.file == name
-            return reader.size if fits else 0
+        with closing(archive.store.open(sidecar)) as reader:
+            return reader.size if read_sidecar(reader, sidecar).header.file == name else 0
     except (ArchiverError, FileNotFoundError):
         return 0
-
-
-def _policy(archive: Archive) -> Policy:
-    try:
-        return archive.policy()
-    except ArchiverError:
-        return Policy()  # what is there can be counted all the same
-
-
-def _require_writable(archive: Archive) -> None:
-    archive.require_writable()
-    archive.store.require_writable()
-
-
-def _chosen(archive: Archive, references: Iterable[Reference]) -> list[Snapshot]:
-    """The snapshots of the repositories and revisions; UsageError if there are none of one."""
-    return [one for name in references for one in archive.fitting(*name, skip_damaged)]

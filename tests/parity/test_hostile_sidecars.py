@@ -12,7 +12,7 @@ from paritykit import blocks_of, guard, header_of, noise, path_of, put_pack, reb
 
 from archiver.archive import layout
 from archiver.archive.packs import format as pack_format
-from archiver.archive.parity.heal import heal
+from archiver.archive.parity.reconstruct import reconstruct
 from archiver.archive.parity.sidecar import HEADER_MAX, read_sidecar
 from archiver.errors import DamageError, UnknownFormatError
 
@@ -167,7 +167,7 @@ def test_a_manifest_that_heals_to_another_form_than_its_sidecar_says_is_refused(
     assert path_of(archive, name).exists()
     out = archive.store.stage("heal")
     with pytest.raises(DamageError, match="did not become whole"):
-        heal(archive.store, name, out)
+        reconstruct(archive.store, name, out)
     out.abort()
 
 
@@ -180,7 +180,7 @@ def test_a_sidecar_that_names_another_file_of_the_same_digest_heals_only_that(sh
     overwrite(shelf.store.folder.path / name, rebuilt(header, blocks_of(side, header)))
     try:
         with pytest.raises(DamageError, match="is the parity of"):
-            heal(shelf.store, layout.pack_name(digest), out)
+            reconstruct(shelf.store, layout.pack_name(digest), out)
     finally:
         out.abort()
         overwrite(shelf.store.folder.path / name, side)

@@ -12,7 +12,7 @@ from archiver.archive import layout
 from archiver.archive.advice import AddParity
 from archiver.archive.archive import Archive
 from archiver.archive.check.sidecars import parity_findings
-from archiver.archive.parity.protect import all_names
+from archiver.archive.parity.protect import protectable_files
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def guarded(original, tmp_path):
 
     shutil.copytree(original, tmp_path / "weights")
     archive = Archive.open(tmp_path / "weights")
-    protect_all(archive, *all_names(archive))
+    protect_all(archive, *protectable_files(archive))
     return archive
 
 
@@ -48,7 +48,7 @@ def pack_of(archive):
 
 
 def named(archive, folder):
-    return next(name for name in sorted(all_names(archive)) if name.startswith(folder))
+    return next(name for name in sorted(protectable_files(archive)) if name.startswith(folder))
 
 
 def test_whole_sidecars_are_no_findings(guarded):

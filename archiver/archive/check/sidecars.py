@@ -18,7 +18,7 @@ from archiver.archive.advice import (
 from archiver.archive.events import Repaired, Sealed
 from archiver.archive.findings import Finding
 from archiver.archive.fixity import file_digest, is_packed, read_or_reread, require_named
-from archiver.archive.parity.protect import all_names
+from archiver.archive.parity.protect import protectable_files
 from archiver.archive.parity.sidecar import ParityHeader, Sidecar, read_sidecar
 from archiver.archive.places import forgotten
 from archiver.archive.signing.minisign import PublicKey, Signature, parse_public_key
@@ -131,7 +131,7 @@ def _named(archive: Archive) -> frozenset[str] | None:
         return None
     stored = (layout.PACKS, layout.MANIFESTS, layout.SNAPSHOTS, layout.JOURNAL)
     names = {name for folder in stored for name in archive.store.list(folder)}
-    digests = {layout.digest_of(name) or "" for name in names | all_names(archive)}
+    digests = {layout.digest_of(name) or "" for name in names | protectable_files(archive)}
     return frozenset(digests.union(*(event.after for _, event in events)))
 
 

@@ -26,20 +26,20 @@ _GROUP_BYTES: Final = 32 << 20
 _PIECE: Final = 4 << 20
 
 
-class Survey(NamedTuple):
-    """The BLAKE3 of a file as it is stored, and those of its blocks."""
+class BlockDigests(NamedTuple):
+    """The BLAKE3 of a file as it is stored, and those of its data blocks."""
 
     blake3: Blake3Hex
     data: tuple[str, ...]
 
 
-def survey(reader: Reader, shape: Shape, advance: Callable[[int], None]) -> Survey:
+def hash_blocks(reader: Reader, shape: Shape, advance: Callable[[int], None]) -> BlockDigests:
     """Read a file front to back; DamageError if it became shorter.
 
     ``advance`` is told how many bytes were read, and may raise to stop.
     """
     buffer = memoryview(bytearray(min(max(_PIECE, shape.block), shape.data_count * shape.block)))
-    whole, found = blake3(), []
+    whole, digests = blake3(), []
     for at in range(0, shape.size, len(buffer)):
         part = buffer[: min(len(buffer), shape.size - at)]
         if reader.read_into(at, part) != len(part):
@@ -47,16 +47,16 @@ def survey(reader: Reader, shape: Shape, advance: Callable[[int], None]) -> Surv
         whole.update(part)
         end = -(-len(part) // shape.block) * shape.block
         buffer[len(part) : end] = bytes(end - len(part))
-        found += [
+        digests += [
             blake3(buffer[begin : begin + shape.block]).hexdigest()
             for begin in range(0, end, shape.block)
         ]
         advance(len(part))
-    return Survey(Blake3Hex(whole.hexdigest()), tuple(found))
+    return BlockDigests(Blake3Hex(whole.hexdigest()), tuple(digests))
 
 
 def bad_blocks(reader: Reader | None, shape: Shape, data: Sequence[str]) -> list[int]:
-    """The numbers of the data blocks that are not what these digests say; all if there is no file."""
+    """Return the numbers of the data blocks that are not what these digests say; all without a file."""
     if reader is None:
         return list(range(shape.data_count))
     buffer = memoryview(bytearray(shape.block))
@@ -68,7 +68,7 @@ def bad_blocks(reader: Reader | None, shape: Shape, data: Sequence[str]) -> list
 
 
 def _slices(shape: Shape, rows: int) -> range:
-    """Where in each block a slice of a group of ``rows`` blocks begins; the step is its length."""
+    """Return where in each block a slice of a group of ``rows`` blocks begins; the step is its length."""
     step = shape.block
     while step > 1 and step * rows > _GROUP_BYTES:
         step //= 2
@@ -78,9 +78,9 @@ def _slices(shape: Shape, rows: int) -> range:
 def encode_group(
     reader: Reader, shape: Shape, group: int, data: Sequence[str], advance: Callable[[int], None]
 ) -> list[bytes]:
-    """The parity blocks of one group, in order.
+    """Return the parity blocks of one group, in order.
 
-    Raises DamageError unless the blocks they are made of have the digests ``data``.
+    Raise DamageError unless the blocks they are made of have the digests ``data``.
     """
     members = shape.members(group)
     rows, slices = len(members), _slices(shape, len(members))
@@ -101,18 +101,18 @@ def encode_group(
 
 
 def _fill(reader: Reader, offset: int, view: memoryview) -> int:
-    """Read from ``offset``, with zeros behind the file's end; how many bytes were there."""
-    got = reader.read_into(offset, view)
-    view[got:] = bytes(len(view) - got)
-    return got
+    """Read from ``offset``, with zeros behind the file's end; return how many bytes were there."""
+    count = reader.read_into(offset, view)
+    view[count:] = bytes(len(view) - count)
+    return count
 
 
 def _rows(count: int, length: int) -> tuple[memoryview, ...]:
-    """Buffers for the slices of a group."""
+    """Return buffers for the slices of a group."""
     return tuple(row.data for row in np.empty((count, length), np.uint8))
 
 
-class Source(NamedTuple):
+class BlockLocation(NamedTuple):
     """Where a good block of a group lies."""
 
     reader: Reader
@@ -120,23 +120,24 @@ class Source(NamedTuple):
 
 
 def recover_group(
-    sources: Mapping[int, Source], shape: Shape, rows: int, lost: Sequence[int]
+    good_blocks: Mapping[int, BlockLocation], shape: Shape, rows: int, lost: Sequence[int]
 ) -> dict[int, bytes]:
-    """The ``lost`` data blocks of a group of ``rows``, by their numbers within the group.
+    """Return the ``lost`` data blocks of a group of ``rows``, by their numbers within the group.
 
-    ``sources`` are at least ``rows`` good blocks by their numbers within the group, parity blocks
+    ``good_blocks`` are at least ``rows`` blocks by their numbers within the group, parity blocks
     counted on from ``rows``.
     """
-    numbers = tuple(sorted(sources)[:rows])
+    numbers = tuple(sorted(good_blocks)[:rows])
     slices = _slices(shape, rows)
     decoder = zfec.Decoder(rows, rows + shape.parity)
     views = _rows(rows, slices.step)
     pieces: dict[int, list[bytes]] = {number: [] for number in lost}
     for begin in slices:
         for number, view in zip(numbers, views, strict=True):
-            _fill(sources[number].reader, sources[number].offset + begin, view)
+            block = good_blocks[number]
+            _fill(block.reader, block.offset + begin, view)
         # The blocks that are there come back as the views that are filled anew: only the lost are kept.
-        made = decoder.decode(views, numbers)
-        for number, kept in pieces.items():
-            kept.append(made[number])
-    return {number: b"".join(kept) for number, kept in pieces.items()}
+        decoded = decoder.decode(views, numbers)
+        for number, slices_of_block in pieces.items():
+            slices_of_block.append(decoded[number])
+    return {number: b"".join(parts) for number, parts in pieces.items()}

@@ -1,4 +1,4 @@
-"""Making parity sidecars of stored files that were proven to be whole."""
+"""Making parity sidecars: of which stored files, and only once these were proven to be whole."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import msgspec
 
 from archiver.archive import layout
 from archiver.archive.fixity import file_digest, is_packed, plain_digest, require_digest
-from archiver.archive.parity.erasure import Survey, encode_group, survey
+from archiver.archive.parity.erasure import BlockDigests, encode_group, hash_blocks
 from archiver.archive.parity.sidecar import (
     ParityHeader,
     Shape,
@@ -35,7 +35,37 @@ if TYPE_CHECKING:
     from archiver.storage.store import Reader, Staged, Store
 
 
-class Unprotected(msgspec.Struct, frozen=True):
+def files_of_snapshots(snapshots: Iterable[Snapshot]) -> set[str]:
+    """Return the names of these seals, and of the manifests and packs that they need."""
+    names: set[str] = set()
+    for snapshot in snapshots:
+        names.add(snapshot.name)
+        names.update(closure_names(snapshot.seal))
+    return names
+
+
+def protectable_files(archive: Archive) -> set[str]:
+    """Return the names of everything that parity is for: what seals need, the seals, and the journal.
+
+    A damaged seal's own name is among them.
+    """
+    damaged: set[str] = set()
+    whole = list(archive.snapshots(on_damage=lambda name, _error: damaged.add(name)))
+    return files_of_snapshots(whole) | damaged | set(archive.journal.names())
+
+
+def sidecar_name(name: str) -> str:
+    """Return the name of the sidecar of a stored file: a pack, manifest, seal or event."""
+    return layout.parity_name(layout.digest_of(name) or "")
+
+
+def without_sidecar(store: Store, names: Iterable[str]) -> list[str]:
+    """Return those of the stored files that have no sidecar, sorted; none is read."""
+    sidecars = set(store.list(layout.PARITY))
+    return sorted(name for name in names if sidecar_name(name) not in sidecars)
+
+
+class ProtectionFailure(msgspec.Struct, frozen=True):
     """A file that got no sidecar, and why."""
 
     file: str
@@ -44,7 +74,7 @@ class Unprotected(msgspec.Struct, frozen=True):
     exit_code: int
 
 
-class Protected(msgspec.Struct, frozen=True):
+class ProtectionReport(msgspec.Struct, frozen=True):
     """What was done: names of stored files, and sizes in bytes.
 
     Attributes:
@@ -57,7 +87,7 @@ class Protected(msgspec.Struct, frozen=True):
 
     made: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
-    failures: tuple[Unprotected, ...] = ()
+    failures: tuple[ProtectionFailure, ...] = ()
     bytes: int = 0
     parity_bytes: int = 0
 
@@ -71,7 +101,7 @@ def protect(
     workers: int,
     progress: Progress,
     redo: bool = False,
-) -> Protected:
+) -> ProtectionReport:
     """Make the sidecars of the stored files ``names``: packs, manifests, seals and events.
 
     A file that has a good sidecar of this shape is left alone, unless ``redo``. One that is not what
@@ -83,16 +113,16 @@ def protect(
     """
     check_choice(parity, group)
     run = _Run(archive, (parity, group), workers, progress, redo=redo)
-    return run.protect(sorted(set(names)))
+    return run.execute(sorted(set(names)))
 
 
-class _Done(msgspec.Struct, frozen=True):
+class _FileResult(msgspec.Struct, frozen=True):
     """What became of one file; ``parity_bytes`` is 0 if its sidecar was kept."""
 
     name: str
     size: int = 0
     parity_bytes: int = 0
-    failure: Unprotected | None = None
+    failure: ProtectionFailure | None = None
 
 
 class _StoppedError(Exception):
@@ -121,36 +151,36 @@ class _Run:
         self._files = ThreadPoolExecutor(workers, thread_name_prefix="protect")
         self._groups = ThreadPoolExecutor(workers, thread_name_prefix="parity")
 
-    def protect(self, names: list[str]) -> Protected:
+    def execute(self, names: list[str]) -> ProtectionReport:
         total = sum(self._store.stat(name) or 0 for name in names)
         # Each byte is read twice: to prove the file, and to code it.
         self._progress.expect(len(names), 2 * total)
         try:
-            done = list(self._files.map(self._attempt, names))
+            results = list(self._files.map(self._protect, names))
         finally:
             self._stop.set()
             self._files.shutdown(wait=True, cancel_futures=True)
             self._groups.shutdown(wait=True, cancel_futures=True)
-        made = [one for one in done if one.parity_bytes]
-        return Protected(
-            made=tuple(one.name for one in made),
-            kept=tuple(one.name for one in done if not one.parity_bytes and not one.failure),
-            failures=tuple(one.failure for one in done if one.failure),
-            bytes=sum(one.size for one in made),
-            parity_bytes=sum(one.parity_bytes for one in made),
+        made = [result for result in results if result.parity_bytes]
+        return ProtectionReport(
+            made=tuple(result.name for result in made),
+            kept=tuple(each.name for each in results if not each.parity_bytes and not each.failure),
+            failures=tuple(result.failure for result in results if result.failure),
+            bytes=sum(result.size for result in made),
+            parity_bytes=sum(result.parity_bytes for result in made),
         )
 
-    def _attempt(self, name: str) -> _Done:
+    def _protect(self, name: str) -> _FileResult:
         try:
             with closing(self._open(name)) as reader:
-                done = self._one(name, reader)
+                result = self._protect_open(name, reader)
         except NoSpaceError:
             raise
         except ArchiverError as error:
-            failure = Unprotected(name, error.message, error.hint, int(error.exit_code))
-            done = _Done(name, failure=failure)
+            failure = ProtectionFailure(name, error.message, error.hint, int(error.exit_code))
+            result = _FileResult(name, failure=failure)
         self._progress.end(name)
-        return done
+        return result
 
     def _open(self, name: str) -> Reader:
         try:
@@ -163,23 +193,26 @@ class _Run:
             raise _StoppedError
         self._progress.advance(count, fetched=True)
 
-    def _one(self, name: str, reader: Reader) -> _Done:
+    def _protect_open(self, name: str, reader: Reader) -> _FileResult:
         if not reader.size:
             raise DamageError(f"{name} is damaged: it is empty.", path=name)
         shape = shape_of(reader.size, *self._choice)
-        place = layout.parity_name(layout.digest_of(name) or "")
-        if not self._redo and self._is_good(place, name, shape, reader):
+        sidecar = sidecar_name(name)
+        if not self._redo and self._is_good(sidecar, name, shape, reader):
             self._progress.advance(2 * reader.size, fetched=False)
-            return _Done(name)
-        found = survey(reader, shape, self._advance)
+            return _FileResult(name)
+        digests = hash_blocks(reader, shape, self._advance)
         # A manifest's name has the digest of its plain bytes.
-        require_digest(name, plain_digest(reader, name) if is_packed(name) else found.blake3)
-        return _Done(name, reader.size, self._make(place, name, shape, found, reader))
+        require_digest(name, plain_digest(reader, name) if is_packed(name) else digests.blake3)
+        return _FileResult(name, reader.size, self._make(sidecar, name, shape, digests, reader))
 
-    def _is_good(self, place: str, name: str, shape: Shape, reader: Reader) -> bool:
+    def _is_good(self, sidecar_name: str, name: str, shape: Shape, reader: Reader) -> bool:
         """Whether there is a whole sidecar of this shape for the file as it is stored."""
-        with suppress(DamageError, FileNotFoundError), closing(self._store.open(place)) as there:
-            sidecar = read_sidecar(there, place)
+        with (
+            suppress(DamageError, FileNotFoundError),
+            closing(self._store.open(sidecar_name)) as opened,
+        ):
+            sidecar = read_sidecar(opened, sidecar_name)
             header = sidecar.header
             if sidecar.faults or (header.file, header.shape) != (name, shape):
                 return False
@@ -188,36 +221,40 @@ class _Run:
             return packed == header.blake3 and not sidecar.bad_blocks()
         return False
 
-    def _make(self, place: str, name: str, shape: Shape, found: Survey, reader: Reader) -> int:
-        """Publish the sidecar; its size in bytes."""
+    def _make(
+        self, sidecar: str, name: str, shape: Shape, digests: BlockDigests, reader: Reader
+    ) -> int:
+        """Publish the sidecar; return its size in bytes."""
         spool, out = self._store.stage("parity-blocks"), self._store.stage("parity")
         try:
-            digests = tuple(self._encode(shape, found, reader, spool))
+            parity_digests = tuple(self._encode(shape, digests, reader, spool))
             info = self._archive.info
             header = ParityHeader(
                 archive=info.archive,
                 file=name,
                 size=shape.size,
-                blake3=found.blake3,
+                blake3=digests.blake3,
                 block=shape.block,
                 groups=shape.groups,
                 parity=shape.parity,
-                data=found.data,
-                blocks=digests,
+                data=digests.data,
+                blocks=parity_digests,
                 features=info.features,
             )
             with closing(spool.reader()) as blocks:
                 write_sidecar(out, header, blocks)
-            size = _require_written(out, place, header)
-            out.publish(place)
+            size = _require_written(out, sidecar, header)
+            out.publish(sidecar)
         finally:
             spool.abort()
             out.abort()
         return size
 
-    def _encode(self, shape: Shape, found: Survey, reader: Reader, spool: Staged) -> Iterator[str]:
-        """Write the parity blocks of all groups in order; their digests."""
-        code = partial(encode_group, reader, shape, data=found.data, advance=self._advance)
+    def _encode(
+        self, shape: Shape, digests: BlockDigests, reader: Reader, spool: Staged
+    ) -> Iterator[str]:
+        """Write the parity blocks of all groups in order; yield their digests."""
+        code = partial(encode_group, reader, shape, data=digests.data, advance=self._advance)
         ahead: deque[Future[list[bytes]]] = deque()
         try:
             for group in range(shape.groups + self._workers):
@@ -229,44 +266,14 @@ class _Run:
                         yield blake3_hex(block)
         finally:
             # Whatever went wrong: nobody reads the file behind its reader's back.
-            wait(one for one in ahead if not one.cancel())
+            wait(future for future in ahead if not future.cancel())
 
 
-def _require_written(out: Staged, place: str, header: ParityHeader) -> int:
-    """Read a new sidecar back from the medium; its size. DamageError unless all of it is right."""
+def _require_written(out: Staged, name: str, header: ParityHeader) -> int:
+    """Read a new sidecar back from the medium; return its size. Raise DamageError unless all of it is right."""
     with closing(out.reader()) as reader:
         reader.fresh()
-        sidecar = read_sidecar(reader, place)
+        sidecar = read_sidecar(reader, name)
         if sidecar.header != header or sidecar.faults or sidecar.bad_blocks():
-            raise DamageError(f"{place} did not read back as it was written; it was not published.")
+            raise DamageError(f"{name} did not read back as it was written; it was not published.")
         return reader.size
-
-
-# ---- Which stored files parity is for: what seals need, the seals themselves, and the journal.
-
-
-def names_of(snapshots: Iterable[Snapshot]) -> set[str]:
-    """The names of these seals, and of the manifests and packs that they need."""
-    found: set[str] = set()
-    for one in snapshots:
-        found.add(one.name)
-        found.update(closure_names(one.seal))
-    return found
-
-
-def all_names(archive: Archive) -> set[str]:
-    """The names of everything that parity is for; a damaged seal's own name is among them."""
-    damaged: set[str] = set()
-    whole = list(archive.snapshots(on_damage=lambda name, _error: damaged.add(name)))
-    return names_of(whole) | damaged | set(archive.journal.names())
-
-
-def sidecar_of(name: str) -> str:
-    """The name of a stored file's sidecar; ``name`` is a pack's, manifest's, seal's or event's."""
-    return layout.parity_name(layout.digest_of(name) or "")
-
-
-def without_sidecar(store: Store, names: Iterable[str]) -> list[str]:
-    """Those of the stored files that have no sidecar, sorted; none is read."""
-    there = set(store.list(layout.PARITY))
-    return sorted(name for name in names if sidecar_of(name) not in there)

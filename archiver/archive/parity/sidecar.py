@@ -1,6 +1,8 @@
-"""How a file is cut into blocks and its blocks dealt to groups (``docs/format.md``, section 10).
+"""A parity sidecar (``docs/format.md``, section 10): how a file is cut, and how its parity is stored.
 
-Arithmetic only: nothing here reads a byte.
+A file is cut into blocks, which are dealt to groups; each group has parity blocks (``Shape``, which is
+arithmetic only). A sidecar is a header, the parity blocks and the header again, so that it can be read from
+either end.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from archiver.storage.store import Reader, Staged
 
 
+PARITY_DEFAULT: Final = 2
+"""Parity blocks of a group where neither the policy nor anybody says how many."""
 BLOCK_MAX: Final = 1 << 20
 BLOCK_LEAST: Final = 4096
 """The smallest block that is written: what a disk loses at least. Any power of two is read."""
@@ -39,34 +43,34 @@ class Shape(NamedTuple):
 
     @property
     def data_count(self) -> int:
-        """How many data blocks there are."""
+        """Return how many data blocks there are."""
         return -(-self.size // self.block)
 
     @property
     def parity_count(self) -> int:
-        """How many parity blocks there are."""
+        """Return how many parity blocks there are."""
         return self.groups * self.parity
 
     @property
     def parity_bytes(self) -> int:
-        """How many bytes the parity blocks take."""
+        """Return how many bytes the parity blocks take."""
         return self.parity_count * self.block
 
     def members(self, group: int) -> range:
-        """The numbers of a group's data blocks, in file order."""
+        """Return the numbers of a group's data blocks, in file order."""
         return range(group, self.data_count, self.groups)
 
     def parity_of(self, group: int) -> range:
-        """The numbers of a group's parity blocks among all parity blocks."""
+        """Return the numbers of a group's parity blocks among all parity blocks."""
         return range(group * self.parity, (group + 1) * self.parity)
 
     def length(self, index: int) -> int:
-        """How many bytes of data block ``index`` are the file's; the rest are zeros."""
+        """Return how many bytes of data block ``index`` are the file's; the rest are zeros."""
         return min(self.block, self.size - index * self.block)
 
     @property
     def fault(self) -> str:
-        """Why no file can be so shaped, as the rest of a sentence; empty if one can."""
+        """Return why no file can be so shaped, as the rest of a sentence; empty if one can."""
         if self.size < 1 or not 1 <= self.block <= BLOCK_MAX or self.block & (self.block - 1):
             return "has blocks of an impossible size"
         if not 1 <= self.parity <= PARITY_MAX or not 1 <= self.groups <= self.data_count:
@@ -86,7 +90,7 @@ def check_choice(parity: int, group: int) -> None:
 
 
 def shape_of(size: int, parity: int, group: int) -> Shape:
-    """The shape that this version gives a file of ``size`` bytes; UsageError as ``check_choice``."""
+    """Return the shape that this version gives a file of ``size`` bytes; UsageError as ``check_choice``."""
     check_choice(parity, group)
     block = BLOCK_LEAST
     while block < BLOCK_MAX and block * group < size:
@@ -95,9 +99,6 @@ def shape_of(size: int, parity: int, group: int) -> Shape:
     if shape.fault:
         raise UsageError(f"A file of {size:,} bytes {shape.fault} with {parity} for each {group}.")
     return shape
-
-
-# ---- A parity sidecar as a file (``docs/format.md``, section 10): written once, read from either end.
 
 
 HEADER_MAX: Final = 64 << 20
@@ -123,7 +124,7 @@ class ParityHeader(msgspec.Struct, frozen=True):
 
     @property
     def shape(self) -> Shape:
-        """How the file is cut."""
+        """Return how the file is cut."""
         return Shape(self.size, self.block, self.groups, self.parity)
 
 
@@ -140,28 +141,28 @@ class Sidecar(NamedTuple):
     faults: tuple[str, ...]
 
     def block(self, index: int, buffer: memoryview) -> bool:
-        """Read parity block ``index`` into ``buffer``; whether it is good."""
+        """Read parity block ``index`` into ``buffer``; return whether it is good."""
         return read_block(
             self.reader, self.at + index * self.header.block, buffer, self.header.blocks[index]
         )
 
     def bad_blocks(self) -> list[int]:
-        """The numbers of the parity blocks that are damaged or missing; reads them all."""
+        """Return the numbers of the parity blocks that are damaged or missing; reads them all."""
         buffer = memoryview(bytearray(self.header.block))
         return [i for i in range(len(self.header.blocks)) if not self.block(i, buffer)]
 
 
 def read_block(reader: Reader, offset: int, buffer: memoryview, digest: str) -> bool:
-    """Fill ``buffer`` from ``offset``, with zeros behind the file's end; whether it has this digest.
+    """Fill ``buffer`` from ``offset``, with zeros behind the file's end; return whether it has this digest.
 
     What the medium cannot read is not good.
     """
     try:
-        got = reader.read_into(offset, buffer)
+        count = reader.read_into(offset, buffer)
     except DamageError:
         return False
-    if got < len(buffer):
-        buffer[got:] = bytes(len(buffer) - got)
+    if count < len(buffer):
+        buffer[count:] = bytes(len(buffer) - count)
     return blake3_hex(buffer) == digest
 
 
@@ -187,7 +188,7 @@ def _header_frame(header: ParityHeader) -> bytes:
 
 
 def read_sidecar(reader: Reader, name: str) -> Sidecar:
-    """The sidecar stored as ``name``.
+    """Return the sidecar stored as ``name``.
 
     Raises:
         DamageError: Neither of its headers can be read, or they are those of another sidecar.
@@ -212,13 +213,13 @@ def read_sidecar(reader: Reader, name: str) -> Sidecar:
 def _frame_faults(reader: Reader, header: ParityHeader, at: int, payload: int) -> list[str]:
     size = header.shape.parity_bytes
     whole = at + size + pack_format.PREFIX_SIZE + payload + pack_format.TRAILER_SIZE
-    found = []
+    faults = []
     if reader.size != whole:
-        found.append(f"it has {reader.size:,} bytes instead of {whole:,}")
+        faults.append(f"it has {reader.size:,} bytes instead of {whole:,}")
     prefix = _read(reader, at - pack_format.PREFIX_SIZE, pack_format.PREFIX_SIZE)
     if prefix is None or pack_format.read_prefix(prefix) != (pack_format.PARITY_BLOCKS, size):
-        found.append("the frame of its parity blocks is damaged")
-    return found
+        faults.append("the frame of its parity blocks is damaged")
+    return faults
 
 
 def _require_known(header: ParityHeader, name: str) -> None:
@@ -230,7 +231,7 @@ def _require_known(header: ParityHeader, name: str) -> None:
 
 
 def _require_sound(header: ParityHeader, name: str) -> None:
-    """A header that contradicts itself or its sidecar's name leads nowhere."""
+    """Raise DamageError for a header that contradicts itself or its sidecar's name: it leads nowhere."""
     shape = header.shape
     fault = shape.fault
     if not fault and (len(header.data), len(header.blocks)) != (
@@ -246,19 +247,19 @@ def _require_sound(header: ParityHeader, name: str) -> None:
 
 
 def _read(reader: Reader, offset: int, size: int) -> bytearray | None:
-    """So many bytes, or None if they are not all there."""
+    """Return so many bytes, or None if they are not all there."""
     if offset < 0 or offset + size > reader.size:
         return None
     data = bytearray(size)
     try:
-        got = reader.read_into(offset, memoryview(data))
+        count = reader.read_into(offset, memoryview(data))
     except DamageError:
         return None
-    return data if got == size else None
+    return data if count == size else None
 
 
 def _payload_at(reader: Reader, offset: int) -> bytes | None:
-    """The payload of the parity header there, if it is one and has the digest it begins with."""
+    """Return the payload of the parity header there, if it is one and has the digest it begins with."""
     prefix = _read(reader, offset, pack_format.PREFIX_SIZE)
     magic, size = pack_format.read_prefix(prefix) if prefix is not None else (0, 0)
     if magic != pack_format.PARITY_HEADER or not _DIGEST < size <= HEADER_MAX:
@@ -270,7 +271,7 @@ def _payload_at(reader: Reader, offset: int) -> bytes | None:
 
 
 def _last_payload(reader: Reader) -> bytes | None:
-    """The payload of the header that the last 16 bytes lead to."""
+    """Return the payload of the header that the last 16 bytes lead to."""
     last = _read(reader, reader.size - pack_format.TRAILER_SIZE, pack_format.TRAILER_SIZE)
     try:
         return None if last is None else _payload_at(reader, pack_format.read_trailer(last))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from archiver.archive import layout
 from archiver.archive.check.sidecars import needed_digests, signature_findings
 from archiver.archive.parity.protect import protect, without_sidecar
-from archiver.archive.parity.sidecar import read_sidecar
+from archiver.archive.parity.sidecar import PARITY_DEFAULT, read_sidecar
 from archiver.archive.quarantine import link_to_quarantine, move_to_quarantine
 from archiver.archive.repair.objects import THIS_ARCHIVE
 from archiver.archive.repair.whole_files import FileRepair, RepairedFile
@@ -112,7 +112,7 @@ class SidecarRepair:
                 header = read_sidecar(reader, name).header
             return header.parity, -(-header.shape.data_count // header.groups)
         except (ArchiverError, FileNotFoundError):
-            return policy.parity or 2, policy.parity_group
+            return policy.parity or PARITY_DEFAULT, policy.parity_group
 
     def _repair_signature(self, name: str) -> RepairedFile | None:
         """Take a replica's signature that is right there, as far as the trusted keys can tell."""

@@ -187,12 +187,12 @@ def copies_among(quarantined: Iterable[str], name: str) -> list[str]:
 
 def from_parity(store: Store, title: str) -> FileSource:
     """Return a source of what a sidecar, and what is left of the file, give."""
-    from archiver.archive.parity.heal import heal  # noqa: PLC0415 - only a repair pays for its codec
+    from archiver.archive.parity.reconstruct import reconstruct  # noqa: PLC0415 - only a repair pays for its codec
 
     def is_usable(name: str) -> bool:
         scratch = ScratchFile()
         try:
-            heal(store, name, scratch)
+            reconstruct(store, name, scratch)
         except (ArchiverError, FileNotFoundError):
             return False
         finally:
@@ -203,7 +203,7 @@ def from_parity(store: Store, title: str) -> FileSource:
         digest = layout.digest_of(name)
         if digest is not None and store.stat(layout.parity_name(digest)) is not None:
             yield Candidate(
-                f"{title}parity", lambda out: heal(store, name, out), lambda: is_usable(name)
+                f"{title}parity", lambda out: reconstruct(store, name, out), lambda: is_usable(name)
             )
 
     return find

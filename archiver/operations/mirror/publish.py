@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from archiver.archive.advice import command
 from archiver.archive.events import Gone, Sighted, new_event
 from archiver.archive.manifests import derived_revision
-from archiver.archive.parity.protect import names_of, protect, without_sidecar
+from archiver.archive.parity.protect import files_of_snapshots, protect, without_sidecar
 from archiver.archive.pins import Pin, check_pin
 from archiver.archive.publish import publish
 from archiver.archive.records import Manifest, Source
@@ -233,7 +233,7 @@ def protect_sealed(archive: Archive, snapshot: Snapshot, workers: int) -> Protec
         policy = archive.policy()
         if not policy.parity:
             return Protection()
-        names = names_of([snapshot]).union(archive.journal.names())
+        names = files_of_snapshots([snapshot]).union(archive.journal.names())
         done = protect(
             archive,
             without_sidecar(archive.store, names),

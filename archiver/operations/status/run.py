@@ -14,7 +14,7 @@ from archiver.archive.clock import journal_ahead
 from archiver.archive.copies import judge_copies, remedy
 from archiver.archive.events import Audited
 from archiver.archive.findings import Finding
-from archiver.archive.parity.protect import names_of, without_sidecar
+from archiver.archive.parity.protect import files_of_snapshots, without_sidecar
 from archiver.archive.places import own_place
 from archiver.archive.prune.trash import unfinished
 from archiver.archive.signing.keys import public_keys
@@ -149,7 +149,9 @@ def _shortfalls(
     yield from _unproven(known, place)
     policy = known.policy
     # Events come with every audit and copy: their sidecars are made with the next ones.
-    naked = without_sidecar(archive.store, names_of(known.snapshots)) if policy.parity else []
+    naked = (
+        without_sidecar(archive.store, files_of_snapshots(known.snapshots)) if policy.parity else []
+    )
     if naked:
         yield NoParity(commands=(argv("parity add", place),), files=len(naked))
     few = [one for one in known.snapshots if copies.count(one.id) < policy.copies]

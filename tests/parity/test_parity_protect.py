@@ -181,14 +181,14 @@ def test_damage_between_proof_and_coding_is_noticed(archive, monkeypatch):
     from archiver.archive.parity import protect as module
 
     name = put_pack(archive, noise(50_000))
-    survey = module.survey
+    hash_blocks = module.hash_blocks
 
     def then_spoilt(reader, shape, advance):
-        found = survey(reader, shape, advance)
+        digests = hash_blocks(reader, shape, advance)
         overwrite(path_of(archive, name), noise(50_000, 9))
-        return found
+        return digests
 
-    monkeypatch.setattr(module, "survey", then_spoilt)
+    monkeypatch.setattr(module, "hash_blocks", then_spoilt)
     (failure,) = guard(archive, name).failures
     assert "changed while it was read" in failure.reason
     assert not sidecar_path(archive, name).exists()

@@ -15,7 +15,7 @@ from paritykit import guard, noise, path_of, put_pack, sidecar_path
 
 from archiver.archive import layout
 from archiver.archive.events import TOOL
-from archiver.archive.parity.heal import heal
+from archiver.archive.parity.reconstruct import reconstruct
 from archiver.archive.parity.sidecar import shape_of
 from archiver.digest import blake3_hex
 from archiver.errors import DamageError
@@ -27,7 +27,7 @@ BLOCK = 4096
 def healed(archive, name: str) -> bytes:
     out = archive.store.stage("heal")
     try:
-        heal(archive.store, name, out)
+        reconstruct(archive.store, name, out)
         reader = out.reader()
         data = bytearray(reader.size)
         reader.read_into(0, memoryview(data))
