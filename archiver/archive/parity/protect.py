@@ -206,13 +206,13 @@ class _Run:
         require_digest(name, plain_digest(reader, name) if is_packed(name) else digests.blake3)
         return _FileResult(name, reader.size, self._make(sidecar, name, shape, digests, reader))
 
-    def _is_good(self, sidecar_name: str, name: str, shape: Shape, reader: Reader) -> bool:
-        """Whether there is a whole sidecar of this shape for the file as it is stored."""
+    def _is_good(self, place: str, name: str, shape: Shape, reader: Reader) -> bool:
+        """Return whether there is a whole sidecar of this shape for the file as it is stored."""
         with (
             suppress(DamageError, FileNotFoundError),
-            closing(self._store.open(sidecar_name)) as opened,
+            closing(self._store.open(place)) as opened,
         ):
-            sidecar = read_sidecar(opened, sidecar_name)
+            sidecar = read_sidecar(opened, place)
             header = sidecar.header
             if sidecar.faults or (header.file, header.shape) != (name, shape):
                 return False
@@ -270,7 +270,7 @@ class _Run:
 
 
 def _require_written(out: Staged, name: str, header: ParityHeader) -> int:
-    """Read a new sidecar back from the medium; return its size. Raise DamageError unless all of it is right."""
+    """Read a new sidecar back from the medium; return its size. DamageError unless all is right."""
     with closing(out.reader()) as reader:
         reader.fresh()
         sidecar = read_sidecar(reader, name)
