@@ -186,7 +186,7 @@ def test_room_that_must_stay_free(larger, archive, mirror):
 def unguarded(monkeypatch):
     """Begin although it cannot fit, and hand segments on one by one."""
     monkeypatch.setattr("archiver.operations.mirror.run._LEAST_RATIO", 0)
-    monkeypatch.setattr("archiver.archive.ingest.pipeline._BATCH", 1)
+    monkeypatch.setattr("archiver.archive.ingest.pipeline._BATCH_BYTES", 1)
     monkeypatch.setattr("archiver.cli.mirroring.worker_count", lambda: 1)
 
 

@@ -374,7 +374,7 @@ def test_a_segment_that_cannot_be_stored_costs_its_file_and_no_other(
     monkeypatch.setattr(pipeline.BufferPool, "give_back", given)
     with monkeypatch.context() as patch:
         patch.setattr(object_store.ObjectStore, "put", spoilt)
-        patch.setattr("archiver.archive.ingest.pipeline._BATCH", 1000)
+        patch.setattr("archiver.archive.ingest.pipeline._BATCH_BYTES", 1000)
         result = mirror()
     assert result.code == 1
     assert f"1 of 7 files failed. {WEIGHTS}: " in result.err
