@@ -32,7 +32,7 @@ from archiver.errors import ExitCode
 from archiver.text import human_bytes, human_rate, plural, printable
 
 if TYPE_CHECKING:
-    from archiver.operations.copy.report import CopyReport
+    from archiver.operations.copy.run import CopyReport
 
 
 @click.command(epilog="Example: archiver copy -C weights --new /mnt/usb/weights")
@@ -89,24 +89,23 @@ def command(
     if to is None:
         raise click.UsageError("Missing argument 'TO', the folder to copy to.")
     from archiver.archive.places import check_place
-    from archiver.operations.copy.report import CopyOptions
-    from archiver.operations.copy.run import copy
-    from archiver.throttle import Throttle
+    from archiver.operations.copy.run import CopyRequest, copy
 
-    options = CopyOptions(
-        references=tuple(split_reference(one) for one in references),
+    request = CopyRequest(
+        target=Path(to),
+        references=tuple(map(split_reference, references)),
         source_place="" if source_place is None else check_place(source_place),
         target_place="" if target_place is None else check_place(target_place),
         workers=worker_count(),
         dry_run=dry_run,
         new=new,
         min_free=min_free,
+        max_rate=max_rate,
     )
     started = time.monotonic()
     archive = open_archive()
     with Meter("Copying", "packs") as meter:
-        throttle = Throttle(max_rate) if max_rate else None
-        report = copy(archive, Path(to), options, progress=meter, throttle=throttle)
+        report = copy(archive, request, meter)
     _tell(report, time.monotonic() - started)
     if not dry_run:
         from archiver.storage.local import LocalStore
@@ -117,9 +116,9 @@ def command(
 
 
 def _lose(place: str) -> None:
-    from archiver.operations.copy.run import lose
+    from archiver.operations.copy.journals import record_lost
 
-    count = lose(open_archive(), place)
+    count = record_lost(open_archive(), place)
     output.record("copy-lost", place=place, snapshots=count)
     output.line(f"{printable(place)} no longer counts: it had {plural(count, 'snapshot')}.")
 

@@ -351,7 +351,7 @@ def test_damage_that_an_audit_found_there_counts_here(source, disk, copy, run, s
 def test_a_run_that_dies_keeps_what_it_has_proven(source, disk, copy, status, monkeypatch):
     to = disk.folder / "weights"
     with monkeypatch.context() as patch:
-        patch.setattr("archiver.operations.copy.run._TELL_SECONDS", -1)
+        patch.setattr("archiver.operations.copy.run._RECORD_SECONDS", -1)
         patch.setattr("archiver.operations.copy.run._Run._publish", None)  # dies after the packs
         patch.delenv("ARCHIVER_DEBUG", raising=False)
         assert copy(to=to, new=True).code == 1

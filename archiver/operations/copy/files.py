@@ -1,4 +1,7 @@
-"""Copying what is not a pack: manifests, seals, events, signatures and parity sidecars."""
+"""Copying stored files: packs, several at a time, documents, each after what it needs; and what is damaged.
+
+A file that is damaged in the source becomes a finding on the source, and the copy goes on without it.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,9 @@ from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING, Final
 
 from archiver.archive import layout
+from archiver.archive.advice import Advice, RepairFrom
 from archiver.archive.events import parse_event
+from archiver.archive.findings import Finding
 from archiver.archive.fixity import ReadResult, require_named
 from archiver.archive.journal import EVENT_MAX
 from archiver.archive.parity.sidecar import read_sidecar
@@ -20,47 +25,153 @@ from archiver.errors import ArchiverError, DamageError, InvalidDocumentError, Un
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
+    from archiver.archive.advice import Actions
     from archiver.archive.archive import Archive
     from archiver.archive.check.packs import ExpectedPack
     from archiver.archive.findings import Code
     from archiver.archive.seals import Snapshot
     from archiver.archive.transfer import Flow, Transfer
-    from archiver.operations.copy.report import Faults
     from archiver.storage.store import Reader
-
 
 _SIDECAR_MAX: Final = 5 << 30
 """A frame of parity blocks has less than 4 GiB."""
+_POLL_SECONDS: Final = 0.5
+"""So that Ctrl-C is heard while all threads copy."""
+
+
+class SourceFindings:
+    """Collects findings on ``source`` while it is copied to ``target``."""
+
+    def __init__(self, source: Archive, target: Archive) -> None:
+        self._source = source.store
+        self._target = target.store
+        self._advice = Advice(source.store.address)
+        self.all: list[Finding] = []
+        self.packs: set[str] = set()
+        """The packs that are not whole in the source."""
+
+    def lacks(self, expected: ExpectedPack) -> bool:
+        """Return whether the source has not even a file of the right size for a pack, and note it then."""
+        try:
+            size = self._source.stat(expected.name)
+        except ArchiverError as error:
+            self._pack("file-unreadable", error.message, expected)
+            return True
+        if size in expected.sizes:
+            return False
+        if size is None:
+            self._pack("pack-missing", f"{expected.name} is missing.", expected)
+        else:
+            sizes = " or ".join(f"{each:,}" for each in sorted(expected.sizes))
+            text = f"{expected.name} has {size:,} bytes, its seals say {sizes}."
+            self._pack("pack-size", text, expected)
+        return True
+
+    def pack(self, expected: ExpectedPack, result: ReadResult) -> None:
+        """Note what came out of copying a pack."""
+        if result.unstable:
+            self._unstable(result, expected.name)
+        if result.denied:
+            self._pack("file-unreadable", result.problem, expected)
+        elif result.problem:
+            there = self._source.stat(expected.name) is not None
+            self._pack("pack-damaged" if there else "pack-missing", result.problem, expected)
+
+    def _pack(self, code: Code, message: str, expected: ExpectedPack) -> None:
+        actions, titles = self._actions(expected.name, code), tuple(expected.snapshots)
+        self.all.append(
+            Finding(code, message, pack=expected.pack, snapshots=titles, actions=actions)
+        )
+        self.packs.add(expected.pack)
+
+    def _actions(self, name: str, code: Code, snapshot: str = "") -> Actions:
+        if code == "file-unreadable":
+            return self._advice.make_readable(snapshot)
+        if self._target_has(name):
+            return (RepairFrom(self._source.address, self._target.address),)
+        return self._advice.copy_back(name, code, snapshot)
+
+    def _target_has(self, name: str) -> bool:
+        """Return whether the target has the file, whole: read to its end, for someone may rely on it."""
+        try:
+            reader = self._target.open(name)
+        except (ArchiverError, FileNotFoundError):
+            return False
+        try:
+            require_named(reader, name)
+        except ArchiverError:
+            return False
+        finally:
+            reader.close()
+        return True
+
+    def document(self, code: Code, result: ReadResult, name: str, snapshot: str = "") -> bool:
+        """Note what came out of copying another file; return whether it is right."""
+        if result.unstable:
+            self._unstable(result, name)
+        if result.problem:
+            code = "file-unreadable" if result.denied else code
+            actions = self._actions(name, code, snapshot)
+            if result.invalid:
+                actions = self._advice.replace_snapshot(snapshot)
+            titles = (snapshot,) if snapshot else ()
+            finding = Finding(code, result.problem, path=name, snapshots=titles, actions=actions)
+            self.all.append(finding)
+        return not result.problem
+
+    def _unstable(self, result: ReadResult, name: str) -> None:
+        actions = self._advice.unstable()
+        self.all.append(Finding("read-unstable", result.unstable, path=name, actions=actions))
+
+
+def copy_packs(
+    transfer: Transfer, packs: Sequence[ExpectedPack], workers: int, flow: Flow
+) -> Generator[tuple[ExpectedPack, ReadResult], None, None]:
+    """Copy packs, and give each with how it went, in whatever order; to be closed if left early.
+
+    Raise what the target raises; the copies that are under way are thrown away then.
+    """
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="copy")
+    running = {pool.submit(transfer.copy, pack.name, max(pack.sizes)): pack for pack in packs}
+    waiting = set(running)
+    try:
+        while waiting:
+            done, waiting = wait(waiting, _POLL_SECONDS, FIRST_COMPLETED)
+            for future in done:
+                yield running[future], future.result()
+    finally:
+        flow.stop()
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 class Documents:
-    """Copies from one archive to another; what is damaged goes to ``faults``."""
+    """Copies from one archive to another; what is damaged goes to ``findings``."""
 
     def __init__(
-        self, source: Archive, target: Archive, transfer: Transfer, faults: Faults
+        self, source: Archive, target: Archive, transfer: Transfer, findings: SourceFindings
     ) -> None:
         self._source = source
         self._target = target
         self._transfer = transfer
-        self._faults = faults
+        self._findings = findings
         self.copied = 0
         """Events, signatures and sidecars."""
 
     def manifest(self, snapshot: Snapshot) -> bool:
-        """Bring a snapshot's manifest over; whether the target can read it now."""
+        """Bring a snapshot's manifest over; return whether the target can read it now."""
         name = closure_names(snapshot.seal)[0]
         try:
             return self._copied(snapshot, name)
         except InvalidDocumentError as error:
-            state = ReadResult(error.message, "", invalid=True)
-            return self._faults.document("manifest-invalid", state, name, snapshot.title)
+            result = ReadResult(error.message, "", invalid=True)
+            return self._findings.document("manifest-invalid", result, name, snapshot.title)
 
     def _copied(self, snapshot: Snapshot, name: str) -> bool:
         if not self._reads(snapshot):
-            state = self._transfer.copy(name, MANIFEST_MAX)
-            if not self._faults.document("manifest-damaged", state, name, snapshot.title):
+            result = self._transfer.copy(name, MANIFEST_MAX)
+            if not self._findings.document("manifest-damaged", result, name, snapshot.title):
                 return False
-        return self._reads(snapshot) or self._faults.document(
+        return self._reads(snapshot) or self._findings.document(
             "manifest-damaged",
             ReadResult(f"{name} is not what its seal says.", ""),
             name,
@@ -77,15 +188,15 @@ class Documents:
         return True
 
     def seal(self, snapshot: Snapshot) -> bool:
-        """Publish a snapshot whose packs and manifest are there; whether its seal could be copied.
+        """Publish a snapshot whose packs and manifest are there; return whether its seal could be copied.
 
-        DamageError if something of it vanished meanwhile.
+        Raise DamageError if something of it vanished meanwhile.
         """
         name = snapshot.name
         with announced(self._target.store, closure_names(snapshot.seal)):
             recheck(self._target, snapshot.seal)
-            state = self._transfer.copy(name, SEAL_MAX)
-        return self._faults.document("seal-damaged", state, name, snapshot.title)
+            result = self._transfer.copy(name, SEAL_MAX)
+        return self._findings.document("seal-damaged", result, name, snapshot.title)
 
     def events(self) -> None:
         """Bring over the events that the target has not, each after those that it follows."""
@@ -96,39 +207,39 @@ class Documents:
         }
         # Also those that a run published that died before it synced their folder: others follow them.
         self._target.store.barrier(self._target.journal.names())
-        order = TopologicalSorter({one: self._follows(names[one]) for one in names})
+        order = TopologicalSorter({event: self._follows(name) for event, name in names.items()})
         for digest in order.static_order():
             if digest in names:
                 name = names[digest]
-                state = self._transfer.copy(name, EVENT_MAX, partial(_require_event, name=name))
-                self._note("event-damaged", state, name)
+                result = self._transfer.copy(name, EVENT_MAX, partial(_require_event, name=name))
+                self._note("event-damaged", result, name)
 
     def _follows(self, name: str) -> tuple[str, ...]:
         try:
             return self._source.journal.read(name).after
         except ArchiverError:
-            return ()  # copying it will tell
+            return ()  # copying it will say why
 
     def sidecars(self, digests: set[str]) -> None:
         """Bring over the sidecars of files with these digests in their names, if the target has none."""
         for name in self._source.store.list(layout.PARITY):
             if layout.parity_of(name) in digests and self._target.store.stat(name) is None:
-                state = self._transfer.copy(
+                result = self._transfer.copy(
                     name, _SIDECAR_MAX, partial(_require_sidecar, name=name)
                 )
-                self._note("parity-damaged", state, name)
+                self._note("parity-damaged", result, name)
 
     def signatures(self, digests: set[str]) -> None:
         """Bring over the signatures of documents with these digests, as far as the target has none."""
         for name in self._source.store.list(layout.SIGNATURES):
-            found = layout.signature_of(name)
-            if found and found.digest in digests and self._target.store.stat(name) is None:
+            signature = layout.signature_of(name)
+            if signature and signature.digest in digests and self._target.store.stat(name) is None:
                 check = partial(_require_signature, name=name)
-                state = self._transfer.copy(name, FILE_MAX, check)
-                self._note("signature-damaged", state, name)
+                result = self._transfer.copy(name, FILE_MAX, check)
+                self._note("signature-damaged", result, name)
 
-    def _note(self, code: Code, state: ReadResult, name: str) -> None:
-        self.copied += self._faults.document(code, state, name)
+    def _note(self, code: Code, result: ReadResult, name: str) -> None:
+        self.copied += self._findings.document(code, result, name)
 
 
 def _require_event(reader: Reader, name: str) -> None:
@@ -138,23 +249,23 @@ def _require_event(reader: Reader, name: str) -> None:
 
 def _require_sidecar(reader: Reader, name: str) -> None:
     try:
-        found = read_sidecar(reader, name)
+        sidecar = read_sidecar(reader, name)
     except UnknownFormatError as error:
         raise DamageError(error.message) from error
-    if found.faults or found.bad_blocks():
+    if sidecar.faults or sidecar.bad_blocks():
         raise DamageError(
-            f"{name} is damaged: {', '.join(found.faults) or 'a block is not right'}."
+            f"{name} is damaged: {', '.join(sidecar.faults) or 'a block is not right'}."
         )
 
 
 def _require_signature(reader: Reader, name: str) -> None:
-    """Whether it verifies is for whoever has the key; it must be a signature by the key of its name."""
+    """Require a signature by the key of its name; whether it verifies is for whoever has that key."""
     try:
         key = parse_signature(_content(reader)).key
     except DamageError as error:
         raise DamageError(f"{name} is damaged: {error.message}.", path=name) from error
-    told = layout.signature_of(name)
-    if told is None or key != told.key:
+    signature = layout.signature_of(name)
+    if signature is None or key != signature.key:
         raise DamageError(f"{name} is not a signature by the key that its name has.", path=name)
 
 
@@ -162,30 +273,3 @@ def _content(reader: Reader) -> bytes:
     data = bytearray(reader.size)
     reader.read_into(0, memoryview(data))
     return bytes(data)
-
-
-# ---- Copying packs, several at a time.
-
-
-_POLL_SECONDS: Final = 0.5
-"""So that Ctrl-C is heard while all threads copy."""
-
-
-def copy_packs(
-    transfer: Transfer, packs: Sequence[ExpectedPack], workers: int, flow: Flow
-) -> Generator[tuple[ExpectedPack, ReadResult], None, None]:
-    """Copy packs, and tell of each how it went, in whatever order; to be closed if left early.
-
-    Raises what the target raises; the copies that are under way are thrown away then.
-    """
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="copy")
-    running = {pool.submit(transfer.copy, one.name, max(one.sizes)): one for one in packs}
-    waiting = set(running)
-    try:
-        while waiting:
-            done, waiting = wait(waiting, _POLL_SECONDS, FIRST_COMPLETED)
-            for future in done:
-                yield running[future], future.result()
-    finally:
-        flow.stop()
-        pool.shutdown(wait=True, cancel_futures=True)

@@ -1,4 +1,7 @@
-"""Copy: make another folder a replica of an archive, or add this archive's snapshots to another one."""
+"""Copy: make another folder a replica of an archive, or add this archive's snapshots to another one.
+
+The order survives any crash: packs, manifests, seals, and then the journals of both.
+"""
 
 from __future__ import annotations
 
@@ -7,260 +10,292 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
+import msgspec
+
 from archiver.archive.check.contradictions import contradiction_findings
 from archiver.archive.check.documents import SealCheck
 from archiver.archive.check.heads import cover_of
 from archiver.archive.check.packs import expected_packs
 from archiver.archive.check.result import Findings
-from archiver.archive.clock import next_time
 from archiver.archive.copies import own_history
-from archiver.archive.events import CopyLost, PlaceSeen, new_event
+from archiver.archive.events import PlaceSeen
+from archiver.archive.findings import UNKNOWN, Finding
 from archiver.archive.layout import CATALOGUE, digest_of
-from archiver.archive.place_look import Device, look_at
-from archiver.archive.places import Copies, Place, forgotten, place_name, place_of, settled_place
+from archiver.archive.place_look import Device, Medium, look_at
+from archiver.archive.places import Place, forgotten, place_name, place_of, settled_place
 from archiver.archive.policy import Policy
 from archiver.archive.publish import closure_names, missing_packs
 from archiver.archive.transfer import Flow, Transfer
 from archiver.catalogue.rebuild import open_catalogue
-from archiver.errors import ArchiverError, UsageError, skip_damaged
-from archiver.operations.copy import history
-from archiver.operations.copy.files import Documents, copy_packs
-from archiver.operations.copy.report import CopyOptions, CopyReport, Faults
+from archiver.errors import ArchiverError, skip_damaged
+from archiver.operations.copy import journals
+from archiver.operations.copy.files import Documents, SourceFindings, copy_packs
 from archiver.operations.copy.target import begin, open_target, require_room
-from archiver.text import printable, utc_now
+from archiver.text import utc_now
+from archiver.throttle import Throttle
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
     from archiver.archive.archive import Archive
     from archiver.archive.check.packs import ExpectedPack
-    from archiver.archive.findings import Finding
     from archiver.archive.seals import Snapshot
     from archiver.progress import Progress
-    from archiver.throttle import Throttle
 
-
-# ---- One run of copy, in the order that survives any crash: packs, manifests, seals, and then the journal.
-
-
-_TELL_SECONDS: Final = 300
+_RECORD_SECONDS: Final = 300
 """What was proven on its way is journalled so often: a run that dies loses no more of that."""
 
 
-def copy(
-    source: Archive,
-    root: Path,
-    options: CopyOptions,
-    *,
-    progress: Progress,
-    throttle: Throttle | None = None,
-) -> CopyReport:
-    """Copy snapshots of ``source`` into the archive in ``root``; the options say whether it is new.
+class CopyRequest(msgspec.Struct, frozen=True):
+    """What to copy, and how.
 
-    What is damaged in the source is left out and told; the rest is copied.
+    Attributes:
+        target: The folder to copy to.
+        references: The snapshots to copy, as repository and (beginning of a) revision or seal's id;
+            none: all.
+        source_place: What the journal calls the place that is copied from; ``""``: host and path.
+        target_place: The same of the place that is copied to.
+        workers: How many packs are copied at a time.
+        dry_run: Only say what would be copied.
+        new: Begin a replica where no archive is; without it there must be one.
+        min_free: So many bytes are to stay free there.
+        max_rate: Bytes per second; None: as fast as it goes.
+    """
+
+    target: Path
+    references: tuple[tuple[str, str | None], ...] = ()
+    source_place: str = ""
+    target_place: str = ""
+    workers: int = 2
+    dry_run: bool = False
+    new: bool = False
+    min_free: int = 0
+    max_rate: int | None = None
+
+
+class CopyReport(msgspec.Struct, frozen=True):
+    """What was copied, or would be; ``bytes`` are those of packs.
+
+    Attributes:
+        created: The archive was begun by this run.
+        snapshots: How many chosen ones the target has now, whole.
+        copied: Titles of those that it had not before.
+        left: Titles of those that could not be copied.
+        forgotten: Titles of those that the target forgot on purpose.
+        documents: Sidecars, signatures and events that were copied.
+        journalled_source: Whether the copy is in the journal of the archive that was copied.
+        medium: What the target lies on.
+        device: Words for that disk or server, for people.
+        same_device: Whether it is one that the archive which was copied lies on too, so that one fault
+            takes both: such a copy does not count.
+        policy: ``same``: the target wants what the archive wants; ``kept``: it goes on wanting
+            something else, since a policy travels only with all of an archive, to a replica of it.
+        contradictions: Where what was copied and what the target has give a file of one commit other
+            bytes: findings and remarks of an audit there.
+    """
+
+    source: str
+    target: str
+    source_place: str
+    target_place: str
+    dry_run: bool
+    created: bool
+    snapshots: int
+    copied: tuple[str, ...]
+    left: tuple[str, ...]
+    forgotten: tuple[str, ...]
+    packs: int
+    bytes: int
+    documents: int
+    journalled_source: bool
+    medium: Medium
+    device: str
+    same_device: bool
+    policy: Literal["same", "kept"]
+    findings: tuple[Finding, ...]
+    contradictions: tuple[Finding, ...] = ()
+
+    @property
+    def damage(self) -> tuple[Finding, ...]:
+        """The findings that are more than a remark."""
+        return tuple(finding for finding in self.findings if not finding.remark)
+
+    @property
+    def unreadable(self) -> bool:
+        """Whether some files may not be read, and nothing else is wrong."""
+        return bool(self.damage) and all(finding.code in UNKNOWN for finding in self.damage)
+
+
+def copy(archive: Archive, request: CopyRequest, progress: Progress) -> CopyReport:
+    """Copy snapshots of ``archive`` into another archive; the request says whether that one is new.
+
+    What is damaged here is left out and named; the rest is copied.
 
     Raises:
-        UsageError: ``root`` is the source or lies in it, or is to be a new replica and is something
+        UsageError: The target is this archive or lies in it, or is to be a new replica and is something
             else already; or there is no such snapshot.
         NoArchiveError: No archive is there, or another one than the journal knows there.
         NoSpaceError: The disk is full, or has no room for the packs.
         DeniedError: Nothing may be written there.
     """
-    return _Run(source, root, options, progress, throttle).run()
+    return _Run(archive, request, progress).run()
 
 
 class _Run:
     """One run."""
 
-    def __init__(
-        self,
-        source: Archive,
-        root: Path,
-        options: CopyOptions,
-        progress: Progress,
-        throttle: Throttle | None,
-    ) -> None:
+    def __init__(self, source: Archive, request: CopyRequest, progress: Progress) -> None:
         self._source = source
-        self._options = options
+        self._request = request
         self._progress = progress
-        self._throttle = throttle
-        self._now = utc_now()
-        history = own_history(source, self._now)
-        self._at = open_target(source, root, history, name=options.target_place, new=options.new)
+        self._throttle = Throttle(request.max_rate) if request.max_rate else None
+        history = own_history(source, utc_now())
+        self._at = open_target(
+            source, request.target, history, name=request.target_place, new=request.new
+        )
         self._target, self._new = self._at.archive, not self._at.begun
         folder = source.store.folder
-        self._own_device = look_at(folder.path).device if folder else Device()
-        self._faults = Faults(source, self._target)
-        silent = Transfer(source.store, self._target.store, Flow(None, throttle))
-        self._documents = Documents(source, self._target, silent, self._faults)
+        self._source_device = look_at(folder.path).device if folder else Device()
+        self._findings = SourceFindings(source, self._target)
+        silent = Transfer(source.store, self._target.store, Flow(None, self._throttle))
+        self._documents = Documents(source, self._target, silent, self._findings)
         self._ends = (
-            Place(options.source_place or place_name(source.store)),
-            Place(options.target_place or place_of(Path(self._at.look.path))),
+            Place(request.source_place or place_name(source.store)),
+            Place(request.target_place or place_of(Path(self._at.look.path))),
         )
         self._copied: list[Snapshot] = []
-        self._packs = self._bytes = 0
+        self._pack_count = self._pack_bytes = 0
         self._proven: list[str] = []
-        """Packs that were copied, of which the first ``_noted`` are in the source's journal already."""
-        self._noted = 0
-        self._last_told = time.monotonic()
+        """Packs that were copied, of which the first ``_recorded`` are in the source's journal already."""
+        self._recorded = 0
+        self._last_recorded = time.monotonic()
         self._was_part = False
 
     def run(self) -> CopyReport:
         """Copy what the target has not."""
-        chosen, damaged = choose(self._source, self._options.references)
-        self._faults.findings += damaged
-        gone = forgotten(self._target.events(skip_damaged))
-        held: set[str] = {one.id for one in chosen if self._holds(one)}
-        wanted = [one for one in chosen if one.id in held or one.id not in gone]
-        packs = [one for one in expected_packs(wanted) if self._is_to_be_copied(one)]
-        self._expect(packs, [one for one in wanted if one.id not in held])
-        if self._options.dry_run:
-            return self._foretold(chosen, wanted, held, packs)
+        selected = self._select()
+        forgotten_there = forgotten(self._target.events(skip_damaged))
+        held: set[str] = {snapshot.id for snapshot in selected if self._holds(snapshot)}
+        expected = [
+            snapshot
+            for snapshot in selected
+            if snapshot.id in held or snapshot.id not in forgotten_there
+        ]
+        packs = [pack for pack in expected_packs(expected) if self._is_to_be_copied(pack)]
+        self._expect(packs, [snapshot for snapshot in expected if snapshot.id not in held])
+        if self._request.dry_run:
+            # As far as that can be known without reading packs.
+            self._pack_count = len(packs)
+            self._pack_bytes = sum(max(pack.sizes) for pack in packs)
+            coming = {pack.pack for pack in packs}
+            present = [
+                snapshot
+                for snapshot in expected
+                if coming.issuperset(missing_packs(self._target, snapshot.seal.packs))
+            ]
+            self._copied = [snapshot for snapshot in present if snapshot.id not in held]
+            return self._report(selected, expected, present, journalled=False)
         begin(self._source, self._target, new=self._new)
-        self._settle()
-        # A replica that has only ever got chosen snapshots, and of the journal what tells of these.
+        # An archive of an older version gets its identity now.
+        source_place, target_place = self._ends
+        self._ends = (
+            source_place._replace(id=settled_place(self._source).id),
+            target_place._replace(id=settled_place(self._target).id),
+        )
+        # A replica that has only ever got chosen snapshots, and of the journal what concerns these.
         self._was_part = self._new or cover_of(self._target).scope == "snapshots"
-        self._see()
+        self._record_seen()
         try:
             self._copy_packs(packs)
         except BaseException:
-            self._note_proven()
+            self._record_proven()
             raise
-        self._documents.sidecars({one.pack for one in expected_packs(wanted)} - self._faults.packs)
+        whole_packs = {pack.pack for pack in expected_packs(expected)} - self._findings.packs
+        self._documents.sidecars(whole_packs)
         self._target.store.barrier()
-        present = self._publish(wanted, held)
-        journalled = self._tell(present)
+        present = self._publish(expected, held)
+        journalled = self._record(present)
         self._index()
-        return self._report(chosen, wanted, present, journalled=journalled)
-
-    def _settle(self) -> None:
-        """Learn which places they are: an archive of an older version gets its identity now."""
-        one, other = self._ends
-        self._ends = (
-            one._replace(id=settled_place(self._source).id),
-            other._replace(id=settled_place(self._target).id),
-        )
-
-    def _see(self) -> None:
-        """Learn what the target's journal knows, and journal that both places were there."""
-        one, other = self._ends
-        seen = (
-            _seen(one, place_name(self._source.store), self._own_device),
-            _seen(other, place_of(Path(self._at.look.path)), self._at.look.device),
-        )
-        for place in self._at.gone:
-            lose(self._source, place.id)
-        try:
-            self._source.require_writable()
-            history.fetch_told(self._source, self._target, other)
-            history.tell_seen(self._source, seen)
-        except ArchiverError:
-            history.tell_seen(self._target, seen)
-            return
-        if self._options.references or self._target.info.archive != self._source.info.archive:
-            history.tell_seen(self._target, seen)  # the source's events do not come along
+        return self._report(selected, expected, present, journalled=journalled)
 
     # ---- what there is to copy
 
+    def _select(self) -> list[Snapshot]:
+        """Return the snapshots that the request names (all without any); damaged seals are noted.
+
+        Raise UsageError if there is no such snapshot.
+        """
+        findings = Findings(self._source.store)
+        seals = SealCheck(self._source, findings)
+        if not self._request.references:
+            selected = {snapshot.id: snapshot for snapshot in seals.all()}
+        else:
+            selected = {}
+            for repository, revision in self._request.references:
+                named = list(seals.of(repository, revision or ""))
+                if not named and not findings.all:
+                    self._source.find(repository, revision)  # raises what says what is held instead
+                selected.update({snapshot.id: snapshot for snapshot in named})
+        self._findings.all += findings.all
+        return list(selected.values())
+
     def _holds(self, snapshot: Snapshot) -> bool:
-        """Whether the target has the seal already."""
+        """Return whether the target has the seal already."""
         size = self._target.store.stat(snapshot.name)
         return size is not None and size == self._source.store.stat(snapshot.name)
 
-    def _is_to_be_copied(self, wanted: ExpectedPack) -> bool:
-        faulty = self._faults.missing_pack(wanted)
-        return not faulty and self._target.store.stat(wanted.name) not in wanted.sizes
+    def _is_to_be_copied(self, pack: ExpectedPack) -> bool:
+        lacking = self._findings.lacks(pack)
+        return not lacking and self._target.store.stat(pack.name) not in pack.sizes
 
     def _expect(self, packs: list[ExpectedPack], new: list[Snapshot]) -> None:
-        size = sum(max(one.sizes) for one in packs)
-        names = [name for one in new for name in (closure_names(one.seal)[0], one.name)]
+        size = sum(max(pack.sizes) for pack in packs)
+        names = [
+            name for snapshot in new for name in (closure_names(snapshot.seal)[0], snapshot.name)
+        ]
         small = sum(self._source.store.stat(name) or 0 for name in names)
         self._require_room(self._at.look.free, size + small)
         self._progress.expect(len(packs), size)
 
     def _require_room(self, free: int | None, needed: int) -> None:
-        require_room(free, self._target.store.address, needed, self._options.min_free)
+        require_room(free, self._target.store.address, needed, self._request.min_free)
 
     # ---- copying
 
     def _copy_packs(self, packs: list[ExpectedPack]) -> None:
         flow = Flow(self._progress, self._throttle)
         transfer = Transfer(self._source.store, self._target.store, flow)
-        with closing(copy_packs(transfer, packs, self._options.workers, flow)) as copying:
-            for wanted, state in copying:
-                self._faults.pack(wanted, state)
-                if not state.problem:
-                    self._packs += 1
-                    self._bytes += max(wanted.sizes)
-                    self._proven.append(wanted.pack)
-                self._progress.end(wanted.name)
-                if self._options.min_free:
+        with closing(copy_packs(transfer, packs, self._request.workers, flow)) as copying:
+            for pack, result in copying:
+                self._findings.pack(pack, result)
+                if not result.problem:
+                    self._pack_count += 1
+                    self._pack_bytes += max(pack.sizes)
+                    self._proven.append(pack.pack)
+                self._progress.end(pack.name)
+                if self._request.min_free:
                     self._require_room(self._target.store.free_bytes(), 0)
-                if time.monotonic() - self._last_told > _TELL_SECONDS:
-                    self._note_proven()
+                if time.monotonic() - self._last_recorded > _RECORD_SECONDS:
+                    self._record_proven()
 
-    def _note_proven(self) -> None:
-        """Journal the packs that are proven there so far, so that a run that dies has not lost that."""
-        self._last_told = time.monotonic()
-        new = self._proven[self._noted :]
-        if new and history.told_copied(self._source, self._ends, set(), new):
-            self._noted = len(self._proven)
-
-    def _publish(self, wanted: list[Snapshot], held: set[str]) -> list[Snapshot]:
-        """Manifests, then seals; the snapshots that the target has whole now."""
-        complete = [one for one in wanted if not missing_packs(self._target, one.seal.packs)]
-        readable = [one for one in complete if self._documents.manifest(one)]
+    def _publish(self, expected: list[Snapshot], held: set[str]) -> list[Snapshot]:
+        """Publish manifests, then seals; return the snapshots that the target has whole now."""
+        complete = [
+            snapshot
+            for snapshot in expected
+            if not missing_packs(self._target, snapshot.seal.packs)
+        ]
+        readable = [snapshot for snapshot in complete if self._documents.manifest(snapshot)]
         self._target.store.barrier()
         present = []
-        for one in readable:
-            if one.id not in held:
-                if not self._documents.seal(one):
+        for snapshot in readable:
+            if snapshot.id not in held:
+                if not self._documents.seal(snapshot):
                     continue
-                self._copied.append(one)
-            present.append(one)
-        self._target.store.barrier(one.name for one in present)
+                self._copied.append(snapshot)
+            present.append(snapshot)
+        self._target.store.barrier(snapshot.name for snapshot in present)
         return present
-
-    # ---- the journals
-
-    def _tell(self, present: list[Snapshot]) -> bool:
-        """What belongs to the snapshots, and who has copies; whether the source's journal knows."""
-        ids: set[str] = {one.id for one in present}
-        if self._options.references:
-            names = {one.seal.repository.casefold() for one in present}
-            history.tell_anew(self._source, self._target, names, ids)
-        else:
-            self._merge_journals()
-        documents = ids | {one.seal.manifest.blake3 for one in present} | self._common_events()
-        self._documents.signatures(documents)
-        self._documents.sidecars(documents)
-        both: set[str] = {one.id for one in present if self._whole_in_source(one)}
-        part = self._was_part and bool(self._options.references)
-        history.tell_copied(
-            self._target,
-            self._ends,
-            both,
-            self._proven,
-            whole=True,
-            part=part,
-            always=self._was_part and not part,
-        )
-        new = self._proven[self._noted :]
-        return history.told_copied(self._source, self._ends, both, new, part=part)
-
-    def _merge_journals(self) -> None:
-        before = history.policy_of(self._target)
-        history.keep_forgotten(self._source, self._target)
-        self._documents.events()
-        if self._target.info.archive != self._source.info.archive:
-            history.keep_policy(self._target, before)
-
-    def _common_events(self) -> set[str]:
-        names = set(self._source.journal.names()) & set(self._target.journal.names())
-        return {digest for digest in map(digest_of, names) if digest}
-
-    def _whole_in_source(self, snapshot: Snapshot) -> bool:
-        return self._faults.packs.isdisjoint(pack for pack, _ in snapshot.seal.packs)
 
     def _index(self) -> None:
         """Bring the target's catalogue up to date if it has one; the next command can do it too."""
@@ -272,78 +307,130 @@ class _Run:
         except ArchiverError:
             return
 
-    # ---- the report
+    # ---- the journals
 
-    def _policy(self) -> Literal["same", "kept"]:
-        """Whether the target wants what the source wants, or would after this run."""
-        travels = (
-            not self._options.references and self._target.info.archive == self._source.info.archive
+    def _record_seen(self) -> None:
+        """Learn what the target's journal knows, and journal that both places were there."""
+        source_place, target_place = self._ends
+        target_path = place_of(Path(self._at.look.path))
+        seen = (
+            _seen(source_place, place_name(self._source.store), self._source_device),
+            _seen(target_place, target_path, self._at.look.device),
         )
-        if travels and self._options.dry_run:
-            return "same"
-        there = Policy() if self._options.dry_run and self._new else history.policy_of(self._target)
-        return "same" if there == history.policy_of(self._source) else "kept"
+        for place in self._at.gone:
+            journals.record_lost(self._source, place.id)
+        try:
+            self._source.require_writable()
+            journals.fetch_copies_and_proofs(self._source, self._target, target_place)
+            journals.record_seen(self._source, seen)
+        except ArchiverError:
+            journals.record_seen(self._target, seen)
+            return
+        if self._request.references or self._target.info.archive != self._source.info.archive:
+            journals.record_seen(self._target, seen)  # the source's events do not come along
 
-    def _foretold(
-        self,
-        chosen: list[Snapshot],
-        wanted: list[Snapshot],
-        held: set[str],
-        packs: list[ExpectedPack],
-    ) -> CopyReport:
-        """What a run would do, as far as that can be known without reading packs."""
-        self._packs, self._bytes = len(packs), sum(max(one.sizes) for one in packs)
-        coming = {one.pack for one in packs}
-        present = [
-            one for one in wanted if coming.issuperset(missing_packs(self._target, one.seal.packs))
-        ]
-        self._copied = [one for one in present if one.id not in held]
-        return self._report(chosen, wanted, present, journalled=False)
+    def _record_proven(self) -> None:
+        """Journal the packs that are proven there so far, so that a run that dies has not lost that."""
+        self._last_recorded = time.monotonic()
+        new = self._proven[self._recorded :]
+        if new and journals.try_record_copied(self._source, self._ends, set(), new):
+            self._recorded = len(self._proven)
+
+    def _record(self, present: list[Snapshot]) -> bool:
+        """Bring over what belongs to the snapshots, and journal who has copies.
+
+        Return whether the source's journal knows.
+        """
+        ids: set[str] = {snapshot.id for snapshot in present}
+        if self._request.references:
+            repositories = {snapshot.seal.repository.casefold() for snapshot in present}
+            journals.record_again(self._source, self._target, repositories, ids)
+        else:
+            before = journals.policy_if_readable(self._target)
+            journals.keep_forgotten(self._source, self._target)
+            self._documents.events()
+            if self._target.info.archive != self._source.info.archive:
+                journals.keep_policy(self._target, before)
+        # After the events: what both journals have may be signed.
+        common = set(self._source.journal.names()) & set(self._target.journal.names())
+        events = {digest for digest in map(digest_of, common) if digest}
+        documents = ids | {snapshot.seal.manifest.blake3 for snapshot in present} | events
+        self._documents.signatures(documents)
+        self._documents.sidecars(documents)
+        both: set[str] = {
+            snapshot.id
+            for snapshot in present
+            if self._findings.packs.isdisjoint(pack for pack, _ in snapshot.seal.packs)
+        }
+        part = self._was_part and bool(self._request.references)
+        journals.record_copied(
+            self._target,
+            self._ends,
+            both,
+            self._proven,
+            whole=True,
+            part=part,
+            always=self._was_part and not part,
+        )
+        new = self._proven[self._recorded :]
+        return journals.try_record_copied(self._source, self._ends, both, new, part=part)
+
+    # ---- the report
 
     def _report(
         self,
-        chosen: list[Snapshot],
-        wanted: list[Snapshot],
+        selected: list[Snapshot],
+        expected: list[Snapshot],
         present: list[Snapshot],
         *,
         journalled: bool,
     ) -> CopyReport:
-        here = {one.id for one in present}
-        asked = {one.id for one in wanted}
+        expected_ids = {snapshot.id for snapshot in expected}
         return CopyReport(
             source=self._source.store.address,
             target=self._target.store.address,
             source_place=self._ends[0].name,
             target_place=self._ends[1].name,
-            dry_run=self._options.dry_run,
+            dry_run=self._request.dry_run,
             created=self._new,
             snapshots=len(present),
-            copied=tuple(one.title for one in self._copied),
-            left=tuple(one.title for one in wanted if one.id not in here),
-            forgotten=tuple(one.title for one in chosen if one.id not in asked),
-            packs=self._packs,
-            bytes=self._bytes,
+            copied=_titles(self._copied),
+            left=_titles(expected, without={snapshot.id for snapshot in present}),
+            forgotten=_titles(selected, without=expected_ids),
+            packs=self._pack_count,
+            bytes=self._pack_bytes,
             documents=self._documents.copied,
             journalled_source=journalled,
             medium=self._at.look.device.medium,
             device=self._at.look.device.label,
-            same_device=self._at.look.device.shares(self._own_device),
+            same_device=self._at.look.device.shares(self._source_device),
             policy=self._policy(),
-            findings=tuple(self._faults.findings),
-            contradictions=() if self._options.dry_run else tuple(self._contradictions()),
+            findings=tuple(self._findings.all),
+            contradictions=() if self._request.dry_run else tuple(self._contradictions()),
         )
 
+    def _policy(self) -> Literal["same", "kept"]:
+        """Return whether the target wants what the source wants, or would after this run."""
+        travels = (
+            not self._request.references and self._target.info.archive == self._source.info.archive
+        )
+        if travels and self._request.dry_run:
+            return "same"
+        unbegun = self._request.dry_run and self._new
+        there = Policy() if unbegun else journals.policy_if_readable(self._target)
+        return "same" if there == journals.policy_if_readable(self._source) else "kept"
+
     def _contradictions(self) -> Iterator[Finding]:
-        """Where what was copied gives a file of a commit other bytes than the target has, or the same."""
-        repositories = {one.seal.repository for one in self._copied}
-        revisions = {one.seal.revision for one in self._copied}
+        """Give findings where what was copied gives a file of a commit other bytes than the target has."""
+        repositories = {snapshot.seal.repository for snapshot in self._copied}
+        revisions = {snapshot.seal.revision for snapshot in self._copied}
         there = [
-            one
+            snapshot
             for repository in sorted(repositories)
-            for one in self._target.snapshots_of(repository, skip_damaged)
-            if one.seal.revision in revisions
+            for snapshot in self._target.snapshots_of(repository, skip_damaged)
+            if snapshot.seal.revision in revisions
         ]
-        policy = history.policy_of(self._target)
+        policy = journals.policy_if_readable(self._target)
         append_only = policy is not None and policy.append_only
         yield from contradiction_findings(self._target, there, append_only=append_only)
 
@@ -360,64 +447,6 @@ def _seen(place: Place, where: str, device: Device) -> PlaceSeen:
     )
 
 
-# ---- Which snapshots are to be copied.
-
-
-Reference = tuple[str, str | None]
-"""Repository and (beginning of a) revision or seal's id; None: all of its revisions."""
-
-
-def choose(
-    source: Archive, references: Sequence[Reference]
-) -> tuple[list[Snapshot], list[Finding]]:
-    """The snapshots that the references name (all without any), and the seals that are damaged.
-
-    UsageError if there is no such snapshot.
-    """
-    findings = Findings(source.store)
-    seals = SealCheck(source, findings)
-    if not references:
-        return list(seals.all()), findings.all
-    found = {one.id: one for one in _named(source, seals, findings, references)}
-    return list(found.values()), findings.all
-
-
-def _named(
-    source: Archive, seals: SealCheck, findings: Findings, references: Iterable[Reference]
-) -> Iterator[Snapshot]:
-    for repository, revision in references:
-        found = list(seals.of(repository, revision or ""))
-        if not found and not findings.all:
-            source.find(repository, revision)  # says what is held instead
-        yield from found
-
-
-# ---- Telling the journal that a place has no copies any more.
-
-
-def lose(archive: Archive, place: str) -> int:
-    """Journal that ``place``, a name or an identity, is lost; how many snapshots were said to be there.
-
-    UsageError if the journal knows of no copies there, or several places have this name.
-    """
-    archive.require_writable()
-    events = list(archive.events(skip_damaged))
-    copies = Copies(events)
-    found = copies.called(place)
-    if not found:
-        names = (
-            ", ".join(sorted({printable(copies.name(one)) for one in copies.places()})) or "none"
-        )
-        raise UsageError(
-            f"The journal tells of no copies at {printable(place)!r}.",
-            hint=f"Places that it tells of: {names}.",
-        )
-    if len(found) > 1:
-        raise UsageError(
-            f"{len(found)} places are called {printable(place)!r}.",
-            hint=f"Name the one that is lost by its identity: {', '.join(found)}.",
-        )
-    name = copies.name(found[0])
-    lost = CopyLost(place=name, id=found[0] if found[0] != name else "")
-    archive.record(new_event(lost, time=next_time(events)))
-    return len(copies.places()[found[0]])
+def _titles(snapshots: Iterable[Snapshot], without: Iterable[str] = ()) -> tuple[str, ...]:
+    left_out = set(without)
+    return tuple(snapshot.title for snapshot in snapshots if snapshot.id not in left_out)

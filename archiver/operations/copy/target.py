@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from archiver.storage.store import Store
 
 _SMALL_MAX: Final = 1 << 20
-_BEGUN: Final = {*archive.CARRIED, layout.PLACE, layout.TMP, archive.LOST_AND_FOUND}
+_LEFT_OR_NEW: Final = {*archive.CARRIED, layout.PLACE, layout.TMP, archive.LOST_AND_FOUND}
 """What a run that died before ``archive.json`` leaves, and what a new disk has from the start."""
-_OWN: Final = (PURPOSE, "put", "intent")
+_PURPOSES: Final = (PURPOSE, "put", "intent")
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -58,7 +58,7 @@ class Target(msgspec.Struct, frozen=True):
 def open_target(
     source: Archive, root: Path, history: PlaceHistory, *, name: str = "", new: bool = False
 ) -> Target:
-    """The archive to copy to; where there is none yet it is only begun if ``new`` says so.
+    """Return the archive to copy to; where there is none yet it is only begun if ``new`` says so.
 
     ``name`` is what a person called the place; ``""``: host and path. Whatever is mounted at ``root``,
     this ends within ``place_look.LOOK_SECONDS`` or so.
@@ -110,7 +110,7 @@ def _opened(root: Path, look: Look, *, new: bool) -> Archive:
 
 
 def _known_at(history: PlaceHistory, name: str, path: Path) -> list[Place]:
-    """The places that the journal knows under this name, or at this path of this machine."""
+    """Return the places that the journal knows under this name, or at this path of this machine."""
     copies = history.copies()
     where = place_of(path)
     known = []
@@ -129,19 +129,19 @@ def _require_new(
 ) -> tuple[Place, ...]:
     """Raise NoArchiveError unless a replica may be begun at a place where nothing is.
 
-    The places that were known there and are gone for good.
+    Return the places that were known there and are gone for good.
     """
-    at, gone = [], []
+    missing, gone = [], []
     for place in known:
         seen = history.device([place.id])
-        lay_on = device_of(seen) if seen else Device()
-        if lay_on.is_on(look.device):
+        device = device_of(seen) if seen else Device()
+        if device.is_on(look.device):
             gone.append(place)
         elif not new or not look.mount:
-            at.append((place, lay_on))
+            missing.append((place, device))
     is_there = "is empty" if look.there else "is not there"
-    for place, lay_on in at:
-        on = f", on {printable(lay_on.label)}" if lay_on.label else ""
+    for place, device in missing:
+        on = f", on {printable(device.label)}" if device.label else ""
         seen_at = history.seen([place.id, place.name])
         raise NoArchiveError(
             f"{root} {is_there}, and the journal knows a copy there: {printable(place.name)} "
@@ -187,7 +187,7 @@ def _require_apart(source: Path, root: Path) -> None:
 
 def _is_empty(root: Path) -> bool:
     try:
-        return set(os.listdir(root)) <= _BEGUN  # noqa: PTH208 - only the names
+        return set(os.listdir(root)) <= _LEFT_OR_NEW  # noqa: PTH208 - only the names
     except FileNotFoundError:
         return True
     except NotADirectoryError:
@@ -200,18 +200,18 @@ def begin(source: Archive, target: Archive, *, new: bool) -> None:
     """Make the target ready: what dead runs left in ``tmp/`` is removed, a new archive is begun."""
     if not new:
         target.store.require_writable()
-    for purpose in _OWN:
+    for purpose in _PURPOSES:
         for leftover in target.store.leftovers(purpose):
             leftover.discard()
     if new:
         for name, data in archive.carried_files():
-            target.store.put_new(name, _small(source.store, name) or data)
+            target.store.put_new(name, _small_file(source.store, name) or data)
         target.store.put_new(layout.PLACE, place_file())
         # Last, so that a folder with archive.json is always a whole archive.
         target.store.put_new(layout.INFO, _info(source))
 
 
-def _small(store: Store, name: str) -> bytes | None:
+def _small_file(store: Store, name: str) -> bytes | None:
     try:
         return store.get(name, _SMALL_MAX)
     except (ArchiverError, FileNotFoundError):
@@ -219,8 +219,8 @@ def _small(store: Store, name: str) -> bytes | None:
 
 
 def _info(source: Archive) -> bytes:
-    """``archive.json`` as the source has it; made anew if it is damaged there."""
-    data = _small(source.store, layout.INFO) or b""
+    """Return ``archive.json`` as the source has it; made anew if it is damaged there."""
+    data = _small_file(source.store, layout.INFO) or b""
     try:
         if parse_info(data) == source.info:
             return data

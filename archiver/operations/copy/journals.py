@@ -1,4 +1,4 @@
-"""What the journals of both archives are told, so that each knows what lies where."""
+"""What the journals of both archives record of a copy, so that each knows what lies where."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from archiver.archive.events import (
 from archiver.archive.journal import merged
 from archiver.archive.places import Copies, Place, forgotten
 from archiver.archive.records import canonical
-from archiver.errors import ArchiverError, DamageError, skip_damaged
-from archiver.text import utc_before
+from archiver.errors import ArchiverError, DamageError, UsageError, skip_damaged
+from archiver.text import printable, utc_before
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -35,17 +35,17 @@ if TYPE_CHECKING:
     from archiver.archive.archive import Archive
     from archiver.archive.policy import Policy
 
-_AT_ONCE: Final = 8000
+_IDS_MAX: Final = 8000
 """Ids of snapshots in one event, so that it stays well below a megabyte."""
-_SEEN_AGAIN: Final = 3600
-"""Seconds in which a place that was seen is not told again."""
-Thing = TypeVar("Thing")
+_SEEN_SECONDS: Final = 3600
+"""For so long a place that was seen is not recorded once more."""
+Item = TypeVar("Item")
 
 Ends = tuple[Place, Place]
 """The places that were copied from and to."""
 
 
-def tell_copied(
+def record_copied(
     archive: Archive,
     ends: Ends,
     snapshots: Iterable[str],
@@ -55,39 +55,39 @@ def tell_copied(
     part: bool = False,
     always: bool = False,
 ) -> None:
-    """Journal which snapshots are now at both places, those that are not told already.
+    """Journal which snapshots are now at both places, those that are not recorded already.
 
     ``packs`` were read and read back by this run, and were whole at both. With ``whole`` the event is
     joined to every event that no other names. ``part`` is as in ``Copied``; ``always``: also
-    if there is nothing else to tell.
+    if there is nothing new to record.
     """
     events = list(archive.events(skip_damaged))
     new = sorted(set(snapshots) - Copies(events).between(*ends))
-    one, other = ends
-    listed = [*((True, name) for name in new), *((False, name) for name in packs)]
-    for some in [*_portions(listed)] or [[]] * always:
+    source, target = ends
+    ids = [*((True, snapshot) for snapshot in new), *((False, pack) for pack in packs)]
+    for portion in [*_portions(ids)] or [[]] * always:
         detail = Copied(
-            from_=one.name,
-            to=other.name,
-            from_id=one.id,
-            to_id=other.id,
-            snapshots=tuple(name for is_snapshot, name in some if is_snapshot),
-            packs=tuple(name for is_snapshot, name in some if not is_snapshot),
+            from_=source.name,
+            to=target.name,
+            from_id=source.id,
+            to_id=target.id,
+            snapshots=tuple(name for is_snapshot, name in portion if is_snapshot),
+            packs=tuple(name for is_snapshot, name in portion if not is_snapshot),
             part=part,
         )
         archive.journal.append(new_event(detail, time=next_time(events)), whole=whole)
 
 
-def _portions(found: list[Thing]) -> Iterator[list[Thing]]:
-    """Ids in lists that an event has room for."""
-    for at in range(0, len(found), _AT_ONCE):
-        yield found[at : at + _AT_ONCE]
+def _portions(ids: list[Item]) -> Iterator[list[Item]]:
+    """Give the ids in lists that an event has room for."""
+    for at in range(0, len(ids), _IDS_MAX):
+        yield ids[at : at + _IDS_MAX]
 
 
-def tell_seen(archive: Archive, seen: tuple[PlaceSeen, ...]) -> None:
-    """Journal that these places were there, unless that was told within the hour."""
+def record_seen(archive: Archive, seen: tuple[PlaceSeen, ...]) -> None:
+    """Journal that these places were there, unless that was recorded within the hour."""
     events = list(archive.events(skip_damaged))
-    since = utc_before(_SEEN_AGAIN)
+    since = utc_before(_SEEN_SECONDS)
     known = {
         place
         for _, event in events
@@ -98,14 +98,13 @@ def tell_seen(archive: Archive, seen: tuple[PlaceSeen, ...]) -> None:
         archive.journal.append(new_event(PlacesSeen(places=seen), time=next_time(events)))
 
 
-def fetch_told(source: Archive, target: Archive, place: Place) -> int:
-    """Tell the source's journal what the target's knows of copies and of its own bytes; how many events.
+def fetch_copies_and_proofs(source: Archive, target: Archive, place: Place) -> None:
+    """Record in the source's journal what the target's says of copies and of its own bytes.
 
     So audits that were made there count here. Nothing else is taken from there: what the target sealed,
     forgot or wants is its own affair.
     """
     known = {_key(event) for _, event in source.events(skip_damaged)}
-    count = 0
     for _, event in target.events(skip_damaged):
         match event.detail:
             case Audited() | Repaired() as detail:
@@ -114,11 +113,9 @@ def fetch_told(source: Archive, target: Archive, place: Place) -> int:
                 chosen = isinstance(detail, Copied | CopyLost | PlacesSeen)
         if chosen and _key(event) not in known:
             source.record(event)
-            count += 1
-    return count
 
 
-def told_copied(
+def try_record_copied(
     archive: Archive,
     ends: Ends,
     snapshots: set[str],
@@ -126,23 +123,24 @@ def told_copied(
     *,
     part: bool = False,
 ) -> bool:
-    """Whether the journal of an archive that may be read-only tells of the copies now."""
+    """Record copies in an archive that may be read-only; return whether its journal knows of them now."""
     try:
         archive.require_writable()
-        tell_copied(archive, ends, snapshots, packs, part=part)
+        record_copied(archive, ends, snapshots, packs, part=part)
     except ArchiverError:
         return snapshots <= Copies(archive.events(skip_damaged)).between(*ends)
     return True
 
 
-def tell_anew(source: Archive, target: Archive, repositories: set[str], present: set[str]) -> int:
-    """Tell the target's own journal what the source's says of some snapshots; how many events that took.
+def record_again(
+    source: Archive, target: Archive, repositories: set[str], present: set[str]
+) -> None:
+    """Record in the target's journal, as new events, what the source's says of some snapshots.
 
     Events of a chain cannot be copied one by one: what they follow would be missing. ``repositories``
     are lowercase, ``present`` are the ids of the snapshots that the target has.
     """
     known = {_key(event) for _, event in target.events(skip_damaged)}
-    count = 0
     for _, event in source.events(skip_damaged):
         match event.detail:
             case Sealed(snapshot) | SmokeTested(snapshot):
@@ -153,17 +151,15 @@ def tell_anew(source: Archive, target: Archive, repositories: set[str], present:
                 chosen = False
         if chosen and _key(event) not in known:
             target.record(event)
-            count += 1
-    return count
 
 
 def _key(event: Event) -> bytes:
-    """What an event says, wherever it stands in a chain."""
+    """Return what an event says, wherever it stands in a chain."""
     return canonical(msgspec.structs.replace(event, after=()))
 
 
-def policy_of(archive: Archive) -> Policy | None:
-    """The archive's policy, or None if it cannot be understood."""
+def policy_if_readable(archive: Archive) -> Policy | None:
+    """Return the archive's policy, or None if it cannot be understood."""
     try:
         return archive.policy()
     except DamageError:
@@ -171,22 +167,49 @@ def policy_of(archive: Archive) -> Policy | None:
 
 
 def keep_forgotten(source: Archive, target: Archive) -> None:
-    """Say again what the target forgot and what it has, where the source's events will say otherwise.
+    """Record again what the target forgot and what it has, where the source's events will say otherwise.
 
     To be called before they come, so that whenever the run ends the target's journal fits its seals.
     """
     own, other = list(target.events(skip_damaged)), list(source.events(skip_damaged))
     ahead = list(merged(own, other))
-    here = {one.id for one in target.snapshots(skip_damaged)}
+    held = {snapshot.id for snapshot in target.snapshots(skip_damaged)}
     before, after = forgotten(own), forgotten(ahead)
-    for kind, ids in ((Remembered, after & here), (Forgotten, before - after - here)):
-        for some in _portions(sorted(ids)):
-            event = new_event(kind(tuple(some)), time=next_time(ahead))
+    for kind, ids in ((Remembered, after & held), (Forgotten, before - after - held)):
+        for portion in _portions(sorted(ids)):
+            event = new_event(kind(tuple(portion)), time=next_time(ahead))
             target.journal.append(event, whole=True)
 
 
 def keep_policy(archive: Archive, before: Policy | None) -> None:
-    """Say again what the archive's policy was, if events of another archive have changed it."""
-    if before is not None and policy_of(archive) != before:
+    """Record again what the archive's policy was, if events of another archive have changed it."""
+    if before is not None and policy_if_readable(archive) != before:
         events = list(archive.events(skip_damaged))
         archive.journal.append(new_event(before, time=next_time(events)), whole=True)
+
+
+def record_lost(archive: Archive, place: str) -> int:
+    """Journal that ``place``, a name or an identity, is lost; return how many snapshots it was to hold.
+
+    Raise UsageError if the journal knows of no copies there, or several places have this name.
+    """
+    archive.require_writable()
+    events = list(archive.events(skip_damaged))
+    copies = Copies(events)
+    candidates = copies.called(place)
+    if not candidates:
+        names = {printable(copies.name(key)) for key in copies.places()}
+        raise UsageError(
+            f"The journal tells of no copies at {printable(place)!r}.",
+            hint=f"Places that it tells of: {', '.join(sorted(names)) or 'none'}.",
+        )
+    if len(candidates) > 1:
+        raise UsageError(
+            f"{len(candidates)} places are called {printable(place)!r}.",
+            hint=f"Name the one that is lost by its identity: {', '.join(candidates)}.",
+        )
+    (key,) = candidates
+    name = copies.name(key)
+    lost = CopyLost(place=name, id=key if key != name else "")
+    archive.record(new_event(lost, time=next_time(events)))
+    return len(copies.places()[key])
