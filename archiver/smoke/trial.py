@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from archiver.smoke.config import ModelConfig
     from archiver.smoke.golden.record import Golden
     from archiver.smoke.messages import Event, Part, Wishes
-    from archiver.smoke.model import Model
-    from archiver.smoke.passes.outcome import Outcome
+    from archiver.smoke.model import Model, Outcome
     from archiver.smoke.report import Proof
 
 

@@ -9,9 +9,8 @@ from levelkit import TO_GENERATE, climb, plain, stream
 from spoil import edited
 
 from archiver.smoke.inputs.prepared import text_inputs
-from archiver.smoke.model import Model, Reads
+from archiver.smoke.model import Answer, Model, Outcome, Reads
 from archiver.smoke.passes.cached_path import first_token_fault
-from archiver.smoke.passes.outcome import Answer, Outcome
 
 if TYPE_CHECKING:
     from pathlib import Path

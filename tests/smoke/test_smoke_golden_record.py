@@ -25,7 +25,7 @@ from archiver.smoke.golden.record import (
     parse_golden,
     unpacked,
 )
-from archiver.smoke.passes.outcome import Answer
+from archiver.smoke.model import Answer
 
 if TYPE_CHECKING:
     from pathlib import Path

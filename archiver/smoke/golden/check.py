@@ -22,8 +22,7 @@ from archiver.smoke.tokens.check import fixed_ids
 from archiver.text import plural
 
 if TYPE_CHECKING:
-    from archiver.smoke.model import Model
-    from archiver.smoke.passes.outcome import Answer
+    from archiver.smoke.model import Answer, Model
     from archiver.smoke.trial import Trial
 
 __all__ = ["Golden", "GoldenInput", "check_golden", "parse_golden"]

@@ -18,8 +18,7 @@ from archiver.smoke.golden.record import RANKED, packed, stride_of, unpacked
 from archiver.smoke.golden.record import GoldenInput as Recorded
 
 if TYPE_CHECKING:
-    from archiver.smoke.golden.record import Floats
-    from archiver.smoke.passes.outcome import Answer
+    from archiver.smoke.model import Answer, Floats
 
 TOLERANCE: Final = 1e-4
 _MARGIN: Final = 1e-3

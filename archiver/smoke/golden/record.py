@@ -57,6 +57,7 @@ import numpy as np
 
 from archiver.archive.records import canonical
 from archiver.errors import DamageError
+from archiver.smoke.model import Floats, Output
 from archiver.text import printable
 
 VERSION: Final = 1
@@ -68,15 +69,12 @@ IDS_MAX: Final = 4_096
 TIES_MAX: Final = 4_096
 _WIDTH_MAX: Final = 1 << 24
 
-Floats = np.ndarray[Any, np.dtype[np.float32]]
-Output = Literal["logits", "hidden"]
 _Id = Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)]
 _Ids = Annotated[tuple[_Id, ...], msgspec.Meta(max_length=IDS_MAX)]
 _Base64 = Annotated[str, msgspec.Meta(max_length=RECORD_MAX)]
 _Ranked = tuple[Annotated[tuple[_Id, ...], msgspec.Meta(max_length=RANKED)], _Base64]
 
-
-Tie = Annotated[tuple[_Id, ...], msgspec.Meta(min_length=3, max_length=TIES_MAX)]
+_Tie = Annotated[tuple[_Id, ...], msgspec.Meta(min_length=3, max_length=TIES_MAX)]
 
 
 class GoldenInput(msgspec.Struct, frozen=True):
@@ -93,7 +91,7 @@ class GoldenInput(msgspec.Struct, frozen=True):
     ranked: Annotated[tuple[_Ranked, ...], msgspec.Meta(max_length=RANKED_POSITIONS)] = ()
     decoder_ids: _Ids = ()
     pixels: Annotated[str, msgspec.Meta(pattern=r"\A([0-9a-f]{64})?\Z")] = ""
-    ties: Annotated[tuple[Tie, ...], msgspec.Meta(max_length=TIES_MAX)] = ()
+    ties: Annotated[tuple[_Tie, ...], msgspec.Meta(max_length=TIES_MAX)] = ()
 
 
 class Golden(msgspec.Struct, frozen=True):

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from archiver.smoke.inputs.prepared import ids_inputs, image_inputs, text_inputs
-from archiver.smoke.passes.outcome import Answer, answer
+from archiver.smoke.passes.outcome import answer
 from archiver.smoke.tokens.texts import ASSISTANT_TEXT, SYSTEM_TEXT, TEXTS, USER_TEXT
 
 if TYPE_CHECKING:
+    from archiver.smoke.model import Answer
     from collections.abc import Iterator
 
     from torch import Tensor

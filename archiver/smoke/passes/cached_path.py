@@ -17,9 +17,7 @@ from archiver.smoke.passes.ties import Ties
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from archiver.smoke.golden.record import Floats
-    from archiver.smoke.model import Model
-    from archiver.smoke.passes.outcome import Outcome
+    from archiver.smoke.model import Floats, Model, Outcome
 
 _ROUNDING: Final = {"bfloat16": 0.5, "float32": 1e-3}
 """In s: by how much two logits may change places, and, root mean square, all may differ."""

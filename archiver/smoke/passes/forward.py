@@ -9,8 +9,8 @@ from archiver.archive.findings import Finding
 from archiver.errors import SkippedError
 from archiver.smoke import libraries
 from archiver.smoke.guard import told_as
+from archiver.smoke.model import Answer, Outcome
 from archiver.smoke.passes.asked import answers_of
-from archiver.smoke.passes.outcome import Answer, Outcome
 from archiver.smoke.passes.picture import picture_counts
 from archiver.smoke.report import FailedError, Proof
 from archiver.text import human_bytes, plural, printable

@@ -24,8 +24,7 @@ from archiver.text import plural, printable
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from archiver.smoke.golden.record import Floats
-    from archiver.smoke.model import Model
+    from archiver.smoke.model import Floats, Model
     from archiver.smoke.trial import Trial
 
 _KEPT: Final = ("bos_token_id", "decoder_start_token_id", "pad_token_id")

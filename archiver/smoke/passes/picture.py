@@ -9,9 +9,10 @@ import numpy as np
 from archiver.archive.findings import Finding
 from archiver.smoke.guard import told_as
 from archiver.smoke.inputs.prepared import image_inputs, why_no_image
-from archiver.smoke.passes.outcome import Answer, answer
+from archiver.smoke.passes.outcome import answer
 
 if TYPE_CHECKING:
+    from archiver.smoke.model import Answer
     from torch import Tensor
 
     from archiver.smoke.model import Model

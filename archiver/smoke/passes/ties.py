@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from archiver.smoke.golden.record import Tie
+    from archiver.smoke.model import Tie
 
 _NEAR: Final = 1e-3
 """A choice is a tie if the last one taken leads by no more than this, in the scores' deviation."""
