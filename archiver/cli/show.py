@@ -17,7 +17,7 @@ from archiver.cli.snapshots import (
     source_facts,
     summary,
 )
-from archiver.smoke.levels import LEVELS
+from archiver.smoke.report import LEVELS
 from archiver.text import human_bytes, plural, printable
 
 if TYPE_CHECKING:

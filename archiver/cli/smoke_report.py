@@ -17,8 +17,7 @@ from archiver.text import human_bytes, human_duration, human_rate, printable
 if TYPE_CHECKING:
     from archiver.archive.findings import Finding
     from archiver.operations.smoke_test import SmokeTest
-    from archiver.smoke.levels import Level
-    from archiver.smoke.report import LevelReport
+    from archiver.smoke.report import Level, LevelReport
 
 
 _MARKS: Final = {"held": "✓", "failed": "✗", "skipped": "-", "inapplicable": "·"}

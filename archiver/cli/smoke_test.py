@@ -16,7 +16,7 @@ from archiver.errors import (
     UnknownFormatError,
     UsageError,
 )
-from archiver.smoke.levels import LEVELS
+from archiver.smoke.report import LEVELS
 from archiver.text import printable
 
 if TYPE_CHECKING:

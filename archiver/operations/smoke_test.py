@@ -18,12 +18,11 @@ from archiver.archive.advice import command
 from archiver.archive.findings import Code
 from archiver.archive.places import own_place
 from archiver.errors import ArchiverError, DamageError, DeniedError, SkippedError, UsageError
-from archiver.smoke.golden.file import read_golden_file, write_golden_file
+from archiver.smoke.golden.record import read_golden_file, write_golden_file
 from archiver.smoke.hardware import environment
-from archiver.smoke.levels import LEVELS, up_to
-from archiver.smoke.messages import FolderSource, SnapshotSource, Wishes
+from archiver.smoke.messages import FolderSource, Settings, SnapshotSource
 from archiver.smoke.receipt import Known, Run, last_tested, newest_golden, receipt
-from archiver.smoke.report import LevelReport, SmokeReport
+from archiver.smoke.report import LEVELS, LevelReport, SmokeReport, up_to
 from archiver.smoke.run import run
 from archiver.storage.files import require_place
 from archiver.text import printable, utc_before
@@ -36,9 +35,9 @@ if TYPE_CHECKING:
     from archiver.archive.seals import Snapshot
     from archiver.progress import Progress
     from archiver.smoke.golden.record import Golden
-    from archiver.smoke.levels import Level
     from archiver.smoke.messages import Source
     from archiver.smoke.model import Dtype
+    from archiver.smoke.report import Level
 
 _REVISION: Final = 12
 _HARMLESS: Final = frozenset[Code](
@@ -309,7 +308,7 @@ class _Test:
             source,
             title,
             self._levels(),
-            self._wishes(),
+            self._settings(),
             self._progress,
             self._options.on_fit,
             self._on_level,
@@ -362,9 +361,9 @@ class _Test:
         every = self._options.every or self._options.record or self._known.golden is not None
         return LEVELS if every else up_to("generate")
 
-    def _wishes(self) -> Wishes:
+    def _settings(self) -> Settings:
         options = self._options
-        return Wishes(
+        return Settings(
             memory=options.memory,
             dtype=options.dtype,
             device=options.device,

@@ -28,9 +28,8 @@ from archiver.errors import (
     UsageError,
 )
 from archiver.smoke.golden.record import Golden
-from archiver.smoke.levels import Level
 from archiver.smoke.model import Dtype
-from archiver.smoke.report import LevelReport, Proof
+from archiver.smoke.report import Level, LevelReport, Proof
 
 MESSAGE_MAX: Final = 32 << 20
 """Bytes; a golden record has at most 700,000, a level some kilobytes, a list of a folder's files more."""
@@ -54,7 +53,7 @@ _ERRORS: Final[dict[str, type[ArchiverError]]] = {
 }
 
 
-class Wishes(msgspec.Struct, frozen=True):
+class Settings(msgspec.Struct, frozen=True):
     """What the test was asked for.
 
     Attributes:
@@ -106,14 +105,14 @@ class Request(msgspec.Struct, frozen=True):
         levels: Which levels to run, in order.
         ended: How the levels before them ended, in an earlier child.
         scratch: A private folder, which the parent made and removes.
-        wishes: What was asked for.
+        settings: What was asked for.
     """
 
     source: Source
     levels: tuple[Level, ...]
     ended: tuple[LevelReport, ...]
     scratch: bytes
-    wishes: Wishes
+    settings: Settings
 
 
 Part = Literal["chat-template"]

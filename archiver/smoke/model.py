@@ -1,4 +1,4 @@
-"""A model that is ready to run: transformers' own module, with its weights there or fetched as it runs."""
+"""A model that is ready to run, and what it makes of an input."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from torch import Tensor
+
 
 Dtype = Literal["bfloat16", "float32"]
 """What a model computes in."""

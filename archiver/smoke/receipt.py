@@ -13,7 +13,7 @@ from archiver.archive.places import settled_place
 from archiver.archive.records import canonical
 from archiver.errors import ArchiverError, DamageError, skip_damaged
 from archiver.smoke.golden.record import Golden, parse_golden
-from archiver.smoke.levels import up_to
+from archiver.smoke.report import up_to
 from archiver.text import plural, utc_now
 
 if TYPE_CHECKING:

@@ -1,14 +1,32 @@
-"""What a smoke test found: one record for each level, and one for the whole."""
+"""What a smoke test found: a record for each level and one for the whole; what libraries raise, as that."""
 
 from __future__ import annotations
 
-from typing import Any
+from contextlib import contextmanager
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import msgspec
 
-from archiver.archive.findings import Finding
-from archiver.errors import ArchiverError, ExitCode
-from archiver.smoke.levels import Level, Verdict
+from archiver.archive.findings import Code, Finding
+from archiver.errors import ArchiverError, ExitCode, SkippedError
+from archiver.text import plural, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+
+Level = Literal["structure", "tokenizer", "load", "forward", "generate", "golden"]
+"""``docs/smoke-test.md`` says what each one proves, and what it cannot."""
+LEVELS: Final[tuple[Level, ...]] = get_args(Level)
+
+Verdict = Literal["held", "failed", "skipped", "inapplicable"]
+"""``skipped``: it should have run and could not. ``inapplicable``: such a model has no such thing."""
+
+
+def up_to(level: Level) -> tuple[Level, ...]:
+    """All levels up to ``level``, itself included."""
+    return LEVELS[: LEVELS.index(level) + 1]
 
 
 class Proof(msgspec.Struct, frozen=True):
@@ -106,3 +124,88 @@ class FailedError(ArchiverError):
     def __init__(self, *findings: Finding) -> None:
         super().__init__(findings[0].message, hint=findings[0].hint)
         self.findings = findings
+
+
+# ---- many findings of one kind
+
+
+MOST: Final = 20
+"""So many findings of one kind have a line of their own."""
+
+
+def shortened(findings: Iterable[Finding]) -> Iterator[Finding]:
+    """The first ``MOST``; then one that counts the others, which are of the same code."""
+    rest = iter(findings)
+    first = tuple(islice(rest, MOST))
+    yield from first
+    if more := sum(1 for _ in rest):
+        yield counted(first[0].code, first[0].path, more)
+
+
+def counted(code: Code, path: str, more: int) -> Finding:
+    """What stands for findings that are not listed."""
+    return Finding(code, f"The same is wrong with {plural(more, 'more', 'more')}.", path=path)
+
+
+# ---- what the libraries raise, as what it means for the test
+
+
+_NO_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "not enough memory",
+    "could not create a primitive",  # oneDNN's way to say it
+)
+_LINES, _LETTERS = 3, 400
+_SHORT = ("BFloat16", "mixed dtype (CPU)")
+"""How torch says that an operation lacks 16-bit floats, or cannot join them with longer ones."""
+_LONGER = "Compute in longer numbers: --dtype float32."
+
+
+@contextmanager
+def library_errors(code: Code, doing: str) -> Iterator[None]:
+    """Turn a library's exception into a finding; ``doing`` names what it was raised at.
+
+    Raises:
+        FailedError: The libraries refused.
+        SkippedError: Memory ran out, or the class cannot compute in bfloat16; neither says anything
+            of the model.
+    """
+    try:
+        yield
+    except ArchiverError:
+        raise
+    except MemoryError as error:
+        raise too_large(doing) from error
+    except Exception as error:  # what a library may raise on a model's account has no common base
+        if any(words in str(error) for words in _NO_MEMORY):
+            raise too_large(doing) from error
+        if needs_longer(error):
+            raise SkippedError(_sentence(doing, error), hint=_LONGER) from error
+        raise FailedError(Finding(code, _sentence(doing, error))) from error
+
+
+def needs_longer(error: Exception) -> bool:
+    """Whether a class that can only compute in 32-bit floats was asked for 16-bit ones."""
+    return any(words in str(error) for words in _SHORT)
+
+
+def reason(error: BaseException, otherwise: str = "no reason is given") -> str:
+    """The first lines of a library's exception, joined and safe to show, without a full stop.
+
+    The first line alone may only announce what the next ones say.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return printable(" ".join(lines[:_LINES]).rstrip(".") or otherwise, _LETTERS)
+
+
+def _sentence(doing: str, error: Exception) -> str:
+    return f"{doing} failed: {type(error).__name__}: {reason(error)}."
+
+
+def too_large(doing: str) -> SkippedError:
+    """Memory ran out at ``doing``."""
+    return SkippedError(
+        f"{doing} needs more memory than there is.",
+        hint="Give a limit, such as --memory 4G; the model is then run piece by piece.",
+    )

@@ -9,18 +9,24 @@ what is left to do is done by a new one.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 import msgspec
 
 from archiver.archive.findings import Code, Finding
+from archiver.errors import explain_system_error
 from archiver.smoke import hardware
 from archiver.smoke.golden.record import parse_golden
 from archiver.smoke.hardware import environment
@@ -40,7 +46,6 @@ from archiver.smoke.messages import (
     framed,
 )
 from archiver.smoke.report import LevelReport, Proof, SmokeReport
-from archiver.smoke.scratch import scratch
 from archiver.text import human_bytes, human_duration
 
 if TYPE_CHECKING:
@@ -48,8 +53,9 @@ if TYPE_CHECKING:
 
     from archiver.progress import Progress
     from archiver.smoke.golden.record import Golden
-    from archiver.smoke.levels import Level
-    from archiver.smoke.messages import Source, Wishes
+    from archiver.smoke.messages import Settings, Source
+    from archiver.smoke.report import Level
+
 
 _LOOK: Final = 0.025
 """Seconds between two looks at the child: at its fastest it takes some hundred megabytes in them."""
@@ -95,7 +101,7 @@ def run(
     source: Source,
     title: str,
     levels: Sequence[Level],
-    wishes: Wishes,
+    settings: Settings,
     progress: Progress,
     on_fit: Callable[[tuple[str, ...]], None] | None = None,
     on_level: Callable[[LevelReport], None] | None = None,
@@ -110,13 +116,13 @@ def run(
         UsageError: What was asked for cannot be tested.
         ArchiverError: No folder for temporary files can be written to.
     """
-    if wishes.memory is not None:
-        wishes = msgspec.structs.replace(wishes, beside=hardware.resident_memory())
-    test = _Test(title, wishes, progress, on_fit, on_level)
+    if settings.memory is not None:
+        settings = msgspec.structs.replace(settings, beside=hardware.resident_memory())
+    test = _Test(title, settings, progress, on_fit, on_level)
     with scratch() as folder:
         while left := [level for level in levels if level not in test.reports]:
             request = Request(
-                source, tuple(left), tuple(test.reports.values()), os.fsencode(folder), wishes
+                source, tuple(left), tuple(test.reports.values()), os.fsencode(folder), settings
             )
             with Child(start_worker(), request) as child:
                 test.follow(child, left)
@@ -148,12 +154,12 @@ class _Test:
     def __init__(
         self,
         title: str,
-        wishes: Wishes,
+        settings: Settings,
         progress: Progress,
         on_fit: Callable[[tuple[str, ...]], None] | None,
         on_level: Callable[[LevelReport], None] | None,
     ) -> None:
-        self._title, self._wishes, self._progress = title, wishes, progress
+        self._title, self._settings, self._progress = title, settings, progress
         self._on_fit, self._on_level = on_fit, on_level
         self._environment = environment()
         self._fit: tuple[str, ...] = ()
@@ -210,7 +216,7 @@ class _Test:
         """What came of a level that ended its child."""
         if part.part == "chat-template":
             proof = _with_template(part.proof, loss)
-            return LevelReport.of(level, proof.accepting(self._wishes.accepted), spent)
+            return LevelReport.of(level, proof.accepting(self._settings.accepted), spent)
         if not loss.blame:
             return LevelReport(
                 level, "skipped", spent, reason=f"Level {level} {loss.words}.", hint=loss.hint
@@ -257,7 +263,7 @@ class Child:
 
     def __init__(self, process: subprocess.Popen[bytes], request: Request) -> None:
         self._process, self._request = process, request
-        self._watch = _Watch(process.pid, request.wishes)
+        self._watch = _Watch(process.pid, request.settings)
 
     def __enter__(self) -> Self:
         return self
@@ -343,10 +349,10 @@ _MEMORY_HINT: Final = "Give a limit, such as --memory 4G; the model is then run 
 class _Watch:
     """What a child may hold and compute, and whether it keeps to that."""
 
-    def __init__(self, pid: int, wishes: Wishes) -> None:
+    def __init__(self, pid: int, settings: Settings) -> None:
         self._pid = pid
         machine = hardware.available_memory()
-        asked = None if wishes.memory is None else wishes.memory - wishes.beside
+        asked = None if settings.memory is None else settings.memory - settings.beside
         # what a plan keeps below is an estimate: an eighth more is no reason to end a test
         self._limit = machine if asked is None else min(machine, asked * 9 // 8)
         self._level: Level | None = None
@@ -414,3 +420,80 @@ class _Watch:
 _ABSURD: Final = (
     "A number in config.json, or a file of the tokenizer, is absurd: compare with upstream's."
 )
+
+
+# ---- the folder for small files
+
+
+_PREFIX: Final = "archiver-smoke-"
+_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder of this process alone, which vanishes in the end; abandoned ones are removed first.
+
+    A folder is locked (``flock``) as long as the process lives that made it, however that ends.
+
+    Raises:
+        ArchiverError: No folder for temporary files can be written to.
+    """
+    folder, handle = _made()
+    try:
+        _remove_abandoned(folder.parent)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)  # if something stays, the next test removes it
+        os.close(handle)
+
+
+def _made() -> tuple[Path, int]:
+    """A new folder that is locked, and the handle that holds the lock."""
+    while True:
+        folder = _new()
+        try:
+            handle = os.open(folder, _FOLDER)
+        except FileNotFoundError:  # another test took it for an abandoned one
+            continue
+        if _locked(handle) is not False and folder.exists():
+            return folder, handle
+        os.close(handle)
+
+
+def _new() -> Path:
+    try:
+        return Path(tempfile.mkdtemp(prefix=_PREFIX))
+    except OSError as error:
+        told = explain_system_error(error, "a folder for temporary files was made")
+        message = told.message if error.filename else "No folder for temporary files is writable."
+        told_as = type(told)(message, hint="Set TMPDIR to a folder that can be written to.")
+        raise told_as from error
+
+
+def _locked(handle: int) -> bool | None:
+    """Whether the lock is ours now; None if this filesystem knows no locks."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
+def _remove_abandoned(below: Path) -> None:
+    with suppress(OSError), os.scandir(below) as entries:
+        for entry in entries:
+            if entry.name.startswith(_PREFIX):
+                with suppress(OSError):
+                    _remove_if_abandoned(entry.path)
+
+
+def _remove_if_abandoned(path: str) -> None:
+    """Remove a folder, never a link to one, that is this user's and that no process holds."""
+    handle = os.open(path, _FOLDER)
+    try:
+        if os.fstat(handle).st_uid == os.geteuid() and _locked(handle):
+            shutil.rmtree(path, ignore_errors=True)
+    finally:
+        os.close(handle)

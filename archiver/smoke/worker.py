@@ -20,12 +20,9 @@ from archiver.archive.archive import Archive
 from archiver.archive.seals import Snapshot
 from archiver.errors import ArchiverError, SkippedError, UsageError
 from archiver.smoke.checkpoint.archived import ArchivedCheckpoint
+from archiver.smoke.checkpoint.files import model_files
 from archiver.smoke.checkpoint.folder import FolderCheckpoint
-from archiver.smoke.checkpoint.model_files import model_files
-from archiver.smoke.golden.check import check_golden
-from archiver.smoke.guard import too_large
 from archiver.smoke.hardware import environment
-from archiver.smoke.levels import Level
 from archiver.smoke.loading.check import check_load
 from archiver.smoke.messages import (
     Advanced,
@@ -35,26 +32,35 @@ from archiver.smoke.messages import (
     Event,
     Finished,
     Raised,
+    Settings,
     SnapshotSource,
     Source,
-    Wishes,
     framed,
     read_request,
 )
 from archiver.smoke.passes.forward import check_forward
 from archiver.smoke.passes.generate import check_generate
-from archiver.smoke.report import FailedError, InapplicableError, LevelReport, Proof
+from archiver.smoke.passes.golden import check_golden
+from archiver.smoke.report import (
+    FailedError,
+    InapplicableError,
+    Level,
+    LevelReport,
+    Proof,
+    too_large,
+)
+from archiver.smoke.session import Session
 from archiver.smoke.structure.check import check_structure
-from archiver.smoke.tokens.check import check_tokenizer
-from archiver.smoke.trial import Trial
+from archiver.smoke.tokenizer.check import check_tokenizer
 from archiver.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from archiver.smoke.checkpoint.protocol import Checkpoint
+    from archiver.smoke.checkpoint.files import Checkpoint
 
-_CHECKS: Final[dict[Level, Callable[[Trial], Proof]]] = {
+
+_CHECKS: Final[dict[Level, Callable[[Session], Proof]]] = {
     "structure": check_structure,
     "tokenizer": check_tokenizer,
     "load": check_load,
@@ -81,32 +87,32 @@ _OOM_FIRST: Final = b"1000"
 def climb(
     checkpoint: Checkpoint,
     levels: Sequence[Level],
-    wishes: Wishes,
+    settings: Settings,
     scratch: Path,
     tell: Callable[[Event], None],
     ended: Iterable[LevelReport] = (),
-) -> Trial:
+) -> Session:
     """Run ``levels`` in order, and tell how each ended as soon as it has; return what they shared.
 
     Raises:
         DamageError: The archive, not the model, is damaged.
     """
-    trial = Trial(checkpoint, wishes, scratch, tell)
+    session = Session(checkpoint, settings, scratch, tell)
     known = {report.level: report for report in ended}
     for level in levels:
         tell(Began(level))
-        known[level] = _run_level(level, trial, known)
+        known[level] = _run_level(level, session, known)
         tell(Ended(known[level]))
-    return trial
+    return session
 
 
-def _run_level(level: Level, trial: Trial, before: dict[Level, LevelReport]) -> LevelReport:
+def _run_level(level: Level, session: Session, before: dict[Level, LevelReport]) -> LevelReport:
     for needed in _NEEDS[level]:
         if needed in before and before[needed].verdict != "held":
             return _left_out(level, before[needed])
     started = time.monotonic()
     try:
-        proof = _checked(level, trial)
+        proof = _checked(level, session)
     except SkippedError as error:
         spent = time.monotonic() - started
         return LevelReport(level, "skipped", spent, reason=error.message, hint=error.hint)
@@ -116,7 +122,7 @@ def _run_level(level: Level, trial: Trial, before: dict[Level, LevelReport]) -> 
         proof = Proof((), error.findings)
     else:
         # only what looks at what upstream published: never other numbers, or a level that could not run
-        proof = proof.accepting(trial.wishes.accepted) if level in _OF_FILES else proof
+        proof = proof.accepting(session.settings.accepted) if level in _OF_FILES else proof
     return LevelReport.of(level, proof, time.monotonic() - started)
 
 
@@ -126,9 +132,9 @@ def _left_out(level: Level, needed: LevelReport) -> LevelReport:
     return LevelReport(level, "skipped", 0.0, reason=f"Level {needed.level} did not hold.")
 
 
-def _checked(level: Level, trial: Trial) -> Proof:
+def _checked(level: Level, session: Session) -> Proof:
     try:
-        return _CHECKS[level](trial)
+        return _CHECKS[level](session)
     except MemoryError as error:
         raise too_large(f"Level {level}") from error
 
@@ -169,10 +175,10 @@ def serve(requests: int, events: int) -> None:
     request = read_request(requests)
     threading.Thread(target=_end_with, args=(requests,), daemon=True).start()
     try:
-        checkpoint = _opened(request.source, request.wishes.workers)
+        checkpoint = _opened(request.source, request.settings.workers)
         scratch = Path(os.fsdecode(request.scratch))
-        trial = climb(
-            checkpoint, request.levels, request.wishes, scratch, parent.tell, request.ended
+        session = climb(
+            checkpoint, request.levels, request.settings, scratch, parent.tell, request.ended
         )
     except ArchiverError as error:
         parent.tell(Raised.of(error))
@@ -180,9 +186,9 @@ def serve(requests: int, events: int) -> None:
         parent.tell(Broke(_told(error)))
     else:
         machine = environment()
-        if trial.model is not None:
-            machine["loader"] = trial.model.loader
-        parent.tell(Finished(machine, trial.recorded))
+        if session.model is not None:
+            machine["loader"] = session.model.loader
+        parent.tell(Finished(machine, session.recorded))
 
 
 def _end_with(requests: int) -> None:

@@ -8,20 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archiver.smoke.checkpoint.folder import FolderCheckpoint
-from archiver.smoke.levels import LEVELS
 from archiver.smoke.loading import check as load
-from archiver.smoke.messages import Ended, Fits, Wishes
-from archiver.smoke.report import SmokeReport
+from archiver.smoke.messages import Ended, Fits, Settings
+from archiver.smoke.report import LEVELS, SmokeReport
 from archiver.smoke.worker import climb as climb_levels
 
 if TYPE_CHECKING:
     import pytest
 
     from archiver.archive.findings import Finding
-    from archiver.smoke.checkpoint.protocol import Checkpoint
-    from archiver.smoke.levels import Level
-    from archiver.smoke.report import LevelReport
-    from archiver.smoke.trial import Trial
+    from archiver.smoke.checkpoint.files import Checkpoint
+    from archiver.smoke.report import Level, LevelReport
+    from archiver.smoke.session import Session
 
 TO_FORWARD: tuple[Level, ...] = ("tokenizer", "load", "forward")
 TO_GENERATE: tuple[Level, ...] = (*TO_FORWARD, "generate")
@@ -33,7 +31,7 @@ class Climb:
     """How a smoke test of a folder ended."""
 
     report: SmokeReport
-    trial: Trial
+    session: Session
 
     def __getitem__(self, level: Level) -> LevelReport:
         return next(one for one in self.report.levels if one.level == level)
@@ -47,22 +45,24 @@ class Climb:
         return [one for one in self.report.findings if not one.remark]
 
 
-def climb(folder: Path, levels: tuple[Level, ...] = LEVELS, **wishes: Any) -> Climb:
+def climb(folder: Path, levels: tuple[Level, ...] = LEVELS, **settings: Any) -> Climb:
     """Run levels in this process, as a child of the smoke test would."""
     checkpoint = FolderCheckpoint(folder, workers=2)
     try:
-        return climb_checkpoint(checkpoint, levels, Wishes(**wishes, device="cpu"))
+        return climb_checkpoint(checkpoint, levels, Settings(**settings, device="cpu"))
     finally:
         checkpoint.close()
 
 
-def climb_checkpoint(checkpoint: Checkpoint, levels: tuple[Level, ...], wishes: Wishes) -> Climb:
+def climb_checkpoint(
+    checkpoint: Checkpoint, levels: tuple[Level, ...], settings: Settings
+) -> Climb:
     told = list[Any]()
     with tempfile.TemporaryDirectory() as scratch:
-        trial = climb_levels(checkpoint, levels, wishes, Path(scratch), told.append)
+        session = climb_levels(checkpoint, levels, settings, Path(scratch), told.append)
     reports = tuple(one.report for one in told if isinstance(one, Ended))
     fit = next((one.lines for one in reversed(told) if isinstance(one, Fits)), ())
-    return Climb(SmokeReport(checkpoint.title, reports, fit), trial)
+    return Climb(SmokeReport(checkpoint.title, reports, fit), session)
 
 
 def stream(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,8 +8,8 @@ import smokekit
 
 from archiver.smoke import libraries
 from archiver.smoke.loading import fit, layers
-from archiver.smoke.messages import Fits, Wishes
-from archiver.smoke.trial import Trial
+from archiver.smoke.messages import Fits, Settings
+from archiver.smoke.session import Session
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 IDS = [[5, 12, 19, 26, 33, 40, 47, 54, 61, 68, 75, 12]]
 
 
-def trial_on(folder: Path, tmp_path: Path, **wishes: Any) -> Trial:
-    """A trial on the folder's snapshot in a new archive."""
+def session_on(folder: Path, tmp_path: Path, **settings: Any) -> Session:
+    """A session on the folder's snapshot in a new archive."""
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     checkpoint = smokekit.archived(folder, tmp_path)
-    return Trial(checkpoint, Wishes(**wishes), scratch, list[Any]().append)
+    return Session(checkpoint, Settings(**settings), scratch, list[Any]().append)
 
 
-def fit_of(trial: Trial) -> tuple[str, ...]:
+def fit_of(session: Session) -> tuple[str, ...]:
     """How its model fits, as the parent is told."""
-    told = trial.tell.__self__  # type: ignore[attr-defined]
+    told = session.tell.__self__  # type: ignore[attr-defined]
     return next(one.lines for one in reversed(told) if isinstance(one, Fits))
 
 
@@ -45,7 +45,7 @@ def stream_all(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def keep_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if memory were always full."""
-    from archiver.smoke.loading.budget import Budget
+    from archiver.smoke.loading.fit import Budget
 
     monkeypatch.setattr(Budget, "stays", lambda _: False)
 

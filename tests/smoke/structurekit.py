@@ -8,30 +8,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from archiver.smoke.checkpoint.folder import FolderCheckpoint
-from archiver.smoke.messages import Wishes
+from archiver.smoke.messages import Settings
 from archiver.smoke.report import FailedError, Proof
+from archiver.smoke.session import Session
 from archiver.smoke.structure.check import check_structure
-from archiver.smoke.trial import Trial
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from archiver.archive.findings import Finding
-    from archiver.smoke.checkpoint.protocol import Checkpoint
+    from archiver.smoke.checkpoint.files import Checkpoint
 
 
 @contextmanager
-def trial_of(model: Path | Checkpoint) -> Iterator[Trial]:
+def session_of(model: Path | Checkpoint) -> Iterator[Session]:
     checkpoint = FolderCheckpoint(model, workers=1) if isinstance(model, Path) else model
     with tempfile.TemporaryDirectory() as scratch:
-        yield Trial(checkpoint, Wishes(), Path(scratch), lambda _: None)
+        yield Session(checkpoint, Settings(), Path(scratch), lambda _: None)
     checkpoint.close()
 
 
 def structure_of(model: Path | Checkpoint) -> Proof:
-    with trial_of(model) as trial:
+    with session_of(model) as session:
         try:
-            return check_structure(trial)
+            return check_structure(session)
         except FailedError as error:
             return Proof((), error.findings)
 

@@ -13,8 +13,7 @@ from archiver.archive.events import TOOL
 from archiver.archive.findings import Finding
 from archiver.cli.main import invoke
 from archiver.smoke import worker
-from archiver.smoke.levels import LEVELS, up_to
-from archiver.smoke.report import Proof
+from archiver.smoke.report import LEVELS, Proof, up_to
 
 TUNED = "me/tuned"
 DOWN = "model.language_model.layers.3.mlp.down_proj.weight"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archiver.smoke.loading.ahead import Piece, ReadAhead
+from archiver.smoke.loading.read_ahead import Piece, ReadAhead
 
 A, B, C, D = (Piece(key, size=10) for key in "abcd")
 

@@ -11,10 +11,8 @@ from levelkit import climb_checkpoint
 
 from archiver.errors import SkippedError
 from archiver.smoke.checkpoint.folder import FolderCheckpoint
-from archiver.smoke.guard import told_as
-from archiver.smoke.levels import up_to
-from archiver.smoke.messages import Wishes
-from archiver.smoke.report import FailedError
+from archiver.smoke.messages import Settings
+from archiver.smoke.report import FailedError, library_errors, up_to
 
 ROWS = 320
 WIDTHS = {
@@ -99,7 +97,7 @@ def climb():
 
     def climbed(folder, levels):
         opened.append(FolderCheckpoint(folder, workers=1))
-        return climb_checkpoint(opened[-1], levels, Wishes(device="cpu"))
+        return climb_checkpoint(opened[-1], levels, Settings(device="cpu"))
 
     yield climbed
     for one in opened:
@@ -140,15 +138,15 @@ def _same(module, wanted, inputs):
 
 @pytest.mark.parametrize("name", TEXT)
 def test_it_holds_and_computes_what_the_files_do(written, climb, monkeypatch, name):
-    from archiver.smoke.inputs.prepared import text_inputs
+    from archiver.smoke.passes.inputs import text_inputs
 
     wanted = loadkit.reference(written(name), "bfloat16")
     last = "held" if wanted.can_generate() else "inapplicable"
     for mode in ("resident", "streamed"):
         done = climb(written(name), up_to("generate"))
         assert list(done.verdicts.values()) == ["held", "inapplicable", "held", "held", last]
-        assert done.trial.model.mode == mode
-        assert _same(done.trial.model.module, wanted, text_inputs(done.trial))
+        assert done.session.model.mode == mode
+        assert _same(done.session.model.module, wanted, text_inputs(done.session))
         _stream_all(monkeypatch)
 
 
@@ -164,13 +162,13 @@ def test_a_table_that_is_sliced_gives_its_own_rows(written, climb, monkeypatch):
     import torch
 
     _stream_all(monkeypatch)
-    trial = climb(written("whisper"), up_to("load")).trial
+    session = climb(written("whisper"), up_to("load")).session
     inputs = {
         "input_features": torch.ones(1, 16, 100, dtype=torch.bfloat16),
         "decoder_input_ids": torch.tensor([[1, 300, 9]]),
     }
     wanted = loadkit.reference(written("whisper"), "bfloat16")
-    assert _same(trial.model.module, wanted, inputs)
+    assert _same(session.model.module, wanted, inputs)
 
 
 def test_a_model_that_writes_to_its_weights_is_not_streamed(written, climb, monkeypatch):
@@ -203,9 +201,9 @@ def test_an_operation_without_16_bit_floats_is_not_the_model_s_fault(name):
     }
     with (
         pytest.raises(SkippedError, match="A pass failed") as error,
-        told_as("model-output", "A pass"),
+        library_errors("model-output", "A pass"),
     ):
         operations[name]()
     assert "--dtype float32" in error.value.hint
-    with pytest.raises(FailedError), told_as("model-output", "A pass"):
+    with pytest.raises(FailedError), library_errors("model-output", "A pass"):
         torch.ones(2) @ torch.ones(3)

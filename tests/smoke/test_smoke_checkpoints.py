@@ -17,9 +17,8 @@ from hypothesis import strategies as st
 from storedkit import FILE, ROWS, bytes_of, opened
 
 from archiver.errors import DamageError
+from archiver.smoke.checkpoint.files import StoredTensor, run_all
 from archiver.smoke.checkpoint.folder import FolderCheckpoint
-from archiver.smoke.checkpoint.parallel import run_all
-from archiver.smoke.checkpoint.protocol import StoredTensor
 from archiver.tensors.header import HeaderError, parse_header
 
 

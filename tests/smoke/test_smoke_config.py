@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from spoil import edited
-from structurekit import told, trial_of
+from structurekit import session_of, told
 
-from archiver.smoke.checkpoint.protocol import StoredTensor
-from archiver.smoke.config import read_config
+from archiver.smoke.checkpoint.config import read_config
+from archiver.smoke.checkpoint.files import StoredTensor
 from archiver.smoke.report import FailedError
 
 
@@ -41,8 +41,8 @@ def refusal(content, **options):
 
 
 def test_a_model_with_vision(models):
-    with trial_of(models("moe-fp8")) as trial:
-        config = trial.config
+    with session_of(models("moe-fp8")) as session:
+        config = session.config
     assert config.architecture == "Qwen3_5MoeForConditionalGeneration"
     assert config.model_type == "qwen3_5_moe"
     assert config.text["num_experts"] == 8
@@ -54,8 +54,8 @@ def test_a_model_with_vision(models):
 
 
 def test_a_model_for_text_alone(models):
-    with trial_of(models("text")) as trial:
-        config = trial.config
+    with session_of(models("text")) as session:
+        config = session.config
     assert config.text is config.raw
     assert config.vision is None
     assert config.tied is True

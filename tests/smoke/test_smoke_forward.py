@@ -10,10 +10,9 @@ from levelkit import TO_FORWARD, TO_GENERATE, climb, plain, stream
 from spoil import spoilt
 
 from archiver.digest import blake3_hex
-from archiver.smoke.inputs.prepared import image_inputs, text_inputs
-from archiver.smoke.passes.exact import ieee_float32
+from archiver.smoke.passes.answer import digest_of_pixels, ieee_float32
 from archiver.smoke.passes.forward import faults_of
-from archiver.smoke.passes.outcome import digest_of_pixels
+from archiver.smoke.passes.inputs import image_inputs, text_inputs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,10 +32,13 @@ def test_logits_and_losses_are_those_of_transformers_alone(models: smokekit.Mode
     done = climb(models(name), TO_FORWARD)
     assert done.report.held, done.report
     module = plain(models(name), "bfloat16")
-    for kind, inputs in (("text", text_inputs(done.trial)), ("image", image_inputs(done.trial))):
+    for kind, inputs in (
+        ("text", text_inputs(done.session)),
+        ("image", image_inputs(done.session)),
+    ):
         with torch.no_grad():
             logits = module(**inputs).logits[0].float()
-        answer = done.trial.outcome.of(kind)
+        answer = done.session.outcome.of(kind)
         assert np.array_equal(answer.tail, logits[-16:].numpy())
         losses = -logits.log_softmax(-1)[:-1].gather(1, inputs["input_ids"][0, 1:, None])[:, 0]
         assert answer.nll == pytest.approx(losses.numpy(), abs=1e-5)
@@ -48,12 +50,12 @@ def test_logits_and_losses_are_those_of_transformers_alone(models: smokekit.Mode
 def test_a_model_that_only_reads_is_asked_no_picture(models: smokekit.Models):
     done = climb(models("text"), TO_FORWARD)
     assert done.report.held, done.report
-    assert [one.name for one in done.trial.outcome.answers] == ["text"]
+    assert [one.name for one in done.session.outcome.answers] == ["text"]
 
 
 def test_an_answer_of_the_wrong_shape_or_without_a_finite_loss_is_a_fault(models: smokekit.Models):
     done = climb(models("text"), TO_FORWARD)
-    model, answer = done.trial.model, done.trial.outcome.of("text")
+    model, answer = done.session.model, done.session.outcome.of("text")
     assert faults_of(answer, model) == []
     (fault,) = faults_of(replace(answer, shape=(48, 2047)), model)
     assert "48 x 2047 numbers, not 48 x 2048" in fault.message
@@ -91,7 +93,7 @@ def test_sentences_are_embedded_as_transformers_does_alone(models: smokekit.Mode
     assert done.report.held, done.report
     assert done.verdicts["generate"] == "inapplicable"
     module = plain(models("minilm"), "bfloat16")
-    answers = done.trial.outcome.answers
+    answers = done.session.outcome.answers
     assert len(answers) == 8
     for answer in answers:
         ids = torch.tensor([answer.ids])
@@ -99,7 +101,7 @@ def test_sentences_are_embedded_as_transformers_does_alone(models: smokekit.Mode
             hidden = module(input_ids=ids).last_hidden_state
         assert np.array_equal(answer.tail, hidden.float().mean(dim=1).numpy())
     assert "7 fixed sentences" in " ".join(done["forward"].proved)
-    first = done.trial.tokenizer("What colour is the sky on a clear day?")["input_ids"]
+    first = done.session.tokenizer("What colour is the sky on a clear day?")["input_ids"]
     assert answers[1].ids == tuple(first)
 
 
@@ -139,16 +141,16 @@ def test_a_picture_that_cannot_be_tried_is_a_remark(copy_of: smokekit.Copies):
 def test_a_streamed_model_gives_the_same_and_says_what_was_read(
     models: smokekit.Models, monkeypatch: pytest.MonkeyPatch
 ):
-    resident = climb(models("moe"), TO_FORWARD).trial.outcome
+    resident = climb(models("moe"), TO_FORWARD).session.outcome
     stream(monkeypatch)
     done = climb(models("moe"), TO_FORWARD)
     assert done.report.held, done.report
-    for before, after in zip(resident.answers, done.trial.outcome.answers, strict=True):
+    for before, after in zip(resident.answers, done.session.outcome.answers, strict=True):
         assert np.array_equal(before.tail, after.tail)
         assert np.array_equal(before.nll, after.nll)
     said = done["forward"].proved[-1]
     assert said.endswith("of 4.64 MB of weights; digests cover the rest")
-    assert f"read {len(done.trial.model.reads.tensors)} of 146 tensors" in said
+    assert f"read {len(done.session.model.reads.tensors)} of 146 tensors" in said
 
 
 def test_an_encoder_with_a_decoder_runs_and_generates(tmp_path: Path):
@@ -162,7 +164,7 @@ def test_an_encoder_with_a_decoder_runs_and_generates(tmp_path: Path):
     done = climb(tmp_path / "t5", TO_GENERATE)
     assert not done.wrong, done.report
     assert (done.verdicts["tokenizer"], done.verdicts["generate"]) == ("inapplicable", "held")
-    answer = done.trial.outcome.of("text")
+    answer = done.session.outcome.of("text")
     assert answer.decoder_ids[1:] == answer.ids[:-1]
     assert answer.shape == (len(answer.ids), 300)
     assert answer.loss > 0
@@ -186,7 +188,7 @@ POOLER = ("pooler.dense.weight", "pooler.dense.bias")
 def test_an_encoder_whose_pooler_was_not_kept_gives_the_same_embeddings(
     copy_of: smokekit.Copies, models: smokekit.Models, monkeypatch: pytest.MonkeyPatch
 ):
-    before = climb(models("minilm"), TO_FORWARD).trial.outcome
+    before = climb(models("minilm"), TO_FORWARD).session.outcome
     folder = copy_of("minilm")
     with spoilt(folder, index=False) as weights:
         weights.remove(*POOLER)
@@ -194,8 +196,8 @@ def test_an_encoder_whose_pooler_was_not_kept_gives_the_same_embeddings(
         assert done.verdicts["forward"] == "held", done.report
         (remark,) = done["structure"].findings
         assert (remark.code, "pooler" in remark.message) == ("model-not-tried", True)
-        assert done.trial.model.module.pooler is None
-        for one, other in zip(before.answers, done.trial.outcome.answers, strict=True):
+        assert done.session.model.module.pooler is None
+        for one, other in zip(before.answers, done.session.outcome.answers, strict=True):
             assert np.array_equal(one.tail, other.tail)
 
 

@@ -8,9 +8,9 @@ import pytest
 from levelkit import TO_GENERATE, climb, plain, stream
 from spoil import edited
 
-from archiver.smoke.inputs.prepared import text_inputs
 from archiver.smoke.model import Answer, Model, Outcome, Reads
-from archiver.smoke.passes.cached_path import first_token_fault
+from archiver.smoke.passes.generate import first_token_fault
+from archiver.smoke.passes.inputs import text_inputs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,9 +34,9 @@ def _greedily(folder: Path, inputs: dict[str, Any], count: int) -> list[int]:
 def test_tokens_are_those_of_plain_passes(models: smokekit.Models, name: str):
     done = climb(models(name), TO_GENERATE)
     assert done.report.held, done.report
-    expected = _greedily(models(name), text_inputs(done.trial), 8)
+    expected = _greedily(models(name), text_inputs(done.session), 8)
     assert done["generate"].facts["ids"] == expected
-    shown = done.trial.tokenizer.decode(expected)
+    shown = done.session.tokenizer.decode(expected)
     assert done["generate"].facts["text"] == shown
     assert shown in done["generate"].proved[0]
 
@@ -57,7 +57,7 @@ def test_neither_an_end_token_nor_a_taste_for_chance_counts(copy_of: smokekit.Co
     done = climb(folder, TO_GENERATE)
     assert done.report.held, done.report
     assert done["generate"].facts["ids"] == before
-    assert done.trial.model.module.generation_config.repetition_penalty == 9.0
+    assert done.session.model.module.generation_config.repetition_penalty == 9.0
 
 
 def test_control_characters_are_not_shown(models: smokekit.Models, monkeypatch):

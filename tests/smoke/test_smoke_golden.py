@@ -8,9 +8,9 @@ import pytest
 from levelkit import TO_GENERATE, TO_GOLDEN, climb, stream
 from spoil import TEXT, edited, spoilt, swap_experts
 
-from archiver.smoke.golden import check as golden_check
 from archiver.smoke.golden.compare import distance
 from archiver.smoke.golden.record import unpacked
+from archiver.smoke.passes import golden as golden_check
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,8 +35,8 @@ class Records:
         if name not in self._made:
             done = climb(self._models(name), TO_GOLDEN, record=True)
             assert done.report.held, done.report
-            assert done.trial.recorded is not None
-            self._made[name] = done.trial.recorded
+            assert done.session.recorded is not None
+            self._made[name] = done.session.recorded
         return self._made[name]
 
 
@@ -80,7 +80,7 @@ def test_a_model_gives_its_recorded_numbers_with_other_threads(
     for one in golden.inputs:
         assert float(done["golden"].facts[one.name]["last"]) < 5e-6
     assert "torch 2." in done["golden"].proved[-1]
-    assert done.trial.recorded is None
+    assert done.session.recorded is None
 
 
 def test_a_record_holds_what_the_model_gave(models: smokekit.Models, records: Records):
@@ -88,7 +88,7 @@ def test_a_record_holds_what_the_model_gave(models: smokekit.Models, records: Re
     golden = records("dense")
     assert [one.name for one in golden.inputs] == ["text", "image"]
     for kept in golden.inputs:
-        given = done.trial.outcome.of(kept.name)
+        given = done.session.outcome.of(kept.name)
         assert kept.ids == given.ids
         assert np.allclose(unpacked(kept.last, 2048), given.tail[-1], rtol=1e-4, atol=1e-6)
         assert float(kept.loss) == pytest.approx(given.loss, abs=1e-5)
@@ -124,8 +124,8 @@ def test_streamed_numbers_are_the_recorded_ones(
     stream(monkeypatch)
     done = climb(models("moe"), TO_GOLDEN, golden=golden)
     assert done.report.held, done.report
-    assert done.trial.model.mode == "streamed"
-    again = climb(models("moe"), TO_GOLDEN, record=True).trial.recorded
+    assert done.session.model.mode == "streamed"
+    again = climb(models("moe"), TO_GOLDEN, record=True).session.recorded
     for one, other in zip(golden.inputs, again.inputs, strict=True):
         assert distance(unpacked(one.last, 2048), unpacked(other.last, 2048)) < 1e-6
 
@@ -197,7 +197,7 @@ def test_a_model_that_gives_no_numbers_is_neither_recorded_nor_compared(
         name = A_LOG.replace("model.language_model", "model")
         weights[name] = weights[name]._replace(data=data.astype("<f4").tobytes())
     done = climb(folder, TO_GOLDEN, record=True)
-    assert done.trial.recorded is None
+    assert done.session.recorded is None
     assert {one.code for one in done.wrong} == {"model-output"}
     done = climb(folder, TO_GOLDEN, golden=records("text"))
     assert {one.code for one in done.wrong} == {"model-output"}
@@ -208,19 +208,19 @@ def test_an_older_record_is_compared_before_a_new_one_is_made(
 ):
     build, before = golden_check.build_model, []
 
-    def building(trial: Any, dtype: Any) -> Any:
-        before.append(trial.model)
-        return build(trial, dtype)
+    def building(session: Any, dtype: Any) -> Any:
+        before.append(session.model)
+        return build(session, dtype)
 
     monkeypatch.setattr(golden_check, "build_model", building)
     done = climb(models("text"), TO_GOLDEN, golden=records("text"), record=True)
     assert done.report.held, done.report
     assert before[-1] is None  # the model in 16 bits was let go of first
-    assert done.trial.recorded is not None
+    assert done.session.recorded is not None
     first, last = done["golden"].proved[0], done["golden"].proved[-1]
     assert first.endswith("the recorded ids")
     assert last.startswith("recorded: ")
-    (old,), (new,) = records("text").inputs, done.trial.recorded.inputs
+    (old,), (new,) = records("text").inputs, done.session.recorded.inputs
     assert new.ids == old.ids
     assert distance(unpacked(old.last, 2048), unpacked(new.last, 2048)) < 1e-6
 
@@ -251,4 +251,4 @@ def test_generation_goes_on_with_the_model_that_golden_built(
 ):
     done = climb(models("text"), (*TO_GOLDEN, *TO_GENERATE[2:]), golden=records("text"))
     assert done.report.held, done.report
-    assert done.trial.model.dtype == "float32"
+    assert done.session.model.dtype == "float32"

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from archiver.archive.records import canonical
 from archiver.errors import DamageError, UsageError
 from archiver.smoke.golden.compare import compare, distance, recorded_input
-from archiver.smoke.golden.file import read_golden_file
 from archiver.smoke.golden.record import (
     RECORD_MAX,
     VERSION,
@@ -23,6 +22,7 @@ from archiver.smoke.golden.record import (
     Golden,
     packed,
     parse_golden,
+    read_golden_file,
     unpacked,
 )
 from archiver.smoke.model import Answer

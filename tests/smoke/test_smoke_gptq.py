@@ -160,21 +160,21 @@ def test_it_computes_what_the_plain_weights_do(models, tmp_path, monkeypatch, na
         loadkit.stream_all(monkeypatch)
         loadkit.keep_nothing(monkeypatch)
     wanted = loadkit.reference(_plain_twin(models(name), tmp_path / "twin"), "bfloat16")
-    trial = loadkit.trial_on(models(name), tmp_path)
-    check_load(trial)
-    assert trial.model.mode == ("streamed" if streamed else "resident")
-    assert torch.equal(loadkit.outputs(trial.model.module), loadkit.outputs(wanted))
-    assert loadkit.continued(trial.model.module) == loadkit.continued(wanted)
+    session = loadkit.session_on(models(name), tmp_path)
+    check_load(session)
+    assert session.model.mode == ("streamed" if streamed else "resident")
+    assert torch.equal(loadkit.outputs(session.model.module), loadkit.outputs(wanted))
+    assert loadkit.continued(session.model.module) == loadkit.continued(wanted)
 
 
 def test_of_the_experts_only_the_one_that_is_needed_is_read(models, tmp_path, monkeypatch):
     loadkit.stream_all(monkeypatch)
-    trial = loadkit.trial_on(models("gptq"), tmp_path)
-    check_load(trial)
-    before = set(trial.model.reads.tensors)
-    experts = trial.model.module.model.language_model.layers[1].mlp.experts
+    session = loadkit.session_on(models("gptq"), tmp_path)
+    check_load(session)
+    before = set(session.model.reads.tensors)
+    experts = session.model.module.model.language_model.layers[1].mlp.experts
     assert experts.gate_up_proj[3].shape == experts.gate_up_proj.shape[1:]
-    read = set(trial.model.reads.tensors) - before
+    read = set(session.model.reads.tensors) - before
     assert len(read) == 8
     assert all(".layers.1.mlp.experts.3." in name for name in read)
 
@@ -182,9 +182,9 @@ def test_of_the_experts_only_the_one_that_is_needed_is_read(models, tmp_path, mo
 def test_in_float32_it_is_computed_without_rounding(models, tmp_path):
     import torch
 
-    trial = loadkit.trial_on(models("gptq-dense"), tmp_path, dtype="float32")
-    check_load(trial)
-    found = trial.model.module.get_parameter(f"{LAYER}.weight")
+    session = loadkit.session_on(models("gptq-dense"), tmp_path, dtype="float32")
+    check_load(session)
+    found = session.model.module.get_parameter(f"{LAYER}.weight")
     held = load_file(models("gptq-dense") / FILE)
     scales, group = held[f"{LAYER}.scales"], held[f"{LAYER}.g_idx"].long()
     codes = found.T / scales.float()[group]
@@ -254,7 +254,7 @@ def test_a_group_that_is_not_there_is_named(copy_of, tmp_path):
     held[f"{LAYER}.g_idx"][7] = 3
     save_file(held, folder / FILE, {"format": "pt"})
     with pytest.raises(FailedError, match="g_idx names group 3; there are"):
-        check_load(loadkit.trial_on(folder, tmp_path))
+        check_load(loadkit.session_on(folder, tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -266,7 +266,7 @@ def test_a_kind_that_is_not_known_is_skipped(copy_of, tmp_path, key, value):
     with edited(folder / "config.json") as config:
         config["quantization_config"][key] = value
     with pytest.raises(SkippedError, match=f"{key} .*{value}.* is not known"):
-        check_load(loadkit.trial_on(folder, tmp_path))
+        check_load(loadkit.session_on(folder, tmp_path))
     (remark,) = remarks(folder)
     assert remark.code == "model-not-tried"
 
@@ -282,7 +282,7 @@ def test_a_layer_in_bits_that_are_not_known_is_skipped(copy_of, tmp_path):
         weights[f"{LAYER}.qzeros"] = zeros("I32", 1, outputs * 3 // 32)
     assert findings(folder) == []
     with pytest.raises(SkippedError, match=r"up_proj\.qweight in bits 3 is not known"):
-        check_load(loadkit.trial_on(folder, tmp_path))
+        check_load(loadkit.session_on(folder, tmp_path))
 
 
 def test_where_several_numbers_of_bits_fit_the_config_is_believed():
@@ -323,8 +323,8 @@ def test_a_layer_of_other_bits_is_told_by_its_shapes(copy_of, tmp_path):
     save_file(held, folder / FILE, {"format": "pt"})
     (folder / "model.safetensors.index.json").unlink()
     assert findings(folder) == []
-    trial = loadkit.trial_on(folder, tmp_path)
-    check_load(trial)
-    made = trial.model.module.get_parameter(f"{LAYER}.weight")
+    session = loadkit.session_on(folder, tmp_path)
+    check_load(session)
+    made = session.model.module.get_parameter(f"{LAYER}.weight")
     wanted = (held[f"{LAYER}.scales"][:1].T * -127).to(made.dtype)
     assert torch.equal(made, wanted.expand_as(made))

@@ -24,8 +24,7 @@ from archiver.errors import NoSpaceError, SkippedError
 from archiver.smoke import libraries
 from archiver.smoke.checkpoint.folder import FolderCheckpoint
 from archiver.smoke.checkpoint.side_files import write_side_files
-from archiver.smoke.guard import told_as
-from archiver.smoke.report import FailedError
+from archiver.smoke.report import FailedError, library_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -132,7 +131,7 @@ def test_what_would_take_long_or_end_the_process_is_not_tried(
 
 
 def test_a_record_that_leaves_out_the_losses_does_not_hold(models: smokekit.Models):
-    made = climb(models("text"), TO_GOLDEN, record=True).trial.recorded
+    made = climb(models("text"), TO_GOLDEN, record=True).session.recorded
     assert made is not None
     short = tuple(msgspec.structs.replace(one, nll="", loss="") for one in made.inputs)
     golden = msgspec.structs.replace(made, inputs=short)
@@ -147,7 +146,7 @@ def test_a_record_that_leaves_out_the_losses_does_not_hold(models: smokekit.Mode
 def test_memory_that_runs_out_in_a_product_says_nothing_of_the_model():
     with (
         pytest.raises(SkippedError, match="needs more memory"),
-        told_as("model-output", "A pass"),
+        library_errors("model-output", "A pass"),
     ):
         raise RuntimeError("could not create a primitive")
 

@@ -11,8 +11,8 @@ import tokenizerkit as kit
 from blake3 import blake3
 
 from archiver.demo.checkpoints import minilm_folder
-from archiver.smoke.inputs.fixed_image import fixed_image
-from archiver.smoke.inputs.prepared import (
+from archiver.smoke.passes.image import fixed_image
+from archiver.smoke.passes.inputs import (
     ids_inputs,
     image_inputs,
     text_ids,
@@ -20,21 +20,21 @@ from archiver.smoke.inputs.prepared import (
     why_no_image,
 )
 from archiver.smoke.report import FailedError, InapplicableError
-from archiver.smoke.tokens.check import check_tokenizer
-from archiver.smoke.tokens.texts import FORWARD_TEXT
+from archiver.smoke.tokenizer.check import check_tokenizer
+from archiver.smoke.tokenizer.texts import FORWARD_TEXT
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import smokekit
 
-    from archiver.smoke.trial import Trial
+    from archiver.smoke.session import Session
 
 
 @pytest.fixture
-def trial(models: smokekit.Models, tmp_path: Path) -> Trial:
+def session(models: smokekit.Models, tmp_path: Path) -> Session:
     """Of the dense model, its tokenizer loaded."""
-    made = kit.trial_of(models("dense"), tmp_path)
+    made = kit.session_of(models("dense"), tmp_path)
     check_tokenizer(made)
     return made
 
@@ -46,37 +46,37 @@ def test_the_fixed_image_is_never_changed():
     assert blake3(image.tobytes()).hexdigest() == pinned
 
 
-def test_the_text_becomes_at_most_48_ids(trial: Trial):
-    assert text_ids(trial) == tuple(trial.tokenizer(FORWARD_TEXT)["input_ids"][:48])
-    inputs = text_inputs(trial)
+def test_the_text_becomes_at_most_48_ids(session: Session):
+    assert text_ids(session) == tuple(session.tokenizer(FORWARD_TEXT)["input_ids"][:48])
+    inputs = text_inputs(session)
     assert {name: tuple(tensor.shape) for name, tensor in inputs.items()} == {
         "input_ids": (1, 48),
         "attention_mask": (1, 48),
     }
 
 
-def test_without_a_tokenizer_the_ids_are_spread(trial: Trial):
-    trial.tokenizer = None
-    ids = text_ids(trial)
-    assert ids == text_ids(trial)
+def test_without_a_tokenizer_the_ids_are_spread(session: Session):
+    session.tokenizer = None
+    ids = text_ids(session)
+    assert ids == text_ids(session)
     assert len(set(ids)) == 24
     assert max(ids) > 1900
     assert min(ids) < 100
-    trial.config.raw["image_token_id"] = ids[0]
-    assert ids[0] not in text_ids(trial)
+    session.config.raw["image_token_id"] = ids[0]
+    assert ids[0] not in text_ids(session)
 
 
-def test_ids_beyond_the_embedding_are_not_used(trial: Trial):
-    for rows in (max(text_ids(trial)), 100):
-        trial.config.text["vocab_size"] = rows
-        assert len(text_ids(trial)) == 24
-        assert max(text_ids(trial)) < rows
+def test_ids_beyond_the_embedding_are_not_used(session: Session):
+    for rows in (max(text_ids(session)), 100):
+        session.config.text["vocab_size"] = rows
+        assert len(text_ids(session)) == 24
+        assert max(text_ids(session)) < rows
 
 
-def test_a_model_without_a_vocabulary_takes_no_text(trial: Trial):
-    del trial.config.text["vocab_size"]
+def test_a_model_without_a_vocabulary_takes_no_text(session: Session):
+    del session.config.text["vocab_size"]
     with pytest.raises(InapplicableError, match="vocab_size"):
-        text_inputs(trial)
+        text_inputs(session)
 
 
 def _built(**settings: Any) -> Any:
@@ -89,32 +89,32 @@ def _built(**settings: Any) -> Any:
     return SimpleNamespace(module=module)
 
 
-def test_a_model_that_listens_takes_no_text(trial: Trial):
-    trial.model = _built(main_input_name="input_features")
+def test_a_model_that_listens_takes_no_text(session: Session):
+    session.model = _built(main_input_name="input_features")
     with pytest.raises(InapplicableError, match="input_features"):
-        text_inputs(trial)
+        text_inputs(session)
 
 
-def test_a_decoder_of_its_own_gets_the_ids_after_its_start(trial: Trial):
-    trial.config.raw.update(is_encoder_decoder=True, decoder_start_token_id=512)
-    trial.model = _built(is_encoder_decoder=True)
-    inputs = ids_inputs([5, 6, 7], trial)
+def test_a_decoder_of_its_own_gets_the_ids_after_its_start(session: Session):
+    session.config.raw.update(is_encoder_decoder=True, decoder_start_token_id=512)
+    session.model = _built(is_encoder_decoder=True)
+    inputs = ids_inputs([5, 6, 7], session)
     assert inputs.keys() == {"input_ids", "decoder_input_ids"}  # it takes no attention_mask
     assert inputs["decoder_input_ids"].tolist() == [[512, 5, 6]]
 
 
-def test_the_image_counts(trial: Trial, models: smokekit.Models):
+def test_the_image_counts(session: Session, models: smokekit.Models):
     import torch
     from transformers import Qwen3_5ForConditionalGeneration
 
-    assert why_no_image(trial) == ""
-    inputs = image_inputs(trial)
+    assert why_no_image(session) == ""
+    inputs = image_inputs(session)
     assert inputs is not None
     model = Qwen3_5ForConditionalGeneration.from_pretrained(models("dense"), dtype=torch.float32)
     with torch.no_grad():
         before = model.eval()(**inputs).logits
         after = model(**inputs | {"pixel_values": -inputs["pixel_values"]}).logits
-        assert model(**text_inputs(trial)).logits.isfinite().all()
+        assert model(**text_inputs(session)).logits.isfinite().all()
     ids = inputs["input_ids"][0].tolist()
     assert ids.count(524) == 64
     assert inputs["mm_token_type_ids"].sum() == 64
@@ -125,14 +125,14 @@ def test_the_image_counts(trial: Trial, models: smokekit.Models):
 
 
 def test_a_model_without_a_vision_tower_gets_no_image(tmp_path: Path):
-    trial = kit.trial_of(minilm_folder(), tmp_path)
-    assert image_inputs(trial) is None
-    assert why_no_image(trial) == ""
+    session = kit.session_of(minilm_folder(), tmp_path)
+    assert image_inputs(session) is None
+    assert why_no_image(session) == ""
 
 
-def test_a_class_that_takes_no_picture_gets_none(trial: Trial):
-    trial.model = SimpleNamespace(module=SimpleNamespace(forward=lambda input_ids: None))
-    assert image_inputs(trial) is None
+def test_a_class_that_takes_no_picture_gets_none(session: Session):
+    session.model = SimpleNamespace(module=SimpleNamespace(forward=lambda input_ids: None))
+    assert image_inputs(session) is None
 
 
 @pytest.mark.parametrize(
@@ -147,28 +147,28 @@ def test_other_processors_are_not_tried(
 ):
     folder = copy_of("dense")
     kit.edit(folder / "preprocessor_config.json", lambda content: content.update(settings))
-    trial = kit.trial_of(folder, tmp_path)
-    assert image_inputs(trial) is None
-    assert words in why_no_image(trial)
+    session = kit.session_of(folder, tmp_path)
+    assert image_inputs(session) is None
+    assert words in why_no_image(session)
 
 
 def test_a_missing_preprocessor_is_told(copy_of: smokekit.Copies, tmp_path: Path):
     folder = copy_of("dense")
     (folder / "preprocessor_config.json").unlink()
-    trial = kit.trial_of(folder, tmp_path)
-    assert image_inputs(trial) is None
-    assert "no preprocessor_config.json" in why_no_image(trial)
+    session = kit.session_of(folder, tmp_path)
+    assert image_inputs(session) is None
+    assert "no preprocessor_config.json" in why_no_image(session)
 
 
 def test_a_torchvision_that_does_not_fit_is_told(
-    trial: Trial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     folder = tmp_path / "site"
     folder.mkdir()
     (folder / "torchvision.py").write_text("raise RuntimeError('operator nms does not exist')")
     monkeypatch.syspath_prepend(folder)
-    assert image_inputs(trial) is None
-    assert "torchvision does not fit torch (operator nms" in why_no_image(trial)
+    assert image_inputs(session) is None
+    assert "torchvision does not fit torch (operator nms" in why_no_image(session)
     assert "torchvision" not in sys.modules
 
 
@@ -198,11 +198,11 @@ def test_a_hostile_preprocessor_is_refused_before_anything_is_made(
     monkeypatch: pytest.MonkeyPatch,
     settings: dict[str, Any],
 ):
-    monkeypatch.setattr("archiver.smoke.inputs.image_processor._processed", lambda settings: 1 / 0)
+    monkeypatch.setattr("archiver.smoke.passes.image._processed", lambda settings: 1 / 0)
     folder = copy_of("dense")
     kit.edit(folder / "preprocessor_config.json", lambda content: content.update(settings))
     with pytest.raises(FailedError) as caught:
-        image_inputs(kit.trial_of(folder, tmp_path))
+        image_inputs(kit.session_of(folder, tmp_path))
     (finding,) = caught.value.findings
     assert (finding.code, finding.path) == ("model-config", "preprocessor_config.json")
 
@@ -218,22 +218,22 @@ def test_a_hostile_preprocessor_is_refused_before_anything_is_made(
 )
 def test_the_size_is_foretold(copy_of: smokekit.Copies, tmp_path: Path, size: dict[str, int]):
     """The bound is checked on what the processor then makes."""
-    from archiver.smoke.inputs import image_processor
+    from archiver.smoke.passes import image
 
     folder = copy_of("dense")
     kit.edit(folder / "preprocessor_config.json", lambda content: content.update(size=size))
-    trial = kit.trial_of(folder, tmp_path)
-    inputs = image_inputs(trial)
+    session = kit.session_of(folder, tmp_path)
+    inputs = image_inputs(session)
     assert inputs is not None
-    settings = image_processor._understood(image_processor._settings(trial) or {})
+    settings = image._understood(image._settings(session) or {})
     assert inputs["image_grid_thw"].tolist() == [[1, *settings.grid()]]
     assert inputs["input_ids"][0].tolist().count(524) == settings.grid()[0] ** 2 // 4
 
 
 def test_the_size_is_foretold_where_patches_do_not_divide_the_picture():
-    from archiver.smoke.inputs import image_processor
+    from archiver.smoke.passes import image
 
     size = {"shortest_edge": 1, "longest_edge": 10**6}
-    settings = image_processor._understood({"patch_size": 12, "size": size})
-    made = image_processor._processed(settings)["image_grid_thw"].tolist()
+    settings = image._understood({"patch_size": 12, "size": size})
+    made = image._processed(settings)["image_grid_thw"].tolist()
     assert made == [[1, *settings.grid()]] == [[1, 22, 22]]

@@ -15,14 +15,14 @@ from safetensors.numpy import load_file, save_file
 
 from archiver.errors import DamageError, SkippedError
 from archiver.smoke import hardware, libraries
-from archiver.smoke.checkpoint.protocol import StoredTensor
+from archiver.smoke.checkpoint.files import StoredTensor
 from archiver.smoke.loading import check, fit
 from archiver.smoke.loading.architecture import model_class
 from archiver.smoke.loading.check import build_model, check_load
+from archiver.smoke.loading.fit import Needs
 from archiver.smoke.loading.layers import Layer, Part
-from archiver.smoke.loading.lazy import LazyTensor, Source
-from archiver.smoke.loading.needs import Needs
-from archiver.smoke.messages import Wishes
+from archiver.smoke.loading.tensors import LazyTensor, Source
+from archiver.smoke.messages import Settings
 from archiver.smoke.model import Reads
 from archiver.smoke.report import FailedError
 
@@ -43,17 +43,17 @@ def test_it_computes_what_the_files_do(models, tmp_path, name, dtype):
     import torch
 
     folder = models(name)
-    trial = loadkit.trial_on(folder, tmp_path, dtype=dtype)
-    proof = check_load(trial)
-    module, wanted = trial.model.module, loadkit.reference(folder, dtype)
-    assert (trial.model.mode, trial.model.dtype) == ("resident", dtype)
+    session = loadkit.session_on(folder, tmp_path, dtype=dtype)
+    proof = check_load(session)
+    module, wanted = session.model.module, loadkit.reference(folder, dtype)
+    assert (session.model.mode, session.model.dtype) == ("resident", dtype)
     assert torch.equal(loadkit.outputs(module), loadkit.outputs(wanted))
     assert proof.facts["parameters"] == sum(one.numel() for one in wanted.parameters())
-    assert proof.facts["bytes_read"] == trial.model.reads.size > 0
+    assert proof.facts["bytes_read"] == session.model.reads.size > 0
     if wanted.can_generate():
         assert loadkit.continued(module) == loadkit.continued(wanted)
         assert module.generation_config.to_dict() == wanted.generation_config.to_dict()
-    assert any(line.startswith("Mode: resident.") for line in loadkit.fit_of(trial))
+    assert any(line.startswith("Mode: resident.") for line in loadkit.fit_of(session))
     assert "HF_DEACTIVATE_ASYNC_LOAD" not in os.environ
 
 
@@ -70,32 +70,32 @@ def test_what_a_model_computes_itself_may_be_missing(copy_of, tmp_path, monkeypa
 
     lost = "pooler.dense.bias"
     monkeypatch.setattr(BertModel, "_keys_to_ignore_on_load_missing", [r"pooler\.dense\.bias$"])
-    trial = loadkit.trial_on(_without(lost, copy_of("minilm")), tmp_path)
-    assert check_load(trial).proved
+    session = loadkit.session_on(_without(lost, copy_of("minilm")), tmp_path)
+    assert check_load(session).proved
     loadkit.stream_all(monkeypatch)
     with pytest.raises(SkippedError, match=r"itself computes pooler\.dense\.bias"):
-        check_load(trial)
+        check_load(session)
 
 
 def test_what_nothing_fills_is_never_made_up(copy_of, tmp_path):
     lost = "encoder.layer.1.output.dense.weight"
     folder = _without(lost, copy_of("minilm"))
     with pytest.raises(FailedError) as error:
-        check_load(loadkit.trial_on(folder, tmp_path))
+        check_load(loadkit.session_on(folder, tmp_path))
     assert [finding.code for finding in error.value.findings] == ["model-tensor-missing"]
     assert lost in error.value.message
 
 
 @pytest.mark.parametrize("name", ["moe", "moe-fp8"])  # with and without a conversion
 def test_damage_is_not_the_model_s_fault(models, tmp_path, monkeypatch, name):
-    trial = loadkit.trial_on(models(name), tmp_path)
+    session = loadkit.session_on(models(name), tmp_path)
 
     def read_tensor(*_):
         raise DamageError("a pack is damaged")
 
-    monkeypatch.setattr(trial.checkpoint, "read_tensor", read_tensor)
+    monkeypatch.setattr(session.checkpoint, "read_tensor", read_tensor)
     with pytest.raises(DamageError, match="a pack is damaged"):
-        check_load(trial)
+        check_load(session)
 
 
 def test_a_tensor_that_does_not_fit_is_a_finding(copy_of, tmp_path):
@@ -105,26 +105,26 @@ def test_a_tensor_that_does_not_fit_is_a_finding(copy_of, tmp_path):
     held["pooler.dense.bias"] = held["pooler.dense.bias"][:-1].copy()
     save_file(held, path)
     with pytest.raises(FailedError) as error:
-        check_load(loadkit.trial_on(folder, tmp_path))
+        check_load(loadkit.session_on(folder, tmp_path))
     assert [finding.code for finding in error.value.findings] == ["model-load"]
 
 
 def test_too_little_memory_says_how_much_would_do(models, tmp_path):
-    trial = loadkit.trial_on(models("moe"), tmp_path, memory=10_000_000)
+    session = loadkit.session_on(models("moe"), tmp_path, memory=10_000_000)
     with pytest.raises(SkippedError, match="too little even to stream") as error:
-        check_load(trial)
+        check_load(session)
     assert "--memory" in error.value.hint
-    assert trial.checkpoint.files  # and nothing was read
-    assert trial.model is None
+    assert session.checkpoint.files  # and nothing was read
+    assert session.model is None
 
 
 def test_too_little_memory_counts_what_golden_needs(models, tmp_path):
-    trial = loadkit.trial_on(models("moe"), tmp_path, memory=10_000_000)
+    session = loadkit.session_on(models("moe"), tmp_path, memory=10_000_000)
     found = []
-    for wishes in ({}, {"record": True}, {"record": True, "dtype": "float32"}):
-        trial.wishes = msgspec.structs.replace(trial.wishes, **wishes)
+    for settings in ({}, {"record": True}, {"record": True, "dtype": "float32"}):
+        session.settings = msgspec.structs.replace(session.settings, **settings)
         with pytest.raises(SkippedError) as error:
-            check_load(trial)
+            check_load(session)
         found.append(int(re.findall(r"memory (\d+)MB", error.value.hint)[0]))
     assert found[1] > found[0]
     assert found[1] > found[2]  # then the model of the other levels is used
@@ -146,9 +146,9 @@ def test_a_kernel_may_copy_the_largest_matrix_of_a_resident_model():
 
 
 def test_the_former_model_is_let_go_of_before_the_next_is_built(models, tmp_path, monkeypatch):
-    trial = loadkit.trial_on(models("moe"), tmp_path)
-    check_load(trial)
-    parameters = [weakref.ref(one) for one in trial.model.module.parameters()]
+    session = loadkit.session_on(models("moe"), tmp_path)
+    check_load(session)
+    parameters = [weakref.ref(one) for one in session.model.module.parameters()]
     alive = []
 
     def looking(*given):
@@ -156,11 +156,11 @@ def test_the_former_model_is_let_go_of_before_the_next_is_built(models, tmp_path
         return fit.fit(*given)
 
     monkeypatch.setattr(check, "fit", looking)
-    trial.model.module.itself = [trial.model.module]  # as hooks and caches do
+    session.model.module.itself = [session.model.module]  # as hooks and caches do
     gc.disable()
     try:
-        trial.model = None
-        trial.model = build_model(trial, "float32")
+        session.model = None
+        session.model = build_model(session, "float32")
     finally:
         gc.enable()
     assert not alive
@@ -170,14 +170,16 @@ def test_a_limit_is_never_above_what_the_machine_has(monkeypatch):
     gib = 1 << 30
     monkeypatch.setattr(hardware, "available_memory", lambda: 10 * gib)
     monkeypatch.setattr(hardware, "resident_memory", lambda: gib)
-    assert fit.memory_limit(Wishes()) == gib + 10 * gib - gib // 2  # a twentieth is left to others
-    assert fit.memory_limit(Wishes(memory=1 << 50)) == fit.memory_limit(Wishes())
-    assert fit.memory_limit(Wishes(memory=5 * gib)) == 5 * gib
     assert (
-        fit.memory_limit(Wishes(memory=5 * gib, beside=gib)) == 5 * gib
+        fit.memory_limit(Settings()) == gib + 10 * gib - gib // 2
+    )  # a twentieth is left to others
+    assert fit.memory_limit(Settings(memory=1 << 50)) == fit.memory_limit(Settings())
+    assert fit.memory_limit(Settings(memory=5 * gib)) == 5 * gib
+    assert (
+        fit.memory_limit(Settings(memory=5 * gib, beside=gib)) == 5 * gib
     )  # and a parent is counted
     monkeypatch.setattr(hardware, "available_memory", lambda: 0)
-    assert fit.memory_limit(Wishes()) == gib
+    assert fit.memory_limit(Settings()) == gib
 
 
 def test_where_memory_is_short_fewer_threads_decode():
@@ -191,12 +193,12 @@ def test_where_memory_is_short_fewer_threads_decode():
 
 
 def test_how_much_is_read_is_told(models, tmp_path, monkeypatch):
-    trial = loadkit.trial_on(models("dense"), tmp_path)
-    check_load(trial)
-    assert loadkit.fit_of(trial)[-1] == "Reading: about 2.87 MB, once."
+    session = loadkit.session_on(models("dense"), tmp_path)
+    check_load(session)
+    assert loadkit.fit_of(session)[-1] == "Reading: about 2.87 MB, once."
     loadkit.stream_all(monkeypatch)
-    check_load(trial)
-    assert loadkit.fit_of(trial)[-1] == (
+    check_load(session)
+    assert loadkit.fit_of(session)[-1] == (
         "Reading: about 2.26 MB for a pass over the text, 2.89 MB in all 6 passes up to generate."
     )
 
@@ -211,7 +213,7 @@ def test_the_libraries_are_kept_offline(monkeypatch):
 def test_fp8_is_asked_for_as_16_bits_on_every_device():
     from types import SimpleNamespace
 
-    from archiver.smoke.loading.skeleton import prepared
+    from archiver.smoke.loading.check import prepared
 
     config = SimpleNamespace(quantization_config={"quant_method": "fp8"})
     assert prepared(config).quantization_config["dequantize"] is True
@@ -220,7 +222,7 @@ def test_fp8_is_asked_for_as_16_bits_on_every_device():
 
 def test_a_quantization_is_skipped_with_the_library_that_is_missing(models, tmp_path):
     with pytest.raises(SkippedError, match="'awq' cannot be loaded here: Loading an AWQ"):
-        check_load(loadkit.trial_on(models("int4"), tmp_path))
+        check_load(loadkit.session_on(models("int4"), tmp_path))
 
 
 def _tensor(dtype, shape, content):
@@ -266,7 +268,7 @@ def test_a_config_cannot_have_the_loader_take_other_files(copy_of, tmp_path):
     folder, never = copy_of("minilm"), ("transformers_weights", "fusion_config")
     content = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(content | {key: {"x": "../y"} for key in never}))
-    _, config = model_class(loadkit.trial_on(folder, tmp_path))
+    _, config = model_class(loadkit.session_on(folder, tmp_path))
     assert not any(hasattr(config, key) for key in never)
 
 

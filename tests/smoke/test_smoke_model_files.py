@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from archiver.smoke.checkpoint.model_files import model_files
+from archiver.smoke.checkpoint.files import model_files
 
 INDEX = "model.safetensors.index.json"
 

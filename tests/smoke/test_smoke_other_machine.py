@@ -68,7 +68,7 @@ def _leaning(folder: Path, towards: float) -> Path:
 
 
 def _recorded(folder: Path) -> Golden:
-    golden = climb(folder, TO_GOLDEN, record=True).trial.recorded
+    golden = climb(folder, TO_GOLDEN, record=True).session.recorded
     assert golden is not None
     return golden
 
@@ -89,7 +89,7 @@ def test_an_expert_that_is_chosen_by_a_hair_is_chosen_as_recorded(
     stream(monkeypatch)
     done = climb(folder, TO_GOLDEN, golden=golden)
     assert done.report.held, done.report
-    assert done.trial.model.mode == "streamed"
+    assert done.session.model.mode == "streamed"
 
 
 def test_a_router_that_is_another_one_is_found_all_the_same(copy_of: smokekit.Copies):

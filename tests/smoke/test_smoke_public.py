@@ -43,7 +43,9 @@ def test_it_gives_the_numbers_that_the_inner_functions_give(
     other = climb(models(name), LEVELS)
     assert other.report.held, other.report
     assert other.verdicts == known.verdicts
-    for theirs, own in zip(other.trial.outcome.answers, known.trial.outcome.answers, strict=True):
+    for theirs, own in zip(
+        other.session.outcome.answers, known.session.outcome.answers, strict=True
+    ):
         assert (theirs.name, theirs.ids, theirs.shape) == (own.name, own.ids, own.shape)
         assert np.array_equal(theirs.tail, own.tail)
     assert other["generate"].facts == known["generate"].facts

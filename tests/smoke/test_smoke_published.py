@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from archiver.smoke.levels import Level
+    from archiver.smoke.report import Level
 
     Change = Callable[[Path], object]
 

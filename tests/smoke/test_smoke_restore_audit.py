@@ -13,7 +13,7 @@ from archiver.archive.events import TOOL
 from archiver.archive.places import own_place
 from archiver.cli.main import invoke
 from archiver.operations.smoke_test import next_due
-from archiver.smoke.levels import up_to
+from archiver.smoke.report import up_to
 
 RUN = dict.fromkeys(up_to("generate"), "held")
 

@@ -9,7 +9,7 @@ from levelkit import climb
 
 from archiver.errors import ArchiverError
 from archiver.smoke import worker
-from archiver.smoke.scratch import scratch
+from archiver.smoke.run import scratch
 
 
 @pytest.mark.parametrize("chosen", [None, "/nowhere/at/all"])

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from archiver.smoke import scratch as room
-from archiver.smoke.scratch import scratch
+from archiver.smoke import run as room
+from archiver.smoke.run import scratch
 
 HOLD = """
 import sys
-from archiver.smoke.scratch import scratch
+from archiver.smoke.run import scratch
 with scratch() as folder:
     (folder / "config.json").write_text("{}")
     print(folder, flush=True)

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from archiver.errors import SkippedError
 from archiver.smoke.checkpoint.folder import FolderCheckpoint
-from archiver.smoke.checkpoint.side_files import write_side_files
-from archiver.smoke.checkpoint.side_json import SideJsonError, checked_json
+from archiver.smoke.checkpoint.side_files import SideJsonError, checked_json, write_side_files
 from archiver.smoke.report import FailedError
 
 if TYPE_CHECKING:

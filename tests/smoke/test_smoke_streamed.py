@@ -11,12 +11,11 @@ import loadkit
 import pytest
 
 from archiver.errors import DamageError, SkippedError
-from archiver.smoke.loading import budget, fit
-from archiver.smoke.loading.absent import Absent
+from archiver.smoke.loading import fit
 from archiver.smoke.loading.check import build_model, check_load
-from archiver.smoke.loading.forecast import Pass, read_in
+from archiver.smoke.loading.fit import Needs, Pass, read_in
 from archiver.smoke.loading.layers import Layer, Part
-from archiver.smoke.loading.needs import Needs
+from archiver.smoke.loading.streaming import Absent
 from archiver.text import parse_size
 
 CASES = [
@@ -35,11 +34,11 @@ CASES = [
 
 @pytest.fixture
 def streaming(models, tmp_path, monkeypatch):
-    def load(name, **wishes):
+    def load(name, **settings):
         loadkit.stream_all(monkeypatch)
-        trial = loadkit.trial_on(models(name), tmp_path, **wishes)
-        check_load(trial)
-        return trial
+        session = loadkit.session_on(models(name), tmp_path, **settings)
+        check_load(session)
+        return session
 
     return load
 
@@ -57,9 +56,9 @@ def test_it_computes_what_the_files_do(models, streaming, monkeypatch, name, dty
 
     if not kept:
         loadkit.keep_nothing(monkeypatch)
-    trial = streaming(name, dtype=dtype)
-    module, wanted = trial.model.module, loadkit.reference(models(name), dtype)
-    assert trial.model.mode == "streamed"
+    session = streaming(name, dtype=dtype)
+    module, wanted = session.model.module, loadkit.reference(models(name), dtype)
+    assert session.model.mode == "streamed"
     assert torch.equal(loadkit.outputs(module), loadkit.outputs(wanted))
     if wanted.can_generate():
         assert loadkit.continued(module) == loadkit.continued(wanted)
@@ -68,24 +67,24 @@ def test_it_computes_what_the_files_do(models, streaming, monkeypatch, name, dty
 def test_a_picture_is_seen(models, streaming, monkeypatch):
     import torch
 
-    from archiver.smoke.inputs.prepared import image_inputs
-    from archiver.smoke.tokens.check import check_tokenizer
+    from archiver.smoke.passes.inputs import image_inputs
+    from archiver.smoke.tokenizer.check import check_tokenizer
 
     loadkit.keep_nothing(monkeypatch)
-    trial = streaming("moe")
-    check_tokenizer(trial)
-    inputs = image_inputs(trial)
+    session = streaming("moe")
+    check_tokenizer(session)
+    inputs = image_inputs(session)
     wanted = loadkit.reference(models("moe"), "bfloat16")
     assert torch.equal(
-        loadkit.outputs(trial.model.module, **inputs), loadkit.outputs(wanted, **inputs)
+        loadkit.outputs(session.model.module, **inputs), loadkit.outputs(wanted, **inputs)
     )
 
 
 def test_only_experts_that_are_hit_are_read(streaming, monkeypatch):
     loadkit.keep_nothing(monkeypatch)
-    trial = streaming("moe-fp8")
-    hit = _experts_hit(trial)
-    read = {name for name in trial.model.reads.tensors if ".mlp.experts." in name}
+    session = streaming("moe-fp8")
+    hit = _experts_hit(session)
+    read = {name for name in session.model.reads.tensors if ".mlp.experts." in name}
     assert read == {
         f"model.language_model.layers.{layer}.mlp.experts.{expert}.{part}_proj.weight{scale}"
         for layer, expert in hit
@@ -95,18 +94,18 @@ def test_only_experts_that_are_hit_are_read(streaming, monkeypatch):
     assert len(hit) < 4 * 8
 
 
-def _experts_hit(trial):
+def _experts_hit(session):
     """Run the model; the layers and experts that its routers chose for a single token."""
     import torch
 
     chosen = set()
-    for number, layer in enumerate(trial.model.module.model.language_model.layers):
+    for number, layer in enumerate(session.model.module.model.language_model.layers):
 
         def note(_, given, number=number):
             chosen.update((number, expert) for expert in given[1].flatten().tolist())
 
         layer.mlp.experts.register_forward_pre_hook(note)
-    loadkit.outputs(trial.model.module, input_ids=torch.tensor([[7]]))
+    loadkit.outputs(session.model.module, input_ids=torch.tensor([[7]]))
     return chosen
 
 
@@ -114,34 +113,34 @@ def test_only_rows_that_are_looked_up_are_read(streaming, monkeypatch):
     import torch
 
     loadkit.keep_nothing(monkeypatch)
-    trial = streaming("dense-untied")
-    embedding = trial.model.module.model.language_model.embed_tokens
-    before = trial.model.reads.size
+    session = streaming("dense-untied")
+    embedding = session.model.module.model.language_model.embed_tokens
+    before = session.model.reads.size
     found = embedding(torch.tensor([[3, 4, 2000, 3]]))
-    stored = trial.checkpoint.tensors["model.language_model.embed_tokens.weight"]
-    assert trial.model.reads.size - before == 3 * stored.size // stored.shape[0]
+    stored = session.checkpoint.tensors["model.language_model.embed_tokens.weight"]
+    assert session.model.reads.size - before == 3 * stored.size // stored.shape[0]
     assert torch.equal(found[0, 0], found[0, 3])
 
 
 def test_what_stays_is_read_once(streaming):
-    trial = streaming("dense")
-    loadkit.outputs(trial.model.module)
-    before = trial.model.reads.size
-    loadkit.outputs(trial.model.module)
-    rows = trial.checkpoint.tensors["model.language_model.embed_tokens.weight"]
-    assert trial.model.reads.size - before == 11 * rows.size // rows.shape[0]
+    session = streaming("dense")
+    loadkit.outputs(session.model.module)
+    before = session.model.reads.size
+    loadkit.outputs(session.model.module)
+    rows = session.checkpoint.tensors["model.language_model.embed_tokens.weight"]
+    assert session.model.reads.size - before == 11 * rows.size // rows.shape[0]
 
 
 @pytest.mark.parametrize("room", [0, 1 << 30])
 def test_what_stays_is_not_read_ahead(streaming, monkeypatch, room):
     monkeypatch.setattr(fit, "_ahead", lambda *_: room)
     asked = itertools.count()
-    monkeypatch.setattr(budget.Budget, "stays", lambda _: next(asked) < 10)
-    trial = streaming("dense")
-    sizes = [trial.model.reads.size]
+    monkeypatch.setattr(fit.Budget, "stays", lambda _: next(asked) < 10)
+    session = streaming("dense")
+    sizes = [session.model.reads.size]
     for _ in range(3):
-        loadkit.outputs(trial.model.module)
-        sizes.append(trial.model.reads.size)
+        loadkit.outputs(session.model.module)
+        sizes.append(session.model.reads.size)
     first, *later = [two - one for one, two in itertools.pairwise(sizes)]
     assert later == [later[0]] * 2
     assert first > later[0]
@@ -149,21 +148,21 @@ def test_what_stays_is_not_read_ahead(streaming, monkeypatch, room):
 
 def test_what_may_not_stay_is_read_again_and_dropped_again(streaming, monkeypatch):
     loadkit.keep_nothing(monkeypatch)
-    trial = streaming("moe")
-    sizes = [trial.model.reads.size]
+    session = streaming("moe")
+    sizes = [session.model.reads.size]
     for _ in range(2):
-        loadkit.outputs(trial.model.module)
-        sizes.append(trial.model.reads.size)
+        loadkit.outputs(session.model.module)
+        sizes.append(session.model.reads.size)
     assert sizes[2] - sizes[1] == sizes[1] - sizes[0]
-    text = trial.model.module.model.language_model
+    text = session.model.module.model.language_model
     assert isinstance(text.embed_tokens.weight, Absent)
     assert isinstance(text.layers[0].linear_attn.out_proj.weight, Absent)
 
 
 def test_what_comes_first_stays_while_there_is_room(monkeypatch):
     held = iter([70, 71, 71, 10])  # the second look comes after memory was given back
-    monkeypatch.setattr(budget, "resident_memory", lambda: next(held))
-    room = budget.Budget(limit=100, headroom=30, device="cpu")
+    monkeypatch.setattr(fit, "resident_memory", lambda: next(held))
+    room = fit.Budget(limit=100, headroom=30, device="cpu")
     assert room.stays()
     assert not room.stays()
     assert not room.stays()  # and no room is looked for again
@@ -189,13 +188,13 @@ def test_a_pass_reads_what_the_report_says(streaming, monkeypatch, name):
     import torch
 
     loadkit.keep_nothing(monkeypatch)
-    trial = streaming(name)
+    session = streaming(name)
     told = re.search(
-        r"Reading: about ([\d.]+ \wB) for a pass over the text", "\n".join(loadkit.fit_of(trial))
+        r"Reading: about ([\d.]+ \wB) for a pass over the text", "\n".join(loadkit.fit_of(session))
     )
-    before = trial.model.reads.size
-    loadkit.outputs(trial.model.module, input_ids=torch.arange(48)[None] * 31 % 2000)
-    read = trial.model.reads.size - before
+    before = session.model.reads.size
+    loadkit.outputs(session.model.module, input_ids=torch.arange(48)[None] * 31 % 2000)
+    read = session.model.reads.size - before
     assert parse_size(told[1]) == pytest.approx(read, rel=0.05)
 
 
@@ -203,24 +202,24 @@ def test_the_next_weights_are_read_while_it_computes(streaming, monkeypatch):
     import torch
 
     loadkit.keep_nothing(monkeypatch)
-    trial = streaming("moe")
-    read_tensor, by = trial.checkpoint.read_tensor, []
+    session = streaming("moe")
+    read_tensor, by = session.checkpoint.read_tensor, []
 
     def noted(tensor, out):
         by.append((threading.current_thread().name.partition("_")[0], tensor.name))
         read_tensor(tensor, out)
 
-    monkeypatch.setattr(trial.checkpoint, "read_tensor", noted)
-    first = loadkit.outputs(trial.model.module)
+    monkeypatch.setattr(session.checkpoint, "read_tensor", noted)
+    first = loadkit.outputs(session.model.module)
     assert {name for name, _ in by} == {"MainThread"}
-    assert torch.equal(loadkit.outputs(trial.model.module), first)
+    assert torch.equal(loadkit.outputs(session.model.module), first)
     ahead = [tensor for name, tensor in by if name == "ahead"]
     assert len(ahead) > 20
     assert ahead.count("lm_head.weight") > 1  # a block each
     assert not [tensor for tensor in ahead if "experts" in tensor or "embed" in tensor]
-    _break(trial, monkeypatch)
+    _break(session, monkeypatch)
     with pytest.raises(DamageError, match="a pack is damaged"):
-        loadkit.outputs(trial.model.module)
+        loadkit.outputs(session.model.module)
     assert not [one for one in threading.enumerate() if one.name.startswith("ahead")]
 
 
@@ -241,23 +240,23 @@ def test_where_two_layers_have_no_room_nothing_is_read_ahead():
 
 def test_what_is_read_ahead_is_counted(models, tmp_path, monkeypatch):
     loadkit.stream_all(monkeypatch)
-    trial, found = loadkit.trial_on(models("text"), tmp_path), []
+    session, found = loadkit.session_on(models("text"), tmp_path), []
     for room in (0, 1 << 20):
         monkeypatch.setattr(fit, "_ahead", lambda *_, room=room: room)
-        found.append(_budget_of(build_model(trial, "bfloat16").module.model.norm))
+        found.append(_budget_of(build_model(session, "bfloat16").module.model.norm))
     assert [one.ahead for one in found] == [0, 1 << 20]
     assert found[1].headroom - found[0].headroom == 1 << 20
 
 
 def test_a_use_outside_of_the_module_is_no_silent_wrong_number(streaming):
-    trial = streaming("dense")
-    norm = trial.model.module.model.language_model.norm
+    session = streaming("dense")
+    norm = session.model.module.model.language_model.norm
     assert norm.weight.shape == (128,)
     assert "bfloat16" in str(norm.weight.dtype)
-    true = trial.checkpoint.tensors["model.language_model.norm.weight"]
-    before = trial.model.reads.size
+    true = session.checkpoint.tensors["model.language_model.norm.weight"]
+    before = session.model.reads.size
     assert (norm.weight * 1).shape == (128,)
-    assert trial.model.reads.size - before == true.size
+    assert session.model.reads.size - before == true.size
     for change in (norm.weight.add_, norm.weight.view(-1).add_, norm.weight.__iadd__):
         with pytest.raises((SkippedError, RuntimeError), match=r"it changes|Inplace update"):
             change(1)
@@ -269,27 +268,27 @@ def test_a_use_outside_of_the_module_is_no_silent_wrong_number(streaming):
 
 
 def _budget_of(module):
-    return module._hf_hook._shelf.budget
+    return module._hf_hook._cache.budget
 
 
 def test_what_a_streamed_model_raises_is_no_finding(streaming):
-    trial = streaming("dense")
+    session = streaming("dense")
     with pytest.raises(SkippedError, match="cannot be streamed"):
-        loadkit.outputs(trial.model.module, input_ids="no ids")
+        loadkit.outputs(session.model.module, input_ids="no ids")
 
 
 def test_damage_passes_through(streaming, monkeypatch):
-    trial = streaming("moe")
-    _break(trial, monkeypatch)
+    session = streaming("moe")
+    _break(session, monkeypatch)
     with pytest.raises(DamageError, match="a pack is damaged"):
-        loadkit.outputs(trial.model.module)
+        loadkit.outputs(session.model.module)
 
 
-def _break(trial, monkeypatch):
+def _break(session, monkeypatch):
     def read_tensor(*_):
         raise DamageError("a pack is damaged")
 
-    monkeypatch.setattr(trial.checkpoint, "read_tensor", read_tensor)
+    monkeypatch.setattr(session.checkpoint, "read_tensor", read_tensor)
 
 
 def test_experts_may_be_used_as_one_tensor(streaming):
@@ -325,10 +324,10 @@ def test_a_buffer_that_the_checkpoint_holds_is_read(tmp_path, monkeypatch):
     correction.copy_(torch.tensor([1.0, -2.0, 3.0, 0.5]))
     model.save_pretrained(tmp_path / "deepseek")
     loadkit.stream_all(monkeypatch)
-    trial = loadkit.trial_on(tmp_path / "deepseek", tmp_path)
-    check_load(trial)
-    found = trial.model.module.model.layers[1].mlp.gate.e_score_correction_bias
+    session = loadkit.session_on(tmp_path / "deepseek", tmp_path)
+    check_load(session)
+    found = session.model.module.model.layers[1].mlp.gate.e_score_correction_bias
     assert found.tolist() == [1.0, -2.0, 3.0, 0.5]
     wanted = loadkit.reference(tmp_path / "deepseek", "bfloat16")
     assert found.dtype == wanted.model.layers[1].mlp.gate.e_score_correction_bias.dtype
-    assert torch.equal(loadkit.outputs(trial.model.module), loadkit.outputs(wanted))
+    assert torch.equal(loadkit.outputs(session.model.module), loadkit.outputs(wanted))

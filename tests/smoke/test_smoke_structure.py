@@ -11,16 +11,13 @@ from pathlib import Path
 import pytest
 from smokekit import archived
 from spoil import INDEX, edited, spoilt, write_index, zeros
-from structurekit import findings, remarks, structure_of, told, trial_of
+from structurekit import findings, remarks, session_of, structure_of, told
 
 from archiver.smoke.checkpoint.folder import FolderCheckpoint
-from archiver.smoke.structure.dtypes import check_dtypes
-from archiver.smoke.structure.experts import check_experts
-from archiver.smoke.structure.listing import MOST
-from archiver.smoke.structure.mtp import check_mtp
-from archiver.smoke.structure.roles import role
-from archiver.smoke.structure.scales import check_scales
-from archiver.smoke.structure.tied import check_tied
+from archiver.smoke.report import MOST
+from archiver.smoke.structure.dtypes import check_dtypes, role
+from archiver.smoke.structure.layers import check_experts, check_mtp, check_tied
+from archiver.smoke.structure.quantization import check_scales
 
 FULL = "model.language_model.layers.3"
 LINEAR = "model.language_model.layers.1"
@@ -303,13 +300,15 @@ def test_scales_of_the_wrong_grid(copy_of):
     assert "needs 1 x 3" in finding.message
     with edited(folder / "config.json") as config:
         config["quantization_config"]["weight_block_size"] = [128, 64]
-    with trial_of(folder) as trial:
-        found = check_scales({DOWN: trial.tensors[DOWN], **_scale_of(trial)}, trial.config).findings
+    with session_of(folder) as session:
+        found = check_scales(
+            {DOWN: session.tensors[DOWN], **_scale_of(session)}, session.config
+        ).findings
     assert "needs 1 x 6" in found[0].message
 
 
-def _scale_of(trial):
-    return {f"{DOWN}_scale_inv": trial.tensors[f"{DOWN}_scale_inv"]}
+def _scale_of(session):
+    return {f"{DOWN}_scale_inv": session.tensors[f"{DOWN}_scale_inv"]}
 
 
 def test_fp8_of_what_is_no_matrix(copy_of):
@@ -410,9 +409,9 @@ def test_the_index_is_read_once(models, monkeypatch):
 
 
 def test_mtp_layers_are_held_to_what_most_layers_have(models):
-    with trial_of(models("dense")) as trial:
-        tensors, config = dict(trial.tensors), trial.config
-    for name, one in trial.tensors.items():
+    with session_of(models("dense")) as session:
+        tensors, config = dict(session.tensors), session.config
+    for name, one in session.tensors.items():
         if name.startswith(FULL):
             for number in (7, 11):
                 tensors[name.replace("layers.3", f"layers.{number}")] = one
@@ -423,9 +422,9 @@ def test_mtp_layers_are_held_to_what_most_layers_have(models):
 
 
 def test_mtp_layers_are_not_held_to_experts_that_cannot_be_joined(models):
-    with trial_of(models("moe-fp8")) as trial:
-        tensors, config = dict(trial.tensors), trial.config
-    for name, one in trial.tensors.items():
+    with session_of(models("moe-fp8")) as session:
+        tensors, config = dict(session.tensors), session.config
+    for name, one in session.tensors.items():
         if name.startswith(EXPERTS) and name.endswith("up_proj.weight"):
             tensors[name] = one._replace(shape=(1, 2))
     assert check_mtp(tensors, config).findings
@@ -433,18 +432,18 @@ def test_mtp_layers_are_not_held_to_experts_that_cannot_be_joined(models):
 
 
 def test_scales_are_none_that_an_mtp_layer_lacks(models):
-    with trial_of(models("dense-fp8")) as trial:
+    with session_of(models("dense-fp8")) as session:
         tensors = {
             name: one
-            for name, one in trial.tensors.items()
+            for name, one in session.tensors.items()
             if not (name.startswith("mtp.") and name.endswith("_scale_inv"))
         }
-        assert check_mtp(tensors, trial.config).findings == ()
+        assert check_mtp(tensors, session.config).findings == ()
 
 
 def test_a_shape_of_experts_without_number_is_not_expanded(models):
-    with trial_of(models("moe")) as trial:
-        tensors, config = dict(trial.tensors), trial.config
+    with session_of(models("moe")) as session:
+        tensors, config = dict(session.tensors), session.config
     name = f"{EXPERTS}.gate_up_proj"
     tensors[name] = tensors[name]._replace(shape=(9000, 2, 2))
     (finding,) = check_mtp(tensors, config).findings
@@ -453,9 +452,9 @@ def test_a_shape_of_experts_without_number_is_not_expanded(models):
 
 @pytest.mark.parametrize("counted", [0, 1])
 def test_more_mtp_layers_than_are_counted_are_a_remark(models, counted):
-    with trial_of(models("dense")) as trial:
-        tensors, config = dict(trial.tensors), replace(trial.config, mtp_layers=counted)
-    for name, one in trial.tensors.items():
+    with session_of(models("dense")) as session:
+        tensors, config = dict(session.tensors), replace(session.config, mtp_layers=counted)
+    for name, one in session.tensors.items():
         if name.startswith("mtp.layers.0"):
             tensors[name.replace("layers.0", "layers.1")] = one
     (remark,) = check_mtp(tensors, config).findings
@@ -464,8 +463,8 @@ def test_more_mtp_layers_than_are_counted_are_a_remark(models, counted):
 
 
 def test_nothing_is_said_of_dtypes_without_tensors(models):
-    with trial_of(models("dense")) as trial:
-        assert check_dtypes({}, trial.config).proved == ()
+    with session_of(models("dense")) as session:
+        assert check_dtypes({}, session.config).proved == ()
 
 
 def test_an_expert_of_the_mtp_layer_is_gone(copy_of):
@@ -529,25 +528,25 @@ def test_one_expert_has_another_shape(copy_of):
 
 
 def test_fused_experts_are_more_than_the_config_says(models):
-    with trial_of(models("moe")) as trial:
-        text = trial.config.text | {"num_experts": 7}
-        found = check_experts(trial.tensors, replace(trial.config, text=text)).findings
+    with session_of(models("moe")) as session:
+        text = session.config.text | {"num_experts": 7}
+        found = check_experts(session.tensors, replace(session.config, text=text)).findings
     assert {one.code for one in found} == {"model-tensor-shape"}
 
 
 @pytest.mark.parametrize("key", ["num_experts", "num_local_experts", "n_routed_experts"])
 def test_many_experts_that_are_gone_are_counted(models, key):
-    with trial_of(models("moe-fp8")) as trial:
-        config = replace(trial.config, text={key: 1000})
-        found = check_experts(trial.tensors, config).findings
+    with session_of(models("moe-fp8")) as session:
+        config = replace(session.config, text={key: 1000})
+        found = check_experts(session.tensors, config).findings
     assert {one.code for one in found} == {"model-tensor-missing"}
     assert len([one for one in found if one.tensor]) == MOST
     assert len(found) == MOST + 1
 
 
 def test_where_many_experts_have_another_shape_it_is_meant_so(models):
-    with trial_of(models("moe-fp8")) as trial:
-        tensors, config = dict(trial.tensors), trial.config
+    with session_of(models("moe-fp8")) as session:
+        tensors, config = dict(session.tensors), session.config
     for number in range(4):
         name = f"{EXPERTS}.{number}.up_proj.weight"
         tensors[name] = tensors[name]._replace(shape=(1, 2))
@@ -689,37 +688,37 @@ def test_facts_count_what_there_is(models):
     [("moe", "lm_head.weight"), ("dense", "model.language_model.embed_tokens.weight")],
 )
 def test_head_and_embedding_are_looked_for_without_the_extra_too(models, name, tensor):
-    with trial_of(models(name)) as trial:
-        tensors = dict(trial.checkpoint.tensors)
+    with session_of(models(name)) as session:
+        tensors = dict(session.checkpoint.tensors)
         del tensors[tensor]
-        (finding,) = check_tied(tensors, trial.config).findings
+        (finding,) = check_tied(tensors, session.config).findings
     assert (finding.code, finding.tensor) == ("model-tensor-missing", tensor)
 
 
 def test_a_head_may_have_the_name_that_deepseek_gives_it(models):
-    with trial_of(models("moe")) as trial:
-        tensors = dict(trial.checkpoint.tensors)
+    with session_of(models("moe")) as session:
+        tensors = dict(session.checkpoint.tensors)
         head = tensors.pop("lm_head.weight")
         tensors["head.weight"] = head._replace(name="head.weight")
-        assert check_tied(tensors, trial.config).findings == ()
+        assert check_tied(tensors, session.config).findings == ()
 
 
 def test_shapes_of_experts_and_head_are_looked_at_without_the_extra_too(models):
     experts, head = f"{EXPERTS}.gate_up_proj", "lm_head.weight"
-    with trial_of(models("moe")) as trial:
-        tensors = dict(trial.tensors)
+    with session_of(models("moe")) as session:
+        tensors = dict(session.tensors)
         tensors[experts] = tensors[experts]._replace(shape=(7, 128, 128))
-        (finding,) = check_experts(tensors, trial.config).findings
+        (finding,) = check_experts(tensors, session.config).findings
         assert (finding.code, finding.tensor) == ("model-tensor-shape", experts)
-    with trial_of(models("moe-fp8")) as trial:
-        tensors, last = dict(trial.tensors), f"{EXPERTS}.7.up_proj.weight"
-        del tensors[last], trial.config.text["num_experts"]  # the others tell how many there are
-        (finding,) = check_experts(tensors, trial.config).findings
+    with session_of(models("moe-fp8")) as session:
+        tensors, last = dict(session.tensors), f"{EXPERTS}.7.up_proj.weight"
+        del tensors[last], session.config.text["num_experts"]  # the others tell how many there are
+        (finding,) = check_experts(tensors, session.config).findings
         assert (finding.code, finding.tensor) == ("model-tensor-missing", last)
-    with trial_of(models("dense")) as trial:
-        embedding = trial.tensors["model.language_model.embed_tokens.weight"]
-        wrong = trial.tensors | {head: embedding._replace(name=head, shape=(7, 128))}
-        (finding,) = check_tied(wrong, trial.config).findings
+    with session_of(models("dense")) as session:
+        embedding = session.tensors["model.language_model.embed_tokens.weight"]
+        wrong = session.tensors | {head: embedding._replace(name=head, shape=(7, 128))}
+        (finding,) = check_tied(wrong, session.config).findings
         assert (finding.code, finding.tensor) == ("model-tensor-shape", head)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from archiver.smoke.golden.record import TIES_MAX
-from archiver.smoke.passes.ties import Ties
+from archiver.smoke.passes.answer import Ties
 
 SCORES = [[1.0, 2.0, 3.0, 3.0001], [1.0, 2.0, 3.0, 4.0], [3.0, 3.0001, 1.0, 2.0]]
 

@@ -18,10 +18,16 @@ from archiver.demo.checkpoints import minilm_folder
 from archiver.errors import SkippedError
 from archiver.smoke import libraries
 from archiver.smoke.report import FailedError, InapplicableError
-from archiver.smoke.tokens import texts
-from archiver.smoke.tokens.agreement import check_ids, check_vocabularies, collecting, ids_of
-from archiver.smoke.tokens.check import check_tokenizer, fixed_ids
-from archiver.smoke.tokens.tokenizer_file import AddedToken, TokenizerFile, read_tokenizer_file
+from archiver.smoke.tokenizer import texts
+from archiver.smoke.tokenizer.check import (
+    check_texts,
+    check_tokenizer,
+    check_vocabularies,
+    collecting,
+    fixed_ids,
+    ids_of,
+)
+from archiver.smoke.tokenizer.tokenizer_file import AddedToken, TokenizerFile, read_tokenizer_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,21 +46,21 @@ def test_the_fixed_texts_are_never_changed():
 
 
 def test_a_sound_tokenizer_holds(models: smokekit.Models, tmp_path: Path):
-    trial = kit.trial_of(models("dense"), tmp_path)
-    proof = check_tokenizer(trial)
+    session = kit.session_of(models("dense"), tmp_path)
+    proof = check_tokenizer(session)
     assert proof.findings == ()
     assert proof.facts == {"tokenizer": "Qwen3_5Tokenizer", "vocabulary": 538}
     told = " ".join(proof.proved)
     for words in ("same ids", "come back", "vocab.json, merges.txt", "special token", "template"):
         assert words in told
-    ids = fixed_ids(trial)
+    ids = fixed_ids(session)
     assert len(ids) == len(texts.TEXTS)
-    assert ids[0] == tuple(trial.tokenizer(texts.TEXTS[0])["input_ids"])
+    assert ids[0] == tuple(session.tokenizer(texts.TEXTS[0])["input_ids"])
 
 
 def test_a_real_tokenizer_of_another_kind_holds(tmp_path: Path):
-    trial = kit.trial_of(minilm_folder(), tmp_path)
-    proof = check_tokenizer(trial)
+    session = kit.session_of(minilm_folder(), tmp_path)
+    proof = check_tokenizer(session)
     assert proof.findings == ()
     told = " ".join(proof.proved)
     assert "vocab.txt and tokenizer.json say the same" in told
@@ -115,20 +121,20 @@ def test_a_token_that_one_file_lacks_or_numbers_otherwise_is_seen(
 
 
 def test_a_token_that_transformers_does_not_have_is_seen(models: smokekit.Models, tmp_path: Path):
-    trial = kit.trial_of(models("dense"), tmp_path)
-    check_tokenizer(trial)
-    file = read_tokenizer_file(trial.checkpoint)
+    session = kit.session_of(models("dense"), tmp_path)
+    check_tokenizer(session)
+    file = read_tokenizer_file(session.checkpoint)
     assert isinstance(file, TokenizerFile)
-    assert list(check_vocabularies(trial.tokenizer, file)) == []
+    assert list(check_vocabularies(session.tokenizer, file)) == []
     other = SimpleNamespace(encode=lambda text, **_: SimpleNamespace(ids=[7] * len(text)))
     same = SimpleNamespace(
-        encode=lambda text, **_: SimpleNamespace(ids=ids_of(trial.tokenizer, text))
+        encode=lambda text, **_: SimpleNamespace(ids=ids_of(session.tokenizer, text))
     )
-    assert list(check_ids(trial.tokenizer, same)) == []
-    (finding,) = check_ids(lambda text, **_: {"input_ids": [8] * len(text)}, other)
+    assert list(check_texts(session.tokenizer, same)) == []
+    (finding,) = check_texts(lambda text, **_: {"input_ids": [8] * len(text)}, other)
     assert "token 1 is id 8 to transformers and id 7 in the file" in finding.message
     file.added_tokens.append(AddedToken(600, "<|more|>"))
-    (finding,) = check_vocabularies(trial.tokenizer, file)
+    (finding,) = check_vocabularies(session.tokenizer, file)
     assert "“<|more|>”, id 600" in finding.message
 
 
@@ -359,12 +365,12 @@ def test_whatever_is_written_into_tokenizer_json_ends_in_findings(
 
 def test_a_word_list_is_enough(minilm_files: Path, tmp_path: Path):
     (minilm_files / "tokenizer.json").unlink()
-    trial = kit.trial_of(minilm_files, tmp_path)
-    assert check_tokenizer(trial).findings == ()
-    assert fixed_ids(trial)[0][0] == 101
+    session = kit.session_of(minilm_files, tmp_path)
+    assert check_tokenizer(session).findings == ()
+    assert fixed_ids(session)[0][0] == 101
     kit.edit(minilm_files / "config.json", _set("vocab_size", 30_000))
     (tmp_path / "again").mkdir()
-    found = check_tokenizer(kit.trial_of(minilm_files, tmp_path / "again")).findings
+    found = check_tokenizer(kit.session_of(minilm_files, tmp_path / "again")).findings
     assert "the embedding has 30,000 rows" in found[0].message
 
 
@@ -372,11 +378,11 @@ def test_a_tokenizer_json_that_is_missing_is_told(copy_of: smokekit.Copies, tmp_
     """The class for this model reads no other file, and begins with an empty vocabulary."""
     folder = copy_of("dense")
     (folder / "tokenizer.json").unlink()
-    trial = kit.trial_of(folder, tmp_path)
-    (finding,) = check_tokenizer(trial).findings
+    session = kit.session_of(folder, tmp_path)
+    (finding,) = check_tokenizer(session).findings
     assert "reads no vocabulary" in finding.message
-    assert trial.tokenizer is None
-    assert fixed_ids(trial) == ()
+    assert session.tokenizer is None
+    assert fixed_ids(session) == ()
 
 
 def test_vocab_json_may_list_added_tokens_too(copy_of: smokekit.Copies, tmp_path: Path):

@@ -21,8 +21,8 @@ from kit.zygote import forked_worker, import_libraries
 from spoil import edited
 
 from archiver.errors import DamageError, LinkedFolderError, NoSpaceError, UnreadableError
-from archiver.smoke import config, hardware, run, worker
-from archiver.smoke.levels import LEVELS
+from archiver.smoke import hardware, run, worker
+from archiver.smoke.checkpoint import config
 from archiver.smoke.messages import (
     Advanced,
     Broke,
@@ -31,18 +31,18 @@ from archiver.smoke.messages import (
     Finished,
     FolderSource,
     Raised,
-    Wishes,
+    Settings,
     framed,
 )
-from archiver.smoke.tokens import check as tokenizer_check
+from archiver.smoke.report import LEVELS
+from archiver.smoke.tokenizer import check as tokenizer_check
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     import smokekit
 
-    from archiver.smoke.levels import Level
-    from archiver.smoke.report import LevelReport, SmokeReport
+    from archiver.smoke.report import Level, LevelReport, SmokeReport
 
 MIB = 1 << 20
 COSTLY = 96 * MIB
@@ -91,9 +91,9 @@ def peak(monkeypatch: pytest.MonkeyPatch):
         yield watched
 
 
-def report_of(folder: Path, levels: Sequence[Level], **wishes: Any) -> SmokeReport:
+def report_of(folder: Path, levels: Sequence[Level], **settings: Any) -> SmokeReport:
     source = FolderSource(os.fsencode(folder))
-    report, _ = run.run(source, str(folder), levels, Wishes(**wishes, device="cpu"), Mock())
+    report, _ = run.run(source, str(folder), levels, Settings(**settings, device="cpu"), Mock())
     return report
 
 

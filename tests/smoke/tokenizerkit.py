@@ -1,4 +1,4 @@
-"""What the tests of the tokenizer and of the inputs share: a trial of a folder, files to spoil."""
+"""What the tests of the tokenizer and of the inputs share: a session of a folder, files to spoil."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from archiver.smoke.checkpoint.folder import FolderCheckpoint
-from archiver.smoke.messages import Wishes
-from archiver.smoke.tokens.check import check_tokenizer
-from archiver.smoke.trial import Trial
+from archiver.smoke.messages import Settings
+from archiver.smoke.session import Session
+from archiver.smoke.tokenizer.check import check_tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from archiver.archive.findings import Finding
 
 
-def trial_of(folder: Path, tmp_path: Path) -> Trial:
+def session_of(folder: Path, tmp_path: Path) -> Session:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    return Trial(FolderCheckpoint(folder, workers=1), Wishes(), scratch, lambda _: None)
+    return Session(FolderCheckpoint(folder, workers=1), Settings(), scratch, lambda _: None)
 
 
 def findings_of(folder: Path, tmp_path: Path) -> tuple[Finding, ...]:
-    return check_tokenizer(trial_of(folder, tmp_path)).findings
+    return check_tokenizer(session_of(folder, tmp_path)).findings
 
 
 def told(findings: tuple[Finding, ...]) -> list[tuple[str, str]]:

@@ -10,7 +10,7 @@ from statuskit import packs, seals, words
 from archiver.archive.archive import Archive
 from archiver.archive.events import TOOL
 from archiver.archive.places import place_of, settled_place
-from archiver.smoke.levels import up_to
+from archiver.smoke.report import up_to
 from archiver.storage.local import LocalStore
 from archiver.text import utc_before
 

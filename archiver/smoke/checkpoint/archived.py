@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from bisect import bisect_left, bisect_right
+from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cached_property, partial
 from itertools import accumulate
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 from blake3 import blake3
@@ -16,11 +18,10 @@ from archiver.archive.advice import command
 from archiver.archive.decode import FileDecoder
 from archiver.archive.manifests import entry_fault, tensors_of
 from archiver.archive.quarantine import manifest_for, packs_for
+from archiver.codec.segment import SEGMENT_MAX
 from archiver.errors import DamageError
 from archiver.names import check_paths
-from archiver.smoke.checkpoint.parallel import run_all
-from archiver.smoke.checkpoint.protocol import by_name
-from archiver.smoke.checkpoint.segment_cache import SegmentCache
+from archiver.smoke.checkpoint.files import by_name, run_all
 from archiver.tensors.header import LENGTH_BYTES, header_size, parse_header
 from archiver.text import printable
 
@@ -28,11 +29,88 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from archiver.archive.archive import Archive
+    from archiver.archive.packs.index import ObjectIndex
     from archiver.archive.records import FileEntry
     from archiver.archive.seals import Snapshot
     from archiver.buffers import Bytes
-    from archiver.smoke.checkpoint.protocol import StoredTensor
+    from archiver.smoke.checkpoint.files import StoredTensor
     from archiver.tensors.header import Header
+
+
+_SLOTS: Final = 2
+"""Of 16 MiB each: 32 MiB in all."""
+_Key = tuple[str, int]
+"""A segment's digest and size."""
+
+
+class _Slot:
+    """A buffer that holds one decoded segment, or is about to."""
+
+    def __init__(self) -> None:
+        self.buffer: Bytes = np.empty(SEGMENT_MAX, np.uint8)
+        self.filling = threading.Lock()
+        self.filled = False
+        self.users = 0
+
+
+class SegmentCache:
+    """Decodes segments of which a part is needed; threads may share it.
+
+    Rows of a tensor are asked for one after another, and many lie in one segment. Buffers are kept
+    and used again; a thread waits while all of them are in use.
+    """
+
+    def __init__(self, packs: ObjectIndex) -> None:
+        self._packs = packs
+        self._changed = threading.Condition()
+        self._free = [_Slot() for _ in range(_SLOTS)]
+        self._held: OrderedDict[_Key, _Slot] = OrderedDict()
+        """The one that was used last comes last."""
+
+    def read(self, digest: str, size: int, begin: int, out: Bytes) -> None:
+        """Fill ``out`` with a segment's bytes from ``begin`` on; errors as for ``ObjectIndex.read``."""
+        with self._slot((digest, size)) as slot:
+            with slot.filling:
+                if not slot.filled:
+                    self._packs.read(digest, size, slot.buffer[:size])
+                    slot.filled = True
+            out[:] = slot.buffer[begin : begin + len(out)]
+
+    @contextmanager
+    def _slot(self, key: _Key) -> Iterator[_Slot]:
+        """The slot of a segment; nobody takes it away meanwhile."""
+        slot = self._take(key)
+        try:
+            yield slot
+        finally:
+            with self._changed:
+                slot.users -= 1
+                self._changed.notify_all()
+
+    def _take(self, key: _Key) -> _Slot:
+        with self._changed:
+            slot = self._held.get(key) or self._vacant()
+            while slot is None:
+                self._changed.wait()
+                slot = self._held.get(key) or self._vacant()
+            self._held[key] = slot
+            self._held.move_to_end(key)
+            slot.users += 1
+            return slot
+
+    def _vacant(self) -> _Slot | None:
+        """A slot that nobody uses, the one whose last use is longest ago; None if there is none."""
+        if self._free:
+            return self._free.pop()
+        oldest = next((key for key, slot in self._held.items() if not slot.users), None)
+        if oldest is None:
+            return None
+        slot = self._held.pop(oldest)
+        slot.filled = False
+        return slot
+
+
+# ---- the snapshot
 
 
 class _Part(NamedTuple):

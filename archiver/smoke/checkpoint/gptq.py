@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from archiver.smoke.checkpoint.protocol import StoredTensor
-    from archiver.smoke.config import ModelConfig
+    from archiver.smoke.checkpoint.config import ModelConfig
+    from archiver.smoke.checkpoint.files import StoredTensor
 
 PARTS: Final = ("qweight", "qzeros", "scales", "g_idx")
 SUFFIXES: Final = tuple(f".{part}" for part in PARTS)

@@ -1,24 +1,139 @@
-"""The small files of a repository that the libraries read from a folder: configurations, tokenizer."""
+"""The small files of a repository that the libraries read from a folder: configurations, tokenizer.
+
+Their JSON is bounded before a library parses it, and made to name nothing elsewhere.
+"""
 
 from __future__ import annotations
 
+import json
 import re
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from archiver.archive.findings import Finding
-from archiver.errors import explain_system_error
+from archiver.errors import SkippedError, explain_system_error
 from archiver.names import check_paths
-from archiver.smoke.checkpoint.side_json import SideJsonError, checked_json
 from archiver.smoke.report import FailedError
 from archiver.text import human_bytes, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from archiver.archive.findings import Code
-    from archiver.smoke.checkpoint.protocol import Checkpoint
+    from archiver.smoke.checkpoint.files import Checkpoint
+
+
+_MOST_DEPTH: Final = 64
+"""The libraries walk it by recursion; real ones are some ten levels deep."""
+_MOST_VALUES: Final = 6_000_000
+"""A tokenizer of 262,144 tokens and 514,906 merges has 2.3 million; each takes some 80 bytes,"""
+_MOST_SETTINGS: Final = 500_000
+"""and a configuration, which lists a few thousand tokens at most, far fewer."""
+_STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+_NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
+_CONFIGS: Final = ("config.json", "special_tokens_map.json")
+_READ: Final = (
+    "config.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "generation_config.json",
+    "preprocessor_config.json",
+    "video_preprocessor_config.json",
+    "processor_config.json",
+)
+"""Those of them that the libraries read, and want an object in."""
+_CODE: Final = ("auto_map", "custom_pipelines")
+_NO_CODE: Final = (
+    "archiver runs no code of a repository; 'archiver audit' says whether it is whole."
+)
+
+
+class SideJsonError(ValueError):
+    """The file cannot be used; the message says why, as one sentence."""
+
+
+def checked_json(path: str, data: bytes, there: Collection[str]) -> bytes:
+    """``data`` as it may be written for a library to read.
+
+    A configuration loses the entries that name files: where these lie, the folder says, and a name
+    such as ``/dev/zero`` is not for a repository to choose.
+
+    Args:
+        path: The file's path in the repository.
+        data: Its content.
+        there: The paths of all files that the folder will hold.
+
+    Raises:
+        SideJsonError: It is nested too deep, or has too many values; a configuration: it is no JSON
+            object.
+        SkippedError: It is a configuration that asks to run code of the repository.
+    """
+    is_config = path.endswith(_CONFIGS)
+    _check_extent(data, _MOST_SETTINGS if is_config else _MOST_VALUES)
+    if not is_config:
+        return data
+    content = _parsed(data)
+    if isinstance(content, list) and path not in _READ:
+        return data  # such as the training data that all-MiniLM-L6-v2 lists in data_config.json
+    if not isinstance(content, dict):
+        raise SideJsonError("It is no JSON object.")
+    _refuse_code(path, content)
+    kept = {key: value for key, value in content.items() if not _names_files(key, value, there)}
+    return data if len(kept) == len(content) else json.dumps(kept).encode()
+
+
+def _check_extent(data: bytes, most: int) -> None:
+    """Depth and number of values, from brackets and commas alone: nothing is built."""
+    bare = _STRING.sub(b"", data)
+    brackets = bare.translate(None, _NOT_BRACKETS)
+    if len(brackets) + bare.count(b",") > most:
+        raise SideJsonError(f"It has more than {most:,} values.")
+    depth = 0
+    for bracket in brackets:
+        depth += 1 if bracket in b"[{" else -1
+        if depth > _MOST_DEPTH:
+            raise SideJsonError(f"It is nested more than {_MOST_DEPTH} levels deep.")
+
+
+def _parsed(data: bytes) -> Any:
+    try:
+        return json.loads(data.decode())
+    except (ValueError, RecursionError) as error:
+        raise SideJsonError(f"It is no JSON: {printable(str(error))}.") from None
+
+
+def _refuse_code(path: str, content: dict[str, Any]) -> None:
+    for part in _objects(content):
+        for key in _CODE:
+            asked = part.get(key)
+            if asked and isinstance(asked, dict | list):
+                names = printable(", ".join(map(str, asked)))
+                told = f"{printable(path)} asks to run code of the repository ({key}: {names})."
+                raise SkippedError(told, hint=_NO_CODE)
+
+
+def _objects(content: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """It and every object in it, the outermost first."""
+    waiting: list[Any] = [content]
+    for one in waiting:  # which grows meanwhile
+        if isinstance(one, dict):
+            yield one
+            waiting += one.values()
+        elif isinstance(one, list):
+            waiting += one
+
+
+def _names_files(key: str, value: Any, there: Collection[str]) -> bool:
+    """Whether the libraries would open what an entry names, wherever that is."""
+    if key.endswith("_files"):
+        listed = value if isinstance(value, list) else [None]
+        return not all(isinstance(one, str) and one in there for one in listed)
+    return key == "init_inputs" or (key.endswith("_file") and value is not None)
+
+
+# ---- the folder
+
 
 _SUFFIXES: Final = (".json", ".jinja", ".model", ".spm")
 _NAMES: Final = ("merges.txt", "vocab.txt", "bpe.codes", "dict.txt")

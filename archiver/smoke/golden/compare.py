@@ -20,6 +20,7 @@ from archiver.smoke.golden.record import GoldenInput as Recorded
 if TYPE_CHECKING:
     from archiver.smoke.model import Answer, Floats
 
+
 TOLERANCE: Final = 1e-4
 _MARGIN: Final = 1e-3
 """A token whose logit led by no more than this may lose its lead by rounding."""

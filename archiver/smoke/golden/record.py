@@ -50,15 +50,22 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Annotated, Any, Final, Literal
+import os
+import stat
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import msgspec
 import numpy as np
 
 from archiver.archive.records import canonical
-from archiver.errors import DamageError
+from archiver.errors import DamageError, UsageError, explain_system_error
 from archiver.smoke.model import Floats, Output
+from archiver.storage.files import write_new
 from archiver.text import printable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
 
 VERSION: Final = 1
 RECORD_MAX: Final = 700_000
@@ -197,3 +204,43 @@ def unpacked(text: str, count: int) -> Floats:
     if not np.isfinite(values).all():
         raise ValueError("not all of its floats are finite")
     return values
+
+
+# ---- a file of its own
+
+
+def read_golden_file(path: Path) -> Golden:
+    """The record in a file.
+
+    Raises:
+        UsageError: There is no such file, or what it holds is no record; says why.
+    """
+    try:
+        data = _read(path)
+        return parse_golden(msgspec.json.decode(data), str(path))
+    except OSError as error:
+        raise UsageError(explain_system_error(error).message, hint=_HINT) from None
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        raise UsageError(f"{path} holds no JSON of a golden record.", hint=_HINT) from None
+    except DamageError as error:
+        raise UsageError(error.message, hint=_HINT) from None
+
+
+_HINT: Final = "Name a file that 'archiver smoke-test DIR --record --golden FILE' wrote."
+
+
+def _read(path: Path) -> bytes:
+    with open(path, "rb", opener=_at_once) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise UsageError(f"{path} is not a plain file.", hint=_HINT)
+        return file.read(RECORD_MAX + (1 << 16))
+
+
+def _at_once(path: str, flags: int) -> int:
+    """Open what may be a pipe, without waiting for somebody who writes to it."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def write_golden_file(path: Path, golden: Golden) -> None:
+    """Write a record to a new file; UsageError if there is something already."""
+    write_new(path, canonical(golden))

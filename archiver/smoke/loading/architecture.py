@@ -8,17 +8,53 @@ from typing import TYPE_CHECKING, Any, Final
 from archiver.archive.findings import Finding
 from archiver.errors import SkippedError
 from archiver.smoke import libraries
+from archiver.smoke.checkpoint.config import CONFIG
 from archiver.smoke.checkpoint.gptq import UnknownKindError, require_known
-from archiver.smoke.config import CONFIG
-from archiver.smoke.guard import reason
-from archiver.smoke.report import FailedError
+from archiver.smoke.report import FailedError, reason
 from archiver.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
-    from archiver.smoke.config import ModelConfig
-    from archiver.smoke.trial import Trial
+    from archiver.archive.findings import Code
+    from archiver.smoke.checkpoint.config import ModelConfig
+    from archiver.smoke.session import Session
+
+
+# ---- what transformers' loader found
+
+
+def noting(cls: Any, noted: list[Any]) -> Any:
+    """The class with a loader that tells ``noted`` what it found before it raises on its account."""
+    finish = cls._finalize_model_loading
+
+    def finalize(model: Any, load_config: Any, info: Any) -> Any:
+        noted.append(info)
+        return finish(model, load_config, info)
+
+    return type(
+        cls.__name__,
+        (cls,),
+        {"_finalize_model_loading": staticmethod(finalize), "__module__": cls.__module__},
+    )
+
+
+def unconverted(noted: list[Any], code: Code, hint: str = "") -> Iterator[Finding]:
+    """Parameters that could not be made of the tensors that are there, and why not."""
+    for name, error in sorted(pair for info in noted for pair in info.conversion_errors.items()):
+        message = f"The tensor cannot be made of those that are there: {printable(_reason(error))}"
+        yield Finding(code, message, tensor=name, hint=hint)
+
+
+def _reason(error: object) -> str:
+    """The exception itself: it stands between its traceback and a line of which operation it was."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = [line for line in lines if not line.startswith("Error")] or lines
+    return told[-1] if told else "no reason is given"
+
+
+# ---- the class
+
 
 _NEWER: Final = "A newer transformers may know it."
 _NEVER: Final = ("transformers_weights", "fusion_config", "distributed_config")
@@ -26,7 +62,7 @@ _NEVER: Final = ("transformers_weights", "fusion_config", "distributed_config")
 _OPTIONAL: Final = "add_pooling_layer"
 
 
-def model_class(trial: Trial) -> tuple[Any, Any]:
+def model_class(session: Session) -> tuple[Any, Any]:
     """The class, a subclass of ``PreTrainedModel``, and the config to build it from.
 
     Raises:
@@ -35,14 +71,14 @@ def model_class(trial: Trial) -> tuple[Any, Any]:
         FailedError: transformers refuses the config (``model-config``).
     """
     libraries.require("torch", "transformers", "accelerate")
-    config = transformers_config(trial)
-    cls = _named_class(trial.config) if trial.config.architecture else _base_class(config)
+    config = transformers_config(session)
+    cls = _named_class(session.config) if session.config.architecture else _base_class(config)
     config = _fitting(cls, config)
-    _check_quantization(config, trial)
-    return _without_pooler(cls, trial.tensors), config
+    _check_quantization(config, session)
+    return _without_pooler(cls, session.tensors), config
 
 
-def told(error: BaseException) -> str:
+def library_sentence(error: BaseException) -> str:
     """What a library's exception says, as a sentence that is safe to show."""
     return f"{reason(error, type(error).__name__)}."
 
@@ -52,22 +88,22 @@ def _refused(message: str) -> FailedError:
     return FailedError(Finding("model-config", message, path=CONFIG, hint=hint))
 
 
-def transformers_config(trial: Trial) -> Any:
+def transformers_config(session: Session) -> Any:
     """What transformers reads in ``config.json``; errors as for `model_class`."""
     from transformers import CONFIG_MAPPING, AutoConfig  # noqa: PLC0415 - of the extra
 
-    family = trial.config.model_type
+    family = session.config.model_type
     # without a model_type, transformers would guess one from the name of the folder
     if family not in CONFIG_MAPPING:
         raise SkippedError(f"{_version()} knows no model_type {printable(family)!r}.", hint=_NEWER)
-    folder = trial.folder
+    folder = session.folder
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
         for key in _NEVER:
             if hasattr(config, key):
                 delattr(config, key)
     except Exception as error:  # noqa: BLE001 - a hostile config makes any
-        raise _refused(f"{_version()} refuses config.json: {told(error)}") from None
+        raise _refused(f"{_version()} refuses config.json: {library_sentence(error)}") from None
     return config
 
 
@@ -104,7 +140,9 @@ def _named_class(config: ModelConfig) -> Any:
     try:
         cls: Any = getattr(transformers, name, None)
     except Exception as error:  # noqa: BLE001 - its module needs a library that is not there
-        raise SkippedError(f"{_version()} cannot import {printable(name)}: {told(error)}") from None
+        raise SkippedError(
+            f"{_version()} cannot import {printable(name)}: {library_sentence(error)}"
+        ) from None
     if not _is_model(cls, transformers.PreTrainedModel):
         raise SkippedError(f"{_version()} knows no class {printable(name)}.", hint=_NEWER)
     return cls
@@ -143,7 +181,7 @@ _WITHOUT: Final = (
 )
 
 
-def _check_quantization(config: Any, trial: Trial) -> None:
+def _check_quantization(config: Any, session: Session) -> None:
     """That transformers could load such weights here; on a plain CPU it turns FP8 into BF16."""
     if (
         getattr(config, "quantization_config", None) is None
@@ -154,17 +192,19 @@ def _check_quantization(config: Any, trial: Trial) -> None:
 
     from archiver.smoke.loading.quantizers import dequantizing  # noqa: PLC0415 - with the extra only
 
-    method = printable(trial.config.quant_method)
+    method = printable(session.config.quant_method)
     try:
         copied = _copy(config)
         dequantizing(copied)
-        require_known(trial.tensors, trial.config)
+        require_known(session.tensors, session.config)
         get_hf_quantizer(copied, None, None, weights_only=True, user_agent={})
     except (ImportError, UnknownKindError) as error:
-        message = f"Quantization {method!r} cannot be loaded here: {told(error)}"
+        message = f"Quantization {method!r} cannot be loaded here: {library_sentence(error)}"
         raise SkippedError(message, hint=_WITHOUT) from None
     except Exception as error:  # noqa: BLE001 - a hostile config makes any
-        raise _refused(f"{_version()} refuses quantization {method!r}: {told(error)}") from None
+        raise _refused(
+            f"{_version()} refuses quantization {method!r}: {library_sentence(error)}"
+        ) from None
 
 
 def _copy(config: Any) -> Any:

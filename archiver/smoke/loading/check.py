@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import gc
 import os
 from contextlib import contextmanager
@@ -12,25 +14,105 @@ from archiver import memory
 from archiver.archive.findings import Finding
 from archiver.errors import ArchiverError, SkippedError
 from archiver.smoke import libraries
-from archiver.smoke.guard import told_as
 from archiver.smoke.hardware import best_device
-from archiver.smoke.loading.architecture import model_class
+from archiver.smoke.loading.architecture import model_class, noting, unconverted
 from archiver.smoke.loading.fit import Fit, fit, parameter_count
-from archiver.smoke.loading.lazy import Source
-from archiver.smoke.loading.notes import noting, unconverted
+from archiver.smoke.loading.quantizers import dequantizing
+from archiver.smoke.loading.tensors import Source
 from archiver.smoke.messages import Fits
 from archiver.smoke.model import Model, Reads
-from archiver.smoke.report import FailedError, Proof
+from archiver.smoke.report import FailedError, Proof, library_errors
 from archiver.text import human_bytes, plural, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    import torch
+
     from archiver.smoke.loading.conversion import Weights
     from archiver.smoke.loading.layers import Layer
-    from archiver.smoke.loading.lazy import LazyTensor
+    from archiver.smoke.loading.tensors import LazyTensor
     from archiver.smoke.model import Dtype
-    from archiver.smoke.trial import Trial
+    from archiver.smoke.session import Session
+
+
+# ---- a model without weights
+
+
+_EAGER: Final = "eager"
+"""Plain PyTorch for attention and experts: the same on every machine, and one expert at a time."""
+
+
+def prepared(config: Any) -> Any:
+    """A copy of the config that asks for eager attention and experts, and for plain numbers."""
+    config = copy.deepcopy(config)
+    config._attn_implementation = _EAGER  # noqa: SLF001 - as from_pretrained sets it
+    config._experts_implementation = _EAGER  # noqa: SLF001 - as from_pretrained sets it
+    dequantizing(config)
+    return config
+
+
+def build_skeleton(cls: Any, config: Any, dtype: torch.dtype) -> tuple[Any, Any]:
+    """Build a model as ``from_pretrained`` does up to where it loads weights.
+
+    Returns:
+        The model, its buffers computed, its parameters on the meta device; and its quantizer or None.
+
+    Raises:
+        SkippedError: Its quantization needs a library, or a device, that is not there.
+    """
+    from transformers.modeling_utils import _get_dtype  # noqa: PLC0415 - as above
+    from transformers.monkey_patching import patch_output_recorders  # noqa: PLC0415 - of the extra
+
+    quantizer, config = _quantizer(prepared(config))
+    # the parts of a config have dtypes of their own
+    config, dtype = _get_dtype(
+        dtype, None, config, None, None, weights_only=True, hf_quantizer=quantizer
+    )
+    context = cls.get_init_context(dtype, quantizer is not None, False, False)
+    with contextlib.ExitStack() as stack:
+        for one in context:
+            stack.enter_context(one)
+        model = cls(config)
+        patch_output_recorders(model)
+        if quantizer is not None:
+            quantizer.preprocess_model(
+                model=model, dtype=dtype, device_map=None, checkpoint_files=None, use_kernels=False
+            )
+    _compute_buffers(model, quantizer)
+    return model.eval(), quantizer
+
+
+def _quantizer(config: Any) -> tuple[Any, Any]:
+    from transformers.quantizers.auto import get_hf_quantizer  # noqa: PLC0415 - of the extra
+
+    try:
+        quantizer, config, _ = get_hf_quantizer(
+            config, None, None, weights_only=True, user_agent={}
+        )
+    except (ImportError, RuntimeError) as error:
+        from archiver.smoke.loading.architecture import library_sentence  # noqa: PLC0415 - with the extra only
+
+        raise SkippedError(
+            f"Its quantization cannot be loaded here: {library_sentence(error)}"
+        ) from error
+    return quantizer, config
+
+
+def _compute_buffers(model: Any, quantizer: Any) -> None:
+    """What no checkpoint holds, such as rotary frequencies, by the loader's own means.
+
+    Parameters are marked as initialized, so none is made: they stay on the meta device.
+    """
+    for parameter in model.parameters():
+        parameter._is_hf_initialized = True  # noqa: SLF001 - how the loader marks them
+    stored = {name for name, _ in model.named_buffers()} & model.state_dict().keys()
+    model._move_missing_keys_from_meta_to_device(stored, None, None, quantizer)  # noqa: SLF001 - as above
+    model._initialize_missing_keys(quantizer is not None)  # noqa: SLF001 - as above
+
+
+# ---- the level
+
 
 _HINT: Final = "Compare the files with upstream's."
 _SHOWN: Final = 20
@@ -54,7 +136,7 @@ class _Plan:
     device: str
 
 
-def check_load(trial: Trial) -> Proof:
+def check_load(session: Session) -> Proof:
     """Build the model in the dtype that was asked for.
 
     Raises:
@@ -63,8 +145,8 @@ def check_load(trial: Trial) -> Proof:
             (``model-tensor-missing``).
         DamageError: The archive, not the model, is damaged.
     """
-    trial.model, count = _build(trial, trial.wishes.dtype)
-    return Proof((_sentence(trial.model, count),), facts=_facts(trial.model, count))
+    session.model, count = _build(session, session.settings.dtype)
+    return Proof((_sentence(session.model, count),), facts=_facts(session.model, count))
 
 
 def _sentence(model: Model, count: int) -> str:
@@ -94,65 +176,64 @@ def _facts(model: Model, count: int) -> dict[str, Any]:
     }
 
 
-def build_model(trial: Trial, dtype: Dtype) -> Model:
+def build_model(session: Session, dtype: Dtype) -> Model:
     """Build the model, resident if it fits and else streamed; tells how it fits.
 
     Whatever model was built before must be let go of first. Errors as for `check_load`.
     """
-    return _build(trial, dtype)[0]
+    return _build(session, dtype)[0]
 
 
-def _build(trial: Trial, dtype: Dtype) -> tuple[Model, int]:
+def _build(session: Session, dtype: Dtype) -> tuple[Model, int]:
     """The model, and how many parameters it has."""
     libraries.require("torch", "transformers", "accelerate")
     if not libraries.inner_functions_known():
-        return _build_publicly(trial, dtype)
+        return _build_publicly(session, dtype)
     gc.collect()  # modules and their hooks refer to each other
-    trial.checkpoint.settle(trial.wishes.workers)
+    session.checkpoint.settle(session.settings.workers)
     memory.give_back()
-    plan = _plan(trial, dtype)
-    how = fit(trial, plan.layers, plan.weights, plan.device, dtype)
-    trial.checkpoint.settle(how.workers)
+    plan = _plan(session, dtype)
+    how = fit(session, plan.layers, plan.weights, plan.device, dtype)
+    session.checkpoint.settle(how.workers)
     memory.give_back()  # what the samples took
-    trial.tell(Fits(how.lines))
-    with told_as("model-load", f"Loading {plan.cls.__name__}"):
+    session.tell(Fits(how.lines))
+    with library_errors("model-load", f"Loading {plan.cls.__name__}"):
         module = _resident(plan) if how.mode == "resident" else _streamed(plan, how)
     if how.mode == "resident":
-        trial.checkpoint.settle(how.workers)  # passes need the memory of its buffers
+        session.checkpoint.settle(how.workers)  # passes need the memory of its buffers
         memory.give_back()
-    _set_generation(module, trial)
+    _set_generation(module, session)
     model = Model(module, plan.device, dtype, how.mode, plan.reads)
     return model, parameter_count(plan.layers, plan.weights)
 
 
-def _build_publicly(trial: Trial, dtype: Dtype) -> tuple[Model, int]:
+def _build_publicly(session: Session, dtype: Dtype) -> tuple[Model, int]:
     from archiver.smoke.loading.public import load_publicly  # noqa: PLC0415 - with the extra only
 
     gc.collect()
-    trial.checkpoint.settle(trial.wishes.workers)
-    model = load_publicly(trial, *model_class(trial), dtype)
-    _set_generation(model.module, trial)
+    session.checkpoint.settle(session.settings.workers)
+    model = load_publicly(session, *model_class(session), dtype)
+    _set_generation(model.module, session)
     return model, sum(parameter.numel() for parameter in model.module.parameters())
 
 
-def _plan(trial: Trial, dtype: Dtype) -> _Plan:
+def _plan(session: Session, dtype: Dtype) -> _Plan:
     import torch  # noqa: PLC0415 - of the extra
 
     from archiver.smoke.loading.conversion import Weights  # noqa: PLC0415 - with the extra only
     from archiver.smoke.loading.layers import layers_of  # noqa: PLC0415 - with the extra only
-    from archiver.smoke.loading.skeleton import build_skeleton  # noqa: PLC0415 - with the extra only
 
-    cls, config = model_class(trial)
+    cls, config = model_class(session)
     reads = Reads(set())
-    source = Source(trial.checkpoint, reads, trial.tell)
+    source = Source(session.checkpoint, reads, session.tell)
     number = getattr(torch, dtype)
-    with told_as("model-load", f"Building {cls.__name__} from config.json"):
+    with library_errors("model-load", f"Building {cls.__name__} from config.json"):
         skeleton, quantizer = build_skeleton(cls, config, number)
-        tensors = source.tensors(trial.tensors)
+        tensors = source.tensors(session.tensors)
         weights = Weights(skeleton, tensors, number, quantizer)
     _require_sources(cls, weights)
     layers = layers_of(skeleton, weights)
-    device = best_device(trial.wishes.device)
+    device = best_device(session.settings.device)
     return _Plan(
         cls, config, skeleton, quantizer, source, tensors, reads, weights, layers, dtype, device
     )
@@ -177,7 +258,6 @@ def _more(missing: Sequence[str]) -> Iterator[Finding]:
 
 
 def _resident(plan: _Plan) -> Any:
-    from archiver.smoke.loading.skeleton import prepared  # noqa: PLC0415 - with the extra only
 
     plan.skeleton = None
     noted: list[Any] = []
@@ -227,8 +307,8 @@ def _one_by_one(*, wanted: bool) -> Iterator[None]:
 
 
 def _streamed(plan: _Plan, how: Fit) -> Any:
-    from archiver.smoke.loading.budget import Budget  # noqa: PLC0415 - with the extra only
-    from archiver.smoke.loading.streamed import stream  # noqa: PLC0415 - with the extra only
+    from archiver.smoke.loading.fit import Budget  # noqa: PLC0415 - with the extra only
+    from archiver.smoke.loading.streaming import stream  # noqa: PLC0415 - with the extra only
 
     _require_streamable(plan.quantizer, plan.weights)
     memory.return_freed_blocks()
@@ -249,10 +329,10 @@ def _require_streamable(quantizer: Any, weights: Weights) -> None:
     raise SkippedError(f"Quantization {method!r} can only be loaded with all weights in memory.")
 
 
-def _set_generation(module: Any, trial: Trial) -> None:
+def _set_generation(module: Any, session: Session) -> None:
     """The repository's own ``generation_config.json``, as ``from_pretrained`` takes it."""
     from transformers import GenerationConfig  # noqa: PLC0415 - of the extra
 
-    if module.can_generate() and (trial.folder / "generation_config.json").is_file():
-        with told_as("model-load", "Reading generation_config.json"):
-            module.generation_config = GenerationConfig.from_pretrained(trial.folder)
+    if module.can_generate() and (session.folder / "generation_config.json").is_file():
+        with library_errors("model-load", "Reading generation_config.json"):
+            module.generation_config = GenerationConfig.from_pretrained(session.folder)

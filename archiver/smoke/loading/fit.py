@@ -1,26 +1,214 @@
-"""Whether and how a model fits into this machine's memory, found before anything large is read."""
+"""Whether and how a model fits into this machine's memory, and what its passes will read.
+
+It is found out before anything large is read: counted from shapes, never measured.
+"""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from math import prod
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from archiver import memory
 from archiver.errors import SkippedError
 from archiver.smoke import hardware
-from archiver.smoke.loading.forecast import TOKENS, Way, reading_line
+from archiver.smoke.hardware import device_memory, resident_memory
 from archiver.smoke.loading.layers import recast
-from archiver.smoke.loading.needs import Needs
-from archiver.text import human_bytes
+from archiver.text import human_bytes, plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from archiver.smoke.checkpoint.config import ModelConfig
     from archiver.smoke.loading.conversion import Weights
     from archiver.smoke.loading.layers import Layer, Part
-    from archiver.smoke.messages import Wishes
+    from archiver.smoke.messages import Settings
     from archiver.smoke.model import Dtype, Mode
-    from archiver.smoke.trial import Trial
+    from archiver.smoke.session import Session
+
+
+# ---- what a model takes
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a model takes, in bytes.
+
+    Attributes:
+        process: The process as it is now.
+        weights: All weights, as they are computed with.
+        small: Those that are always in memory.
+        layer: The largest layer while it runs.
+        making: What making a parameter takes besides.
+        activations: What is computed on the way, logits included.
+        decoding: Buffers of those who decode.
+        packing: The copy of the largest matrix that a kernel may make to multiply with it.
+    """
+
+    process: int
+    weights: int
+    small: int
+    layer: int
+    making: int
+    activations: int
+    decoding: int
+    packing: int = 0
+
+    @property
+    def resident(self) -> int:
+        """With all weights in memory."""
+        passing = self.activations + self.packing
+        return self.process + self.weights + self.making + max(passing, self.decoding)
+
+    @property
+    def headroom(self) -> int:
+        """What a streamed model takes besides the weights that stay."""
+        return self.layer + self.activations + self.decoding
+
+    @property
+    def streamed(self) -> int:
+        """The least that it can be streamed with."""
+        return self.process + self.small + self.headroom
+
+
+# ---- what may stay while it is streamed
+
+
+@dataclass
+class Budget:
+    """What may stay in memory once it is read.
+
+    A forward pass uses all layers in turn, so of what does not fit, the layer that was used longest
+    ago is always the next that is needed: to throw out the oldest would never save a read. What
+    comes first stays; the rest is read each time.
+
+    Attributes:
+        limit: The process's resident memory must stay below so many bytes.
+        headroom: Bytes that the largest layer, conversions and activations take while it runs.
+        device: Where the weights go.
+        ahead: Bytes of the headroom that are for weights that are read before they are needed.
+        readers: How many of them are read at once.
+    """
+
+    limit: int
+    headroom: int
+    device: str
+    ahead: int = 0
+    readers: int = 1
+    _full: bool = False
+
+    def stays(self) -> bool:
+        """Whether what was just read, and is in memory now, may stay there."""
+        if not self._full and not self._fits():
+            memory.give_back()
+            self._full = not self._fits()
+        return not self._full
+
+    def has_room(self, size: int) -> bool:
+        """Whether ``size`` bytes can be had besides what is in memory now."""
+        free = device_memory(self.device)
+        if free is not None:
+            return free >= size
+        memory.give_back()
+        return resident_memory() + size <= self.limit
+
+    def _fits(self) -> bool:
+        free = device_memory(self.device)
+        if free is not None:
+            return free >= self.headroom
+        return resident_memory() + self.headroom <= self.limit
+
+
+# ---- what is read
+
+
+TOKENS: Final = 160
+"""The longest fixed input: about 100 places of an image and a short text."""
+NEW_TOKENS: Final[dict[Mode, int]] = {"resident": 8, "streamed": 4}
+"""Tokens to generate: of a streamed model fewer, for each of them it is read again."""
+_TEXT: Final = 48
+"""Tokens of the fixed text, by the tokenizer of Qwen3.5."""
+_PICTURE: Final = 88
+"""Tokens of the fixed picture with its text."""
+_PATCHES: Final = 4
+"""Patches of a picture for each of its tokens."""
+_SENTENCES: Final = 7
+"""Fixed sentences for a model that embeds."""
+_SIGHT: Final = re.compile(r"(\A|\.)(visual|vision\w*)\.")
+"""How the parts of models are called that only see."""
+_GENERATES: Final = ("ForCausalLM", "ForConditionalGeneration", "LMHeadModel")
+
+
+class Pass(NamedTuple):
+    """One run of the model over so many tokens, with or without its vision tower."""
+
+    tokens: int
+    sees: bool = False
+
+
+class Way(NamedTuple):
+    """How a model is to be run.
+
+    Attributes:
+        mode: Where its weights are to be.
+        stored: Bytes of all weights, as they are stored.
+        stays: Which share of the weights stays in memory once it is read.
+    """
+
+    mode: Mode
+    stored: int
+    stays: float
+
+
+def reading_line(config: ModelConfig, layers: Sequence[Layer], way: Way) -> str:
+    """Return how much a pass and all passes read, as a sentence."""
+    if way.mode == "resident":
+        return f"Reading: about {human_bytes(way.stored)}, once."
+    sizes = [read_in(layers, one) for one in passes(config, way.mode)]
+    size = round(way.stays * max(sizes) + (1 - way.stays) * sum(sizes))
+    return (
+        f"Reading: about {human_bytes(sizes[0])} for a pass over the text, {human_bytes(size)} "
+        f"in all {plural(len(sizes), 'pass', 'passes')} up to generate."
+    )
+
+
+def passes(config: ModelConfig, mode: Mode) -> list[Pass]:
+    """The passes of levels ``forward`` and ``generate``, the text first."""
+    text = [Pass(_TEXT)]
+    found = text + ([Pass(_PICTURE, sees=True)] if config.vision is not None else [])
+    if not config.architecture.endswith(_GENERATES):
+        return found + text * _SENTENCES
+    found += [*text, *[Pass(1)] * (NEW_TOKENS[mode] - 1)]
+    return found + (text if mode == "resident" else [])  # there the tokens are compared once more
+
+
+def read_in(layers: Sequence[Layer], one: Pass) -> int:
+    """Return the bytes of weights that a pass uses, as they are stored, if it chooses experts at random."""
+    size = 0
+    for layer in layers:
+        sight = _SIGHT.search(f"{layer.name}.") is not None
+        if sight and not one.sees:
+            continue
+        tokens = one.tokens * _PATCHES if sight else one.tokens
+        size += sum(round(part.stored * _share(layer.module, part, tokens)) for part in layer.parts)
+    return size
+
+
+def _share(module: Any, part: Part, tokens: int) -> float:
+    """Which share of a parameter is used, on average."""
+    rows = max(part.shape[0], 1) if part.shape else 1
+    if part.kind == "rows":
+        return min(1.0, tokens / rows)
+    if part.kind != "experts":
+        return 1.0
+    chosen = getattr(getattr(module, "config", None), "num_experts_per_tok", None)
+    each = min(1.0, chosen / rows) if isinstance(chosen, int) else 1.0
+    return 1 - (1 - each) ** tokens
+
+
+# ---- the decision
+
 
 MiB: Final = 1 << 20
 _MB: Final = 10**6
@@ -60,25 +248,29 @@ class Fit:
     lines: tuple[str, ...]
 
 
-def fit(trial: Trial, layers: Sequence[Layer], weights: Weights, device: str, dtype: Dtype) -> Fit:
+def fit(
+    session: Session, layers: Sequence[Layer], weights: Weights, device: str, dtype: Dtype
+) -> Fit:
     """Decide how to run a model; ``layers`` and ``weights`` are those of its skeleton.
 
     Raises:
         SkippedError: There is too little memory even to stream it; the message says how much would do.
     """
-    limit = memory_limit(trial.wishes)
-    needs, workers = _within(_needs(trial, layers, weights, dtype), limit, trial.wishes.workers)
-    golden = _golden_needs(trial, layers, weights, dtype)
+    limit = memory_limit(session.settings)
+    needs, workers = _within(
+        _needs(session, layers, weights, dtype), limit, session.settings.workers
+    )
+    golden = _golden_needs(session, layers, weights, dtype)
     mode, reason = _choose(needs, limit, device, golden)
-    lines = (*_memory_lines(trial, needs, limit, dtype), f"Mode: {mode}. {reason}")
+    lines = (*_memory_lines(session, needs, limit, dtype), f"Mode: {mode}. {reason}")
     ahead = _ahead(needs, limit, layers, workers, device)
     way = Way(
         mode=mode,
         stored=sum(part.stored for part in _distinct(layers, weights)),
         stays=min(1.0, max(0, limit - needs.streamed - ahead) / max(needs.weights, 1)),
     )
-    lines += (reading_line(trial.config, layers, way), *_golden_lines(golden, limit))
-    own = limit - trial.wishes.beside
+    lines += (reading_line(session.config, layers, way), *_golden_lines(golden, limit))
+    own = limit - session.settings.beside
     return Fit(mode, reason, own, needs.headroom + ahead, workers, ahead, lines)
 
 
@@ -95,18 +287,18 @@ def _ahead(needs: Needs, limit: int, layers: Sequence[Layer], workers: int, devi
     return max(0, min(left, limit - needs.streamed - _GROWN, workers * largest))
 
 
-def _needs(trial: Trial, layers: Sequence[Layer], weights: Weights, dtype: Dtype) -> Needs:
+def _needs(session: Session, layers: Sequence[Layer], weights: Weights, dtype: Dtype) -> Needs:
     parts = _distinct(layers, weights)
     making = max((part.making for part in parts), default=0)
     casts = all(weights.recipe(part.key).plain for part in parts)
     return Needs(
-        process=hardware.resident_memory() + trial.wishes.beside,
+        process=hardware.resident_memory() + session.settings.beside,
         weights=sum(part.size for part in parts),
         small=sum(part.size for layer in layers for part in layer.parts if part.small),
         layer=max((layer.peak for layer in layers), default=0),
         making=making * (_LOADERS if casts else 1),
-        activations=_activations(trial, dtype),
-        decoding=_decoding(trial.wishes.workers),
+        activations=_activations(session, dtype),
+        decoding=_decoding(session.settings.workers),
         packing=_packing(layers),
     )
 
@@ -122,14 +314,14 @@ def _packing(layers: Sequence[Layer]) -> int:
 
 
 def _golden_needs(
-    trial: Trial, layers: Sequence[Layer], weights: Weights, dtype: Dtype
+    session: Session, layers: Sequence[Layer], weights: Weights, dtype: Dtype
 ) -> int | None:
     """The least that level golden takes, which builds the model anew in float32; None if that is over."""
-    if dtype == "float32" or not (trial.wishes.record or trial.wishes.golden):
+    if dtype == "float32" or not (session.settings.record or session.settings.golden):
         return None
     exact = weights.in_float32()
-    needs = _needs(trial, recast(layers, exact), exact, "float32")
-    needs, _ = _within(needs, 0, trial.wishes.workers)
+    needs = _needs(session, recast(layers, exact), exact, "float32")
+    needs, _ = _within(needs, 0, session.settings.workers)
     return min(needs.resident, needs.streamed) + _GROWN
 
 
@@ -164,20 +356,20 @@ def _distinct(layers: Sequence[Layer], weights: Weights) -> list[Part]:
     return list(found.values())
 
 
-def _activations(trial: Trial, dtype: Dtype) -> int:
+def _activations(session: Session, dtype: Dtype) -> int:
     """Above all the logits, of all positions and once more as they are looked at."""
-    vocabulary = trial.config.text.get("vocab_size")
+    vocabulary = session.config.text.get("vocab_size")
     width = vocabulary if isinstance(vocabulary, int) and vocabulary > 0 else 0
     element = 4 if dtype == "float32" else 2
     return _WORKING + 2 * TOKENS * width * element
 
 
-def memory_limit(wishes: Wishes) -> int:
+def memory_limit(settings: Settings) -> int:
     """Return what the test may hold, its parent counted: what there is less a reserve, or a wish."""
     free = hardware.available_memory()
     reserve = max(256 * MiB, free // 20)
-    machine = hardware.resident_memory() + wishes.beside + max(0, free - reserve)
-    return machine if wishes.memory is None else min(wishes.memory, machine)
+    machine = hardware.resident_memory() + settings.beside + max(0, free - reserve)
+    return machine if settings.memory is None else min(settings.memory, machine)
 
 
 def _choose(needs: Needs, limit: int, device: str, golden: int | None = None) -> tuple[Mode, str]:
@@ -209,8 +401,10 @@ def _enough(needed: int) -> int:
     return -(-needed * 21 // 20 // _MB) * _MB
 
 
-def _memory_lines(trial: Trial, needs: Needs, limit: int, dtype: Dtype) -> Iterator[str]:
-    asked = "as asked for" if trial.wishes.memory is not None else "of what this machine has left"
+def _memory_lines(session: Session, needs: Needs, limit: int, dtype: Dtype) -> Iterator[str]:
+    asked = (
+        "as asked for" if session.settings.memory is not None else "of what this machine has left"
+    )
     yield f"Weights: {human_bytes(needs.weights)} as {dtype}."
     yield f"Activations: about {human_bytes(needs.activations)}, for at most {TOKENS} tokens."
     yield f"Memory: {human_bytes(limit)} {asked}; the process has {human_bytes(needs.process)} now."

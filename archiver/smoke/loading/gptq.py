@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from archiver.smoke.checkpoint.gptq import Kind
 
+
 _AT_ONCE: Final = 1 << 16
 """Weights that are unpacked at once. So many stay in a processor's cache: 1.5 times as fast as 2^20."""
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from archiver.smoke.loading.conversion import Weights
 
+
 SMALL: Final = 1 << 20
 """Bytes up to which a parameter is always in memory: model code reaches for some from outside their
 module, and all of them together are little."""

@@ -12,32 +12,32 @@ from typing import TYPE_CHECKING, Any
 from archiver.errors import ArchiverError, SkippedError
 from archiver.smoke import hardware, libraries
 from archiver.smoke.checkpoint.gptq import PARTS, UnknownKindError, kind_of, packed
-from archiver.smoke.guard import reason, too_large
 from archiver.smoke.hardware import best_device
 from archiver.smoke.loading.fit import memory_limit
-from archiver.smoke.loading.lazy import Source, torch_dtype
+from archiver.smoke.loading.tensors import Source, torch_dtype
 from archiver.smoke.messages import Fits
 from archiver.smoke.model import Model, Reads
+from archiver.smoke.report import reason, too_large
 from archiver.text import human_bytes, plural, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from archiver.smoke.model import Dtype
-    from archiver.smoke.trial import Trial
+    from archiver.smoke.session import Session
 
 
-def load_publicly(trial: Trial, cls: Any, config: Any, dtype: Dtype) -> Model:
+def load_publicly(session: Session, cls: Any, config: Any, dtype: Dtype) -> Model:
     """Return the model, all of its weights in memory.
 
     Raises:
         SkippedError: It does not fit, or this version does not take the tensors.
         DamageError: The archive, not the model, is damaged.
     """
-    device = best_device(trial.wishes.device)
-    _require_room(trial, dtype)
+    device = best_device(session.settings.device)
+    _require_room(session, dtype)
     reads = Reads(set())
-    config, state = _plain(trial, Source(trial.checkpoint, reads, trial.tell), config)
+    config, state = _plain(session, Source(session.checkpoint, reads, session.tell), config)
     with _by_another_version(f"{cls.__name__} could not be loaded"):
         module, info = _loaded(cls, config, state, dtype)
     missing = sorted(info["missing_keys"])
@@ -48,13 +48,13 @@ def load_publicly(trial: Trial, cls: Any, config: Any, dtype: Dtype) -> Model:
     return Model(module.to(device).eval(), device, dtype, "resident", reads, loader="public")
 
 
-def _require_room(trial: Trial, dtype: Dtype) -> None:
+def _require_room(session: Session, dtype: Dtype) -> None:
     """Tell how the model fits, or that it does not: the tensors and the model made of them, at once."""
     element = 4 if dtype == "float32" else 2
-    stored = sum(tensor.size for tensor in trial.tensors.values())
-    made = sum(_numbers(tensor.shape) for tensor in trial.tensors.values()) * element
-    needed = hardware.resident_memory() + trial.wishes.beside + stored + made
-    limit = memory_limit(trial.wishes)
+    stored = sum(tensor.size for tensor in session.tensors.values())
+    made = sum(_numbers(tensor.shape) for tensor in session.tensors.values()) * element
+    needed = hardware.resident_memory() + session.settings.beside + stored + made
+    limit = memory_limit(session.settings)
     version = libraries.transformers_version()
     if needed > limit:
         raise SkippedError(
@@ -67,7 +67,7 @@ def _require_room(trial: Trial, dtype: Dtype) -> None:
         f"Mode: resident, by the public API: transformers {version} is none of the tested versions.",
         f"Reading: about {human_bytes(stored)}, once.",
     )
-    trial.tell(Fits(lines))
+    session.tell(Fits(lines))
 
 
 def _numbers(shape: tuple[int, ...]) -> int:
@@ -77,17 +77,17 @@ def _numbers(shape: tuple[int, ...]) -> int:
     return count
 
 
-def _plain(trial: Trial, source: Source, config: Any) -> tuple[Any, dict[str, Any]]:
+def _plain(session: Session, source: Source, config: Any) -> tuple[Any, dict[str, Any]]:
     """The config and the tensors as the library's public API can take them: GPTQ is undone before."""
-    tensors = dict(trial.tensors)
+    tensors = dict(session.tensors)
     made: dict[str, Any] = {}
-    if trial.config.quant_method == "gptq":
+    if session.config.quant_method == "gptq":
         import torch  # noqa: PLC0415 - of the extra
 
         from archiver.smoke.loading.gptq import dequantized  # noqa: PLC0415 - with the extra only
 
         try:
-            kind = kind_of(trial.config.quantization or {})
+            kind = kind_of(session.config.quantization or {})
         except UnknownKindError as error:
             raise SkippedError(f"Quantization 'gptq' cannot be loaded here: {error}.") from None
         for layer in list(packed(tensors)):
@@ -99,7 +99,7 @@ def _plain(trial: Trial, source: Source, config: Any) -> tuple[Any, dict[str, An
             for one in layer:
                 tensors.pop(one.name if one else "", None)
         del config.quantization_config
-    elif trial.config.quant_method == "fp8":
+    elif session.config.quant_method == "fp8":
         config.quantization_config = dict(config.quantization_config) | {"dequantize": True}
     for tensor in tensors.values():
         torch_dtype(tensor)  # SkippedError before anything large is read

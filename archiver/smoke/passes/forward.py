@@ -5,49 +5,84 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from archiver.archive.findings import Finding
 from archiver.errors import SkippedError
 from archiver.smoke import libraries
-from archiver.smoke.guard import told_as
 from archiver.smoke.model import Answer, Outcome
-from archiver.smoke.passes.asked import answers_of
-from archiver.smoke.passes.picture import picture_counts
-from archiver.smoke.report import FailedError, Proof
+from archiver.smoke.passes.answer import answer
+from archiver.smoke.passes.inputs import answers_of, image_inputs, why_no_image
+from archiver.smoke.report import FailedError, Proof, library_errors
 from archiver.text import human_bytes, plural, printable
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from archiver.smoke.model import Model
-    from archiver.smoke.trial import Trial
-
-__all__ = ["Outcome", "check_forward", "faults_of", "ready_model"]
+    from archiver.smoke.session import Session
 
 
-def check_forward(trial: Trial) -> Proof:
-    """Run the fixed text, and the fixed picture where the model sees; sets ``trial.outcome``.
+# ---- whether the picture counts
+
+
+def picture_counts(
+    session: Session, model: Model, answers: tuple[Answer, ...]
+) -> tuple[tuple[str, ...], tuple[Finding, ...]]:
+    """What was proved, and what was found wrong, by a second look at another picture.
+
+    A streamed model is not asked again: it would be read a second time for this alone.
+    """
+    why = why_no_image(session)
+    if why:
+        return (), (Finding("model-not-tried", f"No picture was tried: {why}"),)
+    before = next((one for one in answers if one.name == "image"), None)
+    if before is None or model.mode == "streamed":
+        return (), ()
+    with library_errors("model-output", "A pass with another picture"):
+        after = answer(model, "image", _negative(image_inputs(session) or {}))
+    if np.array_equal(before.tail, after.tail):
+        message = "The picture makes no difference: its negative gives the very same logits."
+        return (), (Finding("model-output", message),)
+    return ("the logits after the picture depend on it",), ()
+
+
+def _negative(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same input with each value of the picture negated; the rest are ids."""
+    return {
+        name: -tensor if tensor.is_floating_point() else tensor for name, tensor in inputs.items()
+    }
+
+
+# ---- the level
+
+
+def check_forward(session: Session) -> Proof:
+    """Run the fixed text, and the fixed picture where the model sees; sets ``session.outcome``.
 
     Raises:
         SkippedError: The libraries are missing, or memory is.
         FailedError: The model refuses the input, or gives nothing that can be used later.
     """
-    model = ready_model(trial)
-    with told_as("model-output", "A pass through the model"):
-        answers = tuple(answers_of(trial, model))
+    model = ready_model(session)
+    with library_errors("model-output", "A pass through the model"):
+        answers = tuple(answers_of(session, model))
     findings = [finding for one in answers for finding in faults_of(one, model)]
     if findings:
         raise FailedError(*findings)
-    trial.outcome = Outcome(answers)
+    session.outcome = Outcome(answers)
     proved = [_proved(one) for one in answers if not one.name.startswith("sentence")]
     proved += _sentences(answers)
-    said, faults = picture_counts(trial, model, answers)
-    return Proof((*proved, *said, *_read(trial, model)), faults, _facts(answers))
+    said, faults = picture_counts(session, model, answers)
+    return Proof((*proved, *said, *_read(session, model)), faults, _facts(answers))
 
 
-def ready_model(trial: Trial) -> Model:
+def ready_model(session: Session) -> Model:
     """The model that level ``load`` built; SkippedError if there is none."""
     libraries.require("torch", "transformers")
-    if trial.model is None:
+    if session.model is None:
         raise SkippedError("No model was loaded.", hint="Run level load before this one.")
-    return trial.model
+    return session.model
 
 
 def faults_of(one: Answer, model: Model) -> list[Finding]:
@@ -116,11 +151,11 @@ def _sentences(answers: tuple[Answer, ...]) -> list[str]:
     return [f"embeddings of {plural(count, 'fixed sentence')}"] if count else []
 
 
-def _read(trial: Trial, model: Model) -> list[str]:
+def _read(session: Session, model: Model) -> list[str]:
     """What was read, where that is not everything."""
     if model.mode != "streamed":
         return []
-    tensors = trial.tensors
+    tensors = session.tensors
     whole = sum(tensor.size for tensor in tensors.values())
     said = (
         f"read {len(model.reads.tensors):,} of {plural(len(tensors), 'tensor')}, "

@@ -9,32 +9,53 @@ import msgspec
 
 from archiver.archive.findings import Finding
 from archiver.errors import SkippedError
-from archiver.smoke.checkpoint.model_files import model_files, model_tensors, read_indexes
-from archiver.smoke.config import ModelConfig
+from archiver.smoke.checkpoint.config import ModelConfig
+from archiver.smoke.checkpoint.files import SINGLE, SUFFIX, model_files, model_tensors, read_indexes
 from archiver.smoke.report import FailedError, Proof
 from archiver.smoke.structure.dtypes import check_dtypes
-from archiver.smoke.structure.experts import check_experts
-from archiver.smoke.structure.gptq import check_gptq
-from archiver.smoke.structure.index import check_indexes
+from archiver.smoke.structure.layers import check_experts, check_mtp, check_tied
 from archiver.smoke.structure.meta_load import check_meta_load
-from archiver.smoke.structure.mtp import check_mtp
-from archiver.smoke.structure.others import check_others
-from archiver.smoke.structure.scales import check_scales
-from archiver.smoke.structure.tied import check_tied
-from archiver.smoke.structure.weight_files import Headers, check_zeros, read_headers
-from archiver.text import human_bytes, plural
+from archiver.smoke.structure.quantization import check_gptq, check_scales
+from archiver.smoke.structure.weight_files import Headers, check_indexes, check_zeros, read_headers
+from archiver.text import human_bytes, plural, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
-    from archiver.smoke.checkpoint.protocol import StoredTensor
-    from archiver.smoke.trial import Trial
+    from archiver.smoke.checkpoint.files import StoredTensor
+    from archiver.smoke.session import Session
+
+
+_NAMED: Final = 5
+
+
+def check_others(files: Collection[str], loaded: Collection[str]) -> Proof:
+    """A remark on them: adapters, the same weights in another layout, or parts around the model.
+
+    Args:
+        files: The paths of all files.
+        loaded: Those that make the model.
+    """
+    others = sorted(path for path in files if path.endswith(SUFFIX) and path not in loaded)
+    if not others:
+        return Proof(())
+    what = SINGLE if SINGLE in loaded else plural(len(loaded), "file")
+    count = plural(len(others), "other file")
+    listed = ", ".join(map(printable, others[:_NAMED])) + (", …" if len(others) > _NAMED else "")
+    were = "was" if len(others) == 1 else "were"
+    message = f"The model is loaded from {what}; {count} of weights {were} not tried: {listed}"
+    path = others[0] if len(others) == 1 else ""
+    return Proof((), (Finding("model-not-tried", message, path=path),))
+
+
+# ---- the level
+
 
 _PARTS: Final = (check_scales, check_gptq, check_experts, check_tied)
 _EXPERT: Final = re.compile(r"(.*\.experts)\.[0-9]+\.")
 
 
-def check_structure(trial: Trial) -> Proof:
+def check_structure(session: Session) -> Proof:
     """All that headers, index and config tell, and whether the model's class takes the tensors.
 
     Raises:
@@ -42,40 +63,40 @@ def check_structure(trial: Trial) -> Proof:
         FailedError: There are no weights.
         DamageError: A file cannot be read as it should be.
     """
-    headers = read_headers(trial.checkpoint)
-    config = _config(trial)
+    headers = read_headers(session.checkpoint)
+    config = _config(session)
     tied = isinstance(config, ModelConfig) and config.tied is True
-    files = _of_files(trial, headers, tied=tied)
-    tensors = trial.tensors
+    files = _of_files(session, headers, tied=tied)
+    tensors = session.tensors
     proofs = [
         _of_headers(headers, tensors),
         *files,
-        check_zeros(trial.checkpoint, tensors.values()),
-        *([config] if isinstance(config, Proof) else _of_config(trial, config)),
+        check_zeros(session.checkpoint, tensors.values()),
+        *([config] if isinstance(config, Proof) else _of_config(session, config)),
     ]
     findings = _each_tensor_once(finding for proof in proofs for finding in proof.findings)
     facts = {"shards": _shards(tensors), "tensors": len(tensors), "bytes": _size(tensors)}
     return Proof(tuple(one for proof in proofs for one in proof.proved), findings, facts)
 
 
-def _config(trial: Trial) -> ModelConfig | Proof:
+def _config(session: Session) -> ModelConfig | Proof:
     """What ``config.json`` says, or what is wrong with it."""
     try:
-        return trial.config
+        return session.config
     except SkippedError as error:
         return Proof((), (Finding("model-not-tried", error.message, hint=error.hint),))
     except FailedError as error:
         return Proof((), error.findings)
 
 
-def _of_files(trial: Trial, headers: Headers, *, tied: bool) -> list[Proof]:
-    """Which files make the model, by the indexes; sets ``trial.tensors``.
+def _of_files(session: Session, headers: Headers, *, tied: bool) -> list[Proof]:
+    """Which files make the model, by the indexes; sets ``session.tensors``.
 
     Indexes are read once: that of the largest models has 24 MB.
     """
-    checkpoint = trial.checkpoint
+    checkpoint = session.checkpoint
     indexes = read_indexes(checkpoint)
-    trial.tensors = model_tensors(checkpoint, indexes)
+    session.tensors = model_tensors(checkpoint, indexes)
     index = check_indexes(indexes, checkpoint.files, headers.found, tied=tied)
     return [index, check_others(checkpoint.files, model_files(checkpoint, indexes))]
 
@@ -96,11 +117,11 @@ def _of_headers(headers: Headers, tensors: Mapping[str, StoredTensor]) -> Proof:
     return Proof((f"{told}: every header is sound",))
 
 
-def _of_config(trial: Trial, config: ModelConfig) -> list[Proof]:
+def _of_config(session: Session, config: ModelConfig) -> list[Proof]:
     """What is looked at in the light of the config."""
-    tensors = trial.tensors
+    tensors = session.tensors
     parts = [check(tensors, config) for check in _PARTS]
-    load = _told_of_experts(check_meta_load(trial, tensors), _blamed(*parts))
+    load = _told_of_experts(check_meta_load(session, tensors), _blamed(*parts))
     mtp = check_mtp(tensors, config, _blamed(*parts, load))
     return [check_dtypes(tensors, config), mtp, *parts, load]
 

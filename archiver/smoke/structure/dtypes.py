@@ -6,25 +6,68 @@ no meaning; nothing but this shows it before the model runs.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from archiver.archive.findings import Finding
-from archiver.smoke.report import Proof
-from archiver.smoke.structure.kept import kept_modules
-from archiver.smoke.structure.listing import shortened
-from archiver.smoke.structure.roles import role
+from archiver.smoke.report import Proof, shortened
 from archiver.tensors.dtypes import BITS
 from archiver.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from archiver.smoke.checkpoint.protocol import StoredTensor
-    from archiver.smoke.config import ModelConfig
+    from archiver.smoke.checkpoint.config import ModelConfig
+    from archiver.smoke.checkpoint.files import StoredTensor
 
     Allowed = Callable[[StoredTensor], bool]
+
+
+# only numbers that count what is alike: "conv.0" and "conv.1" may be a convolution and its norm
+_NUMBER: Final = re.compile(r"(?<![^.])(layers?|h|blocks?|experts)\.[0-9]+(?![^.])")
+
+
+def role(name: str) -> str:
+    """``model.layers.7.mlp.experts.3.up_proj.weight`` → ``model.layers.*.mlp.experts.*.up_proj.weight``."""
+    return _NUMBER.sub(r"\1.*", name)
+
+
+_LISTS = ("modules_to_not_convert", "ignored_layers")
+
+
+def unquantized_modules(config: ModelConfig) -> Callable[[str], bool]:
+    """Tells of a tensor's name whether its module, or one around it, was left as it was.
+
+    A listed name may be a whole path or the end of one, with or without ``language_model``
+    (transformers' ``should_convert_module``). Looked up part by part: lists have thousands of names.
+    """
+    listed = {_plain(name) for name in _listed(config)}
+    return lambda tensor: any(part in listed for part in _parts(_plain(tensor)))
+
+
+def _listed(config: ModelConfig) -> Iterator[str]:
+    for key in _LISTS:
+        names = (config.quantization or {}).get(key)
+        if isinstance(names, list):
+            yield from (name for name in names if isinstance(name, str))
+
+
+def _plain(name: str) -> str:
+    return name.replace("language_model.", "").removesuffix(".weight").removesuffix(".")
+
+
+def _parts(name: str) -> Iterator[str]:
+    """Every run of the name's parts; a name has about ten."""
+    words = name.split(".")[:32]
+    for begin in range(len(words)):
+        for end in range(begin + 1, len(words) + 1):
+            yield ".".join(words[begin:end])
+
+
+# ---- the check
+
 
 STORED: Final = {"bfloat16": "BF16", "float16": "F16", "float32": "F32", "float64": "F64"}
 """torch's names of dtypes, and those of safetensors."""
@@ -153,7 +196,7 @@ def _wrong(one: StoredTensor, reason: str) -> Finding:
 
 def _odd_ones(tensors: Iterable[StoredTensor], config: ModelConfig) -> Iterator[Finding]:
     """Tensors that differ from those of the same role in most other layers."""
-    kept = kept_modules(config)
+    kept = unquantized_modules(config)
     roles: dict[str, list[StoredTensor]] = {}
     for one in tensors:
         roles.setdefault(role(one.name), []).append(one)

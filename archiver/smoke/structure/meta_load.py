@@ -13,31 +13,30 @@ from archiver.archive.findings import Finding
 from archiver.errors import SkippedError
 from archiver.smoke import libraries
 from archiver.smoke.checkpoint.gptq import unpacked
-from archiver.smoke.loading.architecture import model_class, told
-from archiver.smoke.loading.lazy import DTYPES
-from archiver.smoke.loading.notes import noting, unconverted
-from archiver.smoke.report import FailedError, Proof
-from archiver.smoke.structure.listing import shortened
-from archiver.smoke.structure.scales import SCALE
+from archiver.smoke.loading.architecture import library_sentence, model_class, noting, unconverted
+from archiver.smoke.loading.tensors import DTYPES
+from archiver.smoke.report import FailedError, Proof, shortened
+from archiver.smoke.structure.quantization import SCALE
 from archiver.text import plural, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from archiver.smoke.checkpoint.protocol import StoredTensor
-    from archiver.smoke.trial import Trial
+    from archiver.smoke.checkpoint.files import StoredTensor
+    from archiver.smoke.session import Session
+
 
 _HINT: Final = "Compare with upstream's files; a shard or config.json may be of another model."
 _NAMED: Final = 5
 
 
-def check_meta_load(trial: Trial, tensors: Mapping[str, StoredTensor]) -> Proof:
+def check_meta_load(session: Session, tensors: Mapping[str, StoredTensor]) -> Proof:
     """What the class misses and what does not fit; what it has no use for is a remark.
 
     A class that is not there, or cannot be used here, is a remark as well: all else was looked at.
     """
     try:
-        cls, config = model_class(trial)
+        cls, config = model_class(session)
     except SkippedError as error:
         message = f"The model's class was not tried on the tensors. {error.message}"
         return Proof((), (Finding("model-not-tried", message, hint=error.hint),))
@@ -50,11 +49,11 @@ def check_meta_load(trial: Trial, tensors: Mapping[str, StoredTensor]) -> Proof:
             f"and {version} is none of the tested versions."
         )
         return Proof((), (Finding("model-not-tried", message, hint=libraries.TESTED_HINT),))
-    if trial.config.quant_method == "fp8":
-        return _tried(cls, _plain_config(config), trial, _without_scales(tensors))
-    if trial.config.quant_method == "gptq":
-        return _tried(cls, _plain_config(config), trial, unpacked(tensors, trial.config))
-    return _tried(cls, config, trial, tensors)
+    if session.config.quant_method == "fp8":
+        return _tried(cls, _plain_config(config), session, _without_scales(tensors))
+    if session.config.quant_method == "gptq":
+        return _tried(cls, _plain_config(config), session, unpacked(tensors, session.config))
+    return _tried(cls, config, session, tensors)
 
 
 def _plain_config(config: Any) -> Any:
@@ -77,13 +76,13 @@ def _without_scales(tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTens
     }
 
 
-def _tried(cls: Any, config: Any, trial: Trial, tensors: Mapping[str, StoredTensor]) -> Proof:
+def _tried(cls: Any, config: Any, session: Session, tensors: Mapping[str, StoredTensor]) -> Proof:
     noted: list[Any] = []
     reason = ""
     try:
-        _load(cls, config, trial.config.dtype, tensors, noted)
+        _load(cls, config, session.config.dtype, tensors, noted)
     except Exception as error:  # noqa: BLE001 - what a hostile model makes the loader raise has no base
-        reason = told(error)
+        reason = library_sentence(error)
     info = noted[0] if noted else None
     found = (*_found(info, tensors), *_left_out(cls)) if info else ()
     if reason and all(one.remark for one in found):

@@ -1,12 +1,21 @@
-"""The files of weights: what their headers say, what lies in their place, and tensors of zeros alone."""
+"""The files of weights and their indexes: sound headers that agree with each other; tensors of zeros.
+
+Format of an index: ``{"metadata": {"total_size": BYTES}, "weight_map": {TENSOR: SHARD}}``, the shards
+named from the index's own folder (Hugging Face, "Serialization"). Shards are known by it alone, not by a
+pattern.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from archiver.archive.findings import Finding
 from archiver.errors import SkippedError
-from archiver.smoke.report import FailedError, Proof
+from archiver.smoke.report import FailedError, Proof, shortened
+from archiver.smoke.structure.layers import EMBEDDINGS, LM_HEAD
 from archiver.tensors.dtypes import BITS
 from archiver.tensors.header import HeaderBoundError, HeaderError
 from archiver.tensors.weight_files import (
@@ -24,10 +33,15 @@ from archiver.tensors.weight_files import (
 from archiver.text import human_bytes, plural, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
-    from archiver.smoke.checkpoint.protocol import Checkpoint, StoredTensor
+    from archiver.smoke.checkpoint.files import Checkpoint, Indexes, StoredTensor
     from archiver.tensors.header import Header
+    from archiver.tensors.weight_files import Index
+
+
+# ---- headers
+
 
 _ZEROS_FROM: Final = 1 << 20
 """Smaller tensors, such as biases and norms, may well be zeros."""
@@ -148,3 +162,191 @@ def check_zeros(checkpoint: Checkpoint, tensors: Iterable[StoredTensor]) -> Proo
     message = f"{count} of more than 1 MiB {hold} nothing but zeros ({size}): {named}{more}."
     hint = "A download that never ended leaves zeros: compare the file with upstream's."
     return Proof((), (Finding("model-tensor-zero", message, path=zeros[0].file, hint=hint),))
+
+
+# ---- tensors that are stored under another name
+
+
+def shared_tensors(headers: Collection[Header], *, tied: bool) -> dict[str, int]:
+    """Names that no shard has although they stand for a tensor, with its size in bytes.
+
+    A header's ``__metadata__`` gives the name that was kept for each that was left out (safetensors'
+    ``save_model``, and the converter of pickles on the Hub). ``tied`` says that the head is the
+    embedding, as the config has it.
+    """
+    sizes = {one.name: one.end - one.begin for header in headers for one in header.tensors}
+    kept = {name: one for header in headers for name, one in header.metadata.items()}
+    embedding = next((one for one in EMBEDDINGS if one in sizes), None)
+    if tied and embedding is not None:
+        kept[LM_HEAD] = embedding
+    return {name: sizes[one] for name, one in kept.items() if one in sizes and name not in sizes}
+
+
+# ---- the total size
+#
+# No loader reads it. What none of these ways gives is that of other files, so it is told:
+#
+# - the bytes of the tensors as the shards store them: transformers, huggingface_hub, all of Qwen's;
+# - and those of shared tensors once more for each name that was left out: an index of pickles that was
+#   kept when these were converted;
+# - a truth value as a bit: transformers before 4.40 (``dtype_byte_size``);
+# - the bytes of whole files, with their headers: DeepSeek-V3, and what asks the disk for sizes.
+
+
+def stored_bytes(headers: Collection[Header]) -> int:
+    """The bytes of all tensors."""
+    return sum(one.end - one.begin for header in headers for one in header.tensors)
+
+
+def counting_of(total: Any, headers: Collection[Header], shared: int) -> str | None:
+    """What ``total`` counts beside the stored bytes, or otherwise; ``""``: nothing; None: in no known way.
+
+    Args:
+        total: What the index says, of whatever type.
+        headers: Those of all of its shards.
+        shared: Bytes of the tensors that are stored under another name alone.
+    """
+    stored = stored_bytes(headers)
+    ways = (
+        (stored, ""),
+        (stored + shared, "shared tensors once for each of their names"),
+        (stored - _truths(headers) * 7 / 8, "truth values as bits"),
+        (stored + sum(header.size for header in headers), "whole files, with their headers"),
+    )
+    return next((way for count, way in ways if count == total), None)
+
+
+def _truths(headers: Collection[Header]) -> int:
+    """Bytes that hold a truth value each."""
+    tensors = (one for header in headers for one in header.tensors)
+    return sum(one.end - one.begin for one in tensors if one.dtype == "BOOL")
+
+
+# ---- indexes
+#
+# Format: ``{"metadata": {"total_size": BYTES}, "weight_map": {TENSOR: SHARD}}``, the shards named from
+# the index's own folder (Hugging Face, "Serialization"). Shards are known by it alone, not by a pattern.
+
+
+_INDEX_HINT: Final = (
+    "Compare the index and the shards with upstream's; one of them is not of this model."
+)
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """An index, and the headers of its shards as far as they are acceptable."""
+
+    path: str
+    index: Index
+    there: Mapping[str, Header]
+    tied: bool
+
+    @cached_property
+    def owners(self) -> dict[str, str]:
+        """The shard of each tensor, as the index has it."""
+        return owners_of(self.path, self.index)
+
+    @cached_property
+    def holders(self) -> dict[str, list[str]]:
+        """Which shards have a tensor."""
+        holders: dict[str, list[str]] = {}
+        for shard, header in self.there.items():
+            for tensor in header.tensors:
+                holders.setdefault(tensor.name, []).append(shard)
+        return holders
+
+    @cached_property
+    def shared(self) -> dict[str, int]:
+        """Names that stand for a stored tensor, with its size in bytes."""
+        return shared_tensors(self.there.values(), tied=self.tied)
+
+    def finding(self, message: str, tensor: str = "") -> Finding:
+        return Finding("model-index", message, path=self.path, tensor=tensor, hint=_INDEX_HINT)
+
+
+def check_indexes(
+    indexes: Indexes, files: Collection[str], headers: Mapping[str, Header], *, tied: bool
+) -> Proof:
+    """Every index against the headers of its shards.
+
+    Args:
+        indexes: All there are.
+        files: The paths of all files.
+        headers: The acceptable ones by path; the others have a finding of their own.
+        tied: Whether the head is the embedding, as the config says.
+    """
+    proofs = [_checked(path, index, files, headers, tied=tied) for path, index in indexes.items()]
+    findings = tuple(finding for proof in proofs for finding in proof.findings)
+    proved = dict.fromkeys(one for proof in proofs for one in proof.proved)
+    return Proof(() if findings else tuple(proved), findings)
+
+
+def _checked(
+    path: str,
+    index: Index | str,
+    files: Collection[str],
+    headers: Mapping[str, Header],
+    *,
+    tied: bool,
+) -> Proof:
+    if isinstance(index, str):
+        message = f"{printable(path)} {index}."
+        return Proof((), (Finding("model-index", message, path=path, hint=_INDEX_HINT),))
+    shards = sorted(set(owners_of(path, index).values()))
+    there = {shard: headers[shard] for shard in shards if shard in headers}
+    listed = _Listed(path, index, there, tied)
+    findings = tuple(_compared(listed, files))
+    if len(there) < len(shards):
+        return Proof((), findings)
+    total = _total(listed)
+    return Proof(total.proved, (*findings, *total.findings))
+
+
+def _compared(listed: _Listed, files: Collection[str]) -> Iterator[Finding]:
+    yield from shortened(_gone(listed, files))
+    yield from shortened(_misplaced(listed))
+    yield from shortened(_unlisted(listed))
+    yield from shortened(_doubled(listed))
+
+
+def _gone(listed: _Listed, files: Collection[str]) -> Iterator[Finding]:
+    for shard, count in sorted(Counter(listed.owners.values()).items()):
+        if shard not in files:
+            tensors = plural(count, "tensor")
+            yield listed.finding(f"It lists {tensors} in {printable(shard)}, which is not there.")
+
+
+def _misplaced(listed: _Listed) -> Iterator[Finding]:
+    for name, shard in listed.owners.items():
+        inside = listed.holders.get(name, ())
+        if shard in listed.there and shard not in inside and name not in listed.shared:
+            truth = f"it is in {printable(inside[0])}" if inside else "no shard has it"
+            yield listed.finding(f"It lists the tensor in {printable(shard)}; {truth}.", name)
+
+
+def _unlisted(listed: _Listed) -> Iterator[Finding]:
+    for shard, header in listed.there.items():
+        for tensor in header.tensors:
+            if tensor.name not in listed.owners:
+                message = f"{printable(shard)} has a tensor that the index does not list."
+                yield listed.finding(message, tensor.name)
+
+
+def _doubled(listed: _Listed) -> Iterator[Finding]:
+    for name, shards in listed.holders.items():
+        if len(shards) > 1:
+            where = " and in ".join(map(printable, shards[:2]))
+            yield listed.finding(f"The tensor is in {where}.", name)
+
+
+def _total(listed: _Listed) -> Proof:
+    total = listed.index.total_size
+    headers = listed.there.values()
+    way = "" if total is None else counting_of(total, headers, sum(listed.shared.values()))
+    if way is None:
+        said, size = printable(str(total), 40), stored_bytes(headers)
+        message = f"Its total_size is {said}; the tensors have {size} bytes."
+        return Proof((), (listed.finding(message),))
+    told = f", but its total_size counts {way}" if way else ""
+    return Proof((f"the index agrees with the headers{told}",))

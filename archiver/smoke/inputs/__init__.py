@@ -1,1 +1,0 @@
-"""What is fed to a model: a fixed text and a fixed picture, as tensors."""

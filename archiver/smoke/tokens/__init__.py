@@ -1,1 +1,0 @@
-"""Level ``tokenizer``: text to ids and back, special tokens, the chat template."""
