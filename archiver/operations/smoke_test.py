@@ -178,11 +178,15 @@ def next_due(
     if repository:
         snapshots = archive.fitting(repository, revision)
     else:
-        snapshots = [one for one in archive.snapshots() if not one.seal.selection.chosen]
+        snapshots = [
+            snapshot for snapshot in archive.snapshots() if not snapshot.seal.selection.chosen
+        ]
     tested = last_tested(archive, snapshots, own_place(archive))
     since = None if age is None else utc_before(age)
-    due = [one for one in snapshots if since is None or not tested[one.id].proves(since)]
-    return min(due, key=lambda one: (tested[one.id].tried, one.name), default=None)
+    due = [
+        snapshot for snapshot in snapshots if since is None or not tested[snapshot.id].proves(since)
+    ]
+    return min(due, key=lambda snapshot: (tested[snapshot.id].tried, snapshot.name), default=None)
 
 
 def _golden_to_compare(options: SmokeOptions, origin: _Origin | None) -> Known:
@@ -313,7 +317,7 @@ class _Test:
             self._options.on_fit,
             self._on_level,
         )
-        return self._kept(report, recorded if report.held else None)
+        return self._keep(report, recorded if report.held else None)
 
     @contextmanager
     def receipt_of_damage(self) -> Iterator[None]:
@@ -336,7 +340,7 @@ class _Test:
         if self._options.on_level is not None:
             self._options.on_level(level)
 
-    def _kept(self, report: SmokeReport, recorded: Golden | None) -> SmokeTest:
+    def _keep(self, report: SmokeReport, recorded: Golden | None) -> SmokeTest:
         event = unkept = ""
         if self._origin is not None:
             event, unkept = self._origin.journal(report, self._how(report), recorded)

@@ -23,7 +23,7 @@ _GROUPS: Final = Path("/sys/fs/cgroup")
 
 def environment() -> dict[str, Any]:
     """Versions of libraries and what the machine is: JSON values. Works without any of the libraries."""
-    found: dict[str, Any] = {
+    facts: dict[str, Any] = {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "cpu": _cpu_name(),
@@ -34,9 +34,9 @@ def environment() -> dict[str, Any]:
     }
     torch = sys.modules.get("torch")
     if torch is not None:
-        found["cpu_capability"] = torch.backends.cpu.get_cpu_capability()
-        found["threads"] = torch.get_num_threads()
-    return found
+        facts["cpu_capability"] = torch.backends.cpu.get_cpu_capability()
+        facts["threads"] = torch.get_num_threads()
+    return facts
 
 
 def _cpu_name() -> str:
@@ -73,10 +73,10 @@ def _kilobytes(path: str, name: str) -> int | None:
 
 def total_memory() -> int:
     """Bytes of memory that the machine, or the process's group, has."""
-    found = (
+    machine = (
         _psutil().virtual_memory().total if _psutil() else _kilobytes("/proc/meminfo", "MemTotal")
     )
-    return min([found or 0, *(limit for limit, _ in _group_limits())])
+    return min([machine or 0, *(limit for limit, _ in _group_limits())])
 
 
 def available_memory() -> int:
@@ -185,7 +185,7 @@ def best_device(wish: str | None) -> str:
     """
     if wish is not None and wish not in _DEVICES:
         raise UsageError(f"There is no device {wish!r}.", hint=f"Use one of {', '.join(_DEVICES)}.")
-    there = [one for one in _DEVICES if _there(one)]
+    there = [device for device in _DEVICES if _there(device)]
     if wish is not None and wish not in there:
         raise SkippedError(f"torch finds no device {wish!r} here.", hint="Leave out --device.")
     return wish or there[0]

@@ -112,10 +112,10 @@ def inner_functions_known() -> bool:
 
 def versions() -> dict[str, str]:
     """The versions of those that are installed."""
-    found = {}
+    versions_here = {}
     for name in NAMES:
         try:
-            found[name] = metadata.version(name)
+            versions_here[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return versions_here

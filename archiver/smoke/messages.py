@@ -166,7 +166,9 @@ class Raised(msgspec.Struct, frozen=True, tag="raised"):
     @classmethod
     def of(cls, error: ArchiverError) -> Raised:
         """Return what is sent of an error: the nearest class that is made of a message and a hint."""
-        name = next(one.__name__ for one in type(error).__mro__ if one.__name__ in _ERRORS)
+        name = next(
+            cls_above.__name__ for cls_above in type(error).__mro__ if cls_above.__name__ in _ERRORS
+        )
         return cls(name, error.message, error.hint)
 
     @property

@@ -117,4 +117,4 @@ class Outcome:
 
     def of(self, name: str) -> Answer | None:
         """The answer to the input of that name."""
-        return next((one for one in self.answers if one.name == name), None)
+        return next((answer for answer in self.answers if answer.name == name), None)

@@ -11,7 +11,7 @@ from archiver.archive.events import Event, SmokeFinding, SmokeTested, new_event
 from archiver.archive.journal import EVENT_MAX
 from archiver.archive.places import settled_place
 from archiver.archive.records import canonical
-from archiver.errors import ArchiverError, DamageError, skip_damaged
+from archiver.errors import ArchiverError, DamageError
 from archiver.smoke.golden.record import Golden, parse_golden
 from archiver.smoke.report import up_to
 from archiver.text import plural, utc_now
@@ -52,13 +52,13 @@ def receipt(
     tested = SmokeTested(
         snapshot=snapshot.id,
         manifest=snapshot.seal.manifest.blake3,
-        levels={one.level: one.verdict for one in report.levels},
+        levels={level.level: level.verdict for level in report.levels},
         read="folder" if restored else "archive",
-        place=settled_place(archive).key,
+        place=settled_place(archive).told,
         dtype=run.dtype,
         device=run.device,
         mode=run.mode,
-        seconds=round(sum(one.seconds for one in report.levels)),
+        seconds=round(sum(level.seconds for level in report.levels)),
         environment=_bounded(report.environment),
         findings=tuple(map(_noted, sorted(report.findings, key=_weight)[:_FINDINGS])),
         golden=msgspec.UNSET if golden is None else msgspec.Raw(canonical(golden)),
@@ -81,15 +81,15 @@ def _noted(finding: Finding) -> SmokeFinding:
 
 def _bounded(environment: dict[str, Any]) -> dict[str, Any]:
     """It without floats, which canonical JSON has not; nothing of it if it is too long to keep."""
-    found: dict[str, Any] = {_text(key): _value(value) for key, value in environment.items()}
-    return found if len(canonical(found)) <= _ENVIRONMENT_MAX else {}
+    facts: dict[str, Any] = {_text(key): _value(value) for key, value in environment.items()}
+    return facts if len(canonical(facts)) <= _ENVIRONMENT_MAX else {}
 
 
 def _value(value: object) -> object:
     if isinstance(value, dict):
-        return {_text(str(key)): _value(one) for key, one in value.items()}
+        return {_text(str(key)): _value(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_value(one) for one in value]
+        return [_value(inner) for inner in value]
     if value is None or isinstance(value, (bool, int)):
         return value
     return _text(str(value))
@@ -98,6 +98,10 @@ def _value(value: object) -> object:
 def _text(text: str) -> str:
     """Short, and text that JSON can hold whatever a checkpoint put into it."""
     return text[:_LONGEST].encode(errors="backslashreplace").decode()
+
+
+def _ignore(_name: str, _error: DamageError) -> None:
+    """An audit tells of damaged events."""
 
 
 class Receipt(NamedTuple):
@@ -120,7 +124,7 @@ def _receipts(events: Iterable[tuple[str, Event]], snapshot: Snapshot) -> Iterat
 
 def newest_receipt(archive: Archive, snapshot: Snapshot) -> Receipt | None:
     """Return the newest receipt of a snapshot, of whatever levels and wherever it was made."""
-    receipts = list(_receipts(archive.events(skip_damaged), snapshot))
+    receipts = list(_receipts(archive.events(_ignore), snapshot))
     return receipts[-1] if receipts else None
 
 
@@ -173,21 +177,23 @@ def last_tested(archive: Archive, snapshots: Iterable[Snapshot], place: Place) -
     than now: a clock that ran ahead must not keep a snapshot from being tested for years.
     """
     now = utc_now()
-    found: dict[str, Tested] = {}
-    for _, event in archive.events(skip_damaged):
+    newest: dict[str, Tested] = {}
+    for _, event in archive.events(_ignore):
         match event.detail:
             case SmokeTested() as tested if event.time <= now and was_at(tested, place):
                 if not tested.levels.keys() >= set(up_to("generate")):
                     continue
-                held = all(one in {"held", "inapplicable"} for one in tested.levels.values())
+                held = all(level in {"held", "inapplicable"} for level in tested.levels.values())
                 new = Tested(event.time, event.time if held else "")
                 for key in (tested.snapshot, tested.manifest):
-                    found[key] = _later(new, found.get(key, _NEVER))
+                    newest[key] = _later(new, newest.get(key, _NEVER))
     return {
-        one.id: _later(found.get(one.id, _NEVER), found.get(one.seal.manifest.blake3, _NEVER))
-        for one in snapshots
+        snapshot.id: _later(
+            newest.get(snapshot.id, _NEVER), newest.get(snapshot.seal.manifest.blake3, _NEVER)
+        )
+        for snapshot in snapshots
     }
 
 
-def _later(one: Tested, two: Tested) -> Tested:
-    return Tested(max(one.tried, two.tried), max(one.held, two.held))
+def _later(first: Tested, two: Tested) -> Tested:
+    return Tested(max(first.tried, two.tried), max(first.held, two.held))

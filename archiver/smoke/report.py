@@ -46,8 +46,8 @@ class Proof(msgspec.Struct, frozen=True):
     def accepting(self, codes: frozenset[str]) -> Proof:
         """Return it with the findings marked that the owner accepts."""
         findings = tuple(
-            msgspec.structs.replace(one, accepted=True) if one.code in codes else one
-            for one in self.findings
+            msgspec.structs.replace(finding, accepted=True) if finding.code in codes else finding
+            for finding in self.findings
         )
         return msgspec.structs.replace(self, findings=findings)
 
@@ -101,14 +101,14 @@ class SmokeReport(msgspec.Struct, frozen=True):
     @property
     def held(self) -> bool:
         """Whether every level that was to be run did hold, or does not apply."""
-        return all(one.verdict in {"held", "inapplicable"} for one in self.levels)
+        return all(level.verdict in {"held", "inapplicable"} for level in self.levels)
 
     @property
     def exit_code(self) -> ExitCode:
         """0 if it held, 25 if a level failed, else 4: a level that was asked for could not run."""
         if self.held:
             return ExitCode.OK
-        failed = any(one.verdict == "failed" for one in self.levels)
+        failed = any(level.verdict == "failed" for level in self.levels)
         return ExitCode.SMOKE_FAILED if failed else ExitCode.SKIPPED
 
 

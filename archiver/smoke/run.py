@@ -185,7 +185,7 @@ class _Test:
             if levels[0] in self.reports:
                 return
         if level in self.reports:  # it ended between two levels, or before the record had come
-            level = next((one for one in levels if one not in self.reports), levels[-1])
+            level = next((level for level in levels if level not in self.reports), levels[-1])
         self._end(self._lost(level, part, time.monotonic() - began, loss))
 
     def _take(self, event: Event) -> None:
@@ -339,8 +339,8 @@ class Child:
             return _Loss(f"crashed its process ({name}): a library did what it must not do")
         hint = _MEMORY_HINT if number == signal.SIGKILL else ""
         why = ", as by a system without memory left" if number == signal.SIGKILL else ""
-        told = f"did not end: its process was ended from outside ({name}){why}"
-        return _Loss(told, blame=False, hint=hint)
+        message = f"did not end: its process was ended from outside ({name}){why}"
+        return _Loss(message, blame=False, hint=hint)
 
 
 _MEMORY_HINT: Final = "Give a limit, such as --memory 4G; the model is then run piece by piece."
@@ -352,9 +352,9 @@ class _Watch:
     def __init__(self, pid: int, settings: Settings) -> None:
         self._pid = pid
         machine = hardware.available_memory()
-        asked = None if settings.memory is None else settings.memory - settings.beside
+        requested = None if settings.memory is None else settings.memory - settings.beside
         # what a plan keeps below is an estimate: an eighth more is no reason to end a test
-        self._limit = machine if asked is None else min(machine, asked * 9 // 8)
+        self._limit = machine if requested is None else min(machine, requested * 9 // 8)
         self._level: Level | None = None
         self._part: Part | None = None
         self._start = self._part_start = hardware.Usage(0, 0.0)
@@ -406,15 +406,15 @@ class _Watch:
             allowed = max(self._limit, self._start.memory + ROOM)
         if usage.memory <= allowed:
             return None
-        told = f"needs more memory than there is: it took more than {human_bytes(allowed)}"
-        return _Loss(told, blame=False, hint=_MEMORY_HINT)
+        message = f"needs more memory than there is: it took more than {human_bytes(allowed)}"
+        return _Loss(message, blame=False, hint=_MEMORY_HINT)
 
     def _of_time(self, usage: hardware.Usage) -> _Loss | None:
         allowed = LEVEL_SECONDS.get(self._level) if self._level else None
         if allowed is None or usage.seconds <= self._start.seconds + allowed:
             return None
-        told = f"did not come to an end within {human_duration(allowed)} of processor time"
-        return _Loss(told, hint=_ABSURD)
+        message = f"did not come to an end within {human_duration(allowed)} of processor time"
+        return _Loss(message, hint=_ABSURD)
 
 
 _ABSURD: Final = (
@@ -464,9 +464,11 @@ def _new() -> Path:
     try:
         return Path(tempfile.mkdtemp(prefix=_PREFIX))
     except OSError as error:
-        told = explain_system_error(error, "a folder for temporary files was made")
-        message = told.message if error.filename else "No folder for temporary files is writable."
-        told_as = type(told)(message, hint="Set TMPDIR to a folder that can be written to.")
+        explained = explain_system_error(error, "a folder for temporary files was made")
+        message = (
+            explained.message if error.filename else "No folder for temporary files is writable."
+        )
+        told_as = type(explained)(message, hint="Set TMPDIR to a folder that can be written to.")
         raise told_as from error
 
 

@@ -148,18 +148,18 @@ class _Parent:
     def __init__(self, handle: int) -> None:
         self._handle = handle
         self._lock = threading.Lock()
-        self._size, self._told = 0, 0.0
+        self._size, self._sent = 0, 0.0
 
     def tell(self, event: Event) -> None:
         """Send an event, after what was read before it."""
         with self._lock:
             if isinstance(event, Advanced):
                 self._size += event.size
-                if time.monotonic() - self._told < _EVERY:
+                if time.monotonic() - self._sent < _EVERY:
                     return
             if self._size:
                 self._write(Advanced(self._size))
-                self._size, self._told = 0, time.monotonic()
+                self._size, self._sent = 0, time.monotonic()
             if not isinstance(event, Advanced):
                 self._write(event)
 
@@ -183,7 +183,7 @@ def serve(requests: int, events: int) -> None:
     except ArchiverError as error:
         parent.tell(Raised.of(error))
     except Exception as error:  # noqa: BLE001 - a level that a hostile model broke is no traceback
-        parent.tell(Broke(_told(error)))
+        parent.tell(Broke(_described(error)))
     else:
         machine = environment()
         if session.model is not None:
@@ -215,10 +215,10 @@ def _opened(source: Source, workers: int) -> Checkpoint:
     return checkpoint
 
 
-def _told(error: Exception) -> str:
+def _described(error: Exception) -> str:
     """What was raised, and where: nobody sees a traceback of this process."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [one for one in frames if f"{os.sep}archiver{os.sep}" in one.filename] or frames
+    own = [frame for frame in frames if f"{os.sep}archiver{os.sep}" in frame.filename] or frames
     where = f"{Path(own[-1].filename).name}, line {own[-1].lineno}" if own else "nowhere"
     return printable(f"{type(error).__name__}: {error} ({where})", 1000)
 

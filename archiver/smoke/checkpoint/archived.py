@@ -153,8 +153,8 @@ class ArchivedCheckpoint:
         for entry in entries:
             fault = entry_fault(entry)
             if fault:
-                told = f"The manifest's entry of {printable(entry.path)} {fault}."
-                raise DamageError(told, hint=self._hint)
+                message = f"The manifest's entry of {printable(entry.path)} {fault}."
+                raise DamageError(message, hint=self._hint)
         return {entry.path: entry for entry in sorted(entries, key=lambda entry: entry.path)}
 
     @cached_property
@@ -173,14 +173,14 @@ class ArchivedCheckpoint:
         if entry.size > limit:
             raise ValueError(f"{path} has {entry.size:,} bytes, more than {limit:,}.")
         data = bytearray()
-        with self._told(path), FileDecoder(self._packs, workers=self._workers) as decoder:
+        with self._naming_damage(path), FileDecoder(self._packs, workers=self._workers) as decoder:
             decoder.copy(entry, data.extend)
         return bytes(data)
 
     def beginning(self, path: str, size: int) -> bytes:
         """The first bytes of a file; errors as in ``Checkpoint``."""
         entry = self._entry(path)
-        with self._told(path):
+        with self._naming_damage(path):
             return bytes(self._bytes(entry, min(size, entry.size)))
 
     def header(self, path: str) -> Header:
@@ -188,14 +188,14 @@ class ArchivedCheckpoint:
 
         It is read from the file, once: the manifest does not keep why one was refused.
         """
-        found = self._headers.get(path)
-        if found is None:
-            found = self._headers[path] = self._read_header(path)
-        return found
+        header = self._headers.get(path)
+        if header is None:
+            header = self._headers[path] = self._read_header(path)
+        return header
 
     def _read_header(self, path: str) -> Header:
         entry = self._entry(path)
-        with self._told(path):
+        with self._naming_damage(path):
             first = self._bytes(entry, min(LENGTH_BYTES, entry.size))
             size = header_size(first, entry.size)
             header = parse_header(self._bytes(entry, size), entry.size)
@@ -206,18 +206,19 @@ class ArchivedCheckpoint:
     def read_tensor(self, tensor: StoredTensor, out: Bytes) -> None:
         """Read a tensor, or a row of one, into ``out``; errors as in ``Checkpoint``."""
         entry = self._entry(tensor.file)
-        with self._told(tensor.file, tensor.name):
+        with self._naming_damage(tensor.file, tensor.name):
             self._fill(entry, tensor.begin, tensor.end, out)
 
     def zeros(self, tensors: Iterable[StoredTensor]) -> list[StoredTensor]:
         """Those whose segments have the digests of zeros; nothing is read."""
         segments = {
-            one: [(part.size, part.digest) for part in self._parts_of(one)] for one in tensors
+            tensor: [(part.size, part.digest) for part in self._parts_of(tensor)]
+            for tensor in tensors
         }
         digests = _digests_of_zeros({size for parts in segments.values() for size, _ in parts})
         return [
-            one
-            for one, parts in segments.items()
+            tensor
+            for tensor, parts in segments.items()
             if all(digests[size] == digest for size, digest in parts)
         ]
 
@@ -277,14 +278,14 @@ class ArchivedCheckpoint:
             self._cache.read(part.digest, part.size, part.begin, place)
 
     @contextmanager
-    def _told(self, path: str, tensor: str = "") -> Iterator[None]:
+    def _naming_damage(self, path: str, tensor: str = "") -> Iterator[None]:
         """Damage names the file and the tensor, and says what to do next."""
         try:
             yield
         except DamageError as error:
             what = f"Tensor {printable(tensor)} in {printable(path)}" if tensor else printable(path)
-            told = f"{what} cannot be read from the archive: {error.message}"
-            raise DamageError(told, hint=self._hint) from error
+            message = f"{what} cannot be read from the archive: {error.message}"
+            raise DamageError(message, hint=self._hint) from error
 
 
 def _digests_of_zeros(sizes: set[int]) -> dict[int, str]:

@@ -38,19 +38,19 @@ def _require_model(checkpoint: Checkpoint) -> None:
     """
     weights = [path for path in checkpoint.files if path.endswith(SUFFIX)]
     top = [path for path in weights if "/" not in path]
-    if _ADAPTER in checkpoint.files and top and all(one.startswith(_ADAPTERS) for one in top):
+    if _ADAPTER in checkpoint.files and top and all(path.startswith(_ADAPTERS) for path in top):
         raise _adapter(checkpoint)
     if CONFIG in checkpoint.files:
         return
     folders = sorted({posixpath.dirname(path) for path in weights if not top})
-    models = [one for one in folders if f"{one}/{CONFIG}" in checkpoint.files]
+    models = [number for number in folders if f"{number}/{CONFIG}" in checkpoint.files]
     if models:
         raise _several(models)
     if _MISTRAL in checkpoint.files:
-        told = (
+        message = (
             f"It is in Mistral's own layout ({_MISTRAL}, no {CONFIG}): transformers has no class."
         )
-        raise SkippedError(told)
+        raise SkippedError(message)
 
 
 def _adapter(checkpoint: Checkpoint) -> SkippedError:
@@ -72,7 +72,7 @@ def _base(checkpoint: Checkpoint) -> Any:
 
 
 def _several(models: list[str]) -> SkippedError:
-    listed = ", ".join(printable(f"{one}/") for one in models[:_SHOWN])
+    listed = ", ".join(printable(f"{folder}/") for folder in models[:_SHOWN])
     more = ", …" if len(models) > _SHOWN else ""
     return SkippedError(
         f"There is no {CONFIG}; models lie in folders of their own: {listed}{more}.",
@@ -233,8 +233,8 @@ def _check_numbers(raw: dict[str, Any], tensors: Iterable[StoredTensor]) -> None
         for pattern, limit in limits:
             if pattern.search(key) and abs(number) > limit:
                 shown = f"{printable(key)} = {printable(str(number), 20)}"
-                told = f"config.json says {shown}; the tensors that are there allow {limit:,}."
-                raise _refused(told)
+                message = f"config.json says {shown}; the tensors that are there allow {limit:,}."
+                raise _refused(message)
 
 
 def _refuse_nothing(key: str, number: float) -> None:

@@ -119,12 +119,14 @@ class Checkpoint(Protocol):
 
 def by_name(files: Iterable[tuple[str, Iterable[Tensor]]]) -> dict[str, StoredTensor]:
     """The tensors of files, given in the order of their paths; the first of several of one name."""
-    found: dict[str, StoredTensor] = {}
+    by_tensor: dict[str, StoredTensor] = {}
     for path, tensors in files:
-        for one in tensors:
-            place = StoredTensor(one.name, path, one.dtype, one.shape, one.begin, one.end)
-            found.setdefault(one.name, place)
-    return found
+        for tensor in tensors:
+            place = StoredTensor(
+                tensor.name, path, tensor.dtype, tensor.shape, tensor.begin, tensor.end
+            )
+            by_tensor.setdefault(tensor.name, place)
+    return by_tensor
 
 
 # ---- which files make the model, chosen as transformers chooses them
@@ -171,10 +173,10 @@ def model_files(checkpoint: Checkpoint, indexes: Indexes | None = None) -> list[
     """
     if SINGLE in checkpoint.files:
         return [SINGLE]
-    found = sorted(path for path in checkpoint.files if path.endswith(SUFFIX))
+    safetensors = sorted(path for path in checkpoint.files if path.endswith(SUFFIX))
     named = _named(read_indexes(checkpoint) if indexes is None else indexes)
-    top = [path for path in found if "/" not in path]
-    return [path for path in found if path in named] or top or found
+    top = [path for path in safetensors if "/" not in path]
+    return [path for path in safetensors if path in named] or top or safetensors
 
 
 def _named(indexes: Indexes) -> set[str]:
@@ -184,9 +186,9 @@ def _named(indexes: Indexes) -> set[str]:
     read = ((path, indexes[path]) for path in chosen)
     return {
         shard
-        for path, one in read
-        if not isinstance(one, str)
-        for shard in owners_of(path, one).values()
+        for path, index in read
+        if not isinstance(index, str)
+        for shard in owners_of(path, index).values()
     }
 
 
@@ -219,9 +221,9 @@ def run_all(pool: Executor, tasks: Sequence[Task]) -> None:
     """
     waiting = [pool.submit(task) for task in tasks]
     try:
-        for one in waiting:
-            one.result()
+        for future in waiting:
+            future.result()
     finally:
-        for one in waiting:
-            one.cancel()
+        for future in waiting:
+            future.cancel()
         wait(waiting)

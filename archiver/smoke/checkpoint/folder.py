@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from archiver.tensors.header import Header, Tensor
 
 
-class FoundFile(NamedTuple):
+class ListedFile(NamedTuple):
     """Where a file really lies, its size in bytes, and by what else it is known again."""
 
     where: str
@@ -45,7 +45,7 @@ class FoundFile(NamedTuple):
         return stat.S_ISREG(status.st_mode) and known == (self.size, self.inode, self.mtime_ns)
 
 
-def find_files(folder: Path) -> dict[str, FoundFile]:
+def find_files(folder: Path) -> dict[str, ListedFile]:
     """The files of a plain folder, of a hub cache's repository or of a snapshot of one, by path.
 
     Raises:
@@ -62,11 +62,11 @@ def find_files(folder: Path) -> dict[str, FoundFile]:
     whole = scan_snapshot(_snapshot_of(folder))
     scan = whole.content()
     half = unfinished_files(whole.files, lambda path: os.stat(whole.files[path]).st_size)  # noqa: PTH116 - as above
-    found, problems = {}, list(scan.problems())
+    files, problems = {}, list(scan.problems())
     for path in sorted(scan.files):
         try:
             as_repo_path(path)
-            found[path] = _found(scan.files[path])
+            files[path] = _file_at(scan.files[path])
         except HostileNameError as error:
             problems.append(error.message.rstrip("."))
         except OSError as error:
@@ -74,7 +74,7 @@ def find_files(folder: Path) -> dict[str, FoundFile]:
     unfinished = [
         f"{printable(path)} (its download did not end: {printable(half[path])} lies beside it)"
         for path in half
-        if path in found
+        if path in files
     ]
     if problems:
         raise refusal(str(folder), [*problems, *unfinished])
@@ -83,14 +83,14 @@ def find_files(folder: Path) -> dict[str, FoundFile]:
             f"{shown} holds a model of which a part is missing: {'; '.join(unfinished[:8])}.",
             hint="Let its download end, or remove what it left.",
         )
-    if not found:
+    if not files:
         raise UsageError(f"{shown} is empty.", hint="Name the folder that holds the model's files.")
-    return found
+    return files
 
 
-def _found(where: str) -> FoundFile:
+def _file_at(where: str) -> ListedFile:
     status = os.stat(where)  # noqa: PTH116 - names may not be text
-    return FoundFile(where, status.st_size, status.st_ino, status.st_mtime_ns)
+    return ListedFile(where, status.st_size, status.st_ino, status.st_mtime_ns)
 
 
 def _snapshot_of(folder: Path) -> Path:
@@ -120,20 +120,20 @@ class FolderCheckpoint:
 
     def __init__(self, folder: Path, *, workers: int, only: Container[str] | None = None) -> None:
         self.title = str(folder)
-        found = find_files(folder)
-        self._found = {path: one for path, one in found.items() if only is None or path in only}
+        files = find_files(folder)
+        self._files = {path: file for path, file in files.items() if only is None or path in only}
         self._headers: dict[str, Header] = {}
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="read")
 
     @cached_property
     def files(self) -> Mapping[str, int]:
         """Every file's path and size in bytes."""
-        return {path: found.size for path, found in self._found.items()}
+        return {path: file.size for path, file in self._files.items()}
 
     @cached_property
     def tensors(self) -> Mapping[str, StoredTensor]:
         """Every tensor of every file whose header is acceptable; the first of several of one name."""
-        listed = (path for path in self._found if path.endswith(".safetensors"))
+        listed = (path for path in self._files if path.endswith(".safetensors"))
         return by_name((path, self._tensors(path)) for path in listed)
 
     def _tensors(self, path: str) -> tuple[Tensor, ...]:
@@ -177,7 +177,7 @@ class FolderCheckpoint:
 
     def zeros(self, tensors: Iterable[StoredTensor]) -> list[StoredTensor]:
         """Those that hold nothing but zeros: a few bytes are read of any other."""
-        return [one for one in tensors if self._is_zero(one)]
+        return [tensor for tensor in tensors if self._is_zero(tensor)]
 
     def _is_zero(self, tensor: StoredTensor) -> bool:
         with self._open(tensor.file) as (handle, size):
@@ -203,24 +203,24 @@ class FolderCheckpoint:
     @contextmanager
     def _open(self, path: str) -> Iterator[tuple[int, int]]:
         """An open file and its size; it must be what it was when the folder was looked at."""
-        found = self._found.get(path)
-        if found is None:
+        file = self._files.get(path)
+        if file is None:
             raise FileNotFoundError(path)
         try:
-            handle = os.open(found.where, _FLAGS)
+            handle = os.open(file.where, _FLAGS)
         except OSError as error:
             raise _unreadable(path, error) from error
         try:
-            _require_same(handle, found, path)
-            yield handle, found.size
-            _require_same(handle, found, path)
+            _require_same(handle, file, path)
+            yield handle, file.size
+            _require_same(handle, file, path)
         finally:
             os.close(handle)
 
 
-def _require_same(handle: int, found: FoundFile, path: str) -> None:
+def _require_same(handle: int, listed: ListedFile, path: str) -> None:
     """What was read before and after a change belongs to no one model."""
-    if not found.is_still(os.fstat(handle)):
+    if not listed.is_still(os.fstat(handle)):
         raise DamageError(f"{path} was replaced or changed after the test began.", hint=_HINT)
 
 

@@ -78,8 +78,8 @@ def kind_of(said: Mapping[str, Any]) -> Kind:
 
 def _known(key: str, value: Any, known: Sequence[Any]) -> Any:
     if type(value) is not type(known[0]) or value not in known:
-        told = " or ".join(map(str, known))
-        message = f"GPTQ with {key} {value!r} is not known here, only {told}"
+        choices = " or ".join(map(str, known))
+        message = f"GPTQ with {key} {value!r} is not known here, only {choices}"
         raise UnknownKindError(message)
     return value
 
@@ -118,10 +118,10 @@ class Packed(NamedTuple):
 
 def packed(tensors: Mapping[str, StoredTensor]) -> Iterator[Packed]:
     """Every layer that has a ``qweight``."""
-    for name, one in tensors.items():
+    for name, tensor in tensors.items():
         if name.endswith(SUFFIXES[0]):
             start = name.removesuffix(SUFFIXES[0])
-            yield Packed(one, *(tensors.get(start + part) for part in SUFFIXES[1:]))
+            yield Packed(tensor, *(tensors.get(start + part) for part in SUFFIXES[1:]))
 
 
 def require_known(tensors: Mapping[str, StoredTensor], config: ModelConfig) -> None:
@@ -131,10 +131,10 @@ def require_known(tensors: Mapping[str, StoredTensor], config: ModelConfig) -> N
         UnknownKindError: One is; ``dynamic`` rules may ask for it.
     """
     if config.quant_method == "gptq":
-        for one in packed(tensors):
-            bits = one.bits(usual_bits(config))
+        for layer in packed(tensors):
+            bits = layer.bits(usual_bits(config))
             if bits is not None:  # if none fits, level structure tells it
-                _known(f"{one.qweight.name} in bits", bits, BITS)
+                _known(f"{layer.qweight.name} in bits", bits, BITS)
 
 
 def unpacked(
@@ -143,9 +143,9 @@ def unpacked(
     """The tensors as they are once the codes were unpacked and the scales were applied."""
     if config.quant_method != "gptq":
         return tensors
-    weights = (one.weight(usual_bits(config)) for one in packed(tensors))
-    kept = {name: one for name, one in tensors.items() if not name.endswith(SUFFIXES)}
-    return {one.name: one for one in weights} | kept
+    weights = (layer.weight(usual_bits(config)) for layer in packed(tensors))
+    plain = {name: tensor for name, tensor in tensors.items() if not name.endswith(SUFFIXES)}
+    return {tensor.name: tensor for tensor in weights} | plain
 
 
 def usual_bits(config: ModelConfig) -> int:

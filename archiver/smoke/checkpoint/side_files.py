@@ -79,8 +79,8 @@ def checked_json(path: str, data: bytes, there: Collection[str]) -> bytes:
     if not isinstance(content, dict):
         raise SideJsonError("It is no JSON object.")
     _refuse_code(path, content)
-    kept = {key: value for key, value in content.items() if not _names_files(key, value, there)}
-    return data if len(kept) == len(content) else json.dumps(kept).encode()
+    harmless = {key: value for key, value in content.items() if not _names_files(key, value, there)}
+    return data if len(harmless) == len(content) else json.dumps(harmless).encode()
 
 
 def _check_extent(data: bytes, most: int) -> None:
@@ -106,29 +106,29 @@ def _parsed(data: bytes) -> Any:
 def _refuse_code(path: str, content: dict[str, Any]) -> None:
     for part in _objects(content):
         for key in _CODE:
-            asked = part.get(key)
-            if asked and isinstance(asked, dict | list):
-                names = printable(", ".join(map(str, asked)))
-                told = f"{printable(path)} asks to run code of the repository ({key}: {names})."
-                raise SkippedError(told, hint=_NO_CODE)
+            code = part.get(key)
+            if code and isinstance(code, dict | list):
+                names = printable(", ".join(map(str, code)))
+                message = f"{printable(path)} asks to run code of the repository ({key}: {names})."
+                raise SkippedError(message, hint=_NO_CODE)
 
 
 def _objects(content: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """It and every object in it, the outermost first."""
     waiting: list[Any] = [content]
-    for one in waiting:  # which grows meanwhile
-        if isinstance(one, dict):
-            yield one
-            waiting += one.values()
-        elif isinstance(one, list):
-            waiting += one
+    for value in waiting:  # which grows meanwhile
+        if isinstance(value, dict):
+            yield value
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
 
 
 def _names_files(key: str, value: Any, there: Collection[str]) -> bool:
     """Whether the libraries would open what an entry names, wherever that is."""
     if key.endswith("_files"):
         listed = value if isinstance(value, list) else [None]
-        return not all(isinstance(one, str) and one in there for one in listed)
+        return not all(isinstance(path, str) and path in there for path in listed)
     return key == "init_inputs" or (key.endswith("_file") and value is not None)
 
 
@@ -161,16 +161,16 @@ def write_side_files(checkpoint: Checkpoint, scratch: Path) -> Path:
         HostileNameError: A path must not be written.
         DamageError: A file cannot be read as it should be.
     """
-    wanted = {path: size for path, size in checkpoint.files.items() if _is_wanted(path)}
-    check_paths(wanted)
-    findings = [*_too_much(wanted)]
-    contents = {} if findings else _contents(checkpoint, wanted, findings)
+    sizes = {path: size for path, size in checkpoint.files.items() if _is_side_file(path)}
+    check_paths(sizes)
+    findings = [*_too_much(sizes)]
+    contents = {} if findings else _contents(checkpoint, sizes, findings)
     if findings:
         raise FailedError(*findings)
     return _written(contents, scratch)
 
 
-def _is_wanted(path: str) -> bool:
+def _is_side_file(path: str) -> bool:
     name = path.removeprefix(_TEMPLATES)
     if "/" in name or path.endswith(_LEFT_OUT) or _INDEX.search(path):
         return False
@@ -179,25 +179,25 @@ def _is_wanted(path: str) -> bool:
     return path.endswith(_SUFFIXES) or path in _NAMES
 
 
-def _too_much(wanted: dict[str, int]) -> Iterator[Finding]:
-    for path, size in wanted.items():
+def _too_much(sizes: dict[str, int]) -> Iterator[Finding]:
+    for path, size in sizes.items():
         if size > _MOST_BYTES:
-            told = f"It has {human_bytes(size)}, more than such a file may have"
-            yield _finding(path, f"{told} ({human_bytes(_MOST_BYTES)}).", "model-config")
-    if len(wanted) > _MOST_FILES or sum(wanted.values()) > _MOST_TOGETHER:
-        told = f"There are {len(wanted):,} small files of {human_bytes(sum(wanted.values()))}"
+            message = f"It has {human_bytes(size)}, more than such a file may have"
+            yield _finding(path, f"{message} ({human_bytes(_MOST_BYTES)}).", "model-config")
+    if len(sizes) > _MOST_FILES or sum(sizes.values()) > _MOST_TOGETHER:
+        message = f"There are {len(sizes):,} small files of {human_bytes(sum(sizes.values()))}"
         limit = f"{_MOST_FILES:,} of {human_bytes(_MOST_TOGETHER)} may be read."
-        yield _finding("", f"{told} together; {limit}", "model-config")
+        yield _finding("", f"{message} together; {limit}", "model-config")
 
 
 def _contents(
-    checkpoint: Checkpoint, wanted: dict[str, int], findings: list[Finding]
+    checkpoint: Checkpoint, paths: dict[str, int], findings: list[Finding]
 ) -> dict[str, bytes]:
     contents = {}
-    for path in wanted:
+    for path in paths:
         data = checkpoint.read(path, _MOST_BYTES)
         try:
-            contents[path] = checked_json(path, data, wanted) if path.endswith(".json") else data
+            contents[path] = checked_json(path, data, paths) if path.endswith(".json") else data
         except SideJsonError as error:
             code: Code = "model-tokenizer" if path.startswith(_OF_TOKENIZER) else "model-config"
             findings.append(_finding(path, str(error), code))

@@ -52,49 +52,49 @@ class Comparison:
         return max(self.last, self.nll or 0.0) <= TOLERANCE and not self.moved
 
 
-def compare(recorded: Recorded, found: Answer) -> Comparison:
+def compare(recorded: Recorded, answer: Answer) -> Comparison:
     """An answer of the recorded shape, all finite, against the record."""
-    kept = -(-recorded.width // recorded.stride)
-    last = distance(unpacked(recorded.last, kept), found.tail[-1][:: recorded.stride])
+    count = -(-recorded.width // recorded.stride)
+    last = distance(unpacked(recorded.last, count), answer.tail[-1][:: recorded.stride])
     nll = None
     if recorded.nll:
-        nll = distance(unpacked(recorded.nll, recorded.positions - 1), found.nll)
+        nll = distance(unpacked(recorded.nll, recorded.positions - 1), answer.nll)
     same = [
         int(row.argmax()) == ids[0]
-        for (ids, logits), row in zip(recorded.ranked, found.tail, strict=bool(recorded.ranked))
+        for (ids, logits), row in zip(recorded.ranked, answer.tail, strict=bool(recorded.ranked))
         if _leads(unpacked(logits, len(ids)))
     ]
     moved = len(same) - sum(same)
-    return Comparison(recorded.name, last, nll, len(same), moved, found.settled)
+    return Comparison(recorded.name, last, nll, len(same), moved, answer.settled)
 
 
 def _leads(logits: Floats) -> bool:
     return len(logits) > 1 and float(logits[0]) - float(logits[1]) > _MARGIN
 
 
-def distance(reference: Floats, found: Floats) -> float:
+def distance(reference: Floats, values: Floats) -> float:
     """The relative L2 distance; of a reference that is all zero, the absolute one."""
     wide, norm = reference.astype(np.float64), float(np.linalg.norm(reference.astype(np.float64)))
-    return float(np.linalg.norm(found.astype(np.float64) - wide)) / (norm or 1.0)
+    return float(np.linalg.norm(values.astype(np.float64) - wide)) / (norm or 1.0)
 
 
-def recorded_input(found: Answer) -> Recorded:
+def recorded_input(answer: Answer) -> Recorded:
     """What is kept of an answer."""
-    positions, width = found.shape
+    positions, width = answer.shape
     stride = stride_of(width)
     return Recorded(
-        name=found.name,
-        ids=found.ids,
+        name=answer.name,
+        ids=answer.ids,
         positions=positions,
         width=width,
         stride=stride,
-        last=packed(found.tail[-1][::stride]),
-        nll=packed(found.nll),
-        loss="" if found.loss is None else f"{found.loss:.6f}",
-        ranked=tuple(map(_ranked, found.tail)) if found.output == "logits" else (),
-        decoder_ids=found.decoder_ids,
-        pixels=found.pixels,
-        ties=found.ties,
+        last=packed(answer.tail[-1][::stride]),
+        nll=packed(answer.nll),
+        loss="" if answer.loss is None else f"{answer.loss:.6f}",
+        ranked=tuple(map(_ranked, answer.tail)) if answer.output == "logits" else (),
+        decoder_ids=answer.decoder_ids,
+        pixels=answer.pixels,
+        ties=answer.ties,
     )
 
 

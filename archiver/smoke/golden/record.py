@@ -143,32 +143,34 @@ def _unusable(what: str, why: str) -> DamageError:
 
 def _fault(golden: Golden) -> str:
     """What is wrong in it beyond its types, or ``""``."""
-    names = [one.name for one in golden.inputs]
+    names = [recorded.name for recorded in golden.inputs]
     if len(set(names)) != len(names):
         return "two inputs have one name"
-    for one in golden.inputs:
-        fault = _fault_of_input(one, golden.output)
+    for entry in golden.inputs:
+        fault = _fault_of_input(entry, golden.output)
         if fault:
-            return f"input {one.name}: {fault}"
+            return f"input {entry.name}: {fault}"
     return ""
 
 
-def _fault_of_input(one: GoldenInput, output: Output) -> str:
-    if one.stride != stride_of(one.width):
-        return f"of {one.width} numbers not every {one.stride}th is kept"
-    ranked = min(RANKED_POSITIONS, one.positions) if output == "logits" else 0
-    if len(one.ranked) != ranked:
-        return f"{ranked} ranked positions were expected, not {len(one.ranked)}"
+def _fault_of_input(recorded: GoldenInput, output: Output) -> str:
+    if recorded.stride != stride_of(recorded.width):
+        return f"of {recorded.width} numbers not every {recorded.stride}th is kept"
+    ranked = min(RANKED_POSITIONS, recorded.positions) if output == "logits" else 0
+    if len(recorded.ranked) != ranked:
+        return f"{ranked} ranked positions were expected, not {len(recorded.ranked)}"
     try:
-        unpacked(one.last, -(-one.width // one.stride))
-        if one.nll:
-            unpacked(one.nll, one.positions - 1)
-        for ids, logits in one.ranked:
-            unpacked(logits, min(RANKED, one.width))
-            _require_ranked(ids, one.width)
+        unpacked(recorded.last, -(-recorded.width // recorded.stride))
+        if recorded.nll:
+            unpacked(recorded.nll, recorded.positions - 1)
+        for ids, logits in recorded.ranked:
+            unpacked(logits, min(RANKED, recorded.width))
+            _require_ranked(ids, recorded.width)
     except ValueError as error:
         return str(error)
-    return "" if bool(one.nll) == bool(one.loss) else "a loss and its parts belong together"
+    return (
+        "" if bool(recorded.nll) == bool(recorded.loss) else "a loss and its parts belong together"
+    )
 
 
 def _require_ranked(ids: tuple[int, ...], width: int) -> None:

@@ -49,8 +49,8 @@ def unconverted(noted: list[Any], code: Code, hint: str = "") -> Iterator[Findin
 def _reason(error: object) -> str:
     """The exception itself: it stands between its traceback and a line of which operation it was."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told = [line for line in lines if not line.startswith("Error")] or lines
-    return told[-1] if told else "no reason is given"
+    reasons = [line for line in lines if not line.startswith("Error")] or lines
+    return reasons[-1] if reasons else "no reason is given"
 
 
 # ---- the class
@@ -160,11 +160,11 @@ def _base_class(config: Any) -> Any:
     from transformers import MODEL_MAPPING  # noqa: PLC0415 - of the extra
 
     try:
-        found = MODEL_MAPPING[type(config)]
+        cls = MODEL_MAPPING[type(config)]
     except Exception:  # noqa: BLE001 - a library that is not there as well as an unknown key
         message = f"{_version()} has no model class for {type(config).__name__}."
         raise SkippedError(message, hint=_NEWER) from None
-    return found[0] if isinstance(found, tuple | list) else found
+    return cls[0] if isinstance(cls, tuple | list) else cls
 
 
 def _fitting(cls: Any, config: Any) -> Any:

@@ -71,8 +71,8 @@ def build_skeleton(cls: Any, config: Any, dtype: torch.dtype) -> tuple[Any, Any]
     )
     context = cls.get_init_context(dtype, quantizer is not None, False, False)
     with contextlib.ExitStack() as stack:
-        for one in context:
-            stack.enter_context(one)
+        for manager in context:
+            stack.enter_context(manager)
         model = cls(config)
         patch_output_recorders(model)
         if quantizer is not None:
@@ -154,9 +154,9 @@ def _sentence(model: Model, count: int) -> str:
     size = human_bytes(model.reads.size)
     name = type(model.module).__name__
     if model.mode == "resident":
-        told = f"{name}: {count:,} parameters loaded from {tensors} ({size}), all in memory"
+        message = f"{name}: {count:,} parameters loaded from {tensors} ({size}), all in memory"
         by = f", by the public API of transformers {libraries.transformers_version()}"
-        return told + by * (model.loader == "public")
+        return message + by * (model.loader == "public")
     return (
         f"{name}: built, each parameter has its source; {tensors} ({size}) read, "
         "the rest when its layer runs"
@@ -247,14 +247,14 @@ def _require_sources(cls: Any, weights: Weights) -> None:
 
 
 def _missing(cls: Any, name: str) -> Finding:
-    told = f"Nothing in the checkpoint makes parameter {printable(name)} of {cls.__name__}."
-    return Finding("model-tensor-missing", told, hint="Compare the checkpoint with upstream's.")
+    message = f"Nothing in the checkpoint makes parameter {printable(name)} of {cls.__name__}."
+    return Finding("model-tensor-missing", message, hint="Compare the checkpoint with upstream's.")
 
 
 def _more(missing: Sequence[str]) -> Iterator[Finding]:
     if len(missing) > _SHOWN:
-        told = f"{plural(len(missing) - _SHOWN, 'more parameter')} have no source."
-        yield Finding("model-tensor-missing", told)
+        message = f"{plural(len(missing) - _SHOWN, 'more parameter')} have no source."
+        yield Finding("model-tensor-missing", message)
 
 
 def _resident(plan: _Plan) -> Any:
@@ -262,8 +262,8 @@ def _resident(plan: _Plan) -> Any:
     plan.skeleton = None
     noted: list[Any] = []
     with (
-        _one_by_one(wanted=any(one.converter for one in plan.weights.recipes.values())),
-        _each_told(noted),
+        _one_by_one(converts=any(recipe.converter for recipe in plan.weights.recipes.values())),
+        _naming_parameters(noted),
     ):
         module = noting(plan.cls, noted).from_pretrained(
             None,
@@ -279,24 +279,24 @@ def _resident(plan: _Plan) -> Any:
 
 
 @contextmanager
-def _each_told(noted: list[Any]) -> Iterator[None]:
+def _naming_parameters(noted: list[Any]) -> Iterator[None]:
     """Where the loader could not make some parameters, each is named."""
     try:
         yield
     except ArchiverError:
         raise
     except Exception as error:
-        if found := list(unconverted(noted, "model-load", _HINT)):
-            raise FailedError(*found[:_SHOWN]) from error
+        if findings := list(unconverted(noted, "model-load", _HINT)):
+            raise FailedError(*findings[:_SHOWN]) from error
         raise
 
 
 @contextmanager
-def _one_by_one(*, wanted: bool) -> Iterator[None]:
+def _one_by_one(*, converts: bool) -> Iterator[None]:
     """Where tensors are converted, the loader's threads would read far ahead of the conversion."""
     name = "HF_DEACTIVATE_ASYNC_LOAD"
     before = os.environ.get(name)
-    if wanted:
+    if converts:
         os.environ[name] = "1"
     try:
         yield

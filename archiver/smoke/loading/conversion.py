@@ -53,8 +53,8 @@ class Recipe:
         Dequantizing leaves alone what has no scales.
         """
         operations = [] if self.converter is None else self.converter.operations
-        kept = all(type(one).__name__ in _DEQUANTIZE for one in operations)
-        return self.names[0] if kept and len(self.names) == 1 else None
+        unchanged = all(type(operation).__name__ in _DEQUANTIZE for operation in operations)
+        return self.names[0] if unchanged and len(self.names) == 1 else None
 
 
 def targets_of(key: str, converter: Any) -> list[str]:
@@ -62,17 +62,17 @@ def targets_of(key: str, converter: Any) -> list[str]:
     if converter is None:
         return [key]
     first = converter.target_patterns[0]
-    return [key.replace(first, one) for one in converter.target_patterns]
+    return [key.replace(first, pattern) for pattern in converter.target_patterns]
 
 
 def keeps_rows(operations: list[Any]) -> bool:
     """Whether one expert's tensors alone make its row: stacked at dimension 0, joined elsewhere."""
     stacked = False
-    for one in operations:
-        kind = type(one).__name__
-        if kind == "MergeModulelist" and one.dim == 0:
+    for operation in operations:
+        kind = type(operation).__name__
+        if kind == "MergeModulelist" and operation.dim == 0:
             stacked = True
-        elif kind == "Concatenate" and stacked and one.dim != 0:
+        elif kind == "Concatenate" and stacked and operation.dim != 0:
             continue
         elif kind not in _DEQUANTIZE:
             return False
@@ -94,13 +94,13 @@ class DtypePlan:
         self._dtype = dtype
         # their stars stand for anything, and they match anywhere in a name
         self._strict: list[tuple[re.Pattern[str], torch.dtype]] = [
-            (re.compile(glob.replace("*", ".*")), wanted)
-            for glob, wanted in model._get_dtype_plan(dtype).items()  # noqa: SLF001 - the loader's own
+            (re.compile(glob.replace("*", ".*")), strict)
+            for glob, strict in model._get_dtype_plan(dtype).items()  # noqa: SLF001 - the loader's own
         ]
 
     def dtype(self, key: str, place: torch.dtype) -> torch.dtype:
         """For parameter ``key``, which is of dtype ``place`` in the model."""
-        return next((wanted for glob, wanted in self._strict if glob.search(key)), place)
+        return next((strict for glob, strict in self._strict if glob.search(key)), place)
 
 
 # ---- making them
@@ -137,9 +137,15 @@ class Weights:
         )
 
         mapping = get_model_conversion_mapping(self._model, None, self._quantizer)
-        renamings = [one for one in mapping if isinstance(one, loading.WeightRenaming)]
-        converters = [one for one in mapping if isinstance(one, loading.WeightConverter)]
-        by_pattern = {key: one for one in converters for key in one.source_patterns}
+        renamings = [
+            conversion for conversion in mapping if isinstance(conversion, loading.WeightRenaming)
+        ]
+        converters = [
+            conversion for conversion in mapping if isinstance(conversion, loading.WeightConverter)
+        ]
+        by_pattern = {
+            key: conversion for conversion in converters for key in conversion.source_patterns
+        }
         places = self._model.state_dict()
         self._lengths = {key: len(place) for key, place in places.items() if place.ndim}
         find = partial(
@@ -174,7 +180,7 @@ class Weights:
     def missing(self) -> list[str]:
         """Parameters that nothing in the checkpoint makes, and that it should make."""
         own = self._model._keys_to_ignore_on_load_missing or ()  # noqa: SLF001 - the loader's own
-        return [key for key in self.unmade if not any(re.search(one, key) for one in own)]
+        return [key for key in self.unmade if not any(re.search(pattern, key) for pattern in own)]
 
     @property
     def unmade(self) -> list[str]:
@@ -187,8 +193,8 @@ class Weights:
         import torch  # noqa: PLC0415 - of the extra
 
         recipe = self.recipe(key)
-        kept = recipe.plain if recipe.converter is not None else None
-        dtype = self._tensors[kept].dtype if kept else recipe.dtype
+        unconverted = recipe.plain if recipe.converter is not None else None
+        dtype = self._tensors[unconverted].dtype if unconverted else recipe.dtype
         floating = dtype.is_floating_point and self._dtype == torch.float32
         return torch.float32 if floating else dtype
 
@@ -200,8 +206,8 @@ class Weights:
     def rows(self, key: str, first: int, last: int) -> torch.Tensor:
         """Some rows of a parameter that is stored as one tensor (``recipe(key).plain``)."""
         recipe = self.recipe(key)
-        found = self._tensors[recipe.names[0]].rows(first, last)
-        return self.cast(found.to(recipe.dtype) if recipe.converter is None else found)
+        rows = self._tensors[recipe.names[0]].rows(first, last)
+        return self.cast(rows.to(recipe.dtype) if recipe.converter is None else rows)
 
     def expert(self, key: str, row: int) -> torch.Tensor:
         """Row ``row`` of dimension 0 of a merged parameter; only that expert's tensors are read.
@@ -260,8 +266,8 @@ class Weights:
         made = mapping.convert(
             first, model=self._model, config=self._model.config, hf_quantizer=self._quantizer
         )
-        found = made[key] if key in made or len(made) > 1 else next(iter(made.values()))
-        tensor: torch.Tensor = found[0] if isinstance(found, list) else found
+        values = made[key] if key in made or len(made) > 1 else next(iter(made.values()))
+        tensor: torch.Tensor = values[0] if isinstance(values, list) else values
         return tensor
 
     def _fresh(self, recipe: Recipe) -> Any:
@@ -278,8 +284,8 @@ class Weights:
         """What is floating, as float32 if that is what the model computes in."""
         import torch  # noqa: PLC0415 - of the extra
 
-        wanted = self._dtype == torch.float32 and tensor.is_floating_point()
-        return tensor.float() if wanted else tensor
+        widens = self._dtype == torch.float32 and tensor.is_floating_point()
+        return tensor.float() if widens else tensor
 
 
 def _read(tensor: LazyTensor, dtype: torch.dtype | None) -> torch.Tensor:

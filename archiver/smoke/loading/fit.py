@@ -165,7 +165,7 @@ def reading_line(config: ModelConfig, layers: Sequence[Layer], way: Way) -> str:
     """Return how much a pass and all passes read, as a sentence."""
     if way.mode == "resident":
         return f"Reading: about {human_bytes(way.stored)}, once."
-    sizes = [read_in(layers, one) for one in passes(config, way.mode)]
+    sizes = [read_in(layers, run) for run in passes(config, way.mode)]
     size = round(way.stays * max(sizes) + (1 - way.stays) * sum(sizes))
     return (
         f"Reading: about {human_bytes(sizes[0])} for a pass over the text, {human_bytes(size)} "
@@ -176,21 +176,21 @@ def reading_line(config: ModelConfig, layers: Sequence[Layer], way: Way) -> str:
 def passes(config: ModelConfig, mode: Mode) -> list[Pass]:
     """The passes of levels ``forward`` and ``generate``, the text first."""
     text = [Pass(_TEXT)]
-    found = text + ([Pass(_PICTURE, sees=True)] if config.vision is not None else [])
+    runs = text + ([Pass(_PICTURE, sees=True)] if config.vision is not None else [])
     if not config.architecture.endswith(_GENERATES):
-        return found + text * _SENTENCES
-    found += [*text, *[Pass(1)] * (NEW_TOKENS[mode] - 1)]
-    return found + (text if mode == "resident" else [])  # there the tokens are compared once more
+        return runs + text * _SENTENCES
+    runs += [*text, *[Pass(1)] * (NEW_TOKENS[mode] - 1)]
+    return runs + (text if mode == "resident" else [])  # there the tokens are compared once more
 
 
-def read_in(layers: Sequence[Layer], one: Pass) -> int:
+def read_in(layers: Sequence[Layer], run: Pass) -> int:
     """Return the bytes of weights that a pass uses, as they are stored, if it chooses experts at random."""
     size = 0
     for layer in layers:
         sight = _SIGHT.search(f"{layer.name}.") is not None
-        if sight and not one.sees:
+        if sight and not run.sees:
             continue
-        tokens = one.tokens * _PATCHES if sight else one.tokens
+        tokens = run.tokens * _PATCHES if sight else run.tokens
         size += sum(round(part.stored * _share(layer.module, part, tokens)) for part in layer.parts)
     return size
 
@@ -281,7 +281,7 @@ def _ahead(needs: Needs, limit: int, layers: Sequence[Layer], workers: int, devi
     Reading as it computes, a process uses all that it may, also what it grows by on its first passes.
     """
     pieces = (part for layer in layers for part in layer.parts if not part.small)
-    largest = max((one.at_once for one in pieces if one.kind in {"whole", "blocks"}), default=0)
+    largest = max((part.at_once for part in pieces if part.kind in {"whole", "blocks"}), default=0)
     own = hardware.device_memory(device)
     left = limit - needs.streamed if own is None else own - needs.layer - needs.activations
     return max(0, min(left, limit - needs.streamed - _GROWN, workers * largest))
@@ -352,8 +352,8 @@ def parameter_count(layers: Sequence[Layer], weights: Weights) -> int:
 
 def _distinct(layers: Sequence[Layer], weights: Weights) -> list[Part]:
     """Each weight once: tied ones are in memory once where all of them are."""
-    found = {weights.origin(part.key): part for layer in layers for part in layer.parts}
-    return list(found.values())
+    parts = {weights.origin(part.key): part for layer in layers for part in layer.parts}
+    return list(parts.values())
 
 
 def _activations(session: Session, dtype: Dtype) -> int:
@@ -402,10 +402,10 @@ def _enough(needed: int) -> int:
 
 
 def _memory_lines(session: Session, needs: Needs, limit: int, dtype: Dtype) -> Iterator[str]:
-    asked = (
+    source = (
         "as asked for" if session.settings.memory is not None else "of what this machine has left"
     )
     yield f"Weights: {human_bytes(needs.weights)} as {dtype}."
     yield f"Activations: about {human_bytes(needs.activations)}, for at most {TOKENS} tokens."
-    yield f"Memory: {human_bytes(limit)} {asked}; the process has {human_bytes(needs.process)} now."
+    yield f"Memory: {human_bytes(limit)} {source}; the process has {human_bytes(needs.process)} now."
     yield "Disk: nothing is written but a few small files."

@@ -56,11 +56,11 @@ def dequantized(
 
 
 def _present(parts: Mapping[str, torch.Tensor | None], part: str) -> torch.Tensor:
-    found = parts.get(part)
-    if found is None or found.ndim != 2:  # noqa: PLR2004 - a matrix
+    matrix = parts.get(part)
+    if matrix is None or matrix.ndim != 2:  # noqa: PLR2004 - a matrix
         message = f"There is no matrix {part}"
         raise ValueError(message)
-    return found
+    return matrix
 
 
 def _groups(

@@ -87,18 +87,19 @@ class Layer:
 
 def layers_of(model: Any, weights: Weights) -> tuple[Layer, ...]:
     """Every module with parameters of its own that the checkpoint makes."""
-    found = []
+    layers = []
     for name, module in model.named_modules():
         parts = tuple(_parts(name, module, weights))
         if parts:
-            found.append(Layer(name, module, parts))
-    return tuple(found)
+            layers.append(Layer(name, module, parts))
+    return tuple(layers)
 
 
 def recast(layers: Sequence[Layer], weights: Weights) -> tuple[Layer, ...]:
     """The same layers with what ``weights`` makes of them."""
     return tuple(
-        Layer(one.name, one.module, tuple(_parts(one.name, one.module, weights))) for one in layers
+        Layer(layer.name, layer.module, tuple(_parts(layer.name, layer.module, weights)))
+        for layer in layers
     )
 
 

@@ -42,8 +42,8 @@ def load_publicly(session: Session, cls: Any, config: Any, dtype: Dtype) -> Mode
         module, info = _loaded(cls, config, state, dtype)
     missing = sorted(info["missing_keys"])
     if missing:
-        told = f"{plural(len(missing), 'parameter')} of {cls.__name__} could not be made of the tensors"
-        raise _other_version(f"{told}: {printable(missing[0])} …")
+        message = f"{plural(len(missing), 'parameter')} of {cls.__name__} could not be made of the tensors"
+        raise _other_version(f"{message}: {printable(missing[0])} …")
     module = module.float() if dtype == "float32" else module
     return Model(module.to(device).eval(), device, dtype, "resident", reads, loader="public")
 
@@ -92,18 +92,18 @@ def _plain(session: Session, source: Source, config: Any) -> tuple[Any, dict[str
             raise SkippedError(f"Quantization 'gptq' cannot be loaded here: {error}.") from None
         for layer in list(packed(tensors)):
             parts = dict(zip(PARTS, layer, strict=True))
-            read = {part: source.read(one) if one else None for part, one in parts.items()}
+            read = {part: source.read(tensor) if tensor else None for part, tensor in parts.items()}
             name = layer.qweight.name.removesuffix(PARTS[0]) + "weight"
             with _by_another_version(f"{printable(name)} cannot be made"):
                 made[name] = dequantized(read, kind, torch.bfloat16)
-            for one in layer:
-                tensors.pop(one.name if one else "", None)
+            for part in layer:
+                tensors.pop(part.name if part else "", None)
         del config.quantization_config
     elif session.config.quant_method == "fp8":
         config.quantization_config = dict(config.quantization_config) | {"dequantize": True}
     for tensor in tensors.values():
         torch_dtype(tensor)  # SkippedError before anything large is read
-    return config, made | {name: source.read(one) for name, one in tensors.items()}
+    return config, made | {name: source.read(tensor) for name, tensor in tensors.items()}
 
 
 def _loaded(cls: Any, config: Any, state: dict[str, Any], dtype: Dtype) -> tuple[Any, Any]:
@@ -138,5 +138,5 @@ def _by_another_version(doing: str) -> Iterator[None]:
 
 def _other_version(message: str) -> SkippedError:
     version = libraries.transformers_version()
-    told = f"{message}. transformers {version} is none of the tested versions, so that says nothing of it."
-    return SkippedError(told, hint=libraries.TESTED_HINT)
+    untested = f"transformers {version} is none of the tested versions, so that says nothing of it."
+    return SkippedError(f"{message}. {untested}", hint=libraries.TESTED_HINT)

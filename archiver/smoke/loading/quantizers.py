@@ -116,14 +116,18 @@ class GptqDequantize(ConversionOps):  # type: ignore[misc]  # as above
                 made[key] = input_dict[key]
         return made
 
-    def _weights(self, found: dict[str, Any], start: str, dtype: torch.dtype) -> list[torch.Tensor]:
+    def _weights(
+        self, tensors: dict[str, Any], start: str, dtype: torch.dtype
+    ) -> list[torch.Tensor]:
         lists: dict[str, list[torch.Tensor | None]] = {
-            part: _listed(found.get(f"{start}.{part}", [])) for part in PARTS
+            part: _listed(tensors.get(f"{start}.{part}", [])) for part in PARTS
         }
         if not lists["g_idx"]:
             lists["g_idx"] = [None] * len(lists["qweight"])
-        if len({len(one) for one in lists.values()}) > 1:
-            counts = ", ".join(f"{len(one)} {part}" for part, one in lists.items())
+        if len({len(parts_of_kind) for parts_of_kind in lists.values()}) > 1:
+            counts = ", ".join(
+                f"{len(parts_of_kind)} {part}" for part, parts_of_kind in lists.items()
+            )
             message = f"These belong together, and are not of one number: {counts}"
             raise ValueError(message)
         kind = self.hf_quantizer.quantization_config.kind
@@ -142,5 +146,5 @@ def _dtype_of(model: Any, name: str | None) -> torch.dtype:
     if model is None or name is None:
         return torch.bfloat16
     module, last = get_module_from_name(model, name)
-    found: torch.dtype = getattr(module, last).dtype
-    return found
+    dtype: torch.dtype = getattr(module, last).dtype
+    return dtype

@@ -40,7 +40,7 @@ class ReadAhead:
         self._pool: ThreadPoolExecutor | None = None
         self._under_way: dict[Piece, Future[Any]] = {}
         self._next: dict[Piece, Piece | None] = {}
-        self._kept: set[Piece] = set()
+        self._resident: set[Piece] = set()
         self._last: Piece | None = None
 
     @contextmanager
@@ -69,11 +69,11 @@ class ReadAhead:
 
     def keep(self, piece: Piece) -> None:
         """It stays in memory and will not be asked for again."""
-        self._kept.add(piece)
+        self._resident.add(piece)
 
     def keeps(self, piece: Piece) -> bool:
         """Whether it stays in memory."""
-        return piece in self._kept
+        return piece in self._resident
 
     def _learn(self, piece: Piece) -> None:
         last, self._last = self._last, piece
@@ -86,31 +86,31 @@ class ReadAhead:
 
     def _after(self, piece: Piece) -> Piece | None:
         """What will be asked for after ``piece``, as far as that is known."""
-        found = self._next.get(piece)
-        for _ in self._kept:
-            if found is None or found not in self._kept:
+        following = self._next.get(piece)
+        for _ in self._resident:
+            if following is None or following not in self._resident:
                 break
-            found = self._next.get(found)
-        return found
+            following = self._next.get(following)
+        return following
 
     def _begin(self, pool: ThreadPoolExecutor, piece: Piece) -> None:
         """Begin with what comes after ``piece`` as far as there is room."""
-        wanted = self._wanted(piece)
-        for one, coming in list(self._under_way.items()):
-            if one not in wanted and (coming.cancel() or coming.done()):
-                del self._under_way[one]
-        room = self._room - sum(one.size for one in self._under_way)
-        for one in wanted:
-            if one not in self._under_way:
-                if one.size > room:
+        coming_next = self._upcoming(piece)
+        for other, future in list(self._under_way.items()):
+            if other not in coming_next and (future.cancel() or future.done()):
+                del self._under_way[other]
+        room = self._room - sum(other.size for other in self._under_way)
+        for following in coming_next:
+            if following not in self._under_way:
+                if following.size > room:
                     return
-                room -= one.size
-                self._under_way[one] = pool.submit(self._read, one)
+                room -= following.size
+                self._under_way[following] = pool.submit(self._read, following)
 
-    def _wanted(self, piece: Piece) -> list[Piece]:
-        found: list[Piece] = []
+    def _upcoming(self, piece: Piece) -> list[Piece]:
+        pieces: list[Piece] = []
         following = self._after(piece)
-        while following is not None and len(found) < self._threads and following not in found:
-            found.append(following)
+        while following is not None and len(pieces) < self._threads and following not in pieces:
+            pieces.append(following)
             following = self._after(following)
-        return found
+        return pieces

@@ -82,9 +82,9 @@ class Absent(torch.nn.Parameter):
             raise changed(args[0].stands_for)
         if name in _TELLS or name in {"__get__", "__set__", "__hash__"}:
             with torch._C.DisableTorchFunctionSubclass():  # noqa: SLF001 - as torch's own guide does
-                found = func(*args, **kwargs or {})
-            if not isinstance(found, torch.Tensor):
-                return found
+                result = func(*args, **kwargs or {})
+            if not isinstance(result, torch.Tensor):
+                return result
         return func(*_fetched(args), **_fetched(kwargs or {}))
 
 
@@ -100,22 +100,24 @@ def _fetched(value: Any) -> Any:
     if isinstance(value, Absent):
         return value.fetch()
     if isinstance(value, list | tuple) and not isinstance(value, torch.Size):
-        return type(value)([_fetched(one) for one in value])
+        return type(value)([_fetched(item) for item in value])
     if isinstance(value, dict):
-        return {name: _fetched(one) for name, one in value.items()}
+        return {name: _fetched(item) for name, item in value.items()}
     return value
 
 
 def changed(name: str) -> SkippedError:
     """A model writes to its own weights, which are read anew each time."""
-    told = f"This architecture cannot be streamed: it changes {printable(name)} as it runs."
-    return SkippedError(told, hint=_RESIDENT_HINT)
+    message = f"This architecture cannot be streamed: it changes {printable(name)} as it runs."
+    return SkippedError(message, hint=_RESIDENT_HINT)
 
 
 def no_room(name: str) -> SkippedError:
     """A parameter is used where nobody made room for it."""
-    told = f"{printable(name)} is used outside of its module, and there is no memory left for that."
-    return SkippedError(f"This architecture cannot be streamed: {told}", hint=_RESIDENT_HINT)
+    message = (
+        f"{printable(name)} is used outside of its module, and there is no memory left for that."
+    )
+    return SkippedError(f"This architecture cannot be streamed: {message}", hint=_RESIDENT_HINT)
 
 
 # ---- an embedding
@@ -141,14 +143,16 @@ class EmbeddingTable(Absent):
 
     def looked_up(self, ids: Tensor) -> Tensor:
         """The rows of ``ids``, of any shape; what else ``embedding`` takes only matters to gradients."""
-        wanted, places = torch.unique(ids, return_inverse=True)
-        runs = [self.rows(*run) for run in _runs(wanted.tolist())]
+        rows, places = torch.unique(ids, return_inverse=True)
+        runs = [self.rows(*run) for run in _runs(rows.tolist())]
         return nn.functional.embedding(places, torch.cat(runs) if runs else self.rows(0, 0))
 
 
 def _runs(numbers: list[int]) -> Iterator[tuple[int, int]]:
     """Ascending numbers as runs of neighbours, the end not counted."""
-    cuts = [place for place, (one, other) in enumerate(pairwise(numbers), 1) if other != one + 1]
+    cuts = [
+        place for place, (number, other) in enumerate(pairwise(numbers), 1) if other != number + 1
+    ]
     for begin, end in pairwise([0, *cuts, len(numbers)]):
         if begin < end:
             yield numbers[begin], numbers[end - 1] + 1
@@ -237,7 +241,7 @@ class BlockedLinear:
 
     def __init__(self, cache: WeightCache, part: Part, module: nn.Linear) -> None:
         self._cache, self._part, self._module = cache, part, module
-        self._kept: dict[int, Tensor] = {}
+        self._resident: dict[int, Tensor] = {}
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name of it
         """As ``nn.Linear``: (…, k) to (…, n)."""
@@ -252,12 +256,12 @@ class BlockedLinear:
         return output
 
     def _block(self, first: int, last: int) -> Tensor:
-        block = self._kept.get(first)
+        block = self._resident.get(first)
         if block is None:
             piece = Piece(self._part.key, self._part.at_once, first, last)
             block = self._cache.ahead.get(piece)
             if self._cache.stays(piece):
-                self._kept[first] = block
+                self._resident[first] = block
         return block
 
 
@@ -269,7 +273,7 @@ class LazyExperts:
 
     def __init__(self, cache: WeightCache, part: Part) -> None:
         self._cache, self._part = cache, part
-        self._kept: dict[int, Tensor] = {}
+        self._resident: dict[int, Tensor] = {}
         self._stand_in = cache.absent(part)
 
     @property
@@ -307,19 +311,19 @@ class LazyExperts:
     ) -> Any:
         """A function of torch that is given the whole."""
         del types
-        args = tuple(_material(one) for one in args)
-        return func(*args, **{name: _material(one) for name, one in (kwargs or {}).items()})
+        args = tuple(_material(item) for item in args)
+        return func(*args, **{name: _material(item) for name, item in (kwargs or {}).items()})
 
     def _whole(self) -> Tensor:
         return self._cache.whole(self._part.key)
 
     def _expert(self, row: int) -> Tensor:
-        found = self._kept.get(row)
-        if found is None:
-            found = self._cache.expert(self._part.key, row)
+        weights = self._resident.get(row)
+        if weights is None:
+            weights = self._cache.expert(self._part.key, row)
             if self._cache.budget.stays():
-                self._kept[row] = found
-        return found
+                self._resident[row] = weights
+        return weights
 
 
 def _material(value: Any) -> Any:

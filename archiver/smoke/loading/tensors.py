@@ -51,7 +51,7 @@ class Source:
 
     def tensors(self, stored: Mapping[str, StoredTensor]) -> dict[str, LazyTensor]:
         """These tensors, by name; SkippedError if torch lacks a dtype."""
-        return {name: LazyTensor(self, one) for name, one in stored.items()}
+        return {name: LazyTensor(self, tensor) for name, tensor in stored.items()}
 
     def read(self, stored: StoredTensor) -> torch.Tensor:
         """A tensor, or some rows of one, straight into the memory of a new one; threads may call it."""
@@ -111,15 +111,15 @@ def torch_dtype(stored: StoredTensor) -> torch.dtype:
     """The dtype in torch of a stored tensor; SkippedError if torch has none such."""
     import torch  # noqa: PLC0415 - of the extra
 
-    found: torch.dtype | None = getattr(torch, DTYPES.get(stored.dtype, ""), None)
-    if found is None:
-        told = (
+    dtype: torch.dtype | None = getattr(torch, DTYPES.get(stored.dtype, ""), None)
+    if dtype is None:
+        message = (
             f"torch has no dtype for {stored.dtype}, as tensor {printable(stored.name)} is stored."
         )
-        raise SkippedError(told)
-    return found
+        raise SkippedError(message)
+    return dtype
 
 
 def stored_bytes(tensors: Mapping[str, LazyTensor]) -> int:
     """Bytes of all of them as they are stored."""
-    return sum(one.stored.size for one in tensors.values())
+    return sum(tensor.stored.size for tensor in tensors.values())

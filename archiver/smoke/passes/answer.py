@@ -76,7 +76,9 @@ def _tensors(output: Any) -> list[Tensor]:
     import torch  # noqa: PLC0415 - of the extra
 
     several = output if isinstance(output, tuple | list) else [output]
-    return [one for one in several if isinstance(one, torch.Tensor) and one.is_floating_point()]
+    return [
+        value for value in several if isinstance(value, torch.Tensor) and value.is_floating_point()
+    ]
 
 
 def _finite(tensor: Tensor) -> bool:
@@ -126,8 +128,8 @@ class Ties:
         """The pass's ties in its order; of too many the closest."""
         closest = [tie for _, tie in sorted(self._found)]
         sizes = accumulate(map(len, closest))
-        kept = [tie for tie, size in zip(closest, sizes, strict=True) if size <= TIES_MAX]
-        return tuple(sorted(kept))
+        ties = [tie for tie, size in zip(closest, sizes, strict=True) if size <= TIES_MAX]
+        return tuple(sorted(ties))
 
     def settle(self, scores: Tensor, values: Tensor, ids: Tensor) -> None:
         """Note the ties of one choice, and write those of the record into ``values`` and ``ids``.
@@ -144,19 +146,19 @@ class Ties:
         for row in (lead <= _NEAR).nonzero().flatten().tolist():
             self._found.append((float(lead[row]), (self._choices, row, *ids[row].tolist())))
         least = last - 2 * _NEAR * spread  # rounding on two machines
-        for _, row, *wanted in self._before.get(self._choices, ()):
-            if _other_ids(wanted, row, ids, scores):
-                theirs = scores[row, wanted]
+        for _, row, *recorded in self._before.get(self._choices, ()):
+            if _other_ids(recorded, row, ids, scores):
+                theirs = scores[row, recorded]
                 if bool((theirs >= least[row]).all()):
-                    ids[row], values[row] = ids.new_tensor(wanted), theirs
+                    ids[row], values[row] = ids.new_tensor(recorded), theirs
                     self.settled += 1
         self._choices += 1
 
 
-def _other_ids(wanted: list[int], row: int, ids: Tensor, scores: Tensor) -> bool:
+def _other_ids(recorded: list[int], row: int, ids: Tensor, scores: Tensor) -> bool:
     """Whether these could stand in that row of ``ids``, and others do."""
-    fits = row < len(ids) and len(wanted) == len(set(wanted)) == ids.shape[-1]
-    return fits and max(wanted) < scores.shape[-1] and set(wanted) != set(ids[row].tolist())
+    fits = row < len(ids) and len(recorded) == len(set(recorded)) == ids.shape[-1]
+    return fits and max(recorded) < scores.shape[-1] and set(recorded) != set(ids[row].tolist())
 
 
 def _watching(ties: Ties) -> Any:
@@ -182,9 +184,9 @@ def _look(ties: Ties, scores: Tensor, result: Any) -> None:
     leaves = scores.shape[:-1] == ids.shape[:-1] and ids.shape[-1] < scores.shape[-1]
     if leaves and scores.is_floating_point() and scores.device.type != "meta":
         rows = scores.float().flatten(0, -2) if scores.dim() > 1 else scores.float()[None]
-        kept = ids.shape[-1]
+        count = ids.shape[-1]
         # what is written into these views the router gets
-        ties.settle(rows, values.view(-1, kept), ids.view(-1, kept))
+        ties.settle(rows, values.view(-1, count), ids.view(-1, count))
 
 
 # ---- the answer
@@ -194,7 +196,7 @@ _ROWS: Final = 32
 """Rows of logits that are turned into 32-bit floats at once: 32 MB for a vocabulary of 248,320."""
 
 
-def answer(
+def run_pass(
     model: Model, name: str, inputs: dict[str, Tensor], recorded: tuple[Tie, ...] = ()
 ) -> Answer:
     """Run the model once, without a cache; ``recorded``: how ties were settled before.
@@ -235,12 +237,12 @@ def _rows(output: Any) -> tuple[Tensor, Output]:
     heads = [name for name in output if name.endswith("logits") and output[name] is not None]
     kind: Output = "logits" if heads else "hidden"
     names = ("logits", *heads) if heads else ("last_hidden_state", "pooler_output")
-    found = next((output[name] for name in names if output.get(name) is not None), None)
-    if found is None:
+    output_values = next((output[name] for name in names if output.get(name) is not None), None)
+    if output_values is None:
         raise SkippedError(
             "It gives neither logits nor hidden states, so there is nothing to judge."
         )
-    return found.reshape(-1, found.shape[-1]), kind
+    return output_values.reshape(-1, output_values.shape[-1]), kind
 
 
 def _predicts_next(model: Model, kind: Output) -> bool:
@@ -248,28 +250,28 @@ def _predicts_next(model: Model, kind: Output) -> bool:
 
 
 def _tail(rows: Tensor, kind: Output) -> Floats:
-    kept = rows[-RANKED_POSITIONS:].float()
+    rows_kept = rows[-RANKED_POSITIONS:].float()
     if kind == "hidden":  # as sentence embeddings are made; a single input has no padding
-        kept = rows.float().mean(dim=0, keepdim=True)
-    found: Floats = kept.cpu().numpy()
-    return found
+        rows_kept = rows.float().mean(dim=0, keepdim=True)
+    tail: Floats = rows_kept.cpu().numpy()
+    return tail
 
 
 def _nll(rows: Tensor, ids: Tensor) -> list[float]:
     from torch.nn.functional import cross_entropy  # noqa: PLC0415 - of the extra
 
-    found: list[float] = []
+    losses: list[float] = []
     targets = ids[1:].to(rows.device)
     for begin in range(0, len(targets), _ROWS):
-        wanted = targets[begin : begin + _ROWS]
-        logits = rows[begin : begin + len(wanted)].float()
-        found += cross_entropy(logits, wanted, reduction="none").tolist()
-    return found
+        following = targets[begin : begin + _ROWS]
+        logits = rows[begin : begin + len(following)].float()
+        losses += cross_entropy(logits, following, reduction="none").tolist()
+    return losses
 
 
 def digest_of_pixels(inputs: dict[str, Tensor]) -> str:
     """BLAKE3 of the picture's values as bytes; ``""`` if the input has no picture."""
-    values = next((one for one in inputs.values() if one.is_floating_point()), None)
+    values = next((value for value in inputs.values() if value.is_floating_point()), None)
     if values is None:
         return ""
     levels = (values.float().cpu() * 127.5 + 127.5).round().clamp(0, 255)

@@ -11,7 +11,7 @@ from archiver.archive.findings import Finding
 from archiver.errors import SkippedError
 from archiver.smoke import libraries
 from archiver.smoke.model import Answer, Outcome
-from archiver.smoke.passes.answer import answer
+from archiver.smoke.passes.answer import run_pass
 from archiver.smoke.passes.inputs import answers_of, image_inputs, why_no_image
 from archiver.smoke.report import FailedError, Proof, library_errors
 from archiver.text import human_bytes, plural, printable
@@ -36,11 +36,11 @@ def picture_counts(
     why = why_no_image(session)
     if why:
         return (), (Finding("model-not-tried", f"No picture was tried: {why}"),)
-    before = next((one for one in answers if one.name == "image"), None)
+    before = next((answer for answer in answers if answer.name == "image"), None)
     if before is None or model.mode == "streamed":
         return (), ()
     with library_errors("model-output", "A pass with another picture"):
-        after = answer(model, "image", _negative(image_inputs(session) or {}))
+        after = run_pass(model, "image", _negative(image_inputs(session) or {}))
     if np.array_equal(before.tail, after.tail):
         message = "The picture makes no difference: its negative gives the very same logits."
         return (), (Finding("model-output", message),)
@@ -67,11 +67,11 @@ def check_forward(session: Session) -> Proof:
     model = ready_model(session)
     with library_errors("model-output", "A pass through the model"):
         answers = tuple(answers_of(session, model))
-    findings = [finding for one in answers for finding in faults_of(one, model)]
+    findings = [finding for answer in answers for finding in faults_of(answer, model)]
     if findings:
         raise FailedError(*findings)
     session.outcome = Outcome(answers)
-    proved = [_proved(one) for one in answers if not one.name.startswith("sentence")]
+    proved = [_proved(answer) for answer in answers if not answer.name.startswith("sentence")]
     proved += _sentences(answers)
     said, faults = picture_counts(session, model, answers)
     return Proof((*proved, *said, *_read(session, model)), faults, _facts(answers))
@@ -85,18 +85,18 @@ def ready_model(session: Session) -> Model:
     return session.model
 
 
-def faults_of(one: Answer, model: Model) -> list[Finding]:
+def faults_of(answer: Answer, model: Model) -> list[Finding]:
     """What is wrong with an answer whatever its numbers should be: its shape, or that they are none."""
-    wanted = (_positions(one, model), _width(one, model))
-    if one.shape != wanted:
-        found, due = (f"{rows} x {width}" for rows, width in (one.shape, wanted))
-        message = f"The {one.output} of the {_called(one)} are {found} numbers, not {due}."
+    expected = (_positions(answer, model), _width(answer, model))
+    if answer.shape != expected:
+        shape, due = (f"{rows} x {width}" for rows, width in (answer.shape, expected))
+        message = f"The {answer.output} of the {_called(answer)} are {shape} numbers, not {due}."
         return [Finding("model-output", message, hint=_OTHER)]
-    if one.wrong:
-        return [_not_finite(one)]
-    loss = one.loss
+    if answer.wrong:
+        return [_not_finite(answer)]
+    loss = answer.loss
     if loss is not None and not math.isfinite(loss):
-        message = f"The loss of the {_called(one)} is not finite, though its logits are."
+        message = f"The loss of the {_called(answer)} is not finite, though its logits are."
         return [Finding("model-output", message, hint=_OTHER)]
     return []
 
@@ -106,48 +106,50 @@ _OTHER = (
 )
 
 
-def _positions(one: Answer, model: Model) -> int:
+def _positions(answer: Answer, model: Model) -> int:
     """How many rows there should be; a head of another kind may give one for the whole input."""
-    other = one.output == "logits" and model.module.get_output_embeddings() is None
-    return 1 if other and one.shape[0] == 1 else len(one.decoder_ids or one.ids)
+    other = answer.output == "logits" and model.module.get_output_embeddings() is None
+    return 1 if other and answer.shape[0] == 1 else len(answer.decoder_ids or answer.ids)
 
 
-def _width(one: Answer, model: Model) -> int:
+def _width(answer: Answer, model: Model) -> int:
     """How many numbers a position should have; what a head of another kind gives is taken as right."""
     config = model.module.config.get_text_config()
-    if one.output == "hidden":
-        return int(getattr(config, "hidden_size", one.shape[1]))
+    if answer.output == "hidden":
+        return int(getattr(config, "hidden_size", answer.shape[1]))
     if model.module.get_output_embeddings() is None:
-        return one.shape[1]
+        return answer.shape[1]
     return int(config.vocab_size)
 
 
-def _not_finite(one: Answer) -> Finding:
+def _not_finite(answer: Answer) -> Finding:
     message = (
-        f"The {one.output} of the {_called(one)} are not finite at {len(one.wrong)} of "
-        f"{plural(one.shape[0], 'position')}, first at position {one.wrong[0]}."
+        f"The {answer.output} of the {_called(answer)} are not finite at {len(answer.wrong)} of "
+        f"{plural(answer.shape[0], 'position')}, first at position {answer.wrong[0]}."
     )
-    if one.origin:
-        message += f" They come from {printable(one.origin)}, the first part to give such a number."
+    if answer.origin:
+        message += (
+            f" They come from {printable(answer.origin)}, the first part to give such a number."
+        )
     return Finding("model-output", message, hint=_OTHER)
 
 
-def _called(one: Answer) -> str:
-    return {"text": "fixed text", "image": "fixed picture"}.get(one.name, f"fixed {one.name}")
+def _called(answer: Answer) -> str:
+    return {"text": "fixed text", "image": "fixed picture"}.get(answer.name, f"fixed {answer.name}")
 
 
-def _proved(one: Answer) -> str:
-    tokens = plural(len(one.decoder_ids or one.ids), "token")
-    what = f"{_called(one)}: {tokens}, {one.shape[1]:,} finite "
-    what += "logits" if one.output == "logits" else "numbers"
-    what += " each" if one.shape[0] > 1 else ""
-    if one.loss is None:
+def _proved(answer: Answer) -> str:
+    tokens = plural(len(answer.decoder_ids or answer.ids), "token")
+    what = f"{_called(answer)}: {tokens}, {answer.shape[1]:,} finite "
+    what += "logits" if answer.output == "logits" else "numbers"
+    what += " each" if answer.shape[0] > 1 else ""
+    if answer.loss is None:
         return what
-    return f"{what}; loss {one.loss:.2f} nats a token (chance: {math.log(one.shape[1]):.2f})"
+    return f"{what}; loss {answer.loss:.2f} nats a token (chance: {math.log(answer.shape[1]):.2f})"
 
 
 def _sentences(answers: tuple[Answer, ...]) -> list[str]:
-    count = sum(one.name.startswith("sentence") for one in answers)
+    count = sum(answer.name.startswith("sentence") for answer in answers)
     return [f"embeddings of {plural(count, 'fixed sentence')}"] if count else []
 
 
@@ -166,17 +168,17 @@ def _read(session: Session, model: Model) -> list[str]:
 
 
 def _facts(answers: tuple[Answer, ...]) -> dict[str, Any]:
-    return {one.name: _facts_of(one) for one in answers}
+    return {answer.name: _facts_of(answer) for answer in answers}
 
 
-def _facts_of(one: Answer) -> dict[str, Any]:
+def _facts_of(answer: Answer) -> dict[str, Any]:
     facts: dict[str, Any] = {
-        "tokens": len(one.ids),
-        "positions": one.shape[0],
-        "width": one.shape[1],
+        "tokens": len(answer.ids),
+        "positions": answer.shape[0],
+        "width": answer.shape[1],
     }
-    if one.loss is not None:
-        facts["loss"] = f"{one.loss:.6f}"
-        facts["chance"] = f"{math.log(one.shape[1]):.6f}"
-        facts["losses"] = [f"{value:.4f}" for value in one.nll.tolist()]
+    if answer.loss is not None:
+        facts["loss"] = f"{answer.loss:.6f}"
+        facts["chance"] = f"{math.log(answer.shape[1]):.6f}"
+        facts["losses"] = [f"{value:.4f}" for value in answer.nll.tolist()]
     return facts

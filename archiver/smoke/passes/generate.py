@@ -168,8 +168,8 @@ class _Made(NamedTuple):
 
     @property
     def ids(self) -> list[int]:
-        found: list[int] = self.tokens[0, -len(self.logits) :].tolist()
-        return found
+        ids: list[int] = self.tokens[0, -len(self.logits) :].tolist()
+        return ids
 
 
 def _faults(
@@ -222,7 +222,7 @@ def _greedy(model: Model, *, use_cache: bool) -> Any:
     from transformers import GenerationConfig  # noqa: PLC0415 - of the extra
 
     own = model.module.generation_config
-    kept = {name: getattr(own, name, None) for name in _KEPT}
+    ids_kept = {name: getattr(own, name, None) for name in _KEPT}
     return GenerationConfig(
         do_sample=False,
         num_beams=1,
@@ -231,12 +231,12 @@ def _greedy(model: Model, *, use_cache: bool) -> Any:
         return_dict_in_generate=True,
         output_logits=True,
         disable_compile=True,
-        **kept,
+        **ids_kept,
     )
 
 
 def _outside(ids: list[int], logits: Floats) -> list[Finding]:
-    if all(0 <= one < logits.shape[1] for one in ids) and np.isfinite(logits).all():
+    if all(0 <= token < logits.shape[1] for token in ids) and np.isfinite(logits).all():
         return []
     message = f"Ids or logits of the generated tokens are not usable: {ids}."
     return [Finding("model-generate", message)]

@@ -13,7 +13,7 @@ from archiver.smoke.golden.compare import TOLERANCE, Comparison, compare, record
 from archiver.smoke.golden.record import VERSION, Golden, GoldenInput, parse_golden
 from archiver.smoke.hardware import environment
 from archiver.smoke.loading.check import build_model
-from archiver.smoke.passes.answer import answer, ieee_float32
+from archiver.smoke.passes.answer import ieee_float32, run_pass
 from archiver.smoke.passes.forward import faults_of
 from archiver.smoke.passes.inputs import answers_of, recorded_inputs
 from archiver.smoke.report import FailedError, Proof, library_errors
@@ -65,30 +65,30 @@ def _again(
     if inputs is None or max(recorded.ids + recorded.decoder_ids) >= rows:
         message = f"The recorded input {recorded.name} cannot be given to this model."
         return [_finding(message, _OTHER_MODEL)]
-    found = answer(model, recorded.name, inputs, recorded.ties)
-    if (found.ids, found.pixels) != (recorded.ids, recorded.pixels):
+    result = run_pass(model, recorded.name, inputs, recorded.ties)
+    if (result.ids, result.pixels) != (recorded.ids, recorded.pixels):
         message = "The fixed picture is prepared otherwise than when it was recorded."
         return [_finding(message, _OTHER_PICTURE)]
     shape = (recorded.positions, recorded.width)
-    losses = bool(recorded.nll) == bool(found.nll.size)
-    if found.output != golden.output or found.shape != shape or not losses:
+    losses = bool(recorded.nll) == bool(result.nll.size)
+    if result.output != golden.output or result.shape != shape or not losses:
         message = f"The output for {recorded.name} has not the recorded shape."
         return [_finding(message, _OTHER_MODEL)]
-    return faults_of(found, model) or compare(recorded, found)
+    return faults_of(result, model) or compare(recorded, result)
 
 
 def _finding(message: str, hint: str) -> Finding:
     return Finding("model-golden", message, hint=hint)
 
 
-def _token_faults(recorded: _Ids, found: _Ids) -> list[Finding]:
+def _token_faults(recorded: _Ids, ids_now: _Ids) -> list[Finding]:
     """The fixed texts that become other ids than the recorded ones."""
-    if recorded and not found:
+    if recorded and not ids_now:
         message = "The fixed texts were not compared: there is no tokenizer now, and there was one."
         return [Finding("model-not-tried", message)]
     moved = [
         number
-        for number, pair in enumerate(zip(recorded, found, strict=False), 1)
+        for number, pair in enumerate(zip(recorded, ids_now, strict=False), 1)
         if pair[0] != pair[1]
     ]
     if not moved:
@@ -122,14 +122,16 @@ def _same_tokens(golden: Golden) -> str:
 
 def _numbers(result: Comparison, golden: Golden) -> str:
     what = "last logits" if golden.output == "logits" else "mean hidden state"
-    told = f"{what} within {result.last:.1e} (relative L2) of the record"
+    message = f"{what} within {result.last:.1e} (relative L2) of the record"
     if result.nll is not None:
-        told += f", losses within {result.nll:.1e}"
+        message += f", losses within {result.nll:.1e}"
     if result.ranks:
-        told += f"; {result.ranks - result.moved} of {result.ranks} tokens ranked first the same"
+        message += f"; {result.ranks - result.moved} of {result.ranks} tokens ranked first the same"
     if result.settled:
-        told += f"; {plural(result.settled, 'choice')} of experts that rounding tips, as recorded"
-    return told
+        message += (
+            f"; {plural(result.settled, 'choice')} of experts that rounding tips, as recorded"
+        )
+    return message
 
 
 def _different(result: Comparison, golden: Golden) -> Finding:
@@ -190,7 +192,7 @@ def _float32(session: Session) -> Model:
 def _record(session: Session, model: Model) -> tuple[str, ...]:
     with library_errors("model-golden", "A pass in 32-bit floats"):
         answers = tuple(answers_of(session, model))
-    findings = [finding for one in answers for finding in faults_of(one, model)]
+    findings = [finding for answer in answers for finding in faults_of(answer, model)]
     if findings:
         raise FailedError(*findings)
     session.recorded = _golden(answers, fixed_ids(session))

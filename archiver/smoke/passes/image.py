@@ -168,10 +168,10 @@ def _processed(settings: Processing) -> dict[str, Any]:
 
 
 def _settings(session: Session) -> dict[str, Any] | None:
-    found = json_of(session.checkpoint, PREPROCESSOR, dict[str, Any])
-    if isinstance(found, Finding):
-        raise _refused(found.message)
-    settings: dict[str, Any] | None = found
+    content = json_of(session.checkpoint, PREPROCESSOR, dict[str, Any])
+    if isinstance(content, Finding):
+        raise _refused(content.message)
+    settings: dict[str, Any] | None = content
     return settings
 
 
@@ -190,8 +190,10 @@ def _check_fits(settings: Processing, vision: dict[str, Any]) -> None:
     )
     for name, here, there in pairs:
         if there is not None and here != there:
-            told = f"{PREPROCESSOR} says {name} = {here}, config.json {printable(str(there), 30)}"
-            raise _refused(f"{told}: the vision tower cannot take such patches.")
+            message = (
+                f"{PREPROCESSOR} says {name} = {here}, config.json {printable(str(there), 30)}"
+            )
+            raise _refused(f"{message}: the vision tower cannot take such patches.")
 
 
 def _refused(message: str) -> FailedError:

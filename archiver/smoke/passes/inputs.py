@@ -6,7 +6,7 @@ import inspect
 from typing import TYPE_CHECKING, Any, Final
 
 from archiver.smoke.passes import image
-from archiver.smoke.passes.answer import answer
+from archiver.smoke.passes.answer import run_pass
 from archiver.smoke.report import InapplicableError
 from archiver.smoke.tokenizer.special_tokens import rows_of
 from archiver.smoke.tokenizer.texts import (
@@ -49,9 +49,9 @@ def text_ids(session: Session) -> tuple[int, ...]:
 def _ids(session: Session, text: str, **options: Any) -> tuple[int, ...]:
     """The tokenizer's ids, if there is one and the embedding has a row for each; else none."""
     rows = _rows(session)
-    found = () if session.tokenizer is None else session.tokenizer(text, **options)["input_ids"]
-    ids = tuple(map(int, found))
-    return ids if all(0 <= one < rows for one in ids) else ()
+    ids_found = () if session.tokenizer is None else session.tokenizer(text, **options)["input_ids"]
+    ids = tuple(map(int, ids_found))
+    return ids if all(0 <= token < rows for token in ids) else ()
 
 
 def _rows(session: Session) -> int:
@@ -77,7 +77,7 @@ def _spread(session: Session) -> tuple[int, ...]:
     """Ids that mean nothing, but none that config.json gives a role, such as a picture's place."""
     rows, roles = _rows(session), _roles(session)
     ids = (number * _GOLDEN % 2**32 * rows >> 32 for number in range(1, _SPREAD + len(roles) + 1))
-    return tuple(one for one in ids if one not in roles)[:_SPREAD]
+    return tuple(token for token in ids if token not in roles)[:_SPREAD]
 
 
 def _roles(session: Session) -> set[int]:
@@ -128,15 +128,15 @@ def _refuse_other_inputs(session: Session) -> None:
     if name != "input_ids":
         raise InapplicableError(f"It takes no text but {name}, for which there is no fixed input.")
     if hasattr(session.model.module, "get_text_features"):  # such as CLIP: a tower for each
-        told = "It compares texts with what is no text, for which there is no fixed input."
-        raise InapplicableError(told)
+        message = "It compares texts with what is no text, for which there is no fixed input."
+        raise InapplicableError(message)
 
 
 def _decoder_start(session: Session) -> int:
     for key in ("decoder_start_token_id", "bos_token_id", "pad_token_id"):
-        for found in (session.config.raw.get(key), _module(session, key)):
-            if isinstance(found, int) and 0 <= found < _rows(session):
-                return found
+        for start in (session.config.raw.get(key), _module(session, key)):
+            if isinstance(start, int) and 0 <= start < _rows(session):
+                return start
     return 0
 
 
@@ -145,7 +145,7 @@ def _taken(session: Session, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
     if session.model is None:
         return inputs
     parameters = _parameters(session.model.module)
-    if any(one.kind is one.VAR_KEYWORD for one in parameters.values()):
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         return inputs
     return {name: tensor for name, tensor in inputs.items() if name in parameters}
 
@@ -159,7 +159,7 @@ def why_no_image(session: Session) -> str:
     if not _sees(session):
         return ""
     ids = [session.config.raw.get(f"{name}_token_id") for name in _IMAGE_IDS]
-    if not all(isinstance(one, int) and 0 <= one < _rows(session) for one in ids):
+    if not all(isinstance(token, int) and 0 <= token < _rows(session) for token in ids):
         return (
             "config.json does not say by which tokens a picture is held; only Qwen's way is tried."
         )
@@ -207,14 +207,14 @@ SENTENCES: Final = (USER_TEXT, SYSTEM_TEXT, ASSISTANT_TEXT, *TEXTS[:4])
 
 def answers_of(session: Session, model: Model) -> Iterator[Answer]:
     """The answers to all inputs that suit the model, one pass each."""
-    first = answer(model, "text", text_inputs(session))
+    first = run_pass(model, "text", text_inputs(session))
     yield first
     picture = image_inputs(session)
     if picture is not None:
-        yield answer(model, "image", picture)
+        yield run_pass(model, "image", picture)
     if first.output == "hidden":
         for number, inputs in enumerate(sentences(session)):
-            yield answer(model, f"sentence-{number}", inputs)
+            yield run_pass(model, f"sentence-{number}", inputs)
 
 
 def sentences(session: Session) -> Iterator[dict[str, Tensor]]:

@@ -76,7 +76,7 @@ def check_structure(session: Session) -> Proof:
     ]
     findings = _each_tensor_once(finding for proof in proofs for finding in proof.findings)
     facts = {"shards": _shards(tensors), "tensors": len(tensors), "bytes": _size(tensors)}
-    return Proof(tuple(one for proof in proofs for one in proof.proved), findings, facts)
+    return Proof(tuple(sentence for proof in proofs for sentence in proof.proved), findings, facts)
 
 
 def _config(session: Session) -> ModelConfig | Proof:
@@ -97,49 +97,51 @@ def _of_files(session: Session, headers: Headers, *, tied: bool) -> list[Proof]:
     checkpoint = session.checkpoint
     indexes = read_indexes(checkpoint)
     session.tensors = model_tensors(checkpoint, indexes)
-    index = check_indexes(indexes, checkpoint.files, headers.found, tied=tied)
+    index = check_indexes(indexes, checkpoint.files, headers.sound, tied=tied)
     return [index, check_others(checkpoint.files, model_files(checkpoint, indexes))]
 
 
 def _shards(tensors: Mapping[str, StoredTensor]) -> int:
-    return len({one.file for one in tensors.values()})
+    return len({tensor.file for tensor in tensors.values()})
 
 
 def _size(tensors: Mapping[str, StoredTensor]) -> int:
-    return sum(one.size for one in tensors.values())
+    return sum(tensor.size for tensor in tensors.values())
 
 
 def _of_headers(headers: Headers, tensors: Mapping[str, StoredTensor]) -> Proof:
-    if headers.findings or not headers.found:
+    if headers.findings or not headers.sound:
         return Proof((), headers.findings)
     shards = plural(_shards(tensors), "shard")
-    told = f"{shards}, {plural(len(tensors), 'tensor')}, {human_bytes(_size(tensors))}"
-    return Proof((f"{told}: every header is sound",))
+    message = f"{shards}, {plural(len(tensors), 'tensor')}, {human_bytes(_size(tensors))}"
+    return Proof((f"{message}: every header is sound",))
 
 
 def _of_config(session: Session, config: ModelConfig) -> list[Proof]:
     """What is looked at in the light of the config."""
     tensors = session.tensors
     parts = [check(tensors, config) for check in _PARTS]
-    load = _told_of_experts(check_meta_load(session, tensors), _blamed(*parts))
+    load = _without_joins(check_meta_load(session, tensors), _blamed(*parts))
     mtp = check_mtp(tensors, config, _blamed(*parts, load))
     return [check_dtypes(tensors, config), mtp, *parts, load]
 
 
 def _blamed(*proofs: Proof) -> set[str]:
-    return {one.tensor for proof in proofs for one in proof.findings if not one.remark}
+    return {finding.tensor for proof in proofs for finding in proof.findings if not finding.remark}
 
 
-def _told_of_experts(load: Proof, blamed: set[str]) -> Proof:
+def _without_joins(load: Proof, blamed: set[str]) -> Proof:
     """Without what transformers cannot join of experts, where one of them is known to be wrong."""
-    layers = {found[1] for name in blamed if (found := _EXPERT.match(name))}
-    kept = tuple(one for one in load.findings if one.tensor.rpartition(".")[0] not in layers)
-    return msgspec.structs.replace(load, findings=kept)
+    layers = {match[1] for name in blamed if (match := _EXPERT.match(name))}
+    others = tuple(
+        finding for finding in load.findings if finding.tensor.rpartition(".")[0] not in layers
+    )
+    return msgspec.structs.replace(load, findings=others)
 
 
 def _each_tensor_once(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """Without those that say again of a tensor what was said: two looks may find the same."""
     said: dict[tuple[str, str] | Finding, Finding] = {}
-    for one in findings:
-        said.setdefault((one.code, one.tensor) if one.tensor else one, one)
+    for finding in findings:
+        said.setdefault((finding.code, finding.tensor) if finding.tensor else finding, finding)
     return tuple(said.values())

@@ -85,7 +85,7 @@ class _Rule(NamedTuple):
     """What a tensor that is not quantized may be, and how to say it."""
 
     allowed: Allowed
-    wanted: str
+    due: str
 
 
 def check_dtypes(tensors: Mapping[str, StoredTensor], config: ModelConfig) -> Proof:
@@ -102,7 +102,9 @@ def check_dtypes(tensors: Mapping[str, StoredTensor], config: ModelConfig) -> Pr
     rule = _rule(tensors, config)
     wrong = [*_against(tensors.values(), rule, config)]
     known = {finding.tensor for finding in wrong}
-    odd = (one for one in _odd_ones(tensors.values(), config) if one.tensor not in known)
+    odd = (
+        finding for finding in _odd_ones(tensors.values(), config) if finding.tensor not in known
+    )
     findings = (*shortened(wrong), *shortened(odd))
     good = bool(tensors) and not findings and not said
     return Proof((_proved(tensors.values()),) if good else (), (*said, *findings))
@@ -113,102 +115,104 @@ def _contradicted(tensors: Mapping[str, StoredTensor], config: ModelConfig) -> t
 
     Models are converted, and their config left as it was. What was published as Qwen3.5 was not.
     """
-    wanted = STORED.get(config.dtype or "")
-    floats = Counter(one.dtype for one in tensors.values() if one.dtype in _FLOATS)
-    if config.quantization or config.model_type in QWEN or wanted is None or not floats:
+    stated = STORED.get(config.dtype or "")
+    floats = Counter(tensor.dtype for tensor in tensors.values() if tensor.dtype in _FLOATS)
+    if config.quantization or config.model_type in QWEN or stated is None or not floats:
         return ()
     usual = floats.most_common(1)[0][0]
-    if usual == wanted or BITS[usual] > BITS[wanted]:
+    if usual == stated or BITS[usual] > BITS[stated]:
         return ()
-    told = f"config.json says {printable(config.dtype or '')}, but most tensors are {usual}"
-    return (Finding("model-not-tried", f"Dtypes were not compared with the config: {told}."),)
+    message = f"config.json says {printable(config.dtype or '')}, but most tensors are {usual}"
+    return (Finding("model-not-tried", f"Dtypes were not compared with the config: {message}."),)
 
 
 def _proved(tensors: Iterable[StoredTensor]) -> str:
-    counts = Counter(one.dtype for one in tensors)
+    counts = Counter(tensor.dtype for tensor in tensors)
     listed = ", ".join(f"{printable(dtype)} {count:,}" for dtype, count in counts.most_common())
     return f"dtypes are those of the config: {listed}"
 
 
 def _rule(tensors: Mapping[str, StoredTensor], config: ModelConfig) -> _Rule:
-    wanted = STORED.get(config.dtype or "")
+    stated = STORED.get(config.dtype or "")
     if config.model_type in QWEN:
-        return _qwen(tensors, wanted or "BF16")
-    if wanted is None:
-        return _Rule(lambda one: one.dtype in _FLOATS or _counts(one), "a float")
-    width = BITS[wanted]
+        return _qwen(tensors, stated or "BF16")
+    if stated is None:
+        return _Rule(lambda tensor: tensor.dtype in _FLOATS or _counts(tensor), "a float")
+    width = BITS[stated]
 
-    def allowed(one: StoredTensor) -> bool:
-        wider = one.dtype in _FLOATS and BITS[one.dtype] > width
-        return one.dtype == wanted or wider or _counts(one)
+    def allowed(tensor: StoredTensor) -> bool:
+        wider = tensor.dtype in _FLOATS and BITS[tensor.dtype] > width
+        return tensor.dtype == stated or wider or _counts(tensor)
 
-    return _Rule(allowed, f"{wanted} or wider")
+    return _Rule(allowed, f"{stated} or wider")
 
 
-def _counts(one: StoredTensor) -> bool:
+def _counts(tensor: StoredTensor) -> bool:
     """Whether it is a buffer of positions or a mask, which is stored as whole numbers or truths.
 
     GPT-NeoX and others call a mask of shape [1, 1, n, n] a bias.
     """
-    whole = one.dtype in {"I64", "I32", "BOOL", "U8"}
-    mask = one.name.endswith(".bias") and len(one.shape) == _MASK and one.shape[:2] == (1, 1)
-    return whole and (mask or not one.name.endswith((".weight", ".bias")))
+    whole = tensor.dtype in {"I64", "I32", "BOOL", "U8"}
+    mask = (
+        tensor.name.endswith(".bias") and len(tensor.shape) == _MASK and tensor.shape[:2] == (1, 1)
+    )
+    return whole and (mask or not tensor.name.endswith((".weight", ".bias")))
 
 
-def _qwen(tensors: Mapping[str, StoredTensor], wanted: str) -> _Rule:
+def _qwen(tensors: Mapping[str, StoredTensor], usual: str) -> _Rule:
     """Published: ``wanted``, and F32 for what the recurrence needs exactly.
 
     transformers writes all in one dtype when it saves such a model, so that is right as well.
     """
-    wide = {one.dtype for one in tensors.values() if one.name.endswith(_WIDE)}
-    exact = wanted if wide == {wanted} else "F32"
+    wide = {tensor.dtype for tensor in tensors.values() if tensor.name.endswith(_WIDE)}
+    exact = usual if wide == {usual} else "F32"
 
-    def allowed(one: StoredTensor) -> bool:
-        return one.dtype == (exact if one.name.endswith(_WIDE) else wanted)
+    def allowed(tensor: StoredTensor) -> bool:
+        return tensor.dtype == (exact if tensor.name.endswith(_WIDE) else usual)
 
-    return _Rule(allowed, f"{wanted} ({exact} for A_log and linear_attn.norm)")
+    return _Rule(allowed, f"{usual} ({exact} for A_log and linear_attn.norm)")
 
 
 def _against(
     tensors: Iterable[StoredTensor], rule: _Rule, config: ModelConfig
 ) -> Iterator[Finding]:
-    for one in tensors:
-        if not rule.allowed(one) and not _quantized(one, config):
-            wanted = rule.wanted if config.dtype else f"{rule.wanted}, as in such models"
-            yield _wrong(one, f"should be {wanted}")
+    for tensor in tensors:
+        if not rule.allowed(tensor) and not _quantized(tensor, config):
+            due = rule.due if config.dtype else f"{rule.due}, as in such models"
+            yield _wrong(tensor, f"should be {due}")
 
 
-def _quantized(one: StoredTensor, config: ModelConfig) -> bool:
+def _quantized(tensor: StoredTensor, config: ModelConfig) -> bool:
     """Whether the dtype is one that the quantization brings with it."""
     if config.quant_method == "fp8":
-        scale = one.name.endswith("_scale_inv") and one.dtype in {"F32", "BF16", "F8_E8M0"}
-        return scale or one.dtype == "F8_E4M3" or one.name.endswith("_scale")
+        scale = tensor.name.endswith("_scale_inv") and tensor.dtype in {"F32", "BF16", "F8_E8M0"}
+        return scale or tensor.dtype == "F8_E4M3" or tensor.name.endswith("_scale")
     if config.quant_method == "gptq":
-        whole = one.name.endswith(_PACKED) and one.dtype == "I32"
-        return whole or (one.name.endswith(".scales") and one.dtype in {"F16", "BF16", "F32"})
+        whole = tensor.name.endswith(_PACKED) and tensor.dtype == "I32"
+        return whole or (tensor.name.endswith(".scales") and tensor.dtype in {"F16", "BF16", "F32"})
     return False
 
 
-def _wrong(one: StoredTensor, reason: str) -> Finding:
-    message = f"The tensor is {printable(one.dtype)}; it {reason}."
-    return Finding("model-tensor-dtype", message, path=one.file, tensor=one.name, hint=_HINT)
+def _wrong(tensor: StoredTensor, reason: str) -> Finding:
+    message = f"The tensor is {printable(tensor.dtype)}; it {reason}."
+    return Finding("model-tensor-dtype", message, path=tensor.file, tensor=tensor.name, hint=_HINT)
 
 
 def _odd_ones(tensors: Iterable[StoredTensor], config: ModelConfig) -> Iterator[Finding]:
     """Tensors that differ from those of the same role in most other layers."""
-    kept = unquantized_modules(config)
+    is_unquantized = unquantized_modules(config)
     roles: dict[str, list[StoredTensor]] = {}
-    for one in tensors:
-        roles.setdefault(role(one.name), []).append(one)
+    for tensor in tensors:
+        roles.setdefault(role(tensor.name), []).append(tensor)
     for alike in roles.values():
-        if len({one.dtype for one in alike}) > 1:
-            yield from _outvoted([one for one in alike if not kept(one.name)])
+        if len({tensor.dtype for tensor in alike}) > 1:
+            yield from _outvoted([tensor for tensor in alike if not is_unquantized(tensor.name)])
 
 
 def _outvoted(alike: list[StoredTensor]) -> Iterator[Finding]:
-    counts = Counter(one.dtype for one in alike)
+    counts = Counter(tensor.dtype for tensor in alike)
     if len(counts) > 1:
         usual = counts.most_common(1)[0][0]
-        for one in alike:
-            if one.dtype != usual:
-                yield _wrong(one, f"is {printable(usual)} in other layers")
+        for odd in alike:
+            if odd.dtype != usual:
+                yield _wrong(odd, f"is {printable(usual)} in other layers")

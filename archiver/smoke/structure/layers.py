@@ -92,8 +92,8 @@ _FEW: Final = 4
 
 def expert_count(config: ModelConfig) -> int | None:
     """How many experts a layer has, as the config says; None if it says nothing."""
-    found = (config.text.get(key) for key in _COUNTS)
-    return next((one for one in found if isinstance(one, int) and one > 0), None)
+    counts = (config.text.get(key) for key in _COUNTS)
+    return next((finding for finding in counts if isinstance(finding, int) and finding > 0), None)
 
 
 def check_experts(tensors: Mapping[str, StoredTensor], config: ModelConfig) -> Proof:
@@ -101,7 +101,7 @@ def check_experts(tensors: Mapping[str, StoredTensor], config: ModelConfig) -> P
 
     Those of layers for multi-token prediction are left to ``mtp.py``: the model runs without them.
     """
-    tensors = {name: one for name, one in tensors.items() if not name.startswith("mtp.")}
+    tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("mtp.")}
     count = expert_count(config)
     layers = _expert_layers(tensors)
     findings = (
@@ -109,7 +109,7 @@ def check_experts(tensors: Mapping[str, StoredTensor], config: ModelConfig) -> P
         *shortened(_misshapen_experts(tensors, count)),
         *shortened(_unlike_experts(tensors)),
     )
-    fused = {found[1] for found in map(_FUSED_EXPERTS.fullmatch, tensors) if found}
+    fused = {match[1] for match in map(_FUSED_EXPERTS.fullmatch, tensors) if match}
     if findings or not (layers or fused):
         return Proof((), findings)
     number = f"all {count:,}" if count else "the same matrices"
@@ -120,8 +120,8 @@ def _expert_layers(tensors: Mapping[str, StoredTensor]) -> dict[str, dict[str, s
     """By layer and matrix: the numbers of the experts that have it."""
     layers: dict[str, dict[str, set[int]]] = {}
     for name in tensors:
-        if found := _EXPERT.fullmatch(name):
-            layers.setdefault(found[1], {}).setdefault(found[3], set()).add(int(found[2]))
+        if match := _EXPERT.fullmatch(name):
+            layers.setdefault(match[1], {}).setdefault(match[3], set()).add(int(match[2]))
     every = {matrix for layer in layers.values() for matrix in layer}
     for layer in layers.values():
         for matrix in every:
@@ -132,38 +132,40 @@ def _expert_layers(tensors: Mapping[str, StoredTensor]) -> dict[str, dict[str, s
 def _missing_experts(
     layers: dict[str, dict[str, set[int]]], count: int | None
 ) -> Iterator[Finding]:
-    told = 0
+    lacking = 0
     for at, layer in layers.items():
-        wanted = count or max(number for there in layer.values() for number in there) + 1
+        due = count or max(number for there in layer.values() for number in there) + 1
         for matrix, there in layer.items():
-            gaps = (number for number in range(wanted) if number not in there)
-            for number in islice(gaps, max(0, MOST - told)):
-                yield _lacking(f"{at}.{number}.{matrix}.weight", wanted)
-            told += wanted - sum(number < wanted for number in there)
-    if told > MOST:
-        yield counted("model-tensor-missing", "", told - MOST)
+            gaps = (number for number in range(due) if number not in there)
+            for number in islice(gaps, max(0, MOST - lacking)):
+                yield _lacking(f"{at}.{number}.{matrix}.weight", due)
+            lacking += due - sum(number < due for number in there)
+    if lacking > MOST:
+        yield counted("model-tensor-missing", "", lacking - MOST)
 
 
-def _lacking(name: str, wanted: int) -> Finding:
-    message = f"The expert's matrix is not there; the layer should have {plural(wanted, 'expert')}."
+def _lacking(name: str, count: int) -> Finding:
+    message = f"The expert's matrix is not there; the layer should have {plural(count, 'expert')}."
     return Finding("model-tensor-missing", message, tensor=name, hint=_SHARD_HINT)
 
 
 def _misshapen_experts(tensors: Mapping[str, StoredTensor], count: int | None) -> Iterator[Finding]:
-    for name, one in tensors.items():
+    for name, tensor in tensors.items():
         if (
             count
             and _FUSED_EXPERTS.fullmatch(name)
-            and len(one.shape) == _RANK
-            and one.shape[0] != count
+            and len(tensor.shape) == _RANK
+            and tensor.shape[0] != count
         ):
             yield _expert_misfit(
-                one, f"It holds {one.shape[0]:,} experts; the config says {count:,}."
+                tensor, f"It holds {tensor.shape[0]:,} experts; the config says {count:,}."
             )
 
 
-def _expert_misfit(one: StoredTensor, message: str) -> Finding:
-    return Finding("model-tensor-shape", message, path=one.file, tensor=one.name, hint=_SHARD_HINT)
+def _expert_misfit(tensor: StoredTensor, message: str) -> Finding:
+    return Finding(
+        "model-tensor-shape", message, path=tensor.file, tensor=tensor.name, hint=_SHARD_HINT
+    )
 
 
 def _unlike_experts(tensors: Mapping[str, StoredTensor]) -> Iterator[Finding]:
@@ -172,15 +174,15 @@ def _unlike_experts(tensors: Mapping[str, StoredTensor]) -> Iterator[Finding]:
     Where many differ, it is meant so: ERNIE's experts of pictures are narrower.
     """
     alike: dict[tuple[str, str], list[StoredTensor]] = {}
-    for name, one in tensors.items():
-        if found := _EXPERT.fullmatch(name):
-            alike.setdefault((found[1], found[3]), []).append(one)
+    for name, tensor in tensors.items():
+        if match := _EXPERT.fullmatch(name):
+            alike.setdefault((match[1], match[3]), []).append(tensor)
     for matrices in alike.values():
-        usual = Counter(one.shape for one in matrices).most_common(1)[0][0]
-        odd = [one for one in matrices if one.shape != usual]
-        for one in odd if len(odd) * _FEW <= len(matrices) else ():
-            shapes = f"the shape {list(one.shape)}; other experts have {list(usual)}"
-            yield _expert_misfit(one, f"The tensor has {shapes}.")
+        usual = Counter(tensor.shape for tensor in matrices).most_common(1)[0][0]
+        odd = [tensor for tensor in matrices if tensor.shape != usual]
+        for other in odd if len(odd) * _FEW <= len(matrices) else ():
+            shapes = f"the shape {list(other.shape)}; other experts have {list(usual)}"
+            yield _expert_misfit(other, f"The tensor has {shapes}.")
 
 
 # ---- multi-token prediction
@@ -213,22 +215,22 @@ def check_mtp(
     if "mtp_num_hidden_layers" not in config.text:
         return Proof(())
     tensors = unpacked(tensors, config)
-    wanted = _full_attention(tensors, blamed)
-    proof, surplus = _counted(tensors, config, wanted), tuple(_surplus(tensors, config))
+    due = _full_attention(tensors, blamed)
+    proof, surplus = _counted(tensors, config, due), tuple(_surplus(tensors, config))
     return Proof(proof.proved, (*proof.findings, *surplus))
 
 
 def _surplus(tensors: Mapping[str, StoredTensor], config: ModelConfig) -> Iterator[Finding]:
     """A remark on layers beyond those that the config counts: nothing looks at them."""
-    numbers = {int(found[1]) for name in tensors if (found := _MTP_LAYER.fullmatch(name))}
-    more = sorted(one for one in numbers if one >= config.mtp_layers)
+    numbers = {int(match[1]) for name in tensors if (match := _MTP_LAYER.fullmatch(name))}
+    more = sorted(number for number in numbers if number >= config.mtp_layers)
     if more:
         counted = plural(config.mtp_layers, "MTP layer")
         message = f"The config counts {counted}; there are tensors of {len(more):,} more."
         yield Finding("model-tensor-unused", message, tensor=f"mtp.layers.{more[0]}.*")
 
 
-def _counted(tensors: Mapping[str, StoredTensor], config: ModelConfig, wanted: Shapes) -> Proof:
+def _counted(tensors: Mapping[str, StoredTensor], config: ModelConfig, due: Shapes) -> Proof:
     count = config.mtp_layers
     if not count:
         return Proof(())
@@ -239,7 +241,7 @@ def _counted(tensors: Mapping[str, StoredTensor], config: ModelConfig, wanted: S
         method = printable(config.quant_method)
         message = f"The MTP layers were not compared: the quantization {method!r} may pack them."
         return Proof((), (Finding("model-not-tried", message),))
-    findings = (*_around(tensors, config), *shortened(_mtp_faults(tensors, config, wanted)))
+    findings = (*_around(tensors, config), *shortened(_mtp_faults(tensors, config, due)))
     if findings:
         return Proof((), findings)
     are = "is" if count == 1 else "are"
@@ -253,56 +255,58 @@ def _mtp_finding(name: str, message: str, path: str = "") -> Finding:
 def _around(tensors: Mapping[str, StoredTensor], config: ModelConfig) -> Iterator[Finding]:
     """What stands before and after the layers."""
     wide = config.text.get("hidden_size")
-    wanted = {"fc": _MATRIX, "norm": 1, "pre_fc_norm_embedding": 1, "pre_fc_norm_hidden": 1}
-    for part, rank in wanted.items():
+    ranks = {"fc": _MATRIX, "norm": 1, "pre_fc_norm_embedding": 1, "pre_fc_norm_hidden": 1}
+    for part, rank in ranks.items():
         name = f"mtp.{part}.weight"
-        one = tensors.get(name)
-        if one is None:
+        tensor = tensors.get(name)
+        if tensor is None:
             yield _mtp_finding(name, "The tensor of the MTP layers is not there.")
-        elif isinstance(wide, int) and one.shape != (shape := (wide, 2 * wide)[:rank]):
-            yield _mtp_misfit(name, one.shape, shape, one.file)
+        elif isinstance(wide, int) and tensor.shape != (shape := (wide, 2 * wide)[:rank]):
+            yield _mtp_misfit(name, tensor.shape, shape, tensor.file)
 
 
 def _mtp_faults(
-    tensors: Mapping[str, StoredTensor], config: ModelConfig, wanted: Shapes
+    tensors: Mapping[str, StoredTensor], config: ModelConfig, due: Shapes
 ) -> Iterator[Finding]:
     """Each MTP layer against a full-attention layer of the text model."""
     there: dict[int, dict[str, StoredTensor]] = {}
-    for name, one in tensors.items():
-        if found := _MTP_LAYER.fullmatch(name):
-            there.setdefault(int(found[1]), {})[found[2]] = one
+    for name, tensor in tensors.items():
+        if match := _MTP_LAYER.fullmatch(name):
+            there.setdefault(int(match[1]), {})[match[2]] = tensor
     for number in range(min(config.mtp_layers, len(there) + 1)):
         at = f"mtp.layers.{number}"
         if number not in there:
             yield _mtp_finding(f"{at}.*", "No tensor of the MTP layer is there.")
             continue
-        yield from _compared(at, _shapes(there[number]), wanted, there[number])
+        yield from _compared(at, _shapes(there[number]), due, there[number])
 
 
 def _compared(
-    at: str, found: Shapes, wanted: Shapes, stored: dict[str, StoredTensor]
+    at: str, shapes: Shapes, due: Shapes, stored: dict[str, StoredTensor]
 ) -> Iterator[Finding]:
-    for suffix, shape in wanted.items():
+    for suffix, shape in due.items():
         name = f"{at}.{suffix}"
-        if suffix not in found:
+        if suffix not in shapes:
             yield _mtp_finding(name, "The tensor of the MTP layer is not there.")
-        elif found[suffix] != shape:
+        elif shapes[suffix] != shape:
             path = stored[suffix].file if suffix in stored else ""
-            yield _mtp_misfit(name, found[suffix], shape, path)
+            yield _mtp_misfit(name, shapes[suffix], shape, path)
 
 
-def _mtp_misfit(name: str, shape: tuple[int, ...], wanted: tuple[int, ...], path: str) -> Finding:
-    told = f"The tensor has the shape {list(shape)}; the rest of the model needs {list(wanted)}."
-    return _mtp_finding(name, told, path)
+def _mtp_misfit(name: str, shape: tuple[int, ...], due: tuple[int, ...], path: str) -> Finding:
+    message = f"The tensor has the shape {list(shape)}; the rest of the model needs {list(due)}."
+    return _mtp_finding(name, message, path)
 
 
 def _full_attention(tensors: Mapping[str, StoredTensor], blamed: Collection[str]) -> Shapes:
     """What most full-attention layers of the text model have; empty if there is none."""
     layers: dict[str, dict[str, StoredTensor]] = {}
-    for name, one in tensors.items():
-        if found := _TEXT_LAYER.fullmatch(name):
-            layers.setdefault(found[1], {})[found[2]] = one
-    full = [at for at in sorted(layers) if any(one.startswith("self_attn.") for one in layers[at])]
+    for name, tensor in tensors.items():
+        if match := _TEXT_LAYER.fullmatch(name):
+            layers.setdefault(match[1], {})[match[2]] = tensor
+    full = [
+        at for at in sorted(layers) if any(suffix.startswith("self_attn.") for suffix in layers[at])
+    ]
     said: dict[str, Counter[tuple[int, ...]]] = {}
     for at in full:
         for suffix, shape in _shapes(_sound(at, layers[at], blamed)).items():
@@ -319,10 +323,10 @@ def _sound(
 ) -> dict[str, StoredTensor]:
     """Without what is known to be wrong; of experts, which are joined, without any."""
     wrong = {name.removeprefix(f"{at}.") for name in blamed if name.startswith(f"{at}.")}
-    experts = tuple(found[0] for name in wrong if (found := _OF_EXPERTS.match(name)))
+    experts = tuple(match[0] for name in wrong if (match := _OF_EXPERTS.match(name)))
     return {
-        suffix: one
-        for suffix, one in layer.items()
+        suffix: tensor
+        for suffix, tensor in layer.items()
         if suffix not in wrong and not suffix.startswith(experts)
     }
 
@@ -330,11 +334,11 @@ def _sound(
 def _shapes(layer: dict[str, StoredTensor]) -> Shapes:
     """Shapes as they are in a plain layer with one tensor for each expert's matrix."""
     shapes: Shapes = {}
-    for suffix, one in layer.items():
-        if found := _FUSED_MATRIX.fullmatch(suffix):
-            shapes |= _unfused(found[1], found[2], one.shape)
+    for suffix, tensor in layer.items():
+        if match := _FUSED_MATRIX.fullmatch(suffix):
+            shapes |= _unfused(match[1], match[2], tensor.shape)
         elif not suffix.endswith("_scale_inv"):
-            shapes[suffix] = one.shape
+            shapes[suffix] = tensor.shape
     return shapes
 
 
@@ -344,8 +348,10 @@ def _unfused(at: str, kind: str, shape: tuple[int, ...]) -> Shapes:
         return {f"{at}.{kind}": shape}
     count, rows, columns = shape
     if kind == "down_proj":
-        return {f"{at}.{one}.down_proj.weight": (rows, columns) for one in range(count)}
+        return {f"{at}.{number}.down_proj.weight": (rows, columns) for number in range(count)}
     parts = ("gate_proj", "up_proj")
     return {
-        f"{at}.{one}.{part}.weight": (rows // 2, columns) for one in range(count) for part in parts
+        f"{at}.{number}.{part}.weight": (rows // 2, columns)
+        for number in range(count)
+        for part in parts
     }

@@ -70,8 +70,8 @@ def _plain_config(config: Any) -> Any:
 def _without_scales(tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
     """FP8 tensors as they are once the scales were applied."""
     return {
-        name: one._replace(dtype="BF16") if one.dtype == "F8_E4M3" else one
-        for name, one in tensors.items()
+        name: tensor._replace(dtype="BF16") if tensor.dtype == "F8_E4M3" else tensor
+        for name, tensor in tensors.items()
         if not name.endswith(SCALE)
     }
 
@@ -84,13 +84,13 @@ def _tried(cls: Any, config: Any, session: Session, tensors: Mapping[str, Stored
     except Exception as error:  # noqa: BLE001 - what a hostile model makes the loader raise has no base
         reason = library_sentence(error)
     info = noted[0] if noted else None
-    found = (*_found(info, tensors), *_left_out(cls)) if info else ()
-    if reason and all(one.remark for one in found):
+    findings = (*_findings_of(info, tensors), *_left_out(cls)) if info else ()
+    if reason and all(finding.remark for finding in findings):
         message = f"{cls.__name__} does not take the tensors: {reason}"
-        found = (*found, Finding("model-load", message, hint=_HINT))
-    good = all(one.remark for one in found)
+        findings = (*findings, Finding("model-load", message, hint=_HINT))
+    good = all(finding.remark for finding in findings)
     sentence = f"{cls.__name__} takes every tensor: none missing, none of a wrong shape"
-    return Proof((sentence,) if good else (), found)
+    return Proof((sentence,) if good else (), findings)
 
 
 def _load(
@@ -120,13 +120,13 @@ def _meta_tensors(tensors: Mapping[str, StoredTensor]) -> dict[str, Any]:
 
     return {
         name: torch.empty(
-            one.shape, dtype=getattr(torch, DTYPES.get(one.dtype, "uint8")), device="meta"
+            tensor.shape, dtype=getattr(torch, DTYPES.get(tensor.dtype, "uint8")), device="meta"
         )
-        for name, one in tensors.items()
+        for name, tensor in tensors.items()
     }
 
 
-def _found(info: Any, tensors: Mapping[str, StoredTensor]) -> Iterator[Finding]:
+def _findings_of(info: Any, tensors: Mapping[str, StoredTensor]) -> Iterator[Finding]:
     yield from shortened(_missing(sorted(info.missing_keys - set(info.conversion_errors))))
     yield from shortened(_misfits(sorted(info.mismatched_keys), tensors))
     yield from shortened(unconverted([info], "model-tensor-shape", _HINT))
@@ -146,10 +146,10 @@ def _missing(names: Iterable[str]) -> Iterator[Finding]:
 
 
 def _misfits(
-    found: Iterable[tuple[str, Any, Any]], tensors: Mapping[str, StoredTensor]
+    mismatched: Iterable[tuple[str, Any, Any]], tensors: Mapping[str, StoredTensor]
 ) -> Iterator[Finding]:
-    for name, there, wanted in found:
-        message = f"The tensor has the shape {list(there)}; the model's class needs {list(wanted)}."
+    for name, there, due in mismatched:
+        message = f"The tensor has the shape {list(there)}; the model's class needs {list(due)}."
         path = tensors[name].file if name in tensors else ""
         yield Finding("model-tensor-shape", message, path=path, tensor=name, hint=_HINT)
 

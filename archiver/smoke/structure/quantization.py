@@ -61,23 +61,25 @@ def _block(raw: Any) -> tuple[int, int] | None:
     return raw[0], raw[1]
 
 
-def _fp8_finding(one: StoredTensor, message: str) -> Finding:
-    return Finding("model-scale", message, path=one.file, tensor=one.name, hint=_FP8_HINT)
+def _fp8_finding(tensor: StoredTensor, message: str) -> Finding:
+    return Finding("model-scale", message, path=tensor.file, tensor=tensor.name, hint=_FP8_HINT)
 
 
 def _fp8_weights(
     tensors: Mapping[str, StoredTensor], block: tuple[int, int] | None
 ) -> Iterator[Finding]:
-    for one in tensors.values():
-        if one.dtype != "F8_E4M3":
+    for tensor in tensors.values():
+        if tensor.dtype != "F8_E4M3":
             continue
-        scale = tensors.get(one.name + SCALE)
-        if len(one.shape) < _MATRIX:
-            yield _fp8_finding(one, "The FP8 tensor is no matrix, so no scales can be for it.")
+        scale = tensors.get(tensor.name + SCALE)
+        if len(tensor.shape) < _MATRIX:
+            yield _fp8_finding(tensor, "The FP8 tensor is no matrix, so no scales can be for it.")
         elif scale is None:
-            yield _fp8_finding(one, f"The FP8 weight has no scales ({SCALE}).")
-        elif block and scale.shape != (grid := _fp8_grid(one.shape, block)):
-            shape = f"{_sides(scale.shape)}; the weight, {_sides(one.shape)}, needs {_sides(grid)}"
+            yield _fp8_finding(tensor, f"The FP8 weight has no scales ({SCALE}).")
+        elif block and scale.shape != (grid := _fp8_grid(tensor.shape, block)):
+            shape = (
+                f"{_sides(scale.shape)}; the weight, {_sides(tensor.shape)}, needs {_sides(grid)}"
+            )
             yield _fp8_finding(scale, f"The scales are {shape}.")
 
 
@@ -91,14 +93,14 @@ def _sides(shape: tuple[int, ...]) -> str:
 
 
 def _stray_scales(tensors: Mapping[str, StoredTensor]) -> Iterator[Finding]:
-    for name, one in tensors.items():
+    for name, tensor in tensors.items():
         if name.endswith(SCALE):
             weight = tensors.get(name.removesuffix(SCALE))
             if weight is None:
-                yield _fp8_finding(one, "The weight that the scales are for is not there.")
+                yield _fp8_finding(tensor, "The weight that the scales are for is not there.")
             elif weight.dtype != "F8_E4M3":
                 yield _fp8_finding(
-                    one, f"The weight that the scales are for is {weight.dtype}, not FP8."
+                    tensor, f"The weight that the scales are for is {weight.dtype}, not FP8."
                 )
 
 
@@ -116,27 +118,27 @@ def check_gptq(tensors: Mapping[str, StoredTensor], config: ModelConfig) -> Proo
     bits, group = usual_bits(config), _group_size(config)
     wrong = (finding for layer in layers for finding in _gptq_faults(layer, bits, group))
     findings = (*shortened(wrong), *shortened(_stray_parts(tensors)))
-    told = f"{plural(len(layers), 'GPTQ weight')}: each has its scales and zero points"
-    return Proof((told,) if not findings else (), findings)
+    message = f"{plural(len(layers), 'GPTQ weight')}: each has its scales and zero points"
+    return Proof((message,) if not findings else (), findings)
 
 
 def _group_size(config: ModelConfig) -> int | None:
     """Inputs that share a scale; None where the config makes no sense, or layers have their own."""
     said = config.quantization or {}
     rules: Any = said.get("dynamic")
-    if isinstance(rules, dict) and any(isinstance(one, dict) and one for one in rules.values()):
+    if isinstance(rules, dict) and any(isinstance(rule, dict) and rule for rule in rules.values()):
         return None
     size = said.get("group_size")
     return size if isinstance(size, int) and size > 0 else None
 
 
-def _gptq_finding(one: StoredTensor, message: str) -> Finding:
-    return Finding("model-scale", message, path=one.file, tensor=one.name, hint=_GPTQ_HINT)
+def _gptq_finding(tensor: StoredTensor, message: str) -> Finding:
+    return Finding("model-scale", message, path=tensor.file, tensor=tensor.name, hint=_GPTQ_HINT)
 
 
 def _gptq_faults(layer: Packed, usual: int, group: int | None) -> Iterator[Finding]:
-    for part, one in zip(PARTS[1:3], (layer.qzeros, layer.scales), strict=True):
-        if one is None:
+    for part, tensor in zip(PARTS[1:3], (layer.qzeros, layer.scales), strict=True):
+        if tensor is None:
             yield _gptq_finding(layer.qweight, f"The GPTQ weight has no {part}.")
     bits = layer.bits(usual)
     if bits is None:
@@ -150,21 +152,22 @@ def _gptq_faults(layer: Packed, usual: int, group: int | None) -> Iterator[Findi
 def _grids(layer: Packed, bits: int, group: int | None) -> Iterator[Finding]:
     inputs = layer.weight(bits).shape[1]
     groups = -(-inputs // group) if group else _groups(layer)
-    wanted = ((groups, words(layer.outputs, bits)), (groups, layer.outputs))
-    for one, grid in zip((layer.qzeros, layer.scales), wanted, strict=True):
-        if one is not None and one.shape != grid:
-            message = (
-                f"It is {_sides(one.shape)}; a weight of {layer.outputs} x {inputs} in {bits} bits "
-            )
-            yield _gptq_finding(one, f"{message}needs {grid[0]} x {grid[1]}.")
+    grids = ((groups, words(layer.outputs, bits)), (groups, layer.outputs))
+    for tensor, grid in zip((layer.qzeros, layer.scales), grids, strict=True):
+        if tensor is not None and tensor.shape != grid:
+            weight = f"a weight of {layer.outputs} x {inputs} in {bits} bits"
+            message = f"It is {_sides(tensor.shape)}; {weight} needs {grid[0]} x {grid[1]}."
+            yield _gptq_finding(tensor, message)
 
 
 def _groups(layer: Packed) -> int:
-    return next((one.shape[0] for one in (layer.scales, layer.qzeros) if one and one.shape), 0)
+    return next(
+        (tensor.shape[0] for tensor in (layer.scales, layer.qzeros) if tensor and tensor.shape), 0
+    )
 
 
 def _stray_parts(tensors: Mapping[str, StoredTensor]) -> Iterator[Finding]:
-    for name, one in tensors.items():
+    for name, tensor in tensors.items():
         start, _, part = name.rpartition(".")
         if part in PARTS[1:] and f"{start}{SUFFIXES[0]}" not in tensors:
-            yield _gptq_finding(one, f"The codes that it is for ({SUFFIXES[0]}) are not there.")
+            yield _gptq_finding(tensor, f"The codes that it is for ({SUFFIXES[0]}) are not there.")

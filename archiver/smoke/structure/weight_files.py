@@ -51,7 +51,7 @@ _NAMED: Final = 5
 class Headers(NamedTuple):
     """The headers that are acceptable, by file, and what is wrong with the others."""
 
-    found: Mapping[str, Header]
+    sound: Mapping[str, Header]
     findings: tuple[Finding, ...]
 
 
@@ -66,18 +66,18 @@ def read_headers(checkpoint: Checkpoint) -> Headers:
     names = [path for path in sorted(checkpoint.files) if path.endswith(SAFETENSORS)]
     if not names and not any(map(is_index, checkpoint.files)):
         raise _no_weights(checkpoint)
-    found: dict[str, Header] = {}
+    headers: dict[str, Header] = {}
     findings = []
     for path in names:
         try:
             header = checkpoint.header(path)
             _require_known_dtypes(header)
-            found[path] = header
+            headers[path] = header
         except HeaderBoundError as error:
             raise _beyond(path, error) from error
         except HeaderError as error:
             findings.append(_instead(checkpoint, path) or _unreadable(path, error))
-    return Headers(found, tuple(findings))
+    return Headers(headers, tuple(findings))
 
 
 def _require_known_dtypes(header: Header) -> None:
@@ -103,17 +103,17 @@ def _unreadable(path: str, error: HeaderError) -> Finding:
 
 def _instead(checkpoint: Checkpoint, path: str) -> Finding | None:
     """What lies in the place of a file of weights, if it is known."""
-    found = stand_in(path, checkpoint.beginning(path, HEAD), checkpoint.files[path])
-    if found is None:
+    description = stand_in(path, checkpoint.beginning(path, HEAD), checkpoint.files[path])
+    if description is None:
         return None
-    message = f"{printable(path)} {found.description}."
-    return Finding("model-unreadable", message, path=path, hint=found.hint)
+    message = f"{printable(path)} {description.description}."
+    return Finding("model-unreadable", message, path=path, hint=description.hint)
 
 
 def _no_weights(checkpoint: Checkpoint) -> SkippedError | FailedError:
     """What to say where nothing is in safetensors: what can be seen without opening a pickle."""
     weights = [path for path in sorted(checkpoint.files) if is_weights(path)]
-    findings = [found for path in weights if (found := _instead(checkpoint, path))]
+    findings = [finding for path in weights if (finding := _instead(checkpoint, path))]
     findings += _shards_missing(checkpoint)
     if findings:
         return FailedError(*findings)
@@ -151,12 +151,12 @@ def check_zeros(checkpoint: Checkpoint, tensors: Iterable[StoredTensor]) -> Proo
     Raises:
         DamageError: A file cannot be read as it should be.
     """
-    zeros = checkpoint.zeros(one for one in tensors if one.size > _ZEROS_FROM)
+    zeros = checkpoint.zeros(tensor for tensor in tensors if tensor.size > _ZEROS_FROM)
     if not zeros:
         return Proof(())
-    named = ", ".join(printable(one.name) for one in zeros[:_NAMED])
+    named = ", ".join(printable(tensor.name) for tensor in zeros[:_NAMED])
     more = ", …" if len(zeros) > _NAMED else ""
-    size = human_bytes(sum(one.size for one in zeros))
+    size = human_bytes(sum(tensor.size for tensor in zeros))
     hold = "holds" if len(zeros) == 1 else "hold"
     count = plural(len(zeros), "tensor")
     message = f"{count} of more than 1 MiB {hold} nothing but zeros ({size}): {named}{more}."
@@ -174,12 +174,18 @@ def shared_tensors(headers: Collection[Header], *, tied: bool) -> dict[str, int]
     ``save_model``, and the converter of pickles on the Hub). ``tied`` says that the head is the
     embedding, as the config has it.
     """
-    sizes = {one.name: one.end - one.begin for header in headers for one in header.tensors}
-    kept = {name: one for header in headers for name, one in header.metadata.items()}
-    embedding = next((one for one in EMBEDDINGS if one in sizes), None)
+    sizes = {
+        tensor.name: tensor.end - tensor.begin for header in headers for tensor in header.tensors
+    }
+    names = {name: kept_name for header in headers for name, kept_name in header.metadata.items()}
+    embedding = next((number for number in EMBEDDINGS if number in sizes), None)
     if tied and embedding is not None:
-        kept[LM_HEAD] = embedding
-    return {name: sizes[one] for name, one in kept.items() if one in sizes and name not in sizes}
+        names[LM_HEAD] = embedding
+    return {
+        name: sizes[stored]
+        for name, stored in names.items()
+        if stored in sizes and name not in sizes
+    }
 
 
 # ---- the total size
@@ -195,7 +201,7 @@ def shared_tensors(headers: Collection[Header], *, tied: bool) -> dict[str, int]
 
 def stored_bytes(headers: Collection[Header]) -> int:
     """The bytes of all tensors."""
-    return sum(one.end - one.begin for header in headers for one in header.tensors)
+    return sum(tensor.end - tensor.begin for header in headers for tensor in header.tensors)
 
 
 def counting_of(total: Any, headers: Collection[Header], shared: int) -> str | None:
@@ -218,8 +224,8 @@ def counting_of(total: Any, headers: Collection[Header], shared: int) -> str | N
 
 def _truths(headers: Collection[Header]) -> int:
     """Bytes that hold a truth value each."""
-    tensors = (one for header in headers for one in header.tensors)
-    return sum(one.end - one.begin for one in tensors if one.dtype == "BOOL")
+    tensors = (tensor for header in headers for tensor in header.tensors)
+    return sum(tensor.end - tensor.begin for tensor in tensors if tensor.dtype == "BOOL")
 
 
 # ---- indexes
@@ -278,7 +284,7 @@ def check_indexes(
     """
     proofs = [_checked(path, index, files, headers, tied=tied) for path, index in indexes.items()]
     findings = tuple(finding for proof in proofs for finding in proof.findings)
-    proved = dict.fromkeys(one for proof in proofs for one in proof.proved)
+    proved = dict.fromkeys(sentence for proof in proofs for sentence in proof.proved)
     return Proof(() if findings else tuple(proved), findings)
 
 
@@ -348,5 +354,5 @@ def _total(listed: _Listed) -> Proof:
         said, size = printable(str(total), 40), stored_bytes(headers)
         message = f"Its total_size is {said}; the tensors have {size} bytes."
         return Proof((), (listed.finding(message),))
-    told = f", but its total_size counts {way}" if way else ""
-    return Proof((f"the index agrees with the headers{told}",))
+    counting = f", but its total_size counts {way}" if way else ""
+    return Proof((f"the index agrees with the headers{counting}",))

@@ -54,8 +54,8 @@ def processor_template(checkpoint: Checkpoint) -> Any:
     Raises:
         DamageError: The file cannot be read as it should be.
     """
-    found = json_of(checkpoint, PROCESSOR_TEMPLATE, dict[str, Any])
-    return found.get("chat_template") if isinstance(found, dict) else None
+    content = json_of(checkpoint, PROCESSOR_TEMPLATE, dict[str, Any])
+    return content.get("chat_template") if isinstance(content, dict) else None
 
 
 def check_chat_template(tokenizer: Any, apart: Any = None) -> tuple[list[str], list[Finding]]:
@@ -64,8 +64,15 @@ def check_chat_template(tokenizer: Any, apart: Any = None) -> tuple[list[str], l
     ``apart`` is what `processor_template` found.
     """
     templates = _templates(tokenizer.chat_template)
-    named = {f"{PROCESSOR_TEMPLATE} {name}".strip(): one for name, one in _templates(apart).items()}
-    templates |= {name: one for name, one in named.items() if one not in templates.values()}
+    named = {
+        f"{PROCESSOR_TEMPLATE} {name}".strip(): template_of
+        for name, template_of in _templates(apart).items()
+    }
+    templates |= {
+        name: template_of
+        for name, template_of in named.items()
+        if template_of not in templates.values()
+    }
     if not templates:
         return ["there is no chat template"], []
     findings = []
@@ -101,11 +108,11 @@ def _problem(tokenizer: Any, name: str, template: Any) -> str:
     try:
         _try(tokenizer, name, template)
     except Exception as error:  # noqa: BLE001 - a template may make jinja raise anything
-        return _told(error)
+        return _described(error)
     return ""
 
 
-def _told(error: Exception) -> str:
+def _described(error: Exception) -> str:
     if isinstance(error, _NotInItError):
         return "leaves out what the user says."
     if isinstance(error, MemoryError):
@@ -168,4 +175,4 @@ def _conversations(*, answered: bool) -> Iterator[list[dict[str, Any]]]:
     for whole in ([system, *chat], chat):
         yield [dict(message) for message in whole]
     for whole in ([system, *chat], chat):
-        yield [one | {"content": [_PART | {"text": one["content"]}]} for one in whole]
+        yield [message | {"content": [_PART | {"text": message["content"]}]} for message in whole]

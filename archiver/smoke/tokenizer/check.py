@@ -77,8 +77,8 @@ def load_tokenizer(session: Session) -> Any:
 
 
 def _needs(what: str) -> SkippedError:
-    told = printable(what.rstrip("."), 200) or "one is missing"
-    return SkippedError(f"The tokenizer needs more libraries: {told}.")
+    libraries_named = printable(what.rstrip("."), 200) or "one is missing"
+    return SkippedError(f"The tokenizer needs more libraries: {libraries_named}.")
 
 
 def _require_readers(session: Session, error: Exception) -> None:
@@ -87,8 +87,8 @@ def _require_readers(session: Session, error: Exception) -> None:
     missing = [name for name in _READERS if not _is_there(name)]
     if files and TOKENIZER not in session.checkpoint.files and (missing or _ADVICE in str(error)):
         names = " and ".join(name.rpartition(".")[2] for name in missing)
-        told = f"{names} to read {files[0]}" if missing else reason(error)
-        raise _needs(told) from error
+        message = f"{names} to read {files[0]}" if missing else reason(error)
+        raise _needs(message) from error
 
 
 def _is_there(module: str) -> bool:
@@ -128,20 +128,20 @@ def check_texts(tokenizer: Any, backend: Any, *, exact: bool = True) -> Iterator
         (text, ids_of(tokenizer, text), backend.encode(text, add_special_tokens=False).ids)
         for text in TEXTS
     ]
-    wrong = [found for found in pairs if found[1] != found[2]]
+    wrong = [pair for pair in pairs if pair[1] != pair[2]]
     if not wrong:
         return
     text, theirs, own = wrong[0]
     shown, difference = printable(text, 40), _difference(theirs, own)
-    told = f"{len(wrong)} of {len(TEXTS)} fixed texts: in “{shown}” {difference}."
+    message = f"{len(wrong)} of {len(TEXTS)} fixed texts: in “{shown}” {difference}."
     name = type(tokenizer).__name__
     if exact or 2 * len(wrong) > len(TEXTS):
-        yield refused(TOKENIZER, f"transformers ({name}) and {TOKENIZER} differ on {told}")
+        yield refused(TOKENIZER, f"transformers ({name}) and {TOKENIZER} differ on {message}")
     else:
         own_rules = (
             f"transformers ({name}) has rules of its own, which are not those of {TOKENIZER} on"
         )
-        yield Finding("model-not-tried", f"{own_rules} {told}", path=TOKENIZER)
+        yield Finding("model-not-tried", f"{own_rules} {message}", path=TOKENIZER)
 
 
 def ids_of(tokenizer: Any, text: str) -> list[int]:
@@ -152,8 +152,8 @@ def ids_of(tokenizer: Any, text: str) -> list[int]:
 
 def _difference(theirs: Sequence[int], own: Sequence[int]) -> str:
     pairs = enumerate(zip_longest(theirs, own), start=1)
-    number, (one, two) = next((number, pair) for number, pair in pairs if pair[0] != pair[1])
-    says = ["nothing" if found is None else f"id {found}" for found in (one, two)]
+    number, (first, two) = next((number, pair) for number, pair in pairs if pair[0] != pair[1])
+    says = ["nothing" if token is None else f"id {token}" for token in (first, two)]
     return f"token {number} is {says[0]} to transformers and {says[1]} in the file"
 
 
@@ -211,9 +211,9 @@ class _Check:
         """Of the embedding; None if nothing says how many there are."""
         return stored_rows(self.config, self.session.tensors.values()) if self.config else None
 
-    def hold(self, found: Iterable[Finding], proved: str) -> None:
+    def hold(self, results: Iterable[Finding], proved: str) -> None:
         """Note the findings of a check; without any, what it proves."""
-        findings = list(islice(found, _MOST))
+        findings = list(islice(results, _MOST))
         self.findings += findings
         self.proved += [] if findings or not proved else [proved]
 
@@ -294,8 +294,8 @@ def _refuse_empty(check: _Check) -> None:
         return
     check.session.tokenizer = None
     name = type(tokenizer).__name__
-    told = f"There is no {TOKENIZER}, and transformers ({name}) reads no vocabulary from what is there."
-    check.findings.append(refused(TOKENIZER, told))
+    message = f"There is no {TOKENIZER}, and transformers ({name}) reads no vocabulary from what is there."
+    check.findings.append(refused(TOKENIZER, message))
 
 
 def _check_texts(check: _Check, file: TokenizerFile, folder: Path) -> None:

@@ -36,7 +36,9 @@ def stored_rows(config: ModelConfig, tensors: Iterable[StoredTensor]) -> int | N
     rows = rows_of(config)
     if rows is None:
         return None
-    tables = (one.shape[0] for one in tensors if one.name.endswith(_TABLE) and one.shape)
+    tables = (
+        tensor.shape[0] for tensor in tensors if tensor.name.endswith(_TABLE) and tensor.shape
+    )
     return max((count for count in tables if rows < count <= rows + _MOST_SPARE), default=rows)
 
 
@@ -70,11 +72,11 @@ def _wrong_id(message: str) -> Finding:
 def _beyond(tokens: Mapping[str, int], spare: Collection[str], rows: int) -> Iterator[Finding]:
     beyond = {token: number for token, number in tokens.items() if number >= rows}
     needed = {token: number for token, number in beyond.items() if token not in spare}
-    told = needed or beyond
-    if not told:
+    shown = needed or beyond
+    if not shown:
         return
-    highest = max(told, key=lambda token: told[token])
-    token = f"The token “{printable(highest, 60)}” has id {told[highest]:,}"
+    highest = max(shown, key=lambda token: shown[token])
+    token = f"The token “{printable(highest, 60)}” has id {shown[highest]:,}"
     message = f"{token}, but the embedding has {rows:,} rows (vocab_size)"
     if needed:
         yield _wrong_id(f"{message}.")
@@ -181,8 +183,10 @@ def _named(settings: dict[str, Any]) -> Iterator[tuple[str, str]]:
             values = list(inner) if isinstance(inner, list) or isinstance(value, dict) else []
         else:
             values = [value] if key.endswith("_token") else []
-        for one in values:
-            token = one.get("content") if isinstance(one, dict) else one
+        for value_of_role in values:
+            token = (
+                value_of_role.get("content") if isinstance(value_of_role, dict) else value_of_role
+            )
             if isinstance(token, str):
                 yield key, token
 

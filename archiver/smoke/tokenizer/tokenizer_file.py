@@ -74,7 +74,7 @@ class TokenizerFile(msgspec.Struct):
     @property
     def merges(self) -> list[str]:
         """BPE's merges, as ``merges.txt`` writes them: two parts with a space between."""
-        return [one if isinstance(one, str) else " ".join(one) for one in self.model.merges]
+        return [merge if isinstance(merge, str) else " ".join(merge) for merge in self.model.merges]
 
     @property
     def bytewise(self) -> bool:
@@ -143,11 +143,11 @@ def read_tokenizer_file(checkpoint: Checkpoint) -> TokenizerFile | Finding | Non
     Raises:
         DamageError: It cannot be read as it should be.
     """
-    found: TokenizerFile | Finding | None = json_of(checkpoint, TOKENIZER, TokenizerFile)
-    if not isinstance(found, TokenizerFile):
-        return found
-    fault = _fault(found)
-    return refused(TOKENIZER, f"tokenizer.json {fault}.") if fault else found
+    file: TokenizerFile | Finding | None = json_of(checkpoint, TOKENIZER, TokenizerFile)
+    if not isinstance(file, TokenizerFile):
+        return file
+    fault = _fault(file)
+    return refused(TOKENIZER, f"tokenizer.json {fault}.") if fault else file
 
 
 def _fault(file: TokenizerFile) -> str:
@@ -297,10 +297,10 @@ def _merges(checkpoint: Checkpoint, file: TokenizerFile) -> Iterator[Finding]:
     if beside == (merges := file.merges):
         return
     pairs = enumerate(zip_longest(beside, merges, fillvalue=""), start=1)
-    number, (one, two) = next((number, pair) for number, pair in pairs if pair[0] != pair[1])
+    number, (first, two) = next((number, pair) for number, pair in pairs if pair[0] != pair[1])
     yield refused(
         MERGES,
-        f"{MERGES} and {TOKENIZER} differ from merge {number:,} on: “{printable(one, 80)}” and"
+        f"{MERGES} and {TOKENIZER} differ from merge {number:,} on: “{printable(first, 80)}” and"
         f" “{printable(two, 80)}”.",
     )
 
