@@ -398,7 +398,9 @@ class _Watch:
         return None
 
     def _of_memory(self, usage: hardware.Usage) -> _Loss | None:
-        if self._level in LEVEL_SECONDS:
+        if (
+            self._level is None or self._level in LEVEL_SECONDS
+        ):  # before the first it opens the files
             if usage.memory > FILES_MEMORY:
                 return _Loss(f"took more than {human_bytes(FILES_MEMORY)} of memory", hint=_ABSURD)
             allowed = max(self._limit, LEAST_MEMORY)

@@ -198,6 +198,22 @@ def test_a_limit_that_was_asked_for_is_kept(
     assert peak.most < 512 * MIB
 
 
+def test_before_the_first_level_a_child_may_take_what_files_may(
+    models: smokekit.Models, peak: Peak, monkeypatch: pytest.MonkeyPatch
+):
+    opened = worker._opened
+
+    def slowly(*given: Any) -> Any:
+        ends = time.monotonic() + 0.5
+        while time.monotonic() < ends:  # it computes, so that it is looked at
+            pass
+        return opened(*given)
+
+    monkeypatch.setattr(worker, "_opened", slowly)
+    report = report_of(models("text"), ("tokenizer",), memory=1)
+    assert report.held, report
+
+
 # ---- code: templates and tokenizers
 
 
