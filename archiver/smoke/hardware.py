@@ -22,7 +22,7 @@ _GROUPS: Final = Path("/sys/fs/cgroup")
 
 
 def environment() -> dict[str, Any]:
-    """Versions of libraries and what the machine is: JSON values. Works without any of the libraries."""
+    """Return versions of libraries and what the machine is, as JSON values; no library is needed."""
     facts: dict[str, Any] = {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
@@ -64,7 +64,7 @@ def _lines(path: str | Path) -> list[str]:
 
 
 def _kilobytes(path: str, name: str) -> int | None:
-    """A line such as ``VmRSS:  1234 kB`` of a file below ``/proc``, in bytes."""
+    """Return a line such as ``VmRSS:  1234 kB`` of a file below ``/proc``, in bytes."""
     for line in _lines(path):
         if line.startswith(f"{name}:"):
             return int(line.split()[1]) * 1024
@@ -72,7 +72,7 @@ def _kilobytes(path: str, name: str) -> int | None:
 
 
 def total_memory() -> int:
-    """Bytes of memory that the machine, or the process's group, has."""
+    """Return bytes of memory that the machine, or the process's group, has."""
     machine = (
         _psutil().virtual_memory().total if _psutil() else _kilobytes("/proc/meminfo", "MemTotal")
     )
@@ -80,7 +80,7 @@ def total_memory() -> int:
 
 
 def available_memory() -> int:
-    """Bytes of memory that can be had now: of the machine, and of each group that limits the process."""
+    """Return bytes of memory that can be had now, of the machine and each group that limits the process."""
     machine = (
         _psutil().virtual_memory().available
         if _psutil()
@@ -90,7 +90,7 @@ def available_memory() -> int:
 
 
 def _group_limits() -> Iterator[tuple[int, int]]:
-    """Limit and use in bytes of the control groups that the process lies in.
+    """Yield limit and use in bytes of the control groups that the process lies in.
 
     Source: the kernel's cgroup-v2.rst (``memory.max``, ``memory.current``) and cgroup-v1/memory.rst.
     Page cache that can be dropped (``inactive_file``) is not counted as used.
@@ -116,7 +116,7 @@ def _limits_up(root: Path, path: str, limit: str, used: str) -> Iterator[tuple[i
 
 
 def _number(path: Path) -> int | None:
-    """The file's number; None if it is missing or says ``max``."""
+    """Return the file's number; None if it is missing or says ``max``."""
     text = "".join(_lines(path)[:1])
     return int(text) if text.isdecimal() else None
 
@@ -129,7 +129,7 @@ def _droppable(folder: Path) -> int:
 
 
 def resident_memory() -> int:
-    """Bytes of memory that this process holds now; 0 where that cannot be told."""
+    """Return bytes of memory that this process holds now; 0 where that cannot be told."""
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     except (OSError, ValueError, IndexError):
@@ -177,7 +177,7 @@ def _psutil() -> Any:
 
 
 def best_device(wish: str | None) -> str:
-    """Where to compute: the device that is wished for, or the best one there is.
+    """Return where to compute: the device that is wished for, or the best one there is.
 
     Raises:
         UsageError: There is no such kind of device.
@@ -200,7 +200,7 @@ def _there(device: str) -> bool:
 
 
 def device_memory(device: str) -> int | None:
-    """Bytes that are free on a device with memory of its own; None if it has none."""
+    """Return bytes that are free on a device with memory of its own; None if it has none."""
     import torch  # noqa: PLC0415 - of the extra
 
     return int(torch.cuda.mem_get_info()[0]) if device == "cuda" else None

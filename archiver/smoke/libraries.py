@@ -52,7 +52,7 @@ def install_hint(extra: str = "smoke") -> str:
 
 
 def _clone() -> Path | None:
-    """The clone that this runs from, if it is one."""
+    """Return the clone that this runs from, if it is one."""
     folder = Path(archiver.__file__).resolve().parents[1]
     try:
         named = f'name = "{DISTRIBUTION}"' in (folder / "pyproject.toml").read_text("utf-8")
@@ -62,7 +62,7 @@ def _clone() -> Path | None:
 
 
 def _wheel() -> Path | None:
-    """The file or folder that this was installed from, as the installer noted, if it is still there."""
+    """Return the file or folder that this was installed from, if the installer noted one that is there."""
     try:
         text = metadata.distribution(DISTRIBUTION).read_text("direct_url.json") or "{}"
         url = urllib.parse.urlsplit(json.loads(text).get("url", ""))
@@ -111,7 +111,7 @@ def inner_functions_known() -> bool:
 
 
 def versions() -> dict[str, str]:
-    """The versions of those that are installed."""
+    """Return the versions of those that are installed."""
     versions_here = {}
     for name in NAMES:
         try:

@@ -47,7 +47,7 @@ class Model:
     loader: Loader = "inner"
 
     def __call__(self, inputs: dict[str, Tensor], **options: Any) -> Any:
-        """The module's output for ``inputs`` (moved to its device), without gradients."""
+        """Return the module's output for ``inputs`` (moved to its device), without gradients."""
         import torch  # noqa: PLC0415 - of the extra
 
         with torch.no_grad():
@@ -116,5 +116,5 @@ class Outcome:
     answers: tuple[Answer, ...]
 
     def of(self, name: str) -> Answer | None:
-        """The answer to the input of that name."""
+        """Return the answer to the input of that name."""
         return next((answer for answer in self.answers if answer.name == name), None)

@@ -70,7 +70,7 @@ def receipt(
 
 
 def _weight(finding: Finding) -> int:
-    """What failed a level comes first, then what was accepted: a list that is cut keeps those."""
+    """Return a rank: what failed a level comes first, then what was accepted, so that a cut keeps those."""
     return 0 if not finding.remark else 1 if finding.accepted else 2
 
 
@@ -80,7 +80,7 @@ def _noted(finding: Finding) -> SmokeFinding:
 
 
 def _bounded(environment: dict[str, Any]) -> dict[str, Any]:
-    """It without floats, which canonical JSON has not; nothing of it if it is too long to keep."""
+    """Return it without floats, which canonical JSON has not; nothing of it if it is too long to keep."""
     facts: dict[str, Any] = {_text(key): _value(value) for key, value in environment.items()}
     return facts if len(canonical(facts)) <= _ENVIRONMENT_MAX else {}
 
@@ -96,7 +96,7 @@ def _value(value: object) -> object:
 
 
 def _text(text: str) -> str:
-    """Short, and text that JSON can hold whatever a checkpoint put into it."""
+    """Return a short text that JSON can hold, whatever a checkpoint put into it."""
     return text[:_LONGEST].encode(errors="backslashreplace").decode()
 
 
@@ -137,7 +137,7 @@ class Known(NamedTuple):
 
 
 def newest_golden(archive: Archive, snapshot: Snapshot) -> Known:
-    """The newest golden record of a snapshot that can be used, wherever it was made."""
+    """Return the newest golden record of a snapshot that can be used, wherever it was made."""
     remarks: list[str] = []
     damaged: list[str] = []
     receipts = list(_receipts(archive.events(lambda name, _: damaged.append(name)), snapshot))
@@ -163,7 +163,7 @@ class Tested(NamedTuple):
     held: str
 
     def proves(self, since: str) -> bool:
-        """Whether the newest test held, and is not older than that."""
+        """Return whether the newest test held, and is not older than that."""
         return self.tried == self.held >= since
 
 
@@ -171,7 +171,7 @@ _NEVER: Final = Tested("", "")
 
 
 def last_tested(archive: Archive, snapshots: Iterable[Snapshot], place: Place) -> dict[str, Tested]:
-    """Id of each snapshot -> when it was last tested at this place.
+    """Return when each snapshot, by its id, was last tested at this place.
 
     A test counts that was to run every level up to ``generate``, and not one that claims a later time
     than now: a clock that ran ahead must not keep a snapshot from being tested for years.

@@ -25,7 +25,7 @@ Verdict = Literal["held", "failed", "skipped", "inapplicable"]
 
 
 def up_to(level: Level) -> tuple[Level, ...]:
-    """All levels up to ``level``, itself included."""
+    """Return all levels up to ``level``, itself included."""
     return LEVELS[: LEVELS.index(level) + 1]
 
 
@@ -134,7 +134,7 @@ MOST: Final = 20
 
 
 def shortened(findings: Iterable[Finding]) -> Iterator[Finding]:
-    """The first ``MOST``; then one that counts the others, which are of the same code."""
+    """Yield the first ``MOST``; then one that counts the others, which are of the same code."""
     rest = iter(findings)
     first = tuple(islice(rest, MOST))
     yield from first
@@ -143,7 +143,7 @@ def shortened(findings: Iterable[Finding]) -> Iterator[Finding]:
 
 
 def counted(code: Code, path: str, more: int) -> Finding:
-    """What stands for findings that are not listed."""
+    """Return what stands for findings that are not listed."""
     return Finding(code, f"The same is wrong with {plural(more, 'more', 'more')}.", path=path)
 
 
@@ -186,12 +186,12 @@ def library_errors(code: Code, doing: str) -> Iterator[None]:
 
 
 def needs_longer(error: Exception) -> bool:
-    """Whether a class that can only compute in 32-bit floats was asked for 16-bit ones."""
+    """Return whether a class that can only compute in 32-bit floats was asked for 16-bit ones."""
     return any(words in str(error) for words in _SHORT)
 
 
 def reason(error: BaseException, otherwise: str = "no reason is given") -> str:
-    """The first lines of a library's exception, joined and safe to show, without a full stop.
+    """Return the first lines of a library's exception, joined and safe to show, without a full stop.
 
     The first line alone may only announce what the next ones say.
     """
@@ -204,7 +204,7 @@ def _sentence(doing: str, error: Exception) -> str:
 
 
 def too_large(doing: str) -> SkippedError:
-    """Memory ran out at ``doing``."""
+    """Return the error where memory ran out at ``doing``."""
     return SkippedError(
         f"{doing} needs more memory than there is.",
         hint="Give a limit, such as --memory 4G; the model is then run piece by piece.",

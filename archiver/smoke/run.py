@@ -213,7 +213,7 @@ class _Test:
             self._on_level(report)
 
     def _lost(self, level: Level, part: Guarded, spent: float, loss: _Loss) -> LevelReport:
-        """What came of a level that ended its child."""
+        """Return what came of a level that ended its child."""
         if part.part == "chat-template":
             proof = _with_template(part.proof, loss)
             return LevelReport.of(level, proof.accepting(self._settings.accepted), spent)
@@ -450,7 +450,7 @@ def scratch() -> Iterator[Path]:
 
 
 def _made() -> tuple[Path, int]:
-    """A new folder that is locked, and the handle that holds the lock."""
+    """Return a new folder that is locked, and the handle that holds the lock."""
     while True:
         folder = _new()
         try:
@@ -470,12 +470,12 @@ def _new() -> Path:
         message = (
             explained.message if error.filename else "No folder for temporary files is writable."
         )
-        told_as = type(explained)(message, hint="Set TMPDIR to a folder that can be written to.")
-        raise told_as from error
+        hint = "Set TMPDIR to a folder that can be written to."
+        raise type(explained)(message, hint=hint) from error
 
 
 def _locked(handle: int) -> bool | None:
-    """Whether the lock is ours now; None if this filesystem knows no locks."""
+    """Return whether the lock is ours now; None if this filesystem knows no locks."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

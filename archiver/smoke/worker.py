@@ -216,7 +216,7 @@ def _opened(source: Source, workers: int) -> Checkpoint:
 
 
 def _described(error: Exception) -> str:
-    """What was raised, and where: nobody sees a traceback of this process."""
+    """Return what was raised, and where: nobody sees a traceback of this process."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if f"{os.sep}archiver{os.sep}" in frame.filename] or frames
     where = f"{Path(own[-1].filename).name}, line {own[-1].lineno}" if own else "nowhere"

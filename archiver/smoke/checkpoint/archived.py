@@ -99,7 +99,7 @@ class SegmentCache:
             return slot
 
     def _vacant(self) -> _Slot | None:
-        """A slot that nobody uses, the one whose last use is longest ago; None if there is none."""
+        """Return a slot that nobody uses, the one whose last use is longest ago; None if there is none."""
         if self._free:
             return self._free.pop()
         oldest = next((key for key, slot in self._held.items() if not slot.users), None)
@@ -168,7 +168,7 @@ class ArchivedCheckpoint:
         return by_name((path, tensors_of(entry)) for path, entry in self._entries.items())
 
     def read(self, path: str, limit: int) -> bytes:
-        """A whole file, its size and digests checked; errors as in ``Checkpoint``."""
+        """Return a whole file, its size and digests checked; errors as in ``Checkpoint``."""
         entry = self._entry(path)
         if entry.size > limit:
             raise ValueError(f"{path} has {entry.size:,} bytes, more than {limit:,}.")
@@ -178,13 +178,13 @@ class ArchivedCheckpoint:
         return bytes(data)
 
     def beginning(self, path: str, size: int) -> bytes:
-        """The first bytes of a file; errors as in ``Checkpoint``."""
+        """Return the first bytes of a file; errors as in ``Checkpoint``."""
         entry = self._entry(path)
         with self._naming_damage(path):
             return bytes(self._bytes(entry, min(size, entry.size)))
 
     def header(self, path: str) -> Header:
-        """The header of a safetensors file; errors as in ``Checkpoint``.
+        """Return the header of a safetensors file; errors as in ``Checkpoint``.
 
         It is read from the file, once: the manifest does not keep why one was refused.
         """
@@ -210,7 +210,7 @@ class ArchivedCheckpoint:
             self._fill(entry, tensor.begin, tensor.end, out)
 
     def zeros(self, tensors: Iterable[StoredTensor]) -> list[StoredTensor]:
-        """Those whose segments have the digests of zeros; nothing is read."""
+        """Return those whose segments have the digests of zeros; nothing is read."""
         segments = {
             tensor: [(part.size, part.digest) for part in self._parts_of(tensor)]
             for tensor in tensors
@@ -243,7 +243,7 @@ class ArchivedCheckpoint:
         return entry
 
     def _bytes(self, entry: FileEntry, size: int) -> memoryview:
-        """The first ``size`` bytes of a file."""
+        """Return the first ``size`` bytes of a file."""
         out = np.empty(size, np.uint8)
         self._fill(entry, 0, size, out)
         return out.data
@@ -289,7 +289,7 @@ class ArchivedCheckpoint:
 
 
 def _digests_of_zeros(sizes: set[int]) -> dict[int, str]:
-    """The BLAKE3 of so many zero bytes, for each size; all are hashed in one go."""
+    """Return the BLAKE3 of so many zero bytes, for each size; all are hashed in one go."""
     hasher, done, digests = blake3(), 0, {}
     for size in sorted(sizes):
         hasher.update(bytes(size - done))

@@ -63,7 +63,7 @@ def _adapter(checkpoint: Checkpoint) -> SkippedError:
 
 
 def _base(checkpoint: Checkpoint) -> Any:
-    """The model that an adapter says it is for; None if it says nothing."""
+    """Return the model that an adapter says it is for; None if it says nothing."""
     try:
         settings = json.loads(checkpoint.read(_ADAPTER, _ADAPTER_BYTES))
     except (ValueError, RecursionError):
@@ -302,7 +302,7 @@ def _tied(raw: dict[str, Any], text: dict[str, Any]) -> bool | None:
 
 
 def _dtype(part: dict[str, Any]) -> str | None:
-    """The dtype that is named; older files call it ``torch_dtype``."""
+    """Return the dtype that is named; older files call it ``torch_dtype``."""
     for key in ("dtype", "torch_dtype"):
         if name := _text(part.get(key)).removeprefix("torch."):
             return name

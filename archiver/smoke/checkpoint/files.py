@@ -48,7 +48,7 @@ class StoredTensor(NamedTuple):
         return self.end - self.begin
 
     def row(self, number: int) -> StoredTensor:
-        """One row of dimension 0 as a tensor of its own. Its rows must fill whole bytes.
+        """Return one row of dimension 0 as a tensor of its own. Its rows must fill whole bytes.
 
         Raises:
             IndexError: There is no such row.
@@ -73,7 +73,7 @@ class Checkpoint(Protocol):
         """Every file's path (``/`` between folders) and size in bytes."""
 
     def read(self, path: str, limit: int) -> bytes:
-        """A whole file.
+        """Return a whole file.
 
         Raises:
             FileNotFoundError: There is no such file.
@@ -82,10 +82,10 @@ class Checkpoint(Protocol):
         """
 
     def beginning(self, path: str, size: int) -> bytes:
-        """The first ``size`` bytes of a file, or all if it has fewer; errors as for ``read``."""
+        """Return the first ``size`` bytes of a file, or all if it has fewer; errors as for ``read``."""
 
     def header(self, path: str) -> Header:
-        """The header of a safetensors file.
+        """Return the header of a safetensors file.
 
         Raises:
             HeaderError: The file's header is not an acceptable one.
@@ -104,7 +104,7 @@ class Checkpoint(Protocol):
         """
 
     def zeros(self, tensors: Iterable[StoredTensor]) -> list[StoredTensor]:
-        """Those of the tensors that hold nothing but zeros; found out with as little reading as can be.
+        """Return those that hold nothing but zeros; as little is read for it as can be.
 
         Raises:
             DamageError: One cannot be read as it should be.
@@ -118,7 +118,7 @@ class Checkpoint(Protocol):
 
 
 def by_name(files: Iterable[tuple[str, Iterable[Tensor]]]) -> dict[str, StoredTensor]:
-    """The tensors of files, given in the order of their paths; the first of several of one name."""
+    """Return the tensors of files, given in the order of their paths; the first of several of one name."""
     by_tensor: dict[str, StoredTensor] = {}
     for path, tensors in files:
         for tensor in tensors:
@@ -140,7 +140,7 @@ _MAIN: Final = "model.safetensors.index.json"
 
 
 def read_indexes(checkpoint: Checkpoint) -> Indexes:
-    """Every index of safetensors files, those of folders in the repository too.
+    """Return every index of safetensors files, those of folders in the repository too.
 
     Raises:
         DamageError: One cannot be read as it should be.
@@ -160,7 +160,7 @@ def _read(checkpoint: Checkpoint, path: str) -> Index | str:
 
 
 def model_files(checkpoint: Checkpoint, indexes: Indexes | None = None) -> list[str]:
-    """The safetensors files that make the model, by path.
+    """Return the safetensors files that make the model, by path.
 
     The single file; else those that an index beside config.json names; else all there are.
 
@@ -180,7 +180,7 @@ def model_files(checkpoint: Checkpoint, indexes: Indexes | None = None) -> list[
 
 
 def _named(indexes: Indexes) -> set[str]:
-    """What the index names that is loaded from; level ``structure`` tells what is wrong with it."""
+    """Return what the index names that is loaded from; level ``structure`` tells what is wrong with it."""
     top = [path for path in indexes if "/" not in path]
     chosen = [_MAIN] if _MAIN in indexes else top
     read = ((path, indexes[path]) for path in chosen)
@@ -195,7 +195,7 @@ def _named(indexes: Indexes) -> set[str]:
 def model_tensors(
     checkpoint: Checkpoint, indexes: Indexes | None = None
 ) -> dict[str, StoredTensor]:
-    """Their tensors, by name; those of a file whose header is not acceptable are left out.
+    """Return their tensors, by name; those of a file whose header is not acceptable are left out.
 
     Arguments and errors as for `model_files`.
     """

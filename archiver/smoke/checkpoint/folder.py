@@ -40,13 +40,13 @@ class ListedFile(NamedTuple):
     mtime_ns: int
 
     def is_still(self, status: os.stat_result) -> bool:
-        """Whether an open file is the one that was listed, and was not written to since."""
+        """Return whether an open file is the one that was listed, and was not written to since."""
         known = (status.st_size, status.st_ino, status.st_mtime_ns)
         return stat.S_ISREG(status.st_mode) and known == (self.size, self.inode, self.mtime_ns)
 
 
 def find_files(folder: Path) -> dict[str, ListedFile]:
-    """The files of a plain folder, of a hub cache's repository or of a snapshot of one, by path.
+    """Return the files of a plain folder, of a hub cache's repository or of a snapshot of one, by path.
 
     Raises:
         UsageError: There is no such folder, it is empty, or it holds what is no file, a name that
@@ -94,7 +94,7 @@ def _file_at(where: str) -> ListedFile:
 
 
 def _snapshot_of(folder: Path) -> Path:
-    """The folder itself, or the snapshot that it stands for as a hub cache's repository."""
+    """Return the folder itself, or the snapshot that it stands for as a hub cache's repository."""
     cached = cached_repository(folder.resolve())
     return cached.snapshot(cached.commit(None)) if cached and not cached.only else folder
 
@@ -143,19 +143,19 @@ class FolderCheckpoint:
             return ()
 
     def read(self, path: str, limit: int) -> bytes:
-        """A whole file; errors as in ``Checkpoint``."""
+        """Return a whole file; errors as in ``Checkpoint``."""
         with self._open(path) as (handle, size):
             if size > limit:
                 raise ValueError(f"{path} has {size:,} bytes, more than {limit:,}.")
             return bytes(_first(handle, size, path))
 
     def beginning(self, path: str, size: int) -> bytes:
-        """The first bytes of a file; errors as in ``Checkpoint``."""
+        """Return the first bytes of a file; errors as in ``Checkpoint``."""
         with self._open(path) as (handle, whole):
             return bytes(_first(handle, min(size, whole), path))
 
     def header(self, path: str) -> Header:
-        """The header of a safetensors file, parsed once; errors as in ``Checkpoint``."""
+        """Return the header of a safetensors file, parsed once; errors as in ``Checkpoint``."""
         with self._open(path) as (handle, size):
             if path not in self._headers:
                 first = _first(handle, min(LENGTH_BYTES, size), path)
@@ -176,7 +176,7 @@ class FolderCheckpoint:
             run_all(self._pool, tasks)
 
     def zeros(self, tensors: Iterable[StoredTensor]) -> list[StoredTensor]:
-        """Those that hold nothing but zeros: a few bytes are read of any other."""
+        """Return those that hold nothing but zeros: a few bytes are read of any other."""
         return [tensor for tensor in tensors if self._is_zero(tensor)]
 
     def _is_zero(self, tensor: StoredTensor) -> bool:
@@ -229,7 +229,7 @@ def _unreadable(what: str, error: OSError) -> DamageError:
 
 
 def _first(handle: int, size: int, path: str, offset: int = 0) -> memoryview:
-    """The first ``size`` bytes of a file, from ``offset`` on."""
+    """Return the first ``size`` bytes of a file, from ``offset`` on."""
     out = np.empty(size, np.uint8).data
     _fill(handle, offset, out, path)
     return out

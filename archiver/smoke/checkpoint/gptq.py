@@ -30,12 +30,12 @@ _ADDED: Final = {"gptq": 1, "gptq_v2": 0}
 
 
 def words(numbers: int, bits: int) -> int:
-    """How many words hold so many numbers of so many bits."""
+    """Return how many words hold so many numbers of so many bits."""
     return -(-numbers * bits // WORD)
 
 
 def bits_of(rows: int, inputs: int, usual: int) -> int | None:
-    """In how many bits so many rows of words hold so many inputs; where several fit, ``usual``."""
+    """Return in how many bits so many rows of words hold so many inputs; where several fit, ``usual``."""
     return next((bits for bits in (usual, *_BITS) if rows == words(inputs, bits)), None)
 
 
@@ -103,13 +103,13 @@ class Packed(NamedTuple):
         return self.qweight.shape[-1] if self.qweight.shape else 0
 
     def bits(self, usual: int) -> int | None:
-        """Of a code: ``usual`` if nothing tells; None if no number of bits fits the shapes."""
+        """Return the bits of a code: ``usual`` if nothing tells; None if no number fits the shapes."""
         if self.inputs is None:
             return usual
         return bits_of(self.qweight.shape[0] if self.qweight.shape else 0, self.inputs, usual)
 
     def weight(self, usual: int) -> StoredTensor:
-        """What the parts stand for: a matrix of outputs x inputs; ``usual`` bits if nothing tells."""
+        """Return the weight that they stand for, outputs x inputs; ``usual`` bits if nothing tells."""
         rows = self.qweight.shape[0] if self.qweight.shape else 0
         inputs = self.inputs if self.inputs is not None else rows * WORD // usual
         name = self.qweight.name.removesuffix(SUFFIXES[0]) + ".weight"
@@ -117,7 +117,7 @@ class Packed(NamedTuple):
 
 
 def packed(tensors: Mapping[str, StoredTensor]) -> Iterator[Packed]:
-    """Every layer that has a ``qweight``."""
+    """Yield every layer that has a ``qweight``."""
     for name, tensor in tensors.items():
         if name.endswith(SUFFIXES[0]):
             start = name.removesuffix(SUFFIXES[0])
@@ -140,7 +140,7 @@ def require_known(tensors: Mapping[str, StoredTensor], config: ModelConfig) -> N
 def unpacked(
     tensors: Mapping[str, StoredTensor], config: ModelConfig
 ) -> Mapping[str, StoredTensor]:
-    """The tensors as they are once the codes were unpacked and the scales were applied."""
+    """Return the tensors as they are once the codes were unpacked and the scales were applied."""
     if config.quant_method != "gptq":
         return tensors
     weights = (layer.weight(usual_bits(config)) for layer in packed(tensors))
@@ -149,6 +149,6 @@ def unpacked(
 
 
 def usual_bits(config: ModelConfig) -> int:
-    """What ``quantization_config`` says; 4 if it makes no sense."""
+    """Return what ``quantization_config`` says; 4 if it makes no sense."""
     said = (config.quantization or {}).get("bits")
     return said if isinstance(said, int) and said in _BITS else 4

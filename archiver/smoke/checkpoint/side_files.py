@@ -54,7 +54,7 @@ class SideJsonError(ValueError):
 
 
 def checked_json(path: str, data: bytes, there: Collection[str]) -> bytes:
-    """``data`` as it may be written for a library to read.
+    """Return ``data`` as it may be written for a library to read.
 
     A configuration loses the entries that name files: where these lie, the folder says, and a name
     such as ``/dev/zero`` is not for a repository to choose.
@@ -114,7 +114,7 @@ def _refuse_code(path: str, content: dict[str, Any]) -> None:
 
 
 def _objects(content: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """It and every object in it, the outermost first."""
+    """Yield it and every object in it, the outermost first."""
     waiting: list[Any] = [content]
     for value in waiting:  # which grows meanwhile
         if isinstance(value, dict):
@@ -125,7 +125,7 @@ def _objects(content: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _names_files(key: str, value: Any, there: Collection[str]) -> bool:
-    """Whether the libraries would open what an entry names, wherever that is."""
+    """Return whether the libraries would open what an entry names, wherever that is."""
     if key.endswith("_files"):
         listed = value if isinstance(value, list) else [None]
         return not all(isinstance(path, str) and path in there for path in listed)
@@ -150,7 +150,7 @@ _HINT: Final = "Compare the file with upstream's."
 
 
 def write_side_files(checkpoint: Checkpoint, scratch: Path) -> Path:
-    """Write them into a new folder below ``scratch``; that folder. Never code, pickles or weights.
+    """Write them into a new folder below ``scratch`` and return it. Never code, pickles or weights.
 
     Configurations are written without what names files elsewhere.
 

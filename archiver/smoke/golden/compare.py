@@ -53,7 +53,7 @@ class Comparison:
 
 
 def compare(recorded: Recorded, answer: Answer) -> Comparison:
-    """An answer of the recorded shape, all finite, against the record."""
+    """Compare an answer of the recorded shape, all finite, with the record."""
     count = -(-recorded.width // recorded.stride)
     last = distance(unpacked(recorded.last, count), answer.tail[-1][:: recorded.stride])
     nll = None
@@ -73,13 +73,13 @@ def _leads(logits: Floats) -> bool:
 
 
 def distance(reference: Floats, values: Floats) -> float:
-    """The relative L2 distance; of a reference that is all zero, the absolute one."""
+    """Return the relative L2 distance; of a reference that is all zero, the absolute one."""
     wide, norm = reference.astype(np.float64), float(np.linalg.norm(reference.astype(np.float64)))
     return float(np.linalg.norm(values.astype(np.float64) - wide)) / (norm or 1.0)
 
 
 def recorded_input(answer: Answer) -> Recorded:
-    """What is kept of an answer."""
+    """Return what is kept of an answer."""
     positions, width = answer.shape
     stride = stride_of(width)
     return Recorded(

@@ -114,7 +114,7 @@ class Golden(msgspec.Struct, frozen=True):
 
 
 def parse_golden(obj: object, what: str = "The golden record") -> Golden:
-    """A record from what JSON gave.
+    """Return a record from what JSON gave.
 
     Raises:
         DamageError: It is no such record, or of a later version; names ``what``.
@@ -142,7 +142,7 @@ def _unusable(what: str, why: str) -> DamageError:
 
 
 def _fault(golden: Golden) -> str:
-    """What is wrong in it beyond its types, or ``""``."""
+    """Return what is wrong in it beyond its types, or ``""``."""
     names = [recorded.name for recorded in golden.inputs]
     if len(set(names)) != len(names):
         return "two inputs have one name"
@@ -181,17 +181,17 @@ def _require_ranked(ids: tuple[int, ...], width: int) -> None:
 
 
 def stride_of(width: int) -> int:
-    """Every how many-th of ``width`` numbers is kept."""
+    """Return every how many-th of ``width`` numbers is kept."""
     return -(-width // SAMPLES)
 
 
 def packed(values: Floats) -> str:
-    """Floats as text."""
+    """Return floats as text."""
     return base64.b64encode(values.astype("<f4").tobytes()).decode()
 
 
 def unpacked(text: str, count: int) -> Floats:
-    """So many floats from text.
+    """Return so many floats from text.
 
     Raises:
         ValueError: They are not so many finite floats; says which.
@@ -212,7 +212,7 @@ def unpacked(text: str, count: int) -> Floats:
 
 
 def read_golden_file(path: Path) -> Golden:
-    """The record in a file.
+    """Return the record in a file.
 
     Raises:
         UsageError: There is no such file, or what it holds is no record; says why.

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def noting(cls: Any, noted: list[Any]) -> Any:
-    """The class with a loader that tells ``noted`` what it found before it raises on its account."""
+    """Return the class with a loader that tells ``noted`` what it found before it raises on its account."""
     finish = cls._finalize_model_loading
 
     def finalize(model: Any, load_config: Any, info: Any) -> Any:
@@ -40,14 +40,14 @@ def noting(cls: Any, noted: list[Any]) -> Any:
 
 
 def unconverted(noted: list[Any], code: Code, hint: str = "") -> Iterator[Finding]:
-    """Parameters that could not be made of the tensors that are there, and why not."""
+    """Yield parameters that could not be made of the tensors that are there, and why not."""
     for name, error in sorted(pair for info in noted for pair in info.conversion_errors.items()):
         message = f"The tensor cannot be made of those that are there: {printable(_reason(error))}"
         yield Finding(code, message, tensor=name, hint=hint)
 
 
 def _reason(error: object) -> str:
-    """The exception itself: it stands between its traceback and a line of which operation it was."""
+    """Return the exception itself: it stands between its traceback and a line of which operation it was."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     reasons = [line for line in lines if not line.startswith("Error")] or lines
     return reasons[-1] if reasons else "no reason is given"
@@ -63,7 +63,7 @@ _OPTIONAL: Final = "add_pooling_layer"
 
 
 def model_class(session: Session) -> tuple[Any, Any]:
-    """The class, a subclass of ``PreTrainedModel``, and the config to build it from.
+    """Return the class, a subclass of ``PreTrainedModel``, and the config to build it from.
 
     Raises:
         SkippedError: The extra is not installed, the repository asks for its own code, this version
@@ -79,7 +79,7 @@ def model_class(session: Session) -> tuple[Any, Any]:
 
 
 def library_sentence(error: BaseException) -> str:
-    """What a library's exception says, as a sentence that is safe to show."""
+    """Return what a library's exception says, as a sentence that is safe to show."""
     return f"{reason(error, type(error).__name__)}."
 
 
@@ -89,7 +89,7 @@ def _refused(message: str) -> FailedError:
 
 
 def transformers_config(session: Session) -> Any:
-    """What transformers reads in ``config.json``; errors as for `model_class`."""
+    """Return what transformers reads in ``config.json``; errors as for `model_class`."""
     from transformers import CONFIG_MAPPING, AutoConfig  # noqa: PLC0415 - of the extra
 
     family = session.config.model_type
@@ -108,7 +108,7 @@ def transformers_config(session: Session) -> Any:
 
 
 def _without_pooler(cls: Any, tensors: Iterable[str]) -> Any:
-    """The class built without its pooler, if it can do without and no tensor is of one.
+    """Return the class built without its pooler, if it can do without and no tensor is of one.
 
     Repositories of sentence embeddings have none: these are made of the last hidden states alone.
     transformers would make up numbers for it.
@@ -168,7 +168,7 @@ def _base_class(config: Any) -> Any:
 
 
 def _fitting(cls: Any, config: Any) -> Any:
-    """The config, or the part of it that the class is built from."""
+    """Return the config, or the part of it that the class is built from."""
     for part in (config, config.get_text_config()):
         if isinstance(part, cls.config_class):
             return part

@@ -44,7 +44,7 @@ _EAGER: Final = "eager"
 
 
 def prepared(config: Any) -> Any:
-    """A copy of the config that asks for eager attention and experts, and for plain numbers."""
+    """Return a copy of the config that asks for eager attention and experts, and for plain numbers."""
     config = copy.deepcopy(config)
     config._attn_implementation = _EAGER  # noqa: SLF001 - as from_pretrained sets it
     config._experts_implementation = _EAGER  # noqa: SLF001 - as from_pretrained sets it
@@ -185,7 +185,7 @@ def build_model(session: Session, dtype: Dtype) -> Model:
 
 
 def _build(session: Session, dtype: Dtype) -> tuple[Model, int]:
-    """The model, and how many parameters it has."""
+    """Return the model, and how many parameters it has."""
     libraries.require("torch", "transformers", "accelerate")
     if not libraries.inner_functions_known():
         return _build_publicly(session, dtype)

@@ -58,7 +58,7 @@ class Recipe:
 
 
 def targets_of(key: str, converter: Any) -> list[str]:
-    """All parameters that are made when ``key``, the first of them, is made."""
+    """Return all parameters that are made when ``key``, the first of them, is made."""
     if converter is None:
         return [key]
     first = converter.target_patterns[0]
@@ -66,7 +66,7 @@ def targets_of(key: str, converter: Any) -> list[str]:
 
 
 def keeps_rows(operations: list[Any]) -> bool:
-    """Whether one expert's tensors alone make its row: stacked at dimension 0, joined elsewhere."""
+    """Return whether one expert's tensors alone make its row: stacked at dimension 0, joined elsewhere."""
     stacked = False
     for operation in operations:
         kind = type(operation).__name__
@@ -80,7 +80,7 @@ def keeps_rows(operations: list[Any]) -> bool:
 
 
 def twins_of(model: Any) -> dict[str, list[str]]:
-    """For each parameter all that it is tied to, both ways, as ``tie_weights`` does."""
+    """Return all that each parameter is tied to, both ways, as ``tie_weights`` does."""
     groups: dict[str, list[str]] = {}
     for target, source in getattr(model, "all_tied_weights_keys", {}).items():
         groups.setdefault(source, [source]).append(target)
@@ -99,7 +99,7 @@ class DtypePlan:
         ]
 
     def dtype(self, key: str, place: torch.dtype) -> torch.dtype:
-        """For parameter ``key``, which is of dtype ``place`` in the model."""
+        """Return what parameter ``key`` is cast to, which is of dtype ``place`` in the model."""
         return next((strict for glob, strict in self._strict if glob.search(key)), place)
 
 
@@ -167,13 +167,13 @@ class Weights:
                 recipe.parts.setdefault(pattern or name, []).append(name)
 
     def origin(self, key: str) -> str | None:
-        """The parameter whose recipe makes ``key``: itself or one that it is tied to; None without."""
+        """Return the parameter whose recipe makes ``key``: it, or one that it is tied to; None without."""
         if key in self.recipes:
             return key
         return next((twin for twin in self._twins.get(key, ()) if twin in self.recipes), None)
 
     def recipe(self, key: str) -> Recipe:
-        """How ``key`` is made; KeyError if nothing makes it."""
+        """Return how ``key`` is made; KeyError if nothing makes it."""
         return self.recipes[self.origin(key) or key]
 
     @property
@@ -189,7 +189,7 @@ class Weights:
         return [name for name in names if self.origin(name) is None]
 
     def final_dtype(self, key: str) -> torch.dtype:
-        """What a parameter's dtype will be."""
+        """Return what a parameter's dtype will be."""
         import torch  # noqa: PLC0415 - of the extra
 
         recipe = self.recipe(key)
@@ -199,18 +199,18 @@ class Weights:
         return torch.float32 if floating else dtype
 
     def parameter(self, key: str) -> torch.Tensor:
-        """A whole parameter, read and converted."""
+        """Return a whole parameter, read and converted."""
         recipe = self.recipe(key)
         return self.cast(self._convert(self.origin(key) or key, recipe, recipe.parts))
 
     def rows(self, key: str, first: int, last: int) -> torch.Tensor:
-        """Some rows of a parameter that is stored as one tensor (``recipe(key).plain``)."""
+        """Return some rows of a parameter that is stored as one tensor (``recipe(key).plain``)."""
         recipe = self.recipe(key)
         rows = self._tensors[recipe.names[0]].rows(first, last)
         return self.cast(rows.to(recipe.dtype) if recipe.converter is None else rows)
 
     def expert(self, key: str, row: int) -> torch.Tensor:
-        """Row ``row`` of dimension 0 of a merged parameter; only that expert's tensors are read.
+        """Return row ``row`` of dimension 0 of a merged parameter; only that expert's tensors are read.
 
         Where the conversion does not keep rows apart, the whole parameter is made for it.
         """
@@ -223,7 +223,7 @@ class Weights:
         return self.cast(self._convert(self.origin(key) or key, recipe, parts)[0])
 
     def row_by_row(self, key: str) -> bool:
-        """Whether each row of dimension 0 is made of tensors of its own."""
+        """Return whether each row of dimension 0 is made of tensors of its own."""
         recipe = self.recipe(key)
         if recipe.plain:
             return True
@@ -232,7 +232,7 @@ class Weights:
         return full and keeps_rows(recipe.converter.operations)
 
     def making(self, key: str, count: int) -> int:
-        """Bytes that a parameter of ``count`` elements takes besides, while it is made: an estimate."""
+        """Return an estimate of the bytes that making ``count`` elements of a parameter takes besides."""
         recipe, stored = self.recipe(key), self.stored(key)
         if recipe.plain:
             same = self._tensors[recipe.names[0]].dtype == self.final_dtype(key)
@@ -241,15 +241,15 @@ class Weights:
         return stored + count * copies
 
     def dequantizes(self, key: str) -> bool:
-        """Whether a parameter is made of numbers of several kinds: codes, or FP8, and their scales."""
+        """Return whether a parameter is made of several kinds of numbers: codes, or FP8, and scales."""
         return len({self._tensors[name].dtype for name in self.recipe(key).names}) > 1
 
     def stored(self, key: str) -> int:
-        """Bytes of all tensors that make a parameter, as the checkpoint has them."""
+        """Return bytes of all tensors that make a parameter, as the checkpoint has them."""
         return sum(self._tensors[name].stored.size for name in self.recipe(key).names)
 
     def in_float32(self) -> Weights:
-        """The same for a model that computes in float32: for what is told of it, not to make any."""
+        """Return the same for a model that computes in float32: for what is told of it, not to make any."""
         import torch  # noqa: PLC0415 - of the extra
 
         other = copy.copy(self)
@@ -271,7 +271,7 @@ class Weights:
         return tensor
 
     def _fresh(self, recipe: Recipe) -> Any:
-        """A mapping that has collected nothing yet; its operations have no state and are shared."""
+        """Return a mapping that has collected nothing yet; its operations have no state and are shared."""
         from transformers.core_model_loading import WeightRenaming  # noqa: PLC0415 - of the extra
 
         if recipe.converter is None:
@@ -281,7 +281,7 @@ class Weights:
         return fresh
 
     def cast(self, tensor: torch.Tensor) -> torch.Tensor:
-        """What is floating, as float32 if that is what the model computes in."""
+        """Return what is floating, as float32 if that is what the model computes in."""
         import torch  # noqa: PLC0415 - of the extra
 
         widens = self._dtype == torch.float32 and tensor.is_floating_point()

@@ -99,14 +99,14 @@ class Budget:
     _full: bool = False
 
     def stays(self) -> bool:
-        """Whether what was just read, and is in memory now, may stay there."""
+        """Return whether what was just read, and is in memory now, may stay there."""
         if not self._full and not self._fits():
             memory.give_back()
             self._full = not self._fits()
         return not self._full
 
     def has_room(self, size: int) -> bool:
-        """Whether ``size`` bytes can be had besides what is in memory now."""
+        """Return whether ``size`` bytes can be had besides what is in memory now."""
         free = device_memory(self.device)
         if free is not None:
             return free >= size
@@ -174,7 +174,7 @@ def reading_line(config: ModelConfig, layers: Sequence[Layer], way: Way) -> str:
 
 
 def passes(config: ModelConfig, mode: Mode) -> list[Pass]:
-    """The passes of levels ``forward`` and ``generate``, the text first."""
+    """Return the passes of levels ``forward`` and ``generate``, the text first."""
     text = [Pass(_TEXT)]
     runs = text + ([Pass(_PICTURE, sees=True)] if config.vision is not None else [])
     if not config.architecture.endswith(_GENERATES):
@@ -196,7 +196,7 @@ def read_in(layers: Sequence[Layer], run: Pass) -> int:
 
 
 def _share(module: Any, part: Part, tokens: int) -> float:
-    """Which share of a parameter is used, on average."""
+    """Return which share of a parameter is used, on average."""
     rows = max(part.shape[0], 1) if part.shape else 1
     if part.kind == "rows":
         return min(1.0, tokens / rows)
@@ -275,7 +275,7 @@ def fit(
 
 
 def _ahead(needs: Needs, limit: int, layers: Sequence[Layer], workers: int, device: str) -> int:
-    """Room to read ahead, one piece for each thread: of what is left it comes before keeping weights.
+    """Return the room to read ahead, a piece for each thread: it comes before keeping weights.
 
     To keep as many bytes would save less: these are saved once a pass, and time for each piece here.
     Reading as it computes, a process uses all that it may, also what it grows by on its first passes.
@@ -304,7 +304,7 @@ def _needs(session: Session, layers: Sequence[Layer], weights: Weights, dtype: D
 
 
 def _packing(layers: Sequence[Layer]) -> int:
-    """A kernel may lay a matrix out anew before it multiplies (oneDNN, 16-bit): the largest counts.
+    """Return what laying a matrix out anew may take (oneDNN does it with 16-bit ones): the largest counts.
 
     A streamed model's are blocks, or among what making a parameter takes.
     """
@@ -316,7 +316,7 @@ def _packing(layers: Sequence[Layer]) -> int:
 def _golden_needs(
     session: Session, layers: Sequence[Layer], weights: Weights, dtype: Dtype
 ) -> int | None:
-    """The least that level golden takes, which builds the model anew in float32; None if that is over."""
+    """Return the least that level golden takes, which builds the model in float32; None without one."""
     if dtype == "float32" or not (session.settings.record or session.settings.golden):
         return None
     exact = weights.in_float32()
@@ -338,7 +338,7 @@ def _decoding(workers: int) -> int:
 
 
 def _within(needs: Needs, limit: int, workers: int) -> tuple[Needs, int]:
-    """Where memory is short fewer threads decode: each has buffers of its own."""
+    """Return the needs with as few threads as fit: each that decodes has buffers of its own."""
     while workers > 1 and min(needs.resident, needs.streamed) > limit:
         workers -= 1
         needs = replace(needs, decoding=_decoding(workers))
@@ -346,18 +346,18 @@ def _within(needs: Needs, limit: int, workers: int) -> tuple[Needs, int]:
 
 
 def parameter_count(layers: Sequence[Layer], weights: Weights) -> int:
-    """How many numbers a model has, tied ones once."""
+    """Return how many numbers a model has, tied ones once."""
     return sum(prod(part.shape) for part in _distinct(layers, weights))
 
 
 def _distinct(layers: Sequence[Layer], weights: Weights) -> list[Part]:
-    """Each weight once: tied ones are in memory once where all of them are."""
+    """Return each weight once: tied ones are in memory once where all of them are."""
     parts = {weights.origin(part.key): part for layer in layers for part in layer.parts}
     return list(parts.values())
 
 
 def _activations(session: Session, dtype: Dtype) -> int:
-    """Above all the logits, of all positions and once more as they are looked at."""
+    """Return what is computed on the way: above all the logits, once more as they are looked at."""
     vocabulary = session.config.text.get("vocab_size")
     width = vocabulary if isinstance(vocabulary, int) and vocabulary > 0 else 0
     element = 4 if dtype == "float32" else 2
@@ -397,7 +397,7 @@ def _too_little(needed: int, limit: int) -> SkippedError:
 
 
 def _enough(needed: int) -> int:
-    """A twentieth more, in whole MB, as it is told: all of it is an estimate."""
+    """Return a twentieth more, in whole MB, as it is told: all of it is an estimate."""
     return -(-needed * 21 // 20 // _MB) * _MB
 
 

@@ -26,7 +26,7 @@ _AT_ONCE: Final = 1 << 16
 def dequantized(
     parts: Mapping[str, torch.Tensor | None], kind: Kind, dtype: torch.dtype
 ) -> torch.Tensor:
-    """One weight, (outputs, inputs). Computed in float32, then cast once.
+    """Return one weight, (outputs, inputs). Computed in float32, then cast once.
 
     Raises:
         ValueError: A part is missing, or the parts do not fit each other.
@@ -66,7 +66,7 @@ def _present(parts: Mapping[str, torch.Tensor | None], part: str) -> torch.Tenso
 def _groups(
     g_idx: torch.Tensor | None, qweight: torch.Tensor, kind: Kind
 ) -> tuple[int, torch.Tensor]:
-    """In how many bits the layer is packed, which may be its own, and the group of each input."""
+    """Return in how many bits the layer is packed, which may be its own, and the group of each input."""
     if g_idx is None:
         inputs = len(qweight) * WORD // kind.bits
         return kind.bits, torch.arange(inputs) // (kind.group_size or max(1, inputs))
@@ -78,7 +78,7 @@ def _groups(
 
 
 def _codes(packed: torch.Tensor, bits: int) -> torch.Tensor:
-    """The codes packed along dimension 0: (words, m) to (32 words / bits, m)."""
+    """Return the codes packed along dimension 0: (words, m) to (32 words / bits, m)."""
     shifts = torch.arange(0, WORD, bits, dtype=torch.int32)
     codes = (packed[:, None, :] >> shifts[None, :, None]) & ((1 << bits) - 1)
     return codes.reshape(len(packed) * len(shifts), packed.shape[1])

@@ -86,7 +86,7 @@ class Layer:
 
 
 def layers_of(model: Any, weights: Weights) -> tuple[Layer, ...]:
-    """Every module with parameters of its own that the checkpoint makes."""
+    """Return every module with parameters of its own that the checkpoint makes."""
     layers = []
     for name, module in model.named_modules():
         parts = tuple(_parts(name, module, weights))
@@ -96,7 +96,7 @@ def layers_of(model: Any, weights: Weights) -> tuple[Layer, ...]:
 
 
 def recast(layers: Sequence[Layer], weights: Weights) -> tuple[Layer, ...]:
-    """The same layers with what ``weights`` makes of them."""
+    """Return the same layers with what ``weights`` makes of them."""
     return tuple(
         Layer(layer.name, layer.module, tuple(_parts(layer.name, layer.module, weights)))
         for layer in layers

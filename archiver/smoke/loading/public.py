@@ -78,7 +78,7 @@ def _numbers(shape: tuple[int, ...]) -> int:
 
 
 def _plain(session: Session, source: Source, config: Any) -> tuple[Any, dict[str, Any]]:
-    """The config and the tensors as the library's public API can take them: GPTQ is undone before."""
+    """Return config and tensors as the library's public API can take them: GPTQ is undone before."""
     tensors = dict(session.tensors)
     made: dict[str, Any] = {}
     if session.config.quant_method == "gptq":

@@ -65,17 +65,17 @@ class GptqDequantizer(HfQuantizer):  # type: ignore[misc]  # as above
     serialized_names = {"weight": ["weight", *PARTS]}  # noqa: RUF012 - overrides the base's attribute
 
     def get_load_operations(self) -> dict[str, Any]:
-        """The loader's name of what runs before the model's own conversions."""
+        """Return the loader's name of what runs before the model's own conversions."""
         return {"dequantize": GptqDequantize}
 
     def get_weight_conversions(self) -> list[Any]:
-        """For a weight that the model's own conversions do not name."""
+        """Return what makes a weight that the model's own conversions do not name."""
         return [
             WeightConverter([rf"\.{part}" for part in PARTS], ".weight", [GptqDequantize(self)])
         ]
 
     def is_serializable(self) -> bool:
-        """Nothing is ever saved."""
+        """Return False: nothing is ever saved."""
         return False
 
     @property
@@ -101,7 +101,7 @@ class GptqDequantize(ConversionOps):  # type: ignore[misc]  # as above
         model: Any = None,
         **_options: Any,
     ) -> dict[str, Any]:
-        """Called by the loader; ValueError if the parts do not fit each other."""
+        """Return the weights, called by the loader; ValueError if the parts do not fit each other."""
         dtype = _dtype_of(model, full_layer_name)
         made: dict[str, Any] = {}
         for key in list(input_dict):
@@ -142,7 +142,7 @@ def _listed(value: Any) -> list[Any]:
 
 
 def _dtype_of(model: Any, name: str | None) -> torch.dtype:
-    """What the model has the parameter in, or what stands for it while it is streamed."""
+    """Return what the model has the parameter in, or what stands for it while it is streamed."""
     if model is None or name is None:
         return torch.bfloat16
     module, last = get_module_from_name(model, name)

@@ -59,7 +59,7 @@ class ReadAhead:
             self._under_way.clear()
 
     def get(self, piece: Piece) -> Any:
-        """A piece, now; raises what reading it raises."""
+        """Return a piece, now; raise what reading it raises."""
         if self._pool is None:
             return self._read(piece)
         self._learn(piece)
@@ -72,7 +72,7 @@ class ReadAhead:
         self._resident.add(piece)
 
     def keeps(self, piece: Piece) -> bool:
-        """Whether it stays in memory."""
+        """Return whether it stays in memory."""
         return piece in self._resident
 
     def _learn(self, piece: Piece) -> None:
@@ -85,7 +85,7 @@ class ReadAhead:
             self._next[last] = None
 
     def _after(self, piece: Piece) -> Piece | None:
-        """What will be asked for after ``piece``, as far as that is known."""
+        """Return what will be asked for after ``piece``, as far as that is known."""
         following = self._next.get(piece)
         for _ in self._resident:
             if following is None or following not in self._resident:

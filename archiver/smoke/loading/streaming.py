@@ -63,7 +63,7 @@ class Absent(torch.nn.Parameter):
         device: str,
         fetch: Callable[[], torch.Tensor],
     ) -> Self:
-        """One for parameter ``name``, which ``fetch`` reads; it takes no memory to speak of."""
+        """Return one for parameter ``name``, which ``fetch`` reads; it takes no memory to speak of."""
         single = torch.empty((), dtype=dtype, device=device)
         made: Self = torch.Tensor._make_subclass(cls, single.expand(shape), False)  # noqa: SLF001 - as Parameter itself does
         made.stands_for, made.fetch = name, fetch
@@ -73,7 +73,7 @@ class Absent(torch.nn.Parameter):
     def __torch_function__(
         cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Lets through what tells of a tensor, and refuses the rest."""
+        """Let through what tells of a tensor, and refuse what changes it."""
         del types
         name = getattr(func, "__name__", "")
         if name == "__repr__":
@@ -89,14 +89,14 @@ class Absent(torch.nn.Parameter):
 
 
 def _changes(func: Any, name: str) -> bool:
-    """Whether a function writes to its first argument, or gives what is written to unseen."""
+    """Return whether a function writes to its first argument, or gives what is written to unseen."""
     in_place = name.endswith("_") and not name.endswith("__")
     assigned = name == "__setitem__" or (name.startswith("__i") and name != "__invert__")
     return in_place or assigned or getattr(func, "__self__", None) is _DATA
 
 
 def _fetched(value: Any) -> Any:
-    """A function's arguments with the true parameters in them."""
+    """Return a function's arguments with the true parameters in them."""
     if isinstance(value, Absent):
         return value.fetch()
     if isinstance(value, list | tuple) and not isinstance(value, torch.Size):
@@ -107,13 +107,13 @@ def _fetched(value: Any) -> Any:
 
 
 def changed(name: str) -> SkippedError:
-    """A model writes to its own weights, which are read anew each time."""
+    """Return the error where a model writes to its own weights, which are read anew each time."""
     message = f"This architecture cannot be streamed: it changes {printable(name)} as it runs."
     return SkippedError(message, hint=_RESIDENT_HINT)
 
 
 def no_room(name: str) -> SkippedError:
-    """A parameter is used where nobody made room for it."""
+    """Return the error where a parameter is used and nobody made room for it."""
     message = (
         f"{printable(name)} is used outside of its module, and there is no memory left for that."
     )
@@ -136,20 +136,20 @@ class EmbeddingTable(Absent):
     def __torch_function__(
         cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Answers ``embedding``; all else as any absent parameter."""
+        """Answer ``embedding``; all else as any absent parameter."""
         if func is nn.functional.embedding and isinstance(args[1], cls):
             return args[1].looked_up(args[0])
         return super().__torch_function__(func, types, args, kwargs)
 
     def looked_up(self, ids: Tensor) -> Tensor:
-        """The rows of ``ids``, of any shape; what else ``embedding`` takes only matters to gradients."""
+        """Return the rows of ``ids``, of any shape; what else ``embedding`` takes matters to gradients."""
         rows, places = torch.unique(ids, return_inverse=True)
         runs = [self.rows(*run) for run in _runs(rows.tolist())]
         return nn.functional.embedding(places, torch.cat(runs) if runs else self.rows(0, 0))
 
 
 def _runs(numbers: list[int]) -> Iterator[tuple[int, int]]:
-    """Ascending numbers as runs of neighbours, the end not counted."""
+    """Yield runs of neighbours among ascending numbers, the end not counted."""
     cuts = [
         place for place, (number, other) in enumerate(pairwise(numbers), 1) if other != number + 1
     ]
@@ -174,17 +174,17 @@ class WeightCache:
 
     @inference_mode()
     def whole(self, key: str) -> nn.Parameter:
-        """A parameter, on the device."""
+        """Return a parameter, on the device."""
         return _parameter(self._weights.parameter(key).to(self._device))
 
     @inference_mode()
     def rows(self, key: str, first: int, last: int) -> Tensor:
-        """Some rows of a parameter that is stored as one tensor, on the device."""
+        """Return some rows of a parameter that is stored as one tensor, on the device."""
         return self._weights.rows(key, first, last).to(self._device)
 
     @inference_mode()
     def expert(self, key: str, row: int) -> Tensor:
-        """One row of a merged parameter, on the device."""
+        """Return one row of a merged parameter, on the device."""
         return self._weights.expert(key, row).to(self._device)
 
     def _read(self, piece: Piece) -> Tensor:
@@ -193,18 +193,18 @@ class WeightCache:
         return self.rows(piece.key, piece.first, piece.last)
 
     def stays(self, piece: Piece) -> bool:
-        """Whether a piece that was just used may stay in memory; one that may does so for good."""
+        """Return whether a piece that was just used may stay in memory; one that may does so for good."""
         if not self.ahead.keeps(piece) and self.budget.stays():
             self.ahead.keep(piece)
         return self.ahead.keeps(piece)
 
     def absent(self, part: Part) -> Absent:
-        """What stands for a parameter that is not there."""
+        """Return what stands for a parameter that is not there."""
         made: Absent = self._stand_in(Absent, part)
         return made
 
     def table(self, part: Part) -> Absent:
-        """What stands for an embedding's."""
+        """Return what stands for an embedding's."""
         made: EmbeddingTable = self._stand_in(EmbeddingTable, part)
         made.rows = functools.partial(self.rows, part.key)
         return made
@@ -215,7 +215,7 @@ class WeightCache:
         return kind.like(part.key, part.shape, dtype, self._device, fetch)
 
     def _elsewhere(self, part: Part) -> Tensor:
-        """A parameter that is used outside of its module, where the plan has no room for it."""
+        """Return a parameter that is used outside of its module, where the plan has no room for it."""
         if not self.budget.has_room(part.size + part.making):
             raise no_room(part.key)
         return self.whole(part.key)
@@ -244,7 +244,7 @@ class BlockedLinear:
         self._resident: dict[int, Tensor] = {}
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name of it
-        """As ``nn.Linear``: (…, k) to (…, n)."""
+        """Return what ``nn.Linear`` gives: (…, k) to (…, n)."""
         rows = self._part.shape[0]
         step = max(1, layers.BLOCK * rows // self._part.size // _EVEN) * _EVEN
         output = input.new_empty((*input.shape[:-1], rows))
@@ -309,7 +309,7 @@ class LazyExperts:
     def __torch_function__(
         cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """A function of torch that is given the whole."""
+        """Return what a function of torch makes of the whole."""
         del types
         args = tuple(_material(item) for item in args)
         return func(*args, **{name: _material(item) for name, item in (kwargs or {}).items()})
@@ -416,7 +416,7 @@ def _place_buffers(model: Any, weights: Weights, device: str) -> None:
 
 
 def _guarded(forward: Any, ahead: ReadAhead) -> Any:
-    """What the model raises because of streaming cannot be told from what it would raise anyway."""
+    """Return ``forward`` so that what it raises is a skip: streaming may be the reason, or the model."""
 
     @functools.wraps(forward)
     def run(*args: Any, **options: Any) -> Any:

@@ -50,11 +50,11 @@ class Source:
         self._checkpoint, self._reads, self._tell = checkpoint, reads, tell
 
     def tensors(self, stored: Mapping[str, StoredTensor]) -> dict[str, LazyTensor]:
-        """These tensors, by name; SkippedError if torch lacks a dtype."""
+        """Return these tensors, by name; SkippedError if torch lacks a dtype."""
         return {name: LazyTensor(self, tensor) for name, tensor in stored.items()}
 
     def read(self, stored: StoredTensor) -> torch.Tensor:
-        """A tensor, or some rows of one, straight into the memory of a new one; threads may call it."""
+        """Return a tensor, or some rows of one, read straight into its memory; threads may call it."""
         import torch  # noqa: PLC0415 - of the extra
 
         made = torch.empty(stored.shape, dtype=torch_dtype(stored))
@@ -81,11 +81,11 @@ class LazyTensor:
         self.dtype = torch_dtype(stored)
 
     def get_shape(self) -> list[int]:
-        """As safetensors' slices have it."""
+        """Return what safetensors' slices do."""
         return list(self.shape)
 
     def get_dtype(self) -> str:
-        """As safetensors' slices have it: its own name of the dtype."""
+        """Return what safetensors' slices do: its own name of the dtype."""
         return self.stored.dtype
 
     def __getitem__(self, key: Any) -> torch.Tensor:
@@ -94,7 +94,7 @@ class LazyTensor:
         return self._source.read(self.stored.row(int(key)))
 
     def rows(self, first: int, last: int) -> torch.Tensor:
-        """The rows from ``first`` up to, not with, ``last`` of dimension 0."""
+        """Return the rows from ``first`` up to, not with, ``last`` of dimension 0."""
         return self._source.read(_rows(self.stored, first, last))
 
 
@@ -108,7 +108,7 @@ def _rows(stored: StoredTensor, first: int, last: int) -> StoredTensor:
 
 
 def torch_dtype(stored: StoredTensor) -> torch.dtype:
-    """The dtype in torch of a stored tensor; SkippedError if torch has none such."""
+    """Return the dtype in torch of a stored tensor; SkippedError if torch has none such."""
     import torch  # noqa: PLC0415 - of the extra
 
     dtype: torch.dtype | None = getattr(torch, DTYPES.get(stored.dtype, ""), None)
@@ -121,5 +121,5 @@ def torch_dtype(stored: StoredTensor) -> torch.dtype:
 
 
 def stored_bytes(tensors: Mapping[str, LazyTensor]) -> int:
-    """Bytes of all of them as they are stored."""
+    """Return bytes of all of them as they are stored."""
     return sum(tensor.stored.size for tensor in tensors.values())

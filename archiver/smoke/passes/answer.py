@@ -156,7 +156,7 @@ class Ties:
 
 
 def _other_ids(recorded: list[int], row: int, ids: Tensor, scores: Tensor) -> bool:
-    """Whether these could stand in that row of ``ids``, and others do."""
+    """Return whether these could stand in that row of ``ids``, and others do."""
     fits = row < len(ids) and len(recorded) == len(set(recorded)) == ids.shape[-1]
     return fits and max(recorded) < scores.shape[-1] and set(recorded) != set(ids[row].tolist())
 
@@ -228,12 +228,12 @@ def run_pass(
 
 
 def _options(module: Any) -> dict[str, Any]:
-    """A cache is of use only to those who go on; it would cost memory here."""
+    """Return what to run without a cache: only those who go on have use for one, and it costs memory."""
     return {"use_cache": False} if module.can_generate() else {}
 
 
 def _rows(output: Any) -> tuple[Tensor, Output]:
-    """Logits or hidden states as n x w."""
+    """Return logits or hidden states as n x w."""
     heads = [name for name in output if name.endswith("logits") and output[name] is not None]
     kind: Output = "logits" if heads else "hidden"
     names = ("logits", *heads) if heads else ("last_hidden_state", "pooler_output")
@@ -270,7 +270,7 @@ def _nll(rows: Tensor, ids: Tensor) -> list[float]:
 
 
 def digest_of_pixels(inputs: dict[str, Tensor]) -> str:
-    """BLAKE3 of the picture's values as bytes; ``""`` if the input has no picture."""
+    """Return BLAKE3 of the picture's values as bytes; ``""`` if the input has no picture."""
     values = next((value for value in inputs.values() if value.is_floating_point()), None)
     if values is None:
         return ""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def picture_counts(
     session: Session, model: Model, answers: tuple[Answer, ...]
 ) -> tuple[tuple[str, ...], tuple[Finding, ...]]:
-    """What was proved, and what was found wrong, by a second look at another picture.
+    """Return what was proved, and what was found wrong, by a second look at another picture.
 
     A streamed model is not asked again: it would be read a second time for this alone.
     """
@@ -48,7 +48,7 @@ def picture_counts(
 
 
 def _negative(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same input with each value of the picture negated; the rest are ids."""
+    """Return the same input with each value of the picture negated; the rest are ids."""
     return {
         name: -tensor if tensor.is_floating_point() else tensor for name, tensor in inputs.items()
     }
@@ -78,7 +78,7 @@ def check_forward(session: Session) -> Proof:
 
 
 def ready_model(session: Session) -> Model:
-    """The model that level ``load`` built; SkippedError if there is none."""
+    """Return the model that level ``load`` built; SkippedError if there is none."""
     libraries.require("torch", "transformers")
     if session.model is None:
         raise SkippedError("No model was loaded.", hint="Run level load before this one.")
@@ -86,7 +86,7 @@ def ready_model(session: Session) -> Model:
 
 
 def faults_of(answer: Answer, model: Model) -> list[Finding]:
-    """What is wrong with an answer whatever its numbers should be: its shape, or that they are none."""
+    """Return what is wrong with an answer whatever its numbers should be: a shape, or no numbers."""
     expected = (_positions(answer, model), _width(answer, model))
     if answer.shape != expected:
         shape, due = (f"{rows} x {width}" for rows, width in (answer.shape, expected))
@@ -107,13 +107,13 @@ _OTHER = (
 
 
 def _positions(answer: Answer, model: Model) -> int:
-    """How many rows there should be; a head of another kind may give one for the whole input."""
+    """Return how many rows there should be; a head of another kind may give one for the whole input."""
     other = answer.output == "logits" and model.module.get_output_embeddings() is None
     return 1 if other and answer.shape[0] == 1 else len(answer.decoder_ids or answer.ids)
 
 
 def _width(answer: Answer, model: Model) -> int:
-    """How many numbers a position should have; what a head of another kind gives is taken as right."""
+    """Return how many numbers a position should have; a head of another kind is taken as right."""
     config = model.module.config.get_text_config()
     if answer.output == "hidden":
         return int(getattr(config, "hidden_size", answer.shape[1]))
@@ -154,7 +154,7 @@ def _sentences(answers: tuple[Answer, ...]) -> list[str]:
 
 
 def _read(session: Session, model: Model) -> list[str]:
-    """What was read, where that is not everything."""
+    """Return what was read, where that is not everything."""
     if model.mode != "streamed":
         return []
     tensors = session.tensors

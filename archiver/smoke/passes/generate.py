@@ -39,7 +39,7 @@ _CACHE_HINT: Final = (
 
 
 def first_token_fault(outcome: Outcome | None, token: int, model: Model) -> list[Finding]:
-    """The first generated token against the plain pass over the same text, of level ``forward``.
+    """Return where the first generated token is not what level ``forward`` ranked first for the same text.
 
     A decoder of its own began with other ids there: then there is nothing to compare.
     """
@@ -50,14 +50,14 @@ def first_token_fault(outcome: Outcome | None, token: int, model: Model) -> list
 
 
 def rounding_of(model: Model, *, tipped: bool = False) -> float:
-    """What rounding explains, in s; ``tipped``: the choice of an expert hangs on it."""
+    """Return what rounding explains, in s; ``tipped``: the choice of an expert hangs on it."""
     return _TIPPED if tipped else _ROUNDING[model.dtype]
 
 
 def cache_faults(
     model: Model, inputs: dict[str, Tensor], tokens: Tensor, logits: Floats
 ) -> list[Finding]:
-    """Each generated token, and its logits, against one plain pass over text and tokens.
+    """Return where generated tokens, or their logits, differ from one plain pass over text and tokens.
 
     Args:
         model: Asked once more, without a cache.
@@ -74,7 +74,7 @@ def cache_faults(
 def generated_faults(
     plain: Floats, chosen: list[int], logits: Floats, rounding: float
 ) -> list[Finding]:
-    """The tokens that were chosen, and their logits, against those of passes without a cache."""
+    """Return where chosen tokens, or their logits, differ from those of passes without a cache."""
     findings: list[Finding] = []
     for number, (row, cached, token) in enumerate(zip(plain, logits, chosen, strict=True), 1):
         findings += _rank_fault(row, token, number, rounding)
@@ -83,7 +83,7 @@ def generated_faults(
 
 
 def _plain(model: Model, inputs: dict[str, Tensor], tokens: Tensor, count: int) -> Floats:
-    """The logits by which a plain pass would choose the last ``count`` tokens."""
+    """Return the logits by which a plain pass would choose the last ``count`` tokens."""
     import torch  # noqa: PLC0415 - of the extra
 
     before = tokens[:, :-1]
@@ -182,7 +182,7 @@ def _faults(
 
 
 def _by_its_own_way(model: Model, inputs: dict[str, Tensor], made: _Made) -> list[Finding]:
-    """XLNet generates with a dummy token after the text: no plain pass says what is right there."""
+    """Compare with no cache: XLNet adds a dummy token, and no plain pass says what is right there."""
     plain = _generate(model, inputs, use_cache=False)
     message = (
         "The tokens were not compared with plain passes: this class adds ids of its own to the text "
@@ -218,7 +218,7 @@ def _generate(model: Model, inputs: dict[str, Tensor], *, use_cache: bool = True
 
 
 def _greedy(model: Model, *, use_cache: bool) -> Any:
-    """Plain greedy decoding. No token ends it, and nothing that the model's authors prefer counts."""
+    """Return the settings of plain greedy decoding: no token ends it, and no wish of authors counts."""
     from transformers import GenerationConfig  # noqa: PLC0415 - of the extra
 
     own = model.module.generation_config

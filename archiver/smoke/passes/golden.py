@@ -32,7 +32,7 @@ _Ids = tuple[tuple[int, ...], ...]
 
 
 def compare_all(session: Session, model: Model, golden: Golden) -> Proof:
-    """What of a record holds for a model in 32-bit floats, and what does not.
+    """Return what of a record holds for a model in 32-bit floats, and what does not.
 
     Raises:
         FailedError: The libraries refuse a recorded input.
@@ -59,7 +59,7 @@ def compare_all(session: Session, model: Model, golden: Golden) -> Proof:
 def _again(
     session: Session, model: Model, golden: Golden, recorded: GoldenInput
 ) -> Comparison | list[Finding]:
-    """How far the model is from the record at one input; findings if that cannot be told."""
+    """Return how far the model is from the record at one input; findings if that cannot be told."""
     inputs = recorded_inputs(session, recorded)
     rows = model.module.config.get_text_config().vocab_size
     if inputs is None or max(recorded.ids + recorded.decoder_ids) >= rows:
@@ -82,7 +82,7 @@ def _finding(message: str, hint: str) -> Finding:
 
 
 def _token_faults(recorded: _Ids, ids_now: _Ids) -> list[Finding]:
-    """The fixed texts that become other ids than the recorded ones."""
+    """Return the fixed texts that become other ids than the recorded ones."""
     if recorded and not ids_now:
         message = "The fixed texts were not compared: there is no tokenizer now, and there was one."
         return [Finding("model-not-tried", message)]
@@ -143,7 +143,7 @@ def _different(result: Comparison, golden: Golden) -> Finding:
 
 
 def _made_with(golden: Golden) -> str:
-    """Which torch, on what; of a record that tells nothing of it, that."""
+    """Return with which torch it was made, on what; "None" where the record does not say."""
     libraries, cpu = golden.environment.get("libraries"), golden.environment.get("cpu")
     torch = libraries.get("torch") if isinstance(libraries, dict) else None
     transformers = libraries.get("transformers") if isinstance(libraries, dict) else None

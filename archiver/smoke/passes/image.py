@@ -30,7 +30,7 @@ Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
 
 def fixed_image() -> Pixels:
-    """A picture of shape (height, width, 3), RGB: colours that run into each other, a disc, a bar.
+    """Return a picture of shape (height, width, 3), RGB: colours that run into each other, a disc, a bar.
 
     It is made of whole numbers alone, so that it is the same on every machine.
     """
@@ -86,7 +86,7 @@ class Processing(msgspec.Struct, omit_defaults=True):
     resample: Annotated[int, msgspec.Meta(ge=0, le=5)] | None = None
 
     def grid(self) -> tuple[int, int]:
-        """How many patches high and wide the fixed picture becomes."""
+        """Return how many patches high and wide the fixed picture becomes."""
         factor = self.patch_size * self.merge_size
         least, most = self._pixels()
         side = SIDE if self.do_resize is False else max(1, round(SIDE / factor)) * factor
@@ -102,7 +102,7 @@ class Processing(msgspec.Struct, omit_defaults=True):
 
 
 def not_tried(session: Session) -> str:
-    """Why a picture cannot be tried, as a sentence; ``""`` if it can.
+    """Return why a picture cannot be tried, as a sentence; ``""`` if it can.
 
     Raises:
         FailedError: ``preprocessor_config.json`` cannot be understood.
@@ -122,7 +122,7 @@ def not_tried(session: Session) -> str:
 
 
 def _torchvision_problem() -> str:
-    """A torchvision that does not fit torch breaks transformers' image classes when they are imported."""
+    """Return whether torchvision fits torch: else transformers' image classes break on import."""
     if importlib.util.find_spec("torchvision") is None:
         return ""
     try:
@@ -134,7 +134,7 @@ def _torchvision_problem() -> str:
 
 
 def prepared(session: Session) -> tuple[dict[str, Any], int]:
-    """The fixed picture as the model takes it, and how many tokens stand for it.
+    """Return the fixed picture as the model takes it, and how many tokens stand for it.
 
     The tensors are ``pixel_values`` (patches, numbers in a patch) and ``image_grid_thw`` (1, 3).
 

@@ -37,7 +37,7 @@ _GOLDEN: Final = 0x9E3779B1
 
 
 def text_ids(session: Session) -> tuple[int, ...]:
-    """8 to 48 ids: the fixed text's, or without a usable tokenizer ids from all over the vocabulary.
+    """Return 8 to 48 ids: the fixed text's, or without a usable tokenizer ids from all over the vocabulary.
 
     Raises:
         InapplicableError: The model has no vocabulary.
@@ -47,7 +47,7 @@ def text_ids(session: Session) -> tuple[int, ...]:
 
 
 def _ids(session: Session, text: str, **options: Any) -> tuple[int, ...]:
-    """The tokenizer's ids, if there is one and the embedding has a row for each; else none."""
+    """Return the tokenizer's ids, if there is one and the embedding has a row for each; else none."""
     rows = _rows(session)
     ids_found = () if session.tokenizer is None else session.tokenizer(text, **options)["input_ids"]
     ids = tuple(map(int, ids_found))
@@ -62,7 +62,7 @@ def _rows(session: Session) -> int:
 
 
 def _embedded(session: Session) -> int | None:
-    """Rows of the built model's embedding: config.json may leave out what is the class's default."""
+    """Return rows of the built model's embedding: config.json may leave out what is the class's default."""
     if session.model is None:
         return None
     try:
@@ -74,7 +74,7 @@ def _embedded(session: Session) -> int | None:
 
 
 def _spread(session: Session) -> tuple[int, ...]:
-    """Ids that mean nothing, but none that config.json gives a role, such as a picture's place."""
+    """Return ids that mean nothing, but none that config.json gives a role, such as a picture's place."""
     rows, roles = _rows(session), _roles(session)
     ids = (number * _GOLDEN % 2**32 * rows >> 32 for number in range(1, _SPREAD + len(roles) + 1))
     return tuple(token for token in ids if token not in roles)[:_SPREAD]
@@ -87,7 +87,7 @@ def _roles(session: Session) -> set[int]:
 
 
 def text_inputs(session: Session) -> dict[str, Tensor]:
-    """The fixed text: ``input_ids`` of shape (1, n), and what goes with it.
+    """Return the fixed text: ``input_ids`` of shape (1, n), and what goes with it.
 
     Raises:
         InapplicableError: The model takes no ids.
@@ -96,7 +96,7 @@ def text_inputs(session: Session) -> dict[str, Tensor]:
 
 
 def ids_inputs(ids: Sequence[int], session: Session) -> dict[str, Tensor]:
-    """Inputs of shape (1, n) from ids, such as recorded ones: ``input_ids``, ``attention_mask``.
+    """Return inputs of shape (1, n) from ids, such as recorded ones: ``input_ids``, ``attention_mask``.
 
     A model with an encoder and a decoder also gets ``decoder_input_ids``: its start, then the ids.
 
@@ -117,7 +117,7 @@ def ids_inputs(ids: Sequence[int], session: Session) -> dict[str, Tensor]:
 
 
 def _module(session: Session, setting: str) -> Any:
-    """A setting of the built model's configuration; None before it is built."""
+    """Return a setting of the built model's configuration; None before it is built."""
     return None if session.model is None else getattr(session.model.module.config, setting, None)
 
 
@@ -141,7 +141,7 @@ def _decoder_start(session: Session) -> int:
 
 
 def _taken(session: Session, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Those inputs that the model has a parameter for; all of them before it is built."""
+    """Return those inputs that the model has a parameter for; all of them before it is built."""
     if session.model is None:
         return inputs
     parameters = _parameters(session.model.module)
@@ -151,7 +151,7 @@ def _taken(session: Session, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def why_no_image(session: Session) -> str:
-    """Why the fixed picture is not tried, as a sentence; ``""`` if it is, or if there is no vision tower.
+    """Return why the fixed picture is not tried, as a sentence; ``""`` if it is, or nothing sees.
 
     Raises:
         FailedError: ``preprocessor_config.json`` cannot be used.
@@ -167,7 +167,7 @@ def why_no_image(session: Session) -> str:
 
 
 def _sees(session: Session) -> bool:
-    """Whether there is a vision tower, in the configuration and in the class that is built."""
+    """Return whether there is a vision tower, in the configuration and in the class that is built."""
     built = session.model is None or "pixel_values" in _parameters(session.model.module)
     return session.config.vision is not None and built
 
@@ -177,7 +177,7 @@ def _parameters(module: Any) -> Mapping[str, inspect.Parameter]:
 
 
 def image_inputs(session: Session) -> dict[str, Tensor] | None:
-    """The fixed picture and a question; None if there is no vision tower, or ``why_no_image`` says why.
+    """Return the fixed picture and a question; None if nothing sees, or ``why_no_image`` says why.
 
     The ids are ``<|vision_start|>``, n times ``<|image_pad|>``, ``<|vision_end|>``, and a text; n is the
     number of patches divided by the square of the merge size.
@@ -206,7 +206,7 @@ SENTENCES: Final = (USER_TEXT, SYSTEM_TEXT, ASSISTANT_TEXT, *TEXTS[:4])
 
 
 def answers_of(session: Session, model: Model) -> Iterator[Answer]:
-    """The answers to all inputs that suit the model, one pass each."""
+    """Yield the answers to all inputs that suit the model, one pass each."""
     first = run_pass(model, "text", text_inputs(session))
     yield first
     picture = image_inputs(session)
@@ -218,14 +218,14 @@ def answers_of(session: Session, model: Model) -> Iterator[Answer]:
 
 
 def sentences(session: Session) -> Iterator[dict[str, Tensor]]:
-    """The fixed sentences, ready for the model; none if there is no tokenizer."""
+    """Yield the fixed sentences, ready for the model; none if there is no tokenizer."""
     if session.tokenizer is not None:
         for text in SENTENCES:
             yield ids_inputs(session.tokenizer(text)["input_ids"], session)
 
 
 def recorded_inputs(session: Session, recorded: GoldenInput) -> dict[str, Tensor] | None:
-    """A recorded input; a picture is prepared anew. None if the model sees no pictures."""
+    """Return a recorded input; a picture is prepared anew. None if the model sees no pictures."""
     import torch  # noqa: PLC0415 - of the extra
 
     if recorded.name == "image":

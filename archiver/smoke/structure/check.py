@@ -30,7 +30,7 @@ _NAMED: Final = 5
 
 
 def check_others(files: Collection[str], loaded: Collection[str]) -> Proof:
-    """A remark on them: adapters, the same weights in another layout, or parts around the model.
+    """Return a remark on them: adapters, the same weights in another layout, or parts around the model.
 
     Args:
         files: The paths of all files.
@@ -56,7 +56,7 @@ _EXPERT: Final = re.compile(r"(.*\.experts)\.[0-9]+\.")
 
 
 def check_structure(session: Session) -> Proof:
-    """All that headers, index and config tell, and whether the model's class takes the tensors.
+    """Return all that headers, index and config tell, and whether the model's class takes the tensors.
 
     Raises:
         SkippedError: There are weights, but none in safetensors.
@@ -80,7 +80,7 @@ def check_structure(session: Session) -> Proof:
 
 
 def _config(session: Session) -> ModelConfig | Proof:
-    """What ``config.json`` says, or what is wrong with it."""
+    """Return what ``config.json`` says, or what is wrong with it."""
     try:
         return session.config
     except SkippedError as error:
@@ -90,7 +90,7 @@ def _config(session: Session) -> ModelConfig | Proof:
 
 
 def _of_files(session: Session, headers: Headers, *, tied: bool) -> list[Proof]:
-    """Which files make the model, by the indexes; sets ``session.tensors``.
+    """Return which files make the model, by the indexes; sets ``session.tensors``.
 
     Indexes are read once: that of the largest models has 24 MB.
     """
@@ -118,7 +118,7 @@ def _of_headers(headers: Headers, tensors: Mapping[str, StoredTensor]) -> Proof:
 
 
 def _of_config(session: Session, config: ModelConfig) -> list[Proof]:
-    """What is looked at in the light of the config."""
+    """Check what can be judged by the config."""
     tensors = session.tensors
     parts = [check(tensors, config) for check in _PARTS]
     load = _without_joins(check_meta_load(session, tensors), _blamed(*parts))
@@ -131,7 +131,7 @@ def _blamed(*proofs: Proof) -> set[str]:
 
 
 def _without_joins(load: Proof, blamed: set[str]) -> Proof:
-    """Without what transformers cannot join of experts, where one of them is known to be wrong."""
+    """Return it without what transformers cannot join of experts, where one is known to be wrong."""
     layers = {match[1] for name in blamed if (match := _EXPERT.match(name))}
     others = tuple(
         finding for finding in load.findings if finding.tensor.rpartition(".")[0] not in layers
@@ -140,7 +140,7 @@ def _without_joins(load: Proof, blamed: set[str]) -> Proof:
 
 
 def _each_tensor_once(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """Without those that say again of a tensor what was said: two looks may find the same."""
+    """Return those that say something new of a tensor: two looks may find the same."""
     said: dict[tuple[str, str] | Finding, Finding] = {}
     for finding in findings:
         said.setdefault((finding.code, finding.tensor) if finding.tensor else finding, finding)

@@ -30,7 +30,7 @@ _NUMBER: Final = re.compile(r"(?<![^.])(layers?|h|blocks?|experts)\.[0-9]+(?![^.
 
 
 def role(name: str) -> str:
-    """``model.layers.7.mlp.experts.3.up_proj.weight`` → ``model.layers.*.mlp.experts.*.up_proj.weight``."""
+    """Return ``layers.*.experts.*.up_proj.weight`` for ``layers.7.experts.3.up_proj.weight``."""
     return _NUMBER.sub(r"\1.*", name)
 
 
@@ -38,7 +38,7 @@ _LISTS = ("modules_to_not_convert", "ignored_layers")
 
 
 def unquantized_modules(config: ModelConfig) -> Callable[[str], bool]:
-    """Tells of a tensor's name whether its module, or one around it, was left as it was.
+    """Return what tells of a tensor's name whether its module, or one around it, was left as it was.
 
     A listed name may be a whole path or the end of one, with or without ``language_model``
     (transformers' ``should_convert_module``). Looked up part by part: lists have thousands of names.
@@ -59,7 +59,7 @@ def _plain(name: str) -> str:
 
 
 def _parts(name: str) -> Iterator[str]:
-    """Every run of the name's parts; a name has about ten."""
+    """Yield every run of the name's parts; a name has about ten."""
     words = name.split(".")[:32]
     for begin in range(len(words)):
         for end in range(begin + 1, len(words) + 1):
@@ -89,7 +89,7 @@ class _Rule(NamedTuple):
 
 
 def check_dtypes(tensors: Mapping[str, StoredTensor], config: ModelConfig) -> Proof:
-    """The dtypes of all tensors, and that tensors of the same role in other layers have the same.
+    """Check the dtypes of all tensors, and that those of the same role in other layers have the same.
 
     Nothing is said of quantizations other than FP8 and GPTQ: there are too many ways of mixing.
     """
@@ -111,7 +111,7 @@ def check_dtypes(tensors: Mapping[str, StoredTensor], config: ModelConfig) -> Pr
 
 
 def _contradicted(tensors: Mapping[str, StoredTensor], config: ModelConfig) -> tuple[Finding, ...]:
-    """A remark if most floats are none of the config's dtype, nor wider: it is not of these files.
+    """Return a remark if most floats are none of the config's dtype, nor wider: it is not of these files.
 
     Models are converted, and their config left as it was. What was published as Qwen3.5 was not.
     """
@@ -148,7 +148,7 @@ def _rule(tensors: Mapping[str, StoredTensor], config: ModelConfig) -> _Rule:
 
 
 def _counts(tensor: StoredTensor) -> bool:
-    """Whether it is a buffer of positions or a mask, which is stored as whole numbers or truths.
+    """Return whether it is a buffer of positions or a mask, which is stored as whole numbers or truths.
 
     GPT-NeoX and others call a mask of shape [1, 1, n, n] a bias.
     """
@@ -160,7 +160,7 @@ def _counts(tensor: StoredTensor) -> bool:
 
 
 def _qwen(tensors: Mapping[str, StoredTensor], usual: str) -> _Rule:
-    """Published: ``wanted``, and F32 for what the recurrence needs exactly.
+    """Return the rule as published: ``usual``, and F32 for what the recurrence needs exactly.
 
     transformers writes all in one dtype when it saves such a model, so that is right as well.
     """
@@ -183,7 +183,7 @@ def _against(
 
 
 def _quantized(tensor: StoredTensor, config: ModelConfig) -> bool:
-    """Whether the dtype is one that the quantization brings with it."""
+    """Return whether the dtype is one that the quantization brings with it."""
     if config.quant_method == "fp8":
         scale = tensor.name.endswith("_scale_inv") and tensor.dtype in {"F32", "BF16", "F8_E8M0"}
         return scale or tensor.dtype == "F8_E4M3" or tensor.name.endswith("_scale")
@@ -199,7 +199,7 @@ def _wrong(tensor: StoredTensor, reason: str) -> Finding:
 
 
 def _odd_ones(tensors: Iterable[StoredTensor], config: ModelConfig) -> Iterator[Finding]:
-    """Tensors that differ from those of the same role in most other layers."""
+    """Yield tensors that differ from those of the same role in most other layers."""
     is_unquantized = unquantized_modules(config)
     roles: dict[str, list[StoredTensor]] = {}
     for tensor in tensors:

@@ -35,7 +35,7 @@ _SHARD_HINT: Final = "Compare with upstream's files; a shard may be of another m
 
 
 def check_tied(tensors: Mapping[str, StoredTensor], config: ModelConfig) -> Proof:
-    """That a model which generates has a head of its own, or an embedding to share."""
+    """Check that a model which generates has a head of its own, or an embedding to share."""
     if not config.architecture.endswith(_GENERATES) or config.tied is None:
         return Proof(())
     embedding = next((tensors[name] for name in EMBEDDINGS if name in tensors), None)
@@ -91,13 +91,13 @@ _FEW: Final = 4
 
 
 def expert_count(config: ModelConfig) -> int | None:
-    """How many experts a layer has, as the config says; None if it says nothing."""
+    """Return how many experts a layer has, as the config says; None if it says nothing."""
     counts = (config.text.get(key) for key in _COUNTS)
     return next((finding for finding in counts if isinstance(finding, int) and finding > 0), None)
 
 
 def check_experts(tensors: Mapping[str, StoredTensor], config: ModelConfig) -> Proof:
-    """That no layer lacks an expert, or a matrix of one.
+    """Check that no layer lacks an expert, or a matrix of one.
 
     Those of layers for multi-token prediction are left to ``mtp.py``: the model runs without them.
     """
@@ -117,7 +117,7 @@ def check_experts(tensors: Mapping[str, StoredTensor], config: ModelConfig) -> P
 
 
 def _expert_layers(tensors: Mapping[str, StoredTensor]) -> dict[str, dict[str, set[int]]]:
-    """By layer and matrix: the numbers of the experts that have it."""
+    """Return, by layer and matrix, the numbers of the experts that have it."""
     layers: dict[str, dict[str, set[int]]] = {}
     for name in tensors:
         if match := _EXPERT.fullmatch(name):
@@ -169,7 +169,7 @@ def _expert_misfit(tensor: StoredTensor, message: str) -> Finding:
 
 
 def _unlike_experts(tensors: Mapping[str, StoredTensor]) -> Iterator[Finding]:
-    """Matrices of another shape than those of most other experts of the layer.
+    """Yield matrices of another shape than those of most other experts of the layer.
 
     Where many differ, it is meant so: ERNIE's experts of pictures are narrower.
     """
@@ -208,7 +208,7 @@ _MTP_HINT: Final = (
 def check_mtp(
     tensors: Mapping[str, StoredTensor], config: ModelConfig, blamed: Collection[str] = ()
 ) -> Proof:
-    """That the MTP layers which the config counts are there, each complete.
+    """Check that the MTP layers which the config counts are there, each complete.
 
     ``blamed`` names tensors of the model proper that are known to be wrong: nothing is held to them.
     """
@@ -221,7 +221,7 @@ def check_mtp(
 
 
 def _surplus(tensors: Mapping[str, StoredTensor], config: ModelConfig) -> Iterator[Finding]:
-    """A remark on layers beyond those that the config counts: nothing looks at them."""
+    """Yield a remark on layers beyond those that the config counts: nothing looks at them."""
     numbers = {int(match[1]) for name in tensors if (match := _MTP_LAYER.fullmatch(name))}
     more = sorted(number for number in numbers if number >= config.mtp_layers)
     if more:
@@ -253,7 +253,7 @@ def _mtp_finding(name: str, message: str, path: str = "") -> Finding:
 
 
 def _around(tensors: Mapping[str, StoredTensor], config: ModelConfig) -> Iterator[Finding]:
-    """What stands before and after the layers."""
+    """Yield faults of what stands before and after the layers."""
     wide = config.text.get("hidden_size")
     ranks = {"fc": _MATRIX, "norm": 1, "pre_fc_norm_embedding": 1, "pre_fc_norm_hidden": 1}
     for part, rank in ranks.items():
@@ -268,7 +268,7 @@ def _around(tensors: Mapping[str, StoredTensor], config: ModelConfig) -> Iterato
 def _mtp_faults(
     tensors: Mapping[str, StoredTensor], config: ModelConfig, due: Shapes
 ) -> Iterator[Finding]:
-    """Each MTP layer against a full-attention layer of the text model."""
+    """Yield where an MTP layer differs from a full-attention layer of the text model."""
     there: dict[int, dict[str, StoredTensor]] = {}
     for name, tensor in tensors.items():
         if match := _MTP_LAYER.fullmatch(name):
@@ -299,7 +299,7 @@ def _mtp_misfit(name: str, shape: tuple[int, ...], due: tuple[int, ...], path: s
 
 
 def _full_attention(tensors: Mapping[str, StoredTensor], blamed: Collection[str]) -> Shapes:
-    """What most full-attention layers of the text model have; empty if there is none."""
+    """Return what most full-attention layers of the text model have; empty if there is none."""
     layers: dict[str, dict[str, StoredTensor]] = {}
     for name, tensor in tensors.items():
         if match := _TEXT_LAYER.fullmatch(name):
@@ -321,7 +321,7 @@ def _full_attention(tensors: Mapping[str, StoredTensor], blamed: Collection[str]
 def _sound(
     at: str, layer: dict[str, StoredTensor], blamed: Collection[str]
 ) -> dict[str, StoredTensor]:
-    """Without what is known to be wrong; of experts, which are joined, without any."""
+    """Return a layer without what is known to be wrong; of experts, which are joined, without any."""
     wrong = {name.removeprefix(f"{at}.") for name in blamed if name.startswith(f"{at}.")}
     experts = tuple(match[0] for name in wrong if (match := _OF_EXPERTS.match(name)))
     return {
@@ -332,7 +332,7 @@ def _sound(
 
 
 def _shapes(layer: dict[str, StoredTensor]) -> Shapes:
-    """Shapes as they are in a plain layer with one tensor for each expert's matrix."""
+    """Return shapes as they are in a plain layer with one tensor for each expert's matrix."""
     shapes: Shapes = {}
     for suffix, tensor in layer.items():
         if match := _FUSED_MATRIX.fullmatch(suffix):
@@ -343,7 +343,7 @@ def _shapes(layer: dict[str, StoredTensor]) -> Shapes:
 
 
 def _unfused(at: str, kind: str, shape: tuple[int, ...]) -> Shapes:
-    """``gate_up_proj`` is [experts, 2 x inner, hidden], ``down_proj`` [experts, hidden, inner]."""
+    """Split ``gate_up_proj`` [experts, 2 x inner, hidden], ``down_proj`` [experts, hidden, inner]."""
     if len(shape) != _RANK or shape[0] > _MOST_EXPERTS:
         return {f"{at}.{kind}": shape}
     count, rows, columns = shape

@@ -31,7 +31,7 @@ _NAMED: Final = 5
 
 
 def check_meta_load(session: Session, tensors: Mapping[str, StoredTensor]) -> Proof:
-    """What the class misses and what does not fit; what it has no use for is a remark.
+    """Return what the class misses and what does not fit; what it has no use for is a remark.
 
     A class that is not there, or cannot be used here, is a remark as well: all else was looked at.
     """
@@ -57,7 +57,7 @@ def check_meta_load(session: Session, tensors: Mapping[str, StoredTensor]) -> Pr
 
 
 def _plain_config(config: Any) -> Any:
-    """The config of the same model in plain numbers.
+    """Return the config of the same model in plain numbers.
 
     FP8 and GPTQ become that before anything else; their scales have been looked at, and a conversion
     for each of 94,000 of them takes a minute.
@@ -68,7 +68,7 @@ def _plain_config(config: Any) -> Any:
 
 
 def _without_scales(tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
-    """FP8 tensors as they are once the scales were applied."""
+    """Return FP8 tensors as they are once the scales were applied."""
     return {
         name: tensor._replace(dtype="BF16") if tensor.dtype == "F8_E4M3" else tensor
         for name, tensor in tensors.items()

@@ -36,7 +36,7 @@ _FP8_HINT: Final = (
 
 
 def check_scales(tensors: Mapping[str, StoredTensor], config: ModelConfig) -> Proof:
-    """That each FP8 matrix has the scales of its blocks, and each tensor of scales its matrix."""
+    """Check that each FP8 matrix has the scales of its blocks, and each tensor of scales its matrix."""
     if config.quant_method != "fp8":
         return Proof(())
     block = _block((config.quantization or {}).get("weight_block_size"))
@@ -53,7 +53,7 @@ def check_scales(tensors: Mapping[str, StoredTensor], config: ModelConfig) -> Pr
 
 
 def _block(raw: Any) -> tuple[int, int] | None:
-    """The sides of a block; None where a matrix has one scale, or the config makes no sense."""
+    """Return the sides of a block; None where a matrix has one scale, or the config makes no sense."""
     if not isinstance(raw, list) or len(raw) != _MATRIX:
         return None
     if not all(isinstance(side, int) and side > 0 for side in raw):
@@ -111,7 +111,7 @@ _GPTQ_HINT: Final = "Compare the file with upstream's: the codes alone have no m
 
 
 def check_gptq(tensors: Mapping[str, StoredTensor], config: ModelConfig) -> Proof:
-    """That each packed weight has its scales and zero points, of the grid of its groups."""
+    """Check that each packed weight has its scales and zero points, of the grid of its groups."""
     if config.quant_method != "gptq":
         return Proof(())
     layers = list(packed(tensors))
@@ -123,7 +123,7 @@ def check_gptq(tensors: Mapping[str, StoredTensor], config: ModelConfig) -> Proo
 
 
 def _group_size(config: ModelConfig) -> int | None:
-    """Inputs that share a scale; None where the config makes no sense, or layers have their own."""
+    """Return inputs that share a scale; None where the config makes no sense, or layers have their own."""
     said = config.quantization or {}
     rules: Any = said.get("dynamic")
     if isinstance(rules, dict) and any(isinstance(rule, dict) and rule for rule in rules.values()):

@@ -56,7 +56,7 @@ class Headers(NamedTuple):
 
 
 def read_headers(checkpoint: Checkpoint) -> Headers:
-    """The header of every safetensors file.
+    """Return the header of every safetensors file.
 
     Raises:
         SkippedError: There are weights, but none in safetensors, or a header is beyond what is parsed.
@@ -102,7 +102,7 @@ def _unreadable(path: str, error: HeaderError) -> Finding:
 
 
 def _instead(checkpoint: Checkpoint, path: str) -> Finding | None:
-    """What lies in the place of a file of weights, if it is known."""
+    """Return what lies in the place of a file of weights, if it is known."""
     description = stand_in(path, checkpoint.beginning(path, HEAD), checkpoint.files[path])
     if description is None:
         return None
@@ -111,7 +111,7 @@ def _instead(checkpoint: Checkpoint, path: str) -> Finding | None:
 
 
 def _no_weights(checkpoint: Checkpoint) -> SkippedError | FailedError:
-    """What to say where nothing is in safetensors: what can be seen without opening a pickle."""
+    """Return what to say where nothing is in safetensors: what can be seen without opening a pickle."""
     weights = [path for path in sorted(checkpoint.files) if is_weights(path)]
     findings = [finding for path in weights if (finding := _instead(checkpoint, path))]
     findings += _shards_missing(checkpoint)
@@ -131,7 +131,7 @@ def _no_weights(checkpoint: Checkpoint) -> SkippedError | FailedError:
 
 
 def _shards_missing(checkpoint: Checkpoint) -> Iterator[Finding]:
-    """Shards that an index of pickles names and that are not there."""
+    """Yield shards that an index of pickles names and that are not there."""
     for path in sorted(checkpoint.files):
         if not is_index(path, pickles=True):
             continue
@@ -146,7 +146,7 @@ def _shards_missing(checkpoint: Checkpoint) -> Iterator[Finding]:
 
 
 def check_zeros(checkpoint: Checkpoint, tensors: Iterable[StoredTensor]) -> Proof:
-    """One remark on all large tensors that hold nothing but zeros.
+    """Return one remark on all large tensors that hold nothing but zeros.
 
     Raises:
         DamageError: A file cannot be read as it should be.
@@ -168,7 +168,7 @@ def check_zeros(checkpoint: Checkpoint, tensors: Iterable[StoredTensor]) -> Proo
 
 
 def shared_tensors(headers: Collection[Header], *, tied: bool) -> dict[str, int]:
-    """Names that no shard has although they stand for a tensor, with its size in bytes.
+    """Return names that no shard has although they stand for a tensor, with its size in bytes.
 
     A header's ``__metadata__`` gives the name that was kept for each that was left out (safetensors'
     ``save_model``, and the converter of pickles on the Hub). ``tied`` says that the head is the
@@ -200,12 +200,12 @@ def shared_tensors(headers: Collection[Header], *, tied: bool) -> dict[str, int]
 
 
 def stored_bytes(headers: Collection[Header]) -> int:
-    """The bytes of all tensors."""
+    """Return the bytes of all tensors."""
     return sum(tensor.end - tensor.begin for header in headers for tensor in header.tensors)
 
 
 def counting_of(total: Any, headers: Collection[Header], shared: int) -> str | None:
-    """What ``total`` counts beside the stored bytes, or otherwise; ``""``: nothing; None: in no known way.
+    """Return what ``total`` counts beside the stored bytes, or otherwise; ``""``: nothing; None: unknown.
 
     Args:
         total: What the index says, of whatever type.
@@ -223,7 +223,7 @@ def counting_of(total: Any, headers: Collection[Header], shared: int) -> str | N
 
 
 def _truths(headers: Collection[Header]) -> int:
-    """Bytes that hold a truth value each."""
+    """Return bytes that hold a truth value each."""
     tensors = (tensor for header in headers for tensor in header.tensors)
     return sum(tensor.end - tensor.begin for tensor in tensors if tensor.dtype == "BOOL")
 
@@ -274,7 +274,7 @@ class _Listed:
 def check_indexes(
     indexes: Indexes, files: Collection[str], headers: Mapping[str, Header], *, tied: bool
 ) -> Proof:
-    """Every index against the headers of its shards.
+    """Check every index against the headers of its shards.
 
     Args:
         indexes: All there are.

@@ -49,7 +49,7 @@ class _NotInItError(Exception):
 
 
 def processor_template(checkpoint: Checkpoint) -> Any:
-    """What ``chat_template.json`` holds, which a processor reads and its tokenizer does not; or None.
+    """Return the template of ``chat_template.json``, which no tokenizer reads but a processor; or None.
 
     Raises:
         DamageError: The file cannot be read as it should be.
@@ -59,7 +59,7 @@ def processor_template(checkpoint: Checkpoint) -> Any:
 
 
 def check_chat_template(tokenizer: Any, apart: Any = None) -> tuple[list[str], list[Finding]]:
-    """What was seen to hold of the chat templates, and what is wrong with them.
+    """Return what was seen to hold of the chat templates, and what is wrong with them.
 
     ``apart`` is what `processor_template` found.
     """
@@ -100,7 +100,7 @@ def _knows_tools(template: Any) -> bool:
 
 
 def _problem(tokenizer: Any, name: str, template: Any) -> str:
-    """What is wrong with the template, to follow its name in a sentence; ``""`` if it is sound."""
+    """Return what is wrong with the template, to follow its name in a sentence; ``""`` if it is sound."""
     if not isinstance(template, str):
         return "is not a text."
     if len(template) > _LONGEST:
@@ -134,7 +134,7 @@ def _try(tokenizer: Any, name: str, template: str) -> None:
 
 
 def _tool_lists(name: str, template: str) -> Iterator[Sequence[Any]]:
-    """With what tools to try a template: for each turn, the ways to write them."""
+    """Yield the tools to try a template with: for each turn, the ways to write them."""
     if not (_knows_tools(template) and name.endswith(_FOR_TOOLS)):
         yield (None,)
     if _knows_tools(template):
@@ -144,7 +144,7 @@ def _tool_lists(name: str, template: str) -> Iterator[Sequence[Any]]:
 def _rendered(
     tokenizer: Any, template: str, tools: Sequence[Any], *, add_generation_prompt: bool
 ) -> str:
-    """The first way to write tools and conversation that the template takes."""
+    """Return the first way to write tools and conversation that the template takes."""
     first: Exception | None = None
     chats = tuple(_conversations(answered=not add_generation_prompt))
     for listed, chat in product(tools, chats):
@@ -168,7 +168,7 @@ def _rendered(
 
 
 def _conversations(*, answered: bool) -> Iterator[list[dict[str, Any]]]:
-    """With a system's words or without (some templates refuse them), as texts or as lists of parts."""
+    """Yield one with a system's words, one without (some refuse them), as texts and as lists of parts."""
     system = {"role": "system", "content": SYSTEM_TEXT}
     chat = [{"role": "user", "content": USER_TEXT}]
     chat += [{"role": "assistant", "content": ASSISTANT_TEXT}] if answered else []

@@ -54,7 +54,7 @@ _ADVICE: Final = "pip install"
 
 
 def load_tokenizer(session: Session) -> Any:
-    """The tokenizer of the model, by the class that transformers takes.
+    """Return the tokenizer of the model, by the class that transformers takes.
 
     Raises:
         SkippedError: It needs a library that is not there.
@@ -117,7 +117,7 @@ def collecting(findings: list[Finding], path: str, doing: str) -> Iterator[None]
 
 
 def check_texts(tokenizer: Any, backend: Any, *, exact: bool = True) -> Iterator[Finding]:
-    """The own class of transformers must split the fixed texts as the tokenizers library does.
+    """Check that transformers' class splits the fixed texts as the tokenizers library does.
 
     It may take the rules from its own code, by the model's type, instead of from the file. Made for
     SentencePiece, they treat the edges otherwise than the file that was converted from the same model:
@@ -145,7 +145,7 @@ def check_texts(tokenizer: Any, backend: Any, *, exact: bool = True) -> Iterator
 
 
 def ids_of(tokenizer: Any, text: str) -> list[int]:
-    """The ids that transformers gives a text, without what is put around it."""
+    """Return the ids that transformers gives a text, without what is put around it."""
     ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
     return ids
 
@@ -158,7 +158,7 @@ def _difference(theirs: Sequence[int], own: Sequence[int]) -> str:
 
 
 def check_vocabularies(tokenizer: Any, file: TokenizerFile) -> Iterator[Finding]:
-    """Every token of the file must have the same id in transformers' tokenizer."""
+    """Check that every token of the file has the same id in transformers' tokenizer."""
     missing = (file.vocab | file.added).items() - tokenizer.get_vocab().items()
     if missing:
         token, number = min(missing, key=lambda item: item[1])
@@ -170,7 +170,7 @@ def check_vocabularies(tokenizer: Any, file: TokenizerFile) -> Iterator[Finding]
 
 
 def check_round_trip(tokenizer: Any, *, composes: bool) -> Iterator[Finding]:
-    """Decoding the ids of a fixed text must give it back, composed (NFC) if the tokenizer does that."""
+    """Check that the ids of a fixed text give it back, composed (NFC) if the tokenizer does that."""
     wrong = []
     for text in TEXTS:
         expected = unicodedata.normalize("NFC", text) if composes else text
@@ -219,7 +219,7 @@ class _Check:
 
 
 def _config(session: Session) -> ModelConfig | None:
-    """What ``config.json`` says; None without a usable one, of which level ``structure`` tells."""
+    """Return what ``config.json`` says; None without a usable one, of which level ``structure`` tells."""
     with suppress(SkippedError, FailedError):
         return session.config
     return None
@@ -256,7 +256,7 @@ def _is_of_tokenizer(path: str) -> bool:
 
 
 def fixed_ids(session: Session) -> tuple[tuple[int, ...], ...]:
-    """The ids of each fixed text, with what the tokenizer puts around it; none without a tokenizer."""
+    """Return the ids of each fixed text, with what is put around it; empty without a tokenizer."""
     if session.tokenizer is None:
         return ()
     return tuple(tuple(session.tokenizer(text)["input_ids"]) for text in TEXTS)
@@ -318,7 +318,7 @@ def _check_texts(check: _Check, file: TokenizerFile, folder: Path) -> None:
 
 
 def _check_files(check: _Check) -> dict[str, int]:
-    """The checks that need no library; the whole vocabulary."""
+    """Run the checks that need no library; return the whole vocabulary."""
     checkpoint, config, rows = check.session.checkpoint, check.config, check.rows
     if check.file is not None:
         compared, differing = check_files(checkpoint, check.file)
@@ -335,7 +335,7 @@ def _check_files(check: _Check) -> dict[str, int]:
 
 
 def _vocabulary(check: _Check) -> tuple[dict[str, int], list[AddedToken]]:
-    """The ordinary tokens with their ids, and the added ones."""
+    """Return the ordinary tokens with their ids, and the added ones."""
     if check.file is not None:
         return check.file.vocab, check.file.added_tokens
     tokenizer = check.session.tokenizer

@@ -26,13 +26,13 @@ _ROWS_HINT: Final = "Compare the tokenizer's files and config.json with upstream
 
 
 def rows_of(config: ModelConfig) -> int | None:
-    """How many rows the embedding has, so that every id must be below; None if it is not said."""
+    """Return how many rows the embedding has, so that every id must be below; None if it is not said."""
     rows = config.text.get("vocab_size")
     return rows if isinstance(rows, int) and not isinstance(rows, bool) and rows > 0 else None
 
 
 def stored_rows(config: ModelConfig, tensors: Iterable[StoredTensor]) -> int | None:
-    """The same, with the few rows that some classes have beyond ``vocab_size`` (Mllama: 8)."""
+    """Return the same, with the few rows that some classes have beyond ``vocab_size`` (Mllama: 8)."""
     rows = rows_of(config)
     if rows is None:
         return None
@@ -48,7 +48,7 @@ def check_vocabulary(
     rows: int | None,
     roles: Collection[str],
 ) -> Iterator[Finding]:
-    """No two tokens may have one id, nor one token two; each id must be a row of the embedding.
+    """Check that no two tokens have one id, nor one token two, and that each id is a row of the embedding.
 
     A special token beyond it, such as one for padding that was added later, is a remark unless it has
     one of the ``roles``: no text makes it, and the model runs.
@@ -104,7 +104,7 @@ def _wrong(path: str, message: str) -> Finding:
 
 
 def roles_of(checkpoint: Checkpoint) -> set[str]:
-    """The tokens that the tokenizer's configuration names for something other than padding.
+    """Return the tokens that the tokenizer's configuration names for something other than padding.
 
     Raises:
         DamageError: A file cannot be read as it should be.
@@ -117,7 +117,7 @@ def roles_of(checkpoint: Checkpoint) -> set[str]:
 def check_ids(
     checkpoint: Checkpoint, config: ModelConfig, ids: set[int], rows: int | None
 ) -> Iterator[Finding]:
-    """Ids that config.json and generation_config.json give special tokens must be a token's.
+    """Check that the ids which config.json and generation_config.json give special tokens are a token's.
 
     Of a class that does not generate only padding counts: the others are what its family begins with
     (SigLIP's are beyond its vocabulary).
@@ -158,7 +158,7 @@ def _check_id(
 
 
 def check_names(checkpoint: Checkpoint, vocab: Mapping[str, int]) -> Iterator[Finding]:
-    """Tokens that the tokenizer's configuration names must exist, with the ids that it gives.
+    """Check that the tokens which the tokenizer's configuration names exist, with the ids that it gives.
 
     Raises:
         DamageError: A file cannot be read as it should be.
@@ -176,7 +176,7 @@ def check_names(checkpoint: Checkpoint, vocab: Mapping[str, int]) -> Iterator[Fi
 
 
 def _named(settings: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Every token that has a role, with the role."""
+    """Yield every token that has a role, with the role."""
     for key, value in settings.items():
         if key in {"additional_special_tokens", "extra_special_tokens"}:
             inner = value.values() if isinstance(value, dict) else value

@@ -100,7 +100,7 @@ class TokenizerFile(msgspec.Struct):
 
 
 def _steps(part: dict[str, Any] | None, name: str) -> list[dict[str, Any]]:
-    """The steps of a normalizer, pre-tokenizer or decoder; a sequence's own, else the one."""
+    """Return the steps of a normalizer, pre-tokenizer or decoder; a sequence's own, else the one."""
     if part is None:
         return []
     inner = part.get(name)
@@ -109,12 +109,12 @@ def _steps(part: dict[str, Any] | None, name: str) -> list[dict[str, Any]]:
 
 
 def refused(path: str, message: str) -> Finding:
-    """A finding about one of the tokenizer's files."""
+    """Return a finding about one of the tokenizer's files."""
     return Finding("model-tokenizer", message, path=path, hint=HINT)
 
 
 def content_of(checkpoint: Checkpoint, path: str) -> bytes | Finding | None:
-    """A whole file, what is wrong with it, or None if there is none."""
+    """Return a whole file, what is wrong with it, or None if there is none."""
     try:
         return checkpoint.read(path, MOST_BYTES)
     except FileNotFoundError:
@@ -124,7 +124,7 @@ def content_of(checkpoint: Checkpoint, path: str) -> bytes | Finding | None:
 
 
 def decoded(content: bytes, path: str, kind: Any) -> Any:
-    """JSON as ``kind``, or a finding that says why it is none."""
+    """Return JSON as ``kind``, or a finding that says why it is none."""
     try:
         return msgspec.json.decode(content, type=kind)
     except (ValueError, RecursionError) as error:
@@ -132,13 +132,13 @@ def decoded(content: bytes, path: str, kind: Any) -> Any:
 
 
 def json_of(checkpoint: Checkpoint, path: str, kind: Any) -> Any:
-    """A JSON file as ``kind``, a finding, or None if there is none."""
+    """Return a JSON file as ``kind``, a finding, or None if there is none."""
     content = content_of(checkpoint, path)
     return decoded(content, path, kind) if isinstance(content, bytes) else content
 
 
 def read_tokenizer_file(checkpoint: Checkpoint) -> TokenizerFile | Finding | None:
-    """``tokenizer.json``, what is wrong with it, or None if there is none.
+    """Return ``tokenizer.json``, what is wrong with it, or None if there is none.
 
     Raises:
         DamageError: It cannot be read as it should be.
@@ -151,7 +151,7 @@ def read_tokenizer_file(checkpoint: Checkpoint) -> TokenizerFile | Finding | Non
 
 
 def _fault(file: TokenizerFile) -> str:
-    """Why the libraries had better not see it; ``""`` if they may."""
+    """Return why the libraries had better not see it; ``""`` if they may."""
     parts = (file.normalizer, file.pre_tokenizer, file.post_processor, file.decoder)
     steps = list(islice(_values(*parts), _MOST_STEPS + 1))
     if len(steps) > _MOST_STEPS:
@@ -167,7 +167,7 @@ def _fault(file: TokenizerFile) -> str:
 
 
 def _values(*parts: Any) -> Iterator[Any]:
-    """Every value in them."""
+    """Yield every value in them."""
     waiting = list(parts)
     while waiting:
         part = waiting.pop()
@@ -177,7 +177,7 @@ def _values(*parts: Any) -> Iterator[Any]:
 
 
 def _growth(steps: list[Any]) -> int:
-    """The product of the lengths of all that is put in place of something, at most a bit too much."""
+    """Return the product of the lengths of all that replaces something, at most a bit too much."""
     growth = 1
     for step in steps:
         content = step.get("content") if isinstance(step, dict) else None
@@ -189,7 +189,7 @@ def _growth(steps: list[Any]) -> int:
 
 
 def _is_sound(step: Any) -> bool:
-    """Whether a precompiled map has the bytes that it says; the library makes room for them first.
+    """Return whether a precompiled map has the bytes that it says; the library makes room for them first.
 
     It begins with their number, 32 bits little-endian (tokenizers' ``spm_precompiled``).
     """
@@ -214,7 +214,7 @@ _SHOWN: Final = 3
 
 
 def check_files(checkpoint: Checkpoint, file: TokenizerFile) -> tuple[list[str], list[Finding]]:
-    """Which files beside ``tokenizer.json`` were compared with it, and where they differ.
+    """Return which files beside ``tokenizer.json`` were compared with it, and where they differ.
 
     Raises:
         DamageError: A file cannot be read as it should be.
@@ -229,7 +229,7 @@ def check_files(checkpoint: Checkpoint, file: TokenizerFile) -> tuple[list[str],
 
 
 def _is_for(path: str, file: TokenizerFile) -> bool:
-    """``vocab.json`` and ``merges.txt`` belong to BPE, ``vocab.txt`` to WordPiece; other uses differ."""
+    """Return whether the file is for such a model: BPE has ``merges.txt``, WordPiece ``vocab.txt``."""
     kinds = {VOCAB: {"BPE", "WordLevel"}, MERGES: {"BPE"}, WORDS: {"WordPiece"}}
     return path == ADDED or file.model.type in kinds[path]
 
@@ -265,7 +265,7 @@ def _added(checkpoint: Checkpoint, file: TokenizerFile) -> Iterator[Finding]:
 
 
 def differences(path: str, beside: Mapping[str, int], file: TokenizerFile) -> Iterator[Finding]:
-    """What a vocabulary gives another id than ``tokenizer.json``, or only one of them has.
+    """Yield findings of tokens that a vocabulary gives another id than ``tokenizer.json``, or only one has.
 
     Added tokens may stand in either, or in both, as long as their ids agree.
     """
@@ -306,7 +306,7 @@ def _merges(checkpoint: Checkpoint, file: TokenizerFile) -> Iterator[Finding]:
 
 
 def _lines(checkpoint: Checkpoint, path: str) -> list[str] | Finding:
-    """A text file's lines; only line feeds end them, for a token may hold any other separator."""
+    """Return a text file's lines; only line feeds end them, for a token may hold any other separator."""
     content = content_of(checkpoint, path)
     if not isinstance(content, bytes):
         return content or []
