@@ -11,7 +11,7 @@ from archiver.archive.events import Event, SmokeFinding, SmokeTested, new_event
 from archiver.archive.journal import EVENT_MAX
 from archiver.archive.places import settled_place
 from archiver.archive.records import canonical
-from archiver.errors import ArchiverError, DamageError
+from archiver.errors import ArchiverError, DamageError, skip_damaged
 from archiver.smoke.golden.record import Golden, parse_golden
 from archiver.smoke.report import up_to
 from archiver.text import plural, utc_now
@@ -54,7 +54,7 @@ def receipt(
         manifest=snapshot.seal.manifest.blake3,
         levels={level.level: level.verdict for level in report.levels},
         read="folder" if restored else "archive",
-        place=settled_place(archive).told,
+        place=settled_place(archive).key,
         dtype=run.dtype,
         device=run.device,
         mode=run.mode,
@@ -100,10 +100,6 @@ def _text(text: str) -> str:
     return text[:_LONGEST].encode(errors="backslashreplace").decode()
 
 
-def _ignore(_name: str, _error: DamageError) -> None:
-    """An audit tells of damaged events."""
-
-
 class Receipt(NamedTuple):
     """The id and time of an event, and what it says of a smoke test."""
 
@@ -124,7 +120,7 @@ def _receipts(events: Iterable[tuple[str, Event]], snapshot: Snapshot) -> Iterat
 
 def newest_receipt(archive: Archive, snapshot: Snapshot) -> Receipt | None:
     """Return the newest receipt of a snapshot, of whatever levels and wherever it was made."""
-    receipts = list(_receipts(archive.events(_ignore), snapshot))
+    receipts = list(_receipts(archive.events(skip_damaged), snapshot))
     return receipts[-1] if receipts else None
 
 
@@ -178,7 +174,7 @@ def last_tested(archive: Archive, snapshots: Iterable[Snapshot], place: Place) -
     """
     now = utc_now()
     newest: dict[str, Tested] = {}
-    for _, event in archive.events(_ignore):
+    for _, event in archive.events(skip_damaged):
         match event.detail:
             case SmokeTested() as tested if event.time <= now and was_at(tested, place):
                 if not tested.levels.keys() >= set(up_to("generate")):
