@@ -18,6 +18,7 @@ from unittest.mock import Mock
 import msgspec
 import pytest
 from kit.zygote import forked_worker, import_libraries
+from levelkit import climb
 from spoil import edited
 
 from archiver.errors import DamageError, LinkedFolderError, NoSpaceError, UnreadableError
@@ -212,6 +213,19 @@ def test_before_the_first_level_a_child_may_take_what_files_may(
     monkeypatch.setattr(worker, "_opened", slowly)
     report = report_of(models("text"), ("tokenizer",), memory=1)
     assert report.held, report
+
+
+def test_a_level_for_which_memory_does_not_suffice_could_not_run(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def fail(_session: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setitem(worker._CHECKS, "structure", fail)
+    done = climb(made, ("structure",))
+    assert done.verdicts == {"structure": "skipped"}
+    assert "--memory" in done["structure"].hint
+    assert "Level structure" in done["structure"].reason
 
 
 # ---- code: templates and tokenizers
