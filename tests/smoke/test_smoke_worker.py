@@ -37,6 +37,7 @@ from archiver.smoke.messages import (
 )
 from archiver.smoke.report import LEVELS
 from archiver.smoke.tokenizer import check as tokenizer_check
+from archiver.text import human_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -496,3 +497,19 @@ def test_a_new_interpreter_takes_nothing_from_the_current_folder(
     codes = [record.get("code") for record in map(json.loads, done.stdout.splitlines())]
     assert "model-config" in codes
     assert not (tmp_path / "run").exists()
+
+
+def test_the_page_says_the_numbers_that_the_code_has():
+    page = (Path(__file__).parents[2] / "docs/smoke-test.md").read_text("utf-8")
+    _, _, rest = page.partition("## What a model may cost")
+    table = rest.partition("## Every night")[0]
+    files, tokens = (run.LEVEL_SECONDS[level] for level in ("structure", "tokenizer"))
+    for words in (
+        f"{human_bytes(run.FILES_MEMORY)} of memory; {files / 3600:.0f} h, {tokens / 60:.0f} min of",
+        f"{run.PART_MEMORY // MIB} MiB more than there was, {run.PART_SECONDS:.0f} s of processor time",
+        f"at least {run.LEAST_MEMORY // (1024 * MIB)} GiB in the first two levels",
+        f"each other one {run.ROOM // MIB} MiB more",
+        f"{run.IDLE_SECONDS / 60:.0f} minutes without a byte read or computing",
+        f"{run.SILENT_SECONDS / 3600:.0f} hours without a byte read or an end",
+    ):
+        assert words in table
