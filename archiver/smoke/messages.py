@@ -11,22 +11,10 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from archiver import errors
 from archiver.archive.records import Seal
 from archiver.digest import Blake3Hex
-from archiver.errors import (
-    ArchiverError,
-    DamageError,
-    DeniedError,
-    HostileNameError,
-    MismatchError,
-    NoArchiveError,
-    NoSpaceError,
-    SkippedError,
-    UnknownFormatError,
-    UnreadableError,
-    UpstreamGoneError,
-    UsageError,
-)
+from archiver.errors import ArchiverError, DamageError
 from archiver.smoke.golden.record import Golden
 from archiver.smoke.model import Dtype
 from archiver.smoke.report import Level, LevelReport, Proof
@@ -35,22 +23,13 @@ MESSAGE_MAX: Final = 32 << 20
 """Bytes; a golden record has at most 700,000, a level some kilobytes, a list of a folder's files more."""
 _LENGTH: Final = 4
 _ERRORS: Final[dict[str, type[ArchiverError]]] = {
-    cls.__name__: cls
-    for cls in (
-        ArchiverError,
-        DamageError,
-        DeniedError,
-        HostileNameError,
-        MismatchError,
-        NoArchiveError,
-        NoSpaceError,
-        SkippedError,
-        UnknownFormatError,
-        UnreadableError,
-        UpstreamGoneError,
-        UsageError,
-    )
+    name: kind
+    for name, kind in vars(errors).items()
+    if isinstance(kind, type)
+    and issubclass(kind, ArchiverError)
+    and kind.__init__ in {ArchiverError.__init__, DamageError.__init__}
 }
+"""Those that are made of a message and a hint; the others are told as the class above them."""
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -157,24 +136,34 @@ class Broke(msgspec.Struct, frozen=True, tag="broke"):
 
 
 class Raised(msgspec.Struct, frozen=True, tag="raised"):
-    """The test ends with an error of archiver's own: the name of its class, and what it says."""
+    """The test ends with an error of archiver's own: the name of its class, and what it says.
+
+    Of damage also which object of which pack, and which stored file.
+    """
 
     name: str
     message: str
     hint: str
+    object: str = ""
+    pack: str = ""
+    path: str = ""
 
     @classmethod
     def of(cls, error: ArchiverError) -> Raised:
         """Return what is sent of an error: the nearest class that is made of a message and a hint."""
-        name = next(
-            cls_above.__name__ for cls_above in type(error).__mro__ if cls_above.__name__ in _ERRORS
-        )
+        name = next(kind.__name__ for kind in type(error).__mro__ if kind.__name__ in _ERRORS)
+        if isinstance(error, DamageError):
+            return cls(name, error.message, error.hint, error.object, error.pack, error.path)
         return cls(name, error.message, error.hint)
 
     @property
     def error(self) -> ArchiverError:
         """The error, to be raised."""
-        return _ERRORS.get(self.name, ArchiverError)(self.message, hint=self.hint)
+        kind = _ERRORS.get(self.name, ArchiverError)
+        if issubclass(kind, DamageError):
+            facts = {"object": self.object, "pack": self.pack, "path": self.path}
+            return kind(self.message, hint=self.hint, **facts)
+        return kind(self.message, hint=self.hint)
 
 
 class Finished(msgspec.Struct, frozen=True, tag="finished"):

@@ -420,7 +420,7 @@ def test_without_the_extra_it_says_what_is_missing(
 
 def test_the_module_itself_is_light():
     script = (
-        "import sys, archiver.smoke.tokens.check, archiver.smoke.inputs.prepared\n"
+        "import sys, archiver.smoke.tokenizer.check, archiver.smoke.passes.inputs\n"
         "sys.exit(any(name in sys.modules for name in ('torch', 'transformers', 'jinja2', 'PIL')))"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

@@ -21,7 +21,13 @@ from kit.zygote import forked_worker, import_libraries
 from levelkit import climb
 from spoil import edited
 
-from archiver.errors import DamageError, LinkedFolderError, NoSpaceError, UnreadableError
+from archiver.errors import (
+    DamageError,
+    LinkedFolderError,
+    NoSpaceError,
+    UnfinishedModelError,
+    UnreadableError,
+)
 from archiver.smoke import hardware, run, worker
 from archiver.smoke.checkpoint import config
 from archiver.smoke.messages import (
@@ -374,10 +380,11 @@ def test_an_error_that_nobody_foresaw_is_a_finding(
 
 def test_errors_of_archiver_s_own_come_through_as_they_were():
     unreadable = UnreadableError("It may not be read.", hint="Ask for it.")
-    for error in (DamageError("Gone.", hint="Repair it."), NoSpaceError("Full."), unreadable):
+    gone = DamageError("Gone.", hint="Repair it.", object="a", pack="b", path="c")
+    for error in (gone, NoSpaceError("Full."), UnfinishedModelError("Half."), unreadable):
         came = Raised.of(error).error
         assert type(came) is type(error)
-        assert (came.message, came.hint) == (error.message, error.hint)
+        assert vars(came) == vars(error)
     link = LinkedFolderError(Path("/nowhere"))
     assert Raised.of(link).error.message == link.message  # as the class above it
     assert type(Raised("SystemExit", "x", "").error).__name__ == "ArchiverError"
@@ -466,6 +473,26 @@ def test_who_interrupts_the_parent_ends_the_child(
     assert child.wait().code == 130
     assert gone(own)
     assert not any((tmp_path / "scratch").iterdir())
+
+
+def test_a_child_that_lets_no_thread_run_ends_with_its_parent_too(tmp_path: Path):
+    """A library that computes without Python keeps a thread from seeing that the parent is gone."""
+    script = tmp_path / "parent.py"
+    script.write_text(
+        "import subprocess, sys, time\n"
+        "code = ('import os; from archiver.smoke import worker; worker._end_with_parent(); '\n"
+        "        'print(os.getpid(), flush=True); 10**(10**10)')\n"
+        "child = subprocess.Popen([sys.executable, '-c', code], stdout=1)\n"
+        "time.sleep(600)\n"
+    )
+    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        own = int(parent.stdout.readline())
+        parent.kill()
+    until = time.monotonic() + 60
+    while not gone(own) and time.monotonic() < until:
+        time.sleep(0.01)
+    assert gone(own)
 
 
 def test_a_child_whose_parent_was_killed_ends_by_itself(
