@@ -88,7 +88,7 @@ def test_a_damaged_index_costs_no_object(audit, weights, where):
     elif where == "brace":
         flip_inside(pack, b'"kind":"index"', last=True)
     else:
-        flip(pack, pack.stat().st_size - (1 if where == "trailer-far" else 8), 128)
+        flip(pack, pack.stat().st_size - (1 if where == "trailer-far" else 8), bit=128)
     result = audit()
     assert result.codes == {"pack-damaged", "index-damaged"}
 
