@@ -116,9 +116,8 @@ def command(
         _explain(code)
         return
     if level == "smoke":
-        others = [limits[name] for name in ("seconds", "size", "share")]
-        asked = (heads, keys, seed, read_only, file, secret)
-        if any(asked) or any(one is not None for one in others):
+        limited = any(limits[name] is not None for name in ("seconds", "size", "share"))
+        if limited or any((heads, keys, seed, read_only, file, secret)):
             raise click.UsageError("Level smoke goes with --snapshot, --max-age and --memory only.")
         _smoke_test(reference, limits["age"], memory)
         return
@@ -129,27 +128,25 @@ def command(
     if secret and not file:
         raise click.UsageError("--sign goes with --report only.")
     from archiver.archive.check.schedule import Limits
-    from archiver.operations.audit.run import audit
+    from archiver.operations.audit.run import AuditRequest, audit
 
     repository, revision = split_reference(reference) if reference else (None, None)
     archive = open_archive()
-    report_file = _report_file(file, secret)
+    request = AuditRequest(
+        repository,
+        revision,
+        level=cast("Level", level),  # click has seen to it that it is one
+        limits=Limits(**limits, seed=seed or ""),  # type: ignore[arg-type] # click has made each its type
+        heads=heads,
+        keys=keys,
+        read_only=read_only,
+        report=_report_file(file, secret),
+        workers=worker_count(),
+    )
     started = time.monotonic()
     with Meter("Auditing", "packs") as meter:
-        report = audit(
-            archive,
-            repository=repository,
-            revision=revision,
-            workers=worker_count(),
-            progress=meter,
-            level=cast("Level", level),  # click has seen to it that it is one
-            limits=Limits(**limits, seed=seed or ""),  # type: ignore[arg-type] # click has made each its type
-            heads=heads,
-            keys=keys,
-            read_only=read_only,
-            file=report_file,
-        )
-    _tell(report, time.monotonic() - started)
+        report = audit(archive, request, meter)
+    _show(report, time.monotonic() - started)
     if report.damage:
         worst = ExitCode.SKIPPED if report.unchecked else ExitCode.DAMAGE
         raise click.exceptions.Exit(int(worst))
@@ -163,7 +160,7 @@ def _check_seed(seed: str, share: float | None) -> None:
 
 
 def _report_file(file: Path | None, secret: Path | None) -> ReportFile | None:
-    """Where the report goes; its key is opened before the audit, which may take hours."""
+    """Return where the report goes; its key is opened before the audit, which may take hours."""
     if file is None:
         return None
     from archiver.archive.signing.keys import read_secret_key
@@ -197,7 +194,7 @@ def _smoke_test(reference: str | None, age: float | None, memory: int | None) ->
             why = "every whole snapshot held its last smoke test, within --max-age"
         output.line(f"Nothing was due: {why}.")
         return
-    _tell_turn(snapshot)
+    _show_turn(snapshot)
     options = SmokeOptions(
         memory=memory, workers=worker_count(), on_fit=tell_fit, on_level=tell_level
     )
@@ -206,7 +203,7 @@ def _smoke_test(reference: str | None, age: float | None, memory: int | None) ->
     tell(test)
 
 
-def _tell_turn(snapshot: Snapshot) -> None:
+def _show_turn(snapshot: Snapshot) -> None:
     """Say at once whose turn it is: a test that is killed would not have told."""
     seal = snapshot.seal
     output.record("turn", repository=seal.repository, revision=seal.revision, snapshot=snapshot.id)
@@ -222,7 +219,7 @@ def _explain(code: str) -> None:
     output.line(text)
 
 
-def _tell(report: AuditReport, seconds: float) -> None:
+def _show(report: AuditReport, seconds: float) -> None:
     record_all(report.findings)
     counts = msgspec.to_builtins(report)
     del counts["findings"]

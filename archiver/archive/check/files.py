@@ -16,12 +16,12 @@ from archiver.errors import ArchiverError, DamageError
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive
     from archiver.archive.check.schedule import Schedule
-    from archiver.archive.records import FileEntry, Manifest
+    from archiver.archive.records import FileEntry
     from archiver.archive.seals import Snapshot
     from archiver.progress import Progress
 
 
-class Differing(NamedTuple):
+class DifferingFile(NamedTuple):
     """A file that did not come out; ``stable`` unless it did when it was made again."""
 
     snapshot: Snapshot
@@ -30,8 +30,8 @@ class Differing(NamedTuple):
     stable: bool
 
 
-class FileProof:
-    """Proves files; what did not come out is in ``differing``."""
+class FileCheck:
+    """Makes files; what did not come out is in ``differing``."""
 
     def __init__(
         self, archive: Archive, schedule: Schedule, progress: Progress, workers: int
@@ -41,39 +41,37 @@ class FileProof:
         self._progress = progress
         self._workers = workers
         self._known: set[str] = set()
-        self.differing: list[Differing] = []
+        """Digests of the entries, without their paths, whose files came out."""
+        self.differing: list[DifferingFile] = []
         self.proven: list[str] = []
         """The ids of the snapshots whose files all came out."""
         self.complete = True
         """Whether no file was left out because the budget had ended."""
 
-    def prove(self, snapshot: Snapshot) -> None:
+    def check(self, snapshot: Snapshot) -> None:
         """Make the files of a snapshot, as far as its manifest can be read and the budget goes."""
         try:
             manifest = self._archive.manifest(snapshot.seal)
         except ArchiverError:
-            return  # told where the snapshot is judged
+            return  # a finding where the snapshot is judged
         packs = ObjectIndex(
             self._archive, (pack for pack, _ in snapshot.seal.packs), self._archive.packs
         )
-        with FileDecoder(packs, workers=self._workers) as decoder:
-            if self._all(snapshot, manifest, decoder):
-                self.proven.append(snapshot.id)
-
-    def _all(self, snapshot: Snapshot, manifest: Manifest, decoder: FileDecoder) -> bool:
         proven = True
-        for entry in manifest.files:
-            content = blake3_hex(msgspec.json.encode(msgspec.structs.replace(entry, path="")))
-            if content in self._known:
-                continue
-            if not self._schedule.allows(entry.size):
-                self.complete = False
-                return False
-            if self._comes_out(snapshot, entry, decoder):
-                self._known.add(content)
-            else:
-                proven = False
-        return proven
+        with FileDecoder(packs, workers=self._workers) as decoder:
+            for entry in manifest.files:
+                content = blake3_hex(msgspec.json.encode(msgspec.structs.replace(entry, path="")))
+                if content in self._known:
+                    continue
+                if not self._schedule.allows(entry.size):
+                    self.complete = False
+                    return
+                if self._comes_out(snapshot, entry, decoder):
+                    self._known.add(content)
+                else:
+                    proven = False
+        if proven:
+            self.proven.append(snapshot.id)
 
     def _comes_out(self, snapshot: Snapshot, entry: FileEntry, decoder: FileDecoder) -> bool:
         try:
@@ -82,10 +80,12 @@ class FileProof:
                 return True
             for pack, _ in snapshot.seal.packs:
                 drop_cached(self._archive.store, pack_name(pack))
-            again = self._fault(entry, decoder)
+            second_reason = self._fault(entry, decoder)
         except ArchiverError:
-            return False  # a pack that may not be read: told where packs are judged
-        self.differing.append(Differing(snapshot, entry, again or reason, stable=bool(again)))
+            return False  # a pack that may not be read: a finding where packs are judged
+        self.differing.append(
+            DifferingFile(snapshot, entry, second_reason or reason, stable=bool(second_reason))
+        )
         return False
 
     def _fault(self, entry: FileEntry, decoder: FileDecoder) -> str:

@@ -33,7 +33,7 @@ class Stopped(Exception):  # noqa: N818 - no error: somebody asked for it
     """The check was ended early."""
 
 
-class _Short(Exception):  # noqa: N818 - told as a finding
+class _TruncatedError(Exception):
     """The file ended before its size."""
 
 
@@ -66,7 +66,7 @@ class FileChecker:
         except OSError as error:
             reason = error.strerror or str(error)
             return [Finding("file-unreadable", f"It cannot be read: {reason}.", entry.path)]
-        except _Short:
+        except _TruncatedError:
             return [Finding("file-size", "It became shorter while it was read.", entry.path)]
 
     def _check(self, entry: FileEntry, handle: int) -> list[Finding]:
@@ -128,7 +128,7 @@ class FileChecker:
                 raise Stopped
             count = os.preadv(handle, [piece[done:]], at + done)
             if not count:
-                raise _Short
+                raise _TruncatedError
             done += count
         self._advance(done)
 

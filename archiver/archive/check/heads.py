@@ -1,4 +1,9 @@
-"""Checking heads that were kept elsewhere: whether everything that they vouch for is still there."""
+"""Heads: ids of events that were kept elsewhere, and whether all that they vouch for is still there.
+
+A head vouches for the journal of one archive at one place: for its own event, for all that this and earlier
+ones list, and for the seals that those tell of. A line that ``head`` wrote says which archive and place; an
+id alone, as older versions wrote it, is taken to be of the archive that it is checked against.
+"""
 
 from __future__ import annotations
 
@@ -32,132 +37,9 @@ if TYPE_CHECKING:
     from archiver.archive.seals import Snapshot
 
 
-class HeadCheck(NamedTuple):
-    """What was looked at, and what is wrong with it."""
+# ---- heads as they are typed: ids of events, or files that ``head`` wrote
 
-    events: int
-    seals: int
-    findings: tuple[Finding, ...]
-
-
-def split_heads(
-    archive: Archive, heads: Iterable[TrustedHead]
-) -> tuple[list[TrustedHead], list[TrustedHead]]:
-    """Return the heads of this archive at this place and scope, and those of others."""
-    kept = list(dict.fromkeys(heads))
-    covered = {one: is_covered(archive, one) for one in {head.covers for head in kept}}
-    own = [one for one in kept if covered[one.covers]]
-    return own, [one for one in kept if not covered[one.covers]]
-
-
-def foreign_head(archive: Archive, head: TrustedHead, *, there: bool) -> Finding:
-    """Return the finding that a head vouches for something else than this archive at this place.
-
-    ``there``: its event is in this journal.
-    """
-    here = cover_of(archive)
-    found = "is in this journal too" if there else "is not in this journal, which need not have it"
-    text = (
-        f"The head {head.id[:16]} was kept of {_told(head.covers)}, and this is {_told(here)}: the event "
-        f"{found}, and says nothing of what is missing here."
-    )
-    action = CheckHeadThere(archive.store.address)
-    return Finding("head-elsewhere", text, object=printable(head.id, 64), actions=(action,))
-
-
-def _told(covers: Cover) -> str:
-    what = "chosen snapshots of " if covers.scope == "snapshots" else ""
-    return f"{what}the archive {printable(covers.archive, 40)} at {printable(covers.place, 80)}"
-
-
-def check_heads(archive: Archive, heads: Iterable[TrustedHead]) -> HeadCheck:
-    """Look for these events, for all that they list, and for the seals that those tell of.
-
-    One that was kept of another archive, place or scope is not judged, and is told as that.
-
-    A seal that was taken out of use on purpose may be gone. Another seal of the same revision does
-    not stand in for one that is missing: who can remove a seal can also write another.
-    """
-    own, others = split_heads(archive, heads)
-    return _Look(archive).run([one.id for one in own], others)
-
-
-class _Look:
-    """One check."""
-
-    def __init__(self, archive: Archive) -> None:
-        self._archive = archive
-        self._store = archive.store
-        self._advice = Advice(archive.store.address)
-        self._chain = Chain()
-        self._there: set[str] = set()
-        self._damaged: dict[str, Finding] = {}
-
-    def run(self, heads: list[str], others: list[TrustedHead]) -> HeadCheck:
-        """Read the journal, then judge."""
-        for name in self._archive.journal.names():
-            self._read(name, layout.event_of(name) or "")
-        vouched = self._chain.vouched(heads)
-        sealed = list(self._chain.sealed_by(vouched))
-        elsewhere = [
-            foreign_head(self._archive, one, there=one.id in self._there) for one in others
-        ]
-        findings = [*self._events(vouched), *self._seals(sealed), *elsewhere]
-        return HeadCheck(len(vouched), len(sealed), tuple(findings))
-
-    def _read(self, name: str, digest: str) -> None:
-        event, state = read_or_reread(self._store, name, partial(self._archive.journal.read, name))
-        self._there.add(digest)
-        self._chain.add(digest, event)
-        if event is None:
-            actions = self._advice.copy_back(name, "event-damaged")
-            self._damaged[digest] = Finding("event-damaged", state.problem, name, actions=actions)
-
-    def _events(self, vouched: dict[str, str]) -> Iterator[Finding]:
-        for digest, by in vouched.items():
-            told = printable(digest, 64)
-            if digest in self._damaged:
-                yield self._damaged[digest]
-            elif digest not in self._there and by:
-                text = f"The event {told} is not there; event {by} was written after it."
-                actions = self._advice.lost_event(told)
-                yield Finding("event-missing", text, object=told, actions=actions)
-            elif digest not in self._there:
-                text = (
-                    f"The event {told} is not in the journal: the archive was set back to an "
-                    "earlier state, or written anew."
-                )
-                actions = self._advice.lost_head(told)
-                yield Finding("head-missing", text, object=told, actions=actions)
-
-    def _seals(self, sealed: list[Event]) -> Iterator[Finding]:
-        names = {layout.digest_of(name): name for name in self._store.list(layout.SNAPSHOTS)}
-        for event in sealed:
-            digest = printable(event.snapshot, 64)
-            title = printable(f"{event.repository}@{event.revision[:12]}")
-            name = names.get(digest)
-            if name is None:
-                text = f"The journal tells of the seal {digest} of {title}, which is not there."
-                actions = self._advice.copy_back(f"seal {digest}", "seal-missing", title)
-                yield Finding(
-                    "seal-missing", text, snapshots=(title,), object=digest, actions=actions
-                )
-                continue
-            _, state = read_or_reread(self._store, name, partial(signed_bytes, self._store, name))
-            if state.problem:
-                actions = self._advice.copy_back(name, "seal-damaged", title)
-                yield Finding(
-                    "seal-damaged", state.problem, name, snapshots=(title,), actions=actions
-                )
-
-
-# ---- Heads that were kept elsewhere, as they are typed: ids of events, or files that ``head`` wrote.
-#
-# A head vouches for the journal of one archive at one place. A line that ``head`` wrote says which; an id
-# alone, as older versions wrote it, is taken to be of the archive that it is checked against.
-
-
-_KEPT_MAX: Final = 1 << 20
+_HEADS_FILE_MAX: Final = 1 << 20
 _FIRST_WORD: Final = re.compile(r"\s*(\S+)")
 _COVERS: Final = re.compile(r"\b(archive|place|scope)=(\S+)")
 
@@ -175,22 +57,61 @@ class Cover(msgspec.Struct, frozen=True):
     place: str = ""
     scope: str = ""
 
-
-def is_covered(archive: Archive, covers: Cover) -> bool:
-    """Return whether a head that covers this is one of this archive's journal at this place."""
-    here, place = cover_of(archive), own_place(archive)
-    return (
-        covers.archive in {"", here.archive}
-        and (not covers.place or place.is_named(covers.place))
-        and covers.scope in {"", here.scope}
-    )
+    def __str__(self) -> str:
+        what = "chosen snapshots of " if self.scope == "snapshots" else ""
+        return f"{what}the archive {printable(self.archive, 40)} at {printable(self.place, 80)}"
 
 
 class TrustedHead(msgspec.Struct, frozen=True):
-    """The id of an event, and what it covers."""
+    """The id of an event that was kept elsewhere, and what it covers."""
 
     id: str
     covers: Cover = Cover()
+
+
+def trusted_heads(text: str) -> Iterator[TrustedHead]:
+    """Return the head that ``text`` is, or those that the file of that name lists; UsageError if none."""
+    if is_blake3(text):
+        yield TrustedHead(text)
+        return
+    heads = [head for head in map(_head_in, _lines(Path(text))) if is_blake3(head.id)]
+    if not heads:
+        raise UsageError(
+            f"{text[:200]!r} names no head.",
+            hint="Give an id of 64 digits, or a file that 'archiver head' wrote.",
+        )
+    yield from heads
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        with path.open("rb") as file:
+            return file.read(_HEADS_FILE_MAX).decode(errors="replace").splitlines()
+    except (FileNotFoundError, IsADirectoryError, ValueError):
+        return []  # whatever it is, it is no file's name
+    except OSError as error:
+        raise explain_system_error(error, "the kept heads were read") from error
+
+
+class _Line(msgspec.Struct):
+    """A line of JSON."""
+
+    id: str
+    archive: str = ""
+    place: str = ""
+    scope: str = ""
+
+
+def _head_in(line: str) -> TrustedHead:
+    """Return the head in a line that ``head`` printed, as text or JSON; its id is ``""`` if it is none."""
+    if not line.startswith("{"):
+        word = _FIRST_WORD.match(line)
+        return TrustedHead(word.group(1) if word else "", Cover(**dict(_COVERS.findall(line))))
+    try:
+        fields = msgspec.json.decode(line, type=_Line)
+    except (msgspec.DecodeError, RecursionError):
+        return TrustedHead("")
+    return TrustedHead(fields.id, Cover(fields.archive, fields.place, fields.scope))
 
 
 def cover_of(archive: Archive) -> Cover:
@@ -208,52 +129,124 @@ def cover_of(archive: Archive) -> Cover:
     return Cover(archive.info.archive, place.key, scope)
 
 
-def trusted_heads(text: str) -> Iterator[TrustedHead]:
-    """Return the head that ``text`` is, or those that the file of that name lists; UsageError if none."""
-    if is_blake3(text):
-        yield TrustedHead(text)
-        return
-    found = [one for one in map(_head_in, _lines(Path(text))) if is_blake3(one.id)]
-    if not found:
-        raise UsageError(
-            f"{text[:200]!r} names no head.",
-            hint="Give an id of 64 digits, or a file that 'archiver head' wrote.",
-        )
-    yield from found
+def split_heads(
+    archive: Archive, heads: Iterable[TrustedHead]
+) -> tuple[list[TrustedHead], list[TrustedHead]]:
+    """Return the heads of this archive at this place and scope, and those of other ones."""
+    unique = list(dict.fromkeys(heads))
+    covered = {covers: is_covered(archive, covers) for covers in {head.covers for head in unique}}
+    own = [head for head in unique if covered[head.covers]]
+    return own, [head for head in unique if not covered[head.covers]]
 
 
-def _lines(path: Path) -> list[str]:
-    try:
-        with path.open("rb") as file:
-            return file.read(_KEPT_MAX).decode(errors="replace").splitlines()
-    except (FileNotFoundError, IsADirectoryError, ValueError):
-        return []  # whatever it is, it is no file's name
-    except OSError as error:
-        raise explain_system_error(error, "the kept heads were read") from error
+def is_covered(archive: Archive, covers: Cover) -> bool:
+    """Return whether a head that covers this is one of this archive's journal at this place."""
+    here, place = cover_of(archive), own_place(archive)
+    return (
+        covers.archive in {"", here.archive}
+        and (not covers.place or place.is_named(covers.place))
+        and covers.scope in {"", here.scope}
+    )
 
 
-class _Line(msgspec.Struct):
-    """A line of JSON."""
-
-    id: str
-    archive: str = ""
-    place: str = ""
-    scope: str = ""
+# ---- findings
 
 
-def _head_in(line: str) -> TrustedHead:
-    """The head in a line that ``head`` printed, as text or as JSON; its id is ``""`` if it is none."""
-    if not line.startswith("{"):
-        word = _FIRST_WORD.match(line)
-        return TrustedHead(word.group(1) if word else "", Cover(**dict(_COVERS.findall(line))))
-    try:
-        found = msgspec.json.decode(line, type=_Line)
-    except (msgspec.DecodeError, RecursionError):
-        return TrustedHead("")
-    return TrustedHead(found.id, Cover(found.archive, found.place, found.scope))
+def missing_event(advice: Advice, digest: str, listed_by: str) -> Finding:
+    """Return the finding that an event is gone that a later one lists."""
+    text = f"The event {digest} is not there; event {listed_by} was written after it."
+    return Finding("event-missing", text, object=digest, actions=advice.lost_event(digest))
 
 
-# ---- The journal's chain: which events must have been there, and which seals the events tell of.
+def missing_head(advice: Advice, digest: str) -> Finding:
+    """Return the finding that an event is gone that somebody knows of and that no other lists."""
+    text = (
+        f"The event {digest} is not in the journal: the archive was set back to an earlier state, or "
+        "written anew."
+    )
+    return Finding("head-missing", text, object=digest, actions=advice.lost_head(digest))
+
+
+def foreign_head(archive: Archive, head: TrustedHead, *, stored: bool) -> Finding:
+    """Return the finding that a head vouches for something else than this archive at this place.
+
+    ``stored``: its event is in this journal.
+    """
+    where = "is in this journal too" if stored else "is not in this journal, which need not have it"
+    text = (
+        f"The head {head.id[:16]} was kept of {head.covers}, and this is {cover_of(archive)}: the event "
+        f"{where}, and says nothing of what is missing here."
+    )
+    action = CheckHeadThere(archive.store.address)
+    return Finding("head-elsewhere", text, object=printable(head.id, 64), actions=(action,))
+
+
+# ---- one check of heads, beside any audit
+
+
+class HeadCheck(NamedTuple):
+    """What was looked at, and what is wrong with it."""
+
+    events: int
+    seals: int
+    findings: tuple[Finding, ...]
+
+
+def check_heads(archive: Archive, heads: Iterable[TrustedHead]) -> HeadCheck:
+    """Look for these events, for all that they list, and for the seals that those tell of.
+
+    One that was kept of another archive, place or scope is not judged, and the finding says that.
+
+    A seal that was taken out of use on purpose may be gone. Another seal of the same revision does
+    not stand in for one that is missing: who can remove a seal can also write another.
+    """
+    own, foreign = split_heads(archive, heads)
+    advice, chain = Advice(archive.store.address), Chain()
+    damaged: dict[str, Finding] = {}
+    stored: set[str] = set()
+    for name in archive.journal.names():
+        digest = layout.event_of(name) or ""
+        event, result = read_or_reread(archive.store, name, partial(archive.journal.read, name))
+        stored.add(digest)
+        chain.add(digest, event)
+        if event is None:
+            actions = advice.copy_back(name, "event-damaged")
+            damaged[digest] = Finding("event-damaged", result.problem, name, actions=actions)
+    vouched = chain.vouched(head.id for head in own)
+    findings: list[Finding] = []
+    for digest, listed_by in vouched.items():
+        if digest in damaged:
+            findings.append(damaged[digest])
+        elif digest not in stored and listed_by:
+            findings.append(missing_event(advice, printable(digest, 64), listed_by))
+        elif digest not in stored:
+            findings.append(missing_head(advice, printable(digest, 64)))
+    sealed = list(chain.sealed_by(vouched))
+    findings += _seal_findings(archive, advice, sealed)
+    findings += [foreign_head(archive, head, stored=head.id in stored) for head in foreign]
+    return HeadCheck(len(vouched), len(sealed), tuple(findings))
+
+
+def _seal_findings(archive: Archive, advice: Advice, sealed: Iterable[Event]) -> Iterator[Finding]:
+    """Say which of the seals that these events tell of are gone or damaged."""
+    store = archive.store
+    names = {layout.digest_of(name): name for name in store.list(layout.SNAPSHOTS)}
+    for event in sealed:
+        digest = printable(event.snapshot, 64)
+        title = printable(f"{event.repository}@{event.revision[:12]}")
+        name = names.get(digest)
+        if name is None:
+            text = f"The journal tells of the seal {digest} of {title}, which is not there."
+            actions = advice.copy_back(f"seal {digest}", "seal-missing", title)
+            yield Finding("seal-missing", text, snapshots=(title,), object=digest, actions=actions)
+            continue
+        _, result = read_or_reread(store, name, partial(signed_bytes, store, name))
+        if result.problem:
+            actions = advice.copy_back(name, "seal-damaged", title)
+            yield Finding("seal-damaged", result.problem, name, snapshots=(title,), actions=actions)
+
+
+# ---- the journal's chain: which events must have been there, and which seals they tell of
 
 
 class Chain:
@@ -264,66 +257,66 @@ class Chain:
         self._events: dict[str, Event] = {}
 
     def add(self, digest: str, event: Event | None) -> None:
-        """The next event by name; None if it is there and cannot be read."""
+        """Take in the next event by name; None if it is there and cannot be read."""
         self._there.add(digest)
         if event is not None:
             self._events[digest] = event
 
     def missing(self) -> Iterator[tuple[str, str]]:
-        """Each event that is listed and not there, and the first that lists it."""
-        told: set[str] = set()
+        """Return each event that is listed and not there, and the first that lists it."""
+        missing: set[str] = set()
         for digest, event in self._events.items():
             for before in event.after:
-                if before not in self._there and before not in told:
-                    told.add(before)
+                if before not in self._there and before not in missing:
+                    missing.add(before)
                     yield before[:64], digest
 
     def vouched(self, ids: Iterable[str]) -> dict[str, str]:
-        """Every event that these vouch for, themselves included -> one that lists it, or ``""``.
+        """Return every event that these vouch for, themselves included -> one that lists it, or ``""``.
 
         Also those that cannot be read or are not there: what they listed is then not known.
         """
-        found = dict.fromkeys(ids, "")
-        todo = list(found)
+        vouched = dict.fromkeys(ids, "")
+        todo = list(vouched)
         while todo:
             digest = todo.pop()
             event = self._events.get(digest)
-            new = [before for before in (event.after if event else ()) if before not in found]
-            found.update(dict.fromkeys(new, digest))
+            new = [before for before in (event.after if event else ()) if before not in vouched]
+            vouched.update(dict.fromkeys(new, digest))
             todo += new
-        return found
+        return vouched
 
     def sealed_by(self, ids: Iterable[str]) -> Iterator[Event]:
-        """As ``sealed``, of these events only."""
-        told = [self._events[digest] for digest in ids if digest in self._events]
-        wanted = {event.snapshot for event in told if isinstance(event.detail, Sealed)}
-        return (event for event in self.sealed() if event.snapshot in wanted)
+        """Return what ``sealed`` does, of these events only."""
+        events = [self._events[digest] for digest in ids if digest in self._events]
+        seals = {event.snapshot for event in events if isinstance(event.detail, Sealed)}
+        return (event for event in self.sealed() if event.snapshot in seals)
 
     def deleted(self) -> frozenset[str]:
-        """The ids of the seals that prune deleted for good at some time."""
+        """Return the ids of the seals that prune deleted for good at some time."""
         details = (event.detail for event in self._events.values())
-        gone = (pruned for pruned in details if isinstance(pruned, Pruned) and not pruned.to)
-        documents = (document_of(name) for pruned in gone for name in pruned.files)
+        deletions = (pruned for pruned in details if isinstance(pruned, Pruned) and not pruned.to)
+        documents = (document_of(name) for pruned in deletions for name in pruned.files)
         return frozenset(document.digest for document in documents if document)
 
     def sealed(self) -> Iterator[Event]:
-        """The events of seals that were not taken out of use."""
+        """Return the events of seals that were not taken out of use."""
         sealed: dict[str, Event] = {}
-        absent: set[str] = set()
+        unused: set[str] = set()
         for _, event in in_order(self._events):
             match event.detail:
                 case Sealed(snapshot) if snapshot:
                     sealed[snapshot] = event
-                    absent.discard(snapshot)
+                    unused.discard(snapshot)
                 case Forgotten() | Repaired():  # set aside on purpose
-                    absent |= event.snapshots
+                    unused |= event.snapshots
                 case Remembered(snapshots):
-                    absent.difference_update(snapshots)
-        return (event for snapshot, event in sealed.items() if snapshot not in absent)
+                    unused.difference_update(snapshots)
+        return (event for snapshot, event in sealed.items() if snapshot not in unused)
 
 
 class ReplacementSeals:
-    """Seals that stand in for lost ones of the same revision: so a snapshot is mended.
+    """Seals that replace lost ones of the same revision: so a snapshot is repaired.
 
     One of all files does, unless the lost one can have had the higher voucher. Older events do not say
     which it had: then only upstream's will do, or a revision that is itself a digest of the files.
@@ -332,10 +325,10 @@ class ReplacementSeals:
     def __init__(self, archive: Archive, snapshots: Iterable[Snapshot]) -> None:
         self._archive = archive
         self._whole: dict[tuple[str, str], list[Snapshot]] = {}
-        for one in snapshots:
-            if one.seal.selection.whole:
-                key = (one.seal.repository.casefold(), one.seal.revision)
-                self._whole.setdefault(key, []).append(one)
+        for snapshot in snapshots:
+            if snapshot.seal.selection.whole:
+                key = (snapshot.seal.repository.casefold(), snapshot.seal.revision)
+                self._whole.setdefault(key, []).append(snapshot)
 
     def exist_for(self, event: Event) -> bool:
         """Return whether one stands in for the seal that the event tells of."""
@@ -343,12 +336,12 @@ class ReplacementSeals:
         lost = Voucher.of(sealed.vouched) if isinstance(sealed, Sealed) else None
         least = Voucher.UPSTREAM if lost is None else lost
         return any(
-            self._voucher(one) >= least or (lost is None and self._names_its_files(one))
-            for one in self.of_revision(event)
+            self._voucher(snapshot) >= least or (lost is None and self._names_its_files(snapshot))
+            for snapshot in self.of_revision(event)
         )
 
     def of_revision(self, event: Event) -> list[Snapshot]:
-        """The snapshots of all files of the event's revision, whatever their vouchers."""
+        """Return the snapshots of all files of the event's revision, whatever their vouchers."""
         return self._whole.get((event.repository.casefold(), event.revision), [])
 
     def _names_its_files(self, snapshot: Snapshot) -> bool:

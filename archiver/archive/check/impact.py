@@ -1,251 +1,298 @@
-"""Closing an examination: whether every snapshot can be made from what its packs were seen to hold."""
+"""Impact: which files, tensors and rows of which snapshots are hit where objects are lost.
+
+Judged once all packs were looked at, because an object may be whole in another pack than the one where
+it should be. Then nothing is lost, and the pack's finding says so.
+"""
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_right
+from functools import cached_property
 from itertools import islice, takewhile
 from operator import attrgetter
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from archiver.archive import layout
 from archiver.archive.advice import UseOtherFilesystem
 from archiver.archive.findings import Code, Finding, TensorRows
 from archiver.archive.fixity import read_or_reread
 from archiver.archive.layout import pack_name
 from archiver.archive.packs.index import ObjectIndex
+from archiver.archive.publish import closure_names
 from archiver.buffers import workspace
 from archiver.errors import ArchiverError
 from archiver.names import unportable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from archiver.archive.advice import Actions, Advice
+    from archiver.archive.advice import Advice
     from archiver.archive.archive import Archive
-    from archiver.archive.check.files import Differing
+    from archiver.archive.check.files import DifferingFile
+    from archiver.archive.check.packs import DamagedObject, PackResult
+    from archiver.archive.check.result import Findings
     from archiver.archive.records import FileEntry, Manifest
     from archiver.archive.seals import Snapshot
     from archiver.tensors.header import Tensor
 
 
-_PATHS_TOLD: Final = 5
-_PACK: Final = {"pack-missing", "pack-size", "pack-damaged", "index-damaged"}
+# ---- objects
+
+Digests = npt.NDArray[np.bytes_]
+"""BLAKE3 digests of 32 bytes each, sorted."""
 
 
-class Closing:
-    """Judges snapshots by the objects that were seen; what is hit is added to ``findings``.
+def missing_objects(needed: set[str], sound: Digests) -> set[str]:
+    """Return those of the needed objects that are not among the sound ones."""
+    if not needed:
+        return set()
+    names = sorted(needed)
+    digests = np.frombuffer(bytes.fromhex("".join(names)), "S32")
+    if not len(sound):
+        return needed
+    at = np.minimum(np.searchsorted(sound, digests), len(sound) - 1)
+    return {names[i] for i in np.flatnonzero(sound[at] != digests)}
+
+
+class StoredObjects:
+    """Which objects came out of which packs, and which did not.
+
+    It takes 32 bytes an object, so that an archive's fit in memory.
 
     Args:
-        objects: What all packs that were looked at hold.
-        denied: The packs that may not be read.
-        whole: Whether every pack of the archive was looked at.
+        results: What came out of each pack.
+        complete: Whether these are all packs of the archive.
     """
 
     def __init__(
-        self,
-        archive: Archive,
-        advice: Advice,
-        findings: list[Finding],
-        objects: ObjectTable,
-        *,
-        denied: set[str],
-        whole: bool,
+        self, archive: Archive, results: Mapping[str, PackResult], *, complete: bool
     ) -> None:
         self._archive = archive
-        self._advice = advice
-        self._findings = findings
-        self._objects = objects
-        self._denied = denied
-        self._whole = whole
-        self._elsewhere = Elsewhere(archive)
-        self._anywhere: Digests | None = None
-        self._healing: set[str] = set()
-        self._losing: set[str] = set()
-        self._judged: set[str] = set()
+        self._results = results
+        self._complete = complete
+        self._single_reads: dict[str, bool] = {}
+        """Object -> whether it came out of a pack beside the ``results``."""
+        self.damaged: dict[str, DamagedObject] = {
+            damaged.blake3: damaged for result in results.values() for damaged in result.damaged
+        }
+        self.denied = {result.pack for result in results.values() if result.denied}
+        """The packs that may not be read."""
 
-    def close(self, snapshot: Snapshot, differing: Iterable[Differing] = ()) -> str:
-        """Find what of a snapshot cannot be made; the name of its manifest."""
-        seal = snapshot.seal
-        name = layout.manifest_name(seal.repository, seal.revision, seal.manifest.blake3)
-        packs = {pack for pack, _ in seal.packs}
-        manifest = self._manifest(snapshot, name)
-        if manifest is None:
-            self._losing |= packs
-            return name
-        astray = lost_objects(manifest, self._objects.within(packs))
-        lost = self._nowhere(astray)
-        if not self._denied.isdisjoint(packs):
-            # What a pack holds that may not be read is not known to be missing.
-            lost &= self._objects.bad.keys()
-        self._findings += hits(snapshot, manifest, lost, self._objects.bad, self._advice)
-        self._judged |= packs
-        self._healing |= packs if astray else set()
-        self._losing |= packs if lost else set()
-        for one in differing:
-            if not _touches(one.entry, lost):
-                self._tell_differing(one)
-        return name
+    def _sound(self, packs: Iterable[str]) -> Digests:
+        results = (self._results[pack] for pack in packs if pack in self._results)
+        digests = [np.frombuffer(result.sound, "S32") for result in results if result.readable]
+        return np.sort(np.concatenate(digests)) if digests else np.empty(0, "S32")
 
-    def _tell_differing(self, one: Differing) -> None:
-        title, path = one.snapshot.title, one.entry.path
-        if not one.stable:
-            text = f"{path} came out right only when it was made again: {one.reason}"
-            self._add("read-unstable", text, self._advice.unstable(), path, title)
-            return
-        text = f"Every object of {path} is whole, and the file is not: {one.reason}"
-        self._add("file-differs", text, self._advice.differs(title), path, title)
+    @cached_property
+    def _sound_anywhere(self) -> Digests:
+        return self._sound(self._results)
 
-    def _nowhere(self, digests: set[str]) -> set[str]:
-        """Those of the objects that are whole in no pack of the archive."""
+    @cached_property
+    def _pack_map(self) -> ObjectIndex:
+        return ObjectIndex(self._archive, self._archive.packs())
+
+    def missing_from(self, packs: Iterable[str], digests: set[str]) -> set[str]:
+        """Return those of the objects that are whole in none of these packs."""
+        return missing_objects(digests, self._sound(packs))
+
+    def lost(self, digests: set[str]) -> set[str]:
+        """Return those of the objects that are whole in no pack of the archive."""
         if not digests:
             return digests
-        if self._anywhere is None:
-            self._anywhere = self._objects.anywhere()
-        lost = missing_objects(digests, self._anywhere)
-        return lost if self._whole else lost - self._elsewhere.whole(lost)
+        missing = missing_objects(digests, self._sound_anywhere)
+        if self._complete:
+            return missing
+        # Packs that no chosen snapshot needs were not looked at. No index is opened before it has to be.
+        return {digest for digest in missing if not self._comes_out(digest)}
 
-    def _manifest(self, snapshot: Snapshot, name: str) -> Manifest | None:
-        store, title = self._archive.store, snapshot.title
-        found, state = read_or_reread(store, name, lambda: self._archive.manifest(snapshot.seal))
-        if state.unstable:
-            self._add("read-unstable", state.unstable, self._advice.unstable(), name, title)
-        if state.problem:
-            code: Code = "manifest-damaged" if store.stat(name) is not None else "manifest-missing"
-            actions = self._advice.copy_back(name, code, title)
-            if state.invalid:
-                code, actions = "manifest-invalid", self._advice.replace_snapshot(title)
-            if state.denied:
-                code, actions = "file-unreadable", self._advice.make_readable(title)
-            self._add(code, state.problem, actions, name, title)
-        if found is not None:
-            self._remark_paths(found, name, title)
-        return found
+    def _comes_out(self, digest: str) -> bool:
+        """Return whether an object comes out of whatever pack lists it."""
+        if digest not in self._single_reads:
+            place = self._pack_map.find(digest)
+            whole = place is not None
+            if place is not None:
+                size = place[1].size
+                try:
+                    self._pack_map.read(digest, size, workspace().take("check", size))
+                except (ArchiverError, ValueError):
+                    whole = False
+            self._single_reads[digest] = whole
+        return self._single_reads[digest]
 
-    def _remark_paths(self, manifest: Manifest, name: str, title: str) -> None:
-        """What only some filesystems cannot hold; all of a snapshot in one remark."""
+
+# ---- snapshots
+
+_PACK_CODES: Final = {"pack-missing", "pack-size", "pack-damaged", "index-damaged"}
+_PATHS_NAMED: Final = 5
+
+
+def check_snapshots(
+    archive: Archive,
+    snapshots: Iterable[Snapshot],
+    objects: StoredObjects,
+    differing: Sequence[DifferingFile],
+    findings: Findings,
+) -> None:
+    """Find what of the snapshots cannot be made, and which damaged packs lose nothing.
+
+    ``differing`` are the files that were made, and did not come out.
+    """
+    # Packs of which it is known what is needed; that lack objects; that lack some which are lost.
+    judged, incomplete, losing = set[str](), set[str](), set[str]()
+    for snapshot in snapshots:
+        packs = {pack for pack, _ in snapshot.seal.packs}
+        manifest = _manifest(archive, snapshot, findings)
+        if manifest is None:
+            losing |= packs  # what is needed of them is not known
+            continue
+        needed = {digest for entry in manifest.files for _, digest in entry.segments}
+        missing = objects.missing_from(packs, needed)
+        lost = objects.lost(missing)
+        if not objects.denied.isdisjoint(packs):
+            # What a pack holds that may not be read is not known to be missing.
+            lost &= objects.damaged.keys()
+        for entry in manifest.files:
+            findings.all += file_findings(snapshot, entry, lost, objects, findings.advice)
+        judged |= packs
+        incomplete |= packs if missing else set()
+        losing |= packs if lost else set()
+        for file in differing:
+            known = any(digest in lost for _, digest in file.entry.segments)
+            if file.snapshot.id == snapshot.id and not known:
+                _add_differing(file, findings)
+    _add_unneeded(objects, findings)
+    losing |= {finding.pack for finding in findings.all if finding.code == "object-damaged"}
+    harmless = judged - losing
+    for at, finding in enumerate(findings.all):
+        if finding.code in _PACK_CODES and finding.pack in harmless:
+            # A pack that looks damaged was read to its last object, at every level.
+            where = "other-packs" if finding.pack in incomplete else "this-pack"
+            findings.all[at] = msgspec.structs.replace(finding, whole_in=where)
+
+
+def _manifest(archive: Archive, snapshot: Snapshot, findings: Findings) -> Manifest | None:
+    """Return the manifest of a snapshot; None if it does not come out, which is a finding."""
+    store, title, advice = archive.store, snapshot.title, findings.advice
+    name = closure_names(snapshot.seal)[0]
+    manifest, result = read_or_reread(store, name, lambda: archive.manifest(snapshot.seal))
+    if result.unstable:
+        findings.add(
+            "read-unstable", result.unstable, advice.unstable(), path=name, snapshots=(title,)
+        )
+    if result.problem:
+        code: Code = "manifest-damaged" if store.stat(name) is not None else "manifest-missing"
+        actions = advice.copy_back(name, code, title)
+        if result.invalid:
+            code, actions = "manifest-invalid", advice.replace_snapshot(title)
+        if result.denied:
+            code, actions = "file-unreadable", advice.make_readable(title)
+        findings.add(code, result.problem, actions, path=name, snapshots=(title,))
+    if manifest is not None:
+        # What only some filesystems cannot hold; all of a snapshot in one remark.
         paths = unportable(entry.path for entry in manifest.files)
         if paths:
-            told = "; ".join(f"{path!r} {why}" for path, why in islice(paths.items(), _PATHS_TOLD))
-            more = f"; and {len(paths) - _PATHS_TOLD:,} more" if len(paths) > _PATHS_TOLD else ""
-            text = f"Not every filesystem can hold all files of this snapshot: {told}{more}."
-            self._add("path-unportable", text, (UseOtherFilesystem(),), name, title, tuple(paths))
-
-    def _add(
-        self,
-        code: Code,
-        message: str,
-        actions: Actions,
-        path: str,
-        snapshot: str,
-        files: tuple[str, ...] = (),
-    ) -> None:
-        self._findings.append(
-            Finding(code, message, path, snapshots=(snapshot,), files=files, actions=actions)
-        )
-
-    def finish(self) -> None:
-        """Once all snapshots are closed: what no file needs, and what is lost with no pack."""
-        self._unneeded()
-        self._tell_healed()
-
-    def _unneeded(self) -> None:
-        """Damaged objects that no file was found to need."""
-        unnamed = self._objects.bad.keys() - {one.object for one in self._findings}
-        lost = self._nowhere(unnamed)
-        for digest, bad in self._objects.bad.items():
-            if digest in lost:
-                text = f"{bad.reason} No file is known to need this copy."
-                actions = self._advice.copy_back(layout.pack_name(bad.pack), "object-damaged")
-                self._findings.append(
-                    Finding("object-damaged", text, object=digest, pack=bad.pack, actions=actions)
-                )
-
-    def _tell_healed(self) -> None:
-        """Say of lost and damaged packs whether anything is lost with them."""
-        lost = {one.pack for one in self._findings if one.code == "object-damaged"}
-        sound = self._judged - self._losing - lost
-        for at, one in enumerate(self._findings):
-            if one.code in _PACK and one.pack in sound:
-                # A pack that looks damaged was read to its last object, at every level.
-                where = "other-packs" if one.pack in self._healing else "this-pack"
-                self._findings[at] = msgspec.structs.replace(one, whole_in=where)
+            first = "; ".join(
+                f"{path!r} {why}" for path, why in islice(paths.items(), _PATHS_NAMED)
+            )
+            rest = len(paths) - _PATHS_NAMED
+            more = f"; and {rest:,} more" if rest > 0 else ""
+            findings.add(
+                "path-unportable",
+                f"Not every filesystem can hold all files of this snapshot: {first}{more}.",
+                (UseOtherFilesystem(),),
+                path=name,
+                snapshots=(title,),
+                files=tuple(paths),
+            )
+    return manifest
 
 
-def _touches(entry: FileEntry, lost: set[str]) -> bool:
-    return any(digest in lost for _, digest in entry.segments)
+def _add_differing(file: DifferingFile, findings: Findings) -> None:
+    title, path, advice = file.snapshot.title, file.entry.path, findings.advice
+    if file.stable:
+        text = f"Every object of {path} is whole, and the file is not: {file.reason}"
+        findings.add("file-differs", text, advice.differs(title), path=path, snapshots=(title,))
+    else:
+        text = f"{path} came out right only when it was made again: {file.reason}"
+        findings.add("read-unstable", text, advice.unstable(), path=path, snapshots=(title,))
 
 
-# ---- What of a snapshot is hit where objects are lost: files, tensors, rows.
+def _add_unneeded(objects: StoredObjects, findings: Findings) -> None:
+    """Find the damaged objects that no file was found to need, and that are whole nowhere."""
+    unnamed = objects.damaged.keys() - {finding.object for finding in findings.all}
+    lost = objects.lost(unnamed)
+    for digest, damaged in objects.damaged.items():
+        if digest in lost:
+            text = f"{damaged.reason} No file is known to need this copy."
+            actions = findings.advice.copy_back(pack_name(damaged.pack), "object-damaged")
+            findings.add("object-damaged", text, actions, object=digest, pack=damaged.pack)
 
 
-_TOLD: Final = 8
-"""Tensors and stretches of bytes that a message names; the finding lists every tensor."""
+# ---- files
 
-_Stretch = tuple[int, int]
+_RANGES_NAMED: Final = 8
+"""Tensors and ranges of bytes that a message names; the finding lists every tensor."""
+
+_Range = tuple[int, int]
 """Begin and end, in bytes, of a part of a file."""
 
 
-def hits(
-    snapshot: Snapshot, manifest: Manifest, lost: set[str], bad: dict[str, Bad], advice: Advice
+def file_findings(
+    snapshot: Snapshot, entry: FileEntry, lost: set[str], objects: StoredObjects, advice: Advice
 ) -> Iterator[Finding]:
-    """What of a snapshot is hit by lost objects.
+    """Say what of a file is hit by lost objects.
 
-    Damaged objects are one finding for each tensor they hit; missing ones are one for each file.
+    Damaged objects are one finding for each tensor that they hit; missing ones are one for each file.
     """
-    for entry in manifest.files:
-        missing: list[_Stretch] = []
-        at = 0
-        for size, digest in entry.segments:
-            if digest in bad and digest in lost:
-                yield from _damaged(snapshot, entry, at, at + size, digest, bad[digest], advice)
-            elif digest in lost:
-                begin = missing.pop()[0] if missing and missing[-1][1] == at else at
-                missing.append((begin, at + size))
-            at += size
-        if missing:
-            yield _missing(snapshot, entry, missing, advice)
+    missing: list[_Range] = []
+    at = 0
+    for size, digest in entry.segments:
+        if digest in lost and digest in objects.damaged:
+            yield from _damaged(snapshot, entry, (at, at + size), objects.damaged[digest], advice)
+        elif digest in lost:
+            begin = missing.pop()[0] if missing and missing[-1][1] == at else at
+            missing.append((begin, at + size))
+        at += size
+    if missing:
+        yield _missing(snapshot, entry, missing, advice)
 
 
 def _damaged(
-    snapshot: Snapshot,
-    entry: FileEntry,
-    begin: int,
-    end: int,
-    digest: str,
-    bad: Bad,
-    advice: Advice,
+    snapshot: Snapshot, entry: FileEntry, hit: _Range, damaged: DamagedObject, advice: Advice
 ) -> Iterator[Finding]:
-    whole = (begin, end) == (0, entry.size)
-    what = "All" if whole else f"Bytes {begin} to {end - 1}"
-    rows: list[TensorRows | None] = [] if whole else [*affected_rows(entry, begin, end)]
-    for one in rows or [None]:
+    begin, end = hit
+    whole_file = hit == (0, entry.size)
+    what = "All" if whole_file else f"Bytes {begin} to {end - 1}"
+    rows: list[TensorRows | None] = [] if whole_file else [*affected_rows(entry, begin, end)]
+    for row in rows or [None]:
         yield Finding(
             "object-damaged",
-            f"{what} of {entry.path} cannot be made: {bad.reason}",
+            f"{what} of {entry.path} cannot be made: {damaged.reason}",
             path=entry.path,
-            object=digest,
-            pack=bad.pack,
+            object=damaged.blake3,
+            pack=damaged.pack,
             snapshots=(snapshot.title,),
-            tensors=(one,) if one else (),
-            actions=advice.copy_back(pack_name(bad.pack), "object-damaged", snapshot.title),
+            tensors=(row,) if row else (),
+            actions=advice.copy_back(pack_name(damaged.pack), "object-damaged", snapshot.title),
         )
 
 
 def _missing(
-    snapshot: Snapshot, entry: FileEntry, stretches: list[_Stretch], advice: Advice
+    snapshot: Snapshot, entry: FileEntry, missing: list[_Range], advice: Advice
 ) -> Finding:
-    whole = stretches == [(0, entry.size)]
-    rows = [] if whole else [one for part in stretches for one in affected_rows(entry, *part)]
-    what = "All" if whole else "Bytes " + _some(f"{b} to {e - 1}" for b, e in stretches)
-    hit = f" Hit: {_some(map(str, rows))}." if len(rows) > 1 else ""
+    whole_file = missing == [(0, entry.size)]
+    rows = [] if whole_file else [row for hit in missing for row in affected_rows(entry, *hit)]
+    what = "All"
+    if not whole_file:
+        what = "Bytes " + _first_few([f"{begin} to {end - 1}" for begin, end in missing])
+    tensors = f" Hit: {_first_few([str(row) for row in rows])}." if len(rows) > 1 else ""
     return Finding(
         "object-missing",
-        f"{what} of {entry.path} cannot be made: no readable pack has them.{hit}",
+        f"{what} of {entry.path} cannot be made: no readable pack has them.{tensors}",
         path=entry.path,
         snapshots=(snapshot.title,),
         tensors=tuple(rows),
@@ -253,122 +300,16 @@ def _missing(
     )
 
 
-def _some(texts: Iterable[str]) -> str:
-    found = list(texts)
-    more = f" and {len(found) - _TOLD:,} more" if len(found) > _TOLD else ""
-    return ", ".join(found[:_TOLD]) + more
+def _first_few(texts: list[str]) -> str:
+    rest = len(texts) - _RANGES_NAMED
+    return ", ".join(texts[:_RANGES_NAMED]) + (f" and {rest:,} more" if rest > 0 else "")
 
 
-# ---- The objects that packs were seen to hold, and which of those that are needed are not among them.
-
-
-Digests = npt.NDArray[np.bytes_]
-"""BLAKE3 digests of 32 bytes each, sorted."""
-
-
-class Bad(NamedTuple):
-    """An object that is stored but does not come out."""
-
-    pack: str
-    reason: str
-
-
-class ObjectTable:
-    """Which packs hold which sound objects: 32 bytes an object, so that an archive's fit in memory."""
-
-    def __init__(self) -> None:
-        self._sound: dict[str, Digests] = {}
-        self.bad: dict[str, Bad] = {}
-
-    def add(self, pack: str, sound: bytes) -> None:
-        """Note the sound objects of a pack: their digests, 32 bytes each."""
-        self._sound[pack] = np.frombuffer(sound, "S32")
-
-    def within(self, packs: Iterable[str]) -> Digests:
-        """The sound objects of some packs."""
-        found = [self._sound[pack] for pack in packs if pack in self._sound]
-        return np.sort(np.concatenate(found)) if found else np.empty(0, "S32")
-
-    def anywhere(self) -> Digests:
-        """The sound objects of all packs."""
-        return self.within(self._sound)
-
-
-def lost_objects(manifest: Manifest, sound: Digests) -> set[str]:
-    """The objects that a manifest names and that are not among the sound ones."""
-    return missing_objects(
-        {digest for entry in manifest.files for _, digest in entry.segments}, sound
-    )
-
-
-def missing_objects(needed: set[str], sound: Digests) -> set[str]:
-    """Those of the needed objects that are not among the sound ones."""
-    if not needed:
-        return set()
-    names = sorted(needed)
-    wanted = np.frombuffer(bytes.fromhex("".join(names)), "S32")
-    if not len(sound):
-        return needed
-    at = np.minimum(np.searchsorted(sound, wanted), len(sound) - 1)
-    return {names[i] for i in np.flatnonzero(sound[at] != wanted)}
-
-
-# ---- Objects that are whole in some pack of the archive, though not in the one where they should be.
-
-
-class Elsewhere:
-    """Reads single objects from whatever pack has them; no pack is opened before the first one."""
-
-    def __init__(self, archive: Archive) -> None:
-        self._archive = archive
-        self._packs: ObjectIndex | None = None
-        self._known: dict[str, bool] = {}
-
-    def whole(self, digests: Iterable[str]) -> set[str]:
-        """Those of the objects that come out whole of some pack."""
-        return {digest for digest in digests if self._comes_out(digest)}
-
-    def _comes_out(self, digest: str) -> bool:
-        if digest not in self._known:
-            self._known[digest] = self._read(digest)
-        return self._known[digest]
-
-    def _read(self, digest: str) -> bool:
-        if self._packs is None:
-            self._packs = ObjectIndex(self._archive, self._archive.packs())
-        found = self._packs.find(digest)
-        if found is None:
-            return False
-        size = found[1].size
-        try:
-            self._packs.read(digest, size, workspace().take("check", size))
-        except (ArchiverError, ValueError):
-            return False
-        return True
-
-
-# ---- Which tensors, and which of their rows, lie in a stretch of a file.
-
-
-def affected_by_object(entry: FileEntry, digest: str) -> list[TensorRows]:
-    """The tensor rows of a file that an object holds."""
-    found: list[TensorRows] = []
-    for begin, end in stretches(entry, digest):
-        found += affected_rows(entry, begin, end)
-    return found
-
-
-def stretches(entry: FileEntry, digest: str) -> Iterator[tuple[int, int]]:
-    """Begin and end, in bytes, of each segment of the file that is the object ``digest``."""
-    at = 0
-    for size, segment in entry.segments:
-        if segment == digest:
-            yield at, at + size
-        at += size
+# ---- tensors
 
 
 def affected_rows(entry: FileEntry, begin: int, end: int) -> list[TensorRows]:
-    """The tensor rows that lie in the bytes ``begin`` to ``end`` (not included) of a file."""
+    """Return the tensor rows that lie in the bytes ``begin`` to ``end`` (not included) of a file."""
     if isinstance(entry.tensors, msgspec.UnsetType):
         return []
     # In file order, so that a lookup in a file of 30,000 tensors stays cheap.

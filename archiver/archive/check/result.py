@@ -1,8 +1,8 @@
-"""What one audit was asked for, and what came of it."""
+"""What a check of an archive was asked for, what came of it, and the findings while they come to light."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -77,21 +77,12 @@ class CheckResult(msgspec.Struct, frozen=True):
     @property
     def damaged_files(self) -> list[str]:
         """The names of the stored files, other than packs, that are damaged or gone."""
-        return sorted({one.path for one in self.findings if one.code in FILES and one.path})
-
-
-class Scope(NamedTuple):
-    """What of the archive is examined: all, or one repository and (beginning of a) revision."""
-
-    repository: str | None
-    revision: str
-
-
-# ---- What is wrong with the documents of an archive, each with what to do about it, as it comes to light.
+        damaged = (finding for finding in self.findings if finding.code in FILES)
+        return sorted({finding.path for finding in damaged if finding.path})
 
 
 class Findings:
-    """What was found so far, in ``all``."""
+    """What is wrong so far, in ``all``, each with what to do about it."""
 
     def __init__(self, store: Store) -> None:
         self.advice = Advice(store.address)
@@ -107,8 +98,9 @@ class Findings:
         object: str = "",  # noqa: A002 - as the field is called
         pack: str = "",
         snapshots: tuple[str, ...] = (),
+        files: tuple[str, ...] = (),
     ) -> None:
-        """One more."""
+        """Add one."""
         self.all.append(
             Finding(
                 code,
@@ -117,20 +109,34 @@ class Findings:
                 object=object,
                 pack=pack,
                 snapshots=snapshots,
+                files=files,
                 actions=actions,
             )
         )
 
-    def unstable(self, reason: str, name: str) -> None:
-        """A document whose two readings differ; nothing if there is no reason to say so."""
-        if reason:
-            self.add("read-unstable", reason, self.advice.unstable(), path=name)
+    def add_unstable(self, result: ReadResult, path: str) -> None:
+        """Add a file whose two readings differ; nothing if they agree."""
+        if result.unstable:
+            self.add("read-unstable", result.unstable, self.advice.unstable(), path=path)
 
-    def bad(
-        self, code: Code, state: ReadResult, name: str, snapshots: tuple[str, ...] = ()
+    def add_read(
+        self,
+        code: Code,
+        result: ReadResult,
+        path: str,
+        actions: Actions | None = None,
+        *,
+        snapshots: tuple[str, ...] = (),
     ) -> None:
-        """A document that did not come out, or could not be read at all."""
-        actions = self.advice.copy_back(name, code)
-        if state.denied:
-            code, actions = "file-unreadable", self.advice.make_readable()
-        self.add(code, state.problem, actions, path=name, snapshots=snapshots)
+        """Add what reading a file showed: nothing if it came out whole at once.
+
+        ``code`` is that of the file where it is damaged, and ``actions`` what to do then; without any, a
+        repair may copy it back.
+        """
+        self.add_unstable(result, path)
+        if result.denied:
+            actions = self.advice.make_readable()
+            self.add("file-unreadable", result.problem, actions, path=path, snapshots=snapshots)
+        elif result.problem:
+            actions = self.advice.copy_back(path, code) if actions is None else actions
+            self.add(code, result.problem, actions, path=path, snapshots=snapshots)

@@ -1,4 +1,8 @@
-"""What an audit reads this time, in which order, and when it has read enough."""
+"""What an audit reads this time, in which order, and when it has read enough.
+
+What was proven longest ago comes first, and what never was before all else. Packs are read pack by pack, or
+snapshot by snapshot where files are made, too; each such stretch is a portion.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +26,7 @@ if TYPE_CHECKING:
     from archiver.archive.seals import Snapshot
 
 
-Thing = TypeVar("Thing")
+Item = TypeVar("Item")
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -30,7 +34,7 @@ class Limits(msgspec.Struct, frozen=True):
 
     Attributes:
         seconds: Nothing more is begun after so many.
-        size: At most so many bytes; the first thing is read whatever its size.
+        size: At most so many bytes; the first pack or file is read whatever its size.
         age: Only what was not proven within so many seconds.
         share: Only so large a random part of the packs, more than 0 and at most 1.
         seed: What that part is drawn with: the same seed draws the same of the same packs.
@@ -56,57 +60,53 @@ class Budget:
         self._lock = threading.Lock()
 
     def allows(self, size: int) -> bool:
-        """Whether something of so many bytes may be begun; it then counts as read."""
+        """Return whether something of so many bytes may be begun; it then counts as read."""
         with self._lock:
             late = self._end is not None and time.monotonic() >= self._end
-            dear = self._left is not None and self._begun and size > self._left
-            if late or dear:
+            too_large = self._left is not None and self._begun and size > self._left
+            if late or too_large:
                 return False
             self._begun = True
             self._left = None if self._left is None else self._left - size
             return True
 
 
-def _lot(seed: str, digest: str) -> str:
-    return blake3_hex(f"{seed}\n{digest}".encode())
-
-
 class Schedule:
-    """Chooses what is read: what was proven longest ago first, what never was before all else."""
+    """Chooses what is read."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._since = None if limits.age is None else utc_before(limits.age)
         self._budget = Budget(limits)
 
-    def wanting(self, things: Iterable[Thing], last: Callable[[Thing], str]) -> list[Thing]:
-        """The things that have no recent proof, by ``last``, in the order in which they are read."""
-        proven = [(last(one), one) for one in things]
-        due = [one for one in proven if self._since is None or one[0] < self._since]
-        return [one for _, one in sorted(due, key=lambda pair: pair[0])]
+    def due(self, items: Iterable[Item], last: Callable[[Item], str]) -> list[Item]:
+        """Return the items that have no recent proof, by ``last``, in the order in which they are read."""
+        proofs = [(last(item), item) for item in items]
+        old = [pair for pair in proofs if self._since is None or pair[0] < self._since]
+        return [item for _, item in sorted(old, key=lambda pair: pair[0])]
 
-    def drawn(self, wanting: list[Thing], digest: Callable[[Thing], str]) -> list[Thing]:
-        """Those of them that are read this time at most: all, or a random part in the same order.
+    def drawn(self, due: list[Item], digest: Callable[[Item], str]) -> list[Item]:
+        """Return those of them that are read this time at most: all, or a random part in the same order.
 
         It is drawn as ``docs/format.md``, 8, says, so that anybody can draw it again.
         """
         if self._limits.share is None:
-            return wanting
-        count = math.ceil(len(wanting) * self._limits.share)
-        lots = {at: _lot(self._limits.seed, digest(one)) for at, one in enumerate(wanting)}
-        chosen = set(sorted(lots, key=lambda at: lots[at])[:count])
-        return [one for at, one in enumerate(wanting) if at in chosen]
+            return due
+        count = math.ceil(len(due) * self._limits.share)
+        lots = [blake3_hex(f"{self._limits.seed}\n{digest(item)}".encode()) for item in due]
+        chosen = set(sorted(range(len(due)), key=lots.__getitem__)[:count])
+        return [item for at, item in enumerate(due) if at in chosen]
 
-    def affordable(self, things: Iterable[Thing], size: Callable[[Thing], int]) -> Iterator[Thing]:
-        """The things, for as long as there is something left of the budget."""
-        return takewhile(lambda one: self.allows(size(one)), things)
+    def affordable(self, items: Iterable[Item], size: Callable[[Item], int]) -> Iterator[Item]:
+        """Return the items, for as long as there is something left of the budget."""
+        return takewhile(lambda item: self.allows(size(item)), items)
 
     def allows(self, size: int) -> bool:
-        """Whether something else of so many bytes may be begun."""
+        """Return whether something else of so many bytes may be begun."""
         return self._budget.allows(size)
 
 
-# ---- The portions of an audit: which packs are read at a stretch, and which snapshot's files after them.
+# ---- portions
 
 
 class Portion(NamedTuple):
@@ -130,27 +130,27 @@ def portions_of(
     packs: list[ExpectedPack],
     snapshots: list[Snapshot],
 ) -> Portions:
-    """The work of an audit: snapshot by snapshot where files are asked for, else pack by pack."""
+    """Return the work of an audit: snapshot by snapshot where files are made, else pack by pack."""
     due: list[Portion] = []
     drawn: list[Portion] = []
     if level == "files":
-        known = {one.pack: one for one in packs}
-        wanting = schedule.wanting(snapshots, lambda one: _last(one, proofs))
-        due = [_of_snapshot(one, known) for one in wanting]
-        drawn = [_of_snapshot(one, known) for one in schedule.drawn(wanting, lambda one: one.id)]
-        needed = {pack for one in snapshots for pack, _ in one.seal.packs}
-        packs = [one for one in packs if one.pack not in needed]
-    rest = schedule.wanting(packs, lambda one: proofs.pack(one.pack, level))
-    return Portions(
-        [*due, Portion(rest)], [*drawn, Portion(schedule.drawn(rest, lambda one: one.pack))]
-    )
+        by_digest = {pack.pack: pack for pack in packs}
+
+        def portion(snapshot: Snapshot) -> Portion:
+            return Portion([by_digest[pack] for pack, _ in snapshot.seal.packs], snapshot)
+
+        old = schedule.due(snapshots, lambda snapshot: _files_proven(snapshot, proofs))
+        due = [portion(snapshot) for snapshot in old]
+        chosen = schedule.drawn(old, lambda snapshot: snapshot.id)
+        drawn = [portion(snapshot) for snapshot in chosen]
+        needed = {pack for snapshot in snapshots for pack, _ in snapshot.seal.packs}
+        packs = [pack for pack in packs if pack.pack not in needed]
+    rest = schedule.due(packs, lambda pack: proofs.pack(pack.pack, level))
+    rest_drawn = schedule.drawn(rest, lambda pack: pack.pack)
+    return Portions([*due, Portion(rest)], [*drawn, Portion(rest_drawn)])
 
 
-def _last(snapshot: Snapshot, proofs: Proofs) -> str:
-    """When all files of a snapshot were last made; never, if a pack of it was found damaged since."""
-    broken = any(proofs.damaged(pack) for pack, _ in snapshot.seal.packs)
-    return "" if broken else proofs.snapshot(snapshot.id)
-
-
-def _of_snapshot(snapshot: Snapshot, known: dict[str, ExpectedPack]) -> Portion:
-    return Portion([known[pack] for pack, _ in snapshot.seal.packs], snapshot)
+def _files_proven(snapshot: Snapshot, proofs: Proofs) -> str:
+    """Return when all files of a snapshot were last made; ``""`` if a pack was found damaged since."""
+    damaged = any(proofs.damaged(pack) for pack, _ in snapshot.seal.packs)
+    return "" if damaged else proofs.snapshot(snapshot.id)

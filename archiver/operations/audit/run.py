@@ -8,7 +8,7 @@ from __future__ import annotations
 import secrets
 import time
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import msgspec
 
@@ -31,7 +31,7 @@ from archiver.operations.audit.statement import (
     Counts,
     Outcome,
     ReportFile,
-    Run,
+    Statement,
     statement,
 )
 from archiver.text import utc_now
@@ -43,11 +43,34 @@ if TYPE_CHECKING:
     from archiver.archive.archive import Archive
     from archiver.archive.check.packs import PackResult
     from archiver.archive.check.result import CheckResult
-    from archiver.operations.audit.statement import Statement
     from archiver.progress import Progress
 
 
-# ---- One audit: what is examined, journalled and asked beside it.
+class AuditRequest(msgspec.Struct, frozen=True):
+    """What is audited, and how.
+
+    Attributes:
+        repository: Only what the snapshots of this repository need; None: the whole archive.
+        revision: Only those of this (beginning of a) revision.
+        level: How deep packs are read.
+        limits: How much is read.
+        heads: Ids of events that were kept elsewhere, or names of files that list some.
+        keys: Public keys, or files of one: they are trusted instead of the policy's, and must have signed
+            every seal and manifest.
+        read_only: Nothing is written, not even to the journal.
+        report: Gets a statement of it all, whatever was found.
+        workers: How many threads read.
+    """
+
+    repository: str | None = None
+    revision: str | None = None
+    level: Level = "content"
+    limits: Limits = UNLIMITED
+    heads: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+    read_only: bool = False
+    report: ReportFile | None = None
+    workers: int = 1
 
 
 class AuditReport(msgspec.Struct, frozen=True):
@@ -80,17 +103,19 @@ class AuditReport(msgspec.Struct, frozen=True):
     @property
     def damage(self) -> tuple[Finding, ...]:
         """The findings that are more than a remark."""
-        return tuple(one for one in self.findings if not one.remark)
+        return tuple(finding for finding in self.findings if not finding.remark)
 
     @property
     def unchecked(self) -> bool:
         """Whether something could not be checked, and all that could be is whole."""
-        return bool(self.damage) and all(one.code in UNKNOWN for one in self.damage)
+        return bool(self.damage) and all(finding.code in UNKNOWN for finding in self.damage)
 
     @property
     def unsigned(self) -> bool:
         """Whether signatures are missing, and nothing else is wrong."""
-        return bool(self.damage) and all(one.code == "signature-missing" for one in self.damage)
+        return bool(self.damage) and all(
+            finding.code == "signature-missing" for finding in self.damage
+        )
 
     @property
     def intact(self) -> bool:
@@ -109,80 +134,94 @@ class AuditReport(msgspec.Struct, frozen=True):
     @property
     def hit(self) -> tuple[str, ...]:
         """The snapshots that some damage hits."""
-        titles = {title for one in self.damage for title in one.snapshots}
+        titles = {title for finding in self.damage for title in finding.snapshots}
         return tuple(sorted(titles))
 
 
-def audit(
-    archive: Archive,
-    *,
-    repository: str | None = None,
-    revision: str | None = None,
-    workers: int,
-    progress: Progress,
-    level: Level = "content",
-    limits: Limits = UNLIMITED,
-    heads: Iterable[str] = (),
-    keys: Sequence[str] = (),
-    read_only: bool = False,
-    file: ReportFile | None = None,
-) -> AuditReport:
-    """Check the whole archive, or the snapshots of one repository and (beginning of a) revision.
-
-    What was proven is journalled, also when the run is interrupted. ``heads`` are ids of events that
-    were kept elsewhere, or names of files that list some. ``keys`` are public keys, or files of one:
-    they are trusted instead of the policy's, and must have signed every seal and manifest. With
-    ``read_only`` nothing is written, not even to the journal. ``file`` gets a statement of it all, whatever
-    was found.
+def audit(archive: Archive, request: AuditRequest, progress: Progress) -> AuditReport:
+    """Check an archive, or some of its snapshots; what was proven is journalled, also if interrupted.
 
     Raises:
         UsageError: There is no such snapshot, head or key, or limits are set on an audit that reads next
             to nothing.
     """
-    if level == "structure" and limits != UNLIMITED:
+    limits, report_file = request.limits, request.report
+    # Whatever is wrong with what was asked comes first: reading may take hours.
+    if request.level == "structure" and limits != UNLIMITED:
         raise UsageError(
             "An audit of the level structure reads next to nothing: it takes no limits.",
             hint="Choose a deeper --level, or leave the limits out.",
         )
-    trusted = [one.text for one in public_keys(keys)]
-    kept = [one for text in heads for one in trusted_heads(text)]
-    if file:
-        file.require_place(archive)
+    own_keys = tuple(key.text for key in public_keys(request.keys))
+    heads = tuple(head for text in request.heads for head in trusted_heads(text))
+    if report_file:
+        report_file.require_place(archive)
     if limits.share is not None and not limits.seed:
         limits = msgspec.structs.replace(limits, seed=secrets.token_hex(8))
     archive.store.pass_over_unreadable()
-    started, terms = utc_now(), _terms(level, limits)
-    subject = repository or "", revision or ""
-    with Ledger(archive, level, *subject, terms, read_only=read_only) as ledger:
-        found = check_archive(
-            archive,
-            CheckRequest(repository, revision, level, limits, tuple(kept), tuple(trusted), workers),
-            progress,
-            ledger.note,
-        )
-        checked = trusted or list(found.policy.keys)
-        judged = [one.id for one in split_heads(archive, kept)[0]]
-        ledger.close(found, judged, checked)
-    more = (
-        *_unsigned(archive, found, trusted),
-        *(() if repository else _catalogue(archive, untouched=read_only)),
+    started, terms = utc_now(), _terms(request.level, limits)
+    subject = request.repository or "", request.revision or ""
+    check = CheckRequest(
+        request.repository,
+        request.revision,
+        request.level,
+        limits,
+        heads,
+        own_keys,
+        request.workers,
     )
-    report = _report(found, level, more, ledger)
-    sample = None if isinstance(terms.sample, msgspec.UnsetType) else terms.sample
-    report = msgspec.structs.replace(report, read_only=read_only, sample=sample)
-    if file is None:
+    with Ledger(archive, request.level, subject, terms, read_only=request.read_only) as ledger:
+        result = check_archive(archive, check, progress, ledger.note)
+        keys = own_keys or result.policy.keys
+        judged = tuple(head.id for head in split_heads(archive, heads)[0])
+        ledger.close(result, judged, keys)
+    # A status sees by itself what is not signed, and the index is no part of the archive: neither is
+    # journalled.
+    findings = [*result.findings, *_unsigned(archive, result, own_keys)]
+    if request.repository is None:
+        findings += _catalogue(archive, untouched=request.read_only)
+    report = AuditReport(
+        snapshots=result.snapshots,
+        packs=result.packs,
+        objects=result.objects,
+        bytes=result.bytes,
+        findings=tuple(sorted(findings, key=lambda finding: finding.remark)),
+        journalled=ledger.journalled,
+        level=request.level,
+        proven=len(ledger.whole),
+        remaining=result.remaining,
+        files=len(result.files),
+        complete=result.complete,
+        recent=result.recent,
+        read_only=request.read_only,
+        sample=None if isinstance(terms.sample, msgspec.UnsetType) else terms.sample,
+    )
+    if report_file is None:
         return report
-    run = Run(started, utc_now(), *subject, terms, tuple(judged), tuple(checked))
-    findings = tuple(map(file.describe, report.findings))
-    file.write(_statement(archive, run, report, found, ledger, findings))
-    signature = str(file.signature) if file.signature else ""
-    return msgspec.structs.replace(report, report=str(file.path), signature=signature)
+    document = statement(
+        archive,
+        terms,
+        subject,
+        times=(started, utc_now()),
+        heads=judged,
+        keys=keys,
+        outcome=report.outcome,
+        counts=_counts(report),
+        snapshots=_audited_seals(result),
+        packs=tuple(sorted(ledger.whole)),
+        findings=map(report_file.describe, report.findings),
+        journalled=report.journalled,
+    )
+    return _written(report, report_file, document)
 
 
 def _terms(level: Level, limits: Limits) -> Audited:
-    """What every part of this audit says of it."""
+    """Return what every part of this audit says of it."""
     within = AuditLimits(
-        *(None if one is None else int(one) for one in (limits.seconds, limits.size, limits.age))
+        *(
+            None if limit is None else int(limit)
+            for limit in (limits.seconds, limits.size, limits.age)
+        )
     )
     share = None if limits.share is None else f"{limits.share:.8f}".rstrip("0").rstrip(".")
     return Audited(
@@ -193,58 +232,16 @@ def _terms(level: Level, limits: Limits) -> Audited:
     )
 
 
-def _statement(
-    archive: Archive,
-    run: Run,
-    report: AuditReport,
-    found: CheckResult,
-    ledger: Ledger,
-    findings: tuple[dict[str, Any], ...],
-) -> Statement:
-    made = frozenset(found.files)
-    snapshots = tuple(
-        AuditedSeal(
-            one.id,
-            one.seal.repository,
-            one.seal.revision,
-            one.seal.manifest.blake3,
-            files=one.id in made,
-        )
-        for one in found.sealed
-    )
-    counts = Counts(
-        snapshots=report.snapshots,
-        packs=report.packs,
-        objects=report.objects,
-        bytes=report.bytes,
-        proven=report.proven,
-        remaining=report.remaining,
-        recent=report.recent,
-        damage=len(report.damage),
-        remarks=len(report.findings) - len(report.damage),
-    )
-    return statement(
-        archive,
-        run,
-        report.outcome,
-        counts,
-        snapshots=snapshots,
-        packs=tuple(ledger.whole),
-        findings=findings,
-        journalled=report.journalled,
-    )
-
-
-def _unsigned(archive: Archive, found: CheckResult, keys: Sequence[str]) -> Iterator[Finding]:
-    """What should be signed and is not; a status tells of it by itself, so it is not journalled."""
-    wanted = keys or (found.policy.keys if found.policy.signed else ())
-    if wanted:
-        told = {one.path for one in found.findings if not one.remark}
-        yield from missing_findings(archive, found.sealed, wanted, told)
+def _unsigned(archive: Archive, result: CheckResult, keys: Sequence[str]) -> Iterator[Finding]:
+    """Return the finding of each document that should be signed and is not."""
+    required = keys or (result.policy.keys if result.policy.signed else ())
+    if required:
+        known = {finding.path for finding in result.findings if not finding.remark}
+        yield from missing_findings(archive, result.sealed, required, known)
 
 
 def _catalogue(archive: Archive, *, untouched: bool) -> tuple[Finding, ...]:
-    """The index is no part of the archive, but a damaged one slows every run down."""
+    """Return the remark that the index is damaged: it slows every run down."""
     folder = archive.store.folder
     if folder is None:
         return ()
@@ -257,30 +254,44 @@ def _catalogue(archive: Archive, *, untouched: bool) -> tuple[Finding, ...]:
     return (Finding("catalogue-damaged", text, path=path.name, actions=actions),)
 
 
-def _report(
-    found: CheckResult, level: Level, more: tuple[Finding, ...], ledger: Ledger
-) -> AuditReport:
-    return AuditReport(
-        snapshots=found.snapshots,
-        packs=found.packs,
-        objects=found.objects,
-        bytes=found.bytes,
-        findings=tuple(sorted((*found.findings, *more), key=lambda one: one.remark)),
-        journalled=ledger.journalled,
-        level=level,
-        proven=ledger.proven,
-        remaining=found.remaining,
-        files=len(found.files),
-        complete=found.complete,
-        recent=found.recent,
+def _counts(report: AuditReport) -> Counts:
+    return Counts(
+        snapshots=report.snapshots,
+        packs=report.packs,
+        objects=report.objects,
+        bytes=report.bytes,
+        proven=report.proven,
+        remaining=report.remaining,
+        recent=report.recent,
+        damage=len(report.damage),
+        remarks=len(report.findings) - len(report.damage),
     )
 
 
-# ---- The ledger of an audit: what was proven goes into the journal, in parts, also when a run is
-# cut short.
+def _audited_seals(result: CheckResult) -> tuple[AuditedSeal, ...]:
+    made = frozenset(result.files)
+    return tuple(
+        AuditedSeal(
+            snapshot.id,
+            snapshot.seal.repository,
+            snapshot.seal.revision,
+            snapshot.seal.manifest.blake3,
+            files=snapshot.id in made,
+        )
+        for snapshot in result.sealed
+    )
 
 
-_SECONDS: Final = 300
+def _written(report: AuditReport, file: ReportFile, document: Statement) -> AuditReport:
+    """Write the statement; return the report that says where it is."""
+    file.write(document)
+    signature = str(file.signature) if file.signature else ""
+    return msgspec.structs.replace(report, report=str(file.path), signature=signature)
+
+
+# ---- what was proven goes into the journal
+
+_FLUSH_SECONDS: Final = 300
 """What was proven is journalled at least so often: a power cut costs no more."""
 _LISTED: Final = 10_000
 """Digests that one event lists: it has at most 1 MiB."""
@@ -291,50 +302,42 @@ _CHECKED_AGAINST: Final = 256
 
 
 class Ledger:
-    """Use as a context manager: on the way out, the rest is journalled, whatever happened.
+    """Journals what was proven, in parts, also when a run is cut short.
 
-    ``terms`` are what every part of the audit says of it. With ``read_only`` nothing is written.
+    Use as a context manager: on the way out, the rest is journalled, whatever happened. ``terms`` are
+    what every part of the audit says of it. With ``read_only`` nothing is written.
     """
 
     def __init__(
         self,
         archive: Archive,
         level: Level,
-        repository: str,
-        revision: str,
+        subject: tuple[str, str],
         terms: Audited,
         *,
-        read_only: bool = False,
+        read_only: bool,
     ) -> None:
         self._archive = archive
         self._level = level
-        self._of_packs: Level = "content" if level == "files" else level
+        # Where files are made as well, packs are proven with them, and before that only as packs.
+        self._pack_level: Level = "content" if level == "files" else level
         self._terms = terms
         self._read_only = read_only
         self._ended = False
         self._against: tuple[tuple[str, ...], tuple[str, ...]] = (), ()
         self._complete = False
-        self._subject = repository, revision
+        self._subject = subject
         self._last = time.monotonic()
-        self._whole: set[str] = set()
         self._packs: list[str] = []
         self._broken: list[str] = []
         self._objects = self._damaged = 0
         self._files: list[str] = []
         self._checked: tuple[str, ...] = ()
         self._closed = False
+        self.whole: set[str] = set()
+        """The packs that were proven at the level at which packs are read."""
         self.journalled = not read_only
         """Whether all of it could be written."""
-
-    @property
-    def proven(self) -> int:
-        """How many packs were proven at the level at which packs are read."""
-        return len(self._whole)
-
-    @property
-    def whole(self) -> list[str]:
-        """Those packs, in order."""
-        return sorted(self._whole)
 
     def __enter__(self) -> Self:
         return self
@@ -348,46 +351,47 @@ class Ledger:
         if (self._packs or self._broken) and not self._closed:
             self._flush()
 
-    def note(self, examined: PackResult) -> None:
+    def note(self, result: PackResult) -> None:
         """Take in a pack that was read."""
-        read = proves(examined.level, self._of_packs)
-        if read and examined.state is not None:
-            self._objects += examined.state.objects
-        if read and examined.whole and not examined.unstable:
-            self._whole.add(examined.wanted.pack)
-            self._packs.append(examined.wanted.pack)
-        elif not examined.whole:
+        read = proves(result.level, self._pack_level)
+        if read:
+            self._objects += result.objects
+        if read and result.whole and not result.unstable:
+            self.whole.add(result.pack)
+            self._packs.append(result.pack)
+        elif not result.whole:
             self._damaged += 1
-            self._broken.append(examined.wanted.pack)
-        if (
-            len(self._packs) + len(self._broken) >= _LISTED
-            or time.monotonic() - self._last > _SECONDS
-        ):
+            self._broken.append(result.pack)
+        listed = len(self._packs) + len(self._broken)
+        if listed >= _LISTED or time.monotonic() - self._last > _FLUSH_SECONDS:
             self._flush()
 
     def _flush(self) -> None:
         self._last = time.monotonic()
-        self._write(self._of_packs, self._packs, (), self._damaged)
+        self._write(self._pack_level, self._packs, (), self._damaged)
         self._packs = []
 
-    def close(self, found: CheckResult, heads: Sequence[str], keys: Sequence[str]) -> None:
-        """The run came to its end with these findings, checked against these heads and keys."""
+    def close(self, result: CheckResult, heads: Sequence[str], keys: Sequence[str]) -> None:
+        """Journal that the run came to its end, checked against these heads and keys."""
         self._closed = True
         self._against = tuple(heads[:_CHECKED_AGAINST]), tuple(keys[:_CHECKED_AGAINST])
-        self._complete = found.complete
-        damaged = sum(not one.remark and one.code != "head-elsewhere" for one in found.findings)
+        self._complete = result.complete
+        damaged = sum(
+            not finding.remark and finding.code != "head-elsewhere" for finding in result.findings
+        )
         files = self._level == "files"
         if files and self._packs:
             self._flush()
-        self._files, self._checked = found.damaged_files, found.checked
+        self._files, self._checked = result.damaged_files, result.checked
         self._ended = True
         if not files:
             self._write(self._level, self._packs, (), damaged)
             return
-        made = frozenset(found.files)
-        open_ = {pack for one in found.sealed if one.id not in made for pack, _ in one.seal.packs}
+        made = frozenset(result.files)
+        unmade = (snapshot.seal for snapshot in result.sealed if snapshot.id not in made)
         # A pack is proven at this level with all the files that stand on it.
-        self._write(self._level, sorted(self._whole - open_), sorted(made), damaged)
+        unproven = {pack for seal in unmade for pack, _ in seal.packs}
+        self._write(self._level, sorted(self.whole - unproven), sorted(made), damaged)
 
     def _write(
         self, level: Level, packs: Iterable[str], snapshots: Iterable[str], damaged: int
@@ -395,13 +399,12 @@ class Ledger:
         """Journal what one audit proved; more than fits into an event goes into further ones."""
         if self._read_only:
             return
-        left, told = iter(packs), iter(snapshots)
+        more_packs, more_snapshots = iter(packs), iter(snapshots)
         place = settled_place(self._archive).key
         while True:
-            some, others = list(islice(left, _LISTED)), []
-            if len(some) < _LISTED:
-                others = list(islice(told, _LISTED - len(some)))
-            last = len(some) + len(others) < _LISTED and len(self._files) <= _NAMED
+            listed = tuple(islice(more_packs, _LISTED))
+            made = tuple(islice(more_snapshots, _LISTED - len(listed)))
+            last = len(listed) + len(made) < _LISTED and len(self._files) <= _NAMED
             detail = msgspec.structs.replace(
                 self._terms,
                 level=level,
@@ -410,9 +413,9 @@ class Ledger:
                 damaged=damaged,
                 damaged_files=tuple(self._files[:_NAMED]),
                 damaged_packs=tuple(self._broken),
-                packs=tuple(some),
+                packs=listed,
                 place=place,
-                snapshots=tuple(others),
+                snapshots=made,
             )
             if self._ended and last:
                 heads, keys = self._against

@@ -92,49 +92,43 @@ class Statement(msgspec.Struct, frozen=True):
     format: int = FORMAT
 
 
-class Run(NamedTuple):
-    """When an audit began and ended, and what it was asked."""
-
-    started: str
-    ended: str
-    repository: str
-    revision: str
-    terms: Audited
-    heads: tuple[str, ...]
-    keys: tuple[str, ...]
-
-
 def statement(
     archive: Archive,
-    run: Run,
+    terms: Audited,
+    subject: tuple[str, str],
+    *,
+    times: tuple[str, str],
+    heads: tuple[str, ...],
+    keys: tuple[str, ...],
     outcome: Outcome,
     counts: Counts,
-    *,
     snapshots: tuple[AuditedSeal, ...],
     packs: tuple[str, ...],
     findings: Iterable[dict[str, Any]],
     journalled: bool,
 ) -> Statement:
-    """What can be said of an audit."""
+    """Return what can be said of an audit, which began and ended at these ``times``.
+
+    ``subject``: the repository and the revision that were audited, ``""`` each for the whole archive.
+    """
     place = own_place(archive)
-    terms = run.terms
     return Statement(
         archive=archive.info.archive,
         place=PlaceNamed(place.id, _clean(place.name)),
-        started=run.started,
-        ended=run.ended,
+        started=times[0],
+        ended=times[1],
         tool=TOOL,
         level=terms.level,
-        repository=run.repository,
-        revision=run.revision,
+        repository=subject[0],
+        revision=subject[1],
         run=_given(terms.run, ""),
         journalled=journalled,
         outcome=outcome,
         counts=counts,
         sample=_given(terms.sample, None),
         limits=_given(terms.limits, AuditLimits()),
-        heads_checked=run.heads,
-        keys=run.keys,
+        heads_checked=heads,
+        keys=keys,
         journal_heads=archive.journal.heads(),
         snapshots=snapshots,
         packs=packs,
@@ -150,7 +144,7 @@ def _given(value: T | msgspec.UnsetType, default: T) -> T:
 
 
 def _clean(value: Any) -> Any:
-    """The value with what is no text (a name of a file that is none) escaped."""
+    """Return the value with what is no text (a name of a file that is none) escaped."""
     if isinstance(value, str):
         return value.encode(errors="backslashreplace").decode()
     if isinstance(value, dict):
