@@ -38,33 +38,28 @@ def command(
     from archiver.operations import acknowledge as operation
 
     if fact is None:
-        known_facts = operation.acknowledged(open_archive())
-        for known_fact in known_facts:
-            _tell(known_fact)
-        if not known_facts:
+        facts = operation.acknowledged(open_archive())
+        for known in facts:
+            _show(known)
+        if not facts:
             output.line("Nothing is acknowledged.")
         return
-    known = operation.parse_fact(fact)
+    parsed = operation.parse_fact(fact)
     if reference is None:
         raise click.UsageError("Name the repository: REPO or REPO@REVISION.")
     repository, revision = split_reference(reference)
-    result = operation.acknowledge(
-        open_archive(),
-        known,
-        repository,
-        revision or "",
-        until=until or "",
-        note=note,
-        withdraw=undo,
+    request = operation.AcknowledgeRequest(
+        parsed, repository, revision or "", until or "", note, undo
     )
+    known = operation.acknowledge(open_archive(), request)
     if undo:
-        output.record("withdrawn", **msgspec.to_builtins(result))
+        output.record("withdrawn", **msgspec.to_builtins(known))
         output.line(f"{printable(reference)}: {fact} is a failure again.")
         return
-    _tell(result)
+    _show(known)
 
 
-def _tell(fact: KnownFact) -> None:
+def _show(fact: KnownFact) -> None:
     output.record("acknowledged", **msgspec.to_builtins(fact))
     name = "" if fact.name == "main" else f"@{printable(fact.name)}"
     until = f"until {printable(fact.until)}" if fact.until else "for good"

@@ -14,7 +14,6 @@ from archiver.text import plural, printable
 
 if TYPE_CHECKING:
     from archiver.archive.events import Event
-    from archiver.archive.seals import Snapshot
 
 
 @click.command(epilog="Example: archiver forget -C weights Qwen/Qwen3.5-0.8B@2fc06364")
@@ -30,67 +29,49 @@ def command(reference: str, *, every: bool, undo: bool, dry_run: bool) -> None:
     prune' has taken them, weeks later. The policy append-only forbids it. --undo of what is pruned
     already lets a copy, a mirror or a repair bring it back.
     """
-    from archiver.operations.forget import forget, remember
+    from archiver.operations.forget import ForgetRequest, forget, remember
 
     repository, revision = split_reference(reference)
     archive = open_archive()
-    if undo:
-        again = remember(archive, repository, revision, every=every, dry_run=dry_run)
-        _tell("remembered", again.snapshots, dry_run=dry_run)
-        _tell_gone(again.gone, archive.store.address, dry_run=dry_run)
-        return
-    done = forget(archive, repository, revision, every=every, dry_run=dry_run)
-    _tell("forgotten", done.snapshots, dry_run=dry_run)
-    for event in done.gone:
-        title = f"{event.repository}@{event.revision[:12]}"
-        _record("forgotten", event, dry_run=dry_run)
-        output.line(
-            f"{'would be ' if dry_run else ''}forgotten  {printable(title)}, which was pruned"
-        )
-    if not dry_run:
+    kind, operation = ("remembered", remember) if undo else ("forgotten", forget)
+    report = operation(archive, ForgetRequest(repository, revision, every, dry_run))
+    would = "would be " if dry_run else ""
+    for snapshot in report.snapshots:
+        seal = snapshot.seal
+        _record(kind, snapshot.id, seal.repository, seal.revision, gone=False, dry_run=dry_run)
+        output.line(f"{would}{kind}  {printable(snapshot.title)}")
+    if report.snapshots:
+        output.line(f"{plural(len(report.snapshots), 'snapshot')}.")
+    fate = "but its seal is gone from here" if undo else "which was pruned"
+    for event in report.pruned:
+        _record(kind, event.snapshot, event.repository, event.revision, gone=True, dry_run=dry_run)
+        output.line(f"{would}{kind}  {printable(_title(event))}, {fate}")
+    if not undo and not dry_run:
         output.remark(f"{advised('forget', '--undo', reference)} takes it back.")
-
-
-def _tell(kind: str, done: list[Snapshot], *, dry_run: bool) -> None:
-    for one in done:
-        seal = one.seal
-        output.record(
-            kind,
-            snapshot=one.id,
-            repository=seal.repository,
-            revision=seal.revision,
-            dry_run=dry_run,
-            gone=False,
-        )
-        output.line(f"{'would be ' if dry_run else ''}{kind}  {printable(one.title)}")
-    if done:
-        output.line(f"{plural(len(done), 'snapshot')}.")
-
-
-def _record(kind: str, event: Event, *, dry_run: bool) -> None:
-    """One JSON line for a snapshot whose seal prune deleted."""
-    output.record(
-        kind,
-        snapshot=event.snapshot,
-        repository=event.repository,
-        revision=event.revision,
-        dry_run=dry_run,
-        gone=True,
-    )
-
-
-def _tell_gone(gone: list[Event], place: str, *, dry_run: bool) -> None:
-    """Snapshots that are wanted again, and have to come from elsewhere."""
-    for one in gone:
-        _record("remembered", one, dry_run=dry_run)
-        title = f"{one.repository}@{one.revision[:12]}"
-        would = "would be " if dry_run else ""
-        output.line(f"{would}remembered  {printable(title)}, but its seal is gone from here")
-    if gone:
-        back = shlex.join(["archiver", "copy", "-C", "REPLICA", place])
+    if undo and report.pruned:
+        last = report.pruned[-1]
+        back = shlex.join(["archiver", "copy", "-C", "REPLICA", archive.store.address])
         output.remark(
             f"It has to come from elsewhere now: '{back}', {advised('repair', '--from', 'REPLICA')} "
-            f"or {advised('mirror', gone[0].repository)} brings it. Until then it counts as lost, and "
-            f"nothing can be pruned; {advised('forget', title)} takes that back."
+            f"or {advised('mirror', last.repository)} brings it. Until then it counts as lost, and "
+            f"nothing can be pruned; {advised('forget', _title(last))} takes that back."
         )
         raise click.exceptions.Exit(int(ExitCode.PARTIAL))
+
+
+def _title(event: Event) -> str:
+    return f"{event.repository}@{event.revision[:12]}"
+
+
+def _record(
+    kind: str, snapshot: str, repository: str, revision: str, *, gone: bool, dry_run: bool
+) -> None:
+    """Write the JSON line of a snapshot; ``gone``: prune deleted its seal."""
+    output.record(
+        kind,
+        snapshot=snapshot,
+        repository=repository,
+        revision=revision,
+        dry_run=dry_run,
+        gone=gone,
+    )

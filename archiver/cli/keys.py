@@ -27,11 +27,7 @@ def new(path: Path, no_password: bool, comment: str) -> None:
     They are files of the program minisign. The password is asked for, or taken from
     ARCHIVER_KEY_PASSWORD.
     """
-    from archiver.archive.signing.keys import (
-        SecretKey,
-        new_pair,
-        write_pair,
-    )
+    from archiver.archive.signing.keys import SecretKey, new_pair, write_pair
 
     secret = new_pair(path).secret  # before anybody types a password
     chosen = "" if no_password else password(str(secret), twice=True)
@@ -55,23 +51,16 @@ def show(file: Path) -> None:
 
     For a secret key with a password, that is asked for: its id is hidden by it too.
     """
-    from archiver.archive.signing.keys import (
-        LockedKey,
-        identify,
-    )
+    from archiver.archive.signing.keys import LockedKey, identify
     from archiver.archive.signing.minisign import Signature
 
-    found = identify(file)
-    if isinstance(found, Signature):
-        _tell("signature", {"id": found.key, "comment": found.remark})
-        return
-    if isinstance(found, LockedKey):
-        key = found.unlock(password(str(file)) if found.needs_password else "")
-        _tell("secret key", {"id": key.id, "public": key.public.text})
-        return
-    _tell("public key", {"id": found.id, "public": found.text})
-
-
-def _tell(what: str, told: dict[str, str]) -> None:
-    output.record("key", what=what, **told)
-    facts([("what", what), *told.items()])
+    content = identify(file)
+    if isinstance(content, Signature):
+        what, fields = "signature", {"id": content.key, "comment": content.remark}
+    elif isinstance(content, LockedKey):
+        key = content.unlock(password(str(file)) if content.needs_password else "")
+        what, fields = "secret key", {"id": key.id, "public": key.public.text}
+    else:
+        what, fields = "public key", {"id": content.id, "public": content.text}
+    output.record("key", what=what, **fields)
+    facts([("what", what), *fields.items()])

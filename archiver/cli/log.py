@@ -47,14 +47,14 @@ def command(
     With REPO only what concerns that repository, or one revision or seal of it. What this version does
     not know is shown as it stands. Nothing is written.
     """
-    from archiver.operations.log import Query, log
+    from archiver.operations.log import LogRequest, log
 
     damaged: list[DamageError] = []
     repository, revision = split_reference(reference) if reference else ("", None)
-    query = Query(
+    request = LogRequest(
         repository, revision or "", since or "", until or "", frozenset(chosen_kinds), last
     )
-    for digest, event in log(open_archive(), query, lambda _name, error: damaged.append(error)):
+    for digest, event in log(open_archive(), request, lambda _name, error: damaged.append(error)):
         output.record("event", id=digest, **_stored(event))
         output.line(_line(event))
     for error in damaged[:_DAMAGED]:

@@ -43,9 +43,9 @@ def retire(name: str) -> None:
     NAME is what the plan calls itself. What it brought stays. A later 'archiver sync' of it begins
     it anew.
     """
-    from archiver.operations.plans import retire as end
+    from archiver.operations import plans
 
-    end(open_archive(), name)
+    plans.retire(open_archive(), name)
     output.record("plan-retired", plan=name)
     output.line(f"The plan {printable(name)} is retired; what it brought stays.")
 
@@ -60,11 +60,10 @@ def check(plan: str) -> None:
     that is held differs from a pin. Nothing is written.
     """
     from archiver.archive.pins import published_pins
-    from archiver.operations.plans import check as compare
+    from archiver.operations import plans
     from archiver.plan import find_plan
 
-    planned = find_plan(plan)
-    result = compare(open_archive(), planned, published_pins())
+    result = plans.check(open_archive(), find_plan(plan), published_pins())
     for entry in result.entries:
         output.record("entry", **msgspec.to_builtins(entry))
     output.record(
@@ -72,7 +71,7 @@ def check(plan: str) -> None:
     )
     _verdict(result, plan)
     for entry in result.entries:
-        _tell(entry)
+        _show(entry)
     if result.besides:
         names = ", ".join(map(printable, result.besides[:_NAMED]))
         more = f" and {len(result.besides) - _NAMED:,} more" if len(result.besides) > _NAMED else ""
@@ -85,10 +84,12 @@ def _verdict(result: PlanCheck, plan: str) -> None:
     counts = {state: sum(entry.state == state for entry in result.entries) for state in _STATES}
     total = plural(len(result.entries), "repository", "repositories")
     held = f"Plan {result.plan}: {counts['held']:,} of {total} held"
-    others = [
-        f"{counts[state]:,} {word.lower()}" for state, word in _STATES.items() if counts[state]
+    rest = [
+        f"{counts[state]:,} {word.lower()}"
+        for state, word in _STATES.items()
+        if counts[state] and state != "held"
     ]
-    output.line(f"{'; '.join([held, *others[1 if counts['held'] else 0 :]])}.")
+    output.line(f"{'; '.join([held, *rest])}.")
     if counts["missing"] or counts["unvouched"]:
         output.line(f"    → Run {advised('sync', plan)}.")
     if counts["incomplete"] or counts["unreadable"]:
@@ -97,7 +98,7 @@ def _verdict(result: PlanCheck, plan: str) -> None:
         output.line("    → Find out who changed what, and do not use what differs until you know.")
 
 
-def _tell(entry: CheckedEntry) -> None:
+def _show(entry: CheckedEntry) -> None:
     at = f" at {entry.revision[:12]}" if entry.revision else ""
     pin = {
         "": "",

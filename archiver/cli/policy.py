@@ -15,7 +15,6 @@ from archiver.errors import skip_damaged
 from archiver.text import plural
 
 if TYPE_CHECKING:
-    from archiver.archive.archive import Archive
     from archiver.archive.policy import Level, Policy
 
 _DAY = 86400
@@ -32,10 +31,10 @@ class Parity(click.ParamType[tuple[int, int | None]]):
         """Return the two numbers; a usage error if they are none, or too large."""
         if isinstance(value, tuple):
             return value
-        found = re.fullmatch(r"([0-9]{1,3})(?:/([0-9]{1,3}))?", value)
-        if not found:
+        match = re.fullmatch(r"([0-9]{1,3})(?:/([0-9]{1,3}))?", value)
+        if not match:
             self.fail(f"{value[:80]!r} is not P or P/K, such as 2 or 2/32.", param, ctx)
-        parity, group = int(found[1]), int(found[2]) if found[2] else None
+        parity, group = int(match[1]), int(match[2]) if match[2] else None
         if parity > _BLOCKS // 2 or (group is not None and not 1 <= group <= _BLOCKS - parity):
             self.fail("P is at most 128, K at least 1, and P + K at most 256.", param, ctx)
         return parity, group
@@ -133,6 +132,7 @@ def set_(
 
     The policy is an event of the journal. Append-only cannot be taken back.
     """
+    from archiver.archive.policy import parse_accepted
     from archiver.operations.policy import PolicyChange, change_policy
 
     change = PolicyChange(
@@ -154,21 +154,15 @@ def set_(
     archive = open_archive()
     policy, changed = change_policy(archive, change)
     _show(policy)
-    _tell_absent(archive, accept)
+    for accepted in map(parse_accepted, accept):
+        # What is about nothing that is held may be mistyped.
+        held = archive.snapshots_of(accepted.repository, on_damage=skip_damaged)
+        if not any(accepted.is_of(accepted.repository, each.seal.revision) for each in held):
+            output.remark(f"{accepted} is about no snapshot that is held now.")
     if not changed:
         output.remark("That was the policy before, too: nothing was journalled.")
     elif append_only:
         output.remark("Append-only is for good: no later policy takes it back.")
-
-
-def _tell_absent(archive: Archive, accept: tuple[str, ...]) -> None:
-    """Say which of what was accepted now is about nothing that is held: it may be mistyped."""
-    from archiver.archive.policy import parse_accepted
-
-    for one in map(parse_accepted, accept):
-        held = archive.snapshots_of(one.repository, on_damage=skip_damaged)
-        if not any(one.is_of(one.repository, snapshot.seal.revision) for snapshot in held):
-            output.remark(f"{one} is about no snapshot that is held now.")
 
 
 def _show(policy: Policy) -> None:
@@ -183,6 +177,6 @@ def _show(policy: Policy) -> None:
             ("append-only", "yes, for good" if policy.append_only else "no"),
             ("signatures", "required" if policy.signed else "not required"),
             *(("trusted key", key) for key in policy.keys),
-            *(("accepted", str(one)) for one in policy.accepted),
+            *(("accepted", str(accepted)) for accepted in policy.accepted),
         ]
     )

@@ -59,12 +59,12 @@ def command(grace: int, *, dry_run: bool, trust_clock: bool) -> None:
         report = prune(
             archive, grace=grace, dry_run=dry_run, trust_clock=trust_clock, progress=meter
         )
-    _tell(report, dry_run=dry_run)
+    _show(report, dry_run=dry_run)
     if report.kept.files:
         raise click.exceptions.Exit(int(ExitCode.DAMAGE))
 
 
-def _tell(report: Pruned, *, dry_run: bool) -> None:
+def _show(report: Pruned, *, dry_run: bool) -> None:
     counts = {}
     for step, text in _DONE.items():
         part = getattr(report, step)
@@ -80,7 +80,7 @@ def _tell(report: Pruned, *, dry_run: bool) -> None:
     output.record(
         "prune", dry_run=dry_run, **counts, unneeded_bytes=unneeded, leapt_from=report.leapt_from
     )
-    if not any(one["files"] for one in counts.values()):
+    if not any(count["files"] for count in counts.values()):
         output.line("Nothing to do." if not report.leapt_from else "Nothing was due.")
     if report.leapt_from:
         output.remark(

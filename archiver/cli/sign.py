@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 import msgspec
@@ -13,9 +12,6 @@ from archiver.cli.findings import record_all, show_all
 from archiver.cli.options import common, open_archive, password, split_reference
 from archiver.errors import ExitCode
 from archiver.text import plural
-
-if TYPE_CHECKING:
-    from archiver.operations.sign import SignReport
 
 
 @click.command(epilog="Example: archiver sign -C weights --key ~/keys/archive.key")
@@ -36,19 +32,12 @@ def command(references: tuple[str, ...], file: Path) -> None:
     already. A signature of the journal's head vouches for everything that was sealed here before.
     """
     from archiver.archive.signing.keys import read_secret_key
-    from archiver.operations.sign import sign
+    from archiver.operations.sign import SignRequest, sign
 
     archive = open_archive()
-    wanted = [split_reference(one) for one in references]
     locked = read_secret_key(file)
     key = locked.unlock(password(str(file)) if locked.needs_password else "")
-    report = sign(archive, key, wanted)
-    _tell(report)
-    if report.findings:
-        raise click.exceptions.Exit(int(ExitCode.DAMAGE))
-
-
-def _tell(report: SignReport) -> None:
+    report = sign(archive, SignRequest(key, tuple(map(split_reference, references))))
     record_all(report.findings)
     counts = msgspec.to_builtins(report)
     del counts["findings"]
@@ -59,3 +48,5 @@ def _tell(report: SignReport) -> None:
         f"{plural(report.kept, 'document')} had a signature by it."
     )
     show_all(report.findings)
+    if report.findings:
+        raise click.exceptions.Exit(int(ExitCode.DAMAGE))

@@ -5,7 +5,7 @@ Such a fact is still told, and fails no run. Damage and missing copies are mende
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, get_args
+from typing import TYPE_CHECKING, Final, NamedTuple, get_args
 
 import msgspec
 
@@ -65,41 +65,45 @@ def parse_fact(text: str) -> AcknowledgedFact:
     )
 
 
-def acknowledge(
-    archive: Archive,
-    fact: AcknowledgedFact,
-    repository: str,
-    revision: str,
-    *,
-    until: str = "",
-    note: str = "",
-    withdraw: bool = False,
-) -> KnownFact:
-    """Journal that a fact about a repository, or a branch, tag or commit of it, is known.
+class AcknowledgeRequest(NamedTuple):
+    """A fact about a repository, or a branch, tag or commit of it, and until when it is known.
 
-    Raises UsageError if nothing is held of it, if nothing tells of that fact, or if ``withdraw`` is
-    asked of what was not acknowledged.
+    ``withdraw``: it is a failure again.
+    """
+
+    fact: AcknowledgedFact
+    repository: str
+    revision: str = ""
+    until: str = ""
+    note: str = ""
+    withdraw: bool = False
+
+
+def acknowledge(archive: Archive, request: AcknowledgeRequest) -> KnownFact:
+    """Journal that a fact is known.
+
+    Raise UsageError if nothing is held of the repository, if the journal does not say that fact, or if
+    what is withdrawn was not acknowledged.
     """
     archive.require_writable()
+    fact, note = request.fact, request.note
     if len(note) > _NOTE_MAX or not note.isprintable():
         raise UsageError(f"A note has at most {_NOTE_MAX} printable characters.")
     plans = _plans(archive)
-    now = utc_now()
-    entry = PlannedEntry(as_repo_id(repository), revision)
+    entry = PlannedEntry(as_repo_id(request.repository), request.revision)
     key = FactKey(fact, *entry.key)
-    if withdraw:
-        if key not in plans.upstreams.acknowledgements(now):
-            raise UsageError(f"That {fact} {printable(entry.title)} is known was not said.")
-    else:
+    if not request.withdraw:
         _require_known(archive, plans, key, entry)
-    detail = Acknowledged(fact, entry.name, until, note, withdraw)
+    elif key not in plans.upstreams.acknowledgements(utc_now()):
+        raise UsageError(f"That {fact} {printable(entry.title)} is known was not said.")
+    detail = Acknowledged(fact, entry.name, request.until, note, request.withdraw)
     event = new_event(detail, entry.repository, time=plans.next_time())
     archive.record(event)
-    return KnownFact(fact, entry.repository, entry.name, event.time, until, note)
+    return KnownFact(fact, entry.repository, entry.name, event.time, request.until, note)
 
 
 def _require_known(archive: Archive, plans: Plans, key: FactKey, entry: PlannedEntry) -> None:
-    """What nobody has seen is perhaps mistyped; what is not held is no more than a wish."""
+    """Raise UsageError for what nobody has seen, which is perhaps mistyped, or what is not held."""
     held = archive.snapshots_of(entry.repository, on_damage=skip_damaged)
     title = printable(entry.title)
     if not held:
@@ -111,8 +115,8 @@ def _require_known(archive: Archive, plans: Plans, key: FactKey, entry: PlannedE
     if key.fact == "gone":
         reported |= plans.upstreams.gone.keys()
     if entry.key not in reported:
-        others = sorted({f"{repository}@{name}" for repository, name in reported})
-        known = f"; it does of {', '.join(map(printable, others[:8]))}" if others else ""
+        titles = sorted({f"{repository}@{name}" for repository, name in reported})
+        known = f"; it does of {', '.join(map(printable, titles[:8]))}" if titles else ""
         raise UsageError(
             f"The journal does not say {key.fact} of {title}{known}.",
             hint=f"{plural(len(held), 'snapshot is', 'snapshots are')} held of it. A 'sync' tells it when "

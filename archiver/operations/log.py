@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from archiver.errors import OnDamage
 
 
-class Query(NamedTuple):
+class LogRequest(NamedTuple):
     """Which events are asked for; empty and None: no matter.
 
     ``revision`` is the beginning of one, or of a seal's id, which may stand as ``repository`` too.
@@ -28,20 +28,19 @@ class Query(NamedTuple):
     last: int | None = None
 
 
-def log(archive: Archive, query: Query, on_damage: OnDamage) -> list[tuple[str, Event]]:
+def log(archive: Archive, request: LogRequest, on_damage: OnDamage) -> list[tuple[str, Event]]:
     """Return the events, with their ids, that were asked for; damaged ones go to ``on_damage``."""
     entries = list(archive.events(on_damage))
-    if query.repository:
-        subject = _subject([event for _, event in entries], query.repository, query.revision)
+    if request.repository:
+        subject = _subject([event for _, event in entries], request.repository, request.revision)
         entries = [(digest, event) for digest, event in entries if _concerns(event, subject)]
-    entries = [(digest, event) for digest, event in entries if _fits(event, query)]
-    return entries if query.last is None else entries[-query.last :]
-
-
-def _fits(event: Event, query: Query) -> bool:
-    if query.kinds and event.event not in query.kinds:
-        return False
-    return event.time >= query.since and (not query.until or event.time < query.until)
+    entries = [
+        (digest, event)
+        for digest, event in entries
+        if not request.kinds or event.event in request.kinds
+        if event.time >= request.since and (not request.until or event.time < request.until)
+    ]
+    return entries if request.last is None else entries[-request.last :]
 
 
 class _Subject(NamedTuple):
@@ -61,14 +60,14 @@ def _subject(events: list[Event], repository: str, revision: str) -> _Subject:
     sealed = [event for event in events if isinstance(event.detail, Sealed)]
     own = [event for event in sealed if event.repository.casefold() == name]
     if not own and is_seal_id(repository, revision):
-        by_id = frozenset(one.snapshot for one in sealed if one.snapshot.startswith(repository))
-        return _Subject("", "", by_id)
-    of_revision = frozenset(one.snapshot for one in own if one.revision.startswith(revision))
+        by_id = {event.snapshot for event in sealed if event.snapshot.startswith(repository)}
+        return _Subject("", "", frozenset(by_id))
+    of_revision = {event.snapshot for event in own if event.revision.startswith(revision)}
     if revision and not of_revision and len(revision) >= ID_DIGITS:
-        by_id = frozenset(one.snapshot for one in own if one.snapshot.startswith(revision))
+        by_id = {event.snapshot for event in own if event.snapshot.startswith(revision)}
         if by_id:
-            return _Subject("", "", by_id)
-    return _Subject(name, revision, of_revision)
+            return _Subject("", "", frozenset(by_id))
+    return _Subject(name, revision, frozenset(of_revision))
 
 
 def _concerns(event: Event, subject: _Subject) -> bool:

@@ -89,7 +89,7 @@ def check(archive: Archive, plan: Plan, pins: Iterable[Pin]) -> PlanCheck:
     )
     planned = {entry.repository.casefold() for entry in entries}
     besides = sorted(
-        those[0].seal.repository for name, those in held.items() if name not in planned
+        snapshots[0].seal.repository for name, snapshots in held.items() if name not in planned
     )
     return PlanCheck(plan.name, entries, tuple(besides))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
@@ -11,12 +10,13 @@ from archiver.archive import layout
 from archiver.archive.advice import Explain
 from archiver.archive.events import Signed, new_event
 from archiver.archive.findings import Finding
+from archiver.archive.quarantine import link_to_quarantine
 from archiver.archive.signing.signatures import is_signed, signed_bytes
 from archiver.errors import DamageError
 from archiver.text import printable, utc_now
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from archiver.archive.archive import Archive
     from archiver.archive.findings import Code
@@ -25,6 +25,17 @@ if TYPE_CHECKING:
 
 _LISTED: Final = 10_000
 """How many digests one event lists: they take less than the 1 MiB that an event may have."""
+
+
+class SignRequest(NamedTuple):
+    """What to sign with ``key``.
+
+    ``references`` are repositories, each with (the beginning of) a revision or None; none at all means
+    every snapshot.
+    """
+
+    key: SecretKey
+    references: tuple[tuple[str, str | None], ...] = ()
 
 
 class SignReport(msgspec.Struct, frozen=True):
@@ -45,29 +56,17 @@ class _Document(NamedTuple):
     """A stored file to be signed, and what the trusted comment says of it."""
 
     name: str
-    told: str
+    title: str
 
     @property
     def digest(self) -> str:
         return layout.digest_of(self.name) or ""
 
 
-def sign(
-    archive: Archive, key: SecretKey, wanted: Iterable[tuple[str, str | None]] = ()
-) -> SignReport:
-    """Sign what has no valid signature by ``key`` yet.
-
-    Args:
-        archive: Its store is written to.
-        key: The key.
-        wanted: Repositories, each with (the beginning of) a revision or None; none at all means every
-            snapshot.
-
-    Raises:
-        UsageError: A snapshot that is wanted is not there.
-    """
+def sign(archive: Archive, request: SignRequest) -> SignReport:
+    """Sign what has no valid signature by the key yet; raise UsageError if a snapshot is not there."""
     archive.require_writable()
-    return _Signing(archive, key).run(list(wanted))
+    return _Signing(archive, request.key).run(request.references)
 
 
 class _Signing:
@@ -77,54 +76,64 @@ class _Signing:
         self._archive = archive
         self._store = archive.store
         self._key = key
-        self._public = key.public
         self._findings: list[Finding] = []
 
-    def run(self, wanted: list[tuple[str, str | None]]) -> SignReport:
-        """Say first what will be signed, so that the head that is signed vouches for it too."""
-        snapshots = self._snapshots(wanted)
-        documents = list(dict.fromkeys(_documents(snapshots)))
+    def run(self, references: Sequence[tuple[str, str | None]]) -> SignReport:
+        documents = list(dict.fromkeys(_documents(self._snapshots(references))))
         before = len(self._findings)
-        unsigned = list(self._unsigned(documents))
-        kept = len(documents) - len(unsigned) - (len(self._findings) - before)
+        unsigned = self._unsigned(documents)
+        damaged = len(self._findings) - before
+        # Say first what will be signed, so that the head that is signed vouches for it too.
         for first in range(0, len(unsigned), _LISTED):
-            digests = tuple(one.digest for one in unsigned[first : first + _LISTED])
+            digests = tuple(document.digest for document in unsigned[first : first + _LISTED])
             self._archive.record(new_event(Signed(self._key.id, digests)))
         for document in unsigned:
             self._sign(document)
-        heads = self._heads()
+        ids = set(self._archive.journal.heads())
+        heads = self._unsigned(
+            _Document(name, f"head {layout.event_of(name)} of the journal")
+            for name in self._archive.journal.names()
+            if layout.event_of(name) in ids
+        )
+        for head in heads:
+            self._sign(head)
         self._store.barrier()
-        return SignReport(self._key.id, len(unsigned), kept, heads, tuple(self._findings))
-
-    def _snapshots(self, wanted: list[tuple[str, str | None]]) -> list[Snapshot]:
-        if not wanted:
-            return list(self._archive.snapshots(on_damage=self._damaged_seal))
-        return [
-            one
-            for reference in wanted
-            for one in self._archive.fitting(*reference, self._damaged_seal)
-        ]
-
-    def _damaged_seal(self, name: str, error: DamageError) -> None:
-        self._bad("seal-damaged", name, error)
-
-    def _bad(self, code: Code, name: str, error: DamageError, snapshot: str = "") -> None:
-        snapshots = (snapshot,) if snapshot else ()
-        text = f"{error.message} It was not signed."
-        self._findings.append(
-            Finding(code, text, name, snapshots=snapshots, actions=(Explain(code),))
+        return SignReport(
+            key=self._key.id,
+            signed=len(unsigned),
+            kept=len(documents) - len(unsigned) - damaged,
+            heads=tuple(head.digest for head in heads),
+            findings=tuple(self._findings),
         )
 
-    def _unsigned(self, documents: Iterable[_Document]) -> Iterator[_Document]:
-        """Yield those that are whole and have no valid signature; the damaged ones become findings."""
+    def _snapshots(self, references: Sequence[tuple[str, str | None]]) -> list[Snapshot]:
+        def damaged(name: str, error: DamageError) -> None:
+            self._add_finding("seal-damaged", name, error)
+
+        if not references:
+            return list(self._archive.snapshots(on_damage=damaged))
+        return [
+            snapshot
+            for reference in references
+            for snapshot in self._archive.fitting(*reference, damaged)
+        ]
+
+    def _unsigned(self, documents: Iterable[_Document]) -> list[_Document]:
+        """Return those that are whole and have no valid signature; the damaged ones become findings."""
+        unsigned = []
         for document in documents:
             try:
                 signed_bytes(self._store, document.name)
             except DamageError as error:
-                self._bad(self._code(document.name), document.name, error)
+                self._add_finding(self._code(document.name), document.name, error)
                 continue
-            if not is_signed(self._store, document.name, [self._public]):
-                yield document
+            if not is_signed(self._store, document.name, [self._key.public]):
+                unsigned.append(document)
+        return unsigned
+
+    def _add_finding(self, code: Code, name: str, error: DamageError) -> None:
+        message = f"{error.message} It was not signed."
+        self._findings.append(Finding(code, message, name, actions=(Explain(code),)))
 
     def _code(self, name: str) -> Code:
         if layout.event_of(name):
@@ -136,13 +145,12 @@ class _Signing:
     def _sign(self, document: _Document) -> None:
         """Write the signature; a damaged one in its place goes to the quarantine."""
         now = utc_now()
-        comment = f"{document.told}, archive {self._archive.info.archive}, signed {now}"
+        comment = f"{document.title}, archive {self._archive.info.archive}, signed {now}"
         data = self._key.signature(
             signed_bytes(self._store, document.name), printable(comment, 1000)
         )
         name = layout.signature_name(document.digest, self._key.id)
-        with contextlib.suppress(FileNotFoundError, FileExistsError):
-            self._store.link(name, layout.quarantined_name(layout.QUARANTINE, now, name))
+        link_to_quarantine(self._store, name)
         staged = self._store.stage("signature")
         try:
             staged.write(data)
@@ -150,17 +158,9 @@ class _Signing:
         finally:
             staged.abort()
 
-    def _heads(self) -> tuple[str, ...]:
-        heads = set(self._archive.journal.heads())
-        names = [name for name in self._archive.journal.names() if layout.event_of(name) in heads]
-        told = [_Document(name, f"head {layout.event_of(name)} of the journal") for name in names]
-        unsigned = list(self._unsigned(told))
-        for document in unsigned:
-            self._sign(document)
-        return tuple(document.digest for document in unsigned)
-
 
 def _documents(snapshots: Iterable[Snapshot]) -> Iterator[_Document]:
+    """Yield the seal and the manifest of each."""
     for snapshot in snapshots:
         seal = snapshot.seal
         title = f"of {seal.repository}@{seal.revision}"

@@ -12,7 +12,7 @@ from archiver.archive import layout
 from archiver.archive.archive import Archive
 from archiver.archive.prune.pruner import Pruner
 from archiver.archive.publish import closure_names
-from archiver.operations.forget import forget, remember
+from archiver.operations.forget import ForgetRequest, forget, remember
 
 
 def deaths(quick, prepare, act):
@@ -38,11 +38,11 @@ def prune(archive):
 
 
 def forget_one(archive):
-    return forget(archive, "org/one", None, every=False, dry_run=False)
+    return forget(archive, ForgetRequest("org/one"))
 
 
 def remember_one(archive):
-    return remember(archive, "org/one", None, every=False, dry_run=False)
+    return remember(archive, ForgetRequest("org/one"))
 
 
 def test_forget(quick):
