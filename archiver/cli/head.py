@@ -22,13 +22,13 @@ _COVERS = ("archive", "place", "scope")
 @click.command(epilog="Example: archiver head -C weights > ~/heads.txt")
 @click.option(
     "--check",
-    "kept",
+    "texts",
     multiple=True,
     metavar="ID|FILE",
     help="See that a head that was kept elsewhere still holds; repeatable.",
 )
 @common
-def command(kept: tuple[str, ...]) -> None:
+def command(texts: tuple[str, ...]) -> None:
     """Print or check what vouches for the archive's whole history: the ids of its newest events.
 
     Keep them in another place. Each line says what it covers: the archive, at which place, and whether
@@ -39,8 +39,8 @@ def command(kept: tuple[str, ...]) -> None:
     from archiver.operations.head import check, heads
 
     archive = open_archive()
-    if kept:
-        _verdict(check(archive, kept))
+    if texts:
+        _show(check(archive, texts))
         return
     for head in heads(archive):
         output.record("head", **msgspec.to_builtins(head))
@@ -49,17 +49,19 @@ def command(kept: tuple[str, ...]) -> None:
         output.line(f"{head.id}  {when}  vouches for {plural(head.events, 'event')}  {covers}")
 
 
-def _verdict(found: HeadCheck) -> None:
+def _show(result: HeadCheck) -> None:
     from archiver.archive.findings import UNKNOWN
 
-    record_all(found.findings)
-    output.record("head-check", intact=not found.findings, events=found.events, seals=found.seals)
-    seen = f"{plural(found.events, 'event')}, {plural(found.seals, 'seal')}"
-    if not found.findings:
+    record_all(result.findings)
+    output.record(
+        "head-check", intact=not result.findings, events=result.events, seals=result.seals
+    )
+    seen = f"{plural(result.events, 'event')}, {plural(result.seals, 'seal')}"
+    if not result.findings:
         output.line(f"All is there: {seen}.")
         return
-    skipped = all(one.code in UNKNOWN for one in found.findings)
+    skipped = all(finding.code in UNKNOWN for finding in result.findings)
     word = "NOT CHECKED" if skipped else "DAMAGE"
-    output.line(f"{word}: {plural(len(found.findings), 'finding')} among {seen}.")
-    show_all(found.findings)
+    output.line(f"{word}: {plural(len(result.findings), 'finding')} among {seen}.")
+    show_all(result.findings)
     raise click.exceptions.Exit(int(ExitCode.SKIPPED if skipped else ExitCode.DAMAGE))

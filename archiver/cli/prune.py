@@ -13,7 +13,7 @@ from archiver.errors import ExitCode
 from archiver.text import human_bytes, plural
 
 if TYPE_CHECKING:
-    from archiver.archive.prune.pruner import Pruned
+    from archiver.archive.prune.pruner import PruneReport
 
 _DONE = {
     "rescued": "brought back from the trash, because something needs them",
@@ -50,21 +50,19 @@ def command(grace: int, *, dry_run: bool, trust_clock: bool) -> None:
     The grace is measured by the journal, not by the clock alone: where the clock leaps beyond it, what
     is due goes a day later.
     """
-    from archiver.operations.prune import prune
+    from archiver.operations.prune import PruneRequest, prune
 
     if dry_run and trust_clock:
         raise click.UsageError("--trust-clock writes into the journal: not with --dry-run.")
     archive = open_archive()
     with IndexMeter() as meter:
-        report = prune(
-            archive, grace=grace, dry_run=dry_run, trust_clock=trust_clock, progress=meter
-        )
+        report = prune(archive, PruneRequest(grace, dry_run, trust_clock), meter)
     _show(report, dry_run=dry_run)
     if report.kept.files:
         raise click.exceptions.Exit(int(ExitCode.DAMAGE))
 
 
-def _show(report: Pruned, *, dry_run: bool) -> None:
+def _show(report: PruneReport, *, dry_run: bool) -> None:
     counts = {}
     for step, text in _DONE.items():
         part = getattr(report, step)

@@ -8,7 +8,6 @@ import msgspec
 
 from archiver.archive.check.heads import (
     Chain,
-    Cover,
     HeadCheck,
     check_heads,
     cover_of,
@@ -28,7 +27,7 @@ class Head(msgspec.Struct, frozen=True):
     """An event that no other lists.
 
     ``time`` is ``""`` if it is damaged; ``events`` counts what it vouches for, itself included. The rest
-    is what it covers, as in ``trusted_heads.Cover``.
+    is what it covers, as in ``check.heads.Cover``.
     """
 
     id: str
@@ -50,19 +49,24 @@ def heads(archive: Archive) -> list[Head]:
     for digest, event in archive.events(on_damage=damaged):
         chain.add(digest, event)
         events[digest] = event
-    covers = cover_of(archive)
-    return [_head(chain, digest, events.get(digest), covers) for digest in archive.journal.heads()]
+    cover = cover_of(archive)
+    return [
+        Head(
+            id=digest,
+            time=events[digest].time if digest in events else "",
+            event=events[digest].event if digest in events else "",
+            events=len(chain.vouched([digest])),
+            archive=cover.archive,
+            place=cover.place,
+            scope=cover.scope,
+        )
+        for digest in archive.journal.heads()
+    ]
 
 
-def _head(chain: Chain, digest: str, event: Event | None, covers: Cover) -> Head:
-    count = len(chain.vouched([digest]))
-    known = (event.time, event.event) if event else ("", "")
-    return Head(digest, *known, count, covers.archive, covers.place, covers.scope)
-
-
-def check(archive: Archive, kept: Iterable[str]) -> HeadCheck:
+def check(archive: Archive, texts: Iterable[str]) -> HeadCheck:
     """Look for the heads that were kept elsewhere: ids, or names of files that ``head`` wrote.
 
     Raise UsageError if one is neither.
     """
-    return check_heads(archive, [one for text in kept for one in trusted_heads(text)])
+    return check_heads(archive, [head for text in texts for head in trusted_heads(text)])

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from archiver.archive.clock import confirm_clock, journal_ahead
-from archiver.archive.prune.pruner import Pruned, Pruner
+from archiver.archive.prune.pruner import Pruner, PruneReport
 from archiver.archive.prune.trash import clear_up, deleting
 from archiver.catalogue import updates
 from archiver.catalogue.rebuild import open_catalogue
@@ -15,13 +15,23 @@ if TYPE_CHECKING:
     from archiver.progress import Progress
 
 
-def prune(
-    archive: Archive, *, grace: int, dry_run: bool, trust_clock: bool = False, progress: Progress
-) -> Pruned:
-    """Prune once; ``grace`` are the seconds that a file stays condemned, and then in the trash.
+class PruneRequest(NamedTuple):
+    """How to prune.
 
-    With ``trust_clock`` the journal is told first that this machine's clock is right, if it has come to
-    a later time. ``progress`` is told if the catalogue is written anew.
+    Attributes:
+        grace: The seconds that a file stays condemned, and then in the trash.
+        dry_run: Nothing is changed.
+        trust_clock: This machine's clock is right, though the journal has come to a later time; that is
+            journalled first.
+    """
+
+    grace: int
+    dry_run: bool = False
+    trust_clock: bool = False
+
+
+def prune(archive: Archive, request: PruneRequest, progress: Progress) -> PruneReport:
+    """Prune once; ``progress`` shows that the catalogue is written anew, if it is.
 
     Raises:
         ArchiverError: The journal has come to a later time than the clock; nothing was deleted.
@@ -29,7 +39,8 @@ def prune(
         PolicyError: The policy forbids it.
         LockedError: Another process deletes.
     """
-    if dry_run:
+    grace = request.grace
+    if request.dry_run:
         return Pruner(archive, grace=grace, dry_run=True).run()
     archive.require_writable()
     with deleting(archive.store), open_catalogue(archive, progress) as catalogue:
@@ -38,9 +49,9 @@ def prune(
             if pack:
                 updates.forget_pack(catalogue, pack)
 
-        latest = journal_ahead(archive) if trust_clock else ""
+        latest = journal_ahead(archive) if request.trust_clock else ""
         if latest:
             confirm_clock(archive, latest)
-        done = Pruner(archive, grace=grace, forget_pack=forget_pack).run()
+        report = Pruner(archive, grace=grace, forget_pack=forget_pack).run()
         clear_up(archive.store, grace)
-        return done
+        return report

@@ -46,7 +46,7 @@ class Part(NamedTuple):
     bytes: int
 
 
-class Pruned(NamedTuple):
+class PruneReport(NamedTuple):
     """What a run did, or would do; ``kept`` are due packs that hold the only good copy of something."""
 
     rescued: Part
@@ -84,7 +84,7 @@ class Pruner:
         self._dry_run = dry_run
         self._place = own_place(archive)
 
-    def run(self) -> Pruned:
+    def run(self) -> PruneReport:
         """Do it.
 
         Raises:
@@ -110,7 +110,7 @@ class Pruner:
         sidecars = self._move([], needs)
         deleted = self._delete(needs, sidecars if self._dry_run else [])
         swept, kept = self._sweep(needs, live, sidecars)
-        return Pruned(
+        return PruneReport(
             rescued=rescued,
             deleted=deleted,
             swept=swept,
