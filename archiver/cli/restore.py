@@ -62,7 +62,12 @@ def command(
     vouched for these. Nothing is overwritten: a file that is there already and right is kept. A damaged
     file is left out and named, with the tensors that are hit.
     """
-    from archiver.operations.restore import restore, restore_tensor
+    from archiver.operations.restore import (
+        RestoreRequest,
+        TensorRequest,
+        restore,
+        restore_tensor,
+    )
 
     if tested and (tensor or files):
         raise click.UsageError(
@@ -75,22 +80,23 @@ def command(
     archive = open_archive(reading=True)
     snapshot = archive.find(*split_reference(reference))
     if tensor:
-        done = restore_tensor(archive, snapshot, tensor, destination, workers=worker_count())
-        output.record("tensor", **msgspec.to_builtins(done))
-        output.line(f"{done.file} was there already." if done.kept else f"Wrote {done.file}.")
+        tensor_request = TensorRequest(snapshot, tensor, destination, worker_count())
+        restored = restore_tensor(archive, tensor_request)
+        output.record("tensor", **msgspec.to_builtins(restored))
+        file = restored.file
+        output.line(f"{file} was there already." if restored.kept else f"Wrote {file}.")
         return
+    request = RestoreRequest(
+        snapshot,
+        destination,
+        patterns=files,
+        hub_cache=layout == "hf-cache",
+        workers=worker_count(),
+    )
     started = time.monotonic()
     with Meter("Restoring") as meter:
-        report = restore(
-            archive,
-            snapshot,
-            destination,
-            patterns=files,
-            hub_cache=layout == "hf-cache",
-            workers=worker_count(),
-            progress=meter,
-        )
-    _tell_part(archive, snapshot)
+        report = restore(archive, request, meter)
+    _remark_selection(archive, snapshot)
     _tell(report, time.monotonic() - started)
     if layout == "hf-cache":
         _tell_cache(report)
@@ -98,16 +104,19 @@ def command(
         _smoke_test(_folder(report, layout), archive, snapshot, memory)
 
 
-def _tell_part(archive: Archive, snapshot: Snapshot) -> None:
+def _remark_selection(archive: Archive, snapshot: Snapshot) -> None:
     """Remark a snapshot of more files, where chosen ones come first since their voucher is higher."""
     seal = snapshot.seal
     if not seal.selection.chosen:
         return
     held = archive.snapshots_of(seal.repository, on_damage=skip_damaged)
-    same = [one for one in held if one.seal.revision == seal.revision]
-    more = [one for one in same if not one.seal.selection.chosen]
-    if more:
-        best = archive.preferred(more)
+    unchosen = [
+        other
+        for other in held
+        if other.seal.revision == seal.revision and not other.seal.selection.chosen
+    ]
+    if unchosen:
+        best = archive.preferred(unchosen)
         output.remark(
             f"note: this snapshot has chosen files of {snapshot.title}. One without a choice is "
             f"{seal.repository}@{best.id[:12]}, vouched for by {summary(archive.vouching(best))}."
@@ -115,7 +124,7 @@ def _tell_part(archive: Archive, snapshot: Snapshot) -> None:
 
 
 def _folder(report: RestoreReport, layout: str) -> Path:
-    """Where the files lie that were restored."""
+    """Return where the files lie that were restored."""
     if layout == "plain":
         return Path(report.destination)
     from archiver.upstream.hub_cache import CacheDestination
@@ -125,14 +134,14 @@ def _folder(report: RestoreReport, layout: str) -> Path:
 
 
 def _tell_cache(report: RestoreReport) -> None:
-    """How the hub's clients find what was restored, and which names do not lead to it."""
-    for one in report.refs_skipped:
+    """Say how the hub's clients find what was restored, and which names do not lead to it."""
+    for ref in report.refs_skipped:
         why = (
             "points at another revision already, and was left alone"
-            if one.reason == "another-revision"
+            if ref.reason == "another-revision"
             else "cannot be written: a file or folder of another name is in its place"
         )
-        output.remark(f"The name {printable(one.name)} {why}.")
+        output.remark(f"The name {printable(ref.name)} {why}.")
     word = "" if "main" in report.refs else f", with revision={report.revision!r}"
     folder = shlex.quote(os.path.abspath(report.destination))  # noqa: PTH100 - links stay as they are
     output.line(f"Hub clients load it offline with HF_HUB_CACHE={folder} HF_HUB_OFFLINE=1{word}.")
@@ -192,7 +201,7 @@ def _described_failure(failure: RestoreFailure) -> dict[str, Any]:
 
 
 def _counts(report: RestoreReport) -> str:
-    """How many files were restored, were there already, and could not be restored."""
+    """Return how many files were restored, were there already, and could not be restored."""
     kept = f", {report.kept} were there already" if report.kept else ""
     refused = f", {report.refused} of them refused" if report.refused else ""
     failed = f"{plural(len(report.failures), 'file')} could not be restored"
