@@ -85,7 +85,9 @@ def defined(module: str) -> frozenset[str]:
 
 def test_every_module_is_on_the_map_once():
     named = [module for module, _ in mapped()]
-    assert sorted(named) == sorted(modules())
+    assert sorted(modules() - set(named)) == []
+    assert sorted(set(named) - modules()) == []
+    assert len(named) == len(set(named))
 
 
 def test_every_module_on_the_map_says_what_it_holds():
