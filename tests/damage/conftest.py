@@ -42,9 +42,9 @@ def scene(pristine, other, tmp_path):
     def make(kind: str, *, parity: bool = True) -> Scene:
         made = Scene(copy(pristine, tmp_path / "weights"), copy(other, tmp_path / "others"), kind)
         # A damaged sidecar is there whether it could help or not.
-        kept = {sidecar(made.root, name) for name in MODELS} if kind == "parity" else set()
+        sidecars = {sidecar(made.root, name) for name in MODELS} if kind == "parity" else set()
         for path in (made.root / "parity").rglob("*.par") if not parity else ():
-            if path not in kept:
+            if path not in sidecars:
                 path.unlink()
         assert made.target == TARGETS[kind](made.root, next(iter(MODELS)))
         return made
@@ -72,8 +72,10 @@ def restored(run, tmp_path):
         count += 1
         out = tmp_path / f"restored{count}"
         code = run("restore", root, repository, out).code
-        found = {one.relative_to(out).as_posix(): one for one in out.rglob("*") if one.is_file()}
-        return code, {name: one.read_bytes() for name, one in found.items()}
+        paths = {
+            path.relative_to(out).as_posix(): path for path in out.rglob("*") if path.is_file()
+        }
+        return code, {name: path.read_bytes() for name, path in paths.items()}
 
     return call
 

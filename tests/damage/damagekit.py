@@ -59,10 +59,10 @@ def pack(root: Path, repository: str) -> Path:
 def event(root: Path, repository: str) -> Path:
     """The event of the repository's seal."""
     (path,) = (
-        one
-        for one in (root / "journal").rglob("*.json")
-        if (told := json.loads(one.read_bytes()))["event"] == "sealed"
-        and told["repository"] == repository
+        path
+        for path in (root / "journal").rglob("*.json")
+        if (event := json.loads(path.read_bytes()))["event"] == "sealed"
+        and event["repository"] == repository
     )
     return path
 
@@ -96,15 +96,17 @@ def stored(root: Path) -> dict[str, bytes]:
 
 def losses(findings: list[dict]) -> set[str]:
     """What the findings of lost objects name, as the table writes it."""
-    found = set()
-    for one in findings:
-        if one["code"] in {"object-damaged", "object-missing"}:
-            rows = one.get("rows")
-            tensor = f"{one['tensor']} rows {rows[0]}..{rows[1]}" if rows else one.get("tensor")
-            tensors = ", ".join(one.get("tensors") or [tensor or ""])
-            repository = one["snapshot"].partition("@")[0]
-            found.add(f"{repository} {one['path']} {tensors}".strip())
-    return found
+    lost = set()
+    for finding in findings:
+        if finding["code"] in {"object-damaged", "object-missing"}:
+            rows = finding.get("rows")
+            tensor = (
+                f"{finding['tensor']} rows {rows[0]}..{rows[1]}" if rows else finding.get("tensor")
+            )
+            tensors = ", ".join(finding.get("tensors") or [tensor or ""])
+            repository = finding["snapshot"].partition("@")[0]
+            lost.add(f"{repository} {finding['path']} {tensors}".strip())
+    return lost
 
 
 # ---- damages
@@ -161,12 +163,12 @@ def remove(scene: Scene) -> None:
 
 
 def swap(scene: Scene) -> None:
-    one = scene.target
+    first_path = scene.target
     alone = scene.kind in {"archive.json", "catalogue"}
-    two = TARGETS[scene.kind](scene.other if alone else scene.root, TWO)
-    first, second = one.read_bytes(), two.read_bytes()
-    overwrite(one, second)
-    overwrite(two, first)
+    second_path = TARGETS[scene.kind](scene.other if alone else scene.root, TWO)
+    first, second = first_path.read_bytes(), second_path.read_bytes()
+    overwrite(first_path, second)
+    overwrite(second_path, first)
 
 
 def add(scene: Scene) -> None:

@@ -17,7 +17,7 @@ FOREIGN = {
 
 
 def codes(findings, *, remarks=False):
-    return sorted(one["code"] for one in findings if one["remark"] == remarks)
+    return sorted(finding["code"] for finding in findings if finding["remark"] == remarks)
 
 
 def all_comes_out(root, restored):
@@ -54,13 +54,15 @@ def test_a_pack_that_is_cut_by_less_than_its_parity_bears(scene, run, restored):
 @pytest.mark.parametrize("kind", FOREIGN)
 def test_a_whole_file_of_another_archive(scene, run, restored, kind):
     made = scene(kind)
-    found = TARGETS[kind](made.other, OTHER)
-    overwrite(made.root / found.relative_to(made.other), found.read_bytes())
+    path = TARGETS[kind](made.other, OTHER)
+    overwrite(made.root / path.relative_to(made.other), path.read_bytes())
     damage, remarks = FOREIGN[kind]
     result = run("audit", made.root)
     assert codes(result.findings) == damage.split(), result.out
     assert codes(result.findings, remarks=True) == remarks.split()
-    assert {one.get("snapshot", OTHER).partition("@")[0] for one in result.findings} == {OTHER}
+    assert {finding.get("snapshot", OTHER).partition("@")[0] for finding in result.findings} == {
+        OTHER
+    }
     all_comes_out(made.root, restored)
     result = run("repair", made.root, "--no-upstream", "--from", made.other)
     assert result.code == 0, result.out
@@ -81,10 +83,10 @@ def test_an_extra_event_is_moved_away_by_hand(scene, run):
     """Once another event was written after it, that it is gone is told: nobody can know what it was."""
     made = scene("event")
     extra = added(made)
-    kept = extra.read_bytes()
+    content = extra.read_bytes()
     by_hand(made.root, extra)
     assert not run("audit", made.root).findings
-    overwrite(extra, kept)
+    overwrite(extra, content)
     assert codes(run("audit", made.root).findings) == ["event-damaged"]
     by_hand(made.root, extra)
     assert codes(run("audit", made.root).findings) == ["event-missing"]
@@ -97,7 +99,7 @@ def test_a_dry_run_foresees_what_was_swapped(scene, run, kind):
     before = stored(made.root)
     result = run("repair", made.root, "--no-upstream", "--dry-run")
     assert result.code == 20, result.out
-    assert {one["source"] for one in result.kinds("mended")} == {"this archive"}
+    assert {file["source"] for file in result.kinds("mended")} == {"this archive"}
     assert stored(made.root) == before
 
 
@@ -105,17 +107,17 @@ def test_a_dry_run_foresees_what_was_swapped(scene, run, kind):
 def test_a_repair_that_died_between_two_that_were_swapped(scene, run, restored, kind):
     """The one is in its place again; what it displaced, which is the other, is in quarantine."""
     made = scene(kind, parity=False)
-    one, two = made.target, TARGETS[kind](made.root, TWO)
-    first = one.read_bytes()
+    path, second = made.target, TARGETS[kind](made.root, TWO)
+    first = path.read_bytes()
     swap(made)
-    aside = made.root / "quarantine" / "20260101t000000z" / one.relative_to(made.root)
-    aside.parent.mkdir(parents=True)
-    one.rename(aside)
-    overwrite(one, first)
+    quarantined = made.root / "quarantine" / "20260101t000000z" / path.relative_to(made.root)
+    quarantined.parent.mkdir(parents=True)
+    path.rename(quarantined)
+    overwrite(path, first)
     result = run("repair", made.root, "--no-upstream")
     assert result.code == 0, result.out
     assert not run("audit", made.root).findings
-    assert kind == "pack" or two.read_bytes() == aside.read_bytes()
+    assert kind == "pack" or second.read_bytes() == quarantined.read_bytes()
     all_comes_out(made.root, restored)
 
 
@@ -123,17 +125,17 @@ def test_a_sidecar_that_something_needs_is_never_set_aside(scene, run):
     """The pack is gone: its damaged sidecar stays, for it may help still."""
     made = scene("parity")
     overwrite(made.target, made.target.read_bytes()[:-10])
-    kept = made.target.read_bytes()
+    content = made.target.read_bytes()
     pack(made.root, ONE).unlink()
     assert run("repair", made.root, "--no-upstream").code == 21
-    assert made.target.read_bytes() == kept
+    assert made.target.read_bytes() == content
 
 
 def test_garbage_for_parity_is_told_what_sets_it_aside(scene, run):
     made = scene("parity")
     extra = added(made)
     result = run("audit", made.root)
-    hints = [one["hint"] for one in result.findings if one["code"] == "parity-damaged"]
+    hints = [finding["hint"] for finding in result.findings if finding["code"] == "parity-damaged"]
     assert len(hints) == 1
     assert "archiver repair" in hints[0]
     assert run("repair", made.root, "--no-upstream").code == 0

@@ -33,8 +33,8 @@ def test_each_cell(kind, damage):
 
 @pytest.mark.parametrize(("kind", "damage"), DOES_NOT_APPLY)
 def test_each_reason(kind, damage):
-    told = [line for line in SECTION.splitlines() if line.endswith(f"{_reason(kind, damage)}.")]
-    assert any(f"**{kind}**" in line and f", {damage}:" in line for line in told)
+    lines = [line for line in SECTION.splitlines() if line.endswith(f"{_reason(kind, damage)}.")]
+    assert any(f"**{kind}**" in line and f", {damage}:" in line for line in lines)
 
 
 def _reason(kind, damage):

@@ -27,7 +27,7 @@ INFO = "archive.json"
 
 
 def codes(findings, *, remarks=False):
-    return sorted(one["code"] for one in findings if one["remark"] == remarks)
+    return sorted(finding["code"] for finding in findings if finding["remark"] == remarks)
 
 
 def hit_by(result):
@@ -54,8 +54,8 @@ def test_an_audit_says_exactly_this(scene, run, kind, damage):
     assert hit_by(result) == set(cell.hit)
     if kind == "pack":
         assert losses(result.findings) == cell.lost
-    for one in result.findings:
-        assert one["remark"] or one["hint"], one
+    for finding in result.findings:
+        assert finding["remark"] or finding["hint"], finding
 
 
 @cells
@@ -69,9 +69,9 @@ def comes_out(cell, root, restored):
     """What is lost has no name, also not a temporary one; everything else is there, bit for bit."""
     for repository, files in MODELS.items():
         lost = cell.lost_files(repository)
-        code, found = restored(root, repository)
+        code, files_out = restored(root, repository)
         assert code == (cell.restore if lost else 0)
-        assert found == {name: data for name, data in files.items() if name not in lost}
+        assert files_out == {name: data for name, data in files.items() if name not in lost}
 
 
 @situations

@@ -9,6 +9,6 @@ def archive(tmp_path):
 
 
 @pytest.fixture(scope="session")
-def shelf(tmp_path_factory):
+def shared_archive(tmp_path_factory):
     """An archive for examples that each bring their own file."""
     return Archive.create(tmp_path_factory.mktemp("parity") / "weights")

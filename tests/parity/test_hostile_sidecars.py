@@ -40,10 +40,10 @@ class Held:
 
 
 @pytest.fixture(scope="module")
-def good(shelf):
-    name = put_pack(shelf, DATA)
-    guard(shelf, name)
-    data = sidecar_path(shelf, name).read_bytes()
+def good(shared_archive):
+    name = put_pack(shared_archive, DATA)
+    guard(shared_archive, name)
+    data = sidecar_path(shared_archive, name).read_bytes()
     return layout.parity_name(layout.digest_of(name)), data
 
 
@@ -147,9 +147,9 @@ def test_a_header_beyond_its_bound_is_not_read(good):
 def test_unknown_keys_are_passed_over(good):
     name, side = good
     header = header_of(side)
-    found = read_sidecar(Held(rebuilt(header | {"new": 1}, blocks_of(side, header))), name)
-    assert found.faults == ()
-    assert found.bad_blocks() == []
+    sidecar = read_sidecar(Held(rebuilt(header | {"new": 1}, blocks_of(side, header))), name)
+    assert sidecar.faults == ()
+    assert sidecar.bad_blocks() == []
 
 
 def test_a_manifest_that_heals_to_another_form_than_its_sidecar_says_is_refused(archive):
@@ -171,16 +171,16 @@ def test_a_manifest_that_heals_to_another_form_than_its_sidecar_says_is_refused(
     out.abort()
 
 
-def test_a_sidecar_that_names_another_file_of_the_same_digest_heals_only_that(shelf, good):
+def test_a_sidecar_that_names_another_file_of_the_same_digest_heals_only_that(shared_archive, good):
     name, side = good
     digest = layout.parity_of(name)
     other = layout.event_name("2026-01-02T03:04:05Z", digest)
     header = header_of(side) | {"file": other}
-    out = shelf.store.stage("heal")
-    overwrite(shelf.store.folder.path / name, rebuilt(header, blocks_of(side, header)))
+    out = shared_archive.store.stage("heal")
+    overwrite(shared_archive.store.folder.path / name, rebuilt(header, blocks_of(side, header)))
     try:
         with pytest.raises(DamageError, match="is the parity of"):
-            reconstruct(shelf.store, layout.pack_name(digest), out)
+            reconstruct(shared_archive.store, layout.pack_name(digest), out)
     finally:
         out.abort()
-        overwrite(shelf.store.folder.path / name, side)
+        overwrite(shared_archive.store.folder.path / name, side)

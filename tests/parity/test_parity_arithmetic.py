@@ -24,7 +24,7 @@ def test_parity_is_the_polynomials_value_at_further_points(drawn):
     numbers = tuple(range(rows, rows + parity))
     coded = zfec.Encoder(rows, rows + parity).encode(tuple(data), numbers)
     known = dict(enumerate(data))
-    assert [bytes(one) for one in coded] == [paritykit.value_at(j, known) for j in numbers]
+    assert [bytes(block) for block in coded] == [paritykit.value_at(j, known) for j in numbers]
 
 
 @settings(max_examples=40, deadline=None)
@@ -34,12 +34,13 @@ def test_any_blocks_give_all_others(drawn, data):
     rows = len(blocks)
     whole = dict(enumerate(blocks))
     whole |= {j: paritykit.value_at(j, dict(enumerate(blocks))) for j in range(rows, rows + parity)}
-    kept = sorted(data.draw(st.permutations(sorted(whole)))[:rows])
-    left = {number: whole[number] for number in kept}
+    given_numbers = sorted(data.draw(st.permutations(sorted(whole)))[:rows])
+    left = {number: whole[number] for number in given_numbers}
     assert all(paritykit.value_at(j, left) == block for j, block in whole.items())
     given = tuple(left.values())
     assert [
-        bytes(one) for one in zfec.Decoder(rows, rows + parity).decode(given, tuple(kept))
+        bytes(block)
+        for block in zfec.Decoder(rows, rows + parity).decode(given, tuple(given_numbers))
     ] == blocks
 
 
@@ -60,10 +61,10 @@ def test_frozen_vectors():
     assert paritykit.value_at(4, known).hex() == VECTORS[4]
     assert paritykit.value_at(5, known).hex() == VECTORS[5]
     coded = zfec.Encoder(4, 6).encode(tuple(data), (4, 5))
-    assert [bytes(one).hex() for one in coded] == [VECTORS[4], VECTORS[5]]
+    assert [bytes(block).hex() for block in coded] == [VECTORS[4], VECTORS[5]]
     many = [paritykit.noise(64, seed) for seed in range(32)]
     coded = zfec.Encoder(32, 34).encode(tuple(many), (32, 33))
-    assert [blake3_hex(one)[:16] for one in coded] == LARGER
+    assert [blake3_hex(block)[:16] for block in coded] == LARGER
 
 
 VECTORS = {4: "0d1cef0309c536e0", 5: "89f5bf518d99d36c"}

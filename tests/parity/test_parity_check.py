@@ -38,8 +38,11 @@ def guarded(original, tmp_path):
     return archive
 
 
-def found(archive, *, deep=True):
-    return [(one.code, one.path) for one in parity_findings(archive, deep=deep, progress=Quiet())]
+def findings(archive, *, deep=True):
+    return [
+        (finding.code, finding.path)
+        for finding in parity_findings(archive, deep=deep, progress=Quiet())
+    ]
 
 
 def pack_of(archive):
@@ -53,8 +56,8 @@ def named(archive, folder):
 
 def test_whole_sidecars_are_no_findings(guarded):
     assert len(list(guarded.store.list("parity"))) == 4
-    assert found(guarded) == []
-    assert found(guarded, deep=False) == []
+    assert findings(guarded) == []
+    assert findings(guarded, deep=False) == []
 
 
 DAMAGE = {
@@ -75,7 +78,7 @@ def test_damage_around_the_blocks_is_seen_without_reading_them(guarded, folder, 
     path = sidecar_path(guarded, name)
     overwrite(path, DAMAGE[how](path.read_bytes()))
     place = layout.parity_name(layout.digest_of(name))
-    assert found(guarded, deep=False) == [("parity-damaged", place)]
+    assert findings(guarded, deep=False) == [("parity-damaged", place)]
     (finding,) = parity_findings(guarded, deep=True, progress=Quiet())
     assert finding.actions[0] == AddParity(guarded.store.address)
 
@@ -85,17 +88,17 @@ def test_a_damaged_block_is_seen_by_a_deep_look_only(guarded):
     side = bytearray(path.read_bytes())
     side[len(side) // 2] ^= 1
     overwrite(path, bytes(side))
-    assert found(guarded, deep=False) == []
+    assert findings(guarded, deep=False) == []
     (finding,) = parity_findings(guarded, deep=True, progress=Quiet())
     assert finding.code == "parity-damaged"
     assert "1 of 2 parity blocks cannot be used" in finding.message
 
 
 def test_a_sidecar_under_anothers_name_is_damaged(guarded):
-    one, two = named(guarded, "packs"), named(guarded, "journal")
-    overwrite(sidecar_path(guarded, one), sidecar_path(guarded, two).read_bytes())
-    place = layout.parity_name(layout.digest_of(one))
-    assert found(guarded, deep=False) == [("parity-damaged", place)]
+    pack, event = named(guarded, "packs"), named(guarded, "journal")
+    overwrite(sidecar_path(guarded, pack), sidecar_path(guarded, event).read_bytes())
+    place = layout.parity_name(layout.digest_of(pack))
+    assert findings(guarded, deep=False) == [("parity-damaged", place)]
 
 
 def test_the_sidecar_of_a_manifest_that_was_compressed_anew(guarded):
@@ -106,9 +109,9 @@ def test_the_sidecar_of_a_manifest_that_was_compressed_anew(guarded):
     plain = zstandard.ZstdDecompressor().decompress(path.read_bytes())
     overwrite(path, zstandard.ZstdCompressor(1, write_checksum=False).compress(plain))
     place = layout.parity_name(layout.digest_of(name))
-    assert found(guarded) == [("parity-damaged", place)]
+    assert findings(guarded) == [("parity-damaged", place)]
     overwrite(path, path.read_bytes()[:-5])
-    assert found(guarded) == []
+    assert findings(guarded) == []
 
 
 def test_a_sidecar_of_a_missing_file_is_needed_as_long_as_a_seal_or_the_journal_is(guarded):
@@ -116,17 +119,17 @@ def test_a_sidecar_of_a_missing_file_is_needed_as_long_as_a_seal_or_the_journal_
         for path in (guarded.store.folder.path / folder).rglob("*.*"):
             if path.is_file():
                 path.unlink()
-                assert found(guarded) == []
+                assert findings(guarded) == []
 
 
 def test_a_sidecar_of_nothing_is_a_remark(guarded):
     protect_all(guarded, stray := stray_pack(guarded))
-    assert found(guarded) == []
+    assert findings(guarded) == []
     (guarded.store.folder.path / stray).unlink()
     place = layout.parity_name(layout.digest_of(stray))
-    assert found(guarded) == [("unneeded-parity", place)]
+    assert findings(guarded) == [("unneeded-parity", place)]
     overwrite(guarded.store.folder.path / named(guarded, "snapshots"), b"{}")
-    assert found(guarded) == []
+    assert findings(guarded) == []
 
 
 def stray_pack(archive):
@@ -137,7 +140,7 @@ def stray_pack(archive):
 
 def test_another_file_among_them_is_not_taken_for_one(guarded):
     guarded.store.put_new("parity/readme.txt", b"?")
-    assert found(guarded) == []
+    assert findings(guarded) == []
 
 
 def test_what_is_whole_when_read_again_is_unstable_and_not_damaged(guarded, monkeypatch):
@@ -152,4 +155,4 @@ def test_what_is_whole_when_read_again_is_unstable_and_not_damaged(guarded, monk
         return real(reader, name)
 
     monkeypatch.setattr(sidecars, "read_sidecar", flaky)
-    assert [code for code, _ in found(guarded)] == ["read-unstable"]
+    assert [code for code, _ in findings(guarded)] == ["read-unstable"]

@@ -55,15 +55,15 @@ def test_add_status_remove(run, weights):
     (after,) = run("--json", "parity", "status", "-C", weights).records
     assert after["unprotected"] == []
     assert after["parity_bytes"] == sum(path.stat().st_size for path in sidecars(weights))
-    assert {one["name"]: one["protected"] for one in after["kinds"]} == {
+    assert {kind["name"]: kind["protected"] for kind in after["kinds"]} == {
         "packs": 2,
         "manifests": 2,
         "seals": 2,
         "events": 2,
     }
-    again = run("parity", "add", "-q", "-C", weights)
-    assert "Made parity for 0 files" in again.out
-    assert "8 had theirs already" in again.out
+    result = run("parity", "add", "-q", "-C", weights)
+    assert "Made parity for 0 files" in result.out
+    assert "8 had theirs already" in result.out
     assert run("audit", "-q", "-C", weights).code == 0
     (gone,) = run("parity", "remove", "--json", "-C", weights).records
     assert len(gone["files"]) == 8
@@ -72,13 +72,13 @@ def test_add_status_remove(run, weights):
 
 def test_the_text_of_status(run, weights):
     assert run("parity", "add", "-q", "-C", weights, "org/one").code == 0
-    told = run("parity", "status", "-C", weights)
-    assert told.code == 0
-    assert "packs" in told.out
-    assert "1 of 2" in told.out
-    assert "5 files not protected" in told.out
-    assert "The policy wants no parity." in told.out
-    assert "archiver parity add" in told.err
+    result = run("parity", "status", "-C", weights)
+    assert result.code == 0
+    assert "packs" in result.out
+    assert "1 of 2" in result.out
+    assert "5 files not protected" in result.out
+    assert "The policy wants no parity." in result.out
+    assert "archiver parity add" in result.err
 
 
 def test_one_snapshot_only(run, weights):
@@ -103,8 +103,10 @@ def test_remove_keeps_what_another_snapshot_needs(run, weights, tmp_path):
 
 
 def test_shape_and_redo(run, weights):
-    (one,) = run("--json", "parity", "add", "-C", weights, "--parity", "1", "--group", "4").records
-    assert len(one["made"]) == 8
+    (report,) = run(
+        "--json", "parity", "add", "-C", weights, "--parity", "1", "--group", "4"
+    ).records
+    assert len(report["made"]) == 8
     (two,) = run("--json", "parity", "add", "-C", weights).records
     assert len(two["made"]) == 8
     (three,) = run("--json", "parity", "add", "-C", weights, "--redo").records
@@ -119,20 +121,20 @@ def test_a_damaged_file_is_named_and_the_others_are_done(run, weights, kind):
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     overwrite(path, bytes(data))
-    told = run("parity", "add", "-q", "-C", weights)
-    assert told.code == 20
-    assert path.relative_to(weights).as_posix() in told.out
-    assert "archiver audit" in told.out
-    assert all(path.stem.split(".")[-1] not in one.name for one in sidecars(weights))
+    result = run("parity", "add", "-q", "-C", weights)
+    assert result.code == 20
+    assert path.relative_to(weights).as_posix() in result.out
+    assert "archiver audit" in result.out
+    assert all(path.stem.split(".")[-1] not in sidecar.name for sidecar in sidecars(weights))
     assert len(sidecars(weights)) >= 5
 
 
 def test_a_missing_pack_is_named(run, weights):
     path = files(weights, "packs")[0]
     path.unlink()
-    told = run("parity", "add", "-q", "-C", weights)
-    assert told.code == 20
-    assert "is missing" in told.out
+    result = run("parity", "add", "-q", "-C", weights)
+    assert result.code == 20
+    assert "is missing" in result.out
 
 
 def want(root, **policy):
@@ -143,9 +145,9 @@ def want(root, **policy):
 def test_an_import_protects_what_it_sealed_if_the_policy_wants_it(run, weights, tmp_path):
     want(weights, parity=1, parity_group=8)
     folder = write_model(tmp_path / "three", 3)
-    told = bring(run, weights, folder, "org/three", "--json")
-    assert told.code == 0
-    (record,) = [one for one in told.records if one["kind"] == "mirror"]
+    result = bring(run, weights, folder, "org/three", "--json")
+    assert result.code == 0
+    (record,) = [record for record in result.records if record["kind"] == "mirror"]
     made = sidecars(weights)
     assert record["parity_bytes"] == sum(path.stat().st_size for path in made)
     assert record["unprotected"] == []
@@ -174,10 +176,16 @@ def test_parity_that_fails_does_not_undo_the_seal_and_is_told(run, weights, tmp_
     want(weights, parity=2)
     # A file where the folder should be: nothing can be published below it.
     (weights / "parity").write_text("in the way")
-    told = bring(run, weights, write_model(tmp_path / "three", 3), "org/three", "--json")
-    assert told.code == 1
-    assert [one["outcome"] for one in told.records if one["kind"] == "mirror"] == ["sealed"]
-    assert any("is sealed, but" in one["message"] for one in told.records if one["kind"] == "error")
+    result = bring(run, weights, write_model(tmp_path / "three", 3), "org/three", "--json")
+    assert result.code == 1
+    assert [record["outcome"] for record in result.records if record["kind"] == "mirror"] == [
+        "sealed"
+    ]
+    assert any(
+        "is sealed, but" in record["message"]
+        for record in result.records
+        if record["kind"] == "error"
+    )
     (weights / "parity").unlink()
     assert run("restore", "-q", "-C", weights, "org/three", tmp_path / "out").code == 0
     assert run("audit", "-q", "-C", weights).code == 0
@@ -198,10 +206,12 @@ def test_what_a_killed_import_had_sealed_is_protected_by_the_next(run, weights, 
 
 def test_a_policy_that_cannot_be_met_does_not_undo_the_seal_either(run, weights, tmp_path):
     want(weights, parity=300)
-    told = bring(run, weights, write_model(tmp_path / "three", 3), "org/three", "--json")
-    assert told.code == 2
-    assert [one["outcome"] for one in told.records if one["kind"] == "mirror"] == ["sealed"]
-    assert "There is no parity of 300" in told.err
+    result = bring(run, weights, write_model(tmp_path / "three", 3), "org/three", "--json")
+    assert result.code == 2
+    assert [record["outcome"] for record in result.records if record["kind"] == "mirror"] == [
+        "sealed"
+    ]
+    assert "There is no parity of 300" in result.err
 
 
 def test_a_read_only_archive_is_refused_at_once(run, weights, monkeypatch):
@@ -223,9 +233,9 @@ def test_an_audit_finds_a_damaged_sidecar_and_adding_parity_again_cures_it(run, 
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     overwrite(path, bytes(data))
-    found = run("audit", "--json", "-C", weights)
-    assert found.code == 20
-    codes = [one["code"] for one in found.records if one["kind"] == "finding"]
+    result = run("audit", "--json", "-C", weights)
+    assert result.code == 20
+    codes = [record["code"] for record in result.records if record["kind"] == "finding"]
     assert codes == ["parity-damaged"]
     (added,) = run("--json", "parity", "add", "-C", weights).records
     made = [name.rpartition("/")[2] for name in added["made"]]

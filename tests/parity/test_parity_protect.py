@@ -39,10 +39,10 @@ def test_each_file_is_made_once_and_then_kept(archive):
     names = tuple(sorted([put_pack(archive, noise(9000)), publish_manifest(archive)]))
     first = guard(archive, *names)
     assert (first.made, first.kept, first.failures) == (names, (), ())
-    assert first.bytes == sum(path_of(archive, one).stat().st_size for one in names)
-    assert first.parity_bytes == sum(sidecar_path(archive, one).stat().st_size for one in names)
-    again = guard(archive, *names)
-    assert (again.made, again.kept, again.parity_bytes) == ((), names, 0)
+    assert first.bytes == sum(path_of(archive, name).stat().st_size for name in names)
+    assert first.parity_bytes == sum(sidecar_path(archive, name).stat().st_size for name in names)
+    second = guard(archive, *names)
+    assert (second.made, second.kept, second.parity_bytes) == ((), names, 0)
     assert guard(archive, *names, redo=True).made == names
     assert guard(archive, *names, parity=3).made == names
     assert in_tmp(archive) == []
@@ -58,8 +58,8 @@ def test_a_file_that_is_not_what_its_name_demands_gets_none_and_the_others_do(ar
     overwrite(path_of(archive, spoilt), bytes(data))
     report = guard(archive, bad, good, spoilt, gone)
     assert report.made == (good,)
-    assert {one.file for one in report.failures} == {bad, spoilt, gone}
-    assert {one.exit_code for one in report.failures} == {20}
+    assert {failure.file for failure in report.failures} == {bad, spoilt, gone}
+    assert {failure.exit_code for failure in report.failures} == {20}
     assert not sidecar_path(archive, bad).exists()
     assert in_tmp(archive) == []
 
@@ -160,7 +160,7 @@ def test_a_sidecar_that_does_not_read_back_is_not_published(archive, monkeypatch
 
     monkeypatch.setattr(archive.store, "stage", lossy)
     report = guard(archive, name)
-    assert [one.exit_code for one in report.failures] == [20]
+    assert [failure.exit_code for failure in report.failures] == [20]
     assert not sidecar_path(archive, name).exists()
 
 

@@ -24,7 +24,7 @@ MIB = 1 << 20
 BLOCK = 4096
 
 
-def healed(archive, name: str) -> bytes:
+def reconstructed(archive, name: str) -> bytes:
     out = archive.store.stage("heal")
     try:
         reconstruct(archive.store, name, out)
@@ -48,22 +48,22 @@ def damage(draw):
     size = draw(st.integers(1, 60_000))
     shape = shape_of(size, parity, group)
     lost = []
-    for one in range(shape.groups):
-        blocks = [("data", i) for i in shape.members(one)]
-        blocks += [("parity", i) for i in shape.parity_of(one)]
+    for group_number in range(shape.groups):
+        blocks = [("data", i) for i in shape.members(group_number)]
+        blocks += [("parity", i) for i in shape.parity_of(group_number)]
         lost += draw(st.permutations(blocks))[:parity]
     return size, parity, group, lost
 
 
 @settings(max_examples=60, deadline=None)
 @given(damage(), st.integers(0, 9))
-def test_any_loss_of_so_many_blocks_of_each_group_comes_back(shelf, drawn, seed):
+def test_any_loss_of_so_many_blocks_of_each_group_comes_back(shared_archive, drawn, seed):
     size, parity, group, lost = drawn
     data = noise(size, seed)
-    name = put_pack(shelf, data)
-    guard(shelf, name, parity=parity, group=group, redo=True)
+    name = put_pack(shared_archive, data)
+    guard(shared_archive, name, parity=parity, group=group, redo=True)
     shape = shape_of(size, parity, group)
-    broken, side = bytearray(data), bytearray(sidecar_path(shelf, name).read_bytes())
+    broken, side = bytearray(data), bytearray(sidecar_path(shared_archive, name).read_bytes())
     first = (
         len(side)
         - (len(side) - shape.parity_bytes - 16 - 8) // 2  # the second header
@@ -76,32 +76,34 @@ def test_any_loss_of_so_many_blocks_of_each_group_comes_back(shelf, drawn, seed)
             broken[at] ^= 1 << (seed % 8)
         else:
             side[first + index * shape.block] ^= 0x80
-    overwrite(path_of(shelf, name), bytes(broken))
-    overwrite(sidecar_path(shelf, name), bytes(side))
+    overwrite(path_of(shared_archive, name), bytes(broken))
+    overwrite(sidecar_path(shared_archive, name), bytes(side))
     try:
-        assert healed(shelf, name) == data
+        assert reconstructed(shared_archive, name) == data
     finally:
-        path_of(shelf, name).unlink()
-        sidecar_path(shelf, name).unlink()
+        path_of(shared_archive, name).unlink()
+        sidecar_path(shared_archive, name).unlink()
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(BLOCK, 200_000), st.integers(1, 3), st.integers(2, 9), st.data())
-def test_a_burst_and_a_cut_tail_of_the_promised_length_come_back(shelf, size, parity, group, data):
+def test_a_burst_and_a_cut_tail_of_the_promised_length_come_back(
+    shared_archive, size, parity, group, data
+):
     plain = noise(size, size)
-    name = put_pack(shelf, plain)
-    guard(shelf, name, parity=parity, group=group, redo=True)
+    name = put_pack(shared_archive, plain)
+    guard(shared_archive, name, parity=parity, group=group, redo=True)
     shape = shape_of(size, parity, group)
     length = (shape.parity * shape.groups - 1) * shape.block + 1
     begin = data.draw(st.integers(0, size - 1))
     end = min(begin + length, size)
-    overwrite(path_of(shelf, name), plain[:begin] + bytes(end - begin) + plain[end:])
-    assert healed(shelf, name) == plain
+    overwrite(path_of(shared_archive, name), plain[:begin] + bytes(end - begin) + plain[end:])
+    assert reconstructed(shared_archive, name) == plain
     whole = max(0, (shape.data_count - shape.parity * shape.groups) * shape.block)
-    overwrite(path_of(shelf, name), plain[:whole])
-    assert healed(shelf, name) == plain
-    path_of(shelf, name).unlink()
-    sidecar_path(shelf, name).unlink()
+    overwrite(path_of(shared_archive, name), plain[:whole])
+    assert reconstructed(shared_archive, name) == plain
+    path_of(shared_archive, name).unlink()
+    sidecar_path(shared_archive, name).unlink()
 
 
 @pytest.fixture(scope="module")
@@ -125,14 +127,14 @@ def test_a_pack_comes_back_from_a_burst_and_two_blocks_of_each_group(large):
     begin = 20 * MIB + 77
     broken[begin : begin + 5 * MIB] = bytes(5 * MIB)
     overwrite(path_of(archive, name), bytes(broken))
-    assert healed(archive, name) == data
+    assert reconstructed(archive, name) == data
     overwrite(path_of(archive, name), data[: 63 * MIB])
-    assert healed(archive, name) == data
+    assert reconstructed(archive, name) == data
     broken = bytearray(data)
     for block in (0, 66, 1, 2, 67, 68):
         broken[block * MIB + 11] ^= 4
     overwrite(path_of(archive, name), bytes(broken))
-    assert healed(archive, name) == data
+    assert reconstructed(archive, name) == data
 
 
 def test_one_block_more_is_too_much_and_says_how_much(large):
@@ -144,7 +146,7 @@ def test_one_block_more_is_too_much_and_says_how_much(large):
     with pytest.raises(
         DamageError, match="3 of 69 blocks are bad, and 1 of 3 groups have lost more"
     ):
-        healed(archive, name)
+        reconstructed(archive, name)
 
 
 def test_groups_larger_than_what_is_in_memory_at_a_time_are_coded_in_slices(large, monkeypatch):
@@ -155,7 +157,7 @@ def test_groups_larger_than_what_is_in_memory_at_a_time_are_coded_in_slices(larg
     guard(archive, name, redo=True)
     assert sidecar_path(archive, name).read_bytes() == before
     overwrite(path_of(archive, name), data[: 63 * MIB])
-    assert healed(archive, name) == data
+    assert reconstructed(archive, name) == data
 
 
 @pytest.mark.parametrize("size", [1, 300, BLOCK, 2 * BLOCK])
@@ -164,7 +166,7 @@ def test_a_missing_file_comes_back_whole_if_parity_is_as_large_as_it(archive, si
     name = put_pack(archive, data)
     guard(archive, name)
     path_of(archive, name).unlink()
-    assert healed(archive, name) == data
+    assert reconstructed(archive, name) == data
 
 
 def test_a_missing_file_that_is_larger_is_beyond_its_parity(archive):
@@ -172,16 +174,16 @@ def test_a_missing_file_that_is_larger_is_beyond_its_parity(archive):
     guard(archive, name)
     path_of(archive, name).unlink()
     with pytest.raises(DamageError, match="is missing beyond its parity"):
-        healed(archive, name)
+        reconstructed(archive, name)
 
 
 def test_a_file_that_is_whole_or_longer_comes_out_as_it_was(archive):
     data = noise(50_000)
     name = put_pack(archive, data)
     guard(archive, name)
-    assert healed(archive, name) == data
+    assert reconstructed(archive, name) == data
     overwrite(path_of(archive, name), data + b"more")
-    assert healed(archive, name) == data
+    assert reconstructed(archive, name) == data
 
 
 def test_an_event_comes_back(archive):
@@ -190,7 +192,7 @@ def test_an_event_comes_back(archive):
     data = path_of(archive, name).read_bytes()
     guard(archive, name)
     path_of(archive, name).unlink()
-    assert healed(archive, name) == data
+    assert reconstructed(archive, name) == data
 
 
 @pytest.mark.parametrize("how", ["first", "second", "cut", "front", "trailer", "longer"])
@@ -214,7 +216,7 @@ def test_one_good_header_is_enough(archive, how):
         side += b"more"
     overwrite(sidecar_path(archive, name), bytes(side))
     overwrite(path_of(archive, name), data[:BLOCK] + b"?" + data[BLOCK + 1 :])
-    assert healed(archive, name) == data
+    assert reconstructed(archive, name) == data
 
 
 def test_a_sidecar_that_has_lost_both_headers_says_so(archive):
@@ -225,24 +227,24 @@ def test_a_sidecar_that_has_lost_both_headers_says_so(archive):
     side[-100] ^= 1
     overwrite(sidecar_path(archive, name), bytes(side))
     with pytest.raises(DamageError, match="has lost both of its headers"):
-        healed(archive, name)
+        reconstructed(archive, name)
 
 
 def test_without_a_sidecar_it_says_so(archive):
     name = put_pack(archive, noise(100))
     with pytest.raises(DamageError, match="has no parity"):
-        healed(archive, name)
+        reconstructed(archive, name)
     with pytest.raises(DamageError, match="has no parity"):
-        healed(archive, layout.INFO)
+        reconstructed(archive, layout.INFO)
 
 
 def test_the_sidecar_of_another_file_is_not_believed(archive):
-    one, two = put_pack(archive, noise(9000, 1)), put_pack(archive, noise(9000, 2))
-    guard(archive, one, two)
-    shutil.copy(sidecar_path(archive, two), archive.store.folder.path / "other.par")
-    overwrite(sidecar_path(archive, one), sidecar_path(archive, two).read_bytes())
+    first, second = put_pack(archive, noise(9000, 1)), put_pack(archive, noise(9000, 2))
+    guard(archive, first, second)
+    shutil.copy(sidecar_path(archive, second), archive.store.folder.path / "other.par")
+    overwrite(sidecar_path(archive, first), sidecar_path(archive, second).read_bytes())
     with pytest.raises(DamageError, match="belongs to another file"):
-        healed(archive, one)
+        reconstructed(archive, first)
 
 
 def test_what_comes_out_must_be_what_the_name_demands(archive):
@@ -255,7 +257,7 @@ def test_what_comes_out_must_be_what_the_name_demands(archive):
     archive.store.put_new(layout.parity_name(layout.digest_of(name)), forged)
     overwrite(path_of(archive, name), other)
     with pytest.raises(DamageError, match="another digest than its name"):
-        healed(archive, name)
+        reconstructed(archive, name)
 
 
 def forge(side: bytes, old: str, new: str) -> bytes:
@@ -304,15 +306,15 @@ def test_a_sidecar_is_what_the_page_says(archive):
     assert (header["block"], header["groups"], header["parity"]) == (8192, 1, 2)
     blocks, coded, second_at = frame(at)
     assert blocks == 0x184D2A55
-    second, again, end = frame(second_at)
-    assert (second, again) == (first, payload)
+    second, copy, end = frame(second_at)
+    assert (second, copy) == (first, payload)
     last, offset, end = frame(end)
     assert (last, int.from_bytes(offset, "little"), end) == (0x184D2A53, second_at, len(side))
     padded = data + bytes(-len(data) % 8192)
     cut = [padded[i : i + 8192] for i in range(0, len(padded), 8192)]
-    assert header["data"] == [blake3_hex(one) for one in cut]
+    assert header["data"] == [blake3_hex(block) for block in cut]
     parity = [coded[i : i + 8192] for i in range(0, len(coded), 8192)]
-    assert header["blocks"] == [blake3_hex(one) for one in parity]
+    assert header["blocks"] == [blake3_hex(block) for block in parity]
     for number, block in enumerate(parity, len(cut)):
-        few = {i: one[:50] for i, one in enumerate(cut)}
+        few = {i: block[:50] for i, block in enumerate(cut)}
         assert value_at(number, few) == block[:50]

@@ -58,7 +58,7 @@ def sound(run, tmp_path, models):
             count += 1
             out = tmp_path / f"restored{count}"
             assert run("restore", "-q", "-C", root, name, out).code == 0
-            assert {one.name: one.read_bytes() for one in out.iterdir()} == models[name]
+            assert {path.name: path.read_bytes() for path in out.iterdir()} == models[name]
 
     return check
 

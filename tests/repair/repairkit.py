@@ -48,8 +48,8 @@ def seals(root: Path, repository: str = "") -> list[Path]:
 
 def packs(root: Path, repository: str = ONE) -> list[Path]:
     """The packs that the repository's newest seal names."""
-    found = [json.loads(path.read_bytes()) for path in seals(root, repository)]
-    seal = max(found, key=lambda one: one["sealed"])
+    read = [json.loads(path.read_bytes()) for path in seals(root, repository)]
+    seal = max(read, key=lambda seal: seal["sealed"])
     return [root / "packs" / name[:2] / f"{name}.pack" for name, _ in seal["packs"]]
 
 
@@ -57,11 +57,11 @@ def own_pack(root: Path, repository: str = ONE) -> Path:
     """The pack that only this repository needs, or the one that it has."""
     mine = packs(root, repository)
     other = TWO if repository == ONE else ONE
-    return next((one for one in mine if one not in packs(root, other)), mine[0])
+    return next((pack for pack in mine if pack not in packs(root, other)), mine[0])
 
 
 def only(paths) -> Path:
-    (path,) = [one for one in paths if one.is_file()]
+    (path,) = [path for path in paths if path.is_file()]
     return path
 
 
@@ -70,8 +70,8 @@ def manifest(root: Path, repository: str = ONE) -> Path:
 
 
 def events(root: Path, name: str = "") -> list[dict]:
-    found = [json.loads(path.read_bytes()) for path in sorted((root / "journal").rglob("*.json"))]
-    return [one for one in found if one["event"] == (name or one["event"])]
+    read = [json.loads(path.read_bytes()) for path in sorted((root / "journal").rglob("*.json"))]
+    return [event for event in read if event["event"] == (name or event["event"])]
 
 
 def listing(root: Path) -> dict[str, tuple[bytes, int, int]]:

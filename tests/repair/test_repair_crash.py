@@ -104,7 +104,7 @@ def test_at_every_step(life, weights, tmp_path, run, models, sound, damage):
         for name in restorable:
             out = tmp_path / f"out{steps}" / name
             assert run("restore", "-q", "-C", root, name, out).code == 0, (steps, name)
-            assert {one.name: one.read_bytes() for one in out.iterdir()} == models[name]
+            assert {path.name: path.read_bytes() for path in out.iterdir()} == models[name]
         if lived:
             break
         assert life.run([*repair, root], None), steps

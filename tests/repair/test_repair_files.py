@@ -16,8 +16,8 @@ def seal(root):
 
 def event(root):
     """The first event: the next one names it, so that its loss is known."""
-    found = (root / "journal").rglob("*.json")
-    return next(one for one in found if not json.loads(one.read_bytes())["after"])
+    paths = (root / "journal").rglob("*.json")
+    return next(path for path in paths if not json.loads(path.read_bytes())["after"])
 
 
 KINDS = {"pack": own_pack, "manifest": manifest, "seal": seal, "event": event}
@@ -53,9 +53,9 @@ def test_a_replica_gives_any_stored_file_back(repair, weights, replica, sound, k
     assert path.read_bytes() == good
     assert path.stat().st_mode & 0o777 == 0o444
     sound(weights)
-    (told,) = events(weights, "repaired")
-    assert told["detail"].pop("place") in (weights / "place.json").read_text()
-    assert told["detail"] == {"files": [name], "source": str(replica)}
+    (record,) = events(weights, "repaired")
+    assert record["detail"].pop("place") in (weights / "place.json").read_text()
+    assert record["detail"] == {"files": [name], "source": str(replica)}
 
 
 def test_what_is_replaced_stays_in_quarantine(repair, weights, replica):
@@ -63,16 +63,16 @@ def test_what_is_replaced_stays_in_quarantine(repair, weights, replica):
     flip(path)
     bad = path.read_bytes()
     assert repair("--from", replica).code == 0
-    kept = only((weights / "quarantine").rglob("*.pack"))
-    assert kept.read_bytes() == bad
+    quarantined = only((weights / "quarantine").rglob("*.pack"))
+    assert quarantined.read_bytes() == bad
 
 
 @pytest.mark.parametrize("folder", ["quarantine", "trash"])
 def test_a_second_copy_in_the_archive_itself_is_enough(repair, weights, sound, kind, folder):
     path = kind(weights)
-    aside = weights / folder / "20260101t000000z" / path.relative_to(weights)
-    aside.parent.mkdir(parents=True)
-    shutil.copy(path, aside)
+    copy = weights / folder / "20260101t000000z" / path.relative_to(weights)
+    copy.parent.mkdir(parents=True)
+    shutil.copy(path, copy)
     flip(path)
     result = repair()
     assert result.code == 0, result.out
@@ -82,10 +82,10 @@ def test_a_second_copy_in_the_archive_itself_is_enough(repair, weights, sound, k
 
 def test_a_damaged_second_copy_does_not_help(repair, weights, kind):
     path = kind(weights)
-    aside = weights / "trash" / "20260101t000000z" / path.relative_to(weights)
-    aside.parent.mkdir(parents=True)
-    shutil.copy(path, aside)
-    flip(aside)
+    copy = weights / "trash" / "20260101t000000z" / path.relative_to(weights)
+    copy.parent.mkdir(parents=True)
+    shutil.copy(path, copy)
+    flip(copy)
     path.unlink()
     result = repair()
     assert result.code == 21, result.out
@@ -102,9 +102,9 @@ def test_sources_are_asked_in_order(repair, weights, replica, tmp_path):
     flip(own_pack(other))
     assert sources(repair("--from", other, "--from", replica)).popitem()[1] == str(replica)
     flip(path)
-    aside = weights / "trash" / "20260101t000000z" / path.relative_to(weights)
-    aside.parent.mkdir(parents=True)
-    shutil.copy(own_pack(replica), aside)
+    copy = weights / "trash" / "20260101t000000z" / path.relative_to(weights)
+    copy.parent.mkdir(parents=True)
+    shutil.copy(own_pack(replica), copy)
     assert sources(repair("--from", replica)).popitem()[1] == "trash"
 
 

@@ -54,7 +54,7 @@ def test_a_replica_with_other_packs(run, repair, weights, tmp_path, models, soun
         folder = write_folder(tmp_path / "again" / name, models[name])
         args = ("import", "-q", "-C", other, folder, "--as", name, "--min-free", "0B")
         assert run(*args).code == 0
-    assert not {one.name for one in packs(other)} & {one.name for one in packs(weights)}
+    assert not {pack.name for pack in packs(other)} & {pack.name for pack in packs(weights)}
     own_pack(weights).unlink()
     result = repair("--from", other)
     assert result.code == 0, result.out
@@ -110,8 +110,8 @@ def test_what_nobody_has_stays_and_is_named(run, repair, weights, tmp_path, mode
     assert {"object-damaged", "object-missing"} & result.codes
     named = {row["path"] for row in result.kinds("finding")}
     assert named == {"model.safetensors", f"packs/{path.parent.name}/{path.name}"}
-    (told,) = result.kinds("repair")
-    assert told["whole"] is False
+    (report,) = result.kinds("repair")
+    assert report["whole"] is False
     out = tmp_path / "out"
     assert run("restore", "-q", "-C", weights, ONE, out).code == 20
     assert (out / "config.json").read_bytes() == models[ONE]["config.json"]
@@ -130,8 +130,8 @@ def test_a_new_seal_stands_in_for_the_old_one(repair, weights, tmp_path, sound, 
         json.loads(new.read_bytes())["manifest"]
         == json.loads(next((weights / "quarantine").rglob(old.name)).read_bytes())["manifest"]
     )
-    told = [one["detail"].get("snapshots", []) for one in events(weights, "repaired")]
-    assert any(old.name.split(".")[1] in one for one in told)
+    recorded = [event["detail"].get("snapshots", []) for event in events(weights, "repaired")]
+    assert any(old.name.split(".")[1] in ids for ids in recorded)
     sound(weights)
     assert repair().code == 0
 
@@ -141,9 +141,9 @@ def test_a_shared_pack_gives_each_of_its_snapshots_a_new_seal(
 ):
     shared = (set(packs(weights, ONE)) & set(packs(weights, TWO))).pop()
     shared.unlink()
-    one = write_folder(tmp_path / "one", models[ONE])
+    folder = write_folder(tmp_path / "one", models[ONE])
     before = {path.name for path in seals(weights)}
-    result = repair("--from", one)
+    result = repair("--from", folder)
     assert result.code == 0, result.out
     assert len(result.kinds("resealed")) == 2
     assert not {path.name for path in seals(weights)} & before
@@ -179,8 +179,8 @@ def test_a_damaged_pack_that_nothing_needs_is_set_aside(repair, weights, tmp_pat
     """All its objects are whole elsewhere: the seal is what is missing to call the archive whole."""
     path = own_pack(weights, TWO)
     extra = copy(path.parent, tmp_path / "kept") / path.name
-    for one in seals(weights, TWO):
-        one.unlink()
+    for seal in seals(weights, TWO):
+        seal.unlink()
     shutil.rmtree(weights / "journal")
     wipe(path, 1000, 3000)
     result = repair()
@@ -196,7 +196,7 @@ def test_the_catalogue_follows(run, repair, weights, tmp_path, models):
     assert repair("--from", write_folder(tmp_path / "full", models[ONE])).code == 0
     result = run("stats", "-q", "--json", "-C", weights)
     assert result.code == 0
-    again = write_folder(tmp_path / "again", models[ONE])
-    args = ("import", "--json", "-C", weights, again, "--as", ONE, "--min-free", "0B")
+    folder = write_folder(tmp_path / "again", models[ONE])
+    args = ("import", "--json", "-C", weights, folder, "--as", ONE, "--min-free", "0B")
     (report,) = run(*args).kinds("mirror")
     assert report["stored_bytes"] == 0

@@ -38,9 +38,9 @@ def test_only_what_is_lost_is_fetched(hub, ask, mirrored, sound):
     result = ask()
     assert result.code == 0, result.out
     assert sources(result) == {str(path.relative_to(mirrored)): "upstream"}
-    (asked,) = hub.requests.bodies()
-    assert asked.file == "model.safetensors"
-    assert int(asked.range.removeprefix("bytes=").partition("-")[0]) > 0
+    (request,) = hub.requests.bodies()
+    assert request.file == "model.safetensors"
+    assert int(request.range.removeprefix("bytes=").partition("-")[0]) > 0
     assert stored(mirrored) == before
     sound(mirrored)
 
@@ -50,8 +50,8 @@ def test_a_pack_without_a_trace_comes_back(hub, ask, mirrored, sound):
     own_pack(mirrored).unlink()
     hub.requests.clear()
     result = ask()
-    asked = [one.file for one in hub.requests.bodies()]
-    assert sorted(asked) == ["config.json", "model.safetensors"]
+    files = [request.file for request in hub.requests.bodies()]
+    assert sorted(files) == ["config.json", "model.safetensors"]
     assert result.code == 0, result.out
     sound(mirrored)
 
@@ -116,7 +116,7 @@ def test_other_content_at_that_commit_is_refused(hub, ask, mirrored, models):
     assert result.code == 21, result.out
     assert seals(mirrored, ONE) == before
     assert any("otherwise" in note for note in result.kinds("repair")[0]["notes"])
-    assert {one.file for one in hub.requests.bodies()} == {"config.json"}
+    assert {request.file for request in hub.requests.bodies()} == {"config.json"}
 
 
 def test_other_bytes_than_upstream_lists_are_refused(hub, ask, mirrored):
@@ -127,5 +127,7 @@ def test_other_bytes_than_upstream_lists_are_refused(hub, ask, mirrored):
     assert result.code == 21, result.out
     assert seals(mirrored, ONE) == before
     assert any("other bytes" in note for note in result.kinds("repair")[0]["notes"])
-    hit = result.kinds("finding")
-    assert [one["tensor"] for one in hit if one["code"] != "pack-missing"] == ["body.weight"]
+    findings = result.kinds("finding")
+    assert [finding["tensor"] for finding in findings if finding["code"] != "pack-missing"] == [
+        "body.weight"
+    ]

@@ -169,7 +169,7 @@ def same_name(store: Store, title: str) -> FileSource:
 
 def from_quarantine(store: Store, title: str) -> FileSource:
     """Return a source of files in quarantine and trash that had the name, the newest first."""
-    # Listed once: what this repair sets aside is damaged.
+    # Listed once: what this repair quarantines is damaged.
     names = cache(lambda: quarantined_names(store))
 
     def find(name: str) -> Iterator[Candidate]:

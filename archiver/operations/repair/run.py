@@ -164,7 +164,7 @@ class _Run:
 
         # New packs beside the damaged ones: no seal names them yet, so a crash leaves nothing but files
         # that nobody needs. They are durable when this returns.
-        self._progress.phase("Protecting")
+        self._progress.phase("Repacking")
         repacked = repack(
             self._fresh_archive(),
             check,
@@ -191,6 +191,7 @@ class _Run:
         if quarantined:
             _rebuild_catalogue(self._fresh_archive())
 
+        self._progress.phase("Protecting")
         # Sidecars last: they are made of the files that they protect, which are whole only now.
         sidecar_repair = self._sidecar_repair()
         sidecars = sidecar_repair.repair(findings)
@@ -254,7 +255,7 @@ class _Run:
         """Write what says which place this is anew if it is damaged."""
         damaged = place_damaged(self._archive)
         if not self._request.dry_run:
-            settled_place(self._archive)
+            settled_place(self._archive)  # also gives a place its identity that had none
         return (RepairedFile(PLACE, "this version of archiver"),) if damaged else ()
 
     def _repair_documents(self) -> dict[Finding, RepairedFile]:

@@ -109,7 +109,7 @@ def _open_archive(folder: Path, archive: Archive) -> Archive | None:
     if own and os.path.realpath(folder) == os.path.realpath(own.path):
         raise UsageError(
             f"{folder} is the archive itself.",
-            hint="Name another copy of it, or leave --from out: what is aside in it is used anyway.",
+            hint="Name another copy of it, or leave --from out: its quarantine and trash are used anyway.",
         )
     try:
         return Archive.open(folder)

@@ -26,18 +26,18 @@ def say(run, weights):
 def test_in_words(say, weights, replica):
     assert "nothing to repair" in say().out
     flip(manifest(weights))
-    told = say("--dry-run", "--from", replica)
-    assert told.code == 20
-    assert told.out.startswith("Could be repaired: all of 1 finding.")
-    assert "Nothing was written." in told.out
-    told = say()
-    assert told.code == 21
-    assert told.out.startswith("NOT ALL REPAIRED: 1 finding")
-    assert "manifest-damaged" in told.out
-    told = say("--from", replica)
-    assert told.code == 0
-    assert told.out.startswith("Repaired: all of 1 finding.")
-    assert f"from {replica}" in told.out
+    result = say("--dry-run", "--from", replica)
+    assert result.code == 20
+    assert result.out.startswith("Could be repaired: all of 1 finding.")
+    assert "Nothing was written." in result.out
+    result = say()
+    assert result.code == 21
+    assert result.out.startswith("NOT ALL REPAIRED: 1 finding")
+    assert "manifest-damaged" in result.out
+    result = say("--from", replica)
+    assert result.code == 0
+    assert result.out.startswith("Repaired: all of 1 finding.")
+    assert f"from {replica}" in result.out
 
 
 def test_a_dry_run_promises_no_pack_whose_manifests_are_gone(repair, weights):
@@ -46,19 +46,19 @@ def test_a_dry_run_promises_no_pack_whose_manifests_are_gone(repair, weights):
     pack.unlink()
     manifest(weights, ONE).unlink()
     manifest(weights, TWO).unlink()
-    foretold = repair("--dry-run")
-    assert foretold.code == 21
+    result = repair("--dry-run")
+    assert result.code == 21
     name = str(pack.relative_to(weights))
-    assert name not in sources(foretold)
-    assert "pack-missing" in {one["code"] for one in foretold.kinds("finding")}
+    assert name not in sources(result)
+    assert "pack-missing" in {finding["code"] for finding in result.kinds("finding")}
 
 
 def test_a_new_seal_in_words(say, weights, tmp_path):
     own_pack(weights).unlink()
-    told = say("--from", write_folder(tmp_path / "full", model(10)))
-    assert told.code == 0
-    assert "into 1 new pack" in told.out
-    assert told.out.count("new seal") == 2
+    result = say("--from", write_folder(tmp_path / "full", model(10)))
+    assert result.code == 0
+    assert "into 1 new pack" in result.out
+    assert result.out.count("new seal") == 2
 
 
 def test_only_one_snapshot(repair, run, weights, replica):
@@ -66,7 +66,7 @@ def test_only_one_snapshot(repair, run, weights, replica):
     flip(manifest(weights, TWO))
     assert repair("--snapshot", TWO, "--from", replica).code == 0
     assert run("audit", "-q", "--json", "-C", weights).kinds("audit")[0]["hit"] == [
-        next(one["snapshot"] for one in repair("--dry-run").kinds("finding"))
+        next(finding["snapshot"] for finding in repair("--dry-run").kinds("finding"))
     ]
     assert repair("--snapshot", "org/none").code == 2
 
@@ -102,8 +102,8 @@ def test_a_source_of_an_unknown_format_is_refused(repair, weights, replica):
     before = listing(weights)
     assert repair("--from", replica).code == 10
     assert {
-        name: one[0] for name, one in listing(weights).items() if not name.startswith("tmp")
-    } == {name: one[0] for name, one in before.items() if not name.startswith("tmp")}
+        name: facts[0] for name, facts in listing(weights).items() if not name.startswith("tmp")
+    } == {name: facts[0] for name, facts in before.items() if not name.startswith("tmp")}
 
 
 def test_a_replica_without_its_description_is_a_replica_still(repair, weights, replica):
@@ -145,11 +145,11 @@ def test_a_dry_run_reads_the_events_that_would_come_back(repair, run, weights, t
     assert run("forget", "-q", "-C", weights, ONE).code == 0
     replica = copy(weights, tmp_path / "replica")
     (path,) = [
-        one for one in (weights / "journal").rglob("*.json") if b"forgotten" in one.read_bytes()
+        path for path in (weights / "journal").rglob("*.json") if b"forgotten" in path.read_bytes()
     ]
     flip(path)
-    told = repair("--from", replica, "--dry-run")
+    result = repair("--from", replica, "--dry-run")
     done = repair("--from", replica)
-    assert (told.code, done.code) == (20, 0), told.out
-    assert sources(told) == sources(done) == {str(path.relative_to(weights)): str(replica)}
+    assert (result.code, done.code) == (20, 0), result.out
+    assert sources(result) == sources(done) == {str(path.relative_to(weights)): str(replica)}
     assert run("list", "-q", "--json", "-C", weights).out.count(ONE) == 0

@@ -31,12 +31,12 @@ def test_parity_brings_any_stored_file_back(repair, protected, sound, kind):
     flip(path)
     name = str(path.relative_to(protected))
     before = listing(protected)
-    foretold = repair("--dry-run")
-    assert foretold.code == 20, foretold.out
+    predicted = repair("--dry-run")
+    assert predicted.code == 20, predicted.out
     assert listing(protected) == before
     result = repair()
     assert result.code == 0, result.out
-    assert sources(result) == sources(foretold) == {name: "parity"}
+    assert sources(result) == sources(predicted) == {name: "parity"}
     assert path.read_bytes() == good
     sound(protected)
 
@@ -76,11 +76,11 @@ def test_damage_beyond_parity_is_still_healed_elsewhere(repair, protected, tmp_p
     sound(protected)
 
 
-@pytest.mark.parametrize("where", ["first", "middle"])
-def test_a_damaged_sidecar_is_made_anew(repair, protected, sound, where):
+@pytest.mark.parametrize("place", ["first", "middle"])
+def test_a_damaged_sidecar_is_made_anew(repair, protected, sound, place):
     path = sidecar(protected, own_pack(protected))
     good = path.read_bytes()
-    flip(path, 60 if where == "first" else len(good) // 2)
+    flip(path, 60 if place == "first" else len(good) // 2)
     before = listing(protected)
     assert repair("--dry-run").code == 20
     assert listing(protected) == before
