@@ -34,10 +34,10 @@ def command(a: str, b: str) -> None:
     from archiver.operations.diff import diff
 
     archive = open_archive(reading=True)
-    one, other = _find(archive, a), _find(archive, b)
-    found = diff(archive.manifest(one.seal), archive.manifest(other.seal))
-    _tell(found, one, other)
-    if not found.same:
+    old, new = _find(archive, a), _find(archive, b)
+    result = diff(archive.manifest(old.seal), archive.manifest(new.seal))
+    _print(result, old, new)
+    if not result.same:
         raise click.exceptions.Exit(1)
 
 
@@ -50,31 +50,31 @@ def _find(archive: Archive, reference: str) -> Snapshot:
     return snapshot
 
 
-def _tell(found: Diff, one: Snapshot, other: Snapshot) -> None:
-    for change in found.files:
+def _print(result: Diff, old: Snapshot, new: Snapshot) -> None:
+    for change in result.files:
         output.record("file", **msgspec.to_builtins(change))
         output.line(f"{_SIGNS[change.what]} {printable(change.path, 1024)}  {_sizes(change)}")
-    for tensor in found.tensors:
+    for tensor in result.tensors:
         output.record("tensor", **msgspec.to_builtins(tensor))
         output.line(
             f"{_SIGNS[tensor.what]} tensor {printable(tensor.name, 1024)}  {_differs(tensor)}"
         )
     output.record(
         "diff",
-        a=one.id,
-        b=other.id,
-        same=found.same,
-        same_files=found.same_files,
-        same_tensors=found.same_tensors,
-        moved_tensors=found.moved,
-        **{f"{kind}_files": _count(found.files, kind) for kind in _SIGNS},
-        **{f"{kind}_tensors": _count(found.tensors, kind) for kind in _SIGNS},
+        a=old.id,
+        b=new.id,
+        same=result.same,
+        same_files=result.same_files,
+        same_tensors=result.same_tensors,
+        moved_tensors=result.moved,
+        **{f"{kind}_files": _count(result.files, kind) for kind in _SIGNS},
+        **{f"{kind}_tensors": _count(result.tensors, kind) for kind in _SIGNS},
     )
-    moved = f" ({found.moved:,} moved)" if found.moved else ""
+    moved = f" ({result.moved:,} moved)" if result.moved else ""
     output.line(
-        f"{one.title} and {other.title} {'are the same' if found.same else 'differ'}: "
-        f"{_counts('file', found.same_files, found.files)}; "
-        f"{_counts('tensor', found.same_tensors, found.tensors, moved)}."
+        f"{old.title} and {new.title} {'are the same' if result.same else 'differ'}: "
+        f"{_counts('file', result.same_files, result.files)}; "
+        f"{_counts('tensor', result.same_tensors, result.tensors, moved)}."
     )
 
 
@@ -99,8 +99,8 @@ def _sizes(change: FileChange) -> str:
 
 
 def _differs(tensor: TensorChange) -> str:
-    one = f"{tensor.dtype_a} {list(tensor.shape_a)}" if tensor.dtype_a else ""
-    other = f"{tensor.dtype_b} {list(tensor.shape_b)}" if tensor.dtype_b else ""
-    if one == other:
-        return printable(f"{one}, other bytes")
-    return printable(" → ".join(filter(None, [one, other])))
+    old = f"{tensor.dtype_a} {list(tensor.shape_a)}" if tensor.dtype_a else ""
+    new = f"{tensor.dtype_b} {list(tensor.shape_b)}" if tensor.dtype_b else ""
+    if old == new:
+        return printable(f"{old}, other bytes")
+    return printable(" → ".join(filter(None, [old, new])))

@@ -28,19 +28,19 @@ def command(repository: str | None) -> None:
     for its files: upstream, a pin, a cache's own record, or nobody.
     """
     archive = open_archive(reading=True)
-    faults = _Faults()
+    left_out = _LeftOut()
     held: dict[str, list[Snapshot]] = {}
-    for snapshot in archive.snapshots(faults.note):
+    for snapshot in archive.snapshots(left_out.note):
         if not repository or snapshot.seal.repository.casefold() == repository.casefold():
             held.setdefault(snapshot.seal.repository.casefold(), []).append(snapshot)
     rows, total = [], 0
     for _, snapshots in sorted(held.items()):
         default = archive.preferred(snapshots)
-        for snapshot in sorted(snapshots, key=lambda one: (one.seal.sealed, one.id)):
+        for snapshot in sorted(snapshots, key=lambda snapshot: (snapshot.seal.sealed, snapshot.id)):
             total += snapshot.seal.totals.bytes
             rows.append(_row(archive, snapshot, default=snapshot == default))
-    faults.unread += unlisted(archive)
-    if repository and not rows and not faults:
+    left_out.unreadable += unlisted(archive)
+    if repository and not rows and not left_out:
         archive.find(repository)  # says what is held instead
     if rows:
         output.table(
@@ -49,39 +49,41 @@ def command(repository: str | None) -> None:
             right=(5, 6, 7),
         )
     output.line(f"{plural(len(rows), 'snapshot')}, {human_bytes(total)}.")
-    faults.tell()
+    left_out.report()
 
 
-class _Faults:
+class _LeftOut:
     """Why some snapshots are not in the list."""
 
     def __init__(self) -> None:
         self.damaged: list[str] = []
-        self.unread: list[str] = []
+        self.unreadable: list[str] = []
 
     def __bool__(self) -> bool:
-        return bool(self.damaged or self.unread)
+        return bool(self.damaged or self.unreadable)
 
     def note(self, _name: str, error: DamageError) -> None:
-        """A seal was left out."""
-        (self.unread if isinstance(error, UnreadableError) else self.damaged).append(error.message)
+        """Note a seal that was left out."""
+        (self.unreadable if isinstance(error, UnreadableError) else self.damaged).append(
+            error.message
+        )
 
-    def tell(self) -> None:
+    def report(self) -> None:
         """Print them, and exit with what they mean; nothing if there are none."""
         for message in self.damaged:
             output.remark(f"damaged: {message}")
-        for message in self.unread:
+        for message in self.unreadable:
             output.remark(f"unreadable: {message}")
         if self.damaged:
             output.remark(f"Run {advised('audit')} to see all that is damaged.")
             raise click.exceptions.Exit(int(ExitCode.DAMAGE))
-        if self.unread:
+        if self.unreadable:
             output.remark("What may not be read is not in this list. Check the permissions.")
             raise click.exceptions.Exit(int(ExitCode.SKIPPED))
 
 
 def _row(archive: Archive, snapshot: Snapshot, *, default: bool) -> tuple[str, ...]:
-    """A snapshot's line; ``default`` if the repository's name alone means it."""
+    """Return a snapshot's line; ``default`` if the repository's name alone means it."""
     seal, vouching = snapshot.seal, archive.vouching(snapshot)
     output.record(
         "snapshot",

@@ -51,7 +51,7 @@ def export(reference: str, target: Path | None, pretty: bool, key: Path | None) 
     Its BLAKE3 is then the digest that the seal names. 'archiver verify' takes either form. Signatures
     that the archive has of it are written beside FILE, as FILE.minisig, unless it is made pretty.
     """
-    from archiver.operations.export import exported, write_manifest
+    from archiver.operations.export import export_manifest, manifest_file
 
     if pretty and key:
         raise UsageError("--pretty and --model-signing exclude each other.")
@@ -61,9 +61,9 @@ def export(reference: str, target: Path | None, pretty: bool, key: Path | None) 
         _export_signature(archive, snapshot, target, key)
         return
     if target is None:
-        _to_stdout(exported(archive, snapshot, readable=pretty)[0])
+        _to_stdout(manifest_file(archive, snapshot, readable=pretty)[0])
         return
-    report = write_manifest(archive, snapshot, target, readable=pretty)
+    report = export_manifest(archive, snapshot, target, readable=pretty)
     output.record("manifest", **msgspec.to_builtins(report))
     output.line(f"Wrote {target}: {snapshot.title}, manifest {report.blake3}.")
     for signature in report.signatures:
@@ -71,16 +71,16 @@ def export(reference: str, target: Path | None, pretty: bool, key: Path | None) 
 
 
 def _export_signature(archive: Archive, snapshot: Snapshot, target: Path | None, key: Path) -> None:
-    """Of the files that the manifest lists, not of the manifest itself."""
+    """Write a signature of the files that the manifest lists, not of the manifest itself."""
     from archiver.archive.signing.model_signing import read_ec_key
-    from archiver.operations.export import signed, write_model_signing
+    from archiver.operations.export import export_model_signature, model_signature
 
     locked = read_ec_key(key)
-    opened = locked.unlock(password(str(key)) if locked.needs_password else "")
+    unlocked = locked.unlock(password(str(key)) if locked.needs_password else "")
     if target is None:
-        _to_stdout(signed(archive, snapshot, opened)[0])
+        _to_stdout(model_signature(archive, snapshot, unlocked)[0])
         return
-    report = write_model_signing(archive, snapshot, opened, target)
+    report = export_model_signature(archive, snapshot, unlocked, target)
     output.record("model-signing", **msgspec.to_builtins(report))
     output.line(f"Wrote {target}: it signs {plural(report.files, 'file')} of {snapshot.title}.")
     if report.left_out:
@@ -129,7 +129,7 @@ def show(what: str, tensors: str | None) -> None:
 
 
 def _load(what: str) -> tuple[Manifest, str]:
-    """The manifest and the BLAKE3 of its canonical JSON."""
+    """Return the manifest, and the BLAKE3 of its canonical JSON."""
     from archiver.archive.manifests import NoManifestError, read_manifest_file
 
     if Path(what).is_file():

@@ -22,12 +22,12 @@ from archiver.text import human_bytes, plural, printable
 
 if TYPE_CHECKING:
     from archiver.archive.records import Selection, Totals
-    from archiver.operations.show import LastTest, Shown
+    from archiver.operations.show import LastTest, SnapshotFacts
 
 _LONGEST: Final = 500
-_NAMED: Final = 8
+_SHOWN_MAX: Final = 8
 """Files that are named; --json names them all."""
-_TOLD: Final = ("torch", "transformers")
+_LIBRARIES: Final = ("torch", "transformers")
 
 
 @click.command(
@@ -65,7 +65,7 @@ def command(reference: str, files: bool, tensors: str | None) -> None:
         print_tensors(matching_tensors(manifest, tensors))
 
 
-def _seal_facts(shown: Shown) -> list[tuple[str, str]]:
+def _seal_facts(shown: SnapshotFacts) -> list[tuple[str, str]]:
     stored = f"{human_bytes(shown.totals.stored)}, ratio {shown.ratio:.3f}"
     packs = f"{plural(shown.packs, 'pack')}, {human_bytes(shown.pack_bytes)}"
     return [
@@ -85,10 +85,12 @@ def _seal_facts(shown: Shown) -> list[tuple[str, str]]:
 def _last_test(test: LastTest | None) -> str:
     if test is None:
         return "never"
-    told = [f"{one} {test.levels[one]}" for one in LEVELS if one in test.levels]
-    versions = ", ".join(f"{one} {test.versions[one]}" for one in _TOLD if one in test.versions)
+    levels = [f"{level} {test.levels[level]}" for level in LEVELS if level in test.levels]
+    versions = ", ".join(
+        f"{library} {test.versions[library]}" for library in _LIBRARIES if library in test.versions
+    )
     accepted = f"; accepted by the policy: {', '.join(test.accepted)}" if test.accepted else ""
-    ended = printable(", ".join(told) + accepted, _LONGEST)
+    ended = printable(", ".join(levels) + accepted, _LONGEST)
     made = ", of a restored folder" if test.read == "folder" else ""
     with_ = printable(versions) or "no versions"
     return f"{test.time}, {with_}, event {test.event[:16]}{made}: {ended}"
@@ -100,8 +102,8 @@ def _holds(totals: Totals) -> str:
 
 
 def _some(paths: tuple[str, ...]) -> str:
-    more = len(paths) - _NAMED
-    return ", ".join(paths[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")
+    more = len(paths) - _SHOWN_MAX
+    return ", ".join(paths[:_SHOWN_MAX]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _selection(selection: Selection) -> str:

@@ -1,4 +1,7 @@
-"""How it is told who vouched for the files of a snapshot, and so what a check of its bytes proves."""
+"""How snapshots and manifests are shown: who vouched for the files, their source, files and tensors.
+
+Whoever vouched decides what a check of the bytes proves. Upstream's text is escaped.
+"""
 
 from __future__ import annotations
 
@@ -18,17 +21,19 @@ if TYPE_CHECKING:
     from archiver.archive.vouching import Vouch, Vouching
     from archiver.operations.show import ShownTensor
 
-
-_NAMED: Final = {
+_VOUCHERS: Final = {
     Voucher.UPSTREAM: "upstream",
     Voucher.PIN: "a pin",
     Voucher.CACHE: "a cache's own record",
     Voucher.NOBODY: "nobody",
 }
+_CARD = ("pipeline_tag", "library_name", "base_model", "language", "datasets", "tags")
+"""What of a model card is worth a line; --json prints all of it."""
+_CARD_MAX = 100
 
 
 def described(vouching: Vouching | None) -> dict[str, Any] | None:
-    """For JSON: how many files each voucher stands for, and the least; None if it is not known."""
+    """Return, for JSON, how many files each voucher stands for, and the least; None if it is not known."""
     if vouching is None:
         return None
     counts: dict[str, Any] = msgspec.to_builtins(vouching)
@@ -60,31 +65,24 @@ def compared(vouching: Vouching | None) -> str:
 
 
 def _counts(vouching: Vouching) -> str:
-    counts = [(_NAMED[who], getattr(vouching, who.word)) for who in reversed(Voucher)]
-    told = [(name, count) for name, count in counts if count]
-    if len(told) == 1:
-        return f"{told[0][0]} for all {plural(told[0][1], 'file')}"
-    return ", ".join(f"{name} for {plural(count, 'file')}" for name, count in told)
-
-
-# ---- How a manifest is shown: its source, its files and its tensors. Upstream's text is escaped.
-
-
-_CARD = ("pipeline_tag", "library_name", "base_model", "language", "datasets", "tags")
-"""What of a model card is worth a line; --json prints all of it."""
-_CARD_MAX = 100
+    counts = [(_VOUCHERS[who], getattr(vouching, who.word)) for who in reversed(Voucher)]
+    some = [(name, count) for name, count in counts if count]
+    if len(some) == 1:
+        ((name, count),) = some
+        return f"{name} for all {plural(count, 'file')}"
+    return ", ".join(f"{name} for {plural(count, 'file')}" for name, count in some)
 
 
 def facts(rows: Iterable[tuple[str, str]]) -> None:
-    """Names and values in two columns; rows without a value are left out."""
-    told = [(name, value) for name, value in rows if value]
-    width = max((len(name) for name, _ in told), default=0)
-    for name, value in told:
+    """Print names and values in two columns; rows without a value are left out."""
+    filled = [(name, value) for name, value in rows if value]
+    width = max((len(name) for name, _ in filled), default=0)
+    for name, value in filled:
         output.line(f"{name.ljust(width)}  {printable(value, 1000)}")
 
 
 def source_facts(source: Source) -> list[tuple[str, str]]:
-    """What upstream says of a revision."""
+    """Return what upstream says of a revision."""
     return [
         ("repository", source.repository),
         ("revision", source.revision),
@@ -103,7 +101,7 @@ def _in_short(value: Any) -> str:
 
 
 def print_files(files: Iterable[FileEntry], vouches: Iterable[Vouch] = ()) -> None:
-    """The files with their sizes and digests; for each who vouched for it, as far as that is given."""
+    """Print the files with sizes and digests; for each who vouched for it, as far as that is given."""
     rows = []
     for entry, vouch in zip_longest(files, vouches):
         described = msgspec.to_builtins(entry)
@@ -120,7 +118,7 @@ def print_files(files: Iterable[FileEntry], vouches: Iterable[Vouch] = ()) -> No
 
 
 def print_tensors(tensors: Iterable[ShownTensor]) -> None:
-    """The tensors with what they are and where they lie."""
+    """Print the tensors with what they are and where they lie."""
     rows = []
     for tensor in tensors:
         output.record("tensor", **msgspec.to_builtins(tensor))

@@ -26,20 +26,20 @@ def command() -> None:
     Exits with 20 if packs or snapshots are missing or could not be read, with 4 if this user may not read
     some; the numbers then leave them out.
     """
-    from archiver.operations.stats import statistics
+    from archiver.operations.stats import stats
 
     archive = open_archive(reading=True)
     with IndexMeter() as meter:
-        found, packs, snapshots, missing, denied = statistics(archive, meter)
+        totals, packs, snapshots, missing, denied = stats(archive, meter)
     output.record(
         "stats",
-        **_described(found),
+        **_described(totals),
         unreadable_packs=packs,
         unreadable_snapshots=snapshots,
         missing_packs=missing,
     )
-    facts(_totals(found))
-    _tables(found)
+    facts(_totals(totals))
+    _tables(totals)
     if missing:
         output.remark(f"{plural(missing, 'pack')} that seals name: missing.")
     if packs or snapshots:
@@ -55,46 +55,46 @@ def command() -> None:
         raise click.exceptions.Exit(int(ExitCode.DAMAGE))
 
 
-def _described(found: Stats) -> dict[str, object]:
+def _described(stats: Stats) -> dict[str, object]:
     from archiver.codec.transforms import CODECS
 
-    return msgspec.structs.asdict(found) | {
-        "dtypes": {name: row._asdict() for name, row in found.dtypes.items()},
-        "codecs": {CODECS[number].name: row._asdict() for number, row in found.codecs.items()},
-        "ratio": round(found.ratio, 4),
-        "compression": round(found.compression, 4),
-        "dedup_saving": found.dedup_saving,
+    return msgspec.structs.asdict(stats) | {
+        "dtypes": {name: row._asdict() for name, row in stats.dtypes.items()},
+        "codecs": {CODECS[number].name: row._asdict() for number, row in stats.codecs.items()},
+        "ratio": round(stats.ratio, 4),
+        "compression": round(stats.compression, 4),
+        "dedup_saving": stats.dedup_saving,
     }
 
 
-def _totals(found: Stats) -> list[tuple[str, str]]:
-    saved = found.dedup_saving
+def _totals(stats: Stats) -> list[tuple[str, str]]:
+    saved = stats.dedup_saving
     return [
-        ("repositories", f"{found.repositories:,}"),
-        ("snapshots", f"{found.snapshots:,}"),
-        ("files", f"{plural(found.files, 'file')}, {human_bytes(found.logical_bytes)}"),
-        ("distinct files", human_bytes(found.distinct_file_bytes)),
-        ("objects", f"{plural(found.objects, 'object')}, {human_bytes(found.object_bytes)}"),
+        ("repositories", f"{stats.repositories:,}"),
+        ("snapshots", f"{stats.snapshots:,}"),
+        ("files", f"{plural(stats.files, 'file')}, {human_bytes(stats.logical_bytes)}"),
+        ("distinct files", human_bytes(stats.distinct_file_bytes)),
+        ("objects", f"{plural(stats.objects, 'object')}, {human_bytes(stats.object_bytes)}"),
         (
             "stored",
-            f"{human_bytes(found.stored_bytes)}, {found.compression:.3f} of their plain size",
+            f"{human_bytes(stats.stored_bytes)}, {stats.compression:.3f} of their plain size",
         ),
-        ("packs", f"{plural(found.packs, 'pack')}, {human_bytes(found.pack_bytes)}"),
+        ("packs", f"{plural(stats.packs, 'pack')}, {human_bytes(stats.pack_bytes)}"),
         ("saved by dedup", human_bytes(saved)),
-        ("ratio", f"{found.ratio:.3f} (bytes of packs per byte of all snapshots)"),
+        ("ratio", f"{stats.ratio:.3f} (bytes of packs per byte of all snapshots)"),
     ]
 
 
-def _tables(found: Stats) -> None:
+def _tables(stats: Stats) -> None:
     from archiver.codec.transforms import CODECS
 
-    dtypes = sorted(found.dtypes.items(), key=lambda item: -item[1].size)
+    dtypes = sorted(stats.dtypes.items(), key=lambda item: -item[1].size)
     rows = [(name, f"{row.tensors:,}", human_bytes(row.size)) for name, row in dtypes]
     output.line()
     output.table(("DTYPE", "TENSORS", "BYTES"), rows, right=(1, 2))
     output.line()
     codecs = []
-    for number, row in sorted(found.codecs.items()):
+    for number, row in sorted(stats.codecs.items()):
         sizes = (human_bytes(row.size), human_bytes(row.stored))
         ratio = f"{row.stored / max(row.size, 1):.3f}"
         codecs.append((CODECS[number].name, f"{row.objects:,}", *sizes, ratio))

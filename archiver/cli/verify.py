@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from archiver.archive.signing.signatures import Trust
     from archiver.operations.verify import VerifyReport
 
-_TOLD = 8
+_SHOWN_MAX = 8
 """How many faults of one file are spelled out; --json prints all."""
 
 
@@ -76,19 +76,17 @@ def command(
     where DIR is a snapshot. A manifest that must be signed and is not is refused before any file is
     read. Exits with 0 if all is as it should be, and with 20 otherwise.
     """
-    from archiver.operations.verify import verify
+    from archiver.operations.verify import VerifyRequest, verify
 
     trust = _trust(keys, signature) if require_signature or signature or keys else None
     with Meter("Verifying") as meter:
-        report = verify(
-            folder, manifest, ignore=ignore, trust=trust, workers=worker_count(), progress=meter
-        )
+        report = verify(VerifyRequest(folder, manifest, ignore, trust, worker_count()), meter)
     record_all(report.findings)
     described = msgspec.to_builtins(report) | {"findings": len(report.findings)}
     output.record("verify", intact=report.intact, **described)
     output.line(_verdict(report))
-    for path, found in groupby(report.findings, key=lambda finding: finding.path):
-        _tell(path, list(found))
+    for path, findings in groupby(report.findings, key=lambda finding: finding.path):
+        _print_findings(path, list(findings))
     if report.command:
         output.line("To mend it, remove what is damaged, then write it anew from an archive:")
         output.line(f"  {printable(report.command, 4000)}")
@@ -97,7 +95,7 @@ def command(
 
 
 def _trust(keys: tuple[str, ...], signature: Path | None) -> Trust:
-    """The keys that are named, or else those that the archive's policy trusts."""
+    """Return the keys that are named, or else those that the archive's policy trusts."""
     from archiver.archive.signing.keys import public_keys
     from archiver.archive.signing.signatures import Trust
 
@@ -134,11 +132,11 @@ def _verdict(report: VerifyReport) -> str:
     return f"DAMAGED: {plural(bad, 'path')} not as {title} says."
 
 
-def _tell(path: str, found: list[Finding]) -> None:
+def _print_findings(path: str, findings: list[Finding]) -> None:
     output.line(f"  {printable(path or 'the manifest', 1024)}")
-    for finding in found[:_TOLD]:
+    for finding in findings[:_SHOWN_MAX]:
         output.line(f"    {finding.code}: {printable(shortened(message_of(finding)), 2000)}")
-    if len(found) > _TOLD:
-        output.line(f"    … and {len(found) - _TOLD:,} more; --json prints all.")
-    for hint in sorted({hint for finding in found if (hint := hint_of(finding))}):
+    if len(findings) > _SHOWN_MAX:
+        output.line(f"    … and {len(findings) - _SHOWN_MAX:,} more; --json prints all.")
+    for hint in sorted({hint for finding in findings if (hint := hint_of(finding))}):
         output.line(f"    → {printable(hint, 2000)}")

@@ -12,7 +12,7 @@ from archiver.archive.manifests import Segments, tensor_segments
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from archiver.archive.records import FileEntry, Manifest
+    from archiver.archive.records import Manifest
 
 
 class FileChange(msgspec.Struct, frozen=True):
@@ -60,103 +60,102 @@ class Diff(msgspec.Struct, frozen=True):
         return not self.files
 
 
-class _Place(NamedTuple):
+class _Occurrence(NamedTuple):
+    """A tensor's name in a file."""
+
     path: str
     begin: int
     dtype: str
     shape: tuple[int, ...]
     segments: Segments
 
-    def is_tensor(self, other: _Place) -> bool:
+    def is_tensor(self, other: _Occurrence) -> bool:
         """Whether the other is the same tensor, wherever it lies."""
         return self[2:] == other[2:]
 
 
-_Pair = tuple[_Place, _Place]
+_Pair = tuple[_Occurrence, _Occurrence]
 
 
 def diff(a: Manifest, b: Manifest) -> Diff:
-    """What differs between two manifests; ``a`` is the older one."""
+    """Return what differs between two manifests; ``a`` is the older one."""
     files = tuple(_files(a, b))
-    left, right = _places(a), _places(b)
+    left, right = _occurrences(a), _occurrences(b)
     same, moved, changes = 0, 0, []
     for name in sorted(left.keys() | right.keys()):
         pairs, removed, added = _matched(left.get(name, []), right.get(name, []))
-        for one, other in pairs:
-            if one.is_tensor(other):
+        for old, new in pairs:
+            if old.is_tensor(new):
                 same += 1
-                moved += one[:2] != other[:2]
+                moved += old[:2] != new[:2]
             else:
-                changes.append(_change("changed", name, one, other))
-        changes += [_change("removed", name, one, None) for one in removed]
-        changes += [_change("added", name, None, other) for other in added]
-    gone = sum(change.what != "added" for change in files)
-    return Diff(len(a.files) - gone, files, same, moved, tuple(changes))
+                changes.append(_change("changed", name, old, new))
+        changes += [_change("removed", name, old, None) for old in removed]
+        changes += [_change("added", name, None, new) for new in added]
+    differing = sum(change.what != "added" for change in files)
+    return Diff(len(a.files) - differing, files, same, moved, tuple(changes))
 
 
 def _files(a: Manifest, b: Manifest) -> Iterator[FileChange]:
     left = {entry.path: entry for entry in a.files}
     right = {entry.path: entry for entry in b.files}
     for path in sorted(left.keys() | right.keys()):
-        one, other = left.get(path), right.get(path)
-        if one is None or other is None:
-            what = "added" if one is None else "removed"
-            yield FileChange(what, path, one.size if one else None, other.size if other else None)
-        elif _content(one) != _content(other):
-            yield FileChange("changed", path, one.size, other.size)
+        old, new = left.get(path), right.get(path)
+        if old is None or new is None:
+            what = "added" if old is None else "removed"
+            yield FileChange(what, path, old.size if old else None, new.size if new else None)
+        elif (old.size, old.sha256, old.blake3) != (new.size, new.sha256, new.blake3):
+            yield FileChange("changed", path, old.size, new.size)
 
 
-def _content(entry: FileEntry) -> tuple[int, str, str]:
-    return entry.size, entry.sha256, entry.blake3
-
-
-def _places(manifest: Manifest) -> dict[str, list[_Place]]:
-    """Where each tensor name occurs; several files may use one name for different tensors."""
-    found: dict[str, list[_Place]] = defaultdict(list)
+def _occurrences(manifest: Manifest) -> dict[str, list[_Occurrence]]:
+    """Return where each tensor name occurs; several files may use one name for different tensors."""
+    occurrences: dict[str, list[_Occurrence]] = defaultdict(list)
     for entry in manifest.files:
         for tensor, segments in tensor_segments(entry):
-            place = _Place(entry.path, tensor.begin, tensor.dtype, tensor.shape, segments)
-            found[tensor.name].append(place)
-    return found
+            occurrences[tensor.name].append(
+                _Occurrence(entry.path, tensor.begin, tensor.dtype, tensor.shape, segments)
+            )
+    return occurrences
 
 
 def _matched(
-    left: list[_Place], right: list[_Place]
-) -> tuple[list[_Pair], list[_Place], list[_Place]]:
-    """The pairs to compare, and what only one side has.
+    left: list[_Occurrence], right: list[_Occurrence]
+) -> tuple[list[_Pair], list[_Occurrence], list[_Occurrence]]:
+    """Return the pairs to compare, and what only one side has.
 
     A name is looked for in the same file first, then wherever the same tensor is; what is left is
     paired in order.
     """
     right, pairs = list(right), []
-    for fits in (lambda one, other: one.path == other.path, _Place.is_tensor):
-        rest = []
-        for one in left:
-            other = next((place for place in right if fits(one, place)), None)
-            if other is None:
-                rest.append(one)
+    for fits in (lambda old, new: old.path == new.path, _Occurrence.is_tensor):
+        unpaired = []
+        for old in left:
+            new = next((candidate for candidate in right if fits(old, candidate)), None)
+            if new is None:
+                unpaired.append(old)
                 continue
-            right.remove(other)
-            pairs.append((one, other))
-        left = rest
+            right.remove(new)
+            pairs.append((old, new))
+        left = unpaired
     count = min(len(left), len(right))
     pairs += zip(left[:count], right[:count], strict=True)
     return pairs, left[count:], right[count:]
 
 
-def _change(what: str, name: str, one: _Place | None, other: _Place | None) -> TensorChange:
+def _change(what: str, name: str, old: _Occurrence | None, new: _Occurrence | None) -> TensorChange:
     differs: tuple[str, ...] = ()
-    if one and other:
-        described = (("dtype", one.dtype != other.dtype), ("shape", one.shape != other.shape))
+    if old and new:
+        described = (("dtype", old.dtype != new.dtype), ("shape", old.shape != new.shape))
         differs = tuple(word for word, is_so in described if is_so) or ("bytes",)
     return TensorChange(
         what=what,
         name=name,
-        path_a=one.path if one else "",
-        path_b=other.path if other else "",
-        dtype_a=one.dtype if one else "",
-        dtype_b=other.dtype if other else "",
-        shape_a=one.shape if one else (),
-        shape_b=other.shape if other else (),
+        path_a=old.path if old else "",
+        path_b=new.path if new else "",
+        dtype_a=old.dtype if old else "",
+        dtype_b=new.dtype if new else "",
+        shape_a=old.shape if old else (),
+        shape_b=new.shape if new else (),
         differs=differs,
     )

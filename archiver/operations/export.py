@@ -1,4 +1,4 @@
-"""Export: a manifest as a file of its own."""
+"""Export: a manifest as a file of its own, or as a signature that the tool ``model_signing`` verifies."""
 
 from __future__ import annotations
 
@@ -42,23 +42,25 @@ class ExportReport(msgspec.Struct, frozen=True):
     signatures: tuple[str, ...] = ()
 
 
-def exported(archive: Archive, snapshot: Snapshot, *, readable: bool) -> tuple[bytes, ExportReport]:
-    """The manifest of a snapshot: its canonical JSON, or the same with white space."""
+def manifest_file(
+    archive: Archive, snapshot: Snapshot, *, readable: bool
+) -> tuple[bytes, ExportReport]:
+    """Return the manifest of a snapshot: its canonical JSON, or the same with white space."""
     seal = snapshot.seal
     plain = archive.manifest_bytes(seal)
     data = pretty(plain) if readable else plain
     return data, ExportReport(seal.repository, seal.revision, seal.manifest.blake3, len(data))
 
 
-def write_manifest(
+def export_manifest(
     archive: Archive, snapshot: Snapshot, target: Path, *, readable: bool = False
 ) -> ExportReport:
     """Write a manifest to ``target``, and its signatures beside it unless it is made readable.
 
     The first signature, by a key that the policy trusts if there is one, is ``target``.minisig.
-    UsageError if one of these files is there already; then nothing was written.
+    Raise UsageError if one of these files is there already; then nothing was written.
     """
-    data, report = exported(archive, snapshot, readable=readable)
+    data, report = manifest_file(archive, snapshot, readable=readable)
     files = {target: data}
     if not readable:
         for key, signature in _signatures(archive, snapshot.seal.manifest.blake3).items():
@@ -72,26 +74,19 @@ def write_manifest(
 
 
 def _signatures(archive: Archive, digest: str) -> dict[str, bytes]:
-    """The signatures of a document by the ids of their keys, trusted ones first."""
-    found = {}
+    """Return the signatures of a document by the ids of their keys, trusted ones first."""
+    signatures = {}
     for name in archive.store.list(f"{layout.SIGNATURES}/{digest[:2]}"):
-        told = layout.signature_of(name)
-        if told and told.digest == digest:
+        signature = layout.signature_of(name)
+        if signature and signature.digest == digest:
             with contextlib.suppress(DamageError):
                 stored_signature(archive.store, name)
-                found[told.key] = archive.store.get(name, FILE_MAX)
-    trusted = _trusted_ids(archive)
-    return dict(sorted(found.items(), key=lambda pair: (pair[0] not in trusted, pair[0])))
-
-
-def _trusted_ids(archive: Archive) -> set[str]:
+                signatures[signature.key] = archive.store.get(name, FILE_MAX)
     try:
-        return {key.id for key in public_keys(archive.policy().keys)}
+        trusted = {key.id for key in public_keys(archive.policy().keys)}
     except (DamageError, UsageError):
-        return set()  # an audit tells; who uses the signature names the key
-
-
-# ---- Export: a snapshot's digests as a signature that the tool ``model_signing`` verifies.
+        trusted = set()  # an audit says so; who uses the signature names the key
+    return dict(sorted(signatures.items(), key=lambda pair: (pair[0] not in trusted, pair[0])))
 
 
 class SignatureReport(msgspec.Struct, frozen=True):
@@ -108,8 +103,10 @@ class SignatureReport(msgspec.Struct, frozen=True):
     file: str = ""
 
 
-def signed(archive: Archive, snapshot: Snapshot, key: EcKey) -> tuple[bytes, SignatureReport]:
-    """The signature file of the files that a snapshot's manifest lists; none of them is read.
+def model_signature(
+    archive: Archive, snapshot: Snapshot, key: EcKey
+) -> tuple[bytes, SignatureReport]:
+    """Return the signature file of the files that a snapshot's manifest lists; none of them is read.
 
     Raises:
         DamageError: The manifest is missing or damaged, or gives a file no SHA-256.
@@ -128,10 +125,10 @@ def signed(archive: Archive, snapshot: Snapshot, key: EcKey) -> tuple[bytes, Sig
     )
 
 
-def write_model_signing(
+def export_model_signature(
     archive: Archive, snapshot: Snapshot, key: EcKey, target: Path
 ) -> SignatureReport:
-    """Write the signature to ``target``; UsageError if something is there already."""
-    data, report = signed(archive, snapshot, key)
+    """Write the signature to ``target``; raise UsageError if something is there already."""
+    data, report = model_signature(archive, snapshot, key)
     write_new(target, data)
     return msgspec.structs.replace(report, file=str(target))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from archiver.archive.seals import Snapshot
 
 
-class Shown(msgspec.Struct, frozen=True):
+class SnapshotFacts(msgspec.Struct, frozen=True):
     """One snapshot: its source, its seal, and its manifest; sizes in bytes.
 
     ``vouched`` says whose digests its files were compared with, ``unvouched`` which were with none.
@@ -74,13 +74,13 @@ class ShownTensor(msgspec.Struct, frozen=True):
     segments: Segments
 
 
-def show(archive: Archive, snapshot: Snapshot) -> tuple[Shown, Manifest]:
-    """A snapshot as its seal and its manifest tell it; DamageError if the manifest is not whole."""
+def show(archive: Archive, snapshot: Snapshot) -> tuple[SnapshotFacts, Manifest]:
+    """Return what seal and manifest say of a snapshot; raise DamageError if the manifest is not whole."""
     seal = snapshot.seal
     manifest = archive.manifest(seal)
     vouches = vouches_of(seal, manifest.source, manifest.files)
     pairs = zip(manifest.files, vouches, strict=True)
-    shown = Shown(
+    facts = SnapshotFacts(
         snapshot=snapshot.id,
         manifest=seal.manifest.blake3,
         manifest_size=seal.manifest.size,
@@ -96,14 +96,14 @@ def show(archive: Archive, snapshot: Snapshot) -> tuple[Shown, Manifest]:
         vouched=counted(vouches),
         unvouched=tuple(file.path for file, vouch in pairs if vouch.by is Voucher.NOBODY),
     )
-    return shown, manifest
+    return facts, manifest
 
 
 def _last_test(archive: Archive, snapshot: Snapshot) -> LastTest | None:
-    found = newest_receipt(archive, snapshot)
-    if found is None:
+    receipt = newest_receipt(archive, snapshot)
+    if receipt is None:
         return None
-    name, time, tested = found
+    name, time, tested = receipt
     accepted = {finding.code for finding in tested.findings if finding.accepted is True}
     return LastTest(
         event=name,
@@ -117,7 +117,7 @@ def _last_test(archive: Archive, snapshot: Snapshot) -> LastTest | None:
 
 
 def matching_tensors(manifest: Manifest, pattern: str) -> Iterator[ShownTensor]:
-    """The tensors whose names fit ``pattern``, in the order of the manifest."""
+    """Give the tensors whose names fit ``pattern``, in the order of the manifest."""
     for entry in manifest.files:
         for tensor, segments in tensor_segments(entry):
             if fnmatchcase(tensor.name, pattern):

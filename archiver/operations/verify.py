@@ -6,7 +6,7 @@ import os
 import shlex
 from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
@@ -48,6 +48,24 @@ if TYPE_CHECKING:
     from archiver.upstream.directory import DirectoryScan
 
 
+class VerifyRequest(NamedTuple):
+    """What to compare.
+
+    Attributes:
+        folder: A plain folder, or ``snapshots/<revision>`` of a hub client's cache.
+        manifest: The file: as an archive stores it, as exported, or pretty-printed.
+        ignore: Patterns of files that may be there although the manifest does not list them.
+        trust: Who must have signed the manifest; None if nobody need have.
+        workers: How many files are read at once.
+    """
+
+    folder: Path
+    manifest: Path
+    ignore: tuple[str, ...] = ()
+    trust: Trust | None = None
+    workers: int = 1
+
+
 class VerifyReport(msgspec.Struct, frozen=True):
     """What a check found; ``files`` and ``bytes`` are what the manifest lists.
 
@@ -74,28 +92,12 @@ class VerifyReport(msgspec.Struct, frozen=True):
         return all(finding.remark for finding in self.findings)
 
 
-def verify(
-    folder: Path,
-    manifest_path: Path,
-    *,
-    ignore: tuple[str, ...] = (),
-    trust: Trust | None = None,
-    workers: int,
-    progress: Progress,
-) -> VerifyReport:
-    """Compare ``folder`` with the manifest; every fault is a finding.
+def verify(request: VerifyRequest, progress: Progress) -> VerifyReport:
+    """Compare a folder with a manifest; every fault is a finding.
 
-    Args:
-        folder: A plain folder, or ``snapshots/<revision>`` of a hub client's cache.
-        manifest_path: As an archive stores it, as exported, or pretty-printed.
-        ignore: Patterns of files that may be there although the manifest does not list them.
-        trust: Who must have signed the manifest; None if nobody need have.
-        workers: How many files are read at once.
-        progress: Told how far it is.
-
-    Raises:
-        UsageError: There is no such folder or manifest.
+    Raise UsageError if there is no such folder or manifest.
     """
+    folder, manifest_path, trust = request.folder, request.manifest, request.trust
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder.")
     signers: list[str] = []
@@ -111,8 +113,8 @@ def verify(
     scan = scan_snapshot(folder)
     findings, checked = _before_reading(manifest, scan)
     own = [manifest_path, *(trust.candidates(manifest_path) if trust else ())]
-    findings += _extra(scan, {entry.path for entry in manifest.files}, ignore, own)
-    findings += _read(checked, workers, progress)
+    findings += _extra(scan, {entry.path for entry in manifest.files}, request.ignore, own)
+    findings += _read(checked, request.workers, progress)
     faulty = {finding.path for finding in findings}
     findings += _no_model([pair for pair in checked if pair[0].path not in faulty], manifest)
     return VerifyReport(
@@ -136,12 +138,12 @@ def _unusable(path: Path, error: DamageError) -> Finding:
     return Finding("manifest-damaged", error.message, str(path), actions=(TakeManifest(),))
 
 
-_LEFT: dict[str, str] = {
+_LEFTOVERS: Final = {
     "unfinished": "a download that did not end",
     "tool": "what a download tool or git leaves",
     "system": "what an operating system leaves",
 }
-_NAMED = 5
+_SHARDS_MAX: Final = 5
 _Checked = tuple[FileEntry, str]
 
 
@@ -221,7 +223,7 @@ def _extra(
             yield Finding("file-unfinished", text, _text(path), actions=(RestoreAgain(),))
         else:
             part = foreign_part(path)
-            whose = f"; it is {_LEFT[part.kind]}" if part else ""
+            whose = f"; it is {_LEFTOVERS[part.kind]}" if part else ""
             why = f"; it {scan.odd[path]}" if path in scan.odd else ""
             message = f"The manifest does not list it{whose}{why}."
             yield Finding("file-extra", message, _text(path), actions=(MoveOrIgnore(),))
@@ -247,15 +249,15 @@ def _no_model(sound: list[_Checked], manifest: Manifest) -> Iterator[Finding]:
     listed = {entry.path for entry in manifest.files}
     for entry, where in sound:
         if may_be_stand_in(entry.path, entry.size):
-            instead = stand_in(entry.path, read_beginning(where, HEAD), entry.size)
-            if instead is not None:
-                message = f"It {instead.description}; the manifest has it so."
-                yield Finding("not-weights", message, entry.path, hint=instead.hint)
+            stands_in = stand_in(entry.path, read_beginning(where, HEAD), entry.size)
+            if stands_in is not None:
+                message = f"It {stands_in.description}; the manifest has it so."
+                yield Finding("not-weights", message, entry.path, hint=stands_in.hint)
         if is_index(entry.path, pickles=True) and entry.size <= INDEX_MAX:
             missing = sorted(_shards(entry.path, where) - listed)
             if missing:
-                named = ", ".join(map(printable, missing[:_NAMED]))
-                more = ", …" if len(missing) > _NAMED else ""
+                named = ", ".join(map(printable, missing[:_SHARDS_MAX]))
+                more = ", …" if len(missing) > _SHARDS_MAX else ""
                 shards = plural(len(missing), "shard")
                 message = f"It names {shards} that the manifest does not list: {named}{more}."
                 yield Finding(
