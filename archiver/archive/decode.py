@@ -1,4 +1,8 @@
-"""The way out: a file's bytes from its segments, decoded ahead in parallel, handed on in order."""
+"""The way out: a file's bytes from its segments, decoded ahead in parallel, handed on in order.
+
+Segments are handed to a pool in batches that fill one buffer each. As many batches are under way as there
+are workers, and one more; the first is waited for, handed on, and its buffer used again.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +26,8 @@ if TYPE_CHECKING:
 _BATCH: Final = 512
 """Small segments decoded by one task."""
 
+Segment = tuple[int, str]
+"""Size in bytes and BLAKE3."""
 Sink = Callable[[memoryview], None]
 
 
@@ -42,36 +48,35 @@ class FileDecoder:
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._hasher.shutdown(wait=True)
 
-    def pieces(self, segments: Iterator[tuple[int, str]]) -> Iterator[memoryview]:
-        """The plain bytes of ``segments``, in order; each piece is valid until the next one.
+    def pieces(self, segments: Iterator[Segment]) -> Iterator[memoryview]:
+        """Yield the plain bytes of ``segments``, in order; each piece is valid until the next one.
 
         Raises:
             DamageError: A segment is missing or damaged; names the object.
         """
-        waiting: deque[tuple[Bytes, Future[int]]] = deque()
-        batches = _batches(segments)
+        decoding: deque[tuple[Bytes, Future[int]]] = deque()
         try:
-            for batch in batches:
+            for batch in _batches(segments):
                 buffer = self._free.pop() if self._free else np.empty(SEGMENT_MAX, np.uint8)
-                waiting.append((buffer, self._pool.submit(self._decode, batch, buffer)))
-                if len(waiting) >= self._ahead:
-                    yield from self._next(waiting)
-            while waiting:
-                yield from self._next(waiting)
+                decoding.append((buffer, self._pool.submit(self._decode, batch, buffer)))
+                if len(decoding) >= self._ahead:
+                    yield from self._first(decoding)
+            while decoding:
+                yield from self._first(decoding)
         finally:
-            for buffer, future in waiting:
+            for buffer, future in decoding:
                 future.cancel()
                 future.exception() if not future.cancelled() else None
                 self._free.append(buffer)
 
-    def _next(self, waiting: deque[tuple[Bytes, Future[int]]]) -> Iterator[memoryview]:
-        buffer, future = waiting[0]
+    def _first(self, decoding: deque[tuple[Bytes, Future[int]]]) -> Iterator[memoryview]:
+        buffer, future = decoding[0]
         size = future.result()
-        waiting.popleft()
+        decoding.popleft()
         yield buffer.data[:size]
         self._free.append(buffer)
 
-    def _decode(self, batch: list[tuple[int, str]], buffer: Bytes) -> int:
+    def _decode(self, batch: list[Segment], buffer: Bytes) -> int:
         at = 0
         for size, digest in batch:
             self._read(digest, size, buffer[at : at + size])
@@ -97,23 +102,24 @@ class FileDecoder:
         Raises:
             DamageError: The bytes are not the file's. ``sink`` must then throw away what it got.
         """
-        sha256, tree, size = hashlib.sha256(), blake3(), 0
+        sha256, blake, size = hashlib.sha256(), blake3(), 0
         for piece in self.pieces(iter(entry.segments)):
             # The slowest of the three runs beside the others.
             hashed = self._hasher.submit(sha256.update, piece)
             try:
-                tree.update(piece)
+                blake.update(piece)
                 sink(piece)
             finally:
                 hashed.result()
             size += len(piece)
-        same = (size, sha256.hexdigest(), tree.hexdigest())
-        if same != (entry.size, entry.sha256, entry.blake3):
+        actual = (size, sha256.hexdigest(), blake.hexdigest())
+        if actual != (entry.size, entry.sha256, entry.blake3):
             raise DamageError(f"{entry.path} does not come out as its manifest says.")
 
 
-def _batches(segments: Iterator[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
-    batch: list[tuple[int, str]] = []
+def _batches(segments: Iterator[Segment]) -> Iterator[list[Segment]]:
+    """Yield the segments in groups that fit a buffer each; raise DamageError for an impossible one."""
+    batch: list[Segment] = []
     total = 0
     for size, digest in segments:
         if not 0 < size <= SEGMENT_MAX:

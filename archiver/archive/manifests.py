@@ -1,4 +1,8 @@
-"""The manifests of an archive: checked against the seals that name them, and stored."""
+"""Manifests: checked against the seals that name them, stored, and as files outside of an archive.
+
+What a manifest holds is bounded before any of it is built (:func:`parse_manifest`), whether it comes from
+an archive, which may be hostile, or from a person. What would be beyond the bounds is never written.
+"""
 
 from __future__ import annotations
 
@@ -51,14 +55,18 @@ if TYPE_CHECKING:
     from archiver.tensors.header import Tensor
 
 
+Segments = tuple[tuple[int, str], ...]
+"""(size in bytes, BLAKE3) of each segment, in order."""
 _LEVEL: Final = 9
 """Of Zstandard."""
+_ZSTD: Final = b"\x28\xb5\x2f\xfd"
+_SUFFIX: Final = (".json", ".json.zst")
 VALUES_MAX: Final = {b",": 4_000_000, b"[": 1_500_000, b"{": 1_000_000}
 """How often these may stand in a manifest: more than its bounds allow, looked at before it is parsed.
 
 A value of two bytes becomes an object of sixty, so that the length alone bounds nothing.
 """
-_PROBLEMS_TOLD: Final = 5
+_SHOWN: Final = 5
 
 
 class _Card(msgspec.Struct, frozen=True):
@@ -78,24 +86,24 @@ class Manifests:
         self._store = store
 
     def read(self, seal: Seal) -> Manifest:
-        """The manifest that a seal names; DamageError if it is missing or damaged."""
+        """Return the manifest that a seal names; raise DamageError if it is missing or damaged."""
         with self._advising(seal):
             return self._read(seal)
 
     def facts(self, seal: Seal) -> ManifestFacts:
-        """What the files of a seal's manifest are, without segments and tensors; DamageError as above."""
+        """Return what a seal's files are, without segments and tensors; raise as ``read`` does."""
         with self._advising(seal):
             what, plain = f"The manifest {_name(seal)}", self._plain(seal)
             require_few_values(plain, what)
             return parse_record(plain, ManifestFacts, what)
 
     def read_at(self, seal: Seal, where: str) -> Manifest:
-        """As ``read``, from the stored file ``where``, which may be out of use."""
+        """Return the same from the stored file ``where``, which may be quarantined."""
         return self._read(seal, where)
 
     @contextmanager
     def _advising(self, seal: Seal) -> Iterator[None]:
-        """Damage of a seal's manifest says what to do next."""
+        """Give damage of a seal's manifest what to do next."""
         try:
             yield
         except DamageError as error:
@@ -127,7 +135,7 @@ class Manifests:
         return manifest
 
     def plain(self, seal: Seal) -> bytes:
-        """The canonical JSON of the manifest that a seal names, checked; DamageError as above."""
+        """Return the canonical JSON of the manifest that a seal names, checked; raise as ``read``."""
         with self._advising(seal):
             return self._plain(seal)
 
@@ -154,7 +162,7 @@ class Manifests:
             raise DamageError(f"The manifest {name} is damaged: {error}.", path=name) from error
 
     def publish(self, manifest: Manifest) -> tuple[Blake3Hex, int]:
-        """Store a manifest; its digest and plain size in bytes."""
+        """Store a manifest, and return its digest and plain size in bytes."""
         plain = canonical(manifest)
         require_room(plain, manifest)
         digest = blake3_hex(plain)
@@ -179,9 +187,9 @@ class Manifests:
 
 
 def parse_manifest(plain: bytes, what: str) -> Manifest:
-    """The manifest that its JSON says; what it holds is bounded before any of it is built.
+    """Return the manifest that its JSON says; what it holds is bounded before any of it is built.
 
-    Raises DamageError, naming ``what``, if it is none, or holds more than a manifest may.
+    Raise DamageError, naming ``what``, if it is none, or holds more than a manifest may.
     """
     require_few_values(plain, what)
     card = parse_record(plain, _Outline, what).source.card
@@ -216,13 +224,13 @@ def require_valid(manifest: Manifest, what: str) -> None:
         if (fault := entry_fault(entry))
     ]
     if problems:
-        more = len(problems) - _PROBLEMS_TOLD
-        told = "; ".join(problems[:_PROBLEMS_TOLD]) + (f"; and {more:,} more" if more > 0 else "")
-        raise InvalidDocumentError(f"{what} says what the format forbids: {told}.")
+        more = len(problems) - _SHOWN
+        listed = "; ".join(problems[:_SHOWN]) + (f"; and {more:,} more" if more > 0 else "")
+        raise InvalidDocumentError(f"{what} says what the format forbids: {listed}.")
 
 
 def entry_fault(entry: FileEntry) -> str:
-    """Why the entry of a file cannot be, as the rest of a sentence; empty if it can."""
+    """Return why the entry of a file cannot be, as the rest of a sentence; empty if it can."""
     sizes = [size for size, _ in entry.segments]
     if any(not 0 < size <= SEGMENT_MAX for size in sizes) or sum(sizes) != entry.size:
         return "has segments that do not make up its size"
@@ -235,7 +243,7 @@ def entry_fault(entry: FileEntry) -> str:
 
 
 def _tensor_fault(entry: FileEntry) -> str:
-    """Tensors must stand in file order, and begin and end where segments do."""
+    """Return what is wrong with tensors: they stand in file order, and begin and end where segments do."""
     ends = accumulate(size for size, _ in entry.segments)
     cut = at = 0
     for tensor in tensors_of(entry):
@@ -260,8 +268,8 @@ def require_room(plain: bytes, manifest: Manifest) -> None:
     """Raise TooLargeError if a manifest would be larger than a reader has to take."""
     what, repository = "The manifest", manifest.source.repository
     if len(plain) > MANIFEST_MAX:
-        told = f"{what} would have {len(plain):,} bytes; at most {MANIFEST_MAX:,} may be."
-        raise _too_large(repository, told)
+        reason = f"{what} would have {len(plain):,} bytes; at most {MANIFEST_MAX:,} may be."
+        raise _too_large(repository, reason)
     try:
         require_few_values(plain, what)
         require_valid(manifest, what)
@@ -280,8 +288,8 @@ def require_few_files(repository: str, files: int, size: int) -> None:
 def require_few_tensors(tensors: int) -> None:
     """Raise TooLargeError if so many tensors cannot be in one manifest."""
     if tensors > TENSORS_MAX:
-        told = f"Its files have {tensors:,} tensors or more; at most {TENSORS_MAX:,} may be."
-        raise _too_large("The revision", told)
+        reason = f"Its files have {tensors:,} tensors or more; at most {TENSORS_MAX:,} may be."
+        raise _too_large("The revision", reason)
 
 
 def _too_large(repository: str, reason: str) -> TooLargeError:
@@ -295,31 +303,17 @@ def _name(seal: Seal) -> str:
     return layout.manifest_name(seal.repository, seal.revision, seal.manifest.blake3)
 
 
-# ---- Which segments of a file are which tensor.
-
-
-Segments = tuple[tuple[int, str], ...]
-"""(size in bytes, BLAKE3) of each segment, in order."""
-
-
 def tensors_of(entry: FileEntry) -> tuple[Tensor, ...]:
-    """The tensors of a file; none if it is not an accepted safetensors file."""
+    """Return the tensors of a file; empty if it is not an accepted safetensors file."""
     return () if isinstance(entry.tensors, msgspec.UnsetType) else entry.tensors
 
 
 def tensor_segments(entry: FileEntry) -> Iterator[tuple[Tensor, Segments]]:
-    """Each tensor of a file with its segments; a tensor of no bytes has none."""
+    """Yield each tensor of a file with its segments; a tensor of no bytes has none."""
     starts = list(accumulate((size for size, _ in entry.segments), initial=0))
     for tensor in tensors_of(entry):
         first, end = bisect_left(starts, tensor.begin), bisect_left(starts, tensor.end)
         yield tensor, entry.segments[first:end]
-
-
-# ---- A manifest in a file of its own, outside an archive: canonical, compressed, or made readable.
-
-
-_ZSTD: Final = b"\x28\xb5\x2f\xfd"
-_SUFFIX: Final = (".json", ".json.zst")
 
 
 class _Kind(msgspec.Struct, frozen=True):
@@ -343,9 +337,9 @@ Prove = Callable[[bytes], None]
 
 
 def read_manifest_file(path: Path, prove: Prove = lambda _plain: None) -> ManifestFile:
-    """The manifest in ``path``: canonical JSON, that in Zstandard, or JSON with white space.
+    """Return the manifest in ``path``: canonical JSON, that in Zstandard, or JSON with white space.
 
-    ``prove`` is asked before any of it is believed.
+    ``prove`` is called before any of it is believed, and may raise.
 
     Raises:
         UsageError: There is no such file, or it is no manifest at all.
@@ -372,43 +366,34 @@ def read_manifest_file(path: Path, prove: Prove = lambda _plain: None) -> Manife
     prove(plain)
     manifest = parse_manifest(plain, str(path))
     digest = blake3_hex(plain)
-    named = named_digest(path.name)
-    if named and named != digest:
+    expected = named_digest(path.name)
+    if expected and expected != digest:
         raise DamageError(f"{path} is damaged: its bytes have another digest than its name.")
     return ManifestFile(manifest, digest)
 
 
 def named_digest(name: str) -> str:
-    """The digest in a file's name as an archive writes it, or ``""``."""
+    """Return the digest in a file's name as an archive writes it, or ``""``."""
     suffix = next((end for end in _SUFFIX if name.endswith(end)), None)
     parts = name.removesuffix(suffix).split(".") if suffix else []
     return parts[1] if len(parts) == 2 and len(parts[0]) == 40 and len(parts[1]) == 64 else ""  # noqa: PLR2004 - hex digits of a commit and of a BLAKE3
 
 
 def pretty(plain: bytes) -> bytes:
-    """Canonical JSON with white space, for people; its canonical form and digest are the same."""
+    """Return canonical JSON with white space, for people; its canonical form and digest are the same."""
     return msgspec.json.format(plain, indent=2) + b"\n"
 
 
 def _canonical(plain: bytes, what: str) -> bytes:
-    """Also for keys that this version does not know: they are part of what the digest covers."""
-    manifest = _bounded(plain, what)
-    if manifest is not None:
-        return manifest
+    """Return the canonical JSON, also of keys that this version does not know: the digest covers them."""
+    encoded = canonical(parse_manifest(plain, what))
+    if encoded == plain:
+        return plain  # the usual case, and built with types, which takes less than what follows
     try:
         document: dict[str, Any] = msgspec.json.decode(plain)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DamageError(f"{what} is damaged: {error}.") from error
     return canonical(document)
-
-
-def _bounded(plain: bytes, what: str) -> bytes | None:
-    """The canonical JSON where every key is known, and ``plain`` is it: built with types, which is less.
-
-    None for JSON with white space, in another order, or with other keys.
-    """
-    again = canonical(parse_manifest(plain, what))
-    return again if again == plain else None
 
 
 def _plain(path: Path) -> bytes:
@@ -427,9 +412,9 @@ def _plain(path: Path) -> bytes:
 
 
 def decompressed(data: bytes, what: object) -> bytes:
-    """What a frame holds, never much more than its limit: a small file may claim anything.
+    """Return what a frame holds, never much more than its limit: a small file may claim anything.
 
-    DamageError, naming ``what``, if it is damaged.
+    Raise DamageError, naming ``what``, if it is damaged.
     """
     try:
         with zstandard.ZstdDecompressor().stream_reader(data) as stream:

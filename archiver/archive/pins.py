@@ -1,16 +1,22 @@
-"""Pins: digests of a revision that are known from elsewhere, and that a mirrored one must have."""
+"""Pins: digests of a revision that are known from elsewhere, and that a mirrored one must have.
+
+Those that come with archiver lie in ``manifests/pins``.
+"""
 
 from __future__ import annotations
 
 from importlib import resources
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
 from archiver.errors import MismatchError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from importlib.resources.abc import Traversable
+
+_SHOWN: Final = 20
 
 
 class PinnedFile(msgspec.Struct, frozen=True):
@@ -33,6 +39,10 @@ class Pin(msgspec.Struct, frozen=True):
     kind: str = "pin"
     format: int = 1
 
+    def is_of(self, repository: str, revision: str) -> bool:
+        """Return whether the pin is of this revision."""
+        return (self.repository.casefold(), self.revision) == (repository.casefold(), revision)
+
 
 class PinDifference(msgspec.Struct, frozen=True):
     """A file that is not as its pin says; ``held`` and ``pinned`` are ``""`` where it is not there."""
@@ -46,63 +56,67 @@ class PinDifference(msgspec.Struct, frozen=True):
 def compare_pin(
     pin: Pin, files: dict[str, tuple[int, str]], *, whole: bool
 ) -> tuple[PinDifference, ...]:
-    """Return how files, path -> (size, SHA-256), differ from a pin of their revision.
+    """Return how files, path -> (size, SHA-256 or ""), differ from a pin of their revision.
 
     ``whole`` says that these are meant to be all files of the revision.
     """
-    found: list[PinDifference] = []
-    for known in pin.files:
-        size, sha256 = files.get(known.path, (-1, ""))
-        if known.path not in files:
-            found += [PinDifference(known.path, "absent")] if whole else []
-        elif known.size >= 0 and size != known.size:
-            found.append(PinDifference(known.path, "size", str(size), str(known.size)))
-        elif known.sha256 and sha256 != known.sha256:
-            found.append(PinDifference(known.path, "sha256", sha256, known.sha256))
-    pinned = {known.path for known in pin.files}
-    extra = sorted(files.keys() - pinned) if pin.complete else []
-    return (*found, *(PinDifference(path, "extra") for path in extra))
+    differences: list[PinDifference] = []
+    for pinned in pin.files:
+        size, sha256 = files.get(pinned.path, (-1, ""))
+        if pinned.path not in files:
+            differences += [PinDifference(pinned.path, "absent")] if whole else []
+        elif pinned.size >= 0 and size != pinned.size:
+            differences.append(PinDifference(pinned.path, "size", str(size), str(pinned.size)))
+        elif pinned.sha256 and sha256 and sha256 != pinned.sha256:
+            differences.append(PinDifference(pinned.path, "sha256", sha256, pinned.sha256))
+    extra = files.keys() - {pinned.path for pinned in pin.files} if pin.complete else ()
+    return (*differences, *(PinDifference(path, "extra") for path in sorted(extra)))
 
 
-def check_pin(pin: Pin, repository: str, revision: str, facts: dict[str, tuple[int, str]]) -> None:
-    """Compare a revision's files, path -> (size, SHA-256 or ""), with a pin of the same revision.
+def require_pinned(
+    pins: Iterable[Pin], repository: str, revision: str, files: dict[str, tuple[int, str]]
+) -> None:
+    """Raise MismatchError, with all of them, if files differ from the pins of their revision.
 
-    Raises MismatchError that names every file which disagrees. Files that are not there are not
-    compared: a run may have chosen some files only.
+    Files, path -> (size, SHA-256 or ""), that are not there are not compared: a run may have chosen some
+    files only.
     """
-    if (pin.repository.casefold(), pin.revision) != (repository.casefold(), revision):
-        return
-    wrong = []
-    for known in pin.files:
-        if known.path not in facts:
+    for pin in pins:
+        if not pin.is_of(repository, revision):
             continue
-        size, sha256 = facts[known.path]
-        if known.size >= 0 and size != known.size:
-            wrong.append(f"{known.path} has {size} bytes, the pin says {known.size}")
-        elif known.sha256 and sha256 and sha256 != known.sha256:
-            wrong.append(f"{known.path} has SHA-256 {sha256}, the pin says {known.sha256}")
-    extra = sorted(set(facts) - {known.path for known in pin.files}) if pin.complete else []
-    wrong += [f"{path} is not in the pin, which lists every file" for path in extra]
-    if wrong:
-        raise MismatchError(
-            f"{repository}@{revision[:12]} does not agree with its pin: {'; '.join(wrong[:20])}.",
-            hint="Nothing was sealed. Find out who changed what before you trust this upstream.",
-        )
+        differences = compare_pin(pin, files, whole=False)
+        if differences:
+            title = f"{repository}@{revision[:12]}"
+            listed = "; ".join(map(_described, differences[:_SHOWN]))
+            raise MismatchError(
+                f"{title} does not agree with its pin: {listed}.",
+                hint="Nothing was sealed. Find out who changed what before you trust this upstream.",
+            )
 
 
-# ---- Pins: the published digests that mirrored revisions must agree with.
+def _described(difference: PinDifference) -> str:
+    path, held, pinned = difference.path, difference.held, difference.pinned
+    match difference.what:
+        case "size":
+            return f"{path} has {held} bytes, the pin says {pinned}"
+        case "sha256":
+            return f"{path} has SHA-256 {held}, the pin says {pinned}"
+        case "extra":
+            return f"{path} is not in the pin, which lists every file"
+        case "absent":
+            return f"{path} is missing"
 
 
 def published_pins() -> tuple[Pin, ...]:
-    """The pins that come with archiver (``manifests/pins``)."""
+    """Return the pins that come with archiver."""
     return tuple(_pins_below(resources.files("archiver") / "carried" / "manifests" / "pins"))
 
 
 def _pins_below(folder: Traversable) -> list[Pin]:
-    found: list[Pin] = []
-    for item in sorted(folder.iterdir(), key=lambda one: one.name):
+    pins: list[Pin] = []
+    for item in sorted(folder.iterdir(), key=lambda item: item.name):
         if item.is_dir():
-            found += _pins_below(item)
+            pins += _pins_below(item)
         elif item.name.endswith(".json"):
-            found.append(msgspec.json.decode(item.read_bytes(), type=Pin))
-    return found
+            pins.append(msgspec.json.decode(item.read_bytes(), type=Pin))
+    return pins

@@ -1,18 +1,31 @@
-"""Publishing a snapshot: manifest, re-check, seal, event, in the order that survives any crash."""
+"""Publishing a snapshot, in the order that survives any crash; and the intent that keeps it safe.
+
+::
+
+    packs → barrier → manifest → intent → re-check → barrier → seal → barrier → journal event
+
+The seal is the only commit point: whatever ends a run before it leaves files that no snapshot names.
+
+An *intent* is a writer's word, before it seals, on which files its seal will stand. Whoever deletes moves
+files away first, then looks for intents and seals, and moves back what one of them names. A writer
+announces first, then looks whether the files are there, then seals. Whichever of the two comes second sees
+the other: so a seal never stands on files that are gone, however long either of them pauses, and no lock is
+needed to add.
+"""
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import contextmanager
-from operator import ge
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
 from archiver.archive import layout
 from archiver.archive.events import TOOL, Event, Sealed, new_event
 from archiver.archive.layout import manifest_name, pack_name, seal_name
+from archiver.archive.manifests import tensors_of
 from archiver.archive.records import (
     Manifest,
     ManifestRef,
@@ -22,7 +35,7 @@ from archiver.archive.records import (
     canonical,
     parse_record,
 )
-from archiver.archive.vouching import UNVOUCHED, Vouch, Voucher, runs_of, vouches_of, vouching_of
+from archiver.archive.vouching import UNVOUCHED, Vouch, runs_of, vouches_of, vouching_of
 from archiver.digest import blake3_hex
 from archiver.errors import DamageError, skip_damaged
 from archiver.text import utc_after
@@ -37,6 +50,8 @@ if TYPE_CHECKING:
 
 Placement = Callable[[str], tuple[str, int] | None]
 """Object -> its published pack and the bytes it takes there."""
+_PURPOSE: Final = "intent"
+_INTENT_MAX: Final = 64 << 20
 
 
 def publish(
@@ -47,9 +62,9 @@ def publish(
     *,
     vouches: Sequence[Vouch] | None = None,
     stored: ManifestRef | None = None,
-    unfit: Collection[str] = (),
+    damaged: Collection[str] = (),
 ) -> Snapshot:
-    """Publish a manifest whose objects are all in durable packs; the new snapshot.
+    """Publish a manifest whose objects are all in durable packs, and return the new snapshot.
 
     A snapshot that already says the same, by no lesser vouchers, is returned instead of a second one.
 
@@ -60,125 +75,73 @@ def publish(
         selection: The patterns that chose the files.
         vouches: Who vouched for each file, in the manifest's order; None: nobody for any.
         stored: The manifest as it is stored, if it is: it may have keys that this version does not know.
-        unfit: Packs that are damaged: a snapshot that stands on one does not say the same.
+        damaged: Packs that are damaged: a snapshot that stands on one does not say the same.
 
     Raises:
         DamageError: An object or a pack went missing meanwhile; nothing was published.
         NoSpaceError: The disk is full; nothing was published.
     """
-    packs, objects, taken = _closure(archive, manifest, placement)
+    # Packs and their barrier come before this is called: a placement names only what is published.
+    closure = _closure(archive, manifest, placement)
+
+    # The manifest is named by the seal, so it must be there first. Alone it is nothing to any reader.
     ref = stored or ManifestRef(*archive.publish_manifest(manifest))
+
     # A damaged older seal is for an audit to tell; it must not keep new revisions out.
-    before = archive.snapshots_of(manifest.source.repository, on_damage=skip_damaged)
+    earlier = archive.snapshots_of(manifest.source.repository, on_damage=skip_damaged)
     vouches = [UNVOUCHED] * len(manifest.files) if vouches is None else vouches
-    same = [
-        one
-        for one in before
-        if _says_the_same(archive, one, ref, selection, unfit)
-        and all(map(ge, _vouchers(one.seal, manifest), (vouch.by for vouch in vouches)))
-    ]
-    if same:
-        settle(archive, same[0], (event for _, event in archive.events(on_damage=skip_damaged)))
-        return same[0]
-    seal = _seal(
-        archive, manifest, ref, packs, _totals(manifest, objects, taken), selection, before
-    )
-    seal = _unspoilt(archive, msgspec.structs.replace(seal, vouched=runs_of(vouches)))
-    with announced(archive.store, closure_names(seal)):
-        recheck(archive, seal)
-        snapshot = archive.publish_seal(seal)
-    archive.store.barrier()
-    _tell(archive, snapshot)
-    return snapshot
+    for snapshot in earlier:
+        if _says_the_same(archive, snapshot, manifest, ref, selection, vouches, damaged):
+            events = archive.events(on_damage=skip_damaged)
+            ensure_published(archive, snapshot, (event for _, event in events))
+            return snapshot
 
-
-def _says_the_same(
-    archive: Archive,
-    snapshot: Snapshot,
-    manifest: ManifestRef,
-    selection: Selection,
-    unfit: Collection[str],
-) -> bool:
-    """Whether the snapshot is of this manifest and these patterns, and its packs are there and fit."""
-    seal = snapshot.seal
-    if (seal.manifest.blake3, seal.selection) != (manifest.blake3, selection):
-        return False
-    unsound = any(pack in unfit for pack, _ in seal.packs)
-    return not unsound and not missing_packs(archive, seal.packs)
-
-
-def _seal(
-    archive: Archive,
-    manifest: Manifest,
-    ref: ManifestRef,
-    packs: tuple[tuple[str, int], ...],
-    totals: Totals,
-    selection: Selection,
-    before: list[Snapshot],
-) -> Seal:
-    """The seal to publish, later than those of the repository ``before`` it."""
-    last = max(before, key=lambda one: one.seal.sealed, default=None)
-    return Seal(
+    last = max(earlier, key=lambda snapshot: snapshot.seal.sealed, default=None)
+    seal = Seal(
         archive=archive.info.archive,
         repository=manifest.source.repository,
         revision=manifest.source.revision,
         manifest=ref,
-        packs=packs,
-        totals=totals,
+        packs=closure.packs,
+        totals=Totals(
+            files=len(manifest.files),
+            bytes=sum(entry.size for entry in manifest.files),
+            objects=closure.objects,
+            stored=closure.stored,
+            tensors=sum(len(tensors_of(entry)) for entry in manifest.files),
+        ),
         selection=selection,
         parent=last.id if last else "",
         # Strictly after those before it, so that "sealed last" is one, also within a second.
         sealed=utc_after(last.seal.sealed if last else ""),
         tool=TOOL,
         features=archive.info.features,
+        vouched=runs_of(vouches),
     )
-
-
-def _unspoilt(archive: Archive, seal: Seal) -> Seal:
-    """The seal under a name that no damaged one has."""
-    while _spoilt(archive, seal):
+    while _name_is_damaged(archive, seal):
         seal = msgspec.structs.replace(seal, sealed=utc_after(seal.sealed))
-    return seal
+
+    # The intent first, the look afterwards: a prune that moves a file away between the two sees the
+    # intent and moves it back; one that came before is seen by the look. The look ends with a barrier
+    # over manifest and packs, also those of others: the seal may not outlive what it names in a crash.
+    with announced(archive.store, closure_names(seal)):
+        recheck(archive, seal)
+        snapshot = archive.publish_seal(seal)
+    # The event vouches for the seal, so it may not outlive it in a crash.
+    archive.store.barrier()
+    _journal_sealed(archive, snapshot)
+    return snapshot
 
 
-def _vouchers(seal: Seal, manifest: Manifest) -> list[Voucher]:
-    return [vouch.by for vouch in vouches_of(seal, manifest.source, manifest.files)]
+class _Closure(NamedTuple):
+    """What a seal stands on: its packs, with sizes in bytes, and the objects' totals."""
+
+    packs: tuple[tuple[str, int], ...]
+    objects: int
+    stored: int
 
 
-def settle(archive: Archive, snapshot: Snapshot, events: Iterable[Event]) -> None:
-    """Return once a snapshot that is there, whoever published it, will survive a crash.
-
-    The run that published it may have died before it told the journal: then ``events``, those that are
-    known of its repository, do not tell of it, and the journal is told now.
-    """
-    archive.store.barrier((*closure_names(snapshot.seal), snapshot.name))
-    if not any(isinstance(one.detail, Sealed) and one.snapshot == snapshot.id for one in events):
-        _tell(archive, snapshot)
-
-
-def _tell(archive: Archive, snapshot: Snapshot) -> None:
-    seal = snapshot.seal
-    known = vouching_of(seal)
-    told = Sealed(snapshot.id, known.least.word if known else "")
-    archive.record(new_event(told, seal.repository, seal.revision, time=seal.sealed))
-
-
-def _spoilt(archive: Archive, seal: Seal) -> bool:
-    """Whether a damaged seal lies under the very name that this one would get."""
-    data = canonical(seal)
-    try:
-        name = seal_name(seal.repository, seal.revision, blake3_hex(data))
-        return archive.store.get(name, len(data)) != data
-    except FileNotFoundError:
-        return False
-    except DamageError:
-        return True
-
-
-def _closure(
-    archive: Archive, manifest: Manifest, placement: Placement
-) -> tuple[tuple[tuple[str, int], ...], int, int]:
-    """The packs (with sizes in bytes) that hold the manifest's objects, and the objects' totals."""
+def _closure(archive: Archive, manifest: Manifest, placement: Placement) -> _Closure:
     packs: dict[str, int] = {}
     seen: set[bytes] = set()
     stored = 0
@@ -195,16 +158,67 @@ def _closure(
             stored += size
             if pack not in packs:
                 packs[pack] = archive.store.stat(pack_name(pack)) or 0
-    return tuple(sorted(packs.items())), len(seen), stored
+    return _Closure(tuple(sorted(packs.items())), len(seen), stored)
+
+
+def _says_the_same(
+    archive: Archive,
+    snapshot: Snapshot,
+    manifest: Manifest,
+    ref: ManifestRef,
+    selection: Selection,
+    vouches: Sequence[Vouch],
+    damaged: Collection[str],
+) -> bool:
+    """Return whether a snapshot is of this manifest, by no lesser vouchers, and its packs are whole."""
+    seal = snapshot.seal
+    if (seal.manifest.blake3, seal.selection) != (ref.blake3, selection):
+        return False
+    if any(pack in damaged for pack, _ in seal.packs) or missing_packs(archive, seal.packs):
+        return False
+    sealed_by = vouches_of(seal, manifest.source, manifest.files)
+    return all(old.by >= new.by for old, new in zip(sealed_by, vouches, strict=True))
+
+
+def _name_is_damaged(archive: Archive, seal: Seal) -> bool:
+    """Return whether a damaged seal lies under the very name that this one would get."""
+    data = canonical(seal)
+    try:
+        name = seal_name(seal.repository, seal.revision, blake3_hex(data))
+        return archive.store.get(name, len(data)) != data
+    except FileNotFoundError:
+        return False
+    except DamageError:
+        return True
+
+
+def ensure_published(archive: Archive, snapshot: Snapshot, events: Iterable[Event]) -> None:
+    """Return once a snapshot that is there, whoever published it, will survive a crash.
+
+    The run that published it may have died before it wrote the journal: then ``events``, those that are
+    known of its repository, do not tell of it, and it is journalled now.
+    """
+    archive.store.barrier((*closure_names(snapshot.seal), snapshot.name))
+    if not any(
+        isinstance(event.detail, Sealed) and event.snapshot == snapshot.id for event in events
+    ):
+        _journal_sealed(archive, snapshot)
+
+
+def _journal_sealed(archive: Archive, snapshot: Snapshot) -> None:
+    seal = snapshot.seal
+    vouching = vouching_of(seal)
+    sealed = Sealed(snapshot.id, vouching.least.word if vouching else "")
+    archive.record(new_event(sealed, seal.repository, seal.revision, time=seal.sealed))
 
 
 def missing_packs(archive: Archive, packs: tuple[tuple[str, int], ...]) -> list[str]:
-    """Which of a seal's packs are not there with their size."""
+    """Return which of a seal's packs are not there with their size."""
     return [pack for pack, size in packs if not size or archive.store.stat(pack_name(pack)) != size]
 
 
 def closure_names(seal: Seal) -> tuple[str, ...]:
-    """The names of the stored files that a seal stands on: its manifest and its packs."""
+    """Return the names of the stored files that a seal stands on: its manifest and its packs."""
     manifest = manifest_name(seal.repository, seal.revision, seal.manifest.blake3)
     return (manifest, *(pack_name(pack) for pack, _ in seal.packs))
 
@@ -212,13 +226,13 @@ def closure_names(seal: Seal) -> tuple[str, ...]:
 def recheck(archive: Archive, seal: Seal) -> None:
     """Look once more before the seal: what is reused may have vanished since it was chosen.
 
-    Or a run may have published it that died before it synced the folder: now it will survive a crash.
-    Raises DamageError if something is gone.
+    Or a run may have published it that died before it synced the folder: after this it will survive a
+    crash. Raise DamageError if something is gone.
     """
-    gone = missing_packs(archive, seal.packs)
-    if gone:
+    missing = missing_packs(archive, seal.packs)
+    if missing:
         raise DamageError(
-            f"Packs vanished while the snapshot was made: {', '.join(gone)}.",
+            f"Packs vanished while the snapshot was made: {', '.join(missing)}.",
             hint="Run the same command again; it stores what is missing.",
         )
     manifest = closure_names(seal)[0]
@@ -228,27 +242,6 @@ def recheck(archive: Archive, seal: Seal) -> None:
             hint="Run the same command again; it writes what is missing.",
         )
     archive.store.barrier(closure_names(seal))
-
-
-def _totals(manifest: Manifest, objects: int, stored: int) -> Totals:
-    tensors = sum(
-        0 if isinstance(entry.tensors, msgspec.UnsetType) else len(entry.tensors)
-        for entry in manifest.files
-    )
-    plain = sum(entry.size for entry in manifest.files)
-    return Totals(len(manifest.files), plain, objects, stored, tensors)
-
-
-# ---- Intents: a writer's word, before it seals, on which files its seal will stand.
-#
-# Whoever deletes moves files away first, then looks for intents and seals, and moves back what one of
-# them names. A writer announces first, then looks whether the files are there, then seals. Whichever of
-# the two comes second sees the other: so a seal never stands on files that are gone, however long
-# either of them pauses, and no lock is needed to add.
-
-
-_PURPOSE: Final = "intent"
-_INTENT_MAX: Final = 64 << 20
 
 
 class Intent(msgspec.Struct, frozen=True):
@@ -271,30 +264,33 @@ def announced(store: Store, needs: tuple[str, ...]) -> Iterator[None]:
 
 
 def announced_needs(store: Store) -> dict[str, frozenset[str]]:
-    """What the writers that may still be at work announced: intent's name -> names of files.
+    """Return what the writers that may still be at work announced: intent's name -> names of files.
 
-    Those of dead writers are removed. DamageError if one cannot be read, which may have been begun this
-    moment, or is of another machine that writes to this disk: what that does is not seen at once here.
+    Those of dead writers are removed. Raise DamageError if one cannot be read, which may have been begun
+    this moment, or is of another machine that writes to this disk: what that does is not seen at once here.
     """
     for leftover in store.leftovers(_PURPOSE):
         leftover.discard()
-    found = {}
+    announcements = {}
     for name in store.list(layout.TMP):
         if name.startswith(f"{layout.TMP}/{_PURPOSE}-"):
-            needs = _read(store, name)
+            needs = _read_intent(store, name)
             if needs is not None:
-                found[name] = needs
-    return found
+                announcements[name] = needs
+    return announcements
 
 
-def _read(store: Store, name: str) -> frozenset[str] | None:
+def _read_intent(store: Store, name: str) -> frozenset[str] | None:
     try:
         data = store.get(name, _INTENT_MAX)
     except FileNotFoundError:
         return None  # its writer has ended meanwhile
     try:
         intent = parse_record(data, Intent, f"The intent {name}")
-        return _needs_of(intent, name, local=store.is_of_one_machine())
+        if not store.is_of_one_machine() and intent.host != socket.gethostname():
+            raise DamageError(  # noqa: TRY301 - one place gives the hint
+                f"The intent {name} is of another machine, {intent.host[:80]!r}."
+            )
     except DamageError as error:
         error.hint = (
             f"A writer is about to seal, or died on another machine. Run it again; if {name} "
@@ -302,9 +298,4 @@ def _read(store: Store, name: str) -> frozenset[str] | None:
             "left behind."
         )
         raise
-
-
-def _needs_of(intent: Intent, name: str, *, local: bool) -> frozenset[str]:
-    if not local and intent.host != socket.gethostname():
-        raise DamageError(f"The intent {name} is of another machine, {intent.host[:80]!r}.")
     return frozenset(intent.needs)

@@ -1,7 +1,7 @@
 """The JSON documents of an archive as typed records, and their canonical bytes.
 
-Format: ``docs/format.md``, sections 1 (canonical JSON), 2, 6, 7 and 8. A record's field names are the
-document's keys; nothing here touches storage.
+Format: ``docs/format.md``, sections 1 (canonical JSON), 2 (``archive.json``, ``place.json``), 6 (manifests)
+and 7 (seals). A record's field names are the document's keys. Events are in ``events.py``.
 """
 
 from __future__ import annotations
@@ -42,6 +42,9 @@ PACKS_MAX = 100_000
 """Packs that a seal names."""
 PATTERNS_MAX = 10_000
 """Patterns of each of a selection's two lists."""
+
+_PLACE_MAX: Final = 1 << 16
+_UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 Record = TypeVar("Record", bound=msgspec.Struct)
 
@@ -112,7 +115,7 @@ class Manifest(msgspec.Struct, frozen=True):
     format: int = FORMAT
 
     def file(self, path: str) -> FileEntry | None:
-        """The entry of ``path``, or None."""
+        """Return the entry of ``path``, or None."""
         return next((entry for entry in self.files if entry.path == path), None)
 
 
@@ -210,24 +213,24 @@ class Seal(msgspec.Struct, frozen=True):
 
 
 def canonical(record: msgspec.Struct | dict[str, Any]) -> bytes:
-    """The canonical JSON of a record (RFC 8785; keys are ASCII and there are no floats)."""
+    """Return the canonical JSON of a record (RFC 8785; keys are ASCII and there are no floats)."""
     return msgspec.json.encode(record, order="sorted")
 
 
 def record_digest(record: msgspec.Struct) -> Blake3Hex:
-    """The BLAKE3 of a record's canonical JSON: the record's identity."""
+    """Return the BLAKE3 of a record's canonical JSON: the record's identity."""
     return blake3_hex(canonical(record))
 
 
 def parse_record(data: bytes | bytearray | memoryview, kind: type[Record], what: str) -> Record:
-    """Read a record of the given type; raises DamageError, naming ``what``, if it is not one."""
+    """Return a record of the given type; raise DamageError, naming ``what``, if it is not one."""
     try:
         record = msgspec.json.decode(data, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DamageError(f"{what} is not a readable {kind.__name__}: {error}.") from error
-    wanted = _kind_of(kind)
-    if wanted is not None and getattr(record, "kind", None) != wanted:
-        raise DamageError(f"{what} does not say that it is of the kind {wanted!r}.")
+    expected = _kind_of(kind)
+    if expected is not None and getattr(record, "kind", None) != expected:
+        raise DamageError(f"{what} does not say that it is of the kind {expected!r}.")
     return record
 
 
@@ -245,55 +248,52 @@ def require_known(what: str, number: Any, features: Features | None = None) -> N
 
 @functools.cache
 def _kind_of(kind: type[msgspec.Struct]) -> Any:
-    """What the key ``kind`` must hold in such a record; None if it has no such key."""
+    """Return what the key ``kind`` must hold in such a record; None if it has no such key."""
     fields = {field.name: field.default for field in msgspec.structs.fields(kind)}
     return fields.get("kind") or None
 
 
-# ---- ``archive.json``: which archive this is, with a digest of its own (``docs/format.md``, section 2).
-
-
 def with_check(info: ArchiveInfo) -> ArchiveInfo:
-    """The same with its digest."""
+    """Return the same with its digest, which ``archive.json`` has (``docs/format.md``, section 2)."""
     return msgspec.structs.replace(info, check=_check(msgspec.to_builtins(info)))
 
 
 def info_file(info: ArchiveInfo) -> bytes:
-    """What ``archive.json`` should hold."""
+    """Return what ``archive.json`` should hold."""
     return canonical(with_check(info)) + b"\n"
 
 
 def parse_info(data: bytes) -> ArchiveInfo:
-    """What an ``archive.json`` says.
+    """Return what an ``archive.json`` says.
 
-    Raises DamageError if it cannot be read, or says something else than was written. One without a
+    Raise DamageError if it cannot be read, or says something else than was written. One without a
     ``check``, of an older writer, is taken as it is.
     """
     info = parse_record(data, ArchiveInfo, INFO)
     if isinstance(info.check, msgspec.UnsetType):
         return info
-    told = keys_of(data)
+    keys = keys_of(data)
     # A person who writes the line anew may leave out its end.
-    if info.check != _check(told) or data.removesuffix(b"\n") != canonical(told):
+    if info.check != _check(keys) or data.removesuffix(b"\n") != canonical(keys):
         raise DamageError(f"{INFO} is damaged: it says something else than was written.", path=INFO)
     return info
 
 
 def keys_of(data: bytes) -> dict[str, Any]:
-    """Every key of an ``archive.json``, also those that this version does not know.
+    """Return every key of an ``archive.json``, also those that this version does not know.
 
-    Raises DamageError if one of them cannot be read.
+    Raise DamageError if one of them cannot be read.
     """
     try:
-        told: dict[str, Any] = msgspec.json.decode(data, type=dict[str, Any])
+        keys: dict[str, Any] = msgspec.json.decode(data, type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DamageError(f"{INFO} is damaged: {error}.", path=INFO) from error
-    return told
+    return keys
 
 
-def _check(told: dict[str, Any]) -> str:
-    """The digest of everything else, also of keys that only a newer version knows."""
-    return blake3_hex(canonical({key: value for key, value in told.items() if key != "check"}))
+def _check(keys: dict[str, Any]) -> str:
+    """Return the digest of everything else, also of keys that only a newer version knows."""
+    return blake3_hex(canonical({key: value for key, value in keys.items() if key != "check"}))
 
 
 class _Declared(msgspec.Struct):
@@ -301,27 +301,20 @@ class _Declared(msgspec.Struct):
 
 
 def declared_format(data: bytes) -> Any:
-    """The format that a file of whatever shape declares; ours if it is damaged and declares none."""
+    """Return the format that a file of whatever shape declares; ours if it is damaged and declares none."""
     try:
         return msgspec.json.decode(data, type=_Declared).format
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return FORMAT
 
 
-# ---- ``place.json``: which place this is, whatever it is called (``docs/format.md``, section 2.1).
-
-
-_SMALL_MAX: Final = 1 << 16
-_UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-
-
 def place_file(place: str = "") -> bytes:
-    """What ``place.json`` should hold: this identity, or a new one."""
+    """Return what ``place.json`` should hold: this identity, or a new one (``docs/format.md``, 2.1)."""
     return canonical(PlaceInfo(place or str(uuid.uuid4()))) + b"\n"
 
 
 def parse_place(data: bytes) -> str:
-    """The identity in a ``place.json``; DamageError if it is not as one was written."""
+    """Return the identity in a ``place.json``; raise DamageError if it is not as one was written."""
     info = parse_record(data, PlaceInfo, PLACE)
     if not is_identity(info.place) or data != canonical(info) + b"\n":
         raise DamageError(
@@ -331,13 +324,13 @@ def parse_place(data: bytes) -> str:
 
 
 def is_identity(text: str) -> bool:
-    """Whether it has the form of a place's identity."""
+    """Return whether it has the form of a place's identity."""
     return _UUID.fullmatch(text) is not None
 
 
 def read_place(store: Store) -> str:
-    """The identity of the place of a store; ``""`` if it has none yet, DamageError if it is damaged."""
+    """Return the identity of a store's place, ``""`` if it has none yet; raise DamageError for damage."""
     try:
-        return parse_place(store.get(PLACE, _SMALL_MAX))
+        return parse_place(store.get(PLACE, _PLACE_MAX))
     except FileNotFoundError:
         return ""

@@ -90,7 +90,7 @@ def _reseal(
             # The bytes are the same, so they are as good as they were.
             vouches=vouches_of(seal, manifest.source, manifest.files),
             stored=seal.manifest,
-            unfit=damaged,
+            damaged=damaged,
         )
     except DamageError:
         return None  # something of it is nowhere: it keeps what it has

@@ -8,7 +8,7 @@ from archiver.archive.advice import command
 from archiver.archive.events import Gone, Sighted, new_event
 from archiver.archive.manifests import derived_revision
 from archiver.archive.parity.protect import files_of_snapshots, protect, without_sidecar
-from archiver.archive.pins import Pin, check_pin
+from archiver.archive.pins import Pin, require_pinned
 from archiver.archive.publish import publish
 from archiver.archive.records import Manifest, Source
 from archiver.archive.vouching import HUGGINGFACE, UNVOUCHED, Vouch, Voucher, claimed
@@ -61,8 +61,7 @@ def publish_listing(
     entries = sorted(entries, key=lambda entry: entry.path)
     revision = listing.revision or derived_revision(entries)
     facts = {entry.path: (entry.size, entry.sha256) for entry in entries}
-    for pin in pins:
-        check_pin(pin, listing.repository, revision, facts)
+    require_pinned(pins, listing.repository, revision, facts)
     require_agreement(archive, listing, held, {path: sha256 for path, (_, sha256) in facts.items()})
     vouches = _vouches(listing, held, entries, _pinned(pins, listing.repository, revision))
     if listing.revision and listing.upstream != HUGGINGFACE:
@@ -132,7 +131,7 @@ def _pinned(pins: tuple[Pin, ...], repository: str, revision: str) -> dict[str, 
     """Path -> the digests that pins of this revision give it."""
     found: dict[str, set[str]] = {}
     for pin in pins:
-        if (pin.repository.casefold(), pin.revision) == (repository.casefold(), revision):
+        if pin.is_of(repository, revision):
             for file in pin.files:
                 found.setdefault(file.path, set()).update({file.sha256, file.oid} - {""})
     return found

@@ -22,9 +22,9 @@ from archiver.archive.ingest.resume import (
 )
 from archiver.archive.ingest.stream import ExpectedFile
 from archiver.archive.manifests import require_few_files
-from archiver.archive.pins import Pin, check_pin
+from archiver.archive.pins import Pin, require_pinned
 from archiver.archive.plans import note_gone, outcome_of
-from archiver.archive.publish import settle
+from archiver.archive.publish import ensure_published
 from archiver.archive.records import Selection
 from archiver.archive.vouching import DIRECTORY, HUGGINGFACE, Voucher
 from archiver.catalogue import queries, updates
@@ -114,8 +114,7 @@ def mirror(
     listing = select(whole, options)
     require_fit(listing)
     claims = {file.path: (file.size, file.sha256) for file in listing.files}
-    for pin in pins:
-        check_pin(pin, listing.repository, listing.revision, claims)
+    require_pinned(pins, listing.repository, listing.revision, claims)
     run = Run(archive, catalogue, upstream, listing, options, progress, whole)
     held = run.already_sealed(pins)
     if held is None and listing.files != whole.files and listing.upstream == HUGGINGFACE:
@@ -207,7 +206,7 @@ class Run:
         known = queries.events(
             self._catalogue, repository=snapshot.seal.repository, kinds=(Sealed,)
         )
-        settle(self._archive, snapshot, (event for _, event in known))
+        ensure_published(self._archive, snapshot, (event for _, event in known))
         remove_worklog(self._archive.store, self._worklog_key)
         record_sighting(self._archive, self._catalogue, self._listing)
         # Also then: the run that sealed it may have been killed before it made parity.
