@@ -24,15 +24,17 @@ if TYPE_CHECKING:
         LastAudit,
         PlanShortfall,
         Shortfall,
-        SmokeTested,
+        SmokeTestState,
         Status,
     )
 
 
-_SHORT = 16
-_REVISION = 12
-_NAMED = 3
+_SHORT: Final = 16
+_REVISION: Final = 12
+_NAMED: Final = 3
 """Snapshots that a line names; --json names them all."""
+_TITLES: Final = 8
+"""Entries of a plan that a sentence names; --json names them all."""
 
 
 @click.command(epilog="Example: archiver status -C weights --packs")
@@ -56,107 +58,105 @@ def command(packs: bool, copies: bool, keys: tuple[str, ...]) -> None:
     if this user may not read some of it.
     'archiver policy' says what is wanted.
     """
-    from archiver.operations.status.run import status
+    from archiver.operations.status.run import status as look
 
     archive = open_archive(reading=True)
-    found = status(archive, keys=keys)
-    _records(found, packs=packs, copies=copies)
-    _verdict(found)
-    _summary(found, copies=copies)
+    status = look(archive, keys=keys)
+    _records(status, packs=packs, copies=copies)
+    _verdict(status)
+    _summary(status, copies=copies)
     if packs:
-        _pack_table(found)
+        _pack_table(status)
     if copies:
-        _place_table(found)
+        _place_table(status)
     tell_limits(archive.store)
-    if found.findings:
+    if status.findings:
         output.remark("What may not be read is not in these figures. Check the permissions.")
         # Of what may not be read nothing is known, and proofs may seem to lack; damage is known.
-        code = ExitCode.POLICY_UNMET if found.damaged else ExitCode.SKIPPED
+        code = ExitCode.POLICY_UNMET if status.damaged else ExitCode.SKIPPED
         raise click.exceptions.Exit(int(code))
-    if found.shortfalls:
+    if status.shortfalls:
         raise click.exceptions.Exit(int(ExitCode.POLICY_UNMET))
 
 
-def _verdict(found: Status) -> None:
+def _verdict(status: Status) -> None:
     """Whether all is as it is wanted; what is not, and what is known, a line each."""
-    lost = f"; {plural(found.missing, 'pack')} missing" if found.missing else ""
-    holds = f"{plural(found.snapshots, 'snapshot')} in {plural(found.packs, 'pack')}"
-    size = f"{holds}, {human_bytes(found.bytes)}{lost}."
-    if found.shortfalls:
-        things = plural(len(found.shortfalls), "thing falls", "things fall")
+    lost = f"; {plural(status.missing, 'pack')} missing" if status.missing else ""
+    holds = f"{plural(status.snapshots, 'snapshot')} in {plural(status.packs, 'pack')}"
+    size = f"{holds}, {human_bytes(status.bytes)}{lost}."
+    if status.shortfalls:
+        things = plural(len(status.shortfalls), "thing falls", "things fall")
         output.line(f"NOT AS WANTED: {things} short. {size}")
-    elif found.findings:
+    elif status.findings:
         output.line(f"NOT KNOWN: not all may be read. Of the rest nothing falls short: {size}")
     else:
         output.line(f"Nothing falls short: {size}")
-    show_all(found.findings)
-    for short in found.shortfalls:
-        _shortfall("SHORT", short)
-    for fact in found.lost_upstream:
+    show_all(status.findings)
+    for shortfall in status.shortfalls:
+        _shortfall("SHORT", shortfall)
+    for fact in status.lost_upstream:
         name = "" if fact.name == "main" else f"@{printable(fact.name)}"
         known = ", as is known" if fact.acknowledged else ""
         what = f"{printable(fact.repository)}{name}"
         output.line(f"Gone upstream since {printable(fact.since)}{known}: {what}; it is held here.")
-    for remark in found.remarks:
+    for remark in status.remarks:
         _shortfall("remark", remark)
 
 
-def _shortfall(word: str, one: Shortfall) -> None:
-
-    output.line(f"{word}: {printable(sentence(one), 2000)}")
-    output.line(f"    → Run {printable(what_next(one), 2000)}.")
-
-
-def _records(found: Status, *, packs: bool, copies: bool) -> None:
-
-    record_all(found.findings)
-    told = msgspec.to_builtins(found)
-    del told["findings"]
-    listed = {key: told.pop(key) for key in ("pack_list", "places", "shortfalls", "plans")}
-    told["remarks"] = [described(one) for one in found.remarks]
-    for one in listed["pack_list"] if packs else []:
-        output.record("pack", **one)
-    for one in listed["places"] if copies else []:
-        output.record("place", **one)
-    for one in listed["plans"]:
-        output.record("plan", **one)
-    for one in found.shortfalls:
-        output.record("shortfall", **described(one))
-    output.record("status", met=not found.shortfalls and not found.findings, **told)
+def _shortfall(word: str, shortfall: Shortfall) -> None:
+    output.line(f"{word}: {printable(sentence(shortfall), 2000)}")
+    output.line(f"    → Run {printable(quoted(*shortfall.commands), 2000)}.")
 
 
-def _summary(found: Status, *, copies: bool) -> None:
-    packs = plural(found.packs, "pack")
-    for plan in found.plans:
+def _records(status: Status, *, packs: bool, copies: bool) -> None:
+    record_all(status.findings)
+    fields = msgspec.to_builtins(status)
+    del fields["findings"]
+    lists = {key: fields.pop(key) for key in ("pack_list", "places", "shortfalls", "plans")}
+    fields["remarks"] = [described(remark) for remark in status.remarks]
+    for pack in lists["pack_list"] if packs else []:
+        output.record("pack", **pack)
+    for place in lists["places"] if copies else []:
+        output.record("place", **place)
+    for plan in lists["plans"]:
+        output.record("plan", **plan)
+    for shortfall in status.shortfalls:
+        output.record("shortfall", **described(shortfall))
+    output.record("status", met=not status.shortfalls and not status.findings, **fields)
+
+
+def _summary(status: Status, *, copies: bool) -> None:
+    packs = plural(status.packs, "pack")
+    for plan in status.plans:
         _plan(plan)
-    days = found.policy.audit_days
+    days = status.policy.audit_days
     within = f"WITHIN {days} D" if days else "EVER"
     rows = [
         (
-            one.level,
-            f"{one.recent_packs:,}",
-            human_share(one.recent_bytes, found.bytes),
-            f"{one.never:,}",
-            one.oldest or "-",
+            level.level,
+            f"{level.recent_packs:,}",
+            human_share(level.recent_bytes, status.bytes),
+            f"{level.never:,}",
+            level.oldest or "-",
         )
-        for one in found.coverage
+        for level in status.coverage
     ]
     output.table(("PROVEN", within, "OF BYTES", "NEVER", "OLDEST PROOF"), rows, right=(1, 2, 3))
-    if found.audit:
-        _last_audit(found.audit)
-    if found.vouched:
-        told = ", ".join(f"{who} {count:,}" for who, count in found.vouched.items())
-        output.line(f"Snapshots by who vouched for all of their files: {told}.")
-    output.line(f"Files proven: {found.files_proven} of {plural(found.snapshots, 'snapshot')}.")
-    share = human_share(found.bytes_with_parity, found.bytes)
-    output.line(f"Parity: {found.with_parity} of {packs}, {share} of bytes.")
-    if found.smoke_tests:
-        _smoke_tests(found.smoke_tests)
-    _copies(found, every=copies)
-    if found.free >= 0:
-        output.line(f"Room: {human_bytes(found.free)} free on the disk.")
-    if found.trusted:
-        output.line(f"Signatures: {plural(found.unsigned, 'document')} without.")
+    if status.audit:
+        _last_audit(status.audit)
+    if status.vouched:
+        counts = ", ".join(f"{who} {count:,}" for who, count in status.vouched.items())
+        output.line(f"Snapshots by who vouched for all of their files: {counts}.")
+    output.line(f"Files proven: {status.files_proven} of {plural(status.snapshots, 'snapshot')}.")
+    share = human_share(status.bytes_with_parity, status.bytes)
+    output.line(f"Parity: {status.with_parity} of {packs}, {share} of bytes.")
+    if status.smoke_tests:
+        _smoke_tests(status.smoke_tests)
+    _copies(status, every=copies)
+    if status.free >= 0:
+        output.line(f"Room: {human_bytes(status.free)} free on the disk.")
+    if status.trusted:
+        output.line(f"Signatures: {plural(status.unsigned, 'document')} without.")
 
 
 def _last_audit(audit: LastAudit) -> None:
@@ -177,46 +177,52 @@ def _last_audit(audit: LastAudit) -> None:
 
 
 def _plan(plan: PlanStatus) -> None:
-    held = sum(bool(one.snapshot) and one.state != "unvouched" for one in plan.entries)
+    held = sum(bool(entry.snapshot) and entry.state != "unvouched" for entry in plan.entries)
     total = plural(len(plan.entries), "repository", "repositories")
     ran = f"last run {plan.ran}, exit {plan.exit_code}" if plan.ran else "no run came to its end"
     output.line(f"Plan {printable(plan.plan)}: {held:,} of {total} held; {ran}.")
 
 
-def _smoke_tests(tests: Sequence[SmokeTested]) -> None:
+def _smoke_tests(tests: Sequence[SmokeTestState]) -> None:
     """How many snapshots are known to run here, since when, and which are not."""
-    hold = [one.held for one in tests if one.held and one.tried == one.held]
-    oldest = f", oldest {min(hold)}" if hold else ""
-    output.line(f"Smoke tests: {len(hold)} of {plural(len(tests), 'snapshot')} held{oldest}.")
-    for word, those in (
-        ("Did not hold, or could not run", [one for one in tests if one.tried > one.held]),
-        ("Never run", [one for one in tests if not one.tried]),
+    held = [test.held for test in tests if test.held and test.tried == test.held]
+    oldest = f", oldest {min(held)}" if held else ""
+    output.line(f"Smoke tests: {len(held)} of {plural(len(tests), 'snapshot')} held{oldest}.")
+    for word, group in (
+        ("Did not hold, or could not run", [test for test in tests if test.tried > test.held]),
+        ("Never run", [test for test in tests if not test.tried]),
     ):
-        if those and any(one.tried for one in tests):
-            names = [f"{printable(one.repository)}@{one.revision[:_REVISION]}" for one in those]
+        if group and any(test.tried for test in tests):
+            names = [f"{printable(test.repository)}@{test.revision[:_REVISION]}" for test in group]
             more = f" and {len(names) - _NAMED} more" * (len(names) > _NAMED)
             output.line(f"  {word}: {', '.join(names[:_NAMED])}{more}.")
 
 
-def _pack_table(found: Status) -> None:
+def _pack_table(status: Status) -> None:
     rows = [
         (
-            one.pack[:_SHORT],
-            human_bytes(one.size),
-            one.proven or "never",
-            one.level or "-",
-            "yes" if one.parity else "no",
-            "" if one.there and one.needed else "no seal needs it" if one.there else "MISSING",
+            pack.pack[:_SHORT],
+            human_bytes(pack.size),
+            pack.proven or "never",
+            pack.level or "-",
+            "yes" if pack.parity else "no",
+            "" if pack.there and pack.needed else "no seal needs it" if pack.there else "MISSING",
         )
-        for one in found.pack_list
+        for pack in status.pack_list
     ]
     output.table(("PACK", "SIZE", "PROVEN", "LEVEL", "PARITY", ""), rows, right=(1,))
 
 
-def _place_table(found: Status) -> None:
+def _place_table(status: Status) -> None:
     rows = [
-        (one.place, f"{one.snapshots:,}", _medium(one), one.seen or "never", one.proven or "never")
-        for one in found.places
+        (
+            place.place,
+            f"{place.snapshots:,}",
+            _medium(place),
+            place.seen or "never",
+            place.proven or "never",
+        )
+        for place in status.places
     ]
     output.table(("PLACE", "SNAPSHOTS", "ON", "SEEN", "PROVEN SINCE"), rows, right=(1,))
 
@@ -227,23 +233,23 @@ def _medium(place: PlaceState) -> str:
     return place.device or place.medium
 
 
-def _copies(found: Status, *, every: bool) -> None:
+def _copies(status: Status, *, every: bool) -> None:
     """In how many places each snapshot lies, and which places do not count, and why."""
-    count = plural(found.copies, "place")
-    output.line(f"Copies: each snapshot in {count} or more, proven within {found.copy_days} d.")
-    for one in found.places:
-        reason = _REASONS.get(one.standing, "").format(
-            same=printable(one.same_as),
-            missing=plural(one.missing, "file"),
-            path=printable(one.path),
+    count = plural(status.copies, "place")
+    output.line(f"Copies: each snapshot in {count} or more, proven within {status.copy_days} d.")
+    for place in status.places:
+        reason = _REASONS.get(place.standing, "").format(
+            same=printable(place.same_as),
+            missing=plural(place.missing, "file"),
+            path=printable(place.path),
         )
-        now = "" if one.standing == "deleted" else _PRESENT[one.presence]
+        now = "" if place.standing == "deleted" else _PRESENT[place.presence]
         if reason:
-            output.line(f"  Does not count: {printable(one.place)}: {reason}{now}.")
-        elif one.standing == "counts" and one.medium == "unknown":
-            output.line(f"  Counts, on a disk that is not known: {printable(one.place)}.")
-        elif every and one.presence == "no-answer":
-            output.line(f"  Gives no answer: {printable(one.place)}.")
+            output.line(f"  Does not count: {printable(place.place)}: {reason}{now}.")
+        elif place.standing == "counts" and place.medium == "unknown":
+            output.line(f"  Counts, on a disk that is not known: {printable(place.place)}.")
+        elif every and place.presence == "no-answer":
+            output.line(f"  Gives no answer: {printable(place.place)}.")
 
 
 _REASONS = {
@@ -263,21 +269,12 @@ _PRESENT = {
 }
 
 
-# ---- The sentence for each thing that falls short of what is wanted, and the command to run next.
-
-
-_TITLES: Final = 8
-"""Entries of a plan that a sentence names; JSON has all of them."""
-
-
-def what_next(shortfall: Shortfall) -> str:
-    """Return the commands that it asks for, in quotes, to be typed as they stand."""
-    return quoted(*shortfall.commands)
+# ---- what falls short, in words
 
 
 def described(shortfall: Shortfall) -> dict[str, Any]:
     """Return what falls short, with its words, for who reads JSON."""
-    words = {"message": sentence(shortfall), "next": what_next(shortfall)}
+    words = {"message": sentence(shortfall), "next": quoted(*shortfall.commands)}
     fields: dict[str, Any] = msgspec.to_builtins(shortfall)
     return fields | words
 
@@ -299,7 +296,7 @@ def sentence(shortfall: Shortfall) -> str:  # noqa: C901, PLR0911, PLR0912 - one
             counts = (shortfall.packs, "pack"), (shortfall.files, "other file")
             damage = " and ".join(plural(count, noun) for count, noun in counts if count)
             return f"Found damaged, and neither repaired nor found whole since: {damage}."
-        case report.Contradiction():
+        case report.ContradictorySeals():
             files = plural(shortfall.files, "file")
             return (
                 f"Two seals of {shortfall.snapshot} give {files} other bytes, "
@@ -336,7 +333,7 @@ def sentence(shortfall: Shortfall) -> str:  # noqa: C901, PLR0911, PLR0912 - one
         case report.LowRoom():
             free, keep = human_bytes(shortfall.free), human_bytes(shortfall.keep)
             return f"The disk is nearly full: {free} are free, and {keep} should stay so."
-        case report.Unfinished():
+        case report.UnfinishedFiles():
             left = f"{plural(shortfall.files, 'unfinished file')}, {human_bytes(shortfall.bytes)}"
             return (
                 f"Runs that died left {left}. The next mirror or import goes on with what of it is packs; "

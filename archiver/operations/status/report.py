@@ -44,7 +44,7 @@ class Coverage(msgspec.Struct, frozen=True):
     oldest: str
 
 
-class SmokeTested(msgspec.Struct, frozen=True):
+class SmokeTestState(msgspec.Struct, frozen=True):
     """When a whole snapshot was last smoke-tested at this place, and when it last held; ``""``: never.
 
     Tests count that were to run every level up to ``generate``.
@@ -102,7 +102,7 @@ class DamagedFiles(Shortfall, frozen=True, tag="damage"):
     files: int
 
 
-class Contradiction(Shortfall, frozen=True, tag="contradiction"):
+class ContradictorySeals(Shortfall, frozen=True, tag="contradiction"):
     """Two seals of a commit give ``files`` of it other bytes, ``path`` for one; no voucher settles it."""
 
     snapshot: str
@@ -197,7 +197,7 @@ class LowRoom(Shortfall, frozen=True, tag="room"):
     keep: int
 
 
-class Unfinished(Shortfall, frozen=True, tag="unfinished"):
+class UnfinishedFiles(Shortfall, frozen=True, tag="unfinished"):
     """A remark: what runs that died left, in bytes."""
 
     files: int
@@ -264,7 +264,7 @@ class Status(msgspec.Struct, frozen=True):
     pack_list: tuple[PackStatus, ...]
     places: tuple[PlaceState, ...]
     shortfalls: tuple[Shortfall, ...]
-    smoke_tests: tuple[SmokeTested, ...] = ()
+    smoke_tests: tuple[SmokeTestState, ...] = ()
     audit: LastAudit | None = None
     plans: tuple[PlanStatus, ...] = ()
     lost_upstream: tuple[LostUpstream, ...] = ()
