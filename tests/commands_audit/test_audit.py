@@ -201,7 +201,7 @@ def test_an_archive_that_cannot_be_written_to_is_audited_without_an_event(
     weights, run, monkeypatch
 ):
     def refuse(self, purpose):
-        raise explain_system_error(OSError(30, "Read-only file system", str(self.root)))
+        raise explain_system_error(OSError(30, "Read-only file system", str(self.path)))
 
     monkeypatch.setattr(LocalStore, "stage", refuse)
     before = sorted(path for path in weights.root.rglob("*"))
