@@ -22,41 +22,41 @@ _HEX40 = re.compile(r"[0-9a-f]{40}\Z")
 
 
 def as_blake3(text: str) -> Blake3Hex:
-    """``text`` as a BLAKE3 digest; raises ArchiverError when it is not 64 lowercase hex digits."""
+    """Return ``text`` as a BLAKE3 digest; raise ArchiverError if it is not 64 lowercase hex digits."""
     if not _HEX64.match(text):
         raise ArchiverError(f"{text[:80]!r} is not a BLAKE3 digest of 64 lowercase hex digits.")
     return Blake3Hex(text)
 
 
 def as_sha256(text: str) -> Sha256Hex:
-    """``text`` as a SHA-256 digest; raises ArchiverError when it is not 64 lowercase hex digits."""
+    """Return ``text`` as a SHA-256 digest; raise ArchiverError if it is not 64 lowercase hex digits."""
     if not _HEX64.match(text):
         raise ArchiverError(f"{text[:80]!r} is not a SHA-256 digest of 64 lowercase hex digits.")
     return Sha256Hex(text)
 
 
 def is_blake3(text: str) -> bool:
-    """Whether ``text`` has the form of a BLAKE3 digest (64 lowercase hex digits)."""
+    """Return whether ``text`` has the form of a BLAKE3 digest (64 lowercase hex digits)."""
     return bool(_HEX64.match(text))
 
 
 def is_git_oid(text: str) -> bool:
-    """Whether ``text`` has the form of a git object id (40 lowercase hex digits)."""
+    """Return whether ``text`` has the form of a git object id (40 lowercase hex digits)."""
     return bool(_HEX40.match(text))
 
 
 def is_sha256(text: str) -> bool:
-    """Whether ``text`` has the form of a SHA-256 digest (64 lowercase hex digits)."""
+    """Return whether ``text`` has the form of a SHA-256 digest (64 lowercase hex digits)."""
     return bool(_HEX64.match(text))
 
 
 def blake3_hex(data: bytes | bytearray | memoryview) -> Blake3Hex:
-    """The BLAKE3 of ``data``."""
+    """Return the BLAKE3 of ``data``."""
     return Blake3Hex(blake3(data).hexdigest())
 
 
 def git_blob_hasher(size: int) -> hashlib._Hash:
-    r"""A SHA-1 that, fed ``size`` bytes of content, gives the blob's git object id.
+    r"""Return a SHA-1 that, fed ``size`` bytes of content, gives the blob's git object id.
 
     Source: git's object format, ``blob <size>\0<content>``.
     """

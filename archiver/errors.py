@@ -23,7 +23,7 @@
     │   ├── AccessError              23   gated, private or disabled: a token with rights may help
     │   └── RenamedError             23   upstream has it under another name
     ├── PolicyError                  24   the archive's policy forbids it
-    ├── UnfinishedModelError         25   a model in a folder is plainly half
+    ├── UnfinishedModelError         25   a model in a folder lacks parts that it plainly needs
     ├── NetworkError                 30   upstream could not be reached, after retries
     └── NoSpaceError                 31   the disk is full, or would be
 
@@ -113,7 +113,7 @@ class UnportableNameError(PartialError):
 
 
 class UnfinishedModelError(ArchiverError):
-    """A model in a folder is plainly half: it cannot run."""
+    """A model in a folder lacks parts that it plainly needs: it cannot run."""
 
     exit_code = ExitCode.SMOKE_FAILED
 
@@ -270,7 +270,7 @@ _DENIED = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 def explain_system_error(error: OSError, what: str = "") -> ArchiverError:
-    """The domain error that a system error stands for; ``what`` says what was being done."""
+    """Return the domain error that a system error stands for; ``what`` says what was being done."""
     place = str(error.filename or "a file")
     doing = f" while {what}" if what else ""
     if error.errno in _NO_ROOM:
@@ -308,7 +308,7 @@ def _no_room(number: int, place: str, doing: str) -> NoSpaceError:
 
 
 def out_of_inodes(place: str | os.PathLike[str]) -> bool:
-    """Whether the disk of a path has room for bytes and for no further file."""
+    """Return whether the disk of a path has room for bytes, and for no further file."""
     folder = Path(place).absolute()
     while not folder.is_dir():
         folder = folder.parent
@@ -316,5 +316,5 @@ def out_of_inodes(place: str | os.PathLike[str]) -> bool:
         info = os.statvfs(folder)
     except OSError:
         return False
-    # Whoever fails gives some back before it asks.
+    # A few may be free: who failed for want of one has removed its own files before it asks.
     return bool(info.f_files and info.f_favail < _FEW_INODES and info.f_bavail)

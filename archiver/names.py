@@ -38,7 +38,7 @@ _NOT_IN_SLUG = re.compile(r"[^a-z0-9._-]")
 
 
 def as_repo_path(text: str) -> RepoPath:
-    """``text`` as a path that may be written; raises HostileNameError that says why it may not."""
+    """Return ``text`` as a path that may be written; raise HostileNameError that says why it may not."""
     problem = _problem(text)
     if problem:
         raise HostileNameError(f"The path {_shown(text)} {problem}, so it may not be written.")
@@ -46,9 +46,9 @@ def as_repo_path(text: str) -> RepoPath:
 
 
 def check_paths(paths: Iterable[str], *, folder: str = "") -> list[RepoPath]:
-    """All ``paths`` of one revision, in the same order, each alone and all together possible.
+    """Return all ``paths`` of one revision, in the same order: each possible, alone and together.
 
-    ``folder`` is the folder that they are of, for messages; ``""`` if they come from upstream.
+    ``folder`` is the folder that holds them, for messages; ``""`` if they come from upstream.
 
     Raises:
         HostileNameError: Names every problem, or the first 20 and how many more there are.
@@ -58,20 +58,21 @@ def check_paths(paths: Iterable[str], *, folder: str = "") -> list[RepoPath]:
     if not problems:
         return [RepoPath(path) for path in listed]
     more = len(problems) - MAX_PROBLEMS
-    told = "; ".join(problems[:MAX_PROBLEMS]) + (f"; and {more:,} more" if more > 0 else "")
+    listing = "; ".join(problems[:MAX_PROBLEMS]) + (f"; and {more:,} more" if more > 0 else "")
     if folder:
         raise HostileNameError(
-            f"{_shown(folder)} has names that could not be written elsewhere ({len(problems):,}): {told}.",
+            f"{_shown(folder)} has names that could not be written elsewhere "
+            f"({len(problems):,}): {listing}.",
             hint="Nothing was taken in. Rename these files, or move them away.",
         )
     raise HostileNameError(
-        f"Paths from upstream may not be written ({len(problems):,}): {told}.",
+        f"Paths from upstream may not be written ({len(problems):,}): {listing}.",
         hint="Nothing was fetched. Ask the publisher to rename these files.",
     )
 
 
 def path_problems(listed: Sequence[str]) -> list[str]:
-    """What is never legitimate in the paths of one revision, a part of a sentence each.
+    """Return what is never legitimate in the paths of one revision, a part of a sentence each.
 
     Takes time in proportion to the listing, however many parts a path has.
     """
@@ -81,26 +82,26 @@ def path_problems(listed: Sequence[str]) -> list[str]:
 
 
 def unportable(paths: Iterable[str]) -> dict[str, str]:
-    """The paths of one revision that some filesystems cannot hold, and why, a part of a sentence each.
+    """Return the paths of one revision that some filesystems cannot hold, and why, a part of a sentence.
 
     They are kept in the archive. Of twins the later one is named, with the one that it is a twin of.
     """
     listed = list(paths)
-    found = {
+    problems = {
         path: "has characters that some filesystems cannot hold"
         for path in listed
         if _NOT_EVERYWHERE.search(path)
     }
     where = "where case and forms of Unicode do not count"
     for path, why, below in _clashes(listed, _folded):
-        found.setdefault(path, f"{why}, {where}")
+        problems.setdefault(path, f"{why}, {where}")
         if below:
-            found.setdefault(below, f"lies below the file {_shown(path)}, {where}")
-    return found
+            problems.setdefault(below, f"lies below the file {_shown(path)}, {where}")
+    return problems
 
 
 def _problem(path: str) -> str:
-    """What is wrong with one path by itself, as the rest of a sentence; empty if nothing is."""
+    """Return what is wrong with one path by itself, as the rest of a sentence; ``""`` if nothing is."""
     try:
         size = len(path.encode())
     except UnicodeEncodeError:
@@ -125,7 +126,7 @@ def _part_problem(part: str) -> str:
 
 
 def _clashes(paths: Iterable[str], same: Callable[[str], str]) -> Iterator[tuple[str, str, str]]:
-    """Paths that cannot be there beside another one, where those count as one that are the ``same``.
+    """Yield paths that cannot stand beside another, where paths with the ``same`` key are one.
 
     Each with why, and with the path that lies below it if that is the reason.
     """
@@ -136,8 +137,8 @@ def _clashes(paths: Iterable[str], same: Callable[[str], str]) -> Iterator[tuple
             firsts[key] = path
         else:
             first = firsts[key]
-            told = "is listed twice" if first == path else f"is the same name as {_shown(first)}"
-            yield path, told, ""
+            why = "is listed twice" if first == path else f"is the same name as {_shown(first)}"
+            yield path, why, ""
     # No path holds a NUL. With one for each slash, what lies below a file comes right after it.
     rows = sorted((key.replace("/", "\0"), path) for key, path in firsts.items())
     above: list[tuple[str, str]] = []
@@ -157,7 +158,7 @@ def _folded(path: str) -> str:
 
 
 def as_repo_id(text: str) -> RepoId:
-    """``text`` as a repository's name, by the Hub's rules; raises UsageError when it is none.
+    """Return ``text`` as a repository's name, by the Hub's rules; raise UsageError if it is none.
 
     Each half has 1 to 96 of the characters ``A-Z a-z 0-9 . _ -``, begins and ends with neither
     ``.`` nor ``-``, and holds neither ``..`` nor ``--``; the whole does not end with ``.git``.
@@ -173,7 +174,7 @@ def as_repo_id(text: str) -> RepoId:
 
 
 def slug(repo_id: RepoId) -> str:
-    """The folder of a repository in an archive: ``org/name`` (docs/format.md section 2)."""
+    """Return the folder of a repository in an archive: ``org/name`` (docs/format.md section 2)."""
     org, slash, name = repo_id.partition("/")
     return f"{_slugged(org)}/{_slugged(name)}" if slash else f"_/{_slugged(org)}"
 
@@ -184,12 +185,12 @@ def _slugged(half: str) -> str:
 
 
 def as_commit(text: str) -> Commit:
-    """``text`` as a commit; raises HostileNameError when it is not 40 lowercase hex digits."""
+    """Return ``text`` as a commit; raise HostileNameError if it is not 40 lowercase hex digits."""
     if not _COMMIT.match(text):
         raise HostileNameError(f"{_shown(text)} is not a commit of 40 lowercase hex digits.")
     return Commit(text)
 
 
 def _shown(text: str) -> str:
-    """``text`` quoted, bounded, and with whatever is not printable escaped."""
+    """Return ``text`` quoted, bounded, and with whatever is not printable escaped."""
     return repr(text[:_SHOWN]) + ("…" if len(text) > _SHOWN else "")

@@ -1,4 +1,4 @@
-"""A plan: the TOML list of what to mirror, read strictly, every problem told at once."""
+"""A plan: the TOML list of what to mirror, read strictly, with all its problems named at once."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class PlannedRepository(msgspec.Struct, frozen=True):
 
     @property
     def title(self) -> str:
-        """``Org/Name`` or ``Org/Name@revision``, for messages."""
+        """Return ``Org/Name`` or ``Org/Name@revision``, for messages."""
         return f"{self.name}@{self.revision}" if self.revision else self.name
 
 
@@ -58,9 +58,9 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 def find_plan(reference: str) -> Plan:
-    """The plan in the file ``reference``, or the one of this name that comes with archiver.
+    """Return the plan in the file ``reference``, or the one of this name that comes with archiver.
 
-    Raises UsageError that names the file and everything that is wrong with it.
+    Raise UsageError that names the file and everything that is wrong with it.
     """
     path = Path(reference)
     shipped = shipped_plans()
@@ -70,7 +70,7 @@ def find_plan(reference: str) -> Plan:
 
 
 def shipped_plans() -> dict[str, bytes]:
-    """Name -> content of the plans that come with archiver."""
+    """Return the plans that come with archiver: name -> content."""
     folder = resources.files("archiver") / "carried" / "manifests"
     return {
         item.name.removesuffix(".toml"): item.read_bytes()
@@ -93,7 +93,7 @@ def _read(path: Path, shipped: dict[str, bytes]) -> bytes:
 
 
 def parse_plan(data: bytes, what: str) -> Plan:
-    """A plan from its TOML; raises UsageError that names ``what`` and lists every problem."""
+    """Return a plan from its TOML; raise UsageError that names ``what`` and lists every problem."""
     problems: list[str] = []
     document = _toml(data, problems)
     _unknown(document, ("plan", "repository"), "", problems)
@@ -117,9 +117,9 @@ def parse_plan(data: bytes, what: str) -> Plan:
 
 def _refused(what: str, problems: list[str]) -> UsageError:
     more = len(problems) - _PROBLEMS_MAX
-    told = "; ".join(problems[:_PROBLEMS_MAX]) + (f"; and {more:,} more" if more > 0 else "")
+    listing = "; ".join(problems[:_PROBLEMS_MAX]) + (f"; and {more:,} more" if more > 0 else "")
     return UsageError(
-        f"{what} is not a plan ({plural(len(problems), 'problem')}): {told}.",
+        f"{what} is not a plan ({plural(len(problems), 'problem')}): {listing}.",
         hint="Nothing was mirrored. Correct the plan and run the same command again.",
     )
 
@@ -171,12 +171,12 @@ def _repositories(entries: list[Any], problems: list[str]) -> Iterator[PlannedRe
         table = _table(entry, f"repository {number}", problems)
         shown = table.get("name") if isinstance(table.get("name"), str) else None
         where = f"repository {number}" + (f" ({printable(shown, 100)})" if shown else "") + ": "
-        found = _repository(table, where, problems)
-        key = (found.name.casefold(), found.revision or "main")
-        if found.name and key in seen:
+        repository = _repository(table, where, problems)
+        key = (repository.name.casefold(), repository.revision or "main")
+        if repository.name and key in seen:
             problems.append(f"{where}is listed already as repository {seen[key]}")
         seen.setdefault(key, number)
-        yield found
+        yield repository
 
 
 def _repository(table: dict[str, Any], where: str, problems: list[str]) -> PlannedRepository:

@@ -1,4 +1,4 @@
-"""What a long operation tells of its course; who listens decides what to show."""
+"""How a long operation reports its progress; whoever receives it decides what to show."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import threading
 from typing import Final, Protocol
 
 stop_requested: Final = threading.Event()
-"""Set once the run was told to end: whoever waits for other processes in a thread stops waiting."""
+"""Set once the run is to end: a thread that waits for other processes stops waiting."""
 
 
 class Progress(Protocol):
-    """Told what happens, from several threads. All counts are bytes of plain content."""
+    """Receives what happens, from several threads. All counts are bytes of plain content."""
 
     def phase(self, verb: str) -> None:
-        """Another part of the work begins, such as ``Proving``; what is expected is told anew."""
+        """Another part of the work begins, such as ``Proving``; all is counted from nothing."""
 
     def expect(self, files: int, size: int) -> None:
         """How many files and bytes there are to do in all."""
@@ -35,25 +35,25 @@ class Progress(Protocol):
 
 
 class NoProgress:
-    """For what is too short, or has nobody, to be told of."""
+    """Shows nothing: for work that is short, or that another progress counts already."""
 
     def phase(self, verb: str) -> None:
-        """Tell nobody."""
+        """Show nothing."""
 
     def expect(self, files: int, size: int) -> None:
-        """Tell nobody."""
+        """Show nothing."""
 
     def begin(self, path: str, size: int) -> None:
-        """Tell nobody."""
+        """Show nothing."""
 
     def advance(self, count: int, *, fetched: bool) -> None:
-        """Tell nobody."""
+        """Show nothing."""
 
     def rewind(self, count: int) -> None:
-        """Tell nobody."""
+        """Show nothing."""
 
     def stored(self, plain: int, stored: int) -> None:
-        """Tell nobody."""
+        """Show nothing."""
 
     def end(self, path: str) -> None:
-        """Tell nobody."""
+        """Show nothing."""

@@ -27,7 +27,7 @@ _WHOLE = 100
 
 
 def printable(text: str, limit: int = 200) -> str:
-    r"""``text`` safe to show: control characters, terminal escapes and odd spaces as ``\x1b``.
+    r"""Return ``text`` safe to show: control characters, terminal escapes and odd spaces as ``\x1b``.
 
     Whatever Unicode does not call printable is escaped, also text-direction marks and surrogates;
     a backslash is doubled, so that an escape that upstream wrote cannot pass for one of ours.
@@ -49,7 +49,7 @@ def _escaped(char: str) -> str:
 
 
 def human_bytes(count: float) -> str:
-    """``count`` bytes in decimal units: ``0 B``, ``999 B``, ``1.50 GB``, ``807 GB``."""
+    """Return ``count`` bytes in decimal units: ``0 B``, ``999 B``, ``1.50 GB``, ``807 GB``."""
     value = float(count)
     for unit in _UNITS:
         if abs(value) < _THOUSAND - 0.5 or unit == _UNITS[-1]:
@@ -59,7 +59,7 @@ def human_bytes(count: float) -> str:
 
 
 def _decimals(value: float, unit: str) -> int:
-    """How many decimals keep three significant digits; whole bytes have none."""
+    """Return how many decimals keep three significant digits; whole bytes have none."""
     if unit == "B":
         return 0
     if abs(value) < _TEN - 0.005:
@@ -67,13 +67,13 @@ def _decimals(value: float, unit: str) -> int:
     return 1 if abs(value) < _TEN**2 - 0.05 else 0
 
 
-def human_rate(bytes_per_second: float) -> str:
-    """A speed in decimal units: ``112 MB/s``."""
-    return human_bytes(bytes_per_second) + "/s"
+def human_rate(count: float, seconds: float = 1) -> str:
+    """Return the speed of ``count`` bytes in ``seconds``, in decimal units: ``112 MB/s``."""
+    return human_bytes(count / max(seconds, 1e-6)) + "/s"
 
 
 def human_duration(seconds: float) -> str:
-    """A duration in its two greatest units: ``0.4 s``, ``12 s``, ``3 min 05 s``, ``2 h 07 min``."""
+    """Return a duration in its two greatest units: ``0.4 s``, ``12 s``, ``3 min 05 s``, ``2 h 07 min``."""
     if seconds < _TEN - 0.05:
         return f"{seconds:.1f} s"
     whole = round(seconds)
@@ -87,26 +87,26 @@ def human_duration(seconds: float) -> str:
 
 
 def parse_size(text: str) -> int:
-    """The bytes that ``text`` stands for, rounded down; raises UsageError when it is no size.
+    """Return the bytes that ``text`` stands for, rounded down; raise UsageError if it is no size.
 
     The units are those of GNU coreutils: ``500MB`` is decimal, ``1.5GiB`` and ``4G`` are binary, a
     bare number counts bytes. Case does not matter.
     """
-    found = _SIZE.match(text)
-    if not found:
+    match = _SIZE.match(text)
+    if not match:
         raise UsageError(f"{text[:80]!r} is not a size.", hint="Write it like 4G, 500MB or 1.5GiB.")
-    number, power, suffix = found.groups()
+    number, power, suffix = match.groups()
     base = 1000 if (suffix or "").lower() == "b" else 1024
     return int(Decimal(number) * base ** (_POWERS.index(power.lower()) + 1 if power else 0))
 
 
 def parse_duration(text: str) -> int:
-    """The seconds that ``text`` stands for, rounded down: ``90s``, ``30m``, ``2h``, ``30d``, ``4w``.
+    """Return the seconds that ``text`` stands for, rounded down: ``90s``, ``30m``, ``2h``, ``30d``, ``4w``.
 
-    Raises UsageError when it is no duration, or longer than a hundred years.
+    Raise UsageError if it is no duration, or longer than a hundred years.
     """
-    found = _DURATION.match(text)
-    seconds = int(Decimal(found[1]) * _SECONDS[found[2].lower()]) if found else _LONGEST + 1
+    match = _DURATION.match(text)
+    seconds = int(Decimal(match[1]) * _SECONDS[match[2].lower()]) if match else _LONGEST + 1
     if seconds > _LONGEST:
         raise UsageError(
             f"{text[:80]!r} is not a duration.", hint="Write it like 90s, 30m, 2h or 30d."
@@ -115,29 +115,29 @@ def parse_duration(text: str) -> int:
 
 
 def parse_share(text: str) -> float:
-    """The part of a whole that ``text`` stands for, such as ``5%``: more than 0, at most 1.
+    """Return the part of a whole that ``text`` stands for, such as ``5%``: more than 0, at most 1.
 
-    Raises UsageError when it is none.
+    Raise UsageError if it is none.
     """
-    found = _SHARE.match(text)
-    share = float(found[1]) / _WHOLE if found else 0.0
+    match = _SHARE.match(text)
+    share = float(match[1]) / _WHOLE if match else 0.0
     if not 0 < share <= 1:
         raise UsageError(f"{text[:80]!r} is not a share.", hint="Write it like 5% or 0.5%.")
     return share
 
 
 def human_share(part: float, whole: float) -> str:
-    """A part in percent, rounded down, so that only all of it is ``100%``; ``-`` of nothing."""
+    """Return a part in percent, rounded down, so that only all of it is ``100%``; ``-`` of nothing."""
     return f"{int(_WHOLE * part / whole)}%" if whole else "-"
 
 
 def plural(count: int, noun: str, many: str = "") -> str:
-    """A count with its noun: ``1 file``, ``1,234 files``; ``many`` is an irregular plural."""
+    """Return a count with its noun: ``1 file``, ``1,234 files``; ``many`` is an irregular plural."""
     return f"{count:,} {noun if count == 1 else many or noun + 's'}"
 
 
 def utc_after(last: str) -> str:
-    """The time now, or a second after ``last`` if it is not later than that."""
+    """Return the time now, or a second after ``last`` if now is not later."""
     now = utc_now()
     if now > last:
         return now
@@ -149,7 +149,7 @@ def utc_after(last: str) -> str:
 
 
 def utc_before(seconds: float) -> str:
-    """The time so many seconds ago; the earliest there is if that is too long ago."""
+    """Return the time so many seconds ago; ``""``, which sorts first, if no year is so long ago."""
     try:
         return (wall_clock() - timedelta(seconds=seconds)).strftime(_UTC)
     except OverflowError:
@@ -157,7 +157,7 @@ def utc_before(seconds: float) -> str:
 
 
 def utc_now() -> str:
-    """The time now as the format writes it (docs/format.md section 1): ``YYYY-MM-DDTHH:MM:SSZ``."""
+    """Return the time now as the format writes it (docs/format.md section 1): ``YYYY-MM-DDTHH:MM:SSZ``."""
     return wall_clock().strftime(_UTC)
 
 
@@ -170,5 +170,5 @@ def seconds_of(time: str) -> int | None:
 
 
 def wall_clock() -> datetime:
-    """Return what this machine's clock says: the one place where it is asked for the date."""
+    """Return what this machine's clock says: the only place that asks for the date."""
     return datetime.now(UTC)

@@ -14,7 +14,7 @@ class Throttle:
     """A token bucket: over any time, at most ``rate`` x seconds + ``burst`` bytes pass.
 
     A caller takes bytes after it has received them; while it waits, TCP holds the sender back.
-    Bytes may be owed, so a chunk larger than the bucket passes too and the debt is slept off.
+    The level may fall below zero, so that a chunk larger than the bucket passes too, and waits longer.
 
     Args:
         rate: Bytes per second for all callers together, more than 0.
@@ -42,7 +42,7 @@ class Throttle:
         self._filled = clock()
 
     def take(self, count: int) -> None:
-        """Account for ``count`` received bytes; sleeps as long as they are above the rate."""
+        """Account for ``count`` received bytes; sleep as long as they are above the rate."""
         with self._lock:
             now = self._clock()
             earned = max(0.0, now - self._filled) * self.rate

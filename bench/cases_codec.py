@@ -9,7 +9,7 @@ import data
 from measure import FailedError, Usage, scratch, typical
 from measure import run as measured
 from table import Check
-from tools import FAST, LMZIP, NORMAL, OTHERS, install_peers
+from tools import FAST, LMZIP, NORMAL, PEER_TOOLS, install_peers
 
 if TYPE_CHECKING:
     from table import Report
@@ -41,8 +41,8 @@ class Round:
 
 
 def _expect_back(tool: Tool, item: data.Input, work: data.Path) -> None:
-    found = [path for path in (work / "back").rglob(item.file.name) if path.is_file()]
-    if not found or found[0].stat().st_size != item.file.stat().st_size:
+    restored = [path for path in (work / "back").rglob(item.file.name) if path.is_file()]
+    if not restored or restored[0].stat().st_size != item.file.stat().st_size:
         raise FailedError(f"{tool.name} did not give {item.file.name} back.")
 
 
@@ -50,7 +50,7 @@ def run(report: Report, *, small: bool) -> None:
     """Measure all inputs."""
     install_peers()
     inputs = ("minilm-f32", "minilm-bf16", "whisper-f16", "whisper-bin", LARGE[small])
-    absent = [tool.name for tool in OTHERS if tool.missing()]
+    absent = [tool.name for tool in PEER_TOOLS if tool.missing()]
     if absent:
         report.notes.append(f"Not installed here, so not compared: {', '.join(absent)}.")
     for name in inputs:
@@ -66,8 +66,8 @@ def _rounds(item: data.Input, *, repeats: int, large: bool) -> dict[str, list[Ro
     """Interleaved: each repeat runs every tool, so that a slow spell hits all of them."""
     rounds: dict[str, list[Round]] = {}
     for repeat in range(repeats):
-        others = OTHERS if repeat == 0 or not large else ()
-        for tool in (*MAIN, *others):
+        peers = PEER_TOOLS if repeat == 0 or not large else ()
+        for tool in (*MAIN, *peers):
             if not tool.missing():
                 rounds.setdefault(tool.name, []).append(Round(tool, item))
     return rounds
@@ -75,14 +75,18 @@ def _rounds(item: data.Input, *, repeats: int, large: bool) -> dict[str, list[Ro
 
 def _tabulate(report: Report, item: data.Input, rounds: dict[str, list[Round]]) -> None:
     rows = []
-    for name, found in rounds.items():
-        into, out = (typical([getattr(one, way) for one in found]) for way in ("into", "out"))
-        ratio = found[-1].stored / item.size
+    for name, results in rounds.items():
+        into, out = (
+            typical([getattr(result, way) for result in results]) for way in ("into", "out")
+        )
+        ratio = results[-1].stored / item.size
         rows.append([name, f"{ratio:.4f}", *_cells(item, into), *_cells(item, out)])
     report.tables.append((f"{item.name}, {item.size / 1e6:.0f} MB", NAMES, rows))
     report.raw[f"codec {item.name}"] = {
-        name: [{"stored": one.stored, "in": one.into, "out": one.out} for one in found]
-        for name, found in rounds.items()
+        name: [
+            {"stored": result.stored, "in": result.into, "out": result.out} for result in results
+        ]
+        for name, results in rounds.items()
     }
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 COUNT = {False: 1000, True: 50}
 INPUT, MORE = "faults", "snapshots"
 SEED = 20261123
-KEPT = ("packs", "manifests", "snapshots", "journal", "parity")
+STORED = ("packs", "manifests", "snapshots", "journal", "parity")
 
 
 class Outcome(NamedTuple):
@@ -39,7 +39,7 @@ class Outcome(NamedTuple):
     same: bool
     """Every stored file is what it was, and nothing else is lost."""
     named: bool
-    """What could not be healed was told, with the files that are hit."""
+    """What could not be healed was reported, with the files that are hit."""
     seconds: float
 
 
@@ -55,20 +55,20 @@ def run(report: Report, *, small: bool) -> None:
 
 def _archive(work: Path) -> Path:
     """An archive of some models, proven, with parity for all of it."""
-    archive, item = work / "kept", data.get(INPUT)
-    others = sorted(data.get(MORE).folder.iterdir())[:3]
+    archive, item = work / "store", data.get(INPUT)
+    models = sorted(data.get(MORE).folder.iterdir())[:3]
     for command in (
         ["init"],
         ["policy", "set", "--parity", "2"],
         ["import", str(item.folder), "--as", "bench/faults"],
-        *(["import", str(one), "--as", f"bench/{one.name}"] for one in others),
+        *(["import", str(model), "--as", f"bench/{model.name}"] for model in models),
         ["parity", "add"],
         ["audit", "--level", "content"],
         ["parity", "add"],
     ):
-        code, said = _archiver(archive, *command)
+        code, printed = _archiver(archive, *command)
         if code:
-            raise SystemExit(f"{command}: exit {code}\n{said}")
+            raise SystemExit(f"{command}: exit {code}\n{printed}")
     return archive
 
 
@@ -87,10 +87,10 @@ def _archiver(archive: Path, *words: str) -> tuple[int, str]:
 
 def _files(archive: Path) -> dict[str, bytes]:
     """Every file that must not be lost."""
-    found = [archive / "archive.json"]
-    found += [path for part in KEPT for path in sorted((archive / part).rglob("*"))]
+    paths = [archive / "archive.json"]
+    paths += [path for part in STORED for path in sorted((archive / part).rglob("*"))]
     return {
-        path.relative_to(archive).as_posix(): path.read_bytes() for path in found if path.is_file()
+        path.relative_to(archive).as_posix(): path.read_bytes() for path in paths if path.is_file()
     }
 
 
@@ -134,15 +134,15 @@ FAULTS: dict[str, Callable[[bytearray, random.Random], bytes] | None] = {
 def _try(archive: Path, good: dict[str, bytes], heads: list[str], chance: random.Random) -> Outcome:
     begin = time.monotonic()
     name, kind = _spoil(archive, good, chance)
-    # A sidecar that is gone is no damage: what it protected is told to have none.
+    # A sidecar that is gone is no damage: the file that it protected is listed as without one.
     digest = (re.findall("[0-9a-f]{64}", name) or [name])[-1]
-    found, told = _archiver(archive, "audit", *heads)
+    found, audited = _archiver(archive, "audit", *heads)
     found = found or int(digest in _archiver(archive, "parity", "status")[1])
-    code, said = _archiver(archive, "repair", "--no-upstream")
+    code, repaired = _archiver(archive, "repair", "--no-upstream")
     _archiver(archive, "parity", "add")
-    same = all(_same(archive / one, body) for one, body in good.items())
+    same = all(_same(archive / file, body) for file, body in good.items())
     _back(archive, good)
-    named = any(one in told + said for one in (name, digest))
+    named = any(word in audited + repaired for word in (name, digest))
     family = name.partition("/")[0]
     return Outcome(kind, family, bool(found), code == 0, same, named, time.monotonic() - begin)
 
@@ -154,15 +154,15 @@ def _same(path: Path, body: bytes) -> bool:
     now = path.read_bytes()
     if path.name != "archive.json":
         return now == body
-    kept = ("archive", "format", "features")
-    return [json.loads(now)[key] for key in kept] == [json.loads(body)[key] for key in kept]
+    keys = ("archive", "format", "features")
+    return [json.loads(now)[key] for key in keys] == [json.loads(body)[key] for key in keys]
 
 
 def _spoil(archive: Path, good: dict[str, bytes], chance: random.Random) -> tuple[str, str]:
     """Damage one file so that its bytes really differ; its name and how."""
     while True:
-        family = chance.choice(("archive.json", *KEPT))
-        name = chance.choice([one for one in good if one.startswith(family)])
+        family = chance.choice(("archive.json", *STORED))
+        name = chance.choice([file for file in good if file.startswith(family)])
         kind = chance.choice(list(FAULTS))
         fault, path = FAULTS[kind], archive / name
         body = None if fault is None else fault(bytearray(good[name]), chance)
@@ -177,7 +177,7 @@ def _spoil(archive: Path, good: dict[str, bytes], chance: random.Random) -> tupl
 
 def _back(archive: Path, good: dict[str, bytes]) -> None:
     """The archive as it was: the next fault is single again."""
-    for part in (*KEPT, "quarantine"):
+    for part in (*STORED, "quarantine"):
         for path in list((archive / part).rglob("*")):
             if path.is_file() and path.relative_to(archive).as_posix() not in good:
                 path.chmod(0o644)
@@ -190,30 +190,36 @@ def _back(archive: Path, good: dict[str, bytes]) -> None:
 
 
 def _tabulate(report: Report, outcomes: list[Outcome]) -> None:
-    families = sorted({one.file for one in outcomes})
+    families = sorted({outcome.file for outcome in outcomes})
     rows = []
     for kind in FAULTS:
         for family in families:
-            these = [one for one in outcomes if (one.kind, one.file) == (kind, family)]
-            if these:
-                count = Counter(found=sum(one.found for one in these))
-                count["healed"] = sum(one.healed and one.same for one in these)
+            group = [
+                outcome for outcome in outcomes if (outcome.kind, outcome.file) == (kind, family)
+            ]
+            if group:
+                count = Counter(found=sum(outcome.found for outcome in group))
+                count["healed"] = sum(outcome.healed and outcome.same for outcome in group)
                 rows.append(
-                    [kind, family, *map(str, (len(these), count["found"], count["healed"]))]
+                    [kind, family, *map(str, (len(group), count["found"], count["healed"]))]
                 )
     names = ["fault", "file", "times", "found", "healed"]
     report.tables.append((f"{len(outcomes)} random single faults", names, rows))
     report.raw["faults"] = json.loads(json.dumps(outcomes))
     total = float(len(outcomes))
-    found = float(sum(one.found for one in outcomes))
+    found = float(sum(outcome.found for outcome in outcomes))
     report.checks.append(Check("single faults found", found, total, at_least=True))
-    weak = [one for one in outcomes if not one.healed and not _beyond(one)]
-    kept = total - len(weak)
-    report.checks.append(Check("healed, or beyond parity's strength", kept, total, at_least=True))
-    silent = [one for one in outcomes if not one.same and not (one.found and one.named)]
-    report.checks.append(Check("lost without being told", float(len(silent)), 0.0))
+    weak = [outcome for outcome in outcomes if not outcome.healed and not _beyond(outcome)]
+    healed = total - len(weak)
+    report.checks.append(Check("healed, or beyond parity's strength", healed, total, at_least=True))
+    silent = [
+        outcome
+        for outcome in outcomes
+        if not outcome.same and not (outcome.found and outcome.named)
+    ]
+    report.checks.append(Check("lost without a word", float(len(silent)), 0.0))
 
 
-def _beyond(one: Outcome) -> bool:
+def _beyond(outcome: Outcome) -> bool:
     """A pack that is gone whole needs another copy: parity holds a sixteenth of it."""
-    return one.file == "packs" and one.kind in {"missing", "emptied"}
+    return outcome.file == "packs" and outcome.kind in {"missing", "emptied"}

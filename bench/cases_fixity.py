@@ -30,7 +30,7 @@ def run(report: Report, *, small: bool) -> None:
     with scratch() as work:
         NORMAL.prepare(work)
         measured(NORMAL.commands(item, work)[0], NORMAL.env(work))
-        packs = tree_size(work / "kept" / "packs")
+        packs = tree_size(work / "store" / "packs")
         rounds = _rounds(item, work)
     rates = {name: (item.size if name in PLAIN else packs) / 1e6 for name in rounds}
     _tabulate(report, item, rounds, rates)
@@ -47,8 +47,8 @@ IDLE = ("audit of nothing", "blake3 of nothing")
 
 def _rounds(item: data.Input, work: Path) -> dict[str, list[Usage]]:
     """Interleaved, so that a slow spell hits all of them."""
-    found: dict[str, list[Usage]] = {}
-    place, env = ["-q", "-C", str(work / "kept")], NORMAL.env(work)
+    usages: dict[str, list[Usage]] = {}
+    place, env = ["-q", "-C", str(work / "store")], NORMAL.env(work)
     (work / "nothing").mkdir()
     measured([ARCHIVER, "-q", "init", "-C", str(work / "empty")], env)
     for number in range(REPEATS):
@@ -59,25 +59,25 @@ def _rounds(item: data.Input, work: Path) -> dict[str, list[Usage]]:
                 f"audit --level {level}": [ARCHIVER, "audit", *place, "--level", level]
                 for level in ("structure", "stored", "content", "files")
             },
-            "blake3 of the packs": [sys.executable, BLAKE3_FILES, str(work / "kept" / "packs")],
+            "blake3 of the packs": [sys.executable, BLAKE3_FILES, str(work / "store" / "packs")],
             "audit of nothing": [ARCHIVER, "audit", "-q", "-C", str(work / "empty")],
             "blake3 of nothing": [sys.executable, BLAKE3_FILES, str(work / "nothing")],
             "parity add": [ARCHIVER, "parity", "add", *place, "--redo"],
         }
         for name, command in commands.items():
-            found.setdefault(name, []).append(measured(command, env))
-    return found
+            usages.setdefault(name, []).append(measured(command, env))
+    return usages
 
 
 def _tabulate(
     report: Report, item: data.Input, rounds: dict[str, list[Usage]], sizes: dict[str, float]
 ) -> None:
     rows = []
-    for name, found in rounds.items():
-        one = typical(found)
+    for name, usages in rounds.items():
+        usage = typical(usages)
         size = 0.0 if name in IDLE else sizes[name]
-        rates = [f"{size / seconds:.0f}" if size else "" for seconds in (one.wall, one.cpu)]
-        rows.append([name, f"{one.wall:.2f}", *rates, f"{one.rss / 1e6:.0f}"])
+        rates = [f"{size / seconds:.0f}" if size else "" for seconds in (usage.wall, usage.cpu)]
+        rows.append([name, f"{usage.wall:.2f}", *rates, f"{usage.rss / 1e6:.0f}"])
     names = ["what", "seconds", "MB/s", "MB/s of CPU", "peak MB"]
     report.tables.append((f"proving {item.name}, {item.size / 1e6:.0f} MB plain", names, rows))
     report.raw[f"fixity {item.name}"] = rounds
@@ -95,7 +95,7 @@ def _judge(report: Report, rounds: dict[str, list[Usage]], sizes: dict[str, floa
         0.8,
         more=f"; whole processes {median(whole):.2f}",
     )
-    rates = sorted(sizes["parity add"] / one.wall for one in rounds["parity add"])
+    rates = sorted(sizes["parity add"] / usage.wall for usage in rounds["parity add"])
     note = f"{rates[0]:.0f} to {rates[-1]:.0f}"
     check = Check("parity add", median(rates), 300, " MB/s", at_least=True, note=note)
     report.checks.append(check)
@@ -116,11 +116,11 @@ def _compare(
     report.checks.append(Check(what, median(ratios), limit, "x", at_least=True, note=note))
 
 
-def _beyond(found: Sequence[Usage], idle: Sequence[Usage] | None) -> list[Usage]:
+def _beyond(usages: Sequence[Usage], idle: Sequence[Usage] | None) -> list[Usage]:
     """The same, less what the program takes to start."""
     start = typical(idle or ())
-    return [Usage(one.wall - start.wall, one.cpu - start.cpu, one.rss) for one in found]
+    return [Usage(usage.wall - start.wall, usage.cpu - start.cpu, usage.rss) for usage in usages]
 
 
-def _faster(one: Sequence[Usage], other: Sequence[Usage]) -> list[float]:
-    return sorted(b.wall / a.wall for a, b in zip(one, other, strict=True))
+def _faster(slow: Sequence[Usage], fast: Sequence[Usage]) -> list[float]:
+    return sorted(b.wall / a.wall for a, b in zip(slow, fast, strict=True))

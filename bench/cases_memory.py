@@ -20,10 +20,10 @@ INPUTS = {False: ("memory-0.5gb", "memory-4gb"), True: ("hub-0.2gb", "memory-0.5
 
 def run(report: Report, *, small: bool) -> None:
     """Measure both sizes."""
-    found = {name: in_and_out(report, name) for name in INPUTS[small]}
+    usages = {name: in_and_out(report, name) for name in INPUTS[small]}
     less, more = INPUTS[small]
     for way, verb in enumerate(("import", "restore")):
-        ratio = found[more][way].rss / found[less][way].rss
+        ratio = usages[more][way].rss / usages[less][way].rss
         what = f"peak of {verb}, {more} by {less}"
         report.checks.append(Check(what, ratio, 1.1, "x"))
 

@@ -104,5 +104,5 @@ def _download(item: data.Input, endpoint: str) -> Usage:
 def _mirror(item: data.Input, endpoint: str, effort: str) -> Usage:
     with scratch() as work:
         init_archive(work)
-        command = [ARCHIVER, "-q", "mirror", "-C", str(work / "kept"), f"bench/{item.name}"]
+        command = [ARCHIVER, "-q", "mirror", "-C", str(work / "store"), f"bench/{item.name}"]
         return measured([*command, "--effort", effort], _env(work, endpoint))

@@ -40,7 +40,7 @@ def run(report: Report, *, small: bool) -> None:
 def _rounds(item: data.Input, work: Path) -> dict[str, list[Usage]]:
     """Interleaved, so that a slow spell hits all of them."""
     env = NORMAL.env(work)
-    test = [ARCHIVER, "smoke-test", "-q", "-C", str(work / "kept"), f"bench/{item.name}"]
+    test = [ARCHIVER, "smoke-test", "-q", "-C", str(work / "store"), f"bench/{item.name}"]
     budget = ["--memory", str(BUDGET)]
     commands = {
         "smoke-test --level forward": [*test, "--level", "forward"],
@@ -54,11 +54,11 @@ def _rounds(item: data.Input, work: Path) -> dict[str, list[Usage]]:
         ],
         "import of torch and transformers": [sys.executable, "-c", _NOTHING],
     }
-    found: dict[str, list[Usage]] = {}
+    usages: dict[str, list[Usage]] = {}
     for _ in range(REPEATS):
         for name, command in commands.items():
-            found.setdefault(name, []).append(measured(command, env))
-    return found
+            usages.setdefault(name, []).append(measured(command, env))
+    return usages
 
 
 _NOTHING = "import torch, transformers; transformers.Qwen3_5ForConditionalGeneration"
@@ -66,9 +66,9 @@ _NOTHING = "import torch, transformers; transformers.Qwen3_5ForConditionalGenera
 
 def _tabulate(report: Report, item: data.Input, rounds: dict[str, list[Usage]]) -> None:
     rows = []
-    for name, found in rounds.items():
-        one = typical(found)
-        rows.append([name, f"{one.wall:.1f}", f"{one.cpu:.1f}", f"{one.rss / 1e6:.0f}"])
+    for name, usages in rounds.items():
+        usage = typical(usages)
+        rows.append([name, f"{usage.wall:.1f}", f"{usage.cpu:.1f}", f"{usage.rss / 1e6:.0f}"])
     names = ["what", "seconds", "seconds of CPU", "peak MB"]
     report.tables.append((f"smoke test of {item.name}, {item.size / 1e6:.0f} MB", names, rows))
     report.raw[f"smoke {item.name}"] = rounds
@@ -77,7 +77,7 @@ def _tabulate(report: Report, item: data.Input, rounds: dict[str, list[Usage]]) 
 def _judge(
     report: Report, item: data.Input, rounds: dict[str, list[Usage]], *, small: bool
 ) -> None:
-    peaks = [one.rss for name, found in rounds.items() if "streamed" in name for one in found]
+    peaks = [usage.rss for name, usages in rounds.items() if "streamed" in name for usage in usages]
     what = f"peak of a streamed smoke test of {item.name}, by its size"
     limit = 1 / SHARE if not small else 10.0
     note = f"{max(peaks) / 1e6:.0f} MB"

@@ -23,7 +23,7 @@ def run(report: Report, *, small: bool) -> None:
     models = sorted(data.get("snapshots").folder.iterdir())
     with scratch() as work:
         init_archive(work)
-        place = ["-C", str(work / "kept")]
+        place = ["-C", str(work / "store")]
         for model in models:
             measured([ARCHIVER, "-q", "import", *place, str(model)])
         commands = {
@@ -32,9 +32,9 @@ def run(report: Report, *, small: bool) -> None:
         }
         for what, (command, limit) in commands.items():
             measured(command)
-            found = [measured(command) for _ in range(repeats)]
-            seconds = sorted(one.wall for one in found)
-            cpu = median(one.cpu for one in found)
+            usages = [measured(command) for _ in range(repeats)]
+            seconds = sorted(usage.wall for usage in usages)
+            cpu = median(usage.cpu for usage in usages)
             note = f"{seconds[0]:.2f} to {seconds[-1]:.2f} s; CPU {cpu:.2f} s"
             report.checks.append(Check(what, median(seconds), limit, " s", note=note))
-            report.raw[what] = found
+            report.raw[what] = usages

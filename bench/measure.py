@@ -52,12 +52,12 @@ def run(command: Sequence[str], env: Mapping[str, str] | None = None) -> Usage:
     return Usage(wall, spent.ru_utime + spent.ru_stime, spent.ru_maxrss * 1024)
 
 
-def typical(found: Sequence[Usage]) -> Usage:
+def typical(usages: Sequence[Usage]) -> Usage:
     """The median of each figure; the greatest peak."""
     return Usage(
-        median(one.wall for one in found),
-        median(one.cpu for one in found),
-        max(one.rss for one in found),
+        median(usage.wall for usage in usages),
+        median(usage.cpu for usage in usages),
+        max(usage.rss for usage in usages),
     )
 
 
@@ -65,7 +65,7 @@ def tree_size(path: Path) -> int:
     """Bytes of a file, or of all files below a folder."""
     if path.is_file():
         return path.stat().st_size
-    return sum(one.stat().st_size for one in path.rglob("*") if one.is_file())
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
 
 
 @contextmanager

@@ -51,7 +51,7 @@ class Report:
         parts = [head]
         if self.checks:
             rows = [check.row() for check in self.checks]
-            parts += ["## Targets", table(["what", "target", "found", "", "spread"], rows)]
+            parts += ["## Targets", table(["what", "target", "measured", "", "spread"], rows)]
         for title, names, rows in self.tables:
             parts += [f"## {title}", table(names, rows)]
         if self.notes:
@@ -60,7 +60,7 @@ class Report:
 
     def data(self) -> dict[str, Any]:
         """The same for programs, with every single measurement."""
-        checks = [asdict(one) | {"reached": one.reached} for one in self.checks]
+        checks = [asdict(check) | {"reached": check.reached} for check in self.checks]
         return {"checks": checks, "notes": self.notes, "measurements": self.raw}
 
 

@@ -30,18 +30,18 @@ class Tool(NamedTuple):
     """One competitor.
 
     ``commands(input, work)`` gives the command that keeps and the one that gives back. What is kept
-    lies in ``work/kept``, what is given back in ``work/back``. ``prepare`` makes an empty store.
+    lies in ``work/store``, what is given back in ``work/back``. ``prepare`` makes an empty store.
     """
 
     name: str
     commands: Callable[[Input, Path], Commands]
     prepare: Callable[[Path], None] = lambda _: None
-    kept: tuple[str, ...] = ("",)
+    parts: tuple[str, ...] = ("",)
     needs: str = ""
 
     def stored(self, work: Path) -> int:
         """Bytes on disk."""
-        return sum(tree_size(work / "kept" / part) for part in self.kept)
+        return sum(tree_size(work / "store" / part) for part in self.parts)
 
     def missing(self) -> bool:
         """Whether it is not installed here."""
@@ -54,7 +54,7 @@ class Tool(NamedTuple):
 
 def _archiver(effort: str) -> Tool:
     def commands(data: Input, work: Path) -> Commands:
-        place = ["-q", "-C", str(work / "kept")]
+        place = ["-q", "-C", str(work / "store")]
         name = f"bench/{data.name}"
         keep = ["import", *place, str(data.folder), "--as", name, "--effort", effort]
         return [ARCHIVER, *keep], [ARCHIVER, "restore", *place, name, str(work / "back")]
@@ -64,54 +64,54 @@ def _archiver(effort: str) -> Tool:
 
 
 def init_archive(work: Path) -> None:
-    """An empty archive in ``work/kept``."""
-    run([ARCHIVER, "-q", "init", "-C", str(work / "kept")])
+    """An empty archive in ``work/store``."""
+    run([ARCHIVER, "-q", "init", "-C", str(work / "store")])
 
 
 def _lmzip(data: Input, work: Path) -> Commands:
-    kept, lmz = str(work / "kept"), str(PEERS / "bin" / "lmz")
+    store, lmz = str(work / "store"), str(PEERS / "bin" / "lmz")
     back = str(work / "back" / data.file.name)
-    return [lmz, "c", "-q", str(data.file), kept], [lmz, "d", "-q", kept, back]
+    return [lmz, "c", "-q", str(data.file), store], [lmz, "d", "-q", store, back]
 
 
 def _zipnn(data: Input, work: Path) -> Commands:
     script = [str(PEERS / "bin" / "python"), str(REPOSITORY / "bench" / "zipnn_file.py")]
-    dtype, kept = _DTYPES.get(data.name, "bfloat16"), str(work / "kept")
+    dtype, store = _DTYPES.get(data.name, "bfloat16"), str(work / "store")
     back = str(work / "back" / data.file.name)
-    return [*script, "in", dtype, str(data.file), kept], [*script, "out", dtype, kept, back]
+    return [*script, "in", dtype, str(data.file), store], [*script, "out", dtype, store, back]
 
 
 def _zstd(data: Input, work: Path) -> Commands:
-    zstd, kept = ["zstd", "-q"], str(work / "kept")
+    zstd, store = ["zstd", "-q"], str(work / "store")
     back = str(work / "back" / data.file.name)
-    return [*zstd, "-3", "-T0", str(data.file), "-o", kept], [*zstd, "-d", kept, "-o", back]
+    return [*zstd, "-3", "-T0", str(data.file), "-o", store], [*zstd, "-d", store, "-o", back]
 
 
 def _restic(data: Input, work: Path) -> Commands:
-    restic = ["restic", "-q", "-r", str(work / "kept")]
+    restic = ["restic", "-q", "-r", str(work / "store")]
     out = [*restic, "restore", "latest", "--target", str(work / "back")]
     return [*restic, "backup", str(data.folder)], out
 
 
 def _init_restic(work: Path) -> None:
-    run(["restic", "-q", "-r", str(work / "kept"), "init"], _ENV | {"HOME": str(work)})
+    run(["restic", "-q", "-r", str(work / "store"), "init"], _ENV | {"HOME": str(work)})
 
 
 def _borg(data: Input, work: Path) -> Commands:
-    archive = f"{work / 'kept'}::one"
+    archive = f"{work / 'store'}::one"
     # borg extracts into the current folder
     out = ["sh", "-c", f"cd '{work / 'back'}' && exec borg extract '{archive}'"]
     return ["borg", "create", "-C", "zstd,3", archive, str(data.folder)], out
 
 
 def _init_borg(work: Path) -> None:
-    init = ["borg", "init", "--encryption", "none", str(work / "kept")]
+    init = ["borg", "init", "--encryption", "none", str(work / "store")]
     run(init, _ENV | {"BORG_BASE_DIR": str(work)})
 
 
 FAST, NORMAL = _archiver("fast"), _archiver("normal")
 LMZIP = Tool("lmzip", _lmzip, needs=str(PEERS / "bin" / "lmz"))
-OTHERS = (
+PEER_TOOLS = (
     Tool("zipnn", _zipnn, needs=str(PEERS / "bin" / "lmz")),
     Tool("zstd -3 -T0", _zstd, needs="zstd"),
     Tool("restic", _restic, _init_restic, needs="restic"),
@@ -121,16 +121,16 @@ OTHERS = (
 
 def install_peers() -> None:
     """Make .venv-bench and install the peers there, unless that was done."""
-    wanted = (REPOSITORY / "bench" / "requirements.txt").read_bytes()
+    requirements = (REPOSITORY / "bench" / "requirements.txt").read_bytes()
     done = PEERS / "installed.txt"
-    if done.is_file() and done.read_bytes() == wanted:
+    if done.is_file() and done.read_bytes() == requirements:
         return
     print("installing the peers into .venv-bench", file=sys.stderr)
     subprocess.run([sys.executable, "-m", "venv", str(PEERS)], check=True)
     pip = [str(PEERS / "bin" / "pip"), "install", "-q", "--disable-pip-version-check", "--no-deps"]
-    wants = str(REPOSITORY / "bench" / "requirements.txt")
-    subprocess.run([*pip, "-r", wants], check=True, stdout=sys.stderr)
-    done.write_bytes(wanted)
+    file = str(REPOSITORY / "bench" / "requirements.txt")
+    subprocess.run([*pip, "-r", file], check=True, stdout=sys.stderr)
+    done.write_bytes(requirements)
 
 
 def cores() -> int:

@@ -7,18 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import click
-import msgspec
 
 from archiver.cli import output
-from archiver.cli.findings import described, record_all, show_all, show_remarks
+from archiver.cli.findings import described, record_report, show_all, show_remarks
 from archiver.cli.options import (
     Duration,
     Share,
     Size,
     common,
+    key_option,
     open_archive,
-    password,
+    snapshot_option,
     split_reference,
+    unlocked,
     worker_count,
 )
 from archiver.cli.progress import Meter
@@ -43,32 +44,34 @@ _SEED_MAX = 100
     help="How deep: names and sizes; digests of packs; every object; every file. "
     "smoke: run the model of the snapshot whose last smoke test is oldest.",
 )
+@snapshot_option
 @click.option(
-    "--snapshot", "reference", metavar="REPO[@REVISION]", help="Only what this snapshot needs."
+    "--max-duration",
+    "seconds",
+    type=Duration(1),
+    help="Begin nothing more after this time, such as 2h.",
 )
+@click.option("--max-bytes", "size", type=Size(1), help="Read at most this much, such as 500GB.")
 @click.option(
-    "--max-duration", "seconds", type=Duration(1), help="Begin nothing more after so long."
+    "--max-age",
+    "age",
+    type=Duration(),
+    help="Only what was not proven within this time, such as 30d.",
 )
-@click.option("--max-bytes", "size", type=Size(1), help="Read at most so much.")
-@click.option("--max-age", "age", type=Duration(), help="Only what was not proven within so long.")
-@click.option("--memory", type=Size(1), help="Level smoke: stay below so much memory in all.")
+@click.option("--memory", type=Size(1), help="For level smoke: stay below this much memory in all.")
 @click.option("--sample", "share", type=Share(), help="Only a random part, such as 5%.")
-@click.option("--seed", metavar="TEXT", help="What --sample is drawn with. [default: random]")
+@click.option(
+    "--seed", metavar="TEXT", help="The seed that --sample is drawn with. [default: random]"
+)
 @click.option(
     "--head",
     "heads",
     metavar="ID|FILE",
     multiple=True,
-    help="An id of an event, kept elsewhere, that must be in the journal; or a file of ids.",
+    help="The id of an event, kept outside the archive, that must be in the journal; or a file of ids; "
+    "repeatable.",
 )
-@click.option(
-    "--key",
-    "keys",
-    metavar="KEY|FILE",
-    multiple=True,
-    help="A public key, kept elsewhere, that must have signed every seal and manifest; repeatable. "
-    "[default: what the policy wants]",
-)
+@key_option
 @click.option(
     "--read-only", is_flag=True, help="Write nothing to the archive, not even to its journal."
 )
@@ -77,7 +80,7 @@ _SEED_MAX = 100
     "file",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="Write a statement of what was proven and found, for others to keep.",
+    help="Write a statement of what was proven and what is damaged, for others to keep.",
 )
 @click.option(
     "--sign",
@@ -149,7 +152,7 @@ def command(
     _show(report, time.monotonic() - started)
     if report.damage:
         worst = ExitCode.SKIPPED if report.unchecked else ExitCode.DAMAGE
-        raise click.exceptions.Exit(int(worst))
+        output.exit_with(worst)
 
 
 def _check_seed(seed: str, share: float | None) -> None:
@@ -168,21 +171,13 @@ def _report_file(file: Path | None, secret: Path | None) -> ReportFile | None:
 
     if secret is None:
         return ReportFile(file, described)
-    locked = read_secret_key(secret)
-    return ReportFile(
-        file, described, locked.unlock(password(str(secret)) if locked.needs_password else "")
-    )
+    return ReportFile(file, described, unlocked(read_secret_key(secret), secret))
 
 
 def _smoke_test(reference: str | None, age: float | None, memory: int | None) -> None:
     """Run the model of the snapshot whose turn it is."""
-    from archiver.cli.smoke_report import (
-        SmokeMeter,
-        tell,
-        tell_fit,
-        tell_level,
-    )
-    from archiver.operations.smoke_test import SmokeOptions, next_due, smoke_test_snapshot
+    from archiver.cli.smoke_report import SmokeMeter, print_smoke_test, smoke_options
+    from archiver.operations.smoke_test import next_due, smoke_test_snapshot
 
     archive = open_archive()
     repository, revision = split_reference(reference) if reference else (None, None)
@@ -195,16 +190,14 @@ def _smoke_test(reference: str | None, age: float | None, memory: int | None) ->
         output.line(f"Nothing was due: {why}.")
         return
     _show_turn(snapshot)
-    options = SmokeOptions(
-        memory=memory, workers=worker_count(), on_fit=tell_fit, on_level=tell_level
-    )
+    options = smoke_options(memory=memory)
     with SmokeMeter() as meter:
         test = smoke_test_snapshot(archive, snapshot, options, meter)
-    tell(test)
+    print_smoke_test(test)
 
 
 def _show_turn(snapshot: Snapshot) -> None:
-    """Say at once whose turn it is: a test that is killed would not have told."""
+    """Say at once whose turn it is: a test that is killed says nothing later."""
     seal = snapshot.seal
     output.record("turn", repository=seal.repository, revision=seal.revision, snapshot=snapshot.id)
     output.line(f"It is the turn of {printable(snapshot.title)}.")
@@ -220,12 +213,8 @@ def _explain(code: str) -> None:
 
 
 def _show(report: AuditReport, seconds: float) -> None:
-    record_all(report.findings)
-    counts = msgspec.to_builtins(report)
-    del counts["findings"]
-    output.record(
-        "audit", intact=report.intact, **counts, damage=len(report.damage), hit=report.hit
-    )
+    counts = {"damage": len(report.damage), "hit": report.hit}
+    record_report("audit", report, intact=report.intact, **counts)
     _verdict(report, seconds)
     show_all(report.damage)
     show_remarks(report.findings)
@@ -239,7 +228,7 @@ def _show(report: AuditReport, seconds: float) -> None:
 
 
 def _verdict(report: AuditReport, seconds: float) -> None:
-    rate = human_rate(report.bytes / max(seconds, 1e-6))
+    rate = human_rate(report.bytes, seconds)
     snapshots = plural(report.snapshots, "snapshot")
     packs = f"{plural(report.objects, 'object')} in {plural(report.packs, 'pack')}"
     read = f"{packs}, {human_bytes(report.bytes)} in {human_duration(seconds)} ({rate})"

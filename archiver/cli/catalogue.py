@@ -38,4 +38,4 @@ def rebuild() -> None:
         output.line(f"  damaged: {printable(message, 2000)}")
     if report.damaged:
         output.remark(f"Run {advised('audit')} to see all that is damaged.")
-        raise click.exceptions.Exit(int(ExitCode.DAMAGE))
+        output.exit_with(ExitCode.DAMAGE)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-import msgspec
 
 from archiver.cli import output
 from archiver.cli.findings import (
@@ -15,13 +14,14 @@ from archiver.cli.findings import (
     hint_of,
     message_of,
     placed,
-    record_all,
+    record_report,
     shortened,
     show_all,
 )
 from archiver.cli.options import (
     Size,
     common,
+    max_rate_option,
     open_archive,
     remark_limits,
     split_reference,
@@ -45,11 +45,16 @@ if TYPE_CHECKING:
     metavar="REPO[@REVISION]",
     help="Only these snapshots; repeatable.",
 )
-@click.option("--as", "target_place", metavar="PLACE", help="What the journals call TO's place.")
 @click.option(
-    "--from-as", "source_place", metavar="PLACE", help="What they call this archive's place."
+    "--as", "target_place", metavar="PLACE", help="The name that the journals give TO's place."
 )
-@click.option("--new", is_flag=True, help="Begin a replica in TO, where no archive is yet.")
+@click.option(
+    "--from-as",
+    "source_place",
+    metavar="PLACE",
+    help="The name that they give this archive's place.",
+)
+@click.option("--new", is_flag=True, help="Make a replica in TO, where there is no archive yet.")
 @click.option(
     "--min-free",
     type=Size(),
@@ -57,9 +62,11 @@ if TYPE_CHECKING:
     show_default=True,
     help="Room that must stay free on TO's disk.",
 )
-@click.option("--max-rate", type=Size(1), help="Bytes per second, such as 50MB.")
+@max_rate_option
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would be copied, and copy nothing.")
-@click.option("--lost", metavar="PLACE", help="Journal that a place has no copies any more.")
+@click.option(
+    "--lost", metavar="PLACE", help="Record in the journal that the copies at a place are lost."
+)
 @common
 def command(
     to: str | None,
@@ -106,13 +113,13 @@ def command(
     archive = open_archive()
     with Meter("Copying", "packs") as meter:
         report = copy(archive, request, meter)
-    _tell(report, time.monotonic() - started)
+    _show(report, time.monotonic() - started)
     if not dry_run:
         from archiver.storage.local import LocalStore
 
         remark_limits(LocalStore(Path(report.target)))
     if report.damage:
-        raise click.exceptions.Exit(int(ExitCode.PARTIAL if report.unreadable else ExitCode.DAMAGE))
+        output.exit_with(ExitCode.PARTIAL if report.unreadable else ExitCode.DAMAGE)
 
 
 def _lose(place: str) -> None:
@@ -123,14 +130,11 @@ def _lose(place: str) -> None:
     output.line(f"{printable(place)} no longer counts: it had {plural(count, 'snapshot')}.")
 
 
-def _tell(report: CopyReport, seconds: float) -> None:
+def _show(report: CopyReport, seconds: float) -> None:
     from archiver.archive.advice import command as command_of
 
-    record_all(report.findings)
-    counts = msgspec.to_builtins(report)
-    del counts["findings"]
-    counts["contradictions"] = [described(one) for one in report.contradictions]
-    output.record("copy", **counts)
+    contradictions = [described(finding) for finding in report.contradictions]
+    record_report("copy", report, contradictions=contradictions)
     _verdict(report, seconds)
     show_all(report.findings)
     for title in report.left:
@@ -140,9 +144,10 @@ def _tell(report: CopyReport, seconds: float) -> None:
             f"{printable(title)} was forgotten there on purpose, and is not brought back. "
             f"{command_of('forget', report.target, '--undo', printable(title))} lets a copy bring it."
         )
-    for one in report.contradictions:
-        output.remark(f"{printable(placed(one))}: {printable(shortened(message_of(one)), 2000)}")
-        output.remark(f"    → {printable(shortened(hint_of(one)), 2000)}")
+    for finding in report.contradictions:
+        message = printable(shortened(message_of(finding)), 2000)
+        output.remark(f"{printable(placed(finding))}: {message}")
+        output.remark(f"    → {printable(shortened(hint_of(finding)), 2000)}")
     if report.same_device:
         output.remark(
             f"{printable(report.target)} lies on the same disk or server as this archive "
@@ -159,16 +164,16 @@ def _tell(report: CopyReport, seconds: float) -> None:
 
 def _verdict(report: CopyReport, seconds: float) -> None:
     held = report.snapshots - len(report.copied)
-    kept = f"; {held:,} {'was' if held == 1 else 'were'} there already" if held else ""
+    there = f"; {held:,} {'was' if held == 1 else 'were'} there already" if held else ""
     if not report.copied and not report.packs:
-        output.line(f"{report.target}: nothing to copy{kept}.")
+        output.line(f"{report.target}: nothing to copy{there}.")
         return
     packs = f"{plural(report.packs, 'pack')}, {human_bytes(report.bytes)}"
     what = f"{plural(len(report.copied), 'snapshot')} in {packs}"
     if report.dry_run:
-        output.line(f"{report.target}: {what} would be copied{kept}.")
+        output.line(f"{report.target}: {what} would be copied{there}.")
         return
-    rate = human_rate(report.bytes / max(seconds, 1e-6))
+    rate = human_rate(report.bytes, seconds)
     output.line(
-        f"{report.target}: copied {what} ({rate}){kept}; every file is what its name's digest says."
+        f"{report.target}: copied {what} ({rate}){there}; every file is what its name's digest says."
     )

@@ -9,6 +9,7 @@ import msgspec
 
 from archiver.cli import output
 from archiver.cli.options import common, open_archive, split_reference
+from archiver.errors import ExitCode
 from archiver.text import human_bytes, plural, printable
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def command(a: str, b: str) -> None:
     result = diff(archive.manifest(old.seal), archive.manifest(new.seal))
     _print(result, old, new)
     if not result.same:
-        raise click.exceptions.Exit(1)
+        output.exit_with(ExitCode.FAILURE)
 
 
 def _find(archive: Archive, reference: str) -> Snapshot:

@@ -37,7 +37,7 @@ _DIGEST: Final = re.compile(
 
 def shortened(text: str) -> str:
     """Return a text for people: the first 16 digits of each digest, except in what can be typed."""
-    return _DIGEST.sub(lambda found: f"{found[1]}…" if found[1] else found[0], text)
+    return _DIGEST.sub(lambda match: f"{match[1]}…" if match[1] else match[0], text)
 
 
 def described(finding: Finding) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def described(finding: Finding) -> dict[str, Any]:
     say the same as one text each, or as what stands for several.
     """
     tensor, rows = _only_tensor(finding)
-    hit = [msgspec.to_builtins(one) for one in finding.tensors] or [{"name": tensor, **_NO_ROWS}]
+    tensor_rows = msgspec.to_builtins(finding.tensors) or [{"name": tensor, **_NO_ROWS}]
     known = {
         "path": finding.path,
         "tensor": tensor,
@@ -55,11 +55,11 @@ def described(finding: Finding) -> dict[str, Any]:
         "object": finding.object,
         "snapshot": ", ".join(finding.snapshots),
         "pack": finding.pack,
-        "tensors": [str(one) for one in finding.tensors] if len(finding.tensors) > 1 else [],
+        "tensors": list(map(str, finding.tensors)) if len(finding.tensors) > 1 else [],
         "accepted": finding.accepted,
         "snapshots": finding.snapshots,
         "files": finding.files or ((finding.path,) if finding.path else ()),
-        "tensor_rows": hit if tensor or finding.tensors else [],
+        "tensor_rows": tensor_rows if tensor or finding.tensors else [],
         "actions": [_described_action(action) for action in finding.actions],
         "whole_in": finding.whole_in,
         "set_aside": finding.set_aside,
@@ -82,23 +82,31 @@ def _described_action(action: Action) -> dict[str, Any]:
 
 
 def record_all(findings: Iterable[Finding]) -> None:
-    """One JSON line for each."""
+    """Print one JSON line for each."""
     for finding in findings:
         output.record("finding", **described(finding))
 
 
+def record_report(kind: str, report: Any, **fields: Any) -> None:
+    """Print a JSON line for each finding of a report, then one for the rest of it and ``fields``."""
+    record_all(report.findings)
+    rest = msgspec.to_builtins(report)
+    del rest["findings"]
+    output.record(kind, **(rest | fields))
+
+
 def show_all(findings: Iterable[Finding]) -> None:
-    """Each with its place and its message; a hint that several in a row share stands once, after them."""
+    """Print each with its place and message; a hint that several in a row share stands once, after them."""
     for hint, group in groupby(findings, hint_of):
         for finding in group:
             output.line(placed(finding))
             output.line(f"    {printable(shortened(message_of(finding)), _LONGEST)}")
         if hint:
-            output.line(f"    → {printable(shortened(hint), _LONGEST)}")
+            output.hint(shortened(hint))
 
 
 def show_remarks(findings: Iterable[Finding]) -> None:
-    """Those that are no damage, on standard error; a hint that several in a row share stands once."""
+    """Print those that are no damage, on stderr; a hint that several in a row share stands once."""
     remarks = [finding for finding in findings if finding.remark]
     for hint, group in groupby(remarks, hint_of):
         for finding in group:
@@ -109,20 +117,20 @@ def show_remarks(findings: Iterable[Finding]) -> None:
 
 
 def placed(finding: Finding) -> str:
-    """Its code, and where it is."""
+    """Return its code, and where it is."""
     tensor, rows = _only_tensor(finding)
     if rows:
         tensor += f" rows {rows[0]}..{rows[1]}"
-    told = [", ".join(finding.snapshots), shortened(finding.path), tensor]
-    return "  ".join([finding.code, *(printable(text, _LONGEST) for text in told if text)])
+    places = [", ".join(finding.snapshots), shortened(finding.path), tensor]
+    return "  ".join([finding.code, *(printable(text, _LONGEST) for text in places if text)])
 
 
 def _only_tensor(finding: Finding) -> tuple[str, tuple[int, int] | None]:
     """Return the one tensor that is hit, and its rows; ``""`` and None if there are none or several."""
     if len(finding.tensors) != 1:
         return finding.tensor, None
-    (hit,) = finding.tensors
-    return hit.name, None if hit.first is None or hit.last is None else (hit.first, hit.last)
+    (rows,) = finding.tensors
+    return rows.name, None if rows.first is None or rows.last is None else (rows.first, rows.last)
 
 
 # ---- sentences
@@ -273,7 +281,7 @@ def _sentence(action: Action, before: Action | None) -> str:  # noqa: C901, PLR0
 
 
 def _explained(code: str, before: Action | None) -> str:
-    """What the explanation of a code says, after what was advised before it."""
+    """Return what the explanation of a code says, after what was advised before it."""
     match before:
         case advice.Repair():
             return "what to do if that cannot"
@@ -353,7 +361,10 @@ _MEND = "How to mend an archive"
 
 
 def explanation(code: str) -> str:
-    """The section about a code and, for damage of an archive, how to mend one; UsageError if unknown."""
+    """Return the page's section about a code and, for damage of an archive, the one on mending.
+
+    Raise UsageError if there is no such code.
+    """
     known = get_args(Code)
     if code not in known:
         near = get_close_matches(code, known, 3) or known
@@ -366,7 +377,7 @@ def explanation(code: str) -> str:
 
 
 def _section(page: str, title: str) -> str:
-    """A heading and what stands below it, without the marks of headings and links."""
+    """Return a heading and the text below it, without the marks of headings and links."""
     rest = page.partition(f"\n{title}\n")[2]
     text = re.split(r"^#", rest, maxsplit=1, flags=re.MULTILINE)[0].strip()
     name = title.strip("# `")

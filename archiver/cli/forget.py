@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING
 
 import click
 
 from archiver.cli import output
 from archiver.cli.options import advised, common, open_archive, split_reference
+from archiver.cli.snapshots import title_of
 from archiver.errors import ExitCode
 from archiver.text import plural, printable
-
-if TYPE_CHECKING:
-    from archiver.archive.events import Event
 
 
 @click.command(epilog="Example: archiver forget -C weights Qwen/Qwen3.5-0.8B@2fc06364")
@@ -45,22 +42,21 @@ def command(reference: str, *, every: bool, undo: bool, dry_run: bool) -> None:
     fate = "but its seal is gone from here" if undo else "which was pruned"
     for event in report.pruned:
         _record(kind, event.snapshot, event.repository, event.revision, gone=True, dry_run=dry_run)
-        output.line(f"{would}{kind}  {printable(_title(event))}, {fate}")
+        output.line(
+            f"{would}{kind}  {printable(title_of(event.repository, event.revision))}, {fate}"
+        )
     if not undo and not dry_run:
         output.remark(f"{advised('forget', '--undo', reference)} takes it back.")
     if undo and report.pruned:
         last = report.pruned[-1]
+        undo_words = advised("forget", title_of(last.repository, last.revision))
         back = shlex.join(["archiver", "copy", "-C", "REPLICA", archive.store.address])
         output.remark(
             f"It has to come from elsewhere now: '{back}', {advised('repair', '--from', 'REPLICA')} "
             f"or {advised('mirror', last.repository)} brings it. Until then it counts as lost, and "
-            f"nothing can be pruned; {advised('forget', _title(last))} takes that back."
+            f"nothing can be pruned; {undo_words} takes that back."
         )
-        raise click.exceptions.Exit(int(ExitCode.PARTIAL))
-
-
-def _title(event: Event) -> str:
-    return f"{event.repository}@{event.revision[:12]}"
+        output.exit_with(ExitCode.PARTIAL)
 
 
 def _record(

@@ -25,7 +25,7 @@ _COVERS = ("archive", "place", "scope")
     "texts",
     multiple=True,
     metavar="ID|FILE",
-    help="See that a head that was kept elsewhere still holds; repeatable.",
+    help="Check that a head that was kept outside the archive still holds; repeatable.",
 )
 @common
 def command(texts: tuple[str, ...]) -> None:
@@ -64,4 +64,4 @@ def _show(result: HeadCheck) -> None:
     word = "NOT CHECKED" if skipped else "DAMAGE"
     output.line(f"{word}: {plural(len(result.findings), 'finding')} among {seen}.")
     show_all(result.findings)
-    raise click.exceptions.Exit(int(ExitCode.SKIPPED if skipped else ExitCode.DAMAGE))
+    output.exit_with(ExitCode.SKIPPED if skipped else ExitCode.DAMAGE)

@@ -40,13 +40,13 @@ def command(folder: Path, name: str | None, revision: str | None, **rest: Any) -
     for skipped in upstream.skipped:
         output.record("skipped", **msgspec.to_builtins(skipped))
         output.remark(f"note: {_skipped(skipped)}")
-    wanted = [(upstream, repository, revision) for repository in upstream.repositories()]
-    if not wanted:
+    requests = [(upstream, repository, revision) for repository in upstream.repositories()]
+    if not requests:
         raise UsageError(
             f"{printable(str(folder))} holds no model: there is nothing to import.",
             hint="To keep other files, copy them into a folder of their own (cp -rL) and import that.",
         )
-    mirror_all(wanted, "Importing", **rest)
+    mirror_all(requests, "Importing", **rest)
 
 
 def _skipped(skipped: SkippedRepository) -> str:

@@ -18,7 +18,7 @@ def command() -> None:
 
 @command.command(epilog="Example: archiver keys new ~/keys/archive --comment 'weights, 2026'")
 @click.argument("path", metavar="PATH", type=click.Path(path_type=Path))
-@click.option("--no-password", is_flag=True, help="Whoever has the file can then sign.")
+@click.option("--no-password", is_flag=True, help="Use no password: whoever has the file can sign.")
 @click.option("--comment", default="", metavar="TEXT", help="The first line of both files.")
 @common
 def new(path: Path, no_password: bool, comment: str) -> None:
@@ -39,7 +39,7 @@ def new(path: Path, no_password: bool, comment: str) -> None:
     output.line(f"Public key {key.id}: {public}")
     output.line(f"Secret: {files.secret}. Keep it, and a copy of it, away from the archive.")
     output.line(f"Public: {files.public}. Keep a copy outside the archive too.")
-    next_ = advised("sign", "--key", str(files.secret), elsewhere="DIR")
+    next_ = advised("sign", "--key", str(files.secret), or_else="DIR")
     output.line(f"Sign what the archive holds with {next_}.")
 
 
@@ -49,7 +49,7 @@ def new(path: Path, no_password: bool, comment: str) -> None:
 def show(file: Path) -> None:
     """Show the id and the public key of a .pub or .key file, or who made a .minisig.
 
-    For a secret key with a password, that is asked for: its id is hidden by it too.
+    The password of a secret key is asked for: without it, not even the key's id can be read.
     """
     from archiver.archive.signing.keys import LockedKey, identify
     from archiver.archive.signing.minisign import Signature

@@ -76,10 +76,10 @@ class _LeftOut:
             output.remark(f"unreadable: {message}")
         if self.damaged:
             output.remark(f"Run {advised('audit')} to see all that is damaged.")
-            raise click.exceptions.Exit(int(ExitCode.DAMAGE))
+            output.exit_with(ExitCode.DAMAGE)
         if self.unreadable:
             output.remark("What may not be read is not in this list. Check the permissions.")
-            raise click.exceptions.Exit(int(ExitCode.SKIPPED))
+            output.exit_with(ExitCode.SKIPPED)
 
 
 def _row(archive: Archive, snapshot: Snapshot, *, default: bool) -> tuple[str, ...]:

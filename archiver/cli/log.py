@@ -28,8 +28,10 @@ _LEVELS: Final = 20
 
 @click.command(epilog="Example: archiver log -C weights --since 7d --kind audited")
 @click.argument("reference", metavar="[REPO[@REVISION]]", required=False)
-@click.option("--since", type=Moment(), help="Only from then on: 2026-11-29, or 7d.")
-@click.option("--until", type=Moment(), help="Only before that.")
+@click.option(
+    "--since", type=Moment(), help="Only from this time on: 2026-11-29, or 7d for a week ago."
+)
+@click.option("--until", type=Moment(), help="Only before this time.")
 @click.option(
     "--kind", "chosen_kinds", metavar="KIND", multiple=True, help="Only these; repeatable."
 )
@@ -63,7 +65,7 @@ def command(
         output.remark(
             f"{plural(len(damaged), 'event')} cannot be read: 'archiver audit' says more."
         )
-        raise click.exceptions.Exit(int(ExitCode.DAMAGE))
+        output.exit_with(ExitCode.DAMAGE)
 
 
 def _stored(event: Event) -> dict[str, object]:
@@ -140,8 +142,8 @@ def sentence(event: Event) -> str:  # noqa: C901, PLR0911, PLR0912 - one case fo
             return f"{who} this time{before}."
         case kinds.Planned(plan, entries=entries):
             titles = [entry.title for entry in entries]
-            wanted = _several(titles, "repository", "repositories")
-            return f"the plan {printable(plan)} wants {wanted}."
+            repositories = _several(titles, "repository", "repositories")
+            return f"the plan {printable(plan)} wants {repositories}."
         case kinds.PlanRetired(plan):
             return f"the plan {printable(plan)} is retired."
         case kinds.Synced() as synced:
@@ -166,9 +168,8 @@ def sentence(event: Event) -> str:  # noqa: C901, PLR0911, PLR0912 - one case fo
 
 def _several(names: Sequence[str], noun: str, many: str = "") -> str:
     """Return a count, and the first of what is counted."""
-    shown = ", ".join(printable(name[:80]) for name in names[:_NAMED])
-    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
-    return f"{plural(len(names), noun, many)}: {shown}{more}" if names else f"no {noun}"
+    shown = output.in_short((printable(name[:80]) for name in names), _NAMED)
+    return f"{plural(len(names), noun, many)}: {shown}" if names else f"no {noun}"
 
 
 def _ids(names: Sequence[str], noun: str) -> str:
@@ -198,9 +199,9 @@ def _audited(audited: kinds.Audited) -> str:
     if isinstance(audited.sample, kinds.Sample):
         terms += f"; a sample of {printable(audited.sample.share)}"
         terms += f" by the seed {printable(audited.sample.seed)}"
-    for listed, noun in ((audited.heads, "kept head"), (audited.keys, "key")):
-        if listed:  # also true of neither: UNSET is false
-            terms += f"; against {plural(len(listed), noun)}"
+    for ids, noun in ((audited.heads, "kept head"), (audited.keys, "key")):
+        if ids:  # also true of neither: UNSET is false
+            terms += f"; against {plural(len(ids), noun)}"
     if audited.complete is False:
         terms += "; something due was left for later"
     return f"audited: {packs} proven at level {printable(audited.level)}{files}{damage}{terms}."

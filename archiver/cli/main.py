@@ -146,13 +146,13 @@ def run(arguments: list[str] | None = None) -> None:
 
 
 def _end(_number: int, _frame: object) -> None:
-    """Being told to stop is as orderly as Ctrl-C; threads that wait for others stop waiting."""
+    """End as orderly as after Ctrl-C; threads that wait for others stop waiting."""
     stop_requested.set()
     raise KeyboardInterrupt
 
 
 def _open_streams() -> None:
-    """A stream that is closed (``>&-``) leads nowhere; else a stored file could get its number."""
+    """Lead a stream that is closed (``>&-``) nowhere; else a stored file could get its number."""
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         if getattr(sys, name) is None:
             null = os.open(os.devnull, os.O_RDWR)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 import msgspec
 
 from archiver.cli import output
-from archiver.cli.options import common, open_archive, password, split_reference
+from archiver.cli.options import common, open_archive, split_reference, unlocked
 from archiver.cli.snapshots import facts, print_files, print_tensors, source_facts
 from archiver.errors import UsageError
 from archiver.text import human_bytes, plural, printable
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from archiver.archive.archive import Archive
     from archiver.archive.records import Manifest
     from archiver.archive.seals import Snapshot
+
+_NAMED: Final = 8
+"""Files that are named; --json names them all."""
 
 
 @click.group(epilog="Example: archiver manifest export -C weights Qwen/Qwen3.5-0.8B -o qwen.json")
@@ -36,13 +39,13 @@ def command() -> None:
     type=click.Path(path_type=Path),
     help="A new file. [default: stdout]",
 )
-@click.option("--pretty", is_flag=True, help="With white space, for people.")
+@click.option("--pretty", is_flag=True, help="Indented, for people to read.")
 @click.option(
     "--model-signing",
     "key",
     metavar="KEY",
     type=click.Path(path_type=Path),
-    help="As a signature that 'model_signing verify key' takes, by this EC key (PEM).",
+    help="A signature by this EC key (PEM), as 'model_signing verify key' takes it.",
 )
 @common
 def export(reference: str, target: Path | None, pretty: bool, key: Path | None) -> None:
@@ -75,19 +78,16 @@ def _export_signature(archive: Archive, snapshot: Snapshot, target: Path | None,
     from archiver.archive.signing.model_signing import read_ec_key
     from archiver.operations.export import export_model_signature, model_signature
 
-    locked = read_ec_key(key)
-    unlocked = locked.unlock(password(str(key)) if locked.needs_password else "")
+    secret = unlocked(read_ec_key(key), key)
     if target is None:
-        _to_stdout(model_signature(archive, snapshot, unlocked)[0])
+        _to_stdout(model_signature(archive, snapshot, secret)[0])
         return
-    report = export_model_signature(archive, snapshot, unlocked, target)
+    report = export_model_signature(archive, snapshot, secret, target)
     output.record("model-signing", **msgspec.to_builtins(report))
     output.line(f"Wrote {target}: it signs {plural(report.files, 'file')} of {snapshot.title}.")
     if report.left_out:
-        named = ", ".join(map(printable, report.left_out[:8]))
-        more = len(report.left_out) - 8
-        rest = f" and {more:,} more" if more > 0 else ""
-        output.line(f"Left out, as the tool does by itself: {named}{rest}.")
+        names = output.in_short(map(printable, report.left_out), _NAMED)
+        output.line(f"Left out, as the tool does by itself: {names}.")
 
 
 def _to_stdout(data: bytes) -> None:
@@ -102,7 +102,7 @@ def _to_stdout(data: bytes) -> None:
     metavar="[PATTERN]",
     is_flag=False,
     flag_value="*",
-    help="Also every tensor whose name fits; write the option last.",
+    help="Also list the tensors whose names fit; write the option last.",
 )
 @common
 def show(what: str, tensors: str | None) -> None:

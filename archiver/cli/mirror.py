@@ -8,7 +8,11 @@ from typing import Any
 import click
 
 from archiver.cli.mirroring import mirror_all, mirror_options, open_hub
-from archiver.cli.options import common, split_reference
+from archiver.cli.options import (
+    common,
+    split_reference,
+    token_option,
+)
 from archiver.errors import UsageError
 from archiver.text import printable
 
@@ -22,7 +26,7 @@ _ADDRESS = re.compile(
 )
 @click.argument("references", metavar="REPO[@REVISION]...", nargs=-1, required=True)
 @click.option("--revision", help="The revision of every REPO that names none. [default: main]")
-@click.option("--token", envvar="HF_TOKEN", help="An access token. [env: HF_TOKEN]")
+@token_option
 @mirror_options
 @common
 def command(
@@ -35,20 +39,24 @@ def command(
     An interrupted run goes on where it stopped. The hub is that of HF_ENDPOINT, if set.
     """
     upstream = open_hub(token, rest.pop("max_rate"))
-    wanted = []
+    requests = []
     for reference in references:
         _refuse_address(reference)
         repository, own = split_reference(reference)
-        wanted.append((upstream, repository, own or revision))
-    mirror_all(wanted, **rest)
+        requests.append((upstream, repository, own or revision))
+    mirror_all(requests, **rest)
 
 
 def _refuse_address(reference: str) -> None:
-    """UsageError that says how to write it, if what was typed is an address of a page."""
+    """Raise UsageError that says how to write it, if what was typed is the address of a page."""
     if "://" not in reference:
         return
-    found = _ADDRESS.match(reference)
-    right = (found[1] + (f"@{found[2]}" if found[2] else "")) if found else "Qwen/Qwen3.5-0.8B@main"
+    address = _ADDRESS.match(reference)
+    right = (
+        (address[1] + (f"@{address[2]}" if address[2] else ""))
+        if address
+        else "Qwen/Qwen3.5-0.8B@main"
+    )
     raise UsageError(
         f"{printable(reference)} is an address, not the name of a repository.",
         hint=f"Write it as {printable(right)}; HF_ENDPOINT names another hub.",

@@ -13,16 +13,24 @@ import click
 import msgspec
 
 from archiver.cli import output
-from archiver.cli.options import Size, advised, open_archive, remark_limits, unlisted, worker_count
+from archiver.cli.options import (
+    Size,
+    advised,
+    max_rate_option,
+    open_archive,
+    remark_limits,
+    unlisted,
+    worker_count,
+)
 from archiver.cli.progress import IndexMeter, Meter
-from archiver.cli.snapshots import described, summary
+from archiver.cli.snapshots import described, summary, title_of
 from archiver.errors import ArchiverError, ExitCode, PartialError, skip_damaged
 from archiver.text import human_bytes, plural, printable
 
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive
     from archiver.operations.mirror.remarks import Remark
-    from archiver.operations.mirror.report import MirrorOptions, MirrorReport
+    from archiver.operations.mirror.report import MirrorReport
     from archiver.plan import PlannedRepository
     from archiver.upstream.huggingface.client import HuggingFace
     from archiver.upstream.protocol import Upstream
@@ -47,7 +55,11 @@ _OPTIONS = (
         help="How hard to compress.",
     ),
     click.option(
-        "--jobs", type=click.IntRange(1, 64), default=4, show_default=True, help="Files at once."
+        "--jobs",
+        type=click.IntRange(1, 64),
+        default=4,
+        show_default=True,
+        help="How many files at once.",
     ),
     click.option(
         "--min-free",
@@ -63,37 +75,36 @@ _OPTIONS = (
 
 
 def ingest_options(function: Function) -> Function:
-    """The options of every command that brings files in."""
+    """Add the options of every command that brings files in."""
     for option in reversed(_OPTIONS):
         function = option(function)
     return function
 
 
 def mirror_options(function: Function) -> Function:
-    """The options of every command that fetches from a hub."""
-    limit = click.option("--max-rate", type=Size(1), help="Bytes per second, such as 50MB.")
-    return limit(ingest_options(function))
+    """Add the options of every command that fetches from a hub."""
+    return max_rate_option(ingest_options(function))
 
 
 class HubRemarks:
-    """Says why the hub makes us wait; of many streams that fail together only one is heard."""
+    """Remarks why the hub makes us wait: once a second at most, as many streams fail together."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._told = -_QUIET_SECONDS
+        self._last = -_QUIET_SECONDS
 
     def __call__(self, text: str) -> None:
-        """Say it, unless something was said just now."""
+        """Remark it, unless something was remarked just now."""
         with self._lock:
             now = time.monotonic()
-            if now - self._told < _QUIET_SECONDS:
+            if now - self._last < _QUIET_SECONDS:
                 return
-            self._told = now
+            self._last = now
             output.remark(text)
 
 
 def open_hub(token: str | None, rate: int | None) -> HuggingFace:
-    """The hub of HF_ENDPOINT, read with at most ``rate`` bytes per second."""
+    """Return the hub of HF_ENDPOINT, read with at most ``rate`` bytes per second."""
     from archiver.throttle import Throttle
     from archiver.upstream.huggingface.client import HuggingFace
     from archiver.upstream.retry import RetryPolicy
@@ -102,23 +113,7 @@ def open_hub(token: str | None, rate: int | None) -> HuggingFace:
     return HuggingFace(token, retry=retry, throttle=Throttle(rate) if rate else None)
 
 
-def make_options(settings: dict[str, Any]) -> MirrorOptions:
-    """The operation's options from the command's."""
-    from archiver.codec.segment import Effort
-    from archiver.operations.mirror.report import MirrorOptions
-
-    return MirrorOptions(
-        include=tuple(settings["include"]),
-        exclude=tuple(settings["exclude"]),
-        effort=Effort(settings["effort"]),
-        jobs=settings["jobs"],
-        workers=worker_count(),
-        min_free=settings["min_free"],
-        dry_run=settings["dry_run"],
-    )
-
-
-class MirrorOne(Protocol):
+class MirrorRepository(Protocol):
     """Mirrors one repository; ``patterns`` (include, exclude) stand in for the command's if given."""
 
     def __call__(
@@ -129,19 +124,30 @@ class MirrorOne(Protocol):
         patterns: tuple[tuple[str, ...], tuple[str, ...]] | None = None,
         meter: Meter | None = None,
     ) -> MirrorReport:
-        """What was done; raises as the operation ``mirror`` does. ``meter`` counts, if given."""
+        """Return what was done; raise as the operation ``mirror`` does. ``meter`` counts, if given."""
 
 
 @contextmanager
 def mirroring(
     archive: Archive, settings: dict[str, Any], verb: str = "Mirroring"
-) -> Iterator[MirrorOne]:
-    """What mirrors into ``archive``, one repository after the other, with the command's options."""
+) -> Iterator[MirrorRepository]:
+    """Yield what mirrors a repository into ``archive`` with the command's options."""
     from archiver.archive.pins import published_pins
     from archiver.catalogue.rebuild import open_catalogue
+    from archiver.codec.segment import Effort
+    from archiver.operations.mirror.report import MirrorOptions
     from archiver.operations.mirror.run import mirror
 
-    options, pins = make_options(settings), published_pins()
+    options = MirrorOptions(
+        include=tuple(settings["include"]),
+        exclude=tuple(settings["exclude"]),
+        effort=Effort(settings["effort"]),
+        jobs=settings["jobs"],
+        workers=worker_count(),
+        min_free=settings["min_free"],
+        dry_run=settings["dry_run"],
+    )
+    pins = published_pins()
     archive.require_writable()
     if not options.dry_run:
         remark_limits(archive.store)
@@ -149,7 +155,7 @@ def mirroring(
         catalogue = open_catalogue(archive, index_meter)
     with catalogue:
 
-        def one(
+        def mirror_repository(
             upstream: Upstream,
             repository: str,
             revision: str | None,
@@ -171,51 +177,52 @@ def mirroring(
                     pins=pins,
                 )
 
-        yield one
+        yield mirror_repository
 
 
 def _completed(archive: Archive, repository: str, revision: str | None) -> str | None:
-    """The whole commit that an abbreviated one stands for, if the archive holds just one such."""
+    """Return the whole commit that an abbreviated one stands for, if the archive holds just one such."""
     if not revision or not _ABBREVIATED.match(revision):
         return revision
     held = archive.snapshots_of(repository, on_damage=skip_damaged)
-    found = {one.seal.revision for one in held if one.seal.revision.startswith(revision)}
-    return found.pop() if len(found) == 1 else revision
+    revisions = {snapshot.seal.revision for snapshot in held}
+    commits = [commit for commit in revisions if commit.startswith(revision)]
+    return commits[0] if len(commits) == 1 else revision
 
 
 def mirror_all(
-    wanted: Sequence[tuple[Upstream, str, str | None]], verb: str = "Mirroring", **settings: Any
+    requests: Sequence[tuple[Upstream, str, str | None]], verb: str = "Mirroring", **settings: Any
 ) -> None:
     """Mirror each (upstream, repository, revision); report all, then exit with what went wrong."""
     failures: list[int] = []
     unprotected: list[int] = []
-    several = len(wanted) > 1
+    several = len(requests) > 1
     # Adding is safe whatever else is there: what cannot be listed may only be stored a second time.
     archive = open_archive(reading=True)
     try:
-        with mirroring(archive, settings, verb) as mirror_one:
-            for upstream, repository, revision in wanted:
+        with mirroring(archive, settings, verb) as mirror_repository:
+            for upstream, repository, revision in requests:
                 try:
-                    unprotected += tell(mirror_one(upstream, repository, revision))
+                    unprotected += print_report(mirror_repository(upstream, repository, revision))
                 except ArchiverError as error:
-                    tell_failure(repository, revision, error, title=repository if several else "")
+                    print_failure(repository, revision, error, title=repository if several else "")
                     if not several or error.exit_code == ExitCode.NO_SPACE:
-                        raise click.exceptions.Exit(int(error.exit_code)) from None
+                        output.exit_with(error.exit_code)
                     failures.append(int(error.exit_code))
     finally:
         hidden = unlisted(archive)
         for sentence in hidden:
             output.remark(sentence)
-    finish(failures, len(wanted), unprotected)
+    finish(failures, len(requests), unprotected)
     if hidden:
         output.remark(
             "What lies there was not looked at, and may have been stored again. Check the permissions, "
             f"then run {advised('audit')}."
         )
-        raise click.exceptions.Exit(int(ExitCode.SKIPPED))
+        output.exit_with(ExitCode.SKIPPED)
 
 
-def tell_failure(
+def print_failure(
     repository: str, revision: str | None, error: ArchiverError, *, title: str
 ) -> None:
     """Print why a repository failed; ``title`` begins the sentence unless it does so already."""
@@ -225,11 +232,11 @@ def tell_failure(
     output.print_error(message, error.hint, int(error.exit_code), **about)
 
 
-def tell(report: MirrorReport) -> list[int]:
-    """Print what one run did; the exit codes of the files that got no parity, though it is wanted."""
+def print_report(report: MirrorReport) -> list[int]:
+    """Print what one run did; return the exit codes of files that got no parity, though it is wanted."""
     fields = msgspec.to_builtins(report) | {"vouched": described(report.vouched)}
     output.record("mirror", **fields)
-    title = f"{report.repository}@{report.revision[:12]}".rstrip("@")
+    title = title_of(report.repository, report.revision)
     for note in report.notes:
         output.remark(f"note: {note}")
 
@@ -248,35 +255,35 @@ def tell(report: MirrorReport) -> list[int]:
         ratio = report.total_stored_bytes / max(report.bytes, 1)
         stored = f"stored as {human_bytes(report.total_stored_bytes)} ({ratio:.3f})"
         output.line(f"{title}: sealed, {size}, {stored}; {_written(report)}{_parity(report)}.")
-    _tell_vouchers(report)
-    return _tell_unprotected(title, report)
+    _print_vouchers(report)
+    return _print_unprotected(title, report)
 
 
 def as_planned(report: MirrorReport, planned: PlannedRepository) -> MirrorReport:
     """Return the report as an entry of a plan asked for it.
 
-    Raises PartialError, with the report told, if the entry's patterns take less than they can mean and
+    Raise PartialError, with the report printed, if the entry's patterns take less than they can mean and
     the entry does not say that this is meant.
     """
     from archiver.operations.mirror.remarks import NARROWER
 
     narrower = [remark for remark in report.remarks if remark.kind in NARROWER]
     dropped = {*NARROWER, "exclude-fits-nothing"} if planned.partial else NARROWER
-    others = tuple(remark for remark in report.remarks if remark.kind not in dropped)
-    report = msgspec.structs.replace(report, remarks=others)
+    rest = tuple(remark for remark in report.remarks if remark.kind not in dropped)
+    report = msgspec.structs.replace(report, remarks=rest)
     if planned.partial or not narrower:
         return report
-    tell(report)
-    told = " ".join(sentence(remark, report) for remark in narrower)
+    print_report(report)
+    sentences = " ".join(sentence(remark, report) for remark in narrower)
     raise PartialError(
-        f"{planned.title} is not held as its entry can mean it. {told}",
+        f"{planned.title} is not held as its entry can mean it. {sentences}",
         hint="Correct include or exclude in the plan, or write 'partial = true' there if it is meant so.",
     )
 
 
-def _tell_vouchers(report: MirrorReport) -> None:
+def _print_vouchers(report: MirrorReport) -> None:
     """Say whose digests the files were compared with, where they were not all upstream's."""
-    vouched, title = report.vouched, f"{report.repository}@{report.revision[:12]}"
+    vouched, title = report.vouched, title_of(report.repository, report.revision)
     if vouched is None:
         return
     if report.raised:
@@ -288,19 +295,19 @@ def _tell_vouchers(report: MirrorReport) -> None:
         output.line("  No digest came with the files: what was read is what is kept.")
     elif vouched.nobody + vouched.cache + vouched.pin:
         output.line(f"  Vouched for by {summary(vouched)}.")
-        asked = advised("mirror", title)
-        output.line(
-            f"  → {asked} compares what is held with upstream, and fetches only what differs."
+        mirror = advised("mirror", title)
+        output.hint(
+            f"{mirror} compares what is held with upstream, and fetches only what differs.", 2
         )
     if not report.preferred and report.outcome == "sealed":
         output.line(
             f"  {report.repository} alone means another snapshot, which has better vouchers or is whole; "
             f"this one is {report.repository}@{report.snapshot[:12]}."
         )
-    for one in report.corrected:
+    for file in report.corrected:
         output.line(
-            f"  {printable(one.path)}: the seal {one.held[:12]} has other bytes than upstream lists. "
-            f"{advised('forget', f'{report.repository}@{one.held[:12]}')} takes it out of use."
+            f"  {printable(file.path)}: the seal {file.held[:12]} has other bytes than upstream lists. "
+            f"{advised('forget', f'{report.repository}@{file.held[:12]}')} takes it out of use."
         )
 
 
@@ -309,8 +316,8 @@ def _parity(report: MirrorReport) -> str:
     return f"; {human_bytes(made)} of parity made for it" if made else ""
 
 
-def _tell_unprotected(title: str, report: MirrorReport) -> list[int]:
-    """Say which files got no parity although the policy wants it: the seal stands all the same."""
+def _print_unprotected(title: str, report: MirrorReport) -> list[int]:
+    """Say which files got no parity, which the seal does not depend on; return their exit codes."""
     for failure in report.unprotected:
         output.print_error(
             f"{title} is sealed, but {failure.path} got no parity: {failure.reason}",
@@ -323,7 +330,7 @@ def _tell_unprotected(title: str, report: MirrorReport) -> list[int]:
 
 
 def _written(report: MirrorReport) -> str:
-    """When the stored bytes of a snapshot were written."""
+    """Return when the stored bytes of a snapshot were written."""
     resumed, now = report.resumed_stored_bytes, report.stored_bytes
     before = report.total_stored_bytes - resumed - now
     if not now and report.total_stored_bytes and not resumed:
@@ -342,20 +349,17 @@ def finish(
     """Exit with PARTIAL if some failed, with the common code if all failed for one reason.
 
     If none failed, but files that were stored are ``unprotected``, with the least code of these. How
-    many failed is told unless they were ``counted`` for the reader already.
+    many failed is printed, unless they were ``counted`` for the reader already.
     """
     if not failures and unprotected:
-        raise click.exceptions.Exit(min(unprotected))
+        output.exit_with(min(unprotected))
     if not failures:
         return
     codes = set(failures)
     if not counted:
         output.remark(f"{len(failures)} of {plural(total, 'repository', 'repositories')} failed.")
     whole = len(failures) == total and len(codes) == 1
-    raise click.exceptions.Exit(codes.pop() if whole else int(ExitCode.PARTIAL))
-
-
-# ---- How the remarks of ``mirror``, ``import`` and ``sync`` read.
+    output.exit_with(codes.pop() if whole else int(ExitCode.PARTIAL))
 
 
 _SHOWN: Final = 5
@@ -401,7 +405,7 @@ def sentence(remark: Remark, report: MirrorReport) -> str:
 
 
 def _left_out(remark: Remark) -> tuple[str, str]:
-    """What was left out, counted, and what became of it."""
+    """Return what was left out, counted, and why."""
     match remark.left:
         case "unfinished":
             return plural(remark.count, "unfinished download"), (
@@ -416,7 +420,7 @@ def _left_out(remark: Remark) -> tuple[str, str]:
 
 
 def _completes(report: MirrorReport) -> str:
-    """What brings what is missing."""
+    """Return what brings the missing files."""
     if report.repository.startswith("local/"):
         return "download what is missing and import again"
     return f"{advised('mirror', f'{report.repository}@{report.revision}')} fetches the rest"

@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import click
 
@@ -29,46 +29,39 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 _log = logging.getLogger(__name__)
 
 
-class Size(click.ParamType[int]):
+class Amount(click.ParamType[int]):
+    """A whole number of something, with its unit; a kind of it says how it is read."""
+
+    read: Callable[[str], int]
+
+    def __init__(self, least: int = 0) -> None:
+        self._least = least
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int:
+        """Return the number; a usage error if it is none."""
+        if isinstance(value, int):
+            return value
+        try:
+            amount = self.read(value)
+        except UsageError as error:
+            self.fail(f"{error.message} {error.hint}", param, ctx)
+        if amount < self._least:
+            self.fail(f"{value} is too little: it must be more than nothing.", param, ctx)
+        return amount
+
+
+class Size(Amount):
     """A number of bytes such as ``500MB`` or ``4GiB``."""
 
     name = "SIZE"
-
-    def __init__(self, least: int = 0) -> None:
-        self._least = least
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> int:
-        """The number of bytes; a usage error if it is none."""
-        if isinstance(value, int):
-            return value
-        try:
-            size = parse_size(value)
-        except UsageError as error:
-            self.fail(error.message, param, ctx)
-        if size < self._least:
-            self.fail(f"{value} is too little: it must be more than nothing.", param, ctx)
-        return size
+    read = staticmethod(parse_size)
 
 
-class Duration(click.ParamType[int]):
+class Duration(Amount):
     """A number of seconds such as ``90s``, ``30m``, ``2h`` or ``30d``."""
 
     name = "DURATION"
-
-    def __init__(self, least: int = 0) -> None:
-        self._least = least
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> int:
-        """The number of seconds; a usage error if it is none."""
-        if isinstance(value, int):
-            return value
-        try:
-            seconds = parse_duration(value)
-        except UsageError as error:
-            self.fail(f"{error.message} {error.hint}", param, ctx)
-        if seconds < self._least:
-            self.fail(f"{value} is too little: it must be more than nothing.", param, ctx)
-        return seconds
+    read = staticmethod(parse_duration)
 
 
 class Moment(click.ParamType[str]):
@@ -80,7 +73,7 @@ class Moment(click.ParamType[str]):
         self._sign = -1 if ahead else 1
 
     def convert(self, value: Any, param: Any, ctx: Any) -> str:
-        """The time as the journal writes it, UTC; a usage error if it is none."""
+        """Return the time as the journal writes it, UTC; a usage error if it is none."""
         from datetime import datetime
 
         text = str(value).strip()
@@ -90,7 +83,7 @@ class Moment(click.ParamType[str]):
             if known and datetime.strptime(full, "%Y-%m-%dT%H:%M:%SZ"):  # noqa: DTZ007 - Z is UTC
                 return full
         except ValueError:
-            self.fail(f"{text[:80]!r} is no day or time that there is.", param, ctx)
+            self.fail(f"{text[:80]!r} is a day or a time that does not exist.", param, ctx)
         try:
             return utc_before(self._sign * parse_duration(text))
         except UsageError:
@@ -103,7 +96,7 @@ class Share(click.ParamType[float]):
     name = "PERCENT"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> float:
-        """More than 0, at most 1; a usage error if it is no such part."""
+        """Return more than 0 and at most 1; a usage error if it is no such part."""
         if isinstance(value, float):
             return value
         try:
@@ -112,8 +105,23 @@ class Share(click.ParamType[float]):
             self.fail(f"{error.message} {error.hint}", param, ctx)
 
 
+snapshot_option = click.option(
+    "--snapshot", "reference", metavar="REPO[@REVISION]", help="Only what this snapshot needs."
+)
+max_rate_option = click.option("--max-rate", type=Size(1), help="Bytes per second, such as 50MB.")
+token_option = click.option("--token", envvar="HF_TOKEN", help="An access token. [env: HF_TOKEN]")
+key_option = click.option(
+    "--key",
+    "keys",
+    metavar="KEY|FILE",
+    multiple=True,
+    help="A public key, kept outside the archive, that must have signed every seal and manifest; "
+    "repeatable. [default: what the policy wants]",
+)
+
+
 def common(function: Function) -> Function:
-    """The options of every command, which may stand before or after its name."""
+    """Add the options of every command, which may stand before or after its name."""
 
     @click.option("-C", "--archive", metavar="DIR", help="The archive. [env: ARCHIVER_ARCHIVE]")
     @click.option("--json", "as_json", is_flag=True, help="Print JSON lines on stdout.")
@@ -148,19 +156,18 @@ def common(function: Function) -> Function:
 
 
 def archive_folder() -> Path:
-    """The folder that -C or ARCHIVER_ARCHIVE names."""
+    """Return the folder that -C or ARCHIVER_ARCHIVE names."""
     folder = click.get_current_context().obj
     assert isinstance(folder, Path)
     return folder
 
 
 def open_archive(*, reading: bool = False) -> Archive:
-    """The archive that -C or ARCHIVER_ARCHIVE names; NoArchiveError if it is none.
+    """Return the archive that -C or ARCHIVER_ARCHIVE names.
 
-    ArchiverError if the mount that it should lie on gives no answer.
-
-    For ``reading`` a folder that this user may not list is passed over, and told in the end; else it is
-    an error, because whoever deletes must know what is there.
+    Raise NoArchiveError if it is none, ArchiverError if the mount that it should lie on gives no answer.
+    For ``reading``, a folder that this user may not list is passed over, and reported in the end; else it
+    is an error, because whoever deletes must know what is there.
     """
     from archiver.archive.archive import Archive
     from archiver.archive.place_look import require_answer
@@ -173,20 +180,20 @@ def open_archive(*, reading: bool = False) -> Archive:
 
 
 def unlisted(archive: Archive) -> list[str]:
-    """A sentence for each folder that was passed over."""
+    """Return a sentence for each folder that was passed over."""
     folders = archive.store.passed_over()
     return [f"{folder} cannot be listed: {reason}." for folder, reason in folders.items()]
 
 
-def advised(verb: str, *words: str, elsewhere: str = "") -> str:
-    """A command on the archive of this run, in quotes, to be typed as it stands.
+def advised(verb: str, *words: str, or_else: str = "") -> str:
+    """Return a command on the archive of this run, in quotes, to be typed as it stands.
 
-    Where none is, one on ``elsewhere``, if that is given.
+    Where there is no archive, a command on ``or_else``, if that is given.
     """
     from archiver.archive.advice import command
 
     place = str(archive_folder())
-    return command(verb, elsewhere if elsewhere and not _is_archive() else place, *words)
+    return command(verb, or_else if or_else and not _is_archive() else place, *words)
 
 
 def _is_archive() -> bool:
@@ -198,7 +205,7 @@ def _is_archive() -> bool:
 
 
 def split_reference(text: str) -> tuple[str, str | None]:
-    """``REPO[@REVISION]`` as its two parts."""
+    """Return ``REPO[@REVISION]`` as its two parts."""
     repository, at, revision = text.partition("@")
     if not repository or (at and not revision):
         raise UsageError(f"{text!r} is not REPO or REPO@REVISION.")
@@ -206,14 +213,11 @@ def split_reference(text: str) -> tuple[str, str | None]:
 
 
 def worker_count() -> int:
-    """How many threads encode or decode: the cores this process may use."""
+    """Return how many threads encode or decode: the cores that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
-# ---- Saying what the disk of an archive cannot do, and what that means.
-
-
-SENTENCES: Final = {
+_SENTENCES: Final = {
     Limit.FOLDER_SYNC: "This disk cannot make names durable: what was stored in the last minutes "
     "before a power cut may be gone after it. Nothing that is listed afterwards is wrong; run the "
     "same command again.",
@@ -223,11 +227,11 @@ SENTENCES: Final = {
 
 
 def limits(store: Store) -> list[tuple[Limit, str]]:
-    """Each limit of the archive's disk, and what it means, in a sentence; none where it is unknown."""
+    """Return each limit of the archive's disk with a sentence; nothing where the disk is not known."""
     if store.folder is None:
         return []
     try:
-        return [(one, SENTENCES[one]) for one in sorted(store.folder.limits())]
+        return [(limit, _SENTENCES[limit]) for limit in sorted(store.folder.limits())]
     except ArchiverError:
         return []  # whoever reads or writes there will say why
 
@@ -238,30 +242,45 @@ def remark_limits(store: Store) -> None:
         output.remark(f"note: {sentence}")
 
 
-def tell_limits(store: Store) -> None:
+def print_limits(store: Store) -> None:
     """Say it among the results."""
     for limit, sentence in limits(store):
         output.record("limit", limit=limit, message=sentence)
         output.line(f"Disk: {sentence}")
 
 
-# ---- The password of a secret key: from the environment, or asked for.
+_VARIABLE: Final = "ARCHIVER_KEY_PASSWORD"
+
+Key_co = TypeVar("Key_co", covariant=True)
 
 
-VARIABLE: Final = "ARCHIVER_KEY_PASSWORD"
+class Locked(Protocol[Key_co]):
+    """A secret key as its file has it, which may need a password."""
+
+    @property
+    def needs_password(self) -> bool:
+        """Return whether it does."""
+
+    def unlock(self, password: str) -> Key_co:
+        """Return the key; raise if the password is wrong."""
+
+
+def unlocked(key: Locked[Key_co], file: Path) -> Key_co:
+    """Return the secret key that lies in ``file``, by its password if it has one."""
+    return key.unlock(password(str(file)) if key.needs_password else "")
 
 
 def password(what: str, *, twice: bool = False) -> str:
-    """The password of ``what``; UsageError if it is not given and nobody can be asked."""
-    given = os.environ.get(VARIABLE)
+    """Return the password of ``what``; raise UsageError if it is not given and there is nobody to ask."""
+    given = os.environ.get(_VARIABLE)
     if given:
         return given
     if not sys.stdin.isatty():
         raise UsageError(
             f"{what} needs a password, and there is no terminal to ask at.",
-            hint=f"Set {VARIABLE}.",
+            hint=f"Set {_VARIABLE}.",
         )
-    asked: str = click.prompt(
+    typed: str = click.prompt(
         f"Password of {what}", hide_input=True, confirmation_prompt=twice, err=True
     )
-    return asked
+    return typed

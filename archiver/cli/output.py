@@ -8,13 +8,15 @@ import logging
 import sys
 import time
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
 
 from archiver.errors import ArchiverError
 from archiver.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 _state = {"json": False, "quiet": False}
 _LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
@@ -34,23 +36,23 @@ def configure(*, as_json: bool, quiet: bool, verbosity: int = 0) -> None:
 
 
 def wants_json() -> bool:
-    """Whether results are JSON lines."""
+    """Return whether results are JSON lines."""
     return _state["json"]
 
 
 def is_quiet() -> bool:
-    """Whether remarks are left out."""
+    """Return whether remarks are left out."""
     return _state["quiet"]
 
 
 def record(kind: str, **fields: Any) -> None:
-    """One JSON line on stdout; nothing in text mode."""
+    """Print a JSON line on stdout; nothing in text mode."""
     if wants_json():
         _print(json.dumps({"kind": kind, **fields}, ensure_ascii=_encoding() != "utf-8"))
 
 
 def line(text: str = "") -> None:
-    """A line of text on stdout; nothing in JSON mode."""
+    """Print a line of text on stdout; nothing in JSON mode."""
     if not wants_json():
         _print(text)
 
@@ -63,14 +65,19 @@ def _print(text: str) -> None:
 
 
 def _encoding() -> str:
-    """Of stdout, by the name that Python has for it."""
+    """Return the encoding of stdout, by the name that Python has for it."""
     return codecs.lookup(sys.stdout.encoding or "utf-8").name
 
 
 def flush() -> None:
-    """See that all of it was printed; raises OutputError if not."""
+    """Write out all that was printed; raise OutputError if that fails."""
     with _to_stdout():
         sys.stdout.flush()
+
+
+def exit_with(code: int) -> NoReturn:
+    """End the command with a code other than 0, of which everything is said already."""
+    raise click.exceptions.Exit(int(code))
 
 
 @contextmanager
@@ -91,13 +98,25 @@ class OutputError(ArchiverError):
 
 
 def remark(text: str) -> None:
-    """A line for a person on stderr, above a live line if there is one; nothing with --quiet."""
+    """Print a line for a person on stderr, above a live line if there is one; nothing with --quiet."""
     if not is_quiet():
         sys.stderr.write(text + "\n")
 
 
+def hint(text: str, indent: int = 4) -> None:
+    """Print what to do next, below what it is about."""
+    line(f"{' ' * indent}→ {printable(text, 2000)}")
+
+
+def in_short(names: Iterable[str], most: int) -> str:
+    """Return the first names of many in one line, and how many more there are."""
+    listed = list(names)
+    more = f" and {len(listed) - most:,} more" if len(listed) > most else ""
+    return f"{', '.join(listed[:most])}{more}"
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> None:
-    """Aligned columns on stdout; ``right`` names the columns that are aligned right."""
+    """Print aligned columns on stdout; ``right`` names the columns that are aligned right."""
     cells = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(head, *cells, strict=True)]
     for row in [list(head), *cells]:
@@ -109,7 +128,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence
 
 
 def print_error(message: str, hint: str, code: int, **about: str) -> None:
-    """An error: a sentence and what to do next, on stderr; also a JSON line on stdout if wanted.
+    """Print an error: a sentence and what to do next, on stderr; also a JSON line on stdout if wanted.
 
     ``about`` are more fields for that line, such as the repository that is concerned.
     """
@@ -148,6 +167,6 @@ _LOG.setFormatter(_LogFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s
 
 
 def _harmless(text: str, limit: int) -> str:
-    """``text`` with what is not printable escaped; what a message quotes is escaped already."""
+    """Return ``text`` with what is not printable escaped; what a message quotes is escaped already."""
     cut = text[:limit] + ("…" if len(text) > limit else "")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cut)

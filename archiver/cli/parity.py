@@ -41,7 +41,7 @@ def command() -> None:
     metavar="K",
     help="Data blocks of a group, at most. [default: the policy's, else 32]",
 )
-@click.option("--redo", is_flag=True, help="Also make sidecars anew that are good.")
+@click.option("--redo", is_flag=True, help="Also remake sidecars that are good.")
 @common
 def add(references: tuple[str, ...], parity: int | None, group: int | None, redo: bool) -> None:
     """Make parity for everything that seals need, or that the snapshots named need.
@@ -66,7 +66,7 @@ def _show_added(report: ProtectionReport, seconds: float) -> None:
     unchanged = f"; {len(report.kept)} had theirs already" if report.kept else ""
     output.line(
         f"Made parity for {plural(len(report.made), 'file')}, {human_bytes(report.bytes)}: "
-        f"{human_bytes(report.parity_bytes)} ({human_rate(report.bytes / max(seconds, 1e-6))}){unchanged}."
+        f"{human_bytes(report.parity_bytes)} ({human_rate(report.bytes, seconds)}){unchanged}."
     )
     for failure in report.failures:
         output.line(f"  {failure.file}: {printable(failure.reason, 2000)}")
@@ -74,18 +74,18 @@ def _show_added(report: ProtectionReport, seconds: float) -> None:
         return
     codes = {failure.exit_code for failure in report.failures}
     if int(ExitCode.DAMAGE) in codes:
-        output.line(f"  → Run {advised('audit')} to see all that is damaged.")
-        raise click.exceptions.Exit(int(ExitCode.DAMAGE))
+        output.hint(f"Run {advised('audit')} to see all that is damaged.", 2)
+        output.exit_with(ExitCode.DAMAGE)
     for hint in sorted({failure.hint for failure in report.failures if failure.hint}):
-        output.line(f"  → {printable(hint, 2000)}")
-    raise click.exceptions.Exit(int(ExitCode.PARTIAL if report.made else codes.pop()))
+        output.hint(hint, 2)
+    output.exit_with(int(ExitCode.PARTIAL if report.made else codes.pop()))
 
 
 @command.command(epilog="Example: archiver parity remove -C weights Qwen/Qwen3.5-0.8B")
 @click.argument("references", metavar="[REPO[@REVISION]]...", nargs=-1)
 @common
 def remove(references: tuple[str, ...]) -> None:
-    """Remove all parity, or that which only the snapshots named need. No data is lost with it."""
+    """Remove all parity, or what only the snapshots named need of it. No data is lost."""
     from archiver.operations.parity import remove_parity
 
     report = remove_parity(open_archive(), list(map(split_reference, references)))

@@ -73,11 +73,10 @@ def check(plan: str) -> None:
     for entry in result.entries:
         _show(entry)
     if result.besides:
-        names = ", ".join(map(printable, result.besides[:_NAMED]))
-        more = f" and {len(result.besides) - _NAMED:,} more" if len(result.besides) > _NAMED else ""
-        output.line(f"Held, and not in the plan: {names}{more}.")
+        names = output.in_short(map(printable, result.besides), _NAMED)
+        output.line(f"Held, and not in the plan: {names}.")
     if result.exit_code:
-        raise click.exceptions.Exit(result.exit_code)
+        output.exit_with(result.exit_code)
 
 
 def _verdict(result: PlanCheck, plan: str) -> None:
@@ -91,11 +90,11 @@ def _verdict(result: PlanCheck, plan: str) -> None:
     ]
     output.line(f"{'; '.join([held, *rest])}.")
     if counts["missing"] or counts["unvouched"]:
-        output.line(f"    → Run {advised('sync', plan)}.")
+        output.hint(f"Run {advised('sync', plan)}.")
     if counts["incomplete"] or counts["unreadable"]:
-        output.line(f"    → Run {advised('repair')}.")
+        output.hint(f"Run {advised('repair')}.")
     if counts["differs"]:
-        output.line("    → Find out who changed what, and do not use what differs until you know.")
+        output.hint("Find out who changed what, and do not use what differs until you know.")
 
 
 def _show(entry: CheckedEntry) -> None:

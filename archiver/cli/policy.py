@@ -44,7 +44,7 @@ class Age(Duration):
     """A duration of whole days, rounded down, so that nothing is looser than what was typed."""
 
     def convert(self, value: Any, param: Any, ctx: Any) -> int:
-        """Return the number of seconds: none, or those of a day at least; a usage error otherwise."""
+        """Return the number of seconds: 0, or those of a day at least; a usage error otherwise."""
         seconds = super().convert(value, param, ctx)
         if 0 < seconds < _DAY:
             self.fail(f"{value} is less than a day; 0d is: no matter when.", param, ctx)
@@ -74,17 +74,17 @@ def command() -> None:
 @click.option(
     "--audit-age",
     type=Age(),
-    help="Prove every pack again within so long, such as 30d; 0d: no matter when.",
+    help="Prove every pack again within this time, such as 30d; 0d: at any time.",
 )
 @click.option(
     "--audit-level",
     type=click.Choice(["structure", "stored", "content", "files"]),
-    help="At which level at least.",
+    help="The least level of such a proof.",
 )
 @click.option(
     "--copy-age",
     type=Age(),
-    help="Let a copy count for so long after it was last proven; 0d: as --audit-age, else 90 days.",
+    help="How long a copy counts after it was last proven; 0d: as --audit-age, else 90 days.",
 )
 @click.option(
     "--parity", type=Parity(), help="Parity blocks for each group of K data blocks; 0: none."
@@ -100,19 +100,22 @@ def command() -> None:
     "--trust", metavar="KEY|FILE", multiple=True, help="A public key to trust; repeatable."
 )
 @click.option(
-    "--distrust", metavar="KEYID", multiple=True, help="A key to trust no more; repeatable."
+    "--distrust",
+    metavar="KEYID",
+    multiple=True,
+    help="A key that is trusted no longer; repeatable.",
 )
 @click.option(
     "--accept",
     metavar="REPO[@REVISION]:CODE",
     multiple=True,
-    help="A finding of smoke tests that is upstream's own doing: told, and no failure; repeatable.",
+    help="A finding of smoke tests that is upstream's own doing: reported, but no failure; repeatable.",
 )
 @click.option(
     "--reject",
     metavar="REPO[@REVISION]:CODE",
     multiple=True,
-    help="A finding to accept no more; repeatable.",
+    help="A finding that is accepted no longer; repeatable.",
 )
 @common
 def set_(

@@ -44,7 +44,7 @@ class Meter:
 
     @property
     def stored_bytes(self) -> int:
-        """Bytes that were written to packs."""
+        """Return how many bytes were written to packs."""
         return self._stored
 
     def __enter__(self) -> Self:
@@ -62,7 +62,7 @@ class Meter:
             self._live.stop()
 
     def phase(self, verb: str) -> None:
-        """Another part of the work begins; it is counted from nothing."""
+        """Begin another part of the work; it is counted from nothing."""
         with self._lock:
             self._verb = verb
             self._started = time.monotonic()
@@ -72,33 +72,33 @@ class Meter:
                 self._live.reset(task, description=verb, completed=0, total=None, facts="")
 
     def expect(self, files: int, size: int) -> None:
-        """How many files and bytes there will be."""
+        """Note how many files and bytes there will be."""
         self._files_total = files
         if self._live:
             self._live.update(self._live.task_ids[0], total=size)
 
     def begin(self, path: str, size: int) -> None:
-        """A file begins; nothing is shown of it yet."""
+        """Show nothing of a file yet."""
 
     def advance(self, count: int, *, fetched: bool) -> None:
-        """Bytes are done; those that were there already say nothing of the speed."""
+        """Count bytes that are done; those that were there already say nothing of the speed."""
         with self._lock:
             self._came += count if fetched else 0
             self.fetched += count if fetched else 0
         self._add(count)
 
     def rewind(self, count: int) -> None:
-        """A file is read again from its beginning."""
+        """Take back bytes of a file that is read once more."""
         self._add(-count)
 
     def stored(self, plain: int, stored: int) -> None:
-        """Bytes were written, for the ratio."""
+        """Count bytes that were written, for the ratio."""
         with self._lock:
             self._plain += plain
             self._stored += stored
 
     def end(self, path: str) -> None:
-        """A file is complete."""
+        """Count a file that is complete."""
         with self._lock:
             self._files += 1
         if self._live is None and self._line_per_file:
@@ -113,9 +113,9 @@ class Meter:
                 self._live.update(task, completed=self._bytes, facts=self._facts())
 
     def _facts(self) -> str:
-        """Files, bytes, rate and ratio so far."""
-        rate = self._came / max(time.monotonic() - self._started, 1e-6)
-        parts = [human_bytes(self._bytes), human_rate(rate)]
+        """Return files, bytes, rate and ratio so far."""
+        rate = human_rate(self._came, time.monotonic() - self._started)
+        parts = [human_bytes(self._bytes), rate]
         if self._narrow:
             return " · ".join(parts)
         parts.insert(0, f"{self._files}/{self._files_total} {self._unit}")

@@ -59,7 +59,7 @@ def command(grace: int, *, dry_run: bool, trust_clock: bool) -> None:
         report = prune(archive, PruneRequest(grace, dry_run, trust_clock), meter)
     _show(report, dry_run=dry_run)
     if report.kept.files:
-        raise click.exceptions.Exit(int(ExitCode.DAMAGE))
+        output.exit_with(ExitCode.DAMAGE)
 
 
 def _show(report: PruneReport, *, dry_run: bool) -> None:

@@ -11,7 +11,13 @@ import msgspec
 from archiver.cli import output
 from archiver.cli.findings import record_all, show_all
 from archiver.cli.mirroring import open_hub
-from archiver.cli.options import common, open_archive, split_reference, worker_count
+from archiver.cli.options import (
+    common,
+    open_archive,
+    snapshot_option,
+    split_reference,
+    worker_count,
+)
 from archiver.cli.progress import Meter
 from archiver.errors import ExitCode
 from archiver.text import plural, printable
@@ -29,9 +35,7 @@ if TYPE_CHECKING:
     type=Path,  # no click.Path: it looks at the path, and a look at a dead mount never ends
     help="Another archive, a restored folder or a hub cache to take from; repeatable.",
 )
-@click.option(
-    "--snapshot", "reference", metavar="REPO[@REVISION]", help="Only what this snapshot needs."
-)
+@snapshot_option
 @click.option("--no-upstream", is_flag=True, help="Never ask the hub.")
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would be done, and write nothing.")
 @common
@@ -59,9 +63,9 @@ def command(
         report = repair(open_archive(), request, meter)
     _show(report)
     if not report.whole:
-        raise click.exceptions.Exit(int(ExitCode.DAMAGE_UNREPAIRED))
+        output.exit_with(ExitCode.DAMAGE_UNREPAIRED)
     if dry_run and report.damage:
-        raise click.exceptions.Exit(int(ExitCode.DAMAGE))
+        output.exit_with(ExitCode.DAMAGE)
 
 
 def _show(report: RepairReport) -> None:
@@ -80,7 +84,7 @@ def _show(report: RepairReport) -> None:
         aside=report.quarantined,
         notes=report.notes,
     )
-    _show_verdict(report)
+    _verdict(report)
     for file in report.repaired:
         stand_ins = len(file.replaced_by)
         into = f", into {plural(stand_ins, 'new pack')}" if stand_ins else ""
@@ -92,7 +96,7 @@ def _show(report: RepairReport) -> None:
     show_all(report.remaining)
 
 
-def _show_verdict(report: RepairReport) -> None:
+def _verdict(report: RepairReport) -> None:
     would = "could be " if report.dry_run else ""
     if not report.damage:
         output.line("All is well: there was nothing to repair.")

@@ -15,7 +15,7 @@ from archiver.cli import output
 from archiver.cli.findings import shortened
 from archiver.cli.options import Size, common, open_archive, split_reference, worker_count
 from archiver.cli.progress import Meter
-from archiver.cli.snapshots import compared, described, summary
+from archiver.cli.snapshots import compared, described, summary, title_of
 from archiver.errors import ExitCode, skip_damaged
 from archiver.text import human_bytes, human_rate, plural, printable
 
@@ -45,7 +45,9 @@ _SHOWN = 8
     help="A plain folder, or a cache that hub clients load offline (HF_HUB_CACHE=DEST).",
 )
 @click.option("--smoke-test", "tested", is_flag=True, help="Then run the model that was restored.")
-@click.option("--memory", type=Size(1), help="The smoke test stays below so much memory in all.")
+@click.option(
+    "--memory", type=Size(1), help="For --smoke-test: stay below this much memory in all."
+)
 @common
 def command(
     reference: str,
@@ -97,9 +99,9 @@ def command(
     with Meter("Restoring") as meter:
         report = restore(archive, request, meter)
     _remark_selection(archive, snapshot)
-    _tell(report, time.monotonic() - started)
+    _show(report, time.monotonic() - started)
     if layout == "hf-cache":
-        _tell_cache(report)
+        _show_cache(report)
     if tested:
         _smoke_test(_folder(report, layout), archive, snapshot, memory)
 
@@ -133,7 +135,7 @@ def _folder(report: RestoreReport, layout: str) -> Path:
     return cache.snapshot
 
 
-def _tell_cache(report: RestoreReport) -> None:
+def _show_cache(report: RestoreReport) -> None:
     """Say how the hub's clients find what was restored, and which names do not lead to it."""
     for ref in report.refs_skipped:
         why = (
@@ -148,48 +150,39 @@ def _tell_cache(report: RestoreReport) -> None:
 
 
 def _smoke_test(folder: Path, archive: Archive, snapshot: Snapshot, memory: int | None) -> None:
-    from archiver.cli.smoke_report import (
-        SmokeMeter,
-        tell,
-        tell_fit,
-        tell_level,
-    )
-    from archiver.operations.smoke_test import SmokeOptions, smoke_test_restored
+    from archiver.cli.smoke_report import SmokeMeter, print_smoke_test, smoke_options
+    from archiver.operations.smoke_test import smoke_test_restored
 
-    options = SmokeOptions(
-        memory=memory, workers=worker_count(), on_fit=tell_fit, on_level=tell_level
-    )
+    options = smoke_options(memory=memory)
     with SmokeMeter() as meter:
         test = smoke_test_restored(folder, archive, snapshot, options, meter)
-    tell(test)
+    print_smoke_test(test)
 
 
-def _tell(report: RestoreReport, seconds: float) -> None:
+def _show(report: RestoreReport, seconds: float) -> None:
     fields = msgspec.to_builtins(report) | {
         "vouched": described(report.vouched),
         "failures": [_described_failure(failure) for failure in report.failures],
     }
     output.record("restore", **fields)
-    title = f"{report.repository}@{report.revision[:12]}"
+    title = title_of(report.repository, report.revision)
     if not report.failures:
-        kept = f"; {report.kept} were there already" if report.kept else ""
+        there = f"; {report.kept} were there already" if report.kept else ""
         verb = "compared" if report.kept == report.files else "restored"
         output.line(
             f"{title}: {verb} {plural(report.files, 'file')}, {human_bytes(report.bytes)}, "
-            f"{human_rate(report.bytes / max(seconds, 1e-6))}{kept}; every byte "
+            f"{human_rate(report.bytes, seconds)}{there}; every byte "
             f"{compared(report.vouched)}."
         )
         return
     output.line(f"{title}: {_counts(report)}.")
     for failure in report.failures:
-        more = (
-            f", and {len(failure.tensors) - _SHOWN} more" if len(failure.tensors) > _SHOWN else ""
-        )
-        hit = f" [{', '.join(map(str, failure.tensors[:_SHOWN]))}{more}]" if failure.tensors else ""
+        tensors = output.in_short(map(str, failure.tensors), _SHOWN)
+        hit = f" [{tensors}]" if tensors else ""
         output.line(f"  {printable(failure.path)}: {shortened(failure.reason)}{printable(hit)}")
     for hint in sorted({failure.hint for failure in report.failures if failure.hint}):
-        output.line(f"  → {printable(hint, 2000)}")
-    raise click.exceptions.Exit(_code(report))
+        output.hint(hint, 2)
+    output.exit_with(_code(report))
 
 
 def _described_failure(failure: RestoreFailure) -> dict[str, Any]:
@@ -202,14 +195,14 @@ def _described_failure(failure: RestoreFailure) -> dict[str, Any]:
 
 def _counts(report: RestoreReport) -> str:
     """Return how many files were restored, were there already, and could not be restored."""
-    kept = f", {report.kept} were there already" if report.kept else ""
+    there = f", {report.kept} were there already" if report.kept else ""
     refused = f", {report.refused} of them refused" if report.refused else ""
     failed = f"{plural(len(report.failures), 'file')} could not be restored"
-    return f"{plural(report.files - report.kept, 'file')} restored{kept}, {failed}{refused}"
+    return f"{plural(report.files - report.kept, 'file')} restored{there}, {failed}{refused}"
 
 
 def _code(report: RestoreReport) -> int:
-    """Damage comes first; else 3 if some files are there now, and the reason if none are."""
+    """Return the exit code: damage comes first, else 3 if some files are there now, else the reason."""
     codes = {failure.exit_code for failure in report.failures}
     if int(ExitCode.DAMAGE) in codes:
         return int(ExitCode.DAMAGE)

@@ -34,13 +34,13 @@ _LIBRARIES: Final = ("torch", "transformers")
     epilog="Example: archiver show -C weights Qwen/Qwen3.5-0.8B --tensors 'model.layers.0.*'"
 )
 @click.argument("reference", metavar="REPO[@REVISION]")
-@click.option("--files", is_flag=True, help="Also every file, with its digests.")
+@click.option("--files", is_flag=True, help="Also list every file, with its digests.")
 @click.option(
     "--tensors",
     metavar="[PATTERN]",
     is_flag=False,
     flag_value="*",
-    help="Also every tensor whose name fits; write the option after REPO.",
+    help="Also list the tensors whose names fit; write the option after REPO.",
 )
 @common
 def command(reference: str, files: bool, tensors: str | None) -> None:
@@ -68,12 +68,13 @@ def command(reference: str, files: bool, tensors: str | None) -> None:
 def _seal_facts(shown: SnapshotFacts) -> list[tuple[str, str]]:
     stored = f"{human_bytes(shown.totals.stored)}, ratio {shown.ratio:.3f}"
     packs = f"{plural(shown.packs, 'pack')}, {human_bytes(shown.pack_bytes)}"
+    some_unvouched = len(shown.unvouched) < shown.totals.files
     return [
         ("holds", _holds(shown.totals)),
         ("stored", f"{stored}, in {packs}"),
         ("selection", _selection(shown.selection)),
         ("vouched by", summary(shown.vouched)),
-        ("unvouched", _some(shown.unvouched) if len(shown.unvouched) < shown.totals.files else ""),
+        ("unvouched", output.in_short(shown.unvouched, _SHOWN_MAX) if some_unvouched else ""),
         ("manifest", shown.manifest),
         ("seal", shown.snapshot),
         ("parent", shown.parent or "none"),
@@ -99,11 +100,6 @@ def _last_test(test: LastTest | None) -> str:
 def _holds(totals: Totals) -> str:
     counts = (plural(totals.files, "file"), plural(totals.tensors, "tensor"))
     return f"{', '.join(counts)}, {human_bytes(totals.bytes)} in {plural(totals.objects, 'object')}"
-
-
-def _some(paths: tuple[str, ...]) -> str:
-    more = len(paths) - _SHOWN_MAX
-    return ", ".join(paths[:_SHOWN_MAX]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _selection(selection: Selection) -> str:

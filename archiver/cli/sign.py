@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-import msgspec
 
 from archiver.cli import output
-from archiver.cli.findings import record_all, show_all
-from archiver.cli.options import common, open_archive, password, split_reference
+from archiver.cli.findings import record_report, show_all
+from archiver.cli.options import common, open_archive, split_reference, unlocked
 from archiver.errors import ExitCode
 from archiver.text import plural
 
@@ -35,13 +34,9 @@ def command(references: tuple[str, ...], file: Path) -> None:
     from archiver.operations.sign import SignRequest, sign
 
     archive = open_archive()
-    locked = read_secret_key(file)
-    key = locked.unlock(password(str(file)) if locked.needs_password else "")
+    key = unlocked(read_secret_key(file), file)
     report = sign(archive, SignRequest(key, tuple(map(split_reference, references))))
-    record_all(report.findings)
-    counts = msgspec.to_builtins(report)
-    del counts["findings"]
-    output.record("sign", **counts)
+    record_report("sign", report)
     output.line(
         f"Signed {plural(report.signed, 'document')} and "
         f"{plural(len(report.heads), 'head')} of the journal with the key {report.key}; "
@@ -49,4 +44,4 @@ def command(references: tuple[str, ...], file: Path) -> None:
     )
     show_all(report.findings)
     if report.findings:
-        raise click.exceptions.Exit(int(ExitCode.DAMAGE))
+        output.exit_with(ExitCode.DAMAGE)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from archiver.cli.options import Size, common, open_archive, split_reference, worker_count
-from archiver.cli.smoke_report import SmokeMeter, tell, tell_fit, tell_level
+from archiver.cli.options import Size, common, open_archive, split_reference
+from archiver.cli.smoke_report import SmokeMeter, print_smoke_test, smoke_options
 from archiver.errors import (
     ArchiverError,
     DamageError,
@@ -41,21 +41,21 @@ _ALWAYS_A_FOLDER: Final = ("/", "./", "../", "~")
     type=click.Path(path_type=Path, dir_okay=False),
     help="Compare with the record in this file; with --record, write it there.",
 )
-@click.option("--memory", type=Size(1), help="Stay below so much memory in all.")
+@click.option("--memory", type=Size(1), help="Stay below this much memory in all.")
 @click.option(
     "--dtype",
     type=click.Choice(["bfloat16", "float32"]),
     default="bfloat16",
     show_default=True,
-    help="In which numbers to compute; level golden always takes float32.",
+    help="The numbers to compute with; level golden always takes float32.",
 )
 @click.option(
     "--device",
     type=click.Choice(["cpu", "cuda", "mps"]),
-    help="Where. [default: the best there is]",
+    help="The device to compute on. [default: the best there is]",
 )
 @common
-def command(subject: str, record: bool, **wanted: Any) -> None:
+def command(subject: str, record: bool, **settings: Any) -> None:
     """Run the model of a snapshot or of a folder.
 
     A snapshot's model runs straight from the archive: nothing is restored, and no code of the repository
@@ -65,21 +65,20 @@ def command(subject: str, record: bool, **wanted: Any) -> None:
     A DIR that is a folder is taken as one, unless the archive holds a repository of that name; write
     ./DIR to mean the folder.
     """
-    from archiver.operations.smoke_test import SmokeOptions, smoke_test_folder, smoke_test_snapshot
+    from archiver.operations.smoke_test import smoke_test_folder, smoke_test_snapshot
 
-    wanted |= {"on_fit": tell_fit, "on_level": tell_level}
-    options = SmokeOptions(record=record, workers=worker_count(), **wanted)
+    options = smoke_options(record=record, **settings)
     held = _held(subject)
     with SmokeMeter() as meter:
         if held is None:
             test = smoke_test_folder(Path(subject).expanduser(), options, meter)
         else:
             test = smoke_test_snapshot(*held, options, meter)
-    tell(test, recorded=record)
+    print_smoke_test(test, recorded=record)
 
 
 def _held(subject: str) -> tuple[Archive, Snapshot] | None:
-    """The snapshot that is meant, and its archive; None if a folder is."""
+    """Return the snapshot that is meant, and its archive; None if a folder is."""
     if subject.startswith(_ALWAYS_A_FOLDER) or subject in {".", ".."}:
         return None
     if subject and Path(subject).is_dir() and not _is_name(subject):
@@ -94,7 +93,7 @@ def _held(subject: str) -> tuple[Archive, Snapshot] | None:
 
 
 def _is_name(subject: str) -> bool:
-    """Whether the archive, if there is one, holds a repository that is called as the folder is."""
+    """Return whether the archive, if there is one, holds a repository that is called as the folder is."""
     try:
         return bool(open_archive().snapshots_of(split_reference(subject)[0]))
     except DamageError:

@@ -32,6 +32,11 @@ _CARD = ("pipeline_tag", "library_name", "base_model", "language", "datasets", "
 _CARD_MAX = 100
 
 
+def title_of(repository: str, revision: str) -> str:
+    """Return a snapshot's name for people, with the beginning of its commit or of its seal's id."""
+    return f"{repository}@{revision[:12]}".rstrip("@")
+
+
 def described(vouching: Vouching | None) -> dict[str, Any] | None:
     """Return, for JSON, how many files each voucher stands for, and the least; None if it is not known."""
     if vouching is None:

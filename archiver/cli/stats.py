@@ -49,10 +49,10 @@ def command() -> None:
         output.remark(sentence)
     if denied and denied >= packs + snapshots and not missing:
         output.remark("What may not be read is not counted. Check the permissions.")
-        raise click.exceptions.Exit(int(ExitCode.SKIPPED))
+        output.exit_with(ExitCode.SKIPPED)
     if packs or snapshots or missing:
         output.remark(f"Run {advised('audit')} to see all that is damaged.")
-        raise click.exceptions.Exit(int(ExitCode.DAMAGE))
+        output.exit_with(ExitCode.DAMAGE)
 
 
 def _described(stats: Stats) -> dict[str, object]:

@@ -10,7 +10,12 @@ import msgspec
 from archiver.archive.advice import quoted
 from archiver.cli import output
 from archiver.cli.findings import record_all, show_all
-from archiver.cli.options import common, open_archive, tell_limits
+from archiver.cli.options import (
+    common,
+    key_option,
+    open_archive,
+    print_limits,
+)
 from archiver.errors import ExitCode
 from archiver.operations.status import report
 from archiver.text import human_bytes, human_duration, human_share, plural, printable
@@ -40,14 +45,7 @@ _TITLES: Final = 8
 @click.command(epilog="Example: archiver status -C weights --packs")
 @click.option("--packs", is_flag=True, help="Also every pack: when it was last proven, and how.")
 @click.option("--copies", is_flag=True, help="Also every place that holds copies.")
-@click.option(
-    "--key",
-    "keys",
-    metavar="KEY|FILE",
-    multiple=True,
-    help="A public key, kept elsewhere, that must have signed every seal and manifest; repeatable. "
-    "[default: what the policy wants]",
-)
+@key_option
 @common
 def command(packs: bool, copies: bool, keys: tuple[str, ...]) -> None:
     """Show what is proven, copied, protected, and what falls short.
@@ -69,14 +67,14 @@ def command(packs: bool, copies: bool, keys: tuple[str, ...]) -> None:
         _pack_table(status)
     if copies:
         _place_table(status)
-    tell_limits(archive.store)
+    print_limits(archive.store)
     if status.findings:
         output.remark("What may not be read is not in these figures. Check the permissions.")
         # Of what may not be read nothing is known, and proofs may seem to lack; damage is known.
         code = ExitCode.POLICY_UNMET if status.damaged else ExitCode.SKIPPED
-        raise click.exceptions.Exit(int(code))
+        output.exit_with(code)
     if status.shortfalls:
-        raise click.exceptions.Exit(int(ExitCode.POLICY_UNMET))
+        output.exit_with(ExitCode.POLICY_UNMET)
 
 
 def _verdict(status: Status) -> None:
@@ -160,7 +158,7 @@ def _summary(status: Status, *, copies: bool) -> None:
 
 
 def _last_audit(audit: LastAudit) -> None:
-    """How far the newest audit went."""
+    """Print how far the newest audit went."""
     of = "all"
     if audit.repository:
         of = printable(f"{audit.repository}@{audit.revision}".rstrip("@"))
@@ -289,9 +287,9 @@ def sentence(shortfall: Shortfall) -> str:  # noqa: C901, PLR0911, PLR0912 - one
         case report.UnreadableSeals():
             return f"{plural(shortfall.seals, 'seal')} cannot be read."
         case report.DamagedByAudit():
-            had = f"The audit of {shortfall.time} had {plural(shortfall.findings, 'finding')}"
-            again = "; another one says whether they still are, and what to do about each."
-            return had + (" of damage." if shortfall.packs or shortfall.files else again)
+            audit = f"The audit of {shortfall.time} had {plural(shortfall.findings, 'finding')}"
+            unsure = "; another one says whether they still are, and what to do about each."
+            return audit + (" of damage." if shortfall.packs or shortfall.files else unsure)
         case report.DamagedFiles():
             counts = (shortfall.packs, "pack"), (shortfall.files, "other file")
             damage = " and ".join(plural(count, noun) for count, noun in counts if count)
@@ -344,8 +342,7 @@ def sentence(shortfall: Shortfall) -> str:  # noqa: C901, PLR0911, PLR0912 - one
 
 def _of_plan(shortfall: PlanShortfall) -> str:
     names = [printable(title) for title in shortfall.entries]
-    more = f" and {len(names) - _TITLES:,} more" if len(names) > _TITLES else ""
-    plan, titles = f"The plan {printable(shortfall.plan)}", ", ".join(names[:_TITLES]) + more
+    plan, titles = f"The plan {printable(shortfall.plan)}", output.in_short(names, _TITLES)
     match shortfall:
         case report.PlanMissing():
             gone = (

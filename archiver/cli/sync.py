@@ -16,10 +16,15 @@ from archiver.cli.mirroring import (
     mirror_options,
     mirroring,
     open_hub,
-    tell,
-    tell_failure,
+    print_failure,
+    print_report,
 )
-from archiver.cli.options import advised, common, open_archive
+from archiver.cli.options import (
+    advised,
+    common,
+    open_archive,
+    token_option,
+)
 from archiver.cli.progress import Meter
 from archiver.errors import (
     ArchiverError,
@@ -32,7 +37,7 @@ from archiver.errors import (
 from archiver.text import human_bytes, human_duration, plural, printable
 
 if TYPE_CHECKING:
-    from archiver.cli.mirroring import MirrorOne
+    from archiver.cli.mirroring import MirrorRepository
     from archiver.operations.mirror.report import MirrorReport
     from archiver.operations.sync import SyncReport
     from archiver.plan import Plan, PlannedRepository
@@ -44,9 +49,11 @@ _NAMED: Final = 20
 
 @click.command(epilog="Example: archiver sync -C weights qwen3.5 --max-rate 50MB")
 @click.argument("plan", metavar="PLAN")
-@click.option("--token", envvar="HF_TOKEN", help="An access token. [env: HF_TOKEN]")
+@token_option
 @click.option(
-    "--check-collection", is_flag=True, help="Also say what the plan's collection has besides."
+    "--check-collection",
+    is_flag=True,
+    help="Also say how the plan differs from its collection on the hub.",
 )
 @mirror_options
 @common
@@ -61,9 +68,9 @@ def command(plan: str, token: str | None, *, check_collection: bool, **rest: Any
     from archiver.operations.sync import sync
     from archiver.plan import find_plan
 
-    wanted = find_plan(plan)
-    if check_collection and not wanted.collection:
-        raise UsageError(f"The plan {wanted.name} names no collection.")
+    to_mirror = find_plan(plan)
+    if check_collection and not to_mirror.collection:
+        raise UsageError(f"The plan {to_mirror.name} names no collection.")
     upstream = open_hub(token, rest.pop("max_rate"))
     archive = open_archive()
     if not rest["dry_run"]:
@@ -71,7 +78,7 @@ def command(plan: str, token: str | None, *, check_collection: bool, **rest: Any
     unchecked: list[int] = []
     unprotected: list[int] = []
     given = bool(rest["include"] or rest["exclude"])
-    opened: list[MirrorOne] = []
+    opened: list[MirrorRepository] = []
     meters: list[Meter] = []
     unopened: list[ArchiverError] = []
     with ExitStack() as stack:
@@ -83,7 +90,7 @@ def command(plan: str, token: str | None, *, check_collection: bool, **rest: Any
                 unopened.append(error)
                 raise
             if check_collection:
-                unchecked.extend(_check_collection(upstream, wanted))
+                unchecked.extend(_check_collection(upstream, to_mirror))
 
         def mirror(planned: PlannedRepository) -> MirrorReport:
             patterns = None if given else (planned.include, planned.exclude)
@@ -93,10 +100,10 @@ def command(plan: str, token: str | None, *, check_collection: bool, **rest: Any
 
         report = sync(
             archive,
-            wanted,
+            to_mirror,
             mirror,
             begin=begin,
-            done=lambda done: unprotected.extend(tell(done)),
+            done=lambda done: unprotected.extend(print_report(done)),
             failed=_failed,
             known=_known,
             came=lambda: (meters[0].fetched, meters[0].stored_bytes) if meters else (0, 0),
@@ -111,7 +118,7 @@ def command(plan: str, token: str | None, *, check_collection: bool, **rest: Any
     if report.ended == ExitCode.INTERRUPTED:
         raise KeyboardInterrupt
     if report.ended == ExitCode.NO_SPACE or report.room == "too-little":
-        raise click.exceptions.Exit(int(ExitCode.NO_SPACE))
+        output.exit_with(ExitCode.NO_SPACE)
     # A check that could not be made counts as one more thing that failed.
     failures = [*report.exit_codes, *unchecked]
     finish(failures, report.total + len(unchecked), unprotected, counted=True)
@@ -120,19 +127,19 @@ def command(plan: str, token: str | None, *, check_collection: bool, **rest: Any
 def _failed(planned: PlannedRepository, error: ArchiverError) -> None:
     if isinstance(error, UpstreamGoneError):
         error.hint = _hint_for_gone(planned, error)
-    tell_failure(planned.name, planned.revision, error, title=planned.title)
+    print_failure(planned.name, planned.revision, error, title=planned.title)
 
 
 def _hint_for_gone(planned: PlannedRepository, error: ArchiverError) -> str:
-    """What is held is not mistyped: its owner may want to hear of the loss no more."""
+    """Return what to do about a loss: a name that is held was not mistyped, and the loss may be known."""
     from archiver.archive.plans import outcome_of
 
     held = open_archive().snapshots_of(planned.name, on_damage=skip_damaged)
     if not held:
         return error.hint
     command = advised("acknowledge", outcome_of(error), planned.title)
-    kept = f"The archive keeps what it holds of {printable(planned.name)}."
-    known = f"{kept} Is that known? Then {command} says so, and it is told without a failure."
+    stays = f"The archive keeps what it holds of {printable(planned.name)}."
+    known = f"{stays} Is that known? Then {command} says so, and it is reported without a failure."
     # A refusal may still be a matter of a token, and what has another name can be had by that.
     if outcome_of(error) == "refused" or isinstance(error, RenamedError):
         return f"{error.hint} {known}"
@@ -151,7 +158,7 @@ def _known(planned: PlannedRepository, error: ArchiverError) -> None:
 
 
 def _verdict(report: SyncReport) -> None:
-    """What came of the run, also of one that ended early."""
+    """Print what came of the run, also of one that ended early."""
     word = "would be new" if report.dry_run else "new"
     new = report.done - report.held if report.dry_run else report.new
     counts = [f"{new:,} {word}", f"{report.held:,} held", f"{len(report.failed):,} failed"]
@@ -171,8 +178,7 @@ def _verdict(report: SyncReport) -> None:
         (not_tried, report.not_tried),
     ):
         if names:
-            more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
-            output.line(f"  {title}: {', '.join(map(printable, names[:_NAMED]))}{more}.")
+            output.line(f"  {title}: {output.in_short(map(printable, names), _NAMED)}.")
     _figures(report)
 
 
@@ -196,7 +202,7 @@ def _figures(report: SyncReport) -> None:
 
 
 def _check_collection(upstream: HuggingFace, plan: Plan) -> list[int]:
-    """Say how the plan differs from its collection; the exit code of a check that failed."""
+    """Print how the plan differs from its collection; return the exit code of a check that failed."""
     from archiver.operations.sync import compare_collection
 
     try:

@@ -13,6 +13,7 @@ from archiver.cli import output
 from archiver.cli.findings import hint_of, message_of, record_all, shortened
 from archiver.cli.options import common, open_archive, worker_count
 from archiver.cli.progress import Meter
+from archiver.cli.snapshots import title_of
 from archiver.errors import ExitCode, NoArchiveError, UnknownFormatError, UsageError
 from archiver.text import human_bytes, plural, printable
 
@@ -39,7 +40,7 @@ _SHOWN_MAX = 8
     "--ignore",
     multiple=True,
     metavar="PATTERN",
-    help="Files that may be there unlisted, such as '.cache/*'; repeatable.",
+    help="Files that need not be listed, such as '.cache/*'; repeatable.",
 )
 @click.option(
     "--require-signature",
@@ -91,7 +92,7 @@ def command(
         output.line("To mend it, remove what is damaged, then write it anew from an archive:")
         output.line(f"  {printable(report.command, 4000)}")
     if not report.intact:
-        raise click.exceptions.Exit(int(ExitCode.DAMAGE))
+        output.exit_with(ExitCode.DAMAGE)
 
 
 def _trust(keys: tuple[str, ...], signature: Path | None) -> Trust:
@@ -123,7 +124,7 @@ def _verdict(report: VerifyReport) -> str:
     if not report.manifest:
         return "DAMAGED: the manifest cannot be used, so nothing was checked."
     size = f"{plural(report.files, 'file')}, {human_bytes(report.bytes)}"
-    title = f"{report.repository}@{report.revision[:12]}"
+    title = title_of(report.repository, report.revision)
     title = printable(f"{title} (manifest {report.manifest[:16]}: {size})")
     if report.intact:
         signed = f" The key {report.signer} signed it." if report.signer else ""

@@ -143,7 +143,7 @@ def restore(archive: Archive, request: RestoreRequest, progress: Progress) -> Re
     cache = CacheDestination(destination, seal.repository, seal.revision, names)
     target: Destination = cache if request.hub_cache else PlainFolder(destination)
     packs = packs_for(archive, snapshot)
-    memory.give_back()  # of the manifest's text; the buffers come next
+    memory.trim()  # of the manifest's text; the buffers come next
     for folder in target.folders(files):
         remove_unfinished(folder)
     kept, failures = 0, []

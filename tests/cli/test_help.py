@@ -9,13 +9,13 @@ from archiver.cli.main import COMMANDS, GROUPS
 
 def groups_in(text: str) -> dict[str, list[str]]:
     """The commands that a help text lists, by group; a line that goes on is of the command above."""
-    found: dict[str, list[str]] = {}
+    groups: dict[str, list[str]] = {}
     for line in text.splitlines():
         if title := re.fullmatch(r"([A-Z][a-z ]+):", line):
-            commands = found[title[1]] = []
-        elif found and (command := re.match(r"  ([a-z-]+) {2,}\S", line)):
+            commands = groups[title[1]] = []
+        elif groups and (command := re.match(r"  ([a-z-]+) {2,}\S", line)):
             commands.append(command[1])
-    return found
+    return groups
 
 
 def test_the_help_lists_the_commands_in_groups(run):

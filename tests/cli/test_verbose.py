@@ -25,7 +25,7 @@ TOKEN = "hf_" + "s3cret" * 5
 
 def logged(err: str) -> list[tuple[str, str, str]]:
     """The lines of the log in what was printed: level, module, message."""
-    return [found.groups() for line in err.splitlines() if (found := LINE.fullmatch(line))]
+    return [match.groups() for line in err.splitlines() if (match := LINE.fullmatch(line))]
 
 
 def messages(err: str, module: str) -> list[str]:
@@ -120,9 +120,9 @@ def test_what_is_removed_is_logged(run, archive, model):
     assert run("import", "-C", archive, model, "--as", "org/m", "--min-free", "0B").code == 0
     (seal,) = (archive / "snapshots").rglob("*.json")
     name = seal.relative_to(archive).as_posix()
-    told = messages(run("forget", "-v", "-C", archive, "org/m").err, "storage.local")
-    assert f"removed {name}" in told
-    assert any(text.startswith(f"linked {name} as trash/") for text in told)
+    lines = messages(run("forget", "-v", "-C", archive, "org/m").err, "storage.local")
+    assert f"removed {name}" in lines
+    assert any(text.startswith(f"linked {name} as trash/") for text in lines)
 
 
 def test_a_request_is_logged_with_status_and_time(run, archive, hub, repository):
@@ -157,16 +157,16 @@ def test_a_wait_for_the_hub_is_logged_with_its_reason(run, archive, hub, monkeyp
     hub.create("Org/M", {"config.json": b"{}"})
     hub.faults.add(Fault("status", status=503, times=1))
     words = ("mirror", "-q", "-v", "-C", archive, "Org/M", "--min-free", "0B")
-    (told,) = messages(run(*words).err, "upstream.retry")
-    assert re.fullmatch(r"hub: HTTP 503; try 2 of \d+ in 0\.0 s", told)
+    (line,) = messages(run(*words).err, "upstream.retry")
+    assert re.fullmatch(r"hub: HTTP 503; try 2 of \d+ in 0\.0 s", line)
 
 
 def test_a_child_that_is_started_is_logged(run, tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(place_look, "_has_server", lambda _path: True)
         err = run("init", "-v", "-C", tmp_path / "new").err
-    (told,) = messages(err, "archive.place_look")
-    assert re.fullmatch(rf"process \d+ looks at {re.escape(str(tmp_path / 'new'))}", told)
+    (line,) = messages(err, "archive.place_look")
+    assert re.fullmatch(rf"process \d+ looks at {re.escape(str(tmp_path / 'new'))}", line)
 
 
 def test_what_upstream_says_cannot_write_lines_of_its_own(capfd):

@@ -21,8 +21,7 @@ _RUN = "<!-- run -->"
 
 def pages() -> list[Path]:
     """Every Markdown page of the project."""
-    found = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
-    return sorted(found)
+    return sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
 
 def page_id(path: Path) -> str:
@@ -56,7 +55,7 @@ def blocks(text: str) -> Iterator[Block]:
 
 def prose(text: str) -> str:
     """The text without its fenced blocks."""
-    kept, fence = [], ""
+    outside, fence = [], ""
     for line in text.splitlines():
         mark = _FENCE.match(line)
         if mark and not fence:
@@ -64,8 +63,8 @@ def prose(text: str) -> str:
         elif fence and line.strip() == fence:
             fence = ""
         elif not fence:
-            kept.append(line)
-    return "\n".join(kept)
+            outside.append(line)
+    return "\n".join(outside)
 
 
 def headings(text: str) -> list[tuple[int, str]]:
@@ -103,19 +102,19 @@ def table_rows(text: str) -> list[list[str]]:
 
 def commands() -> dict[str, click.Command]:
     """Every command by the words that name it, groups too."""
-    found: dict[str, click.Command] = {}
+    by_name: dict[str, click.Command] = {}
 
     def walk(group: click.Group, words: tuple[str, ...]) -> None:
         context = click.Context(group)
         for name in group.list_commands(context):
             command = group.get_command(context, name)
             assert command is not None
-            found[" ".join((*words, name))] = command
+            by_name[" ".join((*words, name))] = command
             if isinstance(command, click.Group):
                 walk(command, (*words, name))
 
     walk(cli, ())
-    return found
+    return by_name
 
 
 def options_of(command: click.Command) -> set[str]:
@@ -151,6 +150,6 @@ def parse(arguments: list[str]) -> None:
             return
         if not rest:
             raise click.UsageError(f"{arguments} names no command.")
-        name, found, rest = command.resolve_command(context, rest)
-        assert found is not None
-        command, context = found, found.make_context(name, rest, parent=context)
+        name, inner, rest = command.resolve_command(context, rest)
+        assert inner is not None
+        command, context = inner, inner.make_context(name, rest, parent=context)

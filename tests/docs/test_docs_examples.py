@@ -22,15 +22,15 @@ ALL = docskit.commands()
 
 def shown_in(text: str) -> list[str]:
     """Lines of shell in a page: console blocks, indented examples, inline code, unit files."""
-    found = []
+    lines = []
     for block in docskit.blocks(text):
         starts = {"console": "$ ", "ini": "ExecStart=", "text": "   $ "}
         start = starts.get(block.language)
         if start:
-            found += [line.removeprefix(start) for line in block.lines if line.startswith(start)]
+            lines += [line.removeprefix(start) for line in block.lines if line.startswith(start)]
     prose = docskit.prose(text)
-    found += [line.strip() for line in prose.splitlines() if line.startswith("    archiver ")]
-    return found + _INLINE.findall(prose)
+    lines += [line.strip() for line in prose.splitlines() if line.startswith("    archiver ")]
+    return lines + _INLINE.findall(prose)
 
 
 def check(line: str) -> None:
@@ -96,9 +96,9 @@ def test_the_commands_of_an_action_are_ones_that_the_command_line_takes(kind):
     both = [action]
     if "append_only" in kind.__struct_fields__:
         both.append(msgspec.structs.replace(action, append_only=True))
-    for one in both:
-        assert words((one,))
-        for line in commands(one):
+    for action in both:
+        assert words((action,))
+        for line in commands(action):
             if line[0] == "archiver":
                 docskit.parse(list(line[1:]))
 

@@ -32,16 +32,16 @@ class Step(NamedTuple):
 
 
 def steps() -> list[Step]:
-    found: list[Step] = []
+    steps: list[Step] = []
     for block in docskit.blocks(TUTORIAL):
         if not block.run:
             continue
         for line in block.lines:
             if line.startswith("$ "):
-                found.append(Step(line[2:], []))
+                steps.append(Step(line[2:], []))
             else:
-                found[-1].output.append(line)
-    return found
+                steps[-1].output.append(line)
+    return steps
 
 
 def masked(line: str) -> str:

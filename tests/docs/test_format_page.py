@@ -50,11 +50,11 @@ KEY = "0123456789abcdef"
 
 def section(title: str) -> str:
     """The text from a heading to the next one."""
-    found = re.search(
+    match = re.search(
         rf"^##+ {re.escape(title)}.*?\n(.*?)(?=^##+ |\Z)", PAGE, re.DOTALL | re.MULTILINE
     )
-    assert found, title
-    return found.group(1)
+    assert match, title
+    return match.group(1)
 
 
 def rows(text: str) -> list[list[str]]:
@@ -129,11 +129,11 @@ def tables(text: str) -> list[str]:
 
 def marked(text: str) -> dict[str, bool]:
     """The keys that a text names in code type -> whether they must be there: not in brackets."""
-    found: dict[str, bool] = {}
+    required: dict[str, bool] = {}
     for open_, name in re.findall(r"(?<!as in )(\[?)`([a-z_]+)`", text):
         if name not in {"true", "false"}:
-            found[name] = found.get(name, True) and not open_
-    return found
+            required[name] = required.get(name, True) and not open_
+    return required
 
 
 def told_of_events() -> dict[str, dict[str, bool]]:
@@ -154,7 +154,7 @@ def told_of_events() -> dict[str, dict[str, bool]]:
 
 
 def fields(record: type[msgspec.Struct]) -> dict[str, bool]:
-    return {one.encode_name: one.required for one in msgspec.structs.fields(record)}
+    return {field.encode_name: field.required for field in msgspec.structs.fields(record)}
 
 
 def test_the_keys_of_an_event_and_its_names():
@@ -186,7 +186,7 @@ def test_what_stands_inside_the_details_of_events():
 def test_the_keys_of_an_audits_report():
     _, of_report = tables(section("8.7 What an audit proved"))
     assert first_column(of_report) == keys(Statement)
-    assert {one for one in keys(Counts) if f"`{one}`" not in of_report} == set()
+    assert {key for key in keys(Counts) if f"`{key}`" not in of_report} == set()
     assert set(re.findall(r'`"([a-z]+)"`', of_report.split("`outcome`")[1].split("\n")[0])) == set(
         get_args(AuditOutcome)
     )
@@ -198,10 +198,10 @@ KINDS |= {Seal: "snapshot", Event: "event", ParityHeader: "parity"}
 
 @pytest.mark.parametrize("record", KINDS, ids=lambda record: record.__name__)
 def test_kinds_and_format_number(record):
-    found = {field.name: field.default for field in msgspec.structs.fields(record)}
-    assert found["kind"] == KINDS[record]
-    assert f'`"{found["kind"]}"`' in PAGE
-    assert found.get("format", FORMAT) == FORMAT
+    defaults = {field.name: field.default for field in msgspec.structs.fields(record)}
+    assert defaults["kind"] == KINDS[record]
+    assert f'`"{defaults["kind"]}"`' in PAGE
+    assert defaults.get("format", FORMAT) == FORMAT
     assert PAGE.startswith(f"# The archive format, number {FORMAT}\n")
 
 

@@ -15,6 +15,7 @@ from archiver.archive.vouching import HUGGINGFACE, UNVOUCHED, Vouch, Voucher, cl
 from archiver.catalogue import queries
 from archiver.errors import ArchiverError, MismatchError
 from archiver.operations.mirror.report import FileFailure
+from archiver.progress import NoProgress
 from archiver.text import plural, printable, utc_after
 
 if TYPE_CHECKING:
@@ -239,35 +240,10 @@ def protect_sealed(archive: Archive, snapshot: Snapshot, workers: int) -> Protec
             parity=policy.parity,
             group=policy.parity_group,
             workers=workers,
-            progress=_Unheard(),
+            progress=NoProgress(),  # each byte counts already
         )
     except ArchiverError as error:
         whole = FileFailure("all of it", error.message, error.hint, int(error.exit_code))
         return Protection(0, (whole,))
     failures = (FileFailure(one.file, one.reason, one.hint, one.exit_code) for one in done.failures)
     return Protection(done.parity_bytes, tuple(failures))
-
-
-class _Unheard:
-    """The run's own progress has been told of every byte already."""
-
-    def phase(self, verb: str) -> None:
-        """Nothing is shown."""
-
-    def expect(self, files: int, size: int) -> None:
-        """Nothing is shown."""
-
-    def begin(self, path: str, size: int) -> None:
-        """Nothing is shown."""
-
-    def advance(self, count: int, *, fetched: bool) -> None:
-        """Nothing is shown."""
-
-    def rewind(self, count: int) -> None:
-        """Nothing is shown."""
-
-    def stored(self, plain: int, stored: int) -> None:
-        """Nothing is shown."""
-
-    def end(self, path: str) -> None:
-        """Nothing is shown."""

@@ -240,7 +240,7 @@ class Run:
         record_sighting(self._archive, self._catalogue, self._listing)
         indexed = IndexedFiles.of(published.manifest.files)
         published = published._replace(manifest=None)  # an index comes: there is not room for both
-        memory.give_back()
+        memory.trim()
         self._look_at(snapshot, indexed)
         report = msgspec.structs.replace(
             self.report("sealed", snapshot, written),
@@ -344,7 +344,7 @@ class Run:
             resumed = _Written(pipeline.resumed_bytes, sum(pipeline.resumed.values()))
         # The buffers go before the manifest comes: of 190,000 tensors there is not room for both.
         del pipeline
-        memory.give_back()
+        memory.trim()
         published = publish_listing(
             self._archive,
             self._listing,

@@ -191,17 +191,17 @@ def _build(session: Session, dtype: Dtype) -> tuple[Model, int]:
         return _build_publicly(session, dtype)
     gc.collect()  # modules and their hooks refer to each other
     session.checkpoint.settle(session.settings.workers)
-    memory.give_back()
+    memory.trim()
     plan = _plan(session, dtype)
     how = fit(session, plan.layers, plan.weights, plan.device, dtype)
     session.checkpoint.settle(how.workers)
-    memory.give_back()  # what the samples took
+    memory.trim()  # what the samples took
     session.tell(Fits(how.lines))
     with library_errors("model-load", f"Loading {plan.cls.__name__}"):
         module = _resident(plan) if how.mode == "resident" else _streamed(plan, how)
     if how.mode == "resident":
         session.checkpoint.settle(how.workers)  # passes need the memory of its buffers
-        memory.give_back()
+        memory.trim()
     _set_generation(module, session)
     model = Model(module, plan.device, dtype, how.mode, plan.reads)
     return model, parameter_count(plan.layers, plan.weights)

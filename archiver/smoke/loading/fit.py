@@ -101,7 +101,7 @@ class Budget:
     def stays(self) -> bool:
         """Return whether what was just read, and is in memory now, may stay there."""
         if not self._full and not self._fits():
-            memory.give_back()
+            memory.trim()
             self._full = not self._fits()
         return not self._full
 
@@ -110,7 +110,7 @@ class Budget:
         free = device_memory(self.device)
         if free is not None:
             return free >= size
-        memory.give_back()
+        memory.trim()
         return resident_memory() + size <= self.limit
 
     def _fits(self) -> bool:

@@ -1,25 +1,26 @@
-"""docs/bounds.md says the numbers that the code has."""
+"""Pages that state facts of the code: bounds, exit codes, and which test shows which promise."""
 
 from __future__ import annotations
 
 import re
 import runpy
 
+import docskit
 import pytest
-from docskit import ROOT
 
 from archiver.archive import journal, manifests, records
 from archiver.archive.packs import format as packs
 from archiver.archive.packs import reader, writer
 from archiver.catalogue import sqlite_file
 from archiver.codec import segment
+from archiver.errors import ExitCode
 from archiver.tensors import header, weight_files
 from archiver.upstream import hub_cache
 from archiver.upstream.huggingface import client, deadlines, http, listing
 
 KIB, MIB = 1 << 10, 1 << 20
-TEXT = (ROOT / "docs/bounds.md").read_text()
-ROWS = [line.split("|")[1:-1] for line in TEXT.splitlines() if line.startswith("|")]
+BOUNDS_PAGE = (docskit.ROOT / "docs/bounds.md").read_text()
+ROWS = [line.split("|")[1:-1] for line in BOUNDS_PAGE.splitlines() if line.startswith("|")]
 BOUNDS = [
     ("A repository's description", f"{client._LARGEST_INFO // MIB} MiB"),
     ("All JSON of one listing", f"{deadlines._LARGEST_LISTING // MIB} MiB"),
@@ -72,7 +73,7 @@ def test_a_row_of_the_page_says_what_the_code_does(holds, bound):
 
 
 def test_the_reader_that_an_archive_carries_has_the_same_bounds():
-    script = ROOT / "archiver/carried/decode.py"
+    script = docskit.ROOT / "archiver/carried/decode.py"
     carried = runpy.run_path(str(script))
     assert [carried[name] for name in ("SEAL", "INDEX_SIZE", "MANIFEST", "HEADER", "STORED")] == [
         records.SEAL_MAX,
@@ -91,8 +92,68 @@ def test_the_reader_that_an_archive_carries_has_the_same_bounds():
 
 
 def test_the_format_has_the_numbers_of_the_page():
-    text = re.sub(r"\s+", " ", (ROOT / "docs/format.md").read_text())
+    text = re.sub(r"\s+", " ", (docskit.ROOT / "docs/format.md").read_text())
     for most in (records.FILES_MAX, records.TENSORS_MAX, records.SEGMENTS_MAX, records.PACKS_MAX):
         assert f"{most:,}" in text, most
     for most in manifests.VALUES_MAX.values():
         assert f"{most:,}" in text, most
+
+
+# ---- docs/exit-codes.md and the short table of the README
+
+EXIT_CODES = (docskit.ROOT / "docs" / "exit-codes.md").read_text(encoding="utf-8")
+README = (docskit.ROOT / "README.md").read_text(encoding="utf-8")
+SUMMARY = docskit.table_rows(docskit.section(EXIT_CODES, "Exit codes"))
+
+
+def test_the_summary_has_every_code_under_its_name():
+    names = {int(re.findall(r"\d+", row[0])[0]): row[1] for row in SUMMARY}
+    assert names == {int(code): code.name.lower().replace("_", " ") for code in ExitCode}
+
+
+def test_every_code_has_a_section_and_says_what_to_do():
+    for code in ExitCode:
+        text = docskit.section(EXIT_CODES, f"{int(code)} {code.name.lower().replace('_', ' ')}")
+        assert "**Do:**" in text or "none ends with this code" in " ".join(text.split()), code
+
+
+def test_no_section_is_about_another_code():
+    titles = [title for level, title in docskit.headings(EXIT_CODES) if level > 1]
+    assert [int(title.split()[0]) for title in titles] == [int(code) for code in ExitCode]
+
+
+def test_the_readme_says_the_same():
+    short = [
+        (int(row[0]), row[1]) for row in docskit.table_rows(docskit.section(README, "Exit codes"))
+    ]
+    assert short == [(int(re.findall(r"\d+", row[0])[0]), row[2]) for row in SUMMARY]
+
+
+# ---- docs/reliability.md: every promise names the tests that show it
+
+RELIABILITY = (docskit.ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+PROMISES = RELIABILITY[
+    RELIABILITY.index("\n## The promises") : RELIABILITY.index("\n## Faults, and what")
+]
+_TEST = re.compile(r"`(tests/[a-z0-9_/]+\.py)::(test_[a-z0-9_]+)`")
+
+
+def promises() -> list[str]:
+    """The bullets of the section, each with the lines below it."""
+    bullets = re.split(r"^- ", PROMISES, flags=re.MULTILINE)[1:]
+    return [part.split("\n\n")[0] for part in bullets]
+
+
+def test_there_are_promises():
+    assert len(promises()) > 20
+    assert all(promise.startswith("**") for promise in promises())
+
+
+@pytest.mark.parametrize("promise", promises(), ids=lambda text: text[2:40])
+def test_each_promise_names_tests_that_are_there(promise):
+    named = _TEST.findall(promise)
+    assert named
+    assert len(named) == promise.count("tests/")
+    for path, name in named:
+        source = (docskit.ROOT / path).read_text(encoding="utf-8")
+        assert re.search(rf"^def {name}\(", source, re.MULTILINE), f"{path}::{name}"

@@ -9,7 +9,7 @@ from kit.cli import invoke
 def small(tmp_path_factory):
     from archiver.archive.archive import Archive
 
-    root = tmp_path_factory.mktemp("commands")
+    root = tmp_path_factory.mktemp("cli")
     archive = root / "weights"
     assert invoke("init", "-q", "-C", archive) == 0
     revisions = []
@@ -17,13 +17,13 @@ def small(tmp_path_factory):
     for folder in folders:
         args = ["import", "-q", "-C", str(archive), str(folder), "--as", "me/Model"]
         assert invoke(*args, "--effort", "fast") == 0
-        found = {one.seal.revision for one in Archive.open(archive).snapshots()}
-        revisions += found - set(revisions)
+        held = {snapshot.seal.revision for snapshot in Archive.open(archive).snapshots()}
+        revisions += held - set(revisions)
     return Small(archive, *folders, tuple(revisions))
 
 
 @pytest.fixture
-def run(run, small):
+def archiver(run, small):
     """Run a command on the small archive, in this process; ``archive=None`` names none."""
 
     def call(*args, archive=small.archive):
@@ -33,8 +33,8 @@ def run(run, small):
 
 
 @pytest.fixture
-def exported(run, small, tmp_path):
+def exported(archiver, small, tmp_path):
     """The manifest of the first revision as a file."""
     target = tmp_path / "first.manifest.json"
-    assert run("manifest", "export", small.reference(0), "-o", target).code == 0
+    assert archiver("manifest", "export", small.reference(0), "-o", target).code == 0
     return target

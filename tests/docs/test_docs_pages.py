@@ -1,4 +1,4 @@
-"""Every link in a page leads somewhere: to a file that is there, and to a heading in it."""
+"""Every page: its links lead somewhere, its pictures are sound, and it says nothing that no page may."""
 
 from __future__ import annotations
 
@@ -15,6 +15,13 @@ if TYPE_CHECKING:
 
 _LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 _CODE = re.compile(r"`[^`]*`")
+BANNED = re.compile(
+    r"/work/|/root/|\bissue #|\bTODO\b|\bFIXME\b|\bTBD\b|\blorem ipsum\b"
+    r"|\bblazing|\bseamless|\bcutting[- ]edge|\bstate[- ]of[- ]the[- ]art|\bpowerful\b"
+    r"|\brobust\b|\brevolutionary\b|\beffortless|\bsimply\b|\bleverag",
+    re.IGNORECASE,
+)
+"""Paths of one machine, loose ends, praise."""
 
 
 def links(text: str) -> list[str]:
@@ -23,15 +30,15 @@ def links(text: str) -> list[str]:
 
 def anchors(text: str) -> set[str]:
     """The anchors that a forge makes of a page's headings."""
-    found: set[str] = set()
+    names: set[str] = set()
     for _, title in docskit.headings(text):
         plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", title).lower()
         slug = re.sub(r"[^\w\- ]", "", plain).replace(" ", "-")
         count = 1
-        while (name := slug if count == 1 else f"{slug}-{count - 1}") in found:
+        while (name := slug if count == 1 else f"{slug}-{count - 1}") in names:
             count += 1
-        found.add(name)
-    return found
+        names.add(name)
+    return names
 
 
 def linked(page: Path) -> set[Path]:
@@ -40,8 +47,8 @@ def linked(page: Path) -> set[Path]:
         (page.parent / link.partition("#")[0]).resolve()
         for link in links(page.read_text(encoding="utf-8"))
     }
-    found = {target / "README.md" if target.is_dir() else target for target in targets}
-    return {target for target in found if target.suffix == ".md" and target.is_file()}
+    files = {target / "README.md" if target.is_dir() else target for target in targets}
+    return {file for file in files if file.suffix == ".md" and file.is_file()}
 
 
 @pytest.mark.parametrize("page", docskit.pages(), ids=docskit.page_id)
@@ -90,3 +97,16 @@ def test_every_decision_note_is_short_and_dated_and_listed():
         assert text.splitlines()[2] == note.name[:10]
         assert all(f"**{part}.**" in text for part in ("Context", "Choice", "Consequence"))
         assert len(text.splitlines()) <= 24
+
+
+@pytest.mark.parametrize("page", docskit.pages(), ids=docskit.page_id)
+def test_no_page_has_banned_words(page):
+    assert not BANNED.findall(page.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", docskit.commands())
+def test_no_help_text_has_banned_words(name):
+    command = docskit.commands()[name]
+    texts = [command.help or "", command.epilog or ""]
+    texts += [getattr(option, "help", "") or "" for option in command.params]
+    assert not BANNED.findall(" ".join(texts))

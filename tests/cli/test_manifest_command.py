@@ -29,90 +29,90 @@ def test_what_is_exported_is_what_the_seal_names(exported, small):
     assert b"\n" not in exported.read_bytes()
 
 
-def test_a_file_that_is_there_is_left_alone(run, small, exported):
+def test_a_file_that_is_there_is_left_alone(archiver, small, exported):
     before = exported.read_bytes()
-    found = run("manifest", "export", small.reference(1), "-o", exported)
-    assert found.code == 2
-    assert "is there already" in found.err
+    result = archiver("manifest", "export", small.reference(1), "-o", exported)
+    assert result.code == 2
+    assert "is there already" in result.err
     assert exported.read_bytes() == before
-    assert run("manifest", "export", small.reference(1), "-o", exported / "x").code != 0
+    assert archiver("manifest", "export", small.reference(1), "-o", exported / "x").code != 0
 
 
-def test_pretty_is_the_same_document(run, small, exported):
-    found = run("manifest", "export", small.reference(0), "--pretty")
-    assert found.out.startswith('{\n  "files": [\n')
-    assert json.loads(found.out) == json.loads(exported.read_bytes())
+def test_pretty_is_the_same_document(archiver, small, exported):
+    result = archiver("manifest", "export", small.reference(0), "--pretty")
+    assert result.out.startswith('{\n  "files": [\n')
+    assert json.loads(result.out) == json.loads(exported.read_bytes())
 
 
-def test_export_reports_what_it_wrote(run, small, tmp_path):
+def test_export_reports_what_it_wrote(archiver, small, tmp_path):
     target = tmp_path / "m.json"
-    found = run("--json", "manifest", "export", small.reference(0), "-o", target)
-    (report,) = found.records
+    result = archiver("--json", "manifest", "export", small.reference(0), "-o", target)
+    (report,) = result.records
     assert report["blake3"] == sealed_digest(small, 0)
     assert (report["file"], report["bytes"]) == (str(target), target.stat().st_size)
 
 
-def test_show_reads_a_file_and_a_snapshot_alike(run, small, exported):
-    of_file = run("manifest", "show", exported, archive=None)
+def test_show_reads_a_file_and_a_snapshot_alike(archiver, small, exported):
+    of_file = archiver("manifest", "show", exported, archive=None)
     assert of_file.code == 0
-    assert of_file.out == run("manifest", "show", small.reference(0)).out
+    assert of_file.out == archiver("manifest", "show", small.reference(0)).out
     assert sealed_digest(small, 0) in of_file.out
     assert "one.safetensors" in of_file.out
 
 
-def test_show_tells_tensors_and_escapes_them(run, exported):
-    found = run("manifest", "show", exported, "--tensors", "evil*", archive=None)
-    assert "\x1b" not in found.out
-    assert r"evil\x1b[31m\u202e" in found.out
-    found = run("manifest", "show", exported, "--json", "--tensors", "evil*", archive=None)
-    assert [one["name"] for one in found.kinds("tensor")] == [HOSTILE]
-    assert len(found.kinds("file")) == 6
+def test_show_tells_tensors_and_escapes_them(archiver, exported):
+    result = archiver("manifest", "show", exported, "--tensors", "evil*", archive=None)
+    assert "\x1b" not in result.out
+    assert r"evil\x1b[31m\u202e" in result.out
+    result = archiver("manifest", "show", exported, "--json", "--tensors", "evil*", archive=None)
+    assert [tensor["name"] for tensor in result.kinds("tensor")] == [HOSTILE]
+    assert len(result.kinds("file")) == 6
 
 
-def test_show_refuses_what_is_no_manifest(run, small, tmp_path):
+def test_show_refuses_what_is_no_manifest(archiver, small, tmp_path):
     (tmp_path / "x.json").write_text('{"kind": "snapshot"}')
-    assert run("manifest", "show", tmp_path / "x.json").code == 2
+    assert archiver("manifest", "show", tmp_path / "x.json").code == 2
     for text in ("[" * 100_000, "garbage", '{"kind": 3}', ""):
         (tmp_path / "x.json").write_text(text)
-        found = run("manifest", "show", tmp_path / "x.json")
-        assert (found.code, found.out) == (2, "")
-        assert "x.json is not a manifest, or it is damaged." in found.err
-        assert "_Kind" not in found.err
+        result = archiver("manifest", "show", tmp_path / "x.json")
+        assert (result.code, result.out) == (2, "")
+        assert "x.json is not a manifest, or it is damaged." in result.err
+        assert "_Kind" not in result.err
 
 
-def test_a_lost_manifest_says_what_to_do(run, small, tmp_path):
+def test_a_lost_manifest_says_what_to_do(archiver, small, tmp_path):
     copy = tmp_path / "my copy"
     shutil.copytree(small.archive, copy)
     for path in copy.glob("manifests/me/model/*"):
         path.unlink()
-    one, two = small.reference(0), small.reference(1)
-    calls = [("show", one), ("restore", one, tmp_path / "out"), ("diff", one, two)]
-    for args in [*calls, ("manifest", "export", one), ("manifest", "show", one)]:
-        found = run(*args, archive=copy)
-        assert found.code == 20
-        assert "archiver repair" in found.err
+    first, two = small.reference(0), small.reference(1)
+    calls = [("show", first), ("restore", first, tmp_path / "out"), ("diff", first, two)]
+    for args in [*calls, ("manifest", "export", first), ("manifest", "show", first)]:
+        result = archiver(*args, archive=copy)
+        assert result.code == 20
+        assert "archiver repair" in result.err
         title = f"me/Model@{small.revisions[0][:12]}"
-        assert f"'archiver audit -C '{copy}' --snapshot {title}'" in found.err
+        assert f"'archiver audit -C '{copy}' --snapshot {title}'" in result.err
     for path in copy.glob("snapshots/me/model/*"):
         path.chmod(0o644)
         path.write_bytes(b"")
-    found = run("show", one, archive=copy)
-    assert (found.code, "can be named instead" in found.err) == (20, False)
-    assert "--explain seal-damaged" in found.err
+    result = archiver("show", first, archive=copy)
+    assert (result.code, "can be named instead" in result.err) == (20, False)
+    assert "--explain seal-damaged" in result.err
 
 
-def test_list_of_a_repository_that_is_not_held(run):
-    found = run("list", "me/Nothing")
-    assert (found.code, found.out) == (2, "")
-    assert run("list", "me/model").code == 0
+def test_list_of_a_repository_that_is_not_held(archiver):
+    result = archiver("list", "me/Nothing")
+    assert (result.code, result.out) == (2, "")
+    assert archiver("list", "me/model").code == 0
 
 
 def test_as_a_program_whose_output_is_hashed(small):
     args = ["manifest", "export", "-C", str(small.archive), small.reference(0)]
-    found = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-m", "archiver", *args], capture_output=True, check=True
     )
-    assert blake3(found.stdout).hexdigest() == sealed_digest(small, 0)
+    assert blake3(result.stdout).hexdigest() == sealed_digest(small, 0)
 
 
 def test_the_schema_is_one():
@@ -126,7 +126,7 @@ def test_real_manifests_of_folders_are_valid(small, exported):
         VALIDATOR.validate(json.loads(archive.manifest_bytes(snapshot.seal)))
 
 
-def test_a_real_manifest_from_a_hub_is_valid(run, small, tmp_path, monkeypatch):
+def test_a_real_manifest_from_a_hub_is_valid(archiver, small, tmp_path, monkeypatch):
     from archiver.loopback.hub import Hub
 
     target = tmp_path / "weights"
@@ -141,12 +141,12 @@ def test_a_real_manifest_from_a_hub_is_valid(run, small, tmp_path, monkeypatch):
         monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
         assert invoke("init", "-q", "-C", target) == 0
         assert invoke("mirror", "-q", "-C", target, "me/Hub") == 0
-    found = run("manifest", "export", "me/Hub", archive=target)
-    document = json.loads(found.out)
+    result = archiver("manifest", "export", "me/Hub", archive=target)
+    document = json.loads(result.out)
     VALIDATOR.validate(document)
     assert document["source"]["upstream"] == "huggingface"
     assert document["source"]["card"]["temperature"] == "0.5"
-    shown = run("show", "me/Hub", archive=target).out
+    shown = archiver("show", "me/Hub", archive=target).out
     assert "licence      apache-2.0" in shown
     assert r"card tags    \x1b[2J" in shown
     assert "\x1b" not in shown

@@ -21,13 +21,15 @@ def folder(small, tmp_path):
 
 
 @pytest.fixture
-def verify(run, folder, exported):
+def verify(archiver, folder, exported):
     """Verify the folder; the findings as (code, path), and the whole result."""
 
     def call(*options, manifest=exported, where=folder):
         args = ("verify", where, "--manifest", manifest, "--json", *options)
-        found = run(*args, archive=None)
-        return [(one["code"], one.get("path", "")) for one in found.kinds("finding")], found
+        result = archiver(*args, archive=None)
+        return [
+            (finding["code"], finding.get("path", "")) for finding in result.kinds("finding")
+        ], result
 
     return call
 
@@ -47,58 +49,58 @@ def tensor_at(path, name):
         return 8 + size + json.loads(file.read(size))[name]["data_offsets"][0]
 
 
-def test_an_intact_folder(run, verify, folder, exported):
-    findings, found = verify()
-    assert (findings, found.code) == ([], 0)
-    (verdict,) = found.records
+def test_an_intact_folder(archiver, verify, folder, exported):
+    findings, result = verify()
+    assert (findings, result.code) == ([], 0)
+    (verdict,) = result.records
     assert verdict["intact"] is True
     assert verdict["read_files"] == verdict["files"] == 6
     assert verdict["read_bytes"] == sum(
         path.stat().st_size for path in folder.rglob("*") if path.is_file()
     )
     assert verdict["manifest"] == blake3(exported.read_bytes()).hexdigest()
-    text = run("verify", folder, "--manifest", exported, archive=None)
+    text = archiver("verify", folder, "--manifest", exported, archive=None)
     assert text.out.startswith("Intact: every byte is as me/Model@")
 
 
-def test_the_archives_own_file_and_a_readable_export_do_as_well(run, small, verify, tmp_path):
+def test_the_archives_own_file_and_a_readable_export_do_as_well(archiver, small, verify, tmp_path):
     stored = next(small.archive.glob(f"manifests/me/model/{small.revisions[0]}*.json.zst"))
     pretty = tmp_path / "pretty.json"
-    assert run("manifest", "export", small.reference(0), "--pretty", "-o", pretty).code == 0
+    assert archiver("manifest", "export", small.reference(0), "--pretty", "-o", pretty).code == 0
     digests = {verify(manifest=path)[1].records[0]["manifest"] for path in (stored, pretty)}
     assert digests == {stored.name.split(".")[1]}
 
 
-def test_a_flipped_bit_names_the_tensor_and_its_rows(run, verify, folder, exported):
+def test_a_flipped_bit_names_the_tensor_and_its_rows(archiver, verify, folder, exported):
     shard = folder / "one.safetensors"
     flip(shard, tensor_at(shard, "big") + 17 * MIB)
-    findings, found = verify()
-    assert (findings, found.code) == ([("file-damaged", "one.safetensors")], 20)
-    (finding,) = found.kinds("finding")
+    findings, result = verify()
+    assert (findings, result.code) == ([("file-damaged", "one.safetensors")], 20)
+    (finding,) = result.kinds("finding")
     assert (finding["tensor"], finding["rows"]) == ("big", [16, 19])
     segments = next(
-        one for one in json.loads(exported.read_bytes())["files"] if one["path"] == shard.name
+        entry for entry in json.loads(exported.read_bytes())["files"] if entry["path"] == shard.name
     )["segments"]
     assert finding["object"] in {digest for _, digest in segments}
-    text = run("verify", folder, "--manifest", exported, archive=None)
+    text = archiver("verify", folder, "--manifest", exported, archive=None)
     assert "tensor big rows 16..19" in text.out
 
 
-def test_every_damaged_place_is_told(verify, folder):
+def test_every_damaged_place_is_named(verify, folder):
     shard = folder / "one.safetensors"
     for name in ("big", "small"):
         flip(shard, tensor_at(shard, name))
     flip(shard, 9)
-    found = verify()[1].kinds("finding")
-    assert [(one.get("tensor", ""), one.get("rows")) for one in found] == [
+    result = verify()[1].kinds("finding")
+    assert [(finding.get("tensor", ""), finding.get("rows")) for finding in result] == [
         ("", None),
         ("big", [0, 15]),
         ("small", [0, 1]),
     ]
-    assert "(the header)" in found[0]["message"]
+    assert "(the header)" in result[0]["message"]
 
 
-def test_missing_extra_and_wrong_sizes_are_told_all_at_once(run, verify, folder, exported):
+def test_missing_extra_and_wrong_sizes_are_told_all_at_once(archiver, verify, folder, exported):
     (folder / "old.txt").unlink()
     (folder / "sub/more.txt").write_text("x")
     (folder / "config.json").write_text("{}\n")
@@ -111,7 +113,7 @@ def test_missing_extra_and_wrong_sizes_are_told_all_at_once(run, verify, folder,
         ("file-extra", "pipe"),
         ("file-extra", "sub/more.txt"),
     ]
-    text = run("verify", folder, "--manifest", exported, archive=None).out
+    text = archiver("verify", folder, "--manifest", exported, archive=None).out
     assert text.startswith("DAMAGED: 5 paths not as me/Model@")
     assert "archiver restore -C ARCHIVE me/Model@" in text
 
@@ -172,7 +174,7 @@ def hub_cache(small, root):
     """The first revision as a hub client keeps it: links into a folder of blobs."""
     repository = root / "models--me--Model"
     snapshot = repository / "snapshots" / small.revisions[0]
-    for path in (one for one in small.first.rglob("*") if one.is_file()):
+    for path in (path for path in small.first.rglob("*") if path.is_file()):
         data = path.read_bytes()
         blob = repository / "blobs" / blake3(data).hexdigest()
         link = snapshot / path.relative_to(small.first)
@@ -188,9 +190,9 @@ def test_a_snapshot_of_a_hub_cache(verify, small, tmp_path):
     assert verify(where=snapshot)[0] == []
     blob = (snapshot / "old.txt").resolve()
     flip(blob, 0)
-    findings, found = verify(where=snapshot)
+    findings, result = verify(where=snapshot)
     assert findings == [("file-damaged", "old.txt")]
-    assert found.kinds("verify")[0]["command"].endswith(f"{tmp_path / 'hub'} --layout hf-cache")
+    assert result.kinds("verify")[0]["command"].endswith(f"{tmp_path / 'hub'} --layout hf-cache")
 
 
 def test_a_hub_cache_may_link_to_its_own_blobs_only(verify, small, tmp_path):
@@ -262,9 +264,9 @@ def test_two_entries_for_one_path(verify, exported, tmp_path):
     def change(files, document):
         document["files"].append(files["old.txt"])
 
-    findings, found = verify(manifest=changed(exported, tmp_path / "m.json", change))
+    findings, result = verify(manifest=changed(exported, tmp_path / "m.json", change))
     assert findings == [("path-hostile", "")]
-    assert found.code == 20
+    assert result.code == 20
 
 
 @pytest.mark.parametrize("spoil", ["cut", "flipped", "text", "name"])
@@ -281,10 +283,10 @@ def test_a_manifest_that_cannot_be_read_checks_nothing(verify, small, tmp_path, 
         other = next(small.archive.glob(f"manifests/me/model/{small.revisions[1]}*.json.zst"))
         data = other.read_bytes()
     (tmp_path / name).write_bytes(data)
-    findings, found = verify(manifest=tmp_path / name)
+    findings, result = verify(manifest=tmp_path / name)
     assert findings == [("manifest-damaged", str(tmp_path / name))]
-    assert found.code == 20
-    assert found.kinds("verify")[0]["read_files"] == 0
+    assert result.code == 20
+    assert result.kinds("verify")[0]["read_files"] == 0
 
 
 def test_what_was_typed_wrongly(verify, small, tmp_path):
@@ -310,33 +312,33 @@ def test_a_file_that_cannot_be_read(verify, folder, monkeypatch):
         return real(handle, buffers, offset)
 
     monkeypatch.setattr(os, "preadv", failing)
-    findings, found = verify()
+    findings, result = verify()
     assert findings == [("file-unreadable", "sub/note.txt")]
-    assert "Input/output error" in found.out
+    assert "Input/output error" in result.out
 
 
 def test_as_a_program_where_there_is_no_archive(folder, exported, tmp_path):
     flip(folder / "old.txt", 0)
     args = ["verify", str(folder), "--manifest", str(exported), "-q"]
-    found = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-m", "archiver", *args],
         capture_output=True,
         text=True,
         check=False,
         cwd=tmp_path,
     )
-    assert (found.returncode, found.stderr) == (20, "")
-    assert "file-damaged" in found.stdout
+    assert (result.returncode, result.stderr) == (20, "")
+    assert "file-damaged" in result.stdout
 
 
 def test_every_finding_has_the_same_keys_as_json(verify, folder):
     (folder / "old.txt").unlink()
     (folder / "more.txt").write_text("x")
-    _, found = verify()
-    for one in found.kinds("finding"):
-        assert {"code", "message", "hint", "remark"} <= one.keys()
-        assert one["remark"] is False
-    assert {one["hint"] == "" for one in found.kinds("finding")} == {True, False}
+    _, result = verify()
+    for finding in result.kinds("finding"):
+        assert {"code", "message", "hint", "remark"} <= finding.keys()
+        assert finding["remark"] is False
+    assert {finding["hint"] == "" for finding in result.kinds("finding")} == {True, False}
 
 
 @pytest.mark.parametrize(
@@ -369,7 +371,7 @@ def test_what_programs_left_is_extra_and_told_as_that(verify, folder):
         ("file-extra", ".cache/huggingface/x"),
         ("file-extra", "one.safetensors.aria2"),
     ]
-    told = {one["path"]: one["message"] for one in result.kinds("finding")}
-    assert "an operating system leaves" in told[".DS_Store"]
-    assert "a download tool" in told[".cache/huggingface/x"]
-    assert "did not end" in told["one.safetensors.aria2"]
+    messages = {finding["path"]: finding["message"] for finding in result.kinds("finding")}
+    assert "an operating system leaves" in messages[".DS_Store"]
+    assert "a download tool" in messages[".cache/huggingface/x"]
+    assert "did not end" in messages["one.safetensors.aria2"]

@@ -8,16 +8,16 @@ from archiver.operations.diff import diff
 from archiver.tensors.header import Tensor
 
 
-def test_a_revision_and_itself_are_the_same(run, small):
-    found = run("diff", small.reference(0), small.reference(0))
-    assert found.code == 0
-    assert found.out.endswith("are the same: 6 files the same; 6 tensors the same.\n")
+def test_a_revision_and_itself_are_the_same(archiver, small):
+    result = archiver("diff", small.reference(0), small.reference(0))
+    assert result.code == 0
+    assert result.out.endswith("are the same: 6 files the same; 6 tensors the same.\n")
 
 
-def test_every_fate_of_files_and_tensors(run, small):
-    found = run("diff", small.reference(0), small.reference(1))
-    assert found.code == 1
-    *lines, verdict = found.out.splitlines()
+def test_every_fate_of_files_and_tensors(archiver, small):
+    result = archiver("diff", small.reference(0), small.reference(1))
+    assert result.code == 1
+    *lines, verdict = result.out.splitlines()
     assert [line.split("  ")[0] for line in lines] == [
         "~ config.json",
         "+ new.txt",
@@ -37,20 +37,20 @@ def test_every_fate_of_files_and_tensors(run, small):
     )
 
 
-def test_json_tells_the_same(run, small):
-    found = run("--json", "diff", small.reference(0), small.reference(1))
-    assert found.code == 1
-    verdict = found.kinds("diff")[0]
+def test_json_tells_the_same(archiver, small):
+    result = archiver("--json", "diff", small.reference(0), small.reference(1))
+    assert result.code == 1
+    verdict = result.kinds("diff")[0]
     assert (verdict["same"], verdict["same_tensors"], verdict["moved_tensors"]) == (False, 3, 3)
-    changed = {one["name"]: one["differs"] for one in found.kinds("tensor")}
+    changed = {tensor["name"]: tensor["differs"] for tensor in result.kinds("tensor")}
     assert changed == {"cast": ["dtype", "shape"], "gone": [], "new": [], "small": ["bytes"]}
-    sizes = {one["path"]: (one["size_a"], one["size_b"]) for one in found.kinds("file")}
+    sizes = {file["path"]: (file["size_a"], file["size_b"]) for file in result.kinds("file")}
     assert sizes["config.json"] == (2, 3)
     assert sizes["new.txt"] == (None, 3)
 
 
-def test_what_is_not_held_is_a_usage_error(run, small):
-    assert run("diff", small.reference(0), "me/other").code == 2
+def test_what_is_not_held_is_a_usage_error(archiver, small):
+    assert archiver("diff", small.reference(0), "me/other").code == 2
 
 
 def test_as_a_program(small):
@@ -74,34 +74,34 @@ def manifest(**files):
 
 
 def test_one_name_in_two_files_is_two_tensors():
-    one = manifest(unet={"w": "a"}, text={"w": "b"})
-    assert diff(one, one).same
-    found = diff(one, manifest(unet={"w": "a"}, text={"w": "c"}))
-    assert (found.same_tensors, found.moved) == (1, 0)
-    assert [(change.what, change.path_a) for change in found.tensors] == [("changed", "text")]
+    manifest_ = manifest(unet={"w": "a"}, text={"w": "b"})
+    assert diff(manifest_, manifest_).same
+    result = diff(manifest_, manifest(unet={"w": "a"}, text={"w": "c"}))
+    assert (result.same_tensors, result.moved) == (1, 0)
+    assert [(change.what, change.path_a) for change in result.tensors] == [("changed", "text")]
 
 
 def test_two_tensors_that_swap_their_files_are_changed():
-    found = diff(
+    result = diff(
         manifest(unet={"w": "a"}, text={"w": "b"}), manifest(unet={"w": "b"}, text={"w": "a"})
     )
-    assert found.same_tensors == 0
-    assert [change.what for change in found.tensors] == ["changed", "changed"]
+    assert result.same_tensors == 0
+    assert [change.what for change in result.tensors] == ["changed", "changed"]
 
 
 def test_resharding_moves_each_of_two_tensors_of_one_name():
-    found = diff(manifest(a={"w": "a"}, b={"w": "b"}), manifest(c={"w": "b"}, d={"w": "a"}))
-    assert (found.same_tensors, found.moved, found.tensors) == (2, 2, ())
-    assert not found.same
+    result = diff(manifest(a={"w": "a"}, b={"w": "b"}), manifest(c={"w": "b"}, d={"w": "a"}))
+    assert (result.same_tensors, result.moved, result.tensors) == (2, 2, ())
+    assert not result.same
 
 
 def test_a_name_that_occurs_once_less_is_a_removal():
-    found = diff(manifest(a={"w": "a"}, b={"w": "b"}), manifest(c={"w": "b"}))
-    assert (found.same_tensors, found.moved) == (1, 1)
-    assert [(change.what, change.path_a) for change in found.tensors] == [("removed", "a")]
+    result = diff(manifest(a={"w": "a"}, b={"w": "b"}), manifest(c={"w": "b"}))
+    assert (result.same_tensors, result.moved) == (1, 1)
+    assert [(change.what, change.path_a) for change in result.tensors] == [("removed", "a")]
 
 
 def test_another_offset_in_the_same_file_is_a_move():
-    found = diff(manifest(a={"v": "a", "w": "b"}), manifest(a={"w": "b", "v": "a"}))
-    assert (found.same_tensors, found.moved) == (2, 2)
-    assert [change.what for change in found.files] == ["changed"]
+    result = diff(manifest(a={"v": "a", "w": "b"}), manifest(a={"w": "b", "v": "a"}))
+    assert (result.same_tensors, result.moved) == (2, 2)
+    assert [change.what for change in result.files] == ["changed"]
