@@ -70,7 +70,7 @@ class _Occurrence(NamedTuple):
     segments: Segments
 
     def is_tensor(self, other: _Occurrence) -> bool:
-        """Whether the other is the same tensor, wherever it lies."""
+        """Return whether the other is the same tensor, wherever it lies."""
         return self[2:] == other[2:]
 
 

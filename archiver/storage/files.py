@@ -175,7 +175,7 @@ class EarlySync:
         self._failure: OSError | None = None
 
     def wrote(self, count: int) -> None:
-        """``count`` bytes were appended. Raises OSError if an earlier sync failed."""
+        """Note that ``count`` bytes were appended; raise OSError if an earlier sync failed."""
         self._pending += count
         if self._failure is not None:
             raise self._failure
@@ -192,7 +192,7 @@ class EarlySync:
             self._failure = error
 
     def finish(self) -> None:
-        """Wait until nobody uses the handle. Raises OSError if a sync failed."""
+        """Wait until nobody uses the handle; raise OSError if a sync failed."""
         if self._thread is not None:
             self._thread.join()
         if self._failure is not None:

@@ -2,7 +2,7 @@
 
 An archive may lie on exFAT, FAT or NTFS, on a network share, below FUSE. What only protects from
 accidents (modes) or from doing work twice (locks) is left out where the system refuses it. What a
-power cut may lose (folders that cannot be synced) is left out too, and told: ``limits_of``. An input
+power cut may lose (folders that cannot be synced) is left out too, and said: ``limits_of``. An input
 or output error is never left out: it says that the medium failed.
 
 What is made in an archive belongs to whom its folder belongs to, and may be used by whom may use the

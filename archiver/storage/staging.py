@@ -179,7 +179,7 @@ class LocalStaged:
         self._close()
 
     def _make_durable(self, early: EarlySync, handle: int) -> None:
-        """An error here is final: the kernel may already have dropped the dirty pages."""
+        """Sync the file. An error is final: the kernel may already have dropped the dirty pages."""
         try:
             early.finish()
             os.fsync(handle)

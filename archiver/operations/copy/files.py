@@ -14,7 +14,7 @@ from archiver.archive import layout
 from archiver.archive.advice import Advice, RepairFrom
 from archiver.archive.events import parse_event
 from archiver.archive.findings import Finding
-from archiver.archive.fixity import ReadResult, require_named
+from archiver.archive.fixity import ReadResult, require_named, stored_right
 from archiver.archive.journal import EVENT_MAX
 from archiver.archive.parity.sidecar import read_sidecar
 from archiver.archive.publish import announced, closure_names, recheck
@@ -87,23 +87,9 @@ class SourceFindings:
     def _actions(self, name: str, code: Code, snapshot: str = "") -> Actions:
         if code == "file-unreadable":
             return self._advice.make_readable(snapshot)
-        if self._target_has(name):
+        if stored_right(self._target, name, name):  # read to its end: somebody may rely on it
             return (RepairFrom(self._source.address, self._target.address),)
         return self._advice.copy_back(name, code, snapshot)
-
-    def _target_has(self, name: str) -> bool:
-        """Return whether the target has the file, whole: read to its end, for someone may rely on it."""
-        try:
-            reader = self._target.open(name)
-        except (ArchiverError, FileNotFoundError):
-            return False
-        try:
-            require_named(reader, name)
-        except ArchiverError:
-            return False
-        finally:
-            reader.close()
-        return True
 
     def document(self, code: Code, result: ReadResult, name: str, snapshot: str = "") -> bool:
         """Note what came out of copying another file; return whether it is right."""
