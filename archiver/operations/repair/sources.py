@@ -138,7 +138,7 @@ class UpstreamSource:
     title = "upstream"
 
     def __init__(self, connect: Callable[[], Upstream]) -> None:
-        """``connect`` is asked once, when something is lost that nobody else has."""
+        """Call ``connect`` once, when something is lost that nobody else has."""
         self._connect = connect
         self._upstream: Upstream | None = None
         self._listings: dict[tuple[str, str], Listing | None] = {}
@@ -216,7 +216,7 @@ class UpstreamSource:
         return None
 
     def _fill(self, listing: Listing, file: RemoteFile, offset: int, view: memoryview) -> None:
-        """Read a stretch; one that begins where the last one ended goes on with the same answer."""
+        """Read a range; one that begins where the last one ended goes on with the same answer."""
         assert self._upstream is not None, "it was asked for the listing"
         at = (listing.repository, listing.revision, file.path, offset)
         if self._stream is None or at != self._at:
@@ -224,10 +224,10 @@ class UpstreamSource:
             self._stream = self._opened.enter_context(self._upstream.open(listing, file, offset))
         done = 0
         while done < len(view):
-            got = self._stream.readinto(view[done:])
-            if not got:
+            count = self._stream.readinto(view[done:])
+            if not count:
                 break  # What is missing shows in the digest.
-            done += got
+            done += count
         self._at = (*at[:3], offset + done)
 
     def close(self) -> None:
