@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import threading
-from typing import Final, Protocol
+from typing import Final
 
 stop_requested: Final = threading.Event()
 """Set once the run is to end: a thread that waits for other processes stops waiting."""
 
 
-class Progress(Protocol):
-    """Receives what happens, from several threads. All counts are bytes of plain content."""
+class Progress:
+    """Receives what happens, from several threads, and shows nothing; what shows it is a kind of it.
+
+    All counts are bytes of plain content.
+    """
 
     def phase(self, verb: str) -> None:
         """Another part of the work begins, such as ``Proving``; all is counted from nothing."""
@@ -32,28 +35,3 @@ class Progress(Protocol):
 
     def end(self, path: str) -> None:
         """A file is complete and checked."""
-
-
-class NoProgress:
-    """Shows nothing: for work that is short, or that another progress counts already."""
-
-    def phase(self, verb: str) -> None:
-        """Show nothing."""
-
-    def expect(self, files: int, size: int) -> None:
-        """Show nothing."""
-
-    def begin(self, path: str, size: int) -> None:
-        """Show nothing."""
-
-    def advance(self, count: int, *, fetched: bool) -> None:
-        """Show nothing."""
-
-    def rewind(self, count: int) -> None:
-        """Show nothing."""
-
-    def stored(self, plain: int, stored: int) -> None:
-        """Show nothing."""
-
-    def end(self, path: str) -> None:
-        """Show nothing."""

@@ -6,7 +6,7 @@ import click
 
 from archiver.cli import output
 from archiver.cli.options import archive_folder, common, remark_limits
-from archiver.progress import NoProgress
+from archiver.progress import Progress
 
 
 @click.command(epilog="Example: archiver init -C /srv/weights")
@@ -25,7 +25,7 @@ def command() -> None:
     require_answer(folder)
     archive = Archive.create(folder)
     # Only an index, and made anew if it is lost; made here, it does not slow the first run.
-    open_catalogue(archive, NoProgress()).close()
+    open_catalogue(archive, Progress()).close()
     output.record("archive", folder=str(folder), archive=archive.info.archive)
     output.line(f"Created an archive in {folder}.")
     remark_limits(archive.store)

@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Self
 
 from archiver.cli import output
+from archiver.progress import Progress
 from archiver.text import human_bytes, human_rate, printable
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ _WIDE = 100
 """Columns that everything needs; with fewer, percent, bytes and rate are shown."""
 
 
-class Meter:
+class Meter(Progress):
     """Counts files and bytes of a run and shows them. Use as a context manager; threads may share it.
 
     Args:
@@ -76,9 +77,6 @@ class Meter:
         self._files_total = files
         if self._live:
             self._live.update(self._live.task_ids[0], total=size)
-
-    def begin(self, path: str, size: int) -> None:
-        """Show nothing of a file yet."""
 
     def advance(self, count: int, *, fetched: bool) -> None:
         """Count bytes that are done; those that were there already say nothing of the speed."""

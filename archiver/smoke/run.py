@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import logging
 import os
 import select
 import shutil
@@ -56,6 +57,8 @@ if TYPE_CHECKING:
     from archiver.smoke.messages import Settings, Source
     from archiver.smoke.report import Level
 
+
+_log = logging.getLogger(__name__)
 
 _LOOK: Final = 0.025
 """Seconds between two looks at the child: at its fastest it takes some hundred megabytes in them."""
@@ -248,7 +251,7 @@ def start_worker() -> subprocess.Popen[bytes]:
 
     In a session of its own: Ctrl-C is for the parent to hear, which then ends the child.
     """
-    return subprocess.Popen(  # noqa: S603 - this interpreter, a module of ours, and no shell
+    process = subprocess.Popen(  # noqa: S603 - this interpreter, a module of ours, and no shell
         [sys.executable, "-P", "-c", _PROGRAM, json.dumps(sys.path)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -256,6 +259,8 @@ def start_worker() -> subprocess.Popen[bytes]:
         start_new_session=True,
         bufsize=0,
     )
+    _log.info("process %d waits for a smoke test", process.pid)
+    return process
 
 
 class Child:

@@ -18,7 +18,7 @@ from archiver.catalogue.rebuild import open_catalogue
 from archiver.catalogue.schema import Base
 from archiver.catalogue.sqlite_file import SCHEMA, CatalogueVersionError, damage_of
 from archiver.cli.main import invoke
-from archiver.progress import NoProgress
+from archiver.progress import Progress
 
 FROZEN = Path(__file__).parent / "frozen"
 
@@ -90,7 +90,7 @@ def old_index(archive, request):
     return before
 
 
-class Recorder(NoProgress):
+class Recorder(Progress):
     def __init__(self):
         self.phases, self.bytes, self.expected, self.ended = [], 0, 0, []
 

@@ -15,7 +15,7 @@ from archiver.archive.vouching import HUGGINGFACE, UNVOUCHED, Vouch, Voucher, cl
 from archiver.catalogue import queries
 from archiver.errors import ArchiverError, MismatchError
 from archiver.operations.mirror.report import FileFailure
-from archiver.progress import NoProgress
+from archiver.progress import Progress
 from archiver.text import plural, printable, utc_after
 
 if TYPE_CHECKING:
@@ -240,7 +240,7 @@ def protect_sealed(archive: Archive, snapshot: Snapshot, workers: int) -> Protec
             parity=policy.parity,
             group=policy.parity_group,
             workers=workers,
-            progress=NoProgress(),  # each byte counts already
+            progress=Progress(),  # each byte counts already
         )
     except ArchiverError as error:
         whole = FileFailure("all of it", error.message, error.hint, int(error.exit_code))

@@ -39,7 +39,7 @@ from archiver.catalogue.rebuild import catalogue_path, open_catalogue, rebuild_c
 from archiver.catalogue.sqlite_file import damage_of
 from archiver.errors import ArchiverError
 from archiver.operations.repair.sources import RepairSources
-from archiver.progress import NoProgress
+from archiver.progress import Progress
 from archiver.upstream.protocol import Upstream
 
 if TYPE_CHECKING:
@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     from archiver.archive.check.result import CheckResult
     from archiver.archive.policy import Level
     from archiver.archive.repair.repack import PackDamage
-    from archiver.progress import Progress
 
 _ROUNDS: Final = 8
 """A seal that came back may name a manifest that is missing, and so on."""
@@ -323,7 +322,7 @@ class _Run:
 def _forget_packs(archive: Archive, packs: frozenset[str]) -> None:
     """Take packs out of the catalogue before they are taken out of use."""
     if packs and catalogue_path(archive).exists():
-        with suppress(ArchiverError), open_catalogue(archive, NoProgress()) as catalogue:
+        with suppress(ArchiverError), open_catalogue(archive, Progress()) as catalogue:
             for pack in packs:
                 updates.forget_pack(catalogue, pack)
 
@@ -332,7 +331,7 @@ def _rebuild_catalogue(archive: Archive) -> None:
     """Write the catalogue anew, if there is one, because seals went that it knows of."""
     if catalogue_path(archive).exists():
         with suppress(ArchiverError):
-            rebuild_catalogue(archive, NoProgress())
+            rebuild_catalogue(archive, Progress())
 
 
 def _repair_catalogue(archive: Archive, *, dry_run: bool) -> tuple[RepairedFile, ...]:
