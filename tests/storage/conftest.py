@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
-from storekit import Faulty, Recording
+from storekit import Faulty, Remote
 
 from archiver.storage.local import LocalStore
 
@@ -30,7 +30,7 @@ def local_without_links(root, monkeypatch):
 STORES = {
     "local": lambda root, _: LocalStore(root),
     "local without links": local_without_links,
-    "recording": lambda root, _: Recording(LocalStore(root)),
+    "remote": lambda root, _: Remote(LocalStore(root)),
     "faulty without a fault": lambda root, _: Faulty(LocalStore(root)),
 }
 """Another store is one more line here."""

@@ -1,8 +1,9 @@
-"""Stores to test with: they hand everything on to another one, and note it or spoil it."""
+"""Stores to test with: they hand everything on to another one, or spoil it."""
 
 from __future__ import annotations
 
 import errno
+import socket
 from typing import TYPE_CHECKING
 
 from archiver.errors import ArchiverError, DamageError, NoSpaceError
@@ -14,24 +15,18 @@ if TYPE_CHECKING:
     from archiver.storage.store import Reader, Staged
 
 
-class Recording:
-    """Notes what is asked of it in ``told``: (what, name)."""
+def host() -> str:
+    """This machine's name, as names of staged files have it."""
+    return "".join(c for c in socket.gethostname().lower() if c.isalnum()) or "host"
 
-    def __init__(self, inner: Store) -> None:
-        self._inner = inner
-        self.told: list[tuple[str, str]] = []
 
-    def __getattr__(self, name: str):
-        honest = getattr(self._inner, name)
-        if not callable(honest):
-            return honest
-
-        def noting(*arguments, **named):
-            first = arguments[0] if arguments and isinstance(arguments[0], str) else ""
-            self.told.append((name, first))
-            return honest(*arguments, **named)
-
-        return noting
+def publish(store: Store, name: str = "packs/ab/abc.pack", data: bytes = b"data") -> None:
+    staged = store.stage("pack")
+    try:
+        staged.write(data)
+        staged.publish(name)
+    finally:
+        staged.abort()
 
 
 class Remote:

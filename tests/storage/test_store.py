@@ -3,17 +3,12 @@
 import threading
 
 import pytest
+from storekit import publish
 
 from archiver.errors import ArchiverError, DamageError
 from archiver.storage.store import check_name
 
 NAME = "packs/ab/abc.pack"
-
-
-def publish(store, name: str, data: bytes) -> None:
-    staged = store.stage("pack")
-    staged.write(data)
-    staged.publish(name)
 
 
 def read(store, name: str) -> bytes:
@@ -216,7 +211,7 @@ def test_names_of_the_format_are_taken(store, name):
     assert read(store, name) == b"x"
 
 
-def test_a_barrier_and_a_description(store):
+def test_a_barrier_and_an_address(store):
     store.barrier()
     assert store.address
     assert store.free_bytes() > 0
@@ -347,10 +342,3 @@ def test_a_kept_file_can_be_gone_on_with(store):
     again.publish(NAME)
     assert read(store, NAME) == b"whole end"
     assert list(store.leftovers("pack")) == []
-
-
-def test_a_working_file_is_private(store):
-    path = store.folder.scratch("work-1.jsonl")
-    path.write_bytes(b"x")
-    assert store.folder.scratch("work-1.jsonl").read_bytes() == b"x"
-    store.require_writable()
