@@ -156,6 +156,7 @@ _NO_MEMORY = (
     "not enough memory",
     "could not create a primitive",  # oneDNN's way to say it
 )
+MEMORY_HINT: Final = "Give a limit, such as --memory 4G; the model is then run piece by piece."
 _LINES, _LETTERS = 3, 400
 _SHORT = ("BFloat16", "mixed dtype (CPU)")
 """How torch says that an operation lacks 16-bit floats, or cannot join them with longer ones."""
@@ -205,7 +206,4 @@ def _sentence(doing: str, error: Exception) -> str:
 
 def too_large(doing: str) -> SkippedError:
     """Return the error where memory ran out at ``doing``."""
-    return SkippedError(
-        f"{doing} needs more memory than there is.",
-        hint="Give a limit, such as --memory 4G; the model is then run piece by piece.",
-    )
+    return SkippedError(f"{doing} needs more memory than there is.", hint=MEMORY_HINT)

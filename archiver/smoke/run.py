@@ -46,7 +46,8 @@ from archiver.smoke.messages import (
     Request,
     framed,
 )
-from archiver.smoke.report import LevelReport, Proof, SmokeReport
+from archiver.smoke.report import MEMORY_HINT, LevelReport, Proof, SmokeReport
+from archiver.smoke.tokenizer.chat_template import TEMPLATE_HINT
 from archiver.text import human_bytes, human_duration
 
 if TYPE_CHECKING:
@@ -234,13 +235,8 @@ class _Test:
 
 def _with_template(proof: Proof, loss: _Loss) -> Proof:
     message = f"The chat template {loss.words}."
-    finding = Finding("model-chat-template", message, hint=_TEMPLATE_HINT)
+    finding = Finding("model-chat-template", message, hint=TEMPLATE_HINT)
     return msgspec.structs.replace(proof, findings=(*proof.findings, finding))
-
-
-_TEMPLATE_HINT: Final = (
-    "Compare chat_template.jinja, chat_template.json and tokenizer_config.json with upstream's."
-)
 
 
 # ---- the child
@@ -342,13 +338,10 @@ class Child:
         name = signal.Signals(number).name if number in set(signal.Signals) else str(number)
         if number in _FAULTS:
             return _Loss(f"crashed its process ({name}): a library did what it must not do")
-        hint = _MEMORY_HINT if number == signal.SIGKILL else ""
+        hint = MEMORY_HINT if number == signal.SIGKILL else ""
         why = ", as by a system without memory left" if number == signal.SIGKILL else ""
         message = f"did not end: its process was ended from outside ({name}){why}"
         return _Loss(message, blame=False, hint=hint)
-
-
-_MEMORY_HINT: Final = "Give a limit, such as --memory 4G; the model is then run piece by piece."
 
 
 class _Watch:
@@ -414,7 +407,7 @@ class _Watch:
         if usage.memory <= allowed:
             return None
         message = f"needs more memory than there is: it took more than {human_bytes(allowed)}"
-        return _Loss(message, blame=False, hint=_MEMORY_HINT)
+        return _Loss(message, blame=False, hint=MEMORY_HINT)
 
     def _of_time(self, usage: hardware.Usage) -> _Loss | None:
         allowed = LEVEL_SECONDS.get(self._level) if self._level else None

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _LONGEST: Final = 2**20
 """Characters of a template, and of what it renders; the longest published ones have 60,000."""
-_HINT: Final = (
+TEMPLATE_HINT: Final = (
     "Compare chat_template.jinja, chat_template.json and tokenizer_config.json with upstream's."
 )
 PROCESSOR_TEMPLATE: Final = "chat_template.json"
@@ -79,7 +79,7 @@ def check_chat_template(tokenizer: Any, apart: Any = None) -> tuple[list[str], l
     for name, template in templates.items():
         if problem := _problem(tokenizer, name, template):
             message = f"The chat template{name and f' {printable(name, 40)}'} {problem}"
-            findings.append(Finding("model-chat-template", message, hint=_HINT))
+            findings.append(Finding("model-chat-template", message, hint=TEMPLATE_HINT))
     if findings:
         return [], findings
     tools = any(_knows_tools(template) for template in templates.values())
