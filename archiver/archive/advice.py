@@ -21,38 +21,38 @@ Argv = tuple[str, ...]
 
 
 def argv(verb: str, place: str, *words: str) -> Argv:
-    """A command on the archive at ``place``."""
+    """Return a command on the archive at ``place``."""
     return ("archiver", *verb.split(), "-C", place, *words)
 
 
 def quoted(*commands: Argv) -> str:
-    """Commands of which each follows if the one before went well, in quotes, to be typed as they stand."""
+    """Return commands, in quotes, to be typed as they stand: each follows if the one before went well."""
     return f"'{' && '.join(map(shlex.join, commands))}'"
 
 
 def command(verb: str, place: str, *words: str) -> str:
-    """A command on the archive at ``place``, in quotes, to be typed as it stands."""
+    """Return a command on the archive at ``place``, in quotes, to be typed as it stands."""
     return quoted(argv(verb, place, *words))
 
 
 def moving(place: str, file: str, own_file: str = "") -> str:
-    """Give a stored file its own name, or move it out of the archive: a command, in quotes."""
+    """Return the command, in quotes, that gives a stored file its own name or moves it away."""
     path = _typed(f"{place}/{file}")
     return f"'mv -n {path} {_typed(f'{place}/{own_file}')}'" if own_file else f"'mv {path} /tmp/'"
 
 
 def _typed(path: str) -> str:
-    """A path as a shell reads it, without single quotes: the command that it is in stands in those."""
+    """Return a path as a shell reads it, without single quotes: its command stands in those."""
     if not _ODD.search(path):
         return path
     return shlex.quote(path) if _EXPANDED.search(path) else f'"{path}"'
 
 
 def mending(place: str, code: str, snapshot: str) -> str:
-    """The hint of an error about a damaged document: an error that is raised has no actions."""
-    again = command("audit", place, "--snapshot", snapshot) if snapshot else command("audit", place)
+    """Return the hint of an error about a damaged document: an error that is raised has no actions."""
+    words = ("--snapshot", snapshot) if snapshot else ()
     return (
-        f"Run {command('repair', place)}, then {again}. "
+        f"Run {command('repair', place)}, then {command('audit', place, *words)}. "
         f"'archiver audit --explain {code}' says what to do if that does not help."
     )
 

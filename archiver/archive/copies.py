@@ -160,7 +160,7 @@ class PlaceHistory:
             case Audited() | Repaired() as detail:
                 place = detail.place or self.here.key
                 self._see(place, time)
-                self._proofs.setdefault(place, Proofs()).take(detail, time, self.now)
+                self._proofs.setdefault(place, Proofs()).add(detail, time, self.now)
             case PlacesSeen(places):
                 for seen in places:
                     self._see(seen.id or seen.place, time)
@@ -178,7 +178,7 @@ class PlaceHistory:
                 known |= dict.fromkeys(copied.snapshots, time)
             else:
                 proofs = self._proofs.setdefault(name, Proofs())
-                proofs.add(time, _PROVEN, copied.packs, ())
+                proofs.add_proven(time, _PROVEN, copied.packs, ())
 
     def _see(self, place: str, time: str) -> None:
         if time <= self.now:

@@ -1,4 +1,4 @@
-"""What a check found, as a record with a stable code."""
+"""Findings: what a check found, as records with stable codes."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ class TensorRows(msgspec.Struct, frozen=True):
 
 
 class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One thing that was found. What a program needs to know is a field; the message is for people.
+    """What a check found. What a program needs to know is a field; the message is for people.
 
     Attributes:
         code: What kind of thing; stable, so that scripts may rely on it.

@@ -1,4 +1,9 @@
-"""Whether a stored file is what its name demands: the one proof there is, whoever wants it."""
+"""Fixity: whether a stored file is what its name demands.
+
+There is one proof, whoever asks for it: the digest in the name is that of the bytes, or of what a manifest
+decompresses to. And one way to read what may be damaged: once, and once more from the medium before it is
+called so.
+"""
 
 from __future__ import annotations
 
@@ -42,12 +47,12 @@ def require_digest(name: str, digest: str) -> None:
 
 
 def is_packed(name: str) -> bool:
-    """Whether the name's digest is that of the decompressed bytes: so it is of a manifest."""
+    """Return whether the name's digest is that of the decompressed bytes: so it is of a manifest."""
     return name.startswith(f"{layout.MANIFESTS}/")
 
 
 def file_digest(reader: Reader) -> Blake3Hex:
-    """The BLAKE3 of an open file as it is stored."""
+    """Return the BLAKE3 of an open file as it is stored."""
     hasher = blake3()
     for piece in _pieces(reader):
         hasher.update(piece)
@@ -55,7 +60,7 @@ def file_digest(reader: Reader) -> Blake3Hex:
 
 
 def plain_digest(reader: Reader, name: str) -> Blake3Hex:
-    """The BLAKE3 of what an open manifest decompresses to; DamageError if it does not."""
+    """Return the BLAKE3 of what an open manifest decompresses to; DamageError if it does not."""
     hasher, total = blake3(), 0
     decompressor = zstandard.ZstdDecompressor(max_window_size=WINDOW_MAX)
     try:
@@ -94,11 +99,11 @@ class _File:
         return bytes(buffer[:got])
 
 
-# ---- Whether a file, read past the system's cache, is what a stored name demands.
+# ---- files that are read past the system's cache
 
 
 def reader_right(reader: Reader, name: str) -> bool:
-    """Whether an open file holds what ``name`` (of a pack or document) demands; it is closed then."""
+    """Return whether an open file holds what ``name`` (of a pack or document) demands; close it."""
     try:
         reader.fresh()
         require_named(reader, name)
@@ -110,12 +115,12 @@ def reader_right(reader: Reader, name: str) -> bool:
 
 
 def staged_right(staged: Staged, name: str) -> bool:
-    """Whether what was staged, read back, is what ``name`` demands."""
+    """Return whether what was staged, read back, is what ``name`` demands."""
     return reader_right(staged.reader(), name)
 
 
 def stored_right(store: Store, where: str, name: str) -> bool:
-    """Whether the stored file ``where`` holds what ``name`` demands."""
+    """Return whether the stored file ``where`` holds what ``name`` demands."""
     try:
         reader = store.open(where)
     except (ArchiverError, FileNotFoundError):
@@ -123,14 +128,16 @@ def stored_right(store: Store, where: str, name: str) -> bool:
     return reader_right(reader, name)
 
 
-# ---- Reading again what looks damaged, before it is called damaged.
-
+# ---- what looks damaged is reread before it is called so
 
 Value = TypeVar("Value")
 
 
 class ReadResult(NamedTuple):
-    """What two readings gave; ``problem`` is empty if the last one succeeded."""
+    """What reading a file gave, with a second reading where the first failed.
+
+    ``problem`` is empty if the last one succeeded.
+    """
 
     problem: str
     unstable: str
@@ -144,7 +151,7 @@ class ReadResult(NamedTuple):
 def read_or_reread(
     store: Store, name: str, read: Callable[[], Value]
 ) -> tuple[Value | None, ReadResult]:
-    """The value of ``read``, which reads the file ``name``; a failure is tried once more."""
+    """Return the value of ``read``, which reads the file ``name``; a failure is tried once more."""
     first = ""
     for attempt in (1, 2):
         try:

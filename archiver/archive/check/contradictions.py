@@ -52,7 +52,7 @@ class Contradiction(NamedTuple):
 
 
 def contradictions(archive: Archive, snapshots: Iterable[Snapshot]) -> Iterator[Contradiction]:
-    """Each file that a seal has with other bytes than the seal of its commit that is restored first.
+    """Return each file that a seal has with other bytes than the seal of its commit that is restored first.
 
     Only manifests of commits that have several are read. Those that cannot be are left out: they are
     findings of their own.
@@ -91,7 +91,7 @@ def _files(archive: Archive, snapshot: Snapshot) -> dict[str, Side]:
 def contradiction_findings(
     archive: Archive, snapshots: Iterable[Snapshot], *, append_only: bool = False
 ) -> Iterator[Finding]:
-    """A finding for each file of which nobody can tell which bytes are right.
+    """Return a finding for each file of which nobody can tell which bytes are right.
 
     And a remark for each seal whose files another one has with other bytes and a higher voucher.
     ``append_only``: the policy forbids that a seal is forgotten.
@@ -126,13 +126,13 @@ def _unsettled(archive: Archive, contradiction: Contradiction, *, append_only: b
 
 
 def _outranked(archive: Archive, several: list[Contradiction], *, append_only: bool) -> Finding:
-    """The remark on a seal whose files have other bytes than a seal with a higher voucher says."""
+    """Return the remark on a seal whose files have other bytes than a seal with a higher voucher says."""
     contradiction = several[0]
-    others = [two.path for two in several[1 : 1 + _NAMED]]
+    other_paths = [other.path for other in several[1 : 1 + _NAMED]]
     more = ""
-    if others:
-        rest = len(several) - 1 - len(others)
-        names = ", ".join(others) + (f", and {rest:,} more" if rest else "")
+    if other_paths:
+        rest = len(several) - 1 - len(other_paths)
+        names = ", ".join(other_paths) + (f", and {rest:,} more" if rest else "")
         more = f" The same goes for {plural(len(several) - 1, 'other file')}: {names}."
     text = (
         f"Two seals give {contradiction.path} another SHA-256: {_described(contradiction)}. "
@@ -144,7 +144,7 @@ def _outranked(archive: Archive, several: list[Contradiction], *, append_only: b
         text,
         contradiction.path,
         snapshots=(contradiction.first.snapshot.title,),
-        files=tuple(one.path for one in several),
+        files=tuple(contradiction.path for contradiction in several),
         actions=(action,),
     )
 

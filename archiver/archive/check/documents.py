@@ -91,7 +91,7 @@ class SealCheck:
         return snapshots
 
     def _whole(self, names: Iterable[str]) -> Iterator[Snapshot]:
-        """Return the whole seals among stored files of these names; the others become findings."""
+        """Return the whole seals among stored files of these names; the damaged ones become findings."""
         for name in names:
             document = layout.document_of(name)
             if document is None:

@@ -1,4 +1,4 @@
-"""Comparing a file on disk with its manifest entry: one read, and damage is told by segment."""
+"""Comparing a file of a plain folder with its manifest entry: one read, and damage is known by segment."""
 
 from __future__ import annotations
 
@@ -21,11 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from archiver.archive.records import FileEntry
-    from archiver.tensors.weight_files import StandIn
 
 _WORTH_A_TASK: Final = 1 << 20
 """Fewer bytes are hashed sooner than they are handed to another thread."""
-_Bad = tuple[int, int, str]
+_DamagedSegment = tuple[int, int, str]
 """Begin and end of a damaged segment in its file, and the BLAKE3 it should have."""
 
 
@@ -56,7 +55,7 @@ class FileChecker:
         self._stopped = True
 
     def check(self, entry: FileEntry, where: str) -> list[Finding]:
-        """What is wrong with the file ``where``, which should be ``entry``; in file order."""
+        """Return what is wrong with the file ``where``, which should be ``entry``; in file order."""
         try:
             handle = os.open(where, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
             try:
@@ -70,31 +69,23 @@ class FileChecker:
             return [Finding("file-size", "It became shorter while it was read.", entry.path)]
 
     def _check(self, entry: FileEntry, handle: int) -> list[Finding]:
-        found = os.fstat(handle)
-        if not stat.S_ISREG(found.st_mode):
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
             return [Finding("file-unreadable", "It is not a plain file.", entry.path)]
-        if found.st_size != entry.size:
-            sizes = f"{found.st_size:,} bytes; the manifest says {entry.size:,}"
-            instead = _instead(entry, handle, found.st_size)
-            told = (
-                f"It has {sizes}."
-                if instead is None
-                else f"It {instead.description}: it has {sizes}."
-            )
-            hint = "" if instead is None else instead.hint
-            return [Finding("file-size", told, entry.path, hint=hint)]
+        if status.st_size != entry.size:
+            return [_other_size(entry, handle, status.st_size)]
         sha256, tree = hashlib.sha256(), blake3()
-        bad: list[_Bad] = []
+        damaged: list[_DamagedSegment] = []
         for at, segments, piece in self._pieces(entry, handle):
-            self._hash(sha256, tree, piece, lambda: bad.extend(_damaged(at, segments, piece)))  # noqa: B023 - called at once
-        if bad:
-            return [_finding(entry, one) for one in bad]
+            self._hash(sha256, tree, piece, lambda: damaged.extend(_damaged(at, segments, piece)))  # noqa: B023 - called at once
+        if damaged:
+            return [_finding(entry, segment) for segment in damaged]
         return _whole(entry, sha256.hexdigest(), tree.hexdigest())
 
     def _hash(
         self, sha256: hashlib._Hash, tree: blake3, piece: memoryview, segments: Callable[[], None]
     ) -> None:
-        """Three digests of one piece, side by side where that pays."""
+        """Compute three digests of one piece, side by side where that pays."""
         if len(piece) < _WORTH_A_TASK:
             tree.update(piece)
             segments()
@@ -112,7 +103,7 @@ class FileChecker:
             task.result()
 
     def _pieces(self, entry: FileEntry, handle: int) -> Iterator[tuple[int, Segments, memoryview]]:
-        """Where each piece begins, its segments, and its bytes, valid until the next."""
+        """Return where each piece begins, its segments, and its bytes, valid until the next."""
         buffer = self._buffer()
         at = 0
         for segments in _batches(entry.segments):
@@ -139,13 +130,18 @@ class FileChecker:
         return buffer
 
 
-def _instead(entry: FileEntry, handle: int, size: int) -> StandIn | None:
-    """What lies in the place of a file, if it is known."""
-    return stand_in(entry.path, os.pread(handle, HEAD, 0), size)
+def _other_size(entry: FileEntry, handle: int, size: int) -> Finding:
+    """Return the finding that a file has another size, and what lies in its place if it is known."""
+    sizes = f"{size:,} bytes; the manifest says {entry.size:,}"
+    placeholder = stand_in(entry.path, os.pread(handle, HEAD, 0), size)
+    if placeholder is None:
+        return Finding("file-size", f"It has {sizes}.", entry.path)
+    text = f"It {placeholder.description}: it has {sizes}."
+    return Finding("file-size", text, entry.path, hint=placeholder.hint)
 
 
 def _batches(segments: Segments) -> Iterator[Segments]:
-    """Adjacent segments of at most 16 MiB together."""
+    """Return adjacent segments of at most 16 MiB together."""
     first, total = 0, 0
     for at, (size, _) in enumerate(segments):
         if total + size > SEGMENT_MAX:
@@ -156,7 +152,7 @@ def _batches(segments: Segments) -> Iterator[Segments]:
         yield segments[first:]
 
 
-def _damaged(at: int, segments: Segments, piece: memoryview) -> Iterator[_Bad]:
+def _damaged(at: int, segments: Segments, piece: memoryview) -> Iterator[_DamagedSegment]:
     begin = 0
     for size, digest in segments:
         if blake3(piece[begin : begin + size]).hexdigest() != digest:
@@ -164,8 +160,8 @@ def _damaged(at: int, segments: Segments, piece: memoryview) -> Iterator[_Bad]:
         begin += size
 
 
-def _finding(entry: FileEntry, bad: _Bad) -> Finding:
-    begin, end, digest = bad
+def _finding(entry: FileEntry, segment: _DamagedSegment) -> Finding:
+    begin, end, digest = segment
     hit = next(iter(affected_rows(entry, begin, end)), None)
     what = f"Bytes {begin:,} to {end - 1:,} are not what they should be"
     if hit is None:
@@ -177,14 +173,8 @@ def _finding(entry: FileEntry, bad: _Bad) -> Finding:
 
 def _whole(entry: FileEntry, sha256: str, tree: str) -> list[Finding]:
     """Every segment is right: then so is the file, unless the manifest contradicts itself."""
-    wrong = [
-        name
-        for name, should, is_so in (
-            ("SHA-256", entry.sha256, sha256),
-            ("BLAKE3", entry.blake3, tree),
-        )
-        if should != is_so
-    ]
+    digests = (("SHA-256", entry.sha256, sha256), ("BLAKE3", entry.blake3, tree))
+    wrong = [name for name, expected, actual in digests if expected != actual]
     if not wrong:
         return []
     message = f"Its segments are right and its {' and '.join(wrong)} is not: the manifest is wrong."

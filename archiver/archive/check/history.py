@@ -1,4 +1,4 @@
-"""When what was last proven, as the journal's ``audited`` events tell (``docs/format.md``, 8)."""
+"""When what was last proven, as the journal's ``audited`` events say (``docs/format.md``, 8)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Proof(NamedTuple):
 class Proofs:
     """Pack -> when it was last proven at which level; snapshot -> when its files were.
 
-    To be told in the order in which it happened: what was proven before a pack was found damaged
+    Events are added in the order in which they happened: what was proven before a pack was found damaged
     counts no more.
     """
 
@@ -45,97 +45,104 @@ class Proofs:
         self.broken: frozenset[str] = frozenset()
         """Stored files, other than packs, that were found damaged or gone and not whole since."""
 
-    def add(self, time: str, level: Level, packs: Iterable[str], snapshots: Iterable[str]) -> None:
+    def add_proven(
+        self, time: str, level: Level, packs: Iterable[str], snapshots: Iterable[str]
+    ) -> None:
         """Note what one audit proved; the newest counts."""
         for known, names in ((self._packs[level], packs), (self._files, snapshots)):
             for name in names:
                 known[name] = max(time, known.get(name, ""))
         self._clear(packs, level)
 
-    def damage(self, level: Level, packs: Iterable[str]) -> None:
+    def _add_damaged(self, level: Level, packs: Iterable[str]) -> None:
         """Note the packs that an audit of this level found damaged."""
         for pack in packs:
             self._damaged[level].add(pack)
             for times in self._packs.values():
                 times.pop(pack, None)
 
-    def look(self, checked: Iterable[str], damaged: Iterable[str]) -> None:
+    def _add_checked(self, checked: Iterable[str], damaged: Iterable[str]) -> None:
         """Note the files, other than packs, that an audit found damaged; what else it checked is whole."""
         parity = {name for name in self.broken if name.startswith(f"{PARITY}/")}
-        kept = frozenset() if "documents" in checked else self.broken - parity
-        kept |= frozenset() if "parity" in checked else parity
-        self.broken = kept.union(damaged)
+        unchecked = frozenset() if "documents" in checked else self.broken - parity
+        unchecked |= frozenset() if "parity" in checked else parity
+        self.broken = unchecked.union(damaged)
 
-    def mended(self, files: Collection[str]) -> None:
+    def _add_repaired(self, files: Collection[str]) -> None:
         """Note the stored files that were brought back, or made anew."""
         self._clear([pack for pack in map(pack_of, files) if pack], LEVELS[-1])
         self.broken = self.broken.difference(files)
 
-    def take(self, detail: Audited | Repaired | Signed, time: str, now: str) -> None:
+    def add(self, detail: Audited | Repaired | Signed, time: str, now: str) -> None:
         """Note what an event of this place proves as of ``time``; nothing if that is after ``now``."""
         match detail:
             case Repaired(files):
-                self.mended(files)
+                self._add_repaired(files)
             case Signed(key, documents):
-                self.mended({signature_name(digest, key) for digest in documents})
+                self._add_repaired({signature_name(digest, key) for digest in documents})
             case Audited():
                 level = next((level for level in LEVELS if level == detail.level), None)
                 if level is None:
                     return  # a newer version's
-                self.damage(level, detail.damaged_packs)
-                self.look(detail.checked, detail.damaged_files)
+                self._add_damaged(level, detail.damaged_packs)
+                self._add_checked(detail.checked, detail.damaged_files)
                 if time <= now:
-                    self.add(time, level, detail.packs, detail.snapshots)
+                    self.add_proven(time, level, detail.packs, detail.snapshots)
 
     def _clear(self, packs: Iterable[str], level: Level) -> None:
-        for found, damaged in self._damaged.items():
-            if proves(level, found):
+        for damaged_level, damaged in self._damaged.items():
+            if proves(level, damaged_level):
                 damaged.difference_update(packs)
 
     def damaged(self, pack: str) -> bool:
-        """Whether the pack was found damaged, and neither brought back nor proven as deeply since."""
+        """Return whether the pack was found damaged, and neither repaired nor proven as deeply since."""
         return any(pack in damaged for damaged in self._damaged.values())
 
     def pack(self, pack: str, level: Level) -> str:
-        """When a pack was last proven at this level or a deeper one; ``""`` if never."""
-        deep = (times for one, times in self._packs.items() if proves(one, level))
+        """Return when a pack was last proven at this level or a deeper one; ``""`` if never."""
+        deep = (times for known, times in self._packs.items() if proves(known, level))
         return max(times.get(pack, "") for times in deep)
 
     def last(self, pack: str) -> Proof | None:
-        """A pack's newest proof, the deepest if two are as new; None if there is none."""
-        found = [Proof(times[pack], one) for one, times in self._packs.items() if pack in times]
-        return max(found, key=lambda one: (one.time, LEVELS.index(one.level)), default=None)
+        """Return a pack's newest proof, the deepest if two are as new; None if there is none."""
+        proofs = [
+            Proof(times[pack], level) for level, times in self._packs.items() if pack in times
+        ]
+        return max(proofs, key=lambda proof: (proof.time, LEVELS.index(proof.level)), default=None)
 
     def snapshot(self, snapshot: str) -> str:
-        """When the files of a snapshot were last all made and hashed; ``""`` if never."""
+        """Return when the files of a snapshot were last all made and hashed; ``""`` if never."""
         return self._files.get(snapshot, "")
 
 
 def proofs_of(events: Iterable[tuple[str, Event]], now: str, place: Place) -> Proofs:
-    """What the journal's events (id and event, oldest first) prove of the bytes at ``place``.
+    """Return what the journal's events (id and event, oldest first) prove of the bytes at ``place``.
 
     One of a time after ``now`` proves nothing: a clock that ran ahead must not keep a pack from being
     looked at for years. What an audit read elsewhere says nothing of the bytes here.
     """
-    found = Proofs()
+    proofs = Proofs()
     listed = list(events)
     times = proof_times(listed)
     for digest, event in as_happened(listed):
         match event.detail:
             case Signed() as detail:
-                found.take(detail, times[digest], now)
+                proofs.add(detail, times[digest], now)
             case Audited() | Repaired() as detail if was_at(detail, place):
-                found.take(detail, times[digest], now)
-    return found
+                proofs.add(detail, times[digest], now)
+    return proofs
 
 
 def as_happened(events: Iterable[tuple[str, Event]]) -> Iterator[tuple[str, Event]]:
-    """The events; of those of one second, each follows the ones that it was written after."""
-    for _, group in groupby(events, key=lambda one: one[1].time):
-        now = dict(group)
-        before = {one: [two for two in event.after if two in now] for one, event in now.items()}
+    """Return the events; of those of one second, each follows the ones that it was written after."""
+    for _, group in groupby(events, key=lambda pair: pair[1].time):
+        second = dict(group)
+        before = {
+            digest: [earlier for earlier in event.after if earlier in second]
+            for digest, event in second.items()
+        }
         # An id is a digest of what it lists, so that no two can list each other.
-        yield from ((one, now[one]) for one in TopologicalSorter(before).static_order())
+        yield from ((digest, second[digest]) for digest in TopologicalSorter(before).static_order())
 
 
 def was_at(detail: Audited | Repaired | SmokeTested, place: Place) -> bool:
@@ -146,19 +153,19 @@ def was_at(detail: Audited | Repaired | SmokeTested, place: Place) -> bool:
 def readable_events(
     journal: Journal, on_fault: Callable[[str, ArchiverError], None] | None = None
 ) -> Iterator[tuple[str, Event]]:
-    """The events that can be read, with their ids, oldest first; the others go to ``on_fault``.
+    """Return the events that can be read, with their ids, oldest first; the others go to ``on_fault``.
 
     Each comes after those that it names: names alone would follow a clock that went wrong. One of a time
     that a confirmed clock says had not come has the time that it may claim.
     """
-    found: dict[str, Event] = {}
+    readable: dict[str, Event] = {}
     for name in journal.names():
         try:
-            found[event_of(name) or ""] = journal.read(name)
+            readable[event_of(name) or ""] = journal.read(name)
         except ArchiverError as error:
             if on_fault is not None:
                 on_fault(name, error)
-    ordered = list(in_order(found))
+    ordered = list(in_order(readable))
     times = proof_times(ordered)
     for digest, event in ordered:
         same = event.time == times[digest]
