@@ -44,6 +44,7 @@ Code = Literal[
     "unneeded-parity",
     "unneeded-signature",
     "catalogue-damaged",
+    "event-malformed",
     "place-damaged",
     "unknown-file",
     # of audit, and of verify
@@ -95,6 +96,7 @@ REMARKS: Final = frozenset[Code](
         "unneeded-parity",
         "unneeded-signature",
         "catalogue-damaged",
+        "event-malformed",
         "place-damaged",
         "unknown-file",
         "file-unfinished",

@@ -126,9 +126,7 @@ def _forgettable(archive: Archive, history: History, request: ForgetRequest) -> 
     """Return what is meant: seals that are there, or else those that were pruned and are wanted again."""
     repository, revision = request.repository, request.revision
     present = archive.snapshots_of(repository)
-    chain = Chain()
-    for digest, event in history:
-        chain.add(digest, event)
+    chain = Chain(history)
     deleted = chain.deleted() - {snapshot.id for snapshot in present}
     pruned = [
         event

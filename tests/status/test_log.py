@@ -162,3 +162,14 @@ def test_damaged_events_are_told_and_the_others_shown(ask, root):
     found = ask("log", "--json")
     assert (found.code, len(found.kinds("event")), len(found.kinds("error"))) == (20, 1, 1)
     assert json.loads(found.out.splitlines()[-1])["exit_code"] == 20
+
+
+def test_an_audit_remarks_an_event_whose_detail_is_not_of_its_kind(ask, root):
+    record(root, "copied", **{"from": 5}, snapshots="none")
+    (digest, _), *_ = [entry for entry in journal(root) if entry[1].event == "copied"]
+    audit = ask("audit", "-q", "--json")
+    assert audit.code == 0
+    (finding,) = [row for row in audit.kinds("finding") if row["code"] == "event-malformed"]
+    assert digest in finding["path"]
+    assert "counts for nothing" in finding["message"]
+    assert ask("log", "--kind", "copied").code == 0

@@ -30,6 +30,7 @@ from archiver.archive.check.heads import (
     split_heads,
 )
 from archiver.archive.check.history import Proofs, proofs_of, readable_events
+from archiver.archive.events import Malformed
 from archiver.archive.fixity import read_or_reread
 from archiver.archive.foreign import ForeignFile, ForeignKind, foreign_files
 from archiver.archive.journal import in_order, policy_of
@@ -171,6 +172,9 @@ class JournalCheck:
             self._chain.add(digest, event)
             if event is not None:
                 readable[digest] = event
+                if isinstance(event.detail, Malformed):
+                    message = f"What {name} says counts for nothing: {event.detail.reason}."
+                    self._findings.add("event-malformed", message, path=name)
         return in_order(readable)
 
     def check_chain(self, snapshots: list[Snapshot]) -> None:

@@ -252,9 +252,9 @@ def _seal_findings(archive: Archive, advice: Advice, sealed: Iterable[Event]) ->
 class Chain:
     """The events of a journal, as far as they can be read."""
 
-    def __init__(self) -> None:
-        self._there: set[str] = set()
-        self._events: dict[str, Event] = {}
+    def __init__(self, events: Iterable[tuple[str, Event]] = ()) -> None:
+        self._events = dict(events)
+        self._there = set(self._events)
 
     def add(self, digest: str, event: Event | None) -> None:
         """Take in the next event by name; None if it is there and cannot be read."""

@@ -53,12 +53,9 @@ def deletable_history(archive: Archive) -> History:
         PolicyError: The policy is append-only, or cannot be understood.
     """
     problems: list[str] = []
-    chain = Chain()
     history = list(archive.events(lambda _name, error: problems.append(error.message)))
-    for digest, event in history:
-        chain.add(digest, event)
     if not problems:
-        problems = [f"The event {digest} is missing." for digest, _ in chain.missing()]
+        problems = [f"The event {digest} is missing." for digest, _ in Chain(history).missing()]
     require_whole(archive, problems)
     try:
         append_only = policy_of(history).append_only
@@ -91,10 +88,7 @@ def require_whole(archive: Archive, problems: Sequence[str]) -> None:
 
 def lost_seals(archive: Archive, history: History, live: Iterable[Snapshot]) -> Iterator[str]:
     """Yield a sentence for each seal that the journal names, that is gone, and that nobody took away."""
-    chain = Chain()
-    for digest, event in history:
-        chain.add(digest, event)
-    snapshots = list(live)
+    chain, snapshots = Chain(history), list(live)
     present = {snapshot.id for snapshot in snapshots}
     replacements = ReplacementSeals(archive, snapshots)
     place, deleted = archive.store.address, chain.deleted()
