@@ -183,8 +183,8 @@ def _beset(trouble: Trouble) -> None:
 
     for kind, name in ((LocalStore, "link"), (LocalStore, "remove"), (LocalStaged, "publish")):
         setattr(kind, name, before(getattr(kind, name)))
-    begun = before(LocalStaged.begun)
-    LocalStaged.begun = begun  # type: ignore[method-assign]  # in a process that ends at once
+    begin = before(LocalStaged.begin)
+    LocalStaged.begin = begin  # type: ignore[method-assign]  # in a process that ends at once
 
 
 CALLS: Counter[str] = Counter()
