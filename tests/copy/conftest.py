@@ -4,7 +4,6 @@ from datetime import UTC, datetime
 
 import pytest
 from copykit import fill_archive
-from kit.zygote import Zygote
 
 
 @pytest.fixture(scope="session")
@@ -69,10 +68,3 @@ def one_second(monkeypatch):
             return now.astimezone(tz)
 
     monkeypatch.setattr("archiver.text.datetime", Stopped)
-
-
-@pytest.fixture(scope="session")
-def zygote():
-    """Starts commands as processes of their own."""
-    with Zygote() as started:
-        yield started

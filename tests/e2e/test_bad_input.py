@@ -6,17 +6,9 @@ import json
 import shutil
 
 import pytest
-from e2ekit import (
-    REPO,
-    WEIGHTS,
-    assert_nothing_published,
-    bf16,
-    model,
-    safetensors,
-    seals,
-    with_header,
-)
-from kit.repository import files_below
+from e2ekit import assert_nothing_published
+from kit.archive import seals
+from kit.repository import REPO, WEIGHTS, bf16, files_below, model, safetensors, with_header
 
 # ---- names from upstream
 

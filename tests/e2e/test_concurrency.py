@@ -7,17 +7,9 @@ import os
 import sqlite3
 
 import pytest
-from e2ekit import (
-    REPO,
-    WEIGHTS,
-    assert_nothing_published,
-    bf16,
-    model,
-    safetensors,
-    seals,
-    tmp_names,
-)
-from kit.repository import files_below
+from e2ekit import assert_nothing_published, tmp_names
+from kit.archive import seals
+from kit.repository import REPO, WEIGHTS, bf16, files_below, model, safetensors
 
 # ---- several at once
 

@@ -6,7 +6,8 @@ import os
 import sqlite3
 
 import pytest
-from e2ekit import model, seals
+from kit.archive import seals
+from kit.repository import model
 
 
 def ended(child) -> tuple[int, str]:

@@ -5,17 +5,9 @@ from __future__ import annotations
 import re
 
 import pytest
-from e2ekit import (
-    REPO,
-    WEIGHTS,
-    assert_nothing_published,
-    bf16,
-    model,
-    noted,
-    safetensors,
-    seals,
-    wait_until,
-)
+from e2ekit import assert_nothing_published, noted, wait_until
+from kit.archive import seals
+from kit.repository import REPO, WEIGHTS, bf16, model, safetensors
 
 from archiver.loopback.faults import Fault
 from archiver.upstream.huggingface import stream

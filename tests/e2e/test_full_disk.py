@@ -8,8 +8,8 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
-from e2ekit import REPO, WEIGHTS, bf16, model, safetensors, seals
-from kit.repository import files_below
+from kit.archive import seals
+from kit.repository import REPO, WEIGHTS, bf16, files_below, model, safetensors
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,10 +10,11 @@ import subprocess
 import sys
 
 import pytest
-from e2ekit import REPO, assert_nothing_published, seals, weights
+from e2ekit import assert_nothing_published
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from kit.repository import files_below
+from kit.archive import seals
+from kit.repository import REPO, files_below, weights
 
 from archiver.loopback.faults import Fault
 

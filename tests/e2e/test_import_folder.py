@@ -8,8 +8,8 @@ import subprocess
 import sys
 
 import pytest
-from e2ekit import REPO, WEIGHTS, model, seals, weights
-from kit.repository import files_below
+from kit.archive import seals
+from kit.repository import REPO, WEIGHTS, files_below, model, weights
 
 from archiver.demo.checkpoints import write_dense
 from archiver.loopback.faults import Fault

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from e2ekit import REPO, WEIGHTS, assert_nothing_published, model, seals
+from e2ekit import assert_nothing_published
+from kit.archive import seals
+from kit.repository import REPO, WEIGHTS, model
 
 from archiver.loopback.faults import Fault
 

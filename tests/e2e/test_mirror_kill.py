@@ -9,7 +9,9 @@ import shutil
 import signal
 
 import pytest
-from e2ekit import REPO, WEIGHTS, bf16, model, noted, safetensors, seals, tmp_names, wait_until
+from e2ekit import noted, tmp_names, wait_until
+from kit.archive import seals
+from kit.repository import REPO, WEIGHTS, bf16, model, safetensors
 
 from archiver.loopback.faults import Fault
 

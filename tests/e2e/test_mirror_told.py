@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from e2ekit import REPO, WEIGHTS, bf16, model, safetensors
+from kit.repository import REPO, WEIGHTS, bf16, model, safetensors
 
 from archiver.loopback.faults import Fault
 from archiver.upstream.retry import RetryPolicy

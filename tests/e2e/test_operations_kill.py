@@ -7,7 +7,7 @@ import random
 import shutil
 
 import pytest
-from e2ekit import seals
+from kit.archive import seals
 from kit.repository import files_below
 
 ROUNDS = max(1, int(os.environ.get("ARCHIVER_TEST_KILLS", "12")) // 12)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from e2ekit import REPO, WEIGHTS, bf16, model, safetensors
+from kit.repository import REPO, WEIGHTS, bf16, model, safetensors
 
 from archiver.loopback.faults import Fault
 

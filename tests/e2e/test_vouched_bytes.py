@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
-from e2ekit import REPO, WEIGHTS, model, seals
-from kit.repository import files_below
+from kit.archive import seals
+from kit.repository import REPO, WEIGHTS, files_below, model
 
 from archiver.archive.archive import Archive
 from archiver.archive.events import Sighted, new_event

@@ -66,3 +66,8 @@ def of_two_models(folder: Path, rows: tuple[int, int]) -> Weights:
 def copy(root: Path, target: Path) -> Path:
     shutil.copytree(root, target)
     return target
+
+
+def seals(archive: Path) -> list[Path]:
+    """The archive's seals."""
+    return sorted((archive / "snapshots").rglob("*.json"))

@@ -63,3 +63,12 @@ class Result(NamedTuple):
     def hit(self) -> set[str]:
         """The repositories whose snapshots an audit says are hit."""
         return {title.partition("@")[0] for title in self.only("audit")["hit"]}
+
+
+def checked(code: int, out: str, err: str) -> Result:
+    """A run's result, once it is sure that errors came as sentences."""
+    for trace in ("Traceback", "did not expect", "sqlite3.", "sqlalchemy"):
+        assert trace not in err + out, err + out
+    if code not in {0, 2} and not out.startswith("{"):
+        assert "archiver: " in err or "could not be restored" in out or "damaged:" in err, err + out
+    return Result(code, out, err)

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import zstandard
 from blake3 import blake3
-from e2ekit import REPO, WEIGHTS, bf16, model, safetensors, seals, weights
-from kit.repository import files_below
+from kit.archive import seals
+from kit.repository import REPO, WEIGHTS, bf16, files_below, model, safetensors, weights
 
 
 @pytest.fixture

@@ -10,8 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from e2ekit import REPO, WEIGHTS
-from kit.repository import files_below
+from kit.repository import REPO, WEIGHTS, files_below
 
 CLIENT = """
 import sys
