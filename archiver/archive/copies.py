@@ -140,7 +140,7 @@ class PlaceHistory:
                 self._copy_events.append((digest, event))
             time = times[digest]
             # Events that must count as later than others of their second run ahead by some seconds.
-            self._take(event, min(time, self.now) if time <= self._bound else time)
+            self._note(event, min(time, self.now) if time <= self._bound else time)
             yield digest, event
 
     def copies(self) -> Copies:
@@ -149,7 +149,7 @@ class PlaceHistory:
 
     # ---- taking in
 
-    def _take(self, event: Event, time: str) -> None:
+    def _note(self, event: Event, time: str) -> None:
         match event.detail:
             case Copied() as copied:
                 self._copied(copied, time)
@@ -261,7 +261,7 @@ def own_history(archive: Archive, now: str) -> PlaceHistory:
 
 
 class _Judge:
-    """One judgement."""
+    """Judges the places of one archive, each known by its identity or else its name."""
 
     def __init__(
         self, archive: Archive, history: PlaceHistory, snapshots: list[Snapshot], policy: Policy
@@ -272,7 +272,7 @@ class _Judge:
         self._snapshots: dict[str, Snapshot] = {snapshot.id: snapshot for snapshot in snapshots}
         self._days = policy.copy_age_days
         self._since = utc_before(self._days * _DAY)
-        self._here = self._key(history.here)
+        self._here = self._copies.key(history.here)
         self._held = {
             place: [self._snapshots[key] for key in sorted(ids) if key in self._snapshots]
             for place, ids in self._copies.places().items()
@@ -292,22 +292,32 @@ class _Judge:
             order.sort(key=lambda key: key != self._here)
             looks = look_at_all({paths[key]: self._files(key) for key in order if paths[key]})
         states = {key: self._state(key, path, looks.get(path)) for key, path in paths.items()}
-        counted: list[PlaceState] = []
-        # Of several places on one device, the one counts that was proven last.
+        # One device counts once: of several places on it, the one that was proven last.
+        counted = [states[self._here]]
         for place in sorted(states, key=lambda key: states[key].proven, reverse=True):
-            if place != self._here:
-                states[place] = _apart(states[place], [states[self._here], *counted])
-                counted += [states[place]] if states[place].counts else []
-        order = sorted(states, key=lambda key: (_rank(states[key]), states[key].place, key))
+            state = states[place]
+            if state.standing == "counts":
+                same = next(
+                    (rival for rival in counted if set(rival.devices) & set(state.devices)), None
+                )
+                if same is None:
+                    counted.append(state)
+                else:
+                    states[place] = msgspec.structs.replace(
+                        state, standing="same-device", same_as=same.place
+                    )
+
+        def rank(place: str) -> tuple[bool, bool, str, str]:
+            state = states[place]
+            return state.standing != "here", not state.counts, state.place, place
+
+        order = sorted(states, key=rank)
         of: dict[str, list[int]] = {key: [] for key in self._snapshots}
         for at, place in enumerate(order):
             for snapshot in self._held[place]:
                 of[snapshot.id].append(at)
         ordered = tuple(states[key] for key in order)
         return CopyState(ordered, {key: tuple(indexes) for key, indexes in of.items()}, self._days)
-
-    def _key(self, place: Place) -> str:
-        return place.id or self._copies.identity(place.name) or place.name
 
     def _names(self, place: str) -> list[str]:
         """Return all that events call a place, its identity first."""
@@ -346,7 +356,15 @@ class _Judge:
         standing: Standing = "counts"
         if presence == "here":
             standing = "here"
-        elif look is not None and look.answered and presence == "away" and _gone(look, device):
+        elif (
+            look is not None
+            and look.answered
+            and presence == "away"
+            and not look.error
+            and device.is_on(look.device)
+        ):
+            # Its disk is there, and it is not on it; a path that leads to another filesystem than it
+            # lay on is just not mounted.
             standing = "deleted"
         elif look is not None and presence == "there" and look.missing:
             standing = "incomplete"
@@ -393,29 +411,6 @@ def device_of(known: PlaceSeen) -> Device:
     """Return what a place lay on when an event recorded it."""
     medium: Medium = next((kind for kind in get_args(Medium) if kind == known.medium), "unknown")
     return Device(medium, known.devices, known.label, known.filesystem)
-
-
-def _gone(look: Look, device: Device) -> bool:
-    """Return whether a place that is not at its path was removed: its disk is there, and it is not on it.
-
-    Where the path leads to another filesystem than the place lay on, that one is just not mounted.
-    """
-    return not look.error and device.is_on(look.device)
-
-
-def _apart(state: PlaceState, counted: list[PlaceState]) -> PlaceState:
-    """Return the state of a place, given those that count already: one device counts once."""
-    if state.standing != "counts":
-        return state
-    for other in counted:
-        if not set(state.devices).isdisjoint(other.devices):
-            return msgspec.structs.replace(state, standing="same-device", same_as=other.place)
-    return state
-
-
-def _rank(state: PlaceState) -> int:
-    """Order places: this archive first, then what counts."""
-    return 0 if state.standing == "here" else 1 if state.counts else 2
 
 
 def remedy(root: str, state: PlaceState) -> tuple[Argv, ...]:

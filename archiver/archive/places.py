@@ -128,9 +128,10 @@ class Copies:
             if isinstance(detail, Copied):
                 self._copied(detail)
             else:
-                self._lost(self._key(Place(detail.place, _identity(detail.id))))
+                self._lost(self.key(Place(detail.place, _identity(detail.id))))
 
-    def _key(self, place: Place) -> str:
+    def key(self, place: Place) -> str:
+        """Return by what a place is known here: its identity, or else its name."""
         return place.id or self.identity(place.name) or place.name
 
     def _copied(self, copied: Copied) -> None:
@@ -145,7 +146,7 @@ class Copies:
 
     def ends(self, copied: Copied) -> frozenset[str]:
         """Return the places that were copied from and to: their identities, or else names."""
-        return frozenset(map(self._key, copy_ends(copied)))
+        return frozenset(map(self.key, copy_ends(copied)))
 
     def identity(self, name: str) -> str:
         """Return the identity that had this name last; ``""`` if none had."""
@@ -198,7 +199,7 @@ class Copies:
         """
         if any(place.id and self.name(place.id) != place.name for place in places):
             return frozenset()
-        return frozenset(self._links.get(frozenset(map(self._key, places)), ()))
+        return frozenset(self._links.get(frozenset(map(self.key, places)), ()))
 
 
 def copy_ends(copied: Copied) -> Iterator[Place]:
