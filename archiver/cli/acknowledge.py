@@ -31,7 +31,7 @@ def command(
 ) -> None:
     """Say that a loss upstream is known, so that it fails no run.
 
-    FACT is 'gone' (upstream has REPO no more) or 'refused' (upstream refuses access to it), of what
+    FACT is 'gone' (upstream no longer has REPO) or 'refused' (upstream refuses access to it), of what
     the archive holds. Runs go on reporting it. Once upstream gives it again, the next loss is a failure
     again. Damage and missing copies cannot be acknowledged. Without a fact: what was acknowledged.
     """

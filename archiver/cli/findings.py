@@ -133,8 +133,6 @@ def _only_tensor(finding: Finding) -> tuple[str, tuple[int, int] | None]:
     return rows.name, None if rows.first is None or rows.last is None else (rows.first, rows.last)
 
 
-# ---- sentences
-
 _WHOLE_IN: Final = {"other-packs": "is whole in other packs", "this-pack": "comes out of it"}
 
 
@@ -176,7 +174,7 @@ def _sentence(action: Action, before: Action | None) -> str:  # noqa: C901, PLR0
             )
         case advice.FindRollback(event=event):
             return (
-                f"Find out who put an older copy here, or wrote this one anew, without event {event[:16]}. "
+                f"Find out who put an older copy here, or rewrote this one, without event {event[:16]}. "
                 f"Run {run} with --from and a copy that has it."
             )
         case advice.SetAsideUnneeded():
@@ -187,13 +185,13 @@ def _sentence(action: Action, before: Action | None) -> str:  # noqa: C901, PLR0
             return f"If another copy of the archive has it: {run}."
         case advice.AskElsewhere():
             return (
-                f"No place that was asked has it. Run {run}, where DIR is another archive, a restored "
-                "folder or a hub cache that has it."
+                "None of the places that were tried has it. "
+                f"Run {run}, where DIR is another archive, a restored folder or a hub cache that has it."
             )
         case advice.RebuildCatalogue():
             return f"Run {run}."
         case advice.AddParity():
-            return f"Run {run}: it makes the sidecar anew if the file is whole."
+            return f"Run {run}: it remakes the sidecar if the file is whole."
         case advice.SignTrusted():
             return f"If you know who sealed it, and trust it, run {run} with a trusted key."
         case advice.SignAgain(file=file):
@@ -207,8 +205,8 @@ def _sentence(action: Action, before: Action | None) -> str:  # noqa: C901, PLR0
             )
         case advice.BringOrForget():
             return (
-                "Bring it with a copy, a mirror or a repair from elsewhere; or, if it is not wanted any "
-                f"more, run {run}."
+                "Bring it back by a copy, a mirror or a repair; or, if it is no longer wanted, "
+                f"run {run}."
             )
         case advice.AskUpstream(outvouched=True):
             return (
@@ -266,7 +264,7 @@ def _sentence(action: Action, before: Action | None) -> str:  # noqa: C901, PLR0
             return "Run the same restore again: it removes what a killed one left."
         case advice.MirrorAnew():
             return (
-                "The model cannot be loaded without. Mirror the revision anew: it fetches what is "
+                "The model cannot be loaded without it. Mirror the revision again: that fetches what is "
                 "missing."
             )
         case advice.MoveOrIgnore():
@@ -299,9 +297,6 @@ def _move(action: advice.MoveSeal) -> str:
     if not action.own_file:
         return f"Check its permissions, or {move}."
     return f"Give it its name, {moving(action.place, action.file, action.own_file)}, or {move}."
-
-
-# ---- commands
 
 
 def commands(action: Action) -> tuple[Argv, ...]:  # noqa: C901, PLR0911, PLR0912 - as above
@@ -353,15 +348,11 @@ def commands(action: Action) -> tuple[Argv, ...]:  # noqa: C901, PLR0911, PLR091
     return ()
 
 
-# ---- What a finding's code means and what to do about it: a section of ``docs/findings.md``,
-# carried along.
-
-
 _MEND = "How to mend an archive"
 
 
 def explanation(code: str) -> str:
-    """Return the page's section about a code and, for damage of an archive, the one on mending.
+    """Return what docs/findings.md says about a code and, for damage of an archive, about mending one.
 
     Raise UsageError if there is no such code.
     """

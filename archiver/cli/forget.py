@@ -52,7 +52,7 @@ def command(reference: str, *, every: bool, undo: bool, dry_run: bool) -> None:
         undo_words = advised("forget", title_of(last.repository, last.revision))
         back = shlex.join(["archiver", "copy", "-C", "REPLICA", archive.store.address])
         output.remark(
-            f"It has to come from elsewhere now: '{back}', {advised('repair', '--from', 'REPLICA')} "
+            f"It has to come from another place now: '{back}', {advised('repair', '--from', 'REPLICA')} "
             f"or {advised('mirror', last.repository)} brings it. Until then it counts as lost, and "
             f"nothing can be pruned; {undo_words} takes that back."
         )

@@ -103,7 +103,7 @@ def sentence(event: Event) -> str:  # noqa: C901, PLR0911, PLR0912 - one case fo
         case kinds.Sighted(name, upstream):
             return f"{printable(upstream)} points {printable(name)} at it."
         case kinds.Gone(name, upstream):
-            return f"{printable(upstream)} has {printable(name)} of it no more."
+            return f"{printable(upstream)} no longer has {printable(name)} of it."
         case kinds.Audited() as audited:
             return _audited(audited)
         case kinds.Copied(from_, to, snapshots):
@@ -112,7 +112,7 @@ def sentence(event: Event) -> str:  # noqa: C901, PLR0911, PLR0912 - one case fo
         case kinds.PlacesSeen(places):
             return f"these were there, {_several([seen.place for seen in places], 'place')}."
         case kinds.CopyLost(place):
-            return f"{printable(place)} has no copies any more."
+            return f"{printable(place)} no longer has copies."
         case kinds.Forgotten(snapshots):
             return f"taken out of use, {_ids(snapshots, 'snapshot')}."
         case kinds.Remembered(snapshots):
@@ -156,7 +156,7 @@ def sentence(event: Event) -> str:  # noqa: C901, PLR0911, PLR0912 - one case fo
             note = f" ({printable(known.note)})" if known.note else ""
             fact = f"{known.fact} of {printable(known.name)}"
             if known.withdrawn:
-                return f"{fact} is known no more{note}."
+                return f"{fact} is no longer known{note}."
             until = f" until {printable(known.until)}" if known.until else ""
             return f"{fact} is known{until}{note}."
         case kinds.Unknown() | kinds.Malformed():

@@ -384,7 +384,7 @@ def sentence(remark: Remark, report: MirrorReport) -> str:
         case "shards-missing":
             text = (
                 f"{printable(remark.index)} names {plural(remark.total, 'shard')}; {remark.count:,} "
-                f"of them are not there: {names}. The model cannot be loaded without: "
+                f"of them are not there: {names}. The model cannot be loaded without them: "
                 f"{_completes(report)}."
             )
         case "stand-in":

@@ -38,7 +38,7 @@ def command() -> None:
 @click.argument("name", metavar="NAME")
 @common
 def retire(name: str) -> None:
-    """Say that a plan feeds this archive no more, so that 'archiver status' asks for it no longer.
+    """Say that a plan feeds this archive no longer, so that 'archiver status' stops asking for it.
 
     NAME is what the plan calls itself. What it brought stays. A later 'archiver sync' of it begins
     it anew.

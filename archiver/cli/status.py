@@ -346,8 +346,8 @@ def _of_plan(shortfall: PlanShortfall) -> str:
     match shortfall:
         case report.PlanMissing():
             gone = (
-                f" Upstream has {shortfall.gone:,} of them no more, or never had: correct the name in the "
-                "plan, or take it out."
+                f" Upstream has {shortfall.gone:,} of them no longer, or never had: correct the name in "
+                "the plan, or take it out."
             ) * bool(shortfall.gone)
             total = plural(shortfall.total, "repository", "repositories")
             return f"{plan} is not met: {len(names):,} of {total} not held: {titles}.{gone}"

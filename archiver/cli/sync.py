@@ -153,7 +153,7 @@ def _known(planned: PlannedRepository, error: ArchiverError) -> None:
     title = printable(planned.title)
     about = {"repository": planned.name, "revision": planned.revision or ""}
     output.record("acknowledged", fact=fact, message=error.message, **about)
-    how = "upstream has it no more" if fact == "gone" else "upstream refuses access to it"
+    how = "upstream no longer has it" if fact == "gone" else "upstream refuses access to it"
     output.line(f"{title}: {how}, as is known; what is held of it stays.")
 
 

@@ -89,7 +89,7 @@ def command(
     for path, findings in groupby(report.findings, key=lambda finding: finding.path):
         _print_findings(path, list(findings))
     if report.command:
-        output.line("To mend it, remove what is damaged, then write it anew from an archive:")
+        output.line("To mend it, remove what is damaged, then restore it from an archive:")
         output.line(f"  {printable(report.command, 4000)}")
     if not report.intact:
         output.exit_with(ExitCode.DAMAGE)

@@ -120,7 +120,7 @@ def test_what_a_plan_wants_and_is_not_held_falls_short(ask, sync, hub, plan):
     assert entries(found)["org/a"]["snapshot"]
     line = next(one for one in ask("status").out.splitlines() if one.startswith("SHORT"))
     assert "1 of 3 repositories not held: org/never." in line
-    assert line.endswith("no more, or never had: correct the name in the plan, or take it out.")
+    assert line.endswith("no longer, or never had: correct the name in the plan, or take it out.")
 
 
 def test_other_patterns_than_the_plans_do_not_meet_it(ask, sync, hub, plan):
