@@ -6,9 +6,8 @@ import click
 import msgspec
 
 from archiver.cli import output
-from archiver.cli.options import advised, common, open_archive
+from archiver.cli.options import common, exit_damaged, open_archive
 from archiver.cli.progress import IndexMeter
-from archiver.errors import ExitCode
 from archiver.text import plural, printable
 
 
@@ -37,5 +36,4 @@ def rebuild() -> None:
     for message in report.damaged.values():
         output.line(f"  damaged: {printable(message, 2000)}")
     if report.damaged:
-        output.remark(f"Run {advised('audit')} to see all that is damaged.")
-        output.exit_with(ExitCode.DAMAGE)
+        exit_damaged()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from archiver.cli import output
-from archiver.cli.options import advised, common, open_archive, unlisted
+from archiver.cli.options import common, exit_damaged, open_archive, unlisted
 from archiver.cli.snapshots import described
 from archiver.errors import ExitCode, UnreadableError
 from archiver.text import human_bytes, plural
@@ -75,8 +75,7 @@ class _LeftOut:
         for message in self.unreadable:
             output.remark(f"unreadable: {message}")
         if self.damaged:
-            output.remark(f"Run {advised('audit')} to see all that is damaged.")
-            output.exit_with(ExitCode.DAMAGE)
+            exit_damaged()
         if self.unreadable:
             output.remark("What may not be read is not in this list. Check the permissions.")
             output.exit_with(ExitCode.SKIPPED)

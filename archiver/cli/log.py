@@ -11,11 +11,11 @@ import click
 from archiver.archive import events as kinds
 from archiver.archive.policy import Policy
 from archiver.cli import output
-from archiver.cli.options import Moment, common, open_archive, split_reference
-from archiver.errors import DamageError, ExitCode
+from archiver.cli.options import Moment, common, exit_damaged, open_archive, split_reference
 from archiver.text import human_bytes, human_duration, plural, printable
 
 if TYPE_CHECKING:
+    from archiver.errors import DamageError
     from collections.abc import Iterator, Sequence
 
     from archiver.archive.events import Event
@@ -62,10 +62,8 @@ def command(
     for error in damaged[:_DAMAGED]:
         output.print_error(error.message, error.hint, int(error.exit_code))
     if damaged:
-        output.remark(
-            f"{plural(len(damaged), 'event')} cannot be read: 'archiver audit' says more."
-        )
-        output.exit_with(ExitCode.DAMAGE)
+        output.remark(f"{plural(len(damaged), 'event')} cannot be read.")
+        exit_damaged()
 
 
 def _stored(event: Event) -> dict[str, object]:

@@ -9,13 +9,13 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol, TypeVar
 
 import click
 
 from archiver import __version__
 from archiver.cli import output
-from archiver.errors import ArchiverError, UsageError
+from archiver.errors import ArchiverError, ExitCode, UsageError
 from archiver.storage.filesystem import Limit
 from archiver.text import parse_duration, parse_share, parse_size, utc_before
 
@@ -194,6 +194,12 @@ def advised(verb: str, *words: str, or_else: str = "") -> str:
 
     place = str(archive_folder())
     return command(verb, or_else if or_else and not _is_archive() else place, *words)
+
+
+def exit_damaged() -> NoReturn:
+    """End a command that came upon damage and did what it could without; an audit says more."""
+    output.remark(f"Run {advised('audit')} to see all that is damaged.")
+    output.exit_with(ExitCode.DAMAGE)
 
 
 def _is_archive() -> bool:

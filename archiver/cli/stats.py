@@ -8,7 +8,7 @@ import click
 import msgspec
 
 from archiver.cli import output
-from archiver.cli.options import advised, common, open_archive, unlisted
+from archiver.cli.options import common, exit_damaged, open_archive, unlisted
 from archiver.cli.progress import IndexMeter
 from archiver.cli.snapshots import facts
 from archiver.errors import ExitCode
@@ -51,8 +51,7 @@ def command() -> None:
         output.remark("What may not be read is not counted. Check the permissions.")
         output.exit_with(ExitCode.SKIPPED)
     if packs or snapshots or missing:
-        output.remark(f"Run {advised('audit')} to see all that is damaged.")
-        output.exit_with(ExitCode.DAMAGE)
+        exit_damaged()
 
 
 def _described(stats: Stats) -> dict[str, object]:
