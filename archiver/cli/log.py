@@ -15,10 +15,10 @@ from archiver.cli.options import Moment, common, exit_damaged, open_archive, spl
 from archiver.text import human_bytes, human_duration, plural, printable
 
 if TYPE_CHECKING:
-    from archiver.errors import DamageError
     from collections.abc import Iterator, Sequence
 
     from archiver.archive.events import Event
+    from archiver.errors import DamageError
 
 _NAMED: Final = 5
 _VERBATIM: Final = 2000
