@@ -45,7 +45,7 @@ _ANSWERS: Final = frozenset[Outcome]({"sealed", "held", "gone", "refused", "mism
 _NO_RESULT: Final = frozenset[Outcome]({"unreachable", "interrupted", "not-tried"})
 _COMMIT: Final = re.compile(r"[0-9a-f]{7,40}")
 """A commit, or the beginning of one."""
-_GOT: Final = frozenset[Outcome]({"sealed", "held"})
+_BROUGHT: Final = frozenset[Outcome]({"sealed", "held"})
 _FACTS: Final[dict[str, AcknowledgedFact]] = {"gone": "gone", "refused": "refused"}
 
 State = Literal["held", "missing", "gone", "refused", "failed", "unvouched", "late"]
@@ -109,15 +109,17 @@ class PlanStatus(msgspec.Struct, frozen=True):
 class _EntryRuns(NamedTuple):
     """What is known of one entry from the runs of its plan.
 
-    ``result`` is the last outcome that says anything of upstream or the archive: a night without a
-    network, or a run that was interrupted, makes nothing better.
+    ``ran`` is when the last run got to it, and ``outcome`` what came of that. ``result`` is the last
+    outcome that says anything of upstream or the archive: a night without a network, or a run that was
+    interrupted, makes nothing better. ``answered`` is when upstream last answered, ``brought`` when a run
+    last held it.
     """
 
     ran: str = ""
     outcome: Outcome | Literal[""] = ""
     result: Outcome | Literal[""] = ""
     answered: str = ""
-    got: str = ""
+    brought: str = ""
 
 
 class KnownPlan(NamedTuple):
@@ -152,8 +154,8 @@ class Upstreams:
         self.last = ""
         """The time of the newest of them: an acknowledgement must be later."""
         self._acknowledged: dict[FactKey, tuple[str, Acknowledged]] = {}
-        self.written: dict[str, str] = {}
-        """Repository, without case -> as it was written last."""
+        self.spellings: dict[str, str] = {}
+        """Repository, without case -> as the newest event spells it."""
         for _, event in events:
             self._add(event)
 
@@ -169,7 +171,7 @@ class Upstreams:
                 self._acknowledged[FactKey(fact, repository, name)] = event.time, known
             case _:
                 return
-        self.written[repository] = event.repository
+        self.spellings[repository] = event.repository
         self.last = max(self.last, event.time)
 
     def acknowledgements(self, now: str) -> dict[FactKey, tuple[str, Acknowledged]]:
@@ -228,7 +230,7 @@ class Plans:
                     outcome,
                     known.result if outcome in _NO_RESULT else outcome,
                     time if outcome in _ANSWERS else known.answered,
-                    time if outcome in _GOT else known.got,
+                    time if outcome in _BROUGHT else known.brought,
                 )
         self._active[synced.plan] = plan._replace(
             ran=time, exit_code=synced.exit_code, min_free=synced.min_free
@@ -314,8 +316,8 @@ class Plans:
         known = _FACTS.get(fact)
         if known is None or known in entry.acknowledge:
             return known is not None
-        got = plan.runs.get(entry.key, _EntryRuns()).got
-        return self.upstreams.knows(known, entry.key, now, since=got)
+        brought = plan.runs.get(entry.key, _EntryRuns()).brought
+        return self.upstreams.knows(known, entry.key, now, since=brought)
 
     def covering(self, entry: PlannedEntry, held: Iterable[Snapshot]) -> Snapshot | None:
         """Return the one of its repository's snapshots that holds all that an entry wants, or None.
@@ -387,7 +389,7 @@ def note_gone(archive: Archive, repository: str, name: str, upstream: str) -> No
     known = Upstreams(archive.events(on_damage=skip_damaged))
     key = repository.casefold(), name
     if held and key not in known.gone:
-        # In a second of its own: what was told last counts.
+        # In a second of its own: the newest event counts.
         time = utc_after(max(known.sighted.get(key, {}).values(), default=""))
         archive.record(new_event(Gone(name, upstream), held[0].seal.repository, time=time))
 

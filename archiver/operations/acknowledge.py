@@ -1,6 +1,7 @@
 """Acknowledge: the owner knows that upstream no longer gives what the archive holds.
 
-Such a fact is still told, and fails no run. Damage and missing copies are mended, never acknowledged.
+Runs go on reporting such a fact, and none fails for it. Damage and missing copies are mended, never
+acknowledged.
 """
 
 from __future__ import annotations
@@ -38,11 +39,11 @@ def acknowledged(archive: Archive) -> list[KnownFact]:
     """Return every acknowledgement that holds now, by repository."""
     plans = _plans(archive)
     known = plans.upstreams.acknowledgements(utc_now())
-    written = plans.upstreams.written
+    spellings = plans.upstreams.spellings
     return [
         KnownFact(
             key.fact,
-            written[key.repository],
+            spellings[key.repository],
             key.name,
             time,
             acknowledgement.until,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
@@ -42,8 +42,15 @@ class PolicyChange(msgspec.Struct, frozen=True):
     reject: tuple[str, ...] = ()
 
 
-def change_policy(archive: Archive, change: PolicyChange) -> tuple[Policy, bool]:
-    """Journal the changed policy; return it, and whether that is another than before.
+class PolicyReport(NamedTuple):
+    """The policy as it is now, and whether that is another than before."""
+
+    policy: Policy
+    changed: bool
+
+
+def change_policy(archive: Archive, change: PolicyChange) -> PolicyReport:
+    """Journal the changed policy, if that is another than before.
 
     Raise UsageError for a key that is none, if signatures are wanted by no key, and for a finding that
     cannot be accepted or was not.
@@ -58,9 +65,9 @@ def change_policy(archive: Archive, change: PolicyChange) -> tuple[Policy, bool]
             hint="Name a public key with --trust; 'archiver keys new PATH' makes one.",
         )
     if after == before:
-        return before, False
+        return PolicyReport(before, changed=False)
     archive.record(new_event(after, time=next_time(events)))
-    return after, True
+    return PolicyReport(after, changed=True)
 
 
 def _changed(before: Policy, change: PolicyChange) -> Policy:
