@@ -67,14 +67,16 @@ class ArchiverError(Exception):
     Args:
         message: What happened and to which file, as one sentence.
         hint: What to do next, as one sentence or a command; may be empty.
+        subject: The repository that the message begins with; ``""`` if it names none there.
     """
 
     exit_code = ExitCode.FAILURE
 
-    def __init__(self, message: str, *, hint: str = "") -> None:
+    def __init__(self, message: str, *, hint: str = "", subject: str = "") -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.subject = subject
 
 
 class DeniedError(ArchiverError):

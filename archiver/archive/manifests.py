@@ -296,6 +296,7 @@ def _too_large(repository: str, reason: str) -> TooLargeError:
     return TooLargeError(
         f"{repository} cannot be sealed as one snapshot: {reason}",
         hint="Mirror it in parts, with --include and --exclude.",
+        subject=repository,
     )
 
 

@@ -91,6 +91,7 @@ def require_pinned(
             raise MismatchError(
                 f"{title} does not agree with its pin: {listed}.",
                 hint="Nothing was sealed. Find out who changed what before you trust this upstream.",
+                subject=title,
             )
 
 

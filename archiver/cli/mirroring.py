@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 import msgspec
@@ -29,6 +29,7 @@ from archiver.text import human_bytes, plural, printable
 
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive
+    from archiver.catalogue.database import Catalogue
     from archiver.operations.mirror.remarks import Remark
     from archiver.operations.mirror.report import MirrorReport
     from archiver.plan import PlannedRepository
@@ -113,8 +114,22 @@ def open_hub(token: str | None, rate: int | None) -> HuggingFace:
     return HuggingFace(token, retry=retry, throttle=Throttle(rate) if rate else None)
 
 
-class MirrorRepository(Protocol):
-    """Mirrors one repository; ``patterns`` (include, exclude) stand in for the command's if given."""
+class RepositoryMirror:
+    """Mirrors into an archive, one repository after the other, with the command's options."""
+
+    def __init__(
+        self, archive: Archive, catalogue: Catalogue, settings: dict[str, Any], verb: str
+    ) -> None:
+        from archiver.archive.pins import published_pins
+        from archiver.codec.segment import Effort
+
+        self._archive = archive
+        self._catalogue = catalogue
+        self._patterns = (tuple(settings["include"]), tuple(settings["exclude"]))
+        self._effort = Effort(settings["effort"])
+        self._settings = settings
+        self._verb = verb
+        self._pins = published_pins()
 
     def __call__(
         self,
@@ -124,60 +139,46 @@ class MirrorRepository(Protocol):
         patterns: tuple[tuple[str, ...], tuple[str, ...]] | None = None,
         meter: Meter | None = None,
     ) -> MirrorReport:
-        """Return what was done; raise as the operation ``mirror`` does. ``meter`` counts, if given."""
+        """Mirror a repository; return and raise as the operation does.
+
+        ``patterns`` (include, exclude) stand in for the command's, and ``meter`` counts, if given.
+        """
+        from archiver.operations.mirror.report import MirrorRequest
+        from archiver.operations.mirror.run import mirror
+
+        include, exclude = patterns or self._patterns
+        request = MirrorRequest(
+            catalogue=self._catalogue,
+            upstream=upstream,
+            repository=repository,
+            revision=_completed(self._archive, repository, revision),
+            pins=self._pins,
+            include=include,
+            exclude=exclude,
+            effort=self._effort,
+            jobs=self._settings["jobs"],
+            workers=worker_count(),
+            min_free=self._settings["min_free"],
+            dry_run=self._settings["dry_run"],
+        )
+        with meter or Meter(self._verb) as progress:
+            return mirror(self._archive, request, progress)
 
 
 @contextmanager
 def mirroring(
     archive: Archive, settings: dict[str, Any], verb: str = "Mirroring"
-) -> Iterator[MirrorRepository]:
-    """Yield what mirrors a repository into ``archive`` with the command's options."""
-    from archiver.archive.pins import published_pins
+) -> Iterator[RepositoryMirror]:
+    """Yield what mirrors a repository into ``archive``, with its catalogue open."""
     from archiver.catalogue.rebuild import open_catalogue
-    from archiver.codec.segment import Effort
-    from archiver.operations.mirror.report import MirrorOptions
-    from archiver.operations.mirror.run import mirror
 
-    options = MirrorOptions(
-        include=tuple(settings["include"]),
-        exclude=tuple(settings["exclude"]),
-        effort=Effort(settings["effort"]),
-        jobs=settings["jobs"],
-        workers=worker_count(),
-        min_free=settings["min_free"],
-        dry_run=settings["dry_run"],
-    )
-    pins = published_pins()
     archive.require_writable()
-    if not options.dry_run:
+    if not settings["dry_run"]:
         remark_limits(archive.store)
     with IndexMeter() as index_meter:
         catalogue = open_catalogue(archive, index_meter)
     with catalogue:
-
-        def mirror_repository(
-            upstream: Upstream,
-            repository: str,
-            revision: str | None,
-            patterns: tuple[tuple[str, ...], tuple[str, ...]] | None = None,
-            meter: Meter | None = None,
-        ) -> MirrorReport:
-            revision = _completed(archive, repository, revision)
-            include, exclude = patterns or (options.include, options.exclude)
-            chosen = msgspec.structs.replace(options, include=include, exclude=exclude)
-            with meter or Meter(verb) as progress:
-                return mirror(
-                    archive,
-                    catalogue,
-                    upstream,
-                    repository,
-                    revision,
-                    options=chosen,
-                    progress=progress,
-                    pins=pins,
-                )
-
-        yield mirror_repository
+        yield RepositoryMirror(archive, catalogue, settings, verb)
 
 
 def _completed(archive: Archive, repository: str, revision: str | None) -> str | None:
@@ -225,9 +226,8 @@ def mirror_all(
 def print_failure(
     repository: str, revision: str | None, error: ArchiverError, *, title: str
 ) -> None:
-    """Print why a repository failed; ``title`` begins the sentence unless it does so already."""
-    begins = not title or error.message.startswith(title)
-    message = error.message if begins else f"{title}: {error.message}"
+    """Print why a repository failed; ``title`` begins the sentence unless a repository does so already."""
+    message = f"{title}: {error.message}" if title and not error.subject else error.message
     about = {"repository": repository, "revision": revision or ""}
     output.print_error(message, error.hint, int(error.exit_code), **about)
 
@@ -278,6 +278,7 @@ def as_planned(report: MirrorReport, planned: PlannedRepository) -> MirrorReport
     raise PartialError(
         f"{planned.title} is not held as its entry can mean it. {sentences}",
         hint="Correct include or exclude in the plan, or write 'partial = true' there if it is meant so.",
+        subject=planned.title,
     )
 
 

@@ -37,7 +37,8 @@ from archiver.errors import (
 from archiver.text import human_bytes, human_duration, plural, printable
 
 if TYPE_CHECKING:
-    from archiver.cli.mirroring import MirrorRepository
+    from archiver.archive.archive import Archive
+    from archiver.cli.mirroring import RepositoryMirror
     from archiver.operations.mirror.report import MirrorReport
     from archiver.operations.sync import SyncReport
     from archiver.plan import Plan, PlannedRepository
@@ -65,7 +66,7 @@ def command(plan: str, token: str | None, *, check_collection: bool, **rest: Any
     on the command line stand in for those of the plan. The plan is journalled first: 'archiver status'
     then judges by it, until 'archiver plan retire' ends it.
     """
-    from archiver.operations.sync import sync
+    from archiver.operations.sync import SyncRequest, sync
     from archiver.plan import find_plan
 
     to_mirror = find_plan(plan)
@@ -75,66 +76,108 @@ def command(plan: str, token: str | None, *, check_collection: bool, **rest: Any
     archive = open_archive()
     if not rest["dry_run"]:
         archive.store.require_writable()
-    unchecked: list[int] = []
-    unprotected: list[int] = []
-    given = bool(rest["include"] or rest["exclude"])
-    opened: list[MirrorRepository] = []
-    meters: list[Meter] = []
-    unopened: list[ArchiverError] = []
     with ExitStack() as stack:
-
-        def begin() -> None:
-            try:
-                opened.append(stack.enter_context(mirroring(archive, rest)))
-            except ArchiverError as error:
-                unopened.append(error)
-                raise
-            if check_collection:
-                unchecked.extend(_check_collection(upstream, to_mirror))
-
-        def mirror(planned: PlannedRepository) -> MirrorReport:
-            patterns = None if given else (planned.include, planned.exclude)
-            meters[:] = [Meter("Mirroring")]
-            report = opened[0](upstream, planned.name, planned.revision, patterns, meters[0])
-            return report if given else as_planned(report, planned)
-
+        run = _PlanRun(archive, to_mirror, upstream, rest, stack, check_collection=check_collection)
         report = sync(
             archive,
-            to_mirror,
-            mirror,
-            begin=begin,
-            done=lambda done: unprotected.extend(print_report(done)),
-            failed=_failed,
-            known=_known,
-            came=lambda: (meters[0].fetched, meters[0].stored_bytes) if meters else (0, 0),
-            source=str(Path(plan).absolute()) if Path(plan).is_file() else plan,
-            min_free=rest["min_free"],
-            dry_run=rest["dry_run"],
+            SyncRequest(
+                to_mirror,
+                run,
+                source=str(Path(plan).absolute()) if Path(plan).is_file() else plan,
+                min_free=rest["min_free"],
+                dry_run=rest["dry_run"],
+            ),
+            run,
         )
     output.record("sync", exit_code=report.exit_code, **msgspec.to_builtins(report))
     _verdict(report)
-    if unopened:
-        raise unopened[0]
+    if run.open_error:
+        raise run.open_error
     if report.ended == ExitCode.INTERRUPTED:
         raise KeyboardInterrupt
     if report.ended == ExitCode.NO_SPACE or report.room == "too-little":
         output.exit_with(ExitCode.NO_SPACE)
     # A check that could not be made counts as one more thing that failed.
-    failures = [*report.exit_codes, *unchecked]
-    finish(failures, report.total + len(unchecked), unprotected, counted=True)
+    failures = [*report.exit_codes, *run.unchecked]
+    finish(failures, report.total + len(run.unchecked), run.unprotected, counted=True)
 
 
-def _failed(planned: PlannedRepository, error: ArchiverError) -> None:
-    if isinstance(error, UpstreamGoneError):
-        error.hint = _hint_for_gone(planned, error)
-    print_failure(planned.name, planned.revision, error, title=planned.title)
+class _PlanRun:
+    """Mirrors the entries of a plan for the operation, and prints what becomes of each."""
+
+    def __init__(
+        self,
+        archive: Archive,
+        plan: Plan,
+        upstream: HuggingFace,
+        settings: dict[str, Any],
+        stack: ExitStack,
+        *,
+        check_collection: bool,
+    ) -> None:
+        self._archive = archive
+        self._plan = plan
+        self._upstream = upstream
+        self._settings = settings
+        self._stack = stack
+        self._check_collection = check_collection
+        self._own_patterns = bool(settings["include"] or settings["exclude"])
+        self._mirror: RepositoryMirror | None = None
+        self._meter: Meter | None = None
+        self.open_error: ArchiverError | None = None
+        self.unchecked: list[int] = []
+        """The exit codes of checks of the collection that could not be made."""
+        self.unprotected: list[int] = []
+        """Those of files that got no parity, though it is wanted."""
+
+    def open(self) -> None:
+        """Open the catalogue; compare the plan with its collection, if that was asked for."""
+        try:
+            self._mirror = self._stack.enter_context(mirroring(self._archive, self._settings))
+        except ArchiverError as error:
+            self.open_error = error
+            raise
+        if self._check_collection:
+            self.unchecked += _check_collection(self._upstream, self._plan)
+
+    def mirror(self, planned: PlannedRepository) -> MirrorReport:
+        """Mirror an entry, by its own patterns unless the command has some."""
+        assert self._mirror is not None, "opened before anything is mirrored"
+        self._meter = Meter("Mirroring")
+        patterns = None if self._own_patterns else (planned.include, planned.exclude)
+        report = self._mirror(self._upstream, planned.name, planned.revision, patterns, self._meter)
+        return report if self._own_patterns else as_planned(report, planned)
+
+    def partial_bytes(self) -> tuple[int, int]:
+        """Return what was fetched and stored of the last entry."""
+        return (self._meter.fetched, self._meter.stored_bytes) if self._meter else (0, 0)
+
+    def mirrored(self, report: MirrorReport) -> None:
+        """Print what was done."""
+        self.unprotected += print_report(report)
+
+    def failed(self, planned: PlannedRepository, error: ArchiverError) -> None:
+        """Print why an entry failed."""
+        if isinstance(error, UpstreamGoneError):
+            error.hint = _hint_for_gone(self._archive, planned, error)
+        print_failure(planned.name, planned.revision, error, title=planned.title)
+
+    def acknowledged(self, planned: PlannedRepository, error: ArchiverError) -> None:
+        """Print that upstream does not give an entry, as its owner knows."""
+        from archiver.archive.plans import outcome_of
+
+        fact = outcome_of(error)
+        about = {"repository": planned.name, "revision": planned.revision or ""}
+        output.record("acknowledged", fact=fact, message=error.message, **about)
+        how = "upstream no longer has it" if fact == "gone" else "upstream refuses access to it"
+        output.line(f"{printable(planned.title)}: {how}, as is known; what is held of it stays.")
 
 
-def _hint_for_gone(planned: PlannedRepository, error: ArchiverError) -> str:
+def _hint_for_gone(archive: Archive, planned: PlannedRepository, error: ArchiverError) -> str:
     """Return what to do about a loss: a name that is held was not mistyped, and the loss may be known."""
     from archiver.archive.plans import outcome_of
 
-    held = open_archive().snapshots_of(planned.name, on_damage=skip_damaged)
+    held = archive.snapshots_of(planned.name, on_damage=skip_damaged)
     if not held:
         return error.hint
     command = advised("acknowledge", outcome_of(error), planned.title)
@@ -144,17 +187,6 @@ def _hint_for_gone(planned: PlannedRepository, error: ArchiverError) -> str:
     if outcome_of(error) == "refused" or isinstance(error, RenamedError):
         return f"{error.hint} {known}"
     return known
-
-
-def _known(planned: PlannedRepository, error: ArchiverError) -> None:
-    from archiver.archive.plans import outcome_of
-
-    fact = outcome_of(error)
-    title = printable(planned.title)
-    about = {"repository": planned.name, "revision": planned.revision or ""}
-    output.record("acknowledged", fact=fact, message=error.message, **about)
-    how = "upstream no longer has it" if fact == "gone" else "upstream refuses access to it"
-    output.line(f"{title}: {how}, as is known; what is held of it stays.")
 
 
 def _verdict(report: SyncReport) -> None:

@@ -1,4 +1,4 @@
-"""Sync: mirror everything a plan lists; what fails is told and the rest is still done.
+"""Sync: mirror everything a plan lists; what fails is reported and the rest is still done.
 
 The plan is journalled before anything else, and what came of the run at its end, so that a status
 can judge what is held by what is wanted.
@@ -22,10 +22,7 @@ from archiver.storage.store import local_folder
 from archiver.text import plural, utc_after, utc_now
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from archiver.archive.archive import Archive
-    from archiver.archive.events import Event
     from archiver.plan import Plan, PlannedRepository
 
 _UNREACHABLE: Final = 2
@@ -41,7 +38,7 @@ Room = Literal["enough", "unsure", "too-little"]
 
 
 class Mirrored(Protocol):
-    """What mirroring one entry tells: sizes in bytes, of what was fetched or, in a dry run, would be."""
+    """What is reported of one entry: sizes in bytes, of what was fetched or, in a dry run, would be."""
 
     @property
     def outcome(self) -> str:
@@ -57,6 +54,52 @@ class Mirrored(Protocol):
 
 
 Report = TypeVar("Report", bound=Mirrored)
+Report_co = TypeVar("Report_co", bound=Mirrored, covariant=True)
+Report_contra = TypeVar("Report_contra", bound=Mirrored, contravariant=True)
+
+
+class EntryMirror(Protocol[Report_co]):
+    """Mirrors the entries of a plan, one after the other."""
+
+    def open(self) -> None:
+        """Make ready, once the plan is journalled. An ArchiverError ends the run, and nothing is tried."""
+
+    def mirror(self, planned: PlannedRepository) -> Report_co:
+        """Mirror an entry, or raise."""
+
+    def partial_bytes(self) -> tuple[int, int]:
+        """Return the plain bytes that were fetched of an entry that just failed, and those stored."""
+
+
+class SyncProgress(Protocol[Report_contra]):
+    """What a run tells of its course, entry by entry."""
+
+    def mirrored(self, report: Report_contra) -> None:
+        """An entry was mirrored, or was held already."""
+
+    def failed(self, planned: PlannedRepository, error: ArchiverError) -> None:
+        """One was not. Those that are not tried are named in the report only."""
+
+    def acknowledged(self, planned: PlannedRepository, error: ArchiverError) -> None:
+        """Upstream does not give one, and its owner has acknowledged that."""
+
+
+class SyncRequest(NamedTuple, Generic[Report]):
+    """Which plan to run, and how.
+
+    Attributes:
+        plan: What to mirror, in its order.
+        mirror: What mirrors an entry.
+        source: How the plan was named, for whoever is to run it again.
+        min_free: How many bytes must stay free.
+        dry_run: Whether nothing is to be journalled.
+    """
+
+    plan: Plan
+    mirror: EntryMirror[Report]
+    source: str = ""
+    min_free: int = 0
+    dry_run: bool = False
 
 
 class SyncReport(msgspec.Struct, frozen=True):
@@ -109,37 +152,11 @@ class _Result(NamedTuple):
 
 
 def sync(
-    archive: Archive,
-    plan: Plan,
-    mirror: Callable[[PlannedRepository], Report],
-    *,
-    begin: Callable[[], None] = lambda: None,
-    done: Callable[[Report], None],
-    failed: Callable[[PlannedRepository, ArchiverError], None],
-    known: Callable[[PlannedRepository, ArchiverError], None],
-    came: Callable[[], tuple[int, int]] = lambda: (0, 0),
-    source: str = "",
-    min_free: int = 0,
-    dry_run: bool = False,
+    archive: Archive, request: SyncRequest[Report], progress: SyncProgress[Report]
 ) -> SyncReport:
-    """Run ``mirror`` on each entry of a plan, one run of a plan at a time.
+    """Mirror each entry of a plan, one run of a plan at a time.
 
     A full disk, an interruption and an upstream that cannot be reached end the run; the report says so.
-
-    Args:
-        archive: Where the lock and the journal are.
-        plan: What to mirror, in its order.
-        mirror: Mirrors one entry, or raises.
-        begin: Called once the plan is journalled and before anything is mirrored. If it raises an
-            ArchiverError the run ends with its code, and nothing is tried.
-        done: Told what became of each entry that was mirrored or held already, as it goes.
-        failed: Told of each that was not, less those that were not tried: the report names them.
-        known: Told of each that upstream does not give, and whose owner has acknowledged that.
-        came: Asked, of an entry that just failed, for the plain bytes that were fetched of it and the
-            bytes of packs that they took.
-        source: How the plan was named, for whoever is to run it again.
-        min_free: How many bytes must stay free.
-        dry_run: Whether nothing is to be journalled.
 
     Raises:
         LockedError: Another process runs this plan.
@@ -147,17 +164,18 @@ def sync(
         UsageError: The plan is too large for the journal.
     """
     archive.require_writable()
-    run: _Run[Report] = _Run(archive, plan, source, min_free, dry_run=dry_run)
-    run.on_done, run.on_failed, run.on_known, run.came = done, failed, known, came
-    lock = local_folder(archive.store).scratch(f"plan-{plan.name}.lock")
-    with RunLock(lock, f"The plan {plan.name}"):
+    name = request.plan.name
+    run = _Run(archive, request, progress)
+    lock = local_folder(archive.store).scratch(f"plan-{name}.lock")
+    with RunLock(lock, f"The plan {name}"):
         try:
-            if run.remember() and run.begun(begin):
-                run.mirror_all(mirror)
+            # The plan comes first: of a run that dies a status still knows what was wanted.
+            if run.journal_plan() and run.open():
+                run.mirror_all()
         except KeyboardInterrupt:
             run.ended = int(ExitCode.INTERRUPTED)
         report = run.report()
-        run.journal(report)
+        run.journal_report(report)
     return report
 
 
@@ -165,35 +183,23 @@ class _Run(Generic[Report]):
     """One run of a plan."""
 
     def __init__(
-        self,
-        archive: Archive,
-        plan: Plan,
-        source: str,
-        min_free: int,
-        *,
-        dry_run: bool,
+        self, archive: Archive, request: SyncRequest[Report], progress: SyncProgress[Report]
     ) -> None:
         self._archive = archive
-        self._plan = plan
-        self._min_free = min_free
-        self._dry_run = dry_run
-        place = own_place(archive) if dry_run else settled_place(archive)
-        self._plans = Plans(_events(archive), place)
-        self._planned = planned_of(plan, place.key, source)
+        self._request = request
+        self._progress = progress
+        plan = self._plan = request.plan
+        place = own_place(archive) if request.dry_run else settled_place(archive)
+        self._plans = Plans(list(archive.events(on_damage=skip_damaged)), place)
+        self._planned = planned_of(plan, place.key, request.source)
         self._known = self._plans.find(plan.name) or KnownPlan("", "", self._planned, "", -1, {})
         self._started = monotonic()
         self._results: list[_Result] = []
         self._fetched = self._stored = 0
-        self.on_done: Callable[[Report], None] = _ignore
-        self.on_failed: Callable[[PlannedRepository, ArchiverError], None] = _ignore
-        self.on_known: Callable[[PlannedRepository, ArchiverError], None] = _ignore
-        self.came: Callable[[], tuple[int, int]] = lambda: (0, 0)
         self.ended = 0
 
-    # ---- the journal
-
-    def remember(self) -> bool:
-        """Journal the plan unless this place knows it so; False if the disk is too full even for that."""
+    def journal_plan(self) -> bool:
+        """Journal the plan unless this place knows it so; return False if the disk is too full for that."""
         if len(canonical(self._planned)) > _PLAN_MAX:
             raise UsageError(
                 f"The plan {self._plan.name} lists too much for one event of the journal: "
@@ -205,7 +211,7 @@ class _Run(Generic[Report]):
         event = new_event(self._planned, time=self._plans.next_time())
         digest = ""
         try:
-            digest = "" if self._dry_run else self._archive.record(event)
+            digest = "" if self._request.dry_run else self._archive.record(event)
         except ArchiverError as error:
             if error.exit_code != ExitCode.NO_SPACE:
                 raise
@@ -214,34 +220,34 @@ class _Run(Generic[Report]):
         self._known = self._known._replace(id=digest, time=event.time, planned=self._planned)
         return True
 
-    def begun(self, begin: Callable[[], None]) -> bool:
-        """Whether what must come first went well."""
+    def open(self) -> bool:
+        """Make ready to mirror; return whether that went well."""
         try:
-            begin()
+            self._request.mirror.open()
         except ArchiverError as error:
             self.ended = int(error.exit_code)
             return False
         return True
 
-    def journal(self, report: SyncReport) -> None:
+    def journal_report(self, report: SyncReport) -> None:
         """Journal what came of the run; where that cannot be written, the run has failed by itself."""
-        if self._dry_run or not self._known.id:
+        if self._request.dry_run or not self._known.id:
             return
         outcomes: list[Outcome] = []
-        for one in self._results:
-            outcomes += [one.outcome] if one.outcome != "planned" else []
-        left: list[Outcome] = ["not-tried"] * (len(self._planned.entries) - len(outcomes))
+        for result in self._results:
+            outcomes += [result.outcome] if result.outcome != "planned" else []
+        remaining: list[Outcome] = ["not-tried"] * (len(self._planned.entries) - len(outcomes))
         synced = Synced(
             plan=self._plan.name,
             place=self._planned.place,
             planned=self._known.id,
-            outcomes=(*outcomes, *left),
+            outcomes=(*outcomes, *remaining),
             exit_code=report.exit_code,
             seconds=report.seconds,
             fetched=report.fetched,
             stored=report.stored,
             free=report.free,
-            min_free=self._min_free,
+            min_free=self._request.min_free,
         )
         time = max(self._plans.next_time(), utc_after(self._known.time))
         try:
@@ -250,10 +256,8 @@ class _Run(Generic[Report]):
             if not report.exit_code:
                 raise
 
-    # ---- the entries
-
-    def mirror_all(self, mirror: Callable[[PlannedRepository], Report]) -> None:
-        """Every entry, until there is no sense in going on."""
+    def mirror_all(self) -> None:
+        """Mirror every entry, until there is no sense in going on."""
         unreachable = 0
         for planned in self._plan.repositories:
             if unreachable >= _UNREACHABLE:
@@ -261,104 +265,97 @@ class _Run(Generic[Report]):
                 self._results.append(_Result("not-tried", int(ExitCode.NETWORK)))
                 continue
             try:
-                report = _mirrored(mirror, planned)
+                report = self._mirror(planned)
             except ArchiverError as error:
-                self._count_half()
+                self._count_partial()
                 self._fail(planned, error)
                 if error.exit_code == ExitCode.NO_SPACE:
                     return
                 unreachable = unreachable + 1 if error.exit_code == ExitCode.NETWORK else 0
                 continue
             except KeyboardInterrupt:
-                self._count_half()
+                self._count_partial()
                 self._results.append(_Result("interrupted"))
                 raise
             unreachable = 0
-            self._take(report)
+            outcomes: dict[str, Outcome | Literal["planned"]]
+            outcomes = {"held": "held", "planned": "planned"}
+            self._results.append(_Result(outcomes.get(report.outcome, "sealed")))
+            self._fetched += report.to_fetch_bytes if report.outcome != "held" else 0
+            self._stored += report.stored_bytes
+            self._progress.mirrored(report)
 
-    def _take(self, report: Report) -> None:
-        outcomes: dict[str, Outcome | Literal["planned"]] = {"held": "held", "planned": "planned"}
-        self._results.append(_Result(outcomes.get(report.outcome, "sealed")))
-        self._fetched += report.to_fetch_bytes if report.outcome != "held" else 0
-        self._stored += report.stored_bytes
-        self.on_done(report)
+    def _mirror(self, planned: PlannedRepository) -> Report:
+        try:
+            return self._request.mirror.mirror(planned)
+        except OSError as error:
+            raise explain_system_error(error, f"{planned.title} was mirrored") from error
 
-    def _count_half(self) -> None:
-        """What came of an entry before it failed was fetched and stored all the same."""
-        fetched, stored = self.came()
+    def _count_partial(self) -> None:
+        """Count what came of an entry before it failed: it was fetched and stored all the same."""
+        fetched, stored = self._request.mirror.partial_bytes()
         self._fetched += fetched
         self._stored += stored
 
     def _fail(self, planned: PlannedRepository, error: ArchiverError) -> None:
-        found = outcome_of(error)
-        acknowledged = self._acknowledged(found)
+        outcome = outcome_of(error)
+        acknowledged = self._is_acknowledged(outcome)
         code = 0 if acknowledged else int(error.exit_code)
-        self._results.append(_Result(found, code, acknowledged))
+        self._results.append(_Result(outcome, code, acknowledged))
         if error.exit_code == ExitCode.NO_SPACE:
             self.ended = int(ExitCode.NO_SPACE)
-        (self.on_known if acknowledged else self.on_failed)(planned, error)
+        if acknowledged:
+            self._progress.acknowledged(planned, error)
+        else:
+            self._progress.failed(planned, error)
 
-    def _acknowledged(self, outcome: Outcome) -> bool:
-        """Whether the owner knows that upstream does not give this entry, and it is held."""
+    def _is_acknowledged(self, outcome: Outcome) -> bool:
+        """Return whether the owner knows that upstream does not give this entry, and it is held."""
         entry = self._planned.entries[len(self._results)]
         if not self._plans.acknowledged(self._known, entry, outcome, utc_now()):
             return False
         held = self._archive.snapshots_of(entry.repository, on_damage=skip_damaged)
         return self._plans.covering(entry, held) is not None
 
-    # ---- the end
-
     def report(self) -> SyncReport:
-        """The run in figures."""
+        """Return the run in figures."""
         entries = list(zip(self._planned.entries, self._results, strict=False))
-        rest = self._planned.entries[len(self._results) :]
-        failed = [one for one in entries if one[1].code and one[1].outcome != "not-tried"]
-        tried = {"not-tried", "interrupted"}
-        late = [entry.title for entry, result in entries if result.outcome in tried]
+        never_begun = self._planned.entries[len(self._results) :]
+        unfinished = {"not-tried", "interrupted"}
+        not_tried = [entry.title for entry, result in entries if result.outcome in unfinished]
         free = _free(self._archive)
         return SyncReport(
             plan=self._plan.name,
             total=len(self._planned.entries),
-            done=sum(one.outcome in {"sealed", "held", "planned"} for one in self._results),
-            exit_codes=tuple(one.code for one in self._results if one.code),
-            new=sum(one.outcome == "sealed" for one in self._results),
-            held=sum(one.outcome == "held" for one in self._results),
-            failed=tuple(entry.title for entry, one in failed if one.outcome != "gone"),
-            gone=tuple(entry.title for entry, one in entries if one.outcome == "gone"),
-            acknowledged=tuple(entry.title for entry, one in entries if one.acknowledged),
-            not_tried=(*late, *(entry.title for entry in rest)),
+            done=sum(result.outcome in {"sealed", "held", "planned"} for result in self._results),
+            exit_codes=tuple(result.code for result in self._results if result.code),
+            new=sum(result.outcome == "sealed" for result in self._results),
+            held=sum(result.outcome == "held" for result in self._results),
+            failed=tuple(
+                entry.title
+                for entry, result in entries
+                if result.code and result.outcome not in {"not-tried", "gone"}
+            ),
+            gone=tuple(entry.title for entry, result in entries if result.outcome == "gone"),
+            acknowledged=tuple(entry.title for entry, result in entries if result.acknowledged),
+            not_tried=(*not_tried, *(entry.title for entry in never_begun)),
             ended=self.ended,
             fetched=self._fetched,
             stored=self._stored,
             seconds=int(monotonic() - self._started),
             free=free,
-            min_free=self._min_free,
-            dry_run=self._dry_run,
-            room=self._room(free) if self._dry_run else "",
+            min_free=self._request.min_free,
+            dry_run=self._request.dry_run,
+            room=self._room(free) if self._request.dry_run else "",
         )
 
     def _room(self, free: int) -> Room:
-        left = free - self._min_free
+        left = free - self._request.min_free
         if free < 0:
             return "unsure"
         if left < self._fetched * LEAST_RATIO:
             return "too-little"
         return "enough" if left >= self._fetched else "unsure"
-
-
-def _mirrored(mirror: Callable[[PlannedRepository], Report], planned: PlannedRepository) -> Report:
-    try:
-        return mirror(planned)
-    except OSError as error:
-        raise explain_system_error(error, f"{planned.title} was mirrored") from error
-
-
-def _ignore(*_told: object) -> None:
-    """Nobody wants to be told."""
-
-
-def _events(archive: Archive) -> list[tuple[str, Event]]:
-    return list(archive.events(on_damage=skip_damaged))
 
 
 def _free(archive: Archive) -> int:
@@ -370,8 +367,9 @@ def _free(archive: Archive) -> int:
 
 
 def compare_collection(plan: Plan, listed: tuple[str, ...]) -> tuple[list[str], list[str]]:
-    """Repositories that the collection has and the plan has not, and the other way round."""
-    planned = {one.name.casefold() for one in plan.repositories}
-    there = {name.casefold() for name in listed}
-    new = [name for name in listed if name.casefold() not in planned]
-    return new, [one.name for one in plan.repositories if one.name.casefold() not in there]
+    """Return repositories that the collection has and the plan has not, and the other way round."""
+    names = [planned.name for planned in plan.repositories]
+    in_plan = {name.casefold() for name in names}
+    in_collection = {name.casefold() for name in listed}
+    new = [name for name in listed if name.casefold() not in in_plan]
+    return new, [name for name in names if name.casefold() not in in_collection]

@@ -1,4 +1,9 @@
-"""From the stored files of a listing to the seal of a snapshot, and who vouched for each file."""
+"""From the stored files of a listing to a sealed snapshot, and what follows it.
+
+Before the seal: the files agree with pins and with what the archive holds of the same commit, and each
+gets its voucher, the best that the listing, a pin or a held snapshot gives. After it: upstream's name for
+it is journalled, and sidecars are made where the policy wants them.
+"""
 
 from __future__ import annotations
 
@@ -24,11 +29,11 @@ if TYPE_CHECKING:
     from archiver.archive.records import FileEntry, FileFacts, Selection
     from archiver.archive.seals import Snapshot
     from archiver.catalogue.database import Catalogue
-    from archiver.operations.mirror.held import Contradiction, Held
+    from archiver.operations.mirror.holdings import Contradiction, Holdings
     from archiver.upstream.remote_file import Listing
 
 
-_TOLD: Final = 8
+_SHOWN: Final = 8
 
 
 class Published(NamedTuple):
@@ -47,13 +52,13 @@ class Published(NamedTuple):
 def publish_listing(
     archive: Archive,
     listing: Listing,
-    held: Held,
+    holdings: Holdings,
     entries: list[FileEntry],
-    place: Placement,
+    placement: Placement,
     selection: Selection,
     pins: tuple[Pin, ...],
 ) -> Published:
-    """Seal what was taken in.
+    """Seal what was taken in, and return the snapshot.
 
     Raises:
         MismatchError: A pinned digest is another, or the archive holds a file of this commit with other
@@ -63,12 +68,14 @@ def publish_listing(
     revision = listing.revision or derived_revision(entries)
     facts = {entry.path: (entry.size, entry.sha256) for entry in entries}
     require_pinned(pins, listing.repository, revision, facts)
-    require_agreement(archive, listing, held, {path: sha256 for path, (_, sha256) in facts.items()})
-    vouches = _vouches(listing, held, entries, _pinned(pins, listing.repository, revision))
+    require_agreement(
+        archive, listing, holdings, {path: sha256 for path, (_, sha256) in facts.items()}
+    )
+    vouches = _vouches(listing, holdings, entries, _pinned(pins, listing.repository, revision))
     if listing.revision and listing.upstream != HUGGINGFACE:
-        same = held.equal(entries, vouches, selection)
-        if same is not None:
-            return Published(same, None)
+        equal = holdings.equal(entries, vouches, selection)
+        if equal is not None:
+            return Published(equal, None)
     source = Source(
         upstream=listing.upstream,
         endpoint=listing.endpoint,
@@ -80,34 +87,32 @@ def publish_listing(
         card=listing.card,
     )
     manifest = Manifest(source, tuple(entries))
-    before = [held.known(entry.path, entry.sha256) for entry in entries]
-    corrected = tuple(held.corrected(entries))
-    snapshot = publish(archive, manifest, place, selection, vouches=vouches)
+    # Both before the seal, which is of the same commit and would be counted with what was there.
+    before = [holdings.best_vouch(entry.path, entry.sha256) for entry in entries]
+    corrected = tuple(holdings.corrected(entries))
+    snapshot = publish(archive, manifest, placement, selection, vouches=vouches)
     raised = sum(
         old is not None and old.by < new.by for old, new in zip(before, vouches, strict=True)
     )
     return Published(snapshot, manifest, raised, corrected)
 
 
-# ---- who vouches
-
-
 def _vouches(
-    listing: Listing, held: Held, entries: list[FileEntry], pins: dict[str, set[str]]
+    listing: Listing, holdings: Holdings, entries: list[FileEntry], pins: dict[str, set[str]]
 ) -> list[Vouch]:
-    """The highest voucher of each entry: the listing, a pin, or what the commit's snapshots have."""
+    """Return the highest voucher of each entry: the listing, a pin, or what the commit's snapshots have."""
     files = {file.path: file for file in listing.files}
-    found = []
+    vouches = []
     for entry in entries:
         file = files[entry.path]
         vouch = claimed(listing.upstream, sha256=file.sha256, oid=file.oid, lfs=file.lfs)
         vouch = max(vouch, _by_pin(entry, pins))
-        found.append(max(vouch, held.known(entry.path, entry.sha256) or vouch))
-    return found
+        vouches.append(max(vouch, holdings.best_vouch(entry.path, entry.sha256) or vouch))
+    return vouches
 
 
 def _by_pin(file: FileEntry | FileFacts, pins: dict[str, set[str]]) -> Vouch:
-    """What pins vouch for of a file; UNVOUCHED if they have none of its digests."""
+    """Return what pins vouch for of a file; UNVOUCHED if they have none of its digests."""
     pinned = pins.get(file.path, set())
     if file.sha256 in pinned:
         return Vouch(Voucher.PIN, "sha256")
@@ -116,70 +121,71 @@ def _by_pin(file: FileEntry | FileFacts, pins: dict[str, set[str]]) -> Vouch:
     return UNVOUCHED
 
 
-def raised_by_pins(held: Held, snapshot: Snapshot, listing: Listing, pins: tuple[Pin, ...]) -> bool:
-    """Whether pins vouch higher for a listed file than the seal of the commit's snapshot says."""
+def raised_by_pins(
+    holdings: Holdings, snapshot: Snapshot, listing: Listing, pins: tuple[Pin, ...]
+) -> bool:
+    """Return whether pins vouch higher for a listed file than the seal of the commit's snapshot says."""
     digests = _pinned(pins, snapshot.seal.repository, snapshot.seal.revision)
     pinned = [file.path for file in listing.files if file.path in digests]
     return any(
         _by_pin(facts, digests).by > vouch.by
-        for one in held.same_revision
-        if one.snapshot.id == snapshot.id
-        for facts, vouch in (one.files[path] for path in pinned)
+        for held in holdings.same_revision
+        if held.snapshot.id == snapshot.id
+        for facts, vouch in (held.files[path] for path in pinned)
     )
 
 
 def _pinned(pins: tuple[Pin, ...], repository: str, revision: str) -> dict[str, set[str]]:
-    """Path -> the digests that pins of this revision give it."""
-    found: dict[str, set[str]] = {}
+    """Return path -> the digests that pins of this revision give it."""
+    digests: dict[str, set[str]] = {}
     for pin in pins:
         if pin.is_of(repository, revision):
             for file in pin.files:
-                found.setdefault(file.path, set()).update({file.sha256, file.oid} - {""})
-    return found
-
-
-# ---- contradictions
+                digests.setdefault(file.path, set()).update({file.sha256, file.oid} - {""})
+    return digests
 
 
 def require_agreement(
-    archive: Archive, listing: Listing, held: Held, digests: dict[str, str]
+    archive: Archive, listing: Listing, holdings: Holdings, digests: dict[str, str]
 ) -> None:
     """Raise MismatchError if snapshots of this commit have files, path -> SHA-256, with other bytes."""
-    found = held.contradictions(digests.items())
-    if not found:
+    contradictions = holdings.contradictions(digests.items())
+    if not contradictions:
         return
     title = f"{listing.repository}@{listing.revision[:12]}"
-    told = "; ".join(_told(one) for one in found[:_TOLD])
-    more = f"; and {len(found) - _TOLD:,} more" if len(found) > _TOLD else ""
-    files = plural(len({one.path for one in found}), "file")
+    listed = "; ".join(map(_described, contradictions[:_SHOWN]))
+    more = f"; and {len(contradictions) - _SHOWN:,} more" if len(contradictions) > _SHOWN else ""
+    files = plural(len({contradiction.path for contradiction in contradictions}), "file")
     raise MismatchError(
         f"{title} was not sealed: a commit has one content, and the archive holds {files} of this one "
-        f"with other bytes. {told}{more}.",
-        hint=_hint(archive, title, found[0]),
+        f"with other bytes. {listed}{more}.",
+        hint=_hint(archive, title, contradictions[0]),
+        subject=title,
     )
 
 
-def _told(one: Contradiction) -> str:
+def _described(contradiction: Contradiction) -> str:
     by = {
         Voucher.UPSTREAM: "which upstream vouched for",
         Voucher.PIN: "which a pin vouched for",
         Voucher.CACHE: "by a cache's record",
         Voucher.NOBODY: "which nobody vouched for",
-    }[one.held_by.by]
+    }[contradiction.held_by.by]
     return (
-        f"{printable(one.path)} has SHA-256 {one.sha256[:16]}… here, and {one.held_sha256[:16]}… in "
-        f"the seal {one.snapshot.id[:12]}, {by}"
+        f"{printable(contradiction.path)} has SHA-256 {contradiction.sha256[:16]}… here, and "
+        f"{contradiction.held_sha256[:16]}… in the seal {contradiction.snapshot.id[:12]}, {by}"
     )
 
 
-def _hint(archive: Archive, title: str, one: Contradiction) -> str:
+def _hint(archive: Archive, title: str, contradiction: Contradiction) -> str:
     place = archive.store.address
-    if one.held_by.by is Voucher.UPSTREAM:
+    if contradiction.held_by.by is Voucher.UPSTREAM:
         return (
             "What is read here is damaged or was changed: restore these files from the archive. To "
             "keep them all the same, import a plain folder of them under another name, with --as."
         )
-    seal = f"{one.snapshot.seal.repository}@{one.snapshot.id[:12]}"
+    snapshot = contradiction.snapshot
+    seal = f"{snapshot.seal.repository}@{snapshot.id[:12]}"
     return (
         f"Which is right, upstream knows: {command('mirror', place, title)} asks it. Without upstream, "
         f"forget the one that you do not trust, with {command('forget', place, seal)}, or import a "
@@ -187,11 +193,8 @@ def _hint(archive: Archive, title: str, one: Contradiction) -> str:
     )
 
 
-# ---- Journalling what upstream's names (``main``, tags) point at.
-
-
 def record_sighting(archive: Archive, catalogue: Catalogue, listing: Listing) -> None:
-    """Journal that upstream points a name at this revision, once for each name and revision.
+    """Journal that upstream points a name (``main``, a tag) at this revision, once for each of both.
 
     Again if it was gone meanwhile. What a cache says is journalled only of names that upstream was never
     asked for.
@@ -201,11 +204,11 @@ def record_sighting(archive: Archive, catalogue: Catalogue, listing: Listing) ->
     detail = Sighted(listing.name, listing.endpoint or listing.upstream)
     latest, last = None, ""
     for _, event in queries.events(catalogue, repository=listing.repository):
-        told = event.detail
-        if not isinstance(told, Sighted | Gone) or told.name != listing.name:
+        fact = event.detail
+        if not isinstance(fact, Sighted | Gone) or fact.name != listing.name:
             continue
         last = max(last, event.time)
-        hearsay = isinstance(told, Sighted) and told.hearsay
+        hearsay = isinstance(fact, Sighted) and fact.hearsay
         if detail.hearsay and not hearsay:
             return
         if hearsay == detail.hearsay and (latest is None or event.time >= latest.time):
@@ -217,9 +220,6 @@ def record_sighting(archive: Archive, catalogue: Catalogue, listing: Listing) ->
     archive.record(new_event(detail, listing.repository, listing.revision, time=time))
 
 
-# ---- Parity for what a run has sealed, where the policy wants it. The seal stands whatever comes of it.
-
-
 class Protection(NamedTuple):
     """What the new sidecars take, in bytes, and the files that got none."""
 
@@ -228,7 +228,10 @@ class Protection(NamedTuple):
 
 
 def protect_sealed(archive: Archive, snapshot: Snapshot, workers: int) -> Protection:
-    """Protect the snapshot's files, and the journal's, that have no sidecar; raises nothing of its own."""
+    """Make sidecars for the snapshot's files, and the journal's, that have none, where the policy wants it.
+
+    Raise nothing of its own: the seal stands whatever comes of it.
+    """
     try:
         policy = archive.policy()
         if not policy.parity:
@@ -245,5 +248,8 @@ def protect_sealed(archive: Archive, snapshot: Snapshot, workers: int) -> Protec
     except ArchiverError as error:
         whole = FileFailure("all of it", error.message, error.hint, int(error.exit_code))
         return Protection(0, (whole,))
-    failures = (FileFailure(one.file, one.reason, one.hint, one.exit_code) for one in done.failures)
+    failures = (
+        FileFailure(failure.file, failure.reason, failure.hint, failure.exit_code)
+        for failure in done.failures
+    )
     return Protection(done.parity_bytes, tuple(failures))

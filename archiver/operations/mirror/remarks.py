@@ -52,6 +52,7 @@ NARROWER: Final = frozenset[RemarkKind](
     {"include-fits-nothing", "weights-not-chosen", "shards-not-chosen"}
 )
 """The patterns took less than whoever wrote them can have meant."""
+_FINISH: Final = "Let its download end, or remove the file and its control file."
 _SHOWN: Final = 5
 _PATHS_MAX: Final = 1000
 
@@ -97,9 +98,6 @@ def require_fit(listing: Listing) -> None:
         f"{plural(len(unfit), 'file')} of {listing.repository} cannot be taken in: {listed}.",
         hint=" ".join(hints) + " Or leave it out with --exclude.",
     )
-
-
-_FINISH: Final = "Let its download end, or remove the file and its control file."
 
 
 def _described(unfit: Unfit) -> str:
@@ -184,7 +182,7 @@ def of_indexes(
 
 
 def _shards(archive: Archive, snapshot: Snapshot, entry: FileEntry) -> set[str]:
-    """The shards that an index names; none if it cannot be read, which a smoke test tells."""
+    """Return the shards that an index names; empty if it cannot be read, which a smoke test tells."""
     if entry.size > INDEX_MAX:
         return set()
     data = bytearray()

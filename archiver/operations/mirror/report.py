@@ -1,24 +1,57 @@
-"""What a run tells of itself: its figures, or the files that failed."""
+"""What is asked of a run, and what it reports: its figures, or the files that failed."""
 
 from __future__ import annotations
 
-from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
 from archiver.archive.vouching import Vouching
 from archiver.codec.segment import Effort
-from archiver.errors import ExitCode, PartialError, UsageError
+from archiver.errors import ExitCode, PartialError
 from archiver.operations.mirror.remarks import Remark
 from archiver.text import plural
 
 if TYPE_CHECKING:
-    from archiver.upstream.remote_file import Listing
+    from archiver.archive.pins import Pin
+    from archiver.catalogue.database import Catalogue
+    from archiver.upstream.protocol import Upstream
 
 
 _SHOWN: Final = 20
 """Failures that are spelled out in the message; all of them are in the error."""
+
+
+class MirrorRequest(NamedTuple):
+    """What to mirror, and how; sizes in bytes.
+
+    Attributes:
+        catalogue: The index of the archive: where to look for what is held, and where new rows go.
+        upstream: Where the repository comes from.
+        repository: Its name there.
+        revision: A branch, a tag or a commit; None for the main branch.
+        pins: Digests that are known from elsewhere; those of this revision must agree.
+        include: Only files that fit one of these patterns; empty: all.
+        exclude: No files that fit one of these.
+        effort: How hard to compress.
+        jobs: Files at once.
+        workers: Threads that encode.
+        min_free: Bytes that must stay free on the archive's disk.
+        dry_run: Nothing is fetched or written.
+    """
+
+    catalogue: Catalogue
+    upstream: Upstream
+    repository: str
+    revision: str | None = None
+    pins: tuple[Pin, ...] = ()
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    effort: Effort = Effort.NORMAL
+    jobs: int = 4
+    workers: int = 2
+    min_free: int = 0
+    dry_run: bool = False
 
 
 class FileFailure(msgspec.Struct, frozen=True):
@@ -81,54 +114,20 @@ class MirrorError(PartialError):
     def __init__(
         self, title: str, failures: list[FileFailure], total: int, *, hub: bool = True
     ) -> None:
-        """Take ``hub`` as whether the files come from a hub, not from a folder."""
-        shown = "; ".join(f"{one.path}: {one.reason}" for one in failures[:_SHOWN])
+        """Say by ``hub`` whether the files come from a hub or from a folder."""
+        shown = "; ".join(f"{failure.path}: {failure.reason}" for failure in failures[:_SHOWN])
         more = f"; and {len(failures) - _SHOWN} more" if len(failures) > _SHOWN else ""
         verb = "fetched" if hub else "read"
         super().__init__(
             f"{title} was not sealed: {len(failures)} of {plural(total, 'file')} failed. {shown}{more}",
-            hint=next((one.hint for one in failures if one.hint), "")
+            hint=next((failure.hint for failure in failures if failure.hint), "")
             or f"Run the same command again; what is stored already is not {verb} again.",
+            subject=title,
         )
         self.failures = failures
-        self.exit_code = _common_code({one.exit_code for one in failures})
-
-
-def _common_code(codes: set[int]) -> ExitCode:
-    """The one code of all failures; of several, wrong bytes from upstream are what must be heard."""
-    if len(codes) == 1:
-        return ExitCode(codes.pop())
-    return ExitCode.MISMATCH if ExitCode.MISMATCH in codes else ExitCode.PARTIAL
-
-
-# ---- How to mirror, and which files of a listing that chooses.
-
-
-class MirrorOptions(msgspec.Struct, frozen=True):
-    """How to mirror; sizes in bytes."""
-
-    include: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    effort: Effort = Effort.NORMAL
-    jobs: int = 4
-    workers: int = 2
-    min_free: int = 0
-    dry_run: bool = False
-
-
-def select(listing: Listing, options: MirrorOptions) -> Listing:
-    """The listing with the chosen files only; UsageError if patterns choose none."""
-    chosen = tuple(
-        file for file in listing.files if _wanted(file.path, options.include, options.exclude)
-    )
-    if not chosen and listing.files and (options.include or options.exclude):
-        raise UsageError(
-            f"No file of {listing.repository} fits the patterns given.",
-            hint="--include and --exclude are shell patterns such as '*.safetensors'.",
-        )
-    return msgspec.structs.replace(listing, files=chosen)
-
-
-def _wanted(path: str, include: tuple[str, ...], exclude: tuple[str, ...]) -> bool:
-    inside = not include or any(fnmatchcase(path, pattern) for pattern in include)
-    return inside and not any(fnmatchcase(path, pattern) for pattern in exclude)
+        codes = {failure.exit_code for failure in failures}
+        if len(codes) == 1:
+            self.exit_code = ExitCode(codes.pop())
+        else:
+            # Of several reasons, wrong bytes from upstream are what must be heard.
+            self.exit_code = ExitCode.MISMATCH if ExitCode.MISMATCH in codes else ExitCode.PARTIAL

@@ -161,7 +161,9 @@ def _may_come_in_parts(status: int, headers: Mapping[str, str]) -> bool:
 def disabled(subject: Subject) -> ArchiverError:
     """Return the error for a repository that the hub has switched off."""
     return AccessError(
-        f"{printable(subject.repository)} has been disabled by the hub.", hint=_KEPT_HINT
+        f"{printable(subject.repository)} has been disabled by the hub.",
+        hint=_KEPT_HINT,
+        subject=subject.repository,
     )
 
 
@@ -171,6 +173,7 @@ def gated(subject: Subject) -> ArchiverError:
         f"{printable(subject.repository)} is gated, and access to it was not granted.",
         hint=f"Accept the licence on {subject.endpoint}/{printable(subject.repository)}, then pass "
         "--token or set HF_TOKEN.",
+        subject=subject.repository,
     )
 
 
@@ -194,6 +197,7 @@ def _no_revision(subject: Subject) -> ArchiverError:
     return UpstreamGoneError(
         f"{printable(subject.repository)} has no revision {printable(subject.revision)}.",
         hint="The hub takes the name of a branch or a tag, or a commit with all its 40 digits.",
+        subject=subject.repository,
     )
 
 

@@ -285,6 +285,7 @@ def _name(info: InfoDocument, subject: Subject) -> str:
         raise RenamedError(
             f"{printable(subject.repository)} is called {name} now.",
             hint=f"Mirror {name} instead; what the archive holds under the old name stays.",
+            subject=subject.repository,
         )
     return name
 

@@ -1,4 +1,8 @@
-"""What the archive has already: by the catalogue's hint, and then by the archive's own word."""
+"""What the archive holds of a listing: by the catalogue's hint, and then by the archive's own word.
+
+The catalogue only says where to look. A file counts as held when a manifest that was read has it with the
+digest that upstream lists, and its objects are in packs that are there.
+"""
 
 from __future__ import annotations
 
@@ -60,21 +64,21 @@ class CatalogueHints:
         return at < len(self._prefixes) and bool(self._prefixes[at] == prefix)
 
     def locate(self, digest: Blake3Hex) -> list[tuple[str, IndexEntry]]:
-        """Packs and entries that may hold the object."""
+        """Return packs and entries that may hold the object."""
         if not self._may_be_known(digest):
             return []
         places = queries.locate(self._catalogue, [digest]).get(digest, [])
         return [
-            (one.pack, IndexEntry(digest, one.offset, one.stored, one.size, one.codec))
-            for one in places
-            if one.pack not in self._condemned
+            (place.pack, IndexEntry(digest, place.offset, place.stored, place.size, place.codec))
+            for place in places
+            if place.pack not in self._condemned
         ]
 
 
 def condemned_packs(archive: Archive, catalogue: Catalogue) -> frozenset[str]:
-    """Packs that a prune run found unneeded: they may go soon, so nothing new should stand on them."""
-    told = condemned(queries.events(catalogue, kinds=CONDEMNING), own_place(archive))
-    return frozenset(pack for name in told if (pack := pack_of(name)))
+    """Return packs that a prune run found unneeded: they may go soon, so nothing new should need them."""
+    names = condemned(queries.events(catalogue, kinds=CONDEMNING), own_place(archive))
+    return frozenset(pack for name in names if (pack := pack_of(name)))
 
 
 class HeldSnapshot(NamedTuple):
@@ -89,7 +93,7 @@ class HeldSnapshot(NamedTuple):
         return counted(vouch for _, vouch in self.files.values()).least
 
     def has(self, file: RemoteFile) -> bool:
-        """Whether it holds a file with the digest that is listed; False if none is."""
+        """Return whether it holds a file with the digest that is listed; False if none is."""
         facts = self.files[file.path][0] if file.path in self.files else None
         if facts is None or facts.size != file.size:
             return False
@@ -98,7 +102,7 @@ class HeldSnapshot(NamedTuple):
         return bool(file.oid) and not file.lfs and not facts.lfs and facts.oid == file.oid
 
 
-class Held:
+class Holdings:
     """Which of a listing's files, or all of them together, are in the archive."""
 
     def __init__(self, archive: Archive, catalogue: Catalogue, listing: Listing) -> None:
@@ -106,10 +110,8 @@ class Held:
         self._catalogue = catalogue
         self._listing = listing
         self._condemned = condemned_packs(archive, catalogue)
-        self._sources: dict[str, ObjectIndex] = {}
+        self._packs_of: dict[str, ObjectIndex] = {}
         self._least = Voucher.UPSTREAM if self._listing.upstream == HUGGINGFACE else Voucher.CACHE
-
-    # ---- snapshots
 
     @cached_property
     def same_revision(self) -> list[HeldSnapshot]:
@@ -118,90 +120,89 @@ class Held:
         None of a plain folder, which has no commit.
         """
         revision = self._listing.revision
-        found: list[HeldSnapshot] = []
+        snapshots: list[HeldSnapshot] = []
         held = self._snapshots_of(self._listing.repository) if revision else []
-        left = [one for one in held if one.seal.revision == revision]
-        while left:
-            best = self._archive.preferred(left)
-            left.remove(best)
+        remaining = [snapshot for snapshot in held if snapshot.seal.revision == revision]
+        while remaining:
+            best = self._archive.preferred(remaining)
+            remaining.remove(best)
             try:
                 facts = self._archive.manifest_facts(best.seal)
             except DamageError:
                 continue
             vouches = vouches_of(best.seal, facts.source, facts.files)
             pairs = zip(facts.files, vouches, strict=True)
-            found.append(HeldSnapshot(best, {file.path: (file, who) for file, who in pairs}))
-        return found
+            files = {file.path: (file, vouch) for file, vouch in pairs}
+            snapshots.append(HeldSnapshot(best, files))
+        return snapshots
 
     def snapshot(self, selection: Selection) -> Snapshot | None:
-        """The snapshot that holds this listing, by no lesser vouchers than it has; None if none does."""
-        for one in self.same_revision:
-            if one.least < self._least or not self._may_stand_for(one.snapshot, selection):
+        """Return the snapshot that holds this listing, by no lesser vouchers than it has, or None."""
+        for held in self.same_revision:
+            if held.least < self._least or not self._may_stand_for(held.snapshot, selection):
                 continue
-            if all(one.has(file) for file in self._listing.files):
-                return one.snapshot
+            if all(held.has(file) for file in self._listing.files):
+                return held.snapshot
         return None
 
     def equal(
         self, entries: list[FileEntry], vouches: list[Vouch], selection: Selection
     ) -> Snapshot | None:
-        """The snapshot that holds these very bytes, by no lesser vouchers; None if none does.
+        """Return the snapshot that holds these very bytes, by no lesser vouchers, or None.
 
         So what was read from a cache without digests, and agrees with what upstream vouched for, makes
         no second snapshot.
         """
-        for one in self.same_revision:
-            if one.least < min((vouch.by for vouch in vouches), default=Voucher.NOBODY):
+        for held in self.same_revision:
+            if held.least < min((vouch.by for vouch in vouches), default=Voucher.NOBODY):
                 continue
-            if self._may_stand_for(one.snapshot, selection) and all(
-                entry.path in one.files
-                and one.files[entry.path][0].sha256 == entry.sha256
-                and one.files[entry.path][1].by >= vouch.by
+            if self._may_stand_for(held.snapshot, selection) and all(
+                entry.path in held.files
+                and held.files[entry.path][0].sha256 == entry.sha256
+                and held.files[entry.path][1].by >= vouch.by
                 for entry, vouch in zip(entries, vouches, strict=True)
             ):
-                return one.snapshot
+                return held.snapshot
         return None
 
     def _may_stand_for(self, snapshot: Snapshot, selection: Selection) -> bool:
-        """Whether a snapshot is of these patterns, or of all files, and its packs are there."""
+        """Return whether a snapshot is of these patterns, or of all files, and its packs are there."""
         seal = snapshot.seal
         if seal.selection != selection and not seal.selection.whole:
             return False
         return not missing_packs(self._archive, seal.packs)
 
-    def known(self, path: str, sha256: str) -> Vouch | None:
-        """The highest voucher of these bytes under this path in a snapshot of the commit; None if none."""
-        found = [one.files[path] for one in self.same_revision if path in one.files]
-        return max((who for facts, who in found if facts.sha256 == sha256), default=None)
+    def best_vouch(self, path: str, sha256: str) -> Vouch | None:
+        """Return the highest voucher of these bytes under this path in the commit's snapshots, or None."""
+        held = [held.files[path] for held in self.same_revision if path in held.files]
+        return max((vouch for facts, vouch in held if facts.sha256 == sha256), default=None)
 
     def contradictions(self, digests: Iterable[tuple[str, str]]) -> list[Contradiction]:
-        """Files, by (path, SHA-256), that a snapshot of the commit holds with other bytes.
+        """Return files, by (path, SHA-256), that a snapshot of the commit holds with other bytes.
 
         To what upstream lists only what upstream vouched for is a contradiction: anything less is
         what it corrects.
         """
         least = Voucher.UPSTREAM if self._least is Voucher.UPSTREAM else Voucher.NOBODY
         return [
-            Contradiction(path, sha256, facts.sha256, who, one.snapshot)
+            Contradiction(path, sha256, facts.sha256, vouch, held.snapshot)
             for path, sha256 in digests
-            for one in self.same_revision
-            if path in one.files
-            for facts, who in (one.files[path],)
-            if facts.sha256 != sha256 and who.by >= least
+            for held in self.same_revision
+            if path in held.files
+            for facts, vouch in (held.files[path],)
+            if facts.sha256 != sha256 and vouch.by >= least
         ]
 
     def corrected(self, entries: Iterable[FileEntry]) -> list[Contradiction]:
-        """The files that a snapshot of the commit holds with other bytes, by a lesser voucher."""
+        """Return the files that a snapshot of the commit holds with other bytes, by a lesser voucher."""
         return [
-            Contradiction(entry.path, entry.sha256, facts.sha256, who, one.snapshot)
-            for one in self.same_revision
+            Contradiction(entry.path, entry.sha256, facts.sha256, vouch, held.snapshot)
+            for held in self.same_revision
             for entry in entries
-            if entry.path in one.files
-            for facts, who in (one.files[entry.path],)
+            if entry.path in held.files
+            for facts, vouch in (held.files[entry.path],)
             if facts.sha256 != entry.sha256
         ]
-
-    # ---- files
 
     @cached_property
     def files(self) -> dict[str, FileEntry]:
@@ -216,26 +217,26 @@ class Held:
             for path, file in listed.items()
             if file.sha256 or (file.oid and not file.lfs)
         }
-        found = queries.held_files(self._catalogue, keys.values())
-        places: dict[tuple[str, str], list[tuple[str, str]]] = {}
+        hints = queries.held_files(self._catalogue, keys.values())
+        by_snapshot: dict[tuple[str, str], list[tuple[str, str]]] = {}
         for path, key in keys.items():
-            if held := found.get(key):
-                seal = (held.repository, held.snapshot)
-                places.setdefault(seal, []).append((path, held.path))
+            if hint := hints.get(key):
+                snapshot_key = (hint.repository, hint.snapshot)
+                by_snapshot.setdefault(snapshot_key, []).append((path, hint.path))
         entries: dict[str, FileEntry] = {}
-        for (repository, digest), paths in places.items():
+        for (repository, digest), paths in by_snapshot.items():
             for snapshot in self._snapshots_of(repository):
                 if snapshot.id == digest:
                     entries.update(self._entries_of(snapshot, paths))
-        for one in self.same_revision:
+        for held in self.same_revision:
             # Of bytes that came without a git SHA-1 the catalogue knows none.
-            left = [path for path in keys if path not in entries and path in one.files]
-            like = [path for path in left if one.files[path][0].size == listed[path].size]
-            entries.update(self._entries_of(one.snapshot, [(path, path) for path in like]))
+            remaining = [path for path in keys if path not in entries and path in held.files]
+            likely = [path for path in remaining if held.files[path][0].size == listed[path].size]
+            entries.update(self._entries_of(held.snapshot, [(path, path) for path in likely]))
         return entries
 
     def _entries_of(self, snapshot: Snapshot, paths: list[tuple[str, str]]) -> dict[str, FileEntry]:
-        """Entries for files, by (listed path, held path), that a snapshot holds with their digests.
+        """Return entries for files, by (listed path, held path), that a snapshot holds with their digests.
 
         As far as its packs are really there.
         """
@@ -248,33 +249,34 @@ class Held:
         lasting = (pack for pack, _ in snapshot.seal.packs if pack not in self._condemned)
         packs = ObjectIndex(self._archive, lasting)
         vouches = vouches_of(snapshot.seal, manifest.source, manifest.files)
-        files = {one.path: (one, vouch) for one, vouch in zip(manifest.files, vouches, strict=True)}
+        pairs = zip(manifest.files, vouches, strict=True)
+        files = {entry.path: (entry, vouch) for entry, vouch in pairs}
         listed = {file.path: file for file in self._listing.files}
-        found = {}
+        entries = {}
         for path, held in paths:
             entry, vouch = files.get(held, (None, UNVOUCHED))
             if entry is None or not all(packs.find(digest) for _, digest in entry.segments):
                 continue
             claim = listed[path]
             if _is_listed(entry, vouch, claim, packs):
-                found[path] = msgspec.structs.replace(
+                entries[path] = msgspec.structs.replace(
                     entry, path=path, oid=claim.oid, lfs=claim.lfs
                 )
-                self._sources[path] = packs
-        return found
+                self._packs_of[path] = packs
+        return entries
 
-    def place(self, path: str, digest: str) -> tuple[str, IndexEntry]:
-        """Pack and entry of an object of a held file."""
-        found = self._sources[path].find(digest)
-        assert found is not None, "checked when the file was found held"
-        return found
+    def location(self, path: str, digest: str) -> tuple[str, IndexEntry]:
+        """Return pack and entry of an object of a held file."""
+        location = self._packs_of[path].find(digest)
+        assert location is not None, "checked when the file was found held"
+        return location
 
     def _snapshots_of(self, repository: str) -> list[Snapshot]:
         return self._archive.snapshots_of(repository, on_damage=skip_damaged)
 
 
 def _is_listed(entry: FileEntry, vouch: Vouch, claim: RemoteFile, packs: ObjectIndex) -> bool:
-    """Whether a held file's bytes have the digest that upstream lists.
+    """Return whether a held file's bytes have the digest that upstream lists.
 
     Its SHA-256 was computed when it came in. A git SHA-1 was too, if upstream vouched by one; what any
     other record says is not believed, and it is computed from the stored bytes.
