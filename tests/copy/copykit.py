@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-class Kept(NamedTuple):
+class SavedArchive(NamedTuple):
     """An archive on disk that a test may damage, and the folders it was made of."""
 
     root: Path
@@ -26,7 +26,7 @@ class Kept(NamedTuple):
 
     def copied(self, root):
         shutil.copytree(self.root, root)
-        return Kept(root, self.models)
+        return SavedArchive(root, self.models)
 
     def model(self, repository):
         return self.models / repository.replace("/", "-")
@@ -42,26 +42,26 @@ class Kept(NamedTuple):
 
 def fill_archive(folder, repositories, size=300_000):
     """An archive of such repositories: name -> seed."""
-    kept = Kept(folder / "archive", folder)
-    assert invoke("init", "-q", "-C", kept.root) == 0
+    archive = SavedArchive(folder / "archive", folder)
+    assert invoke("init", "-q", "-C", archive.root) == 0
     for name, seed in repositories.items():
-        add(kept, name, seed, size)
-    return kept
+        add(archive, name, seed, size)
+    return archive
 
 
-def add(kept, name, seed, size=300_000):
-    model = kept.model(name)
+def add(archive, name, seed, size=300_000):
+    model = archive.model(name)
     model.mkdir()
     data = np.random.default_rng(seed).integers(0, 256, size, np.uint8).tobytes()
     (model / "weights.bin").write_bytes(data)
     (model / "config.json").write_text(f'{{"seed": {seed}}}')
-    command = ["import", "-q", "-C", kept.root, model, "--as", name, "--min-free", "0"]
+    command = ["import", "-q", "-C", archive.root, model, "--as", name, "--min-free", "0"]
     assert invoke(*command) == 0
 
 
 def ids(root):
     """The ids of the snapshots in an archive."""
-    return {one.id for one in Archive.open(root).snapshots()}
+    return {snapshot.id for snapshot in Archive.open(root).snapshots()}
 
 
 def place_id(root):
@@ -71,19 +71,19 @@ def place_id(root):
 
 def events(root, name=""):
     """The events of a journal, oldest first."""
-    found = [event for _, event in Archive.open(root).events()]
-    return [event for event in found if not name or event.event == name]
+    journal = Archive.open(root).events()
+    return [event for _, event in journal if not name or event.event == name]
 
 
 def stored(root):
     """Name -> inode, size and time of change of every file, but for the reserve of room."""
-    found = {}
+    files = {}
     reserve = root / "tmp" / "reserve"
     for path in root.rglob("*"):
         if path.is_file() and reserve not in path.parents:
             info = path.stat()
-            found[str(path.relative_to(root))] = (info.st_ino, info.st_size, info.st_mtime_ns)
-    return found
+            files[str(path.relative_to(root))] = (info.st_ino, info.st_size, info.st_mtime_ns)
+    return files
 
 
 def mount(*arguments):

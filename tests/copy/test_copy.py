@@ -61,10 +61,10 @@ def test_what_is_there_is_neither_read_nor_written(source, target, copy, monkeyp
 
 def test_an_old_event_is_not_told_twice(source, target, copy):
     copy()
-    told = [event.fields for event in events(target, "copied")]
+    recorded = [event.fields for event in events(target, "copied")]
     for _ in range(3):
         copy()
-    assert [event.fields for event in events(target, "copied")][: len(told)] == told
+    assert [event.fields for event in events(target, "copied")][: len(recorded)] == recorded
     counts = {event.time: event.fields["snapshots"] for event in events(source.root, "copied")}
     assert [sorted(source.ids())] == list(counts.values())
 
@@ -108,24 +108,24 @@ def test_two_archives_become_one(source, foreign, target, copy, run, restored):
     restored(target, "else/three", foreign.model("else/three"))
     for repository in BOTH:
         restored(target, repository, source.model(repository))
-    found = run("audit", "-q", "--json", "-C", target)
-    assert found.code == 0
-    assert found.finding_codes <= {"foreign-document"}
+    audit = run("audit", "-q", "--json", "-C", target)
+    assert audit.code == 0
+    assert audit.finding_codes <= {"foreign-document"}
 
 
 def test_heads_vouch_for_everything_after_a_union(source, foreign, target, copy):
     shutil.copytree(foreign.root, target)
     copy()
-    found = dict(Archive.open(target).events())
+    journal = dict(Archive.open(target).events())
     reached, waiting = set(), list(Archive.open(target).journal.heads())
     assert len(waiting) == 1
     while waiting:
         one = waiting.pop()
         if one not in reached:
             reached.add(one)
-            waiting += found[one].after
-    assert reached == set(found)
-    sealed = {found[one].fields.get("snapshot") for one in reached} - {None}
+            waiting += journal[one].after
+    assert reached == set(journal)
+    sealed = {journal[event].fields.get("snapshot") for event in reached} - {None}
     assert sealed == source.ids() | foreign.ids()
 
 
@@ -311,6 +311,6 @@ def test_a_rate_is_kept(source, target, copy, monkeypatch):
 
 def test_for_people(source, target, run):
     assert "2 snapshots in 2 packs" in run("copy", "-C", source.root, "--new", target, "-n").out
-    found = run("copy", "-C", source.root, "--new", target)
-    assert "copied 2 snapshots in 2 packs" in found.out
+    result = run("copy", "-C", source.root, "--new", target)
+    assert "copied 2 snapshots in 2 packs" in result.out
     assert "nothing to copy; 2 were there already" in run("copy", "-C", source.root, target).out

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from copykit import Kept, ids
+from copykit import SavedArchive, ids
 
 from archiver.archive.archive import Archive
 from archiver.archive.places import forgotten
@@ -15,7 +15,7 @@ from archiver.archive.places import forgotten
 def both(source, target, copy):
     """An archive and its replica."""
     assert copy().code == 0
-    return source, Kept(target, source.models)
+    return source, SavedArchive(target, source.models)
 
 
 @pytest.fixture
@@ -33,8 +33,8 @@ def pruned(run):
 
 def test_a_condemnation_counts_only_where_it_was_told(both, run, copy, pruned):
     one, other = both
-    for kept in both:
-        assert run("forget", "-q", "-C", kept.root, "org/one").code == 0
+    for archive in both:
+        assert run("forget", "-q", "-C", archive.root, "org/one").code == 0
     assert pruned(one.root)["condemned"] == 2
     assert copy(of=one, to=other.root).code == 0
     assert pruned(other.root) == {"condemned": 2, "swept": 0, "deleted": 1}
@@ -48,8 +48,8 @@ def test_what_is_forgotten_here_stays_forgotten_and_what_is_there_stays_known(bo
         assert copy(of=one, to=other.root).code == 0
         assert run("prune", "-q", "-C", other.root).code == 0
         assert copy(of=other, to=one.root).code == 0
-        for kept in both:
-            assert run("audit", "-q", "-C", kept.root).code == 0
+        for archive in both:
+            assert run("audit", "-q", "-C", archive.root).code == 0
         assert (len(ids(one.root)), len(ids(other.root))) == (1, 2)
     gone.unlink()
     result = run("audit", "-q", "--json", "-C", other.root)
@@ -58,8 +58,8 @@ def test_what_is_forgotten_here_stays_forgotten_and_what_is_there_stays_known(bo
 
 def test_what_the_other_has_again_is_not_wanted_here(both, run, copy):
     one, other = both
-    for kept in both:
-        assert run("forget", "-q", "-C", kept.root, "org/one").code == 0
+    for archive in both:
+        assert run("forget", "-q", "-C", archive.root, "org/one").code == 0
     assert copy(of=one, to=other.root).code == 0
     assert run("forget", "-q", "-C", one.root, "--undo", "org/one").code == 0
     for _ in range(2):

@@ -27,8 +27,8 @@ SPOILT = {
 
 
 def title(archive, repository):
-    (found,) = Archive.open(archive.root).snapshots_of(repository)
-    return found.title
+    (snapshot,) = Archive.open(archive.root).snapshots_of(repository)
+    return snapshot.title
 
 
 @pytest.mark.parametrize("how", SPOILT)
@@ -252,9 +252,9 @@ def test_signatures_and_sidecars_come_along(source, target, copy, run):
     flip(sidecar)
     result = copy()
     assert (result.code, result.finding_codes) == (20, {"signature-damaged", "parity-damaged"})
-    wanted = {path.name for path in (source.root / "parity").rglob("*.par")} - {sidecar.name}
-    assert wanted >= {path.name.replace(".pack", ".par") for path in source.root.rglob("*.pack")}
-    assert {path.name for path in (target / "parity").rglob("*.par")} == wanted
+    expected = {path.name for path in (source.root / "parity").rglob("*.par")} - {sidecar.name}
+    assert expected >= {path.name.replace(".pack", ".par") for path in source.root.rglob("*.pack")}
+    assert {path.name for path in (target / "parity").rglob("*.par")} == expected
     (signature,) = (target / "signatures").rglob("*.minisig")
     assert signature.read_bytes() == good
 

@@ -87,8 +87,8 @@ def test_it_is_told_later_where_it_could_not_be_written(source, target, run, cop
     assert not events(source.root, "copied")
     assert copy("--from-as", "a", "--as", "b").only("copy")["journalled_source"]
     assert len(events(source.root, "copied")) == 1
-    (told,) = {canonical(event.fields) for event in events(target, "copied")}
-    assert events(source.root, "copied")[0].fields == json.loads(told)
+    (recorded,) = {canonical(event.fields) for event in events(target, "copied")}
+    assert events(source.root, "copied")[0].fields == json.loads(recorded)
 
 
 @pytest.mark.parametrize("there", [False, True])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from copykit import Kept, events, ids
+from copykit import SavedArchive, events, ids
 
 
 @pytest.fixture
@@ -80,19 +80,19 @@ def test_what_was_never_forgotten_is_refused(pruned, run):
 
 def test_what_is_in_the_trash_comes_back_alone(source, run):
     """Another revision that is gone for good is not wanted again for that."""
-    kept = Kept(source.root, source.models)
-    assert run("forget", "-q", "-C", kept.root, "org/one").code == 0
+    archive = SavedArchive(source.root, source.models)
+    assert run("forget", "-q", "-C", archive.root, "org/one").code == 0
     for _ in range(3):
-        assert run("prune", "-q", "-C", kept.root, "--grace", "0s").code == 0
-    model = kept.root.parent / "again"
+        assert run("prune", "-q", "-C", archive.root, "--grace", "0s").code == 0
+    model = archive.root.parent / "again"
     model.mkdir()
     (model / "new.txt").write_text("another revision")
-    command = ["import", "-q", "-C", kept.root, model, "--as", "org/one", "--min-free", "0"]
+    command = ["import", "-q", "-C", archive.root, model, "--as", "org/one", "--min-free", "0"]
     assert run(*command).code == 0
-    assert run("forget", "-q", "-C", kept.root, "org/one").code == 0
-    result = run("forget", "--json", "-C", kept.root, "--undo", "org/one")
+    assert run("forget", "-q", "-C", archive.root, "org/one").code == 0
+    result = run("forget", "--json", "-C", archive.root, "--undo", "org/one")
     assert (result.code, [one["gone"] for one in result.kinds("remembered")]) == (0, [False])
-    assert run("audit", "-q", "-C", kept.root).code == 0
+    assert run("audit", "-q", "-C", archive.root).code == 0
 
 
 def test_it_can_be_given_up_again(pruned, run, undo):
@@ -121,7 +121,7 @@ def test_it_can_be_given_up_again(pruned, run, undo):
 
 
 def test_a_seal_that_was_lost_is_not_given_up_so(source, run):
-    kept = Kept(source.root, source.models)
-    next((kept.root / "snapshots/org/one").iterdir()).unlink()
-    assert run("forget", "-q", "-C", kept.root, "org/one").code == 2
-    assert run("prune", "-q", "-C", kept.root).code == 20
+    archive = SavedArchive(source.root, source.models)
+    next((archive.root / "snapshots/org/one").iterdir()).unlink()
+    assert run("forget", "-q", "-C", archive.root, "org/one").code == 2
+    assert run("prune", "-q", "-C", archive.root).code == 20

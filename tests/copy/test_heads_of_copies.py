@@ -54,22 +54,22 @@ def test_a_line_says_what_it_covers(source, target, copy, keep):
 def test_a_head_of_another_place_is_skipped(
     source, target, foreign, copy, run, keep, judged, words
 ):
-    kept = keep(source.root, *words)
-    assert judged(source.root, kept) == (0, set())
+    head = keep(source.root, *words)
+    assert judged(source.root, head) == (0, set())
     part, merged = target.with_name("part"), foreign.copied(target.with_name("merged")).root
     copy("--snapshot", "org/one", to=part)
     for chosen in (("--snapshot", "org/one"), ()):
         assert copy(*chosen, to=merged).code == 0
-        assert judged(merged, kept) == (4, {"head-elsewhere"})
-    assert judged(part, kept) == (4, {"head-elsewhere"})
+        assert judged(merged, head) == (4, {"head-elsewhere"})
+    assert judged(part, head) == (4, {"head-elsewhere"})
     copy()
-    assert judged(target, kept) == (4, {"head-elsewhere"}), "also where the event is there"
-    told = run("head", "-C", target, "--check", kept)
-    assert "is in this journal too" in told.out + told.err
-    told = run("head", "-C", part, "--check", kept)
-    assert "which need not have it" in told.out + told.err
-    assert "NOT CHECKED" in told.out
-    assert judged(source.root, kept) == (0, set())
+    assert judged(target, head) == (4, {"head-elsewhere"}), "also where the event is there"
+    result = run("head", "-C", target, "--check", head)
+    assert "is in this journal too" in result.out + result.err
+    result = run("head", "-C", part, "--check", head)
+    assert "which need not have it" in result.out + result.err
+    assert "NOT CHECKED" in result.out
+    assert judged(source.root, head) == (0, set())
     # What was skipped is no damage that an audit found.
     assert "damage" not in {
         one["what"] for one in run("status", "-q", "--json", "-C", target).kinds("shortfall")
@@ -78,32 +78,32 @@ def test_a_head_of_another_place_is_skipped(
 
 def test_a_head_of_the_scope_before_is_skipped(source, target, copy, keep, judged):
     copy("--snapshot", "org/one")
-    kept = keep(target)
-    assert judged(target, kept) == (0, set())
+    head = keep(target)
+    assert judged(target, head) == (0, set())
     copy()
-    assert judged(target, kept) == (4, {"head-elsewhere"})
+    assert judged(target, head) == (4, {"head-elsewhere"})
     assert judged(target, keep(target)) == (0, set())
 
 
 def test_an_archive_that_was_set_back_is_still_damage(source, keep, judged, run):
     before = source.copied(source.root.with_name("before")).root
     assert run("audit", "-q", "-C", source.root).code == 0
-    kept, ids = keep(source.root), source.root.with_name("ids")
-    assert judged(before, kept) == (20, {"head-missing"})
+    head, ids = keep(source.root), source.root.with_name("ids")
+    assert judged(before, head) == (20, {"head-missing"})
     # As older versions wrote it: ids alone.
-    ids.write_text("".join(re.findall(r"^[0-9a-f]{64}", kept.read_text(), re.MULTILINE)) + "\n")
+    ids.write_text("".join(re.findall(r"^[0-9a-f]{64}", head.read_text(), re.MULTILINE)) + "\n")
     assert judged(source.root, ids) == (0, set())
     assert judged(before, ids) == (20, {"head-missing"})
 
 
 def test_an_audit_records_the_heads_that_it_judged(source, target, copy, keep, judged, run):
-    kept = keep(source.root)
+    head = keep(source.root)
     copy()
-    judged(target, kept)
-    judged(source.root, kept)
+    judged(target, head)
+    judged(source.root, head)
     records = {}
     for root in (source.root, target):
         audited = [event for _, event in Archive.open(root).events() if event.event == "audited"]
         records[root] = audited[-1].fields.get("heads", [])
     assert records[target] == []
-    assert records[source.root] == [kept.read_text()[:64]]
+    assert records[source.root] == [head.read_text()[:64]]

@@ -8,7 +8,7 @@ import socket
 from contextlib import contextmanager
 
 import pytest
-from copykit import Kept, events, ids, mount, place_id, unmount
+from copykit import SavedArchive, events, ids, mount, place_id, unmount
 from kit.journal import raw_event
 
 from archiver.archive.archive import Archive
@@ -36,9 +36,9 @@ def count(run):
     return call
 
 
-def moved(kept, root):
-    kept.root.rename(root)
-    return Kept(root, kept.models)
+def moved(archive, root):
+    archive.root.rename(root)
+    return SavedArchive(root, archive.models)
 
 
 def older(root):
@@ -78,7 +78,7 @@ def test_one_disk_under_many_names_counts_once(
     copy("--as", "usb", "--from-as", "main")
     monkeypatch.setattr("socket.gethostname", lambda: "renamed")
     copy()
-    target = moved(Kept(target, source.models), tmp_path / "mnt").root
+    target = moved(SavedArchive(target, source.models), tmp_path / "mnt").root
     copy("--from-as", "again", to=target)
     for root in (source.root, target):
         assert count(root) == 2
@@ -156,7 +156,7 @@ def test_a_file_copy_is_the_same_place_until_its_identity_is_deleted(
 
 def test_a_copy_never_takes_the_identity_along(source, target, copy, tmp_path):
     copy()
-    copy(to=tmp_path / "third", of=Kept(target, source.models))
+    copy(to=tmp_path / "third", of=SavedArchive(target, source.models))
     assert len({place_id(one) for one in (source.root, target, tmp_path / "third")}) == 3
 
 
@@ -184,11 +184,11 @@ def test_names_of_older_events_are_those_of_the_identities(source, target, copy,
 
 def test_a_moved_archive_keeps_its_proofs(source, run, monkeypatch, tmp_path):
     assert run("audit", "-q", "-C", source.root).code == 0
-    kept = moved(source, tmp_path / "elsewhere")
+    archive = moved(source, tmp_path / "elsewhere")
     monkeypatch.setattr("socket.gethostname", lambda: "renamed")
-    assert proven(run, kept.root) == 2
-    older(kept.root)
-    assert proven(run, kept.root) == 0
+    assert proven(run, archive.root) == 2
+    older(archive.root)
+    assert proven(run, archive.root) == 0
 
 
 def test_a_replica_has_its_own_proofs_to_earn(source, target, copy, run):
@@ -214,8 +214,8 @@ def test_an_older_archive_keeps_what_was_proven_under_its_name(source, run):
 def test_a_moved_archive_keeps_its_condemnations(source, run, tmp_path):
     assert run("forget", "-q", "-C", source.root, "org/one").code == 0
     assert run("prune", "-q", "-C", source.root).code == 0
-    kept = moved(source, tmp_path / "elsewhere")
-    result = run("prune", "-q", "--json", "-C", kept.root, "--grace", "0s")
+    archive = moved(source, tmp_path / "elsewhere")
+    result = run("prune", "-q", "--json", "-C", archive.root, "--grace", "0s")
     (report,) = result.kinds("prune")
     assert (report["condemned"]["files"], report["swept"]["files"]) == (0, 2)
 
@@ -269,8 +269,8 @@ def test_what_does_not_write_makes_none(source, run, command):
         mount("-o", "remount,bind,ro", source.root)
     try:
         # Nothing was ever audited here: a status says so.
-        wanted = 24 if verb == "status" else 0
-        assert run(verb, "-q", "-C", source.root, *more).code == wanted
+        code = 24 if verb == "status" else 0
+        assert run(verb, "-q", "-C", source.root, *more).code == code
     finally:
         if verb == "audit":
             unmount(source.root)

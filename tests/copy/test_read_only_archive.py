@@ -77,14 +77,14 @@ def test_copies_at_two_places_have_catalogues_of_their_own(frozen, run, tmp_path
     mount("-o", "remount,bind,ro", other)
     try:
         here, there = (catalogue_path(Archive.open(one)) for one in (frozen.root, other))
-        found = [
+        counts = [
             run("--json", "stats", "-C", one).kinds("stats")[0]["snapshots"]
             for one in (frozen.root, other, frozen.root)
         ]
     finally:
         unmount(other)
     assert here != there
-    assert found == [2, 1, 2]
+    assert counts == [2, 1, 2]
     link = tmp_path / "link"
     link.symlink_to(frozen.root)
     assert catalogue_path(Archive.open(link)) == here

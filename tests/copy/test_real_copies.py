@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 import pytest
-from copykit import Kept, events, ids, mount, place_id, stored, unmount
+from copykit import SavedArchive, events, ids, mount, place_id, stored, unmount
 from kit.faults import flip
 from kit.journal import raw_event
 
@@ -53,11 +53,11 @@ def disk(tmp_path):
             unmount(usb)
             self.there = False
 
-    found = Disk()
-    found.plug()
-    yield found
-    if found.there:
-        found.unplug()
+    usb_disk = Disk()
+    usb_disk.plug()
+    yield usb_disk
+    if usb_disk.there:
+        usb_disk.unplug()
     unmount(kept)
 
 
@@ -159,8 +159,8 @@ def test_a_disk_that_is_not_mounted_is_not_filled_up(source, disk, copy, status,
     assert (away.code, away.copies) == (0, 2), "a disk on the shelf counts while its proof is new"
     assert {one["presence"] for one in away.places.values()} == {"here", "away"}
     with later(100):
-        told = status()
-        assert (told.code, told.copies, told.others) == (24, 1, {"proof-old"})
+        state = status()
+        assert (state.code, state.copies, state.others) == (24, 1, {"proof-old"})
     disk.plug()
     assert copy(to=to, new=False).code == 0
 
@@ -261,13 +261,13 @@ def test_a_copy_that_was_deleted_counts_no_more(source, disk, copy, run, status,
     copy(to=to, new=True)
     before = place_id(to)
     shutil.rmtree(to)
-    told = status()
-    assert (told.code, told.copies, told.others) == (24, 1, {"deleted"})
+    state = status()
+    assert (state.code, state.copies, state.others) == (24, 1, {"deleted"})
     text = run("status", "-q", "-C", source.root).out
-    assert f"Does not count: {told.places[before]['place']}: it is not at {to} any more.\n" in text
+    assert f"Does not count: {state.places[before]['place']}: it is not at {to} any more.\n" in text
     assert copy(to=to, new=False).code == 10
     assert not to.exists()
-    obey(told.next + "" if "--min-free" in told.next else told.next[:-1] + " --min-free 0'")
+    obey(state.next + "" if "--min-free" in state.next else state.next[:-1] + " --min-free 0'")
     assert (status().code, status().copies) == (0, 2)
     assert events(source.root, "copy-lost")[-1].fields["id"] == before
     assert before not in status().places
@@ -287,8 +287,8 @@ def test_a_copy_of_which_a_part_was_deleted_does_not_count(source, disk, copy, s
     copy(to=to, new=True)
     path = next(path for path in (to / kind).rglob("*") if path.is_file())
     path.unlink()
-    told = status()
-    assert (told.code, told.copies, told.others) == (24, 1, {"incomplete"})
+    state = status()
+    assert (state.code, state.copies, state.others) == (24, 1, {"incomplete"})
     assert copy(to=to, new=False).code == 0
     assert path.is_file()
     assert status().code == 0
@@ -301,14 +301,14 @@ def test_a_proof_grows_old_and_an_audit_there_renews_it(source, disk, copy, run,
     with later(29):
         assert status().copies == 2
     with later(31):
-        told = status()
-        assert (told.code, told.copies, told.others) == (24, 1, {"proof-old"})
+        state = status()
+        assert (state.code, state.copies, state.others) == (24, 1, {"proof-old"})
         assert copy(to=to, new=False).code == 0
         assert status().copies == 1, "nothing was read there"
         assert run("audit", "-q", "--level", "structure", "-C", to).code == 0
         assert copy(to=to, new=False).code == 0
         assert status().copies == 1, "nothing was read there either"
-        assert "archiver audit -C" in told.next
+        assert "archiver audit -C" in state.next
         assert run("audit", "-q", "-C", to).code == 0
         assert copy(to=to, new=False).code == 0
         assert (status().code, status().copies) == (0, 2)
@@ -327,16 +327,16 @@ def test_packs_that_no_run_has_read_prove_nothing(source, disk, copy, run, statu
     shutil.copytree(source.root, to)
     (to / "place.json").unlink()
     assert copy(to=to, new=False).code == 0
-    told = status()
-    assert (told.code, told.copies, told.others) == (24, 1, {"never-proven"})
-    obey(told.next[:-1] + " --min-free 0'")
+    state = status()
+    assert (state.code, state.copies, state.others) == (24, 1, {"never-proven"})
+    obey(state.next[:-1] + " --min-free 0'")
     assert (status().code, status().copies) == (0, 2)
 
 
 def test_damage_that_an_audit_found_there_counts_here(source, disk, copy, run, status):
     to = disk.folder / "weights"
     copy(to=to, new=True)
-    flip(Kept(to, source.models).pack("org/one"))
+    flip(SavedArchive(to, source.models).pack("org/one"))
     assert run("audit", "-q", "-C", to).code == 20
     assert copy(to=to, new=False).code == 0
     assert (status().copies, status().others) == (1, {"damaged"})
@@ -364,9 +364,9 @@ def test_events_of_an_older_version_count_on_a_device_that_nobody_knows(source, 
     detail = {"from": "home", "to": "usb", "snapshots": sorted(source.ids())}
     now = max(event.time for event in events(source.root))
     Archive.open(source.root).record(raw_event("copied", now, TOOL, detail=detail))
-    told = status()
-    assert (told.code, told.copies) == (0, 2)
-    assert {one["medium"] for one in told.places.values() if one["place"] == "usb"} == {"unknown"}
+    state = status()
+    assert (state.code, state.copies) == (0, 2)
+    assert {one["medium"] for one in state.places.values() if one["place"] == "usb"} == {"unknown"}
     assert "disk that is not known: usb" in run("status", "-q", "-C", source.root).out
     with later(91):
         assert status().others == {"proof-old"}
@@ -377,7 +377,7 @@ def test_a_journal_that_names_hundreds_of_places_costs_little(source, run, statu
     host = socket.gethostname()
     place = "\x1b[31m" + "x" * 200
     ids = [str(uuid.UUID(int=number)) for number in range(200)]
-    told = [
+    state = [
         {"place": place, "id": one, "where": f"{host}:/proc/{number}/root", "medium": "disk"}
         | {"devices": [one], "label": "\x1b[2J", "filesystem": "\0"}
         for number, one in enumerate(ids)
@@ -385,7 +385,7 @@ def test_a_journal_that_names_hundreds_of_places_costs_little(source, run, statu
     archive = Archive.open(source.root)
     now = max(event.time for event in events(source.root))
     for detail in (
-        {"places": told},
+        {"places": state},
         {"places": [{"place": 3}]},
         {"places": [{"place": "a", "devices": "b"}]},
         {"places": None},
@@ -402,8 +402,8 @@ def test_a_journal_that_names_hundreds_of_places_costs_little(source, run, statu
         return popen(words, *more, **settings)
 
     monkeypatch.setattr("subprocess.Popen", counted)
-    found = status()
-    assert (found.code, found.copies) == (24, 1)
+    state = status()
+    assert (state.code, state.copies) == (24, 1)
     assert len(started) <= 64
     text = run("status", "-q", "--copies", "-C", source.root).out
     assert "\x1b" not in text
@@ -454,8 +454,8 @@ def test_no_look_at_a_dead_mount_hangs(source, copy, status, dead, monkeypatch):
         for new in (False, True):
             result = copy(to=to, new=new)
             assert (result.code, "gave no answer" in result.err) == (1, True), result
-        told = status()
-    assert told.places[identity]["presence"] == "no-answer"
+        state = status()
+    assert state.places[identity]["presence"] == "no-answer"
     assert status().places[identity]["presence"] == "there"
 
 
@@ -529,7 +529,7 @@ def test_a_policy_goes_along_with_all_of_an_archive_only(source, tmp_path, copy,
 
 
 @pytest.mark.parametrize(
-    ("kind", "source", "wanted"),
+    ("kind", "source", "expected"),
     [
         ("nfs4", "NAS:/export/Weights", "nas:/export/Weights"),
         ("nfs", "[fe80::1]:/export", "[fe80::1]:/export"),
@@ -538,5 +538,5 @@ def test_a_policy_goes_along_with_all_of_an_archive_only(source, tmp_path, copy,
         ("smb3", "\\\\nas\\share", "nas/share"),
     ],
 )
-def test_servers_and_their_exports(kind, source, wanted):
-    assert place_probe.server(kind, source) == wanted
+def test_servers_and_their_exports(kind, source, expected):
+    assert place_probe.server(kind, source) == expected
