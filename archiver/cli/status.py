@@ -78,7 +78,7 @@ def command(packs: bool, copies: bool, keys: tuple[str, ...]) -> None:
 
 
 def _verdict(status: Status) -> None:
-    """Whether all is as it is wanted; what is not, and what is known, a line each."""
+    """Print whether all is as it is wanted; what is not, and what is known, a line each."""
     lost = f"; {plural(status.missing, 'pack')} missing" if status.missing else ""
     holds = f"{plural(status.snapshots, 'snapshot')} in {plural(status.packs, 'pack')}"
     size = f"{holds}, {human_bytes(status.bytes)}{lost}."
@@ -182,7 +182,7 @@ def _plan(plan: PlanStatus) -> None:
 
 
 def _smoke_tests(tests: Sequence[SmokeTestState]) -> None:
-    """How many snapshots are known to run here, since when, and which are not."""
+    """Print how many snapshots are known to run here, since when, and which are not."""
     held = [test.held for test in tests if test.held and test.tried == test.held]
     oldest = f", oldest {min(held)}" if held else ""
     output.line(f"Smoke tests: {len(held)} of {plural(len(tests), 'snapshot')} held{oldest}.")
@@ -232,7 +232,7 @@ def _medium(place: PlaceState) -> str:
 
 
 def _copies(status: Status, *, every: bool) -> None:
-    """In how many places each snapshot lies, and which places do not count, and why."""
+    """Print in how many places each snapshot lies, and which places do not count, and why."""
     count = plural(status.copies, "place")
     output.line(f"Copies: each snapshot in {count} or more, proven within {status.copy_days} d.")
     for place in status.places:
