@@ -41,7 +41,7 @@ def test_every_key_is_read():
         PlannedRepository("Org/One", "v1", ("*.json",), ("a*", "b*")),
         PlannedRepository("gpt2"),
     )
-    assert [one.title for one in plan.repositories] == ["Org/One@v1", "gpt2"]
+    assert [repository.title for repository in plan.repositories] == ["Org/One@v1", "gpt2"]
 
 
 def test_the_shipped_plan_is_found_by_name():
@@ -134,4 +134,4 @@ def test_text_from_a_plan_is_harmless_in_a_message():
 
 def test_two_revisions_of_one_repository_are_two_entries():
     plan = parse_plan((HEAD + ONE + ONE + 'revision = "v1"').encode(), "p")
-    assert [one.revision for one in plan.repositories] == [None, "v1"]
+    assert [repository.revision for repository in plan.repositories] == [None, "v1"]

@@ -65,10 +65,10 @@ def content(archive: Archive, snapshot) -> bytes:
 def all_restore(root) -> set[str]:
     """The repositories that are there; each of their files was made, from a fresh look at the disk."""
     archive = Archive.open(root)
-    found = list(archive.snapshots())
-    for one in found:
-        content(archive, one)
-    return {one.seal.repository for one in found}
+    snapshots = list(archive.snapshots())
+    for snapshot in snapshots:
+        content(archive, snapshot)
+    return {snapshot.seal.repository for snapshot in snapshots}
 
 
 class Watched:
@@ -81,8 +81,8 @@ class Watched:
         self._step = step
 
     def __getattr__(self, name):
-        found = getattr(self._inner, name)
-        return self._stepped(name, found) if name in self._STEPS else found
+        member = getattr(self._inner, name)
+        return self._stepped(name, member) if name in self._STEPS else member
 
     def _stepped(self, name, call):
         def stepped(*arguments):

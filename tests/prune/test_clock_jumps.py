@@ -61,7 +61,9 @@ def prune(run):
         if code:
             return records[-1]
         report = records[-1]
-        return {one: report[one]["files"] for one in ("deleted", "swept") if report[one]["files"]}
+        return {
+            step: report[step]["files"] for step in ("deleted", "swept") if report[step]["files"]
+        }
 
     return call
 
@@ -137,7 +139,7 @@ def test_an_archive_that_lay_idle_is_pruned_a_day_later(run, prune, clock, archi
     clock.set(days=40)
     code, records = run("prune")
     assert (code, records[-1]["leapt_from"]) == (0, "2031-03-01T12:00:02Z")
-    assert [one.time for one in events(archive, "clock")] == ["2031-04-10T12:00:01Z"]
+    assert [event.time for event in events(archive, "clock")] == ["2031-04-10T12:00:01Z"]
     clock.set(days=40.9)
     assert prune() == {}
     clock.set(days=41.1)
@@ -179,17 +181,19 @@ def test_an_audit_that_ran_ahead_makes_nothing_due(run, prune, clock, archive):
     assert prune(code=1)
     code, records = run("status")
     assert code == 24
-    (short,) = (one for one in records if one["kind"] == "shortfall" and one["what"] == "clock")
+    (short,) = (
+        record for record in records if record["kind"] == "shortfall" and record["what"] == "clock"
+    )
     assert "2060-" in short["message"]
-    coverage = next(one for one in records if one["kind"] == "status")["coverage"]
-    assert {one["packs"] for one in coverage} == {0}
+    coverage = next(record for record in records if record["kind"] == "status")["coverage"]
+    assert {level["packs"] for level in coverage} == {0}
     prune("--trust-clock")
     code, records = run("status")
-    assert not [one for one in records if one.get("what") == "clock"]
+    assert not [record for record in records if record.get("what") == "clock"]
     # Also once that day has come: the proof is none.
     clock.set(year=2060, days=3)
-    coverage = next(one for one in run("status")[1] if one["kind"] == "status")["coverage"]
-    assert {one["oldest"] for one in coverage} <= {"", "2031-03-01T12:00:02Z"}
+    coverage = next(record for record in run("status")[1] if record["kind"] == "status")["coverage"]
+    assert {level["oldest"] for level in coverage} <= {"", "2031-03-01T12:00:02Z"}
 
 
 def test_a_little_ahead_is_no_matter(run, prune, clock):

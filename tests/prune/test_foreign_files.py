@@ -14,14 +14,16 @@ FOLDERS = ("snapshots", "manifests", "packs", "journal", "parity", "signatures")
 
 def findings(run):
     code, records = run("audit")
-    told = [one.get("path", one["message"]) for one in records if one["kind"] == "finding"]
+    told = [
+        record.get("path", record["message"]) for record in records if record["kind"] == "finding"
+    ]
     assert len(told) == len(set(told))
-    return code, {one.get("path"): one for one in records if one["kind"] == "finding"}
+    return code, {record.get("path"): record for record in records if record["kind"] == "finding"}
 
 
 def test_what_a_system_leaves_beside_every_file_stops_nobody(run, root):
     left = set()
-    files = [path for one in FOLDERS for path in (root / one).rglob("*") if path.is_file()]
+    files = [path for folder in FOLDERS for path in (root / folder).rglob("*") if path.is_file()]
     for path in files:
         for name in LITTER:
             (path.parent / name.format(path.name)).write_bytes(APPLE_DOUBLE)
@@ -29,13 +31,13 @@ def test_what_a_system_leaves_beside_every_file_stops_nobody(run, root):
     code, found = findings(run)
     assert code == 0
     assert found.keys() == left
-    assert {one["code"] for one in found.values()} == {"unknown-file"}
-    assert all("may be deleted" in one["hint"] for one in found.values())
+    assert {finding["code"] for finding in found.values()} == {"unknown-file"}
+    assert all("may be deleted" in finding["hint"] for finding in found.values())
     assert run("repair", "--no-upstream")[0] == 0
     assert run("forget", "org/one")[0] == 0
     steps = [run("prune", "--grace", "0d") for _ in range(3)]
     assert [code for code, _ in steps] == [0, 0, 0]
-    assert [steps[-1][1][-1][one]["files"] for one in ("deleted", "swept")] == [2, 0]
+    assert [steps[-1][1][-1][step]["files"] for step in ("deleted", "swept")] == [2, 0]
     # What is nobody's business was left alone.
     assert sum(path.is_file() for path in root.rglob("._*")) == len(files)
 

@@ -26,9 +26,9 @@ def prune(run):
     def call(*arguments):
         code, records = run("prune", "--grace", "0d", *arguments)
         assert code == 0, records
-        (report,) = [one for one in records if one["kind"] == "prune"]
+        (report,) = [record for record in records if record["kind"] == "prune"]
         steps = ("rescued", "deleted", "swept", "condemned")
-        return {one: report[one]["files"] for one in steps if report[one]["files"]}
+        return {step: report[step]["files"] for step in steps if report[step]["files"]}
 
     return call
 
@@ -211,8 +211,8 @@ def test_the_only_good_copy_stays(run, root, archive):
         from archiver.codec.segment import Effort, encode
 
         writer = PackWriter(archive.store, archive.info)
-        for one in (plain, b"and more"):
-            writer.append(encode(np.frombuffer(bytearray(one), np.uint8), None, Effort.FAST))
+        for each in (plain, b"and more"):
+            writer.append(encode(np.frombuffer(bytearray(each), np.uint8), None, Effort.FAST))
         spare = writer.finish()[0]
     assert run("prune", "--grace", "0d")[0] == 0
     at = archive.pack(pack).index()[0]
@@ -221,7 +221,7 @@ def test_the_only_good_copy_stays(run, root, archive):
     path.write_bytes(data)
     code, records = run("prune", "--grace", "0d")
     assert code == 20
-    assert [one["file"] for one in records if one.get("step") == "kept"] == [
+    assert [record["file"] for record in records if record.get("step") == "kept"] == [
         layout.pack_name(spare)
     ]
     assert archive.store.stat(layout.pack_name(spare)) is not None

@@ -56,7 +56,7 @@ def contended(step, trace):
 def begun(root) -> Turns:
     """A writer and a pruner that have not moved yet."""
     archive = Archive.open(root)
-    (pack,) = [one for one in archive.packs() if _holds(archive, one)]
+    (pack,) = [pack for pack in archive.packs() if _holds(archive, pack)]
     size = archive.pack(pack).index()[0].stored
     manifest = manifest_of("org/two", NEW)
     turns = Turns()
@@ -77,7 +77,7 @@ def begun(root) -> Turns:
 def _holds(archive, pack) -> bool:
     from archiver.digest import blake3_hex
 
-    return any(one.blake3 == blake3_hex(NEW) for one in archive.pack(pack).index())
+    return any(entry.blake3 == blake3_hex(NEW) for entry in archive.pack(pack).index())
 
 
 def judge(root, turns) -> str:

@@ -25,9 +25,9 @@ def run(capfd, monkeypatch, tmp_path):
 def test_a_dry_run_lists_what_the_run_does(archive, root, tmp_path, run, grace):
     def prune(*more):
         told = run("prune", "-q", "-C", root, "--grace", grace, *more)
-        (report,) = (one for one in told if one["kind"] == "prune")
+        (report,) = (record for record in told if record["kind"] == "prune")
         del report["dry_run"]
-        files = [(one["step"], one["file"]) for one in told if one["kind"] == "file"]
+        files = [(record["step"], record["file"]) for record in told if record["kind"] == "file"]
         return sorted(files), report
 
     key = tmp_path / "own"

@@ -126,5 +126,5 @@ def test_what_dead_runs_left_is_cleared_up(quick):
         one.keep()
     (quick / "archive/trash/20200101t000000z/packs/ab").mkdir(parents=True)
     assert invoke("prune", "-q", "-C", quick / "archive") == 0
-    assert [one.path.is_file() for one in left] == [False, False, False, False, True]
+    assert [each.path.is_file() for each in left] == [False, False, False, False, True]
     assert list((quick / "archive/trash").iterdir()) == []

@@ -72,14 +72,14 @@ def _listed(statement: dict) -> dict[str, str]:
     assert statement["_type"] == "https://in-toto.io/Statement/v1"
     assert statement["predicateType"] == "https://model_signing/signature/v1.0"
     resources = statement["predicate"]["resources"]
-    joined = b"".join(bytes.fromhex(one["digest"]) for one in resources)
+    joined = b"".join(bytes.fromhex(resource["digest"]) for resource in resources)
     (subject,) = statement["subject"]
     assert subject["digest"] == {"sha256": hashlib.sha256(joined).hexdigest()}
-    return {one["name"]: one["digest"] for one in resources}
+    return {resource["name"]: resource["digest"] for resource in resources}
 
 
 def _there(folder: Path) -> dict[str, str]:
-    names = [one.relative_to(folder) for one in folder.rglob("*") if one.is_file()]
+    names = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
     return {
         name.as_posix(): hashlib.sha256((folder / name).read_bytes()).hexdigest()
         for name in names

@@ -27,7 +27,7 @@ class Weights:
         self.root = root
 
     def below(self, folder):
-        return sorted(one for one in (self.root / folder).rglob("*") if one.is_file())
+        return sorted(path for path in (self.root / folder).rglob("*") if path.is_file())
 
     @property
     def seals(self):
@@ -44,7 +44,7 @@ class Weights:
 
     def newest(self, kind):
         """The file of the newest event of a kind; names alone do not order those of one second."""
-        found = [(one, json.loads(one.read_bytes())) for one in self.events]
+        found = [(path, json.loads(path.read_bytes())) for path in self.events]
         named = {before for _, event in found for before in event["after"]}
         found = [(one, event) for one, event in found if event["event"] == kind]
         (newest,) = [one for one, _ in found if digest_of(one) not in named] or [found[-1][0]]
@@ -56,7 +56,7 @@ class Weights:
 
     def signature_of(self, document: Path) -> Path:
         digest = digest_of(document)
-        (found,) = (one for one in self.signatures if one.name.startswith(digest))
+        (found,) = (path for path in self.signatures if path.name.startswith(digest))
         return found
 
 

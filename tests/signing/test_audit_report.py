@@ -81,7 +81,7 @@ def test_the_record_holds_what_was_proven(audit, sign, key, weights):
     )
     assert (told["place"], event.tool) == (place(weights.root), f"archiver {__version__}")
     assert (event.repository, event.revision) == ("", "")
-    runs = {one.fields["run"] for one in audited(weights.root)}
+    runs = {each.fields["run"] for each in audited(weights.root)}
     assert len(runs) == 1, "the parts of one audit are known as such"
     assert not {"sample", "limits"} & set(told)
     assert audit("--snapshot", "Org/one", "--max-bytes", "1GB", "--max-age", "30d").code == 0
@@ -105,9 +105,9 @@ def test_a_sample_can_be_drawn_again_by_anybody(audit, weights):
         assert event.fields["complete"] is (len(drawn) == len(packs))
         seeds[seed] = drawn[0]
     assert set(seeds.values()) == set(packs), "another seed draws another part"
-    found = audit("--sample", "40%")
+    result = audit("--sample", "40%")
     assert (
-        found.kinds("audit")[0]["sample"]["seed"]
+        result.kinds("audit")[0]["sample"]["seed"]
         == audited(weights.root)[-1].fields["sample"]["seed"]
     )
 
@@ -135,10 +135,10 @@ def test_read_only_writes_nothing(audit, sign, weights, level):
     assert sign().code == 0
     (weights.root / "place.json").unlink()
     before = tree(weights.root)
-    found = audit("--read-only", "--level", level)
-    assert (found.code, found.kinds("audit")[0]["journalled"]) == (0, False)
+    result = audit("--read-only", "--level", level)
+    assert (result.code, result.kinds("audit")[0]["journalled"]) == (0, False)
     assert tree(weights.root) == before
-    assert "cannot be written" not in found.err
+    assert "cannot be written" not in result.err
     damage(weights)
     before = tree(weights.root)
     assert audit("--read-only", "--level", "content", "--sample", "100%").code == 20
@@ -155,8 +155,8 @@ def test_read_only_leaves_a_catalogue_in_use_alone(audit, weights):
     assert tree(weights.root) == before
     index.write_bytes(b"\x13" * 5000)
     before = tree(weights.root)
-    found = audit("--read-only")
-    assert [one["code"] for one in found.kinds("finding")] == ["catalogue-damaged"]
+    result = audit("--read-only")
+    assert [finding["code"] for finding in result.kinds("finding")] == ["catalogue-damaged"]
     assert tree(weights.root) == before
 
 
@@ -182,9 +182,9 @@ def test_a_statement_says_all_and_can_be_signed(audit, sign, weights, key, tmp_p
     (head,) = archive.journal.heads()
     file, public = tmp_path / "report.json", key.with_suffix(".pub")
     args = ("--report", file, "--sign", key, "--head", head, "--key", public)
-    found = audit("--level", "files", *args)
-    assert found.code == 0
-    assert found.kinds("audit")[0]["report"] == str(file)
+    result = audit("--level", "files", *args)
+    assert result.code == 0
+    assert result.kinds("audit")[0]["report"] == str(file)
     data = file.read_bytes()
     told = json.loads(data)
     assert (
@@ -201,7 +201,7 @@ def test_a_statement_says_all_and_can_be_signed(audit, sign, weights, key, tmp_p
     assert (told["heads_checked"], told["keys"]) == ([head], [public.read_text().splitlines()[1]])
     assert told["journal_heads"] == list(archive.journal.heads())
     assert (told["journalled"], told["run"]) == (True, audited(weights.root)[-1].fields["run"])
-    assert {one["repository"]: one["files"] for one in told["snapshots"]} == {
+    assert {record["repository"]: record["files"] for record in told["snapshots"]} == {
         "Org/one": True,
         "Org/two": True,
     }
@@ -217,8 +217,8 @@ def test_damage_is_stated_as_well(report, weights):
     pack = damage(weights)
     code, told = report("--read-only")
     assert (code, told["outcome"], told["journalled"]) == (20, "damage", False)
-    assert told["counts"]["damage"] == sum(not one["remark"] for one in told["findings"]) == 1
-    assert "pack-damaged" in {one["code"] for one in told["findings"]}
+    assert told["counts"]["damage"] == sum(not record["remark"] for record in told["findings"]) == 1
+    assert "pack-damaged" in {record["code"] for record in told["findings"]}
     assert pack.stem not in told["packs"]
 
 
@@ -242,15 +242,15 @@ def test_a_file_that_cannot_be_is_told_before_anything_is_read(audit, weights, t
         weights.root / "report.json",
         tmp_path / "link" / "tmp" / "report.json",
     ):
-        found = audit("--report", file)
-        assert (found.code, found.kinds("audit")) == (2, []), file
+        result = audit("--report", file)
+        assert (result.code, result.kinds("audit")) == (2, []), file
     assert there.read_text() == "mine"
     assert not audited(weights.root)
 
 
 def test_a_signature_that_is_there_is_not_replaced(audit, key, tmp_path):
     (tmp_path / "signed.json.minisig").write_text("mine")
-    found = audit("--report", tmp_path / "signed.json", "--sign", key)
-    assert found.code == 2
+    result = audit("--report", tmp_path / "signed.json", "--sign", key)
+    assert result.code == 2
     assert not (tmp_path / "signed.json").exists()
     assert (tmp_path / "signed.json.minisig").read_text() == "mine"

@@ -61,7 +61,7 @@ def test_no_event_can_be_taken_away(head, weights, kept):
         done = head("--check", kept)
         lost = "head-missing" if digest_of(path) == newest else "event-missing"
         assert (done.code, done.finding_codes) == (20, {lost}), path
-        assert digest_of(path) in {one["object"] for one in done.kinds("finding")}
+        assert digest_of(path) in {finding["object"] for finding in done.kinds("finding")}
         path.write_bytes(data)
     assert head("--check", kept).code == 0
 
@@ -141,9 +141,9 @@ def test_processes_that_append_at_once(head, weights):
     for one in running:
         one.communicate()
         assert one.returncode == 0
-    events = {digest_of(one): json.loads(one.read_bytes()) for one in weights.events}
+    events = {digest_of(path): json.loads(path.read_bytes()) for path in weights.events}
     assert len(events) == 42
-    assert all(before in events for one in events.values() for before in one["after"])
+    assert all(before in events for event in events.values() for before in event["after"])
     joined = add(weights, 1)
     (told,) = head().kinds("head")
     assert (told["id"], told["events"]) == (joined, 43)
@@ -164,7 +164,7 @@ def test_two_journals_become_one(head, weights, tmp_path, run):
         target = weights.root / path.relative_to(other.root)
         if not target.exists():
             shutil.copy2(path, target)
-    assert {one["id"] for one in head().kinds("head")} == {mine, theirs}
+    assert {each["id"] for each in head().kinds("head")} == {mine, theirs}
     add(weights, 2)
     (told,) = head().kinds("head")
     assert told["events"] == 5

@@ -38,9 +38,9 @@ def test_a_signature_holds():
 )
 def test_any_bytes_and_any_comment(signed, comment):
     data = KEY.signature(signed, comment)
-    found = parse_signature(data)
-    found.verify(KEY.public, signed)
-    assert found.comment == comment.encode()
+    result = parse_signature(data)
+    result.verify(KEY.public, signed)
+    assert result.comment == comment.encode()
 
 
 @given(st.integers(0, len(FILE) - 1), st.integers(1, 255))

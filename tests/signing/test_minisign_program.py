@@ -28,8 +28,8 @@ def test_it_verifies_what_we_sign(weights, sign, key, tmp_path):
     assert len(signed) == len(weights.signatures) == 5
     for document in signed:
         args = ["-V", "-p", key.with_suffix(".pub"), "-m", document]
-        found = minisign(*args, "-x", weights.signature_of(document))
-        assert found.returncode == 0, found.stderr
+        result = minisign(*args, "-x", weights.signature_of(document))
+        assert result.returncode == 0, result.stderr
         document.chmod(0o644)
         document.write_bytes(document.read_bytes() + b" ")
         assert minisign(*args, "-x", weights.signature_of(document)).returncode == 1
@@ -41,13 +41,13 @@ def test_we_verify_what_it_signs(theirs, tmp_path, legacy):
     document.write_bytes(b"bytes" * 1000)
     done = minisign("-S", *(["-l"] * legacy), "-s", theirs, "-m", document, "-t", "tëxt of theirs")
     assert done.returncode == 0, done.stderr
-    found = read_signature(tmp_path / "document.minisig")
-    assert found.prehashed != legacy
-    assert found.remark == "tëxt of theirs"
+    result = read_signature(tmp_path / "document.minisig")
+    assert result.prehashed != legacy
+    assert result.remark == "tëxt of theirs"
     key = public_key(str(theirs.with_suffix(".pub")))
-    found.verify(key, document.read_bytes())
+    result.verify(key, document.read_bytes())
     with pytest.raises(DamageError, match="not the signature of these bytes"):
-        found.verify(key, document.read_bytes() + b" ")
+        result.verify(key, document.read_bytes() + b" ")
 
 
 def test_we_sign_with_its_key(weights, run, theirs):
@@ -61,8 +61,8 @@ def test_it_signs_with_our_key(key, tmp_path):
     document = tmp_path / "document"
     document.write_bytes(b"bytes")
     assert minisign("-S", "-s", key, "-m", document).returncode == 0
-    found = read_signature(tmp_path / "document.minisig")
-    found.verify(public_key(str(key.with_suffix(".pub"))), b"bytes")
+    result = read_signature(tmp_path / "document.minisig")
+    result.verify(public_key(str(key.with_suffix(".pub"))), b"bytes")
 
 
 def test_it_opens_our_password(run, tmp_path, monkeypatch):

@@ -71,9 +71,9 @@ def test_what_is_signed_is_what_the_tool_verified(export, own, tmp_path):
     made, known = (tmp_path / "out.sig").read_bytes(), (EXAMPLE / "archiver.sig").read_bytes()
     assert payload_of(made) == payload_of(known)
     made, known = json.loads(made), json.loads(known)
-    for one in (made, known):
-        del one["verificationMaterial"]["publicKey"]["hint"]
-        del one["dsseEnvelope"]["signatures"][0]["sig"]
+    for each in (made, known):
+        del each["verificationMaterial"]["publicKey"]["hint"]
+        del each["dsseEnvelope"]["signatures"][0]["sig"]
     assert made == known
     assert told["files"] == 5
     assert told["left_out"] == [".gitattributes", ".github/note"]
@@ -86,8 +86,8 @@ def test_the_tool_signs_the_same(held):
     (snapshot,) = Archive.open(held / "weights").snapshots()
     assert ours["subject"][0].pop("name") == f"{REPOSITORY}@{snapshot.seal.revision}"
     theirs["subject"][0].pop("name")
-    for one in (ours, theirs):
-        one["predicate"]["serialization"]["ignore_paths"].sort()
+    for each in (ours, theirs):
+        each["predicate"]["serialization"]["ignore_paths"].sort()
     assert ours == theirs
 
 

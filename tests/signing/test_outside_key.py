@@ -19,8 +19,8 @@ def evil(run, weights, key, sign, tmp_path):
     id_ = run("keys", "show", mine).kinds("key")[0]["id"]
     more = ("--trust", tmp_path / "evil.pub", "--distrust", id_)
     assert run("policy", "set", *here, *more).code == 0
-    for one in weights.signatures:
-        one.unlink()
+    for path in weights.signatures:
+        path.unlink()
     assert run("sign", *here, "--key", tmp_path / "evil.key").code == 0
     return tmp_path / "evil.key"
 
@@ -44,15 +44,15 @@ def status(run, weights):
 def test_who_can_write_can_change_what_is_trusted_but_not_a_kept_key(audit, status, key, evil):
     assert (audit().code, status().code) == (0, 0)
     mine = key.with_suffix(".pub")
-    found = audit("--key", mine)
-    assert (found.code, found.finding_codes) == (20, {"signature-missing"})
-    assert len(found.kinds("finding")) == 4
+    result = audit("--key", mine)
+    assert (result.code, result.finding_codes) == (20, {"signature-missing"})
+    assert len(result.kinds("finding")) == 4
     assert {"Org/one", "Org/two"} == {
-        one["snapshot"].partition("@")[0] for one in found.kinds("finding")
+        finding["snapshot"].partition("@")[0] for finding in result.kinds("finding")
     }
     short = status("--key", mine)
     assert (short.code, short.kinds("status")[0]["unsigned"]) == (24, 4)
-    assert [one["what"] for one in short.kinds("shortfall")] == ["signatures"]
+    assert [shortfall["what"] for shortfall in short.kinds("shortfall")] == ["signatures"]
     both = ("--key", mine, "--key", evil.with_suffix(".pub"))
     assert (audit(*both).code, status(*both).code) == (0, 0)
 
@@ -60,9 +60,9 @@ def test_who_can_write_can_change_what_is_trusted_but_not_a_kept_key(audit, stat
 def test_what_the_kept_key_signed_is_well_whatever_the_policy_says(audit, status, sign, key):
     assert sign().code == 0
     text = key.with_suffix(".pub").read_text().splitlines()[1]
-    for one in (key.with_suffix(".pub"), text):
-        assert audit("--key", one).code == 0
-        assert status("--key", one).code == 0
+    for each in (key.with_suffix(".pub"), text):
+        assert audit("--key", each).code == 0
+        assert status("--key", each).code == 0
     assert status("--key", text).kinds("status")[0]["trusted"] == [text]
     assert status().kinds("status")[0]["trusted"] == []
 
@@ -72,9 +72,9 @@ def test_a_forged_signature_of_the_kept_key_is_told_once(audit, status, sign, ke
     one, two = (weights.signature_of(seal) for seal in weights.seals)
     overwrite(one, two.read_bytes())
     assert audit().code == 0
-    found = audit("--key", key.with_suffix(".pub"))
-    assert (found.code, found.finding_codes) == (20, {"signature-damaged"})
-    assert len(found.kinds("finding")) == 1
+    result = audit("--key", key.with_suffix(".pub"))
+    assert (result.code, result.finding_codes) == (20, {"signature-damaged"})
+    assert len(result.kinds("finding")) == 1
     assert status("--key", key.with_suffix(".pub")).kinds("status")[0]["unsigned"] == 1
 
 
@@ -82,8 +82,8 @@ def test_one_snapshot_can_be_asked_for(run, audit, sign, key):
     assert sign("Org/one").code == 0
     mine = ("--key", key.with_suffix(".pub"))
     assert audit("--snapshot", "Org/one", *mine).code == 0
-    found = audit("--snapshot", "Org/two", *mine)
-    assert (found.code, found.finding_codes, len(found.kinds("finding"))) == (
+    result = audit("--snapshot", "Org/two", *mine)
+    assert (result.code, result.finding_codes, len(result.kinds("finding"))) == (
         20,
         {"signature-missing"},
         2,
@@ -97,8 +97,8 @@ def test_a_policy_that_wants_signatures_wants_them_of_an_audit_too(
     assert run("policy", "set", "-C", weights.root, "--trust", public).code == 0
     assert audit().code == 0
     assert run("policy", "set", "-C", weights.root, "--require-signatures").code == 0
-    found = audit()
-    assert (found.code, found.finding_codes) == (20, {"signature-missing"})
+    result = audit()
+    assert (result.code, result.finding_codes) == (20, {"signature-missing"})
     # It is no damage that a repair could mend,
     assert run("repair", "-C", weights.root, "--no-upstream").code == 0
     # and is forgotten as soon as it is signed.

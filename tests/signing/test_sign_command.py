@@ -33,13 +33,13 @@ def test_everything_is_signed_once(weights, sign, key):
     assert (told["signed"], told["kept"], len(told["heads"])) == (4, 0, 1)
     assert lacking(weights, key) == findings(weights, key) == []
     event = json.loads(weights.newest("signed").read_bytes())
-    assert set(event["detail"]["documents"]) == {digest_of(one) for one in documents}
+    assert set(event["detail"]["documents"]) == {digest_of(document) for document in documents}
     assert event["detail"]["key"] == told["key"]
     assert told["heads"] == [digest_of(weights.newest("signed"))]
-    before = {one: one.read_bytes() for one in [*weights.signatures, *weights.events]}
+    before = {path: path.read_bytes() for path in [*weights.signatures, *weights.events]}
     (again,) = sign().kinds("sign")
     assert (again["signed"], again["kept"], again["heads"]) == (0, 4, [])
-    assert {one: one.read_bytes() for one in [*weights.signatures, *weights.events]} == before
+    assert {path: path.read_bytes() for path in [*weights.signatures, *weights.events]} == before
 
 
 def test_a_later_head_is_signed_too(weights, sign, key):
@@ -52,7 +52,7 @@ def test_a_later_head_is_signed_too(weights, sign, key):
 def test_one_repository(weights, sign, key):
     (told,) = sign("org/ONE").kinds("sign")
     assert told["signed"] == 2
-    assert {one.parent.name for one in lacking(weights, key)} == {"two"}
+    assert {row.parent.name for row in lacking(weights, key)} == {"two"}
     assert sign("org/three").code == 2
     assert sign("org/one@0123").code == 2
 
@@ -77,12 +77,12 @@ def test_the_comment_tells_a_person(weights, sign):
 
 def test_damaged_documents_are_not_signed(weights, sign, key):
     spoilt = [weights.seals[0], weights.manifests[1]]
-    for one in spoilt:
-        overwrite(one, one.read_bytes()[:-1] + b"!")
+    for each in spoilt:
+        overwrite(each, each.read_bytes()[:-1] + b"!")
     done = sign()
     assert done.code == 20
     assert done.finding_codes == {"seal-damaged", "manifest-damaged"}
-    names = {one.name.split(".")[0] for one in weights.signatures}
+    names = {path.name.split(".")[0] for path in weights.signatures}
     assert names.isdisjoint(map(digest_of, spoilt))
     # Who has no seal has no place in the archive, so that its manifest is not signed either.
     assert digest_of(weights.seals[1]) in names
@@ -110,7 +110,7 @@ def test_a_damaged_signature_is_replaced(weights, sign, key):
         (told,) = sign().kinds("sign")
         assert told["signed"] == 1
         assert lacking(weights, key) == findings(weights, key) == []
-        assert at or [one.read_bytes() for one in weights.below("quarantine")] == [spoilt]
+        assert at or [path.read_bytes() for path in weights.below("quarantine")] == [spoilt]
 
 
 def test_every_line_of_a_signature_counts(weights, sign, key):
@@ -120,7 +120,7 @@ def test_every_line_of_a_signature_counts(weights, sign, key):
     for at in (1, 2, 3):
         for changed in (rows[at][:-1], rows[at] + b"A", rows[at].swapcase(), b""):
             overwrite(path, b"\n".join([*rows[:at], changed, *rows[at + 1 :]]))
-            assert [one.code for one in findings(weights, key)] == ["signature-damaged"]
+            assert [finding.code for finding in findings(weights, key)] == ["signature-damaged"]
 
 
 def test_a_signature_of_other_bytes_does_not_fit(weights, sign, key):
@@ -136,9 +136,9 @@ def test_unknown_keys_are_not_judged(weights, sign, key, run, tmp_path):
     sign()
     overwrite(weights.signatures[0], weights.signatures[1].read_bytes())
     assert findings(weights) == []
-    assert [one.code for one in findings(weights, key)] == ["signature-damaged"]
+    assert [finding.code for finding in findings(weights, key)] == ["signature-damaged"]
     overwrite(weights.signatures[0], b"no signature at all")
-    assert [one.code for one in findings(weights)] == ["signature-damaged"]
+    assert [finding.code for finding in findings(weights)] == ["signature-damaged"]
 
 
 def test_a_signature_under_another_keys_name(weights, sign, key):

@@ -38,9 +38,9 @@ def verify(run, folder, exported):
 
 def test_the_stock_program_verifies_what_was_exported(exported, key):
     args = ["-V", "-p", key.with_suffix(".pub"), "-m", exported, "-x", f"{exported}.minisig"]
-    found = minisign(*args)
-    assert found.returncode == 0
-    assert "manifest of Org/one@" in found.stdout
+    result = minisign(*args)
+    assert result.returncode == 0
+    assert "manifest of Org/one@" in result.stdout
 
 
 def test_a_signed_manifest_is_believed(verify, key, run):
@@ -89,7 +89,7 @@ def test_the_policy_names_the_keys(verify, weights, key):
 
 def test_a_manifest_in_any_form(verify, weights, key, exported, run, tmp_path):
     public, signature = key.with_suffix(".pub"), f"{exported}.minisig"
-    stored = next(one for one in weights.manifests if one.parent.name == "one")
+    stored = next(path for path in weights.manifests if path.parent.name == "one")
     pretty = tmp_path / "pretty.json"
     done = run("manifest", "export", "-C", weights.root, "Org/one", "--pretty", "-o", pretty)
     assert done.kinds("manifest")[0]["signatures"] == []
@@ -120,9 +120,9 @@ def test_two_signatures_are_exported(run, weights, sign, key, tmp_path, folder):
     first = public_key(str(key.with_suffix(".pub")))
     assert (tmp_path / f"m.json.{first.id}.minisig").exists()
     assert minisign("-V", "-p", second.with_suffix(".pub"), "-m", target).returncode == 0
-    for one in (key, second):
+    for each in (key, second):
         assert (
-            run("verify", folder, "--manifest", target, "--key", one.with_suffix(".pub")).code == 0
+            run("verify", folder, "--manifest", target, "--key", each.with_suffix(".pub")).code == 0
         )
 
 
@@ -136,7 +136,7 @@ def test_an_export_overwrites_no_signature(run, weights, sign, tmp_path):
 
 def test_a_damaged_signature_is_not_exported(run, weights, sign, tmp_path):
     assert sign().code == 0
-    for one in weights.signatures:
-        overwrite(one, b"nothing")
+    for path in weights.signatures:
+        overwrite(path, b"nothing")
     done = run("manifest", "export", "-C", weights.root, "Org/one", "-o", tmp_path / "m.json")
     assert done.kinds("manifest")[0]["signatures"] == []

@@ -19,10 +19,12 @@ class Answer(Result):
     @property
     def short(self):
         """What falls short -> the words of the next command."""
-        return {one["what"]: words(one["next"]) for one in self.kinds("shortfall")}
+        return {
+            shortfall["what"]: words(shortfall["next"]) for shortfall in self.kinds("shortfall")
+        }
 
     def coverage(self, level):
-        (one,) = (one for one in self.status["coverage"] if one["level"] == level)
+        (one,) = (each for each in self.status["coverage"] if each["level"] == level)
         return one
 
 

@@ -23,16 +23,16 @@ def record(root, event, time="2020-01-01T00:00:00Z", repository="", **detail):
 
 def shown(found):
     """The kinds of the events that were shown, in order."""
-    return [one["event"] for one in found.kinds("event")]
+    return [event["event"] for event in found.kinds("event")]
 
 
 def test_every_event_is_shown_as_it_is_stored(ask, root):
     assert ask("policy", "set", "-q", "--copies", "2", "--parity", "2").code == 0
     assert ask("audit", "-q", "--sample", "50%", "--seed", "theirs").code == 0
     before = sorted(root.rglob("*"))
-    found = ask("log", "--json")
-    assert (found.code, sorted(root.rglob("*"))) == (0, before)
-    told = {one["id"]: one for one in found.kinds("event")}
+    result = ask("log", "--json")
+    assert (result.code, sorted(root.rglob("*"))) == (0, before)
+    told = {event["id"]: event for event in result.kinds("event")}
     assert list(told) == [digest for digest, _ in journal(root)]
     for digest, event in journal(root):
         one = told[digest]
@@ -85,10 +85,10 @@ def test_another_form_or_kind_is_shown_as_it_stands(ask, root, name):
         "since": 5,
     }
     record(root, name, **detail)
-    found = ask("log", "--json", "--kind", name, "--until", "2022-01-01")
-    (one,) = found.kinds("event")
+    result = ask("log", "--json", "--kind", name, "--until", "2022-01-01")
+    (one,) = result.kinds("event")
     assert (one["event"], one["detail"]["strange"]) == (name, detail["strange"])
-    assert (found.code, "\x1b" in found.out) == (0, False)
+    assert (result.code, "\x1b" in result.out) == (0, False)
     text = ask("log", "--kind", name, "--until", "2022-01-01")
     assert (text.code, len(text.out.splitlines())) == (0, 1)
     assert "strange" in text.out
@@ -146,10 +146,10 @@ KNOWN = {
 @pytest.mark.parametrize("name", KNOWN)
 def test_what_a_known_kind_quotes_is_escaped(ask, root, name):
     record(root, name, repository=HOSTILE, **KNOWN[name])
-    found = ask("log", "--kind", name, "--last", "1")
-    assert (found.code, len(found.out.splitlines())) == (0, 1)
-    assert not {"\x1b", "\u202e"} & set(found.out)
-    assert '{"' not in found.out, "a sentence, not the JSON"
+    result = ask("log", "--kind", name, "--last", "1")
+    assert (result.code, len(result.out.splitlines())) == (0, 1)
+    assert not {"\x1b", "\u202e"} & set(result.out)
+    assert '{"' not in result.out, "a sentence, not the JSON"
 
 
 def test_the_table_of_kinds_is_whole():
@@ -159,9 +159,9 @@ def test_the_table_of_kinds_is_whole():
 def test_damaged_events_are_told_and_the_others_shown(ask, root):
     first = next(path for path in sorted((root / "journal").rglob("*.json")))
     overwrite(first, first.read_bytes()[:-1] + b" ")
-    found = ask("log", "--json")
-    assert (found.code, len(found.kinds("event")), len(found.kinds("error"))) == (20, 1, 1)
-    assert json.loads(found.out.splitlines()[-1])["exit_code"] == 20
+    result = ask("log", "--json")
+    assert (result.code, len(result.kinds("event")), len(result.kinds("error"))) == (20, 1, 1)
+    assert json.loads(result.out.splitlines()[-1])["exit_code"] == 20
 
 
 def test_an_audit_remarks_an_event_whose_detail_is_not_of_its_kind(ask, root):

@@ -50,7 +50,7 @@ def publish(monkeypatch):
 
 
 def states(found):
-    return {one["repository"]: one["state"] for one in found.kinds("entry")}
+    return {entry["repository"]: entry["state"] for entry in found.kinds("entry")}
 
 
 def one(root):
@@ -78,9 +78,9 @@ def test_what_is_held_and_what_is_not(check, root):
         0,
         {"Org/one": "held", "org/two": "held"},
     )
-    found = check(ONE, NEVER)
-    assert (found.code, states(found)) == (24, {"Org/one": "held", "org/never": "missing"})
-    (verdict,) = found.kinds("plan-check")
+    result = check(ONE, NEVER)
+    assert (result.code, states(result)) == (24, {"Org/one": "held", "org/never": "missing"})
+    (verdict,) = result.kinds("plan-check")
     assert (verdict["besides"], verdict["exit_code"]) == (["org/two"], 24)
     lines = check(ONE, NEVER, text=True).out.splitlines()
     assert lines[0] == "Plan nightly: 1 of 2 repositories held; 1 missing."
@@ -105,11 +105,11 @@ def test_a_revision_and_patterns_are_what_the_plan_says(check, root):
 def test_packs_that_are_missing_and_manifests_that_are_damaged(check, root):
     (pack,) = {pack for pack, _ in one(root).seal.packs}
     next(root.glob(f"packs/*/{pack}.pack")).unlink()
-    found = check(ONE)
-    assert (found.code, states(found)) == (24, {"Org/one": "incomplete"})
+    result = check(ONE)
+    assert (result.code, states(result)) == (24, {"Org/one": "incomplete"})
     overwrite(next(root.glob("manifests/org/one/*")), b"{}")
-    found = check(ONE, NEVER)
-    assert (found.code, states(found)["Org/one"]) == (20, "unreadable")
+    result = check(ONE, NEVER)
+    assert (result.code, states(result)["Org/one"]) == (20, "unreadable")
     assert "archiver repair" in check(ONE, text=True).out
 
 
@@ -118,9 +118,9 @@ def test_a_pin_that_agrees_and_one_of_another_revision(check, root, publish):
     (entry,) = check(ONE).kinds("entry")
     assert (entry["state"], entry["pin"]) == ("held", "agrees")
     publish(pin(root, revision="1" * 40))
-    found = check(ONE, TWO)
-    assert [entry["pin"] for entry in found.kinds("entry")] == ["other-revision", ""]
-    assert found.code == 0
+    result = check(ONE, TWO)
+    assert [entry["pin"] for entry in result.kinds("entry")] == ["other-revision", ""]
+    assert result.code == 0
 
 
 @pytest.mark.parametrize(
@@ -133,9 +133,9 @@ def test_a_pin_that_agrees_and_one_of_another_revision(check, root, publish):
 )
 def test_a_pin_that_differs_is_heard_before_all_else(check, root, publish, changed, what):
     publish(pin(root, files={changed.path: changed}))
-    found = check(ONE, NEVER)
-    assert (found.code, states(found)["Org/one"]) == (22, "differs")
-    (difference,) = found.kinds("entry")[0]["differences"]
+    result = check(ONE, NEVER)
+    assert (result.code, states(result)["Org/one"]) == (22, "differs")
+    (difference,) = result.kinds("entry")[0]["differences"]
     assert (difference["path"], difference["what"]) == (changed.path, what)
     assert f"    {changed.path}" in check(ONE, text=True).out
 
@@ -144,14 +144,14 @@ def test_a_file_that_a_complete_pin_does_not_list(check, root, publish):
     published = pin(root)
     files = tuple(file for file in published.files if file.path != "notes.txt")
     publish(Pin(published.repository, published.revision, complete=True, files=files))
-    found = check(ONE)
-    assert found.code == 22
-    (difference,) = found.kinds("entry")[0]["differences"]
+    result = check(ONE)
+    assert result.code == 22
+    (difference,) = result.kinds("entry")[0]["differences"]
     assert (difference["path"], difference["what"]) == ("notes.txt", "extra")
 
 
 def test_the_plan_that_comes_along_and_its_pins_can_be_checked(ask, root):
-    found = ask("plan", "check", "qwen3.5", "--json")
-    assert (found.code, len(found.kinds("entry"))) == (24, 21)
-    assert json.loads(found.out.splitlines()[-1])["besides"] == ["org/one", "org/two"]
+    result = ask("plan", "check", "qwen3.5", "--json")
+    assert (result.code, len(result.kinds("entry"))) == (24, 21)
+    assert json.loads(result.out.splitlines()[-1])["besides"] == ["org/one", "org/two"]
     assert ask("plan", "check", "no-such-plan").code == 2

@@ -112,7 +112,10 @@ def test_what_a_newer_version_accepts_is_shown_and_can_be_rejected(ask, root):
     detail = {"accepted": [newer, said("org/one", "model-golden")], "later": 1}
     Archive.open(root).record(raw_event("policy", LATER, TOOL, detail=detail))
     policy = Archive.open(root).policy()
-    assert [str(one) for one in policy.accepted] == ["org/one:model-new", "org/one:model-golden"]
+    assert [str(accepted) for accepted in policy.accepted] == [
+        "org/one:model-new",
+        "org/one:model-golden",
+    ]
     assert policy.codes_accepted_of("org/one", "0" * 40) == frozenset()
     words = ("--reject", "org/one:model-new", "--reject", "org/one:model-golden")
     assert accepted(ask("policy", "set", "--json", *words)) == []

@@ -24,9 +24,9 @@ def events(root):
 
 
 def test_an_archive_wants_nothing_at_first(ask, root):
-    found = ask("policy", "--json")
-    assert found.code == 0
-    assert policy(found) == {
+    result = ask("policy", "--json")
+    assert result.code == 0
+    assert policy(result) == {
         "kind": "policy",
         "copies": 1,
         "audit_days": 0,

@@ -24,8 +24,8 @@ def test_an_audit_that_looks_at_less_does_not_hide_damage(ask, root, later):
     break_pack(root)
     assert ask("audit", "-q").code == 20
     ask("audit", "-q", *later)
-    found = ask("status", "--json")
-    assert (found.code, set(found.short)) == (24, {"damage"})
+    result = ask("status", "--json")
+    assert (result.code, set(result.short)) == (24, {"damage"})
 
 
 def test_an_earlier_proof_does_not_count_once_damage_was_found(ask, root):
@@ -57,5 +57,5 @@ def test_what_was_proven_at_one_place_is_not_proven_at_another(ask, root, tmp_pa
     break_pack(copy)
     assert ask("audit", "-q", "-C", str(copy), *MONTH).code == 20
     assert ask("copy", str(root), "-q", "-C", str(copy)).code == 0
-    found = ask("status", "--json")
-    assert (found.code, found.coverage("content")["packs"]) == (0, 2)
+    result = ask("status", "--json")
+    assert (result.code, result.coverage("content")["packs"]) == (0, 2)

@@ -27,16 +27,16 @@ def parity(ask, root):
     data = bytearray(sidecar.read_bytes())
     data[len(data) // 2] ^= 1
     overwrite(sidecar, bytes(data))
-    found = ask("audit", "--json")
-    assert [one["code"] for one in found.kinds("finding")] == ["parity-damaged"]
+    result = ask("audit", "--json")
+    assert [finding["code"] for finding in result.kinds("finding")] == ["parity-damaged"]
     return sidecar
 
 
 @pytest.mark.parametrize("later", SHALLOW)
 def test_parity_blocks_that_nobody_looked_at_again_stay_damaged(ask, parity, later):
     assert ask("audit", "-q", *later).code == 0
-    found = ask("status", "--json")
-    assert (found.code, set(found.short)) == (24, {"damage"})
+    result = ask("status", "--json")
+    assert (result.code, set(result.short)) == (24, {"damage"})
 
 
 @pytest.mark.parametrize(
@@ -64,8 +64,8 @@ def test_damage_of_a_document_stays_until_all_documents_were_looked_at(ask, root
     one, two = sorted(root.glob("manifests/*/*/*.zst"))
     spoil(one)
     assert ask("audit", "-q", "--snapshot", "org/one").code == 20
-    found = ask("status", "--json")
-    assert (found.code, found.short["damage"][0]) == (24, "repair")
+    result = ask("status", "--json")
+    assert (result.code, result.short["damage"][0]) == (24, "repair")
     assert ask("audit", "-q", "--snapshot", "org/two").code == 0
     assert "damage" in ask("status", "--json").short
     spoil(one)  # as it was
@@ -85,9 +85,9 @@ def test_a_repair_that_mends_a_part_leaves_the_rest_told(ask, root, tmp_path):
     assert ask("audit", "-q").code == 20
     done = ask("repair", "--no-upstream", "--from", tmp_path / "copy")
     assert done.code == 21
-    found = ask("status", "--json")
-    assert (found.code, found.short["damage"][0]) == (24, "repair")
-    (short,) = found.kinds("shortfall")
+    result = ask("status", "--json")
+    assert (result.code, result.short["damage"][0]) == (24, "repair")
+    (short,) = result.kinds("shortfall")
     assert "1 other file" in short["message"]
 
 
@@ -112,14 +112,14 @@ def test_missing_packs_are_counted_nowhere_as_there(ask, root):
     assert ask("audit", "-q", "--level", "files").code == 0
     for pack in packs(root):
         pack.unlink()
-    found = ask("status", "--json")
-    assert (found.status["packs"], found.status["missing"], found.status["files_proven"]) == (
+    result = ask("status", "--json")
+    assert (result.status["packs"], result.status["missing"], result.status["files_proven"]) == (
         0,
         2,
         0,
     )
     for level in ("structure", "stored", "content", "files"):
-        one = found.coverage(level)
+        one = result.coverage(level)
         assert (one["packs"], one["bytes"], one["never"]) == (0, 0, 0)
     text = ask("status").out
     assert "0 packs, 0 B; 2 packs missing." in text
@@ -130,8 +130,8 @@ def test_packs_that_an_audit_missed_are_repaired_not_audited_again(ask, root):
     for pack in packs(root):
         pack.unlink()
     assert ask("audit", "-q").code == 20
-    found = ask("status", "--json")
-    assert (found.short["missing"], found.short["damage"]) == (["repair", "-C", str(root)],) * 2
+    result = ask("status", "--json")
+    assert (result.short["missing"], result.short["damage"]) == (["repair", "-C", str(root)],) * 2
     assert "findings of damage." in ask("status").out
 
 
@@ -140,9 +140,9 @@ def test_what_a_repair_could_not_mend_wants_other_places(ask, root):
     for more in ((), ("--dry-run",)):
         done = ask("repair", "--json", "--no-upstream", *more)
         assert done.code == 21
-        for one in done.kinds("finding"):
-            assert "--from DIR" in one["hint"]
-            assert words(f"'{one['hint'].partition(chr(39))[2].partition(chr(39))[0]}'")[-2:] == [
+        for each in done.kinds("finding"):
+            assert "--from DIR" in each["hint"]
+            assert words(f"'{each['hint'].partition(chr(39))[2].partition(chr(39))[0]}'")[-2:] == [
                 "--from",
                 "DIR",
             ]
@@ -163,5 +163,5 @@ def test_an_audit_names_the_file_of_a_pack(root, capfd):
     spoil(pack)
     assert invoke("audit", "-q", "-C", root) == 20
     lines = capfd.readouterr().out.splitlines()
-    (line,) = [one for one in lines if one.startswith("pack-damaged")]
+    (line,) = [line for line in lines if line.startswith("pack-damaged")]
     assert line.endswith(f"  {pack.parent.relative_to(root)}/{pack.stem[:16]}….pack")

@@ -64,7 +64,7 @@ def sync(ask):
 
 
 def entries(found):
-    return {one["repository"]: one for plan in found.kinds("plan") for one in plan["entries"]}
+    return {entry["repository"]: entry for plan in found.kinds("plan") for entry in plan["entries"]}
 
 
 def states(found):
@@ -76,8 +76,8 @@ def events(root, kind):
 
 
 def test_an_empty_archive_is_not_well(ask, root):
-    found = ask("status", "--json")
-    assert (found.code, set(found.short)) == (24, {"empty"})
+    result = ask("status", "--json")
+    assert (result.code, set(result.short)) == (24, {"empty"})
     text = ask("status").out.splitlines()
     assert text[0].startswith("NOT AS WANTED: 1 thing falls short. 0 snapshots")
     assert text[1:3] == [
@@ -96,11 +96,11 @@ def test_a_plan_is_journalled_once_and_met(ask, sync, hub, root, plan):
         {"repository": "org/a"},
         {"repository": "org/b", "include": ["*.json"]},
     ]
-    outcomes = [one.fields["outcomes"] for one in events(root, "synced")]
+    outcomes = [event.fields["outcomes"] for event in events(root, "synced")]
     assert outcomes == [["sealed", "sealed"], ["held", "held"]]
     assert ask("audit", "-q").code == 0
-    found = ask("status", "--json")
-    assert (found.code, states(found)) == (0, {"org/a": "held", "org/b": "held"})
+    result = ask("status", "--json")
+    assert (result.code, states(result)) == (0, {"org/a": "held", "org/b": "held"})
     assert "Plan nightly: 2 of 2 repositories held; last run 20" in ask("status").out
     assert sync(plan(A, B)).code == 0
     assert len(events(root, "planned")) == 2
@@ -110,15 +110,15 @@ def test_what_a_plan_wants_and_is_not_held_falls_short(ask, sync, hub, plan):
     path = plan(A, NEVER, B)
     assert sync(path).code == 3
     assert ask("audit", "-q").code == 0
-    found = ask("status", "--json")
-    assert (found.code, set(found.short)) == (24, {"plan-missing"})
-    assert found.short["plan-missing"][-1] == str(path)
-    (short,) = found.kinds("shortfall")
+    result = ask("status", "--json")
+    assert (result.code, set(result.short)) == (24, {"plan-missing"})
+    assert result.short["plan-missing"][-1] == str(path)
+    (short,) = result.kinds("shortfall")
     assert (short["plan"], short["entries"]) == ("nightly", ["org/never"])
-    never = entries(found)["org/never"]
+    never = entries(result)["org/never"]
     assert (never["state"], never["outcome"], never["snapshot"]) == ("missing", "gone", "")
-    assert entries(found)["org/a"]["snapshot"]
-    line = next(one for one in ask("status").out.splitlines() if one.startswith("SHORT"))
+    assert entries(result)["org/a"]["snapshot"]
+    line = next(line for line in ask("status").out.splitlines() if line.startswith("SHORT"))
     assert "1 of 3 repositories not held: org/never." in line
     assert line.endswith("no longer, or never had: correct the name in the plan, or take it out.")
 
@@ -135,17 +135,17 @@ def test_what_nobody_vouched_for_does_not_meet_a_plan(ask, sync, hub, root, plan
     folder.mkdir()
     (folder / "config.json").write_bytes(b"{}")
     (folder / "notes.txt").write_bytes(b"org/a" * 99)
-    found = ask("import", "-q", folder, "--as", "org/a", "--min-free", "0B")
-    assert (found.code, ask("audit", "-q").code) == (0, 0)
+    result = ask("import", "-q", folder, "--as", "org/a", "--min-free", "0B")
+    assert (result.code, ask("audit", "-q").code) == (0, 0)
     path = plan(A)
     place = json.loads((root / "place.json").read_bytes())["place"]
     wanted = {"plan": "nightly", "place": place, "source": str(path)}
     wanted["entries"] = [{"repository": "org/a"}]
     Archive.open(root).record(raw_event("planned", utc_now(), TOOL, detail=wanted))
-    found = ask("status", "--json")
-    assert (found.code, states(found)) == (24, {"org/a": "unvouched"})
-    assert found.short == {"plan-unvouched": ["sync", "-C", str(root), str(path)]}
-    (short,) = found.kinds("shortfall")
+    result = ask("status", "--json")
+    assert (result.code, states(result)) == (24, {"org/a": "unvouched"})
+    assert result.short == {"plan-unvouched": ["sync", "-C", str(root), str(path)]}
+    (short,) = result.kinds("shortfall")
     assert (short["plan"], short["entries"]) == ("nightly", ["org/a"])
     lines = ask("status").out.splitlines()
     assert (
@@ -171,11 +171,11 @@ def test_a_plan_that_is_killed_at_once_is_remembered(ask, root, plan):
         child.send_signal(signal.SIGKILL)
         asked.close()
         assert child.wait(PATIENCE) == -signal.SIGKILL
-    found = ask("status", "--json")
-    assert (found.code, set(found.short)) == (24, {"empty", "plan-missing"})
-    assert found.short["empty"][0] == "sync"
-    assert states(found) == {"org/a": "missing", "org/b": "missing"}
-    (told,) = found.kinds("plan")
+    result = ask("status", "--json")
+    assert (result.code, set(result.short)) == (24, {"empty", "plan-missing"})
+    assert result.short["empty"][0] == "sync"
+    assert states(result) == {"org/a": "missing", "org/b": "missing"}
+    (told,) = result.kinds("plan")
     assert (told["ran"], told["exit_code"]) == ("", -1)
 
 
@@ -205,9 +205,9 @@ def test_a_replica_does_not_judge_the_plans_of_another_place(ask, sync, hub, roo
     assert sync(plan(A, NEVER)).code == 3
     replica = tmp_path / "replica"
     assert ask("copy", "-q", "--new", str(replica)).code == 0
-    found = ask("status", "--json", "-C", str(replica))
-    assert not found.kinds("plan")
-    assert "plan-missing" not in found.short
+    result = ask("status", "--json", "-C", str(replica))
+    assert not result.kinds("plan")
+    assert "plan-missing" not in result.short
     assert len(events(replica, "planned")) == 1
 
 
@@ -236,9 +236,9 @@ def test_a_last_success_that_is_too_long_ago_falls_short(ask, sync, hub, root, p
         return "2999-01-01T00:00:00Z"
 
     monkeypatch.setattr(judged, "utc_before", later)
-    found = ask("status", "--json")
-    assert (found.code, set(found.short), set(asked)) == (24, {"plan-late"}, {30 * 86400})
-    assert states(found) == {"org/a": "late", "org/b": "late"}
+    result = ask("status", "--json")
+    assert (result.code, set(result.short), set(asked)) == (24, {"plan-late"}, {30 * 86400})
+    assert states(result) == {"org/a": "late", "org/b": "late"}
     assert sync(plan(A, B)).code == 0
     ask("status")
     assert asked[-1] == 7 * 86400
@@ -254,9 +254,9 @@ def test_an_answer_under_a_clock_that_was_wrong_is_not_fresh_for_years(
     assert sync(plan(A)).code == 0
     monkeypatch.setattr(text, "wall_clock", clock)
     assert ask("audit", "-q").code == 0
-    found = ask("status", "--json")
-    assert {"plan-late", "clock"} <= set(found.short)
-    assert states(found) == {"org/a": "late"}
+    result = ask("status", "--json")
+    assert {"plan-late", "clock"} <= set(result.short)
+    assert states(result) == {"org/a": "late"}
 
 
 def test_upstream_that_cannot_be_reached_does_not_count_as_an_answer(ask, sync, hub, plan, root):
@@ -291,9 +291,9 @@ def test_a_disk_that_fills_up_ends_a_plan_with_a_verdict(ask, hub, plan, small_d
     assert ask("init", "-q", "-C", root).code == 0
     path = plan(*(f'name = "{name}"' for name in names))
     words = ("sync", "-C", root, "--min-free", "0B", "--effort", "fast", path)
-    found = ask(*words, "--json")
-    (report,) = found.kinds("sync")
-    assert (found.code, report["ended"], report["new"]) == (31, 31, 2)
+    result = ask(*words, "--json")
+    (report,) = result.kinds("sync")
+    assert (result.code, report["ended"], report["new"]) == (31, 31, 2)
     assert (report["failed"], report["not_tried"]) == (["org/m2"], ["org/m3", "org/m4"])
     assert report["stored"] > 18 << 20
     again = ask(*words)
@@ -303,7 +303,7 @@ def test_a_disk_that_fills_up_ends_a_plan_with_a_verdict(ask, hub, plan, small_d
     state = ask("status", "-C", root, "--json")
     assert (state.code, set(state.short)) == (24, {"audit", "plan-missing"})
     assert entries(state)["org/m2"]["outcome"] == "no-space"
-    assert "room" in [one["what"] for one in state.status["remarks"]]
+    assert "room" in [remark["what"] for remark in state.status["remarks"]]
     planned = ask("sync", "-C", root, "--json", "--dry-run", "--min-free", "0B", path)
     assert (planned.code, planned.kinds("sync")[0]["room"]) == (31, "too-little")
 
@@ -314,10 +314,10 @@ def test_a_disk_that_is_full_to_the_last_byte(ask, hub, plan, small_disk):
     with (small_disk / "ballast").open("wb") as file:
         room = os.statvfs(small_disk)
         os.posix_fallocate(file.fileno(), 0, room.f_bavail * room.f_frsize)
-    found = ask("sync", "-C", root, "--min-free", "0B", plan(A, B))
-    assert found.code == 31
+    result = ask("sync", "-C", root, "--min-free", "0B", plan(A, B))
+    assert result.code == 31
     assert "0 of 2 repositories done: 0 new, 0 held, 1 failed, 0 gone upstream, 1 not tried" in (
-        found.out
+        result.out
     )
     assert ask("status", "-C", root).code == 24
 
@@ -349,9 +349,9 @@ def test_what_is_gone_and_acknowledged_is_told_and_fails_nothing(ask, sync, hub,
         ["org/b"],
         0,
     )
-    found = ask("status")
-    assert found.code == 0
-    assert ", as is known: org/b; it is held here." in found.out
+    result = ask("status")
+    assert result.code == 0
+    assert ", as is known: org/b; it is held here." in result.out
     assert "deleted by its owner" in ask("acknowledge").out
     assert ask("acknowledge", "gone", "org/b", "--undo").code == 0
     assert (sync(path).code, ask("status").code) == (3, 24)
@@ -364,8 +364,8 @@ def test_a_loss_that_a_mirror_saw_is_told(ask, hub, root):
     hub.delete("org/a")
     assert [ask(*args).code for _ in range(2)] == [23, 23]
     assert len(events(root, "gone")) == 1
-    found = ask("status")
-    assert (found.code, "Gone upstream since 20" in found.out) == (0, True), "no plan wants it"
+    result = ask("status")
+    assert (result.code, "Gone upstream since 20" in result.out) == (0, True), "no plan wants it"
     assert ask("acknowledge", "gone", "org/a").code == 0
     assert ", as is known: org/a; it is held here." in ask("status").out
 
@@ -379,11 +379,11 @@ def test_what_is_new_rings_again(ask, sync, hub, root, plan):
     assert ask("acknowledge", "gone", "org/b").code == 0
     hub.delete("org/a")
     result = sync(path)
-    assert (result.code, [one["repository"] for one in result.kinds("error")]) == (3, ["org/a"])
+    assert (result.code, [error["repository"] for error in result.kinds("error")]) == (3, ["org/a"])
     hub.create("org/b", files)
     assert sync(path).code == 3
     hub.delete("org/b")
-    assert {one["repository"] for one in sync(path).kinds("error")} == {"org/a", "org/b"}
+    assert {error["repository"] for error in sync(path).kinds("error")} == {"org/a", "org/b"}
 
 
 def test_that_nothing_is_acknowledged_is_said(ask, root):
@@ -443,9 +443,9 @@ def test_a_night_without_a_network_makes_nothing_better(ask, sync, hub, plan):
     assert sync(path).code == 3
     hub.stop()
     assert sync(path).code == 30
-    found = ask("status", "--json")
-    assert (found.code, set(found.short)) == (24, {"plan-gone"})
-    assert entries(found)["org/b"]["outcome"] == "unreachable"
+    result = ask("status", "--json")
+    assert (result.code, set(result.short)) == (24, {"plan-gone"})
+    assert entries(result)["org/b"]["outcome"] == "unreachable"
     assert ask("acknowledge", "gone", "org/b").code == 0
     assert ask("status").code == 0
 
@@ -466,8 +466,8 @@ def test_events_that_cannot_be_understood_count_for_nothing(ask, root, detail):
     archive = Archive.open(root)
     for kind in ("planned", "synced", "plan-retired", "acknowledged", "sighted", "gone"):
         archive.record(raw_event(kind, "2020-01-01T00:00:00Z", TOOL, "org/a", detail=detail))
-    found = ask("status", "--json")
-    assert (found.code, set(found.short)) == (24, {"empty"})
+    result = ask("status", "--json")
+    assert (result.code, set(result.short)) == (24, {"empty"})
 
 
 def test_hostile_text_in_a_plans_events_is_escaped(ask, root):
@@ -488,10 +488,10 @@ def test_low_room_and_no_policy_are_told(ask, root, monkeypatch):
     from archiver.storage.local import LocalStore
 
     monkeypatch.setattr(LocalStore, "free_bytes", lambda _self: 5 << 20)
-    found = ask("status", "--json")
-    assert [one["what"] for one in found.status["remarks"]] == ["policy", "room"]
-    assert found.status["free"] == 5 << 20
+    result = ask("status", "--json")
+    assert [remark["what"] for remark in result.status["remarks"]] == ["policy", "room"]
+    assert result.status["free"] == 5 << 20
     assert ask("policy", "set", "-q", "--copies", "2").code == 0
-    assert [one["what"] for one in ask("status", "--json").status["remarks"]] == ["room"]
+    assert [remark["what"] for remark in ask("status", "--json").status["remarks"]] == ["room"]
     assert isinstance(ask("status"), Answer)
     assert "remark: The disk is nearly full: 5.24 MB are free" in ask("status").out
