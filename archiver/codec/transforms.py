@@ -4,7 +4,7 @@ Format: ``docs/format.md``, section 4. ``split`` takes whole words only; the cal
 Streams lie in the thread's workspace and are valid until its next use.
 
 A *half* is a 16-bit word, or the upper 16 bits of a 32-bit word; the functions on halves take arrays
-of one length, at most ``workspace.BLOCK``.
+of one length, at most ``buffers.BLOCK``.
 """
 
 from __future__ import annotations

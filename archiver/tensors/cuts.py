@@ -64,7 +64,7 @@ def plan_cuts(file_size: int, header: Header | None) -> Iterator[Segment]:
 class CutPlanner:
     """Decides the cuts of one file while its first bytes arrive.
 
-    Feed it the first ``wants`` bytes until it is ``decided``; for a file that is not named
+    Feed it the first ``needed`` bytes until it is ``decided``; for a file that is not named
     ``*.safetensors`` it is decided at once. A header that is not accepted is never an error.
 
     Args:
@@ -74,7 +74,7 @@ class CutPlanner:
     Attributes:
         header: The header, once it is accepted.
         reason: Why a safetensors file is cut plainly, as one sentence; empty if it is not.
-        wants: How many bytes from the beginning of the file are needed before ``cuts`` is called:
+        needed: How many bytes from the beginning of the file must be fed before ``cuts`` is called:
             8 for a safetensors file, then 8 plus the length that they declare if that may be
             accepted; 0 for any other file, and for one of less than 8 bytes.
     """
@@ -84,10 +84,10 @@ class CutPlanner:
         self._decided = not safetensors
         self.header: Header | None = None
         self.reason = ""
-        self.wants = LENGTH_BYTES if safetensors else 0
+        self.needed = LENGTH_BYTES if safetensors else 0
         if safetensors and file_size < LENGTH_BYTES:
-            self._plainly("The file is too short for a header.")
-            self.wants = 0
+            self._cut_plainly("The file is too short for a header.")
+            self.needed = 0
 
     @property
     def decided(self) -> bool:
@@ -95,23 +95,23 @@ class CutPlanner:
         return self._decided
 
     def feed(self, prefix: bytes | memoryview) -> None:
-        """Take the file's bytes so far, from its beginning; more than ``wants`` does no harm."""
-        if self._decided or len(prefix) < self.wants:
+        """Take the file's bytes so far, from its beginning; more than ``needed`` does no harm."""
+        if self._decided or len(prefix) < self.needed:
             return
         try:
-            self.wants = header_size(prefix, self._file_size)
-            if len(prefix) >= self.wants:
+            self.needed = header_size(prefix, self._file_size)
+            if len(prefix) >= self.needed:
                 self.header = parse_header(prefix, self._file_size)
                 self._decided = True
         except HeaderError as error:
-            self._plainly(str(error))
+            self._cut_plainly(str(error))
 
     def cuts(self) -> Iterator[Segment]:
         """Return the segments of the file; raise ValueError before the planner is decided."""
         if not self._decided:
-            raise ValueError(f"The first {self.wants} bytes are needed to plan the cuts.")
+            raise ValueError(f"The first {self.needed} bytes are needed to plan the cuts.")
         return plan_cuts(self._file_size, self.header)
 
-    def _plainly(self, reason: str) -> None:
+    def _cut_plainly(self, reason: str) -> None:
         self.reason = reason
         self._decided = True

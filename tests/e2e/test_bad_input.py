@@ -6,9 +6,9 @@ import json
 import shutil
 
 import pytest
-from e2ekit import assert_nothing_published
 from kit.archive import seals
 from kit.repository import REPO, WEIGHTS, bf16, files_below, model, safetensors, with_header
+from kit.worklog import assert_nothing_published
 
 # ---- names from upstream
 

@@ -7,9 +7,9 @@ import os
 import sqlite3
 
 import pytest
-from e2ekit import assert_nothing_published, tmp_names
 from kit.archive import seals
 from kit.repository import REPO, WEIGHTS, bf16, files_below, model, safetensors
+from kit.worklog import assert_nothing_published, tmp_names
 
 # ---- several at once
 

@@ -22,10 +22,10 @@ def header_of(sizes: list[int]) -> tuple[Header, int]:
 
 
 def planner_fed(raw: bytes, file_size: int) -> CutPlanner:
-    """Feeds a planner as a reader of a stream does: never more than it wants."""
+    """Feeds a planner as a reader of a stream does: never more than it needs."""
     planner = CutPlanner(file_size, safetensors=True)
     while not planner.decided:
-        planner.feed(raw[: planner.wants])
+        planner.feed(raw[: planner.needed])
     return planner
 
 
@@ -95,13 +95,13 @@ def test_a_long_header_is_cut_too(monkeypatch):
 def test_a_planner_wants_the_length_and_then_the_header():
     raw = header_bytes([("a", "BF16", (MIB,), 2 * MIB)])
     planner = CutPlanner(len(raw) + 2 * MIB, safetensors=True)
-    assert (planner.wants, planner.decided) == (8, False)
+    assert (planner.needed, planner.decided) == (8, False)
     planner.feed(raw[:7])
-    assert (planner.wants, planner.decided) == (8, False)
+    assert (planner.needed, planner.decided) == (8, False)
     with pytest.raises(ValueError, match="first 8 bytes"):
         planner.cuts()
     planner.feed(memoryview(raw)[:8])
-    assert (planner.wants, planner.decided) == (len(raw), False)
+    assert (planner.needed, planner.decided) == (len(raw), False)
     planner.feed(raw[:-1])
     assert not planner.decided
     planner.feed(raw)
@@ -124,14 +124,14 @@ def test_a_planner_may_be_fed_everything_at_once_and_again():
 @pytest.mark.parametrize("size", [0, 5, 40 * MIB])
 def test_a_planner_of_another_file_wants_nothing(size):
     planner = CutPlanner(size, safetensors=False)
-    assert (planner.wants, planner.decided, planner.reason) == (0, True, "")
+    assert (planner.needed, planner.decided, planner.reason) == (0, True, "")
     assert list(planner.cuts()) == list(plan_cuts(size, None))
 
 
 @pytest.mark.parametrize("size", range(8))
 def test_a_planner_of_a_file_shorter_than_a_length_wants_nothing(size):
     planner = CutPlanner(size, safetensors=True)
-    assert (planner.wants, planner.decided) == (0, True)
+    assert (planner.needed, planner.decided) == (0, True)
     assert planner.reason
     assert_tiles(list(planner.cuts()), size)
 
@@ -146,7 +146,7 @@ def test_a_planner_of_a_file_shorter_than_a_length_wants_nothing(size):
 def test_a_planner_never_wants_a_header_that_cannot_be_accepted(length, file_size):
     planner = CutPlanner(file_size, safetensors=True)
     planner.feed(length.to_bytes(8, "little"))
-    assert (planner.wants, planner.decided) == (8, True)
+    assert (planner.needed, planner.decided) == (8, True)
     assert planner.reason
     assert list(planner.cuts()) == list(plan_cuts(file_size, None))
 

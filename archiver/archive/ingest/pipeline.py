@@ -262,11 +262,11 @@ class FileIngest:
         """Return the first bytes, as many as the cuts depend on."""
         prefix = bytearray()
         while not self._planner.decided:
-            wants, have = self._planner.wants, len(prefix)
-            if wants > _LONG_HEADER:
+            needed, have = self._planner.needed, len(prefix)
+            if needed > _LONG_HEADER:
                 long_header.enter_context(self._headers.long_header)
             # Made at once: six headers of a hundred megabytes are not to be held twice.
-            longer = bytearray(wants)
+            longer = bytearray(needed)
             longer[:have] = prefix
             stream.fill(memoryview(longer)[have:], self.expected)
             prefix = longer

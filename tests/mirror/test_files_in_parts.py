@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 import pytest
-from e2ekit import assert_nothing_published, noted, wait_until
 from kit.archive import seals
 from kit.repository import REPO, WEIGHTS, bf16, model, safetensors
+from kit.worklog import assert_nothing_published, resumable_bytes, wait_until
 
 from archiver.loopback.faults import Fault
 from archiver.upstream.huggingface import stream
@@ -146,11 +146,11 @@ def test_killed_between_parts_it_goes_on(hub, archive, zygote, restores):
     hub.faults.add(Fault("stall", path=WEIGHTS, route="cdn", skip=12, after=MIB, seconds=600))
     command = ("mirror", "-C", archive, REPO, "--jobs", 1, "--effort", "fast")
     first = zygote.start(*command, cores=1, part_bytes=part)
-    wait_until(lambda: noted(archive) > 3 * MIB)
+    wait_until(lambda: resumable_bytes(archive) > 3 * MIB)
     first.kill()
     assert first.wait().code == -9
     assert not seals(archive)
-    kept = noted(archive)
+    kept = resumable_bytes(archive)
     hub.requests.clear()
     hub.faults.clear()
     only_in_parts(hub, part)

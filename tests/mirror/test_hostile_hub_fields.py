@@ -10,11 +10,11 @@ import subprocess
 import sys
 
 import pytest
-from e2ekit import assert_nothing_published
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kit.archive import seals
 from kit.repository import REPO, files_below, weights
+from kit.worklog import assert_nothing_published
 
 from archiver.loopback.faults import Fault
 

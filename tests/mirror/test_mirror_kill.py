@@ -9,9 +9,9 @@ import shutil
 import signal
 
 import pytest
-from e2ekit import noted, tmp_names, wait_until
 from kit.archive import seals
 from kit.repository import REPO, WEIGHTS, bf16, model, safetensors
+from kit.worklog import resumable_bytes, tmp_names, wait_until
 
 from archiver.loopback.faults import Fault
 
@@ -21,7 +21,7 @@ POINTS = int(os.environ.get("ARCHIVER_TEST_KILLS", "12"))
 BATCH = 4 * MIB
 """What the way in hands on at once; with one core and one file at a time, three may be on their way."""
 UNFINISHED = 3 * BATCH + 6 * MIB
-"""Batches that were read but not noted, and what the kernel's socket buffers can hold."""
+"""Batches that were read but not resumable_bytes, and what the kernel's socket buffers can hold."""
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def test_killed_during_the_download(hub, big, archive, start, restores, point):
     first.kill()
     assert first.wait().code == -9
     assert not seals(archive)
-    taken, kept = sent(hub), noted(archive)
+    taken, kept = sent(hub), resumable_bytes(archive)
     assert kept >= min(taken, size) - UNFINISHED
     hub.requests.clear()
     hub.rate = None
@@ -81,11 +81,11 @@ def test_killed_again_and_again(hub, big, archive, start, restores):
         hub.requests.clear()
         withhold(hub, 6 * MIB)
         run = start()
-        wait_until(lambda known=kept: noted(archive) > known + 3 * MIB or seals(archive))
+        wait_until(lambda known=kept: resumable_bytes(archive) > known + 3 * MIB or seals(archive))
         run.kill()
         assert run.wait().code in {0, -9}
-        assert noted(archive) > kept or seals(archive)
-        kept, rounds, total = noted(archive), rounds + 1, total + sent(hub)
+        assert resumable_bytes(archive) > kept or seals(archive)
+        kept, rounds, total = resumable_bytes(archive), rounds + 1, total + sent(hub)
     assert rounds > 2
     assert total <= len(big[WEIGHTS]) + rounds * UNFINISHED
     restores(archive, big)
@@ -128,7 +128,7 @@ def killed(hub, big, archive, start):
     hub.rate = 60_000_000
     withhold(hub, len(big[WEIGHTS]) - 1)
     run = start()
-    wait_until(lambda: noted(archive) >= len(big[WEIGHTS]) // 2)
+    wait_until(lambda: resumable_bytes(archive) >= len(big[WEIGHTS]) // 2)
     run.kill()
     assert run.wait().code == -9
     hub.rate = None
@@ -213,13 +213,13 @@ def test_an_interrupted_run_goes_on(hub, big, archive, start, restores):
     hub.rate = 60_000_000
     withhold(hub, len(big[WEIGHTS]) - 1)
     run = start()
-    wait_until(lambda: noted(archive) >= 5 * MIB)
+    wait_until(lambda: resumable_bytes(archive) >= 5 * MIB)
     os.kill(run.pid, signal.SIGINT)
     ended = run.wait()
     assert ended.code == 130
     assert "again to go on" in ended.err
     assert "Traceback" not in ended.err
-    kept = noted(archive)
+    kept = resumable_bytes(archive)
     hub.requests.clear()
     hub.rate = None
     assert start().wait().code == 0
@@ -237,7 +237,7 @@ def test_a_changed_folder_is_not_continued_from_the_old_one(zygote, archive, res
     # The first fsync asks the disk whether it syncs folders. At the second all of it was read and noted,
     # and the pack is about to be published.
     assert zygote.run(*command, die_at=2, below=str(archive / "packs")).code == -9
-    assert noted(archive) >= 5 * MIB
+    assert resumable_bytes(archive) >= 5 * MIB
     assert not seals(archive)
     tensors["t00"] = ("BF16", (512, 1024), bf16(99, 512, 1024))
     (folder / WEIGHTS).write_bytes(safetensors(tensors))

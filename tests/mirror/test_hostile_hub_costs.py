@@ -9,8 +9,8 @@ import subprocess
 import sys
 
 import pytest
-from e2ekit import assert_nothing_published
 from kit.repository import REPO, WEIGHTS, model
+from kit.worklog import assert_nothing_published
 
 from archiver.loopback.faults import Fault
 from archiver.upstream.huggingface import client

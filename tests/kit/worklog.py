@@ -1,4 +1,4 @@
-"""What the end-to-end tests share besides fixtures: what must hold after a run."""
+"""What a run that was killed leaves in an archive, and what it must not have published."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def assert_nothing_published(archive: Path) -> None:
         assert path.name.startswith(("pack-", "work-", "put-")), path
 
 
-def noted(archive: Path) -> int:
-    """The bytes of the weights that worklogs know, from the first byte on without a gap."""
+def resumable_bytes(archive: Path) -> int:
+    """Return the bytes of the weights that worklogs know, from the first byte on without a gap."""
     known = {}
     for path in (archive / "tmp").glob("work-*"):
         for row in path.read_bytes().splitlines():

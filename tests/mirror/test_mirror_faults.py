@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from e2ekit import assert_nothing_published
 from kit.archive import seals
 from kit.repository import REPO, WEIGHTS, model
+from kit.worklog import assert_nothing_published
 
 from archiver.loopback.faults import Fault
 
