@@ -347,6 +347,10 @@ class Advice(NamedTuple):
         """For an immutable file: parity, or any copy of it, because its name says what it must hold."""
         return Repair(self.place, name), Explain(code), Audit(self.place, snapshot)
 
+    def bring_back_packs(self, code: str) -> Actions:
+        """For many packs: what brings one back brings back all of them."""
+        return Repair(self.place), Explain(code), Audit(self.place)
+
     def replace_snapshot(self, snapshot: str) -> Actions:
         """For a document that was wrong from the beginning: every copy of it says the same."""
         return ReplaceSnapshot(self.place, snapshot), Explain("manifest-invalid")

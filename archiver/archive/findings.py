@@ -170,6 +170,7 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
         object: The BLAKE3 of the segment, or the id of the event, that should be there, or ``""``.
         hint: What to do next where no action says it, as of a model; or ``""``.
         pack: The BLAKE3 of the pack, or ``""``.
+        packs: Those of all packs that it is about, where so many are gone that they are one finding.
         snapshots: ``Org/Name@revision`` of each snapshot that is hit.
         files: The files that it is about, where those are others than ``path``.
         tensors: The tensors that are hit, and which of their rows.
@@ -187,6 +188,7 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
     object: str = ""
     hint: str = ""
     pack: str = ""
+    packs: tuple[str, ...] = ()
     snapshots: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     tensors: tuple[TensorRows, ...] = ()

@@ -55,6 +55,7 @@ def described(finding: Finding) -> dict[str, Any]:
         "object": finding.object,
         "snapshot": ", ".join(finding.snapshots),
         "pack": finding.pack,
+        "packs": finding.packs,
         "tensors": list(map(str, finding.tensors)) if len(finding.tensors) > 1 else [],
         "accepted": finding.accepted,
         "snapshots": finding.snapshots,
@@ -141,7 +142,8 @@ def message_of(finding: Finding) -> str:
     text = finding.message
     if finding.whole_in:
         where = _WHOLE_IN[finding.whole_in]
-        text += f" Nothing is lost: every object of it {where}, so restore works."
+        them = "them" if finding.packs else "it"
+        text += f" Nothing is lost: every object of {them} {where}, so restore works."
     if finding.set_aside:
         text += f" It was set aside and lies in {finding.set_aside}: a repair brings it back."
     return text

@@ -172,6 +172,21 @@ def test_each_missing_pack_takes_an_audit_little(tmp_path):
     assert audit.peak < 65 + (400 - 65) // 4, audit.peak
 
 
+def test_many_missing_packs_are_one_finding_that_names_each(tmp_path, run):
+    many = archive_of_packs(tmp_path / "many", 1_001)
+    audit = run("audit", "-q", "--json", "-C", many)
+    (finding,) = (one for one in audit.kinds("finding") if one["code"] == "pack-missing")
+    assert (audit.code, finding["packs"]) == (20, [f"{n:064x}" for n in range(1_001)])
+    assert finding["snapshots"]
+    assert "pack" not in finding
+    repair = run("repair", "-q", "--json", "--no-upstream", "--dry-run", "-C", many)
+    names = {one["name"] for one in repair.kinds("mended")}
+    assert names == {f"packs/00/{pack}.pack" for pack in finding["packs"]}
+    few = archive_of_packs(tmp_path / "few", 1_000)
+    single = run("audit", "-q", "--json", "-C", few).kinds("finding")
+    assert sum(one["code"] == "pack-missing" and "pack" in one for one in single) == 1_000
+
+
 def listing_pack(number, count):
     """A pack whose index lists so many objects more than the good ones: eight bytes each."""
     pack = good_pack()

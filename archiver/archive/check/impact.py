@@ -168,9 +168,10 @@ def check_snapshots(
     losing |= {finding.pack for finding in findings.all if finding.code == "object-damaged"}
     harmless = judged - losing
     for at, finding in enumerate(findings.all):
-        if finding.code in _PACK_CODES and finding.pack in harmless:
+        named = finding.packs or (finding.pack,)
+        if finding.code in _PACK_CODES and harmless.issuperset(named):
             # A pack that looks damaged was read to its last object, at every level.
-            where = "other-packs" if finding.pack in incomplete else "this-pack"
+            where = "this-pack" if incomplete.isdisjoint(named) else "other-packs"
             findings.all[at] = msgspec.structs.replace(finding, whole_in=where)
 
 

@@ -33,7 +33,7 @@ from archiver.codec.segment import ObjectHeader, check_header, decode
 from archiver.errors import ArchiverError, DamageError, DeniedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 
     from archiver.archive.advice import Advice
     from archiver.archive.archive import Archive
@@ -63,15 +63,24 @@ class ExpectedPack(NamedTuple):
 
 def expected_packs(snapshots: Iterable[Snapshot]) -> list[ExpectedPack]:
     """Return every pack that the snapshots need, in order."""
-    sizes: dict[str, set[int]] = {}
-    titles: dict[str, dict[str, None]] = {}
+    sizes: dict[str, frozenset[int]] = {}
+    titles: dict[str, list[str]] = {}
+    # What is equal is shared: seals can name packs by the hundred thousand.
+    shared_sizes: dict[frozenset[int], frozenset[int]] = {}
+    shared_titles: dict[tuple[str, ...], tuple[str, ...]] = {}
     for snapshot in snapshots:
+        title = snapshot.title
         for pack, size in snapshot.seal.packs:
-            sizes.setdefault(pack, set()).add(size)
-            titles.setdefault(pack, {})[snapshot.title] = None
-    return [
-        ExpectedPack(pack, frozenset(sizes[pack]), tuple(titles[pack])) for pack in sorted(sizes)
-    ]
+            known = sizes.get(pack, frozenset())
+            if size not in known:
+                more = known | {size}
+                sizes[pack] = shared_sizes.setdefault(more, more)
+            titles.setdefault(pack, []).append(title)
+    expected = []
+    for pack in sorted(sizes):
+        unique = tuple(dict.fromkeys(titles.pop(pack)))
+        expected.append(ExpectedPack(pack, sizes[pack], shared_titles.setdefault(unique, unique)))
+    return expected
 
 
 def unsealed_packs(archive: Archive, expected: Iterable[ExpectedPack]) -> list[ExpectedPack]:
@@ -125,6 +134,11 @@ class PackResult(msgspec.Struct, frozen=True):
     def pack(self) -> str:
         """The digest that is its name."""
         return self.expected.pack
+
+    @property
+    def missing(self) -> bool:
+        """Whether it is not there."""
+        return not self.readable and not self.denied and not self.problem
 
     @property
     def objects(self) -> int:
@@ -208,7 +222,8 @@ class PackCheck:
 
     def _note(self, result: PackResult, *, shown: bool) -> None:
         self.results[result.pack] = result
-        self._findings += pack_findings(result, self._advice)
+        if not result.missing:  # those are judged together, once all are known
+            self._findings += pack_findings(result, self._advice)
         self._on_pack(result)
         if shown:
             self._progress.end(pack_name(result.pack))
@@ -472,6 +487,9 @@ class _Decoding:
 
 # ---- findings
 
+_SINGLE_MAX: Final = 1000
+"""So many missing packs that the same snapshots need are a finding each."""
+
 
 def pack_findings(result: PackResult, advice: Advice) -> Iterator[Finding]:
     """Say what is wrong with a pack as a file; its objects are judged with the files that they hold."""
@@ -495,16 +513,46 @@ def pack_findings(result: PackResult, advice: Advice) -> Iterator[Finding]:
         yield Finding("unsealed-pack", text, expected.name, pack=expected.pack)
 
 
+def missing_packs(
+    missing: Iterable[PackResult], advice: Advice, explained: Container[str]
+) -> Iterator[Finding]:
+    """Say that packs are missing: a finding each, or one for all of many that the same snapshots need.
+
+    A finding each takes 1.5 KB, and seals can name packs by the hundred thousand. A pack whose name is
+    ``explained`` has one of its own all the same.
+    """
+    groups: dict[tuple[str, ...], list[PackResult]] = {}
+    for result in missing:
+        groups.setdefault(result.expected.snapshots, []).append(result)
+    for snapshots, results in groups.items():
+        several = [result for result in results if result.expected.name not in explained]
+        grouped = len(several) > _SINGLE_MAX
+        for result in results:
+            if not grouped or result.expected.name in explained:
+                yield from pack_findings(result, advice)
+        if grouped:
+            packs = tuple(sorted(result.pack for result in several))
+            message, actions = many_missing(packs), advice.bring_back_packs("pack-missing")
+            yield Finding(
+                "pack-missing", message, packs=packs, snapshots=snapshots, actions=actions
+            )
+
+
+def many_missing(packs: Sequence[str]) -> str:
+    """Say that many packs are missing."""
+    return f"{len(packs):,} packs are missing, {pack_name(packs[0])} among them."
+
+
 def _faults(result: PackResult) -> Iterator[tuple[Code, str]]:
     name, sizes = result.expected.name, result.expected.sizes
     if result.unstable:
         yield "read-unstable", result.unstable
     if result.denied:
         yield "file-unreadable", result.problem
-    elif not result.readable and result.problem:
-        yield "pack-damaged", result.problem
-    elif not result.readable:
+    elif result.missing:
         yield "pack-missing", f"{name} is missing."
+    elif not result.readable:
+        yield "pack-damaged", result.problem
     elif sizes and result.size not in sizes:
         # A pack of another size has another digest and has lost its index: that goes without saying.
         said = " or ".join(f"{size:,}" for size in sorted(sizes))

@@ -24,7 +24,13 @@ from archiver.archive.check.documents import (
 )
 from archiver.archive.check.files import FileCheck
 from archiver.archive.check.impact import StoredObjects, check_snapshots
-from archiver.archive.check.packs import PackCheck, PackResult, expected_packs, unsealed_packs
+from archiver.archive.check.packs import (
+    PackCheck,
+    PackResult,
+    expected_packs,
+    missing_packs,
+    unsealed_packs,
+)
 from archiver.archive.check.result import CheckRequest, CheckResult, Findings
 from archiver.archive.check.schedule import UNLIMITED, Schedule, portions_of
 from archiver.archive.check.sidecars import parity_findings, signature_findings
@@ -33,7 +39,7 @@ from archiver.archive.policy import proves
 from archiver.errors import DeniedError, skip_damaged
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from archiver.archive.advice import Advice
     from archiver.archive.archive import Archive
@@ -97,10 +103,18 @@ def check_archive(
     unread = pack_check.unchecked(packs)
     pack_check.check(unread, "structure", shown=request.level == "structure")
 
-    # Manifests after all packs: an object may be whole in another pack than the one where it should be.
+    # Missing packs once all are known, because many of them are one finding.
     results = pack_check.results
-    objects = StoredObjects(archive, results, complete=complete)
-    check_snapshots(archive, snapshots, objects, file_check.differing, findings)
+    findings.all += _missing_packs(store, results, findings.advice)
+
+    # Manifests after all packs: an object may be whole in another pack than the one where it should be.
+    check_snapshots(
+        archive,
+        snapshots,
+        StoredObjects(archive, results, complete=complete),
+        file_check.differing,
+        findings,
+    )
     check_writers(snapshots, results, findings)
     findings.all += contradiction_findings(
         archive, snapshots, append_only=journal.policy.append_only
@@ -189,6 +203,26 @@ def _hides(folder: str, finding: Finding) -> bool:
     return finding.code.endswith("-missing") and finding.path.startswith(f"{folder}/")
 
 
+def _missing_packs(
+    store: Store, results: Mapping[str, PackResult], advice: Advice
+) -> Iterator[Finding]:
+    missing = [result for result in results.values() if result.missing]
+    if not missing:
+        return
+    # Of these a finding says more than that: where they lie now, or which folder cannot be listed.
+    explained = set(_set_aside(store))
+    if any(folder.startswith(layout.PACKS) for folder in store.passed_over()):
+        explained |= {result.expected.name for result in missing}
+    yield from missing_packs(missing, advice, explained)
+
+
+def _set_aside(store: Store) -> dict[str, str]:
+    """Return name before -> name now; what was put into the trash counts before quarantine."""
+    names = (name for folder in _SET_ASIDE for name in store.list(folder))
+    set_aside = ((layout.quarantined_of(name), name) for name in names)
+    return {before.name: name for before, name in set_aside if before}
+
+
 def _with_places(store: Store, findings: Iterable[Finding]) -> Iterator[Finding]:
     """Return the findings; those of missing files say where the file was set aside, if it was."""
     places: dict[str, str] | None = None
@@ -197,10 +231,7 @@ def _with_places(store: Store, findings: Iterable[Finding]) -> Iterator[Finding]
             yield finding
             continue
         if places is None:
-            # Name before -> name now; what was put into the trash counts before quarantine.
-            names = (name for folder in _SET_ASIDE for name in store.list(folder))
-            set_aside = ((layout.quarantined_of(name), name) for name in names)
-            places = {before.name: name for before, name in set_aside if before}
+            places = _set_aside(store)
         path = layout.pack_name(finding.pack) if finding.pack else finding.path
         yield msgspec.structs.replace(finding, set_aside=places.get(path, ""))
 

@@ -14,6 +14,7 @@ import msgspec
 
 from archiver.archive import layout
 from archiver.archive.archive import Archive
+from archiver.archive.check.packs import many_missing
 from archiver.archive.fixity import reader_right
 from archiver.archive.layout import pack_name
 from archiver.archive.packs.index import ObjectIndex
@@ -77,7 +78,8 @@ class PackDamage(msgspec.Struct, frozen=True):
 def repair_whole_packs(archive: Archive, check: CheckResult, files: FileRepair) -> PackDamage:
     """Put good copies in the place of the damaged packs that have one."""
     repaired, damaged = [], []
-    packs = (finding.pack for finding in check.findings if finding.code in _PACK_CODES)
+    findings = (finding for finding in check.findings if finding.code in _PACK_CODES)
+    packs = (pack for finding in findings for pack in finding.packs or (finding.pack,))
     for pack in dict.fromkeys(filter(None, packs)):
         back = files.repair(pack_name(pack))
         if back is None:
@@ -424,14 +426,21 @@ def predicted_findings(
     names = {file.name for file in repaired}
     lost = damage.missing.files_of(repacked.lost)
 
-    def remains(finding: Finding) -> bool:
+    def remaining(finding: Finding) -> Finding | None:
         if finding.code in {"object-damaged", "object-missing"} and finding.path:
-            return any((title, finding.path) in lost for title in finding.snapshots)
-        return finding.code not in _PACK_CODES or pack_name(finding.pack) not in names
+            hit = any((title, finding.path) in lost for title in finding.snapshots)
+            return finding if hit else None
+        if finding.code not in _PACK_CODES:
+            return finding
+        if finding.packs:
+            left = tuple(pack for pack in finding.packs if pack_name(pack) not in names)
+            message = many_missing(left) if left else ""
+            return msgspec.structs.replace(finding, packs=left, message=message) if left else None
+        return None if pack_name(finding.pack) in names else finding
 
     return tuple(
         sorted(
-            filter(remains, findings),
+            filter(None, map(remaining, findings)),
             key=lambda finding: (finding.code, finding.snapshots, finding.path, finding.pack),
         )
     )
