@@ -1,0 +1,55 @@
+"""List: the snapshots that an archive holds, by repository, and which one each repository's name means."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from archiver.errors import UnreadableError
+
+if TYPE_CHECKING:
+    from archiver.archive.archive import Archive
+    from archiver.archive.seals import Snapshot
+    from archiver.archive.vouching import Vouching
+    from archiver.errors import DamageError
+
+
+class ListedSnapshot(NamedTuple):
+    """A snapshot, and who vouched for its files; ``default`` if the repository's name alone means it."""
+
+    snapshot: Snapshot
+    vouching: Vouching | None
+    default: bool
+
+
+class ListReport(NamedTuple):
+    """The snapshots, oldest first within each repository, and the errors of seals that are left out."""
+
+    snapshots: tuple[ListedSnapshot, ...]
+    damaged: tuple[DamageError, ...]
+    unreadable: tuple[UnreadableError, ...]
+
+
+def list_snapshots(archive: Archive, repository: str = "") -> ListReport:
+    """Return the snapshots of one repository, whose name is compared without case; ``""``: of all.
+
+    If nothing at all is to be said of the repository, raise UsageError that says what is held.
+    """
+    errors: list[DamageError] = []
+    held: dict[str, list[Snapshot]] = {}
+    for snapshot in archive.snapshots(lambda _name, error: errors.append(error)):
+        name = snapshot.seal.repository.casefold()
+        if repository.casefold() in {"", name}:
+            held.setdefault(name, []).append(snapshot)
+    if repository and not held and not errors and not archive.store.passed_over():
+        archive.find(repository)
+    listed = []
+    for _, snapshots in sorted(held.items()):
+        default = archive.preferred(snapshots)
+        for snapshot in sorted(snapshots, key=lambda each: (each.seal.sealed, each.id)):
+            vouching = archive.vouching(snapshot)
+            listed.append(ListedSnapshot(snapshot, vouching, default=snapshot == default))
+    return ListReport(
+        tuple(listed),
+        damaged=tuple(error for error in errors if not isinstance(error, UnreadableError)),
+        unreadable=tuple(error for error in errors if isinstance(error, UnreadableError)),
+    )
