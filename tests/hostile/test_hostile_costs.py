@@ -7,9 +7,11 @@ import json
 import pytest
 from hostilekit import good_pack, plain_files, write_archive
 from kit import handmade
+from kit.faults import overwrite
 from kit.memory import archiver, decode
 
 from archiver.archive.archive import Archive
+from archiver.archive.layout import quarantined_name
 from archiver.archive.packs.reader import PackReader
 
 H = "a" * 64
@@ -185,6 +187,20 @@ def test_many_missing_packs_are_one_finding_that_names_each(tmp_path, run):
     few = archive_of_packs(tmp_path / "few", 1_000)
     single = run("audit", "-q", "--json", "-C", few).kinds("finding")
     assert sum(one["code"] == "pack-missing" and "pack" in one for one in single) == 1_000
+
+
+def test_a_pack_that_was_set_aside_has_a_finding_of_its_own_among_many(tmp_path, run):
+    root = archive_of_packs(tmp_path / "archive", 1_002)
+    name = f"packs/00/{5:064x}.pack"
+    aside = quarantined_name("trash", "2026-01-01T00:00:00Z", name)
+    overwrite(root / aside, b"x")
+    findings = run("audit", "-q", "--json", "-C", root).kinds("finding")
+    missing = [one for one in findings if one["code"] == "pack-missing"]
+    (own,) = (one for one in missing if "pack" in one)
+    (others,) = (one for one in missing if "packs" in one)
+    assert (own["path"], own["set_aside"]) == (name, aside)
+    assert len(others["packs"]) == 1_001
+    assert own["pack"] not in others["packs"]
 
 
 def listing_pack(number, count):
