@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from archiver.archive.findings import Finding
 from archiver.errors import ArchiverError, SkippedError
 from archiver.smoke import libraries
+from archiver.smoke.checkpoint.config import CONFIG
 from archiver.smoke.loading.architecture import transformers_config
 from archiver.smoke.report import FailedError, InapplicableError, Proof, reason
 from archiver.smoke.tokenizer.chat_template import check_chat_template, processor_template
@@ -58,11 +59,16 @@ def load_tokenizer(session: Session) -> Any:
 
     Raises:
         SkippedError: It needs a library that is not there.
-        FailedError: transformers refuses ``config.json``.
+        FailedError: ``config.json`` is refused, here or by transformers.
         Exception: Whatever transformers raises on account of the tokenizer's files.
     """
     from transformers import AutoTokenizer  # noqa: PLC0415 - of the extra
 
+    if CONFIG in session.checkpoint.files:
+        with suppress(SkippedError):  # it is of no single model; what it counts was looked at
+            _ = (
+                session.config
+            )  # the tokenizer's loader reads the file as well, and believes its counts
     try:
         return AutoTokenizer.from_pretrained(
             str(session.folder), trust_remote_code=False, local_files_only=True
