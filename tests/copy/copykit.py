@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -84,19 +82,3 @@ def stored(root):
             info = path.stat()
             files[str(path.relative_to(root))] = (info.st_ino, info.st_size, info.st_mtime_ns)
     return files
-
-
-def mount(*arguments):
-    """Mount something, or say why a test that needs it cannot run."""
-    done = subprocess.run(["mount", *map(str, arguments)], capture_output=True, check=False)
-    assert not done.returncode, done.stderr
-
-
-def unmount(folder):
-    """Take a disk away, lazily: another program that looks through all disks may hold it just now."""
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
-def free(folder):
-    info = os.statvfs(folder)
-    return info.f_bavail * info.f_frsize

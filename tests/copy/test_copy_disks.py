@@ -5,9 +5,11 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
+from contextlib import ExitStack
 
 import pytest
-from copykit import events, free, ids, mount, stored, unmount
+from copykit import events, ids, stored
+from kit.disks import fill, memory_disk, read_only
 
 from archiver.archive.records import canonical
 
@@ -17,33 +19,15 @@ MIB = 1 << 20
 @pytest.fixture
 def disk(tmp_path):
     """A disk of 4 MiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount("-t", "tmpfs", "-o", "size=4m", "tmpfs", folder)
-    yield folder
-    unmount(folder)
+    with memory_disk(tmp_path / "disk", 4 * MIB) as folder:
+        yield folder
 
 
 @pytest.fixture
-def read_only(tmp_path):
+def freeze():
     """Makes folders read-only."""
-    mounted = []
-
-    def freeze(folder):
-        mount("--bind", folder, folder)
-        mounted.append(folder)
-        mount("-o", "remount,bind,ro", folder)
-        return folder
-
-    yield freeze
-    for folder in mounted:
-        unmount(folder)
-
-
-def fill(disk, left):
-    with (disk / "ballast").open("wb") as file:
-        file.write(bytes(max(free(disk) - left, 0)))
-    return disk / "ballast"
+    with ExitStack() as mounts:
+        yield lambda folder: mounts.enter_context(read_only(folder))
 
 
 def test_a_disk_that_is_too_small_is_told_at_once(source, copy, disk):
@@ -69,9 +53,9 @@ def test_a_disk_that_becomes_full(source, copy, disk, run, left, monkeypatch):
     assert run("audit", "-q", "-C", to).code == 0
 
 
-def test_a_source_that_may_only_be_read(source, target, run, read_only):
+def test_a_source_that_may_only_be_read(source, target, run, freeze):
     before = stored(source.root)
-    read_only(source.root)
+    freeze(source.root)
     result = run("copy", "-C", source.root, "--new", target)
     assert result.code == 0, result.err
     assert "cannot be written to" in result.err
@@ -80,9 +64,9 @@ def test_a_source_that_may_only_be_read(source, target, run, read_only):
     assert stored(source.root) == before
 
 
-def test_it_is_told_later_where_it_could_not_be_written(source, target, run, copy, read_only):
+def test_it_is_told_later_where_it_could_not_be_written(source, target, run, copy, freeze):
     with_mount = source.copied(source.root.with_name("frozen"))
-    read_only(with_mount.root)
+    freeze(with_mount.root)
     copy("--from-as", "a", "--as", "b", of=with_mount)
     assert not events(source.root, "copied")
     assert copy("--from-as", "a", "--as", "b").only("copy")["journalled_source"]
@@ -92,11 +76,11 @@ def test_it_is_told_later_where_it_could_not_be_written(source, target, run, cop
 
 
 @pytest.mark.parametrize("there", [False, True])
-def test_a_target_that_may_only_be_written_to_by_nobody(source, target, copy, read_only, there):
+def test_a_target_that_may_only_be_written_to_by_nobody(source, target, copy, freeze, there):
     target.mkdir()
     if there:
         copy("--snapshot", "org/one")
-    read_only(target)
+    freeze(target)
     before = stored(target)
     result = copy()
     assert result.code == 1

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 import socket
-from contextlib import contextmanager
+from contextlib import nullcontext
 
 import pytest
-from copykit import SavedArchive, events, ids, mount, place_id, unmount
+from copykit import SavedArchive, events, ids, place_id
+from kit.disks import memory_disk, mounted, read_only
 from kit.journal import raw_event
 
 from archiver.archive.archive import Archive
@@ -93,20 +94,8 @@ def test_one_disk_under_many_names_counts_once(
 def plugged(target, tmp_path):
     """Mount one of two disks at the target."""
     disks = [tmp_path / "shelf1", tmp_path / "shelf2"]
-    for disk in disks:
-        disk.mkdir()
-        mount("-t", "tmpfs", "tmpfs", disk)
-    target.mkdir()
-
-    @contextmanager
-    def call(number):
-        mount("--bind", disks[number], target)
-        yield
-        unmount(target)
-
-    yield call
-    for disk in disks:
-        unmount(disk)
+    with memory_disk(disks[0]), memory_disk(disks[1]):
+        yield lambda number: mounted(target, "--bind", disks[number])
 
 
 def test_two_disks_at_one_mount_point_count_twice(source, target, copy, run, count, plugged):
@@ -163,12 +152,8 @@ def test_a_copy_never_takes_the_identity_along(source, target, copy, tmp_path):
 def test_names_of_older_events_are_those_of_the_identities(source, target, copy, count, tmp_path):
     """As an archive that cannot be written to and has no identity is told of."""
     older(source.root)
-    mount("--bind", source.root, source.root)
-    try:
-        mount("-o", "remount,bind,ro", source.root)
+    with read_only(source.root):
         copy()
-    finally:
-        unmount(source.root)
     assert "from_id" not in events(target, "copied")[-1].fields
     assert not (source.root / "place.json").exists()
     assert count(target) == 2
@@ -264,16 +249,10 @@ def test_an_archive_without_one_is_whole_and_the_first_writer_makes_it(source, r
 def test_what_does_not_write_makes_none(source, run, command):
     older(source.root)
     verb, *more = command.split()
-    if verb == "audit":
-        mount("--bind", source.root, source.root)
-        mount("-o", "remount,bind,ro", source.root)
-    try:
+    with read_only(source.root) if verb == "audit" else nullcontext():
         # Nothing was ever audited here: a status says so.
         code = 24 if verb == "status" else 0
         assert run(verb, "-q", "-C", source.root, *more).code == code
-    finally:
-        if verb == "audit":
-            unmount(source.root)
     assert not (source.root / "place.json").exists()
 
 

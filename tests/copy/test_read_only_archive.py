@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import pytest
-from copykit import mount, stored, unmount
+from copykit import stored
+from kit.disks import read_only
 
 from archiver.archive.archive import Archive
 from archiver.catalogue.rebuild import catalogue_path
 
 
 @pytest.fixture
-def frozen(source, tmp_path):
-    mount("--bind", source.root, source.root)
-    mount("-o", "remount,bind,ro", source.root)
-    before = stored(source.root)
-    yield source
-    assert stored(source.root) == before
-    unmount(source.root)
+def frozen(source):
+    with read_only(source.root):
+        before = stored(source.root)
+        yield source
+        assert stored(source.root) == before
 
 
 @pytest.mark.parametrize(
@@ -73,16 +72,12 @@ def test_copies_at_two_places_have_catalogues_of_their_own(frozen, run, tmp_path
     """Both have the same id."""
     other = tmp_path / "copy"
     assert run("copy", "-q", "-C", frozen.root, "--new", other, "--snapshot", "org/one").code == 0
-    mount("--bind", other, other)
-    mount("-o", "remount,bind,ro", other)
-    try:
+    with read_only(other):
         here, there = (catalogue_path(Archive.open(one)) for one in (frozen.root, other))
         counts = [
             run("--json", "stats", "-C", one).kinds("stats")[0]["snapshots"]
             for one in (frozen.root, other, frozen.root)
         ]
-    finally:
-        unmount(other)
     assert here != there
     assert counts == [2, 1, 2]
     link = tmp_path / "link"

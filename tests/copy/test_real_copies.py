@@ -21,7 +21,8 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 import pytest
-from copykit import SavedArchive, events, ids, mount, place_id, stored, unmount
+from copykit import SavedArchive, events, ids, place_id, stored
+from kit.disks import memory_disk, mount, mounted, unmount
 from kit.faults import flip
 from kit.journal import raw_event
 
@@ -36,17 +37,15 @@ PATIENCE = 120
 @pytest.fixture
 def disk(tmp_path):
     """A second disk that can be unplugged and plugged in again: ``usb`` is where it is mounted."""
-    kept, usb = tmp_path / "kept", tmp_path / "usb"
-    kept.mkdir()
+    behind, usb = tmp_path / "kept", tmp_path / "usb"
     usb.mkdir()
-    mount("-t", "tmpfs", "tmpfs", kept)
 
     class Disk:
         folder = usb
         there = False
 
         def plug(self):
-            mount("--bind", kept, usb)
+            mount("--bind", behind, usb)
             self.there = True
 
         def unplug(self):
@@ -54,11 +53,11 @@ def disk(tmp_path):
             self.there = False
 
     usb_disk = Disk()
-    usb_disk.plug()
-    yield usb_disk
-    if usb_disk.there:
-        usb_disk.unplug()
-    unmount(kept)
+    with memory_disk(behind):
+        usb_disk.plug()
+        yield usb_disk
+        if usb_disk.there:
+            usb_disk.unplug()
 
 
 @pytest.fixture
@@ -68,10 +67,8 @@ def same_disk(tmp_path):
     with image.open("wb") as file:
         file.truncate(16 << 20)
     subprocess.run(["mkfs.ext4", "-q", image], check=True)
-    folder.mkdir()
-    mount("-o", "loop", image, folder)
-    yield folder
-    unmount(folder)
+    with mounted(folder, "-o", "loop", image):
+        yield folder
 
 
 @pytest.fixture

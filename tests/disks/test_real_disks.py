@@ -5,42 +5,35 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
 from diskkit import Disk
+from kit.disks import mounted, needs_mount, skip_unless_mountable
 from kit.repository import files_below
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-needs_mount = pytest.mark.skipif(
-    bool(os.environ.get("ARCHIVER_TEST_NO_MOUNT")), reason="ARCHIVER_TEST_NO_MOUNT is set"
-)
 pytestmark = needs_mount
 
 
 @pytest.fixture
 def ext4(tmp_path, library):
     """Makes a disk; the archive is at its very top."""
-    mounted: list[Path] = []
+    skip_unless_mountable()
+    mounts = ExitStack()
 
     def make(*options: str) -> Disk:
         image, folder = tmp_path / "image", tmp_path / "disk"
-        folder.mkdir()
         with image.open("wb") as file:
             file.truncate(24 << 20)
         subprocess.run(["mkfs.ext4", "-q", "-m", "0", *options, image], check=True)
-        done = subprocess.run(["mount", "-o", "loop", image, folder], check=False)
-        if done.returncode and os.geteuid() and not os.environ.get("CI"):
-            pytest.skip("only root can mount a disk")
-        assert not done.returncode, "run with ARCHIVER_TEST_NO_MOUNT=1 to do without"
-        mounted.append(folder)
-        return Disk(folder, library)
+        return Disk(mounts.enter_context(mounted(folder, "-o", "loop", image)), library)
 
-    yield make
-    for folder in mounted:
-        subprocess.run(["umount", folder], check=True)
+    with mounts:
+        yield make
 
 
 def fill(disk: Disk) -> Path:
@@ -181,14 +174,11 @@ def test_a_second_disk_within_an_archive_is_refused_at_the_start(
     folder.mkdir(parents=True, exist_ok=True)
     same.mkdir()
     words = [same if word == "SAME" else word for word in mount]
-    subprocess.run(["mount", *words, folder], check=True)
-    try:
+    with mounted(folder, *words):
         for words in (("import", model, "--as", "org/model", "--min-free", "0"), ("prune",)):
             done = disk.run(words[0], "-C", disk.root, *words[1:])
             assert done.code == 1
             assert f"{below} is on another disk, or a mount of its own" in done.err
         assert not list((disk.root / "tmp").iterdir())
         assert disk.run("list", "-C", disk.root).code == 0
-    finally:
-        subprocess.run(["umount", folder], check=True)
     assert not list(same.iterdir())

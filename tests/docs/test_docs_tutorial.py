@@ -17,6 +17,7 @@ from typing import NamedTuple
 import docs_forker
 import docskit
 import pytest
+from kit.disks import memory_disk
 
 from archiver.demo.checkpoints import write_dense
 from archiver.loopback.hub import Hub
@@ -80,12 +81,8 @@ def spool(tmp_path):
 def work(tmp_path):
     """Where the tutorial is followed; ``disk2`` is another disk than the archive's."""
     folder = tmp_path / "work"
-    disk = folder / "disk2"
-    disk.mkdir(parents=True)
-    done = subprocess.run(["mount", "-t", "tmpfs", "tmpfs", disk], capture_output=True, check=False)
-    assert not done.returncode, done.stderr
-    yield folder
-    subprocess.run(["umount", disk], check=True)
+    with memory_disk(folder / "disk2"):
+        yield folder
 
 
 def environment(home: Path, endpoint: str, spool: Path) -> dict[str, str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from kit.archive import seals
+from kit.disks import fill, free, memory_disk, needs_mount, resize, skip_unless_mountable
 from kit.repository import REPO, WEIGHTS, bf16, files_below, model, safetensors
 
 if TYPE_CHECKING:
@@ -26,46 +27,12 @@ def larger(hub):
     return files
 
 
-def disk(folder: Path, size: int) -> bool:
-    """Mount a small disk; False where this process may not."""
-    folder.mkdir(exist_ok=True)
-    command = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=777", "tmpfs", str(folder)]
-    return subprocess.run(command, capture_output=True, check=False).returncode == 0
-
-
-def grow(folder: Path, size: int) -> None:
-    subprocess.run(["mount", "-o", f"remount,size={size}", str(folder)], check=True)
-
-
 @pytest.fixture
 def small_disk(tmp_path):
     """A disk of 16 MiB that can be made fuller or larger."""
-    folder = tmp_path / "disk"
-    if not disk(folder, 16 * MIB):
-        if os.geteuid() and not os.environ.get("CI"):
-            pytest.skip("only root can mount a small disk")
-        pytest.fail("no tmpfs can be mounted here; run with ARCHIVER_TEST_NO_MOUNT=1 to do without")
-    yield folder
-    # Lazily: another program that looks through all disks may hold it at this moment.
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
-needs_mount = pytest.mark.skipif(
-    bool(os.environ.get("ARCHIVER_TEST_NO_MOUNT")), reason="ARCHIVER_TEST_NO_MOUNT is set"
-)
-
-
-def free(folder: Path) -> int:
-    info = os.statvfs(folder)
-    return info.f_bavail * info.f_frsize
-
-
-def fill(folder: Path, left: int) -> Path:
-    """Leave only ``left`` bytes free; the file that takes the rest."""
-    ballast = folder / "ballast"
-    with ballast.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, max(free(folder) - left, 1))
-    return ballast
+    skip_unless_mountable()
+    with memory_disk(tmp_path / "disk", 16 * MIB) as folder:
+        yield folder
 
 
 MIRROR = ("--min-free", "0", "--effort", "fast")
@@ -214,7 +181,7 @@ def test_a_full_disk_throws_nothing_away(
     row = cli("mirror", "-C", here, REPO, "--dry-run", "--json").records[0]
     assert row["resumed_bytes"] > MIB // 2
     assert row["to_fetch_bytes"] + row["resumed_bytes"] == row["bytes"]
-    grow(small_disk, 16 * MIB + 1_100_000)
+    resize(small_disk, 16 * MIB + 1_100_000)
     hub.requests.clear()
     result = cli("mirror", "-C", here, REPO, *MIRROR)
     assert result.code == 0, result.err

@@ -13,6 +13,7 @@ from datetime import timedelta
 import numpy as np
 import pytest
 from kit.cli import invoke
+from kit.disks import memory_disk
 from kit.journal import raw_event
 from statuskit import Answer
 
@@ -274,12 +275,8 @@ def test_upstream_that_cannot_be_reached_does_not_count_as_an_answer(ask, sync, 
 @pytest.fixture
 def small_disk(tmp_path):
     """A disk of 24 MiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=24m,mode=777", "tmpfs", str(folder)]
-    subprocess.run(mount, check=True)
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+    with memory_disk(tmp_path / "disk", 24 << 20) as folder:
+        yield folder
 
 
 def test_a_disk_that_fills_up_ends_a_plan_with_a_verdict(ask, hub, plan, small_disk):
