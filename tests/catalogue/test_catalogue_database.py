@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from catalogue_dump import dump
 from catalogue_samples import add_sample, digest, make_pack, make_sample
+from kit.users import NOBODY, python_as
 from sqlalchemy import text
 
 from archiver.catalogue import database, sqlite_file, updates
@@ -227,14 +228,12 @@ def test_a_file_that_may_only_be_read_is_read(path, monkeypatch):
             updates.add_pack(catalogue, *make_pack(1))
 
 
-READ_AS_SOMEBODY_ELSE = """
-import os, sys
+READ_WITHOUT_RIGHTS = """
+import sys
 from pathlib import Path
 from archiver.catalogue.database import Catalogue
 from archiver.catalogue.queries import known_packs
 from archiver.catalogue.sqlite_file import CatalogueUnusable
-if os.getuid() == 0:
-    os.setuid(65534)
 path = Path(sys.argv[1])
 with Catalogue.open(path) as catalogue:
     assert catalogue.read_only
@@ -254,7 +253,8 @@ def test_a_folder_that_may_only_be_read_serves_a_user_without_rights(blank):
         Path(f"{path}-lock").unlink()
         path.chmod(0o444)
         Path(folder).chmod(0o555)
-        command = [sys.executable, "-c", READ_AS_SOMEBODY_ELSE, path]
+        python = [sys.executable] if os.geteuid() else python_as(NOBODY)
+        command = [*python, "-c", READ_WITHOUT_RIGHTS, path]
         done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=600)
         Path(folder).chmod(0o755)
     assert (done.stdout.split(), done.stderr) == ([make_pack(0)[0], "unusable"], "")

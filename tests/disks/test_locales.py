@@ -49,7 +49,7 @@ def test_names_are_stored_shown_verified_and_restored_as_they_are(
     for words in (("init", "-C", root), taken, exported, verified):
         done = disk.run("-q", *words, env=env)
         assert done.code == 0, (words, done)
-    rows = disk.run("--json", "show", "-C", root, "org/model", "--files").rows("file")
+    rows = disk.run("--json", "show", "-C", root, "org/model", "--files").kinds("file")
     assert {row["path"] for row in rows} == {NAME, "ü.txt"}
     out = tmp_path / "out"
     assert disk.run("restore", "-q", "-C", root, "org/model", out, env=env).code == 0

@@ -152,7 +152,7 @@ def test_a_disk_without_inodes_is_told_as_that(ext4, model):
     assert disk.run(*words).code == 0
     found = disk.run("--json", "audit", "-C", disk.root)
     assert found.code == 0
-    assert not found.rows("finding")
+    assert not found.findings
 
 
 @pytest.mark.parametrize(

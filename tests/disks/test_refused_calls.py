@@ -83,7 +83,7 @@ def test_what_a_power_cut_may_lose_is_told_whenever_something_is_added_and_by_st
     assert done.err.count("power cut") == 1
     told = disk.run("status", "-C", archive, refuse=refuse)
     assert "power cut" in told.out
-    (row,) = disk.run("--json", "status", "-C", archive, refuse=refuse).rows("limit")
+    (row,) = disk.run("--json", "status", "-C", archive, refuse=refuse).kinds("limit")
     assert row["limit"] == "folder-sync"
     assert "power cut" not in disk.run("status", "-C", archive).out
 
@@ -139,7 +139,7 @@ def test_an_index_that_can_lie_nowhere_is_held_in_memory(archive, disk, take_in,
         *("--json", "stats", "-C", archive), refuse={"fcntl_lock": ENOLCK}, env=env, cwd=tmp_path
     )
     assert done.code == 0, done
-    assert done.rows("stats")[0]["snapshots"] == 1
+    assert done.kinds("stats")[0]["snapshots"] == 1
 
 
 @pytest.mark.parametrize(

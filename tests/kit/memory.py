@@ -6,7 +6,8 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
+
+from kit.cli import Result
 
 PEAK_MB = 400
 """What a reader may take, whatever an archive holds: the bound of docs/bounds.md."""
@@ -22,28 +23,12 @@ sys.stdout.write(json.dumps([done.returncode, peak // 1024, *(
 """
 
 
-class Child(NamedTuple):
+class Measured(Result):
     """How a command ended, and the most memory (MB) that it had."""
 
-    code: int
     peak: int
-    out: str
-    err: str
 
-    def kinds(self, kind: str) -> list[dict]:
-        rows = map(json.loads, self.out.splitlines())
-        return [row for row in rows if row["kind"] == kind]
-
-    @property
-    def codes(self) -> set[str]:
-        """The codes of what is damaged."""
-        return {one["code"] for one in self.kinds("finding") if not one["remark"]}
-
-    @property
-    def remarks(self) -> set[str]:
-        return {one["code"] for one in self.kinds("finding") if one["remark"]}
-
-    def cheap(self) -> Child:
+    def cheap(self) -> Measured:
         """This, if it took little and ended with a sentence."""
         assert self.peak < PEAK_MB, f"{self.peak} MB\n{self.err[-2000:]}"
         assert "Traceback" not in self.err, self.err[-4000:]
@@ -51,20 +36,23 @@ class Child(NamedTuple):
         return self
 
 
-def measured(*command: object) -> Child:
+def measured(*command: object) -> Measured:
     """Run a command as a child of a small process: what a large one forks would count as its own."""
     arguments = [sys.executable, "-c", _MEASURE % ENDS_SECONDS, *map(str, command)]
     done = subprocess.run(arguments, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()[-4000:]
-    return Child(*json.loads(done.stdout))
+    code, peak, out, err = json.loads(done.stdout)
+    result = Measured(code, out, err)
+    result.peak = peak
+    return result
 
 
-def archiver(*arguments: object) -> Child:
+def archiver(*arguments: object) -> Measured:
     """Run archiver in a child."""
     return measured(sys.executable, "-m", "archiver", *arguments)
 
 
-def decode(root: Path, *arguments: object) -> Child:
+def decode(root: Path, *arguments: object) -> Measured:
     """Run the reader that every archive carries, on the archive in ``root``."""
     import archiver as package
 

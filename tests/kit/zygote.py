@@ -13,17 +13,12 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Self
 
-_HERE = Path(__file__)
+from kit.cli import Result
+from kit.users import limit_capabilities
 
-
-class Ended(NamedTuple):
-    """How a process ended; ``code`` is negative for a signal."""
-
-    code: int
-    out: str
-    err: str
+_TESTS = Path(__file__).parents[1]
 
 
 class Child:
@@ -38,11 +33,11 @@ class Child:
         """SIGKILL; harmless when it has ended by itself."""
         os.kill(self.pid, signal.SIGKILL)
 
-    def wait(self) -> Ended:
-        """Wait for its end."""
+    def wait(self) -> Result:
+        """Wait for its end; the code is negative for a signal."""
         code = self._zygote.ask({"wait": self.pid})
         out, err = (self._output / name for name in ("out", "err"))
-        return Ended(code, out.read_text(), err.read_text())
+        return Result(code, out.read_text(), err.read_text())
 
 
 class Zygote:
@@ -62,9 +57,9 @@ class Zygote:
         environ = os.environ | {"OPENBLAS_NUM_THREADS": "1", "HF_HUB_DISABLE_XET": "1"}
         # Threads that wait for each other at every small tensor take minutes on a busy machine.
         environ |= {"OMP_NUM_THREADS": "1"} if self._more else {}
-        environ |= self._environ
+        environ |= self._environ | {"PYTHONPATH": str(_TESTS)}
         self._process = subprocess.Popen(
-            [sys.executable, str(_HERE), *self._more],
+            [sys.executable, "-m", "kit.zygote", *self._more],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environ,
         )  # fmt: skip
         return self
@@ -95,7 +90,7 @@ class Zygote:
         }
         return Child(self, self.ask(request), output)
 
-    def run(self, *arguments: object, **hooks: object) -> Ended:
+    def run(self, *arguments: object, **hooks: object) -> Result:
         """Start a command and wait for its end."""
         return self.start(*arguments, **hooks).wait()
 
@@ -222,7 +217,7 @@ def _prepare(request: dict) -> None:
 
         hub_stream.PART_BYTES = request["part_bytes"]
     if request.get("powerless"):
-        _drop_capabilities()
+        limit_capabilities()
 
 
 def _limit_files(size: int) -> None:
@@ -230,15 +225,6 @@ def _limit_files(size: int) -> None:
 
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-
-
-def _drop_capabilities() -> None:
-    """Be bound by modes, also as root: Linux's capset, version 3, with nothing in it."""
-    import ctypes
-
-    header, nothing = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
-    if ctypes.CDLL(None, use_errno=True).capset(header, nothing):
-        raise OSError(ctypes.get_errno(), "capset")
 
 
 _EVENTS = ("open", "os.rename", "os.mkdir", "os.remove", "os.link", "os.chmod")

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from kit.users import POWERLESS, python_as
 from storekit import host, publish
 
 from archiver.errors import ArchiverError, DamageError, DeniedError, NoSpaceError
@@ -327,7 +328,7 @@ def test_a_file_that_cannot_be_read_is_replaced_by_a_good_one(store, root, monke
 
 
 # Root may read everything; without its capabilities it is a user like any other.
-POWERLESS = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
+PYTHON = [sys.executable] if os.geteuid() else python_as(POWERLESS)
 OPEN = """
 import sys
 from pathlib import Path
@@ -343,7 +344,7 @@ except ArchiverError as error:
 def test_a_file_without_permission_is_told(store, root):
     publish(store)
     (root / NAME).chmod(0)
-    command = [*POWERLESS, sys.executable, "-c", OPEN, root, NAME]
+    command = [*PYTHON, "-c", OPEN, root, NAME]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     assert NAME in done.stdout
     assert "Permission denied" in done.stdout
