@@ -438,7 +438,7 @@ def dead(tmp_path):
     call.folder = folder
     yield call
     server.send_signal(signal.SIGCONT)
-    subprocess.run(["umount", "-l", folder], check=True)
+    unmount(folder)
     server.wait()
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 from kit.archive import seals
-from kit.disks import fill, free, memory_disk, needs_mount, resize, skip_unless_mountable
+from kit.disks import fill, free, memory_disk, mount, needs_mount, resize, skip_unless_mountable
 from kit.repository import REPO, WEIGHTS, bf16, files_below, model, safetensors
 
 if TYPE_CHECKING:
@@ -224,16 +223,15 @@ def test_what_cannot_fit_is_not_begun(hub, larger, small_disk, archive, cli, wai
 
 
 @pytest.fixture
-def read_only(small_disk, larger, archive, mirror, cli, hub):
+def read_only(small_disk, larger, archive, mirror):
     """An archive on a medium that is mounted read-only."""
     assert mirror(*MIRROR).code == 0
     here = small_disk / "archive"
     shutil.copytree(archive, here)
     for path in here.glob("catalogue*"):
         path.unlink()
-    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    yield here
-    subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
+    mount("-o", "remount,ro", small_disk)
+    return here
 
 
 @needs_mount
