@@ -14,7 +14,13 @@ from archiver.archive.publish import publish
 from archiver.archive.records import Features, Manifest, Selection, canonical, keys_of, parse_info
 from archiver.archive.seals import Snapshot
 from archiver.digest import blake3_hex
-from archiver.errors import DamageError, NoArchiveError, UnknownFormatError, UsageError
+from archiver.errors import (
+    ArchiverError,
+    DamageError,
+    NoArchiveError,
+    UnknownFormatError,
+    UsageError,
+)
 
 PARTS = [b"first part", b"second part"]
 ENTRY = entry_of("notes.txt", PARTS)
@@ -378,3 +384,40 @@ def test_publishing_the_same_again_gives_the_same_snapshot(archive):
     part = publish(archive, Manifest(source(), (ENTRY,)), objects.location, PART)
     assert part.seal.parent == made[0].id
     assert len(list(archive.snapshots())) == 2
+
+
+# A new archive goes into an empty folder, or one where making it was interrupted; into no other.
+
+
+def test_what_an_interrupted_run_left_is_gone_on_with(root):
+    Archive.create(root)
+    (root / "archive.json").unlink()
+    (root / "decode.py").unlink()
+    (root / "tmp" / "put-host-1-abc").write_bytes(b"half")
+    made = Archive.create(root)
+    assert Archive.open(root).info == made.info
+    assert (root / "decode.py").exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["notes.txt", "README.txt", "tmp/mine", "packs/x", "archive.json", "place.json", ".hidden"],
+)
+def test_a_folder_of_something_else_is_refused_and_left_alone(root, name):
+    path = root / name
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"mine")
+    with pytest.raises(UsageError, match="empty"):
+        Archive.create(root)
+    assert [file for file in root.rglob("*") if file.is_file()] == [path]
+    assert path.read_bytes() == b"mine"
+
+
+def test_links_and_files_are_refused(root, tmp_path):
+    root.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(ArchiverError):
+        Archive.create(root)
+    root.unlink()
+    root.write_bytes(b"")
+    with pytest.raises(UsageError):
+        Archive.create(root)

@@ -1,27 +1,17 @@
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 from urllib.parse import quote
-
-# Read by huggingface_hub when it is imported: downloads go over plain HTTP.
-os.environ["HF_HUB_DISABLE_XET"] = "1"
 
 import pytest
 from hubkit import FILES, Answer, request
 
-from archiver.loopback.hub import Hub
-
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from huggingface_hub import HfApi
 
-
-@pytest.fixture
-def hub() -> Iterator[Hub]:
-    with Hub() as hub:
-        yield hub
+    from archiver.loopback.hub import Hub
 
 
 @pytest.fixture

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
+from kit.cli import invoke
 from kit.journal import raw_event
 from prunekit import CONTENTS, all_restore, entry_of, seal, store_object
 
@@ -363,3 +365,30 @@ def test_a_condemned_pack_is_not_built_upon(run, tmp_path, root, archive):
     assert gone not in packs
     (entry, _) = Archive.open(root).manifest(the(archive, "org/again").seal).files
     assert entry.blake3 == entry_of(CONTENTS["org/one"]).blake3
+
+
+# ---- a dry run
+
+
+@pytest.mark.parametrize("grace", ["0s", "14d"])
+def test_a_dry_run_lists_what_the_run_does(run, root, tmp_path, grace):
+    """Also what follows a forgotten seal: its signature and the sidecars of its packs."""
+
+    def planned_or_done(*arguments):
+        code, records = run("prune", "--grace", grace, *arguments)
+        assert code == 0
+        (report,) = (record for record in records if record["kind"] == "prune")
+        del report["dry_run"]
+        files = [(record["step"], record["file"]) for record in records if record["kind"] == "file"]
+        return sorted(files), report
+
+    assert invoke("keys", "new", "-q", tmp_path / "own", "--no-password") == 0
+    assert invoke("parity", "add", "-q", "-C", root) == 0
+    assert run("sign", "--key", tmp_path / "own.key")[0] == 0
+    assert run("forget", "org/one")[0] == 0
+    listed = set()
+    for _ in range(4):
+        plan = planned_or_done("--dry-run")
+        assert plan == planned_or_done()
+        listed |= {(step, Path(name).suffix) for step, name in plan[0]}
+    assert listed >= {("swept", ".par"), ("swept", ".minisig"), ("condemned", ".pack")}

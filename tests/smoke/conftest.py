@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 # wait for each other's threads. torch reads this when it is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# Read by huggingface_hub when it is imported; a smoke test would have it offline for good.
-os.environ["HF_HUB_DISABLE_XET"] = "1"
 import huggingface_hub.constants  # noqa: F401 - before a smoke test sets HF_HUB_OFFLINE
 
 

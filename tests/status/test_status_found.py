@@ -1,4 +1,7 @@
-"""What an audit found stays in the status until it was mended, or looked at again and found whole."""
+"""What an audit found stays in the status until it was mended, or looked at again and found whole.
+
+What was proven elsewhere proves nothing here.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,10 @@ import shutil
 
 import pytest
 from kit.cli import invoke
-from kit.faults import overwrite
+from kit.faults import flip, overwrite
 from statuskit import packs, words
 
+MONTH = ("--max-age", "30d")
 SHALLOW = [("--level", "structure"), ("--max-bytes", "1GB"), ("--snapshot", "org/one")]
 
 
@@ -24,9 +28,7 @@ def parity(ask, root):
     assert ask("parity", "add").code == 0
     assert set(ask("status", "--json").short) == {"audit"}
     (sidecar,) = (root / "parity").glob(f"*/{packs(root)[0].stem}*")
-    data = bytearray(sidecar.read_bytes())
-    data[len(data) // 2] ^= 1
-    overwrite(sidecar, bytes(data))
+    flip(sidecar)
     result = ask("audit", "--json")
     assert [finding["code"] for finding in result.kinds("finding")] == ["parity-damaged"]
     return sidecar
@@ -165,3 +167,46 @@ def test_an_audit_names_the_file_of_a_pack(root, capfd):
     lines = capfd.readouterr().out.splitlines()
     (line,) = [line for line in lines if line.startswith("pack-damaged")]
     assert line.endswith(f"  {pack.parent.relative_to(root)}/{pack.stem[:16]}….pack")
+
+
+@pytest.mark.parametrize("later", [("--level", "structure"), ("--sample", "1%")])
+def test_an_audit_that_looks_at_less_does_not_hide_damage(ask, root, later):
+    assert ask("audit", "-q").code == 0
+    flip(packs(root)[0])
+    assert ask("audit", "-q").code == 20
+    ask("audit", "-q", *later)
+    result = ask("status", "--json")
+    assert (result.code, set(result.short)) == (24, {"damage"})
+
+
+def test_an_earlier_proof_does_not_count_once_damage_was_found(ask, root):
+    assert ask("audit", "-q").code == 0
+    flip(packs(root)[0])
+    assert ask("audit", "-q", *MONTH).code == 0  # nothing is due
+    assert ask("audit", "-q").code == 20
+    assert ask("audit", "-q", *MONTH).code == 20
+
+
+def test_damage_that_is_whole_again_is_told_no_more(ask, root, tmp_path):
+    shutil.copytree(root, tmp_path / "copy")
+    flip(packs(root)[0])
+    assert ask("audit", "-q").code == 20
+    ask("audit", "-q", "--level", "structure")
+    command = ask("status", "--json").short["damage"]
+    assert command[0] == "repair"
+    assert ask(*command, "-q", "--from", str(tmp_path / "copy")).code == 0
+    assert ask("status", "--json").code == 0
+    assert ask("audit", "-q", "--level", "structure").code == 0
+    assert ask("status", "--json").code == 0
+
+
+def test_what_was_proven_at_one_place_is_not_proven_at_another(ask, root, tmp_path):
+    assert ask("audit", "-q").code == 0
+    copy = tmp_path / "copy"
+    assert ask("copy", "--new", str(copy), "-q").code == 0
+    assert ask("status", "--json", "-C", str(copy)).coverage("content")["packs"] == 0
+    flip(packs(copy)[0])
+    assert ask("audit", "-q", "-C", str(copy), *MONTH).code == 20
+    assert ask("copy", str(root), "-q", "-C", str(copy)).code == 0
+    result = ask("status", "--json")
+    assert (result.code, result.coverage("content")["packs"]) == (0, 2)

@@ -5,25 +5,8 @@ import hashlib
 import pytest
 from upstreamkit import REPO, TOKEN, WEIGHTS
 
-from archiver.loopback.hub import Hub
 from archiver.upstream.huggingface.client import HuggingFace
 from archiver.upstream.retry import RetryPolicy
-
-
-@pytest.fixture(autouse=True)
-def _no_settings_of_this_machine(monkeypatch, tmp_path_factory):
-    from huggingface_hub import constants
-
-    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE"):
-        monkeypatch.delenv(name, raising=False)
-    nowhere = tmp_path_factory.getbasetemp() / "no-token"
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(nowhere))
-
-
-@pytest.fixture
-def hub():
-    with Hub() as running:
-        yield running
 
 
 @pytest.fixture
