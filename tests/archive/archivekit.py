@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 from kit.archive import NoHints
+from kit.repository import bf16, noise
 
 from archiver.archive.archive import Archive
 from archiver.archive.ingest.object_store import ObjectStore
@@ -21,16 +22,7 @@ def array(data: bytes) -> np.ndarray:
     return np.frombuffer(bytearray(data), np.uint8)
 
 
-def bf16(count: int, seed: int = 1) -> bytes:
-    values = np.random.default_rng(seed).standard_normal(count, dtype=np.float32)
-    return ((values * np.float32(0.02)).view(np.uint32) >> 16).astype("<u2").tobytes()
-
-
-def noise(count: int, seed: int) -> bytes:
-    return np.random.default_rng(seed).integers(0, 256, count).astype(np.uint8).tobytes()
-
-
-PLAINS = [b"{}\n", bf16(4000, 1), b"text " * 300, bf16(3001, 2) + b"\x07", noise(2000, 3)]
+PLAINS = [b"{}\n", bf16(1, 4000), b"text " * 300, bf16(2, 3001) + b"\x07", noise(3, 2000)]
 
 
 def write_pack(archive: Archive, plains: list[bytes] = PLAINS) -> str:

@@ -5,8 +5,9 @@ import time
 
 import msgspec
 import pytest
-from archivekit import PLAINS, entry_of, noise, pack_path, write_pack
+from archivekit import PLAINS, entry_of, pack_path, write_pack
 from kit.faults import overwrite
+from kit.repository import noise
 
 from archiver.archive.archive import Archive
 from archiver.archive.decode import FileDecoder
@@ -39,7 +40,7 @@ class Slow:
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
 def test_pieces_come_in_order(archive, workers):
-    large = [noise(SEGMENT_MAX // 2 + number, number) for number in range(5)]
+    large = [noise(number, SEGMENT_MAX // 2 + number) for number in range(5)]
     packs = Slow(ObjectIndex(archive, [write_pack(archive, large + PLAINS)]))
     wanted = [large[0], PLAINS[1], large[1], large[0], large[2], PLAINS[4], large[3], large[4]]
     with FileDecoder(packs, workers=workers) as decoder:

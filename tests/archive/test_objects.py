@@ -5,8 +5,9 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from archivekit import array, noise, object_store, pack_path, reading, write_pack
+from archivekit import array, object_store, pack_path, reading, write_pack
 from kit.faults import overwrite
+from kit.repository import noise
 
 from archiver.archive.archive import Archive
 from archiver.archive.ingest import object_store as store_module
@@ -19,7 +20,7 @@ from archiver.codec.segment import SEGMENT_MAX
 from archiver.digest import blake3_hex
 from archiver.errors import ArchiverError, DamageError, NoSpaceError
 
-CONTENTS = [noise(3000 + number, number) for number in range(12)]
+CONTENTS = [noise(number, 3000 + number) for number in range(12)]
 
 
 class Hints:

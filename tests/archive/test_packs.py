@@ -9,8 +9,9 @@ import subprocess
 import msgspec
 import numpy as np
 import pytest
-from archivekit import PLAINS, array, noise, pack_path, reading, write_pack
+from archivekit import PLAINS, array, pack_path, reading, write_pack
 from kit.faults import overwrite
+from kit.repository import noise
 
 from archiver.archive.archive import Archive
 from archiver.archive.ingest.resume import salvage
@@ -157,7 +158,7 @@ def test_walking_goes_on_without_a_head(archive, root, pack):
 
 
 def test_a_header_that_lies_about_its_frames_does_not_hide_the_next_object(archive, root):
-    plain = noise(600, 9)
+    plain = noise(9, 600)
     item = encode(array(plain), None, Effort.FAST)
     lying = msgspec.structs.replace(item.header, frames=(item.header.frames[0] + 300,))
     staged = archive.store.stage("pack")
@@ -354,7 +355,7 @@ def leftover(root, data: bytes) -> None:
 
 
 def test_salvage_yields_exactly_the_whole_objects_at_every_cut(archive, root):
-    plains = [b"one", b"two" * 40, noise(90, 7)]
+    plains = [b"one", b"two" * 40, noise(7, 90)]
     writer = PackWriter(archive.store, archive.info)
     ends = [
         (entry := writer.append(encode(array(p), None, Effort.FAST))).offset + entry.stored

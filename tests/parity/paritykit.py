@@ -6,7 +6,6 @@ import json
 from functools import cache
 from typing import TYPE_CHECKING
 
-import numpy as np
 from blake3 import blake3
 
 from archiver.archive import layout
@@ -98,10 +97,6 @@ class Quiet:
 
     def end(self, path):
         self.ended.append(path)
-
-
-def noise(size: int, seed: int = 1) -> bytes:
-    return np.random.default_rng(seed).integers(0, 256, size, np.uint8).tobytes()
 
 
 def put_pack(archive: Archive, data: bytes) -> str:

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kit.faults import overwrite
-from paritykit import blocks_of, guard, header_of, noise, path_of, put_pack, rebuilt, sidecar_path
+from kit.repository import noise
+from paritykit import blocks_of, guard, header_of, path_of, put_pack, rebuilt, sidecar_path
 
 from archiver.archive import layout
 from archiver.archive.packs import format as pack_format
@@ -16,7 +17,7 @@ from archiver.archive.parity.reconstruct import reconstruct
 from archiver.archive.parity.sidecar import HEADER_MAX, read_sidecar
 from archiver.errors import DamageError, UnknownFormatError
 
-DATA = noise(30_000, 3)
+DATA = noise(3, 30_000)
 
 
 class Held:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from kit.cli import invoke
 from kit.faults import overwrite
-from paritykit import Quiet, noise, sidecar_path
+from kit.repository import noise
+from paritykit import Quiet, sidecar_path
 from paritykit import guard as protect_all
 
 from archiver.archive import layout
@@ -20,7 +21,7 @@ def original(tmp_path_factory):
     root = tmp_path_factory.mktemp("guarded")
     model = root / "model"
     model.mkdir()
-    (model / "weights.bin").write_bytes(noise(200_000))
+    (model / "weights.bin").write_bytes(noise(1, 200_000))
     (model / "config.json").write_text("{}")
     archive = str(root / "weights")
     assert invoke("init", "-q", "-C", archive) == 0
@@ -135,7 +136,7 @@ def test_a_sidecar_of_nothing_is_a_remark(guarded):
 def stray_pack(archive):
     from paritykit import put_pack
 
-    return put_pack(archive, noise(5000, 77))
+    return put_pack(archive, noise(77, 5000))
 
 
 def test_another_file_among_them_is_not_taken_for_one(guarded):

@@ -8,7 +8,7 @@ import shutil
 import pytest
 from kit.faults import overwrite
 from kit.journal import raw_event
-from paritykit import noise
+from kit.repository import noise
 
 from archiver.archive.archive import Archive
 from archiver.archive.events import TOOL
@@ -16,7 +16,7 @@ from archiver.archive.events import TOOL
 
 def write_model(folder, seed, shared=b""):
     folder.mkdir()
-    (folder / "weights.bin").write_bytes(noise(100_000, seed))
+    (folder / "weights.bin").write_bytes(noise(seed, 100_000))
     (folder / "config.json").write_text(f'{{"seed": {seed}}}')
     if shared:
         (folder / "tokenizer.bin").write_bytes(shared)

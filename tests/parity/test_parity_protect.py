@@ -6,17 +6,8 @@ import tracemalloc
 
 import pytest
 from kit.faults import overwrite
-from paritykit import (
-    Quiet,
-    blocks_of,
-    guard,
-    header_of,
-    noise,
-    path_of,
-    put_pack,
-    rebuilt,
-    sidecar_path,
-)
+from kit.repository import noise
+from paritykit import Quiet, blocks_of, guard, header_of, path_of, put_pack, rebuilt, sidecar_path
 
 from archiver.archive import layout
 from archiver.archive.records import Manifest, Source, canonical
@@ -36,7 +27,7 @@ def in_tmp(archive) -> list[str]:
 
 
 def test_each_file_is_made_once_and_then_kept(archive):
-    names = tuple(sorted([put_pack(archive, noise(9000)), publish_manifest(archive)]))
+    names = tuple(sorted([put_pack(archive, noise(1, 9000)), publish_manifest(archive)]))
     first = guard(archive, *names)
     assert (first.made, first.kept, first.failures) == (names, (), ())
     assert first.bytes == sum(path_of(archive, name).stat().st_size for name in names)
@@ -50,9 +41,9 @@ def test_each_file_is_made_once_and_then_kept(archive):
 
 
 def test_a_file_that_is_not_what_its_name_demands_gets_none_and_the_others_do(archive):
-    bad, good = put_pack(archive, noise(9000, 1)), put_pack(archive, noise(9000, 2))
+    bad, good = put_pack(archive, noise(1, 9000)), put_pack(archive, noise(2, 9000))
     spoilt, gone = publish_manifest(archive), layout.pack_name("ab" * 32)
-    overwrite(path_of(archive, bad), noise(9000, 3))
+    overwrite(path_of(archive, bad), noise(3, 9000))
     data = bytearray(path_of(archive, spoilt).read_bytes())
     data[-6] ^= 1
     overwrite(path_of(archive, spoilt), bytes(data))
@@ -80,7 +71,7 @@ def test_a_manifest_is_proven_by_what_it_unpacks_to(archive):
 
 @pytest.mark.parametrize("how", ["header", "block", "cut", "empty", "shape"])
 def test_a_sidecar_that_is_not_good_is_made_anew(archive, how):
-    name = put_pack(archive, noise(50_000))
+    name = put_pack(archive, noise(1, 50_000))
     guard(archive, name)
     path = sidecar_path(archive, name)
     good = path.read_bytes()
@@ -102,7 +93,7 @@ def test_a_sidecar_that_is_not_good_is_made_anew(archive, how):
 
 
 def test_progress_counts_every_byte_twice(archive):
-    name, progress = put_pack(archive, noise(70_001)), Quiet()
+    name, progress = put_pack(archive, noise(1, 70_001)), Quiet()
     guard(archive, name, progress=progress)
     assert progress.expected == progress.advanced == progress.fetched == 2 * 70_001
     assert progress.ended == [name]
@@ -114,7 +105,7 @@ def test_impossible_parity_is_refused_before_anything_is_read(archive):
 
 
 def test_a_full_disk_ends_the_run_and_leaves_nothing(archive, monkeypatch):
-    name = put_pack(archive, noise(50_000))
+    name = put_pack(archive, noise(1, 50_000))
     begun = []
     stage = archive.store.stage
 
@@ -143,7 +134,7 @@ def test_a_full_disk_ends_the_run_and_leaves_nothing(archive, monkeypatch):
 
 
 def test_a_sidecar_that_does_not_read_back_is_not_published(archive, monkeypatch):
-    name = put_pack(archive, noise(50_000))
+    name = put_pack(archive, noise(1, 50_000))
     stage = archive.store.stage
 
     def lossy(purpose):
@@ -167,7 +158,7 @@ def test_a_sidecar_that_does_not_read_back_is_not_published(archive, monkeypatch
 def test_memory_does_not_grow_with_the_file(archive, monkeypatch):
     """Python's own blocks; what is read at a time is made small, so that the file is many times it."""
     monkeypatch.setattr("archiver.archive.parity.erasure._GROUP_BYTES", 1 << 20)
-    name = put_pack(archive, noise(24 << 20))
+    name = put_pack(archive, noise(1, 24 << 20))
     tracemalloc.start()
     try:
         guard(archive, name, parity=1, group=32)
@@ -180,12 +171,12 @@ def test_memory_does_not_grow_with_the_file(archive, monkeypatch):
 def test_damage_between_proof_and_coding_is_noticed(archive, monkeypatch):
     from archiver.archive.parity import protect as module
 
-    name = put_pack(archive, noise(50_000))
+    name = put_pack(archive, noise(1, 50_000))
     hash_blocks = module.hash_blocks
 
     def then_spoilt(reader, shape, advance):
         digests = hash_blocks(reader, shape, advance)
-        overwrite(path_of(archive, name), noise(50_000, 9))
+        overwrite(path_of(archive, name), noise(9, 50_000))
         return digests
 
     monkeypatch.setattr(module, "hash_blocks", then_spoilt)

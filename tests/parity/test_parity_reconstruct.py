@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kit.faults import overwrite
 from kit.journal import raw_event
-from paritykit import guard, noise, path_of, put_pack, sidecar_path
+from kit.repository import noise
+from paritykit import guard, path_of, put_pack, sidecar_path
 
 from archiver.archive import layout
 from archiver.archive.events import TOOL
@@ -59,7 +60,7 @@ def damage(draw):
 @given(damage(), st.integers(0, 9))
 def test_any_loss_of_so_many_blocks_of_each_group_comes_back(shared_archive, drawn, seed):
     size, parity, group, lost = drawn
-    data = noise(size, seed)
+    data = noise(seed, size)
     name = put_pack(shared_archive, data)
     guard(shared_archive, name, parity=parity, group=group, redo=True)
     shape = shape_of(size, parity, group)
@@ -112,7 +113,7 @@ def large(tmp_path_factory):
     from archiver.archive.archive import Archive
 
     archive = Archive.create(tmp_path_factory.mktemp("large") / "weights")
-    data = noise(68 * MIB + 4711, 5)
+    data = noise(5, 68 * MIB + 4711)
     name = put_pack(archive, data)
     report = guard(archive, name)
     assert report.made == (name,)
@@ -162,7 +163,7 @@ def test_groups_larger_than_what_is_in_memory_at_a_time_are_coded_in_slices(larg
 
 @pytest.mark.parametrize("size", [1, 300, BLOCK, 2 * BLOCK])
 def test_a_missing_file_comes_back_whole_if_parity_is_as_large_as_it(archive, size):
-    data = noise(size)
+    data = noise(1, size)
     name = put_pack(archive, data)
     guard(archive, name)
     path_of(archive, name).unlink()
@@ -170,7 +171,7 @@ def test_a_missing_file_comes_back_whole_if_parity_is_as_large_as_it(archive, si
 
 
 def test_a_missing_file_that_is_larger_is_beyond_its_parity(archive):
-    name = put_pack(archive, noise(3 * BLOCK))
+    name = put_pack(archive, noise(1, 3 * BLOCK))
     guard(archive, name)
     path_of(archive, name).unlink()
     with pytest.raises(DamageError, match="is missing beyond its parity"):
@@ -178,7 +179,7 @@ def test_a_missing_file_that_is_larger_is_beyond_its_parity(archive):
 
 
 def test_a_file_that_is_whole_or_longer_comes_out_as_it_was(archive):
-    data = noise(50_000)
+    data = noise(1, 50_000)
     name = put_pack(archive, data)
     guard(archive, name)
     assert reconstructed(archive, name) == data
@@ -197,7 +198,7 @@ def test_an_event_comes_back(archive):
 
 @pytest.mark.parametrize("how", ["first", "second", "cut", "front", "trailer", "longer"])
 def test_one_good_header_is_enough(archive, how):
-    data = noise(100_000)
+    data = noise(1, 100_000)
     name = put_pack(archive, data)
     guard(archive, name)
     side = bytearray(sidecar_path(archive, name).read_bytes())
@@ -220,7 +221,7 @@ def test_one_good_header_is_enough(archive, how):
 
 
 def test_a_sidecar_that_has_lost_both_headers_says_so(archive):
-    name = put_pack(archive, noise(100_000))
+    name = put_pack(archive, noise(1, 100_000))
     guard(archive, name)
     side = bytearray(sidecar_path(archive, name).read_bytes())
     side[60] ^= 1
@@ -231,7 +232,7 @@ def test_a_sidecar_that_has_lost_both_headers_says_so(archive):
 
 
 def test_without_a_sidecar_it_says_so(archive):
-    name = put_pack(archive, noise(100))
+    name = put_pack(archive, noise(1, 100))
     with pytest.raises(DamageError, match="has no parity"):
         reconstructed(archive, name)
     with pytest.raises(DamageError, match="has no parity"):
@@ -239,7 +240,7 @@ def test_without_a_sidecar_it_says_so(archive):
 
 
 def test_the_sidecar_of_another_file_is_not_believed(archive):
-    first, second = put_pack(archive, noise(9000, 1)), put_pack(archive, noise(9000, 2))
+    first, second = put_pack(archive, noise(1, 9000)), put_pack(archive, noise(2, 9000))
     guard(archive, first, second)
     shutil.copy(sidecar_path(archive, second), archive.store.folder.path / "other.par")
     overwrite(sidecar_path(archive, first), sidecar_path(archive, second).read_bytes())
@@ -249,7 +250,7 @@ def test_the_sidecar_of_another_file_is_not_believed(archive):
 
 def test_what_comes_out_must_be_what_the_name_demands(archive):
     """A sidecar made on purpose, of other bytes: consistent in itself, and not the file."""
-    data, other = noise(9000, 1), noise(9000, 2)
+    data, other = noise(1, 9000), noise(2, 9000)
     name, decoy = put_pack(archive, data), put_pack(archive, other)
     guard(archive, decoy)
     side = sidecar_path(archive, decoy).read_bytes()
@@ -271,7 +272,7 @@ def forge(side: bytes, old: str, new: str) -> bytes:
 
 
 def test_zstd_accepts_a_sidecar(archive):
-    name = put_pack(archive, noise(70_000))
+    name = put_pack(archive, noise(1, 70_000))
     guard(archive, name)
     done = subprocess.run(
         ["zstd", "-t", str(sidecar_path(archive, name))], capture_output=True, check=False
@@ -286,7 +287,7 @@ def test_a_sidecar_is_what_the_page_says(archive):
     from blake3 import blake3
     from paritykit import value_at
 
-    data = noise(5 * BLOCK + 100)
+    data = noise(1, 5 * BLOCK + 100)
     name = put_pack(archive, data)
     guard(archive, name, parity=2, group=3)
     side = sidecar_path(archive, name).read_bytes()

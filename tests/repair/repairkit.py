@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-import numpy as np
-from kit.repository import noise
+from kit.repository import bf16, noise
 
 from archiver.tensors.header import header_bytes
 
@@ -23,19 +22,13 @@ def sources(result: Result) -> dict[str, str]:
     return {row["name"]: row["source"] for row in result.kinds("mended")}
 
 
-def bf16(seed: int, count: int) -> bytes:
-    """Weights that look trained, so that there is more than one way to compress them."""
-    values = np.random.default_rng(seed).standard_normal(count, np.float32) * np.float32(0.02)
-    return (values.view(np.uint32) >> np.uint32(16)).astype("<u2").tobytes()
-
-
 def model(seed: int) -> dict[str, bytes]:
     """A small model: four tensors, of which two are shared by all models, and a text file."""
     tensors = [
         ("body.weight", "U8", (40, 1000), noise(seed, 40_000)),
         ("head.weight", "U8", (7, 300), noise(seed + 1, 2100)),
         ("shared.weight", "U8", (20, 500), noise(999, 10_000)),
-        ("norm.weight", "BF16", (64, 128), bf16(seed + 2, 64 * 128)),
+        ("norm.weight", "BF16", (64, 128), bf16(seed + 2, 64, 128)),
     ]
     head = header_bytes([(name, kind, shape, len(data)) for name, kind, shape, data in tensors])
     weights = bytes(head) + b"".join(data for *_, data in tensors)
