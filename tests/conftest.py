@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from kit.cli import Result, checked, invoke
 from kit.repository import REPO, files_below, model
+from kit.store import Faulty
 from kit.zygote import Zygote
 
 if TYPE_CHECKING:
@@ -85,6 +86,17 @@ def waits(monkeypatch) -> list[float]:
         lambda self, n, asked=None, **_: noted.append(self.delay(n, asked)) or 0.0,
     )
     return noted
+
+
+@pytest.fixture
+def faulty(monkeypatch) -> Callable[[Path], Faulty]:
+    """Put a store that can fail in place of an archive's, for all commands from now on."""
+    from archiver.archive import archive
+    from archiver.storage.local import LocalStore
+
+    stores: dict[Path, Faulty] = {}
+    monkeypatch.setattr(archive, "LocalStore", lambda root: stores.get(root) or LocalStore(root))
+    return lambda root: stores.setdefault(root, Faulty(LocalStore(root)))
 
 
 # An archive that mirrors org/model, as a person does who reads what is printed.

@@ -7,8 +7,6 @@ from kit.faults import empty, flip, flip_inside, overwrite, truncate
 from kit.repository import noise, write_model
 
 from archiver.archive.archive import Archive
-from archiver.errors import explain_system_error
-from archiver.storage.files import LocalReader
 
 ONE: set[str] = {"org/one"}
 NONE: set[str] = set()
@@ -181,17 +179,9 @@ def test_everything_is_reported_at_once(audit, weights):
     }
 
 
-def test_an_unreadable_sector_is_damage_and_no_end(audit, weights, monkeypatch):
+def test_an_unreadable_sector_is_damage_and_no_end(audit, weights, faulty):
     pack = weights.documents("packs")[0]
-    bad = pack.stat().st_size // 2
-    read_into = LocalReader.read_into
-
-    def failing(self, offset, buffer):
-        if self._path == pack and offset <= bad < offset + len(buffer):
-            raise explain_system_error(OSError(5, "Input/output error", str(pack)))
-        return read_into(self, offset, buffer)
-
-    monkeypatch.setattr(LocalReader, "read_into", failing)
+    faulty(weights.root).bad_sector(pack.name, pack.stat().st_size // 2)
     result = audit()
     assert result.codes == {"pack-damaged", "object-damaged"}
     assert result.hit == ONE
@@ -202,37 +192,14 @@ def test_an_unreadable_sector_is_damage_and_no_end(audit, weights, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["packs", "manifests", "snapshots", "journal", "archive.json"])
-def test_what_comes_out_whole_the_second_time_is_unstable_not_damaged(
-    audit, weights, monkeypatch, kind
-):
+def test_what_comes_out_whole_the_second_time_is_unstable_not_damaged(audit, weights, faulty, kind):
     path = weights.documents(kind)[0]
-    size = path.stat().st_size
     times = 2 if kind == "archive.json" else 1  # it is read once before, to open the archive
-    read_into, seen = LocalReader.read_into, []
-
-    def flipping(self, offset, buffer):
-        got = read_into(self, offset, buffer)
-        if self._path == path and offset <= size // 2 < offset + len(buffer):
-            seen.append(offset)
-            if len(seen) <= times:
-                buffer[size // 2 - offset] ^= 0x80
-        return got
-
-    monkeypatch.setattr(LocalReader, "read_into", flipping)
+    faulty(weights.root).flipped(path.name, path.stat().st_size // 2, times, bit=0x80)
     result = audit()
     assert (result.code, result.codes) == (20, {"read-unstable"})
 
 
-def test_a_reading_that_differs_each_time_is_both(audit, weights, monkeypatch):
-    pack = weights.documents("packs")[0]
-    read_into, seen = LocalReader.read_into, []
-
-    def flipping(self, offset, buffer):
-        got = read_into(self, offset, buffer)
-        if self._path == pack and len(buffer) > 10_000:
-            seen.append(offset)
-            buffer[1000 + len(seen)] ^= 1
-        return got
-
-    monkeypatch.setattr(LocalReader, "read_into", flipping)
+def test_a_reading_that_differs_each_time_is_both(audit, weights, faulty):
+    faulty(weights.root).unstable(weights.documents("packs")[0].name)
     assert audit().codes == {"read-unstable", "pack-damaged", "object-damaged"}

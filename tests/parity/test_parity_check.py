@@ -6,6 +6,7 @@ import pytest
 from kit.cli import invoke
 from kit.faults import overwrite
 from kit.repository import noise
+from kit.store import Faulty
 from paritykit import Quiet, sidecar_path
 from paritykit import guard as protect_all
 
@@ -144,16 +145,7 @@ def test_another_file_among_them_is_not_taken_for_one(guarded):
     assert findings(guarded) == []
 
 
-def test_what_is_whole_when_read_again_is_unstable_and_not_damaged(guarded, monkeypatch):
-    from archiver.archive.check import sidecars
-
-    real, seen = sidecars.read_sidecar, []
-
-    def flaky(reader, name):
-        seen.append(name)
-        if len(seen) == 1:
-            raise sidecars.DamageError("It flickered.")
-        return real(reader, name)
-
-    monkeypatch.setattr(sidecars, "read_sidecar", flaky)
+def test_what_is_whole_when_read_again_is_unstable_and_not_damaged(guarded):
+    guarded.store = Faulty(guarded.store)
+    guarded.store.unreadable("parity/", times=1)
     assert [code for code, _ in findings(guarded)] == ["read-unstable"]

@@ -7,6 +7,7 @@ import tracemalloc
 import pytest
 from kit.faults import overwrite
 from kit.repository import noise
+from kit.store import Faulty
 from paritykit import Quiet, blocks_of, guard, header_of, path_of, put_pack, rebuilt, sidecar_path
 
 from archiver.archive import layout
@@ -104,31 +105,13 @@ def test_impossible_parity_is_refused_before_anything_is_read(archive):
         guard(archive, "packs/none", parity=200)
 
 
-def test_a_full_disk_ends_the_run_and_leaves_nothing(archive, monkeypatch):
+@pytest.mark.parametrize("room", [0, 3000])
+def test_a_full_disk_ends_the_run_and_leaves_nothing(archive, room):
     name = put_pack(archive, noise(1, 50_000))
-    begun = []
-    stage = archive.store.stage
-
-    class Full:
-        """A staged file for which there is no room."""
-
-        def __init__(self, staged):
-            self._staged = staged
-
-        def write(self, data):
-            raise NoSpaceError("No space is left.")
-
-        def __getattr__(self, name):
-            return getattr(self._staged, name)
-
-    def full(purpose):
-        begun.append(purpose)
-        return Full(stage(purpose))
-
-    monkeypatch.setattr(archive.store, "stage", full)
+    archive.store = Faulty(archive.store)
+    archive.store.full("parity", after=room)
     with pytest.raises(NoSpaceError):
         guard(archive, name)
-    assert begun
     assert in_tmp(archive) == []
     assert not sidecar_path(archive, name).exists()
 

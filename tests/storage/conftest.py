@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
-from storekit import Faulty, Remote
+from kit.store import Faulty, Remote
 
 from archiver.storage.local import LocalStore
 

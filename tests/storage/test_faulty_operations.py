@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import random
 import shutil
+from typing import TYPE_CHECKING
 
 import pytest
 from kit.cli import invoke
-from storekit import Faulty
 
-from archiver.archive import archive as archive_module
 from archiver.digest import blake3_hex
-from archiver.storage.local import LocalStore
+
+if TYPE_CHECKING:
+    from kit.store import Faulty
 
 FILES = {"weights.bin": random.Random(1).randbytes(30_000), "notes.txt": b"notes"}
 
@@ -36,13 +37,8 @@ def root(made, tmp_path):
 
 
 @pytest.fixture
-def store(root, monkeypatch) -> Faulty:
-    """The store that commands use for the archive from now on."""
-    faulty = Faulty(LocalStore(root))
-    monkeypatch.setattr(
-        archive_module, "LocalStore", lambda place: faulty if place == root else LocalStore(place)
-    )
-    return faulty
+def store(root, faulty) -> Faulty:
+    return faulty(root)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from storekit import host, publish
+from kit.store import host, publish
 
 from archiver.errors import ArchiverError
 from archiver.storage.local import LocalStore

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from kit.store import host, publish
 from kit.users import POWERLESS, python_as
-from storekit import host, publish
 
 from archiver.errors import ArchiverError, DamageError, DeniedError, NoSpaceError
 from archiver.storage.local import LocalStore

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from kit.cli import invoke
 from kit.faults import flip
+from kit.store import Remote
 from safetensors.numpy import load_file, save_file
-from storekit import Remote
 
 from archiver.archive import archive as archive_module
 from archiver.archive.archive import Archive

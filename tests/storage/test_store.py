@@ -3,7 +3,7 @@
 import threading
 
 import pytest
-from storekit import publish
+from kit.store import publish
 
 from archiver.errors import ArchiverError, DamageError
 from archiver.storage.store import check_name

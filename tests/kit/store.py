@@ -86,17 +86,51 @@ class Faulty:
 
         self._reading.append((part, spoil))
 
-    def flipped_once(self, part: str, at: int) -> None:
-        """The first reading of byte ``at`` has a flipped bit, the next has not."""
-        done = False
+    def bad_sector(self, part: str, at: int) -> None:
+        """The medium has lost byte ``at``: what reads it fails."""
 
         def spoil(reader: Reader) -> Reader:
             def read_into(offset: int, buffer: memoryview) -> int:
-                nonlocal done
+                if offset <= at < offset + len(buffer):
+                    raise DamageError("The file cannot be read: Input/output error.")
+                return reader.read_into(offset, buffer)
+
+            return _Spoilt(reader, read_into=read_into)
+
+        self._reading.append((part, spoil))
+
+    def unstable(self, part: str) -> None:
+        """Each large reading has a bit flipped, each time another one."""
+        count = 0
+
+        def spoil(reader: Reader) -> Reader:
+            def read_into(offset: int, buffer: memoryview) -> int:
+                nonlocal count
                 got = reader.read_into(offset, buffer)
-                if not done and offset <= at < offset + got:
-                    buffer[at - offset] ^= 1
-                    done = True
+                if len(buffer) > 10_000:
+                    count += 1
+                    buffer[1000 + count] ^= 1
+                return got
+
+            return _Spoilt(reader, read_into=read_into)
+
+        self._reading.append((part, spoil))
+
+    def flipped_once(self, part: str, at: int) -> None:
+        """The first reading of byte ``at`` has a flipped bit, the next has not."""
+        self.flipped(part, at, 1)
+
+    def flipped(self, part: str, at: int, times: int, bit: int = 1) -> None:
+        """So many readings of byte ``at`` have a flipped bit, the next have not."""
+        left = times
+
+        def spoil(reader: Reader) -> Reader:
+            def read_into(offset: int, buffer: memoryview) -> int:
+                nonlocal left
+                got = reader.read_into(offset, buffer)
+                if left and offset <= at < offset + got:
+                    buffer[at - offset] ^= bit
+                    left -= 1
                 return got
 
             return _Spoilt(reader, read_into=read_into)
