@@ -68,6 +68,6 @@ def copy(root: Path, target: Path) -> Path:
     return target
 
 
-def seals(archive: Path) -> list[Path]:
-    """The archive's seals."""
-    return sorted((archive / "snapshots").rglob("*.json"))
+def seals(archive: Path, repository: str = "") -> list[Path]:
+    """The seals of an archive, or of one of its repositories."""
+    return sorted((archive / "snapshots" / repository).rglob("*.json"))

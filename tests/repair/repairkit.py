@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from kit.archive import seals
 from kit.repository import bf16, noise
 
 from archiver.tensors.header import header_bytes
@@ -33,10 +34,6 @@ def model(seed: int) -> dict[str, bytes]:
     head = header_bytes([(name, kind, shape, len(data)) for name, kind, shape, data in tensors])
     weights = bytes(head) + b"".join(data for *_, data in tensors)
     return {"model.safetensors": weights, "config.json": b'{"seed": %d}' % seed}
-
-
-def seals(root: Path, repository: str = "") -> list[Path]:
-    return sorted((root / "snapshots" / repository).rglob("*.json"))
 
 
 def packs(root: Path, repository: str = ONE) -> list[Path]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from kit.archive import copy
+from kit.archive import copy, seals
 from kit.faults import flip
 from kit.repository import write_folder
-from repairkit import ONE, TWO, listing, manifest, model, own_pack, seals, sources
+from repairkit import ONE, TWO, listing, manifest, model, own_pack, sources
 
 from archiver.archive.archive import Archive
 from archiver.archive.layout import pack_name

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from kit.archive import copy
+from kit.archive import copy, seals
 from kit.cli import invoke
 from kit.faults import flip, wipe
 from kit.repository import write_folder
-from repairkit import ONE, TWO, manifest, model, own_pack, packs, seals, stored
+from repairkit import ONE, TWO, manifest, model, own_pack, packs, stored
 
 from archiver.storage.local import LocalStore
 from archiver.storage.staging import LocalStaged

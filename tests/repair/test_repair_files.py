@@ -6,8 +6,9 @@ import json
 import shutil
 
 import pytest
+from kit.archive import seals
 from kit.faults import flip, overwrite
-from repairkit import ONE, events, listing, manifest, only, own_pack, packs, seals, sources, stored
+from repairkit import ONE, events, listing, manifest, only, own_pack, packs, sources, stored
 
 
 def seal(root):

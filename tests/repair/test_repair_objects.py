@@ -6,10 +6,10 @@ import json
 import shutil
 
 import pytest
-from kit.archive import copy
+from kit.archive import copy, seals
 from kit.faults import flip, wipe
 from kit.repository import write_folder
-from repairkit import ONE, TWO, events, listing, model, own_pack, packs, seals, sources, stored
+from repairkit import ONE, TWO, events, listing, model, own_pack, packs, sources, stored
 
 
 def size(path):

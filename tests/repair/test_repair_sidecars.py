@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from kit.archive import copy
+from kit.archive import copy, seals
 from kit.faults import flip, overwrite, wipe
 from kit.repository import write_folder
-from repairkit import ONE, events, listing, manifest, model, own_pack, packs, seals, sources, stored
+from repairkit import ONE, events, listing, manifest, model, own_pack, packs, sources, stored
 
 KINDS = {"pack": own_pack, "manifest": manifest, "seal": lambda root: seals(root, ONE)[0]}
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from kit.archive import seals
 from kit.faults import wipe
 from kit.repository import write_folder
-from repairkit import ONE, TWO, model, own_pack, packs, seals, sources, stored
+from repairkit import ONE, TWO, model, own_pack, packs, sources, stored
 
 from archiver.loopback.faults import Fault
 

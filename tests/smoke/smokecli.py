@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+from kit.cli import Result, invoke
 
 from archiver.archive.archive import Archive
-from archiver.cli.main import invoke
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,25 +20,16 @@ if TYPE_CHECKING:
 DENSE, BERT, INT4, PART = "me/dense", "me/minilm", "me/int4", "me/part"
 
 
-class Said(NamedTuple):
+class Said(Result):
     """How a command ended, and what it said."""
-
-    code: int
-    out: str
-    err: str
-
-    def kinds(self, kind: str) -> list[dict[str, Any]]:
-        records = map(json.loads, self.out.splitlines())
-        return [record for record in records if record["kind"] == kind]
 
     @property
     def verdicts(self) -> dict[str, str]:
-        return {one["level"]: one["verdict"] for one in self.kinds("level")}
+        return {record["level"]: record["verdict"] for record in self.kinds("level")}
 
     @property
     def whole(self) -> dict[str, Any]:
-        (found,) = self.kinds("smoke-test")
-        return found
+        return self.only("smoke-test")
 
 
 class Command:
@@ -58,10 +49,8 @@ class Command:
 
 def put(root: Path, folder: Path, name: str, *more: str) -> None:
     """Import a folder under a name."""
-    done = invoke(
-        ["import", "-q", "-C", str(root), str(folder), "--as", name, "--effort", "fast", *more]
-    )
-    assert done == 0
+    words = ("import", "-q", "-C", root, folder, "--as", name, "--effort", "fast", *more)
+    assert invoke(*words) == 0
 
 
 def replica(root: Path, target: Path) -> Path:

@@ -7,8 +7,9 @@ import shutil
 from functools import partial
 from typing import TYPE_CHECKING
 
+from kit.cli import invoke
+
 from archiver.archive.archive import Archive
-from archiver.cli.main import invoke
 from archiver.demo.checkpoints import minilm_folder, write_dense, write_gptq, write_moe
 from archiver.smoke.checkpoint.archived import ArchivedCheckpoint
 
@@ -72,10 +73,9 @@ class Copies:
 
 def archive_of(folder: Path, root: Path) -> Archive:
     """A new archive in ``root`` that holds the folder as ``me/<its name>``."""
-    assert invoke(["init", "-q", "-C", str(root)]) == 0
+    assert invoke("init", "-q", "-C", root) == 0
     name = f"me/{folder.name}"
-    done = invoke(["import", "-q", "-C", str(root), str(folder), "--as", name, "--effort", "fast"])
-    assert done == 0
+    assert invoke("import", "-q", "-C", root, folder, "--as", name, "--effort", "fast") == 0
     return Archive.open(root)
 
 
