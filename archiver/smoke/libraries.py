@@ -23,11 +23,12 @@ NAMES: Final = ("torch", "transformers", "accelerate", "tokenizers", "safetensor
 TESTED: Final = ((5, 23), (5, 24))
 """From which version of transformers on, and before which one, its loader's inner functions are known."""
 TESTED_HINT: Final = "Install a version of transformers that was tested: 5.23."
-_OFFLINE: Final = {
+OFFLINE: Final = {
     "HF_HUB_OFFLINE": "1",
     "TRANSFORMERS_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",  # nor one that the hub's client has stored
     "TOKENIZERS_PARALLELISM": "false",
     "USE_HUB_KERNELS": "NO",  # kernels are code; those of a cache would run even offline
 }
@@ -74,7 +75,7 @@ def _wheel() -> Path | None:
 
 def require(*names: str) -> None:
     """Be ready to import these modules; SkippedError names those that are not installed."""
-    os.environ.update(_OFFLINE)
+    os.environ.update(OFFLINE)
     missing = [name for name in names if not _there(name)]
     if missing:
         raise SkippedError(f"Not installed: {', '.join(missing)}.", hint=install_hint())

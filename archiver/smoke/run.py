@@ -28,7 +28,7 @@ import msgspec
 
 from archiver.archive.findings import Code, Finding
 from archiver.errors import explain_system_error
-from archiver.smoke import hardware
+from archiver.smoke import hardware, libraries
 from archiver.smoke.golden.record import parse_golden
 from archiver.smoke.hardware import environment
 from archiver.smoke.messages import (
@@ -70,6 +70,9 @@ _PROGRAM: Final = (
     "from archiver.smoke.worker import main; main()"
 )
 """With the parent's own path: ``-m`` would import from the current folder too, which may be the model's."""
+
+_SECRETS: Final = frozenset({"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "ARCHIVER_KEY_PASSWORD"})
+"""Variables that a child which reads a stranger's files has no use for."""
 
 MiB: Final = 1 << 20
 FILES_MEMORY: Final = 4096 * MiB
@@ -245,13 +248,16 @@ def _with_template(proof: Proof, loss: _Loss) -> Proof:
 def start_worker() -> subprocess.Popen[bytes]:
     """Start a child that waits for its request.
 
-    In a session of its own: Ctrl-C is for the parent to hear, which then ends the child.
+    In a session of its own: Ctrl-C is for the parent to hear, which then ends the child. Its
+    environment is this one's without secrets, and offline before any library is imported.
     """
+    variables = {name: value for name, value in os.environ.items() if name not in _SECRETS}
     process = subprocess.Popen(  # noqa: S603 - this interpreter, a module of ours, and no shell
         [sys.executable, "-P", "-c", _PROGRAM, json.dumps(sys.path)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
+        env=variables | libraries.OFFLINE,
         start_new_session=True,
         bufsize=0,
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import gc
 import os
 import signal
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 
 from archiver.archive.archive import Archive
 from archiver.archive.seals import Snapshot
-from archiver.errors import ArchiverError, SkippedError, UsageError
+from archiver.errors import ArchiverError, SkippedError, UsageError, explain_system_error
 from archiver.smoke.checkpoint.archived import ArchivedCheckpoint
 from archiver.smoke.checkpoint.files import model_files
 from archiver.smoke.checkpoint.folder import FolderCheckpoint
@@ -82,6 +83,19 @@ _NEEDS: Final[dict[Level, tuple[Level, ...]]] = {
 _OF_FILES: Final = frozenset[Level]({"structure", "tokenizer"})
 _EVERY: Final = 0.1
 """Seconds between two words of how much was read."""
+_SYSTEM: Final = frozenset(
+    {
+        errno.EDQUOT,
+        errno.EIO,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENODEV,
+        errno.ENOSPC,
+        errno.EROFS,
+        errno.ESTALE,
+    }
+)
+"""Failures of a disk or of the system, which say nothing of the model."""
 _PR_SET_PDEATHSIG: Final = 1
 _OOM_FIRST: Final = b"1000"
 """Where memory runs out the kernel ends this process before any other; see proc_pid_oom_score_adj(5)."""
@@ -186,7 +200,10 @@ def serve(requests: int, events: int) -> None:
     except ArchiverError as error:
         parent.tell(Raised.of(error))
     except Exception as error:  # noqa: BLE001 - a level that a hostile model broke is no traceback
-        parent.tell(Broke(_described(error)))
+        if isinstance(error, OSError) and error.errno in _SYSTEM:
+            parent.tell(Raised.of(explain_system_error(error, "the model was tested")))
+        else:
+            parent.tell(Broke(_described(error)))
     else:
         machine = environment()
         if session.model is not None:

@@ -385,6 +385,36 @@ def test_an_error_that_nobody_foresaw_is_a_finding(
     assert len(peak.pids) == 1
 
 
+def test_a_disk_that_fails_is_no_fault_of_the_model(
+    models: smokekit.Models, peak: Peak, monkeypatch: pytest.MonkeyPatch
+):
+    def fail(_session: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/nowhere/x")
+
+    monkeypatch.setitem(worker._CHECKS, "load", fail)
+    with pytest.raises(NoSpaceError, match="/nowhere/x while the model was tested"):
+        report_of(models("text"), ("load",))
+    assert all(map(gone, peak.pids))
+
+
+def test_a_child_has_no_secrets_and_is_offline_from_its_first_step(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "ARCHIVER_KEY_PASSWORD"):
+        monkeypatch.setenv(name, "not-for-strangers")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    with run.start_worker() as child:
+        # the system shows the parent's own until the child has become another program
+        until = time.monotonic() + 60
+        while b"archiver.smoke.worker" not in Path(f"/proc/{child.pid}/cmdline").read_bytes():
+            assert time.monotonic() < until
+        variables = Path(f"/proc/{child.pid}/environ").read_bytes().split(b"\0")
+        child.kill()
+    assert not any(b"not-for-strangers" in variable for variable in variables)
+    assert {b"HF_HUB_OFFLINE=1", b"OMP_NUM_THREADS=1"} <= set(variables)
+
+
 def test_errors_of_archiver_s_own_come_through_as_they_were():
     unreadable = UnreadableError("It may not be read.", hint="Ask for it.")
     gone = DamageError("Gone.", hint="Repair it.", object="a", pack="b", path="c")

@@ -1,4 +1,4 @@
-"""Which hub is subject, and whether any may be. Imports nothing of the hub's client."""
+"""Which hub is asked, and whether any may be. Imports nothing of the hub's client."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def chosen_endpoint(endpoint: str | None = None) -> str:
 
 
 def require_online() -> None:
-    """Raise NetworkError where the environment says that no hub may be subject."""
+    """Raise NetworkError where the environment says that no hub may be asked."""
     # The hub's client reads the same two, the second only if the first is not set.
     name = next((name for name in _OFFLINE_VARIABLES if os.environ.get(name)), "")
     if os.environ.get(name, "").upper() in _TRUE:
