@@ -14,11 +14,11 @@ import msgspec
 
 from archiver.archive import layout
 from archiver.archive.advice import argv
-from archiver.archive.check.history import Proofs, as_happened
+from archiver.archive.check.proofs import Proofs, as_happened
 from archiver.archive.clock import AHEAD, proof_times
 from archiver.archive.events import Audited, Copied, CopyLost, PlaceSeen, PlacesSeen, Repaired
 from archiver.archive.place_look import Device, Look, Medium, look_at_all
-from archiver.archive.places import Copies, Place, copy_ends, own_place
+from archiver.archive.places import Place, PlaceContents, copy_ends, own_place
 from archiver.errors import skip_damaged
 from archiver.text import utc_before
 
@@ -143,9 +143,9 @@ class PlaceHistory:
             self._note(event, min(time, self.now) if time <= self._bound else time)
             yield digest, event
 
-    def copies(self) -> Copies:
+    def copies(self) -> PlaceContents:
         """Return which snapshots lie where."""
-        return Copies(self._copy_events)
+        return PlaceContents(self._copy_events)
 
     # ---- taking in
 
@@ -186,7 +186,7 @@ class PlaceHistory:
 
     # ---- telling; ``names`` are all that events call a place
 
-    def unnamed_source(self, copies: Copies) -> str:
+    def unnamed_source(self, copies: PlaceContents) -> str:
         """Return the name under which events of before there were identities tell of an archive itself.
 
         That is what was copied from first, where no event names the archive otherwise. ``""``: none.

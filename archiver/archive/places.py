@@ -76,7 +76,7 @@ def settled_place(archive: Archive) -> Place:
         known = ""
         if state.problem:
             # What was damaged here had this name. A file that somebody took away means a new place.
-            known = Copies(archive.events(skip_damaged)).identity(name)
+            known = PlaceContents(archive.events(skip_damaged)).identity(name)
             move_to_quarantine(store, PLACE)
         store.put_new(PLACE, place_file(known))
         return Place(name, read_place(store))
@@ -104,7 +104,7 @@ def check_place(text: str) -> str:
     return text
 
 
-class Copies:
+class PlaceContents:
     """Which snapshots lie at which places, as far as a journal's events (oldest first) tell.
 
     A place is known by its identity; where events name none, by its name. A name that some event gives

@@ -16,7 +16,7 @@ from archiver.archive.clock import next_time
 from archiver.archive.events import Event, Forgotten, Remembered, Sealed, Spared, new_event
 from archiver.archive.places import forgotten, own_place
 from archiver.archive.prune.condemn import Needs, batches, condemned, deletable_history
-from archiver.archive.prune.trash import bring_back, deleting, discarded, reversible
+from archiver.archive.prune.trash import bring_back, discarded, removal_lock, reversible
 from archiver.archive.publish import announced, closure_names, recheck
 from archiver.archive.seals import ID_DIGITS, Snapshot, is_seal_id
 from archiver.errors import UsageError, skip_damaged
@@ -63,7 +63,7 @@ def forget(archive: Archive, request: ForgetRequest) -> ForgetReport:
     if request.dry_run:
         return _forgettable(archive, deletable_history(archive), request)
     archive.require_writable()
-    with deleting(archive.store):
+    with removal_lock(archive.store):
         history = deletable_history(archive)
         report = _forgettable(archive, history, request)
         time = next_time(history)
@@ -89,7 +89,7 @@ def remember(archive: Archive, request: ForgetRequest) -> ForgetReport:
     if request.dry_run:
         return _rememberable(archive, request)
     archive.require_writable()
-    with deleting(archive.store):
+    with removal_lock(archive.store):
         report = _rememberable(archive, request)
         for snapshot in report.snapshots:
             _bring_back(archive, snapshot)

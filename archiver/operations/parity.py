@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from archiver.archive import layout
-from archiver.archive.check.history import proofs_of, readable_events
+from archiver.archive.check.proofs import proofs_of, readable_events
 from archiver.archive.parity.protect import (
     ProtectionReport,
     files_of_snapshots,
@@ -21,7 +21,7 @@ from archiver.archive.places import own_place, settled_place
 from archiver.archive.policy import Policy
 from archiver.archive.repair.reseal import repaired_events
 from archiver.archive.repair.sidecars import PROTECTED_FILE
-from archiver.archive.repair.whole_files import RepairedFile
+from archiver.archive.repair.stored_files import RepairedFile
 from archiver.errors import ArchiverError, skip_damaged
 from archiver.text import utc_now
 

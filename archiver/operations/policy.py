@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
-from archiver.archive.check.history import readable_events
+from archiver.archive.check.proofs import readable_events
 from archiver.archive.clock import next_time
 from archiver.archive.events import new_event
 from archiver.archive.journal import policy_of

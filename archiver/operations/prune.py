@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from archiver.archive.clock import confirm_clock, journal_ahead
 from archiver.archive.prune.pruner import Pruner, PruneReport
-from archiver.archive.prune.trash import clear_up, deleting
+from archiver.archive.prune.trash import clear_up, removal_lock
 from archiver.catalogue import updates
 from archiver.catalogue.rebuild import open_catalogue
 
@@ -43,7 +43,7 @@ def prune(archive: Archive, request: PruneRequest, progress: Progress) -> PruneR
     if request.dry_run:
         return Pruner(archive, grace=grace, dry_run=True).run()
     archive.require_writable()
-    with deleting(archive.store), open_catalogue(archive, progress) as catalogue:
+    with removal_lock(archive.store), open_catalogue(archive, progress) as catalogue:
 
         def forget_pack(pack: str) -> None:
             if pack:

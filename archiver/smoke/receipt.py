@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
-from archiver.archive.check.history import was_at
+from archiver.archive.check.proofs import was_at
 from archiver.archive.events import Event, SmokeFinding, SmokeTested, new_event
 from archiver.archive.journal import EVENT_MAX
 from archiver.archive.places import settled_place

@@ -29,7 +29,7 @@ from archiver.archive.check.heads import (
     missing_head,
     split_heads,
 )
-from archiver.archive.check.history import Proofs, proofs_of, readable_events
+from archiver.archive.check.proofs import Proofs, proofs_of, readable_events
 from archiver.archive.events import Malformed
 from archiver.archive.fixity import read_or_reread
 from archiver.archive.foreign import ForeignFile, ForeignKind, foreign_files

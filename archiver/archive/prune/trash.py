@@ -33,7 +33,7 @@ _LEAST_IDLE: Final = 7 * 86400
 """Seconds for which nobody wrote to a worklog before it can be one that nobody goes on with."""
 
 
-def deleting(store: Store) -> RunLock:
+def removal_lock(store: Store) -> RunLock:
     """Return the lock of whoever takes files out of use or brings them back; LockedError if it is held.
 
     On a full disk the reserve and the index give their room for that: they are made anew when there is

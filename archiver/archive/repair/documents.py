@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from archiver.archive.archive import Archive
     from archiver.archive.check.result import CheckResult
     from archiver.archive.findings import Finding
-    from archiver.archive.repair.whole_files import FileRepair, RepairedFile
+    from archiver.archive.repair.stored_files import FileRepair, RepairedFile
     from archiver.storage.store import Store
 
 _EVENT_ID_CODES: Final = {"event-missing", "head-missing"}

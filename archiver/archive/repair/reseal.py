@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from archiver.archive.archive import Archive
     from archiver.archive.journal import Journal
     from archiver.archive.publish import Placement
-    from archiver.archive.repair.whole_files import RepairedFile
+    from archiver.archive.repair.stored_files import RepairedFile
     from archiver.archive.seals import Snapshot
 
 

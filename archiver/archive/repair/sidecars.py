@@ -16,7 +16,7 @@ from archiver.archive.parity.protect import protect, without_sidecar
 from archiver.archive.parity.sidecar import PARITY_DEFAULT, read_sidecar
 from archiver.archive.quarantine import link_to_quarantine, move_to_quarantine
 from archiver.archive.repair.objects import THIS_ARCHIVE
-from archiver.archive.repair.whole_files import FileRepair, RepairedFile
+from archiver.archive.repair.stored_files import FileRepair, RepairedFile
 from archiver.archive.signing.minisign import FILE_MAX
 from archiver.archive.signing.signatures import stored_signature
 from archiver.errors import ArchiverError, NoSpaceError

@@ -24,7 +24,7 @@ from archiver.archive.events import (
     new_event,
 )
 from archiver.archive.journal import merged
-from archiver.archive.places import Copies, Place, forgotten
+from archiver.archive.places import Place, PlaceContents, forgotten
 from archiver.archive.records import canonical
 from archiver.errors import ArchiverError, DamageError, UsageError, skip_damaged
 from archiver.text import printable, utc_before
@@ -62,7 +62,7 @@ def record_copied(
     if there is nothing new to record.
     """
     events = list(archive.events(skip_damaged))
-    new = sorted(set(snapshots) - Copies(events).between(*ends))
+    new = sorted(set(snapshots) - PlaceContents(events).between(*ends))
     source, target = ends
     ids = [*((True, snapshot) for snapshot in new), *((False, pack) for pack in packs)]
     for portion in [*_portions(ids)] or [[]] * always:
@@ -128,7 +128,7 @@ def try_record_copied(
         archive.require_writable()
         record_copied(archive, ends, snapshots, packs, part=part)
     except ArchiverError:
-        return snapshots <= Copies(archive.events(skip_damaged)).between(*ends)
+        return snapshots <= PlaceContents(archive.events(skip_damaged)).between(*ends)
     return True
 
 
@@ -195,7 +195,7 @@ def record_lost(archive: Archive, place: str) -> int:
     """
     archive.require_writable()
     events = list(archive.events(skip_damaged))
-    copies = Copies(events)
+    copies = PlaceContents(events)
     candidates = copies.called(place)
     if not candidates:
         names = {printable(copies.name(key)) for key in copies.places()}

@@ -21,10 +21,10 @@ from archiver.archive.check.run import check_archive
 from archiver.archive.findings import Finding
 from archiver.archive.layout import PLACE, digest_of, pack_name
 from archiver.archive.places import place_damaged, settled_place
-from archiver.archive.prune.trash import deleting
+from archiver.archive.prune.trash import removal_lock
 from archiver.archive.repair.documents import JOURNAL_CODES, DocumentRepair
 from archiver.archive.repair.dry_run import OverlayStore
-from archiver.archive.repair.repack import (
+from archiver.archive.repair.packs import (
     predict_repack,
     predicted_findings,
     predicted_packs,
@@ -33,7 +33,7 @@ from archiver.archive.repair.repack import (
 )
 from archiver.archive.repair.reseal import Resealed, quarantine_replaced, repaired_events, reseal
 from archiver.archive.repair.sidecars import SidecarRepair, protect_new
-from archiver.archive.repair.whole_files import PURPOSE, FileRepair, RepairedFile
+from archiver.archive.repair.stored_files import PURPOSE, FileRepair, RepairedFile
 from archiver.catalogue import updates
 from archiver.catalogue.rebuild import catalogue_path, open_catalogue, rebuild_catalogue
 from archiver.catalogue.sqlite_file import damage_of
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
     from archiver.archive.check.result import CheckResult
     from archiver.archive.policy import Level
-    from archiver.archive.repair.repack import PackDamage
+    from archiver.archive.repair.packs import PackDamage
 
 _ROUNDS: Final = 8
 """A seal that came back may name a manifest that is missing, and so on."""
@@ -111,7 +111,7 @@ def repair(archive: Archive, request: RepairRequest, progress: Progress) -> Repa
     with ExitStack() as stack:
         if not request.dry_run:
             archive.require_writable()
-            stack.enter_context(deleting(archive.store))
+            stack.enter_context(removal_lock(archive.store))
             for leftover in archive.store.leftovers(PURPOSE):
                 leftover.discard()
             # A run that died may have published what looks whole now, and not synced the folder.

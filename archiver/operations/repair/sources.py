@@ -16,7 +16,7 @@ import numpy as np
 from archiver.archive.archive import Archive
 from archiver.archive.place_look import require_answer
 from archiver.archive.repair.objects import FolderSource, ObjectSource, pack_sources
-from archiver.archive.repair.whole_files import (
+from archiver.archive.repair.stored_files import (
     FileSource,
     MisnamedFiles,
     from_parity,

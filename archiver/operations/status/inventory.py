@@ -12,7 +12,7 @@ import msgspec
 
 from archiver.archive import layout
 from archiver.archive.check.heads import Chain
-from archiver.archive.check.history import proofs_of, readable_events, was_at
+from archiver.archive.check.proofs import proofs_of, readable_events, was_at
 from archiver.archive.copies import PlaceHistory
 from archiver.archive.events import Audited, Repaired
 from archiver.archive.journal import policy_of

@@ -28,7 +28,7 @@ from archiver.archive.repair.objects import (
     MissingObjects,
     missing_objects,
 )
-from archiver.archive.repair.whole_files import RepairedFile, copies_among
+from archiver.archive.repair.stored_files import RepairedFile, copies_among
 from archiver.archive.seals import Snapshot
 from archiver.errors import ArchiverError, DamageError, skip_damaged
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from archiver.archive.findings import Finding
     from archiver.archive.packs.format import IndexEntry
     from archiver.archive.repair.objects import ObjectSource
-    from archiver.archive.repair.whole_files import FileRepair
+    from archiver.archive.repair.stored_files import FileRepair
     from archiver.codec.segment import EncodedObject
     from archiver.storage.store import Store
 
