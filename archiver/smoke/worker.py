@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final
 from archiver.archive.archive import Archive
 from archiver.archive.seals import Snapshot
 from archiver.errors import ArchiverError, SkippedError, UsageError, explain_system_error
+from archiver.smoke import libraries
 from archiver.smoke.checkpoint.archived import ArchivedCheckpoint
 from archiver.smoke.checkpoint.files import model_files
 from archiver.smoke.checkpoint.folder import FolderCheckpoint
@@ -54,7 +55,7 @@ from archiver.smoke.report import (
 )
 from archiver.smoke.session import Session
 from archiver.smoke.structure.check import check_structure
-from archiver.smoke.tokenizer.check import check_tokenizer
+from archiver.smoke.tokenizer.check import check_tokenizer, load_tokenizer
 from archiver.text import printable
 
 if TYPE_CHECKING:
@@ -118,6 +119,8 @@ def climb(
     known = {report.level: report for report in ended}
     for level in levels:
         tell(Began(level))
+        if level not in _OF_FILES and session.tokenizer is None:
+            _reload_tokenizer(session, known)
         known[level] = _run_level(level, session, known)
         tell(Ended(known[level]))
     return session
@@ -141,6 +144,19 @@ def _run_level(level: Level, session: Session, before: dict[Level, LevelReport])
         # only what looks at what upstream published: never other numbers, or a level that could not run
         proof = proof.accepting(session.settings.accepted) if level in _OF_FILES else proof
     return LevelReport.of(level, proof, time.monotonic() - started)
+
+
+def _reload_tokenizer(session: Session, before: dict[Level, LevelReport]) -> None:
+    """Have the tokenizer that an earlier child could load: that one may have ended, and it with it."""
+    report = before.get("tokenizer")
+    if report is None:
+        return
+    # the template is looked at last
+    codes = {finding.code for finding in report.findings}
+    if report.verdict == "held" or "model-chat-template" in codes:
+        with contextlib.suppress(Exception):
+            libraries.require("tokenizers", "transformers", "jinja2")
+            session.tokenizer = load_tokenizer(session)
 
 
 def _left_out(level: Level, needed: LevelReport) -> LevelReport:

@@ -41,7 +41,7 @@ from archiver.smoke.messages import (
     Settings,
     framed,
 )
-from archiver.smoke.report import LEVELS, up_to
+from archiver.smoke.report import LEVELS, Proof, up_to
 from archiver.smoke.tokenizer import check as tokenizer_check
 from archiver.text import human_bytes
 
@@ -273,6 +273,24 @@ def test_a_template_without_end_ends_and_the_model_is_run_all_the_same(
     assert "come back from their ids" in " ".join(report.levels[0].proved)  # what it saw before
     assert len(peak.pids) == 2
     assert peak.most < 1024 * MIB
+
+
+def test_what_runs_after_a_template_was_stopped_has_the_tokenizer_all_the_same(
+    copy_of: smokekit.Copies, peak: Peak, monkeypatch: pytest.MonkeyPatch
+):
+    """Else the model would be asked other ids, and a record's texts would not be compared."""
+
+    def tell_tokenizer(session: Any) -> Proof:
+        return Proof((type(session.tokenizer).__name__,))
+
+    monkeypatch.setattr(run, "PART_SECONDS", 1.0)
+    monkeypatch.setitem(worker._CHECKS, "load", tell_tokenizer)
+    folder = copy_of("text")
+    (folder / "chat_template.jinja").write_text("{{ 10**(10**10) }}", "utf-8")
+    report = report_of(folder, ("tokenizer", "load"))
+    assert [one.verdict for one in report.levels] == ["failed", "held"]
+    assert "Tokenizer" in level_of(report, "load").proved[0]
+    assert len(peak.pids) == 2
 
 
 def test_a_template_that_the_owner_accepts_is_stopped_and_accepted(
