@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import shutil
 import struct
 import subprocess
@@ -15,10 +16,12 @@ from kit.repository import noise
 
 from archiver.archive.archive import Archive
 from archiver.archive.ingest.resume import salvage
+from archiver.archive.layout import pack_name
 from archiver.archive.packs import format as pack_format
 from archiver.archive.packs.format import STORED_MAX, IndexEntry, PackIndex
 from archiver.archive.packs.index import ObjectIndex
 from archiver.archive.packs.writer import PackWriter
+from archiver.archive.quarantine import QuarantinedPacks, move_to_quarantine
 from archiver.archive.records import canonical
 from archiver.codec.segment import Effort, encode
 from archiver.digest import blake3_hex
@@ -328,6 +331,24 @@ def test_any_good_copy_will_do(archive, root, pack):
         out = np.empty(entry.size, np.uint8)
         ObjectIndex(Archive.open(root), order).read(DIGESTS[1], entry.size, out)
         assert out.tobytes() == PLAINS[1]
+
+
+def test_damage_in_quarantine_is_named_by_the_name_there(archive, root, pack):
+    entry = archive.pack(pack).index()[1]
+
+    def change(data: bytearray) -> bytearray:
+        data[entry.offset + entry.stored - 9] ^= 0xFF
+        return data
+
+    spoil(root, pack, change)
+    where = move_to_quarantine(archive.store, pack_name(pack))
+    quarantined = QuarantinedPacks(archive.store)
+    found = ObjectIndex(quarantined, quarantined.names())
+    with pytest.raises(DamageError) as caught:
+        found.read(DIGESTS[1], entry.size, np.empty(entry.size, np.uint8))
+    assert (caught.value.pack, caught.value.path) == (pack, where)
+    with pytest.raises(DamageError, match=re.escape(f"{where} lists another size")):
+        found.read(DIGESTS[0], 1, np.empty(1, np.uint8))
 
 
 def test_an_index_that_lies_about_an_offset_is_put_right_by_the_frames(archive, root):

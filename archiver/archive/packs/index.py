@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from archiver.archive.layout import pack_name
+from archiver.archive import layout
 from archiver.archive.packs.format import IndexEntry
 from archiver.errors import ArchiverError, DamageError, UnreadableError
 
@@ -160,7 +160,7 @@ class ObjectIndex:
         def read(pack: str, entry: IndexEntry) -> None:
             if entry.size != size:
                 raise DamageError(
-                    f"{pack_name(pack)} lists another size for object {digest}.", object=digest
+                    f"{_located(pack)[1]} lists another size for object {digest}.", object=digest
                 )
             self._opener.pack(pack).read(entry, out[:size])
 
@@ -177,7 +177,7 @@ class ObjectIndex:
             try:
                 return take(pack, entry)
             except DamageError as error:
-                error.pack, error.path = pack, pack_name(pack)
+                error.pack, error.path = _located(pack)
                 damage = damage or error
         raise (
             self._unreadable
@@ -238,3 +238,11 @@ class ObjectIndex:
                     entries.setdefault(bytes.fromhex(entry.blake3), []).append(entry)
                 self._by_frames_of = {pack: entries}  # one pack: it may have many objects
             return self._by_frames_of[pack]
+
+
+def _located(pack: str) -> tuple[str, str]:
+    """Return the id and the stored name of a pack, given by its id, or by its name in quarantine."""
+    before = layout.quarantined_of(pack)
+    if before is None:
+        return pack, layout.pack_name(pack)
+    return layout.pack_of(before.name) or "", pack
