@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ import msgspec
 
 from archiver.archive.records import is_identity
 from archiver.errors import ArchiverError
+from archiver.storage.filesystem import mounts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -33,7 +33,6 @@ LOOKED_AT: Final = 64
 _AT_ONCE: Final = 16
 _GRACE: Final = 0.5
 _PROBE: Final = Path(__file__).with_name("place_probe.py")
-_MOUNTS: Final = Path("/proc/self/mountinfo")
 _AT_HAND: Final = frozenset(
     [
         "bcachefs",
@@ -196,16 +195,10 @@ def _has_server(path: str) -> bool:
 
     True as well where nobody can tell which mounts there are.
     """
-    try:
-        lines = _MOUNTS.read_text("utf-8", "surrogateescape").splitlines()
-    except OSError:
+    known = mounts()
+    if not known:
         return True
-    mounts = set()
-    for line in lines:
-        before, _, after = line.partition(" - ")
-        if after.partition(" ")[0] not in _AT_HAND:
-            folder = before.split(" ")[4]
-            mounts.add(re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), folder))
+    served = {point for point, filesystem in known if filesystem not in _AT_HAND}
     # Links are followed one part at a time, because reading a link looks at the filesystem it is in.
     at, links = "/", 0
     parts = os.path.join(os.getcwd(), path).split("/")[::-1]  # noqa: PTH109, PTH118 - texts, not looks
@@ -215,7 +208,7 @@ def _has_server(path: str) -> bool:
             at = os.path.dirname(at) if part == ".." else at  # noqa: PTH120
             continue
         below = os.path.join(at, part)  # noqa: PTH118
-        if below in mounts:
+        if below in served:
             return True
         try:
             target = os.readlink(below)  # noqa: PTH115

@@ -100,7 +100,7 @@ def is_of_one_machine(folder: Path) -> bool:
     Containers of one machine count as that machine, whatever their names are.
     """
     path, best, kind = os.path.realpath(folder), "", ""
-    for point, mounted in _mounts():
+    for point, mounted in mounts():
         inside = path == point or path.startswith(f"{point.rstrip('/')}/")
         if inside and len(point) >= len(best):
             best, kind = point, mounted
@@ -113,12 +113,12 @@ def mounts_below(folder: Path) -> list[str]:
     Also where that is a folder of the same disk (``mount --bind``): nothing can be renamed into it.
     """
     above = f"{os.path.realpath(folder).rstrip('/')}/"
-    return [point.removeprefix(above) for point, _ in _mounts() if point.startswith(above)]
+    return [point.removeprefix(above) for point, _ in mounts() if point.startswith(above)]
 
 
-def _mounts() -> list[tuple[str, str]]:
+def mounts() -> list[tuple[str, str]]:
     """Return the mount points, each with the type of its filesystem; empty if the system tells none."""
-    mounts = []
+    points = []
     try:
         # The bytes of a path are what the system gives, whatever the locale is.
         with open("/proc/self/mountinfo", "rb") as file:  # noqa: PTH123 - no Path of /proc
@@ -127,10 +127,10 @@ def _mounts() -> list[tuple[str, str]]:
                 point = re.sub(
                     rb"\\([0-7]{3})", lambda octal: bytes([int(octal[1], 8)]), before.split(b" ")[4]
                 )
-                mounts.append((os.fsdecode(point), os.fsdecode(after.split()[0])))
+                points.append((os.fsdecode(point), os.fsdecode(after.split()[0])))
     except (OSError, IndexError):
         return []
-    return mounts
+    return points
 
 
 def sync_folder(folder: Path) -> None:

@@ -12,6 +12,7 @@ from copykit import SavedArchive, events, ids, place_id
 from kit.disks import memory_disk, mounted, read_only
 from kit.journal import raw_event
 
+from archiver.archive import place_look
 from archiver.archive.archive import Archive
 from archiver.archive.events import TOOL
 
@@ -275,3 +276,22 @@ def test_hostile_identities_in_events_are_passed_over(source, target, copy, run,
     assert count(source.root) == 2
     assert copy().code == 0
     assert ids(target) == source.ids()
+
+
+def test_only_a_way_into_a_mount_with_a_server_is_looked_at(tmp_path, monkeypatch):
+    """Nothing in such a mount is touched but by the look, which can be given up."""
+    looks: list[str] = []
+    monkeypatch.setattr(
+        place_look, "look_at", lambda path: looks.append(str(path)) or place_look.Look(str(path))
+    )
+    known = [("/", "ext4"), (str(tmp_path / "a\u2028b"), "nfs4"), (str(tmp_path / "own"), "tmpfs")]
+    monkeypatch.setattr(place_look, "mounts", lambda: known)
+    (tmp_path / "link").symlink_to("a\u2028b/models")
+    place_look.require_answer(tmp_path / "own/archive")
+    assert looks == []
+    place_look.require_answer(tmp_path / "link/archive")
+    place_look.require_answer(f"{tmp_path}/own/../a\u2028b")
+    assert looks == [f"{tmp_path}/link/archive", f"{tmp_path}/own/../a\u2028b"]
+    known.clear()  # nobody can tell
+    place_look.require_answer(tmp_path)
+    assert len(looks) == 3
