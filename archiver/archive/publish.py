@@ -121,11 +121,7 @@ def publish(
     while _name_is_damaged(archive, seal):
         seal = msgspec.structs.replace(seal, sealed=utc_after(seal.sealed))
 
-    # The intent first, the look afterwards: a prune that moves a file away between the two sees the
-    # intent and moves it back; one that came before is seen by the look. The look ends with a barrier
-    # over manifest and packs, also those of others: the seal may not outlive what it names in a crash.
-    with announced(archive.store, closure_names(seal)):
-        recheck(archive, seal)
+    with sealing(archive, seal):
         snapshot = archive.publish_seal(seal)
     # The event vouches for the seal, so it may not outlive it in a crash.
     archive.store.barrier()
@@ -223,7 +219,24 @@ def closure_names(seal: Seal) -> tuple[str, ...]:
     return (manifest, *(pack_name(pack) for pack, _ in seal.packs))
 
 
-def recheck(archive: Archive, seal: Seal) -> None:
+@contextmanager
+def sealing(
+    archive: Archive, seal: Seal, bring_back: Callable[[], None] = lambda: None
+) -> Iterator[None]:
+    """Make sure of what a seal stands on; the block publishes the seal, by whichever way.
+
+    ``bring_back`` puts files of it back in their places first. Raise DamageError if something is gone.
+    """
+    # The intent first, the look afterwards: a prune that moves a file away between the two sees the
+    # intent and moves it back; one that came before is seen by the look. The look ends with a barrier
+    # over manifest and packs, also those of others: the seal may not outlive what it names in a crash.
+    with announced(archive.store, closure_names(seal)):
+        bring_back()
+        _recheck(archive, seal)
+        yield
+
+
+def _recheck(archive: Archive, seal: Seal) -> None:
     """Look once more before the seal: what is reused may have vanished since it was chosen.
 
     Or a run may have published it that died before it synced the folder: after this it will survive a
@@ -254,7 +267,7 @@ class Intent(msgspec.Struct, frozen=True):
 
 @contextmanager
 def announced(store: Store, needs: tuple[str, ...]) -> Iterator[None]:
-    """While the block runs, nobody deletes these files for good."""
+    """Keep everybody from deleting these files for good while the block runs."""
     staged = store.stage(_PURPOSE)
     try:
         staged.write(canonical(Intent(needs, socket.gethostname())))

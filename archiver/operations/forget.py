@@ -17,7 +17,7 @@ from archiver.archive.events import Event, Forgotten, Remembered, Sealed, Spared
 from archiver.archive.places import forgotten, own_place
 from archiver.archive.prune.condemn import Needs, batches, condemned, deletable_history
 from archiver.archive.prune.trash import bring_back, discarded, removal_lock, reversible
-from archiver.archive.publish import announced, closure_names, recheck
+from archiver.archive.publish import sealing
 from archiver.archive.seals import ID_DIGITS, Snapshot, is_seal_id
 from archiver.errors import UsageError, skip_damaged
 from archiver.names import as_repo_id, slug
@@ -113,13 +113,14 @@ def _record(
 
 def _bring_back(archive: Archive, snapshot: Snapshot) -> None:
     """First what the seal stands on, then the seal; announced, as by everyone who seals."""
-    seal, needs = snapshot.name, Needs([snapshot])
-    with announced(archive.store, closure_names(snapshot.seal)):
-        trash = discarded(archive.store)
-        bring_back(archive.store, trash, lambda name: name != seal and needs.cover(name))
-        recheck(archive, snapshot.seal)
+    store, seal, needs = archive.store, snapshot.name, Needs([snapshot])
+
+    def bring_back_closure() -> None:
+        bring_back(store, discarded(store), lambda name: name != seal and needs.cover(name))
+
+    with sealing(archive, snapshot.seal, bring_back_closure):
         archive.manifest(snapshot.seal)
-        bring_back(archive.store, trash, lambda name: name == seal)
+        bring_back(store, discarded(store), lambda name: name == seal)
 
 
 def _forgettable(archive: Archive, history: History, request: ForgetRequest) -> ForgetReport:

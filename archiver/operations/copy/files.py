@@ -17,7 +17,7 @@ from archiver.archive.findings import Finding
 from archiver.archive.fixity import ReadResult, require_named, stored_right
 from archiver.archive.journal import EVENT_MAX
 from archiver.archive.parity.sidecar import read_sidecar
-from archiver.archive.publish import announced, closure_names, recheck
+from archiver.archive.publish import closure_names, sealing
 from archiver.archive.records import MANIFEST_MAX, SEAL_MAX
 from archiver.archive.signing.minisign import FILE_MAX, parse_signature
 from archiver.errors import ArchiverError, DamageError, InvalidDocumentError, UnknownFormatError
@@ -179,8 +179,7 @@ class Documents:
         Raise DamageError if something of it vanished meanwhile.
         """
         name = snapshot.name
-        with announced(self._target.store, closure_names(snapshot.seal)):
-            recheck(self._target, snapshot.seal)
+        with sealing(self._target, snapshot.seal):
             result = self._transfer.copy(name, SEAL_MAX)
         return self._findings.document("seal-damaged", result, name, snapshot.title)
 
