@@ -344,49 +344,49 @@ class Advice(NamedTuple):
     place: str
 
     def copy_back(self, name: str, code: str, snapshot: str = "") -> Actions:
-        """For an immutable file: parity, or any copy of it, because its name says what it must hold."""
+        """Return what to do about an immutable file: parity or any copy will do, its name is its digest."""
         return Repair(self.place, name), Explain(code), Audit(self.place, snapshot)
 
     def bring_back_packs(self, code: str) -> Actions:
-        """For many packs: what brings one back brings back all of them."""
+        """Return what to do about many packs: what brings one back brings back all of them."""
         return Repair(self.place), Explain(code), Audit(self.place)
 
     def replace_snapshot(self, snapshot: str) -> Actions:
-        """For a document that was wrong from the beginning: every copy of it says the same."""
+        """Return what to do about a document that was never right: every copy of it says the same."""
         return ReplaceSnapshot(self.place, snapshot), Explain("manifest-invalid")
 
     def more_places(self, code: str) -> Actions:
-        """For what a repair could not bring back: the same repair again cannot either."""
+        """Return what to do about what a repair could not bring back: the same repair cannot either."""
         return AskElsewhere(self.place), Explain(code)
 
     def bring_back(self, snapshot: str) -> Actions:
-        """For bytes that no pack has: the packs are what is missing."""
+        """Return what to do about bytes that no pack has: the packs are what is missing."""
         return RepairPacks(self.place, snapshot), Audit(self.place, snapshot)
 
     def differs(self, snapshot: str) -> Actions:
-        """For a file whose objects are whole: the manifest was wrong from the beginning."""
+        """Return what to do about a file whose objects are whole: the manifest was wrong at once."""
         return Explain("file-differs"), Audit(self.place, snapshot)
 
     def lost_event(self, digest: str) -> Actions:
-        """For an event that others list."""
+        """Return what to do about an event that others list."""
         return RepairEvent(self.place, digest), Audit(self.place)
 
     def lost_head(self, digest: str) -> Actions:
-        """For an event that somebody knows of and that no other lists."""
+        """Return what to do about an event that somebody knows of and that no other lists."""
         return FindRollback(self.place, digest), Audit(self.place)
 
     def rebuild_catalogue(self) -> Actions:
-        """For the SQL index."""
+        """Return what to do about the SQL index."""
         return RebuildCatalogue(self.place), Audit(self.place)
 
     def make_readable(self, snapshot: str = "") -> Actions:
-        """For a file that the system does not let this user read."""
+        """Return what to do about a file that the system does not let this user read."""
         return CheckPermissions(), Audit(self.place, snapshot)
 
     def foreign_seal(self, name: str, own_name: str = "") -> Actions:
-        """For a file among the seals that is one under another name, or may be one."""
+        """Return what to do about a file among the seals that is one under another name, or may be one."""
         return MoveSeal(self.place, name, own_name), Audit(self.place)
 
     def unstable(self) -> Actions:
-        """For readings that differ: the machine comes first."""
+        """Return what to do about readings that differ: the machine comes first."""
         return CheckMachine(), Audit(self.place)

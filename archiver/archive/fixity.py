@@ -92,7 +92,7 @@ class _File:
         self._at = 0
 
     def read(self, size: int) -> bytes:
-        """The next bytes, at most ``size``."""
+        """Return the next bytes, at most ``size``."""
         buffer = bytearray(max(0, min(size, self._reader.size - self._at)))
         got = self._reader.read_into(self._at, memoryview(buffer))
         self._at += got

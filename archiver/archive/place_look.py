@@ -222,7 +222,7 @@ def _has_server(path: str) -> bool:
 
 
 def look_at_all(paths: Mapping[str, Iterable[str]]) -> dict[str, Look]:
-    """``look_at`` for several paths: path -> the files that should lie there.
+    """Look at several paths, given with the files that should lie there; return what was seen at each.
 
     Only the first ``LOOKED_AT`` are looked at: whoever can write a journal can name any number.
     """

@@ -45,7 +45,7 @@ class _Holder(msgspec.Struct, frozen=True):
 class RunLock:
     """Held from ``with`` on; ``what`` names the run in an error, as in ``The plan nightly``.
 
-    Raises LockedError on entry if another process holds it.
+    Raise LockedError on entry if another process holds it.
 
     Args:
         path: A working file in the archive's ``tmp/``.

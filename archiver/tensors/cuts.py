@@ -11,8 +11,8 @@ from archiver.tensors.header import LENGTH_BYTES, Header, HeaderError, header_si
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SEGMENT_SIZE = 16 * 1024 * 1024
-"""The most bytes of a segment."""
+SEGMENT_MAX = 16 << 20
+"""The most bytes of a segment: what ``codec.segment`` takes as one object."""
 
 
 class Piece(msgspec.Struct, frozen=True, gc=False):
@@ -27,7 +27,7 @@ class Piece(msgspec.Struct, frozen=True, gc=False):
 
 
 class Segment(msgspec.Struct, frozen=True, gc=False):
-    """Bytes of a file that are stored as one object: 1 to ``SEGMENT_SIZE`` of them.
+    """Bytes of a file that are stored as one object: 1 to ``SEGMENT_MAX`` of them.
 
     ``begin`` is an offset in the file; ``dtype`` is None where there is no tensor.
     """
@@ -57,8 +57,8 @@ def plan_cuts(file_size: int, header: Header | None) -> Iterator[Segment]:
         header: Its accepted header, or None for any other file.
     """
     for piece in pieces(file_size, header):
-        for begin in range(piece.begin, piece.end, SEGMENT_SIZE):
-            yield Segment(begin, min(SEGMENT_SIZE, piece.end - begin), piece.dtype)
+        for begin in range(piece.begin, piece.end, SEGMENT_MAX):
+            yield Segment(begin, min(SEGMENT_MAX, piece.end - begin), piece.dtype)
 
 
 class CutPlanner:

@@ -35,10 +35,15 @@ from archiver.codec.segment import (
 from archiver.codec.transforms import CODECS, Joint16, Joint32, Planes16, Planes32
 from archiver.digest import blake3_hex
 from archiver.errors import ArchiverError, DamageError
+from archiver.tensors import cuts
 
 SPECIAL16 = [0x0000, 0x8000, 0x7F80, 0xFF80, 0x7FC0, 0xFFC1, 0x7FAA, 0xFFFF, 0x0001, 0x8001, 0x7F7F]
 HEADER_BOUND = 400
 """More than any object's header and the frames of its empty streams take."""
+
+
+def test_files_are_cut_into_what_one_object_holds():
+    assert cuts.SEGMENT_MAX == SEGMENT_MAX
 
 
 def back(item: EncodedObject) -> bytes:

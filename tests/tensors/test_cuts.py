@@ -7,11 +7,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from archiver.tensors import cuts
-from archiver.tensors.cuts import SEGMENT_SIZE, CutPlanner, Segment, pieces, plan_cuts
+from archiver.tensors.cuts import SEGMENT_MAX, CutPlanner, Segment, pieces, plan_cuts
 from archiver.tensors.header import MAX_LENGTH, Header, header_bytes, parse_header
 
 MIB = 1024 * 1024
-near = st.integers(0, 4).map(lambda n: n * SEGMENT_SIZE) | st.integers(0, 3 * SEGMENT_SIZE)
+near = st.integers(0, 4).map(lambda n: n * SEGMENT_MAX) | st.integers(0, 3 * SEGMENT_MAX)
 sizes = st.builds(lambda size, more: max(0, size + more), near, st.integers(-2, 2))
 
 
@@ -54,20 +54,20 @@ def test_each_stretch_is_cut_from_its_own_beginning(tensor_sizes):
         assert piece.begin < piece.end
         inside = [one for one in listed if piece.begin <= one.begin < piece.end]
         assert_tiles(inside, piece.end, piece.begin)
-        assert all(one.size == SEGMENT_SIZE for one in inside[:-1])
+        assert all(one.size == SEGMENT_MAX for one in inside[:-1])
         assert {one.dtype for one in inside} == {piece.dtype}
 
 
 @given(sizes)
 @example(0)
 @example(1)
-@example(SEGMENT_SIZE)
+@example(SEGMENT_MAX)
 def test_any_other_file_is_cut_every_16_mib(size):
     """ "Any other file is cut every 16 MiB from its beginning"; "an empty file has none" """
     listed = list(plan_cuts(size, None))
     assert_tiles(listed, size)
-    assert len(listed) == -(-size // SEGMENT_SIZE)
-    assert all(one.size == SEGMENT_SIZE and one.dtype is None for one in listed[:-1])
+    assert len(listed) == -(-size // SEGMENT_MAX)
+    assert all(one.size == SEGMENT_MAX and one.dtype is None for one in listed[:-1])
 
 
 def assert_tiles(listed: list[Segment], end: int, at: int = 0) -> None:
@@ -80,7 +80,7 @@ def assert_tiles(listed: list[Segment], end: int, at: int = 0) -> None:
 
 
 def test_a_long_header_is_cut_too(monkeypatch):
-    monkeypatch.setattr(cuts, "SEGMENT_SIZE", 50)
+    monkeypatch.setattr(cuts, "SEGMENT_MAX", 50)
     raw = header_bytes([("a", "F32", (30,), 120)])
     listed = list(plan_cuts(len(raw) + 120, parse_header(raw, len(raw) + 120)))
     assert [(one.begin, one.size, one.dtype) for one in listed] == [

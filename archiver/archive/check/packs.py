@@ -539,7 +539,7 @@ def missing_packs(
 
 
 def many_missing(packs: Sequence[str]) -> str:
-    """Say that many packs are missing."""
+    """Return the sentence that many packs are missing."""
     return f"{len(packs):,} packs are missing, {pack_name(packs[0])} among them."
 
 

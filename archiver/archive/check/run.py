@@ -61,7 +61,7 @@ def check_archive(
 ) -> CheckResult:
     """Check an archive, or some of its snapshots; ``on_pack`` is told of each pack once it was read.
 
-    Raises UsageError if there is no such snapshot, or a key is none.
+    Raise UsageError if there is no such snapshot, or a key is none.
     """
     store, schedule, findings = archive.store, Schedule(request.limits), Findings(archive.store)
     complete = request.repository is None  # all of the archive, not some snapshots

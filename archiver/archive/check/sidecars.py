@@ -46,7 +46,7 @@ def parity_findings(archive: Archive, *, deep: bool, progress: Progress) -> list
     """Return what is wrong with the sidecars, and which of them nothing needs.
 
     Their headers and sizes are looked at; ``deep`` reads the parity blocks too, and the manifests that
-    they are for. Packs are not read. Raises UnknownFormatError for a sidecar of a newer version.
+    they are for. Packs are not read. Raise UnknownFormatError for a sidecar of a newer version.
     """
     store, findings = archive.store, Findings(archive.store)
     place = findings.advice.place

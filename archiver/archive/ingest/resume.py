@@ -148,7 +148,7 @@ def _ends_in_a_torn_line(path: Path) -> bool:
 
 
 def salvage(archive: Archive) -> list[PublishedPack]:
-    """Publish the whole objects in the unfinished packs of runs that were killed."""
+    """Publish the whole objects in the unfinished packs of runs that were killed; return the packs."""
     salvaged = []
     for leftover in archive.store.leftovers("pack"):
         try:

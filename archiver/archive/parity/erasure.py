@@ -34,7 +34,7 @@ class BlockDigests(NamedTuple):
 
 
 def hash_blocks(reader: Reader, shape: Shape, advance: Callable[[int], None]) -> BlockDigests:
-    """Read a file front to back; DamageError if it became shorter.
+    """Read a file front to back; raise DamageError if it became shorter.
 
     ``advance`` is told how many bytes were read, and may raise to stop.
     """

@@ -176,7 +176,7 @@ class Pruner:
         return self._store.stat(name) is not None
 
     def _delete(self, needs: Needs, expected: list[Discarded]) -> Part:
-        """Delete for good; what a crash leaves is deleted by the next run, and journalled again.
+        """Delete for good; return what. The next run deletes what a crash leaves, and journals it again.
 
         ``expected`` is what a real run would have in the trash by now.
         """

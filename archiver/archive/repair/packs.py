@@ -76,7 +76,7 @@ class PackDamage(msgspec.Struct, frozen=True):
 
 
 def repair_whole_packs(archive: Archive, check: CheckResult, files: FileRepair) -> PackDamage:
-    """Put good copies in the place of the damaged packs that have one."""
+    """Put good copies in the place of the damaged packs that have one; return what is damaged still."""
     repaired, damaged = [], []
     findings = (finding for finding in check.findings if finding.code in _PACK_CODES)
     packs = (pack for finding in findings for pack in finding.packs or (finding.pack,))
@@ -188,7 +188,7 @@ def _writer_of(reader: PackReader) -> ArchiveInfo | None:
 
 
 def _copies(pack: str, stores: Iterable[Store]) -> Iterator[PackReader]:
-    """Open every copy of a pack: the one in use, and then those in quarantine and trash."""
+    """Yield a reader of every copy of a pack: the one in use, and then those in quarantine and trash."""
     for store in stores:
         for name in (pack_name(pack), *copies_among(quarantined_names(store), pack_name(pack))):
             try:

@@ -67,7 +67,7 @@ class SidecarRepair:
         return repaired
 
     def _repair_sidecar(self, name: str) -> RepairedFile | None:
-        """Make a sidecar anew from the file, which is proven first; None if that is not whole."""
+        """Make a sidecar anew from the file, which is proven first; return None if that is not whole."""
         digest = layout.parity_of(name) or ""
         protected_file = self._names_by_digest.get(digest)
         if protected_file is None:

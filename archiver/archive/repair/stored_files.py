@@ -76,9 +76,9 @@ class FileRepair:
         """In a dry run, the events that would be brought back: stored name -> content."""
 
     def repair(self, name: str) -> RepairedFile | None:
-        """Bring a pack, manifest, seal or event back; None if no source has it whole, or it is whole.
+        """Bring a pack, manifest, seal or event back; return None if no source has it, or it is whole.
 
-        Raises NoSpaceError at once; another failure of the archive's own disk is raised too.
+        Raise NoSpaceError at once; another failure of the archive's own disk is raised too.
         """
         if stored_right(self._store, name, name):
             return None
@@ -90,7 +90,7 @@ class FileRepair:
         return None
 
     def _replace(self, name: str, candidate: Candidate) -> bool:
-        """Put the candidate in the file's place, if what it writes is what the name demands."""
+        """Put the candidate in the file's place if it is what the name demands; return whether it is."""
         staged = self._store.stage(PURPOSE)
         try:
             if not _is_written(candidate, staged) or not staged_right(staged, name):
@@ -118,7 +118,7 @@ class FileRepair:
         return True
 
     def put(self, name: str, data: bytes, source: str) -> RepairedFile:
-        """Write a file whose content is known; DamageError if it does not come back as written."""
+        """Write a file whose content is known; raise DamageError if it does not come back as written."""
         if not self.dry_run:
             staged = self._store.stage(PURPOSE)
             try:

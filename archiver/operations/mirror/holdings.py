@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from archiver.upstream.remote_file import Listing, RemoteFile
 
 
-class Contradiction(NamedTuple):
+class ConflictingFile(NamedTuple):
     """A file of one commit that a held snapshot has with other bytes, and who vouched for those."""
 
     path: str
@@ -177,15 +177,15 @@ class Holdings:
         held = [held.files[path] for held in self.same_revision if path in held.files]
         return max((vouch for facts, vouch in held if facts.sha256 == sha256), default=None)
 
-    def contradictions(self, digests: Iterable[tuple[str, str]]) -> list[Contradiction]:
+    def conflicts(self, digests: Iterable[tuple[str, str]]) -> list[ConflictingFile]:
         """Return files, by (path, SHA-256), that a snapshot of the commit holds with other bytes.
 
-        To what upstream lists only what upstream vouched for is a contradiction: anything less is
+        To what upstream lists only what upstream vouched for is a conflict: anything less is
         what it corrects.
         """
         least = Voucher.UPSTREAM if self._least is Voucher.UPSTREAM else Voucher.NOBODY
         return [
-            Contradiction(path, sha256, facts.sha256, vouch, held.snapshot)
+            ConflictingFile(path, sha256, facts.sha256, vouch, held.snapshot)
             for path, sha256 in digests
             for held in self.same_revision
             if path in held.files
@@ -193,10 +193,10 @@ class Holdings:
             if facts.sha256 != sha256 and vouch.by >= least
         ]
 
-    def corrected(self, entries: Iterable[FileEntry]) -> list[Contradiction]:
+    def corrected(self, entries: Iterable[FileEntry]) -> list[ConflictingFile]:
         """Return the files that a snapshot of the commit holds with other bytes, by a lesser voucher."""
         return [
-            Contradiction(entry.path, entry.sha256, facts.sha256, vouch, held.snapshot)
+            ConflictingFile(entry.path, entry.sha256, facts.sha256, vouch, held.snapshot)
             for held in self.same_revision
             for entry in entries
             if entry.path in held.files

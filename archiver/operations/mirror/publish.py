@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from archiver.archive.records import FileEntry, FileFacts, Selection
     from archiver.archive.seals import Snapshot
     from archiver.catalogue.database import Catalogue
-    from archiver.operations.mirror.holdings import Contradiction, Holdings
+    from archiver.operations.mirror.holdings import ConflictingFile, Holdings
     from archiver.upstream.remote_file import Listing
 
 
@@ -46,7 +46,7 @@ class Published(NamedTuple):
     snapshot: Snapshot
     manifest: Manifest | None
     raised: int = 0
-    corrected: tuple[Contradiction, ...] = ()
+    corrected: tuple[ConflictingFile, ...] = ()
 
 
 def publish_listing(
@@ -149,42 +149,42 @@ def require_agreement(
     archive: Archive, listing: Listing, holdings: Holdings, digests: dict[str, str]
 ) -> None:
     """Raise MismatchError if snapshots of this commit have files, path -> SHA-256, with other bytes."""
-    contradictions = holdings.contradictions(digests.items())
-    if not contradictions:
+    conflicts = holdings.conflicts(digests.items())
+    if not conflicts:
         return
     title = f"{listing.repository}@{listing.revision[:12]}"
-    listed = "; ".join(map(_described, contradictions[:_SHOWN]))
-    more = f"; and {len(contradictions) - _SHOWN:,} more" if len(contradictions) > _SHOWN else ""
-    files = plural(len({contradiction.path for contradiction in contradictions}), "file")
+    listed = "; ".join(map(_described, conflicts[:_SHOWN]))
+    more = f"; and {len(conflicts) - _SHOWN:,} more" if len(conflicts) > _SHOWN else ""
+    files = plural(len({conflict.path for conflict in conflicts}), "file")
     raise MismatchError(
         f"{title} was not sealed: a commit has one content, and the archive holds {files} of this one "
         f"with other bytes. {listed}{more}.",
-        hint=_hint(archive, title, contradictions[0]),
+        hint=_hint(archive, title, conflicts[0]),
         subject=title,
     )
 
 
-def _described(contradiction: Contradiction) -> str:
+def _described(conflict: ConflictingFile) -> str:
     by = {
         Voucher.UPSTREAM: "which upstream vouched for",
         Voucher.PIN: "which a pin vouched for",
         Voucher.CACHE: "by a cache's record",
         Voucher.NOBODY: "which nobody vouched for",
-    }[contradiction.held_by.by]
+    }[conflict.held_by.by]
     return (
-        f"{printable(contradiction.path)} has SHA-256 {contradiction.sha256[:16]}… here, and "
-        f"{contradiction.held_sha256[:16]}… in the seal {contradiction.snapshot.id[:12]}, {by}"
+        f"{printable(conflict.path)} has SHA-256 {conflict.sha256[:16]}… here, and "
+        f"{conflict.held_sha256[:16]}… in the seal {conflict.snapshot.id[:12]}, {by}"
     )
 
 
-def _hint(archive: Archive, title: str, contradiction: Contradiction) -> str:
+def _hint(archive: Archive, title: str, conflict: ConflictingFile) -> str:
     place = archive.store.address
-    if contradiction.held_by.by is Voucher.UPSTREAM:
+    if conflict.held_by.by is Voucher.UPSTREAM:
         return (
             "What is read here is damaged or was changed: restore these files from the archive. To "
             "keep them all the same, import a plain folder of them under another name, with --as."
         )
-    snapshot = contradiction.snapshot
+    snapshot = conflict.snapshot
     seal = f"{snapshot.seal.repository}@{snapshot.id[:12]}"
     return (
         f"Which is right, upstream knows: {command('mirror', place, title)} asks it. Without upstream, "
