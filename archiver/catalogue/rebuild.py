@@ -166,7 +166,9 @@ def _refreshed(archive: Archive, catalogue: Catalogue) -> Catalogue:
         seals = map(document_of, archive.store.list(SNAPSHOTS))
         for snapshot_id in known - {seal.digest for seal in seals if seal}:
             updates.forget_snapshot(catalogue, snapshot_id)
-        snapshots = (one for one in archive.snapshots(skip_damaged) if one.id not in known)
+        snapshots = (
+            snapshot for snapshot in archive.snapshots(skip_damaged) if snapshot.id not in known
+        )
         for snapshot in _snapshot_rows(archive, snapshots, skip_damaged):
             updates.add_snapshot(catalogue, *snapshot)
         known_events = queries.known_events(catalogue)

@@ -21,7 +21,7 @@ from archiver.errors import ArchiverError, DamageError, DeniedError, SkippedErro
 from archiver.smoke.golden.record import read_golden_file, write_golden_file
 from archiver.smoke.hardware import environment
 from archiver.smoke.messages import FolderSource, Settings, SnapshotSource
-from archiver.smoke.receipt import Known, Run, last_tested, newest_golden, receipt
+from archiver.smoke.receipt import KnownGolden, Run, last_tested, newest_golden, receipt
 from archiver.smoke.report import LEVELS, LevelReport, SmokeReport, up_to
 from archiver.smoke.run import run
 from archiver.storage.files import require_place
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from archiver.archive.seals import Snapshot
     from archiver.progress import Progress
     from archiver.smoke.golden.record import Golden
-    from archiver.smoke.messages import Source
+    from archiver.smoke.messages import CheckpointSource
     from archiver.smoke.model import Dtype
     from archiver.smoke.report import Level
 
@@ -44,7 +44,7 @@ _HARMLESS: Final = frozenset[Code](
     {"model-index", "model-mtp", "model-special-token", "model-chat-template"}
 )
 """Of a model with one of these alone the other levels are worth running: to accept it is proposed."""
-_NO_RECORD: Final = Known(None, "", ())
+_NO_RECORD: Final = KnownGolden(None, "", ())
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ def next_due(
     return min(due, key=lambda snapshot: (tested[snapshot.id].tried, snapshot.name), default=None)
 
 
-def _golden_to_compare(options: SmokeOptions, origin: _Origin | None) -> Known:
+def _golden_to_compare(options: SmokeOptions, origin: _Origin | None) -> KnownGolden:
     """Return the golden record to compare with, after a look whether the options can be meant."""
     if options.record and (options.level or "golden") != "golden":
         raise UsageError(f"--record runs every level, not only those up to {options.level}.")
@@ -202,7 +202,7 @@ def _golden_to_compare(options: SmokeOptions, origin: _Origin | None) -> Known:
     if options.golden is not None and options.record:
         require_place(options.golden)
     elif options.golden is not None:
-        return Known(read_golden_file(options.golden), str(options.golden), ())
+        return KnownGolden(read_golden_file(options.golden), str(options.golden), ())
     elif origin is not None and not options.record:
         return newest_golden(origin.archive, origin.snapshot)
     return _NO_RECORD
@@ -299,14 +299,14 @@ class _Test:
     """A test of a checkpoint, which comes from ``origin`` or from no archive."""
 
     def __init__(
-        self, options: SmokeOptions, known: Known, progress: Progress, origin: _Origin | None
+        self, options: SmokeOptions, known: KnownGolden, progress: Progress, origin: _Origin | None
     ) -> None:
         self._options, self._known = options, known
         self._progress, self._origin = progress, origin
         self._acceptance = _accepted_of(origin)
         self._ended: list[LevelReport] = []
 
-    def run(self, source: Source, title: str) -> SmokeTest:
+    def run(self, source: CheckpointSource, title: str) -> SmokeTest:
         """Run the levels, then keep what is to be kept."""
         report, recorded = run(
             source,

@@ -73,7 +73,7 @@ class FolderSource(msgspec.Struct, frozen=True, tag="folder"):
     weights: bool = False
 
 
-Source = SnapshotSource | FolderSource
+CheckpointSource = SnapshotSource | FolderSource
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -87,7 +87,7 @@ class Request(msgspec.Struct, frozen=True):
         settings: What was asked for.
     """
 
-    source: Source
+    source: CheckpointSource
     levels: tuple[Level, ...]
     ended: tuple[LevelReport, ...]
     scratch: bytes

@@ -124,7 +124,7 @@ def newest_receipt(archive: Archive, snapshot: Snapshot) -> Receipt | None:
     return receipts[-1] if receipts else None
 
 
-class Known(NamedTuple):
+class KnownGolden(NamedTuple):
     """The golden record that counts, the id of its event, and what was wrong with newer ones."""
 
     golden: Golden | None
@@ -132,7 +132,7 @@ class Known(NamedTuple):
     remarks: tuple[str, ...]
 
 
-def newest_golden(archive: Archive, snapshot: Snapshot) -> Known:
+def newest_golden(archive: Archive, snapshot: Snapshot) -> KnownGolden:
     """Return the newest golden record of a snapshot that can be used, wherever it was made."""
     remarks: list[str] = []
     damaged: list[str] = []
@@ -146,10 +146,10 @@ def newest_golden(archive: Archive, snapshot: Snapshot) -> Known:
         what = f"The golden record in event {event[:16]} of {time}"
         try:
             golden = parse_golden(msgspec.json.decode(tested.golden), what)
-            return Known(golden, event, tuple(remarks))
+            return KnownGolden(golden, event, tuple(remarks))
         except DamageError as error:
             remarks.append(f"{error.message} It is ignored.")
-    return Known(None, "", tuple(remarks))
+    return KnownGolden(None, "", tuple(remarks))
 
 
 class Tested(NamedTuple):
@@ -191,5 +191,5 @@ def last_tested(archive: Archive, snapshots: Iterable[Snapshot], place: Place) -
     }
 
 
-def _later(first: Tested, two: Tested) -> Tested:
-    return Tested(max(first.tried, two.tried), max(first.held, two.held))
+def _later(first: Tested, second: Tested) -> Tested:
+    return Tested(max(first.tried, second.tried), max(first.held, second.held))

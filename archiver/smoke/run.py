@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 
     from archiver.progress import Progress
     from archiver.smoke.golden.record import Golden
-    from archiver.smoke.messages import Settings, Source
+    from archiver.smoke.messages import CheckpointSource, Settings
     from archiver.smoke.report import Level
 
 
@@ -105,7 +105,7 @@ _FAULTS: Final = frozenset(
 
 
 def run(
-    source: Source,
+    source: CheckpointSource,
     title: str,
     levels: Sequence[Level],
     settings: Settings,
@@ -209,7 +209,7 @@ class _Test:
         elif isinstance(event, Raised):
             raise event.error
         elif isinstance(event, Finished):
-            self._environment = event.environment
+            self._environment |= event.environment
             if event.recorded is not None:
                 made = msgspec.to_builtins(event.recorded)
                 self.recorded = parse_golden(made, "The new golden record")

@@ -32,13 +32,13 @@ from archiver.smoke.messages import (
     Advanced,
     Began,
     Broke,
+    CheckpointSource,
     Ended,
     Event,
     Finished,
     Raised,
     Settings,
     SnapshotSource,
-    Source,
     framed,
     read_request,
 )
@@ -244,7 +244,7 @@ def _end_with(requests: int) -> None:
     os._exit(1)
 
 
-def _opened(source: Source, workers: int) -> Checkpoint:
+def _opened(source: CheckpointSource, workers: int) -> Checkpoint:
     root = Path(os.fsdecode(source.root))
     checkpoint: Checkpoint
     if isinstance(source, SnapshotSource):

@@ -21,7 +21,7 @@ from archiver.smoke.loading.architecture import model_class
 from archiver.smoke.loading.check import build_model, check_load
 from archiver.smoke.loading.fit import Needs
 from archiver.smoke.loading.layers import Layer, Part
-from archiver.smoke.loading.tensors import LazyTensor, Source
+from archiver.smoke.loading.tensors import LazyTensor, TensorSource
 from archiver.smoke.messages import Settings
 from archiver.smoke.model import Reads
 from archiver.smoke.report import FailedError
@@ -232,7 +232,7 @@ def _tensor(dtype, shape, content):
 
     reads = Reads(set())
     stored = StoredTensor("one", "file", dtype, shape, 0, len(content))
-    return LazyTensor(Source(Checkpoint(), reads, lambda _: None), stored), reads
+    return LazyTensor(TensorSource(Checkpoint(), reads, lambda _: None), stored), reads
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,7 @@ def copy_packs(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-class Documents:
+class DocumentCopier:
     """Copies from one archive to another; what is damaged goes to ``findings``."""
 
     def __init__(

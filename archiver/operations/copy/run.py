@@ -29,7 +29,7 @@ from archiver.archive.transfer import Flow, Transfer
 from archiver.catalogue.rebuild import open_catalogue
 from archiver.errors import ArchiverError, skip_damaged
 from archiver.operations.copy import journals
-from archiver.operations.copy.files import Documents, SourceFindings, copy_packs
+from archiver.operations.copy.files import DocumentCopier, SourceFindings, copy_packs
 from archiver.operations.copy.target import begin, open_target, require_room
 from archiver.text import utc_now
 from archiver.throttle import Throttle
@@ -158,7 +158,7 @@ class _Run:
         self._source_device = look_at(folder.path).device if folder else Device()
         self._findings = SourceFindings(source, self._target)
         silent = Transfer(source.store, self._target.store, Flow(None, self._throttle))
-        self._documents = Documents(source, self._target, silent, self._findings)
+        self._documents = DocumentCopier(source, self._target, silent, self._findings)
         self._ends = (
             Place(request.source_place or place_name(source.store)),
             Place(request.target_place or place_of(Path(self._at.look.path))),

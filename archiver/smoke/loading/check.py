@@ -18,7 +18,7 @@ from archiver.smoke.hardware import best_device
 from archiver.smoke.loading.architecture import model_class, noting, unconverted
 from archiver.smoke.loading.fit import Fit, fit, parameter_count
 from archiver.smoke.loading.quantizers import dequantizing
-from archiver.smoke.loading.tensors import Source
+from archiver.smoke.loading.tensors import TensorSource
 from archiver.smoke.messages import Fits
 from archiver.smoke.model import Model, Reads
 from archiver.smoke.report import FailedError, Proof, library_errors
@@ -127,7 +127,7 @@ class _Plan:
     config: Any
     skeleton: Any
     quantizer: Any
-    source: Source
+    source: TensorSource
     tensors: Mapping[str, LazyTensor]
     reads: Reads
     weights: Weights
@@ -225,7 +225,7 @@ def _plan(session: Session, dtype: Dtype) -> _Plan:
 
     cls, config = model_class(session)
     reads = Reads(set())
-    source = Source(session.checkpoint, reads, session.tell)
+    source = TensorSource(session.checkpoint, reads, session.tell)
     number = getattr(torch, dtype)
     with library_errors("model-load", f"Building {cls.__name__} from config.json"):
         skeleton, quantizer = build_skeleton(cls, config, number)

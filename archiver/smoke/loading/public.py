@@ -14,7 +14,7 @@ from archiver.smoke import hardware, libraries
 from archiver.smoke.checkpoint.gptq import PARTS, UnknownKindError, kind_of, packed
 from archiver.smoke.hardware import best_device
 from archiver.smoke.loading.fit import memory_limit
-from archiver.smoke.loading.tensors import Source, torch_dtype
+from archiver.smoke.loading.tensors import TensorSource, torch_dtype
 from archiver.smoke.messages import Fits
 from archiver.smoke.model import Model, Reads
 from archiver.smoke.report import reason, too_large
@@ -37,7 +37,7 @@ def load_publicly(session: Session, cls: Any, config: Any, dtype: Dtype) -> Mode
     device = best_device(session.settings.device)
     _require_room(session, dtype)
     reads = Reads(set())
-    config, state = _plain(session, Source(session.checkpoint, reads, session.tell), config)
+    config, state = _plain(session, TensorSource(session.checkpoint, reads, session.tell), config)
     with _by_another_version(f"{cls.__name__} could not be loaded"):
         module, info = _loaded(cls, config, state, dtype)
     missing = sorted(info["missing_keys"])
@@ -77,7 +77,7 @@ def _numbers(shape: tuple[int, ...]) -> int:
     return count
 
 
-def _plain(session: Session, source: Source, config: Any) -> tuple[Any, dict[str, Any]]:
+def _plain(session: Session, source: TensorSource, config: Any) -> tuple[Any, dict[str, Any]]:
     """Return config and tensors as the library's public API can take them: GPTQ is undone before."""
     tensors = dict(session.tensors)
     made: dict[str, Any] = {}

@@ -41,7 +41,7 @@ DTYPES: Final = {
 """What safetensors calls a dtype, and torch; torch has no tensors of packed 4- and 6-bit floats."""
 
 
-class Source:
+class TensorSource:
     """Reads tensors of a checkpoint and tells what it read."""
 
     def __init__(
@@ -72,7 +72,7 @@ class LazyTensor:
     ``tensor[...]`` reads all of it, ``tensor[7]`` one row of dimension 0.
     """
 
-    def __init__(self, source: Source, stored: StoredTensor) -> None:
+    def __init__(self, source: TensorSource, stored: StoredTensor) -> None:
         import torch  # noqa: PLC0415 - of the extra
 
         self._source = source

@@ -158,8 +158,8 @@ def ids_of(tokenizer: Any, text: str) -> list[int]:
 
 def _difference(theirs: Sequence[int], own: Sequence[int]) -> str:
     pairs = enumerate(zip_longest(theirs, own), start=1)
-    number, (first, two) = next((number, pair) for number, pair in pairs if pair[0] != pair[1])
-    says = ["nothing" if token is None else f"id {token}" for token in (first, two)]
+    number, (first, second) = next((number, pair) for number, pair in pairs if pair[0] != pair[1])
+    says = ["nothing" if token is None else f"id {token}" for token in (first, second)]
     return f"token {number} is {says[0]} to transformers and {says[1]} in the file"
 
 

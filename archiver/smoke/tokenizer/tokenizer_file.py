@@ -297,11 +297,11 @@ def _merges(checkpoint: Checkpoint, file: TokenizerFile) -> Iterator[Finding]:
     if beside == (merges := file.merges):
         return
     pairs = enumerate(zip_longest(beside, merges, fillvalue=""), start=1)
-    number, (first, two) = next((number, pair) for number, pair in pairs if pair[0] != pair[1])
+    number, (first, second) = next((number, pair) for number, pair in pairs if pair[0] != pair[1])
     yield refused(
         MERGES,
         f"{MERGES} and {TOKENIZER} differ from merge {number:,} on: “{printable(first, 80)}” and"
-        f" “{printable(two, 80)}”.",
+        f" “{printable(second, 80)}”.",
     )
 
 
