@@ -99,7 +99,9 @@ def server(kind: str, source: str) -> str:
 def mounted(number: str) -> tuple[str, str]:
     """Return type and source of the mount that has this number."""
     try:
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:  # noqa: PTH123
+        with open(  # noqa: PTH123
+            "/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape", newline="\n"
+        ) as file:
             for line in file:
                 if line.startswith(f"{number} "):
                     after = line.split(" - ", 1)[1].split()
