@@ -94,7 +94,7 @@ def _read_identity(store: Store) -> tuple[str | None, ReadResult]:
     return read_or_reread(store, PLACE, partial(read_place, store))
 
 
-def check_place(text: str) -> str:
+def as_place_name(text: str) -> str:
     """Return a name that a person gave a place; raise UsageError if the journal should not hold it."""
     if not text.strip() or not text.isprintable() or len(text) > _LONGEST:
         raise UsageError(

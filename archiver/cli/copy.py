@@ -95,14 +95,14 @@ def command(
         return
     if to is None:
         raise click.UsageError("Missing argument 'TO', the folder to copy to.")
-    from archiver.archive.places import check_place
+    from archiver.archive.places import as_place_name
     from archiver.operations.copy.run import CopyRequest, copy
 
     request = CopyRequest(
         target=Path(to),
         references=tuple(map(split_reference, references)),
-        source_place="" if source_place is None else check_place(source_place),
-        target_place="" if target_place is None else check_place(target_place),
+        source_place="" if source_place is None else as_place_name(source_place),
+        target_place="" if target_place is None else as_place_name(target_place),
         workers=worker_count(),
         dry_run=dry_run,
         new=new,

@@ -46,7 +46,7 @@ Digests = npt.NDArray[np.bytes_]
 """BLAKE3 digests of 32 bytes each, sorted."""
 
 
-def missing_objects(needed: set[str], sound: Digests) -> set[str]:
+def absent_objects(needed: set[str], sound: Digests) -> set[str]:
     """Return those of the needed objects that are not among the sound ones."""
     if not needed:
         return set()
@@ -97,13 +97,13 @@ class StoredObjects:
 
     def missing_from(self, packs: Iterable[str], digests: set[str]) -> set[str]:
         """Return those of the objects that are whole in none of these packs."""
-        return missing_objects(digests, self._sound(packs))
+        return absent_objects(digests, self._sound(packs))
 
     def lost(self, digests: set[str]) -> set[str]:
         """Return those of the objects that are whole in no pack of the archive."""
         if not digests:
             return digests
-        missing = missing_objects(digests, self._sound_anywhere)
+        missing = absent_objects(digests, self._sound_anywhere)
         if self._complete:
             return missing
         # Packs that no chosen snapshot needs were not looked at. No index is opened before it has to be.

@@ -492,7 +492,7 @@ _SINGLE_MAX: Final = 1000
 
 
 def pack_findings(result: PackResult, advice: Advice) -> Iterator[Finding]:
-    """Say what is wrong with a pack as a file; its objects are judged with the files that they hold."""
+    """Yield what is wrong with a pack as a file; its objects are judged with the files that they hold."""
     expected = result.expected
     for code, message in _faults(result):
         actions = advice.copy_back(expected.name, code)
@@ -513,10 +513,10 @@ def pack_findings(result: PackResult, advice: Advice) -> Iterator[Finding]:
         yield Finding("unsealed-pack", text, expected.name, pack=expected.pack)
 
 
-def missing_packs(
+def missing_pack_findings(
     missing: Iterable[PackResult], advice: Advice, explained: Container[str]
 ) -> Iterator[Finding]:
-    """Say that packs are missing: a finding each, or one for all of many that the same snapshots need.
+    """Yield what is missing: a finding for each pack, or one for many that the same snapshots need.
 
     A finding each takes 1.5 KB, and seals can name packs by the hundred thousand. A pack whose name is
     ``explained`` has one of its own all the same.

@@ -28,7 +28,7 @@ from archiver.archive.check.packs import (
     PackCheck,
     PackResult,
     expected_packs,
-    missing_packs,
+    missing_pack_findings,
     unsealed_packs,
 )
 from archiver.archive.check.result import CheckRequest, CheckResult, Findings
@@ -105,7 +105,7 @@ def check_archive(
 
     # Missing packs once all are known, because many of them are one finding.
     results = pack_check.results
-    findings.all += _missing_packs(store, results, findings.advice)
+    findings.all += _missing_pack_findings(store, results, findings.advice)
 
     # Manifests after all packs: an object may be whole in another pack than the one where it should be.
     check_snapshots(
@@ -203,7 +203,7 @@ def _hides(folder: str, finding: Finding) -> bool:
     return finding.code.endswith("-missing") and finding.path.startswith(f"{folder}/")
 
 
-def _missing_packs(
+def _missing_pack_findings(
     store: Store, results: Mapping[str, PackResult], advice: Advice
 ) -> Iterator[Finding]:
     missing = [result for result in results.values() if result.missing]
@@ -213,7 +213,7 @@ def _missing_packs(
     explained = set(_set_aside(store))
     if any(folder.startswith(layout.PACKS) for folder in store.passed_over()):
         explained |= {result.expected.name for result in missing}
-    yield from missing_packs(missing, advice, explained)
+    yield from missing_pack_findings(missing, advice, explained)
 
 
 def _set_aside(store: Store) -> dict[str, str]:

@@ -14,7 +14,7 @@ import numpy as np
 from archiver.archive import layout
 from archiver.archive.advice import command, moving
 from archiver.archive.check.heads import Chain, ReplacementSeals
-from archiver.archive.check.impact import missing_objects
+from archiver.archive.check.impact import absent_objects
 from archiver.archive.events import Condemned, Pruned, Spared
 from archiver.archive.foreign import foreign_files
 from archiver.archive.journal import policy_of
@@ -194,7 +194,7 @@ class LiveObjects:
         self._packs = sorted(packs)
 
     def _unnamed(self, entries: Iterable[IndexEntry]) -> set[str]:
-        return missing_objects({entry.blake3 for entry in entries}, self._named)
+        return absent_objects({entry.blake3 for entry in entries}, self._named)
 
     def unneeded_bytes(self) -> int:
         """Return how many stored bytes in the packs that stay no manifest names."""
