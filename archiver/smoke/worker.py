@@ -13,6 +13,7 @@ import gc
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -207,9 +208,11 @@ def serve(requests: int, events: int) -> None:
     parent = _Parent(events)
     request = read_request(requests)
     threading.Thread(target=_end_with, args=(requests,), daemon=True).start()
+    scratch = Path(os.fsdecode(request.scratch))
+    # What a library writes vanishes with the test, also where this process is ended.
+    os.environ["TMPDIR"] = tempfile.tempdir = str(scratch)
     try:
         checkpoint = _opened(request.source, request.settings.workers)
-        scratch = Path(os.fsdecode(request.scratch))
         session = climb(
             checkpoint, request.levels, request.settings, scratch, parent.tell, request.ended
         )

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -412,6 +413,22 @@ def test_a_disk_that_fails_is_no_fault_of_the_model(
     monkeypatch.setitem(worker._CHECKS, "load", fail)
     with pytest.raises(NoSpaceError, match="/nowhere/x while the model was tested"):
         report_of(models("text"), ("load",))
+    assert all(map(gone, peak.pids))
+
+
+def test_what_a_library_writes_in_a_child_that_is_killed_is_removed(
+    models: smokekit.Models, peak: Peak, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def write_and_die(_session: object) -> None:
+        Path(tempfile.mkdtemp(), "x").write_bytes(b"x")
+        (tmp_path / "written").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setitem(worker._CHECKS, "load", write_and_die)
+    report = report_of(models("text"), ("load",))
+    assert level_of(report, "load").verdict == "skipped"
+    assert [path.name for path in tmp_path.iterdir()] == ["written"]
     assert all(map(gone, peak.pids))
 
 
