@@ -133,7 +133,6 @@ def test_a_pack_that_lost_its_index_is_walked(archive, root, pack, change):
     with pytest.raises(DamageError):
         archive.pack(pack).index()
     found = ObjectIndex(archive, [pack])
-    assert pack in found.problems
     for plain, digest in zip(PLAINS, DIGESTS, strict=True):
         out = np.empty(len(plain), np.uint8)
         found.read(digest, len(plain), out)
@@ -302,15 +301,13 @@ def test_whatever_bytes_change_only_damage_is_raised_and_nothing_wrong_is_read(a
 # ObjectIndex
 
 
-def test_a_map_over_packs_finds_the_first_and_tells_of_the_missing(archive, pack):
+def test_a_map_over_packs_finds_the_first_and_goes_on_past_a_missing_one(archive, pack):
     other = write_pack(archive, [PLAINS[1], b"only here"])
     gone = "ab" * 32
     found = ObjectIndex(archive, [pack, gone, other])
-    assert len(found) == len(PLAINS) + 1
-    assert found.find(DIGESTS[1])[0] == pack
+    assert all(found.find(digest)[0] == pack for digest in DIGESTS)
     assert found.find(blake3_hex(b"only here"))[0] == other
     assert found.find("00" * 32) is None
-    assert list(found.problems) == [gone]
     with pytest.raises(DamageError, match="no readable pack"):
         found.read("00" * 32, 5, np.empty(5, np.uint8))
     with pytest.raises(DamageError, match="another size"):

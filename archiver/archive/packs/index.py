@@ -88,17 +88,13 @@ class _IndexTable(NamedTuple):
             at += 1
         return places
 
-    def distinct(self) -> int:
-        """Return how many objects are listed."""
-        return len(np.unique(self.digests, axis=0))
-
 
 class ObjectIndex:
     """Object -> pack and entry, over some packs.
 
-    A pack whose index is lost is walked frame by frame. What is wrong with a pack is kept in
-    ``problems`` (pack -> reason); objects that walking does not find are missing here. Of an object that
-    lies in several packs any good copy is read.
+    A pack whose index is lost is walked frame by frame; objects that walking does not find are missing
+    here, as are those of a pack that is gone. Of an object that lies in several packs any good copy is
+    read.
 
     What comes out of none of the packs is looked for in those that ``fallback`` gives, such as all others
     of the archive. It is called at most once, and only when something is missing or damaged.
@@ -118,7 +114,6 @@ class ObjectIndex:
         self._packs: list[str] = []
         self._by_frames_of: dict[str, dict[bytes, list[IndexEntry]]] = {}
         self._unlisted_places: dict[bytes, list[tuple[int, IndexEntry]]] | None = None
-        self.problems: dict[str, str] = {}
         self._add(packs)
 
     def _add(self, packs: Iterable[str]) -> None:
@@ -132,18 +127,13 @@ class ObjectIndex:
         try:
             reader = self._opener.pack(pack)
         except ArchiverError as error:
-            self.problems[pack] = error.message
             if isinstance(error, UnreadableError) or not isinstance(error, DamageError):
                 self._unreadable = self._unreadable or error
             return ()
         try:
             return reader.index()
-        except DamageError as error:
-            self.problems[pack] = error.message
+        except DamageError:
             return list(reader.walk())
-
-    def __len__(self) -> int:
-        return self._table.distinct()
 
     def find(self, digest: str) -> tuple[str, IndexEntry] | None:
         """Return pack and entry of an object, or None."""
