@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -145,6 +147,15 @@ def test_without_the_extra_the_headers_are_still_looked_at(smoke, weights):
     levels = receipts(weights)[-1].fields["levels"]
     assert levels["structure"] == "held"
     assert set(levels.values()) == {"held", "skipped"}
+
+
+def test_the_child_starts_without_the_extra():
+    # The other tests' commands are forked from a process that has imported the libraries already.
+    hidden = f"import sys; sys.modules |= dict.fromkeys({LIBRARIES}); import archiver.smoke.worker"
+    ended = subprocess.run(
+        [sys.executable, "-c", hidden], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
 
 
 def test_damage_of_the_archive_is_not_blamed_on_the_model(smoke, weights):

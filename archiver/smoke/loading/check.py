@@ -17,7 +17,6 @@ from archiver.smoke import libraries
 from archiver.smoke.hardware import best_device
 from archiver.smoke.loading.architecture import model_class, noting, unconverted
 from archiver.smoke.loading.fit import Fit, fit, parameter_count
-from archiver.smoke.loading.quantizers import dequantizing
 from archiver.smoke.loading.tensors import TensorSource
 from archiver.smoke.messages import Fits
 from archiver.smoke.model import Model, Reads
@@ -45,6 +44,8 @@ _EAGER: Final = "eager"
 
 def prepared(config: Any) -> Any:
     """Return a copy of the config that asks for eager attention and experts, and for plain numbers."""
+    from archiver.smoke.loading.quantizers import dequantizing  # noqa: PLC0415 - with the extra only
+
     config = copy.deepcopy(config)
     config._attn_implementation = _EAGER  # noqa: SLF001 - as from_pretrained sets it
     config._experts_implementation = _EAGER  # noqa: SLF001 - as from_pretrained sets it
