@@ -45,7 +45,7 @@ def command() -> None:
     "key",
     metavar="KEY",
     type=click.Path(path_type=Path),
-    help="A signature by this EC key (PEM), as 'model_signing verify key' takes it.",
+    help="Not the manifest, but a signature by this EC key (PEM) that 'model_signing verify key' takes.",
 )
 @common
 def export(reference: str, target: Path | None, pretty: bool, key: Path | None) -> None:
