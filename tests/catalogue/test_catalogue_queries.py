@@ -13,6 +13,7 @@ from catalogue_samples import (
     oid,
 )
 
+from archiver.archive.events import Audited, Sealed
 from archiver.catalogue import queries, updates
 from archiver.catalogue.queries import FileKey, Location
 from archiver.catalogue.stats import CodecStats, DtypeStats, stats
@@ -87,8 +88,8 @@ def test_events_are_listed_by_time_and_repository(catalogue):
         updates.add_event(catalogue, *make_event(number))
     listed = queries.events(catalogue)
     assert listed == [make_event(3), make_event(4), make_event(5)]
-    assert queries.events(catalogue, names=["sealed"]) == listed
-    assert queries.events(catalogue, names=["audited"]) == []
+    assert queries.events(catalogue, kinds=[Sealed]) == listed
+    assert queries.events(catalogue, kinds=[Audited]) == []
     assert queries.events(catalogue, repository="") == listed
     assert queries.events(catalogue, repository="Qwen/A") == []
 
