@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from archiver.archive import layout
 from archiver.archive.advice import command, mending
-from archiver.archive.events import Sealed
+from archiver.archive.events import Malformed, Sealed
 from archiver.archive.records import SEAL_MAX, Seal, canonical, parse_record, require_known
 from archiver.archive.vouching import Voucher, Vouching, counted, vouches_of, vouching_of
 from archiver.digest import Blake3Hex, blake3_hex
@@ -207,7 +207,8 @@ class Seals:
         """Return the highest voucher that the damaged seal of this id can have had.
 
         The journal knows: what it never told of was no snapshot. Older events do not say the voucher,
-        and a journal with gaps may have lost the event: then it counts as upstream's.
+        and a journal with gaps, or an event that cannot be understood, may hide it: then it counts as
+        upstream's.
         """
         present: set[str] = set()
         listed: set[str] = set()
@@ -217,6 +218,8 @@ class Seals:
             present.add(event_id)
             listed.update(event.after)
             sealed = event.detail
+            if isinstance(sealed, Malformed) and event.type is Sealed:
+                damaged.append(event_id)  # it may have told of this very seal
             if isinstance(sealed, Sealed) and sealed.snapshot == digest:
                 voucher = Voucher.of(sealed.vouched)
                 highest = max(highest, Voucher.UPSTREAM if voucher is None else voucher)

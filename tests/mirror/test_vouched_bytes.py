@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 from kit.archive import seals
+from kit.journal import raw_event
 from kit.repository import REPO, WEIGHTS, files_below, model
 
 from archiver.archive.archive import Archive
@@ -226,6 +227,11 @@ def test_a_damaged_seal_hides_a_snapshot_only_if_it_can_have_been_worth_more(
     never = unvouched.with_name(f"{commit}.{'ab' * 32}.json")
     never.write_bytes(b"never a seal")
     restores(archive, served, f"{REPO}@{commit}")
+    # An event that cannot be understood may have told of it: as by a newer writer.
+    puzzle = {"snapshot": "ab" * 32, "vouched": 7}
+    digest = opened.record(raw_event("sealed", "2026-01-01T00:00:00Z", detail=puzzle))
+    assert cli("restore", "-C", archive, f"{REPO}@{commit}", tmp_path / "puzzle").code == 20
+    next((archive / "journal").rglob(f"*.{digest}.json")).unlink()
     never.unlink()
     assert mirror().code == 0
     (vouched,) = set(seals(archive)) - {unvouched}

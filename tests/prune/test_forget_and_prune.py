@@ -258,6 +258,15 @@ def test_a_policy_that_nobody_understands(run, archive):
     refused(run, archive, 24, *BOTH)
 
 
+@pytest.mark.parametrize(
+    ("kind", "detail"),
+    [("sealed", {"snapshot": "ab" * 32, "vouched": 7}), ("remembered", {"snapshots": "all"})],
+)
+def test_an_event_of_what_is_needed_that_nobody_understands(run, archive, kind, detail):
+    archive.record(raw_event(kind, "2026-01-01T00:00:00Z", TOOL, detail=detail))
+    refused(run, archive, 24, *BOTH)
+
+
 @pytest.mark.parametrize("harm", ["damaged", "lost"])
 def test_a_journal_that_is_not_whole(run, root, archive, harm):
     run("forget", "org/one")

@@ -15,7 +15,14 @@ from archiver.archive import layout
 from archiver.archive.advice import command, moving
 from archiver.archive.check.heads import Chain, ReplacementSeals
 from archiver.archive.check.impact import absent_objects
-from archiver.archive.events import Condemned, Pruned, Spared
+from archiver.archive.events import (
+    Condemned,
+    Malformed,
+    Pruned,
+    Remembered,
+    Sealed,
+    Spared,
+)
 from archiver.archive.foreign import foreign_files
 from archiver.archive.journal import policy_of
 from archiver.archive.publish import announced_needs, closure_names
@@ -40,6 +47,9 @@ History = list[tuple[str, "Event"]]
 CONDEMNING: Final = (Condemned, Spared, Pruned)
 """The events that ``condemned`` looks at."""
 
+_NEEDING: Final = (Sealed, Remembered)
+"""The events that say which seals there should be; without one that takes a seal away, more is kept."""
+
 _PROBLEMS_SHOWN: Final = 8
 _BATCH: Final = 2000
 """Names in one event, so that none becomes too large."""
@@ -50,13 +60,21 @@ def deletable_history(archive: Archive) -> History:
 
     Raises:
         DamageError: An event is damaged or missing: what it said, "append only" perhaps, is not known.
-        PolicyError: The policy is append-only, or cannot be understood.
+        PolicyError: The policy is append-only; or it, or an event of what is needed, cannot be understood.
     """
     problems: list[str] = []
     history = list(archive.events(lambda _name, error: problems.append(error.message)))
     if not problems:
         problems = [f"The event {digest} is missing." for digest, _ in Chain(history).missing()]
     require_whole(archive, problems)
+    for digest, event in history:
+        if isinstance(event.detail, Malformed) and event.type in _NEEDING:
+            # A newer writer's, perhaps: a seal that it tells of, and that is gone, would not be missed.
+            raise PolicyError(
+                f"What the event {digest[:16]} ({event.event}) says of seals cannot be understood. Whether "
+                "anything may be deleted is not known.",
+                hint="Nothing was deleted, and nothing can be with this version.",
+            )
     try:
         append_only = policy_of(history).append_only
     except DamageError as error:
