@@ -1,8 +1,10 @@
-"""Peak memory, in and out, of a model and of one with eight times as many of the same tensors."""
+"""Peak memory, in and out: of a model and of one with eight times as many tensors, and by cores."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import data
 from measure import run as measured
@@ -14,31 +16,43 @@ if TYPE_CHECKING:
     from measure import Usage
     from table import Report
 
-LIMIT_MB = 400
-INPUTS = {False: ("memory-0.5gb", "memory-4gb"), True: ("hub-0.2gb", "memory-0.5gb")}
+LIMIT_MB: Final = 400
+INPUTS: Final = {False: ("memory-0.5gb", "memory-4gb"), True: ("hub-0.2gb", "memory-0.5gb")}
+BY_CORES: Final = {False: "hub-2gb", True: "hub-0.2gb"}
+CORES: Final = (1, 2, 16, 64)
+_WITH_CORES: Final = str(Path(__file__).with_name("with_cores.py"))
 
 
 def run(report: Report, *, small: bool) -> None:
-    """Measure both sizes."""
+    """Measure both sizes, and one of them as on machines of several sizes."""
     usages = {name: in_and_out(report, name) for name in INPUTS[small]}
     less, more = INPUTS[small]
     for way, verb in enumerate(("import", "restore")):
         ratio = usages[more][way].rss / usages[less][way].rss
         what = f"peak of {verb}, {more} by {less}"
         report.checks.append(Check(what, ratio, 1.1, "x"))
+    for cores in CORES:
+        in_and_out(report, BY_CORES[small], cores)
 
 
-def in_and_out(report: Report, name: str) -> tuple[Usage, Usage]:
-    """Import and restore one input, and judge the peaks of both."""
+def in_and_out(report: Report, name: str, cores: int = 0) -> tuple[Usage, Usage]:
+    """Import and restore one input, and judge the peaks of both; ``cores`` are made up if given."""
     item = data.get(name)
     data.touch(item)
     with scratch() as work:
         NORMAL.prepare(work)
-        keep, give = NORMAL.commands(item, work)
+        commands = NORMAL.commands(item, work)
+        if cores:
+            keep, give = (
+                [sys.executable, _WITH_CORES, str(cores), *words[1:]] for words in commands
+            )
+        else:
+            keep, give = commands
         into, out = measured(keep, NORMAL.env(work)), measured(give, NORMAL.env(work))
+    of = f"{name} with {cores} cores" if cores else name
     for verb, usage in (("import", into), ("restore", out)):
-        what = f"peak of {verb} of {name}"
-        note = f"{item.size / 1e6 / usage.wall:.0f} MB/s"
+        what = f"peak of {verb} of {of}"
+        note = "" if cores else f"{item.size / 1e6 / usage.wall:.0f} MB/s"
         report.checks.append(Check(what, usage.rss / 1e6, LIMIT_MB, " MB", note=note))
-    report.raw[f"memory {name}"] = {"in": into, "out": out}
+    report.raw[f"memory {of}"] = {"in": into, "out": out}
     return into, out

@@ -23,7 +23,9 @@ from page import paste
 from table import Report
 from tools import cores
 
-CASES = ("codec", "mirror", "memory", "tensors", "startup", "fixity", "faults", "smoke")
+CASES = (
+    "codec", "stages", "mirror", "memory", "tensors", "startup", "fixity", "faults", "smoke",
+)  # fmt: skip
 RESULTS = Path(__file__).with_name("results")
 
 

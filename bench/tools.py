@@ -31,6 +31,7 @@ class Tool(NamedTuple):
 
     ``commands(input, work)`` gives the command that keeps and the one that gives back. What is kept
     lies in ``work/store``, what is given back in ``work/back``. ``prepare`` makes an empty store.
+    ``unhashed`` gives the command that gives back without the digests of whole files, into ``work/quick``.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Tool(NamedTuple):
     prepare: Callable[[Path], None] = lambda _: None
     parts: tuple[str, ...] = ("",)
     needs: str = ""
+    unhashed: Callable[[Input, Path], list[str]] | None = None
 
     def stored(self, work: Path) -> int:
         """Bytes on disk."""
@@ -59,8 +61,13 @@ def _archiver(effort: str) -> Tool:
         keep = ["import", *place, str(data.folder), "--as", name, "--effort", effort]
         return [ARCHIVER, *keep], [ARCHIVER, "restore", *place, name, str(work / "back")]
 
+    def unhashed(data: Input, work: Path) -> list[str]:
+        place = ["-q", "-C", str(work / "store")]
+        checked = ["--check", "segments"]
+        return [ARCHIVER, "restore", *place, f"bench/{data.name}", str(work / "quick"), *checked]
+
     parts = ("packs", "manifests", "snapshots", "journal")
-    return Tool(f"archiver {effort}", commands, init_archive, parts)
+    return Tool(f"archiver {effort}", commands, init_archive, parts, unhashed=unhashed)
 
 
 def init_archive(work: Path) -> None:

@@ -1,0 +1,223 @@
+"""What each stage of the way in and out costs, and what limits them on larger machines.
+
+Each stage is measured by itself in one thread. The model then asks, for a number of cores and of files at
+once, which comes to its limit first: all cores together, a thread that each file has for itself, or one
+that all files share. It knows nothing of memory bandwidth, disks and links: those are further limits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections import defaultdict
+from statistics import median
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import data
+import numpy as np
+from blake3 import blake3
+from measure import scratch
+from table import Check
+
+from archiver.codec.segment import SEGMENT_MAX, Effort, decode, encode
+from archiver.digest import blake3_hex
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from table import Report
+
+    from archiver.codec.segment import EncodedObject
+
+INPUT: Final = {False: "dense-2gb", True: "dense-0.2gb"}
+SEGMENTS: Final = {False: 32, True: 6}
+REPEATS: Final = 3
+CORES: Final = (2, 16, 64)
+FILES: Final = (1, 4)
+POOL, FILE, ALL = "all cores", "a thread of each file", "a thread of all files"
+SHARED_MOST: Final = 0.15
+"""CPU seconds a GB that a thread which all files share may cost."""
+TARGETS: Final = {("restore", "normal"): 5.0, ("import", "fast"): 2.5, ("import", "normal"): 2.2}
+"""GB/s that four files should reach on 16 cores."""
+
+
+class Stage(NamedTuple):
+    """A stage: CPU seconds for a GB of plain bytes, and which thread does it.
+
+    ``scope`` is POOL, FILE or ALL; stages with the same ``thread`` follow each other in it.
+    """
+
+    name: str
+    seconds: float
+    scope: str
+    thread: str
+
+
+class Limit(NamedTuple):
+    """The rate in GB/s that one limit leaves, and what it is."""
+
+    rate: float
+    what: str
+
+
+def first_limit(stages: list[Stage], cores: int, files: int) -> Limit:
+    """Return what is reached first."""
+    limits = [Limit(cores / sum(stage.seconds for stage in stages), POOL)]
+    threads: dict[tuple[str, str], list[Stage]] = defaultdict(list)
+    for stage in stages:
+        if stage.scope != POOL:
+            threads[stage.scope, stage.thread].append(stage)
+    for (scope, thread), group in threads.items():
+        seconds = sum(stage.seconds for stage in group)
+        limits.append(Limit((files if scope == FILE else 1) / seconds, f"{scope}: {thread}"))
+    return min(limits)
+
+
+def run(report: Report, *, small: bool) -> None:
+    """Measure the stages and tell what the model says."""
+    item = data.get(INPUT[small])
+    data.touch(item)
+    with scratch() as work:
+        measured = _measure(item.file, SEGMENTS[small], work)
+    for stages in measured.values():
+        for stage in stages:
+            if stage.scope == ALL:
+                what = f"{stage.name}, which one thread does for all files"
+                report.checks.append(Check(what, stage.seconds, SHARED_MOST, " s/GB"))
+    for (verb, effort), least in TARGETS.items():
+        rate, what = first_limit(measured[verb, effort], cores=16, files=4)
+        name = f"{verb} of four files at {effort} with 16 cores, by the model"
+        report.checks.append(Check(name, rate, least, " GB/s", at_least=True, note=what))
+    costs = [
+        [verb, effort, stage.name, f"{stage.seconds:.2f}", stage.scope, stage.thread]
+        for (verb, effort), stages in measured.items()
+        for stage in stages
+    ]
+    names = ["way", "effort", "stage", "CPU s/GB", "done by", "which"]
+    report.tables.append(("Stages", names, costs))
+    rows = []
+    for (verb, effort), stages in measured.items():
+        for files in FILES:
+            limits = [first_limit(stages, cores, files) for cores in CORES]
+            cells = [f"{limit.rate:.2f} ({limit.what})" for limit in limits]
+            rows.append([verb, effort, str(files), *cells])
+    heads = ["way", "effort", "files at once", *(f"GB/s with {cores} cores" for cores in CORES)]
+    report.tables.append(("Stage model: the rate, and what limits it", heads, rows))
+    report.raw["stages"] = {" ".join(key): stages for key, stages in measured.items()}
+
+
+def _measure(path: Path, segments: int, work: Path) -> dict[tuple[str, str], list[Stage]]:
+    """Return the stages of each way and effort."""
+    plain = [np.empty(SEGMENT_MAX, np.uint8) for _ in range(segments)]
+    size = segments * SEGMENT_MAX
+    with path.open("rb", buffering=0) as file:
+        begin = path.stat().st_size - size - SEGMENT_MAX  # weights, not the header
+
+        def read() -> None:
+            file.seek(begin)
+            for buffer in plain:
+                file.readinto(buffer.data)
+
+        cost = _costs(size, {"read": read, **_hashes(plain)})
+    result = {}
+    target, out = work / "pack", np.empty(SEGMENT_MAX, np.uint8)
+    for effort in Effort:
+        encoded = [encode(buffer, "BF16", effort) for buffer in plain]
+        coded = _costs(
+            size,
+            {
+                "encode": lambda effort=effort: _encode(plain, effort),
+                "pack": lambda encoded=encoded: _pack_hash(encoded),
+                "write": lambda encoded=encoded: _write(target, encoded),
+                "fetch": lambda: _fetch(target),
+                "decode": lambda encoded=encoded: _decode(encoded, out),
+                "restore": lambda: _restore(work / "file", plain),
+            },
+        )
+        result["import", effort.value] = [
+            Stage("read", cost["read"], FILE, "reading"),
+            Stage("SHA-256 and BLAKE3 of the file", cost["file"], FILE, "hashing"),
+            Stage("BLAKE3 of objects", cost["object"], POOL, "encoding"),
+            Stage("encode, decode and compare", coded["encode"], POOL, "encoding"),
+            Stage("write packs", coded["write"], POOL, "encoding"),
+            Stage("BLAKE3 of packs", coded["pack"], ALL, "hashing of packs"),
+        ]
+        result["restore", effort.value] = [
+            Stage("read packs", coded["fetch"], POOL, "decoding"),
+            Stage("decode, with BLAKE3 of objects", coded["decode"], POOL, "decoding"),
+            Stage("write", coded["restore"], POOL, "decoding"),
+            Stage("SHA-256 of the file", cost["sha256"], FILE, "hashing"),
+        ]
+    return result
+
+
+def _costs(size: int, stages: dict[str, Callable[[], None]]) -> dict[str, float]:
+    """Return the median CPU seconds a GB of each, all of them in turn, so that a slow spell hits all."""
+    seconds: dict[str, list[float]] = defaultdict(list)
+    for _ in range(REPEATS):
+        for name, stage in stages.items():
+            begin = time.process_time()
+            stage()
+            seconds[name].append((time.process_time() - begin) / size * 1e9)
+    return {name: median(values) for name, values in seconds.items()}
+
+
+def _hashes(plain: list[np.ndarray]) -> dict[str, Callable[[], None]]:
+    def sha256() -> None:
+        hasher = hashlib.sha256()
+        for buffer in plain:
+            hasher.update(buffer.data)
+
+    def file() -> None:
+        sha, blake = hashlib.sha256(), blake3()
+        for buffer in plain:
+            sha.update(buffer.data)
+            blake.update(buffer.data)
+
+    def objects() -> None:
+        for buffer in plain:
+            blake3_hex(buffer.data)
+
+    return {"sha256": sha256, "file": file, "object": objects}
+
+
+def _encode(plain: list[np.ndarray], effort: Effort) -> None:
+    for buffer in plain:
+        encode(buffer, "BF16", effort, blake3_hex(b"known already"))
+
+
+def _pack_hash(encoded: list[EncodedObject]) -> None:
+    hasher = blake3()
+    for stored in encoded:
+        for frame in stored.frames:
+            hasher.update(frame)
+
+
+def _write(target: Path, encoded: list[EncodedObject]) -> None:
+    with target.open("wb", buffering=0) as file:
+        for stored in encoded:
+            for frame in stored.frames:
+                file.write(frame)
+
+
+def _fetch(target: Path) -> None:
+    buffer = bytearray(SEGMENT_MAX)
+    with target.open("rb", buffering=0) as file:
+        while file.readinto(buffer):
+            pass
+
+
+def _decode(encoded: list[EncodedObject], out: np.ndarray) -> None:
+    for stored in encoded:
+        decode(stored.header, memoryview(b"".join(stored.frames)), out)
+
+
+def _restore(target: Path, plain: list[np.ndarray]) -> None:
+    handle = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    try:
+        for number, buffer in enumerate(plain):
+            os.pwrite(handle, buffer.data, number * SEGMENT_MAX)
+    finally:
+        os.close(handle)
