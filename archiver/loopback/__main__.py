@@ -27,6 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parent = os.getppid()
     with Hub(port=options.port) as hub:
         hub.rate = options.rate
+        hub.connection_rate = options.connection_rate
+        hub.delay = options.delay
         publish(hub, options.directory)
         if options.port_file is not None:
             _write_whole(options.port_file, hub.endpoint.rpartition(":")[2])
@@ -55,6 +57,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m archiver.loopback", description=__doc__)
     parser.add_argument("directory", type=Path, help="holds a folder org/name per repository")
     parser.add_argument("--rate", type=float, help="bytes a second over all connections")
+    parser.add_argument("--connection-rate", type=float, help="bytes a second of each connection")
+    parser.add_argument("--delay", type=float, default=0.0, help="seconds before each answer")
     parser.add_argument("--port", type=int, default=0, help="the hub's port; a free one by default")
     parser.add_argument("--port-file", type=Path, help="gets the hub's port when it listens")
     return parser

@@ -74,6 +74,24 @@ class Hub(Registry):
     def rate(self, value: float | None) -> None:
         self._service.link.rate = value
 
+    @property
+    def connection_rate(self) -> float | None:
+        """Bytes a second of the bodies of each connection; None, the default, for no limit."""
+        return self._service.link.connection_rate
+
+    @connection_rate.setter
+    def connection_rate(self, value: float | None) -> None:
+        self._service.link.connection_rate = value
+
+    @property
+    def delay(self) -> float:
+        """Seconds between a request and the beginning of its answer: a round trip of the link."""
+        return self._service.link.delay
+
+    @delay.setter
+    def delay(self, value: float) -> None:
+        self._service.link.delay = value
+
     def after_listing(self, repository: str, call: Callable[[], object]) -> None:
         """Run ``call`` once, when the tree of ``repository`` has been listed to its last page."""
         self.faults.add(Fault("call", route="tree", repository=repository, call=call))

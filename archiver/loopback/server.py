@@ -54,36 +54,66 @@ _CHUNKS_A_SECOND = 100
 _CREDIT_SECONDS = 0.02
 
 
-class Link:
-    """The link that all connections share: ``rate`` bytes a second together; None is no limit.
+class Timeline:
+    """Time slots one after the other, for bytes at a rate that is told with each.
 
-    Each chunk gets a time slot on one shared timeline. A thread that oversleeps may catch up by at
-    most ``_CREDIT_SECONDS``, so the mean is exact although sleeps are not.
+    A thread that oversleeps may catch up by at most ``_CREDIT_SECONDS``, so the mean is exact although
+    sleeps are not.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._next_slot = 0.0
+
+    def slot(self, seconds: float) -> float:
+        """Take the next ``seconds`` and return the moment when they begin."""
+        with self._lock:
+            slot = max(self._next_slot, time.monotonic() - _CREDIT_SECONDS)
+            self._next_slot = slot + seconds
+        return slot
+
+
+class Link:
+    """What the link lets through; None is no limit.
+
+    ``rate`` is bytes a second of all connections together, ``connection_rate`` of each, and ``delay``
+    the seconds before each answer: a round trip.
     """
 
     def __init__(self, stopping: threading.Event) -> None:
         self.rate: float | None = None
+        self.connection_rate: float | None = None
+        self.delay = 0.0
         self._stopping = stopping
-        self._lock = threading.Lock()
-        self._next_slot = 0.0
+        self._shared = Timeline()
 
-    def chunks(self, total: int) -> Iterator[int]:
+    def chunks(self, total: int, connection: Timeline) -> Iterator[int]:
         """Cut ``total`` bytes into chunks, and yield the length of each when its turn has come."""
         while total > 0:
+            limits = [
+                (rate, timeline)
+                for rate, timeline in (
+                    (self.rate, self._shared),
+                    (self.connection_rate, connection),
+                )
+                if rate is not None
+            ]
             chunk = min(total, _UNSHAPED_CHUNK)
-            if (rate := self.rate) is not None:
-                fair = min(_LARGEST_CHUNK, int(rate / _CHUNKS_A_SECOND))
-                chunk = min(total, max(_SMALLEST_CHUNK, fair))
-                self._wait(chunk / rate)
+            if limits:
+                fair = int(min(rate for rate, _ in limits) / _CHUNKS_A_SECOND)
+                chunk = min(total, max(_SMALLEST_CHUNK, min(_LARGEST_CHUNK, fair)))
+                self._wait(max(timeline.slot(chunk / rate) for rate, timeline in limits))
             yield chunk
             total -= chunk
 
-    def _wait(self, seconds: float) -> None:
-        with self._lock:
-            now = time.monotonic()
-            slot = max(self._next_slot, now - _CREDIT_SECONDS)
-            self._next_slot = slot + seconds
-        if slot > now and self._stopping.wait(slot - now):
+    def _wait(self, moment: float) -> None:
+        seconds = moment - time.monotonic()
+        if seconds > 0 and self._stopping.wait(seconds):
+            raise ConnectionAbortedError("The hub is stopping.")
+
+    def travel(self) -> None:
+        """Wait as long as a request and the beginning of its answer are on their way."""
+        if self.delay and self._stopping.wait(self.delay):
             raise ConnectionAbortedError("The hub is stopping.")
 
 
@@ -196,6 +226,7 @@ class _Connection(http.server.BaseHTTPRequestHandler):
 
     def handle(self) -> None:
         service = self.server.service
+        self._timeline = Timeline()
         while not service.stopping.is_set():
             self.raw_requestline = self.rfile.readline(_LONGEST_LINE)
             request = self._read_request()
@@ -206,6 +237,7 @@ class _Connection(http.server.BaseHTTPRequestHandler):
             service.log.add(record)
             response = self._respond(request, target, record)
             record.status = response.status
+            service.link.travel()
             self._send(response, record, body=request.method != "HEAD")
             if self.close_connection:
                 return
@@ -274,7 +306,7 @@ class _Connection(http.server.BaseHTTPRequestHandler):
 
         def chunks() -> Iterator[int]:
             # Counted before it goes out: who has the last byte finds a log that is complete.
-            for chunk in self.server.service.link.chunks(span.length):
+            for chunk in self.server.service.link.chunks(span.length, self._timeline):
                 record.sent += chunk
                 yield chunk
 

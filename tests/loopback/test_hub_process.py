@@ -55,6 +55,15 @@ def test_the_rate_of_a_process(folder):
         assert time.monotonic() - started > 0.9 * len(WEIGHTS) / 4e6
 
 
+def test_the_connections_of_a_process(folder):
+    with start(folder, "--connection-rate", "4e6", "--delay", "0.1") as process:
+        endpoint = process.stdout.readline().strip()
+        link = request(f"{endpoint}/org/tiny/resolve/main/model.safetensors").headers["Location"]
+        started = time.monotonic()
+        assert request(link).body == WEIGHTS
+        assert time.monotonic() - started > 0.1 + 0.9 * len(WEIGHTS) / 4e6
+
+
 def test_a_process_ends_when_its_parent_dies(folder, tmp_path):
     # The grandchild keeps a stdin that never closes, so only the parent's death can end it.
     reader, writer = os.pipe()

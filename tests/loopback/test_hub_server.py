@@ -11,6 +11,7 @@ from hubkit import FILES, WEIGHTS, request
 
 from archiver.loopback.faults import Fault
 from archiver.loopback.hub import Hub
+from archiver.loopback.server import Link, Timeline
 
 
 def test_it_listens_on_loopback_only(hub):
@@ -122,6 +123,40 @@ def test_the_rate_holds_over_all_connections(hub, tiny, get, connections):
     assert bodies == [WEIGHTS] * 4
     # Nothing may be faster than the rate, but for one first chunk; a busy machine is slower.
     assert took > 0.9 * 4 * len(WEIGHTS) / 8_000_000
+
+
+def test_the_rate_of_a_connection(hub, tiny, get):
+    hub.connection_rate = 4_000_000
+    started = time.monotonic()
+    assert get("model.safetensors").body == WEIGHTS
+    assert time.monotonic() - started > 0.9 * len(WEIGHTS) / 4_000_000
+
+
+def test_no_connection_waits_for_the_slots_of_another():
+    link = Link(threading.Event())
+    link.connection_rate = 1_000_000
+    busy, idle = Timeline(), Timeline()
+    busy.slot(1_000_000)
+    assert list(link.chunks(100, idle)) == [100]
+    assert idle.slot(0) < busy.slot(0) - 900_000
+
+
+def test_each_answer_takes_a_round_trip(hub, tiny, get):
+    hub.delay = 0.1
+    started = time.monotonic()
+    assert get("model.safetensors").body == WEIGHTS
+    assert time.monotonic() - started >= 0.2  # the hub's own answer, and then the CDN's
+
+
+def test_stopping_waits_for_no_round_trip():
+    with Hub() as hub:
+        hub.create("org/tiny", FILES)
+        hub.delay = 600
+        connection = http.client.HTTPConnection(hub.endpoint.removeprefix("http://"), timeout=600)
+        connection.request("GET", "/api/models/org/tiny")
+    with pytest.raises(OSError):  # noqa: PT011 - however the connection ends
+        connection.getresponse()
+    connection.close()
 
 
 def test_the_rate_can_change(hub, tiny, get):
