@@ -28,6 +28,8 @@ Check = Callable[["Reader"], None]
 PURPOSE: Final = "copy"
 """What a staged file is called after, and a leftover of a run that died."""
 _PIECE: Final = 4 << 20
+COPIER_BYTES: Final = 3 * _PIECE
+"""What a thread that copies holds at most: a piece, and one more when it reads back what it wrote."""
 
 
 class StoppedError(Exception):

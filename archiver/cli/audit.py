@@ -16,11 +16,11 @@ from archiver.cli.options import (
     Size,
     common,
     key_option,
+    memory_budget,
     open_archive,
     snapshot_option,
     split_reference,
     unlocked,
-    worker_count,
 )
 from archiver.cli.progress import Meter
 from archiver.errors import ExitCode
@@ -58,7 +58,11 @@ _SEED_MAX = 100
     type=Duration(),
     help="Only what was not proven within this time, such as 30d.",
 )
-@click.option("--memory", type=Size(1), help="For level smoke: stay below this much memory in all.")
+@click.option(
+    "--memory",
+    type=Size(1),
+    help="Stay below this much memory in all. [default: 400 MB; for level smoke: what there is]",
+)
 @click.option("--sample", "share", type=Share(), help="Only a random part, such as 5%.")
 @click.option(
     "--seed", metavar="TEXT", help="The seed that --sample is drawn with. [default: random]"
@@ -124,8 +128,6 @@ def command(
             raise click.UsageError("Level smoke goes with --snapshot, --max-age and --memory only.")
         _smoke_test(reference, limits["age"], memory)
         return
-    if memory is not None:
-        raise click.UsageError("--memory goes with level smoke only.")
     if seed is not None:
         _check_seed(seed, limits["share"])
     if secret and not file:
@@ -144,7 +146,7 @@ def command(
         keys=keys,
         read_only=read_only,
         report=_report_file(file, secret),
-        workers=worker_count(),
+        memory=memory_budget(memory),
     )
     started = time.monotonic()
     with Meter("Auditing", "packs") as meter:

@@ -22,10 +22,11 @@ from archiver.cli.options import (
     Size,
     common,
     max_rate_option,
+    memory_budget,
+    memory_option,
     open_archive,
     remark_limits,
     split_reference,
-    worker_count,
 )
 from archiver.cli.progress import Meter
 from archiver.errors import ExitCode
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
     help="Room that must stay free on TO's disk.",
 )
 @max_rate_option
+@memory_option
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would be copied, and copy nothing.")
 @click.option(
     "--lost", metavar="PLACE", help="Record in the journal that the copies at a place are lost."
@@ -76,6 +78,7 @@ def command(
     new: bool,
     min_free: int,
     max_rate: int | None,
+    memory: int | None,
     dry_run: bool,
     lost: str | None,
 ) -> None:
@@ -103,7 +106,7 @@ def command(
         references=tuple(map(split_reference, references)),
         source_place="" if source_place is None else as_place_name(source_place),
         target_place="" if target_place is None else as_place_name(target_place),
-        workers=worker_count(),
+        memory=memory_budget(memory),
         dry_run=dry_run,
         new=new,
         min_free=min_free,

@@ -17,10 +17,11 @@ from archiver.cli.options import (
     Size,
     advised,
     max_rate_option,
+    memory_budget,
+    memory_option,
     open_archive,
     remark_limits,
     unlisted,
-    worker_count,
 )
 from archiver.cli.progress import IndexMeter, Meter
 from archiver.cli.snapshots import described, summary, title_of
@@ -62,6 +63,7 @@ _OPTIONS = (
         show_default=True,
         help="How many files at once.",
     ),
+    memory_option,
     click.option(
         "--min-free",
         type=Size(),
@@ -157,7 +159,7 @@ class RepositoryMirror:
             exclude=exclude,
             effort=self._effort,
             jobs=self._settings["jobs"],
-            workers=worker_count(),
+            memory=memory_budget(self._settings["memory"]),
             min_free=self._settings["min_free"],
             dry_run=self._settings["dry_run"],
         )

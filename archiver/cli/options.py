@@ -16,8 +16,9 @@ import click
 from archiver import __version__
 from archiver.cli import output
 from archiver.errors import ArchiverError, ExitCode, UsageError
+from archiver.memory import BUDGET, BUDGET_MIN, MemoryBudget, available_cores
 from archiver.storage.filesystem import Limit
-from archiver.text import parse_duration, parse_share, parse_size, utc_before
+from archiver.text import human_bytes, parse_duration, parse_share, parse_size, utc_before
 
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive
@@ -33,6 +34,7 @@ class Amount(click.ParamType[int]):
     """A whole number of something, with its unit; a kind of it says how it is read."""
 
     read: Callable[[str], int]
+    shown: Callable[[int], str] = staticmethod(str)
 
     def __init__(self, least: int = 0) -> None:
         self._least = least
@@ -46,7 +48,10 @@ class Amount(click.ParamType[int]):
         except UsageError as error:
             self.fail(f"{error.message} {error.hint}", param, ctx)
         if amount < self._least:
-            self.fail(f"{value} is too little: it must be more than nothing.", param, ctx)
+            least = (
+                f"at least {self.shown(self._least)}" if self._least > 1 else "more than nothing"
+            )
+            self.fail(f"{value} is too little: it must be {least}.", param, ctx)
         return amount
 
 
@@ -55,6 +60,7 @@ class Size(Amount):
 
     name = "SIZE"
     read = staticmethod(parse_size)
+    shown = staticmethod(human_bytes)
 
 
 class Duration(Amount):
@@ -109,6 +115,12 @@ snapshot_option = click.option(
     "--snapshot", "reference", metavar="REPO[@REVISION]", help="Only what this snapshot needs."
 )
 max_rate_option = click.option("--max-rate", type=Size(1), help="Bytes per second, such as 50MB.")
+memory_option = click.option(
+    "--memory",
+    type=Size(BUDGET_MIN),
+    help=f"Stay below this much memory in all; at least {human_bytes(BUDGET_MIN)}. "
+    f"[default: {human_bytes(BUDGET)}]",
+)
 token_option = click.option("--token", envvar="HF_TOKEN", help="An access token. [env: HF_TOKEN]")
 key_option = click.option(
     "--key",
@@ -219,8 +231,13 @@ def split_reference(text: str) -> tuple[str, str | None]:
 
 
 def worker_count() -> int:
-    """Return how many threads encode or decode: the cores that this process may use."""
-    return len(os.sched_getaffinity(0))
+    """Return how many threads a smoke test reads with: the cores that this process may use."""
+    return available_cores()
+
+
+def memory_budget(size: int | None) -> MemoryBudget:
+    """Return what a run may take: ``size`` bytes, if that is given, and every core of this process."""
+    return MemoryBudget(BUDGET if size is None else size, available_cores())
 
 
 _SENTENCES: Final = {

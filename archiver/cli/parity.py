@@ -9,7 +9,14 @@ import click
 import msgspec
 
 from archiver.cli import output
-from archiver.cli.options import advised, common, open_archive, split_reference, worker_count
+from archiver.cli.options import (
+    advised,
+    common,
+    memory_budget,
+    memory_option,
+    open_archive,
+    split_reference,
+)
 from archiver.cli.progress import Meter
 from archiver.errors import ExitCode
 from archiver.text import human_bytes, human_rate, plural, printable
@@ -42,8 +49,15 @@ def command() -> None:
     help="Data blocks of a group, at most. [default: the policy's, else 32]",
 )
 @click.option("--redo", is_flag=True, help="Also remake sidecars that are good.")
+@memory_option
 @common
-def add(references: tuple[str, ...], parity: int | None, group: int | None, redo: bool) -> None:
+def add(
+    references: tuple[str, ...],
+    parity: int | None,
+    group: int | None,
+    redo: bool,
+    memory: int | None,
+) -> None:
     """Make parity for everything that seals need, or that the snapshots named need.
 
     Each file is first proven to be what its name demands; a damaged one is named and gets no parity.
@@ -52,7 +66,7 @@ def add(references: tuple[str, ...], parity: int | None, group: int | None, redo
     from archiver.operations.parity import ParityRequest, add_parity
 
     request = ParityRequest(
-        tuple(map(split_reference, references)), parity, group, redo, worker_count()
+        tuple(map(split_reference, references)), parity, group, redo, memory_budget(memory)
     )
     started = time.monotonic()
     archive = open_archive()

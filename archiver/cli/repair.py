@@ -13,10 +13,11 @@ from archiver.cli.findings import record_all, show_all
 from archiver.cli.mirroring import open_hub
 from archiver.cli.options import (
     common,
+    memory_budget,
+    memory_option,
     open_archive,
     snapshot_option,
     split_reference,
-    worker_count,
 )
 from archiver.cli.progress import Meter
 from archiver.errors import ExitCode
@@ -37,10 +38,15 @@ if TYPE_CHECKING:
 )
 @snapshot_option
 @click.option("--no-upstream", is_flag=True, help="Never ask the hub.")
+@memory_option
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would be done, and write nothing.")
 @common
 def command(
-    sources: tuple[Path, ...], reference: str | None, no_upstream: bool, dry_run: bool
+    sources: tuple[Path, ...],
+    reference: str | None,
+    no_upstream: bool,
+    memory: int | None,
+    dry_run: bool,
 ) -> None:
     """Bring back what is damaged or missing, from any good copy.
 
@@ -57,7 +63,7 @@ def command(
         repository=repository,
         revision=revision,
         dry_run=dry_run,
-        workers=worker_count(),
+        memory=memory_budget(memory),
     )
     with Meter("Repairing", "packs") as meter:
         report = repair(open_archive(), request, meter)

@@ -13,7 +13,7 @@ import msgspec
 
 from archiver.cli import output
 from archiver.cli.findings import shortened
-from archiver.cli.options import Size, common, open_archive, split_reference, worker_count
+from archiver.cli.options import Size, common, memory_budget, open_archive, split_reference
 from archiver.cli.progress import Meter
 from archiver.cli.snapshots import compared, described, summary, title_of
 from archiver.errors import ExitCode, skip_damaged
@@ -46,7 +46,9 @@ _SHOWN = 8
 )
 @click.option("--smoke-test", "tested", is_flag=True, help="Then run the model that was restored.")
 @click.option(
-    "--memory", type=Size(1), help="For --smoke-test: stay below this much memory in all."
+    "--memory",
+    type=Size(1),
+    help="Stay below this much memory in all. [default: 400 MB; for --smoke-test: what there is]",
 )
 @common
 def command(
@@ -75,14 +77,13 @@ def command(
         raise click.UsageError(
             "--smoke-test needs all files: it goes with neither --file nor --tensor."
         )
-    if memory is not None and not tested:
-        raise click.UsageError("--memory goes with --smoke-test only.")
     if tensor and (files or layout != "plain"):
         raise click.UsageError("--tensor goes with neither --file nor --layout.")
+    budget = memory_budget(memory)
     archive = open_archive(reading=True)
     snapshot = archive.find(*split_reference(reference))
     if tensor:
-        tensor_request = TensorRequest(snapshot, tensor, destination, worker_count())
+        tensor_request = TensorRequest(snapshot, tensor, destination, budget)
         restored = restore_tensor(archive, tensor_request)
         output.record("tensor", **msgspec.to_builtins(restored))
         file = restored.file
@@ -93,7 +94,7 @@ def command(
         destination,
         patterns=files,
         hub_cache=layout == "hf-cache",
-        workers=worker_count(),
+        memory=budget,
     )
     started = time.monotonic()
     with Meter("Restoring") as meter:

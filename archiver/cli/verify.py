@@ -11,7 +11,7 @@ import msgspec
 
 from archiver.cli import output
 from archiver.cli.findings import hint_of, message_of, record_all, shortened
-from archiver.cli.options import common, open_archive, worker_count
+from archiver.cli.options import common, memory_budget, memory_option, open_archive
 from archiver.cli.progress import Meter
 from archiver.cli.snapshots import title_of
 from archiver.errors import ExitCode, NoArchiveError, UnknownFormatError, UsageError
@@ -61,6 +61,7 @@ _SHOWN_MAX = 8
     help="A public key to trust; repeatable; implies --require-signature. "
     "[default: the keys of the policy of the archive that -C names]",
 )
+@memory_option
 @common
 def command(
     folder: Path,
@@ -69,6 +70,7 @@ def command(
     require_signature: bool,
     signature: Path | None,
     keys: tuple[str, ...],
+    memory: int | None,
 ) -> None:
     """Check a plain folder against a manifest, without an archive.
 
@@ -81,7 +83,9 @@ def command(
 
     trust = _trust(keys, signature) if require_signature or signature or keys else None
     with Meter("Verifying") as meter:
-        report = verify(VerifyRequest(folder, manifest, ignore, trust, worker_count()), meter)
+        report = verify(
+            VerifyRequest(folder, manifest, ignore, trust, memory_budget(memory)), meter
+        )
     record_all(report.findings)
     described = msgspec.to_builtins(report) | {"findings": len(report.findings)}
     output.record("verify", intact=report.intact, **described)

@@ -10,6 +10,7 @@ import msgspec
 from archiver.archive import layout
 from archiver.archive.check.proofs import proofs_of, readable_events
 from archiver.archive.parity.protect import (
+    PROTECTOR_BYTES,
     ProtectionReport,
     files_of_snapshots,
     protect,
@@ -23,6 +24,7 @@ from archiver.archive.repair.reseal import repaired_events
 from archiver.archive.repair.sidecars import PROTECTED_FILE
 from archiver.archive.repair.stored_files import RepairedFile
 from archiver.errors import ArchiverError, skip_damaged
+from archiver.memory import MemoryBudget
 from archiver.text import utc_now
 
 if TYPE_CHECKING:
@@ -52,14 +54,14 @@ class ParityRequest(msgspec.Struct, frozen=True):
         parity: Parity blocks of a group; None for the policy's.
         group: Data blocks of a group, at most; None for the policy's.
         redo: Also make sidecars anew that are good.
-        workers: How many threads read.
+        memory: What this may take, and so how many threads work.
     """
 
     references: tuple[Reference, ...] = ()
     parity: int | None = None
     group: int | None = None
     redo: bool = False
-    workers: int = 1
+    memory: MemoryBudget = MemoryBudget()
 
 
 def add_parity(archive: Archive, request: ParityRequest, progress: Progress) -> ProtectionReport:
@@ -78,7 +80,7 @@ def add_parity(archive: Archive, request: ParityRequest, progress: Progress) -> 
         files_of_snapshots(snapshots) if request.references else protectable_files(archive),
         parity=request.parity or policy.parity or PARITY_DEFAULT,
         group=request.group or policy.parity_group,
-        workers=request.workers,
+        workers=request.memory.workers(PROTECTOR_BYTES),
         progress=progress,
         redo=request.redo,
     )

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from archiver import memory
 from archiver.archive.advice import command
 from archiver.archive.check.impact import affected_rows
 from archiver.archive.decode import FileDecoder
@@ -28,6 +27,7 @@ from archiver.archive.destination import (
 )
 from archiver.archive.events import Sighted
 from archiver.archive.findings import TensorRows
+from archiver.archive.packs.reader import DECODER_BYTES
 from archiver.archive.quarantine import manifest_for, packs_for
 from archiver.archive.seals import Snapshot
 from archiver.archive.vouching import Vouching, counted, vouches_of
@@ -42,6 +42,7 @@ from archiver.errors import (
     UsageError,
     skip_damaged,
 )
+from archiver.memory import MemoryBudget, trim
 from archiver.names import check_paths
 from archiver.storage.filesystem import free_bytes
 from archiver.tensors.header import header_bytes
@@ -66,14 +67,14 @@ class RestoreRequest(msgspec.Struct, frozen=True):
         destination: The folder, or the root of a hub client's cache; it is made if it is not there.
         patterns: Paths, or patterns that they fit; none: all files.
         hub_cache: Whether the files are laid out as a hub client's cache has them.
-        workers: How many threads decode.
+        memory: What this may take, and so how many threads work.
     """
 
     snapshot: Snapshot
     destination: Path
     patterns: tuple[str, ...] = ()
     hub_cache: bool = False
-    workers: int = 1
+    memory: MemoryBudget = MemoryBudget()
 
 
 class RestoreFailure(msgspec.Struct, frozen=True):
@@ -143,12 +144,12 @@ def restore(archive: Archive, request: RestoreRequest, progress: Progress) -> Re
     cache = CacheDestination(destination, seal.repository, seal.revision, names)
     target: Destination = cache if request.hub_cache else PlainFolder(destination)
     packs = packs_for(archive, snapshot)
-    memory.trim()  # of the manifest's text; the buffers come next
+    trim()  # of the manifest's text; the buffers come next
     for folder in target.folders(files):
         remove_unfinished(folder)
     kept, failures = 0, []
     names_taken = NamesTaken(entry.path for entry in files)
-    with FileDecoder(packs, workers=request.workers) as decoder:
+    with FileDecoder(packs, workers=request.memory.workers(DECODER_BYTES)) as decoder:
         for entry in files:
             try:
                 with names_taken.by(entry, target):
@@ -331,7 +332,7 @@ class TensorRequest(msgspec.Struct, frozen=True):
     snapshot: Snapshot
     tensor: str
     destination: Path
-    workers: int = 1
+    memory: MemoryBudget = MemoryBudget()
 
 
 class RestoredTensor(msgspec.Struct, frozen=True):
@@ -357,7 +358,9 @@ def restore_tensor(archive: Archive, request: TensorRequest) -> RestoredTensor:
     remove_unfinished(path.parent)
     header = header_bytes([(tensor.name, tensor.dtype, tensor.shape, tensor.end - tensor.begin)])
     segments = _segments_of(entry, tensor)
-    with FileDecoder(packs_for(archive, snapshot), workers=request.workers) as decoder:
+    with FileDecoder(
+        packs_for(archive, snapshot), workers=request.memory.workers(DECODER_BYTES)
+    ) as decoder:
 
         def pieces() -> Iterator[memoryview]:
             yield memoryview(header)

@@ -18,13 +18,14 @@ from archiver.archive.advice import (
     TakeManifest,
     TakeSignature,
 )
-from archiver.archive.check.folder import FileChecker
+from archiver.archive.check.folder import CHECKER_BYTES, FileChecker
 from archiver.archive.destination import is_unfinished
 from archiver.archive.findings import Finding
 from archiver.archive.manifests import entry_fault, read_manifest_file
 from archiver.archive.records import FileEntry, Manifest
 from archiver.archive.signing.signatures import UntrustedError
 from archiver.errors import DamageError, HostileNameError, UsageError
+from archiver.memory import MemoryBudget
 from archiver.names import as_repo_path, check_paths
 from archiver.tensors.weight_files import (
     HEAD,
@@ -56,14 +57,14 @@ class VerifyRequest(NamedTuple):
         manifest: The file: as an archive stores it, as exported, or pretty-printed.
         ignore: Patterns of files that may be there although the manifest does not list them.
         trust: Who must have signed the manifest; None if nobody need have.
-        workers: How many files are read at once.
+        memory: What this may take, and so how many threads work.
     """
 
     folder: Path
     manifest: Path
     ignore: tuple[str, ...] = ()
     trust: Trust | None = None
-    workers: int = 1
+    memory: MemoryBudget = MemoryBudget()
 
 
 class VerifyReport(msgspec.Struct, frozen=True):
@@ -114,7 +115,7 @@ def verify(request: VerifyRequest, progress: Progress) -> VerifyReport:
     findings, checked = _before_reading(manifest, scan)
     own = [manifest_path, *(trust.candidates(manifest_path) if trust else ())]
     findings += _extra(scan, {entry.path for entry in manifest.files}, request.ignore, own)
-    findings += _read(checked, request.workers, progress)
+    findings += _read(checked, request.memory.workers(CHECKER_BYTES), progress)
     faulty = {finding.path for finding in findings}
     findings += _no_model([pair for pair in checked if pair[0].path not in faulty], manifest)
     return VerifyReport(

@@ -14,7 +14,14 @@ PAGE = (docskit.ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
 README = (docskit.ROOT / "README.md").read_text(encoding="utf-8")
 ALL = docskit.commands()
 LEAVES = {name: command for name, command in ALL.items() if not isinstance(command, click.Group)}
-PROSE = {"Commands", "Options of every command", "The log", "Words used below", "Environment"}
+PROSE = {
+    "Commands",
+    "Options of every command",
+    "The log",
+    "Words used below",
+    "Memory",
+    "Environment",
+}
 _SPELLING = re.compile(r"(?<![\w-])(--[a-z][a-z-]*|-[A-Za-z])(?![\w-])")
 
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from archiver.archive.records import FileEntry
 
+CHECKER_BYTES: Final = SEGMENT_MAX + (4 << 20)
+"""What a thread that checks files holds at most."""
 _WORTH_A_TASK: Final = 1 << 20
 """Fewer bytes are hashed sooner than they are handed to another thread."""
 _DamagedSegment = tuple[int, int, str]

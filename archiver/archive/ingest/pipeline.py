@@ -42,6 +42,9 @@ if TYPE_CHECKING:
     from archiver.tensors.weight_files import StandIn
 
 
+ENCODER_BYTES: Final = 4 * SEGMENT_MAX + (8 << 20)
+"""What a thread that encodes holds at most: a buffer, its streams, their frames, what they decode to again,
+zstd's own."""
 _EXTRA_BUFFERS: Final = 2
 _LONG_HEADER: Final = 8 << 20
 """Bytes of a header from which on there is only one in memory at a time."""

@@ -22,7 +22,13 @@ from archiver.archive.packs.format import (
 )
 from archiver.archive.records import parse_record
 from archiver.buffers import workspace
-from archiver.codec.segment import EncodedObject, ObjectHeader, check_header, decode
+from archiver.codec.segment import (
+    SEGMENT_MAX,
+    EncodedObject,
+    ObjectHeader,
+    check_header,
+    decode,
+)
 from archiver.errors import DamageError
 
 if TYPE_CHECKING:
@@ -31,6 +37,8 @@ if TYPE_CHECKING:
     from archiver.buffers import Bytes
     from archiver.storage.store import Reader
 
+DECODER_BYTES: Final = 3 * SEGMENT_MAX + (6 << 20)
+"""What a thread holds that decodes: an object as it is stored, its streams, its plain bytes, zstd's own."""
 _PIECE: Final = 1 << 20
 _DOUBTFUL_MAX: Final = 4
 """Headers whose object is not followed by another frame may claim this many times the pack's bytes.

@@ -7,7 +7,7 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing, suppress
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -90,6 +90,10 @@ class ProtectionReport(msgspec.Struct, frozen=True):
     failures: tuple[ProtectionFailure, ...] = ()
     bytes: int = 0
     parity_bytes: int = 0
+
+
+PROTECTOR_BYTES: Final = 48 << 20
+"""What a thread that protects holds at most, with the usual parity of a few blocks a group."""
 
 
 def protect(

@@ -21,11 +21,13 @@ from archiver.archive.check.schedule import UNLIMITED, Limits
 from archiver.archive.check.sidecars import missing_findings
 from archiver.archive.events import Audited, AuditLimits, Sample, new_event
 from archiver.archive.findings import UNKNOWN, Finding
+from archiver.archive.packs.reader import DECODER_BYTES
 from archiver.archive.places import settled_place
 from archiver.archive.policy import Level, proves
 from archiver.archive.signing.keys import public_keys
 from archiver.catalogue.sqlite_file import damage_of
 from archiver.errors import ArchiverError, UsageError
+from archiver.memory import MemoryBudget
 from archiver.operations.audit.statement import (
     AuditedSeal,
     Counts,
@@ -59,7 +61,7 @@ class AuditRequest(msgspec.Struct, frozen=True):
             every seal and manifest.
         read_only: Nothing is written, not even to the journal.
         report: Gets a statement of it all, whatever was found.
-        workers: How many threads read.
+        memory: What this may take, and so how many threads work.
     """
 
     repository: str | None = None
@@ -70,7 +72,7 @@ class AuditRequest(msgspec.Struct, frozen=True):
     keys: tuple[str, ...] = ()
     read_only: bool = False
     report: ReportFile | None = None
-    workers: int = 1
+    memory: MemoryBudget = MemoryBudget()
 
 
 class AuditReport(msgspec.Struct, frozen=True):
@@ -168,7 +170,7 @@ def audit(archive: Archive, request: AuditRequest, progress: Progress) -> AuditR
         limits,
         heads,
         own_keys,
-        request.workers,
+        request.memory.workers(DECODER_BYTES),
     )
     with Ledger(archive, request.level, subject, terms, read_only=request.read_only) as ledger:
         result = check_archive(archive, check, progress, ledger.note)

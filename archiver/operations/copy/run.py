@@ -25,9 +25,10 @@ from archiver.archive.place_look import Device, Medium, look_at
 from archiver.archive.places import Place, forgotten, place_name, place_of, settled_place
 from archiver.archive.policy import Policy
 from archiver.archive.publish import closure_names, missing_packs
-from archiver.archive.transfer import Flow, Transfer
+from archiver.archive.transfer import COPIER_BYTES, Flow, Transfer
 from archiver.catalogue.rebuild import open_catalogue
 from archiver.errors import ArchiverError, skip_damaged
+from archiver.memory import MemoryBudget
 from archiver.operations.copy import journals
 from archiver.operations.copy.files import DocumentCopier, SourceFindings, copy_packs
 from archiver.operations.copy.target import begin, open_target, require_room
@@ -55,7 +56,7 @@ class CopyRequest(msgspec.Struct, frozen=True):
             none: all.
         source_place: What the journal calls the place that is copied from; ``""``: host and path.
         target_place: The same of the place that is copied to.
-        workers: How many packs are copied at a time.
+        memory: What this may take, and so how many threads work.
         dry_run: Only say what would be copied.
         new: Begin a replica where no archive is; without it there must be one.
         min_free: So many bytes are to stay free there.
@@ -66,7 +67,7 @@ class CopyRequest(msgspec.Struct, frozen=True):
     references: tuple[tuple[str, str | None], ...] = ()
     source_place: str = ""
     target_place: str = ""
-    workers: int = 2
+    memory: MemoryBudget = MemoryBudget()
     dry_run: bool = False
     new: bool = False
     min_free: int = 0
@@ -265,7 +266,8 @@ class _Run:
     def _copy_packs(self, packs: list[ExpectedPack]) -> None:
         flow = Flow(self._progress, self._throttle)
         transfer = Transfer(self._source.store, self._target.store, flow)
-        with closing(copy_packs(transfer, packs, self._request.workers, flow)) as copying:
+        workers = self._request.memory.workers(COPIER_BYTES)
+        with closing(copy_packs(transfer, packs, workers, flow)) as copying:
             for pack, result in copying:
                 self._findings.pack(pack, result)
                 if not result.problem:

@@ -9,6 +9,7 @@ import msgspec
 from archiver.archive.vouching import Vouching
 from archiver.codec.segment import Effort
 from archiver.errors import ExitCode, PartialError
+from archiver.memory import MemoryBudget
 from archiver.operations.mirror.remarks import Remark
 from archiver.text import plural
 
@@ -35,7 +36,7 @@ class MirrorRequest(NamedTuple):
         exclude: No files that fit one of these.
         effort: How hard to compress.
         jobs: Files at once.
-        workers: Threads that encode.
+        memory: What this may take, and so how many threads work.
         min_free: Bytes that must stay free on the archive's disk.
         dry_run: Nothing is fetched or written.
     """
@@ -49,7 +50,7 @@ class MirrorRequest(NamedTuple):
     exclude: tuple[str, ...] = ()
     effort: Effort = Effort.NORMAL
     jobs: int = 4
-    workers: int = 2
+    memory: MemoryBudget = MemoryBudget()
     min_free: int = 0
     dry_run: bool = False
 

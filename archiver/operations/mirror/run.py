@@ -17,7 +17,7 @@ import msgspec
 
 from archiver import memory
 from archiver.archive.events import Sealed
-from archiver.archive.ingest.pipeline import IngestPipeline
+from archiver.archive.ingest.pipeline import ENCODER_BYTES, IngestPipeline
 from archiver.archive.ingest.resume import (
     Worklog,
     read_worklog,
@@ -27,6 +27,7 @@ from archiver.archive.ingest.resume import (
 )
 from archiver.archive.ingest.stream import ExpectedFile
 from archiver.archive.manifests import require_few_files
+from archiver.archive.parity.protect import PROTECTOR_BYTES
 from archiver.archive.pins import require_pinned
 from archiver.archive.plans import note_gone, outcome_of
 from archiver.archive.publish import ensure_published
@@ -276,7 +277,7 @@ class _Run:
             worklog,
             CatalogueHints(self._archive, self._catalogue),
             effort=request.effort,
-            workers=request.workers,
+            workers=request.memory.workers(ENCODER_BYTES),
             readers=request.jobs,
             progress=self._progress,
             reserve=self._space.require,
@@ -445,7 +446,9 @@ class _Run:
 
         The run that sealed it may have been killed before it made them.
         """
-        protection = protect_sealed(self._archive, snapshot, self._request.workers)
+        protection = protect_sealed(
+            self._archive, snapshot, self._request.memory.workers(PROTECTOR_BYTES)
+        )
         return msgspec.structs.replace(
             report,
             parity_bytes=protection.parity_bytes,

@@ -20,6 +20,7 @@ from archiver.archive.check.result import CheckRequest
 from archiver.archive.check.run import check_archive
 from archiver.archive.findings import Finding
 from archiver.archive.layout import PLACE, digest_of, pack_name
+from archiver.archive.packs.reader import DECODER_BYTES
 from archiver.archive.places import place_damaged, settled_place
 from archiver.archive.prune.trash import removal_lock
 from archiver.archive.repair.documents import JOURNAL_CODES, DocumentRepair
@@ -38,6 +39,7 @@ from archiver.catalogue import updates
 from archiver.catalogue.rebuild import catalogue_path, open_catalogue, rebuild_catalogue
 from archiver.catalogue.sqlite_file import damage_of
 from archiver.errors import ArchiverError
+from archiver.memory import MemoryBudget
 from archiver.operations.repair.sources import RepairSources
 from archiver.progress import Progress
 from archiver.upstream.protocol import Upstream
@@ -62,7 +64,7 @@ class RepairRequest(msgspec.Struct, frozen=True):
         repository: Only what this repository's snapshots need, or all; and ``revision`` its beginning.
         revision: See there.
         dry_run: Write nothing, and say what would be done.
-        workers: How many threads read.
+        memory: What this may take, and so how many threads work.
     """
 
     folders: tuple[Path, ...] = ()
@@ -70,7 +72,7 @@ class RepairRequest(msgspec.Struct, frozen=True):
     repository: str | None = None
     revision: str | None = None
     dry_run: bool = False
-    workers: int = 1
+    memory: MemoryBudget = MemoryBudget()
 
 
 class RepairReport(msgspec.Struct, frozen=True):
@@ -131,6 +133,7 @@ class _Run:
         self._request = request
         self._progress = progress
         self._sources = sources
+        self._workers = request.memory.workers(DECODER_BYTES)
         self._files = FileRepair(archive.store, sources.files(), dry_run=request.dry_run)
 
     def execute(self) -> RepairReport:
@@ -200,7 +203,7 @@ class _Run:
             *(seal.new_name for seal in resealed),
         ]
         protection_notes = protect_new(
-            self._fresh_archive(), new_files, self._progress, self._request.workers
+            self._fresh_archive(), new_files, self._progress, self._workers
         )
 
         # Success is said only of what was read again.
@@ -278,7 +281,7 @@ class _Run:
             self._request.repository,
             self._request.revision,
             level,
-            workers=self._request.workers,
+            workers=self._workers,
         )
         check = check_archive(self._fresh_archive(), request, self._progress)
         self._sources.misnamed.learn(check)
@@ -295,7 +298,7 @@ class _Run:
             self._sources.replicas,
             self._files,
             self._progress,
-            self._request.workers,
+            self._workers,
         )
 
     def _journal(self, repaired: Iterable[RepairedFile], seals: Sequence[str] = ()) -> None:
