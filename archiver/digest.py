@@ -19,6 +19,7 @@ GitOid = NewType("GitOid", str)
 
 _HEX64 = re.compile(r"[0-9a-f]{64}\Z")
 _HEX40 = re.compile(r"[0-9a-f]{40}\Z")
+_HEX40_OR_64 = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?\Z")
 
 
 def as_blake3(text: str) -> Blake3Hex:
@@ -41,8 +42,13 @@ def is_blake3(text: str) -> bool:
 
 
 def is_git_oid(text: str) -> bool:
-    """Return whether ``text`` has the form of a git object id (40 lowercase hex digits)."""
+    """Return whether ``text`` has the form of a git object id of today (40 lowercase hex digits)."""
     return bool(_HEX40.match(text))
+
+
+def is_object_id(text: str) -> bool:
+    """Return whether ``text`` may be an object id or a commit, also git's SHA-256: 40 or 64 hex digits."""
+    return bool(_HEX40_OR_64.match(text))
 
 
 def is_sha256(text: str) -> bool:

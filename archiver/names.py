@@ -21,7 +21,7 @@ RepoPath = NewType("RepoPath", str)
 RepoId = NewType("RepoId", str)
 """A repository's name as upstream writes it: ``Org/Name`` or ``name``."""
 Commit = NewType("Commit", str)
-"""40 lowercase hex digits: the commit that a revision is."""
+"""40 or 64 lowercase hex digits: the commit that a revision is."""
 
 MAX_PATH_BYTES = 1024
 MAX_PART_BYTES = 255
@@ -32,7 +32,7 @@ _SHOWN = 200
 _NOT_EVERYWHERE = re.compile(r'[<>:"|?*]|[. ](?:/|\Z)')
 """What FAT, exFAT and NTFS cannot have in a name, or at the end of one."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_COMMIT = re.compile(r"[0-9a-f]{40}\Z")
+_COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?\Z")
 _REPO_PART = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?\Z")
 _NOT_IN_SLUG = re.compile(r"[^a-z0-9._-]")
 
@@ -185,9 +185,9 @@ def _slugged(half: str) -> str:
 
 
 def as_commit(text: str) -> Commit:
-    """Return ``text`` as a commit; raise HostileNameError if it is not 40 lowercase hex digits."""
+    """Return ``text`` as a commit; raise HostileNameError if it is not 40 or 64 lowercase hex digits."""
     if not _COMMIT.match(text):
-        raise HostileNameError(f"{_shown(text)} is not a commit of 40 lowercase hex digits.")
+        raise HostileNameError(f"{_shown(text)} is not a commit of 40 or 64 lowercase hex digits.")
     return Commit(text)
 
 

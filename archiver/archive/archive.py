@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from archiver.archive.events import Event
     from archiver.archive.policy import Policy
-    from archiver.archive.records import Manifest, ManifestFacts, Seal
+    from archiver.archive.records import Manifest, ManifestFacts, ManifestRef, Seal
     from archiver.archive.vouching import Vouching
     from archiver.digest import Blake3Hex
     from archiver.storage.store import Store
@@ -201,8 +201,8 @@ class Archive:
         """Return the canonical JSON of a seal's manifest; raise DamageError as ``manifest`` does."""
         return self._manifests.plain(seal)
 
-    def publish_manifest(self, manifest: Manifest) -> tuple[Blake3Hex, int]:
-        """Store a manifest; return its digest and plain size in bytes."""
+    def publish_manifest(self, manifest: Manifest) -> ManifestRef:
+        """Store a manifest; return what a seal says of it."""
         return self._manifests.publish(manifest)
 
     # ---- packs
@@ -266,7 +266,7 @@ def _info_from_seals(store: Store, reason: DamageError | None) -> ArchiveInfo:
     probe = Archive(store, ArchiveInfo(archive="", created="", tool=""))
     for snapshot in probe.snapshots(on_damage=skip_damaged):
         seal = snapshot.seal
-        return ArchiveInfo(seal.archive, seal.sealed, seal.tool, features=seal.features)
+        return ArchiveInfo(seal.archive, seal.sealed, seal.tool)
     if reason is not None:
         raise DamageError(
             f"{store.address}/{layout.INFO} is damaged and there is no seal to recognise the "

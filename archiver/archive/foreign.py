@@ -34,7 +34,7 @@ _LITTER_FOLDERS: Final = frozenset(
 
 _TRASH: Final = ".trash-"
 """How a desktop's trash on a removable disk begins; the user's number follows."""
-_DOCUMENT: Final = re.compile(r"[0-9a-f]{40}\.[0-9a-f]{64}")
+_DOCUMENT: Final = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?\.[0-9a-f]{64}")
 
 
 class ForeignKind(Enum):

@@ -23,8 +23,9 @@ FOLDERS: Final = (PACKS, MANIFESTS, SNAPSHOTS, JOURNAL, PARITY, SIGNATURES, TMP,
 """The folders that an archive writes to; none of them may be a link."""
 
 _DOCUMENT = re.compile(
-    r"(?:manifests|snapshots)/[^/]+/[^/]+/([0-9a-f]{40})\.([0-9a-f]{64})\.json(?:\.zst)?\Z"
+    r"(?:manifests|snapshots)/(?:[^/]+/)+([0-9a-f]{40}(?:[0-9a-f]{24})?)\.([0-9a-f]{64})\.json(?:\.zst)?\Z"
 )
+"""Read from its end: whatever folders are above, the last part says which document it is."""
 _PACK = re.compile(r"packs/([0-9a-f]{2})/(\1[0-9a-f]{62})\.pack\Z")
 _EVENT = re.compile(r"journal/\d{4}/\d{2}/(\d{8}t\d{6}z)\.([0-9a-f]{64})\.json\Z")
 _PARITY = re.compile(r"parity/([0-9a-f]{2})/(\1[0-9a-f]{62})\.par\Z")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable
 from contextlib import contextmanager
+from hashlib import sha256
 from itertools import accumulate
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -28,12 +29,13 @@ from archiver.archive.records import (
     TENSORS_MAX,
     Manifest,
     ManifestFacts,
+    ManifestRef,
     canonical,
     parse_record,
     require_known,
 )
 from archiver.codec.segment import SEGMENT_MAX
-from archiver.digest import Blake3Hex, blake3_hex, is_blake3, is_git_oid, is_sha256
+from archiver.digest import Blake3Hex, blake3_hex, is_blake3, is_object_id, is_sha256
 from archiver.errors import (
     DamageError,
     InvalidDocumentError,
@@ -161,8 +163,8 @@ class Manifests:
         except zstandard.ZstdError as error:
             raise DamageError(f"The manifest {name} is damaged: {error}.", path=name) from error
 
-    def publish(self, manifest: Manifest) -> tuple[Blake3Hex, int]:
-        """Store a manifest, and return its digest and plain size in bytes."""
+    def publish(self, manifest: Manifest) -> ManifestRef:
+        """Store a manifest; return what a seal says of it."""
         plain = canonical(manifest)
         require_room(plain, manifest)
         digest = blake3_hex(plain)
@@ -171,7 +173,7 @@ class Manifests:
         name = layout.manifest_name(source.repository, source.revision, digest)
         if not self._store.put_new(name, packed):
             self._require_whole(name, plain)
-        return digest, len(plain)
+        return ManifestRef(digest, len(plain), sha256(plain).hexdigest())
 
     def _require_whole(self, name: str, plain: bytes) -> None:
         """Raise DamageError unless the manifest that was there already still says the same."""
@@ -237,8 +239,8 @@ def entry_fault(entry: FileEntry) -> str:
     digests = all(is_blake3(digest) for _, digest in entry.segments)
     if not digests or not is_sha256(entry.sha256) or not is_sha256(entry.blake3):
         return "has a digest that is not 64 hexadecimal digits"
-    if entry.oid and not is_git_oid(entry.oid):
-        return "has a git object id that is not 40 hexadecimal digits"
+    if entry.oid and not is_object_id(entry.oid):
+        return "has a git object id that is not 40 or 64 hexadecimal digits"
     return _tensor_fault(entry)
 
 
@@ -377,7 +379,8 @@ def named_digest(name: str) -> str:
     """Return the digest in a file's name as an archive writes it, or ``""``."""
     suffix = next((end for end in _SUFFIX if name.endswith(end)), None)
     parts = name.removesuffix(suffix).split(".") if suffix else []
-    return parts[1] if len(parts) == 2 and len(parts[0]) == 40 and len(parts[1]) == 64 else ""  # noqa: PLR2004 - hex digits of a commit and of a BLAKE3
+    named = len(parts) == 2 and is_object_id(parts[0]) and is_blake3(parts[1])  # noqa: PLR2004 - commit and BLAKE3
+    return parts[1] if named else ""
 
 
 def pretty(plain: bytes) -> bytes:

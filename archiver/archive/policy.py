@@ -28,7 +28,7 @@ LEVELS: Final[tuple[Level, ...]] = get_args(Level)
 
 _COPY_DAYS: Final = 90
 """For how long a copy counts where nobody said anything."""
-_REVISION: Final = re.compile(r"[0-9a-f]{7,40}")
+_REVISION: Final = re.compile(r"[0-9a-f]{7,64}")
 _SHOWN: Final = 200
 
 
@@ -121,7 +121,7 @@ def parse_accepted(text: str) -> Accepted:
     if at and not _REVISION.fullmatch(revision):
         raise UsageError(
             f"{printable(revision, _SHOWN)!r} is not a commit or the first digits of one: "
-            "7 to 40 hexadecimal digits."
+            "7 to 64 hexadecimal digits."
         )
     if code not in ACCEPTABLE:
         message = f"{printable(code, _SHOWN)!r} is no code of a finding."

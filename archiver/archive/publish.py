@@ -85,7 +85,7 @@ def publish(
     closure = _closure(archive, manifest, placement)
 
     # The manifest is named by the seal, so it must be there first. Alone it is nothing to any reader.
-    ref = stored or ManifestRef(*archive.publish_manifest(manifest))
+    ref = stored or archive.publish_manifest(manifest)
 
     # A damaged older seal is for an audit to tell; it must not keep new revisions out.
     earlier = archive.snapshots_of(manifest.source.repository, on_damage=skip_damaged)
@@ -115,8 +115,8 @@ def publish(
         # Strictly after those before it, so that "sealed last" is one, also within a second.
         sealed=utc_after(last.seal.sealed if last else ""),
         tool=TOOL,
-        features=archive.info.features,
         vouched=runs_of(vouches),
+        committed=manifest.source.committed,
     )
     while _name_is_damaged(archive, seal):
         seal = msgspec.structs.replace(seal, sealed=utc_after(seal.sealed))

@@ -144,10 +144,21 @@ class ManifestFacts(msgspec.Struct, frozen=True):
 
 
 class ManifestRef(msgspec.Struct, frozen=True):
-    """A seal's pointer to its manifest: BLAKE3 and size of the canonical JSON."""
+    """A seal's pointer to its manifest: digests and size of the canonical JSON.
+
+    ``objects`` are that JSON once more, cut every 16 MiB and stored in the seal's packs: (size in bytes,
+    BLAKE3) of each. Seals of older writers have neither them nor ``sha256``.
+    """
 
     blake3: HexDigest
     size: Count
+    sha256: HexDigest | msgspec.UnsetType = msgspec.UNSET
+    objects: tuple[tuple[Count, HexDigest], ...] | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def copies(self) -> tuple[tuple[int, str], ...]:
+        """The objects; none of an older writer's seal."""
+        return () if isinstance(self.objects, msgspec.UnsetType) else self.objects
 
 
 class Totals(msgspec.Struct, frozen=True):
@@ -193,7 +204,8 @@ class Selection(msgspec.Struct, frozen=True):
 class Seal(msgspec.Struct, frozen=True):
     """The publication of a snapshot: this manifest is held here, in these packs.
 
-    ``vouched`` says whose digests the files were compared with (:mod:`archiver.archive.vouching`).
+    ``vouched`` says whose digests the files were compared with (:mod:`archiver.archive.vouching`), and
+    ``committed`` is the time of the commit, as the manifest has it; older writers wrote neither.
     """
 
     archive: str
@@ -210,6 +222,7 @@ class Seal(msgspec.Struct, frozen=True):
     format: int = FORMAT
     features: Features = Features()
     vouched: tuple[tuple[int, str, str], ...] | msgspec.UnsetType = msgspec.UNSET
+    committed: str | msgspec.UnsetType = msgspec.UNSET
 
 
 def canonical(record: msgspec.Struct | dict[str, Any]) -> bytes:

@@ -30,14 +30,14 @@ def seal_up(archive, repository="Org/Model", revision=REVISION, **changes) -> Sn
     """A published snapshot; ``changes`` to its seal are made before it is published."""
     objects = store_all(archive, PARTS)
     packs = [(one.pack, one.size) for one in objects.published]
-    digest, size = archive.publish_manifest(Manifest(source(repository, revision), (ENTRY,)))
-    from archiver.archive.records import ManifestRef, Seal, Totals
+    ref = archive.publish_manifest(Manifest(source(repository, revision), (ENTRY,)))
+    from archiver.archive.records import Seal, Totals
 
     seal = Seal(
         archive=archive.info.archive,
         repository=repository,
         revision=revision,
-        manifest=ManifestRef(digest, size),
+        manifest=ref,
         packs=tuple(packs),
         totals=Totals(1, ENTRY.size, 2, 0, 0),
         sealed="2026-01-01T00:00:00Z",

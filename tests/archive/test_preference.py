@@ -12,7 +12,7 @@ import pytest
 from archivekit import OTHER, REVISION, entry_of, source, store_all
 
 from archiver.archive import layout
-from archiver.archive.records import Manifest, ManifestRef, Seal, Selection, Totals
+from archiver.archive.records import Manifest, Seal, Selection, Totals
 from archiver.archive.vouching import Vouch, Voucher, runs_of, vouching_of
 from archiver.errors import UsageError
 
@@ -43,13 +43,13 @@ def seal_up(archive):
             msgspec.structs.replace(one, oid=oid) for one, oid in zip(entries, oids, strict=True)
         )
         told = msgspec.structs.replace(source(revision=revision), upstream=upstream)
-        digest, size = archive.publish_manifest(Manifest(told, files))
+        ref = archive.publish_manifest(Manifest(told, files))
         return archive.publish_seal(
             Seal(
                 archive=archive.info.archive,
                 repository="Org/Model",
                 revision=revision,
-                manifest=ManifestRef(digest, size),
+                manifest=ref,
                 packs=packs,
                 totals=Totals(2, 2 * entries[0].size, 2, 0, 0),
                 sealed=sealed,

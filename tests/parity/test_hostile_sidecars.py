@@ -158,7 +158,8 @@ def test_a_manifest_that_heals_to_another_form_than_its_sidecar_says_is_refused(
     from archiver.archive.records import Manifest, Source
 
     revision = "01" * 20
-    digest, _ = archive.publish_manifest(Manifest(Source("directory", "", "o/n", revision), ()))
+    ref = archive.publish_manifest(Manifest(Source("directory", "", "o/n", revision), ()))
+    digest = ref.blake3
     name = layout.manifest_name("o/n", revision, digest)
     guard(archive, name)
     path = sidecar_path(archive, name)

@@ -19,7 +19,8 @@ REVISION = "01" * 20
 
 
 def publish_manifest(archive) -> str:
-    digest, _ = archive.publish_manifest(Manifest(Source("directory", "", "o/n", REVISION), ()))
+    ref = archive.publish_manifest(Manifest(Source("directory", "", "o/n", REVISION), ()))
+    digest = ref.blake3
     return layout.manifest_name("o/n", REVISION, digest)
 
 

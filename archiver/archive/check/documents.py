@@ -101,7 +101,7 @@ class SealCheck:
             read = partial(self._archive.read_seal, name)
             snapshot, result = read_or_reread(self._store, name, read)
             # The snapshot that it was for, as far as its name tells.
-            _, organisation, repository, _ = name.split("/")
+            *_, organisation, repository, _ = name.split("/")
             title = f"{organisation}/{repository}@{document.revision[:12]}"
             self._findings.add_read("seal-damaged", result, name, snapshots=(title,))
             if snapshot is not None:
@@ -245,9 +245,9 @@ def check_info(store: Store, snapshots: Sequence[Snapshot], findings: Findings) 
         return
     info, result = read_or_reread(store, name, partial(_read_info, store))
     findings.add_read("archive-json-damaged", result, name, actions)
-    sealed = {(snapshot.seal.archive, snapshot.seal.features) for snapshot in snapshots}
-    if info is not None and sealed and (info.archive, info.features) not in sealed:
-        text = f"{name} names another archive, or other features, than every seal does."
+    sealed = {snapshot.seal.archive for snapshot in snapshots}
+    if info is not None and sealed and info.archive not in sealed:
+        text = f"{name} names another archive than every seal does."
         findings.add("archive-json-damaged", text, actions, path=name)
 
 
@@ -276,7 +276,7 @@ def repeated_info(snapshots: Sequence[Snapshot]) -> ArchiveInfo | None:
     seals = [snapshot.seal for snapshot in snapshots]
     count = Counter(seal.archive for seal in seals)
     first = min(seals, key=lambda seal: (-count[seal.archive], seal.sealed))
-    return ArchiveInfo(first.archive, first.sealed, first.tool, features=first.features)
+    return ArchiveInfo(first.archive, first.sealed, first.tool)
 
 
 # ---- what lies beside seals, manifests, events and packs

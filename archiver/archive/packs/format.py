@@ -100,6 +100,5 @@ class PackIndex(msgspec.Struct, frozen=True):
 
 
 def head_frame(info: ArchiveInfo) -> bytes:
-    """Return the bytes that a pack of this archive begins with."""
-    head = PackHead(archive=info.archive, features=info.features)
-    return skippable(HEAD, canonical(head))
+    """Return the bytes that a pack of this archive begins with: features of a pack are its own."""
+    return skippable(HEAD, canonical(PackHead(archive=info.archive)))

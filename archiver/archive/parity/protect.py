@@ -243,7 +243,6 @@ class _Run:
                 parity=shape.parity,
                 data=digests.data,
                 blocks=parity_digests,
-                features=info.features,
             )
             with closing(spool.reader()) as blocks:
                 write_sidecar(out, header, blocks)

@@ -94,7 +94,7 @@ class DocumentRepair:
             return None
         for replica in self._replicas:
             info = replica.info
-            if (info.archive, info.features) == (repeated.archive, repeated.features):
+            if info.archive == repeated.archive:
                 title = replica.store.address
                 return self._files.put(layout.INFO, info_file(info), title)
         return self._files.put(layout.INFO, info_file(repeated), "the seals")

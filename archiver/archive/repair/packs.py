@@ -184,7 +184,7 @@ def _writer_of(reader: PackReader) -> ArchiveInfo | None:
         head = reader.head()
     except ArchiverError:
         return None
-    return ArchiveInfo(head.archive, "", "", features=head.features)
+    return ArchiveInfo(head.archive, "", "")
 
 
 def _copies(pack: str, stores: Iterable[Store]) -> Iterator[PackReader]:
