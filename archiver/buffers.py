@@ -18,8 +18,8 @@ Bytes = npt.NDArray[np.uint8]
 Words16 = npt.NDArray[np.uint16]
 Words32 = npt.NDArray[np.uint32]
 
-BLOCK: Final = 64 << 10
-"""Words per numpy call: the temporaries of one block (128 KiB each) stay in the second-level cache."""
+BLOCK: Final = 128 << 10
+"""Words per numpy call: the temporaries of one block (256 KiB each) stay in the second-level cache."""
 _POLL_SECONDS: Final = 0.2
 
 
@@ -30,6 +30,7 @@ class Workspace:
         self._buffers: dict[str, Bytes] = {}
         self.first: Words16 = np.empty(BLOCK, np.uint16)
         self.second: Words16 = np.empty(BLOCK, np.uint16)
+        self.byte: Bytes = np.empty(BLOCK, np.uint8)
         self.half: Words16 = np.empty(BLOCK, np.uint16)
         self.wide: Words32 = np.empty(BLOCK, np.uint32)
 

@@ -167,7 +167,7 @@ def _attempt(
     )
     check = work.take("check", len(plain))
     try:
-        _decode(header, frames, check, work)
+        _decode(header, frames, check, work, checksums=True)
     except ValueError:
         return None
     return EncodedObject(header, frames) if _same(plain, check) else None
@@ -195,7 +195,8 @@ def decode(header: ObjectHeader, body: memoryview, out: Bytes) -> None:
     try:
         if at != len(body):
             raise ValueError("the frames are cut short")  # noqa: TRY301 - one place words the error
-        _decode(header, tuple(frames), out, workspace())
+        # The digest below proves more than the checksums of frames that need no decoder.
+        _decode(header, tuple(frames), out, workspace(), checksums=False)
     except ValueError as error:
         raise DamageError(
             f"Object {header.blake3} is damaged: {error}.", object=header.blake3
@@ -229,23 +230,29 @@ def check_header(header: ObjectHeader) -> None:
 
 
 def _decode(
-    header: ObjectHeader, frames: tuple[memoryview | bytes, ...], out: Bytes, work: Workspace
+    header: ObjectHeader,
+    frames: tuple[memoryview | bytes, ...],
+    out: Bytes,
+    work: Workspace,
+    *,
+    checksums: bool,
 ) -> None:
     transform = CODECS[header.codec]
     count = header.size // transform.word
     whole = count * transform.word
     if transform.number == 0:
-        zstd.decompress_into(frames[0], out)
+        zstd.decompress_into(frames[0], out, checksum=checksums)
         return
     streams = []
     for index, frame in enumerate(frames):
-        size = count
+        size = transform.length(index, count)
         if index == transform.exponent_stream:
-            size = zstd.content_size(frame)
-            if size > count:
+            exponents = zstd.content_size(frame)
+            if exponents > size:
                 raise ValueError("more exponents are stored than there are words")
+            size = exponents
         stream = work.take(f"stream{index}", size)
-        zstd.decompress_into(frame, stream)
+        zstd.decompress_into(frame, stream, checksum=checksums)
         streams.append(stream)
     emax = 0 if isinstance(header.emax, msgspec.UnsetType) else header.emax
     if count:

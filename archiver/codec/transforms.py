@@ -1,4 +1,4 @@
-"""Plain bytes <-> byte streams: the five codecs of format 1, without their compression.
+"""Plain bytes <-> byte streams: the six codecs of format 1, without their compression.
 
 Format: ``docs/format.md``, section 4. ``split`` takes whole words only; the caller keeps the tail.
 Streams lie in the thread's workspace and are valid until its next use.
@@ -9,7 +9,7 @@ of one length, at most ``buffers.BLOCK``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Final, Protocol
 
 import numpy as np
 
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from archiver.buffers import Bytes
 
 
-_CLIPPED = 63 << 2
+_CLIPPED_FROM: Final = 63
+"""An exponent that is so far below ``emax``, or farther, is clipped."""
+_CLIPPED: Final = _CLIPPED_FROM << 2
 """First value of A that marks a clipped word."""
 
 
@@ -36,6 +38,9 @@ class Transform(Protocol):
     """Byte streams, and so Zstandard frames, per object."""
     exponent_stream: ClassVar[int | None]
     """Which stream holds clipped exponents and so has a length of its own; None if none does."""
+
+    def length(self, stream: int, words: int) -> int:
+        """Return the bytes of a stream of so many words; of clipped exponents, the most there can be."""
 
     def split(self, plain: Bytes, work: Workspace) -> tuple[list[Bytes], int | None]:
         """Return the streams of ``plain`` and, for the joint split, ``emax``."""
@@ -70,66 +75,105 @@ def _unrotate(high: Bytes, low: Bytes, words: Words16, work: Workspace) -> None:
     np.bitwise_or(words, bottom, out=words)
 
 
-def _exponent_max(words: Words16, work: Workspace) -> int:
-    """Return the greatest BF16 exponent (0 to 255) among ``words``."""
-    plain = work.first[: len(words)]
-    np.bitwise_and(words, 0x7F80, out=plain)
-    return int(plain.max()) >> 7
+def _exponent_range(words: Words16, work: Workspace) -> tuple[int, int]:
+    """Return the least and the greatest BF16 exponent (0 to 255) among ``words``."""
+    unsigned = work.first[: len(words)]
+    np.left_shift(words, 1, out=unsigned)
+    return int(unsigned.min()) >> 8, int(unsigned.max()) >> 8
 
 
-def _join(words: Words16, emax: int, first: Bytes, second: Bytes, work: Workspace) -> bytes:
-    """Split BF16 words into A and B, and return the exponents of the clipped words, in order."""
-    a, b = work.first[: len(words)], work.second[: len(words)]
-    np.right_shift(words, 5, out=a)
-    np.bitwise_and(a, 0x3FF, out=a)
-    np.bitwise_xor(a, 3, out=a)
-    # Exponent and inverted mantissa head in one subtraction: the head comes out upright.
-    np.subtract(np.uint16(emax << 2 | 3), a, out=a)
-    exponents = _clip(words, a) if int(a.max()) >= _CLIPPED else b""
-    np.copyto(first, a, casting="unsafe")
-    np.right_shift(words, 10, out=b)
-    np.bitwise_and(b, 32, out=b)
-    np.bitwise_and(words, 31, out=a)
-    np.bitwise_or(a, b, out=a)
-    np.copyto(second, a, casting="unsafe")
-    return exponents
+def _join(words: Words16, emax: int, first: Bytes, second: Bytes, work: Workspace) -> None:
+    """Split BF16 words into A and B. A is right where no word is clipped: see ``_clip``."""
+    wide, sign = work.first[: len(words)], work.byte[: len(words)]
+    np.right_shift(words, 5, out=wide)
+    np.copyto(first, wide, casting="unsafe")
+    # Exponent and inverted mantissa head in one subtraction: the head comes out upright. Of the
+    # exponent two bits are gone, but the difference is below 64.
+    np.bitwise_xor(first, 3, out=first)
+    np.subtract(np.uint8((emax << 2 | 3) & 0xFF), first, out=first)
+    np.copyto(second, words, casting="unsafe")
+    np.bitwise_and(second, 31, out=second)
+    # numpy's shifts of single bytes are six times slower than its products.
+    np.less(words.view(np.int16), 0, out=sign.view(np.bool_))
+    np.multiply(sign, 32, out=sign)
+    np.bitwise_or(second, sign, out=second)
 
 
-def _clip(words: Words16, a: Words16) -> bytes:
-    clipped = a >= _CLIPPED
-    exponents = (words[clipped] >> 7) & 0xFF
-    a[clipped] = _CLIPPED | (a[clipped] & 3)
-    return exponents.astype(np.uint8).tobytes()
+def _clip(words: Words16, emax: int, first: Bytes, work: Workspace) -> bytes:
+    """Mark the clipped words in A, and return their exponents, in order."""
+    unsigned = work.first[: len(words)]
+    np.left_shift(words, 1, out=unsigned)
+    clipped = np.flatnonzero(unsigned < (emax - _CLIPPED_FROM + 1) << 8)
+    first[clipped] = _CLIPPED | (words[clipped] >> 5 & 3)
+    return (unsigned[clipped] >> 8).astype(np.uint8).tobytes()
 
 
 def _unjoin(
     first: Bytes, second: Bytes, emax: int, exponents: Bytes, words: Words16, work: Workspace
 ) -> int:
-    """Undo ``_join`` and return how many of the ``exponents`` were used.
+    """Undo ``_join`` and ``_clip``, and return how many of the ``exponents`` were used.
 
     Raise ValueError if there are fewer of them than clipped words.
     """
-    a, b = work.first[: len(words)], work.second[: len(words)]
-    np.copyto(a, first)
-    np.subtract(np.uint16(emax << 2 | 3), a, out=a)
-    np.bitwise_xor(a, 3, out=a)
-    np.left_shift(a, 5, out=a)
-    used = _unclip(first, a, exponents) if int(first.max()) >= _CLIPPED else 0
-    np.copyto(b, second)
-    np.left_shift(b, 10, out=words)
-    np.bitwise_or(words, b, out=words)
+    upper = work.first[: len(words)]
+    np.copyto(upper, first)
+    np.multiply(upper, 32, out=upper)
+    np.subtract(np.uint16(emax << 7 | 3 << 5), upper, out=upper)
+    np.bitwise_xor(upper, 3 << 5, out=upper)
+    used = _unclip(first, upper, exponents) if int(first.max()) >= _CLIPPED else 0
+    np.copyto(words, second)
+    # The sign to bit 15 and a copy of the rest where it was.
+    np.multiply(words, (1 << 10) + 1, out=words)
     np.bitwise_and(words, 0x801F, out=words)
-    np.bitwise_or(words, a, out=words)
+    np.bitwise_or(words, upper, out=words)
     return used
 
 
-def _unclip(first: Bytes, a: Words16, exponents: Bytes) -> int:
+def _unclip(first: Bytes, upper: Words16, exponents: Bytes) -> int:
     clipped = np.flatnonzero(first >= _CLIPPED)
     if len(clipped) > len(exponents):
         raise ValueError("fewer exponents are stored than words were clipped")
-    upper = exponents[: len(clipped)].astype(np.uint16)
-    a[clipped] = (upper << 7) | ((first[clipped].astype(np.uint16) & 3) << 5)
+    own = exponents[: len(clipped)].astype(np.uint16)
+    upper[clipped] = (own << 7) | ((first[clipped].astype(np.uint16) & 3) << 5)
     return len(clipped)
+
+
+# --- values of six bits, four in three bytes
+
+
+def _quarter(count: int) -> int:
+    """Return how many bytes each third of the packed stream has for ``count`` values."""
+    return -(-count // 4)
+
+
+def _pack(values: Bytes, packed: Bytes, work: Workspace) -> None:
+    """Put the last quarter of ``values``, two bits at a time, on top of the other three."""
+    quarter = len(packed) // 3
+    for block in _blocks(quarter):
+        size = block.stop - block.start
+        last, bits = values[3 * quarter :][block], work.byte[:size]
+        for third, factor in enumerate((1 << 6, 1 << 4, 1 << 2)):
+            np.multiply(last, factor, out=bits)
+            np.bitwise_and(bits, 0xC0, out=bits)
+            part = slice(third * quarter + block.start, third * quarter + block.stop)
+            np.bitwise_or(values[part], bits, out=packed[part])
+
+
+def _unpack(packed: Bytes, values: Bytes, work: Workspace) -> None:
+    """Undo ``_pack``."""
+    quarter = len(packed) // 3
+    for block in _blocks(quarter):
+        size = block.stop - block.start
+        last, bits = values[3 * quarter :][block], work.byte[:size]
+        eights = work.byte[: -(-size // 8) * 8].view(np.uint64)
+        last[:] = 0
+        for third, shift in enumerate((6, 4, 2)):
+            part = slice(third * quarter + block.start, third * quarter + block.stop)
+            np.bitwise_and(packed[part], 0x3F, out=values[part])
+            np.bitwise_and(packed[part], 0xC0, out=bits)
+            # No bit crosses into another byte, so eight of them are shifted at once.
+            np.right_shift(eights, shift, out=eights)
+            np.bitwise_or(last, bits, out=last)
 
 
 # --- the codecs
@@ -148,6 +192,11 @@ class Plain:
     streams: ClassVar[int] = 1
     exponent_stream: ClassVar[int | None] = None
 
+    def length(self, stream: int, words: int) -> int:
+        """Return ``words``: they are bytes."""
+        del stream
+        return words
+
     def split(self, plain: Bytes, work: Workspace) -> tuple[list[Bytes], int | None]:
         """Return one stream: the bytes themselves."""
         del work
@@ -163,6 +212,11 @@ class _Halves:
     """Access to the 16-bit halves of 2- or 4-byte words, and to the low bytes of the latter."""
 
     word: ClassVar[int]
+
+    def length(self, stream: int, words: int) -> int:
+        """Return ``words``: each stream has a byte of each."""
+        del stream
+        return words
 
     def _streams(self, count: int, work: Workspace) -> list[Bytes]:
         return [work.take(f"stream{i}", count) for i in range(self.word)]
@@ -251,11 +305,14 @@ class _Joint(_Halves):
         """Return A, B, the clipped exponents, and for 4-byte words the two lower bytes."""
         count = len(plain) // self.word
         a, b, *low = self._streams(count, work)
-        emax = self._emax(plain, count, work)
+        ranges = self._exponent_ranges(plain, count, work)
+        emax = max((greatest for _, greatest in ranges), default=0)
         exponents = []
-        for block in _blocks(count):
+        for block, (least, _) in zip(_blocks(count), ranges, strict=True):
             half = self._half(plain, block, low, work)
-            exponents.append(_join(half, emax, a[block], b[block], work))
+            _join(half, emax, a[block], b[block], work)
+            if emax - least >= _CLIPPED_FROM:
+                exponents.append(_clip(half, emax, a[block], work))
         clipped = np.frombuffer(b"".join(exponents), np.uint8)
         return [a, b, clipped, *low], emax
 
@@ -270,10 +327,9 @@ class _Joint(_Halves):
         if len(exponents):
             raise ValueError("more exponents are stored than words were clipped")
 
-    def _emax(self, plain: Bytes, count: int, work: Workspace) -> int:
+    def _exponent_ranges(self, plain: Bytes, count: int, work: Workspace) -> list[tuple[int, int]]:
         upper = plain.view(np.uint16)[self.word // 2 - 1 :: self.word // 2]
-        maxima = (_exponent_max(upper[block], work) for block in _blocks(count))
-        return max(maxima, default=0)
+        return [_exponent_range(upper[block], work) for block in _blocks(count)]
 
 
 class Joint16(_Joint):
@@ -294,8 +350,39 @@ class Joint32(_Joint):
     streams: ClassVar[int] = 5
 
 
+class Joint16Packed(Joint16):
+    """Codec 5: as codec 3, but four values of B lie in three bytes, so that no coder need look at them."""
+
+    number: ClassVar[int] = 5
+    name: ClassVar[str] = "joint16p"
+    _packed: ClassVar[int] = 1
+    """Which stream is packed."""
+
+    def length(self, stream: int, words: int) -> int:
+        """Return ``words``, or of the packed stream three quarters of it, rounded up to three."""
+        return 3 * _quarter(words) if stream == self._packed else words
+
+    def split(self, plain: Bytes, work: Workspace) -> tuple[list[Bytes], int | None]:
+        """Return A, B packed, and the clipped exponents."""
+        quarter = _quarter(len(plain) // self.word)
+        # The joint split puts B there; grown before, or its padding would move it.
+        values = work.take("stream1", 4 * quarter)
+        (a, b, clipped), emax = super().split(plain, work)
+        values[len(b) :] = 0
+        packed = work.take("quarters", 3 * quarter)
+        _pack(values, packed, work)
+        return [a, packed, clipped], emax
+
+    def merge(self, streams: list[Bytes], emax: int, out: Bytes, work: Workspace) -> None:
+        """Undo ``split``."""
+        a, packed, exponents = streams
+        values = work.take("quarters", len(packed) // 3 * 4)
+        _unpack(packed, values, work)
+        super().merge([a, values, exponents], emax, out, work)
+
+
 CODECS: dict[int, Transform] = {
     transform.number: transform
-    for transform in (Plain(), Planes16(), Planes32(), Joint16(), Joint32())
+    for transform in (Plain(), Planes16(), Planes32(), Joint16(), Joint32(), Joint16Packed())
 }
 """The closed registry. A number, once written, keeps its meaning for ever."""

@@ -2,7 +2,8 @@
 
 ``HUFFMAN`` makes zstd a block-adaptive Huffman coder: matches are so long and so rare that only
 literals are left. On the exponents of trained weights it beats every higher level, which pay for
-matches that save nothing.
+matches that save nothing. What no coder makes smaller is ``STORED``: a frame of raw blocks, which needs
+neither coder nor decoder.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ import threading
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+import xxhash
 import zstandard
 
 if TYPE_CHECKING:
     from archiver.buffers import Bytes
 
 HUFFMAN: Final = 0
+STORED: Final = -1
 SAMPLE_PIECE: Final = 32 << 10
 _SAMPLE_PIECES = 4
 _SHORT = 256
@@ -26,6 +29,18 @@ _WHOLE = 192 << 10
 _WORTH: Final = 0.995
 """A slower way must save half a percent of the sample to be taken."""
 _MAX_WINDOW = 1 << 25
+
+# RFC 8878, 3.1.1
+_MAGIC: Final = b"\x28\xb5\x2f\xfd"
+_SINGLE_SEGMENT: Final = 1 << 5
+_CHECKSUM: Final = 1 << 2
+_OTHER_FLAGS: Final = 0b1011
+"""A dictionary, and the reserved bit."""
+_SIZE_FLAG: Final = 6
+_RAW_BLOCK: Final = 0
+_BLOCK_MAX: Final = 128 << 10
+_BLOCK_HEADER: Final = 3
+_CHECKSUM_BYTES: Final = 4
 
 _local = threading.local()
 
@@ -71,10 +86,10 @@ def sample(stream: Bytes, pieces: int = _SAMPLE_PIECES, multiple: int = 1) -> By
 
 
 def best_way(stream: Bytes, levels: tuple[int, ...]) -> int:
-    """Return which of HUFFMAN and ``levels`` (cheapest first) codes a sample of ``stream`` best."""
+    """Return which of STORED, HUFFMAN and ``levels`` (cheapest first) codes a sample of ``stream`` best."""
     probe = sample(stream)
-    best, size = HUFFMAN, len(_compressor(HUFFMAN).compress(probe.data))
-    for level in levels:
+    best, size = STORED, len(probe)
+    for level in (HUFFMAN, *levels):
         tried = len(_compressor(level).compress(probe.data))
         if tried < size * _WORTH:
             best, size = level, tried
@@ -82,13 +97,37 @@ def best_way(stream: Bytes, levels: tuple[int, ...]) -> int:
 
 
 def compress(stream: Bytes, levels: tuple[int, ...]) -> bytes:
-    """Return one frame with checksum and content size: the smallest found of HUFFMAN and ``levels``."""
+    """Return one frame with checksum and content size: the smallest of STORED, HUFFMAN and ``levels``."""
     if len(stream) <= _SHORT:
         return _compressor(levels[-1]).compress(stream.data)
     if len(stream) <= _WHOLE:
         frames = [_compressor(way).compress(stream.data) for way in (HUFFMAN, *levels)]
         return min(frames, key=len)
-    return _compressor(best_way(stream, levels)).compress(stream.data)
+    way = best_way(stream, levels)
+    return store(stream) if way == STORED else _compressor(way).compress(stream.data)
+
+
+def store(stream: Bytes) -> bytes:
+    """Return one frame of raw blocks, with checksum and content size; less than 4 GiB."""
+    size = len(stream)
+    short = size < 1 << 8
+    descriptor = _SINGLE_SEGMENT | _CHECKSUM | (0 if short else 2 << _SIZE_FLAG)
+    parts: list[bytes | memoryview] = [
+        _MAGIC,
+        bytes((descriptor,)),
+        size.to_bytes(1 if short else 4, "little"),
+    ]
+    for begin in range(0, size or 1, _BLOCK_MAX):
+        block = stream[begin : begin + _BLOCK_MAX].data
+        last = begin + _BLOCK_MAX >= size
+        head = len(block) << 3 | _RAW_BLOCK << 1 | last
+        parts += [head.to_bytes(_BLOCK_HEADER, "little"), block]
+    parts.append(_checksum(stream))
+    return b"".join(parts)
+
+
+def _checksum(content: Bytes) -> bytes:
+    return (xxhash.xxh64_intdigest(content.data) & 0xFFFFFFFF).to_bytes(_CHECKSUM_BYTES, "little")
 
 
 def content_size(frame: memoryview | bytes) -> int:
@@ -102,10 +141,62 @@ def content_size(frame: memoryview | bytes) -> int:
     return size
 
 
-def decompress_into(frame: memoryview | bytes, out: Bytes) -> None:
-    """Fill ``out`` from one frame; raise ValueError if the frame is damaged or holds fewer bytes."""
+def decompress_into(frame: memoryview | bytes, out: Bytes, *, checksum: bool = True) -> None:
+    """Fill ``out`` from one frame; raise ValueError if the frame is damaged or holds fewer bytes.
+
+    Without ``checksum`` that of a frame of raw blocks is not looked at, for a caller who knows the
+    content's digest.
+    """
     if content_size(frame) != len(out):
         raise ValueError("the frame's content size is not the one expected")
+    blocks = _raw_blocks(memoryview(frame))
+    if blocks is None:
+        _decompress_into(frame, out)
+    else:
+        _copy_into(blocks, out)
+        if checksum and frame[-_CHECKSUM_BYTES:] != _checksum(out):
+            raise ValueError("damaged frame: its checksum is another")
+
+
+def _raw_blocks(frame: memoryview) -> list[memoryview] | None:
+    """Return the blocks of a frame that has a checksum and raw blocks alone, or None for any other.
+
+    Raise ValueError if what follows them is more or less than the checksum.
+    """
+    descriptor = frame[len(_MAGIC)]
+    if not descriptor & _CHECKSUM or descriptor & _OTHER_FLAGS:
+        return None
+    single = bool(descriptor & _SINGLE_SEGMENT)
+    at = len(_MAGIC) + 1 + (not single) + (int(single), 2, 4, 8)[descriptor >> _SIZE_FLAG]
+    end = len(frame) - _CHECKSUM_BYTES
+    blocks = []
+    last = 0
+    while not last:
+        head = int.from_bytes(frame[at : at + _BLOCK_HEADER], "little")
+        last, size = head & 1, head >> 3
+        begin = at + _BLOCK_HEADER
+        at = begin + size
+        if head >> 1 & 3 != _RAW_BLOCK or size > _BLOCK_MAX:
+            return None
+        if at > end:
+            raise ValueError("the frame ends early")
+        blocks.append(frame[begin:at])
+    if at != end:
+        raise ValueError("the frame holds more than it says")
+    return blocks
+
+
+def _copy_into(blocks: list[memoryview], out: Bytes) -> None:
+    if sum(map(len, blocks)) != len(out):
+        raise ValueError("the frame's blocks do not hold what it says")
+    view = out.data
+    done = 0
+    for block in blocks:
+        view[done : done + len(block)] = block
+        done += len(block)
+
+
+def _decompress_into(frame: memoryview | bytes, out: Bytes) -> None:
     view = out.data
     done = 0
     try:

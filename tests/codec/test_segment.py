@@ -14,6 +14,7 @@ from codeckit import (
     decoded_by_reference,
     f32,
     noise,
+    reference,
     upcast,
 )
 from hypothesis import given, settings
@@ -32,12 +33,20 @@ from archiver.codec.segment import (
     decode,
     encode,
 )
-from archiver.codec.transforms import CODECS, Joint16, Joint32, Planes16, Planes32
+from archiver.codec.transforms import (
+    CODECS,
+    Joint16,
+    Joint16Packed,
+    Joint32,
+    Planes16,
+    Planes32,
+)
 from archiver.digest import blake3_hex
 from archiver.errors import ArchiverError, DamageError
 from archiver.tensors import cuts
 
 SPECIAL16 = [0x0000, 0x8000, 0x7F80, 0xFF80, 0x7FC0, 0xFFC1, 0x7FAA, 0xFFFF, 0x0001, 0x8001, 0x7F7F]
+READ_BY_REFERENCE = [number for number in CODECS if number in reference().WORD]
 HEADER_BOUND = 400
 """More than any object's header and the frames of its empty streams take."""
 
@@ -87,7 +96,7 @@ def test_every_transform_undoes_itself(number, plain):
     assert out.tobytes() == plain[:whole]
 
 
-@pytest.mark.parametrize("number", CODECS)
+@pytest.mark.parametrize("number", READ_BY_REFERENCE)
 @settings(max_examples=40, deadline=None)
 @given(plain=plain_bytes)
 def test_every_codec_is_read_by_the_reference(number, plain):
@@ -101,7 +110,7 @@ def test_every_codec_is_read_by_the_reference(number, plain):
     assert decoded_by_reference(item) == plain
 
 
-@pytest.mark.parametrize("number", [1, 2, 3, 4])
+@pytest.mark.parametrize("number", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize("count", [BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK + 3])
 def test_blocks_meet_without_a_seam(number, count):
     word = CODECS[number].word
@@ -111,7 +120,8 @@ def test_blocks_meet_without_a_seam(number, count):
     )
     assert item is not None
     assert back(item) == plain
-    assert decoded_by_reference(item) == plain
+    if number in READ_BY_REFERENCE:
+        assert decoded_by_reference(item) == plain
 
 
 # encode and decode
@@ -366,7 +376,7 @@ def test_frames_of_nothing_cannot_be_decoded_into():
 # Decode and compare
 
 
-@pytest.mark.parametrize("broken", [Planes16, Planes32, Joint16, Joint32])
+@pytest.mark.parametrize("broken", [Planes16, Planes32, Joint16, Joint32, Joint16Packed])
 def test_a_transform_that_loses_a_bit_is_never_kept(broken, monkeypatch):
     """The next candidate is taken; codec 0 is among them."""
     honest = broken.merge
@@ -387,8 +397,8 @@ def test_a_transform_that_loses_a_bit_is_never_kept(broken, monkeypatch):
 def test_a_machine_that_lies_about_everything_is_told_so(monkeypatch):
     honest = zstd.decompress_into
 
-    def decompress_into(body, out):
-        honest(body, out)
+    def decompress_into(body, out, **options):
+        honest(body, out, **options)
         out[:1] ^= 1
 
     monkeypatch.setattr(zstd, "decompress_into", decompress_into)
