@@ -235,8 +235,10 @@ def worker_count() -> int:
     return available_cores()
 
 
-def memory_budget(size: int | None) -> MemoryBudget:
+def memory_budget(size: int | None, least: int = BUDGET_MIN) -> MemoryBudget:
     """Return what a run may take: ``size`` bytes, if that is given, and every core of this process."""
+    if size is not None and size < least:
+        raise click.UsageError(f"--memory must be at least {human_bytes(least)}.")
     return MemoryBudget(BUDGET if size is None else size, available_cores())
 
 

@@ -17,6 +17,7 @@ from archiver.cli.options import Size, common, memory_budget, open_archive, spli
 from archiver.cli.progress import Meter
 from archiver.cli.snapshots import compared, described, summary, title_of
 from archiver.errors import ExitCode, skip_damaged
+from archiver.memory import BUDGET_MIN
 from archiver.text import human_bytes, human_rate, plural, printable
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def command(
         )
     if tensor and (files or layout != "plain"):
         raise click.UsageError("--tensor goes with neither --file nor --layout.")
-    budget = memory_budget(memory)
+    budget = memory_budget(memory, least=1 if tested else BUDGET_MIN)
     archive = open_archive(reading=True)
     snapshot = archive.find(*split_reference(reference))
     if tensor:

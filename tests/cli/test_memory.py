@@ -25,9 +25,19 @@ def test_there_is_always_one_thread():
     assert MemoryBudget(1, 64).room() == 0
 
 
-@pytest.mark.parametrize("command", [["verify", ".", "--manifest", "m"], ["repair"], ["copy", "x"]])
-def test_too_little_is_refused(cli, command):
-    done = cli(*command, "--memory", "199MB")
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["verify", ".", "--manifest", "m"],
+        ["repair"],
+        ["copy", "x"],
+        ["audit"],
+        ["restore", "Org/Name", "x"],
+    ],
+)
+def test_too_little_is_refused(cli, tmp_path, command):
+    assert cli("init", "-C", tmp_path / "weights").code == 0
+    done = cli(*command, "-C", tmp_path / "weights", "--memory", "199MB")
     assert done.code == 2
     assert "must be at least 200 MB" in done.err
 

@@ -192,12 +192,6 @@ def test_both_take_a_budget(smoke, weights, tmp_path, monkeypatch, words):
     assert "1.00 MB of memory are too little even to stream this model" in ended.out
 
 
-@pytest.mark.parametrize("words", [["audit"], ["restore", DENSE, "out"]])
-def test_without_a_smoke_test_there_is_no_budget(stocked, capfd, words):
-    assert invoke([*words, "-C", str(stocked), "--memory", "1GB"]) == 2
-    assert "--memory goes with" in capfd.readouterr().err
-
-
 @pytest.mark.parametrize("words", [["--file", "*.json"], ["--tensor", "x"]])
 def test_a_part_is_no_model_to_run(stocked, tmp_path, capfd, words):
     out = tmp_path / "out"
