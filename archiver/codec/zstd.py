@@ -2,8 +2,8 @@
 
 ``HUFFMAN`` makes zstd a block-adaptive Huffman coder: matches are so long and so rare that only
 literals are left. On the exponents of trained weights it beats every higher level, which pay for
-matches that save nothing. What no coder makes smaller is ``STORED``: a frame of raw blocks, which needs
-neither coder nor decoder.
+matches that save nothing. ``STORED`` is for what hardly shrinks: zstd looks in so few places that raw
+blocks come out, which are read without a decoder.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import threading
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-import xxhash
 import zstandard
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ _WORTH: Final = 0.995
 _MAX_WINDOW = 1 << 25
 
 # RFC 8878, 3.1.1
-_MAGIC: Final = b"\x28\xb5\x2f\xfd"
+_MAGIC_BYTES: Final = 4
 _SINGLE_SEGMENT: Final = 1 << 5
 _CHECKSUM: Final = 1 << 2
 _OTHER_FLAGS: Final = 0b1011
@@ -46,7 +45,7 @@ _local = threading.local()
 
 
 def _parameters(way: int) -> zstandard.ZstdCompressionParameters:
-    if way != HUFFMAN:
+    if way not in {HUFFMAN, STORED}:
         return zstandard.ZstdCompressionParameters.from_level(way, write_checksum=1)
     return zstandard.ZstdCompressionParameters(
         window_log=20,
@@ -54,7 +53,8 @@ def _parameters(way: int) -> zstandard.ZstdCompressionParameters:
         hash_log=6,
         chain_log=6,
         min_match=7,
-        target_length=0,
+        # The step of the search. Other than 0 it also turns the coding of literals off.
+        target_length=zstandard.TARGETLENGTH_MAX if way == STORED else 0,
         write_checksum=1,
     )
 
@@ -103,31 +103,7 @@ def compress(stream: Bytes, levels: tuple[int, ...]) -> bytes:
     if len(stream) <= _WHOLE:
         frames = [_compressor(way).compress(stream.data) for way in (HUFFMAN, *levels)]
         return min(frames, key=len)
-    way = best_way(stream, levels)
-    return store(stream) if way == STORED else _compressor(way).compress(stream.data)
-
-
-def store(stream: Bytes) -> bytes:
-    """Return one frame of raw blocks, with checksum and content size; less than 4 GiB."""
-    size = len(stream)
-    short = size < 1 << 8
-    descriptor = _SINGLE_SEGMENT | _CHECKSUM | (0 if short else 2 << _SIZE_FLAG)
-    parts: list[bytes | memoryview] = [
-        _MAGIC,
-        bytes((descriptor,)),
-        size.to_bytes(1 if short else 4, "little"),
-    ]
-    for begin in range(0, size or 1, _BLOCK_MAX):
-        block = stream[begin : begin + _BLOCK_MAX].data
-        last = begin + _BLOCK_MAX >= size
-        head = len(block) << 3 | _RAW_BLOCK << 1 | last
-        parts += [head.to_bytes(_BLOCK_HEADER, "little"), block]
-    parts.append(_checksum(stream))
-    return b"".join(parts)
-
-
-def _checksum(content: Bytes) -> bytes:
-    return (xxhash.xxh64_intdigest(content.data) & 0xFFFFFFFF).to_bytes(_CHECKSUM_BYTES, "little")
+    return _compressor(best_way(stream, levels)).compress(stream.data)
 
 
 def content_size(frame: memoryview | bytes) -> int:
@@ -144,18 +120,16 @@ def content_size(frame: memoryview | bytes) -> int:
 def decompress_into(frame: memoryview | bytes, out: Bytes, *, checksum: bool = True) -> None:
     """Fill ``out`` from one frame; raise ValueError if the frame is damaged or holds fewer bytes.
 
-    Without ``checksum`` that of a frame of raw blocks is not looked at, for a caller who knows the
-    content's digest.
+    Without ``checksum`` a frame of raw blocks is read without a decoder, and its checksum is not looked
+    at: for a caller who knows the content's digest.
     """
     if content_size(frame) != len(out):
         raise ValueError("the frame's content size is not the one expected")
-    blocks = _raw_blocks(memoryview(frame))
+    blocks = None if checksum else _raw_blocks(memoryview(frame))
     if blocks is None:
         _decompress_into(frame, out)
     else:
         _copy_into(blocks, out)
-        if checksum and frame[-_CHECKSUM_BYTES:] != _checksum(out):
-            raise ValueError("damaged frame: its checksum is another")
 
 
 def _raw_blocks(frame: memoryview) -> list[memoryview] | None:
@@ -163,11 +137,11 @@ def _raw_blocks(frame: memoryview) -> list[memoryview] | None:
 
     Raise ValueError if what follows them is more or less than the checksum.
     """
-    descriptor = frame[len(_MAGIC)]
+    descriptor = frame[_MAGIC_BYTES]
     if not descriptor & _CHECKSUM or descriptor & _OTHER_FLAGS:
         return None
     single = bool(descriptor & _SINGLE_SEGMENT)
-    at = len(_MAGIC) + 1 + (not single) + (int(single), 2, 4, 8)[descriptor >> _SIZE_FLAG]
+    at = _MAGIC_BYTES + 1 + (not single) + (int(single), 2, 4, 8)[descriptor >> _SIZE_FLAG]
     end = len(frame) - _CHECKSUM_BYTES
     blocks = []
     last = 0
