@@ -92,8 +92,9 @@ class Source(msgspec.Struct, frozen=True):
 class FileEntry(msgspec.Struct, frozen=True, gc=False):
     """One file of a revision (``docs/format.md``, 6.2).
 
-    ``segments`` lists (size in bytes, BLAKE3) in file order; ``tensors`` is None unless the file is a
-    safetensors file whose header was accepted.
+    ``segments`` lists (size in bytes, BLAKE3) in file order; ``tensors`` is there if the file is a
+    safetensors or GGUF file whose header was accepted. ``container`` says which: ``"gguf"``, or safetensors
+    where it is not there.
     """
 
     path: str
@@ -104,6 +105,7 @@ class FileEntry(msgspec.Struct, frozen=True, gc=False):
     lfs: bool = False
     segments: tuple[tuple[int, str], ...] = ()
     tensors: tuple[Tensor, ...] | msgspec.UnsetType = msgspec.UNSET
+    container: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class Manifest(msgspec.Struct, frozen=True):

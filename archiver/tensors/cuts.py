@@ -6,17 +6,20 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from archiver.tensors.gguf import FIRST_BYTES, HEADER_MAX, ShortHeaderError, parse_gguf
 from archiver.tensors.header import LENGTH_BYTES, Header, HeaderError, header_size, parse_header
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from archiver.tensors.weight_files import Container
 
 SEGMENT_MAX = 16 << 20
 """The most bytes of a segment: what ``codec.segment`` takes as one object."""
 
 
 class Piece(msgspec.Struct, frozen=True, gc=False):
-    """A stretch of a file that is cut from its own beginning: a header, a tensor, or the file.
+    """A stretch of a file that is cut from its own beginning: a header, a tensor, a gap, or the file.
 
     ``begin`` and ``end`` are offsets in the file; ``dtype`` is None where there is no tensor.
     """
@@ -44,9 +47,15 @@ def pieces(file_size: int, header: Header | None) -> Iterator[Piece]:
             yield Piece(0, file_size, None)
         return
     yield Piece(0, header.size, None)
+    at = header.size
     for tensor in header.tensors:
+        if at < tensor.begin:
+            yield Piece(at, tensor.begin, None)
         if tensor.begin < tensor.end:
             yield Piece(tensor.begin, tensor.end, tensor.dtype)
+        at = tensor.end
+    if at < file_size:
+        yield Piece(at, file_size, None)
 
 
 def plan_cuts(file_size: int, header: Header | None) -> Iterator[Segment]:
@@ -64,28 +73,36 @@ def plan_cuts(file_size: int, header: Header | None) -> Iterator[Segment]:
 class CutPlanner:
     """Decides the cuts of one file while its first bytes arrive.
 
-    Feed it the first ``needed`` bytes until it is ``decided``; for a file that is not named
-    ``*.safetensors`` it is decided at once. A header that is not accepted is never an error.
+    Feed it the first ``needed`` bytes until it is ``decided``; for a file that is no container of tensors
+    it is decided at once. A header that is not accepted is never an error.
 
     Args:
         file_size: The bytes of the whole file.
-        safetensors: Whether the file's name ends with ``.safetensors``.
+        container: What the file is by its name (``weight_files.container_of``).
 
     Attributes:
         header: The header, once it is accepted.
-        reason: Why a safetensors file is cut plainly, as one sentence; empty if it is not.
-        needed: How many bytes from the beginning of the file must be fed before ``cuts`` is called:
-            8 for a safetensors file, then 8 plus the length that they declare if that may be
-            accepted; 0 for any other file, and for one of less than 8 bytes.
+        container: What it is the header of; None where there is none.
+        reason: Why a file is cut plainly in spite of its name, as one sentence; empty if it is not.
+        needed: How many bytes from the beginning of the file must be fed before ``cuts`` is called. It
+            grows as more is known: 8 for a safetensors file, then 8 plus the length that they declare if
+            that may be accepted; for a GGUF file at first 65,536, then twice as many each time, up to the
+            longest header, or as many as its header is known to need; never more than the file has. 0 for
+            any other file, and for one that is shorter than a header's first field.
     """
 
-    def __init__(self, file_size: int, *, safetensors: bool) -> None:
+    def __init__(self, file_size: int, container: Container | None) -> None:
         self._file_size = file_size
-        self._decided = not safetensors
+        self._decided = container is None
         self.header: Header | None = None
+        self.container = container
         self.reason = ""
-        self.needed = LENGTH_BYTES if safetensors else 0
-        if safetensors and file_size < LENGTH_BYTES:
+        self.needed = 0
+        if container == "safetensors":
+            self.needed = LENGTH_BYTES
+        elif container == "gguf":
+            self.needed = min(FIRST_BYTES, file_size)
+        if container and file_size < LENGTH_BYTES:
             self._cut_plainly("The file is too short for a header.")
             self.needed = 0
 
@@ -99,12 +116,27 @@ class CutPlanner:
         if self._decided or len(prefix) < self.needed:
             return
         try:
-            self.needed = header_size(prefix, self._file_size)
-            if len(prefix) >= self.needed:
-                self.header = parse_header(prefix, self._file_size)
-                self._decided = True
+            if self.container == "gguf":
+                self._feed_gguf(prefix)
+            else:
+                self._feed_safetensors(prefix)
         except HeaderError as error:
             self._cut_plainly(str(error))
+
+    def _feed_safetensors(self, prefix: bytes | memoryview) -> None:
+        self.needed = header_size(prefix, self._file_size)
+        if len(prefix) >= self.needed:
+            self.header = parse_header(prefix, self._file_size)
+            self._decided = True
+
+    def _feed_gguf(self, prefix: bytes | memoryview) -> None:
+        try:
+            self.header = parse_gguf(prefix, self._file_size)
+        except ShortHeaderError as error:
+            # Doubled, so that a vocabulary is walked through twice at most, all attempts together.
+            self.needed = min(max(error.needed, 2 * len(prefix)), HEADER_MAX, self._file_size)
+        else:
+            self._decided = True
 
     def cuts(self) -> Iterator[Segment]:
         """Return the segments of the file; raise ValueError before the planner is decided."""
@@ -114,4 +146,5 @@ class CutPlanner:
 
     def _cut_plainly(self, reason: str) -> None:
         self.reason = reason
+        self.container = None
         self._decided = True

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 SAFETENSORS: Final = ".safetensors"
+GGUF: Final = ".gguf"
 PICKLES: Final = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".msgpack")
-OTHERS: Final = (".gguf", ".ggml", ".onnx")
+OTHERS: Final = (GGUF, ".ggml", ".onnx")
 INDEX_MAX: Final = 32 << 20
 """Bytes of an index that is read. That of Qwen3.5-397B-A17B-FP8, 189,042 tensors, has 24 MB."""
 _COLONS_MAX: Final = 700_000
@@ -45,6 +46,10 @@ _ERROR: Final = re.compile(
     rb"|Invalid username or password|Access to model|Not Found|Unauthorized|Forbidden)"
 )
 _ERROR_MAX: Final = 4096
+
+
+Container = Literal["safetensors", "gguf"]
+"""A format of files whose tensors are told apart."""
 
 
 class Index(msgspec.Struct):
@@ -88,6 +93,13 @@ class StandIn(msgspec.Struct, frozen=True):
 def is_weights(path: str) -> bool:
     """Return whether a file is called as files of weights are."""
     return path.endswith((SAFETENSORS, *PICKLES, *OTHERS))
+
+
+def container_of(path: str) -> Container | None:
+    """Return what a file is by its name; None where its tensors are not told apart."""
+    if path.endswith(SAFETENSORS):
+        return "safetensors"
+    return "gguf" if path.endswith(GGUF) else None
 
 
 def is_index(path: str, *, pickles: bool = False) -> bool:

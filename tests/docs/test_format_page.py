@@ -39,6 +39,15 @@ from archiver.codec.transforms import CODECS
 from archiver.operations.audit.statement import Counts, Statement
 from archiver.operations.audit.statement import Outcome as AuditOutcome
 from archiver.tensors.dtypes import BITS
+from archiver.tensors.gguf import (
+    HEADER_MAX,
+    KEY_MAX,
+    KEYS_MAX,
+    NAME_MAX,
+    TENSORS_MAX,
+    TYPES,
+    GgmlType,
+)
 from archiver.tensors.header import MAX_LENGTH, MAX_RANK, Tensor
 
 ROOT = Path(__file__).parents[2]
@@ -266,6 +275,17 @@ def test_the_dtypes_and_bounds_of_safetensors():
     assert f"{MAX_LENGTH:,}" in text
     assert f"at most {MAX_RANK} integers" in text
     assert f"{SEGMENT_MAX:,}" in section("5. Segments")
+
+
+def test_the_types_and_bounds_of_gguf():
+    text = section("5.2 Which GGUF files are accepted")
+    listed = {}
+    for row in rows(text):
+        for number, name, size in re.findall(r"(\d+) `(\w+)` (\d+)", row[1]):
+            listed[int(number)] = GgmlType(name, int(row[0]), int(size))
+    assert listed == TYPES
+    for bound in (HEADER_MAX, TENSORS_MAX, KEYS_MAX, KEY_MAX, NAME_MAX):
+        assert f"{bound:,}" in text
 
 
 NAMES = {

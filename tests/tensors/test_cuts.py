@@ -23,7 +23,7 @@ def header_of(sizes: list[int]) -> tuple[Header, int]:
 
 def planner_fed(raw: bytes, file_size: int) -> CutPlanner:
     """Feeds a planner as a reader of a stream does: never more than it needs."""
-    planner = CutPlanner(file_size, safetensors=True)
+    planner = CutPlanner(file_size, "safetensors")
     while not planner.decided:
         planner.feed(raw[: planner.needed])
     return planner
@@ -94,7 +94,7 @@ def test_a_long_header_is_cut_too(monkeypatch):
 
 def test_a_planner_wants_the_length_and_then_the_header():
     raw = header_bytes([("a", "BF16", (MIB,), 2 * MIB)])
-    planner = CutPlanner(len(raw) + 2 * MIB, safetensors=True)
+    planner = CutPlanner(len(raw) + 2 * MIB, "safetensors")
     assert (planner.needed, planner.decided) == (8, False)
     planner.feed(raw[:7])
     assert (planner.needed, planner.decided) == (8, False)
@@ -115,7 +115,7 @@ def test_a_planner_wants_the_length_and_then_the_header():
 
 def test_a_planner_may_be_fed_everything_at_once_and_again():
     raw = header_bytes([("a", "U8", (3,), 3)]) + b"abc"
-    planner = CutPlanner(len(raw), safetensors=True)
+    planner = CutPlanner(len(raw), "safetensors")
     planner.feed(raw)
     planner.feed(b"\xff" * 100)
     assert [one.size for one in planner.cuts()] == [len(raw) - 3, 3]
@@ -123,14 +123,14 @@ def test_a_planner_may_be_fed_everything_at_once_and_again():
 
 @pytest.mark.parametrize("size", [0, 5, 40 * MIB])
 def test_a_planner_of_another_file_wants_nothing(size):
-    planner = CutPlanner(size, safetensors=False)
+    planner = CutPlanner(size, None)
     assert (planner.needed, planner.decided, planner.reason) == (0, True, "")
     assert list(planner.cuts()) == list(plan_cuts(size, None))
 
 
 @pytest.mark.parametrize("size", range(8))
 def test_a_planner_of_a_file_shorter_than_a_length_wants_nothing(size):
-    planner = CutPlanner(size, safetensors=True)
+    planner = CutPlanner(size, "safetensors")
     assert (planner.needed, planner.decided) == (0, True)
     assert planner.reason
     assert_tiles(list(planner.cuts()), size)
@@ -144,7 +144,7 @@ def test_a_planner_of_a_file_shorter_than_a_length_wants_nothing(size):
     ],
 )
 def test_a_planner_never_wants_a_header_that_cannot_be_accepted(length, file_size):
-    planner = CutPlanner(file_size, safetensors=True)
+    planner = CutPlanner(file_size, "safetensors")
     planner.feed(length.to_bytes(8, "little"))
     assert (planner.needed, planner.decided) == (8, True)
     assert planner.reason

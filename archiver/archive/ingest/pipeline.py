@@ -25,7 +25,7 @@ from archiver.codec.segment import SEGMENT_MAX
 from archiver.digest import git_blob_hasher
 from archiver.errors import MismatchError
 from archiver.tensors.cuts import CutPlanner
-from archiver.tensors.weight_files import stand_in
+from archiver.tensors.weight_files import container_of, stand_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -227,9 +227,7 @@ class FileIngest:
         self._blake3 = blake3()
         has_oid = expected.oid and not expected.lfs
         self._oid = git_blob_hasher(expected.size) if has_oid else None
-        self._planner = CutPlanner(
-            expected.size, safetensors=expected.path.endswith(".safetensors")
-        )
+        self._planner = CutPlanner(expected.size, container_of(expected.path))
 
     def fill(
         self, stream: ResumedStream, buffers: BufferPool
@@ -266,7 +264,7 @@ class FileIngest:
         prefix = bytearray()
         while not self._planner.decided:
             needed, have = self._planner.needed, len(prefix)
-            if needed > _LONG_HEADER:
+            if needed > _LONG_HEADER >= have:
                 long_header.enter_context(self._headers.long_header)
             # Made at once: six headers of a hundred megabytes are not to be held twice.
             longer = bytearray(needed)
@@ -316,6 +314,7 @@ class FileIngest:
             lfs=expected.lfs,
             segments=tuple((size, self.digests[i]) for i, size in enumerate(self._sizes)),
             tensors=msgspec.UNSET if header is None else header.tensors,
+            container="gguf" if self._planner.container == "gguf" else msgspec.UNSET,
         )
         return IngestedFile(entry, self._planner.reason)
 

@@ -1,0 +1,327 @@
+"""A GGUF header, read and written: which bytes of a file are which tensor (docs/format.md, 5.2).
+
+Magic, version and two counts; the metadata as keys and values; for each tensor its name, dimensions, type
+and place. Nothing says how long that is: a vocabulary makes megabytes of it, and one has to walk through
+all of its words to find the tensors. So a header is parsed from as many bytes as are there, and where they
+do not do, it says how many it knows to be needed.
+
+The header comes from upstream and is hostile until proven otherwise. Its length is bounded, every count
+is compared with the bytes that are left for it before anything is made, and of the metadata nothing is
+kept but the alignment.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from archiver.tensors.header import MAX_INTEGER, Header, HeaderBoundError, HeaderError, Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+FIRST_BYTES: Final = 64 << 10
+"""So many bytes show whether a file is one, and are a whole header where there is no vocabulary."""
+HEADER_MAX: Final = 64 << 20
+"""The longest header, in bytes. 262,144 words and 514,906 merges of them make 16 MB."""
+TENSORS_MAX: Final = 65_536
+"""Tensors of a file. The largest models have some 1,100, in several files."""
+KEYS_MAX: Final = 65_536
+"""Keys of the metadata; a model has about forty,"""
+KEY_MAX: Final = 65_535
+"""and the bytes of one."""
+NAME_MAX: Final = 256
+"""Bytes of a tensor's name: llama.cpp takes 63, builds of it for pictures 127."""
+RANK_MAX: Final = 4
+"""Dimensions of a tensor (GGML_MAX_DIMS)."""
+DEPTH_MAX: Final = 4
+"""Arrays within arrays. llama.cpp reads none; the specification allows them."""
+
+_MAGIC: Final = b"GGUF"
+_VERSIONS: Final = (2, 3)
+_ALIGNMENT: Final = 32
+_ALIGNMENT_KEY: Final = b"general.alignment"
+_HALF_WORD: Final = 0xFFFF
+_U32: Final = struct.Struct("<I")
+_U64: Final = struct.Struct("<Q")
+_COUNTS: Final = struct.Struct("<4sIQQ")
+_TYPE_AND_OFFSET: Final = struct.Struct("<IQ")
+_ELEMENTS: Final = struct.Struct("<IQ")
+_LEAST_PAIR: Final = 8 + 4 + 1
+_LEAST_TENSOR: Final = 8 + 4 + 4 + 8
+_STRING: Final = 8
+_ARRAY: Final = 9
+_UINT32: Final = 4
+_WIDTHS: Final = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
+"""Bytes of a value of the metadata, by its type; strings (8) and arrays (9) have none of their own."""
+
+
+class GgmlType(NamedTuple):
+    """A type of tensor elements: ``block`` elements of a row take ``size`` bytes together."""
+
+    name: str
+    block: int
+    size: int
+
+
+TYPES: Final = {
+    0: GgmlType("F32", 1, 4),
+    1: GgmlType("F16", 1, 2),
+    2: GgmlType("Q4_0", 32, 18),
+    3: GgmlType("Q4_1", 32, 20),
+    6: GgmlType("Q5_0", 32, 22),
+    7: GgmlType("Q5_1", 32, 24),
+    8: GgmlType("Q8_0", 32, 34),
+    9: GgmlType("Q8_1", 32, 40),
+    10: GgmlType("Q2_K", 256, 84),
+    11: GgmlType("Q3_K", 256, 110),
+    12: GgmlType("Q4_K", 256, 144),
+    13: GgmlType("Q5_K", 256, 176),
+    14: GgmlType("Q6_K", 256, 210),
+    15: GgmlType("Q8_K", 256, 292),
+    16: GgmlType("IQ2_XXS", 256, 66),
+    17: GgmlType("IQ2_XS", 256, 74),
+    18: GgmlType("IQ3_XXS", 256, 98),
+    19: GgmlType("IQ1_S", 256, 50),
+    20: GgmlType("IQ4_NL", 32, 18),
+    21: GgmlType("IQ3_S", 256, 110),
+    22: GgmlType("IQ2_S", 256, 82),
+    23: GgmlType("IQ4_XS", 256, 136),
+    24: GgmlType("I8", 1, 1),
+    25: GgmlType("I16", 1, 2),
+    26: GgmlType("I32", 1, 4),
+    27: GgmlType("I64", 1, 8),
+    28: GgmlType("F64", 1, 8),
+    29: GgmlType("IQ1_M", 256, 56),
+    30: GgmlType("BF16", 1, 2),
+    34: GgmlType("TQ1_0", 256, 54),
+    35: GgmlType("TQ2_0", 256, 66),
+    39: GgmlType("MXFP4", 32, 17),
+    40: GgmlType("NVFP4", 64, 36),
+    41: GgmlType("Q1_0", 128, 18),
+}
+"""By their numbers in a file. Those that are not here are given up, or newer than this list."""
+
+
+class ShortHeaderError(Exception):
+    """There are too few bytes to tell. With ``needed`` of them parsing gets further."""
+
+    def __init__(self, needed: int) -> None:
+        super().__init__(f"{needed} bytes are needed.")
+        self.needed = needed
+
+
+def parse_gguf(raw: bytes | memoryview, file_size: int) -> Header:
+    """Return the header of a GGUF file; ``size`` is where the data of its tensors begins.
+
+    Args:
+        raw: The beginning of the file.
+        file_size: The bytes of the whole file.
+
+    Raises:
+        ShortHeaderError: The header may be accepted, and goes on after ``raw``; what is needed is never
+            beyond the file or beyond ``HEADER_MAX``.
+        HeaderError: The header is not one that section 5.2 accepts, and why.
+    """
+    reader = _Reader(raw, file_size)
+    tensors, keys = reader.counts()
+    alignment = reader.alignment(keys)
+    places = [reader.tensor() for _ in range(tensors)]
+    begin = _aligned(reader.at, alignment)
+    if len({place.name for place in places}) < len(places):
+        raise HeaderError("Two tensors have the same name.")
+    listed = sorted((_tensor(place, begin, alignment) for place in places), key=_place)
+    at = begin
+    for tensor in listed:
+        if tensor.begin < at:
+            raise HeaderError(f"The tensor {tensor.name!r} overlaps another.")
+        at = tensor.end
+    if listed and at > file_size:
+        raise HeaderError(
+            f"The file is cut off: its tensors end at byte {at:,}, the file at {file_size:,}."
+        )
+    return Header(min(begin, file_size), tuple(listed), {})
+
+
+class _Place(NamedTuple):
+    """A tensor as the header has it: dimensions from the innermost on, the offset from the data's begin."""
+
+    name: str
+    dimensions: tuple[int, ...]
+    type: int
+    offset: int
+
+
+class _Reader:
+    """Reads a header from its beginning on; ``at`` is where it stands.
+
+    What goes beyond the bytes that are there is a ShortHeaderError, what can never be there a HeaderError.
+    """
+
+    def __init__(self, raw: bytes | memoryview, file_size: int) -> None:
+        self._raw = raw
+        self._have = len(raw)
+        self._file_size = file_size
+        self.at = 0
+
+    def _take(self, size: int) -> int:
+        """Go on by ``size`` bytes, which must be there; return where they begin."""
+        begin, end = self.at, self.at + size
+        if end > self._have:
+            self._require_room(end)
+            raise ShortHeaderError(end)
+        self.at = end
+        return begin
+
+    def _require_room(self, end: int) -> None:
+        """Raise HeaderError if no header goes on to ``end``."""
+        if end > self._file_size:
+            raise HeaderError("The header goes beyond the end of the file.")
+        if end > HEADER_MAX:
+            raise HeaderBoundError(f"The header is longer than {HEADER_MAX:,} bytes.")
+
+    def _u32(self) -> int:
+        value: int = _U32.unpack_from(self._raw, self._take(_U32.size))[0]
+        return value
+
+    def _u64(self) -> int:
+        value: int = _U64.unpack_from(self._raw, self._take(_U64.size))[0]
+        return value
+
+    def _string(self, most: int, what: str) -> bytes:
+        size = self._u64()
+        if size > most:
+            raise HeaderBoundError(f"{what} is longer than {most:,} bytes.")
+        begin = self._take(size)
+        return bytes(self._raw[begin : begin + size])
+
+    def counts(self) -> tuple[int, int]:
+        """Return how many tensors and how many keys there are."""
+        at = self._take(_COUNTS.size)
+        magic, version, tensors, keys = _COUNTS.unpack_from(self._raw, at)
+        if magic != _MAGIC:
+            raise HeaderError("The file does not begin as GGUF files do.")
+        if version & _HALF_WORD == 0:
+            raise HeaderError("Its numbers are big-endian.")
+        if version not in _VERSIONS:
+            raise HeaderError(f"It is GGUF of version {version}; known are 2 and 3.")
+        if tensors > TENSORS_MAX or keys > KEYS_MAX:
+            raise HeaderBoundError(
+                f"The header lists {tensors:,} tensors and {keys:,} keys; at most {TENSORS_MAX:,} "
+                "of each may be."
+            )
+        self._require_room(self.at + tensors * _LEAST_TENSOR + keys * _LEAST_PAIR)
+        return tensors, keys
+
+    def alignment(self, keys: int) -> int:
+        """Read all of the metadata; return the alignment of tensors, in bytes."""
+        alignment = 0
+        for _ in range(keys):
+            key = self._string(KEY_MAX, "A key")
+            kind = self._u32()
+            if key != _ALIGNMENT_KEY:
+                self._skip(kind, 1, 0)
+                continue
+            if alignment or kind != _UINT32:
+                raise HeaderError("The alignment stands twice, or is no 32-bit number.")
+            alignment = self._u32()
+            if alignment.bit_count() != 1:
+                raise HeaderError(f"The alignment {alignment:,} is no power of two.")
+        return alignment or _ALIGNMENT
+
+    def _skip(self, kind: int, count: int, depth: int) -> None:
+        """Read ``count`` values of one type."""
+        width = _WIDTHS.get(kind)
+        if width is not None:
+            self._take(count * width)
+        elif kind == _STRING:
+            self._skip_strings(count)
+        elif kind == _ARRAY:
+            if depth == DEPTH_MAX:
+                raise HeaderBoundError(f"Its arrays go deeper than {DEPTH_MAX} levels.")
+            self._require_room(self.at + count * _ELEMENTS.size)
+            for _ in range(count):
+                element, elements = _ELEMENTS.unpack_from(self._raw, self._take(_ELEMENTS.size))
+                self._skip(element, elements, depth + 1)
+        else:
+            raise HeaderError(f"There is no type {kind} of values.")
+
+    def _skip_strings(self, count: int) -> None:
+        """Read strings: half a million of them, so without a call for each."""
+        self._require_room(self.at + count * _U64.size)
+        raw, at, last, length = self._raw, self.at, self._have - _U64.size, _U64.unpack_from
+        for number in range(count):
+            if at > last:
+                self.at = at
+                self._take((count - number) * _U64.size)
+            at += _U64.size + length(raw, at)[0]
+        self.at = at
+        self._take(0)
+
+    def tensor(self) -> _Place:
+        """Read what is said of one tensor."""
+        try:
+            name = self._string(NAME_MAX, "The name of a tensor").decode()
+        except UnicodeDecodeError:
+            raise HeaderError("The name of a tensor is not UTF-8.") from None
+        rank = self._u32()
+        if rank > RANK_MAX:
+            raise HeaderBoundError(f"The tensor {name!r} has more than {RANK_MAX} dimensions.")
+        at = self._take(rank * _U64.size)
+        dimensions = struct.unpack_from(f"<{rank}Q", self._raw, at)
+        kind, offset = _TYPE_AND_OFFSET.unpack_from(self._raw, self._take(_TYPE_AND_OFFSET.size))
+        return _Place(name, dimensions, kind, offset)
+
+
+def _tensor(place: _Place, begin: int, alignment: int) -> Tensor:
+    """Return a tensor, with its place in the file, whose data begins at ``begin``."""
+    name, dimensions, number, offset = place
+    kind = TYPES.get(number)
+    if kind is None:
+        raise HeaderError(f"The tensor {name!r} is of type {number}, which is not known.")
+    if offset % alignment:
+        raise HeaderError(f"The tensor {name!r} does not begin at a multiple of {alignment:,}.")
+    if (dimensions[0] if dimensions else 1) % kind.block:
+        raise HeaderError(f"The rows of the tensor {name!r} are not whole blocks of {kind.name}.")
+    count = 1
+    for dimension in dimensions:
+        count *= dimension
+        if max(count, dimension) > MAX_INTEGER:
+            raise HeaderError(f"The tensor {name!r} is larger than any file.")
+    at = begin + offset
+    if at > MAX_INTEGER:
+        raise HeaderError(f"The tensor {name!r} lies beyond any file.")
+    return Tensor(name, kind.name, dimensions[::-1], at, at + count // kind.block * kind.size)
+
+
+def _place(tensor: Tensor) -> tuple[int, int, str]:
+    return tensor.begin, tensor.end, tensor.name
+
+
+def _aligned(size: int, alignment: int) -> int:
+    return -(-size // alignment) * alignment
+
+
+def gguf_bytes(name: str, dtype: str, shape: Sequence[int]) -> bytes:
+    """Return the beginning of a GGUF file of one tensor, up to where its data begins.
+
+    Args:
+        name: The tensor's name.
+        dtype: The name of its type, one of ``TYPES``.
+        shape: As in a manifest, the innermost dimension last.
+
+    Raises:
+        ValueError: There is no such type.
+    """
+    number = next((number for number, kind in TYPES.items() if kind.name == dtype), None)
+    if number is None:
+        raise ValueError(f"There is no type {dtype!r}.")
+    header = b"".join(
+        (
+            _COUNTS.pack(_MAGIC, _VERSIONS[-1], 1, 0),
+            _U64.pack(len(name.encode())) + name.encode(),
+            struct.pack(f"<I{len(shape)}Q", len(shape), *reversed(shape)),
+            _TYPE_AND_OFFSET.pack(number, 0),
+        )
+    )
+    return header.ljust(_aligned(len(header), _ALIGNMENT), b"\0")

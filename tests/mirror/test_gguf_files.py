@@ -1,0 +1,139 @@
+"""Repositories of GGUF files: taken in, shown, compared and restored down to tensors."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from kit.archive import seals
+from kit.gguf_files import gguf_file, tensor_bytes
+from kit.repository import REPO, noise
+
+MIB = 1 << 20
+SHAPES = {
+    "token_embd.weight": ("Q6_K", (64, 512)),
+    "blk.0.attn_q.weight": ("Q4_K", (512, 512)),
+    "blk.0.attn_norm.weight": ("F32", (513,)),
+    "blk.0.ffn_up.weight": ("BF16", (512, 3)),
+}
+
+
+def tensors(seed: int = 0) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
+    return {
+        name: (kind, shape, tensor_bytes(kind, shape, seed + number))
+        for number, (name, (kind, shape)) in enumerate(SHAPES.items())
+    }
+
+
+def files(seed: int = 0) -> dict[str, bytes]:
+    """Two files that share their tensors but for one, and have them at other places."""
+    shared = tensors(seed)
+    other = dict(reversed(shared.items())) | {
+        "output.weight": ("F16", (8, 9), noise(seed + 9, 144))
+    }
+    metadata = {"general.name": "A made-up model", "tokenizer.ggml.tokens": ["<s>", "</s>", "a"]}
+    return {
+        "model-Q4_K.gguf": gguf_file(shared, metadata),
+        "other/model.gguf": gguf_file(other, {"general.name": "Another"}),
+        "README.md": b"Two of them.\n",
+    }
+
+
+def listed(cli, archive, *more):
+    return cli("show", "-C", archive, REPO, "--json", *more)
+
+
+def entries(cli, archive) -> dict[str, dict]:
+    """The files of the manifest, by path."""
+    out = cli("manifest", "export", "-C", archive, REPO).out
+    return {entry["path"]: entry for entry in json.loads(out)["files"]}
+
+
+def test_tensors_are_listed_as_the_gguf_package_has_them(hub, mirror, cli, archive, restores):
+    made = files()
+    hub.create(REPO, made)
+    result = mirror()
+    assert result.code == 0
+    assert "plain bytes" not in result.out + result.err
+    shown = listed(cli, archive, "--tensors").kinds("tensor")
+    assert {
+        (row["name"], row["dtype"], tuple(row["shape"]), row["bytes"])
+        for row in shown
+        if row["path"] == "model-Q4_K.gguf"
+    } == {(name, kind, shape, len(data)) for name, (kind, shape, data) in tensors().items()}
+    for row in shown:
+        data = made[row["path"]][row["begin"] : row["begin"] + row["bytes"]]
+        assert data == (tensors() | {"output.weight": ("", (), noise(9, 144))})[row["name"]][2]
+    assert cli("audit", "-C", archive, "--level", "files").code == 0
+    restores(archive, made)
+
+
+def test_a_manifest_says_of_which_format_the_tensors_are(hub, mirror, cli, archive):
+    hub.create(REPO, files() | {"no.gguf": b"GGUF" + noise(1, 60), "m.safetensors": noise(2, 50)})
+    mirror()
+    manifest = entries(cli, archive)
+    assert manifest["model-Q4_K.gguf"]["container"] == "gguf"
+    for path in ("no.gguf", "m.safetensors", "README.md"):
+        assert not {"container", "tensors"} & manifest[path].keys()
+
+
+def test_a_tensor_at_another_place_of_another_file_is_stored_once(hub, mirror, cli, archive):
+    hub.create(REPO, files())
+    mirror()
+    rows = listed(cli, archive, "--tensors").kinds("tensor")
+    by_name = {}
+    for row in rows:
+        by_name.setdefault(row["name"], []).append(row)
+    for name in SHAPES:
+        first, second = by_name[name]
+        assert first["begin"] != second["begin"]
+        assert first["segments"] == second["segments"]
+    entry = entries(cli, archive)["other/model.gguf"]
+    assert sum(size for size, _ in entry["segments"]) == entry["size"]
+    segments = {digest for path in entries(cli, archive).values() for _, digest in path["segments"]}
+    totals = listed(cli, archive).only("snapshot")["totals"]
+    assert totals["objects"] == len(segments)
+
+
+def test_what_two_revisions_do_not_share_is_told_down_to_tensors(hub, mirror, cli, archive):
+    hub.create(REPO, files())
+    mirror()
+    (first,) = seals(archive)
+    changed = tensors() | {"blk.0.attn_q.weight": ("Q4_0", (512, 512), noise(5, 512 * 288))}
+    hub.create(REPO, files() | {"model-Q4_K.gguf": gguf_file(changed, {"general.name": "Newer"})})
+    mirror()
+    (second,) = set(seals(archive)) - {first}
+    old, new = (f"{REPO}@{seal.name[:40]}" for seal in (first, second))
+    result = cli("diff", "-C", archive, old, new, "--json")
+    (row,) = result.kinds("tensor")
+    assert (row["what"], row["name"], row["differs"]) == (
+        "changed",
+        "blk.0.attn_q.weight",
+        ["dtype"],
+    )
+
+
+def test_a_cut_off_file_is_kept_and_named(hub, mirror, restores, archive):
+    whole = files()["model-Q4_K.gguf"]
+    made = {"half.gguf": whole[: len(whole) // 2]}
+    hub.create(REPO, made)
+    result = mirror()
+    assert result.code == 0
+    assert "half.gguf was stored as plain bytes: The file is cut off" in result.out + result.err
+    restores(archive, made)
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_vocabularies_of_many_megabytes(hub, mirror, cli, archive, restores, jobs):
+    """Beyond 8 MiB there is one such header in memory at a time, read in several steps."""
+    words = [f"word {number:06} " + "x" * 200 for number in range(80_000)]
+    made = {
+        f"{number}.gguf": gguf_file(
+            {"a": ("I8", (number,), noise(number, number))}, {"words": words}
+        )
+        for number in range(1, 4)
+    }
+    hub.create(REPO, made)
+    assert mirror("--jobs", jobs).code == 0
+    assert all(entry["container"] == "gguf" for entry in entries(cli, archive).values())
+    restores(archive, made)
