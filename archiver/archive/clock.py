@@ -2,7 +2,7 @@
 
 A clock may be wrong: a machine without a battery boots in 1970, another one in 2040. So an event counts
 as of its **effective time**, the latest among itself and all before it, and a clock that leaps over the
-end of a grace is believed a day after it was first seen there (``docs/format.md``, 8.5).
+end of a grace is believed a day after it was first seen there (``docs/format.md``, annex A.5).
 """
 
 from __future__ import annotations

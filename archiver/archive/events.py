@@ -1,4 +1,4 @@
-"""The journal's events, as types: one record for what each kind says (``docs/format.md``, section 8).
+"""The journal's events, as types: one record for what each kind says (``docs/format.md``, annex A.1).
 
 This is the one place that knows the names of the kinds and the keys of their details, both for writing
 and for reading. An event keeps its detail as it is stored, so that a kind that only a newer version

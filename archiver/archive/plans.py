@@ -1,6 +1,6 @@
 """Plans as the journal knows them: what is wanted at a place, and whether that is held.
 
-``sync`` journals the plan that it runs and what came of it (``docs/format.md``, 8.6). What is judged
+``sync`` journals the plan that it runs and what came of it (``docs/format.md``, annex A.6). What is judged
 here is a plan's own place: a replica holds the events, and is not fed by them.
 """
 

@@ -1,4 +1,4 @@
-"""The policy: what the owner of an archive wants of it, kept in the journal (``docs/format.md``, 8.2).
+"""The policy: what the owner of an archive wants, kept in the journal (``docs/format.md``, annex A.2).
 
 That is how often and how deep to audit, how many copies, how much parity, whose signatures, and which
 findings about a model are accepted as upstream's own doing.

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
     Json = dict[str, Any]
 
+EDITION = 2  # of this file, section 2: a newer one replaces an older one
 HEAD, OBJECT, INDEX, TRAILER = (0x184D2A50 + i for i in range(4))  # section 3
 MIB = 1 << 20
 SEGMENT = 16 * MIB  # the longest segment, section 5

@@ -1,4 +1,4 @@
-"""The receipt of a smoke test: the journal's event ``smoke-tested`` (``docs/format.md``, 8.3)."""
+"""The receipt of a smoke test: the journal's event ``smoke-tested`` (``docs/format.md``, annex A.3)."""
 
 from __future__ import annotations
 

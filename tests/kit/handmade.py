@@ -16,7 +16,7 @@ ARCHIVE = "0b6e1f9c-5d0a-4a51-9c36-8a2d1f6a7e55"
 FEATURES = {"read": [], "write": []}
 TIME = "2026-01-02T03:04:05Z"
 REVISION = "0123456789abcdef0123456789abcdef01234567"
-WORD = {0: 1, 1: 2, 2: 4, 3: 2, 4: 4}
+WORD = {0: 1, 1: 2, 2: 4, 3: 2, 4: 4, 5: 2}
 
 
 def canonical(value: object) -> bytes:
@@ -51,6 +51,14 @@ def joined(word: int, emax: int) -> tuple[int, int, int | None]:
     return a, sign << 5 | mantissa & 31, exponent if clipped else None
 
 
+def packed(b: bytes) -> bytes:
+    """Codec 5, the other way round: four values of six bits in three bytes."""
+    m = -(-len(b) // 4)
+    q0, q1, q2, q3 = (b.ljust(4 * m, b"\0")[i * m : (i + 1) * m] for i in range(4))
+    shares = ((q0, 0), (q1, 2), (q2, 4))
+    return b"".join(bytes(q[i] | (q3[i] >> n & 3) << 6 for i in range(m)) for q, n in shares)
+
+
 def streams(plain: bytes, codec: int, emax: int) -> list[bytes]:
     if codec == 0:
         return [plain]
@@ -64,7 +72,10 @@ def streams(plain: bytes, codec: int, emax: int) -> list[bytes]:
         return [bytes(p[0] for p in pairs), bytes(p[1] for p in pairs), *low]
     triples = [joined(word, emax) for word in upper]
     exponents = bytes(t[2] for t in triples if t[2] is not None)
-    return [bytes(t[0] for t in triples), bytes(t[1] for t in triples), exponents, *low]
+    second = bytes(t[1] for t in triples)
+    if codec == 5:
+        second = packed(second)
+    return [bytes(t[0] for t in triples), second, exponents, *low]
 
 
 def object_frames(
@@ -81,20 +92,26 @@ def object_frames(
         "frames": [len(data) for data in frames],
         "size": len(plain),
     }
-    if codec in (3, 4):
+    if codec in (3, 4, 5):
         header["emax"] = emax
     if len(plain) % WORD[codec]:
         header["tail"] = plain[len(plain) - len(plain) % WORD[codec] :].hex()
     return skippable(1, canonical(header | (changes or {}))) + b"".join(frames)
 
 
-def pack(objects: list[tuple[bytes, int, bytes]], archive: str = ARCHIVE) -> bytes:
-    """A whole pack from (plain bytes, codec, stored bytes)."""
+def pack(
+    objects: list[tuple[bytes, int, bytes]], archive: str = ARCHIVE, *, full: bool = False
+) -> bytes:
+    """A whole pack from (plain bytes, codec, stored bytes); `full`: entries of eight elements."""
     head = {"archive": archive, "features": FEATURES, "format": 1, "kind": "pack"}
     out = skippable(0, canonical(head))
     rows = []
     for plain, codec, stored in objects:
-        rows.append([digest(plain), len(out), len(stored), len(plain), codec])
+        row: list[object] = [digest(plain), len(out), len(stored), len(plain), codec]
+        if full:
+            header = json.loads(stored[8 : 8 + int.from_bytes(stored[4:8], "little")])
+            row += [header["frames"], header.get("emax"), header.get("tail", "")]
+        rows.append(row)
         out += stored
     index = len(out)
     out += skippable(2, canonical({"kind": "index", "objects": rows}))
@@ -129,6 +146,21 @@ def manifest(
         "upstream": "directory",
     }
     return canonical({"files": files, "format": 1, "kind": "manifest", "source": source})
+
+
+def pieces(plain_manifest: bytes) -> list[bytes]:
+    """A manifest as the objects that a pack keeps of it."""
+    return [plain_manifest[at : at + (16 << 20)] for at in range(0, len(plain_manifest), 16 << 20)]
+
+
+def with_copy(plain_manifest: bytes) -> dict[str, object]:
+    """A seal's `manifest`, where a copy of it lies in packs."""
+    return {
+        "blake3": digest(plain_manifest),
+        "objects": [[len(piece), digest(piece)] for piece in pieces(plain_manifest)],
+        "sha256": hashlib.sha256(plain_manifest).hexdigest(),
+        "size": len(plain_manifest),
+    }
 
 
 def seal(plain_manifest: bytes, packs: list[bytes], **changes: object) -> bytes:

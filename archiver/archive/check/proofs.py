@@ -1,4 +1,4 @@
-"""When what was last proven, as the journal's ``audited`` events say (``docs/format.md``, 8)."""
+"""When what was last proven, as the journal's ``audited`` events say (``docs/format.md``, annex A.7)."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ class Schedule:
     def drawn(self, due: list[Item], digest: Callable[[Item], str]) -> list[Item]:
         """Return those of them that are read this time at most: all, or a random part in the same order.
 
-        It is drawn as ``docs/format.md``, 8, says, so that anybody can draw it again.
+        It is drawn as ``docs/format.md``, annex A.7, says, so that anybody can draw it again.
         """
         if self._limits.share is None:
             return due

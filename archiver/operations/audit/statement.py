@@ -1,6 +1,6 @@
 """An audit's report as a document: what was proven, when, where and by whom, for a third party.
 
-``docs/format.md``, 8.7. It can be read without the archive, and signed; it is no part of the archive.
+``docs/format.md``, annex A.7. It can be read without the archive, and signed; it is no part of the archive.
 """
 
 from __future__ import annotations

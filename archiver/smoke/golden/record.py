@@ -1,6 +1,6 @@
 """The golden record: which numbers a model gave once, kept so that later runs can be compared.
 
-It is JSON without floats and part of the journal event ``smoke-tested`` (``docs/format.md``, 8):
+It is JSON without floats and part of the journal event ``smoke-tested`` (``docs/format.md``, annex A.4):
 
 =============  =====================================================================================
 ``version``    1, the number of this layout. The fixed texts and picture belong to it
