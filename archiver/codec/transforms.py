@@ -165,7 +165,9 @@ def _unpack(packed: Bytes, values: Bytes, work: Workspace) -> None:
     for block in _blocks(quarter):
         size = block.stop - block.start
         last, bits = values[3 * quarter :][block], work.byte[:size]
-        eights = work.byte[: -(-size // 8) * 8].view(np.uint64)
+        padded = work.byte[: -(-size // 8) * 8]
+        padded[size:] = 0  # what an earlier use left there would be shifted into the last byte
+        eights = padded.view(np.uint64)
         last[:] = 0
         for third, shift in enumerate((6, 4, 2)):
             part = slice(third * quarter + block.start, third * quarter + block.stop)

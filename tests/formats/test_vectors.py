@@ -21,6 +21,7 @@ from archiver.archive.packs.format import skippable
 from archiver.archive.parity import sidecar
 from archiver.archive.records import parse_record
 from archiver.archive.signing.minisign import parse_public_key, parse_signature
+from archiver.buffers import workspace
 from archiver.codec.segment import ObjectHeader, decode
 from archiver.codec.transforms import CODECS
 from archiver.errors import DamageError
@@ -50,6 +51,7 @@ def decoded(stored: bytes) -> bytes:
     header = parse_record(stored[8 : 8 + size], ObjectHeader, "header")
     assert skippable(0x184D2A51, stored[8 : 8 + size]) == stored[: 8 + size]
     out = np.zeros(header.size, np.uint8)
+    workspace().byte[:] = 0xFF  # whatever was decoded before must not matter
     decode(header, memoryview(stored)[8 + size :], out)
     return out.tobytes()
 
