@@ -38,6 +38,7 @@ _OTHER_FLAGS: Final = 0b1011
 _SIZE_FLAG: Final = 6
 _RAW_BLOCK: Final = 0
 _BLOCK_MAX: Final = 128 << 10
+_BLOCK_MIN: Final = 1 << 10
 _BLOCK_HEADER: Final = 3
 _CHECKSUM_BYTES: Final = 4
 
@@ -135,6 +136,9 @@ def decompress_into(frame: memoryview | bytes, out: Bytes, *, checksum: bool = T
 def _raw_blocks(frame: memoryview) -> list[memoryview] | None:
     """Return the blocks of a frame that has a checksum and raw blocks alone, or None for any other.
 
+    Also None where a block but the last is small: no coder makes those, and of the millions that a frame
+    may have, a list would take a hundred times its bytes.
+
     Raise ValueError if what follows them is more or less than the checksum.
     """
     descriptor = frame[_MAGIC_BYTES]
@@ -150,7 +154,7 @@ def _raw_blocks(frame: memoryview) -> list[memoryview] | None:
         last, size = head & 1, head >> 3
         begin = at + _BLOCK_HEADER
         at = begin + size
-        if head >> 1 & 3 != _RAW_BLOCK or size > _BLOCK_MAX:
+        if head >> 1 & 3 != _RAW_BLOCK or size > _BLOCK_MAX or (size < _BLOCK_MIN and not last):
             return None
         if at > end:
             raise ValueError("the frame ends early")

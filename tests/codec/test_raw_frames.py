@@ -1,6 +1,8 @@
 """Frames of raw blocks: what hardly shrinks becomes one, and it is read without a decoder."""
 
+import contextlib
 import random
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -103,3 +105,19 @@ def test_a_stream_that_hardly_shrinks_is_stored(no_decoder):
 def test_a_stream_that_shrinks_is_not():
     assert len(zstd.compress(array(bytes(500_000)), (3,))) < 200
     assert len(zstd.compress(array(b"text " * 100_000), (3,))) < 500
+
+
+def test_a_frame_of_a_million_tiny_blocks_costs_no_more_than_its_bytes():
+    """Blocks of one byte each: a list of them would take more than a hundred bytes for each byte."""
+    block, last = bytes.fromhex("080000 61"), bytes.fromhex("090000 61")
+    size = 1 << 20
+    frame = bytes.fromhex("28b52ffd a4") + size.to_bytes(4, "little")
+    frame += block * (size - 1) + last + b"sum?"
+    tracemalloc.start()
+    try:
+        with contextlib.suppress(ValueError):  # the checksum is made up
+            read(frame, size)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 20 << 20
