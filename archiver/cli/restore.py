@@ -37,7 +37,9 @@ _SHOWN = 8
 @click.option(
     "--file", "files", multiple=True, metavar="PATTERN", help="Only files that fit; repeatable."
 )
-@click.option("--tensor", metavar="NAME", help="One tensor, as a safetensors file of its own.")
+@click.option(
+    "--tensor", metavar="NAME", help="One tensor, as a safetensors or GGUF file of its own."
+)
 @click.option(
     "--layout",
     type=click.Choice(["plain", "hf-cache"]),
@@ -78,13 +80,13 @@ def command(
         raise click.UsageError(
             "--smoke-test needs all files: it goes with neither --file nor --tensor."
         )
-    if tensor and (files or layout != "plain"):
-        raise click.UsageError("--tensor goes with neither --file nor --layout.")
+    if tensor and layout != "plain":
+        raise click.UsageError("--tensor does not go with --layout.")
     budget = memory_budget(memory, least=1 if tested else BUDGET_MIN)
     archive = open_archive(reading=True)
     snapshot = archive.find(*split_reference(reference))
     if tensor:
-        tensor_request = TensorRequest(snapshot, tensor, destination, budget)
+        tensor_request = TensorRequest(snapshot, tensor, destination, files, budget)
         restored = restore_tensor(archive, tensor_request)
         output.record("tensor", **msgspec.to_builtins(restored))
         file = restored.file

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -27,6 +27,7 @@ from archiver.archive.destination import (
 )
 from archiver.archive.events import Sighted
 from archiver.archive.findings import TensorRows
+from archiver.archive.manifests import tensors_of
 from archiver.archive.packs.reader import DECODER_BYTES
 from archiver.archive.quarantine import manifest_for, packs_for
 from archiver.archive.seals import Snapshot
@@ -45,8 +46,10 @@ from archiver.errors import (
 from archiver.memory import MemoryBudget, trim
 from archiver.names import check_paths
 from archiver.storage.filesystem import free_bytes
+from archiver.tensors.gguf import ALIGNMENT, gguf_bytes, is_ggml_type
 from archiver.tensors.header import header_bytes
-from archiver.text import human_bytes
+from archiver.tensors.weight_files import GGUF, SAFETENSORS
+from archiver.text import human_bytes, printable
 from archiver.upstream.hub_cache import CacheDestination, RefSkipped, blob_oid
 
 if TYPE_CHECKING:
@@ -57,6 +60,9 @@ if TYPE_CHECKING:
     from archiver.archive.records import FileEntry
     from archiver.progress import Progress
     from archiver.tensors.header import Tensor
+
+_SHOWN: Final = 8
+"""Files that are named where several have a tensor."""
 
 
 class RestoreRequest(msgspec.Struct, frozen=True):
@@ -320,43 +326,52 @@ def _lost(entry: FileEntry, error: DamageError, packs: ObjectIndex) -> list[tupl
     return ranges
 
 
-# ---- One tensor, as a safetensors file of its own.
+# ---- One tensor, as a file of its own, in the format of the file that it comes from.
 
 
 class TensorRequest(msgspec.Struct, frozen=True):
     """Which tensor to restore.
 
-    ``destination`` is the file if it ends in ``.safetensors``, else the folder to put it in.
+    ``destination`` is the file if it ends as files of the tensor's format do (``.safetensors`` or
+    ``.gguf``), else the folder to put it in. ``patterns`` are paths of files to take it from, or patterns
+    that they fit; none: whichever has it.
     """
 
     snapshot: Snapshot
     tensor: str
     destination: Path
+    patterns: tuple[str, ...] = ()
     memory: MemoryBudget = MemoryBudget()
 
 
 class RestoredTensor(msgspec.Struct, frozen=True):
-    """Where a tensor is; ``kept`` if it was there already and right."""
+    """Where a tensor is, and which file it is from; ``kept`` if it was there already and right."""
 
     tensor: str
     file: str
     kept: bool
+    source: str
 
 
 def restore_tensor(archive: Archive, request: TensorRequest) -> RestoredTensor:
-    """Write one tensor as a safetensors file of its own, unless it is there already.
+    """Write one tensor as a file of its own, unless it is there already.
 
-    Raise UsageError if there is no such tensor or the file is there with other content, DamageError if the
-    tensor's bytes are damaged.
+    Raise UsageError if there is no such tensor, there are several, or the file is there with other content;
+    DamageError if the tensor's bytes are damaged.
     """
     snapshot, name, path = request.snapshot, request.tensor, request.destination
-    entry, tensor = _find_tensor(archive, snapshot, name)
-    if path.suffix != ".safetensors":
+    entry, tensor = _find_tensor(archive, request)
+    suffix, header, padding = _framed(entry, tensor)
+    if path.suffix in {SAFETENSORS, GGUF} - {suffix}:
+        raise UsageError(
+            f"{name} is a tensor of {printable(entry.path)}: it cannot be written as {path}.",
+            hint=f"Name a folder, or a file that ends with {suffix}.",
+        )
+    if path.suffix != suffix:
         safe = "".join(c if c.isalnum() or c in "._-" else "_" for c in name)[:200]
-        path /= f"{safe}.safetensors"
+        path /= f"{safe}{suffix}"
     open_folder(path.parent)
     remove_unfinished(path.parent)
-    header = header_bytes([(tensor.name, tensor.dtype, tensor.shape, tensor.end - tensor.begin)])
     segments = _segments_of(entry, tensor)
     with FileDecoder(
         packs_for(archive, snapshot), workers=request.memory.workers(DECODER_BYTES)
@@ -365,9 +380,10 @@ def restore_tensor(archive: Archive, request: TensorRequest) -> RestoredTensor:
         def pieces() -> Iterator[memoryview]:
             yield memoryview(header)
             yield from decoder.pieces(iter(segments))
+            yield memoryview(padding)
 
         try:
-            size = len(header) + sum(size for size, _ in segments)
+            size = len(header) + sum(size for size, _ in segments) + len(padding)
             kept = holds_pieces(path, size, pieces())
             if not kept:
                 with writing(path) as writer:
@@ -377,18 +393,54 @@ def restore_tensor(archive: Archive, request: TensorRequest) -> RestoredTensor:
         except DamageError as error:
             error.hint = _hint(error, archive, snapshot)
             raise
-    return RestoredTensor(name, str(path), kept)
+    return RestoredTensor(name, str(path), kept, entry.path)
 
 
-def _find_tensor(archive: Archive, snapshot: Snapshot, name: str) -> tuple[FileEntry, Tensor]:
-    for entry in manifest_for(archive, snapshot).files:
-        for tensor in () if isinstance(entry.tensors, msgspec.UnsetType) else entry.tensors:
-            if tensor.name == name:
-                return entry, tensor
+def _framed(entry: FileEntry, tensor: Tensor) -> tuple[str, bytes, bytes]:
+    """Return the suffix of a file of this tensor alone, and what stands in it before its bytes and after.
+
+    Raise UsageError if a tensor of such a file cannot be written.
+    """
+    size = tensor.end - tensor.begin
+    container = "safetensors" if entry.container is msgspec.UNSET else entry.container
+    if container == "safetensors":
+        return SAFETENSORS, header_bytes([(tensor.name, tensor.dtype, tensor.shape, size)]), b""
+    if container == "gguf" and is_ggml_type(tensor.dtype):
+        # llama.cpp reads the padding after a tensor too.
+        return GGUF, gguf_bytes(tensor.name, tensor.dtype, tensor.shape), bytes(-size % ALIGNMENT)
     raise UsageError(
-        f"{snapshot.title} has no tensor {name}.",
-        hint=f"{command('show', archive.store.address, snapshot.title, '--tensors')} lists them.",
+        f"{tensor.name} is a tensor of {printable(entry.path)}, of which this version writes no files.",
+        hint="Restore that file with --file.",
     )
+
+
+def _find_tensor(archive: Archive, request: TensorRequest) -> tuple[FileEntry, Tensor]:
+    """Return the tensor, and a file that has it; raise UsageError if it is none, or one of several."""
+    snapshot, name, patterns = request.snapshot, request.tensor, request.patterns
+    matches = [
+        (entry, tensor)
+        for entry in manifest_for(archive, snapshot).files
+        if not patterns or _fits(entry.path, patterns)
+        for tensor in tensors_of(entry)
+        if tensor.name == name
+    ]
+    if not matches:
+        where = f" in {', '.join(map(repr, patterns))}" if patterns else ""
+        raise UsageError(
+            f"{snapshot.title} has no tensor {name}{where}.",
+            hint=f"{command('show', archive.store.address, snapshot.title, '--tensors')} lists them.",
+        )
+    contents = {
+        (tensor.dtype, tensor.shape, *_segments_of(entry, tensor)) for entry, tensor in matches
+    }
+    if len(contents) > 1:
+        files = [printable(entry.path) for entry, _ in matches]
+        more = ", …" if len(files) > _SHOWN else ""
+        raise UsageError(
+            f"{len(contents)} different tensors of {snapshot.title} have the name {name}.",
+            hint=f"Name the file with --file: {', '.join(files[:_SHOWN])}{more}",
+        )
+    return matches[0]
 
 
 def _segments_of(entry: FileEntry, tensor: Tensor) -> list[tuple[int, str]]:

@@ -34,12 +34,13 @@ NAME_MAX: Final = 256
 """Bytes of a tensor's name: llama.cpp takes 63, builds of it for pictures 127."""
 RANK_MAX: Final = 4
 """Dimensions of a tensor (GGML_MAX_DIMS)."""
+ALIGNMENT: Final = 32
+"""Where the metadata says nothing of it, the data of a tensor begins at a multiple of this."""
 DEPTH_MAX: Final = 4
 """Arrays within arrays. llama.cpp reads none; the specification allows them."""
 
 _MAGIC: Final = b"GGUF"
 _VERSIONS: Final = (2, 3)
-_ALIGNMENT: Final = 32
 _ALIGNMENT_KEY: Final = b"general.alignment"
 _HALF_WORD: Final = 0xFFFF
 _U32: Final = struct.Struct("<I")
@@ -101,6 +102,9 @@ TYPES: Final = {
     41: GgmlType("Q1_0", 128, 18),
 }
 """By their numbers in a file. Those that are not here are given up, or newer than this list."""
+
+
+_NUMBERS: Final = {kind.name: number for number, kind in TYPES.items()}
 
 
 class ShortHeaderError(Exception):
@@ -227,7 +231,7 @@ class _Reader:
             alignment = self._u32()
             if alignment.bit_count() != 1:
                 raise HeaderError(f"The alignment {alignment:,} is no power of two.")
-        return alignment or _ALIGNMENT
+        return alignment or ALIGNMENT
 
     def _skip(self, kind: int, count: int, depth: int) -> None:
         """Read ``count`` values of one type."""
@@ -302,26 +306,25 @@ def _aligned(size: int, alignment: int) -> int:
     return -(-size // alignment) * alignment
 
 
+def is_ggml_type(dtype: str) -> bool:
+    """Return whether a type has this name."""
+    return dtype in _NUMBERS
+
+
 def gguf_bytes(name: str, dtype: str, shape: Sequence[int]) -> bytes:
     """Return the beginning of a GGUF file of one tensor, up to where its data begins.
 
     Args:
         name: The tensor's name.
-        dtype: The name of its type, one of ``TYPES``.
+        dtype: The name of its type, of which there is one.
         shape: As in a manifest, the innermost dimension last.
-
-    Raises:
-        ValueError: There is no such type.
     """
-    number = next((number for number, kind in TYPES.items() if kind.name == dtype), None)
-    if number is None:
-        raise ValueError(f"There is no type {dtype!r}.")
     header = b"".join(
         (
             _COUNTS.pack(_MAGIC, _VERSIONS[-1], 1, 0),
             _U64.pack(len(name.encode())) + name.encode(),
             struct.pack(f"<I{len(shape)}Q", len(shape), *reversed(shape)),
-            _TYPE_AND_OFFSET.pack(number, 0),
+            _TYPE_AND_OFFSET.pack(_NUMBERS[dtype], 0),
         )
     )
-    return header.ljust(_aligned(len(header), _ALIGNMENT), b"\0")
+    return header.ljust(_aligned(len(header), ALIGNMENT), b"\0")

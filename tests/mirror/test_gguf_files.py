@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
+from gguf import GGUFReader
 from kit.archive import seals
 from kit.gguf_files import gguf_file, tensor_bytes
-from kit.repository import REPO, noise
+from kit.repository import REPO, noise, safetensors
 
 MIB = 1 << 20
 SHAPES = {
@@ -121,6 +122,56 @@ def test_a_cut_off_file_is_kept_and_named(hub, mirror, restores, archive):
     assert result.code == 0
     assert "half.gguf was stored as plain bytes: The file is cut off" in result.out + result.err
     restores(archive, made)
+
+
+def test_one_tensor_is_a_gguf_file_of_its_own(hub, mirror, cli, archive, tmp_path):
+    hub.create(REPO, files())
+    mirror()
+    for number, (name, (kind, shape, data)) in enumerate(tensors().items()):
+        result = cli("restore", "-C", archive, REPO, tmp_path / "out", "--tensor", name, "--json")
+        path = tmp_path / "out" / f"{name}.gguf"
+        assert result.only("tensor")["file"] == str(path)
+        assert result.only("tensor")["source"] == "model-Q4_K.gguf"
+        (tensor,) = GGUFReader(path).tensors
+        assert (tensor.name, tensor.tensor_type.name) == (name, kind)
+        assert tuple(reversed(tensor.shape.tolist())) == shape
+        assert tensor.data.tobytes() == data
+        assert path.stat().st_size % 32 == 0
+        again = cli("restore", "-C", archive, REPO, path, "--tensor", name)
+        assert (again.code, again.out) == (0, f"{path} was there already.\n")
+        assert len(list((tmp_path / "out").iterdir())) == number + 1
+
+
+def test_a_tensor_goes_into_no_file_of_another_format(hub, mirror, cli, archive, tmp_path):
+    hub.create(REPO, files() | {"m.safetensors": safetensors({"t": ("U8", (2,), b"ab")})})
+    mirror()
+    for name, path in (("blk.0.attn_q.weight", "x.safetensors"), ("t", "x.gguf")):
+        result = cli("restore", "-C", archive, REPO, tmp_path / path, "--tensor", name)
+        assert result.code == 2
+        assert "cannot be written as" in result.err
+        assert not (tmp_path / path).exists()
+
+
+def test_several_tensors_of_a_name_ask_for_the_file(hub, mirror, cli, archive, tmp_path):
+    """The quantizations of a model have the same names."""
+    made = {
+        f"m-{kind}.gguf": gguf_file({"w": (kind, (2, 256), tensor_bytes(kind, (2, 256)))})
+        for kind in ("Q8_0", "Q4_K")
+    }
+    hub.create(REPO, made)
+    mirror()
+    result = cli("restore", "-C", archive, REPO, tmp_path / "w.gguf", "--tensor", "w")
+    assert result.code == 2
+    assert "2 different tensors" in result.err
+    assert "m-Q4_K.gguf, m-Q8_0.gguf" in result.err
+    for kind in ("Q8_0", "Q4_K"):
+        path = tmp_path / f"{kind}.gguf"
+        words = ("--tensor", "w", "--file", f"m-{kind}.gguf")
+        assert cli("restore", "-C", archive, REPO, path, *words).code == 0
+        (tensor,) = GGUFReader(path).tensors
+        assert tensor.tensor_type.name == kind
+    result = cli("restore", "-C", archive, REPO, tmp_path, "--tensor", "w", "--file", "*.txt")
+    assert (result.code, "no tensor w in '*.txt'" in result.err) == (2, True)
 
 
 @pytest.mark.parametrize("jobs", [1, 3])
