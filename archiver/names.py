@@ -1,15 +1,16 @@
 """Names at the seam: a value of one of these types has been checked to be safe to use as a name.
 
-What is never legitimate (``..``, an absolute path, a control character) is refused on the way in and out.
-What only some filesystems cannot hold (twins by case, ``CON``, ``a:b``) is kept: refusing such a file
-would lose it. ``unportable`` names it, and each restore finds out for itself.
+What is never legitimate (``..``, an absolute path, a NUL) is refused on the way in and out. What only some
+filesystems cannot hold (twins by case, ``a:b``, a newline) is kept: refusing such a file would lose it.
+``unportable`` names it, each restore finds out for itself, and ``portable_paths`` says what it may be
+called instead.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from typing import TYPE_CHECKING, NewType
+from typing import TYPE_CHECKING, Final, NamedTuple, NewType
 
 from archiver.errors import HostileNameError, UsageError
 
@@ -19,9 +20,19 @@ if TYPE_CHECKING:
 RepoPath = NewType("RepoPath", str)
 """A relative path that may be written below a folder (docs/format.md section 6.3)."""
 RepoId = NewType("RepoId", str)
-"""A repository's name as upstream writes it: ``Org/Name`` or ``name``."""
+"""A repository in its one spelling: ``[hub:][datasets/]Org/Name`` (``RepositoryName``)."""
 Commit = NewType("Commit", str)
 """40 or 64 lowercase hex digits: the commit that a revision is."""
+
+HUGGING_FACE: Final = "huggingface"
+MODELSCOPE: Final = "modelscope"
+FOLDER: Final = "folder"
+"""The hub of what never came from one."""
+HUBS: Final = (HUGGING_FACE, MODELSCOPE, FOLDER)
+"""Those that this version knows of; it reads what others write of further ones."""
+MODEL: Final = "model"
+DATASET: Final = "dataset"
+TYPES: Final = (MODEL, DATASET)
 
 MAX_PATH_BYTES = 1024
 MAX_PART_BYTES = 255
@@ -29,12 +40,14 @@ MAX_PROBLEMS = 20
 """How many problems of one listing are spelled out; the others are only counted."""
 
 _SHOWN = 200
-_NOT_EVERYWHERE = re.compile(r'[<>:"|?*]|[. ](?:/|\Z)')
+_NOT_EVERYWHERE = re.compile(r'[\x00-\x1f\x7f-\x9f\\<>:"|?*]|[. ](?:/|\Z)')
 """What FAT, exFAT and NTFS cannot have in a name, or at the end of one."""
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?\Z")
+_ESCAPED = re.compile(r'[\x00-\x1f\x7f-\x9f\\<>:"|?*%]|[. ]+\Z')
+"""The same in one part of a path, and what marks an escape."""
+_COMMIT = re.compile(r"(?:[0-9a-f]{40}|[0-9a-f]{64})\Z")
+_HUB = re.compile(r"[a-z][a-z0-9-]{0,30}\Z")
+_TYPE = re.compile(r"([a-z][a-z0-9]{0,29})s\Z")
 _REPO_PART = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?\Z")
-_NOT_IN_SLUG = re.compile(r"[^a-z0-9._-]")
 
 
 def as_repo_path(text: str) -> RepoPath:
@@ -112,8 +125,8 @@ def _problem(path: str) -> str:
         return f"has {size:,} bytes (at most {MAX_PATH_BYTES:,})"
     if path.startswith("/"):
         return "is absolute"
-    if "\\" in path or _CONTROL.search(path):
-        return "holds a backslash or a control character"
+    if "\0" in path:
+        return "holds a NUL"
     return next((why for part in path.split("/") if (why := _part_problem(part))), "")
 
 
@@ -157,31 +170,115 @@ def _folded(path: str) -> str:
     return unicodedata.normalize("NFC", folded)  # folding can take letters apart
 
 
-def as_repo_id(text: str) -> RepoId:
-    """Return ``text`` as a repository's name, by the Hub's rules; raise UsageError if it is none.
+def portable_paths(paths: Iterable[str]) -> dict[str, str]:
+    """Return another name for each path of one revision that some filesystems cannot hold.
 
-    Each half has 1 to 96 of the characters ``A-Z a-z 0-9 . _ -``, begins and ends with neither
-    ``.`` nor ``-``, and holds neither ``..`` nor ``--``; the whole does not end with ``.git``.
+    ``paths`` are all of the revision, in the order of its manifest, and the names depend on nothing else
+    (docs/format.md section 6.3). A path that lies below another file, where case and forms of Unicode do
+    not count, has none.
     """
-    parts = text.split("/", 2)
-    fine = len(parts) in {1, 2} and all(map(_REPO_PART.match, parts))
-    if not fine or ".." in text or "--" in text or text.endswith(".git"):
-        raise UsageError(
-            f"{_shown(text)} is not the name of a repository.",
-            hint="Write it as upstream does, for example Qwen/Qwen3.5-4B.",
+    listed = list(paths)
+    awkward = unportable(listed)
+    taken = {_folded(path) for path in listed if path not in awkward}
+    numbers: dict[str, int] = {}
+    names: dict[str, str] = {}
+    for path in (path for path in listed if path in awkward):
+        escaped = "/".join(_ESCAPED.sub(_percent, part) for part in path.split("/"))
+        number = numbers.get(key := _folded(escaped), 1)
+        while _folded(name := _numbered(escaped, number)) in taken:
+            number += 1
+        numbers[key] = number
+        taken.add(_folded(name))
+        names[path] = name
+    return {path: name for path, name in names.items() if path != name}
+
+
+def _percent(match: re.Match[str]) -> str:
+    return "".join(f"%{byte:02X}" for byte in match[0].encode())
+
+
+def _numbered(path: str, number: int) -> str:
+    """Return ``path`` with ``~2`` and so on before its last suffix; 1 is no number."""
+    if number == 1:
+        return path
+    head, slash, base = path.rpartition("/")
+    stem, dot, suffix = base.rpartition(".")
+    stem, suffix = (stem, f"{dot}{suffix}") if stem else (base, "")
+    return f"{head}{slash}{stem}~{number}{suffix}"
+
+
+class RepositoryName(NamedTuple):
+    """Which repository: where it comes from, what it is, and its name there.
+
+    ``name`` is ``Org/Name``, or ``Name`` without an organisation. The words of ``hub`` and ``type`` are
+    lowercase; of the names, case is kept, and does not count when two are compared.
+    """
+
+    hub: str
+    type: str
+    name: str
+
+    @classmethod
+    def parse(cls, text: str) -> RepositoryName:
+        """Return what ``text`` spells; raise UsageError if it spells none.
+
+        ``datasets/x`` is the dataset ``x`` without an organisation: no organisation is called so. Each
+        half of a name has 1 to 96 of the characters ``A-Z a-z 0-9 . _ -``, begins and ends with neither
+        ``.`` nor ``-``, and holds neither ``..`` nor ``--``; the whole does not end with ``.git``.
+        Hubs and types that this version does not know are taken as they are.
+        """
+        before, colon, rest = text.rpartition(":")
+        hub = before.lower() if colon else HUGGING_FACE
+        first, slash, name = rest.partition("/")
+        word = _TYPE.match(first.lower())
+        is_typed = bool(slash and word and (word[1] == DATASET or "/" in name))
+        kind = word[1] if word and is_typed else MODEL
+        parsed = cls(hub, kind, name if is_typed else rest)
+        if not parsed._is_fine or (is_typed and kind == MODEL):
+            raise UsageError(
+                f"{_shown(text)} is not the name of a repository.",
+                hint="Write it as upstream does, for example Qwen/Qwen3.5-4B, or datasets/Org/Name.",
+            )
+        return parsed
+
+    @property
+    def _is_fine(self) -> bool:
+        parts = self.name.split("/", 2)
+        fine = len(parts) in {1, 2} and all(map(_REPO_PART.match, parts)) and _HUB.match(self.hub)
+        # "--" is what a hub's cache has for a slash.
+        return bool(fine) and not (
+            ".." in self.name or "--" in self.name or self.name.endswith(".git")
         )
-    return RepoId(text)
+
+    @property
+    def spelling(self) -> RepoId:
+        """The one spelling: ``[hub:][datasets/]Org/Name``, without what is the default."""
+        hub = "" if self.hub == HUGGING_FACE else f"{self.hub}:"
+        kind = "" if self.type == MODEL else f"{self.type}s/"
+        return RepoId(f"{hub}{kind}{self.name}")
 
 
-def slug(repo_id: RepoId) -> str:
-    """Return the folder of a repository in an archive: ``org/name`` (docs/format.md section 2)."""
-    org, slash, name = repo_id.partition("/")
-    return f"{_slugged(org)}/{_slugged(name)}" if slash else f"_/{_slugged(org)}"
+def as_repo_id(text: str) -> RepoId:
+    """Return the one spelling of a repository that ``text`` names; raise UsageError if it names none."""
+    return RepositoryName.parse(text).spelling
 
 
-def _slugged(half: str) -> str:
-    safe = _NOT_IN_SLUG.sub("_", half.lower())
-    return "_" + safe[1:] if safe.startswith(".") else safe
+def repo_id_of(name: str, *, hub: str = HUGGING_FACE, kind: str = MODEL) -> RepoId:
+    """Return the spelling of the repository that is called ``name`` there; UsageError if none can be."""
+    repository = RepositoryName(hub, kind, name)
+    if RepositoryName.parse(repository.spelling) != repository:
+        raise UsageError(f"No {kind} of {hub} can have the name {_shown(name)}.")
+    return repository.spelling
+
+
+def slug(repository: RepoId) -> str:
+    """Return the folder of a repository in an archive (docs/format.md section 2).
+
+    ``org/name`` for a model of Hugging Face, ``<hub>.<type>/org/name`` for all else.
+    """
+    hub, kind, full = RepositoryName.parse(repository)
+    folder = full.lower() if "/" in full else f"_/{full.lower()}"
+    return folder if (hub, kind) == (HUGGING_FACE, MODEL) else f"{hub}.{kind}/{folder}"
 
 
 def as_commit(text: str) -> Commit:

@@ -179,6 +179,10 @@ class Archive:
         """
         return self._seals.read(name, where)
 
+    def is_spare(self, snapshot: Snapshot) -> bool:
+        """Return whether a seal that lies elsewhere is also there under the name that a writer gives it."""
+        return self._seals.is_spare(snapshot)
+
     def publish_seal(self, seal: Seal) -> Snapshot:
         """Publish a snapshot: the one commit point."""
         return self._seals.publish(seal)

@@ -82,11 +82,12 @@ def is_litter(name: str) -> bool:
 
 
 def _is_own(name: str) -> bool:
-    """Return whether an archive has files of this name."""
+    """Return whether an archive has files of this name, or one of a later version may have them."""
     return (
         name in {layout.INFO, layout.PLACE}
         or name in archive.CARRIED
         or name.startswith((layout.CATALOGUE, *_WORKING))
+        or layout.is_reserved(name)
         or layout.digest_of(name) is not None
         or layout.parity_of(name) is not None
         or layout.signature_of(name) is not None

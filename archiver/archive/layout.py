@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
-from archiver.names import as_repo_id, slug
+from archiver.names import HUGGING_FACE, MODEL, RepositoryName, as_repo_id, slug
 
 INFO: Final = "archive.json"
 PLACE: Final = "place.json"
@@ -21,6 +21,11 @@ TRASH: Final = "trash"
 CATALOGUE: Final = "catalogue.sqlite"
 FOLDERS: Final = (PACKS, MANIFESTS, SNAPSHOTS, JOURNAL, PARITY, SIGNATURES, TMP, QUARANTINE, TRASH)
 """The folders that an archive writes to; none of them may be a link."""
+
+RESERVED: Final = ("report.html", "report.json")
+"""Files in the root that later versions write, and"""
+RESERVED_FOLDERS: Final = ("bundles", "receipts", "bases")
+"""folders; this version reads none of them."""
 
 _DOCUMENT = re.compile(
     r"(?:manifests|snapshots)/(?:[^/]+/)+([0-9a-f]{40}(?:[0-9a-f]{24})?)\.([0-9a-f]{64})\.json(?:\.zst)?\Z"
@@ -63,10 +68,24 @@ def seal_name(repository: str, revision: str, digest: str) -> str:
     return f"{SNAPSHOTS}/{slug(as_repo_id(repository))}/{revision}.{digest}.json"
 
 
+def is_reserved(name: str) -> bool:
+    """Return whether later versions may put files of this name there, which are no business of ours."""
+    top, slash, _ = name.partition("/")
+    return name in RESERVED or bool(slash and top in RESERVED_FOLDERS)
+
+
 def document_of(name: str) -> DocumentName | None:
     """Return revision and digest in the name of a manifest or seal, or None if it is neither."""
     match = _DOCUMENT.match(name)
     return DocumentName(*match.groups()) if match else None
+
+
+def repository_hint(name: str) -> str:
+    """Return the repository that the folders of a manifest or seal stand for, as far as they tell."""
+    *above, org, short = ["", *name.split("/")[1:-1]][-3:]
+    hub, dot, kind = (above[-1] if above else "").partition(".")
+    full = short if org in {"", "_"} else f"{org}/{short}"
+    return RepositoryName(hub if dot else HUGGING_FACE, kind or MODEL, full).spelling
 
 
 def event_name(time: str, digest: str) -> str:

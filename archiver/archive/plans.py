@@ -43,7 +43,7 @@ MAX_AGE: Final = 7 * 86400
 _ANSWERS: Final = frozenset[Outcome]({"sealed", "held", "gone", "refused", "mismatch"})
 """The outcomes of entries about which upstream has answered."""
 _NO_RESULT: Final = frozenset[Outcome]({"unreachable", "interrupted", "not-tried"})
-_COMMIT: Final = re.compile(r"[0-9a-f]{7,40}")
+_COMMIT: Final = re.compile(r"[0-9a-f]{7,64}")
 """A commit, or the beginning of one."""
 _BROUGHT: Final = frozenset[Outcome]({"sealed", "held"})
 _FACTS: Final[dict[str, AcknowledgedFact]] = {"gone": "gone", "refused": "refused"}

@@ -31,15 +31,17 @@ _ID: Final = re.compile(rf"[0-9a-f]{{{ID_DIGITS},64}}")
 
 
 class Snapshot(NamedTuple):
-    """A published seal and its id."""
+    """A published seal and its id; ``elsewhere`` is its name if that is not the one that a writer gives."""
 
     id: Blake3Hex
     seal: Seal
+    elsewhere: str = ""
 
     @property
     def name(self) -> str:
         """The seal's name in the archive; UsageError if its repository has none."""
-        return layout.seal_name(self.seal.repository, self.seal.revision, self.id)
+        own = layout.seal_name
+        return self.elsewhere or own(self.seal.repository, self.seal.revision, self.id)
 
     @property
     def title(self) -> str:
@@ -80,9 +82,14 @@ class Seals:
         ``revision`` is the beginning of a commit or of a seal's id; a commit comes first. Without it,
         all of the repository's; or, where no repository is called so, those whose id begins so.
         """
-        held = self.of(repository, on_damage)
+        fitting = with_digits(self.of(repository, on_damage), revision)
+        if fitting:
+            return fitting
+        # Not where a writer puts them: the folders are hints, and the seals say what they are of.
+        every = list(self.all(skip_damaged))
+        held = [snapshot for snapshot in every if snapshot.is_of(repository)]
         if not held and is_seal_id(repository, revision):
-            every = self.all(on_damage)
+            every = list(self.all(on_damage))
             return [snapshot for snapshot in every if snapshot.id.startswith(repository)]
         return with_digits(held, revision)
 
@@ -96,7 +103,7 @@ class Seals:
         names = [name for name, document in held.items() if document.revision.startswith(digits)]
         if not names and len(digits) >= ID_DIGITS:
             names = [name for name, document in held.items() if document.digest.startswith(digits)]
-        return names
+        return names or [each.name for each in self.named(repository, digits, skip_damaged)]
 
     def _documents(self, below: str) -> dict[str, layout.DocumentName]:
         documents = ((name, layout.document_of(name)) for name in self._store.list(below))
@@ -116,9 +123,17 @@ class Seals:
             if layout.document_of(name) is None:
                 continue
             try:
-                yield self.read(name)
+                snapshot = self.read(name)
             except DamageError as error:
                 on_damage(name, error)
+                continue
+            if not self.is_spare(snapshot):
+                yield snapshot
+
+    def is_spare(self, snapshot: Snapshot) -> bool:
+        """Return whether a seal that lies elsewhere is also there under the name that a writer gives it."""
+        own = snapshot._replace(elsewhere="").name
+        return snapshot.name != own and self._store.stat(own) is not None
 
     def read(self, name: str, where: str = "") -> Snapshot:
         """Return the snapshot of the seal ``name``, which lies there or, out of use, at ``where``.
@@ -141,7 +156,7 @@ class Seals:
         if not _is_named(snapshot, name):
             raise DamageError(f"{what} lies under a name that is not its own.", path=where or name)
         require_known(what, snapshot.seal.format, snapshot.seal.features)
-        return snapshot
+        return snapshot if snapshot.name == name else snapshot._replace(elsewhere=name)
 
     def find(self, repository: str, revision: str | None = None) -> Snapshot:
         """Return the snapshot to restore, by repository and (the beginning of) a revision or a seal's id.
@@ -282,10 +297,12 @@ def preference(snapshot: Snapshot, voucher: Voucher | None = None) -> Preference
 
 
 def _is_named(snapshot: Snapshot, name: str) -> bool:
+    """Return whether a name says what the seal says: the folders in it are hints only."""
     try:
-        return snapshot.name == name
+        as_repo_id(snapshot.seal.repository)
     except UsageError:
         return False  # it names a repository that cannot be
+    return layout.document_of(name) == (snapshot.seal.revision, snapshot.id)
 
 
 def _may_be_meant(name: str, digits: str, alone: str) -> bool:

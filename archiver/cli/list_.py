@@ -8,7 +8,7 @@ import click
 
 from archiver.cli import output
 from archiver.cli.options import common, exit_damaged, open_archive, unlisted
-from archiver.cli.snapshots import described
+from archiver.cli.snapshots import described, identity
 from archiver.errors import ExitCode
 from archiver.text import human_bytes, plural
 
@@ -25,10 +25,11 @@ def command(repository: str | None) -> None:
     The one with a star is what the repository's name alone means. BY is the least of those who vouched
     for its files: upstream, a pin, a cache's own record, or nobody.
     """
+    from archiver.names import as_repo_id
     from archiver.operations.list_ import list_snapshots
 
     archive = open_archive(reading=True)
-    report = list_snapshots(archive, repository or "")
+    report = list_snapshots(archive, as_repo_id(repository) if repository else "")
     rows = [_row(listed) for listed in report.snapshots]
     if rows:
         output.table(
@@ -57,7 +58,7 @@ def _row(listed: ListedSnapshot) -> tuple[str, ...]:
     output.record(
         "snapshot",
         snapshot=snapshot.id,
-        repository=seal.repository,
+        **identity(seal.repository),
         revision=seal.revision,
         sealed=seal.sealed,
         files=seal.totals.files,

@@ -223,11 +223,13 @@ def _is_archive() -> bool:
 
 
 def split_reference(text: str) -> tuple[str, str | None]:
-    """Return ``REPO[@REVISION]`` as its two parts."""
+    """Return ``REPO[@REVISION]`` as its two parts; a repository in its one spelling."""
+    from archiver.names import as_repo_id
+
     repository, at, revision = text.partition("@")
     if not repository or (at and not revision):
         raise UsageError(f"{text!r} is not REPO or REPO@REVISION.")
-    return repository, revision or None
+    return as_repo_id(repository), revision or None
 
 
 def worker_count() -> int:

@@ -12,6 +12,7 @@ from archiver.cli.options import common, open_archive, split_reference
 from archiver.cli.snapshots import (
     described,
     facts,
+    identity,
     print_files,
     print_tensors,
     source_facts,
@@ -55,7 +56,9 @@ def command(reference: str, files: bool, tensors: str | None) -> None:
     snapshot = archive.find(*split_reference(reference))
     shown, manifest = show(archive, snapshot)
     fields = msgspec.to_builtins(shown) | {"vouched": described(shown.vouched)}
-    output.record("snapshot", **fields, ratio=round(shown.ratio, 4))
+    output.record(
+        "snapshot", **identity(snapshot.seal.repository), **fields, ratio=round(shown.ratio, 4)
+    )
     facts(source_facts(shown.source) + _seal_facts(shown))
     if files:
         output.line()

@@ -12,6 +12,7 @@ import msgspec
 
 from archiver.archive.vouching import Voucher
 from archiver.cli import output
+from archiver.names import RepositoryName
 from archiver.text import human_bytes, plural, printable
 
 if TYPE_CHECKING:
@@ -35,6 +36,12 @@ _CARD_MAX = 100
 def title_of(repository: str, revision: str) -> str:
     """Return a snapshot's name for people, with the beginning of its commit or of its seal's id."""
     return f"{repository}@{revision[:12]}".rstrip("@")
+
+
+def identity(repository: str) -> dict[str, str]:
+    """Return, for JSON, a repository's spelling, and the hub and type in it."""
+    name = RepositoryName.parse(repository)
+    return {"repository": repository, "hub": name.hub, "type": name.type}
 
 
 def described(vouching: Vouching | None) -> dict[str, Any] | None:

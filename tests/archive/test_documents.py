@@ -105,10 +105,26 @@ def test_a_seal_under_anothers_name_is_damage(archive, root):
     snapshot = seal_up(archive)
     data = path_of(root, snapshot, "seal").read_bytes()
     archive.store.put_new(layout.seal_name("Org/Model", OTHER, snapshot.id), data)
-    archive.store.put_new(layout.seal_name("Other/Model", REVISION, snapshot.id), data)
     told = []
     assert list(archive.snapshots(on_damage=lambda name, _: told.append(name))) == [snapshot]
-    assert len(told) == 2
+    assert len(told) == 1
+
+
+def test_the_folders_above_a_seal_are_hints(archive, root):
+    """ "take the identity from the document itself", "whatever folders are above" """
+    snapshot = seal_up(archive)
+    own = path_of(root, snapshot, "seal")
+    moved = root / "snapshots/a.b/c/d/e" / own.name
+    moved.parent.mkdir(parents=True)
+    moved.write_bytes(own.read_bytes())
+    assert list(archive.snapshots()) == [snapshot], "a spare one is the same snapshot"
+    own.unlink()
+    (held,) = archive.snapshots()
+    assert (held.id, held.seal) == (snapshot.id, snapshot.seal)
+    assert held.name == moved.relative_to(root).as_posix()
+    for repository, digits in (("org/model", REVISION[:6]), ("org/model", None), (held.id, None)):
+        assert archive.find(repository, digits) == held
+    assert archive.seal_names("Org/Model", REVISION[:6]) == [held.name]
 
 
 @pytest.mark.parametrize("way", ["missing", "empty", "cut", "flipped", "other", "swollen", "noise"])

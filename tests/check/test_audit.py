@@ -158,11 +158,19 @@ def test_the_kinds_and_ways_are_all_in_the_table():
     assert met == {(kind, how) for kind in kinds for how in ways}
 
 
-def test_a_seal_under_another_repositorys_name_is_found(audit, weights):
+def test_a_seal_in_another_folder_is_read_by_what_it_says(audit, weights):
     seal = weights.documents("snapshots")[0]
-    other = weights.root / "snapshots/org/three"
-    other.mkdir()
+    other = weights.root / "snapshots/later.kind/org/three"
+    other.mkdir(parents=True)
     seal.rename(other / seal.name)
+    result = audit()
+    assert (result.code, result.codes) == (0, set())
+    assert audit("--snapshot", "org/one").code == 0
+
+
+def test_a_seal_under_another_revisions_name_is_found(audit, weights):
+    seal = weights.documents("snapshots")[0]
+    seal.rename(seal.with_name("0" * 40 + seal.name[40:]))
     result = audit()
     assert result.codes == {"seal-damaged"}
     assert "a name that is not its own" in result.damage[0]["message"]

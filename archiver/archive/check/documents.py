@@ -101,10 +101,9 @@ class SealCheck:
             read = partial(self._archive.read_seal, name)
             snapshot, result = read_or_reread(self._store, name, read)
             # The snapshot that it was for, as far as its name tells.
-            *_, organisation, repository, _ = name.split("/")
-            title = f"{organisation}/{repository}@{document.revision[:12]}"
+            title = f"{layout.repository_hint(name)}@{document.revision[:12]}"
             self._findings.add_read("seal-damaged", result, name, snapshots=(title,))
-            if snapshot is not None:
+            if snapshot is not None and not self._archive.is_spare(snapshot):
                 yield snapshot
 
 
