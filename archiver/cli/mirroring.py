@@ -385,8 +385,9 @@ def sentence(remark: Remark, report: MirrorReport) -> str:
             shards = plural(remark.total, "shard")
             text = f"The patterns leave out {remark.count:,} of {shards}{of}: {names}."
         case "shards-missing":
+            names_them = "names" if remark.index.endswith(".json") else "is one of"
             text = (
-                f"{printable(remark.index)} names {plural(remark.total, 'shard')}; {remark.count:,} "
+                f"{printable(remark.index)} {names_them} {plural(remark.total, 'shard')}; {remark.count:,} "
                 f"of them are not there: {names}. The model cannot be loaded without them: "
                 f"{_completes(report)}."
             )

@@ -6,6 +6,7 @@ import os
 import shlex
 from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatchcase
+from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
@@ -30,6 +31,7 @@ from archiver.names import as_repo_path, check_paths
 from archiver.tensors.weight_files import (
     HEAD,
     INDEX_MAX,
+    incomplete_splits,
     is_index,
     may_be_stand_in,
     owners_of,
@@ -145,6 +147,8 @@ _LEFTOVERS: Final = {
     "system": "what an operating system leaves",
 }
 _SHARDS_MAX: Final = 5
+_FILES_MAX: Final = 1000
+"""Missing parts of split models that are listed, of all together."""
 _Checked = tuple[FileEntry, str]
 
 
@@ -257,17 +261,22 @@ def _no_model(sound: list[_Checked], manifest: Manifest) -> Iterator[Finding]:
         if is_index(entry.path, pickles=True) and entry.size <= INDEX_MAX:
             missing = sorted(_shards(entry.path, where) - listed)
             if missing:
-                named = ", ".join(map(printable, missing[:_SHARDS_MAX]))
-                more = ", …" if len(missing) > _SHARDS_MAX else ""
-                shards = plural(len(missing), "shard")
-                message = f"It names {shards} that the manifest does not list: {named}{more}."
-                yield Finding(
-                    "index-incomplete",
-                    message,
-                    entry.path,
-                    files=tuple(missing),
-                    actions=(MirrorAnew(),),
-                )
+                yield _incomplete(entry.path, "names", missing, len(missing))
+    room = _FILES_MAX
+    for model in incomplete_splits(listed):
+        missing = list(islice(model.missing(), room))
+        room -= len(missing)
+        if missing:
+            count = model.total - len(model.parts)
+            yield _incomplete(model.present()[0], "goes with", missing, count)
+
+
+def _incomplete(path: str, names: str, missing: list[str], count: int) -> Finding:
+    """Return the remark that files which belong to ``path`` are not listed; ``count`` in all."""
+    named = ", ".join(map(printable, missing[:_SHARDS_MAX]))
+    more = ", …" if count > _SHARDS_MAX else ""
+    message = f"It {names} {plural(count, 'shard')} that the manifest does not list: {named}{more}."
+    return Finding("index-incomplete", message, path, files=tuple(missing), actions=(MirrorAnew(),))
 
 
 def _shards(path: str, where: str) -> set[str]:

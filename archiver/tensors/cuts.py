@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from archiver.tensors.gguf import FIRST_BYTES, HEADER_MAX, ShortHeaderError, parse_gguf
+from archiver.tensors.gguf import FIRST_BYTES, ShortHeaderError, next_size, parse_gguf
 from archiver.tensors.header import LENGTH_BYTES, Header, HeaderError, header_size, parse_header
 
 if TYPE_CHECKING:
@@ -133,8 +133,7 @@ class CutPlanner:
         try:
             self.header = parse_gguf(prefix, self._file_size)
         except ShortHeaderError as error:
-            # Doubled, so that a vocabulary is walked through twice at most, all attempts together.
-            self.needed = min(max(error.needed, 2 * len(prefix)), HEADER_MAX, self._file_size)
+            self.needed = next_size(error, len(prefix), self._file_size)
         else:
             self._decided = True
 

@@ -15,10 +15,17 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from archiver.tensors.header import MAX_INTEGER, Header, HeaderBoundError, HeaderError, Tensor
+from archiver.tensors.header import (
+    MAX_INTEGER,
+    CutOffError,
+    Header,
+    HeaderBoundError,
+    HeaderError,
+    Tensor,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 FIRST_BYTES: Final = 64 << 10
 """So many bytes show whether a file is one, and are a whole header where there is no vocabulary."""
@@ -125,7 +132,8 @@ def parse_gguf(raw: bytes | memoryview, file_size: int) -> Header:
     Raises:
         ShortHeaderError: The header may be accepted, and goes on after ``raw``; what is needed is never
             beyond the file or beyond ``HEADER_MAX``.
-        HeaderError: The header is not one that section 5.2 accepts, and why.
+        HeaderError: The header is not one that section 5.2 accepts, and why; CutOffError if that is
+            because the file is too short for it.
     """
     reader = _Reader(raw, file_size)
     tensors, keys = reader.counts()
@@ -141,10 +149,34 @@ def parse_gguf(raw: bytes | memoryview, file_size: int) -> Header:
             raise HeaderError(f"The tensor {tensor.name!r} overlaps another.")
         at = tensor.end
     if listed and at > file_size:
-        raise HeaderError(
+        raise CutOffError(
             f"The file is cut off: its tensors end at byte {at:,}, the file at {file_size:,}."
         )
     return Header(min(begin, file_size), tuple(listed), {})
+
+
+def read_gguf(beginning: Callable[[int], bytes], file_size: int) -> Header:
+    """Return the header of a GGUF file; errors as for ``parse_gguf``, but it is never short.
+
+    Args:
+        beginning: Gives so many first bytes of the file.
+        file_size: The bytes of the whole file.
+    """
+    size = min(FIRST_BYTES, file_size)
+    while True:
+        raw = beginning(size)
+        try:
+            return parse_gguf(raw, file_size)
+        except ShortHeaderError as error:
+            size = next_size(error, size, file_size)
+
+
+def next_size(error: ShortHeaderError, size: int, file_size: int) -> int:
+    """Return how many bytes to try with next after ``size`` were too few.
+
+    At least twice as many, so that a vocabulary is walked through twice at most, all attempts together.
+    """
+    return min(max(error.needed, 2 * size), HEADER_MAX, file_size)
 
 
 class _Place(NamedTuple):
@@ -180,7 +212,7 @@ class _Reader:
     def _require_room(self, end: int) -> None:
         """Raise HeaderError if no header goes on to ``end``."""
         if end > self._file_size:
-            raise HeaderError("The header goes beyond the end of the file.")
+            raise CutOffError("The header goes beyond the end of the file.")
         if end > HEADER_MAX:
             raise HeaderBoundError(f"The header is longer than {HEADER_MAX:,} bytes.")
 

@@ -83,6 +83,10 @@ class HeaderBoundError(HeaderError):
     """A library may load the header, and it is beyond what is parsed here: nothing is said of it."""
 
 
+class CutOffError(HeaderError):
+    """The file ends before all that its header lists: a download that broke off."""
+
+
 class Tensor(msgspec.Struct, frozen=True, gc=False):
     """One tensor. ``begin`` and ``end`` are offsets in the file, not in its data."""
 

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import posixpath
 import re
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import msgspec
 
 from archiver.text import human_bytes, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 SAFETENSORS: Final = ".safetensors"
 GGUF: Final = ".gguf"
@@ -34,6 +34,7 @@ HEAD: Final = 512
 _INDEX: Final = re.compile(r".*\.safetensors\.index(\.[^./]+)?\.json")
 _PICKLE_INDEX: Final = re.compile(r".*\.bin\.index(\.[^./]+)?\.json")
 _SHARD: Final = re.compile(r"(.*?)-?([0-9]{5})-of-([0-9]{5})(.*)", re.DOTALL)
+_SPLIT: Final = re.compile(r"(.*)-([0-9]{5})-of-([0-9]{5})\.gguf", re.DOTALL)
 _POINTER: Final = (
     b"version https://git-lfs.github.com/spec/v1\n",
     b"version https://hawser.github.com/spec/v1\n",
@@ -65,6 +66,30 @@ class Index(msgspec.Struct):
             return None
         metadata = msgspec.json.decode(self.metadata)
         return metadata.get("total_size") if isinstance(metadata, dict) else None
+
+
+class SplitModel(NamedTuple):
+    """A GGUF model in several files, ``PREFIX-00001-of-00003.gguf`` and so on, as llama.cpp splits it.
+
+    ``parts`` are the numbers of those that are there, out of ``total``.
+    """
+
+    prefix: str
+    total: int
+    parts: frozenset[int]
+
+    def present(self) -> list[str]:
+        """Return the paths of the parts that are there."""
+        return [self._path(number) for number in sorted(self.parts)]
+
+    def missing(self) -> Iterator[str]:
+        """Yield the paths of the parts that are not there."""
+        for number in range(1, self.total + 1):
+            if number not in self.parts:
+                yield self._path(number)
+
+    def _path(self, number: int) -> str:
+        return f"{self.prefix}-{number:05}-of-{self.total:05}{GGUF}"
 
 
 class StandIn(msgspec.Struct, frozen=True):
@@ -130,6 +155,20 @@ def shard_sets(paths: Iterable[str]) -> list[frozenset[str]]:
         if is_weights(path) and (shard := _SHARD.fullmatch(path)):
             shards.setdefault((shard[1], shard[3], shard[4]), set()).add(path)
     return [frozenset(members) for members in shards.values()]
+
+
+def incomplete_splits(paths: Iterable[str]) -> list[SplitModel]:
+    """Return the split GGUF models of which a part is not among the files."""
+    models: dict[tuple[str, int], set[int]] = {}
+    for path in paths:
+        split = _SPLIT.fullmatch(path)
+        if split and 0 < int(split[2]) <= int(split[3]):
+            models.setdefault((split[1], int(split[3])), set()).add(int(split[2]))
+    return [
+        SplitModel(prefix, total, frozenset(parts))
+        for (prefix, total), parts in sorted(models.items())
+        if len(parts) < total
+    ]
 
 
 def may_be_stand_in(path: str, size: int) -> bool:

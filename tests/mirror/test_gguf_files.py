@@ -174,6 +174,66 @@ def test_several_tensors_of_a_name_ask_for_the_file(hub, mirror, cli, archive, t
     assert (result.code, "no tensor w in '*.txt'" in result.err) == (2, True)
 
 
+def part(number: int, total: int, name: str = "q/model-Q4_K") -> str:
+    return f"{name}-{number:05}-of-{total:05}.gguf"
+
+
+PARTS = {part(1, 4), part(3, 4), part(1, 2, "whole"), part(2, 2, "whole"), part(0, 3, "odd")}
+
+
+@pytest.mark.parametrize("imported", [False, True])
+def test_parts_of_a_split_model_that_upstream_has_not(
+    hub, mirror, cli, archive, tmp_path, imported
+):
+    made = {path: gguf_file({path: ("I8", (1,), b"a")}) for path in sorted(PARTS)}
+    if imported:
+        (tmp_path / "folder" / "q").mkdir(parents=True)
+        for path, data in made.items():
+            (tmp_path / "folder" / path).write_bytes(data)
+        result = cli("import", "--json", "-C", archive, tmp_path / "folder", "--as", REPO)
+    else:
+        hub.create(REPO, made)
+        result = mirror("--json")
+    assert result.code == 0
+    assert result.only("mirror")["remarks"] == [
+        {
+            "kind": "shards-missing",
+            "paths": [part(2, 4), part(4, 4)],
+            "count": 2,
+            "index": part(1, 4),
+            "total": 4,
+        }
+    ]
+    assert f"{part(1, 4)} is one of 4 shards; 2 of them are not there: {part(2, 4)}" in result.err
+
+
+def test_of_what_patterns_leave_out_only_that_is_told(hub, mirror):
+    hub.create(REPO, {path: gguf_file({path: ("I8", (1,), b"a")}) for path in sorted(PARTS)})
+    result = mirror("--json", "--include", "whole-00001*")
+    (remark,) = result.only("mirror")["remarks"]
+    assert (remark["kind"], remark["paths"]) == ("shards-not-chosen", [part(2, 2, "whole")])
+
+
+def test_numbers_that_claim_a_hundred_thousand_parts_are_bounded(hub, mirror):
+    hub.create(REPO, {part(1, 99_999, f"m{number}"): b"" for number in range(40)})
+    remarks = mirror("--json").only("mirror")["remarks"]
+    assert [(len(remark["paths"]), remark["count"]) for remark in remarks] == [(1000, 99_998)]
+
+
+def test_verify_remarks_on_parts_that_the_manifest_does_not_list(
+    hub, mirror, cli, archive, tmp_path
+):
+    hub.create(REPO, {path: gguf_file({path: ("I8", (1,), b"a")}) for path in sorted(PARTS)})
+    mirror()
+    cli("manifest", "export", "-C", archive, REPO, "-o", tmp_path / "m.json")
+    cli("restore", "-C", archive, REPO, tmp_path / "out")
+    result = cli("verify", "--json", tmp_path / "out", "--manifest", tmp_path / "m.json")
+    assert result.code == 0
+    (finding,) = result.findings
+    assert (finding["code"], finding["path"]) == ("index-incomplete", part(1, 4))
+    assert finding["files"] == [part(2, 4), part(4, 4)]
+
+
 @pytest.mark.parametrize("jobs", [1, 3])
 def test_vocabularies_of_many_megabytes(hub, mirror, cli, archive, restores, jobs):
     """Beyond 8 MiB there is one such header in memory at a time, read in several steps."""

@@ -8,6 +8,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
+from kit.gguf_files import gguf_file
 from smokekit import archive_of
 
 from archiver.tensors.header import header_bytes
@@ -104,6 +105,31 @@ def test_an_index_of_pickles_whose_shard_is_not_there(bare, tmp_path):
     assert "m-2.bin, which is not there" in found(said)["model-index"]["message"]
     (tmp_path / "m-2.bin").write_bytes(b"\x80\x04.")
     assert bare(tmp_path).code == 4  # pickles are never opened
+
+
+def test_gguf_files_are_looked_at_and_not_run(bare, tmp_path):
+    """Cut off, or without a part, no program can load it; whole, it is for other programs than ours."""
+    folder, root = tmp_path / "model", tmp_path / "weights"
+    folder.mkdir()
+    whole = gguf_file({"a": ("Q8_0", (32, 2048), os.urandom(34 * 2048))})
+    (folder / "m.gguf").write_bytes(whole)
+    (folder / "newer.gguf").write_bytes(b"GGUF\4" + bytes(60))
+    archive_of(folder, root)
+    for said in (bare(folder), bare("-C", root, "me/model")):
+        assert said.code == 4
+        assert "The only weights are GGUF files, which transformers does not run" in said.out
+    (folder / "m.gguf").write_bytes(whole[:-1])
+    for part in (1, 3):
+        (folder / f"n-{part:05}-of-00004.gguf").write_bytes(whole)
+    said = bare(folder)
+    assert said.code == 25
+    codes = found(said)
+    assert codes["model-unreadable"]["path"] == "m.gguf"
+    assert "m.gguf: The file is cut off" in codes["model-unreadable"]["message"]
+    assert codes["model-index"]["path"] == "n-00001-of-00004.gguf"
+    assert (
+        "2 of its 4 parts are not there: n-00002-of-00004.gguf" in codes["model-index"]["message"]
+    )
 
 
 def test_large_tensors_of_zeros_are_counted_in_one_remark(bare, tmp_path):

@@ -8,6 +8,7 @@ kinds in ``NARROWER`` as a failure of its entry, unless that says ``partial = tr
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
+from itertools import islice
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Self
 
 import msgspec
@@ -18,6 +19,7 @@ from archiver.errors import DamageError, UsageError
 from archiver.tensors.weight_files import (
     INDEX_MAX,
     StandIn,
+    incomplete_splits,
     is_index,
     is_weights,
     owners_of,
@@ -64,7 +66,7 @@ class Remark(msgspec.Struct, frozen=True, omit_defaults=True):
         kind: What kind of thing; stable.
         paths: The files, folders or patterns that it is about; the first 1,000 of ``count``.
         count: How many there are.
-        index: The index that names the files.
+        index: The index that names the files, or, of a GGUF model, the first that is taken.
         total: Out of how many.
         left: Why these were left out of a folder.
         instead: What lies in the place of weights.
@@ -142,6 +144,19 @@ def of_patterns(
         missing = shards - taken
         if missing and missing != shards:
             yield remark("shards-not-chosen", missing, total=len(shards))
+
+
+def of_splits(whole: Listing, chosen: Listing) -> Iterator[Remark]:
+    """Yield the parts of chosen split GGUF models that upstream has not; ``index`` is the first it has."""
+    taken = {file.path for file in chosen.files}
+    room = _PATHS_MAX
+    for model in incomplete_splits(file.path for file in whole.files):
+        first = next((path for path in model.present() if path in taken), "")
+        missing = tuple(islice(model.missing(), room))
+        if first and missing:
+            count = model.total - len(model.parts)
+            yield Remark("shards-missing", missing, count, index=first, total=model.total)
+            room -= len(missing)
 
 
 class IndexedFiles(NamedTuple):

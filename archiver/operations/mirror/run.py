@@ -60,6 +60,7 @@ from archiver.operations.mirror.remarks import (
     of_folder,
     of_indexes,
     of_patterns,
+    of_splits,
     remark,
     require_fit,
     without_repeats,
@@ -192,6 +193,7 @@ class _Run:
         self._remarks = [
             *of_folder(whole),
             *of_patterns(whole, listing, request.include, request.exclude),
+            *of_splits(whole, listing),
         ]
         self._worklog_key = f"{listing.endpoint}|{listing.repository}|{listing.revision}"
 

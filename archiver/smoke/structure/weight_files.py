@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from archiver.archive.findings import Finding
@@ -17,13 +18,16 @@ from archiver.errors import SkippedError
 from archiver.smoke.report import FailedError, Proof, shortened
 from archiver.smoke.structure.layers import EMBEDDINGS, LM_HEAD
 from archiver.tensors.dtypes import BITS
-from archiver.tensors.header import HeaderBoundError, HeaderError
+from archiver.tensors.gguf import read_gguf
+from archiver.tensors.header import CutOffError, HeaderBoundError, HeaderError
 from archiver.tensors.weight_files import (
+    GGUF,
     HEAD,
     INDEX_MAX,
     OTHERS,
     PICKLES,
     SAFETENSORS,
+    incomplete_splits,
     is_index,
     is_weights,
     owners_of,
@@ -115,10 +119,12 @@ def _no_weights(checkpoint: Checkpoint) -> SkippedError | FailedError:
     weights = [path for path in sorted(checkpoint.files) if is_weights(path)]
     findings = [finding for path in weights if (finding := _instead(checkpoint, path))]
     findings += _shards_missing(checkpoint)
+    findings += _broken_gguf(checkpoint)
     if findings:
         return FailedError(*findings)
     for endings, kind in (
         (PICKLES, "pickles, which are never opened"),
+        (GGUF, "GGUF files, which transformers does not run"),
         (OTHERS, "of other formats"),
     ):
         for path in weights:
@@ -143,6 +149,27 @@ def _shards_missing(checkpoint: Checkpoint) -> Iterator[Finding]:
             message = f"It names {printable(shard)}, which is not there."
             hint = "Fetch the missing file: no library can load the model without."
             yield Finding("model-index", message, path=path, hint=hint)
+
+
+def _broken_gguf(checkpoint: Checkpoint) -> Iterator[Finding]:
+    """Yield the GGUF files that are cut off, and the split models of which parts are not there."""
+    for path, size in sorted(checkpoint.files.items()):
+        if not path.endswith(GGUF) or _instead(checkpoint, path):
+            continue
+        try:
+            read_gguf(partial(checkpoint.beginning, path), size)
+        except CutOffError as error:
+            hint = "Fetch the file again: no program can load it."
+            yield Finding("model-unreadable", f"{printable(path)}: {error}", path=path, hint=hint)
+        except HeaderError:
+            continue  # of a version or with a type that is not known here
+    for model in incomplete_splits(checkpoint.files)[:_NAMED]:
+        names = ", ".join(map(printable, islice(model.missing(), _NAMED)))
+        count = model.total - len(model.parts)
+        message = f"{count:,} of its {plural(model.total, 'part')} are not there: {names}"
+        message += ", …" if count > _NAMED else "."
+        hint = "Fetch the missing files: no program can load the model without."
+        yield Finding("model-index", message, path=model.present()[0], hint=hint)
 
 
 def check_zeros(checkpoint: Checkpoint, tensors: Iterable[StoredTensor]) -> Proof:
