@@ -227,7 +227,7 @@ class Seal(msgspec.Struct, frozen=True):
     committed: str | msgspec.UnsetType = msgspec.UNSET
 
 
-def canonical(record: msgspec.Struct | dict[str, Any]) -> bytes:
+def canonical(record: msgspec.Struct | dict[str, Any] | tuple[Any, ...]) -> bytes:
     """Return the canonical JSON of a record (RFC 8785; keys are ASCII and there are no floats)."""
     return msgspec.json.encode(record, order="sorted")
 

@@ -51,6 +51,8 @@ class ObjectHeader(msgspec.Struct, frozen=True, omit_defaults=True):
     frames: tuple[int, ...]
     emax: int | msgspec.UnsetType = msgspec.UNSET
     tail: str = ""
+    bases: tuple[HexDigest, ...] = ()
+    """Objects that this one can only be decoded with: reserved, and no codec of this version has any."""
 
 
 class EncodedObject(msgspec.Struct, frozen=True):
@@ -187,6 +189,18 @@ def decode(header: ObjectHeader, body: memoryview, out: Bytes) -> None:
     Raises:
         DamageError: The frames are damaged, or give other bytes than the header names.
     """
+    if decoded_digest(header, body, out) != header.blake3:
+        raise DamageError(
+            f"Object {header.blake3} is damaged: its bytes have another digest.",
+            object=header.blake3,
+        )
+
+
+def decoded_digest(header: ObjectHeader, body: memoryview, out: Bytes) -> Blake3Hex:
+    """Fill ``out`` (``header.size`` bytes) from an object's frames, whatever it is called.
+
+    Return the BLAKE3 of these bytes; raise DamageError if the frames give none.
+    """
     check_header(header)
     frames, at = [], 0
     for length in header.frames:
@@ -201,19 +215,17 @@ def decode(header: ObjectHeader, body: memoryview, out: Bytes) -> None:
         raise DamageError(
             f"Object {header.blake3} is damaged: {error}.", object=header.blake3
         ) from error
-    if blake3_hex(out.data) != header.blake3:
-        raise DamageError(
-            f"Object {header.blake3} is damaged: its bytes have another digest.",
-            object=header.blake3,
-        )
+    return blake3_hex(out.data)
 
 
 def check_header(header: ObjectHeader) -> None:
     """Raise DamageError unless the header's numbers can be those of an object of format 1."""
     transform = CODECS.get(header.codec)
-    if transform is None:
+    if transform is None or header.bases:
         raise DamageError(
-            f"Object {header.blake3} uses codec {header.codec}, which is unknown.",
+            f"Object {header.blake3} uses codec {header.codec}"
+            f"{' with other objects as its bases' if header.bases else ''}, which is unknown.",
+            hint="Use a newer archiver, or the decode.py in the archive.",
             object=header.blake3,
         )
     tail = header.size % transform.word

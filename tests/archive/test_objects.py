@@ -132,12 +132,13 @@ def test_a_damaged_pack_is_replaced_by_the_same_pack_written_anew(archive, root)
 
 
 def test_packs_are_closed_when_they_are_large_enough(archive, monkeypatch):
-    monkeypatch.setattr(writer, "PACK_TARGET", 8000)
+    monkeypatch.setattr(writer, "PACK_SIZE", 8000)
     objects = object_store(archive)
     for plain in CONTENTS:
         objects.put(array(plain), None)
     finish(objects)
-    assert len(objects.published) == 4
+    assert len(objects.published) == 6
+    assert max(pack.size for pack in objects.published) <= 8000
     assert sorted(stored_objects(archive)) == sorted(map(blake3_hex, CONTENTS))
 
 
@@ -174,7 +175,7 @@ def test_a_failure_to_write_reaches_every_thread_and_nothing_hangs(archive, monk
 
 
 def test_a_failure_to_publish_reaches_who_flushes_also_the_second_time(archive, monkeypatch):
-    monkeypatch.setattr(writer, "PACK_TARGET", 4000)
+    monkeypatch.setattr(writer, "PACK_SIZE", 4000)
     error = NoSpaceError("full")
 
     def finish_badly(self):

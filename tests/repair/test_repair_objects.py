@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import struct
 
 import pytest
+from kit import handmade
 from kit.archive import copy, seals
 from kit.faults import flip, wipe
 from kit.repository import write_folder
@@ -44,6 +46,50 @@ def test_a_pack_with_a_damaged_index_needs_nobody(repair, weights, sound, pristi
     assert result.code == 0, result.out
     assert stored(weights) == stored(pristine)
     sound(weights)
+
+
+def frames(path):
+    """Where each frame that holds no data lies: head, object headers, index, trailer."""
+    data = path.read_bytes()
+    (index,) = struct.unpack("<Q", data[-8:])
+    length = struct.unpack_from("<I", data, index + 4)[0]
+    entries = json.loads(data[index + 8 : index + 8 + length])["objects"]
+    for entry in entries:
+        at = entry[1]
+        yield at, at + 8 + struct.unpack_from("<I", data, at + 4)[0]
+    yield from [(0, entries[0][1]), (index, len(data) - 16), (len(data) - 16, len(data))]
+
+
+def test_no_lost_frame_beside_the_data_costs_anything(
+    run, repair, weights, tmp_path, models, pristine
+):
+    """Each is named by an audit, costs a restore nothing, and comes back without any other copy."""
+    path = own_pack(weights)
+    for number, (begin, end) in enumerate([*frames(path)]):
+        wipe(path, begin, end)
+        found = run("audit", "-q", "--json", "-C", weights)
+        codes = {row["code"] for row in found.kinds("finding")} - {"index-damaged"}
+        assert (found.code, codes) == (20, {"pack-damaged"}), number
+        out = tmp_path / f"out{number}"
+        assert run("restore", "-q", "-C", weights, ONE, out).code == 0
+        assert {file.name: file.read_bytes() for file in out.iterdir()} == models[ONE]
+        assert repair().code == 0
+        assert stored(weights) == stored(pristine), number
+
+
+def test_a_pack_with_an_index_of_older_writers_is_made_again_as_it_was(repair, tmp_path):
+    """Entries of five elements: what stands around the objects is part of the pack's name."""
+    root, plain = tmp_path / "old", b"text " * 300
+    objects = [(plain, 0, handmade.object_frames(plain, 0))]
+    pack = handmade.pack(objects)
+    handmade.write_identity(root)
+    described = handmade.manifest([handmade.described("a.txt", [plain])])
+    handmade.write_snapshot(root, described, [pack])
+    path = handmade.write_pack(root, pack)
+    for begin, end in [*frames(path)][1:]:
+        wipe(path, begin, end)
+        assert repair(root=root).code == 0
+        assert path.read_bytes() == pack
 
 
 def test_a_replica_with_other_packs(run, repair, weights, tmp_path, models, sound):

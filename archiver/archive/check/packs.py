@@ -29,7 +29,7 @@ from archiver.archive.packs.reader import PackReader
 from archiver.archive.policy import Level, proves
 from archiver.archive.records import FORMAT, parse_record
 from archiver.buffers import workspace
-from archiver.codec.segment import ObjectHeader, check_header, decode
+from archiver.codec.segment import ObjectHeader, check_header, decoded_digest
 from archiver.errors import ArchiverError, DamageError, DeniedError
 
 if TYPE_CHECKING:
@@ -285,7 +285,7 @@ def _look(reader: Reader, expected: ExpectedPack) -> PackResult:
         archive = head.archive
         if (head.kind, head.format) != ("pack", FORMAT):
             problem = "its head is not that of a pack of format 1"
-        index = pack.index()
+        index = pack.index_at_trailer()
         for entry in index:
             if not 0 <= entry.offset <= entry.offset + entry.stored <= pack.size:
                 problem = f"its index has object {entry.blake3} outside of the pack"
@@ -334,6 +334,13 @@ _PIECE: Final = 4 << 20
 _OTHER_OBJECTS: Final = "its index lists other objects than its frames hold"
 
 
+def _says(listed: IndexEntry | None, entry: IndexEntry) -> bool:
+    """Return whether an index has this entry, in full or as older writers made it."""
+    return listed is not None and (
+        listed == entry or (listed.place, listed.frames) == (entry.place, ())
+    )
+
+
 class _LostError(Exception):
     """What comes next in the pack is no frame that may stand there."""
 
@@ -355,9 +362,13 @@ class _Decoding:
         self._index: dict[int, IndexEntry] = {}
         self._indexed = False
         self._index_problem = ""
+        self._lost = ""
+        """Why the frames do not lead to every object; ``""`` if they do."""
         self._archive = ""
         self._walked: set[int] = set()
-        """Where the objects begin that were met."""
+        """Where the objects begin that were met,"""
+        self._doubtful: set[int] = set()
+        """and those of them that are not what their headers say."""
         self._sound = bytearray()
         self._damaged: list[DamagedObject] = []
 
@@ -367,6 +378,7 @@ class _Decoding:
         try:
             self._index = {entry.offset: entry for entry in self._pack.index()}
             self._indexed = True
+            self._pack.index_at_trailer()
         except ArchiverError as error:
             self._index_problem = error.message
         problem = ""
@@ -377,12 +389,15 @@ class _Decoding:
         except ArchiverError as error:
             problem = error.message
         self._read_unwalked()
+        digest = "" if problem else self._hasher.hexdigest()
+        if digest == self._expected.pack:  # else that is what is wrong with it
+            self._index_problem = self._index_problem or self._lost
         return PackResult(
             self._expected,
             readable=True,
             problem=problem,
             size=self._reader.size,
-            blake3="" if problem else self._hasher.hexdigest(),
+            blake3=digest,
             archive=self._archive,
             sound=bytes(self._sound),
             damaged=tuple(self._damaged),
@@ -396,6 +411,7 @@ class _Decoding:
             while self._next_is_object():
                 self._take_object()
         except _LostError as lost:
+            self._lost = str(lost)
             self._index_problem = self._index_problem or ("" if self._indexed else str(lost))
 
     def _take(self, size: int) -> memoryview:
@@ -455,23 +471,37 @@ class _Decoding:
         if size > min(STORED_MAX, self._reader.size - self._at):
             raise _LostError("an object is longer than the pack")
         body = self._take(size)
-        listed = self._index.get(begin)
         self._walked.add(begin)
         try:
-            decode(header, body, workspace().take("check", header.size))
+            digest = decoded_digest(header, body, workspace().take("check", header.size))
         except DamageError as error:
-            # A flipped digit in the header would name an object that never was: the index knows.
-            self._add_damaged(listed.blake3 if listed else header.blake3, error.message)
+            self._doubt(header, begin, error.message)
             return
-        self._sound += bytes.fromhex(header.blake3)
-        entry = IndexEntry(header.blake3, begin, self._at - begin, header.size, header.codec)
-        if self._indexed and listed != entry:
-            self._index_problem = _OTHER_OBJECTS
+        self._sound += bytes.fromhex(digest)
+        listed = self._index.get(begin)
+        if digest == header.blake3:
+            entry = IndexEntry.of(header, begin, self._at - begin)
+            if self._indexed and not _says(listed, entry):
+                self._index_problem = _OTHER_OBJECTS
+        elif listed and listed.blake3 == digest:
+            self._lost = f"the header at byte {begin} names another object"
+        else:
+            reason = f"Object {header.blake3} is damaged: its bytes have another digest."
+            self._doubt(header, begin, reason)
+
+    def _doubt(self, header: ObjectHeader, begin: int, reason: str) -> None:
+        """Note that an object is not what its header says: the index may know better."""
+        if begin in self._index:
+            self._doubtful.add(begin)
+        else:
+            self._add_damaged(header.blake3, reason)
 
     def _read_unwalked(self) -> None:
-        """Read the objects that the index lists and that the walk did not reach."""
-        for offset, entry in self._index.items():
-            if offset in self._walked:
+        """Read the objects that the walk did not reach, or not as what they are listed."""
+        read = self._walked - self._doubtful
+        entries = self._index.values() if self._indexed else self._pack.walk()
+        for entry in entries:
+            if entry.offset in read:
                 continue
             self._advance(0)
             size = max(0, min(entry.size, STORED_MAX))

@@ -1,4 +1,4 @@
-"""Where segments become stored objects: each plain content once, in packs of about 256 MiB.
+"""Where segments become stored objects: each plain content once, in packs of at most 256 MiB.
 
 Threads bring segments. Each is hashed; what lies in the archive already, and reads back whole, is not
 stored again; the rest is encoded in parallel and appended, one at a time, to the pack that is being
@@ -153,6 +153,8 @@ class ObjectStore:
     def _append(self, key: bytes, encoded: EncodedObject) -> None:
         with self._writing():
             self._reserve(encoded.stored)
+            if self._writer is not None and not self._writer.has_room(encoded):
+                self._rotate()
             if self._writer is None:
                 self._writer = PackWriter(self._archive.store, self._archive.info)
                 with self._lock:
@@ -162,8 +164,6 @@ class ObjectStore:
             with self._lock:
                 self._locations[key] = self._writer_number << _STORED_BITS | entry.stored
                 self.stored_bytes += entry.stored
-            if self._writer.full:
-                self._rotate()
         self._on_stored(entry.size, entry.stored)
 
     @contextlib.contextmanager

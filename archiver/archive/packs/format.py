@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 
 from archiver.archive.records import FORMAT, ArchiveInfo, Features, canonical
-from archiver.codec.segment import HexDigest
+from archiver.codec.segment import HexDigest, ObjectHeader
 from archiver.tensors.header import Count
 
 HEAD: Final = 0x184D2A50
@@ -27,7 +27,9 @@ PARITY_HEADER: Final = 0x184D2A54
 PARITY_BLOCKS: Final = 0x184D2A55
 
 OBJECT_MAGIC: Final = struct.pack("<I", OBJECT)
-"""What to search for where a pack's frames are lost."""
+"""What to search for where a pack's frames are lost,"""
+INDEX_MAGIC: Final = struct.pack("<I", INDEX)
+"""and where its trailer is."""
 
 HEADER_MAX: Final = 64 << 10
 """The JSON of a head or of an object header has at most this many bytes,"""
@@ -83,13 +85,52 @@ class PackHead(msgspec.Struct, frozen=True):
 
 
 class IndexEntry(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Where an object lies in its pack; offsets and sizes in bytes."""
+    """Where an object lies in its pack, and all that decoding takes; offsets and sizes in bytes.
+
+    Entries of older packs end with the codec, and so do those that only say where an object lies: their
+    objects are decoded by their headers.
+    """
 
     blake3: HexDigest
     offset: Count
     stored: Count
     size: Count
     codec: Count
+    frames: tuple[Count, ...] = ()
+    emax: int | None = None
+    tail: str = ""
+
+    @classmethod
+    def of(cls, header: ObjectHeader, offset: int, stored: int) -> IndexEntry:
+        """Return the entry of an object that takes ``stored`` bytes from ``offset`` on."""
+        emax = None if isinstance(header.emax, msgspec.UnsetType) else header.emax
+        return cls(
+            header.blake3,
+            offset,
+            stored,
+            header.size,
+            header.codec,
+            header.frames,
+            emax,
+            header.tail,
+        )
+
+    @property
+    def header(self) -> ObjectHeader | None:
+        """What the object's own header says; None if this does not tell, or contradicts itself."""
+        if not self.frames or sum(self.frames) > self.stored - PREFIX_SIZE:
+            return None
+        emax = msgspec.UNSET if self.emax is None else self.emax
+        return ObjectHeader(self.blake3, self.size, self.codec, self.frames, emax, self.tail)
+
+    @property
+    def place(self) -> ShortEntry:
+        """The five elements that every index has."""
+        return (self.blake3, self.offset, self.stored, self.size, self.codec)
+
+
+ShortEntry = tuple[str, int, int, int, int]
+"""An entry as older writers made it, without what decoding takes."""
 
 
 class PackIndex(msgspec.Struct, frozen=True):

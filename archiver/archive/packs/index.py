@@ -1,10 +1,12 @@
 """Which pack holds which object, read from the packs' own indexes: the authority for every restore.
 
-Where an index is lost or lies, the pack's frames are walked instead. The catalogue has no say here.
+Where an index is lost or lies, the pack's frames are walked instead; where their names do not help, an
+object is found by its content. The catalogue has no say here.
 """
 
 from __future__ import annotations
 
+import struct
 import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeVar
@@ -14,6 +16,7 @@ import numpy.typing as npt
 
 from archiver.archive import layout
 from archiver.archive.packs.format import IndexEntry
+from archiver.codec.transforms import CODECS
 from archiver.errors import ArchiverError, DamageError, UnreadableError
 
 if TYPE_CHECKING:
@@ -27,8 +30,61 @@ Result = TypeVar("Result")
 Bytes32 = npt.NDArray[np.uint8]
 UInt32s = npt.NDArray[np.uint32]
 UInt64s = npt.NDArray[np.uint64]
+Rows = npt.NDArray[np.void]
 
 _DIGEST_SIZE: Final = 32
+_FRAMES_MAX: Final = max(codec.streams for codec in CODECS.values())
+_TAIL_MAX: Final = max(codec.word for codec in CODECS.values()) - 1
+_UINT32_MAX: Final = (1 << 32) - 1
+_NO_EMAX: Final = -1
+_EMAX_MAX: Final = 255
+_NO_FRAMES: Final = (0,) * _FRAMES_MAX
+_ROW: Final = struct.Struct(f"<QIIIhBB{_TAIL_MAX}s{_FRAMES_MAX}I")
+_Row: Final = np.dtype(f"V{_ROW.size}")
+
+
+def _row(entry: IndexEntry) -> bytes:
+    """Return all of an entry but its digest, packed.
+
+    What no object has that this version can decode is left out: then the object's own header counts, and
+    says what is wrong with it.
+    """
+    frames, emax, tail = entry.frames, entry.emax, b""
+    try:
+        tail = bytes.fromhex(entry.tail)
+    except ValueError:
+        frames = ()
+    emax = _NO_EMAX if emax is None else emax
+    known = len(frames) <= _FRAMES_MAX and len(tail) <= _TAIL_MAX and _NO_EMAX <= emax <= _EMAX_MAX
+    if not known or max(frames, default=0) > _UINT32_MAX:
+        frames, emax, tail = (), _NO_EMAX, b""
+    return _ROW.pack(
+        entry.offset,
+        min(entry.stored, _UINT32_MAX),
+        min(entry.size, _UINT32_MAX),
+        min(entry.codec, _UINT32_MAX),
+        emax,
+        len(frames),
+        len(tail),
+        tail,
+        *frames,
+        *_NO_FRAMES[len(frames) :],
+    )
+
+
+def _entry(digest: str, row: bytes) -> IndexEntry:
+    """Return the entry that was packed."""
+    offset, stored, size, codec, emax, frame_count, tail_size, tail, *frames = _ROW.unpack(row)
+    return IndexEntry(
+        digest,
+        offset,
+        stored,
+        size,
+        codec,
+        tuple(frames[:frame_count]),
+        None if emax == _NO_EMAX else emax,
+        tail[:tail_size].hex(),
+    )
 
 
 class PackOpener(Protocol):
@@ -39,7 +95,7 @@ class PackOpener(Protocol):
 
 
 class _IndexTable(NamedTuple):
-    """What the indexes of packs list, in arrays: some 80 bytes an object, where records take 400.
+    """What the indexes of packs list, in arrays: some 90 bytes an object, where records take 500.
 
     Sorted by the first eight bytes of the digests, and of one object by the order of the packs.
     """
@@ -47,20 +103,19 @@ class _IndexTable(NamedTuple):
     prefixes: UInt64s = np.empty(0, np.uint64)
     digests: Bytes32 = np.empty((0, _DIGEST_SIZE), np.uint8)
     packs: UInt32s = np.empty(0, np.uint32)
-    numbers: UInt64s = np.empty((0, 4), np.uint64)
-    """Of each object its offset, its stored and its plain size, and its codec."""
+    rows: Rows = np.empty(0, _Row)
+    """Of each object everything else that its entry has."""
 
     @classmethod
     def of(cls, pack: int, entries: Sequence[IndexEntry]) -> _IndexTable:
         """Return what one pack lists."""
         raw = b"".join(bytes.fromhex(entry.blake3) for entry in entries)
         digests = np.frombuffer(raw, np.uint8).reshape(-1, _DIGEST_SIZE)
-        rows = [(entry.offset, entry.stored, entry.size, entry.codec) for entry in entries]
         return cls(
             digests[:, :8].copy().view(">u8").reshape(-1).astype(np.uint64),
             digests,
             np.full(len(entries), pack, np.uint32),
-            np.array(rows, np.uint64).reshape(-1, 4),
+            np.frombuffer(b"".join(map(_row, entries)), _Row),
         )
 
     @classmethod
@@ -72,7 +127,7 @@ class _IndexTable(NamedTuple):
             prefixes[order],
             np.concatenate([part.digests for part in parts])[order],
             np.concatenate([part.packs for part in parts])[order],
-            np.concatenate([part.numbers for part in parts])[order],
+            np.concatenate([part.rows for part in parts])[order],
         )
 
     def places(self, digest: str) -> list[tuple[int, IndexEntry]]:
@@ -83,8 +138,7 @@ class _IndexTable(NamedTuple):
         at = int(np.searchsorted(self.prefixes, prefix))
         while at < len(self.prefixes) and self.prefixes[at] == prefix:
             if self.digests[at].tobytes() == key:
-                entry = IndexEntry(digest, *map(int, self.numbers[at]))
-                places.append((int(self.packs[at]), entry))
+                places.append((int(self.packs[at]), _entry(digest, self.rows[at].tobytes())))
             at += 1
         return places
 
@@ -113,7 +167,10 @@ class ObjectIndex:
         self._table = _IndexTable()
         self._packs: list[str] = []
         self._by_frames_of: dict[str, dict[bytes, list[IndexEntry]]] = {}
+        self._lost_indexes: set[int] = set()
+        """The numbers of the packs whose objects are known by their headers alone."""
         self._unlisted_places: dict[bytes, list[tuple[int, IndexEntry]]] | None = None
+        self._misnamed_places: dict[bytes, list[tuple[int, IndexEntry]]] | None = None
         self._add(packs)
 
     def _add(self, packs: Iterable[str]) -> None:
@@ -133,6 +190,7 @@ class ObjectIndex:
         try:
             return reader.index()
         except DamageError:
+            self._lost_indexes.add(len(self._packs))
             return list(reader.walk())
 
     def find(self, digest: str) -> tuple[str, IndexEntry] | None:
@@ -146,15 +204,9 @@ class ObjectIndex:
             DamageError: No copy of it is whole.
             ArchiverError: It is in no pack that may be read.
         """
-
-        def read(pack: str, entry: IndexEntry) -> None:
-            if entry.size != size:
-                raise DamageError(
-                    f"{_located(pack)[1]} lists another size for object {digest}.", object=digest
-                )
-            self._opener.pack(pack).read(entry, out[:size])
-
-        self._first_whole(digest, read)
+        self._first_whole(
+            digest, lambda pack, entry: self._opener.pack(pack).read(entry, out[:size])
+        )
 
     def copy(self, digest: str) -> EncodedObject:
         """Return an object as it is stored in a pack that has it whole; raise as ``read`` does."""
@@ -190,21 +242,25 @@ class ObjectIndex:
     def _places(self, digest: str) -> Iterator[tuple[str, IndexEntry]]:
         """Yield where an object may lie, what costs least first.
 
-        By the indexes of the packs; by those of the fallback; and then, in case an index lies, where the
-        frames of the packs have it.
+        By the indexes of the packs; by those of the fallback; then, in case an index lies, where the
+        frames of the packs have it; and last, if it is listed nowhere, where they have it under another
+        name.
         """
         places = self._by_index(digest)
         yield from places
         self._add_fallback()
-        yield from (place for place in self._by_index(digest) if place not in places)
-        if not places:
-            unlisted = self._unlisted().get(bytes.fromhex(digest), ())
-            yield from ((self._packs[number], entry) for number, entry in unlisted)
+        places += (more := [place for place in self._by_index(digest) if place not in places])
+        yield from more
+        key = bytes.fromhex(digest)
+        if places:
+            pack, listed = places[0]
+            for entry in self._by_frames(pack).get(key, ()):
+                if entry != listed:
+                    yield pack, entry
             return
-        pack, listed = places[0]
-        for entry in self._by_frames(pack).get(bytes.fromhex(digest), ()):
-            if entry != listed:
-                yield pack, entry
+        for search in (self._unlisted, self._misnamed):
+            for number, entry in search().get(key, ()):
+                yield self._packs[number], entry
 
     def _unlisted(self) -> dict[bytes, list[tuple[int, IndexEntry]]]:
         """Return the objects that frames have and no index lists; all packs are walked through once."""
@@ -219,13 +275,37 @@ class ObjectIndex:
                                 self._unlisted_places.setdefault(key, []).append((number, entry))
             return self._unlisted_places
 
+    def _misnamed(self) -> dict[bytes, list[tuple[int, IndexEntry]]]:
+        """Return the objects whose headers name another one, by their content.
+
+        Decoded are those that no index vouches for: once each, in the packs that have lost theirs, and
+        where a header names what is listed nowhere.
+        """
+        unlisted = self._unlisted()
+        with self._lock:
+            if self._misnamed_places is None:
+                self._misnamed_places = {}
+                doubtful = [place for places in unlisted.values() for place in places]
+                for number in sorted(self._lost_indexes):
+                    with suppress(ArchiverError):
+                        walked = self._opener.pack(self._packs[number]).walk()
+                        doubtful += ((number, entry) for entry in walked)
+                for number, entry in doubtful:
+                    with suppress(ArchiverError):
+                        named = self._opener.pack(self._packs[number]).content(entry)
+                        if named.blake3 != entry.blake3:
+                            key = bytes.fromhex(named.blake3)
+                            self._misnamed_places.setdefault(key, []).append((number, named))
+            return self._misnamed_places
+
     def _by_frames(self, pack: str) -> dict[bytes, list[IndexEntry]]:
         """Return where the frames of a pack have its objects; it is walked through once."""
         with self._lock:
             if pack not in self._by_frames_of:
                 entries: dict[bytes, list[IndexEntry]] = {}
-                for entry in self._opener.pack(pack).walk():
-                    entries.setdefault(bytes.fromhex(entry.blake3), []).append(entry)
+                with suppress(ArchiverError):
+                    for entry in self._opener.pack(pack).walk():
+                        entries.setdefault(bytes.fromhex(entry.blake3), []).append(entry)
                 self._by_frames_of = {pack: entries}  # one pack: it may have many objects
             return self._by_frames_of[pack]
 

@@ -6,9 +6,11 @@ format's bounds, before memory is taken for it.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
+import msgspec
 import numpy as np
 
 from archiver.archive.packs import format as pack_format
@@ -28,18 +30,23 @@ from archiver.codec.segment import (
     ObjectHeader,
     check_header,
     decode,
+    decoded_digest,
 )
 from archiver.errors import DamageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from archiver.buffers import Bytes
     from archiver.storage.store import Reader
 
 DECODER_BYTES: Final = 3 * SEGMENT_MAX + (6 << 20)
 """What a thread holds that decodes: an object as it is stored, its streams, its plain bytes, zstd's own."""
+
+Result = TypeVar("Result")
+
 _PIECE: Final = 1 << 20
+_BLOCK: Final = 4 << 10
 _DOUBTFUL_MAX: Final = 4
 """Headers whose object is not followed by another frame may claim this many times the pack's bytes.
 
@@ -119,6 +126,19 @@ class PackReader:
         return parse_record(self._skippable(0, pack_format.HEAD, HEADER_MAX), PackHead, self.what)
 
     def index(self) -> tuple[IndexEntry, ...]:
+        """Return the pack's entries; raise DamageError if it has no whole index.
+
+        A damaged trailer does not matter: the index is found by what it begins with.
+        """
+        try:
+            return self.index_at_trailer()
+        except DamageError as error:
+            for data in self._index_payloads():
+                with suppress(DamageError):
+                    return self._entries_in(data)
+            raise DamageError(f"{self.what} has lost its index: {error.message}") from error
+
+    def index_at_trailer(self) -> tuple[IndexEntry, ...]:
         """Return the pack's entries; raise DamageError if its end does not lead to a whole index."""
         try:
             size = pack_format.TRAILER_SIZE
@@ -126,8 +146,26 @@ class PackReader:
                 raise ValueError("the pack is too short")  # noqa: TRY301 - worded in one place
             offset = pack_format.read_trailer(self._read(self.size - size, size))
         except ValueError as error:
-            raise DamageError(f"{self.what} has lost its index: {error}.") from error
-        data = self._skippable(offset, pack_format.INDEX, INDEX_MAX)
+            raise DamageError(f"{self.what} does not lead to its index: {error}.") from error
+        return self._entries_in(self._skippable(offset, pack_format.INDEX, INDEX_MAX))
+
+    def _index_payloads(self) -> Iterator[bytearray]:
+        """Yield what may be the payload of the index, the last one first; no byte twice."""
+        longest = INDEX_MAX + pack_format.PREFIX_SIZE + pack_format.TRAILER_SIZE
+        end = bytearray()
+        for at in range(max(0, self.size - longest), self.size, _PIECE):
+            end += self.piece(at)
+        at = limit = len(end)
+        while (at := end.rfind(pack_format.INDEX_MAGIC, 0, at)) >= 0:
+            payload = at + pack_format.PREFIX_SIZE
+            if payload <= limit:
+                size = pack_format.read_prefix(end[at:payload])[1]
+                # JSON holds no byte as the last one of a magic: where another stands, it has ended.
+                if payload + size <= limit:
+                    yield end[payload : payload + size]
+            limit = at
+
+    def _entries_in(self, data: bytearray) -> tuple[IndexEntry, ...]:
         entries = parse_record(data, PackIndex, f"The index of {self.what}").objects
         at = 0
         for entry in entries:
@@ -136,6 +174,35 @@ class PackReader:
                 raise DamageError(f"The index of {self.what} lists objects that cannot lie so.")
             at = entry.offset + entry.stored
         return entries
+
+    def true_entries(self) -> Iterator[IndexEntry]:
+        """Yield the entries in pack order, each under the name that its bytes have, if these still decode.
+
+        Where index and header agree on a name, it is taken for right. So this costs little for a pack whose
+        index is whole, and else decodes it once.
+        """
+        try:
+            entries: Iterable[IndexEntry] = self.index()
+        except DamageError:
+            entries, named_twice = self.walk(), False
+        else:
+            named_twice = True
+        for entry in entries:
+            if named_twice and self._header_says(entry):
+                yield entry
+                continue
+            try:
+                yield self.content(entry)
+            except DamageError:
+                yield entry
+
+    def _header_says(self, entry: IndexEntry) -> bool:
+        try:
+            header, body = self.object_header(entry.offset)
+        except DamageError:
+            return False
+        says = IndexEntry.of(header, entry.offset, body + sum(header.frames) - entry.offset)
+        return says == entry
 
     def walk(self) -> Iterator[IndexEntry]:
         """Yield the entries found by the object headers alone, also past damage, in one pass.
@@ -171,17 +238,28 @@ class PackReader:
             header, body = self.object_header(offset)
         except DamageError:
             return None
-        end = body + sum(header.frames)
-        return IndexEntry(header.blake3, offset, end - offset, header.size, header.codec)
+        return IndexEntry.of(header, offset, body + sum(header.frames) - offset)
 
     def _magic(self, offset: int) -> int | None:
-        if offset + pack_format.PREFIX_SIZE > self.size:
+        try:
+            return pack_format.read_prefix(self._read(offset, pack_format.PREFIX_SIZE))[0]
+        except DamageError:
             return None
-        return pack_format.read_prefix(self._read(offset, pack_format.PREFIX_SIZE))[0]
 
     def piece(self, offset: int) -> bytearray:
-        """Return the bytes from ``offset`` on, a piece of them."""
-        return self._read(offset, min(_PIECE, self.size - offset))
+        """Return the bytes from ``offset`` on, a piece of them; zeros where the medium gives none."""
+        size = min(_PIECE, self.size - offset)
+        try:
+            return self._read(offset, size)
+        except DamageError:
+            piece = bytearray(size)
+        end = offset + size
+        # Where a disk's blocks begin: of one that cannot be read, its neighbours can.
+        edges = [offset, *range(offset - offset % _BLOCK + _BLOCK, end, _BLOCK), end]
+        for begin, stop in pairwise(edges):
+            with suppress(DamageError):
+                piece[begin - offset : stop - offset] = self._read(begin, stop - begin)
+        return piece
 
     def object_header(self, offset: int) -> tuple[ObjectHeader, int]:
         """Return the object header at ``offset`` and where its first data frame begins."""
@@ -190,44 +268,108 @@ class PackReader:
         check_header(header)
         return header, offset + pack_format.PREFIX_SIZE + len(data)
 
-    def _fetch(self, entry: IndexEntry) -> tuple[ObjectHeader, memoryview]:
-        """Return an object's header and frames, in one read; the frames lie in the thread's workspace."""
+    def read(self, entry: IndexEntry, out: Bytes) -> None:
+        """Decode an object into ``out`` (all of its plain bytes); raise DamageError unless it is whole."""
+
+        def decode_into_out(header: ObjectHeader, body: memoryview) -> None:
+            if header.size != len(out):
+                raise DamageError(
+                    f"{self.what} lists another size for object {entry.blake3}.",
+                    object=entry.blake3,
+                )
+            decode(header, body, out)
+
+        self._first_whole(entry, decode_into_out)
+
+    def copy(self, entry: IndexEntry) -> EncodedObject:
+        """Return an object as it is stored, after it was decoded and checked."""
+
+        def copied(header: ObjectHeader, body: memoryview) -> EncodedObject:
+            check_header(header)
+            decode(header, body, np.empty(header.size, np.uint8))
+            ends = list(accumulate(header.frames, initial=0))
+            frames = (bytes(body[begin:end]) for begin, end in pairwise(ends))
+            return EncodedObject(header, tuple(frames))
+
+        return self._first_whole(entry, copied)
+
+    def content(self, entry: IndexEntry) -> IndexEntry:
+        """Return the entry under the name that the bytes have; raise DamageError if they do not decode.
+
+        Where index and header decode to different bytes, those are right that one of them names.
+        """
+        names, contents = {entry.blake3}, dict[str, IndexEntry]()
+        with suppress(DamageError):
+            names.add(self.object_header(entry.offset)[0].blake3)
+
+        def add(header: ObjectHeader, body: memoryview) -> None:
+            check_header(header)
+            digest = decoded_digest(header, body, workspace().take("check", header.size))
+            named = msgspec.structs.replace(header, blake3=digest)
+            contents[digest] = IndexEntry.of(named, entry.offset, entry.stored)
+            if digest not in names:
+                raise DamageError(f"{self.what} has another name for {digest}.", object=digest)
+
+        try:
+            self._first_whole(entry, add)
+        except DamageError:
+            if not contents:
+                raise
+        likely = [contents[name] for name in contents if name in names]
+        return (likely or [*contents.values()])[0]
+
+    def _first_whole(
+        self, entry: IndexEntry, take: Callable[[ObjectHeader, memoryview], Result]
+    ) -> Result:
+        """Return what ``take`` makes of the first of the ways to decode an object that it accepts."""
+        damage: DamageError | None = None
+        try:
+            for header, body in self._encodings(entry):
+                try:
+                    return take(header, body)
+                except DamageError as error:
+                    damage = damage or error
+        except DamageError as error:
+            damage = damage or error
+        raise damage or DamageError(f"{self.what} does not hold object {entry.blake3}.")
+
+    def _encodings(self, entry: IndexEntry) -> Iterator[tuple[ObjectHeader, memoryview]]:
+        """Yield how an object may be encoded, and its frames, both under the name that the entry has.
+
+        First as the entry says: then nothing else of the pack needs to be readable. If that is not
+        right, or the entry does not say it, as the object's own header does, whose name is only a hint.
+        """
+        listed = entry.header
+        body = 0 if listed is None else entry.stored - sum(listed.frames)
+        try:
+            stretch = self._stretch(entry, 0)
+        except DamageError:
+            if listed is not None and body:
+                yield listed, self._stretch(entry, body)
+            raise
+        if listed is not None:
+            yield listed, stretch[body:]
+        magic, size = pack_format.read_prefix(stretch)
+        end = pack_format.PREFIX_SIZE + size
+        what = f"The object at byte {entry.offset} of {self.what}"
+        if magic != pack_format.OBJECT or end > entry.stored:
+            raise DamageError(f"{what} has no header.", object=entry.blake3)
+        own = parse_record(stretch[pack_format.PREFIX_SIZE : end], ObjectHeader, what)
+        header = msgspec.structs.replace(own, blake3=entry.blake3)
+        if header != listed:
+            yield header, stretch[end:]
+
+    def _stretch(self, entry: IndexEntry, begin: int) -> memoryview:
+        """Return what an object takes from ``begin`` on, read at once into the thread's workspace."""
         if not pack_format.PREFIX_SIZE <= entry.stored <= STORED_MAX:
             raise DamageError(
                 f"{self.what} claims {entry.stored} bytes for {entry.blake3}.", object=entry.blake3
             )
-        buffer = workspace().take("stored", entry.stored).data
+        size = entry.stored - begin
+        buffer = workspace().take("stored", size).data
         inside = 0 <= entry.offset <= self.size - entry.stored
-        if not inside or self._reader.read_into(entry.offset, buffer) != entry.stored:
+        if not inside or self._reader.read_into(entry.offset + begin, buffer) != size:
             raise DamageError(
                 f"{self.what} ends inside object {entry.blake3}.", object=entry.blake3
             )
-        magic, size = pack_format.read_prefix(buffer)
-        if magic != pack_format.OBJECT or pack_format.PREFIX_SIZE + size > entry.stored:
-            raise DamageError(f"{self.what} has no object at byte {entry.offset}.")
-        end = pack_format.PREFIX_SIZE + size
-        what = f"The object at byte {entry.offset} of {self.what}"
-        return parse_record(buffer[pack_format.PREFIX_SIZE : end], ObjectHeader, what), buffer[end:]
-
-    def read(self, entry: IndexEntry, out: Bytes) -> None:
-        """Decode an object into ``out`` (``entry.size`` bytes); raise DamageError unless it is whole."""
-        header, body = self._fetch(entry)
-        if header.blake3 != entry.blake3 or header.size != len(out):
-            raise DamageError(
-                f"{self.what} holds another object than {entry.blake3}.", object=entry.blake3
-            )
-        decode(header, body, out)
-
-    def copy(self, entry: IndexEntry) -> EncodedObject:
-        """Return an object as it is stored, after it was decoded and checked."""
-        header, body = self._fetch(entry)
-        check_header(header)
-        out = np.empty(header.size, np.uint8)
-        if header.blake3 != entry.blake3:
-            raise DamageError(
-                f"{self.what} holds another object than {entry.blake3}.", object=entry.blake3
-            )
-        decode(header, body, out)
-        ends = list(accumulate(header.frames, initial=0))
-        frames = (bytes(body[begin:end]) for begin, end in pairwise(ends))
-        return EncodedObject(header, tuple(frames))
+        return buffer

@@ -12,7 +12,13 @@ from blake3 import blake3
 
 from archiver.archive.layout import pack_name
 from archiver.archive.packs import format as pack_format
-from archiver.archive.packs.format import IndexEntry, PackIndex, head_frame
+from archiver.archive.packs.format import (
+    PREFIX_SIZE,
+    TRAILER_SIZE,
+    IndexEntry,
+    PackIndex,
+    head_frame,
+)
 from archiver.archive.records import canonical
 from archiver.digest import Blake3Hex
 from archiver.errors import ArchiverError, DamageError
@@ -24,30 +30,41 @@ if TYPE_CHECKING:
     from archiver.codec.segment import EncodedObject
     from archiver.storage.store import Leftover, Reader, Staged, Store
 
-PACK_TARGET: Final = 256 << 20
-"""A pack is closed once it holds this many bytes,"""
+PACK_SIZE: Final = 256 << 20
+"""A pack has at most this many bytes, index and trailer included,"""
 _ENTRIES_MAX: Final = 50_000
-"""or this many objects, so that its index stays small in memory."""
+"""and this many objects, so that its index stays small in memory."""
 _JOINED_MAX: Final = 64 << 10
 """Objects up to this many bytes are written in one call: the calls cost more than the copy."""
 _READ_BYTES: Final = 1 << 20
+
+_COMMA: Final = b","
+_INDEX_BEGIN, _INDEX_END = canonical(PackIndex(())).split(b"]")
+_INDEX_END = b"]" + _INDEX_END
+"""The canonical JSON of an index, around its entries."""
 
 
 class PackWriter:
     """Appends objects to a pack that becomes visible only when it is finished."""
 
-    def __init__(self, store: Store, info: ArchiveInfo) -> None:
-        self._begin(store.stage("pack"))
+    def __init__(self, store: Store, info: ArchiveInfo, *, short_entries: bool = False) -> None:
+        """Begin a pack of the archive ``info``; with an index as older writers made it, if asked."""
+        self._begin(store.stage("pack"), short_entries=short_entries)
         try:
             self._write(head_frame(info))
         except ArchiverError:
             self.abort()
             raise
 
-    def _begin(self, staged: Staged) -> None:
+    def _begin(self, staged: Staged, *, short_entries: bool = False) -> None:
         self._hasher = blake3()
         self._staged = staged
         self._entries: list[IndexEntry] = []
+        self._listed: list[bytes] = []
+        """The entries as the index will have them."""
+        self._end_size = len(_INDEX_BEGIN) + len(_INDEX_END) + PREFIX_SIZE + TRAILER_SIZE
+        """Bytes of index and trailer, if no object follows."""
+        self._short_entries = short_entries
         self._torn = False
         self.size = 0
 
@@ -69,7 +86,8 @@ class PackWriter:
                 writer._hasher.update(piece)  # noqa: SLF001
         finally:
             reader.close()
-        writer._entries.extend(entries)  # noqa: SLF001
+        for entry in entries:
+            writer._add(entry)  # noqa: SLF001
         writer.size = size
         return writer
 
@@ -79,12 +97,21 @@ class PackWriter:
         self.size += len(data)
 
     @property
-    def full(self) -> bool:
-        """Return whether it is time to close the pack."""
-        return self.size >= PACK_TARGET or len(self._entries) >= _ENTRIES_MAX
+    def entries(self) -> tuple[IndexEntry, ...]:
+        """What was appended so far."""
+        return tuple(self._entries)
+
+    def has_room(self, encoded: EncodedObject) -> bool:
+        """Return whether the pack keeps to its size with this object too; an empty one takes any."""
+        if not self._entries:
+            return True
+        stored = PREFIX_SIZE + len(canonical(encoded.header)) + encoded.stored
+        listed = self._listing(IndexEntry.of(encoded.header, self.size, stored))
+        size = self.size + stored + self._end_size + len(listed) + len(_COMMA)
+        return size <= PACK_SIZE and len(self._entries) < _ENTRIES_MAX
 
     def append(self, encoded: EncodedObject) -> IndexEntry:
-        """Append one object and return its entry.
+        """Append one object and return its entry; ask ``has_room`` before.
 
         Raise NoSpaceError when the disk is full: the pack is then as before.
         """
@@ -100,9 +127,19 @@ class PackWriter:
             self._staged.cut(offset)
             self._hasher, self.size, self._torn = hasher, offset, False
             raise
-        entry = IndexEntry(header.blake3, offset, self.size - offset, header.size, header.codec)
-        self._entries.append(entry)
+        entry = IndexEntry.of(header, offset, self.size - offset)
+        self._add(entry)
         return entry
+
+    def _add(self, entry: IndexEntry) -> None:
+        listed = self._listing(entry)
+        self._end_size += len(listed) + (len(_COMMA) if self._listed else 0)
+        self._listed.append(listed)
+        self._entries.append(entry)
+
+    def _listing(self, entry: IndexEntry) -> bytes:
+        """Return an entry as the index has it."""
+        return canonical(entry.place if self._short_entries else entry)
 
     def complete(self) -> Blake3Hex:
         """Write the index: the pack is whole then, and not visible yet. Return its digest."""
@@ -110,9 +147,8 @@ class PackWriter:
             raise ArchiverError("An unfinished pack ends in a part of an object.")
         index = self.size
         self._torn = True  # whoever is stopped inside the index may not complete it again
-        self._write(
-            pack_format.skippable(pack_format.INDEX, canonical(PackIndex(tuple(self._entries))))
-        )
+        payload = _INDEX_BEGIN + _COMMA.join(self._listed) + _INDEX_END
+        self._write(pack_format.skippable(pack_format.INDEX, payload))
         self._write(pack_format.trailer(index))
         return Blake3Hex(self._hasher.hexdigest())
 

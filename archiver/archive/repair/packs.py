@@ -8,6 +8,7 @@ one, and the snapshots that stand on it need new seals (``reseal``).
 from __future__ import annotations
 
 from contextlib import closing
+from itertools import product
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
@@ -152,31 +153,52 @@ def _packs_of(snapshot: Snapshot) -> list[str]:
 
 
 class PackListing(NamedTuple):
-    """The entries of a pack, in pack order, and the archive that wrote it."""
+    """What a pack held, in pack order, and how it may have been written.
+
+    Attributes:
+        entries: Its objects.
+        writers: The archives that may have written it, the likeliest first.
+        short: Whether its index was as older writers made it; both are possible where no copy tells.
+    """
 
     entries: tuple[IndexEntry, ...]
-    writer: ArchiveInfo
+    writers: tuple[ArchiveInfo, ...]
+    short: tuple[bool, ...] = (False, True)
 
 
 def pack_listing(pack: str, stores: Iterable[Store], info: ArchiveInfo) -> PackListing:
-    """Return what the copies of a pack in these stores tell of it; ``info`` if none tells who wrote it.
+    """Return what the copies of a pack in these stores tell of it; ``info`` is the archive's own.
 
     An index counts for more than what is found by walking a copy that lost its own.
     """
     walked: tuple[IndexEntry, ...] = ()
-    writer = None
+    writers: dict[str, ArchiveInfo] = {}
     for reader in _copies(pack, stores):
         try:
-            writer = writer or _writer_of(reader)
-            try:
-                return PackListing(reader.index(), writer or info)
-            except ArchiverError:
-                walked = walked or tuple(reader.walk())
+            if writer := _writer_of(reader):
+                writers.setdefault(writer.archive, writer)
+            index = _index_of(reader)
+            if index:
+                short = not any(entry.frames for entry in index)
+                entries = tuple(reader.true_entries())
+                return PackListing(entries, _with_own(writers, info), (short,))
+            walked = walked or tuple(reader.true_entries())
         except ArchiverError:
             continue
         finally:
             reader.close()
-    return PackListing(walked, writer or info)
+    return PackListing(walked, _with_own(writers, info))
+
+
+def _with_own(writers: dict[str, ArchiveInfo], info: ArchiveInfo) -> tuple[ArchiveInfo, ...]:
+    return tuple({**writers, info.archive: writers.get(info.archive, info)}.values())
+
+
+def _index_of(reader: PackReader) -> tuple[IndexEntry, ...]:
+    try:
+        return reader.index()
+    except DamageError:
+        return ()
 
 
 def _writer_of(reader: PackReader) -> ArchiveInfo | None:
@@ -247,7 +269,7 @@ def repack(
     repacker = _Repacker(archive, held, damage, sources)
     try:
         for pack in sorted(damage.damaged):
-            repacker.rebuild(pack_listing(pack, [archive.store, *stores], archive.info))
+            repacker.rebuild(pack, pack_listing(pack, [archive.store, *stores], archive.info))
         repacker.recover_rest()
         repacker.publish_loose()
     finally:
@@ -288,14 +310,16 @@ class _Repacker:
         """A pack of recovered objects, in whatever order they come."""
         self.result = RepackResult()
 
-    def rebuild(self, listing: PackListing) -> None:
-        """Make a pack with these objects; if it cannot have them all, keep those that were missing."""
-        writer = PackWriter(self._archive.store, listing.writer)
+    def rebuild(self, old: str, listing: PackListing) -> None:
+        """Make the pack ``old`` again; if it cannot have all its objects, keep those that were missing."""
+        writer = PackWriter(self._archive.store, listing.writers[0])
         try:
             recovered: dict[str, tuple[IndexEntry, str]] = {}
             complete = bool(listing.entries)
             for listed in listing.entries:
-                encoded, source = self._fetch(self._missing_object(listed))
+                encoded, source = self._left_in(old, listed), THIS_ARCHIVE
+                if encoded is None:
+                    encoded, source = self._fetch(self._missing_object(listed))
                 if encoded is None:
                     complete = complete and listed.blake3 not in self._missing
                     continue
@@ -303,11 +327,19 @@ class _Repacker:
                 if self._held.find(listed.blake3) is None:
                     recovered[listed.blake3] = (entry, source)
             if complete:
-                self._finish_rebuilt(writer, {key: by for key, (_, by) in recovered.items()})
+                sources = {key: by for key, (_, by) in recovered.items()}
+                self._finish_rebuilt(old, listing, writer, sources)
             else:
                 self._keep_recovered(writer, recovered)
         finally:
             writer.abort()
+
+    def _left_in(self, pack: str, listed: IndexEntry) -> EncodedObject | None:
+        """Return the object out of the damaged pack itself, whatever its index calls it."""
+        try:
+            return self._archive.pack(pack).copy(listed)
+        except ArchiverError:
+            return None
 
     def _missing_object(self, listed: IndexEntry) -> MissingObject:
         missing = self._missing.get(listed.blake3) or MissingObject(listed.blake3, listed.size)
@@ -321,13 +353,44 @@ class _Repacker:
                 return encoded, source.title
         return None, ""
 
-    def _finish_rebuilt(self, writer: PackWriter, recovered: dict[str, str]) -> None:
-        pack = writer.complete()
-        if not recovered and pack not in self._damaged:
-            return  # all that it holds is whole in other packs, and it would not be the old one again
-        self._publish(writer, pack)
+    def _finish_rebuilt(
+        self, old: str, listing: PackListing, writer: PackWriter, recovered: dict[str, str]
+    ) -> None:
+        pack: str = writer.complete()
+        as_written = None if pack == old else self._as_written(old, listing, writer)
+        try:
+            if as_written is not None:
+                writer, pack = as_written, old
+            elif not recovered and pack not in self._damaged:
+                return  # all that it holds is whole in other packs, and it would not be the old one again
+            self._publish(writer, pack)
+        finally:
+            if as_written is not None:
+                as_written.abort()
         self.result.recovered |= recovered
         self._record(pack, recovered.values())
+
+    def _as_written(self, old: str, listing: PackListing, writer: PackWriter) -> PackWriter | None:
+        """Return the pack ``old``, complete, with the same objects; None if it does not become the same.
+
+        What stands around the objects depends on who wrote it.
+        """
+        tried = (listing.writers[0], False)
+        with closing(PackReader(writer.reader(), "An unfinished pack")) as written:
+            for info, short in product(listing.writers, listing.short):
+                if (info, short) == tried:
+                    continue
+                other = PackWriter(self._archive.store, info, short_entries=short)
+                try:
+                    for entry in writer.entries:
+                        other.append(written.copy(entry))
+                    if other.complete() == old:
+                        return other
+                except BaseException:
+                    other.abort()
+                    raise
+                other.abort()
+        return None
 
     def _keep_recovered(
         self, writer: PackWriter, recovered: dict[str, tuple[IndexEntry, str]]
@@ -350,12 +413,12 @@ class _Repacker:
                 self._add_loose(digest, encoded, source)
 
     def _add_loose(self, digest: str, encoded: EncodedObject, source: str) -> None:
+        if self._loose is not None and not self._loose.has_room(encoded):
+            self.publish_loose()
         if self._loose is None:
             self._loose = PackWriter(self._archive.store, self._archive.info)
         self._loose.append(encoded)
         self.result.recovered[digest] = source
-        if self._loose.full:
-            self.publish_loose()
 
     def publish_loose(self) -> None:
         """Publish the recovered objects that are not in a pack yet."""
