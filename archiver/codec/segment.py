@@ -6,7 +6,7 @@ Every encoding is decoded again and compared before it is handed out. Format: ``
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -24,7 +24,6 @@ SEGMENT_MAX: Final = 16 << 20
 """The greatest plain size of an object, in bytes."""
 _TINY = 4 << 10
 """Below this size the streams of a split are too short to pay for their frames."""
-_SAMPLE_PIECES = {"fast": 4, "normal": 8}
 _COPIED = 64 << 10
 """Up to this many bytes are compared as copies: numpy's calls cost more than the bytes."""
 _SURPRISE = 1.02
@@ -67,14 +66,31 @@ class EncodedObject(msgspec.Struct, frozen=True):
         return sum(self.header.frames)
 
 
-_LEVELS = {Effort.FAST: (1, 3), Effort.NORMAL: (1, 3, 9)}
-_STREAM_LEVELS = {Effort.FAST: (1,), Effort.NORMAL: (3,)}
-_RIVAL_LEVELS = (3,)
-"""For a first look at codec 0 on weights, which hardly ever wins: level 9 would cost too much."""
+_WAYS = {
+    Effort.FAST: (zstd.HUFFMAN, 1, 3),
+    Effort.NORMAL: (zstd.HUFFMAN, 1, 3, 9),
+}
+"""How bytes that are not split may be coded."""
+_STREAM_WAYS = {
+    Effort.FAST: (zstd.STORED, zstd.HUFFMAN, 1),
+    Effort.NORMAL: (zstd.HUFFMAN, 1, 3),
+}
+"""How the streams of a split may be coded. Where only some blocks of a stream shrink, HUFFMAN finds them,
+which costs the other blocks a look."""
+_RIVAL_WAYS = (1,)
+"""For a first look at codec 0 on weights, which hardly ever wins: more would cost too much."""
 _CANDIDATES: dict[Effort, dict[str, tuple[int, ...]]] = {
     Effort.FAST: {"BF16": (1, 0), "F16": (1, 0), "F32": (2, 0), "": (0, 1, 2)},
-    Effort.NORMAL: {"BF16": (3, 1, 0), "F16": (1, 0), "F32": (4, 2, 0), "": (0, 1, 3, 2, 4)},
+    Effort.NORMAL: {"BF16": (3, 0), "F16": (1, 0), "F32": (4, 2, 0), "": (0, 1, 3, 2, 4)},
 }
+
+
+class _Choice(NamedTuple):
+    """A codec, how each of its streams is coded, and the bytes that a sample promises of all."""
+
+    transform: Transform
+    ways: tuple[int, ...]
+    promised: float
 
 
 def encode(
@@ -95,13 +111,13 @@ def encode(
     digest = digest or blake3_hex(plain.data)
     best: EncodedObject | None = None
     limit = 0.0
-    for transform, promised in _ranked(plain, dtype, effort, work):
+    for choice in _ranked(plain, dtype, effort, work):
         if best is not None and best.stored <= limit:
             break
-        encoded = _attempt(plain, transform, effort, digest, work)
+        encoded = _attempt(plain, choice, effort, digest, work)
         if encoded is not None and (best is None or encoded.stored < best.stored):
             best = encoded
-        limit = promised * _SURPRISE
+        limit = choice.promised * _SURPRISE
     if best is not None:
         return best
     raise ArchiverError(
@@ -110,55 +126,62 @@ def encode(
     )
 
 
-def _ranked(
-    plain: Bytes, dtype: str | None, effort: Effort, work: Workspace
-) -> list[tuple[Transform, float]]:
-    """Return the candidates and the bytes that a sample promises for each, the fewest first.
+def _ranked(plain: Bytes, dtype: str | None, effort: Effort, work: Workspace) -> list[_Choice]:
+    """Return the candidates, first the one of which a sample promises the fewest bytes.
 
-    Codec 0 is always among them.
+    Codec 0 is always among them. Nothing but the segment decides, so that a repair encodes as before.
     """
     table = _CANDIDATES[effort]
     numbers = table.get(dtype, (0,)) if dtype else table[""]
     if len(plain) < _TINY:
         numbers = (0,)
     if len(numbers) == 1:
-        return [(CODECS[0], float(len(plain)))]
-    probe = zstd.sample(plain, _SAMPLE_PIECES[effort], multiple=64)
+        return [_Choice(CODECS[0], (), len(plain))]
+    probe = zstd.sample(plain, multiple=64)
     # Where the structure is unknown, words may begin at odd bytes here and at even ones there: pieces
     # that share a frame would spoil each other's planes.
     piece = len(probe) if dtype else zstd.SAMPLE_PIECE
     parts = [probe[at : at + piece] for at in range(0, len(probe), piece)]
-
-    def levels(number: int) -> tuple[int, ...]:
-        return _RIVAL_LEVELS if dtype and number == 0 else _levels(CODECS[number], effort)
-
-    sizes = {
-        number: sum(_size(part, CODECS[number], levels(number), work) for part in parts)
-        for number in numbers
-    }
     scale = len(plain) / len(probe)
-    order = sorted(sizes, key=lambda number: sizes[number])
-    return [(CODECS[number], sizes[number] * scale) for number in order]
+    choices = []
+    for number in numbers:
+        ways = _RIVAL_WAYS if dtype and number == 0 else _ways(number, effort)
+        streams = _sampled(parts, CODECS[number], work)
+        best = [zstd.best_way(stream, ways) for stream in streams]
+        promised = sum(way.size for way in best) * scale
+        choices.append(_Choice(CODECS[number], tuple(way.number for way in best), promised))
+    return sorted(choices, key=lambda choice: choice.promised)
 
 
-def _size(probe: Bytes, transform: Transform, levels: tuple[int, ...], work: Workspace) -> int:
-    whole = len(probe) // transform.word * transform.word
-    streams, _ = transform.split(probe[:whole], work)
-    return sum(len(zstd.compress(stream, levels)) for stream in streams)
+def _sampled(parts: list[Bytes], transform: Transform, work: Workspace) -> list[list[Bytes]]:
+    """Return the streams of the sample, each in as many parts."""
+    split = []
+    for part in parts:
+        whole = len(part) // transform.word * transform.word
+        streams, _ = transform.split(part[:whole], work)
+        split.append([stream.copy() for stream in streams] if len(parts) > 1 else streams)
+    return [list(stream) for stream in zip(*split, strict=True)]
 
 
-def _levels(transform: Transform, effort: Effort) -> tuple[int, ...]:
-    return (_LEVELS if transform.number == 0 else _STREAM_LEVELS)[effort]
+def _ways(number: int, effort: Effort) -> tuple[int, ...]:
+    return (_WAYS if number == 0 else _STREAM_WAYS)[effort]
 
 
 def _attempt(
-    plain: Bytes, transform: Transform, effort: Effort, digest: Blake3Hex, work: Workspace
+    plain: Bytes, choice: _Choice, effort: Effort, digest: Blake3Hex, work: Workspace
 ) -> EncodedObject | None:
     """Encode, decode and compare; return None if the result is not the same."""
+    transform = choice.transform
     whole = len(plain) // transform.word * transform.word
     streams, emax = transform.split(plain[:whole], work)
-    levels = _levels(transform, effort)
-    frames = tuple(zstd.compress(stream, levels) for stream in streams)
+    ways = _ways(transform.number, effort)
+    frames = tuple(
+        # Of the whole bytes and of clipped exponents, which may stand anywhere, a sample says too little.
+        zstd.compress_best(stream, ways)
+        if transform.number == 0 or index == transform.exponent_stream
+        else zstd.compress(stream, choice.ways[index])
+        for index, stream in enumerate(streams)
+    )
     header = ObjectHeader(
         blake3=digest,
         size=len(plain),

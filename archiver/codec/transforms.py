@@ -129,6 +129,12 @@ def _unjoin(
     return used
 
 
+def _require_exponents(first: Bytes, emax: int) -> None:
+    """Raise ValueError if a word that is not clipped would have an exponent below zero."""
+    if emax < _CLIPPED_FROM - 1 and np.any((first > (emax << 2 | 3)) & (first < _CLIPPED)):
+        raise ValueError("an exponent lies below zero")
+
+
 def _unclip(first: Bytes, upper: Words16, exponents: Bytes) -> int:
     clipped = np.flatnonzero(first >= _CLIPPED)
     if len(clipped) > len(exponents):
@@ -322,6 +328,7 @@ class _Joint(_Halves):
         """Undo ``split``."""
         a, b, exponents, *low = streams
         for block in _blocks(len(out) // self.word):
+            _require_exponents(a[block], emax)
             half = self._place(out, block, work)
             used = _unjoin(a[block], b[block], emax, exponents, half, work)
             exponents = exponents[used:]

@@ -9,22 +9,24 @@ blocks come out, which are read without a decoder.
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 import zstandard
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from archiver.buffers import Bytes
 
 HUFFMAN: Final = 0
 STORED: Final = -1
 SAMPLE_PIECE: Final = 32 << 10
-_SAMPLE_PIECES = 4
+SAMPLE_PIECES: Final = 4
 _SHORT = 256
 """So few bytes, such as a matrix's scale, come out the same whatever the way: only one is run."""
 _WHOLE = 192 << 10
-"""Streams up to this many bytes are coded in every way; longer ones are decided on a sample."""
+"""Streams up to this many bytes are coded in all ways; longer ones are decided on a sample."""
 _WORTH: Final = 0.995
 """A slower way must save half a percent of the sample to be taken."""
 _MAX_WINDOW = 1 << 25
@@ -77,7 +79,7 @@ def _decompressor() -> zstandard.ZstdDecompressor:
     return own
 
 
-def sample(stream: Bytes, pieces: int = _SAMPLE_PIECES, multiple: int = 1) -> Bytes:
+def sample(stream: Bytes, pieces: int = SAMPLE_PIECES, multiple: int = 1) -> Bytes:
     """Return a few evenly spread pieces of ``stream``, each a whole number of ``multiple`` bytes."""
     piece = SAMPLE_PIECE // multiple * multiple
     if len(stream) <= pieces * piece:
@@ -86,25 +88,54 @@ def sample(stream: Bytes, pieces: int = _SAMPLE_PIECES, multiple: int = 1) -> By
     return np.concatenate([stream[i * step : i * step + piece] for i in range(pieces)])
 
 
-def best_way(stream: Bytes, levels: tuple[int, ...]) -> int:
-    """Return which of STORED, HUFFMAN and ``levels`` (cheapest first) codes a sample of ``stream`` best."""
-    probe = sample(stream)
-    best, size = STORED, len(probe)
-    for level in (HUFFMAN, *levels):
-        tried = len(_compressor(level).compress(probe.data))
-        if tried < size * _WORTH:
-            best, size = level, tried
+class Way(NamedTuple):
+    """How a stream is coded, and the bytes that this takes of its sample."""
+
+    number: int
+    size: int
+
+
+def best_way(parts: Sequence[Bytes], ways: tuple[int, ...]) -> Way:
+    """Return which of ``ways`` codes a stream's sample best.
+
+    Args:
+        parts: The sample, in pieces that are coded each by itself.
+        ways: Cheapest first; a dearer one must be worth it. A level that is not ends the search: where it
+            finds no matches, a higher one finds few.
+    """
+    best = Way(ways[0], _coded(parts, ways[0]))
+    for number in ways[1:]:
+        size = _coded(parts, number)
+        if size < best.size * _WORTH:
+            best = Way(number, size)
+        elif number > HUFFMAN:
+            break
     return best
 
 
-def compress(stream: Bytes, levels: tuple[int, ...]) -> bytes:
-    """Return one frame with checksum and content size: the smallest of STORED, HUFFMAN and ``levels``."""
+def _coded(parts: Sequence[Bytes], way: int) -> int:
+    return sum(len(compress(part, way)) for part in parts)
+
+
+def compress(stream: Bytes, way: int) -> bytes:
+    """Return one frame with checksum and content size, coded this way."""
+    return _compressor(way).compress(stream.data)
+
+
+def compress_best(stream: Bytes, ways: tuple[int, ...]) -> bytes:
+    """Return one frame as ``compress``, coded in the best of ``ways``; see ``best_way``."""
     if len(stream) <= _SHORT:
-        return _compressor(levels[-1]).compress(stream.data)
-    if len(stream) <= _WHOLE:
-        frames = [_compressor(way).compress(stream.data) for way in (HUFFMAN, *levels)]
-        return min(frames, key=len)
-    return _compressor(best_way(stream, levels)).compress(stream.data)
+        return compress(stream, ways[-1])
+    if len(stream) > _WHOLE:
+        return compress(stream, best_way([sample(stream)], ways).number)
+    best = compress(stream, ways[0])
+    for way in ways[1:]:
+        frame = compress(stream, way)
+        if len(frame) < len(best):
+            best = frame
+        elif way > HUFFMAN:
+            break
+    return best
 
 
 def content_size(frame: memoryview | bytes) -> int:

@@ -11,7 +11,11 @@ import numpy as np
 import zstandard
 
 from archiver.archive.records import canonical
-from archiver.codec.segment import EncodedObject
+from archiver.buffers import workspace
+from archiver.codec import segment, zstd
+from archiver.codec.segment import Effort, EncodedObject
+from archiver.codec.transforms import CODECS
+from archiver.digest import blake3_hex
 
 TESTS = Path(__file__).parents[1]
 VECTORS = json.loads((TESTS / "formats" / "vectors.json").read_text())
@@ -40,6 +44,15 @@ def upcast(count: int, seed: int = 3) -> bytes:
 
 def noise(count: int, seed: int = 4) -> bytes:
     return np.random.default_rng(seed).integers(0, 256, count).astype(np.uint8).tobytes()
+
+
+def encoded_by(number: int, plain: bytes, effort: Effort = Effort.FAST) -> EncodedObject:
+    """The object as this codec stores it, whether it is a candidate or not."""
+    codec = CODECS[number]
+    choice = segment._Choice(codec, (zstd.HUFFMAN,) * codec.streams, 0)
+    item = segment._attempt(array(plain), choice, effort, blake3_hex(plain), workspace())
+    assert item is not None
+    return item
 
 
 @cache

@@ -5,13 +5,13 @@ import random
 import numpy as np
 import pytest
 import zstandard
-from codeckit import array, bf16
+from codeckit import array, bf16, encoded_by
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archiver.buffers import BLOCK, workspace
 from archiver.codec import zstd
-from archiver.codec.segment import Effort, ObjectHeader, decode, encode
+from archiver.codec.segment import Effort, ObjectHeader, decode
 from archiver.codec.transforms import CODECS
 from archiver.digest import blake3_hex
 from archiver.errors import DamageError
@@ -154,11 +154,21 @@ def test_another_number_of_clipped_exponents_is_damage(exponents, says):
         read(plain, [a, packed, bytes(exponents)], 127)
 
 
+@pytest.mark.parametrize("emax", [0, 6, 61])
+def test_an_exponent_below_zero_is_damage(emax):
+    """Whatever its digest: another reader would give other bytes."""
+    plain = plain_of([emax << 7, 0x007F, emax << 7, 0x8000])  # from emax down to 0
+    (a, packed, clipped), found = streams_of(plain)
+    assert (found, clipped) == (emax, b"")
+    assert read(plain, [a, packed, clipped], emax) == plain
+    below = bytes([emax + 1 << 2]) + a[1:]
+    with pytest.raises(DamageError, match="below zero"):
+        read(plain, [below, packed, clipped], emax)
+
+
 @pytest.mark.parametrize("effort", Effort)
 def test_weights_take_no_coder_for_their_packed_bits(effort):
-    item = encode(array(bf16(400_000)), "BF16", effort)
-    if item.header.codec != 5:
-        pytest.skip("this effort has another codec for them")
+    item = encoded_by(5, bf16(400_000), effort)
     packed = 3 * 100_000
     assert packed < item.header.frames[1] < packed + 40
     assert zstd.content_size(item.frames[1]) == packed

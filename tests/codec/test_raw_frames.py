@@ -93,18 +93,39 @@ def test_a_damaged_frame_is_refused_or_its_blocks_are_what_they_were(size):
         assert changed <= (frame[:-4] != whole[:-4]), "one flipped byte is no other damage"
 
 
-def test_a_stream_that_hardly_shrinks_is_stored(no_decoder):
+def test_a_stream_that_hardly_shrinks_is_stored_if_that_may_be():
     """What a coder would save here is less than half a percent."""
-    draw = np.random.default_rng(1)
-    stream = draw.integers(0, 250, 500_000).astype(np.uint8)
-    frame = zstd.compress(stream, (3,))
-    assert len(frame) > 499_000
-    assert read(frame, 500_000) == stream.tobytes()
+    stream = np.random.default_rng(1).integers(0, 250, 500_000).astype(np.uint8)
+    assert zstd.best_way([stream], (zstd.STORED, zstd.HUFFMAN, 1)).number == zstd.STORED
+    narrow = stream % 200
+    assert zstd.best_way([narrow], (zstd.STORED, zstd.HUFFMAN, 1)).number == zstd.HUFFMAN
 
 
 def test_a_stream_that_shrinks_is_not():
-    assert len(zstd.compress(array(bytes(500_000)), (3,))) < 200
-    assert len(zstd.compress(array(b"text " * 100_000), (3,))) < 500
+    for stream in (array(bytes(500_000)), array(b"text " * 100_000)):
+        assert len(zstd.compress_best(stream, (zstd.STORED, zstd.HUFFMAN, 1))) < 500
+
+
+def test_levels_are_tried_only_where_there_are_matches(monkeypatch):
+    tried = []
+    honest = zstd._compressor
+
+    def compressor(way):
+        tried.append(way)
+        return honest(way)
+
+    monkeypatch.setattr(zstd, "_compressor", compressor)
+    ways = (zstd.HUFFMAN, 1, 3, 9)
+    assert zstd.best_way([array(noise(50_000))], ways).number == zstd.HUFFMAN
+    assert tried == [zstd.HUFFMAN, 1]
+    tried.clear()
+    zstd.compress_best(array(noise(50_000)), ways)
+    assert tried == [zstd.HUFFMAN, 1]
+    tried.clear()
+    words = [noise(9, seed) for seed in range(300)]
+    text = b"".join(random.Random(1).choices(words, k=9000))
+    assert zstd.best_way([array(text)], ways).number > zstd.HUFFMAN
+    assert tried[:3] == [zstd.HUFFMAN, 1, 3]
 
 
 def test_a_frame_of_a_million_tiny_blocks_costs_no_more_than_its_bytes():
