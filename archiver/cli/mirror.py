@@ -38,7 +38,7 @@ def command(
     revision becomes visible only when all of it is there. What the archive holds already is not fetched.
     An interrupted run goes on where it stopped. The hub is that of HF_ENDPOINT, if set.
     """
-    upstream = open_hub(token, rest.pop("max_rate"))
+    upstream = open_hub(token, rest.pop("max_rate"), rest.pop("connections"), rest["memory"])
     requests = []
     for reference in references:
         _refuse_address(reference)

@@ -84,9 +84,16 @@ def ingest_options(function: Function) -> Function:
     return function
 
 
+_connections_option = click.option(
+    "--connections",
+    type=click.IntRange(1, 64),
+    help="The most connections for one large file. [default: up to 8, as many as are worth it]",
+)
+
+
 def mirror_options(function: Function) -> Function:
     """Add the options of every command that fetches from a hub."""
-    return max_rate_option(ingest_options(function))
+    return max_rate_option(_connections_option(ingest_options(function)))
 
 
 class HubRemarks:
@@ -106,14 +113,32 @@ class HubRemarks:
             output.remark(text)
 
 
-def open_hub(token: str | None, rate: int | None) -> HuggingFace:
-    """Return the hub of HF_ENDPOINT, read with at most ``rate`` bytes per second."""
+def open_hub(
+    token: str | None,
+    rate: int | None = None,
+    connections: int | None = None,
+    memory: int | None = None,
+) -> HuggingFace:
+    """Return the hub of HF_ENDPOINT, as the options of the command say; None for what is usual.
+
+    Args:
+        token: An access token.
+        rate: At most so many bytes per second.
+        connections: How many may fetch one file.
+        memory: The bytes that the run may take.
+    """
     from archiver.throttle import Throttle
     from archiver.upstream.huggingface.client import HuggingFace
+    from archiver.upstream.huggingface.connections import CONNECTIONS
     from archiver.upstream.retry import RetryPolicy
 
-    retry = RetryPolicy(notify=HubRemarks())
-    return HuggingFace(token, retry=retry, throttle=Throttle(rate) if rate else None)
+    return HuggingFace(
+        token,
+        retry=RetryPolicy(notify=HubRemarks()),
+        throttle=Throttle(rate) if rate else None,
+        connections=connections or CONNECTIONS,
+        memory=memory_budget(memory).size,
+    )
 
 
 class RepositoryMirror:

@@ -59,7 +59,7 @@ def command(
     repository, revision = split_reference(reference) if reference else (None, None)
     request = RepairRequest(
         folders=sources,
-        connect=None if no_upstream else lambda: open_hub(None, None),
+        connect=None if no_upstream else lambda: open_hub(None, connections=1),
         repository=repository,
         revision=revision,
         dry_run=dry_run,

@@ -72,7 +72,7 @@ def command(plan: str, token: str | None, *, check_collection: bool, **rest: Any
     to_mirror = find_plan(plan)
     if check_collection and not to_mirror.collection:
         raise UsageError(f"The plan {to_mirror.name} names no collection.")
-    upstream = open_hub(token, rest.pop("max_rate"))
+    upstream = open_hub(token, rest.pop("max_rate"), rest.pop("connections"), rest["memory"])
     archive = open_archive()
     if not rest["dry_run"]:
         archive.store.require_writable()

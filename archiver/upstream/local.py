@@ -72,6 +72,7 @@ class LocalUpstream:
     """
 
     endpoint: Final = ""
+    read_ahead: Final = 0
 
     def __init__(self, folder: str | os.PathLike[str], repository: str | None = None) -> None:
         self.folder = Path(folder)

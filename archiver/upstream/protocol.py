@@ -29,6 +29,10 @@ class Upstream(Protocol):
     def endpoint(self) -> str:
         """Its address; ``""`` for a folder, from which nothing can be lost upstream."""
 
+    @property
+    def read_ahead(self) -> int:
+        """The bytes that its streams hold together at most, beside the buffers of whoever reads."""
+
     def list(self, repository: str, revision: str | None = None) -> Listing:
         """Pin ``revision`` (default: the main branch) to a commit and list its files.
 

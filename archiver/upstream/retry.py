@@ -30,7 +30,7 @@ class RetryableError(Exception):
     """An attempt failed in a way that another one may not; ``requested`` is the wait in seconds.
 
     ``unreached``: there was not even a connection. ``slow``: bytes came, but too few. ``link``: it
-    was the CDN that refused the link which the hub gave.
+    was the CDN that refused the link which the hub gave. ``busy``: there were too many requests.
     """
 
     def __init__(
@@ -41,6 +41,7 @@ class RetryableError(Exception):
         unreached: bool = False,
         slow: bool = False,
         link: bool = False,
+        busy: bool = False,
     ) -> None:
         if requested is not None and requested > _WORTH_TELLING:
             reason = f"{reason}, which asks to wait {human_duration(requested)}"
@@ -50,6 +51,7 @@ class RetryableError(Exception):
         self.unreached = unreached
         self.slow = slow
         self.link = link
+        self.busy = busy
 
     def __str__(self) -> str:
         return f"hub does not answer ({self.reason})" if self.unreached else f"hub: {self.reason}"

@@ -144,7 +144,7 @@ def test_killed_between_parts_it_goes_on(hub, archive, zygote, restores):
     hub.create(REPO, files)
     only_in_parts(hub, part)
     hub.faults.add(Fault("stall", path=WEIGHTS, route="cdn", skip=12, after=MIB, seconds=600))
-    command = ("mirror", "-C", archive, REPO, "--jobs", 1, "--effort", "fast")
+    command = ("mirror", "-C", archive, REPO, "--jobs", 1, "--connections", 1, "--effort", "fast")
     first = zygote.start(*command, cores=1, part_bytes=part)
     wait_until(lambda: resumable_bytes(archive) > 3 * MIB)
     first.kill()

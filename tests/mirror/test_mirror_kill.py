@@ -36,7 +36,8 @@ def start(zygote, archive):
     """Starts a mirroring process."""
 
     def starting(*arguments, **hooks):
-        command = ("mirror", "-C", archive, REPO, "--jobs", 1, "--effort", "fast", *arguments)
+        one = ("--jobs", 1, "--connections", 1, "--effort", "fast")
+        command = ("mirror", "-C", archive, REPO, *one, *arguments)
         return zygote.start(*command, cores=1, **hooks)
 
     return starting

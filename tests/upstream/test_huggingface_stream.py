@@ -16,7 +16,7 @@ from archiver.loopback.hub import Hub
 from archiver.throttle import Throttle
 from archiver.upstream.huggingface.deadlines import Patience
 from archiver.upstream.huggingface.http import Session, Subject
-from archiver.upstream.huggingface.stream import HubStream
+from archiver.upstream.huggingface.stream import HubFile, HubStream
 from archiver.upstream.remote_file import RemoteFile
 from archiver.upstream.retry import RetryableError, RetryPolicy
 
@@ -370,7 +370,8 @@ def fake_stream(size, *answers, attempts=3):
     session = FakeSession(answers, attempts)
     file = RemoteFile("f.bin", size)
     subject = Subject("a/b", "", "f.bin")
-    return HubStream(session, "", file, subject, offset=0, throttle=None), session.asked
+    listed = HubFile(session, "", file, subject)
+    return HubStream(listed, offset=0, throttle=None), session.asked
 
 
 def test_a_body_without_a_length_is_measured(read):

@@ -279,7 +279,7 @@ class _Run:
             worklog,
             CatalogueHints(self._archive, self._catalogue),
             effort=request.effort,
-            workers=request.memory.workers(ENCODER_BYTES),
+            workers=request.memory.workers(ENCODER_BYTES, request.upstream.read_ahead),
             readers=request.jobs,
             progress=self._progress,
             reserve=self._space.require,

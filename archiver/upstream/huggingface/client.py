@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from archiver.errors import MismatchError, NetworkError, UsageError
+from archiver.memory import BUDGET
 from archiver.names import as_repo_id, check_paths
 from archiver.text import printable
+from archiver.upstream.huggingface.connections import ConnectionPool, window_within
 from archiver.upstream.huggingface.deadlines import ListingAllowance, Patience, chosen_patience
 from archiver.upstream.huggingface.http import Session, Subject
 from archiver.upstream.huggingface.listing import (
@@ -21,7 +23,8 @@ from archiver.upstream.huggingface.listing import (
     pin,
     repository_name,
 )
-from archiver.upstream.huggingface.stream import HubStream
+from archiver.upstream.huggingface.ranges import RangedStream
+from archiver.upstream.huggingface.stream import HubFile, HubStream
 from archiver.upstream.remote_file import Listing, RemoteFile
 from archiver.upstream.retry import RetryPolicy
 
@@ -50,6 +53,8 @@ class HuggingFace:
         patience: What else is borne of a hub, in place of ``timeout``.
         retry: How often and how patiently to ask again.
         throttle: A limit on the bytes per second of all streams together.
+        connections: How many may fetch one large file; only as many are used as are worth it.
+        memory: What the run may take, in bytes: what comes ahead of its turn is a part of it.
     """
 
     def __init__(
@@ -61,17 +66,25 @@ class HuggingFace:
         patience: Patience | None = None,
         retry: RetryPolicy | None = None,
         throttle: Throttle | None = None,
+        connections: int = 1,
+        memory: int = BUDGET,
     ) -> None:
         chosen = patience or chosen_patience()
         if timeout is not None:
             chosen = replace(chosen, silence=timeout)
         self._session = Session(token, endpoint, chosen, retry or RetryPolicy())
         self._throttle = throttle
+        self._pool = ConnectionPool(connections, window_within(memory))
 
     @property
     def endpoint(self) -> str:
         """The hub's address, without a slash at its end."""
         return self._session.endpoint
+
+    @property
+    def read_ahead(self) -> int:
+        """The bytes that all streams together hold at most."""
+        return self._pool.held
 
     def list(self, repository: str, revision: str | None = None) -> Listing:
         """Pin ``revision`` (default: the main branch) to a commit and list its files.
@@ -113,13 +126,18 @@ class HuggingFace:
         )
 
     @contextmanager
-    def open(self, listing: Listing, file: RemoteFile, offset: int = 0) -> Iterator[HubStream]:
+    def open(
+        self, listing: Listing, file: RemoteFile, offset: int = 0
+    ) -> Iterator[HubStream | RangedStream]:
         """Yield the bytes of ``file`` from ``offset`` on; nothing is sent before the first read."""
         subject = Subject(listing.repository, listing.revision, file.path, self.endpoint)
         url = f"{self.endpoint}/{listing.repository}/resolve/{listing.revision}/{quote(file.path)}"
-        stream = HubStream(
-            self._session, url, file, subject, offset=offset, throttle=self._throttle
-        )
+        listed = HubFile(self._session, url, file, subject)
+        stream: HubStream | RangedStream
+        if self._pool.worthwhile(file.size - offset):
+            stream = RangedStream(listed, self._pool, offset=offset, throttle=self._throttle)
+        else:
+            stream = HubStream(listed, offset=offset, throttle=self._throttle)
         try:
             yield stream
         finally:

@@ -85,6 +85,7 @@ _OF_A_PART = frozenset(
     }
 )
 """What a CDN says to who asks for more at once than it gives out, 400 foremost."""
+_BUSY = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
 _LATER = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})
 _DISABLED = "Access to this resource is disabled."
 _PRIVATE_HINT = "Check the name; if the repository is private, pass --token or set HF_TOKEN."
@@ -251,13 +252,15 @@ def _by_status(
 class Answer:
     """An answer whose body has not been read.
 
-    ``first`` are the headers of the hub's own answer, before it sent us on to a CDN.
+    ``first`` are the headers of the hub's own answer, before it sent us on to a CDN. ``link`` is the
+    address at the CDN, ``""`` where the hub answered itself.
     """
 
     status: int
     headers: Mapping[str, str]
     first: Mapping[str, str]
     response: httpx2.Response
+    link: str = ""
 
     @property
     def encoding(self) -> str:
@@ -309,14 +312,17 @@ class Session:
     def get(
         self, url: str, subject: Subject, headers: Mapping[str, str], *watches: Watch
     ) -> Iterator[Answer]:
-        """GET ``url``, which lies below the endpoint.
+        """GET ``url``, which lies below the endpoint or is the ``link`` of an earlier answer.
 
-        Redirects are followed, without the token where they leave the hub's origin.
+        Redirects are followed, without the token where they leave the hub's origin; a link is asked
+        without it.
         Raise RetryableError where another attempt may help, WholeRefusedError where a part may be had,
         else what the answer stands for.
         """
         require_online()
         sent = {**self._headers(), **headers}
+        if not self._is_ours(url):
+            sent.pop("authorization", None)
         watches = (HeadDeadline(self.patience), *watches)
         answer = self._send(url, sent, watches)
         try:
@@ -342,7 +348,9 @@ class Session:
                 if first is None:
                     first = response.headers
                 if not response.has_redirect_location:
-                    return Answer(response.status_code, response.headers, first, response)
+                    address = str(response.request.url)
+                    link = "" if self._is_ours(address) else address
+                    return Answer(response.status_code, response.headers, first, response, link)
                 _drain(response)
                 if response.next_request is None:
                     raise NetworkError(
@@ -352,14 +360,19 @@ class Session:
                 request = response.next_request
         raise NetworkError(f"{self.endpoint} sends us on and on, {_MOST_REDIRECTS} times.")
 
+    def _is_ours(self, url: str) -> bool:
+        return url.startswith(self.endpoint + "/")
+
     def _refused(self, answer: Answer, subject: Subject, watches: tuple[Watch, ...]) -> Exception:
         """Return what an answer of 400 or more stands for."""
         status, headers = answer.status, answer.headers
-        redirected = headers is not answer.first
+        redirected = bool(answer.link) or headers is not answer.first
         reason = _transient_reason(status, headers, redirected=redirected)
         if reason:
             link = _link_refused(status, headers, redirected=redirected)
-            return RetryableError(reason, self.retry.requested_by(headers), link=link)
+            return RetryableError(
+                reason, self.retry.requested_by(headers), link=link, busy=status in _BUSY
+            )
         error = _refusal(
             status, headers, subject, _refusal_text(answer, LeastRate(self.patience), watches)
         )
