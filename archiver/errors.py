@@ -12,6 +12,7 @@
     ├── SkippedError                  4   a check that was asked for could not run
     ├── NoArchiveError               10   there is no archive here, or one that must not be touched
     │   └── UnknownFormatError       10   the archive's format or a mandatory feature is unknown
+    │       (with DamageError above it: NotUnderstoodError, of one seal or pack)
     ├── LinkedFolderError             1   a folder of the archive is a link: nothing is written there
     │   (with DamageError above it: UnreadableError, a stored file that this user may not read)
     ├── LockedError                  11   another run holds the lock
@@ -189,6 +190,14 @@ class DamageError(ArchiverError):
 
 class InvalidDocumentError(DamageError):
     """A stored document is what its name says, and says what the format forbids: no copy is better."""
+
+
+class NotUnderstoodError(UnknownFormatError, DamageError):
+    """A seal or pack has a format, or a feature, that this version does not know.
+
+    It is not damaged. Whoever goes on past damage goes on past it as well, and whoever is about to
+    delete or to make something anew stops.
+    """
 
 
 class UnreadableError(DeniedError, DamageError):

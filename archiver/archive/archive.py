@@ -31,6 +31,7 @@ from archiver.archive.seals import Seals, Snapshot
 from archiver.errors import (
     DamageError,
     NoArchiveError,
+    NotUnderstoodError,
     OnDamage,
     UnknownFormatError,
     UsageError,
@@ -58,6 +59,7 @@ LOST_AND_FOUND: Final = "lost+found"
 """What a disk of ext4 has from the start at its top: no content of anybody's."""
 _INFO_MAX: Final = 1 << 20
 _OPEN_PACKS: Final = 64
+_NEWER: Final = "Nothing was changed. Use a newer archiver: what it needs is not known to this one."
 
 
 class Archive:
@@ -230,6 +232,22 @@ class Archive:
                 self._packs.popitem(last=False)
             return reader
 
+    def require_understood(self) -> None:
+        """Raise NotUnderstoodError if a pack, or a seal, announces what this version cannot read.
+
+        Whoever deletes, repairs or packs anew asks first: what such a pack or seal needs is not known.
+        """
+        for pack in self.packs():
+            try:
+                self.pack(pack).require_understood(pack)
+            except NotUnderstoodError as error:
+                error.hint = _NEWER
+                raise
+            except DamageError:
+                continue
+        for _ in self.snapshots(on_damage=_raise_not_understood):
+            pass
+
     def _open_pack(self, pack: str) -> PackReader:
         try:
             return PackReader(self.store.open(layout.pack_name(pack)), f"Pack {pack[:16]}")
@@ -251,6 +269,12 @@ class Archive:
     def policy(self) -> Policy:
         """Return what the owner wants of the archive; raise DamageError if that cannot be understood."""
         return policy_of(self.events(on_damage=skip_damaged))
+
+
+def _raise_not_understood(_name: str, error: DamageError) -> None:
+    if isinstance(error, NotUnderstoodError):
+        error.hint = _NEWER
+        raise error
 
 
 def _read_info(store: Store) -> ArchiveInfo:

@@ -16,7 +16,7 @@ import numpy as np
 from blake3 import blake3
 
 from archiver.codec.segment import SEGMENT_MAX
-from archiver.errors import DamageError, UnreadableError
+from archiver.errors import DamageError, NotUnderstoodError, UnreadableError
 
 if TYPE_CHECKING:
     from archiver.archive.packs.index import ObjectIndex
@@ -87,7 +87,7 @@ class FileDecoder:
         try:
             self._packs.read(digest, size, out)
         except DamageError as error:
-            if isinstance(error, UnreadableError) or error.object == digest:
+            if isinstance(error, (UnreadableError, NotUnderstoodError)) or error.object == digest:
                 raise
             raise DamageError(
                 f"Object {digest} cannot be read: {error.message}",

@@ -34,6 +34,7 @@ Code = Literal[
     "signature-missing",
     "carried-missing",
     "read-unstable",
+    "not-understood",
     # of audit: remarks
     "carried-differs",
     "foreign-document",
@@ -141,7 +142,7 @@ ACCEPTABLE: Final = frozenset[Code](
 )
 """The codes that a policy may accept: of what upstream published, and after which a test can go on."""
 
-UNKNOWN: Final = frozenset[Code]({"file-unreadable", "head-elsewhere"})
+UNKNOWN: Final = frozenset[Code]({"file-unreadable", "not-understood", "head-elsewhere"})
 """The codes of what could not be checked: whether it is damaged is not known."""
 
 

@@ -26,7 +26,13 @@ from archiver.catalogue.sqlite_file import (
     remove_all,
 )
 from archiver.digest import blake3_hex
-from archiver.errors import DamageError, OnDamage, explain_system_error, skip_damaged
+from archiver.errors import (
+    DamageError,
+    NotUnderstoodError,
+    OnDamage,
+    explain_system_error,
+    skip_damaged,
+)
 from archiver.storage.filesystem import free_bytes, has_range_locks
 
 if TYPE_CHECKING:
@@ -255,7 +261,10 @@ def _pack_rows(
     for pack in packs:
         try:
             reader = archive.pack(pack)
+            reader.require_understood(pack)
             yield pack, reader.size, reader.index()
+        except NotUnderstoodError:
+            continue  # not damaged, and of no use to this version
         except DamageError as error:
             on_damage(pack_name(pack), error)
 

@@ -39,6 +39,7 @@ from archiver.errors import (
     DeniedError,
     ExitCode,
     NoSpaceError,
+    NotUnderstoodError,
     UnreadableError,
     UsageError,
     skip_damaged,
@@ -290,11 +291,15 @@ def _git_oid(entry: FileEntry, decoder: FileDecoder) -> str:
     return hasher.hexdigest()
 
 
+_UNKNOWN: Final = (UnreadableError, NotUnderstoodError)
+"""What says nothing of the bytes: they may be whole."""
+
+
 def _failure(
     entry: FileEntry, error: ArchiverError, hint: str, packs: ObjectIndex
 ) -> RestoreFailure:
     """Return what the report says of a file."""
-    if isinstance(error, UnreadableError) or not isinstance(error, DamageError):
+    if isinstance(error, _UNKNOWN) or not isinstance(error, DamageError):
         return RestoreFailure(entry.path, error.message, hint, int(error.exit_code))
     hit = tuple(
         rows
@@ -308,7 +313,7 @@ def _failure(
 
 def _hint(error: ArchiverError, archive: Archive, snapshot: Snapshot) -> str:
     """Return the next command; where the archive is damaged, the one that says how far."""
-    if isinstance(error, UnreadableError) or not isinstance(error, DamageError):
+    if isinstance(error, _UNKNOWN) or not isinstance(error, DamageError):
         return error.hint
     audit = command("audit", archive.store.address, "--snapshot", snapshot.title)
     return f"Run {audit} to see all that is damaged."

@@ -79,8 +79,10 @@ class StoredObjects:
         self.damaged: dict[str, DamagedObject] = {
             damaged.blake3: damaged for result in results.values() for damaged in result.damaged
         }
-        self.denied = {result.pack for result in results.values() if result.denied}
-        """The packs that may not be read."""
+        self.denied = {
+            result.pack for result in results.values() if result.denied or result.not_understood
+        }
+        """The packs that may not be read, or are not understood."""
 
     def _sound(self, packs: Iterable[str]) -> Digests:
         results = (self._results[pack] for pack in packs if pack in self._results)

@@ -30,7 +30,7 @@ from archiver.archive.policy import Level, proves
 from archiver.archive.records import FORMAT, parse_record
 from archiver.buffers import workspace
 from archiver.codec.segment import ObjectHeader, check_header, decoded_digest
-from archiver.errors import ArchiverError, DamageError, DeniedError
+from archiver.errors import ArchiverError, DamageError, DeniedError, NotUnderstoodError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator, Sequence
@@ -106,6 +106,8 @@ class PackResult(msgspec.Struct, frozen=True):
         readable: Whether it could be opened. If not, the system denies it, or it is damaged as far as
             ``problem`` says so; else it is missing.
         denied: Whether this user may not read it: nothing is known about its bytes.
+        not_understood: What its head announces that this version does not know, or ``""``: such a pack is
+            hashed at most.
         problem: Why it could not be opened, or read to its end; or ``""``.
         unstable: Why the first reading and the second one differ, or ``""``.
         size: Of the file, in bytes.
@@ -121,6 +123,7 @@ class PackResult(msgspec.Struct, frozen=True):
     level: Level = "content"
     readable: bool = False
     denied: bool = False
+    not_understood: str = ""
     problem: str = ""
     unstable: str = ""
     size: int = 0
@@ -266,6 +269,10 @@ def _agree(first: PackResult, second: PackResult) -> bool:
 
 def _read(store: Store, expected: ExpectedPack, advance: Advance, level: Level) -> PackResult:
     with closing(store.open(expected.name)) as reader:
+        try:
+            PackReader(reader, expected.name).require_understood(expected.pack)
+        except NotUnderstoodError as error:
+            return _hash_only(reader, expected, advance, level, error.message)
         if proves(level, "content"):
             return _Decoding(reader, expected, advance).run()
         if level == "stored":
@@ -313,8 +320,22 @@ _HASHED_PIECE: Final = 512 << 10
 
 def _hash(reader: Reader, expected: ExpectedPack, advance: Advance) -> PackResult:
     """Return what ``_look`` does, with the digest of the whole file, read front to back."""
+    return _with_digest(_look(reader, expected), reader, advance)
+
+
+def _hash_only(
+    reader: Reader, expected: ExpectedPack, advance: Advance, level: Level, reason: str
+) -> PackResult:
+    """Return what is known of a pack of which no more can be understood than its name."""
+    result = PackResult(
+        expected, "structure", readable=True, not_understood=reason, size=reader.size
+    )
+    advance(0)
+    return result if level == "structure" else _with_digest(result, reader, advance)
+
+
+def _with_digest(result: PackResult, reader: Reader, advance: Advance) -> PackResult:
     hasher, problem = blake3(), ""
-    result = _look(reader, expected)
     try:
         for at in range(0, reader.size, _HASHED_PIECE):
             piece = workspace().take("stored", min(_HASHED_PIECE, reader.size - at)).data
@@ -530,6 +551,8 @@ def pack_findings(result: PackResult, advice: Advice) -> Iterator[Finding]:
             actions = advice.unstable()
         elif code == "file-unreadable":
             actions = advice.make_readable()
+        elif code == "not-understood":
+            actions = ()
         yield Finding(
             code,
             message,
@@ -591,5 +614,7 @@ def _faults(result: PackResult) -> Iterator[tuple[Code, str]]:
         if result.level != "structure" and result.blake3 != result.pack:
             reason = result.problem or "its bytes have another digest than its name"
             yield "pack-damaged", f"{name} is damaged: {reason}."
+        if result.not_understood:
+            yield "not-understood", result.not_understood
         if result.index:
             yield "index-damaged", f"{name}: {result.index}"

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from archiver.archive import layout
 from archiver.archive.packs.format import IndexEntry
 from archiver.codec.transforms import CODECS
-from archiver.errors import ArchiverError, DamageError, UnreadableError
+from archiver.errors import ArchiverError, DamageError, NotUnderstoodError, UnreadableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -167,6 +167,8 @@ class ObjectIndex:
         self._table = _IndexTable()
         self._packs: list[str] = []
         self._by_frames_of: dict[str, dict[bytes, list[IndexEntry]]] = {}
+        self._skipped: set[int] = set()
+        """The numbers of the packs that are not read: missing, not readable, not understood."""
         self._lost_indexes: set[int] = set()
         """The numbers of the packs whose objects are known by their headers alone."""
         self._unlisted_places: dict[bytes, list[tuple[int, IndexEntry]]] | None = None
@@ -183,8 +185,11 @@ class ObjectIndex:
     def _entries(self, pack: str) -> Sequence[IndexEntry]:
         try:
             reader = self._opener.pack(pack)
+            reader.require_understood(_located(pack)[0])
         except ArchiverError as error:
-            if isinstance(error, UnreadableError) or not isinstance(error, DamageError):
+            self._skipped.add(len(self._packs))
+            unknown = isinstance(error, (UnreadableError, NotUnderstoodError))
+            if unknown or not isinstance(error, DamageError):
                 self._unreadable = self._unreadable or error
             return ()
         try:
@@ -268,6 +273,8 @@ class ObjectIndex:
             if self._unlisted_places is None:
                 self._unlisted_places = {}
                 for number, pack in enumerate(self._packs):
+                    if number in self._skipped:
+                        continue
                     with suppress(ArchiverError):
                         for entry in self._opener.pack(pack).walk():
                             if not self._table.places(entry.blake3):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 import numpy as np
+from blake3 import blake3
 
 from archiver.archive.packs import format as pack_format
 from archiver.archive.packs.format import (
@@ -22,7 +23,7 @@ from archiver.archive.packs.format import (
     PackHead,
     PackIndex,
 )
-from archiver.archive.records import parse_record
+from archiver.archive.records import FORMAT, parse_record, require_known
 from archiver.buffers import workspace
 from archiver.codec.segment import (
     SEGMENT_MAX,
@@ -32,7 +33,7 @@ from archiver.codec.segment import (
     decode,
     decoded_digest,
 )
-from archiver.errors import DamageError
+from archiver.errors import DamageError, NotUnderstoodError, UnknownFormatError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -124,6 +125,30 @@ class PackReader:
     def head(self) -> PackHead:
         """Return the pack's first frame; raise DamageError if it cannot be read."""
         return parse_record(self._skippable(0, pack_format.HEAD, HEADER_MAX), PackHead, self.what)
+
+    def require_understood(self, pack: str) -> None:
+        """Raise NotUnderstoodError if the head of ``pack`` announces what this version does not know.
+
+        A head that cannot be read announces nothing. Another format number counts only if the pack is what
+        its name says: one flipped bit makes another number.
+        """
+        try:
+            head = self.head()
+        except DamageError:
+            return
+        known = head.format == FORMAT or self._digest() != pack
+        if known and not head.features.read:
+            return
+        try:
+            require_known(f"Pack {pack}", head.format, head.features)
+        except UnknownFormatError as error:
+            raise NotUnderstoodError(error.message, hint=error.hint, pack=pack) from error
+
+    def _digest(self) -> str:
+        hasher = blake3()
+        for at in range(0, self.size, _PIECE):
+            hasher.update(self.piece(at))
+        return hasher.hexdigest()
 
     def index(self) -> tuple[IndexEntry, ...]:
         """Return the pack's entries; raise DamageError if it has no whole index.

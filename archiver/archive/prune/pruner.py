@@ -88,9 +88,11 @@ class Pruner:
         """Do it.
 
         Raises:
-            DamageError: What is needed cannot be known; nothing was deleted.
+            DamageError: What is needed cannot be known; nothing was deleted. So it is with
+                NotUnderstoodError.
             PolicyError: The policy forbids it.
         """
+        self._archive.require_understood()
         self._history = deletable_history(self._archive)
         self._grace = Grace(self._history, self._seconds)
         self._grace.require_sound_clock()

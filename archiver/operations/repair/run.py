@@ -109,7 +109,9 @@ def repair(archive: Archive, request: RepairRequest, progress: Progress) -> Repa
         UsageError: No such snapshot, no such folder, or the archive itself was named as a source.
         LockedError: Another repair of this archive, ``forget`` or ``prune`` is at work.
         NoSpaceError, DeniedError: Nothing can be written; everything is as restorable as it was.
+        NotUnderstoodError: A pack or seal needs a newer version; nothing was done.
     """
+    archive.require_understood()
     with ExitStack() as stack:
         if not request.dry_run:
             archive.require_writable()
