@@ -7,8 +7,12 @@ import json
 import pytest
 from gguf import GGUFReader
 from kit.archive import seals
+from kit.faults import flip_inside
 from kit.gguf_files import gguf_file, tensor_bytes
-from kit.repository import REPO, noise, safetensors
+from kit.repository import REPO, bf16, noise, safetensors
+from kit.worklog import resumable_bytes, wait_until
+
+from archiver.loopback.faults import Fault
 
 MIB = 1 << 20
 SHAPES = {
@@ -232,6 +236,47 @@ def test_verify_remarks_on_parts_that_the_manifest_does_not_list(
     (finding,) = result.findings
     assert (finding["code"], finding["path"]) == ("index-incomplete", part(1, 4))
     assert finding["files"] == [part(2, 4), part(4, 4)]
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_a_killed_run_is_taken_up(hub, zygote, archive, cli, restores, share):
+    """In the middle of a header that is read in several steps, and in that of the tensors."""
+    words = [f"word {number:06} " + "x" * 200 for number in range(40_000)]
+    made = {f"t{number}": ("BF16", (512, 1024), bf16(number, 512, 1024)) for number in range(16)}
+    whole = {"m.gguf": gguf_file(made, {"words": words})}
+    size = len(whole["m.gguf"])
+    hub.create(REPO, whole)
+    hub.rate = 60_000_000
+    hub.faults.add(Fault("stall", path="m.gguf", route="cdn", after=size - 1, seconds=600))
+    command = ("mirror", "-C", archive, REPO, "--jobs", 1, "--effort", "fast")
+    first = zygote.start(*command, cores=1)
+    wait_until(lambda: sum(one.sent for one in hub.requests.bodies()) >= share * size)
+    first.kill()
+    assert first.wait().code == -9
+    kept = resumable_bytes(archive)
+    assert not seals(archive)
+    hub.requests.clear()
+    hub.rate = None
+    assert zygote.start(*command, cores=1).wait().code == 0
+    assert sum(one.sent for one in hub.requests.bodies()) == size - kept
+    assert len(listed(cli, archive, "--tensors").kinds("tensor")) == 16
+    restores(archive, whole)
+
+
+def test_damage_is_told_by_tensor_and_rows(hub, mirror, cli, archive, tmp_path):
+    data = noise(5, 512 * 288)
+    hub.create(REPO, {"m.gguf": gguf_file(tensors() | {"lost": ("Q4_K", (512, 512), data)})})
+    mirror()
+    (pack,) = archive.glob("packs/*/*.pack")
+    flip_inside(pack, data[1000:1100])
+    result = cli("audit", "--json", "-C", archive, "--level", "content")
+    assert result.code == 20
+    (finding,) = [row for row in result.damage if row["code"] == "object-damaged"]
+    assert (finding["path"], finding["tensor"]) == ("m.gguf", "lost")
+    assert finding["rows"] == [0, 511]
+    restored = cli("restore", "--json", "-C", archive, REPO, tmp_path / "out")
+    (failure,) = restored.only("restore")["failures"]
+    assert failure["tensor_rows"] == [{"name": "lost", "first": 0, "last": 511}]
 
 
 @pytest.mark.parametrize("jobs", [1, 3])
