@@ -9,6 +9,7 @@ from gguf import GGUFReader
 from kit.archive import seals
 from kit.faults import flip_inside
 from kit.gguf_files import gguf_file, tensor_bytes
+from kit.memory import archiver
 from kit.repository import REPO, bf16, noise, safetensors
 from kit.worklog import resumable_bytes, wait_until
 
@@ -277,6 +278,17 @@ def test_damage_is_told_by_tensor_and_rows(hub, mirror, cli, archive, tmp_path):
     restored = cli("restore", "--json", "-C", archive, REPO, tmp_path / "out")
     (failure,) = restored.only("restore")["failures"]
     assert failure["tensor_rows"] == [{"name": "lost", "first": 0, "last": 511}]
+
+
+def test_six_of_the_longest_headers_at_once_take_little(archive, tmp_path):
+    """Read in steps of 16, 32 and 64 MB, each of them by another thread."""
+    (tmp_path / "folder").mkdir()
+    whole = gguf_file({"a": ("I8", (1,), b"a")}, {"words": ["x" * 60_000] * 1000})
+    for number in range(6):
+        (tmp_path / "folder" / f"{number}.gguf").write_bytes(whole + bytes(number))
+    command = ("import", "-C", archive, tmp_path / "folder", "--as", REPO, "--effort", "fast")
+    result = archiver(*command, "--jobs", 6).cheap()
+    assert (result.code, "plain bytes" in result.err) == (0, False)
 
 
 @pytest.mark.parametrize("jobs", [1, 3])

@@ -11,6 +11,7 @@ import hashlib
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from mmap import mmap
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 import msgspec
@@ -261,18 +262,19 @@ class FileIngest:
 
     def _read_prefix(self, stream: ResumedStream, long_header: ExitStack) -> memoryview:
         """Return the first bytes, as many as the cuts depend on."""
-        prefix = bytearray()
+        prefix = memoryview(b"")
         while not self._planner.decided:
             needed, have = self._planner.needed, len(prefix)
             if needed > _LONG_HEADER >= have:
                 long_header.enter_context(self._headers.long_header)
-            # Made at once: six headers of a hundred megabytes are not to be held twice.
-            longer = bytearray(needed)
+            # Made at once, and the system's again at once: the C library would keep for each of six
+            # threads what a header took that was read in steps.
+            longer = memoryview(mmap(-1, needed))
             longer[:have] = prefix
-            stream.fill(memoryview(longer)[have:], self.expected)
+            stream.fill(longer[have:], self.expected)
             prefix = longer
-            self._headers.parse(self.expected.path, self._planner, memoryview(prefix))
-        return memoryview(prefix)
+            self._headers.parse(self.expected.path, self._planner, prefix)
+        return prefix
 
     def _read_segment(self, stream: ResumedStream, prefix: memoryview, target: Bytes) -> memoryview:
         """Fill ``target`` from the rest of the prefix and the stream; return what is left of it."""
