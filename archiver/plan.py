@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from archiver.errors import UsageError, explain_system_error
-from archiver.names import as_repo_id
+from archiver.names import HUGGING_FACE, TYPES, RepoId, RepositoryName, as_repo_id
 from archiver.text import parse_duration, plural, printable
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ def _repository(table: dict[str, Any], where: str, problems: list[str]) -> Plann
         name = ""
     else:
         try:
-            as_repo_id(name)
+            name = _on_the_hub(as_repo_id(name))
         except UsageError as error:
             problems.append(where + error.message.rstrip("."))
     if revision is not None and not _fine_text(revision):
@@ -207,6 +207,13 @@ def _repository(table: dict[str, Any], where: str, problems: list[str]) -> Plann
             "copies are mended, not acknowledged"
         )
     return PlannedRepository(name, revision, include, exclude, partial, acknowledge)
+
+
+def _on_the_hub(repository: RepoId) -> RepoId:
+    hub, kind, _ = RepositoryName.parse(repository)
+    if hub != HUGGING_FACE or kind not in TYPES:
+        raise UsageError("a plan mirrors models and datasets of Hugging Face only")
+    return repository
 
 
 def _patterns(table: dict[str, Any], key: str, where: str, problems: list[str]) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from archiver.archive.records import SEAL_MAX, Seal, canonical, parse_record, re
 from archiver.archive.vouching import Voucher, Vouching, counted, vouches_of, vouching_of
 from archiver.digest import Blake3Hex, blake3_hex
 from archiver.errors import DamageError, OnDamage, UsageError, raise_damage, skip_damaged
-from archiver.names import as_repo_id, slug
+from archiver.names import MODEL, RepositoryName, as_repo_id, slug
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -47,6 +47,12 @@ class Snapshot(NamedTuple):
     def title(self) -> str:
         """``Org/Name@revision``, for messages."""
         return f"{self.seal.repository}@{self.seal.revision[:12]}"
+
+    @property
+    def should_run(self) -> bool:
+        """Whether it should be a model that runs: not chosen files of one, and no dataset."""
+        kind = RepositoryName.parse(self.seal.repository).type
+        return kind == MODEL and not self.seal.selection.chosen
 
     def is_of(self, repository: str) -> bool:
         """Return whether it is of this repository; names are compared without case."""

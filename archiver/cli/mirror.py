@@ -9,6 +9,7 @@ import click
 
 from archiver.cli.mirroring import mirror_all, mirror_options, open_hub
 from archiver.cli.options import (
+    advised,
     common,
     split_reference,
     token_option,
@@ -17,7 +18,7 @@ from archiver.errors import UsageError
 from archiver.text import printable
 
 _ADDRESS = re.compile(
-    r"https?://[^/]+/([^/]+/[^/@?#]+)(?:/(?:tree|blob|resolve|commit)/([^/?#]+))?"
+    r"https?://[^/]+/((?:datasets/)?[^/]+/[^/@?#]+)(?:/(?:tree|blob|resolve|commit)/([^/?#]+))?"
 )
 
 
@@ -43,8 +44,23 @@ def command(
     for reference in references:
         _refuse_address(reference)
         repository, own = split_reference(reference)
+        _refuse_other_hubs(repository)
         requests.append((upstream, repository, own or revision))
     mirror_all(requests, **rest)
+
+
+def _refuse_other_hubs(repository: str) -> None:
+    """Raise UsageError that says what to do instead, if it is on a hub that is not fetched from."""
+    from archiver.names import HUGGING_FACE, RepositoryName
+
+    hub = RepositoryName.parse(repository).hub
+    if hub != HUGGING_FACE:
+        raise UsageError(
+            f"{repository} is not on Hugging Face. From elsewhere this version imports what was "
+            "downloaded there, and fetches nothing.",
+            hint=f"Download it with the tools of its hub, then run "
+            f"{advised('import', 'DIR', '--as', repository)}.",
+        )
 
 
 def _refuse_address(reference: str) -> None:

@@ -26,6 +26,7 @@ from archiver.cli.options import (
 from archiver.cli.progress import IndexMeter, Meter
 from archiver.cli.snapshots import described, summary, title_of
 from archiver.errors import ArchiverError, ExitCode, PartialError, skip_damaged
+from archiver.names import HUGGING_FACE, RepositoryName
 from archiver.text import human_bytes, plural, printable
 
 if TYPE_CHECKING:
@@ -450,6 +451,6 @@ def _left_out(remark: Remark) -> tuple[str, str]:
 
 def _completes(report: MirrorReport) -> str:
     """Return what brings the missing files."""
-    if report.repository.startswith("local/"):
+    if RepositoryName.parse(report.repository).hub != HUGGING_FACE:
         return "download what is missing and import again"
     return f"{advised('mirror', f'{report.repository}@{report.revision}')} fetches the rest"

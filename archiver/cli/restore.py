@@ -85,6 +85,10 @@ def command(
     budget = memory_budget(memory, least=1 if tested else BUDGET_MIN)
     archive = open_archive(reading=True)
     snapshot = archive.find(*split_reference(reference))
+    if tested:
+        from archiver.operations.smoke_test import require_model
+
+        require_model(snapshot)
     if tensor:
         tensor_request = TensorRequest(snapshot, tensor, destination, files, budget)
         restored = restore_tensor(archive, tensor_request)

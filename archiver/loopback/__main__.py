@@ -1,5 +1,7 @@
 """``python -m archiver.loopback DIR``: every ``org/name`` folder below DIR as a repository.
 
+Those below ``DIR/datasets`` are datasets.
+
 Prints the endpoint as the first line of stdout, and ends when stdin closes or the parent dies, so
 that a killed test or bench leaves no hub behind.
 """
@@ -14,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from archiver.loopback.hub import Hub
+from archiver.loopback.repository import DATASETS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,12 +42,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def publish(hub: Hub, directory: Path) -> list[str]:
-    """Create a repository for each ``org/name`` folder of ``directory``; return their names.
+    """Create a model for each ``org/name`` folder of ``directory``, a dataset for those in ``datasets``.
+
+    Return their names.
 
     All digests are computed now: a client would give up on a listing that takes minutes.
     """
     names = []
-    for folder in sorted(path for path in directory.glob("*/*") if path.is_dir()):
+    folders = [*directory.glob("*/*"), *directory.glob(f"{DATASETS}*/*")]
+    for folder in sorted(path for path in folders if path.is_dir()):
+        if folder.parent == directory / DATASETS:
+            continue
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         name = folder.relative_to(directory).as_posix()
         hub.create(name, {path.relative_to(folder).as_posix(): path for path in files})

@@ -18,14 +18,14 @@ MASK = "*" * 64
 """What the Hub lists in place of a digest that the caller may not see."""
 
 
-def model_info(repository: Repository, commit: Commit) -> Json:
+def repository_info(repository: Repository, commit: Commit) -> Json:
     """Return a repository at one commit, without its files."""
-    owner = repository.id.rpartition("/")[0]
+    owner = repository.name.rpartition("/")[0]
     licence = repository.card.get("license")
     return {
         "_id": repository.internal_id,
-        "id": repository.id,
-        "modelId": repository.id,
+        "id": repository.name,
+        **({"modelId": repository.name} if repository.kind == "model" else {}),
         **({"author": owner} if owner else {}),
         "sha": commit.id,
         "lastModified": commit.date,
@@ -41,7 +41,7 @@ def model_info(repository: Repository, commit: Commit) -> Json:
 
 
 def siblings(repository: Repository, commit: Commit, *, blobs: bool, masked: bool) -> list[Json]:
-    """Return the files of a commit as ``model_info`` lists them, with digests when ``blobs``."""
+    """Return the files of a commit as ``repository_info`` lists them, with digests when ``blobs``."""
     if not blobs:
         return [{"rfilename": path} for path in sorted(commit.files)]
     return [_sibling(entry) for entry in _file_entries(repository, commit, masked=masked)]

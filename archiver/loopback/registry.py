@@ -10,7 +10,7 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 from archiver.errors import UsageError
-from archiver.loopback.repository import Repository, default_lfs_rule
+from archiver.loopback.repository import DATASETS, Repository, default_lfs_rule
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -50,6 +50,8 @@ class Registry:
         masked: bool = False,
     ) -> str:
         """Create a repository and its first commit; return the commit's id.
+
+        One whose name begins with ``datasets/`` is a dataset.
 
         ``masked`` lists 64 asterisks in place of each LFS digest.
         """
@@ -118,9 +120,14 @@ class Registry:
         self.repository(repository).disabled = True
 
     def collection(self, slug: str, repositories: Sequence[str], *, title: str = "") -> None:
-        """Create or replace a collection of models."""
+        """Create or replace a collection of models and datasets."""
         items = [
-            {"_id": f"{n:024x}", "id": name, "type": "model", "position": n}
+            {
+                "_id": f"{n:024x}",
+                "id": name.removeprefix(DATASETS),
+                "type": "dataset" if name.startswith(DATASETS) else "model",
+                "position": n,
+            }
             for n, name in enumerate(repositories)
         ]
         self.collections[slug] = {

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 LfsRule = Callable[[str, int], bool]
 """Says, of a path and a size, whether the file is kept in LFS."""
 
+DATASETS = "datasets/"
+"""How the id of a dataset begins, as in the addresses of the Hub."""
+
 _SAMPLE = 64 * 1024
 _BLOCK = 1024 * 1024
 _FIRST_COMMIT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -179,6 +182,16 @@ class Repository:
     claims: dict[str, dict[str, Any]] = field(default_factory=dict)
     extra_entries: list[dict[str, Any]] = field(default_factory=list)
     written: int = 0
+
+    @property
+    def kind(self) -> str:
+        """``dataset`` if its id begins with ``datasets/``, else ``model``."""
+        return "dataset" if self.id.startswith(DATASETS) else "model"
+
+    @property
+    def name(self) -> str:
+        """Its name in the hub's JSON, which does not say what it is."""
+        return self.id.removeprefix(DATASETS)
 
     def find(self, revision: str) -> Commit | None:
         """Return the commit that a branch, a tag, a full ref or a commit id names; None if none does."""

@@ -12,6 +12,7 @@ from urllib.parse import parse_qs, quote, unquote, urlencode
 
 from archiver.loopback import listing
 from archiver.loopback.message import RefusedError, Response, Span, json_answer, redirect, refusal
+from archiver.loopback.repository import DATASETS
 
 if TYPE_CHECKING:
     from archiver.loopback.message import Request
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from archiver.loopback.repository import Commit, Content, Repository
 
 _VERBS = frozenset({"revision", "refs", "commits", "tree", "paths-info"})
-_MODELS = "/api/models"
+_LISTS = {"/api/models": "", "/api/datasets": DATASETS}
+"""Addresses of all repositories of a kind, and how the ids of these begin."""
 _COLLECTIONS = "/api/collections/"
 _BOTH_PARTS = 2
 _ONE_RANGE = re.compile(r"bytes=(\d*)-(\d*)\Z")
@@ -41,21 +43,23 @@ def target_of(request: Request, *, cdn: bool) -> Target:
     path = request.path
     if cdn:
         return Target("cdn", request.value("repo"), path=request.value("file"))
-    if path == _MODELS:
-        return Target("list")
+    if path in _LISTS:
+        return Target("list", path=_LISTS[path])
     if path.startswith(_COLLECTIONS):
         return Target("collection", path=_text(path.removeprefix(_COLLECTIONS)))
-    if path.startswith(f"{_MODELS}/"):
-        return _api_target(path.removeprefix(f"{_MODELS}/").split("/"))
-    parts = path.removeprefix("/").split("/")
+    for api, kind in _LISTS.items():
+        if path.startswith(f"{api}/"):
+            return _api_target(path.removeprefix(f"{api}/").split("/"), kind)
+    kind = DATASETS if path.startswith(f"/{DATASETS}") else ""
+    parts = path.removeprefix(f"/{kind}").split("/")
     for size in (_BOTH_PARTS, 1):
         if parts[size : size + 1] == ["resolve"] and len(parts) > size + 2:
             name, revision = "/".join(parts[:size]), _text(parts[size + 1])
-            return Target("resolve", name, revision, _text("/".join(parts[size + 2 :])))
+            return Target("resolve", kind + name, revision, _text("/".join(parts[size + 2 :])))
     return Target("unknown")
 
 
-def _api_target(parts: list[str]) -> Target:
+def _api_target(parts: list[str], kind: str) -> Target:
     # An id has one part or two: two, unless only the second place holds a verb. "org/tree" is the name
     # of a repository: every verb but "refs" wants a revision after it.
     split = _BOTH_PARTS
@@ -64,7 +68,7 @@ def _api_target(parts: list[str]) -> Target:
         if verb == "refs" or (verb in _VERBS and len(parts) > size + 1):
             split = size
             break
-    name, rest = "/".join(parts[:split]), parts[split:]
+    name, rest = kind + "/".join(parts[:split]), parts[split:]
     if not rest:
         return Target("info", name)
     revision = _text(rest[1]) if len(rest) > 1 else "main"
@@ -83,7 +87,7 @@ def answer(registry: Registry, request: Request, target: Target) -> Response:
             case "cdn":
                 return _cdn(registry, request)
             case "list":
-                return _models(registry, request)
+                return _all_of(registry, request, target.path)
             case "collection":
                 return _collection(registry, target)
             case "unknown":
@@ -153,7 +157,7 @@ def _require_enabled(repository: Repository) -> None:
 
 
 def _info(registry: Registry, request: Request, repository: Repository, commit: Commit) -> Response:
-    info = listing.model_info(repository, commit)
+    info = listing.repository_info(repository, commit)
     masked = _masked(registry, request, repository)
     blobs = request.flag("blobs")
     info["siblings"] = listing.siblings(repository, commit, blobs=blobs, masked=masked)
@@ -189,16 +193,17 @@ def _paths_info(
     return json_answer(entries)
 
 
-def _models(registry: Registry, request: Request) -> Response:
+def _all_of(registry: Registry, request: Request, kind: str) -> Response:
     author, search = request.value("author"), request.value("search").lower()
-    models = [
-        listing.model_info(repository, repository.head())
-        for name, repository in sorted(registry.repositories.items())
-        if (not author or name.startswith(f"{author}/"))
-        and search in name.lower()
+    infos = [
+        listing.repository_info(repository, repository.head())
+        for _, repository in sorted(registry.repositories.items())
+        if bool(kind) == (repository.kind == "dataset")
+        and (not author or repository.name.startswith(f"{author}/"))
+        and search in repository.name.lower()
         and (not repository.private or _opens(registry, request, repository))
     ]
-    return _page(registry, request, models)
+    return _page(registry, request, infos)
 
 
 def _collection(registry: Registry, target: Target) -> Response:
@@ -227,7 +232,7 @@ def _resolve(
     _require_enabled(repository)
     if repository.gated and not _opens(registry, request, repository):
         status = 403 if request.token else 401
-        message = f"Access to model {repository.id} is restricted."
+        message = f"Access to {repository.kind} {repository.name} is restricted."
         return refusal(status, message, "GatedRepo")
     entry = commit.files.get(path)
     if entry is None:

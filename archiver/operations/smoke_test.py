@@ -18,6 +18,7 @@ from archiver.archive.advice import command
 from archiver.archive.findings import Code
 from archiver.archive.places import own_place
 from archiver.errors import ArchiverError, DamageError, DeniedError, SkippedError, UsageError
+from archiver.names import MODEL, RepositoryName
 from archiver.smoke.golden.record import read_golden_file, write_golden_file
 from archiver.smoke.hardware import environment
 from archiver.smoke.messages import FolderSource, Settings, SnapshotSource
@@ -107,11 +108,12 @@ def smoke_test_snapshot(
     """Run the model of a snapshot straight from the archive, and journal a receipt.
 
     Raises:
-        UsageError: The options contradict each other, their file is not one, or the snapshot holds
-            chosen files without weights.
+        UsageError: The options contradict each other, their file is not one, or the snapshot is a
+            dataset, or holds chosen files without weights.
         DamageError: The archive is damaged; of the model nothing is known. The receipt says which
             levels were not run.
     """
+    require_model(snapshot)
     origin = _Origin(archive, snapshot)
     test = _Test(options, _golden_to_compare(options, origin), progress, origin)
     source = SnapshotSource(
@@ -119,6 +121,16 @@ def smoke_test_snapshot(
     )
     with test.receipt_of_damage():
         return test.run(source, snapshot.title)
+
+
+def require_model(snapshot: Snapshot) -> None:
+    """Raise UsageError if a snapshot is of what has no model."""
+    kind = RepositoryName.parse(snapshot.seal.repository).type
+    if kind != MODEL:
+        raise UsageError(
+            f"{snapshot.title} is a {kind}: it has no model to run.",
+            hint="What it holds is checked by 'archiver audit --level files'.",
+        )
 
 
 def smoke_test_folder(folder: Path, options: SmokeOptions, progress: Progress) -> SmokeTest:
@@ -150,10 +162,11 @@ def smoke_test_restored(
     Of the folder only the files of the snapshot are looked at: others may lie beside them.
 
     Raises:
-        UsageError: There is no such folder, the options contradict each other, or the snapshot holds
-            chosen files without weights.
+        UsageError: There is no such folder, the options contradict each other, or the snapshot is a
+            dataset, or holds chosen files without weights.
         DamageError: The snapshot's manifest is damaged, or a file was changed meanwhile.
     """
+    require_model(snapshot)
     origin = _Origin(archive, snapshot, restored=True)
     paths = tuple(entry.path for entry in archive.manifest(snapshot.seal).files)
     test = _Test(options, _golden_to_compare(options, origin), progress, origin)
@@ -178,9 +191,7 @@ def next_due(
     if repository:
         snapshots = archive.fitting(repository, revision)
     else:
-        snapshots = [
-            snapshot for snapshot in archive.snapshots() if not snapshot.seal.selection.chosen
-        ]
+        snapshots = [snapshot for snapshot in archive.snapshots() if snapshot.should_run]
     tested = last_tested(archive, snapshots, own_place(archive))
     since = None if age is None else utc_before(age)
     due = [

@@ -37,7 +37,7 @@ from archiver.errors import (
     UsageError,
     explain_system_error,
 )
-from archiver.names import as_repo_id
+from archiver.names import TYPES, RepositoryName, repo_id_of
 from archiver.text import printable
 from archiver.upstream.directory import DirectoryScan, scan_directory
 from archiver.upstream.remote_file import RemoteFile
@@ -125,7 +125,10 @@ class _Tree(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class CachedRepository:
-    """One repository in a cache; ``only`` is the commit if a single snapshot was pointed at."""
+    """One repository in a cache, by its spelling (of a space: by its name).
+
+    ``only`` is the commit if a single snapshot was pointed at.
+    """
 
     folder: Path
     repository: str
@@ -224,7 +227,8 @@ def cached_repository(folder: Path) -> CachedRepository | None:
     kind: RepositoryType = named[1]  # type: ignore[assignment] # the pattern has no other
     name = named[2].replace("--", "/")
     try:
-        return CachedRepository(folder, as_repo_id(name) if kind == "model" else name, type=kind)
+        spelled = repo_id_of(name, kind=kind) if kind in TYPES else name
+        return CachedRepository(folder, spelled, type=kind)
     except UsageError:
         return None
 
@@ -264,7 +268,8 @@ class CacheDestination:
     """
 
     def __init__(self, root: Path, repository: str, revision: str, names: tuple[str, ...]) -> None:
-        folder = root / ("models--" + repository.replace("/", "--"))
+        _, kind, name = RepositoryName.parse(repository)
+        folder = root / f"{kind}s--{name.replace('/', '--')}"
         self._cached = CachedRepository(folder, repository)
         self.snapshot = self._cached.snapshot(revision)
         self._revision = revision

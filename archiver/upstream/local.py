@@ -17,7 +17,7 @@ import msgspec
 
 from archiver.archive.vouching import DIRECTORY
 from archiver.errors import UpstreamGoneError, UsageError
-from archiver.names import as_repo_id, check_paths
+from archiver.names import FOLDER, TYPES, RepoId, as_repo_id, check_paths, repo_id_of
 from archiver.tensors.weight_files import HEAD, may_be_stand_in, stand_in
 from archiver.text import printable
 from archiver.upstream.directory import (
@@ -49,7 +49,7 @@ _DOTS = re.compile(r"\.{2,}")
 
 
 class SkippedRepository(msgspec.Struct, frozen=True):
-    """A repository of a cache that is not taken in: no model, or one without a revision."""
+    """A repository of a cache that is not taken in: a space, or one without a revision."""
 
     repository: str
     type: RepositoryType
@@ -61,14 +61,14 @@ class LocalUpstream:
     Args:
         folder: A plain folder, a cache's repository (``models--org--name``), one snapshot in it
             (``models--org--name/snapshots/<commit>``), or a whole hub cache.
-        repository: What a plain folder's repository is called; default ``local/<folder's name>``.
+        repository: What a plain folder's repository is called; default ``folder:<folder's name>``.
             For a cache, whose layout names the repositories, it picks one of them.
 
     Of a plain folder everything is listed but what programs left there, which the listing names.
     Raise UpstreamGoneError if there is no such folder.
 
     Attributes:
-        skipped: The cache's datasets, spaces, and models without a revision.
+        skipped: The cache's spaces, and models and datasets without a revision.
     """
 
     endpoint: Final = ""
@@ -83,23 +83,22 @@ class LocalUpstream:
         cached = [pointed_at] if pointed_at else cached_repositories(self.folder)
         self._is_cache = bool(cached)
         # One that was pointed at is not skipped for want of a revision: listing it says what is wrong.
-        self._models = [
-            entry for entry in cached if entry.type == "model" and (pointed_at or entry.commits)
+        self._cached = [
+            entry for entry in cached if entry.type in TYPES and (pointed_at or entry.commits)
         ]
         self.skipped = tuple(
             SkippedRepository(entry.repository, entry.type)
             for entry in cached
-            if entry not in self._models
+            if entry not in self._cached
         )
-        self._own_name = repository or _default_name(self.folder)
-        as_repo_id(self._own_name)
+        self._own_name = as_repo_id(repository) if repository else _default_name(self.folder)
         if self._is_cache and repository:
-            self._models, self.skipped = [self._model(repository)], ()
+            self._cached, self.skipped = [self._repository(self._own_name)], ()
 
     def repositories(self) -> tuple[str, ...]:
         """Return the repositories that can be listed; exactly one unless the folder is a hub cache."""
         if self._is_cache:
-            return tuple(model.repository for model in self._models)
+            return tuple(cached.repository for cached in self._cached)
         return (self._own_name,)
 
     def list(self, repository: str, revision: str | None = None) -> Listing:
@@ -117,7 +116,7 @@ class LocalUpstream:
             HostileNameError: A name on the disk may not be written elsewhere.
         """
         if self._is_cache:
-            return _cached_listing(self._model(repository), revision)
+            return _cached_listing(self._repository(repository), revision)
         if repository.casefold() != self._own_name.casefold():
             raise self._no_such(repository)
         if revision not in {None, "", _MAIN}:
@@ -136,7 +135,7 @@ class LocalUpstream:
         """
         folder = self.folder
         if self._is_cache:
-            folder = self._model(listing.repository).snapshot(listing.revision)
+            folder = self._repository(listing.repository).snapshot(listing.revision)
         # Looked up anew: since the listing a link may have been put in its place.
         where = find_file(folder, file.path, blobs_of(folder))
         reader = FileReader(where, file, offset, recorded=self._is_cache and listing.complete)
@@ -145,17 +144,17 @@ class LocalUpstream:
         finally:
             reader.close()
 
-    def _model(self, repository: str) -> CachedRepository:
-        for model in self._models:
-            if model.repository.casefold() == repository.casefold():
-                return model
+    def _repository(self, repository: str) -> CachedRepository:
+        for cached in self._cached:
+            if cached.repository.casefold() == repository.casefold():
+                return cached
         raise self._no_such(repository)
 
     def _no_such(self, repository: str) -> UpstreamGoneError:
         held = ", ".join(self.repositories()[:5])
         return UpstreamGoneError(
             f"{self._shown} does not hold {printable(repository)}.",
-            hint=f"It holds {held or 'no model'}.",
+            hint=f"It holds {held or 'neither a model nor a dataset'}.",
         )
 
     @property
@@ -198,9 +197,9 @@ def _plain_listing(folder: Path, name: str) -> Listing:
     )
 
 
-def _cached_listing(model: CachedRepository, revision: str | None) -> Listing:
-    commit = model.commit(revision)
-    folder, record = model.snapshot(commit), model.record(commit)
+def _cached_listing(cached: CachedRepository, revision: str | None) -> Listing:
+    commit = cached.commit(revision)
+    folder, record = cached.snapshot(commit), cached.record(commit)
     whole = scan_snapshot(folder)
     scan = whole.content(record)
     _require_files(folder, scan)
@@ -208,7 +207,7 @@ def _cached_listing(model: CachedRepository, revision: str | None) -> Listing:
         listed = list(record.values())
     else:
         listed = [
-            model.claim(commit, path, os.stat(where).st_size)  # noqa: PTH116 - as above
+            cached.claim(commit, path, os.stat(where).st_size)  # noqa: PTH116 - as above
             for path, where in scan.files.items()
         ]
     files = tuple(sorted(listed, key=lambda file: file.path))
@@ -216,7 +215,7 @@ def _cached_listing(model: CachedRepository, revision: str | None) -> Listing:
     return Listing(
         DIRECTORY,
         "",
-        model.repository,
+        cached.repository,
         commit,
         revision or _MAIN,
         files,
@@ -248,6 +247,6 @@ def _unfit(
     return tuple(sorted(unfit, key=lambda file: file.path))
 
 
-def _default_name(folder: Path) -> str:
+def _default_name(folder: Path) -> RepoId:
     name = _DOTS.sub(".", _NOT_IN_NAME.sub("-", folder.name))[:96].strip("-.")
-    return "local/" + (name.removesuffix(".git") or "folder")
+    return repo_id_of(name.removesuffix(".git") or "folder", hub=FOLDER)

@@ -163,28 +163,28 @@ def smoke(*arguments: object) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("alone", [True, False])
-def test_what_is_no_model_is_named_as_skipped(hub, download, local, archive, cli, tmp_path, alone):
+def test_what_is_neither_model_nor_dataset_is_named_as_skipped(
+    hub, download, local, archive, cli, tmp_path, alone
+):
     hub.create(REPO, model())
     cache = tmp_path / "cache"
     if not alone:
         download()
-    other_type(cache, "dataset", "Org/Rows")
     other_type(cache, "space", "Org/Show")
     other_type(cache, "kernel", "Org/Fast")
     (cache / "models--Org--Nothing/blobs").mkdir(parents=True)
     result = local(cache)
     assert {(row["type"], row["repository"]) for row in of_kind(result, "skipped")} == {
-        ("dataset", "Org/Rows"),
         ("space", "Org/Show"),
         ("kernel", "Org/Fast"),
         ("model", "Org/Nothing"),
     }
-    assert "The dataset Org/Rows was skipped: archiver keeps models." in result.err
+    assert "The space Org/Show was skipped: archiver keeps models and datasets." in result.err
     assert result.code == (2 if alone else 0)
     assert len(seals(archive)) == (0 if alone else 1)
     if alone:
-        assert "holds no model" in result.err
-        assert local(cache / "datasets--Org--Rows").code == 2
+        assert "holds neither a model nor a dataset" in result.err
+        assert local(cache / "spaces--Org--Show").code == 2
         assert local(cache, "--as", "me/rows").code != 0
         assert not seals(archive)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -303,7 +304,7 @@ def test_partial_must_be_a_truth_value(sync):
 
 def test_an_import_speaks_of_a_folder(folder, local, archive):
     place = folder(model())
-    (place / "back\\slash").write_bytes(b"")
+    (place / os.fsdecode(b"\xff")).write_bytes(b"")
     result = local(place)
     assert result.code == 22
     assert "names that could not be written elsewhere" in result.err

@@ -307,7 +307,7 @@ def test_a_plain_folder(archive, cli, restores, tmp_path):
     imported = cli("import", "-C", archive, folder)
     assert imported.code == 0
     assert "Importing " in imported.err
-    restores(archive, files, "local/my-model")
+    restores(archive, files, "folder:my-model")
     first = seals(archive)
     assert cli("import", "-C", archive, folder).code == 0
     assert seals(archive) == first

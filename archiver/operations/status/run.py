@@ -129,8 +129,8 @@ def _vouched(archive: Archive, snapshots: Iterable[Snapshot]) -> dict[str, int]:
 
 
 def _smoke_tests(archive: Archive, snapshots: Iterable[Snapshot]) -> Iterator[SmokeTestState]:
-    """Yield them by name; chosen files are no model, and have no turn in ``audit --level smoke``."""
-    models = [snapshot for snapshot in snapshots if not snapshot.seal.selection.chosen]
+    """Yield them by name; what is no whole model has no turn in ``audit --level smoke``."""
+    models = [snapshot for snapshot in snapshots if snapshot.should_run]
     tested = last_tested(archive, models, own_place(archive))
     for model in sorted(models, key=lambda snapshot: snapshot.name):
         seal, last = model.seal, tested[model.id]

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from archiver.errors import MismatchError, NetworkError, UsageError
 from archiver.memory import BUDGET
-from archiver.names import as_repo_id, check_paths
+from archiver.names import HUGGING_FACE, TYPES, RepositoryName, check_paths
 from archiver.text import printable
 from archiver.upstream.huggingface.connections import ConnectionPool, window_within
 from archiver.upstream.huggingface.deadlines import ListingAllowance, Patience, chosen_patience
@@ -97,11 +97,11 @@ class HuggingFace:
             MismatchError: A file is listed without a size or a digest, or there is no file.
             UsageError: ``repository`` is no repository's name.
         """
-        name = as_repo_id(repository)
-        subject = Subject(name, revision or "", endpoint=self.endpoint)
+        wanted = _on_this_hub(repository)
+        subject = Subject(wanted.spelling, revision or "", endpoint=self.endpoint)
         at = f"/revision/{quote(revision, safe='', errors='surrogateescape')}" if revision else ""
         allowance = ListingAllowance(self._session.patience)
-        url = f"{self.endpoint}/api/models/{name}{at}"
+        url = f"{self._api(wanted)}{at}"
         info, _ = self._session.json(url, subject, parse_info, allowance, most=_LARGEST_INFO)
         pinned = pin(info, subject)
         exact = Subject(pinned.repository, pinned.commit, endpoint=self.endpoint)
@@ -131,6 +131,7 @@ class HuggingFace:
     ) -> Iterator[HubStream | RangedStream]:
         """Yield the bytes of ``file`` from ``offset`` on; nothing is sent before the first read."""
         subject = Subject(listing.repository, listing.revision, file.path, self.endpoint)
+        # The hub spells a repository in an address as an archive does.
         url = f"{self.endpoint}/{listing.repository}/resolve/{listing.revision}/{quote(file.path)}"
         listed = HubFile(self._session, url, file, subject)
         stream: HubStream | RangedStream
@@ -144,7 +145,10 @@ class HuggingFace:
             stream.close()
 
     def collection(self, slug: str) -> tuple[str, ...]:
-        """Return the models in a collection, such as ``Qwen/qwen35``, in its order; raise as ``list``."""
+        """Return the models and datasets in a collection, such as ``Qwen/qwen35``, in its order.
+
+        Raise as ``list``.
+        """
         if not _SLUG.match(slug):
             raise UsageError(
                 f"{printable(slug)} is not the name of a collection.",
@@ -154,11 +158,17 @@ class HuggingFace:
         url = f"{self.endpoint}/api/collections/{slug}"
         allowance = ListingAllowance(self._session.patience)
         listed, _ = self._session.json(url, subject, parse_collection, allowance)
-        return tuple(repository_name(item.id) for item in listed.items if item.type == "model")
+        return tuple(
+            repository_name(item.id, item.type) for item in listed.items if item.type in TYPES
+        )
+
+    def _api(self, repository: RepositoryName) -> str:
+        return f"{self.endpoint}/api/{repository.type}s/{repository.name}"
 
     def _tree(self, subject: Subject, allowance: ListingAllowance) -> tuple[RemoteFile, ...]:
         """Return every file of a commit, page by page; as far as a path came twice, if one did."""
-        url = f"{self.endpoint}/api/models/{subject.repository}/tree/{subject.revision}?recursive=true"
+        api = self._api(RepositoryName.parse(subject.repository))
+        url = f"{api}/tree/{subject.revision}?recursive=true"
         tree = Tree(subject)
         while url:
             tree.begin(url)
@@ -168,3 +178,16 @@ class HuggingFace:
             if not tree.add(page):
                 break
         return tuple(tree.files)
+
+
+def _on_this_hub(repository: str) -> RepositoryName:
+    """Return what a repository is called here; raise UsageError if it is of another hub or type."""
+    wanted = RepositoryName.parse(repository)
+    if wanted.hub != HUGGING_FACE:
+        raise UsageError(
+            f"{wanted.spelling} is not on Hugging Face, and this version fetches from nowhere else.",
+            hint="Download it with the tools of its hub, and import the folder.",
+        )
+    if wanted.type not in TYPES:
+        raise UsageError(f"{wanted.spelling} is neither a model nor a dataset.")
+    return wanted

@@ -23,7 +23,7 @@ from archiver.errors import (
     RenamedError,
     UsageError,
 )
-from archiver.names import as_commit, as_repo_id
+from archiver.names import MODEL, RepositoryName, as_commit, repo_id_of
 from archiver.text import printable
 from archiver.upstream.huggingface.http import Subject, disabled, gated
 from archiver.upstream.remote_file import RemoteFile
@@ -58,7 +58,7 @@ Document = TypeVar("Document")
 
 
 class InfoDocument(msgspec.Struct):
-    """What ``/api/models/…`` says of a repository, as far as it is of use."""
+    """What ``/api/models/…`` or ``/api/datasets/…`` says of a repository, as far as it is of use."""
 
     id: str | None = None
     model_id: str | None = msgspec.field(name="modelId", default=None)
@@ -271,16 +271,17 @@ def pin(info: InfoDocument, subject: Subject) -> Pin:
     )
 
 
-def repository_name(text: str | None) -> str:
-    """Return a repository's name that the hub sent; raise HostileNameError if it is none."""
+def repository_name(text: str | None, kind: str = MODEL) -> str:
+    """Return the spelling of a repository whose name the hub sent; HostileNameError if it is none."""
     try:
-        return as_repo_id(text or "")
+        return repo_id_of(text or "", kind=kind)
     except UsageError as error:
         raise HostileNameError(f"From the hub: {error.message}") from error
 
 
 def _name(info: InfoDocument, subject: Subject) -> str:
-    name = repository_name(info.id or info.model_id)
+    kind = RepositoryName.parse(subject.repository).type
+    name = repository_name(info.id or info.model_id, kind)
     if name.casefold() != subject.repository.casefold():
         raise RenamedError(
             f"{printable(subject.repository)} is called {name} now.",
