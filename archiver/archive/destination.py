@@ -32,7 +32,7 @@ from archiver.storage.files import EarlySync
 from archiver.storage.filesystem import sync_folder, try_lock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from archiver.archive.records import FileEntry
@@ -79,6 +79,7 @@ class Writer:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._end = 0
         while not self._begin():
             os.close(self._handle)
         self._early = EarlySync(self._handle)
@@ -98,10 +99,16 @@ class Writer:
 
     def write(self, data: memoryview) -> None:
         """Append; raise NoSpaceError when the disk is full."""
+        self.write_at(self._end, data)
+        self._end += len(data)
+
+    def write_at(self, offset: int, data: memoryview) -> None:
+        """Write a stretch; threads may do so at once. Raise NoSpaceError when the disk is full."""
         try:
             self._early.wrote(len(data))
             while data:
-                data = data[os.write(self._handle, data) :]
+                written = os.pwrite(self._handle, data, offset)
+                data, offset = data[written:], offset + written
         except OSError as error:
             error.filename = str(self.path)
             raise explain_system_error(error, "it was being restored") from error
@@ -144,14 +151,19 @@ def existing_file_error(path: Path) -> UsageError:
     )
 
 
+def begin_file(path: Path) -> Writer:
+    """Return a writer for ``path``, whose folders are created; it is to be closed."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return Writer(path)
+    except OSError as error:
+        raise name_error(error, path, f"{path} was to be restored") from error
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[Writer]:
     """Yield a writer for ``path``, whose folders are created."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        writer = Writer(path)
-    except OSError as error:
-        raise name_error(error, path, f"{path} was to be restored") from error
+    writer = begin_file(path)
     try:
         yield writer
     finally:
@@ -193,14 +205,18 @@ def holds_pieces(path: Path, size: int, pieces: Iterator[memoryview]) -> bool:
     return True
 
 
-def holds(path: Path, entry: FileEntry) -> bool:
-    """Return whether ``path`` is already the file; UsageError if it is there and something else."""
+def holds(path: Path, entry: FileEntry, advance: Callable[[int], None]) -> bool:
+    """Return whether ``path`` is already the file; UsageError if it is there and something else.
+
+    ``advance`` is told how many bytes were compared, and may raise to stop.
+    """
     if not _is_there(path, entry.size):
         return False
     digest = hashlib.sha256()
     with path.open("rb", buffering=0) as file:
         while data := file.read(_READ):
             digest.update(data)
+            advance(len(data))
     if digest.hexdigest() != entry.sha256:
         raise existing_file_error(path)
     return True
@@ -266,7 +282,15 @@ class NamesTaken:
             if why is None or isinstance(error, DeniedError):
                 raise
             raise UnportableNameError(f"{entry.path} {why}.", hint=_ELSEWHERE) from error
-        place = _identity(name)
+        self.take(entry, target)
+
+    def may_clash(self, entry: FileEntry) -> bool:
+        """Return whether a file must come after all others, because of its name."""
+        return entry.path in self._unportable
+
+    def take(self, entry: FileEntry, target: Destination) -> None:
+        """Note that a file has its name."""
+        place = _identity(target.visible(entry))
         if place is not None:
             self._taken[place] = entry.path
 

@@ -6,7 +6,9 @@ Needs neither network nor SQL. What is damaged is left out and named, with the t
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -14,11 +16,12 @@ import msgspec
 
 from archiver.archive.advice import command
 from archiver.archive.check.impact import affected_rows
-from archiver.archive.decode import FileDecoder
+from archiver.archive.decode import FileDecoder, FileTask, Proof, decoder_workers
 from archiver.archive.destination import (
     Destination,
     NamesTaken,
     PlainFolder,
+    begin_file,
     holds,
     holds_pieces,
     open_folder,
@@ -28,7 +31,6 @@ from archiver.archive.destination import (
 from archiver.archive.events import Sighted
 from archiver.archive.findings import TensorRows
 from archiver.archive.manifests import tensors_of
-from archiver.archive.packs.reader import DECODER_BYTES
 from archiver.archive.quarantine import manifest_for, packs_for
 from archiver.archive.seals import Snapshot
 from archiver.archive.vouching import Vouching, counted, vouches_of
@@ -54,7 +56,7 @@ from archiver.text import human_bytes, printable
 from archiver.upstream.hub_cache import CacheDestination, RefSkipped, blob_oid
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from archiver.archive.archive import Archive
     from archiver.archive.packs.index import ObjectIndex
@@ -74,6 +76,7 @@ class RestoreRequest(msgspec.Struct, frozen=True):
         destination: The folder, or the root of a hub client's cache; it is made if it is not there.
         patterns: Paths, or patterns that they fit; none: all files.
         hub_cache: Whether the files are laid out as a hub client's cache has them.
+        proof: What must be right about a file before it gets its name.
         memory: What this may take, and so how many threads work.
     """
 
@@ -81,6 +84,7 @@ class RestoreRequest(msgspec.Struct, frozen=True):
     destination: Path
     patterns: tuple[str, ...] = ()
     hub_cache: bool = False
+    proof: Proof = Proof.FILES
     memory: MemoryBudget = MemoryBudget()
 
 
@@ -112,7 +116,8 @@ class RestoreReport(msgspec.Struct, frozen=True):
     ``files`` are right now; ``kept`` of them were there already. ``refused`` of the failures are
     files that are there with other content. ``refs`` are the names (``main``, …)
     of a hub cache that point at the revision now, ``refs_skipped`` those that should and do not.
-    ``vouched`` says whose digests stand behind the files that were asked for.
+    ``vouched`` says whose digests stand behind the files that were asked for, and ``proof`` what was
+    compared with them.
     """
 
     repository: str
@@ -127,6 +132,7 @@ class RestoreReport(msgspec.Struct, frozen=True):
     refs: tuple[str, ...] = ()
     refs_skipped: tuple[RefSkipped, ...] = ()
     vouched: Vouching = Vouching()
+    proof: Proof = Proof.FILES
 
 
 def restore(archive: Archive, request: RestoreRequest, progress: Progress) -> RestoreReport:
@@ -154,19 +160,15 @@ def restore(archive: Archive, request: RestoreRequest, progress: Progress) -> Re
     trim()  # of the manifest's text; the buffers come next
     for folder in target.folders(files):
         remove_unfinished(folder)
-    kept, failures = 0, []
-    names_taken = NamesTaken(entry.path for entry in files)
-    with FileDecoder(packs, workers=request.memory.workers(DECODER_BYTES)) as decoder:
-        for entry in files:
-            try:
-                with names_taken.by(entry, target):
-                    kept += _restore_file(entry, target, decoder, progress)
-            except NoSpaceError:
-                raise
-            except ArchiverError as error:
-                if isinstance(error, DeniedError) and not os.access(destination, os.W_OK):
-                    raise
-                failures.append(_failure(entry, error, _hint(error, archive, snapshot), packs))
+    with FileDecoder(packs, workers=decoder_workers(request.memory)) as decoder:
+        run = _Run(request, target, decoder, progress)
+        run.restore(files)
+    kept = run.kept
+    failures = [
+        _failure(entry, error, _hint(error, archive, snapshot), packs)
+        for entry in files
+        if (error := run.errors.get(entry.path)) is not None
+    ]
     refs: tuple[str, ...] = ()
     skipped: list[RefSkipped] = []
     if request.hub_cache and not failures:
@@ -189,6 +191,7 @@ def restore(archive: Archive, request: RestoreRequest, progress: Progress) -> Re
         refs=refs,
         refs_skipped=tuple(skipped),
         vouched=vouching,
+        proof=request.proof,
     )
 
 
@@ -257,38 +260,151 @@ def _is_plain(name: str) -> bool:
     return True
 
 
-def _restore_file(
-    entry: FileEntry, target: Destination, decoder: FileDecoder, progress: Progress
-) -> bool:
-    """Write one file; return whether it was there already."""
-    oid = blob_oid(entry)
-    if oid is None:
-        oid = _git_oid(entry, decoder)
-    path = target.path(entry, oid)
-    progress.begin(entry.path, entry.size)
-    is_there = holds(path, entry)
-    if is_there:
-        progress.advance(entry.size, fetched=False)
-    else:
-        with writing(path) as writer:
-
-            def sink(piece: memoryview) -> None:
-                writer.write(piece)
-                progress.advance(len(piece), fetched=True)
-
-            decoder.copy(entry, sink)
-            writer.accept()
-    target.finish(entry, path)
-    progress.end(entry.path)
-    return is_there
+class _StoppedError(Exception):
+    """The run has ended; a thread that still compares a file ends too."""
 
 
-def _git_oid(entry: FileEntry, decoder: FileDecoder) -> str:
-    """Return the git blob id of a small file whose upstream had none."""
-    hasher = git_blob_hasher(entry.size)
-    for piece in decoder.pieces(iter(entry.segments)):
-        hasher.update(piece)
-    return hasher.hexdigest()
+class _Run:
+    """One run of a restore: what became of which file."""
+
+    def __init__(
+        self, request: RestoreRequest, target: Destination, decoder: FileDecoder, progress: Progress
+    ) -> None:
+        self._request = request
+        self._target = target
+        self._decoder = decoder
+        self._progress = progress
+        self._stopped = False
+        self.kept = 0
+        self.errors: dict[str, ArchiverError] = {}
+        """Why a file could not be restored, by its path."""
+
+    def restore(self, files: Sequence[FileEntry]) -> None:
+        """Restore files, many at a time; raise what none of them can do without."""
+        names = NamesTaken(entry.path for entry in files)
+        alone: list[FileEntry] = []
+        try:
+            with closing(
+                self._decoder.files(self._tasks(files, names, alone), self._proof)
+            ) as done:
+                for file in done:
+                    self._note(file.task.entry, file.error, kept=file.kept)
+                    if file.error is None:
+                        names.take(file.task.entry, self._target)
+            for entry in alone:
+                self._restore_alone(entry, names)
+        finally:
+            self._stopped = True
+
+    @property
+    def _proof(self) -> Proof:
+        return self._request.proof
+
+    def _tasks(
+        self, files: Sequence[FileEntry], names: NamesTaken, alone: list[FileEntry]
+    ) -> Iterator[FileTask]:
+        """Yield what can be done side by side; what depends on another file is left to ``alone``.
+
+        That is a file whose name some filesystems take for another's, one of the same bytes, and so of the
+        same name, in a cache, and one whose name there is found out by reading it.
+        """
+        paths: set[Path] = set()
+        for entry in files:
+            if names.may_clash(entry) or (self._request.hub_cache and blob_oid(entry) is None):
+                alone.append(entry)
+                continue
+            try:
+                path = self._target.path(entry, blob_oid(entry) or "")
+            except ArchiverError as error:
+                self._note(entry, error)
+                continue
+            if path in paths:
+                alone.append(entry)
+                continue
+            paths.add(path)
+            yield FileTask(entry, partial(self._open, entry, path))
+
+    def _restore_alone(self, entry: FileEntry, names: NamesTaken) -> None:
+        error, kept = None, False
+        try:
+            with names.by(entry, self._target):
+                kept = self._restore_file(entry)
+        except ArchiverError as raised:
+            error = raised
+        self._note(entry, error, kept=kept)
+
+    def _restore_file(self, entry: FileEntry) -> bool:
+        """Restore one file; return whether it was there already."""
+        oid = blob_oid(entry)
+        if oid is None and self._request.hub_cache:
+            oid = self._git_oid(entry)
+        path = self._target.path(entry, oid or "")
+        task = FileTask(entry, partial(self._open, entry, path))
+        with closing(self._decoder.files([task], self._proof)) as done:
+            (file,) = done
+        if file.error is not None:
+            raise file.error
+        return file.kept
+
+    def _git_oid(self, entry: FileEntry) -> str:
+        """Return the git blob id of a small file whose upstream had none."""
+        hasher = git_blob_hasher(entry.size)
+        for piece in self._decoder.pieces(iter(entry.segments)):
+            hasher.update(piece)
+        return hasher.hexdigest()
+
+    def _note(self, entry: FileEntry, error: ArchiverError | None, *, kept: bool = False) -> None:
+        """Note what became of a file; raise the error if it is no fault of this file."""
+        if error is None:
+            self.kept += kept
+            self._progress.end(entry.path)
+            return
+        if isinstance(error, NoSpaceError):
+            raise error
+        if isinstance(error, DeniedError) and not os.access(self._request.destination, os.W_OK):
+            raise error
+        self.errors[entry.path] = error
+
+    # Called by other threads
+
+    def _open(self, entry: FileEntry, path: Path) -> _RestoredFile | None:
+        """Return where to write a file; None if it is there already."""
+        self._progress.begin(entry.path, entry.size)
+        if not holds(path, entry, self._require_running):
+            return _RestoredFile(entry, path, self._target, self._progress)
+        self._progress.advance(entry.size, fetched=False)
+        self._target.finish(entry, path)
+        return None
+
+    def _require_running(self, _count: int) -> None:
+        if self._stopped:
+            raise _StoppedError
+
+
+class _RestoredFile:
+    """A file that is being written; see ``decode.Output``."""
+
+    def __init__(
+        self, entry: FileEntry, path: Path, target: Destination, progress: Progress
+    ) -> None:
+        self._entry = entry
+        self._target = target
+        self._progress = progress
+        self._writer = begin_file(path)
+
+    def write_at(self, offset: int, data: memoryview) -> None:
+        """Write a stretch of the file."""
+        self._writer.write_at(offset, data)
+        self._progress.advance(len(data), fetched=True)
+
+    def accept(self) -> None:
+        """Give the file its name."""
+        self._writer.accept()
+        self._target.finish(self._entry, self._writer.path)
+
+    def close(self) -> None:
+        """Let go; a file that was not accepted vanishes."""
+        self._writer.close()
 
 
 _UNKNOWN: Final = (UnreadableError, NotUnderstoodError)
@@ -379,7 +495,7 @@ def restore_tensor(archive: Archive, request: TensorRequest) -> RestoredTensor:
     remove_unfinished(path.parent)
     segments = _segments_of(entry, tensor)
     with FileDecoder(
-        packs_for(archive, snapshot), workers=request.memory.workers(DECODER_BYTES)
+        packs_for(archive, snapshot), workers=decoder_workers(request.memory)
     ) as decoder:
 
         def pieces() -> Iterator[memoryview]:

@@ -165,24 +165,28 @@ class EarlySync:
     The system keeps written bytes in memory for half a minute. A gigabyte that is synced at the end makes
     its writer wait for as long as the disk takes, while it could have been written along the way.
 
-    It promises nothing: the one sync that counts is the writer's own, after ``finish``.
+    Several threads may write. It promises nothing: the one sync that counts is the writer's own, after
+    ``finish``.
     """
 
     def __init__(self, handle: int) -> None:
         self._handle = handle
         self._pending = 0
+        self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._failure: OSError | None = None
 
     def wrote(self, count: int) -> None:
         """Note that ``count`` bytes were appended; raise OSError if an earlier sync failed."""
-        self._pending += count
-        if self._failure is not None:
-            raise self._failure
-        if self._pending >= _SYNC_EVERY and (self._thread is None or not self._thread.is_alive()):
-            self._pending = 0
-            self._thread = threading.Thread(target=self._sync, name="early-sync", daemon=True)
-            self._thread.start()
+        with self._lock:
+            self._pending += count
+            if self._failure is not None:
+                raise self._failure
+            is_syncing = self._thread is not None and self._thread.is_alive()
+            if self._pending >= _SYNC_EVERY and not is_syncing:
+                self._pending = 0
+                self._thread = threading.Thread(target=self._sync, name="early-sync", daemon=True)
+                self._thread.start()
 
     def _sync(self) -> None:
         try:

@@ -21,13 +21,13 @@ print(snapshot_download(sys.argv[2], revision=revision, local_files_only=True))
 """
 CHILD = """
 import sys, archiver.archive.destination as destination
-honest = destination.Writer.write
-def write(self, data):
-    honest(self, data)
+honest = destination.Writer.write_at
+def write_at(self, offset, data):
+    honest(self, offset, data)
     if len(data) > 20000:
         print(self._temporary, flush=True)
         sys.stdin.read()
-destination.Writer.write = write
+destination.Writer.write_at = write_at
 from archiver.__main__ import main
 main()
 """
@@ -144,7 +144,8 @@ def test_a_restore_that_is_killed_leaves_nothing_for_long(held, archive, cli, tm
         assert found.code == 0
         told = [one for one in found.records if one["kind"] == "finding"]
         assert {(one["code"], one["remark"]) for one in told} == {("file-unfinished", True)}
-        assert {one["path"] for one in told} == {left.name, older.name}
+        # Others may have been under way beside it.
+        assert {one["path"] for one in told} >= {left.name, older.name}
         text = cli("verify", out, "--manifest", manifest).out
         assert "Intact" in text
         assert "DAMAGED" not in text
