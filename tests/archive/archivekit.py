@@ -60,8 +60,8 @@ def entry_of(path: str, plains: list[bytes]) -> FileEntry:
     )
 
 
-def object_store(archive: Archive, hints=None) -> ObjectStore:
-    return ObjectStore(archive, Effort.FAST, hints or NoHints())
+def object_store(archive: Archive, hints=None, packs: int = 1) -> ObjectStore:
+    return ObjectStore(archive, Effort.FAST, hints or NoHints(), packs=packs)
 
 
 def store_all(archive: Archive, plains: list[bytes]) -> ObjectStore:

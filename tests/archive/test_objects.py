@@ -71,6 +71,66 @@ def test_the_same_content_from_many_threads_is_stored_once(archive):
     assert objects.location("0" * 64) is None
 
 
+class Crowd:
+    """Holds up each thread that appends until ``count`` of them do so at the same time."""
+
+    def __init__(self, monkeypatch, count: int) -> None:
+        honest, together = PackWriter.append, threading.Barrier(count)
+
+        def append(writer, encoded):
+            together.wait(timeout=600)
+            return honest(writer, encoded)
+
+        monkeypatch.setattr(PackWriter, "append", append)
+
+
+def store_in_several_packs(archive, monkeypatch):
+    """Four threads at once, each with three contents of its own."""
+    monkeypatch.setattr(store_module, "_SPREAD_BYTES", 1)
+    objects = object_store(archive, packs=4)
+    objects.put(array(b"the first pack"), None)
+    Crowd(monkeypatch, 4)
+
+    def put(number: int) -> None:
+        for plain in CONTENTS[3 * number : 3 * number + 3]:
+            objects.put(array(plain), None)
+
+    assert in_threads(put, 4) == [None] * 4
+    return objects
+
+
+def test_several_packs_are_written_at_once(archive, monkeypatch):
+    objects = store_in_several_packs(archive, monkeypatch)
+    finish(objects)
+    assert len(objects.published) == 4
+    every = [b"the first pack", *CONTENTS]
+    assert sorted(stored_objects(archive)) == sorted(map(blake3_hex, every))
+    for plain in every:
+        pack, stored = objects.location(blake3_hex(plain))
+        assert stored in {e.stored for e in archive.pack(pack).index() if e.size == len(plain)}
+
+
+def test_each_pack_of_a_killed_run_is_salvaged(archive, monkeypatch):
+    objects = store_in_several_packs(archive, monkeypatch)
+    objects.close()
+    assert len(salvage(archive)) == 4
+    assert set(map(blake3_hex, CONTENTS)) < set(stored_objects(archive))
+
+
+def test_little_is_stored_in_one_pack(archive):
+    objects = object_store(archive, packs=4)
+    start = threading.Barrier(8)
+
+    def put(number: int) -> None:
+        start.wait(timeout=600)
+        for plain in CONTENTS[number:]:
+            objects.put(array(plain), None)
+
+    assert in_threads(put) == [None] * 8
+    finish(objects)
+    assert len(objects.published) == 1
+
+
 def test_what_is_stored_already_is_read_and_not_stored_again(archive):
     pack = write_pack(archive, CONTENTS)
     objects = object_store(archive, Hints(archive, pack))

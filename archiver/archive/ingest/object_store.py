@@ -1,8 +1,8 @@
 """Where segments become stored objects: each plain content once, in packs of at most 256 MiB.
 
 Threads bring segments. Each is hashed; what lies in the archive already, and reads back whole, is not
-stored again; the rest is encoded in parallel and appended, one at a time, to the pack that is being
-written. A full pack is published by a thread of its own.
+stored again; the rest is encoded and appended, in parallel, to one of a few packs that are being written.
+A full pack is published by a thread of its own.
 """
 
 from __future__ import annotations
@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 
 _UNPUBLISHED_MAX: Final = 2
 """Packs that may wait for the disk before writing pauses."""
+PACKS_OPEN: Final = 4
+"""Packs that are written at once at most: writing and hashing a pack is one thread's work at a time, and
+would hold up many that encode."""
+_SPREAD_BYTES: Final = 64 << 20
+"""There is another pack only for each so many bytes stored: a small model lies in one."""
 _STORED_BITS: Final = 32
 
 
@@ -51,6 +56,15 @@ class PublishedPack(NamedTuple):
         return cls(pack, writer.size, entries)
 
 
+class _OpenPack:
+    """A pack that is being written, if there is one; one thread at a time has it."""
+
+    def __init__(self) -> None:
+        self.free = True
+        self.writer: PackWriter | None = None
+        self.number = -1
+
+
 class ObjectStore:
     """Stores segments from several threads; a content that is stored already is not stored again."""
 
@@ -61,8 +75,12 @@ class ObjectStore:
         hints: Hints,
         on_stored: Callable[[int, int], None] = lambda _plain, _stored: None,
         reserve: Callable[[int], None] = lambda _size: None,
+        packs: int = 1,
     ) -> None:
-        """Call ``reserve`` before each write with the bytes that it takes; it may raise NoSpaceError."""
+        """Write at most so many ``packs`` at once.
+
+        Call ``reserve`` before each write with the bytes that it takes; it may raise NoSpaceError.
+        """
         self._archive = archive
         self._effort = effort
         self._hints = hints
@@ -75,9 +93,10 @@ class ObjectStore:
         self._pending: dict[bytes, Future[None]] = {}
         self._pack_names: list[str | None] = []
         self._pack_numbers: dict[str, int] = {}
-        self._writer: PackWriter | None = None
-        self._writer_number = -1
-        self._write_lock = threading.Lock()
+        self._packs = [_OpenPack() for _ in range(packs)]
+        self._pack_freed = threading.Condition()
+        self._reserving = threading.Lock()
+        self._rotating = threading.Lock()
         self._publisher = ThreadPoolExecutor(1, thread_name_prefix="publish")
         self._publishing: list[Future[None]] = []
         self._failure: ArchiverError | None = None
@@ -151,42 +170,59 @@ class ObjectStore:
         return (name, location & (1 << _STORED_BITS) - 1) if name is not None else None
 
     def _append(self, key: bytes, encoded: EncodedObject) -> None:
-        with self._writing():
-            self._reserve(encoded.stored)
-            if self._writer is not None and not self._writer.has_room(encoded):
-                self._rotate()
-            if self._writer is None:
-                self._writer = PackWriter(self._archive.store, self._archive.info)
+        with self._writing() as pack:
+            with self._reserving:
+                self._reserve(encoded.stored)
+            if pack.writer is not None and not pack.writer.has_room(encoded):
+                self._rotate(pack)
+            if pack.writer is None:
+                pack.writer = PackWriter(self._archive.store, self._archive.info)
                 with self._lock:
-                    self._writer_number = len(self._pack_names)
+                    pack.number = len(self._pack_names)
                     self._pack_names.append(None)
-            entry = self._writer.append(encoded)
+            entry = pack.writer.append(encoded)
             with self._lock:
-                self._locations[key] = self._writer_number << _STORED_BITS | entry.stored
+                self._locations[key] = pack.number << _STORED_BITS | entry.stored
                 self.stored_bytes += entry.stored
         self._on_stored(entry.size, entry.stored)
 
     @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Let one thread in at a time; once writing has failed, it fails for all and for that reason."""
-        with self._write_lock:
+    def _writing(self, chosen: _OpenPack | None = None) -> Iterator[_OpenPack]:
+        """Yield a pack for this thread alone: ``chosen``, or the first that is free.
+
+        Once writing has failed, it fails for all and for that reason.
+        """
+        with self._pack_freed:
+            while (pack := self._free_pack(chosen)) is None:
+                self._pack_freed.wait()
+            pack.free = False
+        try:
             if self._failure is not None:
                 raise self._failure
             try:
-                yield
+                yield pack
             except ArchiverError as error:
                 self._failure = error
                 raise
+        finally:
+            with self._pack_freed:
+                pack.free = True
+                self._pack_freed.notify_all()
 
-    def _rotate(self) -> None:
+    def _free_pack(self, chosen: _OpenPack | None) -> _OpenPack | None:
+        allowed = self._packs[: 1 + self.stored_bytes // _SPREAD_BYTES]
+        return next((pack for pack in ([chosen] if chosen else allowed) if pack.free), None)
+
+    def _rotate(self, pack: _OpenPack) -> None:
         """Hand the pack to the thread that publishes."""
-        writer, number = self._writer, self._writer_number
-        self._writer = None
+        writer, number = pack.writer, pack.number
+        pack.writer = None
         if writer is None:
             return
-        while len(self._publishing) >= _UNPUBLISHED_MAX:
-            self._publishing.pop(0).result()
-        self._publishing.append(self._publisher.submit(self._publish, writer, number))
+        with self._rotating:
+            while len(self._publishing) >= _UNPUBLISHED_MAX:
+                self._publishing.pop(0).result()
+            self._publishing.append(self._publisher.submit(self._publish, writer, number))
 
     def _publish(self, writer: PackWriter, number: int) -> None:
         try:
@@ -200,22 +236,25 @@ class ObjectStore:
 
     def flush(self) -> None:
         """Publish every object stored so far; return when they will survive a crash."""
-        with self._writing():
-            self._rotate()
+        for chosen in self._packs:
+            with self._writing(chosen) as pack:
+                self._rotate(pack)
+        with self._writing(), self._rotating:
             while self._publishing:
                 self._publishing.pop(0).result()
         self._archive.store.barrier()
 
     def close(self) -> None:
-        """End; objects that were not flushed stay in a leftover file for the next run to salvage.
+        """End; objects that were not flushed stay in leftover files for the next run to salvage.
 
-        When space has run out there is perhaps enough for an index, and the pack needs no salvage.
+        When space has run out there is perhaps enough for an index, and a pack needs no salvage.
         """
         self._publisher.shutdown(wait=True)
-        writer, self._writer = self._writer, None
-        if writer is None:
-            return
-        if isinstance(self._failure, NoSpaceError):
-            with contextlib.suppress(ArchiverError):
-                self._publish(writer, self._writer_number)
-        writer.keep()
+        for pack in self._packs:
+            writer, pack.writer = pack.writer, None
+            if writer is None:
+                continue
+            if isinstance(self._failure, NoSpaceError):
+                with contextlib.suppress(ArchiverError):
+                    self._publish(writer, pack.number)
+            writer.keep()

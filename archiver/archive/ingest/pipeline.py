@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Self
 import msgspec
 from blake3 import blake3
 
-from archiver.archive.ingest.object_store import ObjectStore
+from archiver.archive.ingest.object_store import PACKS_OPEN, ObjectStore
 from archiver.archive.ingest.stream import ResumedStream
 from archiver.archive.manifests import require_few_tensors
 from archiver.archive.records import FileEntry
@@ -94,7 +94,8 @@ class IngestPipeline:
         self._worklog = worklog
         self._hints = hints
         self._progress = progress
-        self.objects = ObjectStore(archive, effort, hints, progress.stored, reserve)
+        packs = min(workers, PACKS_OPEN)
+        self.objects = ObjectStore(archive, effort, hints, progress.stored, reserve, packs)
         self._buffers = BufferPool(max(readers, workers + _EXTRA_BUFFERS), SEGMENT_MAX)
         self._encoders = ThreadPoolExecutor(workers, thread_name_prefix="encode")
 
