@@ -1,13 +1,12 @@
 """The way in: files are streamed once, hashed, cut, stored as objects, and checked against upstream.
 
-Parallel over files and over segments, ordered within a file: each file has one thread that reads and
-hashes it (:class:`FileIngest`), and a pool encodes. What they hand on are buffers of whole segments, a
-fixed set, whatever the model's size: a thread that finds none free waits.
+Parallel over files and over segments, ordered within a file: each file has a thread that reads it
+(:class:`FileIngest`) and two that hash it, and a pool encodes. What they hand on are buffers of whole
+segments, a fixed set, whatever the model's size: a thread that finds none free waits.
 """
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -15,15 +14,14 @@ from mmap import mmap
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 import msgspec
-from blake3 import blake3
 
+from archiver.archive.ingest.hashing import FileHasher, SharedBuffer
 from archiver.archive.ingest.object_store import PACKS_OPEN, ObjectStore
 from archiver.archive.ingest.stream import ResumedStream
 from archiver.archive.manifests import require_few_tensors
 from archiver.archive.records import FileEntry
 from archiver.buffers import BufferPool
 from archiver.codec.segment import SEGMENT_MAX
-from archiver.digest import git_blob_hasher
 from archiver.errors import MismatchError
 from archiver.tensors.cuts import CutPlanner
 from archiver.tensors.weight_files import container_of, stand_in
@@ -166,23 +164,24 @@ class IngestPipeline:
                 pending = [future for future in pending if future not in done]
         finally:
             # also after a failure: no thread may still use a buffer of this file
+            file.hasher.close()
             for future in pending:
                 future.exception()
         for future in pending:
             future.result()
 
     def _store_buffer(
-        self, file: FileIngest, buffer: Bytes, segments: list[BufferedSegment]
+        self, file: FileIngest, buffer: SharedBuffer, segments: list[BufferedSegment]
     ) -> None:
-        """Store the segments in a buffer, note them in the worklog, and give the buffer back."""
+        """Store the segments in a buffer, note them in the worklog, and release the buffer."""
         rows: list[tuple[int, int, str]] = []
         try:
             for number, at, cut in segments:
-                digest = self.objects.put(buffer[at : at + cut.size], cut.dtype)
+                digest = self.objects.put(buffer.data[at : at + cut.size], cut.dtype)
                 file.digests[number] = digest
                 rows.append((cut.begin, cut.size, digest))
         finally:
-            self._buffers.give_back(buffer)
+            buffer.release()
             if rows:
                 self._worklog.add(file.expected.path, rows)
 
@@ -225,31 +224,31 @@ class FileIngest:
         self.digests: dict[int, Blake3Hex] = {}
         self._sizes: list[int] = []
         self._progress = progress
-        self._sha256 = hashlib.sha256()
-        self._blake3 = blake3()
-        has_oid = expected.oid and not expected.lfs
-        self._oid = git_blob_hasher(expected.size) if has_oid else None
+        self.hasher = FileHasher(expected.size, with_oid=bool(expected.oid) and not expected.lfs)
         self._planner = CutPlanner(expected.size, container_of(expected.path))
 
     def fill(
         self, stream: ResumedStream, buffers: BufferPool
-    ) -> Iterator[tuple[Bytes, list[BufferedSegment]]]:
-        """Yield buffers of whole segments, in file order; who takes one gives it back to the pool."""
+    ) -> Iterator[tuple[SharedBuffer, list[BufferedSegment]]]:
+        """Yield buffers of whole segments, in file order; who takes one releases it."""
         with ExitStack() as long_header:
             prefix = self._read_prefix(stream, long_header)
             for cuts in _batches(self._planner.cuts()):
-                buffer = buffers.take()
-                segments, fill = [], 0
+                users = 1 + self.hasher.users
+                buffer = SharedBuffer(buffers, users)
+                segments, views, fill = [], [], 0
                 try:
                     for cut in cuts:
-                        target = buffer[fill : fill + cut.size]
+                        target = buffer.data[fill : fill + cut.size]
                         prefix = self._read_segment(stream, prefix, target)
+                        views.append(target.data)
                         segments.append(BufferedSegment(len(self._sizes), fill, cut))
                         self._sizes.append(cut.size)
                         fill = _aligned(fill + cut.size)
                 except BaseException:
-                    buffers.give_back(buffer)
+                    buffer.release(users)
                     raise
+                self.hasher.update(views, buffer)
                 if not prefix:
                     prefix = memoryview(b"")  # an empty slice would keep the whole header
                     long_header.close()
@@ -284,10 +283,6 @@ class FileIngest:
         view[:taken] = prefix[:taken]
         before = stream.fetched
         stream.fill(view[taken:], self.expected)
-        self._sha256.update(view)
-        self._blake3.update(view)
-        if self._oid is not None:
-            self._oid.update(view)
         fetched = stream.fetched - before
         self._progress.advance(fetched, fetched=True)
         self._progress.advance(len(view) - fetched, fetched=False)
@@ -296,11 +291,10 @@ class FileIngest:
     def finish(self) -> IngestedFile:
         """Return the file's entry; raise MismatchError unless its digests are upstream's."""
         expected = self.expected
-        sha256 = self._sha256.hexdigest()
-        oid = self._oid.hexdigest() if self._oid is not None else expected.oid
+        digests = self.hasher.digests()
         for kind, actual, listed in (
-            ("SHA-256", sha256, expected.sha256),
-            ("git blob SHA-1", oid, expected.oid),
+            ("SHA-256", digests.sha256, expected.sha256),
+            ("git blob SHA-1", digests.oid or expected.oid, expected.oid),
         ):
             if listed and actual != listed:
                 raise MismatchError(
@@ -311,8 +305,8 @@ class FileIngest:
         entry = FileEntry(
             path=expected.path,
             size=expected.size,
-            sha256=sha256,
-            blake3=self._blake3.hexdigest(),
+            sha256=digests.sha256,
+            blake3=digests.blake3,
             oid=expected.oid,
             lfs=expected.lfs,
             segments=tuple((size, self.digests[i]) for i, size in enumerate(self._sizes)),
