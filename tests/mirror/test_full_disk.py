@@ -153,7 +153,7 @@ def unguarded(monkeypatch):
     """Begin although it cannot fit, and hand segments on one by one."""
     monkeypatch.setattr("archiver.operations.mirror.run._LEAST_RATIO", 0)
     monkeypatch.setattr("archiver.archive.ingest.pipeline._BATCH_BYTES", 1)
-    monkeypatch.setattr("archiver.cli.mirroring.worker_count", lambda: 1)
+    monkeypatch.setattr("archiver.cli.options.available_cores", lambda: 1)
 
 
 def sent(hub) -> int:
