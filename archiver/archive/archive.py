@@ -16,6 +16,7 @@ from archiver.archive.advice import command
 from archiver.archive.events import TOOL
 from archiver.archive.journal import Journal, policy_of
 from archiver.archive.manifests import Manifests
+from archiver.archive.packs.folders import PackFolders, StoreWithPacks
 from archiver.archive.packs.reader import PackReader
 from archiver.archive.records import (
     ArchiveInfo,
@@ -94,8 +95,8 @@ class Archive:
         return cls(store, info)
 
     @classmethod
-    def open(cls, root: Path) -> Archive:
-        """Open the archive in ``root``.
+    def open(cls, root: Path, pack_folders: Sequence[Path] = ()) -> Archive:
+        """Open the archive in ``root``; to be read only, if packs are looked for in further folders too.
 
         Raises:
             NoArchiveError: There is none.
@@ -104,7 +105,9 @@ class Archive:
         store = LocalStore(root)
         info = _read_info(store)
         require_known(f"The archive {root}", info.format, info.features)
-        return cls(store, info)
+        if not pack_folders:
+            return cls(store, info)
+        return cls(StoreWithPacks(store, PackFolders(pack_folders)), info)
 
     def require_writable(self) -> None:
         """Raise the error that forbids writing, if one does.
@@ -231,6 +234,12 @@ class Archive:
                 # Dropped, not closed: another thread may be reading; the last user's release closes it.
                 self._packs.popitem(last=False)
             return reader
+
+    @property
+    def pack_folders(self) -> PackFolders:
+        """The further folders that packs are read from."""
+        store = self.store
+        return store.further if isinstance(store, StoreWithPacks) else PackFolders(())
 
     def require_understood(self) -> None:
         """Raise NotUnderstoodError if a pack, or a seal, announces what this version cannot read.

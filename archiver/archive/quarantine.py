@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from archiver.archive import layout
+from archiver.archive.packs.folders import is_further_pack
 from archiver.archive.packs.index import ObjectIndex
 from archiver.archive.packs.reader import PackReader
 from archiver.errors import DamageError
@@ -85,17 +86,21 @@ def is_quarantined_pack(name: str) -> bool:
 
 
 class _AllPacks:
-    """The packs of an archive: in use by their digests, in quarantine and trash by their names."""
+    """An archive's packs: in use by their digests, out of use by names, in further folders by paths."""
 
     def __init__(self, archive: Archive) -> None:
         self._archive = archive
         self._quarantined = QuarantinedPacks(archive.store)
 
     def pack(self, pack: str) -> PackReader:
+        if is_further_pack(pack):
+            return self._archive.pack_folders.pack(pack)
         return (self._quarantined if is_quarantined_pack(pack) else self._archive).pack(pack)
 
     def names(self) -> Iterator[str]:
         yield from self._archive.packs()
+        # Also those that the archive has itself: its own may be damaged.
+        yield from self._archive.pack_folders.packs()
         yield from self._quarantined.names()
 
 

@@ -18,6 +18,7 @@ from archiver.cli.options import (
     key_option,
     memory_budget,
     open_archive,
+    packs_option,
     snapshot_option,
     split_reference,
     unlocked,
@@ -93,6 +94,7 @@ _SEED_MAX = 100
     type=click.Path(path_type=Path),
     help="Sign the report with this secret key; the signature lies beside it.",
 )
+@packs_option
 @click.option(
     "--explain", "code", metavar="CODE", help="Say what a finding's code means and what to do."
 )
@@ -100,6 +102,7 @@ _SEED_MAX = 100
 def command(
     level: str,
     reference: str | None,
+    pack_folders: tuple[Path, ...],
     heads: tuple[str, ...],
     keys: tuple[str, ...],
     code: str | None,
@@ -117,14 +120,15 @@ def command(
     of every manifest must be found in the packs of its seal. What looks damaged is read a second time
     before it is called so. Each finding names what is hit and what to do next.
 
-    With limits, what was proven longest ago comes first, and the next run goes on from there.
+    With limits, what was proven longest ago comes first, and the next run goes on from there. With
+    --packs nothing is written, as with --read-only: packs that lie elsewhere prove nothing of this place.
     """
     if code:
         _explain(code)
         return
     if level == "smoke":
         limited = any(limits[name] is not None for name in ("seconds", "size", "share"))
-        if limited or any((heads, keys, seed, read_only, file, secret)):
+        if limited or any((heads, keys, seed, read_only, file, secret, pack_folders)):
             raise click.UsageError("Level smoke goes with --snapshot, --max-age and --memory only.")
         _smoke_test(reference, limits["age"], memory)
         return
@@ -136,7 +140,7 @@ def command(
     from archiver.operations.audit.run import AuditRequest, audit
 
     repository, revision = split_reference(reference) if reference else (None, None)
-    archive = open_archive()
+    archive = open_archive(pack_folders=pack_folders)
     request = AuditRequest(
         repository,
         revision,
@@ -144,7 +148,8 @@ def command(
         limits=Limits(**limits, seed=seed or ""),  # type: ignore[arg-type] # click has made each its type
         heads=heads,
         keys=keys,
-        read_only=read_only,
+        # What is proven of packs elsewhere is not proven of this place.
+        read_only=read_only or bool(pack_folders),
         report=_report_file(file, secret),
         memory=memory_budget(memory),
     )

@@ -25,6 +25,7 @@ from archiver.cli.options import (
     memory_budget,
     memory_option,
     open_archive,
+    packs_option,
     remark_limits,
     split_reference,
 )
@@ -69,9 +70,11 @@ if TYPE_CHECKING:
 @click.option(
     "--lost", metavar="PLACE", help="Record in the journal that the copies at a place are lost."
 )
+@packs_option
 @common
 def command(
     to: str | None,
+    pack_folders: tuple[Path, ...],
     references: tuple[str, ...],
     target_place: str | None,
     source_place: str | None,
@@ -92,7 +95,16 @@ def command(
     where it stopped. What is damaged here is left out and named; everything else is copied.
     """
     if lost is not None:
-        if to or references or target_place or source_place or max_rate or dry_run or new:
+        if (
+            to
+            or references
+            or target_place
+            or source_place
+            or max_rate
+            or dry_run
+            or new
+            or pack_folders
+        ):
             raise click.UsageError("--lost goes with no other option and without TO.")
         _lose(lost)
         return
@@ -113,7 +125,7 @@ def command(
         max_rate=max_rate,
     )
     started = time.monotonic()
-    archive = open_archive()
+    archive = open_archive(pack_folders=pack_folders)
     with Meter("Copying", "packs") as meter:
         report = copy(archive, request, meter)
     _show(report, time.monotonic() - started)

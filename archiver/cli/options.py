@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol, TypeVar
 
@@ -121,6 +121,14 @@ memory_option = click.option(
     help=f"Stay below this much memory in all; at least {human_bytes(BUDGET_MIN)}. "
     f"[default: {human_bytes(BUDGET)}]",
 )
+packs_option = click.option(
+    "--packs",
+    "pack_folders",
+    metavar="DIR",
+    multiple=True,
+    type=Path,  # no click.Path: it looks at the path, and a look at a dead mount never ends
+    help="A folder where packs are looked for that the archive lacks, or has damaged; repeatable.",
+)
 token_option = click.option("--token", envvar="HF_TOKEN", help="An access token. [env: HF_TOKEN]")
 key_option = click.option(
     "--key",
@@ -174,10 +182,11 @@ def archive_folder() -> Path:
     return folder
 
 
-def open_archive(*, reading: bool = False) -> Archive:
-    """Return the archive that -C or ARCHIVER_ARCHIVE names.
+def open_archive(*, reading: bool = False, pack_folders: Sequence[Path] = ()) -> Archive:
+    """Return the archive that -C or ARCHIVER_ARCHIVE names; packs are read from ``pack_folders`` too.
 
-    Raise NoArchiveError if it is none, ArchiverError if the mount that it should lie on gives no answer.
+    Raise NoArchiveError if it is none, ArchiverError if the mount that it should lie on gives no answer,
+    UsageError for a folder of packs that is not there.
     For ``reading``, a folder that this user may not list is passed over, and reported in the end; else it
     is an error, because whoever deletes must know what is there.
     """
@@ -185,10 +194,36 @@ def open_archive(*, reading: bool = False) -> Archive:
     from archiver.archive.place_look import require_answer
 
     require_answer(archive_folder())
-    archive = Archive.open(archive_folder())
+    for folder in pack_folders:
+        _require_packs(folder)
+    archive = Archive.open(archive_folder(), pack_folders)
     if reading:
         archive.store.pass_over_unreadable()
     return archive
+
+
+def _require_packs(folder: Path) -> None:
+    """Raise UsageError unless the folder is there and has packs: most often its disk is not mounted."""
+    from archiver.archive.packs.folders import PackFolders
+    from archiver.archive.place_look import LOOK_SECONDS, look_at
+
+    look = look_at(folder)
+    if not look.answered:
+        reason = f"gives no answer within {LOOK_SECONDS:.0f} seconds"
+    elif look.unmounted:
+        reason = f"lies on a disk that is not mounted at {look.unmounted}"
+    elif look.error:
+        reason = f"cannot be listed: {look.error}"
+    elif not look.there:
+        reason = "is not there"
+    elif next(PackFolders([folder]).packs(), None) is None:
+        reason = "holds no pack"
+    else:
+        return
+    raise UsageError(
+        f"The folder of packs {folder} {reason}.",
+        hint="Check the path; is the disk mounted? Packs may lie in it, in <aa>/ or in packs/<aa>/.",
+    )
 
 
 def unlisted(archive: Archive) -> list[str]:

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     metavar="DIR",
     multiple=True,
     type=Path,  # no click.Path: it looks at the path, and a look at a dead mount never ends
-    help="Another archive, a restored folder or a hub cache to take from; repeatable.",
+    help="Another archive, a restored folder, a hub cache or a folder of packs to take from; "
+    "repeatable.",
 )
 @snapshot_option
 @click.option("--no-upstream", is_flag=True, help="Never ask the hub.")

@@ -13,7 +13,14 @@ import msgspec
 
 from archiver.cli import output
 from archiver.cli.findings import shortened
-from archiver.cli.options import Size, common, memory_budget, open_archive, split_reference
+from archiver.cli.options import (
+    Size,
+    common,
+    memory_budget,
+    open_archive,
+    packs_option,
+    split_reference,
+)
 from archiver.cli.progress import Meter
 from archiver.cli.snapshots import compared, described, summary, title_of
 from archiver.errors import ExitCode, skip_damaged
@@ -60,10 +67,12 @@ _SHOWN = 8
     type=Size(1),
     help="Stay below this much memory in all. [default: 400 MB; for --smoke-test: what there is]",
 )
+@packs_option
 @common
 def command(
     reference: str,
     destination: Path,
+    pack_folders: tuple[Path, ...],
     files: tuple[str, ...],
     tensor: str | None,
     layout: str,
@@ -92,7 +101,7 @@ def command(
     if tensor and (layout != "plain" or check != "files"):
         raise click.UsageError("--tensor goes with neither --layout nor --check.")
     budget = memory_budget(memory, least=1 if tested else BUDGET_MIN)
-    archive = open_archive(reading=True)
+    archive = open_archive(reading=True, pack_folders=pack_folders)
     snapshot = archive.find(*split_reference(reference))
     if tested:
         from archiver.operations.smoke_test import require_model

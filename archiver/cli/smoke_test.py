@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from archiver.cli.options import Size, common, open_archive, split_reference
+from archiver.cli.options import Size, common, open_archive, packs_option, split_reference
 from archiver.cli.smoke_report import SmokeMeter, print_smoke_test, smoke_options
 from archiver.errors import (
     ArchiverError,
@@ -54,8 +54,9 @@ _ALWAYS_A_FOLDER: Final = ("/", "./", "../", "~")
     type=click.Choice(["cpu", "cuda", "mps"]),
     help="The device to compute on. [default: the best there is]",
 )
+@packs_option
 @common
-def command(subject: str, record: bool, **settings: Any) -> None:
+def command(subject: str, record: bool, pack_folders: tuple[Path, ...], **settings: Any) -> None:
     """Run the model of a snapshot or of a folder.
 
     A snapshot's model runs straight from the archive: nothing is restored, and no code of the repository
@@ -68,7 +69,7 @@ def command(subject: str, record: bool, **settings: Any) -> None:
     from archiver.operations.smoke_test import smoke_test_folder, smoke_test_snapshot
 
     options = smoke_options(record=record, **settings)
-    held = _held(subject)
+    held = _held(subject, pack_folders)
     with SmokeMeter() as meter:
         if held is None:
             test = smoke_test_folder(Path(subject).expanduser(), options, meter)
@@ -77,14 +78,14 @@ def command(subject: str, record: bool, **settings: Any) -> None:
     print_smoke_test(test, recorded=record)
 
 
-def _held(subject: str) -> tuple[Archive, Snapshot] | None:
+def _held(subject: str, pack_folders: tuple[Path, ...]) -> tuple[Archive, Snapshot] | None:
     """Return the snapshot that is meant, and its archive; None if a folder is."""
     if subject.startswith(_ALWAYS_A_FOLDER) or subject in {".", ".."}:
         return None
     if subject and Path(subject).is_dir() and not _is_name(subject):
         return None
     try:
-        archive = open_archive()
+        archive = open_archive(pack_folders=pack_folders)
         return archive, archive.find(*split_reference(subject))
     except (NoArchiveError, UsageError) as error:
         if subject and "@" not in subject and not isinstance(error, UnknownFormatError):

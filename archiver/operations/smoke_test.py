@@ -117,7 +117,11 @@ def smoke_test_snapshot(
     origin = _Origin(archive, snapshot)
     test = _Test(options, _golden_to_compare(options, origin), progress, origin)
     source = SnapshotSource(
-        os.fsencode(_root_of(archive)), snapshot.id, snapshot.seal, weights=origin.chosen
+        os.fsencode(_root_of(archive)),
+        snapshot.id,
+        snapshot.seal,
+        weights=origin.chosen,
+        pack_folders=tuple(map(os.fsencode, archive.pack_folders.paths)),
     )
     with test.receipt_of_damage():
         return test.run(source, snapshot.title)

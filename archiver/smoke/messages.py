@@ -63,6 +63,7 @@ class SnapshotSource(msgspec.Struct, frozen=True, tag="snapshot"):
     id: Blake3Hex
     seal: Seal
     weights: bool = False
+    pack_folders: tuple[bytes, ...] = ()
 
 
 class FolderSource(msgspec.Struct, frozen=True, tag="folder"):

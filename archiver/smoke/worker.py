@@ -252,7 +252,8 @@ def _opened(source: CheckpointSource, workers: int) -> Checkpoint:
     checkpoint: Checkpoint
     if isinstance(source, SnapshotSource):
         snapshot = Snapshot(source.id, source.seal)
-        checkpoint = ArchivedCheckpoint(Archive.open(root), snapshot, workers=workers)
+        folders = [Path(os.fsdecode(folder)) for folder in source.pack_folders]
+        checkpoint = ArchivedCheckpoint(Archive.open(root, folders), snapshot, workers=workers)
     else:
         checkpoint = FolderCheckpoint(root, workers=workers, only=source.only)
     if source.weights and not model_files(checkpoint):

@@ -15,6 +15,7 @@ README = (docskit.ROOT / "README.md").read_text(encoding="utf-8")
 ALL = docskit.commands()
 LEAVES = {name: command for name, command in ALL.items() if not isinstance(command, click.Group)}
 PROSE = {
+    "Further folders of packs",
     "Commands",
     "Options of every command",
     "The log",

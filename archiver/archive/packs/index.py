@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from archiver.archive import layout
+from archiver.archive.packs.folders import digest_at, is_further_pack
 from archiver.archive.packs.format import IndexEntry
 from archiver.codec.transforms import CODECS
 from archiver.errors import ArchiverError, DamageError, NotUnderstoodError, UnreadableError
@@ -318,7 +319,9 @@ class ObjectIndex:
 
 
 def _located(pack: str) -> tuple[str, str]:
-    """Return the id and the stored name of a pack, given by its id, or by its name in quarantine."""
+    """Return id and name of a pack, given by its id, its name in quarantine, or its path elsewhere."""
+    if is_further_pack(pack):
+        return digest_at(pack), pack
     before = layout.quarantined_of(pack)
     if before is None:
         return pack, layout.pack_name(pack)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from archiver.archive.check.result import CheckResult
+    from archiver.archive.packs.folders import PackFolders
     from archiver.storage.store import Reader, Staged, Store
 
 PURPOSE: Final = "repair"
@@ -163,6 +164,18 @@ def same_name(store: Store, title: str) -> FileSource:
     def find(name: str) -> Iterator[Candidate]:
         if store.stat(name) is not None:
             yield _stored_candidate(store, name, name, title)
+
+    return find
+
+
+def from_pack_folder(folder: PackFolders, title: str) -> FileSource:
+    """Return a source of the packs in a folder that is no archive."""
+
+    def find(name: str) -> Iterator[Candidate]:
+        pack = layout.pack_of(name)
+        place = folder.place(pack) if pack else None
+        if place is not None:
+            yield _stored_candidate(place[0], place[1], name, title)
 
     return find
 

@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from archiver.archive.archive import Archive
+from archiver.archive.packs.folders import PackFolders
 from archiver.archive.place_look import require_answer
-from archiver.archive.repair.objects import FolderSource, ObjectSource, pack_sources
+from archiver.archive.repair.objects import FolderSource, ObjectSource, PackSource, pack_sources
 from archiver.archive.repair.stored_files import (
     FileSource,
     MisnamedFiles,
+    from_pack_folder,
     from_parity,
     from_quarantine,
     same_name,
@@ -73,6 +75,7 @@ class RepairSources:
         for replica in self.stores:
             title = replica.address
             sources += [same_name(replica, title), from_quarantine(replica, f"{title}/")]
+        sources += [from_pack_folder(PackFolders([path]), str(path)) for path in self._folders]
         # After every copy: parity has to compute a file from what is left of it.
         sources.append(from_parity(store, ""))
         return sources + [from_parity(each, f"{each.address}/") for each in self.stores]
@@ -82,6 +85,9 @@ class RepairSources:
         sources = pack_sources(self._archive, "")
         for replica in self.replicas:
             sources += pack_sources(replica, replica.store.address)
+        for path in self._folders:
+            packs = PackFolders([path])
+            sources.append(PackSource(packs, list(packs.packs()), str(path)))
         sources += [FolderSource(str(path), partial(_files_in, path)) for path in self._folders]
         return [*sources, self._upstream] if self._upstream else sources
 
