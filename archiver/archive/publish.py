@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import msgspec
 
 from archiver.archive import layout
+from archiver.archive.editions import renew_explanations
 from archiver.archive.events import TOOL, Event, Sealed, new_event
 from archiver.archive.layout import manifest_name, pack_name, seal_name
 from archiver.archive.manifests import tensors_of
@@ -233,6 +234,8 @@ def sealing(
     with announced(archive.store, closure_names(seal)):
         bring_back()
         _recheck(archive, seal)
+        # Before the seal: what an older text does not describe may come with it.
+        renew_explanations(archive.store)
         yield
 
 

@@ -30,6 +30,7 @@ from archiver.archive.check.heads import (
     split_heads,
 )
 from archiver.archive.check.proofs import Proofs, proofs_of, readable_events
+from archiver.archive.editions import edition_of
 from archiver.archive.events import Malformed
 from archiver.archive.fixity import read_or_reread
 from archiver.archive.foreign import ForeignFile, ForeignKind, foreign_files
@@ -282,7 +283,10 @@ def repeated_info(snapshots: Sequence[Snapshot]) -> ArchiveInfo | None:
 
 
 def check_explanations(store: Store, findings: Findings) -> None:
-    """Find the files that explain the archive and are gone; remark those of another version."""
+    """Find the files that explain the archive and are gone; remark those that are not as they should be.
+
+    One of a higher edition is a newer version's, of which nothing is known here.
+    """
     for name, data in archive.carried_files():
         if not store.stat(name):
             text = f"{name} is missing or empty."
@@ -291,9 +295,17 @@ def check_explanations(store: Store, findings: Findings) -> None:
         carried, result = read_or_reread(store, name, partial(store.get, name, _SMALL_MAX))
         if result.denied:
             findings.add_read("carried-missing", result, name)
-        elif carried != data:
-            text = f"{name} is not the one of this version: an older one, or damaged."
-            findings.add("carried-differs", text, path=name)
+        elif carried is not None and carried != data:
+            held, own = edition_of(name, carried), edition_of(name, data)
+            if held == own:
+                text = f"{name} is of this version's edition, {own}, and not as that is: it was changed."
+                findings.add("carried-differs", text, path=name)
+            elif held < own:
+                text = (
+                    f"{name} is of edition {held}, older than this version's {own}, or it is damaged. "
+                    "The next run that seals something here puts this version's in its place."
+                )
+                findings.add("carried-differs", text, path=name)
 
 
 def check_place(store: Store, findings: Findings) -> None:

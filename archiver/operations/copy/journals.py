@@ -148,7 +148,9 @@ def record_again(
             case Sighted() | Gone():
                 chosen = event.repository.casefold() in repositories
             case _:
-                chosen = False
+                # Of a kind that is not known here nothing can be said but whom it is about.
+                about = event.repository.casefold()
+                chosen = event.type is None and about in repositories
         if chosen and _key(event) not in known:
             target.record(event)
 

@@ -13,6 +13,7 @@ from archiver.archive import archive, layout
 from archiver.archive.advice import command
 from archiver.archive.archive import Archive
 from archiver.archive.copies import PlaceHistory, device_of
+from archiver.archive.editions import newest_explanations, renew_explanations
 from archiver.archive.place_look import Device, Look, look_at, no_answer
 from archiver.archive.places import Place, place_of
 from archiver.archive.records import info_file, parse_info, place_file
@@ -203,12 +204,15 @@ def begin(source: Archive, target: Archive, *, new: bool) -> None:
     for purpose in _PURPOSES:
         for leftover in target.store.leftovers(purpose):
             leftover.discard()
+    explanations = newest_explanations(source.store)
     if new:
-        for name, data in archive.carried_files():
-            target.store.put_new(name, _small_file(source.store, name) or data)
+        for name, data in explanations.items():
+            target.store.put_new(name, data)
         target.store.put_new(layout.PLACE, place_file())
         # Last, so that a folder with archive.json is always a whole archive.
         target.store.put_new(layout.INFO, _info(source))
+    else:
+        renew_explanations(target.store, explanations.items())
 
 
 def _small_file(store: Store, name: str) -> bytes | None:
