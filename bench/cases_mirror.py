@@ -1,10 +1,15 @@
-"""Mirroring from a hub on the loopback, against ``hf download`` of the same files, in pairs."""
+"""Mirroring from a hub on the loopback, against ``hf download`` of the same files, in pairs.
+
+And of one file over connections that the hub limits, each: with one, with several, and by ``curl``.
+"""
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from statistics import median
 from typing import TYPE_CHECKING
@@ -24,6 +29,9 @@ if TYPE_CHECKING:
 
 GIGABIT = 125_000_000
 INPUTS = {False: "hub-2gb", True: "hub-0.2gb"}
+ONE_FILE = {False: "memory-4gb", True: "memory-0.5gb"}
+EACH, ROUND_TRIP, CONNECTIONS = 25_000_000, 0.05, 8
+"""Bytes a second of a connection, and seconds."""
 NAMES = ["link", "effort", "hf s", "mirror s", "hf CPU s", "mirror CPU s"]
 
 
@@ -49,6 +57,42 @@ def run(report: Report, *, small: bool) -> None:
                 report.checks.append(Check(what, median(ratios), limit, "x", note=note))
                 report.raw[f"mirror {link} {effort}"] = pairs
     report.tables.append((f"Mirroring {item.name}, {item.size / 1e6:.0f} MB", NAMES, rows))
+    _several_connections(report, data.get(ONE_FILE[small]))
+
+
+def _several_connections(report: Report, item: data.Input) -> None:
+    """Measure one file over connections that are slow, each."""
+    data.touch(item)
+    with hub(item, connection_rate=EACH, delay=ROUND_TRIP) as endpoint:
+        single = _mirror(item, endpoint, "fast", "--connections", "1")
+        several = [_mirror(item, endpoint, "fast") for _ in range(2)]
+        curl = min(_curl(item, endpoint) for _ in range(2)) if shutil.which("curl") else None
+    best = min(usage.wall for usage in several)
+    link = f"{EACH / 1e6:.0f} MB/s a connection"
+    note = f"{item.size / 1e6:.0f} MB, {ROUND_TRIP * 1000:.0f} ms of round trip"
+    what = f"mirror over {link}, speed by one connection's"
+    report.checks.append(Check(what, single.wall / best, 5, "x", at_least=True, note=note))
+    if curl is not None:
+        what = f"mirror over {link}, time by that of {CONNECTIONS} ranges by curl"
+        report.checks.append(Check(what, best / curl, 1.2, "x", note=note))
+    report.raw["mirror connections"] = {"one": single, "several": several, "curl": curl}
+
+
+def _curl(item: data.Input, endpoint: str) -> float:
+    """Return the seconds that as many parallel ranges of the file take."""
+    url = f"{endpoint}/bench/{item.name}/resolve/main/{item.file.name}"
+    part = -(-item.file.stat().st_size // CONNECTIONS)
+    with scratch() as work:
+        begin = time.perf_counter()
+        running = [
+            subprocess.Popen(
+                ["curl", "-sfL", "-r", f"{n * part}-{(n + 1) * part - 1}", "-o", work / str(n), url]
+            )
+            for n in range(CONNECTIONS)
+        ]
+        for process in running:
+            assert process.wait() == 0
+        return time.perf_counter() - begin
 
 
 def _medians(pairs: list[tuple[Usage, Usage]]) -> list[str]:
@@ -57,7 +101,12 @@ def _medians(pairs: list[tuple[Usage, Usage]]) -> list[str]:
 
 
 @contextmanager
-def hub(item: data.Input, rate: float | None) -> Iterator[str]:
+def hub(
+    item: data.Input,
+    rate: float | None = None,
+    connection_rate: float | None = None,
+    delay: float = 0.0,
+) -> Iterator[str]:
     """A hub in a process of its own that serves the input as ``bench/<name>``; its endpoint."""
     with scratch() as folder:
         served = folder / "bench" / item.name
@@ -66,6 +115,8 @@ def hub(item: data.Input, rate: float | None) -> Iterator[str]:
             os.link(path, served / path.name)
         command = [sys.executable, "-m", "archiver.loopback", str(folder)]
         shaped = [] if rate is None else ["--rate", str(rate)]
+        shaped += [] if connection_rate is None else ["--connection-rate", str(connection_rate)]
+        shaped += ["--delay", str(delay)]
         process = subprocess.Popen(
             [*command, *shaped], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -101,8 +152,8 @@ def _download(item: data.Input, endpoint: str) -> Usage:
         return measured(command, _env(work, endpoint))
 
 
-def _mirror(item: data.Input, endpoint: str, effort: str) -> Usage:
+def _mirror(item: data.Input, endpoint: str, effort: str, *options: str) -> Usage:
     with scratch() as work:
         init_archive(work)
         command = [ARCHIVER, "-q", "mirror", "-C", str(work / "store"), f"bench/{item.name}"]
-        return measured([*command, "--effort", effort], _env(work, endpoint))
+        return measured([*command, "--effort", effort, *options], _env(work, endpoint))
