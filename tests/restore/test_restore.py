@@ -421,12 +421,13 @@ def test_a_forged_object_is_not_believed(held, archive, cli, tmp_path):
     rows = index_of(archive)
     name = blake3(held["config.json"]).hexdigest()
     at = next(number for number, row in enumerate(rows) if row[0] == name)
-    _, offset, stored, size, codec = rows[at]
+    _, offset, stored, size, codec, *_ = rows[at]
     frame = zstandard.ZstdCompressor(write_checksum=True).compress(b"x" * size)
     header = {"blake3": name, "size": size, "codec": codec, "frames": [len(frame)]}
     forged = skippable(0x51, header) + frame
     grown = len(forged) - stored
     rows[at][2] = len(forged)
+    rows[at][5] = [len(frame)]
     for row in rows[at + 1 :]:
         row[1] += grown
     end = int.from_bytes(whole[-8:], "little")
