@@ -25,7 +25,7 @@ from archiver.archive.fixity import drop_cached
 from archiver.archive.layout import pack_name
 from archiver.archive.packs import format as pack_format
 from archiver.archive.packs.format import HEADER_MAX, STORED_MAX, IndexEntry, PackHead
-from archiver.archive.packs.reader import PackReader
+from archiver.archive.packs.reader import DECODER_BYTES, PackReader
 from archiver.archive.policy import Level, proves
 from archiver.archive.records import FORMAT, parse_record
 from archiver.buffers import workspace
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from archiver.archive.advice import Advice
     from archiver.archive.archive import Archive
     from archiver.archive.seals import Snapshot
+    from archiver.memory import MemoryBudget
     from archiver.progress import Progress
     from archiver.storage.store import Reader, Store
 
@@ -179,14 +180,14 @@ class PackCheck:
         advice: Advice,
         findings: list[Finding],
         progress: Progress,
-        workers: int,
+        memory: MemoryBudget,
         on_pack: Callable[[PackResult], None],
     ) -> None:
         self._store = store
         self._advice = advice
         self._findings = findings
         self._progress = progress
-        self._workers = workers
+        self._memory = memory
         self._on_pack = on_pack
         self.results: dict[str, PackResult] = {}
 
@@ -206,12 +207,13 @@ class PackCheck:
                 raise _StoppedError
             self._progress.advance(size, fetched=True)
 
-        pool = ThreadPoolExecutor(self._workers, thread_name_prefix="audit")
+        workers = self._memory.workers(DECODER_BYTES)
+        pool = ThreadPoolExecutor(workers, thread_name_prefix="audit")
         new = (pack for pack in packs if pack.pack not in self.results)
         running: set[Future[PackResult]] = set()
         try:
             while True:
-                for pack in islice(new, self._workers + 1 - len(running)):
+                for pack in islice(new, workers + 1 - len(running)):
                     running.add(pool.submit(check_pack, self._store, pack, advance, level))
                 if not running:
                     return

@@ -13,6 +13,7 @@ from archiver.archive.check.schedule import UNLIMITED, Limits
 from archiver.archive.findings import FILES, Code, Finding
 from archiver.archive.policy import Level, Policy
 from archiver.archive.seals import Snapshot
+from archiver.memory import MemoryBudget
 
 if TYPE_CHECKING:
     from archiver.archive.fixity import ReadResult
@@ -29,7 +30,7 @@ class CheckRequest(msgspec.Struct, frozen=True):
         limits: How much is read; what they leave out is looked at by structure.
         heads: Events that must be in the journal.
         keys: Public keys that are trusted instead of the policy's, if there are any.
-        workers: How many threads read.
+        memory: What it may take, and so how many threads read.
     """
 
     repository: str | None = None
@@ -38,7 +39,7 @@ class CheckRequest(msgspec.Struct, frozen=True):
     limits: Limits = UNLIMITED
     heads: tuple[TrustedHead, ...] = ()
     keys: tuple[str, ...] = ()
-    workers: int = 1
+    memory: MemoryBudget = MemoryBudget()
 
 
 class CheckResult(msgspec.Struct, frozen=True):

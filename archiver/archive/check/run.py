@@ -84,8 +84,8 @@ def check_archive(
 
     # What is due, as far as the limits let it; the files of a snapshot after its packs, which are proven
     # then. All the rest is looked at by structure: a pack that is gone is never left out.
-    pack_check = PackCheck(store, findings.advice, findings.all, progress, request.workers, on_pack)
-    file_check = FileCheck(archive, schedule, progress, request.workers)
+    pack_check = PackCheck(store, findings.advice, findings.all, progress, request.memory, on_pack)
+    file_check = FileCheck(archive, schedule, progress, request.memory)
     due: set[str] = set()
     if request.level == "structure":
         progress.expect(len(packs), 0)

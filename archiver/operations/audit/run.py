@@ -21,7 +21,6 @@ from archiver.archive.check.schedule import UNLIMITED, Limits
 from archiver.archive.check.sidecars import missing_findings
 from archiver.archive.events import Audited, AuditLimits, Sample, new_event
 from archiver.archive.findings import UNKNOWN, Finding
-from archiver.archive.packs.reader import DECODER_BYTES
 from archiver.archive.places import settled_place
 from archiver.archive.policy import Level, proves
 from archiver.archive.signing.keys import public_keys
@@ -170,7 +169,7 @@ def audit(archive: Archive, request: AuditRequest, progress: Progress) -> AuditR
         limits,
         heads,
         own_keys,
-        request.memory.workers(DECODER_BYTES),
+        request.memory,
     )
     with Ledger(archive, request.level, subject, terms, read_only=request.read_only) as ledger:
         result = check_archive(archive, check, progress, ledger.note)

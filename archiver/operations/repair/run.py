@@ -283,7 +283,7 @@ class _Run:
             self._request.repository,
             self._request.revision,
             level,
-            workers=self._workers,
+            memory=self._request.memory,
         )
         check = check_archive(self._fresh_archive(), request, self._progress)
         self._sources.misnamed.learn(check)
