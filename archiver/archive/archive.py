@@ -259,7 +259,7 @@ class Archive:
 
     def _open_pack(self, pack: str) -> PackReader:
         try:
-            return PackReader(self.store.open(layout.pack_name(pack)), f"Pack {pack[:16]}")
+            return PackReader.stored(self.store.open(layout.pack_name(pack)), f"Pack {pack[:16]}")
         except FileNotFoundError:
             raise DamageError(
                 f"Pack {pack} is missing.", pack=pack, path=layout.pack_name(pack)

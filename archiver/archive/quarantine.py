@@ -74,7 +74,7 @@ class QuarantinedPacks:
     def pack(self, pack: str) -> PackReader:
         """Return a reader of the file; raise DamageError if it went since."""
         try:
-            return PackReader(self._store.open(pack), pack)
+            return PackReader.stored(self._store.open(pack), pack)
         except FileNotFoundError:
             raise DamageError(f"{pack} is gone.", path=pack) from None
 

@@ -4,7 +4,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from archiver.archive.parity.sidecar import Shape, check_choice, shape_of
+from archiver.archive.packs.writer import PACK_SIZE
+from archiver.archive.parity.sidecar import PARITY_DEFAULT, Shape, check_choice, shape_of
+from archiver.archive.policy import Policy
 from archiver.errors import UsageError
 
 MIB = 1 << 20
@@ -52,6 +54,12 @@ def test_a_tail_that_was_cut_off_hits_no_group_too_often(size, choice, data):
     assert all(
         sum(i % shape.groups == g for i in gone) <= shape.parity for g in range(shape.groups)
     )
+
+
+def test_a_full_pack_has_eight_groups_and_not_nine():
+    choice = (PARITY_DEFAULT, Policy().parity_group)
+    assert shape_of(PACK_SIZE, *choice) == Shape(PACK_SIZE, MIB, 8, 2)
+    assert shape_of(PACK_SIZE + 1, *choice).groups == 9
 
 
 @pytest.mark.parametrize(

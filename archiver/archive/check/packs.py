@@ -272,7 +272,7 @@ def _agree(first: PackResult, second: PackResult) -> bool:
 def _read(store: Store, expected: ExpectedPack, advance: Advance, level: Level) -> PackResult:
     with closing(store.open(expected.name)) as reader:
         try:
-            PackReader(reader, expected.name).require_understood(expected.pack)
+            PackReader.stored(reader, expected.name).require_understood(expected.pack)
         except NotUnderstoodError as error:
             return _hash_only(reader, expected, advance, level, error.message)
         if proves(level, "content"):

@@ -61,7 +61,7 @@ class PackFolders:
             folder = f"{store.path}/"
             if pack.startswith(folder):
                 with suppress(FileNotFoundError):
-                    return PackReader(store.open(pack.removeprefix(folder)), pack)
+                    return PackReader.stored(store.open(pack.removeprefix(folder)), pack)
         raise DamageError(f"{pack} is gone.", path=pack)
 
     def packs(self) -> Iterator[str]:

@@ -35,6 +35,8 @@ HEADER_MAX: Final = 64 << 10
 """The JSON of a head or of an object header has at most this many bytes,"""
 INDEX_MAX: Final = 16 << 20
 """and that of an index this many."""
+PACK_MAX: Final = (1 << 32) - 1
+"""A pack has at most this many bytes: what the filesystem FAT can hold."""
 STORED_MAX: Final = 40 << 20
 """An object of 16 MiB plain cannot take more, whatever the codec."""
 

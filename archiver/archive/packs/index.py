@@ -124,12 +124,22 @@ class _IndexTable(NamedTuple):
         """Return what several list, those of earlier packs first."""
         prefixes = np.concatenate([part.prefixes for part in parts])
         order = np.argsort(prefixes, kind="stable")
-        return cls(
+        table = cls(
             prefixes[order],
-            np.concatenate([part.digests for part in parts])[order],
-            np.concatenate([part.packs for part in parts])[order],
-            np.concatenate([part.rows for part in parts])[order],
+            np.empty((len(order), _DIGEST_SIZE), np.uint8),
+            np.empty(len(order), np.uint32),
+            np.empty(len(order), _Row),
         )
+        # Part by part, so that nothing is there three times.
+        places = np.empty(len(order), np.uint32)
+        places[order] = np.arange(len(order), dtype=np.uint32)
+        begin = 0
+        for part in parts:
+            end = begin + len(part.prefixes)
+            at = places[begin:end]
+            table.digests[at], table.packs[at], table.rows[at] = part.digests, part.packs, part.rows
+            begin = end
+        return table
 
     def places(self, digest: str) -> list[tuple[int, IndexEntry]]:
         """Return the numbers of the packs that list an object, each with its entry."""

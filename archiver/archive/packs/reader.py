@@ -18,6 +18,7 @@ from archiver.archive.packs import format as pack_format
 from archiver.archive.packs.format import (
     HEADER_MAX,
     INDEX_MAX,
+    PACK_MAX,
     STORED_MAX,
     IndexEntry,
     PackHead,
@@ -99,6 +100,14 @@ class PackReader:
         self._reader = reader
         self.what = what
         self.size = reader.size
+
+    @classmethod
+    def stored(cls, reader: Reader, what: str) -> PackReader:
+        """Return a reader of a stored pack; raise DamageError for a file that no pack can be."""
+        if reader.size > PACK_MAX:
+            reader.close()
+            raise DamageError(f"{what} has {reader.size:,} bytes, more than a pack can have.")
+        return cls(reader, what)
 
     def close(self) -> None:
         """Release the file."""
