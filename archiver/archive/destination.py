@@ -42,7 +42,7 @@ _NOT_A_NAME = {errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ}
 """What a filesystem answers to a name that it cannot hold."""
 _ELSEWHERE = (
     "The other files were restored. Restore this one with --file to another filesystem, such as ext4 or "
-    "XFS, or to a folder with a shorter path."
+    "XFS, or to a folder with a shorter path; or into a plain folder under another name, with --rename."
 )
 _UNFINISHED: Final = re.compile(r"\.(?:archiver-)?[0-9a-f]{16}\.part")
 """The name of an unfinished file; without the word in the middle, that of a version before."""
@@ -239,19 +239,25 @@ class Destination(Protocol):
 
 
 class PlainFolder:
-    """Files under their own paths."""
+    """Files under their own paths, or under others where they were renamed."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._renamed: dict[str, str] = {}
+
+    def rename(self, path: str, name: str) -> None:
+        """Have the file ``path`` under another name from now on, also a path below the root."""
+        self._renamed[path] = name
+        remove_unfinished((self.root / name).parent)
 
     def path(self, entry: FileEntry, oid: str) -> Path:
-        """Return the file's own path below the root."""
+        """Return the file's path below the root."""
         del oid
         return self.visible(entry)
 
     def visible(self, entry: FileEntry) -> Path:
         """Return the same."""
-        return self.root / entry.path
+        return self.root / self._renamed.get(entry.path, entry.path)
 
     def folders(self, entries: Iterable[FileEntry]) -> set[Path]:
         """Return those of the files."""

@@ -216,7 +216,8 @@ def _explain(code: str) -> None:
 
     text = explanation(code)
     output.record("explanation", code=code, text=text)
-    output.line(text)
+    for row in text.splitlines():
+        output.line(row)
 
 
 def _show(report: AuditReport, seconds: float) -> None:

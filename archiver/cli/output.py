@@ -52,9 +52,9 @@ def record(kind: str, **fields: Any) -> None:
 
 
 def line(text: str = "") -> None:
-    """Print a line of text on stdout; nothing in JSON mode."""
+    """Print a line of text on stdout, with what is not printable escaped; nothing in JSON mode."""
     if not wants_json():
-        _print(text)
+        _print(_harmless(text))
 
 
 def _print(text: str) -> None:
@@ -100,7 +100,7 @@ class OutputError(ArchiverError):
 def remark(text: str) -> None:
     """Print a line for a person on stderr, above a live line if there is one; nothing with --quiet."""
     if not is_quiet():
-        sys.stderr.write(text + "\n")
+        sys.stderr.write(_harmless(text) + "\n")
 
 
 def hint(text: str, indent: int = 4) -> None:
@@ -166,7 +166,11 @@ _LOG = _LogHandler()
 _LOG.setFormatter(_LogFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
 
 
-def _harmless(text: str, limit: int) -> str:
+def _harmless(text: str, limit: int | None = None) -> str:
     """Return ``text`` with what is not printable escaped; what a message quotes is escaped already."""
-    cut = text[:limit] + ("…" if len(text) > limit else "")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cut)
+    cut = text if limit is None or len(text) <= limit else f"{text[:limit]}…"
+    return (
+        cut
+        if cut.isprintable()
+        else "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cut)
+    )

@@ -95,7 +95,8 @@ def _show(report: RepairReport) -> None:
     for file in report.repaired:
         stand_ins = len(file.replaced_by)
         into = f", into {plural(stand_ins, 'new pack')}" if stand_ins else ""
-        output.line(f"{file.name}\n    from {printable(file.source, 2000)}{into}")
+        output.line(file.name)
+        output.line(f"    from {printable(file.source, 2000)}{into}")
     for seal in report.resealed:
         output.line(f"new seal  {seal.snapshot}: {seal.new[:16]} stands in for {seal.old[:16]}")
     for note in report.notes:

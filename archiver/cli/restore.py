@@ -61,6 +61,11 @@ _SHOWN = 8
     show_default=True,
     help="What is compared: each segment's BLAKE3, or also the whole file's SHA-256.",
 )
+@click.option(
+    "--rename",
+    is_flag=True,
+    help="Restore a file whose name this disk cannot hold under another one, and say which.",
+)
 @click.option("--smoke-test", "tested", is_flag=True, help="Then run the model that was restored.")
 @click.option(
     "--memory",
@@ -77,6 +82,7 @@ def command(
     tensor: str | None,
     layout: str,
     check: str,
+    rename: bool,
     tested: bool,
     memory: int | None,
 ) -> None:
@@ -100,6 +106,11 @@ def command(
         )
     if tensor and (layout != "plain" or check != "files"):
         raise click.UsageError("--tensor goes with neither --layout nor --check.")
+    if rename and (tensor or tested or layout != "plain"):
+        raise click.UsageError(
+            "--rename goes with none of --tensor, --smoke-test and --layout hf-cache: programs look for "
+            "the files under their own names."
+        )
     budget = memory_budget(memory, least=1 if tested else BUDGET_MIN)
     archive = open_archive(reading=True, pack_folders=pack_folders)
     snapshot = archive.find(*split_reference(reference))
@@ -119,6 +130,7 @@ def command(
         destination,
         patterns=files,
         hub_cache=layout == "hf-cache",
+        rename=rename,
         proof=Proof(check),
         memory=budget,
     )
@@ -193,6 +205,8 @@ def _show(report: RestoreReport, seconds: float) -> None:
     }
     output.record("restore", **fields)
     title = title_of(report.repository, report.revision)
+    for file in report.renamed:
+        output.line(f"  {printable(file.path)} is restored as {printable(file.name)}")
     if not report.failures:
         there = f"; {report.kept} were there already" if report.kept else ""
         verb = "compared" if report.kept == report.files else "restored"

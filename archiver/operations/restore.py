@@ -42,12 +42,13 @@ from archiver.errors import (
     ExitCode,
     NoSpaceError,
     NotUnderstoodError,
+    UnportableNameError,
     UnreadableError,
     UsageError,
     skip_damaged,
 )
 from archiver.memory import MemoryBudget, trim
-from archiver.names import check_paths
+from archiver.names import check_paths, portable_paths
 from archiver.storage.filesystem import free_bytes
 from archiver.tensors.gguf import ALIGNMENT, gguf_bytes, is_ggml_type
 from archiver.tensors.header import header_bytes
@@ -56,7 +57,7 @@ from archiver.text import human_bytes, printable
 from archiver.upstream.hub_cache import CacheDestination, RefSkipped, blob_oid
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from archiver.archive.archive import Archive
     from archiver.archive.packs.index import ObjectIndex
@@ -76,6 +77,7 @@ class RestoreRequest(msgspec.Struct, frozen=True):
         destination: The folder, or the root of a hub client's cache; it is made if it is not there.
         patterns: Paths, or patterns that they fit; none: all files.
         hub_cache: Whether the files are laid out as a hub client's cache has them.
+        rename: Whether a file whose name the filesystem cannot hold gets another one, in a plain folder.
         proof: What must be right about a file before it gets its name.
         memory: What this may take, and so how many threads work.
     """
@@ -84,6 +86,7 @@ class RestoreRequest(msgspec.Struct, frozen=True):
     destination: Path
     patterns: tuple[str, ...] = ()
     hub_cache: bool = False
+    rename: bool = False
     proof: Proof = Proof.FILES
     memory: MemoryBudget = MemoryBudget()
 
@@ -110,12 +113,20 @@ class RestoreFailure(msgspec.Struct, frozen=True):
     pack: str = ""
 
 
+class RenamedFile(msgspec.Struct, frozen=True):
+    """A file that is under another name at the destination: ``name`` is a path too."""
+
+    path: str
+    name: str
+
+
 class RestoreReport(msgspec.Struct, frozen=True):
     """What was restored; sizes in bytes.
 
     ``files`` are right now; ``kept`` of them were there already. ``refused`` of the failures are
     files that are there with other content. ``refs`` are the names (``main``, …)
     of a hub cache that point at the revision now, ``refs_skipped`` those that should and do not.
+    ``renamed`` are those of the files that have another name here.
     ``vouched`` says whose digests stand behind the files that were asked for, and ``proof`` what was
     compared with them.
     """
@@ -131,6 +142,7 @@ class RestoreReport(msgspec.Struct, frozen=True):
     failures: tuple[RestoreFailure, ...] = ()
     refs: tuple[str, ...] = ()
     refs_skipped: tuple[RefSkipped, ...] = ()
+    renamed: tuple[RenamedFile, ...] = ()
     vouched: Vouching = Vouching()
     proof: Proof = Proof.FILES
 
@@ -139,7 +151,7 @@ def restore(archive: Archive, request: RestoreRequest, progress: Progress) -> Re
     """Write the files that are asked for below the destination.
 
     A damaged file, and one whose name the filesystem cannot hold, is left out and listed in the report;
-    the others are still restored.
+    the others are still restored. With ``rename`` the latter gets the name that ``portable_paths`` gives.
 
     Raises:
         DamageError: The manifest cannot be read, or says what no manifest may.
@@ -148,14 +160,15 @@ def restore(archive: Archive, request: RestoreRequest, progress: Progress) -> Re
         UsageError: No file fits, or the destination is not a folder.
     """
     snapshot, destination, seal = request.snapshot, request.destination, request.snapshot.seal
-    files, vouching = _selected(archive, snapshot, request.patterns)
+    files, vouching, paths = _selected(archive, snapshot, request.patterns)
     size = sum(entry.size for entry in files)
     progress.expect(len(files), size)
     _require_room(destination, size)
     open_folder(destination)
     names = _ref_names(archive, snapshot)
     cache = CacheDestination(destination, seal.repository, seal.revision, names)
-    target: Destination = cache if request.hub_cache else PlainFolder(destination)
+    plain = PlainFolder(destination)
+    target: Destination = cache if request.hub_cache else plain
     packs = packs_for(archive, snapshot)
     trim()  # of the manifest's text; the buffers come next
     for folder in target.folders(files):
@@ -163,6 +176,8 @@ def restore(archive: Archive, request: RestoreRequest, progress: Progress) -> Re
     with FileDecoder(packs, workers=decoder_workers(request.memory)) as decoder:
         run = _Run(request, target, decoder, progress)
         run.restore(files)
+        if request.rename:
+            run.rename(files, plain, portable_paths(paths))
     kept = run.kept
     failures = [
         _failure(entry, error, _hint(error, archive, snapshot), packs)
@@ -190,6 +205,7 @@ def restore(archive: Archive, request: RestoreRequest, progress: Progress) -> Re
         failures=tuple(failures),
         refs=refs,
         refs_skipped=tuple(skipped),
+        renamed=tuple(run.renamed),
         vouched=vouching,
         proof=request.proof,
     )
@@ -197,8 +213,8 @@ def restore(archive: Archive, request: RestoreRequest, progress: Progress) -> Re
 
 def _selected(
     archive: Archive, snapshot: Snapshot, patterns: tuple[str, ...]
-) -> tuple[list[FileEntry], Vouching]:
-    """Return the files that fit, and who vouched for them."""
+) -> tuple[list[FileEntry], Vouching, list[str]]:
+    """Return the files that fit, who vouched for them, and the paths of all files."""
     manifest = manifest_for(archive, snapshot)
     vouches = vouches_of(snapshot.seal, manifest.source, manifest.files)
     pairs = [
@@ -211,7 +227,8 @@ def _selected(
             f"No file of {snapshot.title} fits {', '.join(map(repr, patterns))}.",
             hint=f"{command('show', archive.store.address, snapshot.title, '--files')} lists them.",
         )
-    return [entry for entry, _ in pairs], counted(vouch for _, vouch in pairs)
+    paths = [entry.path for entry in manifest.files]
+    return [entry for entry, _ in pairs], counted(vouch for _, vouch in pairs), paths
 
 
 def _fits(path: str, patterns: tuple[str, ...]) -> bool:
@@ -278,11 +295,32 @@ class _Run:
         self.kept = 0
         self.errors: dict[str, ArchiverError] = {}
         """Why a file could not be restored, by its path."""
+        self.renamed: list[RenamedFile] = []
+
+    def rename(
+        self, files: Sequence[FileEntry], plain: PlainFolder, others: Mapping[str, str]
+    ) -> None:
+        """Restore those that the filesystem cannot hold under the names that ``others`` give."""
+        unheld = [
+            entry
+            for entry in files
+            if isinstance(self.errors.get(entry.path), UnportableNameError) and entry.path in others
+        ]
+        for entry in unheld:
+            del self.errors[entry.path]
+            plain.rename(entry.path, others[entry.path])
+        self.restore(unheld)
+        self.renamed = [
+            RenamedFile(entry.path, others[entry.path])
+            for entry in unheld
+            if entry.path not in self.errors
+        ]
 
     def restore(self, files: Sequence[FileEntry]) -> None:
         """Restore files, many at a time; raise what none of them can do without."""
         names = NamesTaken(entry.path for entry in files)
         alone: list[FileEntry] = []
+        self._stopped = False
         try:
             with closing(
                 self._decoder.files(self._tasks(files, names, alone), self._proof)
