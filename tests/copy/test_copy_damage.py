@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 from copykit import events, ids
-from kit.faults import cut, flip
+from kit.faults import cut, flip, overwrite, signposts, wipe
 
 from archiver.archive.archive import Archive
 from archiver.archive.records import canonical
@@ -47,6 +47,24 @@ def test_a_pack_that_is_not_whole(source, target, copy, run, restored, how):
     assert ids(target) == {two.id}
     assert events(target, "copied")[0].fields["snapshots"] == [two.id]
     assert events(source.root, "copied")[0].fields["snapshots"] == [two.id]
+
+
+def test_a_pack_that_is_damaged_around_its_objects_is_made_whole_on_the_way(
+    source, target, copy, run
+):
+    path = source.pack("org/one")
+    good = path.read_bytes()
+    there = target / path.relative_to(source.root)
+    for begin, end in signposts(path):
+        wipe(path, begin, end)
+        result = copy()
+        assert (result.code, result.finding_codes) == (20, {"pack-damaged"})
+        assert (result.only("copy")["left"], result.only("copy")["snapshots"]) == ([], 2)
+        assert there.read_bytes() == good
+        shutil.rmtree(target)
+        overwrite(path, good)
+    copy()
+    assert run("audit", "-q", "-C", target).code == 0
 
 
 @pytest.mark.parametrize("how", ["cut", "missing"])

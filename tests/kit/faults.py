@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import struct
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -32,6 +34,16 @@ def flip_inside(path: Path, text: bytes, *, last: bool = False) -> None:
     data = path.read_bytes()
     at = data.rindex(text) if last else data.index(text)
     flip(path, at + len(text) - 1)
+
+
+def signposts(path: Path) -> list[tuple[int, int]]:
+    """Where each frame of a pack lies that holds no data: object headers, head, index, trailer."""
+    data = path.read_bytes()
+    (index,) = struct.unpack("<Q", data[-8:])
+    (length,) = struct.unpack_from("<I", data, index + 4)
+    begins = [entry[1] for entry in json.loads(data[index + 8 : index + 8 + length])["objects"]]
+    headers = [(at, at + 8 + struct.unpack_from("<I", data, at + 4)[0]) for at in begins]
+    return [*headers, (0, begins[0]), (index, len(data) - 16), (len(data) - 16, len(data))]
 
 
 def wipe(path: Path, begin: int, end: int) -> None:

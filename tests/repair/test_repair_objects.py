@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-import struct
 
 import pytest
 from kit import handmade
 from kit.archive import copy, seals
-from kit.faults import flip, wipe
+from kit.faults import flip, signposts, wipe
 from kit.repository import write_folder
 from repairkit import ONE, TWO, events, listing, model, own_pack, packs, sources, stored
 
@@ -48,24 +47,12 @@ def test_a_pack_with_a_damaged_index_needs_nobody(repair, weights, sound, pristi
     sound(weights)
 
 
-def frames(path):
-    """Where each frame that holds no data lies: head, object headers, index, trailer."""
-    data = path.read_bytes()
-    (index,) = struct.unpack("<Q", data[-8:])
-    length = struct.unpack_from("<I", data, index + 4)[0]
-    entries = json.loads(data[index + 8 : index + 8 + length])["objects"]
-    for entry in entries:
-        at = entry[1]
-        yield at, at + 8 + struct.unpack_from("<I", data, at + 4)[0]
-    yield from [(0, entries[0][1]), (index, len(data) - 16), (len(data) - 16, len(data))]
-
-
 def test_no_lost_frame_beside_the_data_costs_anything(
     run, repair, weights, tmp_path, models, pristine
 ):
     """Each is named by an audit, costs a restore nothing, and comes back without any other copy."""
     path = own_pack(weights)
-    for number, (begin, end) in enumerate([*frames(path)]):
+    for number, (begin, end) in enumerate([*signposts(path)]):
         wipe(path, begin, end)
         found = run("audit", "-q", "--json", "-C", weights)
         codes = {row["code"] for row in found.kinds("finding")} - {"index-damaged"}
@@ -86,7 +73,7 @@ def test_a_pack_with_an_index_of_older_writers_is_made_again_as_it_was(repair, t
     described = handmade.manifest([handmade.described("a.txt", [plain])])
     handmade.write_snapshot(root, described, [pack])
     path = handmade.write_pack(root, pack)
-    for begin, end in [*frames(path)][1:]:
+    for begin, end in [*signposts(path)][1:]:
         wipe(path, begin, end)
         assert repair(root=root).code == 0
         assert path.read_bytes() == pack

@@ -219,6 +219,53 @@ def _copies(pack: str, stores: Iterable[Store]) -> Iterator[PackReader]:
                 continue
 
 
+def _written_again(
+    store: Store,
+    pack: str,
+    listing: PackListing,
+    entries: Sequence[IndexEntry],
+    reader: PackReader,
+) -> PackWriter | None:
+    """Return ``pack``, complete and not visible yet, of the objects of ``reader``; None if it is another.
+
+    What stands around the objects depends on who wrote it. Raise DamageError if an object is not whole.
+    """
+    for info, short in product(listing.writers, listing.short):
+        writer = PackWriter(store, info, short_entries=short)
+        try:
+            for entry in entries:
+                writer.append(reader.copy(entry))
+            if writer.complete() == pack:
+                return writer
+        except BaseException:
+            writer.abort()
+            raise
+        writer.abort()
+    return None
+
+
+def copy_as_it_was(source: Archive, pack: str, target: Store) -> bool:
+    """Publish a damaged pack of ``source`` in ``target``, whole, if all of its objects still come out.
+
+    Return whether it could; raise what the target raises.
+    """
+    listing = pack_listing(pack, [source.store], source.info)
+    try:
+        reader = source.pack(pack)
+        writer = _written_again(target, pack, listing, listing.entries, reader)
+    except DamageError:
+        return False
+    if writer is None:
+        return False
+    try:
+        whole = reader_right(writer.reader(), pack_name(pack))
+        if whole:
+            writer.publish()
+    finally:
+        writer.abort()
+    return whole
+
+
 # Packs made anew.
 
 
@@ -371,26 +418,9 @@ class _Repacker:
         self._record(pack, recovered.values())
 
     def _as_written(self, old: str, listing: PackListing, writer: PackWriter) -> PackWriter | None:
-        """Return the pack ``old``, complete, with the same objects; None if it does not become the same.
-
-        What stands around the objects depends on who wrote it.
-        """
-        tried = (listing.writers[0], False)
+        """Return the pack ``old``, complete, with the same objects; None if it does not become the same."""
         with closing(PackReader(writer.reader(), "An unfinished pack")) as written:
-            for info, short in product(listing.writers, listing.short):
-                if (info, short) == tried:
-                    continue
-                other = PackWriter(self._archive.store, info, short_entries=short)
-                try:
-                    for entry in writer.entries:
-                        other.append(written.copy(entry))
-                    if other.complete() == old:
-                        return other
-                except BaseException:
-                    other.abort()
-                    raise
-                other.abort()
-        return None
+            return _written_again(self._archive.store, old, listing, writer.entries, written)
 
     def _keep_recovered(
         self, writer: PackWriter, recovered: dict[str, tuple[IndexEntry, str]]

@@ -25,6 +25,7 @@ from archiver.archive.place_look import Device, Medium, look_at
 from archiver.archive.places import Place, forgotten, place_name, place_of, settled_place
 from archiver.archive.policy import Policy
 from archiver.archive.publish import closure_names, missing_packs
+from archiver.archive.repair.packs import copy_as_it_was
 from archiver.archive.transfer import COPIER_BYTES, Flow, Transfer
 from archiver.catalogue.rebuild import open_catalogue
 from archiver.errors import ArchiverError, skip_damaged
@@ -270,7 +271,11 @@ class _Run:
         with closing(copy_packs(transfer, packs, workers, flow)) as copying:
             for pack, result in copying:
                 self._findings.pack(pack, result)
-                if not result.problem:
+                # What is damaged around the objects costs none of them.
+                damaged = result.problem and not result.denied
+                if not result.problem or (
+                    damaged and copy_as_it_was(self._source, pack.pack, self._target.store)
+                ):
                     self._pack_count += 1
                     self._pack_bytes += max(pack.sizes)
                     self._proven.append(pack.pack)
