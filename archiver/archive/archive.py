@@ -8,8 +8,11 @@ from __future__ import annotations
 import threading
 import uuid
 from collections import OrderedDict
+from contextlib import suppress
 from importlib import resources
 from typing import TYPE_CHECKING, Final
+
+import numpy as np
 
 from archiver.archive import layout
 from archiver.archive.advice import command
@@ -17,10 +20,15 @@ from archiver.archive.events import TOOL
 from archiver.archive.journal import Journal, policy_of
 from archiver.archive.manifests import Manifests
 from archiver.archive.packs.folders import PackFolders, StoreWithPacks
+from archiver.archive.packs.index import ObjectIndex
 from archiver.archive.packs.reader import PackReader
 from archiver.archive.records import (
+    FORMAT,
+    MANIFEST_MAX,
     ArchiveInfo,
-    declared_format,
+    Features,
+    declared,
+    has_right_check,
     info_file,
     parse_info,
     parse_place,
@@ -29,7 +37,10 @@ from archiver.archive.records import (
     with_check,
 )
 from archiver.archive.seals import Seals, Snapshot
+from archiver.archive.unsealed import UnsealedSnapshots
+from archiver.codec.segment import SEGMENT_MAX
 from archiver.errors import (
+    ArchiverError,
     DamageError,
     NoArchiveError,
     NotUnderstoodError,
@@ -48,7 +59,7 @@ if TYPE_CHECKING:
 
     from archiver.archive.events import Event
     from archiver.archive.policy import Policy
-    from archiver.archive.records import Manifest, ManifestFacts, ManifestRef, Seal
+    from archiver.archive.records import Manifest, ManifestFacts, Seal, Source
     from archiver.archive.vouching import Vouching
     from archiver.digest import Blake3Hex
     from archiver.storage.store import Store
@@ -70,7 +81,7 @@ class Archive:
         self.store = store
         self.info = info
         self.journal = Journal(store)
-        self._manifests = Manifests(store)
+        self._manifests = Manifests(store, self._kept_manifest)
         self._seals = Seals(store, self._manifests, self.journal)
         self._packs: OrderedDict[str, PackReader] = OrderedDict()
         self._lock = threading.Lock()
@@ -160,14 +171,38 @@ class Archive:
     def find(self, repository: str, revision: str | None = None) -> Snapshot:
         """Return the snapshot to restore, by repository and (the beginning of) a revision or a seal's id.
 
-        A damaged seal does not matter where another one of the same revision, of all files, has no
-        lesser voucher than it can have had.
+        A damaged seal does not matter where another one of the same manifest is, or one of the same
+        revision, of all files, that has no lesser voucher than it can have had. Where no seal stands for
+        what is meant, and one is lost, its manifest does: then the snapshot has no id.
 
         Raises:
             UsageError: There is none, or the beginning fits several revisions, or several seals.
-            DamageError: The seal that was perhaps meant is damaged.
+            DamageError: The seal that was perhaps meant is damaged, and its manifest is not here.
+            NotUnderstoodError: It can only be read by a newer version.
         """
-        return self._seals.find(repository, revision)
+        try:
+            return self._seals.find(repository, revision)
+        except NotUnderstoodError:
+            raise
+        except (UsageError, DamageError):
+            unsealed = self._unsealed().of(repository, revision or "")
+            if not unsealed or (revision and len({each.seal.revision for each in unsealed}) > 1):
+                raise
+            return self._seals.preferred(unsealed)
+
+    def unsealed(self) -> Iterator[Snapshot]:
+        """Return the snapshots whose seal is lost, by their manifests; they have no id."""
+        return self._unsealed().all()
+
+    def _unsealed(self) -> UnsealedSnapshots:
+        return UnsealedSnapshots(
+            self.store,
+            self.info,
+            self._seals,
+            self._manifests,
+            self.journal,
+            lambda: ObjectIndex(self, self.packs()),
+        )
 
     def preferred(self, snapshots: Sequence[Snapshot]) -> Snapshot:
         """Return the snapshot to restore among several (``docs/format.md``, section 7)."""
@@ -195,24 +230,49 @@ class Archive:
     # ---- manifests
 
     def manifest(self, seal: Seal) -> Manifest:
-        """Return the manifest that a seal names; raise DamageError if it is missing or damaged."""
+        """Return the manifest that a seal names, from its file or else from the seal's packs.
+
+        Raise DamageError if it comes out of neither.
+        """
         return self._manifests.read(seal)
 
     def manifest_facts(self, seal: Seal) -> ManifestFacts:
         """Return the same without segments and tensors, which may be hundreds of thousands."""
         return self._manifests.facts(seal)
 
-    def manifest_at(self, seal: Seal, where: str) -> Manifest:
-        """Return the same from the stored file ``where``, which may be in quarantine or trash."""
-        return self._manifests.read_at(seal, where)
+    def manifest_file(self, seal: Seal, where: str = "") -> Manifest:
+        """Return the same from its file alone, which lies in its place, or, out of use, at ``where``.
+
+        Raise DamageError if that is missing or damaged, whatever the packs have.
+        """
+        return self._manifests.read_file(seal, where)
+
+    def manifest_copy(self, seal: Seal) -> bytes:
+        """Return a manifest's canonical JSON out of the seal's packs; DamageError if these have it not."""
+        return self._manifests.copy(seal)
+
+    def _kept_manifest(self, seal: Seal) -> bytes:
+        """Return the objects of a manifest's copy, one after the other."""
+        copies = seal.manifest.copies
+        # Compared before memory is taken: what a seal says can be anything.
+        fits = all(0 < size <= SEGMENT_MAX for size, _ in copies)
+        if not fits or not 0 < sum(size for size, _ in copies) <= MANIFEST_MAX:
+            raise DamageError("The seal names no copy of its manifest that can be.")
+        objects = ObjectIndex(self, (pack for pack, _ in seal.packs), self.packs)
+        plain = np.empty(sum(size for size, _ in copies), np.uint8)
+        at = 0
+        for size, digest in copies:
+            objects.read(digest, size, plain[at : at + size])
+            at += size
+        return plain.tobytes()
 
     def manifest_bytes(self, seal: Seal) -> bytes:
         """Return the canonical JSON of a seal's manifest; raise DamageError as ``manifest`` does."""
         return self._manifests.plain(seal)
 
-    def publish_manifest(self, manifest: Manifest) -> ManifestRef:
-        """Store a manifest; return what a seal says of it."""
-        return self._manifests.publish(manifest)
+    def publish_manifest(self, source: Source, plain: bytes) -> None:
+        """Store a manifest of this source, given by its canonical JSON, unless it is there."""
+        self._manifests.publish(source, plain)
 
     # ---- packs
 
@@ -291,19 +351,29 @@ def _read_info(store: Store) -> ArchiveInfo:
         data = store.get(layout.INFO, _INFO_MAX)
     except FileNotFoundError:
         return _info_from_seals(store, None)
+    as_written = has_right_check(data)
+    if as_written:
+        # What it declares is no damage, whatever shape the rest has.
+        require_known(f"The archive {store.address}", *declared(data))
     try:
-        return parse_info(data)
+        info = parse_info(data)
     except DamageError as error:
-        require_known(f"The archive {store.address}", declared_format(data))
         return _info_from_seals(store, error)
+    if as_written or (info.format, info.features) == (FORMAT, Features()):
+        return info
+    # Who wrote no digest knew no other format, and no feature.
+    return _info_from_seals(store, DamageError(f"{layout.INFO} is damaged."))
 
 
 def _info_from_seals(store: Store, reason: DamageError | None) -> ArchiveInfo:
-    """Return who the archive is, from any whole seal: one lost file must not lock everything."""
+    """Return who the archive is, from any whole seal or pack: one lost file must not lock everything."""
     probe = Archive(store, ArchiveInfo(archive="", created="", tool=""))
     for snapshot in probe.snapshots(on_damage=skip_damaged):
         seal = snapshot.seal
         return ArchiveInfo(seal.archive, seal.sealed, seal.tool)
+    for pack in probe.packs():
+        with suppress(ArchiverError):
+            return ArchiveInfo(probe.pack(pack).head().archive, "", "")
     if reason is not None:
         raise DamageError(
             f"{store.address}/{layout.INFO} is damaged and there is no seal to recognise the "

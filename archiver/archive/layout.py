@@ -88,6 +88,11 @@ def repository_hint(name: str) -> str:
     return RepositoryName(hub if dot else HUGGING_FACE, kind or MODEL, full).spelling
 
 
+def is_seal(name: str) -> bool:
+    """Return whether it is the name of a seal."""
+    return name.startswith(f"{SNAPSHOTS}/") and document_of(name) is not None
+
+
 def event_name(time: str, digest: str) -> str:
     """Return the name of an event; ``time`` is ``YYYY-MM-DDTHH:MM:SSZ``."""
     return f"{JOURNAL}/{time[:4]}/{time[5:7]}/{_compact(time)}.{digest}.json"

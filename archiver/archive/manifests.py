@@ -15,6 +15,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
+import numpy as np
 import zstandard
 
 from archiver.archive import layout
@@ -34,9 +35,10 @@ from archiver.archive.records import (
     parse_record,
     require_known,
 )
-from archiver.codec.segment import SEGMENT_MAX
+from archiver.codec.segment import SEGMENT_MAX, Effort, encode
 from archiver.digest import Blake3Hex, blake3_hex, is_blake3, is_object_id, is_sha256
 from archiver.errors import (
+    ArchiverError,
     DamageError,
     InvalidDocumentError,
     TooLargeError,
@@ -52,13 +54,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from archiver.archive.findings import Code
-    from archiver.archive.records import FileEntry, FileFacts, Seal
+    from archiver.archive.records import FileEntry, FileFacts, Seal, Source
+    from archiver.buffers import Bytes
+    from archiver.codec.segment import EncodedObject
     from archiver.storage.store import Store
     from archiver.tensors.header import Tensor
 
 
 Segments = tuple[tuple[int, str], ...]
 """(size in bytes, BLAKE3) of each segment, in order."""
+DOCUMENT_DTYPE: Final = "U8"
+"""Of a document that is stored as objects: bytes, for which only codec 0 is tried."""
 _LEVEL: Final = 9
 """Of Zstandard."""
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
@@ -82,15 +88,19 @@ class _Outline(msgspec.Struct, frozen=True):
 
 
 class Manifests:
-    """The manifests in one store."""
+    """The manifests in one store.
 
-    def __init__(self, store: Store) -> None:
+    Where the file of one is missing or damaged, ``copies`` has its JSON out of the seal's packs.
+    """
+
+    def __init__(self, store: Store, copies: Callable[[Seal], bytes]) -> None:
         self._store = store
+        self._copies = copies
 
     def read(self, seal: Seal) -> Manifest:
-        """Return the manifest that a seal names; raise DamageError if it is missing or damaged."""
+        """Return the manifest that a seal names; raise DamageError if it comes out of nowhere."""
         with self._advising(seal):
-            return self._read(seal)
+            return self._parsed(seal, self._plain(seal), f"The manifest {_name(seal)}")
 
     def facts(self, seal: Seal) -> ManifestFacts:
         """Return what a seal's files are, without segments and tensors; raise as ``read`` does."""
@@ -99,9 +109,14 @@ class Manifests:
             require_few_values(plain, what)
             return parse_record(plain, ManifestFacts, what)
 
-    def read_at(self, seal: Seal, where: str) -> Manifest:
-        """Return the same from the stored file ``where``, which may be quarantined."""
-        return self._read(seal, where)
+    def read_file(self, seal: Seal, where: str = "") -> Manifest:
+        """Return the manifest from its file alone, which lies in its place, or, out of use, at ``where``.
+
+        Raise DamageError if that is missing or damaged.
+        """
+        with self._advising(seal):
+            what = f"The manifest {where or _name(seal)}"
+            return self._parsed(seal, self._file(seal, where), what, where)
 
     @contextmanager
     def _advising(self, seal: Seal) -> Iterator[None]:
@@ -123,9 +138,8 @@ class Manifests:
             error.hint = mending(place, code, title)
             raise
 
-    def _read(self, seal: Seal, where: str = "") -> Manifest:
-        what = f"The manifest {where or _name(seal)}"
-        manifest = parse_manifest(self._plain(seal, where), what)
+    def _parsed(self, seal: Seal, plain: bytes, what: str, where: str = "") -> Manifest:
+        manifest = parse_manifest(plain, what)
         require_known(what, manifest.format)
         source = manifest.source
         if (source.repository, source.revision) != (seal.repository, seal.revision):
@@ -136,12 +150,44 @@ class Manifests:
         require_valid(manifest, what)
         return manifest
 
+    def named(self, name: str) -> tuple[Manifest, bytes]:
+        """Return the manifest in the file ``name``, which proves it, and its canonical JSON.
+
+        Raise DamageError if it is missing, damaged or invalid.
+        """
+        what = f"The manifest {name}"
+        plain = self._unpack(name)
+        if blake3_hex(plain) != layout.digest_of(name):
+            raise DamageError(f"{what} is damaged: its bytes have another digest.", path=name)
+        manifest = parse_manifest(plain, what)
+        require_known(what, manifest.format)
+        require_valid(manifest, what)
+        return manifest, plain
+
     def plain(self, seal: Seal) -> bytes:
         """Return the canonical JSON of the manifest that a seal names, checked; raise as ``read``."""
         with self._advising(seal):
             return self._plain(seal)
 
-    def _plain(self, seal: Seal, where: str = "") -> bytes:
+    def _plain(self, seal: Seal) -> bytes:
+        try:
+            return self._file(seal)
+        except DamageError as error:
+            if not seal.manifest.copies:
+                raise
+            try:
+                return self.copy(seal)
+            except ArchiverError:
+                raise error from None
+
+    def copy(self, seal: Seal) -> bytes:
+        """Return the canonical JSON out of the seal's packs; raise DamageError if it is not there whole."""
+        plain = self._copies(seal)
+        if blake3_hex(plain) != seal.manifest.blake3:
+            raise DamageError(f"The packs have another manifest than {_name(seal)}.")
+        return plain
+
+    def _file(self, seal: Seal, where: str = "") -> bytes:
         name = where or _name(seal)
         plain = self._unpack(name, seal.manifest.size)
         if blake3_hex(plain) != seal.manifest.blake3:
@@ -150,10 +196,12 @@ class Manifests:
             )
         return plain
 
-    def _unpack(self, name: str, size: int) -> bytes:
+    def _unpack(self, name: str, size: int | None = None) -> bytes:
+        """Return what the file decompresses to: ``size`` bytes if a seal says so."""
         try:
             data = self._store.get(name, MANIFEST_MAX)
-            if zstandard.frame_content_size(data) != size or not 0 < size <= MANIFEST_MAX:
+            claimed = zstandard.frame_content_size(data)
+            if (size is not None and claimed != size) or not 0 < claimed <= MANIFEST_MAX:
                 raise DamageError(
                     f"The manifest {name} has not the size its seal names.", path=name
                 )
@@ -163,17 +211,14 @@ class Manifests:
         except zstandard.ZstdError as error:
             raise DamageError(f"The manifest {name} is damaged: {error}.", path=name) from error
 
-    def publish(self, manifest: Manifest) -> ManifestRef:
-        """Store a manifest; return what a seal says of it."""
-        plain = canonical(manifest)
-        require_room(plain, manifest)
-        digest = blake3_hex(plain)
-        source = manifest.source
-        packed = zstandard.ZstdCompressor(_LEVEL, write_checksum=True).compress(plain)
-        name = layout.manifest_name(source.repository, source.revision, digest)
-        if not self._store.put_new(name, packed):
+    def publish(self, source: Source, plain: bytes) -> None:
+        """Store a manifest of this source, given by its canonical JSON, unless it is there.
+
+        Raise DamageError if it is there, and damaged.
+        """
+        name = layout.manifest_name(source.repository, source.revision, blake3_hex(plain))
+        if not self._store.put_new(name, manifest_file(plain)):
             self._require_whole(name, plain)
-        return ManifestRef(digest, len(plain), sha256(plain).hexdigest())
 
     def _require_whole(self, name: str, plain: bytes) -> None:
         """Raise DamageError unless the manifest that was there already still says the same."""
@@ -186,6 +231,35 @@ class Manifests:
                 f"The manifest {name} is there already, and it is damaged.",
                 hint="Copy it back from another copy of the archive, or delete it, and run again.",
             )
+
+
+def manifest_bytes(manifest: Manifest) -> bytes:
+    """Return a manifest's canonical JSON; raise TooLargeError if no reader could take it."""
+    plain = canonical(manifest)
+    require_room(plain, manifest)
+    return plain
+
+
+def manifest_ref(plain: bytes) -> ManifestRef:
+    """Return what a seal says of a manifest's canonical JSON, but for its copy in packs."""
+    return ManifestRef(blake3_hex(plain), len(plain), sha256(plain).hexdigest())
+
+
+def manifest_file(plain: bytes) -> bytes:
+    """Return what the file of a manifest holds."""
+    return zstandard.ZstdCompressor(_LEVEL, write_checksum=True).compress(plain)
+
+
+def pieces_of(plain: bytes) -> Iterator[Bytes]:
+    """Yield the pieces in which a document is stored as objects."""
+    whole = np.frombuffer(plain, np.uint8)
+    for at in range(0, len(whole), SEGMENT_MAX):
+        yield whole[at : at + SEGMENT_MAX]
+
+
+def encode_piece(piece: Bytes, digest: Blake3Hex) -> EncodedObject:
+    """Return a piece of a document as it is stored: by codec 0, which a person can undo."""
+    return encode(piece, DOCUMENT_DTYPE, Effort.NORMAL, digest)
 
 
 def parse_manifest(plain: bytes, what: str) -> Manifest:
@@ -304,6 +378,13 @@ def _too_large(repository: str, reason: str) -> TooLargeError:
 
 def _name(seal: Seal) -> str:
     return layout.manifest_name(seal.repository, seal.revision, seal.manifest.blake3)
+
+
+def objects_of(seal: Seal, manifest: Manifest) -> set[str]:
+    """Return the BLAKE3 of every object that a snapshot needs: of its files and of its manifest's copy."""
+    digests = {digest for entry in manifest.files for _, digest in entry.segments}
+    digests.update(digest for _, digest in seal.manifest.copies)
+    return digests
 
 
 def tensors_of(entry: FileEntry) -> tuple[Tensor, ...]:

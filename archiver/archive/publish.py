@@ -4,7 +4,8 @@
 
     packs → barrier → manifest → intent → re-check → barrier → seal → barrier → journal event
 
-The seal is the only commit point: whatever ends a run before it leaves files that no snapshot names.
+The last pack has the manifest's JSON too, so that no single lost file takes a snapshot with it. The seal is
+the only commit point: whatever ends a run before it leaves files that no snapshot names.
 
 An *intent* is a writer's word, before it seals, on which files its seal will stand. Whoever deletes moves
 files away first, then looks for intents and seals, and moves back what one of them names. A writer
@@ -26,7 +27,14 @@ from archiver.archive import layout
 from archiver.archive.editions import renew_explanations
 from archiver.archive.events import TOOL, Event, Sealed, new_event
 from archiver.archive.layout import manifest_name, pack_name, seal_name
-from archiver.archive.manifests import tensors_of
+from archiver.archive.manifests import (
+    encode_piece,
+    manifest_bytes,
+    manifest_ref,
+    pieces_of,
+    tensors_of,
+)
+from archiver.archive.packs.writer import PackWriter
 from archiver.archive.records import (
     Manifest,
     ManifestRef,
@@ -51,6 +59,8 @@ if TYPE_CHECKING:
 
 Placement = Callable[[str], tuple[str, int] | None]
 """Object -> its published pack and the bytes it takes there."""
+KeepDocument = Callable[[bytes], tuple[tuple[int, str], ...]]
+"""Stores a document in pieces as objects; returns size and BLAKE3 of each, once they are durable."""
 _PURPOSE: Final = "intent"
 _INTENT_MAX: Final = 64 << 20
 
@@ -62,40 +72,50 @@ def publish(
     selection: Selection,
     *,
     vouches: Sequence[Vouch] | None = None,
-    stored: ManifestRef | None = None,
+    stored: bytes | None = None,
     damaged: Collection[str] = (),
+    keep: KeepDocument | None = None,
 ) -> Snapshot:
-    """Publish a manifest whose objects are all in durable packs, and return the new snapshot.
+    """Publish a manifest whose objects are all in packs, and return the new snapshot.
 
     A snapshot that already says the same, by no lesser vouchers, is returned instead of a second one.
 
     Args:
         archive: Where to.
         manifest: What the files are.
-        placement: Where each object lies.
+        placement: Where each object lies, once ``keep`` was called.
         selection: The patterns that chose the files.
         vouches: Who vouched for each file, in the manifest's order; None: nobody for any.
-        stored: The manifest as it is stored, if it is: it may have keys that this version does not know.
+        stored: The manifest's JSON if it is stored: it may have keys that this version does not know.
         damaged: Packs that are damaged: a snapshot that stands on one does not say the same.
+        keep: Stores the manifest's JSON beside the files' objects, in the pack that is being written, and
+            makes all of these durable. Without it they are already, and the snapshot gets no such copy.
 
     Raises:
         DamageError: An object or a pack went missing meanwhile; nothing was published.
         NoSpaceError: The disk is full; nothing was published.
     """
-    # Packs and their barrier come before this is called: a placement names only what is published.
-    closure = _closure(archive, manifest, placement)
-
-    # The manifest is named by the seal, so it must be there first. Alone it is nothing to any reader.
-    ref = stored or archive.publish_manifest(manifest)
+    plain = manifest_bytes(manifest) if stored is None else stored
+    ref = manifest_ref(plain)
 
     # A damaged older seal is for an audit to tell; it must not keep new revisions out.
     earlier = archive.snapshots_of(manifest.source.repository, on_damage=skip_damaged)
     vouches = [UNVOUCHED] * len(manifest.files) if vouches is None else vouches
     for snapshot in earlier:
         if _says_the_same(archive, snapshot, manifest, ref, selection, vouches, damaged):
+            archive.publish_manifest(manifest.source, plain)
             events = archive.events(on_damage=skip_damaged)
             ensure_published(archive, snapshot, (event for _, event in events))
             return snapshot
+
+    # Packs and their barrier come first, those of the manifest's copy too: a placement names only what is
+    # published.
+    if keep is not None:
+        ref = msgspec.structs.replace(ref, objects=keep(plain))
+    closure = _closure(archive, manifest, placement, ref)
+
+    # The manifest is named by the seal, so it must be there before. Alone it is nothing to any reader.
+    archive.publish_manifest(manifest.source, plain)
 
     last = max(earlier, key=lambda snapshot: snapshot.seal.sealed, default=None)
     seal = Seal(
@@ -138,7 +158,10 @@ class _Closure(NamedTuple):
     stored: int
 
 
-def _closure(archive: Archive, manifest: Manifest, placement: Placement) -> _Closure:
+def _closure(
+    archive: Archive, manifest: Manifest, placement: Placement, ref: ManifestRef
+) -> _Closure:
+    """Return what a seal of this manifest stands on; the totals are of the files' objects alone."""
     packs: dict[str, int] = {}
     seen: set[bytes] = set()
     stored = 0
@@ -155,7 +178,39 @@ def _closure(archive: Archive, manifest: Manifest, placement: Placement) -> _Clo
             stored += size
             if pack not in packs:
                 packs[pack] = archive.store.stat(pack_name(pack)) or 0
+    for _, digest in ref.copies:
+        place = placement(digest)
+        if place is None:
+            raise DamageError(f"Object {digest} of the manifest is in no pack.")
+        packs.setdefault(place[0], archive.store.stat(pack_name(place[0])) or 0)
     return _Closure(tuple(sorted(packs.items())), len(seen), stored)
+
+
+def own_pack(archive: Archive, placement: Placement) -> tuple[KeepDocument, Placement]:
+    """Return what keeps a document in a pack of its own, and where objects lie afterwards."""
+    places: dict[str, tuple[str, int]] = {}
+
+    def keep(plain: bytes) -> tuple[tuple[int, str], ...]:
+        objects = []
+        writer: PackWriter | None = None
+        stored: dict[str, int] = {}
+        try:
+            for piece in pieces_of(plain):
+                digest = blake3_hex(piece.data)
+                objects.append((len(piece), digest))
+                if digest not in stored and placement(digest) is None:
+                    writer = writer or PackWriter(archive.store, archive.info)
+                    stored[digest] = writer.append(encode_piece(piece, digest)).stored
+            if writer is not None:
+                pack, _ = writer.finish()
+                places.update((digest, (pack, size)) for digest, size in stored.items())
+        finally:
+            if writer is not None:
+                writer.abort()
+        archive.store.barrier()
+        return tuple(objects)
+
+    return keep, lambda digest: places.get(digest) or placement(digest)
 
 
 def _says_the_same(

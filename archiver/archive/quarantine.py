@@ -124,5 +124,5 @@ def manifest_for(archive: Archive, snapshot: Snapshot) -> Manifest:
                 continue
             if layout.digest_of(quarantined.name) == snapshot.seal.manifest.blake3:
                 with suppress(DamageError):
-                    return archive.manifest_at(snapshot.seal, name)
+                    return archive.manifest_file(snapshot.seal, name)
         raise

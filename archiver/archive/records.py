@@ -294,6 +294,16 @@ def parse_info(data: bytes) -> ArchiveInfo:
     return info
 
 
+def has_right_check(data: bytes) -> bool:
+    """Return whether an ``archive.json``, of this or of a newer format, is as it was written."""
+    try:
+        keys = keys_of(data)
+    except DamageError:
+        return False
+    check = keys.get("check")
+    return check == _check(keys) and data.removesuffix(b"\n") == canonical(keys)
+
+
 def keys_of(data: bytes) -> dict[str, Any]:
     """Return every key of an ``archive.json``, also those that this version does not know.
 
@@ -313,14 +323,16 @@ def _check(keys: dict[str, Any]) -> str:
 
 class _Declared(msgspec.Struct):
     format: Any = FORMAT
+    features: Features = Features()
 
 
-def declared_format(data: bytes) -> Any:
-    """Return the format that a file of whatever shape declares; ours if it is damaged and declares none."""
+def declared(data: bytes | bytearray | memoryview) -> tuple[Any, Features]:
+    """Return the format and features that a document of whatever shape declares; ours if it has none."""
     try:
-        return msgspec.json.decode(data, type=_Declared).format
+        document = msgspec.json.decode(data, type=_Declared)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return FORMAT
+        return FORMAT, Features()
+    return document.format, document.features
 
 
 def place_file(place: str = "") -> bytes:

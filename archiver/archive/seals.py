@@ -9,10 +9,26 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from archiver.archive import layout
 from archiver.archive.advice import command, mending
 from archiver.archive.events import Malformed, Sealed
-from archiver.archive.records import SEAL_MAX, Seal, canonical, parse_record, require_known
+from archiver.archive.records import (
+    SEAL_MAX,
+    Seal,
+    canonical,
+    declared,
+    parse_record,
+    require_known,
+)
 from archiver.archive.vouching import Voucher, Vouching, counted, vouches_of, vouching_of
 from archiver.digest import Blake3Hex, blake3_hex
-from archiver.errors import DamageError, OnDamage, UsageError, raise_damage, skip_damaged
+from archiver.errors import (
+    ArchiverError,
+    DamageError,
+    NotUnderstoodError,
+    OnDamage,
+    UnknownFormatError,
+    UsageError,
+    raise_damage,
+    skip_damaged,
+)
 from archiver.names import MODEL, RepositoryName, as_repo_id, slug
 
 if TYPE_CHECKING:
@@ -28,6 +44,8 @@ ID_DIGITS: Final = 8
 """So many digits of a seal's id name it,"""
 _ID: Final = re.compile(rf"[0-9a-f]{{{ID_DIGITS},64}}")
 """also alone, where no repository is called so."""
+_MANIFEST: Final = re.compile(rb'"manifest":\{"blake3":"([0-9a-f]{64})"')
+"""How a seal names its manifest, in canonical JSON."""
 
 
 class Snapshot(NamedTuple):
@@ -36,6 +54,11 @@ class Snapshot(NamedTuple):
     id: Blake3Hex
     seal: Seal
     elsewhere: str = ""
+
+    @property
+    def sealed(self) -> bool:
+        """Whether it has a seal; without one its manifest alone tells of it (``unsealed``)."""
+        return bool(self.id)
 
     @property
     def name(self) -> str:
@@ -144,7 +167,8 @@ class Seals:
     def read(self, name: str, where: str = "") -> Snapshot:
         """Return the snapshot of the seal ``name``, which lies there or, out of use, at ``where``.
 
-        Raise DamageError unless it is whole and its name is its own.
+        Raise DamageError unless it is whole and its name is its own, NotUnderstoodError if only a newer
+        version can read it.
         """
         what = f"The seal {where or name}"
         try:
@@ -158,10 +182,13 @@ class Seals:
             raise DamageError(
                 f"{what} is damaged: its bytes have another digest.", path=where or name
             )
+        try:
+            require_known(what, *declared(data))
+        except UnknownFormatError as error:
+            raise NotUnderstoodError(error.message, hint=error.hint, path=where or name) from None
         snapshot = Snapshot(digest, parse_record(data, Seal, what))
         if not _is_named(snapshot, name):
             raise DamageError(f"{what} lies under a name that is not its own.", path=where or name)
-        require_known(what, snapshot.seal.format, snapshot.seal.features)
         return snapshot if snapshot.name == name else snapshot._replace(elsewhere=name)
 
     def find(self, repository: str, revision: str | None = None) -> Snapshot:
@@ -209,9 +236,13 @@ class Seals:
 
     def _require_unneeded(self, name: str, error: DamageError, candidates: list[Snapshot]) -> None:
         """Raise the damage of a seal that was perhaps meant, if no snapshot stands in for it."""
+        if isinstance(error, NotUnderstoodError):
+            raise error
         document = layout.document_of(name)
         revision = document.revision if document else ""
         same = [snapshot for snapshot in candidates if snapshot.seal.revision == revision]
+        if self._manifest_of(name) in {twin.seal.manifest.blake3 for twin in same}:
+            return
         lost = self._lost_voucher(layout.digest_of(name) or "")
         if any(twin.seal.selection.whole and self._rank(twin) >= lost for twin in same):
             return
@@ -223,6 +254,17 @@ class Seals:
             ids = ", ".join(twin.id[:12] for twin in same[:8])
             error.hint += f" Seals of the revision that can be named instead, as REPO@SEAL: {ids}."
         raise error
+
+    def _manifest_of(self, name: str) -> str:
+        """Return the digest of the manifest that a damaged seal still names, as far as that can be read.
+
+        It is proven by what it leads to: a digest in which a bit flipped is no manifest's.
+        """
+        try:
+            match = _MANIFEST.search(self._store.get(name, SEAL_MAX))
+        except (ArchiverError, FileNotFoundError):
+            return ""
+        return match.group(1).decode() if match else ""
 
     def _lost_voucher(self, digest: str) -> Voucher:
         """Return the highest voucher that the damaged seal of this id can have had.

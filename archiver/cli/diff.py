@@ -8,12 +8,12 @@ import click
 import msgspec
 
 from archiver.cli import output
-from archiver.cli.options import common, open_archive, split_reference
+from archiver.cli.options import common, open_archive
+from archiver.cli.snapshots import snapshot_of
 from archiver.errors import ExitCode
 from archiver.text import human_bytes, plural, printable
 
 if TYPE_CHECKING:
-    from archiver.archive.archive import Archive
     from archiver.archive.seals import Snapshot
     from archiver.operations.diff import Diff, FileChange, TensorChange
 
@@ -35,20 +35,11 @@ def command(a: str, b: str) -> None:
     from archiver.operations.diff import diff
 
     archive = open_archive(reading=True)
-    old, new = _find(archive, a), _find(archive, b)
+    old, new = snapshot_of(archive, a), snapshot_of(archive, b)
     result = diff(archive.manifest(old.seal), archive.manifest(new.seal))
     _print(result, old, new)
     if not result.same:
         output.exit_with(ExitCode.FAILURE)
-
-
-def _find(archive: Archive, reference: str) -> Snapshot:
-    snapshot = archive.find(*split_reference(reference))
-    if not snapshot.seal.selection.known:
-        output.remark(f"note: perhaps not all files of {snapshot.title} are held.")
-    if snapshot.seal.selection.chosen:
-        output.remark(f"note: only chosen files of {snapshot.title} are held.")
-    return snapshot
 
 
 def _print(result: Diff, old: Snapshot, new: Snapshot) -> None:
@@ -64,6 +55,8 @@ def _print(result: Diff, old: Snapshot, new: Snapshot) -> None:
         "diff",
         a=old.id,
         b=new.id,
+        revision_a=old.seal.revision,
+        revision_b=new.seal.revision,
         same=result.same,
         same_files=result.same_files,
         same_tensors=result.same_tensors,

@@ -10,8 +10,15 @@ import click
 import msgspec
 
 from archiver.cli import output
-from archiver.cli.options import common, open_archive, split_reference, unlocked
-from archiver.cli.snapshots import facts, print_files, print_tensors, source_facts
+from archiver.cli.options import common, open_archive, unlocked
+from archiver.cli.snapshots import (
+    facts,
+    given,
+    print_files,
+    print_tensors,
+    snapshot_of,
+    source_facts,
+)
 from archiver.errors import UsageError
 from archiver.text import human_bytes, plural, printable
 
@@ -59,7 +66,7 @@ def export(reference: str, target: Path | None, pretty: bool, key: Path | None) 
     if pretty and key:
         raise UsageError("--pretty and --model-signing exclude each other.")
     archive = open_archive()
-    snapshot = archive.find(*split_reference(reference))
+    snapshot = snapshot_of(archive, reference)
     if key:
         _export_signature(archive, snapshot, target, key)
         return
@@ -67,7 +74,7 @@ def export(reference: str, target: Path | None, pretty: bool, key: Path | None) 
         _to_stdout(manifest_file(archive, snapshot, readable=pretty)[0])
         return
     report = export_manifest(archive, snapshot, target, readable=pretty)
-    output.record("manifest", **msgspec.to_builtins(report))
+    output.record("manifest", **msgspec.to_builtins(report) | given(snapshot))
     output.line(f"Wrote {target}: {snapshot.title}, manifest {report.blake3}.")
     for signature in report.signatures:
         output.line(f"Wrote {signature}: its signature.")
@@ -138,5 +145,5 @@ def _load(what: str) -> tuple[Manifest, str]:
         except NoManifestError as error:
             raise UsageError(error.message, hint="Name another file, or REPO@REVISION.") from None
     archive = open_archive()
-    seal = archive.find(*split_reference(what)).seal
+    seal = snapshot_of(archive, what).seal
     return archive.manifest(seal), seal.manifest.blake3

@@ -19,10 +19,16 @@ from archiver.cli.options import (
     memory_budget,
     open_archive,
     packs_option,
-    split_reference,
 )
 from archiver.cli.progress import Meter
-from archiver.cli.snapshots import compared, described, summary, title_of
+from archiver.cli.snapshots import (
+    compared,
+    described,
+    given,
+    snapshot_of,
+    summary,
+    title_of,
+)
 from archiver.errors import ExitCode, skip_damaged
 from archiver.memory import BUDGET_MIN
 from archiver.text import human_bytes, human_rate, plural, printable
@@ -113,7 +119,7 @@ def command(
         )
     budget = memory_budget(memory, least=1 if tested else BUDGET_MIN)
     archive = open_archive(reading=True, pack_folders=pack_folders)
-    snapshot = archive.find(*split_reference(reference))
+    snapshot = snapshot_of(archive, reference)
     if tested:
         from archiver.operations.smoke_test import require_model
 
@@ -138,7 +144,7 @@ def command(
     with Meter("Restoring") as meter:
         report = restore(archive, request, meter)
     _remark_selection(archive, snapshot)
-    _show(report, time.monotonic() - started)
+    _show(report, snapshot, time.monotonic() - started)
     if layout == "hf-cache":
         _show_cache(report)
     if tested:
@@ -159,8 +165,8 @@ def _remark_selection(archive: Archive, snapshot: Snapshot) -> None:
     if unchosen:
         best = archive.preferred(unchosen)
         output.remark(
-            f"note: this snapshot has chosen files of {snapshot.title}. One without a choice is "
-            f"{seal.repository}@{best.id[:12]}, vouched for by {summary(archive.vouching(best))}."
+            f"One without a choice is {seal.repository}@{best.id[:12]}, vouched for by "
+            f"{summary(archive.vouching(best))}."
         )
 
 
@@ -198,11 +204,15 @@ def _smoke_test(folder: Path, archive: Archive, snapshot: Snapshot, memory: int 
     print_smoke_test(test)
 
 
-def _show(report: RestoreReport, seconds: float) -> None:
-    fields = msgspec.to_builtins(report) | {
-        "vouched": described(report.vouched),
-        "failures": [_described_failure(failure) for failure in report.failures],
-    }
+def _show(report: RestoreReport, snapshot: Snapshot, seconds: float) -> None:
+    fields = (
+        msgspec.to_builtins(report)
+        | given(snapshot)
+        | {
+            "vouched": described(report.vouched),
+            "failures": [_described_failure(failure) for failure in report.failures],
+        }
+    )
     output.record("restore", **fields)
     title = title_of(report.repository, report.revision)
     for file in report.renamed:

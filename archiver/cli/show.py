@@ -8,13 +8,14 @@ import click
 import msgspec
 
 from archiver.cli import output
-from archiver.cli.options import common, open_archive, split_reference
+from archiver.cli.options import common, open_archive
 from archiver.cli.snapshots import (
     described,
     facts,
     identity,
     print_files,
     print_tensors,
+    snapshot_of,
     source_facts,
     summary,
 )
@@ -53,7 +54,7 @@ def command(reference: str, files: bool, tensors: str | None) -> None:
     from archiver.operations.show import matching_tensors, show
 
     archive = open_archive(reading=True)
-    snapshot = archive.find(*split_reference(reference))
+    snapshot = snapshot_of(archive, reference)
     shown, manifest = show(archive, snapshot)
     fields = msgspec.to_builtins(shown) | {"vouched": described(shown.vouched)}
     output.record(
@@ -81,7 +82,7 @@ def _seal_facts(shown: SnapshotFacts) -> list[tuple[str, str]]:
         ("manifest", shown.manifest),
         ("seal", shown.snapshot),
         ("parent", shown.parent or "none"),
-        ("sealed", f"{shown.sealed} by {shown.tool}"),
+        ("sealed", f"{shown.sealed} by {shown.tool}" if shown.snapshot else "without a seal"),
         ("smoke test", _last_test(shown.smoke_test)),
     ]
 

@@ -9,6 +9,7 @@ import click
 
 from archiver.cli.options import Size, common, open_archive, packs_option, split_reference
 from archiver.cli.smoke_report import SmokeMeter, print_smoke_test, smoke_options
+from archiver.cli.snapshots import snapshot_of
 from archiver.errors import (
     ArchiverError,
     DamageError,
@@ -86,7 +87,7 @@ def _held(subject: str, pack_folders: tuple[Path, ...]) -> tuple[Archive, Snapsh
         return None
     try:
         archive = open_archive(pack_folders=pack_folders)
-        return archive, archive.find(*split_reference(subject))
+        return archive, snapshot_of(archive, subject)
     except (NoArchiveError, UsageError) as error:
         if subject and "@" not in subject and not isinstance(error, UnknownFormatError):
             error.hint = f"{error.hint} There is no folder {printable(subject)} either.".strip()

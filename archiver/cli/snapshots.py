@@ -12,13 +12,16 @@ import msgspec
 
 from archiver.archive.vouching import Voucher
 from archiver.cli import output
+from archiver.cli.options import split_reference
 from archiver.names import RepositoryName
 from archiver.text import human_bytes, plural, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from archiver.archive.archive import Archive
     from archiver.archive.records import FileEntry, Source
+    from archiver.archive.seals import Snapshot
     from archiver.archive.vouching import Vouch, Vouching
     from archiver.operations.show import ShownTensor
 
@@ -42,6 +45,36 @@ def identity(repository: str) -> dict[str, str]:
     """Return, for JSON, a repository's spelling, and the hub and type in it."""
     name = RepositoryName.parse(repository)
     return {"repository": repository, "hub": name.hub, "type": name.type}
+
+
+def given(snapshot: Snapshot) -> dict[str, Any]:
+    """Return, for JSON, which snapshot a reader was given: revision, selection, whether it has a seal."""
+    return {
+        "revision": snapshot.seal.revision,
+        "selection": msgspec.to_builtins(snapshot.seal.selection),
+        "sealed": snapshot.sealed,
+    }
+
+
+def snapshot_of(archive: Archive, reference: str) -> Snapshot:
+    """Return the snapshot that REPO[@REVISION] means, as every reader does; remark what it is not."""
+    snapshot = archive.find(*split_reference(reference))
+    remark_given(snapshot)
+    return snapshot
+
+
+def remark_given(snapshot: Snapshot) -> None:
+    """Remark a snapshot that may not be all of its revision, or that has no seal."""
+    selection, title = snapshot.seal.selection, snapshot.title
+    if not snapshot.sealed:
+        output.remark(
+            f"note: {title} is read without a seal, by its manifest alone: the seal is lost. Perhaps not "
+            "all files of the revision are held. 'archiver repair' makes a new seal."
+        )
+    elif selection.chosen:
+        output.remark(f"note: only chosen files of {title} are held.")
+    elif not selection.known:
+        output.remark(f"note: perhaps not all files of {title} are held.")
 
 
 def described(vouching: Vouching | None) -> dict[str, Any] | None:

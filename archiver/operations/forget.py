@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from archiver.archive import layout
 from archiver.archive.advice import command
-from archiver.archive.check.heads import Chain
+from archiver.archive.chain import Chain
 from archiver.archive.clock import next_time
 from archiver.archive.events import Event, Forgotten, Remembered, Sealed, Spared, new_event
 from archiver.archive.places import forgotten, own_place
@@ -119,7 +119,7 @@ def _bring_back(archive: Archive, snapshot: Snapshot) -> None:
         bring_back(store, discarded(store), lambda name: name != seal and needs.cover(name))
 
     with sealing(archive, snapshot.seal, bring_back_closure):
-        archive.manifest(snapshot.seal)
+        archive.manifest_file(snapshot.seal)
         bring_back(store, discarded(store), lambda name: name == seal)
 
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from archiver.archive.chain import Chain
 from archiver.archive.check.heads import (
-    Chain,
     HeadCheck,
     check_heads,
     cover_of,

@@ -4,6 +4,7 @@ import msgspec
 import pytest
 import zstandard
 from archivekit import OTHER, REVISION, array, entry_of, object_store, source, store_all
+from kit.archive import put_manifest
 from kit.faults import overwrite
 from kit.journal import raw_event
 
@@ -30,7 +31,7 @@ def seal_up(archive, repository="Org/Model", revision=REVISION, **changes) -> Sn
     """A published snapshot; ``changes`` to its seal are made before it is published."""
     objects = store_all(archive, PARTS)
     packs = [(one.pack, one.size) for one in objects.published]
-    ref = archive.publish_manifest(Manifest(source(repository, revision), (ENTRY,)))
+    ref = put_manifest(archive, Manifest(source(repository, revision), (ENTRY,)))
     from archiver.archive.records import Seal, Totals
 
     seal = Seal(
@@ -200,7 +201,7 @@ def test_a_damaged_manifest_is_never_sealed_again(archive, root):
     path = path_of(root, snapshot, "manifest")
     overwrite(path, path.read_bytes()[:-5])
     with pytest.raises(DamageError, match="there already"):
-        archive.publish_manifest(Manifest(source(), (ENTRY,)))
+        put_manifest(archive, Manifest(source(), (ENTRY,)))
 
 
 def test_a_seal_larger_than_any_seal_is_damage(archive, root, monkeypatch):

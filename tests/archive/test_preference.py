@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from archivekit import OTHER, REVISION, entry_of, source, store_all
+from kit.archive import put_manifest
 
 from archiver.archive import layout
 from archiver.archive.records import Manifest, Seal, Selection, Totals
@@ -42,7 +43,7 @@ def seal_up(archive):
             msgspec.structs.replace(one, oid=oid) for one, oid in zip(entries, oids, strict=True)
         )
         told = msgspec.structs.replace(source(revision=revision), upstream=upstream)
-        ref = archive.publish_manifest(Manifest(told, files))
+        ref = put_manifest(archive, Manifest(told, files))
         return archive.publish_seal(
             Seal(
                 archive=archive.info.archive,

@@ -124,7 +124,7 @@ def _unrestored(archive: Archive, snapshot: Snapshot) -> list[str]:
     """The files that do not come out bit for bit."""
     title = snapshot.title
     try:
-        manifest = archive.manifest(snapshot.seal)
+        manifest = archive.manifest_file(snapshot.seal)
     except DamageError:
         return [f"{title} has no manifest"]
     packs = ObjectIndex(archive, (pack for pack, _ in snapshot.seal.packs), archive.packs)

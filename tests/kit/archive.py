@@ -12,6 +12,9 @@ from kit.repository import write_model
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from archiver.archive.archive import Archive
+    from archiver.archive.records import Manifest, ManifestRef
+
 
 class NoHints:
     """Knows of no object that is stored already."""
@@ -61,6 +64,15 @@ def of_two_models(folder: Path, rows: tuple[int, int]) -> Weights:
         words = ("import", "-q", "-C", archive, model, "--as", f"org/{name}")
         assert invoke(*words, "--min-free", "0B") == 0
     return Weights(archive)
+
+
+def put_manifest(archive: Archive, manifest: Manifest) -> ManifestRef:
+    """Store a manifest that no seal names yet; return what a seal says of it."""
+    from archiver.archive.manifests import manifest_bytes, manifest_ref
+
+    plain = manifest_bytes(manifest)
+    archive.publish_manifest(manifest.source, plain)
+    return manifest_ref(plain)
 
 
 def copy(root: Path, target: Path) -> Path:

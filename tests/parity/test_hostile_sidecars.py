@@ -7,6 +7,7 @@ import struct
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kit.archive import put_manifest
 from kit.faults import overwrite
 from kit.repository import noise
 from paritykit import blocks_of, guard, header_of, path_of, put_pack, rebuilt, sidecar_path
@@ -158,7 +159,7 @@ def test_a_manifest_that_heals_to_another_form_than_its_sidecar_says_is_refused(
     from archiver.archive.records import Manifest, Source
 
     revision = "01" * 20
-    ref = archive.publish_manifest(Manifest(Source("directory", "", "o/n", revision), ()))
+    ref = put_manifest(archive, Manifest(Source("directory", "", "o/n", revision), ()))
     digest = ref.blake3
     name = layout.manifest_name("o/n", revision, digest)
     guard(archive, name)

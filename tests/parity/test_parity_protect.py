@@ -5,6 +5,7 @@ from __future__ import annotations
 import tracemalloc
 
 import pytest
+from kit.archive import put_manifest
 from kit.faults import overwrite
 from kit.repository import noise
 from kit.store import Faulty
@@ -18,8 +19,8 @@ from archiver.errors import NoSpaceError, UsageError
 REVISION = "01" * 20
 
 
-def publish_manifest(archive) -> str:
-    ref = archive.publish_manifest(Manifest(Source("directory", "", "o/n", REVISION), ()))
+def stored_manifest(archive) -> str:
+    ref = put_manifest(archive, Manifest(Source("directory", "", "o/n", REVISION), ()))
     digest = ref.blake3
     return layout.manifest_name("o/n", REVISION, digest)
 
@@ -29,7 +30,7 @@ def in_tmp(archive) -> list[str]:
 
 
 def test_each_file_is_made_once_and_then_kept(archive):
-    names = tuple(sorted([put_pack(archive, noise(1, 9000)), publish_manifest(archive)]))
+    names = tuple(sorted([put_pack(archive, noise(1, 9000)), stored_manifest(archive)]))
     first = guard(archive, *names)
     assert (first.made, first.kept, first.failures) == (names, (), ())
     assert first.bytes == sum(path_of(archive, name).stat().st_size for name in names)
@@ -44,7 +45,7 @@ def test_each_file_is_made_once_and_then_kept(archive):
 
 def test_a_file_that_is_not_what_its_name_demands_gets_none_and_the_others_do(archive):
     bad, good = put_pack(archive, noise(1, 9000)), put_pack(archive, noise(2, 9000))
-    spoilt, gone = publish_manifest(archive), layout.pack_name("ab" * 32)
+    spoilt, gone = stored_manifest(archive), layout.pack_name("ab" * 32)
     overwrite(path_of(archive, bad), noise(3, 9000))
     data = bytearray(path_of(archive, spoilt).read_bytes())
     data[-6] ^= 1
@@ -61,7 +62,7 @@ def test_a_manifest_is_proven_by_what_it_unpacks_to(archive):
     """Compressed in another way, it is as right as before, and its old sidecar is not its own."""
     import zstandard
 
-    name = publish_manifest(archive)
+    name = stored_manifest(archive)
     guard(archive, name)
     plain = canonical(Manifest(Source("directory", "", "o/n", REVISION), ()))
     packed = zstandard.ZstdCompressor(1, write_checksum=False).compress(plain)
@@ -171,7 +172,7 @@ def test_damage_between_proof_and_coding_is_noticed(archive, monkeypatch):
 
 def test_the_sidecar_of_another_form_of_a_manifest_is_not_kept(archive):
     """Also where that form has the same size: only the digest of what is stored can tell."""
-    name = publish_manifest(archive)
+    name = stored_manifest(archive)
     guard(archive, name)
     side = sidecar_path(archive, name).read_bytes()
     header = header_of(side)

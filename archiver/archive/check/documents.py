@@ -21,8 +21,8 @@ from archiver.archive.advice import (
     RepairFromCopy,
     WriteLine,
 )
+from archiver.archive.chain import Chain
 from archiver.archive.check.heads import (
-    Chain,
     ReplacementSeals,
     foreign_head,
     missing_event,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
+from contextlib import suppress
 from functools import cached_property
 from itertools import islice, takewhile
 from operator import attrgetter
@@ -21,6 +22,7 @@ from archiver.archive.advice import UseOtherFilesystem
 from archiver.archive.findings import Code, Finding, TensorRows
 from archiver.archive.fixity import read_or_reread
 from archiver.archive.layout import pack_name
+from archiver.archive.manifests import objects_of
 from archiver.archive.packs.index import ObjectIndex
 from archiver.archive.publish import closure_names
 from archiver.buffers import workspace
@@ -151,7 +153,7 @@ def check_snapshots(
         if manifest is None:
             losing |= packs  # what is needed of them is not known
             continue
-        needed = {digest for entry in manifest.files for _, digest in entry.segments}
+        needed = objects_of(snapshot.seal, manifest)
         missing = objects.missing_from(packs, needed)
         lost = objects.lost(missing)
         if not objects.denied.isdisjoint(packs):
@@ -159,6 +161,7 @@ def check_snapshots(
             lost &= objects.damaged.keys()
         for entry in manifest.files:
             findings.all += file_findings(snapshot, entry, lost, objects, findings.advice)
+        findings.all += _copy_findings(snapshot, lost, objects, findings.advice)
         judged |= packs
         incomplete |= packs if missing else set()
         losing |= packs if lost else set()
@@ -181,7 +184,7 @@ def _manifest(archive: Archive, snapshot: Snapshot, findings: Findings) -> Manif
     """Return the manifest of a snapshot; None if it does not come out, which is a finding."""
     store, title, advice = archive.store, snapshot.title, findings.advice
     name = closure_names(snapshot.seal)[0]
-    manifest, result = read_or_reread(store, name, lambda: archive.manifest(snapshot.seal))
+    manifest, result = read_or_reread(store, name, lambda: archive.manifest_file(snapshot.seal))
     if result.unstable:
         findings.add(
             "read-unstable", result.unstable, advice.unstable(), path=name, snapshots=(title,)
@@ -193,7 +196,12 @@ def _manifest(archive: Archive, snapshot: Snapshot, findings: Findings) -> Manif
             code, actions = "manifest-invalid", advice.replace_snapshot(title)
         if result.denied:
             code, actions = "file-unreadable", advice.make_readable(title)
-        findings.add(code, result.problem, actions, path=name, snapshots=(title,))
+        text = result.problem
+        if not result.invalid:
+            with suppress(ArchiverError):
+                manifest = archive.manifest(snapshot.seal)
+                text += " The packs have what it says, whole: a repair writes it anew."
+        findings.add(code, text, actions, path=name, snapshots=(title,))
     if manifest is not None:
         # What only some filesystems cannot hold; all of a snapshot in one remark.
         paths = unportable(entry.path for entry in manifest.files)
@@ -212,6 +220,27 @@ def _manifest(archive: Archive, snapshot: Snapshot, findings: Findings) -> Manif
                 files=tuple(paths),
             )
     return manifest
+
+
+def _copy_findings(
+    snapshot: Snapshot, lost: set[str], objects: StoredObjects, advice: Advice
+) -> Iterator[Finding]:
+    """Say which objects of the manifest's copy in packs are lost; its file has been judged by itself."""
+    name = closure_names(snapshot.seal)[0]
+    for _, digest in snapshot.seal.manifest.copies:
+        if digest not in lost:
+            continue
+        damaged = objects.damaged.get(digest)
+        reason = damaged.reason if damaged else "no readable pack has it."
+        yield Finding(
+            "object-damaged" if damaged else "object-missing",
+            f"The copy of {name} in packs cannot be made: {reason}",
+            path=name,
+            object=digest,
+            pack=damaged.pack if damaged else "",
+            snapshots=(snapshot.title,),
+            actions=advice.bring_back(snapshot.title),
+        )
 
 
 def _add_differing(file: DifferingFile, findings: Findings) -> None:

@@ -12,6 +12,7 @@ import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, Self
 
+from archiver.archive.manifests import DOCUMENT_DTYPE, pieces_of
 from archiver.archive.packs.writer import PackWriter
 from archiver.buffers import workspace
 from archiver.codec.segment import Effort, EncodedObject, encode
@@ -138,6 +139,16 @@ class ObjectStore:
             with self._lock:
                 del self._pending[key]
         return digest
+
+    def keep(self, plain: bytes) -> tuple[tuple[int, str], ...]:
+        """Store a document in pieces, and publish it with all that was stored so far.
+
+        Return size and BLAKE3 of its objects, once they will survive a crash.
+        """
+        pieces = pieces_of(plain)
+        objects = tuple((len(piece), str(self.put(piece, DOCUMENT_DTYPE))) for piece in pieces)
+        self.flush()
+        return objects
 
     def _stored_copy(self, digest: Blake3Hex, size: int) -> tuple[str, IndexEntry] | None:
         """Return a stored copy of the object that was just read and found whole, or None."""

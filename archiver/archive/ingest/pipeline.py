@@ -101,9 +101,14 @@ class IngestPipeline:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.release()
+        self.objects.close()
+
+    def release(self) -> None:
+        """End reading, and let go of the buffers; what is stored can still be added to."""
         self.stop()
         self._encoders.shutdown(wait=True, cancel_futures=True)
-        self.objects.close()
+        self._buffers = BufferPool(0, SEGMENT_MAX)
 
     def stop(self) -> None:
         """Let every thread that waits for a buffer give up."""

@@ -13,7 +13,8 @@ import numpy as np
 
 from archiver.archive import layout
 from archiver.archive.advice import command, moving
-from archiver.archive.check.heads import Chain, ReplacementSeals
+from archiver.archive.chain import Chain
+from archiver.archive.check.heads import ReplacementSeals
 from archiver.archive.check.impact import absent_objects
 from archiver.archive.events import (
     Condemned,
@@ -25,6 +26,7 @@ from archiver.archive.events import (
 )
 from archiver.archive.foreign import foreign_files
 from archiver.archive.journal import policy_of
+from archiver.archive.manifests import objects_of
 from archiver.archive.publish import announced_needs, closure_names
 from archiver.buffers import workspace
 from archiver.codec.segment import SEGMENT_MAX
@@ -204,8 +206,8 @@ class LiveObjects:
         packs: set[str] = set()
         for snapshot in snapshots:
             packs.update(pack for pack, _ in snapshot.seal.packs)
-            files = archive.manifest(snapshot.seal).files
-            digests = {digest for entry in files for _, digest in entry.segments}
+            manifest = archive.manifest_file(snapshot.seal)
+            digests = objects_of(snapshot.seal, manifest)
             if digests:
                 new = np.frombuffer(bytes.fromhex("".join(digests)), "S32")
                 self._named = np.union1d(self._named, new)

@@ -13,6 +13,8 @@ from archiver.archive.check.documents import repeated_info
 from archiver.archive.parity.sidecar import read_sidecar
 from archiver.archive.quarantine import quarantined_names
 from archiver.archive.records import info_file
+from archiver.archive.repair.reseal import seal_again
+from archiver.archive.repair.stored_files import RepairedFile
 from archiver.errors import ArchiverError
 
 if TYPE_CHECKING:
@@ -21,12 +23,16 @@ if TYPE_CHECKING:
     from archiver.archive.archive import Archive
     from archiver.archive.check.result import CheckResult
     from archiver.archive.findings import Finding
-    from archiver.archive.repair.stored_files import FileRepair, RepairedFile
+    from archiver.archive.repair.stored_files import FileRepair
+    from archiver.archive.seals import Snapshot
     from archiver.storage.store import Store
 
 _EVENT_ID_CODES: Final = {"event-missing", "head-missing"}
 JOURNAL_CODES: Final = {"event-damaged", *_EVENT_ID_CODES}
 """The codes of what is wrong with the journal."""
+SEAL_CODES: Final = {"seal-missing", "seal-damaged"}
+_BY_MANIFEST: Final = "its manifest"
+"""The source of a seal that is made anew."""
 _NAMED_CODES: Final = {
     "seal-missing",
     "seal-damaged",
@@ -65,7 +71,7 @@ class DocumentRepair:
     def _repair(self, finding: Finding, check: CheckResult) -> RepairedFile | None:
         code, name = finding.code, finding.path
         if code in _NAMED_CODES and layout.digest_of(name) is not None:
-            return self._files.repair(name)
+            return self._files.repair(name) or self._seal_anew(finding)
         if code in _EVENT_ID_CODES:
             names = self._event_names(finding.object)
             return next(filter(None, map(self._files.repair, names)), None)
@@ -75,6 +81,22 @@ class DocumentRepair:
             return self._files.put(
                 name, dict(archive.carried_files())[name], "this version of archiver"
             )
+        return None
+
+    def _seal_anew(self, finding: Finding) -> RepairedFile | None:
+        """Make a new seal for one that nobody has whole, if its manifest and all its objects are here."""
+        lost = layout.document_of(finding.path)
+        if lost is None or finding.code not in SEAL_CODES:
+            return None
+        folder = finding.path.rpartition("/")[0]
+        for unsealed in self._archive.unsealed():
+            if unsealed.seal.revision != lost.revision or _folder_of(unsealed) != folder:
+                continue
+            if self._files.dry_run:
+                return RepairedFile(finding.path, _BY_MANIFEST)
+            snapshot = seal_again(self._archive, unsealed)
+            if snapshot is not None:
+                return RepairedFile(finding.path, _BY_MANIFEST, (snapshot.name,))
         return None
 
     def _event_names(self, digest: str) -> Iterator[str]:
@@ -98,6 +120,11 @@ class DocumentRepair:
                 title = replica.store.address
                 return self._files.put(layout.INFO, info_file(info), title)
         return self._files.put(layout.INFO, info_file(repeated), "the seals")
+
+
+def _folder_of(snapshot: Snapshot) -> str:
+    """Return the folder that the seal of a snapshot lies in."""
+    return snapshot.name.rpartition("/")[0]
 
 
 def _known_names(store: Store, digest: str) -> Iterable[str]:

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 import msgspec
 import numpy as np
 
-from archiver.archive.manifests import tensors_of
+from archiver.archive.manifests import DOCUMENT_DTYPE, tensors_of
 from archiver.archive.packs.format import PREFIX_SIZE
 from archiver.archive.packs.index import ObjectIndex, PackOpener
 from archiver.archive.quarantine import QuarantinedPacks
 from archiver.archive.records import canonical
 from archiver.codec.segment import Effort, EncodedObject, encode
 from archiver.digest import Blake3Hex, blake3_hex
-from archiver.errors import ArchiverError, DamageError
+from archiver.errors import ArchiverError, DamageError, skip_damaged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -123,8 +123,18 @@ class MissingObjects(Mapping[str, MissingObject]):
             self._first.append(occurrence)
             return
         self._sizes[row] = size
+        if self._first[row] < 0:
+            self._first[row] = occurrence
+            return
         self._next[self._last.get(row, self._first[row])] = occurrence
         self._last[row] = occurrence
+
+    def add_loose(self, digest: str, size: int) -> None:
+        """Add an object that stands in no file: a piece of a manifest."""
+        row = self._rows.setdefault(digest, len(self._sizes))
+        if row == len(self._sizes):
+            self._sizes.append(size)
+            self._first.append(-1)
 
     def clear(self) -> None:
         """Forget them all: they are not needed any more, and what follows takes as much memory."""
@@ -145,6 +155,8 @@ class MissingObjects(Mapping[str, MissingObject]):
     def __getitem__(self, digest: str) -> MissingObject:
         size = self._sizes[self._rows[digest]]
         places = [(self._files[number], offset) for number, offset in self._occurrences(digest)]
+        if not places:
+            return MissingObject(digest, size, DOCUMENT_DTYPE)
         first, first_offset = places[0]
         return MissingObject(
             digest,
@@ -186,6 +198,9 @@ def missing_objects(
     """Return the objects that the snapshots name and that are not held, in file order."""
     missing = MissingObjects()
     for snapshot in snapshots:
+        for size, digest in snapshot.seal.manifest.copies:
+            if digest not in missing and not is_held(digest):
+                missing.add_loose(digest, size)
         try:
             manifest = archive.manifest(snapshot.seal)
         except DamageError:
@@ -249,6 +264,48 @@ def pack_sources(archive: Archive, title: str) -> list[ObjectSource]:
         PackSource(archive, list(archive.packs()), title or THIS_ARCHIVE),
         PackSource(quarantined, quarantined.names(), f"{title} quarantine or trash".lstrip()),
     ]
+
+
+class ManifestSource:
+    """The manifests of an archive, of whose JSON packs have a copy."""
+
+    title = "the manifest"
+
+    def __init__(self, archive: Archive) -> None:
+        self._archive = archive
+
+    @cached_property
+    def _pieces(self) -> dict[str, tuple[Snapshot, int]]:
+        """Object -> a snapshot that names it as a piece of its manifest, and where the piece begins."""
+        pieces = {}
+        for snapshot in self._archive.snapshots(on_damage=skip_damaged):
+            at = 0
+            for size, digest in snapshot.seal.manifest.copies:
+                pieces[digest] = (snapshot, at)
+                at += size
+        return pieces
+
+    def offers(self, missing: MissingObject) -> bool:
+        """Return whether it is a piece of a manifest that is whole."""
+        return self._plain(missing) is not None
+
+    def fetch(self, missing: MissingObject) -> EncodedObject | None:
+        """Return the object, encoded anew."""
+        plain = self._plain(missing)
+        if plain is None:
+            return None
+        return msgspec.structs.replace(missing, dtype=DOCUMENT_DTYPE).encoded(plain)
+
+    def _plain(self, missing: MissingObject) -> Bytes | None:
+        if missing.digest not in self._pieces:
+            return None
+        snapshot, at = self._pieces[missing.digest]
+        try:
+            document = self._archive.manifest_bytes(snapshot.seal)
+        except ArchiverError:
+            return None
+        plain = np.frombuffer(document, np.uint8)[at : at + missing.size]
+        return plain if blake3_hex(plain.data) == missing.digest else None
 
 
 class FolderSource:

@@ -14,7 +14,7 @@ from archiver.archive import layout
 from archiver.archive.clock import next_time
 from archiver.archive.events import Event, Repaired, new_event
 from archiver.archive.packs.index import ObjectIndex
-from archiver.archive.publish import announced_needs, closure_names, publish
+from archiver.archive.publish import announced_needs, closure_names, own_pack, publish
 from archiver.archive.quarantine import move_to_quarantine
 from archiver.archive.vouching import vouches_of
 from archiver.errors import DamageError, skip_damaged
@@ -81,7 +81,8 @@ def _reseal(
 ) -> Resealed | None:
     seal = snapshot.seal
     try:
-        manifest = archive.manifest(seal)
+        manifest, plain = archive.manifest(seal), archive.manifest_bytes(seal)
+        keep, placement = own_pack(archive, placement)
         new = publish(
             archive,
             manifest,
@@ -89,12 +90,32 @@ def _reseal(
             seal.selection,
             # The bytes are the same, so they are as good as they were.
             vouches=vouches_of(seal, manifest.source, manifest.files),
-            stored=seal.manifest,
+            stored=plain,
             damaged=damaged,
+            keep=keep,
         )
     except DamageError:
         return None  # something of it is nowhere: it keeps what it has
     return Resealed(snapshot.title, snapshot.name, snapshot.id, new.name, new.id)
+
+
+def seal_again(archive: Archive, unsealed: Snapshot) -> Snapshot | None:
+    """Seal a snapshot whose seal is lost, by its manifest; None if something of it is in no pack."""
+    try:
+        manifest, plain = archive.manifest(unsealed.seal), archive.manifest_bytes(unsealed.seal)
+        anywhere = ObjectIndex(archive, archive.packs())
+        keep, placement = own_pack(archive, _placement(anywhere, anywhere))
+        return publish(
+            archive,
+            manifest,
+            placement,
+            unsealed.seal.selection,
+            vouches=vouches_of(unsealed.seal, manifest.source, manifest.files),
+            stored=plain,
+            keep=keep,
+        )
+    except DamageError:
+        return None
 
 
 _NAMES_MAX: Final = 2000

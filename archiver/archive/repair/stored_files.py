@@ -16,17 +16,20 @@ import msgspec
 
 from archiver.archive import layout
 from archiver.archive.fixity import file_digest, is_packed, plain_digest, staged_right, stored_right
+from archiver.archive.manifests import manifest_file
 from archiver.archive.quarantine import link_to_quarantine, quarantined_names
 from archiver.archive.repair.dry_run import ScratchFile
 from archiver.archive.repair.objects import THIS_ARCHIVE
 from archiver.archive.transfer import pieces
-from archiver.errors import ArchiverError, DamageError, NoSpaceError
+from archiver.errors import ArchiverError, DamageError, NoSpaceError, skip_damaged
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from archiver.archive.archive import Archive
     from archiver.archive.check.result import CheckResult
     from archiver.archive.packs.folders import PackFolders
+    from archiver.archive.seals import Snapshot
     from archiver.storage.store import Reader, Staged, Store
 
 PURPOSE: Final = "repair"
@@ -220,6 +223,34 @@ def from_parity(store: Store, title: str) -> FileSource:
             )
 
     return find
+
+
+def from_packs(archive: Archive, title: str) -> FileSource:
+    """Return a source of manifests out of the copies that packs have of them."""
+
+    def find(name: str) -> Iterator[Candidate]:
+        document = layout.document_of(name)
+        if document is None or not name.startswith(f"{layout.MANIFESTS}/"):
+            return
+        for snapshot in archive.snapshots(on_damage=skip_damaged):
+            if snapshot.seal.manifest.blake3 == document.digest and snapshot.seal.manifest.copies:
+                yield _copy_candidate(archive, snapshot, title)
+
+    return find
+
+
+def _copy_candidate(archive: Archive, snapshot: Snapshot, title: str) -> Candidate:
+    def write(out: Staged) -> None:
+        out.write(manifest_file(archive.manifest_copy(snapshot.seal)))
+
+    def is_usable() -> bool:
+        try:
+            archive.manifest_copy(snapshot.seal)
+        except ArchiverError:
+            return False
+        return True
+
+    return Candidate(title, write, is_usable)
 
 
 def _stored_candidate(store: Store, stored_as: str, name: str, source: str) -> Candidate:

@@ -166,7 +166,7 @@ class DocumentCopier:
 
     def _reads(self, snapshot: Snapshot) -> bool:
         try:
-            self._target.manifest(snapshot.seal)
+            self._target.manifest_file(snapshot.seal)
         except InvalidDocumentError:
             raise
         except DamageError:

@@ -25,7 +25,7 @@ from archiver.text import plural, printable, utc_after
 
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive
-    from archiver.archive.publish import Placement
+    from archiver.archive.ingest.object_store import ObjectStore
     from archiver.archive.records import FileEntry, FileFacts, Selection
     from archiver.archive.seals import Snapshot
     from archiver.catalogue.database import Catalogue
@@ -54,11 +54,11 @@ def publish_listing(
     listing: Listing,
     holdings: Holdings,
     entries: list[FileEntry],
-    placement: Placement,
+    objects: ObjectStore,
     selection: Selection,
     pins: tuple[Pin, ...],
 ) -> Published:
-    """Seal what was taken in, and return the snapshot.
+    """Seal what was taken in, and return the snapshot; the pack that is being written gets its manifest.
 
     Raises:
         MismatchError: A pinned digest is another, or the archive holds a file of this commit with other
@@ -90,7 +90,9 @@ def publish_listing(
     # Both before the seal, which is of the same commit and would be counted with what was there.
     before = [holdings.best_vouch(entry.path, entry.sha256) for entry in entries]
     corrected = tuple(holdings.corrected(entries))
-    snapshot = publish(archive, manifest, placement, selection, vouches=vouches)
+    snapshot = publish(
+        archive, manifest, objects.location, selection, vouches=vouches, keep=objects.keep
+    )
     raised = sum(
         old is not None and old.by < new.by for old, new in zip(before, vouches, strict=True)
     )

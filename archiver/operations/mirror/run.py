@@ -286,25 +286,28 @@ class _Run:
         ) as pipeline:
             entries = self._take_in(pipeline)
             objects = pipeline.objects
-            objects.flush()
-            self._register(pipeline)
             self._remarks += [
                 remark("stand-in", [path], instead=stand_in)
                 for path, stand_in in sorted(pipeline.stand_ins.items())
             ]
             resumed = _Written(pipeline.resumed_bytes, sum(pipeline.resumed.values()))
-        # The buffers go before the manifest comes: of 190,000 tensors there is not room for both.
-        del pipeline
-        memory.trim()
-        published = publish_listing(
-            self._archive,
-            self._listing,
-            self._holdings,
-            entries,
-            objects.location,
-            self._selection,
-            request.pins,
-        )
+            # The buffers go before the manifest comes: of 190,000 tensors there is not room for both.
+            pipeline.release()
+            memory.trim()
+            try:
+                published = publish_listing(
+                    self._archive,
+                    self._listing,
+                    self._holdings,
+                    entries,
+                    objects,
+                    self._selection,
+                    request.pins,
+                )
+            finally:
+                # Also where nothing was sealed: what was fetched is kept.
+                objects.flush()
+                self._register(pipeline)
         return published, resumed._replace(stored_bytes=objects.stored_bytes)
 
     def _take_in(self, pipeline: IngestPipeline) -> list[FileEntry]:

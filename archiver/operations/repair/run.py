@@ -19,10 +19,11 @@ from archiver.archive.archive import Archive
 from archiver.archive.check.result import CheckRequest
 from archiver.archive.check.run import check_archive
 from archiver.archive.findings import Finding
-from archiver.archive.layout import PLACE, digest_of, pack_name
+from archiver.archive.layout import PLACE, digest_of, is_seal, pack_name
 from archiver.archive.packs.reader import DECODER_BYTES
 from archiver.archive.places import place_damaged, settled_place
 from archiver.archive.prune.trash import removal_lock
+from archiver.archive.quarantine import move_to_quarantine
 from archiver.archive.repair.documents import JOURNAL_CODES, DocumentRepair
 from archiver.archive.repair.dry_run import OverlayStore
 from archiver.archive.repair.packs import (
@@ -137,6 +138,8 @@ class _Run:
         self._sources = sources
         self._workers = request.memory.workers(DECODER_BYTES)
         self._files = FileRepair(archive.store, sources.files(), dry_run=request.dry_run)
+        self._set_aside: list[str] = []
+        """Damaged seals for which new ones were made, by the names that they had."""
 
     def execute(self) -> RepairReport:
         """Repair in the one order that survives a crash, or ``kill -9``, between any two steps.
@@ -192,7 +195,7 @@ class _Run:
         _forget_packs(self._archive, replaced)
         quarantined = quarantine_replaced(self._fresh_archive(), resealed, replaced)
         index = _repair_catalogue(self._fresh_archive(), dry_run=False)
-        if quarantined:
+        if quarantined or any(file.replaced_by for file in documents.values()):
             _rebuild_catalogue(self._fresh_archive())
 
         self._progress.phase("Protecting")
@@ -203,6 +206,7 @@ class _Run:
         new_files = [
             *map(pack_name, repacked.new_packs),
             *(seal.new_name for seal in resealed),
+            *(name for file in documents.values() for name in file.replaced_by),
         ]
         protection_notes = protect_new(
             self._fresh_archive(), new_files, self._progress, self._workers
@@ -224,7 +228,7 @@ class _Run:
                 *index,
             ),
             resealed=tuple(resealed),
-            quarantined=(*quarantined, *sidecar_repair.quarantined),
+            quarantined=(*self._set_aside, *quarantined, *sidecar_repair.quarantined),
             notes=(*self._sources.notes, *protection_notes),
             remaining=self._remaining(each for each in after.findings if not each.remark),
         )
@@ -268,7 +272,14 @@ class _Run:
         repaired: dict[Finding, RepairedFile] = {}
         for _ in range(_ROUNDS):
             back = documents.repair(self._check("structure"))
-            self._journal(back.values())
+            # A seal that could only be made anew has another id. The lost one is set aside: the event
+            # before the file, since a seal that is gone and that no event explains is damage.
+            lost = [file.name for file in back.values() if is_seal(file.name) and file.replaced_by]
+            self._journal(back.values(), [digest_of(name) or "" for name in lost])
+            if not self._request.dry_run:
+                self._set_aside += filter(
+                    None, [move_to_quarantine(self._archive.store, name) and name for name in lost]
+                )
             repaired |= back
             # A dry run sees the events that would come back, and no other document: nothing would follow.
             only_said = self._request.dry_run and any(

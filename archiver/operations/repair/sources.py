@@ -16,11 +16,18 @@ import numpy as np
 from archiver.archive.archive import Archive
 from archiver.archive.packs.folders import PackFolders
 from archiver.archive.place_look import require_answer
-from archiver.archive.repair.objects import FolderSource, ObjectSource, PackSource, pack_sources
+from archiver.archive.repair.objects import (
+    FolderSource,
+    ManifestSource,
+    ObjectSource,
+    PackSource,
+    pack_sources,
+)
 from archiver.archive.repair.stored_files import (
     FileSource,
     MisnamedFiles,
     from_pack_folder,
+    from_packs,
     from_parity,
     from_quarantine,
     same_name,
@@ -78,7 +85,12 @@ class RepairSources:
         sources += [from_pack_folder(PackFolders([path]), str(path)) for path in self._folders]
         # After every copy: parity has to compute a file from what is left of it.
         sources.append(from_parity(store, ""))
-        return sources + [from_parity(each, f"{each.address}/") for each in self.stores]
+        sources += [from_parity(each, f"{each.address}/") for each in self.stores]
+        # At last: what is compressed anew need not be the file that a sidecar is of.
+        sources.append(from_packs(self._archive, "its copy in packs"))
+        return sources + [
+            from_packs(each, f"{each.store.address}, its copy in packs") for each in self.replicas
+        ]
 
     def objects(self) -> list[ObjectSource]:
         """Return where single objects may come from; upstream last, and only what nobody else has."""
@@ -88,6 +100,8 @@ class RepairSources:
         for path in self._folders:
             packs = PackFolders([path])
             sources.append(PackSource(packs, list(packs.packs()), str(path)))
+        sources.append(ManifestSource(self._archive))
+        sources += [ManifestSource(replica) for replica in self.replicas]
         sources += [FolderSource(str(path), partial(_files_in, path)) for path in self._folders]
         return [*sources, self._upstream] if self._upstream else sources
 

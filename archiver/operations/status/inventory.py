@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from archiver.archive import layout
-from archiver.archive.check.heads import Chain
+from archiver.archive.chain import Chain
 from archiver.archive.check.proofs import proofs_of, readable_events, was_at
 from archiver.archive.copies import PlaceHistory
 from archiver.archive.events import Audited, Repaired
