@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 
 import pytest
 from copykit import add, events, ids, place_id, stored
+from kit.archive import info_of_newer
 from kit.faults import flip
 
 from archiver.archive.archive import Archive
@@ -205,8 +205,8 @@ def test_a_folder_that_is_no_archive(copy, target):
 
 def test_an_archive_of_another_format(copy, source, target):
     target.mkdir()
-    info = json.loads((source.root / "archive.json").read_bytes())
-    (target / "archive.json").write_text(json.dumps(info | {"format": 2}))
+    newer = info_of_newer(source.root / "archive.json", format=2)
+    (target / "archive.json").write_bytes(newer)
     assert copy().code == 10
 
 

@@ -75,6 +75,33 @@ def put_manifest(archive: Archive, manifest: Manifest) -> ManifestRef:
     return manifest_ref(plain)
 
 
+def info_of_newer(path: Path, **changes: object) -> bytes:
+    """What a newer writer's archive.json holds, whose digest is right."""
+    from blake3 import blake3
+
+    from archiver.archive.records import canonical
+
+    keys = {key: value for key, value in json.loads(path.read_bytes()).items() if key != "check"}
+    keys |= changes
+    return canonical(keys | {"check": blake3(canonical(keys)).hexdigest()}) + b"\n"
+
+
+def as_older(root: Path, repository: str) -> Path:
+    """Make the repository's seal one of an older writer: without a copy of its manifest in packs."""
+    from blake3 import blake3
+
+    (path,) = seals(root, repository)
+    seal = json.loads(path.read_bytes())
+    for key in ("sha256", "objects"):
+        del seal["manifest"][key]
+    del seal["committed"]
+    data = json.dumps(seal, sort_keys=True, separators=(",", ":")).encode()
+    path.unlink()
+    older = path.with_name(f"{seal['revision']}.{blake3(data).hexdigest()}.json")
+    older.write_bytes(data)
+    return older
+
+
 def copy(root: Path, target: Path) -> Path:
     shutil.copytree(root, target)
     return target

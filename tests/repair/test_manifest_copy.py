@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 
 import pytest
 from blake3 import blake3
-from kit.archive import seals
+from kit.archive import as_older
 from kit.cli import invoke
-from kit.faults import empty, flip, overwrite
+from kit.faults import empty, flip
 from kit.repository import write_folder
 from repairkit import ONE, TWO, events, manifest, own_pack, packs, sources, stored
 
@@ -145,13 +144,7 @@ def test_prune_keeps_what_only_a_manifests_copy_needs(weights, run, tmp_path, mo
 
 
 def test_an_older_seal_has_no_copy_and_says_what_it_did(weights, run):
-    """Made as an older writer made it."""
-    (path,) = seals(weights, ONE)
-    seal = json.loads(path.read_bytes())
-    del seal["manifest"]["sha256"], seal["manifest"]["objects"], seal["committed"]
-    data = json.dumps(seal, sort_keys=True, separators=(",", ":")).encode()
-    path.unlink()
-    overwrite(path.with_name(f"{seal['revision']}.{blake3(data).hexdigest()}.json"), data)
+    as_older(weights, ONE)
     manifest(weights).unlink()
     shown = run("show", "-q", "-C", weights, ONE)
     assert shown.code == 20

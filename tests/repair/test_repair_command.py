@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from kit.archive import copy, seals
-from kit.faults import flip
+from kit.archive import as_older, copy, info_of_newer, seals
+from kit.faults import flip, overwrite
 from kit.repository import write_folder
 from repairkit import ONE, TWO, listing, manifest, model, own_pack, sources
 
@@ -25,6 +25,7 @@ def say(run, weights):
 
 def test_in_words(say, weights, replica):
     assert "nothing to repair" in say().out
+    as_older(weights, ONE)
     flip(manifest(weights))
     result = say("--dry-run", "--from", replica)
     assert result.code == 20
@@ -62,8 +63,9 @@ def test_a_new_seal_in_words(say, weights, tmp_path):
 
 
 def test_only_one_snapshot(repair, run, weights, replica):
-    flip(manifest(weights, ONE))
-    flip(manifest(weights, TWO))
+    for name in (ONE, TWO):
+        as_older(weights, name)
+        flip(manifest(weights, name))
     assert repair("--snapshot", TWO, "--from", replica).code == 0
     assert run("audit", "-q", "--json", "-C", weights).kinds("audit")[0]["hit"] == [
         next(finding["snapshot"] for finding in repair("--dry-run").kinds("finding"))
@@ -97,8 +99,7 @@ def test_a_pack_that_a_writer_announced_stays(repair, weights, tmp_path):
 
 def test_a_source_of_an_unknown_format_is_refused(repair, weights, replica):
     info = replica / "archive.json"
-    info.chmod(0o644)
-    info.write_bytes(info.read_bytes().replace(b'"format":1', b'"format":2'))
+    overwrite(info, info_of_newer(info, format=2))
     before = listing(weights)
     assert repair("--from", replica).code == 10
     assert {

@@ -81,6 +81,11 @@ def test_a_second_copy_in_the_archive_itself_is_enough(repair, weights, sound, k
     sound(weights)
 
 
+def made_anew(path) -> bool:
+    """Whether it is a document that needs no copy: a manifest lies in packs too, a seal follows from it."""
+    return not {"manifests", "snapshots"}.isdisjoint(path.parts)
+
+
 def test_a_damaged_second_copy_does_not_help(repair, weights, kind):
     path = kind(weights)
     copy = weights / "trash" / "20260101t000000z" / path.relative_to(weights)
@@ -89,6 +94,9 @@ def test_a_damaged_second_copy_does_not_help(repair, weights, kind):
     flip(copy)
     path.unlink()
     result = repair()
+    if made_anew(path):
+        assert "trash" not in sources(result).values()
+        return
     assert result.code == 21, result.out
     assert not path.exists()
     assert result.codes
@@ -185,7 +193,7 @@ def test_a_dry_run_writes_nothing_and_tells(repair, weights, replica, kind):
     result = repair("--dry-run", "--from", replica)
     assert result.code == 20, result.out
     assert sources(result) == {name: str(replica)}
-    assert repair("--dry-run").code == 21
+    assert repair("--dry-run").code == (20 if made_anew(path) else 21)
     assert (listing(weights), listing(replica)) == before
 
 
