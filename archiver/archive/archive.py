@@ -173,7 +173,7 @@ class Archive:
 
         A damaged seal does not matter where another one of the same manifest is, or one of the same
         revision, of all files, that has no lesser voucher than it can have had. Where no seal stands for
-        what is meant, and one is lost, its manifest does: then the snapshot has no id.
+        what is meant, and one is lost, its manifest does: then it is not ``sealed``.
 
         Raises:
             UsageError: There is none, or the beginning fits several revisions, or several seals.
@@ -191,7 +191,7 @@ class Archive:
             return self._seals.preferred(unsealed)
 
     def unsealed(self) -> Iterator[Snapshot]:
-        """Return the snapshots whose seal is lost, by their manifests; they have no id."""
+        """Return the snapshots whose seal is lost, by their manifests."""
         return self._unsealed().all()
 
     def _unsealed(self) -> UnsealedSnapshots:
@@ -203,6 +203,10 @@ class Archive:
             self.journal,
             lambda: ObjectIndex(self, self.packs()),
         )
+
+    def default(self, snapshots: Sequence[Snapshot]) -> Snapshot:
+        """Return which of all snapshots of a repository its name alone means (``docs/format.md``, 7)."""
+        return self._seals.default(snapshots)
 
     def preferred(self, snapshots: Sequence[Snapshot]) -> Snapshot:
         """Return the snapshot to restore among several (``docs/format.md``, section 7)."""

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from archiver.archive import layout
-from archiver.archive.events import Event, Malformed, parse_event
+from archiver.archive.events import Event, Malformed, Sighted, parse_event
 from archiver.archive.policy import Policy
 from archiver.archive.records import canonical, record_digest
 from archiver.digest import Blake3Hex, blake3_hex
-from archiver.errors import DamageError
+from archiver.errors import ArchiverError, DamageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 EVENT_MAX: Final = 1 << 20
 """An event's file has at most this many bytes."""
+_SIGHTED: Final = b'"event":"sighted"'
+"""What such an event has in it, in canonical JSON."""
 _RECENT: Final = 256
 """Before an event is appended so many of the newest are read. What lies further back has been named
 by one of them, unless it was copied in from another archive: whoever copies reads them all."""
@@ -70,6 +72,30 @@ class Journal:
             except DamageError as error:
                 on_damage(name, error)
         yield from in_order(read)
+
+    def newest_sighting(self, repository: str, branch: str) -> Event | None:
+        """Return the newest event in which upstream was seen to point a branch somewhere; None if none was.
+
+        By the names of the events, the newest first, and no further than there: a journal may have a
+        hundred thousand. What a cache said does not count, and events that cannot be read are passed over.
+        """
+        for name in reversed(self.names()):
+            try:
+                data = self._store.get(name, EVENT_MAX)
+                if _SIGHTED not in data or blake3_hex(data) != layout.event_of(name):
+                    continue
+                event = parse_event(data, name)
+            except (ArchiverError, FileNotFoundError):
+                continue
+            seen = event.detail
+            if (
+                isinstance(seen, Sighted)
+                and not seen.hearsay
+                and seen.name == branch
+                and event.repository.casefold() == repository.casefold()
+            ):
+                return event
+        return None
 
     def append(self, event: Event, *, whole: bool = False) -> Blake3Hex:
         """Append an event after the newest ones; return its id.

@@ -382,9 +382,12 @@ def _name(seal: Seal) -> str:
 
 def objects_of(seal: Seal, manifest: Manifest) -> set[str]:
     """Return the BLAKE3 of every object that a snapshot needs: of its files and of its manifest's copy."""
-    digests = {digest for entry in manifest.files for _, digest in entry.segments}
-    digests.update(digest for _, digest in seal.manifest.copies)
-    return digests
+    return objects_of_files(manifest).union(digest for _, digest in seal.manifest.copies)
+
+
+def objects_of_files(manifest: Manifest) -> set[str]:
+    """Return the BLAKE3 of every object that the files are made of."""
+    return {digest for entry in manifest.files for _, digest in entry.segments}
 
 
 def tensors_of(entry: FileEntry) -> tuple[Tensor, ...]:

@@ -122,9 +122,10 @@ class Manifest(msgspec.Struct, frozen=True):
 
 
 class SourceFacts(msgspec.Struct, frozen=True):
-    """Of ``Source``, whom the files came from."""
+    """Of ``Source``, whom the files came from, and the time of the commit."""
 
     upstream: str
+    committed: str = ""
 
 
 class FileFacts(msgspec.Struct, frozen=True, gc=False):

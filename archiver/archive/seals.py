@@ -6,6 +6,8 @@ import logging
 import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+import msgspec
+
 from archiver.archive import layout
 from archiver.archive.advice import command, mending
 from archiver.archive.events import Malformed, Sealed
@@ -58,7 +60,7 @@ class Snapshot(NamedTuple):
     @property
     def sealed(self) -> bool:
         """Whether it has a seal; without one its manifest alone tells of it (``unsealed``)."""
-        return bool(self.id)
+        return bool(self.seal.sealed)
 
     @property
     def name(self) -> str:
@@ -208,8 +210,12 @@ class Seals:
             for snapshot in candidates
         )
         alone = is_seal_id(repository, revision) and (by_id or not candidates)
+        digits = revision or ""
+        if not revision and not by_id:
+            digits = self._pointed_at(candidates)
+            candidates = with_digits(candidates, digits)
         for name, error in damaged:
-            if _may_be_meant(name, revision or "", repository if alone else ""):
+            if _may_be_meant(name, digits, repository if alone else ""):
                 self._require_unneeded(name, error, candidates)
         revisions = {snapshot.seal.revision for snapshot in candidates}
         if not candidates or (len(candidates) > 1 and by_id) or (len(revisions) > 1 and revision):
@@ -303,14 +309,35 @@ class Seals:
             vouching = counted(vouches_of(snapshot.seal, facts.source, facts.files))
         return vouching
 
-    def preferred(self, snapshots: Sequence[Snapshot]) -> Snapshot:
-        """Return the snapshot to restore among several (``docs/format.md``, section 7).
+    def default(self, snapshots: Sequence[Snapshot]) -> Snapshot:
+        """Return which of all snapshots of a repository its name alone means (``docs/format.md``, 7)."""
+        return self.preferred(with_digits(list(snapshots), self._pointed_at(snapshots)))
 
-        Those that the higher voucher stands for come first, then whole ones, then the one sealed last.
-        """
+    def preferred(self, snapshots: Sequence[Snapshot]) -> Snapshot:
+        """Return the snapshot to restore among several, whatever upstream points at (``preference``)."""
         if len(snapshots) == 1:
             return snapshots[0]
-        return max(snapshots, key=lambda snapshot: preference(snapshot, self._rank(snapshot)))
+        return max(snapshots, key=self._preference)
+
+    def _preference(self, snapshot: Snapshot) -> Preference:
+        seal, committed = snapshot.seal, snapshot.seal.committed
+        if isinstance(committed, msgspec.UnsetType):
+            try:
+                committed = self._manifests.facts(seal).source.committed
+            except DamageError:
+                committed = ""
+        return preference(snapshot, self._rank(snapshot), committed)
+
+    def _pointed_at(self, snapshots: Sequence[Snapshot]) -> str:
+        """Return the revision that upstream's main branch was last seen at, if it is here, else ``""``.
+
+        ``snapshots`` are those of one repository. The journal is looked at only where it can matter.
+        """
+        whole = {each.seal.revision for each in snapshots if each.seal.selection.whole}
+        if not whole or len({each.seal.revision for each in snapshots}) == 1:
+            return ""
+        sighting = self._journal.newest_sighting(snapshots[0].seal.repository, "main")
+        return sighting.revision if sighting and sighting.revision in whole else ""
 
     def _rank(self, snapshot: Snapshot) -> Voucher:
         """Return the least voucher of its files. What cannot be known counts as upstream.
@@ -329,19 +356,25 @@ class Seals:
         return snapshot
 
 
-Preference = tuple[Voucher, bool, str, Blake3Hex]
+Preference = tuple[bool, Voucher, str, str, Blake3Hex]
 """The greatest is the snapshot to restore (``docs/format.md``, section 7)."""
 
 
-def preference(snapshot: Snapshot, voucher: Voucher | None = None) -> Preference:
-    """Return how much a snapshot is to be preferred, given the lowest voucher of its files.
+def preference(
+    snapshot: Snapshot, voucher: Voucher | None = None, committed: str | None = None
+) -> Preference:
+    """Return how much a snapshot is to be preferred: whole before partial, the higher voucher, the later.
 
-    Without it by its seal alone: one of an older writer, which does not say it, counts as upstream's.
+    ``voucher`` is the lowest of its files, and ``committed`` the time of its commit. Without them by its
+    seal alone: one of an older writer, which does not say these, counts as upstream's, and as of no time.
     """
+    seal = snapshot.seal
     if voucher is None:
-        vouching = vouching_of(snapshot.seal)
+        vouching = vouching_of(seal)
         voucher = vouching.least if vouching else Voucher.UPSTREAM
-    return voucher, snapshot.seal.selection.whole, snapshot.seal.sealed, snapshot.id
+    if committed is None:
+        committed = "" if isinstance(seal.committed, msgspec.UnsetType) else seal.committed
+    return seal.selection.whole, voucher, committed, seal.sealed, snapshot.id
 
 
 def _is_named(snapshot: Snapshot, name: str) -> bool:

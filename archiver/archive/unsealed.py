@@ -32,10 +32,6 @@ if TYPE_CHECKING:
     from archiver.storage.store import Store
 
 
-NO_SEAL = Blake3Hex("")
-"""The id of a snapshot that has no seal."""
-
-
 class _LostSeals(NamedTuple):
     """Which seals the journal misses, which it ever told of, and whether it has gaps."""
 
@@ -68,7 +64,7 @@ class _LostSeals(NamedTuple):
 
 
 class UnsealedSnapshots:
-    """The manifests of an archive that no whole seal names, as snapshots with an empty id."""
+    """The manifests of an archive that no whole seal names, as snapshots with the manifest's digest as their id."""
 
     def __init__(
         self,
@@ -168,4 +164,4 @@ class UnsealedSnapshots:
             selection=Selection(completeness="unknown"),
             committed=source.committed,
         )
-        return Snapshot(NO_SEAL, seal)
+        return Snapshot(Blake3Hex(seal.manifest.blake3), seal)

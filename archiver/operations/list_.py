@@ -44,7 +44,7 @@ def list_snapshots(archive: Archive, repository: str = "") -> ListReport:
         archive.find(repository)
     listed = []
     for _, snapshots in sorted(held.items()):
-        default = archive.preferred(snapshots)
+        default = archive.default(snapshots)
         for snapshot in sorted(snapshots, key=lambda each: (each.seal.sealed, each.id)):
             vouching = archive.vouching(snapshot)
             listed.append(ListedSnapshot(snapshot, vouching, default=snapshot == default))

@@ -109,7 +109,7 @@ def test_a_sound_archive_passes_and_the_audit_is_journalled(audit, weights):
     result = audit()
     assert (result.code, result.codes, result.remarks) == (0, NONE, NONE)
     (summary,) = result.kinds("audit")
-    assert (summary["snapshots"], summary["packs"], summary["objects"]) == (2, 2, 8)
+    assert (summary["snapshots"], summary["packs"], summary["objects"]) == (2, 2, 10)
     (event,) = weights.events("audited")
     packs = [path.stem for path in weights.documents("packs")]
     assert sorted(event["detail"].pop("packs")) == sorted(packs)
@@ -287,7 +287,7 @@ def test_the_program_itself(weights):
     command = [sys.executable, "-m", "archiver", "audit", "-C", str(weights.root)]
     good = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert good.returncode == 0
-    assert good.stdout.startswith("All is well: 2 snapshots, 8 objects in 2 packs")
+    assert good.stdout.startswith("All is well: 2 snapshots, 10 objects in 2 packs")
     missing(weights.documents("packs")[0])
     bad = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert bad.returncode == 20

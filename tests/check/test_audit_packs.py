@@ -56,7 +56,7 @@ def test_a_wrong_digit_in_an_objects_header_costs_no_object(audit, weights, hexa
     change_digit(weights.documents("packs")[0], digest, digit)
     result = audit()
     assert result.codes == {"pack-damaged"}
-    assert result.kinds("audit")[0]["objects"] == 8
+    assert result.kinds("audit")[0]["objects"] == 10
 
 
 @pytest.mark.parametrize("bit", [1, 16, 64, 128])
@@ -66,7 +66,7 @@ def test_where_the_walk_is_lost_the_index_leads_on(audit, weights, bit):
     flip(pack, at + 1, bit)
     result = audit()
     assert result.codes == {"pack-damaged"}
-    assert result.kinds("audit")[0]["objects"] == 8
+    assert result.kinds("audit")[0]["objects"] == 10
 
 
 def test_where_index_and_header_are_lost_the_object_that_was_stored_is_blamed(audit, weights):

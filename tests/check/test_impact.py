@@ -236,7 +236,7 @@ def test_when_upstream_no_longer_has_it_what_was_set_aside_goes_back(run, weight
     moved = {path: aside / path.name for path in (pack, weights.documents("snapshots")[0])}
     for path, target in moved.items():
         path.rename(target)
-    assert run("restore", "-q", "-C", weights.root, "org/one", tmp_path / "b").code == 2
+    assert run("restore", "-q", "-C", weights.root, "org/one", tmp_path / "b").code == 20
     for path, target in moved.items():
         target.rename(path)
     after = run("restore", "-q", "-C", weights.root, "org/one", tmp_path / "c")

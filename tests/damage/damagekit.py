@@ -207,6 +207,8 @@ DAMAGES = {
 
 HEALED = "healed"
 """Every stored file is what it was; what never belonged there is out of use."""
+ANEW = "anew"
+"""A new file stands in for the old one, which is out of use; nothing is lost."""
 IN_PART = "in part"
 """Some snapshots are whole again; what is left is named."""
 STAYS = "stays"
@@ -257,13 +259,11 @@ _TAIL = frozenset(
 _PACK = frozenset(
     {f"{ONE} config.json", _WEIGHTS, f"{TWO} model.safetensors shared.weight rows 0..19"}
 )
-_ALL = frozenset({f"{ONE} *"})
-_BOTH = frozenset({f"{ONE} *", f"{TWO} *"})
 
 _pack_gone = Cell("", hit=(ONE, TWO), lost=_PACK, outcome=_COPY)
 _sidecar = Cell("parity-damaged")
-_manifest = Cell("manifest-damaged", hit=(ONE,), lost=_ALL, outcome=_PARITY)
-_seal = Cell("seal-damaged", "unsealed-manifest", (ONE,), _ALL, _PARITY)
+_manifest = Cell("manifest-damaged", hit=(ONE,))
+_seal = Cell("seal-damaged", "unsealed-manifest", (ONE,), outcome=(HEALED, HEALED, ANEW))
 _event = Cell("event-damaged", outcome=_PARITY)
 _info = Cell("archive-json-damaged")
 _catalogue = Cell("", "catalogue-damaged")
@@ -301,7 +301,7 @@ TABLE = {
         "cut to half": _manifest,
         "no bytes": _manifest,
         "missing": _manifest._replace(codes="manifest-missing"),
-        "swapped": Cell("manifest-damaged manifest-damaged", "", (ONE, TWO), _BOTH),
+        "swapped": Cell("manifest-damaged manifest-damaged", "", (ONE, TWO)),
         "extra": _harmless._replace(remarks="unsealed-manifest"),
     },
     "seal": {
@@ -309,12 +309,11 @@ TABLE = {
         "zeroed block": _seal,
         "cut to half": _seal,
         "no bytes": _seal,
-        "missing": _seal._replace(codes="seal-missing", restore=2),
+        "missing": _seal._replace(codes="seal-missing"),
         "swapped": Cell(
             "seal-damaged seal-damaged",
             "unsealed-manifest unsealed-manifest unsealed-pack unsealed-pack",
             (ONE, TWO),
-            _BOTH,
         ),
         "extra": Cell("seal-damaged", hit=(ONE,), outcome=_NEVER),
     },
@@ -379,6 +378,8 @@ def _healer(cell: Cell) -> str:
         return "by hand"
     if neither == HEALED:
         return "itself"
+    if neither == ANEW:
+        return "copy, parity; else anew"
     if IN_PART in cell.outcome:
         return "copy; else in part"
     return "copy, parity" if parity == HEALED else "copy"

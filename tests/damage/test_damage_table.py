@@ -6,6 +6,7 @@ import json
 
 import pytest
 from damagekit import (
+    ANEW,
     CELLS,
     DAMAGES,
     DOES_NOT_APPLY,
@@ -87,13 +88,18 @@ def test_a_repair_heals_what_it_can(
     source = ("--from", pristine) if situation == "copy" else ()
     result = run("repair", made.root, "--no-upstream", *source)
     outcome = cell.outcome[SITUATIONS.index(situation)]
-    assert result.code == (0 if outcome in {HEALED, HARMLESS} else 21), result.out
+    assert result.code == (0 if outcome in {HEALED, HARMLESS, ANEW} else 21), result.out
     now, after = stored(made.root), run("audit", made.root)
     if outcome == HEALED:
         assert {name: now.get(name) for name in before} == before
         assert all(name.startswith("journal/") for name in now.keys() - before.keys())
         assert not after.findings, after.out
         comes_out(cell._replace(lost=frozenset()), made.root, restored)
+        same_index_and_info(made, pristine, statistics)
+        return
+    if outcome == ANEW:
+        assert not after.findings, after.out
+        comes_out(cell, made.root, restored)
         same_index_and_info(made, pristine, statistics)
         return
     changed = {name for name in damaged if now.get(name) != damaged[name]}

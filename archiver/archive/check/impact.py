@@ -22,7 +22,7 @@ from archiver.archive.advice import UseOtherFilesystem
 from archiver.archive.findings import Code, Finding, TensorRows
 from archiver.archive.fixity import read_or_reread
 from archiver.archive.layout import pack_name
-from archiver.archive.manifests import objects_of
+from archiver.archive.manifests import objects_of, objects_of_files
 from archiver.archive.packs.index import ObjectIndex
 from archiver.archive.publish import closure_names
 from archiver.buffers import workspace
@@ -161,10 +161,11 @@ def check_snapshots(
             lost &= objects.damaged.keys()
         for entry in manifest.files:
             findings.all += file_findings(snapshot, entry, lost, objects, findings.advice)
-        findings.all += _copy_findings(snapshot, lost, objects, findings.advice)
+        findings.all += _copy_findings(snapshot, lost, objects, findings)
         judged |= packs
         incomplete |= packs if missing else set()
-        losing |= packs if lost else set()
+        # What is lost of the manifest's copy alone is lost nowhere: its file has it.
+        losing |= packs if lost & objects_of_files(manifest) else set()
         for file in differing:
             known = any(digest in lost for _, digest in file.entry.segments)
             if file.snapshot.id == snapshot.id and not known:
@@ -200,7 +201,11 @@ def _manifest(archive: Archive, snapshot: Snapshot, findings: Findings) -> Manif
         if not result.invalid:
             with suppress(ArchiverError):
                 manifest = archive.manifest(snapshot.seal)
-                text += " The packs have what it says, whole: a repair writes it anew."
+                text += (
+                    ""
+                    if result.denied
+                    else " The packs have what it says, whole: a repair writes it anew."
+                )
         findings.add(code, text, actions, path=name, snapshots=(title,))
     if manifest is not None:
         # What only some filesystems cannot hold; all of a snapshot in one remark.
@@ -223,14 +228,26 @@ def _manifest(archive: Archive, snapshot: Snapshot, findings: Findings) -> Manif
 
 
 def _copy_findings(
-    snapshot: Snapshot, lost: set[str], objects: StoredObjects, advice: Advice
+    snapshot: Snapshot, lost: set[str], objects: StoredObjects, findings: Findings
 ) -> Iterator[Finding]:
-    """Say which objects of the manifest's copy in packs are lost; its file has been judged by itself."""
+    """Say which objects of the manifest's copy in packs are lost, where no finding of a pack explains it.
+
+    Its file has been judged by itself.
+    """
+    broken = {
+        pack
+        for finding in findings.all
+        if finding.code in _PACK_CODES
+        for pack in finding.packs or (finding.pack,)
+    }
+    explained = not broken.isdisjoint(pack for pack, _ in snapshot.seal.packs)
     name = closure_names(snapshot.seal)[0]
     for _, digest in snapshot.seal.manifest.copies:
         if digest not in lost:
             continue
         damaged = objects.damaged.get(digest)
+        if damaged is None and explained:
+            continue
         reason = damaged.reason if damaged else "no readable pack has it."
         yield Finding(
             "object-damaged" if damaged else "object-missing",
@@ -239,7 +256,7 @@ def _copy_findings(
             object=digest,
             pack=damaged.pack if damaged else "",
             snapshots=(snapshot.title,),
-            actions=advice.bring_back(snapshot.title),
+            actions=findings.advice.bring_back(snapshot.title),
         )
 
 

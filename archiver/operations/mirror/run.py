@@ -444,7 +444,7 @@ class _Run:
 
     def _is_preferred(self, snapshot: Snapshot) -> bool:
         snapshots = self._archive.snapshots_of(snapshot.seal.repository, on_damage=skip_damaged)
-        return not snapshots or self._archive.preferred(snapshots).id == snapshot.id
+        return not snapshots or self._archive.default(snapshots).id == snapshot.id
 
     def _protected(self, snapshot: Snapshot, report: MirrorReport) -> MirrorReport:
         """Return the report with what came of sidecars, also of a snapshot that was there.
