@@ -64,7 +64,7 @@ class _LostSeals(NamedTuple):
 
 
 class UnsealedSnapshots:
-    """The manifests of an archive that no whole seal names, as snapshots with the manifest's digest as their id."""
+    """The manifests of an archive that no whole seal names, as snapshots whose id is their digest."""
 
     def __init__(
         self,
