@@ -60,9 +60,7 @@ _OPTIONS = (
     click.option(
         "--jobs",
         type=click.IntRange(1, 64),
-        default=4,
-        show_default=True,
-        help="How many files at once.",
+        help="How many files at once. [default: 4, and up to 16 where more than 16 threads encode]",
     ),
     memory_option,
     click.option(
@@ -184,7 +182,7 @@ class RepositoryMirror:
             include=include,
             exclude=exclude,
             effort=self._effort,
-            jobs=self._settings["jobs"],
+            jobs=self._settings["jobs"] or 0,
             memory=memory_budget(self._settings["memory"]),
             min_free=self._settings["min_free"],
             dry_run=self._settings["dry_run"],

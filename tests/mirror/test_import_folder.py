@@ -14,6 +14,7 @@ from kit.repository import REPO, WEIGHTS, files_below, model, weights
 
 from archiver.demo.checkpoints import write_dense
 from archiver.loopback.faults import Fault
+from archiver.operations.mirror.run import files_at_once
 
 INDEX = "model.safetensors.index.json"
 TEMPORARY = ".cache/huggingface/download/c.bin.0123.incomplete"
@@ -351,3 +352,8 @@ def test_verify_remarks_what_makes_no_model(hub, fetch, cli, archive, tmp_path):
     (out / INDEX).write_bytes(b"{}")
     result = cli("verify", "--json", out, "--manifest", manifest)
     assert result.code == 20
+
+
+@pytest.mark.parametrize(("workers", "files"), [(1, 4), (16, 4), (24, 6), (64, 16), (200, 16)])
+def test_files_at_once_keep_those_busy_that_encode(workers, files):
+    assert files_at_once(workers) == files

@@ -86,6 +86,8 @@ class IngestPipeline:
         self.resumed_bytes = 0
         self.stand_ins: dict[str, StandIn] = {}
         """Files that are something else than their names say, with the very digests that were expected."""
+        self.readers = readers
+        """Files that are taken in at once."""
         self._lock = threading.Lock()
         self._headers = HeaderBudget()
         self._archive = archive

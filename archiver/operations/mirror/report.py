@@ -35,7 +35,7 @@ class MirrorRequest(NamedTuple):
         include: Only files that fit one of these patterns; empty: all.
         exclude: No files that fit one of these.
         effort: How hard to compress.
-        jobs: Files at once.
+        jobs: Files at once; 0 for as many as keep the threads busy that encode.
         memory: What this may take, and so how many threads work.
         min_free: Bytes that must stay free on the archive's disk.
         dry_run: Nothing is fetched or written.
@@ -49,7 +49,7 @@ class MirrorRequest(NamedTuple):
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     effort: Effort = Effort.NORMAL
-    jobs: int = 4
+    jobs: int = 0
     memory: MemoryBudget = MemoryBudget()
     min_free: int = 0
     dry_run: bool = False

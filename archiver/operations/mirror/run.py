@@ -92,6 +92,9 @@ _LEAST_RATIO: Final = 0.6
 _LOOK_EVERY: Final = 32 << 20
 """Others use the disk too, so the free space is looked at anew after so many bytes."""
 _UNKNOWN: Final = 1 << 62
+_LEAST_FILES: Final = 4
+_MOST_FILES: Final = 16
+_ENCODERS_A_FILE: Final = 4
 _SPACE_HINT: Final = "Free some room or lower --min-free; a new run goes on from here."
 
 
@@ -133,6 +136,14 @@ def mirror(archive: Archive, request: MirrorRequest, progress: Progress) -> Mirr
     if snapshot is not None:
         return run.keep(snapshot)
     return run.execute()
+
+
+def files_at_once(workers: int) -> int:
+    """Return how many files keep so many threads busy that encode.
+
+    The SHA-256 of a file is a thread's work, and the bytes that it hashes keep about four others busy.
+    """
+    return min(max(_LEAST_FILES, workers // _ENCODERS_A_FILE), _MOST_FILES)
 
 
 def _select(listing: Listing, request: MirrorRequest) -> Listing:
@@ -274,13 +285,14 @@ class _Run:
     def _take_in_and_publish(self, worklog: Worklog) -> tuple[Published, _Written]:
         """Return the snapshot, and what was written for it."""
         request = self._request
+        workers = request.memory.workers(ENCODER_BYTES, request.upstream.read_ahead)
         with IngestPipeline(
             self._archive,
             worklog,
             CatalogueHints(self._archive, self._catalogue),
             effort=request.effort,
-            workers=request.memory.workers(ENCODER_BYTES, request.upstream.read_ahead),
-            readers=request.jobs,
+            workers=workers,
+            readers=request.jobs or files_at_once(workers),
             progress=self._progress,
             reserve=self._space.require,
         ) as pipeline:
@@ -328,7 +340,7 @@ class _Run:
         failures: list[FileFailure] = []
         # Large files first, so that the last thread is not left alone with the largest.
         files = sorted(self._to_fetch(), key=lambda file: -file.size)
-        readers = ThreadPoolExecutor(self._request.jobs, thread_name_prefix="file")
+        readers = ThreadPoolExecutor(pipeline.readers, thread_name_prefix="file")
         waiting: dict[Future[FileEntry], RemoteFile] = {
             readers.submit(self._take_in_file, pipeline, file): file for file in files
         }
