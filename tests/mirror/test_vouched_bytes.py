@@ -7,6 +7,7 @@ import json
 import sqlite3
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -600,7 +601,8 @@ def pin(served, commit, tmp_path, monkeypatch) -> Callable[[], None]:
         folder = tmp_path / "package" / "carried" / "manifests" / "pins" / "org"
         folder.mkdir(parents=True)
         (folder / "model.json").write_text(json.dumps({**document, "files": files}))
-        monkeypatch.setattr(pins.resources, "files", lambda _: tmp_path / "package")
+        package = SimpleNamespace(files=lambda _: tmp_path / "package")
+        monkeypatch.setattr(pins, "resources", package)
 
     return publish_pin
 
