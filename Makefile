@@ -33,6 +33,16 @@ INSTALL = for try in 1 2 3 4 5 6; do $(APT) update && $(APT) install $(1) && exi
 /usr/bin/zstd /usr/bin/minisign /usr/bin/bindfs:
 	command -v $(@F) || { $(call INSTALL,$(@F)); }
 
+# And by a reader in JavaScript, written from docs/format.md alone.
+READER := tests/formats/node/node_modules/.package-lock.json
+
+/usr/bin/node:
+	{ command -v node && command -v npm; } || { $(call INSTALL,nodejs npm); }
+
+$(READER): tests/formats/node/package-lock.json | /usr/bin/node
+	cd tests/formats/node && npm ci --silent --no-audit --no-fund
+	touch $@
+
 # Tests let single system calls fail, by a library that is compiled for it, and run in a locale that is not UTF-8.
 LATIN := /usr/share/i18n/charmaps/ISO-8859-1.gz
 
@@ -44,7 +54,7 @@ $(LATIN):
 
 # The tests mount disks and take rights away. In a folder of their own, no other run of pytest on this
 # machine clears them away as its own old ones.
-test: $(STAMP) check | /usr/bin/zstd /usr/bin/minisign /usr/bin/bindfs /usr/bin/gcc $(LATIN)
+test: $(STAMP) $(READER) check | /usr/bin/zstd /usr/bin/minisign /usr/bin/bindfs /usr/bin/gcc $(LATIN)
 	root=$$(mktemp -d) && chmod 755 $$root && trap "rm -rf --one-file-system $$root" EXIT && \
 	PYTEST_DEBUG_TEMPROOT=$$root $(BIN)/python -m pytest -n 2 --dist loadfile
 
@@ -52,4 +62,4 @@ bench: $(STAMP)
 	$(BIN)/python bench/run.py
 
 clean:
-	rm -rf $(VENV) .venv-bench .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(dir $(READER)) .venv-bench .mypy_cache .ruff_cache .pytest_cache

@@ -41,6 +41,7 @@ import struct
 import subprocess
 import sys
 import threading
+import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -1145,6 +1146,7 @@ class Packs:
 
     def begin(self, needed: set[str], wanted: Sequence[str]) -> None:
         """Forget the packs before; open those that are wanted now."""
+        self.close()
         self.places, self.opened, self.rebuilt = {}, {}, {}
         self.needed, self.wanted = needed, list(wanted)
         for name in wanted:
@@ -1156,6 +1158,11 @@ class Packs:
         if not wanted:
             for path in self.all_packs():
                 self.open(path)
+
+    def close(self) -> None:
+        """Close what was rebuilt."""
+        for file in filter(None, self.rebuilt.values()):
+            file.__exit__()
 
     def paths(self, name: str) -> list[Path]:
         """Where a pack may lie: section 3."""
@@ -1663,21 +1670,24 @@ class Unportable(Exception):
 
 
 NOT_A_NAME = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.ENOTDIR, errno.EEXIST)
-NOT_EVERYWHERE = set('\\<>:"|?*%')
+
+
+ODD = re.compile(r'[\x00-\x1f\x7f-\x9f\\<>:"|?*%]|[. ]+\Z')  # in a part, and what marks an escape
+NOT_EVERYWHERE = re.compile(r'[\x00-\x1f\x7f-\x9f\\<>:"|?*]|[. ](/|\Z)')
 
 
 def other_name(path: str) -> str:
-    """What a file is called where the filesystem cannot hold its name: section 6.3."""
-    parts = []
-    for part in path.split("/"):
-        end = len(part.rstrip(". "))
-        text = ""
-        for at, letter in enumerate(part):
-            control = letter < " " or "\x7f" <= letter <= "\x9f"
-            odd = control or letter in NOT_EVERYWHERE or (at == len(part) - 1 and at >= end)
-            text += "".join(f"%{byte:02X}" for byte in letter.encode()) if odd else letter
-        parts.append(text)
-    return "/".join(parts)
+    """A path without what only some filesystems can hold: section 6.3."""
+
+    def escaped(match: re.Match[str]) -> str:
+        return "".join(f"%{byte:02X}" for byte in match[0].encode())
+
+    return "/".join(ODD.sub(escaped, part) for part in path.split("/"))
+
+
+def folded(path: str) -> str:
+    """Twins are the same in this form."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
 
 
 def numbered(path: str, number: int) -> str:
@@ -1686,7 +1696,31 @@ def numbered(path: str, number: int) -> str:
     stem, dot, suffix = name.rpartition(".")
     if not stem:
         stem, dot, suffix = name, "", ""
-    return f"{folder}{slash}{stem}~{number}{dot}{suffix}"
+    return f"{folder}{slash}{stem}~{number}{dot}{suffix}" if number > 1 else path
+
+
+def other_names(paths: Sequence[str]) -> dict[str, str]:
+    """What files are called where a filesystem cannot hold them beside the others: section 6.3."""
+    keys = [folded(path) for path in paths]
+    folders = {key[:at] for key in keys for at, letter in enumerate(key) if letter == "/"}
+    files = set(keys)
+    awkward, plain = [], set()
+    for path, key in zip(paths, keys):
+        below = any(key[:at] in files for at, letter in enumerate(key) if letter == "/")
+        if NOT_EVERYWHERE.search(path) or below or key in folders or key in plain:
+            awkward.append(path)
+        else:
+            plain.add(key)
+    names, numbers = {}, {}  # type: tuple[dict[str, str], dict[str, int]]
+    for path in awkward:
+        escaped = other_name(path)
+        number = numbers.get(folded(escaped), 1)
+        while folded(numbered(escaped, number)) in plain:
+            number += 1
+        numbers[folded(escaped)] = number
+        names[path] = numbered(escaped, number)
+        plain.add(folded(names[path]))
+    return {path: name for path, name in names.items() if name != path}
 
 
 def place_file(partial: Path, destination: Path, path: str) -> None:
@@ -1705,7 +1739,7 @@ def place_file(partial: Path, destination: Path, path: str) -> None:
         raise Unportable(f"this filesystem cannot hold the name: {error.strerror}") from None
 
 
-def restore_file(packs: Packs, file: Json, destination: Path, rename: bool) -> str:
+def restore_file(packs: Packs, file: Json, destination: Path, other: str | None) -> str:
     """Under a passing name first: a file that is right gets its own, or another; which one."""
     partial = destination / f".partial-{secrets.token_hex(8)}"
     try:
@@ -1717,19 +1751,14 @@ def restore_file(packs: Packs, file: Json, destination: Path, rename: bool) -> s
             if right or check:
                 break
         require(right, "its SHA-256 is not the one in the manifest")
-        path = str(file["path"])
         try:
-            place_file(partial, destination, path)
+            place_file(partial, destination, file["path"])
         except Unportable:
-            if not rename:
+            if other is None:
                 raise
-            path = other_name(path)
-            number = 1
-            while os.path.lexists(destination / path) and number < FILES:
-                number += 1
-                path = numbered(other_name(file["path"]), number)
-            place_file(partial, destination, path)
-        return path
+            place_file(partial, destination, other)
+            return other
+        return str(file["path"])
     finally:
         if partial.exists():
             partial.unlink()
@@ -1751,11 +1780,12 @@ def restore(snapshots: Snapshots, seal: Seal, destination: Path, rename: bool) -
         told, chosen = "without a seal", "nobody says whether these are all files"
     log.note(f"restoring {seal}, {told}; {chosen}")
     files = snapshots.files(seal)
+    names = other_names([file["path"] for file in files]) if rename else {}
     destination.mkdir(parents=True, exist_ok=True)
     good = unportable = 0
     for file in files:
         try:
-            name = restore_file(packs, file, destination, rename)
+            name = restore_file(packs, file, destination, names.get(file["path"]))
             under = "" if name == file["path"] else f" as {name}"
             print(shown(f"ok {file['size']:>15} {file['path']}{under}"), flush=True)
             good += 1
@@ -1810,17 +1840,18 @@ def run(arguments: argparse.Namespace, log: Log) -> None:
     """One of the three commands."""
     root, elsewhere = Path(arguments.directory), [Path(place) for place in arguments.packs]
     check = arguments.blake3 or BLAKE3 is not None
-    snapshots = Snapshots(Packs(root, elsewhere, Zstandard(), check, log))
-    wanted = arguments.repository
-    if arguments.command == "restore":
-        destination = Path(arguments.destination)
-        restore(snapshots, snapshots.choose(wanted), destination, arguments.rename)
-        return
-    seals = snapshots.matching(wanted) if wanted else snapshots.seals
-    if arguments.command == "list":
-        show([*seals, *([] if wanted else snapshots.unsealed())])
-    else:
-        verify(snapshots, seals)
+    with contextlib.closing(Packs(root, elsewhere, Zstandard(), check, log)) as packs:
+        snapshots = Snapshots(packs)
+        wanted = arguments.repository
+        if arguments.command == "restore":
+            destination = Path(arguments.destination)
+            restore(snapshots, snapshots.choose(wanted), destination, arguments.rename)
+            return
+        seals = snapshots.matching(wanted) if wanted else snapshots.seals
+        if arguments.command == "list":
+            show([*seals, *([] if wanted else snapshots.unsealed())])
+        else:
+            verify(snapshots, seals)
     if log.damaged:
         raise Stop(20, "damage was found")
     if log.skipped:
