@@ -26,7 +26,7 @@ def assert_nothing_published(archive: Path) -> None:
         assert path.name.startswith(("pack-", "work-", "put-")), path
 
 
-def resumable_bytes(archive: Path) -> int:
+def resumable_bytes(archive: Path, weights: str = WEIGHTS) -> int:
     """Return the bytes of the weights that worklogs know, from the first byte on without a gap."""
     known = {}
     for path in (archive / "tmp").glob("work-*"):
@@ -35,7 +35,7 @@ def resumable_bytes(archive: Path) -> int:
                 name, begin, size, _ = json.loads(row)
             except ValueError:
                 continue
-            if name == WEIGHTS:
+            if name == weights:
                 known[begin] = size
     at = 0
     while at in known:

@@ -239,28 +239,29 @@ def test_verify_remarks_on_parts_that_the_manifest_does_not_list(
     assert finding["files"] == [part(2, 4), part(4, 4)]
 
 
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("share", [0.02, 0.9])
 def test_a_killed_run_is_taken_up(hub, zygote, archive, cli, restores, share):
     """In the middle of a header that is read in several steps, and in that of the tensors."""
-    words = [f"word {number:06} " + "x" * 200 for number in range(40_000)]
-    made = {f"t{number}": ("BF16", (512, 1024), bf16(number, 512, 1024)) for number in range(16)}
+    words = [f"word {number:06} " + "x" * 200 for number in range(10_000)]
+    made = {f"t{number}": ("BF16", (512, 1024), bf16(number, 512, 1024)) for number in range(40)}
     whole = {"m.gguf": gguf_file(made, {"words": words})}
     size = len(whole["m.gguf"])
     hub.create(REPO, whole)
     hub.rate = 60_000_000
     hub.faults.add(Fault("stall", path="m.gguf", route="cdn", after=size - 1, seconds=600))
-    command = ("mirror", "-C", archive, REPO, "--jobs", 1, "--effort", "fast")
+    command = ("mirror", "-C", archive, REPO, "--jobs", 1, "--connections", 1, "--effort", "fast")
     first = zygote.start(*command, cores=1)
     wait_until(lambda: sum(one.sent for one in hub.requests.bodies()) >= share * size)
     first.kill()
     assert first.wait().code == -9
-    kept = resumable_bytes(archive)
+    kept = resumable_bytes(archive, "m.gguf")
+    assert share < 0.5 or kept > 8 * MIB
     assert not seals(archive)
     hub.requests.clear()
     hub.rate = None
     assert zygote.start(*command, cores=1).wait().code == 0
     assert sum(one.sent for one in hub.requests.bodies()) == size - kept
-    assert len(listed(cli, archive, "--tensors").kinds("tensor")) == 16
+    assert len(listed(cli, archive, "--tensors").kinds("tensor")) == 40
     restores(archive, whole)
 
 
