@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import unicodedata
+from pathlib import Path
 
 import pytest
 from huggingface_hub.errors import HFValidationError
@@ -23,6 +25,8 @@ from archiver.names import (
     slug,
     unportable,
 )
+
+VECTORS = Path(__file__).parents[1] / "formats/vectors/edition-2.json"
 
 
 @pytest.mark.parametrize(
@@ -332,3 +336,10 @@ def test_commits():
         with pytest.raises(HostileNameError, match="not a commit") as caught:
             as_commit(text)
         assert caught.value.message.isprintable()
+
+
+@pytest.mark.parametrize("vector", json.loads(VECTORS.read_bytes())["names"], ids=repr)
+def test_other_names_are_those_of_the_vectors(vector):
+    """ "The rule, so that every reader gives the same" """
+    path, name = vector["path"], vector["name"]
+    assert portable_paths([path]) == ({path: name} if unportable([path]) else {})
