@@ -208,6 +208,35 @@ def test_a_hub_that_refuses_for_good_is_given_up(hub, files, archive, mirror):
     assert_nothing_published(archive)
 
 
+def test_a_wait_of_more_than_a_day_is_not_begun(hub, files, archive, mirror):
+    hub.faults.add(
+        Fault("rate_limit", path=WEIGHTS, route="cdn", skip=1, times=None, seconds=100_000)
+    )
+    result = mirror()
+    assert result.code == 30
+    assert "asks to wait" in result.err
+    assert_nothing_published(archive)
+
+
+@pytest.mark.parametrize("started", [0, 2])
+def test_a_system_without_threads_to_spare(
+    hub, files, archive, mirror, restores, monkeypatch, started
+):
+    honest, left = ranges._Connection.start, started
+
+    def start(connection):
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise RuntimeError("can't start new thread")
+        honest(connection)
+
+    monkeypatch.setattr(ranges._Connection, "start", start)
+    assert mirror().code == 0
+    assert started or [record.range for record in answers(hub)] == [""]
+    restores(archive, files)
+
+
 def test_resumed_in_the_middle_with_several_connections(hub, archive, zygote, restores):
     """With real sizes: killed while ranges are on their way, it goes on from what was stored."""
     tensors = {f"t{n:02}": ("BF16", (512, 1024), bf16(n, 512, 1024)) for n in range(40)}

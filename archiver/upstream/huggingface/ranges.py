@@ -172,7 +172,17 @@ class RangedStream:
         ):
             connection = _Connection(self, spare=bool(self._connections))
             self._connections.add(connection)
-            connection.start()
+            try:
+                connection.start()
+            except RuntimeError:  # The system has no more threads.
+                self._leave(connection)
+                self._refused = not self._connections
+                return
+
+    def _leave(self, connection: _Connection) -> None:
+        self._connections.discard(connection)
+        if connection.spare:
+            self._pool.give_connection_back()
 
     def _has_work(self) -> bool:
         if self._closed or self._refused:
@@ -194,9 +204,7 @@ class RangedStream:
                 part = self._handed_back() or self._plan()
                 part.taken = True
             else:
-                self._connections.discard(connection)
-                if connection.spare:
-                    self._pool.give_connection_back()
+                self._leave(connection)
                 self._changed.notify_all()
             return part
 
@@ -273,7 +281,8 @@ class RangedStream:
         """
         with self._changed:
             self.require_reader()
-            if not (error.busy or error.unreached) or len(self._connections) == 1:
+            crowded = (error.busy or error.unreached) and len(self._connections) > 1
+            if not crowded or self._file.session.retry.hopeless(error.requested):
                 return
             self._count.refused(sum(connection.streaming for connection in self._connections))
             if len(self._connections) > self._count.number:

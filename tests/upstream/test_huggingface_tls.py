@@ -1,0 +1,96 @@
+"""Connections by TLS: their records are passed on together, and every byte of them is watched."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+import time
+from pathlib import Path
+
+import httpx2
+import pytest
+from kit.repository import noise
+
+from archiver.upstream.huggingface.deadlines import timed, watching
+
+CERTIFICATE = Path(__file__).parent / "data" / "loopback.pem"
+"""Of 127.0.0.1, with its key: nobody else may trust it."""
+RECORD = 16 << 10
+BODY = noise(0, 12 * RECORD + 5)
+
+
+class Seen:
+    """A watch that counts."""
+
+    def __init__(self):
+        self.bytes = 0
+
+    def left(self):
+        return 600.0
+
+    def note(self, _seconds, count):
+        self.bytes += count
+
+
+@pytest.fixture
+def serve():
+    """Serves one answer, whatever is asked: returns its address, and when all of it was sent."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(CERTIFICATE)
+    listener = socket.create_server(("127.0.0.1", 0))
+    sent = threading.Event()
+
+    def serving(length: int) -> None:
+        accepted, _ = listener.accept()
+        with context.wrap_socket(accepted, server_side=True) as connection:
+            connection.recv(RECORD)
+            head = f"HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n"
+            connection.sendall(head.encode())
+            connection.sendall(BODY)
+            sent.set()
+
+    def start(length: int = len(BODY)) -> str:
+        thread = threading.Thread(target=serving, args=(length,))
+        thread.start()
+        threads.append(thread)
+        return f"https://127.0.0.1:{listener.getsockname()[1]}/"
+
+    threads: list[threading.Thread] = []
+    yield start, sent
+    for thread in threads:
+        thread.join()
+    listener.close()
+
+
+@pytest.fixture
+def client():
+    trusting = ssl.create_default_context(cafile=str(CERTIFICATE))
+    with httpx2.Client(verify=trusting) as made:
+        yield timed(made, time.monotonic)
+
+
+def read_into(got: bytearray, response: httpx2.Response) -> None:
+    for chunk in response.iter_raw():
+        got += chunk
+
+
+def test_records_are_passed_on_together(serve, client):
+    start, sent = serve
+    watch = Seen()
+    with watching(watch), client.stream("GET", start()) as response:
+        assert sent.wait(600)
+        chunks = list(response.iter_raw())
+    assert b"".join(chunks) == BODY
+    assert len(chunks) <= 8
+    assert watch.bytes > len(BODY)
+
+
+def test_a_body_that_ends_too_early_is_told_by_the_next_read(serve, client):
+    start, sent = serve
+    got = bytearray()
+    with client.stream("GET", start(len(BODY) + 1)) as response:
+        assert sent.wait(600)
+        with pytest.raises(httpx2.RemoteProtocolError):
+            read_into(got, response)
+    assert bytes(got) == BODY
