@@ -119,6 +119,17 @@ def test_what_two_revisions_do_not_share_is_told_down_to_tensors(hub, mirror, cl
     )
 
 
+def test_types_are_counted_as_dtypes_are(hub, mirror, cli, archive):
+    hub.create(REPO, {"m.gguf": files()["model-Q4_K.gguf"]})
+    mirror()
+    dtypes = cli("stats", "-C", archive, "--json").only("stats")["dtypes"]
+    assert dtypes == {
+        kind: {"tensors": 1, "size": len(data)} for kind, _, data in tensors().values()
+    }
+    (file,) = listed(cli, archive, "--files").kinds("file")
+    assert (file["container"], file["tensors"]) == ("gguf", len(SHAPES))
+
+
 def test_a_cut_off_file_is_kept_and_named(hub, mirror, restores, archive):
     whole = files()["model-Q4_K.gguf"]
     made = {"half.gguf": whole[: len(whole) // 2]}
