@@ -44,8 +44,13 @@ def command(repository: str | None) -> None:
         output.remark(f"damaged: {error.message}")
     for sentence in unreadable:
         output.remark(f"unreadable: {sentence}")
+    for newer in report.not_understood:
+        output.remark(f"not understood: {newer.message}")
     if report.damaged:
         exit_damaged()
+    if report.not_understood:
+        output.remark("A newer archiver wrote these. They are not in this list.")
+        output.exit_with(ExitCode.SKIPPED)
     if unreadable:
         output.remark("What may not be read is not in this list. Check the permissions.")
         output.exit_with(ExitCode.SKIPPED)

@@ -59,10 +59,12 @@ def forget(archive: Archive, request: ForgetRequest) -> ForgetReport:
         DamageError: The journal is not whole, or a seal of the repository is damaged.
         PolicyError: The policy forbids it.
         LockedError: Another process deletes.
+        NotUnderstoodError: A pack or seal needs a newer version.
     """
     if request.dry_run:
         return _forgettable(archive, deletable_history(archive), request)
     archive.require_writable()
+    archive.require_understood()
     with removal_lock(archive.store):
         history = deletable_history(archive)
         report = _forgettable(archive, history, request)

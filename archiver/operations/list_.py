@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from archiver.errors import UnreadableError
+from archiver.errors import NotUnderstoodError, UnreadableError
 
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive
     from archiver.archive.seals import Snapshot
     from archiver.archive.vouching import Vouching
     from archiver.errors import DamageError
+
+
+_UNKNOWN: Final = (UnreadableError, NotUnderstoodError)
 
 
 class ListedSnapshot(NamedTuple):
@@ -27,6 +30,7 @@ class ListReport(NamedTuple):
     snapshots: tuple[ListedSnapshot, ...]
     damaged: tuple[DamageError, ...]
     unreadable: tuple[UnreadableError, ...]
+    not_understood: tuple[NotUnderstoodError, ...]
 
 
 def list_snapshots(archive: Archive, repository: str = "") -> ListReport:
@@ -50,6 +54,7 @@ def list_snapshots(archive: Archive, repository: str = "") -> ListReport:
             listed.append(ListedSnapshot(snapshot, vouching, default=snapshot == default))
     return ListReport(
         tuple(listed),
-        damaged=tuple(error for error in errors if not isinstance(error, UnreadableError)),
+        damaged=tuple(error for error in errors if not isinstance(error, _UNKNOWN)),
         unreadable=tuple(error for error in errors if isinstance(error, UnreadableError)),
+        not_understood=tuple(error for error in errors if isinstance(error, NotUnderstoodError)),
     )

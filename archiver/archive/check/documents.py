@@ -39,7 +39,7 @@ from archiver.archive.places import own_place
 from archiver.archive.policy import Policy
 from archiver.archive.publish import closure_names
 from archiver.archive.records import ArchiveInfo, info_file, keys_of, parse_info, read_place
-from archiver.errors import ArchiverError, DamageError, UsageError
+from archiver.errors import ArchiverError, DamageError, NotUnderstoodError, UsageError
 from archiver.text import utc_now
 
 if TYPE_CHECKING:
@@ -100,9 +100,14 @@ class SealCheck:
                 continue
             self.named += 1
             read = partial(self._archive.read_seal, name)
-            snapshot, result = read_or_reread(self._store, name, read)
             # The snapshot that it was for, as far as its name tells.
             title = f"{layout.repository_hint(name)}@{document.revision[:12]}"
+            try:
+                snapshot, result = read_or_reread(self._store, name, read)
+            except NotUnderstoodError as error:
+                text = f"{error.message} Its snapshot is left out."
+                self._findings.add("not-understood", text, path=name, snapshots=(title,))
+                continue
             self._findings.add_read("seal-damaged", result, name, snapshots=(title,))
             if snapshot is not None and not self._archive.is_spare(snapshot):
                 yield snapshot

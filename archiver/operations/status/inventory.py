@@ -19,7 +19,7 @@ from archiver.archive.journal import policy_of
 from archiver.archive.places import own_place
 from archiver.archive.plans import Plans, vouched_in
 from archiver.archive.policy import LEVELS, Policy
-from archiver.errors import UnreadableError
+from archiver.errors import NotUnderstoodError, UnreadableError
 from archiver.operations.status.report import Coverage, LastAudit, PackStatus
 from archiver.text import utc_before
 
@@ -43,6 +43,8 @@ class Inventory:
         self._place = own_place(archive)
         self._unreadable: dict[str, str] = {}
         self.damaged_seals: list[str] = []
+        self.not_understood: dict[str, str] = {}
+        """Seals that a newer version wrote, each with what it announces."""
         self.snapshots = list(archive.snapshots(self._damaged_seal))
         # The journal is read once, through all who take something from it.
         self._chain = Chain()
@@ -69,6 +71,8 @@ class Inventory:
     def _damaged_seal(self, name: str, error: DamageError) -> None:
         if isinstance(error, UnreadableError):
             self._unreadable[name] = error.message
+        elif isinstance(error, NotUnderstoodError):
+            self.not_understood[name] = error.message
         else:
             self.damaged_seals.append(name)
 

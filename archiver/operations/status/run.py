@@ -160,6 +160,8 @@ def _unreadable(archive: Archive, inventory: Inventory) -> Iterator[Finding]:
     actions = Advice(archive.store.address).make_readable()
     for name, message in inventory.unreadable.items():
         yield Finding("file-unreadable", message, path=name, actions=actions)
+    for name, message in sorted(inventory.not_understood.items()):
+        yield Finding("not-understood", message, path=name)
 
 
 # ---- what falls short, in the order in which it is to be mended
