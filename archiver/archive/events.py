@@ -132,6 +132,16 @@ class Audited(msgspec.Struct, frozen=True):
     keys: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
 
 
+class Rehashed(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The SHA-256 of whole packs: (BLAKE3, SHA-256) of each, at ``place``.
+
+    So what BLAKE3 names can be proven by another function, should it ever be broken.
+    """
+
+    packs: tuple[tuple[str, str], ...]
+    place: str = ""
+
+
 # ---- plans
 
 
@@ -374,6 +384,7 @@ KnownDetail: TypeAlias = (
     | PlanRetired
     | Policy
     | Pruned
+    | Rehashed
     | Remembered
     | Repaired
     | Sealed
@@ -390,6 +401,7 @@ KINDS: Final[dict[str, type[KnownDetail]]] = {
     "sighted": Sighted,
     "gone": Gone,
     "audited": Audited,
+    "rehashed": Rehashed,
     "policy": Policy,
     "copied": Copied,
     "places-seen": PlacesSeen,

@@ -94,6 +94,11 @@ _SEED_MAX = 100
     type=click.Path(path_type=Path),
     help="Sign the report with this secret key; the signature lies beside it.",
 )
+@click.option(
+    "--rehash",
+    is_flag=True,
+    help="Also take the SHA-256 of every pack that is read, and journal it. Level files always does.",
+)
 @packs_option
 @click.option(
     "--explain", "code", metavar="CODE", help="Say what a finding's code means and what to do."
@@ -109,6 +114,7 @@ def command(
     memory: int | None,
     seed: str | None,
     *,
+    rehash: bool,
     read_only: bool,
     file: Path | None,
     secret: Path | None,
@@ -128,7 +134,7 @@ def command(
         return
     if level == "smoke":
         limited = any(limits[name] is not None for name in ("seconds", "size", "share"))
-        if limited or any((heads, keys, seed, read_only, file, secret, pack_folders)):
+        if limited or any((heads, keys, seed, read_only, file, secret, pack_folders, rehash)):
             raise click.UsageError("Level smoke goes with --snapshot, --max-age and --memory only.")
         _smoke_test(reference, limits["age"], memory)
         return
@@ -145,6 +151,7 @@ def command(
         repository,
         revision,
         level=cast("Level", level),  # click has seen to it that it is one
+        rehash=rehash,
         limits=Limits(**limits, seed=seed or ""),  # type: ignore[arg-type] # click has made each its type
         heads=heads,
         keys=keys,

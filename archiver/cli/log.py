@@ -104,6 +104,8 @@ def sentence(event: Event) -> str:  # noqa: C901, PLR0911, PLR0912 - one case fo
             return f"{printable(upstream)} no longer has {printable(name)} of it."
         case kinds.Audited() as audited:
             return _audited(audited)
+        case kinds.Rehashed(packs):
+            return f"took the SHA-256 of {plural(len(packs), 'pack')}."
         case kinds.Copied(from_, to, snapshots):
             ends = f"from {printable(from_)} to {printable(to)}"
             return f"copied {ends}, {_ids(snapshots, 'snapshot')}."

@@ -31,7 +31,7 @@ from archiver.archive.check.heads import (
 )
 from archiver.archive.check.proofs import Proofs, proofs_of, readable_events
 from archiver.archive.editions import edition_of
-from archiver.archive.events import Malformed
+from archiver.archive.events import Malformed, Rehashed
 from archiver.archive.fixity import read_or_reread
 from archiver.archive.foreign import ForeignFile, ForeignKind, foreign_files
 from archiver.archive.journal import in_order, policy_of
@@ -152,6 +152,8 @@ class JournalCheck:
         self._chain = Chain()
         self.policy = Policy()
         """What the owner wants, once it was read; the defaults if that cannot be understood."""
+        self.rehashed: dict[str, str] = {}
+        """Pack -> the SHA-256 that an audit took of it first."""
 
     def read(self, *, complete: bool) -> Proofs:
         """Return when what was proven last, as far as the journal can be read.
@@ -160,6 +162,10 @@ class JournalCheck:
         """
         readable = self._events() if complete else readable_events(self._archive.journal)
         events = list(readable)
+        for _, event in events:
+            if isinstance(event.detail, Rehashed):
+                for pack, digest in event.detail.packs:
+                    self.rehashed.setdefault(pack, digest)
         try:
             self.policy = policy_of(events)
         except ArchiverError:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import threading
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing
+from hashlib import sha256
 from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -33,7 +34,7 @@ from archiver.codec.segment import ObjectHeader, check_header, decoded_digest
 from archiver.errors import ArchiverError, DamageError, DeniedError, NotUnderstoodError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 
     from archiver.archive.advice import Advice
     from archiver.archive.archive import Archive
@@ -113,6 +114,7 @@ class PackResult(msgspec.Struct, frozen=True):
         unstable: Why the first reading and the second one differ, or ``""``.
         size: Of the file, in bytes.
         blake3: Of the whole file; ``""`` if it was not, or could not be, read to its end.
+        sha256: Likewise, if that was asked for.
         archive: The archive that wrote it, by its head; ``""`` if that cannot be read.
         sound: The digests, 32 bytes each, of the objects that decode to what they are named; of
             those that the index lists where nothing was decoded.
@@ -129,6 +131,7 @@ class PackResult(msgspec.Struct, frozen=True):
     unstable: str = ""
     size: int = 0
     blake3: str = ""
+    sha256: str = ""
     archive: str = ""
     sound: bytes = b""
     damaged: tuple[DamagedObject, ...] = ()
@@ -182,8 +185,12 @@ class PackCheck:
         progress: Progress,
         memory: MemoryBudget,
         on_pack: Callable[[PackResult], None],
+        *,
+        rehash: bool = False,
     ) -> None:
+        """Take the SHA-256 of packs that are read whole too, if ``rehash`` says so."""
         self._store = store
+        self._rehash = rehash
         self._advice = advice
         self._findings = findings
         self._progress = progress
@@ -214,7 +221,7 @@ class PackCheck:
         try:
             while True:
                 for pack in islice(new, workers + 1 - len(running)):
-                    running.add(pool.submit(check_pack, self._store, pack, advance, level))
+                    running.add(self._submit(pool, pack, advance, level))
                 if not running:
                     return
                 done, running = wait(running, _POLL_SECONDS, FIRST_COMPLETED)
@@ -224,6 +231,12 @@ class PackCheck:
             # Also if anything interrupts: its threads must not read on behind an error.
             stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
+
+    def _submit(
+        self, pool: ThreadPoolExecutor, pack: ExpectedPack, advance: Advance, level: Level
+    ) -> Future[PackResult]:
+        rehash = self._rehash
+        return pool.submit(check_pack, self._store, pack, advance, level, rehash=rehash)
 
     def _note(self, result: PackResult, *, shown: bool) -> None:
         self.results[result.pack] = result
@@ -238,17 +251,22 @@ class PackCheck:
 
 
 def check_pack(
-    store: Store, expected: ExpectedPack, advance: Advance, level: Level = "content"
+    store: Store,
+    expected: ExpectedPack,
+    advance: Advance,
+    level: Level = "content",
+    *,
+    rehash: bool = False,
 ) -> PackResult:
     """Read a pack; what looks damaged is reread, and decoded, before it is called so."""
     try:
         if store.stat(expected.name) is None:
             return PackResult(expected)
-        first = _read(store, expected, advance, level)
+        first = _read(store, expected, advance, level, rehash=rehash)
         if first.whole:
             return first
         drop_cached(store, expected.name)
-        second = _read(store, expected, lambda _size: advance(0), "content")
+        second = _read(store, expected, lambda _size: advance(0), "content", rehash=rehash)
     except FileNotFoundError:
         return PackResult(expected)
     except ArchiverError as error:
@@ -269,16 +287,18 @@ def _agree(first: PackResult, second: PackResult) -> bool:
     return not second.whole
 
 
-def _read(store: Store, expected: ExpectedPack, advance: Advance, level: Level) -> PackResult:
+def _read(
+    store: Store, expected: ExpectedPack, advance: Advance, level: Level, *, rehash: bool
+) -> PackResult:
     with closing(store.open(expected.name)) as reader:
         try:
             PackReader.stored(reader, expected.name).require_understood(expected.pack)
         except NotUnderstoodError as error:
             return _hash_only(reader, expected, advance, level, error.message)
         if proves(level, "content"):
-            return _Decoding(reader, expected, advance).run()
+            return _Decoding(reader, expected, advance, rehash=rehash).run()
         if level == "stored":
-            return _hash(reader, expected, advance)
+            return _hash(reader, expected, advance, rehash=rehash)
         advance(0)
         return _look(reader, expected)
 
@@ -320,9 +340,9 @@ _HASHED_PIECE: Final = 512 << 10
 """A piece stays in the core's cache between the system's copy and the digest."""
 
 
-def _hash(reader: Reader, expected: ExpectedPack, advance: Advance) -> PackResult:
+def _hash(reader: Reader, expected: ExpectedPack, advance: Advance, *, rehash: bool) -> PackResult:
     """Return what ``_look`` does, with the digest of the whole file, read front to back."""
-    return _with_digest(_look(reader, expected), reader, advance)
+    return _with_digest(_look(reader, expected), reader, advance, rehash=rehash)
 
 
 def _hash_only(
@@ -336,19 +356,26 @@ def _hash_only(
     return result if level == "structure" else _with_digest(result, reader, advance)
 
 
-def _with_digest(result: PackResult, reader: Reader, advance: Advance) -> PackResult:
-    hasher, problem = blake3(), ""
+def _with_digest(
+    result: PackResult, reader: Reader, advance: Advance, *, rehash: bool = False
+) -> PackResult:
+    hasher, second, problem = blake3(), sha256() if rehash else None, ""
     try:
         for at in range(0, reader.size, _HASHED_PIECE):
             piece = workspace().take("stored", min(_HASHED_PIECE, reader.size - at)).data
             if reader.read_into(at, piece) != len(piece):
                 raise DamageError(f"it ends before byte {at + len(piece)}")
             hasher.update(piece)
+            if second is not None:
+                second.update(piece)
             advance(len(piece))
     except ArchiverError as error:
         problem = error.message
-    digest = "" if problem else hasher.hexdigest()
-    return msgspec.structs.replace(result, level="stored", blake3=digest, problem=problem)
+    result = msgspec.structs.replace(result, level="stored", problem=problem)
+    if problem:
+        return result
+    also = second.hexdigest() if second is not None else ""
+    return msgspec.structs.replace(result, blake3=hasher.hexdigest(), sha256=also)
 
 
 # ---- level content
@@ -375,7 +402,10 @@ class _Decoding:
     as the walk. Where the walk is lost, the index leads to the objects that are still whole.
     """
 
-    def __init__(self, reader: Reader, expected: ExpectedPack, advance: Advance) -> None:
+    def __init__(
+        self, reader: Reader, expected: ExpectedPack, advance: Advance, *, rehash: bool
+    ) -> None:
+        self._second = sha256() if rehash else None
         self._reader = reader
         self._expected = expected
         self._advance = advance
@@ -421,6 +451,7 @@ class _Decoding:
             problem=problem,
             size=self._reader.size,
             blake3=digest,
+            sha256=self._second.hexdigest() if digest and self._second is not None else "",
             archive=self._archive,
             sound=bytes(self._sound),
             damaged=tuple(self._damaged),
@@ -443,6 +474,8 @@ class _Decoding:
         if self._reader.read_into(self._at, buffer) != size:
             raise DamageError(f"it ends before byte {self._at + size}")
         self._hasher.update(buffer)
+        if self._second is not None:
+            self._second.update(buffer)
         self._at += size
         self._advance(size)
         return buffer
@@ -566,6 +599,25 @@ def pack_findings(result: PackResult, advice: Advice) -> Iterator[Finding]:
     if not expected.snapshots:
         text = f"No seal needs pack {expected.pack}: a run was interrupted, or its seal is lost."
         yield Finding("unsealed-pack", text, expected.name, pack=expected.pack)
+
+
+def rehash_findings(
+    results: Iterable[PackResult], known: Mapping[str, str], advice: Advice
+) -> Iterator[Finding]:
+    """Yield the packs that have the BLAKE3 of their name, and another SHA-256 than was journalled."""
+    for result in results:
+        journalled = known.get(result.pack, result.sha256)
+        if result.whole and result.sha256 and result.sha256 != journalled:
+            name = result.expected.name
+            text = (
+                f"{name} has the SHA-256 {result.sha256}, and the journal says {journalled}: one of the "
+                "two was forged, though its BLAKE3 is right."
+            )
+            actions = advice.copy_back(name, "pack-damaged")
+            snapshots = result.expected.snapshots
+            yield Finding(
+                "pack-damaged", text, name, pack=result.pack, snapshots=snapshots, actions=actions
+            )
 
 
 def missing_pack_findings(

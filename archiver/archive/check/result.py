@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -31,6 +32,7 @@ class CheckRequest(msgspec.Struct, frozen=True):
         heads: Events that must be in the journal.
         keys: Public keys that are trusted instead of the policy's, if there are any.
         memory: What it may take, and so how many threads read.
+        rehash: Whether the packs' SHA-256 is taken too, and compared with what the journal knows.
     """
 
     repository: str | None = None
@@ -40,6 +42,7 @@ class CheckRequest(msgspec.Struct, frozen=True):
     heads: tuple[TrustedHead, ...] = ()
     keys: tuple[str, ...] = ()
     memory: MemoryBudget = MemoryBudget()
+    rehash: bool = False
 
 
 class CheckResult(msgspec.Struct, frozen=True):
@@ -57,6 +60,7 @@ class CheckResult(msgspec.Struct, frozen=True):
         remaining: How many packs have no recent proof and were not read this time.
         complete: Whether no pack and no file remains.
         recent: How many packs have a recent proof, look whole, and were not read for that reason.
+        rehashed: The SHA-256 of packs, by their BLAKE3, that the journal knows.
         checked: Of what else all of the archive was checked: ``documents``, ``parity``.
         policy: What the journal says is wanted; the defaults if that cannot be understood.
     """
@@ -73,6 +77,7 @@ class CheckResult(msgspec.Struct, frozen=True):
     complete: bool = True
     recent: int = 0
     checked: tuple[str, ...] = ()
+    rehashed: Mapping[str, str] = {}
     policy: Policy = Policy()
 
     @property

@@ -29,6 +29,7 @@ from archiver.archive.check.packs import (
     PackResult,
     expected_packs,
     missing_pack_findings,
+    rehash_findings,
     unsealed_packs,
 )
 from archiver.archive.check.result import CheckRequest, CheckResult, Findings
@@ -84,7 +85,15 @@ def check_archive(
 
     # What is due, as far as the limits let it; the files of a snapshot after its packs, which are proven
     # then. All the rest is looked at by structure: a pack that is gone is never left out.
-    pack_check = PackCheck(store, findings.advice, findings.all, progress, request.memory, on_pack)
+    pack_check = PackCheck(
+        store,
+        findings.advice,
+        findings.all,
+        progress,
+        request.memory,
+        on_pack,
+        rehash=request.rehash,
+    )
     file_check = FileCheck(archive, schedule, progress, request.memory)
     due: set[str] = set()
     if request.level == "structure":
@@ -105,7 +114,10 @@ def check_archive(
 
     # Missing packs once all are known, because many of them are one finding.
     results = pack_check.results
-    findings.all += _missing_pack_findings(store, results, findings.advice)
+    findings.all += (
+        *_missing_pack_findings(store, results, findings.advice),
+        *rehash_findings(results.values(), journal.rehashed, findings.advice),
+    )
 
     # Manifests after all packs: an object may be whole in another pack than the one where it should be.
     check_snapshots(
@@ -154,6 +166,7 @@ def check_archive(
         remaining=len(due & left),
         complete=not due & left and file_check.complete,
         recent=sum(results[pack].whole for pack in recent),
+        rehashed=journal.rehashed,
         checked=("documents", *(("parity",) if deep else ())) if complete else (),
         policy=journal.policy,
     )

@@ -19,7 +19,7 @@ from archiver.archive.check.result import CheckRequest
 from archiver.archive.check.run import check_archive
 from archiver.archive.check.schedule import UNLIMITED, Limits
 from archiver.archive.check.sidecars import missing_findings
-from archiver.archive.events import Audited, AuditLimits, Sample, new_event
+from archiver.archive.events import Audited, AuditLimits, Rehashed, Sample, new_event
 from archiver.archive.findings import UNKNOWN, Finding
 from archiver.archive.places import settled_place
 from archiver.archive.policy import Level, proves
@@ -54,6 +54,7 @@ class AuditRequest(msgspec.Struct, frozen=True):
         repository: Only what the snapshots of this repository need; None: the whole archive.
         revision: Only those of this (beginning of a) revision.
         level: How deep packs are read.
+        rehash: Whether the SHA-256 of packs that are read whole is taken too; level ``files`` always does.
         limits: How much is read.
         heads: Ids of events that were kept elsewhere, or names of files that list some.
         keys: Public keys, or files of one: they are trusted instead of the policy's, and must have signed
@@ -72,6 +73,7 @@ class AuditRequest(msgspec.Struct, frozen=True):
     read_only: bool = False
     report: ReportFile | None = None
     memory: MemoryBudget = MemoryBudget()
+    rehash: bool = False
 
 
 class AuditReport(msgspec.Struct, frozen=True):
@@ -170,6 +172,7 @@ def audit(archive: Archive, request: AuditRequest, progress: Progress) -> AuditR
         heads,
         own_keys,
         request.memory,
+        rehash=request.rehash or request.level == "files",
     )
     with Ledger(archive, request.level, subject, terms, read_only=request.read_only) as ledger:
         result = check_archive(archive, check, progress, ledger.note)
@@ -296,6 +299,8 @@ _FLUSH_SECONDS: Final = 300
 """What was proven is journalled at least so often: a power cut costs no more."""
 _LISTED: Final = 10_000
 """Digests that one event lists: it has at most 1 MiB."""
+_REHASHED: Final = 5_000
+"""Packs with two digests each that one event lists."""
 _NAMED: Final = 1_000
 """Names of files that one event lists beside them."""
 _CHECKED_AGAINST: Final = 256
@@ -375,6 +380,7 @@ class Ledger:
     def close(self, result: CheckResult, heads: Sequence[str], keys: Sequence[str]) -> None:
         """Journal that the run came to its end, checked against these heads and keys."""
         self._closed = True
+        self._write_rehashed(result)
         self._against = tuple(heads[:_CHECKED_AGAINST]), tuple(keys[:_CHECKED_AGAINST])
         self._complete = result.complete
         damaged = sum(
@@ -429,7 +435,20 @@ class Ledger:
             if last:
                 return
 
-    def _record(self, detail: Audited) -> None:
+    def _write_rehashed(self, result: CheckResult) -> None:
+        """Journal the SHA-256 of the packs that are whole and of which the journal knows none."""
+        new = sorted(
+            (pack.pack, pack.sha256)
+            for pack in result.pack_results
+            if pack.sha256 and pack.whole and not pack.unstable and pack.pack not in result.rehashed
+        )
+        if self._read_only or not new:
+            return
+        place = settled_place(self._archive).key
+        for at in range(0, len(new), _REHASHED):
+            self._record(Rehashed(tuple(new[at : at + _REHASHED]), place))
+
+    def _record(self, detail: Audited | Rehashed) -> None:
         try:
             self._archive.require_writable()
             self._archive.record(new_event(detail, *self._subject))
