@@ -117,7 +117,7 @@ def test_a_sound_archive_passes_and_the_audit_is_journalled(audit, weights):
     assert event["detail"].pop("place") in (weights.root / "place.json").read_text()
     assert event["detail"] == {
         "level": "content",
-        "objects": 8,
+        "objects": 10,
         "checked": ["documents", "parity"],
         "damaged": 0,
         "damaged_files": [],
