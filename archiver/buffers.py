@@ -38,6 +38,8 @@ class Workspace:
         """Return the buffer ``name``, cut to ``size`` bytes; its content is whatever was."""
         buffer = self._buffers.get(name)
         if buffer is None or len(buffer) < size:
+            buffer = None
+            self._buffers.pop(name, None)  # first: the two are not to be there at once
             buffer = self._buffers[name] = np.empty(size, np.uint8)
         return buffer[:size]
 

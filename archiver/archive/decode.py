@@ -38,7 +38,6 @@ _SMALL: Final = 1 << 20
 _FILE_THREADS: Final = 8
 """Threads that open, sync and name files, and make small ones; mostly they wait for the disk."""
 _SMALL_AHEAD: Final = 4 * _FILE_THREADS
-_EXTRA_BUFFERS: Final = 2
 
 Segment = tuple[int, str]
 """Size in bytes and BLAKE3."""
@@ -88,8 +87,7 @@ class DecodedFile(NamedTuple):
 def decoder_workers(memory: MemoryBudget) -> int:
     """Return how many workers a ``FileDecoder`` may have."""
     # Each decodes into a buffer, and half of them have one more that waits to be hashed.
-    each = DECODER_BYTES + SEGMENT_MAX // 2
-    return memory.workers(each, shared=_EXTRA_BUFFERS * SEGMENT_MAX + _FILE_THREADS * 3 * _SMALL)
+    return memory.workers(DECODER_BYTES + SEGMENT_MAX // 2)
 
 
 class FileDecoder:
@@ -103,7 +101,7 @@ class FileDecoder:
         self.hashers = ThreadPoolExecutor(self.streams, thread_name_prefix="hash")
         self.files_pool = ThreadPoolExecutor(_FILE_THREADS, thread_name_prefix="file")
         self._ahead = workers + 1
-        self._buffers = workers + workers // 2 + _EXTRA_BUFFERS
+        self._buffers = workers + max(1, workers // 2)
         self._free: deque[Bytes] = deque()
 
     def __enter__(self) -> Self:

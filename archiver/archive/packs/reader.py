@@ -42,8 +42,9 @@ if TYPE_CHECKING:
     from archiver.buffers import Bytes
     from archiver.storage.store import Reader
 
-DECODER_BYTES: Final = 3 * SEGMENT_MAX + (6 << 20)
-"""What a thread holds that decodes: an object as it is stored, its streams, its plain bytes, zstd's own."""
+DECODER_BYTES: Final = 3 * SEGMENT_MAX + (8 << 20)
+"""What a thread holds that decodes: an object as it is stored, its streams, its plain bytes, zstd's own;
+and the holes that the C library has between buffers which grew."""
 
 Result = TypeVar("Result")
 
