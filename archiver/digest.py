@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import NewType
+from typing import Annotated, NewType
 
+import msgspec
 from blake3 import blake3
 
 from archiver.errors import ArchiverError
@@ -16,6 +17,8 @@ Sha256Hex = NewType("Sha256Hex", str)
 """64 lowercase hex digits: the SHA-256 of a whole file."""
 GitOid = NewType("GitOid", str)
 """40 lowercase hex digits: the SHA-1 that git gives a blob, or a commit."""
+HexDigest = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+"""A digest in a stored document, which may be damaged: its form is checked as it is read."""
 
 _HEX64 = re.compile(r"[0-9a-f]{64}\Z")
 _HEX40 = re.compile(r"[0-9a-f]{40}\Z")

@@ -12,16 +12,12 @@ from contextlib import suppress
 from importlib import resources
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-
 from archiver.archive import layout
 from archiver.archive.advice import command
 from archiver.archive.events import TOOL
 from archiver.archive.journal import Journal, policy_of
 from archiver.archive.manifests import Manifests
 from archiver.archive.packs.folders import PackFolders, StoreWithPacks
-from archiver.archive.packs.index import ObjectIndex
-from archiver.archive.packs.reader import PackReader
 from archiver.archive.records import (
     FORMAT,
     MANIFEST_MAX,
@@ -38,7 +34,6 @@ from archiver.archive.records import (
 )
 from archiver.archive.seals import Seals, Snapshot
 from archiver.archive.unsealed import UnsealedSnapshots
-from archiver.codec.segment import SEGMENT_MAX
 from archiver.errors import (
     ArchiverError,
     DamageError,
@@ -51,13 +46,16 @@ from archiver.errors import (
     skip_damaged,
 )
 from archiver.storage.local import LocalStore
+from archiver.tensors.cuts import SEGMENT_MAX
 from archiver.text import utc_now
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from archiver.archive.events import Event
+    from archiver.archive.packs.index import ObjectIndex
+    from archiver.archive.packs.reader import PackReader
     from archiver.archive.policy import Policy
     from archiver.archive.records import Manifest, ManifestFacts, Seal, Source
     from archiver.archive.vouching import Vouching
@@ -194,6 +192,14 @@ class Archive:
         """Return the snapshots whose seal is lost, by their manifests."""
         return self._unsealed().all()
 
+    def _objects(
+        self, packs: Iterable[str], fallback: Callable[[], Iterable[str]] | None = None
+    ) -> ObjectIndex:
+        # Whoever only lists what is held reads no pack, and need not wait for numpy.
+        from archiver.archive.packs.index import ObjectIndex  # noqa: PLC0415
+
+        return ObjectIndex(self, packs, fallback)
+
     def _unsealed(self) -> UnsealedSnapshots:
         return UnsealedSnapshots(
             self.store,
@@ -201,7 +207,7 @@ class Archive:
             self._seals,
             self._manifests,
             self.journal,
-            lambda: ObjectIndex(self, self.packs()),
+            lambda: self._objects(self.packs()),
         )
 
     def default(self, snapshots: Sequence[Snapshot]) -> Snapshot:
@@ -262,7 +268,9 @@ class Archive:
         fits = all(0 < size <= SEGMENT_MAX for size, _ in copies)
         if not fits or not 0 < sum(size for size, _ in copies) <= MANIFEST_MAX:
             raise DamageError("The seal names no copy of its manifest that can be.")
-        objects = ObjectIndex(self, (pack for pack, _ in seal.packs), self.packs)
+        import numpy as np  # noqa: PLC0415 - see _objects
+
+        objects = self._objects((pack for pack, _ in seal.packs), self.packs)
         plain = np.empty(sum(size for size, _ in copies), np.uint8)
         at = 0
         for size, digest in copies:
@@ -322,6 +330,8 @@ class Archive:
             pass
 
     def _open_pack(self, pack: str) -> PackReader:
+        from archiver.archive.packs.reader import PackReader  # noqa: PLC0415 - see _objects
+
         try:
             return PackReader.stored(self.store.open(layout.pack_name(pack)), f"Pack {pack[:16]}")
         except FileNotFoundError:

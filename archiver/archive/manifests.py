@@ -15,7 +15,6 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
-import numpy as np
 import zstandard
 
 from archiver.archive import layout
@@ -35,7 +34,6 @@ from archiver.archive.records import (
     parse_record,
     require_known,
 )
-from archiver.codec.segment import SEGMENT_MAX, Effort, encode
 from archiver.digest import Blake3Hex, blake3_hex, is_blake3, is_object_id, is_sha256
 from archiver.errors import (
     ArchiverError,
@@ -47,6 +45,7 @@ from archiver.errors import (
     explain_system_error,
 )
 from archiver.names import path_problems
+from archiver.tensors.cuts import SEGMENT_MAX
 from archiver.text import printable
 
 if TYPE_CHECKING:
@@ -252,6 +251,8 @@ def manifest_file(plain: bytes) -> bytes:
 
 def pieces_of(plain: bytes) -> Iterator[Bytes]:
     """Yield the pieces in which a document is stored as objects."""
+    import numpy as np  # noqa: PLC0415 - whoever only reads manifests need not wait for it
+
     whole = np.frombuffer(plain, np.uint8)
     for at in range(0, len(whole), SEGMENT_MAX):
         yield whole[at : at + SEGMENT_MAX]
@@ -259,6 +260,8 @@ def pieces_of(plain: bytes) -> Iterator[Bytes]:
 
 def encode_piece(piece: Bytes, digest: Blake3Hex) -> EncodedObject:
     """Return a piece of a document as it is stored: by codec 0, which a person can undo."""
+    from archiver.codec.segment import Effort, encode  # noqa: PLC0415 - the same
+
     return encode(piece, DOCUMENT_DTYPE, Effort.NORMAL, digest)
 
 

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 import msgspec
 
 from archiver.archive.layout import INFO, PLACE
-from archiver.codec.segment import HexDigest
-from archiver.digest import Blake3Hex, blake3_hex
+from archiver.digest import Blake3Hex, HexDigest, blake3_hex
 from archiver.errors import DamageError, UnknownFormatError
 from archiver.tensors.header import Count, Tensor
 from archiver.text import printable

@@ -5,7 +5,6 @@ Nothing heavy is imported here; a command's module is loaded when the command ru
 
 from __future__ import annotations
 
-import difflib
 import gc
 import importlib
 import logging
@@ -95,6 +94,8 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Resolve as click does; for a name that is no command, name the nearest one that is."""
+        import difflib
+
         close = difflib.get_close_matches(args[0], COMMANDS, 1)
         if args[0] not in COMMANDS and close:
             ctx.fail(f"No such command '{printable(args[0])}'. Did you mean {close[0]}?")

@@ -6,7 +6,7 @@ Every encoding is decoded again and compared before it is handed out. Format: ``
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from archiver.buffers import Workspace, workspace
 from archiver.codec import zstd
 from archiver.codec.transforms import CODECS, Transform
-from archiver.digest import Blake3Hex, blake3_hex
+from archiver.digest import Blake3Hex, HexDigest, blake3_hex
 from archiver.errors import ArchiverError, DamageError
 
 if TYPE_CHECKING:
@@ -28,10 +28,6 @@ _COPIED = 64 << 10
 """Up to this many bytes are compared as copies: numpy's calls cost more than the bytes."""
 _SURPRISE = 1.02
 """An encoding this much larger than its sample promised is tried against the runner-up."""
-
-
-HexDigest = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
-"""A digest in a stored document, which may be damaged: its form is checked as it is read."""
 
 
 class Effort(StrEnum):

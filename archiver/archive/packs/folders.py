@@ -11,7 +11,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from archiver.archive import layout
-from archiver.archive.packs.reader import PackReader
 from archiver.errors import DamageError
 from archiver.storage.local import LocalStore
 
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from archiver.archive.packs.reader import PackReader
     from archiver.storage.store import Reader, Store
 
 _PACK: Final = re.compile(r"([0-9a-f]{64})\.pack")
@@ -57,6 +57,9 @@ class PackFolders:
 
     def pack(self, pack: str) -> PackReader:
         """Return a reader of a pack by its path; raise DamageError if it went since."""
+        # Whoever only lists what is held opens no pack, and need not wait for numpy.
+        from archiver.archive.packs.reader import PackReader  # noqa: PLC0415
+
         for store in self._stores:
             folder = f"{store.path}/"
             if pack.startswith(folder):

@@ -16,7 +16,8 @@ from typing import Final
 import msgspec
 
 from archiver.archive.records import FORMAT, ArchiveInfo, Features, canonical
-from archiver.codec.segment import HexDigest, ObjectHeader
+from archiver.codec.segment import ObjectHeader
+from archiver.digest import HexDigest
 from archiver.tensors.header import Count
 
 HEAD: Final = 0x184D2A50

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
-import zfec
 from blake3 import blake3
 
 from archiver.archive.parity.sidecar import read_block
@@ -85,6 +84,8 @@ def encode_group(
     members = shape.members(group)
     rows, slices = len(members), _slices(shape, len(members))
     numbers = tuple(range(rows, rows + shape.parity))
+    import zfec  # noqa: PLC0415 - hardly any run makes parity
+
     encoder = zfec.Encoder(rows, rows + shape.parity)
     views = _rows(rows, slices.step)
     hashers = [blake3() for _ in members]
@@ -129,6 +130,8 @@ def recover_group(
     """
     numbers = tuple(sorted(good_blocks)[:rows])
     slices = _slices(shape, rows)
+    import zfec  # noqa: PLC0415 - the same
+
     decoder = zfec.Decoder(rows, rows + shape.parity)
     views = _rows(rows, slices.step)
     pieces: dict[int, list[bytes]] = {number: [] for number in lost}

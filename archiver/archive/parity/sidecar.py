@@ -15,8 +15,7 @@ from blake3 import blake3
 from archiver.archive import layout
 from archiver.archive.packs import format as pack_format
 from archiver.archive.records import FORMAT, Features, canonical, parse_record
-from archiver.codec.segment import HexDigest
-from archiver.digest import blake3_hex
+from archiver.digest import HexDigest, blake3_hex
 from archiver.errors import DamageError, UnknownFormatError, UsageError
 
 if TYPE_CHECKING:

@@ -15,8 +15,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from archiver.archive.signing.minisign import (
     ALGORITHM,
     FILE_MAX,
@@ -40,6 +38,8 @@ from archiver.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 _LAYOUT: Final = struct.Struct("<2s2s2s32sQQ104s")
 _SCRYPT: Final = b"Sc"
@@ -88,6 +88,11 @@ class SecretKey(NamedTuple):
 
     @property
     def _private(self) -> Ed25519PrivateKey:
+        # Hardly any run signs.
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import (  # noqa: PLC0415
+            Ed25519PrivateKey,
+        )
+
         return Ed25519PrivateKey.from_private_bytes(self.seed)
 
     def signature(self, signed: bytes, comment: str) -> bytes:

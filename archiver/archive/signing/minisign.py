@@ -10,9 +10,6 @@ import binascii
 import hashlib
 from typing import Final, NamedTuple
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
 from archiver.errors import DamageError, UsageError
 from archiver.text import printable
 
@@ -46,6 +43,12 @@ class PublicKey(NamedTuple):
 
     def made(self, signature: bytes, signed: bytes) -> bool:
         """Return whether this key made the signature (64 bytes) of these bytes."""
+        # Hardly any run has signatures to look at.
+        from cryptography.exceptions import InvalidSignature  # noqa: PLC0415
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import (  # noqa: PLC0415
+            Ed25519PublicKey,
+        )
+
         try:
             Ed25519PublicKey.from_public_bytes(self.raw).verify(signature, signed)
         except (InvalidSignature, ValueError):
