@@ -76,8 +76,8 @@ which costs the other blocks a look."""
 _RIVAL_WAYS = (1,)
 """For a first look at codec 0 on weights, which hardly ever wins: more would cost too much."""
 _CANDIDATES: dict[Effort, dict[str, tuple[int, ...]]] = {
-    Effort.FAST: {"BF16": (1, 0), "F16": (1, 0), "F32": (2, 0), "": (0, 1, 2)},
-    Effort.NORMAL: {"BF16": (3, 0), "F16": (1, 0), "F32": (4, 2, 0), "": (0, 1, 3, 2, 4)},
+    Effort.FAST: {"BF16": (5, 0), "F16": (1, 0), "F32": (2, 0), "": (0, 1, 2)},
+    Effort.NORMAL: {"BF16": (5, 0), "F16": (1, 0), "F32": (4, 2, 0), "": (0, 1, 5, 2, 4)},
 }
 
 

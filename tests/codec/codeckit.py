@@ -72,9 +72,11 @@ def decoded_by_reference(item: EncodedObject) -> bytes:
     """What the carried decoder makes of an object."""
     header = json.loads(canonical(item.header))
     module = reference()
-    sizes = module.stream_sizes(header, list(item.frames))
+    keys = ("codec", "size", "frames", "emax", "tail")
+    how = module.recipe(*(header.get(key, {"tail": ""}.get(key)) for key in keys))
+    sizes = module.stream_sizes(how, list(item.frames))
     streams = [
         zstandard.ZstdDecompressor().decompress(frame, max_output_size=size or 1)
         for frame, size in zip(item.frames, sizes, strict=True)
     ]
-    return bytes(module.undo_codec(header, streams))
+    return bytes(module.undo_codec(how, streams))
