@@ -11,6 +11,7 @@ from kit import handmade
 from kit.repository import bf16, noise
 
 from archiver.archive.archive import Archive
+from archiver.archive.check.packs import ExpectedPack, check_pack
 from archiver.archive.packs.format import IndexEntry
 from archiver.archive.packs.index import ObjectIndex
 from archiver.archive.packs.reader import PackReader
@@ -134,6 +135,37 @@ def test_no_flipped_bit_outside_of_the_data_costs_an_object(data, name):
             spoilt = bytearray(data)
             spoilt[at] ^= 1 << bit
             assert lost_objects(Memory(bytes(spoilt))) == set(), (at, bit)
+
+
+class MemoryStore:
+    """A store of one pack."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def stat(self, name: str) -> int:
+        del name
+        return len(self.data)
+
+    def open(self, name: str) -> Memory:
+        del name
+        return Memory(self.data)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_audit_sees_each_flipped_bit_and_misses_no_object(data, name):
+    pack = blake3_hex(data)
+    expected = ExpectedPack(pack, frozenset({len(data)}), ())
+    assert check_pack(MemoryStore(data), expected, lambda _size: None).whole
+    for at in frames_of(data)[name]:
+        spoilt = bytearray(data)
+        spoilt[at] ^= 1 << at % 8
+        result = check_pack(MemoryStore(bytes(spoilt)), expected, lambda _size: None)
+        assert result.blake3 != pack, at
+        sound = {result.sound[i : i + 32].hex() for i in range(0, len(result.sound), 32)}
+        assert sound >= TRUTH.keys(), at
+        assert {damaged.blake3 for damaged in result.damaged} & TRUTH.keys() == set(), at
+        assert not result.unstable
 
 
 @pytest.mark.parametrize("short", [False, True], ids=["eight elements", "five elements"])

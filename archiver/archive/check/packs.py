@@ -555,9 +555,13 @@ class _Decoding:
     def _read_unwalked(self) -> None:
         """Read the objects that the walk did not reach, or not as what they are listed."""
         read = self._walked - self._doubtful
+        if self._indexed and self._index.keys() <= read:
+            return
         entries = self._index.values() if self._indexed else self._pack.walk()
+        sound = {bytes(self._sound[at : at + 32]) for at in range(0, len(self._sound), 32)}
         for entry in entries:
-            if entry.offset in read:
+            # What came out where the frames have it may be listed at another place.
+            if entry.offset in read or bytes.fromhex(entry.blake3) in sound:
                 continue
             self._advance(0)
             size = max(0, min(entry.size, STORED_MAX))
