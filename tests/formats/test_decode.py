@@ -596,35 +596,54 @@ def test_blake3_in_python_alone_over_more_than_one_round_of_lanes(module):
     assert module.blake3_python(data) == blake3.blake3(data).hexdigest()
 
 
-@needs_zstd
-def test_the_page_restores_by_hand(archive, tmp_path):
-    """README.txt, its commands as they stand there."""
-    page = (archive / "README.txt").read_text()
-    steps = [line.strip() for line in page.splitlines() if line.startswith("       ")]
-    find_index = next(line for line in steps if line.startswith("INDEX="))
-    show_index = next(line for line in steps if line.startswith("tail -c +$((INDEX"))
-    show_headers = next(line for line in steps if line.startswith("grep -a"))
-    cut = next(line for line in steps if line.startswith("dd "))
-    pack = f"PACK={pack_path(archive, PACKS[0])}"
-
-    def shell(*lines: str) -> bytes:
-        script = "\n".join((pack, *lines))
-        result = subprocess.run(
-            ["bash", "-c", script], check=True, capture_output=True, cwd=tmp_path
-        )
-        return result.stdout
-
-    rows = json.loads(shell(find_index, show_index))["objects"]
-    row = next(row for row in rows if row[0] == handmade.digest(CONFIG))
-    shell(cut.replace("OFFSET", str(row[1])).replace("STORED", str(row[2])))
-    assert (tmp_path / "segment").read_bytes() == CONFIG
-    found = [int(line.split(b":")[0]) - 8 for line in shell(show_headers).splitlines()]
-    assert found == [row[1] for row in rows]
-    row = next(row for row in rows if row[0] == handmade.digest(PARTS[0]))
-    shell(cut.replace("OFFSET", str(row[1])).replace("STORED", str(row[2])))
-    (tmp_path / "segment").rename(tmp_path / "streams")
+def by_hand() -> tuple[dict[str, str], str]:
+    """The commands of README.txt by their beginnings, and its program."""
+    page = (CARRIED / "README.txt").read_text()
+    lines = [line.strip() for line in page.splitlines() if line.startswith("       ")]
+    beginnings = ("SIZE=", "INDEX=", "tail -c +$((INDEX", "LC_ALL=C grep", "tail -c +$((OFFSET")
+    commands = {start: next(x for x in lines if x.startswith(start)) for start in beginnings}
     start = page.index("       import sys")
     program = page[start : page.index("\n\n", start)]
-    lines = "\n".join(line[7:] for line in program.splitlines())
-    run = [sys.executable, "-c", lines]
-    assert subprocess.run(run, check=True, capture_output=True, cwd=tmp_path).stdout == PARTS[0]
+    return commands, "\n".join(line[7:] for line in program.splitlines())
+
+
+@needs_zstd
+@pytest.mark.parametrize("full", [True, False])
+def test_the_page_restores_by_hand(tmp_path, full):
+    """README.txt, its commands and its program as they stand there, for every codec."""
+    commands, program = by_hand()
+    find_size, find_index, show_index, show_headers, cut = commands.values()
+    parts = [(CONFIG, 0), *((part, codec) for codec in range(6) for part in (PARTS[1], PARTS[2]))]
+    pack = handmade.pack([stored(*part) for part in parts], full=full)
+    path = tmp_path / "a.pack"
+    path.write_bytes(pack)
+
+    def shell(*lines: str) -> bytes:
+        script = "\n".join((f"PACK={path}", *lines))
+        command = ["sh", "-c", script]
+        return subprocess.run(command, check=True, capture_output=True, cwd=tmp_path).stdout
+
+    rows = json.loads(shell(find_size, find_index, show_index))["objects"]
+    offsets = [int(line.split(b":")[0]) - 8 for line in shell(show_headers).splitlines()]
+    assert offsets == [row[1] for row in rows]
+    for row, (plain, codec) in zip(rows, parts, strict=True):
+        name, offset, length, size = row[:4]
+        shell(cut.replace("OFFSET", str(offset)).replace("STORED", str(length)))
+        assert name == handmade.digest(plain)
+        header = pack[
+            offset + 8 : offset + 8 + int.from_bytes(pack[offset + 4 : offset + 8], "little")
+        ]
+        told = json.loads(header)
+        emax, tail = (row[6] or 0, row[7]) if full else (told.get("emax", 0), told.get("tail", ""))
+        run = [sys.executable, "-c", program, str(codec), str(size), str(emax), tail]
+        made = subprocess.run(run, check=True, capture_output=True, cwd=tmp_path).stdout
+        assert made == plain, codec
+
+
+def test_the_page_says_what_is_where_and_needs_no_more_lines_than_a_page():
+    page = (CARRIED / "README.txt").read_text()
+    _, program = by_hand()
+    assert len(program.splitlines()) <= 27
+    for name in ("snapshots/", "manifests/", "packs/", "journal/", "parity/", "signatures/"):
+        assert f"    {name}" in page
+    assert max(map(len, page.splitlines())) <= 106
