@@ -394,7 +394,7 @@ def objects_of_files(manifest: Manifest) -> set[str]:
 
 
 def tensors_of(entry: FileEntry) -> tuple[Tensor, ...]:
-    """Return the tensors of a file; empty if it is not an accepted safetensors file."""
+    """Return the tensors of a file; empty if its header was not accepted."""
     return () if isinstance(entry.tensors, msgspec.UnsetType) else entry.tensors
 
 

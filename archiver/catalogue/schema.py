@@ -161,7 +161,7 @@ class TensorRow(Base):
 
 
 class FileRow(Base):
-    """One file of a manifest; no layout when it is not an accepted safetensors file."""
+    """One file of a manifest; no layout when its tensors are not known."""
 
     __tablename__ = "files"
 

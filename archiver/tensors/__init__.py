@@ -1,1 +1,1 @@
-"""Safetensors files: which bytes are which tensor, and where a file is cut into segments."""
+"""Safetensors and GGUF files: which bytes are which tensor, and where a file is cut into segments."""
