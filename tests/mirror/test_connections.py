@@ -343,6 +343,16 @@ def test_there_are_as_many_connections_as_bring_more(each, together, number):
     assert Link(8, each=each, together=together).run(3) == number
 
 
+def test_one_bad_moment_of_a_machine_decides_nothing():
+    link = Link(8, each=25e6, together=1e9)
+    while link.run(0.05) < 8:
+        pass
+    link.together = 50e6
+    assert link.run(0.3) == 8
+    link.together = 1e9
+    assert link.run(5) == 8
+
+
 def test_a_reader_that_does_not_wait_needs_no_more():
     assert Link(8, each=25e6, together=1e9).run(3, waiting=0.1) == 4
 

@@ -27,7 +27,9 @@ _EPOCH_SECONDS: Final = 0.2
 _STARVED: Final = 0.3
 """Only a reader that waits for so much of the time is helped by more connections."""
 _WORTH: Final = 1.1
-"""Twice as many connections must bring so many times the bytes."""
+"""Twice as many connections must bring so many times the bytes,"""
+_CHANCES: Final = 3
+"""in one of so many epochs: in the first they are only being opened, and a busy machine has its moments."""
 _SETTLED_SECONDS: Final = 30.0
 """How long nothing is tried after more connections have brought no more, or some were refused."""
 
@@ -128,6 +130,7 @@ class ConnectionCount:
         self._settled_until = 0.0
         self._before = (1, 0.0)
         """The number before it was raised, and what it brought a second."""
+        self._chances = _CHANCES
         self._epoch = clock()
         self._received = 0
         self._waited = 0.0
@@ -165,12 +168,17 @@ class ConnectionCount:
     def _judge(self, rate: float, now: float) -> None:
         number, before = self._before
         if rate < _WORTH * before and self.number > number:
-            self.number = number
-            self._before = (number, 0.0)
-            self._settled_until = now + _SETTLED_SECONDS
+            self._chances -= 1
+            if not self._chances:
+                self.number = number
+                self._before = (number, 0.0)
+                self._settled_until = now + _SETTLED_SECONDS
         elif self.number < self._most:
             self._before = (self.number, rate)
             self.number = min(2 * self.number, self._most)
+            self._chances = _CHANCES
+        else:
+            self._before = (self.number, rate)  # They have shown what they are worth.
 
     def _restart(self, now: float) -> None:
         self._epoch, self._received, self._waited = now, 0, 0.0
