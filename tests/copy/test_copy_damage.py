@@ -171,7 +171,6 @@ def forged(source, **changes):
         {"packs": [["../../../../etc/passwd", 10]]},
         {"packs": [["0" * 63 + "/", 10]]},
         {"repository": "../../../tmp/evil"},
-        {"repository": "org/other"},
         {"manifest": {"blake3": "../" * 21 + "x", "size": 5}},
         {"kind": "archive"},
     ],
@@ -180,6 +179,15 @@ def test_a_seal_that_leads_elsewhere(source, target, copy, restored, changes):
     forged(source, **changes)
     result = copy()
     assert (result.code, result.finding_codes) == (20, {"seal-damaged"})
+    assert len(ids(target)) == 1
+    restored(target, "org/two", source.model("org/two"))
+
+
+def test_a_seal_of_another_repository_than_its_manifest(source, target, copy, restored):
+    """Folders are hints, so its place does not give it away; what it seals does."""
+    forged(source, repository="org/other")
+    result = copy()
+    assert (result.code, result.finding_codes) == (20, {"manifest-damaged"})
     assert len(ids(target)) == 1
     restored(target, "org/two", source.model("org/two"))
 
