@@ -6,6 +6,7 @@ import json
 import shutil
 
 import pytest
+from kit import handmade
 from kit.archive import seals
 from kit.repository import REPO, WEIGHTS, bf16, files_below, model, safetensors, with_header
 from kit.worklog import assert_nothing_published
@@ -223,7 +224,8 @@ def test_a_future_archive_is_not_touched(served, mirror, archive, cli, tmp_path,
     path.chmod(0o600)
     told = json.loads(path.read_text()) | FUTURE[name]
     del told["check"]  # of what it said before
-    path.write_text(json.dumps(told))
+    told["check"] = handmade.digest(handmade.canonical(told))
+    path.write_bytes(handmade.canonical(told) + b"\n")
     before = files_below(archive)
     run_all(cli, archive, tmp_path, 10)
     assert files_below(archive) == before
@@ -235,7 +237,8 @@ def test_a_feature_to_write_forbids_writing_only(served, mirror, archive, restor
     path.chmod(0o600)
     told = json.loads(path.read_text()) | {"features": {"read": [], "write": ["novel"]}}
     del told["check"]
-    path.write_text(json.dumps(told))
+    told["check"] = handmade.digest(handmade.canonical(told))
+    path.write_bytes(handmade.canonical(told) + b"\n")
     before = files_below(archive)
     result = cli("mirror", "-C", archive, "org/other")
     assert result.code == 10

@@ -88,9 +88,14 @@ def info_of_newer(path: Path, **changes: object) -> bytes:
 
 def as_older(root: Path, repository: str) -> Path:
     """Make the repository's seal one of an older writer: without a copy of its manifest in packs."""
+    (path,) = seals(root, repository)
+    return older_seal(path)
+
+
+def older_seal(path: Path) -> Path:
+    """Make a seal one of an older writer; its new path."""
     from blake3 import blake3
 
-    (path,) = seals(root, repository)
     seal = json.loads(path.read_bytes())
     for key in ("sha256", "objects"):
         del seal["manifest"][key]

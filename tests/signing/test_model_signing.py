@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     PublicFormat,
 )
+from kit.archive import as_older
 from kit.cli import invoke
 from kit.faults import overwrite
 from modelsigningkit import EXAMPLE, accepts, payload_of, statement_of, write_example
@@ -175,6 +176,7 @@ def test_to_stdout(run, held, own):
 def test_a_damaged_manifest_is_not_signed(weights, run, own, tmp_path):
     (manifest,) = weights.below("manifests/org/one")
     overwrite(manifest, manifest.read_bytes()[:-1] + b"!")
+    as_older(weights.root, "org/one")  # else its packs have the manifest too
     out = tmp_path / "out.sig"
     args = ("-C", weights.root, "org/one", "-o", out, "--model-signing", own[0])
     assert run("manifest", "export", *args).code == 20
