@@ -323,7 +323,8 @@ def _check(keys: dict[str, Any]) -> str:
 
 class _Declared(msgspec.Struct):
     format: Any = FORMAT
-    features: Features = Features()
+    features: msgspec.Raw = msgspec.Raw(b"{}")
+    """Of another format they may have another shape."""
 
 
 def declared(data: bytes | bytearray | memoryview) -> tuple[Any, Features]:
@@ -332,7 +333,10 @@ def declared(data: bytes | bytearray | memoryview) -> tuple[Any, Features]:
         document = msgspec.json.decode(data, type=_Declared)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return FORMAT, Features()
-    return document.format, document.features
+    try:
+        return document.format, msgspec.json.decode(document.features, type=Features)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return document.format, Features()
 
 
 def place_file(place: str = "") -> bytes:
