@@ -109,9 +109,10 @@ def test_a_restore_gives_right_bytes_or_none(run, root, store, tmp_path, kind, f
     out = tmp_path / "out"
     done = run("restore", "-q", "-C", root, "org/model", out)
     assert done.code in {0, 2, 20}
-    assert done.code or fault == "flipped_once"
+    # The manifest is in the packs too, and tells what a lost seal held: only objects are there once.
+    assert done.code or fault == "flipped_once" or kind != "packs"
     written = {path.name: path.read_bytes() for path in out.rglob("*") if path.is_file()}
-    assert written.items() <= FILES.items()
+    assert written == FILES if not done.code else written.items() <= FILES.items()
     assert done.code or written == FILES
 
 

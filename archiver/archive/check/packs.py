@@ -291,16 +291,26 @@ def _read(
     store: Store, expected: ExpectedPack, advance: Advance, level: Level, *, rehash: bool
 ) -> PackResult:
     with closing(store.open(expected.name)) as reader:
+        pack, unread = PackReader.stored(reader, expected.name), ""
         try:
-            PackReader.stored(reader, expected.name).require_understood(expected.pack)
+            pack.head()
+        except DamageError as error:
+            unread = error.message
+        try:
+            pack.require_understood(expected.pack)
         except NotUnderstoodError as error:
             return _hash_only(reader, expected, advance, level, error.message)
         if proves(level, "content"):
-            return _Decoding(reader, expected, advance, rehash=rehash).run()
-        if level == "stored":
-            return _hash(reader, expected, advance, rehash=rehash)
-        advance(0)
-        return _look(reader, expected)
+            result = _Decoding(reader, expected, advance, rehash=rehash).run()
+        elif level == "stored":
+            result = _hash(reader, expected, advance, rehash=rehash)
+        else:
+            advance(0)
+            result = _look(reader, expected)
+        if unread and result.whole:
+            # A head that fails once and not again: the machine's fault, which has to be told.
+            return msgspec.structs.replace(result, problem=unread, index=unread, blake3="")
+        return result
 
 
 # ---- level structure
