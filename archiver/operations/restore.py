@@ -165,7 +165,8 @@ def restore(archive: Archive, request: RestoreRequest, progress: Progress) -> Re
     progress.expect(len(files), size)
     _require_room(destination, size)
     open_folder(destination)
-    names = _ref_names(archive, snapshot)
+    # Only a cache has names: a journal may be long.
+    names = _ref_names(archive, snapshot) if request.hub_cache else ()
     cache = CacheDestination(destination, seal.repository, seal.revision, names)
     plain = PlainFolder(destination)
     target: Destination = cache if request.hub_cache else plain
