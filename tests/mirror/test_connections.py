@@ -293,6 +293,31 @@ def read_all(stream, buffer: memoryview, got: bytearray) -> None:
         got += buffer[:count]
 
 
+def test_whoever_waits_for_room_fetches_what_the_reader_waits_for(hub, files):
+    """The first range is refused when the window is full: nobody else has anything to do."""
+    hub.faults.add(Fault("drop", path=WEIGHTS, route="cdn", after=PIECE + 1000))
+    refusal = Fault("status", path=WEIGHTS, route="cdn")
+    others: list[memoryview] = []  # what another file of the run has in the window meanwhile
+
+    def sleep(_seconds: float) -> None:
+        if not refusal.hits:
+            wait_until(lambda: pool.full)
+            others.extend(pool.take_buffer() for _ in range(8))
+            hub.faults.add(refusal)
+
+    policy = RetryPolicy(sleep=sleep)
+    upstream = HuggingFace(endpoint=hub.endpoint, connections=8, retry=policy)
+    listing = upstream.list(REPO)
+    file = next(file for file in listing.files if file.path == WEIGHTS)
+    pool = upstream._pool
+    got = bytearray()
+    with upstream.open(listing, file) as stream:
+        read_all(stream, memoryview(bytearray(1000)), got)
+    assert bytes(got) == files[WEIGHTS]
+    assert refusal.hits == 1
+    wait_until(lambda: pool._lent == len(others))
+
+
 def test_a_stream_that_is_left_early_leaves_nothing(hub, files):
     upstream = HuggingFace(endpoint=hub.endpoint, connections=8, retry=RetryPolicy(attempts=1))
     listing = upstream.list(REPO)

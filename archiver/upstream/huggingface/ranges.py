@@ -199,6 +199,9 @@ class RangedStream:
     def next_range(self, connection: _Connection) -> _Range | None:
         """Return what the connection is to fetch next; None if it is to end, and counts no more."""
         with self._changed:
+            part, connection.claimed = connection.claimed, None
+            if part is not None and not self._closed:
+                return part
             part = None
             if len(self._connections) <= self._count.number and self._has_work():
                 part = self._handed_back() or self._plan()
@@ -239,10 +242,11 @@ class RangedStream:
             self._count.began()
             self._start_connections()
 
-    def keep(self, part: _Range, piece: _Piece) -> None:
+    def keep(self, part: _Range, piece: _Piece, connection: _Connection) -> None:
         """Put what came of a range into the window, and wait until more may come.
 
-        Raise _HandedBackError if nobody reads any more.
+        Raise _HandedBackError if nobody reads any more, or if the reader waits for a range that whoever
+        fetched it had to hand back: there is no room before it came, and ``connection`` fetches it.
         """
         with self._changed:
             if self._closed:
@@ -254,7 +258,18 @@ class RangedStream:
             self._start_connections()
             self._changed.notify_all()
             while self._pool.full and not self._closed and not self.waits_for(part):
+                if self._claim_first(connection):
+                    raise _HandedBackError
                 self._changed.wait()
+
+    def _claim_first(self, connection: _Connection) -> bool:
+        """Give a connection the first range next, if nobody fetches it; return whether it is so."""
+        first = self._ranges[0] if self._ranges else None
+        if first is None or first is not self._handed_back() or first.position == first.end:
+            return False
+        first.taken = True
+        connection.claimed = first
+        return True
 
     def waits_for(self, part: _Range) -> bool:
         """Return whether the reader waits for this range: who fetches it waits for nobody."""
@@ -307,6 +322,7 @@ class _Connection(threading.Thread):
     Attributes:
         spare: Whether it was taken from the pool.
         streaming: Whether bytes have come since it last failed.
+        claimed: The range that it is to fetch next, if that is settled.
     """
 
     def __init__(self, file: RangedStream, *, spare: bool) -> None:
@@ -314,6 +330,7 @@ class _Connection(threading.Thread):
         super().__init__(name="range", daemon=True)
         self.spare = spare
         self.streaming = False
+        self.claimed: _Range | None = None
         self._file = file
         self._range: _Range | None = None
 
@@ -351,7 +368,7 @@ class _Connection(threading.Thread):
                     break
         finally:
             if size:
-                self._file.keep(part, (buffer, size))
+                self._file.keep(part, (buffer, size), self)
             else:
                 self._file.give_buffer_back(buffer)
         return bool(size)
