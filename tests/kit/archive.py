@@ -39,7 +39,9 @@ class Weights:
         if kind in {"manifests", "snapshots"}:
             return sorted(path for path in (self.root / kind).rglob("*") if path.is_file())
         if kind == "packs":
-            names = [self.seal(name)["packs"][0][0] for name in ("one", "two")]
+            one, two = ([pack for pack, _ in self.seal(name)["packs"]] for name in ("one", "two"))
+            # org/two may also stand on an object that org/one has; packs are listed by their digests.
+            names = [one[0], next(pack for pack in two if pack not in one)]
             return [self.root / "packs" / name[:2] / f"{name}.pack" for name in names]
         if kind == "journal":
             found = (path for path in (self.root / "journal").rglob("*") if path.is_file())
