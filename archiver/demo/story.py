@@ -135,7 +135,10 @@ class Story:
 
     def _chapter(self, title: str, shown: str) -> None:
         self._step += 1
-        self._say(f"\n{self._step}. {title}" + (f"\n   $ {shown}" if shown else ""))
+        self._say("")
+        self._say(f"{self._step}. {title}")
+        if shown:
+            self._say(f"   $ {shown}")
 
     def _run(self, *arguments: str, code: ExitCode = ExitCode.OK) -> str:
         """Run ``archiver`` as a person would and return its output; raise unless it ends with ``code``."""
@@ -167,10 +170,12 @@ class Story:
         """Damage a pack and a seal as an old disk would, and repair them without another copy."""
         self._chapter("Add parity, in case a disk rots", "archiver parity add")
         self._show(self._run("parity", "add"))
-        packs = sorted(self._archive.glob("packs/*/*.pack"), key=lambda path: path.stat().st_size)
+        # Of a small pack, such as one of a manifest alone, 100 kB are more than its parity bears.
+        pack = max(self._archive.glob("packs/*/*.pack"), key=lambda path: path.stat().st_size)
         self._chapter("A disk rots: 100 kB of a pack, a bit of a seal", "archiver audit")
-        _spoil(packs[0], 100_000)
-        _spoil(min(self._archive.glob("snapshots/*/*/*.json")), 1)
+        _spoil(pack, 100_000)
+        # The seal of another snapshot than the pack's, or else nobody could say whom the pack hits.
+        _spoil(max(self._archive.glob("snapshots/*/*/*.json")), 1)
         self._show(audit_excerpt(self._run("audit", code=ExitCode.DAMAGE)))
         self._chapter("Repair it from parity, and audit again", "archiver repair && archiver audit")
         self._show(self._run("repair", "--no-upstream"))
@@ -231,8 +236,9 @@ class Story:
         rows = [json.loads(row) for row in self._run("list", "--json").splitlines()]
         plain = sum(row["bytes"] for row in rows)
         stored = self._stored_bytes
+        self._say("")
         self._say(
-            f"\n{plural(len(rows), 'model')}, {human_bytes(plain)}, kept in {human_bytes(stored)} "
+            f"{plural(len(rows), 'model')}, {human_bytes(plain)}, kept in {human_bytes(stored)} "
             f"({stored / plain:.3f} of the size, index and all), damaged, repaired, "
             f"brought back twice, bit for bit, in {human_duration(seconds)}."
         )

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -39,6 +40,22 @@ def test_without_the_libraries_it_says_so_and_goes_on(story, tmp_path, lines):
     assert "- load: skipped: Not installed: torch" in text
     assert "[smoke]'" in text
     assert "[smoke]'" in story._skipped.hint
+
+
+def test_each_line_is_said_by_itself(story, lines):
+    story._chapter("A hub", "archiver mirror")
+    assert lines == ["", "1. A hub", "   $ archiver mirror"]
+
+
+def test_what_rots_is_repaired_also_beside_a_small_pack(story, tmp_path, lines):
+    bring_in(story, write_moe(tmp_path / "model"))
+    small = tmp_path / "small"
+    small.mkdir()
+    (small / "noise.bin").write_bytes(Random(1).randbytes(300_000))
+    story._run("import", str(small))
+    story._rot()
+    assert any("pack-damaged" in line for line in lines)
+    assert "All is well: 2 snapshots" in lines[-1]
 
 
 def test_a_model_that_does_not_hold_ends_it_with_what_was_told(story, tmp_path):
