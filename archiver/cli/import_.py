@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command(
-    epilog="Examples: archiver import ~/.cache/huggingface/hub; archiver import my-model --as me/my-model"
+    epilog="Examples: archiver import ~/.cache/huggingface/hub; archiver import model --as folder:me/model"
 )
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option(

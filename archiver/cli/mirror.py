@@ -37,7 +37,8 @@ def command(
 
     Each file is streamed once, checked against the hub's own digests, compressed and stored; a
     revision becomes visible only when all of it is there. What the archive holds already is not fetched.
-    An interrupted run goes on where it stopped. The hub is that of HF_ENDPOINT, if set.
+    An interrupted run goes on where it stopped. A dataset is datasets/Org/Name. The hub is that
+    of HF_ENDPOINT, if set.
     """
     upstream = open_hub(token, rest.pop("max_rate"), rest.pop("connections"), rest["memory"])
     requests = []

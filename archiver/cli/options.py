@@ -127,7 +127,7 @@ packs_option = click.option(
     metavar="DIR",
     multiple=True,
     type=Path,  # no click.Path: it looks at the path, and a look at a dead mount never ends
-    help="A folder where packs are looked for that the archive lacks, or has damaged; repeatable.",
+    help="A further folder where packs are looked for; repeatable.",
 )
 token_option = click.option("--token", envvar="HF_TOKEN", help="An access token. [env: HF_TOKEN]")
 key_option = click.option(

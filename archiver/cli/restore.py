@@ -65,7 +65,7 @@ _SHOWN = 8
     type=click.Choice(["files", "segments"]),
     default="files",
     show_default=True,
-    help="What is compared: each segment's BLAKE3, or also the whole file's SHA-256.",
+    help="What is compared. segments: each segment's BLAKE3; files: also the SHA-256 of the whole file.",
 )
 @click.option(
     "--rename",

@@ -48,7 +48,8 @@ _LIBRARIES: Final = ("torch", "transformers")
 def command(reference: str, files: bool, tensors: str | None) -> None:
     """Show one snapshot: source, files, tensors.
 
-    REVISION may be the beginning of a commit; without one, the newest whole snapshot is shown.
+    REVISION may be the beginning of a commit; without one, the snapshot is shown that 'archiver list'
+    marks with a star.
     """
     from archiver.archive.vouching import vouches_of
     from archiver.operations.show import matching_tensors, show
