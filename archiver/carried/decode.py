@@ -1871,7 +1871,8 @@ def main() -> int:
     parser.add_argument("--blake3", action="store_true", help="check objects without the package")
     other = "other names for files that this filesystem cannot hold"
     parser.add_argument("--rename", action="store_true", help=other)
-    arguments = parser.parse_args()
+    # Options may stand anywhere, also between what they follow in the usage.
+    arguments = parser.parse_intermixed_args()
     if (arguments.command == "restore") != (arguments.destination is not None):
         parser.error("restore takes REPOSITORY DESTINATION; verify and list at most REPOSITORY")
     for stream in (sys.stdout, sys.stderr):

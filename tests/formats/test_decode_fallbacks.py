@@ -401,5 +401,6 @@ def test_twins_get_another_name_where_that_is_asked_for(decode, decoder, tmp_pat
     assert decode(root, "restore", "Org/Model", out) == 3
     assert tree(out) == {"A.tar.gz": b"1", "a:b": b"3"}
     shutil.rmtree(out)
-    assert decode(root, "restore", "Org/Model", out, "--rename") == 0
+    # Options may stand anywhere, also before the repository.
+    assert decode(root, "restore", "--rename", "Org/Model", out) == 0
     assert tree(out) == {"A.tar.gz": b"1", "a.tar~2.gz": b"2", "a:b": b"3"}
