@@ -7,6 +7,7 @@ import ssl
 import threading
 import time
 from pathlib import Path
+from select import select
 
 import httpx2
 import pytest
@@ -92,5 +93,52 @@ def test_a_body_that_ends_too_early_is_told_by_the_next_read(serve, client):
     with client.stream("GET", start(len(BODY) + 1)) as response:
         assert sent.wait(600)
         with pytest.raises(httpx2.RemoteProtocolError):
+            read_into(got, response)
+    assert bytes(got) == BODY
+
+
+@pytest.fixture
+def proxy():
+    """A proxy that is spoken to by TLS, for one connection: returns its address."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(CERTIFICATE)
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serving() -> None:
+        accepted, _ = listener.accept()
+        with context.wrap_socket(accepted, server_side=True) as client:
+            host, port = client.recv(RECORD).split()[1].decode().split(":")
+            with socket.create_connection((host, int(port))) as server:
+                client.sendall(b"HTTP/1.1 200 Connected\r\n\r\n")
+                passing(client, server)
+
+    def passing(client: ssl.SSLSocket, server: socket.socket) -> None:
+        """Pass on what either says, until the server hangs up."""
+        while True:
+            ready = [client] if client.pending() else select([client, server], [], [])[0]
+            for source, target in ((client, server), (server, client)):
+                if source in ready:
+                    data = source.recv(RECORD)
+                    if not data:
+                        return
+                    target.sendall(data)
+
+    thread = threading.Thread(target=serving)
+    thread.start()
+    yield f"https://127.0.0.1:{listener.getsockname()[1]}"
+    thread.join()
+    listener.close()
+
+
+def test_tls_within_the_tls_of_a_proxy_is_left_alone(serve, proxy):
+    """What lies on the socket there is the records within, which are not the body."""
+    start, sent = serve
+    trusting = ssl.create_default_context(cafile=str(CERTIFICATE))
+    through = httpx2.Proxy(proxy, ssl_context=trusting)
+    got = bytearray()
+    with httpx2.Client(verify=trusting, proxy=through) as made:
+        client = timed(made, time.monotonic)
+        with client.stream("GET", start()) as response:
+            assert sent.wait(600)
             read_into(got, response)
     assert bytes(got) == BODY
