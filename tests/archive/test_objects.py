@@ -253,6 +253,24 @@ def test_a_failure_to_publish_reaches_who_flushes_also_the_second_time(archive, 
     assert all(objects.location(blake3_hex(plain)) is None for plain in CONTENTS)
 
 
+def test_a_pack_that_is_full_when_publishing_fails_is_left_to_salvage(archive, monkeypatch):
+    monkeypatch.setattr(writer, "PACK_SIZE", 4000)
+    error = ArchiverError("the disk is gone")
+
+    def finish_badly(self):
+        raise error
+
+    monkeypatch.setattr(PackWriter, "finish", finish_badly)
+    objects = object_store(archive)
+    stored: list[str] = []
+    with pytest.raises(ArchiverError) as failure:
+        stored.extend(objects.put(array(plain), None) for plain in CONTENTS)
+    objects.close()
+    monkeypatch.undo()
+    assert sum(len(pack.entries) for pack in salvage(archive)) == len(stored) > 2
+    assert failure.value is error  # which keeps what was lost alive, and locked
+
+
 def test_a_segment_that_cannot_be_encoded_fails_for_all_who_wait_for_it(archive, monkeypatch):
     error = ArchiverError("memory is bad")
     begun, waiting = threading.Event(), threading.Barrier(4)

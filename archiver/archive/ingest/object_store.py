@@ -227,13 +227,13 @@ class ObjectStore:
     def _rotate(self, pack: _OpenPack) -> None:
         """Hand the pack to the thread that publishes."""
         writer, number = pack.writer, pack.number
-        pack.writer = None
         if writer is None:
             return
         with self._rotating:
             while len(self._publishing) >= _UNPUBLISHED_MAX:
                 self._publishing.pop(0).result()
             self._publishing.append(self._publisher.submit(self._publish, writer, number))
+        pack.writer = None  # only now: where an earlier pack has failed, `close` keeps this one
 
     def _publish(self, writer: PackWriter, number: int) -> None:
         try:
