@@ -262,10 +262,9 @@ class _TimedStream(httpcore2.NetworkStream):
         connection = self._inner.get_extra_info("socket")
         if not isinstance(connection, ssl.SSLSocket):
             return data
+        # TLS within that of a proxy: the socket gives records, not what is in them.
         if isinstance(self._inner.get_extra_info("ssl_object"), ssl.SSLObject):
-            return (
-                data  # TLS within that of a proxy: the socket gives records, not what is in them.
-            )
+            return data
         pieces = [data]
         connection.settimeout(0)
         # What goes wrong, or that it ends, is told again by the next read, which waits.
