@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import queue
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -318,7 +319,7 @@ class _OpenFile:
 
 
 class _Run:
-    """One run of ``FileDecoder.files``. Only its ``_do_`` methods are called by other threads."""
+    """One run of ``FileDecoder.files``. Only ``_do`` and its like are called by other threads."""
 
     def __init__(self, decoder: FileDecoder, proof: Proof) -> None:
         self._decoder = decoder
@@ -327,6 +328,10 @@ class _Run:
             queue.SimpleQueue()
         )
         self._running = 0
+        """Tasks that were submitted and whose ends were not handled."""
+        self._active = 0
+        """Tasks that a thread is at. Counted by the threads: an interrupt can hit the caller's anywhere."""
+        self._changed = threading.Condition()
         self._next: FileTask | None = None
         self._opening = self._small = self._ending = 0
         self._open: list[_OpenFile] = []
@@ -361,15 +366,28 @@ class _Run:
         *arguments: object,
     ) -> None:
         self._running += 1
-        future = pool.submit(do, *arguments)
+        future = pool.submit(self._do, do, *arguments)
         future.add_done_callback(lambda done: self._events.put((handle, done)))
+
+    def _do(self, do: Callable[..., Any], *arguments: object) -> Any:
+        """Do a task, unless the run has been stopped before it began."""
+        with self._changed:
+            if self._stopped:
+                return None
+            self._active += 1
+        try:
+            return do(*arguments)
+        finally:
+            with self._changed:
+                self._active -= 1
+                self._changed.notify()
 
     def _stop(self) -> None:
         """Wait for every thread, and close what is open: nobody writes behind an error."""
-        self._stopped = True
-        while self._running:
-            self._events.get()
-            self._running -= 1
+        with self._changed:
+            self._stopped = True
+            while self._active:
+                self._changed.wait()
         while self._outputs:
             self._outputs.pop().close()
         while self._taken:
@@ -403,7 +421,7 @@ class _Run:
 
     def _do_small(self, task: FileTask) -> bool:
         """Make a small file from beginning to end; return whether nothing was to be done."""
-        output = None if self._stopped else task.open()
+        output = task.open()
         if output is None:
             return True
         try:
@@ -434,7 +452,7 @@ class _Run:
         return handle
 
     def _do_open(self, task: FileTask) -> Output | None:
-        output = None if self._stopped else task.open()
+        output = task.open()
         if output is not None:
             self._outputs.add(output)
         return output

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 import pytest
@@ -10,7 +11,7 @@ from kit.faults import overwrite
 from kit.repository import noise
 
 from archiver.archive.archive import Archive
-from archiver.archive.decode import FileDecoder
+from archiver.archive.decode import FileDecoder, FileTask
 from archiver.archive.packs.index import ObjectIndex
 from archiver.codec.segment import SEGMENT_MAX
 from archiver.digest import blake3_hex
@@ -110,3 +111,50 @@ def test_who_stops_early_leaves_the_flow_usable(archive):
             next(pieces)
             pieces.close()
         assert bytes_of(decoder, SMALL) == b"".join(SMALL)
+
+
+class Discarded:
+    """An output that notes that it was closed."""
+
+    def __init__(self, opened: list["Discarded"]) -> None:
+        self.closed = False
+        opened.append(self)
+
+    def write_at(self, offset, data):
+        pass
+
+    def accept(self):
+        pass
+
+    def close(self):
+        self.closed = True
+
+
+@pytest.mark.parametrize("after", [1, 2, 5])
+@pytest.mark.parametrize("size", [100, 2 << 20])
+def test_an_interrupt_while_work_is_handed_out_ends_the_run(archive, monkeypatch, size, after):
+    plain = noise(1, size)
+    packs = ObjectIndex(archive, [write_pack(archive, [plain])])
+    honest, calls, opened, ends = ThreadPoolExecutor.submit, [0], [], []
+
+    def interrupted(pool, *arguments):
+        future = honest(pool, *arguments)
+        calls[0] += 1
+        if calls[0] == after:
+            raise KeyboardInterrupt  # the task runs, and nobody was told so
+        return future
+
+    def restore():
+        tasks = [FileTask(entry_of(str(n), [plain]), lambda: Discarded(opened)) for n in range(9)]
+        with FileDecoder(packs, workers=2) as decoder:
+            try:
+                list(decoder.files(tasks))
+            except KeyboardInterrupt:
+                ends.append([output.closed for output in opened])
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", interrupted)
+    thread = threading.Thread(target=restore, daemon=True)
+    thread.start()
+    thread.join(60)
+    assert len(ends) == 1
+    assert all(ends[0])
