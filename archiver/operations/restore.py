@@ -49,6 +49,7 @@ from archiver.errors import (
 )
 from archiver.memory import MemoryBudget, trim
 from archiver.names import check_paths, portable_paths
+from archiver.progress import stop_requested
 from archiver.storage.filesystem import free_bytes
 from archiver.tensors.gguf import ALIGNMENT, gguf_bytes, is_ggml_type
 from archiver.tensors.header import header_bytes
@@ -57,7 +58,7 @@ from archiver.text import human_bytes, printable
 from archiver.upstream.hub_cache import CacheDestination, RefSkipped, blob_oid
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from archiver.archive.archive import Archive
     from archiver.archive.packs.index import ObjectIndex
@@ -321,19 +322,17 @@ class _Run:
         """Restore files, many at a time; raise what none of them can do without."""
         names = NamesTaken(entry.path for entry in files)
         alone: list[FileEntry] = []
-        self._stopped = False
-        try:
-            with closing(
-                self._decoder.files(self._tasks(files, names, alone), self._proof)
-            ) as done:
+        with closing(self._decoder.files(self._tasks(files, names, alone), self._proof)) as done:
+            try:
                 for file in done:
                     self._note(file.task.entry, file.error, kept=file.kept)
                     if file.error is None:
                         names.take(file.task.entry, self._target)
-            for entry in alone:
-                self._restore_alone(entry, names)
-        finally:
-            self._stopped = True
+            except BaseException:
+                self._stopped = True  # before the decoder waits for its threads
+                raise
+        for entry in alone:
+            self._restore_alone(entry, names)
 
     @property
     def _proof(self) -> Proof:
@@ -410,13 +409,13 @@ class _Run:
         """Return where to write a file; None if it is there already."""
         self._progress.begin(entry.path, entry.size)
         if not holds(path, entry, self._require_running):
-            return _RestoredFile(entry, path, self._target, self._progress)
+            return _RestoredFile(entry, path, self._target, self._progress, self._require_running)
         self._progress.advance(entry.size, fetched=False)
         self._target.finish(entry, path)
         return None
 
     def _require_running(self, _count: int) -> None:
-        if self._stopped:
+        if self._stopped or stop_requested.is_set():
             raise _StoppedError
 
 
@@ -424,11 +423,18 @@ class _RestoredFile:
     """A file that is being written; see ``decode.Output``."""
 
     def __init__(
-        self, entry: FileEntry, path: Path, target: Destination, progress: Progress
+        self,
+        entry: FileEntry,
+        path: Path,
+        target: Destination,
+        progress: Progress,
+        go_on: Callable[[int], None],
     ) -> None:
+        """``go_on`` raises once the run has ended."""
         self._entry = entry
         self._target = target
         self._progress = progress
+        self._go_on = go_on
         self._writer = begin_file(path)
 
     def write_at(self, offset: int, data: memoryview) -> None:
@@ -437,8 +443,12 @@ class _RestoredFile:
         self._progress.advance(len(data), fetched=True)
 
     def accept(self) -> None:
-        """Give the file its name."""
-        self._writer.accept()
+        """Give the file its name; a run beside this one may have been quicker with the same bytes."""
+        try:
+            self._writer.accept()
+        except UsageError:
+            if not holds(self._writer.path, self._entry, self._go_on):
+                raise
         self._target.finish(self._entry, self._writer.path)
 
     def close(self) -> None:

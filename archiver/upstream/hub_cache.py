@@ -320,11 +320,11 @@ class CacheDestination:
         target = os.path.relpath(path, link.parent)
         try:
             link.parent.mkdir(parents=True, exist_ok=True)
-            if link.is_symlink() and os.readlink(link) == target:  # noqa: PTH115 - as text
-                return
-            link.symlink_to(target)
+            if not _leads_to(link, target):
+                link.symlink_to(target)
         except FileExistsError:
-            raise existing_file_error(link) from None
+            if not _leads_to(link, target):  # else a run beside this one was quicker
+                raise existing_file_error(link) from None
         except OSError as error:
             raise name_error(error, link, f"{entry.path} was being linked") from error
 
@@ -367,6 +367,11 @@ class CacheDestination:
         with writing(path) as writer:
             writer.write(memoryview(json.dumps(record, indent=1).encode()))
             writer.accept()
+
+
+def _leads_to(link: Path, target: str) -> bool:
+    """Return whether a link with exactly this text is there."""
+    return link.is_symlink() and os.readlink(link) == target  # noqa: PTH115 - as text
 
 
 def _recorded(entry: FileEntry) -> dict[str, str | int]:

@@ -167,3 +167,17 @@ def test_another_programs_file_stays(held, archive, cli, tmp_path):
         (out / name).write_bytes(b"mine")
     assert cli("restore", "-C", archive, REPO, out).code == 0
     assert files_below(out) == held | dict.fromkeys(names, b"mine")
+
+
+def test_a_link_that_another_run_made_first_is_as_good(held, archive, cli, tmp_path, monkeypatch):
+    honest = Path.symlink_to
+
+    def symlink_to(link, target):
+        if link.name == "config.json":
+            honest(link, target)
+        honest(link, target)
+
+    monkeypatch.setattr(Path, "symlink_to", symlink_to)
+    cache = tmp_path / "cache"
+    done = cli("restore", "-C", archive, REPO, cache, "--layout", "hf-cache")
+    assert done.code == 0, done.err

@@ -154,3 +154,22 @@ def damage(archive, plain: bytes) -> None:
                 path.write_bytes(data)
                 return
     raise AssertionError(name)
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_a_file_that_another_run_named_first_is_kept_if_it_is_right(
+    restored, files, monkeypatch, same
+):
+    honest = os.link
+
+    def link(source, target):
+        name = Path(target).name
+        if name in {"a.bin", "empty"}:
+            Path(target).write_bytes(files[name] if same else b"of somebody else")
+        honest(source, target)
+
+    monkeypatch.setattr(os, "link", link)
+    done, there = restored()
+    assert done.code == (0 if same else 3)
+    theirs = dict.fromkeys(("a.bin", "empty"), b"of somebody else")
+    assert there == (files if same else files | theirs)
