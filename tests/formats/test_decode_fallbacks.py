@@ -156,6 +156,21 @@ def test_single_bits_of_the_signposts_can_flip(archive, decode, tmp_path):
         assert restored(decode, archive, tmp_path / "out") == FILES, at
 
 
+@pytest.mark.parametrize("blake3", [True, False])
+def test_a_bit_that_makes_another_format_number_costs_nothing(
+    archive, decode, decoder, monkeypatch, tmp_path, blake3
+):
+    """A pack is of another format only if it is what its name says."""
+    if not blake3:
+        monkeypatch.setattr(decoder, "BLAKE3", None)
+    path = only(archive, PACKS)
+    changed = bytearray(path.read_bytes())
+    changed[changed.index(b'"format":1') + 9] ^= 8
+    overwrite(path, bytes(changed))
+    assert restored(decode, archive, tmp_path / "out") == FILES
+    assert decode(archive, "verify") == 20
+
+
 @pytest.mark.parametrize("kind", DOCUMENTS)
 @pytest.mark.parametrize("blake3", [True, False])
 def test_single_bits_of_a_document_can_flip(archive, decode, decoder, tmp_path, kind, blake3):
