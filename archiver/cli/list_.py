@@ -13,6 +13,7 @@ from archiver.errors import ExitCode
 from archiver.text import human_bytes, plural
 
 if TYPE_CHECKING:
+    from archiver.archive.seals import Snapshot
     from archiver.operations.list_ import ListedSnapshot
 
 
@@ -42,11 +43,13 @@ def command(repository: str | None) -> None:
     unreadable = [*(error.message for error in report.unreadable), *unlisted(archive)]
     for error in report.damaged:
         output.remark(f"damaged: {error.message}")
+    for snapshot in report.unsealed:
+        _remark_unsealed(snapshot)
     for sentence in unreadable:
         output.remark(f"unreadable: {sentence}")
     for newer in report.not_understood:
         output.remark(f"not understood: {newer.message}")
-    if report.damaged:
+    if report.damaged or report.unsealed:
         exit_damaged()
     if report.not_understood:
         output.remark("A newer archiver wrote these. They are not in this list.")
@@ -54,6 +57,23 @@ def command(repository: str | None) -> None:
     if unreadable:
         output.remark("What may not be read is not in this list. Check the permissions.")
         output.exit_with(ExitCode.SKIPPED)
+
+
+def _remark_unsealed(snapshot: Snapshot) -> None:
+    """Print the record of a snapshot whose seal is lost, and what can be done."""
+    seal = snapshot.seal
+    output.record(
+        "unsealed",
+        manifest=seal.manifest.blake3,
+        **identity(seal.repository),
+        revision=seal.revision,
+        files=seal.totals.files,
+        bytes=seal.totals.bytes,
+    )
+    output.remark(
+        f"without a seal: {snapshot.title}, {plural(seal.totals.files, 'file')}, "
+        f"{human_bytes(seal.totals.bytes)}: restore goes by its manifest, and repair makes a new seal."
+    )
 
 
 def _row(listed: ListedSnapshot) -> tuple[str, ...]:

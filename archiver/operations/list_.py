@@ -25,9 +25,13 @@ class ListedSnapshot(NamedTuple):
 
 
 class ListReport(NamedTuple):
-    """The snapshots, oldest first within each repository, and the errors of seals that are left out."""
+    """The snapshots, oldest first within each repository, and the errors of seals that are left out.
+
+    ``unsealed`` are those whose seal is lost, by their manifests.
+    """
 
     snapshots: tuple[ListedSnapshot, ...]
+    unsealed: tuple[Snapshot, ...]
     damaged: tuple[DamageError, ...]
     unreadable: tuple[UnreadableError, ...]
     not_understood: tuple[NotUnderstoodError, ...]
@@ -44,7 +48,12 @@ def list_snapshots(archive: Archive, repository: str = "") -> ListReport:
         name = snapshot.seal.repository.casefold()
         if repository.casefold() in {"", name}:
             held.setdefault(name, []).append(snapshot)
-    if repository and not held and not errors and not archive.store.passed_over():
+    unsealed = tuple(
+        snapshot
+        for snapshot in archive.unsealed()
+        if repository.casefold() in {"", snapshot.seal.repository.casefold()}
+    )
+    if repository and not (held or unsealed or errors or archive.store.passed_over()):
         archive.find(repository)
     listed = []
     for _, snapshots in sorted(held.items()):
@@ -54,6 +63,7 @@ def list_snapshots(archive: Archive, repository: str = "") -> ListReport:
             listed.append(ListedSnapshot(snapshot, vouching, default=snapshot == default))
     return ListReport(
         tuple(listed),
+        unsealed,
         damaged=tuple(error for error in errors if not isinstance(error, _UNKNOWN)),
         unreadable=tuple(error for error in errors if isinstance(error, UnreadableError)),
         not_understood=tuple(error for error in errors if isinstance(error, NotUnderstoodError)),

@@ -46,6 +46,20 @@ def test_a_lost_seal_is_done_without(weights, run, tmp_path, models, damage):
     assert run("show", "-q", "-C", weights, ONE).code == 0
 
 
+def test_a_list_names_what_has_lost_its_seal(weights, run):
+    assert run("list", "-q", "-C", weights).code == 0
+    lost = json.loads(only_seal(weights).read_bytes())
+    only_seal(weights).unlink()
+    listed = run("list", "--json", "-C", weights)
+    assert listed.code == 20
+    assert {row["repository"] for row in listed.kinds("snapshot")} == {TWO}
+    unsealed = listed.only("unsealed")
+    assert (unsealed["repository"], unsealed["manifest"]) == (ONE, lost["manifest"]["blake3"])
+    assert f"without a seal: {ONE}@" in run("list", "-C", weights).err
+    assert run("list", "-q", "-C", weights, TWO).code == 0
+    assert run("list", "-q", "-C", weights, ONE).code == 20
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
 def test_on_a_read_only_medium_too(weights, run, tmp_path):
     only_seal(weights).unlink()
