@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
+import threading
 import uuid
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
@@ -240,7 +241,7 @@ def record_digest(record: msgspec.Struct) -> Blake3Hex:
 def parse_record(data: bytes | bytearray | memoryview, kind: type[Record], what: str) -> Record:
     """Return a record of the given type; raise DamageError, naming ``what``, if it is not one."""
     try:
-        record = msgspec.json.decode(data, type=kind)
+        record = _decoder(kind).decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DamageError(f"{what} is not a readable {kind.__name__}: {error}.") from error
     expected = _kind_of(kind)
@@ -259,6 +260,22 @@ def require_known(what: str, number: Any, features: Features | None = None) -> N
         f"{what} has {has}; this version of archiver knows format {FORMAT}.",
         hint="Nothing was touched. Use a newer archiver, or the decode.py in the archive.",
     )
+
+
+_DECODERS: dict[type[msgspec.Struct], msgspec.json.Decoder[Any]] = {}
+_DECODERS_LOCK = threading.Lock()
+
+
+def _decoder(kind: type[Record]) -> msgspec.json.Decoder[Record]:
+    """Return the decoder of a type.
+
+    Made by one thread at a time: msgspec shows others what it has learned of a type before it is done,
+    and a thread that decodes with that crashes the process.
+    """
+    with _DECODERS_LOCK:
+        if kind not in _DECODERS:
+            _DECODERS[kind] = msgspec.json.Decoder(kind)
+        return _DECODERS[kind]
 
 
 @functools.cache
