@@ -108,10 +108,14 @@ class UnsealedSnapshots:
         self, is_meant: Callable[[tuple[str, str], _LostSeals], bool]
     ) -> Iterator[Snapshot]:
         present: set[str] = set()
+        newer: set[str] = set()
 
         def note(name: str, error: DamageError) -> None:
-            if isinstance(error, NotUnderstoodError):
-                present.add(layout.digest_of(name) or "")  # it is there: nothing stands in for it
+            document = layout.document_of(name)
+            if isinstance(error, NotUnderstoodError) and document:
+                # It is there, and nothing stands in for it, nor for another seal of its revision.
+                present.add(document.digest)
+                newer.add(document.revision)
 
         sealed = list(self._seals.all(note))
         present.update(snapshot.id for snapshot in sealed)
@@ -130,7 +134,7 @@ class UnsealedSnapshots:
             except DamageError:
                 continue  # an audit says so
             key = (manifest.source.repository.casefold(), manifest.source.revision)
-            if lost.may_be(key) and is_meant(key, lost):
+            if key[1] not in newer and lost.may_be(key) and is_meant(key, lost):
                 yield self._snapshot(manifest, plain)
 
     def _snapshot(self, manifest: Manifest, plain: bytes) -> Snapshot:
