@@ -186,7 +186,21 @@ class Archive:
             unsealed = self._unsealed().of(repository, revision or "")
             if not unsealed or (revision and len({each.seal.revision for each in unsealed}) > 1):
                 raise
-            return self._seals.preferred(unsealed)
+            snapshot = self._seals.preferred(unsealed)
+            if self._is_outranked(snapshot):
+                raise
+            return snapshot
+
+    def _is_outranked(self, unsealed: Snapshot) -> bool:
+        """Return whether a whole seal of the revision has a higher voucher than a manifest without one.
+
+        Then neither is given: the lost seal may have been worth more than both, or this manifest may never
+        have had one.
+        """
+        own = self.vouching(unsealed)
+        whole = self.named(unsealed.seal.repository, unsealed.seal.revision, skip_damaged)
+        others = [vouching for each in whole if (vouching := self.vouching(each))]
+        return own is None or any(vouching.least > own.least for vouching in others)
 
     def unsealed(self) -> Iterator[Snapshot]:
         """Return the snapshots whose seal is lost, by their manifests."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+from types import SimpleNamespace
 
 import pytest
 from kit.archive import seals
@@ -112,7 +113,9 @@ def test_a_second_repository_stores_only_what_differs(hub, served, mirror, archi
     assert mirror("org/other").code == 0
     assert fetched(hub) == {WEIGHTS}
     after = packed(archive)
-    assert len(after) == len(set(after)) == len(before) + 2  # the header and the new tensor
+    assert (
+        len(after) == len(set(after)) == len(before) + 3
+    )  # the header, the new tensor, and the manifest
     restores(archive, other, "org/other")
     restores(archive, served)
 
@@ -257,7 +260,8 @@ def pin(monkeypatch, tmp_path, hub, served):
             "files": listed,
         }
         (folder / "model.json").write_text(json.dumps(told | files))
-        monkeypatch.setattr(pins.resources, "files", lambda _: tmp_path / "package")
+        package = SimpleNamespace(files=lambda _: tmp_path / "package")
+        monkeypatch.setattr(pins, "resources", package)
 
     return put
 

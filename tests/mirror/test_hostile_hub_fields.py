@@ -175,7 +175,7 @@ def answers(hub, route: str) -> dict | list:
 
     repository = hub.repository(REPO)
     if route == "info":
-        made = listing.model_info(repository, repository.head())
+        made = listing.repository_info(repository, repository.head())
         return made | {"siblings": []}
     return listing.tree(repository, repository.head(), "", recursive=True, masked=False)
 

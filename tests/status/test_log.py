@@ -100,6 +100,7 @@ KNOWN = {
     "sealed": {"snapshot": HOSTILE},
     "sighted": {"name": HOSTILE, "upstream": HOSTILE},
     "gone": {"name": HOSTILE, "upstream": HOSTILE},
+    "rehashed": {"packs": [["a" * 64, "b" * 64]], "place": HOSTILE},
     "audited": {
         "level": HOSTILE,
         "packs": [HOSTILE],
