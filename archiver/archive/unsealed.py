@@ -19,7 +19,7 @@ from archiver.archive.manifests import manifest_ref, tensors_of
 from archiver.archive.records import Seal, Selection, Totals
 from archiver.archive.seals import ID_DIGITS, Snapshot, is_seal_id
 from archiver.digest import Blake3Hex
-from archiver.errors import DamageError, NotUnderstoodError
+from archiver.errors import DamageError, NotUnderstoodError, UnreadableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -112,12 +112,14 @@ class UnsealedSnapshots:
 
         def note(name: str, error: DamageError) -> None:
             document = layout.document_of(name)
-            if isinstance(error, NotUnderstoodError) and document:
+            if isinstance(error, (NotUnderstoodError, UnreadableError)) and document:
                 # It is there, and nothing stands in for it, nor for another seal of its revision.
                 present.add(document.digest)
                 newer.add(document.revision)
 
         sealed = list(self._seals.all(note))
+        if self._store.passed_over():
+            return  # where a folder may not be listed, no seal can be called lost
         present.update(snapshot.id for snapshot in sealed)
         named = {snapshot.seal.manifest.blake3 for snapshot in sealed}
         documents = (
