@@ -42,9 +42,13 @@ def sent(hub):
 def killed(hub, archive):
     """A mirror run in a container that was killed once it had stored a part of the weights."""
     hub.faults.add(Fault("stall", path=WEIGHTS, route="cdn", after=20 * MIB, seconds=600))
-    child = start("alpha", "mirror", "-C", archive, REPO, "--effort", "fast", "--jobs", 1)
+    words = ("--effort", "fast", "--jobs", 1, "--connections", 1)
+    child = start("alpha", "mirror", "-C", archive, REPO, *words)
     with child:
-        while not any(path.stat().st_size for path in (archive / "tmp").glob("work-*")):
+        while (
+            sum(path.read_bytes().count(b"1048576") for path in (archive / "tmp").glob("work-*"))
+            < 8
+        ):
             assert child.poll() is None, child.stderr.read()
         child.send_signal(signal.SIGKILL)
     hub.faults.clear()
