@@ -72,7 +72,7 @@ def _remark_unsealed(snapshot: Snapshot) -> None:
     )
     output.remark(
         f"without a seal: {snapshot.title}, {plural(seal.totals.files, 'file')}, "
-        f"{human_bytes(seal.totals.bytes)}: restore goes by its manifest, and repair makes a new seal."
+        f"{human_bytes(seal.totals.bytes)}, by its manifest; repair makes a new seal of that."
     )
 
 
