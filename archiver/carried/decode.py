@@ -786,7 +786,7 @@ def document(data: bytes, kind: str, load: Callable[[bytes], Any] = json.loads) 
     """JSON of this kind, of a format that this reader knows; else Unknown, section 2.3."""
     value = load(data)
     require(value["kind"] == kind, f"not of kind `{kind}`")
-    features = value.get("features", {"read": []})["read"]
+    features = value.get("features", {"read": []})["read"] if value["format"] == 1 else []
     if value["format"] != 1 or features:
         knows = "this reader knows 1, []"
         error = Unknown(f"format {value['format']!r}, features {features!r}: {knows}")
@@ -1436,6 +1436,14 @@ def check_paths(paths: Sequence[str]) -> None:
         before = path
 
 
+def has_right_check(data: bytes) -> bool:
+    """Whether `archive.json` is as it was written: it has a digest of its own, section 2."""
+    keys = json.loads(data)
+    check = keys.pop("check", None)
+    plain = json.dumps(keys, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return bool(check == blake3(plain.encode()))
+
+
 class Snapshots:
     """The seals of an archive, and the manifests that they name, from wherever they can be had."""
 
@@ -1448,21 +1456,30 @@ class Snapshots:
 
     def read_seals(self) -> list[Seal]:
         """Every seal of the archive; before that, whether this is one that may be read."""
-        known = False
-        try:
-            with reading(self.root / "archive.json"):
-                document(read_whole(self.root / "archive.json", MIB), "archive")
-                known = True
-        except Unknown as error:
-            raise Stop(10, f"{self.root / 'archive.json'}: {error}") from None
-        except Damage as error:
-            self.log.damage(f"{error}; the seals must say what this is")
+        known = self.is_known()
         paths = files_below(self.root / "snapshots", DOCUMENT)
         paths += self.lost_seals({path.name for path in paths})
         seals = list(filter(None, map(self.read_seal, paths)))
         if not known and not seals and not self.manifests:
             raise Stop(10, f"{self.root}: no archive here: neither archive.json nor any good seal")
         return seals
+
+    def is_known(self) -> bool:
+        """Whether `archive.json` says that this is an archive; Stop if it says of what newer format."""
+        path = self.root / "archive.json"
+        try:
+            with reading(path):
+                data = read_whole(path, MIB)
+                try:
+                    document(data, "archive")
+                except Unknown as error:
+                    # One flipped bit makes another format number; then its digest says otherwise.
+                    require(has_right_check(data), f"{error}; but its `check` is not its BLAKE3")
+                    raise Stop(10, f"{path}: {error}") from None
+        except Damage as error:
+            self.log.damage(f"{error}; the seals must say what this is")
+            return False
+        return True
 
     def lost_seals(self, there: set[str]) -> list[Path]:
         """Seals that are gone, but whose parity is here."""

@@ -504,7 +504,14 @@ def test_a_frame_that_swells_is_refused(tmp_path, backend, told):
     assert tree(tmp_path / "out") == {}
 
 
-@pytest.mark.parametrize("change", [{"format": 2}, {"features": {"read": ["new"], "write": []}}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"format": 2},
+        {"format": 2, "features": 7},
+        {"features": {"read": ["new"], "write": []}},
+    ],
+)
 def test_an_unknown_format_is_left_alone(archive, tmp_path, change):
     handmade.write_identity(archive, **change)
     for command in (["list"], ["verify"], ["restore", "Org/Model", tmp_path / "out"]):

@@ -199,7 +199,9 @@ def write_identity(root: Path, **changes: object) -> None:
         "tool": "handmade 1",
     }
     root.mkdir(parents=True, exist_ok=True)
-    (root / "archive.json").write_bytes(canonical(document | changes))
+    document |= changes
+    data = canonical(document | {"check": digest(canonical(document))})
+    (root / "archive.json").write_bytes(data + b"\n")
 
 
 def write_pack(root: Path, data: bytes) -> Path:
