@@ -5,8 +5,12 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 from archiver.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _SIZE = re.compile(
     r"\s*([0-9]{1,18}(?:\.[0-9]{1,9})?)\s*(?:([kmgtp])(i?b)?|b)?\s*\Z", re.IGNORECASE
@@ -134,6 +138,13 @@ def human_share(part: float, whole: float) -> str:
 def plural(count: int, noun: str, many: str = "") -> str:
     """Return a count with its noun: ``1 file``, ``1,234 files``; ``many`` is an irregular plural."""
     return f"{count:,} {noun if count == 1 else many or noun + 's'}"
+
+
+def in_short(names: Iterable[str], most: int) -> str:
+    """Return the first names of many in one line, and how many more there are."""
+    listed = list(names)
+    more = f" and {len(listed) - most:,} more" if len(listed) > most else ""
+    return f"{', '.join(listed[:most])}{more}"
 
 
 def utc_after(last: str) -> str:

@@ -219,6 +219,10 @@ class PlaceHistory:
 
     def proven(self, names: Iterable[str], snapshots: Iterable[Snapshot]) -> str:
         """Return when the pack of these snapshots was proven there whose proof is oldest; ``""``: never."""
+        return min(self.pack_proofs(names, snapshots).values(), default="")
+
+    def pack_proofs(self, names: Iterable[str], snapshots: Iterable[Snapshot]) -> dict[str, str]:
+        """Return pack -> when its bytes were last proven there, ``""`` if never, of these snapshots."""
         names = list(names)
         proofs = [self._proofs[name] for name in names if name in self._proofs]
         older = [self._older[name] for name in names if name in self._older]
@@ -227,13 +231,10 @@ class PlaceHistory:
             copied = max((times.get(snapshot.id, "") for times in older), default="")
             for pack, _ in snapshot.seal.packs:
                 packs[pack] = max(packs.get(pack, ""), copied)
-        return min(
-            (
-                max(time, *(proof.pack(pack, _PROVEN) for proof in proofs), "")
-                for pack, time in packs.items()
-            ),
-            default="",
-        )
+        return {
+            pack: max(time, *(proof.pack(pack, _PROVEN) for proof in proofs), "")
+            for pack, time in packs.items()
+        }
 
 
 def judge_copies(

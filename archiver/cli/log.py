@@ -12,7 +12,7 @@ from archiver.archive import events as kinds
 from archiver.archive.policy import Policy
 from archiver.cli import output
 from archiver.cli.options import Moment, common, exit_damaged, open_archive, split_reference
-from archiver.text import human_bytes, human_duration, plural, printable
+from archiver.text import human_bytes, human_duration, in_short, plural, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -168,7 +168,7 @@ def sentence(event: Event) -> str:  # noqa: C901, PLR0911, PLR0912 - one case fo
 
 def _several(names: Sequence[str], noun: str, many: str = "") -> str:
     """Return a count, and the first of what is counted."""
-    shown = output.in_short((printable(name[:80]) for name in names), _NAMED)
+    shown = in_short((printable(name[:80]) for name in names), _NAMED)
     return f"{plural(len(names), noun, many)}: {shown}" if names else f"no {noun}"
 
 

@@ -20,7 +20,7 @@ from archiver.cli.snapshots import (
     source_facts,
 )
 from archiver.errors import UsageError
-from archiver.text import human_bytes, plural, printable
+from archiver.text import human_bytes, in_short, plural, printable
 
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive
@@ -93,7 +93,7 @@ def _export_signature(archive: Archive, snapshot: Snapshot, target: Path | None,
     output.record("model-signing", **msgspec.to_builtins(report))
     output.line(f"Wrote {target}: it signs {plural(report.files, 'file')} of {snapshot.title}.")
     if report.left_out:
-        names = output.in_short(map(printable, report.left_out), _NAMED)
+        names = in_short(map(printable, report.left_out), _NAMED)
         output.line(f"Left out, as the tool does by itself: {names}.")
 
 

@@ -16,7 +16,7 @@ from archiver.errors import ArchiverError
 from archiver.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
 _state = {"json": False, "quiet": False}
 _LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
@@ -106,13 +106,6 @@ def remark(text: str) -> None:
 def hint(text: str, indent: int = 4) -> None:
     """Print what to do next, below what it is about."""
     line(f"{' ' * indent}→ {printable(text, 2000)}")
-
-
-def in_short(names: Iterable[str], most: int) -> str:
-    """Return the first names of many in one line, and how many more there are."""
-    listed = list(names)
-    more = f" and {len(listed) - most:,} more" if len(listed) > most else ""
-    return f"{', '.join(listed[:most])}{more}"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> None:

@@ -9,7 +9,7 @@ import msgspec
 
 from archiver.cli import output
 from archiver.cli.options import advised, common, open_archive
-from archiver.text import plural, printable
+from archiver.text import in_short, plural, printable
 
 if TYPE_CHECKING:
     from archiver.operations.plans import CheckedEntry, PlanCheck
@@ -73,7 +73,7 @@ def check(plan: str) -> None:
     for entry in result.entries:
         _show(entry)
     if result.besides:
-        names = output.in_short(map(printable, result.besides), _NAMED)
+        names = in_short(map(printable, result.besides), _NAMED)
         output.line(f"Held, and not in the plan: {names}.")
     if result.exit_code:
         output.exit_with(result.exit_code)

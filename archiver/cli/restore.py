@@ -31,7 +31,7 @@ from archiver.cli.snapshots import (
 )
 from archiver.errors import ExitCode, skip_damaged
 from archiver.memory import BUDGET_MIN
-from archiver.text import human_bytes, human_rate, plural, printable
+from archiver.text import human_bytes, human_rate, in_short, plural, printable
 
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive
@@ -227,7 +227,7 @@ def _show(report: RestoreReport, snapshot: Snapshot, seconds: float) -> None:
         return
     output.line(f"{title}: {_counts(report)}.")
     for failure in report.failures:
-        tensors = output.in_short(map(str, failure.tensors), _SHOWN)
+        tensors = in_short(map(str, failure.tensors), _SHOWN)
         hit = f" [{tensors}]" if tensors else ""
         output.line(f"  {printable(failure.path)}: {shortened(failure.reason)}{printable(hit)}")
     for hint in sorted({failure.hint for failure in report.failures if failure.hint}):

@@ -20,7 +20,7 @@ from archiver.cli.snapshots import (
     summary,
 )
 from archiver.smoke.report import LEVELS
-from archiver.text import human_bytes, plural, printable
+from archiver.text import human_bytes, in_short, plural, printable
 
 if TYPE_CHECKING:
     from archiver.archive.records import Selection, Totals
@@ -79,7 +79,7 @@ def _seal_facts(shown: SnapshotFacts) -> list[tuple[str, str]]:
         ("stored", f"{stored}, in {packs}"),
         ("selection", _selection(shown.selection)),
         ("vouched by", summary(shown.vouched)),
-        ("unvouched", output.in_short(shown.unvouched, _SHOWN_MAX) if some_unvouched else ""),
+        ("unvouched", in_short(shown.unvouched, _SHOWN_MAX) if some_unvouched else ""),
         ("manifest", shown.manifest),
         ("seal", shown.snapshot),
         ("parent", shown.parent or "none"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 import msgspec
@@ -17,17 +17,15 @@ from archiver.cli.options import (
     print_limits,
 )
 from archiver.errors import ExitCode
-from archiver.operations.status import report
-from archiver.text import human_bytes, human_duration, human_share, plural, printable
+from archiver.report.words import described, medium, reason, sentence, verdict
+from archiver.text import human_bytes, human_share, plural, printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from archiver.archive.copies import PlaceState
     from archiver.archive.plans import PlanStatus
     from archiver.operations.status.report import (
         LastAudit,
-        PlanShortfall,
         Shortfall,
         SmokeTestState,
         Status,
@@ -38,8 +36,6 @@ _SHORT: Final = 16
 _REVISION: Final = 12
 _NAMED: Final = 3
 """Snapshots that a line names; --json names them all."""
-_TITLES: Final = 8
-"""Entries of a plan that a sentence names; --json names them all."""
 
 
 @click.command(epilog="Example: archiver status -C weights --packs")
@@ -79,16 +75,7 @@ def command(packs: bool, copies: bool, keys: tuple[str, ...]) -> None:
 
 def _verdict(status: Status) -> None:
     """Print whether all is as it is wanted; what is not, and what is known, a line each."""
-    lost = f"; {plural(status.missing, 'pack')} missing" if status.missing else ""
-    holds = f"{plural(status.snapshots, 'snapshot')} in {plural(status.packs, 'pack')}"
-    size = f"{holds}, {human_bytes(status.bytes)}{lost}."
-    if status.shortfalls:
-        things = plural(len(status.shortfalls), "thing falls", "things fall")
-        output.line(f"NOT AS WANTED: {things} short. {size}")
-    elif status.findings:
-        output.line(f"NOT KNOWN: not all may be read. Of the rest nothing falls short: {size}")
-    else:
-        output.line(f"Nothing falls short: {size}")
+    output.line(verdict(status))
     show_all(status.findings)
     for shortfall in status.shortfalls:
         _shortfall("SHORT", shortfall)
@@ -216,7 +203,7 @@ def _place_table(status: Status) -> None:
         (
             place.place,
             f"{place.snapshots:,}",
-            _medium(place),
+            medium(place),
             place.seen or "never",
             place.proven or "never",
         )
@@ -225,139 +212,14 @@ def _place_table(status: Status) -> None:
     output.table(("PLACE", "SNAPSHOTS", "ON", "SEEN", "PROVEN SINCE"), rows, right=(1,))
 
 
-def _medium(place: PlaceState) -> str:
-    if place.medium == "unknown":
-        return f"unknown ({place.device})" if place.device else "unknown"
-    return place.device or place.medium
-
-
 def _copies(status: Status, *, every: bool) -> None:
     """Print in how many places each snapshot lies, and which places do not count, and why."""
     count = plural(status.copies, "place")
     output.line(f"Copies: each snapshot in {count} or more, proven within {status.copy_days} d.")
     for place in status.places:
-        reason = _REASONS.get(place.standing, "").format(
-            same=printable(place.same_as),
-            missing=plural(place.missing, "file"),
-            path=printable(place.path),
-        )
-        now = "" if place.standing == "deleted" else _PRESENT[place.presence]
-        if reason:
-            output.line(f"  Does not count: {printable(place.place)}: {reason}{now}.")
+        if why := reason(place):
+            output.line(f"  Does not count: {printable(place.place)}: {why}.")
         elif place.standing == "counts" and place.medium == "unknown":
             output.line(f"  Counts, on a disk that is not known: {printable(place.place)}.")
         elif every and place.presence == "no-answer":
             output.line(f"  Gives no answer: {printable(place.place)}.")
-
-
-_REASONS = {
-    "deleted": "it is not at {path} any more",
-    "incomplete": "{missing} are not there",
-    "damaged": "an audit found damage there",
-    "never-proven": "not all of its packs were ever proven there",
-    "proof-old": "its packs were proven there too long ago",
-    "same-device": "it lies on the same disk or server as {same}",
-}
-_PRESENT = {
-    "here": "",
-    "there": "",
-    "away": "; it is not mounted now",
-    "no-answer": "; it gives no answer now",
-    "not-looked": "",
-}
-
-
-# ---- what falls short, in words
-
-
-def described(shortfall: Shortfall) -> dict[str, Any]:
-    """Return what falls short, with its words, for who reads JSON."""
-    words = {"message": sentence(shortfall), "next": quoted(*shortfall.commands)}
-    fields: dict[str, Any] = msgspec.to_builtins(shortfall)
-    return fields | words
-
-
-def sentence(shortfall: Shortfall) -> str:  # noqa: C901, PLR0911, PLR0912 - one line a kind
-    """Return what falls short, in words; names are as they came."""
-    match shortfall:
-        case report.NothingHeld():
-            return "The archive is empty: it holds no snapshot."
-        case report.MissingPacks():
-            return f"{plural(shortfall.packs, 'pack')} that seals need are not there."
-        case report.UnreadableSeals():
-            return f"{plural(shortfall.seals, 'seal')} cannot be read."
-        case report.DamagedByAudit():
-            audit = f"The audit of {shortfall.time} had {plural(shortfall.findings, 'finding')}"
-            unsure = "; another one says whether they still are, and what to do about each."
-            return audit + (" of damage." if shortfall.packs or shortfall.files else unsure)
-        case report.DamagedFiles():
-            counts = (shortfall.packs, "pack"), (shortfall.files, "other file")
-            damage = " and ".join(plural(count, noun) for count, noun in counts if count)
-            return f"Found damaged, and neither repaired nor found whole since: {damage}."
-        case report.ContradictorySeals():
-            files = plural(shortfall.files, "file")
-            return (
-                f"Two seals of {shortfall.snapshot} give {files} other bytes, "
-                f"{shortfall.path} for one: at least one lies."
-            )
-        case report.WrongClock():
-            return (
-                f"The journal has come to {shortfall.latest}, and this machine's clock says "
-                f"{shortfall.now}: one of the two is wrong. Nothing is deleted, and proofs of a time to "
-                "come do not count. If the clock is wrong, set it, and that is all; if it is right, the "
-                "command says so."
-            )
-        case report.PlanShortfall():
-            return _of_plan(shortfall)
-        case report.NeverAudited():
-            return "Nothing of what is held here was ever proven by an audit."
-        case report.ProofsOld():
-            packs, days = plural(shortfall.packs, "pack"), plural(shortfall.days, "day")
-            size = human_bytes(shortfall.bytes)
-            return f"{packs} ({size}) not proven at level {shortfall.level} within {days}."
-        case report.NoParity():
-            return f"{plural(shortfall.files, 'file has', 'files have')} no parity sidecar."
-        case report.FewCopies():
-            lie = plural(shortfall.snapshots, "snapshot lies", "snapshots lie")
-            places = plural(shortfall.places, "place")
-            return (
-                f"{lie} in fewer than {places} that count: on a disk of its own, and proven lately."
-            )
-        case report.Unsigned():
-            bare = plural(shortfall.documents, "seal or manifest has", "seals and manifests have")
-            return f"{bare} no signature by a trusted key."
-        case report.NoPolicy():
-            return "No policy is set: nobody said how many copies, audits and parity are wanted."
-        case report.LowRoom():
-            free, keep = human_bytes(shortfall.free), human_bytes(shortfall.keep)
-            return f"The disk is nearly full: {free} are free, and {keep} should stay so."
-        case report.UnfinishedFiles():
-            left = f"{plural(shortfall.files, 'unfinished file')}, {human_bytes(shortfall.bytes)}"
-            return (
-                f"Runs that died left {left}. The next mirror or import goes on with what of it is packs; "
-                "the rest goes with the next prune."
-            )
-    raise AssertionError(shortfall)
-
-
-def _of_plan(shortfall: PlanShortfall) -> str:
-    names = [printable(title) for title in shortfall.entries]
-    plan, titles = f"The plan {printable(shortfall.plan)}", output.in_short(names, _TITLES)
-    match shortfall:
-        case report.PlanMissing():
-            gone = (
-                f" Upstream has {shortfall.gone:,} of them no longer, or never had: correct the name in "
-                "the plan, or take it out."
-            ) * bool(shortfall.gone)
-            total = plural(shortfall.total, "repository", "repositories")
-            return f"{plan} is not met: {len(names):,} of {total} not held: {titles}.{gone}"
-        case report.PlanUnvouched():
-            return f"{plan}: held, but nobody vouched for all of the bytes: {titles}."
-        case report.PlanFailed():
-            return f"{plan}: its last run failed for {titles}."
-        case report.PlanLate():
-            ever = f", of the oldest since {shortfall.since}" if shortfall.since else ""
-            age = human_duration(shortfall.max_age)
-            return f"{plan}: upstream did not answer within {age}{ever}: {titles}."
-    how = "no longer has" if isinstance(shortfall, report.PlanGone) else "refuses access to"
-    return f"Upstream {how} {titles} (plan {printable(shortfall.plan)}); what is held of it stays."

@@ -34,7 +34,7 @@ from archiver.errors import (
     UsageError,
     skip_damaged,
 )
-from archiver.text import human_bytes, human_duration, plural, printable
+from archiver.text import human_bytes, human_duration, in_short, plural, printable
 
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive
@@ -210,7 +210,7 @@ def _verdict(report: SyncReport) -> None:
         (not_tried, report.not_tried),
     ):
         if names:
-            output.line(f"  {title}: {output.in_short(map(printable, names), _NAMED)}.")
+            output.line(f"  {title}: {in_short(map(printable, names), _NAMED)}.")
     _figures(report)
 
 
