@@ -127,8 +127,8 @@ def open_hub(
         memory: The bytes that the run may take.
     """
     from archiver.throttle import Throttle
+    from archiver.upstream.connections import CONNECTIONS
     from archiver.upstream.huggingface.client import HuggingFace
-    from archiver.upstream.huggingface.connections import CONNECTIONS
     from archiver.upstream.retry import RetryPolicy
 
     return HuggingFace(

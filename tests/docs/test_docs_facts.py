@@ -15,8 +15,9 @@ from archiver.catalogue import sqlite_file
 from archiver.codec import segment
 from archiver.errors import ExitCode
 from archiver.tensors import header, weight_files
-from archiver.upstream import hub_cache
-from archiver.upstream.huggingface import client, deadlines, http, listing
+from archiver.upstream import deadlines, http, hub_cache
+from archiver.upstream import listing as hub_listing
+from archiver.upstream.huggingface import client, listing
 
 KIB, MIB = 1 << 10, 1 << 20
 BOUNDS_PAGE = (docskit.ROOT / "docs/bounds.md").read_text()
@@ -24,10 +25,10 @@ ROWS = [line.split("|")[1:-1] for line in BOUNDS_PAGE.splitlines() if line.start
 BOUNDS = [
     ("A repository's description", f"{client._LARGEST_INFO // MIB} MiB"),
     ("All JSON of one listing", f"{deadlines._LARGEST_LISTING // MIB} MiB"),
-    ("Entries of one listing", f"{listing._MOST_ENTRIES:,}"),
+    ("Entries of one listing", f"{hub_listing._MOST_ENTRIES:,}"),
     ("Files of one listing", f"{records.FILES_MAX:,}"),
-    ("Characters of all paths", f"{listing._MOST_PATH_BYTES // MIB} Mi"),
-    ("Pages of one listing", f"{listing._MOST_PAGES:,}"),
+    ("Characters of all paths", f"{hub_listing._MOST_PATH_BYTES // MIB} Mi"),
+    ("Pages of one listing", f"{hub_listing._MOST_PAGES:,}"),
     ("A model card's metadata", f"{listing._LARGEST_RAW_CARD // MIB} MiB"),
     ("up to 64 KiB, 16 levels deep", f"{listing._LARGEST_RAW_CARD // MIB} MiB"),
     ("The head of an answer,", f"{deadlines._LARGEST_HEAD // KIB} KiB"),

@@ -213,7 +213,7 @@ def _prepare(request: dict) -> None:
     if "die_at" in request:
         _die_at(request["die_at"], request["below"])
     if "part_bytes" in request:
-        import archiver.upstream.huggingface.stream as hub_stream
+        import archiver.upstream.stream as hub_stream
 
         hub_stream.PART_BYTES = request["part_bytes"]
     if request.get("powerless"):

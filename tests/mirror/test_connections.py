@@ -13,9 +13,9 @@ from kit.worklog import assert_nothing_published, resumable_bytes, tmp_names, wa
 
 from archiver.loopback.faults import Fault
 from archiver.throttle import Throttle
-from archiver.upstream.huggingface import connections, ranges
+from archiver.upstream import connections, ranges
+from archiver.upstream.connections import ConnectionCount
 from archiver.upstream.huggingface.client import HuggingFace
-from archiver.upstream.huggingface.connections import ConnectionCount
 from archiver.upstream.retry import RetryPolicy
 
 KIB = 1 << 10

@@ -10,7 +10,7 @@ from kit.repository import REPO, WEIGHTS, bf16, model, safetensors
 from kit.worklog import assert_nothing_published, resumable_bytes, wait_until
 
 from archiver.loopback.faults import Fault
-from archiver.upstream.huggingface import stream
+from archiver.upstream import stream
 
 PART = 4_000
 MIB = 1 << 20

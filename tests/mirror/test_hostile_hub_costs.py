@@ -13,8 +13,8 @@ from kit.repository import REPO, WEIGHTS, model
 from kit.worklog import assert_nothing_published
 
 from archiver.loopback.faults import Fault
+from archiver.upstream.deadlines import Patience
 from archiver.upstream.huggingface import client
-from archiver.upstream.huggingface.deadlines import Patience
 
 LARGEST_PEAK = 400 * 1024 * 1024
 MEASURED = """

@@ -12,7 +12,7 @@ from upstreamkit import REPO, fetch
 from archiver.errors import HostileNameError, NetworkError, UsageError
 from archiver.loopback.faults import Fault
 from archiver.throttle import Throttle
-from archiver.upstream.huggingface.deadlines import (
+from archiver.upstream.deadlines import (
     HeadDeadline,
     LeastRate,
     ListingAllowance,

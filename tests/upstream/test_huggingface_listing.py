@@ -7,8 +7,8 @@ import json
 import pytest
 
 from archiver.errors import HostileNameError, MismatchError, NetworkError
-from archiver.upstream.huggingface import listing
-from archiver.upstream.huggingface.http import Subject
+from archiver.upstream import listing
+from archiver.upstream.http import Subject
 from archiver.upstream.huggingface.listing import (
     Tree,
     card_of,

@@ -14,11 +14,12 @@ from archiver.errors import AccessError, MismatchError, NetworkError, UpstreamGo
 from archiver.loopback.faults import Fault
 from archiver.loopback.hub import Hub
 from archiver.throttle import Throttle
-from archiver.upstream.huggingface.deadlines import Patience
-from archiver.upstream.huggingface.http import Session, Subject
-from archiver.upstream.huggingface.stream import HubFile, HubStream
+from archiver.upstream.deadlines import Patience
+from archiver.upstream.http import Subject
+from archiver.upstream.huggingface.http import Session
 from archiver.upstream.remote_file import RemoteFile
 from archiver.upstream.retry import RetryableError, RetryPolicy
+from archiver.upstream.stream import HubFile, HubStream
 
 
 def ranges(hub):

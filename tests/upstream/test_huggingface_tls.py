@@ -13,7 +13,7 @@ import httpx2
 import pytest
 from kit.repository import noise
 
-from archiver.upstream.huggingface.deadlines import timed, watching
+from archiver.upstream.deadlines import timed, watching
 
 CERTIFICATE = Path(__file__).parent / "data" / "loopback.pem"
 """Of 127.0.0.1, with its key: nobody else may trust it."""

@@ -12,9 +12,10 @@ from archiver.errors import MismatchError, NetworkError, UsageError
 from archiver.memory import BUDGET
 from archiver.names import HUGGING_FACE, TYPES, RepositoryName, check_paths
 from archiver.text import printable
-from archiver.upstream.huggingface.connections import ConnectionPool, window_within
-from archiver.upstream.huggingface.deadlines import ListingAllowance, Patience, chosen_patience
-from archiver.upstream.huggingface.http import Session, Subject
+from archiver.upstream.connections import ConnectionPool, window_within
+from archiver.upstream.deadlines import ListingAllowance, Patience, chosen_patience
+from archiver.upstream.http import Subject
+from archiver.upstream.huggingface.http import Session
 from archiver.upstream.huggingface.listing import (
     Tree,
     parse_collection,
@@ -23,10 +24,10 @@ from archiver.upstream.huggingface.listing import (
     pin,
     repository_name,
 )
-from archiver.upstream.huggingface.ranges import RangedStream
-from archiver.upstream.huggingface.stream import HubFile, HubStream
+from archiver.upstream.ranges import RangedStream
 from archiver.upstream.remote_file import Listing, RemoteFile
 from archiver.upstream.retry import RetryPolicy
+from archiver.upstream.stream import HubFile, HubStream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from urllib.parse import urlsplit
 
-from archiver.errors import NetworkError, UsageError
-from archiver.text import printable
+from archiver.errors import NetworkError
+from archiver.upstream.endpoint import checked_endpoint
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
 _TRUE = frozenset({"1", "ON", "YES", "TRUE"})
@@ -18,21 +17,8 @@ def chosen_endpoint(endpoint: str | None = None) -> str:
 
     Raise UsageError if it is none.
     """
-    endpoint = endpoint or os.environ.get("HF_ENDPOINT") or DEFAULT_ENDPOINT
-    hint = f"Write it like {DEFAULT_ENDPOINT}; see also the variable HF_ENDPOINT."
-    wrong = UsageError(f"{printable(endpoint)} is not the address of a hub.", hint=hint)
-    try:
-        parts = urlsplit(endpoint)
-        (parts.hostname or "").encode("idna")
-        _ = parts.port
-    except ValueError:
-        raise wrong from None
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
-        raise wrong
-    if parts.username or parts.password:
-        # The endpoint is recorded in manifests, which are for everyone to read.
-        raise UsageError("The hub's address may not hold a password; pass --token instead.")
-    return endpoint.rstrip("/")
+    chosen = endpoint or os.environ.get("HF_ENDPOINT") or DEFAULT_ENDPOINT
+    return checked_endpoint(chosen, DEFAULT_ENDPOINT, "HF_ENDPOINT")
 
 
 def require_online() -> None:

@@ -1,25 +1,14 @@
-"""Requests to the hub through its own client: token, offline mode, retries, bounded answers.
+"""Requests to the Hugging Face Hub through its own client: token, offline mode, what refusals mean.
 
-What an answer of 400 or more means comes first: another attempt (:class:`RetryableError`), the file in
-parts (:class:`WholeRefusedError`), or a named error. The hub's own codes come in ``X-Error-Code`` and
-``X-Error-Message``. To who sends no token it answers a bare 401 for a repository that is private and
-for one that does not exist.
+The hub's own codes come in ``X-Error-Code`` and ``X-Error-Message``. To who sends no token it answers a
+bare 401 for a repository that is private and for one that does not exist.
 """
 
 from __future__ import annotations
 
-import json
-import logging
 import os
-import re
-import time
-import zlib
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from http import HTTPStatus
-from http.cookiejar import DefaultCookiePolicy
-from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import urljoin, urlsplit
+from typing import TYPE_CHECKING
 
 from archiver.errors import (
     AccessError,
@@ -27,25 +16,15 @@ from archiver.errors import (
     MismatchError,
     NetworkError,
     UpstreamGoneError,
-    UsageError,
 )
-from archiver.text import human_bytes, printable
-from archiver.upstream.huggingface.deadlines import (
-    HeadDeadline,
-    LeastRate,
-    ListingAllowance,
-    Patience,
-    Watch,
-    timed,
-    watching,
-)
+from archiver.text import printable
+from archiver.upstream import http
 from archiver.upstream.huggingface.endpoint import chosen_endpoint, require_online
-from archiver.upstream.retry import RetryableError, in_a_row
+from archiver.upstream.retry import RetryableError
 
 # Read by the client when it is imported: files are to come over plain HTTP, from /resolve.
 os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
 
-import httpx2
 from huggingface_hub.errors import OfflineModeIsEnabled
 from huggingface_hub.utils import (  # type: ignore[attr-defined] # exported, but not marked so
     build_hf_headers,
@@ -53,110 +32,72 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined] # exported, bu
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Mapping
 
+    import httpx2
+
+    from archiver.upstream.deadlines import Patience, Watch
+    from archiver.upstream.http import Subject
     from archiver.upstream.retry import RetryPolicy
 
-_log = logging.getLogger(__name__)
-
-_API = "/api/"
-_LARGEST_PAGE = 16 * 1024 * 1024
-_LARGEST_REFUSAL = 4 * 1024
-_LARGEST_REDIRECT = 64 * 1024
-_MOST_REDIRECTS = 20
-_PIECE = 1024 * 1024
-_HOPELESS = (
-    httpx2.UnsupportedProtocol,
-    httpx2.TooManyRedirects,
-    httpx2.InvalidURL,
-    httpx2.LocalProtocolError,
-)
-_NO_COOKIES = DefaultCookiePolicy(allowed_domains=[])
-"""The hub needs none, and an odd one would spoil every later request."""
-_FIRST_ATTEMPTS = 5
-"""Connections to a hub that has not answered yet: with their waits about ten seconds."""
-_NUMBER = re.compile(r"\[Errno (-?)\d+\] *")
-_MARKUP = re.compile(r"<[^<>]{0,200}>")
-_OF_A_PART = frozenset(
-    {
-        HTTPStatus.BAD_REQUEST,
-        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-        HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
-    }
-)
-"""What a CDN says to who asks for more at once than it gives out, 400 foremost."""
-_BUSY = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
-_LATER = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})
 _DISABLED = "Access to this resource is disabled."
 _PRIVATE_HINT = "Check the name; if the repository is private, pass --token or set HF_TOKEN."
 _KEPT_HINT = "Snapshots that the archive already holds are not affected."
 
-Document = TypeVar("Document")
 
+class Session(http.Session):
+    """The Hub, or one that speaks its protocol.
 
-# --- what an answer means
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What a request was about, in the words of an error message."""
-
-    repository: str
-    revision: str = ""
-    path: str = ""
-    endpoint: str = ""
-    kind: str = "repository"
-
-    def __str__(self) -> str:
-        at = f" at {printable(self.revision)}" if self.revision else ""
-        of = f"{printable(self.path)} of " if self.path else ""
-        return f"{of}{printable(self.repository)}{at}"
-
-
-class WholeRefusedError(Exception):
-    """A file was refused as it was asked for; a part of it, of bounded size, may be had.
-
-    ``refusal`` is what the answer stands for if not.
+    Args:
+        token: None for ``HF_TOKEN`` or the token that the hub's client has stored.
+        endpoint: None for ``HF_ENDPOINT`` or the public hub.
+        patience: How long to wait for what.
+        retry: How often to ask again.
     """
 
-    def __init__(self, refusal: ArchiverError) -> None:
-        super().__init__(refusal.message)
-        self.refusal = refusal
+    variable = "HF_ENDPOINT"
+    api = "/api/"
 
+    def __init__(
+        self, token: str | None, endpoint: str | None, patience: Patience, retry: RetryPolicy
+    ) -> None:
+        super().__init__(chosen_endpoint(endpoint), patience, retry)
+        self._token = token
 
-def _refusal(
-    status: int, headers: Mapping[str, str], subject: Subject, said: str = ""
-) -> ArchiverError:
-    """Return the error that an answer of 400 or more stands for.
+    def _client(self) -> httpx2.Client:
+        return get_session()
 
-    ``headers`` have lowercase names; ``said`` is what the answer's body says, in its own words.
-    """
-    code = headers.get("x-error-code", "")
-    if headers.get("x-error-message") == _DISABLED:
-        return disabled(subject)
-    if code in _BY_CODE:
-        return _BY_CODE[code](subject)
-    return _by_status(status, headers, subject, said)
+    def _credentials(self) -> dict[str, str]:
+        headers = build_hf_headers(token=self._token, library_name="archiver")
+        return {name: value for name, value in headers.items() if name == "authorization"}
 
+    def _headers(self) -> dict[str, str]:
+        return build_hf_headers(token=False, library_name="archiver")
 
-def _transient_reason(status: int, headers: Mapping[str, str], *, redirected: bool) -> str:
-    """Return why an answer of 400 or more may be another one soon; ``""`` if it will not."""
-    if status in _LATER or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        return f"HTTP {status}"
-    # A CDN's link is good for an hour or so; the hub gives a new one each time it is asked.
-    if _link_refused(status, headers, redirected=redirected):
-        return "the CDN refused its link (HTTP 403)"
-    return ""
+    def _require_online(self) -> None:
+        require_online()
 
+    def _send(
+        self, url: str, headers: Mapping[str, str], watches: tuple[Watch, ...]
+    ) -> http.Answer:
+        try:
+            return super()._send(url, headers, watches)
+        except RetryableError as error:
+            if isinstance(error.__cause__, OfflineModeIsEnabled):
+                raise NetworkError(
+                    "Nothing was asked of the hub: its client is offline."
+                ) from error
+            raise
 
-def _link_refused(status: int, headers: Mapping[str, str], *, redirected: bool) -> bool:
-    """Return whether it is the CDN that refuses the link which the hub gave."""
-    return status == HTTPStatus.FORBIDDEN and redirected and "x-error-code" not in headers
-
-
-def _may_come_in_parts(status: int, headers: Mapping[str, str]) -> bool:
-    """Return whether an answer of 400 or more to a file may be another one to a part of the file."""
-    return status in _OF_A_PART and "x-error-code" not in headers
+    def _refusal(
+        self, status: int, headers: Mapping[str, str], subject: Subject, said: str
+    ) -> ArchiverError:
+        code = headers.get("x-error-code", "")
+        if headers.get("x-error-message") == _DISABLED:
+            return disabled(subject)
+        if code in _BY_CODE:
+            return _BY_CODE[code](subject)
+        return _by_status(status, headers, subject, said)
 
 
 def disabled(subject: Subject) -> ArchiverError:
@@ -243,327 +184,3 @@ def _by_status(
         hint="Asking again will not change that: look at what stands between this machine and the "
         "hub, such as a proxy, or another HF_ENDPOINT.",
     )
-
-
-# --- requests
-
-
-@dataclass(frozen=True)
-class Answer:
-    """An answer whose body has not been read.
-
-    ``first`` are the headers of the hub's own answer, before it sent us on to a CDN. ``link`` is the
-    address at the CDN, ``""`` where the hub answered itself.
-    """
-
-    status: int
-    headers: Mapping[str, str]
-    first: Mapping[str, str]
-    response: httpx2.Response
-    link: str = ""
-
-    @property
-    def encoding(self) -> str:
-        """How the body is compressed, although that was not asked for; ``""`` if it is not."""
-        encoding = self.headers.get("content-encoding", "").strip().lower()
-        return "" if encoding == "identity" else encoding
-
-    def chunks(self, rate: LeastRate, *others: Watch) -> Iterator[bytes]:
-        """Yield the body, decompressed where it has to be, in pieces of bounded size.
-
-        Raise RetryableError when it breaks off, or comes slower than ``rate`` bears.
-        """
-        raw = self._raw(rate, *others)
-        for chunk in _decompressed(raw, self.encoding) if self.encoding else raw:
-            rate.gained(len(chunk))
-            yield chunk
-
-    def _raw(self, *watches: Watch) -> Iterator[bytes]:
-        raw = self.response.iter_raw()
-        while True:
-            with _translated_errors(), watching(*watches):
-                chunk = next(raw, None)
-            if chunk is None:
-                return
-            yield chunk
-
-
-class Session:
-    """One hub, one token. Threads may share it.
-
-    Args:
-        token: None for ``HF_TOKEN`` or the token that the hub's client has stored.
-        endpoint: None for ``HF_ENDPOINT`` or the public hub.
-        patience: How long to wait for what.
-        retry: How often to ask again.
-    """
-
-    def __init__(
-        self, token: str | None, endpoint: str | None, patience: Patience, retry: RetryPolicy
-    ) -> None:
-        self.endpoint = chosen_endpoint(endpoint)
-        self.retry = retry
-        self.patience = patience
-        self._token = token
-        self._timeout = httpx2.Timeout(patience.silence, pool=None)
-        self._answered = False
-
-    @contextmanager
-    def get(
-        self, url: str, subject: Subject, headers: Mapping[str, str], *watches: Watch
-    ) -> Iterator[Answer]:
-        """GET ``url``, which lies below the endpoint or is the ``link`` of an earlier answer.
-
-        Redirects are followed, without the token where they leave the hub's origin; a link is asked
-        without it.
-        Raise RetryableError where another attempt may help, WholeRefusedError where a part may be had,
-        else what the answer stands for.
-        """
-        require_online()
-        sent = {**self._headers(), **headers}
-        if not self._is_ours(url):
-            sent.pop("authorization", None)
-        watches = (HeadDeadline(self.patience), *watches)
-        answer = self._send(url, sent, watches)
-        try:
-            if answer.status >= HTTPStatus.BAD_REQUEST:
-                raise self._refused(answer, subject, watches)
-            yield answer
-        finally:
-            _close(answer.response)
-
-    def _send(self, url: str, headers: Mapping[str, str], watches: tuple[Watch, ...]) -> Answer:
-        """Return the answer at the end of all redirects, which is to be closed."""
-        with _translated_errors(), watching(*watches):
-            client = timed(get_session(), self.patience.clock)
-            client.cookies.jar.set_policy(_NO_COOKIES)
-            request = client.build_request("GET", url, headers=headers, timeout=self._timeout)
-            first: Mapping[str, str] | None = None
-            for _ in range(_MOST_REDIRECTS):
-                # Not followed by the client: it would read the bodies of redirects, however large.
-                started = time.monotonic()
-                response = client.send(request, stream=True, follow_redirects=False)
-                _log_answer(response, time.monotonic() - started)
-                self._answered = True
-                if first is None:
-                    first = response.headers
-                if not response.has_redirect_location:
-                    address = str(response.request.url)
-                    link = "" if self._is_ours(address) else address
-                    return Answer(response.status_code, response.headers, first, response, link)
-                _drain(response)
-                if response.next_request is None:
-                    raise NetworkError(
-                        f"{self.endpoint} sends us on to what is no address (HTTP "
-                        f"{response.status_code}).",
-                    )
-                request = response.next_request
-        raise NetworkError(f"{self.endpoint} sends us on and on, {_MOST_REDIRECTS} times.")
-
-    def _is_ours(self, url: str) -> bool:
-        return url.startswith(self.endpoint + "/")
-
-    def _refused(self, answer: Answer, subject: Subject, watches: tuple[Watch, ...]) -> Exception:
-        """Return what an answer of 400 or more stands for."""
-        status, headers = answer.status, answer.headers
-        redirected = bool(answer.link) or headers is not answer.first
-        reason = _transient_reason(status, headers, redirected=redirected)
-        if reason:
-            link = _link_refused(status, headers, redirected=redirected)
-            return RetryableError(
-                reason, self.retry.requested_by(headers), link=link, busy=status in _BUSY
-            )
-        error = _refusal(
-            status, headers, subject, _refusal_text(answer, LeastRate(self.patience), watches)
-        )
-        if subject.path and _may_come_in_parts(status, headers):
-            return WholeRefusedError(error)
-        return error
-
-    def json(
-        self,
-        url: str,
-        subject: Subject,
-        parse: Callable[[bytearray, Subject], Document],
-        allowance: ListingAllowance,
-        *,
-        most: int = _LARGEST_PAGE,
-    ) -> tuple[Document, str]:
-        """Return the document at ``url``, and the address of the next page, ``""`` if this is the last.
-
-        ``most`` is how many bytes the answer may have.
-        Raise NetworkError when it gives up, and what the answer stands for or ``parse`` raises.
-        """
-        failures = 0
-        while True:
-            try:
-                body, link = self._body(url, subject, allowance, most)
-                break
-            except RetryableError as error:
-                failures += 1
-                attempts = self._attempts(error)
-                if failures >= attempts or self.retry.hopeless(error.requested):
-                    raise NetworkError(
-                        f"{self.endpoint} does not answer for {subject}: "
-                        f"{error.reason}{in_a_row(failures)}.",
-                        hint="Run the command again later; what is already held is not asked for.",
-                    ) from error
-                slept = self.retry.wait(
-                    failures, error.requested, reason=str(error), attempts=attempts
-                )
-                allowance.note(slept, 0)
-        return parse(body, subject), self._next_page(url, link) if link else ""
-
-    def _attempts(self, error: RetryableError) -> int:
-        """Return how many attempts such a failure is worth."""
-        # A hub that was never there in this run is more likely misnamed than down for a minute.
-        if error.unreached and not self._answered:
-            return min(self.retry.attempts, _FIRST_ATTEMPTS)
-        return self.retry.attempts
-
-    def _body(
-        self, url: str, subject: Subject, allowance: ListingAllowance, most: int
-    ) -> tuple[bytearray, str]:
-        headers = {"accept": "application/json", "accept-encoding": "gzip"}
-        with self.get(url, subject, headers, allowance) as answer:
-            body = bytearray()
-            for chunk in answer.chunks(LeastRate(self.patience), allowance):
-                body += chunk
-                allowance.take(len(chunk))
-                if len(body) > most:
-                    raise NetworkError(
-                        f"The hub's answer about {subject} is larger than {human_bytes(most)}.",
-                        hint="No answer of a hub is so large; check that HF_ENDPOINT is a hub.",
-                    )
-            with _translated_errors():
-                return body, answer.response.links.get("next", {}).get("url", "")
-
-    def _next_page(self, url: str, link: str) -> str:
-        """Return ``link`` on our endpoint: the token must not follow it elsewhere.
-
-        A mirror of the hub may hand on pages of the original, so other origins are no error.
-        """
-        with _translated_errors():
-            address = urljoin(url, link)
-            if not address.startswith(self.endpoint + "/"):
-                parts = urlsplit(address)
-                query = f"?{parts.query}" if parts.query else ""
-                address = f"{self.endpoint}{parts.path}{query}"
-        if not address.startswith(self.endpoint + _API):
-            raise NetworkError(
-                f"The hub's listing goes on at {printable(link)}, which is no part of its API."
-            )
-        return address
-
-    def _headers(self) -> dict[str, str]:
-        headers = build_hf_headers(token=self._token, library_name="archiver")
-        authorization = headers.get("authorization", "")
-        if not (authorization.isascii() and authorization.isprintable()):
-            raise UsageError("The token holds characters that no token has.")
-        return headers
-
-
-def _log_answer(response: httpx2.Response, seconds: float) -> None:
-    """Log a request, without what is secret: a signed link's query, a password before the host."""
-    if _log.isEnabledFor(logging.INFO):
-        url = response.request.url
-        address = f"{url.scheme}://{url.host}{f':{url.port}' * bool(url.port)}{url.path}"
-        part = response.request.headers.get("range", "")
-        asked = f"{address} {part}".rstrip()
-        _log.info("GET %s: HTTP %d after %.3f s", asked, response.status_code, seconds)
-
-
-def _decompressed(raw: Iterator[bytes], encoding: str) -> Iterator[bytes]:
-    """Yield ``raw`` decompressed, never more than a piece at once, however much it would make."""
-    if encoding not in {"gzip", "x-gzip", "deflate"}:
-        raise NetworkError(
-            f"The hub's answer is compressed as {printable(encoding, 40)}, which was not asked for."
-        )
-    inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # gzip or zlib, as the head says
-    try:
-        for chunk in raw:
-            left = chunk
-            while left and not inflater.eof:
-                yield inflater.decompress(left, _PIECE)
-                left = inflater.unconsumed_tail
-            while not inflater.eof and (more := inflater.decompress(b"", _PIECE)):
-                yield more
-    except zlib.error as error:
-        raise RetryableError("the compressed body is broken") from error
-    if not inflater.eof:
-        raise RetryableError("the compressed body ended too early")
-
-
-def _drain(response: httpx2.Response) -> None:
-    """Read the rest of a small body, so that the connection serves again; or hang up."""
-    length = 0
-    try:
-        for chunk in response.iter_raw():
-            length += len(chunk)
-            if length > _LARGEST_REDIRECT:
-                return
-    finally:
-        _close(response)
-
-
-def _close(response: httpx2.Response) -> None:
-    with suppress(httpx2.HTTPError, OSError):
-        response.close()
-
-
-def _refusal_text(answer: Answer, rate: LeastRate, watches: tuple[Watch, ...]) -> str:
-    """Return what the body of a refusal says: its ``error`` if it is JSON, else its text without markup."""
-    body = bytearray()
-    with suppress(RetryableError, ArchiverError):
-        for chunk in answer.chunks(rate, *watches):
-            body += chunk
-            if len(body) >= _LARGEST_REFUSAL:
-                break
-    text = bytes(body[:_LARGEST_REFUSAL]).decode(errors="replace")
-    with suppress(ValueError, RecursionError):
-        document = json.loads(text)
-        error = document.get("error") if isinstance(document, dict) else None
-        return error if isinstance(error, str) else ""
-    return " ".join(_MARKUP.sub(" ", text).split())
-
-
-@contextmanager
-def _translated_errors() -> Iterator[None]:
-    """Turn the client's errors into RetryableError, or NetworkError where no retry can help.
-
-    Messages are built from the error's type: a local protocol error quotes the header that it
-    refuses, which may be the token.
-    """
-    try:
-        yield
-    except (RetryableError, ArchiverError):
-        raise
-    except OfflineModeIsEnabled as error:
-        raise NetworkError("Nothing was asked of the hub: its client is offline.") from error
-    except _HOPELESS as error:
-        raise NetworkError(f"The hub cannot be asked: {type(error).__name__}.") from None
-    except httpx2.TimeoutException as error:
-        connecting = isinstance(error, httpx2.ConnectTimeout)
-        raise RetryableError(
-            "the connection was silent for too long", unreached=connecting
-        ) from error
-    except httpx2.ConnectError as error:
-        raise RetryableError(_error_text(error), unreached=True) from error
-    except (httpx2.RequestError, OSError) as error:
-        raise RetryableError(_error_text(error)) from error
-    except (ValueError, ArithmeticError, LookupError, TypeError, AttributeError) as error:
-        # Odd addresses and headers make the client, the codecs and the sockets raise many kinds.
-        raise NetworkError(
-            f"The hub sent an address or a header that makes no sense ({type(error).__name__}).",
-            hint="Check that HF_ENDPOINT is a hub and that no proxy stands in between.",
-        ) from None
-
-
-def _error_text(error: Exception) -> str:
-    """Return a network error in words: without numbers, which mean something to programs only."""
-    text = str(error)
-    number = _NUMBER.match(text)
-    reason = printable(text[number.end() :] if number else text).rstrip(".")
-    if number and number[1]:  # Numbers below zero are those of the resolver.
-        return f"its name cannot be resolved: {reason}"
-    return reason or type(error).__name__

@@ -9,51 +9,36 @@ import json
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from archiver.archive.records import FILES_MAX
 from archiver.digest import is_git_oid, is_sha256
 from archiver.errors import (
-    ArchiverError,
     HostileNameError,
     MismatchError,
-    NetworkError,
     RenamedError,
     UsageError,
 )
 from archiver.names import MODEL, RepositoryName, as_commit, repo_id_of
 from archiver.text import printable
-from archiver.upstream.huggingface.http import Subject, disabled, gated
+from archiver.upstream.huggingface.http import disabled, gated
+from archiver.upstream.listing import LARGEST_FILE, FileCollection, decoded, whole_characters
 from archiver.upstream.remote_file import RemoteFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from archiver.upstream.http import Subject
+
 _INTERNAL_ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
-_LARGEST_FILE = 2**53
-_MOST_ENTRIES = 1_000_000
-_MOST_PATH_BYTES = 32 * 1024 * 1024
-_MOST_PAGES = 5_000
 _MOST_DIGITS = 16
 _LARGEST_INTEGER = 2**53
 _DEEPEST = 16
 _LARGEST_CARD = 64 * 1024
 _LARGEST_RAW_CARD = 2 * 1024 * 1024
-_LARGEST_SEARCHED = 16 * 1024 * 1024
 _LONGEST_LICENCE = 200
 _LONGEST_TIME = 64
-_PROXY_HINT = "Check that HF_ENDPOINT is a hub and that no proxy stands in between."
-_SURROGATES = re.compile(
-    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
-    re.DOTALL,
-)
-"""Escapes of JSON; the group is a surrogate without its other half, which is no character."""
-
-Document = TypeVar("Document")
-
-
 # --- the hub's JSON
 
 
@@ -106,10 +91,10 @@ def parse_info(body: bytes | bytearray, subject: Subject) -> InfoDocument:
     """
     nonsense = HostileNameError(f"The hub's answer about {subject} describes no repository.")
     try:
-        return _decoded(body, InfoDocument, subject, nonsense)
+        return decoded(body, InfoDocument, subject, nonsense)
     except msgspec.DecodeError:
         # The card's text may hold half a character; the fields that count are checked anyway.
-        return _decoded(_whole_characters(body), InfoDocument, subject, nonsense)
+        return decoded(whole_characters(body), InfoDocument, subject, nonsense)
 
 
 def parse_tree(body: bytes | bytearray, subject: Subject) -> list[TreeEntry]:
@@ -119,7 +104,7 @@ def parse_tree(body: bytes | bytearray, subject: Subject) -> list[TreeEntry]:
         hint="Nothing was fetched; the hub, or what stands in between, sends nonsense.",
     )
     try:
-        return _decoded(body, list[TreeEntry], subject, nonsense)
+        return decoded(body, list[TreeEntry], subject, nonsense)
     except msgspec.DecodeError as error:
         raise HostileNameError(
             f"Upstream's listing of {subject} holds a name that is not Unicode text.",
@@ -131,36 +116,9 @@ def parse_collection(body: bytes | bytearray, subject: Subject) -> CollectionDoc
     """Return a collection; raise as `parse_info`."""
     nonsense = HostileNameError(f"The hub's answer about {subject} describes no collection.")
     try:
-        return _decoded(body, CollectionDocument, subject, nonsense)
+        return decoded(body, CollectionDocument, subject, nonsense)
     except msgspec.DecodeError:
-        return _decoded(_whole_characters(body), CollectionDocument, subject, nonsense)
-
-
-def _decoded(
-    body: bytes | bytearray, kind: type[Document], subject: Subject, nonsense: ArchiverError
-) -> Document:
-    """Return the document in ``body``; raise a bare DecodeError if half characters are what is wrong."""
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except msgspec.ValidationError as error:
-        raise nonsense from error
-    except (msgspec.DecodeError, ValueError, RecursionError) as error:
-        small = len(body) <= _LARGEST_SEARCHED
-        halves = small and any(match[1] for match in _SURROGATES.finditer(body))
-        if halves and isinstance(error, msgspec.DecodeError):
-            raise
-        raise NetworkError(
-            f"The answer about {subject} is no JSON: {type(error).__name__}.", hint=_PROXY_HINT
-        ) from error
-
-
-def _whole_characters(body: bytes | bytearray) -> bytearray:
-    """Return ``body`` with a question mark for each surrogate without its other half."""
-    whole = bytearray(body)
-    for match in _SURROGATES.finditer(body):
-        if match[1]:
-            whole[match.start() : match.end()] = b"\\u003f"  # as long as what it replaces
-    return whole
+        return decoded(whole_characters(body), CollectionDocument, subject, nonsense)
 
 
 def _integer(digits: str) -> int | str:
@@ -309,32 +267,8 @@ def _internal_id(info: InfoDocument, subject: Subject) -> str:
     return info.internal_id or ""
 
 
-class Tree:
-    """The files of a commit, collected page by page.
-
-    What upstream may make us keep is bounded: entries, files, bytes of their paths, pages. A path
-    that came before, and a page that came before, end the collection.
-    """
-
-    def __init__(self, subject: Subject) -> None:
-        self.files: list[RemoteFile] = []
-        self._subject = subject
-        self._entries = 0
-        self._path_bytes = 0
-        self._paths: set[str] = set()
-        self._pages: set[str] = set()
-
-    def begin(self, url: str) -> None:
-        """Note that the page at ``url`` is asked for.
-
-        Raise NetworkError if it was before, MismatchError if there are more pages than may be.
-        """
-        if url in self._pages:
-            raise NetworkError(
-                f"The hub's listing of {self._subject} leads back to a page that it had before."
-            )
-        self._pages.add(url)
-        self._require(len(self._pages), _MOST_PAGES, "pages")
+class Tree(FileCollection):
+    """The files of a commit, collected page by page."""
 
     def add(self, page: Iterable[TreeEntry]) -> bool:
         """Take a page's files in and return whether the next page is worth asking for.
@@ -344,29 +278,11 @@ class Tree:
             MismatchError: A file has no size or no digest that it could be checked by, or the
                 listing is larger than any may be.
         """
-        fresh = True
-        for entry in page:
-            if _hidden(entry):
-                raise gated(self._subject)
-            self._entries += 1
-            if entry.type == "directory":
-                continue
-            fresh = fresh and entry.path not in self._paths
-            self._paths.add(entry.path)
-            self._path_bytes += len(entry.path)
-            self.files.append(_remote(entry, self._subject))
-        self._require(self._entries, _MOST_ENTRIES, "entries")
-        self._require(len(self.files), FILES_MAX, "files")
-        self._require(self._path_bytes, _MOST_PATH_BYTES, "bytes of paths")
-        return fresh
-
-    def _require(self, count: int, most: int, noun: str) -> None:
-        if count > most:
-            raise MismatchError(
-                f"The hub's listing of {self._subject} has more than {most:,} {noun}; "
-                "no snapshot may.",
-                hint="Nothing was fetched. Check that HF_ENDPOINT is a hub.",
-            )
+        entries = list(page)
+        if any(map(_hidden, entries)):
+            raise gated(self.subject)
+        files = [_remote(entry, self.subject) for entry in entries if entry.type != "directory"]
+        return self.take(files, folders=len(entries) - len(files))
 
 
 def _hidden(entry: TreeEntry) -> bool:
@@ -378,7 +294,7 @@ def _remote(entry: TreeEntry, subject: Subject) -> RemoteFile:
     lfs = entry.lfs
     size, sha256 = (lfs.size, lfs.oid) if lfs else (entry.size, "")
     name = printable(entry.path) or "a file without a name"
-    if not 0 <= size <= _LARGEST_FILE:
+    if not 0 <= size <= LARGEST_FILE:
         raise MismatchError(
             f"Upstream lists {name} of {subject} without a size that a file can have."
         )

@@ -128,10 +128,14 @@ class HeadDeadline:
 
 
 class ListingAllowance:
-    """What one listing may cost in all: waiting, and bytes of JSON."""
+    """What one listing may cost in all: waiting, and bytes of JSON.
 
-    def __init__(self, patience: Patience) -> None:
+    ``variable`` is the one of the environment that names another hub.
+    """
+
+    def __init__(self, patience: Patience, variable: str = "HF_ENDPOINT") -> None:
         self._limit = patience.listing
+        self._variable = variable
         self._waited = 0.0
         self._taken = 0
 
@@ -155,7 +159,7 @@ class ListingAllowance:
         if self._taken > _LARGEST_LISTING:
             raise NetworkError(
                 f"The hub's listing is larger than {human_bytes(_LARGEST_LISTING)}.",
-                hint="No listing of a repository is so large; check that HF_ENDPOINT is a hub.",
+                hint=f"No listing of a repository is so large; check that {self._variable} is a hub.",
             )
 
 

@@ -9,15 +9,15 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, Protocol
 
 from archiver.errors import ArchiverError, MismatchError, NetworkError, UpstreamGoneError
-from archiver.upstream.huggingface.deadlines import LeastRate
-from archiver.upstream.huggingface.http import WholeRefusedError
+from archiver.upstream.deadlines import LeastRate
+from archiver.upstream.http import WholeRefusedError
 from archiver.upstream.retry import RetryableError, in_a_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from archiver.throttle import Throttle
-    from archiver.upstream.huggingface.http import Answer, Session, Subject
+    from archiver.upstream.http import Answer, Session, Subject
     from archiver.upstream.remote_file import RemoteFile
 
 PART_BYTES: Final = 1024 * 1024 * 1024

@@ -15,14 +15,14 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from archiver.upstream.huggingface.connections import ConnectionCount
-from archiver.upstream.huggingface.stream import HubStream, RangesRefusedError
+from archiver.upstream.connections import ConnectionCount
+from archiver.upstream.stream import HubStream, RangesRefusedError
 
 if TYPE_CHECKING:
     from archiver.throttle import Throttle
-    from archiver.upstream.huggingface.connections import ConnectionPool
-    from archiver.upstream.huggingface.stream import HubFile
+    from archiver.upstream.connections import ConnectionPool
     from archiver.upstream.retry import RetryableError
+    from archiver.upstream.stream import HubFile
 
 RANGE_STEP: Final = 2 << 20
 """The first ranges are 1, 2, 3… times so long: ranges that all ended at once would fill the window, and
