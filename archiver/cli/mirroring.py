@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
@@ -25,7 +23,7 @@ from archiver.cli.options import (
 )
 from archiver.cli.progress import IndexMeter, Meter
 from archiver.cli.snapshots import described, summary, title_of
-from archiver.errors import ArchiverError, ExitCode, PartialError, skip_damaged
+from archiver.errors import ArchiverError, ExitCode
 from archiver.names import HUGGING_FACE, RepositoryName
 from archiver.text import human_bytes, plural, printable
 
@@ -34,7 +32,7 @@ if TYPE_CHECKING:
     from archiver.catalogue.database import Catalogue
     from archiver.operations.mirror.remarks import Remark
     from archiver.operations.mirror.report import MirrorReport
-    from archiver.plan import PlannedRepository
+    from archiver.operations.mirror.repositories import MirrorSettings
     from archiver.upstream.huggingface.client import HuggingFace
     from archiver.upstream.protocol import Upstream
 
@@ -42,7 +40,6 @@ if TYPE_CHECKING:
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 _QUIET_SECONDS: Final = 1.0
-_ABBREVIATED = re.compile(r"[0-9a-f]{7,39}\Z")
 _OPTIONS = (
     click.option(
         "--include", multiple=True, metavar="PATTERN", help="Only files that fit; repeatable."
@@ -140,97 +137,57 @@ def open_hub(
     )
 
 
-class RepositoryMirror:
-    """Mirrors into an archive, one repository after the other, with the command's options."""
+def mirror_settings(settings: dict[str, Any]) -> MirrorSettings:
+    """Return how repositories are mirrored, by the command's options."""
+    from archiver.codec.segment import Effort
+    from archiver.operations.mirror.repositories import MirrorSettings
 
-    def __init__(
-        self, archive: Archive, catalogue: Catalogue, settings: dict[str, Any], verb: str
-    ) -> None:
-        from archiver.archive.pins import published_pins
-        from archiver.codec.segment import Effort
-
-        self._archive = archive
-        self._catalogue = catalogue
-        self._patterns = (tuple(settings["include"]), tuple(settings["exclude"]))
-        self._effort = Effort(settings["effort"])
-        self._settings = settings
-        self._verb = verb
-        self._pins = published_pins()
-
-    def __call__(
-        self,
-        upstream: Upstream,
-        repository: str,
-        revision: str | None,
-        patterns: tuple[tuple[str, ...], tuple[str, ...]] | None = None,
-        meter: Meter | None = None,
-    ) -> MirrorReport:
-        """Mirror a repository; return and raise as the operation does.
-
-        ``patterns`` (include, exclude) stand in for the command's, and ``meter`` counts, if given.
-        """
-        from archiver.operations.mirror.report import MirrorRequest
-        from archiver.operations.mirror.run import mirror
-
-        include, exclude = patterns or self._patterns
-        request = MirrorRequest(
-            catalogue=self._catalogue,
-            upstream=upstream,
-            repository=repository,
-            revision=_completed(self._archive, repository, revision),
-            pins=self._pins,
-            include=include,
-            exclude=exclude,
-            effort=self._effort,
-            jobs=self._settings["jobs"] or 0,
-            memory=memory_budget(self._settings["memory"]),
-            min_free=self._settings["min_free"],
-            dry_run=self._settings["dry_run"],
-        )
-        with meter or Meter(self._verb) as progress:
-            return mirror(self._archive, request, progress)
+    return MirrorSettings(
+        include=tuple(settings["include"]),
+        exclude=tuple(settings["exclude"]),
+        effort=Effort(settings["effort"]),
+        jobs=settings["jobs"] or 0,
+        memory=memory_budget(settings["memory"]),
+        min_free=settings["min_free"],
+        dry_run=settings["dry_run"],
+    )
 
 
-@contextmanager
-def mirroring(
-    archive: Archive, settings: dict[str, Any], verb: str = "Mirroring"
-) -> Iterator[RepositoryMirror]:
-    """Yield what mirrors a repository into ``archive``, with its catalogue open."""
+def catalogue_to_write(archive: Archive) -> Catalogue:
+    """Return the archive's catalogue, to be closed; say what its disk cannot promise who writes there."""
+    remark_limits(archive.store)
+    return catalogue_to_read(archive)
+
+
+def catalogue_to_read(archive: Archive) -> Catalogue:
+    """Return the archive's catalogue, to be closed."""
     from archiver.catalogue.rebuild import open_catalogue
 
-    archive.require_writable()
-    if not settings["dry_run"]:
-        remark_limits(archive.store)
     with IndexMeter() as index_meter:
-        catalogue = open_catalogue(archive, index_meter)
-    with catalogue:
-        yield RepositoryMirror(archive, catalogue, settings, verb)
-
-
-def _completed(archive: Archive, repository: str, revision: str | None) -> str | None:
-    """Return the whole commit that an abbreviated one stands for, if the archive holds just one such."""
-    if not revision or not _ABBREVIATED.match(revision):
-        return revision
-    held = archive.snapshots_of(repository, on_damage=skip_damaged)
-    revisions = {snapshot.seal.revision for snapshot in held}
-    commits = [commit for commit in revisions if commit.startswith(revision)]
-    return commits[0] if len(commits) == 1 else revision
+        return open_catalogue(archive, index_meter)
 
 
 def mirror_all(
     requests: Sequence[tuple[Upstream, str, str | None]], verb: str = "Mirroring", **settings: Any
 ) -> None:
     """Mirror each (upstream, repository, revision); report all, then exit with what went wrong."""
+    from archiver.operations.mirror.repositories import RepositoryMirror
+
     failures: list[int] = []
     unprotected: list[int] = []
     several = len(requests) > 1
     # Adding is safe whatever else is there: what cannot be listed may only be stored a second time.
     archive = open_archive(reading=True)
+    archive.require_writable()
+    open_catalogue = catalogue_to_read if settings["dry_run"] else catalogue_to_write
     try:
-        with mirroring(archive, settings, verb) as mirror_repository:
+        with open_catalogue(archive) as catalogue:
+            mirror_repository = RepositoryMirror(archive, catalogue, mirror_settings(settings))
             for upstream, repository, revision in requests:
                 try:
-                    unprotected += print_report(mirror_repository(upstream, repository, revision))
+                    with Meter(verb) as meter:
+                        report = mirror_repository(upstream, repository, revision, meter)
+                    unprotected += print_report(report)
                 except ArchiverError as error:
                     print_failure(repository, revision, error, title=repository if several else "")
                     if not several or error.exit_code == ExitCode.NO_SPACE:
@@ -283,29 +240,6 @@ def print_report(report: MirrorReport) -> list[int]:
         output.line(f"{title}: sealed, {size}, {stored}; {_written(report)}{_parity(report)}.")
     _print_vouchers(report)
     return _print_unprotected(title, report)
-
-
-def as_planned(report: MirrorReport, planned: PlannedRepository) -> MirrorReport:
-    """Return the report as an entry of a plan asked for it.
-
-    Raise PartialError, with the report printed, if the entry's patterns take less than they can mean and
-    the entry does not say that this is meant.
-    """
-    from archiver.operations.mirror.remarks import NARROWER
-
-    narrower = [remark for remark in report.remarks if remark.kind in NARROWER]
-    dropped = {*NARROWER, "exclude-fits-nothing"} if planned.partial else NARROWER
-    rest = tuple(remark for remark in report.remarks if remark.kind not in dropped)
-    report = msgspec.structs.replace(report, remarks=rest)
-    if planned.partial or not narrower:
-        return report
-    print_report(report)
-    sentences = " ".join(sentence(remark, report) for remark in narrower)
-    raise PartialError(
-        f"{planned.title} is not held as its entry can mean it. {sentences}",
-        hint="Correct include or exclude in the plan, or write 'partial = true' there if it is meant so.",
-        subject=planned.title,
-    )
 
 
 def _print_vouchers(report: MirrorReport) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,13 +10,15 @@ import msgspec
 
 from archiver.cli import output
 from archiver.cli.mirroring import (
-    as_planned,
+    catalogue_to_read,
+    catalogue_to_write,
     finish,
     mirror_options,
-    mirroring,
+    mirror_settings,
     open_hub,
     print_failure,
     print_report,
+    sentence,
 )
 from archiver.cli.options import (
     advised,
@@ -38,7 +39,7 @@ from archiver.text import human_bytes, human_duration, in_short, plural, printab
 
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive
-    from archiver.cli.mirroring import RepositoryMirror
+    from archiver.night.plan_mirror import PlanMirror
     from archiver.operations.mirror.report import MirrorReport
     from archiver.operations.sync import SyncReport
     from archiver.plan import Plan, PlannedRepository
@@ -66,6 +67,7 @@ def command(plan: str, token: str | None, *, check_collection: bool, **rest: Any
     on the command line stand in for those of the plan. The plan is journalled first: 'archiver status'
     then judges by it, until 'archiver plan retire' ends it.
     """
+    from archiver.night.plan_mirror import PlanMirror
     from archiver.operations.sync import SyncRequest, sync
     from archiver.plan import find_plan
 
@@ -76,8 +78,11 @@ def command(plan: str, token: str | None, *, check_collection: bool, **rest: Any
     archive = open_archive()
     if not rest["dry_run"]:
         archive.store.require_writable()
-    with ExitStack() as stack:
-        run = _PlanRun(archive, to_mirror, upstream, rest, stack, check_collection=check_collection)
+    open_catalogue = catalogue_to_read if rest["dry_run"] else catalogue_to_write
+    with PlanMirror(
+        archive, upstream, mirror_settings(rest), open_catalogue, lambda: Meter("Mirroring")
+    ) as mirror:
+        run = _PlanRun(archive, to_mirror, mirror, upstream if check_collection else None)
         report = sync(
             archive,
             SyncRequest(
@@ -91,8 +96,8 @@ def command(plan: str, token: str | None, *, check_collection: bool, **rest: Any
         )
     output.record("sync", exit_code=report.exit_code, **msgspec.to_builtins(report))
     _verdict(report)
-    if run.open_error:
-        raise run.open_error
+    if mirror.open_error:
+        raise mirror.open_error
     if report.ended == ExitCode.INTERRUPTED:
         raise KeyboardInterrupt
     if report.ended == ExitCode.NO_SPACE or report.room == "too-little":
@@ -103,28 +108,18 @@ def command(plan: str, token: str | None, *, check_collection: bool, **rest: Any
 
 
 class _PlanRun:
-    """Mirrors the entries of a plan for the operation, and prints what becomes of each."""
+    """Hands the entries of a plan on to what mirrors them, and prints what becomes of each.
+
+    With a ``hub`` the plan is compared with its collection there first.
+    """
 
     def __init__(
-        self,
-        archive: Archive,
-        plan: Plan,
-        upstream: HuggingFace,
-        settings: dict[str, Any],
-        stack: ExitStack,
-        *,
-        check_collection: bool,
+        self, archive: Archive, plan: Plan, mirror: PlanMirror, hub: HuggingFace | None
     ) -> None:
         self._archive = archive
         self._plan = plan
-        self._upstream = upstream
-        self._settings = settings
-        self._stack = stack
-        self._check_collection = check_collection
-        self._own_patterns = bool(settings["include"] or settings["exclude"])
-        self._mirror: RepositoryMirror | None = None
-        self._meter: Meter | None = None
-        self.open_error: ArchiverError | None = None
+        self._mirror = mirror
+        self._hub = hub
         self.unchecked: list[int] = []
         """The exit codes of checks of the collection that could not be made."""
         self.unprotected: list[int] = []
@@ -132,25 +127,17 @@ class _PlanRun:
 
     def open(self) -> None:
         """Open the catalogue; compare the plan with its collection, if that was asked for."""
-        try:
-            self._mirror = self._stack.enter_context(mirroring(self._archive, self._settings))
-        except ArchiverError as error:
-            self.open_error = error
-            raise
-        if self._check_collection:
-            self.unchecked += _check_collection(self._upstream, self._plan)
+        self._mirror.open()
+        if self._hub is not None:
+            self.unchecked += _check_collection(self._hub, self._plan)
 
     def mirror(self, planned: PlannedRepository) -> MirrorReport:
-        """Mirror an entry, by its own patterns unless the command has some."""
-        assert self._mirror is not None, "opened before anything is mirrored"
-        self._meter = Meter("Mirroring")
-        patterns = None if self._own_patterns else (planned.include, planned.exclude)
-        report = self._mirror(self._upstream, planned.name, planned.revision, patterns, self._meter)
-        return report if self._own_patterns else as_planned(report, planned)
+        """Mirror an entry."""
+        return self._mirror.mirror(planned)
 
     def partial_bytes(self) -> tuple[int, int]:
         """Return what was fetched and stored of the last entry."""
-        return (self._meter.fetched, self._meter.stored_bytes) if self._meter else (0, 0)
+        return self._mirror.partial_bytes()
 
     def mirrored(self, report: MirrorReport) -> None:
         """Print what was done."""
@@ -158,6 +145,12 @@ class _PlanRun:
 
     def failed(self, planned: PlannedRepository, error: ArchiverError) -> None:
         """Print why an entry failed."""
+        from archiver.night.plan_mirror import NarrowedError
+
+        if isinstance(error, NarrowedError):
+            print_report(error.report)
+            sentences = (sentence(remark, error.report) for remark in error.remarks)
+            error.message = " ".join((error.message, *sentences))
         if isinstance(error, UpstreamGoneError):
             error.hint = _hint_for_gone(self._archive, planned, error)
         print_failure(planned.name, planned.revision, error, title=planned.title)
