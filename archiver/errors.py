@@ -69,15 +69,19 @@ class ArchiverError(Exception):
         message: What happened and to which file, as one sentence.
         hint: What to do next, as one sentence or a command; may be empty.
         subject: The repository that the message begins with; ``""`` if it names none there.
+        details: What the message counts, one by one, a part of a sentence each.
     """
 
     exit_code = ExitCode.FAILURE
 
-    def __init__(self, message: str, *, hint: str = "", subject: str = "") -> None:
+    def __init__(
+        self, message: str, *, hint: str = "", subject: str = "", details: tuple[str, ...] = ()
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
         self.subject = subject
+        self.details = details
 
 
 class DeniedError(ArchiverError):

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from archiver.archive.archive import Archive
     from archiver.archive.events import Event
     from archiver.archive.places import Place
-    from archiver.plan import Plan
+    from archiver.plan.document import Plan
 
 MAX_AGE: Final = 7 * 86400
 """Upstream should have answered for each entry of a plan within so many seconds, unless it says."""

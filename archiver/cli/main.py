@@ -197,7 +197,7 @@ def _invoke(arguments: list[str]) -> int:
         if isinstance(error, output.OutputError):
             # Python would try once more at its end, and say so in its own words.
             _leave_stdout()
-        print_error(error.message, error.hint, int(error.exit_code))
+        print_error(error.message, error.hint, int(error.exit_code), error.details)
         return int(error.exit_code)
     except BrokenPipeError:
         # Whoever read our output has gone; nothing is left to say, and nobody to say it to.

@@ -120,15 +120,21 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence
         line("  ".join(parts).rstrip())
 
 
-def print_error(message: str, hint: str, code: int, **about: str) -> None:
+def print_error(
+    message: str, hint: str, code: int, details: Sequence[str] = (), **about: str
+) -> None:
     """Print an error: a sentence and what to do next, on stderr; also a JSON line on stdout if wanted.
 
-    ``about`` are more fields for that line, such as the repository that is concerned.
+    ``details`` stand between the two, each in a line of its own. ``about`` are more fields for the JSON
+    line, such as the repository that is concerned.
     """
+    told = {"details": list(details)} if details else {}
     with suppress(OutputError, BrokenPipeError):
-        record("error", message=message, hint=hint, exit_code=code, **about)
+        record("error", message=message, hint=hint, exit_code=code, **told, **about)
         flush()
     sys.stderr.write(f"archiver: {_harmless(message, 20000)}\n")
+    for detail in details:
+        sys.stderr.write(f"    {_harmless(detail, 2000)}\n")
     if hint:
         sys.stderr.write(f"  → {_harmless(hint, 2000)}\n")
 

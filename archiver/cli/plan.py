@@ -61,7 +61,7 @@ def check(plan: str) -> None:
     """
     from archiver.archive.pins import published_pins
     from archiver.operations import plans
-    from archiver.plan import find_plan
+    from archiver.plan.reader import find_plan
 
     result = plans.check(open_archive(), find_plan(plan), published_pins())
     for entry in result.entries:

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from archiver.night.plan_mirror import PlanMirror
     from archiver.operations.mirror.report import MirrorReport
     from archiver.operations.sync import SyncReport
-    from archiver.plan import Plan, PlannedRepository
+    from archiver.plan.document import Plan, PlannedRepository
     from archiver.upstream.huggingface.client import HuggingFace
 
 _NAMED: Final = 20
@@ -69,7 +69,7 @@ def command(plan: str, token: str | None, *, check_collection: bool, **rest: Any
     """
     from archiver.night.plan_mirror import PlanMirror
     from archiver.operations.sync import SyncRequest, sync
-    from archiver.plan import find_plan
+    from archiver.plan.reader import find_plan
 
     to_mirror = find_plan(plan)
     if check_collection and not to_mirror.collection:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from archiver.catalogue.database import Catalogue
     from archiver.operations.mirror.remarks import Remark
     from archiver.operations.mirror.report import MirrorReport
-    from archiver.plan import PlannedRepository
+    from archiver.plan.document import PlannedRepository
     from archiver.upstream.protocol import Upstream
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from archiver.archive.archive import Archive
     from archiver.archive.pins import Pin
     from archiver.archive.seals import Snapshot
-    from archiver.plan import Plan
+    from archiver.plan.document import Plan
 
 EntryState = Literal["held", "missing", "unvouched", "incomplete", "unreadable", "differs"]
 """``unvouched``: neither upstream nor a pin stands for some of its bytes; ``incomplete``: packs are

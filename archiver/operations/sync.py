@@ -23,7 +23,7 @@ from archiver.text import plural, utc_after, utc_now
 
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive
-    from archiver.plan import Plan, PlannedRepository
+    from archiver.plan.document import Plan, PlannedRepository
 
 _UNREACHABLE: Final = 2
 """Repositories in a row that could not be reached, after which the others are not tried."""

@@ -14,6 +14,8 @@ from archiver.archive.packs import reader, writer
 from archiver.catalogue import sqlite_file
 from archiver.codec import segment
 from archiver.errors import ExitCode
+from archiver.plan import reader as plan_reader
+from archiver.plan import table, toml, window
 from archiver.tensors import header, weight_files
 from archiver.upstream import deadlines, http, hub_cache
 from archiver.upstream import listing as hub_listing
@@ -63,6 +65,14 @@ BOUNDS = [
         f"{sqlite_file.SCHEMA_VALUE_MAX // KIB} KiB, {sqlite_file.SCHEMA_STEPS_MAX:,} steps of SQLite",
     ),
     ("A value that SQLite may make", f"{sqlite_file.VALUE_MAX // MIB} MiB"),
+    ("A plan's file", f"{toml.BYTES_MAX // MIB} MiB"),
+    ("Brackets within brackets", f"{toml.DEPTH_MAX}"),
+    ("Parts of a dotted key", f"{toml.PARTS_MAX}"),
+    ("Its brackets, points, commas", f"{toml.MARKS_MAX:,}"),
+    ("Characters of a text in it", f"{table.TEXT_MAX}"),
+    ("Elements of a list in it", f"{table.LIST_MAX:,}"),
+    ("Spans of its window", f"{window.SPANS_MAX}"),
+    ("Problems that are told of it", f"{plan_reader.PROBLEMS_MAX}"),
 ]
 
 

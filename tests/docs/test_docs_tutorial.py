@@ -21,7 +21,7 @@ from kit.disks import memory_disk
 
 from archiver.demo.checkpoints import write_dense
 from archiver.loopback.hub import Hub
-from archiver.plan import find_plan
+from archiver.plan.reader import find_plan
 
 TUTORIAL = (docskit.ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
 _VARYING = re.compile(r"\b[0-9a-f]{12,}\b|\d[\d.,:TZ-]*|\b[kMG]?B\b| +")
