@@ -166,20 +166,23 @@ class Archive:
         """
         return self._seals.fitting(repository, revision, on_damage)
 
-    def find(self, repository: str, revision: str | None = None) -> Snapshot:
+    def find(
+        self, repository: str, revision: str | None = None, on_newer: OnDamage = raise_damage
+    ) -> Snapshot:
         """Return the snapshot to restore, by repository and (the beginning of) a revision or a seal's id.
 
         A damaged seal does not matter where another one of the same manifest is, or one of the same
         revision, of all files, that has no lesser voucher than it can have had. Where no seal stands for
-        what is meant, and one is lost, its manifest does: then it is not ``sealed``.
+        what is meant, and one is lost, its manifest does: then it is not ``sealed``. A seal that was
+        perhaps meant, and that only a newer version can read, goes to ``on_newer``.
 
         Raises:
             UsageError: There is none, or the beginning fits several revisions, or several seals.
             DamageError: The seal that was perhaps meant is damaged, and its manifest is not here.
-            NotUnderstoodError: It can only be read by a newer version.
+            NotUnderstoodError: What is asked for can only be read by a newer version.
         """
         try:
-            return self._seals.find(repository, revision)
+            return self._seals.find(repository, revision, on_newer)
         except NotUnderstoodError:
             raise
         except (UsageError, DamageError):

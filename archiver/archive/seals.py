@@ -193,15 +193,20 @@ class Seals:
             raise DamageError(f"{what} lies under a name that is not its own.", path=where or name)
         return snapshot if snapshot.name == name else snapshot._replace(elsewhere=name)
 
-    def find(self, repository: str, revision: str | None = None) -> Snapshot:
+    def find(
+        self, repository: str, revision: str | None = None, on_newer: OnDamage = raise_damage
+    ) -> Snapshot:
         """Return the snapshot to restore, by repository and (the beginning of) a revision or a seal's id.
 
         A damaged seal does not matter where another one of the same revision, of all files, has no
-        lesser voucher than it can have had.
+        lesser voucher than it can have had. One that only a newer version can read is passed over, and
+        goes to ``on_newer`` if it was perhaps meant.
 
         Raises:
             UsageError: There is none, or the beginning fits several revisions, or several seals.
             DamageError: The seal that was perhaps meant is damaged.
+            NotUnderstoodError: Of the revision, or the seal, that was asked for none can be read but by
+                a newer version.
         """
         damaged: list[tuple[str, DamageError]] = []
         candidates = self.named(repository, revision, lambda *damage: damaged.append(damage))
@@ -212,14 +217,23 @@ class Seals:
         alone = is_seal_id(repository, revision) and (by_id or not candidates)
         digits = revision or ""
         if not revision and not by_id:
-            digits = self._pointed_at(candidates)
+            digits = self._pointed_at(candidates, alone=not damaged)
             candidates = with_digits(candidates, digits)
-        for name, error in damaged:
-            if _may_be_meant(name, digits, repository if alone else ""):
-                self._require_unneeded(name, error, candidates)
         revisions = {snapshot.seal.revision for snapshot in candidates}
+        passed_over: dict[str, NotUnderstoodError] = {}
+        for name, error in damaged:
+            if not _may_be_meant(name, digits, repository if alone else ""):
+                continue
+            if not isinstance(error, NotUnderstoodError):
+                self._require_unneeded(name, error, candidates)
+            elif not candidates or (revision and _revision_of(name) not in revisions):
+                raise error
+            else:
+                passed_over[name] = error
         if not candidates or (len(candidates) > 1 and by_id) or (len(revisions) > 1 and revision):
             raise self._unclear(repository, revision, candidates)
+        for name, error in passed_over.items():
+            on_newer(name, error)
         return self.preferred(candidates)
 
     def _unclear(
@@ -242,10 +256,7 @@ class Seals:
 
     def _require_unneeded(self, name: str, error: DamageError, candidates: list[Snapshot]) -> None:
         """Raise the damage of a seal that was perhaps meant, if no snapshot stands in for it."""
-        if isinstance(error, NotUnderstoodError):
-            raise error
-        document = layout.document_of(name)
-        revision = document.revision if document else ""
+        revision = _revision_of(name)
         same = [snapshot for snapshot in candidates if snapshot.seal.revision == revision]
         if self._manifest_of(name) in {twin.seal.manifest.blake3 for twin in same}:
             return
@@ -328,13 +339,14 @@ class Seals:
                 committed = ""
         return preference(snapshot, self._rank(snapshot), committed)
 
-    def _pointed_at(self, snapshots: Sequence[Snapshot]) -> str:
+    def _pointed_at(self, snapshots: Sequence[Snapshot], *, alone: bool = True) -> str:
         """Return the revision that upstream's main branch was last seen at, if it is here, else ``""``.
 
-        ``snapshots`` are those of one repository. The journal is looked at only where it can matter.
+        ``snapshots`` are those of one repository, and all of it if ``alone``: other seals may be damaged,
+        or of a newer version. The journal is looked at only where it can matter.
         """
         whole = {each.seal.revision for each in snapshots if each.seal.selection.whole}
-        if not whole or len({each.seal.revision for each in snapshots}) == 1:
+        if not whole or (alone and len({each.seal.revision for each in snapshots}) == 1):
             return ""
         sighting = self._journal.newest_sighting(snapshots[0].seal.repository, "main")
         return sighting.revision if sighting and sighting.revision in whole else ""
@@ -384,6 +396,12 @@ def _is_named(snapshot: Snapshot, name: str) -> bool:
     except UsageError:
         return False  # it names a repository that cannot be
     return layout.document_of(name) == (snapshot.seal.revision, snapshot.id)
+
+
+def _revision_of(name: str) -> str:
+    """Return the revision in the name of a seal."""
+    document = layout.document_of(name)
+    return document.revision if document else ""
 
 
 def _may_be_meant(name: str, digits: str, alone: str) -> bool:

@@ -17,9 +17,10 @@ check never appears under its name. What is damaged is looked for elsewhere, as 
 in other packs, in copies inside packs, in parity, in files out of use.
 
 Exit codes: 0 all is well; 1 this machine failed (disk full); 2 usage; 3 this filesystem cannot
-hold the names of some files, the others are restored (`--rename` gives them other names); 10 no
-archive here, or a format this reader does not know; 20 damage, and it was named. `restore` ends
-with 0 if every file came out right, even past damage; `verify` then still ends with 20.
+hold the names of some files, the others are restored (`--rename` gives them other names), or what
+was restored came in place of a newer writer's snapshot; 10 no archive here, or a format this reader
+does not know; 20 damage, and it was named. `restore` ends with 0 if every file came out right, even
+past damage; `verify` then still ends with 20.
 """
 
 from __future__ import annotations
@@ -1450,6 +1451,7 @@ class Snapshots:
     def __init__(self, packs: Packs) -> None:
         self.packs, self.root, self.log = packs, packs.root, packs.log
         self.manifests: dict[str, list[Path]] = {}
+        self.newer: list[Path] = []  # seals that are not understood
         for path in files_below(self.root / "manifests", DOCUMENT):
             self.manifests.setdefault(path.name.split(".")[1], []).append(path)
         self.seals = self.read_seals()
@@ -1509,6 +1511,7 @@ class Snapshots:
                 self.log.note(f"{path}: read by its parity")
                 return seal
         except Unknown as error:
+            self.newer.append(path)
             self.log.skip(f"{path}: {error}")
         except Damage as error:
             self.log.note(f"by parity: {error}")
@@ -1517,12 +1520,13 @@ class Snapshots:
     def unsealed(self) -> list[Seal]:
         """Manifests that no seal names: section 9.1. Their names prove them, nobody vouches."""
         named = {str(seal.body["manifest"].get("blake3")) for seal in self.seals}
+        newer = {path.name.split(".")[0] for path in self.newer}  # nothing stands in for these
         seals = []
         for digest, paths in self.manifests.items():
-            if digest in named:
+            revision = paths[0].name.split(".")[0]
+            if digest in named or revision in newer:
                 continue
             with contextlib.suppress(Damage):
-                revision = paths[0].name.split(".")[0]
                 ref = {"blake3": digest, "size": None}
                 body = {"manifest": ref, "packs": [], "selection": {}, "totals": {}}
                 bare = Seal("", revision, True, "", digest, paths[0], body, None)
@@ -1659,14 +1663,27 @@ class Snapshots:
                     return str(event["revision"])
         return ""
 
-    def choose(self, wanted: str) -> Seal:
-        """The one that is meant among all that match: section 7."""
+    def choose(self, wanted: str) -> tuple[Seal, bool]:
+        """The one that is meant among all that match: section 7; and whether a newer one may hold more."""
         seals = self.matching(wanted)
-        if len({seal.revision for seal in seals}) > 1 and "@" not in wanted:
+        revisions = {seal.revision for seal in seals}
+        newer = self.newer_seals(wanted, seals)
+        if "@" not in wanted and (len(revisions) > 1 or newer):
             newest = self.sighted(seals[0].repository)
             if any(seal.whole for seal in seals if seal.revision == newest):
                 seals = [seal for seal in seals if seal.revision == newest]
-        return max(seals, key=self.order) if len(seals) > 1 else seals[0]
+                newer &= {newest}
+        elif newer - revisions:
+            raise Stop(10, f"{wanted}: only a newer reader can read what was asked for")
+        seal = max(seals, key=self.order) if len(seals) > 1 else seals[0]
+        return seal, bool(newer) and not (seal.whole and newer == {seal.revision})
+
+    def newer_seals(self, wanted: str, seals: Sequence[Seal]) -> set[str]:
+        """The revisions of seals that are not understood, and that are perhaps meant."""
+        prefix = wanted.rpartition("@")[2] if "@" in wanted else ""
+        folders = {seal.path.parent for seal in seals}
+        names = [path.name for path in self.newer if path.parent in folders]
+        return {name.split(".")[0] for name in names if name.startswith(prefix)}
 
     def order(self, seal: Seal) -> tuple[bool, int, str, str, str]:
         """Whole before partial; then voucher, commit's time, time of the seal, id."""
@@ -1896,7 +1913,10 @@ def run(arguments: argparse.Namespace, log: Log) -> None:
         wanted = arguments.repository
         if arguments.command == "restore":
             destination = Path(arguments.destination)
-            restore(snapshots, snapshots.choose(wanted), destination, arguments.rename)
+            seal, lesser = snapshots.choose(wanted)
+            restore(snapshots, seal, destination, arguments.rename)
+            if lesser:
+                raise Stop(3, f"{seal} is restored in place of what only a newer reader can read")
             return
         seals = snapshots.matching(wanted) if wanted else snapshots.seals
         if arguments.command == "list":

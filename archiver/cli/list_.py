@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from archiver.archive.findings import Finding
 from archiver.cli import output
+from archiver.cli.findings import described as described_finding
 from archiver.cli.options import common, exit_damaged, open_archive, unlisted
 from archiver.cli.snapshots import described, identity
 from archiver.errors import ExitCode
@@ -48,11 +50,16 @@ def command(repository: str | None) -> None:
     for sentence in unreadable:
         output.remark(f"unreadable: {sentence}")
     for newer in report.not_understood:
+        finding = Finding("not-understood", newer.message, newer.path, pack=newer.pack)
+        output.record("finding", **described_finding(finding))
         output.remark(f"not understood: {newer.message}")
     if report.damaged or report.unsealed:
         exit_damaged()
     if report.not_understood:
-        output.remark("A newer archiver wrote these. They are not in this list.")
+        output.remark(
+            "A newer archiver wrote these. Such seals are not in this list, and of a snapshot that needs "
+            "such a pack not all files can be restored."
+        )
         output.exit_with(ExitCode.SKIPPED)
     if unreadable:
         output.remark("What may not be read is not in this list. Check the permissions.")

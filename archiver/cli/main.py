@@ -135,6 +135,12 @@ def cli(ctx: click.Context, /, **settings: Any) -> None:
     ctx.obj = settings
 
 
+@cli.result_callback()
+def _code(_result: object, /, **_settings: Any) -> int:
+    """Return the exit code of a command that came to its end."""
+    return output.shortfall()
+
+
 def run(arguments: list[str] | None = None) -> None:
     """Run the tool and exit with its code."""
     _open_streams()

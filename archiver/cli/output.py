@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 _state = {"json": False, "quiet": False}
+_SHORT = "archiver.shortfall"
 _LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
 _PACKAGE = logging.getLogger("archiver")
 
@@ -78,6 +79,16 @@ def flush() -> None:
 def exit_with(code: int) -> NoReturn:
     """End the command with a code other than 0, of which everything is said already."""
     raise click.exceptions.Exit(int(code))
+
+
+def fall_short(code: int) -> None:
+    """Have the command end with ``code`` if it would have ended with 0: it did less than was asked."""
+    click.get_current_context().meta[_SHORT] = int(code)
+
+
+def shortfall() -> int:
+    """Return what ``fall_short`` was told, or 0."""
+    return int(click.get_current_context().meta.get(_SHORT, 0))
 
 
 @contextmanager

@@ -10,9 +10,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from archiver.archive.findings import Finding
+from archiver.archive.layout import document_of
 from archiver.archive.vouching import Voucher
 from archiver.cli import output
+from archiver.cli.findings import described as described_finding
 from archiver.cli.options import split_reference
+from archiver.errors import ExitCode
 from archiver.names import RepositoryName
 from archiver.text import human_bytes, plural, printable
 
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
     from archiver.archive.records import FileEntry, Source
     from archiver.archive.seals import Snapshot
     from archiver.archive.vouching import Vouch, Vouching
+    from archiver.errors import DamageError
     from archiver.operations.show import ShownTensor
 
 _VOUCHERS: Final = {
@@ -57,10 +62,31 @@ def given(snapshot: Snapshot) -> dict[str, Any]:
 
 
 def snapshot_of(archive: Archive, reference: str) -> Snapshot:
-    """Return the snapshot that REPO[@REVISION] means, as every reader does; remark what it is not."""
-    snapshot = archive.find(*split_reference(reference))
+    """Return the snapshot that REPO[@REVISION] means, as every reader does; remark what it is not.
+
+    A seal that was perhaps meant, and that only a newer version can read, is a finding. Where it may hold
+    what the snapshot does not, the command ends with 3 at best.
+    """
+    newer: dict[str, DamageError] = {}
+    snapshot = archive.find(*split_reference(reference), newer.__setitem__)
     remark_given(snapshot)
+    for name, error in newer.items():
+        document = document_of(name)
+        same = document is not None and document.revision == snapshot.seal.revision
+        _passed_over(name, error, snapshot, lesser=not (same and snapshot.seal.selection.whole))
     return snapshot
+
+
+def _passed_over(name: str, error: DamageError, snapshot: Snapshot, *, lesser: bool) -> None:
+    """Say which seal was passed over; ``lesser``: the snapshot may not hold all that this one does."""
+    finding = described_finding(Finding("not-understood", error.message, name))
+    output.record("finding", **finding | {"remark": not lesser})
+    instead = (
+        f"{snapshot.title} is given instead." if lesser else f"{snapshot.title} has all files."
+    )
+    output.remark(f"passed over: {error.message} {instead}")
+    if lesser:
+        output.fall_short(ExitCode.PARTIAL)
 
 
 def remark_given(snapshot: Snapshot) -> None:

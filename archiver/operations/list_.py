@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from archiver.errors import NotUnderstoodError, UnreadableError
+from archiver.archive.events import TOOL
+from archiver.errors import DamageError, NotUnderstoodError, UnreadableError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from archiver.archive.archive import Archive
     from archiver.archive.seals import Snapshot
     from archiver.archive.vouching import Vouching
-    from archiver.errors import DamageError
 
 
 _UNKNOWN: Final = (UnreadableError, NotUnderstoodError)
@@ -27,7 +29,8 @@ class ListedSnapshot(NamedTuple):
 class ListReport(NamedTuple):
     """The snapshots, oldest first within each repository, and the errors of seals that are left out.
 
-    ``unsealed`` are those whose seal is lost, by their manifests.
+    ``unsealed`` are those whose seal is lost, by their manifests. ``not_understood`` are also the packs of
+    those that are listed.
     """
 
     snapshots: tuple[ListedSnapshot, ...]
@@ -66,5 +69,23 @@ def list_snapshots(archive: Archive, repository: str = "") -> ListReport:
         unsealed,
         damaged=tuple(error for error in errors if not isinstance(error, _UNKNOWN)),
         unreadable=tuple(error for error in errors if isinstance(error, UnreadableError)),
-        not_understood=tuple(error for error in errors if isinstance(error, NotUnderstoodError)),
+        not_understood=(
+            *(error for error in errors if isinstance(error, NotUnderstoodError)),
+            *_newer_packs(archive, (each.snapshot for each in listed)),
+        ),
     )
+
+
+def _newer_packs(archive: Archive, snapshots: Iterable[Snapshot]) -> Iterator[NotUnderstoodError]:
+    """Yield the packs of these snapshots that only a newer version can read.
+
+    A seal of this version's stands on none, so only the packs of others are opened.
+    """
+    packs = {pack for each in snapshots if each.seal.tool != TOOL for pack, _ in each.seal.packs}
+    for pack in sorted(packs):
+        try:
+            archive.pack(pack).require_understood(pack)
+        except NotUnderstoodError as error:
+            yield error
+        except DamageError:
+            continue  # an audit says so

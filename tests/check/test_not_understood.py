@@ -58,6 +58,17 @@ def test_an_audit_names_it_and_calls_nothing_damaged(run, root, level):
     assert {row["code"] for row in result.kinds("finding")} - missing == {"not-understood"}
 
 
+def test_a_list_names_it(run, root):
+    result = run("list", "--json", "-C", root)
+    assert result.code == 4
+    assert len(result.kinds("snapshot")) == 2
+    assert [(row["code"], row["pack"]) for row in result.findings] == [
+        ("not-understood", newer_path(root).stem)
+    ]
+    assert newer_path(root).stem in result.err
+    assert run("list", "-q", "-C", root, "Org/Known").code == 0
+
+
 def test_a_restore_serves_the_rest(run, root, tmp_path):
     assert run("restore", "-q", "-C", root, "Org/Known", tmp_path / "known").code == 0
     result = run("restore", "-q", "-C", root, "Org/Newer", tmp_path / "newer")

@@ -8,6 +8,7 @@ import shutil
 
 import pytest
 from copykit import events, ids
+from kit.archive import older_seal
 from kit.faults import cut, flip, overwrite, signposts, wipe
 
 from archiver.archive.archive import Archive
@@ -92,11 +93,7 @@ def test_nothing_is_said_of_a_pack_that_need_not_be_read(source, target, copy):
 @pytest.mark.parametrize("how", [flip, cut])
 @pytest.mark.parametrize(
     ("folder", "code"),
-    [
-        ("snapshots/org/one", "seal-damaged"),
-        ("manifests/org/one", "manifest-damaged"),
-        ("journal", "event-damaged"),
-    ],
+    [("snapshots/org/one", "seal-damaged"), ("journal", "event-damaged")],
 )
 def test_a_damaged_document(source, target, copy, restored, folder, code, how):
     path = next(one for one in sorted((source.root / folder).rglob("*.*")) if one.is_file())
@@ -104,6 +101,60 @@ def test_a_damaged_document(source, target, copy, restored, folder, code, how):
     result = copy()
     assert (result.code, result.finding_codes) == (20, {code})
     assert not (target / path.relative_to(source.root)).exists()
+    restored(target, "org/two", source.model("org/two"))
+
+
+def manifest_of(source, repository):
+    (path,) = (source.root / "manifests" / repository).iterdir()
+    return path
+
+
+@pytest.mark.parametrize(
+    ("how", "code"),
+    [
+        (flip, "manifest-damaged"),
+        (cut, "manifest-damaged"),
+        (lambda path: path.unlink(), "manifest-missing"),
+    ],
+)
+def test_a_manifest_that_is_not_whole_is_copied_from_the_packs(
+    source, target, copy, run, restored, how, code
+):
+    assert run("parity", "add", "-q", "-C", source.root).code == 0
+    path = manifest_of(source, "org/one")
+    how(path)
+    result = copy()
+    assert (result.code, result.finding_codes) == (20, {code})
+    assert (result.only("copy")["left"], result.only("copy")["snapshots"]) == ([], 2)
+    (finding,) = result.kinds("finding")
+    assert "copied from the packs" in finding["message"]
+    assert f"archiver repair -C {source.root} --from {target}" in finding["hint"]
+    assert (target / path.relative_to(source.root)).exists()
+    assert run("audit", "-q", "-C", target).code == 0
+    restored(target, "org/one", source.model("org/one"))
+
+
+def test_parity_of_other_bytes_of_the_manifest_does_not_come_along(
+    source, target, copy, run, monkeypatch
+):
+    """Another version of Zstandard makes another file of the same manifest."""
+    assert run("parity", "add", "-q", "-C", source.root).code == 0
+    flip(manifest_of(source, "org/one"))
+    monkeypatch.setattr("archiver.archive.manifests._LEVEL", 1)
+    assert copy().code == 20
+    assert run("audit", "-q", "-C", target).code == 0
+    digest = manifest_of(source, "org/one").name.split(".")[1]
+    assert (source.root / "parity" / digest[:2] / f"{digest}.par").exists()
+    assert not (target / "parity" / digest[:2] / f"{digest}.par").exists()
+
+
+def test_a_manifest_that_nothing_has_whole(source, target, copy, restored):
+    """One of an older writer, whose packs have no copy of it."""
+    older_seal(next((source.root / "snapshots/org/one").iterdir()))
+    cut(manifest_of(source, "org/one"))
+    result = copy()
+    assert (result.code, "manifest-damaged" in result.finding_codes) == (20, True)
+    assert [each.partition("@")[0] for each in result.only("copy")["left"]] == ["org/one"]
     restored(target, "org/two", source.model("org/two"))
 
 
@@ -187,7 +238,7 @@ def test_a_seal_of_another_repository_than_its_manifest(source, target, copy, re
     """Folders are hints, so its place does not give it away; what it seals does."""
     forged(source, repository="org/other")
     result = copy()
-    assert (result.code, result.finding_codes) == (20, {"manifest-damaged"})
+    assert (result.code, result.finding_codes) == (20, {"manifest-missing"})
     assert len(ids(target)) == 1
     restored(target, "org/two", source.model("org/two"))
 

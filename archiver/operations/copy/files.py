@@ -6,6 +6,7 @@ A file that is damaged in the source becomes a finding on the source, and the co
 from __future__ import annotations
 
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import closing
 from functools import partial
 from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING, Final
@@ -14,12 +15,20 @@ from archiver.archive import layout
 from archiver.archive.advice import Advice, RepairFrom
 from archiver.archive.events import parse_event
 from archiver.archive.findings import Finding
-from archiver.archive.fixity import ReadResult, require_named, stored_right
+from archiver.archive.fixity import (
+    ReadResult,
+    file_digest,
+    require_named,
+    staged_right,
+    stored_right,
+)
 from archiver.archive.journal import EVENT_MAX
+from archiver.archive.manifests import manifest_file
 from archiver.archive.parity.sidecar import read_sidecar
 from archiver.archive.publish import closure_names, sealing
 from archiver.archive.records import MANIFEST_MAX, SEAL_MAX
 from archiver.archive.signing.minisign import FILE_MAX, parse_signature
+from archiver.archive.transfer import PURPOSE
 from archiver.errors import ArchiverError, DamageError, InvalidDocumentError, UnknownFormatError
 
 if TYPE_CHECKING:
@@ -142,6 +151,8 @@ class DocumentCopier:
         self._findings = findings
         self.copied = 0
         """Events, signatures and sidecars."""
+        self._written: set[str] = set()
+        """Digests of manifests that were compressed anew: a sidecar may be of other bytes."""
 
     def manifest(self, snapshot: Snapshot) -> bool:
         """Bring a snapshot's manifest over; return whether the target can read it now."""
@@ -155,7 +166,14 @@ class DocumentCopier:
     def _copied(self, snapshot: Snapshot, name: str) -> bool:
         if not self._reads(snapshot):
             result = self._transfer.copy(name, MANIFEST_MAX)
-            if not self._findings.document("manifest-damaged", result, name, snapshot.title):
+            from_packs = bool(result.problem) and self._write_from_packs(snapshot, name)
+            if from_packs:
+                told = f"{result.problem} It was copied from the packs of its snapshot."
+                result = result._replace(problem=told)
+            there = result.denied or self._source.store.stat(name) is not None
+            code: Code = "manifest-damaged" if there else "manifest-missing"
+            right = self._findings.document(code, result, name, snapshot.title)
+            if not right and not from_packs:
                 return False
         return self._reads(snapshot) or self._findings.document(
             "manifest-damaged",
@@ -163,6 +181,24 @@ class DocumentCopier:
             name,
             snapshot.title,
         )
+
+    def _write_from_packs(self, snapshot: Snapshot, name: str) -> bool:
+        """Write a manifest from the copy that the snapshot's packs have; return whether that is whole."""
+        try:
+            self._source.manifest(snapshot.seal)  # raises if the snapshot is not what it says
+            plain = self._source.manifest_bytes(snapshot.seal)
+        except ArchiverError:
+            return False
+        staged = self._target.store.stage(PURPOSE)
+        try:
+            staged.write(manifest_file(plain))
+            whole = staged_right(staged, name)
+            if whole:
+                staged.publish(name)
+                self._written.add(snapshot.seal.manifest.blake3)
+        finally:
+            staged.abort()
+        return whole
 
     def _reads(self, snapshot: Snapshot) -> bool:
         try:
@@ -208,11 +244,23 @@ class DocumentCopier:
     def sidecars(self, digests: set[str]) -> None:
         """Bring over the sidecars of files with these digests in their names, if the target has none."""
         for name in self._source.store.list(layout.PARITY):
-            if layout.parity_of(name) in digests and self._target.store.stat(name) is None:
-                result = self._transfer.copy(
-                    name, _SIDECAR_MAX, partial(_require_sidecar, name=name)
-                )
-                self._note("parity-damaged", result, name)
+            digest = layout.parity_of(name)
+            if digest not in digests or self._target.store.stat(name) is not None:
+                continue
+            if digest in self._written and not self._protects(name):
+                continue
+            result = self._transfer.copy(name, _SIDECAR_MAX, partial(_require_sidecar, name=name))
+            self._note("parity-damaged", result, name)
+
+    def _protects(self, name: str) -> bool:
+        """Return whether a sidecar is of the very bytes that the target's file has."""
+        try:
+            with closing(self._source.store.open(name)) as reader:
+                header = read_sidecar(reader, name).header
+            with closing(self._target.store.open(header.file)) as reader:
+                return file_digest(reader) == header.blake3
+        except (ArchiverError, FileNotFoundError):
+            return False
 
     def signatures(self, digests: set[str]) -> None:
         """Bring over the signatures of documents with these digests, as far as the target has none."""
