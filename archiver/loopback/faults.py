@@ -73,7 +73,7 @@ class Fault:
     """One fault; it strikes the ``times`` answers that match it first, after ``skip`` others.
 
     ``path`` (a glob over file names) and ``repository`` narrow it; so does ``route``, which is one
-    of info, refs, commits, tree, paths-info, list, collection, resolve, cdn. Without a route, a
+    of info, refs, commits, tree, paths-info, list, collection, whoami, resolve, cdn. Without a route, a
     fault strikes where files are served, and status, rate_limit and call strike anywhere.
     ``times`` is None for every time. ``hits`` counts. ``status`` is 503 where it is not given.
     """

@@ -31,7 +31,7 @@ def repository_info(repository: Repository, commit: Commit) -> Json:
         "lastModified": commit.date,
         "createdAt": "2026-01-01T00:00:00.000Z",
         "private": repository.private,
-        "gated": "auto" if repository.gated else False,
+        "gated": "auto" if repository.gated is True else repository.gated,
         "disabled": repository.disabled,
         "downloads": 0,
         "likes": 0,

@@ -7,6 +7,7 @@ each look-up is a single dictionary access, so that no lock is needed.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from archiver.errors import UsageError
@@ -23,7 +24,8 @@ class Registry:
     """Repositories, old names, collections, tokens, and the files that the CDN may give out.
 
     ``tokens`` names the private and gated repositories that each token opens. Once there is any token,
-    an unknown one is refused; before, every token counts as none. ``page_size`` is how many items a
+    an unknown one is refused; before, every token counts as none. To those in ``expired`` everything is
+    answered as to a stranger who asks for what is private. ``page_size`` is how many items a
     page of a listing holds, ``link_seconds`` for how long a signed address of the CDN is good.
     """
 
@@ -31,12 +33,15 @@ class Registry:
         self.repositories: dict[str, Repository] = {}
         self.renamed: dict[str, str] = {}
         self.collections: dict[str, dict[str, Any]] = {}
+        self.deleted: dict[str, Repository] = {}
         self.tokens: Mapping[str, Collection[str]] = {}
+        self.expired: set[str] = set()
         self.page_size = 1000
         self.link_seconds = 3600.0
         self.endpoint = ""
         self.cdn = ""
         self.linked: dict[str, Content] = {}
+        self._created: Counter[str] = Counter()
 
     def create(
         self,
@@ -46,7 +51,7 @@ class Registry:
         lfs: LfsRule = default_lfs_rule,
         card: Mapping[str, Any] | None = None,
         private: bool = False,
-        gated: bool = False,
+        gated: bool | str = False,
         masked: bool = False,
     ) -> str:
         """Create a repository and its first commit; return the commit's id.
@@ -55,9 +60,18 @@ class Registry:
 
         ``masked`` lists 64 asterisks in place of each LFS digest.
         """
-        internal = hashlib.sha256(repository.encode("utf-8", "surrogatepass")).hexdigest()[:24]
+        # Another repository under a name that was taken before has another id.
+        again = f" {self._created[repository]}" if self._created[repository] else ""
+        self._created[repository] += 1
+        internal = hashlib.sha256(f"{repository}{again}".encode("utf-8", "surrogatepass"))
         created = Repository(
-            repository, internal, lfs, dict(card or {}), private, gated, masked=masked
+            repository,
+            internal.hexdigest()[:24],
+            lfs,
+            dict(card or {}),
+            private,
+            gated,
+            masked=masked,
         )
         commit = created.write(files, "main", "initial commit", root=True)
         self.repositories[repository] = created
@@ -112,12 +126,50 @@ class Registry:
 
     def delete(self, repository: str) -> None:
         """Delete a repository with all its commits."""
-        self.repository(repository)
+        self.deleted[repository] = self.repository(repository)
         del self.repositories[repository]
 
-    def disable(self, repository: str) -> None:
-        """Disable a repository, as the Hub does on a complaint."""
-        self.repository(repository).disabled = True
+    def undelete(self, repository: str) -> None:
+        """Bring a deleted repository back as it was."""
+        self.repositories[repository] = self.deleted.pop(repository)
+
+    def disable(self, repository: str, *, disabled: bool = True) -> None:
+        """Disable a repository, as the Hub does on a complaint, or end that."""
+        self.repository(repository).disabled = disabled
+
+    def hide(self, repository: str, *, private: bool = True) -> None:
+        """Make a repository private, or public again."""
+        self.repository(repository).private = private
+
+    def gate(self, repository: str, gated: bool | str = True) -> None:
+        """Give access only to who asked for it (``auto``, ``manual``), or to everybody again."""
+        self.repository(repository).gated = gated
+
+    def describe(
+        self, repository: str, card: Mapping[str, Any], readme: bytes | None = None
+    ) -> str:
+        """Commit another card, with ``readme`` as its text; return the commit's id."""
+        described = self.repository(repository)
+        described.card = dict(card)
+        lines = "".join(f"{key}: {value}\n" for key, value in sorted(card.items()))
+        text = readme if readme is not None else f"---\n{lines}---\n".encode()
+        return self.commit(repository, {"README.md": text}, title="Update README.md")
+
+    def untag(self, repository: str, name: str) -> None:
+        """Take a tag away."""
+        del self.repository(repository).tags[name]
+
+    def drop_branch(self, repository: str, name: str) -> None:
+        """Take a branch away; its commits stay, as on the Hub."""
+        del self.repository(repository).branches[name]
+
+    def visible(self) -> dict[str, dict[str, str]]:
+        """Return what anybody sees now: each repository's branches and tags, each with its commit."""
+        return {
+            name: {**repository.tags, **repository.branches}
+            for name, repository in sorted(self.repositories.items())
+            if not repository.private and not repository.disabled
+        }
 
     def collection(self, slug: str, repositories: Sequence[str], *, title: str = "") -> None:
         """Create or replace a collection of models and datasets."""

@@ -173,7 +173,7 @@ class Repository:
     is_lfs: LfsRule
     card: dict[str, Any] = field(default_factory=dict)
     private: bool = False
-    gated: bool = False
+    gated: bool | str = False
     disabled: bool = False
     masked: bool = False
     branches: dict[str, str] = field(default_factory=dict)

@@ -23,6 +23,9 @@ _VERBS = frozenset({"revision", "refs", "commits", "tree", "paths-info"})
 _LISTS = {"/api/models": "", "/api/datasets": DATASETS}
 """Addresses of all repositories of a kind, and how the ids of these begin."""
 _COLLECTIONS = "/api/collections/"
+_WHOAMI = "/api/whoami-v2"
+_STRANGER = "Invalid username or password."
+"""What the Hub says to who sends no token and asks for what is private or missing."""
 _BOTH_PARTS = 2
 _ONE_RANGE = re.compile(r"bytes=(\d*)-(\d*)\Z")
 _SIGNING_KEY = b"loopback"
@@ -43,8 +46,8 @@ def target_of(request: Request, *, cdn: bool) -> Target:
     path = request.path
     if cdn:
         return Target("cdn", request.value("repo"), path=request.value("file"))
-    if path in _LISTS:
-        return Target("list", path=_LISTS[path])
+    if path in _LISTS or path == _WHOAMI:
+        return Target("whoami") if path == _WHOAMI else Target("list", path=_LISTS[path])
     if path.startswith(_COLLECTIONS):
         return Target("collection", path=_text(path.removeprefix(_COLLECTIONS)))
     for api, kind in _LISTS.items():
@@ -83,19 +86,27 @@ def _text(part: str) -> str:
 def answer(registry: Registry, request: Request, target: Target) -> Response:
     """Return the answer to ``request``, refusals included."""
     try:
-        match target.route:
-            case "cdn":
-                return _cdn(registry, request)
-            case "list":
-                return _all_of(registry, request, target.path)
-            case "collection":
-                return _collection(registry, target)
-            case "unknown":
-                return refusal(404, "Not Found")
-            case _:
-                return _of_repository(registry, request, target)
+        if target.route == "cdn":
+            return _cdn(registry, request)
+        return _of_hub(registry, request, target)
     except RefusedError as refused:
         return refused.response
+
+
+def _of_hub(registry: Registry, request: Request, target: Target) -> Response:
+    if request.token in registry.expired:
+        return refusal(401, _STRANGER)
+    match target.route:
+        case "list":
+            return _all_of(registry, request, target.path)
+        case "collection":
+            return _collection(registry, target)
+        case "whoami":
+            return _whoami(registry, request)
+        case "unknown":
+            return refusal(404, "Not Found")
+        case _:
+            return _of_repository(registry, request, target)
 
 
 def _of_repository(registry: Registry, request: Request, target: Target) -> Response:
@@ -138,7 +149,7 @@ def _visible_repository(registry: Registry, request: Request, target: Target) ->
         return repository
     if token:
         raise RefusedError(refusal(404, "Repository not found", "RepoNotFound"))
-    raise RefusedError(refusal(401, "Invalid username or password."))
+    raise RefusedError(refusal(401, _STRANGER))
 
 
 def _opens(registry: Registry, request: Request, repository: Repository) -> bool:
@@ -147,7 +158,7 @@ def _opens(registry: Registry, request: Request, repository: Repository) -> bool
 
 
 def _masked(registry: Registry, request: Request, repository: Repository) -> bool:
-    closed = repository.gated and not _opens(registry, request, repository)
+    closed = bool(repository.gated) and not _opens(registry, request, repository)
     return repository.masked or closed
 
 
@@ -191,6 +202,12 @@ def _paths_info(
     if form.get("expand", [""])[0].lower() == "true":
         entries = [listing.expanded(entry, commit) for entry in entries]
     return json_answer(entries)
+
+
+def _whoami(registry: Registry, request: Request) -> Response:
+    if request.token not in registry.tokens:
+        return refusal(401, _STRANGER)
+    return json_answer({"type": "user", "name": "loopback"})
 
 
 def _all_of(registry: Registry, request: Request, kind: str) -> Response:
