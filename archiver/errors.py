@@ -22,6 +22,8 @@
     ├── HostileNameError             22   a name from upstream may not be written
     ├── UpstreamGoneError            23   upstream has no such thing, refuses it, or changed it
     │   ├── AccessError              23   gated, private or disabled: a token with rights may help
+    │   │   ├── DisabledError        23   upstream has switched the repository off
+    │   │   └── TokenError           23   upstream does not take the token, whatever it is asked for
     │   └── RenamedError             23   upstream has it under another name
     ├── PolicyError                  24   the archive's policy forbids it
     ├── UnfinishedModelError         25   a model in a folder lacks parts that it plainly needs
@@ -240,13 +242,27 @@ class HostileNameError(ArchiverError):
 
 
 class UpstreamGoneError(ArchiverError):
-    """Upstream has no such repository, revision or file, or changed it during the run."""
+    """Upstream has no such repository, revision or file, or changed it during the run.
+
+    ``status`` is the HTTP status that says so, 0 if it was told otherwise; ``code`` is the hub's own word
+    for it, ``""`` if it gave none.
+    """
 
     exit_code = ExitCode.UPSTREAM_GONE
+    status = 0
+    code = ""
 
 
 class AccessError(UpstreamGoneError):
     """Upstream refuses access: the repository is gated, private or disabled."""
+
+
+class DisabledError(AccessError):
+    """Upstream has switched the repository off."""
+
+
+class TokenError(AccessError):
+    """Upstream does not take the token, whatever it is asked for: that says nothing of a repository."""
 
 
 class RenamedError(UpstreamGoneError):

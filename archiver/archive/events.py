@@ -27,6 +27,8 @@ Room = Annotated[int, msgspec.Meta(ge=-1, le=1 << 62)]
 """Bytes on a disk; -1 if they are not known."""
 ExitNumber = Annotated[int, msgspec.Meta(ge=0, le=255)]
 """How a run ended."""
+HttpStatus = Annotated[int, msgspec.Meta(ge=0, le=999)]
+"""Of an answer; 0 if there was none."""
 
 
 class ClockSeen(msgspec.Struct, frozen=True):
@@ -368,6 +370,85 @@ class Gone(msgspec.Struct, frozen=True):
     upstream: str
 
 
+class FileChanges(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How the files of a branch differ from those that were held of its commit before.
+
+    Counts of files; ``weights`` are those among them that hold weights, ``bytes`` the size of what was
+    added or changed, ``paths`` the first of all of them.
+    """
+
+    added: Count = 0
+    removed: Count = 0
+    changed: Count = 0
+    weights: Count = 0
+    bytes: Count = 0
+    paths: tuple[str, ...] = ()
+
+
+class UpstreamChange(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One thing that upstream changed (:mod:`archiver.archive.watch` says what ``what`` may be).
+
+    Attributes:
+        what: What kind of thing. Of kinds that a reader does not know it makes nothing.
+        name: The branch or tag; of ``commit-lost`` and ``left-out``, what says the rest.
+        before: What it was; ``""`` if there was none, or it was not known.
+        after: What it is; ``""`` if there is none.
+        history: Of a branch that moved: whether its new commit comes after the one before.
+        status: The HTTP status that shows it; 0 if there is none.
+        code: The hub's own word for that.
+        since: Of what took several nights: the times at which it was seen.
+        control: What upstream answered meanwhile: a repository, or a request of its own.
+        files: Of a branch: what it means for its files, if that could be told.
+        count: Of ``left-out``: how many files there are.
+        paths: Likewise: the first of them.
+    """
+
+    what: str
+    name: str = ""
+    before: str = ""
+    after: str = ""
+    history: Literal["", "continued", "rewritten"] = ""
+    status: HttpStatus = 0
+    code: str = ""
+    since: tuple[str, ...] = ()
+    control: str = ""
+    files: FileChanges | None = None
+    count: Count = 0
+    paths: tuple[str, ...] = ()
+
+
+class UpstreamChanged(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Upstream was looked at, and the event's repository was not as the journal knew it.
+
+    ``first``: nobody had looked before, so that what has no ``before`` is how it was found.
+    """
+
+    upstream: str
+    changes: tuple[UpstreamChange, ...]
+    first: bool = False
+
+
+class UnseenRepository(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A repository that upstream did not show, with the HTTP status and the hub's own word for it."""
+
+    repository: str
+    status: HttpStatus
+    code: str = ""
+
+
+class UpstreamUnseen(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Upstream did not show these repositories, though it answered the ``control`` request meanwhile.
+
+    Whether they are gone, private, or not shown for another reason is not known. ``seen`` are those that
+    an earlier event names so, and that were there again.
+    """
+
+    upstream: str
+    control: str
+    unseen: tuple[UnseenRepository, ...] = ()
+    seen: tuple[str, ...] = ()
+
+
 # ---- the event that says it
 
 KnownDetail: TypeAlias = (
@@ -393,6 +474,8 @@ KnownDetail: TypeAlias = (
     | SmokeTested
     | Spared
     | Synced
+    | UpstreamChanged
+    | UpstreamUnseen
 )
 """What an event of any kind says that this version knows."""
 
@@ -419,6 +502,8 @@ KINDS: Final[dict[str, type[KnownDetail]]] = {
     "plan-retired": PlanRetired,
     "synced": Synced,
     "acknowledged": Acknowledged,
+    "upstream-changed": UpstreamChanged,
+    "upstream-unseen": UpstreamUnseen,
 }
 """Every kind of event by its name in the journal: the union's tag, which stands beside the detail."""
 _NAMES: Final = {kind: name for name, kind in KINDS.items()}

@@ -122,10 +122,12 @@ class Manifest(msgspec.Struct, frozen=True):
 
 
 class SourceFacts(msgspec.Struct, frozen=True):
-    """Of ``Source``, whom the files came from, and the time of the commit."""
+    """Of ``Source``, whom the files came from, the time of the commit, upstream's id, the licence."""
 
     upstream: str
     committed: str = ""
+    id: str = ""
+    licence: str = ""
 
 
 class FileFacts(msgspec.Struct, frozen=True, gc=False):

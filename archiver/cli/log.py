@@ -11,6 +11,7 @@ import click
 from archiver.archive import events as kinds
 from archiver.archive.policy import Policy
 from archiver.cli import output
+from archiver.cli.changes import changed_sentence, unseen_sentence
 from archiver.cli.options import Moment, common, exit_damaged, open_archive, split_reference
 from archiver.text import human_bytes, human_duration, in_short, plural, printable
 
@@ -159,6 +160,10 @@ def sentence(event: Event) -> str:  # noqa: C901, PLR0911, PLR0912 - one case fo
                 return f"{fact} is no longer known{note}."
             until = f" until {printable(known.until)}" if known.until else ""
             return f"{fact} is known{until}{note}."
+        case kinds.UpstreamChanged() as changed:
+            return changed_sentence(changed)
+        case kinds.UpstreamUnseen() as unseen:
+            return unseen_sentence(unseen)
         case kinds.Unknown() | kinds.Malformed():
             text = json.dumps(event.fields, ensure_ascii=True, sort_keys=True)
             return printable(text, _VERBATIM)

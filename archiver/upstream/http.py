@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import threading
 import time
 import zlib
 from abc import ABC, abstractmethod
@@ -21,7 +22,7 @@ from urllib.parse import urljoin, urlsplit
 
 import httpx2
 
-from archiver.errors import ArchiverError, NetworkError, UsageError
+from archiver.errors import ArchiverError, NetworkError, UpstreamGoneError, UsageError
 from archiver.text import human_bytes, printable
 from archiver.upstream.deadlines import (
     HeadDeadline,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _LARGEST_PAGE = 16 * 1024 * 1024
+_LONGEST_CODE = 60
 _LARGEST_REFUSAL = 4 * 1024
 _LARGEST_REDIRECT = 64 * 1024
 _MOST_REDIRECTS = 20
@@ -194,6 +196,9 @@ class Session(ABC):
         self.patience = patience
         self._timeout = httpx2.Timeout(patience.silence, pool=None)
         self._answered = False
+        self.requests = 0
+        """How many requests were sent, those of redirects and of further attempts included."""
+        self._counting = threading.Lock()
 
     # ---- what each hub has of its own
 
@@ -262,6 +267,8 @@ class Session(ABC):
             for _ in range(_MOST_REDIRECTS):
                 # Not followed by the client: it would read the bodies of redirects, however large.
                 started = time.monotonic()
+                with self._counting:
+                    self.requests += 1
                 response = client.send(request, stream=True, follow_redirects=False)
                 _log_answer(response, time.monotonic() - started)
                 self._answered = True
@@ -304,6 +311,9 @@ class Session(ABC):
             return RetryableError(f"HTTP {status}", self.retry.requested_by(headers))
         said = _refusal_text(answer, LeastRate(self.patience), watches)
         error = self._refusal(status, headers, subject, said)
+        if isinstance(error, UpstreamGoneError):
+            error.status = status
+            error.code = printable(headers.get("x-error-code", ""), _LONGEST_CODE)
         if subject.path and _may_come_in_parts(status, headers):
             return WholeRefusedError(error)
         return error

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
+    from archiver.archive.watch import RepositoryState
     from archiver.upstream.remote_file import Listing, RemoteFile
 
 
@@ -44,3 +45,36 @@ class Upstream(Protocol):
         self, listing: Listing, file: RemoteFile, offset: int = 0
     ) -> AbstractContextManager[ByteStream]:
         """Return the bytes of ``file`` from ``offset`` on."""
+
+
+class WatchedUpstream(Upstream, Protocol):
+    """An upstream that can be looked at without fetching anything."""
+
+    @property
+    def requests(self) -> int:
+        """How many requests it has sent so far, those of redirects and of further attempts included."""
+
+    def look(self, repository: str) -> RepositoryState:
+        """Return what upstream says of a repository, by two requests: its description and its refs.
+
+        A repository that was renamed is found under its new name, by one request more.
+
+        Raise UpstreamGoneError, with its ``status``, where it is not shown: also of a private one, and
+        where upstream answers a token that has expired so. Raise AccessError where it is refused by
+        name, NetworkError, and HostileNameError or MismatchError for an answer without sense.
+        """
+
+    def has_commit(self, repository: str, commit: str) -> bool:
+        """Return whether upstream still has a commit of a repository that it shows. Raise as `look`."""
+
+    def follows(self, repository: str, commit: str, earlier: str) -> bool | None:
+        """Return whether ``earlier`` is among the commits that lead to ``commit``.
+
+        None where the list of these is longer than is read. Raise as `look`.
+        """
+
+    def control(self) -> str:
+        """Ask for something that upstream shows to everybody who may ask at all; return what that was.
+
+        Raise TokenError where even that is refused, as to a token that has expired, or NetworkError.
+        """

@@ -101,6 +101,14 @@ WRITTEN = {
             f'"plan":"n","planned":"{A}","seconds":1,"stored":3}}'
         ),
     ),
+    '"upstream-changed"': (
+        events.UpstreamChanged("u", (events.UpstreamChange("licence", "", "mit", "other"),)),
+        '{"changes":[{"after":"other","before":"mit","what":"licence"}],"upstream":"u"}',
+    ),
+    '"upstream-unseen"': (
+        events.UpstreamUnseen("u", "whoami-v2", (events.UnseenRepository("o/m", 401),)),
+        '{"control":"whoami-v2","unseen":[{"repository":"o/m","status":401}],"upstream":"u"}',
+    ),
     '"acknowledged"': (events.Acknowledged("gone", "main"), '{"fact":"gone","name":"main"}'),
 }
 

@@ -11,11 +11,14 @@ from archiver.archive import events, layout
 from archiver.archive.events import (
     AuditLimits,
     Event,
+    FileChanges,
     Outcome,
     PlaceSeen,
     PlannedEntry,
     Sample,
     SmokeFinding,
+    UnseenRepository,
+    UpstreamChange,
 )
 from archiver.archive.packs import format as pack_format
 from archiver.archive.packs.format import IndexEntry, PackHead, PackIndex
@@ -34,6 +37,7 @@ from archiver.archive.records import (
     Source,
     Totals,
 )
+from archiver.archive.watch import ChangeKind
 from archiver.codec.segment import SEGMENT_MAX, ObjectHeader
 from archiver.codec.transforms import CODECS
 from archiver.operations.audit.statement import Counts, Statement
@@ -162,6 +166,10 @@ def told_of_events() -> dict[str, dict[str, bool]]:
     of_audits, _ = tables(section("A.7 What an audit proved"))
     for row in rows(of_audits):
         told["audited"] |= marked(row[0])
+    of_changed, _, _, of_unseen = tables(section("A.8 What upstream does"))
+    for kind, table in (("upstream-changed", of_changed), ("upstream-unseen", of_unseen)):
+        for row in rows(table):
+            told[kind] |= marked(row[0])
     return told
 
 
@@ -193,6 +201,19 @@ def test_what_stands_inside_the_details_of_events():
         assert f"`{key}`" in section("A.7"), key
     for key in keys(SmokeFinding):
         assert f"`{key}`" in section("A.3"), key
+
+
+def test_what_a_look_at_upstream_journals():
+    _, of_change, of_kinds, of_unseen = tables(section("A.8 What upstream does"))
+    assert {key: need for row in rows(of_change) for key, need in marked(row[0]).items()} == fields(
+        UpstreamChange
+    )
+    kinds = {word for kind in get_args(ChangeKind) for word in get_args(kind) or (kind,)}
+    assert first_column(of_kinds) == kinds
+    for key in keys(FileChanges):
+        assert f"`{key}`" in of_change, key
+    for key in keys(UnseenRepository):
+        assert f"`{key}`" in of_unseen, key
 
 
 def test_the_keys_of_an_audits_report():

@@ -140,6 +140,19 @@ KNOWN = {
         "keys": [HOSTILE],
         "accepted": [dict.fromkeys(("repository", "revision", "code"), HOSTILE)],
     },
+    "upstream-changed": {
+        "upstream": HOSTILE,
+        "changes": [
+            dict.fromkeys(("what", "name", "before", "after", "code"), HOSTILE) | {"what": what}
+            for what in ("branch", "licence", "identity", "name", "gone", "left-out", HOSTILE)
+        ],
+    },
+    "upstream-unseen": {
+        "upstream": HOSTILE,
+        "control": HOSTILE,
+        "unseen": [{"repository": HOSTILE, "status": 401, "code": HOSTILE}],
+        "seen": [HOSTILE],
+    },
     "acknowledged": {"fact": "gone", "name": HOSTILE, "until": HOSTILE, "note": HOSTILE},
 }
 

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import re
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from archiver.errors import MismatchError, NetworkError, UsageError
+from archiver.errors import (
+    MismatchError,
+    NetworkError,
+    TokenError,
+    UpstreamGoneError,
+    UsageError,
+)
 from archiver.memory import BUDGET
 from archiver.names import HUGGING_FACE, TYPES, RepositoryName, check_paths
-from archiver.text import printable
+from archiver.text import printable, utc_now
 from archiver.upstream.connections import ConnectionPool, window_within
 from archiver.upstream.deadlines import ListingAllowance, Patience, chosen_patience
 from archiver.upstream.http import Subject
-from archiver.upstream.huggingface.http import Session
+from archiver.upstream.huggingface.http import NO_REVISION, Session
 from archiver.upstream.huggingface.listing import (
     Tree,
     parse_collection,
@@ -23,6 +29,15 @@ from archiver.upstream.huggingface.listing import (
     parse_tree,
     pin,
     repository_name,
+)
+from archiver.upstream.huggingface.state import (
+    HISTORY_PAGES,
+    LARGEST_REFS,
+    parse_anything,
+    parse_history,
+    parse_refs,
+    parse_state,
+    state_of,
 )
 from archiver.upstream.ranges import RangedStream
 from archiver.upstream.remote_file import Listing, RemoteFile
@@ -32,6 +47,7 @@ from archiver.upstream.stream import HubFile, HubStream
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from archiver.archive.watch import RepositoryState
     from archiver.throttle import Throttle
 
 _MAIN = "main"
@@ -125,6 +141,73 @@ class HuggingFace:
             licence=pinned.licence,
             card=pinned.card,
         )
+
+    @property
+    def requests(self) -> int:
+        """How many requests were sent so far."""
+        return self._session.requests
+
+    def look(self, repository: str) -> RepositoryState:
+        """Return what the hub says of a repository, as `WatchedUpstream` has it; raise likewise."""
+        wanted = _on_this_hub(repository)
+        subject = Subject(wanted.spelling, endpoint=self.endpoint)
+        allowance = ListingAllowance(self._session.patience)
+        url = f"{self._api(wanted)}?blobs=true"
+        time = utc_now()
+        described, _ = self._session.json(url, subject, parse_state, allowance, most=_LARGEST_INFO)
+        name = repository_name(described.id or described.model_id, wanted.type)
+        refs = None
+        if not described.disabled:  # then nothing more is told
+            url = f"{self._api(RepositoryName.parse(name))}/refs"
+            # Those of a gated one may be hidden.
+            with suppress(UpstreamGoneError):
+                refs, _ = self._session.json(url, subject, parse_refs, allowance, most=LARGEST_REFS)
+        return state_of(described, refs, subject, time)
+
+    def has_commit(self, repository: str, commit: str) -> bool:
+        """Return whether the hub still has a commit of a repository; raise as `look`."""
+        wanted = _on_this_hub(repository)
+        subject = Subject(wanted.spelling, commit, endpoint=self.endpoint)
+        allowance = ListingAllowance(self._session.patience)
+        url = f"{self._api(wanted)}/revision/{commit}"
+        try:
+            info, _ = self._session.json(url, subject, parse_info, allowance, most=_LARGEST_INFO)
+        except UpstreamGoneError as error:
+            if error.code == NO_REVISION:
+                return False
+            raise
+        return info.sha == commit
+
+    def follows(self, repository: str, commit: str, earlier: str) -> bool | None:
+        """Return whether ``earlier`` leads to ``commit``, as `WatchedUpstream` has it; raise likewise."""
+        wanted = _on_this_hub(repository)
+        subject = Subject(wanted.spelling, commit, endpoint=self.endpoint)
+        allowance = ListingAllowance(self._session.patience)
+        url = f"{self._api(wanted)}/commits/{commit}"
+        for _ in range(HISTORY_PAGES):
+            page, url = self._session.json(
+                url, subject, parse_history, allowance, most=LARGEST_REFS
+            )
+            if any(entry.id == earlier for entry in page):
+                return True
+            if not url:
+                return False
+        return None
+
+    def control(self) -> str:
+        """Ask who we are, or, without a token, for any model; raise as `WatchedUpstream` has it."""
+        allowance = ListingAllowance(self._session.patience)
+        route = "whoami-v2" if self._session.has_token else "models?limit=1"
+        subject = Subject(route, endpoint=self.endpoint, kind="answer to")
+        url = f"{self.endpoint}/api/{route}"
+        try:
+            self._session.json(url, subject, parse_anything, allowance, most=LARGEST_REFS)
+        except UpstreamGoneError as error:
+            raise TokenError(
+                f"{self.endpoint} refuses also what it shows to everybody (HTTP {error.status}).",
+                hint="Check the token: one that has expired is refused so.",
+            ) from error
+        return route
 
     @contextmanager
     def open(

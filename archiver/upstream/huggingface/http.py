@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import os
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from archiver.errors import (
     AccessError,
     ArchiverError,
+    DisabledError,
     MismatchError,
     NetworkError,
+    TokenError,
     UpstreamGoneError,
 )
 from archiver.text import printable
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
     from archiver.upstream.http import Subject
     from archiver.upstream.retry import RetryPolicy
 
+NO_REVISION: Final = "RevisionNotFound"
+"""The hub's own word for a commit, branch or tag that it has not."""
 _DISABLED = "Access to this resource is disabled."
 _PRIVATE_HINT = "Check the name; if the repository is private, pass --token or set HF_TOKEN."
 _KEPT_HINT = "Snapshots that the archive already holds are not affected."
@@ -70,6 +74,11 @@ class Session(http.Session):
     def _credentials(self) -> dict[str, str]:
         headers = build_hf_headers(token=self._token, library_name="archiver")
         return {name: value for name, value in headers.items() if name == "authorization"}
+
+    @property
+    def has_token(self) -> bool:
+        """Whether requests name a user."""
+        return bool(self._credentials())
 
     def _headers(self) -> dict[str, str]:
         return build_hf_headers(token=False, library_name="archiver")
@@ -102,7 +111,7 @@ class Session(http.Session):
 
 def disabled(subject: Subject) -> ArchiverError:
     """Return the error for a repository that the hub has switched off."""
-    return AccessError(
+    return DisabledError(
         f"{printable(subject.repository)} has been disabled by the hub.",
         hint=_KEPT_HINT,
         subject=subject.repository,
@@ -152,7 +161,7 @@ def _no_file(subject: Subject) -> ArchiverError:
 
 _BY_CODE = {
     "GatedRepo": gated,
-    "RevisionNotFound": _no_revision,
+    NO_REVISION: _no_revision,
     "EntryNotFound": _no_file,
     "RepoNotFound": _no_repository,
 }
@@ -162,7 +171,7 @@ def _by_status(
     status: int, headers: Mapping[str, str], subject: Subject, said: str
 ) -> ArchiverError:
     if status == HTTPStatus.UNAUTHORIZED and "Invalid cred" in headers.get("x-error-message", ""):
-        return AccessError(
+        return TokenError(
             f"{subject.endpoint} does not know the token.",
             hint="Pass a valid --token, or correct HF_TOKEN, or log in with the hub's client.",
         )

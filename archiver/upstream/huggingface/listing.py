@@ -222,7 +222,7 @@ def pin(info: InfoDocument, subject: Subject) -> Pin:
     return Pin(
         repository=_name(info, subject),
         commit=_commit(info, subject),
-        id=_internal_id(info, subject),
+        id=internal_id(info, subject),
         committed=time_of(info.modified),
         licence=licence_of(card),
         card=card,
@@ -261,7 +261,8 @@ def _commit(info: InfoDocument, subject: Subject) -> str:
     return commit
 
 
-def _internal_id(info: InfoDocument, subject: Subject) -> str:
+def internal_id(info: InfoDocument, subject: Subject) -> str:
+    """Return the hub's own id of a repository, ``""`` if it has none; HostileNameError if that is none."""
     if info.internal_id and not _INTERNAL_ID.match(info.internal_id):
         raise HostileNameError(f"The hub's own id of {subject} is no id of a hub.")
     return info.internal_id or ""
