@@ -230,6 +230,36 @@ class Synced(msgspec.Struct, frozen=True):
     min_free: Count
 
 
+class NightFact(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Something that an owner should know of, as a night found it.
+
+    ``exit_code`` is what it rings with, 0 if it never does; ``step`` found it, ``subject`` is what it is
+    about, and ``since`` the time of the night that told it first.
+    """
+
+    fact: str
+    subject: str
+    exit_code: ExitNumber
+    step: str
+    since: str = ""
+
+
+class NightRun(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A night of a plan that feeds the archive at ``place`` ended, and something was done or is news.
+
+    ``steps`` are (name, outcome), in their order. ``facts`` are all that stood at its end: what they have
+    no next night tells as new. ``cut`` is why it ended early: ``window``, ``stopped`` or ``""``.
+    """
+
+    plan: str
+    place: str
+    exit_code: ExitNumber
+    steps: tuple[tuple[str, str], ...] = ()
+    facts: tuple[NightFact, ...] = ()
+    seconds: Count = 0
+    cut: str = ""
+
+
 class Acknowledged(msgspec.Struct, frozen=True, omit_defaults=True):
     """The owner knows of a fact, until that time (``""``: for good), or takes that back.
 
@@ -460,6 +490,7 @@ KnownDetail: TypeAlias = (
     | CopyLost
     | Forgotten
     | Gone
+    | NightRun
     | PlacesSeen
     | Planned
     | PlanRetired
@@ -501,6 +532,7 @@ KINDS: Final[dict[str, type[KnownDetail]]] = {
     "planned": Planned,
     "plan-retired": PlanRetired,
     "synced": Synced,
+    "night": NightRun,
     "acknowledged": Acknowledged,
     "upstream-changed": UpstreamChanged,
     "upstream-unseen": UpstreamUnseen,

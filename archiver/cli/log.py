@@ -89,7 +89,7 @@ def _line(event: Event) -> str:
     return f"{printable(event.time, 20)}  {printable(event.event, 60):13}  {words}"
 
 
-def sentence(event: Event) -> str:  # noqa: C901, PLR0911, PLR0912 - one case for each kind
+def sentence(event: Event) -> str:  # noqa: C901, PLR0911, PLR0912, PLR0915 - one case a kind
     """Return what an event says, in words; as it stands if nobody knows these."""
     match event.detail:
         case kinds.Sealed(snapshot, vouched):
@@ -153,6 +153,8 @@ def sentence(event: Event) -> str:  # noqa: C901, PLR0911, PLR0912 - one case fo
             size = f"{human_bytes(synced.fetched)} fetched in {human_duration(synced.seconds)}"
             run = f"the plan {printable(synced.plan)} was run, exit {synced.exit_code}"
             return f"{run}: {outcomes}; {size}."
+        case kinds.NightRun() as night:
+            return _night(night)
         case kinds.Acknowledged() as known:
             note = f" ({printable(known.note)})" if known.note else ""
             fact = f"{known.fact} of {printable(known.name)}"
@@ -169,6 +171,13 @@ def sentence(event: Event) -> str:  # noqa: C901, PLR0911, PLR0912 - one case fo
             return printable(text, _VERBATIM)
         case never:
             assert_never(never)
+
+
+def _night(night: kinds.NightRun) -> str:
+    steps = ", ".join(f"{printable(step)} {printable(how)}" for step, how in night.steps)
+    end = f", ended early ({printable(night.cut)})" if night.cut else ""
+    run = f"a night of the plan {printable(night.plan)}, exit {night.exit_code}{end}"
+    return f"{run}: {printable(steps, _VERBATIM) or 'no step'}; {plural(len(night.facts), 'fact')}."
 
 
 def _several(names: Sequence[str], noun: str, many: str = "") -> str:

@@ -32,6 +32,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "mirror": ("mirror", "Bring repositories from the hub into the archive."),
         "import": ("import_", "Bring a plain folder or a hub cache into the archive."),
         "sync": ("sync", "Mirror everything a plan lists."),
+        "night": ("night", "Do everything that a plan and its archive need, in one go."),
         "watch": ("watch", "Look at repositories upstream, and journal what upstream did."),
         "status": ("status", "Show what is proven, copied, protected, and what falls short."),
         "restore": ("restore", "Write a snapshot, a file or a tensor back to disk."),

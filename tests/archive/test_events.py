@@ -101,6 +101,15 @@ WRITTEN = {
             f'"plan":"n","planned":"{A}","seconds":1,"stored":3}}'
         ),
     ),
+    '"night"': (
+        events.NightRun(
+            "n", "p", 23, (("sync", "done"),), (events.NightFact("gone", "o/m", 23, "s"),)
+        ),
+        (
+            '{"exit_code":23,"facts":[{"exit_code":23,"fact":"gone","step":"s","subject":"o/m"}],"place":"p",'
+            '"plan":"n","steps":[["sync","done"]]}'
+        ),
+    ),
     '"upstream-changed"': (
         events.UpstreamChanged("u", (events.UpstreamChange("licence", "", "mit", "other"),)),
         '{"changes":[{"after":"other","before":"mit","what":"licence"}],"upstream":"u"}',
@@ -211,6 +220,7 @@ ELSEWHERE = {
     "copy-lost": "the JSON of a command",
     "forgotten": "the JSON of a command",
     "gone": "an outcome of asking upstream, and a fact",
+    "night": "a command, and its JSON",
     "plan-retired": "the JSON of a command",
     "planned": "an outcome of a dry run",
     "policy": "a command",

@@ -243,6 +243,8 @@ class Status(msgspec.Struct, frozen=True):
     ``remarks`` are worth a line and fall short of nothing. ``vouched`` counts the snapshots by the lowest
     voucher of their files, ``unknown`` where the manifest that tells it is damaged.
     ``findings`` are the files and folders that this user may not read: what lies there is not known.
+    ``damaged_files`` are the names of stored files, packs among them, that are known to be damaged, or
+    gone if they are no packs.
     ``unsigned`` counts the seals and manifests that none of the keys in ``trusted`` signed; no keys are
     there if no signatures are wanted.
     """
@@ -273,6 +275,7 @@ class Status(msgspec.Struct, frozen=True):
     remarks: tuple[Shortfall, ...] = ()
     vouched: dict[str, int] = {}
     findings: tuple[Finding, ...] = ()
+    damaged_files: tuple[str, ...] = ()
 
     @property
     def damaged(self) -> bool:

@@ -13,6 +13,7 @@ from archiver.archive.check.contradictions import contradictions
 from archiver.archive.clock import journal_ahead
 from archiver.archive.copies import judge_copies, remedy
 from archiver.archive.findings import Finding
+from archiver.archive.layout import pack_name
 from archiver.archive.parity.protect import files_of_snapshots, without_sidecar
 from archiver.archive.places import own_place
 from archiver.archive.prune.trash import unfinished
@@ -108,6 +109,7 @@ def status(archive: Archive, *, keys: Iterable[str] = ()) -> Status:
         remarks=tuple(_remarks(archive, inventory, free)),
         vouched=_vouched(archive, snapshots),
         findings=tuple(_unreadable(archive, inventory)),
+        damaged_files=tuple(_damaged_files(inventory)),
     )
 
 
@@ -135,6 +137,11 @@ def _smoke_tests(archive: Archive, snapshots: Iterable[Snapshot]) -> Iterator[Sm
     for model in sorted(models, key=lambda snapshot: snapshot.name):
         seal, last = model.seal, tested[model.id]
         yield SmokeTestState(model.id, seal.repository, seal.revision, last.tried, last.held)
+
+
+def _damaged_files(inventory: Inventory) -> list[str]:
+    packs = map(pack_name, inventory.damaged_packs)
+    return sorted({*packs, *inventory.damaged_files, *inventory.damaged_seals})
 
 
 def _lost_upstream(inventory: Inventory, now: str) -> Iterator[LostUpstream]:

@@ -1,0 +1,146 @@
+"""``archiver night``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+import msgspec
+
+from archiver.archive.advice import quoted
+from archiver.cli import output
+from archiver.cli.mirroring import catalogue_to_read, open_hub
+from archiver.cli.options import (
+    Size,
+    common,
+    max_rate_option,
+    memory_budget,
+    memory_option,
+    open_archive,
+    token_option,
+)
+from archiver.cli.progress import Meter
+from archiver.night.progress import NightProgress
+from archiver.text import printable
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from archiver.errors import ArchiverError
+    from archiver.night.result import StepResult
+    from archiver.night.run import NightReport
+    from archiver.plan.document import PlannedRepository
+    from archiver.progress import Progress
+
+_LONGEST: Final = 2000
+
+
+@click.command(epilog="Example: archiver night -C weights plan.toml")
+@click.argument("plan", metavar="PLAN")
+@token_option
+@max_rate_option
+@memory_option
+@click.option(
+    "--min-free",
+    type=Size(),
+    default="1GiB",
+    show_default=True,
+    help="Room that must stay free.",
+)
+@common
+def command(plan: str, token: str | None, **settings: Any) -> None:
+    """Do everything that a plan and its archive need, in one go: the one entry for cron and timers.
+
+    What the plan lists is mirrored, parity made, copies brought up to date where their disks are there,
+    what was proven longest ago audited, and what is not signed signed. What fails keeps nothing else from
+    being done. The verdict comes first, in a line that fits a subject; then a line for each step.
+
+    The exit code is that of the worst that is new. What an earlier night told rings no more, but damage,
+    which rings until it is mended.
+    """
+    from archiver.night.plan_mirror import PlanMirror
+    from archiver.night.run import NightRequest, night
+    from archiver.night.words import next_command, verdict
+    from archiver.operations.mirror.repositories import MirrorSettings
+    from archiver.plan.reader import find_plan
+
+    to_mirror = find_plan(plan)
+    archive = open_archive()
+    budget = memory_budget(settings["memory"])
+    how = MirrorSettings(memory=budget, min_free=settings["min_free"])
+    upstream = open_hub(token, settings["max_rate"], None, settings["memory"])
+    shown = _Shown()
+    with PlanMirror(
+        archive, upstream, how, catalogue_to_read, lambda: Meter("Mirroring")
+    ) as mirror:
+        request = NightRequest(
+            to_mirror,
+            str(Path(plan).absolute()) if Path(plan).is_file() else plan,
+            mirror,
+            min_free=settings["min_free"],
+            memory=budget,
+        )
+        report = night(archive, request, shown)
+    _show(report)
+    if report.exit_code:
+        # What goes to stderr is all that a mail of cron needs to hold, where stdout is led elsewhere.
+        ringing = report.news.ringing
+        command = next_command(ringing[0], archive.store.address) if ringing else ()
+        hint = f"Run {quoted(command)}." if command else ""
+        output.print_error(verdict(report), hint, report.exit_code)
+        output.exit_with(report.exit_code)
+
+
+class _Shown(NightProgress):
+    """Says on stderr what is being done, and what fails."""
+
+    def meter(self, verb: str, unit: str) -> AbstractContextManager[Progress]:
+        """Return the live line, or a line for each file."""
+        return Meter(verb, unit)
+
+    def began(self, step: str) -> None:
+        """Say it."""
+        output.remark(f"{step} …")
+
+    def ended(self, result: StepResult) -> None:
+        """Say what failed, besides entries of the plan, which were told as they did."""
+        for error in () if result.step == "sync" and result.counts else result.errors:
+            about = f"{printable(error.subject)}: " if error.subject else ""
+            _remark_failure(f"{about}{printable(error.message, _LONGEST)}", error.hint)
+
+    def failed(self, planned: PlannedRepository, error: ArchiverError) -> None:
+        """Say why an entry failed."""
+        about = "" if error.subject else f"{planned.title}: "
+        _remark_failure(printable(f"{about}{error.message}", _LONGEST), error.hint)
+
+
+def _remark_failure(message: str, hint: str) -> None:
+    """Remark it: what rings is told in the end, and what is known is no alarm."""
+    output.remark(message)
+    if hint:
+        output.remark(f"    → {printable(hint, _LONGEST)}")
+
+
+def _show(report: NightReport) -> None:
+    from archiver.night.words import lines
+
+    first, *rest = lines(report)
+    for result in report.steps:
+        output.record("step", **msgspec.to_builtins(result))
+    told = report.news
+    output.record(
+        "night",
+        verdict=first,
+        plan=report.plan,
+        exit_code=report.exit_code,
+        cut=report.cut,
+        new=msgspec.to_builtins(told.new),
+        known=msgspec.to_builtins(told.known),
+        mended=msgspec.to_builtins(told.mended),
+        seconds=report.seconds,
+        event=report.event,
+    )
+    output.line(first)
+    for text in rest:
+        output.line(f"  {text}")

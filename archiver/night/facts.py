@@ -1,0 +1,269 @@
+"""Facts: what a night found out that an owner should know, and which of it is news.
+
+A fact has a stable key. It rings on the night on which it is new: then its exit code is one of those of
+which the worst is the night's. Damage rings every night until it is mended.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+
+import msgspec
+
+from archiver.archive.events import NightFact, NightRun, SmokeTested
+from archiver.archive.layout import pack_name
+from archiver.errors import ExitCode, skip_damaged
+from archiver.operations.status.report import (
+    ContradictorySeals,
+    FewCopies,
+    NoParity,
+    ProofsOld,
+    Unsigned,
+    WrongClock,
+)
+from archiver.smoke.report import up_to
+from archiver.text import utc_before, utc_now
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator
+
+    from archiver.archive.archive import Archive
+    from archiver.archive.places import Place
+    from archiver.archive.plans import EntryStatus
+    from archiver.operations.status.report import Status
+
+Kind = Literal[
+    # of the archive, until they are mended
+    "damaged",
+    "missing",
+    "finding",
+    "contradiction",
+    "unreadable",
+    "copies",
+    "copy-old",
+    "parity",
+    "proofs",
+    "signatures",
+    "clock",
+    "smoke",
+    # of upstream, by entries of the plan
+    "mismatch",
+    "gone",
+    "refused",
+    "failed",
+    "unvouched",
+    "late",
+    "upstream",
+    # of a step of this night
+    "step",
+    "place",
+    "command",
+]
+"""What kind of thing."""
+
+ORDER: Final = (20, 21, 22, 24, 25, 23, 31, 30, 3, 4)
+"""Exit codes, the worst first."""
+DAMAGE: Final = frozenset({int(ExitCode.DAMAGE), int(ExitCode.DAMAGE_UNREPAIRED)})
+"""Those that ring until they are mended."""
+FACTS_MAX: Final = 1000
+"""Facts that the journal keeps of a night, the worst first; of more, the rest rings again."""
+_OUTCOMES: Final[dict[str, tuple[Kind, int]]] = {
+    "mismatch": ("mismatch", int(ExitCode.MISMATCH)),
+    "gone": ("gone", int(ExitCode.UPSTREAM_GONE)),
+    "refused": ("refused", int(ExitCode.UPSTREAM_GONE)),
+    "failed": ("failed", int(ExitCode.PARTIAL)),
+}
+
+
+class Fact(NamedTuple):
+    """One fact: of which kind, about what, with which exit code (0: it never rings), by which step."""
+
+    kind: Kind
+    subject: str
+    exit_code: int
+    step: str
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Equal of two nights' facts that are the same."""
+        return self.kind, self.subject
+
+
+class News(NamedTuple):
+    """The facts of a night beside those that were told before, each list the worst first.
+
+    ``mended`` are known ones that are no more.
+    """
+
+    new: tuple[NightFact, ...]
+    known: tuple[NightFact, ...]
+    mended: tuple[NightFact, ...]
+
+    @property
+    def standing(self) -> tuple[NightFact, ...]:
+        """All that is so now."""
+        return tuple(sorted((*self.new, *self.known), key=_rank))
+
+    @property
+    def ringing(self) -> tuple[NightFact, ...]:
+        """What decides the exit code: what is new, and damage."""
+        damage = (fact for fact in self.known if fact.exit_code in DAMAGE)
+        return tuple(sorted((fact for fact in (*self.new, *damage) if fact.exit_code), key=_rank))
+
+    @property
+    def exit_code(self) -> int:
+        """The worst code of those that ring."""
+        return self.ringing[0].exit_code if self.ringing else 0
+
+
+def worst(codes: Iterable[int]) -> int:
+    """Return the worst of several exit codes; 0 if there are none but 0."""
+    return min((code for code in codes if code), key=_code_rank, default=0)
+
+
+def ringing_code(code: int) -> int:
+    """Return the code with which an error of this exit code rings."""
+    return code if code in ORDER else int(ExitCode.PARTIAL)
+
+
+def _code_rank(code: int) -> int:
+    return ORDER.index(code) if code in ORDER else len(ORDER)
+
+
+def _rank(fact: NightFact) -> tuple[int, str, str]:
+    return _code_rank(fact.exit_code), fact.fact, fact.subject
+
+
+def last_night(archive: Archive, plan: str, place: Place) -> NightRun | None:
+    """Return the newest summary of a night of this plan at this place; None if there is none."""
+    newest = None
+    for _, event in archive.events(skip_damaged):
+        match event.detail:
+            case NightRun() as night if night.plan == plan and place.is_named(night.place):
+                newest = night
+    return newest
+
+
+def news(facts: Iterable[Fact], before: NightRun | None, judged: Collection[str]) -> News:
+    """Return what is new, known and mended.
+
+    Args:
+        facts: All that this night found out.
+        before: The last night that left a summary.
+        judged: The steps that came to a result: of the others the facts of before still stand.
+    """
+    now = utc_now()
+    told = {(fact.fact, fact.subject): fact for fact in (before.facts if before else ())}
+    found = {fact.key: fact for fact in facts}
+    new, known = [], []
+    for key, fact in found.items():
+        record = NightFact(fact.kind, fact.subject, fact.exit_code, fact.step, now)
+        if key in told:
+            known.append(msgspec.structs.replace(record, since=told[key].since))
+        else:
+            new.append(record)
+    rest = [fact for key, fact in told.items() if key not in found]
+    known += [fact for fact in rest if fact.step not in judged]
+    mended = [fact for fact in rest if fact.step in judged]
+    return News(*(tuple(sorted(listed, key=_rank)) for listed in (new, known, mended)))
+
+
+# ---- what the archive itself tells
+
+
+STATE: Final = "state"
+"""The step by which facts are found that are so whatever was run: the look at it all in the end."""
+
+
+def facts_of(
+    archive: Archive, status: Status, plan: str, copies: Collection[str]
+) -> Iterator[Fact]:
+    """Yield what falls short by a status, of the archive and of the plan's own entries.
+
+    ``copies`` are the folders that the night copies to: while one of them is away, and was proven within
+    the policy's days, copies that are missing are a matter of patience.
+    """
+    for name in status.damaged_files:
+        yield Fact("damaged", name, int(ExitCode.DAMAGE), STATE)
+    for pack in status.pack_list:
+        if pack.needed and not pack.there:
+            yield Fact("missing", pack_name(pack.pack), int(ExitCode.DAMAGE), STATE)
+    for finding in status.findings:
+        yield Fact("unreadable", finding.path, int(ExitCode.SKIPPED), STATE)
+    yield from _shortfalls(status, waits=any(map(_is_patient, _away(status, copies))))
+    yield from _old_copies(status, copies)
+    for known in status.plans:
+        if known.plan == plan:
+            for entry in known.entries:
+                yield from _of_entry(entry)
+    yield from _smoke_facts(archive, status)
+
+
+def _shortfalls(status: Status, *, waits: bool) -> Iterator[Fact]:
+    unmet = int(ExitCode.POLICY_UNMET)
+    for shortfall in status.shortfalls:
+        match shortfall:
+            case ContradictorySeals(snapshot=snapshot):
+                yield Fact("contradiction", snapshot, int(ExitCode.MISMATCH), STATE)
+            case WrongClock():
+                yield Fact("clock", "", unmet, STATE)
+            case ProofsOld(level=level):
+                yield Fact("proofs", level, unmet, STATE)
+            case NoParity():
+                yield Fact("parity", "", unmet, STATE)
+            case FewCopies():
+                yield Fact("copies", "", 0 if waits else unmet, STATE)
+            case Unsigned():
+                yield Fact("signatures", "", unmet, STATE)
+
+
+def _away(status: Status, copies: Collection[str]) -> Iterator[tuple[str, bool]]:
+    """Yield each place of the night that is not there: its name, and whether its proof is recent."""
+    since = utc_before(status.copy_days * 86400)
+    for place in status.places:
+        if place.path in copies and place.presence in {"away", "no-answer"}:
+            yield place.place, place.proven >= since
+
+
+def _is_patient(away: tuple[str, bool]) -> bool:
+    _, recent = away
+    return recent
+
+
+def _old_copies(status: Status, copies: Collection[str]) -> Iterator[Fact]:
+    """Yield the places of the night that are away, and whose proof has grown too old."""
+    for place, recent in _away(status, copies):
+        if not recent:
+            yield Fact("copy-old", place, int(ExitCode.POLICY_UNMET), STATE)
+
+
+def _of_entry(entry: EntryStatus) -> Iterator[Fact]:
+    if entry.met:
+        return
+    if entry.state in {"unvouched", "late"}:
+        kind: Kind = "unvouched" if entry.state == "unvouched" else "late"
+        yield Fact(kind, entry.title, int(ExitCode.POLICY_UNMET), STATE)
+        return
+    outcome = entry.outcome if entry.state in {"missing", "failed"} else entry.state
+    if outcome in _OUTCOMES:  # the others are of the run, and no matter of this entry
+        kind, code = _OUTCOMES[outcome]
+        yield Fact(kind, entry.title, code, STATE)
+
+
+def _smoke_facts(archive: Archive, status: Status) -> Iterator[Fact]:
+    """Yield the models whose last test failed, or could not run."""
+    unheld = {test.snapshot: test for test in status.smoke_tests if test.tried > test.held}
+    if not unheld:
+        return
+    codes: dict[str, int] = {}
+    for _, event in archive.events(skip_damaged):
+        match event.detail:
+            case SmokeTested() as tested if (
+                tested.snapshot in unheld and tested.levels.keys() >= set(up_to("generate"))
+            ):
+                failed = "failed" in tested.levels.values()
+                verdict = ExitCode.SMOKE_FAILED if failed else ExitCode.SKIPPED
+                codes[tested.snapshot] = int(verdict)
+    for snapshot, code in codes.items():
+        test = unheld[snapshot]
+        yield Fact("smoke", f"{test.repository}@{test.revision[:12]}", code, STATE)

@@ -1,0 +1,352 @@
+"""The steps of a night: each calls an operation, and says what came of it as a ``StepResult``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from archiver.archive.check.proofs import proofs_of, readable_events
+from archiver.archive.check.schedule import Limits
+from archiver.archive.copies import own_history
+from archiver.archive.events import Audited
+from archiver.archive.layout import pack_name
+from archiver.archive.place_look import look_at
+from archiver.archive.places import own_place
+from archiver.archive.signing.keys import read_secret_key
+from archiver.archive.signing.signatures import unsigned
+from archiver.errors import (
+    ArchiverError,
+    ExitCode,
+    NoArchiveError,
+    SkippedError,
+    skip_damaged,
+)
+from archiver.night.facts import Fact, ringing_code, worst
+from archiver.night.result import ERRORS_MAX, Outcome, StepError, StepResult
+from archiver.operations.audit.run import AuditRequest, audit
+from archiver.operations.copy.run import CopyRequest, copy
+from archiver.operations.parity import ParityRequest, add_parity
+from archiver.operations.sign import SignRequest, sign
+from archiver.operations.sync import SyncRequest, sync
+from archiver.text import utc_before, utc_now
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from archiver.archive.archive import Archive
+    from archiver.archive.findings import Finding
+    from archiver.archive.policy import Level
+    from archiver.memory import MemoryBudget
+    from archiver.night.plan_mirror import PlanMirror
+    from archiver.night.progress import NightProgress
+    from archiver.operations.copy.run import CopyReport
+    from archiver.operations.mirror.report import MirrorReport
+    from archiver.plan.document import NightAudit, Plan, PlannedRepository
+    from archiver.progress import Progress
+
+_DAY: Final = 86400
+_UNCHANGED_COPY_DAYS: Final = 7
+"""A copy that lacks nothing gets the journal, and is noted as seen, this often."""
+_DOCUMENTS_DAYS: Final = 7
+"""Where no pack is due, seals, manifests and events are looked at this often."""
+# ---- upstream
+
+
+class EntryErrors:
+    """Keeps what failed of the entries of a plan, and hands everything on to who shows it."""
+
+    def __init__(self, shown: NightProgress) -> None:
+        self._shown = shown
+        self.errors: list[StepError] = []
+        self.unprotected: list[int] = []
+
+    def mirrored(self, report: MirrorReport) -> None:
+        """Note the files that got no parity."""
+        self.unprotected += [failure.exit_code for failure in report.unprotected]
+        self._shown.mirrored(report)
+
+    def failed(self, planned: PlannedRepository, error: ArchiverError) -> None:
+        """Keep the error."""
+        if len(self.errors) < ERRORS_MAX:
+            code = int(error.exit_code)
+            self.errors.append(StepError(error.message, error.hint, code, planned.title))
+        self._shown.failed(planned, error)
+
+    def acknowledged(self, planned: PlannedRepository, error: ArchiverError) -> None:
+        """Hand on."""
+        self._shown.acknowledged(planned, error)
+
+
+class SyncStep(NamedTuple):
+    """What mirroring a plan needs."""
+
+    plan: Plan
+    source: str
+    mirror: PlanMirror
+    min_free: int
+    shown: NightProgress
+
+    def run(self, archive: Archive) -> StepResult:
+        """Mirror the plan; what fails for an entry is told by the look at it all in the end."""
+        listener = EntryErrors(self.shown)
+        request = SyncRequest(self.plan, self.mirror, self.source, self.min_free)
+        report = sync(archive, request, listener)
+        if self.mirror.open_error:
+            raise self.mirror.open_error
+        codes = [*map(ringing_code, report.exit_codes), *listener.unprotected]
+        facts = []
+        if report.ended == ExitCode.NETWORK or ExitCode.NETWORK in report.exit_codes:
+            facts.append(Fact("upstream", "", int(ExitCode.NETWORK), "sync"))
+        if report.ended == ExitCode.NO_SPACE:
+            codes.append(int(ExitCode.NO_SPACE))
+        if worst(codes) in {ExitCode.NO_SPACE, ExitCode.PARTIAL}:
+            facts.append(Fact("step", "sync", worst(codes), "sync"))
+        outcome: Outcome = "failed" if codes else "done" if report.new else "idle"
+        if report.ended == ExitCode.INTERRUPTED:
+            outcome = "cut"
+        counts = {
+            "total": report.total,
+            "done": report.done,
+            "new": report.new,
+            "failed": len(report.failed),
+            "gone": len(report.gone),
+            "not_tried": len(report.not_tried),
+            "fetched_bytes": report.fetched,
+            "stored_bytes": report.stored,
+        }
+        return StepResult(
+            "sync", outcome, worst(codes), tuple(facts), tuple(listener.errors), counts
+        )
+
+
+# ---- the archive's own disk
+
+
+def parity_step(
+    archive: Archive,
+    memory: MemoryBudget,
+    meter: Callable[[str, str], AbstractContextManager[Progress]],
+) -> StepResult:
+    """Make the parity that the policy wants; nothing where it wants none."""
+    if not archive.policy().parity:
+        return StepResult("parity", "idle")
+    with meter("Protecting", "files") as progress:
+        report = add_parity(archive, ParityRequest(memory=memory), progress)
+    codes = [ringing_code(failure.exit_code) for failure in report.failures]
+    facts = tuple(
+        Fact("damaged", failure.file, int(ExitCode.DAMAGE), "parity")
+        if failure.exit_code == ExitCode.DAMAGE
+        else Fact("step", f"parity of {failure.file}", ringing_code(failure.exit_code), "parity")
+        for failure in report.failures
+    )
+    errors = tuple(
+        StepError(failure.reason, failure.hint, failure.exit_code, failure.file)
+        for failure in report.failures[:ERRORS_MAX]
+    )
+    counts = {
+        "made": len(report.made),
+        "kept": len(report.kept),
+        "parity_bytes": report.parity_bytes,
+    }
+    outcome: Outcome = "failed" if codes else "done" if report.made else "idle"
+    return StepResult("parity", outcome, worst(codes), facts, errors, counts)
+
+
+# ---- copies
+
+
+def copies_step(
+    archive: Archive,
+    folders: tuple[str, ...],
+    memory: MemoryBudget,
+    meter: Callable[[str, str], AbstractContextManager[Progress]],
+) -> StepResult:
+    """Copy to each of the folders where an archive is; one that is away is told, and no failure."""
+    counts = {"places": len(folders), "away": 0, "brought": 0, "brought_bytes": 0}
+    facts: list[Fact] = []
+    errors: list[StepError] = []
+    done = False
+    for folder in folders:
+        try:
+            report = _copied(archive, Path(folder), memory, meter)
+        except _AwayError as away:
+            counts["away"] += 1
+            errors.append(StepError(away.error.message, away.error.hint, 0, folder))
+            facts.append(Fact("place", folder, 0, "copies"))
+        except ArchiverError as error:
+            code = ringing_code(int(error.exit_code))
+            facts.append(Fact("place", folder, code, "copies"))
+            errors.append(StepError(error.message, error.hint, int(error.exit_code), folder))
+        else:
+            if report is None:
+                continue
+            done = True
+            counts["brought"] += len(report.copied)
+            counts["brought_bytes"] += report.bytes
+            facts += map(_of_finding, report.damage)
+            errors += [
+                StepError(finding.message, finding.hint, code_of(finding), folder)
+                for finding in report.damage[:ERRORS_MAX]
+            ]
+    codes = [fact.exit_code for fact in facts]
+    outcome: Outcome = "done" if done else "idle"
+    if counts["away"] == len(folders) and folders:
+        outcome = "away"
+    if any(codes):
+        outcome = "failed"
+    return StepResult("copies", outcome, worst(codes), tuple(facts), tuple(errors), counts)
+
+
+class _AwayError(Exception):
+    """The disk of a place is not there, or gives no answer."""
+
+    def __init__(self, error: ArchiverError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+def _copied(
+    archive: Archive,
+    folder: Path,
+    memory: MemoryBudget,
+    meter: Callable[[str, str], AbstractContextManager[Progress]],
+) -> CopyReport | None:
+    """Return the report of a copy; None if the place lacks nothing and was brought up to date lately.
+
+    Raise _AwayError if nothing is there, else as the operation does. Nothing is ever begun there.
+    """
+    look = look_at(folder)
+    try:
+        with meter("Copying", "packs") as progress:
+            foreseen = copy(archive, CopyRequest(folder, memory=memory, dry_run=True), progress)
+            if not foreseen.copied and not foreseen.packs and _is_up_to_date(archive, look.place):
+                return None
+            return copy(archive, CopyRequest(folder, memory=memory), progress)
+    except NoArchiveError as error:
+        if not look.archive and not set(look.names) - {"lost+found"}:
+            raise _AwayError(error) from error
+        raise
+    except ArchiverError as error:
+        # Also where the disk went away in the middle of it.
+        later = look_at(folder)
+        if not look.answered or not later.answered or (look.archive and not later.archive):
+            raise _AwayError(error) from error
+        raise
+
+
+def _is_up_to_date(archive: Archive, place: str) -> bool:
+    """Return whether the journal has known the place to be there, and the same, for some days."""
+    history = own_history(archive, utc_now())
+    return bool(place) and history.seen([place]) >= utc_before(_UNCHANGED_COPY_DAYS * _DAY)
+
+
+def code_of(finding: Finding) -> int:
+    """Return the exit code that a finding rings with."""
+    if finding.code in {"file-unreadable", "not-understood", "head-elsewhere"}:
+        return int(ExitCode.SKIPPED)
+    if finding.code == "signature-missing":
+        return int(ExitCode.POLICY_UNMET)
+    return int(ExitCode.DAMAGE)
+
+
+def _of_finding(finding: Finding, step: str = "copies") -> Fact:
+    """Return the fact that a finding is: a stored file is named as the look in the end names it."""
+    name = pack_name(finding.pack) if finding.pack and not finding.path else finding.path
+    if name and code_of(finding) == ExitCode.DAMAGE:
+        return Fact("damaged", name, code_of(finding), step)
+    subject = name or finding.object or (finding.snapshots[0] if finding.snapshots else "")
+    return Fact("finding", f"{finding.code} {subject}".strip(), code_of(finding), step)
+
+
+# ---- proofs
+
+
+def audit_step(
+    archive: Archive,
+    budget: NightAudit,
+    memory: MemoryBudget,
+    meter: Callable[[str, str], AbstractContextManager[Progress]],
+) -> StepResult:
+    """Prove what was proven longest ago, as far as the budget goes."""
+    days = archive.policy().audit_days
+    age = days * _DAY // 2 or _DAY // 2
+    packs = {
+        pack: size
+        for snapshot in archive.snapshots(skip_damaged)
+        for pack, size in snapshot.seal.packs
+    }
+    if not _is_due(archive, packs, budget.level, age):
+        return StepResult("audit", "idle")
+    size = min(filter(None, (budget.bytes, int(budget.share * sum(packs.values())))), default=0)
+    limits = Limits(seconds=budget.seconds or None, size=size or None, age=age)
+    if budget.level == "structure":
+        limits = Limits()
+    request = AuditRequest(level=budget.level, limits=limits, memory=memory)
+    with meter("Auditing", "packs") as progress:
+        report = audit(archive, request, progress)
+    facts = tuple(dict.fromkeys(_of_finding(finding, "audit") for finding in report.damage))
+    errors = tuple(
+        StepError(finding.message, finding.hint, code_of(finding), finding.path)
+        for finding in report.damage[:ERRORS_MAX]
+    )
+    counts = {
+        "proven": report.proven,
+        "remaining": report.remaining,
+        "read_bytes": report.bytes,
+        "findings": len(report.damage),
+    }
+    code = worst(fact.exit_code for fact in facts)
+    return StepResult("audit", "failed" if code else "done", code, facts, errors, counts)
+
+
+def _is_due(archive: Archive, packs: dict[str, int], level: Level, age: int) -> bool:
+    """Return whether a pack has no proof within so many seconds, or all documents had none for days."""
+    place = own_place(archive)
+    proofs = proofs_of(readable_events(archive.journal), utc_now(), place)
+    since = utc_before(age)
+    if any(proofs.pack(pack, level) < since for pack in packs):
+        return True
+    newest = max(
+        (
+            event.time
+            for _, event in archive.events(skip_damaged)
+            if isinstance(event.detail, Audited) and place.is_named(event.detail.place)
+        ),
+        default="",
+    )
+    return newest < utc_before(_DOCUMENTS_DAYS * _DAY)
+
+
+# ---- signatures
+
+
+def sign_step(archive: Archive, file: Path, *, changed: bool) -> StepResult:
+    """Sign what has no signature, and the journal's heads if this night changed something.
+
+    Raise SkippedError if the key has a password and nobody gives it.
+    """
+    secret = read_secret_key(file)
+    if secret.needs_password and not os.environ.get("ARCHIVER_KEY_PASSWORD"):
+        raise SkippedError(
+            f"{file} needs a password, and a night has nobody to ask.",
+            hint="Set ARCHIVER_KEY_PASSWORD, or use a key without one that only this user can read.",
+        )
+    key = secret.unlock(
+        os.environ.get("ARCHIVER_KEY_PASSWORD", "") if secret.needs_password else ""
+    )
+    snapshots = list(archive.snapshots(skip_damaged))
+    bare = unsigned(archive.store, snapshots, (key.public.text,))
+    if not changed and next(bare, None) is None:
+        return StepResult("sign", "idle")
+    report = sign(archive, SignRequest(key))
+    facts = tuple(_of_finding(finding, "sign") for finding in report.findings)
+    errors = tuple(
+        StepError(finding.message, finding.hint, code_of(finding), finding.path)
+        for finding in report.findings[:ERRORS_MAX]
+    )
+    counts = {"new_signatures": report.signed, "kept": report.kept, "heads": len(report.heads)}
+    code = worst(fact.exit_code for fact in facts)
+    outcome: Outcome = "failed" if code else "done" if report.signed or report.heads else "idle"
+    return StepResult("sign", outcome, code, facts, errors, counts)

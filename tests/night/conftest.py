@@ -1,0 +1,48 @@
+"""For the tests of a night: a plan, an archive and a hub, and nights one after the other."""
+
+from __future__ import annotations
+
+import pytest
+from kit.archive import Weights
+from kit.repository import noise
+
+
+@pytest.fixture
+def archive(run, tmp_path):
+    root = tmp_path / "weights"
+    assert run("init", "-q", "-C", root).code == 0
+    return Weights(root)
+
+
+@pytest.fixture
+def repositories(hub):
+    """Three small repositories on the hub."""
+    for seed, name in enumerate(("org/a", "org/b", "org/c")):
+        hub.create(name, {"config.json": b"{}", "weights.bin": noise(seed, 30_000)})
+    return hub
+
+
+@pytest.fixture
+def plan(tmp_path):
+    """Writes a plan of these repositories; ``night`` and ``head`` are more of its TOML."""
+
+    def write(*names, head="", night="", name="nightly"):
+        text = f'[plan]\nname = "{name}"\n{head}\n'
+        text += "".join(f'[[repository]]\nname = "{each}"\n' for each in names)
+        text += f"[night]\n{night}\n" if night else ""
+        folder = tmp_path / "plans"
+        folder.mkdir(mode=0o755, exist_ok=True)
+        path = folder / f"{name}.toml"
+        path.write_text(text)
+        path.chmod(0o644)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def night(run, archive, waits):
+    def call(*args):
+        return run("night", "-q", "--json", "-C", archive.root, "--min-free", "0B", *args)
+
+    return call
