@@ -2,7 +2,8 @@
 
 Those below ``DIR/datasets`` are datasets.
 
-Prints the endpoint as the first line of stdout, and ends when stdin closes or the parent dies, so
+Prints the endpoint as the first line of stdout, with --modelscope that of a ModelScope with the same
+repositories as the second, and ends when stdin closes or the parent dies, so
 that a killed test or bench leaves no hub behind.
 """
 
@@ -12,10 +13,12 @@ import argparse
 import os
 import select
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from archiver.loopback.hub import Hub
+from archiver.loopback.modelscope import ModelScopeHub
 from archiver.loopback.repository import DATASETS
 
 if TYPE_CHECKING:
@@ -28,14 +31,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until nobody listens any more; return the exit code."""
     options = _parser().parse_args(arguments)
     parent = os.getppid()
-    with Hub(port=options.port) as hub:
-        hub.rate = options.rate
-        hub.connection_rate = options.connection_rate
-        hub.delay = options.delay
-        publish(hub, options.directory)
+    with ExitStack() as stack:
+        hubs = [stack.enter_context(Hub(port=options.port))]
+        if options.modelscope:
+            hubs.append(stack.enter_context(ModelScopeHub()))
+        for hub in hubs:
+            hub.rate = options.rate
+            hub.connection_rate = options.connection_rate
+            hub.delay = options.delay
+            publish(hub, options.directory)
         if options.port_file is not None:
-            _write_whole(options.port_file, hub.endpoint.rpartition(":")[2])
-        sys.stdout.write(f"{hub.endpoint}\n")
+            _write_whole(options.port_file, hubs[0].endpoint.rpartition(":")[2])
+        sys.stdout.write("".join(f"{hub.endpoint}\n" for hub in hubs))
         sys.stdout.flush()
         _wait_until_alone(parent)
     return 0
@@ -67,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rate", type=float, help="bytes a second over all connections")
     parser.add_argument("--connection-rate", type=float, help="bytes a second of each connection")
     parser.add_argument("--delay", type=float, default=0.0, help="seconds before each answer")
+    parser.add_argument("--modelscope", action="store_true", help="serve them as ModelScope too")
     parser.add_argument("--port", type=int, default=0, help="the hub's port; a free one by default")
     parser.add_argument("--port-file", type=Path, help="gets the hub's port when it listens")
     return parser

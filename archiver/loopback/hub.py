@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Self
 from archiver.loopback.faults import Fault, Faults
 from archiver.loopback.log import Log
 from archiver.loopback.registry import Registry
+from archiver.loopback.routes import HUGGING_FACE
 from archiver.loopback.server import Port, Service
 
 if TYPE_CHECKING:
@@ -28,11 +29,14 @@ class Hub(Registry):
     itself is raised when the ``with`` block ends.
     """
 
+    routes = HUGGING_FACE
+    """Its addresses, and the answers to them."""
+
     def __init__(self, *, port: int = 0) -> None:
         super().__init__()
         self.faults = Faults()
         self.requests = Log()
-        self._service = Service(self, self.faults, self.requests)
+        self._service = Service(self, self.faults, self.requests, self.routes)
         self._hub_port = Port("hub", self._service, port)
         self._cdn_port = Port("cdn", self._service)
         self.endpoint = self._hub_port.address

@@ -7,7 +7,7 @@ import hmac
 import re
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import parse_qs, quote, unquote, urlencode
 
 from archiver.loopback import listing
@@ -15,6 +15,8 @@ from archiver.loopback.message import RefusedError, Response, Span, json_answer,
 from archiver.loopback.repository import DATASETS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from archiver.loopback.message import Request
     from archiver.loopback.registry import Registry
     from archiver.loopback.repository import Commit, Content, Repository
@@ -31,6 +33,17 @@ _ONE_RANGE = re.compile(r"bytes=(\d*)-(\d*)\Z")
 _SIGNING_KEY = b"loopback"
 
 
+class Routes(NamedTuple):
+    """What the addresses of a kind of hub mean.
+
+    ``target_of`` takes a request and whether it came to the CDN's port, ``answer`` gives an answer to
+    what that names, refusals included.
+    """
+
+    target_of: Callable[[Request, bool], Target]
+    answer: Callable[[Registry, Request, Target], Response]
+
+
 @dataclass(frozen=True)
 class Target:
     """What an address names: a route and, as far as the route has them, its parts."""
@@ -41,7 +54,7 @@ class Target:
     path: str = ""
 
 
-def target_of(request: Request, *, cdn: bool) -> Target:
+def target_of(request: Request, cdn: bool) -> Target:
     """Return the target of ``request``, on the CDN's port or on the hub's own."""
     path = request.path
     if cdn:
@@ -87,7 +100,7 @@ def answer(registry: Registry, request: Request, target: Target) -> Response:
     """Return the answer to ``request``, refusals included."""
     try:
         if target.route == "cdn":
-            return _cdn(registry, request)
+            return from_cdn(registry, request)
         return _of_hub(registry, request, target)
     except RefusedError as refused:
         return refused.response
@@ -145,20 +158,20 @@ def _visible_repository(registry: Registry, request: Request, target: Target) ->
     if token and registry.tokens and token not in registry.tokens:
         raise RefusedError(refusal(401, "Invalid credentials in Authorization header"))
     repository = registry.repositories.get(name)
-    if repository is not None and (not repository.private or _opens(registry, request, repository)):
+    if repository is not None and (not repository.private or opens(registry, request, repository)):
         return repository
     if token:
         raise RefusedError(refusal(404, "Repository not found", "RepoNotFound"))
     raise RefusedError(refusal(401, _STRANGER))
 
 
-def _opens(registry: Registry, request: Request, repository: Repository) -> bool:
+def opens(registry: Registry, request: Request, repository: Repository) -> bool:
     """Return whether the request's token opens a private or gated ``repository``."""
     return repository.id in registry.tokens.get(request.token, ())
 
 
 def _masked(registry: Registry, request: Request, repository: Repository) -> bool:
-    closed = bool(repository.gated) and not _opens(registry, request, repository)
+    closed = bool(repository.gated) and not opens(registry, request, repository)
     return repository.masked or closed
 
 
@@ -218,7 +231,7 @@ def _all_of(registry: Registry, request: Request, kind: str) -> Response:
         if bool(kind) == (repository.kind == "dataset")
         and (not author or repository.name.startswith(f"{author}/"))
         and search in repository.name.lower()
-        and (not repository.private or _opens(registry, request, repository))
+        and (not repository.private or opens(registry, request, repository))
     ]
     return _page(registry, request, infos)
 
@@ -247,7 +260,7 @@ def _resolve(
 ) -> Response:
     """Return the file's bytes, or for LFS a redirect to a signed address on the CDN."""
     _require_enabled(repository)
-    if repository.gated and not _opens(registry, request, repository):
+    if repository.gated and not opens(registry, request, repository):
         status = 403 if request.token else 401
         message = f"Access to {repository.kind} {repository.name} is restricted."
         return refusal(status, message, "GatedRepo")
@@ -255,20 +268,20 @@ def _resolve(
     if entry is None:
         response = refusal(404, "Entry not found", "EntryNotFound")
     elif entry.lfs:
-        response = redirect(302, _signed_address(registry, repository, path, entry.content))
+        response = redirect(302, signed_address(registry, repository, path, entry.content))
         response.headers |= {
             "Accept-Ranges": "bytes",
             "X-Linked-Size": str(entry.content.size),
             "X-Linked-ETag": f'"{entry.content.sha256}"',
         }
     else:
-        response = _ranged(entry.content, request.range)
+        response = ranged(entry.content, request.range)
         response.headers["ETag"] = f'"{entry.content.git_oid}"'
     response.headers["X-Repo-Commit"] = commit.id
     return response
 
 
-def _signed_address(registry: Registry, repository: Repository, path: str, content: Content) -> str:
+def signed_address(registry: Registry, repository: Repository, path: str, content: Content) -> str:
     """Return an address on the CDN's port from which ``content`` can be had for a while."""
     key = f"/{repository.internal_id}/{content.sha256}"
     registry.linked[key] = content
@@ -279,7 +292,7 @@ def _signed_address(registry: Registry, repository: Repository, path: str, conte
     return f"{registry.cdn}{key}?{query}"
 
 
-def _cdn(registry: Registry, request: Request) -> Response:
+def from_cdn(registry: Registry, request: Request) -> Response:
     """Return the bytes behind a signed address; the CDN knows nothing of repositories or tokens."""
     terms = [request.value(name) for name in ("repo", "file", "Expires")]
     # The signature first: only what the hub itself has written is a number.
@@ -290,7 +303,7 @@ def _cdn(registry: Registry, request: Request) -> Response:
     content = registry.linked.get(request.path)
     if content is None:
         return refusal(404, "NoSuchKey")
-    response = _ranged(content, request.range)
+    response = ranged(content, request.range)
     response.headers["ETag"] = f'"{content.sha256}"'
     return response
 
@@ -300,7 +313,7 @@ def _sign(*terms: str) -> str:
     return hmac.new(_SIGNING_KEY, text, hashlib.sha256).hexdigest()
 
 
-def _ranged(content: Content, header: str) -> Response:
+def ranged(content: Content, header: str) -> Response:
     """Return a response with the bytes that ``header`` asks for: 200, 206, or 416.
 
     Several ranges at once are answered with the whole file, which RFC 9110 (14.2) allows.
@@ -324,3 +337,7 @@ def _ranged(content: Content, header: str) -> Response:
     response.headers["Content-Range"] = f"bytes {start}-{stop - 1}/{content.size}"
     response.carry(Span(content, start, stop - start))
     return response
+
+
+HUGGING_FACE: Final = Routes(target_of, answer)
+"""The addresses of the Hugging Face Hub."""

@@ -31,7 +31,6 @@ from archiver.loopback.message import (
     Span,
     refusal,
 )
-from archiver.loopback.routes import Target, answer, target_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from archiver.loopback.faults import Faults
     from archiver.loopback.log import Log
     from archiver.loopback.registry import Registry
+    from archiver.loopback.routes import Routes, Target
 
 _HOST = "127.0.0.1"
 _METHODS = frozenset({"GET", "HEAD", "POST"})
@@ -120,8 +120,9 @@ class Link:
 class Service:
     """What the two ports of a hub share."""
 
-    def __init__(self, registry: Registry, faults: Faults, log: Log) -> None:
+    def __init__(self, registry: Registry, faults: Faults, log: Log, routes: Routes) -> None:
         self.registry = registry
+        self.routes = routes
         self.faults = faults
         self.log = log
         self.stopping = threading.Event()
@@ -232,7 +233,7 @@ class _Connection(http.server.BaseHTTPRequestHandler):
             request = self._read_request()
             if request is None:
                 return
-            target = target_of(request, cdn=self.server.name == "cdn")
+            target = service.routes.target_of(request, self.server.name == "cdn")
             record = _record(request, target, self.server.name)
             service.log.add(record)
             response = self._respond(request, target, record)
@@ -265,7 +266,7 @@ class _Connection(http.server.BaseHTTPRequestHandler):
             return refusal(405, "Method Not Allowed")
         service = self.server.service
         try:
-            response = answer(service.registry, request, target)
+            response = service.routes.answer(service.registry, request, target)
             record.fault = service.faults.apply(request, target, response)
         except Exception as error:  # noqa: BLE001 - a bug here must reach the test, not a thread's end
             service.problems.append(error)

@@ -70,6 +70,10 @@ class HubFile:
                     hint="Run the command again to take the newest revision.",
                 )
             self._etag = etag
+        self.check_size(first)
+
+    def check_size(self, first: Mapping[str, str]) -> None:
+        """Refuse an answer that names another size than was listed."""
         size = first.get("x-linked-size", "")
         if size and not _COUNT.match(size):
             raise self.wrong_size("now says a size that no file has")

@@ -1,0 +1,1 @@
+"""ModelScope as an upstream, and what was learnt of its API."""

@@ -1,0 +1,291 @@
+"""ModelScope as an :class:`~archiver.upstream.protocol.Upstream`."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode
+
+from archiver.digest import is_sha256
+from archiver.errors import MismatchError, UpstreamGoneError, UsageError
+from archiver.memory import BUDGET
+from archiver.names import DATASET, MODELSCOPE, TYPES, RepositoryName, check_paths
+from archiver.text import printable
+from archiver.upstream.connections import ConnectionPool, window_within
+from archiver.upstream.deadlines import ListingAllowance, Patience, chosen_patience
+from archiver.upstream.http import Subject
+from archiver.upstream.listing import FileCollection
+from archiver.upstream.modelscope.http import ENDPOINT_VARIABLE, Session, no_revision
+from archiver.upstream.modelscope.listing import (
+    PAGE_SIZE,
+    TRUNCATED_AT,
+    FileItem,
+    Pin,
+    id_of,
+    licence_of,
+    parse_files,
+    parse_history,
+    parse_info,
+    pin,
+    remote_file,
+    require_commit,
+    spelling_of,
+)
+from archiver.upstream.ranges import RangedStream
+from archiver.upstream.remote_file import Listing, RemoteFile
+from archiver.upstream.retry import RetryPolicy
+from archiver.upstream.stream import HubFile, HubStream
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from contextlib import ExitStack
+
+    from archiver.throttle import Throttle
+    from archiver.upstream.deadlines import LeastRate
+    from archiver.upstream.http import Answer
+
+_MAIN = "master"
+_LARGEST_INFO = 64 * 1024 * 1024
+"""It holds the README too."""
+
+
+class ModelScope:
+    """ModelScope, or a hub that speaks its protocol. Threads may share an instance.
+
+    Args:
+        token: An access token; None for ``MODELSCOPE_API_TOKEN``.
+        endpoint: The hub's address; None for ``MODELSCOPE_ENDPOINT`` or https://modelscope.cn.
+        patience: What is borne of a hub; None for what the environment chooses.
+        retry: How often and how patiently to ask again.
+        throttle: A limit on the bytes per second of all streams together.
+        connections: How many may fetch one large file; only as many are used as are worth it.
+        memory: What the run may take, in bytes: what comes ahead of its turn is a part of it.
+    """
+
+    name = MODELSCOPE
+
+    def __init__(
+        self,
+        token: str | None = None,
+        endpoint: str | None = None,
+        *,
+        patience: Patience | None = None,
+        retry: RetryPolicy | None = None,
+        throttle: Throttle | None = None,
+        connections: int = 1,
+        memory: int = BUDGET,
+    ) -> None:
+        chosen = patience or chosen_patience()
+        self._session = Session(token, endpoint, chosen, retry or RetryPolicy())
+        self._throttle = throttle
+        self._pool = ConnectionPool(connections, window_within(memory))
+
+    @property
+    def endpoint(self) -> str:
+        """The hub's address, without a slash at its end."""
+        return self._session.endpoint
+
+    @property
+    def read_ahead(self) -> int:
+        """The bytes that all streams together hold at most."""
+        return self._pool.held
+
+    def list(self, repository: str, revision: str | None = None) -> Listing:
+        """Pin ``revision`` (default: the branch ``master``) to a commit and list its files.
+
+        Raises:
+            UpstreamGoneError: No such repository or revision, or it goes by another name now.
+            AccessError: Closed.
+            NetworkError: The hub could not be reached, also after retries.
+            HostileNameError: A path may not be written, or the hub's answer makes no sense.
+            MismatchError: A file is listed without a size or a digest, there is no file, or the hub
+                cannot list all of them.
+            UsageError: ``repository`` is no repository's name, or of another hub.
+        """
+        wanted = _on_this_hub(repository)
+        asked = self._subject(wanted.spelling, revision or _MAIN, wanted.type)
+        allowance = ListingAllowance(self._session.patience, ENDPOINT_VARIABLE)
+        info, _ = self._session.json(
+            self._api(wanted), asked, parse_info, allowance, most=_LARGEST_INFO
+        )
+        spelling = spelling_of(info, asked)
+        pinned = self._pin(wanted, asked, allowance)
+        exact = self._subject(spelling, pinned.commit, wanted.type)
+        walk = _Walk(self._session, self._api(wanted), exact, allowance)
+        files = walk.dataset() if wanted.type == DATASET else walk.model()
+        check_paths(file.path for file in files)
+        if not files:
+            raise MismatchError(
+                f"Upstream lists no file at all for {exact}, so there is nothing to keep.",
+                hint="Nothing was sealed. If the repository should have files, run it again later.",
+            )
+        return Listing(
+            upstream=MODELSCOPE,
+            endpoint=self.endpoint,
+            repository=spelling,
+            revision=pinned.commit,
+            name=revision or _MAIN,
+            files=tuple(sorted(files, key=lambda file: file.path)),
+            id=id_of(info),
+            committed=pinned.committed,
+            licence=licence_of(info),
+        )
+
+    @contextmanager
+    def open(
+        self, listing: Listing, file: RemoteFile, offset: int = 0
+    ) -> Iterator[HubStream | RangedStream]:
+        """Yield the bytes of ``file`` from ``offset`` on; nothing is sent before the first read."""
+        repository = RepositoryName.parse(listing.repository)
+        subject = replace(
+            self._subject(listing.repository, listing.revision, repository.type), path=file.path
+        )
+        terms = {"Revision": listing.revision, "FilePath": file.path}
+        url = f"{self._api(repository)}/repo?{urlencode(terms)}"
+        listed = _ModelScopeFile(self._session, url, file, subject)
+        stream: HubStream | RangedStream
+        if self._pool.worthwhile(file.size - offset):
+            stream = RangedStream(listed, self._pool, offset=offset, throttle=self._throttle)
+        else:
+            stream = HubStream(listed, offset=offset, throttle=self._throttle)
+        try:
+            yield stream
+        finally:
+            stream.close()
+
+    def _subject(self, repository: str, revision: str, kind: str) -> Subject:
+        return Subject(
+            repository,
+            revision,
+            endpoint=self.endpoint,
+            kind=kind,
+            variable=ENDPOINT_VARIABLE,
+        )
+
+    def _api(self, repository: RepositoryName) -> str:
+        return f"{self.endpoint}/api/v1/{repository.type}s/{repository.name}"
+
+    def _pin(self, wanted: RepositoryName, asked: Subject, allowance: ListingAllowance) -> Pin:
+        terms = urlencode(
+            {"Ref": asked.revision, "PageNumber": 1, "PageSize": 1}, errors="surrogateescape"
+        )
+        url = f"{self._api(wanted)}/commits?{terms}"
+        try:
+            history, _ = self._session.json(url, asked, parse_history, allowance)
+        except UpstreamGoneError:
+            # The repository itself was described just now.
+            raise no_revision(asked) from None
+        pinned = pin(history, asked)
+        if pinned is None:
+            raise no_revision(asked)
+        return pinned
+
+
+class _ModelScopeFile(HubFile):
+    """A file at ModelScope: what says that it is still the one that was listed."""
+
+    def __init__(self, session: Session, url: str, file: RemoteFile, subject: Subject) -> None:
+        super().__init__(session, url, file, subject)
+        self._sha256 = file.sha256
+
+    def check_identity(self, first: Mapping[str, str]) -> None:
+        """Refuse an answer that names another size; its digest is checked with all of them."""
+        self.check_size(first)
+
+    def get(
+        self, stack: ExitStack, headers: Mapping[str, str], rate: LeastRate, *, linked: bool
+    ) -> Answer:
+        """Return an answer about this very file; raise MismatchError for one that names another digest."""
+        answer = super().get(stack, headers, rate, linked=linked)
+        for part in (answer.first, answer.headers):
+            digest = part.get("x-linked-etag", "").removeprefix("W/").strip('"').lower()
+            if is_sha256(digest) and digest != self._sha256:
+                raise MismatchError(
+                    f"{self.subject} was listed with SHA-256 {self._sha256[:16]}…, and is given out as "
+                    f"{digest[:16]}….",
+                    hint="Nothing of it was fetched; run the command again to list it anew.",
+                )
+        return answer
+
+
+class _Walk:
+    """Lists every file of a commit."""
+
+    def __init__(
+        self, session: Session, api: str, subject: Subject, allowance: ListingAllowance
+    ) -> None:
+        self._session = session
+        self._api = api
+        self._subject = subject
+        self._allowance = allowance
+        self._files = FileCollection(subject)
+
+    def dataset(self) -> tuple[RemoteFile, ...]:
+        """Return the files of a dataset, page by page."""
+        number = 0
+        while True:
+            number += 1
+            items = self._page("tree", number=number)
+            if not self._take(items) or len(items) < PAGE_SIZE:
+                return tuple(self._files.files)
+
+    def model(self) -> tuple[RemoteFile, ...]:
+        """Return the files of a model: at once, or folder by folder where that is cut off.
+
+        Raise MismatchError if a folder holds more than ModelScope lists.
+        """
+        items = self._page("files")
+        if len(items) < TRUNCATED_AT:
+            self._take(items)
+            return tuple(self._files.files)
+        folders = [""]
+        while folders:
+            folder = folders.pop()
+            items = self._page("files", folder) if folder else items
+            if len(items) < TRUNCATED_AT:
+                self._take(items)
+                continue
+            inside = self._page("files", folder, recursive=False)
+            if len(inside) >= TRUNCATED_AT:
+                raise MismatchError(
+                    f"ModelScope lists no more than {TRUNCATED_AT:,} entries of a folder, and "
+                    f"{printable(folder) or 'the top'} of {self._subject} has so many: which others there "
+                    "are, it does not say.",
+                    hint="Nothing was fetched. Mirror the repository from another hub.",
+                )
+            self._take([item for item in inside if not item.folder])
+            folders += [item.path for item in inside if item.folder]
+        return tuple(self._files.files)
+
+    def _page(
+        self, route: str, folder: str = "", *, recursive: bool = True, number: int = 0
+    ) -> list[FileItem]:
+        """Return the entries below a folder, or so many of them as the page with this number has."""
+        terms: dict[str, object] = {"Revision": self._subject.revision, "Recursive": recursive}
+        if folder:
+            terms["Root"] = folder
+        if number:
+            terms |= {"PageNumber": number, "PageSize": PAGE_SIZE}
+        url = f"{self._api}/repo/{route}?{urlencode(terms)}"
+        self._files.begin(url)
+        page, _ = self._session.json(url, self._subject, parse_files, self._allowance)
+        self._session.note_read(self._subject)
+        if not folder:
+            require_commit(page, self._subject)
+        return page.files or []
+
+    def _take(self, items: list[FileItem]) -> bool:
+        files = [remote_file(item, self._subject) for item in items if not item.folder]
+        return self._files.take(files, folders=len(items) - len(files))
+
+
+def _on_this_hub(repository: str) -> RepositoryName:
+    """Return what a repository is called here; raise UsageError if it is of another hub or type."""
+    wanted = RepositoryName.parse(repository)
+    if wanted.hub != MODELSCOPE or wanted.type not in TYPES or "/" not in wanted.name:
+        raise UsageError(
+            f"{wanted.spelling} is no model or dataset of ModelScope.",
+            hint="Write it like modelscope:Qwen/Qwen3.5-4B, or modelscope:datasets/Org/Name.",
+        )
+    return wanted
