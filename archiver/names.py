@@ -251,6 +251,11 @@ class RepositoryName(NamedTuple):
         )
 
     @property
+    def main_branch(self) -> str:
+        """What the hub calls the branch that is meant where none is named."""
+        return "master" if self.hub == MODELSCOPE else "main"
+
+    @property
     def spelling(self) -> RepoId:
         """The one spelling: ``[hub:][datasets/]Org/Name``, without what is the default."""
         hub = "" if self.hub == HUGGING_FACE else f"{self.hub}:"

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from archiver.loopback.hub import Hub
+    from archiver.loopback.modelscope import ModelScopeHub
 
 # A shell that runs the suite in the background has these ignored, and every child would inherit that:
 # then nothing that a test interrupts would ever end.
@@ -34,6 +35,7 @@ for _name in (
     *("ARCHIVER_ARCHIVE", "ARCHIVER_DEBUG", "ARCHIVER_KEY_PASSWORD", "ARCHIVER_TIMEOUT"),
     *("HF_ENDPOINT", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"),
     *("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "XDG_CACHE_HOME"),
+    *("MODELSCOPE_API_TOKEN", "MODELSCOPE_DOMAIN", "MODELSCOPE_ENDPOINT"),
 ):
     os.environ.pop(_name, None)
 # Read by huggingface_hub when it is imported: downloads go over plain HTTP, with no token.
@@ -71,6 +73,16 @@ def hub(monkeypatch) -> Iterator[Hub]:
 
     with Hub() as running:
         monkeypatch.setenv("HF_ENDPOINT", running.endpoint)
+        yield running
+
+
+@pytest.fixture
+def modelscope(monkeypatch) -> Iterator[ModelScopeHub]:
+    """A ModelScope on the loopback, which commands take for the real one."""
+    from archiver.loopback.modelscope import ModelScopeHub
+
+    with ModelScopeHub() as running:
+        monkeypatch.setenv("MODELSCOPE_ENDPOINT", running.endpoint)
         yield running
 
 

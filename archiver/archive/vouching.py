@@ -24,7 +24,9 @@ DigestKind = Literal["sha256", "git-sha1", ""]
 """What kind of digest a file was compared with; ``""``: with none."""
 
 HUGGINGFACE: Final = "huggingface"
-"""``source.upstream`` of what we asked the hub for ourselves,"""
+MODELSCOPE: Final = "modelscope"
+HUBS: Final = frozenset({HUGGINGFACE, MODELSCOPE})
+"""``source.upstream`` of what we asked a hub for ourselves,"""
 DIRECTORY: Final = "directory"
 """and of what was read from a folder or a hub's cache."""
 
@@ -99,7 +101,7 @@ def claimed(upstream: str, *, sha256: str, oid: str, lfs: bool) -> Vouch:
 
     The git object id of an LFS file is that of its pointer, and says nothing of its bytes.
     """
-    by = Voucher.UPSTREAM if upstream == HUGGINGFACE else Voucher.CACHE
+    by = Voucher.UPSTREAM if upstream in HUBS else Voucher.CACHE
     if sha256:
         return Vouch(by, "sha256")
     return Vouch(by, "git-sha1") if oid and not lfs else UNVOUCHED
@@ -130,10 +132,11 @@ def _derived(source: Source | SourceFacts, files: Files) -> list[Vouch]:
     """Return who vouched for each file, by a manifest whose seal does not say it.
 
     An older writer's: it kept upstream's object id and whether LFS gave a digest. What upstream, or a
-    cache, did not tell has neither.
+    cache, did not tell has neither. Of hubs they knew one only.
     """
+    upstream = source.upstream if source.upstream == HUGGINGFACE else DIRECTORY
     return [
-        claimed(source.upstream, sha256=file.sha256 * file.lfs, oid=file.oid, lfs=file.lfs)
+        claimed(upstream, sha256=file.sha256 * file.lfs, oid=file.oid, lfs=file.lfs)
         for file in files
     ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
@@ -23,8 +23,8 @@ from archiver.cli.options import (
 )
 from archiver.cli.progress import IndexMeter, Meter
 from archiver.cli.snapshots import described, summary, title_of
-from archiver.errors import ArchiverError, ExitCode
-from archiver.names import HUGGING_FACE, RepositoryName
+from archiver.errors import ArchiverError, ExitCode, UsageError
+from archiver.names import HUGGING_FACE, MODELSCOPE, RepositoryName
 from archiver.text import human_bytes, plural, printable
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from archiver.operations.mirror.remarks import Remark
     from archiver.operations.mirror.report import MirrorReport
     from archiver.operations.mirror.repositories import MirrorSettings
+    from archiver.upstream.failover import Hubs
     from archiver.upstream.huggingface.client import HuggingFace
     from archiver.upstream.protocol import Upstream
 
@@ -87,9 +88,36 @@ _connections_option = click.option(
 )
 
 
+class HubNames(click.ParamType[tuple[str, ...]]):
+    """Names of hubs, in order, with commas between them."""
+
+    name = "hubs"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        """Return the names; fail for one that is no hub that is fetched from."""
+        names = tuple(part.strip().lower() for part in value.split(",")) if value else ()
+        for name in names:
+            if name not in {HUGGING_FACE, MODELSCOPE}:
+                self.fail(f"{name!r} is neither {HUGGING_FACE} nor {MODELSCOPE}.", param, ctx)
+        return tuple(dict.fromkeys(names))
+
+
+_source_option = click.option(
+    "--source",
+    "sources",
+    type=HubNames(),
+    default="",
+    metavar="HUB[,HUB]",
+    help="The hubs to take bytes from, in order: huggingface, modelscope. Each repository is listed by its "
+    "own, and another gives a file where it lists the same digest. [default: its own]",
+)
+
+
 def mirror_options(function: Function) -> Function:
     """Add the options of every command that fetches from a hub."""
-    return max_rate_option(_connections_option(ingest_options(function)))
+    return _source_option(max_rate_option(_connections_option(ingest_options(function))))
 
 
 class HubRemarks:
@@ -135,6 +163,66 @@ def open_hub(
         connections=connections or CONNECTIONS,
         memory=memory_budget(memory).size,
     )
+
+
+def open_upstream(
+    names: Sequence[str] = (),
+    tokens: Mapping[str, str | None] | None = None,
+    rate: int | None = None,
+    connections: int | None = None,
+    memory: int | None = None,
+) -> Hubs:
+    """Return the hubs, each of them connected when it is first needed.
+
+    Args:
+        names: Those whose bytes are taken, in order; empty: each repository's own hub.
+        tokens: Access tokens by the hub's name; what is missing or None comes from the environment.
+        rate: At most so many bytes per second, of all together.
+        connections: How many may fetch one file.
+        memory: The bytes that the run may take.
+    """
+    from archiver.throttle import Throttle
+    from archiver.upstream.connections import CONNECTIONS
+    from archiver.upstream.failover import Hubs
+    from archiver.upstream.retry import RetryPolicy
+
+    remarks = HubRemarks()
+    settings: dict[str, Any] = {
+        "retry": RetryPolicy(notify=remarks),
+        "throttle": Throttle(rate) if rate else None,
+        "connections": connections or CONNECTIONS,
+        "memory": memory_budget(memory).size,
+    }
+    own = tokens or {}
+
+    def hugging_face() -> Upstream:
+        from archiver.upstream.huggingface.client import HuggingFace
+
+        return HuggingFace(own.get(HUGGING_FACE), **settings)
+
+    def modelscope() -> Upstream:
+        from archiver.upstream.modelscope.client import ModelScope
+
+        return ModelScope(own.get(MODELSCOPE), **settings)
+
+    connect = {HUGGING_FACE: hugging_face, MODELSCOPE: modelscope}
+    return Hubs(connect, names, notify=output.remark)
+
+
+def tokens_of(token: str | None, hubs: set[str]) -> dict[str, str | None]:
+    """Return the token for each hub: one that was typed is for the only one of ``hubs``.
+
+    Raise UsageError if it may be meant for several: a token must not reach another hub than its own.
+    """
+    context = click.get_current_context()
+    if context.get_parameter_source("token") is not click.core.ParameterSource.COMMANDLINE:
+        return {HUGGING_FACE: token}  # of its variable
+    if len(hubs) > 1:
+        raise UsageError(
+            "--token is for one hub, and several are asked.",
+            hint="Set HF_TOKEN and MODELSCOPE_API_TOKEN instead.",
+        )
+    return dict.fromkeys(hubs, token)
 
 
 def mirror_settings(settings: dict[str, Any]) -> MirrorSettings:
@@ -238,6 +326,7 @@ def print_report(report: MirrorReport) -> list[int]:
         ratio = report.total_stored_bytes / max(report.bytes, 1)
         stored = f"stored as {human_bytes(report.total_stored_bytes)} ({ratio:.3f})"
         output.line(f"{title}: sealed, {size}, {stored}; {_written(report)}{_parity(report)}.")
+        _print_sources(report)
     _print_vouchers(report)
     return _print_unprotected(title, report)
 
@@ -270,6 +359,18 @@ def _print_vouchers(report: MirrorReport) -> None:
             f"  {printable(file.path)}: the seal {file.held[:12]} has other bytes than upstream lists. "
             f"{advised('forget', f'{report.repository}@{file.held[:12]}')} takes it out of use."
         )
+
+
+def _print_sources(report: MirrorReport) -> None:
+    """Say from which hubs the bytes came, where they were not all the repository's own."""
+    from archiver.upstream.failover import TITLES
+
+    own = RepositoryName.parse(report.repository).hub
+    if any(source.hub != own for source in report.fetched_from):
+        parts = (
+            f"{human_bytes(part.bytes)} from {TITLES[part.hub]}" for part in report.fetched_from
+        )
+        output.line(f"  Fetched: {', '.join(parts)}. All of it was listed by {TITLES[own]}.")
 
 
 def _parity(report: MirrorReport) -> str:
@@ -383,6 +484,6 @@ def _left_out(remark: Remark) -> tuple[str, str]:
 
 def _completes(report: MirrorReport) -> str:
     """Return what brings the missing files."""
-    if RepositoryName.parse(report.repository).hub != HUGGING_FACE:
+    if RepositoryName.parse(report.repository).hub not in {HUGGING_FACE, MODELSCOPE}:
         return "download what is missing and import again"
     return f"{advised('mirror', f'{report.repository}@{report.revision}')} fetches the rest"

@@ -10,7 +10,7 @@ import msgspec
 
 from archiver.cli import output
 from archiver.cli.findings import record_all, show_all
-from archiver.cli.mirroring import open_hub
+from archiver.cli.mirroring import open_upstream
 from archiver.cli.options import (
     common,
     memory_budget,
@@ -60,7 +60,7 @@ def command(
     repository, revision = split_reference(reference) if reference else (None, None)
     request = RepairRequest(
         folders=sources,
-        connect=None if no_upstream else lambda: open_hub(None, connections=1),
+        connect=None if no_upstream else lambda: open_upstream(connections=1),
         repository=repository,
         revision=revision,
         dry_run=dry_run,

@@ -16,6 +16,7 @@ from archiver.cli.mirroring import (
     mirror_options,
     mirror_settings,
     open_hub,
+    open_upstream,
     print_failure,
     print_report,
     sentence,
@@ -35,6 +36,7 @@ from archiver.errors import (
     UsageError,
     skip_damaged,
 )
+from archiver.names import HUGGING_FACE
 from archiver.text import human_bytes, human_duration, in_short, plural, printable
 
 if TYPE_CHECKING:
@@ -74,7 +76,13 @@ def command(plan: str, token: str | None, *, check_collection: bool, **rest: Any
     to_mirror = find_plan(plan)
     if check_collection and not to_mirror.collection:
         raise UsageError(f"The plan {to_mirror.name} names no collection.")
-    upstream = open_hub(token, rest.pop("max_rate"), rest.pop("connections"), rest["memory"])
+    upstream = open_upstream(
+        rest.pop("sources"),
+        {HUGGING_FACE: token},
+        rest.pop("max_rate"),
+        rest.pop("connections"),
+        rest["memory"],
+    )
     archive = open_archive()
     if not rest["dry_run"]:
         archive.store.require_writable()
@@ -82,7 +90,7 @@ def command(plan: str, token: str | None, *, check_collection: bool, **rest: Any
     with PlanMirror(
         archive, upstream, mirror_settings(rest), open_catalogue, lambda: Meter("Mirroring")
     ) as mirror:
-        run = _PlanRun(archive, to_mirror, mirror, upstream if check_collection else None)
+        run = _PlanRun(archive, to_mirror, mirror, open_hub(token) if check_collection else None)
         report = sync(
             archive,
             SyncRequest(

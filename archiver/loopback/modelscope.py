@@ -100,7 +100,7 @@ def _of_repository(registry: Registry, request: Request, target: Target) -> Resp
         case "commits":
             return _history(request, commit)
         case "tree":
-            return _files(request, repository, commit)
+            return _files(registry, request, repository, commit)
         case _:
             return _file(registry, repository, commit, target.path)
 
@@ -175,7 +175,9 @@ def _seconds(commit: Commit) -> int:
     return int(datetime.fromisoformat(commit.date).timestamp())
 
 
-def _files(request: Request, repository: Repository, commit: Commit) -> Response:
+def _files(
+    registry: Registry, request: Request, repository: Repository, commit: Commit
+) -> Response:
     root = request.value("Root").strip("/")
     prefix = f"{root}/" if root else ""
     recursive = request.flag("Recursive")
@@ -195,7 +197,7 @@ def _files(request: Request, repository: Repository, commit: Commit) -> Response
         start = (int(request.value("PageNumber") or 1) - 1) * size
         total, listed = len(listed), listed[start : start + size]
         return enveloped({"Files": listed, "LatestCommitter": _latest(commit)}, TotalCount=total)
-    return enveloped({"Files": listed[:_LISTED_AT_MOST], "LatestCommitter": _latest(commit)})
+    return enveloped({"Files": listed[: registry.page_size], "LatestCommitter": _latest(commit)})
 
 
 def _latest(commit: Commit) -> dict[str, Any]:
@@ -249,3 +251,8 @@ class ModelScopeHub(Hub):
     """A registry that is served as ModelScope does; its endpoint is what MODELSCOPE_ENDPOINT wants."""
 
     routes = MODELSCOPE
+
+    def __init__(self, *, port: int = 0) -> None:
+        super().__init__(port=port)
+        # A listing of a model has one page, and ends there without a word.
+        self.page_size = _LISTED_AT_MOST

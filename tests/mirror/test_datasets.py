@@ -125,13 +125,11 @@ def test_a_dataset_has_no_model_to_run(held, archive, cli, words):
     assert nothing.code == 0
 
 
-@pytest.mark.parametrize(
-    "name", ["modelscope:Org/Name", "folder:Org/Name", "modelscope:datasets/O/N"]
-)
+@pytest.mark.parametrize("name", ["folder:Org/Name", "elsewhere:Org/Name", "folder:datasets/O/N"])
 def test_what_is_on_no_hub_that_is_fetched_from(hub, archive, mirror, name):
     result = mirror(name)
     assert result.code == 2
-    assert f"{name} is not on Hugging Face" in result.err
+    assert f"{name} is on no hub that this version fetches from" in result.err
     assert f"archiver import -C {archive} DIR --as {name}" in result.err
     assert len(hub.requests) == 0
 

@@ -19,7 +19,7 @@ from archiver.archive.packs.index import ObjectIndex
 from archiver.archive.places import own_place
 from archiver.archive.prune.condemn import CONDEMNING, condemned
 from archiver.archive.publish import missing_packs
-from archiver.archive.vouching import HUGGINGFACE, UNVOUCHED, Vouch, Voucher, counted, vouches_of
+from archiver.archive.vouching import HUBS, UNVOUCHED, Vouch, Voucher, counted, vouches_of
 from archiver.catalogue import queries
 from archiver.digest import git_blob_hasher
 from archiver.errors import DamageError, skip_damaged
@@ -111,7 +111,7 @@ class Holdings:
         self._listing = listing
         self._condemned = condemned_packs(archive, catalogue)
         self._packs_of: dict[str, ObjectIndex] = {}
-        self._least = Voucher.UPSTREAM if self._listing.upstream == HUGGINGFACE else Voucher.CACHE
+        self._least = Voucher.UPSTREAM if self._listing.upstream in HUBS else Voucher.CACHE
 
     @cached_property
     def same_revision(self) -> list[HeldSnapshot]:

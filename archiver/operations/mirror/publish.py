@@ -16,7 +16,7 @@ from archiver.archive.parity.protect import files_of_snapshots, protect, without
 from archiver.archive.pins import Pin, require_pinned
 from archiver.archive.publish import publish
 from archiver.archive.records import Manifest, Source
-from archiver.archive.vouching import HUGGINGFACE, UNVOUCHED, Vouch, Voucher, claimed
+from archiver.archive.vouching import HUBS, UNVOUCHED, Vouch, Voucher, claimed
 from archiver.catalogue import queries
 from archiver.errors import ArchiverError, MismatchError
 from archiver.operations.mirror.report import FileFailure
@@ -72,7 +72,7 @@ def publish_listing(
         archive, listing, holdings, {path: sha256 for path, (_, sha256) in facts.items()}
     )
     vouches = _vouches(listing, holdings, entries, _pinned(pins, listing.repository, revision))
-    if listing.revision and listing.upstream != HUGGINGFACE:
+    if listing.revision and listing.upstream not in HUBS:
         equal = holdings.equal(entries, vouches, selection)
         if equal is not None:
             return Published(equal, None)

@@ -71,6 +71,13 @@ class CorrectedFile(msgspec.Struct, frozen=True):
     held: str
 
 
+class FetchedFrom(msgspec.Struct, frozen=True):
+    """How many bytes of files came from a hub."""
+
+    hub: str
+    bytes: int
+
+
 class MirrorReport(msgspec.Struct, frozen=True):
     """What a run did; sizes in bytes, plain ones but for those that have ``stored`` in their name.
 
@@ -82,7 +89,8 @@ class MirrorReport(msgspec.Struct, frozen=True):
     ``preferred`` is false if another snapshot is the one that the repository's name alone means.
     ``parity_bytes`` is what sidecars take that were made now, because the policy wants parity;
     ``remarks`` is what is worth saying of the choice of files and of what they hold;
-    ``unprotected`` are stored files that should have got one and did not.
+    ``unprotected`` are stored files that should have got one and did not. ``fetched_from`` tells from
+    where bytes came where several hubs were to give some.
     """
 
     repository: str
@@ -107,6 +115,7 @@ class MirrorReport(msgspec.Struct, frozen=True):
     raised: int = 0
     corrected: tuple[CorrectedFile, ...] = ()
     preferred: bool = True
+    fetched_from: tuple[FetchedFrom, ...] = ()
 
 
 class MirrorError(PartialError):

@@ -11,6 +11,7 @@ from archiver.errors import skip_damaged
 from archiver.memory import MemoryBudget
 from archiver.operations.mirror.report import MirrorReport, MirrorRequest
 from archiver.operations.mirror.run import mirror
+from archiver.upstream.failover import Hubs
 
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive
@@ -64,6 +65,8 @@ class RepositoryMirror:
         """
         settings = self._settings
         include, exclude = patterns or settings.patterns
+        if isinstance(upstream, Hubs):
+            upstream = upstream.of(repository)
         request = MirrorRequest(
             catalogue=self._catalogue,
             upstream=upstream,

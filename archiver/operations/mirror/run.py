@@ -32,7 +32,7 @@ from archiver.archive.pins import require_pinned
 from archiver.archive.plans import note_gone, outcome_of
 from archiver.archive.publish import ensure_published
 from archiver.archive.records import Selection
-from archiver.archive.vouching import DIRECTORY, HUGGINGFACE, Voucher
+from archiver.archive.vouching import DIRECTORY, HUBS, Voucher
 from archiver.catalogue import queries, updates
 from archiver.digest import Blake3Hex
 from archiver.errors import (
@@ -45,7 +45,7 @@ from archiver.errors import (
     out_of_inodes,
     skip_damaged,
 )
-from archiver.names import unportable
+from archiver.names import RepositoryName, unportable
 from archiver.operations.mirror.holdings import CatalogueHints, Holdings
 from archiver.operations.mirror.publish import (
     Published,
@@ -67,12 +67,14 @@ from archiver.operations.mirror.remarks import (
 )
 from archiver.operations.mirror.report import (
     CorrectedFile,
+    FetchedFrom,
     FileFailure,
     MirrorError,
     MirrorReport,
     MirrorRequest,
 )
 from archiver.text import human_bytes
+from archiver.upstream.failover import Failover
 
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive
@@ -115,9 +117,10 @@ def mirror(archive: Archive, request: MirrorRequest, progress: Progress) -> Mirr
         whole = request.upstream.list(request.repository, request.revision)
     except UpstreamGoneError as error:
         endpoint = request.upstream.endpoint
+        name = request.revision or RepositoryName.parse(request.repository).main_branch
         if endpoint and not request.dry_run and outcome_of(error) == "gone":
             with suppress(ArchiverError):  # that it is gone is what must be told
-                note_gone(archive, request.repository, request.revision or "main", endpoint)
+                note_gone(archive, request.repository, name, endpoint)
         raise
     listing = _select(whole, request)
     require_fit(listing)
@@ -125,7 +128,7 @@ def mirror(archive: Archive, request: MirrorRequest, progress: Progress) -> Mirr
     require_pinned(request.pins, listing.repository, listing.revision, claims)
     run = _Run(archive, request, progress, listing, whole)
     snapshot = run.sealed_already()
-    if snapshot is None and listing.files != whole.files and listing.upstream == HUGGINGFACE:
+    if snapshot is None and listing.files != whole.files and listing.upstream in HUBS:
         # Upstream has just told of every file: what is held of all of them is raised, not a part.
         every_file = request._replace(include=(), exclude=())
         raising = _Run(archive, every_file, progress, whole, whole)
@@ -196,9 +199,7 @@ class _Run:
             msgspec.UNSET if listing.complete else "unknown",
         )
         self._holdings = Holdings(archive, request.catalogue, listing)
-        self._space = SpaceGuard(
-            archive.store, request.min_free, fetched=listing.upstream == HUGGINGFACE
-        )
+        self._space = SpaceGuard(archive.store, request.min_free, fetched=listing.upstream in HUBS)
         self._notes: list[str] = []
         self._paths = {file.path for file in whole.files}
         self._remarks = [
@@ -449,10 +450,17 @@ class _Run:
             snapshot=snapshot.id if snapshot else "",
             notes=tuple(self._notes),
             remarks=without_repeats(self._remarks),
-            origin="hub" if self._listing.upstream == HUGGINGFACE else origin,
+            origin="hub" if self._listing.upstream in HUBS else origin,
             vouched=self._archive.vouching(snapshot) if snapshot else None,
             preferred=snapshot is None or self._is_preferred(snapshot),
+            fetched_from=self._fetched_from(),
         )
+
+    def _fetched_from(self) -> tuple[FetchedFrom, ...]:
+        upstream = self._request.upstream
+        if not isinstance(upstream, Failover):
+            return ()
+        return tuple(FetchedFrom(*pair) for pair in upstream.fetched_from(self._listing))
 
     def _is_preferred(self, snapshot: Snapshot) -> bool:
         snapshots = self._archive.snapshots_of(snapshot.seal.repository, on_damage=skip_damaged)

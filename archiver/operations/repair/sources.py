@@ -32,6 +32,7 @@ from archiver.archive.repair.stored_files import (
     from_quarantine,
     same_name,
 )
+from archiver.archive.vouching import HUBS
 from archiver.digest import blake3_hex
 from archiver.errors import (
     ArchiverError,
@@ -144,7 +145,6 @@ def _files_in(folder: Path) -> list[dict[str, str]]:
     return [scan_snapshot(path).files for path in (folder, *snapshots_below(folder))]
 
 
-_HUB: Final = "huggingface"
 _ATTEMPTS: Final = 2
 
 
@@ -183,7 +183,7 @@ class UpstreamSource:
 
     def _listed(self, occurrence: Occurrence) -> tuple[Listing, RemoteFile] | None:
         """Return what upstream lists where the object stands, if it is the file that the manifest names."""
-        listing = self._listing(occurrence.source) if occurrence.source.upstream == _HUB else None
+        listing = self._listing(occurrence.source) if occurrence.source.upstream in HUBS else None
         if listing is None:
             return None
         for file in listing.files:

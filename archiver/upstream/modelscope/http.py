@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import os
 import threading
+from functools import cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -46,6 +47,13 @@ _OLD_VARIABLE = "MODELSCOPE_DOMAIN"
 _TOKEN_HINT = f"If it is open to you, pass --token or set {TOKEN_VARIABLE}."
 _UNKNOWN_TOKEN = "10010103009"  # noqa: S105 - a code of the hub
 _AGENT = "archiver"
+_CONNECTING = threading.Lock()
+
+
+@cache
+def _client() -> httpx2.Client:
+    """Return the client that all sessions of the process share, and its connections with it."""
+    return httpx2.Client(timeout=None)
 
 
 def chosen_endpoint(endpoint: str | None = None) -> str:
@@ -78,8 +86,6 @@ class Session(http.Session):
     ) -> None:
         super().__init__(chosen_endpoint(endpoint), patience, retry)
         self._token = os.environ.get(TOKEN_VARIABLE, "") if token is None else token
-        self._lock = threading.Lock()
-        self._own_client: httpx2.Client | None = None
         self._read: set[str] = set()
 
     def note_read(self, subject: Subject) -> None:
@@ -87,10 +93,8 @@ class Session(http.Session):
         self._read.add(subject.repository)
 
     def _client(self) -> httpx2.Client:
-        with self._lock:
-            if self._own_client is None:
-                self._own_client = httpx2.Client(timeout=None)
-            return self._own_client
+        with _CONNECTING:
+            return _client()
 
     def _headers(self) -> dict[str, str]:
         return {"user-agent": _AGENT}

@@ -1,0 +1,314 @@
+"""Several hubs as one upstream: a repository is listed by its own, and its bytes may come from any.
+
+Where a hub dies in the middle of a file, another one goes on from that byte, if it lists the same path with
+the same size and the same SHA-256. Where no digest is common to both, it does not: then nothing says that
+it is the same file. Whoever reads checks the whole file by what its own hub listed, wherever it came from.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from archiver.errors import (
+    AccessError,
+    ArchiverError,
+    HostileNameError,
+    MismatchError,
+    NetworkError,
+    UpstreamGoneError,
+    UsageError,
+)
+from archiver.names import HUGGING_FACE, MODELSCOPE, RepositoryName
+from archiver.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from archiver.upstream.protocol import ByteStream, Upstream
+    from archiver.upstream.remote_file import Listing, RemoteFile
+
+_log = logging.getLogger(__name__)
+
+TITLES: Final = {HUGGING_FACE: "Hugging Face", MODELSCOPE: "ModelScope"}
+"""The hubs that are fetched from, and what they are called in sentences."""
+_REST_SECONDS: Final = 600.0
+"""How long a hub that could not be reached is asked last: its retries for each file would take hours."""
+_FAILURES: Final = (NetworkError, UpstreamGoneError, AccessError, MismatchError, HostileNameError)
+
+
+class Source(NamedTuple):
+    """A file at one of the hubs."""
+
+    hub: str
+    upstream: Upstream
+    listing: Listing
+    file: RemoteFile
+
+
+class _Twin(NamedTuple):
+    """What another hub lists of a repository, and its files by their paths."""
+
+    listing: Listing
+    files: dict[str, RemoteFile]
+
+
+class Hubs:
+    """The hubs of a run, each connected when it is first needed. Threads may share it.
+
+    It is an upstream itself: of each repository, the hub that its name says. Where others are among the
+    ``sources``, they give bytes too.
+
+    Args:
+        connect: How each hub is connected.
+        sources: The hubs whose bytes are taken, the first that has a file first; empty: each repository's
+            own. The hub that lists a repository is asked last where it is not among them.
+        notify: Told, in words for a person, when another hub goes on. Threads call it.
+        clock: Seconds from any start, never going back.
+    """
+
+    def __init__(
+        self,
+        connect: Mapping[str, Callable[[], Upstream]],
+        sources: Sequence[str] = (),
+        *,
+        notify: Callable[[str], None] = lambda _: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._connect = dict(connect)
+        self._sources = tuple(sources)
+        self._notify = notify
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._connected: dict[str, Upstream] = {}
+        self._chosen: dict[tuple[str, tuple[str, ...]], Upstream] = {}
+        self._resting: dict[str, float] = {}
+
+    def hub(self, name: str) -> Upstream:
+        """Return a hub by its name; raise UsageError if it is none that is fetched from."""
+        with self._lock:
+            if name not in self._connect:
+                raise UsageError(
+                    f"{printable(name)} is no hub that is fetched from.",
+                    hint=f"There are {' and '.join(self._connect)}.",
+                )
+            if name not in self._connected:
+                self._connected[name] = self._connect[name]()
+            return self._connected[name]
+
+    def of(self, repository: str, sources: Sequence[str] = ()) -> Upstream:
+        """Return the upstream of a repository, with bytes from ``sources``, or from the run's if empty.
+
+        Raise UsageError if it, or one of them, is no hub that is fetched from.
+        """
+        own = RepositoryName.parse(repository).hub
+        order = tuple(sources) or self._sources or (own,)
+        with self._lock:
+            lister = self.hub(own)
+            if order == (own,):
+                return lister
+            key = (own, order)
+            if key not in self._chosen:
+                hubs = {name: self.hub(name) for name in (*order, own)}
+                self._chosen[key] = Failover(own, hubs, self)
+            return self._chosen[key]
+
+    def rest(self, name: str) -> None:
+        """Ask a hub last for a while."""
+        with self._lock:
+            self._resting[name] = self._clock() + _REST_SECONDS
+
+    def rests(self, name: str) -> bool:
+        """Return whether a hub is asked last just now."""
+        return self._resting.get(name, 0.0) > self._clock()
+
+    def tell(self, text: str) -> None:
+        """Say that another hub goes on, and why."""
+        _log.info("%s", text)
+        self._notify(text)
+
+    # ---- as an upstream
+
+    @property
+    def endpoint(self) -> str:
+        """The address of the hub that is asked first."""
+        return self.hub(next(iter(self._sources or self._connect))).endpoint
+
+    @property
+    def read_ahead(self) -> int:
+        """The bytes that all streams of all hubs together hold at most."""
+        return sum(self.hub(name).read_ahead for name in self._sources or self._connected)
+
+    def list(self, repository: str, revision: str | None = None) -> Listing:
+        """List a repository at its own hub; raise as that does."""
+        return self.of(repository).list(repository, revision)
+
+    @contextmanager
+    def open(self, listing: Listing, file: RemoteFile, offset: int = 0) -> Iterator[ByteStream]:
+        """Yield the bytes of ``file`` from ``offset`` on."""
+        with self.of(listing.repository).open(listing, file, offset) as stream:
+            yield stream
+
+
+class Failover:
+    """The repositories of one hub, with bytes from several, in order.
+
+    Args:
+        own: The hub that lists them.
+        hubs: All that may give bytes, in the order in which they are asked.
+        run: What the hubs of a run share.
+    """
+
+    def __init__(self, own: str, hubs: Mapping[str, Upstream], run: Hubs) -> None:
+        self._own = own
+        self._hubs = dict(hubs)
+        self._run = run
+        self._lock = threading.Lock()
+        self._listing = threading.Lock()
+        """Held while a twin is listed, so that it is once."""
+        self._twins: dict[tuple[str, str, str], _Twin | None] = {}
+        self._bytes: dict[tuple[str, str], Counter[str]] = {}
+
+    @property
+    def endpoint(self) -> str:
+        """The address of the hub that lists."""
+        return self._hubs[self._own].endpoint
+
+    @property
+    def read_ahead(self) -> int:
+        """The bytes that all streams together hold at most."""
+        return sum(hub.read_ahead for hub in self._hubs.values())
+
+    def list(self, repository: str, revision: str | None = None) -> Listing:
+        """List a repository at its own hub; raise as that does."""
+        return self._hubs[self._own].list(repository, revision)
+
+    @contextmanager
+    def open(self, listing: Listing, file: RemoteFile, offset: int = 0) -> Iterator[ByteStream]:
+        """Yield the bytes of ``file`` from ``offset`` on, from the first hub that gives them."""
+        stream = _FailoverStream(self, listing, file, offset)
+        try:
+            yield stream
+        finally:
+            stream.close()
+
+    def fetched_from(self, listing: Listing) -> tuple[tuple[str, int], ...]:
+        """Return the hubs whose bytes of a listing's files were taken, and how many; most first."""
+        with self._lock:
+            counts = self._bytes.get((listing.repository, listing.revision), Counter())
+            return tuple(counts.most_common())
+
+    # ---- for its streams
+
+    def order(self) -> Iterator[str]:
+        """Yield the hubs in the order to ask them: those that could not be reached just now last."""
+        yield from sorted(self._hubs, key=self._run.rests)
+
+    def count(self, listing: Listing, hub: str, size: int) -> None:
+        """Take note of bytes that came."""
+        with self._lock:
+            key = (listing.repository, listing.revision)
+            self._bytes.setdefault(key, Counter())[hub] += size
+
+    def source(self, hub: str, listing: Listing, file: RemoteFile) -> Source | None:
+        """Return the very file at a hub; None if it does not list it, with a digest that both list."""
+        upstream = self._hubs[hub]
+        if hub == self._own:
+            return Source(hub, upstream, listing, file)
+        if not file.sha256:
+            return None
+        twin = self._twin(hub, listing)
+        other = twin.files.get(file.path) if twin else None
+        if twin is None or other is None or (other.size, other.sha256) != (file.size, file.sha256):
+            return None
+        return Source(hub, upstream, twin.listing, other)
+
+    def _twin(self, hub: str, listing: Listing) -> _Twin | None:
+        """Return what another hub lists under the same name, at its main branch; None if it does not.
+
+        Commits are each hub's own, so which revision it is does not matter: files are compared by digest.
+        """
+        key = (hub, listing.repository, listing.revision)
+        with self._listing:
+            if key in self._twins:
+                return self._twins[key]
+            name = RepositoryName.parse(listing.repository)._replace(hub=hub).spelling
+            try:
+                twin = self._hubs[hub].list(name)
+                self._twins[key] = _Twin(twin, {file.path: file for file in twin.files})
+            except _FAILURES as error:
+                self._run.tell(f"{TITLES[hub]} does not give {name}: {error.message}")
+                if isinstance(error, NetworkError):
+                    self._run.rest(hub)
+                self._twins[key] = None
+            return self._twins[key]
+
+    def failed(self, source: Source, error: ArchiverError) -> None:
+        """Take note that a hub gave up in a file."""
+        _log.info("%s gave up: %s", source.hub, error.message)
+        if isinstance(error, NetworkError):
+            self._run.rest(source.hub)
+
+    def goes_on(self, source: Source, position: int) -> None:
+        """Say that another hub goes on."""
+        self._run.tell(
+            f"{TITLES[source.hub]} goes on with {printable(source.file.path)} from byte {position:,}"
+        )
+
+
+class _FailoverStream:
+    """A file's bytes from one hub after the other; nothing is asked for before the first read."""
+
+    def __init__(self, upstream: Failover, listing: Listing, file: RemoteFile, offset: int) -> None:
+        self._upstream = upstream
+        self._listing = listing
+        self._file = file
+        self._position = offset
+        self._left = upstream.order()
+        self._open = ExitStack()
+        self._source: Source | None = None
+        self._stream: ByteStream | None = None
+        self._failures: list[ArchiverError] = []
+
+    def readinto(self, buffer: memoryview) -> int:
+        """Put the next bytes into ``buffer`` and return how many, 0 at the end of the file.
+
+        Raise what the first hub that gave up raised, if no other goes on.
+        """
+        while True:
+            stream = self._stream or self._next()
+            assert self._source is not None
+            try:
+                count = stream.readinto(buffer)
+            except _FAILURES as error:
+                self._upstream.failed(self._source, error)
+                self._failures.append(error)
+                self.close()
+                continue
+            self._position += count
+            self._upstream.count(self._listing, self._source.hub, count)
+            return count
+
+    def close(self) -> None:
+        """Hang up."""
+        self._stream = None
+        self._open.close()
+
+    def _next(self) -> ByteStream:
+        """Open the file at the next hub that has it; raise if there is none left."""
+        for hub in self._left:
+            source = self._upstream.source(hub, self._listing, self._file)
+            if source is None:
+                continue
+            if self._failures:
+                self._upstream.goes_on(source, self._position)
+            self._source = source
+            self._stream = self._open.enter_context(
+                source.upstream.open(source.listing, source.file, self._position)
+            )
+            return self._stream
+        raise self._failures[0]

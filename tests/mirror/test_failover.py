@@ -1,0 +1,141 @@
+"""Bytes from several hubs: where one dies in a file, another goes on, if a digest is common to both."""
+
+from __future__ import annotations
+
+import pytest
+
+from archiver.loopback.faults import Fault
+from archiver.upstream.failover import Hubs
+
+REPO = "Org/Model"
+WEIGHTS = "model.safetensors"
+CONTENT = bytes(n * 41 % 253 for n in range(400_000))
+FILES = {WEIGHTS: CONTENT, "config.json": b"{}"}
+
+
+@pytest.fixture(autouse=True)
+def repositories(hub, modelscope):
+    hub.create(REPO, FILES)
+    modelscope.create(REPO, FILES)
+
+
+def dies(hub, after=150_000):
+    """Have every connection for the weights end at the same byte of the file."""
+    hub.faults.add(Fault("drop", route="cdn", after=after, times=1))
+    hub.faults.add(Fault("status", route="cdn", status=503, times=None))
+
+
+def ranges(hub):
+    return [record.range for record in hub.requests.of(route="cdn") if record.status == 206]
+
+
+def test_another_hub_goes_on_in_the_middle_of_a_file(hub, modelscope, archive, mirror, restores):
+    dies(hub)
+    result = mirror("--json", "--source", "huggingface,modelscope", REPO)
+    assert result.code == 0, result
+    report = result.only("mirror")
+    assert {part["hub"]: part["bytes"] for part in report["fetched_from"]} == {
+        "modelscope": 250_000,
+        "huggingface": 150_002,
+    }
+    assert ranges(modelscope) == ["bytes=150000-"]
+    assert report["vouched"]["upstream"] == 2
+    restores(archive, FILES)
+
+
+def test_it_is_said_in_words(hub, mirror, cli, archive):
+    dies(hub)
+    result = mirror("--source", "huggingface,modelscope", REPO)
+    assert "ModelScope goes on with model.safetensors from byte 150,000" in result.err
+    assert "Fetched: 250 kB from ModelScope, 150 kB from Hugging Face" in result.out
+    shown = cli("show", "--json", "-C", archive, REPO).only("snapshot")
+    assert shown["source"]["upstream"] == "huggingface"
+
+
+def test_without_a_second_source_it_fails_and_the_next_run_goes_on_from_there(
+    hub, modelscope, mirror, archive, restores
+):
+    dies(hub)
+    assert mirror(REPO).code == 30
+    assert len(modelscope.requests) == 0
+    result = mirror("--json", "--source", "modelscope", REPO)
+    assert result.code == 0
+    restores(archive, FILES)
+
+
+def test_bytes_of_a_file_come_from_the_first_source_that_has_its_digest(hub, modelscope, mirror):
+    assert mirror("--source", "modelscope", REPO).code == 0
+    assert {record.file for record in modelscope.requests.bodies()} == {WEIGHTS}
+    # Nothing tells that the other one is the same: its own hub lists a git object id.
+    assert {record.file for record in hub.requests.bodies()} == {"config.json"}
+
+
+def test_a_model_of_modelscope_goes_on_at_the_hub(hub, modelscope, archive, mirror, restores):
+    dies(modelscope)
+    result = mirror("--json", "--source", "modelscope,huggingface", f"modelscope:{REPO}")
+    assert result.code == 0, result
+    assert ranges(hub) == ["bytes=150000-"]
+    assert {part["hub"] for part in result.only("mirror")["fetched_from"]} == {
+        "modelscope",
+        "huggingface",
+    }
+    restores(archive, FILES, f"modelscope:{REPO}")
+
+
+@pytest.mark.parametrize("other", [CONTENT[:-1] + b"x", CONTENT[:-1], None])
+def test_another_file_of_that_name_does_not_stand_in(hub, modelscope, mirror, other):
+    modelscope.commit(REPO, {WEIGHTS: other})
+    dies(hub)
+    result = mirror("--source", "huggingface,modelscope", REPO)
+    assert result.code == 30
+    assert f"{WEIGHTS} of {REPO}" in result.err
+    assert modelscope.requests.bodies() == []
+
+
+def test_a_second_hub_that_sends_other_bytes_than_it_lists_is_found_out(hub, modelscope, mirror):
+    dies(hub)
+    modelscope.faults.add(Fault("flip", route="cdn", offset=300_000, times=None))
+    result = mirror("--source", "huggingface,modelscope", REPO)
+    assert result.code == 22
+
+
+def test_a_second_hub_that_is_not_there_changes_nothing(hub, modelscope, mirror, archive, restores):
+    modelscope.stop()
+    result = mirror("--source", "modelscope,huggingface", REPO)
+    assert result.code == 0
+    assert "ModelScope does not give" in result.err
+    restores(archive, FILES)
+
+
+def test_what_both_refuse_is_told_by_the_first(hub, modelscope, mirror):
+    dies(hub)
+    dies(modelscope)
+    result = mirror("--source", "huggingface,modelscope", REPO)
+    assert result.code == 30
+    assert "stopped at byte 150,000" in result.err
+
+
+@pytest.mark.parametrize("source", ["elsewhere", "huggingface,", "folder"])
+def test_a_source_that_is_no_hub(hub, mirror, source):
+    assert mirror("--source", source, REPO).code == 2
+    assert len(hub.requests) == 0
+
+
+def test_a_hub_that_could_not_be_reached_is_asked_last_for_a_while():
+    now = 0.0
+    hubs = Hubs({}, clock=lambda: now)
+    assert not hubs.rests("modelscope")
+    hubs.rest("modelscope")
+    assert hubs.rests("modelscope")
+    now = 601.0
+    assert not hubs.rests("modelscope")
+
+
+def test_many_files_are_not_all_tried_at_a_hub_that_is_down(hub, modelscope, archive, mirror, waits):
+    files = {f"{n}.safetensors": b"%d" % n * 1000 for n in range(9)}
+    for registry in (hub, modelscope):
+        registry.create("Org/Many", files)
+    hub.faults.add(Fault("status", route="cdn", status=503, times=None))
+    result = mirror("--json", "--jobs", "1", "--source", "huggingface,modelscope", "Org/Many")
+    assert result.code == 0
+    assert len({record.file for record in hub.requests.of(route="cdn")}) == 1
