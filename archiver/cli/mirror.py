@@ -35,7 +35,7 @@ _ADDRESS = re.compile(
 def command(
     references: tuple[str, ...], revision: str | None, token: str | None, **rest: Any
 ) -> None:
-    """Bring repositories from a hub into the archive.
+    """Bring repositories from the hub into the archive.
 
     Each file is streamed once, checked against the hub's own digests, compressed and stored; a
     revision becomes visible only when all of it is there. What the archive holds already is not fetched.

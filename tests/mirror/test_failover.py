@@ -131,7 +131,9 @@ def test_a_hub_that_could_not_be_reached_is_asked_last_for_a_while():
     assert not hubs.rests("modelscope")
 
 
-def test_many_files_are_not_all_tried_at_a_hub_that_is_down(hub, modelscope, archive, mirror, waits):
+def test_many_files_are_not_all_tried_at_a_hub_that_is_down(
+    hub, modelscope, archive, mirror, waits
+):
     files = {f"{n}.safetensors": b"%d" % n * 1000 for n in range(9)}
     for registry in (hub, modelscope):
         registry.create("Org/Many", files)
