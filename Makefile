@@ -33,6 +33,10 @@ INSTALL = for try in 1 2 3 4 5 6; do $(APT) update && $(APT) install $(1) && exi
 /usr/bin/zstd /usr/bin/minisign /usr/bin/bindfs:
 	command -v $(@F) || { $(call INSTALL,$(@F)); }
 
+# The page of a report is looked at in a real browser.
+/usr/bin/chromium:
+	$(call INSTALL,chromium)
+
 # And by a reader in JavaScript, written from docs/format.md alone.
 READER := tests/formats/node/node_modules/.package-lock.json
 
@@ -54,7 +58,7 @@ $(LATIN):
 
 # The tests mount disks and take rights away. In a folder of their own, no other run of pytest on this
 # machine clears them away as its own old ones.
-test: $(STAMP) $(READER) check | /usr/bin/zstd /usr/bin/minisign /usr/bin/bindfs /usr/bin/gcc $(LATIN)
+test: $(STAMP) $(READER) check | /usr/bin/zstd /usr/bin/minisign /usr/bin/bindfs /usr/bin/chromium /usr/bin/gcc $(LATIN)
 	root=$$(mktemp -d) && chmod 755 $$root && trap "rm -rf --one-file-system $$root" EXIT && \
 	PYTEST_DEBUG_TEMPROOT=$$root $(BIN)/python -m pytest -n 2 --dist loadfile
 

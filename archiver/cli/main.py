@@ -67,6 +67,10 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "show": ("show", "Show one snapshot: source, files, tensors."),
         "diff": ("diff", "Show which files and tensors differ between two snapshots."),
         "log": ("log", "Show what happened to the archive: the events of its journal."),
+        "report": (
+            "report",
+            "Write a page of how the archive stands and what happened.",
+        ),
         "stats": ("stats", "Show what the archive holds and what it saves."),
         "demo": ("demo", "Run the whole job on a small hub of its own, and report."),
     },

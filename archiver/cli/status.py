@@ -75,7 +75,15 @@ def command(packs: bool, copies: bool, keys: tuple[str, ...]) -> None:
 
 def _verdict(status: Status) -> None:
     """Print whether all is as it is wanted; what is not, and what is known, a line each."""
-    output.line(verdict(status))
+    said = verdict(
+        short=len(status.shortfalls),
+        unread=bool(status.findings),
+        snapshots=status.snapshots,
+        packs=status.packs,
+        size=status.bytes,
+        missing=status.missing,
+    )
+    output.line(str(said))
     show_all(status.findings)
     for shortfall in status.shortfalls:
         _shortfall("SHORT", shortfall)

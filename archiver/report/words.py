@@ -5,7 +5,7 @@ The commands and the page say the same.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
@@ -15,23 +15,38 @@ from archiver.text import human_bytes, human_duration, in_short, plural, printab
 
 if TYPE_CHECKING:
     from archiver.archive.copies import PlaceState, Presence, Standing
-    from archiver.operations.status.report import PlanShortfall, Shortfall, Status
+    from archiver.operations.status.report import PlanShortfall, Shortfall
 
 _TITLES: Final = 8
 """Entries of a plan that a sentence names; --json names them all."""
 
 
-def verdict(status: Status) -> str:
-    """Return whether all is as it is wanted, in a line."""
-    lost = f"; {plural(status.missing, 'pack')} missing" if status.missing else ""
-    holds = f"{plural(status.snapshots, 'snapshot')} in {plural(status.packs, 'pack')}"
-    size = f"{holds}, {human_bytes(status.bytes)}{lost}."
-    if status.shortfalls:
-        things = plural(len(status.shortfalls), "thing falls", "things fall")
-        return f"NOT AS WANTED: {things} short. {size}"
-    if status.findings:
-        return f"NOT KNOWN: not all may be read. Of the rest nothing falls short: {size}"
-    return f"Nothing falls short: {size}"
+class Verdict(NamedTuple):
+    """Whether all is as it is wanted, and what is held; each a sentence, or nearly."""
+
+    headline: str
+    holds: str
+
+    def __str__(self) -> str:
+        """Return both in a line."""
+        return f"{self.headline} {self.holds}"
+
+
+def verdict(
+    *, short: int, unread: bool, snapshots: int, packs: int, size: int, missing: int
+) -> Verdict:
+    """Return the verdict of a status: so many things fall short, or not all could be read."""
+    lost = f"; {plural(missing, 'pack')} missing" if missing else ""
+    holds = (
+        f"{plural(snapshots, 'snapshot')} in {plural(packs, 'pack')}, {human_bytes(size)}{lost}."
+    )
+    if short:
+        return Verdict(
+            f"NOT AS WANTED: {plural(short, 'thing falls', 'things fall')} short.", holds
+        )
+    if unread:
+        return Verdict("NOT KNOWN: not all may be read. Of the rest nothing falls short:", holds)
+    return Verdict("Nothing falls short:", holds)
 
 
 def medium(place: PlaceState) -> str:

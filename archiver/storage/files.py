@@ -8,8 +8,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import secrets
 import stat as stat_module
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from archiver.errors import (
@@ -24,7 +26,6 @@ from archiver.storage.filesystem import follow_folder, sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
 
 _PIECE: Final = 4 << 20
@@ -243,4 +244,22 @@ def write_new(path: Path, data: bytes, mode: int = 0o666) -> None:
     except FileNotFoundError:
         raise UsageError(f"There is no folder for {path}.", hint="Make it first.") from None
     except OSError as error:
+        raise explain_system_error(error, f"{path} was written") from error
+
+
+def write_over(path: Path, data: bytes) -> None:
+    """Write ``data`` to ``path`` in the place of a file before, durably: one of the two is there whole.
+
+    A link is followed. Raise UsageError if something else than a file is there, or no folder for it.
+    """
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():
+        raise UsageError(f"{path} is no file.", hint="Choose another name.")
+    new = target.with_name(f".{target.name[:200]}-{secrets.token_hex(4)}")
+    write_new(new, data)
+    try:
+        new.replace(target)
+        sync_folder(target.parent)
+    except OSError as error:
+        new.unlink(missing_ok=True)
         raise explain_system_error(error, f"{path} was written") from error
