@@ -14,7 +14,7 @@ import msgspec
 
 from archiver import __version__
 from archiver.archive.policy import Policy
-from archiver.archive.records import FORMAT, canonical, parse_record
+from archiver.archive.records import FORMAT, Selection, canonical, parse_record
 from archiver.archive.vouching import DIRECTORY
 from archiver.errors import DamageError
 from archiver.text import utc_now
@@ -280,10 +280,14 @@ class Sealed(msgspec.Struct, frozen=True, omit_defaults=True):
     """A snapshot, given by the id of its seal, was published.
 
     ``vouched`` is the lowest voucher of its files (:mod:`archiver.archive.vouching`), ``""`` if not told.
+    ``manifest`` and ``selection`` are those of the seal, as far as they are told: without the seal they say
+    whether the files of that manifest are all of the revision.
     """
 
     snapshot: str
     vouched: str = ""
+    manifest: str = ""
+    selection: Selection | None = None
 
 
 class Forgotten(msgspec.Struct, frozen=True):

@@ -63,6 +63,8 @@ KeepDocument = Callable[[bytes], tuple[tuple[int, str], ...]]
 """Stores a document in pieces as objects; returns size and BLAKE3 of each, once they are durable."""
 _PURPOSE: Final = "intent"
 _INTENT_MAX: Final = 64 << 20
+_SELECTION_MAX: Final = 64 << 10
+"""Longer lists of patterns are in the seal alone: an event may have 1 MiB."""
 
 
 def publish(
@@ -260,7 +262,12 @@ def ensure_published(archive: Archive, snapshot: Snapshot, events: Iterable[Even
 def _journal_sealed(archive: Archive, snapshot: Snapshot) -> None:
     seal = snapshot.seal
     vouching = vouching_of(seal)
-    sealed = Sealed(snapshot.id, vouching.least.word if vouching else "")
+    sealed = Sealed(
+        snapshot.id,
+        vouching.least.word if vouching else "",
+        seal.manifest.blake3,
+        seal.selection if len(canonical(seal.selection)) <= _SELECTION_MAX else None,
+    )
     archive.record(new_event(sealed, seal.repository, seal.revision, time=seal.sealed))
 
 

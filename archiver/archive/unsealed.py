@@ -1,7 +1,8 @@
 """Snapshots whose seal is lost, by their manifests: what they hold can still be read.
 
 A manifest is proven by its name, so its files can be made of whatever packs have their objects. Lost with
-the seal is which patterns chose the files, and who vouched for them beyond what the manifest tells.
+the seal is who vouched for the files beyond what the manifest tells; and which patterns chose them, unless
+the journal tells it, or another snapshot has all files of the revision, and they are the same.
 
 A manifest without a seal may also be what an interrupted run left, or what was forgotten. The journal
 tells these apart: only of a revision that was sealed, and not taken out of use, the seal is lost. Where
@@ -10,6 +11,7 @@ the journal itself has gaps, a revision that it says nothing of is not withheld.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from archiver.archive import layout
@@ -18,11 +20,11 @@ from archiver.archive.events import Sealed
 from archiver.archive.manifests import manifest_ref, tensors_of
 from archiver.archive.records import Seal, Selection, Totals
 from archiver.archive.seals import ID_DIGITS, Snapshot, is_seal_id
-from archiver.digest import Blake3Hex
+from archiver.digest import Blake3Hex, blake3_hex
 from archiver.errors import DamageError, NotUnderstoodError, UnreadableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from archiver.archive.journal import Journal
     from archiver.archive.manifests import Manifests
@@ -39,16 +41,23 @@ class _LostSeals(NamedTuple):
     """Id of a seal -> its repository, in lowercase, and its revision."""
     known: frozenset[tuple[str, str]]
     gaps: bool
+    selections: dict[str, Selection]
+    """Digest of a lost seal's manifest -> which files it holds, as far as the journal tells."""
 
     @classmethod
     def of(cls, journal: Journal, present: set[str]) -> _LostSeals:
         damaged: list[str] = []
         events = list(journal.events(lambda name, _error: damaged.append(name)))
         chain = Chain(events)
+        events_of_lost = [event for event in chain.sealed() if event.snapshot not in present]
         lost = {
             event.snapshot: (event.repository.casefold(), event.revision)
-            for event in chain.sealed()
-            if event.snapshot not in present
+            for event in events_of_lost
+        }
+        selections = {
+            event.detail.manifest: event.detail.selection
+            for event in events_of_lost
+            if isinstance(event.detail, Sealed) and event.detail.selection is not None
         }
         known = frozenset(
             (event.repository.casefold(), event.revision)
@@ -56,7 +65,7 @@ class _LostSeals(NamedTuple):
             if isinstance(event.detail, Sealed)
         )
         gaps = not events or bool(damaged) or next(chain.missing(), None) is not None
-        return cls(lost, known, gaps)
+        return cls(lost, known, gaps, selections)
 
     def may_be(self, key: tuple[str, str]) -> bool:
         """Return whether a seal of this repository and revision is lost, as far as can be known."""
@@ -128,7 +137,9 @@ class UnsealedSnapshots:
         names = [name for name, document in documents if document and document.digest not in named]
         # The journal only where it is asked for: it may be long.
         lost = (
-            _LostSeals.of(self._journal, present) if names else _LostSeals({}, frozenset(), False)
+            _LostSeals.of(self._journal, present)
+            if names
+            else _LostSeals({}, frozenset(), False, {})
         )
         for name in names:
             try:
@@ -137,9 +148,27 @@ class UnsealedSnapshots:
                 continue  # an audit says so
             key = (manifest.source.repository.casefold(), manifest.source.revision)
             if key[1] not in newer and lost.may_be(key) and is_meant(key, lost):
-                yield self._snapshot(manifest, plain)
+                selection = lost.selections.get(blake3_hex(plain))
+                if selection is None:
+                    selection = self._selection_by_others(manifest, sealed)
+                yield self._snapshot(manifest, plain, selection)
 
-    def _snapshot(self, manifest: Manifest, plain: bytes) -> Snapshot:
+    def _selection_by_others(self, manifest: Manifest, sealed: Iterable[Snapshot]) -> Selection:
+        """Return which files a manifest lists, by another snapshot of all files of its revision.
+
+        Without one that lists the same paths nobody knows: patterns may have chosen them.
+        """
+        source, paths = manifest.source, [entry.path for entry in manifest.files]
+        for snapshot in sealed:
+            seal = snapshot.seal
+            same = snapshot.is_of(source.repository) and seal.revision == source.revision
+            if same and seal.selection.whole and seal.totals.files == len(paths):
+                with suppress(DamageError):
+                    if [file.path for file in self._manifests.facts(seal).files] == paths:
+                        return Selection()
+        return Selection(completeness="unknown")
+
+    def _snapshot(self, manifest: Manifest, plain: bytes, selection: Selection) -> Snapshot:
         objects = self._objects()
         packs: dict[str, int] = {}
         stored: dict[str, int] = {}
@@ -166,8 +195,7 @@ class UnsealedSnapshots:
             ),
             sealed="",
             tool="",
-            # Patterns may have chosen its files: nobody knows any more.
-            selection=Selection(completeness="unknown"),
+            selection=selection,
             committed=source.committed,
         )
         return Snapshot(Blake3Hex(seal.manifest.blake3), seal)

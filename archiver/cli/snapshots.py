@@ -93,9 +93,12 @@ def remark_given(snapshot: Snapshot) -> None:
     """Remark a snapshot that may not be all of its revision, or that has no seal."""
     selection, title = snapshot.seal.selection, snapshot.title
     if not snapshot.sealed:
+        held = "Perhaps not all files of the revision are held. "
+        if selection.known:
+            held = "Only chosen files of the revision are held. " if selection.chosen else ""
         output.remark(
-            f"note: {title} is read without a seal, by its manifest alone: the seal is lost. Perhaps not "
-            "all files of the revision are held. 'archiver repair' makes a new seal."
+            f"note: {title} is read without a seal, by its manifest alone: the seal is lost. {held}"
+            "'archiver repair' makes a new seal."
         )
     elif selection.chosen:
         output.remark(f"note: only chosen files of {title} are held.")

@@ -86,7 +86,15 @@ def test_what_is_sealed_can_be_read_at_once(archive):
     entries = [e for pack, _ in seal.packs for e in archive.pack(pack).index()]
     assert seal.totals.stored == sum(entry.stored for entry in entries)
     ((_, event),) = archive.events()
-    assert (event.event, event.fields) == ("sealed", {"snapshot": snapshot.id, "vouched": "nobody"})
+    assert (event.event, event.fields) == (
+        "sealed",
+        {
+            "snapshot": snapshot.id,
+            "vouched": "nobody",
+            "manifest": seal.manifest.blake3,
+            "selection": {"exclude": [], "include": []},
+        },
+    )
 
 
 @pytest.mark.parametrize("step", ["manifests", "snapshots"])

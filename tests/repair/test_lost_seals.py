@@ -9,6 +9,7 @@ import shutil
 
 import pytest
 from blake3 import blake3
+from kit import handmade
 from kit.archive import seals
 from kit.cli import invoke
 from kit.faults import empty, flip, overwrite
@@ -80,11 +81,63 @@ def test_repair_makes_a_new_seal(weights, run, repair, sound, damage):
     assert sources(mended)[name] == "its manifest"
     new = only_seal(weights)
     assert new.name != old.name
-    assert json.loads(new.read_bytes())["selection"]["completeness"] == "unknown"
+    assert json.loads(new.read_bytes())["selection"] == {"exclude": [], "include": []}
     sound(weights)
     assert run("prune", "-q", "-C", weights).code == 0
     assert repair().code == 0
     assert seals(weights, ONE) == [new]
+
+
+def test_which_files_were_chosen_is_told_by_the_journal(weights, run, repair, tmp_path, models):
+    folder = write_folder(tmp_path / "part", models[ONE])
+    words = ("import", "-q", "-C", weights, folder, "--as", "org/part", "--include", "*.json")
+    assert run(*words, "--min-free", "0B").code == 0
+    old = only_seal(weights, "org/part")
+    chosen = json.loads(old.read_bytes())["selection"]
+    assert chosen["include"] == ["*.json"]
+    old.unlink()
+    assert "Only chosen files" in run("show", "-C", weights, "org/part").err
+    assert repair().code == 0
+    new = only_seal(weights, "org/part")
+    assert json.loads(new.read_bytes())["selection"] == chosen
+    assert run(*words, "--min-free", "0B").code == 0
+    assert seals(weights, "org/part") == [new]  # it says the same
+
+
+def test_what_older_events_do_not_tell_stays_unknown(weights, run, repair):
+    """Those of older writers name the seal alone."""
+    (event,) = (
+        path
+        for path in (weights / "journal").rglob("*.json")
+        if json.loads(path.read_bytes())["repository"] == TWO
+    )
+    told = json.loads(event.read_bytes())
+    assert told["detail"].pop("selection") == {"exclude": [], "include": []}
+    data = json.dumps(told, sort_keys=True, separators=(",", ":")).encode()
+    event.unlink()
+    stamp = event.name.partition(".")[0]
+    overwrite(event.with_name(f"{stamp}.{blake3(data).hexdigest()}.json"), data)
+    only_seal(weights, TWO).unlink()
+    assert "Perhaps not all files" in run("show", "-C", weights, TWO).err
+    assert repair().code == 0
+    new = json.loads(only_seal(weights, TWO).read_bytes())
+    assert new["selection"]["completeness"] == "unknown"
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_another_snapshot_of_all_files_tells_which_there_are(tmp_path, same):
+    root, text = tmp_path / "weights", b"some text"
+    handmade.write_identity(root)
+    pack = handmade.pack([(text, 0, handmade.object_frames(text, 0))])
+    handmade.write_pack(root, pack)
+    files = [handmade.described(name, [text]) for name in ("a.txt", "b.txt")]
+    handmade.write_snapshot(root, handmade.manifest(files), [pack])
+    other = json.loads(handmade.manifest(files if same else [files[0], files[0] | {"path": "c"}]))
+    other["source"]["licence"] = "mit"
+    lost = handmade.write_snapshot(root, handmade.canonical(other), [pack])
+    next(root.glob(f"snapshots/*/*/*{lost}*")).unlink()
+    (snapshot,) = Archive.open(root).unsealed()
+    assert snapshot.seal.selection.whole == same
 
 
 def test_a_copy_of_the_seal_comes_first(weights, replica, run, repair, sound):
