@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 import re
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -46,6 +47,9 @@ ID_DIGITS: Final = 8
 """So many digits of a seal's id name it,"""
 _ID: Final = re.compile(rf"[0-9a-f]{{{ID_DIGITS},64}}")
 """also alone, where no repository is called so."""
+_NEAR: Final = 0.75
+"""Names that are so much alike, of 1, were perhaps mistyped; so many are named."""
+_NEAR_MAX: Final = 3
 _MANIFEST: Final = re.compile(rb'"manifest":\{"blake3":"([0-9a-f]{64})"')
 """How a seal names its manifest, in canonical JSON."""
 
@@ -244,8 +248,10 @@ class Seals:
         held = self.of(repository, skip_damaged)
         if not held:
             what = "fits several seals" if candidates else f"is not in the archive {place}"
+            near = "" if candidates else ", or ".join(self._near(repository))
+            meant = f"Did you mean {near}? " if near else ""
             return UsageError(
-                f"{repository} {what}.", hint=f"{command('list', place)} shows what is."
+                f"{repository} {what}.", hint=f"{meant}{command('list', place)} shows what is."
             )
         listed = ", ".join(sorted({snapshot.seal.revision[:12] for snapshot in held})[:8])
         fault = "is not held"
@@ -253,6 +259,17 @@ class Seals:
             several = len({snapshot.seal.revision for snapshot in candidates}) > 1
             fault = f"fits several {'revisions' if several else 'seals'}"
         return UsageError(f"Revision {revision} of {repository} {fault}; held are {listed}.")
+
+    def _near(self, repository: str) -> list[str]:
+        """Return the repositories that were perhaps meant: of another hub or type, or mistyped."""
+        spelled = {
+            snapshot.seal.repository.casefold(): snapshot.seal.repository
+            for snapshot in self.all(skip_damaged)
+        }
+        bare = _bare_name(repository)
+        same = [name for key, name in sorted(spelled.items()) if _bare_name(key) == bare]
+        close = difflib.get_close_matches(repository.casefold(), spelled, _NEAR_MAX, _NEAR)
+        return (same or [spelled[key] for key in close])[:_NEAR_MAX]
 
     def _require_unneeded(self, name: str, error: DamageError, candidates: list[Snapshot]) -> None:
         """Raise the damage of a seal that was perhaps meant, if no snapshot stands in for it."""
@@ -396,6 +413,11 @@ def _is_named(snapshot: Snapshot, name: str) -> bool:
     except UsageError:
         return False  # it names a repository that cannot be
     return layout.document_of(name) == (snapshot.seal.revision, snapshot.id)
+
+
+def _bare_name(repository: str) -> str:
+    """Return the name of a repository in lowercase, without its hub and its type."""
+    return repository.casefold().rpartition(":")[2].removeprefix("datasets/")
 
 
 def _revision_of(name: str) -> str:

@@ -1632,8 +1632,17 @@ class Snapshots:
                 self.log.damage(f"{wanted}: no good seal; a manifest without a seal is taken")
         if not found:
             code = 10 if self.log.skipped else 2
-            raise Stop(code, f"{wanted}: no such snapshot here; `list` shows what there is")
+            near = ", or ".join(self.near(wanted))
+            meant = f"did you mean {near}? " if near else ""
+            raise Stop(code, f"{wanted}: no such snapshot here; {meant}`list` shows what there is")
         return found
+
+    def near(self, wanted: str) -> list[str]:
+        """Repositories of the same name in other case, or of another hub or type."""
+        name = wanted.partition("@")[0].lower().rpartition(":")[2].rpartition("datasets/")[2]
+        names = sorted({seal.repository for seal in self.seals})
+        ends = tuple(f"{mark}{name}" for mark in (":", "datasets/"))
+        return [n for n in names if n.lower() == name or n.lower().endswith(ends)]
 
     @staticmethod
     def among(seals: Sequence[Seal], wanted: str) -> list[Seal]:

@@ -237,9 +237,15 @@ def _show(report: RestoreReport, snapshot: Snapshot, seconds: float) -> None:
 
 def _proven(report: RestoreReport) -> str:
     """Return what is known of every byte, the rest of a sentence."""
-    if report.proof == "segments":
-        return "is as the segments in its manifest say; no file's SHA-256 was computed"
-    return compared(report.vouched)
+    if report.proof != "segments" or (report.kept and report.kept == report.files):
+        return compared(report.vouched)  # what is there already is compared by its SHA-256
+    of_which = "no file's SHA-256 was computed"
+    if report.kept:
+        of_which = (
+            f"the SHA-256 was computed of the {plural(report.kept, 'file')} that "
+            f"{'was' if report.kept == 1 else 'were'} there already, and of no other"
+        )
+    return f"is as the segments in its manifest say; {of_which}"
 
 
 def _described_failure(failure: RestoreFailure) -> dict[str, Any]:

@@ -56,6 +56,41 @@ def test_no_such_file(held, archive, cli, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_the_last_sentence_says_what_was_proven_of_which_file(held, archive, cli, tmp_path):
+    out, words = tmp_path / "out", ("restore", "-C", archive, REPO, tmp_path / "out", "--check")
+    assert "; no file's SHA-256 was computed." in cli(*words, "segments").out
+    (out / "config.json").unlink()
+    told = cli(*words, "segments").out
+    others = len(held) - 1
+    assert f"the SHA-256 was computed of the {others} files that were there already" in told
+    assert "and of no other." in told
+    assert "every byte checked against upstream's digests." in cli(*words, "segments").out
+
+
+def test_a_name_that_is_nearly_right(held, archive, cli, tmp_path):
+    folder = tmp_path / "m"
+    folder.mkdir()
+    (folder / "a.txt").write_bytes(b"a")
+    assert cli("import", "-C", archive, folder, "--min-free", "0B").code == 0
+    decoder = [sys.executable, "-I", archive / "decode.py", "restore"]
+    meant = {
+        "m": ("folder:m", "folder:m"),
+        "datasets/org/model": ("org/model", "org/model"),
+        "org/modle": ("org/model", ""),
+        "ORG/Model": ("", "org/model"),  # the command takes it in any case
+        "nothing/like": ("", ""),
+    }
+    for number, (name, (by_command, by_decoder)) in enumerate(meant.items()):
+        result = cli("restore", "-C", archive, name, tmp_path / f"out{number}")
+        assert result.code == (0 if name == "ORG/Model" else 2)
+        assert (f"Did you mean {by_command}?" in result.err) == bool(by_command)
+        assert ("Did you mean" in result.err) == bool(by_command)
+        words = [*decoder, name, tmp_path / "no"]
+        done = subprocess.run(words, check=False, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 2
+        assert (f"did you mean {by_decoder}?" in done.stderr) == bool(by_decoder)
+
+
 @pytest.mark.parametrize("reference", ["org/absent", f"{REPO}@{'0' * 40}", f"{REPO}@"])
 def test_no_such_snapshot(held, archive, cli, tmp_path, reference):
     result = cli("restore", "-C", archive, reference, tmp_path / "out")
