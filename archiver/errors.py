@@ -24,6 +24,7 @@
     │   ├── AccessError              23   gated, private or disabled: a token with rights may help
     │   │   ├── DisabledError        23   upstream has switched the repository off
     │   │   └── TokenError           23   upstream does not take the token, whatever it is asked for
+    │   ├── UnseenError              23   upstream does not show a repository: gone, private, or hidden
     │   └── RenamedError             23   upstream has it under another name
     ├── PolicyError                  24   the archive's policy forbids it
     ├── UnfinishedModelError         25   a model in a folder lacks parts that it plainly needs
@@ -263,6 +264,10 @@ class DisabledError(AccessError):
 
 class TokenError(AccessError):
     """Upstream does not take the token, whatever it is asked for: that says nothing of a repository."""
+
+
+class UnseenError(UpstreamGoneError):
+    """Upstream does not show a repository: it is gone, or private, or hidden from a token that expired."""
 
 
 class RenamedError(UpstreamGoneError):

@@ -23,10 +23,12 @@ from archiver.archive.events import (
     PlanRetired,
     Sighted,
     Synced,
+    UpstreamChanged,
     new_event,
 )
 from archiver.archive.seals import Snapshot, preference
 from archiver.archive.vouching import Voucher
+from archiver.archive.watch import UpstreamHistory
 from archiver.errors import AccessError, ArchiverError, ExitCode, UpstreamGoneError, skip_damaged
 from archiver.text import seconds_of, utc_after, utc_before
 
@@ -167,12 +169,24 @@ class Upstreams:
                 self.gone.pop((repository, name), None)
             case Gone(name):
                 self.gone[repository, name] = event.time
+            case UpstreamChanged() as changed:
+                self._add_verdict(repository, event.time, changed)
             case Acknowledged(fact, name) as known:
                 self._acknowledged[FactKey(fact, repository, name)] = event.time, known
             case _:
                 return
         self.spellings[repository] = event.repository
         self.last = max(self.last, event.time)
+
+    def _add_verdict(self, repository: str, time: str, changed: UpstreamChanged) -> None:
+        """Take in that a repository as a whole is called gone, or is shown again."""
+        names = {name for known, name in self.sighted if known == repository} or {"main"}
+        for change in changed.changes:
+            for name in names:
+                if change.what == "gone":
+                    self.gone.setdefault((repository, name), time)
+                elif change.what == "back":
+                    self.gone.pop((repository, name), None)
 
     def acknowledgements(self, now: str) -> dict[FactKey, tuple[str, Acknowledged]]:
         """Return those that hold at this time, each with when it was made."""
@@ -383,10 +397,19 @@ def planned_of(plan: Plan, place: str, source: str = "") -> Planned:
     return Planned(plan.name, place, tuple(entries), source, plan.max_age)
 
 
-def note_gone(archive: Archive, repository: str, name: str, upstream: str) -> None:
-    """Journal once that upstream no longer has what this archive has of a repository."""
+def note_gone(
+    archive: Archive, repository: str, name: str, upstream: str, *, unseen: bool = False
+) -> None:
+    """Journal once that upstream no longer has what this archive has of a repository.
+
+    Where all of it is ``unseen``, and it is watched, that is for whoever watches to judge: it may be
+    private, or hidden from a token that expired (`archiver.archive.watch`).
+    """
     held = archive.snapshots_of(repository, on_damage=skip_damaged)
-    known = Upstreams(archive.events(on_damage=skip_damaged))
+    events = list(archive.events(on_damage=skip_damaged))
+    if unseen and UpstreamHistory(events).of(repository).looked:
+        return
+    known = Upstreams(events)
     key = repository.casefold(), name
     if held and key not in known.gone:
         # In a second of its own: the newest event counts.

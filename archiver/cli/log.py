@@ -11,8 +11,8 @@ import click
 from archiver.archive import events as kinds
 from archiver.archive.policy import Policy
 from archiver.cli import output
-from archiver.cli.changes import changed_sentence, unseen_sentence
 from archiver.cli.options import Moment, common, exit_damaged, open_archive, split_reference
+from archiver.report.changes import changed_sentence, unseen_sentence
 from archiver.text import human_bytes, human_duration, in_short, plural, printable
 
 if TYPE_CHECKING:

@@ -66,6 +66,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "list": ("list_", "List the snapshots the archive holds."),
         "show": ("show", "Show one snapshot: source, files, tensors."),
         "diff": ("diff", "Show which files and tensors differ between two snapshots."),
+        "upstream": ("upstream", "Show a repository's history upstream, as it was seen."),
         "log": ("log", "Show what happened to the archive: the events of its journal."),
         "report": (
             "report",

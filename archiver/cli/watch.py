@@ -8,10 +8,10 @@ import click
 import msgspec
 
 from archiver.cli import output
-from archiver.cli.changes import change_sentence
 from archiver.cli.mirroring import open_hub
 from archiver.cli.options import common, open_archive, token_option
 from archiver.errors import UsageError
+from archiver.report.changes import change_sentence
 from archiver.text import plural, printable
 
 if TYPE_CHECKING:

@@ -11,12 +11,14 @@ import msgspec
 
 from archiver.archive.advice import quoted
 from archiver.operations.status import report
+from archiver.report.changes import change_sentence
 from archiver.text import human_bytes, human_duration, in_short, plural, printable
 
 if TYPE_CHECKING:
     from archiver.archive.copies import PlaceState, Presence, Standing
     from archiver.operations.status.report import PlanShortfall, Shortfall
 
+_CHANGES: Final = 5
 _TITLES: Final = 8
 """Entries of a plan that a sentence names; --json names them all."""
 
@@ -145,6 +147,17 @@ def sentence(shortfall: Shortfall) -> str:  # noqa: C901, PLR0911, PLR0912 - one
         case report.LowRoom():
             free, keep = human_bytes(shortfall.free), human_bytes(shortfall.keep)
             return f"The disk is nearly full: {free} are free, and {keep} should stay so."
+        case report.NotShownUpstream():
+            days = plural(shortfall.days, "day")
+            return (
+                f"Upstream does not show {printable(shortfall.repository)} to us, on {days} so far (HTTP "
+                f"{shortfall.status}). What is held of it stays."
+            )
+        case report.ChangedUpstream():
+            told = " ".join(map(change_sentence, shortfall.changes[:_CHANGES]))
+            more = len(shortfall.changes) - _CHANGES
+            rest = f" And {plural(more, 'more change')}." if more > 0 else ""
+            return f"Upstream changed {printable(shortfall.repository)}. {told}{rest}"
         case report.UnfinishedFiles():
             left = f"{plural(shortfall.files, 'unfinished file')}, {human_bytes(shortfall.bytes)}"
             return (

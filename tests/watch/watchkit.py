@@ -28,12 +28,12 @@ class Nights:
         self.now = now
         self.hub = hub
         self.archive = archive
-        self._run = run
+        self.run = run
 
     def look(self, *words: object) -> Result:
         """Look now, a minute after what was before."""
         self.now += timedelta(minutes=1)
-        return self._run("watch", "-C", self.archive, *words)
+        return self.run("watch", "-C", self.archive, *words)
 
     def night(self, *words: object) -> Result:
         """Look in the next night."""

@@ -39,6 +39,7 @@ from archiver.errors import (
     ArchiverError,
     NoSpaceError,
     TooLargeError,
+    UnseenError,
     UpstreamGoneError,
     UsageError,
     explain_system_error,
@@ -120,7 +121,8 @@ def mirror(archive: Archive, request: MirrorRequest, progress: Progress) -> Mirr
         name = request.revision or RepositoryName.parse(request.repository).main_branch
         if endpoint and not request.dry_run and outcome_of(error) == "gone":
             with suppress(ArchiverError):  # that it is gone is what must be told
-                note_gone(archive, request.repository, name, endpoint)
+                unseen = isinstance(error, UnseenError)
+                note_gone(archive, request.repository, name, endpoint, unseen=unseen)
         raise
     listing = _select(whole, request)
     require_fit(listing)

@@ -19,6 +19,7 @@ from archiver.archive.journal import policy_of
 from archiver.archive.places import own_place
 from archiver.archive.plans import Plans, vouched_in
 from archiver.archive.policy import LEVELS, Policy
+from archiver.archive.watch import UpstreamHistory
 from archiver.errors import NotUnderstoodError, UnreadableError
 from archiver.operations.status.report import Coverage, LastAudit, PackStatus
 from archiver.text import utc_before
@@ -59,6 +60,7 @@ class Inventory:
         self.since = utc_before(self.policy.audit_days * _DAY) if self.policy.audit_days else ""
         plans = Plans(self._besides_audits, self._place)
         self.upstreams = plans.upstreams
+        self.upstream = UpstreamHistory(self._besides_audits)
         self.min_free = max((plan.min_free for plan in plans.active), default=0) or MIN_FREE
         self.plans = tuple(
             plans.judge(plan, self.snapshots, now, vouched_in(archive)) for plan in plans.active

@@ -6,7 +6,7 @@ import msgspec
 
 from archiver.archive.advice import Argv
 from archiver.archive.copies import PlaceState
-from archiver.archive.events import Sample
+from archiver.archive.events import Sample, UpstreamChange
 from archiver.archive.findings import Finding
 from archiver.archive.plans import PlanStatus
 from archiver.archive.policy import Level, Policy
@@ -220,6 +220,24 @@ class LastAudit(msgspec.Struct, frozen=True):
     sample: Sample | None
     heads: int
     keys: int
+
+
+class NotShownUpstream(Shortfall, frozen=True, tag="not-shown"):
+    """A remark: upstream did not show a held repository on the last ``days`` on which it was asked.
+
+    Whether it is gone, private, or shown again tomorrow is not known. ``status`` is the HTTP status.
+    """
+
+    repository: str
+    days: int
+    status: int
+
+
+class ChangedUpstream(Shortfall, frozen=True, tag="upstream"):
+    """A remark: upstream changed a held repository, or its branches, within the last days."""
+
+    repository: str
+    changes: tuple[UpstreamChange, ...]
 
 
 class LostUpstream(msgspec.Struct, frozen=True):

@@ -22,6 +22,7 @@ from archiver.archive.signing.signatures import unsigned
 from archiver.archive.vouching import Voucher
 from archiver.operations.status.inventory import Inventory
 from archiver.operations.status.report import (
+    ChangedUpstream,
     ContradictorySeals,
     DamagedByAudit,
     DamagedFiles,
@@ -33,6 +34,7 @@ from archiver.operations.status.report import (
     NoParity,
     NoPolicy,
     NothingHeld,
+    NotShownUpstream,
     PlanFailed,
     PlanGone,
     PlanLate,
@@ -49,7 +51,7 @@ from archiver.operations.status.report import (
     WrongClock,
 )
 from archiver.smoke.receipt import last_tested
-from archiver.text import utc_now
+from archiver.text import utc_before, utc_now
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -60,6 +62,8 @@ if TYPE_CHECKING:
     from archiver.archive.plans import EntryStatus, PlanStatus
     from archiver.archive.seals import Snapshot
 
+_NEWS_SECONDS: Final = 7 * 86400
+"""For so long a status tells of what upstream changed."""
 _FACTS: Final[tuple[tuple[Literal["gone", "refused"], type[PlanGone | PlanRefused]], ...]] = (
     ("gone", PlanGone),
     ("refused", PlanRefused),
@@ -305,6 +309,27 @@ def _unproven(inventory: Inventory, place: str) -> Iterator[Shortfall]:
             )
 
 
+def _upstream(inventory: Inventory, place: str) -> Iterator[Shortfall]:
+    """Yield what upstream did lately to what is held; what is gone is told besides."""
+    held = {snapshot.seal.repository.casefold() for snapshot in inventory.snapshots}
+    since = utc_before(_NEWS_SECONDS)
+    for known in inventory.upstream:
+        name = known.repository
+        if name.casefold() not in held or known.gone:
+            continue
+        if known.unseen:
+            yield NotShownUpstream(
+                commands=(argv("watch", place, name),),
+                repository=name,
+                days=len(known.unseen),
+                status=known.unseen[-1].unseen.status,
+            )
+        if news := tuple(seen.change for seen in known.history if seen.news and seen.time >= since):
+            yield ChangedUpstream(
+                commands=(argv("upstream", place, name),), repository=name, changes=news
+            )
+
+
 def _remarks(archive: Archive, inventory: Inventory, free: int) -> Iterator[Shortfall]:
     """Yield what is worth a line and falls short of nothing."""
     place = archive.store.address
@@ -312,6 +337,7 @@ def _remarks(archive: Archive, inventory: Inventory, free: int) -> Iterator[Shor
         yield NoPolicy(commands=(argv("policy set", place, "--copies", "2"),))
     if 0 <= free < inventory.min_free:
         yield LowRoom(commands=(argv("stats", place),), free=free, keep=inventory.min_free)
+    yield from _upstream(inventory, place)
     leftovers = unfinished(archive.store)
     if leftovers.files:
         yield UnfinishedFiles(

@@ -17,6 +17,7 @@ from archiver.errors import (
     MismatchError,
     NetworkError,
     TokenError,
+    UnseenError,
     UpstreamGoneError,
 )
 from archiver.text import printable
@@ -133,7 +134,7 @@ def _no_repository(subject: Subject) -> ArchiverError:
         return UpstreamGoneError(
             f"{subject} is gone: upstream shows no such repository any more.", hint=_PRIVATE_HINT
         )
-    return UpstreamGoneError(
+    return UnseenError(
         f"{subject.endpoint} has no {subject.kind} {printable(subject.repository)}.",
         hint=_PRIVATE_HINT,
     )
