@@ -21,6 +21,7 @@ from archiver.archive.events import (
     CopyLost,
     Forgotten,
     Gone,
+    NightRun,
     Outcome,
     Planned,
     PlannedEntry,
@@ -29,11 +30,15 @@ from archiver.archive.events import (
     Sighted,
     SmokeTested,
     Synced,
+    UpstreamChange,
+    UpstreamChanged,
+    UpstreamUnseen,
 )
 from archiver.archive.findings import Finding
 from archiver.archive.places import own_place
 from archiver.archive.plans import PlanStatus, Upstreams
 from archiver.archive.policy import Policy
+from archiver.archive.watch import is_news
 from archiver.catalogue.rebuild import open_catalogue
 from archiver.catalogue.stats import stats
 from archiver.errors import skip_damaged
@@ -160,13 +165,16 @@ ChangeKind = Literal[
     "revision",
     "gone",
     "back",
+    "upstream",
+    "unseen",
     "damaged",
     "repaired",
     "forgotten",
     "copy-lost",
     "smoke-failed",
 ]
-"""``new`` is a repository of which nothing was held, ``revision`` a further revision of one."""
+"""``new`` is a repository of which nothing was held, ``revision`` a further revision of one, ``upstream``
+what a look at upstream found changed, ``unseen`` a repository that it did not show."""
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -178,6 +186,7 @@ class Change(msgspec.Struct, frozen=True):
     revision: str = ""
     place: str = ""
     count: int = 0
+    upstream: UpstreamChange | None = None
 
 
 class Period(msgspec.Struct, frozen=True):
@@ -194,10 +203,14 @@ class Period(msgspec.Struct, frozen=True):
 
 
 class RunDay(msgspec.Struct, frozen=True):
-    """The runs of plans that ended on a day (YYYY-MM-DD, UTC), and the exit code of the worst."""
+    """The runs of plans, and the nights, that ended on a day (YYYY-MM-DD, UTC).
+
+    ``exit_code`` is that of the worst of them. A night in which nothing was done is not journalled.
+    """
 
     day: str
     runs: int
+    nights: int
     exit_code: int
     fetched: int
     stored: int
@@ -536,10 +549,11 @@ class History:
         self._gone: set[tuple[str, str]] = set()
         self._planned: dict[str, Planned] = {}
         self._synced: list[tuple[str, Synced]] = []
+        self._nights: list[tuple[str, NightRun]] = []
         for digest, event in events:
             self._add(digest, event)
 
-    def _add(self, digest: str, event: Event) -> None:  # noqa: C901 - one branch a kind
+    def _add(self, digest: str, event: Event) -> None:  # noqa: C901, PLR0912 - one branch a kind
         key = event.repository.casefold()
         about = {"repository": event.repository, "revision": event.revision}
         match event.detail:
@@ -568,6 +582,23 @@ class History:
                 self._planned[digest] = planned
             case Synced() as synced if self._place.is_named(synced.place):
                 self._synced.append((event.time, synced))
+            case NightRun() as night if self._place.is_named(night.place):
+                self._nights.append((event.time, night))
+            case UpstreamChanged() as changed:
+                self._add_upstream(event, changed)
+            case UpstreamUnseen(unseen=unseen):
+                for repository in unseen:
+                    self._note(event, "unseen", repository=repository.repository)
+
+    def _add_upstream(self, event: Event, changed: UpstreamChanged) -> None:
+        """Take in what a look found changed; at a first look most is only how it was found."""
+        for change in changed.changes:
+            kind: ChangeKind = "upstream"
+            if change.what in {"gone", "back"}:
+                kind = "gone" if change.what == "gone" else "back"
+            if is_news(change, first=changed.first):
+                new = Change(event.time, kind, event.repository, upstream=change)
+                self.changes.append(new)
 
     def _note(self, event: Event, what: ChangeKind, **about: str | int) -> None:
         self.changes.append(Change(event.time, what, **about))  # type: ignore[arg-type] # its own keys
@@ -588,20 +619,22 @@ class History:
     def runs(self, plans: tuple[PlanStatus, ...]) -> Runs:
         """Return the runs of the plans, by day, and which entries failed."""
         first = monday(self._now, weeks=WEEKS - 1)
-        days: dict[str, list[Synced]] = {}
-        for time, synced in self._synced:
+        days: dict[str, list[Synced | NightRun]] = {}
+        ended: list[tuple[str, Synced | NightRun]] = [*self._synced, *self._nights]
+        for time, run in ended:
             if first <= time[:10] <= self._now[:10]:
-                days.setdefault(time[:10], []).append(synced)
+                days.setdefault(time[:10], []).append(run)
         failures = sorted(self._failures(), key=lambda failure: failure.last, reverse=True)
         return Runs(
             plans=tuple(_without_entries(plan) for plan in plans),
             days=tuple(
                 RunDay(
                     day=day,
-                    runs=len(runs),
-                    exit_code=min((synced.exit_code for synced in runs), key=_severity),
-                    fetched=sum(synced.fetched for synced in runs),
-                    stored=sum(synced.stored for synced in runs),
+                    runs=sum(isinstance(run, Synced) for run in runs),
+                    nights=sum(isinstance(run, NightRun) for run in runs),
+                    exit_code=min((run.exit_code for run in runs), key=_severity),
+                    fetched=sum(run.fetched for run in runs if isinstance(run, Synced)),
+                    stored=sum(run.stored for run in runs if isinstance(run, Synced)),
                 )
                 for day, runs in sorted(days.items())
             ),

@@ -44,6 +44,7 @@ _COMMAND_MAX: Final = 2000
 _LABELS: Final[tuple[tuple[ChangeKind, str], ...]] = (
     ("new", "New repositories"),
     ("revision", "New revisions of held ones"),
+    ("upstream", "Changes upstream"),
     ("gone", "Gone upstream"),
     ("damaged", "Audits that found damage"),
     ("repaired", "Repairs"),
@@ -55,6 +56,8 @@ _CHANGES: Final[dict[ChangeKind, str]] = {
     "revision": "new revision",
     "gone": "gone upstream",
     "back": "back upstream",
+    "upstream": "changed upstream",
+    "unseen": "not shown by upstream",
     "damaged": "an audit found damage",
     "repaired": "files repaired",
     "forgotten": "snapshots forgotten",
@@ -261,6 +264,7 @@ def calendar(days: Sequence[RunDay], now: str) -> Calendar:
         if day:
             end = f"exit {day.exit_code}" if day.exit_code else "all well"
             text = f"{name}: {plural(day.runs, 'run')}, {end}, {human_bytes(day.fetched)} fetched"
+            text += f"; {plural(day.nights, 'night')} told of news" if day.nights else ""
         shade = 0 if day is None else 5 if day.exit_code else 1
         (cells if day else blank).append(Cell(week * _PITCH, weekday * _PITCH, shade, text))
     bad = sum(bool(day.exit_code) for day in days)

@@ -21,10 +21,15 @@ from archiver.archive.events import (
     Audited,
     Copied,
     Gone,
+    NightRun,
     Planned,
     PlannedEntry,
     Sighted,
     Synced,
+    UnseenRepository,
+    UpstreamChange,
+    UpstreamChanged,
+    UpstreamUnseen,
 )
 from archiver.archive.places import own_place, settled_place
 from archiver.report import facts as report
@@ -253,3 +258,24 @@ def test_an_empty_archive_has_a_report(tmp_path, run):
     assert run("report", "-C", tmp_path / "new").code == 0
     told = json.loads((tmp_path / "new" / "report.json").read_text())
     assert (told["held"]["list"], told["room"]["points"]) == ([], [])
+
+
+def test_what_a_look_at_upstream_found_is_told_and_a_night_that_had_news(root, facts, clock):
+    place = own_place(Archive.open(root)).key
+    licence = UpstreamChange("licence", before="mit", after="other")
+    found = UpstreamChanged("hub", (UpstreamChange("licence", after="mit"),), first=True)
+    record(root, found, clock(5), "org/one")
+    record(root, UpstreamChanged("hub", (licence,)), clock(4), "org/one")
+    record(root, UpstreamChanged("hub", (UpstreamChange("gone"),)), clock(3), "org/one")
+    record(root, UpstreamUnseen("hub", "x", (UnseenRepository("org/x", 401),)), clock(2))
+    record(root, NightRun("p", place, 23), clock(1))
+    clock()
+    told = facts()
+    changes = [(change["what"], change["repository"]) for change in told["changes"]]
+    assert changes[:-1] == [("unseen", "org/x"), ("gone", "org/one"), ("upstream", "org/one")]
+    assert (
+        told["changes"][2]["upstream"] | {"what": "licence", "before": "mit"}
+        == (told["changes"][2]["upstream"])
+    )
+    (day,) = told["runs"]["days"]
+    assert (day["runs"], day["nights"], day["exit_code"]) == (0, 1, 23)
