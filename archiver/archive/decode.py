@@ -39,6 +39,8 @@ _SMALL: Final = 1 << 20
 _FILE_THREADS: Final = 8
 """Threads that open, sync and name files, and make small ones; mostly they wait for the disk."""
 _SMALL_AHEAD: Final = 4 * _FILE_THREADS
+_HASHED_BY: Final = 4
+"""There is a buffer that waits to be hashed for each so many threads that decode."""
 
 Segment = tuple[int, str]
 """Size in bytes and BLAKE3."""
@@ -87,8 +89,8 @@ class DecodedFile(NamedTuple):
 
 def decoder_workers(memory: MemoryBudget) -> int:
     """Return how many workers a ``FileDecoder`` may have."""
-    # Each decodes into a buffer, and half of them have one more that waits to be hashed.
-    return memory.workers(DECODER_BYTES + SEGMENT_MAX // 2)
+    # Each decodes into a buffer, and of four one has another that waits to be hashed.
+    return memory.workers(DECODER_BYTES + SEGMENT_MAX + SEGMENT_MAX // _HASHED_BY)
 
 
 class FileDecoder:
@@ -102,7 +104,7 @@ class FileDecoder:
         self.hashers = ThreadPoolExecutor(self.streams, thread_name_prefix="hash")
         self.files_pool = ThreadPoolExecutor(_FILE_THREADS, thread_name_prefix="file")
         self._ahead = workers + 1
-        self._buffers = workers + max(1, workers // 2)
+        self._buffers = workers + max(1, workers // _HASHED_BY)
         self._free: deque[Bytes] = deque()
 
     def __enter__(self) -> Self:

@@ -5,20 +5,25 @@ Every encoding is decoded again and compared before it is handed out. Format: ``
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 import numpy as np
+from blake3 import blake3
 
-from archiver.buffers import Workspace, workspace
+from archiver.buffers import BLOCK, Workspace, workspace
 from archiver.codec import zstd
 from archiver.codec.transforms import CODECS, Transform
 from archiver.digest import Blake3Hex, HexDigest, blake3_hex
 from archiver.errors import ArchiverError, DamageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
     from archiver.buffers import Bytes
+    from archiver.codec.zstd import Source
 
 SEGMENT_MAX: Final = 16 << 20
 """The greatest plain size of an object, in bytes."""
@@ -186,12 +191,23 @@ def _attempt(
         emax=msgspec.UNSET if emax is None else emax,
         tail=plain[whole:].tobytes().hex(),
     )
-    check = work.take("check", len(plain))
+    return EncodedObject(header, frames) if _decodes_to(plain, header, frames, work) else None
+
+
+def _decodes_to(
+    plain: Bytes, header: ObjectHeader, frames: Sequence[bytes], work: Workspace
+) -> bool:
+    """Decode step by step, and compare each while it is in the core's cache."""
+    source, at = zstd.InMemory(*frames), 0
+    step = work.take("step", BLOCK * CODECS[header.codec].word)
     try:
-        _decode(header, frames, check, work, checksums=True)
+        for piece in _decoded(header, source, _steps_in(step, header), work, checksums=True):
+            if not _same(plain[at : at + len(piece)], piece):
+                return False
+            at += len(piece)
     except ValueError:
-        return None
-    return EncodedObject(header, frames) if _same(plain, check) else None
+        return False
+    return at == len(plain)
 
 
 def _same(left: Bytes, right: Bytes) -> bool:
@@ -202,8 +218,8 @@ def _same(left: Bytes, right: Bytes) -> bool:
     return words and np.array_equal(left[whole:], right[whole:])
 
 
-def decode(header: ObjectHeader, body: memoryview, out: Bytes) -> None:
-    """Fill ``out`` (``header.size`` bytes) from an object's frames and check its BLAKE3.
+def decode(header: ObjectHeader, body: memoryview | Source, out: Bytes | None = None) -> None:
+    """Fill ``out`` (``header.size`` bytes), if it is given, from an object's frames; check its BLAKE3.
 
     Raises:
         DamageError: The frames are damaged, or give other bytes than the header names.
@@ -215,26 +231,35 @@ def decode(header: ObjectHeader, body: memoryview, out: Bytes) -> None:
         )
 
 
-def decoded_digest(header: ObjectHeader, body: memoryview, out: Bytes) -> Blake3Hex:
-    """Fill ``out`` (``header.size`` bytes) from an object's frames, whatever it is called.
+def decoded_digest(
+    header: ObjectHeader, body: memoryview | Source, out: Bytes | None = None
+) -> Blake3Hex:
+    """Fill ``out`` (``header.size`` bytes), if it is given, from an object's frames, whatever it is called.
 
     Return the BLAKE3 of these bytes; raise DamageError if the frames give none.
     """
     check_header(header)
-    frames, at = [], 0
-    for length in header.frames:
-        frames.append(body[at : at + length])
-        at += length
+    work = workspace()
+    if out is None:
+        outs = _steps_in(work.take("step", BLOCK * CODECS[header.codec].word), header)
+    else:
+        outs = _steps_of(out, header)
+    hasher = blake3()
     try:
-        if at != len(body):
+        if isinstance(body, memoryview):
+            body = zstd.InMemory(body)
+        if sum(header.frames) != body.size:
             raise ValueError("the frames are cut short")  # noqa: TRY301 - one place words the error
-        # The digest below proves more than the checksums of frames that need no decoder.
-        _decode(header, tuple(frames), out, workspace(), checksums=False)
+        # The digest proves more than the checksums of frames that need no decoder.
+        for piece in _decoded(header, body, outs, work, checksums=False):
+            hasher.update(piece.data)
+        if out is not None and header.tail:
+            out[len(out) - len(piece) :] = piece  # what is no whole word came last
     except ValueError as error:
         raise DamageError(
             f"Object {header.blake3} is damaged: {error}.", object=header.blake3
         ) from error
-    return blake3_hex(out.data)
+    return Blake3Hex(hasher.hexdigest())
 
 
 def check_header(header: ObjectHeader) -> None:
@@ -260,32 +285,44 @@ def check_header(header: ObjectHeader) -> None:
         )
 
 
-def _decode(
-    header: ObjectHeader,
-    frames: tuple[memoryview | bytes, ...],
-    out: Bytes,
-    work: Workspace,
-    *,
-    checksums: bool,
-) -> None:
+def _steps_of(out: Bytes, header: ObjectHeader) -> Iterator[Bytes]:
+    """Yield the steps in which an object is decoded into ``out``, without what is no whole word."""
+    word = CODECS[header.codec].word
+    whole, step = header.size // word * word, BLOCK * word
+    return (out[at : min(at + step, whole)] for at in range(0, whole, step))
+
+
+def _steps_in(step: Bytes, header: ObjectHeader) -> Iterator[Bytes]:
+    """Yield the same steps, all of them in the same place."""
+    whole = header.size // CODECS[header.codec].word * CODECS[header.codec].word
+    return (step[: min(len(step), whole - at)] for at in range(0, whole, len(step)))
+
+
+def _decoded(
+    header: ObjectHeader, source: Source, outs: Iterable[Bytes], work: Workspace, *, checksums: bool
+) -> Iterator[Bytes]:
+    """Decode an object into ``outs``, yield each of them once it is filled, and then what is left over.
+
+    Raise ValueError if the frames are damaged, not before all of them were looked at to their ends.
+    """
     transform = CODECS[header.codec]
     count = header.size // transform.word
-    whole = count * transform.word
-    if transform.number == 0:
-        zstd.decompress_into(frames[0], out, checksum=checksums)
-        return
-    streams = []
-    for index, frame in enumerate(frames):
-        size = transform.length(index, count)
-        if index == transform.exponent_stream:
-            exponents = zstd.content_size(frame)
-            if exponents > size:
-                raise ValueError("more exponents are stored than there are words")
-            size = exponents
-        stream = work.take(f"stream{index}", size)
-        zstd.decompress_into(frame, stream, checksum=checksums)
-        streams.append(stream)
     emax = 0 if isinstance(header.emax, msgspec.UnsetType) else header.emax
-    if count:
-        transform.merge(streams, emax, out[:whole], work)
-    out[whole:] = np.frombuffer(bytes.fromhex(header.tail), np.uint8)
+    with ExitStack() as opened:
+        streams, begin = [], 0
+        for index, length in enumerate(header.frames):
+            stream = zstd.Content(source, begin, length, index, checksum=checksums)
+            opened.callback(stream.close)
+            begin += length
+            size = transform.length(index, count)
+            if index == transform.exponent_stream:
+                if stream.size > size:
+                    raise ValueError("more exponents are stored than there are words")
+            elif stream.size != size:
+                raise ValueError("the frame's content size is not the one expected")
+            streams.append(stream)
+        yield from transform.merge(streams, emax, outs, work)
+        for stream in streams:
+            stream.finish()
+    if header.tail:
+        yield np.frombuffer(bytes.fromhex(header.tail), np.uint8)

@@ -1,7 +1,8 @@
 """Plain bytes <-> byte streams: the six codecs of format 1, without their compression.
 
 Format: ``docs/format.md``, section 4. ``split`` takes whole words only; the caller keeps the tail.
-Streams lie in the thread's workspace and are valid until its next use.
+The streams that it returns lie in the thread's workspace and are valid until its next use. ``merge`` takes
+streams a step at a time, and gives as much: so what it works on stays in the core's cache.
 
 A *half* is a 16-bit word, or the upper 16 bits of a 32-bit word; the functions on halves take arrays
 of one length, at most ``buffers.BLOCK``.
@@ -16,7 +17,7 @@ import numpy as np
 from archiver.buffers import BLOCK, Words16, Workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from archiver.buffers import Bytes
 
@@ -25,6 +26,19 @@ _CLIPPED_FROM: Final = 63
 """An exponent that is so far below ``emax``, or farther, is clipped."""
 _CLIPPED: Final = _CLIPPED_FROM << 2
 """First value of A that marks a clipped word."""
+
+
+class Stream(Protocol):
+    """The bytes of a stream, in order."""
+
+    left: int
+    """How many were not taken yet."""
+
+    def take(self, count: int) -> Bytes:
+        """Return the next bytes, at most ``BLOCK``, valid until the next call."""
+
+    def fill(self, out: Bytes) -> None:
+        """Put the next bytes into ``out``."""
 
 
 class Transform(Protocol):
@@ -45,8 +59,13 @@ class Transform(Protocol):
     def split(self, plain: Bytes, work: Workspace) -> tuple[list[Bytes], int | None]:
         """Return the streams of ``plain`` and, for the joint split, ``emax``."""
 
-    def merge(self, streams: list[Bytes], emax: int, out: Bytes, work: Workspace) -> None:
-        """Undo ``split`` into ``out``; raise ValueError if the streams contradict each other."""
+    def merge(
+        self, streams: Sequence[Stream], emax: int, outs: Iterable[Bytes], work: Workspace
+    ) -> Iterator[Bytes]:
+        """Undo ``split`` into ``outs`` in turn, each of at most ``BLOCK`` words; yield each once filled.
+
+        Raise ValueError if the streams contradict each other, or are damaged.
+        """
 
 
 # --- 16-bit halves, block by block
@@ -109,24 +128,24 @@ def _clip(words: Words16, emax: int, first: Bytes, work: Workspace) -> bytes:
 
 
 def _unjoin(
-    first: Bytes, second: Bytes, emax: int, exponents: Bytes, words: Words16, work: Workspace
-) -> int:
-    """Undo ``_join`` and ``_clip``, and return how many of the ``exponents`` were used.
+    first: Bytes, second: Bytes, emax: int, exponents: Stream, words: Words16, work: Workspace
+) -> None:
+    """Undo ``_join`` and ``_clip``; the two upper bits of ``second`` do not matter.
 
-    Raise ValueError if there are fewer of them than clipped words.
+    Raise ValueError if there are fewer ``exponents`` than clipped words.
     """
-    upper = work.first[: len(words)]
-    np.copyto(upper, first)
+    upper, head = work.first[: len(words)], work.byte[: len(words)]
+    np.bitwise_xor(first, 3, out=head)
+    np.copyto(upper, head)
     np.multiply(upper, 32, out=upper)
     np.subtract(np.uint16(emax << 7 | 3 << 5), upper, out=upper)
-    np.bitwise_xor(upper, 3 << 5, out=upper)
-    used = _unclip(first, upper, exponents) if int(first.max()) >= _CLIPPED else 0
+    if int(first.max()) >= _CLIPPED:
+        _unclip(first, upper, exponents)
     np.copyto(words, second)
     # The sign to bit 15 and a copy of the rest where it was.
     np.multiply(words, (1 << 10) + 1, out=words)
     np.bitwise_and(words, 0x801F, out=words)
     np.bitwise_or(words, upper, out=words)
-    return used
 
 
 def _require_exponents(first: Bytes, emax: int) -> None:
@@ -135,13 +154,12 @@ def _require_exponents(first: Bytes, emax: int) -> None:
         raise ValueError("an exponent lies below zero")
 
 
-def _unclip(first: Bytes, upper: Words16, exponents: Bytes) -> int:
+def _unclip(first: Bytes, upper: Words16, exponents: Stream) -> None:
     clipped = np.flatnonzero(first >= _CLIPPED)
-    if len(clipped) > len(exponents):
+    if len(clipped) > exponents.left:
         raise ValueError("fewer exponents are stored than words were clipped")
-    own = exponents[: len(clipped)].astype(np.uint16)
+    own = exponents.take(len(clipped)).astype(np.uint16)
     upper[clipped] = (own << 7) | ((first[clipped].astype(np.uint16) & 3) << 5)
-    return len(clipped)
 
 
 # --- values of six bits, four in three bytes
@@ -165,23 +183,63 @@ def _pack(values: Bytes, packed: Bytes, work: Workspace) -> None:
             np.bitwise_or(values[part], bits, out=packed[part])
 
 
-def _unpack(packed: Bytes, values: Bytes, work: Workspace) -> None:
-    """Undo ``_pack``."""
-    quarter = len(packed) // 3
-    for block in _blocks(quarter):
-        size = block.stop - block.start
-        last, bits = values[3 * quarter :][block], work.byte[:size]
-        padded = work.byte[: -(-size // 8) * 8]
-        padded[size:] = 0  # what an earlier use left there would be shifted into the last byte
+class _Unpacked:
+    """The values of a packed stream, in order, two bits above each of which do not matter.
+
+    The last quarter is put together of what lies above the others, while these are taken.
+    """
+
+    def __init__(self, packed: Stream, work: Workspace) -> None:
+        self._packed = packed
+        self._work = work
+        self._quarter = packed.left // 3
+        self._last = work.take("quarter", self._quarter)
+        self._at = 0
+        self.left = 4 * self._quarter
+
+    def take(self, count: int) -> Bytes:
+        """Return the next values."""
+        inside = self._quarter - self._at % self._quarter
+        if count <= inside or self._at >= 3 * self._quarter:
+            return self._take(count)
+        values = self._work.take("values", BLOCK)[:count]
+        self.fill(values)
+        return values
+
+    def fill(self, out: Bytes) -> None:
+        """Put the next values into ``out``."""
+        done = 0
+        while done < len(out):
+            size = min(len(out) - done, self._quarter - self._at % self._quarter)
+            out[done : done + size] = self._take(size)
+            done += size
+
+    def _take(self, count: int) -> Bytes:
+        """Return values of one quarter."""
+        third, begin = divmod(self._at, self._quarter)
+        self._at += count
+        self.left -= count
+        last = self._last[begin : begin + count]
+        if third == 3:  # noqa: PLR2004 - the last of four
+            return last
+        values = self._packed.take(count)
+        bits = self._work.byte[:count]
+        padded = self._work.byte[: -(-count // 8) * 8]
+        padded[count:] = 0  # what an earlier use left there would be shifted into the last byte
+        np.bitwise_and(values, 0xC0, out=bits)
+        # No bit crosses into another byte, so eight of them are shifted at once.
         eights = padded.view(np.uint64)
-        last[:] = 0
-        for third, shift in enumerate((6, 4, 2)):
-            part = slice(third * quarter + block.start, third * quarter + block.stop)
-            np.bitwise_and(packed[part], 0x3F, out=values[part])
-            np.bitwise_and(packed[part], 0xC0, out=bits)
-            # No bit crosses into another byte, so eight of them are shifted at once.
-            np.right_shift(eights, shift, out=eights)
+        np.right_shift(eights, (6, 4, 2)[third], out=eights)
+        if third:
             np.bitwise_or(last, bits, out=last)
+        else:
+            np.copyto(last, bits)
+        return values
+
+    def finish(self) -> None:
+        """Take what only fills the last word up."""
+        while self._packed.left:
+            self._packed.take(min(self._packed.left, BLOCK))
 
 
 # --- the codecs
@@ -210,10 +268,14 @@ class Plain:
         del work
         return [plain], None
 
-    def merge(self, streams: list[Bytes], emax: int, out: Bytes, work: Workspace) -> None:
+    def merge(
+        self, streams: Sequence[Stream], emax: int, outs: Iterable[Bytes], work: Workspace
+    ) -> Iterator[Bytes]:
         """Copy the stream."""
         del emax, work
-        np.copyto(out, streams[0])
+        for out in outs:
+            streams[0].fill(out)
+            yield out
 
 
 class _Halves:
@@ -242,24 +304,24 @@ class _Halves:
         np.copyto(half, wide, casting="unsafe")
         return half
 
-    def _place(self, out: Bytes, block: slice, work: Workspace) -> Words16:
-        """Return where the block's halves are to be put before ``_widen``."""
+    def _place(self, out: Bytes, work: Workspace) -> Words16:
+        """Return where the halves of ``out`` are to be put before ``_widen``."""
         if self.word == 2:  # noqa: PLR2004
-            return out.view(np.uint16)[block]
-        return work.half[: block.stop - block.start]
+            return out.view(np.uint16)
+        return work.half[: len(out) // 4]
 
-    def _widen(self, out: Bytes, block: slice, low: list[Bytes], work: Workspace) -> None:
+    def _widen(self, out: Bytes, low: Sequence[Stream], work: Workspace) -> None:
         """Put halves and low bytes together; nothing to do for 2-byte words."""
         if self.word == 2:  # noqa: PLR2004
             return
-        words = out.view(np.uint32)[block]
+        words = out.view(np.uint32)
         wide = work.wide[: len(words)]
         np.copyto(words, work.half[: len(words)])
         np.left_shift(words, 16, out=words)
-        np.copyto(wide, low[0][block])
+        np.copyto(wide, low[0].take(len(words)))
         np.left_shift(wide, 8, out=wide)
         np.bitwise_or(words, wide, out=words)
-        np.copyto(wide, low[1][block])
+        np.copyto(wide, low[1].take(len(words)))
         np.bitwise_or(words, wide, out=words)
 
 
@@ -277,13 +339,17 @@ class _Planes(_Halves):
             _rotate(half, streams[0][block], streams[1][block], work)
         return streams, None
 
-    def merge(self, streams: list[Bytes], emax: int, out: Bytes, work: Workspace) -> None:
+    def merge(
+        self, streams: Sequence[Stream], emax: int, outs: Iterable[Bytes], work: Workspace
+    ) -> Iterator[Bytes]:
         """Undo ``split``."""
         del emax
-        for block in _blocks(len(out) // self.word):
-            half = self._place(out, block, work)
-            _unrotate(streams[0][block], streams[1][block], half, work)
-            self._widen(out, block, streams[2:], work)
+        high, low, *lower = streams
+        for out in outs:
+            half = self._place(out, work)
+            _unrotate(high.take(len(half)), low.take(len(half)), half, work)
+            self._widen(out, lower, work)
+            yield out
 
 
 class Planes16(_Planes):
@@ -324,16 +390,19 @@ class _Joint(_Halves):
         clipped = np.frombuffer(b"".join(exponents), np.uint8)
         return [a, b, clipped, *low], emax
 
-    def merge(self, streams: list[Bytes], emax: int, out: Bytes, work: Workspace) -> None:
+    def merge(
+        self, streams: Sequence[Stream], emax: int, outs: Iterable[Bytes], work: Workspace
+    ) -> Iterator[Bytes]:
         """Undo ``split``."""
         a, b, exponents, *low = streams
-        for block in _blocks(len(out) // self.word):
-            _require_exponents(a[block], emax)
-            half = self._place(out, block, work)
-            used = _unjoin(a[block], b[block], emax, exponents, half, work)
-            exponents = exponents[used:]
-            self._widen(out, block, low, work)
-        if len(exponents):
+        for out in outs:
+            half = self._place(out, work)
+            first = a.take(len(half))
+            _require_exponents(first, emax)
+            _unjoin(first, b.take(len(half)), emax, exponents, half, work)
+            self._widen(out, low, work)
+            yield out
+        if exponents.left:
             raise ValueError("more exponents are stored than words were clipped")
 
     def _exponent_ranges(self, plain: Bytes, count: int, work: Workspace) -> list[tuple[int, int]]:
@@ -382,12 +451,14 @@ class Joint16Packed(Joint16):
         _pack(values, packed, work)
         return [a, packed, clipped], emax
 
-    def merge(self, streams: list[Bytes], emax: int, out: Bytes, work: Workspace) -> None:
+    def merge(
+        self, streams: Sequence[Stream], emax: int, outs: Iterable[Bytes], work: Workspace
+    ) -> Iterator[Bytes]:
         """Undo ``split``."""
         a, packed, exponents = streams
-        values = work.take("quarters", len(packed) // 3 * 4)
-        _unpack(packed, values, work)
-        super().merge([a, values, exponents], emax, out, work)
+        values = _Unpacked(packed, work)
+        yield from super().merge([a, values, exponents], emax, outs, work)
+        values.finish()
 
 
 CODECS: dict[int, Transform] = {

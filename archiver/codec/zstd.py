@@ -8,11 +8,14 @@ blocks come out, which are read without a decoder.
 
 from __future__ import annotations
 
+import io
 import threading
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import numpy as np
 import zstandard
+
+from archiver.buffers import workspace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,6 +33,13 @@ _WHOLE = 192 << 10
 _WORTH: Final = 0.995
 """A slower way must save half a percent of the sample to be taken."""
 _MAX_WINDOW = 1 << 25
+_STREAMED_WINDOW: Final = 4 << 20
+"""A decoder keeps the window of what it reads bit by bit. What this project writes has none that is larger;
+frames that others made are decoded at once, and only one at a time in the whole process."""
+_WINDOW_LOG: Final = 17
+"""Of what is coded without matches: the windows of a coder and of a decoder stay in the core's cache."""
+STEP: Final = 128 << 10
+"""Bytes of a frame's content that are had at once."""
 
 # RFC 8878, 3.1.1
 _MAGIC_BYTES: Final = 4
@@ -43,7 +53,11 @@ _BLOCK_MAX: Final = 128 << 10
 _BLOCK_MIN: Final = 1 << 10
 _BLOCK_HEADER: Final = 3
 _CHECKSUM_BYTES: Final = 4
+_HEAD_MAX: Final = 18
+_FETCHED: Final = _HEAD_MAX + _BLOCK_HEADER + _BLOCK_MAX
+"""A frame's head and its first block are read at once."""
 
+_whole_frames = threading.RLock()
 _local = threading.local()
 
 
@@ -51,7 +65,7 @@ def _parameters(way: int) -> zstandard.ZstdCompressionParameters:
     if way not in {HUFFMAN, STORED}:
         return zstandard.ZstdCompressionParameters.from_level(way, write_checksum=1)
     return zstandard.ZstdCompressionParameters(
-        window_log=20,
+        window_log=_WINDOW_LOG,
         strategy=zstandard.STRATEGY_FAST,
         hash_log=6,
         chain_log=6,
@@ -72,11 +86,13 @@ def _compressor(way: int) -> zstandard.ZstdCompressor:
     return table[way]
 
 
-def _decompressor() -> zstandard.ZstdDecompressor:
-    own: zstandard.ZstdDecompressor | None = getattr(_local, "decompressor", None)
-    if own is None:
-        own = _local.decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW)
-    return own
+def _decompressor(stream: int) -> zstandard.ZstdDecompressor:
+    table: dict[int, zstandard.ZstdDecompressor] | None = getattr(_local, "decompressors", None)
+    if table is None:
+        table = _local.decompressors = {}
+    if stream not in table:
+        table[stream] = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW)
+    return table[stream]
 
 
 def sample(stream: Bytes, pieces: int = SAMPLE_PIECES, multiple: int = 1) -> Bytes:
@@ -140,83 +156,229 @@ def compress_best(stream: Bytes, ways: tuple[int, ...]) -> bytes:
 
 def content_size(frame: memoryview | bytes) -> int:
     """Return the plain size that a frame declares, in bytes; raise ValueError if it declares none."""
+    return _parameters_of(frame).content_size
+
+
+def _parameters_of(frame: memoryview | bytes) -> zstandard.FrameParameters:
     try:
-        size = zstandard.frame_content_size(frame)
+        found = zstandard.get_frame_parameters(frame)
     except zstandard.ZstdError as error:
         raise ValueError(f"not a Zstandard frame: {error}") from error
-    if size < 0:
+    if found.content_size == zstandard.CONTENTSIZE_UNKNOWN:
         raise ValueError("the frame does not declare its content size")
-    return size
+    return found
 
 
-def decompress_into(frame: memoryview | bytes, out: Bytes, *, checksum: bool = True) -> None:
-    """Fill ``out`` from one frame; raise ValueError if the frame is damaged or holds fewer bytes.
+class Source(Protocol):
+    """Where the frames of an object lie, one behind the other."""
 
-    Without ``checksum`` a frame of raw blocks is read without a decoder, and its checksum is not looked
-    at: for a caller who knows the content's digest.
+    size: int
+    """Bytes of all of them."""
+
+    def read(self, begin: int, size: int, buffer: Bytes) -> memoryview:
+        """Return a stretch, in ``buffer`` if it must be fetched; DamageError where it cannot be had."""
+
+    def open(self, begin: int, size: int, buffer: Bytes) -> memoryview | Readable:
+        """Return a stretch as what zstandard reads from, piece by piece through ``buffer``."""
+
+
+class Readable(Protocol):
+    """A file, as zstandard reads it."""
+
+    def read(self, size: int) -> memoryview:
+        """Return the next bytes, at most so many; none at the end."""
+
+
+class InMemory:
+    """Frames that are in memory, in one piece or several."""
+
+    def __init__(self, *pieces: memoryview | bytes) -> None:
+        self._pieces = pieces
+        self.size = sum(map(len, pieces))
+
+    def read(self, begin: int, size: int, buffer: Bytes) -> memoryview:
+        """Return a stretch of one piece."""
+        del buffer
+        for piece in self._pieces:
+            if begin < len(piece):
+                return memoryview(piece)[begin : begin + size]
+            begin -= len(piece)
+        return memoryview(b"")
+
+    def open(self, begin: int, size: int, buffer: Bytes) -> memoryview:
+        """Return a stretch."""
+        return self.read(begin, size, buffer)
+
+
+class _Reader(Protocol):
+    def readinto(self, buffer: memoryview, /) -> int: ...
+    def read(self, size: int, /) -> bytes: ...
+
+
+class Content:
+    """What one frame holds, from its beginning on, at most ``STEP`` bytes at a time. To be closed.
+
+    Without ``checksum`` raw blocks are read without a decoder, and if there are no others, the frame's
+    checksum is not looked at: for a caller who knows the content's digest.
     """
-    if content_size(frame) != len(out):
-        raise ValueError("the frame's content size is not the one expected")
-    blocks = None if checksum else _raw_blocks(memoryview(frame))
-    if blocks is None:
-        _decompress_into(frame, out)
-    else:
-        _copy_into(blocks, out)
 
+    def __init__(
+        self, source: Source, begin: int, length: int, stream: int, *, checksum: bool
+    ) -> None:
+        """Begin to read the frame of ``length`` bytes at ``begin``.
 
-def _raw_blocks(frame: memoryview) -> list[memoryview] | None:
-    """Return the blocks of a frame that has a checksum and raw blocks alone, or None for any other.
+        A thread may read several frames at once, each under another number ``stream``. Raise ValueError if
+        it is no frame.
+        """
+        self._source = source
+        self._begin, self._end = begin, begin + length
+        self._stream = stream
+        self._buffer = workspace().take(f"frame{stream}", _FETCHED)
+        self._window_at, self._window = begin, memoryview(b"")
+        head = self._bytes(begin, _HEAD_MAX)
+        found = _parameters_of(head)
+        self.size: int = found.content_size
+        self.left = self.size
+        self._window_size: int = found.window_size
+        self._reader: _Reader | None = None
+        self._holds_lock = False
+        self._block = memoryview(b"")
+        self._last = False
+        descriptor = head[_MAGIC_BYTES]
+        self._raw = not checksum and bool(descriptor & _CHECKSUM) and not descriptor & _OTHER_FLAGS
+        single = bool(descriptor & _SINGLE_SEGMENT)
+        self._at = begin + _MAGIC_BYTES + 1 + (not single)
+        self._at += (int(single), 2, 4, 8)[descriptor >> _SIZE_FLAG]
 
-    Also None where a block but the last is small: no coder makes those, and of the millions that a frame
-    may have, a list would take a hundred times its bytes.
+    def close(self) -> None:
+        """Let go of what was taken for reading."""
+        self._reader = None
+        if self._holds_lock:
+            self._holds_lock = False
+            _whole_frames.release()
 
-    Raise ValueError if what follows them is more or less than the checksum.
-    """
-    descriptor = frame[_MAGIC_BYTES]
-    if not descriptor & _CHECKSUM or descriptor & _OTHER_FLAGS:
-        return None
-    single = bool(descriptor & _SINGLE_SEGMENT)
-    at = _MAGIC_BYTES + 1 + (not single) + (int(single), 2, 4, 8)[descriptor >> _SIZE_FLAG]
-    end = len(frame) - _CHECKSUM_BYTES
-    blocks = []
-    last = 0
-    while not last:
-        head = int.from_bytes(frame[at : at + _BLOCK_HEADER], "little")
-        last, size = head & 1, head >> 3
-        begin = at + _BLOCK_HEADER
-        at = begin + size
-        if head >> 1 & 3 != _RAW_BLOCK or size > _BLOCK_MAX or (size < _BLOCK_MIN and not last):
-            return None
-        if at > end:
+    def take(self, count: int) -> Bytes:
+        """Return the next bytes, valid until the next call; ValueError if the frame is damaged."""
+        if self._raw and 0 < count <= min(self.left, len(self._block)):
+            piece, self._block = self._block[:count], self._block[count:]
+            self.left -= count
+            return np.frombuffer(piece, np.uint8)
+        out = workspace().take(f"content{self._stream}", STEP)[:count]
+        self.fill(out)
+        return out
+
+    def fill(self, out: Bytes) -> None:
+        """Put the next bytes into ``out``; raise ValueError if the frame is damaged."""
+        view, done = out.data, 0
+        if len(view) > self.left:
             raise ValueError("the frame ends early")
-        blocks.append(frame[begin:at])
-    if at != end:
-        raise ValueError("the frame holds more than it says")
-    return blocks
+        while done < len(view) and self._raw:
+            if not self._block and not self._next_block(self.size - self.left + done):
+                break
+            size = min(len(self._block), len(view) - done)
+            view[done : done + size] = self._block[:size]
+            self._block = self._block[size:]
+            done += size
+        if done < len(view):
+            self._decode_into(view[done:])
+        self.left -= len(view)
 
-
-def _copy_into(blocks: list[memoryview], out: Bytes) -> None:
-    if sum(map(len, blocks)) != len(out):
-        raise ValueError("the frame's blocks do not hold what it says")
-    view = out.data
-    done = 0
-    for block in blocks:
-        view[done : done + len(block)] = block
-        done += len(block)
-
-
-def _decompress_into(frame: memoryview | bytes, out: Bytes) -> None:
-    view = out.data
-    done = 0
-    try:
-        with _decompressor().stream_reader(frame) as reader:
-            while done < len(view):
-                got = reader.readinto(view[done:])
-                if not got:
-                    raise ValueError("the frame ends early")
-                done += got
-            # Up to the frame's end, where its checksum stands.
-            if reader.read(1):
+    def finish(self) -> None:
+        """Raise ValueError unless all of the content was taken, and the frame ends where it should."""
+        if self.left:
+            raise ValueError("more is stored than there are words")
+        while self._raw and not self._last:
+            if self._block or (self._next_block(self.size) and self._block):
                 raise ValueError("the frame holds more than it says")
-    except zstandard.ZstdError as error:
-        raise ValueError(f"damaged frame: {error}") from error
+        if self._raw:
+            if self._block:
+                raise ValueError("the frame holds more than it says")
+            return
+        # Up to the frame's end, where its checksum stands.
+        try:
+            if self._decoder().read(1):
+                raise ValueError("the frame holds more than it says")
+        except zstandard.ZstdError as error:
+            raise ValueError(f"damaged frame: {error}") from error
+
+    # Raw blocks
+
+    def _bytes(self, begin: int, size: int) -> memoryview:
+        """Return a stretch of the frame, shorter only at its end."""
+        size = min(size, self._end - begin)
+        inside = self._window_at <= begin and begin + size <= self._window_at + len(self._window)
+        if not inside:
+            fetched = min(self._end - begin, len(self._buffer))
+            self._window = self._source.read(begin, fetched, self._buffer)
+            self._window_at = begin
+        at = begin - self._window_at
+        return self._window[at : at + size]
+
+    def _next_block(self, done: int) -> bool:
+        """Take up the next raw block; if it is another kind, decode from here on, and return False.
+
+        So is a small block that is not the last: no coder makes those.
+        """
+        head = int.from_bytes(self._bytes(self._at, _BLOCK_HEADER), "little")
+        last, size = bool(head & 1), head >> 3
+        if (
+            self._last
+            or head >> 1 & 3 != _RAW_BLOCK
+            or size > _BLOCK_MAX
+            or (size < _BLOCK_MIN and not last)
+        ):
+            self._raw = False
+            self._skip(done)
+            return False
+        end = self._at + _BLOCK_HEADER + size
+        content_end = self._end - _CHECKSUM_BYTES
+        if end > content_end:
+            raise ValueError("the frame ends early")
+        if last and end != content_end:
+            raise ValueError("the frame holds more than it says")
+        self._block = self._bytes(self._at, _BLOCK_HEADER + size)[_BLOCK_HEADER:]
+        self._at, self._last = end, last
+        return True
+
+    # Other blocks
+
+    def _skip(self, count: int) -> None:
+        """Decode what was read from raw blocks already, and drop it."""
+        scratch = workspace().take("skipped", min(count, STEP))
+        while count:
+            size = min(count, STEP)
+            self._decode_into(scratch.data[:size])
+            count -= size
+
+    def _decoder(self) -> _Reader:
+        if self._reader is None:
+            length, decompressor = self._end - self._begin, _decompressor(self._stream)
+            if self._window_size <= _STREAMED_WINDOW:
+                frame: Any = self._source.open(self._begin, length, self._buffer)
+                self._reader = decompressor.stream_reader(frame, read_size=len(self._buffer))
+            else:
+                _whole_frames.acquire()
+                self._holds_lock = True
+                whole = self._source.read(self._begin, length, np.empty(length, np.uint8))
+                content = np.empty(self.size, np.uint8)
+                reader = decompressor.stream_reader(whole)
+                _read_all(reader, content.data)
+                if reader.read(1):
+                    raise ValueError("the frame holds more than it says")
+                self._reader = io.BytesIO(content.data)
+        return self._reader
+
+    def _decode_into(self, view: memoryview) -> None:
+        try:
+            _read_all(self._decoder(), view)
+        except zstandard.ZstdError as error:
+            raise ValueError(f"damaged frame: {error}") from error
+
+
+def _read_all(reader: _Reader, view: memoryview) -> None:
+    done = 0
+    while done < len(view):
+        got = reader.readinto(view[done:])
+        if not got:
+            raise ValueError("the frame ends early")
+        done += got

@@ -3,6 +3,7 @@
 import contextlib
 import random
 import tracemalloc
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -20,14 +21,19 @@ def stored(plain: bytes) -> bytes:
 
 
 def read(frame: bytes, size: int, *, checksum: bool = False) -> bytes:
-    out = np.empty(size, np.uint8)
-    zstd.decompress_into(frame, out, checksum=checksum)
+    content = zstd.Content(zstd.InMemory(frame), 0, len(frame), 0, checksum=checksum)
+    with closing(content):
+        if content.size != size:
+            raise ValueError("another size")
+        out = np.empty(size, np.uint8)
+        content.fill(out)
+        content.finish()
     return out.tobytes()
 
 
 @pytest.fixture
 def no_decoder(monkeypatch):
-    def decoder() -> None:
+    def decoder(stream: int) -> None:
         raise AssertionError("a decoder was asked for")
 
     monkeypatch.setattr(zstd, "_decompressor", decoder)

@@ -25,7 +25,6 @@ from archiver.archive.layout import pack_name
 from archiver.archive.manifests import objects_of, objects_of_files
 from archiver.archive.packs.index import ObjectIndex
 from archiver.archive.publish import closure_names
-from archiver.buffers import workspace
 from archiver.errors import ArchiverError
 from archiver.names import unportable
 
@@ -121,7 +120,7 @@ class StoredObjects:
             if place is not None:
                 size = place[1].size
                 try:
-                    self._pack_map.read(digest, size, workspace().take("check", size))
+                    self._pack_map.read(digest, size)
                 except (ArchiverError, ValueError):
                     whole = False
             self._single_reads[digest] = whole

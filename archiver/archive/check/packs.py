@@ -214,7 +214,7 @@ class PackCheck:
                 raise _StoppedError
             self._progress.advance(size, fetched=True)
 
-        workers = self._memory.workers(DECODER_BYTES)
+        workers = self._memory.workers(DECODER_BYTES + STORED_MAX)
         pool = ThreadPoolExecutor(workers, thread_name_prefix="audit")
         new = (pack for pack in packs if pack.pack not in self.results)
         running: set[Future[PackResult]] = set()
@@ -539,7 +539,7 @@ class _Decoding:
         body = self._take(size)
         self._walked.add(begin)
         try:
-            digest = decoded_digest(header, body, workspace().take("check", header.size))
+            digest = decoded_digest(header, body)
         except DamageError as error:
             self._doubt(header, begin, error.message)
             return
@@ -576,7 +576,7 @@ class _Decoding:
             self._advance(0)
             size = max(0, min(entry.size, STORED_MAX))
             try:
-                self._pack.read(entry, workspace().take("check", size))
+                self._pack.read(entry, size)
                 self._sound += bytes.fromhex(entry.blake3)
             except (ArchiverError, ValueError) as error:
                 self._add_damaged(entry.blake3, str(error))

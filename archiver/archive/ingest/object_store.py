@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, Self
 
 from archiver.archive.manifests import DOCUMENT_DTYPE, pieces_of
 from archiver.archive.packs.writer import PackWriter
-from archiver.buffers import workspace
 from archiver.codec.segment import Effort, EncodedObject, encode
 from archiver.digest import Blake3Hex, blake3_hex
 from archiver.errors import ArchiverError, DamageError, NoSpaceError
@@ -156,8 +155,7 @@ class ObjectStore:
             if entry.size != size:
                 continue
             try:
-                out = workspace().take("check", entry.size)
-                self._archive.pack(pack).read(entry, out)
+                self._archive.pack(pack).read(entry, entry.size)
             except DamageError:
                 continue  # the bytes are at hand: a new copy heals what the old one lost
             return pack, entry

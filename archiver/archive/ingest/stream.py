@@ -130,7 +130,7 @@ class ResumedStream:
                 continue  # the worklog is damaged
             try:
                 out = np.empty(size, np.uint8)
-                self._archive.pack(pack).read(entry, out)
+                self._archive.pack(pack).read(entry, size, out)
             except DamageError:
                 continue
             self.resumed[digest] = entry.stored

@@ -213,15 +213,15 @@ class ObjectIndex:
         """Return pack and entry of an object, or None."""
         return next(iter(self._by_index(digest)), None)
 
-    def read(self, digest: str, size: int, out: Bytes) -> None:
-        """Decode an object of ``size`` plain bytes into ``out``.
+    def read(self, digest: str, size: int, out: Bytes | None = None) -> None:
+        """Decode an object of ``size`` plain bytes into ``out``, or only to see that it is whole.
 
         Raises:
             DamageError: No copy of it is whole.
             ArchiverError: It is in no pack that may be read.
         """
         self._first_whole(
-            digest, lambda pack, entry: self._opener.pack(pack).read(entry, out[:size])
+            digest, lambda pack, entry: self._opener.pack(pack).read(entry, size, out)
         )
 
     def copy(self, digest: str) -> EncodedObject:

@@ -7,7 +7,7 @@ format's bounds, before memory is taken for it.
 from __future__ import annotations
 
 from contextlib import suppress
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
@@ -27,28 +27,31 @@ from archiver.archive.packs.format import (
 from archiver.archive.records import FORMAT, parse_record, require_known
 from archiver.buffers import workspace
 from archiver.codec.segment import (
-    SEGMENT_MAX,
     EncodedObject,
     ObjectHeader,
     check_header,
     decode,
     decoded_digest,
 )
+from archiver.codec.zstd import InMemory
 from archiver.errors import DamageError, NotUnderstoodError, UnknownFormatError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from archiver.buffers import Bytes
+    from archiver.codec.zstd import Source
     from archiver.storage.store import Reader
 
-DECODER_BYTES: Final = 3 * SEGMENT_MAX + (8 << 20)
-"""What a thread holds that decodes: an object as it is stored, its streams, its plain bytes, zstd's own;
-and the holes that the C library has between buffers which grew."""
+DECODER_BYTES: Final = 8 << 20
+"""What a thread holds that decodes, beside the plain bytes: a step of each stream, zstd's own windows; and
+the holes that the C library has between buffers which grew."""
 
 Result = TypeVar("Result")
 
 _PIECE: Final = 1 << 20
+_SMALL: Final = 256 << 10
+"""An object whose frames have no more bytes is read at once."""
 _BLOCK: Final = 4 << 10
 _DOUBTFUL_MAX: Final = 4
 """Headers whose object is not followed by another frame may claim this many times the pack's bytes.
@@ -303,28 +306,34 @@ class PackReader:
         check_header(header)
         return header, offset + pack_format.PREFIX_SIZE + len(data)
 
-    def read(self, entry: IndexEntry, out: Bytes) -> None:
-        """Decode an object into ``out`` (all of its plain bytes); raise DamageError unless it is whole."""
+    def read(self, entry: IndexEntry, size: int, out: Bytes | None = None) -> None:
+        """Decode an object of ``size`` plain bytes into ``out``, or only to see that it is whole.
 
-        def decode_into_out(header: ObjectHeader, body: memoryview) -> None:
-            if header.size != len(out):
+        Raise DamageError unless it is.
+        """
+
+        def decode_into_out(header: ObjectHeader, frames: Source) -> None:
+            if header.size != size:
                 raise DamageError(
                     f"{self.what} lists another size for object {entry.blake3}.",
                     object=entry.blake3,
                 )
-            decode(header, body, out)
+            decode(header, frames, None if out is None else out[:size])
 
         self._first_whole(entry, decode_into_out)
 
     def copy(self, entry: IndexEntry) -> EncodedObject:
         """Return an object as it is stored, after it was decoded and checked."""
 
-        def copied(header: ObjectHeader, body: memoryview) -> EncodedObject:
+        def copied(header: ObjectHeader, frames: Source) -> EncodedObject:
             check_header(header)
-            decode(header, body, np.empty(header.size, np.uint8))
-            ends = list(accumulate(header.frames, initial=0))
-            frames = (bytes(body[begin:end]) for begin, end in pairwise(ends))
-            return EncodedObject(header, tuple(frames))
+            kept, begin = [], 0
+            for length in header.frames:
+                size = min(length, frames.size - begin)
+                kept.append(bytes(frames.read(begin, size, np.empty(size, np.uint8))))
+                begin += size
+            decode(header, InMemory(*kept))
+            return EncodedObject(header, tuple(kept))
 
         return self._first_whole(entry, copied)
 
@@ -337,9 +346,8 @@ class PackReader:
         with suppress(DamageError):
             names.add(self.object_header(entry.offset)[0].blake3)
 
-        def add(header: ObjectHeader, body: memoryview) -> None:
-            check_header(header)
-            digest = decoded_digest(header, body, workspace().take("check", header.size))
+        def add(header: ObjectHeader, frames: Source) -> None:
+            digest = decoded_digest(header, frames)
             named = msgspec.structs.replace(header, blake3=digest)
             contents[digest] = IndexEntry.of(named, entry.offset, entry.stored)
             if digest not in names:
@@ -354,57 +362,94 @@ class PackReader:
         return (likely or [*contents.values()])[0]
 
     def _first_whole(
-        self, entry: IndexEntry, take: Callable[[ObjectHeader, memoryview], Result]
+        self, entry: IndexEntry, take: Callable[[ObjectHeader, Source], Result]
     ) -> Result:
         """Return what ``take`` makes of the first of the ways to decode an object that it accepts."""
         damage: DamageError | None = None
         try:
-            for header, body in self._encodings(entry):
+            for header, frames in self._encodings(entry):
                 try:
-                    return take(header, body)
+                    return take(header, frames)
                 except DamageError as error:
                     damage = damage or error
         except DamageError as error:
             damage = damage or error
         raise damage or DamageError(f"{self.what} does not hold object {entry.blake3}.")
 
-    def _encodings(self, entry: IndexEntry) -> Iterator[tuple[ObjectHeader, memoryview]]:
+    def _encodings(self, entry: IndexEntry) -> Iterator[tuple[ObjectHeader, Source]]:
         """Yield how an object may be encoded, and its frames, both under the name that the entry has.
 
         First as the entry says: then nothing else of the pack needs to be readable. If that is not
         right, or the entry does not say it, as the object's own header does, whose name is only a hint.
         """
-        listed = entry.header
-        body = 0 if listed is None else entry.stored - sum(listed.frames)
-        try:
-            stretch = self._stretch(entry, 0)
-        except DamageError:
-            if listed is not None and body:
-                yield listed, self._stretch(entry, body)
-            raise
-        if listed is not None:
-            yield listed, stretch[body:]
-        magic, size = pack_format.read_prefix(stretch)
-        end = pack_format.PREFIX_SIZE + size
-        what = f"The object at byte {entry.offset} of {self.what}"
-        if magic != pack_format.OBJECT or end > entry.stored:
-            raise DamageError(f"{what} has no header.", object=entry.blake3)
-        own = parse_record(stretch[pack_format.PREFIX_SIZE : end], ObjectHeader, what)
-        header = msgspec.structs.replace(own, blake3=entry.blake3)
-        if header != listed:
-            yield header, stretch[end:]
-
-    def _stretch(self, entry: IndexEntry, begin: int) -> memoryview:
-        """Return what an object takes from ``begin`` on, read at once into the thread's workspace."""
         if not pack_format.PREFIX_SIZE <= entry.stored <= STORED_MAX:
             raise DamageError(
                 f"{self.what} claims {entry.stored} bytes for {entry.blake3}.", object=entry.blake3
             )
+        listed = entry.header
+        if listed is not None:
+            yield listed, self._frames(entry, entry.stored - sum(listed.frames))
+        prefix = self._stretch(entry, 0, pack_format.PREFIX_SIZE)
+        magic, size = pack_format.read_prefix(prefix)
+        end = pack_format.PREFIX_SIZE + size
+        what = f"The object at byte {entry.offset} of {self.what}"
+        if magic != pack_format.OBJECT or end > entry.stored:
+            raise DamageError(f"{what} has no header.", object=entry.blake3)
+        own = parse_record(self._stretch(entry, pack_format.PREFIX_SIZE, size), ObjectHeader, what)
+        header = msgspec.structs.replace(own, blake3=entry.blake3)
+        if header != listed:
+            yield header, self._frames(entry, end)
+
+    def _frames(self, entry: IndexEntry, begin: int) -> Source:
+        """Return what an object takes from ``begin`` on: all at once if it is small."""
         size = entry.stored - begin
-        buffer = workspace().take("stored", size).data
+        if size <= _SMALL:
+            return InMemory(self._stretch(entry, begin, size))
+        return _StoredFrames(self, entry, begin)
+
+    def _stretch(self, entry: IndexEntry, begin: int, size: int) -> memoryview:
+        """Return a stretch of what an object takes, in the thread's workspace."""
+        return self.read_object(entry, begin, workspace().take("stored", size))
+
+    def read_object(self, entry: IndexEntry, begin: int, buffer: Bytes) -> memoryview:
+        """Fill ``buffer`` from what an object takes; raise DamageError if the pack ends before."""
         inside = 0 <= entry.offset <= self.size - entry.stored
-        if not inside or self._reader.read_into(entry.offset + begin, buffer) != size:
+        if not inside or self._reader.read_into(entry.offset + begin, buffer.data) != len(buffer):
             raise DamageError(
                 f"{self.what} ends inside object {entry.blake3}.", object=entry.blake3
             )
-        return buffer
+        return buffer.data
+
+
+class _StoredFrames:
+    """The frames of an object, read from its pack as they are needed."""
+
+    def __init__(self, pack: PackReader, entry: IndexEntry, begin: int) -> None:
+        self._pack = pack
+        self._entry = entry
+        self._begin = begin
+        self.size = entry.stored - begin
+
+    def read(self, begin: int, size: int, buffer: Bytes) -> memoryview:
+        """Return a stretch, in ``buffer``."""
+        return self._pack.read_object(self._entry, self._begin + begin, buffer[:size])
+
+    def open(self, begin: int, size: int, buffer: Bytes) -> _Stretch:
+        """Return a stretch as a file."""
+        return _Stretch(self, begin, size, buffer)
+
+
+class _Stretch:
+    """A stretch of an object's frames, as the file that zstandard reads from."""
+
+    def __init__(self, frames: _StoredFrames, begin: int, size: int, buffer: Bytes) -> None:
+        self._frames = frames
+        self._at, self._end = begin, begin + size
+        self._buffer = buffer
+
+    def read(self, size: int) -> memoryview:
+        """Return the next bytes, valid until the next call."""
+        size = min(size, len(self._buffer), self._end - self._at)
+        piece = self._frames.read(self._at, size, self._buffer)
+        self._at += size
+        return piece

@@ -28,7 +28,6 @@ from archiver.archive.foreign import foreign_files
 from archiver.archive.journal import policy_of
 from archiver.archive.manifests import objects_of
 from archiver.archive.publish import announced_needs, closure_names
-from archiver.buffers import workspace
 from archiver.codec.segment import SEGMENT_MAX
 from archiver.errors import ArchiverError, DamageError, PolicyError
 
@@ -239,7 +238,7 @@ class LiveObjects:
         if not 0 < entry.size <= SEGMENT_MAX:
             return False
         try:
-            self._archive.pack(pack).read(entry, workspace().take("check", entry.size))
+            self._archive.pack(pack).read(entry, entry.size)
         except ArchiverError:
             return False
         return True

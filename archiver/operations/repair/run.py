@@ -20,6 +20,7 @@ from archiver.archive.check.result import CheckRequest
 from archiver.archive.check.run import check_archive
 from archiver.archive.findings import Finding
 from archiver.archive.layout import PLACE, digest_of, is_seal, pack_name
+from archiver.archive.packs.format import STORED_MAX
 from archiver.archive.packs.reader import DECODER_BYTES
 from archiver.archive.places import place_damaged, settled_place
 from archiver.archive.prune.trash import removal_lock
@@ -136,7 +137,7 @@ class _Run:
         self._request = request
         self._progress = progress
         self._sources = sources
-        self._workers = request.memory.workers(DECODER_BYTES)
+        self._workers = request.memory.workers(DECODER_BYTES + STORED_MAX)
         self._files = FileRepair(archive.store, sources.files(), dry_run=request.dry_run)
         self._set_aside: list[str] = []
         """Damaged seals for which new ones were made, by the names that they had."""

@@ -1,0 +1,160 @@
+"""Objects are decoded a step at a time: wherever steps end and damage lies, bytes are right or refused."""
+
+import random
+
+import numpy as np
+import pytest
+import zstandard
+from codeckit import DTYPES, array, bf16, encoded_by, f32, noise
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from archiver.buffers import BLOCK
+from archiver.codec import zstd
+from archiver.codec.segment import Effort, ObjectHeader, decode, decoded_digest, encode
+from archiver.codec.transforms import CODECS
+from archiver.digest import blake3_hex
+from archiver.errors import DamageError
+
+FETCHED = 40_000
+"""Bytes that the source below gives at once."""
+
+
+class Fetched:
+    """Frames that are fetched into the reader's buffer, as those of a pack are; stale ones show."""
+
+    def __init__(self, frames):
+        self.frames, self.size = frames, len(frames)
+
+    def read(self, begin, size, buffer):
+        assert begin + size <= self.size
+        buffer[:] = 0xEE
+        buffer[:size] = np.frombuffer(self.frames[begin : begin + size], np.uint8)
+        return buffer.data[:size]
+
+    def open(self, begin, size, buffer):
+        return File(self, begin, begin + size, buffer)
+
+
+class File:
+    def __init__(self, source, at, end, buffer):
+        self.source, self.at, self.end, self.buffer = source, at, end, buffer
+
+    def read(self, size):
+        size = min(size, self.end - self.at, FETCHED)
+        piece = self.source.read(self.at, size, self.buffer)
+        self.at += size
+        return piece
+
+
+def both_ways(header, body: bytes) -> bytes:
+    """What comes out of memory, which must be what comes out of a file."""
+    out, fetched = np.zeros(header.size, np.uint8), np.zeros(header.size, np.uint8)
+    decode(header, memoryview(body), out)
+    decode(header, Fetched(body), fetched)
+    assert out.tobytes() == fetched.tobytes()
+    assert decoded_digest(header, Fetched(body)) == header.blake3
+    return out.tobytes()
+
+
+KINDS = {
+    "noise": noise,
+    "zeros": bytes,
+    "bf16": lambda n: bf16(n // 2 + 1)[:n],
+    "f32": lambda n: f32(n // 4 + 1)[:n],
+}
+AROUND = [-5, -1, 0, 1, 2, 7]
+
+
+@pytest.mark.parametrize("number", CODECS)
+@pytest.mark.parametrize("kind", ["noise", "bf16"])
+def test_every_size_around_the_ends_of_steps(number, kind):
+    word = CODECS[number].word
+    for words in (1, BLOCK, 4 * BLOCK):
+        for more in random.Random(words * word).sample(AROUND, 1):
+            plain = KINDS[kind](max(1, words * word + more))
+            item = encoded_by(number, plain)
+            assert both_ways(item.header, b"".join(item.frames)) == plain
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    size=st.integers(1, 40) | st.integers(1, 300_000),
+    dtype=st.sampled_from(DTYPES),
+    kind=st.sampled_from(sorted(KINDS)),
+    effort=st.sampled_from(Effort),
+)
+def test_any_size_of_any_dtype(size, dtype, kind, effort):
+    plain = KINDS[kind](size)
+    item = encode(array(plain), dtype, effort)
+    assert both_ways(item.header, b"".join(item.frames)) == plain
+
+
+def mixed_frame() -> tuple[bytes, bytes]:
+    """Raw blocks, then others, then raw ones again."""
+    plain = noise(300_000, 1) + b"text " * 60_000 + noise(300_000, 2)
+    frame = zstandard.ZstdCompressor(write_checksum=True).compress(plain)
+    kinds, at = [], 4 + 1 + 1 + 4
+    while not kinds or not kinds[-1] & 1:
+        head = int.from_bytes(frame[at : at + 3], "little")
+        kinds.append(head)
+        at += 3 + (1 if head >> 1 & 3 == 1 else head >> 3)
+    assert kinds[0] >> 1 & 3 == 0
+    assert {head >> 1 & 3 for head in kinds} >= {0, 2}
+    return plain, frame
+
+
+def test_a_frame_that_begins_raw_and_goes_on_otherwise():
+    plain, frame = mixed_frame()
+    header = ObjectHeader(blake3_hex(plain), len(plain), 0, (len(frame),))
+    assert both_ways(header, frame) == plain
+    cut = memoryview(frame)[:-1]
+    shorter = ObjectHeader(header.blake3, len(plain), 0, (len(cut),))
+    with pytest.raises(DamageError):
+        decode(shorter, cut)
+
+
+@pytest.mark.parametrize("number", CODECS)
+def test_damage_in_any_step_is_refused(number):
+    """One byte changed, in each eighth of the frames: damage, never other bytes."""
+    word = CODECS[number].word
+    plain = (bf16(2 * BLOCK + 5) if word < 4 else f32(BLOCK + 5)) + b"\x07" * (word - 1)
+    item = encoded_by(number, plain)
+    body = b"".join(item.frames)
+    draw = random.Random(number)
+    places = [draw.randrange(len(body) * k // 8, len(body) * (k + 1) // 8) for k in range(8)]
+    ends = [sum(item.header.frames[: k + 1]) for k in range(len(item.header.frames))]
+    for at in places + [end - 5 for end in ends] + [end % len(body) for end in ends]:
+        damaged = bytearray(body)
+        damaged[at] ^= 0x55
+        out = np.zeros(len(plain), np.uint8)
+        for source in (memoryview(damaged), Fetched(bytes(damaged))):
+            try:
+                decode(item.header, source, out)
+            except DamageError:
+                continue
+            assert out.tobytes() == plain, "only a checksum was hit"
+    for cut in (1, 4, 1000, len(body) // 2, len(body)):
+        with pytest.raises(DamageError, match="cut short"):
+            decode(item.header, memoryview(body)[:-cut])
+
+
+def test_a_frame_with_a_large_window_is_decoded_at_once():
+    """A decoder that reads it bit by bit would hold 32 MiB for each thread."""
+    plain = bf16(100_000) * 60
+    parameters = zstandard.ZstdCompressionParameters.from_level(
+        3, window_log=25, write_checksum=1, write_content_size=0
+    )
+    small = zstandard.ZstdCompressionParameters.from_level(3, window_log=25, write_checksum=1)
+    frame = zstandard.ZstdCompressor(compression_params=small).compress(plain)
+    assert zstandard.get_frame_parameters(frame).window_size > zstd._STREAMED_WINDOW
+    header = ObjectHeader(blake3_hex(plain), len(plain), 0, (len(frame),))
+    assert both_ways(header, frame) == plain
+    broken = bytearray(frame)
+    broken[-1] ^= 1
+    with pytest.raises(DamageError):
+        decode(header, memoryview(broken))
+    assert both_ways(header, frame) == plain, "another thread, or this one, can go on"
+    nameless = zstandard.ZstdCompressor(compression_params=parameters).compress(plain)
+    with pytest.raises(DamageError, match="content size"):
+        decode(ObjectHeader(header.blake3, len(plain), 0, (len(nameless),)), memoryview(nameless))
