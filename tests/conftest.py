@@ -168,6 +168,15 @@ def served(hub) -> dict[str, bytes]:
     return files
 
 
+@pytest.fixture
+def by_catalogue(monkeypatch) -> None:
+    """Commands look up in the catalogue what is held, as in a large archive."""
+    from archiver.archive import lookup
+
+    monkeypatch.setattr(lookup, "PACKS_READ", -1)
+    monkeypatch.setenv("KIT_BY_CATALOGUE", "1")  # for the kit, which starts processes
+
+
 @pytest.fixture(scope="session")
 def zygote() -> Iterator[Zygote]:
     """Starts commands as processes of their own, without the seconds that imports take."""

@@ -11,6 +11,7 @@ import msgspec
 from sqlalchemy import LargeBinary, false, func, select, type_coerce
 
 from archiver.archive.events import Event, KnownDetail, name_of
+from archiver.archive.lookup import FileKey, HeldFile
 from archiver.catalogue.database import batches
 from archiver.catalogue.schema import (
     EventRow,
@@ -32,25 +33,6 @@ if TYPE_CHECKING:
 PREFIX_BYTES = 8
 VARIABLES = 5000
 """Values asked for at a time; SQLite before 3.32 took 999, since then 32,766."""
-
-
-class FileKey(NamedTuple):
-    """What upstream says of a file: its content's SHA-256 (LFS) or else its git blob's id."""
-
-    size: int
-    sha256: str = ""
-    oid: str = ""
-
-
-class HeldFile(NamedTuple):
-    """A file that a snapshot has, and the manifest that tells its segments."""
-
-    manifest: str
-    snapshot: str
-    repository: str
-    revision: str
-    path: str
-    blake3: str
 
 
 class Location(NamedTuple):
@@ -156,19 +138,16 @@ def _locating(blake3s: list[str]) -> Select[str, str, int, int, int, int]:
 
 def _holding(
     condition: ColumnElement[bool],
-) -> Select[int, str, str, str, str, str, str, str, str]:
+) -> Select[int, str, str, str, str, str]:
     """Return size, SHA-256, oid, then the fields of HeldFile; sealed last comes last."""
     return (
         select(
             FileRow.size,
             FileRow.sha256,
             FileRow.oid,
-            ManifestRow.digest,
             Snapshot.digest,
             Repository.name,
-            Snapshot.revision,
             FileRow.path,
-            FileRow.blake3,
         )
         .join(ManifestRow, ManifestRow.id == FileRow.manifest_id)
         .join(Snapshot, Snapshot.manifest_id == ManifestRow.id)

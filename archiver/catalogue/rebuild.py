@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from archiver.archive.layout import CATALOGUE, INFO, PACKS, SNAPSHOTS, document_of, pack_name
+from archiver.archive.lookup import indexes
 from archiver.catalogue import queries, updates
 from archiver.catalogue.database import Catalogue, batches, replace_file
 from archiver.catalogue.sqlite_file import (
@@ -28,7 +29,6 @@ from archiver.catalogue.sqlite_file import (
 from archiver.digest import blake3_hex
 from archiver.errors import (
     DamageError,
-    NotUnderstoodError,
     OnDamage,
     explain_system_error,
     skip_damaged,
@@ -166,7 +166,7 @@ def _refreshed(archive: Archive, catalogue: Catalogue) -> Catalogue:
         packs = set(archive.packs())
         for pack in known - packs:
             updates.forget_pack(catalogue, pack)
-        for row in _pack_rows(archive, sorted(packs - known), skip_damaged):
+        for row in indexes(archive, sorted(packs - known), skip_damaged):
             updates.add_pack(catalogue, *row)
         known = queries.known_snapshots(catalogue)
         seals = map(document_of, archive.store.list(SNAPSHOTS))
@@ -230,7 +230,7 @@ def _rebuild_at(path: Path, archive: Archive, progress: Progress, on_damage: OnD
     )
     return rebuild(
         path,
-        _pack_rows(archive, packs, on_damage),
+        indexes(archive, packs, on_damage),
         _snapshot_rows(archive, snapshots, on_damage),
         archive.events(on_damage),
     )
@@ -253,20 +253,6 @@ def _counted(
         yield item
         progress.advance(sizes.get(name, 0), fetched=True)
         progress.end(name)
-
-
-def _pack_rows(
-    archive: Archive, packs: Iterable[str], on_damage: OnDamage
-) -> Iterator[tuple[str, int, tuple[IndexEntry, ...]]]:
-    for pack in packs:
-        try:
-            reader = archive.pack(pack)
-            reader.require_understood(pack)
-            yield pack, reader.size, reader.index()
-        except NotUnderstoodError:
-            continue  # not damaged, and of no use to this version
-        except DamageError as error:
-            on_damage(pack_name(pack), error)
 
 
 def _snapshot_rows(

@@ -241,24 +241,19 @@ def mirror_settings(settings: dict[str, Any]) -> MirrorSettings:
     )
 
 
-def catalogue_to_write(archive: Archive) -> Catalogue:
-    """Return the archive's catalogue, to be closed; say what its disk cannot promise who writes there."""
-    remark_limits(archive.store)
-    return catalogue_to_read(archive)
-
-
-def catalogue_to_read(archive: Archive) -> Catalogue:
+def open_catalogue(archive: Archive) -> Catalogue:
     """Return the archive's catalogue, to be closed."""
-    from archiver.catalogue.rebuild import open_catalogue
+    from archiver.catalogue import rebuild
 
     with IndexMeter() as index_meter:
-        return open_catalogue(archive, index_meter)
+        return rebuild.open_catalogue(archive, index_meter)
 
 
 def mirror_all(
     requests: Sequence[tuple[Upstream, str, str | None]], verb: str = "Mirroring", **settings: Any
 ) -> None:
     """Mirror each (upstream, repository, revision); report all, then exit with what went wrong."""
+    from archiver.operations.mirror.lookups import Lookups
     from archiver.operations.mirror.repositories import RepositoryMirror
 
     failures: list[int] = []
@@ -267,10 +262,11 @@ def mirror_all(
     # Adding is safe whatever else is there: what cannot be listed may only be stored a second time.
     archive = open_archive(reading=True)
     archive.require_writable()
-    open_catalogue = catalogue_to_read if settings["dry_run"] else catalogue_to_write
+    if not settings["dry_run"]:
+        remark_limits(archive.store)
     try:
-        with open_catalogue(archive) as catalogue:
-            mirror_repository = RepositoryMirror(archive, catalogue, mirror_settings(settings))
+        with Lookups(archive, open_catalogue) as lookups:
+            mirror_repository = RepositoryMirror(archive, lookups, mirror_settings(settings))
             for upstream, repository, revision in requests:
                 try:
                     with Meter(verb) as meter:

@@ -10,7 +10,7 @@ import msgspec
 
 from archiver.archive.advice import quoted
 from archiver.cli import output
-from archiver.cli.mirroring import catalogue_to_read, open_hub
+from archiver.cli.mirroring import open_catalogue, open_hub
 from archiver.cli.options import (
     Size,
     common,
@@ -71,9 +71,7 @@ def command(plan: str, token: str | None, **settings: Any) -> None:
     how = MirrorSettings(memory=budget, min_free=settings["min_free"])
     upstream = open_hub(token, settings["max_rate"], None, settings["memory"])
     shown = _Shown()
-    with PlanMirror(
-        archive, upstream, how, catalogue_to_read, lambda: Meter("Mirroring")
-    ) as mirror:
+    with PlanMirror(archive, upstream, how, open_catalogue, lambda: Meter("Mirroring")) as mirror:
         request = NightRequest(
             to_mirror,
             str(Path(plan).absolute()) if Path(plan).is_file() else plan,

@@ -10,11 +10,10 @@ import msgspec
 
 from archiver.cli import output
 from archiver.cli.mirroring import (
-    catalogue_to_read,
-    catalogue_to_write,
     finish,
     mirror_options,
     mirror_settings,
+    open_catalogue,
     open_hub,
     open_upstream,
     print_failure,
@@ -25,6 +24,7 @@ from archiver.cli.options import (
     advised,
     common,
     open_archive,
+    remark_limits,
     token_option,
 )
 from archiver.cli.progress import Meter
@@ -86,7 +86,7 @@ def command(plan: str, token: str | None, *, check_collection: bool, **rest: Any
     archive = open_archive()
     if not rest["dry_run"]:
         archive.store.require_writable()
-    open_catalogue = catalogue_to_read if rest["dry_run"] else catalogue_to_write
+        remark_limits(archive.store)
     with PlanMirror(
         archive, upstream, mirror_settings(rest), open_catalogue, lambda: Meter("Mirroring")
     ) as mirror:

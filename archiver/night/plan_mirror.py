@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 import msgspec
 
 from archiver.errors import ArchiverError, PartialError
+from archiver.operations.mirror.lookups import Lookups
 from archiver.operations.mirror.remarks import NARROWER
 from archiver.operations.mirror.repositories import MirrorSettings, RepositoryMirror
 from archiver.progress import Progress
@@ -55,11 +56,11 @@ class PlanMirror:
         archive: Where to.
         upstream: Where from.
         settings: How. Their patterns, if there are some, stand in for those of each entry.
-        open_catalogue: How the catalogue is opened, once the plan is journalled.
+        open_catalogue: How the catalogue is opened, where it is needed.
         meter: What receives the progress of each entry.
 
     Attributes:
-        open_error: Why the catalogue could not be opened; None if it could.
+        open_error: Why what is held cannot be looked up; None if it could.
     """
 
     def __init__(
@@ -92,14 +93,15 @@ class PlanMirror:
         self._stack.close()
 
     def open(self) -> None:
-        """Open the catalogue; raise ArchiverError if that fails, or nothing may be written."""
+        """Open what is held; raise ArchiverError if that fails, or nothing may be written."""
         try:
             self._archive.require_writable()
-            catalogue = self._stack.enter_context(self._open_catalogue(self._archive))
+            lookups = self._stack.enter_context(Lookups(self._archive, self._open_catalogue))
+            lookups.choose()
         except ArchiverError as error:
             self.open_error = error
             raise
-        self._mirror = RepositoryMirror(self._archive, catalogue, self._settings)
+        self._mirror = RepositoryMirror(self._archive, lookups, self._settings)
 
     def mirror(self, planned: PlannedRepository) -> MirrorReport:
         """Mirror an entry, by its own patterns unless the run has some; return the report.

@@ -13,9 +13,10 @@ from archiver.archive import layout
 from archiver.archive.advice import command
 from archiver.archive.chain import Chain
 from archiver.archive.clock import next_time
+from archiver.archive.condemned import condemned
 from archiver.archive.events import Event, Forgotten, Remembered, Sealed, Spared, new_event
 from archiver.archive.places import forgotten, own_place
-from archiver.archive.prune.condemn import Needs, batches, condemned, deletable_history
+from archiver.archive.prune.condemn import Needs, batches, deletable_history
 from archiver.archive.prune.trash import bring_back, discarded, removal_lock, reversible
 from archiver.archive.publish import sealing
 from archiver.archive.seals import ID_DIGITS, Snapshot, is_seal_id

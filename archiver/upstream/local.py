@@ -95,6 +95,11 @@ class LocalUpstream:
         if self._is_cache and repository:
             self._cached, self.skipped = [self._repository(self._own_name)], ()
 
+    @property
+    def lists_digests(self) -> bool:
+        """Whether listings have digests: a cache's have, a plain folder's never."""
+        return self._is_cache
+
     def repositories(self) -> tuple[str, ...]:
         """Return the repositories that can be listed; exactly one unless the folder is a hub cache."""
         if self._is_cache:

@@ -70,8 +70,8 @@ def test_what_is_held_is_read_without_the_network_and_parity(words, archive, tmp
 
 
 @pytest.mark.parametrize("text", ["{}", '{"new": 1}'])
-def test_an_import_loads_neither_network_nor_parity(text, archive, tmp_path):
+def test_an_import_loads_neither_sql_nor_network_nor_parity(text, archive, tmp_path):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text(text)
     words = ["import", "-C", archive / "weights", tmp_path / "model", "--as", "org/two"]
-    assert not SELDOM & loaded(tmp_path, *words, "--min-free", "0B")
+    assert not (SELDOM | SQL) & loaded(tmp_path, *words, "--min-free", "0B")

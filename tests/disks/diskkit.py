@@ -47,7 +47,11 @@ class Disk(NamedTuple):
             environ |= {"REFUSE_NAMED": named, "REFUSE_AFTER": str(after)}
         user = more.pop("user", None)
         python = python_as(user) if user else [sys.executable]
-        command = [*python, "-m", "archiver", *map(str, words)]
+        module = "archiver"
+        if "KIT_BY_CATALOGUE" in os.environ:
+            module = "kit.by_catalogue"
+            environ["PYTHONPATH"] = str(Path(__file__).parents[1])
+        command = [*python, "-m", module, *map(str, words)]
         pipe = subprocess.PIPE
         return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environ, **more)
 

@@ -111,6 +111,7 @@ def test_without_locks_a_file_stands_in_where_something_is_deleted(archive, disk
     assert not held.exists()
 
 
+@pytest.mark.usefixtures("by_catalogue")
 def test_an_index_made_elsewhere_is_used_where_sqlite_has_no_locks(archive, disk, take_in, home):
     (archive / "catalogue.sqlite").unlink()
     assert take_in(fcntl_lock=ENOLCK).code == 0
@@ -122,6 +123,7 @@ def test_an_index_made_elsewhere_is_used_where_sqlite_has_no_locks(archive, disk
     assert str(elsewhere) in done.out
 
 
+@pytest.mark.usefixtures("by_catalogue")
 def test_without_shared_memory_the_index_has_another_journal(archive, disk, take_in):
     assert take_in(mmap_shared=ENODEV).code == 0
     assert "mmap_shared" in disk.refused()
@@ -142,6 +144,7 @@ def test_an_index_that_can_lie_nowhere_is_held_in_memory(archive, disk, take_in,
     assert done.kinds("stats")[0]["snapshots"] == 1
 
 
+@pytest.mark.usefixtures("by_catalogue")
 @pytest.mark.parametrize(
     ("call", "number", "after"),
     [("write", ENOSPC, 12), ("write", EIO, 28)],
@@ -170,6 +173,7 @@ def test_an_index_that_fails_in_the_middle_of_a_run_stops_nothing(
     assert disk.run("audit", "-C", archive).code == 0
 
 
+@pytest.mark.usefixtures("by_catalogue")
 def test_a_run_that_waits_for_the_index_ends_when_it_is_told_to(archive, disk, model):
     """Held by another process, as long as that likes."""
     with closing(sqlite3.connect(archive / "catalogue.sqlite")) as other:

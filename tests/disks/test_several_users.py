@@ -95,6 +95,7 @@ def test_a_group_shares_an_archive(disk, place, take_in, tmp_path):
             assert stat.S_IMODE(info.st_mode) == 0o664, path
 
 
+@pytest.mark.usefixtures("by_catalogue")
 def test_an_index_of_another_user_is_replaced(disk, place, take_in, tmp_path):
     """As a version that did not look at the owner left it."""
     os.chown(place, OWNER.uid, OWNER.gid)

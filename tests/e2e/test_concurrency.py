@@ -12,6 +12,9 @@ from kit.archive import seals
 from kit.repository import REPO, WEIGHTS, bf16, files_below, model, safetensors
 from kit.worklog import assert_nothing_published, tmp_names
 
+pytestmark = pytest.mark.usefixtures("by_catalogue")
+
+
 # ---- several at once
 
 

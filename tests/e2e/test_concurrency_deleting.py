@@ -9,6 +9,8 @@ import pytest
 from kit.archive import seals
 from kit.repository import model
 
+pytestmark = pytest.mark.usefixtures("by_catalogue")
+
 
 def ended(child) -> tuple[int, str]:
     result = child.wait()

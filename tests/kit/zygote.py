@@ -204,6 +204,8 @@ def _prepare(request: dict) -> None:
     """The hooks: ``cores``, ``file_limit`` and ``part_bytes`` (bytes), ``powerless``, ``without``,
     ``die_at``, ``below``.
     """
+    if "KIT_BY_CATALOGUE" in os.environ:
+        import kit.by_catalogue  # noqa: F401
     for name in request.get("without", ()):
         sys.modules[name] = None
     if "cores" in request:

@@ -12,9 +12,9 @@ from prunekit import CONTENTS, all_restore, entry_of, seal, store_object
 
 from archiver.archive import layout
 from archiver.archive.archive import Archive
+from archiver.archive.condemned import condemned
 from archiver.archive.events import TOOL
 from archiver.archive.places import own_place
-from archiver.archive.prune.condemn import condemned
 from archiver.archive.publish import Intent, announced, announced_needs, closure_names
 from archiver.archive.records import canonical
 from archiver.errors import DamageError

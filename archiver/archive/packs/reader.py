@@ -187,6 +187,17 @@ class PackReader:
             raise DamageError(f"{self.what} does not lead to its index: {error}.") from error
         return self._entries_in(self._skippable(offset, pack_format.INDEX, INDEX_MAX))
 
+    def index_size(self) -> int:
+        """Return how many bytes the index takes, by the trailer; 0 if that is damaged."""
+        size = pack_format.TRAILER_SIZE
+        if self.size < size:
+            return 0
+        try:
+            offset = pack_format.read_trailer(self._read(self.size - size, size))
+        except ValueError:
+            return 0
+        return max(self.size - size - offset, 0)
+
     def _index_payloads(self) -> Iterator[bytearray]:
         """Yield what may be the payload of the index, the last one first; no byte twice."""
         longest = INDEX_MAX + pack_format.PREFIX_SIZE + pack_format.TRAILER_SIZE

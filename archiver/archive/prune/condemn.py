@@ -16,14 +16,7 @@ from archiver.archive.advice import command, moving
 from archiver.archive.chain import Chain
 from archiver.archive.check.heads import ReplacementSeals
 from archiver.archive.check.impact import absent_objects
-from archiver.archive.events import (
-    Condemned,
-    Malformed,
-    Pruned,
-    Remembered,
-    Sealed,
-    Spared,
-)
+from archiver.archive.events import Malformed, Remembered, Sealed
 from archiver.archive.foreign import foreign_files
 from archiver.archive.journal import policy_of
 from archiver.archive.manifests import objects_of
@@ -38,15 +31,11 @@ if TYPE_CHECKING:
     from archiver.archive.check.impact import Digests
     from archiver.archive.events import Event
     from archiver.archive.packs.format import IndexEntry
-    from archiver.archive.places import Place
     from archiver.archive.seals import Snapshot
 
 
 History = list[tuple[str, "Event"]]
 """Every event with its id, oldest first."""
-
-CONDEMNING: Final = (Condemned, Spared, Pruned)
-"""The events that ``condemned`` looks at."""
 
 _NEEDING: Final = (Sealed, Remembered)
 """The events that say which seals there should be; without one that takes a seal away, more is kept."""
@@ -128,26 +117,6 @@ def lost_seals(archive: Archive, history: History, live: Iterable[Snapshot]) -> 
                 f"{file.name} is, or may be, a seal under a name that is not its own. If nothing else "
                 f"is to be done about it: {move}."
             )
-
-
-def condemned(events: Iterable[tuple[str, Event]], place: Place) -> dict[str, str]:
-    """Return file -> id of the event that condemned it in the archive at ``place``; events oldest first.
-
-    The first condemnation counts, until the file is spared or goes to the trash. One of another place,
-    which came with a copy, says nothing of what is needed here.
-    """
-    by_file: dict[str, str] = {}
-    for digest, event in events:
-        match event.detail:
-            case Condemned(files, condemned_at) if place.is_named(condemned_at):
-                for name in files:
-                    by_file.setdefault(name, digest)
-            case Pruned(to=""):
-                pass  # from the trash: it was none of those in use
-            case Spared(files) | Pruned(files):
-                for name in files:
-                    by_file.pop(name, None)
-    return by_file
 
 
 def batches(names: Sequence[str]) -> Iterator[tuple[str, ...]]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from archiver.archive import events, layout
 from archiver.archive.clock import Grace, next_time
+from archiver.archive.condemned import condemned
 from archiver.archive.events import Event, KnownDetail, new_event
 from archiver.archive.fixity import require_named
 from archiver.archive.places import forgotten, own_place, settled_place
@@ -19,7 +20,6 @@ from archiver.archive.prune.condemn import (
     LiveObjects,
     accompanied,
     batches,
-    condemned,
     deletable_history,
     lost_seals,
     needed_now,

@@ -1,26 +1,25 @@
-"""What the archive holds of a listing: by the catalogue's hint, and then by the archive's own word.
+"""What the archive holds of a listing: by the hint of a lookup, and then by the archive's own word.
 
-The catalogue only says where to look. A file counts as held when a manifest that was read has it with the
+A lookup only says where to look. A file counts as held when a manifest that was read has it with the
 digest that upstream lists, and its objects are in packs that are there.
 """
 
 from __future__ import annotations
 
+import threading
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
-import numpy as np
 
+from archiver.archive.condemned import CONDEMNING, condemned
 from archiver.archive.decode import FileDecoder
 from archiver.archive.layout import pack_of
-from archiver.archive.packs.format import IndexEntry
+from archiver.archive.lookup import FileKey, indexes
 from archiver.archive.packs.index import ObjectIndex
 from archiver.archive.places import own_place
-from archiver.archive.prune.condemn import CONDEMNING, condemned
 from archiver.archive.publish import missing_packs
 from archiver.archive.vouching import HUBS, UNVOUCHED, Vouch, Voucher, counted, vouches_of
-from archiver.catalogue import queries
 from archiver.digest import git_blob_hasher
 from archiver.errors import DamageError, skip_damaged
 
@@ -28,9 +27,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from archiver.archive.archive import Archive
+    from archiver.archive.lookup import Lookup
+    from archiver.archive.packs.format import IndexEntry
     from archiver.archive.records import FileEntry, FileFacts, Selection
     from archiver.archive.seals import Snapshot
-    from archiver.catalogue.database import Catalogue
     from archiver.digest import Blake3Hex
     from archiver.upstream.remote_file import Listing, RemoteFile
 
@@ -45,39 +45,36 @@ class ConflictingFile(NamedTuple):
     snapshot: Snapshot
 
 
-class CatalogueHints:
-    """Where objects may lie, by the catalogue as it was when the run began.
+class UsableHints:
+    """Where objects lie that something new may need: not in packs that may go, or have lost their index."""
 
-    Most objects of a run are new, and a model may have 190,000: the beginnings of all known digests,
-    8 bytes each, spare the database a question for nearly every new one.
-    """
-
-    def __init__(self, archive: Archive, catalogue: Catalogue) -> None:
-        self._catalogue = catalogue
-        self._condemned = condemned_packs(archive, catalogue)
-        prefixes = np.frombuffer(queries.object_prefixes(catalogue), ">u8")
-        self._prefixes = prefixes.astype(np.uint64)
-
-    def _may_be_known(self, digest: Blake3Hex) -> bool:
-        prefix = np.uint64(int(digest[: 2 * queries.PREFIX_BYTES], 16))
-        at = int(np.searchsorted(self._prefixes, prefix))
-        return at < len(self._prefixes) and bool(self._prefixes[at] == prefix)
+    def __init__(self, archive: Archive, lookup: Lookup) -> None:
+        self._archive = archive
+        self._hints = lookup.hints()
+        self._condemned = condemned_packs(archive, lookup)
+        self._lock = threading.Lock()
+        self._has_index: dict[str, bool] = {}
 
     def locate(self, digest: Blake3Hex) -> list[tuple[str, IndexEntry]]:
         """Return packs and entries that may hold the object."""
-        if not self._may_be_known(digest):
-            return []
-        places = queries.locate(self._catalogue, [digest]).get(digest, [])
         return [
-            (place.pack, IndexEntry(digest, place.offset, place.stored, place.size, place.codec))
-            for place in places
-            if place.pack not in self._condemned
+            (pack, entry)
+            for pack, entry in self._hints.locate(digest)
+            if pack not in self._condemned and self._is_indexed(pack)
         ]
 
+    def _is_indexed(self, pack: str) -> bool:
+        """Return whether the pack's own index can be read, also if the catalogue knew it before."""
+        with self._lock:
+            if pack not in self._has_index:
+                readable = any(True for _ in indexes(self._archive, [pack], skip_damaged))
+                self._has_index[pack] = readable
+            return self._has_index[pack]
 
-def condemned_packs(archive: Archive, catalogue: Catalogue) -> frozenset[str]:
+
+def condemned_packs(archive: Archive, lookup: Lookup) -> frozenset[str]:
     """Return packs that a prune run found unneeded: they may go soon, so nothing new should need them."""
-    names = condemned(queries.events(catalogue, kinds=CONDEMNING), own_place(archive))
+    names = condemned(lookup.events(kinds=CONDEMNING), own_place(archive))
     return frozenset(pack for name in names if (pack := pack_of(name)))
 
 
@@ -105,11 +102,11 @@ class HeldSnapshot(NamedTuple):
 class Holdings:
     """Which of a listing's files, or all of them together, are in the archive."""
 
-    def __init__(self, archive: Archive, catalogue: Catalogue, listing: Listing) -> None:
+    def __init__(self, archive: Archive, lookup: Lookup, listing: Listing) -> None:
         self._archive = archive
-        self._catalogue = catalogue
+        self._lookup = lookup
         self._listing = listing
-        self._condemned = condemned_packs(archive, catalogue)
+        self._condemned = condemned_packs(archive, lookup)
         self._packs_of: dict[str, ObjectIndex] = {}
         self._least = Voucher.UPSTREAM if self._listing.upstream in HUBS else Voucher.CACHE
 
@@ -213,11 +210,11 @@ class Holdings:
         """
         listed = {file.path: file for file in self._listing.files}
         keys = {
-            path: queries.FileKey(file.size, file.sha256, "" if file.sha256 else file.oid)
+            path: FileKey(file.size, file.sha256, "" if file.sha256 else file.oid)
             for path, file in listed.items()
             if file.sha256 or (file.oid and not file.lfs)
         }
-        hints = queries.held_files(self._catalogue, keys.values())
+        hints = self._lookup.held_files(set(keys.values()))
         by_snapshot: dict[tuple[str, str], list[tuple[str, str]]] = {}
         for path, key in keys.items():
             if hint := hints.get(key):
@@ -229,7 +226,7 @@ class Holdings:
                 if snapshot.id == digest:
                     entries.update(self._entries_of(snapshot, paths))
         for held in self.same_revision:
-            # Of bytes that came without a git SHA-1 the catalogue knows none.
+            # Of bytes that came without a git SHA-1 no lookup knows any.
             remaining = [path for path in keys if path not in entries and path in held.files]
             likely = [path for path in remaining if held.files[path][0].size == listed[path].size]
             entries.update(self._entries_of(held.snapshot, [(path, path) for path in likely]))

@@ -17,7 +17,6 @@ from archiver.archive.pins import Pin, require_pinned
 from archiver.archive.publish import publish
 from archiver.archive.records import Manifest, Source
 from archiver.archive.vouching import HUBS, UNVOUCHED, Vouch, Voucher, claimed
-from archiver.catalogue import queries
 from archiver.errors import ArchiverError, MismatchError
 from archiver.operations.mirror.report import FileFailure
 from archiver.progress import Progress
@@ -26,9 +25,9 @@ from archiver.text import plural, printable, utc_after
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive
     from archiver.archive.ingest.object_store import ObjectStore
+    from archiver.archive.lookup import Lookup
     from archiver.archive.records import FileEntry, FileFacts, Selection
     from archiver.archive.seals import Snapshot
-    from archiver.catalogue.database import Catalogue
     from archiver.operations.mirror.holdings import ConflictingFile, Holdings
     from archiver.upstream.remote_file import Listing
 
@@ -195,7 +194,7 @@ def _hint(archive: Archive, title: str, conflict: ConflictingFile) -> str:
     )
 
 
-def record_sighting(archive: Archive, catalogue: Catalogue, listing: Listing) -> None:
+def record_sighting(archive: Archive, lookup: Lookup, listing: Listing) -> None:
     """Journal that upstream points a name (``main``, a tag) at this revision, once for each of both.
 
     Again if it was gone meanwhile. What a cache says is journalled only of names that upstream was never
@@ -205,7 +204,7 @@ def record_sighting(archive: Archive, catalogue: Catalogue, listing: Listing) ->
         return
     detail = Sighted(listing.name, listing.endpoint or listing.upstream)
     latest, last = None, ""
-    for _, event in queries.events(catalogue, repository=listing.repository):
+    for _, event in lookup.events(repository=listing.repository):
         fact = event.detail
         if not isinstance(fact, Sighted | Gone) or fact.name != listing.name:
             continue

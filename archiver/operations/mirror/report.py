@@ -14,8 +14,8 @@ from archiver.operations.mirror.remarks import Remark
 from archiver.text import plural
 
 if TYPE_CHECKING:
+    from archiver.archive.lookup import Lookup
     from archiver.archive.pins import Pin
-    from archiver.catalogue.database import Catalogue
     from archiver.upstream.protocol import Upstream
 
 
@@ -27,7 +27,7 @@ class MirrorRequest(NamedTuple):
     """What to mirror, and how; sizes in bytes.
 
     Attributes:
-        catalogue: The index of the archive: where to look for what is held, and where new rows go.
+        lookup: Where what is held is looked up, and told what is new.
         upstream: Where the repository comes from.
         repository: Its name there.
         revision: A branch, a tag or a commit; None for the main branch.
@@ -41,7 +41,7 @@ class MirrorRequest(NamedTuple):
         dry_run: Nothing is fetched or written.
     """
 
-    catalogue: Catalogue
+    lookup: Lookup
     upstream: Upstream
     repository: str
     revision: str | None = None

@@ -12,10 +12,11 @@ from archiver.memory import MemoryBudget
 from archiver.operations.mirror.report import MirrorReport, MirrorRequest
 from archiver.operations.mirror.run import mirror
 from archiver.upstream.failover import Hubs
+from archiver.upstream.local import LocalUpstream
 
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive
-    from archiver.catalogue.database import Catalogue
+    from archiver.operations.mirror.lookups import Lookups
     from archiver.progress import Progress
     from archiver.upstream.protocol import Upstream
 
@@ -43,11 +44,11 @@ class MirrorSettings(NamedTuple):
 
 
 class RepositoryMirror:
-    """Mirrors repositories into an archive whose catalogue is open."""
+    """Mirrors repositories into an archive."""
 
-    def __init__(self, archive: Archive, catalogue: Catalogue, settings: MirrorSettings) -> None:
+    def __init__(self, archive: Archive, lookups: Lookups, settings: MirrorSettings) -> None:
         self._archive = archive
-        self._catalogue = catalogue
+        self._lookups = lookups
         self._settings = settings
         self._pins = published_pins()
 
@@ -67,8 +68,9 @@ class RepositoryMirror:
         include, exclude = patterns or settings.patterns
         if isinstance(upstream, Hubs):
             upstream = upstream.of(repository)
+        digests = not isinstance(upstream, LocalUpstream) or upstream.lists_digests
         request = MirrorRequest(
-            catalogue=self._catalogue,
+            lookup=self._lookups.choose(digests=digests),
             upstream=upstream,
             repository=repository,
             revision=_completed(self._archive, repository, revision),

@@ -10,6 +10,7 @@ import errno
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from fnmatch import fnmatchcase
+from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -33,7 +34,6 @@ from archiver.archive.plans import note_gone, outcome_of
 from archiver.archive.publish import ensure_published
 from archiver.archive.records import Selection
 from archiver.archive.vouching import DIRECTORY, HUBS, Voucher
-from archiver.catalogue import queries, updates
 from archiver.digest import Blake3Hex
 from archiver.errors import (
     ArchiverError,
@@ -47,7 +47,7 @@ from archiver.errors import (
     skip_damaged,
 )
 from archiver.names import RepositoryName, unportable
-from archiver.operations.mirror.holdings import CatalogueHints, Holdings
+from archiver.operations.mirror.holdings import Holdings, UsableHints
 from archiver.operations.mirror.publish import (
     Published,
     protect_sealed,
@@ -79,7 +79,6 @@ from archiver.upstream.failover import Failover
 
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive
-    from archiver.archive.ingest.object_store import PublishedPack
     from archiver.archive.records import FileEntry
     from archiver.archive.seals import Snapshot
     from archiver.progress import Progress
@@ -192,7 +191,7 @@ class _Run:
     ) -> None:
         self._archive = archive
         self._request = request
-        self._catalogue = request.catalogue
+        self._lookup = request.lookup
         self._progress = progress
         self._listing = listing
         self._selection = Selection(
@@ -200,7 +199,7 @@ class _Run:
             request.exclude,
             msgspec.UNSET if listing.complete else "unknown",
         )
-        self._holdings = Holdings(archive, request.catalogue, listing)
+        self._holdings = Holdings(archive, request.lookup, listing)
         self._space = SpaceGuard(archive.store, request.min_free, fetched=listing.upstream in HUBS)
         self._notes: list[str] = []
         self._paths = {file.path for file in whole.files}
@@ -235,12 +234,10 @@ class _Run:
 
     def keep(self, snapshot: Snapshot) -> MirrorReport:
         """Fetch nothing: the snapshot is there. What a killed run left undone after its seal is done."""
-        events = queries.events(
-            self._catalogue, repository=snapshot.seal.repository, kinds=(Sealed,)
-        )
+        events = self._lookup.events(repository=snapshot.seal.repository, kinds=(Sealed,))
         ensure_published(self._archive, snapshot, (event for _, event in events))
         remove_worklog(self._archive.store, self._worklog_key)
-        record_sighting(self._archive, self._catalogue, self._listing)
+        record_sighting(self._archive, self._lookup, self._listing)
         indexed = IndexedFiles.of(self._archive.manifest(snapshot.seal).files)
         self._remarks += of_indexes(self._archive, snapshot, indexed, self._paths)
         return self._protected(snapshot, self.report("held", snapshot))
@@ -255,7 +252,7 @@ class _Run:
         self._note_unportable_paths()
         # What a killed run had stored is in packs now: it counts as stored, and need not be fetched.
         for pack in salvage(self._archive):
-            self._add_pack(pack)
+            self._lookup.add_pack(pack)
         to_fetch = sum(file.size for file in self._to_fetch() if self._expected(file).checkable)
         self._space.require_download(to_fetch - self._resumable_bytes(set()))
         self._progress.expect(len(files), size)
@@ -269,8 +266,8 @@ class _Run:
         if published.manifest is None:
             # All of it was read, and is what a snapshot with better vouchers has.
             return self.keep(snapshot)
-        updates.add_snapshot(self._catalogue, snapshot.id, snapshot.seal, published.manifest)
-        record_sighting(self._archive, self._catalogue, self._listing)
+        self._lookup.add_snapshot(snapshot, published.manifest)
+        record_sighting(self._archive, self._lookup, self._listing)
         indexed = IndexedFiles.of(published.manifest.files)
         published = published._replace(manifest=None)  # an index comes: there is not room for both
         memory.trim()
@@ -292,7 +289,7 @@ class _Run:
         with IngestPipeline(
             self._archive,
             worklog,
-            CatalogueHints(self._archive, self._catalogue),
+            self._hints,
             effort=request.effort,
             workers=workers,
             readers=request.jobs or files_at_once(workers),
@@ -359,7 +356,7 @@ class _Run:
                     except ArchiverError as error:
                         failure = (path, error.message, error.hint, int(error.exit_code))
                         failures.append(FileFailure(*failure))
-                # In this thread: the catalogue's transactions belong to one.
+                # In this thread: the transactions of a catalogue belong to one.
                 self._register(pipeline)
         except BaseException:
             pipeline.stop()
@@ -394,13 +391,15 @@ class _Run:
         )
 
     def _register(self, pipeline: IngestPipeline) -> None:
-        """Tell the catalogue of the packs that were published meanwhile."""
+        """Tell the lookup of the packs that were published meanwhile."""
         published = pipeline.objects.published
         while published:
-            self._add_pack(published.pop())
+            self._lookup.add_pack(published.pop())
 
-    def _add_pack(self, pack: PublishedPack) -> None:
-        updates.add_pack(self._catalogue, pack.pack, pack.size, pack.entries)
+    @cached_property
+    def _hints(self) -> UsableHints:
+        """Where objects lie, once what a killed run had stored is in packs."""
+        return UsableHints(self._archive, self._lookup)
 
     def _to_fetch(self) -> list[RemoteFile]:
         return [file for file in self._listing.files if file.path not in self._holdings.files]
@@ -408,13 +407,12 @@ class _Run:
     def _resumable_bytes(self, unfinished: set[str]) -> int:
         """Return how much of what is to be fetched a killed run stored, in packs or ``unfinished`` ones."""
         stored = read_worklog(self._archive.store, self._worklog_key)
-        hints = CatalogueHints(self._archive, self._catalogue)
         total = 0
         for file in self._to_fetch():
             if not self._expected(file).checkable:
                 continue
             for size, digest in stored.of(file.path):
-                if digest not in unfinished and not hints.locate(Blake3Hex(digest)):
+                if digest not in unfinished and not self._hints.locate(Blake3Hex(digest)):
                     break
                 total += size
         return total
