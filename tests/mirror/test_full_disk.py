@@ -38,7 +38,7 @@ MIRROR = ("--min-free", "0", "--effort", "fast")
 
 
 @needs_mount
-@pytest.mark.parametrize("left", [0, 4096, 8192, 16384, 150_000, 200_000, MIB, 2 * MIB])
+@pytest.mark.parametrize("left", [0, 4096, 8192, 16384, 150_000, 200_000, MIB, 2 * MIB - 80_000])
 def test_a_full_disk(larger, small_disk, archive, cli, waits, restores, left, monkeypatch):
     monkeypatch.setattr("archiver.operations.mirror.run._LEAST_RATIO", 0)
     here = small_disk / "archive"
