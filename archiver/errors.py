@@ -9,6 +9,7 @@
     ├── UsageError                    2   the command cannot mean what was typed
     ├── PartialError                  3   some of the work was done, some failed; all is reported
     │   └── UnportableNameError       3   a filesystem cannot hold the name of a file
+    ├── BudgetSpentError              3   a run's bytes or time are used up; the next one goes on
     ├── SkippedError                  4   a check that was asked for could not run
     ├── NoArchiveError               10   there is no archive here, or one that must not be touched
     │   └── UnknownFormatError       10   the archive's format or a mandatory feature is unknown
@@ -41,7 +42,7 @@ import os
 from collections.abc import Callable
 from enum import IntEnum
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 
 class ExitCode(IntEnum):
@@ -126,6 +127,22 @@ class UnfinishedModelError(ArchiverError):
     """A model in a folder lacks parts that it plainly needs: it cannot run."""
 
     exit_code = ExitCode.SMOKE_FAILED
+
+
+class BudgetSpentError(ArchiverError):
+    """A run has used up what it may take: what it stored is kept, and the next one goes on from there.
+
+    Args:
+        what: What was stopped.
+        spent: What is used up: ``bytes``, ``time`` or ``window``.
+        reason: The same as a part of a sentence.
+    """
+
+    exit_code = ExitCode.PARTIAL
+
+    def __init__(self, what: str, spent: Literal["bytes", "time", "window"], reason: str) -> None:
+        super().__init__(f"{what} was stopped: {reason}.", hint="The next run goes on from there.")
+        self.spent = spent
 
 
 class SkippedError(ArchiverError):

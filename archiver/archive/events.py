@@ -17,6 +17,7 @@ from archiver.archive.policy import Policy
 from archiver.archive.records import FORMAT, Selection, canonical, parse_record
 from archiver.archive.vouching import DIRECTORY
 from archiver.errors import DamageError
+from archiver.names import HUGGING_FACE, MODEL, RepositoryName
 from archiver.text import utc_now
 
 TOOL = f"archiver {__version__}"
@@ -165,8 +166,16 @@ Outcome = Literal[
 """What came of asking upstream for one entry of a plan."""
 
 
+Stopped = Literal["bytes", "time", "window"]
+"""What of a run's budget was used up: the bytes to fetch, the time to take, or the window of its plan."""
+
+
 class PlannedEntry(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One repository that a plan wants; ``revision`` is ``""`` for the main branch."""
+    """One repository that a plan wants; ``revision`` is ``""`` for the main branch.
+
+    ``of`` is the pattern, author or collection that stood for it, ``""`` if the plan names it. ``gone`` is
+    the day since which the owner knows that upstream has it no more, ``smoke`` to which level it is run.
+    """
 
     repository: str
     revision: str = ""
@@ -174,11 +183,25 @@ class PlannedEntry(msgspec.Struct, frozen=True, omit_defaults=True):
     exclude: tuple[str, ...] = ()
     partial: bool = False
     acknowledge: tuple[str, ...] = ()
+    of: str = ""
+    gone: str = ""
+    smoke: str = ""
 
     @property
     def name(self) -> str:
         """The branch, tag or commit that upstream is asked for."""
-        return self.revision or "main"
+        return self.revision or self._main
+
+    @property
+    def is_main(self) -> bool:
+        """Whether that is the main branch."""
+        return self.name == self._main
+
+    @property
+    def _main(self) -> str:
+        # A pattern, which is the name of no repository, may stand there too.
+        hub, colon, _ = self.repository.partition(":")
+        return RepositoryName(hub if colon else HUGGING_FACE, MODEL, "").main_branch
 
     @property
     def key(self) -> tuple[str, str]:
@@ -215,7 +238,8 @@ class PlanRetired(msgspec.Struct, frozen=True):
 class Synced(msgspec.Struct, frozen=True):
     """A run of a plan ended: an outcome for each entry of the ``planned`` event of that id, in order.
 
-    Sizes are in bytes; ``free`` is the room that was left, -1 if it is not known.
+    Sizes are in bytes; ``free`` is the room that was left, -1 if it is not known. ``stopped`` says what of
+    its budget was used up, where that ended it.
     """
 
     plan: str
@@ -228,6 +252,7 @@ class Synced(msgspec.Struct, frozen=True):
     stored: Count
     free: Room
     min_free: Count
+    stopped: Stopped | msgspec.UnsetType = msgspec.UNSET
 
 
 class NightFact(msgspec.Struct, frozen=True, omit_defaults=True):

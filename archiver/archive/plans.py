@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from archiver.archive.archive import Archive
     from archiver.archive.events import Event
     from archiver.archive.places import Place
-    from archiver.plan.document import Plan
+    from archiver.plan.document import Plan, PlannedRepository
 
 MAX_AGE: Final = 7 * 86400
 """Upstream should have answered for each entry of a plan within so many seconds, unless it says."""
@@ -331,6 +331,10 @@ class Plans:
         if known is None or known in entry.acknowledge:
             return known is not None
         brought = plan.runs.get(entry.key, _EntryRuns()).brought
+        if known == "gone" and entry.gone and entry.gone <= now:
+            seen = max(self.upstreams.sighted.get(entry.key, {}).values(), default="")
+            if max(seen, brought) <= f"{entry.gone}T23:59:59Z":
+                return True
         return self.upstreams.knows(known, entry.key, now, since=brought)
 
     def covering(self, entry: PlannedEntry, held: Iterable[Snapshot]) -> Snapshot | None:
@@ -356,7 +360,7 @@ class Plans:
         if _COMMIT.fullmatch(entry.revision) and revision.startswith(entry.revision):
             return True
         pointed = self.upstreams.sighted.get(entry.key)
-        return entry.name == "main" if pointed is None else revision in pointed
+        return entry.is_main if pointed is None else revision in pointed
 
 
 def vouched_in(archive: Archive) -> IsVouched:
@@ -383,18 +387,23 @@ def covers(entry: PlannedEntry, snapshot: Snapshot) -> bool:
 
 def planned_of(plan: Plan, place: str, source: str = "") -> Planned:
     """Return what the journal says of a plan."""
-    entries = (
-        PlannedEntry(
-            repository.name,
-            repository.revision or "",
-            repository.include,
-            repository.exclude,
-            repository.partial,
-            repository.acknowledge,
-        )
-        for repository in plan.repositories
+    entries = tuple(map(planned_entry, plan.repositories))
+    return Planned(plan.name, place, entries, source, plan.max_age)
+
+
+def planned_entry(repository: PlannedRepository) -> PlannedEntry:
+    """Return what the journal says of an entry; what nobody could say yet is named as it is written."""
+    return PlannedEntry(
+        repository.selector,
+        repository.revision or ",".join(repository.revisions),
+        repository.include,
+        repository.exclude,
+        repository.partial,
+        repository.acknowledge,
+        repository.of,
+        repository.gone,
+        repository.smoke,
     )
-    return Planned(plan.name, place, tuple(entries), source, plan.max_age)
 
 
 def note_gone(

@@ -21,6 +21,8 @@ from archiver.cli.mirroring import (
     sentence,
 )
 from archiver.cli.options import (
+    Duration,
+    Size,
     advised,
     common,
     open_archive,
@@ -32,20 +34,23 @@ from archiver.errors import (
     ArchiverError,
     ExitCode,
     RenamedError,
+    SkippedError,
     UpstreamGoneError,
     UsageError,
     skip_damaged,
 )
 from archiver.names import HUGGING_FACE
-from archiver.text import human_bytes, human_duration, in_short, plural, printable
+from archiver.text import human_bytes, human_duration, in_short, plural, printable, wall_clock
 
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive
     from archiver.night.plan_mirror import PlanMirror
     from archiver.operations.mirror.report import MirrorReport
     from archiver.operations.sync import SyncReport
+    from archiver.plan.budget import RunBudget
     from archiver.plan.document import Plan, PlannedRepository
     from archiver.upstream.huggingface.client import HuggingFace
+    from archiver.upstream.resolution import Finder
 
 _NAMED: Final = 20
 """Names in a line; --json has them all."""
@@ -59,6 +64,9 @@ _NAMED: Final = 20
     is_flag=True,
     help="Also say how the plan differs from its collection on the hub.",
 )
+@click.option("--max-bytes", type=Size(1), help="Fetch so much at most, such as 500GB.")
+@click.option("--max-duration", type=Duration(1), help="Take so long at most, such as 4h.")
+@click.option("--now", is_flag=True, help="Run also outside of the plan's window.")
 @mirror_options
 @common
 def command(plan: str, token: str | None, *, check_collection: bool, **rest: Any) -> None:
@@ -66,8 +74,9 @@ def command(plan: str, token: str | None, *, check_collection: bool, **rest: Any
 
     PLAN is a TOML file, or the name of one that comes with archiver: qwen3.5. What fails is named
     and the rest is still done; nothing is ever deleted, also when upstream no longer has it. Patterns
-    on the command line stand in for those of the plan. The plan is journalled first: 'archiver status'
-    then judges by it, until 'archiver plan retire' ends it.
+    on the command line, and other options, stand in for what the plan says. The plan is journalled
+    first: 'archiver status' then judges by it, until 'archiver plan retire' ends it. A run whose budget
+    or window is used up ends well, and the next one goes on.
     """
     from archiver.night.plan_mirror import PlanMirror
     from archiver.operations.sync import SyncRequest, sync
@@ -76,10 +85,13 @@ def command(plan: str, token: str | None, *, check_collection: bool, **rest: Any
     to_mirror = find_plan(plan)
     if check_collection and not to_mirror.collection:
         raise UsageError(f"The plan {to_mirror.name} names no collection.")
+    budget = _budget(to_mirror, rest)
+    if rest["sources"]:
+        to_mirror = _without_sources(to_mirror)
     upstream = open_upstream(
-        rest.pop("sources"),
+        rest.pop("sources") or to_mirror.sources,
         {HUGGING_FACE: token},
-        rest.pop("max_rate"),
+        rest.pop("max_rate") or to_mirror.max_rate or None,
         rest.pop("connections"),
         rest["memory"],
     )
@@ -87,8 +99,15 @@ def command(plan: str, token: str | None, *, check_collection: bool, **rest: Any
     if not rest["dry_run"]:
         archive.store.require_writable()
         remark_limits(archive.store)
+    if to_mirror.min_free is not None and not _is_typed("min_free"):
+        rest["min_free"] = to_mirror.min_free
     with PlanMirror(
-        archive, upstream, mirror_settings(rest), open_catalogue, lambda: Meter("Mirroring")
+        archive,
+        upstream,
+        mirror_settings(rest),
+        open_catalogue,
+        lambda: Meter("Mirroring"),
+        effort=mirror_settings(rest).effort if _is_typed("effort") else None,
     ) as mirror:
         run = _PlanRun(archive, to_mirror, mirror, open_hub(token) if check_collection else None)
         report = sync(
@@ -99,6 +118,7 @@ def command(plan: str, token: str | None, *, check_collection: bool, **rest: Any
                 source=str(Path(plan).absolute()) if Path(plan).is_file() else plan,
                 min_free=rest["min_free"],
                 dry_run=rest["dry_run"],
+                budget=budget,
             ),
             run,
         )
@@ -113,6 +133,44 @@ def command(plan: str, token: str | None, *, check_collection: bool, **rest: Any
     # A check that could not be made counts as one more thing that failed.
     failures = [*report.exit_codes, *run.unchecked]
     finish(failures, report.total + len(run.unchecked), run.unprotected, counted=True)
+
+
+def _is_typed(option: str) -> bool:
+    """Return whether an option was given, and has not its default."""
+    source = click.get_current_context().get_parameter_source(option)
+    return source is click.core.ParameterSource.COMMANDLINE
+
+
+def _without_sources(plan: Plan) -> Plan:
+    """Return a plan whose entries name no sources."""
+    entries = (msgspec.structs.replace(entry, sources=()) for entry in plan.repositories)
+    return msgspec.structs.replace(plan, repositories=tuple(entries))
+
+
+def _budget(plan: Plan, settings: dict[str, Any]) -> RunBudget | None:
+    """Return what the run may take; raise SkippedError if the plan's window is closed."""
+    from archiver.plan.budget import RunBudget
+    from archiver.plan.document import Budget
+
+    limits = Budget(
+        settings.pop("max_bytes") or plan.budget.bytes,
+        settings.pop("max_duration") or plan.budget.seconds,
+    )
+    ignores_window = settings.pop("now") or settings["dry_run"]
+    if settings["dry_run"]:
+        return None
+    if plan.window is None or ignores_window:
+        return RunBudget(limits)
+    now = wall_clock()
+    end = plan.window.ends_at(now)
+    if end is None:
+        opens = plan.window.local(plan.window.opens_at(now))
+        raise SkippedError(
+            f"The window of the plan {plan.name} opens at {opens:%Y-%m-%d %H:%M} "
+            f"({plan.window.timezone}); nothing was done.",
+            hint="--now runs the plan all the same.",
+        )
+    return RunBudget(limits, end)
 
 
 class _PlanRun:
@@ -139,9 +197,13 @@ class _PlanRun:
         if self._hub is not None:
             self.unchecked += _check_collection(self._hub, self._plan)
 
-    def mirror(self, planned: PlannedRepository) -> MirrorReport:
+    def finder(self) -> Finder:
+        """Return what says which repositories there are."""
+        return self._mirror.finder()
+
+    def mirror(self, planned: PlannedRepository, budget: RunBudget | None = None) -> MirrorReport:
         """Mirror an entry."""
-        return self._mirror.mirror(planned)
+        return self._mirror.mirror(planned, budget)
 
     def partial_bytes(self) -> tuple[int, int]:
         """Return what was fetched and stored of the last entry."""
@@ -160,8 +222,8 @@ class _PlanRun:
             sentences = (sentence(remark, error.report) for remark in error.remarks)
             error.message = " ".join((error.message, *sentences))
         if isinstance(error, UpstreamGoneError):
-            error.hint = _hint_for_gone(self._archive, planned, error)
-        print_failure(planned.name, planned.revision, error, title=planned.title)
+            error.hint = _hint_for_gone(self._archive, planned, error, self._mirror.finder())
+        print_failure(planned.selector, planned.revision, error, title=planned.title)
 
     def acknowledged(self, planned: PlannedRepository, error: ArchiverError) -> None:
         """Print that upstream does not give an entry, as its owner knows."""
@@ -174,13 +236,18 @@ class _PlanRun:
         output.line(f"{printable(planned.title)}: {how}, as is known; what is held of it stays.")
 
 
-def _hint_for_gone(archive: Archive, planned: PlannedRepository, error: ArchiverError) -> str:
+def _hint_for_gone(
+    archive: Archive, planned: PlannedRepository, error: ArchiverError, finder: Finder
+) -> str:
     """Return what to do about a loss: a name that is held was not mistyped, and the loss may be known."""
     from archiver.archive.plans import outcome_of
 
+    if planned.is_open or planned.follows:
+        return error.hint
     held = archive.snapshots_of(planned.name, on_damage=skip_damaged)
     if not held:
-        return error.hint
+        right = "" if isinstance(error, RenamedError) else _spelled_right(planned.name, finder)
+        return f"Did you mean {printable(right)}? {error.hint}" if right else error.hint
     command = advised("acknowledge", outcome_of(error), planned.title)
     stays = f"The archive keeps what it holds of {printable(planned.name)}."
     known = f"{stays} Is that known? Then {command} says so, and it is reported without a failure."
@@ -188,6 +255,24 @@ def _hint_for_gone(archive: Archive, planned: PlannedRepository, error: Archiver
     if outcome_of(error) == "refused" or isinstance(error, RenamedError):
         return f"{error.hint} {known}"
     return known
+
+
+def _spelled_right(name: str, finder: Finder) -> str:
+    """Return the name that its owner has at upstream and that is most like this one; ``""`` if none is."""
+    from archiver.upstream.resolution import spelled_right
+
+    author, slash, _ = name.rpartition("/")
+    try:
+        return spelled_right(name, finder.repositories_of(author)) if slash else ""
+    except ArchiverError:
+        return ""
+
+
+_STOPPED: Final = {
+    "bytes": "Stopped, as it has fetched what it may fetch at once",
+    "time": "Stopped, as it has taken as long as it may take",
+    "window": "Stopped, as the plan's window is over",
+}
 
 
 def _verdict(report: SyncReport) -> None:
@@ -203,9 +288,12 @@ def _verdict(report: SyncReport) -> None:
     total = plural(report.total, "repository", "repositories")
     done = f"of {total}" if report.dry_run else f"{report.done} of {total} done"
     output.line(f"Plan {report.plan}: {done}: {', '.join(counts)}.")
+    if report.stopped:
+        output.line(f"  {_STOPPED[report.stopped]}; the next run goes on from there.")
     cut = report.ended == ExitCode.NETWORK
     not_tried = "Not tried, as upstream could not be reached" if cut else "Not tried"
     for title, names in (
+        ("New in the plan since its last run", report.appeared),
         ("Failed", report.failed),
         ("Gone upstream, or never there", report.gone),
         (not_tried, report.not_tried),

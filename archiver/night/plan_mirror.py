@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Self
 
 import msgspec
 
+from archiver.codec.segment import Effort
 from archiver.errors import ArchiverError, PartialError
 from archiver.operations.mirror.lookups import Lookups
 from archiver.operations.mirror.remarks import NARROWER
 from archiver.operations.mirror.repositories import MirrorSettings, RepositoryMirror
 from archiver.progress import Progress
+from archiver.upstream.failover import Hubs
+from archiver.upstream.resolution import HubFinder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,8 +26,10 @@ if TYPE_CHECKING:
     from archiver.catalogue.database import Catalogue
     from archiver.operations.mirror.remarks import Remark
     from archiver.operations.mirror.report import MirrorReport
+    from archiver.plan.budget import RunBudget
     from archiver.plan.document import PlannedRepository
     from archiver.upstream.protocol import Upstream
+    from archiver.upstream.resolution import Finder
 
 
 class NarrowedError(PartialError):
@@ -58,6 +63,7 @@ class PlanMirror:
         settings: How. Their patterns, if there are some, stand in for those of each entry.
         open_catalogue: How the catalogue is opened, where it is needed.
         meter: What receives the progress of each entry.
+        effort: How hard to compress, whatever the entries say.
 
     Attributes:
         open_error: Why what is held cannot be looked up; None if it could.
@@ -70,12 +76,14 @@ class PlanMirror:
         settings: MirrorSettings,
         open_catalogue: Callable[[Archive], Catalogue],
         meter: Callable[[], AbstractContextManager[Progress]],
+        effort: Effort | None = None,
     ) -> None:
         self._archive = archive
         self._upstream = upstream
         self._settings = settings
         self._open_catalogue = open_catalogue
         self._meter = meter
+        self._effort = effort
         self._stack = ExitStack()
         self._mirror: RepositoryMirror | None = None
         self._tally = _Tally(Progress())
@@ -103,7 +111,12 @@ class PlanMirror:
             raise
         self._mirror = RepositoryMirror(self._archive, lookups, self._settings)
 
-    def mirror(self, planned: PlannedRepository) -> MirrorReport:
+    def finder(self) -> Finder:
+        """Return what says which repositories there are."""
+        upstream = self._upstream
+        return HubFinder(upstream.hub if isinstance(upstream, Hubs) else lambda _: upstream)
+
+    def mirror(self, planned: PlannedRepository, budget: RunBudget | None = None) -> MirrorReport:
         """Mirror an entry, by its own patterns unless the run has some; return the report.
 
         Raise NarrowedError if its patterns miss what they must mean, else as the operation does.
@@ -111,10 +124,19 @@ class PlanMirror:
         assert self._mirror is not None, "opened before anything is mirrored"
         own_patterns = any(self._settings.patterns)
         patterns = self._settings.patterns if own_patterns else (planned.include, planned.exclude)
+        upstream = self._upstream
+        if isinstance(upstream, Hubs):
+            upstream = upstream.of(planned.name, planned.sources)
         with self._meter() as meter:
-            self._tally = _Tally(meter)
+            self._tally = _Tally(meter, budget)
             report = self._mirror(
-                self._upstream, planned.name, planned.revision, self._tally, patterns
+                upstream,
+                planned.name,
+                planned.revision,
+                self._tally,
+                patterns,
+                effort=self._effort or (Effort(planned.effort) if planned.effort else None),
+                budget=budget,
             )
         return report if own_patterns else _as_planned(report, planned)
 
@@ -135,10 +157,14 @@ def _as_planned(report: MirrorReport, planned: PlannedRepository) -> MirrorRepor
 
 
 class _Tally(Progress):
-    """Counts what is fetched and stored, by several threads, and hands everything on."""
+    """Counts what is fetched and stored, by several threads, and hands everything on.
 
-    def __init__(self, inner: Progress) -> None:
+    What is fetched is also counted in the budget of the run.
+    """
+
+    def __init__(self, inner: Progress, budget: RunBudget | None = None) -> None:
         self._inner = inner
+        self._budget = budget
         self._lock = threading.Lock()
         self.fetched = 0
         self.stored_bytes = 0
@@ -159,6 +185,8 @@ class _Tally(Progress):
         """Count the bytes that were fetched."""
         with self._lock:
             self.fetched += count if fetched else 0
+        if self._budget is not None and fetched:
+            self._budget.take(count)
         self._inner.advance(count, fetched=fetched)
 
     def rewind(self, count: int) -> None:

@@ -1,7 +1,8 @@
 """Sync: mirror everything a plan lists; what fails is reported and the rest is still done.
 
-The plan is journalled before anything else, and what came of the run at its end, so that a status
-can judge what is held by what is wanted.
+What its patterns, authors and collections stand for is asked first. Then the plan is journalled, before
+anything is fetched, and what came of the run at its end, so that a status can judge what is held by what is
+wanted.
 """
 
 from __future__ import annotations
@@ -11,19 +12,29 @@ from typing import TYPE_CHECKING, Final, Generic, Literal, NamedTuple, Protocol,
 
 import msgspec
 
-from archiver.archive.events import Outcome, Synced, new_event
+from archiver.archive.events import Outcome, Stopped, Synced, new_event
 from archiver.archive.journal import EVENT_MAX
 from archiver.archive.places import own_place, settled_place
 from archiver.archive.plans import KnownPlan, Plans, outcome_of, planned_of
 from archiver.archive.records import canonical
-from archiver.errors import ArchiverError, ExitCode, UsageError, explain_system_error, skip_damaged
+from archiver.errors import (
+    ArchiverError,
+    BudgetSpentError,
+    ExitCode,
+    UsageError,
+    explain_system_error,
+    skip_damaged,
+)
 from archiver.storage.locks import RunLock
 from archiver.storage.store import local_folder
 from archiver.text import plural, utc_after, utc_now
+from archiver.upstream.resolution import resolve
 
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive
+    from archiver.plan.budget import RunBudget
     from archiver.plan.document import Plan, PlannedRepository
+    from archiver.upstream.resolution import Finder
 
 _UNREACHABLE: Final = 2
 """Repositories in a row that could not be reached, after which the others are not tried."""
@@ -64,8 +75,11 @@ class EntryMirror(Protocol[Report_co]):
     def open(self) -> None:
         """Make ready, once the plan is journalled. An ArchiverError ends the run, and nothing is tried."""
 
-    def mirror(self, planned: PlannedRepository) -> Report_co:
-        """Mirror an entry, or raise."""
+    def finder(self) -> Finder:
+        """Return what says which repositories there are; only asked of a plan that needs it."""
+
+    def mirror(self, planned: PlannedRepository, budget: RunBudget | None = None) -> Report_co:
+        """Mirror an entry, within what the run may take, or raise."""
 
     def partial_bytes(self) -> tuple[int, int]:
         """Return the plain bytes that were fetched of an entry that just failed, and those stored."""
@@ -93,6 +107,7 @@ class SyncRequest(NamedTuple, Generic[Report]):
         source: How the plan was named, for whoever is to run it again.
         min_free: How many bytes must stay free.
         dry_run: Whether nothing is to be journalled.
+        budget: What the run may take; None: as much as it needs.
     """
 
     plan: Plan
@@ -100,6 +115,7 @@ class SyncRequest(NamedTuple, Generic[Report]):
     source: str = ""
     min_free: int = 0
     dry_run: bool = False
+    budget: RunBudget | None = None
 
 
 class SyncReport(msgspec.Struct, frozen=True):
@@ -110,7 +126,9 @@ class SyncReport(msgspec.Struct, frozen=True):
     such as 31, 130, or 30 if upstream could not be reached, else 0. Sizes are in bytes: ``fetched``
     plain ones (in a dry run those to be fetched), ``stored`` in packs, both also of what failed half-way;
     ``free`` what is left on the disk (-1: not known). ``room`` says of a dry run whether what is to be
-    fetched fits.
+    fetched fits. ``stopped`` says what of the run's budget was used up, where that ended it: that is no
+    failure, and what was not tried comes next time. ``appeared`` are entries that a pattern, author or
+    collection did not stand for before.
     """
 
     plan: str
@@ -131,6 +149,8 @@ class SyncReport(msgspec.Struct, frozen=True):
     min_free: int
     dry_run: bool = False
     room: Room | Literal[""] = ""
+    stopped: Stopped | Literal[""] = ""
+    appeared: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -138,7 +158,7 @@ class SyncReport(msgspec.Struct, frozen=True):
         codes = set(self.exit_codes)
         if self.ended and self.ended != ExitCode.NETWORK:
             return self.ended
-        if len(self.exit_codes) == self.total and len(codes) == 1:
+        if len(self.exit_codes) >= self.total and len(codes) == 1:
             return codes.pop()
         return int(ExitCode.PARTIAL) if codes else 0
 
@@ -191,10 +211,19 @@ class _Run(Generic[Report]):
         plan = self._plan = request.plan
         place = own_place(archive) if request.dry_run else settled_place(archive)
         self._plans = Plans(list(archive.events(on_damage=skip_damaged)), place)
-        self._planned = planned_of(plan, place.key, request.source)
-        self._known = self._plans.find(plan.name) or KnownPlan("", "", self._planned, "", -1, {})
         self._started = monotonic()
+        before = self._plans.find(plan.name)
+        finder = request.mirror.finder() if plan.is_open else None
+        self._resolution = resolve(plan, before.planned.entries if before else (), finder)
+        self._plan = msgspec.structs.replace(plan, repositories=self._resolution.entries)
+        self._planned = planned_of(self._plan, place.key, request.source)
+        self._known = before or KnownPlan("", "", self._planned, "", -1, {})
         self._results: list[_Result] = []
+        self._codes: list[int] = []
+        """Exit codes of what failed besides entries."""
+        self._failed: list[str] = []
+        """Titles of that."""
+        self._stopped: Stopped | Literal[""] = ""
         self._fetched = self._stored = 0
         self.ended = 0
 
@@ -248,6 +277,7 @@ class _Run(Generic[Report]):
             stored=report.stored,
             free=report.free,
             min_free=self._request.min_free,
+            stopped=self._stopped or msgspec.UNSET,
         )
         time = max(self._plans.next_time(), utc_after(self._known.time))
         try:
@@ -259,13 +289,24 @@ class _Run(Generic[Report]):
     def mirror_all(self) -> None:
         """Mirror every entry, until there is no sense in going on."""
         unreachable = 0
+        unknown = self._tell_resolution()
         for planned in self._plan.repositories:
+            if planned.title in unknown:
+                self._fail(planned, unknown[planned.title])
+                continue
+            if self._is_spent():
+                return
             if unreachable >= _UNREACHABLE:
                 self.ended = int(ExitCode.NETWORK)
                 self._results.append(_Result("not-tried", int(ExitCode.NETWORK)))
                 continue
             try:
                 report = self._mirror(planned)
+            except BudgetSpentError as error:
+                self._count_partial()
+                self._results.append(_Result("interrupted"))
+                self._stopped = error.spent
+                return
             except ArchiverError as error:
                 self._count_partial()
                 self._fail(planned, error)
@@ -285,9 +326,32 @@ class _Run(Generic[Report]):
             self._stored += report.stored_bytes
             self._progress.mirrored(report)
 
+    def _tell_resolution(self) -> dict[str, ArchiverError]:
+        """Tell what upstream did not say; return why entries, by their titles, are as they were written.
+
+        Where it is known from before what such an entry stands for, that is mirrored, and it is one more
+        thing that failed.
+        """
+        unknown: dict[str, ArchiverError] = {}
+        titles = {planned.title for planned in self._plan.repositories}
+        for written, error in self._resolution.unresolved:
+            if written.title in titles:
+                unknown[written.title] = error
+            else:
+                self._codes.append(int(error.exit_code))
+                self._failed.append(written.title)
+                self._progress.failed(written, error)
+        return unknown
+
+    def _is_spent(self) -> bool:
+        """Return whether the run's budget is used up, and so ended it."""
+        if self._request.budget is not None:
+            self._stopped = self._request.budget.spent
+        return bool(self._stopped)
+
     def _mirror(self, planned: PlannedRepository) -> Report:
         try:
-            return self._request.mirror.mirror(planned)
+            return self._request.mirror.mirror(planned, self._request.budget)
         except OSError as error:
             raise explain_system_error(error, f"{planned.title} was mirrored") from error
 
@@ -328,13 +392,19 @@ class _Run(Generic[Report]):
             plan=self._plan.name,
             total=len(self._planned.entries),
             done=sum(result.outcome in {"sealed", "held", "planned"} for result in self._results),
-            exit_codes=tuple(result.code for result in self._results if result.code),
+            exit_codes=(
+                *(result.code for result in self._results if result.code),
+                *self._codes,
+            ),
             new=sum(result.outcome == "sealed" for result in self._results),
             held=sum(result.outcome == "held" for result in self._results),
-            failed=tuple(
-                entry.title
-                for entry, result in entries
-                if result.code and result.outcome not in {"not-tried", "gone"}
+            failed=(
+                *(
+                    entry.title
+                    for entry, result in entries
+                    if result.code and result.outcome not in {"not-tried", "gone"}
+                ),
+                *self._failed,
             ),
             gone=tuple(entry.title for entry, result in entries if result.outcome == "gone"),
             acknowledged=tuple(entry.title for entry, result in entries if result.acknowledged),
@@ -347,6 +417,8 @@ class _Run(Generic[Report]):
             min_free=self._request.min_free,
             dry_run=self._request.dry_run,
             room=self._room(free) if self._request.dry_run else "",
+            stopped=self._stopped,
+            appeared=tuple(planned.title for planned in self._resolution.appeared),
         )
 
     def _room(self, free: int) -> Room:

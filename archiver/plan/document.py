@@ -6,7 +6,6 @@ from typing import Final, Literal
 
 import msgspec
 
-from archiver.names import HUGGING_FACE
 from archiver.plan.window import Window
 
 SmokeWish = Literal["", "none", "structure", "tokenizer", "load", "forward", "generate", "golden"]
@@ -45,6 +44,8 @@ class PlannedRepository(msgspec.Struct, frozen=True):
         smoke: To which level a night runs the model.
         gone: The day since which the owner knows that upstream has it no more; ``""``: not so.
         sources: Where to fetch from, in this order; empty: as the plan has it.
+        of: The title of the entry that this one was made of, once upstream has said what that stands for;
+            ``""`` if it is as it was written.
     """
 
     name: str = ""
@@ -61,6 +62,7 @@ class PlannedRepository(msgspec.Struct, frozen=True):
     smoke: SmokeWish = ""
     gone: str = ""
     sources: tuple[str, ...] = ()
+    of: str = ""
 
     @property
     def selector(self) -> str:
@@ -157,7 +159,7 @@ class Plan(msgspec.Struct, frozen=True):
         budget: What a run may take.
         max_rate: At most so many bytes per second; 0: it does not say.
         min_free: How many bytes must stay free; None: it does not say.
-        sources: Where to fetch from, in this order.
+        sources: Where to fetch from, in this order; empty: from each repository's own hub.
         night: What else a night does.
         file: The absolute path of its file; ``""`` if it came with archiver.
         is_own: Whether that file is the user's or root's, and nobody else may write it: only then are its
@@ -172,7 +174,7 @@ class Plan(msgspec.Struct, frozen=True):
     budget: Budget = Budget()
     max_rate: int = 0
     min_free: int | None = None
-    sources: tuple[str, ...] = (HUGGING_FACE,)
+    sources: tuple[str, ...] = ()
     night: Night = Night()
     file: str = ""
     is_own: bool = False

@@ -140,7 +140,7 @@ def _plan(values: dict[str, Any], problems: Problems) -> Plan:
         budget=_budget(head),
         max_rate=head.read("max_rate", table.some_size, 0),
         min_free=head.read("min_free", table.size, None),
-        sources=head.read("sources", _sources, (HUGGING_FACE,)),
+        sources=head.read("sources", _sources, ()),
         night=_night(night) if night else Night(),
     )
     head.close()

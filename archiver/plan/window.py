@@ -79,6 +79,10 @@ class Window(msgspec.Struct, frozen=True):
                 return max(start, moment)
         raise ValueError(f"{self} never opens.")
 
+    def local(self, moment: datetime) -> datetime:
+        """Return what its clock shows at a moment."""
+        return moment.astimezone(_zone(self.timezone))
+
     def _open_times(self, now: datetime) -> list[tuple[datetime, datetime]]:
         """Return the times around ``now`` in which it is open, in order; what meets is one."""
         zone = _zone(self.timezone)

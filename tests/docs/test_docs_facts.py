@@ -19,7 +19,7 @@ from archiver.plan import table, toml, window
 from archiver.tensors import header, weight_files
 from archiver.upstream import deadlines, http, hub_cache
 from archiver.upstream import listing as hub_listing
-from archiver.upstream.huggingface import client, listing
+from archiver.upstream.huggingface import client, listing, search
 
 KIB, MIB = 1 << 10, 1 << 20
 BOUNDS_PAGE = (docskit.ROOT / "docs/bounds.md").read_text()
@@ -65,6 +65,7 @@ BOUNDS = [
         f"{sqlite_file.SCHEMA_VALUE_MAX // KIB} KiB, {sqlite_file.SCHEMA_STEPS_MAX:,} steps of SQLite",
     ),
     ("A value that SQLite may make", f"{sqlite_file.VALUE_MAX // MIB} MiB"),
+    (f"one author, on {search.PAGES_MAX} pages", f"{search.REPOSITORIES_MAX:,}"),
     ("A plan's file", f"{toml.BYTES_MAX // MIB} MiB"),
     ("Brackets within brackets", f"{toml.DEPTH_MAX}"),
     ("Parts of a dotted key", f"{toml.PARTS_MAX}"),

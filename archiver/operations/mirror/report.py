@@ -16,6 +16,7 @@ from archiver.text import plural
 if TYPE_CHECKING:
     from archiver.archive.lookup import Lookup
     from archiver.archive.pins import Pin
+    from archiver.plan.budget import RunBudget
     from archiver.upstream.protocol import Upstream
 
 
@@ -39,6 +40,7 @@ class MirrorRequest(NamedTuple):
         memory: What this may take, and so how many threads work.
         min_free: Bytes that must stay free on the archive's disk.
         dry_run: Nothing is fetched or written.
+        budget: What the run may take; None: as much as it needs.
     """
 
     lookup: Lookup
@@ -53,6 +55,7 @@ class MirrorRequest(NamedTuple):
     memory: MemoryBudget = MemoryBudget()
     min_free: int = 0
     dry_run: bool = False
+    budget: RunBudget | None = None
 
 
 class FileFailure(msgspec.Struct, frozen=True):

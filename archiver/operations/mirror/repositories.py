@@ -17,6 +17,7 @@ from archiver.upstream.local import LocalUpstream
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive
     from archiver.operations.mirror.lookups import Lookups
+    from archiver.plan.budget import RunBudget
     from archiver.progress import Progress
     from archiver.upstream.protocol import Upstream
 
@@ -59,10 +60,13 @@ class RepositoryMirror:
         revision: str | None,
         progress: Progress,
         patterns: Patterns | None = None,
+        *,
+        effort: Effort | None = None,
+        budget: RunBudget | None = None,
     ) -> MirrorReport:
-        """Mirror a repository; return and raise as the operation does.
+        """Mirror a repository, within a ``budget``; return and raise as the operation does.
 
-        ``patterns`` stand in for those of the settings, if given.
+        ``patterns`` and ``effort`` stand in for those of the settings, if given.
         """
         settings = self._settings
         include, exclude = patterns or settings.patterns
@@ -77,11 +81,12 @@ class RepositoryMirror:
             pins=self._pins,
             include=include,
             exclude=exclude,
-            effort=settings.effort,
+            effort=effort or settings.effort,
             jobs=settings.jobs,
             memory=settings.memory,
             min_free=settings.min_free,
             dry_run=settings.dry_run,
+            budget=budget,
         )
         return mirror(self._archive, request, progress)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
 from functools import cached_property
 from itertools import islice
@@ -37,6 +37,7 @@ from archiver.archive.vouching import DIRECTORY, HUBS, Voucher
 from archiver.digest import Blake3Hex
 from archiver.errors import (
     ArchiverError,
+    BudgetSpentError,
     NoSpaceError,
     TooLargeError,
     UnseenError,
@@ -78,11 +79,16 @@ from archiver.text import human_bytes
 from archiver.upstream.failover import Failover
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+
     from archiver.archive.archive import Archive
     from archiver.archive.records import FileEntry
     from archiver.archive.seals import Snapshot
+    from archiver.plan.budget import RunBudget
     from archiver.progress import Progress
     from archiver.storage.store import Store
+    from archiver.upstream.protocol import ByteStream
     from archiver.upstream.remote_file import Listing, RemoteFile
 
 
@@ -104,6 +110,7 @@ def mirror(archive: Archive, request: MirrorRequest, progress: Progress) -> Mirr
     """Mirror one revision, and report what was done.
 
     Raises:
+        BudgetSpentError: The request's budget is used up; what is stored is kept.
         MirrorError: Some files failed; the others are stored and the next run goes on from there.
         MismatchError: A pinned digest disagrees with upstream, or the archive holds a file of this commit
             with other bytes, that are as good or better.
@@ -168,6 +175,40 @@ def _select(listing: Listing, request: MirrorRequest) -> Listing:
             hint="--include and --exclude are shell patterns such as '*.safetensors'.",
         )
     return msgspec.structs.replace(listing, files=chosen)
+
+
+class _BudgetedStream:
+    """A file's bytes, as long as the run may fetch some.
+
+    Args:
+        stream: Where they come from.
+        left: How many there are.
+        budget: What the run may take.
+        repository: Whose file it is, for messages.
+    """
+
+    def __init__(self, stream: ByteStream, left: int, budget: RunBudget, repository: str) -> None:
+        self._stream = stream
+        self._left = left
+        self._budget = budget
+        self._repository = repository
+
+    def readinto(self, buffer: memoryview) -> int:
+        """Put the next bytes into ``buffer``; raise BudgetSpentError if no more may be had."""
+        if self._left > 0:
+            self._budget.require(self._repository)
+        count = self._stream.readinto(buffer)
+        self._left -= count
+        return count
+
+
+@contextmanager
+def _within(
+    budget: RunBudget, opened: AbstractContextManager[ByteStream], left: int, repository: str
+) -> Iterator[ByteStream]:
+    """Yield a stream that ends when the budget is used up."""
+    with opened as stream:
+        yield _BudgetedStream(stream, left, budget, repository)
 
 
 class _Written(NamedTuple):
@@ -351,13 +392,16 @@ class _Run:
                     path = waiting.pop(future).path
                     try:
                         entries.append(future.result())
-                    except (NoSpaceError, TooLargeError):
+                    except (NoSpaceError, TooLargeError, BudgetSpentError):
                         raise
                     except ArchiverError as error:
                         failure = (path, error.message, error.hint, int(error.exit_code))
                         failures.append(FileFailure(*failure))
                 # In this thread: the transactions of a catalogue belong to one.
                 self._register(pipeline)
+                if waiting and self._request.budget is not None:
+                    # Bytes are counted where they are read; a hub may be silent for long, though.
+                    self._request.budget.require_time(self._listing.repository)
         except BaseException:
             pipeline.stop()
             raise
@@ -372,10 +416,14 @@ class _Run:
         return entries
 
     def _take_in_file(self, pipeline: IngestPipeline, file: RemoteFile) -> FileEntry:
-        upstream, listing = self._request.upstream, self._listing
-        entry, header_problem = pipeline.add(
-            self._expected(file), lambda offset: upstream.open(listing, file, offset)
-        )
+        upstream, listing, budget = self._request.upstream, self._listing, self._request.budget
+
+        def opened(offset: int) -> AbstractContextManager[ByteStream]:
+            stream = upstream.open(listing, file, offset)
+            left = file.size - offset
+            return stream if budget is None else _within(budget, stream, left, listing.repository)
+
+        entry, header_problem = pipeline.add(self._expected(file), opened)
         if header_problem and file.path not in pipeline.stand_ins:
             self._notes.append(f"{file.path} was stored as plain bytes: {header_problem}")
         return entry

@@ -30,6 +30,7 @@ from archiver.upstream.huggingface.listing import (
     pin,
     repository_name,
 )
+from archiver.upstream.huggingface.search import repositories_of
 from archiver.upstream.huggingface.state import (
     HISTORY_PAGES,
     LARGEST_REFS,
@@ -245,6 +246,13 @@ class HuggingFace:
         return tuple(
             repository_name(item.id, item.type) for item in listed.items if item.type in TYPES
         )
+
+    def repositories_of(self, author: str) -> tuple[str, ...]:
+        """Return the models that ``Org`` has, or the datasets of ``datasets/Org``; raise as ``list``."""
+        wanted = _on_this_hub(f"{author}/x")
+        allowance = ListingAllowance(self._session.patience)
+        owner = wanted.name.removesuffix("/x")
+        return repositories_of(self._session, owner, wanted.type, allowance)
 
     def _api(self, repository: RepositoryName) -> str:
         return f"{self.endpoint}/api/{repository.type}s/{repository.name}"

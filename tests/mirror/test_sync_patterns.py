@@ -1,0 +1,325 @@
+"""Plans whose patterns, authors, collections and revisions only upstream can resolve, and their budgets."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from kit.archive import Weights
+from kit.repository import noise
+
+from archiver import text
+from archiver.archive.archive import Archive
+from archiver.loopback.faults import Fault
+from archiver.loopback.hub import Hub
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    with Hub() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+        for seed, name in enumerate(
+            ("Org/Model-1B", "Org/Model-2B", "Org/Other", "Else/Model-1B", "datasets/Org/Rows")
+        ):
+            files = {"config.json": b'{"seed": %d}' % seed, "weights.bin": noise(seed, 30_000)}
+            hub.create(name, files)
+        yield hub
+
+
+@pytest.fixture
+def archive(run, tmp_path):
+    root = tmp_path / "weights"
+    assert run("init", "-q", "-C", root).code == 0
+    return Weights(root)
+
+
+@pytest.fixture
+def plan(tmp_path):
+    def write(*entries, head="", name="nightly"):
+        body = "".join(f"[[repository]]\n{entry}\n" for entry in entries)
+        path = tmp_path / "plan.toml"
+        path.write_text(f'[plan]\nname = "{name}"\n{head}\n{body}')
+        return path
+
+    return write
+
+
+@pytest.fixture
+def sync(run, archive):
+    def call(*args, as_json=True):
+        words = ["--json"] if as_json else []
+        return run("sync", "-q", *words, "-C", archive.root, "--min-free", "0B", *args)
+
+    return call
+
+
+def held(archive):
+    return sorted(one.seal.repository for one in Archive.open(archive.root).snapshots())
+
+
+def planned(archive, name="nightly"):
+    events = [event for event in archive.events("planned") if event["detail"]["plan"] == name]
+    return [
+        (entry["repository"], entry.get("revision", ""), entry.get("of", ""))
+        for entry in max(events, key=lambda event: event["time"])["detail"]["entries"]
+    ]
+
+
+def newest(archive, kind):
+    return max(archive.events(kind), key=lambda event: event["time"])["detail"]
+
+
+def report(result):
+    return result.only("sync")
+
+
+PATTERN = 'name = "Org/Model-*"'
+
+
+def test_a_pattern_stands_for_what_upstream_has(sync, hub, archive, plan):
+    result = sync(plan(PATTERN))
+    assert (result.code, held(archive)) == (0, ["Org/Model-1B", "Org/Model-2B"])
+    assert planned(archive) == [
+        ("Org/Model-1B", "", "Org/Model-*"),
+        ("Org/Model-2B", "", "Org/Model-*"),
+    ]
+    assert report(result)["appeared"] == []
+
+
+def test_an_author_and_a_collection_of_models_and_datasets(sync, hub, archive, plan):
+    hub.collection("Org/both", ["Else/Model-1B", "datasets/Org/Rows"])
+    result = sync(plan('author = "Org"', 'collection = "Org/both"', 'author = "datasets/Org"'))
+    assert result.code == 0
+    assert held(archive) == [
+        "Else/Model-1B",
+        "Org/Model-1B",
+        "Org/Model-2B",
+        "Org/Other",
+        "datasets/Org/Rows",
+    ]
+    assert [of for *_, of in planned(archive)] == ["Org/*"] * 3 + ["collection Org/both"] * 2
+
+
+def test_case_does_not_count_in_a_pattern(sync, hub, archive, plan):
+    assert sync(plan('name = "Org/model-?b"')).code == 0
+    assert held(archive) == ["Org/Model-1B", "Org/Model-2B"]
+
+
+def test_lists_of_many_pages_are_read_to_their_end(sync, hub, archive, plan):
+    hub.page_size = 1
+    for number in range(6):
+        hub.create(f"Many/m{number}", {"a.txt": b"a"})
+    assert sync(plan('author = "Many"')).code == 0
+    assert len(held(archive)) == 6
+
+
+def test_what_appears_is_news_and_what_vanishes_stays_in_the_plan(sync, hub, archive, plan):
+    path = plan(PATTERN)
+    sync(path)
+    hub.create("Org/Model-3B", {"a.txt": b"a"})
+    second = sync(path)
+    assert (second.code, report(second)["appeared"]) == (0, ["Org/Model-3B"])
+    assert "Org/Model-3B" in held(archive)
+    hub.delete("Org/Model-1B")
+    third = sync(path)
+    assert (third.code, report(third)["gone"]) == (3, ["Org/Model-1B"])
+    assert (report(third)["appeared"], len(planned(archive))) == ([], 3)
+    text = sync(path, as_json=False)
+    assert "Gone upstream, or never there: Org/Model-1B." in text.out
+
+
+def test_revisions_are_names_patterns_and_words(sync, hub, archive, plan):
+    hub.commit("Org/Other", {"new.txt": b"1"})
+    hub.tag("Org/Other", "v1")
+    hub.commit("Org/Other", {"new.txt": b"2"})
+    hub.tag("Org/Other", "v2")
+    hub.branch("Org/Other", "fp8")
+    hub.commit("Org/Other", {"new.txt": b"3"})
+    name = 'name = "Org/Other"\n'
+    for number, (words, names) in enumerate(
+        (
+            ('["v*"]', ["v1", "v2"]),
+            ('["main", "v1"]', ["", "v1"]),
+            ('["tags"]', ["v1", "v2"]),
+            ('["branches"]', ["fp8", ""]),
+            ('["all"]', ["fp8", "", "v1", "v2"]),
+            ('["v2", "v*"]', ["v2", "v1"]),
+        )
+    ):
+        result = sync(plan(f"{name}revisions = {words}", name=f"p{number}"))
+        assert (result.code, [revision for _, revision, _ in planned(archive, f"p{number}")]) == (
+            0,
+            names,
+        )
+    assert len(held(archive)) == 3, "three contents of it are held"
+
+
+def test_an_entry_of_its_own_goes_before_a_pattern(sync, hub, archive, plan):
+    own = 'name = "Org/Model-2B"\ninclude = ["*.bin"]\npartial = true'
+    assert sync(plan(PATTERN, own)).code == 0
+    files = {
+        snapshot.seal.repository: snapshot.seal.totals.files
+        for snapshot in Archive.open(archive.root).snapshots()
+    }
+    assert files == {"Org/Model-1B": 2, "Org/Model-2B": 1}
+    assert planned(archive) == [("Org/Model-1B", "", "Org/Model-*"), ("Org/Model-2B", "", "")]
+
+
+@pytest.mark.parametrize(
+    ("entry", "told"),
+    [
+        ('name = "Org/Nothing-*"', "and none fits Org/Nothing-*"),
+        ('author = "Nobody"', "Upstream lists no model of Nobody."),
+        ('collection = "Org/none"', "Org/none"),
+        ('name = "Org/Other"\nrevisions = ["v*"]', "has no branch or tag that fits v*"),
+    ],
+)
+def test_what_stands_for_nothing_fails(sync, hub, archive, plan, entry, told):
+    result = sync(plan(entry, 'name = "Else/Model-1B"'))
+    assert (result.code, held(archive)) == (3, ["Else/Model-1B"])
+    (error,) = result.kinds("error")
+    assert told in error["message"]
+    assert error["exit_code"] == 23
+    assert len(planned(archive)) == 2
+
+
+def test_while_a_list_cannot_be_had_what_it_was_before_is_mirrored(sync, hub, archive, plan):
+    path = plan(PATTERN)
+    sync(path)
+    hub.commit("Org/Model-1B", {"new.txt": b"new"})
+    hub.faults.add(Fault("status", status=400, route="list", times=None))
+    result = sync(path)
+    assert (result.code, report(result)["new"], report(result)["failed"]) == (3, 1, ["Org/Model-*"])
+    assert len(archive.events("planned")) == 1
+    assert len(newest(archive, "synced")["outcomes"]) == 2
+
+
+def test_a_name_that_is_not_there_is_told_with_the_right_one(sync, hub, archive, plan):
+    result = sync(plan('name = "Org/Model1B"'))
+    assert result.code == 23
+    assert "Did you mean Org/Model-1B?" in result.err
+
+
+def test_priority_comes_first_and_then_the_order_of_the_plan(sync, hub, archive, plan):
+    first = 'name = "Org/Other"\npriority = 5'
+    last = 'name = "Else/Model-1B"\npriority = -1'
+    result = sync(plan(last, PATTERN, first))
+    assert [each["repository"] for each in result.kinds("mirror")] == [
+        "Org/Other",
+        "Org/Model-1B",
+        "Org/Model-2B",
+        "Else/Model-1B",
+    ]
+
+
+def test_a_run_stops_once_it_has_fetched_enough_and_the_next_goes_on(sync, hub, archive, plan):
+    path = plan('author = "Org"', head="budget = { bytes = 30_011 }")
+    first = sync(path)
+    assert (first.code, report(first)["stopped"], len(held(archive))) == (0, "bytes", 1)
+    assert report(first)["not_tried"] == ["Org/Model-2B", "Org/Other"]
+    assert report(first)["exit_code"] == 0
+    detail = newest(archive, "synced")
+    assert (detail["stopped"], detail["outcomes"]) == (
+        "bytes",
+        ["sealed", "not-tried", "not-tried"],
+    )
+    second = sync(path, as_json=False)
+    assert "Stopped, as it has fetched what it may fetch at once" in second.out
+    third = sync(path, "--max-bytes", "1GB")
+    assert (third.code, report(third)["stopped"], len(held(archive))) == (0, "", 3)
+    assert "stopped" not in newest(archive, "synced")
+
+
+def test_a_run_stops_within_a_repository(sync, hub, archive, plan):
+    files = {f"{number:03}.bin": noise(number, 60_000) for number in range(40)}
+    hub.create("Big/Model", files)
+    path = plan('name = "Big/Model"')
+    first = sync(path, "--max-bytes", "100kB", "--jobs", "1")
+    assert (first.code, report(first)["stopped"], held(archive)) == (0, "bytes", [])
+    assert report(first)["not_tried"] == ["Big/Model"]
+    fetched = report(first)["fetched"]
+    assert 100_000 <= fetched < 2_000_000
+    assert newest(archive, "synced")["outcomes"] == ["interrupted"]
+    second = sync(path)
+    assert (second.code, held(archive)) == (0, ["Big/Model"])
+    assert second.only("mirror")["resumed_bytes"] >= 60_000
+
+
+def clock(monkeypatch, moment):
+    """Let the date be this; time goes on from there."""
+    real = text.wall_clock
+    ahead = moment - real()
+    for module in ("archiver.text", "archiver.cli.sync", "archiver.plan.budget"):
+        monkeypatch.setattr(f"{module}.wall_clock", lambda: real() + ahead)
+
+
+WINDOW = 'window = "01:00-06:00"\ntimezone = "Europe/Berlin"'
+
+
+def test_a_closed_window_is_no_time_to_run(sync, hub, archive, plan, monkeypatch):
+    path = plan(PATTERN, head=WINDOW)
+    clock(monkeypatch, datetime(2026, 11, 30, 12, tzinfo=UTC))
+    closed = sync(path)
+    assert (closed.code, len(hub.requests), archive.events("planned")) == (4, 0, [])
+    assert "opens at 2026-12-01 01:00 (Europe/Berlin)" in closed.err
+    assert sync(path, "--dry-run").code == 0
+    assert sync(path, "--now").code == 0
+
+
+def test_a_window_that_ends_ends_the_run(sync, hub, archive, plan, monkeypatch):
+    path = plan(PATTERN, head=WINDOW)
+    end = datetime(2026, 12, 1, 5, tzinfo=UTC)
+    clock(monkeypatch, end - timedelta(seconds=1))
+    hub.faults.add(Fault("stall", route="list", seconds=1.2))
+    result = sync(path)
+    assert (result.code, report(result)["stopped"], held(archive)) == (0, "window", [])
+    assert len(archive.events("planned")) == 1, "what is wanted is known"
+
+
+def test_rate_and_room_are_as_the_plan_says_unless_the_command_does(
+    run, hub, archive, plan, monkeypatch
+):
+    path = plan(PATTERN, head='min_free = "900PB"\nmax_rate = "1GB"')
+    full = run("sync", "--json", "-C", archive.root, path)
+    assert (full.code, report(full)["min_free"]) == (31, 900 * 10**15)
+    assert run("sync", "--json", "-C", archive.root, path, "--min-free", "0B").code == 0
+
+
+def test_a_loss_that_the_plan_knows_of_fails_no_run(sync, run, hub, archive, plan):
+    path = plan(PATTERN)
+    sync(path)
+    hub.delete("Org/Model-1B")
+    assert sync(path).code == 3
+    today = text.utc_now()[:10]
+    known = plan(f"{PATTERN}\ngone = {today}")
+    result = sync(known)
+    assert (result.code, report(result)["acknowledged"]) == (0, ["Org/Model-1B"])
+    (status,) = run("status", "--json", "-C", archive.root).kinds("plan")
+    states = {entry["repository"]: entry["acknowledged"] for entry in status["entries"]}
+    assert states == {"Org/Model-1B": True, "Org/Model-2B": False}
+    before = plan(f"{PATTERN}\ngone = 2020-01-01")
+    assert sync(before).code == 3, "it was seen after that day"
+
+
+def test_what_a_run_was_told_of_smoke_and_effort_is_kept(sync, hub, archive, plan):
+    sync(
+        plan(f'{PATTERN}\nsmoke = "forward"\neffort = "fast"', 'name = "Org/Other"\nsmoke = false')
+    )
+    entries = newest(archive, "planned")["entries"]
+    assert [entry["smoke"] for entry in entries] == ["forward", "forward", "none"]
+
+
+def test_hostile_lists_cost_little(sync, hub, archive, plan):
+    names = ["Org/../x", "Org/a b", "Else/y", "Org", 3, None, "Org/" + "x" * 5000, "Org/Model-1B"]
+
+    def listed(body):
+        hub.faults.clear()
+        hub.faults.add(Fault("forge", route="list", forge=lambda _: (body, {}), times=None))
+
+    listed(json.dumps([{"id": name} for name in names if name != 3]).encode())
+    assert sync(plan('author = "Org"')).code == 0
+    assert planned(archive) == [("Org/Model-1B", "", "Org/*")]
+    for body in (b"{}", b"[3]", b'[{"id": 3}]', b"[" * 100_000, b"no"):
+        listed(body)
+        assert sync(plan('author = "Org"', name="other")).code in {22, 30}
