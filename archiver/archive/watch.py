@@ -24,6 +24,7 @@ from archiver.archive.events import (
     UpstreamUnseen,
 )
 from archiver.digest import blake3_hex
+from archiver.names import RepositoryName
 from archiver.tensors.weight_files import is_weights
 from archiver.text import seconds_of
 
@@ -46,7 +47,6 @@ _REPEATS_DAYS: Final = 30
 _PATHS_SHOWN: Final = 10
 _PATH_SHOWN: Final = 200
 _DAY: Final = 86400
-_MAIN: Final = "main"
 
 Attribute = Literal["licence", "gating", "card", "privacy", "disabled", "identity", "name"]
 """What a repository has one of, as a text: ``card`` is the git object id of its README, ``identity`` the
@@ -138,7 +138,8 @@ class RepositoryState(msgspec.Struct, frozen=True):
     @property
     def refs(self) -> dict[RefKey, str]:
         """Branches and tags, each with its commit; the main branch at least."""
-        branches = {_MAIN: self.head} if self.branches is None and self.head else self.branches
+        main = RepositoryName.parse(self.asked).main_branch
+        branches = {main: self.head} if self.branches is None and self.head else self.branches
         refs: dict[RefKey, str] = {}
         for name, commit in sorted((branches or {}).items()):
             refs["branch", name] = commit

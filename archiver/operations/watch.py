@@ -60,7 +60,6 @@ _ASKED_MOVES: Final = 3
 """Branches of one repository of which it is asked whether they were rewritten; main is the first."""
 _UNSEEN: Final = frozenset({401, 403, 404, 410, 451})
 """The statuses by which a hub does not show a repository."""
-_MAIN: Final = "main"
 
 Outcome = Literal[
     "same", "changed", "first", "unseen", "gone", "unreachable", "failed", "not-tried"
@@ -293,13 +292,15 @@ class _Run:
         moved = [
             change for change in new if change.what == "branch" and change.before and change.after
         ]
-        moved.sort(key=lambda change: (change.name != _MAIN, change.name))
+        main = RepositoryName.parse(state.asked).main_branch
+        moved.sort(key=lambda change: (change.name != main, change.name))
         evidence = {change.name: self._evidence(state, change) for change in moved[:_ASKED_MOVES]}
         return [evidence.get(change.name, change) if change in moved else change for change in new]
 
     def _evidence(self, state: RepositoryState, change: UpstreamChange) -> UpstreamChange:
         """Return the change of a branch, with whether it was rewritten and what it means for its files."""
-        if change.name == _MAIN and change.after == state.head and state.files is not None:
+        main = RepositoryName.parse(state.asked).main_branch
+        if change.name == main and change.after == state.head and state.files is not None:
             files = self._files_of(state.asked, change.before)
             if files is not None:
                 old, patterns = files
