@@ -86,7 +86,7 @@ def _line(event: Event) -> str:
         at = f"@{event.revision[:12]}" if event.revision else ""
         about = f"{printable(event.repository + at)}: "
     words = f"{about}{sentence(event)}"
-    return f"{printable(event.time, 20)}  {printable(event.event, 60):13}  {words}"
+    return f"{printable(event.time, 20)}  {printable(event.event, 60):16}  {words}"
 
 
 def sentence(event: Event) -> str:  # noqa: C901, PLR0911, PLR0912, PLR0915 - one case a kind

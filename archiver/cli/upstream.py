@@ -8,9 +8,10 @@ import click
 import msgspec
 
 from archiver.cli import output
-from archiver.cli.mirroring import open_hub
+from archiver.cli.mirroring import open_upstream
 from archiver.cli.options import common, open_archive, token_option
 from archiver.cli.snapshots import facts
+from archiver.names import HUGGING_FACE
 from archiver.report.changes import change_sentence
 from archiver.text import human_bytes, plural, printable
 
@@ -31,7 +32,7 @@ _NAMED: Final = 20
     "--preview",
     metavar="[REV]",
     is_flag=False,
-    flag_value="main",
+    flag_value="",
     help="Ask what REV, a branch, tag or commit, would bring; write the option after REPO.",
 )
 @token_option
@@ -117,7 +118,8 @@ def _show_preview(archive: Archive, repository: str, revision: str, token: str |
     from archiver.operations.upstream import PreviewRequest, preview
     from archiver.progress import Progress
 
-    request = PreviewRequest(open_hub(token), as_repo_id(repository), revision)
+    hubs = open_upstream(tokens={HUGGING_FACE: token})
+    request = PreviewRequest(hubs, as_repo_id(repository), revision or None)
     result = preview(archive, request, Progress())
     output.record("preview", news=result.news, **msgspec.to_builtins(result))
     print_preview(result)

@@ -8,14 +8,16 @@ import click
 import msgspec
 
 from archiver.cli import output
-from archiver.cli.mirroring import open_hub
+from archiver.cli.mirroring import HubRemarks, open_hub
 from archiver.cli.options import common, open_archive, token_option
-from archiver.errors import UsageError
+from archiver.errors import ExitCode, UsageError
+from archiver.names import HUGGING_FACE
 from archiver.report.changes import change_sentence
 from archiver.text import plural, printable
 
 if TYPE_CHECKING:
     from archiver.operations.watch import Outcome, WatchedEntry, WatchedRepository, WatchReport
+    from archiver.upstream.protocol import WatchedUpstream
 
 _WORDS: Final[dict[Outcome, str]] = {
     "same": "as before",
@@ -42,19 +44,47 @@ def command(repositories: tuple[str, ...], plan: str | None, token: str | None) 
     A repository that is not shown to us may be gone or private: it is called so after three days on
     which upstream answered otherwise. What is held stays.
     """
-    from archiver.operations.watch import WatchProgress, WatchRequest, watch
+    from archiver.operations.watch import WatchProgress, WatchRequest, watch, watched_hubs
 
     if repositories and plan:
         raise UsageError("Give either repositories or a plan.")
     entries = _entries(repositories, plan)
     archive = open_archive()
-    report = watch(archive, WatchRequest(open_hub(token), entries), WatchProgress())
-    output.record("watch", exit_code=report.exit_code, **msgspec.to_builtins(report))
-    for repository in report.repositories:
-        _show(repository)
-    _verdict(report)
-    if report.exit_code:
-        output.exit_with(report.exit_code)
+    codes = []
+    for hub in watched_hubs(archive, entries):
+        request = WatchRequest(_upstream(hub, token), entries, hub)
+        report = watch(archive, request, WatchProgress())
+        output.record("watch", exit_code=report.exit_code, **msgspec.to_builtins(report))
+        for repository in report.repositories:
+            _show(repository)
+        _verdict(report)
+        codes.append(report.exit_code)
+    if not codes:
+        output.line("Nothing to look at: nothing of these comes from a hub that can be watched.")
+    if code := _worst(codes):
+        output.exit_with(code)
+
+
+def _upstream(hub: str, token: str | None) -> WatchedUpstream:
+    """Return a hub, as HF_ENDPOINT or MODELSCOPE_ENDPOINT name it."""
+    if hub == HUGGING_FACE:
+        return open_hub(token)
+    from archiver.upstream.modelscope.client import ModelScope
+    from archiver.upstream.retry import RetryPolicy
+
+    return ModelScope(retry=RetryPolicy(notify=HubRemarks()))
+
+
+def _worst(codes: list[int]) -> int:
+    """Return the code of all hubs together: a loss counts before a hub that was not reached."""
+    failures = {code for code in codes if code}
+    if ExitCode.UPSTREAM_GONE in failures:
+        return int(ExitCode.UPSTREAM_GONE)
+    return (
+        failures.pop()
+        if failures and len(set(codes)) == 1
+        else int(ExitCode.PARTIAL if failures else 0)
+    )
 
 
 def _entries(repositories: tuple[str, ...], plan: str | None) -> list[WatchedEntry] | None:

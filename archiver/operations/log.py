@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from archiver.archive.events import Planned, Sealed
+from archiver.archive.events import Planned, Sealed, UpstreamUnseen
 from archiver.archive.seals import ID_DIGITS, is_seal_id
 
 if TYPE_CHECKING:
@@ -79,6 +79,9 @@ def _concerns(event: Event, subject: _Subject) -> bool:
     if event.repository:
         same = event.repository.casefold() == subject.repository
         return same and (named or event.revision.startswith(subject.digits))
+    if isinstance(detail, UpstreamUnseen) and not subject.digits:
+        names = (*(entry.repository for entry in detail.unseen), *detail.seen)
+        return any(name.casefold() == subject.repository for name in names)
     if isinstance(detail, Planned) and not subject.digits:
         return any(planned.key[0] == subject.repository for planned in detail.entries)
     return named

@@ -40,10 +40,11 @@ from archiver.errors import (
     ExitCode,
     NetworkError,
     TokenError,
+    UnseenError,
     UpstreamGoneError,
     skip_damaged,
 )
-from archiver.names import HUGGING_FACE, RepositoryName
+from archiver.names import HUGGING_FACE, MODELSCOPE, RepositoryName
 from archiver.text import utc_now
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ if TYPE_CHECKING:
     from archiver.archive.watch import RepositoryState
     from archiver.upstream.protocol import WatchedUpstream
 
+WATCHED: Final = (HUGGING_FACE, MODELSCOPE)
+"""The hubs that can be watched."""
 _UNREACHABLE: Final = 2
 """Repositories in a row that could not be reached, after which the others are not looked at."""
 _ASKED_MOVES: Final = 3
@@ -166,6 +169,15 @@ class WatchProgress:
 
     def looking(self, repository: str, number: int, total: int) -> None:
         """A repository is looked at now, the ``number``-th of ``total``."""
+
+
+def watched_hubs(archive: Archive, entries: Iterable[WatchedEntry] | None) -> list[str]:
+    """Return the hubs that the entries, or else all that is held, come from, if they can be watched."""
+    if entries is None:
+        snapshots = archive.snapshots(on_damage=skip_damaged)
+        entries = (WatchedEntry(snapshot.seal.repository) for snapshot in snapshots)
+    hubs = {RepositoryName.parse(entry.repository).hub for entry in entries}
+    return [hub for hub in WATCHED if hub in hubs]
 
 
 def watch(archive: Archive, request: WatchRequest, progress: WatchProgress) -> WatchReport:
@@ -352,10 +364,12 @@ class _Run:
         self._done(WatchedRepository(entry.repository, "changed" if new else "same", tuple(new)))
 
     def _note_refusal(self, entry: WatchedEntry, error: ArchiverError) -> None:
-        if not isinstance(error, UpstreamGoneError) or error.status not in _UNSEEN:
+        status = error.status if isinstance(error, UpstreamGoneError) else 0
+        if not isinstance(error, UnseenError) and status not in _UNSEEN:
             self._done(_failed(entry.repository, error))
             return
-        unseen = UnseenRepository(entry.repository, error.status, error.code)
+        code = error.code if isinstance(error, UpstreamGoneError) else ""
+        unseen = UnseenRepository(entry.repository, status, code)
         self._unseen[entry.repository.casefold()] = unseen
 
     def judge_unseen(self) -> None:
@@ -363,7 +377,8 @@ class _Run:
         waiting = [unseen for key, unseen in self._unseen.items() if not self._history.of(key).gone]
         if waiting and not self._token_refused:
             try:
-                self._control = self._upstream.control()
+                # Where the hub has no such request, another repository stands for it.
+                self._control = self._upstream.control() or self._first_seen()
             except TokenError:
                 self._token_refused = True
             except ArchiverError:
@@ -380,6 +395,10 @@ class _Run:
                 self._upstream.endpoint, self._control, tuple(noted), tuple(sorted(seen))
             )
             self._archive.record(new_event(detail))
+
+    def _first_seen(self) -> str:
+        shown = sorted(state.repository for state in self._states.values())
+        return shown[0] if shown else ""
 
     def _judge(self, unseen: UnseenRepository) -> bool:
         """Say of one repository what came of it; return whether this night is to be journalled."""

@@ -22,7 +22,11 @@ _COMMIT: Final = 12
 _NAMED: Final = 3
 _TEXT: Final = 80
 _CHANGES: Final = 8
-_GATES: Final = {"": "open to everybody", "auto": "gated", "manual": "gated, by hand"}
+_GATES: Final = {
+    "": "It is open to everybody now.",
+    "auto": "It is gated now.",
+    "manual": "It is gated now: its owner lets people in by hand.",
+}
 
 
 def changed_sentence(changed: UpstreamChanged) -> str:
@@ -61,8 +65,7 @@ def change_sentence(change: UpstreamChange) -> str:  # noqa: C901, PLR0911 - one
         case "licence":
             return f"The licence is {after or 'none'}{_instead_of(before)}."
         case "gating":
-            gate = _GATES.get(change.after, f"gated: {after}")
-            return f"It is {gate} now."
+            return _GATES.get(change.after, f"It is gated now: {after}.")
         case "card":
             return f"The card changed{'' if after else ': there is none now'}."
         case "privacy":

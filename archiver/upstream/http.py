@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.cookiejar import DefaultCookiePolicy
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 import httpx2
@@ -44,6 +44,7 @@ _log = logging.getLogger(__name__)
 
 _LARGEST_PAGE = 16 * 1024 * 1024
 _LONGEST_CODE = 60
+_CODE = "Code"
 _LARGEST_REFUSAL = 4 * 1024
 _LARGEST_REDIRECT = 64 * 1024
 _MOST_REDIRECTS = 20
@@ -174,6 +175,13 @@ class Answer:
             yield chunk
 
 
+class Said(NamedTuple):
+    """What the body of a refusal says: its words, and the hub's own code for it, ``""`` if it has none."""
+
+    words: str
+    code: str = ""
+
+
 class Session(ABC):
     """One hub, one token. Threads may share it.
 
@@ -212,11 +220,11 @@ class Session(ABC):
 
     @abstractmethod
     def _refusal(
-        self, status: int, headers: Mapping[str, str], subject: Subject, said: str
+        self, status: int, headers: Mapping[str, str], subject: Subject, said: Said
     ) -> ArchiverError:
         """Return the error that an answer of 400 or more stands for.
 
-        ``headers`` have lowercase names; ``said`` is what the answer's body says, in its own words.
+        ``headers`` have lowercase names.
         """
 
     def _headers(self) -> dict[str, str]:
@@ -442,7 +450,7 @@ def _close(response: httpx2.Response) -> None:
         response.close()
 
 
-def _refusal_text(answer: Answer, rate: LeastRate, watches: tuple[Watch, ...]) -> str:
+def _refusal_text(answer: Answer, rate: LeastRate, watches: tuple[Watch, ...]) -> Said:
     """Return what the body of a refusal says: its words if it is JSON, else its text without markup."""
     body = bytearray()
     with suppress(RetryableError, ArchiverError):
@@ -454,8 +462,10 @@ def _refusal_text(answer: Answer, rate: LeastRate, watches: tuple[Watch, ...]) -
     with suppress(ValueError, RecursionError):
         document = json.loads(text)
         words = [document.get(key) for key in _WORDS] if isinstance(document, dict) else []
-        return next((word for word in words if isinstance(word, str)), "")
-    return " ".join(_MARKUP.sub(" ", text).split())
+        code = document.get(_CODE) if isinstance(document, dict) else None
+        said = next((word for word in words if isinstance(word, str)), "")
+        return Said(said, str(code) if isinstance(code, int | str) else "")
+    return Said(" ".join(_MARKUP.sub(" ", text).split()))
 
 
 @contextmanager

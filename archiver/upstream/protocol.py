@@ -76,5 +76,7 @@ class WatchedUpstream(Upstream, Protocol):
     def control(self) -> str:
         """Ask for something that upstream shows to everybody who may ask at all; return what that was.
 
+        ``""`` if it has nothing of that kind.
+
         Raise TokenError where even that is refused, as to a token that has expired, or NetworkError.
         """

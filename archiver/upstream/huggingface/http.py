@@ -100,14 +100,14 @@ class Session(http.Session):
             raise
 
     def _refusal(
-        self, status: int, headers: Mapping[str, str], subject: Subject, said: str
+        self, status: int, headers: Mapping[str, str], subject: Subject, said: http.Said
     ) -> ArchiverError:
         code = headers.get("x-error-code", "")
         if headers.get("x-error-message") == _DISABLED:
             return disabled(subject)
         if code in _BY_CODE:
             return _BY_CODE[code](subject)
-        return _by_status(status, headers, subject, said)
+        return _by_status(status, headers, subject, said.words)
 
 
 def disabled(subject: Subject) -> ArchiverError:

@@ -7,11 +7,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
+from archiver.archive.watch import RepositoryState
 from archiver.digest import is_sha256
-from archiver.errors import MismatchError, UpstreamGoneError, UsageError
+from archiver.errors import AccessError, MismatchError, UpstreamGoneError, UsageError
 from archiver.memory import BUDGET
 from archiver.names import DATASET, MODELSCOPE, TYPES, RepositoryName, check_paths
-from archiver.text import printable
+from archiver.text import printable, utc_now
 from archiver.upstream.connections import ConnectionPool, window_within
 from archiver.upstream.deadlines import ListingAllowance, Patience, chosen_patience
 from archiver.upstream.http import Subject
@@ -24,6 +25,7 @@ from archiver.upstream.modelscope.listing import (
     Pin,
     id_of,
     licence_of,
+    name_of,
     parse_files,
     parse_history,
     parse_info,
@@ -46,6 +48,8 @@ if TYPE_CHECKING:
     from archiver.upstream.http import Answer
 
 _MAIN = "master"
+_HISTORY_PAGES = 4
+"""Of the commits that lead to one."""
 _LARGEST_INFO = 64 * 1024 * 1024
 """It holds the README too."""
 
@@ -131,6 +135,72 @@ class ModelScope:
             committed=pinned.committed,
             licence=licence_of(info),
         )
+
+    @property
+    def requests(self) -> int:
+        """How many requests were sent so far."""
+        return self._session.requests
+
+    def look(self, repository: str) -> RepositoryState:
+        """Return what the hub says of a repository, as `WatchedUpstream` has it; raise likewise.
+
+        That is less than of Hugging Face: it lists branches and tags without their commits, so that only
+        the main branch is known, and it tells of no gate and of no digest of the card.
+        """
+        wanted = _on_this_hub(repository)
+        asked = self._subject(wanted.spelling, _MAIN, wanted.type)
+        allowance = ListingAllowance(self._session.patience, ENDPOINT_VARIABLE)
+        time = utc_now()
+        info, _ = self._session.json(
+            self._api(wanted), asked, parse_info, allowance, most=_LARGEST_INFO
+        )
+        name = name_of(info, asked)
+        pinned = self._pin(RepositoryName.parse(name), asked, allowance)
+        return RepositoryState(
+            asked=wanted.spelling,
+            repository=name,
+            endpoint=self.endpoint,
+            time=time,
+            head=pinned.commit,
+            id=id_of(info),
+            licence=licence_of(info),
+            card=None,
+        )
+
+    def has_commit(self, repository: str, commit: str) -> bool:
+        """Return whether the hub still has a commit of a repository that it shows; raise as `look`."""
+        wanted = _on_this_hub(repository)
+        asked = self._subject(wanted.spelling, commit, wanted.type)
+        allowance = ListingAllowance(self._session.patience, ENDPOINT_VARIABLE)
+        terms = urlencode({"Ref": commit, "PageNumber": 1, "PageSize": 1})
+        url = f"{self._api(wanted)}/commits?{terms}"
+        try:
+            history, _ = self._session.json(url, asked, parse_history, allowance)
+        except AccessError:
+            raise
+        except UpstreamGoneError:
+            return False
+        return pin(history, asked) is not None
+
+    def follows(self, repository: str, commit: str, earlier: str) -> bool | None:
+        """Return whether ``earlier`` leads to ``commit``, as `WatchedUpstream` has it; raise likewise."""
+        wanted = _on_this_hub(repository)
+        asked = self._subject(wanted.spelling, commit, wanted.type)
+        allowance = ListingAllowance(self._session.patience, ENDPOINT_VARIABLE)
+        for number in range(1, _HISTORY_PAGES + 1):
+            terms = {"Ref": commit, "PageNumber": number, "PageSize": PAGE_SIZE}
+            url = f"{self._api(wanted)}/commits?{urlencode(terms)}"
+            history, _ = self._session.json(url, asked, parse_history, allowance)
+            page = history.commit or []
+            if any(entry.id == earlier for entry in page):
+                return True
+            if len(page) < PAGE_SIZE:
+                return False
+        return None
+
+    def control(self) -> str:
+        """Return ``""``: no request is for everybody, and a token that is not taken is told as such."""
+        return ""
 
     @contextmanager
     def open(

@@ -28,7 +28,14 @@ from typing import TYPE_CHECKING
 
 import httpx2
 
-from archiver.errors import AccessError, ArchiverError, MismatchError, UpstreamGoneError
+from archiver.errors import (
+    AccessError,
+    ArchiverError,
+    MismatchError,
+    TokenError,
+    UnseenError,
+    UpstreamGoneError,
+)
 from archiver.text import printable
 from archiver.upstream import http
 from archiver.upstream.endpoint import checked_endpoint
@@ -109,17 +116,18 @@ class Session(http.Session):
         return status == HTTPStatus.FORBIDDEN and listing and subject.repository in self._read
 
     def _refusal(
-        self, status: int, headers: Mapping[str, str], subject: Subject, said: str
+        self, status: int, headers: Mapping[str, str], subject: Subject, said: http.Said
     ) -> ArchiverError:
         del headers
-        return refusal(status, subject, said)
+        return refusal(status, subject, said.words, said.code)
 
 
 def refusal(status: int, subject: Subject, said: str, code: str = "") -> ArchiverError:
     """Return the error that a refusal stands for: its ``status``, its words, and ModelScope's own code."""
     because = f' and says "{printable(said.strip().rstrip("."))}"' if said.strip() else ""
     if status == HTTPStatus.UNAUTHORIZED or code == _UNKNOWN_TOKEN:
-        return AccessError(
+        kind = TokenError if code == _UNKNOWN_TOKEN else AccessError
+        return kind(
             f"{subject.endpoint} does not let us see {subject} (HTTP {status}{because}).",
             hint=f"Check the name. {_TOKEN_HINT}",
         )
@@ -144,7 +152,7 @@ def _gone(subject: Subject) -> ArchiverError:
             f"{subject} is gone: upstream no longer has it.",
             hint="Run the command again to take the newest revision.",
         )
-    return UpstreamGoneError(
+    return UnseenError(
         f"{subject.endpoint} has no {subject.kind} {printable(subject.repository)}.",
         hint=f"Check the name; if the repository is private, pass --token or set {TOKEN_VARIABLE}.",
     )

@@ -180,12 +180,20 @@ def pin(history: History, subject: Subject) -> Pin | None:
     return Pin(commit, _time(newest.committed_date))
 
 
-def spelling_of(info: Info, subject: Subject) -> str:
-    """Return the repository as ModelScope spells it; raise RenamedError if it has another name now."""
+def name_of(info: Info, subject: Subject) -> str:
+    """Return the repository as ModelScope spells it now, whatever it was asked for as.
+
+    Raise UsageError if that is no name.
+    """
     wanted = RepositoryName.parse(subject.repository)
     if not info.path or not info.name:
         return wanted.spelling
-    spelling = repo_id_of(f"{info.path}/{info.name}", hub=MODELSCOPE, kind=wanted.type)
+    return repo_id_of(f"{info.path}/{info.name}", hub=MODELSCOPE, kind=wanted.type)
+
+
+def spelling_of(info: Info, subject: Subject) -> str:
+    """Return the repository as ModelScope spells it; raise RenamedError if it has another name now."""
+    spelling = name_of(info, subject)
     if spelling.casefold() != subject.repository.casefold():
         raise RenamedError(
             f"{printable(subject.repository)} is called {spelling} now.",
