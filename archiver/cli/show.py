@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from math import isfinite
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 import msgspec
@@ -24,11 +25,15 @@ from archiver.text import human_bytes, in_short, plural, printable
 
 if TYPE_CHECKING:
     from archiver.archive.records import Selection, Totals
-    from archiver.operations.show import LastTest, SnapshotFacts
+    from archiver.operations.show import FileMetadata, LastTest, SnapshotFacts
+    from archiver.tensors.gguf import MetadataValue
 
 _LONGEST: Final = 500
 _SHOWN_MAX: Final = 8
 """Files that are named; --json names them all."""
+_KEY_MAX: Final = 100
+_VALUE_MAX: Final = 200
+_ELEMENT_MAX: Final = 40
 _LIBRARIES: Final = ("torch", "transformers")
 
 
@@ -44,15 +49,18 @@ _LIBRARIES: Final = ("torch", "transformers")
     flag_value="*",
     help="Also list the tensors whose names fit; write the option after REPO.",
 )
+@click.option(
+    "--metadata", is_flag=True, help="Also list what the headers of GGUF files say of the model."
+)
 @common
-def command(reference: str, files: bool, tensors: str | None) -> None:
+def command(reference: str, files: bool, tensors: str | None, metadata: bool) -> None:
     """Show one snapshot: source, files, tensors.
 
     REVISION may be the beginning of a commit; without one, the snapshot is shown that 'archiver list'
     marks with a star.
     """
     from archiver.archive.vouching import vouches_of
-    from archiver.operations.show import matching_tensors, show
+    from archiver.operations.show import gguf_metadata, matching_tensors, show
 
     archive = open_archive(reading=True)
     snapshot = snapshot_of(archive, reference)
@@ -68,6 +76,47 @@ def command(reference: str, files: bool, tensors: str | None) -> None:
     if tensors:
         output.line()
         print_tensors(matching_tensors(manifest, tensors))
+    if metadata:
+        for file in gguf_metadata(archive, snapshot, manifest):
+            _print_metadata(file)
+
+
+def _print_metadata(file: FileMetadata) -> None:
+    output.record(
+        "gguf",
+        path=file.path,
+        metadata=[_described(value) for value in file.metadata],
+        left_out=file.left_out,
+    )
+    output.line(f"\n{printable(file.path)}")
+    facts([(printable(value.key, _KEY_MAX), _in_words(value)) for value in file.metadata])
+    if file.left_out:
+        output.line(f"and {plural(file.left_out, 'key')} more.")
+
+
+def _described(value: MetadataValue) -> dict[str, Any]:
+    """Return a value for JSON; what is no number there, such as infinity, is a text."""
+    several = isinstance(value.value, tuple)
+    numbers = value.value if isinstance(value.value, tuple) else (value.value,)
+    finite = [
+        str(number) if isinstance(number, float) and not isfinite(number) else number
+        for number in numbers
+    ]
+    fields = {"key": value.key, "type": value.type, "value": finite if several else finite[0]}
+    return (
+        fields
+        | ({"elements": value.elements} if several else {})
+        | ({"cut": True} if value.cut else {})
+    )
+
+
+def _in_words(value: MetadataValue) -> str:
+    if not isinstance(value.value, tuple):
+        text = printable(str(value.value), _VALUE_MAX)
+        return f"{text} ({value.type})" if value.type != "string" else text or '""'
+    first = "".join(f"{printable(str(element), _ELEMENT_MAX)}, " for element in value.value)
+    more = "…" if value.elements > len(value.value) else ""
+    return f"{value.elements:,} of {value.type}: {first}{more}".removesuffix(", ")
 
 
 def _seal_facts(shown: SnapshotFacts) -> list[tuple[str, str]]:

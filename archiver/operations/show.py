@@ -8,14 +8,20 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from archiver.archive.manifests import Segments, tensor_segments
-from archiver.archive.records import Manifest, Selection, Source, Totals
+from archiver.archive.quarantine import packs_for
+from archiver.archive.records import FileEntry, Manifest, Selection, Source, Totals
 from archiver.archive.vouching import Voucher, Vouching, counted, vouches_of
+from archiver.errors import DamageError
 from archiver.smoke.receipt import newest_receipt
+from archiver.tensors.gguf import MetadataValue, read_metadata
+from archiver.tensors.header import HeaderError
+from archiver.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from archiver.archive.archive import Archive
+    from archiver.archive.packs.index import ObjectIndex
     from archiver.archive.seals import Snapshot
 
 
@@ -97,6 +103,52 @@ def show(archive: Archive, snapshot: Snapshot) -> tuple[SnapshotFacts, Manifest]
         unvouched=tuple(file.path for file, vouch in pairs if vouch.by is Voucher.NOBODY),
     )
     return facts, manifest
+
+
+class FileMetadata(msgspec.Struct, frozen=True):
+    """What the header of a GGUF file says of the model; ``left_out`` keys more are not told."""
+
+    path: str
+    metadata: tuple[MetadataValue, ...]
+    left_out: int
+
+
+def gguf_metadata(
+    archive: Archive, snapshot: Snapshot, manifest: Manifest
+) -> Iterator[FileMetadata]:
+    """Yield the metadata of each GGUF file of a snapshot, read from its packs.
+
+    Raise DamageError if a segment of a header cannot be read, or is none.
+    """
+    packs = packs_for(archive, snapshot)
+    for entry in manifest.files:
+        if entry.container == "gguf":
+            beginning = _Beginning(packs, entry)
+            try:
+                metadata = read_metadata(beginning.read, entry.size)
+            except HeaderError as error:
+                raise DamageError(f"{printable(entry.path)}: {error}") from error
+            yield FileMetadata(entry.path, metadata.values, metadata.left_out)
+
+
+class _Beginning:
+    """The first bytes of a file, of which more and more are asked for."""
+
+    def __init__(self, packs: ObjectIndex, entry: FileEntry) -> None:
+        self._packs = packs
+        self._segments = iter(entry.segments)
+        self._data = bytearray()
+
+    def read(self, size: int) -> bytes:
+        """Return so many first bytes."""
+        import numpy as np  # noqa: PLC0415 - whoever shows no header need not wait for it
+
+        while len(self._data) < size:
+            length, digest = next(self._segments)
+            segment = np.empty(length, np.uint8)
+            self._packs.read(digest, length, segment)
+            self._data += segment.data
+        return bytes(self._data[:size])
 
 
 def _last_test(archive: Archive, snapshot: Snapshot) -> LastTest | None:

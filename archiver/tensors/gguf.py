@@ -7,12 +7,13 @@ do not do, it says how many it knows to be needed.
 
 The header comes from upstream and is hostile until proven otherwise. Its length is bounded, every count
 is compared with the bytes that are left for it before anything is made, and of the metadata nothing is
-kept but the alignment.
+kept but the alignment; or, for a person to read, a part that is bounded too.
 """
 
 from __future__ import annotations
 
 import struct
+from math import inf, isfinite
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from archiver.tensors.header import (
@@ -62,6 +63,32 @@ _ARRAY: Final = 9
 _UINT32: Final = 4
 _WIDTHS: Final = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 """Bytes of a value of the metadata, by its type; strings (8) and arrays (9) have none of their own."""
+
+
+_FORMATS: Final = {
+    0: ("uint8", "<B"),
+    1: ("int8", "<b"),
+    2: ("uint16", "<H"),
+    3: ("int16", "<h"),
+    4: ("uint32", "<I"),
+    5: ("int32", "<i"),
+    6: ("float32", "<f"),
+    7: ("bool", "<?"),
+    10: ("uint64", "<Q"),
+    11: ("int64", "<q"),
+    12: ("float64", "<d"),
+}
+"""What these types are called, and how a value of each is read."""
+_FLOAT32: Final = 6
+
+SHOWN_KEYS_MAX: Final = 1024
+"""Keys of the metadata that are shown; and bytes of them and of their values together,"""
+SHOWN_BYTES_MAX: Final = 4 << 20
+TEXT_MAX: Final = 64 << 10
+"""and of one text: a chat template has some ten thousand."""
+ELEMENTS_MAX: Final = 8
+"""So many elements of an array are shown, and of each that is a text so many bytes."""
+ELEMENT_MAX: Final = 256
 
 
 class GgmlType(NamedTuple):
@@ -171,6 +198,45 @@ def read_gguf(beginning: Callable[[int], bytes], file_size: int) -> Header:
             size = next_size(error, size, file_size)
 
 
+Scalar = int | float | bool | str
+
+
+class MetadataValue(NamedTuple):
+    """A key of the metadata and what it holds.
+
+    ``type`` is that of the value, or of an array's, of which there are ``elements`` (-1: it is no array)
+    and ``value`` are the first. ``cut``: a text has more bytes than are shown.
+    """
+
+    key: str
+    type: str
+    value: Scalar | tuple[Scalar, ...]
+    elements: int = -1
+    cut: bool = False
+
+
+class Metadata(NamedTuple):
+    """The metadata of a file in its order; ``left_out`` keys after these are not shown."""
+
+    values: tuple[MetadataValue, ...]
+    left_out: int
+
+
+def read_metadata(beginning: Callable[[int], bytes], file_size: int) -> Metadata:
+    """Return the metadata of a GGUF file for a person to read.
+
+    Arguments and errors are those of ``read_gguf``.
+    """
+    size = min(FIRST_BYTES, file_size)
+    while True:
+        try:
+            reader = _Reader(beginning(size), file_size)
+            _, keys = reader.counts()
+            return reader.metadata(keys)
+        except ShortHeaderError as error:
+            size = next_size(error, size, file_size)
+
+
 def next_size(error: ShortHeaderError, size: int, file_size: int) -> int:
     """Return how many bytes to try with next after ``size`` were too few.
 
@@ -265,6 +331,56 @@ class _Reader:
                 raise HeaderError(f"The alignment {alignment:,} is no power of two.")
         return alignment or ALIGNMENT
 
+    def metadata(self, keys: int) -> Metadata:
+        """Read the metadata as far as it is shown."""
+        values: list[MetadataValue] = []
+        shown = 0
+        for number in range(keys):
+            if number == SHOWN_KEYS_MAX or shown > SHOWN_BYTES_MAX:
+                break
+            key, kind = self._string(KEY_MAX, "A key"), self._u32()
+            value = self._value(_text(key), kind)
+            texts = value.value if isinstance(value.value, tuple) else (value.value,)
+            shown += len(key) + sum(len(text) for text in texts if isinstance(text, str))
+            values.append(value)
+        return Metadata(tuple(values), keys - len(values))
+
+    def _value(self, key: str, kind: int) -> MetadataValue:
+        if kind in _FORMATS:
+            return MetadataValue(key, _FORMATS[kind][0], self._scalars(kind, 1, 1)[0])
+        if kind == _STRING:
+            text, cut = self._shown_string(TEXT_MAX)
+            return MetadataValue(key, "string", text, cut=cut)
+        if kind != _ARRAY:
+            raise HeaderError(f"There is no type {kind} of values.")
+        element, count = _ELEMENTS.unpack_from(self._raw, self._take(_ELEMENTS.size))
+        if element in _FORMATS:
+            first = self._scalars(element, count, ELEMENTS_MAX)
+            return MetadataValue(key, _FORMATS[element][0], first, count)
+        if element == _STRING:
+            self._require_room(self.at + count * _U64.size)
+            few = min(count, ELEMENTS_MAX)
+            texts = [self._shown_string(ELEMENT_MAX) for _ in range(few)]
+            self._skip_strings(count - few)
+            cut = any(each for _, each in texts)
+            return MetadataValue(key, "string", tuple(text for text, _ in texts), count, cut)
+        self._skip(element, count, 1)
+        return MetadataValue(key, "array", (), count)
+
+    def _scalars(self, kind: int, count: int, most: int) -> tuple[Scalar, ...]:
+        """Read ``count`` values; return the first of them, at most ``most``."""
+        width, form = _WIDTHS[kind], struct.Struct(_FORMATS[kind][1])
+        at = self._take(count * width)
+        places = range(at, at + min(count, most) * width, width)
+        values = [form.unpack_from(self._raw, place)[0] for place in places]
+        return tuple(_short(value) if kind == _FLOAT32 else value for value in values)
+
+    def _shown_string(self, most: int) -> tuple[str, bool]:
+        """Read a string; return its beginning, and whether it goes on."""
+        size = self._u64()
+        begin = self._take(size)
+        return _text(bytes(self._raw[begin : begin + min(size, most)])), size > most
+
     def _skip(self, kind: int, count: int, depth: int) -> None:
         """Read ``count`` values of one type."""
         width = _WIDTHS.get(kind)
@@ -307,6 +423,25 @@ class _Reader:
         dimensions = struct.unpack_from(f"<{rank}Q", self._raw, at)
         kind, offset = _TYPE_AND_OFFSET.unpack_from(self._raw, self._take(_TYPE_AND_OFFSET.size))
         return _Place(name, dimensions, kind, offset)
+
+
+def _text(data: bytes) -> str:
+    return data.decode(errors="replace")
+
+
+def _short(value: float) -> float:
+    """Return a float of 32 bits with as few digits as tell it from all others."""
+    shortest = (float(f"{value:.{digits}g}") for digits in range(6, 9))
+    same = (short for short in shortest if isfinite(short) and _as_32_bits(short) == value)
+    return value if value.is_integer() else next(same, value)
+
+
+def _as_32_bits(value: float) -> float:
+    try:
+        number: float = struct.unpack("<f", struct.pack("<f", value))[0]
+    except OverflowError:
+        return inf
+    return number
 
 
 def _tensor(place: _Place, begin: int, alignment: int) -> Tensor:

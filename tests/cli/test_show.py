@@ -7,6 +7,7 @@ import sys
 from blake3 import blake3
 from commandkit import HOSTILE
 from kit.archive import older_seal, seals
+from kit.gguf_files import gguf_file, tensor_bytes
 
 
 def test_facts_of_a_snapshot(archiver, small):
@@ -92,3 +93,34 @@ def test_as_a_program(small):
     args = [sys.executable, "-m", "archiver", "show", "-C", str(small.archive), "me/model"]
     result = subprocess.run(args, capture_output=True, text=True, check=True)
     assert "repository  me/Model" in result.stdout
+
+
+def test_metadata_of_a_gguf_file(run, tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    told = {
+        "general.name": "Tiny\x1b[31m",
+        "llama.block_count": 3,
+        "llama.rope.freq_base": float("inf"),
+        "tokenizer.ggml.tokens": [f"w{number}" for number in range(20_000)],
+    }
+    tensors = {"t": ("Q8_0", (2, 32), tensor_bytes("Q8_0", (2, 32)))}
+    (folder / "tiny.gguf").write_bytes(gguf_file(tensors, told))
+    (folder / "other.gguf").write_bytes(b"no such file")
+    root = tmp_path / "weights"
+    assert run("init", "-q", "-C", root).code == 0
+    words = ("import", "-q", "-C", root, folder, "--as", "org/tiny", "--min-free", "0")
+    assert run(*words).code == 0
+    gguf = run("show", "--json", "-C", root, "org/tiny", "--metadata").only("gguf")
+    assert (gguf["path"], gguf["left_out"]) == ("tiny.gguf", 0)
+    values = {value["key"]: value for value in gguf["metadata"]}
+    assert values["general.name"]["value"] == told["general.name"]
+    assert values["llama.block_count"] == {"key": "llama.block_count", "type": "uint32", "value": 3}
+    assert values["llama.rope.freq_base"]["value"] == "inf"
+    tokens = values["tokenizer.ggml.tokens"]
+    assert (tokens["value"], tokens["elements"]) == (told["tokenizer.ggml.tokens"][:8], 20_000)
+    shown = run("show", "-C", root, "org/tiny", "--metadata").out
+    assert "20,000 of string: w0, w1," in shown
+    assert "3 (uint32)" in shown
+    assert "\x1b" not in shown
+    assert not run("show", "--json", "-C", root, "org/tiny").kinds("gguf")

@@ -408,3 +408,94 @@ def test_a_header_of_the_most_and_longest_names_takes_little():
     tracemalloc.stop()
     assert len(parsed.tensors) == gguf.TENSORS_MAX
     assert peak < 100 * MIB
+
+
+# ---- the metadata, for a person to read
+
+
+def metadata(raw: bytes) -> gguf.Metadata:
+    return gguf.read_metadata(lambda size: raw[:size], len(raw))
+
+
+@given(
+    st.dictionaries(
+        st.text("abc._", min_size=1, max_size=9),
+        st.one_of(
+            st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30),
+            st.integers(0, 2**32 - 1),
+            st.booleans(),
+            st.floats(width=32, allow_nan=False),
+            st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=12),
+            st.lists(st.text("xyz", max_size=5), min_size=1, max_size=12),
+        ),
+        max_size=6,
+    )
+)
+def test_metadata_is_what_the_gguf_package_wrote(values):
+    read = metadata(gguf_file({"t": ("F32", (4,), bytes(16))}, values))
+    told = {value.key: value for value in read.values if value.key != "general.architecture"}
+    assert read.left_out == 0
+    assert told.keys() == values.keys()
+    for key, value in values.items():
+        if isinstance(value, list):
+            assert (told[key].value, told[key].elements) == (tuple(value[:8]), len(value))
+        elif isinstance(value, float):
+            assert struct.pack("<f", told[key].value) == struct.pack("<f", value)
+        else:
+            assert (told[key].value, told[key].elements) == (value, -1)
+
+
+def test_every_type_of_values():
+    kinds = {
+        0: "B",
+        1: "b",
+        2: "H",
+        3: "h",
+        4: "I",
+        5: "i",
+        6: "f",
+        7: "?",
+        10: "Q",
+        11: "q",
+        12: "d",
+    }
+    pairs = [pair(f"k{kind}", kind, struct.pack(f"<{form}", 1)) for kind, form in kinds.items()]
+    pairs.append(pair("deep", 9, array(9, 2, 2 * array(4, 1, bytes(4)))))
+    pairs.append(pair("float", 6, struct.pack("<f", 1e-6)))
+    read = metadata(header(*pairs, keys=len(pairs)))
+    assert [value.value for value in read.values] == [1] * len(kinds) + [(), 1e-06]
+    assert [value.type for value in read.values][:3] == ["uint8", "int8", "uint16"]
+    assert (read.values[-2].type, read.values[-2].elements) == ("array", 2)
+
+
+def test_what_is_shown_is_bounded():
+    long = pair("text", 8, string("x" * 100_000))
+    many = pair("words", 9, array(8, 1000, string("y" * 300) * 1000))
+    read = metadata(header(long, many, keys=2))
+    assert [(len(value.value), value.cut) for value in read.values] == [(65_536, True), (8, True)]
+    assert {len(text) for text in read.values[1].value} == {256}
+    keys = [pair(f"{number}", 7, b"\1") for number in range(3000)]
+    read = metadata(header(*keys, keys=3000))
+    assert (len(read.values), read.left_out) == (1024, 1976)
+    read = metadata(header(*[long] * 100, keys=100))
+    assert sum(len(value.value) for value in read.values) < 5 << 20
+    assert read.left_out == 100 - len(read.values) > 0
+    assert (
+        metadata(header(pair("b", 8, string(b"\xff\x1b[2J")), keys=1)).values[0].value[0]
+        == "\ufffd"
+    )
+
+
+@given(st.data())
+def test_metadata_that_is_broken_is_refused_or_read_within_bounds(data):
+    """Any byte of it may be another; nothing but the two errors comes out, and little memory is taken."""
+    pairs = [pair("a", 8, string("text")), pair("b", 9, array(8, 3, string("w") * 3))]
+    pairs += [pair("c", 9, array(4, 5, bytes(20))), pair("d", 12, bytes(8))]
+    raw = bytearray(header(*pairs, info("t"), keys=len(pairs)) + bytes(64))
+    for _ in range(data.draw(st.integers(1, 3))):
+        raw[data.draw(st.integers(8, len(raw) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        read = metadata(bytes(raw))
+    except HeaderError:
+        return
+    assert len(read.values) + read.left_out <= gguf.KEYS_MAX
