@@ -9,6 +9,12 @@ stop_requested: Final = threading.Event()
 """Set once the run is to end: a thread that waits for other processes stops waiting."""
 
 
+def pause(seconds: float) -> None:
+    """Wait so long; raise KeyboardInterrupt at once when the run is to end."""
+    if stop_requested.wait(seconds):
+        raise KeyboardInterrupt
+
+
 class Progress:
     """Receives what happens, from several threads, and shows nothing; what shows it is a kind of it.
 

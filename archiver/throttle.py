@@ -6,6 +6,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from archiver.progress import pause
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -20,7 +22,7 @@ class Throttle:
         rate: Bytes per second for all callers together, more than 0.
         burst: Bytes that may pass at once after a pause; default: a quarter of a second's worth.
         clock: Seconds from any start, never going back.
-        sleep: Waits for a number of seconds.
+        sleep: Waits for a number of seconds; raises KeyboardInterrupt when the run is to end.
     """
 
     def __init__(
@@ -29,7 +31,7 @@ class Throttle:
         burst: float | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] = pause,
     ) -> None:
         if not rate > 0:
             raise ValueError(f"A rate of {rate} bytes per second lets nothing through.")

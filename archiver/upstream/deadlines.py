@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import httpcore2
 
 from archiver.errors import NetworkError, UsageError
+from archiver.progress import stop_requested
 from archiver.text import human_bytes, human_duration, printable
 from archiver.upstream.retry import RetryableError
 
@@ -33,6 +34,8 @@ _RATE_VARIABLE = "ARCHIVER_LEAST_RATE"
 _LARGEST_HEAD = 256 * 1024
 _LARGEST_LISTING = 256 * 1024 * 1024
 _OVERHEAD = 4 * 1024 * 1024
+_TURN = 0.5
+"""Seconds of a read, after which it looks whether the run is to end."""
 _TLS_RECORD = 16 * 1024
 """Bytes of a record of TLS at most (RFC 8446, 5.1),"""
 _RECORDS = 16
@@ -246,7 +249,7 @@ class _TimedStream(httpcore2.NetworkStream):
         allowed = min(limit, inf if timeout is None else timeout)
         begin, count = self._clock(), 0
         try:
-            data = self._inner.read(max_bytes, None if allowed == inf else allowed)
+            data = self._read(max_bytes, allowed)
             if len(data) >= _TLS_RECORD:
                 data = self._with_more(data)
             count = len(data)
@@ -257,6 +260,22 @@ class _TimedStream(httpcore2.NetworkStream):
             raise
         self._note(watches, begin, count)
         return data
+
+    def _read(self, max_bytes: int, allowed: float) -> bytes:
+        """Read within so many seconds; raise KeyboardInterrupt soon after the run is to end.
+
+        A hub that is silent, or sends a byte now and then, is no reason to wait: other threads than the
+        main one learn of Ctrl-C here.
+        """
+        while not stop_requested.is_set():
+            turn = min(allowed, _TURN)
+            try:
+                return self._inner.read(max_bytes, turn)
+            except httpcore2.ReadTimeout:
+                allowed -= turn
+                if allowed <= 0:
+                    raise
+        raise KeyboardInterrupt
 
     def _with_more(self, data: bytes) -> bytes:
         """Return ``data`` and what else has come by now, of a connection by TLS.

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
+from archiver.progress import pause
 from archiver.text import human_duration
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class RetryPolicy:
         longest_requested: The longest wait in seconds that a server's ``Retry-After`` may impose; the
             Hub's rate limits are counted over five minutes.
         longest_believed: A server that asks for a longer wait than this, in seconds, is given up.
-        sleep: Waits for a number of seconds.
+        sleep: Waits for a number of seconds; raises KeyboardInterrupt when the run is to end.
         jitter: A number in [0, 1); it lengthens a wait by up to a half, so that many streams
             which failed together do not come back together.
         now: The time as seconds since 1970, for dates in ``Retry-After``.
@@ -89,7 +90,7 @@ class RetryPolicy:
     cap: float = 30.0
     longest_requested: float = 330.0
     longest_believed: float = 86_400.0
-    sleep: Callable[[float], None] = time.sleep
+    sleep: Callable[[float], None] = pause
     jitter: Callable[[], float] = random.random
     now: Callable[[], float] = time.time
     notify: Callable[[str], None] = _tell_nobody

@@ -141,14 +141,46 @@ def test_every_way_out_of_the_client_is_timed():
             return self
 
         def read(self, _max_bytes, timeout=None):
-            assert timeout == 60.0
+            turns.append(timeout)
+            if len(turns) < answers:
+                raise httpcore2.ReadTimeout
             return b"x"
 
+    turns, answers = [], 120
     backend = type(backends[0])(Inner(), Clock(1.0))
     head = HeadDeadline(Patience())
     with watching(head):
-        assert backend.connect_tcp("h", 1).start_tls(None).read(9, None) == b"x"
+        stream = backend.connect_tcp("h", 1).start_tls(None)
+        assert stream.read(9, None) == b"x"
     assert head.left() == 59.0
+    assert (len(turns), sum(turns)) == (120, 60.0)  # it looks up each half a second
+
+    turns, answers = [], 1000
+    with watching(HeadDeadline(Patience())), pytest.raises(httpcore2.ReadTimeout):
+        stream.read(9, None)
+    assert sum(turns) == 60.0
+
+
+def test_a_read_ends_soon_after_the_run_is_to_end():
+    from archiver.progress import stop_requested
+    from archiver.upstream import deadlines
+
+    class Silent(httpcore2.NetworkStream):
+        def read(self, _max_bytes, timeout=None):
+            assert timeout == 0.5
+            turns.append(timeout)
+            if len(turns) == 3:
+                stop_requested.set()
+            raise httpcore2.ReadTimeout
+
+    turns = []
+    stream = deadlines._TimedStream(Silent(), Clock())
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            stream.read(9, 3600.0)
+    finally:
+        stop_requested.clear()
+    assert len(turns) == 3
 
 
 def test_a_byte_and_a_hangup_again_and_again_is_no_progress(hub, connect, read, slept):
