@@ -508,6 +508,36 @@ class UpstreamUnseen(msgspec.Struct, frozen=True, omit_defaults=True):
     seen: tuple[str, ...] = ()
 
 
+class CrossChecked(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The event's repository and revision was compared with another hub's, by digest and without fetching.
+
+    Attributes:
+        upstream: The address of its hub.
+        other: The other repository.
+        other_revision: Its commit there.
+        other_upstream: The address of that hub.
+        same: Paths that both have with one content; so the next four count paths.
+        differs: Those with two.
+        only_here: Those that only the first has.
+        only_there: Those that only the other has.
+        not_comparable: Those whose digests are of different kinds.
+        weights: How many of those that differ, or are missing on one side, hold weights.
+        paths: The first of these, weights first.
+    """
+
+    upstream: str
+    other: str
+    other_revision: str
+    other_upstream: str
+    same: Count = 0
+    differs: Count = 0
+    only_here: Count = 0
+    only_there: Count = 0
+    not_comparable: Count = 0
+    weights: Count = 0
+    paths: tuple[str, ...] = ()
+
+
 # ---- the event that says it
 
 KnownDetail: TypeAlias = (
@@ -517,6 +547,7 @@ KnownDetail: TypeAlias = (
     | Condemned
     | Copied
     | CopyLost
+    | CrossChecked
     | Forgotten
     | Gone
     | NightRun
@@ -565,6 +596,7 @@ KINDS: Final[dict[str, type[KnownDetail]]] = {
     "acknowledged": Acknowledged,
     "upstream-changed": UpstreamChanged,
     "upstream-unseen": UpstreamUnseen,
+    "cross-checked": CrossChecked,
 }
 """Every kind of event by its name in the journal: the union's tag, which stands beside the detail."""
 _NAMES: Final = {kind: name for name, kind in KINDS.items()}

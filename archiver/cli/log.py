@@ -166,6 +166,8 @@ def sentence(event: Event) -> str:  # noqa: C901, PLR0911, PLR0912, PLR0915 - on
             return changed_sentence(changed)
         case kinds.UpstreamUnseen() as unseen:
             return unseen_sentence(unseen)
+        case kinds.CrossChecked() as checked:
+            return _cross_checked(checked)
         case kinds.Unknown() | kinds.Malformed():
             text = json.dumps(event.fields, ensure_ascii=True, sort_keys=True)
             return printable(text, _VERBATIM)
@@ -178,6 +180,22 @@ def _night(night: kinds.NightRun) -> str:
     end = f", ended early ({printable(night.cut)})" if night.cut else ""
     run = f"a night of the plan {printable(night.plan)}, exit {night.exit_code}{end}"
     return f"{run}: {printable(steps, _VERBATIM) or 'no step'}; {plural(len(night.facts), 'fact')}."
+
+
+def _cross_checked(checked: kinds.CrossChecked) -> str:
+    other = f"{printable(checked.other)}@{printable(checked.other_revision[:12])}"
+    counts = (
+        (checked.differs, "different"),
+        (checked.only_here, "only here"),
+        (checked.only_there, "only there"),
+        (checked.not_comparable, "not comparable"),
+    )
+    rest = "".join(f", {count:,} {words}" for count, words in counts if count)
+    weights = (
+        f"; {plural(checked.weights, 'file')} of weights among them" if checked.weights else ""
+    )
+    named = f" ({_several(checked.paths, 'path')})" if checked.paths else ""
+    return f"compared with {other}: {plural(checked.same, 'file')} the same{rest}{weights}{named}."
 
 
 def _several(names: Sequence[str], noun: str, many: str = "") -> str:

@@ -60,6 +60,10 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "keys": ("keys", "Make or show the keys that sign what an archive holds."),
         "sign": ("sign", "Sign every snapshot, and the newest events of the journal."),
         "head": ("head", "Print or check what vouches for the archive's whole history."),
+        "cross-check": (
+            "cross_check",
+            "Compare a repository on two hubs by digest, without fetching.",
+        ),
         "smoke-test": ("smoke_test", "Run the model of a snapshot or of a folder."),
     },
     "Look": {

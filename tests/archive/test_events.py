@@ -118,6 +118,13 @@ WRITTEN = {
         events.UpstreamUnseen("u", "whoami-v2", (events.UnseenRepository("o/m", 401),)),
         '{"control":"whoami-v2","unseen":[{"repository":"o/m","status":401}],"upstream":"u"}',
     ),
+    '"cross-checked"': (
+        events.CrossChecked("u", "modelscope:o/m", "c", "v", same=3, differs=1, paths=("a",)),
+        (
+            '{"differs":1,"other":"modelscope:o/m","other_revision":"c","other_upstream":"v","paths":["a"],'
+            '"same":3,"upstream":"u"}'
+        ),
+    ),
     '"acknowledged"': (events.Acknowledged("gone", "main"), '{"fact":"gone","name":"main"}'),
 }
 

@@ -166,8 +166,12 @@ def told_of_events() -> dict[str, dict[str, bool]]:
     of_audits, _ = tables(section("A.7 What an audit proved"))
     for row in rows(of_audits):
         told["audited"] |= marked(row[0])
-    of_changed, _, _, of_unseen = tables(section("A.8 What upstream does"))
-    for kind, table in (("upstream-changed", of_changed), ("upstream-unseen", of_unseen)):
+    of_changed, _, _, of_unseen, of_checked = tables(section("A.8 What upstream does"))
+    for kind, table in (
+        ("upstream-changed", of_changed),
+        ("upstream-unseen", of_unseen),
+        ("cross-checked", of_checked),
+    ):
         for row in rows(table):
             told[kind] |= marked(row[0])
     return told
@@ -204,7 +208,7 @@ def test_what_stands_inside_the_details_of_events():
 
 
 def test_what_a_look_at_upstream_journals():
-    _, of_change, of_kinds, of_unseen = tables(section("A.8 What upstream does"))
+    _, of_change, of_kinds, of_unseen, _ = tables(section("A.8 What upstream does"))
     assert {key: need for row in rows(of_change) for key, need in marked(row[0]).items()} == fields(
         UpstreamChange
     )

@@ -153,6 +153,10 @@ KNOWN = {
         "unseen": [{"repository": HOSTILE, "status": 401, "code": HOSTILE}],
         "seen": [HOSTILE],
     },
+    "cross-checked": dict.fromkeys(
+        ("upstream", "other", "other_revision", "other_upstream"), HOSTILE
+    )
+    | {"same": 1, "differs": 2, "paths": [HOSTILE]},
     "acknowledged": {"fact": "gone", "name": HOSTILE, "until": HOSTILE, "note": HOSTILE},
 }
 
