@@ -181,5 +181,10 @@ def seconds_of(time: str) -> int | None:
 
 
 def wall_clock() -> datetime:
-    """Return what this machine's clock says: the only place that asks for the date."""
+    """Return what the clock says: the only place that asks for the date."""
+    return _machine_clock()
+
+
+def _machine_clock() -> datetime:
+    """Return what this machine's clock says. A test puts a clock of its own in this place."""
     return datetime.now(UTC)

@@ -10,7 +10,7 @@ import msgspec
 
 from archiver.archive.advice import quoted
 from archiver.cli import output
-from archiver.cli.mirroring import open_catalogue, open_hub
+from archiver.cli.mirroring import open_catalogue, open_hub, open_upstream
 from archiver.cli.options import (
     Size,
     common,
@@ -21,6 +21,7 @@ from archiver.cli.options import (
     token_option,
 )
 from archiver.cli.progress import Meter
+from archiver.names import HUGGING_FACE
 from archiver.night.progress import NightProgress
 from archiver.text import printable
 
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from archiver.errors import ArchiverError
+    from archiver.night.report import NightReport
     from archiver.night.result import StepResult
-    from archiver.night.run import NightReport
     from archiver.plan.document import PlannedRepository
     from archiver.progress import Progress
 
@@ -68,15 +69,22 @@ def command(plan: str, token: str | None, **settings: Any) -> None:
     to_mirror = find_plan(plan)
     archive = open_archive()
     budget = memory_budget(settings["memory"])
-    how = MirrorSettings(memory=budget, min_free=settings["min_free"])
-    upstream = open_hub(token, settings["max_rate"], None, settings["memory"])
+    rate = settings["max_rate"] or to_mirror.max_rate or None
+    min_free = settings["min_free"]
+    if to_mirror.min_free is not None and not _is_typed("min_free"):
+        min_free = to_mirror.min_free
+    upstream = open_upstream(
+        to_mirror.sources, {HUGGING_FACE: token}, rate, memory=settings["memory"]
+    )
     shown = _Shown()
+    how = MirrorSettings(memory=budget, min_free=min_free)
     with PlanMirror(archive, upstream, how, open_catalogue, lambda: Meter("Mirroring")) as mirror:
         request = NightRequest(
             to_mirror,
             str(Path(plan).absolute()) if Path(plan).is_file() else plan,
             mirror,
-            min_free=settings["min_free"],
+            hub=open_hub(token),
+            min_free=min_free,
             memory=budget,
         )
         report = night(archive, request, shown)
@@ -88,6 +96,12 @@ def command(plan: str, token: str | None, **settings: Any) -> None:
         hint = f"Run {quoted(command)}." if command else ""
         output.print_error(verdict(report), hint, report.exit_code)
         output.exit_with(report.exit_code)
+
+
+def _is_typed(option: str) -> bool:
+    """Return whether an option was given, and has not its default."""
+    source = click.get_current_context().get_parameter_source(option)
+    return source is click.core.ParameterSource.COMMANDLINE
 
 
 class _Shown(NightProgress):

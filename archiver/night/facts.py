@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 import msgspec
 
-from archiver.archive.events import NightFact, NightRun, SmokeTested
+from archiver.archive.events import NightFact, NightRun
 from archiver.archive.layout import pack_name
 from archiver.errors import ExitCode, skip_damaged
 from archiver.operations.status.report import (
@@ -21,7 +21,6 @@ from archiver.operations.status.report import (
     Unsigned,
     WrongClock,
 )
-from archiver.smoke.report import up_to
 from archiver.text import utc_before, utc_now
 
 if TYPE_CHECKING:
@@ -54,7 +53,11 @@ Kind = Literal[
     "unvouched",
     "late",
     "upstream",
+    "changed",
+    "unseen",
+    "token",
     # of a step of this night
+    "room",
     "step",
     "place",
     "command",
@@ -67,6 +70,8 @@ DAMAGE: Final = frozenset({int(ExitCode.DAMAGE), int(ExitCode.DAMAGE_UNREPAIRED)
 """Those that ring until they are mended."""
 FACTS_MAX: Final = 1000
 """Facts that the journal keeps of a night, the worst first; of more, the rest rings again."""
+_PASSING: Final = frozenset({"changed"})
+"""Kinds of what happened once: the next night tells of it no more, and nothing was mended."""
 _OUTCOMES: Final[dict[str, tuple[Kind, int]]] = {
     "mismatch": ("mismatch", int(ExitCode.MISMATCH)),
     "gone": ("gone", int(ExitCode.UPSTREAM_GONE)),
@@ -164,7 +169,7 @@ def news(facts: Iterable[Fact], before: NightRun | None, judged: Collection[str]
             new.append(record)
     rest = [fact for key, fact in told.items() if key not in found]
     known += [fact for fact in rest if fact.step not in judged]
-    mended = [fact for fact in rest if fact.step in judged]
+    mended = [fact for fact in rest if fact.step in judged and fact.fact not in _PASSING]
     return News(*(tuple(sorted(listed, key=_rank)) for listed in (new, known, mended)))
 
 
@@ -176,12 +181,13 @@ STATE: Final = "state"
 
 
 def facts_of(
-    archive: Archive, status: Status, plan: str, copies: Collection[str]
+    status: Status, plan: str, copies: Collection[str], unseen: Collection[str] = ()
 ) -> Iterator[Fact]:
     """Yield what falls short by a status, of the archive and of the plan's own entries.
 
     ``copies`` are the folders that the night copies to: while one of them is away, and was proven within
-    the policy's days, copies that are missing are a matter of patience.
+    the policy's days, copies that are missing are a matter of patience. ``unseen`` are repositories,
+    without case, that upstream does not show to us, and of which it is not sure yet that they are gone.
     """
     for name in status.damaged_files:
         yield Fact("damaged", name, int(ExitCode.DAMAGE), STATE)
@@ -195,8 +201,11 @@ def facts_of(
     for known in status.plans:
         if known.plan == plan:
             for entry in known.entries:
-                yield from _of_entry(entry)
-    yield from _smoke_facts(archive, status)
+                hidden = entry.repository.casefold() in unseen and entry.snapshot
+                if hidden and not entry.met:
+                    yield Fact("unseen", entry.title, 0, STATE)
+                else:
+                    yield from _of_entry(entry)
 
 
 def _shortfalls(status: Status, *, waits: bool) -> Iterator[Fact]:
@@ -248,22 +257,3 @@ def _of_entry(entry: EntryStatus) -> Iterator[Fact]:
     if outcome in _OUTCOMES:  # the others are of the run, and no matter of this entry
         kind, code = _OUTCOMES[outcome]
         yield Fact(kind, entry.title, code, STATE)
-
-
-def _smoke_facts(archive: Archive, status: Status) -> Iterator[Fact]:
-    """Yield the models whose last test failed, or could not run."""
-    unheld = {test.snapshot: test for test in status.smoke_tests if test.tried > test.held}
-    if not unheld:
-        return
-    codes: dict[str, int] = {}
-    for _, event in archive.events(skip_damaged):
-        match event.detail:
-            case SmokeTested() as tested if (
-                tested.snapshot in unheld and tested.levels.keys() >= set(up_to("generate"))
-            ):
-                failed = "failed" in tested.levels.values()
-                verdict = ExitCode.SMOKE_FAILED if failed else ExitCode.SKIPPED
-                codes[tested.snapshot] = int(verdict)
-    for snapshot, code in codes.items():
-        test = unheld[snapshot]
-        yield Fact("smoke", f"{test.repository}@{test.revision[:12]}", code, STATE)

@@ -16,17 +16,19 @@ from archiver.archive.events import NightRun, new_event
 from archiver.archive.places import settled_place
 from archiver.errors import ArchiverError, ExitCode, explain_system_error
 from archiver.memory import MemoryBudget
+from archiver.night.commands import commands_step
 from archiver.night.deadline import Deadline
-from archiver.night.facts import FACTS_MAX, STATE, Fact, News, facts_of, last_night, news
-from archiver.night.result import StepResult, failed_step
-from archiver.night.steps import (
-    SyncStep,
-    audit_step,
-    copies_step,
-    parity_step,
-    sign_step,
-)
+from archiver.night.delivery import notify, ping
+from archiver.night.facts import FACTS_MAX, STATE, News, facts_of, last_night, news
+from archiver.night.metrics import write_metrics
+from archiver.night.models import smoke_step
+from archiver.night.report import Cut, NightReport
+from archiver.night.result import StepError, StepResult, failed_step
+from archiver.night.steps import audit_step, copies_step, parity_step, sign_step
+from archiver.night.upstream import SyncStep, watch_step
+from archiver.night.words import lines, verdict
 from archiver.operations.status.run import status
+from archiver.plan.budget import RunBudget
 from archiver.progress import stop_requested
 from archiver.storage.locks import RunLock
 from archiver.storage.store import local_folder
@@ -34,18 +36,15 @@ from archiver.text import wall_clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
     from archiver.archive.archive import Archive
     from archiver.night.plan_mirror import PlanMirror
     from archiver.night.progress import NightProgress
     from archiver.operations.status.report import Status
-    from archiver.plan.document import Plan
-
-Cut = Literal["", "window", "stopped", "outside"]
-"""Why a night ended before its end: its window did, somebody stopped it, or it was not its time."""
-
-STEPS: Final = ("sync", "parity", "copies", "audit", "sign")
-"""The steps, in their order."""
+    from archiver.operations.watch import WatchReport
+    from archiver.plan.document import Plan, SecretName
+    from archiver.upstream.protocol import WatchedUpstream
 
 
 class NightRequest(NamedTuple):
@@ -55,6 +54,7 @@ class NightRequest(NamedTuple):
         plan: What to mirror.
         source: The plan's file, or its name.
         mirror: What mirrors its entries; it is opened by the night.
+        hub: What is looked at before anything is mirrored; None: nothing is looked at.
         min_free: How many bytes must stay free.
         memory: What it may take.
     """
@@ -62,24 +62,9 @@ class NightRequest(NamedTuple):
     plan: Plan
     source: str
     mirror: PlanMirror
+    hub: WatchedUpstream | None = None
     min_free: int = 0
     memory: MemoryBudget = MemoryBudget()
-
-
-class NightReport(msgspec.Struct, frozen=True):
-    """How a night went.
-
-    ``event`` is the id of its summary in the journal; ``""`` if nothing was done and nothing is news, or
-    it could not be written. ``seconds`` is how long it took.
-    """
-
-    plan: str
-    exit_code: int
-    cut: Cut
-    steps: tuple[StepResult, ...]
-    news: News
-    seconds: int
-    event: str = ""
 
 
 def night(archive: Archive, request: NightRequest, progress: NightProgress) -> NightReport:
@@ -92,16 +77,14 @@ def night(archive: Archive, request: NightRequest, progress: NightProgress) -> N
     """
     archive.require_writable()
     archive.store.require_writable()
-    name, seconds = request.plan.name, None
-    if request.plan.window is not None:
-        now = wall_clock()
-        end = request.plan.window.ends_at(now)
+    name, window, end = request.plan.name, request.plan.window, None
+    if window is not None:
+        end = window.ends_at(wall_clock())
         if end is None:
             return NightReport(name, 0, "outside", (), News((), (), ()), 0)
-        seconds = (end - now).total_seconds()
     lock = local_folder(archive.store).scratch(f"night-{name}.lock")
     with RunLock(lock, f"The night of the plan {name}"):
-        return _Night(archive, request, progress, seconds).run()
+        return _Night(archive, request, progress, end).run()
 
 
 class _Night:
@@ -112,70 +95,69 @@ class _Night:
         archive: Archive,
         request: NightRequest,
         progress: NightProgress,
-        seconds: float | None,
+        end: datetime | None,
     ) -> None:
         self._archive = archive
         self._request = request
+        self._plan = request.plan
+        self._folder = Path(request.plan.file).parent
         self._progress = progress
         self._started = time.monotonic()
         self._results: list[StepResult] = []
-        self._deadline = Deadline(seconds)
+        self._budget = RunBudget(request.plan.budget, end)
+        self._deadline = Deadline((end - wall_clock()).total_seconds() if end else None)
         self._cut: Cut = ""
+        self._seen: WatchReport | None = None
 
     def run(self) -> NightReport:
+        chores = self._plan.night
+        self._deliver("ping", lambda: ping(chores.ping, self._folder, "start", ""), chores.ping)
         with self._deadline:
-            for step in STEPS:
-                self._do(step, self._steps()[step])
-        # What is left takes seconds, and is done whatever ended the night.
+            for step, call in self._steps().items():
+                self._do(step, call)
+        # What is left takes little time, and is done whatever ended the night.
         place = settled_place(self._archive)
-        before = last_night(self._archive, self._request.plan.name, place)
-        facts = [fact for result in self._results for fact in result.facts]
-        judged = {result.step for result in self._results if result.outcome in _JUDGED}
-        try:
-            facts += self._state_facts(status(self._archive))
-            judged.add(STATE)
-        except ArchiverError as error:
-            result = failed_step(STATE, error)
-            self._results.append(result)
-            facts += result.facts
-        told = news(facts, before, judged)
-        code = told.exit_code
-        if self._cut == "stopped" and not code:
-            code = int(ExitCode.INTERRUPTED)
-        report = NightReport(
-            plan=self._request.plan.name,
-            exit_code=code,
-            cut=self._cut,
-            steps=tuple(self._results),
-            news=told,
-            seconds=int(time.monotonic() - self._started),
-        )
-        return self._journal(report, place.key)
+        before = last_night(self._archive, self._plan.name, place)
+        state = self._state()
+        report = self._judged(before, state)
+        if chores.prometheus and state is not None:
+            self._finish("prometheus", lambda: self._metrics(state, report))
+        if chores.after:
+            self._finish("after", lambda: self._commands("after", report))
+        report = self._judged(before, state)
+        if report.news.new or report.news.mended or report.exit_code:
+            self._deliver("notify", lambda: self._notify(report), chores.notify)
+        report = self._journal(self._judged(before, state), place.key)
+        self._deliver("ping", lambda: self._ping_end(report), chores.ping)
+        return msgspec.structs.replace(report, steps=tuple(self._results))
 
-    def _steps(self) -> dict[str, Callable[[], StepResult] | None]:
-        """Return what each step calls; None of one that was not asked for."""
-        request, archive, memory = self._request, self._archive, self._request.memory
-        meter = self._progress.meter
-        sync = SyncStep(
-            request.plan, request.source, request.mirror, request.min_free, self._progress
-        )
-        chores = request.plan.night
-        audit, key = chores.audit, chores.sign
-        changed = any(result.outcome == "done" for result in self._results)
-        return {
-            "sync": lambda: sync.run(archive),
-            "parity": (lambda: parity_step(archive, memory, meter)) if chores.parity else None,
-            "copies": (lambda: copies_step(archive, chores.copies, memory, meter))
-            if chores.copies
-            else None,
-            "audit": (lambda: audit_step(archive, audit, memory, meter)) if audit else None,
-            "sign": (lambda: sign_step(archive, Path(key), changed=changed)) if key else None,
-        }
+    # ---- the steps
 
-    def _do(self, step: str, run: Callable[[], StepResult] | None) -> None:
+    def _steps(self) -> dict[str, Callable[[], StepResult]]:
+        """Return what is to be done, in its order."""
+        archive, request, chores = self._archive, self._request, self._plan.night
+        memory, meter, audit = request.memory, self._progress.meter, chores.audit
+        steps: dict[str, Callable[[], StepResult]] = {}
+        if chores.before:
+            steps["before"] = lambda: self._commands("before", None)
+        if request.hub is not None:
+            steps["watch"] = lambda: self._watch(request.hub)
+        steps["sync"] = self._sync
+        if chores.parity:
+            steps["parity"] = lambda: parity_step(archive, memory, meter)
+        if chores.copies:
+            steps["copies"] = lambda: copies_step(archive, chores.copies, memory, meter)
+        if audit is not None:
+            steps["audit"] = lambda: audit_step(archive, audit, memory, meter)
+        if any(entry.smoke not in {"", "none"} for entry in self._plan.repositories):
+            steps["smoke"] = lambda: smoke_step(archive, self._plan, meter)
+        if chores.sign:
+            key = self._folder / Path(chores.sign).expanduser()
+            steps["sign"] = lambda: sign_step(archive, key, changed=self._changed())
+        return steps
+
+    def _do(self, step: str, call: Callable[[], StepResult]) -> None:
         """Run a step unless the night was ended; whatever comes of it is a result."""
-        if run is None:
-            return
         if self._deadline.passed and not self._cut:
             self._cut = "window"
         if self._cut:
@@ -185,7 +167,7 @@ class _Night:
         started = time.monotonic()
         try:
             with self._deadline.interrupting():
-                result = run()
+                result = call()
         except KeyboardInterrupt:
             result = StepResult(step, "cut")
         except ArchiverError as error:
@@ -196,12 +178,113 @@ class _Night:
             self._cut = "window" if self._deadline.passed else "stopped"
             stop_requested.clear()  # the step has ended; what is left must not take that for itself
         result = msgspec.structs.replace(result, seconds=int(time.monotonic() - started))
+        self._add(result)
+
+    def _add(self, result: StepResult) -> None:
         self._results.append(result)
         self._progress.ended(result)
 
-    def _state_facts(self, state: Status) -> list[Fact]:
-        copies = self._request.plan.night.copies
-        return list(facts_of(self._archive, state, self._request.plan.name, copies))
+    def _changed(self) -> bool:
+        return any(result.outcome == "done" for result in self._results)
+
+    def _watch(self, hub: WatchedUpstream | None) -> StepResult:
+        assert hub is not None, "a step of its own only then"
+        result, self._seen = watch_step(self._archive, self._plan, hub)
+        return result
+
+    def _sync(self) -> StepResult:
+        request = self._request
+        step = SyncStep(
+            request.plan,
+            request.source,
+            request.mirror,
+            request.min_free,
+            self._progress,
+            self._seen,
+            self._budget,
+        )
+        return step.run(self._archive)
+
+    def _commands(self, step: Literal["before", "after"], report: NightReport | None) -> StepResult:
+        environment = {"ARCHIVER_ARCHIVE": str(local_folder(self._archive.store).path)}
+        if report is not None:
+            environment["ARCHIVER_VERDICT"] = verdict(report)
+            environment["ARCHIVER_EXITCODE"] = str(report.exit_code)
+        commands = self._plan.night.before if step == "before" else self._plan.night.after
+        return commands_step(step, self._plan, commands, environment)
+
+    # ---- the end
+
+    def _finish(self, step: str, call: Callable[[], StepResult]) -> None:
+        """Run what is done at the end of every night."""
+        self._progress.began(step)
+        try:
+            result = call()
+        except ArchiverError as error:
+            result = failed_step(step, error)
+        except OSError as error:
+            result = failed_step(step, explain_system_error(error))
+        self._add(result)
+
+    def _deliver(
+        self, step: str, call: Callable[[], tuple[StepError, ...]], secrets: tuple[SecretName, ...]
+    ) -> None:
+        """Tell somebody; what cannot be told is a line, and no failure."""
+        errors = call() if secrets else ()
+        if errors:
+            self._add(StepResult(step, "failed", errors=errors))
+
+    def _state(self) -> Status | None:
+        """Return how the archive stands, as a whole; None, with a result, if that cannot be seen."""
+        try:
+            return status(self._archive)
+        except ArchiverError as error:
+            self._add(failed_step(STATE, error))
+        return None
+
+    def _judged(self, before: NightRun | None, state: Status | None) -> NightReport:
+        """Return the report by what is known so far."""
+        facts = [fact for result in self._results for fact in result.facts]
+        judged = {result.step for result in self._results if result.outcome in _JUDGED}
+        # Who was not asked for any more, such as a copy that is no longer wanted, has nothing to tell.
+        judged |= _ALL - {result.step for result in self._results}
+        if state is not None:
+            facts += facts_of(state, self._plan.name, self._plan.night.copies, self._unseen())
+            judged.add(STATE)
+        told = news(facts, before, judged)
+        code = told.exit_code
+        if self._cut == "stopped" and not code:
+            code = int(ExitCode.INTERRUPTED)
+        return NightReport(
+            plan=self._plan.name,
+            exit_code=code,
+            cut=self._cut,
+            steps=tuple(self._results),
+            news=told,
+            seconds=int(time.monotonic() - self._started),
+        )
+
+    def _unseen(self) -> frozenset[str]:
+        seen = self._seen.repositories if self._seen else ()
+        return frozenset(
+            repository.repository.casefold()
+            for repository in seen
+            if repository.outcome == "unseen"
+        )
+
+    def _metrics(self, state: Status, report: NightReport) -> StepResult:
+        path = self._folder / Path(self._plan.night.prometheus).expanduser()
+        address = self._archive.store.address
+        write_metrics(path, self._plan.name, address, state, report.news, cut=bool(report.cut))
+        return StepResult("prometheus", "idle")
+
+    def _notify(self, report: NightReport) -> tuple[StepError, ...]:
+        first, *rest = lines(report)
+        return notify(self._plan.night.notify, self._folder, first, "\n".join(rest) or first)
+
+    def _ping_end(self, report: NightReport) -> tuple[StepError, ...]:
+        body = "\n".join(lines(report))
+        return ping(self._plan.night.ping, self._folder, str(report.exit_code), body)
 
     def _journal(self, report: NightReport, place: str) -> NightReport:
         """Journal a summary, unless the night was idle and all that is so was told before."""
@@ -222,10 +305,17 @@ class _Night:
             return msgspec.structs.replace(report, event=self._archive.record(new_event(event)))
         except ArchiverError as error:
             result = failed_step("journal", error)
+            self._add(result)
             code = report.exit_code or result.exit_code
-            steps = (*report.steps, result)
-            return msgspec.structs.replace(report, exit_code=code, steps=steps)
+            return msgspec.structs.replace(report, exit_code=code, steps=tuple(self._results))
 
 
 _JUDGED: Final = frozenset({"done", "idle", "failed", "away"})
 """The outcomes of steps that came to a result: what they no longer tell is mended."""
+_ALL: Final = frozenset(
+    {
+        *("before", "watch", "sync", "parity", "copies", "audit", "smoke", "sign"),
+        *("prometheus", "after", "notify", "ping", "journal"),
+    }
+)
+"""The steps that there are."""

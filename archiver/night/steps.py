@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from archiver.archive.check.proofs import proofs_of, readable_events
 from archiver.archive.check.schedule import Limits
 from archiver.archive.copies import own_history
 from archiver.archive.events import Audited
 from archiver.archive.layout import pack_name
+from archiver.archive.parity.protect import files_of_snapshots, without_sidecar
 from archiver.archive.place_look import look_at
 from archiver.archive.places import own_place
 from archiver.archive.signing.keys import read_secret_key
@@ -28,7 +29,6 @@ from archiver.operations.audit.run import AuditRequest, audit
 from archiver.operations.copy.run import CopyRequest, copy
 from archiver.operations.parity import ParityRequest, add_parity
 from archiver.operations.sign import SignRequest, sign
-from archiver.operations.sync import SyncRequest, sync
 from archiver.text import utc_before, utc_now
 
 if TYPE_CHECKING:
@@ -39,11 +39,8 @@ if TYPE_CHECKING:
     from archiver.archive.findings import Finding
     from archiver.archive.policy import Level
     from archiver.memory import MemoryBudget
-    from archiver.night.plan_mirror import PlanMirror
-    from archiver.night.progress import NightProgress
     from archiver.operations.copy.run import CopyReport
-    from archiver.operations.mirror.report import MirrorReport
-    from archiver.plan.document import NightAudit, Plan, PlannedRepository
+    from archiver.plan.document import NightAudit
     from archiver.progress import Progress
 
 _DAY: Final = 86400
@@ -51,74 +48,6 @@ _UNCHANGED_COPY_DAYS: Final = 7
 """A copy that lacks nothing gets the journal, and is noted as seen, this often."""
 _DOCUMENTS_DAYS: Final = 7
 """Where no pack is due, seals, manifests and events are looked at this often."""
-# ---- upstream
-
-
-class EntryErrors:
-    """Keeps what failed of the entries of a plan, and hands everything on to who shows it."""
-
-    def __init__(self, shown: NightProgress) -> None:
-        self._shown = shown
-        self.errors: list[StepError] = []
-        self.unprotected: list[int] = []
-
-    def mirrored(self, report: MirrorReport) -> None:
-        """Note the files that got no parity."""
-        self.unprotected += [failure.exit_code for failure in report.unprotected]
-        self._shown.mirrored(report)
-
-    def failed(self, planned: PlannedRepository, error: ArchiverError) -> None:
-        """Keep the error."""
-        if len(self.errors) < ERRORS_MAX:
-            code = int(error.exit_code)
-            self.errors.append(StepError(error.message, error.hint, code, planned.title))
-        self._shown.failed(planned, error)
-
-    def acknowledged(self, planned: PlannedRepository, error: ArchiverError) -> None:
-        """Hand on."""
-        self._shown.acknowledged(planned, error)
-
-
-class SyncStep(NamedTuple):
-    """What mirroring a plan needs."""
-
-    plan: Plan
-    source: str
-    mirror: PlanMirror
-    min_free: int
-    shown: NightProgress
-
-    def run(self, archive: Archive) -> StepResult:
-        """Mirror the plan; what fails for an entry is told by the look at it all in the end."""
-        listener = EntryErrors(self.shown)
-        request = SyncRequest(self.plan, self.mirror, self.source, self.min_free)
-        report = sync(archive, request, listener)
-        if self.mirror.open_error:
-            raise self.mirror.open_error
-        codes = [*map(ringing_code, report.exit_codes), *listener.unprotected]
-        facts = []
-        if report.ended == ExitCode.NETWORK or ExitCode.NETWORK in report.exit_codes:
-            facts.append(Fact("upstream", "", int(ExitCode.NETWORK), "sync"))
-        if report.ended == ExitCode.NO_SPACE:
-            codes.append(int(ExitCode.NO_SPACE))
-        if worst(codes) in {ExitCode.NO_SPACE, ExitCode.PARTIAL}:
-            facts.append(Fact("step", "sync", worst(codes), "sync"))
-        outcome: Outcome = "failed" if codes else "done" if report.new else "idle"
-        if report.ended == ExitCode.INTERRUPTED:
-            outcome = "cut"
-        counts = {
-            "total": report.total,
-            "done": report.done,
-            "new": report.new,
-            "failed": len(report.failed),
-            "gone": len(report.gone),
-            "not_tried": len(report.not_tried),
-            "fetched_bytes": report.fetched,
-            "stored_bytes": report.stored,
-        }
-        return StepResult(
-            "sync", outcome, worst(codes), tuple(facts), tuple(listener.errors), counts
-        )
 
 
 # ---- the archive's own disk
@@ -130,7 +59,11 @@ def parity_step(
     meter: Callable[[str, str], AbstractContextManager[Progress]],
 ) -> StepResult:
     """Make the parity that the policy wants; nothing where it wants none."""
-    if not archive.policy().parity:
+    snapshots = archive.snapshots(skip_damaged)
+    # Events come with every night: their sidecars are made with the next ones that snapshots need.
+    if not archive.policy().parity or not without_sidecar(
+        archive.store, files_of_snapshots(snapshots)
+    ):
         return StepResult("parity", "idle")
     with meter("Protecting", "files") as progress:
         report = add_parity(archive, ParityRequest(memory=memory), progress)

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from archiver.archive.advice import Argv
     from archiver.archive.events import NightFact
+    from archiver.night.report import NightReport
     from archiver.night.result import StepResult
-    from archiver.night.run import NightReport
 
 VERDICT_MAX: Final = 120
 """Characters of a verdict."""
@@ -53,6 +53,10 @@ _PHRASES: Final[dict[str, _Phrase]] = {
     "unvouched": _Phrase("nobody vouches for {}", "nobody vouches for {} repositories"),
     "late": _Phrase("no answer about {} for too long", "no answer about {} for too long"),
     "upstream": _Phrase("upstream is unreachable", "upstream is unreachable"),
+    "changed": _Phrase("upstream: {}", "{} changes upstream"),
+    "unseen": _Phrase("{} is not shown to us", "{} are not shown to us"),
+    "token": _Phrase("upstream does not take the token", "upstream does not take the token"),
+    "room": _Phrase("no room is left", "no room is left"),
     "step": _Phrase("{} failed", "{} steps failed"),
     "place": _Phrase("copy to {} failed", "{} copies failed"),
     "command": _Phrase("the command {} failed", "{} commands failed"),
@@ -84,6 +88,9 @@ def verdict(report: NightReport) -> str:
     else:
         word = "well so far" if end else "all is well"
         said = _joined(f"{word}: ", _figures(report.steps) or ["nothing to do"], room)
+        soft = _phrases(fact for fact in report.news.standing if not fact.exit_code)
+        if soft and room - len(said) > _SUBJECT_MAX:
+            said = _joined(f"{said}; ", soft, room)
     return f"{plan}: {said}{end}"
 
 
@@ -133,12 +140,14 @@ def _figures(steps: Iterable[StepResult]) -> list[str]:
         match result.step:
             case "sync":
                 figures.append(f"{counts.get('new', 0):,} new of {counts.get('total', 0):,}")
+            case "smoke" if counts.get("run"):
+                figures.append(f"{plural(counts['held'], 'model')} ran")
             case "copies" if counts.get("brought"):
                 figures.append(f"{plural(counts['brought'], 'snapshot')} copied")
             case "audit" if counts.get("proven"):
                 figures.append(f"{plural(counts['proven'], 'pack')} proven")
             case "sign" if counts.get("new_signatures"):
-                figures.append(f"{plural(counts['signed'], 'document')} signed")
+                figures.append(f"{plural(counts['new_signatures'], 'document')} signed")
     return figures
 
 

@@ -105,7 +105,8 @@ class WatchedRepository(msgspec.Struct, frozen=True):
     """One repository: what came of looking at it, and what is new of it.
 
     ``changes`` were journalled now; at a first look most of them are no ``news``. ``nights``
-    counts the days on which it was not shown. ``error`` says why there is no answer.
+    counts the days on which it was not shown. ``error`` says why there is no answer. ``refs`` are branches
+    and tags as they were seen, each with its commit; of two of one name the branch.
     """
 
     repository: str
@@ -116,6 +117,7 @@ class WatchedRepository(msgspec.Struct, frozen=True):
     error: str = ""
     hint: str = ""
     exit_code: int = 0
+    refs: dict[str, str] = {}
 
     @property
     def news(self) -> tuple[UpstreamChange, ...]:
@@ -271,7 +273,8 @@ class _Run:
         self._journal(entry.repository, new, first=first)
         outcome: Outcome = "first" if first else "changed" if new else "same"
         self._states[entry.repository.casefold()] = msgspec.structs.replace(state, files=None)
-        self._done(WatchedRepository(entry.repository, outcome, tuple(new)))
+        refs = {name: commit for (_, name), commit in sorted(state.refs.items(), reverse=True)}
+        self._done(WatchedRepository(entry.repository, outcome, tuple(new), refs=refs))
 
     def _journal(
         self, repository: str, new: Sequence[UpstreamChange], *, first: bool = False

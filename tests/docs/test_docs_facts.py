@@ -14,6 +14,12 @@ from archiver.archive.packs import reader, writer
 from archiver.catalogue import sqlite_file
 from archiver.codec import segment
 from archiver.errors import ExitCode
+from archiver.night import commands as night_commands
+from archiver.night import delivery, metrics
+from archiver.night import facts as night_facts
+from archiver.night import result as night_result
+from archiver.night import secret as night_secret
+from archiver.night import words as night_words
 from archiver.plan import reader as plan_reader
 from archiver.plan import table, toml, window
 from archiver.tensors import header, weight_files
@@ -25,6 +31,15 @@ KIB, MIB = 1 << 10, 1 << 20
 BOUNDS_PAGE = (docskit.ROOT / "docs/bounds.md").read_text()
 ROWS = [line.split("|")[1:-1] for line in BOUNDS_PAGE.splitlines() if line.startswith("|")]
 BOUNDS = [
+    ("Characters of the verdict", f"{night_words.VERDICT_MAX}"),
+    ("Facts that the journal keeps of a night", f"{night_facts.FACTS_MAX:,}"),
+    ("Errors of one step", f"{night_result.ERRORS_MAX:,}"),
+    ("A command before or after", f"{night_commands.COMMAND_SECONDS} seconds"),
+    ("The end of what a command prints", f"{night_commands.TAIL_MAX:,} bytes"),
+    ("A secret", f"{night_secret.SECRET_MAX:,} bytes, {night_secret.URLS_MAX} URLs"),
+    ("The text of a ping or notice", f"{delivery.BODY_MAX:,} bytes"),
+    ("A ping or notice, to one URL", f"{delivery.SECONDS:.0f} seconds"),
+    ("The metrics that are there", f"{metrics.OLD_MAX // MIB} MiB"),
     ("A repository's description", f"{client._LARGEST_INFO // MIB} MiB"),
     ("All JSON of one listing", f"{deadlines._LARGEST_LISTING // MIB} MiB"),
     ("Entries of one listing", f"{hub_listing._MOST_ENTRIES:,}"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 from kit.archive import Weights
 from kit.repository import noise
@@ -46,3 +48,22 @@ def night(run, archive, waits):
         return run("night", "-q", "--json", "-C", archive.root, "--min-free", "0B", *args)
 
     return call
+
+
+class Clock:
+    """A clock that stands still until somebody moves it."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2026, 12, 1, 1, 30, tzinfo=UTC)
+
+    def forward(self, **more: float) -> None:
+        self.now += timedelta(**more)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    from archiver import text
+
+    standing = Clock()
+    monkeypatch.setattr(text, "_machine_clock", lambda: standing.now)
+    return standing

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 
-from kit.repository import noise
-
 from archiver.loopback.faults import Fault
 from archiver.storage.locks import RunLock
 
@@ -48,24 +46,31 @@ def test_the_verdict_comes_first_and_the_exit_code_on_stderr(run, archive, repos
     assert known.out.startswith("nightly: nothing new; known: org/b is gone upstream\n")
 
 
+def spoil(hub, name, number=0):
+    """A new commit, of which the hub lists a digest that its bytes do not have."""
+    hub.commit(name, {"config.json": f"[{number}]".encode()})
+    hub.claim(name, "config.json", oid="0" * 40)
+
+
 def test_what_is_known_does_not_ring_and_what_is_mended_is_told_once(
     night, repositories, archive, plan
 ):
     path = plan("org/a", "org/b")
     assert night(path).code == 0
-    repositories.delete("org/b")
+    spoil(repositories, "org/b")
     rings = night(path)
-    assert (rings.code, facts(rings)) == (23, [("gone", "org/b")])
+    assert (rings.code, facts(rings)) == (22, [("mismatch", "org/b")])
     for _ in range(2):
         silent = night(path)
-        assert (silent.code, facts(silent), facts(silent, "known")) == (0, [], [("gone", "org/b")])
+        assert (silent.code, facts(silent)) == (0, [])
+        assert facts(silent, "known") == [("mismatch", "org/b")]
     assert len(archive.events("night")) == 2, "nothing was done and nothing is news"
-    repositories.create("org/b", {"config.json": b"{}", "weights.bin": noise(1, 30_000)})
+    repositories.repository("org/b").claims.clear()
     mended = night(path)
-    assert (mended.code, facts(mended, "mended")) == (0, [("gone", "org/b")])
-    repositories.delete("org/b")
+    assert (mended.code, facts(mended, "mended")) == (0, [("mismatch", "org/b")])
+    spoil(repositories, "org/b", 2)
     again = night(path)
-    assert (again.code, facts(again)) == (23, [("gone", "org/b")])
+    assert (again.code, facts(again)) == (22, [("mismatch", "org/b")])
 
 
 def test_the_worst_of_what_is_new_decides_and_a_known_one_adds_nothing(
@@ -74,13 +79,43 @@ def test_the_worst_of_what_is_new_decides_and_a_known_one_adds_nothing(
     path = plan("org/a", "org/b", "org/c")
     repositories.delete("org/a")
     assert night(path).code == 23
-    repositories.claim("org/b", "config.json", oid="0" * 40)
-    repositories.delete("org/c")
+    spoil(repositories, "org/b")
     second = night(path)
-    assert (second.code, facts(second)) == (22, [("mismatch", "org/b"), ("gone", "org/c")])
+    assert (second.code, facts(second)) == (22, [("mismatch", "org/b")])
     assert facts(second, "known") == [("gone", "org/a")]
     third = night(path)
-    assert (third.code, len(facts(third, "known"))) == (0, 3)
+    assert (third.code, len(facts(third, "known"))) == (0, 2)
+
+
+def test_what_is_held_and_not_shown_is_called_gone_after_three_days(
+    night, clock, repositories, archive, plan
+):
+    path = plan("org/a", "org/b")
+    assert night(path).code == 0
+    repositories.delete("org/b")
+    for _ in range(2):
+        clock.forward(days=1)
+        soft = night(path)
+        assert soft.code == 0
+        assert soft.only("night")["verdict"].endswith("; org/b is not shown to us")
+    clock.forward(days=1)
+    rings = night(path)
+    assert (rings.code, facts(rings)) == (23, [("changed", "org/b gone"), ("gone", "org/b")])
+    clock.forward(days=1)
+    known = night(path)
+    assert (known.code, facts(known, "known"), facts(known, "mended")) == (
+        0,
+        [("gone", "org/b")],
+        [],
+    )
+
+
+def test_an_idle_night_asks_two_things_of_each_repository(night, repositories, plan):
+    path = plan("org/a", "org/b", "org/c")
+    assert night(path).code == 0
+    before = len(repositories.requests)
+    assert night(path).code == 0
+    assert len(repositories.requests) - before == 6
 
 
 def test_damage_rings_every_night_until_it_is_mended(night, run, repositories, archive, plan):
@@ -105,14 +140,12 @@ def test_damage_rings_every_night_until_it_is_mended(night, run, repositories, a
 def test_a_hub_that_is_away_rings_once_and_what_it_told_before_stands(
     night, repositories, archive, plan
 ):
-    path = plan("org/a", "org/b")
-    assert night(path).code == 0
-    repositories.delete("org/b")
+    path = plan("org/a", "org/never")
     assert night(path).code == 23
     repositories.faults.add(Fault("status", status=503, times=None))
     away = night(path)
     assert (away.code, facts(away)) == (30, [("upstream", "")])
-    assert facts(away, "known") == [("gone", "org/b")]
+    assert facts(away, "known") == [("gone", "org/never")]
     assert night(path).code == 0
     repositories.faults.clear()
     back = night(path)
@@ -134,6 +167,6 @@ def test_a_second_night_ends_with_11_and_says_who_runs(night, repositories, arch
 def test_a_sync_that_runs_is_no_failure_of_the_rest(night, repositories, archive, plan):
     with RunLock(archive.root / "tmp" / "plan-nightly.lock", "The plan nightly"):
         result = night(plan("org/a"))
-    assert (result.code, outcomes(result)) == (3, {"sync": "skipped"})
+    assert (result.code, outcomes(result)) == (3, {"watch": "done", "sync": "skipped"})
     assert facts(result) == [("step", "sync")]
     assert night(plan("org/a")).code == 0

@@ -1,0 +1,249 @@
+"""The steps of a night that ask upstream: a look at everything first, then only what moved is mirrored."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from archiver.archive.events import PlannedEntry
+from archiver.archive.places import own_place
+from archiver.archive.plans import Plans, covers, vouched_in
+from archiver.errors import ExitCode, skip_damaged
+from archiver.names import HUGGING_FACE, RepositoryName
+from archiver.night.facts import Fact, ringing_code, worst
+from archiver.night.result import ERRORS_MAX, Outcome, StepError, StepResult
+from archiver.operations.mirror.report import MirrorReport
+from archiver.operations.sync import SyncRequest, sync
+from archiver.operations.watch import (
+    WatchedEntry,
+    WatchProgress,
+    WatchReport,
+    WatchRequest,
+    watch,
+)
+
+if TYPE_CHECKING:
+    from archiver.archive.archive import Archive
+    from archiver.archive.events import UpstreamChange
+    from archiver.archive.seals import Snapshot
+    from archiver.errors import ArchiverError
+    from archiver.night.plan_mirror import PlanMirror
+    from archiver.night.progress import NightProgress
+    from archiver.plan.budget import RunBudget
+    from archiver.plan.document import Plan, PlannedRepository
+    from archiver.upstream.protocol import WatchedUpstream
+    from archiver.upstream.resolution import Finder
+
+_RINGING: Final = frozenset(
+    {"gone", "disabled", "identity", "commit-lost", "licence", "gated", "name", "private"}
+)
+"""The changes that an owner is to be told of at once: what was lost, and what may be lost next."""
+
+
+# ---- looking
+
+
+def watch_step(
+    archive: Archive, plan: Plan, upstream: WatchedUpstream
+) -> tuple[StepResult, WatchReport]:
+    """Look at all that the plan stands for, and journal what upstream did."""
+    entries = list(_watched(archive, plan))
+    report = watch(archive, WatchRequest(upstream, entries), WatchProgress())
+    facts = [
+        Fact("changed", f"{seen.repository} {_what(change)}", int(ExitCode.UPSTREAM_GONE), "watch")
+        for seen in report.repositories
+        for change in seen.news
+        if change.what in _RINGING or change.history == "rewritten"
+    ]
+    if report.token_refused:
+        facts.append(Fact("token", report.upstream, int(ExitCode.UPSTREAM_GONE), "watch"))
+    elif report.count("unreachable"):
+        facts.append(Fact("upstream", "", int(ExitCode.NETWORK), "watch"))
+    errors = [
+        StepError(seen.error, seen.hint, seen.exit_code, seen.repository)
+        for seen in report.repositories
+        if seen.error and seen.exit_code
+    ]
+    done = any(seen.changes for seen in report.repositories)
+    outcome: Outcome = "done" if done else "idle"
+    if report.token_refused or any(
+        seen.outcome in {"unreachable", "failed"} for seen in report.repositories
+    ):
+        outcome = "failed"
+    counts = {
+        "repositories": len(report.repositories),
+        "changed": report.count("changed"),
+        "unseen": report.count("unseen") + report.count("gone"),
+        "requests": report.requests,
+    }
+    code = worst(fact.exit_code for fact in facts)
+    result = StepResult("watch", outcome, code, tuple(facts), tuple(errors[:ERRORS_MAX]), counts)
+    return result, report
+
+
+def _what(change: UpstreamChange) -> str:
+    """Return what changed, as a part of the subject of a fact: each change is one of its own."""
+    name = f" {change.name}" if change.name else ""
+    to = f" {change.after[:40]}" if change.after else ""
+    return f"{change.history or change.what}{name}{to}"
+
+
+def _watched(archive: Archive, plan: Plan) -> list[WatchedEntry]:
+    """Return the plan's entries, and what its open ones stood for when that was last asked."""
+    entries = [
+        WatchedEntry(entry.name, entry.include, entry.exclude, entry.partial)
+        for entry in plan.repositories
+        if not entry.is_open
+    ]
+    known = Plans(list(archive.events(skip_damaged)), own_place(archive)).find(plan.name)
+    if known is not None and plan.is_open:
+        entries += [
+            WatchedEntry(entry.repository, entry.include, entry.exclude, entry.partial)
+            for entry in known.planned.entries
+        ]
+    return entries
+
+
+# ---- mirroring
+
+
+class EntryErrors:
+    """Keeps what failed of the entries of a plan, and hands everything on to who shows it."""
+
+    def __init__(self, shown: NightProgress) -> None:
+        self._shown = shown
+        self.errors: list[StepError] = []
+        self.unprotected: list[int] = []
+
+    def mirrored(self, report: MirrorReport) -> None:
+        """Note the files that got no parity."""
+        self.unprotected += [failure.exit_code for failure in report.unprotected]
+        self._shown.mirrored(report)
+
+    def failed(self, planned: PlannedRepository, error: ArchiverError) -> None:
+        """Keep the error."""
+        if len(self.errors) < ERRORS_MAX:
+            code = int(error.exit_code)
+            self.errors.append(StepError(error.message, error.hint, code, planned.title))
+        self._shown.failed(planned, error)
+
+    def acknowledged(self, planned: PlannedRepository, error: ArchiverError) -> None:
+        """Hand on."""
+        self._shown.acknowledged(planned, error)
+
+
+class WatchedMirror:
+    """Mirrors entries as ``PlanMirror`` does, but asks nothing about what was just seen to be held.
+
+    An entry is held if this night's look saw its name at a commit of which the archive has a snapshot that
+    covers the entry. So a night on which nothing moved sends no request more than the looks.
+    """
+
+    def __init__(self, archive: Archive, mirror: PlanMirror, seen: WatchReport | None) -> None:
+        self._archive = archive
+        self._mirror = mirror
+        self._refs = {
+            repository.repository.casefold(): repository.refs
+            for repository in (seen.repositories if seen else ())
+        }
+        self._opened = False
+        self._sighted: dict[tuple[str, str], dict[str, str]] | None = None
+
+    def open(self) -> None:
+        """Do nothing yet: the catalogue is opened once something is to be mirrored."""
+        self._archive.require_writable()
+
+    def finder(self) -> Finder:
+        """Return what says which repositories there are."""
+        return self._mirror.finder()
+
+    def mirror(self, planned: PlannedRepository, budget: RunBudget | None = None) -> MirrorReport:
+        """Mirror an entry, or say that it is held."""
+        held = self._held(planned)
+        if held is not None:
+            totals = held.seal.totals
+            return MirrorReport(
+                repository=held.seal.repository,
+                revision=held.seal.revision,
+                outcome="held",
+                files=totals.files,
+                bytes=totals.bytes,
+                held_files=totals.files,
+                held_bytes=totals.bytes,
+                to_fetch_bytes=0,
+                snapshot=held.id,
+            )
+        if not self._opened:
+            self._mirror.open()
+            self._opened = True
+        return self._mirror.mirror(planned, budget)
+
+    def partial_bytes(self) -> tuple[int, int]:
+        """Return what was fetched and stored of the last entry."""
+        return self._mirror.partial_bytes()
+
+    def _held(self, planned: PlannedRepository) -> Snapshot | None:
+        """Return the snapshot that is all an entry wants by what was seen; None if that is not sure."""
+        if RepositoryName.parse(planned.name).hub != HUGGING_FACE or planned.sources:
+            return None
+        commit = self._refs.get(planned.name.casefold(), {}).get(planned.revision or "main")
+        if not commit:
+            return None
+        if self._sighted is None:
+            events = list(self._archive.events(skip_damaged))
+            self._sighted = Plans(events, own_place(self._archive)).upstreams.sighted
+        entry = PlannedEntry(planned.name, planned.revision or "", planned.include, planned.exclude)
+        sighted = self._sighted.get(entry.key, {})
+        if not sighted or max(sighted, key=sighted.__getitem__) != commit:
+            return None  # a run that mirrors has to see it there, and to journal that
+        is_vouched = vouched_in(self._archive)
+        held = self._archive.snapshots_of(planned.name, on_damage=skip_damaged)
+        fitting = (
+            snapshot
+            for snapshot in held
+            if snapshot.seal.revision == commit and covers(entry, snapshot) and is_vouched(snapshot)
+        )
+        return next(fitting, None)
+
+
+class SyncStep(NamedTuple):
+    """What mirroring a plan needs; with ``seen``, what was looked at in this night is not asked again."""
+
+    plan: Plan
+    source: str
+    mirror: PlanMirror
+    min_free: int
+    shown: NightProgress
+    seen: WatchReport | None = None
+    budget: RunBudget | None = None
+
+    def run(self, archive: Archive) -> StepResult:
+        """Mirror the plan; what fails for an entry is told by the look at it all in the end."""
+        listener = EntryErrors(self.shown)
+        mirror = WatchedMirror(archive, self.mirror, self.seen)
+        request = SyncRequest(self.plan, mirror, self.source, self.min_free, budget=self.budget)
+        report = sync(archive, request, listener)
+        if self.mirror.open_error:
+            raise self.mirror.open_error
+        codes = [*map(ringing_code, report.exit_codes), *listener.unprotected]
+        facts = []
+        if report.ended == ExitCode.NETWORK or ExitCode.NETWORK in report.exit_codes:
+            facts.append(Fact("upstream", "", int(ExitCode.NETWORK), "sync"))
+        if report.ended == ExitCode.NO_SPACE:
+            codes.append(int(ExitCode.NO_SPACE))
+            facts.append(Fact("room", "", int(ExitCode.NO_SPACE), "sync"))
+        outcome: Outcome = "failed" if codes else "done" if report.new else "idle"
+        if report.ended == ExitCode.INTERRUPTED:
+            outcome = "cut"
+        counts = {
+            "total": report.total,
+            "done": report.done,
+            "new": report.new,
+            "failed": len(report.failed),
+            "gone": len(report.gone),
+            "not_tried": len(report.not_tried),
+            "fetched_bytes": report.fetched,
+            "stored_bytes": report.stored,
+        }
+        return StepResult(
+            "sync", outcome, worst(codes), tuple(facts), tuple(listener.errors), counts
+        )
