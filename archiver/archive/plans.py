@@ -28,7 +28,7 @@ from archiver.archive.events import (
 )
 from archiver.archive.seals import Snapshot, preference
 from archiver.archive.vouching import Voucher
-from archiver.archive.watch import UpstreamHistory
+from archiver.archive.watch import awaits_verdict
 from archiver.errors import AccessError, ArchiverError, ExitCode, UpstreamGoneError, skip_damaged
 from archiver.text import seconds_of, utc_after, utc_before
 
@@ -416,7 +416,7 @@ def note_gone(
     """
     held = archive.snapshots_of(repository, on_damage=skip_damaged)
     events = list(archive.events(on_damage=skip_damaged))
-    if unseen and UpstreamHistory(events).of(repository).looked:
+    if unseen and awaits_verdict(events, repository):
         return
     known = Upstreams(events)
     key = repository.casefold(), name

@@ -306,6 +306,12 @@ class UpstreamHistory:
                 yield known
 
 
+def awaits_verdict(events: Iterable[tuple[str, Event]], repository: str) -> bool:
+    """Return whether a repository is watched and not called gone: that it is not shown says nothing yet."""
+    known = UpstreamHistory(events).of(repository)
+    return bool(known.looked) and not known.gone
+
+
 # ---- what is new
 
 

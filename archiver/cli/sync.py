@@ -35,6 +35,7 @@ from archiver.errors import (
     ExitCode,
     RenamedError,
     SkippedError,
+    UnseenError,
     UpstreamGoneError,
     UsageError,
     skip_damaged,
@@ -241,6 +242,7 @@ def _hint_for_gone(
 ) -> str:
     """Return what to do about a loss: a name that is held was not mistyped, and the loss may be known."""
     from archiver.archive.plans import outcome_of
+    from archiver.archive.watch import awaits_verdict
 
     if planned.is_open or planned.follows:
         return error.hint
@@ -248,6 +250,13 @@ def _hint_for_gone(
     if not held:
         right = "" if isinstance(error, RenamedError) else _spelled_right(planned.name, finder)
         return f"Did you mean {printable(right)}? {error.hint}" if right else error.hint
+    if isinstance(error, UnseenError) and awaits_verdict(
+        archive.events(skip_damaged), planned.name
+    ):
+        return (
+            "It may be private, or hidden from a token that expired: it is called gone after three days on "
+            "which 'archiver watch' was answered otherwise. What is held stays."
+        )
     command = advised("acknowledge", outcome_of(error), planned.title)
     stays = f"The archive keeps what it holds of {printable(planned.name)}."
     known = f"{stays} Is that known? Then {command} says so, and it is reported without a failure."

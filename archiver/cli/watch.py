@@ -16,6 +16,7 @@ from archiver.report.changes import change_sentence
 from archiver.text import plural, printable
 
 if TYPE_CHECKING:
+    from archiver.archive.archive import Archive
     from archiver.operations.watch import Outcome, WatchedEntry, WatchedRepository, WatchReport
     from archiver.upstream.protocol import WatchedUpstream
 
@@ -48,8 +49,8 @@ def command(repositories: tuple[str, ...], plan: str | None, token: str | None) 
 
     if repositories and plan:
         raise UsageError("Give either repositories or a plan.")
-    entries = _entries(repositories, plan)
     archive = open_archive()
+    entries = _entries(archive, repositories, plan)
     codes = []
     for hub in watched_hubs(archive, entries):
         request = WatchRequest(_upstream(hub, token), entries, hub)
@@ -87,18 +88,16 @@ def _worst(codes: list[int]) -> int:
     )
 
 
-def _entries(repositories: tuple[str, ...], plan: str | None) -> list[WatchedEntry] | None:
+def _entries(
+    archive: Archive, repositories: tuple[str, ...], plan: str | None
+) -> list[WatchedEntry] | None:
     """Return what is to be looked at; None for all that is held."""
     from archiver.names import as_repo_id
-    from archiver.operations.watch import WatchedEntry
+    from archiver.operations.watch import WatchedEntry, entries_of
     from archiver.plan.reader import find_plan
 
     if plan:
-        return [
-            WatchedEntry(planned.name, planned.include, planned.exclude, planned.partial)
-            for planned in find_plan(plan).repositories
-            if not planned.is_open
-        ]
+        return entries_of(archive, find_plan(plan))
     return [WatchedEntry(as_repo_id(name)) for name in repositories] or None
 
 

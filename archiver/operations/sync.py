@@ -17,10 +17,12 @@ from archiver.archive.journal import EVENT_MAX
 from archiver.archive.places import own_place, settled_place
 from archiver.archive.plans import KnownPlan, Plans, outcome_of, planned_of
 from archiver.archive.records import canonical
+from archiver.archive.watch import awaits_verdict
 from archiver.errors import (
     ArchiverError,
     BudgetSpentError,
     ExitCode,
+    UnseenError,
     UsageError,
     explain_system_error,
     skip_damaged,
@@ -365,6 +367,11 @@ class _Run(Generic[Report]):
         outcome = outcome_of(error)
         acknowledged = self._is_acknowledged(outcome)
         code = 0 if acknowledged else int(error.exit_code)
+        if code and isinstance(error, UnseenError):
+            # It may be private, or hidden for a night: whoever watches it says when it is gone.
+            events = self._archive.events(skip_damaged)
+            if awaits_verdict(events, planned.name):
+                outcome, code = "unreachable", int(ExitCode.NETWORK)
         self._results.append(_Result(outcome, code, acknowledged))
         if error.exit_code == ExitCode.NO_SPACE:
             self.ended = int(ExitCode.NO_SPACE)

@@ -21,6 +21,8 @@ from archiver.archive.events import (
     UpstreamUnseen,
     new_event,
 )
+from archiver.archive.places import own_place
+from archiver.archive.plans import Plans, planned_entry
 from archiver.archive.vouching import Voucher
 from archiver.archive.watch import (
     HeldFacts,
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
     from archiver.archive.archive import Archive
     from archiver.archive.seals import Snapshot
     from archiver.archive.watch import RepositoryState
+    from archiver.plan.document import Plan
     from archiver.upstream.protocol import WatchedUpstream
 
 WATCHED: Final = (HUGGING_FACE, MODELSCOPE)
@@ -171,6 +174,20 @@ class WatchProgress:
 
     def looking(self, repository: str, number: int, total: int) -> None:
         """A repository is looked at now, the ``number``-th of ``total``."""
+
+
+def entries_of(archive: Archive, plan: Plan) -> list[WatchedEntry]:
+    """Return the repositories of a plan; of its patterns, authors and collections what they last stood for.
+
+    That was journalled by the run that asked upstream; without one they stand for nothing.
+    """
+    known = Plans(list(archive.events(skip_damaged)), own_place(archive)).find(plan.name)
+    written = [planned_entry(entry) for entry in plan.repositories if not entry.is_open]
+    resolved = known.planned.entries if known and len(written) < len(plan.repositories) else ()
+    return [
+        WatchedEntry(entry.repository, entry.include, entry.exclude, entry.partial)
+        for entry in (*written, *(entry for entry in resolved if entry.of))
+    ]
 
 
 def watched_hubs(archive: Archive, entries: Iterable[WatchedEntry] | None) -> list[str]:

@@ -112,3 +112,28 @@ def test_a_mirror_of_what_is_watched_leaves_it_to_the_watch_to_call_it_gone(held
     assert "no longer has" not in ask(held, "log", REPO).out
     held.hub.undelete(REPO)
     assert ask(held, "mirror", f"{REPO}@absent").code == 23
+
+
+def test_a_run_of_a_plan_calls_it_unreachable_until_the_watch_calls_it_gone(held, tmp_path):
+    plan = tmp_path / "plan.toml"
+    plan.write_text(f'[plan]\nname = "p"\n[[repository]]\nname = "{REPO}"\n')
+
+    def sync():
+        return held.run("sync", "-C", held.archive, "--min-free", "0B", plan, "--json")
+
+    assert sync().code == 0
+    held.look()
+    held.hub.delete(REPO)
+    for _ in range(3):
+        assert held.run("watch", "-C", held.archive, "org/never").code == 0
+        result = sync()
+        assert (result.code, result.only("sync")["gone"]) == (30, [])
+        assert "called gone after three days" in result.err
+        held.night()
+    result = sync()
+    assert (result.code, result.only("sync")["gone"]) == (23, [REPO])
+    assert held.run("acknowledge", "-C", held.archive, "gone", REPO).code == 0
+    assert sync().code == 0
+    status = held.run("status", "-C", held.archive, "--json").only("status")
+    (lost,) = status["lost_upstream"]
+    assert (lost["repository"], lost["acknowledged"]) == (REPO, True)

@@ -285,3 +285,15 @@ def test_weights_that_a_plan_leaves_out_are_told_once(held, tmp_path):
     held.night("--plan", plan)
     (told,) = held.records()
     assert (told.what, told.count) == ("left-out", 1)
+
+
+def test_a_pattern_of_a_plan_stands_for_what_it_last_stood_for(nights, tmp_path):
+    for name in ("org/model-a", "org/model-b", "org/other"):
+        nights.hub.create(name, model())
+    plan = tmp_path / "plan.toml"
+    plan.write_text('[plan]\nname = "p"\n[[repository]]\nname = "org/model-*"\n')
+    assert "Nothing to look at" in nights.look("--plan", plan).out
+    assert nights.run("sync", "-C", nights.archive, "--min-free", "0B", plan).code == 0
+    report = nights.look("--plan", plan, "--json").only("watch")
+    names = [entry["repository"] for entry in report["repositories"]]
+    assert (names, report["requests"]) == (["org/model-a", "org/model-b"], 4)
