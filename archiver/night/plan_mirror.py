@@ -138,14 +138,14 @@ class PlanMirror:
                 effort=self._effort or (Effort(planned.effort) if planned.effort else None),
                 budget=budget,
             )
-        return report if own_patterns else _as_planned(report, planned)
+        return report if own_patterns else as_planned(report, planned)
 
     def partial_bytes(self) -> tuple[int, int]:
         """Return what was fetched and stored of the last entry."""
         return self._tally.fetched, self._tally.stored_bytes
 
 
-def _as_planned(report: MirrorReport, planned: PlannedRepository) -> MirrorReport:
+def as_planned(report: MirrorReport, planned: PlannedRepository) -> MirrorReport:
     """Return the report as an entry of a plan asked for it; raise NarrowedError if its patterns miss."""
     narrower = tuple(remark for remark in report.remarks if remark.kind in NARROWER)
     dropped = {*NARROWER, "exclude-fits-nothing"} if planned.partial else NARROWER

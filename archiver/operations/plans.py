@@ -9,10 +9,11 @@ import msgspec
 from archiver.archive.events import PlannedEntry, PlanRetired, new_event
 from archiver.archive.pins import PinDifference, compare_pin
 from archiver.archive.places import own_place, settled_place
-from archiver.archive.plans import Plans, planned_of, vouched_in
+from archiver.archive.plans import Plans, planned_entry, vouched_in
 from archiver.archive.publish import missing_packs
 from archiver.errors import ArchiverError, ExitCode, UsageError, skip_damaged
 from archiver.text import printable
+from archiver.upstream.resolution import resolve, spelled_right
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -22,15 +23,20 @@ if TYPE_CHECKING:
     from archiver.archive.seals import Snapshot
     from archiver.plan.document import Plan
 
-EntryState = Literal["held", "missing", "unvouched", "incomplete", "unreadable", "differs"]
-"""``unvouched``: neither upstream nor a pin stands for some of its bytes; ``incomplete``: packs are
-missing; ``unreadable``: the manifest is; ``differs``: from its pin."""
+EntryState = Literal[
+    "held", "missing", "unvouched", "incomplete", "unreadable", "differs", "unresolved"
+]
+"""``unresolved``: no run has asked upstream yet what it stands for; ``unvouched``: neither upstream nor a
+pin stands for some of its bytes; ``incomplete``: packs are missing; ``unreadable``: the manifest is;
+``differs``: from its pin."""
 
 
 class CheckedEntry(msgspec.Struct, frozen=True):
     """One entry of a plan: what is held of it, ``""`` if nothing is, and what its pin says of that.
 
-    ``pin`` is ``""`` if none is published, and ``other-revision`` if all are of revisions not held.
+    ``pin`` is ``""`` if none is published, and ``other-revision`` if all are of revisions not held. ``of``
+    is the pattern, author or collection that stood for it in the last run, ``spelled`` the name that is
+    most likely meant where the archive and the pins have it otherwise.
     """
 
     repository: str
@@ -40,6 +46,8 @@ class CheckedEntry(msgspec.Struct, frozen=True):
     revision: str = ""
     pin: Literal["", "agrees", "differs", "other-revision"] = ""
     differences: tuple[PinDifference, ...] = ()
+    of: str = ""
+    spelled: str = ""
 
     @property
     def title(self) -> str:
@@ -64,6 +72,7 @@ class PlanCheck(msgspec.Struct, frozen=True):
             ("incomplete", ExitCode.POLICY_UNMET),
             ("unvouched", ExitCode.POLICY_UNMET),
             ("missing", ExitCode.POLICY_UNMET),
+            ("unresolved", ExitCode.POLICY_UNMET),
         ):
             if state in states:
                 return int(code)
@@ -73,7 +82,8 @@ class PlanCheck(msgspec.Struct, frozen=True):
 def check(archive: Archive, plan: Plan, pins: Iterable[Pin]) -> PlanCheck:
     """Compare what an archive holds with a plan, and with the published pins of it.
 
-    Reads seals, manifests and the names of packs; asks no upstream and writes nothing.
+    Reads seals, manifests and the names of packs; asks no upstream and writes nothing. What a pattern
+    stands for is what the last run of the plan was told.
     """
     held: dict[str, list[Snapshot]] = {}
     for snapshot in archive.snapshots(on_damage=skip_damaged):
@@ -83,15 +93,34 @@ def check(archive: Archive, plan: Plan, pins: Iterable[Pin]) -> PlanCheck:
         known.setdefault(pin.repository.casefold(), []).append(pin)
     events = list(archive.events(on_damage=skip_damaged))
     plans = Plans(events, own_place(archive))
+    before = plans.find(plan.name)
+    resolution = resolve(plan, before.planned.entries if before else (), None)
+    names = [snapshots[0].seal.repository for snapshots in held.values()]
+    names += [listed[0].repository for name, listed in known.items() if name not in held]
     entries = tuple(
         _checked(archive, plans, entry, held.get(entry.key[0], []), known.get(entry.key[0], []))
-        for entry in planned_of(plan, "").entries
+        if not (written.is_open or written.follows)
+        else CheckedEntry(entry.repository, entry.revision, "unresolved")
+        for written, entry in zip(
+            resolution.entries, map(planned_entry, resolution.entries), strict=True
+        )
     )
+    entries = tuple(_spelled(entry, names) for entry in entries)
     planned = {entry.repository.casefold() for entry in entries}
     besides = sorted(
         snapshots[0].seal.repository for name, snapshots in held.items() if name not in planned
     )
     return PlanCheck(plan.name, entries, tuple(besides))
+
+
+def _spelled(entry: CheckedEntry, names: Sequence[str]) -> CheckedEntry:
+    """Return an entry with the name that is most likely meant, if that is another one."""
+    right = ""
+    if entry.state != "unresolved":
+        exact = [name for name in names if name.casefold() == entry.repository.casefold()]
+        if exact or entry.state == "missing":
+            right = spelled_right(entry.repository, exact or names)
+    return msgspec.structs.replace(entry, spelled="" if right == entry.repository else right)
 
 
 def _checked(
@@ -104,9 +133,11 @@ def _checked(
     vouched = plans.covering(entry, filter(vouched_in(archive), held))
     snapshot = vouched or plans.covering(entry, held)
     if snapshot is None:
-        return CheckedEntry(entry.repository, entry.revision, "missing")
+        return CheckedEntry(entry.repository, entry.revision, "missing", of=entry.of)
     seal = snapshot.seal
-    result = CheckedEntry(entry.repository, entry.revision, "held", snapshot.id, seal.revision)
+    result = CheckedEntry(
+        entry.repository, entry.revision, "held", snapshot.id, seal.revision, of=entry.of
+    )
     pin = next((candidate for candidate in pins if candidate.revision == seal.revision), None)
     if pins and pin is None:
         result = msgspec.structs.replace(result, pin="other-revision")
