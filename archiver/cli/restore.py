@@ -36,7 +36,8 @@ from archiver.text import human_bytes, human_rate, in_short, plural, printable
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive
     from archiver.archive.seals import Snapshot
-    from archiver.operations.restore import RestoreFailure, RestoreReport
+    from archiver.operations.restore.files import RestoreFailure
+    from archiver.operations.restore.run import RestoreReport
 
 _SHOWN = 8
 """Damaged tensors that are named for each file; --json names them all."""
@@ -99,12 +100,8 @@ def command(
     file is left out and named, with the tensors that are hit.
     """
     from archiver.archive.decode import Proof
-    from archiver.operations.restore import (
-        RestoreRequest,
-        TensorRequest,
-        restore,
-        restore_tensor,
-    )
+    from archiver.operations.restore.run import RestoreRequest, restore
+    from archiver.operations.restore.tensor import TensorRequest, restore_tensor
 
     if tested and (tensor or files):
         raise click.UsageError(

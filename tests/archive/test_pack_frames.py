@@ -11,7 +11,7 @@ from kit import handmade
 from kit.repository import bf16, noise
 
 from archiver.archive.archive import Archive
-from archiver.archive.check.packs import ExpectedPack, check_pack
+from archiver.archive.check.pack_reading import ExpectedPack, check_pack
 from archiver.archive.packs.format import IndexEntry
 from archiver.archive.packs.index import ObjectIndex
 from archiver.archive.packs.reader import PackReader

@@ -26,7 +26,7 @@ def serve(spool: Path) -> None:
     import archiver.catalogue.rebuild
     import archiver.cli.mirror
     import archiver.operations.mirror
-    import archiver.operations.restore
+    import archiver.operations.restore.run
     import archiver.upstream.huggingface  # noqa: F401
 
     while True:

@@ -11,7 +11,7 @@ from kit.repository import REPO, files_below, noise
 
 from archiver.cli import main
 from archiver.loopback.faults import Fault
-from archiver.operations import restore
+from archiver.operations.restore import run
 from archiver.progress import stop_requested
 
 SLOW = {
@@ -67,7 +67,7 @@ def test_a_stop_ends_the_comparison_of_files_that_are_there(
     out = tmp_path / "out"
     assert cli("restore", "-q", "-C", archive, REPO, out).code == 0
     compared: list[int] = []
-    real = restore.holds
+    real = run.holds
 
     def holds(path, entry, advance):
         def stopping(count: int) -> None:
@@ -78,7 +78,7 @@ def test_a_stop_ends_the_comparison_of_files_that_are_there(
 
         return real(path, entry, stopping)
 
-    monkeypatch.setattr(restore, "holds", holds)
+    monkeypatch.setattr(run, "holds", holds)
     done = cli("restore", "-q", "-C", archive, REPO, out)
     assert done.code == 130
     assert 1 <= len(compared) <= len(files)  # each file's first piece at most

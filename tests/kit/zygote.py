@@ -99,7 +99,7 @@ def _serve() -> None:
     import archiver.catalogue.rebuild
     import archiver.cli.mirror
     import archiver.operations.mirror
-    import archiver.operations.restore
+    import archiver.operations.restore.run
     import archiver.upstream.huggingface  # noqa: F401
 
     if "smoke" in sys.argv:

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from archiver.archive.advice import Actions, Advice
     from archiver.archive.archive import Archive
     from archiver.archive.check.heads import TrustedHead
-    from archiver.archive.check.packs import PackResult
+    from archiver.archive.check.pack_reading import PackResult
     from archiver.archive.check.result import Findings
     from archiver.archive.events import Event
     from archiver.archive.seals import Snapshot

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from archiver.archive.advice import Advice
     from archiver.archive.archive import Archive
     from archiver.archive.check.files import DifferingFile
-    from archiver.archive.check.packs import DamagedObject, PackResult
+    from archiver.archive.check.pack_reading import DamagedObject, PackResult
     from archiver.archive.check.result import Findings
     from archiver.archive.records import FileEntry, Manifest
     from archiver.archive.seals import Snapshot

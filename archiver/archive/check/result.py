@@ -9,7 +9,7 @@ import msgspec
 
 from archiver.archive.advice import Actions, Advice
 from archiver.archive.check.heads import TrustedHead
-from archiver.archive.check.packs import PackResult
+from archiver.archive.check.pack_reading import PackResult
 from archiver.archive.check.schedule import UNLIMITED, Limits
 from archiver.archive.findings import FILES, Code, Finding
 from archiver.archive.policy import Level, Policy

@@ -26,7 +26,6 @@ from archiver.archive.check.files import FileCheck
 from archiver.archive.check.impact import StoredObjects, check_snapshots
 from archiver.archive.check.packs import (
     PackCheck,
-    PackResult,
     expected_packs,
     missing_pack_findings,
     rehash_findings,
@@ -44,7 +43,7 @@ if TYPE_CHECKING:
 
     from archiver.archive.advice import Advice
     from archiver.archive.archive import Archive
-    from archiver.archive.check.packs import ExpectedPack
+    from archiver.archive.check.pack_reading import ExpectedPack, PackResult
     from archiver.archive.check.schedule import Portion
     from archiver.progress import Progress
     from archiver.storage.store import Store

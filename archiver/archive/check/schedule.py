@@ -20,7 +20,7 @@ from archiver.text import utc_before
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from archiver.archive.check.packs import ExpectedPack
+    from archiver.archive.check.pack_reading import ExpectedPack
     from archiver.archive.check.proofs import Proofs
     from archiver.archive.policy import Level
     from archiver.archive.seals import Snapshot

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from archiver.archive.archive import Archive
-    from archiver.archive.check.packs import PackResult
+    from archiver.archive.check.pack_reading import PackResult
     from archiver.archive.check.result import CheckResult
     from archiver.progress import Progress
 

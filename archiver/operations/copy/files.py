@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from archiver.archive.advice import Actions
     from archiver.archive.archive import Archive
-    from archiver.archive.check.packs import ExpectedPack
+    from archiver.archive.check.pack_reading import ExpectedPack
     from archiver.archive.findings import Code
     from archiver.archive.seals import Snapshot
     from archiver.archive.transfer import Flow, Transfer

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from archiver.archive.archive import Archive
-    from archiver.archive.check.packs import ExpectedPack
+    from archiver.archive.check.pack_reading import ExpectedPack
     from archiver.archive.seals import Snapshot
     from archiver.progress import Progress
 

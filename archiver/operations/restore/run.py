@@ -1,4 +1,4 @@
-"""Restore: write a snapshot, single files of it or one tensor to disk, compared with its manifest.
+"""One run of a restore: a snapshot, or single files of it, to disk, compared with its manifest.
 
 Needs neither network nor SQL. What is damaged is left out and named, with the tensors that are hit.
 """
@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import os
 from contextlib import closing
-from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from archiver.archive.advice import command
-from archiver.archive.check.impact import affected_rows
 from archiver.archive.decode import FileDecoder, FileTask, Proof, decoder_workers
 from archiver.archive.destination import (
     Destination,
@@ -23,51 +20,37 @@ from archiver.archive.destination import (
     PlainFolder,
     begin_file,
     holds,
-    holds_pieces,
     open_folder,
     remove_unfinished,
-    writing,
 )
 from archiver.archive.events import Sighted
-from archiver.archive.findings import TensorRows
-from archiver.archive.manifests import tensors_of
-from archiver.archive.quarantine import manifest_for, packs_for
+from archiver.archive.quarantine import packs_for
 from archiver.archive.seals import Snapshot
-from archiver.archive.vouching import Vouching, counted, vouches_of
+from archiver.archive.vouching import Vouching
 from archiver.digest import git_blob_hasher
 from archiver.errors import (
     ArchiverError,
-    DamageError,
     DeniedError,
     ExitCode,
     NoSpaceError,
-    NotUnderstoodError,
     UnportableNameError,
-    UnreadableError,
     UsageError,
     skip_damaged,
 )
 from archiver.memory import MemoryBudget, trim
 from archiver.names import check_paths, portable_paths
+from archiver.operations.restore.files import RestoreFailure, failure_of, hint_of, selected_files
 from archiver.progress import stop_requested
 from archiver.storage.filesystem import free_bytes
-from archiver.tensors.gguf import ALIGNMENT, gguf_bytes, is_ggml_type
-from archiver.tensors.header import header_bytes
-from archiver.tensors.weight_files import GGUF, SAFETENSORS
-from archiver.text import human_bytes, printable
+from archiver.text import human_bytes
 from archiver.upstream.hub_cache import CacheDestination, RefSkipped, blob_oid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from archiver.archive.archive import Archive
-    from archiver.archive.packs.index import ObjectIndex
     from archiver.archive.records import FileEntry
     from archiver.progress import Progress
-    from archiver.tensors.header import Tensor
-
-_SHOWN: Final = 8
-"""Files that are named where several have a tensor."""
 
 
 class RestoreRequest(msgspec.Struct, frozen=True):
@@ -90,28 +73,6 @@ class RestoreRequest(msgspec.Struct, frozen=True):
     rename: bool = False
     proof: Proof = Proof.FILES
     memory: MemoryBudget = MemoryBudget()
-
-
-class RestoreFailure(msgspec.Struct, frozen=True):
-    """A file that could not be restored.
-
-    Attributes:
-        path: The file.
-        reason: Why, for people.
-        hint: What to do next, for people.
-        exit_code: What it would end a run with that restores nothing else.
-        tensors: The tensors that are damaged, and which of their rows, as far as that is known.
-        object: The BLAKE3 of the object that could not be read, or ``""``.
-        pack: The id of the pack that it was read from, or ``""``.
-    """
-
-    path: str
-    reason: str
-    hint: str
-    exit_code: int
-    tensors: tuple[TensorRows, ...] = ()
-    object: str = ""
-    pack: str = ""
 
 
 class RenamedFile(msgspec.Struct, frozen=True):
@@ -161,7 +122,7 @@ def restore(archive: Archive, request: RestoreRequest, progress: Progress) -> Re
         UsageError: No file fits, or the destination is not a folder.
     """
     snapshot, destination, seal = request.snapshot, request.destination, request.snapshot.seal
-    files, vouching, paths = _selected(archive, snapshot, request.patterns)
+    files, vouching, paths = selected_files(archive, snapshot, request.patterns)
     size = sum(entry.size for entry in files)
     progress.expect(len(files), size)
     _require_room(destination, size)
@@ -182,7 +143,7 @@ def restore(archive: Archive, request: RestoreRequest, progress: Progress) -> Re
             run.rename(files, plain, portable_paths(paths))
     kept = run.kept
     failures = [
-        _failure(entry, error, _hint(error, archive, snapshot), packs)
+        failure_of(entry, error, hint_of(error, archive, snapshot), packs)
         for entry in files
         if (error := run.errors.get(entry.path)) is not None
     ]
@@ -211,30 +172,6 @@ def restore(archive: Archive, request: RestoreRequest, progress: Progress) -> Re
         vouched=vouching,
         proof=request.proof,
     )
-
-
-def _selected(
-    archive: Archive, snapshot: Snapshot, patterns: tuple[str, ...]
-) -> tuple[list[FileEntry], Vouching, list[str]]:
-    """Return the files that fit, who vouched for them, and the paths of all files."""
-    manifest = manifest_for(archive, snapshot)
-    vouches = vouches_of(snapshot.seal, manifest.source, manifest.files)
-    pairs = [
-        (entry, vouch)
-        for entry, vouch in zip(manifest.files, vouches, strict=True)
-        if not patterns or _fits(entry.path, patterns)
-    ]
-    if not pairs and patterns:
-        raise UsageError(
-            f"No file of {snapshot.title} fits {', '.join(map(repr, patterns))}.",
-            hint=f"{command('show', archive.store.address, snapshot.title, '--files')} lists them.",
-        )
-    paths = [entry.path for entry in manifest.files]
-    return [entry for entry, _ in pairs], counted(vouch for _, vouch in pairs), paths
-
-
-def _fits(path: str, patterns: tuple[str, ...]) -> bool:
-    return any(path == pattern or fnmatchcase(path, pattern) for pattern in patterns)
 
 
 def _require_room(destination: Path, needed: int) -> None:
@@ -454,171 +391,3 @@ class _RestoredFile:
     def close(self) -> None:
         """Let go; a file that was not accepted vanishes."""
         self._writer.close()
-
-
-_UNKNOWN: Final = (UnreadableError, NotUnderstoodError)
-"""What says nothing of the bytes: they may be whole."""
-
-
-def _failure(
-    entry: FileEntry, error: ArchiverError, hint: str, packs: ObjectIndex
-) -> RestoreFailure:
-    """Return what the report says of a file."""
-    if isinstance(error, _UNKNOWN) or not isinstance(error, DamageError):
-        return RestoreFailure(entry.path, error.message, hint, int(error.exit_code))
-    hit = tuple(
-        rows
-        for begin, end in _lost(entry, error, packs)
-        for rows in affected_rows(entry, begin, end)
-    )
-    return RestoreFailure(
-        entry.path, error.message, hint, int(error.exit_code), hit, error.object, error.pack
-    )
-
-
-def _hint(error: ArchiverError, archive: Archive, snapshot: Snapshot) -> str:
-    """Return the next command; where the archive is damaged, the one that says how far."""
-    if isinstance(error, _UNKNOWN) or not isinstance(error, DamageError):
-        return error.hint
-    audit = command("audit", archive.store.address, "--snapshot", snapshot.title)
-    return f"Run {audit} to see all that is damaged."
-
-
-def _lost(entry: FileEntry, error: DamageError, packs: ObjectIndex) -> list[tuple[int, int]]:
-    """Return where a file has lost bytes: in the object of the error, and in those that are nowhere."""
-    ranges: list[tuple[int, int]] = []
-    at = 0
-    for size, digest in entry.segments:
-        if digest == error.object or packs.find(digest) is None:
-            begin = ranges.pop()[0] if ranges and ranges[-1][1] == at else at
-            ranges.append((begin, at + size))
-        at += size
-    return ranges
-
-
-# ---- One tensor, as a file of its own, in the format of the file that it comes from.
-
-
-class TensorRequest(msgspec.Struct, frozen=True):
-    """Which tensor to restore.
-
-    ``destination`` is the file if it ends as files of the tensor's format do (``.safetensors`` or
-    ``.gguf``), else the folder to put it in. ``patterns`` are paths of files to take it from, or patterns
-    that they fit; none: whichever has it.
-    """
-
-    snapshot: Snapshot
-    tensor: str
-    destination: Path
-    patterns: tuple[str, ...] = ()
-    memory: MemoryBudget = MemoryBudget()
-
-
-class RestoredTensor(msgspec.Struct, frozen=True):
-    """Where a tensor is, and which file it is from; ``kept`` if it was there already and right."""
-
-    tensor: str
-    file: str
-    kept: bool
-    source: str
-
-
-def restore_tensor(archive: Archive, request: TensorRequest) -> RestoredTensor:
-    """Write one tensor as a file of its own, unless it is there already.
-
-    Raise UsageError if there is no such tensor, there are several, or the file is there with other content;
-    DamageError if the tensor's bytes are damaged.
-    """
-    snapshot, name, path = request.snapshot, request.tensor, request.destination
-    entry, tensor = _find_tensor(archive, request)
-    suffix, header, padding = _framed(entry, tensor)
-    if path.suffix in {SAFETENSORS, GGUF} - {suffix}:
-        raise UsageError(
-            f"{name} is a tensor of {printable(entry.path)}: it cannot be written as {path}.",
-            hint=f"Name a folder, or a file that ends with {suffix}.",
-        )
-    if path.suffix != suffix:
-        safe = "".join(c if c.isalnum() or c in "._-" else "_" for c in name)[:200]
-        path /= f"{safe}{suffix}"
-    open_folder(path.parent)
-    remove_unfinished(path.parent)
-    segments = _segments_of(entry, tensor)
-    with FileDecoder(
-        packs_for(archive, snapshot), workers=decoder_workers(request.memory)
-    ) as decoder:
-
-        def pieces() -> Iterator[memoryview]:
-            yield memoryview(header)
-            yield from decoder.pieces(iter(segments))
-            yield memoryview(padding)
-
-        try:
-            size = len(header) + sum(size for size, _ in segments) + len(padding)
-            kept = holds_pieces(path, size, pieces())
-            if not kept:
-                with writing(path) as writer:
-                    for piece in pieces():
-                        writer.write(piece)
-                    writer.accept()
-        except DamageError as error:
-            error.hint = _hint(error, archive, snapshot)
-            raise
-    return RestoredTensor(name, str(path), kept, entry.path)
-
-
-def _framed(entry: FileEntry, tensor: Tensor) -> tuple[str, bytes, bytes]:
-    """Return the suffix of a file of this tensor alone, and what stands in it before its bytes and after.
-
-    Raise UsageError if a tensor of such a file cannot be written.
-    """
-    size = tensor.end - tensor.begin
-    container = "safetensors" if entry.container is msgspec.UNSET else entry.container
-    if container == "safetensors":
-        return SAFETENSORS, header_bytes([(tensor.name, tensor.dtype, tensor.shape, size)]), b""
-    if container == "gguf" and is_ggml_type(tensor.dtype):
-        # llama.cpp reads the padding after a tensor too.
-        return GGUF, gguf_bytes(tensor.name, tensor.dtype, tensor.shape), bytes(-size % ALIGNMENT)
-    raise UsageError(
-        f"{tensor.name} is a tensor of {printable(entry.path)}, of which this version writes no files.",
-        hint="Restore that file with --file.",
-    )
-
-
-def _find_tensor(archive: Archive, request: TensorRequest) -> tuple[FileEntry, Tensor]:
-    """Return the tensor, and a file that has it; raise UsageError if it is none, or one of several."""
-    snapshot, name, patterns = request.snapshot, request.tensor, request.patterns
-    matches = [
-        (entry, tensor)
-        for entry in manifest_for(archive, snapshot).files
-        if not patterns or _fits(entry.path, patterns)
-        for tensor in tensors_of(entry)
-        if tensor.name == name
-    ]
-    if not matches:
-        where = f" in {', '.join(map(repr, patterns))}" if patterns else ""
-        raise UsageError(
-            f"{snapshot.title} has no tensor {name}{where}.",
-            hint=f"{command('show', archive.store.address, snapshot.title, '--tensors')} lists them.",
-        )
-    contents = {
-        (tensor.dtype, tensor.shape, *_segments_of(entry, tensor)) for entry, tensor in matches
-    }
-    if len(contents) > 1:
-        files = [printable(entry.path) for entry, _ in matches]
-        more = ", …" if len(files) > _SHOWN else ""
-        raise UsageError(
-            f"{len(contents)} different tensors of {snapshot.title} have the name {name}.",
-            hint=f"Name the file with --file: {', '.join(files[:_SHOWN])}{more}",
-        )
-    return matches[0]
-
-
-def _segments_of(entry: FileEntry, tensor: Tensor) -> list[tuple[int, str]]:
-    segments, at = [], 0
-    for size, digest in entry.segments:
-        if tensor.begin <= at and at + size <= tensor.end:
-            segments.append((size, digest))
-        at += size
-    if sum(size for size, _ in segments) != tensor.end - tensor.begin:
-        raise DamageError(f"The manifest's segments do not cover tensor {tensor.name}.")
-    return segments
