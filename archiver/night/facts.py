@@ -202,7 +202,7 @@ def facts_of(
         if known.plan == plan:
             for entry in known.entries:
                 hidden = entry.repository.casefold() in unseen and entry.snapshot
-                if hidden and not entry.met:
+                if hidden and not entry.acknowledged:
                     yield Fact("unseen", entry.title, 0, STATE)
                 else:
                     yield from _of_entry(entry)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from archiver.archive.events import PlannedEntry
 from archiver.archive.places import own_place
 from archiver.archive.plans import Plans, covers, vouched_in
+from archiver.archive.watch import ChangeKind
 from archiver.errors import ExitCode, skip_damaged
 from archiver.names import HUGGING_FACE, RepositoryName
 from archiver.night.facts import Fact, ringing_code, worst
@@ -14,10 +15,10 @@ from archiver.night.result import ERRORS_MAX, Outcome, StepError, StepResult
 from archiver.operations.mirror.report import MirrorReport
 from archiver.operations.sync import SyncRequest, sync
 from archiver.operations.watch import (
-    WatchedEntry,
     WatchProgress,
     WatchReport,
     WatchRequest,
+    entries_of,
     watch,
 )
 
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
     from archiver.upstream.protocol import WatchedUpstream
     from archiver.upstream.resolution import Finder
 
-_RINGING: Final = frozenset(
-    {"gone", "disabled", "identity", "commit-lost", "licence", "gated", "name", "private"}
+_RINGING: Final = frozenset[ChangeKind](
+    {"gone", "disabled", "identity", "commit-lost", "licence", "gating", "name", "privacy"}
 )
 """The changes that an owner is to be told of at once: what was lost, and what may be lost next."""
 
@@ -46,8 +47,8 @@ def watch_step(
     archive: Archive, plan: Plan, upstream: WatchedUpstream
 ) -> tuple[StepResult, WatchReport]:
     """Look at all that the plan stands for, and journal what upstream did."""
-    entries = list(_watched(archive, plan))
-    report = watch(archive, WatchRequest(upstream, entries), WatchProgress())
+    request = WatchRequest(upstream, entries_of(archive, plan))
+    report = watch(archive, request, WatchProgress())
     facts = [
         Fact("changed", f"{seen.repository} {_what(change)}", int(ExitCode.UPSTREAM_GONE), "watch")
         for seen in report.repositories
@@ -85,22 +86,6 @@ def _what(change: UpstreamChange) -> str:
     name = f" {change.name}" if change.name else ""
     to = f" {change.after[:40]}" if change.after else ""
     return f"{change.history or change.what}{name}{to}"
-
-
-def _watched(archive: Archive, plan: Plan) -> list[WatchedEntry]:
-    """Return the plan's entries, and what its open ones stood for when that was last asked."""
-    entries = [
-        WatchedEntry(entry.name, entry.include, entry.exclude, entry.partial)
-        for entry in plan.repositories
-        if not entry.is_open
-    ]
-    known = Plans(list(archive.events(skip_damaged)), own_place(archive)).find(plan.name)
-    if known is not None and plan.is_open:
-        entries += [
-            WatchedEntry(entry.repository, entry.include, entry.exclude, entry.partial)
-            for entry in known.planned.entries
-        ]
-    return entries
 
 
 # ---- mirroring

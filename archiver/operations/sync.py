@@ -370,8 +370,7 @@ class _Run(Generic[Report]):
         if code and isinstance(error, UnseenError):
             # It may be private, or hidden for a night: whoever watches it says when it is gone.
             events = self._archive.events(skip_damaged)
-            if awaits_verdict(events, planned.name):
-                outcome, code = "unreachable", int(ExitCode.NETWORK)
+            outcome = "unreachable" if awaits_verdict(events, planned.name) else outcome
         self._results.append(_Result(outcome, code, acknowledged))
         if error.exit_code == ExitCode.NO_SPACE:
             self.ended = int(ExitCode.NO_SPACE)

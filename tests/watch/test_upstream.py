@@ -127,7 +127,7 @@ def test_a_run_of_a_plan_calls_it_unreachable_until_the_watch_calls_it_gone(held
     for _ in range(3):
         assert held.run("watch", "-C", held.archive, "org/never").code == 0
         result = sync()
-        assert (result.code, result.only("sync")["gone"]) == (30, [])
+        assert (result.code, result.only("sync")["gone"]) == (23, [])
         assert "called gone after three days" in result.err
         held.night()
     result = sync()
