@@ -46,6 +46,14 @@ def test_a_process_serves_folders_until_stdin_closes(folder, tmp_path):
         assert process.stderr.read() == ""
 
 
+def test_a_process_serves_the_same_as_modelscope(folder):
+    with start(folder, "--modelscope") as process:
+        endpoint, other = (process.stdout.readline().strip() for _ in range(2))
+        answer = request(f"{endpoint}/org/tiny/resolve/main/README.md")
+        same = request(f"{other}/api/v1/models/org/tiny/repo?Revision=master&FilePath=README.md")
+        assert answer.body == same.body == FILES["README.md"]
+
+
 def test_the_rate_of_a_process(folder):
     with start(folder, "--rate", "4e6") as process:
         endpoint = process.stdout.readline().strip()

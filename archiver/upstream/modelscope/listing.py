@@ -25,12 +25,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
 from archiver.digest import is_git_oid, is_sha256
-from archiver.errors import HostileNameError, MismatchError, RenamedError
+from archiver.errors import HostileNameError, MismatchError, RenamedError, UsageError
 from archiver.names import MODELSCOPE, RepositoryName, as_commit, repo_id_of
 from archiver.text import printable
 from archiver.upstream.listing import LARGEST_FILE, decoded, whole_characters
@@ -46,6 +46,7 @@ PAGE_SIZE: Final = 200
 """Entries of a page of a dataset's listing, as the client asks for them."""
 _LONGEST_LICENCE = 200
 _LARGEST_ID = 2**63
+_LONGEST_ID = 20
 _EMPTY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 """The SHA-256 of nothing."""
 _OK = frozenset({None, 200, "200"})
@@ -65,7 +66,7 @@ class CommitEntry(msgspec.Struct, rename="pascal"):
     """A commit of a history."""
 
     id: str
-    committed_date: int | float | None = None
+    committed_date: Any = None
 
 
 class History(msgspec.Struct, rename="pascal"):
@@ -75,12 +76,15 @@ class History(msgspec.Struct, rename="pascal"):
 
 
 class Info(msgspec.Struct, rename="pascal"):
-    """What is said of a repository, as far as it is of use; ``path`` is its owner."""
+    """What is said of a repository, as far as it is of use; ``path`` is its owner.
 
-    id: int | str | None = None
+    What is only kept to be shown may be anything, and is dropped where it makes no sense.
+    """
+
+    id: Any = None
     path: str | None = None
     name: str | None = None
-    license: str | None = None
+    license: Any = None
 
 
 class FileItem(msgspec.Struct, gc=False):
@@ -133,23 +137,30 @@ def _data(body: bytes | bytearray, kind: type[Data], subject: Subject) -> Data:
         f"ModelScope's answer about {subject} is not of the form that its API has.",
         hint=f"Nothing was fetched. Check that {ENDPOINT_VARIABLE} is a hub of that kind.",
     )
-    envelope = _whole(body, _Envelope, subject, nonsense)
+    # A commit's message may hold half a character; of a path that would be another name.
+    lenient = kind is not FilesPage
+    envelope = _whole(body, _Envelope, subject, nonsense, lenient=lenient)
     if envelope.code not in _OK or envelope.success is False:
         code = str(envelope.code or "")
         status = int(code) if code.isdecimal() and len(code) <= len("599") else 0
         known = status if status in _REFUSALS else int(HTTPStatus.BAD_REQUEST)
         raise refusal(known, subject, envelope.message or "", code)
-    return _whole(bytes(envelope.data), kind, subject, nonsense)
+    return _whole(bytes(envelope.data), kind, subject, nonsense, lenient=lenient)
 
 
 def _whole(
-    body: bytes | bytearray, kind: type[Data], subject: Subject, nonsense: HostileNameError
+    body: bytes | bytearray,
+    kind: type[Data],
+    subject: Subject,
+    nonsense: HostileNameError,
+    *,
+    lenient: bool,
 ) -> Data:
+    """Return a document; where it is ``lenient``, with question marks for halves of characters."""
     try:
         return decoded(body, kind, subject, nonsense)
     except msgspec.DecodeError:
-        # A commit's message may hold half a character; of a path that would be another name.
-        if kind is FilesPage:
+        if not lenient:
             raise nonsense from None
         return decoded(whole_characters(body), kind, subject, nonsense)
 
@@ -183,12 +194,15 @@ def pin(history: History, subject: Subject) -> Pin | None:
 def name_of(info: Info, subject: Subject) -> str:
     """Return the repository as ModelScope spells it now, whatever it was asked for as.
 
-    Raise UsageError if that is no name.
+    Raise HostileNameError if that is no name.
     """
     wanted = RepositoryName.parse(subject.repository)
     if not info.path or not info.name:
         return wanted.spelling
-    return repo_id_of(f"{info.path}/{info.name}", hub=MODELSCOPE, kind=wanted.type)
+    try:
+        return repo_id_of(f"{info.path}/{info.name}", hub=MODELSCOPE, kind=wanted.type)
+    except UsageError as error:
+        raise HostileNameError(f"From the hub: {error.message}") from error
 
 
 def spelling_of(info: Info, subject: Subject) -> str:
@@ -205,22 +219,27 @@ def spelling_of(info: Info, subject: Subject) -> str:
 
 def id_of(info: Info) -> str:
     """Return ModelScope's own id of a repository, ``""`` if it has none that makes sense."""
-    text = str(info.id or "")
-    return text if text.isascii() and text.isdecimal() and int(text[:20]) < _LARGEST_ID else ""
+    number = info.id
+    if isinstance(number, str) and number.isascii() and number.isdecimal():
+        number = int(number[:_LONGEST_ID])
+    known = isinstance(number, int) and not isinstance(number, bool) and 0 < number < _LARGEST_ID
+    return str(number) if known else ""
 
 
 def licence_of(info: Info) -> str:
     """Return the licence that is declared."""
-    return (info.license or "")[:_LONGEST_LICENCE]
+    return info.license[:_LONGEST_LICENCE] if isinstance(info.license, str) else ""
 
 
-def _time(seconds: float | None) -> str:
+def _time(seconds: Any) -> str:
     """Return a time as the format writes it; ``""`` if it is none."""
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds <= 0:
+        return ""
     try:
-        moment = datetime.fromtimestamp(seconds or 0, UTC)
+        moment = datetime.fromtimestamp(seconds, UTC)
     except (ValueError, OverflowError, OSError):
         return ""
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ") if seconds else ""
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def require_commit(page: FilesPage, subject: Subject) -> None:
