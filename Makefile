@@ -37,6 +37,10 @@ INSTALL = for try in 1 2 3 4 5 6; do $(APT) update && $(APT) install $(1) && exi
 /usr/bin/chromium:
 	$(call INSTALL,chromium)
 
+# systemd's own tools read the units that are written for it.
+/usr/bin/systemd-analyze:
+	command -v systemd-analyze || { $(call INSTALL,systemd); }
+
 # And by a reader in JavaScript, written from docs/format.md alone.
 READER := tests/formats/node/node_modules/.package-lock.json
 
@@ -58,7 +62,7 @@ $(LATIN):
 
 # The tests mount disks and take rights away. In a folder of their own, no other run of pytest on this
 # machine clears them away as its own old ones.
-test: $(STAMP) $(READER) check | /usr/bin/zstd /usr/bin/minisign /usr/bin/bindfs /usr/bin/chromium /usr/bin/gcc $(LATIN)
+test: $(STAMP) $(READER) check | /usr/bin/zstd /usr/bin/minisign /usr/bin/bindfs /usr/bin/chromium /usr/bin/gcc /usr/bin/systemd-analyze $(LATIN)
 	root=$$(mktemp -d) && chmod 755 $$root && trap "rm -rf --one-file-system $$root" EXIT && \
 	PYTEST_DEBUG_TEMPROOT=$$root $(BIN)/python -m pytest -n 2 --dist loadfile
 

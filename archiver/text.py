@@ -172,6 +172,14 @@ def utc_now() -> str:
     return wall_clock().strftime(_UTC)
 
 
+def utc_text(seconds: float) -> str:
+    """Return a time, in seconds since 1970, as the format writes it; "" for one that is none."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime(_UTC)
+    except (ValueError, OverflowError, OSError):
+        return ""
+
+
 def seconds_of(time: str) -> int | None:
     """Return the seconds since 1970 of a time as the format writes it; None if it is not one."""
     try:

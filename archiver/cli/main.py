@@ -35,6 +35,8 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "night": ("night", "Do everything that a plan and its archive need, in one go."),
         "watch": ("watch", "Look at repositories upstream, and journal what upstream did."),
         "status": ("status", "Show what is proven, copied, protected, and what falls short."),
+        "doctor": ("doctor", "Look at all that a night needs: clock, disk, hubs, timers."),
+        "schedule": ("schedule", "Have 'archiver night' run each night, by systemd or cron."),
         "restore": ("restore", "Write a snapshot, a file or a tensor back to disk."),
     },
     "Keep": {

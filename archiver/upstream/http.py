@@ -265,6 +265,19 @@ class Session(ABC):
         finally:
             _close(answer.response)
 
+    def status_of(self, path: str) -> tuple[int, Mapping[str, str]]:
+        """Return status and headers of the answer to a GET of ``path``, whatever it says; no body is read.
+
+        One attempt; raise as ``get`` does where there is no answer.
+        """
+        self._require_online()
+        sent = {**self._headers(), **self._checked_credentials()}
+        answer = self._send(self.endpoint + path, sent, (HeadDeadline(self.patience),))
+        try:
+            return answer.status, answer.headers
+        finally:
+            _close(answer.response)
+
     def _send(self, url: str, headers: Mapping[str, str], watches: tuple[Watch, ...]) -> Answer:
         """Return the answer at the end of all redirects, which is to be closed."""
         with translated_errors(self.variable), watching(*watches):

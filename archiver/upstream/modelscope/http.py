@@ -99,6 +99,11 @@ class Session(http.Session):
         """Take note that a repository was listed: it is open to us."""
         self._read.add(subject.repository)
 
+    @property
+    def has_token(self) -> bool:
+        """Whether requests name a user."""
+        return bool(self._token)
+
     def _client(self) -> httpx2.Client:
         with _CONNECTING:
             return _client()
