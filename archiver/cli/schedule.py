@@ -48,6 +48,13 @@ def command() -> None:
 )
 @click.option("--token-file", metavar="FILE", type=Path, help="A file with the hub's token.")
 @click.option(
+    "--credential",
+    "credentials",
+    metavar="NAME=FILE",
+    multiple=True,
+    help="What the plan calls credential:NAME; repeatable.",
+)
+@click.option(
     "--on-failure", metavar="UNIT", default="", help="The unit to start when a night fails."
 )
 @click.option("--cron", is_flag=True, help="Print a line for a crontab, and install nothing.")
@@ -60,6 +67,7 @@ def install(
     user: str | None,
     also: tuple[Path, ...],
     token_file: Path | None,
+    credentials: tuple[str, ...],
     on_failure: str,
     *,
     cron: bool,
@@ -78,7 +86,8 @@ def install(
     open_archive(reading=True)
     if not plan.is_file():
         raise UsageError(f"{printable(str(plan))} is no file of a plan.")
-    copies = find_plan(str(plan)).night.copies
+    night = find_plan(str(plan)).night
+    written = [*night.copies, str(Path(night.prometheus).parent) if night.prometheus else ""]
     for_all = os.geteuid() == 0 if system is None else system
     if user and not for_all:
         raise UsageError("--run-as is for the machine's units: add --system.")
@@ -87,8 +96,9 @@ def install(
         archive=archive,
         plan=plan.resolve(),
         at=at,
-        also=tuple(path.absolute() for path in (*also, *map(Path, copies))),
+        also=tuple(path.absolute() for path in (*also, *map(Path, filter(None, written)))),
         token=token_file.resolve() if token_file else None,
+        credentials=tuple(map(_credential, credentials)),
         on_failure=on_failure,
         user=(user or _owner(archive)) if for_all else "",
         system=for_all,
@@ -111,6 +121,13 @@ def install(
         return
     started = systemd.install(job)
     _say_installed(job, started=started)
+
+
+def _credential(text: str) -> tuple[str, Path]:
+    name, equals, file = text.partition("=")
+    if not equals or not file:
+        raise UsageError(f"{printable(text)} is not NAME=FILE.")
+    return name, Path(file).resolve()
 
 
 def _say_installed(job: Job, *, started: bool) -> None:

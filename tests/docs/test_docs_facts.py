@@ -8,7 +8,7 @@ import runpy
 import docskit
 import pytest
 
-from archiver.archive import journal, manifests, records
+from archiver.archive import journal, lookup, manifests, records
 from archiver.archive.packs import format as packs
 from archiver.archive.packs import reader, writer
 from archiver.catalogue import sqlite_file
@@ -20,8 +20,10 @@ from archiver.night import facts as night_facts
 from archiver.night import result as night_result
 from archiver.night import secret as night_secret
 from archiver.night import words as night_words
+from archiver.operations import doctor
 from archiver.plan import reader as plan_reader
 from archiver.plan import table, toml, window
+from archiver.schedule import systemd
 from archiver.tensors import header, weight_files
 from archiver.upstream import deadlines, http, hub_cache
 from archiver.upstream import listing as hub_listing
@@ -81,6 +83,16 @@ BOUNDS = [
     ),
     ("A value that SQLite may make", f"{sqlite_file.VALUE_MAX // MIB} MiB"),
     (f"one author, on {search.PAGES_MAX} pages", f"{search.REPOSITORIES_MAX:,}"),
+    (
+        "Pack indexes that a run reads",
+        f"{lookup.PACKS_READ} packs, {lookup.INDEXES_READ // MIB} MiB",
+    ),
+    ("manifests that it reads for that", f"{lookup.MANIFESTS_READ // MIB} MiB"),
+    ("Units of systemd", f"{systemd._UNIT_MAX // KIB} KiB of {systemd._UNITS_MAX:,} files"),
+    (
+        "The silence of a hub that `doctor` bears",
+        f"{doctor.SILENCE:.0f} s, {systemd.ANSWER_SECONDS:.0f} s",
+    ),
     ("A plan's file", f"{toml.BYTES_MAX // MIB} MiB"),
     ("Brackets within brackets", f"{toml.DEPTH_MAX}"),
     ("Parts of a dotted key", f"{toml.PARTS_MAX}"),

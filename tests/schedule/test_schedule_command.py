@@ -10,7 +10,15 @@ from kit.cli import Result, invoke
 
 from archiver.schedule import systemd
 
-PLAN = '[plan]\nname = "small"\n[night]\ncopies = ["/mnt/copy disk"]\n[[repository]]\nname = "org/model"\n'
+PLAN = """
+[plan]
+name = "small"
+[night]
+copies = ["/mnt/copy disk"]
+prometheus = "/var/lib/node/a.prom"
+[[repository]]
+name = "org/model"
+"""
 SYSTEMCTL = """#!/bin/sh
 echo "$@" >> "{log}"
 case "$*" in
@@ -58,7 +66,7 @@ def test_without_systemd_units_are_written_shown_and_removed(cli, archive, plan,
     assert not done.only("installed")["started"]
     assert "daemon-reload" in done.err
     service, timer = sorted(units.iterdir())
-    assert '"-/mnt/copy disk"' in service.read_text() or '-"/mnt/copy disk"' in service.read_text()
+    assert '-"/mnt/copy disk" -"/var/lib/node"' in service.read_text()
     assert "OnCalendar=*-*-* 01:30:00" in timer.read_text()
     shown = cli("schedule", "show", *place).only("timer")
     assert (shown["at"], shown["plan"], shown["known"]) == ("01:30", str(plan), False)

@@ -98,7 +98,10 @@ KINDS = {
     "root": {},
     "user of the machine": {"user": "games", "on_failure": "mail@%n.service"},
     "own": {"system": False},
-    "token": {"token": Path("/etc/archiver/to ken%")},
+    "token": {
+        "token": Path("/etc/archiver/to ken%"),
+        "credentials": (("ping-url", Path("/etc/archiver/pi ng")),),
+    },
 }
 
 
@@ -155,6 +158,8 @@ def test_what_would_be_read_as_something_else_is_refused(name, field, job):
         {"on_failure": "x"},
         {"on_failure": "a.service\nb"},
         {"archive": Path("relative")},
+        {"credentials": (("a:b", Path("/x")),)},
+        {"credentials": (("a", Path("/x\ny")),)},
     ],
 )
 def test_what_is_no_time_user_or_unit_is_refused(change, job):
