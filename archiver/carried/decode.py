@@ -444,8 +444,10 @@ class Inflater:
         require(size in (None, len(self.out)), "zstd: another length than it says")
         whole = bytes(self.out)
         if check:
-            told, at = data[at : at + 4], at + 4
-            require(told == xxh64(whole).to_bytes(8, "little")[:4], "zstd: the checksum is wrong")
+            checksum, at = data[at : at + 4], at + 4
+            require(
+                checksum == xxh64(whole).to_bytes(8, "little")[:4], "zstd: the checksum is wrong"
+            )
         require(at == len(data), "zstd: something follows the frame")
         return whole
 
@@ -690,10 +692,10 @@ def tables(codec: int, emax: int) -> list[tuple[bytes, bytes]]:
     return [lower, (table(lambda a: exponent[a] >> 1), table(lambda b: b >> 5 << 7))]
 
 
-def both(one: bytes, other: bytes) -> bytes:
+def both(first: bytes, second: bytes) -> bytes:
     """The bytewise OR of two strings of one length."""
-    joined = int.from_bytes(one, "little") | int.from_bytes(other, "little")
-    return joined.to_bytes(len(one), "little")
+    joined = int.from_bytes(first, "little") | int.from_bytes(second, "little")
+    return joined.to_bytes(len(first), "little")
 
 
 def unpacked(packed: bytes) -> bytes:
@@ -771,13 +773,13 @@ def stream_sizes(how: Recipe, frames: Sequence[bytes]) -> list[int]:
     """How long each frame is when decompressed; Damage where section 4 wants something else."""
     words = how.size // WORD[how.codec]
     sizes = [content_size(frame) for frame in frames]
-    wanted = [words] * len(frames)
+    lengths = [words] * len(frames)
     if how.codec in JOINT:  # how many words are clipped is written nowhere else
-        wanted[2] = min(sizes[2] or 0, words)
+        lengths[2] = min(sizes[2] or 0, words)
     if how.codec == 5:
-        wanted[1] = (words + 3) // 4 * 3
-    require(sizes == wanted, "the frames do not have the lengths that the codec gives them")
-    return wanted
+        lengths[1] = (words + 3) // 4 * 3
+    require(sizes == lengths, "the frames do not have the lengths that the codec gives them")
+    return lengths
 
 
 # ---- Sections 2 and 3: documents and packs ------------------------------------------------------
@@ -816,10 +818,10 @@ def read_whole(path: Path, limit: int) -> bytes:
 
 def files_below(folder: Path, name: re.Pattern[str]) -> list[Path]:
     """Section 2: files are known by their own names, whatever the folders above are called."""
-    found = []
+    paths = []
     for place, _, files in os.walk(folder):
-        found += [Path(place, file) for file in files if name.fullmatch(file)]
-    return sorted(found)
+        paths += [Path(place, file) for file in files if name.fullmatch(file)]
+    return sorted(paths)
 
 
 def magic_at(file: IO[bytes], offset: int) -> int:
@@ -867,10 +869,10 @@ def index_offset(file: IO[bytes]) -> Iterator[int]:
         start = max(at, 0)
         file.seek(start)
         block = file.read(min(MIB, end - start, at + MIB - start)) + kept
-        found = block.rfind(magic)
-        while found >= 0:
-            yield start + found
-            found = block.rfind(magic, 0, found)
+        place = block.rfind(magic)
+        while place >= 0:
+            yield start + place
+            place = block.rfind(magic, 0, place)
         kept = block[:3]
 
 
@@ -943,9 +945,9 @@ class Search:
             if begin < self.base or min(end, begin + 2 * HEADER) > last:
                 self.base, self.block = begin, self.read(begin)
                 last = begin + len(self.block)
-            found = self.block.find(magic, begin - self.base, min(end, last) - self.base)
-            if found >= 0:
-                return self.base + found
+            place = self.block.find(magic, begin - self.base, min(end, last) - self.base)
+            if place >= 0:
+                return self.base + place
             if last >= end or not self.block:
                 return -1
             begin = max(last - 3, begin + 1)  # a magic may begin at the very end of a block
@@ -1172,22 +1174,22 @@ class Packs:
         self.check, self.log = check, log
         self.places: dict[str, list[Place]] = {}
         self.opened: dict[Path, bool] = {}  # and whether the pack was walked through
-        self.wanted: list[str] = []  # packs that the seal names
+        self.named: list[str] = []  # packs that the seal names
         self.rebuilt: dict[str, Rebuilt | None] = {}
         self.needed: set[str] = set()  # objects: what else lies in a pack is not remembered
 
-    def begin(self, needed: set[str], wanted: Sequence[str]) -> None:
-        """Forget the packs before; open those that are wanted now."""
+    def begin(self, needed: set[str], named: Sequence[str]) -> None:
+        """Forget the packs before; open those that are named now."""
         self.close()
         self.places, self.opened, self.rebuilt = {}, {}, {}
-        self.needed, self.wanted = needed, list(wanted)
-        for name in wanted:
+        self.needed, self.named = needed, list(named)
+        for name in named:
             paths = [path for path in self.paths(name) if os.path.lexists(path)]
             if not paths:
                 self.log.damage(f"pack {name} is not here")
             for path in paths:
                 self.open(path)
-        if not wanted:
+        if not named:
             for path in self.all_packs():
                 self.open(path)
 
@@ -1280,7 +1282,7 @@ class Packs:
         for pack in self.all_packs():
             self.open(pack)
         yield from list(self.places.get(name, []))
-        for pack_name in self.wanted:
+        for pack_name in self.named:
             self.by_parity(pack_name)
             yield from list(self.places.get(name, []))
 
@@ -1331,8 +1333,8 @@ class Packs:
             for by_header in (False, True) if place.how else (True,):
                 try:
                     with reading(f"{place.pack}: object {name} at offset {place.offset}"):
-                        found = [self.read(place, name, size, by_header)]
-                        return self.decode(found, check=True)[0]
+                        stored = [self.read(place, name, size, by_header)]
+                        return self.decode(stored, check=True)[0]
                 except Damage as error:
                     self.log.damage(error)
         raise Damage(f"object {name}: {'every copy is damaged' if tried else 'is in no pack'}")
@@ -1396,19 +1398,19 @@ def rank_of(body: Json) -> int | None:
 
 def lean(pairs: list[tuple[str, Any]]) -> Json | None:
     """An object of a manifest: tensors, which nothing here needs, are not kept."""
-    found = dict(pairs)
-    return None if "dtype" in found and "shape" in found else found
+    kept = dict(pairs)
+    return None if "dtype" in kept and "shape" in kept else kept
 
 
 def lean_bytes(pairs: list[tuple[str, Any]]) -> Json | None:
     """The same where the text came as Latin-1, in which a byte stays a byte."""
-    found = lean(pairs)
-    if found is None:
+    kept = lean(pairs)
+    if kept is None:
         return None
     for key, value in pairs:
         if type(value) is str and not value.isascii():
-            found[key] = value.encode("latin-1").decode("utf-8")
-    return found
+            kept[key] = value.encode("latin-1").decode("utf-8")
+    return kept
 
 
 def load_manifest(data: bytes) -> Any:
@@ -1622,37 +1624,41 @@ class Snapshots:
         self.packs.begin({name for file in files for _, name in file["segments"]}, seal.packs)
         return files
 
-    def matching(self, wanted: str) -> list[Seal]:
+    def matching(self, reference: str) -> list[Seal]:
         """The seals of `repository`, `repository@beginning-of-revision-or-id` or `@id`."""
-        wanted = wanted[len("huggingface:") :] if wanted.startswith("huggingface:") else wanted
-        found = self.among(self.seals, wanted)
-        if not found:
-            found = self.among(self.unsealed(), wanted)
-            if found:
-                self.log.damage(f"{wanted}: no good seal; a manifest without a seal is taken")
-        if not found:
+        reference = (
+            reference[len("huggingface:") :] if reference.startswith("huggingface:") else reference
+        )
+        seals = self.among(self.seals, reference)
+        if not seals:
+            seals = self.among(self.unsealed(), reference)
+            if seals:
+                self.log.damage(f"{reference}: no good seal; a manifest without a seal is taken")
+        if not seals:
             code = 10 if self.log.skipped else 2
-            near = ", or ".join(self.near(wanted))
+            near = ", or ".join(self.near(reference))
             meant = f"did you mean {near}? " if near else ""
-            raise Stop(code, f"{wanted}: no such snapshot here; {meant}`list` shows what there is")
-        return found
+            raise Stop(
+                code, f"{reference}: no such snapshot here; {meant}`list` shows what there is"
+            )
+        return seals
 
-    def near(self, wanted: str) -> list[str]:
+    def near(self, reference: str) -> list[str]:
         """Repositories of the same name in other case, or of another hub or type."""
-        name = wanted.partition("@")[0].lower().rpartition(":")[2].rpartition("datasets/")[2]
+        name = reference.partition("@")[0].lower().rpartition(":")[2].rpartition("datasets/")[2]
         names = sorted({seal.repository for seal in self.seals})
         ends = tuple(f"{mark}{name}" for mark in (":", "datasets/"))
         return [n for n in names if n.lower() == name or n.lower().endswith(ends)]
 
     @staticmethod
-    def among(seals: Sequence[Seal], wanted: str) -> list[Seal]:
+    def among(seals: Sequence[Seal], reference: str) -> list[Seal]:
         """Those that are meant."""
-        name, _, prefix = wanted.rpartition("@")
-        found = [seal for seal in seals if seal.repository == wanted]
-        found += [s for s in seals if s.repository == name and s.revision.startswith(prefix)]
-        if not found and len(prefix) >= ID_DIGITS:
-            found = [s for s in seals if name in ("", s.repository) and s.id.startswith(prefix)]
-        return found
+        name, _, prefix = reference.rpartition("@")
+        meant = [seal for seal in seals if seal.repository == reference]
+        meant += [s for s in seals if s.repository == name and s.revision.startswith(prefix)]
+        if not meant and len(prefix) >= ID_DIGITS:
+            meant = [s for s in seals if name in ("", s.repository) and s.id.startswith(prefix)]
+        return meant
 
     def sighted(self, repository: str) -> str:
         """The revision to which upstream's `main` pointed when it was last asked: section 7."""
@@ -1672,24 +1678,24 @@ class Snapshots:
                     return str(event["revision"])
         return ""
 
-    def choose(self, wanted: str) -> tuple[Seal, bool]:
+    def choose(self, reference: str) -> tuple[Seal, bool]:
         """The one that is meant among all that match: section 7; and whether a newer one may hold more."""
-        seals = self.matching(wanted)
+        seals = self.matching(reference)
         revisions = {seal.revision for seal in seals}
-        newer = self.newer_seals(wanted, seals)
-        if "@" not in wanted and (len(revisions) > 1 or newer):
+        newer = self.newer_seals(reference, seals)
+        if "@" not in reference and (len(revisions) > 1 or newer):
             newest = self.sighted(seals[0].repository)
             if any(seal.whole for seal in seals if seal.revision == newest):
                 seals = [seal for seal in seals if seal.revision == newest]
                 newer &= {newest}
         elif newer - revisions:
-            raise Stop(10, f"{wanted}: only a newer reader can read what was asked for")
+            raise Stop(10, f"{reference}: only a newer reader can read what was asked for")
         seal = max(seals, key=self.order) if len(seals) > 1 else seals[0]
         return seal, bool(newer) and not (seal.whole and newer == {seal.revision})
 
-    def newer_seals(self, wanted: str, seals: Sequence[Seal]) -> set[str]:
+    def newer_seals(self, reference: str, seals: Sequence[Seal]) -> set[str]:
         """The revisions of seals that are not understood, and that are perhaps meant."""
-        prefix = wanted.rpartition("@")[2] if "@" in wanted else ""
+        prefix = reference.rpartition("@")[2] if "@" in reference else ""
         folders = {seal.path.parent for seal in seals}
         names = [path.name for path in self.newer if path.parent in folders]
         return {name.split(".")[0] for name in names if name.startswith(prefix)}
@@ -1704,8 +1710,8 @@ class Snapshots:
                     hub = manifest["source"]["upstream"] == "huggingface"
                     by = UPSTREAM if hub else VOUCHERS["cache"]
                     ranks = [by if f.get("lfs") or f.get("oid") else 0 for f in manifest["files"]]
-                    told = min(ranks, default=UPSTREAM)
-                    rank = told if rank is None else rank
+                    lowest = min(ranks, default=UPSTREAM)
+                    rank = lowest if rank is None else rank
                     committed = committed or manifest["source"].get("committed", "")
             except Damage:  # named as damaged if it is chosen; nothing takes its place unseen
                 rank, committed = UPSTREAM if rank is None else rank, committed or ""
@@ -1845,17 +1851,17 @@ def restore(snapshots: Snapshots, seal: Seal, destination: Path, rename: bool) -
     """Restores what can be restored, and names what cannot."""
     log, packs = snapshots.log, snapshots.packs
     if os.path.lexists(destination) and not (
-        destination.is_dir() and {one.name for one in destination.iterdir()} <= {"lost+found"}
+        destination.is_dir() and {entry.name for entry in destination.iterdir()} <= {"lost+found"}
     ):
         raise Stop(2, f"{destination}: exists and is not an empty directory")
     selection = seal.body["selection"]
     chosen = "all files" if seal.whole else f"chosen files only: {selection}"
     if selection.get("completeness"):
         chosen = f"perhaps not every file of the revision: {selection}"
-    told = f"sealed {seal.sealed}, id {seal.id}"
+    about = f"sealed {seal.sealed}, id {seal.id}"
     if not seal.sealed:
-        told, chosen = "without a seal", "nobody says whether these are all files"
-    log.note(f"restoring {seal}, {told}; {chosen}")
+        about, chosen = "without a seal", "nobody says whether these are all files"
+    log.note(f"restoring {seal}, {about}; {chosen}")
     files = snapshots.files(seal)
     names = other_names([file["path"] for file in files]) if rename else {}
     destination.mkdir(parents=True, exist_ok=True)
@@ -1909,8 +1915,8 @@ def show(seals: Sequence[Seal]) -> None:
         with reading(seal.path):
             totals = " ".join(f"{k}={v}" for k, v in sorted(seal.body["totals"].items()))
         chosen = "" if seal.whole else " chosen-files-only"
-        told = f"{seal.sealed} {totals}" if seal.sealed else "without-a-seal"
-        print(shown(f"{seal} {told}{chosen} id={seal.id}"))
+        about = f"{seal.sealed} {totals}" if seal.sealed else "without-a-seal"
+        print(shown(f"{seal} {about}{chosen} id={seal.id}"))
 
 
 def run(arguments: argparse.Namespace, log: Log) -> None:
@@ -1919,17 +1925,17 @@ def run(arguments: argparse.Namespace, log: Log) -> None:
     check = arguments.blake3 or BLAKE3 is not None
     with contextlib.closing(Packs(root, elsewhere, Zstandard(), check, log)) as packs:
         snapshots = Snapshots(packs)
-        wanted = arguments.repository
+        reference = arguments.repository
         if arguments.command == "restore":
             destination = Path(arguments.destination)
-            seal, lesser = snapshots.choose(wanted)
+            seal, lesser = snapshots.choose(reference)
             restore(snapshots, seal, destination, arguments.rename)
             if lesser:
                 raise Stop(3, f"{seal} is restored in place of what only a newer reader can read")
             return
-        seals = snapshots.matching(wanted) if wanted else snapshots.seals
+        seals = snapshots.matching(reference) if reference else snapshots.seals
         if arguments.command == "list":
-            show([*seals, *([] if wanted else snapshots.unsealed())])
+            show([*seals, *([] if reference else snapshots.unsealed())])
         else:
             verify(snapshots, seals)
     if log.damaged:
