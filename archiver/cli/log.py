@@ -25,6 +25,11 @@ _NAMED: Final = 5
 _VERBATIM: Final = 2000
 _DAMAGED: Final = 20
 _LEVELS: Final = 20
+_STOPPED: Final[dict[object, str]] = {
+    "bytes": "; stopped, its bytes were used up",
+    "time": "; stopped, its time was used up",
+    "window": "; stopped, its window was over",
+}
 
 
 @click.command(epilog="Example: archiver log -C weights --since 7d --kind audited")
@@ -152,7 +157,7 @@ def sentence(event: Event) -> str:  # noqa: C901, PLR0911, PLR0912, PLR0915 - on
             outcomes = ", ".join(f"{count:,} {outcome}" for outcome, count in counts)
             size = f"{human_bytes(synced.fetched)} fetched in {human_duration(synced.seconds)}"
             run = f"the plan {printable(synced.plan)} was run, exit {synced.exit_code}"
-            return f"{run}: {outcomes}; {size}."
+            return f"{run}: {outcomes}; {size}{_STOPPED.get(synced.stopped, '')}."
         case kinds.NightRun() as night:
             return _night(night)
         case kinds.Acknowledged() as known:

@@ -195,7 +195,9 @@ def _show_preview(result: PlanPreview, plan: str) -> None:
         output.line(
             f"FAILED: {printable(entry.title)}{_because(entry)}: {printable(entry.message, 2000)}"
         )
-        if entry.hint:
+        if entry.spelled:
+            output.hint(f"Did you mean {printable(entry.spelled)}?")
+        elif entry.hint:
             output.hint(entry.hint)
     if result.free >= 0 or result.fetch_bytes:
         _show_figures(result)
@@ -207,7 +209,7 @@ def _news(entry: EntryPreview) -> str:
     title = f"{printable(entry.title)}{_because(entry)}"
     fetch = f"{human_bytes(entry.fetch_bytes)} to fetch"
     if entry.resumed_bytes:
-        fetch += f", less {human_bytes(entry.resumed_bytes)} that an earlier run stored"
+        fetch += f", {human_bytes(entry.resumed_bytes)} stored by an earlier run"
     if entry.news == "new":
         return f"NEW: {title}: {plural(entry.files, 'file')}, {human_bytes(entry.bytes)}; {fetch}"
     changes = [

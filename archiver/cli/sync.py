@@ -241,14 +241,19 @@ def _hint_for_gone(
     archive: Archive, planned: PlannedRepository, error: ArchiverError, finder: Finder
 ) -> str:
     """Return what to do about a loss: a name that is held was not mistyped, and the loss may be known."""
+    from archiver.archive.pins import published_pins
     from archiver.archive.plans import outcome_of
     from archiver.archive.watch import awaits_verdict
+    from archiver.upstream.resolution import spelled_upstream
 
     if planned.is_open or planned.follows:
         return error.hint
     held = archive.snapshots_of(planned.name, on_damage=skip_damaged)
     if not held:
-        right = "" if isinstance(error, RenamedError) else _spelled_right(planned.name, finder)
+        names = [snapshot.seal.repository for snapshot in archive.snapshots(skip_damaged)]
+        names += [pin.repository for pin in published_pins()]
+        renamed = isinstance(error, RenamedError)
+        right = "" if renamed else spelled_upstream(planned.name, finder, names)
         return f"Did you mean {printable(right)}? {error.hint}" if right else error.hint
     if isinstance(error, UnseenError) and awaits_verdict(
         archive.events(skip_damaged), planned.name
@@ -264,17 +269,6 @@ def _hint_for_gone(
     if outcome_of(error) == "refused" or isinstance(error, RenamedError):
         return f"{error.hint} {known}"
     return known
-
-
-def _spelled_right(name: str, finder: Finder) -> str:
-    """Return the name that its owner has at upstream and that is most like this one; ``""`` if none is."""
-    from archiver.upstream.resolution import spelled_right
-
-    author, slash, _ = name.rpartition("/")
-    try:
-        return spelled_right(name, finder.repositories_of(author)) if slash else ""
-    except ArchiverError:
-        return ""
 
 
 _STOPPED: Final = {

@@ -128,7 +128,7 @@ class PlanMirror:
         if isinstance(upstream, Hubs):
             upstream = upstream.of(planned.name, planned.sources)
         with self._meter() as meter:
-            self._tally = _Tally(meter, budget)
+            self._tally = _Tally(meter)
             report = self._mirror(
                 upstream,
                 planned.name,
@@ -157,14 +157,10 @@ def as_planned(report: MirrorReport, planned: PlannedRepository) -> MirrorReport
 
 
 class _Tally(Progress):
-    """Counts what is fetched and stored, by several threads, and hands everything on.
+    """Counts what is fetched and stored, by several threads, and hands everything on."""
 
-    What is fetched is also counted in the budget of the run.
-    """
-
-    def __init__(self, inner: Progress, budget: RunBudget | None = None) -> None:
+    def __init__(self, inner: Progress) -> None:
         self._inner = inner
-        self._budget = budget
         self._lock = threading.Lock()
         self.fetched = 0
         self.stored_bytes = 0
@@ -185,8 +181,6 @@ class _Tally(Progress):
         """Count the bytes that were fetched."""
         with self._lock:
             self.fetched += count if fetched else 0
-        if self._budget is not None and fetched:
-            self._budget.take(count)
         self._inner.advance(count, fetched=fetched)
 
     def rewind(self, count: int) -> None:

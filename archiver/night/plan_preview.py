@@ -9,9 +9,17 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 import msgspec
 
 from archiver.archive.events import Synced
+from archiver.archive.pins import published_pins
 from archiver.archive.places import own_place
 from archiver.archive.plans import Plans, outcome_of, planned_entry
-from archiver.errors import ArchiverError, ExitCode, explain_system_error, skip_damaged
+from archiver.errors import (
+    ArchiverError,
+    ExitCode,
+    RenamedError,
+    UpstreamGoneError,
+    explain_system_error,
+    skip_damaged,
+)
 from archiver.night.plan_mirror import NarrowedError, as_planned
 from archiver.operations.mirror.lookups import Lookups
 from archiver.operations.mirror.repositories import MirrorSettings, RepositoryMirror
@@ -19,7 +27,7 @@ from archiver.operations.sync import LEAST_RATIO
 from archiver.operations.upstream import preview_of
 from archiver.text import utc_now, wall_clock
 from archiver.upstream.failover import Hubs
-from archiver.upstream.resolution import HubFinder, resolve
+from archiver.upstream.resolution import HubFinder, resolve, spelled_upstream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,6 +42,7 @@ if TYPE_CHECKING:
     from archiver.progress import Progress
     from archiver.upstream.protocol import ByteStream, Upstream
     from archiver.upstream.remote_file import Listing, RemoteFile
+    from archiver.upstream.resolution import Finder
 
 EntryNews = Literal["held", "new", "changed", "failed", "known"]
 """What an entry would bring: nothing; a repository of which nothing is held; another revision, or other
@@ -49,7 +58,8 @@ class EntryPreview(msgspec.Struct, frozen=True):
 
     ``of`` is the pattern, author or collection that stands for it, ``appeared``: it did not before.
     ``fetch_bytes`` is what is neither held under any name nor was stored by an unfinished run; that is
-    ``resumed_bytes``. ``exit_code`` and ``message`` are of an entry that failed.
+    ``resumed_bytes``. ``exit_code``, ``message`` and ``hint`` are of an entry that failed.
+    ``spelled`` is what was most likely meant by a name that upstream has not.
     """
 
     repository: str
@@ -68,6 +78,7 @@ class EntryPreview(msgspec.Struct, frozen=True):
     exit_code: int = 0
     message: str = ""
     hint: str = ""
+    spelled: str = ""
 
     @property
     def title(self) -> str:
@@ -140,7 +151,7 @@ def preview_plan(archive: Archive, request: PlanPreviewRequest) -> PlanPreview:
     finder = HubFinder(upstream.hub if isinstance(upstream, Hubs) else lambda _: upstream)
     before = known.planned.entries if known else ()
     resolution = resolve(plan, before, finder if plan.is_open else None)
-    previews = _Previews(archive, request, plans, known)
+    previews = _Previews(archive, request, plans, known, finder)
     entries: list[EntryPreview] = []
     unresolved = {written.title: error for written, error in resolution.unresolved}
     appeared = {planned.title for planned in resolution.appeared}
@@ -167,8 +178,10 @@ class _Previews:
         request: PlanPreviewRequest,
         plans: Plans,
         known: KnownPlan | None,
+        finder: Finder,
     ) -> None:
         self._archive = archive
+        self._finder = finder
         self._request = request
         self._plans = plans
         self._known = known
@@ -232,6 +245,9 @@ class _Previews:
         """Return why an entry would bring nothing."""
         outcome = outcome_of(error)
         known = self._is_known(planned, outcome)
+        meant = ""
+        if isinstance(error, UpstreamGoneError) and not isinstance(error, RenamedError):
+            meant = self._spelled(planned)
         return EntryPreview(
             repository=planned.selector,
             revision=planned.revision or ",".join(planned.revisions),
@@ -239,7 +255,16 @@ class _Previews:
             exit_code=0 if known else int(error.exit_code),
             message=error.message,
             hint=error.hint,
+            spelled=meant,
         )
+
+    def _spelled(self, planned: PlannedRepository) -> str:
+        """Return the name that is most likely meant by one that upstream has not, and that is not held."""
+        if planned.is_open or self._archive.snapshots_of(planned.name, on_damage=skip_damaged):
+            return ""
+        names = [snapshot.seal.repository for snapshot in self._archive.snapshots(skip_damaged)]
+        names += [pin.repository for pin in published_pins()]
+        return spelled_upstream(planned.name, self._finder, names)
 
     def _is_known(self, planned: PlannedRepository, outcome: str) -> bool:
         if self._known is None:
@@ -286,7 +311,7 @@ def _added_up(
     events: list[tuple[str, Event]],
     entries: list[EntryPreview],
 ) -> PlanPreview:
-    fetch = sum(entry.fetch_bytes - entry.resumed_bytes for entry in entries if entry.fetch_bytes)
+    fetch = sum(entry.fetch_bytes for entry in entries)
     try:
         free = archive.store.free_bytes()
     except OSError:

@@ -54,6 +54,7 @@ _NO_REVISION: Final = re.compile(r"[\x00-\x20\x7f~^:\\]|\.\.|@\{|\A[/-]|/\Z|\.lo
 _SECRET: Final = re.compile(r"(file|credential|env):(.+)\Z")
 _PLACES_OF_SECRETS: Final = '["file:/etc/archiver/ping.url"]'
 _WORDS_MAX: Final = 100
+_REASON_MAX: Final = 300
 
 
 # --- the file
@@ -107,7 +108,7 @@ def parse_plan(data: bytes, what: str) -> Plan:
         document = Document(data)
     except TomlError as error:
         at = f"line {error.line}: " if error.line else ""
-        raise _refused(what, [f"{at}{printable(error.reason)}"], 1) from None
+        raise _refused(what, [f"{at}{error.reason[:_REASON_MAX]}"], 1) from None
     problems = Problems()
     plan = _plan(document.values, problems)
     if problems:

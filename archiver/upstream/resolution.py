@@ -39,17 +39,31 @@ class RefsState(Protocol):
 
 
 @runtime_checkable
-class Finder(Protocol):
-    """An upstream that can say what there is."""
+class ListsAuthors(Protocol):
+    """An upstream that can say what an author has."""
 
     def repositories_of(self, author: str) -> tuple[str, ...]:
         """Return the spellings of all that ``[datasets/]Org`` has."""
 
+
+@runtime_checkable
+class ListsCollections(Protocol):
+    """An upstream that can say what a collection lists."""
+
     def collection(self, slug: str) -> tuple[str, ...]:
         """Return the spellings of what a collection lists."""
 
+
+@runtime_checkable
+class ListsRefs(Protocol):
+    """An upstream that can say which branches and tags a repository has."""
+
     def look(self, repository: str) -> RefsState:
         """Return its branches and tags."""
+
+
+class Finder(ListsAuthors, ListsCollections, ListsRefs, Protocol):
+    """What can say all that a plan may have to ask."""
 
 
 class HubFinder:
@@ -64,25 +78,31 @@ class HubFinder:
 
     def repositories_of(self, author: str) -> tuple[str, ...]:
         """Return the spellings of all that ``[hub:][datasets/]Org`` has."""
-        return self._hub(RepositoryName.parse(f"{author}/x").hub).repositories_of(author)
+        upstream = self._connect(hub := RepositoryName.parse(f"{author}/x").hub)
+        if not isinstance(upstream, ListsAuthors):
+            raise _not_told(hub, "what an author has")
+        return upstream.repositories_of(author)
 
     def collection(self, slug: str) -> tuple[str, ...]:
         """Return the spellings of what ``[hub:]Owner/title`` lists."""
-        hub, colon, rest = slug.partition(":")
-        return self._hub(hub if colon else HUGGING_FACE).collection(rest if colon else slug)
+        before, colon, rest = slug.partition(":")
+        upstream = self._connect(hub := before if colon else HUGGING_FACE)
+        if not isinstance(upstream, ListsCollections):
+            raise _not_told(hub, "what a collection lists")
+        return upstream.collection(rest if colon else slug)
 
     def look(self, repository: str) -> RefsState:
         """Return its branches and tags."""
-        return self._hub(RepositoryName.parse(repository).hub).look(repository)
+        upstream = self._connect(hub := RepositoryName.parse(repository).hub)
+        if not isinstance(upstream, ListsRefs):
+            raise _not_told(hub, "which branches and tags there are")
+        return upstream.look(repository)
 
-    def _hub(self, name: str) -> Finder:
-        upstream = self._connect(name)
-        if not isinstance(upstream, Finder):
-            raise UsageError(
-                f"{printable(name)} cannot be asked what an author, a collection or a repository has.",
-                hint="Name its repositories and revisions in the plan, each by itself.",
-            )
-        return upstream
+
+def _not_told(hub: str, what: str) -> UsageError:
+    return UsageError(
+        f"{printable(hub)} cannot be asked {what}.", hint="Name each in the plan by itself."
+    )
 
 
 class Unresolved(NamedTuple):
@@ -221,6 +241,10 @@ class _Resolver:
         if repository not in self._refs:
             self._refs[repository] = self._finder.look(repository)
         state = self._refs[repository]
+        if state.branches is None and state.tags is None:
+            raise _not_told(
+                RepositoryName.parse(repository).hub, "which branches and tags there are"
+            )
         branches, tags = sorted(state.branches or ()), sorted(state.tags or ())
         sets = {ALL_BRANCHES: branches, ALL_TAGS: tags, ALL_REVISIONS: [*branches, *tags]}
         if word in sets:
@@ -247,6 +271,24 @@ def _fits(name: str, pattern: str) -> bool:
 
 def _kind(author: str) -> str:
     return RepositoryName.parse(f"{author}/x").type
+
+
+def spelled_upstream(name: str, finder: Finder, known: Iterable[str]) -> str:
+    """Return the name at upstream that ``name`` most likely means, which upstream has not; ``""`` if none.
+
+    ``known`` are names that are known from elsewhere: they tell how the organisation is spelled.
+    """
+    author, slash, _ = name.rpartition("/")
+    others = {other.rpartition("/")[0] for other in known}
+    spellings = [other for other in sorted(others) if other.casefold() == author.casefold()]
+    for spelling in dict.fromkeys([author, *spellings]) if slash else ():
+        try:
+            right = spelled_right(name, finder.repositories_of(spelling))
+        except ArchiverError:
+            continue
+        if right and right != name:
+            return right
+    return ""
 
 
 def spelled_right(name: str, names: Iterable[str]) -> str:

@@ -127,6 +127,17 @@ def test_time_and_runs_follow_from_rate_budget_and_window(show, hub, plan):
     assert "How long that takes is not known" in unknown
 
 
+def test_what_an_unfinished_run_stored_is_not_fetched_again(show, run, hub, root, plan):
+    hub.create("Big/Model", {f"{n:03}.bin": noise(n, 60_000) for n in range(20)})
+    path = plan('name = "Big/Model"')
+    words = ("--max-bytes", "500kB", "--jobs", "1", "--min-free", "0B")
+    assert run("sync", "-q", "-C", root, path, *words).code == 0
+    (entry,) = show(path).kinds("entry")
+    assert entry["resumed_bytes"] >= 60_000
+    assert entry["fetch_bytes"] + entry["resumed_bytes"] == entry["bytes"] == 1_200_000
+    assert " stored by an earlier run." in show(path, as_json=False).out
+
+
 def test_what_cannot_fit_is_told(show, hub, plan):
     path = plan(PATTERN, head='min_free = "900PB"')
     assert show(path).code == 31

@@ -178,7 +178,7 @@ def _select(listing: Listing, request: MirrorRequest) -> Listing:
 
 
 class _BudgetedStream:
-    """A file's bytes, as long as the run may fetch some.
+    """A file's bytes, as long as the run may fetch some; each that comes is counted.
 
     Args:
         stream: Where they come from.
@@ -198,6 +198,7 @@ class _BudgetedStream:
         if self._left > 0:
             self._budget.require(self._repository)
         count = self._stream.readinto(buffer)
+        self._budget.take(count)
         self._left -= count
         return count
 
