@@ -118,6 +118,11 @@ class Catalogue:
         _create_tables(catalogue._anchor, catalogue.path)
         return catalogue
 
+    @property
+    def in_memory_only(self) -> bool:
+        """Whether what it answers lies on no disk, from the start or since its file failed."""
+        return self._memory or self._fallback is not None
+
     def fall_back_on(self, open_fallback: Callable[[], Catalogue]) -> None:
         """Go on with what ``open_fallback`` gives once this file cannot be read or written any more."""
         self._open_fallback = open_fallback

@@ -9,7 +9,7 @@ number is written anew.
 ::
 
     repositories ─< snapshots >─ manifests ─< files >─ layouts ─< tensors
-    packs ─< objects                                   events
+    packs ─< objects    events   └─ cards              └─< tensor_groups
 """
 
 from __future__ import annotations
@@ -158,6 +158,40 @@ class TensorRow(Base):
     shape: Mapped[tuple[int, ...]] = mapped_column(Shape)
     begin: Mapped[int]
     end: Mapped[int]
+
+
+class TensorGroup(Base):
+    """Tensors of a layout that differ only in the numbers within their names, such as those of all layers.
+
+    ``pattern`` has ``#`` for each number; ``""`` stands for all that are beyond the bound. ``bytes`` are
+    of all ``tensors`` of the group together.
+    """
+
+    __tablename__ = "tensor_groups"
+    __table_args__ = COMPACT
+
+    layout_id: Mapped[int] = mapped_column(ForeignKey(Layout.id), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    pattern: Mapped[str] = mapped_column(Text)
+    dtype: Mapped[str] = mapped_column(Text)
+    shape: Mapped[tuple[int, ...]] = mapped_column(Shape)
+    tensors: Mapped[int]
+    bytes: Mapped[int]
+
+
+class Card(Base):
+    """What a manifest's README.md says, as far as it was read; ``""`` where it says nothing.
+
+    ``terms`` are the tags, languages, base models and the like of its front matter, one a line.
+    """
+
+    __tablename__ = "cards"
+
+    manifest_id: Mapped[int] = mapped_column(ForeignKey(ManifestRow.id), primary_key=True)
+    licence: Mapped[str] = mapped_column(Text)
+    title: Mapped[str] = mapped_column(Text)
+    terms: Mapped[str] = mapped_column(Text)
+    text: Mapped[str] = mapped_column(Text)
 
 
 class FileRow(Base):

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 APPLICATION_ID: Final = 0x61726376
 """``arcv``: in the header of every catalogue, so that no other SQLite file is taken for one."""
-SCHEMA: Final = 3
+SCHEMA: Final = 4
 """The number of this version's tables, in ``PRAGMA user_version``. Another number is never migrated: the
 file is written anew. To be raised with every change of a table or an index, or of what goes into them."""
 TABLES: Final = {
@@ -52,6 +52,8 @@ TABLES: Final = {
         *("selection", "files", "bytes", "objects", "stored", "tensors"),
     ),
     "tensors": ("layout_id", "number", "name", "dtype", "shape", "begin", "end"),
+    "tensor_groups": ("layout_id", "number", "pattern", "dtype", "shape", "tensors", "bytes"),
+    "cards": ("manifest_id", "licence", "title", "terms", "text"),
     "files": ("manifest_id", "path", "size", "sha256", "blake3", "oid", "lfs", "layout_id"),
     "objects": ("blake3", "pack_id", "offset", "stored", "size", "codec"),
     "events": ("digest", "event", "time", "tool", "repository", "revision", "detail"),

@@ -7,6 +7,7 @@ whether anything changed.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -16,6 +17,7 @@ from sqlalchemy import delete, insert, select
 from archiver.archive.records import canonical
 from archiver.catalogue.database import batches
 from archiver.catalogue.schema import (
+    Card,
     EventRow,
     FileRow,
     Layout,
@@ -24,6 +26,7 @@ from archiver.catalogue.schema import (
     Pack,
     Repository,
     Snapshot,
+    TensorGroup,
     TensorRow,
 )
 
@@ -39,6 +42,9 @@ if TYPE_CHECKING:
     from archiver.catalogue.database import Catalogue
     from archiver.tensors.header import Tensor
 
+GROUPS_MAX: Final = 4096
+"""Groups of a layout that are kept apart: the largest model has some dozens."""
+_NUMBER: Final = re.compile(r"(?<![A-Za-z0-9])[0-9]+(?![A-Za-z0-9])")
 _BATCH: Final = 2000
 """Rows sent to SQLite at a time; this, and not a model's size, bounds memory."""
 
@@ -96,10 +102,12 @@ def _forget_manifest(connection: Connection, number: int) -> None:
     in_manifest = FileRow.manifest_id == number
     layouts = connection.scalars(select(FileRow.layout_id).where(in_manifest).distinct()).all()
     connection.execute(delete(FileRow).where(in_manifest))
+    connection.execute(delete(Card).where(Card.manifest_id == number))
     connection.execute(delete(ManifestRow).where(ManifestRow.id == number))
     for layout in layouts:
         if not connection.scalar(select(FileRow.layout_id).where(FileRow.layout_id == layout)):
             connection.execute(delete(TensorRow).where(TensorRow.layout_id == layout))
+            connection.execute(delete(TensorGroup).where(TensorGroup.layout_id == layout))
             connection.execute(delete(Layout).where(Layout.id == layout))
 
 
@@ -221,6 +229,7 @@ def _layout(connection: Connection, tensors: tuple[Tensor, ...]) -> int:
         return known
     number = _add(connection, Layout, digest=digest)
     _add_all(connection, TensorRow, _tensor_rows(number, tensors))
+    _add_all(connection, TensorGroup, _group_rows(number, tensors))
     return number
 
 
@@ -234,6 +243,32 @@ def _tensor_rows(layout: int, tensors: tuple[Tensor, ...]) -> Iterator[dict[str,
             "shape": tensor.shape,
             "begin": tensor.begin,
             "end": tensor.end,
+        }
+
+
+def name_pattern(name: str) -> str:
+    """Return a tensor's name with ``#`` for each number that stands between other signs than letters."""
+    return _NUMBER.sub("#", name)
+
+
+def _group_rows(layout: int, tensors: tuple[Tensor, ...]) -> Iterator[dict[str, Any]]:
+    """Yield the groups of tensors that only numbers tell apart, those beyond the bound as one."""
+    groups: dict[tuple[str, str, tuple[int, ...]], tuple[int, int]] = {}
+    for tensor in tensors:
+        key = name_pattern(tensor.name), tensor.dtype, tensor.shape
+        if key not in groups and len(groups) >= GROUPS_MAX:
+            key = "", "", ()
+        count, size = groups.get(key, (0, 0))
+        groups[key] = count + 1, size + tensor.end - tensor.begin
+    for number, ((pattern, dtype, shape), (count, size)) in enumerate(groups.items()):
+        yield {
+            "layout_id": layout,
+            "number": number,
+            "pattern": pattern,
+            "dtype": dtype,
+            "shape": shape,
+            "tensors": count,
+            "bytes": size,
         }
 
 

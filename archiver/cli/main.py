@@ -71,6 +71,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     "Look": {
         "list": ("list_", "List the snapshots the archive holds."),
         "show": ("show", "Show one snapshot: source, files, tensors."),
+        "search": ("search", "Search repositories with their cards, files and tensors."),
         "diff": ("diff", "Show which files and tensors differ between two snapshots."),
         "upstream": ("upstream", "Show a repository's history upstream, as it was seen."),
         "log": ("log", "Show what happened to the archive: the events of its journal."),
@@ -79,6 +80,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
             "Write a page of how the archive stands and what happened.",
         ),
         "stats": ("stats", "Show what the archive holds and what it saves."),
+        "sql": ("sql", "Ask the catalogue in SQL, read-only."),
         "demo": ("demo", "Run the whole job on a small hub of its own, and report."),
     },
 }

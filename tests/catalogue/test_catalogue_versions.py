@@ -55,6 +55,7 @@ def newer(path):
 VERSIONS = {
     "older": thawed("first_version.sql"),
     "made by alembic": thawed("second_version.sql"),
+    "without groups of tensors": thawed("third_version.sql"),
     "newer": newer,
 }
 
@@ -119,7 +120,7 @@ def test_an_empty_file_gets_the_tables_of_the_models(path, tmp_path):
 def test_a_file_of_this_version_is_used_as_it_is(path, tmp_path):
     """Whoever changes a table raises SCHEMA, freezes a new file, and lists this one as an older version."""
     frozen = tmp_path / "frozen.sqlite"
-    thawed("third_version.sql")(frozen)
+    thawed("fourth_version.sql")(frozen)
     assert number_of(frozen) == SCHEMA
     assert structure(frozen) == structure(path)
     with Catalogue.open(path) as catalogue:

@@ -1,0 +1,38 @@
+"""Search and SQL: what the catalogue, brought up to date, has an answer to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from archiver.catalogue.cards import add_cards
+from archiver.catalogue.rebuild import open_catalogue
+from archiver.catalogue.search import Hits, Query, search
+from archiver.catalogue.sql import ROWS, SECONDS, Answer, run_query
+
+if TYPE_CHECKING:
+    from archiver.archive.archive import Archive
+    from archiver.progress import Progress
+
+
+class SqlRequest(msgspec.Struct, frozen=True):
+    """One SELECT, and the most rows and seconds of it."""
+
+    query: str
+    rows: int = ROWS
+    seconds: float = SECONDS
+
+
+def search_archive(archive: Archive, query: Query, progress: Progress) -> Hits:
+    """Return what is held and has the words; ``progress`` is told if the catalogue is written anew."""
+    with open_catalogue(archive, progress) as catalogue:
+        add_cards(archive, catalogue)
+        return search(catalogue, query)
+
+
+def query_catalogue(archive: Archive, request: SqlRequest, progress: Progress) -> Answer:
+    """Return the rows of a query over the catalogue; the errors are those of ``run_query``."""
+    with open_catalogue(archive, progress) as catalogue:
+        add_cards(archive, catalogue)
+        return run_query(catalogue, request.query, rows=request.rows, seconds=request.seconds)
