@@ -262,14 +262,12 @@ class Seals:
 
     def _near(self, repository: str) -> list[str]:
         """Return the repositories that were perhaps meant: of another hub or type, or mistyped."""
-        spelled = {
-            snapshot.seal.repository.casefold(): snapshot.seal.repository
-            for snapshot in self.all(skip_damaged)
-        }
+        names = {snapshot.seal.repository for snapshot in self.all(skip_damaged)}
+        spelled = sorted((_bare_name(name), name) for name in names)
         bare = _bare_name(repository)
-        same = [name for key, name in sorted(spelled.items()) if _bare_name(key) == bare]
-        close = difflib.get_close_matches(repository.casefold(), spelled, _NEAR_MAX, _NEAR)
-        return (same or [spelled[key] for key in close])[:_NEAR_MAX]
+        close = difflib.get_close_matches(bare, dict(spelled), _NEAR_MAX, _NEAR)
+        near = {bare} if bare in dict(spelled) else set(close)
+        return [name for key, name in spelled if key in near][:_NEAR_MAX]
 
     def _require_unneeded(self, name: str, error: DamageError, candidates: list[Snapshot]) -> None:
         """Raise the damage of a seal that was perhaps meant, if no snapshot stands in for it."""

@@ -215,7 +215,8 @@ def _show(report: RestoreReport, snapshot: Snapshot, seconds: float) -> None:
     for file in report.renamed:
         output.line(f"  {printable(file.path)} is restored as {printable(file.name)}")
     if not report.failures:
-        there = f"; {report.kept} were there already" if report.kept else ""
+        were = "was" if report.kept == 1 else "were"
+        there = f"; {report.kept} {were} there already" if report.kept else ""
         verb = "compared" if report.kept == report.files else "restored"
         output.line(
             f"{title}: {verb} {plural(report.files, 'file')}, {human_bytes(report.bytes)}, "

@@ -88,7 +88,8 @@ def _print_metadata(file: FileMetadata) -> None:
         metadata=[_described(value) for value in file.metadata],
         left_out=file.left_out,
     )
-    output.line(f"\n{printable(file.path)}")
+    output.line()
+    output.line(printable(file.path))
     facts([(printable(value.key, _KEY_MAX), _in_words(value)) for value in file.metadata])
     if file.left_out:
         output.line(f"and {plural(file.left_out, 'key')} more.")
@@ -112,11 +113,16 @@ def _described(value: MetadataValue) -> dict[str, Any]:
 
 def _in_words(value: MetadataValue) -> str:
     if not isinstance(value.value, tuple):
-        text = printable(str(value.value), _VALUE_MAX)
+        text = _in_short(value.value, _VALUE_MAX)
         return f"{text} ({value.type})" if value.type != "string" else text or '""'
-    first = "".join(f"{printable(str(element), _ELEMENT_MAX)}, " for element in value.value)
+    first = "".join(f"{_in_short(element, _ELEMENT_MAX)}, " for element in value.value)
     more = "…" if value.elements > len(value.value) else ""
     return f"{value.elements:,} of {value.type}: {first}{more}".removesuffix(", ")
+
+
+def _in_short(value: object, most: int) -> str:
+    text = str(value)
+    return text if len(text) <= most else f"{text[:most]}…"
 
 
 def _seal_facts(shown: SnapshotFacts) -> list[tuple[str, str]]:

@@ -100,6 +100,7 @@ def test_metadata_of_a_gguf_file(run, tmp_path):
     folder.mkdir()
     told = {
         "general.name": "Tiny\x1b[31m",
+        "tokenizer.chat_template": "two\nlines",
         "llama.block_count": 3,
         "llama.rope.freq_base": float("inf"),
         "tokenizer.ggml.tokens": [f"w{number}" for number in range(20_000)],
@@ -122,5 +123,7 @@ def test_metadata_of_a_gguf_file(run, tmp_path):
     shown = run("show", "-C", root, "org/tiny", "--metadata").out
     assert "20,000 of string: w0, w1," in shown
     assert "3 (uint32)" in shown
+    assert "\ntiny.gguf\n" in shown
+    assert "two\\nlines" in shown
     assert "\x1b" not in shown
     assert not run("show", "--json", "-C", root, "org/tiny").kinds("gguf")

@@ -79,6 +79,7 @@ def test_a_name_that_is_nearly_right(held, archive, cli, tmp_path):
         "org/modle": ("org/model", ""),
         "ORG/Model": ("", "org/model"),  # the command takes it in any case
         "nothing/like": ("", ""),
+        "folder:n": ("", ""),
     }
     for number, (name, (by_command, by_decoder)) in enumerate(meant.items()):
         result = cli("restore", "-C", archive, name, tmp_path / f"out{number}")
