@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, Self
 import numpy as np
 from blake3 import blake3
 
+from archiver.archive.destination import BLOCK_ALIGN
 from archiver.archive.packs.reader import DECODER_BYTES
 from archiver.codec.segment import SEGMENT_MAX
 from archiver.errors import ArchiverError, DamageError, NotUnderstoodError, UnreadableError
@@ -39,6 +40,7 @@ _SMALL: Final = 1 << 20
 _FILE_THREADS: Final = 8
 """Threads that open, sync and name files, and make small ones; mostly they wait for the disk."""
 _SMALL_AHEAD: Final = 4 * _FILE_THREADS
+_WORD: Final = 8
 _HASHED_BY: Final = 4
 """There is a buffer that waits to be hashed for each so many threads that decode."""
 
@@ -121,7 +123,7 @@ class FileDecoder:
         if not self._buffers:
             return None
         self._buffers -= 1
-        return np.empty(SEGMENT_MAX, np.uint8)
+        return _aligned_buffer()
 
     def give_back(self, buffer: Bytes) -> None:
         """Let the buffer be used again."""
@@ -210,6 +212,21 @@ class FileDecoder:
         digests.require(entry)
 
 
+def _aligned_buffer() -> Bytes:
+    """Return a buffer that begins at a block, with room for a segment at any place of one."""
+    whole = np.empty(SEGMENT_MAX + 2 * BLOCK_ALIGN, np.uint8)
+    begin = -whole.ctypes.data % BLOCK_ALIGN
+    return whole[begin : begin + SEGMENT_MAX + BLOCK_ALIGN]
+
+
+def _placed(buffer: Bytes, offset: int) -> Bytes:
+    """Return the part of a buffer that lies in memory as ``offset`` does in a file.
+
+    Blocks of it can be written past the system's cache; but words must not begin anywhere.
+    """
+    return buffer[offset % BLOCK_ALIGN :] if offset % _WORD == 0 else buffer
+
+
 def _batches(segments: Iterable[Segment]) -> Iterator[list[Segment]]:
     """Yield the segments in groups that fit a buffer each; raise DamageError for an impossible one."""
     batch: list[Segment] = []
@@ -264,7 +281,7 @@ class _Decoded(NamedTuple):
     """A batch of a file in its buffer."""
 
     buffer: Bytes
-    size: int
+    piece: Bytes
 
 
 class _OpenFile:
@@ -514,11 +531,11 @@ class _Run:
             number, offset, batch = file.take()
             self._submit(
                 self._decoder.decoders,
-                self._decoded(file, number, buffer),
+                self._decoded(file, (number, offset), buffer),
                 self._do_decode,
                 (file, number, offset),
                 batch,
-                buffer,
+                _placed(buffer, offset),
             )
 
     def _do_decode(
@@ -535,8 +552,10 @@ class _Run:
         return size
 
     def _decoded(
-        self, file: _OpenFile, number: int, buffer: Bytes
+        self, file: _OpenFile, place: tuple[int, int], buffer: Bytes
     ) -> Callable[[Future[int]], None]:
+        number, offset = place
+
         def handle(future: Future[int]) -> None:
             error = _error_of(future)
             if error is not None:
@@ -549,7 +568,8 @@ class _Run:
                 file.digests.size += future.result()
                 self._let_go(file, [buffer])
             else:
-                file.waiting[number] = _Decoded(buffer, future.result())
+                piece = _placed(buffer, offset)[: future.result()]
+                file.waiting[number] = _Decoded(buffer, piece)
                 self._hash(file)
             self._end_if_done(file)
 
@@ -577,7 +597,7 @@ class _Run:
     @staticmethod
     def _do_hash(file: _OpenFile, ready: list[_Decoded]) -> None:
         for decoded in ready:
-            file.digests.update(decoded.buffer.data[: decoded.size])
+            file.digests.update(decoded.piece.data)
 
     def _hashed(self, file: _OpenFile, ready: list[_Decoded]) -> Callable[[Future[None]], None]:
         def handle(future: Future[None]) -> None:

@@ -39,6 +39,12 @@ if TYPE_CHECKING:
     from archiver.archive.records import FileEntry
 
 _READ = 4 << 20
+BLOCK_ALIGN: Final = 4096
+"""What is written past the system's cache lies at multiples of this, in the file and in memory."""
+_DIRECT_MIN: Final = 1 << 20
+"""Fewer bytes are not worth the wait for the disk."""
+_NOT_DIRECT: Final = {errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS}
+"""What a filesystem answers that has no such way, or wants other multiples."""
 _NOT_A_NAME = {errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ}
 """What a filesystem answers to a name that it cannot hold."""
 _ELSEWHERE = (
@@ -75,6 +81,62 @@ def remove_unfinished(folder: Path) -> None:
                 os.close(handle)
 
 
+class _DirectFile:
+    """Writes whole blocks of an open file past the system's cache, where the filesystem lets one do so.
+
+    What goes through the cache is copied into fresh pages first, which costs more processor time than to
+    decode it: 0.4 s a GB where nobody else needs the memory's bandwidth, 2 s where somebody does.
+    """
+
+    def __init__(self, handle: int) -> None:
+        self._cached = handle
+        self._handle: int | None = None
+        self._lock = threading.Lock()
+
+    def body(self, offset: int, data: memoryview) -> slice:
+        """Return which bytes of ``data`` can be written so; none where the two are aligned otherwise."""
+        if len(data) < _DIRECT_MIN or (_address_of(data) - offset) % BLOCK_ALIGN:
+            return slice(0, 0)
+        begin = -offset % BLOCK_ALIGN
+        return slice(begin, begin + (len(data) - begin) // BLOCK_ALIGN * BLOCK_ALIGN)
+
+    def write(self, offset: int, data: memoryview) -> int:
+        """Return how many bytes were written: maybe none; raise OSError where none can be at all."""
+        with self._lock:
+            if self._handle is None:
+                self._handle = self._open()
+        if self._handle < 0:
+            return 0
+        try:
+            return os.pwrite(self._handle, data, offset)
+        except OSError as error:
+            if error.errno not in _NOT_DIRECT:
+                raise
+            return 0
+
+    def _open(self) -> int:
+        direct = getattr(os, "O_DIRECT", 0)
+        if not direct:
+            return -1
+        try:
+            # Not by its name, under which another file may lie by now.
+            return os.open(f"/proc/self/fd/{self._cached}", os.O_WRONLY | os.O_CLOEXEC | direct)
+        except OSError:
+            return -1
+
+    def close(self) -> None:
+        """Let go."""
+        if self._handle is not None and self._handle >= 0:
+            os.close(self._handle)
+        self._handle = -1
+
+
+def _address_of(data: memoryview) -> int:
+    import numpy as np  # noqa: PLC0415 - lists and other quick commands do without
+
+    return int(np.frombuffer(data, np.uint8).ctypes.data)
+
+
 class Writer:
     """An unfinished file. ``accept`` gives it its name; otherwise nothing is left of it."""
 
@@ -87,6 +149,7 @@ class Writer:
         while not self._begin():
             os.close(self._handle)
         self._early = EarlySync(self._handle)
+        self._direct = _DirectFile(self._handle)
 
     def _begin(self) -> bool:
         """Create and lock the file; return False if a run that removes unfinished ones was quicker."""
@@ -109,14 +172,22 @@ class Writer:
     def write_at(self, offset: int, data: memoryview) -> None:
         """Write a stretch; threads may do so at once. Raise NoSpaceError when the disk is full."""
         try:
-            with self._writing:
-                self._early.wrote(len(data))
-                while data:
-                    written = os.pwrite(self._handle, data, offset)
-                    data, offset = data[written:], offset + written
+            body = self._direct.body(offset, data)
+            end = body.start
+            if body.stop > body.start:
+                end += self._direct.write(offset + body.start, data[body])
+            self._write_cached(offset, data[: body.start])
+            self._write_cached(offset + end, data[end:])
         except OSError as error:
             error.filename = str(self.path)
             raise explain_system_error(error, "it was being restored") from error
+
+    def _write_cached(self, offset: int, data: memoryview) -> None:
+        with self._writing:
+            self._early.wrote(len(data))
+            while data:
+                written = os.pwrite(self._handle, data, offset)
+                data, offset = data[written:], offset + written
 
     def accept(self) -> None:
         """Make the file durable and give it its name; never replaces a file."""
@@ -143,6 +214,7 @@ class Writer:
         """Let go; an unaccepted file vanishes."""
         with contextlib.suppress(OSError):
             self._early.finish()
+        self._direct.close()
         os.close(self._handle)
         with contextlib.suppress(FileNotFoundError):
             self._temporary.unlink()
