@@ -15,7 +15,7 @@ from blake3 import blake3
 
 from archiver.buffers import BLOCK, Workspace, workspace
 from archiver.codec import zstd
-from archiver.codec.transforms import CODECS, Transform
+from archiver.codec.transforms import CODECS, Sink, Transform
 from archiver.digest import Blake3Hex, HexDigest, blake3_hex
 from archiver.errors import ArchiverError, DamageError
 
@@ -77,7 +77,7 @@ _STREAM_WAYS = {
     Effort.NORMAL: (zstd.HUFFMAN, 1, 3),
 }
 """How the streams of a split may be coded. Where only some blocks of a stream shrink, HUFFMAN finds them,
-which costs the other blocks a look."""
+which costs the other blocks a look; for a packed stream that is too much at any effort: 0.17 s a GB."""
 _RIVAL_WAYS = (1,)
 """For a first look at codec 0 on weights, which hardly ever wins: more would cost too much."""
 _CANDIDATES: dict[Effort, dict[str, tuple[int, ...]]] = {
@@ -146,22 +146,32 @@ def _ranked(plain: Bytes, dtype: str | None, effort: Effort, work: Workspace) ->
     scale = len(plain) / len(probe)
     choices = []
     for number in numbers:
+        transform = CODECS[number]
         ways = _RIVAL_WAYS if dtype and number == 0 else _ways(number, effort)
-        streams = _sampled(parts, CODECS[number], work)
-        best = [zstd.best_way(stream, ways) for stream in streams]
+        packed = (zstd.STORED, *(way for way in ways if way != zstd.STORED))
+        best = [
+            zstd.best_way(stream, packed if index == transform.packed_stream else ways)
+            for index, stream in enumerate(_sampled(parts, transform, work))
+        ]
         promised = sum(way.size for way in best) * scale
-        choices.append(_Choice(CODECS[number], tuple(way.number for way in best), promised))
+        choices.append(_Choice(transform, tuple(way.number for way in best), promised))
     return sorted(choices, key=lambda choice: choice.promised)
 
 
 def _sampled(parts: list[Bytes], transform: Transform, work: Workspace) -> list[list[Bytes]]:
     """Return the streams of the sample, each in as many parts."""
-    split = []
+    streams: list[list[Bytes]] = [[] for _ in range(transform.streams)]
     for part in parts:
+        pieces: list[list[Bytes]] = [[] for _ in streams]
         whole = len(part) // transform.word * transform.word
-        streams, _ = transform.split(part[:whole], work)
-        split.append([stream.copy() for stream in streams] if len(parts) > 1 else streams)
-    return [list(stream) for stream in zip(*split, strict=True)]
+        transform.split(part[:whole], [_keep_in(kept) for kept in pieces], work)
+        for stream, kept in zip(streams, pieces, strict=True):
+            stream.append(np.concatenate(kept) if kept else np.empty(0, np.uint8))
+    return streams
+
+
+def _keep_in(pieces: list[Bytes]) -> Sink:
+    return lambda piece: pieces.append(piece.copy())
 
 
 def _ways(number: int, effort: Effort) -> tuple[int, ...]:
@@ -173,16 +183,14 @@ def _attempt(
 ) -> EncodedObject | None:
     """Encode, decode and compare; return None if the result is not the same."""
     transform = choice.transform
-    whole = len(plain) // transform.word * transform.word
-    streams, emax = transform.split(plain[:whole], work)
-    ways = _ways(transform.number, effort)
-    frames = tuple(
-        # Of the whole bytes and of clipped exponents, which may stand anywhere, a sample says too little.
-        zstd.compress_best(stream, ways)
-        if transform.number == 0 or index == transform.exponent_stream
-        else zstd.compress(stream, choice.ways[index])
-        for index, stream in enumerate(streams)
-    )
+    count = len(plain) // transform.word
+    whole = count * transform.word
+    frames: tuple[bytes, ...]
+    if transform.number == 0:
+        # Of the whole bytes, which may be anything, a sample says too little.
+        frames, emax = (zstd.compress_best(plain, _ways(0, effort)),), None
+    else:
+        frames, emax = _split(plain[:whole], choice, _ways(transform.number, effort), work)
     header = ObjectHeader(
         blake3=digest,
         size=len(plain),
@@ -192,6 +200,32 @@ def _attempt(
         tail=plain[whole:].tobytes().hex(),
     )
     return EncodedObject(header, frames) if _decodes_to(plain, header, frames, work) else None
+
+
+def _split(
+    plain: Bytes, choice: _Choice, ways: tuple[int, ...], work: Workspace
+) -> tuple[tuple[bytes, ...], int | None]:
+    """Return the frames of the streams, each coded while it is split off, and ``emax``."""
+    transform, count = choice.transform, len(plain) // choice.transform.word
+    exponents: list[Bytes] = []
+    coders: dict[int, zstd.Coder | zstd.WholeCoder] = {}
+    sinks: list[Sink] = []
+    for index in range(transform.streams):
+        if index == transform.exponent_stream:
+            sinks.append(exponents.append)
+        else:
+            size = transform.length(index, count)
+            kind = zstd.WholeCoder if index == transform.packed_stream else zstd.Coder
+            coder = coders[index] = kind(choice.ways[index], size, index)
+            sinks.append(coder.write)
+    emax = transform.split(plain, sinks, work)
+    clipped = np.concatenate(exponents) if exponents else np.empty(0, np.uint8)
+    frames = (
+        # Clipped exponents may stand anywhere, so of them too a sample says too little.
+        coders[index].frame() if index in coders else zstd.compress_best(clipped, ways)
+        for index in range(transform.streams)
+    )
+    return tuple(frames), emax
 
 
 def _decodes_to(

@@ -1,8 +1,7 @@
 """Plain bytes <-> byte streams: the six codecs of format 1, without their compression.
 
-Format: ``docs/format.md``, section 4. ``split`` takes whole words only; the caller keeps the tail.
-The streams that it returns lie in the thread's workspace and are valid until its next use. ``merge`` takes
-streams a step at a time, and gives as much: so what it works on stays in the core's cache.
+Format: ``docs/format.md``, section 4. ``split`` takes whole words only; the caller keeps the tail. It gives
+its streams a step at a time, and ``merge`` takes them so: what both work on stays in the core's cache.
 
 A *half* is a 16-bit word, or the upper 16 bits of a 32-bit word; the functions on halves take arrays
 of one length, at most ``buffers.BLOCK``.
@@ -10,6 +9,7 @@ of one length, at most ``buffers.BLOCK``.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar, Final, Protocol
 
 import numpy as np
@@ -41,6 +41,10 @@ class Stream(Protocol):
         """Put the next bytes into ``out``."""
 
 
+Sink = Callable[["Bytes"], object]
+"""Takes the next bytes of a stream."""
+
+
 class Transform(Protocol):
     """One codec's reversible rearrangement of bytes."""
 
@@ -52,12 +56,14 @@ class Transform(Protocol):
     """Byte streams, and so Zstandard frames, per object."""
     exponent_stream: ClassVar[int | None]
     """Which stream holds clipped exponents and so has a length of its own; None if none does."""
+    packed_stream: ClassVar[int | None]
+    """Which stream is packed, so that no coder makes it smaller; None if none is."""
 
     def length(self, stream: int, words: int) -> int:
         """Return the bytes of a stream of so many words; of clipped exponents, the most there can be."""
 
-    def split(self, plain: Bytes, work: Workspace) -> tuple[list[Bytes], int | None]:
-        """Return the streams of ``plain`` and, for the joint split, ``emax``."""
+    def split(self, plain: Bytes, sinks: Sequence[Sink], work: Workspace) -> int | None:
+        """Give each stream to its sink, in pieces that are valid during the call; return ``emax``."""
 
     def merge(
         self, streams: Sequence[Stream], emax: int, outs: Iterable[Bytes], work: Workspace
@@ -101,36 +107,41 @@ def _exponent_range(words: Words16, work: Workspace) -> tuple[int, int]:
     return int(unsigned.min()) >> 8, int(unsigned.max()) >> 8
 
 
-def _join(words: Words16, emax: int, first: Bytes, second: Bytes, work: Workspace) -> None:
-    """Split BF16 words into A and B. A is right where no word is clipped: see ``_clip``."""
-    wide, sign = work.first[: len(words)], work.byte[: len(words)]
+def _exponent_and_head(words: Words16, emax: int, out: Bytes, work: Workspace) -> None:
+    """Put A of BF16 words into ``out``, right where no word is clipped: see ``_clip``."""
+    wide = work.first[: len(words)]
     np.right_shift(words, 5, out=wide)
-    np.copyto(first, wide, casting="unsafe")
+    np.copyto(out, wide, casting="unsafe")
     # Exponent and inverted mantissa head in one subtraction: the head comes out upright. Of the
     # exponent two bits are gone, but the difference is below 64.
-    np.bitwise_xor(first, 3, out=first)
-    np.subtract(np.uint8((emax << 2 | 3) & 0xFF), first, out=first)
-    np.copyto(second, words, casting="unsafe")
-    np.bitwise_and(second, 31, out=second)
+    np.bitwise_xor(out, 3, out=out)
+    np.subtract(np.uint8((emax << 2 | 3) & 0xFF), out, out=out)
+
+
+def _sign_and_rest(words: Words16, out: Bytes, work: Workspace) -> None:
+    """Put B of BF16 words into ``out``."""
+    sign = work.byte[: len(words)]
+    np.copyto(out, words, casting="unsafe")
+    np.bitwise_and(out, 31, out=out)
     # numpy's shifts of single bytes are six times slower than its products.
     np.less(words.view(np.int16), 0, out=sign.view(np.bool_))
     np.multiply(sign, 32, out=sign)
-    np.bitwise_or(second, sign, out=second)
+    np.bitwise_or(out, sign, out=out)
 
 
-def _clip(words: Words16, emax: int, first: Bytes, work: Workspace) -> bytes:
+def _clip(words: Words16, emax: int, first: Bytes, work: Workspace) -> Bytes:
     """Mark the clipped words in A, and return their exponents, in order."""
     unsigned = work.first[: len(words)]
     np.left_shift(words, 1, out=unsigned)
     clipped = np.flatnonzero(unsigned < (emax - _CLIPPED_FROM + 1) << 8)
     first[clipped] = _CLIPPED | (words[clipped] >> 5 & 3)
-    return (unsigned[clipped] >> 8).astype(np.uint8).tobytes()
+    return (unsigned[clipped] >> 8).astype(np.uint8)
 
 
 def _unjoin(
     first: Bytes, second: Bytes, emax: int, exponents: Stream, words: Words16, work: Workspace
 ) -> None:
-    """Undo ``_join`` and ``_clip``; the two upper bits of ``second`` do not matter.
+    """Put words together from A and B; the two upper bits of ``second`` do not matter.
 
     Raise ValueError if there are fewer ``exponents`` than clipped words.
     """
@@ -170,17 +181,12 @@ def _quarter(count: int) -> int:
     return -(-count // 4)
 
 
-def _pack(values: Bytes, packed: Bytes, work: Workspace) -> None:
-    """Put the last quarter of ``values``, two bits at a time, on top of the other three."""
-    quarter = len(packed) // 3
-    for block in _blocks(quarter):
-        size = block.stop - block.start
-        last, bits = values[3 * quarter :][block], work.byte[:size]
-        for third, factor in enumerate((1 << 6, 1 << 4, 1 << 2)):
-            np.multiply(last, factor, out=bits)
-            np.bitwise_and(bits, 0xC0, out=bits)
-            part = slice(third * quarter + block.start, third * quarter + block.stop)
-            np.bitwise_or(values[part], bits, out=packed[part])
+def _lend(values: Bytes, last: Bytes, third: int, work: Workspace) -> None:
+    """Put two bits of each of ``last`` on top of the ``values`` of a third."""
+    bits = work.byte[: len(values)]
+    np.multiply(last, (1 << 6, 1 << 4, 1 << 2)[third], out=bits)
+    np.bitwise_and(bits, 0xC0, out=bits)
+    np.bitwise_or(values, bits, out=values)
 
 
 class _Unpacked:
@@ -257,16 +263,18 @@ class Plain:
     word: ClassVar[int] = 1
     streams: ClassVar[int] = 1
     exponent_stream: ClassVar[int | None] = None
+    packed_stream: ClassVar[int | None] = None
 
     def length(self, stream: int, words: int) -> int:
         """Return ``words``: they are bytes."""
         del stream
         return words
 
-    def split(self, plain: Bytes, work: Workspace) -> tuple[list[Bytes], int | None]:
-        """Return one stream: the bytes themselves."""
+    def split(self, plain: Bytes, sinks: Sequence[Sink], work: Workspace) -> int | None:
+        """Give the bytes themselves."""
         del work
-        return [plain], None
+        sinks[0](plain)
+        return None
 
     def merge(
         self, streams: Sequence[Stream], emax: int, outs: Iterable[Bytes], work: Workspace
@@ -282,24 +290,25 @@ class _Halves:
     """Access to the 16-bit halves of 2- or 4-byte words, and to the low bytes of the latter."""
 
     word: ClassVar[int]
+    packed_stream: ClassVar[int | None] = None
 
     def length(self, stream: int, words: int) -> int:
         """Return ``words``: each stream has a byte of each."""
         del stream
         return words
 
-    def _streams(self, count: int, work: Workspace) -> list[Bytes]:
-        return [work.take(f"stream{i}", count) for i in range(self.word)]
-
-    def _half(self, plain: Bytes, block: slice, low: list[Bytes], work: Workspace) -> Words16:
-        """Return the block's halves; for 4-byte words also fills the two ``low`` streams."""
+    def _half(self, plain: Bytes, block: slice, low: Sequence[Sink], work: Workspace) -> Words16:
+        """Return the block's halves; for 4-byte words also gives the two ``low`` streams."""
         if self.word == 2:  # noqa: PLR2004 - bytes per word, as in the table of codecs
             return plain.view(np.uint16)[block]
         words = plain.view(np.uint32)[block]
         half, wide = work.half[: len(words)], work.wide[: len(words)]
-        np.copyto(low[1][block], words, casting="unsafe")
+        piece = work.take("piece", BLOCK)[: len(words)]
+        np.copyto(piece, words, casting="unsafe")
+        low[1](piece)
         np.right_shift(words, 8, out=wide)
-        np.copyto(low[0][block], wide, casting="unsafe")
+        np.copyto(piece, wide, casting="unsafe")
+        low[0](piece)
         np.right_shift(words, 16, out=wide)
         np.copyto(half, wide, casting="unsafe")
         return half
@@ -330,14 +339,15 @@ class _Planes(_Halves):
 
     exponent_stream: ClassVar[int | None] = None
 
-    def split(self, plain: Bytes, work: Workspace) -> tuple[list[Bytes], int | None]:
-        """Return high bytes, low bytes, and for 4-byte words the two lower bytes."""
-        count = len(plain) // self.word
-        streams = self._streams(count, work)
-        for block in _blocks(count):
-            half = self._half(plain, block, streams[2:], work)
-            _rotate(half, streams[0][block], streams[1][block], work)
-        return streams, None
+    def split(self, plain: Bytes, sinks: Sequence[Sink], work: Workspace) -> int | None:
+        """Give high bytes, low bytes, and for 4-byte words the two lower bytes."""
+        for block in _blocks(len(plain) // self.word):
+            half = self._half(plain, block, sinks[2:], work)
+            high, low = (work.take(name, BLOCK)[: len(half)] for name in ("a", "b"))
+            _rotate(half, high, low, work)
+            sinks[0](high)
+            sinks[1](low)
+        return None
 
     def merge(
         self, streams: Sequence[Stream], emax: int, outs: Iterable[Bytes], work: Workspace
@@ -375,20 +385,30 @@ class _Joint(_Halves):
 
     exponent_stream: ClassVar[int | None] = 2
 
-    def split(self, plain: Bytes, work: Workspace) -> tuple[list[Bytes], int | None]:
-        """Return A, B, the clipped exponents, and for 4-byte words the two lower bytes."""
+    def split(self, plain: Bytes, sinks: Sequence[Sink], work: Workspace) -> int | None:
+        """Give A, B, the clipped exponents, and for 4-byte words the two lower bytes."""
         count = len(plain) // self.word
-        a, b, *low = self._streams(count, work)
         ranges = self._exponent_ranges(plain, count, work)
         emax = max((greatest for _, greatest in ranges), default=0)
-        exponents = []
         for block, (least, _) in zip(_blocks(count), ranges, strict=True):
-            half = self._half(plain, block, low, work)
-            _join(half, emax, a[block], b[block], work)
-            if emax - least >= _CLIPPED_FROM:
-                exponents.append(_clip(half, emax, a[block], work))
-        clipped = np.frombuffer(b"".join(exponents), np.uint8)
-        return [a, b, clipped, *low], emax
+            half = self._half(plain, block, sinks[3:], work)
+            self._give_first(half, (least, emax), sinks, work)
+            b = work.take("b", BLOCK)[: len(half)]
+            _sign_and_rest(half, b, work)
+            sinks[1](b)
+        return emax
+
+    @staticmethod
+    def _give_first(
+        half: Words16, least_and_emax: tuple[int, int], sinks: Sequence[Sink], work: Workspace
+    ) -> None:
+        """Give A of a block, and its clipped exponents."""
+        least, emax = least_and_emax
+        a = work.take("a", BLOCK)[: len(half)]
+        _exponent_and_head(half, emax, a, work)
+        if emax - least >= _CLIPPED_FROM:
+            sinks[2](_clip(half, emax, a, work))
+        sinks[0](a)
 
     def merge(
         self, streams: Sequence[Stream], emax: int, outs: Iterable[Bytes], work: Workspace
@@ -433,23 +453,37 @@ class Joint16Packed(Joint16):
 
     number: ClassVar[int] = 5
     name: ClassVar[str] = "joint16p"
-    _packed: ClassVar[int] = 1
-    """Which stream is packed."""
+    packed_stream: ClassVar[int | None] = 1
 
     def length(self, stream: int, words: int) -> int:
         """Return ``words``, or of the packed stream three quarters of it, rounded up to three."""
-        return 3 * _quarter(words) if stream == self._packed else words
+        return 3 * _quarter(words) if stream == self.packed_stream else words
 
-    def split(self, plain: Bytes, work: Workspace) -> tuple[list[Bytes], int | None]:
-        """Return A, B packed, and the clipped exponents."""
-        quarter = _quarter(len(plain) // self.word)
-        # The joint split puts B there; grown before, or its padding would move it.
-        values = work.take("stream1", 4 * quarter)
-        (a, b, clipped), emax = super().split(plain, work)
-        values[len(b) :] = 0
-        packed = work.take("quarters", 3 * quarter)
-        _pack(values, packed, work)
-        return [a, packed, clipped], emax
+    def split(self, plain: Bytes, sinks: Sequence[Sink], work: Workspace) -> int | None:
+        """Give A, B packed, and the clipped exponents."""
+        words = plain.view(np.uint16)
+        quarter = _quarter(len(words))
+        last = work.take("quarter", quarter)
+        last[max(0, len(words) - 3 * quarter) :] = 0
+        for block in _blocks(len(words) - 3 * quarter):
+            _sign_and_rest(words[3 * quarter :][block], last[block], work)
+        ranges = self._exponent_ranges(plain, len(words), work)
+        emax = max((greatest for _, greatest in ranges), default=0)
+        least = min((least for least, _ in ranges), default=0)
+        for third in range(3):
+            for block in _blocks(quarter):
+                size = block.stop - block.start
+                half = words[third * quarter :][block][: max(0, len(words) - third * quarter)]
+                if len(half):
+                    self._give_first(half, (least, emax), sinks, work)
+                b = work.take("b", BLOCK)[:size]
+                _sign_and_rest(half, b[: len(half)], work)
+                b[len(half) :] = 0
+                _lend(b, last[block], third, work)
+                sinks[1](b)
+        for block in _blocks(len(words) - 3 * quarter):
+            self._give_first(words[3 * quarter :][block], (least, emax), sinks, work)
+        return emax
 
     def merge(
         self, streams: Sequence[Stream], emax: int, outs: Iterable[Bytes], work: Workspace

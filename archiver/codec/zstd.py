@@ -76,14 +76,16 @@ def _parameters(way: int) -> zstandard.ZstdCompressionParameters:
     )
 
 
-def _compressor(way: int) -> zstandard.ZstdCompressor:
-    # zstandard's contexts must not be shared between threads.
-    table: dict[int, zstandard.ZstdCompressor] | None = getattr(_local, "compressors", None)
+def _compressor(way: int, stream: int = 0) -> zstandard.ZstdCompressor:
+    # zstandard's contexts must not be shared between threads, nor by two streams.
+    table: dict[tuple[int, int], zstandard.ZstdCompressor] | None
+    table = getattr(_local, "compressors", None)
     if table is None:
         table = _local.compressors = {}
-    if way not in table:
-        table[way] = zstandard.ZstdCompressor(compression_params=_parameters(way))
-    return table[way]
+    if (way, stream) not in table:
+        made = zstandard.ZstdCompressor(compression_params=_parameters(way))
+        table[way, stream] = made
+    return table[way, stream]
 
 
 def _decompressor(stream: int) -> zstandard.ZstdDecompressor:
@@ -136,6 +138,45 @@ def _coded(parts: Sequence[Bytes], way: int) -> int:
 def compress(stream: Bytes, way: int) -> bytes:
     """Return one frame with checksum and content size, coded this way."""
     return _compressor(way).compress(stream.data)
+
+
+class WholeCoder:
+    """Codes a stream of ``size`` bytes once it is there: parts save nothing where it does not shrink."""
+
+    def __init__(self, way: int, size: int, stream: int) -> None:
+        self._way = way
+        self._whole = workspace().take(f"coded{stream}", size)
+        self._fill = 0
+
+    def write(self, piece: Bytes) -> None:
+        """Take the next bytes."""
+        self._whole[self._fill : self._fill + len(piece)] = piece
+        self._fill += len(piece)
+
+    def frame(self) -> bytes:
+        """Return the frame."""
+        return compress(self._whole, self._way)
+
+
+class Coder:
+    """Codes a stream of ``size`` bytes as ``compress`` does, as they come.
+
+    A thread may code several at once, each under another number ``stream``.
+    """
+
+    def __init__(self, way: int, size: int, stream: int) -> None:
+        self._coder = _compressor(way, stream).compressobj(size=size)
+        self._parts: list[bytes] = []
+
+    def write(self, piece: Bytes) -> None:
+        """Take the next bytes."""
+        self._parts.append(self._coder.compress(piece.data))
+
+    def frame(self) -> bytes:
+        """Return the frame."""
+        self._parts.append(self._coder.flush())
+        parts, self._parts = self._parts, []
+        return b"".join(parts)
 
 
 def compress_best(stream: Bytes, ways: tuple[int, ...]) -> bytes:

@@ -80,3 +80,12 @@ def decoded_by_reference(item: EncodedObject) -> bytes:
         for frame, size in zip(item.frames, sizes, strict=True)
     ]
     return bytes(module.undo_codec(how, streams))
+
+
+def split(number: int, plain: np.ndarray) -> tuple[list[np.ndarray], int | None]:
+    """The streams of a codec, and emax."""
+    codec = CODECS[number]
+    pieces: list[list[np.ndarray]] = [[] for _ in range(codec.streams)]
+    sinks = [lambda piece, kept=kept: kept.append(piece.copy()) for kept in pieces]
+    emax = codec.split(plain, sinks, workspace())
+    return [np.concatenate([np.empty(0, np.uint8), *kept]) for kept in pieces], emax

@@ -2,6 +2,7 @@
 
 import random
 
+import codeckit
 import numpy as np
 import pytest
 import zstandard
@@ -9,14 +10,12 @@ from codeckit import array, bf16, encoded_by
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archiver.buffers import BLOCK, workspace
+from archiver.buffers import BLOCK
 from archiver.codec import zstd
 from archiver.codec.segment import Effort, ObjectHeader, decode
-from archiver.codec.transforms import CODECS
 from archiver.digest import blake3_hex
 from archiver.errors import DamageError
 
-CODEC = CODECS[5]
 SPECIAL = [0x0000, 0x8000, 0x7F80, 0xFF80, 0x7FC0, 0xFFC1, 0x7FAA, 0xFFFF, 0x0001, 0x8001, 0x7F7F]
 
 
@@ -45,7 +44,7 @@ def plain_of(words: list[int]) -> bytes:
 
 
 def streams_of(plain: bytes) -> tuple[list[bytes], int]:
-    streams, emax = CODEC.split(array(plain), workspace())
+    streams, emax = codeckit.split(5, array(plain))
     return [stream.tobytes() for stream in streams], emax or 0
 
 

@@ -15,6 +15,7 @@ from codeckit import (
     encoded_by,
     f32,
     noise,
+    split,
     upcast,
 )
 from hypothesis import given, settings
@@ -103,7 +104,7 @@ def test_every_transform_undoes_itself(number, plain):
     if not whole:
         return
     data = array(plain)[:whole]
-    streams, emax = transform.split(data, workspace())
+    streams, emax = split(number, data)
     assert len(streams) == transform.streams
     kept = [Kept(stream.copy()) for stream in streams]
     out = np.empty(whole, np.uint8)

@@ -41,9 +41,8 @@ if TYPE_CHECKING:
     from archiver.tensors.weight_files import StandIn
 
 
-ENCODER_BYTES: Final = 4 * SEGMENT_MAX + (8 << 20)
-"""What a thread that encodes holds at most: a buffer, its streams, their frames, what they decode to again,
-zstd's own."""
+ENCODER_BYTES: Final = 2 * SEGMENT_MAX + (10 << 20)
+"""What a thread that encodes holds at most: a buffer, its frames, a step of each stream, zstd's windows."""
 _EXTRA_BUFFERS: Final = 2
 _LONG_HEADER: Final = 8 << 20
 """Bytes of a header from which on there is only one in memory at a time."""
