@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import msgspec
 
 from archiver.errors import UsageError, explain_system_error
-from archiver.names import HUGGING_FACE, MODEL, MODELSCOPE, TYPES, RepositoryName, as_repo_id
+from archiver.names import HUGGING_FACE, MODELSCOPE, TYPES, RepositoryName, as_repo_id
 from archiver.plan import table
 from archiver.plan.document import (
     PATTERN_MARKS,
@@ -329,10 +329,10 @@ def _parsed_name(text: str, said: str) -> str:
 
 def _supported(spelled: str) -> str:
     hub, kind, _ = RepositoryName.parse(spelled)
-    if hub not in SOURCES or kind not in TYPES or (hub != HUGGING_FACE and kind != MODEL):
+    if hub not in SOURCES or kind not in TYPES:
         raise WrongError(
             f'is "{printable(spelled.removesuffix("/x"), 100)}": a plan mirrors models and '
-            "datasets of Hugging Face, and models of ModelScope"
+            "datasets of Hugging Face and ModelScope"
         )
     return spelled
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from archiver.loopback.faults import Fault
+from archiver.upstream import connections
+from archiver.upstream import ranges as parts
 from archiver.upstream.failover import Hubs
 
 REPO = "Org/Model"
@@ -40,6 +42,25 @@ def test_another_hub_goes_on_in_the_middle_of_a_file(hub, modelscope, archive, m
     }
     assert ranges(modelscope) == ["bytes=150000-"]
     assert report["vouched"]["upstream"] == 2
+    restores(archive, FILES)
+
+
+def test_another_hub_goes_on_where_many_connections_fetched_ranges(
+    hub, modelscope, archive, mirror, restores, monkeypatch
+):
+    for name, value in (("LEAST_BYTES", 64 << 10), ("_WINDOW_BYTES", 128 << 10), ("PIECE", 4096)):
+        monkeypatch.setattr(connections, name, value)
+    for name, value in (("RANGE_STEP", 8192), ("LONGEST_RANGE", 32768), ("SHORTEST_RANGE", 4096)):
+        monkeypatch.setattr(parts, name, value)
+    hub.faults.add(Fault("status", route="cdn", status=503, skip=6, times=None))
+    result = mirror("--json", "--source", "huggingface,modelscope", REPO)
+    assert result.code == 0, result
+    came = {part["hub"]: part["bytes"] for part in result.only("mirror")["fetched_from"]}
+    assert sum(came.values()) == len(CONTENT) + 2
+    assert came["huggingface"] > 2
+    first = min(int(asked.removeprefix("bytes=").partition("-")[0]) for asked in ranges(modelscope))
+    assert first == came["huggingface"] - 2, "no byte comes twice"
+    assert len(ranges(modelscope)) > 1
     restores(archive, FILES)
 
 

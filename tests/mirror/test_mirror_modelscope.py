@@ -132,6 +132,17 @@ def test_an_entry_that_says_nothing_that_can_be_checked(modelscope, mirror, clai
     assert modelscope.requests.bodies() == []
 
 
+def test_a_repair_asks_modelscope_for_what_is_lost(modelscope, archive, mirror, cli, restores):
+    create(modelscope)
+    assert mirror(REPO).code == 0
+    for pack in (archive / "packs").rglob("*.pack"):
+        pack.unlink()
+    modelscope.requests.clear()
+    assert cli("repair", "-C", archive).code == 0
+    assert WEIGHTS in {record.file for record in modelscope.requests.bodies()}
+    restores(archive, FILES, REPO)
+
+
 def test_a_listing_that_is_cut_off_is_walked_folder_by_folder(modelscope, mirror, monkeypatch):
     from archiver.upstream.modelscope import client
 

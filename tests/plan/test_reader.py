@@ -313,7 +313,10 @@ def test_whoever_can_write_a_plan_is_known(tmp_path):
         (HEAD + '[[repository]]\nname = "Org/One *"', "which no repository's name can fit"),
         (HEAD + '[[repository]]\nname = "Org/a/One*"', "which is no name that a hub has"),
         (HEAD + '[[repository]]\nname = "spaces/Org/One"', "a plan mirrors models and datasets"),
-        (HEAD + '[[repository]]\nname = "modelscope:datasets/Org/One"', "and models of ModelScope"),
+        (
+            HEAD + '[[repository]]\nname = "folder:datasets/Org/One"',
+            "of Hugging Face and ModelScope",
+        ),
         (HEAD + '[[repository]]\ncollection = "x"', "collection must be as in its address"),
         (
             HEAD + ONE + 'revision = "a"\nrevisions = ["b"]',
