@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from archiver.tensors.gguf import FIRST_BYTES, ShortHeaderError, next_size, parse_gguf
 from archiver.tensors.header import LENGTH_BYTES, Header, HeaderError, header_size, parse_header
 
 if TYPE_CHECKING:
@@ -101,6 +100,9 @@ class CutPlanner:
         if container == "safetensors":
             self.needed = LENGTH_BYTES
         elif container == "gguf":
+            # Few files are of this kind, and who reads none need not wait for it.
+            from archiver.tensors.gguf import FIRST_BYTES  # noqa: PLC0415
+
             self.needed = min(FIRST_BYTES, file_size)
         if container and file_size < LENGTH_BYTES:
             self._cut_plainly("The file is too short for a header.")
@@ -130,6 +132,8 @@ class CutPlanner:
             self._decided = True
 
     def _feed_gguf(self, prefix: bytes | memoryview) -> None:
+        from archiver.tensors.gguf import ShortHeaderError, next_size, parse_gguf  # noqa: PLC0415
+
         try:
             self.header = parse_gguf(prefix, self._file_size)
         except ShortHeaderError as error:

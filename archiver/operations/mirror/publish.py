@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from archiver.archive.advice import command
 from archiver.archive.events import Gone, Sighted, new_event
 from archiver.archive.manifests import derived_revision
-from archiver.archive.parity.protect import files_of_snapshots, protect, without_sidecar
 from archiver.archive.pins import Pin, require_pinned
 from archiver.archive.publish import publish
 from archiver.archive.records import Manifest, Source
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from archiver.archive.lookup import Lookup
     from archiver.archive.records import FileEntry, FileFacts, Selection
     from archiver.archive.seals import Snapshot
+    from archiver.memory import MemoryBudget
     from archiver.operations.mirror.holdings import ConflictingFile, Holdings
     from archiver.upstream.remote_file import Listing
 
@@ -228,7 +228,7 @@ class Protection(NamedTuple):
     failures: tuple[FileFailure, ...] = ()
 
 
-def protect_sealed(archive: Archive, snapshot: Snapshot, workers: int) -> Protection:
+def protect_sealed(archive: Archive, snapshot: Snapshot, memory: MemoryBudget) -> Protection:
     """Make sidecars for the snapshot's files, and the journal's, that have none, where the policy wants it.
 
     Raise nothing of its own: the seal stands whatever comes of it.
@@ -237,13 +237,16 @@ def protect_sealed(archive: Archive, snapshot: Snapshot, workers: int) -> Protec
         policy = archive.policy()
         if not policy.parity:
             return Protection()
-        names = files_of_snapshots([snapshot]).union(archive.journal.names())
-        done = protect(
+        # Most archives want none.
+        from archiver.archive.parity import protect as parity  # noqa: PLC0415
+
+        names = parity.files_of_snapshots([snapshot]).union(archive.journal.names())
+        done = parity.protect(
             archive,
-            without_sidecar(archive.store, names),
+            parity.without_sidecar(archive.store, names),
             parity=policy.parity,
             group=policy.parity_group,
-            workers=workers,
+            workers=memory.workers(parity.PROTECTOR_BYTES),
             progress=Progress(),  # each byte counts already
         )
     except ArchiverError as error:

@@ -28,9 +28,7 @@ from archiver.archive.ingest.resume import (
 )
 from archiver.archive.ingest.stream import ExpectedFile
 from archiver.archive.manifests import require_few_files
-from archiver.archive.parity.protect import PROTECTOR_BYTES
 from archiver.archive.pins import require_pinned
-from archiver.archive.plans import note_gone, outcome_of
 from archiver.archive.publish import ensure_published
 from archiver.archive.records import Selection
 from archiver.archive.vouching import DIRECTORY, HUBS, Voucher
@@ -123,6 +121,9 @@ def mirror(archive: Archive, request: MirrorRequest, progress: Progress) -> Mirr
     try:
         whole = request.upstream.list(request.repository, request.revision)
     except UpstreamGoneError as error:
+        # Nobody else waits for what plans are.
+        from archiver.archive.plans import note_gone, outcome_of  # noqa: PLC0415
+
         endpoint = request.upstream.endpoint
         name = request.revision or RepositoryName.parse(request.repository).main_branch
         if endpoint and not request.dry_run and outcome_of(error) == "gone":
@@ -520,9 +521,7 @@ class _Run:
 
         The run that sealed it may have been killed before it made them.
         """
-        protection = protect_sealed(
-            self._archive, snapshot, self._request.memory.workers(PROTECTOR_BYTES)
-        )
+        protection = protect_sealed(self._archive, snapshot, self._request.memory)
         return msgspec.structs.replace(
             report,
             parity_bytes=protection.parity_bytes,
