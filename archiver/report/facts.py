@@ -39,15 +39,17 @@ from archiver.archive.places import own_place
 from archiver.archive.plans import PlanStatus, Upstreams
 from archiver.archive.policy import Policy
 from archiver.archive.watch import is_news
+from archiver.catalogue.cards import add_cards
 from archiver.catalogue.rebuild import open_catalogue
-from archiver.catalogue.stats import stats
+from archiver.catalogue.search import licences
+from archiver.catalogue.stats import Stats, stats
 from archiver.errors import skip_damaged
 from archiver.operations.status.report import Coverage, LastAudit, LostUpstream, Shortfall, Status
 from archiver.operations.status.run import status
 from archiver.text import seconds_of, utc_before, utc_now
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from archiver.archive.archive import Archive
     from archiver.archive.events import Event
@@ -129,7 +131,8 @@ class RepositoryFacts(msgspec.Struct, frozen=True):
     """One repository that is held.
 
     ``revision``, ``files``, ``bytes``, ``tensors`` and ``vouched`` are of the snapshot that was sealed
-    last, at ``sealed``; ``first`` is when the first one was. ``licence`` is as upstream calls it.
+    last, at ``sealed``; ``first`` is when the first one was. ``licence`` is as upstream or the card
+    calls it.
     """
 
     repository: str
@@ -143,6 +146,7 @@ class RepositoryFacts(msgspec.Struct, frozen=True):
     tensors: int
     whole: bool
     vouched: str
+    licence: str
     gone: str
 
 
@@ -370,6 +374,9 @@ def collect(archive: Archive, progress: Progress, *, keys: Iterable[str] = ()) -
     written anew.
     """
     state = status(archive, keys=keys)
+    with open_catalogue(archive, progress) as catalogue:
+        add_cards(archive, catalogue)
+        licence_of, totals = licences(catalogue), stats(catalogue)
     now, here = utc_now(), own_place(archive)
     history = PlaceHistory(here, now, archive.store.address)
     events = list(history.noted(readable_events(archive.journal)))
@@ -384,7 +391,7 @@ def collect(archive: Archive, progress: Progress, *, keys: Iterable[str] = ()) -
         address=archive.store.address,
         policy=state.policy,
         verdict=_verdict(state),
-        held=_held(archive, snapshots, state),
+        held=_held(archive, snapshots, state, licence_of),
         proven=_proven(state),
         places=tuple(_places(history, snapshots, state, now)),
         copies=state.copies,
@@ -393,7 +400,7 @@ def collect(archive: Archive, progress: Progress, *, keys: Iterable[str] = ()) -
         changes=tuple(reversed(log.changes[-CHANGES_MAX:])),
         runs=log.runs(state.plans),
         room=_room(snapshots, state, now),
-        savings=_savings(archive, progress),
+        savings=_savings(totals),
         lost_upstream=state.lost_upstream[:ENTRIES_MAX],
         acknowledged=tuple(_acknowledged(upstreams, state.plans, now))[:ENTRIES_MAX],
     )
@@ -423,12 +430,20 @@ def _proven(state: Status) -> Proven:
 # ---- what is held
 
 
-def _held(archive: Archive, snapshots: Sequence[Snapshot], state: Status) -> Held:
+def _held(
+    archive: Archive,
+    snapshots: Sequence[Snapshot],
+    state: Status,
+    licence_of: Mapping[str, str],
+) -> Held:
     of: dict[str, list[Snapshot]] = {}
     for snapshot in snapshots:
         of.setdefault(snapshot.seal.repository.casefold(), []).append(snapshot)
     gone = {fact.repository.casefold(): fact.since for fact in reversed(state.lost_upstream)}
-    rows = [_repository(archive, held, gone.get(repository, "")) for repository, held in of.items()]
+    rows = [
+        _repository(archive, held, gone.get(repository, ""), licence_of)
+        for repository, held in of.items()
+    ]
     largest = sorted(rows, key=lambda row: (-row.bytes, row.repository))[:REPOSITORIES_MAX]
     return Held(
         repositories=len(of),
@@ -443,7 +458,9 @@ def _held(archive: Archive, snapshots: Sequence[Snapshot], state: Status) -> Hel
     )
 
 
-def _repository(archive: Archive, held: Sequence[Snapshot], gone: str) -> RepositoryFacts:
+def _repository(
+    archive: Archive, held: Sequence[Snapshot], gone: str, licence_of: Mapping[str, str]
+) -> RepositoryFacts:
     newest = max(held, key=lambda snapshot: (snapshot.seal.sealed, snapshot.id))
     seal = newest.seal
     vouching = archive.vouching(newest)
@@ -459,6 +476,7 @@ def _repository(archive: Archive, held: Sequence[Snapshot], gone: str) -> Reposi
         tensors=seal.totals.tensors,
         whole=seal.selection.whole,
         vouched=vouching.least.word if vouching else "unknown",
+        licence=licence_of.get(newest.id, ""),
         gone=gone,
     )
 
@@ -760,11 +778,9 @@ def _forecast(points: list[RoomPoint], left: int, now: str) -> Forecast | None:
     return Forecast(len(grown), days, since, pace, until)
 
 
-def _savings(archive: Archive, progress: Progress) -> Savings:
+def _savings(totals: Stats) -> Savings:
     from archiver.codec.transforms import CODECS  # noqa: PLC0415 - numpy, which nothing else here needs
 
-    with open_catalogue(archive, progress) as catalogue:
-        totals = stats(catalogue)
     return Savings(
         files=totals.logical_bytes,
         distinct_files=totals.distinct_file_bytes,

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 
 from archiver.errors import SkippedError
+from archiver.report.changes import change_sentence
 from archiver.report.facts import WEEKS, ChangeKind, Facts, PlaceProofs, RunDay, monday
 from archiver.report.words import medium, reason, sentence, verdict
 from archiver.smoke.libraries import install_hint
@@ -141,6 +142,7 @@ def _environment() -> Environment:
         "ago": _ago,
         "short": lambda digest: printable(digest[:_SHORT]),
         "command": lambda argv: printable(shlex.join(argv), _COMMAND_MAX),
+        "changed": change_sentence,
         "sentence": lambda shortfall: printable(sentence(shortfall), _COMMAND_MAX),
     }
     functions: dict[str, Any] = {

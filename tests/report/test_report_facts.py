@@ -279,3 +279,10 @@ def test_what_a_look_at_upstream_found_is_told_and_a_night_that_had_news(root, f
     )
     (day,) = told["runs"]["days"]
     assert (day["runs"], day["nights"], day["exit_code"]) == (0, 1, 23)
+
+
+def test_the_licence_is_the_cards_where_no_hub_said_one(root, facts, tmp_path):
+    (tmp_path / "model" / "README.md").write_text("---\nlicense: <b>mit</b>\n---\n# One\n")
+    import_folder(root, tmp_path / "model", "org/two", noise(1, 5000))
+    assert [row["licence"] for row in facts()["held"]["list"]] == ["", "<b>mit</b>"]
+    assert "&lt;b&gt;mit&lt;/b&gt;" in (root / "report.html").read_text()

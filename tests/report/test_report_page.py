@@ -7,6 +7,7 @@ import socket
 import sys
 import threading
 from contextlib import closing
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -224,3 +225,28 @@ def test_the_largest_page_has_a_bound(root):
     )
     size = len(page(largest).encode())
     assert 100_000 < size < 2_000_000
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance, as WCAG 2 defines it."""
+    digits = colour.lstrip("#")
+    full = digits if len(digits) == 6 else "".join(digit * 2 for digit in digits)
+    parts = [int(full[at : at + 2], 16) / 255 for at in (0, 2, 4)]
+    linear = [
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+    ]
+    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def test_text_has_contrast_in_every_scheme():
+    style = (Path(report.__file__).parent / "report.css").read_text()
+    schemes = [
+        dict(re.findall(r"--(\w+): (#[0-9a-f]+);", block))
+        for block in re.findall(r":root \{(.*?)\}", style, re.DOTALL)
+    ]
+    assert len(schemes) == 3  # light, dark, print
+    for scheme in schemes:
+        for ink in ("ink", "soft", "bad", "accent"):
+            for paper in ("paper", "well"):
+                light, dark = sorted((luminance(scheme[ink]), luminance(scheme[paper])))
+                assert (dark + 0.05) / (light + 0.05) >= 4.5, (ink, paper, scheme)
