@@ -8,7 +8,7 @@ import runpy
 import docskit
 import pytest
 
-from archiver.archive import journal, lookup, manifests, records
+from archiver.archive import journal, lookup, manifests, records, watch
 from archiver.archive.packs import format as packs
 from archiver.archive.packs import reader, writer
 from archiver.catalogue import sqlite_file
@@ -27,7 +27,7 @@ from archiver.schedule import systemd
 from archiver.tensors import header, weight_files
 from archiver.upstream import deadlines, http, hub_cache
 from archiver.upstream import listing as hub_listing
-from archiver.upstream.huggingface import client, listing, search
+from archiver.upstream.huggingface import client, listing, search, state
 
 KIB, MIB = 1 << 10, 1 << 20
 BOUNDS_PAGE = (docskit.ROOT / "docs/bounds.md").read_text()
@@ -51,6 +51,17 @@ BOUNDS = [
     ("A model card's metadata", f"{listing._LARGEST_RAW_CARD // MIB} MiB"),
     ("up to 64 KiB, 16 levels deep", f"{listing._LARGEST_RAW_CARD // MIB} MiB"),
     ("The head of an answer,", f"{deadlines._LARGEST_HEAD // KIB} KiB"),
+    ("The branches and tags of a repository", f"{state.LARGEST_REFS // MIB} MiB"),
+    (
+        "Of these, those that are looked at",
+        f"{watch.BRANCHES_MAX} branches, {watch.TAGS_MAX:,} tags",
+    ),
+    (f"names of up to {watch.NAME_MAX} bytes", f"{watch.BRANCHES_MAX} branches"),
+    (
+        "What a watched repository's description says of its files",
+        f"{state._LARGEST_SIBLINGS // MIB} MiB, {records.FILES_MAX:,} files",
+    ),
+    ("Pages of commits", f"{state.HISTORY_PAGES}"),
     ("Redirects of one request", f"{http._MOST_REDIRECTS}"),
     ("the body of a refusal", f"{http._LARGEST_REFUSAL // KIB} KiB"),
     ("A cache's record", f"{hub_cache._LARGEST_TREE // MIB} MiB, {records.FILES_MAX:,} files"),

@@ -105,6 +105,20 @@ def test_status_tells_what_changed_for_a_week_and_what_is_not_shown(held):
     assert "does not show" not in text
 
 
+def test_a_replica_of_some_snapshots_knows_their_history(held, run, tmp_path):
+    held.hub.create("org/other", model(5))
+    assert run("mirror", "-C", held.archive, "org/other").code == 0
+    held.look()
+    held.hub.gate(REPO)
+    held.hub.gate("org/other")
+    held.night()
+    replica = tmp_path / "replica"
+    assert run("copy", "-C", held.archive, "--new", replica, "--snapshot", REPO).code == 0
+    report = run("upstream", "-C", replica, REPO, "--json").only("upstream")
+    assert report["attributes"]["gating"] == "auto"
+    assert run("upstream", "-C", replica, "org/other").code == 2
+
+
 def test_a_mirror_of_what_is_watched_leaves_it_to_the_watch_to_call_it_gone(held):
     held.look()
     held.hub.delete(REPO)

@@ -21,6 +21,7 @@ from archiver.archive.events import (
     Sealed,
     Sighted,
     SmokeTested,
+    UpstreamChanged,
     new_event,
 )
 from archiver.archive.journal import merged
@@ -145,7 +146,7 @@ def record_again(
         match event.detail:
             case Sealed(snapshot) | SmokeTested(snapshot):
                 chosen = snapshot in present
-            case Sighted() | Gone():
+            case Sighted() | Gone() | UpstreamChanged():
                 chosen = event.repository.casefold() in repositories
             case _:
                 # Of a kind that is not known here nothing can be said but whom it is about.
