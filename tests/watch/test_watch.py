@@ -272,9 +272,16 @@ def test_a_clock_that_jumps_makes_no_days(held):
     held.now += timedelta(days=4000)
     held.look()
     held.now -= timedelta(days=4000)
+    count = len(held.events())
     for _ in range(3):
         held.look()
-    assert held.changes() == [], "two days so far, whatever the clock says"
+        held.night()
+    assert held.changes() == [], "the journal's days are two so far"
+    assert len(held.events()) == count
+    assert held.run("prune", "-C", held.archive, "--trust-clock").code == 0
+    for _ in range(3):
+        held.night()
+    assert [change[0] for change in held.changes()] == ["gone"], "once a person said what day it is"
 
 
 def test_weights_that_a_plan_leaves_out_are_told_once(held, tmp_path):
