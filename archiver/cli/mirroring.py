@@ -181,17 +181,21 @@ def open_upstream(
         connections: How many may fetch one file.
         memory: The bytes that the run may take.
     """
+    from archiver.memory import BUDGET_MIN
     from archiver.throttle import Throttle
     from archiver.upstream.connections import CONNECTIONS
     from archiver.upstream.failover import Hubs
     from archiver.upstream.retry import RetryPolicy
 
     remarks = HubRemarks()
+    # The windows of all hubs together are to be as large as that of one.
+    budget = memory_budget(memory).size
+    share = BUDGET_MIN + (budget - BUDGET_MIN) // max(1, len(names))
     settings: dict[str, Any] = {
         "retry": RetryPolicy(notify=remarks),
         "throttle": Throttle(rate) if rate else None,
         "connections": connections or CONNECTIONS,
-        "memory": memory_budget(memory).size,
+        "memory": share,
     }
     own = tokens or {}
 

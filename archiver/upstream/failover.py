@@ -38,6 +38,8 @@ TITLES: Final = {HUGGING_FACE: "Hugging Face", MODELSCOPE: "ModelScope"}
 """The hubs that are fetched from, and what they are called in sentences."""
 _REST_SECONDS: Final = 600.0
 """How long a hub that could not be reached is asked last: its retries for each file would take hours."""
+_TWINS_KEPT: Final = 8
+"""Listings of other hubs that are held at once: each may have 100,000 files."""
 _FAILURES: Final = (NetworkError, UpstreamGoneError, AccessError, MismatchError, HostileNameError)
 
 
@@ -239,6 +241,8 @@ class Failover:
             name = RepositoryName.parse(listing.repository)._replace(hub=hub).spelling
             try:
                 twin = self._hubs[hub].list(name)
+                if len(self._twins) >= _TWINS_KEPT:  # A plan has many; each is read once.
+                    del self._twins[next(iter(self._twins))]
                 self._twins[key] = _Twin(twin, {file.path: file for file in twin.files})
             except _FAILURES as error:
                 self._run.tell(f"{TITLES[hub]} does not give {name}: {error.message}")
