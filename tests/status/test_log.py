@@ -157,6 +157,14 @@ KNOWN = {
         ("upstream", "other", "other_revision", "other_upstream"), HOSTILE
     )
     | {"same": 1, "differs": 2, "paths": [HOSTILE]},
+    "night": {
+        "plan": HOSTILE,
+        "place": HOSTILE,
+        "exit_code": 23,
+        "steps": [[HOSTILE, HOSTILE]],
+        "facts": [{"fact": HOSTILE, "subject": HOSTILE, "exit_code": 23, "step": HOSTILE}],
+        "cut": HOSTILE,
+    },
     "acknowledged": {"fact": "gone", "name": HOSTILE, "until": HOSTILE, "note": HOSTILE},
 }
 
