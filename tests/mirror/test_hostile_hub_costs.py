@@ -157,6 +157,35 @@ def test_no_listing_takes_much_memory(hub, archive):
     assert peak < LARGEST_PEAK
 
 
+def enveloped(data: bytes) -> bytes:
+    return b'{"Code":200,"Success":true,"Data":' + data + b"}"
+
+
+MODELSCOPE_ATTACKS = {
+    "licence": ("info", enveloped(b'{"License":[' + b"[]," * 20_000_000 + b"0]}")),
+    "message": ("info", b'{"Code":404,"Message":"' + b"x" * 60_000_000 + b'"}'),
+    "date": (
+        "commits",
+        enveloped(b'{"Commit":[{"Id":"","CommittedDate":[' + b"[]," * 5_000_000 + b"0]}]}"),
+    ),
+    "tiny": ("tree", enveloped(b'{"Files":[' + b'{"Path":""},' * 1_300_000 + b'{"Path":""}]}')),
+    "large": ("tree", enveloped(b'{"Files":[' + b"{}," * 8_000_000 + b"{}]}")),
+}
+
+
+def test_no_listing_of_modelscope_takes_much_memory(modelscope, archive):
+    for name, (route, body) in MODELSCOPE_ATTACKS.items():
+        modelscope.create(f"org/{name}", {"config.json": b"{}"})
+        fault = Fault("forge", route=route, forge=fixed(body), repository=f"org/{name}", times=None)
+        modelscope.faults.add(fault)
+    names = [f"modelscope:org/{name}" for name in MODELSCOPE_ATTACKS]
+    command = [sys.executable, "-c", MEASURED, "mirror", "-C", str(archive), *names]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 3, ended.stderr
+    assert len([name for name in names if name in ended.stderr]) == len(names) - 1, ended.stderr
+    assert int(ended.stdout.split("peak ")[1]) < LARGEST_PEAK
+
+
 # ---- waiting: the clock goes on by a second with each read, and with nothing else
 
 

@@ -157,17 +157,24 @@ def test_a_time_and_a_size():
 
 
 def test_names_and_ids():
+    def told(**fields):
+        return parse_info(
+            enveloped({name.title(): value for name, value in fields.items()}), SUBJECT
+        )
+
     assert spelling_of(Info(), SUBJECT) == "modelscope:a/b"
     assert spelling_of(Info(path="A", name="B"), SUBJECT) == "modelscope:A/B"
     with pytest.raises(RenamedError):
         spelling_of(Info(path="a", name="c"), SUBJECT)
     with pytest.raises(HostileNameError):
         spelling_of(Info(path="..", name="c"), SUBJECT)
-    assert [id_of(Info(id=number)) for number in (7, "7", 0, -1, True, "x", 2**80, None, [])] == [
+    assert [id_of(told(id=number)) for number in (7, "7", 0, -1, True, "x", 2**80, None, [])] == [
         *("7", "7"),
         *[""] * 7,
     ]
-    assert licence_of(Info(license=["mit"])) == ""
+    assert licence_of(told(license=["mit"])) == ""
+    assert licence_of(told(license="mit")) == "mit"
+    assert licence_of(told(license="x" * 2000)) == ""
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,10 @@ _EMPTY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 _OK = frozenset({None, 200, "200"})
 _REFUSALS = range(400, 600)
 
+_LONGEST_VALUE = 1024
+"""Bytes of a value that may be anything: a list of lists takes sixty times as much in memory."""
+_NULL = msgspec.Raw(b"null")
+
 Data = TypeVar("Data")
 
 
@@ -59,14 +63,14 @@ class _Envelope(msgspec.Struct):
     code: int | str | None = msgspec.field(name="Code", default=None)
     success: bool | None = msgspec.field(name="Success", default=None)
     message: str | None = msgspec.field(name="Message", default=None)
-    data: msgspec.Raw = msgspec.field(name="Data", default=msgspec.Raw(b"null"))
+    data: msgspec.Raw = msgspec.field(name="Data", default=_NULL)
 
 
 class CommitEntry(msgspec.Struct, rename="pascal"):
     """A commit of a history."""
 
     id: str
-    committed_date: Any = None
+    committed_date: msgspec.Raw = _NULL
 
 
 class History(msgspec.Struct, rename="pascal"):
@@ -81,10 +85,10 @@ class Info(msgspec.Struct, rename="pascal"):
     What is only kept to be shown may be anything, and is dropped where it makes no sense.
     """
 
-    id: Any = None
+    id: msgspec.Raw = _NULL
     path: str | None = None
     name: str | None = None
-    license: Any = None
+    license: msgspec.Raw = _NULL
 
 
 class FileItem(msgspec.Struct, gc=False):
@@ -219,7 +223,7 @@ def spelling_of(info: Info, subject: Subject) -> str:
 
 def id_of(info: Info) -> str:
     """Return ModelScope's own id of a repository, ``""`` if it has none that makes sense."""
-    number = info.id
+    number = _value(info.id)
     if isinstance(number, str) and number.isascii() and number.isdecimal():
         number = int(number[:_LONGEST_ID])
     known = isinstance(number, int) and not isinstance(number, bool) and 0 < number < _LARGEST_ID
@@ -228,11 +232,23 @@ def id_of(info: Info) -> str:
 
 def licence_of(info: Info) -> str:
     """Return the licence that is declared."""
-    return info.license[:_LONGEST_LICENCE] if isinstance(info.license, str) else ""
+    licence = _value(info.license)
+    return licence[:_LONGEST_LICENCE] if isinstance(licence, str) else ""
 
 
-def _time(seconds: Any) -> str:
+def _value(raw: msgspec.Raw) -> Any:
+    """Return a small value, whatever it is; None of a large one."""
+    if memoryview(raw).nbytes > _LONGEST_VALUE:
+        return None
+    try:
+        return msgspec.json.decode(raw)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+
+
+def _time(raw: msgspec.Raw) -> str:
     """Return a time as the format writes it; ``""`` if it is none."""
+    seconds = _value(raw)
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds <= 0:
         return ""
     try:
