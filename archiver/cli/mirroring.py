@@ -420,7 +420,7 @@ def finish(
     codes = set(failures)
     if not counted:
         output.remark(f"{len(failures)} of {plural(total, 'repository', 'repositories')} failed.")
-    whole = len(failures) == total and len(codes) == 1
+    whole = len(failures) >= total and len(codes) == 1
     output.exit_with(codes.pop() if whole else int(ExitCode.PARTIAL))
 
 

@@ -1,8 +1,8 @@
 """Sync: mirror everything a plan lists; what fails is reported and the rest is still done.
 
-What its patterns, authors and collections stand for is asked first. Then the plan is journalled, before
-anything is fetched, and what came of the run at its end, so that a status can judge what is held by what is
-wanted.
+The plan is journalled before anything is asked, and again once upstream has said what its patterns,
+authors and collections stand for; what came of the run at its end. So a status can judge what is held by
+what is wanted.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Generic, Literal, NamedTuple, Protocol,
 
 import msgspec
 
-from archiver.archive.events import Outcome, Stopped, Synced, new_event
+from archiver.archive.events import Outcome, Planned, Stopped, Synced, new_event
 from archiver.archive.journal import EVENT_MAX
 from archiver.archive.places import own_place, settled_place
 from archiver.archive.plans import KnownPlan, Plans, outcome_of, planned_of
@@ -192,7 +192,7 @@ def sync(
     with RunLock(lock, f"The plan {name}"):
         try:
             # The plan comes first: of a run that dies a status still knows what was wanted.
-            if run.journal_plan() and run.open():
+            if run.journal_plan() and run.resolve() and run.open():
                 run.mirror_all()
         except KeyboardInterrupt:
             run.ended = int(ExitCode.INTERRUPTED)
@@ -214,11 +214,11 @@ class _Run(Generic[Report]):
         place = own_place(archive) if request.dry_run else settled_place(archive)
         self._plans = Plans(list(archive.events(on_damage=skip_damaged)), place)
         self._started = monotonic()
+        self._place = place
         before = self._plans.find(plan.name)
-        finder = request.mirror.finder() if plan.is_open else None
-        self._resolution = resolve(plan, before.planned.entries if before else (), finder)
-        self._plan = msgspec.structs.replace(plan, repositories=self._resolution.entries)
-        self._planned = planned_of(self._plan, place.key, request.source)
+        self._before = before.planned.entries if before else ()
+        self._resolution = resolve(plan, self._before, None)
+        self._planned = self._resolved()
         self._known = before or KnownPlan("", "", self._planned, "", -1, {})
         self._results: list[_Result] = []
         self._codes: list[int] = []
@@ -228,6 +228,21 @@ class _Run(Generic[Report]):
         self._stopped: Stopped | Literal[""] = ""
         self._fetched = self._stored = 0
         self.ended = 0
+
+    def _resolved(self) -> Planned:
+        """Return what the journal says of the plan, of which each entry stands for one thing now."""
+        entries = self._resolution.entries
+        self._plan = msgspec.structs.replace(self._request.plan, repositories=entries)
+        return planned_of(self._plan, self._place.key, self._request.source)
+
+    def resolve(self) -> bool:
+        """Ask upstream what the plan stands for, where only that can say; journal it as `journal_plan`."""
+        if not self._request.plan.is_open:
+            return True
+        finder = self._request.mirror.finder()
+        self._resolution = resolve(self._request.plan, self._before, finder)
+        self._planned = self._resolved()
+        return self.journal_plan()
 
     def journal_plan(self) -> bool:
         """Journal the plan unless this place knows it so; return False if the disk is too full for that."""
@@ -239,7 +254,9 @@ class _Run(Generic[Report]):
             )
         if self._known.planned == self._planned and self._known.id:
             return True
-        event = new_event(self._planned, time=self._plans.next_time())
+        # In a second of its own: the newest event counts.
+        time = max(self._plans.next_time(), utc_after(self._known.time))
+        event = new_event(self._planned, time=time)
         digest = ""
         try:
             digest = "" if self._request.dry_run else self._archive.record(event)

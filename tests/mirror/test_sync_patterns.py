@@ -13,6 +13,7 @@ from archiver import text
 from archiver.archive.archive import Archive
 from archiver.loopback.faults import Fault
 from archiver.loopback.hub import Hub
+from archiver.storage.locks import RunLock
 
 
 @pytest.fixture
@@ -187,12 +188,38 @@ def test_what_stands_for_nothing_fails(sync, hub, archive, plan, entry, told):
 def test_while_a_list_cannot_be_had_what_it_was_before_is_mirrored(sync, hub, archive, plan):
     path = plan(PATTERN)
     sync(path)
+    before = len(archive.events("planned"))
     hub.commit("Org/Model-1B", {"new.txt": b"new"})
     hub.faults.add(Fault("status", status=400, route="list", times=None))
     result = sync(path)
     assert (result.code, report(result)["new"], report(result)["failed"]) == (3, 1, ["Org/Model-*"])
-    assert len(archive.events("planned")) == 1
+    assert len(archive.events("planned")) == before
     assert len(newest(archive, "synced")["outcomes"]) == 2
+
+
+def test_a_run_that_is_stopped_while_it_asks_has_said_what_is_wanted(
+    sync, run, hub, archive, plan, monkeypatch
+):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    path = plan(PATTERN)
+    monkeypatch.setattr("archiver.upstream.huggingface.client.repositories_of", interrupted)
+    assert sync(path).code == 130
+    assert planned(archive) == [("Org/Model-*", "", "")]
+    assert newest(archive, "synced")["outcomes"] == ["not-tried"]
+    status = run("status", "-C", archive.root)
+    assert "1 of 1 repository not held: Org/Model-*" in status.out
+    monkeypatch.undo()
+    monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+    assert sync(path).code == 0
+
+
+def test_two_runs_of_a_plan_do_not_both_ask(sync, hub, archive, plan):
+    lock = Archive.open(archive.root).store.folder.scratch("plan-nightly.lock")
+    with RunLock(lock, "The plan nightly"):
+        assert sync(plan(PATTERN)).code == 11
+    assert len(hub.requests) == 0
 
 
 def test_a_name_that_is_not_there_is_told_with_the_right_one(sync, hub, archive, plan):
@@ -278,7 +305,7 @@ def test_a_window_that_ends_ends_the_run(sync, hub, archive, plan, monkeypatch):
     hub.faults.add(Fault("stall", route="list", seconds=1.2))
     result = sync(path)
     assert (result.code, report(result)["stopped"], held(archive)) == (0, "window", [])
-    assert len(archive.events("planned")) == 1, "what is wanted is known"
+    assert planned(archive)[0] == ("Org/Model-1B", "", "Org/Model-*"), "what is wanted is known"
 
 
 def test_rate_and_room_are_as_the_plan_says_unless_the_command_does(
