@@ -356,6 +356,15 @@ def test_hostile_lists_cost_little(sync, hub, archive, plan):
         assert sync(plan('author = "Org"', name="other")).code in {22, 30}
 
 
+def test_a_list_that_leads_back_to_itself_ends(sync, hub, archive, plan):
+    link = f'<{hub.endpoint}/api/models?author=Org&limit=1000>; rel="next"'
+    forged = (b'[{"id": "Org/Other"}]', {"Link": link})
+    hub.faults.add(Fault("forge", route="list", forge=lambda _: forged, times=3))
+    result = sync(plan('author = "Org"'))
+    assert (result.code, len([each for each in hub.requests if each.route == "list"])) == (30, 1)
+    assert "leads back to a page that it had before" in result.err
+
+
 def test_a_plan_mirrors_from_two_hubs_and_takes_bytes_in_its_order(
     sync, run, hub, modelscope, archive, plan
 ):

@@ -152,6 +152,25 @@ def test_what_is_not_text_is_told_with_its_line():
     assert caught.value.line == 2
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("a.b.c.d.e.f.g.h = 1", None),
+        ("[a.b.c.d.e.f.g.h.i]", "a key has more than 8 parts"),
+        ("a.b.c.'d'.e.f.g.h.i = 1", "a key has more than 8 parts"),
+        ("a = " + "[" * 16 + "]" * 16, None),
+        ("a = " + "[" * 17 + "]" * 17, "nested deeper than 16 levels"),
+        ("a = 1.5\nb = 2.5\n" * 1, None),
+    ],
+)
+def test_a_file_is_bounded_before_it_is_parsed(text, told):
+    if told is None:
+        assert Document(text.encode()).values
+        return
+    with pytest.raises(TomlError, match=told):
+        Document(text.encode())
+
+
 MEGABYTE = BYTES_MAX - 64
 
 
