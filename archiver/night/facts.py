@@ -12,6 +12,7 @@ import msgspec
 
 from archiver.archive.events import NightFact, NightRun
 from archiver.archive.layout import pack_name
+from archiver.archive.policy import LEVELS, proves
 from archiver.errors import ExitCode, skip_damaged
 from archiver.operations.status.report import (
     ContradictorySeals,
@@ -24,7 +25,7 @@ from archiver.operations.status.report import (
 from archiver.text import utc_before, utc_now
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from archiver.archive.archive import Archive
     from archiver.archive.places import Place
@@ -181,13 +182,18 @@ STATE: Final = "state"
 
 
 def facts_of(
-    status: Status, plan: str, copies: Collection[str], unseen: Collection[str] = ()
+    status: Status,
+    plan: str,
+    copies: Collection[str],
+    sealed: Mapping[str, str],
+    unseen: Collection[str] = (),
 ) -> Iterator[Fact]:
     """Yield what falls short by a status, of the archive and of the plan's own entries.
 
     ``copies`` are the folders that the night copies to: while one of them is away, and was proven within
-    the policy's days, copies that are missing are a matter of patience. ``unseen`` are repositories,
-    without case, that upstream does not show to us, and of which it is not sure yet that they are gone.
+    the policy's days, copies that are missing are a matter of patience. ``sealed`` says since when each
+    pack is needed: what came lately is not due to be proven before the policy's days. ``unseen`` are
+    repositories, without case, that upstream does not show to us, and that may be gone or not.
     """
     for name in status.damaged_files:
         yield Fact("damaged", name, int(ExitCode.DAMAGE), STATE)
@@ -196,7 +202,8 @@ def facts_of(
             yield Fact("missing", pack_name(pack.pack), int(ExitCode.DAMAGE), STATE)
     for finding in status.findings:
         yield Fact("unreadable", finding.path, int(ExitCode.SKIPPED), STATE)
-    yield from _shortfalls(status, waits=any(map(_is_patient, _away(status, copies))))
+    waits = any(recent for _, recent in _away(status, copies))
+    yield from _shortfalls(status, sealed, waits=waits)
     yield from _old_copies(status, copies)
     for known in status.plans:
         if known.plan == plan:
@@ -208,7 +215,7 @@ def facts_of(
                     yield from _of_entry(entry)
 
 
-def _shortfalls(status: Status, *, waits: bool) -> Iterator[Fact]:
+def _shortfalls(status: Status, sealed: Mapping[str, str], *, waits: bool) -> Iterator[Fact]:
     unmet = int(ExitCode.POLICY_UNMET)
     for shortfall in status.shortfalls:
         match shortfall:
@@ -216,7 +223,7 @@ def _shortfalls(status: Status, *, waits: bool) -> Iterator[Fact]:
                 yield Fact("contradiction", snapshot, int(ExitCode.MISMATCH), STATE)
             case WrongClock():
                 yield Fact("clock", "", unmet, STATE)
-            case ProofsOld(level=level):
+            case ProofsOld(level=level) if _is_proof_old(status, sealed):
                 yield Fact("proofs", level, unmet, STATE)
             case NoParity():
                 yield Fact("parity", "", unmet, STATE)
@@ -231,12 +238,22 @@ def _away(status: Status, copies: Collection[str]) -> Iterator[tuple[str, bool]]
     since = utc_before(status.copy_days * 86400)
     for place in status.places:
         if place.path in copies and place.presence in {"away", "no-answer"}:
-            yield place.place, place.proven >= since
+            known = place.proven if place.snapshots else place.seen
+            yield place.place, known >= since
 
 
-def _is_patient(away: tuple[str, bool]) -> bool:
-    _, recent = away
-    return recent
+def _is_proof_old(status: Status, sealed: Mapping[str, str]) -> bool:
+    """Return whether a pack that was needed for the policy's days was not proven in them as it wants."""
+    policy = status.policy
+    since = utc_before(policy.audit_days * 86400)
+    for pack in status.pack_list:
+        level = next((level for level in LEVELS if level == pack.level), None)
+        deep = level is not None and proves(level, policy.audit_level)
+        if pack.needed and pack.there:
+            proven = pack.proven if deep else ""
+            if max(proven, sealed.get(pack.pack, "")) < since:
+                return True
+    return False
 
 
 def _old_copies(status: Status, copies: Collection[str]) -> Iterator[Fact]:

@@ -7,6 +7,7 @@ is looked at as a whole; what that shows and no earlier night told is news, and 
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
@@ -14,7 +15,7 @@ import msgspec
 
 from archiver.archive.events import NightRun, new_event
 from archiver.archive.places import settled_place
-from archiver.errors import ArchiverError, ExitCode, explain_system_error
+from archiver.errors import ArchiverError, ExitCode, explain_system_error, skip_damaged
 from archiver.memory import MemoryBudget
 from archiver.night.commands import commands_step
 from archiver.night.deadline import Deadline
@@ -24,12 +25,14 @@ from archiver.night.metrics import write_metrics
 from archiver.night.models import smoke_step
 from archiver.night.report import Cut, NightReport
 from archiver.night.result import StepError, StepResult, failed_step
-from archiver.night.steps import audit_step, copies_step, parity_step, sign_step
+from archiver.night.steps import audit_step, copies_step, parity_step, place_audit_step, sign_step
 from archiver.night.upstream import SyncStep, watch_step
 from archiver.night.words import lines, verdict
 from archiver.operations.status.run import status
 from archiver.plan.budget import RunBudget
-from archiver.progress import stop_requested
+from archiver.progress import Progress, stop_requested
+from archiver.report.facts import collect
+from archiver.report.page import page, store
 from archiver.storage.locks import RunLock
 from archiver.storage.store import local_folder
 from archiver.text import wall_clock
@@ -122,6 +125,8 @@ class _Night:
         report = self._judged(before, state)
         if chores.prometheus and state is not None:
             self._finish("prometheus", lambda: self._metrics(state, report))
+        if chores.report:
+            self._finish("report", self._report)
         if chores.after:
             self._finish("after", lambda: self._commands("after", report))
         report = self._judged(before, state)
@@ -149,6 +154,9 @@ class _Night:
             steps["copies"] = lambda: copies_step(archive, chores.copies, memory, meter)
         if audit is not None:
             steps["audit"] = lambda: audit_step(archive, audit, memory, meter)
+            for folder in chores.copies:
+                step = f"audit of {folder}"
+                steps[step] = partial(place_audit_step, folder, audit, memory, meter, step)
         if any(entry.smoke not in {"", "none"} for entry in self._plan.repositories):
             steps["smoke"] = lambda: smoke_step(archive, self._plan, meter)
         if chores.sign:
@@ -247,12 +255,14 @@ class _Night:
         facts = [fact for result in self._results for fact in result.facts]
         judged = {result.step for result in self._results if result.outcome in _JUDGED}
         # Who was not asked for any more, such as a copy that is no longer wanted, has nothing to tell.
-        judged |= _ALL - {result.step for result in self._results}
+        told = {fact.step for fact in before.facts} if before else set()
+        judged |= told - {result.step for result in self._results}
         if state is not None:
-            facts += facts_of(state, self._plan.name, self._plan.night.copies, self._unseen())
+            copies = self._plan.night.copies
+            facts += facts_of(state, self._plan.name, copies, self._sealed(), self._unseen())
             judged.add(STATE)
-        told = news(facts, before, judged)
-        code = told.exit_code
+        what = news(facts, before, judged)
+        code = what.exit_code
         if self._cut == "stopped" and not code:
             code = int(ExitCode.INTERRUPTED)
         return NightReport(
@@ -260,9 +270,17 @@ class _Night:
             exit_code=code,
             cut=self._cut,
             steps=tuple(self._results),
-            news=told,
+            news=what,
             seconds=int(time.monotonic() - self._started),
         )
+
+    def _sealed(self) -> dict[str, str]:
+        """Return since when each pack is needed."""
+        sealed: dict[str, str] = {}
+        for snapshot in self._archive.snapshots(skip_damaged):
+            for pack, _ in snapshot.seal.packs:
+                sealed[pack] = min(snapshot.seal.sealed, sealed.get(pack, snapshot.seal.sealed))
+        return sealed
 
     def _unseen(self) -> frozenset[str]:
         seen = self._seen.repositories if self._seen else ()
@@ -277,6 +295,11 @@ class _Night:
         address = self._archive.store.address
         write_metrics(path, self._plan.name, address, state, report.news, cut=bool(report.cut))
         return StepResult("prometheus", "idle")
+
+    def _report(self) -> StepResult:
+        facts = collect(self._archive, Progress())
+        store(self._archive, facts, page(facts))
+        return StepResult("report", "idle")
 
     def _notify(self, report: NightReport) -> tuple[StepError, ...]:
         first, *rest = lines(report)
@@ -312,10 +335,3 @@ class _Night:
 
 _JUDGED: Final = frozenset({"done", "idle", "failed", "away"})
 """The outcomes of steps that came to a result: what they no longer tell is mended."""
-_ALL: Final = frozenset(
-    {
-        *("before", "watch", "sync", "parity", "copies", "audit", "smoke", "sign"),
-        *("prometheus", "after", "notify", "ping", "journal"),
-    }
-)
-"""The steps that there are."""

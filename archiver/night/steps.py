@@ -6,10 +6,14 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
+from archiver.archive.archive import Archive
 from archiver.archive.check.proofs import proofs_of, readable_events
 from archiver.archive.check.schedule import Limits
 from archiver.archive.copies import own_history
 from archiver.archive.events import Audited
+from archiver.archive.findings import FILES
 from archiver.archive.layout import pack_name
 from archiver.archive.parity.protect import files_of_snapshots, without_sidecar
 from archiver.archive.place_look import look_at
@@ -21,6 +25,7 @@ from archiver.errors import (
     ExitCode,
     NoArchiveError,
     SkippedError,
+    explain_system_error,
     skip_damaged,
 )
 from archiver.night.facts import Fact, ringing_code, worst
@@ -35,7 +40,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-    from archiver.archive.archive import Archive
     from archiver.archive.findings import Finding
     from archiver.archive.policy import Level
     from archiver.memory import MemoryBudget
@@ -161,12 +165,13 @@ def _copied(
         if not look.archive and not set(look.names) - {"lost+found"}:
             raise _AwayError(error) from error
         raise
-    except ArchiverError as error:
+    except (ArchiverError, OSError) as failure:
+        told = explain_system_error(failure) if isinstance(failure, OSError) else failure
         # Also where the disk went away in the middle of it.
         later = look_at(folder)
         if not look.answered or not later.answered or (look.archive and not later.archive):
-            raise _AwayError(error) from error
-        raise
+            raise _AwayError(told) from failure
+        raise told from failure
 
 
 def _is_up_to_date(archive: Archive, place: str) -> bool:
@@ -186,10 +191,13 @@ def code_of(finding: Finding) -> int:
 
 def _of_finding(finding: Finding, step: str = "copies") -> Fact:
     """Return the fact that a finding is: a stored file is named as the look in the end names it."""
-    name = pack_name(finding.pack) if finding.pack and not finding.path else finding.path
+    name = pack_name(finding.pack) if finding.pack else ""
+    if finding.code in FILES:
+        name = finding.path
     if name and code_of(finding) == ExitCode.DAMAGE:
         return Fact("damaged", name, code_of(finding), step)
-    subject = name or finding.object or (finding.snapshots[0] if finding.snapshots else "")
+    where = finding.snapshots[0] if finding.snapshots else ""
+    subject = " ".join(filter(None, (where, finding.path or finding.object)))
     return Fact("finding", f"{finding.code} {subject}".strip(), code_of(finding), step)
 
 
@@ -201,6 +209,7 @@ def audit_step(
     budget: NightAudit,
     memory: MemoryBudget,
     meter: Callable[[str, str], AbstractContextManager[Progress]],
+    step: str = "audit",
 ) -> StepResult:
     """Prove what was proven longest ago, as far as the budget goes."""
     days = archive.policy().audit_days
@@ -211,7 +220,7 @@ def audit_step(
         for pack, size in snapshot.seal.packs
     }
     if not _is_due(archive, packs, budget.level, age):
-        return StepResult("audit", "idle")
+        return StepResult(step, "idle")
     size = min(filter(None, (budget.bytes, int(budget.share * sum(packs.values())))), default=0)
     limits = Limits(seconds=budget.seconds or None, size=size or None, age=age)
     if budget.level == "structure":
@@ -219,7 +228,7 @@ def audit_step(
     request = AuditRequest(level=budget.level, limits=limits, memory=memory)
     with meter("Auditing", "packs") as progress:
         report = audit(archive, request, progress)
-    facts = tuple(dict.fromkeys(_of_finding(finding, "audit") for finding in report.damage))
+    facts = tuple(dict.fromkeys(_of_finding(finding, step) for finding in report.damage))
     errors = tuple(
         StepError(finding.message, finding.hint, code_of(finding), finding.path)
         for finding in report.damage[:ERRORS_MAX]
@@ -231,7 +240,29 @@ def audit_step(
         "findings": len(report.damage),
     }
     code = worst(fact.exit_code for fact in facts)
-    return StepResult("audit", "failed" if code else "done", code, facts, errors, counts)
+    return StepResult(step, "failed" if code else "done", code, facts, errors, counts)
+
+
+def place_audit_step(
+    folder: str,
+    budget: NightAudit,
+    memory: MemoryBudget,
+    meter: Callable[[str, str], AbstractContextManager[Progress]],
+    step: str,
+) -> StepResult:
+    """Prove a copy where it lies, if it is there; the next copy brings the proofs over.
+
+    A copy that is away has nothing to tell: what was known of it stands.
+    """
+    look = look_at(folder)
+    if not look.answered or not look.archive:
+        return StepResult(step, "skipped")
+    result = audit_step(Archive.open(Path(folder)), budget, memory, meter, step)
+    facts = tuple(
+        fact._replace(subject=f"{folder}/{fact.subject}") if fact.kind == "damaged" else fact
+        for fact in result.facts
+    )
+    return msgspec.structs.replace(result, facts=facts)
 
 
 def _is_due(archive: Archive, packs: dict[str, int], level: Level, age: int) -> bool:
@@ -239,7 +270,7 @@ def _is_due(archive: Archive, packs: dict[str, int], level: Level, age: int) -> 
     place = own_place(archive)
     proofs = proofs_of(readable_events(archive.journal), utc_now(), place)
     since = utc_before(age)
-    if any(proofs.pack(pack, level) < since for pack in packs):
+    if proofs.broken or any(proofs.pack(pack, level) < since for pack in packs):
         return True
     newest = max(
         (

@@ -395,3 +395,38 @@ def test_secrets_come_from_credentials_and_the_environment_too(
         "/variable/0",
     ]
     assert os.environ["HOOK_URL"] not in told(archive)
+
+
+def test_the_report_is_written_into_the_archive(night, repositories, archive, plan):
+    result = night(plan("org/a", night="report = true"))
+    assert (result.code, step(result, "report")["outcome"]) == (0, "idle")
+    assert "org/a" in (archive.root / "report.html").read_text()
+
+
+def test_a_copy_earns_proofs_of_its_own_and_its_damage_rings(
+    night, run, clock, repositories, archive, plan, replica, tmp_path
+):
+    copy = replica(tmp_path / "copy")
+    path = plan("org/a", night=f'copies = ["{copy.root}"]\naudit = {{ share = "100%" }}')
+    assert night(path).code == 0
+    (pack,) = (copy.root / "packs").rglob("*.pack")
+    data = bytearray(pack.read_bytes())
+    data[2000] ^= 1
+    pack.chmod(0o644)
+    pack.write_bytes(data)
+    clock.forward(days=1)
+    name = ("damaged", str(pack))
+    result = night(path)
+    assert (result.code, facts(result)) == (20, [name])
+    copy.root.rename(tmp_path / "away")
+    clock.forward(days=1)
+    away = night(path)
+    assert (away.code, facts(away, "known"), facts(away, "mended")) == (
+        20,
+        [name],
+        [],
+    ), "not looking mends nothing"
+    (tmp_path / "away").rename(copy.root)
+    assert run("repair", "-q", "-C", copy.root, "--from", archive.root, "--no-upstream").code == 0
+    clock.forward(days=1)
+    assert facts(night(path), "mended") == [name]
