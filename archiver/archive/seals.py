@@ -379,7 +379,8 @@ class Seals:
         data = canonical(seal)
         snapshot = Snapshot(blake3_hex(data), seal)
         self._store.put_new(snapshot.name, data)
-        _log.info("sealed %s@%s as %s", seal.repository, seal.revision, snapshot.id)
+        about = {"repository": seal.repository, "size": seal.totals.bytes}
+        _log.info("sealed %s@%s as %s", seal.repository, seal.revision, snapshot.id, extra=about)
         return snapshot
 
 

@@ -143,6 +143,11 @@ class LazyGroup(click.Group):
 @click.option(
     "-v", "--verbose", "verbosity", count=True, help="Log to stderr what is done; -vv: in detail."
 )
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    help="How the log of -v is written. [default: text]",
+)
 @click.version_option(__version__, prog_name="archiver")
 @click.pass_context
 def cli(ctx: click.Context, /, **settings: Any) -> None:

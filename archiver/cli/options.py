@@ -153,21 +153,33 @@ def common(function: Function) -> Function:
         count=True,
         help="Log to stderr what is done; -vv: in detail.",
     )
+    @click.option(
+        "--log-format",
+        type=click.Choice(["text", "json"]),
+        help="How the log of -v is written. [default: text]",
+    )
     @functools.wraps(function)
     def wrapped(
-        archive: str | None, as_json: bool, quiet: bool, verbosity: int, **rest: Any
+        archive: str | None,
+        as_json: bool,
+        quiet: bool,
+        verbosity: int,
+        log_format: str | None,
+        **rest: Any,
     ) -> Any:
         ctx = click.get_current_context()
         above = ctx.find_root().obj or {}
         as_json = as_json or above.get("as_json", False)
         quiet = quiet or above.get("quiet", False)
         verbosity = max(verbosity, above.get("verbosity", 0))
-        output.configure(as_json=as_json, quiet=quiet, verbosity=verbosity)
+        log_format = log_format or above.get("log_format") or "text"
+        output.configure(as_json=as_json, quiet=quiet, verbosity=verbosity, log_format=log_format)
         ctx.obj = Path(archive or above.get("archive") or ".")
         if isinstance(ctx.command, click.Group):
             # Its commands look where these stood before the first word.
             given = {"archive": str(ctx.obj), "as_json": as_json}
-            ctx.find_root().obj = {**above, **given, "quiet": quiet, "verbosity": verbosity}
+            logs = {"verbosity": verbosity, "log_format": log_format}
+            ctx.find_root().obj = {**above, **given, **logs, "quiet": quiet}
         if ctx.invoked_subcommand is None:
             _log.info("%s of version %s, archive %s", ctx.command_path, __version__, ctx.obj)
         return ctx.invoke(function, **rest)

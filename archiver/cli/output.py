@@ -24,12 +24,14 @@ _LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
 _PACKAGE = logging.getLogger("archiver")
 
 
-def configure(*, as_json: bool, quiet: bool, verbosity: int = 0) -> None:
+def configure(*, as_json: bool, quiet: bool, verbosity: int = 0, log_format: str = "text") -> None:
     """Choose what is printed, and how, for the whole process.
 
     With a ``verbosity`` of 1 the package's log is printed at level INFO, with 2 also at DEBUG; nothing
-    in the package logs at a higher level, so that with 0 there is none.
+    in the package logs at a higher level, so that with 0 there is none. ``log_format`` is ``text`` or
+    ``json``.
     """
+    _LOG.setFormatter(_JsonFormatter() if log_format == "json" else _LogFormatter(_TEXT))
     _state.update(json=as_json, quiet=quiet)
     _PACKAGE.setLevel(_LEVELS[min(verbosity, 2)])
     if verbosity and _LOG not in _PACKAGE.handlers:
@@ -163,6 +165,23 @@ class _LogFormatter(logging.Formatter):
         return super().formatMessage(record)
 
 
+class _JsonFormatter(_LogFormatter):
+    """A JSON object a line; with the repository and the size in bytes of those that are about some."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        fields = {
+            "time": self.formatTime(record),
+            "level": record.levelname,
+            "module": record.name,
+            "message": _harmless(record.getMessage(), 2000),
+        }
+        about = {
+            key: getattr(record, key) for key in ("repository", "size") if hasattr(record, key)
+        }
+        return json.dumps(fields | about)
+
+
 class _LogHandler(logging.Handler):
     """Writes to what stderr is at the moment, which may show a live line."""
 
@@ -172,8 +191,9 @@ class _LogHandler(logging.Handler):
             sys.stderr.write(f"{self.format(record)}\n")
 
 
+_TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 _LOG = _LogHandler()
-_LOG.setFormatter(_LogFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+_LOG.setFormatter(_LogFormatter(_TEXT))
 
 
 def _harmless(text: str, limit: int | None = None) -> str:

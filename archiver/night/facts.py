@@ -164,7 +164,8 @@ def news(facts: Iterable[Fact], before: NightRun | None, judged: Collection[str]
     new, known = [], []
     for key, fact in found.items():
         record = NightFact(fact.kind, fact.subject, fact.exit_code, fact.step, now)
-        if key in told:
+        # What was told softly, and rings by now, is news: absence ages into an alarm.
+        if key in told and (told[key].exit_code or not fact.exit_code):
             known.append(msgspec.structs.replace(record, since=told[key].since))
         else:
             new.append(record)

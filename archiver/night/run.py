@@ -130,7 +130,8 @@ class _Night:
         if chores.after:
             self._finish("after", lambda: self._commands("after", report))
         report = self._judged(before, state)
-        if report.news.new or report.news.mended or report.exit_code:
+        mended = any(fact.exit_code for fact in report.news.mended)
+        if report.news.ringing or mended:
             self._deliver("notify", lambda: self._notify(report), chores.notify)
         report = self._journal(self._judged(before, state), place.key)
         self._deliver("ping", lambda: self._ping_end(report), chores.ping)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from archiver.archive.events import PlannedEntry
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from archiver.plan.document import Plan, PlannedRepository
     from archiver.upstream.protocol import WatchedUpstream
     from archiver.upstream.resolution import Finder
+
+_log = logging.getLogger(__name__)
 
 _RINGING: Final = frozenset[ChangeKind](
     {"gone", "disabled", "identity", "commit-lost", "licence", "gating", "name", "privacy"}
@@ -102,6 +105,8 @@ class EntryErrors:
     def mirrored(self, report: MirrorReport) -> None:
         """Note the files that got no parity."""
         self.unprotected += [failure.exit_code for failure in report.unprotected]
+        about = {"repository": report.repository, "size": report.bytes}
+        _log.info("%s@%s: %s", report.repository, report.revision, report.outcome, extra=about)
         self._shown.mirrored(report)
 
     def failed(self, planned: PlannedRepository, error: ArchiverError) -> None:

@@ -214,7 +214,7 @@ def lines(report: NightReport) -> list[str]:
         *(step_line(result) for result in report.steps),
         *(f"new: {sentence(fact)} ({fact.exit_code})." for fact in told.new if fact.exit_code),
         *(f"still: {sentence(fact)} ({fact.exit_code}), since {fact.since}." for fact in rings),
-        *(f"mended: {sentence(fact)}." for fact in told.mended),
+        *(f"mended: {sentence(fact)}." for fact in told.mended if fact.exit_code),
         *(
             f"known: {sentence(fact)}, since {fact.since}."
             for fact in told.known

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import re
 import sys
@@ -127,7 +128,7 @@ def test_what_is_removed_is_logged(run, archive, model):
 
 def test_a_request_is_logged_with_status_and_time(run, archive, hub, repository):
     words = ("mirror", "-v", "-C", archive, repository, "--token", TOKEN, "--min-free", "0B")
-    requests = messages(run(*words).err, "upstream.huggingface.http")
+    requests = messages(run(*words).err, "upstream.http")
     assert requests
     for text in requests:
         assert re.fullmatch(r"GET http://\S+( bytes=\S+)?: HTTP \d{3} after \d+\.\d{3} s", text)
@@ -142,7 +143,7 @@ def test_neither_tokens_nor_the_queries_of_signed_links_are_logged(run, archive,
     assert any(": HTTP 302 " in text for _, _, text in logged(result.err)), "no link was signed"
     assert TOKEN not in result.err
     assert "Signature" not in result.err
-    assert "?" not in "".join(messages(result.err, "upstream.huggingface.http"))
+    assert "?" not in "".join(messages(result.err, "upstream.http"))
 
 
 def test_a_password_in_the_hubs_address_is_not_logged(run, archive, hub, monkeypatch):
@@ -194,3 +195,16 @@ def test_nothing_in_the_package_logs_above_info():
     for path in Path(archiver.__file__).parent.rglob("*.py"):
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"_log\.(warning|error|exception|critical|log)\(", text), path
+
+
+def test_the_log_as_json_has_time_repository_and_size(run, archive, model):
+    words = ("import", "-q", "-v", "-C", archive, model, "--as", "org/one", "--min-free", "0B")
+    result = run("--log-format", "json", *words)
+    assert result.code == 0
+    lines = [json.loads(line) for line in result.err.splitlines()]
+    assert all(line.keys() >= {"time", "level", "module", "message"} for line in lines)
+    (sealed,) = [line for line in lines if line["module"] == "archiver.archive.seals"]
+    assert (sealed["repository"], sealed["size"] > 0) == ("org/one", True)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", sealed["time"])
+    text = run("-v", "list", "-C", archive).err
+    assert logged(text), "the next run logs as it did before"

@@ -429,4 +429,4 @@ def test_a_copy_earns_proofs_of_its_own_and_its_damage_rings(
     (tmp_path / "away").rename(copy.root)
     assert run("repair", "-q", "-C", copy.root, "--from", archive.root, "--no-upstream").code == 0
     clock.forward(days=1)
-    assert facts(night(path), "mended") == [name]
+    assert name in facts(night(path), "mended")
