@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from archiver.tensors.weight_files import StandIn
 
 
-ENCODER_BYTES: Final = 2 * SEGMENT_MAX + (14 << 20)
+ENCODER_BYTES: Final = 3 * SEGMENT_MAX + (8 << 20)
 """What a thread that encodes holds at most: a buffer, its frames, a step of each stream, zstd's windows."""
 _EXTRA_BUFFERS: Final = 2
 _LONG_HEADER: Final = 8 << 20
