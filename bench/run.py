@@ -24,7 +24,7 @@ from table import Report
 from tools import cores
 
 CASES = (
-    "codec", "stages", "mirror", "memory", "tensors", "startup", "fixity", "faults", "smoke",
+    "codec", "stages", "mirror", "memory", "tensors", "startup", "catalogue", "fixity", "faults", "smoke",
 )  # fmt: skip
 RESULTS = Path(__file__).with_name("results")
 

@@ -10,10 +10,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-import numpy as np
 from sqlalchemy import insert, select
 
-from archiver.archive.packs.format import IndexEntry
 from archiver.catalogue import queries
 from archiver.catalogue.schema import Card, FileRow, ManifestRow
 from archiver.errors import ArchiverError, DamageError
@@ -93,6 +91,11 @@ def _read(archive: Archive, catalogue: Catalogue, digest: str, size: int) -> Car
 
 
 def _object(archive: Archive, digest: str, size: int, location: Location) -> bytes | None:
+    # A search that has no new card to read does without the arrays.
+    import numpy as np  # noqa: PLC0415
+
+    from archiver.archive.packs.format import IndexEntry  # noqa: PLC0415
+
     out = np.empty(size, np.uint8)
     entry = IndexEntry(digest, location.offset, location.stored, location.size, location.codec)
     try:
