@@ -30,10 +30,11 @@ if TYPE_CHECKING:
     from archiver.errors import ArchiverError
     from archiver.night.plan_mirror import PlanMirror
     from archiver.night.progress import NightProgress
+    from archiver.operations.watch import WatchedRepository
     from archiver.plan.budget import RunBudget
     from archiver.plan.document import Plan, PlannedRepository
     from archiver.upstream.protocol import WatchedUpstream
-    from archiver.upstream.resolution import Finder
+    from archiver.upstream.resolution import Finder, RefsState
 
 _log = logging.getLogger(__name__)
 
@@ -131,8 +132,8 @@ class WatchedMirror:
     def __init__(self, archive: Archive, mirror: PlanMirror, seen: WatchReport | None) -> None:
         self._archive = archive
         self._mirror = mirror
-        self._refs = {
-            repository.repository.casefold(): repository.refs
+        self._seen = {
+            repository.repository.casefold(): repository
             for repository in (seen.repositories if seen else ())
         }
         self._opened = False
@@ -143,8 +144,8 @@ class WatchedMirror:
         self._archive.require_writable()
 
     def finder(self) -> Finder:
-        """Return what says which repositories there are."""
-        return self._mirror.finder()
+        """Return what says which repositories there are, and what was seen of those that were looked at."""
+        return _SeenFinder(self._mirror.finder(), self._seen)
 
     def mirror(self, planned: PlannedRepository, budget: RunBudget | None = None) -> MirrorReport:
         """Mirror an entry, or say that it is held."""
@@ -175,7 +176,8 @@ class WatchedMirror:
         """Return the snapshot that is all an entry wants by what was seen; None if that is not sure."""
         if RepositoryName.parse(planned.name).hub != HUGGING_FACE or planned.sources:
             return None
-        commit = self._refs.get(planned.name.casefold(), {}).get(planned.revision or "main")
+        seen = self._seen.get(planned.name.casefold())
+        commit = seen.refs.get(planned.revision or "main") if seen else None
         if not commit:
             return None
         if self._sighted is None:
@@ -193,6 +195,29 @@ class WatchedMirror:
             if snapshot.seal.revision == commit and covers(entry, snapshot) and is_vouched(snapshot)
         )
         return next(fitting, None)
+
+
+class _SeenFinder:
+    """Asks upstream what there is, but not for branches and tags that this night's look has seen."""
+
+    def __init__(self, finder: Finder, seen: dict[str, WatchedRepository]) -> None:
+        self._finder = finder
+        self._seen = seen
+
+    def repositories_of(self, author: str) -> tuple[str, ...]:
+        """Return the spellings of all that an author has."""
+        return self._finder.repositories_of(author)
+
+    def collection(self, slug: str) -> tuple[str, ...]:
+        """Return the spellings of what a collection lists."""
+        return self._finder.collection(slug)
+
+    def look(self, repository: str) -> RefsState:
+        """Return a repository's branches and tags."""
+        seen = self._seen.get(repository.casefold())
+        if seen is not None and seen.branches is not None and seen.tags is not None:
+            return seen
+        return self._finder.look(repository)
 
 
 class SyncStep(NamedTuple):

@@ -108,8 +108,9 @@ class WatchedRepository(msgspec.Struct, frozen=True):
     """One repository: what came of looking at it, and what is new of it.
 
     ``changes`` were journalled now; at a first look most of them are no ``news``. ``nights``
-    counts the days on which it was not shown. ``error`` says why there is no answer. ``refs`` are branches
-    and tags as they were seen, each with its commit; of two of one name the branch.
+    counts the days on which it was not shown. ``error`` says why there is no answer. ``head`` is
+    the commit of the main branch as it was seen; ``branches`` and ``tags`` are all there are, each with its
+    commit, None where they were not told.
     """
 
     repository: str
@@ -120,7 +121,15 @@ class WatchedRepository(msgspec.Struct, frozen=True):
     error: str = ""
     hint: str = ""
     exit_code: int = 0
-    refs: dict[str, str] = {}
+    head: str = ""
+    branches: dict[str, str] | None = None
+    tags: dict[str, str] | None = None
+
+    @property
+    def refs(self) -> dict[str, str]:
+        """Branches and tags, each with its commit; of two of one name the branch."""
+        main = {"main": self.head} if self.head else {}
+        return {**(self.tags or {}), **main, **(self.branches or {})}
 
     @property
     def news(self) -> tuple[UpstreamChange, ...]:
@@ -290,8 +299,18 @@ class _Run:
         self._journal(entry.repository, new, first=first)
         outcome: Outcome = "first" if first else "changed" if new else "same"
         self._states[entry.repository.casefold()] = msgspec.structs.replace(state, files=None)
-        refs = {name: commit for (_, name), commit in sorted(state.refs.items(), reverse=True)}
-        self._done(WatchedRepository(entry.repository, outcome, tuple(new), refs=refs))
+        listed = (state.branches, state.tags) if state.lists_refs else (None, None)
+        branches, tags = (dict(refs) if refs is not None else None for refs in listed)
+        self._done(
+            WatchedRepository(
+                entry.repository,
+                outcome,
+                tuple(new),
+                head=state.head,
+                branches=branches,
+                tags=tags,
+            )
+        )
 
     def _journal(
         self, repository: str, new: Sequence[UpstreamChange], *, first: bool = False
