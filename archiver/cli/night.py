@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from archiver.errors import ArchiverError
     from archiver.night.report import NightReport
     from archiver.night.result import StepResult
-    from archiver.plan.document import PlannedRepository
+    from archiver.plan.document import Plan, PlannedRepository
     from archiver.progress import Progress
 
 _LONGEST: Final = 2000
@@ -48,6 +48,20 @@ _LONGEST: Final = 2000
     default="1GiB",
     show_default=True,
     help="Room that must stay free.",
+)
+@click.option("--prometheus", metavar="FILE", help="Write metrics there, whatever the plan says.")
+@click.option(
+    "--ping",
+    metavar="PLACE",
+    multiple=True,
+    help="Where a URL lies that is told of beginning and end, in place of the plan's: file:PATH, "
+    "credential:NAME or env:VARIABLE; repeatable.",
+)
+@click.option(
+    "--notify",
+    metavar="PLACE",
+    multiple=True,
+    help="Likewise, of what is told of news by apprise; repeatable.",
 )
 @common
 def command(plan: str, token: str | None, **settings: Any) -> None:
@@ -67,6 +81,7 @@ def command(plan: str, token: str | None, **settings: Any) -> None:
     from archiver.plan.reader import find_plan
 
     to_mirror = find_plan(plan)
+    to_mirror = _with_options(to_mirror, settings)
     archive = open_archive()
     budget = memory_budget(settings["memory"])
     rate = settings["max_rate"] or to_mirror.max_rate or None
@@ -96,6 +111,19 @@ def command(plan: str, token: str | None, **settings: Any) -> None:
         hint = f"Run {quoted(command)}." if command else ""
         output.print_error(verdict(report), hint, report.exit_code)
         output.exit_with(report.exit_code)
+
+
+def _with_options(plan: Plan, settings: dict[str, Any]) -> Plan:
+    """Return the plan with what the command says in place of its own words."""
+    from archiver.night.secret import parse_secret
+
+    changes: dict[str, Any] = {}
+    if settings["prometheus"]:
+        changes["prometheus"] = str(Path(settings["prometheus"]).absolute())
+    for name in ("ping", "notify"):
+        if settings[name]:
+            changes[name] = tuple(map(parse_secret, settings[name]))
+    return msgspec.structs.replace(plan, night=msgspec.structs.replace(plan.night, **changes))
 
 
 def _is_typed(option: str) -> bool:

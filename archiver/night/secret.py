@@ -10,12 +10,12 @@ import os
 import re
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from archiver.errors import DeniedError, UsageError
 
 if TYPE_CHECKING:
-    from archiver.plan.document import SecretName
+    from archiver.plan.document import SecretKind, SecretName
 
 SECRET_MAX: Final = 8192
 """Bytes of a file that holds a secret."""
@@ -23,6 +23,24 @@ URLS_MAX: Final = 16
 """URLs of one secret, a line each."""
 _NAME: Final = re.compile(r"[A-Za-z0-9_.@:-]{1,255}\Z")
 _ENVIRONMENT: Final = "CREDENTIALS_DIRECTORY"
+
+
+def parse_secret(text: str) -> SecretName:
+    """Return where a secret lies: ``file:PATH``, ``credential:NAME``, ``env:VARIABLE``, or just a path.
+
+    Raise UsageError, which does not repeat it, if it is the secret itself.
+    """
+    from archiver.plan.document import SecretName  # noqa: PLC0415 - only whoever parses needs it
+
+    kind, colon, name = text.partition(":")
+    if "://" in text or not text.isprintable():
+        raise UsageError(
+            "A URL may hold a secret, and the command line is seen by everybody.",
+            hint="Write it into a file with chmod 600, and name the file: file:PATH.",
+        )
+    if colon and kind in {"file", "credential", "env"} and name:
+        return SecretName(cast("SecretKind", kind), name)
+    return SecretName("file", str(Path(text).absolute()))
 
 
 def read_urls(secret: SecretName, folder: Path) -> tuple[str, ...]:

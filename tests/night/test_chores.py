@@ -430,3 +430,17 @@ def test_a_copy_earns_proofs_of_its_own_and_its_damage_rings(
     assert run("repair", "-q", "-C", copy.root, "--from", archive.root, "--no-upstream").code == 0
     clock.forward(days=1)
     assert name in facts(night(path), "mended")
+
+
+def test_options_stand_in_for_the_plan_and_a_url_on_the_command_line_is_refused(
+    night, repositories, archive, plan, listener, tmp_path
+):
+    path = plan("org/a", night='ping = "file:url"')
+    file = secret_file(tmp_path, f"http://{listener.address}/option")
+    options = ("--ping", file, "--prometheus", tmp_path / "own.prom")
+    assert night(path, *options).code == 0
+    assert [where for where, _ in listener.kept] == ["/option/start", "/option/0"]
+    assert metrics(tmp_path / "own.prom")["archiver_snapshots"] == 1
+    refused = night(path, "--ping", f"http://{listener.address}/{SECRET}")
+    assert refused.code == 2
+    assert SECRET not in refused.out + refused.err
