@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 VERDICT_MAX: Final = 120
 """Characters of a verdict."""
 _SUBJECT_MAX: Final = 48
+_ALWAYS: Final = frozenset({"before", "after", "prometheus", "report"})
+"""Steps that do the same every night, which is no reason to journal it."""
 _LINE_MAX: Final = 2000
 
 
@@ -45,6 +47,7 @@ _PHRASES: Final[dict[str, _Phrase]] = {
     "proofs": _Phrase("proofs are too old", "proofs are too old"),
     "signatures": _Phrase("signatures are missing", "signatures are missing"),
     "clock": _Phrase("the clock is wrong", "the clock is wrong"),
+    "untested": _Phrase("{} could not be smoke-tested", "{} models could not be smoke-tested"),
     "smoke": _Phrase("{} failed its smoke test", "{} models failed their smoke tests"),
     "mismatch": _Phrase("{} has wrong digests upstream", "{} have wrong digests upstream"),
     "gone": _Phrase("{} is gone upstream", "{} are gone upstream"),
@@ -112,7 +115,7 @@ def _phrases(facts: Iterable[NightFact]) -> list[str]:
     """Return a phrase for each kind of fact, in the order in which they come."""
     by_kind: dict[str, list[NightFact]] = {}
     for fact in facts:
-        by_kind.setdefault(fact.fact, []).append(fact)
+        by_kind.setdefault(_kind(fact), []).append(fact)
     phrases = []
     for kind, some in by_kind.items():
         phrase = _PHRASES.get(kind, _Phrase("{}", "{} others"))
@@ -121,6 +124,12 @@ def _phrases(facts: Iterable[NightFact]) -> list[str]:
         else:
             phrases.append(phrase.single.format(_subject(some[0])))
     return phrases
+
+
+def _kind(fact: NightFact) -> str:
+    """Return the kind that a fact is told as: a test that could not run did not fail."""
+    skipped = fact.fact == "smoke" and fact.exit_code == ExitCode.SKIPPED
+    return "untested" if skipped else fact.fact
 
 
 def _subject(fact: NightFact) -> str:
@@ -153,7 +162,7 @@ def _figures(steps: Iterable[StepResult]) -> list[str]:
 
 def sentence(fact: NightFact) -> str:
     """Return a fact in a sentence's words, with all of what it is about."""
-    phrase = _PHRASES.get(fact.fact, _Phrase("{}", "{}"))
+    phrase = _PHRASES.get(_kind(fact), _Phrase("{}", "{}"))
     return phrase.single.format(printable(fact.subject, _LINE_MAX))
 
 
@@ -180,8 +189,8 @@ def step_line(result: StepResult) -> str:
 def _outcome(result: StepResult) -> str:
     words = {
         "done": "done",
-        "idle": "nothing to do",
-        "failed": f"failed ({result.exit_code})",
+        "idle": "done" if result.step in _ALWAYS else "nothing to do",
+        "failed": f"failed ({result.exit_code})" if result.exit_code else "failed",
         "skipped": "skipped",
         "away": "away",
         "cut": "cut short" if result.counts or result.seconds else "not begun",
