@@ -44,7 +44,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "repair": ("repair", "Bring back what is damaged or missing, from any good copy."),
         "parity": ("parity", "Make, remove and count the parity that repairs damaged files."),
         "policy": ("policy", "Show or set what is wanted of the archive."),
-        "plan": ("plan", "Compare the archive with a plan, show what a run would do, or end it."),
+        "plan": ("plan", "Check a plan, show what a run of it would do, or end it."),
         "acknowledge": (
             "acknowledge",
             "Say that a loss upstream is known, so that it fails no run.",

@@ -32,7 +32,7 @@ _STATES: Final = {
 
 @click.group(epilog="Example: archiver plan check -C weights qwen3.5")
 def command() -> None:
-    """Compare the archive with a plan, show what a run would do, or end it.
+    """Check a plan, show what a run of it would do, or end it.
 
     A plan begins with the first 'archiver sync' that runs it; 'archiver status' judges by it from
     then on.

@@ -172,7 +172,7 @@ ChangeKind = Literal[
     "upstream",
     "unseen",
     "damaged",
-    "repaired",
+    "repairs",
     "forgotten",
     "copy-lost",
     "smoke-failed",
@@ -589,7 +589,7 @@ class History:
             case Audited() as audited if audited.damaged and was_at(audited, self._place):
                 self._note(event, "damaged", count=audited.damaged)
             case Repaired() as repaired if was_at(repaired, self._place):
-                self._note(event, "repaired", count=len(repaired.files))
+                self._note(event, "repairs", count=len(repaired.files))
             case Forgotten(snapshots):
                 self._note(event, "forgotten", count=len(snapshots))
             case CopyLost(place):

@@ -48,7 +48,7 @@ _LABELS: Final[tuple[tuple[ChangeKind, str], ...]] = (
     ("upstream", "Changes upstream"),
     ("gone", "Gone upstream"),
     ("damaged", "Audits that found damage"),
-    ("repaired", "Repairs"),
+    ("repairs", "Repairs"),
     ("smoke-failed", "Smoke tests that failed"),
 )
 """The changes that are counted on the page; the record counts all."""
@@ -60,7 +60,7 @@ _CHANGES: Final[dict[ChangeKind, str]] = {
     "upstream": "changed upstream",
     "unseen": "not shown by upstream",
     "damaged": "an audit found damage",
-    "repaired": "files repaired",
+    "repairs": "files repaired",
     "forgotten": "snapshots forgotten",
     "copy-lost": "copies given up",
     "smoke-failed": "smoke test failed",
