@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import mmap
 import os
 import re
 import secrets
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
 _READ = 4 << 20
 BLOCK_ALIGN: Final = 4096
-"""What is written past the system's cache lies at multiples of this, in the file and in memory."""
+"""What is written past the system's cache lies at multiples of this in memory; in the file, at least."""
 _DIRECT_MIN: Final = 1 << 20
 """Fewer bytes are not worth the wait for the disk."""
 _NOT_DIRECT: Final = {errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS}
@@ -92,13 +93,16 @@ class _DirectFile:
         self._cached = handle
         self._handle: int | None = None
         self._lock = threading.Lock()
+        # No page of the cache, and no block of the filesystem, may take bytes from both ways: it could be
+        # read in for the one before the other wrote, and be written back over it.
+        self._block = max(BLOCK_ALIGN, mmap.PAGESIZE, os.fstat(handle).st_blksize)
 
     def body(self, offset: int, data: memoryview) -> slice:
         """Return which bytes of ``data`` can be written so; none where the two are aligned otherwise."""
         if len(data) < _DIRECT_MIN or (_address_of(data) - offset) % BLOCK_ALIGN:
             return slice(0, 0)
-        begin = -offset % BLOCK_ALIGN
-        return slice(begin, begin + (len(data) - begin) // BLOCK_ALIGN * BLOCK_ALIGN)
+        begin = -offset % self._block
+        return slice(begin, begin + (len(data) - begin) // self._block * self._block)
 
     def write(self, offset: int, data: memoryview) -> int:
         """Return how many bytes were written: maybe none; raise OSError where none can be at all."""

@@ -1,6 +1,7 @@
 """What is restored goes past the system's cache where it can, and comes out the same where it cannot."""
 
 import errno
+import mmap
 import os
 import random
 from itertools import pairwise
@@ -57,7 +58,8 @@ class Disk:
         if handle not in self.direct:
             return self.pwrite(handle, data, offset)
         address = np.frombuffer(data, np.uint8).ctypes.data
-        assert len(data) % BLOCK_ALIGN == offset % BLOCK_ALIGN == address % BLOCK_ALIGN == 0
+        assert address % BLOCK_ALIGN == 0
+        assert len(data) % mmap.PAGESIZE == offset % mmap.PAGESIZE == 0
         if self.refusal:
             raise OSError(self.refusal, os.strerror(self.refusal))
         written = self.pwrite(handle, data[: len(data) // 2], offset)
@@ -79,6 +81,14 @@ def test_pieces_at_any_place_make_the_file(tmp_path, seed):
 @pytest.mark.parametrize("seed", range(3))
 def test_only_whole_blocks_go_past_the_cache_and_what_was_not_written_follows(tmp_path, disk, seed):
     write_in_pieces(tmp_path / "file", seed)
+    assert (tmp_path / "file").read_bytes() == PLAIN
+    assert disk.written > SIZE // 4
+
+
+@pytest.mark.parametrize("page", [1 << 14, 1 << 16])
+def test_no_page_of_the_cache_is_written_by_both_ways(tmp_path, disk, monkeypatch, page):
+    monkeypatch.setattr(mmap, "PAGESIZE", page)
+    write_in_pieces(tmp_path / "file", 2)
     assert (tmp_path / "file").read_bytes() == PLAIN
     assert disk.written > SIZE // 4
 
