@@ -359,4 +359,8 @@ def _decoded(
         for stream in streams:
             stream.finish()
     if header.tail:
-        yield np.frombuffer(bytes.fromhex(header.tail), np.uint8)
+        tail = np.frombuffer(bytes.fromhex(header.tail), np.uint8)
+        # Blanks are no digits: they would leave bytes of the object to whatever the buffer held.
+        if len(tail) != header.size % transform.word:
+            raise ValueError("what is no whole word has another length")
+        yield tail

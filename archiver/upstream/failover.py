@@ -20,6 +20,7 @@ from archiver.errors import (
     HostileNameError,
     MismatchError,
     NetworkError,
+    TooLargeError,
     UpstreamGoneError,
     UsageError,
 )
@@ -41,6 +42,8 @@ _REST_SECONDS: Final = 600.0
 _TWINS_KEPT: Final = 8
 """Listings of other hubs that are held at once: each may have 100,000 files."""
 _FAILURES: Final = (NetworkError, UpstreamGoneError, AccessError, MismatchError, HostileNameError)
+_NOT_LISTED: Final = (*_FAILURES, UsageError, TooLargeError)
+"""What says that a hub does not list a repository; some names, such as gpt2, are none at another."""
 
 
 class Source(NamedTuple):
@@ -244,7 +247,7 @@ class Failover:
                 if len(self._twins) >= _TWINS_KEPT:  # A plan has many; each is read once.
                     del self._twins[next(iter(self._twins))]
                 self._twins[key] = _Twin(twin, {file.path: file for file in twin.files})
-            except _FAILURES as error:
+            except _NOT_LISTED as error:
                 self._run.tell(f"{TITLES[hub]} does not give {name}: {error.message}")
                 if isinstance(error, NetworkError):
                     self._run.rest(hub)

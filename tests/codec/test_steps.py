@@ -1,6 +1,9 @@
 """Objects are decoded a step at a time: wherever steps end and damage lies, bytes are right or refused."""
 
+import contextlib
 import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -159,3 +162,135 @@ def test_a_frame_with_a_large_window_is_decoded_at_once():
     nameless = zstandard.ZstdCompressor(compression_params=parameters).compress(plain)
     with pytest.raises(DamageError, match="content size"):
         decode(ObjectHeader(header.blake3, len(plain), 0, (len(nameless),)), memoryview(nameless))
+
+
+@pytest.mark.parametrize("tail", ["  ", "\t\n", " a", "zz", "éé"])
+def test_a_tail_that_is_no_byte_does_not_leave_one_to_the_buffer(tail):
+    """The digest would be of fewer bytes than are handed out."""
+    plain = bf16(100)
+    item = encoded_by(1, plain)
+    frames = item.header.frames
+    header = ObjectHeader(item.header.blake3, len(plain) + 1, 1, frames, tail=tail)
+    out = np.full(header.size, 0xEE, np.uint8)
+    for place in (out, None):
+        with pytest.raises(DamageError):
+            decode(header, memoryview(b"".join(item.frames)), place)
+
+
+def large(plain: bytes) -> bytes:
+    """A frame with a window that is not streamed."""
+    parameters = zstandard.ZstdCompressionParameters.from_level(1, window_log=25, write_checksum=1)
+    return zstandard.ZstdCompressor(compression_params=parameters).compress(plain)
+
+
+def flipped(frame: bytes, at: int) -> bytes:
+    damaged = bytearray(frame)
+    damaged[at] ^= 0x5A
+    return bytes(damaged)
+
+
+def is_free() -> bool:
+    """Whether another thread could decode a frame with a large window now."""
+    free = []
+
+    def look() -> None:
+        free.append(zstd._whole_frames.acquire(blocking=False))
+        if free[0]:
+            zstd._whole_frames.release()
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join()
+    return free[0]
+
+
+@pytest.mark.parametrize("damage", ["first", "second", "checksum", "both", "cut", "words", "none"])
+def test_who_decodes_a_large_window_lets_others_do_so_afterwards(damage):
+    planes = [bytes(5 << 20), noise(1000) * ((5 << 20) // 1000 + 1)]
+    planes[1] = planes[1][: 5 << 20]
+    first, second = map(large, planes)
+    for frame in (first, second):
+        assert zstandard.get_frame_parameters(frame).window_size > zstd._STREAMED_WINDOW
+    if damage in {"first", "both"}:
+        first = flipped(first, len(first) // 2)
+    if damage in {"second", "both"}:
+        second = flipped(second, len(second) // 2)
+    if damage == "checksum":
+        second = flipped(second, -1)
+    if damage == "cut":
+        second = second[:-20]
+    size = (10 << 20) + (2 if damage == "words" else 0)
+    header = ObjectHeader("0" * 64, size, 1, (len(first), len(second)))
+    body = first + second
+    for source in (memoryview(body), Fetched(body)):
+        for out in (None, np.empty(size, np.uint8)):
+            with pytest.raises(DamageError):
+                decode(header, source, out)
+            assert is_free()
+
+
+def test_a_source_that_fails_in_a_large_window_lets_others_go_on():
+    frame = large(bytes(8 << 20) + noise(100_000))
+
+    class Dying(Fetched):
+        def read(self, begin, size, buffer):
+            if size == len(frame):
+                raise DamageError("the disk is gone")
+            return super().read(begin, size, buffer)
+
+    with pytest.raises(DamageError, match="the disk is gone"):
+        decode(ObjectHeader("0" * 64, (8 << 20) + 100_000, 0, (len(frame),)), Dying(frame))
+    assert is_free()
+
+
+KEPT = {
+    (number, size): (plain, encoded_by(number, plain))
+    for number in CODECS
+    for size in (3, 5_001, 2 * BLOCK * CODECS[number].word + 3)
+    for plain in [KINDS["f32" if CODECS[number].word == 4 else "bf16"](size)]
+}
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    steps=st.lists(
+        st.tuples(
+            st.sampled_from(sorted(KEPT)),
+            st.sampled_from(["memory", "file", "digest", "damaged", "encode"]),
+        ),
+        min_size=2,
+        max_size=6,
+    )
+)
+def test_what_a_thread_did_before_leaves_nothing_in_what_it_does_now(steps):
+    """All of it works in the same buffers, of which some stay full or half full after damage."""
+    for key, way in steps:
+        plain, item = KEPT[key]
+        body = b"".join(item.frames)
+        out = np.full(len(plain), 0xEE, np.uint8)
+        if way == "damaged":
+            with contextlib.suppress(DamageError):
+                decode(item.header, Fetched(flipped(body, len(body) * 2 // 3)), out)
+        elif way == "encode":
+            again = encode(array(plain), None, Effort.FAST)
+            assert both_ways(again.header, b"".join(again.frames)) == plain
+        elif way == "digest":
+            assert decoded_digest(item.header, Fetched(body)) == blake3_hex(plain)
+        else:
+            decode(item.header, memoryview(body) if way == "memory" else Fetched(body), out)
+            assert out.tobytes() == plain
+
+
+def test_threads_do_not_share_what_they_decode_with():
+    def work(seed: int) -> bool:
+        draw = random.Random(seed)
+        for key in draw.sample(sorted(KEPT), 6):
+            plain, item = KEPT[key]
+            out = np.empty(len(plain), np.uint8)
+            decode(item.header, Fetched(b"".join(item.frames)), out)
+            if out.tobytes() != plain:
+                return False
+        return True
+
+    with ThreadPoolExecutor(6) as pool:
+        assert all(pool.map(work, range(12)))

@@ -113,11 +113,30 @@ def test_another_file_of_that_name_does_not_stand_in(hub, modelscope, mirror, ot
     assert modelscope.requests.bodies() == []
 
 
-def test_a_second_hub_that_sends_other_bytes_than_it_lists_is_found_out(hub, modelscope, mirror):
+def test_a_second_hub_that_sends_other_bytes_than_it_lists_is_found_out(
+    hub, modelscope, mirror, archive, restores
+):
     dies(hub)
     modelscope.faults.add(Fault("flip", route="cdn", offset=300_000, times=None))
     result = mirror("--source", "huggingface,modelscope", REPO)
     assert result.code == 22
+    hub.faults.clear()
+    result = mirror("--json", "--source", "huggingface,modelscope", REPO)
+    assert result.code == 0
+    came = {part["hub"]: part["bytes"] for part in result.only("mirror")["fetched_from"]}
+    assert came == {"huggingface": len(CONTENT)}, "nothing is left of what was wrong"
+    restores(archive, FILES)
+
+
+@pytest.mark.parametrize("name", ["lone-model", "datasets/lone-data"])
+def test_a_name_that_another_hub_cannot_have_comes_from_its_own(
+    hub, modelscope, cli, archive, restores, name
+):
+    hub.create(name, FILES)
+    result = cli("mirror", "-C", archive, "--source", "modelscope,huggingface", name)
+    assert result.code == 0, result
+    assert len(modelscope.requests) == 0
+    restores(archive, FILES, name)
 
 
 def test_a_second_hub_that_is_not_there_changes_nothing(hub, modelscope, mirror, archive, restores):
