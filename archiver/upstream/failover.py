@@ -177,6 +177,8 @@ class Failover:
         """Held while a twin is listed, so that it is once."""
         self._twins: dict[tuple[str, str, str], _Twin | None] = {}
         self._bytes: dict[tuple[str, str], Counter[str]] = {}
+        self._gave: dict[tuple[str, str, str], frozenset[str]] = {}
+        """Repository, revision and path -> the hubs that gave all of a file the last time."""
 
     @property
     def endpoint(self) -> str:
@@ -209,9 +211,18 @@ class Failover:
 
     # ---- for its streams
 
-    def order(self) -> Iterator[str]:
-        """Yield the hubs in the order to ask them: those that could not be reached just now last."""
-        yield from sorted(self._hubs, key=self._run.rests)
+    def order(self, listing: Listing, file: RemoteFile) -> Iterator[str]:
+        """Yield the hubs in the order to ask them: those that could not be reached just now late.
+
+        Who reads a file again did not believe what it was: last come those that gave it.
+        """
+        gave = self._gave.get((listing.repository, listing.revision, file.path), frozenset())
+        yield from sorted(self._hubs, key=lambda hub: (hub in gave, self._run.rests(hub)))
+
+    def given(self, listing: Listing, file: RemoteFile, hubs: frozenset[str]) -> None:
+        """Take note that all of a file was read, and which hubs gave it."""
+        if file.sha256:  # no other could give one without
+            self._gave[listing.repository, listing.revision, file.path] = hubs
 
     def count(self, listing: Listing, hub: str, size: int) -> None:
         """Take note of bytes that came."""
@@ -275,7 +286,8 @@ class _FailoverStream:
         self._listing = listing
         self._file = file
         self._position = offset
-        self._left = upstream.order()
+        self._left = upstream.order(listing, file)
+        self._hubs: set[str] = set()
         self._open = ExitStack()
         self._source: Source | None = None
         self._stream: ByteStream | None = None
@@ -298,6 +310,10 @@ class _FailoverStream:
                 continue
             self._position += count
             self._upstream.count(self._listing, self._source.hub, count)
+            if count:
+                self._hubs.add(self._source.hub)
+                if self._position == self._file.size:
+                    self._upstream.given(self._listing, self._file, frozenset(self._hubs))
             return count
 
     def close(self) -> None:

@@ -128,6 +128,17 @@ def test_a_second_hub_that_sends_other_bytes_than_it_lists_is_found_out(
     restores(archive, FILES)
 
 
+def test_a_first_source_that_sends_other_bytes_than_it_lists_is_asked_last_then(
+    hub, modelscope, mirror, archive, restores
+):
+    modelscope.faults.add(Fault("flip", route="cdn", offset=300_000, times=None))
+    result = mirror("--source", "modelscope,huggingface", REPO)
+    assert result.code == 0, result
+    assert [record.file for record in modelscope.requests.bodies()] == [WEIGHTS]
+    assert sorted(record.file for record in hub.requests.bodies()) == ["config.json", WEIGHTS]
+    restores(archive, FILES)
+
+
 @pytest.mark.parametrize("name", ["lone-model", "datasets/lone-data"])
 def test_a_name_that_another_hub_cannot_have_comes_from_its_own(
     hub, modelscope, cli, archive, restores, name
