@@ -32,7 +32,7 @@ def command(plan: str | None, token: str | None) -> None:
     from archiver.operations.doctor import DoctorRequest, doctor
     from archiver.plan.reader import find_plan
 
-    hubs = find_plan(plan).sources if plan else (HUGGING_FACE,)
+    hubs = find_plan(plan).hubs if plan else (HUGGING_FACE,)
     archive = open_archive(reading=True)
     with Meter("Looking", "checks") as meter:
         report = doctor(archive, DoctorRequest(tuple(hubs), token), meter)
@@ -177,7 +177,7 @@ _PROBLEMS: Final = {
     ),
     "no-timer": (
         "No timer of this archive is installed.",
-        "If cron does not run it: <schedule install>.",
+        "If cron does not run it: <schedule install>, with your plan.",
     ),
     "timer-inactive": (
         "{name} is installed and not active: no night begins.",

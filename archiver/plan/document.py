@@ -6,6 +6,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from archiver.names import HUGGING_FACE
 from archiver.plan.window import Window
 
 SmokeWish = Literal["", "none", "structure", "tokenizer", "load", "forward", "generate", "golden"]
@@ -178,6 +179,16 @@ class Plan(msgspec.Struct, frozen=True):
     night: Night = Night()
     file: str = ""
     is_own: bool = False
+
+    @property
+    def hubs(self) -> tuple[str, ...]:
+        """The hubs that a run asks: those of `sources`, and the own one of each entry, which lists it."""
+        hubs = [*self.sources]
+        for entry in self.repositories:
+            spelling = entry.name or entry.author or entry.collection
+            before, colon, _ = spelling.partition(":")
+            hubs += [before.lower() if colon else HUGGING_FACE, *entry.sources]
+        return tuple(dict.fromkeys(hubs))
 
     @property
     def is_open(self) -> bool:

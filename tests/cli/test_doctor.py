@@ -50,6 +50,16 @@ def test_a_hub_that_is_not_there(checks, hub, monkeypatch):
     assert (found["hub"]["problem"], code) == ("hub-not-asked", 4)
 
 
+def test_the_hubs_of_a_plan_are_those_of_its_entries_too(checks, hub, tmp_path):
+    plan = tmp_path / "plan.toml"
+    plan.write_text('[plan]\nname = "p"\n[[repository]]\nauthor = "org"\n')
+    found, code = checks("--plan", plan)
+    assert (found["hub"]["outcome"], code) == ("ok", 0)
+    hub.stop()
+    found, code = checks("--plan", plan)
+    assert (found["hub"]["problem"], code) == ("hub-unreachable", 24)
+
+
 @pytest.mark.parametrize(
     ("status", "problem"), [(200, ""), (401, "token-refused"), (404, "token-not-judged")]
 )
