@@ -160,6 +160,7 @@ def news(facts: Iterable[Fact], before: NightRun | None, judged: Collection[str]
     """
     now = utc_now()
     told = {(fact.fact, fact.subject): fact for fact in (before.facts if before else ())}
+    facts = tuple(facts)
     found = {fact.key: fact for fact in facts}
     new, known = [], []
     for key, fact in found.items():
@@ -170,8 +171,13 @@ def news(facts: Iterable[Fact], before: NightRun | None, judged: Collection[str]
         else:
             new.append(record)
     rest = [fact for key, fact in told.items() if key not in found]
-    known += [fact for fact in rest if fact.step not in judged]
-    mended = [fact for fact in rest if fact.step in judged and fact.fact not in _PASSING]
+    # Who does not answer has not taken the token either.
+    silent = any(fact.kind == "upstream" for fact in facts)
+    open_still = [
+        fact for fact in rest if fact.step not in judged or (silent and fact.fact == "token")
+    ]
+    known += open_still
+    mended = [fact for fact in rest if fact not in open_still and fact.fact not in _PASSING]
     return News(*(tuple(sorted(listed, key=_rank)) for listed in (new, known, mended)))
 
 

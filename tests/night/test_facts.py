@@ -35,6 +35,14 @@ def test_what_a_step_told_stands_until_it_comes_to_a_result():
     assert [fact.subject for fact in run.mended] == ["sync"]
 
 
+def test_a_token_that_was_refused_is_not_mended_by_a_hub_that_is_away():
+    _, before = night(Fact("token", "", 23, "watch"), judged=("watch",))
+    away, before = night(Fact("upstream", "", 30, "sync"), before=before, judged=("watch", "sync"))
+    assert ([fact.fact for fact in away.known], away.mended) == (["token"], ())
+    back, _ = night(before=before, judged=("watch", "sync"))
+    assert [fact.fact for fact in back.mended] == ["token", "upstream"]
+
+
 def test_damage_rings_though_it_is_known_and_what_happened_once_is_not_mended():
     damage = Fact("damaged", "packs/aa/x.pack", 20, "state")
     _, before = night(
