@@ -42,6 +42,8 @@ _RINGING: Final = frozenset[ChangeKind](
     {"gone", "disabled", "identity", "commit-lost", "licence", "gating", "name", "privacy"}
 )
 """The changes that an owner is to be told of at once: what was lost, and what may be lost next."""
+_COMMIT_SHOWN: Final = 12
+"""Digits of a commit in a fact: the journal has all of them."""
 
 
 # ---- looking
@@ -88,7 +90,8 @@ def watch_step(
 def _what(change: UpstreamChange) -> str:
     """Return what changed, as a part of the subject of a fact: each change is one of its own."""
     name = f" {change.name}" if change.name else ""
-    to = f" {change.after[:40]}" if change.after else ""
+    after = change.after[:_COMMIT_SHOWN] if change.history else change.after[:40]
+    to = f" {after}" if after else ""
     return f"{change.history or change.what}{name}{to}"
 
 

@@ -62,6 +62,7 @@ _PHRASES: Final[dict[str, _Phrase]] = {
     "room": _Phrase("no room is left", "no room is left"),
     "step": _Phrase("{} failed", "{} steps failed"),
     "place": _Phrase("copy to {} failed", "{} copies failed"),
+    "place-away": _Phrase("copy at {} is away", "{} copies are away"),
     "command": _Phrase("the command {} failed", "{} commands failed"),
 }
 
@@ -89,9 +90,9 @@ def verdict(report: NightReport) -> str:
     elif known:
         said = _joined("nothing new; known: ", _phrases(known), room)
     else:
-        word = "well so far" if end else "all is well"
-        said = _joined(f"{word}: ", _figures(report.steps) or ["nothing to do"], room)
         soft = _phrases(fact for fact in report.news.standing if not fact.exit_code)
+        word = "well so far" if end else "nothing rings" if soft else "all is well"
+        said = _joined(f"{word}: ", _figures(report.steps) or ["nothing to do"], room)
         if soft and room - len(said) > _SUBJECT_MAX:
             said = _joined(f"{said}; ", soft, room)
     return f"{plan}: {said}{end}"
@@ -127,9 +128,10 @@ def _phrases(facts: Iterable[NightFact]) -> list[str]:
 
 
 def _kind(fact: NightFact) -> str:
-    """Return the kind that a fact is told as: a test that could not run did not fail."""
-    skipped = fact.fact == "smoke" and fact.exit_code == ExitCode.SKIPPED
-    return "untested" if skipped else fact.fact
+    """Return the kind that a fact is told as: what could not run, or is away for now, did not fail."""
+    if fact.fact == "smoke" and fact.exit_code == ExitCode.SKIPPED:
+        return "untested"
+    return "place-away" if fact.fact == "place" and not fact.exit_code else fact.fact
 
 
 def _subject(fact: NightFact) -> str:
@@ -138,6 +140,8 @@ def _subject(fact: NightFact) -> str:
     if fact.fact in {"damaged", "missing"}:
         name = name.rpartition("/")[2]
         return f"{name[:12]}…{name.rpartition('.')[2]}" if len(name) > _SUBJECT_MAX else name
+    if fact.fact == "changed":  # begins with whose change it is
+        return _cut(name, _SUBJECT_MAX)
     return name if len(name) <= _SUBJECT_MAX else f"…{name[1 - _SUBJECT_MAX :]}"
 
 

@@ -73,6 +73,10 @@ def test_a_disk_that_is_away_is_never_begun_anew_and_ages_into_an_alarm(
         codes.append(result.code)
         assert step(result, "copies")["outcome"] == "away"
         assert not place.exists()
+        if not day:
+            verdict = result.only("night")["verdict"]
+            assert "all is well" not in verdict, verdict
+            assert f"{place} failed" not in verdict, verdict
         if result.code:
             assert ("copy-old", copy_name(result)) in facts(result), day
     assert [code for code in codes if code] == [24]

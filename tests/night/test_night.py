@@ -97,7 +97,8 @@ def test_what_is_held_and_not_shown_is_called_gone_after_three_days(
         clock.forward(days=1)
         soft = night(path)
         assert soft.code == 0
-        assert soft.only("night")["verdict"].endswith("; org/b is not shown to us")
+        verdict = soft.only("night")["verdict"]
+        assert verdict == "nightly: nothing rings: 0 new of 2; org/b is not shown to us"
     clock.forward(days=1)
     rings = night(path)
     assert (rings.code, facts(rings)) == (23, [("changed", "org/b gone"), ("gone", "org/b")])
@@ -170,3 +171,15 @@ def test_a_sync_that_runs_is_no_failure_of_the_rest(night, repositories, archive
     assert (result.code, outcomes(result)) == (3, {"watch": "done", "sync": "skipped"})
     assert facts(result) == [("step", "sync")]
     assert night(plan("org/a")).code == 0
+
+
+def test_the_verdict_names_the_repository_whose_branch_was_rewritten(night, repositories, plan):
+    name = "org/a-model-of-a-rather-long-name-that-is-cut"
+    repositories.create(name, {"config.json": b"{}"})
+    path = plan(name)
+    assert night(path).code == 0
+    commit = repositories.force_push(name, {"config.json": b"[]"})
+    rewritten = night(path)
+    assert rewritten.code == 23
+    assert f"NEW: upstream: {name[:40]}" in rewritten.only("night")["verdict"]
+    assert facts(rewritten) == [("changed", f"{name} rewritten main {commit[:12]}")]
