@@ -50,9 +50,10 @@ def _notify(message: dict[str, str]) -> str:
     notifier = apprise.Apprise()
     if not notifier.add(message["url"]):
         return "not-understood"
-    return (
-        "delivered" if notifier.notify(body=message["body"], title=message["title"]) else "refused"
+    sent = notifier.notify(
+        body=message["body"], title=message["title"], notify_type=message["tone"]
     )
+    return "delivered" if sent else "refused"
 
 
 if __name__ == "__main__":

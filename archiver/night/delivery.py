@@ -26,6 +26,8 @@ BODY_MAX: Final = 10_000
 """Bytes of a message: the beginning, which is the verdict, and the end are kept."""
 SECONDS: Final = 30.0
 """A delivery is given up after so long, whatever it waits for."""
+Tone = Literal["info", "success", "warning", "failure"]
+"""How a notice is marked, in apprise's words: by it services choose a colour, or whom they wake."""
 _COURIER: Final = Path(__file__).with_name("courier.py")
 _WORDS: Final = {
     "unreachable": "it could not be reached",
@@ -47,10 +49,10 @@ def ping(secrets: Iterable[SecretName], folder: Path, end: str, body: str) -> tu
 
 
 def notify(
-    secrets: Iterable[SecretName], folder: Path, title: str, body: str
+    secrets: Iterable[SecretName], folder: Path, title: str, body: str, tone: Tone = "info"
 ) -> tuple[StepError, ...]:
     """Send a notice to every URL, by apprise; return what could not be sent."""
-    return tuple(_deliver("notify", secrets, folder, "", title, body))
+    return tuple(_deliver("notify", secrets, folder, "", title, body, tone))
 
 
 def _deliver(
@@ -60,6 +62,7 @@ def _deliver(
     end: str,
     title: str,
     body: str,
+    tone: Tone = "info",
 ) -> Iterator[StepError]:
     for secret in secrets:
         try:
@@ -69,7 +72,8 @@ def _deliver(
             continue
         for number, url in enumerate(urls, 1):
             address = _with_end(url, end) if end else url
-            word = _sent({"how": how, "url": address, "title": title, "body": _cut(body)})
+            message = {"how": how, "url": address, "title": title, "body": _cut(body), "tone": tone}
+            word = _sent(message)
             if word != "delivered":
                 which = f", URL {number}" if len(urls) > 1 else ""
                 reason = _WORDS.get(word, f"it was answered with {word.replace('-', ' ').upper()}")

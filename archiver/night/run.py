@@ -6,6 +6,7 @@ is looked at as a whole; what that shows and no earlier night told is news, and 
 
 from __future__ import annotations
 
+import shlex
 import time
 from functools import partial
 from pathlib import Path
@@ -14,20 +15,20 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 import msgspec
 
 from archiver.archive.events import NightRun, new_event
-from archiver.archive.places import settled_place
+from archiver.archive.places import own_place, settled_place
 from archiver.errors import ArchiverError, ExitCode, explain_system_error, skip_damaged
 from archiver.memory import MemoryBudget
 from archiver.night.commands import commands_step
 from archiver.night.deadline import Deadline
 from archiver.night.delivery import notify, ping
-from archiver.night.facts import FACTS_MAX, STATE, News, facts_of, last_night, news
+from archiver.night.facts import DAMAGE, FACTS_MAX, STATE, News, facts_of, last_night, news
 from archiver.night.metrics import write_metrics
 from archiver.night.models import smoke_step
 from archiver.night.report import Cut, NightReport
 from archiver.night.result import StepError, StepResult, failed_step
 from archiver.night.steps import audit_step, copies_step, parity_step, place_audit_step, sign_step
 from archiver.night.upstream import SyncStep, watch_step
-from archiver.night.words import lines, verdict
+from archiver.night.words import lines, next_command, verdict
 from archiver.operations.status.run import status
 from archiver.plan.budget import RunBudget
 from archiver.progress import Progress, stop_requested
@@ -35,13 +36,14 @@ from archiver.report.facts import collect
 from archiver.report.page import page, store
 from archiver.storage.locks import RunLock
 from archiver.storage.store import local_folder
-from archiver.text import wall_clock
+from archiver.text import printable, wall_clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
     from archiver.archive.archive import Archive
+    from archiver.night.delivery import Tone
     from archiver.night.plan_mirror import PlanMirror
     from archiver.night.progress import NightProgress
     from archiver.operations.status.report import Status
@@ -303,12 +305,27 @@ class _Night:
         return StepResult("report", "idle")
 
     def _notify(self, report: NightReport) -> tuple[StepError, ...]:
-        first, *rest = lines(report)
-        return notify(self._plan.night.notify, self._folder, first, "\n".join(rest) or first)
+        first, *rest = self._message(report)
+        ringing = report.news.ringing
+        tone: Tone = "success"
+        if ringing:
+            tone = "failure" if ringing[0].exit_code in DAMAGE else "warning"
+        body = "\n".join(rest) or first
+        return notify(self._plan.night.notify, self._folder, first, body, tone)
 
     def _ping_end(self, report: NightReport) -> tuple[StepError, ...]:
-        body = "\n".join(lines(report))
+        body = "\n".join(self._message(report))
         return ping(self._plan.night.ping, self._folder, str(report.exit_code), body)
+
+    def _message(self, report: NightReport) -> list[str]:
+        """Return the lines, and what to do next: who reads them elsewhere has to know at which machine."""
+        ringing = report.news.ringing
+        if not ringing:
+            return lines(report)
+        store = self._archive.store
+        folder = str(Path(store.folder.path).absolute()) if store.folder else store.address
+        command = shlex.join(next_command(ringing[0], folder))
+        return [*lines(report), f"next, at {printable(own_place(self._archive).name)}: {command}"]
 
     def _journal(self, report: NightReport, place: str) -> NightReport:
         """Journal a summary, unless the night was idle and all that is so was told before."""

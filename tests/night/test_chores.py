@@ -353,6 +353,10 @@ def test_a_notice_is_delivered_by_apprise_when_something_rings_and_not_else(
     assert where == f"/{SECRET}"
     assert notice["title"] == "nightly: NEW: org/a has wrong digests upstream"
     assert "new: org/a has wrong digests upstream (22)." in notice["message"]
+    assert notice["type"] == "warning"
+    next_line = notice["message"].splitlines()[-1]
+    assert next_line.startswith("next, at ")
+    assert next_line.endswith(f":{archive.root}: archiver status -C {archive.root}")
     assert SECRET not in told(archive, result.out, result.err)
     assert night(path).code == 0
     assert len(listener.kept) == 1, "what is known is no news"
