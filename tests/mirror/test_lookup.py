@@ -12,7 +12,7 @@ from kit.archive import copy
 from kit.faults import cut, flip
 from kit.repository import bf16, safetensors, write_folder
 
-from archiver.archive import lookup
+from archiver.archive import lookup, publish
 from archiver.archive.archive import Archive
 
 if TYPE_CHECKING:
@@ -48,10 +48,12 @@ def imports(cli, tmp_path):
 
 
 @pytest.fixture
-def two_models(archive, imports):
-    """An archive of two models, one pack each, with its catalogue up to date."""
-    imports(archive, "org/one", {"model.safetensors": SHARED, "a.json": b"{}"})
-    imports(archive, "org/two", {"model.safetensors": OTHER})
+def two_models(archive, imports, monkeypatch):
+    """An archive of two models, one pack each, with its catalogue up to date, from long ago."""
+    with monkeypatch.context() as earlier:
+        earlier.setattr(publish, "utc_after", lambda _time: "2020-01-01T00:00:00Z")
+        imports(archive, "org/one", {"model.safetensors": SHARED, "a.json": b"{}"})
+        imports(archive, "org/two", {"model.safetensors": OTHER})
     return archive
 
 
@@ -176,6 +178,23 @@ def test_both_ways_store_and_reuse_the_same(
         results.append((reports, reused, site.pack.name in again))
     assert results[0] == results[1]
     assert CASES[case] in {None, results[0][2]}
+
+
+@pytest.mark.parametrize("way", ["files", "catalogue"])
+@pytest.mark.parametrize("case", [index_lost, pack_cut, pack_lost, pack_unreadable, trailer_lost])
+def test_a_held_file_of_a_pack_that_is_seen_to_be_damaged_is_fetched(
+    case, way, two_models, cli, faulty, by, tmp_path, hub, restores
+):
+    hub.create("org/three", {"model.safetensors": SHARED})
+    by(way)
+    site = Site(two_models, cli, faulty, tmp_path)
+    case(site)
+    done = cli("mirror", "--json", "-C", two_models, "org/three", "--min-free", "0B")
+    assert done.code == 0, done.err
+    held = CASES[case]
+    assert (site.pack in packs_of(two_models, "org/three")) == held
+    assert done.only("mirror")["held_files"] == int(held)
+    restores(two_models, {"model.safetensors": SHARED}, "org/three")
 
 
 def test_a_catalogue_that_was_left_behind_catches_up(two_models, cli, imports, by, tmp_path):

@@ -209,6 +209,11 @@ class ObjectIndex:
             self._lost_indexes.add(len(self._packs))
             return list(reader.walk())
 
+    @property
+    def unindexed(self) -> frozenset[str]:
+        """The packs that have lost their index, of which objects may be missing here."""
+        return frozenset(self._packs[number] for number in self._lost_indexes)
+
     def find(self, digest: str) -> tuple[str, IndexEntry] | None:
         """Return pack and entry of an object, or None."""
         return next(iter(self._by_index(digest)), None)

@@ -235,7 +235,7 @@ class Holdings:
     def _entries_of(self, snapshot: Snapshot, paths: list[tuple[str, str]]) -> dict[str, FileEntry]:
         """Return entries for files, by (listed path, held path), that a snapshot holds with their digests.
 
-        As far as its packs are really there.
+        As far as its packs are really there, with the size that was sealed, and have their indexes.
         """
         if not paths:
             return {}
@@ -243,8 +243,13 @@ class Holdings:
             manifest = self._archive.manifest(snapshot.seal)
         except DamageError:
             return {}
-        lasting = (pack for pack, _ in snapshot.seal.packs if pack not in self._condemned)
-        packs = ObjectIndex(self._archive, lasting)
+        sealed = snapshot.seal.packs
+        unusable = {*self._condemned, *missing_packs(self._archive, sealed)}
+        packs = ObjectIndex(self._archive, (pack for pack, _ in sealed if pack not in unusable))
+        if packs.unindexed:
+            # Nothing new is to stand on what is seen to be damaged: it is fetched, and stored whole.
+            unusable |= packs.unindexed
+            packs = ObjectIndex(self._archive, (pack for pack, _ in sealed if pack not in unusable))
         vouches = vouches_of(snapshot.seal, manifest.source, manifest.files)
         pairs = zip(manifest.files, vouches, strict=True)
         files = {entry.path: (entry, vouch) for entry, vouch in pairs}
