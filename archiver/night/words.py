@@ -26,6 +26,14 @@ _SUBJECT_MAX: Final = 48
 _ALWAYS: Final = frozenset({"before", "after", "prometheus", "report"})
 """Steps that do the same every night, which is no reason to journal it."""
 _LINE_MAX: Final = 2000
+_SINGULAR: Final = {
+    "commands": "command",
+    "places": "place",
+    "repositories": "repository",
+    "requests": "request",
+    "findings": "finding",
+}
+"""What is said of one, where the name of a count is a plural."""
 
 
 class _Phrase(NamedTuple):
@@ -206,6 +214,7 @@ def _details(result: StepResult) -> Iterator[str]:
     for name, count in result.counts.items():
         if count:
             what = name.removesuffix("_bytes").replace("_", " ")
+            what = _SINGULAR.get(what, what) if count == 1 else what
             size = human_bytes(count) if name.endswith("_bytes") else f"{count:,}"
             yield f", {size} {what}"
     if result.seconds:

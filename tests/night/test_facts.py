@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from archiver.archive.events import NightRun
 from archiver.night.facts import ORDER, Fact, news
+from archiver.night.result import StepResult
+from archiver.night.words import step_line
 
 
 def night(*facts, before=None, judged=("state",)):
@@ -50,3 +52,10 @@ def test_damage_rings_though_it_is_known_and_what_happened_once_is_not_mended():
     )
     told, _ = night(damage, before=before, judged=("watch", "state"))
     assert (told.exit_code, told.new, told.mended) == (20, (), ())
+
+
+def test_a_step_counts_one_thing_in_the_singular():
+    counts = {"repositories": 1, "requests": 2, "read_bytes": 1}
+    assert step_line(StepResult("watch", "done", counts=counts)) == (
+        "watch: done, 1 repository, 2 requests, 1 B read."
+    )
