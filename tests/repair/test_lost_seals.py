@@ -16,6 +16,7 @@ from kit.faults import empty, flip, overwrite
 from kit.repository import write_folder
 from repairkit import ONE, TWO, manifest, sources
 
+from archiver import text
 from archiver.archive.archive import Archive
 from archiver.archive.decode import FileDecoder
 from archiver.archive.quarantine import manifest_for, packs_for
@@ -102,6 +103,20 @@ def test_which_files_were_chosen_is_told_by_the_journal(weights, run, repair, tm
     assert json.loads(new.read_bytes())["selection"] == chosen
     assert run(*words, "--min-free", "0B").code == 0
     assert seals(weights, "org/part") == [new]  # it says the same
+
+
+def test_a_seal_that_comes_out_the_same_stays(weights, run, repair, tmp_path, models, monkeypatch):
+    """Within the second in which it was sealed first."""
+    now = text.wall_clock()
+    monkeypatch.setattr(text, "_machine_clock", lambda: now)
+    folder = write_folder(tmp_path / "part", models[ONE])
+    assert run("import", "-q", "-C", weights, folder, "--as", "org/part").code == 0
+    old = only_seal(weights, "org/part")
+    data = old.read_bytes()
+    old.unlink()
+    assert repair().code == 0
+    assert only_seal(weights, "org/part").read_bytes() == data
+    assert run("audit", "-q", "-C", weights).code == 0
 
 
 def test_what_older_events_do_not_tell_stays_unknown(weights, run, repair):

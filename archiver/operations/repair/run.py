@@ -274,8 +274,13 @@ class _Run:
         for _ in range(_ROUNDS):
             back = documents.repair(self._check("structure"))
             # A seal that could only be made anew has another id. The lost one is set aside: the event
-            # before the file, since a seal that is gone and that no event explains is damage.
-            lost = [file.name for file in back.values() if is_seal(file.name) and file.replaced_by]
+            # before the file, since a seal that is gone and that no event explains is damage. Within the
+            # second in which it was sealed first it comes out the same, and stays.
+            lost = [
+                file.name
+                for file in back.values()
+                if is_seal(file.name) and file.replaced_by and file.name not in file.replaced_by
+            ]
             self._journal(back.values(), [digest_of(name) or "" for name in lost])
             if not self._request.dry_run:
                 self._set_aside += filter(
