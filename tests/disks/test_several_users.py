@@ -199,6 +199,23 @@ def test_what_may_not_be_read_is_told_and_the_rest_is_done(disk, place, held, tm
     assert disk.run("audit", "-C", place, user=POWERLESS, cwd=tmp_path).code == 0
 
 
+def test_adding_asks_a_small_archive_for_no_more_than_it_needs(
+    disk, place, held, take_in, tmp_path
+):
+    """What files of a folder are held, without a digest from upstream, the packs tell alone."""
+    assert held
+    folder = place / "snapshots/org/model"
+    folder.chmod(0)
+    words = ("import", "-C", place, tmp_path / "model", "--as", "org/new", "--min-free", "0")
+    try:
+        done = disk.run(*words, user=POWERLESS, cwd=tmp_path)
+    finally:
+        folder.chmod(0o755)
+    assert (done.code, "200 kB held already" in done.out) == (0, True), done
+    assert disk.run("audit", "-C", place, "--level", "files", cwd=tmp_path).code == 0
+
+
+@pytest.mark.usefixtures("by_catalogue")
 @pytest.mark.parametrize("folder", ["snapshots/org/model", "manifests/org/model", "trash"])
 def test_adding_goes_past_what_may_not_be_listed_and_names_it(
     disk, place, held, take_in, tmp_path, folder

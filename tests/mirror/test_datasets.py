@@ -146,7 +146,7 @@ def test_a_plan_mirrors_models_and_datasets(hub, archive, cli, tmp_path, waits):
     compared = result.only("collection")
     assert (compared["new"], compared["absent"]) == (["Org/Rows"], [])
     assert NAME in cli("status", "--json", "-C", archive).out
-    plan.write_text('[plan]\nname = "p"\n[[repository]]\nname = "modelscope:datasets/O/N"\n')
+    plan.write_text('[plan]\nname = "p"\n[[repository]]\nname = "folder:O/N"\n')
     refused = cli("plan", "check", "-C", archive, plan)
     assert refused.code == 2
-    assert "models and datasets of Hugging Face, and models of ModelScope" in refused.err
+    assert "models and datasets of Hugging Face and ModelScope" in refused.err
