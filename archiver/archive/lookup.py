@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from archiver.errors import OnDamage
 
 
-# Loading SQLAlchemy takes 0.3 s of one core, and an import writes rows for 0.1 s more. What follows takes
-# a tenth of that, measured on the same core: 80 µs to open a pack and read its index, 1.3 µs for each
-# object that it lists (about 100 bytes of index), 100 µs for a manifest of 4 KiB.
+# Loading SQLAlchemy takes 0.34 s of one core, and an import writes rows besides. Beside other work,
+# where that took 0.5 s, it was 0.2 to 0.3 ms to look at a pack and read its index, and 2 to 3 µs for each
+# object that it lists (about 100 bytes of index). What a manifest takes is a guess: 0.1 ms for 4 KiB.
 PACKS_READ: Final = 256
 """Of so many packs at most the indexes are read,"""
 INDEXES_READ: Final = 2 << 20
