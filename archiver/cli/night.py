@@ -168,16 +168,16 @@ def _show(report: NightReport) -> None:
     first, *rest = lines(report)
     for result in report.steps:
         output.record("step", **msgspec.to_builtins(result))
-    told = report.news
+    news = report.news
     output.record(
         "night",
         verdict=first,
         plan=report.plan,
         exit_code=report.exit_code,
         cut=report.cut,
-        new=msgspec.to_builtins(told.new),
-        known=msgspec.to_builtins(told.known),
-        mended=msgspec.to_builtins(told.mended),
+        new=msgspec.to_builtins(news.new),
+        known=msgspec.to_builtins(news.known),
+        mended=msgspec.to_builtins(news.mended),
         seconds=report.seconds,
         event=report.event,
     )

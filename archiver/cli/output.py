@@ -141,9 +141,9 @@ def print_error(
     ``details`` stand between the two, each in a line of its own. ``about`` are more fields for the JSON
     line, such as the repository that is concerned.
     """
-    told = {"details": list(details)} if details else {}
+    more = {"details": list(details)} if details else {}
     with suppress(OutputError, BrokenPipeError):
-        record("error", message=message, hint=hint, exit_code=code, **told, **about)
+        record("error", message=message, hint=hint, exit_code=code, **more, **about)
         flush()
     sys.stderr.write(f"archiver: {_harmless(message, 20000)}\n")
     for detail in details:

@@ -202,12 +202,12 @@ def content_size(frame: memoryview | bytes) -> int:
 
 def _parameters_of(frame: memoryview | bytes) -> zstandard.FrameParameters:
     try:
-        found = zstandard.get_frame_parameters(frame)
+        parameters = zstandard.get_frame_parameters(frame)
     except zstandard.ZstdError as error:
         raise ValueError(f"not a Zstandard frame: {error}") from error
-    if found.content_size == zstandard.CONTENTSIZE_UNKNOWN:
+    if parameters.content_size == zstandard.CONTENTSIZE_UNKNOWN:
         raise ValueError("the frame does not declare its content size")
-    return found
+    return parameters
 
 
 class Source(Protocol):
@@ -277,10 +277,10 @@ class Content:
         self._buffer = workspace().take(f"frame{stream}", _FETCHED)
         self._window_at, self._window = begin, memoryview(b"")
         head = self._bytes(begin, _HEAD_MAX)
-        found = _parameters_of(head)
-        self.size: int = found.content_size
+        parameters = _parameters_of(head)
+        self.size: int = parameters.content_size
         self.left = self.size
-        self._window_size: int = found.window_size
+        self._window_size: int = parameters.window_size
         self._reader: _Reader | None = None
         self._holds_lock = False
         self._block = memoryview(b"")

@@ -159,18 +159,18 @@ def news(facts: Iterable[Fact], before: NightRun | None, judged: Collection[str]
         judged: The steps that came to a result: of the others the facts of before still stand.
     """
     now = utc_now()
-    told = {(fact.fact, fact.subject): fact for fact in (before.facts if before else ())}
+    before_by_key = {(fact.fact, fact.subject): fact for fact in (before.facts if before else ())}
     facts = tuple(facts)
-    found = {fact.key: fact for fact in facts}
+    current = {fact.key: fact for fact in facts}
     new, known = [], []
-    for key, fact in found.items():
+    for key, fact in current.items():
         record = NightFact(fact.kind, fact.subject, fact.exit_code, fact.step, now)
         # What was told softly, and rings by now, is news: absence ages into an alarm.
-        if key in told and (told[key].exit_code or not fact.exit_code):
-            known.append(msgspec.structs.replace(record, since=told[key].since))
+        if key in before_by_key and (before_by_key[key].exit_code or not fact.exit_code):
+            known.append(msgspec.structs.replace(record, since=before_by_key[key].since))
         else:
             new.append(record)
-    rest = [fact for key, fact in told.items() if key not in found]
+    rest = [fact for key, fact in before_by_key.items() if key not in current]
     # Who does not answer has not taken the token either.
     silent = any(fact.kind == "upstream" for fact in facts)
     open_still = [

@@ -54,5 +54,5 @@ def failed_step(step: str, error: ArchiverError, subject: str = "") -> StepResul
     outcome: Outcome = "failed"
     if isinstance(error, SkippedError | LockedError):
         outcome = "skipped"
-    told = StepError(error.message, error.hint, int(error.exit_code), subject)
-    return StepResult(step, outcome, code, (Fact("step", step, code, step),), (told,))
+    failure = StepError(error.message, error.hint, int(error.exit_code), subject)
+    return StepResult(step, outcome, code, (Fact("step", step, code, step),), (failure,))

@@ -258,8 +258,8 @@ class _Night:
         facts = [fact for result in self._results for fact in result.facts]
         judged = {result.step for result in self._results if result.outcome in _JUDGED}
         # Who was not asked for any more, such as a copy that is no longer wanted, has nothing to tell.
-        told = {fact.step for fact in before.facts} if before else set()
-        judged |= told - {result.step for result in self._results}
+        known = {fact.step for fact in before.facts} if before else set()
+        judged |= known - {result.step for result in self._results}
         if state is not None:
             copies = self._plan.night.copies
             facts += facts_of(state, self._plan.name, copies, self._sealed(), self._unseen())
@@ -329,16 +329,15 @@ class _Night:
 
     def _journal(self, report: NightReport, place: str) -> NightReport:
         """Journal a summary, unless the night was idle and all that is so was told before."""
-        told = report.news
         did = any(result.outcome in {"done", "cut"} for result in report.steps)
-        if not did and not told.new and not told.mended:
+        if not did and not report.news.new and not report.news.mended:
             return report
         event = NightRun(
             plan=report.plan,
             place=place,
             exit_code=report.exit_code,
             steps=tuple((result.step, result.outcome) for result in report.steps),
-            facts=told.standing[:FACTS_MAX],
+            facts=report.news.standing[:FACTS_MAX],
             seconds=report.seconds,
             cut=report.cut,
         )

@@ -166,12 +166,12 @@ def _copied(
             raise _AwayError(error) from error
         raise
     except (ArchiverError, OSError) as failure:
-        told = explain_system_error(failure) if isinstance(failure, OSError) else failure
+        cause = explain_system_error(failure) if isinstance(failure, OSError) else failure
         # Also where the disk went away in the middle of it.
         later = look_at(folder)
         if not look.answered or not later.answered or (look.archive and not later.archive):
-            raise _AwayError(told) from failure
-        raise told from failure
+            raise _AwayError(cause) from failure
+        raise cause from failure
 
 
 def _is_up_to_date(archive: Archive, place: str) -> bool:

@@ -228,18 +228,18 @@ def _details(result: StepResult) -> Iterator[str]:
 
 def lines(report: NightReport) -> list[str]:
     """Return all of it: the verdict, the steps, then what is new, mended and known."""
-    told = report.news
-    new = {(fact.fact, fact.subject) for fact in told.new}
-    rings = [fact for fact in told.ringing if (fact.fact, fact.subject) not in new]
+    news = report.news
+    new = {(fact.fact, fact.subject) for fact in news.new}
+    rings = [fact for fact in news.ringing if (fact.fact, fact.subject) not in new]
     return [
         verdict(report),
         *(step_line(result) for result in report.steps),
-        *(f"new: {sentence(fact)} ({fact.exit_code})." for fact in told.new if fact.exit_code),
+        *(f"new: {sentence(fact)} ({fact.exit_code})." for fact in news.new if fact.exit_code),
         *(f"still: {sentence(fact)} ({fact.exit_code}), since {fact.since}." for fact in rings),
-        *(f"mended: {sentence(fact)}." for fact in told.mended if fact.exit_code),
+        *(f"mended: {sentence(fact)}." for fact in news.mended if fact.exit_code),
         *(
             f"known: {sentence(fact)}, since {fact.since}."
-            for fact in told.known
+            for fact in news.known
             if fact not in rings and fact.exit_code not in {0, int(ExitCode.OK)}
         ),
     ]

@@ -228,10 +228,10 @@ def _journal(
     )
     newest = None
     for _, event in archive.events(on_damage=skip_damaged):
-        told = event.detail
+        compared = event.detail
         if (
-            isinstance(told, CrossChecked)
-            and (event.repository, told.other) == (first.repository, second.repository)
+            isinstance(compared, CrossChecked)
+            and (event.repository, compared.other) == (first.repository, second.repository)
             and (newest is None or event.time >= newest.time)
         ):
             newest = event

@@ -137,13 +137,15 @@ def _clock(archive: Archive) -> Iterator[Check]:
 
 def _hub_clock(hub: str, headers: Mapping[str, str], now: float) -> Check:
     try:
-        told = parsedate_to_datetime(headers.get("date", "")).timestamp()
+        hub_seconds = parsedate_to_datetime(headers.get("date", "")).timestamp()
     except (ValueError, TypeError, OverflowError):
         return Check("hub-clock", "note", "no-date", {"hub": hub})
-    skew = round(now - told)
+    skew = round(now - hub_seconds)
     facts: dict[str, str | int | bool | list[str]] = {"hub": hub, "seconds": skew}
     if abs(skew) > SKEW_MAX:
-        return Check("hub-clock", "failed", "clock-differs", {**facts, "told": utc_text(told)})
+        return Check(
+            "hub-clock", "failed", "clock-differs", {**facts, "told": utc_text(hub_seconds)}
+        )
     return Check("hub-clock", "ok", facts=facts)
 
 

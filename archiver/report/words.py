@@ -154,10 +154,10 @@ def sentence(shortfall: Shortfall) -> str:  # noqa: C901, PLR0911, PLR0912 - one
                 f"{shortfall.status}). What is held of it stays."
             )
         case report.ChangedUpstream():
-            told = " ".join(map(change_sentence, shortfall.changes[:_CHANGES]))
+            changes = " ".join(map(change_sentence, shortfall.changes[:_CHANGES]))
             more = len(shortfall.changes) - _CHANGES
             rest = f" And {plural(more, 'more change')}." if more > 0 else ""
-            return f"Upstream changed {printable(shortfall.repository)}. {told}{rest}"
+            return f"Upstream changed {printable(shortfall.repository)}. {changes}{rest}"
         case report.UnfinishedFiles():
             left = f"{plural(shortfall.files, 'unfinished file')}, {human_bytes(shortfall.bytes)}"
             return (

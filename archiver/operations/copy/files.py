@@ -168,8 +168,8 @@ class DocumentCopier:
             result = self._transfer.copy(name, MANIFEST_MAX)
             from_packs = bool(result.problem) and self._write_from_packs(snapshot, name)
             if from_packs:
-                told = f"{result.problem} It was copied from the packs of its snapshot."
-                result = result._replace(problem=told)
+                problem = f"{result.problem} It was copied from the packs of its snapshot."
+                result = result._replace(problem=problem)
             there = result.denied or self._source.store.stat(name) is not None
             code: Code = "manifest-damaged" if there else "manifest-missing"
             right = self._findings.document(code, result, name, snapshot.title)

@@ -107,17 +107,17 @@ class ModelScope:
                 cannot list all of them.
             UsageError: ``repository`` is no repository's name, or of another hub.
         """
-        wanted = _on_this_hub(repository)
-        asked = self._subject(wanted.spelling, revision or _MAIN, wanted.type)
+        name = _on_this_hub(repository)
+        subject = self._subject(name.spelling, revision or _MAIN, name.type)
         allowance = ListingAllowance(self._session.patience, ENDPOINT_VARIABLE)
         info, _ = self._session.json(
-            self._api(wanted), asked, parse_info, allowance, most=_LARGEST_INFO
+            self._api(name), subject, parse_info, allowance, most=_LARGEST_INFO
         )
-        spelling = spelling_of(info, asked)
-        pinned = self._pin(wanted, asked, allowance)
-        exact = self._subject(spelling, pinned.commit, wanted.type)
-        walk = _Walk(self._session, self._api(wanted), exact, allowance)
-        files = walk.dataset() if wanted.type == DATASET else walk.model()
+        spelling = spelling_of(info, subject)
+        pinned = self._pin(name, subject, allowance)
+        exact = self._subject(spelling, pinned.commit, name.type)
+        walk = _Walk(self._session, self._api(name), exact, allowance)
+        files = walk.dataset() if name.type == DATASET else walk.model()
         check_paths(file.path for file in files)
         if not files:
             raise MismatchError(
@@ -147,18 +147,18 @@ class ModelScope:
         That is less than of Hugging Face: it lists branches and tags without their commits, so that only
         the main branch is known, and it tells of no gate and of no digest of the card.
         """
-        wanted = _on_this_hub(repository)
-        asked = self._subject(wanted.spelling, _MAIN, wanted.type)
+        name = _on_this_hub(repository)
+        subject = self._subject(name.spelling, _MAIN, name.type)
         allowance = ListingAllowance(self._session.patience, ENDPOINT_VARIABLE)
         time = utc_now()
         info, _ = self._session.json(
-            self._api(wanted), asked, parse_info, allowance, most=_LARGEST_INFO
+            self._api(name), subject, parse_info, allowance, most=_LARGEST_INFO
         )
-        name = name_of(info, asked)
-        pinned = self._pin(RepositoryName.parse(name), asked, allowance)
+        current = name_of(info, subject)
+        pinned = self._pin(RepositoryName.parse(current), subject, allowance)
         return RepositoryState(
-            asked=wanted.spelling,
-            repository=name,
+            asked=name.spelling,
+            repository=current,
             endpoint=self.endpoint,
             time=time,
             head=pinned.commit,
@@ -169,28 +169,28 @@ class ModelScope:
 
     def has_commit(self, repository: str, commit: str) -> bool:
         """Return whether the hub still has a commit of a repository that it shows; raise as `look`."""
-        wanted = _on_this_hub(repository)
-        asked = self._subject(wanted.spelling, commit, wanted.type)
+        name = _on_this_hub(repository)
+        subject = self._subject(name.spelling, commit, name.type)
         allowance = ListingAllowance(self._session.patience, ENDPOINT_VARIABLE)
         terms = urlencode({"Ref": commit, "PageNumber": 1, "PageSize": 1})
-        url = f"{self._api(wanted)}/commits?{terms}"
+        url = f"{self._api(name)}/commits?{terms}"
         try:
-            history, _ = self._session.json(url, asked, parse_history, allowance)
+            history, _ = self._session.json(url, subject, parse_history, allowance)
         except AccessError:
             raise
         except UpstreamGoneError:
             return False
-        return pin(history, asked) is not None
+        return pin(history, subject) is not None
 
     def follows(self, repository: str, commit: str, earlier: str) -> bool | None:
         """Return whether ``earlier`` leads to ``commit``, as `WatchedUpstream` has it; raise likewise."""
-        wanted = _on_this_hub(repository)
-        asked = self._subject(wanted.spelling, commit, wanted.type)
+        name = _on_this_hub(repository)
+        subject = self._subject(name.spelling, commit, name.type)
         allowance = ListingAllowance(self._session.patience, ENDPOINT_VARIABLE)
         for number in range(1, _HISTORY_PAGES + 1):
             terms = {"Ref": commit, "PageNumber": number, "PageSize": PAGE_SIZE}
-            url = f"{self._api(wanted)}/commits?{urlencode(terms)}"
-            history, _ = self._session.json(url, asked, parse_history, allowance)
+            url = f"{self._api(name)}/commits?{urlencode(terms)}"
+            history, _ = self._session.json(url, subject, parse_history, allowance)
             page = history.commit or []
             if any(entry.id == earlier for entry in page):
                 return True
@@ -236,19 +236,19 @@ class ModelScope:
     def _api(self, repository: RepositoryName) -> str:
         return f"{self.endpoint}/api/v1/{repository.type}s/{repository.name}"
 
-    def _pin(self, wanted: RepositoryName, asked: Subject, allowance: ListingAllowance) -> Pin:
+    def _pin(self, name: RepositoryName, subject: Subject, allowance: ListingAllowance) -> Pin:
         terms = urlencode(
-            {"Ref": asked.revision, "PageNumber": 1, "PageSize": 1}, errors="surrogateescape"
+            {"Ref": subject.revision, "PageNumber": 1, "PageSize": 1}, errors="surrogateescape"
         )
-        url = f"{self._api(wanted)}/commits?{terms}"
+        url = f"{self._api(name)}/commits?{terms}"
         try:
-            history, _ = self._session.json(url, asked, parse_history, allowance)
+            history, _ = self._session.json(url, subject, parse_history, allowance)
         except UpstreamGoneError:
             # The repository itself was described just now.
-            raise no_revision(asked) from None
-        pinned = pin(history, asked)
+            raise no_revision(subject) from None
+        pinned = pin(history, subject)
         if pinned is None:
-            raise no_revision(asked)
+            raise no_revision(subject)
         return pinned
 
 
@@ -352,10 +352,10 @@ class _Walk:
 
 def _on_this_hub(repository: str) -> RepositoryName:
     """Return what a repository is called here; raise UsageError if it is of another hub or type."""
-    wanted = RepositoryName.parse(repository)
-    if wanted.hub != MODELSCOPE or wanted.type not in TYPES or "/" not in wanted.name:
+    name = RepositoryName.parse(repository)
+    if name.hub != MODELSCOPE or name.type not in TYPES or "/" not in name.name:
         raise UsageError(
-            f"{wanted.spelling} is no model or dataset of ModelScope.",
+            f"{name.spelling} is no model or dataset of ModelScope.",
             hint="Write it like modelscope:Qwen/Qwen3.5-4B, or modelscope:datasets/Org/Name.",
         )
-    return wanted
+    return name

@@ -200,11 +200,11 @@ def name_of(info: Info, subject: Subject) -> str:
 
     Raise HostileNameError if that is no name.
     """
-    wanted = RepositoryName.parse(subject.repository)
+    repository = RepositoryName.parse(subject.repository)
     if not info.path or not info.name:
-        return wanted.spelling
+        return repository.spelling
     try:
-        return repo_id_of(f"{info.path}/{info.name}", hub=MODELSCOPE, kind=wanted.type)
+        return repo_id_of(f"{info.path}/{info.name}", hub=MODELSCOPE, kind=repository.type)
     except UsageError as error:
         raise HostileNameError(f"From the hub: {error.message}") from error
 
