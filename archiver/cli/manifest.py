@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from archiver.cli import output
-from archiver.cli.options import common, open_archive, unlocked
+from archiver.cli.options import common, open_archive, unlocked, unswallowed
 from archiver.cli.snapshots import (
     facts,
     given,
@@ -103,19 +103,20 @@ def _to_stdout(data: bytes) -> None:
 
 
 @command.command(epilog="Example: archiver manifest show qwen.json --tensors '*embed*'")
-@click.argument("what", metavar="FILE|REPO[@REVISION]")
+@click.argument("what", metavar="FILE|REPO[@REVISION]", required=False)
 @click.option(
     "--tensors",
     metavar="[PATTERN]",
     is_flag=False,
     flag_value="*",
-    help="Also list the tensors whose names fit; write the option last.",
+    help="Also list the tensors whose names fit; without PATTERN all.",
 )
 @common
-def show(what: str, tensors: str | None) -> None:
+def show(what: str | None, tensors: str | None) -> None:
     """Show the manifest in a file, or of a snapshot. A file of that name comes first."""
     from archiver.operations.show import matching_tensors
 
+    what, tensors = unswallowed(what, tensors, "*")
     manifest, digest = _load(what)
     size = sum(entry.size for entry in manifest.files)
     source = manifest.source

@@ -279,6 +279,26 @@ def split_reference(text: str) -> tuple[str, str | None]:
     return as_repo_id(repository), revision or None
 
 
+def unswallowed(
+    argument: str | None, value: str | None, without_value: str
+) -> tuple[str, str | None]:
+    """Return a command's argument, and the value of its option that may have none, as they are meant.
+
+    Written before the argument, such an option takes it for its value: ``show --tensors Org/Name``. Then it
+    is the argument, and the option's value is what it has ``without_value``. Raise MissingParameter where
+    there is neither.
+    """
+    if argument is not None:
+        return argument, value
+    if value is None or value == without_value:
+        context = click.get_current_context()
+        missing = next(
+            param for param in context.command.params if isinstance(param, click.Argument)
+        )
+        raise click.MissingParameter(ctx=context, param=missing)
+    return value, without_value
+
+
 def worker_count() -> int:
     """Return how many threads a smoke test reads with: the cores that this process may use."""
     return available_cores()

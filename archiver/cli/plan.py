@@ -139,8 +139,11 @@ def _show(entry: CheckedEntry) -> None:
 @click.option(
     "--min-free", type=Size(), help="Room that must stay free. [default: the plan's, else 1GiB]"
 )
+@click.option("--files", is_flag=True, help="Also list every file, and whether it is held.")
 @common
-def show(plan: str, token: str | None, max_rate: int | None, min_free: int | None) -> None:
+def show(
+    plan: str, token: str | None, max_rate: int | None, min_free: int | None, files: bool
+) -> None:
     """Show what a run of a plan would do: new and changed files, bytes, room and time.
 
     PLAN is as for 'archiver sync'. Upstream is asked for listings only, and nothing is written. Exits with
@@ -169,13 +172,31 @@ def show(plan: str, token: str | None, max_rate: int | None, min_free: int | Non
         ),
     )
     for entry in result.entries:
-        output.record("entry", **msgspec.to_builtins(entry))
+        fields = msgspec.to_builtins(entry)
+        del fields["listed"]
+        output.record("entry", **fields)
+        for file in entry.listed if files else ():
+            listed = {"repository": entry.repository, "revision": entry.revision}
+            output.record("file", **listed, **msgspec.to_builtins(file))
     figures = msgspec.to_builtins(result)
     del figures["entries"]
     output.record("plan-show", **figures, exit_code=result.exit_code)
     _show_preview(result, plan)
+    if files:
+        _show_files(result)
     if result.exit_code:
         output.exit_with(result.exit_code)
+
+
+def _show_files(result: PlanPreview) -> None:
+    rows = [
+        (entry.title, file.path, human_bytes(file.size), "held" if file.held else "to fetch")
+        for entry in result.entries
+        for file in entry.listed
+    ]
+    if rows:
+        output.line()
+        output.table(("ENTRY", "FILE", "SIZE", ""), rows, right=(2,))
 
 
 def _show_preview(result: PlanPreview, plan: str) -> None:

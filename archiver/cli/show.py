@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from archiver.cli import output
-from archiver.cli.options import common, open_archive
+from archiver.cli.options import common, open_archive, unswallowed
 from archiver.cli.snapshots import (
     described,
     facts,
@@ -40,20 +40,20 @@ _LIBRARIES: Final = ("torch", "transformers")
 @click.command(
     epilog="Example: archiver show -C weights Qwen/Qwen3.5-0.8B --tensors 'model.layers.0.*'"
 )
-@click.argument("reference", metavar="REPO[@REVISION]")
+@click.argument("reference", metavar="REPO[@REVISION]", required=False)
 @click.option("--files", is_flag=True, help="Also list every file, with its digests.")
 @click.option(
     "--tensors",
     metavar="[PATTERN]",
     is_flag=False,
     flag_value="*",
-    help="Also list the tensors whose names fit; write the option after REPO.",
+    help="Also list the tensors whose names fit; without PATTERN all.",
 )
 @click.option(
     "--metadata", is_flag=True, help="Also list what the headers of GGUF files say of the model."
 )
 @common
-def command(reference: str, files: bool, tensors: str | None, metadata: bool) -> None:
+def command(reference: str | None, files: bool, tensors: str | None, metadata: bool) -> None:
     """Show one snapshot: source, files, tensors.
 
     REVISION may be the beginning of a commit; without one, the snapshot is shown that 'archiver list'
@@ -62,6 +62,7 @@ def command(reference: str, files: bool, tensors: str | None, metadata: bool) ->
     from archiver.archive.vouching import vouches_of
     from archiver.operations.show import gguf_metadata, matching_tensors, show
 
+    reference, tensors = unswallowed(reference, tensors, "*")
     archive = open_archive(reading=True)
     snapshot = snapshot_of(archive, reference)
     shown, manifest = show(archive, snapshot)

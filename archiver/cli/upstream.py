@@ -9,7 +9,7 @@ import msgspec
 
 from archiver.cli import output
 from archiver.cli.mirroring import open_upstream
-from archiver.cli.options import common, open_archive, token_option
+from archiver.cli.options import common, open_archive, token_option, unswallowed
 from archiver.cli.snapshots import facts
 from archiver.names import HUGGING_FACE
 from archiver.report.changes import change_sentence
@@ -27,23 +27,24 @@ _NAMED: Final = 20
 
 
 @click.command(epilog="Example: archiver upstream -C weights Qwen/Qwen3.5-4B --preview")
-@click.argument("repository", metavar="REPO")
+@click.argument("repository", metavar="REPO", required=False)
 @click.option(
     "--preview",
     metavar="[REV]",
     is_flag=False,
     flag_value="",
-    help="Ask what REV, a branch, tag or commit, would bring; write the option after REPO.",
+    help="Ask what REV, a branch, tag or commit, would bring; without REV the main branch.",
 )
 @token_option
 @common
-def command(repository: str, preview: str | None, token: str | None) -> None:
+def command(repository: str | None, preview: str | None, token: str | None) -> None:
     """Show a repository's history upstream, as it was seen, and what is held of it.
 
     That needs no network: it is what 'archiver watch' and runs that mirror have journalled. With
     --preview upstream is asked what a revision would change against the newest that is held: which
     files, and how many bytes. Nothing is fetched, and nothing written.
     """
+    repository, preview = unswallowed(repository, preview, "")
     archive = open_archive(reading=True)
     if preview is None:
         _show_history(archive, repository)

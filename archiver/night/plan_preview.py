@@ -24,7 +24,7 @@ from archiver.night.plan_mirror import NarrowedError, as_planned
 from archiver.operations.mirror.lookups import Lookups
 from archiver.operations.mirror.repositories import MirrorSettings, RepositoryMirror
 from archiver.operations.sync import LEAST_RATIO
-from archiver.operations.upstream import preview_of
+from archiver.operations.upstream import chosen_files, preview_of
 from archiver.text import utc_now, wall_clock
 from archiver.upstream.failover import Hubs
 from archiver.upstream.resolution import HubFinder, resolve, spelled_upstream
@@ -53,13 +53,22 @@ _LEAST_MEASURED: Final = 10_000_000
 """Bytes that a run must have fetched for its rate to mean something."""
 
 
+class EntryFile(msgspec.Struct, frozen=True):
+    """A file that an entry stands for; ``held``: its bytes are in the archive, under whatever name."""
+
+    path: str
+    size: int
+    held: bool
+
+
 class EntryPreview(msgspec.Struct, frozen=True):
     """What one entry would bring; counts are of files, the rest in bytes.
 
     ``of`` is the pattern, author or collection that stands for it, ``appeared``: it did not before.
     ``fetch_bytes`` is what is neither held under any name nor was stored by an unfinished run; that is
     ``resumed_bytes``. ``exit_code``, ``message`` and ``hint`` are of an entry that failed.
-    ``spelled`` is what was most likely meant by a name that upstream has not.
+    ``spelled`` is what was most likely meant by a name that upstream has not. ``listed`` are the files,
+    where upstream listed them.
     """
 
     repository: str
@@ -79,6 +88,7 @@ class EntryPreview(msgspec.Struct, frozen=True):
     message: str = ""
     hint: str = ""
     spelled: str = ""
+    listed: tuple[EntryFile, ...] = ()
 
     @property
     def title(self) -> str:
@@ -220,6 +230,8 @@ class _Previews:
         failed: EntryPreview | None = None,
     ) -> EntryPreview:
         assert upstream.listing is not None, "a report is of a listing"
+        missing = set(report.to_fetch_paths)
+        chosen = chosen_files(upstream.listing.files, planned.include, planned.exclude)
         preview = preview_of(self._archive, upstream.listing, planned.include, planned.exclude)
         news: EntryNews = "changed" if preview.against else "new"
         if report.outcome == "held":
@@ -239,6 +251,9 @@ class _Previews:
             exit_code=failed.exit_code if failed else 0,
             message=failed.message if failed else "",
             hint=failed.hint if failed else "",
+            listed=tuple(
+                EntryFile(file.path, file.size, file.path not in missing) for file in chosen
+            ),
         )
 
     def failed(self, planned: PlannedRepository, error: ArchiverError) -> EntryPreview:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
 import msgspec
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from archiver.upstream.protocol import Upstream
     from archiver.upstream.remote_file import Listing, RemoteFile
 
+ListedFile = TypeVar("ListedFile", "RemoteFile", "FileFacts", "RemoteFile | FileFacts")
 SightedBy = Literal["watch", "mirror", "cache"]
 """Who saw a commit: a look at upstream, a run that mirrors, or a hub's cache, whose word is hearsay."""
 
@@ -318,15 +319,25 @@ def _chosen(
     files: Iterable[RemoteFile | FileFacts], include: Sequence[str], exclude: Sequence[str]
 ) -> dict[str, _File]:
     """Return the files that patterns take, by path, as mirroring chooses them."""
+    return {
+        file.path: _File(file.path, file.size, file.sha256, file.oid)
+        for file in chosen_files(files, include, exclude)
+    }
+
+
+def chosen_files(
+    files: Iterable[ListedFile], include: Sequence[str], exclude: Sequence[str]
+) -> list[ListedFile]:
+    """Return the files that patterns take, as mirroring chooses them."""
 
     def fits(path: str, patterns: Sequence[str]) -> bool:
         return any(fnmatchcase(path, pattern) for pattern in patterns)
 
-    return {
-        file.path: _File(file.path, file.size, file.sha256, file.oid)
+    return [
+        file
         for file in files
         if (not include or fits(file.path, include)) and not fits(file.path, exclude)
-    }
+    ]
 
 
 def _is_of(snapshot: Snapshot, revision: str, patterns: tuple[tuple[str, ...], ...]) -> bool:

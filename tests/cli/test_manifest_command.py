@@ -68,6 +68,8 @@ def test_show_tells_tensors_and_escapes_them(archiver, exported):
     result = archiver("manifest", "show", exported, "--json", "--tensors", "evil*", archive=None)
     assert [tensor["name"] for tensor in result.kinds("tensor")] == [HOSTILE]
     assert len(result.kinds("file")) == 6
+    result = archiver("manifest", "show", "--json", "--tensors", exported, archive=None)
+    assert len(result.kinds("tensor")) == 6
 
 
 def test_show_refuses_what_is_no_manifest(archiver, small, tmp_path):

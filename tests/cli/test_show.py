@@ -57,7 +57,9 @@ def test_tensors_that_fit_the_pattern(archiver, small):
 
 
 def test_every_tensor_without_a_pattern(archiver, small):
-    assert len(archiver("show", small.reference(0), "--json", "--tensors").kinds("tensor")) == 6
+    for words in ((small.reference(0), "--tensors"), ("--tensors", small.reference(0))):
+        assert len(archiver("show", "--json", *words).kinds("tensor")) == 6
+    assert archiver("show", "--tensors").code == 2
 
 
 def test_upstream_text_cannot_reach_the_terminal(archiver, small):

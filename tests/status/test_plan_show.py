@@ -206,3 +206,23 @@ def test_a_check_names_the_right_spelling(run, sync, hub, root, plan):
     text = run("plan", "check", "-C", root, path).out
     assert "Its name is spelled Org/Model-1B." in text
     assert "MISSING: Org/Model-2C. Did you mean Org/Model-2B?" in text
+
+
+def test_every_file_is_listed_with_whether_it_is_held(show, sync, hub, plan):
+    path = plan(f'{PATTERN}\nexclude = ["*.txt"]')
+    assert sync(path).code == 0
+    changed = {"weights.bin": noise(9, 40_000), "copy.bin": noise(0, 30_000), "note.txt": b"n"}
+    hub.commit("Org/Model-1B", changed)
+    result = show(path, "--files")
+    one = [file for file in result.kinds("file") if file["repository"] == "Org/Model-1B"]
+    assert {file["path"]: (file["size"], file["held"]) for file in one} == {
+        "config.json": (7, True),
+        "copy.bin": (30_000, True),
+        "weights.bin": (40_000, False),
+    }
+    assert sum(file["size"] for file in one if not file["held"]) == 40_000
+    assert result.kinds("entry")[0]["fetch_bytes"] == 40_000
+    assert not show(path).kinds("file")
+    text = show(path, "--files", as_json=False).out
+    assert "Org/Model-1B  weights.bin" in text
+    assert text.count("to fetch") == 3, "in the sums, of the entry, and of the file"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from kit.repository import REPO, model
 
 
@@ -75,6 +76,25 @@ def test_a_preview_says_which_files_change_and_fetches_none(held):
     assert "To fetch: 2 files, 30.1 kB, of which 30.1 kB of weights." in text
     assert ask(held, "mirror", REPO).code == 0
     assert "held already" in ask(held, "upstream", REPO, "--preview").out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--preview", REPO),
+        ("--preview", "main", REPO),
+        ("--preview=main", REPO),
+        (REPO, "--preview"),
+    ],
+)
+def test_the_option_may_come_before_the_repository(held, words):
+    assert f"{REPO}@" in ask(held, "upstream", *words).out
+
+
+def test_the_option_alone_is_no_repository(held):
+    for words in ((), ("--preview",)):
+        result = ask(held, "upstream", *words)
+        assert (result.code, "REPO" in result.err) == (2, True)
 
 
 def test_a_preview_of_what_is_not_held_is_all_of_it(nights):

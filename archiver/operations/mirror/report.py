@@ -93,7 +93,8 @@ class MirrorReport(msgspec.Struct, frozen=True):
     ``parity_bytes`` is what sidecars take that were made now, because the policy wants parity;
     ``remarks`` is what is worth saying of the choice of files and of what they hold;
     ``unprotected`` are stored files that should have got one and did not. ``fetched_from`` tells from
-    where bytes came where several hubs were to give some.
+    where bytes came where several hubs were to give some. ``to_fetch_paths`` are, of a dry run,
+    the files that are not held under any name.
     """
 
     repository: str
@@ -119,6 +120,7 @@ class MirrorReport(msgspec.Struct, frozen=True):
     corrected: tuple[CorrectedFile, ...] = ()
     preferred: bool = True
     fetched_from: tuple[FetchedFrom, ...] = ()
+    to_fetch_paths: tuple[str, ...] = ()
 
 
 class MirrorError(PartialError):

@@ -482,6 +482,7 @@ class _Run:
         files = self._listing.files
         total = sum(file.size for file in files)
         held = [file for file in files if outcome == "held" or file.path in self._holdings.files]
+        planned = self._to_fetch() if outcome == "planned" else []
         held_bytes = sum(file.size for file in held)
         origin = "cache" if self._listing.revision else "folder"
         return MirrorReport(
@@ -504,6 +505,7 @@ class _Run:
             vouched=self._archive.vouching(snapshot) if snapshot else None,
             preferred=snapshot is None or self._is_preferred(snapshot),
             fetched_from=self._fetched_from(),
+            to_fetch_paths=tuple(file.path for file in planned),
         )
 
     def _fetched_from(self) -> tuple[FetchedFrom, ...]:
