@@ -14,6 +14,7 @@ from archiver.archive.events import Event, KnownDetail, name_of
 from archiver.archive.lookup import FileKey, HeldFile
 from archiver.catalogue.database import batches
 from archiver.catalogue.schema import (
+    Card,
     EventRow,
     FileRow,
     ManifestRow,
@@ -124,6 +125,18 @@ def events(
         query = query.where(EventRow.event.in_(map(name_of, kinds)))
     rows = catalogue.read(lambda connection: connection.execute(query).mappings().all())
     return [(row["digest"], _event(row)) for row in rows]
+
+
+def licences(catalogue: Catalogue) -> dict[str, str]:
+    """Return id of a snapshot -> its licence, as upstream says it or else the card."""
+    licence = func.coalesce(func.nullif(ManifestRow.licence, ""), Card.licence, "")
+    query = (
+        select(Snapshot.digest, licence)
+        .join(ManifestRow, ManifestRow.id == Snapshot.manifest_id)
+        .outerjoin(Card, Card.manifest_id == ManifestRow.id)
+    )
+    rows = catalogue.read(lambda connection: list(connection.execute(query)))
+    return {snapshot: licence for snapshot, licence in rows if licence}
 
 
 def _locating(blake3s: list[str]) -> Select[str, str, int, int, int, int]:

@@ -1,8 +1,10 @@
 """Full-text search over what the catalogue tells: repositories with their cards, files, tensors.
 
-The index is SQLite's FTS5, in memory, made anew for each search from the catalogue's plain tables: the
-tensors of a million come in some thousand groups that only numbers tell apart. So the file on disk,
-which others may have written, has no table that computes.
+The index is SQLite's FTS5, in memory, made anew for each search from the catalogue's plain tables. So the
+file on disk, which others may have written, has no table that computes. Each text is indexed once,
+however many layers, shards, repositories and revisions have it: a million tensors have some dozens.
+
+Without SQLAlchemy, which takes longer to load than a search takes.
 """
 
 from __future__ import annotations
@@ -11,60 +13,20 @@ import re
 from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
-from sqlalchemy import (
-    Column,
-    ColumnElement,
-    Integer,
-    MetaData,
-    Table,
-    Text,
-    and_,
-    bindparam,
-    func,
-    insert,
-    literal,
-    select,
-    text,
-)
 
-from archiver.catalogue.schema import (
-    Card,
-    FileRow,
-    ManifestRow,
-    Repository,
-    Snapshot,
-    TensorGroup,
-)
-from archiver.catalogue.updates import name_pattern
+from archiver.catalogue.groups import name_pattern
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Callable, Iterator, Sequence
-
-    from sqlalchemy import Connection, Select
-
-    from archiver.catalogue.database import Catalogue
 
 Kind = Literal["repository", "file", "tensor"]
 WORDS_MAX: Final = 32
 WORD_MAX: Final = 200
 """Words of a search, and characters of each."""
 _CANDIDATES_MAX: Final = 20_000
-"""Matches of one kind that are looked at; of more, the best."""
+"""Texts of one kind that match, and what has them: of more, the best."""
 
-_INDEX: Final = (
-    "CREATE VIRTUAL TABLE temp.search USING "
-    "fts5(words, kind UNINDEXED, ref UNINDEXED, number UNINDEXED)"
-)
-_search = Table(
-    "search",
-    MetaData(schema="temp"),
-    Column("rowid", Integer),
-    Column("words", Text),
-    Column("kind", Text),
-    Column("ref", Integer),
-    Column("number", Text),
-    Column("rank", Integer),
-)
 _TOKEN: Final = re.compile(r"\w")
 
 
@@ -135,75 +97,74 @@ class Hits(msgspec.Struct, frozen=True):
     total: dict[str, int]
 
 
-def search(catalogue: Catalogue, query: Query) -> Hits:
-    """Return what has all the words and fits the bounds."""
-
-    def work(connection: Connection) -> Hits:
-        _index(connection, query.kinds)
-        found: list[Hit] = []
-        total: dict[str, int] = {}
-        for kind in query.kinds:
-            hits: list[Hit] = list(_FINDERS[kind](connection, query))
-            total[kind] = len(hits)
-            found += hits[: query.limit]
-        return Hits(tuple(found), total)
-
-    return catalogue.read(work)
-
-
-def licences(catalogue: Catalogue) -> dict[str, str]:
-    """Return id of a snapshot -> its licence; those that have none are left out."""
-    query = (
-        select(Snapshot.digest, _licence())
-        .join(ManifestRow, ManifestRow.id == Snapshot.manifest_id)
-        .outerjoin(Card, Card.manifest_id == ManifestRow.id)
-    )
-    rows = catalogue.read(lambda connection: list(connection.execute(query)))
-    return {snapshot: licence for snapshot, licence in rows if licence}
+def search(connection: sqlite3.Connection, query: Query) -> Hits:
+    """Return what has all the words and fits the bounds; the connection is that of a catalogue."""
+    connection.execute("PRAGMA temp_store = MEMORY")
+    connection.execute("DROP VIEW IF EXISTS temp.held")
+    connection.execute(_HELD)
+    found: list[Hit] = []
+    total: dict[str, int] = {}
+    for kind in query.kinds:
+        hits: list[Hit] = list(_FINDERS[kind](connection, query))
+        total[kind] = len(hits)
+        found += hits[: query.limit]
+    return Hits(tuple(found), total)
 
 
 # ---- the index
 
+_VIEWS: Final[dict[Kind, str]] = {
+    "repository": """
+        CREATE VIEW temp.texts AS
+        SELECT m.id AS subject, '' AS dtype, r.name || char(10) || m.licence || char(10) || m.upstream
+            || char(10) || coalesce(
+                c.licence || char(10) || c.title || char(10) || c.terms || char(10) || c.text, ''
+            ) AS words
+        FROM (SELECT DISTINCT manifest_id, repository_id FROM main.snapshots) s
+        JOIN main.repositories r ON r.id = s.repository_id
+        JOIN main.manifests m ON m.id = s.manifest_id
+        LEFT JOIN main.cards c ON c.manifest_id = m.id
+    """,
+    "file": "CREATE VIEW temp.texts AS SELECT DISTINCT path AS subject, '' AS dtype, path AS words "
+    "FROM main.files",
+    "tensor": "CREATE VIEW temp.texts AS SELECT DISTINCT pattern AS subject, dtype, "
+    "pattern || char(10) || dtype AS words FROM main.tensor_groups",
+}
+"""What can be found of each kind: a manifest, a path, or a pattern and its dtype, each with its words."""
+_HELD: Final = """
+    CREATE VIEW temp.held AS
+    SELECT s.id, s.manifest_id, r.name, lower(hex(s.digest)) AS digest,
+        lower(hex(s.revision)) AS revision, s.sealed, s.bytes,
+        coalesce(nullif(m.licence, ''), c.licence, '') AS licence, coalesce(c.title, '') AS title
+    FROM main.snapshots s
+    JOIN main.repositories r ON r.id = s.repository_id
+    JOIN main.manifests m ON m.id = s.manifest_id
+    LEFT JOIN main.cards c ON c.manifest_id = m.id
+"""
+"""The snapshots; the licence is that which upstream says, or else the card."""
 
-def _index(connection: Connection, kinds: Sequence[Kind]) -> None:
-    """Make the index in memory, of these kinds: one document a manifest, a path of it, or a group."""
-    connection.execute(text("PRAGMA temp_store = MEMORY"))
-    connection.execute(text("DROP TABLE IF EXISTS temp.search"))
-    connection.execute(text(_INDEX))
-    into = insert(_search)
-    columns = ("words", "kind", "ref", "number")
-    if "repository" in kinds:
-        words = (
-            Repository.name + "\n" + ManifestRow.licence + "\n" + ManifestRow.upstream + "\n"
-            + func.coalesce(Card.licence + "\n" + Card.title + "\n" + Card.terms + "\n" + Card.text, "")
-        )  # fmt: skip
-        rows = (
-            select(words, literal("repository"), ManifestRow.id, literal(""))
-            .join(Snapshot, Snapshot.manifest_id == ManifestRow.id)
-            .join(Repository, Repository.id == Snapshot.repository_id)
-            .outerjoin(Card, Card.manifest_id == ManifestRow.id)
-            .distinct()
+
+def _match(connection: sqlite3.Connection, kind: Kind, words: Sequence[str]) -> None:
+    """Make the table ``matched``, in memory: what can be found and has all words, each with its rank."""
+    connection.execute("DROP TABLE IF EXISTS temp.search")
+    connection.execute("DROP TABLE IF EXISTS temp.matched")
+    connection.execute("DROP VIEW IF EXISTS temp.texts")
+    connection.execute(_VIEWS[kind])
+    if not words:
+        connection.execute(
+            "CREATE TABLE temp.matched AS SELECT subject, dtype, 0.0 AS rank FROM temp.texts LIMIT ?",
+            (_CANDIDATES_MAX,),
         )
-        connection.execute(into.from_select(columns, rows))
-    if "file" in kinds:
-        rows = select(FileRow.path, literal("file"), FileRow.manifest_id, FileRow.path)
-        connection.execute(into.from_select(columns, rows))
-    if "tensor" in kinds:
-        words = TensorGroup.pattern + "\n" + TensorGroup.dtype
-        rows = select(words, literal("tensor"), TensorGroup.layout_id, TensorGroup.number)
-        connection.execute(into.from_select(columns, rows))
-
-
-def _matching(kind: Kind, words: Sequence[str]) -> Select[tuple[int, str, float]]:
-    """Return the query for reference, number and rank of the documents of a kind that have all words."""
-    rank = _search.c.rank if words else literal(0.0)
-    query = select(_search.c.ref, _search.c.number, rank.label("rank")).where(
-        _search.c.kind == kind
+        return
+    connection.execute(
+        "CREATE VIRTUAL TABLE temp.search USING fts5(words, subject UNINDEXED, dtype UNINDEXED)"
     )
-    if words:
-        match = text("search MATCH :words").bindparams(bindparam("words", _expression(words)))
-        query = query.where(match).order_by(_search.c.rank, _search.c.rowid)
-    return query.limit(_CANDIDATES_MAX)
+    connection.execute("INSERT INTO temp.search SELECT words, subject, dtype FROM temp.texts")
+    connection.execute(
+        "CREATE TABLE temp.matched AS SELECT subject, dtype, rank FROM temp.search "
+        "WHERE search MATCH ? ORDER BY rank, rowid LIMIT ?",
+        (_expression(words), _CANDIDATES_MAX),
+    )
 
 
 def _expression(words: Sequence[str]) -> str:
@@ -224,26 +185,16 @@ def usable(words: Sequence[str]) -> tuple[str, ...]:
 # ---- what was found
 
 
-def _licence() -> ColumnElement[str]:
-    """Return the licence as upstream says it, or else the card."""
-    return func.coalesce(func.nullif(ManifestRow.licence, ""), Card.licence, "")
-
-
-def _repositories(connection: Connection, query: Query) -> Iterator[RepositoryHit]:
-    matched = _matching("repository", query.words).subquery()
+def _repositories(connection: sqlite3.Connection, query: Query) -> Iterator[RepositoryHit]:
+    _match(connection, "repository", query.words)
     rows = connection.execute(
-        select(
-            Repository.name, Snapshot.digest, Snapshot.revision, _licence(),
-            func.coalesce(Card.title, ""), Snapshot.bytes, Snapshot.sealed, matched.c.rank,
-        )
-        .join(Snapshot, Snapshot.repository_id == Repository.id)
-        .join(ManifestRow, ManifestRow.id == Snapshot.manifest_id)
-        .join(matched, matched.c.ref == ManifestRow.id)
-        .outerjoin(Card, Card.manifest_id == ManifestRow.id)
-        .order_by(matched.c.rank, Snapshot.sealed.desc(), Snapshot.digest)
-    )  # fmt: skip
+        "SELECT s.name, s.digest, s.revision, s.licence, s.title, s.bytes, s.sealed "
+        "FROM temp.matched f JOIN temp.held s ON s.manifest_id = f.subject "
+        "ORDER BY f.rank, s.sealed DESC, s.digest LIMIT ?",
+        (_CANDIDATES_MAX,),
+    )
     best: dict[str, list[tuple[str, RepositoryHit]]] = {}
-    for name, snapshot, revision, licence, title, size, sealed, _ in rows:
+    for name, snapshot, revision, licence, title, size, sealed in rows:
         hit = RepositoryHit(name, snapshot, revision, licence, title, size, 1)
         if _fits(query, size, licence) and not query.dtype:
             best.setdefault(name, []).append((sealed, hit))
@@ -252,22 +203,17 @@ def _repositories(connection: Connection, query: Query) -> Iterator[RepositoryHi
         yield msgspec.structs.replace(newest, snapshots=len(hits))
 
 
-def _files(connection: Connection, query: Query) -> Iterator[FileHit]:
-    matched = _matching("file", query.words).subquery()
+def _files(connection: sqlite3.Connection, query: Query) -> Iterator[FileHit]:
+    _match(connection, "file", query.words)
     rows = connection.execute(
-        select(
-            Repository.name, Snapshot.digest, Snapshot.revision, FileRow.path, FileRow.size,
-            FileRow.blake3, Snapshot.sealed, _licence(),
-        )
-        .join(Snapshot, Snapshot.repository_id == Repository.id)
-        .join(ManifestRow, ManifestRow.id == Snapshot.manifest_id)
-        .join(FileRow, FileRow.manifest_id == Snapshot.manifest_id)
-        .join(matched, and_(matched.c.ref == FileRow.manifest_id, matched.c.number == FileRow.path))
-        .outerjoin(Card, Card.manifest_id == ManifestRow.id)
-        .order_by(matched.c.rank, Repository.name, FileRow.path, Snapshot.sealed.desc())
-    )  # fmt: skip
+        "SELECT s.name, s.digest, s.revision, t.path, t.size, lower(hex(t.blake3)), s.licence "
+        "FROM temp.matched f JOIN main.files t ON t.path = f.subject "
+        "JOIN temp.held s ON s.manifest_id = t.manifest_id "
+        "ORDER BY f.rank, s.name, t.path, s.sealed DESC LIMIT ?",
+        (_CANDIDATES_MAX,),
+    )
     best: dict[tuple[str, str, str], FileHit] = {}
-    for name, snapshot, revision, path, size, blake3, _, licence in rows:
+    for name, snapshot, revision, path, size, blake3, licence in rows:
         if not _fits(query, size, licence) or query.dtype:
             continue
         key = name, path, blake3
@@ -276,53 +222,32 @@ def _files(connection: Connection, query: Query) -> Iterator[FileHit]:
     yield from best.values()
 
 
-def _tensors(connection: Connection, query: Query) -> Iterator[TensorHit]:
+def _tensors(connection: sqlite3.Connection, query: Query) -> Iterator[TensorHit]:
     # Numbers are not told apart: the words are made a pattern as the names were.
     words = usable([name_pattern(word).replace("#", " ") for word in query.words])
     if query.words and not words:
         return
-    matched = _matching("tensor", words).subquery()
-    wanted = TensorGroup.dtype == query.dtype if query.dtype else literal(1) == 1
+    _match(connection, "tensor", words)
     rows = connection.execute(
-        select(
-            Repository.name, Snapshot.digest, Snapshot.revision, Snapshot.sealed, _licence(),
-            TensorGroup.pattern, TensorGroup.dtype, TensorGroup.shape,
-            func.sum(TensorGroup.tensors), func.sum(TensorGroup.bytes), func.count(),
-            func.min(matched.c.rank).label("best"),
-        )
-        .join(Snapshot, Snapshot.repository_id == Repository.id)
-        .join(ManifestRow, ManifestRow.id == Snapshot.manifest_id)
-        .join(FileRow, FileRow.manifest_id == Snapshot.manifest_id)
-        .join(TensorGroup, TensorGroup.layout_id == FileRow.layout_id)
-        .join(
-            matched,
-            and_(matched.c.ref == TensorGroup.layout_id, matched.c.number == TensorGroup.number),
-        )
-        .outerjoin(Card, Card.manifest_id == ManifestRow.id)
-        .where(wanted)
-        .group_by(Snapshot.id, TensorGroup.pattern, TensorGroup.dtype, TensorGroup.shape)
-        .order_by("best", Repository.name, Snapshot.sealed.desc(), TensorGroup.pattern)
-    )  # fmt: skip
-    known: dict[tuple[str, str, str, tuple[int, ...]], str] = {}
-    for (
-        name,
-        snapshot,
-        revision,
-        sealed,
-        licence,
-        pattern,
-        dtype,
-        shape,
-        count,
-        size,
-        files,
-        _,
-    ) in rows:
-        key = name, pattern, dtype, shape
+        "SELECT s.name, s.digest, s.revision, s.sealed, s.licence, g.pattern, g.dtype, g.shape, "
+        "sum(g.tensors), sum(g.bytes), count(*), min(f.rank) AS best "
+        "FROM temp.matched f "
+        "JOIN main.tensor_groups g ON g.pattern = f.subject AND g.dtype = f.dtype "
+        "JOIN main.files t ON t.layout_id = g.layout_id "
+        "JOIN temp.held s ON s.manifest_id = t.manifest_id "
+        "WHERE :dtype IN ('', g.dtype) GROUP BY s.id, g.pattern, g.dtype, g.shape "
+        "ORDER BY best, s.name, s.sealed DESC, g.pattern LIMIT :most",
+        {"dtype": query.dtype, "most": _CANDIDATES_MAX},
+    )
+    known: dict[tuple[str, ...], str] = {}
+    for name, digest, revision, sealed, licence, *group, _ in rows:
+        pattern, dtype, shape, count, size, files = group
         # Of a repository's snapshots the newest one stands for all.
-        if known.setdefault(key, sealed) != sealed or not _fits(query, size, licence):
+        if known.setdefault((name, pattern, dtype, shape), sealed) != sealed:
             continue
-        yield TensorHit(name, snapshot, revision, pattern, dtype, shape, count, size, files)
+        if _fits(query, size, licence):
+            sides = tuple(map(int, shape.split(","))) if shape else ()
+            yield TensorHit(name, digest, revision, pattern, dtype, sides, count, size, files)
 
 
 def _fits(query: Query, size: int, licence: str) -> bool:
@@ -333,7 +258,7 @@ def _fits(query: Query, size: int, licence: str) -> bool:
     )
 
 
-_FINDERS: Final[dict[Kind, Callable[[Connection, Query], Iterator[Hit]]]] = {
+_FINDERS: Final[dict[Kind, Callable[[sqlite3.Connection, Query], Iterator[Hit]]]] = {
     "repository": _repositories,
     "file": _files,
     "tensor": _tensors,

@@ -8,17 +8,11 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from typing import TYPE_CHECKING, Final, NamedTuple, cast
+from contextlib import closing
+from typing import Final, NamedTuple
 
-from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
-
-from archiver.catalogue.database import Catalogue
 from archiver.errors import ArchiverError, UsageError
 from archiver.text import human_bytes, human_duration, printable
-
-if TYPE_CHECKING:
-    from sqlalchemy import Connection
 
 Value = str | int | float | bytes | None
 
@@ -45,35 +39,27 @@ class Answer(NamedTuple):
 
 
 def run_query(
-    catalogue: Catalogue, sql: str, *, rows: int = ROWS, seconds: float = SECONDS
+    connection: sqlite3.Connection, sql: str, *, rows: int = ROWS, seconds: float = SECONDS
 ) -> Answer:
-    """Return what one SELECT gives, at most so many rows of it.
+    """Return what one SELECT gives, at most so many rows of it; the connection is to be read only.
 
     Raise UsageError if it is no query, or would do more than read; ArchiverError if it takes too long.
     """
     if len(sql.encode("utf-8", "replace")) > SQL_MAX:
         raise UsageError(f"The query is longer than {human_bytes(SQL_MAX)}.")
-    if catalogue.in_memory_only:
-        return catalogue.read(lambda connection: _run(connection, sql, rows, seconds))
-    with Catalogue(catalogue.path, read_only=True) as reading:
-        return reading.read(lambda connection: _run(connection, sql, rows, seconds))
-
-
-def _run(connection: Connection, sql: str, rows: int, seconds: float) -> Answer:
-    raw = cast("sqlite3.Connection", connection.connection.dbapi_connection)
     deadline = time.monotonic() + seconds
     for pragma in ("query_only = ON", "temp_store = MEMORY", f"hard_heap_limit = {MEMORY_MAX}"):
-        connection.execute(text(f"PRAGMA {pragma}"))
-    raw.set_authorizer(_authorize)
-    raw.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS)
+        connection.execute(f"PRAGMA {pragma}")
+    connection.set_authorizer(_authorize)
+    connection.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS)
     try:
-        result = connection.exec_driver_sql(sql)
-        if not result.returns_rows:
-            raise UsageError("That is no query: it gives no rows.", hint="Write a SELECT.")
-        listed = [tuple(row) for row in result.fetchmany(rows + 1)]
-        result.close()
-        return Answer(tuple(result.keys()), listed[:rows], len(listed) > rows)
-    except (DBAPIError, sqlite3.Error, MemoryError, UnicodeError) as error:
+        with closing(connection.execute(sql)) as cursor:
+            if cursor.description is None:
+                raise UsageError("That is no query: it gives no rows.", hint="Write a SELECT.")
+            columns = tuple(column[0] for column in cursor.description)
+            listed = cursor.fetchmany(rows + 1)
+        return Answer(columns, listed[:rows], len(listed) > rows)
+    except (sqlite3.Error, sqlite3.Warning, MemoryError, UnicodeError) as error:
         if time.monotonic() > deadline:
             raise ArchiverError(
                 f"The query was ended after {human_duration(seconds)}.",
@@ -81,9 +67,9 @@ def _run(connection: Connection, sql: str, rows: int, seconds: float) -> Answer:
             ) from error
         raise _explained(error) from error
     finally:
-        raw.set_progress_handler(None, 0)
-        raw.set_authorizer(None)
-        connection.execute(text("PRAGMA query_only = OFF"))
+        connection.set_progress_handler(None, 0)
+        connection.set_authorizer(None)
+        connection.execute("PRAGMA query_only = OFF")
 
 
 def _authorize(
@@ -100,16 +86,15 @@ def _authorize(
 
 
 def _explained(error: BaseException) -> ArchiverError:
-    cause = error.orig if isinstance(error, DBAPIError) and error.orig else error
-    if isinstance(cause, MemoryError) or "out of memory" in str(cause):
+    if isinstance(error, MemoryError) or "out of memory" in str(error):
         return ArchiverError(
             f"The query needs more than {human_bytes(MEMORY_MAX)} of memory.", hint="Ask for less."
         )
-    if "not authorized" in str(cause) or "prohibited" in str(cause):
+    if "not authorized" in str(error) or "prohibited" in str(error):
         return UsageError(
             "The query would do more than read the catalogue.", hint="Only a SELECT is run here."
         )
-    message = printable(str(cause).removesuffix("."), 300) or type(cause).__name__
+    message = printable(str(error).removesuffix("."), 300) or type(error).__name__
     return UsageError(
         f"The query cannot be run: {message}.",
         hint="docs/catalogue.md lists the tables and columns.",

@@ -7,7 +7,6 @@ whether anything changed.
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -16,6 +15,7 @@ from sqlalchemy import delete, insert, select
 
 from archiver.archive.records import canonical
 from archiver.catalogue.database import batches
+from archiver.catalogue.groups import groups_of
 from archiver.catalogue.schema import (
     Card,
     EventRow,
@@ -42,9 +42,6 @@ if TYPE_CHECKING:
     from archiver.catalogue.database import Catalogue
     from archiver.tensors.header import Tensor
 
-GROUPS_MAX: Final = 4096
-"""Groups of a layout that are kept apart: the largest model has some dozens."""
-_NUMBER: Final = re.compile(r"(?<![A-Za-z0-9])[0-9]+(?![A-Za-z0-9])")
 _BATCH: Final = 2000
 """Rows sent to SQLite at a time; this, and not a model's size, bounds memory."""
 
@@ -246,30 +243,9 @@ def _tensor_rows(layout: int, tensors: tuple[Tensor, ...]) -> Iterator[dict[str,
         }
 
 
-def name_pattern(name: str) -> str:
-    """Return a tensor's name with ``#`` for each number that stands between other signs than letters."""
-    return _NUMBER.sub("#", name)
-
-
 def _group_rows(layout: int, tensors: tuple[Tensor, ...]) -> Iterator[dict[str, Any]]:
-    """Yield the groups of tensors that only numbers tell apart, those beyond the bound as one."""
-    groups: dict[tuple[str, str, tuple[int, ...]], tuple[int, int]] = {}
-    for tensor in tensors:
-        key = name_pattern(tensor.name), tensor.dtype, tensor.shape
-        if key not in groups and len(groups) >= GROUPS_MAX:
-            key = "", "", ()
-        count, size = groups.get(key, (0, 0))
-        groups[key] = count + 1, size + tensor.end - tensor.begin
-    for number, ((pattern, dtype, shape), (count, size)) in enumerate(groups.items()):
-        yield {
-            "layout_id": layout,
-            "number": number,
-            "pattern": pattern,
-            "dtype": dtype,
-            "shape": shape,
-            "tensors": count,
-            "bytes": size,
-        }
+    for number, group in enumerate(groups_of(tensors)):
+        yield {"layout_id": layout, "number": number, **group._asdict()}
 
 
 def _layout_digest(tensors: tuple[Tensor, ...]) -> str:

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from archiver.catalogue.cards import add_cards
-from archiver.catalogue.rebuild import open_catalogue
+from archiver.catalogue.reader import ask
 from archiver.catalogue.search import Hits, Query, search
 from archiver.catalogue.sql import ROWS, SECONDS, Answer, run_query
 
 if TYPE_CHECKING:
+    from sqlite3 import Connection
+
     from archiver.archive.archive import Archive
     from archiver.progress import Progress
 
@@ -26,13 +27,13 @@ class SqlRequest(msgspec.Struct, frozen=True):
 
 def search_archive(archive: Archive, query: Query, progress: Progress) -> Hits:
     """Return what is held and has the words; ``progress`` is told if the catalogue is written anew."""
-    with open_catalogue(archive, progress) as catalogue:
-        add_cards(archive, catalogue)
-        return search(catalogue, query)
+    return ask(archive, progress, lambda connection: search(connection, query))
 
 
 def query_catalogue(archive: Archive, request: SqlRequest, progress: Progress) -> Answer:
     """Return the rows of a query over the catalogue; the errors are those of ``run_query``."""
-    with open_catalogue(archive, progress) as catalogue:
-        add_cards(archive, catalogue)
-        return run_query(catalogue, request.query, rows=request.rows, seconds=request.seconds)
+
+    def question(connection: Connection) -> Answer:
+        return run_query(connection, request.query, rows=request.rows, seconds=request.seconds)
+
+    return ask(archive, progress, question, read_only=True)

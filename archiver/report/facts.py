@@ -40,8 +40,8 @@ from archiver.archive.plans import PlanStatus, Upstreams
 from archiver.archive.policy import Policy
 from archiver.archive.watch import is_news
 from archiver.catalogue.cards import add_cards
+from archiver.catalogue.queries import licences
 from archiver.catalogue.rebuild import open_catalogue
-from archiver.catalogue.search import licences
 from archiver.catalogue.stats import Stats, stats
 from archiver.errors import skip_damaged
 from archiver.operations.status.report import Coverage, LastAudit, LostUpstream, Shortfall, Status

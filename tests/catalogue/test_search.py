@@ -10,8 +10,8 @@ from kit.repository import bf16, model, safetensors, write_folder
 
 from archiver.archive.archive import Archive
 from archiver.catalogue.cards import add_cards
+from archiver.catalogue.groups import GROUPS_MAX, groups_of, name_pattern
 from archiver.catalogue.rebuild import open_catalogue
-from archiver.catalogue.updates import GROUPS_MAX, _group_rows, name_pattern
 from archiver.progress import Progress
 from archiver.tensors.header import Tensor
 
@@ -155,9 +155,9 @@ def test_a_card_that_is_gone_is_no_error(filled, tmp_path, run):
 
 def test_a_layout_has_a_bound_of_groups():
     tensors = tuple(Tensor(f"t{number}x", "U8", (1,), 0, 1) for number in range(GROUPS_MAX + 50))
-    rows = list(_group_rows(1, tensors))
-    assert len(rows) == GROUPS_MAX + 1
-    assert (rows[-1]["pattern"], rows[-1]["tensors"], rows[-1]["bytes"]) == ("", 50, 50)
+    groups = list(groups_of(tensors))
+    assert len(groups) == GROUPS_MAX + 1
+    assert (groups[-1].pattern, groups[-1].tensors, groups[-1].bytes) == ("", 50, 50)
 
 
 def test_the_pattern_of_a_name():

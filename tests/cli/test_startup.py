@@ -58,6 +58,15 @@ def test_what_is_held_is_listed_without_arrays_and_without_sql(words, archive, t
     assert not (SELDOM | ARRAYS | SQL) & loaded(tmp_path, *words, "-C", archive / "weights")
 
 
+@pytest.mark.parametrize("words", [["search", "one"], ["sql", "SELECT 1"]])
+def test_a_question_that_needs_nothing_new_loads_neither_sqlalchemy_nor_arrays(
+    words, archive, tmp_path
+):
+    loaded(tmp_path, *words, "-C", archive / "weights")
+    modules = loaded(tmp_path, *words, "-C", archive / "weights")
+    assert not (SELDOM | ARRAYS | {"sqlalchemy"}) & modules
+
+
 @pytest.mark.parametrize("words", [["show", "org/one"], ["restore", "org/one", "{out}"]])
 def test_one_snapshot_needs_no_sql_either(words, archive, tmp_path):
     given = [word.format(out=tmp_path / "out") for word in words]

@@ -7,7 +7,7 @@ from copykit import stored
 from kit.disks import read_only
 
 from archiver.archive.archive import Archive
-from archiver.catalogue.rebuild import catalogue_path
+from archiver.catalogue.location import catalogue_path
 
 
 @pytest.fixture

@@ -38,7 +38,8 @@ from archiver.archive.repair.reseal import Resealed, quarantine_replaced, repair
 from archiver.archive.repair.sidecars import SidecarRepair, protect_new
 from archiver.archive.repair.stored_files import PURPOSE, FileRepair, RepairedFile
 from archiver.catalogue import updates
-from archiver.catalogue.rebuild import catalogue_path, open_catalogue, rebuild_catalogue
+from archiver.catalogue.location import catalogue_path
+from archiver.catalogue.rebuild import open_catalogue, rebuild_catalogue
 from archiver.catalogue.sqlite_file import damage_of
 from archiver.errors import ArchiverError
 from archiver.memory import MemoryBudget

@@ -1,0 +1,115 @@
+"""A catalogue that is only asked: by a person who waits for the answer.
+
+Where it has all that is held already, which is seen by names alone, it is asked by SQLite itself: to load
+SQLAlchemy, with which it is written, takes longer than most questions. Else what is new is put in first.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import ExitStack, closing, suppress
+from typing import TYPE_CHECKING, Final, TypeVar, cast
+
+from archiver.archive.layout import SNAPSHOTS, document_of, event_of
+from archiver.catalogue.location import usable_paths
+from archiver.catalogue.sqlite_file import (
+    CatalogueUnusable,
+    FileConnection,
+    connect,
+    has_tables,
+    identity,
+    may_write,
+    shares_memory,
+    swap_lock,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from sqlalchemy import Connection
+
+    from archiver.archive.archive import Archive
+    from archiver.progress import Progress
+
+Answer = TypeVar("Answer")
+
+_CARDLESS: Final = "SELECT 1 FROM manifests WHERE id NOT IN (SELECT manifest_id FROM cards) LIMIT 1"
+
+
+def ask(
+    archive: Archive,
+    progress: Progress,
+    question: Callable[[sqlite3.Connection], Answer],
+    *,
+    read_only: bool = False,
+) -> Answer:
+    """Return what ``question`` gives, asked of the catalogue with all that is held, and all cards.
+
+    It may be asked twice. With ``read_only`` its connection cannot write the file. ``progress`` is told if
+    the catalogue has to be written anew.
+    """
+    path = next(usable_paths(archive), None)
+    if path is not None and may_write(path) and path.exists():
+        # Whatever is wrong with the file is answered by whoever can mend it.
+        with suppress(CatalogueUnusable, sqlite3.Error), closing(_open(path, "rw")) as connection:
+            if _is_current(archive, connection):
+                if not read_only:
+                    return question(connection)
+                # Beside the other, which takes the log away with it when it is closed.
+                with closing(_open(path, "ro")) as reading:
+                    return question(reading)
+    return _ask_refreshed(archive, progress, question, read_only=read_only)
+
+
+def _open(path: Path, mode: str) -> FileConnection:
+    """Return a connection that sees one state of the file; raise CatalogueUnusable if it cannot be had."""
+    with ExitStack() as undo:
+        with swap_lock(path):
+            connection = undo.enter_context(closing(connect(path, mode)))
+        # Where no memory can be shared, whoever writes the file first gives it a journal of another kind.
+        ready = shares_memory(path) and has_tables(connection, path)
+        connection.execute("BEGIN")
+        if not ready or connection.identity != identity(path):
+            raise CatalogueUnusable(path, "it is empty, or was replaced")
+        undo.pop_all()
+    return connection
+
+
+def _is_current(archive: Archive, connection: sqlite3.Connection) -> bool:
+    """Return whether it has each pack, seal and event that is there by name, none else, and all cards."""
+
+    def known(query: str) -> set[str]:
+        return {digest for (digest,) in connection.execute(query)}
+
+    seals = map(document_of, archive.store.list(SNAPSHOTS))
+    events = set(map(event_of, archive.journal.names()))
+    return (
+        known("SELECT lower(hex(digest)) FROM packs") == set(archive.packs())
+        and known("SELECT lower(hex(digest)) FROM snapshots")
+        == {seal.digest for seal in seals if seal}
+        and known("SELECT lower(hex(digest)) FROM events") >= events
+        and connection.execute(_CARDLESS).fetchone() is None
+    )
+
+
+def _ask_refreshed(
+    archive: Archive,
+    progress: Progress,
+    question: Callable[[sqlite3.Connection], Answer],
+    *,
+    read_only: bool,
+) -> Answer:
+    from archiver.catalogue.cards import add_cards  # noqa: PLC0415 - loads SQLAlchemy
+    from archiver.catalogue.database import Catalogue  # noqa: PLC0415 - likewise
+    from archiver.catalogue.rebuild import open_catalogue  # noqa: PLC0415 - likewise
+
+    def work(connection: Connection) -> Answer:
+        return question(cast("sqlite3.Connection", connection.connection.dbapi_connection))
+
+    with open_catalogue(archive, progress) as catalogue:
+        add_cards(archive, catalogue)
+        if not read_only or catalogue.in_memory_only:
+            return catalogue.read(work)
+        with Catalogue(catalogue.path, read_only=True) as reading:
+            return reading.read(work)
