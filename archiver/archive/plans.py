@@ -26,6 +26,7 @@ from archiver.archive.events import (
     UpstreamChanged,
     new_event,
 )
+from archiver.archive.places import own_place
 from archiver.archive.seals import Snapshot, preference
 from archiver.archive.vouching import Voucher
 from archiver.archive.watch import awaits_verdict
@@ -404,6 +405,31 @@ def planned_entry(repository: PlannedRepository) -> PlannedEntry:
         repository.gone,
         repository.smoke,
     )
+
+
+def planned_entries(archive: Archive, plan: Plan) -> list[PlannedEntry]:
+    """Return what a plan stands for at this place, as far as that is known without asking upstream.
+
+    Of a pattern, an author, a collection or a pattern of revisions that is what the journal has of it from
+    the last run that asked; nothing without one. Of several entries for one thing the one that names it
+    counts.
+    """
+    known = Plans(list(archive.events(skip_damaged)), own_place(archive)).find(plan.name)
+    resolved: dict[str, list[PlannedEntry]] = {}
+    for entry in known.planned.entries if known else ():
+        resolved.setdefault(entry.of, []).append(entry)
+    entries: dict[Key, PlannedEntry] = {}
+    for written in sorted(plan.repositories, key=lambda each: each.is_open or each.follows):
+        as_written = [] if written.is_open else [planned_entry(written)]
+        found = resolved.get(written.title, as_written) if _is_resolved(written) else as_written
+        for entry in found:
+            entries.setdefault(entry.key, entry)
+    return list(entries.values())
+
+
+def _is_resolved(written: PlannedRepository) -> bool:
+    """Return whether an entry of a plan stands for others, which are journalled in its place."""
+    return written.is_open or bool(written.revisions)
 
 
 def note_gone(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from archiver.archive.events import SmokeTested
 from archiver.archive.places import own_place
+from archiver.archive.plans import planned_entries
 from archiver.errors import ArchiverError, DamageError, ExitCode, skip_damaged
 from archiver.night.facts import Fact, ringing_code, worst
 from archiver.night.result import Outcome, StepError, StepResult
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from archiver.archive.archive import Archive
     from archiver.archive.seals import Snapshot
-    from archiver.plan.document import Plan, PlannedRepository
+    from archiver.plan.document import Plan
     from archiver.progress import Progress
     from archiver.smoke.report import Level
 
@@ -42,6 +42,15 @@ class _Tested(NamedTuple):
         """Whether there is to be another."""
         days = FAILED_DAYS if self.code else HELD_DAYS
         return self.time < utc_before(days * _DAY) or self.time > utc_now()
+
+
+class _Wish(NamedTuple):
+    """A model that may be the newest of an entry."""
+
+    is_main: bool
+    sealed: str
+    snapshot: Snapshot
+    level: Level
 
 
 def smoke_step(
@@ -94,24 +103,27 @@ def _test(
 
 
 def _wishes(archive: Archive, plan: Plan) -> Iterator[tuple[Snapshot, Level]]:
-    """Yield the newest snapshot of each repository that the plan wants tested, with the last level."""
-    held = sorted({snapshot.seal.repository for snapshot in archive.snapshots(skip_damaged)})
-    for repository in held:
-        entry = next((entry for entry in plan.repositories if _is_of(entry, repository)), None)
-        if entry is None or entry.smoke in {"", "none"}:
+    """Yield the newest model of each entry that the plan wants tested, with the last level.
+
+    What a pattern, an author, a collection and a pattern of revisions stand for is what the journal has of
+    them. Of the revisions that one entry stands for, the main branch's is the newest, else the last one
+    that was sealed.
+    """
+    newest: dict[tuple[str, str], _Wish] = {}
+    for entry in planned_entries(archive, plan):
+        if entry.smoke in {"", "none"}:
             continue
         try:
-            snapshot = archive.find(repository, entry.revision)
+            snapshot = archive.find(entry.repository, entry.revision or None)
         except ArchiverError:
-            continue  # a name that is no more: what is held of it stays, and is audited
-        if snapshot.should_run:
-            yield snapshot, cast("Level", entry.smoke)
-
-
-def _is_of(entry: PlannedRepository, repository: str) -> bool:
-    """Return whether an entry stands for a repository; of a collection nobody here can tell."""
-    pattern = entry.name or (f"{entry.author}/*" if entry.author else "")
-    return fnmatchcase(repository.casefold(), pattern.casefold())
+            continue  # it never came, or a name that is no more: what is held of it is audited
+        if not snapshot.should_run:
+            continue
+        written = entry.repository.casefold(), entry.of or entry.title
+        wish = _Wish(entry.is_main, snapshot.seal.sealed, snapshot, cast("Level", entry.smoke))
+        newest[written] = max(newest.get(written, wish), wish, key=lambda wish: wish[:2])
+    for wish in sorted(newest.values(), key=lambda wish: wish.snapshot.title):
+        yield wish.snapshot, wish.level
 
 
 def _last_tests(archive: Archive, wishes: list[tuple[Snapshot, Level]]) -> dict[str, _Tested]:

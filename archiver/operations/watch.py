@@ -21,8 +21,7 @@ from archiver.archive.events import (
     UpstreamUnseen,
     new_event,
 )
-from archiver.archive.places import own_place
-from archiver.archive.plans import Plans, planned_entry
+from archiver.archive.plans import planned_entries
 from archiver.archive.vouching import Voucher
 from archiver.archive.watch import (
     HeldFacts,
@@ -190,12 +189,9 @@ def entries_of(archive: Archive, plan: Plan) -> list[WatchedEntry]:
 
     That was journalled by the run that asked upstream; without one they stand for nothing.
     """
-    known = Plans(list(archive.events(skip_damaged)), own_place(archive)).find(plan.name)
-    written = [planned_entry(entry) for entry in plan.repositories if not entry.is_open]
-    resolved = known.planned.entries if known and len(written) < len(plan.repositories) else ()
     return [
         WatchedEntry(entry.repository, entry.include, entry.exclude, entry.partial)
-        for entry in (*written, *(entry for entry in resolved if entry.of))
+        for entry in planned_entries(archive, plan)
     ]
 
 

@@ -26,11 +26,12 @@ def repositories(hub):
 
 @pytest.fixture
 def plan(tmp_path):
-    """Writes a plan of these repositories; ``night`` and ``head`` are more of its TOML."""
+    """Writes a plan of these repositories; ``head``, ``entries`` and ``night`` are more of its TOML."""
 
-    def write(*names, head="", night="", name="nightly"):
+    def write(*names, head="", entries="", night="", name="nightly"):
         text = f'[plan]\nname = "{name}"\n{head}\n'
         text += "".join(f'[[repository]]\nname = "{each}"\n' for each in names)
+        text += entries
         text += f"[night]\n{night}\n" if night else ""
         folder = tmp_path / "plans"
         folder.mkdir(mode=0o755, exist_ok=True)
