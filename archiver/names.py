@@ -29,6 +29,8 @@ MODELSCOPE: Final = "modelscope"
 FOLDER: Final = "folder"
 """The hub of what never came from one."""
 HUBS: Final = (HUGGING_FACE, MODELSCOPE, FOLDER)
+TITLES: Final = {HUGGING_FACE: "Hugging Face", MODELSCOPE: "ModelScope"}
+"""The hubs that are fetched from, and what they are called in sentences."""
 """Those that this version knows of; it reads what others write of further ones."""
 MODEL: Final = "model"
 DATASET: Final = "dataset"

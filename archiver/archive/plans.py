@@ -30,7 +30,14 @@ from archiver.archive.places import own_place
 from archiver.archive.seals import Snapshot, preference
 from archiver.archive.vouching import Voucher
 from archiver.archive.watch import awaits_verdict
-from archiver.errors import AccessError, ArchiverError, ExitCode, UpstreamGoneError, skip_damaged
+from archiver.errors import (
+    AccessError,
+    ArchiverError,
+    ExitCode,
+    TokenError,
+    UpstreamGoneError,
+    skip_damaged,
+)
 from archiver.text import seconds_of, utc_after, utc_before
 
 if TYPE_CHECKING:
@@ -462,8 +469,11 @@ _OUTCOMES: Final[dict[ExitCode, Outcome]] = {
 def outcome_of(error: ArchiverError) -> Outcome:
     """Return what an error of mirroring says of upstream.
 
-    Refused access says nothing about whether a repository is still there.
+    Refused access says nothing about whether a repository is still there, and a token that is not taken
+    nothing about any repository.
     """
+    if isinstance(error, TokenError):
+        return "unreachable"
     if isinstance(error, AccessError):
         return "refused"
     if isinstance(error, UpstreamGoneError):

@@ -24,8 +24,8 @@ from archiver.cli.options import (
 from archiver.cli.progress import IndexMeter, Meter
 from archiver.cli.snapshots import described, summary, title_of
 from archiver.errors import ArchiverError, ExitCode, UsageError
-from archiver.names import HUGGING_FACE, MODELSCOPE, RepositoryName
-from archiver.text import human_bytes, plural, printable
+from archiver.names import HUGGING_FACE, MODELSCOPE, TITLES, RepositoryName
+from archiver.text import human_bytes, human_duration, plural, printable
 
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from archiver.operations.mirror.repositories import MirrorSettings
     from archiver.upstream.failover import Hubs
     from archiver.upstream.huggingface.client import HuggingFace
-    from archiver.upstream.protocol import Upstream
+    from archiver.upstream.protocol import Upstream, WatchedUpstream
+    from archiver.upstream.retry import Wait
 
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -121,20 +122,24 @@ def mirror_options(function: Function) -> Function:
 
 
 class HubRemarks:
-    """Remarks why the hub makes us wait: once a second at most, as many streams fail together."""
+    """Remarks why the hub makes us wait: each attempt once a second at most, as streams fail together."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._last = -_QUIET_SECONDS
+        self._told: dict[tuple[str, int], float] = {}
+        """Reason and number of an attempt -> when that was last told."""
 
-    def __call__(self, text: str) -> None:
-        """Remark it, unless something was remarked just now."""
+    def __call__(self, wait: Wait) -> None:
+        """Remark it, unless the same was remarked just now."""
         with self._lock:
             now = time.monotonic()
-            if now - self._last < _QUIET_SECONDS:
+            self._told = {told: at for told, at in self._told.items() if now - at < _QUIET_SECONDS}
+            key = (wait.reason, wait.attempt)
+            if key in self._told:
                 return
-            self._last = now
-            output.remark(text)
+            self._told[key] = now
+            number = f"try {wait.attempt} of {wait.attempts}" if wait.attempt else "going on"
+            output.remark(f"{wait.reason}; {number} in {human_duration(wait.seconds)}")
 
 
 def open_hub(
@@ -199,12 +204,12 @@ def open_upstream(
     }
     own = tokens or {}
 
-    def hugging_face() -> Upstream:
+    def hugging_face() -> WatchedUpstream:
         from archiver.upstream.huggingface.client import HuggingFace
 
         return HuggingFace(own.get(HUGGING_FACE), **settings)
 
-    def modelscope() -> Upstream:
+    def modelscope() -> WatchedUpstream:
         from archiver.upstream.modelscope.client import ModelScope
 
         return ModelScope(own.get(MODELSCOPE), **settings)
@@ -363,8 +368,6 @@ def _print_vouchers(report: MirrorReport) -> None:
 
 def _print_sources(report: MirrorReport) -> None:
     """Say from which hubs the bytes came, where they were not all the repository's own."""
-    from archiver.upstream.failover import TITLES
-
     own = RepositoryName.parse(report.repository).hub
     if any(source.hub != own for source in report.fetched_from):
         parts = (

@@ -10,7 +10,7 @@ import msgspec
 
 from archiver.archive.advice import quoted
 from archiver.cli import output
-from archiver.cli.mirroring import open_catalogue, open_hub, open_upstream
+from archiver.cli.mirroring import open_catalogue, open_upstream
 from archiver.cli.options import (
     Size,
     common,
@@ -98,7 +98,7 @@ def command(plan: str, token: str | None, **settings: Any) -> None:
             to_mirror,
             str(Path(plan).absolute()) if Path(plan).is_file() else plan,
             mirror,
-            hub=open_hub(token),
+            connect=upstream.hub,
             min_free=min_free,
             memory=budget,
         )
@@ -180,6 +180,7 @@ def _show(report: NightReport) -> None:
         mended=msgspec.to_builtins(news.mended),
         seconds=report.seconds,
         event=report.event,
+        opens=report.opens.isoformat() if report.opens else "",
     )
     output.line(first)
     for text in rest:

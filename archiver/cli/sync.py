@@ -283,6 +283,10 @@ def _verdict(report: SyncReport) -> None:
     word = "would be new" if report.dry_run else "new"
     new = report.done - report.held if report.dry_run else report.new
     counts = [f"{new:,} {word}", f"{report.held:,} held", f"{len(report.failed):,} failed"]
+    if report.unseen:
+        counts.append(f"{len(report.unseen):,} not shown to us")
+    if report.unresolved:
+        counts.append(f"{plural(len(report.unresolved), 'pattern')} unresolved")
     known = len(set(report.gone) & set(report.acknowledged))
     gone = f"{len(report.gone):,} gone upstream"
     counts.append(f"{gone} ({known:,} known)" if known else gone)
@@ -298,6 +302,8 @@ def _verdict(report: SyncReport) -> None:
     for title, names in (
         ("New in the plan since its last run", report.appeared),
         ("Failed", report.failed),
+        ("As before, since upstream did not say what it stands for now", report.unresolved),
+        ("Not shown to us", report.unseen),
         ("Gone upstream, or never there", report.gone),
         (not_tried, report.not_tried),
     ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Literal
 
 import msgspec
@@ -17,7 +18,8 @@ class NightReport(msgspec.Struct, frozen=True):
     """How a night went.
 
     ``event`` is the id of its summary in the journal; ``""`` if nothing was done and nothing is news, or
-    it could not be written. ``seconds`` is how long it took.
+    it could not be written. ``seconds`` is how long it took. ``opens`` is when the plan's window opens
+    next, by the clock of its ``timezone``, of a night that was not its time.
     """
 
     plan: str
@@ -27,3 +29,5 @@ class NightReport(msgspec.Struct, frozen=True):
     news: News
     seconds: int
     event: str = ""
+    opens: datetime | None = None
+    timezone: str = ""

@@ -27,7 +27,7 @@ from archiver.night.models import smoke_step
 from archiver.night.report import Cut, NightReport
 from archiver.night.result import StepError, StepResult, failed_step
 from archiver.night.steps import audit_step, copies_step, parity_step, place_audit_step, sign_step
-from archiver.night.upstream import SyncStep, watch_step
+from archiver.night.upstream import Sightings, SyncStep, watch_step
 from archiver.night.words import lines, next_command, verdict
 from archiver.operations.status.run import status
 from archiver.plan.budget import RunBudget
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     from archiver.night.plan_mirror import PlanMirror
     from archiver.night.progress import NightProgress
     from archiver.operations.status.report import Status
-    from archiver.operations.watch import WatchReport
     from archiver.plan.document import Plan, SecretName
     from archiver.upstream.protocol import WatchedUpstream
 
@@ -59,7 +58,7 @@ class NightRequest(NamedTuple):
         plan: What to mirror.
         source: The plan's file, or its name.
         mirror: What mirrors its entries; it is opened by the night.
-        hub: What is looked at before anything is mirrored; None: nothing is looked at.
+        connect: Gives a hub by its name, which is looked at before anything is mirrored; None: none is.
         min_free: How many bytes must stay free.
         memory: What it may take.
     """
@@ -67,7 +66,7 @@ class NightRequest(NamedTuple):
     plan: Plan
     source: str
     mirror: PlanMirror
-    hub: WatchedUpstream | None = None
+    connect: Callable[[str], WatchedUpstream] | None = None
     min_free: int = 0
     memory: MemoryBudget = MemoryBudget()
 
@@ -84,9 +83,14 @@ def night(archive: Archive, request: NightRequest, progress: NightProgress) -> N
     archive.store.require_writable()
     name, window, end = request.plan.name, request.plan.window, None
     if window is not None:
-        end = window.ends_at(wall_clock())
+        now = wall_clock()
+        end = window.ends_at(now)
         if end is None:
-            return NightReport(name, 0, "outside", (), News((), (), ()), 0)
+            opens = window.local(window.opens_at(now))
+            none = News((), (), ())
+            return NightReport(
+                name, 0, "outside", (), none, 0, opens=opens, timezone=window.timezone
+            )
     lock = local_folder(archive.store).scratch(f"night-{name}.lock")
     with RunLock(lock, f"The night of the plan {name}"):
         return _Night(archive, request, progress, end).run()
@@ -112,7 +116,7 @@ class _Night:
         self._budget = RunBudget(request.plan.budget, end)
         self._deadline = Deadline((end - wall_clock()).total_seconds() if end else None)
         self._cut: Cut = ""
-        self._seen: WatchReport | None = None
+        self._seen = Sightings()
 
     def run(self) -> NightReport:
         chores = self._plan.night
@@ -148,8 +152,8 @@ class _Night:
         steps: dict[str, Callable[[], StepResult]] = {}
         if chores.before:
             steps["before"] = lambda: self._commands("before", None)
-        if request.hub is not None:
-            steps["watch"] = lambda: self._watch(request.hub)
+        if request.connect is not None:
+            steps["watch"] = partial(self._watch, request.connect)
         steps["sync"] = self._sync
         if chores.parity:
             steps["parity"] = lambda: parity_step(archive, memory, meter)
@@ -159,7 +163,7 @@ class _Night:
             steps["audit"] = lambda: audit_step(archive, audit, memory, meter)
             for folder in chores.copies:
                 step = f"audit of {folder}"
-                steps[step] = partial(place_audit_step, folder, audit, memory, meter, step)
+                steps[step] = partial(place_audit_step, archive, folder, audit, memory, meter, step)
         if any(entry.smoke not in {"", "none"} for entry in self._plan.repositories):
             steps["smoke"] = lambda: smoke_step(archive, self._plan, meter)
         if chores.sign:
@@ -198,9 +202,8 @@ class _Night:
     def _changed(self) -> bool:
         return any(result.outcome == "done" for result in self._results)
 
-    def _watch(self, hub: WatchedUpstream | None) -> StepResult:
-        assert hub is not None, "a step of its own only then"
-        result, self._seen = watch_step(self._archive, self._plan, hub)
+    def _watch(self, connect: Callable[[str], WatchedUpstream]) -> StepResult:
+        result, self._seen = watch_step(self._archive, self._plan, connect)
         return result
 
     def _sync(self) -> StepResult:
@@ -262,7 +265,7 @@ class _Night:
         judged |= known - {result.step for result in self._results}
         if state is not None:
             copies = self._plan.night.copies
-            facts += facts_of(state, self._plan.name, copies, self._sealed(), self._unseen())
+            facts += facts_of(state, self._plan.name, copies, self._sealed(), self._seen.unseen)
             judged.add(STATE)
         what = news(facts, before, judged)
         code = what.exit_code
@@ -284,14 +287,6 @@ class _Night:
             for pack, _ in snapshot.seal.packs:
                 sealed[pack] = min(snapshot.seal.sealed, sealed.get(pack, snapshot.seal.sealed))
         return sealed
-
-    def _unseen(self) -> frozenset[str]:
-        seen = self._seen.repositories if self._seen else ()
-        return frozenset(
-            repository.repository.casefold()
-            for repository in seen
-            if repository.outcome == "unseen"
-        )
 
     def _metrics(self, state: Status, report: NightReport) -> StepResult:
         path = self._folder / Path(self._plan.night.prometheus).expanduser()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from typing import TYPE_CHECKING, Final, NamedTuple
+
+import msgspec
 
 from archiver.archive.events import PlannedEntry
 from archiver.archive.places import own_place
 from archiver.archive.plans import Plans, covers, vouched_in
 from archiver.archive.watch import ChangeKind
-from archiver.errors import ExitCode, skip_damaged
+from archiver.errors import ExitCode, TokenError, skip_damaged
 from archiver.names import HUGGING_FACE, RepositoryName
 from archiver.night.facts import Fact, ringing_code, worst
 from archiver.night.result import ERRORS_MAX, Outcome, StepError, StepResult
@@ -21,9 +24,12 @@ from archiver.operations.watch import (
     WatchRequest,
     entries_of,
     watch,
+    watched_hubs,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from archiver.archive.archive import Archive
     from archiver.archive.events import UpstreamChange
     from archiver.archive.seals import Snapshot
@@ -49,42 +55,87 @@ _COMMIT_SHOWN: Final = 12
 # ---- looking
 
 
+class Sightings(msgspec.Struct, frozen=True):
+    """What a night's look at upstream gave: a report of each hub, by its name."""
+
+    reports: dict[str, WatchReport] = {}
+
+    @property
+    def repositories(self) -> dict[str, WatchedRepository]:
+        """What was looked at, by its name without case."""
+        return {
+            repository.repository.casefold(): repository
+            for report in self.reports.values()
+            for repository in report.repositories
+        }
+
+    @property
+    def unseen(self) -> frozenset[str]:
+        """The names, without case, of what is not shown to us, and that may be gone or not."""
+        return frozenset(
+            name for name, repository in self.repositories.items() if repository.outcome == "unseen"
+        )
+
+    @property
+    def unreachable(self) -> frozenset[str]:
+        """The hubs that could not be reached."""
+        return frozenset(hub for hub, report in self.reports.items() if report.count("unreachable"))
+
+    @property
+    def token_refused(self) -> frozenset[str]:
+        """The hubs that do not take the token."""
+        return frozenset(hub for hub, report in self.reports.items() if report.token_refused)
+
+
 def watch_step(
-    archive: Archive, plan: Plan, upstream: WatchedUpstream
-) -> tuple[StepResult, WatchReport]:
-    """Look at all that the plan stands for, and journal what upstream did."""
-    request = WatchRequest(upstream, entries_of(archive, plan))
-    report = watch(archive, request, WatchProgress())
+    archive: Archive, plan: Plan, connect: Callable[[str], WatchedUpstream]
+) -> tuple[StepResult, Sightings]:
+    """Look at all that the plan stands for, hub by hub, and journal what upstream did.
+
+    ``connect`` gives a hub by its name.
+    """
+    entries = entries_of(archive, plan)
+    seen = Sightings(
+        {
+            hub: watch(archive, WatchRequest(connect(hub), entries, hub), WatchProgress())
+            for hub in watched_hubs(archive, entries)
+        }
+    )
+    return _result_of(seen), seen
+
+
+def _result_of(sightings: Sightings) -> StepResult:
+    repositories = list(sightings.repositories.values())
     facts = [
         Fact("changed", f"{seen.repository} {_what(change)}", int(ExitCode.UPSTREAM_GONE), "watch")
-        for seen in report.repositories
+        for seen in repositories
         for change in seen.news
         if change.what in _RINGING or change.history == "rewritten"
     ]
-    if report.token_refused:
-        facts.append(Fact("token", report.upstream, int(ExitCode.UPSTREAM_GONE), "watch"))
-    elif report.count("unreachable"):
-        facts.append(Fact("upstream", "", int(ExitCode.NETWORK), "watch"))
+    reports = sightings.reports.values()
+    for hub, report in sightings.reports.items():
+        if report.token_refused:
+            facts.append(Fact("token", report.upstream, int(ExitCode.UPSTREAM_GONE), "watch"))
+        elif report.count("unreachable"):
+            facts.append(Fact("upstream", hub, int(ExitCode.NETWORK), "watch"))
     errors = [
         StepError(seen.error, seen.hint, seen.exit_code, seen.repository)
-        for seen in report.repositories
+        for seen in repositories
         if seen.error and seen.exit_code
     ]
-    done = any(seen.changes for seen in report.repositories)
-    outcome: Outcome = "done" if done else "idle"
-    if report.token_refused or any(
-        seen.outcome in {"unreachable", "failed"} for seen in report.repositories
+    outcome: Outcome = "done" if any(seen.changes for seen in repositories) else "idle"
+    if any(report.token_refused for report in reports) or any(
+        seen.outcome in {"unreachable", "failed"} for seen in repositories
     ):
         outcome = "failed"
     counts = {
-        "repositories": len(report.repositories),
-        "changed": report.count("changed"),
-        "unseen": report.count("unseen") + report.count("gone"),
-        "requests": report.requests,
+        "repositories": len(repositories),
+        "changed": sum(report.count("changed") for report in reports),
+        "unseen": sum(report.count("unseen") + report.count("gone") for report in reports),
+        "requests": sum(report.requests for report in reports),
     }
     code = worst(fact.exit_code for fact in facts)
-    result = StepResult("watch", outcome, code, tuple(facts), tuple(errors[:ERRORS_MAX]), counts)
-    return result, report
+    return StepResult("watch", outcome, code, tuple(facts), tuple(errors[:ERRORS_MAX]), counts)
 
 
 def _what(change: UpstreamChange) -> str:
@@ -99,10 +150,16 @@ def _what(change: UpstreamChange) -> str:
 
 
 class EntryErrors:
-    """Keeps what failed of the entries of a plan, and hands everything on to who shows it."""
+    """Keeps what failed of the entries of a plan, and hands everything on to who shows it.
 
-    def __init__(self, shown: NightProgress) -> None:
+    What was ``seen`` when the hubs were looked at is told: which of them could not be reached, or do not
+    take the token. ``unknown`` counts the entries of which nothing is known for that.
+    """
+
+    def __init__(self, shown: NightProgress, seen: Sightings) -> None:
         self._shown = shown
+        self._seen = seen
+        self.unknown = 0
         self.errors: list[StepError] = []
         self.unprotected: list[int] = []
 
@@ -114,7 +171,12 @@ class EntryErrors:
         self._shown.mirrored(report)
 
     def failed(self, planned: PlannedRepository, error: ArchiverError) -> None:
-        """Keep the error."""
+        """Keep the error, unless it says what is known."""
+        if error.exit_code == ExitCode.NETWORK and planned.hub in self._seen.unreachable:
+            return
+        if isinstance(error, TokenError) and planned.hub in self._seen.token_refused:
+            self.unknown += 1
+            return
         if len(self.errors) < ERRORS_MAX:
             code = int(error.exit_code)
             self.errors.append(StepError(error.message, error.hint, code, planned.title))
@@ -132,13 +194,10 @@ class WatchedMirror:
     covers the entry. So a night on which nothing moved sends no request more than the looks.
     """
 
-    def __init__(self, archive: Archive, mirror: PlanMirror, seen: WatchReport | None) -> None:
+    def __init__(self, archive: Archive, mirror: PlanMirror, seen: Sightings) -> None:
         self._archive = archive
         self._mirror = mirror
-        self._seen = {
-            repository.repository.casefold(): repository
-            for repository in (seen.repositories if seen else ())
-        }
+        self._seen = seen.repositories
         self._opened = False
         self._sighted: dict[tuple[str, str], dict[str, str]] | None = None
 
@@ -224,28 +283,35 @@ class _SeenFinder:
 
 
 class SyncStep(NamedTuple):
-    """What mirroring a plan needs; with ``seen``, what was looked at in this night is not asked again."""
+    """What mirroring a plan needs; what was looked at in this night is ``seen``, and not asked again."""
 
     plan: Plan
     source: str
     mirror: PlanMirror
     min_free: int
     shown: NightProgress
-    seen: WatchReport | None = None
+    seen: Sightings = Sightings()
     budget: RunBudget | None = None
 
     def run(self, archive: Archive) -> StepResult:
         """Mirror the plan; what fails for an entry is told by the look at it all in the end."""
-        listener = EntryErrors(self.shown)
-        mirror = WatchedMirror(archive, self.mirror, self.seen)
-        request = SyncRequest(self.plan, mirror, self.source, self.min_free, budget=self.budget)
+        listener = EntryErrors(self.shown, self.seen)
+        request = SyncRequest(
+            self.plan,
+            WatchedMirror(archive, self.mirror, self.seen),
+            self.source,
+            self.min_free,
+            budget=self.budget,
+            unreachable=self.seen.unreachable,
+        )
         report = sync(archive, request, listener)
         if self.mirror.open_error:
             raise self.mirror.open_error
-        codes = [*map(ringing_code, report.exit_codes), *listener.unprotected]
-        facts = []
-        if report.ended == ExitCode.NETWORK or ExitCode.NETWORK in report.exit_codes:
-            facts.append(Fact("upstream", "", int(ExitCode.NETWORK), "sync"))
+        failures = Counter(report.exit_codes)
+        # What is not shown is judged by the look, after some nights; that a token is not taken it told.
+        failures[int(ExitCode.UPSTREAM_GONE)] -= len(report.unseen) + listener.unknown
+        codes = [*map(ringing_code, +failures), *listener.unprotected]
+        facts = [Fact("upstream", hub, int(ExitCode.NETWORK), "sync") for hub in report.unreachable]
         if report.ended == ExitCode.NO_SPACE:
             codes.append(int(ExitCode.NO_SPACE))
             facts.append(Fact("room", "", int(ExitCode.NO_SPACE), "sync"))
@@ -257,8 +323,11 @@ class SyncStep(NamedTuple):
             "done": report.done,
             "new": report.new,
             "failed": len(report.failed),
-            "gone": len(report.gone),
+            "unseen": len(report.unseen),
+            "gone": len(set(report.gone) - set(report.acknowledged)),
+            "acknowledged": len(report.acknowledged),
             "not_tried": len(report.not_tried),
+            "unresolved": len(report.unresolved),
             "fetched_bytes": report.fetched,
             "stored_bytes": report.stored,
         }

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from archiver.archive.advice import argv
 from archiver.errors import ExitCode
+from archiver.names import TITLES
 from archiver.night.facts import DAMAGE
 from archiver.text import human_bytes, human_duration, plural, printable
 
@@ -63,10 +64,10 @@ _PHRASES: Final[dict[str, _Phrase]] = {
     "failed": _Phrase("{} could not be mirrored", "{} could not be mirrored"),
     "unvouched": _Phrase("nobody vouches for {}", "nobody vouches for {} repositories"),
     "late": _Phrase("no answer about {} for too long", "no answer about {} for too long"),
-    "upstream": _Phrase("upstream is unreachable", "upstream is unreachable"),
+    "upstream": _Phrase("{} is unreachable", "{} hubs are unreachable"),
     "changed": _Phrase("upstream: {}", "{} changes upstream"),
     "unseen": _Phrase("{} is not shown to us", "{} are not shown to us"),
-    "token": _Phrase("upstream does not take the token", "upstream does not take the token"),
+    "token": _Phrase("{} does not take the token", "{} hubs do not take the token"),
     "room": _Phrase("no room is left", "no room is left"),
     "step": _Phrase("{} failed", "{} steps failed"),
     "place": _Phrase("copy to {} failed", "{} copies failed"),
@@ -85,8 +86,9 @@ def verdict(report: NightReport) -> str:
         if fact.exit_code and (fact.fact, fact.subject) not in silent
     ]
     plan = _cut(printable(report.plan), 40)
-    if report.cut == "outside":
-        return f"{plan}: nothing was done: its window is not open"
+    if report.opens is not None:
+        opens = f"{report.opens:%Y-%m-%d %H:%M} ({report.timezone})"
+        return f"{plan}: nothing was done: its window opens at {opens}"
     end = {"window": "; its window ended", "stopped": "; it was stopped"}.get(report.cut, "")
     room = VERDICT_MAX - len(plan) - 2 - len(end)
     if ringing:
@@ -144,7 +146,7 @@ def _kind(fact: NightFact) -> str:
 
 def _subject(fact: NightFact) -> str:
     """Return what a fact is about, in short: of a stored file's name the end tells nothing."""
-    name = printable(fact.subject, 200)
+    name = _about(fact, 200)
     if fact.fact in {"damaged", "missing"}:
         name = name.rpartition("/")[2]
         return f"{name[:12]}…{name.rpartition('.')[2]}" if len(name) > _SUBJECT_MAX else name
@@ -175,7 +177,14 @@ def _figures(steps: Iterable[StepResult]) -> list[str]:
 def sentence(fact: NightFact) -> str:
     """Return a fact in a sentence's words, with all of what it is about."""
     phrase = _PHRASES.get(_kind(fact), _Phrase("{}", "{}"))
-    return phrase.single.format(printable(fact.subject, _LINE_MAX))
+    return phrase.single.format(_about(fact, _LINE_MAX))
+
+
+def _about(fact: NightFact, most: int) -> str:
+    """Return what a fact is about: a hub by what it is called, else at most so many characters."""
+    if fact.fact == "upstream":
+        return TITLES.get(fact.subject, "upstream")
+    return printable(fact.subject, most)
 
 
 def next_command(fact: NightFact, place: str) -> Argv:

@@ -7,6 +7,7 @@ what is wanted.
 
 from __future__ import annotations
 
+from collections import Counter
 from time import monotonic
 from typing import TYPE_CHECKING, Final, Generic, Literal, NamedTuple, Protocol, TypeVar
 
@@ -33,6 +34,8 @@ from archiver.text import plural, utc_after, utc_now
 from archiver.upstream.resolution import resolve
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from archiver.archive.archive import Archive
     from archiver.plan.budget import RunBudget
     from archiver.plan.document import Plan, PlannedRepository
@@ -110,6 +113,7 @@ class SyncRequest(NamedTuple, Generic[Report]):
         min_free: How many bytes must stay free.
         dry_run: Whether nothing is to be journalled.
         budget: What the run may take; None: as much as it needs.
+        unreachable: Hubs that could not be reached just now: they are asked once more, and then no more.
     """
 
     plan: Plan
@@ -118,13 +122,19 @@ class SyncRequest(NamedTuple, Generic[Report]):
     min_free: int = 0
     dry_run: bool = False
     budget: RunBudget | None = None
+    unreachable: frozenset[str] = frozenset()
 
 
 class SyncReport(msgspec.Struct, frozen=True):
     """How a run of a plan went.
 
+    ``total`` counts entries, of which each is among those that are ``done``, ``failed``, ``gone``,
+    ``unseen``, ``acknowledged`` or ``not_tried``; some of those that are gone may be acknowledged.
     ``done`` counts the entries that are held as upstream has them, ``new`` those that were sealed now;
-    ``exit_codes`` are of those that failed. ``ended`` is the code of what ended the run before its end,
+    ``unseen`` are held and watched, and not shown to us: whoever watches them says when they are gone.
+    ``unresolved`` names patterns, authors and collections of which upstream did not say what they stand for
+    now. ``exit_codes`` are of what failed, entries or not. ``unreachable`` are hubs that could not be
+    reached. ``ended`` is the code of what ended the run before its end,
     such as 31, 130, or 30 if upstream could not be reached, else 0. Sizes are in bytes: ``fetched``
     plain ones (in a dry run those to be fetched), ``stored`` in packs, both also of what failed half-way;
     ``free`` what is left on the disk (-1: not known). ``room`` says of a dry run whether what is to be
@@ -153,6 +163,9 @@ class SyncReport(msgspec.Struct, frozen=True):
     room: Room | Literal[""] = ""
     stopped: Stopped | Literal[""] = ""
     appeared: tuple[str, ...] = ()
+    unseen: tuple[str, ...] = ()
+    unresolved: tuple[str, ...] = ()
+    unreachable: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -166,11 +179,12 @@ class SyncReport(msgspec.Struct, frozen=True):
 
 
 class _Result(NamedTuple):
-    """What came of one entry; ``code`` is 0 unless it failed."""
+    """What came of one entry; ``code`` is 0 unless it failed, ``unseen`` as in the report."""
 
     outcome: Outcome | Literal["planned"]
     code: int = 0
     acknowledged: bool = False
+    unseen: bool = False
 
 
 def sync(
@@ -223,8 +237,10 @@ class _Run(Generic[Report]):
         self._results: list[_Result] = []
         self._codes: list[int] = []
         """Exit codes of what failed besides entries."""
-        self._failed: list[str] = []
+        self._unresolved: list[str] = []
         """Titles of that."""
+        self._failures = Counter[str](dict.fromkeys(request.unreachable, _UNREACHABLE - 1))
+        """Hub -> how many repositories in a row could not be reached there."""
         self._stopped: Stopped | Literal[""] = ""
         self._fetched = self._stored = 0
         self.ended = 0
@@ -307,7 +323,6 @@ class _Run(Generic[Report]):
 
     def mirror_all(self) -> None:
         """Mirror every entry, until there is no sense in going on."""
-        unreachable = 0
         unknown = self._tell_resolution()
         for planned in self._plan.repositories:
             if planned.title in unknown:
@@ -315,7 +330,7 @@ class _Run(Generic[Report]):
                 continue
             if self._is_spent():
                 return
-            if unreachable >= _UNREACHABLE:
+            if self._failures[planned.hub] >= _UNREACHABLE:
                 self.ended = int(ExitCode.NETWORK)
                 self._results.append(_Result("not-tried", int(ExitCode.NETWORK)))
                 continue
@@ -331,13 +346,14 @@ class _Run(Generic[Report]):
                 self._fail(planned, error)
                 if error.exit_code == ExitCode.NO_SPACE:
                     return
-                unreachable = unreachable + 1 if error.exit_code == ExitCode.NETWORK else 0
+                failures = self._failures[planned.hub] + 1
+                self._failures[planned.hub] = failures * (error.exit_code == ExitCode.NETWORK)
                 continue
             except KeyboardInterrupt:
                 self._count_partial()
                 self._results.append(_Result("interrupted"))
                 raise
-            unreachable = 0
+            self._failures[planned.hub] = 0
             outcomes: dict[str, Outcome | Literal["planned"]]
             outcomes = {"held": "held", "planned": "planned"}
             self._results.append(_Result(outcomes.get(report.outcome, "sealed")))
@@ -358,7 +374,7 @@ class _Run(Generic[Report]):
                 unknown[written.title] = error
             else:
                 self._codes.append(int(error.exit_code))
-                self._failed.append(written.title)
+                self._unresolved.append(written.title)
                 self._progress.failed(written, error)
         return unknown
 
@@ -384,11 +400,11 @@ class _Run(Generic[Report]):
         outcome = outcome_of(error)
         acknowledged = self._is_acknowledged(outcome)
         code = 0 if acknowledged else int(error.exit_code)
-        if code and isinstance(error, UnseenError):
-            # It may be private, or hidden for a night: whoever watches it says when it is gone.
-            events = self._archive.events(skip_damaged)
-            outcome = "unreachable" if awaits_verdict(events, planned.name) else outcome
-        self._results.append(_Result(outcome, code, acknowledged))
+        unseen = bool(code) and isinstance(error, UnseenError)
+        # It may be private, or hidden for a night: whoever watches it says when it is gone.
+        unseen = unseen and awaits_verdict(self._archive.events(skip_damaged), planned.name)
+        outcome = "unreachable" if unseen else outcome
+        self._results.append(_Result(outcome, code, acknowledged, unseen))
         if error.exit_code == ExitCode.NO_SPACE:
             self.ended = int(ExitCode.NO_SPACE)
         if acknowledged:
@@ -421,14 +437,12 @@ class _Run(Generic[Report]):
             ),
             new=sum(result.outcome == "sealed" for result in self._results),
             held=sum(result.outcome == "held" for result in self._results),
-            failed=(
-                *(
-                    entry.title
-                    for entry, result in entries
-                    if result.code and result.outcome not in {"not-tried", "gone"}
-                ),
-                *self._failed,
+            failed=tuple(
+                entry.title
+                for entry, result in entries
+                if result.code and not result.unseen and result.outcome not in {"not-tried", "gone"}
             ),
+            unseen=tuple(entry.title for entry, result in entries if result.unseen),
             gone=tuple(entry.title for entry, result in entries if result.outcome == "gone"),
             acknowledged=tuple(entry.title for entry, result in entries if result.acknowledged),
             not_tried=(*not_tried, *(entry.title for entry in never_begun)),
@@ -442,7 +456,24 @@ class _Run(Generic[Report]):
             room=self._room(free) if self._request.dry_run else "",
             stopped=self._stopped,
             appeared=tuple(planned.title for planned in self._resolution.appeared),
+            unresolved=tuple(self._unresolved),
+            unreachable=tuple(self._unreachable()),
         )
+
+    def _unreachable(self) -> Iterator[str]:
+        """Yield the hubs of what could not be asked for."""
+        network = int(ExitCode.NETWORK)
+        hubs = {
+            planned.hub
+            for planned, result in zip(self._plan.repositories, self._results, strict=False)
+            if result.code == network
+        }
+        hubs |= {
+            written.hub
+            for written, error in self._resolution.unresolved
+            if error.exit_code == network
+        }
+        yield from sorted(hubs)
 
     def _room(self, free: int) -> Room:
         left = free - self._request.min_free

@@ -79,6 +79,12 @@ class PlannedRepository(msgspec.Struct, frozen=True):
         return f"{self.selector}@{','.join(names)}" if names else self.selector
 
     @property
+    def hub(self) -> str:
+        """The hub that lists what it stands for."""
+        before, colon, _ = (self.name or self.author or self.collection).partition(":")
+        return before.lower() if colon else HUGGING_FACE
+
+    @property
     def is_open(self) -> bool:
         """Whether only upstream can say which repositories it stands for."""
         return not self.name or bool(PATTERN_MARKS.intersection(self.name))
@@ -185,9 +191,7 @@ class Plan(msgspec.Struct, frozen=True):
         """The hubs that a run asks: those of `sources`, and the own one of each entry, which lists it."""
         hubs = [*self.sources]
         for entry in self.repositories:
-            spelling = entry.name or entry.author or entry.collection
-            before, colon, _ = spelling.partition(":")
-            hubs += [before.lower() if colon else HUGGING_FACE, *entry.sources]
+            hubs += [entry.hub, *entry.sources]
         return tuple(dict.fromkeys(hubs))
 
     @property

@@ -24,19 +24,17 @@ from archiver.errors import (
     UpstreamGoneError,
     UsageError,
 )
-from archiver.names import HUGGING_FACE, MODELSCOPE, RepositoryName
+from archiver.names import TITLES, RepositoryName
 from archiver.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from archiver.upstream.protocol import ByteStream, Upstream
+    from archiver.upstream.protocol import ByteStream, Upstream, WatchedUpstream
     from archiver.upstream.remote_file import Listing, RemoteFile
 
 _log = logging.getLogger(__name__)
 
-TITLES: Final = {HUGGING_FACE: "Hugging Face", MODELSCOPE: "ModelScope"}
-"""The hubs that are fetched from, and what they are called in sentences."""
 _REST_SECONDS: Final = 600.0
 """How long a hub that could not be reached is asked last: its retries for each file would take hours."""
 _TWINS_KEPT: Final = 8
@@ -78,7 +76,7 @@ class Hubs:
 
     def __init__(
         self,
-        connect: Mapping[str, Callable[[], Upstream]],
+        connect: Mapping[str, Callable[[], WatchedUpstream]],
         sources: Sequence[str] = (),
         *,
         notify: Callable[[str], None] = lambda _: None,
@@ -89,11 +87,11 @@ class Hubs:
         self._notify = notify
         self._clock = clock
         self._lock = threading.RLock()
-        self._connected: dict[str, Upstream] = {}
+        self._connected: dict[str, WatchedUpstream] = {}
         self._chosen: dict[tuple[str, tuple[str, ...]], Upstream] = {}
         self._resting: dict[str, float] = {}
 
-    def hub(self, name: str) -> Upstream:
+    def hub(self, name: str) -> WatchedUpstream:
         """Return a hub by its name; raise UsageError if it is none that is fetched from."""
         with self._lock:
             if name not in self._connect:

@@ -204,6 +204,8 @@ class Session(ABC):
         self.patience = patience
         self._timeout = httpx2.Timeout(patience.silence, pool=None)
         self._answered = False
+        self._given_up = False
+        """Whether all attempts at something failed, and nothing was answered since."""
         self.requests = 0
         """How many requests were sent, those of redirects and of further attempts included."""
         self._counting = threading.Lock()
@@ -258,6 +260,8 @@ class Session(ABC):
             sent |= self._checked_credentials()
         watches = (HeadDeadline(self.patience), *watches)
         answer = self._send(url, sent, watches)
+        if answer.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+            self._given_up = False
         try:
             if answer.status >= HTTPStatus.BAD_REQUEST:
                 raise self._refused(answer, subject, watches)
@@ -362,6 +366,8 @@ class Session(ABC):
                 failures += 1
                 attempts = self._attempts(error)
                 if failures >= attempts or self.retry.hopeless(error.requested):
+                    # Who says when to come back is there, whatever that says of others.
+                    self._given_up = error.requested is None
                     raise NetworkError(
                         f"{self.endpoint} does not answer for {subject}: "
                         f"{error.reason}{in_a_row(failures)}.",
@@ -375,6 +381,9 @@ class Session(ABC):
 
     def _attempts(self, error: RetryableError) -> int:
         """Return how many attempts such a failure is worth."""
+        # All that can be learned of a hub that was given up just now is whether it is back.
+        if self._given_up:
+            return 1
         # A hub that was never there in this run is more likely misnamed than down for a minute.
         if error.unreached and not self._answered:
             return min(self.retry.attempts, _FIRST_ATTEMPTS)

@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from archiver.progress import pause
 from archiver.text import human_duration
@@ -63,7 +63,19 @@ def in_a_row(failures: int) -> str:
     return f", {failures} times in a row" if failures > 1 else ""
 
 
-def _tell_nobody(_text: str) -> None:
+class Wait(NamedTuple):
+    """A wait before an attempt: why, the attempt's number and how many there are at most, and how long.
+
+    ``attempt`` is 0 where bytes came in between, so that nobody counts.
+    """
+
+    reason: str
+    attempt: int
+    attempts: int
+    seconds: float
+
+
+def _tell_nobody(_wait: Wait) -> None:
     pass
 
 
@@ -82,7 +94,7 @@ class RetryPolicy:
         jitter: A number in [0, 1); it lengthens a wait by up to a half, so that many streams
             which failed together do not come back together.
         now: The time as seconds since 1970, for dates in ``Retry-After``.
-        notify: Told, in words for a person, why there is a wait and for how long. Threads call it.
+        notify: Told of each wait. Threads call it.
     """
 
     attempts: int = 8
@@ -93,7 +105,7 @@ class RetryPolicy:
     sleep: Callable[[float], None] = pause
     jitter: Callable[[], float] = random.random
     now: Callable[[], float] = time.time
-    notify: Callable[[str], None] = _tell_nobody
+    notify: Callable[[Wait], None] = _tell_nobody
 
     def wait(
         self, failures: int, requested: float | None = None, *, reason: str = "", attempts: int = 0
@@ -109,7 +121,8 @@ class RetryPolicy:
         seconds = self.delay(failures, requested)
         count = f"try {failures + 1} of {attempts or self.attempts}" if failures else "going on"
         _log.info("%s; %s in %.1f s", reason, count, seconds)
-        self.notify(f"{reason}; {count} in {human_duration(seconds)}")
+        number = failures + 1 if failures else 0
+        self.notify(Wait(reason, number, attempts or self.attempts, seconds))
         self.sleep(seconds)
         return seconds
 

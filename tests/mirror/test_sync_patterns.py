@@ -192,7 +192,11 @@ def test_while_a_list_cannot_be_had_what_it_was_before_is_mirrored(sync, hub, ar
     hub.commit("Org/Model-1B", {"new.txt": b"new"})
     hub.faults.add(Fault("status", status=400, route="list", times=None))
     result = sync(path)
-    assert (result.code, report(result)["new"], report(result)["failed"]) == (3, 1, ["Org/Model-*"])
+    assert (result.code, report(result)["new"], report(result)["unresolved"]) == (
+        3,
+        1,
+        ["Org/Model-*"],
+    )
     assert len(archive.events("planned")) == before
     assert len(newest(archive, "synced")["outcomes"]) == 2
 

@@ -71,9 +71,9 @@ def test_a_window_that_ends_is_no_failure(night, repositories, archive, plan, cl
     first = night(path)
     assert first.code == 0
     assert "org/b" not in held(archive)
-    assert (
-        night(path).only("night")["verdict"] == "nightly: nothing was done: its window is not open"
-    )
+    outside = night(path).only("night")
+    opens = "nightly: nothing was done: its window opens at 2026-12-02 01:00 (UTC)"
+    assert (outside["verdict"], outside["opens"]) == (opens, "2026-12-02T01:00:00+00:00")
     clock.forward(hours=23, minutes=58)
     second = night(path)
     assert (second.code, held(archive)) == (0, ["org/a", "org/b"])

@@ -145,12 +145,12 @@ def test_a_hub_that_is_away_rings_once_and_what_it_told_before_stands(
     assert night(path).code == 23
     repositories.faults.add(Fault("status", status=503, times=None))
     away = night(path)
-    assert (away.code, facts(away)) == (30, [("upstream", "")])
+    assert (away.code, facts(away)) == (30, [("upstream", "huggingface")])
     assert facts(away, "known") == [("gone", "org/never")]
     assert night(path).code == 0
     repositories.faults.clear()
     back = night(path)
-    assert (back.code, facts(back, "mended")) == (0, [("upstream", "")])
+    assert (back.code, facts(back, "mended")) == (0, [("upstream", "huggingface")])
 
 
 def test_a_second_night_ends_with_11_and_says_who_runs(night, repositories, archive, plan):
