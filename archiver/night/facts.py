@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from archiver.archive.archive import Archive
+    from archiver.archive.copies import PlaceState
     from archiver.archive.places import Place
     from archiver.archive.plans import EntryStatus
     from archiver.operations.status.report import Status
@@ -197,9 +198,9 @@ def facts_of(
 ) -> Iterator[Fact]:
     """Yield what falls short by a status, of the archive and of the plan's own entries.
 
-    ``copies`` are the folders that the night copies to: while one of them is away, and was proven within
-    the policy's days, copies that are missing are a matter of patience. ``sealed`` says since when each
-    pack is needed: what came lately is not due to be proven before the policy's days. ``unseen`` are
+    ``copies`` are the folders that the night copies to: while one of them is away that counts, and with it
+    there would be copies enough, what is missing there is a matter of patience. ``sealed`` says since when
+    each pack is needed: what came lately is not due to be proven before the policy's days. ``unseen`` are
     repositories, without case, that upstream does not show to us, and that may be gone or not.
     """
     for name in status.damaged_files:
@@ -209,7 +210,9 @@ def facts_of(
             yield Fact("missing", pack_name(pack.pack), int(ExitCode.DAMAGE), STATE)
     for finding in status.findings:
         yield Fact("unreadable", finding.path, int(ExitCode.SKIPPED), STATE)
-    waits = any(recent for _, recent in _away(status, copies))
+    waits = any(_holds_copy(place) for place, recent in _away(status, copies) if recent)
+    counting = sum(place.counts and _holds_copy(place) for place in status.places)
+    waits = waits and counting >= status.policy.copies
     yield from _shortfalls(status, sealed, waits=waits)
     yield from _old_copies(status, copies)
     for known in status.plans:
@@ -240,13 +243,18 @@ def _shortfalls(status: Status, sealed: Mapping[str, str], *, waits: bool) -> It
                 yield Fact("signatures", "", unmet, STATE)
 
 
-def _away(status: Status, copies: Collection[str]) -> Iterator[tuple[str, bool]]:
-    """Yield each place of the night that is not there: its name, and whether its proof is recent."""
+def _holds_copy(place: PlaceState) -> bool:
+    """Return whether a copy at a place has ever counted and does: it was brought there, and proven."""
+    return place.standing == "here" or (place.counts and place.snapshots > 0)
+
+
+def _away(status: Status, copies: Collection[str]) -> Iterator[tuple[PlaceState, bool]]:
+    """Yield each place of the night that is not there, and whether its proof is recent."""
     since = utc_before(status.copy_days * 86400)
     for place in status.places:
         if place.path in copies and place.presence in {"away", "no-answer"}:
             known = place.proven if place.snapshots else place.seen
-            yield place.place, known >= since
+            yield place, known >= since
 
 
 def _is_proof_old(status: Status, sealed: Mapping[str, str]) -> bool:
@@ -267,7 +275,7 @@ def _old_copies(status: Status, copies: Collection[str]) -> Iterator[Fact]:
     """Yield the places of the night that are away, and whose proof has grown too old."""
     for place, recent in _away(status, copies):
         if not recent:
-            yield Fact("copy-old", place, int(ExitCode.POLICY_UNMET), STATE)
+            yield Fact("copy-old", place.place, int(ExitCode.POLICY_UNMET), STATE)
 
 
 def _of_entry(entry: EntryStatus) -> Iterator[Fact]:

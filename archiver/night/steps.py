@@ -31,6 +31,7 @@ from archiver.errors import (
 from archiver.night.facts import Fact, ringing_code, worst
 from archiver.night.result import ERRORS_MAX, Outcome, StepError, StepResult
 from archiver.operations.audit.run import AuditRequest, audit
+from archiver.operations.copy.journals import fetch_copies_and_proofs
 from archiver.operations.copy.run import CopyRequest, copy
 from archiver.operations.parity import ParityRequest, add_parity
 from archiver.operations.sign import SignRequest, sign
@@ -244,20 +245,24 @@ def audit_step(
 
 
 def place_audit_step(
+    archive: Archive,
     folder: str,
     budget: NightAudit,
     memory: MemoryBudget,
     meter: Callable[[str, str], AbstractContextManager[Progress]],
     step: str,
 ) -> StepResult:
-    """Prove a copy where it lies, if it is there; the next copy brings the proofs over.
+    """Prove a copy where it lies, if it is there, and journal the proofs here too.
 
     A copy that is away has nothing to tell: what was known of it stands.
     """
     look = look_at(folder)
     if not look.answered or not look.archive:
         return StepResult(step, "skipped")
-    result = audit_step(Archive.open(Path(folder)), budget, memory, meter, step)
+    place = Archive.open(Path(folder))
+    result = audit_step(place, budget, memory, meter, step)
+    if result.outcome != "idle":
+        fetch_copies_and_proofs(archive, place, own_place(place))
     facts = tuple(
         fact._replace(subject=f"{folder}/{fact.subject}") if fact.kind == "damaged" else fact
         for fact in result.facts

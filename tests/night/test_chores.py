@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from kit.archive import Weights
+from kit.disks import memory_disk, needs_mount, skip_unless_mountable
 from prometheus_client.parser import text_string_to_metric_families
 
 from archiver.night import delivery
@@ -85,6 +86,62 @@ def test_a_disk_that_is_away_is_never_begun_anew_and_ages_into_an_alarm(
     back = night(path)
     assert step(back, "copies")["outcome"] == "done"
     assert copy.root == place
+
+
+def test_a_proof_that_a_copy_earned_is_known_at_home_the_same_night(
+    night, run, clock, repositories, archive, plan, replica, tmp_path
+):
+    copy = replica(tmp_path / "copy")
+    path = plan("org/a", night=f'copies = ["{copy.root}"]\naudit = {{ share = "100%" }}')
+    assert night(path).code == 0
+    clock.forward(days=1)
+    result = night(path)
+    assert step(result, "copies")["outcome"] == "idle", "nothing else brings it home"
+    assert step(result, f"audit of {copy.root}")["counts"]["proven"] == 1
+    places = run("status", "--copies", "-C", archive.root, "--json").kinds("place")
+    (place,) = [each for each in places if each["standing"] != "here"]
+    assert place["proven"][:10] == f"{clock.now:%Y-%m-%d}"
+    events = len(archive.documents("journal"))
+    assert night(path).code == 0
+    assert len(archive.documents("journal")) - events == 1, "known is not journalled again"
+
+
+@needs_mount
+@pytest.mark.parametrize(("wanted", "code"), [(2, 0), (3, 24)])
+def test_a_copy_that_is_away_excuses_only_what_it_would_mend(
+    night, run, clock, repositories, archive, plan, replica, tmp_path, wanted, code
+):
+    """With it there are two copies: that a third is missing is no matter of patience."""
+    skip_unless_mountable()
+    disk = tmp_path / "disk"
+    run("policy", "set", "-q", "-C", archive.root, "--copies", wanted, "--copy-age", "20d")
+    path = plan("org/a", night=f'copies = ["{disk / "copy"}"]')
+    with memory_disk(disk):
+        replica(disk / "copy")
+        assert night(path).code == code
+    repositories.commit("org/a", {"more.bin": b"new"})
+    clock.forward(days=1)
+    away = night(path)
+    assert (away.code, step(away, "copies")["outcome"]) == (0, "away"), "what is short is known"
+    stands = [fact for which in ("new", "known") for fact in away.only("night")[which]]
+    assert [fact["exit_code"] for fact in stands if fact["fact"] == "copies"] == [code]
+
+
+def test_a_copy_on_the_same_disk_never_counted_and_excuses_nothing(
+    night, run, clock, repositories, archive, plan, replica, tmp_path
+):
+    place = tmp_path / "disk" / "copy"
+    replica(place)
+    run("policy", "set", "-q", "-C", archive.root, "--copies", "2")
+    path = plan("org/a", night=f'copies = ["{place}"]')
+    assert ("copies", "") in facts(night(path))
+    (tmp_path / "disk").rename(tmp_path / "elsewhere")
+    repositories.commit("org/a", {"more.bin": b"new"})
+    clock.forward(days=1)
+    away = night(path)
+    assert ("copies", "") in facts(away, "known"), "it is as short as it was"
+    (known,) = [fact for fact in away.only("night")["known"] if fact["fact"] == "copies"]
+    assert known["exit_code"] == 24
 
 
 def copy_name(result):
