@@ -40,7 +40,7 @@ def run(command: Sequence[str], env: Mapping[str, str] | None = None) -> Usage:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            env={**os.environ, **(env or {})},
+            env=_environment() | (env or {}),
         )
         _, status, spent = os.wait4(process.pid, 0)
         wall = time.perf_counter() - begin
@@ -50,6 +50,15 @@ def run(command: Sequence[str], env: Mapping[str, str] | None = None) -> Usage:
             tail = output.read()[-2000:].decode(errors="replace")
             raise FailedError(f"{' '.join(command)}: exit {process.returncode}\n{tail}")
     return Usage(wall, spent.ru_utime + spent.ru_stime, spent.ru_maxrss * 1024)
+
+
+def _environment() -> dict[str, str]:
+    """This process's own, but for what forbids Python to keep what it compiled.
+
+    Programs that are installed have their modules compiled; where that is forbidden, as it is in some
+    containers, each start would compile a hundred of them anew.
+    """
+    return {name: text for name, text in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 def typical(usages: Sequence[Usage]) -> Usage:

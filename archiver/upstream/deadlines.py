@@ -9,6 +9,7 @@ a long file are no fault of the hub's.
 from __future__ import annotations
 
 import os
+import socket
 import ssl
 import threading
 import time
@@ -236,7 +237,7 @@ def watching(*watches: Watch) -> Iterator[None]:
         _THIS_THREAD.watches = before
 
 
-class _TimedStream(httpcore2.NetworkStream):
+class TimedStream(httpcore2.NetworkStream):
     """A connection whose reads are watched."""
 
     def __init__(self, inner: httpcore2.NetworkStream, clock: Callable[[], float]) -> None:
@@ -244,24 +245,65 @@ class _TimedStream(httpcore2.NetworkStream):
         self._clock = clock
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        watches = _THIS_THREAD.watches
-        limit = min((watch.left() for watch in watches), default=inf)
-        allowed = min(limit, inf if timeout is None else timeout)
-        begin, count = self._clock(), 0
-        try:
-            data = self._read(max_bytes, allowed)
+        """Return what comes next, as the client wants it."""
+        data = b""
+
+        def receive(turn: float) -> int:
+            nonlocal data
+            data = self._inner.read(max_bytes, turn)
             if len(data) >= _TLS_RECORD:
                 data = self._with_more(data)
-            count = len(data)
+            return len(data)
+
+        self._watched(_THIS_THREAD.watches, inf if timeout is None else timeout, receive)
+        return data
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether what the socket gives is what was sent, and not TLS within that of a proxy."""
+        within = isinstance(self._inner.get_extra_info("ssl_object"), ssl.SSLObject)
+        return not within and isinstance(self._inner.get_extra_info("socket"), socket.socket)
+
+    def readinto(self, buffer: memoryview, timeout: float, *watches: Watch) -> int:
+        """Put what comes next into ``buffer``; return how many bytes, 0 if the connection has ended.
+
+        Only of a connection that ``is_plain``. Raise httpcore2.ReadTimeout, or OSError.
+        """
+        connection = self._inner.get_extra_info("socket")
+
+        def receive(turn: float) -> int:
+            if connection.gettimeout() != turn:
+                connection.settimeout(turn)
+            try:
+                count: int = connection.recv_into(buffer)
+            except TimeoutError as error:
+                raise httpcore2.ReadTimeout from error
+            if count >= _TLS_RECORD and isinstance(connection, ssl.SSLSocket):
+                connection.settimeout(0)
+                with suppress(OSError):  # as in _with_more
+                    while more := connection.recv_into(buffer[count:]):
+                        count += more
+            return count
+
+        return self._watched(watches, timeout, receive)
+
+    def _watched(
+        self, watches: tuple[Watch, ...], timeout: float, receive: Callable[[float], int]
+    ) -> int:
+        """Return how many bytes a read brought, and tell the watches; they may allow it less time."""
+        allowed = min(min((watch.left() for watch in watches), default=inf), timeout)
+        begin, count = self._clock(), 0
+        try:
+            count = self._within(allowed, receive)
         except httpcore2.ReadTimeout:
             self._note(watches, begin, 0)
             for watch in watches:
                 watch.left()  # says so itself where it was its limit that was reached
             raise
         self._note(watches, begin, count)
-        return data
+        return count
 
-    def _read(self, max_bytes: int, allowed: float) -> bytes:
+    def _within(self, allowed: float, receive: Callable[[float], int]) -> int:
         """Read within so many seconds; raise KeyboardInterrupt soon after the run is to end.
 
         A hub that is silent, or sends a byte now and then, is no reason to wait: other threads than the
@@ -270,7 +312,7 @@ class _TimedStream(httpcore2.NetworkStream):
         while not stop_requested.is_set():
             turn = min(allowed, _TURN)
             try:
-                return self._inner.read(max_bytes, turn)
+                return receive(turn)
             except httpcore2.ReadTimeout:
                 allowed -= turn
                 if allowed <= 0:
@@ -283,10 +325,8 @@ class _TimedStream(httpcore2.NetworkStream):
         It gives one record at a time, and passing one on to the body costs as much as passing on a dozen.
         """
         connection = self._inner.get_extra_info("socket")
-        if not isinstance(connection, ssl.SSLSocket):
-            return data
         # TLS within that of a proxy: the socket gives records, not what is in them.
-        if isinstance(self._inner.get_extra_info("ssl_object"), ssl.SSLObject):
+        if not isinstance(connection, ssl.SSLSocket) or not self.is_plain:
             return data
         pieces = [data]
         connection.settimeout(0)
@@ -302,9 +342,11 @@ class _TimedStream(httpcore2.NetworkStream):
             watch.note(seconds, count)
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        """Pass on."""
         self._inner.write(buffer, timeout)
 
     def close(self) -> None:
+        """Pass on."""
         self._inner.close()
 
     def start_tls(
@@ -313,10 +355,12 @@ class _TimedStream(httpcore2.NetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,
     ) -> httpcore2.NetworkStream:
+        """Return the same connection by TLS, watched too."""
         inner = self._inner.start_tls(ssl_context, server_hostname, timeout)
-        return _TimedStream(inner, self._clock)
+        return TimedStream(inner, self._clock)
 
     def get_extra_info(self, info: str) -> Any:
+        """Pass on."""
         return self._inner.get_extra_info(info)
 
 
@@ -328,10 +372,10 @@ class _TimedBackend(httpcore2.NetworkBackend):
         self._inner = inner
 
     def connect_tcp(self, *arguments: Any, **named: Any) -> httpcore2.NetworkStream:
-        return _TimedStream(self._inner.connect_tcp(*arguments, **named), self.clock)
+        return TimedStream(self._inner.connect_tcp(*arguments, **named), self.clock)
 
     def connect_unix_socket(self, *arguments: Any, **named: Any) -> httpcore2.NetworkStream:
-        return _TimedStream(self._inner.connect_unix_socket(*arguments, **named), self.clock)
+        return TimedStream(self._inner.connect_unix_socket(*arguments, **named), self.clock)
 
     def sleep(self, seconds: float) -> None:
         self._inner.sleep(seconds)

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.cookiejar import DefaultCookiePolicy
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 import httpx2
@@ -57,6 +57,7 @@ _HOPELESS = (
 )
 _NO_COOKIES = DefaultCookiePolicy(allowed_domains=[])
 """The hub needs none, and an odd one would spoil every later request."""
+SILENT: Final = "the connection was silent for too long"
 _FIRST_ATTEMPTS = 5
 """Connections to a hub that has not answered yet: with their waits about ten seconds."""
 _NUMBER = re.compile(r"\[Errno (-?)\d+\] *")
@@ -505,13 +506,11 @@ def translated_errors(variable: str) -> Iterator[None]:
         raise NetworkError(f"The hub cannot be asked: {type(error).__name__}.") from None
     except httpx2.TimeoutException as error:
         connecting = isinstance(error, httpx2.ConnectTimeout)
-        raise RetryableError(
-            "the connection was silent for too long", unreached=connecting
-        ) from error
+        raise RetryableError(SILENT, unreached=connecting) from error
     except httpx2.ConnectError as error:
-        raise RetryableError(_error_text(error), unreached=True) from error
+        raise RetryableError(error_text(error), unreached=True) from error
     except (httpx2.RequestError, OSError) as error:
-        raise RetryableError(_error_text(error)) from error
+        raise RetryableError(error_text(error)) from error
     except (ValueError, ArithmeticError, LookupError, TypeError, AttributeError) as error:
         # Odd addresses and headers make the client, the codecs and the sockets raise many kinds.
         raise NetworkError(
@@ -520,7 +519,7 @@ def translated_errors(variable: str) -> Iterator[None]:
         ) from None
 
 
-def _error_text(error: Exception) -> str:
+def error_text(error: Exception) -> str:
     """Return a network error in words: without numbers, which mean something to programs only."""
     text = str(error)
     number = _NUMBER.match(text)

@@ -9,12 +9,13 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, Protocol
 
 from archiver.errors import ArchiverError, MismatchError, NetworkError, UpstreamGoneError
+from archiver.upstream.body import Body
 from archiver.upstream.deadlines import LeastRate
 from archiver.upstream.http import WholeRefusedError
 from archiver.upstream.retry import RetryableError, in_a_row
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from archiver.throttle import Throttle
     from archiver.upstream.http import Answer, Session, Subject
@@ -182,8 +183,7 @@ class HubStream:
         self._links_refused = 0
         self._end = self._stop
         self._open = ExitStack()
-        self._chunks: Iterator[bytes] | None = None
-        self._left = memoryview(b"")
+        self._body: Body | None = None
 
     def readinto(self, buffer: memoryview) -> int:
         """Put the next bytes into ``buffer`` and return how many, 0 at the end of the file.
@@ -193,58 +193,51 @@ class HubStream:
             UpstreamGoneError: The file is gone, closed, or has changed since it was listed.
             MismatchError: Upstream's file has not the listed size.
         """
-        if not self._left:
-            self._left = memoryview(self._receive())
-        count = min(len(buffer), len(self._left))
-        buffer[:count] = self._left[:count]
-        self._left = self._left[count:]
-        return count
-
-    def close(self) -> None:
-        """Hang up."""
-        self._chunks = None
-        self._open.close()
-
-    def _receive(self) -> bytes:
-        """Return the next bytes, at least one; ``b""`` at the end."""
         while self._position < self._stop:
             try:
-                chunk = self._attempt()
+                count = self._attempt(buffer)
             except RetryableError as error:
                 self.close()
                 if self._ranged:
                     self._file.forget_link()
                 self._wait(error)
                 continue
-            if chunk:
-                self._position += len(chunk)
-                self._gained += len(chunk)
+            if count:
+                self._position += count
+                self._gained += count
                 self._links_refused = 0
-                return chunk
+                return count
         self._finish()
-        return b""
+        return 0
 
-    def _attempt(self) -> bytes:
-        """Return the next bytes of the body; ``b""`` where a part ended and the next is to be asked for."""
-        if self._chunks is None:
-            self._chunks = self._connect()
-        chunk = next(self._chunks, None)
-        if chunk is None:
+    def close(self) -> None:
+        """Hang up."""
+        self._body = None
+        self._open.close()
+
+    def _attempt(self, buffer: memoryview) -> int:
+        """Put the next bytes of the body into ``buffer`` and return how many.
+
+        0 where a part ended and the next is to be asked for, and of bytes that were there before.
+        """
+        if self._body is None:
+            self._body = self._connect()
+        count = self._body.readinto(buffer[: self._skip] if self._skip else buffer)
+        if not count:
             if self._in_parts and self._position == self._end:
                 self.close()
-                return b""
+                return 0
             raise RetryableError("the body ended too early")
         if self._throttle is not None:
-            self._throttle.take(len(chunk))
+            self._throttle.take(count)
         if self._skip:
-            skipped = min(self._skip, len(chunk))
-            self._skip -= skipped
-            chunk = chunk[skipped:]
-        if self._position + len(chunk) > self._end:
+            self._skip -= count
+            return 0
+        if self._position + count > self._end:
             raise self._file.wrong_size("sends more")
-        return chunk
+        return count
 
-    def _connect(self) -> Iterator[bytes]:
+    def _connect(self) -> Body:
         if self._supervisor is not None:
             self._supervisor.proceed()
         try:
@@ -261,7 +254,7 @@ class HubStream:
         except WholeRefusedError as error:
             raise error.refusal from None
 
-    def _ask(self) -> Iterator[bytes]:
+    def _ask(self) -> Body:
         start = self._position if self._ranges else 0
         self._end = self._stop
         if self._in_parts:
@@ -285,7 +278,7 @@ class HubStream:
         length = answer.headers.get("content-length", "")
         if not answer.encoding and _COUNT.match(length) and int(length) > self._end - start:
             raise self._file.wrong_size("sends more")
-        return answer.chunks(self._rate)
+        return Body(answer, self._rate, self._file.session.patience.silence)
 
     def _check_range(self, answer: Answer, start: int) -> None:
         content_range = _RANGE.match(answer.headers.get("content-range", ""))
@@ -306,12 +299,12 @@ class HubStream:
 
     def _finish(self) -> None:
         """See that the body ends with the file, which also frees the connection for another."""
-        if self._chunks is None:
+        if self._body is None:
             return
         try:
-            extra = next(self._chunks, b"")
+            extra = self._body.readinto(memoryview(bytearray(1)))
         except RetryableError:
-            extra = b""  # All bytes are here; how the connection ends does not matter.
+            extra = 0  # All bytes are here; how the connection ends does not matter.
         self.close()
         if extra:
             raise self._file.wrong_size("sends more")

@@ -224,7 +224,7 @@ SLOW = {
     ),
     "a byte and the end": (
         Fault("drop", path=WEIGHTS, route="cdn", after=1),
-        "expected 25085), 8 times in a row",
+        "of 25,085 bytes, 8 times in a row",
     ),
 }
 

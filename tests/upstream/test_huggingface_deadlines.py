@@ -174,7 +174,7 @@ def test_a_read_ends_soon_after_the_run_is_to_end():
             raise httpcore2.ReadTimeout
 
     turns = []
-    stream = deadlines._TimedStream(Silent(), Clock())
+    stream = deadlines.TimedStream(Silent(), Clock())
     try:
         with pytest.raises(KeyboardInterrupt):
             stream.read(9, 3600.0)

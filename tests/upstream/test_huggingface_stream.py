@@ -339,6 +339,8 @@ def test_a_stream_that_is_left_early_hangs_up(hub, model, connect):
 class FakeAnswer:
     """A body as a hub could send it and the loopback hub does not."""
 
+    response = None
+
     def __init__(self, *chunks, status=200, encoding="", **headers):
         self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
         self.first, self.status, self.encoding = self.headers, status, encoding

@@ -13,7 +13,9 @@ import httpx2
 import pytest
 from kit.repository import noise
 
-from archiver.upstream.deadlines import timed, watching
+from archiver.upstream.body import Body
+from archiver.upstream.deadlines import LeastRate, Patience, timed, watching
+from archiver.upstream.http import Answer
 
 CERTIFICATE = Path(__file__).parent / "data" / "loopback.pem"
 """Of 127.0.0.1, with its key: nobody else may trust it."""
@@ -97,6 +99,19 @@ def test_a_body_that_ends_too_early_is_told_by_the_next_read(serve, client):
     assert bytes(got) == BODY
 
 
+def body_of(response: httpx2.Response) -> Body:
+    answer = Answer(200, response.headers, response.headers, response, "HF_ENDPOINT")
+    return Body(answer, LeastRate(Patience()), 600.0)
+
+
+def test_records_go_into_the_memory_of_whoever_asks(serve, client, read):
+    start, sent = serve
+    with client.stream("GET", start()) as response:
+        assert sent.wait(600)
+        assert read(body_of(response), 5 * RECORD) == BODY
+        assert response.num_bytes_downloaded <= len(BODY) // 2
+
+
 @pytest.fixture
 def proxy():
     """A proxy that is spoken to by TLS, for one connection: returns its address."""
@@ -140,5 +155,7 @@ def test_tls_within_the_tls_of_a_proxy_is_left_alone(serve, proxy):
         client = timed(made, time.monotonic)
         with client.stream("GET", start()) as response:
             assert sent.wait(600)
-            read_into(got, response)
+            body, buffer = body_of(response), memoryview(bytearray(RECORD))
+            while count := body.readinto(buffer):
+                got += buffer[:count]
     assert bytes(got) == BODY
