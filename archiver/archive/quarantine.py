@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING
 
 from archiver.archive import layout
 from archiver.archive.packs.folders import is_further_pack
-from archiver.archive.packs.index import ObjectIndex
-from archiver.archive.packs.reader import PackReader
 from archiver.errors import DamageError
 from archiver.text import utc_after, utc_now
 
@@ -20,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from archiver.archive.archive import Archive
+    from archiver.archive.packs.index import ObjectIndex
+    from archiver.archive.packs.reader import PackReader
     from archiver.archive.records import Manifest
     from archiver.archive.seals import Snapshot
     from archiver.storage.store import Store
@@ -73,6 +73,9 @@ class QuarantinedPacks:
 
     def pack(self, pack: str) -> PackReader:
         """Return a reader of the file; raise DamageError if it went since."""
+        # Whoever only takes files out of use need not wait for arrays.
+        from archiver.archive.packs.reader import PackReader  # noqa: PLC0415
+
         try:
             return PackReader.stored(self._store.open(pack), pack)
         except FileNotFoundError:
@@ -106,6 +109,8 @@ class _AllPacks:
 
 def packs_for(archive: Archive, snapshot: Snapshot) -> ObjectIndex:
     """Return the packs of a snapshot; for what these have lost all others, then those out of use."""
+    from archiver.archive.packs.index import ObjectIndex  # noqa: PLC0415 - likewise
+
     packs = _AllPacks(archive)
     return ObjectIndex(packs, (pack for pack, _ in snapshot.seal.packs), packs.names)
 

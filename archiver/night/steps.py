@@ -15,7 +15,7 @@ from archiver.archive.copies import own_history
 from archiver.archive.events import Audited
 from archiver.archive.findings import FILES
 from archiver.archive.layout import pack_name
-from archiver.archive.parity.protect import files_of_snapshots, without_sidecar
+from archiver.archive.parity.coverage import files_of_snapshots, without_sidecar
 from archiver.archive.place_look import look_at
 from archiver.archive.places import own_place
 from archiver.archive.signing.keys import read_secret_key

@@ -9,14 +9,8 @@ import msgspec
 
 from archiver.archive import layout
 from archiver.archive.check.proofs import proofs_of, readable_events
-from archiver.archive.parity.protect import (
-    PROTECTOR_BYTES,
-    ProtectionReport,
-    files_of_snapshots,
-    protect,
-    protectable_files,
-    sidecar_name,
-)
+from archiver.archive.parity.coverage import files_of_snapshots, protectable_files, sidecar_name
+from archiver.archive.parity.protect import PROTECTOR_BYTES, ProtectionReport, protect
 from archiver.archive.parity.sidecar import PARITY_DEFAULT, read_sidecar
 from archiver.archive.places import own_place, settled_place
 from archiver.archive.policy import Policy

@@ -53,7 +53,7 @@ def test_help_is_light(words, tmp_path):
     assert not EVERYTHING & loaded(tmp_path, *words)
 
 
-@pytest.mark.parametrize("words", [["list"], ["log"]])
+@pytest.mark.parametrize("words", [["list"], ["log"], ["status"]])
 def test_what_is_held_is_listed_without_arrays_and_without_sql(words, archive, tmp_path):
     assert not (SELDOM | ARRAYS | SQL) & loaded(tmp_path, *words, "-C", archive / "weights")
 
@@ -73,7 +73,7 @@ def test_one_snapshot_needs_no_sql_either(words, archive, tmp_path):
     assert not (SELDOM | SQL) & loaded(tmp_path, *given, "-C", archive / "weights")
 
 
-@pytest.mark.parametrize("words", [["stats"], ["status"], ["audit"]])
+@pytest.mark.parametrize("words", [["stats"], ["audit"]])
 def test_what_is_held_is_read_without_the_network_and_parity(words, archive, tmp_path):
     assert not SELDOM & loaded(tmp_path, *words, "-C", archive / "weights")
 

@@ -14,7 +14,7 @@ from archiver.archive import layout
 from archiver.archive.advice import AddParity
 from archiver.archive.archive import Archive
 from archiver.archive.check.sidecars import parity_findings
-from archiver.archive.parity.protect import protectable_files
+from archiver.archive.parity.coverage import protectable_files
 
 
 @pytest.fixture(scope="module")

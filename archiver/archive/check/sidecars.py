@@ -22,7 +22,7 @@ from archiver.archive.check.result import Findings
 from archiver.archive.events import Repaired, Sealed
 from archiver.archive.findings import Finding
 from archiver.archive.fixity import file_digest, is_packed, read_or_reread, require_named
-from archiver.archive.parity.protect import protectable_files
+from archiver.archive.parity.coverage import protectable_files
 from archiver.archive.parity.sidecar import ParityHeader, read_sidecar
 from archiver.archive.places import forgotten
 from archiver.archive.signing.minisign import PublicKey, parse_public_key

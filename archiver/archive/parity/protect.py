@@ -13,6 +13,7 @@ import msgspec
 
 from archiver.archive import layout
 from archiver.archive.fixity import file_digest, is_packed, plain_digest, require_digest
+from archiver.archive.parity.coverage import sidecar_name
 from archiver.archive.parity.erasure import BlockDigests, encode_group, hash_blocks
 from archiver.archive.parity.sidecar import (
     ParityHeader,
@@ -22,7 +23,6 @@ from archiver.archive.parity.sidecar import (
     shape_of,
     write_sidecar,
 )
-from archiver.archive.publish import closure_names
 from archiver.digest import blake3_hex
 from archiver.errors import ArchiverError, DamageError, NoSpaceError
 
@@ -30,39 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from archiver.archive.archive import Archive
-    from archiver.archive.seals import Snapshot
     from archiver.progress import Progress
-    from archiver.storage.store import Reader, Staged, Store
-
-
-def files_of_snapshots(snapshots: Iterable[Snapshot]) -> set[str]:
-    """Return the names of these seals, and of the manifests and packs that they need."""
-    names: set[str] = set()
-    for snapshot in snapshots:
-        names.add(snapshot.name)
-        names.update(closure_names(snapshot.seal))
-    return names
-
-
-def protectable_files(archive: Archive) -> set[str]:
-    """Return the names of everything that parity is for: what seals need, the seals, and the journal.
-
-    A damaged seal's own name is among them.
-    """
-    damaged: set[str] = set()
-    whole = list(archive.snapshots(on_damage=lambda name, _error: damaged.add(name)))
-    return files_of_snapshots(whole) | damaged | set(archive.journal.names())
-
-
-def sidecar_name(name: str) -> str:
-    """Return the name of the sidecar of a stored file: a pack, manifest, seal or event."""
-    return layout.parity_name(layout.digest_of(name) or "")
-
-
-def without_sidecar(store: Store, names: Iterable[str]) -> list[str]:
-    """Return those of the stored files that have no sidecar, sorted; none is read."""
-    sidecars = set(store.list(layout.PARITY))
-    return sorted(name for name in names if sidecar_name(name) not in sidecars)
+    from archiver.storage.store import Reader, Staged
 
 
 class ProtectionFailure(msgspec.Struct, frozen=True):

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 from archiver.archive import layout
 from archiver.archive.check.sidecars import needed_digests, signature_findings
-from archiver.archive.parity.protect import protect, without_sidecar
+from archiver.archive.parity.coverage import without_sidecar
+from archiver.archive.parity.protect import protect
 from archiver.archive.parity.sidecar import PARITY_DEFAULT, read_sidecar
 from archiver.archive.quarantine import link_to_quarantine, move_to_quarantine
 from archiver.archive.repair.objects import THIS_ARCHIVE

@@ -238,12 +238,13 @@ def protect_sealed(archive: Archive, snapshot: Snapshot, memory: MemoryBudget) -
         if not policy.parity:
             return Protection()
         # Most archives want none.
-        from archiver.archive.parity import protect as parity  # noqa: PLC0415
+        from archiver.archive.parity import coverage  # noqa: PLC0415
+        from archiver.archive.parity import protect as parity  # noqa: PLC0415 - likewise
 
-        names = parity.files_of_snapshots([snapshot]).union(archive.journal.names())
+        names = coverage.files_of_snapshots([snapshot]).union(archive.journal.names())
         done = parity.protect(
             archive,
-            parity.without_sidecar(archive.store, names),
+            coverage.without_sidecar(archive.store, names),
             parity=policy.parity,
             group=policy.parity_group,
             workers=memory.workers(parity.PROTECTOR_BYTES),

@@ -14,7 +14,7 @@ from archiver.archive.clock import journal_ahead
 from archiver.archive.copies import judge_copies, remedy
 from archiver.archive.findings import Finding
 from archiver.archive.layout import pack_name
-from archiver.archive.parity.protect import files_of_snapshots, without_sidecar
+from archiver.archive.parity.coverage import files_of_snapshots, without_sidecar
 from archiver.archive.places import own_place
 from archiver.archive.prune.trash import unfinished
 from archiver.archive.signing.keys import public_keys
