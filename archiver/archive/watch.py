@@ -136,10 +136,16 @@ class RepositoryState(msgspec.Struct, frozen=True):
         }
 
     @property
+    def main_branch(self) -> str:
+        """What the main branch is called on its hub."""
+        return RepositoryName.parse(self.asked).main_branch
+
+    @property
     def refs(self) -> dict[RefKey, str]:
         """Branches and tags, each with its commit; the main branch at least."""
-        main = RepositoryName.parse(self.asked).main_branch
-        branches = {main: self.head} if self.branches is None and self.head else self.branches
+        branches = (
+            {self.main_branch: self.head} if self.branches is None and self.head else self.branches
+        )
         refs: dict[RefKey, str] = {}
         for name, commit in sorted((branches or {}).items()):
             refs["branch", name] = commit

@@ -5,6 +5,8 @@ A response is made of pieces, so that a fault can put silence, a cut or other by
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import json
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -32,8 +34,13 @@ class Request:
 
     @property
     def token(self) -> str:
-        """The bearer token, ``""`` if there is none."""
-        return self.headers.get("authorization", "").removeprefix("Bearer ").strip()
+        """The token, as a bearer's or as the password that git sends; ``""`` if there is none."""
+        kind, _, value = self.headers.get("authorization", "").partition(" ")
+        if kind != "Basic":
+            return value.strip()
+        with contextlib.suppress(ValueError):
+            return base64.b64decode(value).decode().partition(":")[2]
+        return ""
 
     @property
     def range(self) -> str:

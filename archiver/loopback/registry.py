@@ -26,7 +26,9 @@ class Registry:
     ``tokens`` names the private and gated repositories that each token opens. Once there is any token,
     an unknown one is refused; before, every token counts as none. To those in ``expired`` everything is
     answered as to a stranger who asks for what is private. ``page_size`` is how many items a
-    page of a listing holds, ``link_seconds`` for how long a signed address of the CDN is good.
+    page of a listing holds, ``link_seconds`` for how long a signed address of the CDN is good. Of
+    ModelScope: ``serves_git`` is whether git lists branches and tags, ``lists_commits`` whether the API
+    does so with their commits, ``serves_history`` whether it lists the commits that lead to one.
     """
 
     def __init__(self) -> None:
@@ -37,6 +39,9 @@ class Registry:
         self.tokens: Mapping[str, Collection[str]] = {}
         self.expired: set[str] = set()
         self.page_size = 1000
+        self.serves_git = True
+        self.lists_commits = False
+        self.serves_history = True
         self.link_seconds = 3600.0
         self.endpoint = ""
         self.cdn = ""

@@ -13,7 +13,7 @@ from archiver.archive.places import own_place
 from archiver.archive.plans import Plans, covers, vouched_in
 from archiver.archive.watch import ChangeKind
 from archiver.errors import ExitCode, TokenError, skip_damaged
-from archiver.names import HUGGING_FACE, RepositoryName
+from archiver.names import RepositoryName
 from archiver.night.facts import Fact, ringing_code, worst
 from archiver.night.result import ERRORS_MAX, Outcome, StepError, StepResult
 from archiver.operations.mirror.report import MirrorReport
@@ -236,10 +236,11 @@ class WatchedMirror:
 
     def _held(self, planned: PlannedRepository) -> Snapshot | None:
         """Return the snapshot that is all an entry wants by what was seen; None if that is not sure."""
-        if RepositoryName.parse(planned.name).hub != HUGGING_FACE or planned.sources:
+        if planned.sources:
             return None
         seen = self._seen.get(planned.name.casefold())
-        commit = seen.refs.get(planned.revision or "main") if seen else None
+        main = RepositoryName.parse(planned.name).main_branch
+        commit = seen.refs.get(planned.revision or main) if seen else None
         if not commit:
             return None
         if self._sighted is None:

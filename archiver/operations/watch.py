@@ -127,7 +127,8 @@ class WatchedRepository(msgspec.Struct, frozen=True):
     @property
     def refs(self) -> dict[str, str]:
         """Branches and tags, each with its commit; of two of one name the branch."""
-        main = {"main": self.head} if self.head else {}
+        name = RepositoryName.parse(self.repository).main_branch
+        main = {name: self.head} if self.head else {}
         return {**(self.tags or {}), **main, **(self.branches or {})}
 
     @property
@@ -287,6 +288,9 @@ class _Run:
         now = utc_now()
         first = not known.looked
         new = list(changes(known, state, now, self._facts(entry.repository) if first else None))
+        moved = first or state.head != known.refs.get(("branch", state.main_branch), "")
+        if state.files is None and moved:
+            state = self._with_files(entry, state, new)
         new = self._with_evidence(state, new)
         if not entry.partial:
             left_out = weights_left_out(known, state, entry.include, entry.exclude)
@@ -332,6 +336,26 @@ class _Run:
 
     # ---- what a branch that moved means
 
+    def _with_files(
+        self, entry: WatchedEntry, state: RepositoryState, new: Sequence[UpstreamChange]
+    ) -> RepositoryState:
+        """Return the state with the files of its main branch, where they say something that is told.
+
+        A hub may describe a repository without its files; then its newest commit is listed.
+        """
+        before = [change.before for change in new if change.what == "branch"]
+        held = any(self._files_of(state.asked, commit) for commit in before if commit)
+        patterns = not entry.partial and bool(entry.include or entry.exclude)
+        if not state.head or not (held or patterns):
+            return state
+        with suppress(ArchiverError):  # then the move alone is told
+            listing = self._upstream.list(state.repository, state.head)
+            files = [
+                UpstreamFile(file.path, file.size, file.oid, file.sha256) for file in listing.files
+            ]
+            return msgspec.structs.replace(state, files=tuple(files))
+        return state
+
     def _with_evidence(
         self, state: RepositoryState, new: list[UpstreamChange]
     ) -> list[UpstreamChange]:
@@ -339,15 +363,18 @@ class _Run:
         moved = [
             change for change in new if change.what == "branch" and change.before and change.after
         ]
-        main = RepositoryName.parse(state.asked).main_branch
+        main = state.main_branch
         moved.sort(key=lambda change: (change.name != main, change.name))
         evidence = {change.name: self._evidence(state, change) for change in moved[:_ASKED_MOVES]}
         return [evidence.get(change.name, change) if change in moved else change for change in new]
 
     def _evidence(self, state: RepositoryState, change: UpstreamChange) -> UpstreamChange:
         """Return the change of a branch, with whether it was rewritten and what it means for its files."""
-        main = RepositoryName.parse(state.asked).main_branch
-        if change.name == main and change.after == state.head and state.files is not None:
+        if (
+            change.name == state.main_branch
+            and change.after == state.head
+            and state.files is not None
+        ):
             files = self._files_of(state.asked, change.before)
             if files is not None:
                 old, patterns = files

@@ -218,8 +218,8 @@ class Session(ABC):
         """Return the client that all requests go through."""
 
     @abstractmethod
-    def _credentials(self) -> dict[str, str]:
-        """Return the headers that say who asks, by lowercase names; no other host gets these."""
+    def _credentials(self, url: str) -> dict[str, str]:
+        """Return the headers that say at ``url`` who asks, by lowercase names; no other host gets these."""
 
     @abstractmethod
     def _refusal(
@@ -258,7 +258,7 @@ class Session(ABC):
         self._require_online()
         sent = {**self._headers(), **headers}
         if self._is_ours(url):
-            sent |= self._checked_credentials()
+            sent |= self._checked_credentials(url)
         watches = (HeadDeadline(self.patience), *watches)
         answer = self._send(url, sent, watches)
         if answer.status < HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -276,8 +276,9 @@ class Session(ABC):
         One attempt; raise as ``get`` does where there is no answer.
         """
         self._require_online()
-        sent = {**self._headers(), **self._checked_credentials()}
-        answer = self._send(self.endpoint + path, sent, (HeadDeadline(self.patience),))
+        url = self.endpoint + path
+        sent = {**self._headers(), **self._checked_credentials(url)}
+        answer = self._send(url, sent, (HeadDeadline(self.patience),))
         try:
             return answer.status, answer.headers
         finally:
@@ -317,8 +318,8 @@ class Session(ABC):
     def _is_ours(self, url: str) -> bool:
         return url.startswith(self.endpoint + "/")
 
-    def _checked_credentials(self) -> dict[str, str]:
-        credentials = self._credentials()
+    def _checked_credentials(self, url: str) -> dict[str, str]:
+        credentials = self._credentials(url)
         if not all(value.isascii() and value.isprintable() for value in credentials.values()):
             raise UsageError("The token holds characters that no token has.")
         return credentials
@@ -358,11 +359,27 @@ class Session(ABC):
         ``most`` is how many bytes the answer may have.
         Raise NetworkError when it gives up, and what the answer stands for or ``parse`` raises.
         """
+        headers = {"accept": "application/json"}
+        body, link = self.read(url, subject, allowance, headers, most=most)
+        return parse(body, subject), self._next_page(url, link) if link else ""
+
+    def read(
+        self,
+        url: str,
+        subject: Subject,
+        allowance: ListingAllowance,
+        headers: Mapping[str, str],
+        *,
+        most: int,
+    ) -> tuple[bytearray, str]:
+        """Return the body of what is at ``url``, of ``most`` bytes, and where the hub says it goes on.
+
+        Raise NetworkError when it gives up, and what the answer stands for.
+        """
         failures = 0
         while True:
             try:
-                body, link = self._body(url, subject, allowance, most)
-                break
+                return self._body(url, subject, allowance, headers, most)
             except RetryableError as error:
                 failures += 1
                 attempts = self._attempts(error)
@@ -378,7 +395,6 @@ class Session(ABC):
                     failures, error.requested, reason=str(error), attempts=attempts
                 )
                 allowance.note(slept, 0)
-        return parse(body, subject), self._next_page(url, link) if link else ""
 
     def _attempts(self, error: RetryableError) -> int:
         """Return how many attempts such a failure is worth."""
@@ -391,10 +407,14 @@ class Session(ABC):
         return self.retry.attempts
 
     def _body(
-        self, url: str, subject: Subject, allowance: ListingAllowance, most: int
+        self,
+        url: str,
+        subject: Subject,
+        allowance: ListingAllowance,
+        headers: Mapping[str, str],
+        most: int,
     ) -> tuple[bytearray, str]:
-        headers = {"accept": "application/json", "accept-encoding": "gzip"}
-        with self.get(url, subject, headers, allowance) as answer:
+        with self.get(url, subject, {"accept-encoding": "gzip", **headers}, allowance) as answer:
             body = bytearray()
             for chunk in answer.chunks(LeastRate(self.patience), allowance):
                 body += chunk

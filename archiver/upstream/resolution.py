@@ -146,7 +146,14 @@ def resolve(plan: Plan, known: Sequence[PlannedEntry], finder: Finder | None) ->
         entries.values(),
         key=lambda entry: (-entry.priority, order[entry.of or entry.title]),
     )
-    return Resolution(tuple(ranked), tuple(resolver.unresolved), tuple(resolver.appeared))
+    # What another entry stood for is nothing new for one that it fits too.
+    before = {entry.key for entry in known}
+    appeared = [
+        entry
+        for entry in resolver.appeared
+        if entries[key := planned_entry(entry).key] is entry and key not in before
+    ]
+    return Resolution(tuple(ranked), tuple(resolver.unresolved), tuple(appeared))
 
 
 class _Resolver:

@@ -25,7 +25,7 @@ from archiver.plan import reader as plan_reader
 from archiver.plan import table, toml, window
 from archiver.schedule import systemd
 from archiver.tensors import header, weight_files
-from archiver.upstream import deadlines, http, hub_cache
+from archiver.upstream import deadlines, http, hub_cache, refs
 from archiver.upstream import listing as hub_listing
 from archiver.upstream.huggingface import client, listing, search, state
 
@@ -51,7 +51,7 @@ BOUNDS = [
     ("A model card's metadata", f"{listing._LARGEST_RAW_CARD // MIB} MiB"),
     ("up to 64 KiB, 16 levels deep", f"{listing._LARGEST_RAW_CARD // MIB} MiB"),
     ("The head of an answer,", f"{deadlines._LARGEST_HEAD // KIB} KiB"),
-    ("The branches and tags of a repository", f"{state.LARGEST_REFS // MIB} MiB"),
+    ("The branches and tags of a repository", f"{refs.LARGEST_REFS // MIB} MiB"),
     (
         "Of these, those that are looked at",
         f"{watch.BRANCHES_MAX} branches, {watch.TAGS_MAX:,} tags",

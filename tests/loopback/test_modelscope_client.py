@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -18,13 +19,23 @@ FILES = {
 }
 CLIENT = """
 import json, sys
+from modelscope.hub.api import HubApi as OldApi
 from modelscope_hub import HubApi
 from modelscope.hub.snapshot_download import dataset_snapshot_download, snapshot_download
 endpoint, folder, revision = sys.argv[1:]
 api = HubApi(endpoint=endpoint)
-files = api.list_repo_files("Org/Model", "model", revision="master")
-print(json.dumps(sorted(getattr(file, "path", file) for file in files)))
+print(json.dumps({
+    "files": sorted(file.path for file in api.list_repo_files("Org/Model", "model", revision="master")),
+    "revisions": OldApi(endpoint=endpoint).get_model_branches_and_tags("Org/Model"),
+    "rows": OldApi(endpoint=endpoint).get_model_branches_and_tags_details("Org/Model")[1],
+    "models": [repo.repo_id for repo in api.list_repos("model", owner="Org").items],
+    "datasets": [repo.repo_id for repo in api.list_repos("dataset", owner="Org").items],
+    "total": api.list_repos("model", owner="Org", page_size=1).total_count,
+    "exists": [api.repo_exists("Org/Model", "model"), api.repo_exists("Org/None", "model")],
+}))
 snapshot_download("Org/Model", revision=revision, local_dir=folder + "/model")
+snapshot_download("Org/Model", revision="v1", local_dir=folder + "/tag")
+snapshot_download("Org/Model", revision="dev", local_dir=folder + "/branch")
 dataset_snapshot_download("Org/Rows", local_dir=folder + "/rows")
 """
 
@@ -40,7 +51,13 @@ def below(folder):
 
 @pytest.mark.parametrize("kind", ["", "drop", "rate_limit"])
 def test_the_client_downloads_models_and_datasets(modelscope, tmp_path, kind):
-    modelscope.create("Org/Model", FILES)
+    modelscope.create("Org/Model", {"config.json": b"[1]"})
+    modelscope.tag("Org/Model", "v1")
+    modelscope.commit("Org/Model", FILES)
+    modelscope.branch("Org/Model", "dev")
+    modelscope.commit("Org/Model", {"config.json": b"[2]"}, branch="dev")
+    modelscope.create("Org/Other", {"a": b"1"})
+    modelscope.create("Organic/Model", {"a": b"1"})
     modelscope.create("datasets/Org/Rows", {"rows/a.csv": b"1\n", "README.md": b"# rows"})
     commit = commit_id(modelscope.repositories["Org/Model"].head())
     fault = Fault(kind, route="cdn", after=5000) if kind else None
@@ -60,7 +77,14 @@ def test_the_client_downloads_models_and_datasets(modelscope, tmp_path, kind):
         },
     )
     assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout.splitlines()[0])
+    assert told["files"] == sorted([*FILES, "below"])
+    assert told["revisions"] == [["master", "dev"], ["v1"]]
+    assert (told["models"], told["total"]) == (["Org/Model", "Org/Other"], 2)
+    assert (told["datasets"], told["exists"]) == (["Org/Rows"], [True, False])
     assert below(tmp_path / "model") == FILES
+    assert below(tmp_path / "tag") == {"config.json": b"[1]"}
+    assert below(tmp_path / "branch") == FILES | {"config.json": b"[2]"}
     assert below(tmp_path / "rows") == {"rows/a.csv": b"1\n", "README.md": b"# rows"}
     assert fault is None or fault.hits == 1
     unknown = [record for record in modelscope.requests if record.route == "unknown"]

@@ -102,6 +102,14 @@ def test_an_author_and_a_collection_of_models_and_datasets(sync, hub, archive, p
     assert [of for *_, of in planned(archive)] == ["Org/*"] * 3 + ["collection Org/both"] * 2
 
 
+def test_what_another_entry_stood_for_is_nothing_new(sync, hub, archive, plan):
+    path = plan(PATTERN, 'author = "Org"')
+    assert sync(path).code == 0
+    assert report(sync(path))["appeared"] == []
+    hub.create("Org/New", {"config.json": b"new"})
+    assert report(sync(path))["appeared"] == ["Org/New"]
+
+
 def test_case_does_not_count_in_a_pattern(sync, hub, archive, plan):
     assert sync(plan('name = "Org/model-?b"')).code == 0
     assert held(archive) == ["Org/Model-1B", "Org/Model-2B"]
@@ -388,10 +396,77 @@ def test_a_plan_mirrors_from_two_hubs_and_takes_bytes_in_its_order(
     ]
     assert [record.file for record in hub.requests.bodies() if record.file == "weights.bin"] == []
     assert run("plan", "check", "-C", archive.root, path).code == 0
-    for entry, what in (
-        ('author = "modelscope:Org"', "what an author has"),
-        ('collection = "modelscope:Org/all"', "what a collection lists"),
-        ('name = "modelscope:Org/Model"\nrevisions = ["v*"]', "which branches and tags there are"),
+
+
+@pytest.mark.parametrize("serves_git", [True, False])
+def test_a_plan_follows_authors_branches_and_tags_of_modelscope(
+    sync, run, hub, modelscope, archive, plan, serves_git
+):
+    modelscope.serves_git = serves_git
+    for seed, name in enumerate(
+        ("Org/Model-1B", "Org/Other", "Else/Model-1B", "datasets/Org/Rows")
     ):
-        refused = sync(plan(entry, name="other"))
-        assert (refused.code, f"cannot be asked {what}" in refused.err) == (2, True)
+        modelscope.create(name, {"config.json": b'{"seed": %d}' % seed})
+    modelscope.tag("Org/Model-1B", "v1")
+    modelscope.commit("Org/Model-1B", {"config.json": b"{}"})
+    modelscope.branch("Org/Model-1B", "dev")
+    modelscope.commit("Org/Model-1B", {"config.json": b"[]"}, branch="dev")
+    path = plan(
+        'name = "modelscope:Org/Model-*"\nrevisions = ["all"]',
+        'author = "modelscope:Org"',
+        'author = "modelscope:datasets/Org"',
+    )
+    result = sync(path)
+    assert result.code == 0, result
+    assert held(archive) == [
+        *["modelscope:Org/Model-1B"] * 3,
+        "modelscope:Org/Other",
+        "modelscope:datasets/Org/Rows",
+    ]
+    assert {entry[:2] for entry in planned(archive)} == {
+        ("modelscope:Org/Model-1B", ""),
+        ("modelscope:Org/Model-1B", "dev"),
+        ("modelscope:Org/Model-1B", "v1"),
+        ("modelscope:Org/Other", ""),
+        ("modelscope:datasets/Org/Rows", ""),
+    }
+    modelscope.tag("Org/Model-1B", "v2")
+    modelscope.create("Org/New", {"config.json": b"new"})
+    again = sync(path)
+    assert sorted(report(again)["appeared"]) == ["modelscope:Org/Model-1B@v2", "modelscope:Org/New"]
+    assert len(hub.requests) == 0
+
+
+def test_an_authors_list_of_many_pages_and_one_that_modelscope_cuts_off(
+    sync, modelscope, archive, plan, monkeypatch
+):
+    from archiver.upstream.modelscope import search
+
+    for number in range(12):
+        modelscope.create(f"Org/M{number:02}", {"a": b"%d" % number})
+    modelscope.create("Organic/M", {"a": b"x"})
+    monkeypatch.setattr(search, "_PAGE", 5)
+    assert sync(plan('author = "modelscope:Org"')).code == 0
+    assert len(held(archive)) == 12
+    assert len(modelscope.requests.of(route="list")) == 3
+    monkeypatch.setattr(search, "LISTED_MAX", 10)
+    refused = sync(plan('author = "modelscope:Org"', name="other"))
+    assert (refused.code, "lists no more than 10 of them" in refused.err) == (22, True)
+    missing = sync(plan('author = "modelscope:None"', name="third"))
+    assert (missing.code, "Upstream lists no model of" in missing.err) == (23, True)
+
+
+def test_a_collection_of_modelscope_is_refused_with_the_reason(sync, modelscope, plan):
+    refused = sync(plan('collection = "modelscope:Org/all"'))
+    assert refused.code == 2
+    assert "of a collection its API lists skills only" in refused.err
+    assert len(modelscope.requests) == 0
+
+
+def test_branches_and_tags_that_nothing_lists_are_no_plan(sync, modelscope, archive, plan):
+    modelscope.create("Org/Model", {"a": b"1"})
+    modelscope.serves_git = False
+    modelscope.faults.add(Fault("status", route="refs", status=404, times=None))
+    refused = sync(plan('name = "modelscope:Org/Model"\nrevisions = ["tags"]'))
+    assert "cannot be asked which branches and tags there are" in refused.err
+    assert refused.code == 2

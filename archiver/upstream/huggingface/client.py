@@ -33,7 +33,6 @@ from archiver.upstream.huggingface.listing import (
 from archiver.upstream.huggingface.search import repositories_of
 from archiver.upstream.huggingface.state import (
     HISTORY_PAGES,
-    LARGEST_REFS,
     parse_anything,
     parse_history,
     parse_refs,
@@ -41,6 +40,7 @@ from archiver.upstream.huggingface.state import (
     state_of,
 )
 from archiver.upstream.ranges import RangedStream
+from archiver.upstream.refs import LARGEST_REFS
 from archiver.upstream.remote_file import Listing, RemoteFile
 from archiver.upstream.retry import RetryPolicy
 from archiver.upstream.stream import HubFile, HubStream

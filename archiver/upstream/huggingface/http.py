@@ -72,7 +72,8 @@ class Session(http.Session):
     def _client(self) -> httpx2.Client:
         return get_session()
 
-    def _credentials(self) -> dict[str, str]:
+    def _credentials(self, url: str = "") -> dict[str, str]:
+        del url
         headers = build_hf_headers(token=self._token, library_name="archiver")
         return {name: value for name, value in headers.items() if name == "authorization"}
 

@@ -5,19 +5,12 @@ Both become a :class:`~archiver.archive.watch.RepositoryState`.
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
 from archiver.archive.records import FILES_MAX
-from archiver.archive.watch import (
-    BRANCHES_MAX,
-    NAME_MAX,
-    TAGS_MAX,
-    RepositoryState,
-    UpstreamFile,
-)
+from archiver.archive.watch import RepositoryState, UpstreamFile
 from archiver.digest import is_git_oid, is_sha256
 from archiver.errors import HostileNameError
 from archiver.names import RepositoryName, as_commit
@@ -29,22 +22,17 @@ from archiver.upstream.huggingface.listing import (
     repository_name,
 )
 from archiver.upstream.listing import LARGEST_FILE, decoded, whole_characters
+from archiver.upstream.refs import refs_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from archiver.upstream.http import Subject
 
-LARGEST_REFS: Final = 4 * 1024 * 1024
-"""Bytes of the branches and tags, or of a page of commits."""
 HISTORY_PAGES: Final = 4
 """Of the commits that lead to one; the hub lists 50 or more on each."""
 _LARGEST_SIBLINGS: Final = 32 * 1024 * 1024
 _LONGEST_GATE: Final = 20
 _README: Final = "README.md"
 _MAIN: Final = "main"
-_REF_NAME: Final = re.compile(r"[^\x00-\x20\x7f~^:?*\[\\\ud800-\udfff]+")
-"""A name as git allows it (git-check-ref-format), by its characters."""
 
 Document = TypeVar("Document")
 
@@ -136,18 +124,16 @@ def state_of(
     files = _files(described)
     card = next((file.oid for file in files or () if file.path == _README), "")
     gated = described.gated
-    branches, tags = (
-        (_refs(refs.branches, BRANCHES_MAX), _refs(refs.tags, TAGS_MAX)) if refs else (None, None)
-    )
+    told = refs_of(_pairs(refs.branches), _pairs(refs.tags), _MAIN) if refs else None
     return RepositoryState(
         asked=subject.repository,
         repository=repository_name(described.id or described.model_id, kind),
         endpoint=subject.endpoint,
         time=time,
         head=as_commit(described.sha) if described.sha else "",
-        branches=branches,
-        tags=tags,
-        complete=not refs or (len(refs.branches) <= BRANCHES_MAX and len(refs.tags) <= TAGS_MAX),
+        branches=told.branches if told else None,
+        tags=told.tags if told else None,
+        complete=told is None or told.complete,
         id=internal_id(described, subject),
         licence=_unicode(licence_of(card_of(described))),
         gated=_unicode(gated)[:_LONGEST_GATE] if isinstance(gated, str) else "yes" if gated else "",
@@ -163,18 +149,8 @@ def _unicode(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def _refs(refs: Iterable[Ref], most: int) -> dict[str, str]:
-    """Return name -> commit of the first by name, without what git allows to no branch and no tag."""
-    fine = {
-        ref.name: ref.commit
-        for ref in refs
-        if _REF_NAME.fullmatch(ref.name)
-        and len(ref.name.encode("utf-8", "replace")) <= NAME_MAX
-        and is_git_oid(ref.commit)
-    }
-    # The main branch is always looked at.
-    order = sorted(fine, key=lambda name: (name != _MAIN, name))
-    return {name: fine[name] for name in order[:most]}
+def _pairs(refs: list[Ref]) -> list[tuple[str, str]]:
+    return [(ref.name, ref.commit) for ref in refs]
 
 
 def _files(described: StateDocument) -> tuple[UpstreamFile, ...] | None:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
-from archiver.archive.watch import RepositoryState
 from archiver.digest import is_sha256
-from archiver.errors import AccessError, MismatchError, UpstreamGoneError, UsageError
+from archiver.errors import (
+    AccessError,
+    HostileNameError,
+    MismatchError,
+    NetworkError,
+    TokenError,
+    UpstreamGoneError,
+    UsageError,
+)
 from archiver.memory import BUDGET
 from archiver.names import DATASET, MODELSCOPE, TYPES, RepositoryName, check_paths
 from archiver.text import printable, utc_now
@@ -17,11 +25,18 @@ from archiver.upstream.connections import ConnectionPool, window_within
 from archiver.upstream.deadlines import ListingAllowance, Patience, chosen_patience
 from archiver.upstream.http import Subject
 from archiver.upstream.listing import FileCollection
-from archiver.upstream.modelscope.http import ENDPOINT_VARIABLE, Session, no_revision
+from archiver.upstream.modelscope.http import (
+    ENDPOINT_VARIABLE,
+    GIT_REFS,
+    TOKEN_VARIABLE,
+    Session,
+    no_revision,
+)
 from archiver.upstream.modelscope.listing import (
     PAGE_SIZE,
     TRUNCATED_AT,
     FileItem,
+    Info,
     Pin,
     id_of,
     licence_of,
@@ -34,7 +49,10 @@ from archiver.upstream.modelscope.listing import (
     require_commit,
     spelling_of,
 )
+from archiver.upstream.modelscope.search import parse_page, repositories_of
+from archiver.upstream.modelscope.state import MAIN, parse_revisions, state_of
 from archiver.upstream.ranges import RangedStream
+from archiver.upstream.refs import ADVERTISEMENT, LARGEST_REFS, Refs, parse_advertisement
 from archiver.upstream.remote_file import Listing, RemoteFile
 from archiver.upstream.retry import RetryPolicy
 from archiver.upstream.stream import HubFile, HubStream
@@ -43,13 +61,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from contextlib import ExitStack
 
+    from archiver.archive.watch import RepositoryState
     from archiver.throttle import Throttle
     from archiver.upstream.deadlines import LeastRate
     from archiver.upstream.http import Answer
 
-_MAIN = "master"
 _HISTORY_PAGES = 4
 """Of the commits that lead to one."""
+_ASKED_REFS = 20
+"""Branches and tags that are asked for one by one, where nothing lists their commits."""
+_CONTROL = "openapi/v1/models?page_number=1&page_size=1"
+"""What is shown to everybody who may ask at all."""
 _LARGEST_INFO = 64 * 1024 * 1024
 """It holds the README too."""
 
@@ -83,6 +105,8 @@ class ModelScope:
         chosen = patience or chosen_patience()
         self._session = Session(token, endpoint, chosen, retry or RetryPolicy())
         self._throttle = throttle
+        self._git: tuple[str, ...] = ("{type}s/{name}", "{name}")
+        """What may come before ``.git`` in the address of a repository for git: what serves it stays."""
         self._pool = ConnectionPool(connections, window_within(memory))
 
     @property
@@ -108,11 +132,9 @@ class ModelScope:
             UsageError: ``repository`` is no repository's name, or of another hub.
         """
         name = _on_this_hub(repository)
-        subject = self._subject(name.spelling, revision or _MAIN, name.type)
+        subject = self._subject(name.spelling, revision or MAIN, name.type)
         allowance = ListingAllowance(self._session.patience, ENDPOINT_VARIABLE)
-        info, _ = self._session.json(
-            self._api(name), subject, parse_info, allowance, most=_LARGEST_INFO
-        )
+        info = self._info(name, subject, allowance)
         spelling = spelling_of(info, subject)
         pinned = self._pin(name, subject, allowance)
         exact = self._subject(spelling, pinned.commit, name.type)
@@ -129,7 +151,7 @@ class ModelScope:
             endpoint=self.endpoint,
             repository=spelling,
             revision=pinned.commit,
-            name=revision or _MAIN,
+            name=revision or MAIN,
             files=tuple(sorted(files, key=lambda file: file.path)),
             id=id_of(info),
             committed=pinned.committed,
@@ -144,28 +166,21 @@ class ModelScope:
     def look(self, repository: str) -> RepositoryState:
         """Return what the hub says of a repository, as `WatchedUpstream` has it; raise likewise.
 
-        That is less than of Hugging Face: it lists branches and tags without their commits, so that only
-        the main branch is known, and it tells of no gate and of no digest of the card.
+        More requests are sent only where ModelScope does not give git's list of the branches and tags.
         """
         name = _on_this_hub(repository)
-        subject = self._subject(name.spelling, _MAIN, name.type)
+        subject = self._subject(name.spelling, MAIN, name.type)
         allowance = ListingAllowance(self._session.patience, ENDPOINT_VARIABLE)
         time = utc_now()
-        info, _ = self._session.json(
-            self._api(name), subject, parse_info, allowance, most=_LARGEST_INFO
+        info = self._info(name, subject, allowance)
+        current = RepositoryName.parse(name_of(info, subject))
+        refs = self._git_refs(current, subject, allowance)
+        refs = refs or self._listed_refs(current, subject, allowance)
+        # Where neither names them, it is the main branch alone that can be asked for.
+        head = (
+            refs.branches.get(MAIN, "") if refs else self._pin(current, subject, allowance).commit
         )
-        current = name_of(info, subject)
-        pinned = self._pin(RepositoryName.parse(current), subject, allowance)
-        return RepositoryState(
-            asked=name.spelling,
-            repository=current,
-            endpoint=self.endpoint,
-            time=time,
-            head=pinned.commit,
-            id=id_of(info),
-            licence=licence_of(info),
-            card=None,
-        )
+        return state_of(info, refs, head, subject, time)
 
     def has_commit(self, repository: str, commit: str) -> bool:
         """Return whether the hub still has a commit of a repository that it shows; raise as `look`."""
@@ -199,8 +214,40 @@ class ModelScope:
         return None
 
     def control(self) -> str:
-        """Return ``""``: no request is for everybody, and a token that is not taken is told as such."""
-        return ""
+        """Ask for any model; raise as `WatchedUpstream` has it. ``""`` where that is no address."""
+        allowance = ListingAllowance(self._session.patience, ENDPOINT_VARIABLE)
+        subject = Subject(
+            _CONTROL, endpoint=self.endpoint, kind="answer to", variable=ENDPOINT_VARIABLE
+        )
+        url = f"{self.endpoint}/{_CONTROL}"
+        try:
+            self._session.json(url, subject, parse_page, allowance)
+        except UpstreamGoneError as error:
+            if error.status in {HTTPStatus.NOT_FOUND, HTTPStatus.GONE}:
+                return ""  # a hub of its own kind; that it answers says little
+            raise TokenError(
+                f"{self.endpoint} refuses also what it shows to everybody (HTTP {error.status}).",
+                hint=f"Check {TOKEN_VARIABLE}: a token that has expired is refused so.",
+            ) from error
+        return _CONTROL.partition("?")[0]
+
+    def repositories_of(self, author: str) -> tuple[str, ...]:
+        """Return the models of ``modelscope:Org``, or its datasets (``modelscope:datasets/Org``).
+
+        Raise as ``list``, and MismatchError if there are more than ModelScope lists.
+        """
+        wanted = _on_this_hub(f"{author}/x")
+        allowance = ListingAllowance(self._session.patience, ENDPOINT_VARIABLE)
+        owner = wanted.name.removesuffix("/x")
+        return repositories_of(self._session, owner, wanted.type, allowance)
+
+    def collection(self, slug: str) -> tuple[str, ...]:
+        """Raise UsageError: what ModelScope's API lists of a collection are skills."""
+        raise UsageError(
+            f"ModelScope does not tell which models and datasets are in {printable(slug)}: of a collection "
+            "its API lists skills only.",
+            hint='Name each in the plan by itself, or all of an author: author = "modelscope:Org".',
+        )
 
     @contextmanager
     def open(
@@ -235,6 +282,53 @@ class ModelScope:
 
     def _api(self, repository: RepositoryName) -> str:
         return f"{self.endpoint}/api/v1/{repository.type}s/{repository.name}"
+
+    def _info(self, name: RepositoryName, subject: Subject, allowance: ListingAllowance) -> Info:
+        info, _ = self._session.json(
+            self._api(name), subject, parse_info, allowance, most=_LARGEST_INFO
+        )
+        return info
+
+    def _git_refs(
+        self, name: RepositoryName, subject: Subject, allowance: ListingAllowance
+    ) -> Refs | None:
+        """Return the branches and tags as git lists them; None where they are not given so."""
+        headers = {"accept": ADVERTISEMENT, "user-agent": "git/archiver"}
+        for form in self._git:
+            path = form.format(type=name.type, name=name.name)
+            if name.type == DATASET and not path.startswith(f"{DATASET}s/"):
+                continue
+            url = f"{self.endpoint}/{path}{GIT_REFS}"
+            try:
+                body, _ = self._session.read(url, subject, allowance, headers, most=LARGEST_REFS)
+                refs = parse_advertisement(body, subject, MAIN)
+            except (UpstreamGoneError, HostileNameError):
+                continue
+            except NetworkError:
+                # The description came just now: it is this address that does not answer.
+                self._git = ()
+                break
+            self._git = (form,) if name.type != DATASET else self._git
+            return refs
+        return None
+
+    def _listed_refs(
+        self, name: RepositoryName, subject: Subject, allowance: ListingAllowance
+    ) -> Refs | None:
+        """Return the branches and tags as the API lists them; None where it does not."""
+        url = f"{self._api(name)}/revisions"
+        try:
+            listed, _ = self._session.json(
+                url, subject, parse_revisions, allowance, most=LARGEST_REFS
+            )
+        except (UpstreamGoneError, HostileNameError):
+            return None
+        commits: dict[str, str] = {}
+        for ref in listed.unpinned[:_ASKED_REFS]:
+            with suppress(UpstreamGoneError):
+                named = replace(subject, revision=ref)
+                commits[ref] = self._pin(name, named, allowance).commit
+        return listed.refs(commits)
 
     def _pin(self, name: RepositoryName, subject: Subject, allowance: ListingAllowance) -> Pin:
         terms = urlencode(

@@ -20,6 +20,7 @@ asked):
 
 from __future__ import annotations
 
+import base64
 import os
 import threading
 from functools import cache
@@ -39,6 +40,7 @@ from archiver.errors import (
 from archiver.text import printable
 from archiver.upstream import http
 from archiver.upstream.endpoint import checked_endpoint
+from archiver.upstream.refs import SERVICE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
 DEFAULT_ENDPOINT = "https://modelscope.cn"
 ENDPOINT_VARIABLE = "MODELSCOPE_ENDPOINT"
 TOKEN_VARIABLE = "MODELSCOPE_API_TOKEN"  # noqa: S105 - the name of a variable
+GIT_REFS = f".git/{SERVICE}"
 _OLD_VARIABLE = "MODELSCOPE_DOMAIN"
 _TOKEN_HINT = f"If it is open to you, pass --token or set {TOKEN_VARIABLE}."
 _UNKNOWN_TOKEN = "10010103009"  # noqa: S105 - a code of the hub
@@ -111,9 +114,13 @@ class Session(http.Session):
     def _headers(self) -> dict[str, str]:
         return {"user-agent": _AGENT}
 
-    def _credentials(self) -> dict[str, str]:
+    def _credentials(self, url: str) -> dict[str, str]:
         if not self._token:
             return {}
+        if url.endswith(GIT_REFS):
+            # As git sends what its client writes into an address: oauth2:TOKEN@.
+            pair = base64.b64encode(f"oauth2:{self._token}".encode("utf-8", "replace"))
+            return {"authorization": f"Basic {pair.decode()}"}
         return {"authorization": f"Bearer {self._token}", "cookie": f"m_session_id={self._token}"}
 
     def _passes(self, status: int, subject: Subject) -> bool:

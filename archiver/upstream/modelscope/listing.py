@@ -89,6 +89,9 @@ class Info(msgspec.Struct, rename="pascal"):
     path: str | None = None
     name: str | None = None
     license: msgspec.Raw = _NULL
+    visibility: msgspec.Raw = _NULL
+    protected_mode: msgspec.Raw = _NULL
+    read_me_content: msgspec.Raw = _NULL
 
 
 class FileItem(msgspec.Struct, gc=False):
@@ -123,20 +126,21 @@ class FilesPage(msgspec.Struct, rename="pascal"):
 
 def parse_history(body: bytes | bytearray, subject: Subject) -> History:
     """Return a history; raise what the answer stands for if it is none."""
-    return _data(body, History, subject)
+    return data_of(body, History, subject)
 
 
 def parse_info(body: bytes | bytearray, subject: Subject) -> Info:
     """Return a repository's description; raise what the answer stands for if it is none."""
-    return _data(body, Info, subject)
+    return data_of(body, Info, subject)
 
 
 def parse_files(body: bytes | bytearray, subject: Subject) -> FilesPage:
     """Return a listing; raise what the answer stands for if it is none."""
-    return _data(body, FilesPage, subject)
+    return data_of(body, FilesPage, subject)
 
 
-def _data(body: bytes | bytearray, kind: type[Data], subject: Subject) -> Data:
+def data_of(body: bytes | bytearray, kind: type[Data], subject: Subject) -> Data:
+    """Return what an answer carries; raise what it stands for if it is a refusal or of another form."""
     nonsense = HostileNameError(
         f"ModelScope's answer about {subject} is not of the form that its API has.",
         hint=f"Nothing was fetched. Check that {ENDPOINT_VARIABLE} is a hub of that kind.",
@@ -223,7 +227,7 @@ def spelling_of(info: Info, subject: Subject) -> str:
 
 def id_of(info: Info) -> str:
     """Return ModelScope's own id of a repository, ``""`` if it has none that makes sense."""
-    number = _value(info.id)
+    number = value_of(info.id)
     if isinstance(number, str) and number.isascii() and number.isdecimal():
         number = int(number[:_LONGEST_ID])
     known = isinstance(number, int) and not isinstance(number, bool) and 0 < number < _LARGEST_ID
@@ -232,11 +236,11 @@ def id_of(info: Info) -> str:
 
 def licence_of(info: Info) -> str:
     """Return the licence that is declared."""
-    licence = _value(info.license)
+    licence = value_of(info.license)
     return licence[:_LONGEST_LICENCE] if isinstance(licence, str) else ""
 
 
-def _value(raw: msgspec.Raw) -> Any:
+def value_of(raw: msgspec.Raw) -> Any:
     """Return a small value, whatever it is; None of a large one."""
     if memoryview(raw).nbytes > _LONGEST_VALUE:
         return None
@@ -246,9 +250,17 @@ def _value(raw: msgspec.Raw) -> Any:
         return None
 
 
+def text_of(raw: msgspec.Raw) -> str:
+    """Return a text of any length, ``""`` if it is none."""
+    try:
+        return msgspec.json.decode(raw, type=str)
+    except (msgspec.DecodeError, ValueError):
+        return ""
+
+
 def _time(raw: msgspec.Raw) -> str:
     """Return a time as the format writes it; ``""`` if it is none."""
-    seconds = _value(raw)
+    seconds = value_of(raw)
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds <= 0:
         return ""
     try:
