@@ -169,7 +169,10 @@ def run(arguments: list[str] | None = None) -> None:
         # One that is ignored stays so: that is what nohup is for.
         if signal.getsignal(number) in {signal.SIG_DFL, signal.default_int_handler}:
             signal.signal(number, _end)
-    sys.exit(invoke(sys.argv[1:] if arguments is None else arguments))
+    code = invoke(sys.argv[1:] if arguments is None else arguments)
+    # At its end the interpreter looks for cycles in all that was ever loaded: 30 ms, for nothing.
+    gc.freeze()
+    sys.exit(code)
 
 
 def _end(_number: int, _frame: object) -> None:

@@ -22,6 +22,8 @@ _LEAST_WINDOW: Final = 8 << 20
 PIECE: Final = 1 << 20
 """Bytes of a buffer: what a connection hands on at once."""
 _FIRST_CONNECTIONS: Final = 4
+_EACH_BYTES: Final = 16 << 20
+"""Who has so much to fetch for each connection begins with more: finding out takes half a second."""
 _EPOCH_SECONDS: Final = 0.2
 """How long a number of connections is tried before it is judged."""
 _STARVED: Final = 0.3
@@ -119,12 +121,19 @@ class ConnectionPool:
 class ConnectionCount:
     """How many connections a file is given: ``number``, from 1 to ``most``.
 
-    One until the first bytes came; then more, for as long as the reader waits and they bring more.
+    One until the first bytes came, then some, and of a large file all; more, for as long as the reader
+    waits and they bring more.
+
+    Args:
+        most: The most there may be.
+        clock: Seconds from any start, never going back.
+        size: The bytes that are to be fetched.
     """
 
-    def __init__(self, most: int, clock: Callable[[], float]) -> None:
+    def __init__(self, most: int, clock: Callable[[], float], size: int = 0) -> None:
         self.number = 1
         self._most = most
+        self._first = min(max(_FIRST_CONNECTIONS, size // _EACH_BYTES), most)
         self._clock = clock
         self._begun = False
         self._settled_until = 0.0
@@ -143,7 +152,7 @@ class ConnectionCount:
         """Take note that the first bytes came: the hub gives ranges."""
         if not self._begun:
             self._begun = True
-            self.number = min(_FIRST_CONNECTIONS, self._most)
+            self.number = self._first
             self._restart(self._clock() + _EPOCH_SECONDS / 2)  # the others are only being opened
 
     def received(self, count: int) -> None:

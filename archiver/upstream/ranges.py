@@ -29,7 +29,7 @@ RANGE_STEP: Final = 2 << 20
 then leave nothing to hand on."""
 LONGEST_RANGE: Final = 16 << 20
 """Each range costs a round trip. In the middle of a file half of what is on its way is in the window."""
-SHORTEST_RANGE: Final = 1 << 20
+SHORTEST_RANGE: Final = 4 << 20
 _PIECE_SECONDS: Final = 0.25
 """Where the reader waits for it, what came in so many seconds is handed on, however little."""
 
@@ -73,7 +73,7 @@ class RangedStream:
         self._throttle = throttle
         self._pool = pool
         self._changed = pool.changed
-        self._count = ConnectionCount(pool.most, pool.clock)
+        self._count = ConnectionCount(pool.most, pool.clock, file.size - offset)
         self._position = offset
         """What was read."""
         self._planned = offset

@@ -346,10 +346,10 @@ def test_all_connections_share_the_throttle(hub, files):
 class Link:
     """A made-up link, and the count of connections that is used on it."""
 
-    def __init__(self, most: int, *, each: float, together: float) -> None:
+    def __init__(self, most: int, *, each: float, together: float, size: int = 0) -> None:
         self.now = 100.0
         self.each, self.together = each, together
-        self.count = ConnectionCount(most, lambda: self.now)
+        self.count = ConnectionCount(most, lambda: self.now, size)
         self.count.began()
 
     def run(self, seconds: float, *, waiting: float = 1.0) -> int:
@@ -366,6 +366,14 @@ class Link:
 )
 def test_there_are_as_many_connections_as_bring_more(each, together, number):
     assert Link(8, each=each, together=together).run(3) == number
+
+
+@pytest.mark.parametrize(("size", "number"), [(40 * MIB, 4), (100 * MIB, 6), (1 << 30, 8)])
+def test_a_large_file_begins_with_more(size, number):
+    link = Link(8, each=25e6, together=1e9, size=size)
+    assert link.count.number == number
+    link.count.refused(3)
+    assert link.run(20) == 3
 
 
 def test_one_bad_moment_of_a_machine_decides_nothing():
