@@ -32,8 +32,6 @@ from archiver.night.words import lines, next_command, verdict
 from archiver.operations.status.run import status
 from archiver.plan.budget import RunBudget
 from archiver.progress import Progress, stop_requested
-from archiver.report.facts import collect
-from archiver.report.page import page, store
 from archiver.storage.locks import RunLock
 from archiver.storage.store import local_folder
 from archiver.text import printable, wall_clock
@@ -295,6 +293,10 @@ class _Night:
         return StepResult("prometheus", "idle")
 
     def _report(self) -> StepResult:
+        # Its totals come from the catalogue: most nights need neither that nor SQL.
+        from archiver.report.facts import collect  # noqa: PLC0415
+        from archiver.report.page import page, store  # noqa: PLC0415
+
         facts = collect(self._archive, Progress())
         store(self._archive, facts, page(facts))
         return StepResult("report", "idle")

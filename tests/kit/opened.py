@@ -11,26 +11,23 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
-def opened_by(root: Path, *words: object, env: Mapping[str, str] | None = None) -> Counter[str]:
-    """Run a command on the archive; return how often it opened each kind of file there.
+def opened_by(root: Path, *words: object, inside: Path | None = None) -> Counter[str]:
+    """Run a command on the archive; return how often it opened each kind of file there, or ``inside``.
 
     A kind is the folder at the archive's top, or the file's name there.
     """
+    inside = inside or root
     listed = root.with_name(f"{root.name}-opened.json")
     command = [sys.executable, "-m", "kit.opened", str(listed), *map(str, words), "-C", str(root)]
     paths = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, **(env or {}), "PYTHONPATH": paths}
+    environment = {**os.environ, "PYTHONPATH": paths}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     names = [Path(path) for path in json.loads(listed.read_text())]
-    inside = (path.relative_to(root) for path in names if path.is_relative_to(root))
-    return Counter(path.parts[0] for path in inside if path.parts)
+    opened = (path.relative_to(inside) for path in names if path.is_relative_to(inside))
+    return Counter(path.parts[0] for path in opened if path.parts)
 
 
 def main() -> None:

@@ -27,7 +27,6 @@ from archiver.archive.policy import Policy
 from archiver.archive.publish import closure_names, missing_packs
 from archiver.archive.repair.packs import copy_as_it_was
 from archiver.archive.transfer import COPIER_BYTES, Flow, Transfer
-from archiver.catalogue.rebuild import open_catalogue
 from archiver.errors import ArchiverError, skip_damaged
 from archiver.memory import MemoryBudget
 from archiver.operations.copy import journals
@@ -309,6 +308,9 @@ class _Run:
         folder = self._target.store.folder
         if folder is None or not (folder.path / CATALOGUE).is_file():
             return
+        # Where it lacks nothing, or is asked what it lacks, SQL is not loaded.
+        from archiver.catalogue.rebuild import open_catalogue  # noqa: PLC0415
+
         try:
             open_catalogue(self._target, self._progress).close()
         except ArchiverError:
