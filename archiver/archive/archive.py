@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from archiver.archive import layout
 from archiver.archive.advice import command
+from archiver.archive.document_cache import DocumentCache
 from archiver.archive.events import TOOL
 from archiver.archive.journal import Journal, policy_of
 from archiver.archive.manifests import Manifests
@@ -72,15 +73,30 @@ _OPEN_PACKS: Final = 64
 _NEWER: Final = "Nothing was changed. Use a newer archiver: what it needs is not known to this one."
 
 
-class Archive:
-    """An opened archive."""
+class KnownDocuments:
+    """What this process has read of one archive, of its events and its seals.
 
-    def __init__(self, store: Store, info: ArchiveInfo) -> None:
+    Who opens an archive more than once hands it on. It need not be at the same place meanwhile: a name that
+    is there again is the same document.
+    """
+
+    def __init__(self) -> None:
+        self.events: DocumentCache[Event] = DocumentCache()
+        self.seals: DocumentCache[Snapshot] = DocumentCache()
+
+
+class Archive:
+    """An opened archive; ``known`` is what this process read of it when it was open before."""
+
+    def __init__(
+        self, store: Store, info: ArchiveInfo, known: KnownDocuments | None = None
+    ) -> None:
         self.store = store
         self.info = info
-        self.journal = Journal(store)
+        known = known or KnownDocuments()
+        self.journal = Journal(store, known.events)
         self._manifests = Manifests(store, self._kept_manifest)
-        self._seals = Seals(store, self._manifests, self.journal)
+        self._seals = Seals(store, self._manifests, self.journal, known.seals)
         self._packs: OrderedDict[str, PackReader] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -104,8 +120,15 @@ class Archive:
         return cls(store, info)
 
     @classmethod
-    def open(cls, root: Path, pack_folders: Sequence[Path] = ()) -> Archive:
+    def open(
+        cls,
+        root: Path,
+        pack_folders: Sequence[Path] = (),
+        known: KnownDocuments | None = None,
+    ) -> Archive:
         """Open the archive in ``root``; to be read only, if packs are looked for in further folders too.
+
+        ``known`` is what this process read of it when it was open before.
 
         Raises:
             NoArchiveError: There is none.
@@ -115,8 +138,8 @@ class Archive:
         info = _read_info(store)
         require_known(f"The archive {root}", info.format, info.features)
         if not pack_folders:
-            return cls(store, info)
-        return cls(StoreWithPacks(store, PackFolders(pack_folders)), info)
+            return cls(store, info, known)
+        return cls(StoreWithPacks(store, PackFolders(pack_folders)), info, known)
 
     def require_writable(self) -> None:
         """Raise the error that forbids writing, if one does.

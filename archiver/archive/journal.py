@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from archiver.archive import layout
+from archiver.archive.document_cache import DocumentCache
 from archiver.archive.events import Event, Malformed, Sighted, parse_event
 from archiver.archive.policy import Policy
 from archiver.archive.records import canonical, record_digest
@@ -35,12 +36,15 @@ by one of them, unless it was copied in from another archive: whoever copies rea
 
 
 class Journal:
-    """The events of one archive."""
+    """The events of one archive; ``known`` are those that this process has read."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, known: DocumentCache[Event] | None = None) -> None:
         self._store = store
         self._lock = threading.Lock()
         self._after: dict[str, tuple[str, ...]] = {}
+        self._known = known or DocumentCache()
+        self._order: tuple[list[str], list[str]] = [], []
+        """Ids in the order of their names, and the same ones each after those that it names."""
 
     def names(self) -> list[str]:
         """Return the names of all events, oldest first."""
@@ -48,6 +52,13 @@ class Journal:
 
     def read(self, name: str) -> Event:
         """Return one event; raise DamageError if it is not the one of its name, or vanished."""
+        return self._read(name)[0]
+
+    def known(self, name: str) -> Event:
+        """Return one event, as ``read`` does; one that this process has read before is not read again."""
+        return self._known.get(name, self._read)
+
+    def _read(self, name: str) -> tuple[Event, int]:
         try:
             data = self._store.get(name, EVENT_MAX)
         except FileNotFoundError:
@@ -58,20 +69,29 @@ class Journal:
             raise DamageError(
                 f"The event {name} is damaged: its bytes have another digest.", path=name
             )
-        return parse_event(data, f"The event {name}")
+        return parse_event(data, f"The event {name}"), len(data)
 
     def events(self, on_damage: OnDamage) -> Iterator[tuple[str, Event]]:
         """Yield every event with its id, oldest first; damaged ones go to ``on_damage``.
 
-        An event comes after all that it names, also within a second and where a clock went wrong.
+        An event comes after all that it names, also within a second and where a clock went wrong. Those
+        that this process has read before are not read again.
         """
         read: dict[str, Event] = {}
         for name in self.names():
             try:
-                read[layout.event_of(name) or ""] = self.read(name)
+                read[layout.event_of(name) or ""] = self.known(name)
             except DamageError as error:
                 on_damage(name, error)
-        yield from in_order(read)
+        yield from self.in_order(read)
+
+    def in_order(self, events: dict[str, Event]) -> Iterator[tuple[str, Event]]:
+        """Yield events as the function ``in_order`` does, which is not asked anew about the same ones."""
+        ids, (known, order) = list(events), self._order
+        if ids != known:
+            order = [digest for digest, _ in in_order(events)]
+            self._order = ids, order
+        return ((digest, events[digest]) for digest in order)
 
     def newest_sighting(self, repository: str, branch: str) -> Event | None:
         """Return the newest event in which upstream was seen to point a branch somewhere; None if none was.
@@ -80,11 +100,13 @@ class Journal:
         hundred thousand. What a cache said does not count, and events that cannot be read are passed over.
         """
         for name in reversed(self.names()):
+            event = self._known.kept(name)
             try:
-                data = self._store.get(name, EVENT_MAX)
-                if _SIGHTED not in data or blake3_hex(data) != layout.event_of(name):
-                    continue
-                event = parse_event(data, name)
+                if event is None:
+                    data = self._store.get(name, EVENT_MAX)
+                    if _SIGHTED not in data or blake3_hex(data) != layout.event_of(name):
+                        continue
+                    event = parse_event(data, name)
             except (ArchiverError, FileNotFoundError):
                 continue
             seen = event.detail
@@ -130,7 +152,7 @@ class Journal:
 
     def _named_by(self, name: str) -> tuple[str, ...]:
         try:
-            return self.read(name).after
+            return self.known(name).after
         except DamageError:
             return ()  # an audit says so; the next event names it all the same
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from archiver.names import HUGGING_FACE, MODEL, RepositoryName, as_repo_id, slug
@@ -98,6 +99,7 @@ def event_name(time: str, digest: str) -> str:
     return f"{JOURNAL}/{time[:4]}/{time[5:7]}/{_compact(time)}.{digest}.json"
 
 
+@lru_cache(1 << 16)  # each reading of the journal asks this of every name, twice
 def event_of(name: str) -> str | None:
     """Return the event's BLAKE3, or None if ``name`` is not an event's name."""
     match = _EVENT.match(name)

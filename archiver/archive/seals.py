@@ -37,6 +37,7 @@ from archiver.names import MODEL, RepositoryName, as_repo_id, slug
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from archiver.archive.document_cache import DocumentCache
     from archiver.archive.journal import Journal
     from archiver.archive.manifests import Manifests
     from archiver.storage.store import Store
@@ -92,12 +93,20 @@ class Seals:
     """The seals in one store.
 
     ``manifests`` say what seals of older writers do not, and ``journal`` what damaged ones do not.
+    ``known`` are those that were read already.
     """
 
-    def __init__(self, store: Store, manifests: Manifests, journal: Journal) -> None:
+    def __init__(
+        self,
+        store: Store,
+        manifests: Manifests,
+        journal: Journal,
+        known: DocumentCache[Snapshot],
+    ) -> None:
         self._store = store
         self._manifests = manifests
         self._journal = journal
+        self._known = known
 
     def all(self, on_damage: OnDamage = raise_damage) -> Iterator[Snapshot]:
         """Yield every snapshot, by name; damaged seals go to ``on_damage``."""
@@ -158,7 +167,7 @@ class Seals:
             if layout.document_of(name) is None:
                 continue
             try:
-                snapshot = self.read(name)
+                snapshot = self._known.get(name, self._read)
             except DamageError as error:
                 on_damage(name, error)
                 continue
@@ -176,6 +185,9 @@ class Seals:
         Raise DamageError unless it is whole and its name is its own, NotUnderstoodError if only a newer
         version can read it.
         """
+        return self._read(name, where)[0]
+
+    def _read(self, name: str, where: str = "") -> tuple[Snapshot, int]:
         what = f"The seal {where or name}"
         try:
             data = self._store.get(where or name, SEAL_MAX)
@@ -195,7 +207,9 @@ class Seals:
         snapshot = Snapshot(digest, parse_record(data, Seal, what))
         if not _is_named(snapshot, name):
             raise DamageError(f"{what} lies under a name that is not its own.", path=where or name)
-        return snapshot if snapshot.name == name else snapshot._replace(elsewhere=name)
+        if snapshot.name != name:
+            snapshot = snapshot._replace(elsewhere=name)
+        return snapshot, len(data)
 
     def find(
         self, repository: str, revision: str | None = None, on_newer: OnDamage = raise_damage

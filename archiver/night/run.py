@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 import msgspec
 
+from archiver.archive.archive import KnownDocuments
 from archiver.archive.events import NightRun, new_event
 from archiver.archive.places import own_place, settled_place
 from archiver.errors import ArchiverError, ExitCode, explain_system_error, skip_damaged
@@ -147,6 +148,7 @@ class _Night:
         """Return what is to be done, in its order."""
         archive, request, chores = self._archive, self._request, self._plan.night
         memory, meter, audit = request.memory, self._progress.meter, chores.audit
+        copies = {folder: KnownDocuments() for folder in chores.copies}
         steps: dict[str, Callable[[], StepResult]] = {}
         if chores.before:
             steps["before"] = lambda: self._commands("before", None)
@@ -156,12 +158,14 @@ class _Night:
         if chores.parity:
             steps["parity"] = lambda: parity_step(archive, memory, meter)
         if chores.copies:
-            steps["copies"] = lambda: copies_step(archive, chores.copies, memory, meter)
+            steps["copies"] = lambda: copies_step(archive, copies, memory, meter)
         if audit is not None:
             steps["audit"] = lambda: audit_step(archive, audit, memory, meter)
-            for folder in chores.copies:
+            for folder, known in copies.items():
                 step = f"audit of {folder}"
-                steps[step] = partial(place_audit_step, archive, folder, audit, memory, meter, step)
+                steps[step] = partial(
+                    place_audit_step, archive, folder, known, audit, memory, meter, step
+                )
         if any(entry.smoke not in {"", "none"} for entry in self._plan.repositories):
             steps["smoke"] = lambda: smoke_step(archive, self._plan, meter)
         if chores.sign:

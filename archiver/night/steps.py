@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
-from archiver.archive.archive import Archive
+from archiver.archive.archive import Archive, KnownDocuments
 from archiver.archive.check.proofs import proofs_of, readable_events
 from archiver.archive.check.schedule import Limits
 from archiver.archive.copies import own_history
@@ -38,7 +38,7 @@ from archiver.operations.sign import SignRequest, sign
 from archiver.text import utc_before, utc_now
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from contextlib import AbstractContextManager
 
     from archiver.archive.findings import Finding
@@ -52,7 +52,7 @@ _DAY: Final = 86400
 _UNCHANGED_COPY_DAYS: Final = 7
 """A copy that lacks nothing gets the journal, and is noted as seen, this often."""
 _DOCUMENTS_DAYS: Final = 7
-"""Where no pack is due, seals, manifests and events are looked at this often."""
+"""Seals, manifests, events and sidecars are looked at this often."""
 
 
 # ---- the archive's own disk
@@ -97,18 +97,22 @@ def parity_step(
 
 def copies_step(
     archive: Archive,
-    folders: tuple[str, ...],
+    folders: Mapping[str, KnownDocuments],
     memory: MemoryBudget,
     meter: Callable[[str, str], AbstractContextManager[Progress]],
 ) -> StepResult:
-    """Copy to each of the folders where an archive is; one that is away is told, and no failure."""
+    """Copy to each of the folders where an archive is; one that is away is told, and no failure.
+
+    ``folders`` are given with what this night has read of their archives.
+    """
     counts = {"places": len(folders), "away": 0, "brought": 0, "brought_bytes": 0}
     facts: list[Fact] = []
     errors: list[StepError] = []
     done = False
-    for folder in folders:
+    for folder, known in folders.items():
+        request = CopyRequest(Path(folder), memory=memory, known_documents=known)
         try:
-            report = _copied(archive, Path(folder), memory, meter)
+            report = _copied(archive, request, meter)
         except _AwayError as away:
             counts["away"] += 1
             errors.append(StepError(away.error.message, away.error.hint, 0, folder))
@@ -147,21 +151,20 @@ class _AwayError(Exception):
 
 def _copied(
     archive: Archive,
-    folder: Path,
-    memory: MemoryBudget,
+    request: CopyRequest,
     meter: Callable[[str, str], AbstractContextManager[Progress]],
 ) -> CopyReport | None:
     """Return the report of a copy; None if the place lacks nothing and was brought up to date lately.
 
     Raise _AwayError if nothing is there, else as the operation does. Nothing is ever begun there.
     """
-    look = look_at(folder)
+    look = look_at(request.target)
     try:
         with meter("Copying", "packs") as progress:
-            foreseen = copy(archive, CopyRequest(folder, memory=memory, dry_run=True), progress)
+            foreseen = copy(archive, msgspec.structs.replace(request, dry_run=True), progress)
             if not foreseen.copied and not foreseen.packs and _is_up_to_date(archive, look.place):
                 return None
-            return copy(archive, CopyRequest(folder, memory=memory), progress)
+            return copy(archive, request, progress)
     except NoArchiveError as error:
         if not look.archive and not set(look.names) - {"lost+found"}:
             raise _AwayError(error) from error
@@ -169,7 +172,7 @@ def _copied(
     except (ArchiverError, OSError) as failure:
         cause = explain_system_error(failure) if isinstance(failure, OSError) else failure
         # Also where the disk went away in the middle of it.
-        later = look_at(folder)
+        later = look_at(request.target)
         if not look.answered or not later.answered or (look.archive and not later.archive):
             raise _AwayError(cause) from failure
         raise cause from failure
@@ -220,13 +223,16 @@ def audit_step(
         for snapshot in archive.snapshots(skip_damaged)
         for pack, size in snapshot.seal.packs
     }
-    if not _is_due(archive, packs, budget.level, age):
+    due = _due(archive, packs, budget.level, age)
+    if not any(due):
         return StepResult(step, "idle")
     size = min(filter(None, (budget.bytes, int(budget.share * sum(packs.values())))), default=0)
     limits = Limits(seconds=budget.seconds or None, size=size or None, age=age)
     if budget.level == "structure":
         limits = Limits()
-    request = AuditRequest(level=budget.level, limits=limits, memory=memory)
+    request = AuditRequest(
+        level=budget.level, limits=limits, memory=memory, documents=due.documents
+    )
     with meter("Auditing", "packs") as progress:
         report = audit(archive, request, progress)
     facts = tuple(dict.fromkeys(_of_finding(finding, step) for finding in report.damage))
@@ -247,6 +253,7 @@ def audit_step(
 def place_audit_step(
     archive: Archive,
     folder: str,
+    known: KnownDocuments,
     budget: NightAudit,
     memory: MemoryBudget,
     meter: Callable[[str, str], AbstractContextManager[Progress]],
@@ -254,12 +261,13 @@ def place_audit_step(
 ) -> StepResult:
     """Prove a copy where it lies, if it is there, and journal the proofs here too.
 
-    A copy that is away has nothing to tell: what was known of it stands.
+    A copy that is away has nothing to tell: what was known of it stands. ``known`` is what this night has
+    read of it.
     """
     look = look_at(folder)
     if not look.answered or not look.archive:
         return StepResult(step, "skipped")
-    place = Archive.open(Path(folder))
+    place = Archive.open(Path(folder), known=known)
     result = audit_step(place, budget, memory, meter, step)
     if result.outcome != "idle":
         fetch_copies_and_proofs(archive, place, own_place(place))
@@ -270,22 +278,33 @@ def place_audit_step(
     return msgspec.structs.replace(result, facts=facts)
 
 
-def _is_due(archive: Archive, packs: dict[str, int], level: Level, age: int) -> bool:
-    """Return whether a pack has no proof within so many seconds, or all documents had none for days."""
-    place = own_place(archive)
+class _Due(NamedTuple):
+    """What is to be proven: packs, all documents, or nothing."""
+
+    packs: bool
+    documents: bool
+
+
+def _due(archive: Archive, packs: dict[str, int], level: Level, age: int) -> _Due:
+    """Return what has no proof: a pack, within so many seconds; the documents, for days.
+
+    Documents are not looked at with every pack, since each night makes some more of them. But what an audit
+    found of them stands until another one finds it mended.
+    """
+    place, since = own_place(archive), utc_before(age)
     proofs = proofs_of(readable_events(archive.journal), utc_now(), place)
-    since = utc_before(age)
-    if proofs.broken or any(proofs.pack(pack, level) < since for pack in packs):
-        return True
-    newest = max(
-        (
-            event.time
-            for _, event in archive.events(skip_damaged)
-            if isinstance(event.detail, Audited) and place.is_named(event.detail.place)
-        ),
-        default="",
+    newest, damaged = "", False
+    for _, event in archive.events(skip_damaged):
+        match event.detail:
+            case Audited() as audited if place.is_named(audited.place):
+                if "documents" in audited.checked:
+                    newest, damaged = event.time, False
+                damaged |= bool(audited.damaged)
+    recent = utc_before(_DOCUMENTS_DAYS * _DAY) <= newest <= utc_now()
+    return _Due(
+        packs=any(proofs.pack(pack, level) < since for pack in packs),
+        documents=damaged or bool(proofs.broken) or not recent,
     )
-    return newest < utc_before(_DOCUMENTS_DAYS * _DAY)
 
 
 # ---- signatures

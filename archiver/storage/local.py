@@ -8,6 +8,7 @@ import logging
 import os
 import secrets
 import stat as stat_module
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 from archiver.errors import ArchiverError, DamageError, LinkedFolderError, UnreadableError
@@ -50,6 +51,14 @@ def _read_error(error: OSError, path: Path, what: str) -> ArchiverError:
     if error.errno in _DENIED:
         return UnreadableError(explained.message, hint=explained.hint)
     return explained
+
+
+def _is_name(name: str) -> bool:
+    try:
+        check_name(name)
+    except ArchiverError:
+        return False
+    return True
 
 
 class LocalStore:
@@ -209,29 +218,33 @@ class LocalStore:
 
     def list(self, prefix: str) -> Iterator[str]:
         """Give the names of regular files below ``prefix``, sorted; foreign folders are passed over."""
+        # One generator for folders within folders: an archive's journal is listed dozens of times a night.
+        folders = [(prefix, self._entries(prefix))]
+        while folders:
+            above, entries = folders[-1]
+            for entry in entries:
+                name = f"{above}/{entry.name}" if above else entry.name
+                if entry.is_dir(follow_symlinks=False):
+                    if _is_name(name):
+                        folders.append((name, self._entries(name)))
+                        break
+                elif entry.is_file(follow_symlinks=False):
+                    yield name
+            else:
+                folders.pop()
+
+    def _entries(self, prefix: str) -> Iterator[os.DirEntry[str]]:
+        """Return what lies in a folder, sorted by name; nothing if there is none."""
         folder = self.path / check_name(prefix) if prefix else self.path
         try:
-            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+            return iter(sorted(os.scandir(folder), key=attrgetter("name")))
         except (FileNotFoundError, NotADirectoryError):
-            return
+            return iter(())
         except OSError as error:
             if prefix and self._unreadable is not None and error.errno in _DENIED:
                 self._unreadable[prefix] = error.strerror or str(error)
-                return
+                return iter(())
             raise _read_error(error, folder, "it was being listed") from error
-        for entry in entries:
-            name = f"{prefix}/{entry.name}" if prefix else entry.name
-            if entry.is_dir(follow_symlinks=False):
-                yield from self._list_inside(name)
-            elif entry.is_file(follow_symlinks=False):
-                yield name
-
-    def _list_inside(self, name: str) -> Iterator[str]:
-        try:
-            check_name(name)
-        except ArchiverError:
-            return
-        yield from self.list(name)
 
     def pass_over_unreadable(self) -> None:
         """From now on, folders that may not be listed are noted instead of raised."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -68,3 +70,23 @@ def clock(monkeypatch):
     standing = Clock()
     monkeypatch.setattr(text, "_machine_clock", lambda: standing.now)
     return standing
+
+
+@pytest.fixture
+def readings():
+    """Stored file -> how often it was opened, in all archives together, since somebody cleared this."""
+    counts = Counter()
+
+    class Noting(logging.Handler):
+        def emit(self, record):
+            if record.msg == "reading %s":
+                counts[record.args[0]] += 1
+
+    log, noting = logging.getLogger("archiver.storage.local"), Noting()
+    before = log.level, log.propagate
+    log.addHandler(noting)
+    log.setLevel(logging.DEBUG)
+    log.propagate = False  # thousands of lines that nobody reads
+    yield counts
+    log.removeHandler(noting)
+    log.level, log.propagate = before

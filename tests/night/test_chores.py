@@ -181,6 +181,56 @@ def test_the_oldest_proofs_are_renewed_within_the_budget(night, clock, repositor
     assert step(night(path), "audit")["counts"]["proven"] == 1
 
 
+def test_a_night_opens_each_event_once_in_every_archive(
+    night, clock, repositories, archive, plan, replica, readings, tmp_path
+):
+    copy = replica(tmp_path / "copy")
+    path = plan("org/a", night=f'copies = ["{copy.root}"]\naudit = {{ share = "100%" }}')
+    for day in range(4):
+        repositories.commit("org/a", {"notes.txt": b"%d" % day})
+        assert night(path).code == 0
+        clock.forward(days=1)
+    readings.clear()
+    result = night(path)
+    assert step(result, "audit")["counts"]["proven"], "packs are due, and documents are not"
+    events = {name: count for name, count in readings.items() if name.startswith("journal/")}
+    assert len(events) > 40
+    # Those that this night wrote are followed and brought over besides.
+    assert max(events[name] for name in sorted(events)[:40]) == 2, "once here, and once in the copy"
+
+
+def test_documents_are_read_once_a_week_and_while_something_of_them_stands(
+    night, run, clock, repositories, archive, plan, readings
+):
+    path = plan("org/a", night='parity = true\naudit = { share = "100%" }')
+    assert run("policy", "set", "-q", "-C", archive.root, "--parity", "2").code == 0
+    assert night(path).code == 0
+    sidecar = next((archive.root / "parity").rglob("*.par"))
+    name = ("damaged", str(sidecar.relative_to(archive.root)))
+    whole = sidecar.read_bytes()
+    sidecar.chmod(0o644)
+    sidecar.write_bytes(whole[: len(whole) // 2])
+    codes = {}
+    for day in range(1, 10):
+        clock.forward(days=1)
+        readings.clear()
+        result = night(path)
+        codes[day] = result.code
+        assert step(result, "audit")["outcome"] != "idle", "a pack is due each day"
+        if result.code:
+            assert name in facts(result) + facts(result, "known")
+        else:
+            assert not any(each.startswith("parity/") for each in readings)
+    assert codes == {day: 20 if day >= 8 else 0 for day in codes}
+    assert run("repair", "-q", "-C", archive.root, "--no-upstream").code == 0
+    clock.forward(days=1)
+    assert name in facts(night(path), "mended")
+    clock.forward(days=1)
+    readings.clear()
+    assert night(path).code == 0
+    assert not any(each.startswith("parity/") for each in readings)
+
+
 def test_damage_that_the_audit_finds_is_one_fact_by_the_name_of_its_pack(
     night, clock, repositories, archive, plan
 ):

@@ -10,7 +10,6 @@ import msgspec
 
 from archiver.archive.clock import proof_times
 from archiver.archive.events import Audited, Repaired, Signed
-from archiver.archive.journal import in_order
 from archiver.archive.layout import PARITY, event_of, pack_of, signature_name
 from archiver.archive.policy import LEVELS, proves
 from archiver.errors import ArchiverError
@@ -161,11 +160,11 @@ def readable_events(
     readable: dict[str, Event] = {}
     for name in journal.names():
         try:
-            readable[event_of(name) or ""] = journal.read(name)
+            readable[event_of(name) or ""] = journal.known(name)
         except ArchiverError as error:
             if on_fault is not None:
                 on_fault(name, error)
-    ordered = list(in_order(readable))
+    ordered = list(journal.in_order(readable))
     times = proof_times(ordered)
     for digest, event in ordered:
         same = event.time == times[digest]

@@ -33,6 +33,8 @@ class CheckRequest(msgspec.Struct, frozen=True):
         keys: Public keys that are trusted instead of the policy's, if there are any.
         memory: What it may take, and so how many threads read.
         rehash: Whether the packs' SHA-256 is taken too, and compared with what the journal knows.
+        documents: Whether, of a whole archive, the files are checked that are no snapshot's alone: events,
+            sidecars, signatures, explanations, and those that should not be there.
     """
 
     repository: str | None = None
@@ -43,6 +45,12 @@ class CheckRequest(msgspec.Struct, frozen=True):
     keys: tuple[str, ...] = ()
     memory: MemoryBudget = MemoryBudget()
     rehash: bool = False
+    documents: bool = True
+
+    @property
+    def complete(self) -> bool:
+        """Whether all of the archive is checked, not some snapshots."""
+        return self.repository is None
 
 
 class CheckResult(msgspec.Struct, frozen=True):

@@ -64,7 +64,7 @@ def check_archive(
     Raise UsageError if there is no such snapshot, or a key is none.
     """
     store, schedule, findings = archive.store, Schedule(request.limits), Findings(archive.store)
-    complete = request.repository is None  # all of the archive, not some snapshots
+    complete, documents = request.complete, request.complete and request.documents
 
     # Seals before all else: they say which packs and manifests there must be.
     seals = SealCheck(archive, findings)
@@ -80,7 +80,7 @@ def check_archive(
     if complete:
         packs += unsealed_packs(archive, packs)
     journal = JournalCheck(archive, findings)
-    proofs = journal.read(complete=complete)
+    proofs = journal.read(complete=documents)
 
     # What is due, as far as the limits let it; the files of a snapshot after its packs, which are proven
     # then. All the rest is looked at by structure: a pack that is gone is never left out.
@@ -133,8 +133,8 @@ def check_archive(
 
     # What is no snapshot's alone.
     journal.check_heads(request.heads)
-    deep = complete and proves(request.level, "stored") and request.limits == UNLIMITED
-    if complete:
+    deep = documents and proves(request.level, "stored") and request.limits == UNLIMITED
+    if documents:
         journal.check_chain(snapshots)
         check_explanations(store, findings)
         check_place(store, findings)
@@ -166,7 +166,7 @@ def check_archive(
         complete=not due & left and file_check.complete,
         recent=sum(results[pack].whole for pack in recent),
         rehashed=journal.rehashed,
-        checked=("documents", *(("parity",) if deep else ())) if complete else (),
+        checked=("documents", *(("parity",) if deep else ())) if documents else (),
         policy=journal.policy,
     )
 

@@ -62,6 +62,8 @@ class AuditRequest(msgspec.Struct, frozen=True):
         read_only: Nothing is written, not even to the journal.
         report: Gets a statement of it all, whatever was found.
         memory: What this may take, and so how many threads work.
+        documents: Whether, of the whole archive, the files are checked that are no snapshot's alone, such
+            as events and sidecars. There are the more of them the longer an archive is kept.
     """
 
     repository: str | None = None
@@ -74,6 +76,7 @@ class AuditRequest(msgspec.Struct, frozen=True):
     report: ReportFile | None = None
     memory: MemoryBudget = MemoryBudget()
     rehash: bool = False
+    documents: bool = True
 
 
 class AuditReport(msgspec.Struct, frozen=True):
@@ -173,6 +176,7 @@ def audit(archive: Archive, request: AuditRequest, progress: Progress) -> AuditR
         own_keys,
         request.memory,
         rehash=request.rehash or request.level == "files",
+        documents=request.documents,
     )
     with Ledger(archive, request.level, subject, terms, read_only=request.read_only) as ledger:
         result = check_archive(archive, check, progress, ledger.note)

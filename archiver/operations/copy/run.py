@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
+from archiver.archive.archive import Archive, KnownDocuments
 from archiver.archive.check.contradictions import contradiction_findings
 from archiver.archive.check.documents import SealCheck
 from archiver.archive.check.heads import cover_of
@@ -38,7 +39,6 @@ from archiver.throttle import Throttle
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from archiver.archive.archive import Archive
     from archiver.archive.check.pack_reading import ExpectedPack
     from archiver.archive.seals import Snapshot
     from archiver.progress import Progress
@@ -61,6 +61,7 @@ class CopyRequest(msgspec.Struct, frozen=True):
         new: Begin a replica where no archive is; without it there must be one.
         min_free: So many bytes are to stay free there.
         max_rate: Bytes per second; None: as fast as it goes.
+        known_documents: What this process read of the archive there before.
     """
 
     target: Path
@@ -72,6 +73,7 @@ class CopyRequest(msgspec.Struct, frozen=True):
     new: bool = False
     min_free: int = 0
     max_rate: int | None = None
+    known_documents: KnownDocuments | None = None
 
 
 class CopyReport(msgspec.Struct, frozen=True):
@@ -152,7 +154,12 @@ class _Run:
         self._throttle = Throttle(request.max_rate) if request.max_rate else None
         history = own_history(source, utc_now())
         self._at = open_target(
-            source, request.target, history, name=request.target_place, new=request.new
+            source,
+            request.target,
+            history,
+            name=request.target_place,
+            new=request.new,
+            known_documents=request.known_documents,
         )
         self._target, self._new = self._at.archive, not self._at.begun
         folder = source.store.folder

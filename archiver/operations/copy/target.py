@@ -11,7 +11,7 @@ import msgspec
 
 from archiver.archive import archive, layout
 from archiver.archive.advice import command
-from archiver.archive.archive import Archive
+from archiver.archive.archive import Archive, KnownDocuments
 from archiver.archive.copies import PlaceHistory, device_of
 from archiver.archive.editions import newest_explanations, renew_explanations
 from archiver.archive.place_look import Device, Look, look_at, no_answer
@@ -57,12 +57,19 @@ class Target(msgspec.Struct, frozen=True):
 
 
 def open_target(
-    source: Archive, root: Path, history: PlaceHistory, *, name: str = "", new: bool = False
+    source: Archive,
+    root: Path,
+    history: PlaceHistory,
+    *,
+    name: str = "",
+    new: bool = False,
+    known_documents: KnownDocuments | None = None,
 ) -> Target:
     """Return the archive to copy to; where there is none yet it is only begun if ``new`` says so.
 
-    ``name`` is what a person called the place; ``""``: host and path. Whatever is mounted at ``root``,
-    this ends within ``place_look.LOOK_SECONDS`` or so.
+    ``name`` is what a person called the place; ``""``: host and path. ``known_documents`` is what this
+    process read of the archive there before. Whatever is mounted at ``root``, this ends within
+    ``place_look.LOOK_SECONDS`` or so.
 
     Raises:
         NoArchiveError: No archive is there and ``new`` does not say that one is wanted; or the journal
@@ -80,7 +87,7 @@ def open_target(
     if _is_empty(root):
         gone = _require_new(root, look, known, history, new=new)
         return Target(Archive(LocalStore(root), source.info), begun=False, look=look, gone=gone)
-    archive = _opened(root, look, new=new)
+    archive = _opened(root, look, known_documents, new=new)
     _require_known(root, look, known, history)
     if new and archive.info.archive != source.info.archive:
         raise UsageError(
@@ -90,11 +97,11 @@ def open_target(
     return Target(archive, begun=True, look=look)
 
 
-def _opened(root: Path, look: Look, *, new: bool) -> Archive:
+def _opened(root: Path, look: Look, known: KnownDocuments | None, *, new: bool) -> Archive:
     if look.error:
         raise UsageError(f"{root}: {look.error}.", hint="Choose a folder that can be read.")
     try:
-        archive = Archive.open(root)
+        archive = Archive.open(root, known=known)
     except UnknownFormatError:
         raise
     except NoArchiveError:
