@@ -103,15 +103,16 @@ class Archive:
     # ---- opening
 
     @classmethod
-    def create(cls, root: Path) -> Archive:
+    def create(cls, root: Path, info: ArchiveInfo | None = None) -> Archive:
         """Make an empty archive in ``root``, which must be empty or absent; raise UsageError otherwise.
 
-        What a ``create`` left there that was interrupted counts as nothing.
+        It is a new one, or a replica of the one that ``info`` is of. What a ``create`` left there that was
+        interrupted counts as nothing.
         """
         if not _is_free(root):
             raise UsageError(f"{root} is not an empty folder.", hint="Choose a new folder.")
         store = LocalStore(root)
-        info = with_check(ArchiveInfo(str(uuid.uuid4()), created=utc_now(), tool=TOOL))
+        info = with_check(info or ArchiveInfo(str(uuid.uuid4()), created=utc_now(), tool=TOOL))
         for name, data in carried_files():
             store.put_new(name, data)
         store.put_new(layout.PLACE, place_file())

@@ -23,10 +23,20 @@ CATALOGUE: Final = "catalogue.sqlite"
 FOLDERS: Final = (PACKS, MANIFESTS, SNAPSHOTS, JOURNAL, PARITY, SIGNATURES, TMP, QUARANTINE, TRASH)
 """The folders that an archive writes to; none of them may be a link."""
 
-RESERVED: Final = ("report.html", "report.json")
-"""Files in the root that later versions write, and"""
-RESERVED_FOLDERS: Final = ("bundles", "receipts", "bases")
-"""folders; this version reads none of them."""
+BUNDLES: Final = "bundles"
+"""What is known of bundles that came in or went out (``docs/bundles.md``); no reader needs it."""
+_VOLUME_PAPERS: Final = (
+    "volume.json",
+    "bundle.json",
+    "MANIFEST.md",
+    "START-HERE.html",
+    "sha256sums.txt",
+)
+"""What a bundle's volume has in its root besides: it is a small archive."""
+RESERVED: Final = ("report.html", "report.json", *_VOLUME_PAPERS)
+"""Files in the root that are none of an archive's own, and"""
+RESERVED_FOLDERS: Final = (BUNDLES, "pieces", "receipts", "tools", "bases")
+"""folders; no reader of an archive needs them."""
 
 _DOCUMENT = re.compile(
     r"(?:manifests|snapshots)/(?:[^/]+/)+([0-9a-f]{40}(?:[0-9a-f]{24})?)\.([0-9a-f]{64})\.json(?:\.zst)?\Z"

@@ -8,6 +8,7 @@ It needs Python 3.8 or later and nothing but its standard library. Zstandard is 
 3.14's own `compression.zstd`, with one of the packages `backports.zstd`, `zstandard`, `pyzstd`, or
 with the program `zstd`; without them this file decompresses by itself, at some 2 MB/s. It only
 reads the archive (`-C DIRECTORY` for one elsewhere; `--packs DIRECTORY` for packs kept elsewhere).
+On a volume of a bundle it also reads the volumes beside it; `--packs` names those on other media.
 
 The comments name sections of FORMAT.md, which lies beside this file and says everything that is
 done here. What is checked: the size and SHA-256 of every file, always; the BLAKE3 of every seal
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
     Json = dict[str, Any]
     Row = tuple[int, int, int]  # of a table of states: symbol, bits to read, what to add to them
 
-EDITION = 2  # of this file, section 2: a newer one replaces an older one
+EDITION = 3  # of this file, section 2: a newer one replaces an older one
 HEAD, OBJECT, INDEX, TRAILER, PARITY = (0x184D2A50 + i for i in range(5))  # sections 3 and 10
 MIB = 1 << 20
 SEGMENT = 16 * MIB  # the longest segment, section 5
@@ -63,6 +64,8 @@ VALUES = {b",": 4_000_000, b"[": 1_500_000, b"{": 1_000_000}  # how often, in a 
 FILES, SEGMENTS, PACKS, PATTERNS = 100_000, 500_000, 100_000, 10_000
 HEX64 = re.compile("[0-9a-f]{64}")
 DOCUMENT = re.compile(r"([0-9a-f]{40}|[0-9a-f]{64})\.([0-9a-f]{64})\.json(\.zst)?")
+PIECE = re.compile(r"([0-9a-f]{64})\.pack\.([0-9]{4})-([0-9]{4})")  # section 13
+VOLUME_NAME = "volume-[0-9][0-9][0-9][0-9]"
 EVENT_NAME = re.compile(r"([0-9]{8}t[0-9]{6}z)\.([0-9a-f]{64})\.json")
 VOUCHERS = {"cache": 1, "pin": 2, "upstream": 3}  # section 7.1
 UPSTREAM = VOUCHERS["upstream"]
@@ -798,14 +801,59 @@ def document(data: bytes, kind: str, load: Callable[[bytes], Any] = json.loads) 
     return dict(value)
 
 
+JOINED: dict[Path, list[Path]] = {}  # the first piece of a pack -> all of its pieces, in order
+
+
 def opened(path: Path) -> IO[bytes]:
-    """A stored file: neither a link nor a pipe nor a device, which could wait or never end."""
+    """A stored file, or one in pieces: no link, pipe or device, which could wait or never end."""
+    if path in JOINED:
+        return Joined(JOINED[path])  # type: ignore[return-value] # as much of a file as is needed
+    return opened_alone(path)
+
+
+def opened_alone(path: Path) -> IO[bytes]:
+    """The same of one file."""
     extra = (getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY", "O_CLOEXEC"))
     handle = os.open(path, os.O_RDONLY | functools.reduce(operator.or_, extra))
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
         raise Damage("no regular file")
     return os.fdopen(handle, "rb")
+
+
+class Joined:
+    """A pack in pieces, section 13: read like a file, with one piece open at a time."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.paths, self.sizes, self.at = paths, [], 0
+        for path in paths:
+            with opened_alone(path) as file:
+                self.sizes.append(file.seek(0, os.SEEK_END))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """As a file's."""
+        self.at = offset + (sum(self.sizes) if whence == os.SEEK_END else 0)
+        require(self.at >= 0, "the pack is too short")
+        return self.at
+
+    def read(self, count: int = -1) -> bytes:
+        """As a file's."""
+        end = sum(self.sizes) if count < 0 else self.at + count
+        parts, begin = [], 0
+        for path, size in zip(self.paths, self.sizes):
+            if begin <= self.at < min(begin + size, end):
+                with opened_alone(path) as file:
+                    file.seek(self.at - begin)
+                    parts.append(file.read(min(begin + size, end) - self.at))
+                self.at += len(parts[-1])
+            begin += size
+        return b"".join(parts)
 
 
 def read_whole(path: Path, limit: int) -> bytes:
@@ -1142,9 +1190,15 @@ class Sidecar:
         return blocks
 
 
-def rebuilt(root: Path, digest: str, path: Path) -> Rebuilt:
+def sidecar_of(roots: Sequence[Path], digest: str) -> Path:
+    """Where the parity of a file lies, or should lie."""
+    paths = [root / "parity" / digest[:2] / f"{digest}.par" for root in roots]
+    return next(filter(Path.is_file, paths), paths[0])
+
+
+def rebuilt(roots: Sequence[Path], digest: str, path: Path) -> Rebuilt:
     """A damaged or lost file whose name has this digest, by its parity."""
-    sidecar = root / "parity" / digest[:2] / f"{digest}.par"
+    sidecar = sidecar_of(roots, digest)
     with reading(sidecar):
         if not sidecar.is_file():
             raise Damage("there is no parity")
@@ -1154,11 +1208,39 @@ def rebuilt(root: Path, digest: str, path: Path) -> Rebuilt:
             raise Damage(str(error)) from None
 
 
-def read_rebuilt(root: Path, digest: str, path: Path, limit: int) -> bytes:
+def read_rebuilt(roots: Sequence[Path], digest: str, path: Path, limit: int) -> bytes:
     """All of a small file, by its parity."""
-    with rebuilt(root, digest, path) as file:
+    with rebuilt(roots, digest, path) as file:
         require(file.size <= limit, f"longer than {limit} bytes")
         return file.read()
+
+
+# ---- Section 13: volumes of a bundle -------------------------------------------------------------
+
+
+def volumes_of(root: Path, elsewhere: Sequence[Path]) -> list[Path]:
+    """The archive; or, on a volume, it and the others that are beside it or in further folders."""
+    roots = [root]
+    if (root / "volume.json").is_file():
+        for place in (root.absolute().parent, *elsewhere):
+            for folder in [place, *sorted(place.glob(VOLUME_NAME))]:
+                there = (folder / "volume.json").is_file()
+                if there and not any(folder.resolve() == known.resolve() for known in roots):
+                    roots.append(folder)
+    return roots
+
+
+def carried_by(roots: Sequence[Path], pack: str) -> str:
+    """Which volumes have a pack, as far as one here tells."""
+    for root in roots:
+        with contextlib.suppress(Damage, OSError), reading(root):
+            files = json.loads(read_whole(root / "bundle.json", 2 * INDEX_SIZE))["files"]
+            volumes = sorted({int(file[0]) for file in files if pack in str(file[1])})
+            if volumes:
+                numbers = ", ".join(map(str, volumes))
+                plural = "s" if len(volumes) > 1 else ""
+                return f"; it is on volume{plural} {numbers}: name the folder with --packs"
+    return ""
 
 
 # ---- Objects out of packs -----------------------------------------------------------------------
@@ -1170,7 +1252,9 @@ class Packs:
     def __init__(
         self, root: Path, elsewhere: Sequence[Path], zstandard: Zstandard, check: bool, log: Log
     ) -> None:
-        self.root, self.elsewhere, self.zstandard = root, elsewhere, zstandard
+        self.roots = volumes_of(root, elsewhere)
+        self.root, self.elsewhere, self.zstandard = root, [*elsewhere, *self.roots[1:]], zstandard
+        self.pieces = self.find_pieces()
         self.check, self.log = check, log
         self.places: dict[str, list[Place]] = {}
         self.opened: dict[Path, bool] = {}  # and whether the pack was walked through
@@ -1186,7 +1270,7 @@ class Packs:
         for name in named:
             paths = [path for path in self.paths(name) if os.path.lexists(path)]
             if not paths:
-                self.log.damage(f"pack {name} is not here")
+                self.log.damage(f"pack {name} is not here{carried_by(self.roots, name)}")
             for path in paths:
                 self.open(path)
         if not named:
@@ -1203,7 +1287,22 @@ class Packs:
         folders = [self.root / "packs" / name[:2]]
         for place in self.elsewhere:
             folders += [place, place / name[:2], place / "packs" / name[:2]]
-        return [folder / f"{name}.pack" for folder in folders]
+        joined = [self.pieces[name]] if name in self.pieces else []
+        return [folder / f"{name}.pack" for folder in folders] + joined
+
+    def find_pieces(self) -> dict[str, Path]:
+        """Packs all of whose pieces are here, each by its first piece, which stands for it."""
+        pieces: dict[tuple[str, str], dict[int, Path]] = {}
+        for root in [*self.roots, *self.elsewhere]:
+            for path in files_below(root / "pieces" / "packs", PIECE):
+                name, number, count = path.name[:64], *path.name[70:].split("-")
+                pieces.setdefault((name, count), {}).setdefault(int(number), path)
+        whole = {}
+        for (name, count), paths in pieces.items():
+            if sorted(paths) == list(range(1, int(count) + 1)):
+                whole[name] = paths[1]
+                JOINED[paths[1]] = [paths[number] for number in sorted(paths)]
+        return whole
 
     def all_packs(self) -> Iterator[Path]:
         """Every pack that is anywhere, those out of use last (section 12)."""
@@ -1214,6 +1313,7 @@ class Packs:
         for place in self.elsewhere:
             for pattern in ("*.pack", "*/*.pack", "packs/*/*.pack"):
                 yield from sorted(place.glob(pattern))
+        yield from self.pieces.values()
 
     def learn(self, name: str, place: Place) -> None:
         """Remember where a needed object lies."""
@@ -1231,7 +1331,7 @@ class Packs:
                     document(skippable(file, 0, HEAD), "pack")
                 except Unknown as error:
                     # One flipped bit makes another format number; then the name says otherwise.
-                    if error.features or Slices(file).blake3() == pack.stem:
+                    if error.features or Slices(file).blake3() == pack.name[:64]:
                         self.opened[pack] = True
                         self.log.skip(f"{pack}: {error}")
                         return
@@ -1263,7 +1363,7 @@ class Packs:
         path = next(filter(os.path.lexists, self.paths(name)), self.paths(name)[0])
         try:
             with reading(path):
-                file = rebuilt(self.root, name, path)
+                file = rebuilt(self.roots, name, path)
                 places, problem = read_index(file, Path(name))  # type: ignore[arg-type]
                 self.rebuilt[name] = file
                 self.log.note(f"{path}: read with {len(file.blocks)} blocks from parity")
@@ -1452,18 +1552,30 @@ class Snapshots:
 
     def __init__(self, packs: Packs) -> None:
         self.packs, self.root, self.log = packs, packs.root, packs.log
+        self.roots = packs.roots
         self.manifests: dict[str, list[Path]] = {}
         self.newer: list[Path] = []  # seals that are not understood
-        for path in files_below(self.root / "manifests", DOCUMENT):
+        for path in self.below("manifests", DOCUMENT):
             self.manifests.setdefault(path.name.split(".")[1], []).append(path)
         self.seals = self.read_seals()
+
+    def below(self, folder: str, name: re.Pattern[str]) -> list[Path]:
+        """The files of a folder, in an archive or on all volumes."""
+        return [path for root in self.roots for path in files_below(root / folder, name)]
 
     def read_seals(self) -> list[Seal]:
         """Every seal of the archive; before that, whether this is one that may be read."""
         known = self.is_known()
-        paths = files_below(self.root / "snapshots", DOCUMENT)
+        paths = self.below("snapshots", DOCUMENT)
         paths += self.lost_seals({path.name for path in paths})
-        seals = list(filter(None, map(self.read_seal, paths)))
+        named: dict[str, list[Path]] = {}
+        for path in paths:  # several volumes may have the same one
+            named.setdefault(path.name, []).append(path)
+        if len(self.roots) > 1:
+            read = (next(filter(None, map(self.read_seal, same)), None) for same in named.values())
+        else:
+            read = map(self.read_seal, paths)  # type: ignore[assignment]
+        seals = list(filter(None, read))
         if not known and not seals and not self.manifests:
             raise Stop(10, f"{self.root}: no archive here: neither archive.json nor any good seal")
         return seals
@@ -1489,7 +1601,7 @@ class Snapshots:
         """Seals that are gone, but whose parity is here."""
         digests = {name.split(".")[1] for name in there} | self.manifests.keys()
         lost = []
-        for path in files_below(self.root / "parity", re.compile(r"[0-9a-f]{64}\.par")):
+        for path in self.below("parity", re.compile(r"[0-9a-f]{64}\.par")):
             if path.stem in digests or os.path.lexists(self.packs.paths(path.stem)[0]):
                 continue
             with contextlib.suppress(Damage, Unknown):
@@ -1508,7 +1620,7 @@ class Snapshots:
             except Damage as error:
                 self.log.damage(error)
                 with reading(path):
-                    data = read_rebuilt(self.root, path.name.split(".")[1], path, SEAL)
+                    data = read_rebuilt(self.roots, path.name.split(".")[1], path, SEAL)
                 seal = parse_seal(path, data)
                 self.log.note(f"{path}: read by its parity")
                 return seal
@@ -1578,8 +1690,8 @@ class Snapshots:
         """The file again, with what parity gives."""
         usual = self.root / "manifests" / f"{seal.revision}.{digest}.json.zst"
         path = self.manifests.get(digest, [usual])[0]
-        if (self.root / "parity" / digest[:2] / f"{digest}.par").is_file():
-            yield path, lambda: self.plain(read_rebuilt(self.root, digest, path, MANIFEST), size)
+        if sidecar_of(self.roots, digest).is_file():
+            yield path, lambda: self.plain(read_rebuilt(self.roots, digest, path, MANIFEST), size)
 
     def joined(self, seal: Seal, pieces: Sequence[Any]) -> bytes:
         """The pieces of a manifest, one after another."""
@@ -1662,7 +1774,7 @@ class Snapshots:
 
     def sighted(self, repository: str) -> str:
         """The revision to which upstream's `main` pointed when it was last asked: section 7."""
-        for path in reversed(sorted_by_name(files_below(self.root / "journal", EVENT_NAME))):
+        for path in reversed(sorted_by_name(self.below("journal", EVENT_NAME))):
             time, digest = path.name.split(".")[:2]
             with contextlib.suppress(Damage), reading(path):
                 data = read_whole(path, EVENT)

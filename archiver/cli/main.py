@@ -55,6 +55,11 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Carry": {
         "copy": ("copy", "Copy the archive, or some of its snapshots, to another folder."),
+        "bundle": (
+            "bundle",
+            "Carry snapshots on volumes to where no network reaches.",
+        ),
+        "inventory": ("inventory", "Write what the archive has to a small file, for a bundle."),
         "manifest": ("manifest", "Export or show manifests."),
         "verify": ("verify", "Check a plain folder against a manifest, without an archive."),
     },

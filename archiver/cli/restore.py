@@ -141,7 +141,7 @@ def command(
     with Meter("Restoring") as meter:
         report = restore(archive, request, meter)
     _remark_selection(archive, snapshot)
-    _show(report, snapshot, time.monotonic() - started)
+    show_restored(report, snapshot, time.monotonic() - started)
     if layout == "hf-cache":
         _show_cache(report)
     if tested:
@@ -201,7 +201,8 @@ def _smoke_test(folder: Path, archive: Archive, snapshot: Snapshot, memory: int 
     print_smoke_test(test)
 
 
-def _show(report: RestoreReport, snapshot: Snapshot, seconds: float) -> None:
+def show_restored(report: RestoreReport, snapshot: Snapshot, seconds: float) -> None:
+    """Show what was restored, and end the command with the code that what failed asks for."""
     fields = (
         msgspec.to_builtins(report)
         | given(snapshot)

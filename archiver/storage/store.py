@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from archiver.storage.filesystem import Limit
 
-_CARRIED = {"README.txt", "FORMAT.md"}
+_CARRIED = {"README.txt", "FORMAT.md", "START-HERE.html", "MANIFEST.md"}
 """What a person looks for first keeps the capitals that a person expects."""
 _LONGEST = 1024
 _NAME = re.compile(r"(?:[a-z0-9_-][a-z0-9._-]*)(?:/[a-z0-9_-][a-z0-9._-]*)*\Z")

@@ -21,6 +21,7 @@ from archiver.archive.advice import (
     RepairFromCopy,
     WriteLine,
 )
+from archiver.archive.bundles.ledger import Ledger
 from archiver.archive.chain import Chain
 from archiver.archive.check.heads import (
     ReplacementSeals,
@@ -256,8 +257,11 @@ def check_info(store: Store, snapshots: Sequence[Snapshot], findings: Findings) 
         return
     info, result = read_or_reread(store, name, partial(_read_info, store))
     findings.add_read("archive-json-damaged", result, name, actions)
+    # What came in bundles alone may all be of another archive.
     sealed = {snapshot.seal.archive for snapshot in snapshots}
-    if info is not None and sealed and info.archive not in sealed:
+    if info is not None and sealed <= Ledger(store).archives():
+        return
+    if info is not None and info.archive not in sealed:
         text = f"{name} names another archive than every seal does."
         findings.add("archive-json-damaged", text, actions, path=name)
 

@@ -1,0 +1,1 @@
+"""Bundles: writing volumes, checking them, taking them in."""

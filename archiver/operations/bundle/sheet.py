@@ -1,0 +1,254 @@
+"""The papers of a bundle: the sheet that a security officer reads and signs, and the page to start with.
+
+Both are made from what the archive holds, and are the same whenever they are made of the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from html import escape
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from archiver.archive import layout
+from archiver.archive.bundles.records import BUNDLE, START, SUMS, VOLUME, folder_of, stored_name
+from archiver.archive.records import canonical
+from archiver.text import human_bytes, plural, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from archiver.archive.archive import Archive
+    from archiver.archive.bundles.records import Bundle, StoredFile
+    from archiver.archive.records import ManifestFacts
+    from archiver.archive.seals import Snapshot
+
+_SHOWN: Final = 2_000
+"""Files of a snapshot that the sheet lists; their manifest lists all."""
+_CODE: Final = frozenset(
+    {".py", ".pyc", ".pyd", ".so", ".dll", ".dylib", ".exe", ".sh", ".bat", ".cmd", ".ps1", ".js", ".mjs",
+     ".jar", ".class", ".wasm", ".whl", ".zip", ".tar", ".gz", ".ipynb", ".html", ".htm", ".svg", ".php",
+     ".rb", ".pl", ".lua", ".com", ".msi", ".scr", ".vbs"}
+)  # fmt: skip
+_PICKLED: Final = frozenset(
+    {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz", ".h5", ".keras"}
+)
+"""Files that some programs run code from while they load them."""
+
+
+class Subject(NamedTuple):
+    """A snapshot with what its manifest says."""
+
+    snapshot: Snapshot
+    facts: ManifestFacts
+    vouched: str
+    """Who vouched for its files, in words."""
+
+
+def subjects_of(archive: Archive, snapshots: Sequence[Snapshot]) -> list[Subject]:
+    """Return the snapshots with what the sheet says of them."""
+    subjects = []
+    for snapshot in snapshots:
+        vouching = archive.vouching(snapshot)
+        words = []
+        if vouching is not None:
+            counts = (
+                (vouching.upstream, "the hub that it came from"),
+                (vouching.pin, "a published pin"),
+                (vouching.cache, "a cache's own record"),
+                (vouching.nobody, "nobody"),
+            )
+            words = [f"{plural(count, 'file')} by {who}" for count, who in counts if count]
+        subjects.append(
+            Subject(
+                snapshot, archive.manifest_facts(snapshot.seal), ", ".join(words) or "not known"
+            )
+        )
+    return subjects
+
+
+def sheet_of(bundle: Bundle, subjects: Sequence[Subject]) -> bytes:
+    """Return ``MANIFEST.md``: what is carried, from where, and what of it could be run."""
+    return "\n".join(_sheet(bundle, subjects)).encode() + b"\n"
+
+
+def _sheet(bundle: Bundle, subjects: Sequence[Subject]) -> Iterator[str]:
+    data = canonical(bundle)
+    size = sum(file.size for file in bundle.files)
+    yield "# What this bundle carries"
+    yield ""
+    yield "To be read and signed before a medium crosses. Every volume has this same sheet."
+    yield ""
+    yield f"- Bundle: `{bundle.id}`"
+    yield f"- SHA-256 of `{BUNDLE}`, which names every file: `{hashlib.sha256(data).hexdigest()}`"
+    yield f"- From the archive `{bundle.archive}`, written by {_plain(bundle.tool)}"
+    volumes = plural(bundle.volumes, "volume")
+    yield f"- {volumes} of at most {human_bytes(bundle.volume_size)}, with {human_bytes(size)} in all"
+    if bundle.base:
+        yield f"- Incremental: packs are left out that the inventory `{bundle.base}` lists"
+    yield ""
+    yield "## Models"
+    for subject in subjects:
+        yield from _snapshot(subject)
+    yield ""
+    yield "## What could be run"
+    yield ""
+    yield (
+        "Nothing on these volumes is executable but the files in this table. Packs hold files of models "
+        "in a form that no system runs; what such a file could do once it is restored is listed below it."
+    )
+    yield ""
+    yield "| file on every volume | bytes | SHA-256 | what it is |"
+    yield "|---|---|---|---|"
+    for file in bundle.explanations:
+        what = "a program: Python 3, standard library only" if file.name == "decode.py" else "text"
+        yield f"| `{file.name}` | {file.size:,} | `{file.sha256}` | {what} |"
+    yield f"| `{START}` | | in `{SUMS}` | a page of text: no script, no link to elsewhere |"
+    yield ""
+    yield from _risky(subjects)
+    yield ""
+    yield "## Signatures that come along"
+    yield ""
+    yield from _signatures(bundle, subjects)
+    yield ""
+    yield from _volumes(bundle)
+    yield "## Signed"
+    yield ""
+    yield "| | name | date | signature |"
+    yield "|---|---|---|---|"
+    yield "| carried out by | | | |"
+    yield "| security officer | | | |"
+    yield "| received by | | | |"
+
+
+def _volumes(bundle: Bundle) -> Iterator[str]:
+    yield "## Volumes"
+    yield ""
+    yield "| volume | folder | files | bytes |"
+    yield "|---|---|---|---|"
+    totals = {number: [0, 0] for number in range(1, bundle.volumes + 1)}
+    for each in bundle.files:
+        totals[each.volume][0] += 1
+        totals[each.volume][1] += each.size
+    for number, (count, total) in totals.items():
+        yield f"| {number} | `{folder_of(number)}` | {count:,} | {total:,} |"
+    yield ""
+    yield (
+        f"The digests of a volume's files are in its `{SUMS}` (`sha256sum -c {SUMS}` in its folder) and in "
+        f"its `{VOLUME}`; `archiver bundle verify` compares both with `{BUNDLE}`."
+    )
+    yield ""
+
+
+def _snapshot(subject: Subject) -> Iterator[str]:
+    seal, facts = subject.snapshot.seal, subject.facts
+    yield ""
+    yield f"### {_plain(seal.repository)}"
+    yield ""
+    yield f"- Revision: `{seal.revision}`" + (
+        f", committed {seal.committed}" if seal.committed else ""
+    )
+    yield f"- From: {_plain(facts.source.upstream)}"
+    yield f"- Licence: {_plain(facts.source.licence) or 'none is declared'}"
+    yield f"- Vouched for: {subject.vouched}"
+    yield f"- Sealed {seal.sealed} by {_plain(seal.tool)}; seal `{subject.snapshot.id}`"
+    yield f"- Manifest: BLAKE3 `{seal.manifest.blake3}`"
+    if not seal.selection.whole:
+        yield "- Chosen files only, or perhaps not all files of the revision"
+    yield f"- {plural(seal.totals.files, 'file')}, {seal.totals.bytes:,} bytes when restored"
+    yield ""
+    yield "| file | bytes | SHA-256 |"
+    yield "|---|---|---|"
+    for file in facts.files[:_SHOWN]:
+        yield f"| {_plain(file.path)} | {file.size:,} | `{file.sha256}` |"
+    if len(facts.files) > _SHOWN:
+        yield f"| … and {len(facts.files) - _SHOWN:,} more, which the manifest lists | | |"
+
+
+def _risky(subjects: Sequence[Subject]) -> Iterator[str]:
+    rows = []
+    for subject in subjects:
+        for file in subject.facts.files:
+            suffix = PurePosixPath(file.path).suffix.lower()
+            if suffix in _CODE:
+                rows.append((subject, file, "code, a page or an archive"))
+            elif suffix in _PICKLED:
+                rows.append((subject, file, "may hold a pickle, which runs code when it is loaded"))
+    if not rows:
+        yield "No file of these models has a name by which programs, pages or pickles are known."
+        return
+    yield "Files of these models that are, or may hold, code once they are restored:"
+    yield ""
+    yield "| repository | file | bytes | SHA-256 | why |"
+    yield "|---|---|---|---|---|"
+    for subject, file, why in rows[:_SHOWN]:
+        name = _plain(subject.snapshot.seal.repository)
+        yield f"| {name} | {_plain(file.path)} | {file.size:,} | `{file.sha256}` | {why} |"
+    if len(rows) > _SHOWN:
+        yield f"| … and {len(rows) - _SHOWN:,} more | | | | |"
+
+
+def _signatures(bundle: Bundle, subjects: Sequence[Subject]) -> Iterator[str]:
+    keys: dict[str, set[str]] = {}
+    for file in bundle.files:
+        signature = layout.signature_of(stored_name(file.name))
+        if signature:
+            keys.setdefault(signature.key, set()).add(signature.digest)
+    if not keys:
+        yield "None: no seal, manifest or event of this bundle is signed."
+    for key, digests in sorted(keys.items()):
+        signed = [_plain(each.snapshot.title) for each in subjects if each.snapshot.id in digests]
+        titles = ", ".join(signed) or "no seal"
+        yield f"- minisign key `{key.upper()}`: {plural(len(digests), 'document')}; seals of {titles}"
+
+
+def _plain(text: str) -> str:
+    """Return text of upstream's as a cell can hold it: it steers neither a terminal nor the page."""
+    shown = printable(text, 500)
+    for sign in "\\`*_[]<>|":
+        shown = shown.replace(sign, f"\\{sign}")
+    return shown
+
+
+def start_page(bundle: Bundle, number: int) -> bytes:
+    """Return ``START-HERE.html``: what this medium is and what to do with it, without script or style."""
+    models = "".join(
+        f"<li>{escape(printable(each.repository))}, revision {escape(each.revision)}</li>"
+        for each in bundle.snapshots
+    )
+    first = escape(printable(bundle.snapshots[0].repository))
+    needs = (
+        "<p><b>This bundle is incremental.</b> It needs an archive that has what it leaves out.</p>"
+        if bundle.base
+        else ""
+    )
+    page = f"""<!DOCTYPE html>
+<html lang="en">
+<head><meta charset="utf-8"><title>Volume {number} of {bundle.volumes}</title></head>
+<body>
+<h1>Volume {number} of {bundle.volumes}</h1>
+<p>This is a part of a bundle of model repositories:</p>
+<ul>{models}</ul>
+<p>Bundle {bundle.id}. What it carries in detail, and a sheet to sign: MANIFEST.md.</p>
+{needs}
+<h2>With archiver</h2>
+<pre>archiver bundle verify PATH...            checks volumes, any of them
+archiver bundle import -C ARCHIVE PATH... takes volumes in, one after another, in any order
+archiver bundle restore PATH... DEST      writes the files of a model to disk, without an archive</pre>
+<p>PATH is the folder of a volume, or a folder with several of them.</p>
+<h2>Without archiver</h2>
+<p>Copy the folders of all volumes beside each other, or mount them, and run with Python 3.8 or newer:</p>
+<pre>python3 -I decode.py list
+python3 -I decode.py restore {first} DESTINATION
+python3 -I decode.py --packs /media/other/{folder_of(2)} restore {first} DESTINATION</pre>
+<p>README.txt says how it goes by hand, FORMAT.md all the rest. To check this volume alone, run
+<code>sha256sum -c sha256sums.txt</code> in its folder.</p>
+</body>
+</html>
+"""
+    return page.encode()
+
+
+def sums_of(files: Sequence[StoredFile]) -> bytes:
+    """Return ``sha256sums.txt``, as ``sha256sum -c`` reads it."""
+    return "".join(f"{file.sha256}  {file.name}\n" for file in files).encode()
