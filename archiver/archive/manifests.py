@@ -34,7 +34,7 @@ from archiver.archive.records import (
     parse_record,
     require_known,
 )
-from archiver.digest import Blake3Hex, blake3_hex, is_blake3, is_object_id, is_sha256
+from archiver.digest import Blake3Hex, are_blake3, blake3_hex, is_blake3, is_object_id, is_sha256
 from archiver.errors import (
     ArchiverError,
     DamageError,
@@ -313,7 +313,7 @@ def entry_fault(entry: FileEntry) -> str:
     sizes = [size for size, _ in entry.segments]
     if any(not 0 < size <= SEGMENT_MAX for size in sizes) or sum(sizes) != entry.size:
         return "has segments that do not make up its size"
-    digests = all(is_blake3(digest) for _, digest in entry.segments)
+    digests = are_blake3(digest for _, digest in entry.segments)
     if not digests or not is_sha256(entry.sha256) or not is_sha256(entry.blake3):
         return "has a digest that is not 64 hexadecimal digits"
     if entry.oid and not is_object_id(entry.oid):
@@ -326,14 +326,19 @@ def _tensor_fault(entry: FileEntry) -> str:
     ends = accumulate(size for size, _ in entry.segments)
     cut = at = 0
     for tensor in tensors_of(entry):
-        if not at <= tensor.begin <= tensor.end <= entry.size:
+        begin, end = tensor.begin, tensor.end
+        if not at <= begin <= end <= entry.size:
             return "has tensors that overlap or leave the file"
-        for place in (tensor.begin, tensor.end):
-            while cut < place:
-                cut = next(ends)
-            if cut > place:
-                return "has tensors that are not made of its segments"
-        at = tensor.end
+        # One after the other, and not in a loop: there may be hundreds of thousands.
+        while cut < begin:
+            cut = next(ends)
+        if cut > begin:
+            return "has tensors that are not made of its segments"
+        while cut < end:
+            cut = next(ends)
+        if cut > end:
+            return "has tensors that are not made of its segments"
+        at = end
     return ""
 
 

@@ -85,16 +85,16 @@ def _authorize(
     return sqlite3.SQLITE_DENY
 
 
-def _explained(error: BaseException) -> ArchiverError:
-    if isinstance(error, MemoryError) or "out of memory" in str(error):
+def _explained(cause: BaseException) -> ArchiverError:
+    if isinstance(cause, MemoryError) or "out of memory" in str(cause):
         return ArchiverError(
             f"The query needs more than {human_bytes(MEMORY_MAX)} of memory.", hint="Ask for less."
         )
-    if "not authorized" in str(error) or "prohibited" in str(error):
+    if "not authorized" in str(cause) or "prohibited" in str(cause):
         return UsageError(
             "The query would do more than read the catalogue.", hint="Only a SELECT is run here."
         )
-    message = printable(str(error).removesuffix("."), 300) or type(error).__name__
+    message = printable(str(cause).removesuffix("."), 300) or type(cause).__name__
     return UsageError(
         f"The query cannot be run: {message}.",
         hint="docs/catalogue.md lists the tables and columns.",

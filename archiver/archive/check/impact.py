@@ -158,13 +158,13 @@ def check_snapshots(
         if not objects.denied.isdisjoint(packs):
             # What a pack holds that may not be read is not known to be missing.
             lost &= objects.damaged.keys()
-        for entry in manifest.files:
+        for entry in manifest.files if lost else ():
             findings.all += file_findings(snapshot, entry, lost, objects, findings.advice)
         findings.all += _copy_findings(snapshot, lost, objects, findings)
         judged |= packs
         incomplete |= packs if missing else set()
         # What is lost of the manifest's copy alone is lost nowhere: its file has it.
-        losing |= packs if lost & objects_of_files(manifest) else set()
+        losing |= packs if lost and lost & objects_of_files(manifest) else set()
         for file in differing:
             known = any(digest in lost for _, digest in file.entry.segments)
             if file.snapshot.id == snapshot.id and not known:
