@@ -127,6 +127,8 @@ def _of_commit(
     registry: Registry, request: Request, target: Target, repository: Repository
 ) -> Response:
     commit = _find(repository, target.revision)
+    if commit is None and target.route == "tree":
+        return enveloped({"Files": None, "LatestCommitter": None})
     if commit is None or (target.route == "commits" and not registry.serves_history):
         return refused(404, f"revision {target.revision} not found")
     match target.route:

@@ -1,18 +1,22 @@
 """Several hubs as one upstream: a repository is listed by its own, and its bytes may come from any.
 
 Where a hub dies in the middle of a file, another one goes on from that byte, if it lists the same path with
-the same size and the same SHA-256. Where no digest is common to both, it does not: then nothing says that
-it is the same file. Whoever reads checks the whole file by what its own hub listed, wherever it came from.
+the same size and the same SHA-256, at whatever revision. Where no digest is common to both, it does not:
+then nothing says that it is the same file. Whoever reads checks the whole file by what its own hub listed,
+wherever it came from.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import Counter
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
+
+import msgspec
 
 from archiver.errors import (
     AccessError,
@@ -25,12 +29,13 @@ from archiver.errors import (
     UsageError,
 )
 from archiver.names import TITLES, RepositoryName
-from archiver.text import printable
+from archiver.text import printable, seconds_of
+from archiver.upstream.protocol import ListsCommits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from archiver.upstream.protocol import ByteStream, Upstream, WatchedUpstream
+    from archiver.upstream.protocol import ByteStream, KnownCommit, Upstream, WatchedUpstream
     from archiver.upstream.remote_file import Listing, RemoteFile
 
 _log = logging.getLogger(__name__)
@@ -38,7 +43,10 @@ _log = logging.getLogger(__name__)
 _REST_SECONDS: Final = 600.0
 """How long a hub that could not be reached is asked last: its retries for each file would take hours."""
 _TWINS_KEPT: Final = 8
-"""Listings of other hubs that are held at once: each may have 100,000 files."""
+"""Repositories of other hubs of which is remembered what they list: each may have 100,000 files."""
+_REVISIONS_LISTED: Final = 8
+"""Of one repository of another hub, until a file is found that its main branch has not."""
+_NO_MORE: Final = ""
 _FAILURES: Final = (NetworkError, UpstreamGoneError, AccessError, MismatchError, HostileNameError)
 _NOT_LISTED: Final = (*_FAILURES, UsageError, TooLargeError)
 """What says that a hub does not list a repository; some names, such as gpt2, are none at another."""
@@ -51,13 +59,6 @@ class Source(NamedTuple):
     upstream: Upstream
     listing: Listing
     file: RemoteFile
-
-
-class _Twin(NamedTuple):
-    """What another hub lists of a repository, and its files by their paths."""
-
-    listing: Listing
-    files: dict[str, RemoteFile]
 
 
 class Hubs:
@@ -173,7 +174,7 @@ class Failover:
         self._lock = threading.Lock()
         self._listing = threading.Lock()
         """Held while a twin is listed, so that it is once."""
-        self._twins: dict[tuple[str, str, str], _Twin | None] = {}
+        self._twins: dict[tuple[str, str, str], _Twin] = {}
         self._bytes: dict[tuple[str, str], Counter[str]] = {}
         self._gave: dict[tuple[str, str, str], frozenset[str]] = {}
         """Repository, revision and path -> the hubs that gave all of a file the last time."""
@@ -235,33 +236,13 @@ class Failover:
             return Source(hub, upstream, listing, file)
         if not file.sha256:
             return None
-        twin = self._twin(hub, listing)
-        other = twin.files.get(file.path) if twin else None
-        if twin is None or other is None or (other.size, other.sha256) != (file.size, file.sha256):
-            return None
-        return Source(hub, upstream, twin.listing, other)
-
-    def _twin(self, hub: str, listing: Listing) -> _Twin | None:
-        """Return what another hub lists under the same name, at its main branch; None if it does not.
-
-        Commits are each hub's own, so which revision it is does not matter: files are compared by digest.
-        """
         key = (hub, listing.repository, listing.revision)
         with self._listing:
-            if key in self._twins:
-                return self._twins[key]
-            name = RepositoryName.parse(listing.repository)._replace(hub=hub).spelling
-            try:
-                twin = self._hubs[hub].list(name)
+            if key not in self._twins:
                 if len(self._twins) >= _TWINS_KEPT:  # A plan has many; each is read once.
                     del self._twins[next(iter(self._twins))]
-                self._twins[key] = _Twin(twin, {file.path: file for file in twin.files})
-            except _NOT_LISTED as error:
-                self._run.tell(f"{TITLES[hub]} does not give {name}: {error.message}")
-                if isinstance(error, NetworkError):
-                    self._run.rest(hub)
-                self._twins[key] = None
-            return self._twins[key]
+                self._twins[key] = _Twin(hub, upstream, listing, self._run)
+            return self._twins[key].find(file)
 
     def failed(self, source: Source, error: ArchiverError) -> None:
         """Take note that a hub gave up in a file."""
@@ -274,6 +255,79 @@ class Failover:
         self._run.tell(
             f"{TITLES[source.hub]} goes on with {printable(source.file.path)} from byte {position:,}"
         )
+
+
+class _Twin:
+    """A repository of the same name at another hub: where each file is that both list with one digest.
+
+    Commits are each hub's own, so its revisions are listed one after the other until the file is found:
+    that of the same name, the main branch, then the commits that are nearest in time.
+    """
+
+    def __init__(self, hub: str, upstream: Upstream, listing: Listing, run: Hubs) -> None:
+        self._hub = hub
+        self._upstream = upstream
+        self._run = run
+        self._named = listing.name
+        self._committed = seconds_of(listing.committed)
+        own = RepositoryName.parse(listing.repository)
+        self._name = own._replace(hub=hub).spelling
+        self._is_main = listing.name in {own.main_branch, listing.revision, ""}
+        self._wanted = {file.path: file for file in listing.files if file.sha256}
+        self._found: dict[str, Source] = {}
+        self._listed: set[str] = set()
+        self._revisions = self._in_turn()
+
+    def find(self, file: RemoteFile) -> Source | None:
+        """Return the very file; None if no revision that is listed has it."""
+        while file.path not in self._found:
+            revision = next(self._revisions, _NO_MORE)
+            if revision is _NO_MORE:
+                return None
+            self._list(revision)
+        return self._found[file.path]
+
+    def _in_turn(self) -> Iterator[str | None]:
+        """Yield the revisions to list, None for the main branch."""
+        if not self._is_main:
+            yield self._named
+        yield None
+        if not isinstance(self._upstream, ListsCommits):
+            return
+        with suppress(*_NOT_LISTED):
+            commits = self._upstream.commits(self._name)
+            for commit in sorted(commits, key=self._distance):
+                if len(self._listed) >= _REVISIONS_LISTED:
+                    return
+                if commit.id not in self._listed:
+                    yield commit.id
+
+    def _distance(self, commit: KnownCommit) -> float:
+        """Return how many seconds lie between a commit and ours; one whose time is not known is far."""
+        time = seconds_of(commit.time)
+        if time is None or self._committed is None:
+            return math.inf
+        return abs(time - self._committed)
+
+    def _list(self, revision: str | None) -> None:
+        """Take in what a revision has of the files that were not found yet."""
+        try:
+            listing = self._upstream.list(self._name, revision)
+        except _NOT_LISTED as error:
+            self._listed.add(revision or "")
+            if isinstance(error, NetworkError):
+                self._run.rest(self._hub)
+            if revision is None or isinstance(error, NetworkError):
+                self._run.tell(f"{TITLES[self._hub]} does not give {self._name}: {error.message}")
+                self._revisions = iter(())
+            return
+        self._listed.add(listing.revision)
+        bare = msgspec.structs.replace(listing, files=())
+        for other in listing.files:
+            wanted = self._wanted.get(other.path)
+            if wanted and (other.size, other.sha256) == (wanted.size, wanted.sha256):
+                self._found[other.path] = Source(self._hub, self._upstream, bare, other)
+                del self._wanted[other.path]
 
 
 class _FailoverStream:

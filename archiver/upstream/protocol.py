@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
+
+from archiver.digest import is_git_oid
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
     from contextlib import AbstractContextManager
 
     from archiver.archive.watch import RepositoryState
@@ -45,6 +48,33 @@ class Upstream(Protocol):
         self, listing: Listing, file: RemoteFile, offset: int = 0
     ) -> AbstractContextManager[ByteStream]:
         """Return the bytes of ``file`` from ``offset`` on."""
+
+
+class KnownCommit(NamedTuple):
+    """A commit, and when it was made; ``""`` if that is not told."""
+
+    id: str
+    time: str = ""
+
+
+def distinct_commits(commits: Iterable[KnownCommit]) -> tuple[KnownCommit, ...]:
+    """Return each commit once, as it comes first, without what is none."""
+    known: dict[str, KnownCommit] = {}
+    for commit in commits:
+        if is_git_oid(commit.id):
+            known.setdefault(commit.id, commit)
+    return tuple(known.values())
+
+
+@runtime_checkable
+class ListsCommits(Protocol):
+    """An upstream that can say which commits a repository has."""
+
+    def commits(self, repository: str) -> Sequence[KnownCommit]:
+        """Return the newest commits of the main branch, and those of the other branches and of tags.
+
+        They are as many as one page has. Raise as `Upstream.list`.
+        """
 
 
 class WatchedUpstream(Upstream, Protocol):

@@ -105,11 +105,76 @@ def test_a_model_of_modelscope_goes_on_at_the_hub(hub, modelscope, archive, mirr
 
 @pytest.mark.parametrize("other", [CONTENT[:-1] + b"x", CONTENT[:-1], None])
 def test_another_file_of_that_name_does_not_stand_in(hub, modelscope, mirror, other):
-    modelscope.commit(REPO, {WEIGHTS: other})
+    files = {"config.json": b"{}"} | ({WEIGHTS: other} if other else {})
+    modelscope.force_push(REPO, files)
     dies(hub)
     result = mirror("--source", "huggingface,modelscope", REPO)
     assert result.code == 30
     assert f"{WEIGHTS} of {REPO}" in result.err
+    assert modelscope.requests.bodies() == []
+
+
+OLD = bytes(n * 7 % 255 for n in range(300_000))
+
+
+@pytest.mark.parametrize("own", ["huggingface", "modelscope"])
+@pytest.mark.parametrize("there", ["the same tag", "another tag", "a branch", "a commit"])
+def test_an_older_tag_goes_on_at_whatever_revision_has_its_digest(
+    hub, modelscope, archive, mirror, restores, own, there
+):
+    first, second = (hub, modelscope) if own == "huggingface" else (modelscope, hub)
+    name = "Org/Aged"
+    for registry in (first, second):
+        registry.create(name, FILES | {WEIGHTS: OLD})
+    first.tag(name, "v1")
+    match there:
+        case "the same tag":
+            second.tag(name, "v1")
+        case "another tag":
+            second.tag(name, "release-1")
+        case "a branch":
+            second.branch(name, "v1.x")
+    for registry in (first, second):
+        registry.commit(name, {WEIGHTS: CONTENT})
+    if there in {"another tag", "a branch"}:
+        # Nothing else leads to that commit: the history of the main branch is a new one.
+        second.force_push(name, FILES)
+    dies(first, 100_000)
+    repository = name if own == "huggingface" else f"modelscope:{name}"
+    order = "huggingface,modelscope" if own == "huggingface" else "modelscope,huggingface"
+    result = mirror("--json", "--source", order, f"{repository}@v1")
+    assert result.code == 0, result
+    assert ranges(second) == ["bytes=100000-"]
+    restores(archive, FILES | {WEIGHTS: OLD}, repository)
+    listings = len(second.requests.of(route="tree"))
+    assert listings == (1 if there == "the same tag" else 2), "the tag of that name, or main and it"
+
+
+def test_the_commit_that_is_nearest_in_time_is_listed_first(hub, modelscope, mirror):
+    for registry in (hub, modelscope):
+        registry.create("Org/Long", {WEIGHTS: b"0" * 100_000})
+        for number in range(1, 40):
+            registry.commit("Org/Long", {WEIGHTS: b"%d" % (number % 10) * (100_000 + number)})
+            if number == 20:
+                registry.tag("Org/Long", "mine" if registry is hub else "theirs")
+    dies(hub, 50_000)
+    result = mirror("--source", "huggingface,modelscope", "Org/Long@mine")
+    assert result.code == 0, result
+    assert len(modelscope.requests.of(route="tree")) == 2
+
+
+@pytest.mark.parametrize("serves", ["git and history", "neither"])
+def test_only_so_many_revisions_are_listed(hub, modelscope, mirror, serves):
+    modelscope.serves_git = modelscope.serves_history = serves != "neither"
+    if serves == "neither":
+        modelscope.lists_commits = True
+    modelscope.create("Org/Long", {"config.json": b"{}"})
+    for number in range(20):
+        modelscope.commit("Org/Long", {WEIGHTS: b"%d" % number})
+    hub.create("Org/Long", FILES | {"second.safetensors": OLD})
+    result = mirror("--source", "modelscope,huggingface", "Org/Long")
+    assert result.code == 0
+    assert len(modelscope.requests.of(route="tree")) == (8 if serves != "neither" else 1)
     assert modelscope.requests.bodies() == []
 
 

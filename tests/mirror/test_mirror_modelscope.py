@@ -216,3 +216,52 @@ def test_a_failure_that_comes_with_200(modelscope, mirror):
     assert mirror("modelscope:Org/None").code == 23
     gone = mirror(f"{REPO}@v9")
     assert (gone.code, "has no revision v9" in gone.err) == (23, True)
+
+
+WAYS = {
+    "git": {"serves_git": True},
+    "the API": {"serves_git": False, "lists_commits": True},
+    "the listing": {"serves_git": False},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", ["", "datasets/"])
+def test_a_hub_that_lists_no_commits_of_a_branch_is_asked_otherwise(
+    modelscope, archive, mirror, restores, way, kind
+):
+    first = create(modelscope, f"{kind}Org/Model")
+    modelscope.tag(f"{kind}Org/Model", "v1")
+    modelscope.commit(f"{kind}Org/Model", {"config.json": b"{ }"})
+    newest = commit_id(modelscope.repository(f"{kind}Org/Model").head())
+    modelscope.serves_history = False
+    for name, value in WAYS[way].items():
+        setattr(modelscope, name, value)
+    repository = f"modelscope:{kind}Org/Model"
+    for revision, commit in (("v1", first), ("master", newest), (first, first)):
+        result = mirror("--json", f"{repository}@{revision}")
+        assert result.code == 0, result
+        assert result.only("mirror")["revision"] == commit
+    restores(archive, FILES, f"{repository}@{first[:12]}")
+    gone = mirror(f"{repository}@v9")
+    assert (gone.code, "has no revision v9" in gone.err) == (23, True)
+    never = mirror(f"{repository}@{'9' * 40}")
+    assert (never.code, "has no revision 9999" in never.err) == (23, True)
+
+
+def test_a_listing_that_does_not_name_its_commit_is_not_pinned(modelscope, mirror):
+    create(modelscope)
+    modelscope.serves_history = modelscope.serves_git = False
+    body = b'{"Code": 200, "Data": {"Files": [{"Path": "a", "Size": 0}], "LatestCommitter": null}}'
+    modelscope.faults.add(Fault("forge", route="tree", forge=lambda _: (body, {}), times=None))
+    result = mirror(REPO)
+    assert (result.code, "does not say which commit that is" in result.err) == (22, True)
+
+
+def test_a_repository_that_is_closed_is_not_said_to_lack_the_revision(modelscope, mirror):
+    create(modelscope)
+    modelscope.faults.add(Fault("status", route="commits", status=403, times=None))
+    result = mirror(REPO)
+    assert result.code == 23
+    assert "refuses" in result.err
+    assert "no revision" not in result.err

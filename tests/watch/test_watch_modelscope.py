@@ -107,6 +107,23 @@ def test_where_nothing_lists_them_the_main_branch_is_watched(both, modelscope):
     assert both.changes(MODEL) == [("branch", "master", before, own(modelscope))]
 
 
+@pytest.mark.parametrize("serves_git", [True, False])
+def test_a_hub_that_lists_no_commits_loses_none(both, modelscope, serves_git):
+    modelscope.serves_history = False
+    modelscope.serves_git = serves_git
+    both.look()
+    before = own(modelscope)
+    modelscope.commit("Org/Model", {"config.json": b"{}"})
+    for _ in range(3):
+        assert both.night().code == 0
+    (moved,) = both.records(MODEL)
+    assert (moved.before, moved.after, moved.history) == (before, own(modelscope), "")
+    modelscope.force_push("Org/Model", model(3))
+    codes = [both.night().code for _ in range(2)]
+    assert 23 in codes, "the listing of that commit is asked for, and it is not there"
+    assert both.changes(MODEL)[-1][0] == "commit-lost"
+
+
 def test_more_names_than_are_asked_for_one_by_one_are_not_taken_for_gone(both, modelscope):
     for number in range(30):
         modelscope.tag("Org/Model", f"v{number:02}")

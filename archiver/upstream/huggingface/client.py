@@ -29,6 +29,7 @@ from archiver.upstream.huggingface.listing import (
     parse_tree,
     pin,
     repository_name,
+    time_of,
 )
 from archiver.upstream.huggingface.search import repositories_of
 from archiver.upstream.huggingface.state import (
@@ -39,6 +40,7 @@ from archiver.upstream.huggingface.state import (
     parse_state,
     state_of,
 )
+from archiver.upstream.protocol import KnownCommit, distinct_commits
 from archiver.upstream.ranges import RangedStream
 from archiver.upstream.refs import LARGEST_REFS
 from archiver.upstream.remote_file import Listing, RemoteFile
@@ -194,6 +196,22 @@ class HuggingFace:
             if not url:
                 return False
         return None
+
+    def commits(self, repository: str) -> tuple[KnownCommit, ...]:
+        """Return commits of a repository, as `ListsCommits` has it."""
+        wanted = _on_this_hub(repository)
+        subject = Subject(wanted.spelling, endpoint=self.endpoint)
+        allowance = ListingAllowance(self._session.patience)
+        api = self._api(wanted)
+        page, _ = self._session.json(
+            f"{api}/commits/{_MAIN}", subject, parse_history, allowance, most=LARGEST_REFS
+        )
+        refs, _ = self._session.json(
+            f"{api}/refs", subject, parse_refs, allowance, most=LARGEST_REFS
+        )
+        named = [KnownCommit(ref.commit) for ref in (*refs.tags, *refs.branches)]
+        known = [KnownCommit(entry.id, time_of(entry.date)) for entry in page]
+        return distinct_commits([*known, *named])
 
     def control(self) -> str:
         """Ask who we are, or, without a token, for any model; raise as `WatchedUpstream` has it."""

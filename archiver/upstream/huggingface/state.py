@@ -79,6 +79,7 @@ class HistoryEntry(msgspec.Struct, gc=False):
     """A commit in ``/commits/…``."""
 
     id: str = ""
+    date: str | None = None
 
 
 def parse_state(body: bytes | bytearray, subject: Subject) -> StateDocument:

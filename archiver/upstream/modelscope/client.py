@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -10,10 +10,7 @@ from urllib.parse import urlencode
 
 from archiver.digest import is_sha256
 from archiver.errors import (
-    AccessError,
-    HostileNameError,
     MismatchError,
-    NetworkError,
     TokenError,
     UpstreamGoneError,
     UsageError,
@@ -27,32 +24,27 @@ from archiver.upstream.http import Subject
 from archiver.upstream.listing import FileCollection
 from archiver.upstream.modelscope.http import (
     ENDPOINT_VARIABLE,
-    GIT_REFS,
     TOKEN_VARIABLE,
     Session,
-    no_revision,
 )
 from archiver.upstream.modelscope.listing import (
     PAGE_SIZE,
     TRUNCATED_AT,
     FileItem,
     Info,
-    Pin,
     id_of,
     licence_of,
     name_of,
     parse_files,
-    parse_history,
     parse_info,
-    pin,
     remote_file,
     require_commit,
     spelling_of,
 )
+from archiver.upstream.modelscope.revisions import CommitFinder, GitAddresses
 from archiver.upstream.modelscope.search import parse_page, repositories_of
-from archiver.upstream.modelscope.state import MAIN, parse_revisions, state_of
+from archiver.upstream.modelscope.state import MAIN, state_of
 from archiver.upstream.ranges import RangedStream
-from archiver.upstream.refs import ADVERTISEMENT, LARGEST_REFS, Refs, parse_advertisement
 from archiver.upstream.remote_file import Listing, RemoteFile
 from archiver.upstream.retry import RetryPolicy
 from archiver.upstream.stream import HubFile, HubStream
@@ -65,11 +57,8 @@ if TYPE_CHECKING:
     from archiver.throttle import Throttle
     from archiver.upstream.deadlines import LeastRate
     from archiver.upstream.http import Answer
+    from archiver.upstream.protocol import KnownCommit
 
-_HISTORY_PAGES = 4
-"""Of the commits that lead to one."""
-_ASKED_REFS = 20
-"""Branches and tags that are asked for one by one, where nothing lists their commits."""
 _CONTROL = "openapi/v1/models?page_number=1&page_size=1"
 """What is shown to everybody who may ask at all."""
 _LARGEST_INFO = 64 * 1024 * 1024
@@ -105,8 +94,7 @@ class ModelScope:
         chosen = patience or chosen_patience()
         self._session = Session(token, endpoint, chosen, retry or RetryPolicy())
         self._throttle = throttle
-        self._git: tuple[str, ...] = ("{type}s/{name}", "{name}")
-        """What may come before ``.git`` in the address of a repository for git: what serves it stays."""
+        self._git = GitAddresses()
         self._pool = ConnectionPool(connections, window_within(memory))
 
     @property
@@ -136,7 +124,7 @@ class ModelScope:
         allowance = ListingAllowance(self._session.patience, ENDPOINT_VARIABLE)
         info = self._info(name, subject, allowance)
         spelling = spelling_of(info, subject)
-        pinned = self._pin(name, subject, allowance)
+        pinned = self._commits(name, subject, allowance).pin(revision or MAIN)
         exact = self._subject(spelling, pinned.commit, name.type)
         walk = _Walk(self._session, self._api(name), exact, allowance)
         files = walk.dataset() if name.type == DATASET else walk.model()
@@ -174,44 +162,23 @@ class ModelScope:
         time = utc_now()
         info = self._info(name, subject, allowance)
         current = RepositoryName.parse(name_of(info, subject))
-        refs = self._git_refs(current, subject, allowance)
-        refs = refs or self._listed_refs(current, subject, allowance)
-        # Where neither names them, it is the main branch alone that can be asked for.
-        head = (
-            refs.branches.get(MAIN, "") if refs else self._pin(current, subject, allowance).commit
-        )
+        commits = self._commits(current, subject, allowance)
+        refs = commits.refs()
+        # Where nothing names them, it is the main branch alone that can be asked for.
+        head = refs.branches.get(MAIN, "") if refs else commits.pin(MAIN).commit
         return state_of(info, refs, head, subject, time)
 
     def has_commit(self, repository: str, commit: str) -> bool:
         """Return whether the hub still has a commit of a repository that it shows; raise as `look`."""
-        name = _on_this_hub(repository)
-        subject = self._subject(name.spelling, commit, name.type)
-        allowance = ListingAllowance(self._session.patience, ENDPOINT_VARIABLE)
-        terms = urlencode({"Ref": commit, "PageNumber": 1, "PageSize": 1})
-        url = f"{self._api(name)}/commits?{terms}"
-        try:
-            history, _ = self._session.json(url, subject, parse_history, allowance)
-        except AccessError:
-            raise
-        except UpstreamGoneError:
-            return False
-        return pin(history, subject) is not None
+        return self._commits_of(repository).has(commit)
 
     def follows(self, repository: str, commit: str, earlier: str) -> bool | None:
         """Return whether ``earlier`` leads to ``commit``, as `WatchedUpstream` has it; raise likewise."""
-        name = _on_this_hub(repository)
-        subject = self._subject(name.spelling, commit, name.type)
-        allowance = ListingAllowance(self._session.patience, ENDPOINT_VARIABLE)
-        for number in range(1, _HISTORY_PAGES + 1):
-            terms = {"Ref": commit, "PageNumber": number, "PageSize": PAGE_SIZE}
-            url = f"{self._api(name)}/commits?{urlencode(terms)}"
-            history, _ = self._session.json(url, subject, parse_history, allowance)
-            page = history.commit or []
-            if any(entry.id == earlier for entry in page):
-                return True
-            if len(page) < PAGE_SIZE:
-                return False
-        return None
+        return self._commits_of(repository).follows(commit, earlier)
+
+    def commits(self, repository: str) -> tuple[KnownCommit, ...]:
+        """Return commits of a repository, as `ListsCommits` has it."""
+        return self._commits_of(repository).newest()
 
     def control(self) -> str:
         """Ask for any model; raise as `WatchedUpstream` has it. ``""`` where that is no address."""
@@ -289,61 +256,16 @@ class ModelScope:
         )
         return info
 
-    def _git_refs(
-        self, name: RepositoryName, subject: Subject, allowance: ListingAllowance
-    ) -> Refs | None:
-        """Return the branches and tags as git lists them; None where they are not given so."""
-        headers = {"accept": ADVERTISEMENT, "user-agent": "git/archiver"}
-        for form in self._git:
-            path = form.format(type=name.type, name=name.name)
-            if name.type == DATASET and not path.startswith(f"{DATASET}s/"):
-                continue
-            url = f"{self.endpoint}/{path}{GIT_REFS}"
-            try:
-                body, _ = self._session.read(url, subject, allowance, headers, most=LARGEST_REFS)
-                refs = parse_advertisement(body, subject, MAIN)
-            except (UpstreamGoneError, HostileNameError):
-                continue
-            except NetworkError:
-                # The description came just now: it is this address that does not answer.
-                self._git = ()
-                break
-            self._git = (form,) if name.type != DATASET else self._git
-            return refs
-        return None
+    def _commits_of(self, repository: str) -> CommitFinder:
+        name = _on_this_hub(repository)
+        subject = self._subject(name.spelling, MAIN, name.type)
+        allowance = ListingAllowance(self._session.patience, ENDPOINT_VARIABLE)
+        return self._commits(name, subject, allowance)
 
-    def _listed_refs(
+    def _commits(
         self, name: RepositoryName, subject: Subject, allowance: ListingAllowance
-    ) -> Refs | None:
-        """Return the branches and tags as the API lists them; None where it does not."""
-        url = f"{self._api(name)}/revisions"
-        try:
-            listed, _ = self._session.json(
-                url, subject, parse_revisions, allowance, most=LARGEST_REFS
-            )
-        except (UpstreamGoneError, HostileNameError):
-            return None
-        commits: dict[str, str] = {}
-        for ref in listed.unpinned[:_ASKED_REFS]:
-            with suppress(UpstreamGoneError):
-                named = replace(subject, revision=ref)
-                commits[ref] = self._pin(name, named, allowance).commit
-        return listed.refs(commits)
-
-    def _pin(self, name: RepositoryName, subject: Subject, allowance: ListingAllowance) -> Pin:
-        terms = urlencode(
-            {"Ref": subject.revision, "PageNumber": 1, "PageSize": 1}, errors="surrogateescape"
-        )
-        url = f"{self._api(name)}/commits?{terms}"
-        try:
-            history, _ = self._session.json(url, subject, parse_history, allowance)
-        except UpstreamGoneError:
-            # The repository itself was described just now.
-            raise no_revision(subject) from None
-        pinned = pin(history, subject)
-        if pinned is None:
-            raise no_revision(subject)
-        return pinned
+    ) -> CommitFinder:
+        return CommitFinder(self._session, self._git, name, subject, allowance)
 
 
 class _ModelScopeFile(HubFile):

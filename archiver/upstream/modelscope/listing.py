@@ -47,6 +47,7 @@ PAGE_SIZE: Final = 200
 _LONGEST_LICENCE = 200
 _LARGEST_ID = 2**63
 _LONGEST_ID = 20
+_SHORTEST_ID = 7
 _EMPTY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 """The SHA-256 of nothing."""
 _OK = frozenset({None, 200, "200"})
@@ -103,6 +104,7 @@ class FileItem(msgspec.Struct, gc=False):
     sha256: str | None = msgspec.field(name="Sha256", default=None)
     is_lfs: bool | None = msgspec.field(name="IsLFS", default=None)
     is_lfs_too: bool | None = msgspec.field(name="IsLfs", default=None)
+    revision: str | None = msgspec.field(name="Revision", default=None)
 
     @property
     def folder(self) -> bool:
@@ -196,7 +198,7 @@ def pin(history: History, subject: Subject) -> Pin | None:
             hint="Run the command again later. If it stays so, look at what stands between this machine "
             f"and the hub, such as a proxy or another {ENDPOINT_VARIABLE}.",
         )
-    return Pin(commit, _time(newest.committed_date))
+    return Pin(commit, time_of(newest.committed_date))
 
 
 def name_of(info: Info, subject: Subject) -> str:
@@ -258,7 +260,7 @@ def text_of(raw: msgspec.Raw) -> str:
         return ""
 
 
-def _time(raw: msgspec.Raw) -> str:
+def time_of(raw: msgspec.Raw) -> str:
     """Return a time as the format writes it; ``""`` if it is none."""
     seconds = value_of(raw)
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds <= 0:
@@ -279,6 +281,20 @@ def require_commit(page: FilesPage, subject: Subject) -> None:
             f"Asked for {subject}, ModelScope listed commit {printable(full or short)}.",
             hint="Nothing was fetched. Run the command again later.",
         )
+
+
+def listed_commit(page: FilesPage, subject: Subject) -> str:
+    """Return the commit that a listing is of; ``""`` if it does not say, or of another than was asked for.
+
+    It may name the first digits only: then it is the file that this commit changed which has them all.
+    """
+    latest = page.latest_committer
+    full, short = (latest.id or "", latest.short_id or "") if latest else ("", "")
+    listed = [full, *(file.revision or "" for file in page.files or ())]
+    known = [subject.revision] if is_git_oid(subject.revision) else listed
+    begins = full or (short if len(short) >= _SHORTEST_ID else "")
+    fitting = (commit for commit in known if is_git_oid(commit) and commit.startswith(begins))
+    return next(fitting, "") if begins else ""
 
 
 def remote_file(item: FileItem, subject: Subject) -> RemoteFile:
