@@ -5,11 +5,11 @@ Reading goes the reverse way of writing: seals, then manifests, then packs. Noth
 
 from __future__ import annotations
 
+import pkgutil
 import threading
 import uuid
 from collections import OrderedDict
 from contextlib import suppress
-from importlib import resources
 from typing import TYPE_CHECKING, Final
 
 from archiver.archive import layout
@@ -443,9 +443,8 @@ def _info_from_seals(store: Store, reason: DamageError | None) -> ArchiveInfo:
 
 def carried_files() -> Iterator[tuple[str, bytes]]:
     """Yield name and content of the files that explain an archive to whoever finds it."""
-    folder = resources.files("archiver") / "carried"
     for name in CARRIED:
-        yield name, (folder / name).read_bytes()
+        yield name, pkgutil.get_data("archiver", f"carried/{name}") or b""
 
 
 def _is_free(root: Path) -> bool:

@@ -5,7 +5,6 @@ Those that come with archiver lie in ``manifests/pins``.
 
 from __future__ import annotations
 
-from importlib import resources
 from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
@@ -110,6 +109,8 @@ def _described(difference: PinDifference) -> str:
 
 def published_pins() -> tuple[Pin, ...]:
     """Return the pins that come with archiver."""
+    from importlib import resources  # noqa: PLC0415 - it costs more than the rest of a small import's start
+
     return tuple(_pins_below(resources.files("archiver") / "carried" / "manifests" / "pins"))
 
 

@@ -6,9 +6,8 @@ line that is made of them is made here.
 
 from __future__ import annotations
 
+import pkgutil
 import re
-from difflib import get_close_matches
-from importlib import resources
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final, assert_never, get_args
 
@@ -360,9 +359,11 @@ def explanation(code: str) -> str:
     """
     known = get_args(Code)
     if code not in known:
+        from difflib import get_close_matches
+
         near = get_close_matches(code, known, 3) or known
         raise UsageError(f"There is no finding {code!r}.", hint=f"There are: {', '.join(near)}.")
-    page = (resources.files("archiver") / "carried" / "findings.md").read_text(encoding="utf-8")
+    page = (pkgutil.get_data("archiver", "carried/findings.md") or b"").decode()
     of_audit = page.partition("\n## Findings of `audit`\n")[2].partition("\n## ")[0]
     title = f"### `{code}`"
     mend = [_section(page, f"## {_MEND}")] if f"\n{title}\n" in of_audit else []

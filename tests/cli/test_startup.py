@@ -19,6 +19,7 @@ SQL, NETWORK = {"sqlite3", "sqlalchemy"}, {"huggingface_hub", "httpx2", "httpcor
 ARRAYS, MODELS = {"numpy"}, {"torch", "transformers", "safetensors", "tokenizers"}
 PARITY, KEYS, LOOPS = {"zfec"}, {"cryptography.hazmat.bindings._rust"}, {"anyio"}
 EVERYTHING = SQL | NETWORK | ARRAYS | MODELS | PARITY | KEYS | LOOPS | {"zstandard", "blake3"}
+SHIPPED, SHOWN = {"importlib.resources", "zipfile", "tempfile"}, {"rich"}
 SELDOM = NETWORK | MODELS | PARITY | KEYS | LOOPS
 
 
@@ -79,8 +80,8 @@ def test_what_is_held_is_read_without_the_network_and_parity(words, archive, tmp
 
 
 @pytest.mark.parametrize("text", ["{}", '{"new": 1}'])
-def test_an_import_loads_neither_sql_nor_network_nor_parity(text, archive, tmp_path):
+def test_a_small_import_loads_neither_sql_nor_network_nor_parity(text, archive, tmp_path):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text(text)
     words = ["import", "-C", archive / "weights", tmp_path / "model", "--as", "org/two"]
-    assert not (SELDOM | SQL) & loaded(tmp_path, *words, "--min-free", "0B")
+    assert not (SELDOM | SQL | SHIPPED | SHOWN) & loaded(tmp_path, *words, "--min-free", "0B")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cached_property
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from archiver.archive.pins import published_pins
@@ -16,6 +17,7 @@ from archiver.upstream.local import LocalUpstream
 
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive
+    from archiver.archive.pins import Pin
     from archiver.operations.mirror.lookups import Lookups
     from archiver.plan.budget import RunBudget
     from archiver.progress import Progress
@@ -51,7 +53,6 @@ class RepositoryMirror:
         self._archive = archive
         self._lookups = lookups
         self._settings = settings
-        self._pins = published_pins()
 
     def __call__(
         self,
@@ -78,7 +79,8 @@ class RepositoryMirror:
             upstream=upstream,
             repository=repository,
             revision=_completed(self._archive, repository, revision),
-            pins=self._pins,
+            # A plain folder has no commit, so that no pin can be of it.
+            pins=self._pins if digests else (),
             include=include,
             exclude=exclude,
             effort=effort or settings.effort,
@@ -89,6 +91,10 @@ class RepositoryMirror:
             budget=budget,
         )
         return mirror(self._archive, request, progress)
+
+    @cached_property
+    def _pins(self) -> tuple[Pin, ...]:
+        return published_pins()
 
 
 def _completed(archive: Archive, repository: str, revision: str | None) -> str | None:
