@@ -8,6 +8,7 @@ what is wanted.
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import nullcontext
 from time import monotonic
 from typing import TYPE_CHECKING, Final, Generic, Literal, NamedTuple, Protocol, TypeVar
 
@@ -31,10 +32,12 @@ from archiver.errors import (
 from archiver.storage.locks import RunLock
 from archiver.storage.store import local_folder
 from archiver.text import plural, utc_after, utc_now
+from archiver.upstream.deadlines import RunEnd, watching
 from archiver.upstream.resolution import resolve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
     from archiver.archive.archive import Archive
     from archiver.plan.budget import RunBudget
@@ -252,11 +255,19 @@ class _Run(Generic[Report]):
         return planned_of(self._plan, self._place.key, self._request.source)
 
     def resolve(self) -> bool:
-        """Ask upstream what the plan stands for, where only that can say; journal it as `journal_plan`."""
+        """Ask upstream what the plan stands for, where only that can say; journal it as `journal_plan`.
+
+        Return False also if the run's time was over before upstream had said it.
+        """
         if not self._request.plan.is_open:
             return True
         finder = self._request.mirror.finder()
-        self._resolution = resolve(self._request.plan, self._before, finder)
+        try:
+            with self._within_budget(f"The plan {self._plan.name}"):
+                self._resolution = resolve(self._request.plan, self._before, finder)
+        except BudgetSpentError as error:
+            self._stopped = error.spent
+            return False
         self._planned = self._resolved()
         return self.journal_plan()
 
@@ -386,9 +397,15 @@ class _Run(Generic[Report]):
 
     def _mirror(self, planned: PlannedRepository) -> Report:
         try:
-            return self._request.mirror.mirror(planned, self._request.budget)
+            with self._within_budget(planned.title):
+                return self._request.mirror.mirror(planned, self._request.budget)
         except OSError as error:
             raise explain_system_error(error, f"{planned.title} was mirrored") from error
+
+    def _within_budget(self, what: str) -> AbstractContextManager[None]:
+        """Have what is asked of upstream end with the run's time, and its window."""
+        budget = self._request.budget
+        return watching(RunEnd(budget, what)) if budget is not None else nullcontext()
 
     def _count_partial(self) -> None:
         """Count what came of an entry before it failed: it was fetched and stored all the same."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from math import inf
 from typing import TYPE_CHECKING, Final, Literal
 
 from archiver.errors import BudgetSpentError
@@ -69,6 +70,14 @@ class RunBudget:
         if self._limits.bytes and self._fetched >= self._limits.bytes:
             return "bytes"
         return ""
+
+    @property
+    def seconds_left(self) -> float:
+        """How long the run may go on, by the clock that never jumps; infinite if nothing says."""
+        seconds = self._clock() - self._started
+        window = self._left - seconds if self._window_ends else inf
+        time = self._limits.seconds - seconds if self._limits.seconds else inf
+        return max(min(window, time), 0.0)
 
     def require_time(self, what: str) -> None:
         """Raise BudgetSpentError, which names ``what`` was stopped, if its time or window is over."""

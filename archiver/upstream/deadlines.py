@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     import httpx2
 
+    from archiver.plan.budget import RunBudget
+
 _TIMEOUT_VARIABLE = "ARCHIVER_TIMEOUT"
 _RATE_VARIABLE = "ARCHIVER_LEAST_RATE"
 _LARGEST_HEAD = 256 * 1024
@@ -219,6 +221,25 @@ class LeastRate:
         return count > 0 and count >= self._rate * seconds
 
 
+class RunEnd:
+    """The end of a run's time, or of its window: also a slow list of thousands of names ends with it.
+
+    ``what`` is what was asked for then.
+    """
+
+    def __init__(self, budget: RunBudget, what: str) -> None:
+        self._budget = budget
+        self._what = what
+
+    def left(self) -> float:
+        """As `Watch`; raise BudgetSpentError."""
+        self._budget.require_time(self._what)
+        return self._budget.seconds_left
+
+    def note(self, seconds: float, count: int) -> None:
+        """As `Watch`: the run's own clock goes on by itself."""
+
+
 class _Watching(threading.local):
     watches: tuple[Watch, ...] = ()
 
@@ -228,13 +249,18 @@ _THIS_THREAD = _Watching()
 
 @contextmanager
 def watching(*watches: Watch) -> Iterator[None]:
-    """Have this thread's reads from the hub watched."""
+    """Have this thread's reads from the hub watched, by these beside who watches them already."""
     before = _THIS_THREAD.watches
-    _THIS_THREAD.watches = watches
+    _THIS_THREAD.watches = (*before, *watches)
     try:
         yield
     finally:
         _THIS_THREAD.watches = before
+
+
+def seconds_left() -> float:
+    """Return how long this thread may wait for the hub; raise as who watches its reads does."""
+    return min((watch.left() for watch in _THIS_THREAD.watches), default=inf)
 
 
 class TimedStream(httpcore2.NetworkStream):

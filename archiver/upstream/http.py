@@ -30,6 +30,7 @@ from archiver.upstream.deadlines import (
     ListingAllowance,
     Patience,
     Watch,
+    seconds_left,
     timed,
     watching,
 )
@@ -256,6 +257,9 @@ class Session(ABC):
         else what the answer stands for.
         """
         self._require_online()
+        # First of all: to build its headers the hub's own library may already open a connection, and that
+        # would be used again.
+        timed(self._client(), self.patience.clock)
         sent = {**self._headers(), **headers}
         if self._is_ours(url):
             sent |= self._checked_credentials(url)
@@ -392,7 +396,11 @@ class Session(ABC):
                         hint="Run the command again later; what is already held is not asked for.",
                     ) from error
                 slept = self.retry.wait(
-                    failures, error.requested, reason=str(error), attempts=attempts
+                    failures,
+                    error.requested,
+                    reason=str(error),
+                    attempts=attempts,
+                    longest=seconds_left(),
                 )
                 allowance.note(slept, 0)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 import msgspec
 
 from archiver.archive.plans import planned_entry
-from archiver.errors import ArchiverError, UpstreamGoneError, UsageError
+from archiver.errors import ArchiverError, BudgetSpentError, UpstreamGoneError, UsageError
 from archiver.names import HUGGING_FACE, RepositoryName
 from archiver.plan.document import (
     ALL_BRANCHES,
@@ -181,6 +181,8 @@ class _Resolver:
         if self._finder is not None or not (written.is_open or written.follows):
             try:
                 pairs.extend(pair for pair in self._pairs(written) if pair not in names)
+            except BudgetSpentError:
+                raise  # nothing else is asked either
             except ArchiverError as error:
                 self.unresolved.append(Unresolved(written, error))
         if not pairs:

@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
 from archiver.progress import pause
@@ -108,7 +109,13 @@ class RetryPolicy:
     notify: Callable[[Wait], None] = _tell_nobody
 
     def wait(
-        self, failures: int, requested: float | None = None, *, reason: str = "", attempts: int = 0
+        self,
+        failures: int,
+        requested: float | None = None,
+        *,
+        reason: str = "",
+        attempts: int = 0,
+        longest: float = inf,
     ) -> float:
         """Sleep before the next attempt and return the seconds slept.
 
@@ -117,8 +124,9 @@ class RetryPolicy:
             requested: The seconds that the server asked for, None if it did not.
             reason: What went wrong, as a sentence without its end, for ``notify``.
             attempts: How many there will be, if fewer than the policy has.
+            longest: The most seconds to sleep, whatever was asked for.
         """
-        seconds = self.delay(failures, requested)
+        seconds = min(self.delay(failures, requested), longest)
         count = f"try {failures + 1} of {attempts or self.attempts}" if failures else "going on"
         _log.info("%s; %s in %.1f s", reason, count, seconds)
         number = failures + 1 if failures else 0

@@ -314,10 +314,10 @@ def test_a_window_that_ends_ends_the_run(sync, hub, archive, plan, monkeypatch):
     path = plan(PATTERN, head=WINDOW)
     end = datetime(2026, 12, 1, 5, tzinfo=UTC)
     clock(monkeypatch, end - timedelta(seconds=1))
-    hub.faults.add(Fault("stall", route="list", seconds=1.2))
+    hub.faults.add(Fault("slow_head", route="list", seconds=0.05, times=None))
     result = sync(path)
     assert (result.code, report(result)["stopped"], held(archive)) == (0, "window", [])
-    assert planned(archive)[0] == ("Org/Model-1B", "", "Org/Model-*"), "what is wanted is known"
+    assert planned(archive)[0] == ("Org/Model-*", "", ""), "what was wanted when it ended is known"
 
 
 def test_rate_and_room_are_as_the_plan_says_unless_the_command_does(
@@ -470,3 +470,32 @@ def test_branches_and_tags_that_nothing_lists_are_no_plan(sync, modelscope, arch
     refused = sync(plan('name = "modelscope:Org/Model"\nrevisions = ["tags"]'))
     assert "cannot be asked which branches and tags there are" in refused.err
     assert refused.code == 2
+
+
+def test_a_run_whose_time_is_over_while_an_author_is_listed_ends_well(sync, hub, archive, plan):
+    """A page each fifth of a second at most, of as many pages as there are names."""
+    for number in range(60):
+        hub.create(f"Many/{number:03}", {"config.json": b"{}"})
+    hub.page_size, hub.delay = 1, 0.2
+    result = sync(plan('author = "Many"'), "--max-duration", "1s")
+    assert (result.code, report(result)["stopped"], held(archive)) == (0, "time", [])
+    assert len(hub.requests.of(route="list")) < 60
+    hub.page_size, hub.delay = 1000, 0.0
+    second = sync(plan('author = "Many"'))
+    assert (second.code, report(second)["new"]) == (0, 60)
+
+
+@pytest.mark.parametrize("route", ["list", "info", "tree"])
+@pytest.mark.parametrize(
+    "fault",
+    [{"kind": "slow_head", "seconds": 0.05}, {"kind": "rate_limit", "seconds": 300}],
+    ids=lambda fault: fault["kind"],
+)
+def test_a_hub_that_lets_us_wait_does_not_hold_a_run_past_its_time(
+    sync, hub, archive, plan, route, fault
+):
+    hub.faults.add(Fault(**fault, route=route, times=None))
+    result = sync(plan(PATTERN), "--max-duration", "1s")
+    assert (result.code, report(result)["stopped"]) == (0, "time")
+    hub.faults.clear()
+    assert sync(plan(PATTERN)).code == 0
