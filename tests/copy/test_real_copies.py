@@ -10,19 +10,16 @@ import os
 import re
 import shlex
 import shutil
-import signal
 import socket
 import subprocess
 import sys
-import threading
-import time
 import uuid
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 import pytest
 from copykit import SavedArchive, events, ids, place_id, stored
-from kit.disks import memory_disk, mount, mounted, unmount
+from kit.disks import memory_disk, mount, mounted, stoppable_mount, unmount
 from kit.faults import flip
 from kit.journal import raw_event
 
@@ -411,35 +408,9 @@ def test_a_journal_that_names_hundreds_of_places_costs_little(source, run, statu
 
 @pytest.fixture
 def dead(tmp_path):
-    """A mount whose server has stopped: whoever looks at it waits for ever."""
-    assert shutil.which("bindfs"), "this test needs the program bindfs"
-    behind, folder = tmp_path / "behind", tmp_path / "dead"
-    behind.mkdir()
-    folder.mkdir()
-    server = subprocess.Popen(["bindfs", "-f", behind, folder])
-    for _ in range(3000):
-        if os.path.ismount(folder):
-            break
-        time.sleep(0.01)
-    assert os.path.ismount(folder), "bindfs did not mount"
-
-    @contextmanager
-    def call():
-        rescue = threading.Timer(PATIENCE, server.send_signal, [signal.SIGCONT])
-        rescue.start()
-        server.send_signal(signal.SIGSTOP)
-        try:
-            yield
-            assert rescue.is_alive(), "something waited for the dead mount"
-        finally:
-            rescue.cancel()
-            server.send_signal(signal.SIGCONT)
-
-    call.folder = folder
-    yield call
-    server.send_signal(signal.SIGCONT)
-    unmount(folder)
-    server.wait()
+    """A mount whose server stops for as long as a block runs."""
+    with stoppable_mount(tmp_path, PATIENCE) as mounted_folder:
+        yield mounted_folder
 
 
 def test_no_look_at_a_dead_mount_hangs(source, copy, status, dead, monkeypatch):

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
+import signal
 import subprocess
+import threading
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -79,3 +83,49 @@ def fill(disk: Path, left: int) -> Path:
     with ballast.open("wb") as file:
         os.posix_fallocate(file.fileno(), 0, max(free(disk) - left, 1))
     return ballast
+
+
+class StoppableMount:
+    """A folder behind a server: called, that stops for as long as the block runs.
+
+    Whoever looks at the folder then waits for ever; after ``patience`` seconds it goes on, and the block
+    has failed.
+    """
+
+    def __init__(self, folder: Path, server: subprocess.Popen[bytes], patience: float) -> None:
+        self.folder = folder
+        self._server = server
+        self._patience = patience
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        rescue = threading.Timer(self._patience, self._server.send_signal, [signal.SIGCONT])
+        rescue.start()
+        self._server.send_signal(signal.SIGSTOP)
+        try:
+            yield
+            assert rescue.is_alive(), "something waited for the dead mount"
+        finally:
+            rescue.cancel()
+            self._server.send_signal(signal.SIGCONT)
+
+
+@contextmanager
+def stoppable_mount(below: Path, patience: float) -> Iterator[StoppableMount]:
+    """Mount a folder by a server that can stop, for as long as the block runs."""
+    assert shutil.which("bindfs"), "this test needs the program bindfs"
+    behind, folder = below / "behind", below / "dead"
+    behind.mkdir()
+    folder.mkdir()
+    server = subprocess.Popen(["bindfs", "-f", behind, folder])
+    for _ in range(3000):
+        if os.path.ismount(folder):
+            break
+        time.sleep(0.01)
+    assert os.path.ismount(folder), "bindfs did not mount"
+    try:
+        yield StoppableMount(folder, server, patience)
+    finally:
+        server.send_signal(signal.SIGCONT)
+        unmount(folder)
+        server.wait()
