@@ -834,7 +834,10 @@ class Joined:
         return self
 
     def __exit__(self, *_: object) -> None:
-        pass
+        self.close()
+
+    def close(self) -> None:
+        """No piece is kept open."""
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """As a file's."""

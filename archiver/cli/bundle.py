@@ -256,7 +256,7 @@ def import_(paths: tuple[Path, ...], min_free: int, new: bool, memory: int | Non
     _show_imported(report)
     if any(fault.kind == "contradicts" for fault in report.faults) or report.refused:
         output.exit_with(ExitCode.MISMATCH)
-    if report.faults:
+    if any(not fault.healed for fault in report.faults):
         output.exit_with(ExitCode.DAMAGE)
     if report.waiting:
         output.exit_with(ExitCode.PARTIAL)
@@ -270,7 +270,7 @@ def _show_imported(report: ImportReport) -> None:
         output.hint(
             "Nothing of that volume was taken in. Find out who changed it, and have it written anew."
         )
-    elif report.faults:
+    elif any(not fault.healed for fault in report.faults):
         output.hint(
             "Clean or read that medium again, or have those volumes written anew ('archiver bundle export "
             "--volume N'), and run the same command: what came in is kept."

@@ -83,6 +83,8 @@ def listed_files(found: FoundVolume) -> list[Listed]:
 def check_volume(found: FoundVolume, advance: Callable[[int], None]) -> Iterator[VolumeFault]:
     """Read all of a volume; yield what is wrong with it."""
     for name, message in found.problems:
+        if found.unfinished and found.store.stat(name) is None:
+            continue  # that is what it means
         kind: FaultKind = "missing" if found.store.stat(name) is None else "damaged"
         yield _fault(found, name, kind, message)
     yield from contradictions(found)
@@ -91,7 +93,7 @@ def check_volume(found: FoundVolume, advance: Callable[[int], None]) -> Iterator
         if found.bundle is None and file.name == BUNDLE:
             continue  # that was said already
         fault = _file_fault(found.store, file, advance)
-        if fault is not None:
+        if fault is not None and not (found.unfinished and fault[0] == "missing"):
             yield _fault(found, file.name, *fault)
     if found.volume is not None:
         known = {VOLUME, *(file.name for file in listed)}

@@ -49,6 +49,7 @@ from archiver.digest import blake3_hex
 from archiver.errors import (
     ArchiverError,
     DamageError,
+    ExitCode,
     NoSpaceError,
     UnknownFormatError,
     UsageError,
@@ -523,11 +524,10 @@ class _VolumeWriter:
                 progress=Progress(),
             )
         for failure in report.failures:
-            raise DamageError(
-                f"{failure.file} got no parity: {failure.reason}",
-                hint=failure.hint,
-                path=failure.file,
-            )
+            what = f"{failure.file} got no parity: {failure.reason}"
+            if failure.exit_code == ExitCode.DAMAGE:
+                raise DamageError(what, hint=failure.hint, path=failure.file)
+            raise ArchiverError(what, hint=failure.hint)
         for name in sorted(sidecars):
             with closing(self._store.open(name)) as reader:
                 file = msgspec.structs.replace(_planned_file(planned, name), size=reader.size)

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from archiver.archive.bundles.records import Bundle
+    from archiver.archive.bundles.volume_check import FaultKind
     from archiver.archive.transfer import Check
     from archiver.progress import Progress
     from archiver.storage.store import Reader, Store
@@ -180,6 +181,7 @@ class _Run:
             if bundle is not None and taken.state != "refused":
                 bundles[bundle.id] = bundle
         for bundle in bundles.values():
+            self._mend(bundle, [each for each in found if each.bundle_id == bundle.id])
             self._publication.publish(bundle)
         for each in found:
             if each.bundle_id in bundles and not self._publication.is_over(bundles[each.bundle_id]):
@@ -203,10 +205,35 @@ class _Run:
         """Return what another volume of the same bundle said of it before."""
         return self._ledger.bundle(bundle) if bundle else None
 
-    def _fault(self, found: FoundVolume, name: str, kind: str, message: str) -> None:
-        self._faults.append(
-            VolumeFault(found.number, str(found.path), name, kind, message)  # type: ignore[arg-type]
-        )
+    def _fault(self, found: FoundVolume, name: str, kind: FaultKind, message: str) -> None:
+        self._faults.append(VolumeFault(found.number, str(found.path), name, kind, message))
+
+    def _mend(self, bundle: Bundle, found: Sequence[FoundVolume]) -> None:
+        """Publish what is damaged on these volumes, and what parity on any of them makes whole."""
+        damaged = {
+            stored_name(fault.name)
+            for fault in self._faults
+            if fault.kind in {"damaged", "truncated", "missing"}
+        }
+        stores = [self._ledger.waiting(bundle.id), *(each.store for each in found)]
+        volumes = VolumeSet(stores, [bundle])
+        for pack in bundle.packs():
+            name = layout.pack_name(pack)
+            if name not in damaged or self._archive.store.stat(name) is not None:
+                continue
+            staged = self._archive.store.stage("copy")
+            try:
+                if volumes.rebuild(name, staged):
+                    staged.publish(name)
+            finally:
+                staged.abort()
+        self._faults = [
+            msgspec.structs.replace(fault, healed=True)
+            if layout.pack_of(stored_name(fault.name))
+            and self._archive.store.stat(stored_name(fault.name)) is not None
+            else fault
+            for fault in self._faults
+        ]
 
     # ---- a volume
 
@@ -223,7 +250,8 @@ class _Run:
         if refusal or bundle is None or found.unfinished:
             if not refusal:
                 for name, message in found.problems:
-                    self._fault(found, name, "missing" if found.unfinished else "damaged", message)
+                    kind: FaultKind = "missing" if found.unfinished else "damaged"
+                    self._fault(found, name, kind, message)
             return taken
         self._ledger.note_received(bundle)
         settled = self._publication.has_all(bundle)
@@ -350,13 +378,11 @@ class _Intake:
         self._to_archive = Transfer(found.store, archive.store, flow)
         self._to_waiting = Transfer(found.store, waiting, flow)
 
-    def take(self, file: Listed) -> tuple[str, str] | None:  # noqa: PLR0911 - one for each kind of fault
+    def take(self, file: Listed) -> tuple[FaultKind, str] | None:
         """Bring one file over; return what is wrong with it, kind and sentence, if it could not be."""
         if layout.pack_of(file.name):
             self.copied += 1
             result = self._to_archive.copy(file.name, _PACK_MAX)
-            if result.problem and self._rebuilt(file.name):
-                return None
         else:
             if self._is_there(file):
                 return None
@@ -384,17 +410,6 @@ class _Intake:
         except (ArchiverError, FileNotFoundError):
             return False
         return True
-
-    def _rebuilt(self, name: str) -> bool:
-        """Publish a damaged pack as parity gives it; return whether that could be."""
-        staged = self._archive.store.stage("copy")
-        try:
-            whole = VolumeSet([self._found.store]).rebuild(name, staged)
-            if whole:
-                staged.publish(name)
-        finally:
-            staged.abort()
-        return whole
 
     def join(self) -> list[tuple[str, str]]:
         """Publish the packs all of whose pieces are there; return those that are not as they should be."""
