@@ -104,6 +104,40 @@ def test_a_pair_of_revisions_and_another_name_there(hub, modelscope, check):
     assert check("folder:Org/Model").code == 2
 
 
+@pytest.mark.parametrize("held", [False, True])
+def test_tags_on_both_sides(hub, modelscope, check, mirror, held):
+    hub.tag(REPO, "v1")
+    modelscope.tag(REPO, "v1")
+    modelscope.tag(REPO, "release-1")
+    told = {"configuration.json": b"{}", "README.md": b"# Another", ".gitattributes": b""}
+    modelscope.commit(REPO, {"model.safetensors": b"newer"} | told)
+    modelscope.tag(REPO, "v2")
+    hub.commit(REPO, {"model.safetensors": b"newer", "config.json": b"[]"})
+    if held:
+        assert mirror(f"{REPO}@v1").code == 0
+    hub.requests.clear()
+    modelscope.requests.clear()
+    for pair in ("v1", "v1:v1", "v1:release-1"):
+        result = check(REPO, "--revision", pair)
+        assert result.code == 0, result
+        assert verdicts(result) == ({} if held else dict.fromkeys(SMALL, "not-comparable"))
+        summary = result.only("cross-check")
+        assert summary["first_revision"] == hub.repository(REPO).tags["v1"]
+        assert summary["second_revision"] != summary["first_revision"]
+    changed = check(REPO, "--revision", "v1:v2")
+    assert (changed.code, verdicts(changed)["model.safetensors"]) == (22, "differs")
+    result = check(REPO, "--revision", "main:v2")
+    assert result.code == 0, "what is no weights is only told"
+    assert verdicts(result) == {
+        "configuration.json": "only-second",
+        "README.md": "differs" if held else "not-comparable",
+        ".gitattributes": "differs",
+        "config.json": "differs",
+    }
+    assert check(REPO, "--revision", "v1:v9").code == 23
+    assert hub.requests.bodies() == modelscope.requests.bodies() == []
+
+
 def test_weights_without_a_digest_of_one_kind_are_no_success(hub, modelscope, check):
     hub.create("Org/Tiny", {"w.pt": b"1"}, lfs=lambda _path, _size: False)
     modelscope.create("Org/Tiny", {"w.pt": b"1"})

@@ -28,9 +28,9 @@ _PAGE: Final = 50
 
 
 class ListedRepository(msgspec.Struct, gc=False):
-    """A repository in a list."""
+    """A repository in a list. It has an id: of what has nothing, a page would hold millions."""
 
-    id: str | None = None
+    id: str | None
 
 
 class ListedPage(msgspec.Struct):
