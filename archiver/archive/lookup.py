@@ -7,7 +7,6 @@ next brings it up to date. Either way gives the same answers, and each is only a
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from archiver.archive.events import name_of
@@ -15,13 +14,13 @@ from archiver.archive.layout import MANIFESTS, pack_name
 from archiver.errors import DamageError, NotUnderstoodError, skip_damaged
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from archiver.archive.archive import Archive
     from archiver.archive.events import Event, KnownDetail
     from archiver.archive.ingest.object_store import Hints, PublishedPack
     from archiver.archive.packs.format import IndexEntry
-    from archiver.archive.records import Manifest
+    from archiver.archive.records import FileFacts, Manifest, Seal
     from archiver.archive.seals import Snapshot
     from archiver.digest import Blake3Hex
     from archiver.errors import OnDamage
@@ -38,6 +37,8 @@ MANIFESTS_READ: Final = 1 << 20
 """and where files are looked up so many bytes of manifests, as they are stored."""
 _LEAST_READ: Final = 4 << 10
 """As so many bytes counts a manifest that has fewer."""
+FILES_KEPT: Final = 20_000
+"""Of so many files at most a run keeps what manifests say: of half a kilobyte each."""
 
 
 class FileKey(NamedTuple):
@@ -81,29 +82,6 @@ class Lookup(Protocol):
         """Note a seal that was published, with its manifest."""
 
 
-def is_quick(archive: Archive, *, manifests: bool) -> bool:
-    """Return whether the archive's own files answer sooner than SQL is loaded.
-
-    Args:
-        archive: Where what is held is looked up.
-        manifests: Whether files are looked up too, by their digests, and not only objects.
-    """
-    if manifests:
-        sizes = (archive.store.stat(name) or 0 for name in archive.store.list(MANIFESTS))
-        if sum(max(size, _LEAST_READ) for size in sizes) > MANIFESTS_READ:
-            return False
-    packs = list(archive.packs())
-    if len(packs) > PACKS_READ:
-        return False
-    total = 0
-    for pack in packs:
-        try:
-            total += archive.pack(pack).index_size()
-        except DamageError:
-            continue  # it has nothing that could be read
-    return total <= INDEXES_READ
-
-
 def indexes(
     archive: Archive, packs: Iterable[str], on_damage: OnDamage
 ) -> Iterator[tuple[str, int, tuple[IndexEntry, ...]]]:
@@ -123,14 +101,46 @@ def indexes(
 
 
 class FilesLookup:
-    """Looks up in the archive's files. What it is told of as new is there, and need not be noted."""
+    """Looks up in the archive's files. What it is told of as new is there, and need not be noted.
+
+    One serves a whole run: what has been read of a pack's index, or of a manifest, is not read again.
+    """
 
     def __init__(self, archive: Archive) -> None:
         self._archive = archive
+        self._index_sizes: dict[str, int] = {}
+        self._entries: dict[str, tuple[IndexEntry, ...]] = {}
+        self._files: dict[str, tuple[FileFacts, ...]] = {}
+        """Those of manifests, by digest, as many as are kept."""
+
+    def is_quick(self, *, manifests: bool) -> bool:
+        """Return whether the archive's own files answer sooner than SQL is loaded.
+
+        Say by ``manifests`` whether files are looked up too, by their digests, and not only objects.
+        """
+        store = self._archive.store
+        if manifests:
+            sizes = (store.stat(name) or 0 for name in store.list(MANIFESTS))
+            if sum(max(size, _LEAST_READ) for size in sizes) > MANIFESTS_READ:
+                return False
+        packs = list(self._archive.packs())
+        return len(packs) <= PACKS_READ and sum(map(self._index_size, packs)) <= INDEXES_READ
+
+    def _index_size(self, pack: str) -> int:
+        if pack not in self._index_sizes:
+            try:
+                self._index_sizes[pack] = self._archive.pack(pack).index_size()
+            except DamageError:
+                return 0  # it has nothing that could be read
+        return self._index_sizes[pack]
 
     def hints(self) -> Hints:
         """Return where objects may lie, by the indexes of all packs."""
-        return _IndexHints(self._archive)
+        packs = list(self._archive.packs())
+        unread = (pack for pack in packs if pack not in self._entries)
+        for pack, _, entries in indexes(self._archive, unread, skip_damaged):
+            self._entries[pack] = entries
+        return _IndexHints({pack: self._entries.get(pack, ()) for pack in packs})
 
     def held_files(self, keys: Collection[FileKey]) -> dict[FileKey, HeldFile]:
         """Return which of these files some snapshot has, as ``Lookup`` says."""
@@ -141,11 +151,7 @@ class FilesLookup:
         held: dict[FileKey, HeldFile] = {}
         snapshots = self._archive.snapshots(skip_damaged)
         for snapshot in sorted(snapshots, key=lambda each: (each.seal.sealed, each.id)):
-            try:
-                files = self._archive.manifest_facts(snapshot.seal).files
-            except DamageError:
-                continue
-            for file in sorted(files, key=lambda each: each.path, reverse=True):
+            for file in self._files_of(snapshot.seal):
                 hits = [by_sha256.get(FileKey(file.size, file.sha256))]
                 if not file.lfs:
                     hits.append(by_oid.get(FileKey(file.size, oid=file.oid)))
@@ -154,21 +160,31 @@ class FilesLookup:
                         held[key] = HeldFile(snapshot.id, snapshot.seal.repository, file.path)
         return held
 
-    @cached_property
-    def _journal(self) -> list[tuple[str, Event]]:
-        events = self._archive.events(skip_damaged)
-        return sorted(events, key=lambda entry: (entry[1].time, entry[0]))
+    def _files_of(self, seal: Seal) -> tuple[FileFacts, ...]:
+        """Return what a seal's manifest says of files, by falling path; nothing if it is damaged."""
+        digest = seal.manifest.blake3
+        if digest in self._files:
+            return self._files[digest]
+        try:
+            facts = self._archive.manifest_facts(seal)
+        except DamageError:
+            return ()
+        files = tuple(sorted(facts.files, key=lambda each: each.path, reverse=True))
+        if sum(map(len, self._files.values())) + len(files) <= FILES_KEPT:
+            self._files[digest] = files
+        return files
 
     def events(
         self, *, repository: str | None = None, kinds: Collection[type[KnownDetail]] = ()
     ) -> list[tuple[str, Event]]:
-        """Return events as the journal had them when it was first asked."""
+        """Return events with their ids, oldest first; of one repository, or of these kinds, if given."""
         names = set(map(name_of, kinds))
-        return [
+        events = [
             (event_id, event)
-            for event_id, event in self._journal
+            for event_id, event in self._archive.events(skip_damaged)
             if repository in {None, event.repository} and (not names or event.event in names)
         ]
+        return sorted(events, key=lambda entry: (entry[1].time, entry[0]))
 
     def add_pack(self, pack: PublishedPack) -> None:
         """Note nothing."""
@@ -178,12 +194,12 @@ class FilesLookup:
 
 
 class _IndexHints:
-    """Where objects may lie, by the indexes of all packs as they were when it was made."""
+    """Where objects may lie, by the entries of each pack's index."""
 
-    def __init__(self, archive: Archive) -> None:
+    def __init__(self, entries: Mapping[str, tuple[IndexEntry, ...]]) -> None:
         self._places: dict[str, list[tuple[str, IndexEntry]]] = {}
-        for pack, _, entries in indexes(archive, archive.packs(), skip_damaged):
-            for entry in entries:
+        for pack, listed in entries.items():
+            for entry in listed:
                 self._places.setdefault(entry.blake3, []).append((pack, entry))
 
     def locate(self, digest: Blake3Hex) -> list[tuple[str, IndexEntry]]:

@@ -24,7 +24,7 @@ Kind = Literal["repository", "file", "tensor"]
 WORDS_MAX: Final = 32
 WORD_MAX: Final = 200
 """Words of a search, and characters of each."""
-_CANDIDATES_MAX: Final = 20_000
+MATCHES_MAX: Final = 20_000
 """Texts of one kind that match, and what has them: of more, the best."""
 
 _TOKEN: Final = re.compile(r"\w")
@@ -153,7 +153,7 @@ def _match(connection: sqlite3.Connection, kind: Kind, words: Sequence[str]) -> 
     if not words:
         connection.execute(
             "CREATE TABLE temp.matched AS SELECT subject, dtype, 0.0 AS rank FROM temp.texts LIMIT ?",
-            (_CANDIDATES_MAX,),
+            (MATCHES_MAX,),
         )
         return
     connection.execute(
@@ -163,7 +163,7 @@ def _match(connection: sqlite3.Connection, kind: Kind, words: Sequence[str]) -> 
     connection.execute(
         "CREATE TABLE temp.matched AS SELECT subject, dtype, rank FROM temp.search "
         "WHERE search MATCH ? ORDER BY rank, rowid LIMIT ?",
-        (_expression(words), _CANDIDATES_MAX),
+        (_expression(words), MATCHES_MAX),
     )
 
 
@@ -191,7 +191,7 @@ def _repositories(connection: sqlite3.Connection, query: Query) -> Iterator[Repo
         "SELECT s.name, s.digest, s.revision, s.licence, s.title, s.bytes, s.sealed "
         "FROM temp.matched f JOIN temp.held s ON s.manifest_id = f.subject "
         "ORDER BY f.rank, s.sealed DESC, s.digest LIMIT ?",
-        (_CANDIDATES_MAX,),
+        (MATCHES_MAX,),
     )
     best: dict[str, list[tuple[str, RepositoryHit]]] = {}
     for name, snapshot, revision, licence, title, size, sealed in rows:
@@ -210,7 +210,7 @@ def _files(connection: sqlite3.Connection, query: Query) -> Iterator[FileHit]:
         "FROM temp.matched f JOIN main.files t ON t.path = f.subject "
         "JOIN temp.held s ON s.manifest_id = t.manifest_id "
         "ORDER BY f.rank, s.name, t.path, s.sealed DESC LIMIT ?",
-        (_CANDIDATES_MAX,),
+        (MATCHES_MAX,),
     )
     best: dict[tuple[str, str, str], FileHit] = {}
     for name, snapshot, revision, path, size, blake3, licence in rows:
@@ -237,7 +237,7 @@ def _tensors(connection: sqlite3.Connection, query: Query) -> Iterator[TensorHit
         "JOIN temp.held s ON s.manifest_id = t.manifest_id "
         "WHERE :dtype IN ('', g.dtype) GROUP BY s.id, g.pattern, g.dtype, g.shape "
         "ORDER BY best, s.name, s.sealed DESC, g.pattern LIMIT :most",
-        {"dtype": query.dtype, "most": _CANDIDATES_MAX},
+        {"dtype": query.dtype, "most": MATCHES_MAX},
     )
     known: dict[tuple[str, ...], str] = {}
     for name, digest, revision, sealed, licence, *group, _ in rows:

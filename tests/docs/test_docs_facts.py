@@ -11,7 +11,8 @@ import pytest
 from archiver.archive import journal, lookup, manifests, records, watch
 from archiver.archive.packs import format as packs
 from archiver.archive.packs import reader, writer
-from archiver.catalogue import sqlite_file
+from archiver.catalogue import cards, groups, sql, sqlite_file
+from archiver.catalogue import search as catalogue_search
 from archiver.codec import segment
 from archiver.errors import ExitCode
 from archiver.night import commands as night_commands
@@ -92,6 +93,27 @@ BOUNDS = [
         "An entry of that schema",
         f"{sqlite_file.SCHEMA_VALUE_MAX // KIB} KiB, {sqlite_file.SCHEMA_STEPS_MAX:,} steps of SQLite",
     ),
+    (
+        "The catalogue's schema",
+        f"{len(sqlite_file.TABLES)} tables of plain columns, {sqlite_file._SCHEMA_ENTRIES_MAX} entries",
+    ),
+    ("A model card that is searched", f"{cards.README_MAX // MIB} MiB"),
+    (
+        "The front matter of a card",
+        f"{cards.FRONT_MATTER_MAX:,} characters, {cards.DEPTH_MAX} levels",
+    ),
+    (
+        "What is kept of a card",
+        f"{cards.TEXT_MAX:,} characters, {cards.TERMS_MAX} terms of {cards.TERM_MAX}",
+    ),
+    ("Groups of tensors of a layout", f"{groups.GROUPS_MAX:,}"),
+    ("A search", f"{catalogue_search.WORDS_MAX} words of {catalogue_search.WORD_MAX} characters"),
+    ("Paths, patterns or cards that a search finds", f"{catalogue_search.MATCHES_MAX:,}"),
+    (
+        "A query of `sql`",
+        f"{sql.SECONDS:.0f} s, {sql.ROWS:,} rows, {sql.MEMORY_MAX // MIB} MiB of memory",
+    ),
+    ("The text of such a query", f"{sql.SQL_MAX // KIB} KiB"),
     ("A value that SQLite may make", f"{sqlite_file.VALUE_MAX // MIB} MiB"),
     (f"one author, on {search.PAGES_MAX} pages", f"{search.REPOSITORIES_MAX:,}"),
     (
@@ -99,6 +121,7 @@ BOUNDS = [
         f"{lookup.PACKS_READ} packs, {lookup.INDEXES_READ // MIB} MiB",
     ),
     ("manifests that it reads for that", f"{lookup.MANIFESTS_READ // MIB} MiB"),
+    ("Files of which a run keeps", f"{lookup.FILES_KEPT:,}"),
     ("Units of systemd", f"{systemd._UNIT_MAX // KIB} KiB of {systemd._UNITS_MAX:,} files"),
     (
         "The silence of a hub that `doctor` bears",

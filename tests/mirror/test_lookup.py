@@ -18,6 +18,8 @@ from archiver.archive.archive import Archive
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from archiver.archive.records import FileEntry
+
 SHARED = safetensors({"w": ("BF16", (64, 64), bf16(1, 64, 64))})
 OTHER = safetensors({"v": ("BF16", (32, 64), bf16(2, 32, 64))})
 
@@ -243,3 +245,29 @@ def test_a_file_that_lies_in_packs_is_not_fetched_again(way, two_models, cli, by
     report = cli(*words).only("mirror")
     assert report["held_files"] == 1
     assert {request.file for request in hub.requests.bodies()} == {"c.json"}
+
+
+def test_what_a_run_has_read_is_not_read_again_and_what_is_new_is_seen(two_models, imports):
+    files = lookup.FilesLookup(Archive.open(two_models))
+    first: dict[str, FileEntry] = {}
+
+    def is_known(name: str) -> bool:
+        """Whether a repository's first file is found, and all that it is made of."""
+        archive = Archive.open(two_models)
+        (snapshot,) = archive.snapshots_of(name)
+        file = first.get(name) or archive.manifest(snapshot.seal).files[0]
+        first[name] = file
+        key = lookup.FileKey(file.size, file.sha256)
+        held, hints = files.held_files([key]), files.hints()
+        found = all(hints.locate(digest) for _, digest in file.segments)
+        return found and held[key].snapshot == snapshot.id and files.is_quick(manifests=True)
+
+    assert is_known("org/one")
+    assert is_known("org/two")
+    for path in (*two_models.glob("manifests/**/*.zst"), *two_models.glob("packs/*/*.pack")):
+        cut(path)
+    assert is_known("org/one")
+    assert is_known("org/two")
+    imports(two_models, "org/three", {"b.json": b"[3]"})
+    assert is_known("org/three")
+    assert is_known("org/one")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Self
 
-from archiver.archive.lookup import FilesLookup, is_quick
+from archiver.archive.lookup import FilesLookup
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +28,7 @@ class Lookups:
         self._archive = archive
         self._open_catalogue = open_catalogue
         self._stack = ExitStack()
+        self._files = FilesLookup(archive)
         self._opened: Lookup | None = None
 
     def __enter__(self) -> Self:
@@ -45,8 +46,8 @@ class Lookups:
         """Return where to look; say by ``digests`` whether upstream lists any, to look up files by."""
         if self._opened is not None:
             return self._opened
-        if is_quick(self._archive, manifests=digests):
-            return FilesLookup(self._archive)
+        if self._files.is_quick(manifests=digests):
+            return self._files
         # Who asks a small archive need not wait for SQL.
         from archiver.catalogue.lookup import CatalogueLookup  # noqa: PLC0415
 
