@@ -151,13 +151,19 @@ def last_night(archive: Archive, plan: str, place: Place) -> NightRun | None:
     return newest
 
 
-def news(facts: Iterable[Fact], before: NightRun | None, judged: Collection[str]) -> News:
+def news(
+    facts: Iterable[Fact],
+    before: NightRun | None,
+    judged: Collection[str],
+    acknowledged: Collection[tuple[str, str]] = (),
+) -> News:
     """Return what is new, known and mended.
 
     Args:
         facts: All that this night found out.
         before: The last night that left a summary.
         judged: The steps that came to a result: of the others the facts of before still stand.
+        acknowledged: The keys of what is so, and is told no more, for the owner knows of it.
     """
     now = utc_now()
     before_by_key = {(fact.fact, fact.subject): fact for fact in (before.facts if before else ())}
@@ -178,7 +184,12 @@ def news(facts: Iterable[Fact], before: NightRun | None, judged: Collection[str]
         fact for fact in rest if fact.step not in judged or (silent and fact.fact == "token")
     ]
     known += open_still
-    mended = [fact for fact in rest if fact not in open_still and fact.fact not in _PASSING]
+    standing = {*acknowledged, *((fact.fact, fact.subject) for fact in open_still)}
+    mended = [
+        fact
+        for fact in rest
+        if fact.fact not in _PASSING and (fact.fact, fact.subject) not in standing
+    ]
     return News(*(tuple(sorted(listed, key=_rank)) for listed in (new, known, mended)))
 
 
@@ -223,6 +234,17 @@ def facts_of(
                     yield Fact("unseen", entry.title, 0, STATE)
                 else:
                     yield from _of_entry(entry)
+
+
+def acknowledged_of(status: Status, plan: str) -> frozenset[tuple[str, str]]:
+    """Return the keys of facts of a plan's entries that the owner knows of."""
+    return frozenset(
+        (entry.state, entry.title)
+        for known in status.plans
+        if known.plan == plan
+        for entry in known.entries
+        if entry.acknowledged
+    )
 
 
 def _shortfalls(status: Status, sealed: Mapping[str, str], *, waits: bool) -> Iterator[Fact]:

@@ -22,7 +22,16 @@ from archiver.memory import MemoryBudget
 from archiver.night.commands import commands_step
 from archiver.night.deadline import Deadline
 from archiver.night.delivery import notify, ping
-from archiver.night.facts import DAMAGE, FACTS_MAX, STATE, News, facts_of, last_night, news
+from archiver.night.facts import (
+    DAMAGE,
+    FACTS_MAX,
+    STATE,
+    News,
+    acknowledged_of,
+    facts_of,
+    last_night,
+    news,
+)
 from archiver.night.metrics import write_metrics
 from archiver.night.models import smoke_step
 from archiver.night.report import Cut, NightReport
@@ -269,7 +278,8 @@ class _Night:
             copies = self._plan.night.copies
             facts += facts_of(state, self._plan.name, copies, self._sealed(), self._seen.unseen)
             judged.add(STATE)
-        what = news(facts, before, judged)
+        known_to_owner = acknowledged_of(state, self._plan.name) if state is not None else ()
+        what = news(facts, before, judged, known_to_owner)
         code = what.exit_code
         if self._cut == "stopped" and not code:
             code = int(ExitCode.INTERRUPTED)

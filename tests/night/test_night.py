@@ -183,3 +183,29 @@ def test_the_verdict_names_the_repository_whose_branch_was_rewritten(night, repo
     assert rewritten.code == 23
     assert f"NEW: upstream: {name[:40]}" in rewritten.only("night")["verdict"]
     assert facts(rewritten) == [("changed", f"{name} rewritten main {commit[:12]}")]
+
+
+def test_a_branch_that_is_deleted_rings_once_and_is_known_from_then_on(
+    night, run, clock, repositories, archive, plan
+):
+    repositories.branch("org/a", "dev")
+    entry = '[[repository]]\nname = "org/a"\nrevisions = ["branches"]\n'
+    path = plan(entries=entry)
+    assert night(path).code == 0
+    repositories.drop_branch("org/a", "dev")
+    codes, new = [], []
+    for _ in range(4):
+        clock.forward(days=1)
+        result = night(path)
+        codes.append(result.code)
+        new += facts(result)
+        assert ("gone", "org/a@dev") in facts(result) + facts(result, "known")
+        sync = next(each for each in result.kinds("step") if each["step"] == "sync")
+        assert sync["counts"]["gone"] == 1
+    assert (codes, new) == ([23, 0, 0, 0], [("gone", "org/a@dev")])
+    assert "dev is gone upstream" in result.only("night")["verdict"]
+    assert len(archive.events("gone")) == 1
+    assert run("acknowledge", "-C", archive.root, "gone", "org/a@dev").code == 0
+    done = night(path)
+    assert (done.code, facts(done, "known")) == (0, [])
+    assert facts(done, "mended") == [], "its owner knows of it: nothing came back"
