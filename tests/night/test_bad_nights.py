@@ -6,6 +6,7 @@ import os
 import signal
 
 import pytest
+from kit.disks import fill, memory_disk, needs_mount, skip_unless_mountable
 from kit.repository import noise
 
 from archiver.archive import place_look
@@ -115,6 +116,80 @@ def test_a_full_disk_fails_its_step_and_the_next_night_goes_on(
     store._writing.clear()
     second = night(path)
     assert (second.code, held(archive)) == (0, ["org/a"])
+
+
+CHORES = """parity = true
+audit = {{ share = "100%" }}
+copies = ["{copy}"]
+sign = "night.key"
+report = true
+prometheus = "archiver.prom"
+"""
+"""All that a night can do, to an archive and to a copy of it."""
+
+
+@pytest.fixture
+def whole(run, archive, plan, tmp_path):
+    """A plan with every chore, and its key."""
+    copy = tmp_path / "copy"
+    run("policy", "set", "-q", "-C", archive.root, "--parity", "2")
+    path = plan("org/a", "org/b", night=CHORES.format(copy=copy))
+    assert run("keys", "new", "-q", path.with_name("night"), "--no-password").code == 0
+    assert run("copy", "-q", "-C", archive.root, "--new", copy, "--min-free", "0B").code == 0
+    return path
+
+
+@pytest.mark.parametrize(
+    ("place", "purpose", "failing"),
+    [
+        ("weights", "pack", "sync"),
+        ("weights", "signature", "sign"),
+        ("weights", "report", "report"),
+        ("copy", "copy", "copies"),
+    ],
+)
+def test_a_disk_that_fills_up_in_a_step_fails_that_step_and_keeps_no_other(
+    night, repositories, archive, whole, faulty, place, purpose, failing
+):
+    store = faulty(archive.root.with_name(place))
+    store.full(purpose, 0)
+    first = night(whole)
+    outcomes = {each["step"]: (each["outcome"], each["exit_code"]) for each in first.kinds("step")}
+    assert outcomes[failing] == ("failed", 31), outcomes
+    others = [outcome for name, (outcome, _) in outcomes.items() if name != failing]
+    assert not {"failed", "cut"} & set(others), outcomes
+    assert first.code in {31, 24}, first.out
+    store._writing.clear()
+    second = night(whole)
+    assert (second.code, held(archive)) == (0, ["org/a", "org/b"]), second.out
+    assert not {each["exit_code"] for each in second.kinds("step")} - {0}
+
+
+@needs_mount
+def test_a_night_on_a_disk_without_a_byte_left_says_so_in_every_way_that_is_left(
+    run, clock, repositories, plan, tmp_path, waits
+):
+    skip_unless_mountable()
+    with memory_disk(tmp_path / "disk", 48 << 20) as disk:
+        root = disk / "weights"
+        assert run("init", "-q", "-C", root).code == 0
+        path = plan("org/a", night='audit = { share = "100%" }\nparity = true\nreport = true')
+        words = ("night", "-q", "--json", "-C", root, "--min-free", "0B", path)
+        assert run(*words).code == 0
+        repositories.commit("org/a", {"more.bin": noise(9, 50_000)})
+        clock.forward(days=1)
+        ballast = fill(disk, 0)
+        first = run(*words)
+        assert first.code == 31, first.out
+        assert "no room is left" in first.only("night")["verdict"]
+        assert "Traceback" not in first.out + first.err
+        again = run(*words)
+        assert again.code == 31, "it could not be journalled, and rings again"
+        ballast.unlink()
+        clock.forward(days=1)
+        last = run(*words)
+        assert last.code == 0, last.out
+        assert run("audit", "-q", "-C", root, "--level", "files").code == 0
 
 
 def test_a_disk_that_is_unplugged_in_the_middle_of_a_copy_is_away_and_no_failure(
