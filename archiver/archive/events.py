@@ -92,6 +92,18 @@ class CopyLost(msgspec.Struct, frozen=True, omit_defaults=True):
     id: str = ""
 
 
+class BundleImported(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Snapshots of a bundle became whole at ``place``: it came from the archive of this id.
+
+    What the bundle says of audits and smoke tests is no part of this journal.
+    """
+
+    bundle: str
+    archive: str
+    snapshots: tuple[str, ...] = ()
+    place: str = ""
+
+
 # ---- audits
 
 
@@ -543,6 +555,7 @@ class CrossChecked(msgspec.Struct, frozen=True, omit_defaults=True):
 KnownDetail: TypeAlias = (
     Acknowledged
     | Audited
+    | BundleImported
     | ClockSeen
     | Condemned
     | Copied
@@ -580,6 +593,7 @@ KINDS: Final[dict[str, type[KnownDetail]]] = {
     "copied": Copied,
     "places-seen": PlacesSeen,
     "copy-lost": CopyLost,
+    "bundle-imported": BundleImported,
     "repaired": Repaired,
     "forgotten": Forgotten,
     "remembered": Remembered,
@@ -681,7 +695,7 @@ class Event(msgspec.Struct, frozen=True, dict=True):
         match self.detail:
             case Sealed(snapshot=snapshot) | SmokeTested(snapshot=snapshot):
                 return frozenset({snapshot})
-            case Audited() | Copied() | Forgotten() | Remembered() as detail:
+            case Audited() | BundleImported() | Copied() | Forgotten() | Remembered() as detail:
                 return frozenset(detail.snapshots)
             case Repaired() as detail:
                 return frozenset(detail.replaced_seals)

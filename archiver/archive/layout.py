@@ -20,11 +20,13 @@ TMP: Final = "tmp"
 QUARANTINE: Final = "quarantine"
 TRASH: Final = "trash"
 CATALOGUE: Final = "catalogue.sqlite"
-FOLDERS: Final = (PACKS, MANIFESTS, SNAPSHOTS, JOURNAL, PARITY, SIGNATURES, TMP, QUARANTINE, TRASH)
-"""The folders that an archive writes to; none of them may be a link."""
-
 BUNDLES: Final = "bundles"
 """What is known of bundles that came in or went out (``docs/bundles.md``); no reader needs it."""
+FOLDERS: Final = (
+    *(PACKS, MANIFESTS, SNAPSHOTS, JOURNAL, PARITY, SIGNATURES, TMP, QUARANTINE, TRASH, BUNDLES),
+)
+"""The folders that an archive writes to; none of them may be a link."""
+
 _VOLUME_PAPERS: Final = (
     "volume.json",
     "bundle.json",

@@ -119,6 +119,9 @@ def sentence(event: Event) -> str:  # noqa: C901, PLR0911, PLR0912, PLR0915 - on
             return f"these were there, {_several([seen.place for seen in places], 'place')}."
         case kinds.CopyLost(place):
             return f"{printable(place)} no longer has copies."
+        case kinds.BundleImported(bundle, archive, snapshots):
+            came = f"a bundle ({printable(bundle[:16])}) of archive {printable(archive)}"
+            return f"came in with {came}, {_ids(snapshots, 'snapshot')}."
         case kinds.Forgotten(snapshots):
             return f"taken out of use, {_ids(snapshots, 'snapshot')}."
         case kinds.Remembered(snapshots):

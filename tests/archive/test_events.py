@@ -125,6 +125,10 @@ WRITTEN = {
             '"same":3,"upstream":"u"}'
         ),
     ),
+    '"bundle-imported"': (
+        events.BundleImported("b", "a", ("s",), "p"),
+        '{"archive":"a","bundle":"b","place":"p","snapshots":["s"]}',
+    ),
     '"acknowledged"': (events.Acknowledged("gone", "main"), '{"fact":"gone","name":"main"}'),
 }
 

@@ -259,7 +259,10 @@ def test_the_other_sides_audits_count_for_nothing_here(run, export, bring, far, 
     assert run("audit", "-q", "-C", source, "--level", "files").code == 0
     assert export(tmp_path / "to", references=[SMALL], of=Carried(source, tmp_path)).code == 0
     assert bring(tmp_path / "to").code == 0
-    assert [event.event for _, event in Archive.open(far).events()] == ["sealed"]
+    assert [event.event for _, event in Archive.open(far).events()] == [
+        "sealed",
+        "bundle-imported",
+    ]
     claims = [
         json.loads(p.read_bytes())["event"] for p in (far / "bundles" / "claims").rglob("*.json")
     ]

@@ -12,6 +12,8 @@ from bundlekit import Carried, files, take_in, volumes_of
 from kit.disks import memory_disk, mounted, needs_mount, skip_unless_mountable, unmount
 from kit.repository import files_below, noise
 
+from archiver.archive.archive import Archive
+
 REPO = "org/tiny"
 SBIN = "/usr/sbin:/sbin:/usr/bin:/bin"
 
@@ -70,6 +72,8 @@ def test_an_import_that_is_killed_goes_on(tiny, zygote, tmp_path, run):
             assert run("restore", "-q", "-C", far, REPO, target).code == 0
             assert files_below(target) == files_below(tiny.model(REPO))
     assert ended.code == 0, ended.err
+    told = [event.event for _, event in Archive.open(far).events()]
+    assert sorted(told) == ["bundle-imported", "sealed"]
     assert run("audit", "-q", "-C", far, "--level", "files").code == 0
     assert run("bundle", "import", "-q", "-C", far, tiny.models / "bundle").code == 0
     assert not (far / "bundles" / "waiting").exists()

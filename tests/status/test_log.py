@@ -165,6 +165,8 @@ KNOWN = {
         "facts": [{"fact": HOSTILE, "subject": HOSTILE, "exit_code": 23, "step": HOSTILE}],
         "cut": HOSTILE,
     },
+    "bundle-imported": dict.fromkeys(("bundle", "archive", "place"), HOSTILE)
+    | {"snapshots": [HOSTILE]},
     "acknowledged": {"fact": "gone", "name": HOSTILE, "until": HOSTILE, "note": HOSTILE},
 }
 

@@ -31,6 +31,7 @@ from archiver.archive.bundles.records import (
 from archiver.archive.records import canonical
 from archiver.digest import Blake3Hex, blake3_hex
 from archiver.errors import ArchiverError, DamageError
+from archiver.storage.files import require_no_links
 from archiver.storage.local import LocalStore
 from archiver.storage.store import local_folder
 
@@ -119,11 +120,17 @@ class Ledger:
 
     def waiting(self, bundle: str) -> LocalStore:
         """Return where documents and pieces of a bundle wait: a small archive of its own."""
-        return LocalStore(local_folder(self._store).path / _WAITING / bundle)
+        return self._inside(f"{_WAITING}/{bundle}")
 
     def claims(self, bundle: str) -> LocalStore:
         """Return where a bundle's part of the other side's journal is kept."""
-        return LocalStore(local_folder(self._store).path / _CLAIMS / bundle)
+        return self._inside(f"{_CLAIMS}/{bundle}")
+
+    def _inside(self, name: str) -> LocalStore:
+        """Return a store in a folder of the archive; LinkedFolderError if a link leads out of it."""
+        root = local_folder(self._store).path
+        require_no_links(root / name / "any", root)
+        return LocalStore(root / name)
 
     def end_waiting(self, bundle: str) -> None:
         """Remove what waited: all of it is in its place now."""

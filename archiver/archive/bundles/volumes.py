@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from contextlib import closing, suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from archiver.archive import layout
 from archiver.archive.archive import Archive
@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from archiver.storage.store import LocalFolder, Reader, Staged
+
+
+_FILES_MAX: Final = 500_000
+"""Files of a volume: its lists could not name more."""
 
 
 class FoundVolume(NamedTuple):
@@ -221,7 +225,9 @@ class VolumeSet:
         self._pieces: dict[str, dict[int, dict[int, Piece]]] = {}
         """File -> number of its pieces -> piece by number."""
         for store in self._stores:
-            for name in store.list(""):
+            for number, name in enumerate(store.list("")):
+                if number == _FILES_MAX:
+                    raise DamageError(f"{store.path} has more files than a volume can have.")
                 if is_carried(name):
                     self._add(store, name)
 

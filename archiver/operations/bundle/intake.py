@@ -49,6 +49,8 @@ from archiver.errors import (
 )
 from archiver.memory import MemoryBudget
 from archiver.operations.bundle.publication import Publication, WaitingSnapshot
+from archiver.storage.locks import RunLock
+from archiver.storage.store import local_folder
 from archiver.text import human_bytes
 
 if TYPE_CHECKING:
@@ -124,6 +126,7 @@ def import_volumes(archive: Archive, request: ImportRequest, progress: Progress)
     Raises:
         UsageError: There is no volume in one of the folders.
         UnknownFormatError: One of them was written by a newer version.
+        LockedError: Another import is under way in this archive: both would use what waits.
         NoSpaceError: The archive's disk has no room; what came in before stays.
     """
     archive.require_writable()
@@ -131,7 +134,8 @@ def import_volumes(archive: Archive, request: ImportRequest, progress: Progress)
     for purpose in _PURPOSES:
         for leftover in archive.store.leftovers(purpose):
             leftover.discard()
-    return _Run(archive, request, progress).run()
+    with RunLock(local_folder(archive.store).scratch("bundle.lock"), "An import of a bundle"):
+        return _Run(archive, request, progress).run()
 
 
 def begin_archive(root: Path, paths: Sequence[Path]) -> Archive:

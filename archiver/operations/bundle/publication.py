@@ -15,9 +15,17 @@ from archiver.archive import layout
 from archiver.archive.bundles.records import stored_name
 from archiver.archive.bundles.volumes import VolumeSet
 from archiver.archive.decode import FileDecoder, FileTask, Proof, decoder_workers
-from archiver.archive.events import Event, Gone, Sealed, Sighted, UpstreamChanged
+from archiver.archive.events import (
+    BundleImported,
+    Event,
+    Gone,
+    Sealed,
+    Sighted,
+    UpstreamChanged,
+    new_event,
+)
 from archiver.archive.journal import EVENT_MAX
-from archiver.archive.places import forgotten
+from archiver.archive.places import forgotten, settled_place
 from archiver.archive.publish import closure_names, missing_packs, sealing
 from archiver.archive.quarantine import packs_for
 from archiver.archive.records import MANIFEST_MAX, SEAL_MAX, canonical
@@ -115,16 +123,31 @@ class Publication:
             if snapshot.id in wanted
         }
         self.refused += problems
+        events = [event for _, event in self._archive.events(skip_damaged)]
         gone = forgotten(self._archive.events(skip_damaged))
         for each in bundle.snapshots:
             if each.id in self._seals:
                 self.present.append(each.title)
+                if each.id in there:  # a run died after its seal was published
+                    self._record(documents, there[each.id])
             elif each.id in gone:
                 self.forgotten.append(each.title)
             elif each.id not in there:
                 self.waiting.append(self._lacking(bundle, each.title, None))
             else:
                 self._one(bundle, documents, waiting, there[each.id])
+
+        noted = {
+            snapshot
+            for event in events
+            if isinstance(event.detail, BundleImported) and event.detail.bundle == bundle.id
+            for snapshot in event.detail.snapshots
+        }
+        new = sorted((there.keys() & self._seals) - noted)
+        if new:
+            place = settled_place(self._archive).key
+            event = new_event(BundleImported(bundle.id, bundle.archive, tuple(new), place))
+            self._archive.record(event)
 
     def _one(
         self, bundle: Bundle, documents: Archive, waiting: LocalStore, snapshot: Snapshot
