@@ -180,6 +180,7 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
             ``""`` if something is, or if that is not known.
         set_aside: Where a file that is missing lies since it was set aside, or ``""``.
         accepted: Whether the archive's policy accepts it of this snapshot.
+        copied_from: Where a copy took the file from in its place, ``packs`` of its snapshot; or ``""``.
     """
 
     code: Code
@@ -197,6 +198,7 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
     whole_in: Literal["", "this-pack", "other-packs"] = ""
     set_aside: str = ""
     accepted: bool = False
+    copied_from: Literal["", "packs"] = ""
 
     @property
     def remark(self) -> bool:

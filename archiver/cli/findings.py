@@ -63,6 +63,7 @@ def described(finding: Finding) -> dict[str, Any]:
         "actions": [_described_action(action) for action in finding.actions],
         "whole_in": finding.whole_in,
         "set_aside": finding.set_aside,
+        "copied_from": finding.copied_from,
     }
     always = {
         "code": finding.code,
@@ -145,6 +146,8 @@ def message_of(finding: Finding) -> str:
         text += f" Nothing is lost: every object of {them} {where}, so restore works."
     if finding.set_aside:
         text += f" It was set aside and lies in {finding.set_aside}: a repair brings it back."
+    if finding.copied_from:
+        text += " It was copied from the packs of its snapshot."
     return text
 
 

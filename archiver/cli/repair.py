@@ -12,6 +12,7 @@ from archiver.cli import output
 from archiver.cli.findings import record_all, show_all
 from archiver.cli.mirroring import open_upstream
 from archiver.cli.options import (
+    advised,
     common,
     memory_budget,
     memory_option,
@@ -119,3 +120,7 @@ def _verdict(report: RepairReport) -> None:
         )
     if report.dry_run and report.damage:
         output.line("Nothing was written.")
+        output.line(
+            f"The journal knows of none of it either: {advised('repair')} notes there what it mends, "
+            f"{advised('audit')} what is damaged."
+        )

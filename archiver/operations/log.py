@@ -29,8 +29,12 @@ class LogRequest(NamedTuple):
 
 
 def log(archive: Archive, request: LogRequest, on_damage: OnDamage) -> list[tuple[str, Event]]:
-    """Return the events, with their ids, that were asked for; damaged ones go to ``on_damage``."""
-    entries = list(archive.events(on_damage))
+    """Return the events, with their ids, that were asked for, by time; damaged ones go to ``on_damage``.
+
+    The journal's own order, in which each comes after those that it names, tells within a second: what came
+    from another journal names what was there when it came, however old it is.
+    """
+    entries = sorted(archive.events(on_damage), key=lambda entry: entry[1].time)
     if request.repository:
         subject = _subject([event for _, event in entries], request.repository, request.revision)
         entries = [(digest, event) for digest, event in entries if _concerns(event, subject)]

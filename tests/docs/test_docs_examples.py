@@ -121,6 +121,7 @@ def test_the_page_of_findings_lists_every_action_and_every_key():
         actions=(sample(KINDS[0]),),
         whole_in="other-packs",
         set_aside="there",
+        copied_from="packs",
         accepted=True,
     )
     several = msgspec.structs.replace(full, tensors=full.tensors * 2)

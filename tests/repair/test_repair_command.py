@@ -31,6 +31,7 @@ def test_in_words(say, weights, replica):
     assert result.code == 20
     assert result.out.startswith("Could be repaired: all of 1 finding.")
     assert "Nothing was written." in result.out
+    assert "The journal knows of none of it either" in result.out
     result = say()
     assert result.code == 21
     assert result.out.startswith("NOT ALL REPAIRED: 1 finding")

@@ -33,7 +33,8 @@ def test_every_event_is_shown_as_it_is_stored(ask, root):
     result = ask("log", "--json")
     assert (result.code, sorted(root.rglob("*"))) == (0, before)
     told = {event["id"]: event for event in result.kinds("event")}
-    assert list(told) == [digest for digest, _ in journal(root)]
+    by_time = sorted(journal(root), key=lambda entry: entry[1].time)
+    assert list(told) == [digest for digest, _ in by_time]
     for digest, event in journal(root):
         one = told[digest]
         assert (one["event"], one["time"], one["detail"]) == (event.event, event.time, event.fields)
@@ -53,6 +54,19 @@ def test_every_event_is_shown_as_it_is_stored(ask, root):
     assert (last["sample"], last["complete"]) == ({"share": "0.5", "seed": "theirs"}, False)
 
 
+def test_the_oldest_comes_first_also_of_what_came_from_another_journal(ask, root):
+    """It names what was there when it came, and so it stands later in the journal than it happened."""
+    for time in ("2020-01-03T00:00:00Z", "2020-01-01T00:00:00Z", "2020-01-02T00:00:00Z"):
+        record(root, "audited", time, level="stored", place="elsewhere")
+    assert [event.time[:10] for _, event in journal(root)][-3:] != sorted(
+        event.time[:10] for _, event in journal(root)
+    )[:3]
+    times = [event["time"] for event in ask("log", "--json").kinds("event")]
+    assert times == sorted(times)
+    (newest,) = ask("log", "--json", "--until", "2020-01-04", "--last", "1").kinds("event")
+    assert newest["time"] == "2020-01-03T00:00:00Z"
+
+
 def test_by_repository_kind_time_and_number(ask, root):
     one = next(event for _, event in journal(root) if event.repository == "org/one")
     record(root, "copied", **{"from": "a", "to": "b"}, snapshots=[one.snapshot])
@@ -70,7 +84,8 @@ def test_by_repository_kind_time_and_number(ask, root):
         event.event for _, event in journal(root)
     )
     assert shown(ask("log", "--json", "--since", "30d")) == ["sealed", "sealed"]
-    assert shown(ask("log", "--json", "--last", "1")) == [journal(root)[-1][1].event]
+    newest = max(journal(root), key=lambda entry: entry[1].time)[1]
+    assert shown(ask("log", "--json", "--last", "1")) == [newest.event] == ["sealed"]
     for wrong in ("yesterday", "2021-02-30", "٢٠٢١-01-01", "2021-1-1", "", "-7d"):
         assert ask("log", "--since", wrong).code == 2, wrong
     assert ask("log", "--last", "0").code == 2

@@ -9,7 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import closing
 from functools import partial
 from graphlib import TopologicalSorter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from archiver.archive import layout
 from archiver.archive.advice import Advice, RepairFrom
@@ -100,7 +100,15 @@ class SourceFindings:
             return (RepairFrom(self._source.address, self._target.address),)
         return self._advice.copy_back(name, code, snapshot)
 
-    def document(self, code: Code, result: ReadResult, name: str, snapshot: str = "") -> bool:
+    def document(
+        self,
+        code: Code,
+        result: ReadResult,
+        name: str,
+        snapshot: str = "",
+        *,
+        copied_from: Literal["", "packs"] = "",
+    ) -> bool:
         """Note what came out of copying another file; return whether it is right."""
         if result.unstable:
             self._unstable(result, name)
@@ -110,7 +118,14 @@ class SourceFindings:
             if result.invalid:
                 actions = self._advice.replace_snapshot(snapshot)
             titles = (snapshot,) if snapshot else ()
-            finding = Finding(code, result.problem, path=name, snapshots=titles, actions=actions)
+            finding = Finding(
+                code,
+                result.problem,
+                path=name,
+                snapshots=titles,
+                actions=actions,
+                copied_from=copied_from,
+            )
             self.all.append(finding)
         return not result.problem
 
@@ -167,12 +182,11 @@ class DocumentCopier:
         if not self._reads(snapshot):
             result = self._transfer.copy(name, MANIFEST_MAX)
             from_packs = bool(result.problem) and self._write_from_packs(snapshot, name)
-            if from_packs:
-                problem = f"{result.problem} It was copied from the packs of its snapshot."
-                result = result._replace(problem=problem)
             there = result.denied or self._source.store.stat(name) is not None
             code: Code = "manifest-damaged" if there else "manifest-missing"
-            right = self._findings.document(code, result, name, snapshot.title)
+            right = self._findings.document(
+                code, result, name, snapshot.title, copied_from="packs" if from_packs else ""
+            )
             if not right and not from_packs:
                 return False
         return self._reads(snapshot) or self._findings.document(
