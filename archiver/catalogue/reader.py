@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import ExitStack, closing, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
-from archiver.archive.layout import SNAPSHOTS, document_of, event_of
+from archiver.archive.layout import CATALOGUE, SNAPSHOTS, document_of, event_of
 from archiver.catalogue.location import usable_paths
 from archiver.catalogue.sqlite_file import (
+    COMPANIONS,
     CatalogueUnusable,
     FileConnection,
     connect,
@@ -24,8 +26,7 @@ from archiver.catalogue.sqlite_file import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
     from sqlalchemy import Connection
 
@@ -49,17 +50,30 @@ def ask(
     It may be asked twice. With ``read_only`` its connection cannot write the file. ``progress`` is told if
     the catalogue has to be written anew.
     """
-    path = next(usable_paths(archive), None)
-    if path is not None and may_write(path) and path.exists():
+    for path, mode in _ways(archive):
         # Whatever is wrong with the file is answered by whoever can mend it.
-        with suppress(CatalogueUnusable, sqlite3.Error), closing(_open(path, "rw")) as connection:
+        with suppress(CatalogueUnusable, sqlite3.Error), closing(_open(path, mode)) as connection:
             if _is_current(archive, connection):
-                if not read_only:
+                if not read_only or mode != "rw":
                     return question(connection)
                 # Beside the other, which takes the log away with it when it is closed.
                 with closing(_open(path, "ro")) as reading:
                     return question(reading)
     return _ask_refreshed(archive, progress, question, read_only=read_only)
+
+
+def _ways(archive: Archive) -> Iterator[tuple[Path, str]]:
+    """Yield where an index is that can be asked as it is, and how it is opened."""
+    path = next(usable_paths(archive), None)
+    if path is not None and may_write(path) and path.exists():
+        yield path, "rw"
+    folder = archive.store.folder
+    own = folder.path / CATALOGUE if folder else None
+    if own is not None and own.exists() and not may_write(own):
+        # That of a medium that may only be read, which came with it.
+        yield own, "ro"
+        if not any(Path(f"{own}{suffix}").exists() for suffix in COMPANIONS):
+            yield own, "immutable"
 
 
 def _open(path: Path, mode: str) -> FileConnection:

@@ -14,6 +14,7 @@ number is written anew.
 
 from __future__ import annotations
 
+import sqlite3
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import ForeignKey, Index, LargeBinary, MetaData, Text, TypeDecorator
@@ -54,6 +55,8 @@ class HexDigest(TypeDecorator[str]):
 
     def process_result_value(self, value: bytes | None, dialect: Dialect) -> str:  # noqa: ARG002 - SQLAlchemy's signature
         """Return the hex digits of ``value``, ``""`` for NULL."""
+        if value and not isinstance(value, bytes):
+            raise sqlite3.DatabaseError("a digest in it is none")  # the file is not of our writing
         return value.hex() if value else ""
 
 
@@ -69,7 +72,10 @@ class Shape(TypeDecorator[tuple[int, ...]]):
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> tuple[int, ...]:  # noqa: ARG002 - SQLAlchemy's signature
         """Return the shape as numbers."""
-        return tuple(map(int, value.split(","))) if value else ()
+        try:
+            return tuple(map(int, value.split(","))) if value else ()
+        except (AttributeError, ValueError):
+            raise sqlite3.DatabaseError("a shape in it is none") from None
 
 
 # ---- tables

@@ -28,6 +28,7 @@ MATCHES_MAX: Final = 20_000
 """Texts of one kind that match, and what has them: of more, the best."""
 
 _TOKEN: Final = re.compile(r"\w")
+_SIDE: Final = re.compile(r"[0-9]{1,19}")
 
 
 class Query(msgspec.Struct, frozen=True):
@@ -133,15 +134,20 @@ _VIEWS: Final[dict[Kind, str]] = {
 """What can be found of each kind: a manifest, a path, or a pattern and its dtype, each with its words."""
 _HELD: Final = """
     CREATE VIEW temp.held AS
-    SELECT s.id, s.manifest_id, r.name, lower(hex(s.digest)) AS digest,
-        lower(hex(s.revision)) AS revision, s.sealed, s.bytes,
-        coalesce(nullif(m.licence, ''), c.licence, '') AS licence, coalesce(c.title, '') AS title
+    SELECT s.id, s.manifest_id, CAST(r.name AS TEXT) AS name, lower(hex(s.digest)) AS digest,
+        lower(hex(s.revision)) AS revision, CAST(s.sealed AS TEXT) AS sealed,
+        CAST(s.bytes AS INTEGER) AS bytes,
+        CAST(coalesce(nullif(m.licence, ''), c.licence, '') AS TEXT) AS licence,
+        CAST(coalesce(c.title, '') AS TEXT) AS title
     FROM main.snapshots s
     JOIN main.repositories r ON r.id = s.repository_id
     JOIN main.manifests m ON m.id = s.manifest_id
     LEFT JOIN main.cards c ON c.manifest_id = m.id
 """
-"""The snapshots; the licence is that which upstream says, or else the card."""
+"""The snapshots; the licence is that which upstream says, or else the card.
+
+A value is of the type that is expected, whoever wrote the file.
+"""
 
 
 def _match(connection: sqlite3.Connection, kind: Kind, words: Sequence[str]) -> None:
@@ -206,7 +212,8 @@ def _repositories(connection: sqlite3.Connection, query: Query) -> Iterator[Repo
 def _files(connection: sqlite3.Connection, query: Query) -> Iterator[FileHit]:
     _match(connection, "file", query.words)
     rows = connection.execute(
-        "SELECT s.name, s.digest, s.revision, t.path, t.size, lower(hex(t.blake3)), s.licence "
+        "SELECT s.name, s.digest, s.revision, CAST(t.path AS TEXT), CAST(t.size AS INTEGER), "
+        "lower(hex(t.blake3)), s.licence "
         "FROM temp.matched f JOIN main.files t ON t.path = f.subject "
         "JOIN temp.held s ON s.manifest_id = t.manifest_id "
         "ORDER BY f.rank, s.name, t.path, s.sealed DESC LIMIT ?",
@@ -229,8 +236,9 @@ def _tensors(connection: sqlite3.Connection, query: Query) -> Iterator[TensorHit
         return
     _match(connection, "tensor", words)
     rows = connection.execute(
-        "SELECT s.name, s.digest, s.revision, s.sealed, s.licence, g.pattern, g.dtype, g.shape, "
-        "sum(g.tensors), sum(g.bytes), count(*), min(f.rank) AS best "
+        "SELECT s.name, s.digest, s.revision, s.sealed, s.licence, CAST(g.pattern AS TEXT), "
+        "CAST(g.dtype AS TEXT), CAST(g.shape AS TEXT), CAST(sum(g.tensors) AS INTEGER), "
+        "CAST(sum(g.bytes) AS INTEGER), count(*), min(f.rank) AS best "
         "FROM temp.matched f "
         "JOIN main.tensor_groups g ON g.pattern = f.subject AND g.dtype = f.dtype "
         "JOIN main.files t ON t.layout_id = g.layout_id "
@@ -246,7 +254,7 @@ def _tensors(connection: sqlite3.Connection, query: Query) -> Iterator[TensorHit
         if known.setdefault((name, pattern, dtype, shape), sealed) != sealed:
             continue
         if _fits(query, size, licence):
-            sides = tuple(map(int, shape.split(","))) if shape else ()
+            sides = tuple(int(side) for side in shape.split(",") if _SIDE.fullmatch(side))
             yield TensorHit(name, digest, revision, pattern, dtype, sides, count, size, files)
 
 

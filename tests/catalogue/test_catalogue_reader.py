@@ -103,3 +103,24 @@ def test_while_another_process_writes_what_was_there_before_is_found(root, run):
     assert [hit["repository"] for hit in result.kinds("hit") if hit["what"] == "repository"] == [
         "org/model1"
     ]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE repositories SET name = x'ff00' || name",
+        "UPDATE snapshots SET bytes = 'many', sealed = x'00', revision = 7",
+        "UPDATE snapshots SET digest = 'x' || id",
+        "UPDATE files SET size = x'ff', blake3 = 1, path = x'ff' || path",
+        "UPDATE tensor_groups SET shape = '4,x,,-1,' || printf('%.5000c', '9'), tensors = 'a'",
+        "UPDATE cards SET title = x'ff', licence = 1, text = zeroblob(9999)",
+        "UPDATE manifests SET licence = x'fffe'",
+    ],
+)
+def test_rows_that_somebody_else_wrote_are_no_error(change, root, run):
+    with closing(sqlite3.connect(root / "catalogue.sqlite")) as connection:
+        connection.execute(change)
+        connection.commit()
+    for words in (["model1"], ["json"], ["--dtype", "BF16"], ["--larger", "1"]):
+        result = run("-C", root, "search", *words)
+        assert result.code in {0, 1}, result

@@ -24,6 +24,8 @@ def frozen(source):
         ("list",),
         ("show", "org/one", "--files"),
         ("stats",),
+        ("search", "one"),
+        ("sql", "SELECT name FROM repositories"),
         ("audit",),
         ("audit", "--snapshot", "org/one"),
         ("catalogue", "rebuild"),
@@ -66,6 +68,17 @@ def test_the_catalogue_lies_in_the_users_cache(frozen, run, home):
     path = catalogue_path(Archive.open(frozen.root))
     assert path.parent == home / ".cache/archiver"
     assert path.exists()
+
+
+def test_a_catalogue_that_came_with_it_is_asked_as_it_is(source, run, home):
+    assert run("search", "-q", "-C", source.root, "one").code == 0
+    with read_only(source.root):
+        found = run("search", "--json", "-C", source.root, "one").kinds("hit")
+        names = run("sql", "--csv", "-C", source.root, "SELECT name FROM repositories").out.split()
+    assert {hit["repository"] for hit in found} == {"org/one"}
+    assert names[0] == "name"
+    assert "org/one" in names
+    assert not list(home.glob(".cache/archiver/*.sqlite"))
 
 
 def test_copies_at_two_places_have_catalogues_of_their_own(frozen, run, tmp_path, monkeypatch):
