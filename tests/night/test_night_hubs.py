@@ -44,6 +44,22 @@ def test_repositories_of_every_hub_are_looked_at(night, clock, both, archive, pl
     assert codes == [0, 0, 23], "one that is not shown is called gone after three days"
 
 
+def test_an_idle_night_asks_two_things_of_each_repository_of_modelscope(night, both, archive, plan):
+    both.tag("Org/Model", "v1")
+    entry = '[[repository]]\nname = "modelscope:Org/Model"\nrevisions = ["all"]\n'
+    path = plan("modelscope:Org/Other", entries=entry)
+    assert night(path).code == 0
+    both.requests.clear()
+    idle = night(path)
+    assert (idle.code, step(idle, "sync")["outcome"]) == (0, "idle")
+    asked = Counter((record.repository, record.route) for record in both.requests)
+    names = ("Org/Model", "Org/Other")
+    assert asked == {(name, route): 1 for name in names for route in ("info", "git")}
+    both.tag("Org/Model", "v2")
+    assert night(path).code == 0
+    assert len(archive.events("sighted")) == 4, "master of both, v1, and now v2"
+
+
 def test_a_hub_that_is_away_is_told_by_its_name_and_the_other_one_is_still_asked(
     night, repositories, both, plan
 ):
