@@ -21,6 +21,9 @@ _LEAST_WINDOW: Final = 8 << 20
 """and what may in any case."""
 PIECE: Final = 1 << 20
 """Bytes of a buffer: what a connection hands on at once."""
+_ROOM: Final = 8
+"""A window that was full has room again once this part of it is free: to wake everybody for each piece took
+half as much of the processor as to receive it."""
 _FIRST_CONNECTIONS: Final = 4
 _EACH_BYTES: Final = 16 << 20
 """Who has so much to fetch for each connection begins with more: finding out takes half a second."""
@@ -61,10 +64,15 @@ class ConnectionPool:
     ) -> None:
         self.most = most
         self.clock = clock
-        self.changed = threading.Condition()
-        """Held for every change of the pool or of a window, and told of it."""
+        self.lock = threading.RLock()
+        """Held for every change of the pool or of a window."""
+        self.changed = threading.Condition(self.lock)
+        """Told of what those may wait for who have no room."""
         self._spare = most - 1
         self._window = window // PIECE
+        self._room_from = self._window - max(1, self._window // _ROOM)
+        self.full = False
+        """Whether no more may come early."""
         self._users = 0
         self._lent = 0
         self._idle: list[memoryview] = []
@@ -98,15 +106,11 @@ class ConnectionPool:
         """Let another file have it."""
         self._spare += 1
 
-    @property
-    def full(self) -> bool:
-        """Return whether no more may come early."""
-        return self._lent >= self._window
-
     def take_buffer(self) -> memoryview:
         """Return a buffer of `PIECE` bytes."""
         with self.changed:
             self._lent += 1
+            self.full = self.full or self._lent >= self._window
             return self._idle.pop() if self._idle else memoryview(bytearray(PIECE))
 
     def give_buffer_back(self, buffer: memoryview) -> None:
@@ -115,7 +119,9 @@ class ConnectionPool:
             self._lent -= 1
             if self._users:
                 self._idle.append(buffer)
-            self.changed.notify_all()
+            if self.full and self._lent <= self._room_from:
+                self.full = False
+                self.changed.notify_all()
 
 
 class ConnectionCount:

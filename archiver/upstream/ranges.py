@@ -73,6 +73,8 @@ class RangedStream:
         self._throttle = throttle
         self._pool = pool
         self._changed = pool.changed
+        self._arrived = threading.Condition(pool.lock)
+        """Told of what the reader may wait for."""
         self._count = ConnectionCount(pool.most, pool.clock, file.size - offset)
         self._position = offset
         """What was read."""
@@ -132,7 +134,8 @@ class RangedStream:
                 head = self._ranges[0] if self._ranges else None
                 if head and head.pieces:
                     piece = head.pieces.popleft()
-                    self._changed.notify_all()  # who fetches it may go on
+                    if not head.pieces:
+                        self._changed.notify_all()  # who fetches it may go on
                     return piece
                 if head and head.position == head.end:
                     self._ranges.popleft()
@@ -147,7 +150,7 @@ class RangedStream:
                     raise head.failure
                 else:
                     began = self._pool.clock()
-                    self._changed.wait()
+                    self._arrived.wait()
                     self._count.waited(self._pool.clock() - began)
         return None
 
@@ -159,7 +162,12 @@ class RangedStream:
                     self._pool.give_buffer_back(buffer)
             self._ranges.clear()
             self._pool.leave()
-            self._changed.notify_all()
+            self._tell_all()
+
+    def _tell_all(self) -> None:
+        """Wake the reader, and every connection that waits for room."""
+        self._arrived.notify()
+        self._changed.notify_all()
 
     # ---- the connections' side
 
@@ -208,7 +216,7 @@ class RangedStream:
                 part.taken = True
             else:
                 self._leave(connection)
-                self._changed.notify_all()
+                self._tell_all()
             return part
 
     def _plan(self) -> _Range:
@@ -256,7 +264,8 @@ class RangedStream:
             part.position += piece[1]
             self._count.received(piece[1])
             self._start_connections()
-            self._changed.notify_all()
+            if self._ranges and self._ranges[0] is part:
+                self._arrived.notify()
             while self._pool.full and not self._closed and not self.waits_for(part):
                 if self._claim_first(connection):
                     raise _HandedBackError
@@ -313,7 +322,7 @@ class RangedStream:
                 part.taken = False
             else:
                 part.failure = failure
-            self._changed.notify_all()
+            self._tell_all()
 
 
 class _Connection(threading.Thread):
