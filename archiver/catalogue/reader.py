@@ -43,17 +43,24 @@ def ask(
     progress: Progress,
     question: Callable[[sqlite3.Connection], Answer],
     *,
+    packs_and_events: bool = True,
     read_only: bool = False,
 ) -> Answer:
     """Return what ``question`` gives, asked of the catalogue with all that is held, and all cards.
 
-    It may be asked twice. With ``read_only`` its connection cannot write the file. ``progress`` is told if
-    the catalogue has to be written anew.
+    Args:
+        archive: Whose catalogue it is.
+        progress: Is told if the catalogue has to be written anew.
+        question: May be asked twice.
+        packs_and_events: Whether it is about these, too: there is an event more after each night.
+        read_only: Whether its connection cannot write the file.
     """
     for path, mode in _ways(archive):
         # Whatever is wrong with the file is answered by whoever can mend it.
         with suppress(CatalogueUnusable, sqlite3.Error), closing(_open(path, mode)) as connection:
-            if _is_current(archive, connection):
+            if _has_snapshots(archive, connection) and (
+                not packs_and_events or _has_packs_and_events(archive, connection)
+            ):
                 if not read_only or mode != "rw":
                     return question(connection)
                 # Beside the other, which takes the log away with it when it is closed.
@@ -90,21 +97,27 @@ def _open(path: Path, mode: str) -> FileConnection:
     return connection
 
 
-def _is_current(archive: Archive, connection: sqlite3.Connection) -> bool:
-    """Return whether it has each pack, seal and event that is there by name, none else, and all cards."""
-
-    def known(query: str) -> set[str]:
-        return {digest for (digest,) in connection.execute(query)}
-
+def _has_snapshots(archive: Archive, connection: sqlite3.Connection) -> bool:
+    """Return whether it has each seal that is there by its name, none else, and the cards of all."""
     seals = map(document_of, archive.store.list(SNAPSHOTS))
-    events = set(map(event_of, archive.journal.names()))
+    known = _known(connection, "SELECT lower(hex(digest)) FROM snapshots")
     return (
-        known("SELECT lower(hex(digest)) FROM packs") == set(archive.packs())
-        and known("SELECT lower(hex(digest)) FROM snapshots")
-        == {seal.digest for seal in seals if seal}
-        and known("SELECT lower(hex(digest)) FROM events") >= events
+        known == {seal.digest for seal in seals if seal}
         and connection.execute(_CARDLESS).fetchone() is None
     )
+
+
+def _has_packs_and_events(archive: Archive, connection: sqlite3.Connection) -> bool:
+    """Return whether it has each pack that is there by its name, none else, and each event."""
+    packs = _known(connection, "SELECT lower(hex(digest)) FROM packs")
+    events = _known(connection, "SELECT lower(hex(digest)) FROM events")
+    return packs == set(archive.packs()) and events.issuperset(
+        map(event_of, archive.journal.names())
+    )
+
+
+def _known(connection: sqlite3.Connection, query: str) -> set[str]:
+    return {digest for (digest,) in connection.execute(query)}
 
 
 def _ask_refreshed(

@@ -27,7 +27,11 @@ class SqlRequest(msgspec.Struct, frozen=True):
 
 def search_archive(archive: Archive, query: Query, progress: Progress) -> Hits:
     """Return what is held and has the words; ``progress`` is told if the catalogue is written anew."""
-    return ask(archive, progress, lambda connection: search(connection, query))
+
+    def question(connection: Connection) -> Hits:
+        return search(connection, query)
+
+    return ask(archive, progress, question, packs_and_events=False)
 
 
 def query_catalogue(archive: Archive, request: SqlRequest, progress: Progress) -> Answer:

@@ -45,6 +45,13 @@ def test_what_is_up_to_date_is_asked_without_reading_what_is_held(words, root):
     assert left == {"catalogue.sqlite", "catalogue.sqlite-lock"}
 
 
+def test_a_search_does_not_wait_for_the_events_of_a_night(root, run):
+    assert run("-C", root, "policy", "set", "--copies", "3").code == 0
+    assert not opened_by(root, "search", "model1")["journal"]
+    assert opened_by(root, "sql", QUERY)["journal"]
+    assert not opened_by(root, "sql", QUERY)["journal"]
+
+
 def test_of_what_is_new_only_that_is_read(root):
     add(root, "org/new")
     opened = opened_by(root, "search", "model1")
