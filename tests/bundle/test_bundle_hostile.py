@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 
@@ -56,9 +57,12 @@ def forged(media, **changes):
     bundle = document(media / "volume-0001", "bundle.json")
     bundle.update(changes)
     data = msgspec.json.encode(bundle, order="sorted")
+    row = ["bundle.json", len(data), blake3_hex(data), hashlib.sha256(data).hexdigest()]
     for volume in volumes_of(media):
         replace(volume / "bundle.json", data)
-        rewrite(volume, bundle=blake3_hex(data))
+        listed = document(volume, "volume.json")["files"]
+        rows = [row if each[0] == "bundle.json" else each for each in listed]
+        rewrite(volume, bundle=blake3_hex(data), files=rows)
     return data
 
 
@@ -258,6 +262,17 @@ def test_a_snapshot_that_the_bundle_does_not_name_stays_out(media, bring, far):
     forged(media, snapshots=[each for each in bundle["snapshots"] if each[1] == LARGE])
     assert bring(media).code == 0
     assert len(Carried(far, far).ids()) == 1
+
+
+def test_keys_of_a_later_version_are_ignored_and_kept(run, media, bring, far):
+    data = forged(media, tools=[{"name": "archiver"}], receipts=[])
+    for volume in volumes_of(media):
+        rewrite(volume, receipts=[["a", "b"]], tools=[])
+    assert run("bundle", "verify", "-q", media).code == 0
+    assert bring(media).code == 0
+    (received,) = (far / "bundles" / "received").glob("*.json")
+    assert received.read_bytes() == data
+    assert len(Carried(far, far).ids()) == 2
 
 
 def test_the_records_are_what_the_page_says():

@@ -28,7 +28,6 @@ from archiver.archive.bundles.records import (
     parse_bundle,
     parse_volume,
 )
-from archiver.archive.records import canonical
 from archiver.digest import Blake3Hex, blake3_hex
 from archiver.errors import ArchiverError, DamageError
 from archiver.storage.files import require_no_links
@@ -86,11 +85,11 @@ class Ledger:
     def note_sent(self, bundle: Bundle) -> None:
         """Note that a bundle was made; an archive that cannot be written to goes without."""
         with suppress(ArchiverError):
-            self._store.put_new(f"{_SENT}/{bundle.id}.json", canonical(bundle))
+            self._store.put_new(f"{_SENT}/{bundle.id}.json", bundle.data)
 
     def note_received(self, bundle: Bundle) -> bool:
         """Note that a bundle begins to come in; return whether nothing of it had come before."""
-        return self._store.put_new(f"{_RECEIVED}/{bundle.id}.json", canonical(bundle))
+        return self._store.put_new(f"{_RECEIVED}/{bundle.id}.json", bundle.data)
 
     def volume(self, bundle: Blake3Hex | str, number: int) -> Volume | None:
         """Return a volume as it came in; None if it did not, or if the note of it cannot be read."""

@@ -33,7 +33,6 @@ from archiver.archive.events import (
 from archiver.archive.fixity import file_digest
 from archiver.archive.parity.sidecar import shape_of
 from archiver.archive.publish import closure_names, missing_packs
-from archiver.archive.records import canonical
 from archiver.errors import DamageError, TooLargeError, UsageError, skip_damaged
 from archiver.text import human_bytes, plural
 
@@ -232,7 +231,7 @@ def bundle_of(
             base=inventory.id if inventory else "",
             parity=parity,
         )
-        size = len(canonical(bundle))
+        size = len(bundle.data)
         if size > DOCUMENT_MAX:
             raise TooLargeError(
                 "The bundle has more files than one can have.", hint="Take larger volumes."

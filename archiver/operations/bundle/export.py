@@ -43,7 +43,7 @@ from archiver.archive.fixity import file_digest
 from archiver.archive.parity.protect import PROTECTOR_BYTES, protect
 from archiver.archive.place_look import look_at, no_answer
 from archiver.archive.publish import closure_names
-from archiver.archive.records import canonical, info_file
+from archiver.archive.records import info_file
 from archiver.buffers import workspace
 from archiver.digest import blake3_hex
 from archiver.errors import (
@@ -364,7 +364,7 @@ class _VolumeWriter:
                 leftover.discard()
         planned = self._bundle.on(self._number)
         self._require_room(planned)
-        self._put(BUNDLE, canonical(self._bundle))
+        self._put(BUNDLE, self._bundle.data)
         newest = newest_explanations(self._archive.store)
         for explanation in self._bundle.explanations:
             data = newest[explanation.name]

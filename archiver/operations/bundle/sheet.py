@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from archiver.archive import layout
 from archiver.archive.bundles.records import BUNDLE, START, SUMS, VOLUME, folder_of, stored_name
-from archiver.archive.records import canonical
 from archiver.text import human_bytes, plural, printable
 
 if TYPE_CHECKING:
@@ -73,14 +72,13 @@ def sheet_of(bundle: Bundle, subjects: Sequence[Subject]) -> bytes:
 
 
 def _sheet(bundle: Bundle, subjects: Sequence[Subject]) -> Iterator[str]:
-    data = canonical(bundle)
     size = sum(file.size for file in bundle.files)
     yield "# What this bundle carries"
     yield ""
     yield "To be read and signed before a medium crosses. Every volume has this same sheet."
     yield ""
     yield f"- Bundle: `{bundle.id}`"
-    yield f"- SHA-256 of `{BUNDLE}`, which names every file: `{hashlib.sha256(data).hexdigest()}`"
+    yield f"- SHA-256 of `{BUNDLE}`, which names every file: `{hashlib.sha256(bundle.data).hexdigest()}`"
     yield f"- From the archive `{bundle.archive}`, written by {_plain(bundle.tool)}"
     volumes = plural(bundle.volumes, "volume")
     yield f"- {volumes} of at most {human_bytes(bundle.volume_size)}, with {human_bytes(size)} in all"
