@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple, NewType
 
 from archiver.errors import HostileNameError, UsageError
@@ -221,6 +222,9 @@ class RepositoryName(NamedTuple):
     name: str
 
     @classmethod
+    @lru_cache(
+        1 << 12
+    )  # of each snapshot, entry and event again and again, and there are few of them
     def parse(cls, text: str) -> RepositoryName:
         """Return what ``text`` spells; raise UsageError if it spells none.
 

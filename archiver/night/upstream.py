@@ -236,8 +236,6 @@ class WatchedMirror:
 
     def _held(self, planned: PlannedRepository) -> Snapshot | None:
         """Return the snapshot that is all an entry wants by what was seen; None if that is not sure."""
-        if planned.sources:
-            return None
         seen = self._seen.get(planned.name.casefold())
         main = RepositoryName.parse(planned.name).main_branch
         commit = seen.refs.get(planned.revision or main) if seen else None

@@ -564,7 +564,10 @@ class History:
         self.changes: list[Change] = []
         self._held: dict[str, set[str]] = {}
         """Repository, without case -> the revisions of which a seal was published."""
-        self._gone: set[tuple[str, str]] = set()
+        self._gone: dict[tuple[str, str], bool] = {}
+        """What a run found gone, and whether that was told: a look may have told it before."""
+        self._gone_repositories: set[str] = set()
+        """Those that a look called gone, without case."""
         self._planned: dict[str, Planned] = {}
         self._synced: list[tuple[str, Synced]] = []
         self._nights: list[tuple[str, NightRun]] = []
@@ -581,11 +584,13 @@ class History:
                     self._note(event, "revision" if revisions else "new", **about)
                 revisions.add(event.revision)
             case Gone(name):
-                self._gone.add((key, name))
-                self._note(event, "gone", repository=event.repository, revision=name)
+                new = key not in self._gone_repositories
+                self._gone[key, name] = new
+                if new:
+                    self._note(event, "gone", repository=event.repository, revision=name)
             case Sighted(name) as seen if not seen.hearsay and (key, name) in self._gone:
-                self._gone.discard((key, name))
-                self._note(event, "back", **about)
+                if self._gone.pop((key, name)):
+                    self._note(event, "back", **about)
             case Audited() as audited if audited.damaged and was_at(audited, self._place):
                 self._note(event, "damaged", count=audited.damaged)
             case Repaired() as repaired if was_at(repaired, self._place):
@@ -612,8 +617,12 @@ class History:
         """Take in what a look found changed; at a first look most is only how it was found."""
         for change in changed.changes:
             kind: ChangeKind = "upstream"
-            if change.what in {"gone", "back"}:
-                kind = "gone" if change.what == "gone" else "back"
+            if change.what == "gone":
+                kind = "gone"
+                self._gone_repositories.add(event.repository.casefold())
+            elif change.what == "back":
+                kind = "back"
+                self._gone_repositories.discard(event.repository.casefold())
             if is_news(change, first=changed.first):
                 new = Change(event.time, kind, event.repository, upstream=change)
                 self.changes.append(new)

@@ -158,3 +158,16 @@ def test_a_token_that_is_not_taken_rings_once_and_says_nothing_of_any_repository
     clock.forward(days=1)
     back = night(path)
     assert (back.code, ("token", repositories.endpoint) in facts(back, "mended")) == (0, True)
+
+
+def test_an_idle_night_asks_no_second_source(night, clock, both, repositories, archive, plan):
+    both.create("org/a", {"config.json": b"{}", "weights.bin": noise(0, 30_000)})
+    entry = '[[repository]]\nname = "org/a"\nsources = ["modelscope", "huggingface"]\n'
+    path = plan(entries=entry)
+    assert night(path).code == 0
+    assert "cdn" in {record.route for record in both.requests}, "its bytes come from there"
+    before = len(repositories.requests), len(both.requests)
+    clock.forward(days=1)
+    assert night(path).code == 0
+    after = len(repositories.requests), len(both.requests)
+    assert (after[0] - before[0], after[1] - before[1]) == (2, 0)

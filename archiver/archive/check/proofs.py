@@ -136,6 +136,9 @@ def as_happened(events: Iterable[tuple[str, Event]]) -> Iterator[tuple[str, Even
     """Return the events; of those of one second, each follows the ones that it was written after."""
     for _, group in groupby(events, key=lambda pair: pair[1].time):
         second = dict(group)
+        if len(second) == 1:
+            yield from second.items()
+            continue
         before = {
             digest: [earlier for earlier in event.after if earlier in second]
             for digest, event in second.items()
