@@ -105,8 +105,8 @@ def _lines(body: bytes, subject: Subject) -> Iterator[bytes]:
             raise _nonsense(subject)
         length = int(digits, 16)
         end = at + max(length, _DIGITS)
-        # 0000 ends a list; 0001 to 0003 are marks of another version, for which was not asked.
-        if 0 < length <= _DIGITS or end > len(body):
+        # 0000 ends a list; what is no longer than its length is a line of nothing, and no ref.
+        if end > len(body):
             raise _nonsense(subject)
         if length:
             yield body[at + _DIGITS : end]

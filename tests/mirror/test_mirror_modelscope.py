@@ -218,6 +218,15 @@ def test_a_failure_that_comes_with_200(modelscope, mirror):
     assert (gone.code, "has no revision v9" in gone.err) == (23, True)
 
 
+def test_a_repository_that_was_renamed_is_named(modelscope, mirror, cli, archive):
+    create(modelscope)
+    modelscope.rename("Org/Model", "Org/Renamed")
+    result = mirror(REPO)
+    assert result.code == 23
+    assert "is called modelscope:Org/Renamed now" in result.err
+    assert mirror("modelscope:Org/Renamed").code == 0
+
+
 WAYS = {
     "git": {"serves_git": True},
     "the API": {"serves_git": False, "lists_commits": True},

@@ -124,6 +124,15 @@ def test_a_hub_that_lists_no_commits_loses_none(both, modelscope, serves_git):
     assert both.changes(MODEL)[-1][0] == "commit-lost"
 
 
+def test_a_hub_that_serves_no_git_is_not_asked_for_it_again_and_again(both, modelscope, run):
+    modelscope.serves_git = False
+    for number in range(4):
+        modelscope.create(f"Org/M{number}", {"config.json": b"{}"})
+    run("watch", "-C", both.archive, *(f"modelscope:Org/M{number}" for number in range(4)))
+    asked = [record.repository for record in modelscope.requests.of(route="git")]
+    assert asked == ["Org/M0"] * 2 + ["Org/M1"] * 2, "by both addresses, of two"
+
+
 def test_more_names_than_are_asked_for_one_by_one_are_not_taken_for_gone(both, modelscope):
     for number in range(30):
         modelscope.tag("Org/Model", f"v{number:02}")

@@ -58,6 +58,10 @@ _ASKED_REFS: Final = 20
 """Branches and tags that are asked for one by one, where nothing lists their commits."""
 
 
+_MISSING_TRIED: Final = 2
+"""Repositories that git lists nothing of, after which it is not asked, if it never listed anything."""
+
+
 class CommitFinder:
     """Asks for the commits of one repository.
 
@@ -195,6 +199,7 @@ class CommitFinder:
                 return None
             self._git.keep(self._name, path)
             return refs
+        self._git.note_missing()
         return None
 
     def _revisions(self) -> Revisions | None:
@@ -237,6 +242,8 @@ class GitAddresses:
     def __init__(self) -> None:
         self._models = ["models/", ""]
         self._serves = True
+        self._missing = 0
+        self._served = False
 
     def of(self, name: RepositoryName) -> list[str]:
         """Return what is to be tried for a repository."""
@@ -248,8 +255,15 @@ class GitAddresses:
 
     def keep(self, name: RepositoryName, path: str) -> None:
         """Take note that a path was served."""
+        self._served = True
         if name.type != DATASET:
             self._models = [path.removesuffix(name.name)]
+
+    def note_missing(self) -> None:
+        """Take note that nothing was served for a repository; ask no more if nothing ever was."""
+        self._missing += 1
+        if not self._served and self._missing >= _MISSING_TRIED:
+            self.give_up()
 
     def give_up(self) -> None:
         """Ask no more, for the hub does not answer."""
