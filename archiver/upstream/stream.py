@@ -28,6 +28,11 @@ A CDN gives out files of hundreds of gigabytes in parts only. Smaller parts woul
 each for nothing, and the hub counts requests.
 """
 
+_LEAST_READ: Final = 64 << 10
+_READS_A_SECOND: Final = 16
+"""Under a limit, a read takes what passes in such a part of a second, or `_LEAST_READ`: who took all that
+has come would then be silent for so long that the hub hangs up."""
+
 _RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)\Z", re.ASCII)
 _COUNT = re.compile(r"\d{1,18}\Z", re.ASCII)
 
@@ -222,6 +227,8 @@ class HubStream:
         """
         if self._body is None:
             self._body = self._connect()
+        if self._throttle is not None:
+            buffer = buffer[: max(_LEAST_READ, int(self._throttle.rate / _READS_A_SECOND))]
         count = self._body.readinto(buffer[: self._skip] if self._skip else buffer)
         if not count:
             if self._in_parts and self._position == self._end:

@@ -306,6 +306,15 @@ def test_streams_share_the_throttle(hub, model, connect, read, content):
     assert slept[-1] == pytest.approx(len(content) / 1_000_000)
 
 
+def test_a_limit_is_kept_by_many_short_waits(hub, model, connect, read, content):
+    """However large the buffer is: a hub hangs up on who reads nothing for a minute."""
+    slept = []
+    limit = Throttle(100_000, 0, clock=lambda: sum(slept), sleep=slept.append)
+    assert fetch(connect(throttle=limit), lambda stream: read(stream, 16 << 20)) == content
+    assert max(slept) < 0.7
+    assert sum(slept) == pytest.approx(len(content) / 100_000)
+
+
 @pytest.mark.usefixtures("model")
 def test_threads_share_an_upstream(hub, connect, read, content):
     hub.faults.add(Fault("drop", after=90_000, times=5))
