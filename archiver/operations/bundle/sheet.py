@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _SHOWN: Final = 2_000
 """Files of a snapshot that the sheet lists; their manifest lists all."""
+_MODELS_SHOWN: Final = 200
+"""Models that the page to start with names."""
 _CODE: Final = frozenset(
     {".py", ".pyc", ".pyd", ".so", ".dll", ".dylib", ".exe", ".sh", ".bat", ".cmd", ".ps1", ".js", ".mjs",
      ".jar", ".class", ".wasm", ".whl", ".zip", ".tar", ".gz", ".ipynb", ".html", ".htm", ".svg", ".php",
@@ -212,8 +214,10 @@ def start_page(bundle: Bundle, number: int) -> bytes:
     """Return ``START-HERE.html``: what this medium is and what to do with it, without script or style."""
     models = "".join(
         f"<li>{escape(printable(each.repository))}, revision {escape(each.revision)}</li>"
-        for each in bundle.snapshots
+        for each in bundle.snapshots[:_MODELS_SHOWN]
     )
+    more = len(bundle.snapshots) - _MODELS_SHOWN
+    models += f"<li>and {more:,} more, which MANIFEST.md lists</li>" if more > 0 else ""
     first = escape(printable(bundle.snapshots[0].repository))
     needs = (
         "<p><b>This bundle is incremental.</b> It needs an archive that has what it leaves out.</p>"
