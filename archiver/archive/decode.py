@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, Self
 import numpy as np
 from blake3 import blake3
 
-from archiver.archive.destination import BLOCK_ALIGN
 from archiver.archive.packs.reader import DECODER_BYTES
 from archiver.codec.segment import SEGMENT_MAX
 from archiver.errors import ArchiverError, DamageError, NotUnderstoodError, UnreadableError
+from archiver.storage.direct import BLOCK_ALIGN
 
 if TYPE_CHECKING:
     from archiver.archive.packs.index import ObjectIndex

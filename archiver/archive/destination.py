@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import mmap
 import os
 import re
 import secrets
@@ -30,6 +29,7 @@ from archiver.errors import (
     explain_system_error,
 )
 from archiver.names import unportable
+from archiver.storage.direct import BLOCK_ALIGN, DirectFile
 from archiver.storage.files import EarlySync
 from archiver.storage.filesystem import sync_folder, try_lock
 
@@ -40,12 +40,6 @@ if TYPE_CHECKING:
     from archiver.archive.records import FileEntry
 
 _READ = 4 << 20
-BLOCK_ALIGN: Final = 4096
-"""What is written past the system's cache lies at multiples of this in memory; in the file, at least."""
-_DIRECT_MIN: Final = 1 << 20
-"""Fewer bytes are not worth the wait for the disk."""
-_NOT_DIRECT: Final = {errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS}
-"""What a filesystem answers that has no such way, or wants other multiples."""
 _NOT_A_NAME = {errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ}
 """What a filesystem answers to a name that it cannot hold."""
 _ELSEWHERE = (
@@ -82,59 +76,6 @@ def remove_unfinished(folder: Path) -> None:
                 os.close(handle)
 
 
-class _DirectFile:
-    """Writes whole blocks of an open file past the system's cache, where the filesystem lets one do so.
-
-    What goes through the cache is copied into fresh pages first, which costs more processor time than to
-    decode it: 0.4 s a GB where nobody else needs the memory's bandwidth, 2 s where somebody does.
-    """
-
-    def __init__(self, handle: int) -> None:
-        self._cached = handle
-        self._handle: int | None = None
-        self._lock = threading.Lock()
-        # No page of the cache, and no block of the filesystem, may take bytes from both ways: it could be
-        # read in for the one before the other wrote, and be written back over it.
-        self._block = max(BLOCK_ALIGN, mmap.PAGESIZE, os.fstat(handle).st_blksize)
-
-    def body(self, offset: int, data: memoryview) -> slice:
-        """Return which bytes of ``data`` can be written so; none where the two are aligned otherwise."""
-        if len(data) < _DIRECT_MIN or (_address_of(data) - offset) % BLOCK_ALIGN:
-            return slice(0, 0)
-        begin = -offset % self._block
-        return slice(begin, begin + (len(data) - begin) // self._block * self._block)
-
-    def write(self, offset: int, data: memoryview) -> int:
-        """Return how many bytes were written: maybe none; raise OSError where none can be at all."""
-        with self._lock:
-            if self._handle is None:
-                self._handle = self._open()
-        if self._handle < 0:
-            return 0
-        try:
-            return os.pwrite(self._handle, data, offset)
-        except OSError as error:
-            if error.errno not in _NOT_DIRECT:
-                raise
-            return 0
-
-    def _open(self) -> int:
-        direct = getattr(os, "O_DIRECT", 0)
-        if not direct:
-            return -1
-        try:
-            # Not by its name, under which another file may lie by now.
-            return os.open(f"/proc/self/fd/{self._cached}", os.O_WRONLY | os.O_CLOEXEC | direct)
-        except OSError:
-            return -1
-
-    def close(self) -> None:
-        """Let go."""
-        if self._handle is not None and self._handle >= 0:
-            os.close(self._handle)
-        self._handle = -1
-
-
 def _address_of(data: memoryview) -> int:
     import numpy as np  # noqa: PLC0415 - lists and other quick commands do without
 
@@ -153,7 +94,7 @@ class Writer:
         while not self._begin():
             os.close(self._handle)
         self._early = EarlySync(self._handle)
-        self._direct = _DirectFile(self._handle)
+        self._direct = DirectFile(self._handle)
 
     def _begin(self) -> bool:
         """Create and lock the file; return False if a run that removes unfinished ones was quicker."""
@@ -176,7 +117,9 @@ class Writer:
     def write_at(self, offset: int, data: memoryview) -> None:
         """Write a stretch; threads may do so at once. Raise NoSpaceError when the disk is full."""
         try:
-            body = self._direct.body(offset, data)
+            body = self._direct.blocks(offset, len(data))
+            if (_address_of(data) - offset) % BLOCK_ALIGN:
+                body = slice(0, 0)
             end = body.start
             if body.stop > body.start:
                 end += self._direct.write(offset + body.start, data[body])

@@ -22,6 +22,7 @@ import socket
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from archiver.digest import blake3_hex
+from archiver.storage.direct import DirectFile
 from archiver.storage.files import (
     EarlySync,
     LocalReader,
@@ -91,6 +92,8 @@ class LocalStaged:
         self.path = path
         self._handle = handle
         self._early = None if handle is None else EarlySync(handle)
+        self._direct = None if handle is None else DirectFile(handle)
+        self._size = 0
 
     @classmethod
     def begin(cls, root: Path, purpose: str) -> LocalStaged:
@@ -122,27 +125,39 @@ class LocalStaged:
         except BlockingIOError:
             return False
         self._early = EarlySync(self._handle)
+        self._direct = DirectFile(self._handle)
         # It may also have been discarded already, and the lock be free again.
         return os.fstat(self._handle).st_nlink > 0
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append ``data``; NoSpaceError when the disk is full."""
-        view = memoryview(data).cast("B")
+        view, begin = memoryview(data).cast("B"), self._size
         assert self._handle is not None, "written after publish"
-        assert self._early is not None
+        assert self._direct is not None
         try:
-            self._early.wrote(len(view))
-            while view:
-                view = view[os.write(self._handle, view) :]
+            blocks = self._direct.blocks(self._size, len(view))
+            if blocks.stop > blocks.start:
+                self._write_cached(view[: blocks.start])
+                self._size += self._direct.write_copied(self._size, view[blocks])
+                view = view[self._size - begin :]
+            self._write_cached(view)
         except OSError as error:
             raise explain(error, self.path, "it was being written") from error
+
+    def _write_cached(self, view: memoryview) -> None:
+        assert self._handle is not None
+        assert self._early is not None
+        self._early.wrote(len(view))
+        while view:
+            written = os.pwrite(self._handle, view, self._size)
+            view, self._size = view[written:], self._size + written
 
     def cut(self, size: int) -> None:
         """Keep the first ``size`` bytes, and write on from there."""
         assert self._handle is not None, "cut after publish"
         try:
             os.ftruncate(self._handle, size)
-            os.lseek(self._handle, size, os.SEEK_SET)
+            self._size = size
         except OSError as error:
             raise explain(error, self.path, "it was being cut") from error
 
@@ -224,6 +239,8 @@ class LocalStaged:
         if self._early is not None:
             with contextlib.suppress(OSError):
                 self._early.finish()
+        if self._direct is not None:
+            self._direct.close()
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None

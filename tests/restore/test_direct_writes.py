@@ -11,8 +11,9 @@ import pytest
 from kit.repository import noise
 
 from archiver.archive.decode import _aligned_buffer, _placed
-from archiver.archive.destination import BLOCK_ALIGN, writing
+from archiver.archive.destination import writing
 from archiver.errors import NoSpaceError
+from archiver.storage.direct import BLOCK_ALIGN
 
 SIZE = 12 << 20
 PLAIN = noise(5, SIZE)
