@@ -23,6 +23,7 @@ _GROWTH: Final = 40_000_000
 
 _M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_THRESHOLD: Final = -3
+_M_ARENA_MAX: Final = -8
 _RETAINED_BYTES: Final = 512 << 20
 _LARGE_BYTES: Final = 1 << 20
 
@@ -73,6 +74,8 @@ def keep_freed_blocks() -> None:
     """Let freed blocks be used again, instead of returning each to the system. Source: mallopt(3)."""
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL(None)
+        # Whichever thread freed them: each would keep for itself what it needed most, once.
+        libc.mallopt(_M_ARENA_MAX, 1)
         libc.mallopt(_M_MMAP_THRESHOLD, _RETAINED_BYTES)
         libc.mallopt(_M_TRIM_THRESHOLD, _RETAINED_BYTES)
 

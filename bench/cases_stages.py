@@ -20,13 +20,15 @@ from measure import scratch
 from table import Check
 
 from archiver.archive.decode import decoder_workers
-from archiver.archive.destination import BLOCK_ALIGN, writing
+from archiver.archive.destination import writing
 from archiver.archive.ingest.object_store import PACKS_OPEN
-from archiver.archive.ingest.pipeline import ENCODER_BYTES
+from archiver.archive.ingest.pipeline import ENCODER_BYTES, SHARED_BYTES
 from archiver.codec.segment import SEGMENT_MAX, Effort, decode, encode
 from archiver.codec.zstd import InMemory
 from archiver.digest import blake3_hex
-from archiver.memory import BUDGET, MemoryBudget, resident_bytes
+from archiver.memory import BUDGET, MemoryBudget, keep_freed_blocks, resident_bytes
+from archiver.storage.direct import BLOCK_ALIGN
+from archiver.storage.staging import LocalStaged
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,8 +45,8 @@ CORES: Final = (2, 16, 64)
 FILES: Final = (1, 4)
 POOL, FILE, ALL = "all cores", "a thread of each file", "a thread of all files"
 BUDGETED = "threads that fit the budget"
-STARTED: Final = 75_000_000
-"""Bytes that the program holds before it counts what room there is for threads."""
+STARTED: Final = 45_000_000
+"""Bytes that `import` and `restore` hold before they count what room there is for threads: 42 to 44 MB."""
 SHARED_MOST: Final = 0.15
 """CPU seconds a GB that a thread which all files share may cost."""
 TARGETS: Final = {("restore", "normal"): 5.0, ("import", "fast"): 2.5, ("import", "normal"): 2.2}
@@ -75,7 +77,11 @@ class Limit(NamedTuple):
 def workers_of(verb: str, cores: int) -> int:
     """Return how many threads decode or encode, within the budget that a run has by itself."""
     memory = MemoryBudget(BUDGET + resident_bytes() - STARTED, cores)
-    return decoder_workers(memory) if verb == "restore" else memory.workers(ENCODER_BYTES)
+    return (
+        decoder_workers(memory)
+        if verb == "restore"
+        else memory.workers(ENCODER_BYTES, SHARED_BYTES)
+    )
 
 
 def first_limit(stages: list[Stage], cores: int, files: int, workers: int) -> Limit:
@@ -97,6 +103,7 @@ def run(report: Report, *, small: bool) -> None:
     """Measure the stages and tell what the model says."""
     item = data.get(INPUT[small])
     data.touch(item)
+    keep_freed_blocks()  # as every run does at its start
     with scratch() as work:
         measured = _measure(item.file, SEGMENTS[small], work)
     for stages in measured.values():
@@ -149,7 +156,7 @@ def _measure(path: Path, segments: int, work: Path) -> dict[tuple[str, str], lis
             {
                 "encode": lambda effort=effort: _encode(plain, effort),
                 "pack": lambda encoded=encoded: _pack_hash(encoded),
-                "write": lambda encoded=encoded: _write(target, encoded),
+                "write": lambda encoded=encoded: _write(work, encoded),
                 "fetch": lambda: _fetch(target),
                 "decode": lambda encoded=encoded: _decode(encoded, out),
                 "restore": lambda: _restore(work / "file", plain),
@@ -210,15 +217,17 @@ def _encode(plain: list[np.ndarray], effort: Effort) -> None:
 def _pack_hash(encoded: list[EncodedObject]) -> None:
     hasher = blake3()
     for stored in encoded:
-        for frame in stored.frames:
-            hasher.update(frame)
+        for piece in stored.pieces:
+            hasher.update(piece)
 
 
-def _write(target: Path, encoded: list[EncodedObject]) -> None:
-    with target.open("wb", buffering=0) as file:
-        for stored in encoded:
-            for frame in stored.frames:
-                file.write(frame)
+def _write(root: Path, encoded: list[EncodedObject]) -> None:
+    """Write a pack where packs are written; it stays for ``_fetch``."""
+    staged = LocalStaged.begin(root, "pack")
+    for stored in encoded:
+        staged.write(*stored.pieces)
+    staged.path.replace(root / "pack")
+    staged.keep()
 
 
 def _fetch(target: Path) -> None:
@@ -230,7 +239,7 @@ def _fetch(target: Path) -> None:
 
 def _decode(encoded: list[EncodedObject], out: np.ndarray) -> None:
     for stored in encoded:
-        decode(stored.header, InMemory(*stored.frames), out)
+        decode(stored.header, InMemory(*stored.pieces), out)
 
 
 def _restore(target: Path, plain: list[np.ndarray]) -> None:

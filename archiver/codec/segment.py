@@ -5,8 +5,10 @@ Every encoding is decoded again and compared before it is handed out. Format: ``
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+import threading
+from contextlib import ExitStack, nullcontext
 from enum import StrEnum
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
@@ -34,6 +36,9 @@ _COPIED = 64 << 10
 _SURPRISE = 1.02
 """An encoding this much larger than its sample promised is tried against the runner-up."""
 
+_second_attempt = threading.Lock()
+"""Few segments surprise, and two encodings of one take twice the memory: so there is one such at a time."""
+
 
 class Effort(StrEnum):
     """How much work an encoding may cost."""
@@ -56,10 +61,16 @@ class ObjectHeader(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class EncodedObject(msgspec.Struct, frozen=True):
-    """An object ready to be stored: its header and its frames."""
+    """An object ready to be stored: its header and its frames, these in pieces."""
 
     header: ObjectHeader
-    frames: tuple[bytes, ...]
+    pieces: tuple[zstd.Piece, ...]
+
+    @property
+    def frames(self) -> tuple[bytes, ...]:
+        """Each frame, joined."""
+        whole, ends = b"".join(self.pieces), list(accumulate(self.header.frames))
+        return tuple(whole[begin:end] for begin, end in pairwise([0, *ends]))
 
     @property
     def stored(self) -> int:
@@ -115,9 +126,11 @@ def encode(
     for choice in _ranked(plain, dtype, effort, work):
         if best is not None and best.stored <= limit:
             break
-        encoded = _attempt(plain, choice, effort, digest, work)
-        if encoded is not None and (best is None or encoded.stored < best.stored):
-            best = encoded
+        with nullcontext() if best is None else _second_attempt:
+            encoded = _attempt(plain, choice, effort, digest, work)
+            if encoded is not None and (best is None or encoded.stored < best.stored):
+                best = encoded
+            del encoded
         limit = choice.promised * _SURPRISE
     if best is not None:
         return best
@@ -185,54 +198,52 @@ def _attempt(
     transform = choice.transform
     count = len(plain) // transform.word
     whole = count * transform.word
-    frames: tuple[bytes, ...]
+    frames: Sequence[Sequence[zstd.Piece]]
     if transform.number == 0:
         # Of the whole bytes, which may be anything, a sample says too little.
-        frames, emax = (zstd.compress_best(plain, _ways(0, effort)),), None
+        frames, emax = [[zstd.compress_best(plain, _ways(0, effort))]], None
     else:
         frames, emax = _split(plain[:whole], choice, _ways(transform.number, effort), work)
     header = ObjectHeader(
         blake3=digest,
         size=len(plain),
         codec=transform.number,
-        frames=tuple(len(frame) for frame in frames),
+        frames=tuple(sum(map(len, frame)) for frame in frames),
         emax=msgspec.UNSET if emax is None else emax,
         tail=plain[whole:].tobytes().hex(),
     )
-    return EncodedObject(header, frames) if _decodes_to(plain, header, frames, work) else None
+    encoded = EncodedObject(header, tuple(piece for frame in frames for piece in frame))
+    return encoded if _decodes_to(plain, encoded, work) else None
 
 
 def _split(
     plain: Bytes, choice: _Choice, ways: tuple[int, ...], work: Workspace
-) -> tuple[tuple[bytes, ...], int | None]:
+) -> tuple[list[list[zstd.Piece]], int | None]:
     """Return the frames of the streams, each coded while it is split off, and ``emax``."""
     transform, count = choice.transform, len(plain) // choice.transform.word
     exponents: list[Bytes] = []
-    coders: dict[int, zstd.Coder | zstd.WholeCoder] = {}
+    coders: dict[int, zstd.Coder | zstd.RawCoder] = {}
     sinks: list[Sink] = []
     for index in range(transform.streams):
         if index == transform.exponent_stream:
             sinks.append(exponents.append)
         else:
             size = transform.length(index, count)
-            kind = zstd.WholeCoder if index == transform.packed_stream else zstd.Coder
-            coder = coders[index] = kind(choice.ways[index], size, index)
-            sinks.append(coder.write)
+            coders[index] = zstd.coder(choice.ways[index], size, index)
+            sinks.append(coders[index].write)
     emax = transform.split(plain, sinks, work)
     clipped = np.concatenate(exponents) if exponents else np.empty(0, np.uint8)
-    frames = (
+    frames = [
         # Clipped exponents may stand anywhere, so of them too a sample says too little.
-        coders[index].frame() if index in coders else zstd.compress_best(clipped, ways)
+        coders[index].pieces() if index in coders else [zstd.compress_best(clipped, ways)]
         for index in range(transform.streams)
-    )
-    return tuple(frames), emax
+    ]
+    return frames, emax
 
 
-def _decodes_to(
-    plain: Bytes, header: ObjectHeader, frames: Sequence[bytes], work: Workspace
-) -> bool:
+def _decodes_to(plain: Bytes, encoded: EncodedObject, work: Workspace) -> bool:
     """Decode step by step, and compare each while it is in the core's cache."""
-    source, at = zstd.InMemory(*frames), 0
+    header, source, at = encoded.header, zstd.InMemory(*encoded.pieces), 0
     step = work.take("step", BLOCK * CODECS[header.codec].word)
     try:
         for piece in _decoded(header, source, _steps_in(step, header), work, checksums=True):

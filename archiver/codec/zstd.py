@@ -2,17 +2,20 @@
 
 ``HUFFMAN`` makes zstd a block-adaptive Huffman coder: matches are so long and so rare that only
 literals are left. On the exponents of trained weights it beats every higher level, which pay for
-matches that save nothing. ``STORED`` is for what hardly shrinks: zstd looks in so few places that raw
-blocks come out, which are read without a decoder.
+matches that save nothing. ``STORED`` is for what hardly shrinks: raw blocks, which are written and read
+without zstd, each byte copied once.
 """
 
 from __future__ import annotations
 
 import io
 import threading
+from bisect import bisect_right
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import numpy as np
+import xxhash
 import zstandard
 
 from archiver.buffers import workspace
@@ -21,6 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from archiver.buffers import Bytes
+
+Piece = bytes | memoryview
+"""A stretch of a frame, or all of it."""
 
 HUFFMAN: Final = 0
 STORED: Final = -1
@@ -38,16 +44,21 @@ _STREAMED_WINDOW: Final = 4 << 20
 frames that others made are decoded at once, and only one at a time in the whole process."""
 _WINDOW_LOG: Final = 17
 """Of what is coded without matches: the windows of a coder and of a decoder stay in the core's cache."""
+_TABLE_LOG: Final = 20
+"""Of what is coded with matches: at level 9 its tables would take 24 MB, which each sample clears."""
 STEP: Final = 128 << 10
 """Bytes of a frame's content that are had at once."""
 
 # RFC 8878, 3.1.1
-_MAGIC_BYTES: Final = 4
+_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 _SINGLE_SEGMENT: Final = 1 << 5
 _CHECKSUM: Final = 1 << 2
 _OTHER_FLAGS: Final = 0b1011
 """A dictionary, and the reserved bit."""
 _SIZE_FLAG: Final = 6
+_SIZE_FIELDS: Final = ((1 << 8, 1, 0), ((1 << 16) + 256, 2, 256), (1 << 32, 4, 0))
+"""Contents below so many bytes have their size in so many bytes, less so much."""
+_WINDOW_FIELD: Final = (_WINDOW_LOG - 10) << 3
 _RAW_BLOCK: Final = 0
 _BLOCK_MAX: Final = 128 << 10
 _BLOCK_MIN: Final = 1 << 10
@@ -62,16 +73,23 @@ _local = threading.local()
 
 
 def _parameters(way: int) -> zstandard.ZstdCompressionParameters:
-    if way not in {HUFFMAN, STORED}:
-        return zstandard.ZstdCompressionParameters.from_level(way, write_checksum=1)
+    if way != HUFFMAN:
+        level = zstandard.ZstdCompressionParameters.from_level(way)
+        return zstandard.ZstdCompressionParameters.from_level(
+            way,
+            window_log=min(level.window_log, _TABLE_LOG),
+            chain_log=min(level.chain_log, _TABLE_LOG - 1),
+            hash_log=min(level.hash_log, _TABLE_LOG - 1),
+            write_checksum=1,
+        )
     return zstandard.ZstdCompressionParameters(
         window_log=_WINDOW_LOG,
         strategy=zstandard.STRATEGY_FAST,
         hash_log=6,
         chain_log=6,
         min_match=7,
-        # The step of the search. Other than 0 it also turns the coding of literals off.
-        target_length=zstandard.TARGETLENGTH_MAX if way == STORED else 0,
+        # The step of the search. Other than 0 it would turn the coding of literals off.
+        target_length=0,
         write_checksum=1,
     )
 
@@ -135,27 +153,68 @@ def _coded(parts: Sequence[Bytes], way: int) -> int:
     return sum(len(compress(part, way)) for part in parts)
 
 
-def compress(stream: Bytes, way: int) -> bytes:
+def compress(stream: Bytes, way: int) -> Piece:
     """Return one frame with checksum and content size, coded this way."""
+    if way == STORED:
+        coder = RawCoder(len(stream))
+        coder.write(stream)
+        return coder.pieces()[0]
     return _compressor(way).compress(stream.data)
 
 
-class WholeCoder:
-    """Codes a stream of ``size`` bytes once it is there: parts save nothing where it does not shrink."""
+class RawCoder:
+    """Puts a stream of ``size`` bytes into one frame of raw blocks, as they come."""
 
-    def __init__(self, way: int, size: int, stream: int) -> None:
-        self._way = way
-        self._whole = workspace().take(f"coded{stream}", size)
-        self._fill = 0
+    def __init__(self, size: int) -> None:
+        _, length, less = next(field for field in _SIZE_FIELDS if size < field[0])
+        single = size <= _BLOCK_MAX
+        flag = length.bit_length() - 1
+        descriptor = flag << _SIZE_FLAG | _CHECKSUM | (_SINGLE_SEGMENT if single else 0)
+        head = _MAGIC + bytes([descriptor] if single else [descriptor, _WINDOW_FIELD])
+        head += (size - less).to_bytes(length, "little")
+        blocks = max(1, -(-size // _BLOCK_MAX))
+        whole = len(head) + blocks * _BLOCK_HEADER + size + _CHECKSUM_BYTES
+        self._frame: memoryview = np.empty(whole, np.uint8).data
+        self._frame[: len(head)] = head
+        self._at = len(head)
+        self._left = size
+        self._block_left = 0
+        self._hash = xxhash.xxh64()
+        if not size:
+            self._begin_block()
+
+    def _begin_block(self) -> None:
+        size = min(self._left, _BLOCK_MAX)
+        head = size << 3 | _RAW_BLOCK << 1 | (size == self._left)
+        self._frame[self._at : self._at + _BLOCK_HEADER] = head.to_bytes(_BLOCK_HEADER, "little")
+        self._at += _BLOCK_HEADER
+        self._block_left = size
 
     def write(self, piece: Bytes) -> None:
         """Take the next bytes."""
-        self._whole[self._fill : self._fill + len(piece)] = piece
-        self._fill += len(piece)
+        view = piece.data
+        self._hash.update(view)
+        while view:
+            if not self._block_left:
+                self._begin_block()
+            size = min(self._block_left, len(view))
+            self._frame[self._at : self._at + size] = view[:size]
+            self._at += size
+            self._left -= size
+            self._block_left -= size
+            view = view[size:]
 
-    def frame(self) -> bytes:
-        """Return the frame."""
-        return compress(self._whole, self._way)
+    def pieces(self) -> list[Piece]:
+        """Return the frame, in one piece; raise ValueError unless all of the stream came."""
+        if self._left:
+            raise ValueError("fewer bytes came than were announced")
+        self._frame[self._at :] = _checksum(self._hash)
+        return [self._frame]
+
+
+def _checksum(content: xxhash.xxh64) -> bytes:
+    """Return the checksum of a frame's content: the lower four bytes of its XXH64."""
+    return (content.intdigest() & 0xFFFFFFFF).to_bytes(_CHECKSUM_BYTES, "little")
 
 
 class Coder:
@@ -166,20 +225,23 @@ class Coder:
 
     def __init__(self, way: int, size: int, stream: int) -> None:
         self._coder = _compressor(way, stream).compressobj(size=size)
-        self._parts: list[bytes] = []
+        self._pieces: list[Piece] = []
 
     def write(self, piece: Bytes) -> None:
         """Take the next bytes."""
-        self._parts.append(self._coder.compress(piece.data))
+        self._pieces.append(self._coder.compress(piece.data))
 
-    def frame(self) -> bytes:
-        """Return the frame."""
-        self._parts.append(self._coder.flush())
-        parts, self._parts = self._parts, []
-        return b"".join(parts)
+    def pieces(self) -> list[Piece]:
+        """Return the frame, in pieces: to join them would take as much memory again."""
+        return [*self._pieces, self._coder.flush()]
 
 
-def compress_best(stream: Bytes, ways: tuple[int, ...]) -> bytes:
+def coder(way: int, size: int, stream: int) -> RawCoder | Coder:
+    """Return what codes a stream of ``size`` bytes; a thread has one at once for each number ``stream``."""
+    return RawCoder(size) if way == STORED else Coder(way, size, stream)
+
+
+def compress_best(stream: Bytes, ways: tuple[int, ...]) -> Piece:
     """Return one frame as ``compress``, coded in the best of ``ways``; see ``best_way``."""
     if len(stream) <= _SHORT:
         return compress(stream, ways[-1])
@@ -231,24 +293,52 @@ class Readable(Protocol):
 
 
 class InMemory:
-    """Frames that are in memory, in one piece or several."""
+    """Frames that are in memory, in pieces."""
 
-    def __init__(self, *pieces: memoryview | bytes) -> None:
+    def __init__(self, *pieces: Piece) -> None:
         self._pieces = pieces
-        self.size = sum(map(len, pieces))
+        self._begins = [0, *accumulate(map(len, pieces))]
+        self.size = self._begins[-1]
 
     def read(self, begin: int, size: int, buffer: Bytes) -> memoryview:
-        """Return a stretch of one piece."""
-        del buffer
-        for piece in self._pieces:
-            if begin < len(piece):
-                return memoryview(piece)[begin : begin + size]
-            begin -= len(piece)
-        return memoryview(b"")
+        """Return a stretch, in ``buffer`` if it lies in several pieces."""
+        stretch = self.open(begin, size, buffer)
+        if isinstance(stretch, memoryview):
+            return stretch
+        done = 0
+        while done < len(buffer) and (piece := stretch.read(len(buffer) - done)):
+            buffer.data[done : done + len(piece)] = piece
+            done += len(piece)
+        return buffer.data[:done]
 
-    def open(self, begin: int, size: int, buffer: Bytes) -> memoryview:
-        """Return a stretch."""
-        return self.read(begin, size, buffer)
+    def open(self, begin: int, size: int, buffer: Bytes) -> memoryview | Readable:
+        """Return a stretch, piece by piece if it lies in several."""
+        del buffer
+        number = bisect_right(self._begins, begin) - 1
+        if number >= len(self._pieces):
+            return memoryview(b"")
+        at = begin - self._begins[number]
+        if at + size <= len(self._pieces[number]):
+            return memoryview(self._pieces[number])[at : at + size]
+        return _Pieces(self._pieces[number:], at, size)
+
+
+class _Pieces:
+    """A stretch of several pieces of memory, as a file."""
+
+    def __init__(self, pieces: Sequence[Piece], at: int, size: int) -> None:
+        self._rest = iter(pieces)
+        self._piece = memoryview(next(self._rest))[at:]
+        self._left = size
+
+    def read(self, size: int) -> memoryview:
+        """Return the next bytes, no more than one piece of them."""
+        while not self._piece and self._left and (piece := next(self._rest, None)) is not None:
+            self._piece = memoryview(piece)
+        read = self._piece[: min(size, self._left)]
+        self._piece = self._piece[len(read) :]
+        self._left -= len(read)
+        return read
 
 
 class _Reader(Protocol):
@@ -259,8 +349,8 @@ class _Reader(Protocol):
 class Content:
     """What one frame holds, from its beginning on, at most ``STEP`` bytes at a time. To be closed.
 
-    Without ``checksum`` raw blocks are read without a decoder, and if there are no others, the frame's
-    checksum is not looked at: for a caller who knows the content's digest.
+    Raw blocks are read without a decoder. Without ``checksum``, if there are no others, that of the frame
+    is not looked at: for a caller who knows the digest of the content.
     """
 
     def __init__(
@@ -285,10 +375,11 @@ class Content:
         self._holds_lock = False
         self._block = memoryview(b"")
         self._last = False
-        descriptor = head[_MAGIC_BYTES]
-        self._raw = not checksum and bool(descriptor & _CHECKSUM) and not descriptor & _OTHER_FLAGS
+        descriptor = head[len(_MAGIC)]
+        self._raw = bool(descriptor & _CHECKSUM) and not descriptor & _OTHER_FLAGS
+        self._hash = xxhash.xxh64() if checksum else None
         single = bool(descriptor & _SINGLE_SEGMENT)
-        self._at = begin + _MAGIC_BYTES + 1 + (not single)
+        self._at = begin + len(_MAGIC) + 1 + (not single)
         self._at += (int(single), 2, 4, 8)[descriptor >> _SIZE_FLAG]
 
     def close(self) -> None:
@@ -334,6 +425,11 @@ class Content:
         if self._raw:
             if self._block:
                 raise ValueError("the frame holds more than it says")
+            # Where the last block ended: `_next_block` has seen to it.
+            if self._hash is not None and self._bytes(self._at, _CHECKSUM_BYTES) != _checksum(
+                self._hash
+            ):
+                raise ValueError("damaged frame: its checksum is another")
             return
         # Up to the frame's end, where its checksum stands.
         try:
@@ -378,6 +474,8 @@ class Content:
         if last and end != content_end:
             raise ValueError("the frame holds more than it says")
         self._block = self._bytes(self._at, _BLOCK_HEADER + size)[_BLOCK_HEADER:]
+        if self._hash is not None:
+            self._hash.update(self._block)
         self._at, self._last = end, last
         return True
 

@@ -18,8 +18,6 @@ DIRECT_MIN: Final = 1 << 20
 """Fewer bytes are not worth the wait for the disk."""
 _NOT_DIRECT: Final = {errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS}
 """What a filesystem answers that has no such way, or wants other multiples."""
-_COPIED: Final = 1 << 20
-"""Bytes that are copied to where they are aligned, and written at once: they stay in the core's cache."""
 
 
 class DirectFile:
@@ -34,7 +32,6 @@ class DirectFile:
         self._cached = handle
         self._handle: int | None = None
         self._lock = threading.Lock()
-        self._copy: mmap.mmap | None = None
         self._block = max(BLOCK_ALIGN, mmap.PAGESIZE, os.fstat(handle).st_blksize)
 
     def blocks(self, offset: int, size: int) -> slice:
@@ -61,23 +58,6 @@ class DirectFile:
                 raise
             return 0
 
-    def write_copied(self, offset: int, data: memoryview) -> int:
-        """Write ``data``, which may lie anywhere, as ``write`` does; by one thread at a time."""
-        if self._handle is not None and self._handle < 0:
-            return 0
-        if self._copy is None:
-            self._copy = mmap.mmap(-1, _COPIED)
-        done = 0
-        with memoryview(self._copy) as copy:
-            while done < len(data):
-                piece = copy[: min(_COPIED, len(data) - done)]
-                piece[:] = data[done : done + len(piece)]
-                written = self.write(offset + done, piece)
-                done += written
-                if written < len(piece):
-                    break
-        return done // self._block * self._block
-
     def _open(self) -> int:
         direct = getattr(os, "O_DIRECT", 0)
         if not direct:
@@ -93,4 +73,3 @@ class DirectFile:
         if self._handle is not None and self._handle >= 0:
             os.close(self._handle)
         self._handle = -1
-        self._copy = None

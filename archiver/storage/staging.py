@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import mmap
 import os
 import re
 import secrets
@@ -52,6 +53,8 @@ UNLOCKED: Final = "-unlocked"
 """Ends the name of a working file where the filesystem has no locks: nobody knows if its writer lives."""
 _ABANDONED_SECONDS: Final = 7 * 86400
 """Seconds after which a file that nobody wrote to has no living writer, where no lock can say so."""
+_COPIED: Final = 1 << 20
+"""Bytes that are copied to where they are aligned, and written at once: they stay in the core's cache."""
 _TOKEN_LENGTH: Final = 20
 """Of the last part of a name: 8 digits at random, 8 of the machine's start, 4 of the namespace."""
 
@@ -94,6 +97,7 @@ class LocalStaged:
         self._early = None if handle is None else EarlySync(handle)
         self._direct = None if handle is None else DirectFile(handle)
         self._size = 0
+        self._copy: mmap.mmap | None = None
 
     @classmethod
     def begin(cls, root: Path, purpose: str) -> LocalStaged:
@@ -129,25 +133,31 @@ class LocalStaged:
         # It may also have been discarded already, and the lock be free again.
         return os.fstat(self._handle).st_nlink > 0
 
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Append ``data``; NoSpaceError when the disk is full."""
-        view, begin = memoryview(data).cast("B"), self._size
+    def write(self, *pieces: bytes | bytearray | memoryview) -> None:
+        """Append ``pieces``; NoSpaceError when the disk is full."""
         assert self._handle is not None, "written after publish"
         assert self._direct is not None
+        queue = [memoryview(piece).cast("B") for piece in pieces]
+        blocks = self._direct.blocks(self._size, sum(map(len, queue)))
+        end = self._size + blocks.stop
         try:
-            blocks = self._direct.blocks(self._size, len(view))
-            if blocks.stop > blocks.start:
-                self._write_cached(view[: blocks.start])
-                self._size += self._direct.write_copied(self._size, view[blocks])
-                view = view[self._size - begin :]
-            self._write_cached(view)
+            self._write_cached(_next_bytes(queue, memoryview(bytearray(blocks.start))))
+            while self._size < end:
+                # Pieces lie anywhere in memory: they are copied to where they are aligned.
+                self._copy = self._copy or mmap.mmap(-1, _COPIED)
+                copy = _next_bytes(queue, memoryview(self._copy)[: min(_COPIED, end - self._size)])
+                written = self._direct.write(self._size, copy)
+                self._size += written
+                self._write_cached(copy[written:])
+            self._write_cached(queue[0] if len(queue) == 1 else b"".join(queue))
         except OSError as error:
             raise explain(error, self.path, "it was being written") from error
 
-    def _write_cached(self, view: memoryview) -> None:
+    def _write_cached(self, data: bytes | memoryview) -> None:
         assert self._handle is not None
         assert self._early is not None
-        self._early.wrote(len(view))
+        self._early.wrote(len(data))
+        view = memoryview(data)
         while view:
             written = os.pwrite(self._handle, view, self._size)
             view, self._size = view[written:], self._size + written
@@ -241,9 +251,23 @@ class LocalStaged:
                 self._early.finish()
         if self._direct is not None:
             self._direct.close()
+        self._copy = None
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None
+
+
+def _next_bytes(queue: list[memoryview], out: memoryview) -> memoryview:
+    """Return ``out``, filled with the next bytes of ``queue``, which has as many."""
+    done = 0
+    while done < len(out):
+        piece = queue[0][: len(out) - done]
+        out[done : done + len(piece)] = piece
+        done += len(piece)
+        queue[0] = queue[0][len(piece) :]
+        if not queue[0]:
+            del queue[0]
+    return out
 
 
 class LocalLeftover:

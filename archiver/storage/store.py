@@ -34,8 +34,8 @@ def check_name(name: str) -> str:
 class Staged(Protocol):
     """A file being written, invisible until it is published."""
 
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Append ``data``; after an error a part of it may be there, which ``cut`` takes off."""
+    def write(self, *pieces: bytes | bytearray | memoryview) -> None:
+        """Append ``pieces``; after an error a part of it may be there, which ``cut`` takes off."""
 
     def cut(self, size: int) -> None:
         """Keep the first ``size`` bytes only; the next ``write`` goes on from there."""

@@ -31,6 +31,45 @@ def read(frame: bytes, size: int, *, checksum: bool = False) -> bytes:
     return out.tobytes()
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_the_library_reads_and_writes_the_same_frames(size):
+    plain = noise(size)
+    frame = bytes(zstd.compress(array(plain), zstd.STORED))
+    assert zstandard.ZstdDecompressor().decompress(frame) == plain
+    assert 0 <= len(frame) - len(stored(plain)) <= 1
+    found = zstandard.get_frame_parameters(frame)
+    assert (found.content_size, found.has_checksum) == (size, True)
+    assert found.window_size <= BLOCK or found.window_size == size
+
+
+@pytest.mark.parametrize("size", SIZES[1:])
+def test_bytes_may_come_in_pieces_of_any_size(size):
+    plain, draw = noise(size), random.Random(size)
+    coder, at = zstd.RawCoder(size), 0
+    while at < size:
+        count = draw.randrange(1, 1 + draw.choice([3, 5000, 200_000]))
+        coder.write(array(plain[at : at + count]))
+        at += count
+    (frame,) = coder.pieces()
+    assert bytes(frame) == bytes(zstd.compress(array(plain), zstd.STORED))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_damaged_checksum_is_seen_where_it_is_looked_at(size):
+    frame = bytearray(zstd.compress(array(noise(size)), zstd.STORED))
+    frame[-1] ^= 1
+    assert read(bytes(frame), size) == noise(size)
+    with pytest.raises(ValueError, match="checksum"):
+        read(bytes(frame), size, checksum=True)
+
+
+def test_a_stream_that_is_cut_short_makes_no_frame():
+    coder = zstd.RawCoder(5)
+    coder.write(array(b"four"))
+    with pytest.raises(ValueError, match="fewer"):
+        coder.pieces()
+
+
 @pytest.fixture
 def no_decoder(monkeypatch):
     def decoder(stream: int) -> None:

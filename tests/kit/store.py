@@ -154,11 +154,11 @@ class Faulty:
         def spoil(staged: Staged) -> Staged:
             left = after
 
-            def write(data: bytes | bytearray | memoryview) -> None:
+            def write(*pieces: bytes | bytearray | memoryview) -> None:
                 nonlocal left
-                view = memoryview(data).cast("B")
-                staged.write(view[: max(0, left)])
-                left -= len(view)
+                data = b"".join(pieces)
+                staged.write(data[: max(0, left)])
+                left -= len(data)
                 if left < 0:
                     raise NoSpaceError("No space is left.")
 

@@ -2,12 +2,12 @@
 
 import errno
 import mmap
-import os
 import random
 from itertools import pairwise
 
 import numpy as np
 import pytest
+from kit.direct import Disk
 from kit.repository import noise
 
 from archiver.archive.decode import _aligned_buffer, _placed
@@ -33,39 +33,6 @@ def write_in_pieces(path, seed: int) -> None:
             place[:] = np.frombuffer(PLAIN[begin:end], np.uint8)
             file.write_at(begin, place.data)
         file.accept()
-
-
-class Disk:
-    """The system's calls, counted, and refused where a test says so."""
-
-    def __init__(self, monkeypatch):
-        self.direct, self.written, self.refusal = set(), 0, 0
-        self.opens = True
-        self.open, self.pwrite = os.open, os.pwrite
-        monkeypatch.setattr(os, "open", self.opened)
-        monkeypatch.setattr(os, "pwrite", self.wrote)
-
-    def opened(self, path, flags, *rest, **options):
-        if not flags & os.O_DIRECT:
-            return self.open(path, flags, *rest, **options)
-        if not self.opens:
-            raise OSError(errno.EINVAL, "no such way")
-        # Not every filesystem that tests run on has it: the flag is left out, the rules are kept.
-        handle = self.open(path, flags & ~os.O_DIRECT, *rest, **options)
-        self.direct.add(handle)
-        return handle
-
-    def wrote(self, handle, data, offset):
-        if handle not in self.direct:
-            return self.pwrite(handle, data, offset)
-        address = np.frombuffer(data, np.uint8).ctypes.data
-        assert address % BLOCK_ALIGN == 0
-        assert len(data) % mmap.PAGESIZE == offset % mmap.PAGESIZE == 0
-        if self.refusal:
-            raise OSError(self.refusal, os.strerror(self.refusal))
-        written = self.pwrite(handle, data[: len(data) // 2], offset)
-        self.written += written
-        return written
 
 
 @pytest.fixture

@@ -269,7 +269,7 @@ def test_an_fsync_error_is_final(store, root, monkeypatch):
         (errno.EIO, ArchiverError),
     ],
 )
-@pytest.mark.parametrize("call", ["write", "fsync", "rename", "open"])
+@pytest.mark.parametrize("call", ["pwrite", "fsync", "rename", "open"])
 def test_errors_of_writing_are_told_and_nothing_is_left(
     store, root, monkeypatch, number, kind, call
 ):

@@ -41,9 +41,11 @@ if TYPE_CHECKING:
     from archiver.tensors.weight_files import StandIn
 
 
-ENCODER_BYTES: Final = 3 * SEGMENT_MAX + (8 << 20)
+ENCODER_BYTES: Final = 2 * SEGMENT_MAX + (8 << 20)
 """What a thread that encodes holds at most: a buffer, its frames, a step of each stream, zstd's windows."""
-_EXTRA_BUFFERS: Final = 2
+_EXTRA_BUFFERS: Final = 1
+SHARED_BYTES: Final = (_EXTRA_BUFFERS + 1) * SEGMENT_MAX
+"""What all of them hold together: buffers that are being filled, and one second encoding of a segment."""
 _LONG_HEADER: Final = 8 << 20
 """Bytes of a header from which on there is only one in memory at a time."""
 _ALIGN: Final = 8

@@ -34,8 +34,6 @@ PACK_SIZE: Final = 256 << 20
 """A pack has at most this many bytes, index and trailer included,"""
 _ENTRIES_MAX: Final = 50_000
 """and this many objects, so that its index stays small in memory."""
-_JOINED_MAX: Final = 64 << 10
-"""Objects up to this many bytes are written in one call: the calls cost more than the copy."""
 _READ_BYTES: Final = 1 << 20
 
 _COMMA: Final = b","
@@ -91,10 +89,11 @@ class PackWriter:
         writer.size = size
         return writer
 
-    def _write(self, data: bytes) -> None:
-        self._staged.write(data)
-        self._hasher.update(data)
-        self.size += len(data)
+    def _write(self, *pieces: bytes | memoryview) -> None:
+        self._staged.write(*pieces)
+        for piece in pieces:
+            self._hasher.update(piece)
+            self.size += len(piece)
 
     @property
     def entries(self) -> tuple[IndexEntry, ...]:
@@ -116,12 +115,9 @@ class PackWriter:
         Raise NoSpaceError when the disk is full: the pack is then as before.
         """
         offset, header, hasher = self.size, encoded.header, self._hasher.copy()
-        pieces = (pack_format.skippable(pack_format.OBJECT, canonical(header)), *encoded.frames)
-        if encoded.stored <= _JOINED_MAX:
-            pieces = (b"".join(pieces),)
+        head = pack_format.skippable(pack_format.OBJECT, canonical(header))
         try:
-            for piece in pieces:
-                self._write(piece)
+            self._write(head, *encoded.pieces)
         except ArchiverError:
             self._torn = True
             self._staged.cut(offset)

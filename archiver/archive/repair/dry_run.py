@@ -23,10 +23,11 @@ class ScratchFile:
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 - abort closes it
 
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Append ``data``; NoSpaceError when the disk of temporary files is full."""
+    def write(self, *pieces: bytes | bytearray | memoryview) -> None:
+        """Append ``pieces``; NoSpaceError when the disk of temporary files is full."""
         try:
-            self._file.write(data)
+            for piece in pieces:
+                self._file.write(piece)
         except OSError as error:
             raise explain_system_error(error, "a repair was tried out") from error
 

@@ -18,7 +18,7 @@ import msgspec
 
 from archiver import memory
 from archiver.archive.events import Sealed
-from archiver.archive.ingest.pipeline import ENCODER_BYTES, IngestPipeline
+from archiver.archive.ingest.pipeline import ENCODER_BYTES, SHARED_BYTES, IngestPipeline
 from archiver.archive.ingest.resume import (
     Worklog,
     read_worklog,
@@ -328,7 +328,8 @@ class _Run:
     def _take_in_and_publish(self, worklog: Worklog) -> tuple[Published, _Written]:
         """Return the snapshot, and what was written for it."""
         request = self._request
-        workers = request.memory.workers(ENCODER_BYTES, request.upstream.read_ahead)
+        shared = SHARED_BYTES + request.upstream.read_ahead
+        workers = request.memory.workers(ENCODER_BYTES, shared)
         with IngestPipeline(
             self._archive,
             worklog,
