@@ -218,6 +218,15 @@ def test_a_failure_that_comes_with_200(modelscope, mirror):
     assert (gone.code, "has no revision v9" in gone.err) == (23, True)
 
 
+def test_where_commits_are_listed_nothing_else_is_asked_for_one_that_is_not_there(
+    modelscope, mirror
+):
+    create(modelscope)
+    assert mirror(f"{REPO}@v9").code == 23
+    asked = [record.route for record in modelscope.requests]
+    assert asked == ["info", "commits", "commits"], "of v9, and of master whether any is listed"
+
+
 def test_a_repository_that_was_renamed_is_named(modelscope, mirror, cli, archive):
     create(modelscope)
     modelscope.rename("Org/Model", "Org/Renamed")
