@@ -518,6 +518,30 @@ def test_the_report_is_written_into_the_archive(night, repositories, archive, pl
     assert "org/a" in (archive.root / "report.html").read_text()
 
 
+def test_a_card_that_wants_to_be_more_than_text_stays_text_in_all_that_a_night_writes(
+    night, clock, hub, archive, plan, listener
+):
+    """Its licence goes from the hub by the journal to verdict, notice, metrics and report."""
+    evil = "<script>document.title='ran'</script>\n\x1b]0;ran\x07"
+    hub.create("org/evil", {"config.json": b"{}"}, card={"license": "mit"})
+    path = plan(
+        "org/evil", night='report = true\nprometheus = "archiver.prom"\nnotify = "file:url"'
+    )
+    secret_file(path.parent, f"json://{listener.address}/hook")
+    assert night(path).code == 0
+    hub.describe("org/evil", {"license": evil}, b"# no markup\n")
+    clock.forward(days=1)
+    result = night(path)
+    assert (result.code, [kind for kind, _ in facts(result)]) == (23, ["changed"])
+    page = (archive.root / "report.html").read_text()
+    assert "<script" not in page
+    assert "&lt;script&gt;document.title" in page, "it is told, as text"
+    (_, notice) = listener.kept[-1]
+    told = [page, result.only("night")["verdict"], *json.loads(notice).values()]
+    assert not [text for text in told if "\x1b" in text or "\x07" in text]
+    assert metrics(path.parent / "archiver.prom")["archiver_findings"] >= 1
+
+
 def test_a_copy_earns_proofs_of_its_own_and_its_damage_rings(
     night, run, clock, repositories, archive, plan, replica, tmp_path
 ):
