@@ -307,7 +307,7 @@ class TimedStream(httpcore2.NetworkStream):
             if count >= _TLS_RECORD and isinstance(connection, ssl.SSLSocket):
                 connection.settimeout(0)
                 with suppress(OSError):  # as in _with_more
-                    while more := connection.recv_into(buffer[count:]):
+                    while count < len(buffer) and (more := connection.recv_into(buffer[count:])):
                         count += more
             return count
 
