@@ -32,7 +32,7 @@ from archiver.errors import (
 from archiver.storage.locks import RunLock
 from archiver.storage.store import local_folder
 from archiver.text import plural, utc_after, utc_now
-from archiver.upstream.deadlines import RunEnd, watching
+from archiver.upstream.read_watches import RunEnd, watching
 from archiver.upstream.resolution import resolve
 
 if TYPE_CHECKING:

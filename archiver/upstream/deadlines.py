@@ -13,24 +13,25 @@ import socket
 import ssl
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from math import inf, isfinite
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import httpcore2
 
 from archiver.errors import NetworkError, UsageError
 from archiver.progress import stop_requested
 from archiver.text import human_bytes, human_duration, printable
+from archiver.upstream.read_watches import watches_of_this_thread
 from archiver.upstream.retry import RetryableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     import httpx2
 
-    from archiver.plan.budget import RunBudget
+    from archiver.upstream.read_watches import Watch
 
 _TIMEOUT_VARIABLE = "ARCHIVER_TIMEOUT"
 _RATE_VARIABLE = "ARCHIVER_LEAST_RATE"
@@ -99,16 +100,6 @@ def _number(variable: str, unit: str, usual: float) -> float:
     if not (isfinite(value) and value >= 0):
         raise UsageError(f"{variable}={printable(text)} is not a number of {unit}.")
     return value
-
-
-class Watch(Protocol):
-    """Watches over the reads of a request."""
-
-    def left(self) -> float:
-        """Return the seconds that the next read may take; raise when there shall be no other."""
-
-    def note(self, seconds: float, count: int) -> None:
-        """Account for a read that took ``seconds`` and brought ``count`` bytes."""
 
 
 class HeadDeadline:
@@ -221,48 +212,6 @@ class LeastRate:
         return count > 0 and count >= self._rate * seconds
 
 
-class RunEnd:
-    """The end of a run's time, or of its window: also a slow list of thousands of names ends with it.
-
-    ``what`` is what was asked for then.
-    """
-
-    def __init__(self, budget: RunBudget, what: str) -> None:
-        self._budget = budget
-        self._what = what
-
-    def left(self) -> float:
-        """As `Watch`; raise BudgetSpentError."""
-        self._budget.require_time(self._what)
-        return self._budget.seconds_left
-
-    def note(self, seconds: float, count: int) -> None:
-        """As `Watch`: the run's own clock goes on by itself."""
-
-
-class _Watching(threading.local):
-    watches: tuple[Watch, ...] = ()
-
-
-_THIS_THREAD = _Watching()
-
-
-@contextmanager
-def watching(*watches: Watch) -> Iterator[None]:
-    """Have this thread's reads from the hub watched, by these beside who watches them already."""
-    before = _THIS_THREAD.watches
-    _THIS_THREAD.watches = (*before, *watches)
-    try:
-        yield
-    finally:
-        _THIS_THREAD.watches = before
-
-
-def seconds_left() -> float:
-    """Return how long this thread may wait for the hub; raise as who watches its reads does."""
-    return min((watch.left() for watch in _THIS_THREAD.watches), default=inf)
-
-
 class TimedStream(httpcore2.NetworkStream):
     """A connection whose reads are watched."""
 
@@ -281,7 +230,7 @@ class TimedStream(httpcore2.NetworkStream):
                 data = self._with_more(data)
             return len(data)
 
-        self._watched(_THIS_THREAD.watches, inf if timeout is None else timeout, receive)
+        self._watched(watches_of_this_thread(), inf if timeout is None else timeout, receive)
         return data
 
     @property
@@ -311,7 +260,7 @@ class TimedStream(httpcore2.NetworkStream):
                         count += more
             return count
 
-        return self._watched(watches, timeout, receive)
+        return self._watched((*watches_of_this_thread(), *watches), timeout, receive)
 
     def _watched(
         self, watches: tuple[Watch, ...], timeout: float, receive: Callable[[float], int]

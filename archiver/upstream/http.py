@@ -29,11 +29,9 @@ from archiver.upstream.deadlines import (
     LeastRate,
     ListingAllowance,
     Patience,
-    Watch,
-    seconds_left,
     timed,
-    watching,
 )
+from archiver.upstream.read_watches import Watch, seconds_left, watching
 from archiver.upstream.retry import RetryableError, in_a_row
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ from archiver.errors import ArchiverError, MismatchError, NetworkError, Upstream
 from archiver.upstream.body import Body
 from archiver.upstream.deadlines import LeastRate
 from archiver.upstream.http import WholeRefusedError
+from archiver.upstream.read_watches import seconds_left
 from archiver.upstream.retry import RetryableError, in_a_row
 
 if TYPE_CHECKING:
@@ -339,5 +340,7 @@ class HubStream:
                 f"{error.reason}{in_a_row(self._failures)}.",
                 hint="Run the same command again: it goes on from there.",
             ) from error
-        self._slept = self._retry.wait(self._failures, error.requested, reason=str(error))
+        self._slept = self._retry.wait(
+            self._failures, error.requested, reason=str(error), longest=seconds_left()
+        )
         self._waited_before, self._gained = self._rate.waited, 0

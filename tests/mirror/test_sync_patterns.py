@@ -485,7 +485,7 @@ def test_a_run_whose_time_is_over_while_an_author_is_listed_ends_well(sync, hub,
     assert (second.code, report(second)["new"]) == (0, 60)
 
 
-@pytest.mark.parametrize("route", ["list", "info", "tree"])
+@pytest.mark.parametrize("route", ["list", "info", "tree", "resolve"])
 @pytest.mark.parametrize(
     "fault",
     [{"kind": "slow_head", "seconds": 0.05}, {"kind": "rate_limit", "seconds": 300}],

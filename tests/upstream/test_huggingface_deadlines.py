@@ -19,8 +19,8 @@ from archiver.upstream.deadlines import (
     Patience,
     chosen_patience,
     timed,
-    watching,
 )
+from archiver.upstream.read_watches import watching
 from archiver.upstream.retry import RetryableError
 
 

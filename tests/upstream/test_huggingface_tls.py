@@ -14,8 +14,9 @@ import pytest
 from kit.repository import noise
 
 from archiver.upstream.body import Body
-from archiver.upstream.deadlines import LeastRate, Patience, timed, watching
+from archiver.upstream.deadlines import LeastRate, Patience, timed
 from archiver.upstream.http import Answer
+from archiver.upstream.read_watches import watching
 
 CERTIFICATE = Path(__file__).parent / "data" / "loopback.pem"
 """Of 127.0.0.1, with its key: nobody else may trust it."""

@@ -75,6 +75,7 @@ from archiver.operations.mirror.report import (
 )
 from archiver.text import human_bytes
 from archiver.upstream.failover import Failover
+from archiver.upstream.read_watches import RunEnd, watching
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -193,12 +194,14 @@ class _BudgetedStream:
         self._left = left
         self._budget = budget
         self._repository = repository
+        self._end = RunEnd(budget, repository)
 
     def readinto(self, buffer: memoryview) -> int:
         """Put the next bytes into ``buffer``; raise BudgetSpentError if no more may be had."""
         if self._left > 0:
             self._budget.require(self._repository)
-        count = self._stream.readinto(buffer)
+        with watching(self._end):
+            count = self._stream.readinto(buffer)
         self._budget.take(count)
         self._left -= count
         return count

@@ -39,8 +39,9 @@ if TYPE_CHECKING:
 
     import httpx2
 
-    from archiver.upstream.deadlines import Patience, Watch
+    from archiver.upstream.deadlines import Patience
     from archiver.upstream.http import Subject
+    from archiver.upstream.read_watches import Watch
     from archiver.upstream.retry import RetryPolicy
 
 NO_REVISION: Final = "RevisionNotFound"
