@@ -205,6 +205,8 @@ def _advertisement(registry: Registry, request: Request, repository: Repository)
     """Return git's list of the branches and tags; each tag is an object, beside which its commit stands."""
     if not registry.serves_git or request.value("service") != "git-upload-pack":
         return refused(404, "Not Found")
+    if request.headers.get("authorization", "Basic").partition(" ")[0] != "Basic":
+        return refused(401, "git sends a password")
     heads = sorted((_name_of(name), commit) for name, commit in repository.branches.items())
     lines = [f"{_commit_of(repository, commit)} refs/heads/{name}" for name, commit in heads]
     for name, commit in sorted(repository.tags.items()):

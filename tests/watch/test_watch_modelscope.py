@@ -166,6 +166,16 @@ def test_licence_card_gate_privacy_and_name_are_each_told_once(both, modelscope,
     assert len(both.changes(MODEL)) == count
 
 
+def test_git_gets_the_token_as_a_password(both, modelscope, monkeypatch):
+    modelscope.tokens = {"ms-t": {"Org/Model"}}
+    monkeypatch.setenv("MODELSCOPE_API_TOKEN", "ms-t")
+    modelscope.hide("Org/Model")
+    modelscope.requests.clear()
+    both.look(MODEL)
+    asked = [(record.route, record.token, record.status) for record in modelscope.requests]
+    assert asked == [("info", "ms-t", 200), ("git", "ms-t", 200)]
+
+
 def test_weights_that_patterns_leave_out_are_told_when_they_come(both, modelscope, run, tmp_path):
     plan = tmp_path / "plan.toml"
     plan.write_text(f'[plan]\nname = "p"\n[[repository]]\nname = "{MODEL}"\nexclude = ["*.gguf"]\n')
