@@ -801,7 +801,7 @@ def document(data: bytes, kind: str, load: Callable[[bytes], Any] = json.loads) 
     return dict(value)
 
 
-JOINED: dict[Path, list[Path]] = {}  # the first piece of a pack -> all of its pieces, in order
+JOINED: dict[Path, list[tuple[Path, int]]] = {}  # a pack's first piece -> each, and how long it is
 
 
 def opened(path: Path) -> IO[bytes]:
@@ -824,11 +824,11 @@ def opened_alone(path: Path) -> IO[bytes]:
 class Joined:
     """A pack in pieces, section 13: read like a file, with one piece open at a time."""
 
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self.paths, self.sizes, self.at = paths, [], 0
-        for path in paths:
+    def __init__(self, pieces: Sequence[tuple[Path, int]]) -> None:
+        self.paths, self.sizes, self.at = [path for path, _ in pieces], [], 0
+        for path, size in pieces:
             with opened_alone(path) as file:
-                self.sizes.append(file.seek(0, os.SEEK_END))
+                self.sizes.append(size or file.seek(0, os.SEEK_END))
 
     def __enter__(self) -> Self:
         return self
@@ -1233,17 +1233,30 @@ def volumes_of(root: Path, elsewhere: Sequence[Path]) -> list[Path]:
     return roots
 
 
-def carried_by(roots: Sequence[Path], pack: str) -> str:
-    """Which volumes have a pack, as far as one here tells."""
+def bundled(roots: Sequence[Path]) -> Iterator[tuple[int, str, int]]:
+    """Volume, name and size of every file of the bundle, as far as a volume here tells."""
     for root in roots:
-        with contextlib.suppress(Damage, OSError), reading(root):
-            files = json.loads(read_whole(root / "bundle.json", 2 * INDEX_SIZE))["files"]
-            volumes = sorted({int(file[0]) for file in files if pack in str(file[1])})
-            if volumes:
-                numbers = ", ".join(map(str, volumes))
-                plural = "s" if len(volumes) > 1 else ""
-                return f"; it is on volume{plural} {numbers}: name the folder with --packs"
-    return ""
+        with contextlib.suppress(Damage), reading(root):
+            data = read_whole(root / "bundle.json", 2 * INDEX_SIZE)
+            require(sum(map(data.count, b",[{")) <= 2_500_000, "more than a bundle may hold")
+            yield from [
+                (int(row[0]), str(row[1]), int(row[2])) for row in json.loads(data)["files"]
+            ]
+            return
+
+
+def carried_by(roots: Sequence[Path], pack: str) -> str:
+    """Which volumes have a pack."""
+    volumes = sorted({volume for volume, name, _ in bundled(roots) if pack in name})
+    numbers = ", ".join(map(str, volumes))
+    plural = "s" if len(volumes) > 1 else ""
+    return f"; it is on volume{plural} {numbers}: name the folder with --packs" if volumes else ""
+
+
+def piece_sizes(roots: Sequence[Path]) -> dict[str, int]:
+    """How long each piece should be: one that is cut short moves no other."""
+    files = ((name.rpartition("/")[2], size) for _, name, size in bundled(roots))
+    return {name: size for name, size in files if PIECE.fullmatch(name) and size > 0}
 
 
 # ---- Objects out of packs -----------------------------------------------------------------------
@@ -1300,11 +1313,12 @@ class Packs:
             for path in files_below(root / "pieces" / "packs", PIECE):
                 name, number, count = path.name[:64], *path.name[70:].split("-")
                 pieces.setdefault((name, count), {}).setdefault(int(number), path)
-        whole = {}
+        whole, sizes = {}, piece_sizes(self.roots)
         for (name, count), paths in pieces.items():
             if sorted(paths) == list(range(1, int(count) + 1)):
                 whole[name] = paths[1]
-                JOINED[paths[1]] = [paths[number] for number in sorted(paths)]
+                ordered = [paths[number] for number in sorted(paths)]
+                JOINED[paths[1]] = [(path, sizes.get(path.name, 0)) for path in ordered]
         return whole
 
     def all_packs(self) -> Iterator[Path]:

@@ -14,6 +14,11 @@ from kit.repository import files_below
 CORE = "volume-0002"
 
 
+def shorten(path):
+    """What is lost of it lies in one block or two of its parity."""
+    replace(path, path.read_bytes()[:-50_000])
+
+
 def faults(done) -> list[tuple[int, str, bool]]:
     bundles = done.only("bundle-verify")["bundles"]
     return [(f["volume"], f["kind"], f["healed"]) for b in bundles for f in b["faults"]]
@@ -47,20 +52,21 @@ def test_rot_that_parity_mends(run, media, verify, bring, far, same, tmp_path, c
     same(far)
 
 
-def test_a_bare_python_reads_past_rot(media, tmp_path, carried):
-    flip(piece(media / CORE))
-    command = [
-        sys.executable,
-        "-I",
-        media / CORE / "decode.py",
-        "restore",
-        LARGE,
-        tmp_path / "out",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+@pytest.mark.parametrize("spoil", [flip, shorten])
+def test_a_bare_python_reads_past_rot(media, tmp_path, carried, spoil):
+    spoil(piece(media / CORE))
+    words = ["-I", media / CORE / "decode.py", "restore", LARGE, tmp_path / "out"]
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "from parity" in done.stderr
     assert files_below(tmp_path / "out") == files_below(carried.model(LARGE))
+
+
+def test_a_piece_that_lost_its_end_moves_no_other(media, verify, bring, far, same):
+    shorten(piece(media / CORE))
+    assert faults(verify(media)) == [(2, "truncated", True)]
+    assert bring(media).code == 0
+    same(far)
 
 
 def test_a_whole_pack_is_mended_on_its_way_in(media, bring, far, same):
@@ -167,15 +173,17 @@ def test_an_export_mends_what_is_not_right(media, export, verify):
     assert verify(media).code == 0
 
 
-def test_a_damaged_pack_is_not_carried(run, carried, tmp_path, export):
+@pytest.mark.parametrize("which", [min, max])
+def test_a_damaged_pack_is_not_carried(carried, tmp_path, export, which):
+    """Neither whole nor in pieces."""
     source = tmp_path / "source"
     shutil.copytree(carried.root, source)
-    pack = max(source.rglob("*.pack"), key=lambda path: path.stat().st_size)
-    flip(pack)
+    flip(which(source.rglob("*.pack"), key=lambda path: path.stat().st_size))
     done = export(tmp_path / "to", of=carried._replace(root=source))
     assert done.code == 20
     assert "archiver repair" in done.out
-    assert not any((volume / "volume.json").exists() for volume in volumes_of(tmp_path / "to"))
+    volumes = volumes_of(tmp_path / "to")
+    assert not all((volume / "volume.json").exists() for volume in volumes)
 
 
 def test_where_no_volume_is(run, tmp_path):
