@@ -7,7 +7,6 @@ import json
 import sqlite3
 import subprocess
 import sys
-from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -608,11 +607,15 @@ def pin(served, commit, tmp_path, monkeypatch) -> Callable[[], None]:
         digests = {path: hashlib.sha256(data).hexdigest() for path, data in served.items()}
         files = [{"path": path, "sha256": digest} for path, digest in digests.items()]
         document = {"kind": "pin", "format": 1, "repository": REPO, "revision": commit}
-        folder = tmp_path / "package" / "carried" / "manifests" / "pins" / "org"
+        folder = tmp_path / "pins" / "org"
         folder.mkdir(parents=True)
         (folder / "model.json").write_text(json.dumps({**document, "files": files}))
-        package = SimpleNamespace(files=lambda _: tmp_path / "package")
-        monkeypatch.setattr(pins, "resources", package)
+        real = pins._pins_below
+        monkeypatch.setattr(
+            pins,
+            "_pins_below",
+            lambda below: real(folder.parent if below.name == "pins" else below),
+        )
 
     return publish_pin
 
