@@ -123,6 +123,20 @@ def test_an_archive_of_another_origin_takes_a_bundle_in(run, pristine, bring, fa
     assert run("audit", "-q", "--json", "-C", far).damage == []
 
 
+def test_a_begun_archive_goes_on(run, pristine, far, same):
+    words = ("bundle", "import", "-q", "-C", far, "--new", "--min-free", "0")
+    assert run(*words, pristine / "volume-0001").code == 3
+    assert run(*words, pristine).code == 0
+    same(far)
+
+
+def test_new_begins_nothing_where_another_archive_is(run, pristine, far):
+    assert run("init", "-q", "-C", far).code == 0
+    done = run("bundle", "import", "-q", "-C", far, "--new", pristine)
+    assert done.code == 2
+    assert "not an empty folder" in done.err
+
+
 def test_files_come_straight_from_the_volumes(run, pristine, tmp_path, carried):
     out = tmp_path / "out"
     several = run("bundle", "restore", "-q", "--json", pristine, out)

@@ -43,6 +43,7 @@ from archiver.archive.transfer import Flow, Transfer
 from archiver.errors import (
     ArchiverError,
     DamageError,
+    NoArchiveError,
     NoSpaceError,
     UnknownFormatError,
     UsageError,
@@ -141,7 +142,8 @@ def import_volumes(archive: Archive, request: ImportRequest, progress: Progress)
 def begin_archive(root: Path, paths: Sequence[Path]) -> Archive:
     """Begin an archive in an empty folder: a replica of the one that these volumes were taken from.
 
-    Raise UsageError if the folder is not empty, or these volumes do not say which archive that is.
+    One that a run before began is opened. Raise UsageError if the folder is not empty otherwise, or if
+    these volumes do not say which archive that is.
     """
     found = find_volumes(paths)
     archives = {each.bundle.archive for each in found if each.bundle}
@@ -151,6 +153,10 @@ def begin_archive(root: Path, paths: Sequence[Path]) -> Archive:
             hint="Begin with a volume whose bundle.json is whole ('archiver bundle verify').",
         )
     (archive,) = archives
+    with suppress(NoArchiveError):
+        begun = Archive.open(root)
+        if begun.info.archive == archive:
+            return begun
     for each in found:
         with suppress(ArchiverError, FileNotFoundError):
             info = parse_info(each.store.get(layout.INFO, 1 << 20))
