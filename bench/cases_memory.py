@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import data
+from cases_mirror import hub, mirror
 from measure import run as measured
 from measure import scratch
 from table import Check
@@ -33,6 +34,14 @@ def run(report: Report, *, small: bool) -> None:
         report.checks.append(Check(what, ratio, 1.1, "x"))
     for cores in CORES:
         in_and_out(report, BY_CORES[small], cores)
+    item = data.get(BY_CORES[small])
+    with hub(item) as endpoint:
+        for cores in CORES:
+            program = (sys.executable, _WITH_CORES, str(cores))
+            usage = mirror(item, endpoint, "normal", program=program)
+            what = f"peak of mirror of {item.name} with {cores} cores"
+            report.checks.append(Check(what, usage.rss / 1e6, LIMIT_MB, " MB"))
+            report.raw[f"memory mirror {cores} cores"] = usage
 
 
 def in_and_out(report: Report, name: str, cores: int = 0) -> tuple[Usage, Usage]:

@@ -47,7 +47,7 @@ def run(report: Report, *, small: bool) -> None:
         with hub(item, rate) as endpoint:
             for effort, limit in efforts.items():
                 pairs = [
-                    (_download(item, endpoint), _mirror(item, endpoint, effort))
+                    (_download(item, endpoint), mirror(item, endpoint, effort))
                     for _ in range(2 if small else 3)
                 ]
                 rows.append([link, effort, *_medians(pairs)])
@@ -64,8 +64,8 @@ def _several_connections(report: Report, item: data.Input) -> None:
     """Measure one file over connections that are slow, each."""
     data.touch(item)
     with hub(item, connection_rate=EACH, delay=ROUND_TRIP) as endpoint:
-        single = _mirror(item, endpoint, "fast", "--connections", "1")
-        several = [_mirror(item, endpoint, "fast") for _ in range(2)]
+        single = mirror(item, endpoint, "fast", "--connections", "1")
+        several = [mirror(item, endpoint, "fast") for _ in range(2)]
         curl = min(_curl(item, endpoint) for _ in range(2)) if shutil.which("curl") else None
     best = min(usage.wall for usage in several)
     link = f"{EACH / 1e6:.0f} MB/s a connection"
@@ -152,8 +152,15 @@ def _download(item: data.Input, endpoint: str) -> Usage:
         return measured(command, _env(work, endpoint))
 
 
-def _mirror(item: data.Input, endpoint: str, effort: str, *options: str) -> Usage:
+def mirror(
+    item: data.Input,
+    endpoint: str,
+    effort: str,
+    *options: str,
+    program: tuple[str, ...] = (ARCHIVER,),
+) -> Usage:
+    """Return what it takes to mirror the input into a new archive."""
     with scratch() as work:
         init_archive(work)
-        command = [ARCHIVER, "-q", "mirror", "-C", str(work / "store"), f"bench/{item.name}"]
+        command = [*program, "-q", "mirror", "-C", str(work / "store"), f"bench/{item.name}"]
         return measured([*command, "--effort", effort, *options], _env(work, endpoint))
