@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 from itertools import takewhile
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -25,6 +25,8 @@ from archiver.progress import stop_requested
 from archiver.text import printable
 
 _log = logging.getLogger(__name__)
+_LAST_SECONDS: Final = 10
+"""How long threads may take to end, once a run was told to."""
 
 GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     "Every day": {
@@ -175,6 +177,10 @@ def run(arguments: list[str] | None = None) -> None:
         if signal.getsignal(number) in {signal.SIG_DFL, signal.default_int_handler}:
             signal.signal(number, _end)
     code = invoke(sys.argv[1:] if arguments is None else arguments)
+    if code == ExitCode.INTERRUPTED:
+        # All that was begun is put right. What threads still wait for must not keep the process.
+        signal.signal(signal.SIGALRM, lambda *_: os._exit(code))
+        signal.alarm(_LAST_SECONDS)
     # At its end the interpreter looks for cycles in all that was ever loaded: 30 ms, for nothing.
     gc.freeze()
     sys.exit(code)

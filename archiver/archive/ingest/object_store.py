@@ -230,8 +230,10 @@ class ObjectStore:
         with self._rotating:
             while len(self._publishing) >= _UNPUBLISHED_MAX:
                 self._publishing.pop(0).result()
+            # Only now: where an earlier pack has failed, `close` keeps this one. And before the other
+            # thread has it: who is told to end in between must not hand it over again.
+            pack.writer = None
             self._publishing.append(self._publisher.submit(self._publish, writer, number))
-        pack.writer = None  # only now: where an earlier pack has failed, `close` keeps this one
 
     def _publish(self, writer: PackWriter, number: int) -> None:
         try:

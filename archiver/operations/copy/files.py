@@ -142,9 +142,9 @@ def copy_packs(
     Raise what the target raises; the copies that are under way are thrown away then.
     """
     pool = ThreadPoolExecutor(workers, thread_name_prefix="copy")
-    running = {pool.submit(transfer.copy, pack.name, max(pack.sizes)): pack for pack in packs}
-    waiting = set(running)
     try:
+        running = {pool.submit(transfer.copy, pack.name, max(pack.sizes)): pack for pack in packs}
+        waiting = set(running)
         while waiting:
             done, waiting = wait(waiting, _POLL_SECONDS, FIRST_COMPLETED)
             for future in done:

@@ -388,10 +388,12 @@ class _Run:
         # Large files first, so that the last thread is not left alone with the largest.
         files = sorted(self._to_fetch(), key=lambda file: -file.size)
         readers = ThreadPoolExecutor(pipeline.readers, thread_name_prefix="file")
-        waiting: dict[Future[FileEntry], RemoteFile] = {
-            readers.submit(self._take_in_file, pipeline, file): file for file in files
-        }
         try:
+            # A thread that is being started when a signal comes is in no list of Python's yet: whoever
+            # starts one sees to its end from here on.
+            waiting: dict[Future[FileEntry], RemoteFile] = {
+                readers.submit(self._take_in_file, pipeline, file): file for file in files
+            }
             while waiting:
                 finished, _ = wait(waiting, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED)
                 for future in finished:
