@@ -46,8 +46,10 @@ def steps(zygote, words, below, limit=400):
     pytest.fail("it never came to its end")
 
 
-def test_an_export_that_is_killed_goes_on(tiny, zygote, tmp_path):
-    to = tmp_path / "to"
+def test_an_export_that_is_killed_goes_on(tiny, zygote, tmp_path, monkeypatch):
+    to, scratch = tmp_path / "to", tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setenv("TMPDIR", str(scratch))  # a process that dies leaves what it had there
     words = ["--to", to, "--volume-size", "32MiB", "--parity", "2"]
     command = ("bundle", "export", "-q", "-C", tiny.root, REPO, *words)
     ended = None
