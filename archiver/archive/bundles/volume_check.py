@@ -142,11 +142,11 @@ def _file_fault(
     """Return what is wrong with one file: read twice before it is called damaged."""
     path = store.path / file.name
     for last in (False, True):
+        fault = outer_fault(store, file)
+        if fault is not None:
+            return fault
         try:
             with closing(store.open(file.name)) as reader:
-                if file.size is not None and reader.size != file.size:
-                    kind: FaultKind = "truncated" if reader.size < file.size else "damaged"
-                    return kind, f"{path} has {reader.size:,} bytes; it should have {file.size:,}."
                 if last:
                     reader.fresh()
                 if file.blake3:
@@ -164,6 +164,28 @@ def _file_fault(
             if last:
                 return "damaged", error.message
     return "damaged", f"{path} is damaged: its bytes have another digest."
+
+
+def outer_fault(store: LocalStore, file: Listed) -> tuple[FaultKind, str] | None:
+    """Return what is wrong with a file before it is read: it is missing, no file, or of another size.
+
+    A sparse file takes no room on a medium, and would take hours to read.
+    """
+    path = store.path / file.name
+    try:
+        size = store.stat(file.name)
+    except DeniedError as error:
+        return "unreadable", error.message
+    except ArchiverError as error:
+        return "damaged", error.message
+    if size is None and os.path.lexists(path):
+        return "damaged", f"{path} is a link, a pipe or a device, and no file."
+    if size is None:
+        return "missing", f"{path} is missing."
+    if file.size is not None and size != file.size:
+        kind: FaultKind = "truncated" if size < file.size else "damaged"
+        return kind, f"{path} has {size:,} bytes; it should have {file.size:,}."
+    return None
 
 
 def _is_right_alone(store: LocalStore, name: str) -> bool:

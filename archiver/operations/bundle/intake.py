@@ -25,7 +25,13 @@ from archiver.archive.bundles.records import (
     piece_of,
     stored_name,
 )
-from archiver.archive.bundles.volume_check import Listed, VolumeFault, contradictions, listed_files
+from archiver.archive.bundles.volume_check import (
+    Listed,
+    VolumeFault,
+    contradictions,
+    listed_files,
+    outer_fault,
+)
 from archiver.archive.bundles.volumes import FoundVolume, VolumeSet, find_volumes
 from archiver.archive.fixity import file_digest, require_named, staged_right
 from archiver.archive.journal import EVENT_MAX
@@ -342,6 +348,10 @@ class _Run:
         waiting = self._ledger.waiting(found.bundle_id)
         for file in listed_files(found):
             if layout.parity_of(file.name) and not self._has(file.name, waiting):
+                fault = outer_fault(found.store, file)
+                if fault is not None:
+                    self._fault(found, file.name, *fault)
+                    continue
                 self._sidecar(found.store, file.name, found, waiting)
         for name in list(waiting.list(layout.PARITY)):
             if self._is_protected(name) and self._archive.store.stat(name) is None:
@@ -390,25 +400,21 @@ class _Intake:
 
     def take(self, file: Listed) -> tuple[FaultKind, str] | None:
         """Bring one file over; return what is wrong with it, kind and sentence, if it could not be."""
+        if not layout.pack_of(file.name) and self._is_there(file):
+            return None
+        fault = outer_fault(self._found.store, file)
+        if fault is not None:
+            return fault
+        self.copied += 1
         if layout.pack_of(file.name):
-            self.copied += 1
             result = self._to_archive.copy(file.name, _PACK_MAX)
         else:
-            if self._is_there(file):
-                return None
-            self.copied += 1
             result = self._to_waiting.copy(file.name, _limit(file), _check_of(file))
         if not result.problem:
             return None
-        path = self._found.path / file.name
-        size = self._found.store.stat(file.name)
         if result.denied:
             return "unreadable", result.problem
-        if size is None:
-            return "missing", f"{path} is missing."
-        if file.size is not None and size < file.size:
-            return "truncated", f"{path} has {size:,} bytes; it should have {file.size:,}."
-        return "damaged", f"{path} is damaged: {result.problem}"
+        return "damaged", f"{self._found.path / file.name} is damaged: {result.problem}"
 
     def _is_there(self, file: Listed) -> bool:
         """Return whether it waits already, from this volume or another, and is right."""

@@ -1,0 +1,48 @@
+"""Media that were prepared to cost much or to lead elsewhere, and events that would be believed."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from bundlekit import piece, replace
+
+CORE = "volume-0002"
+
+
+def faults(done) -> dict[str, tuple[str, str]]:
+    return {
+        fault["name"]: (fault["kind"], fault["message"])
+        for fault in done.only("bundle-import")["faults"]
+    }
+
+
+def whole_pack(media):
+    """The pack that lies whole on a volume."""
+    (path,) = (path for path in media.rglob("packs/*/*.pack") if "pieces" not in path.parts)
+    return path
+
+
+@pytest.mark.parametrize("which", [whole_pack, lambda media: piece(media / CORE)])
+def test_a_file_of_another_size_than_its_list_has_is_not_copied(media, bring, far, which):
+    """Sparse, it takes no room there, and would take hours and the disk here."""
+    path = which(media)
+    right = path.stat().st_size
+    replace(path, path.read_bytes())
+    os.truncate(path, 3 << 30)
+    done = bring(media)
+    kind, message = faults(done)[path.relative_to(media).as_posix().partition("/")[2]]
+    assert kind == "damaged"
+    assert message.endswith(f"has {3 << 30:,} bytes; it should have {right:,}.")
+
+
+@pytest.mark.parametrize("spoil", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+def test_what_is_no_file_is_said_to_be_none(run, media, bring, spoil):
+    path = whole_pack(media)
+    path.unlink()
+    spoil(path)
+    done = run("bundle", "verify", "-q", media)
+    assert done.code == 20
+    assert f"{path} is a link, a pipe or a device, and no file." in done.out
+    kind, message = faults(bring(media))[path.relative_to(media).as_posix().partition("/")[2]]
+    assert (kind, message) == ("damaged", f"{path} is a link, a pipe or a device, and no file.")
