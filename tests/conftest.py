@@ -8,6 +8,7 @@ import signal
 from typing import TYPE_CHECKING
 
 import pytest
+from kit import processes
 from kit.cli import Result, checked, invoke
 from kit.repository import REPO, files_below, model
 from kit.store import Faulty
@@ -51,6 +52,13 @@ def home(monkeypatch, tmp_path_factory) -> Path:
     folder = tmp_path_factory.getbasetemp() / f"home-{next(_homes)}"
     monkeypatch.setenv("HOME", str(folder))
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _no_process_outlives_a_test() -> Iterator[None]:
+    """However a test ends: what it started must not be there in the tests that come after it."""
+    yield
+    processes.end_all()
 
 
 @pytest.fixture

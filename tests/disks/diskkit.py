@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+from kit import processes
 from kit.cli import Result
 from kit.users import python_as
 
@@ -53,7 +54,7 @@ class Disk(NamedTuple):
             environ["PYTHONPATH"] = str(Path(__file__).parents[1])
         command = [*python, "-m", module, *map(str, words)]
         pipe = subprocess.PIPE
-        return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environ, **more)
+        return processes.start(command, stdout=pipe, stderr=pipe, text=True, env=environ, **more)
 
     def run(self, *words: object, refuse: dict[str, int] | None = None, **more) -> Result:
         """Run it; each call of ``refuse`` that is one must have been refused, or nothing was tried."""

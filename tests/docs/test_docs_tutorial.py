@@ -17,6 +17,7 @@ from typing import NamedTuple
 import docs_forker
 import docskit
 import pytest
+from kit import processes
 from kit.disks import memory_disk
 
 from archiver.demo.checkpoints import write_dense
@@ -71,10 +72,8 @@ def spool(tmp_path):
     folder.mkdir()
     for name in ("ask", "answer"):
         os.mkfifo(folder / name)
-    forker = subprocess.Popen([sys.executable, docs_forker.__file__, folder])
-    yield folder
-    forker.kill()
-    forker.wait()
+    processes.start([sys.executable, docs_forker.__file__, folder])
+    return folder
 
 
 @pytest.fixture

@@ -6,8 +6,10 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
+from kit import processes
 from kit.repository import REPO, WEIGHTS, bf16, model, safetensors
 
 from archiver.loopback.faults import Fault
@@ -30,7 +32,7 @@ def big(hub):
 def start(host, *arguments):
     """The program in a container of this name."""
     words = [sys.executable, "-c", CONTAINER, host, *map(str, arguments)]
-    return subprocess.Popen(
+    return processes.start(
         words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ)
     )
 
@@ -44,13 +46,11 @@ def killed(hub, archive):
     hub.faults.add(Fault("stall", path=WEIGHTS, route="cdn", after=20 * MIB, seconds=600))
     words = ("--effort", "fast", "--jobs", 1, "--connections", 1)
     child = start("alpha", "mirror", "-C", archive, REPO, *words)
-    with child:
-        while (
-            sum(path.read_bytes().count(b"1048576") for path in (archive / "tmp").glob("work-*"))
-            < 8
-        ):
-            assert child.poll() is None, child.stderr.read()
-        child.send_signal(signal.SIGKILL)
+    while sum(path.read_bytes().count(b"1048576") for path in (archive / "tmp").glob("work-*")) < 8:
+        assert child.poll() is None, child.stderr.read()
+        time.sleep(0.01)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
     hub.faults.clear()
     hub.requests.clear()
 

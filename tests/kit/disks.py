@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from kit import processes
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -117,7 +119,7 @@ def stoppable_mount(below: Path, patience: float) -> Iterator[StoppableMount]:
     behind, folder = below / "behind", below / "dead"
     behind.mkdir()
     folder.mkdir()
-    server = subprocess.Popen(["bindfs", "-f", behind, folder])
+    server = processes.start(["bindfs", "-f", behind, folder])
     for _ in range(3000):
         if os.path.ismount(folder):
             break

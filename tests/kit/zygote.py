@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import Self
 
+from kit import processes
 from kit.cli import Result
 from kit.users import limit_capabilities
 
@@ -28,6 +29,8 @@ class Child:
         self.pid = pid
         self._zygote = zygote
         self._output = output
+        self._ended = False
+        processes.end_with_test(self._end)
 
     def kill(self) -> None:
         """SIGKILL; harmless when it has ended by itself."""
@@ -36,8 +39,14 @@ class Child:
     def wait(self) -> Result:
         """Wait for its end; the code is negative for a signal."""
         code = self._zygote.ask({"wait": self.pid})
+        self._ended = True
         out, err = (self._output / name for name in ("out", "err"))
         return Result(code, out.read_text(), err.read_text())
+
+    def _end(self) -> None:
+        if not self._ended:
+            self.kill()
+            self.wait()
 
 
 class Zygote:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import contextlib
 import os
 import select
 import subprocess
@@ -10,6 +9,7 @@ import time
 import pytest
 from hubkit import FILES, WEIGHTS, request
 from huggingface_hub import HfApi
+from kit import processes
 
 
 @pytest.fixture
@@ -21,55 +21,50 @@ def folder(tmp_path):
     return tmp_path / "repos"
 
 
-@contextlib.contextmanager
 def start(folder, *options):
     command = [sys.executable, "-W", "error", "-m", "archiver.loopback", str(folder), *options]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
+    return processes.start(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
 
 
 def test_a_process_serves_folders_until_stdin_closes(folder, tmp_path):
     port_file = tmp_path / "port"
-    with start(folder, "--rate", "1e9", "--port-file", str(port_file)) as process:
-        endpoint = process.stdout.readline().strip()
-        assert endpoint == f"http://127.0.0.1:{port_file.read_text()}"
-        listed = HfApi(endpoint=endpoint, token=False).list_repo_files("org/tiny")
-        assert set(listed) == set(FILES)
-        answer = request(f"{endpoint}/org/tiny/resolve/main/README.md")
-        assert answer.body == FILES["README.md"]
-        process.stdin.close()
-        assert process.wait(timeout=600) == 0
-        assert process.stderr.read() == ""
+    process = start(folder, "--rate", "1e9", "--port-file", str(port_file))
+    endpoint = process.stdout.readline().strip()
+    assert endpoint == f"http://127.0.0.1:{port_file.read_text()}"
+    listed = HfApi(endpoint=endpoint, token=False).list_repo_files("org/tiny")
+    assert set(listed) == set(FILES)
+    answer = request(f"{endpoint}/org/tiny/resolve/main/README.md")
+    assert answer.body == FILES["README.md"]
+    process.stdin.close()
+    assert process.wait(timeout=600) == 0
+    assert process.stderr.read() == ""
 
 
 def test_a_process_serves_the_same_as_modelscope(folder):
-    with start(folder, "--modelscope") as process:
-        endpoint, other = (process.stdout.readline().strip() for _ in range(2))
-        answer = request(f"{endpoint}/org/tiny/resolve/main/README.md")
-        same = request(f"{other}/api/v1/models/org/tiny/repo?Revision=master&FilePath=README.md")
-        assert answer.body == same.body == FILES["README.md"]
+    process = start(folder, "--modelscope")
+    endpoint, other = (process.stdout.readline().strip() for _ in range(2))
+    answer = request(f"{endpoint}/org/tiny/resolve/main/README.md")
+    same = request(f"{other}/api/v1/models/org/tiny/repo?Revision=master&FilePath=README.md")
+    assert answer.body == same.body == FILES["README.md"]
 
 
 def test_the_rate_of_a_process(folder):
-    with start(folder, "--rate", "4e6") as process:
-        endpoint = process.stdout.readline().strip()
-        link = request(f"{endpoint}/org/tiny/resolve/main/model.safetensors").headers["Location"]
-        started = time.monotonic()
-        assert request(link).body == WEIGHTS
-        assert time.monotonic() - started > 0.9 * len(WEIGHTS) / 4e6
+    process = start(folder, "--rate", "4e6")
+    endpoint = process.stdout.readline().strip()
+    link = request(f"{endpoint}/org/tiny/resolve/main/model.safetensors").headers["Location"]
+    started = time.monotonic()
+    assert request(link).body == WEIGHTS
+    assert time.monotonic() - started > 0.9 * len(WEIGHTS) / 4e6
 
 
 def test_the_connections_of_a_process(folder):
-    with start(folder, "--connection-rate", "4e6", "--delay", "0.1") as process:
-        endpoint = process.stdout.readline().strip()
-        link = request(f"{endpoint}/org/tiny/resolve/main/model.safetensors").headers["Location"]
-        started = time.monotonic()
-        assert request(link).body == WEIGHTS
-        assert time.monotonic() - started > 0.1 + 0.9 * len(WEIGHTS) / 4e6
+    process = start(folder, "--connection-rate", "4e6", "--delay", "0.1")
+    endpoint = process.stdout.readline().strip()
+    link = request(f"{endpoint}/org/tiny/resolve/main/model.safetensors").headers["Location"]
+    started = time.monotonic()
+    assert request(link).body == WEIGHTS
+    assert time.monotonic() - started > 0.1 + 0.9 * len(WEIGHTS) / 4e6
 
 
 def test_a_process_ends_when_its_parent_dies(folder, tmp_path):

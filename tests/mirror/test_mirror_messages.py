@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from kit import processes
 from kit.repository import REPO, WEIGHTS, bf16, model, safetensors
 
 from archiver.loopback.faults import Fault
@@ -169,7 +170,7 @@ def on_a_terminal(columns: int, code: str) -> str:
     """What a program shows on a terminal of so many columns."""
     master, slave = pty.openpty()
     environ = os.environ | {"COLUMNS": str(columns), "TERM": "xterm"}
-    done = subprocess.Popen([sys.executable, "-c", code], stderr=slave, stdout=slave, env=environ)
+    done = processes.start([sys.executable, "-c", code], stderr=slave, stdout=slave, env=environ)
     os.close(slave)
     shown = b""
     while True:

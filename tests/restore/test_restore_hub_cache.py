@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from kit import processes
 from kit.repository import REPO, WEIGHTS, files_below
 
 CLIENT = """
@@ -120,7 +121,7 @@ def test_a_name_that_points_elsewhere_is_left_alone(held, archive, cli, client, 
 def test_a_restore_that_is_killed_leaves_nothing_for_long(held, archive, cli, tmp_path, layout):
     out = tmp_path / "out"
     words = ("restore", "-C", archive, REPO, out, "--layout", layout)
-    child = subprocess.Popen(
+    child = processes.start(
         [sys.executable, "-c", CHILD, *map(str, words)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from kit import processes
 from kit.faults import overwrite
 from kit.journal import raw_event
 from signingkit import Weights, digest_of
@@ -130,7 +131,7 @@ def test_an_event_and_its_seal_taken_away_together(head, weights, kept):
 def test_processes_that_append_at_once(head, weights):
     command = [sys.executable, "-c", APPEND, str(weights.root)]
     running = [
-        subprocess.Popen([*command, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        processes.start([*command, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for name in ("a", "b")
     ]
     for one in running:

@@ -12,6 +12,7 @@ from datetime import timedelta
 
 import numpy as np
 import pytest
+from kit import processes
 from kit.cli import invoke
 from kit.disks import memory_disk
 from kit.journal import raw_event
@@ -167,7 +168,7 @@ def test_a_plan_that_is_killed_at_once_is_remembered(ask, root, plan):
         port = silent.getsockname()[1]
         environment = os.environ | {"HF_ENDPOINT": f"http://127.0.0.1:{port}"}
         command = [sys.executable, "-m", "archiver", "sync", "-C", str(root), str(path)]
-        child = subprocess.Popen(command, env=environment)
+        child = processes.start(command, env=environment)
         asked, _ = silent.accept()  # it asks for the first repository: nothing will answer
         child.send_signal(signal.SIGKILL)
         asked.close()
@@ -187,7 +188,7 @@ def test_an_interrupted_run_says_what_it_did_and_what_not(root, plan, ask, hub):
         port = silent.getsockname()[1]
         environment = os.environ | {"HF_ENDPOINT": f"http://127.0.0.1:{port}"}
         command = [sys.executable, "-m", "archiver", "sync", "-C", str(root), str(path)]
-        child = subprocess.Popen(
+        child = processes.start(
             command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         asked, _ = silent.accept()

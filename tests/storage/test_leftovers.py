@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from kit import processes
 from kit.store import host, publish
 
 from archiver.errors import ArchiverError
@@ -33,7 +34,7 @@ sys.stdin.read()
 
 
 def test_only_the_files_of_dead_writers_are_leftovers(store, root):
-    child = subprocess.Popen(
+    child = processes.start(
         [sys.executable, "-c", CHILD, str(root)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -67,7 +68,7 @@ def test_a_released_leftover_stays_for_another_run(store, root):
 
 
 def test_the_files_of_dead_writers_are_leftovers_whatever_the_machine_was_called(store, root):
-    child = subprocess.Popen(
+    child = processes.start(
         [
             sys.executable,
             "-c",
@@ -131,7 +132,7 @@ def test_without_locks_a_process_that_is_no_more_left_it(store, root, monkeypatc
     staged.keep()
     assert staged.path.name.endswith("-unlocked")
     assert list(store.leftovers("pack")) == []  # this process lives
-    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead = processes.start([sys.executable, "-c", ""])
     dead.wait()
     parts = staged.path.name.split("-")
     staged.path.rename(staged.path.with_name("-".join([*parts[:2], str(dead.pid), *parts[3:]])))

@@ -20,6 +20,7 @@ asked):
 
 from __future__ import annotations
 
+import atexit
 import base64
 import os
 import threading
@@ -63,7 +64,9 @@ _CONNECTING = threading.Lock()
 @cache
 def _client() -> httpx2.Client:
     """Return the client that all sessions of the process share, and its connections with it."""
-    return httpx2.Client(timeout=None)
+    client = httpx2.Client(timeout=None)
+    atexit.register(client.close)  # as the Hugging Face client does with its own
+    return client
 
 
 def chosen_endpoint(endpoint: str | None = None) -> str:
