@@ -66,7 +66,7 @@ def _doubted_time(event: Event) -> int:
 
 def _follows_up(event: Event, doubted: int) -> bool:
     """Return whether the event's time is to come and only one that was set aside explains it."""
-    if not doubted or event.type in _MEASURED or _has_come(event.time):
+    if not doubted or event.type in _MEASURED or has_come(event.time):
         return False
     return (seconds_of(event.time) or doubted + DAY + 1) <= doubted + DAY
 
@@ -114,7 +114,7 @@ def next_time(events: Iterable[tuple[str, Event]]) -> str:
 def ahead_of_clock(events: Iterable[tuple[str, Event]]) -> str:
     """Return the journal's time if that is to come by more than a day, else ``""``."""
     latest = journal_time(events)
-    return latest if latest and not _has_come(latest) else ""
+    return latest if latest and not has_come(latest) else ""
 
 
 def journal_ahead(archive: Archive) -> str:
@@ -122,7 +122,8 @@ def journal_ahead(archive: Archive) -> str:
     return ahead_of_clock(archive.events(skip_damaged))
 
 
-def _has_come(time: str) -> bool:
+def has_come(time: str) -> bool:
+    """Return whether it is so late, give or take the day that clocks may differ by."""
     seconds, now = seconds_of(time), seconds_of(utc_now())
     assert now is not None
     return seconds is not None and seconds <= now + AHEAD
@@ -195,7 +196,7 @@ class Grace:
 
         The folder's does not count where it is to come: the clock that named it was wrong.
         """
-        if _has_come(by_folder):
+        if has_come(by_folder):
             return max(by_journal, by_folder)
         return by_journal or self._confirmed or by_folder
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 
 import pytest
-from bundlekit import piece, replace
+from bundlekit import SMALL, Carried, piece, replace
+
+from archiver.archive.archive import Archive
+from archiver.archive.events import Sealed, Sighted, new_event
 
 CORE = "volume-0002"
 
@@ -46,3 +50,30 @@ def test_what_is_no_file_is_said_to_be_none(run, media, bring, spoil):
     assert f"{path} is a link, a pipe or a device, and no file." in done.out
     kind, message = faults(bring(media))[path.relative_to(media).as_posix().partition("/")[2]]
     assert (kind, message) == ("damaged", f"{path} is a link, a pipe or a device, and no file.")
+
+
+def test_events_that_would_be_believed_stay_claims(run, carried, export, bring, far, tmp_path):
+    """One of a time to come would move the journal's own; one seal's event may not name another model."""
+    source = tmp_path / "source"
+    shutil.copytree(carried.root, source)
+    archive = Archive.open(source)
+    (snapshot,) = archive.snapshots_of(SMALL)
+    (sealed,) = (
+        event.detail
+        for _, event in archive.events()
+        if isinstance(event.detail, Sealed) and event.detail.snapshot == snapshot.id
+    )
+    for event in (
+        new_event(Sighted("main", "huggingface"), SMALL, "ab" * 20, time="2099-01-01T00:00:00Z"),
+        new_event(sealed, "org/other", "cd" * 20),
+    ):
+        archive.record(event)
+    assert export(tmp_path / "to", references=[SMALL], of=Carried(source, tmp_path)).code == 0
+    assert bring(tmp_path / "to").code == 0
+    told = run("log", "-C", far).out
+    assert SMALL in told
+    assert "2099" not in told
+    assert "org/other" not in told
+    claims = [path.read_text() for path in (far / "bundles" / "claims").rglob("*.json")]
+    assert any("2099" in text for text in claims)
+    assert any("org/other" in text for text in claims)

@@ -14,6 +14,7 @@ import msgspec
 from archiver.archive import layout
 from archiver.archive.bundles.records import stored_name
 from archiver.archive.bundles.volumes import VolumeSet
+from archiver.archive.clock import has_come
 from archiver.archive.decode import FileDecoder, FileTask, Proof, decoder_workers
 from archiver.archive.events import (
     BundleImported,
@@ -257,14 +258,19 @@ class Publication:
     def _record(self, documents: Archive, snapshot: Snapshot) -> None:
         """Record again, in this archive's journal, which snapshot there is and where upstream pointed.
 
-        Events of a chain cannot be copied one by one: what they follow would be missing.
+        Events of a chain cannot be copied one by one: what they follow would be missing. What says that
+        it is of a time to come stays a claim: this journal's time would leap there.
         """
         known = {_said(event) for _, event in self._archive.events(skip_damaged)}
-        repository = snapshot.seal.repository.casefold()
+        seal = snapshot.seal
+        repository = seal.repository.casefold()
         for _, event in documents.events(skip_damaged):
+            if not has_come(event.time):
+                continue
             match event.detail:
                 case Sealed(snapshot=sealed):
-                    chosen = sealed == snapshot.id
+                    said = (sealed, event.repository, event.revision)
+                    chosen = said == (snapshot.id, seal.repository, seal.revision)
                 case Sighted() | Gone() | UpstreamChanged():
                     chosen = event.repository.casefold() == repository
                 case _:
