@@ -62,10 +62,11 @@ $(LATIN):
 	$(call INSTALL,locales)
 
 # The tests mount disks and take rights away. In a folder of their own, no other run of pytest on this
-# machine clears them away as its own old ones.
+# machine clears them away as its own old ones. Files go in the order of tests/conftest.py, longest first: by
+# itself xdist sends those with the fewest tests last, and these take the longest.
 test: $(STAMP) $(READER) check | /usr/bin/zstd /usr/bin/minisign /usr/bin/bindfs /usr/bin/chromium /usr/bin/gcc /usr/bin/systemd-analyze $(LATIN)
 	root=$$(mktemp -d) && chmod 755 $$root && trap "rm -rf --one-file-system $$root" EXIT && \
-	PYTEST_DEBUG_TEMPROOT=$$root $(BIN)/python -m pytest -n 2 --dist loadfile
+	PYTEST_DEBUG_TEMPROOT=$$root $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # What takes minutes each: tests that are marked as long, of which `test` runs samples at most.
 test-long: $(STAMP) | /usr/bin/zstd

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,7 +18,6 @@ from kit.zygote import Zygote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from archiver.loopback.hub import Hub
     from archiver.loopback.modelscope import ModelScopeHub
@@ -44,6 +45,47 @@ os.environ["HF_HUB_DISABLE_XET"] = "1"
 os.environ["HF_TOKEN_PATH"] = "/nonexistent/token"
 
 _homes = itertools.count(1)
+
+SECONDS_OF_A_TEST = 0.3
+SECONDS = {
+    "crash/test_crash_matrix.py": 100,
+    "docs/test_docs_tutorial.py": 100,
+    "hostile/test_hostile_costs.py": 100,
+    "model/test_archive_model.py": 100,
+    "night/test_history.py": 100,
+    "crash/test_failing_disk.py": 60,
+    "mirror/test_mirror_kill.py": 60,
+    "disks/test_real_disks.py": 50,
+    "disks/test_several_users.py": 50,
+    "prune/test_prune_beside_writers.py": 20,
+    "smoke/test_smoke_architectures.py": 50,
+    "crash/test_crash_mutants.py": 40,
+    "disks/test_locales.py": 20,
+    "e2e/test_operations_kill.py": 20,
+    "formats/test_single_faults.py": 20,
+    "prune/test_prune_killed.py": 20,
+    "repair/test_repair_crash.py": 20,
+    "smoke/test_smoke_public.py": 20,
+}
+"""Roughly what the files take whose tests are few and long; elsewhere a test takes a part of a second."""
+for _name in SECONDS:
+    assert (Path(__file__).parent / _name).is_file(), _name
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config, items) -> None:
+    """Of several processes none is to sit idle while another goes through a long file: those come first."""
+    if not hasattr(config, "workerinput"):
+        return
+    tests = Counter(item.path for item in items)
+    seconds = {path: count * SECONDS_OF_A_TEST for path, count in tests.items()}
+    seconds |= {path: SECONDS[name] for path in tests if (name := _name_of(path)) in SECONDS}
+    # By path as well: two files of as many seconds must not mix.
+    items.sort(key=lambda item: (-seconds[item.path], str(item.path)))
+
+
+def _name_of(path: Path) -> str:
+    return "/".join(path.parts[-2:])
 
 
 @pytest.fixture(autouse=True)
