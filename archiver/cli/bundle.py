@@ -21,7 +21,7 @@ from archiver.cli.options import (
 )
 from archiver.cli.progress import Meter
 from archiver.cli.restore import show_restored
-from archiver.errors import ExitCode
+from archiver.errors import ExitCode, NoArchiveError, UnknownFormatError
 from archiver.text import human_bytes, human_rate, plural, printable
 
 if TYPE_CHECKING:
@@ -195,13 +195,25 @@ def _show_verified(bundle: VerifiedBundle) -> None:
     _show_faults(bundle.faults)
     for snapshot in bundle.snapshots:
         here = "all of it is here" if snapshot.here else "NOT all of it is here"
+        if bundle.base and not snapshot.here:
+            here += f"; this bundle leaves out what the inventory {bundle.base[:16]}… has"
         output.line(f"  {printable(snapshot.title)}: {here}")
+    _advise(bundle)
+
+
+def _advise(bundle: VerifiedBundle) -> None:
+    """Say what to do next."""
     if bundle.unfinished:
         output.hint("Run the export again with the same words: it goes on where it stopped.")
     elif any(not fault.healed and fault.kind != "unlisted" for fault in bundle.faults):
         output.hint(
             "Write the damaged volumes anew: run the export again with --volume and their numbers; it "
             "replaces what is not right."
+        )
+    elif any(fault.healed for fault in bundle.faults):
+        output.hint(
+            "An import or a restore of these volumes together gets past that. Have the damaged ones "
+            "written anew before they rot further: export again with --volume and their numbers."
         )
     if any(fault.kind == "unlisted" for fault in bundle.faults):
         output.hint("Find out who put files there that the bundle does not have, before you go on.")
@@ -248,7 +260,12 @@ def import_(paths: tuple[Path, ...], min_free: int, new: bool, memory: int | Non
     """
     from archiver.operations.bundle.intake import ImportRequest, begin_archive, import_volumes
 
-    archive = begin_archive(archive_folder(), paths) if new else open_archive()
+    try:
+        archive = begin_archive(archive_folder(), paths) if new else open_archive()
+    except NoArchiveError as error:
+        if not isinstance(error, UnknownFormatError):
+            error.hint = "Begin it with --new, or name yours with -C or ARCHIVER_ARCHIVE."
+        raise
     request = ImportRequest(paths, min_free, memory_budget(memory))
     with Meter("Importing", "volumes") as meter:
         report = import_volumes(archive, request, meter)
@@ -307,7 +324,7 @@ def _taken(volume: TakenVolume) -> str:
 def _lacks(waiting: WaitingSnapshot) -> str:
     needs = []
     if waiting.volumes:
-        needs.append(_numbers(waiting.volumes))
+        needs.append(f"{_numbers(waiting.volumes)} of bundle {waiting.bundle[:16]}…")
     if waiting.elsewhere:
         needs.append(
             f"{plural(waiting.elsewhere, 'pack')} that this bundle leaves out, since the inventory "

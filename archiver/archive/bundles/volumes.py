@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -83,13 +84,15 @@ def find_volumes(paths: Iterable[Path]) -> list[FoundVolume]:
     """Return the volumes in these folders, each of which is one or has some in it; by bundle and number.
 
     Raises:
-        UsageError: There is none in one of them.
+        UsageError: One of them is not there, or there is none in it.
         UnknownFormatError: One was written by a newer version.
         ArchiverError: A medium gives no answer.
     """
     found: dict[Path, FoundVolume] = {}
     for path in paths:
         require_answer(path)
+        if not os.path.lexists(path):
+            raise UsageError(f"{path} is not there.", hint="Is the right medium mounted?")
         folders = list(_volumes_in(path))
         if not folders:
             raise UsageError(

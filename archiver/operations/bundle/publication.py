@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from archiver.archive import layout
-from archiver.archive.bundles.records import stored_name
+from archiver.archive.bundles.records import piece_of, stored_name
 from archiver.archive.bundles.volumes import VolumeSet
 from archiver.archive.clock import has_come
 from archiver.archive.decode import FileDecoder, FileTask, Proof, decoder_workers
@@ -176,21 +176,24 @@ class Publication:
         self._record(documents, snapshot)
 
     def _lacking(self, bundle: Bundle, title: str, snapshot: Snapshot | None) -> WaitingSnapshot:
-        came = set(self._ledger.volumes(bundle.id))
-        open_volumes = set(range(1, bundle.volumes + 1)) - came
         if snapshot is None:
+            came = self._ledger.volumes(bundle.id)
+            open_volumes = set(range(1, bundle.volumes + 1)).difference(came)
             return WaitingSnapshot(bundle.id, title, tuple(sorted(open_volumes)))
         missing = set(missing_packs(self._archive, snapshot.seal.packs))
         carried = bundle.packs()
+        files = [file for file in bundle.files if layout.pack_of(stored_name(file.name)) in missing]
+        # By what waits: a volume whose own list is damaged came in without being noted.
+        waiting = self._ledger.waiting(bundle.id)
         volumes = {
             file.volume
-            for file in bundle.files
-            if layout.pack_of(stored_name(file.name)) in missing
-        }
+            for file in files
+            if not piece_of(file.name) or waiting.stat(file.name) is None
+        } or {file.volume for file in files}
         return WaitingSnapshot(
             bundle.id,
             title,
-            tuple(sorted(volumes & open_volumes or volumes)),
+            tuple(sorted(volumes)),
             elsewhere=len(missing - carried.keys()),
             base=bundle.base,
         )

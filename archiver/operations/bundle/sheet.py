@@ -149,7 +149,8 @@ def _snapshot(subject: Subject) -> Iterator[str]:
         f", committed {seal.committed}" if seal.committed else ""
     )
     yield f"- From: {_plain(facts.source.upstream)}"
-    yield f"- Licence: {_plain(facts.source.licence) or 'none is declared'}"
+    licence = _plain(facts.source.licence)
+    yield f"- Licence: {licence or 'none is declared upstream; what its files say was not read'}"
     yield f"- Vouched for: {subject.vouched}"
     yield f"- Sealed {seal.sealed} by {_plain(seal.tool)}; seal `{subject.snapshot.id}`"
     yield f"- Manifest: BLAKE3 `{seal.manifest.blake3}`"
@@ -236,6 +237,7 @@ def start_page(bundle: Bundle, number: int) -> bytes:
 <h2>With archiver</h2>
 <pre>archiver bundle verify PATH...            checks volumes, any of them
 archiver bundle import -C ARCHIVE PATH... takes volumes in, one after another, in any order
+archiver bundle import -C ARCHIVE --new PATH...  the same, and begins the archive
 archiver bundle restore PATH... DEST      writes the files of a model to disk, without an archive</pre>
 <p>PATH is the folder of a volume, or a folder with several of them.</p>
 <h2>Without archiver</h2>
