@@ -18,8 +18,9 @@ Bytes = npt.NDArray[np.uint8]
 Words16 = npt.NDArray[np.uint16]
 Words32 = npt.NDArray[np.uint32]
 
-BLOCK: Final = 128 << 10
-"""Words per numpy call: the temporaries of one block (256 KiB each) stay in the second-level cache."""
+BLOCK: Final = 256 << 10
+"""Words per numpy call. The temporaries of half as many would lie in the second-level cache, but each call
+lets go of the interpreter's lock, and threads that hand it on to each other cost a tenth of an import."""
 _POLL_SECONDS: Final = 0.2
 
 

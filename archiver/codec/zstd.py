@@ -46,7 +46,7 @@ _WINDOW_LOG: Final = 17
 """Of what is coded without matches: the windows of a coder and of a decoder stay in the core's cache."""
 _TABLE_LOG: Final = 20
 """Of what is coded with matches: at level 9 its tables would take 24 MB, which each sample clears."""
-STEP: Final = 128 << 10
+STEP: Final = 256 << 10
 """Bytes of a frame's content that are had at once."""
 
 # RFC 8878, 3.1.1
