@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from archiver.loopback.faults import Fault
@@ -283,3 +286,13 @@ def test_a_repository_that_is_closed_is_not_said_to_lack_the_revision(modelscope
     assert result.code == 23
     assert "refuses" in result.err
     assert "no revision" not in result.err
+
+
+def test_every_connection_is_closed_when_a_process_that_ran_commands_ends(archive, modelscope):
+    modelscope.create("org/model", {"config.json": b"{}", "weights.bin": b"x" * 200})
+    words = ["mirror", "-q", "-C", str(archive), "modelscope:org/model", "--min-free", "0B"]
+    code = "import sys; from archiver.cli.main import invoke; sys.exit(invoke(sys.argv[1:]))"
+    command = [sys.executable, "-W", "default::ResourceWarning", "-c", code, *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "unclosed" not in done.stderr
