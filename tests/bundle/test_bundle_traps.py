@@ -77,3 +77,17 @@ def test_events_that_would_be_believed_stay_claims(run, carried, export, bring, 
     claims = [path.read_text() for path in (far / "bundles" / "claims").rglob("*.json")]
     assert any("2099" in text for text in claims)
     assert any("org/other" in text for text in claims)
+
+
+def test_a_flood_of_events_stays_outside(run, carried, export, bring, far, tmp_path, monkeypatch):
+    """A journal keeps what it has for good, so that a bundle adds no more than one may bring."""
+    source = tmp_path / "source"
+    shutil.copytree(carried.root, source)
+    archive = Archive.open(source)
+    for number in range(260):
+        archive.record(new_event(Sighted("main", "huggingface"), SMALL, f"{number:040x}"))
+    monkeypatch.setattr("archiver.operations.bundle.contents.EVENTS_MAX", 1000)
+    assert export(tmp_path / "to", references=[SMALL], of=Carried(source, tmp_path)).code == 0
+    done = bring(tmp_path / "to")
+    assert done.code == 0
+    assert done.only("bundle-import")["events"] == 200

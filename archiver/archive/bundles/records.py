@@ -43,6 +43,8 @@ PAPERS: Final = (START, SHEET, SUMS, BUNDLE, VOLUME, layout.INFO, *EXPLANATIONS)
 """The files in the root of a volume."""
 DOCUMENT_MAX: Final = 32 << 20
 """Bytes of a bundle's, a volume's or an inventory's document."""
+EVENTS_MAX: Final = 200
+"""Events that a bundle brings of its archive's journal: the newest."""
 VOLUMES_MAX: Final = 9_999
 VOLUME_LEAST: Final = 32 << 20
 """Bytes of the smallest volume."""

@@ -12,6 +12,7 @@ from archiver.archive import layout
 from archiver.archive.bundles.planning import Item, cluster_of, plan_volumes, room_for
 from archiver.archive.bundles.records import (
     DOCUMENT_MAX,
+    EVENTS_MAX,
     EXPLANATIONS,
     Bundle,
     BundledFile,
@@ -48,8 +49,6 @@ if TYPE_CHECKING:
 
 _SHARE: Final = 8
 """Documents lie on every volume if they take no more than one part in so many of it."""
-_EVENTS_MAX: Final = 200
-"""Events of a bundle: those that tell of its snapshots, the newest."""
 _PAPERS_FIRST: Final = 512 << 10
 _ROUNDS: Final = 20
 
@@ -159,7 +158,7 @@ def _events(archive: Archive, snapshots: Sequence[Snapshot]) -> list[str]:
         for digest, event in archive.events(skip_damaged)
         if _concerns(event, ids, repositories)
     ]
-    newest = sorted(chosen)[-_EVENTS_MAX:]
+    newest = sorted(chosen)[-EVENTS_MAX:]
     return [layout.event_name(time, digest) for time, digest in newest]
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from archiver.archive import layout
-from archiver.archive.bundles.records import piece_of, stored_name
+from archiver.archive.bundles.records import EVENTS_MAX, piece_of, stored_name
 from archiver.archive.bundles.volumes import VolumeSet
 from archiver.archive.clock import has_come
 from archiver.archive.decode import FileDecoder, FileTask, Proof, decoder_workers
@@ -267,18 +267,25 @@ class Publication:
         known = {_said(event) for _, event in self._archive.events(skip_damaged)}
         seal = snapshot.seal
         repository = seal.repository.casefold()
+        said = []
         for _, event in documents.events(skip_damaged):
             if not has_come(event.time):
                 continue
             match event.detail:
                 case Sealed(snapshot=sealed):
-                    said = (sealed, event.repository, event.revision)
-                    chosen = said == (snapshot.id, seal.repository, seal.revision)
+                    title = (sealed, event.repository, event.revision)
+                    chosen = title == (snapshot.id, seal.repository, seal.revision)
                 case Sighted() | Gone() | UpstreamChanged():
                     chosen = event.repository.casefold() == repository
                 case _:
                     chosen = False
-            if chosen and _said(event) not in known:
+            if chosen:
+                said.append(event)
+        # The seal's own first, then the newest; in the order that they had.
+        by_worth = sorted(said, key=lambda event: (event.type is Sealed, event.time))
+        recorded = {id(event) for event in by_worth[-EVENTS_MAX:]}
+        for event in said:
+            if id(event) in recorded and _said(event) not in known:
                 self._archive.record(event)
                 self.events += 1
 
