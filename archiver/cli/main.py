@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
 from itertools import takewhile
 from typing import Any, Final
@@ -25,6 +26,8 @@ from archiver.progress import stop_requested
 from archiver.text import printable
 
 _log = logging.getLogger(__name__)
+_told_to_end = threading.Event()
+"""Set by a signal; what else asks a run to stop, such as the end of a night's window, does not set it."""
 _LAST_SECONDS: Final = 10
 """How long threads may take to end, once a run was told to."""
 
@@ -188,6 +191,7 @@ def run(arguments: list[str] | None = None) -> None:
 
 def _end(_number: int, _frame: object) -> None:
     """End as orderly as after Ctrl-C; threads that wait for others stop waiting."""
+    _told_to_end.set()
     stop_requested.set()
     raise KeyboardInterrupt
 
@@ -219,6 +223,10 @@ def invoke(arguments: list[str]) -> int:
     output.configure(as_json="--json" in words, quiet=False)
     started = time.monotonic()
     code = _invoke(arguments)
+    if code not in {0, ExitCode.INTERRUPTED} and _told_to_end.is_set():
+        # What a signal raises is lost in what a library calls back, where nothing can take it. Whatever
+        # waits has given up then, and told so in its own words.
+        code = _interrupted()
     _log.info("exit code %d after %.1f s", code, time.monotonic() - started)
     return code
 
@@ -231,8 +239,7 @@ def _invoke(arguments: list[str]) -> int:
     except click.ClickException as error:
         return _misused(error)
     except (KeyboardInterrupt, click.Abort):
-        print_error("Interrupted.", "Nothing half-done was published; run it again to go on.", 130)
-        return int(ExitCode.INTERRUPTED)
+        return _interrupted()
     except ArchiverError as error:
         if isinstance(error, output.OutputError):
             # Python would try once more at its end, and say so in its own words.
@@ -247,6 +254,11 @@ def _invoke(arguments: list[str]) -> int:
         if os.environ.get("ARCHIVER_DEBUG"):
             raise
         return _unexpected(error)
+
+
+def _interrupted() -> int:
+    print_error("Interrupted.", "Nothing half-done was published; run it again to go on.", 130)
+    return int(ExitCode.INTERRUPTED)
 
 
 def _leave_stdout() -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sqlite3
+import subprocess
+import sys
 import time
 from contextlib import closing
 from errno import EIO, ENODEV, ENOLCK, ENOSPC, ENOSYS, ENOTSUP, EPERM
@@ -190,6 +193,22 @@ def test_a_run_that_waits_for_the_index_ends_when_it_is_told_to(archive, disk, m
         assert process.returncode == 130
         # SQLite itself waits for half a second; the rest is for a machine that is busy.
         assert time.monotonic() - before < 30
+
+
+def test_a_signal_whose_exception_is_lost_ends_a_run_all_the_same(archive, model, cli):
+    """Python has nobody to raise it to, in what is called back."""
+    assert cli("catalogue", "rebuild", "-C", archive).code == 0
+    words = ("import", "-C", archive, model, "--as", "org/model", "--min-free", "0")
+    command = [sys.executable, "-m", "kit.lost_signal", *map(str, words)]
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    with closing(sqlite3.connect(archive / "catalogue.sqlite")) as other:
+        other.execute("BEGIN IMMEDIATE")
+        done = subprocess.run(
+            command, env=env, capture_output=True, text=True, timeout=120, check=False
+        )
+    assert "Exception ignored" in done.stderr
+    assert "archiver: Interrupted." in done.stderr
+    assert done.returncode == 130
 
 
 def _waits(process: int, archive) -> bool:

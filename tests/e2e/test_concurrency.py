@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from types import SimpleNamespace
 
 import pytest
 from kit.archive import seals
@@ -252,7 +251,7 @@ def pin(monkeypatch, tmp_path, hub, served):
     revision = hub.commit(REPO, {"pinned.txt": b"1"})
 
     def put(**files) -> None:
-        folder = tmp_path / "package" / "carried" / "manifests" / "pins" / "org"
+        folder = tmp_path / "pins" / "org"
         folder.mkdir(parents=True)
         listed = [{"path": path, **facts} for path, facts in files.pop("files").items()]
         told = {
@@ -263,8 +262,10 @@ def pin(monkeypatch, tmp_path, hub, served):
             "files": listed,
         }
         (folder / "model.json").write_text(json.dumps(told | files))
-        package = SimpleNamespace(files=lambda _: tmp_path / "package")
-        monkeypatch.setattr(pins, "resources", package)
+        real, kept = pins._pins_below, tmp_path / "pins"
+        monkeypatch.setattr(
+            pins, "_pins_below", lambda below: real(kept if below.name == "pins" else below)
+        )
 
     return put
 

@@ -131,7 +131,8 @@ def test_a_sidecar_of_nothing_is_a_remark(guarded):
     place = layout.parity_name(layout.digest_of(stray))
     assert findings(guarded) == [("unneeded-parity", place)]
     overwrite(guarded.store.folder.path / named(guarded, "snapshots"), b"{}")
-    assert findings(guarded) == []
+    # A process that has read the seal whole keeps it.
+    assert findings(Archive.open(guarded.store.folder.path)) == []
 
 
 def stray_pack(archive):

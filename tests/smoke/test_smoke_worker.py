@@ -246,11 +246,15 @@ def test_a_level_for_which_memory_does_not_suffice_could_not_run(
 
 
 @pytest.mark.parametrize(
-    ("template", "words"),
+    ("template", "seconds", "words"),
     [
-        ("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", "end"),
-        ("{{ 10**(10**10) }}", "did not come to an end within"),
-        ("{{ ('a' * 900000000) | length }}{{ messages[0].content }}", "512 MiB"),
+        (
+            "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+            1,
+            "end",
+        ),
+        ("{{ 10**(10**10) }}", 1, "did not come to an end within"),
+        ("{{ ('a' * 900000000) | length }}{{ messages[0].content }}", 60, "512 MiB"),
     ],
 )
 def test_a_template_without_end_ends_and_the_model_is_run_all_the_same(
@@ -258,9 +262,10 @@ def test_a_template_without_end_ends_and_the_model_is_run_all_the_same(
     peak: Peak,
     monkeypatch: pytest.MonkeyPatch,
     template: str,
+    seconds: float,
     words: str,
 ):
-    monkeypatch.setattr(run, "PART_SECONDS", 1.0)
+    monkeypatch.setattr(run, "PART_SECONDS", seconds)
     monkeypatch.setattr(run, "PART_MEMORY", 512 * MIB)
     folder = copy_of("text")
     (folder / "chat_template.jinja").write_text(template, "utf-8")
