@@ -222,6 +222,7 @@ def invoke(arguments: list[str]) -> int:
     words = takewhile(lambda word: word != "--", arguments)
     output.configure(as_json="--json" in words, quiet=False)
     started = time.monotonic()
+    _told_to_end.clear()  # of an earlier run, where one process has several
     code = _invoke(arguments)
     if code not in {0, ExitCode.INTERRUPTED} and _told_to_end.is_set():
         # What a signal raises is lost in what a library calls back, where nothing can take it. Whatever
