@@ -224,9 +224,9 @@ def invoke(arguments: list[str]) -> int:
     started = time.monotonic()
     _told_to_end.clear()  # of an earlier run, where one process has several
     code = _invoke(arguments)
-    if code not in {0, ExitCode.INTERRUPTED} and _told_to_end.is_set():
+    if code in {ExitCode.FAILURE, ExitCode.LOCKED} and _told_to_end.is_set():
         # What a signal raises is lost in what a library calls back, where nothing can take it. Whatever
-        # waits has given up then, and told so in its own words.
+        # waits has given up then, and told so in its own words. Damage that was found still says so.
         code = _interrupted()
     _log.info("exit code %d after %.1f s", code, time.monotonic() - started)
     return code
