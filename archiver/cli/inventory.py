@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -44,6 +45,8 @@ def command(target: Path) -> None:
             os.fsync(file.fileno())
         partial.replace(target)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
         raise explain_system_error(error, "the inventory was written") from error
     output.record(
         "inventory",
