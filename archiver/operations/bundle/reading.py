@@ -11,7 +11,7 @@ from archiver.archive import layout
 from archiver.archive.bundles.volumes import VolumeSet, find_volumes
 from archiver.archive.fixity import stored_right
 from archiver.archive.publish import closure_names, missing_packs
-from archiver.errors import ArchiverError, DamageError, UsageError, skip_damaged
+from archiver.errors import ArchiverError, DamageError, NoSpaceError, UsageError, skip_damaged
 from archiver.storage.local import LocalStore
 from archiver.text import plural, printable
 
@@ -101,6 +101,8 @@ class OpenVolumes:
                     self._set.replace(name, LocalStore(self._scratch))
                     self.mended.append(name)
                     mended = True
+            except NoSpaceError:
+                raise  # it is no damage: nothing could be mended here
             except ArchiverError:
                 continue
             finally:
