@@ -74,6 +74,19 @@ class Output(Protocol):
         """Let go; what was not accepted must vanish."""
 
 
+class Nowhere:
+    """An output that keeps nothing: a file is decoded only to be proven."""
+
+    def write_at(self, offset: int, data: memoryview) -> None:
+        """Forget them."""
+
+    def accept(self) -> None:
+        """It is right."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
 class FileTask(NamedTuple):
     """A file to decode. ``open`` is called by another thread; it returns None if nothing is to be done."""
 
@@ -196,13 +209,13 @@ class FileDecoder:
                 path=error.path,
             ) from error
 
-    def copy(self, entry: FileEntry, sink: Sink) -> None:
-        """Hand a whole file to ``sink`` in order, and then check its size, SHA-256 and BLAKE3.
+    def copy(self, entry: FileEntry, sink: Sink, proof: Proof = Proof.DIGESTS) -> None:
+        """Hand a whole file to ``sink`` in order, and then check what ``proof`` asks for.
 
         Raises:
             DamageError: The bytes are not the file's. ``sink`` must then throw away what it got.
         """
-        digests = _Digests(Proof.DIGESTS)
+        digests = _Digests(proof)
         for piece in self.pieces(iter(entry.segments)):
             hashed = self.hashers.submit(digests.update, piece)
             try:

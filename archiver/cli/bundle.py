@@ -20,16 +20,25 @@ from archiver.cli.options import (
     split_reference,
 )
 from archiver.cli.progress import Meter
-from archiver.cli.restore import show_restored
+from archiver.cli.restoring import (
+    CACHE,
+    RestoreOptions,
+    Restoring,
+    restore_options,
+    show_cache,
+    show_restored,
+)
 from archiver.errors import ExitCode, NoArchiveError, UnknownFormatError
 from archiver.text import human_bytes, human_rate, plural, printable
 
 if TYPE_CHECKING:
+    from archiver.archive.archive import Archive
     from archiver.archive.bundles.volume_check import VolumeFault
     from archiver.operations.bundle.export import ExportReport
     from archiver.operations.bundle.intake import ImportReport, TakenVolume
     from archiver.operations.bundle.publication import WaitingSnapshot
     from archiver.operations.bundle.verify import VerifiedBundle
+    from archiver.progress import Progress
 
 _SHOWN: Final = 40
 """Faults that are named one by one; --json names them all."""
@@ -336,45 +345,35 @@ def _lacks(waiting: WaitingSnapshot) -> str:
 
 @command.command(epilog="Example: archiver bundle restore /media/stick /models/qwen")
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=Path)
-@click.argument("destination", metavar="DEST", type=Path)
+@restore_options
 @click.option(
     "--snapshot",
     "reference",
     metavar="REPO[@REVISION]",
     help="Which one, if the bundle carries several.",
 )
-@click.option(
-    "--rename",
-    is_flag=True,
-    help="Restore a file whose name this disk cannot hold under another one, and say which.",
-)
-@memory_option
 @common
-def restore(
-    paths: tuple[Path, ...],
-    destination: Path,
-    reference: str | None,
-    rename: bool,
-    memory: int | None,
-) -> None:
+def restore(paths: tuple[Path, ...], reference: str | None, options: RestoreOptions) -> None:
     """Write the files of a snapshot to disk from its volumes, without an archive.
 
     Every file is compared with its manifest's digests before it gets its name. What is damaged is read
     by parity, where there is some.
     """
     from archiver.operations.bundle.reading import opened_volumes
-    from archiver.operations.restore.run import RestoreRequest
-    from archiver.operations.restore.run import restore as run
 
+    options.require_sense()
+    budget = memory_budget(options.memory)
     started = time.monotonic()
-    budget = memory_budget(memory)
     with opened_volumes(paths) as volumes:
         snapshot = volumes.find(*split_reference(reference)) if reference else volumes.only()
-        request = RestoreRequest(snapshot, destination, rename=rename, memory=budget)
-        with Meter("Restoring") as meter:
-            report = run(volumes.archive, request, meter)
-            if report.failures and volumes.mend(snapshot, meter):
-                report = run(volumes.archive, request, meter)
+
+        def mend(progress: Progress) -> Archive | None:
+            return volumes.archive if volumes.mend(snapshot, progress) else None
+
+        report = Restoring(volumes.archive, snapshot, options, budget, mend).run()
         for name in volumes.mended:
             output.remark(f"{printable(name)} is damaged; it was read by its parity.")
-        show_restored(report, snapshot, time.monotonic() - started)
+        if report is not None:
+            show_restored(report, snapshot, time.monotonic() - started)
+            if options.layout == CACHE:
+                show_cache(report)

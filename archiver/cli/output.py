@@ -8,17 +8,18 @@ import logging
 import sys
 import time
 from contextlib import contextmanager, suppress
+from io import FileIO
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from archiver.errors import ArchiverError
+from archiver.errors import ArchiverError, UsageError
 from archiver.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-_state = {"json": False, "quiet": False}
+_state = {"json": False, "quiet": False, "data": False}
 _SHORT = "archiver.shortfall"
 _LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
 _PACKAGE = logging.getLogger("archiver")
@@ -32,10 +33,26 @@ def configure(*, as_json: bool, quiet: bool, verbosity: int = 0, log_format: str
     ``json``.
     """
     _LOG.setFormatter(_JsonFormatter() if log_format == "json" else _LogFormatter(_TEXT))
-    _state.update(json=as_json, quiet=quiet)
+    _state.update(json=as_json, quiet=quiet, data=False)
     _PACKAGE.setLevel(_LEVELS[min(verbosity, 2)])
     if verbosity and _LOG not in _PACKAGE.handlers:
         _PACKAGE.addHandler(_LOG)
+
+
+def give_stdout_to_data() -> FileIO:
+    """Return stdout for bytes that a command sends there; what it says goes to stderr from now on.
+
+    Raise UsageError if it is a terminal.
+    """
+    if sys.stdout.isatty():
+        raise UsageError(
+            "A tar does not go to a terminal.",
+            hint="Lead it on, to a file or a program such as tar -x -C DIR.",
+        )
+    flush()
+    _state["data"] = True
+    # Past the buffer: what it could not write it would try again at the end of the process.
+    return FileIO(sys.stdout.fileno(), "wb", closefd=False)
 
 
 def wants_json() -> bool:
@@ -63,6 +80,9 @@ def line(text: str = "") -> None:
 def _print(text: str) -> None:
     # A file's name may be no text, and a terminal may not know a sign; JSON has the same escape.
     encodable = text.encode(_encoding(), errors="backslashreplace").decode(_encoding())
+    if _state["data"]:
+        sys.stderr.write(encodable + "\n")
+        return
     with _to_stdout():
         sys.stdout.write(encodable + "\n")
 

@@ -15,7 +15,7 @@ from archiver.archive import layout
 from archiver.archive.bundles.records import EVENTS_MAX, piece_of, stored_name
 from archiver.archive.bundles.volumes import VolumeSet
 from archiver.archive.clock import has_come
-from archiver.archive.decode import FileDecoder, FileTask, Proof, decoder_workers
+from archiver.archive.decode import FileDecoder, FileTask, Nowhere, Proof, decoder_workers
 from archiver.archive.events import (
     BundleImported,
     Event,
@@ -58,19 +58,6 @@ class WaitingSnapshot(msgspec.Struct, frozen=True):
     volumes: tuple[int, ...]
     elsewhere: int = 0
     base: str = ""
-
-
-class _Nothing:
-    """Takes a file's bytes and keeps none: it is decoded to be proven."""
-
-    def write_at(self, offset: int, data: memoryview) -> None:
-        """Forget them."""
-
-    def accept(self) -> None:
-        """It is right."""
-
-    def close(self) -> None:
-        """Nothing is open."""
 
 
 class Publication:
@@ -224,7 +211,7 @@ class Publication:
     def _require_decodable(self, snapshot: Snapshot, manifest: Manifest) -> None:
         """Raise DamageError unless every file comes out of the packs as the manifest says."""
         workers = decoder_workers(self._memory)
-        tasks = (FileTask(entry, _Nothing) for entry in manifest.files)
+        tasks = (FileTask(entry, Nowhere) for entry in manifest.files)
         packs = packs_for(self._archive, snapshot)
         with (
             FileDecoder(packs, workers=workers) as decoder,

@@ -5,11 +5,8 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-
 from archiver.archive.advice import command
 from archiver.archive.check.impact import affected_rows
-from archiver.archive.findings import TensorRows
 from archiver.archive.quarantine import manifest_for
 from archiver.archive.vouching import Vouching, counted, vouches_of
 from archiver.errors import (
@@ -19,6 +16,7 @@ from archiver.errors import (
     UnreadableError,
     UsageError,
 )
+from archiver.operations.restore.report import RestoreFailure
 
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive
@@ -50,28 +48,6 @@ def selected_files(
 def fits(path: str, patterns: tuple[str, ...]) -> bool:
     """Return whether a path is one of these, or fits one of these patterns."""
     return any(path == pattern or fnmatchcase(path, pattern) for pattern in patterns)
-
-
-class RestoreFailure(msgspec.Struct, frozen=True):
-    """A file that could not be restored.
-
-    Attributes:
-        path: The file.
-        reason: Why, for people.
-        hint: What to do next, for people.
-        exit_code: What it would end a run with that restores nothing else.
-        tensors: The tensors that are damaged, and which of their rows, as far as that is known.
-        object: The BLAKE3 of the object that could not be read, or ``""``.
-        pack: The id of the pack that it was read from, or ``""``.
-    """
-
-    path: str
-    reason: str
-    hint: str
-    exit_code: int
-    tensors: tuple[TensorRows, ...] = ()
-    object: str = ""
-    pack: str = ""
 
 
 _UNKNOWN: Final = (UnreadableError, NotUnderstoodError)

@@ -26,10 +26,10 @@ from archiver.archive.destination import (
 from archiver.archive.events import Sighted
 from archiver.archive.quarantine import packs_for
 from archiver.archive.seals import Snapshot
-from archiver.archive.vouching import Vouching
 from archiver.digest import git_blob_hasher
 from archiver.errors import (
     ArchiverError,
+    DamageError,
     DeniedError,
     ExitCode,
     NoSpaceError,
@@ -39,7 +39,8 @@ from archiver.errors import (
 )
 from archiver.memory import MemoryBudget, trim
 from archiver.names import check_paths, portable_paths
-from archiver.operations.restore.files import RestoreFailure, failure_of, hint_of, selected_files
+from archiver.operations.restore.files import failure_of, hint_of, selected_files
+from archiver.operations.restore.report import RenamedFile, RestoreReport
 from archiver.progress import stop_requested
 from archiver.storage.filesystem import free_bytes
 from archiver.text import human_bytes
@@ -62,6 +63,7 @@ class RestoreRequest(msgspec.Struct, frozen=True):
         patterns: Paths, or patterns that they fit; none: all files.
         hub_cache: Whether the files are laid out as a hub client's cache has them.
         rename: Whether a file whose name the filesystem cannot hold gets another one, in a plain folder.
+        stop_on_damage: Whether the first file that is damaged ends the run; else it is left out.
         proof: What must be right about a file before it gets its name.
         memory: What this may take, and so how many threads work.
     """
@@ -71,42 +73,9 @@ class RestoreRequest(msgspec.Struct, frozen=True):
     patterns: tuple[str, ...] = ()
     hub_cache: bool = False
     rename: bool = False
+    stop_on_damage: bool = False
     proof: Proof = Proof.FILES
     memory: MemoryBudget = MemoryBudget()
-
-
-class RenamedFile(msgspec.Struct, frozen=True):
-    """A file that is under another name at the destination: ``name`` is a path too."""
-
-    path: str
-    name: str
-
-
-class RestoreReport(msgspec.Struct, frozen=True):
-    """What was restored; sizes in bytes.
-
-    ``files`` are right now; ``kept`` of them were there already. ``refused`` of the failures are
-    files that are there with other content. ``refs`` are the names (``main``, …)
-    of a hub cache that point at the revision now, ``refs_skipped`` those that should and do not.
-    ``renamed`` are those of the files that have another name here.
-    ``vouched`` says whose digests stand behind the files that were asked for, and ``proof`` what was
-    compared with them.
-    """
-
-    repository: str
-    revision: str
-    snapshot: str
-    destination: str
-    files: int
-    bytes: int
-    kept: int
-    refused: int = 0
-    failures: tuple[RestoreFailure, ...] = ()
-    refs: tuple[str, ...] = ()
-    refs_skipped: tuple[RefSkipped, ...] = ()
-    renamed: tuple[RenamedFile, ...] = ()
-    vouched: Vouching = Vouching()
-    proof: Proof = Proof.FILES
 
 
 def restore(archive: Archive, request: RestoreRequest, progress: Progress) -> RestoreReport:
@@ -139,7 +108,7 @@ def restore(archive: Archive, request: RestoreRequest, progress: Progress) -> Re
     with FileDecoder(packs, workers=decoder_workers(request.memory)) as decoder:
         run = _Run(request, target, decoder, progress)
         run.restore(files)
-        if request.rename:
+        if request.rename and not run.ended:
             run.rename(files, plain, portable_paths(paths))
     kept = run.kept
     failures = [
@@ -155,14 +124,13 @@ def restore(archive: Archive, request: RestoreRequest, progress: Progress) -> Re
         refs = tuple(sorted(set(names) - {ref.name for ref in skipped}))
         if not request.patterns and seal.selection.whole:
             cache.record(files)
-    failed = {failure.path for failure in failures}
     return RestoreReport(
         repository=seal.repository,
         revision=seal.revision,
         snapshot=snapshot.id,
         destination=str(destination),
-        files=len(files) - len(failures),
-        bytes=sum(entry.size for entry in files if entry.path not in failed),
+        files=len(run.right),
+        bytes=sum(entry.size for entry in files if entry.path in run.right),
         kept=kept,
         refused=sum(failure.exit_code == ExitCode.USAGE for failure in failures),
         failures=tuple(failures),
@@ -171,6 +139,7 @@ def restore(archive: Archive, request: RestoreRequest, progress: Progress) -> Re
         renamed=tuple(run.renamed),
         vouched=vouching,
         proof=request.proof,
+        untried=len(files) - len(run.right) - len(failures),
     )
 
 
@@ -231,7 +200,11 @@ class _Run:
         self._decoder = decoder
         self._progress = progress
         self._stopped = False
+        self.ended = False
+        """Whether a file that is damaged has ended the run."""
         self.kept = 0
+        self.right: set[str] = set()
+        """The paths of the files that are right now."""
         self.errors: dict[str, ArchiverError] = {}
         """Why a file could not be restored, by its path."""
         self.renamed: list[RenamedFile] = []
@@ -265,11 +238,15 @@ class _Run:
                     self._note(file.task.entry, file.error, kept=file.kept)
                     if file.error is None:
                         names.take(file.task.entry, self._target)
+                    if self.ended:
+                        self._stopped = True
+                        break
             except BaseException:
                 self._stopped = True  # before the decoder waits for its threads
                 raise
         for entry in alone:
-            self._restore_alone(entry, names)
+            if not self.ended:
+                self._restore_alone(entry, names)
 
     @property
     def _proof(self) -> Proof:
@@ -332,6 +309,7 @@ class _Run:
         """Note what became of a file; raise the error if it is no fault of this file."""
         if error is None:
             self.kept += kept
+            self.right.add(entry.path)
             self._progress.end(entry.path)
             return
         if isinstance(error, NoSpaceError):
@@ -339,6 +317,7 @@ class _Run:
         if isinstance(error, DeniedError) and not os.access(self._request.destination, os.W_OK):
             raise error
         self.errors[entry.path] = error
+        self.ended = self._request.stop_on_damage and isinstance(error, DamageError)
 
     # Called by other threads
 
