@@ -259,8 +259,8 @@ def _same(left: Bytes, right: Bytes) -> bool:
     if len(left) <= _COPIED:
         return left.tobytes() == right.tobytes()
     whole = len(left) // 8 * 8
-    words = np.array_equal(left[:whole].view(np.uint64), right[:whole].view(np.uint64))
-    return words and np.array_equal(left[whole:], right[whole:])
+    words = left[:whole].view(np.uint64) == right[:whole].view(np.uint64)
+    return bool(words.all()) and left[whole:].tobytes() == right[whole:].tobytes()
 
 
 def decode(header: ObjectHeader, body: memoryview | Source, out: Bytes | None = None) -> None:

@@ -26,6 +26,7 @@ _CLIPPED_FROM: Final = 63
 """An exponent that is so far below ``emax``, or farther, is clipped."""
 _CLIPPED: Final = _CLIPPED_FROM << 2
 """First value of A that marks a clipped word."""
+_SIGN: Final = 1 << 15
 
 
 class Stream(Protocol):
@@ -102,9 +103,16 @@ def _unrotate(high: Bytes, low: Bytes, words: Words16, work: Workspace) -> None:
 
 def _exponent_range(words: Words16, work: Workspace) -> tuple[int, int]:
     """Return the least and the greatest BF16 exponent (0 to 255) among ``words``."""
-    unsigned = work.first[: len(words)]
-    np.left_shift(words, 1, out=unsigned)
-    return int(unsigned.min()) >> 8, int(unsigned.max()) >> 8
+    if not words.flags.c_contiguous:
+        halves = work.first[: len(words)]
+        np.copyto(halves, words)
+        words = halves
+    # As signed numbers the positive words are the greatest and the negative ones the least; as unsigned
+    # numbers it is the other way round. Four looks cost less than to shift the signs out.
+    signed = words.view(np.int16)
+    least = min(int(words.min()), int(signed.min()) + _SIGN)
+    greatest = max(int(signed.max()), int(words.max()) - _SIGN)
+    return least >> 7, greatest >> 7
 
 
 def _exponent_and_head(words: Words16, emax: int, out: Bytes, work: Workspace) -> None:
@@ -388,7 +396,8 @@ class _Joint(_Halves):
     def split(self, plain: Bytes, sinks: Sequence[Sink], work: Workspace) -> int | None:
         """Give A, B, the clipped exponents, and for 4-byte words the two lower bytes."""
         count = len(plain) // self.word
-        ranges = self._exponent_ranges(plain, count, work)
+        upper = plain.view(np.uint16)[self.word // 2 - 1 :: self.word // 2]
+        ranges = self._exponent_ranges(upper, work)
         emax = max((greatest for _, greatest in ranges), default=0)
         for block, (least, _) in zip(_blocks(count), ranges, strict=True):
             half = self._half(plain, block, sinks[3:], work)
@@ -425,9 +434,9 @@ class _Joint(_Halves):
         if exponents.left:
             raise ValueError("more exponents are stored than words were clipped")
 
-    def _exponent_ranges(self, plain: Bytes, count: int, work: Workspace) -> list[tuple[int, int]]:
-        upper = plain.view(np.uint16)[self.word // 2 - 1 :: self.word // 2]
-        return [_exponent_range(upper[block], work) for block in _blocks(count)]
+    @staticmethod
+    def _exponent_ranges(words: Words16, work: Workspace) -> list[tuple[int, int]]:
+        return [_exponent_range(words[block], work) for block in _blocks(len(words))]
 
 
 class Joint16(_Joint):
@@ -463,26 +472,29 @@ class Joint16Packed(Joint16):
         """Give A, B packed, and the clipped exponents."""
         words = plain.view(np.uint16)
         quarter = _quarter(len(words))
+        quarters = [words[index * quarter : (index + 1) * quarter] for index in range(4)]
         last = work.take("quarter", quarter)
-        last[max(0, len(words) - 3 * quarter) :] = 0
-        for block in _blocks(len(words) - 3 * quarter):
-            _sign_and_rest(words[3 * quarter :][block], last[block], work)
-        ranges = self._exponent_ranges(plain, len(words), work)
-        emax = max((greatest for _, greatest in ranges), default=0)
-        least = min((least for least, _ in ranges), default=0)
+        last[len(quarters[3]) :] = 0
+        # Of each block by itself: few have clipped words.
+        ranges = [self._exponent_ranges(own, work) for own in quarters[:3]]
+        ranges.append([])
+        for block in _blocks(len(quarters[3])):
+            half = quarters[3][block]
+            ranges[3].append(_exponent_range(half, work))
+            _sign_and_rest(half, last[block], work)
+        emax = max((greatest for own in ranges for _, greatest in own), default=0)
         for third in range(3):
-            for block in _blocks(quarter):
-                size = block.stop - block.start
-                half = words[third * quarter :][block][: max(0, len(words) - third * quarter)]
+            for index, block in enumerate(_blocks(quarter)):
+                half = quarters[third][block]
                 if len(half):
-                    self._give_first(half, (least, emax), sinks, work)
-                b = work.take("b", BLOCK)[:size]
+                    self._give_first(half, (ranges[third][index][0], emax), sinks, work)
+                b = work.take("b", BLOCK)[: block.stop - block.start]
                 _sign_and_rest(half, b[: len(half)], work)
                 b[len(half) :] = 0
                 _lend(b, last[block], third, work)
                 sinks[1](b)
-        for block in _blocks(len(words) - 3 * quarter):
-            self._give_first(words[3 * quarter :][block], (least, emax), sinks, work)
+        for block, (least, _) in zip(_blocks(len(quarters[3])), ranges[3], strict=True):
+            self._give_first(quarters[3][block], (least, emax), sinks, work)
         return emax
 
     def merge(

@@ -174,42 +174,49 @@ class RawCoder:
         head += (size - less).to_bytes(length, "little")
         blocks = max(1, -(-size // _BLOCK_MAX))
         whole = len(head) + blocks * _BLOCK_HEADER + size + _CHECKSUM_BYTES
-        self._frame: memoryview = np.empty(whole, np.uint8).data
-        self._frame[: len(head)] = head
-        self._at = len(head)
-        self._left = size
-        self._block_left = 0
+        self._frame: Bytes = np.empty(whole, np.uint8)
+        self._frame[: len(head)] = bytearray(head)
+        # All blocks but the last are full: a table, in which a row is a header and a block.
+        row = _BLOCK_HEADER + _BLOCK_MAX
+        last = len(head) + (blocks - 1) * row
+        self._full = self._frame[len(head) : last].reshape(-1, row)
+        self._full[:, :_BLOCK_HEADER] = bytearray(_raw_head(_BLOCK_MAX, last=False))
+        self._frame[last : last + _BLOCK_HEADER] = bytearray(
+            _raw_head(size - (blocks - 1) * _BLOCK_MAX, last=True)
+        )
+        self._last = self._frame[last + _BLOCK_HEADER : whole - _CHECKSUM_BYTES]
+        self._size = size
+        self._done = 0
         self._hash = xxhash.xxh64()
-        if not size:
-            self._begin_block()
-
-    def _begin_block(self) -> None:
-        size = min(self._left, _BLOCK_MAX)
-        head = size << 3 | _RAW_BLOCK << 1 | (size == self._left)
-        self._frame[self._at : self._at + _BLOCK_HEADER] = head.to_bytes(_BLOCK_HEADER, "little")
-        self._at += _BLOCK_HEADER
-        self._block_left = size
 
     def write(self, piece: Bytes) -> None:
         """Take the next bytes."""
-        view = piece.data
-        self._hash.update(view)
-        while view:
-            if not self._block_left:
-                self._begin_block()
-            size = min(self._block_left, len(view))
-            self._frame[self._at : self._at + size] = view[:size]
-            self._at += size
-            self._left -= size
-            self._block_left -= size
-            view = view[size:]
+        self._hash.update(piece.data)
+        while len(piece):
+            block, at = divmod(self._done, _BLOCK_MAX)
+            rows = min(len(piece) // _BLOCK_MAX, len(self._full) - block)
+            if not at and rows > 0:
+                taken = rows * _BLOCK_MAX
+                target = self._full[block : block + rows, _BLOCK_HEADER:]
+                target[:] = piece[:taken].reshape(rows, _BLOCK_MAX)
+            else:
+                inside = block < len(self._full)
+                target = self._full[block, _BLOCK_HEADER + at :] if inside else self._last[at:]
+                taken = min(len(target), len(piece))
+                target[:taken] = piece[:taken]
+            self._done += taken
+            piece = piece[taken:]
 
     def pieces(self) -> list[Piece]:
         """Return the frame, in one piece; raise ValueError unless all of the stream came."""
-        if self._left:
+        if self._done != self._size:
             raise ValueError("fewer bytes came than were announced")
-        self._frame[self._at :] = _checksum(self._hash)
-        return [self._frame]
+        self._frame[-_CHECKSUM_BYTES:] = bytearray(_checksum(self._hash))
+        return [self._frame.data]
+
+
+def _raw_head(size: int, *, last: bool) -> bytes:
+    return (size << 3 | _RAW_BLOCK << 1 | last).to_bytes(_BLOCK_HEADER, "little")
 
 
 def _checksum(content: xxhash.xxh64) -> bytes:
