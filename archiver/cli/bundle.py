@@ -90,6 +90,20 @@ def command() -> None:
     show_default=True,
     help="Data blocks of a group, at most.",
 )
+@click.option(
+    "--with-tool",
+    "tools",
+    metavar="TARGET",
+    multiple=True,
+    help="Bring archiver itself for such a machine: linux-x86_64,py311 or linux-aarch64,py312; with "
+    ",smoke models can run there. May be repeated.",
+)
+@click.option(
+    "--tool-wheels",
+    metavar="DIR",
+    type=Path,
+    help="Where the wheels for --with-tool are. [default: pip fetches them]",
+)
 @memory_option
 @click.option("-n", "--dry-run", is_flag=True, help="Only say which volumes there would be.")
 @common
@@ -101,6 +115,8 @@ def export(
     inventory: Path | None,
     parity: int | None,
     group: int,
+    tools: tuple[str, ...],
+    tool_wheels: Path | None,
     memory: int | None,
     dry_run: bool,
 ) -> None:
@@ -119,6 +135,8 @@ def export(
         volume=volume,
         inventory=inventory,
         parity=None if parity is None else (parity, group),
+        tools=tools,
+        tool_wheels=tool_wheels,
         dry_run=dry_run,
         memory=memory_budget(memory),
     )
@@ -143,6 +161,11 @@ def _show_exported(report: ExportReport, to: Path, seconds: float) -> None:
     output.line(f"Bundle {report.bundle[:16]}…: {what}, on {plural(report.volumes, 'volume')}.")
     for title in report.snapshots:
         output.line(f"  {printable(title)}")
+    if report.tools:
+        output.line(
+            f"  archiver itself, in {plural(len(report.tools), 'wheel')}: "
+            f"{human_bytes(report.tool_bytes)} of volume 1"
+        )
     if report.dry_run:
         for number, size in enumerate(report.sizes, 1):
             output.line(f"  volume {number}: {human_bytes(size)}")

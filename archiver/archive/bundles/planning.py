@@ -55,22 +55,23 @@ def room_for(size: int, cluster: int) -> int:
 
 
 def plan_volumes(
-    groups: Iterable[Sequence[Item]], capacity: int, cluster: int
+    groups: Iterable[Sequence[Item]], capacity: int, cluster: int, taken: int = 0
 ) -> tuple[Placed, ...]:
     """Return where every file goes; the files of a group lie on one volume, if all of it fits on one.
 
-    ``capacity`` is what a volume has for them. Raise UsageError if there would be too many volumes.
+    ``capacity`` is what a volume has for them, of which the first one's is ``taken`` in part. Raise
+    UsageError if there would be too many volumes.
     """
-    return _Planner(capacity, cluster).plan(groups)
+    return _Planner(capacity, cluster, taken).plan(groups)
 
 
 class _Planner:
     """The room that is left on each volume."""
 
-    def __init__(self, capacity: int, cluster: int) -> None:
+    def __init__(self, capacity: int, cluster: int, taken: int) -> None:
         self._capacity = capacity
         self._cluster = cluster
-        self._left: list[int] = []
+        self._left: list[int] = [capacity - taken] if taken else []
         self._placed: list[Placed] = []
 
     def plan(self, groups: Iterable[Sequence[Item]]) -> tuple[Placed, ...]:

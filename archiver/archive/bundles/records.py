@@ -37,6 +37,9 @@ SHEET: Final = "MANIFEST.md"
 START: Final = "START-HERE.html"
 SUMS: Final = "sha256sums.txt"
 PIECES: Final = "pieces"
+TOOLS: Final = "tools"
+TOOLS_VOLUME: Final = 1
+"""The volume that has the folder of the tool, if a bundle brings it."""
 EXPLANATIONS: Final = ("README.txt", "FORMAT.md", "decode.py")
 """What explains an archive, and lies on every volume."""
 PAPERS: Final = (START, SHEET, SUMS, BUNDLE, VOLUME, layout.INFO, *EXPLANATIONS)
@@ -55,6 +58,8 @@ _FOLDER: Final = re.compile(r"volume-(\d{4})\Z")
 _PIECE: Final = re.compile(rf"{PIECES}/(.+)\.(\d{{4}})-(\d{{4}})\Z")
 _DEVICES: Final = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?=\.|\Z)|.*\.\Z")
 """Names of folders that Windows takes for a device, or cuts."""
+
+_TOOL: Final = re.compile(rf"{TOOLS}/(?=.{{1,115}}\Z)[a-z0-9][a-z0-9_.+!-]*\Z")
 
 VolumeNumber = Annotated[int, msgspec.Meta(ge=1, le=VOLUMES_MAX)]
 
@@ -94,6 +99,34 @@ class Explanation(msgspec.Struct, frozen=True, array_like=True):
     sha256: HexDigest
 
 
+class ToolFile(msgspec.Struct, frozen=True, array_like=True):
+    """A file that brings archiver itself, in the folder ``tools/`` of the first volume.
+
+    ``package``, ``version`` and ``licence`` are those of a wheel, as it declares them; ``""`` of a list
+    or a script.
+    """
+
+    name: str
+    size: Count
+    blake3: HexDigest
+    sha256: HexDigest
+    package: str = ""
+    version: str = ""
+    licence: str = ""
+
+
+class Tools(msgspec.Struct, frozen=True):
+    """The tool that a bundle brings: the machines it is for (``linux-x86_64,py311``), and its files."""
+
+    targets: tuple[str, ...]
+    files: tuple[ToolFile, ...]
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all its files."""
+        return sum(file.size for file in self.files)
+
+
 class Bundle(msgspec.Struct, frozen=True, dict=True):
     """``bundle.json``: what a bundle carries, and on which of its volumes. Its BLAKE3 is the bundle's id.
 
@@ -107,6 +140,7 @@ class Bundle(msgspec.Struct, frozen=True, dict=True):
         explanations: Of those in the root, the ones that explain the archive.
         base: The id of the inventory whose packs are left out; ``""``: none is.
         parity: Parity blocks of each group and data blocks of a group; ``null``: none was asked for.
+        tools: The tool itself, on the first volume; ``null``: it is not brought.
     """
 
     archive: str
@@ -118,6 +152,7 @@ class Bundle(msgspec.Struct, frozen=True, dict=True):
     explanations: tuple[Explanation, ...]
     base: str = ""
     parity: tuple[int, int] | None = None
+    tools: Tools | None = None
     kind: str = "bundle"
     format: int = FORMAT
     features: Features = Features()
@@ -135,6 +170,10 @@ class Bundle(msgspec.Struct, frozen=True, dict=True):
     def on(self, volume: int) -> list[BundledFile]:
         """Return the files of one volume."""
         return [file for file in self.files if file.volume == volume]
+
+    def tools_on(self, volume: int) -> tuple[ToolFile, ...]:
+        """Return the files of one volume that bring the tool."""
+        return self.tools.files if self.tools and volume == TOOLS_VOLUME else ()
 
     def packs(self) -> dict[str, int]:
         """Return the packs that it carries, whole or in pieces, with their sizes."""
@@ -158,13 +197,15 @@ class StoredFile(msgspec.Struct, frozen=True, array_like=True):
 class Volume(msgspec.Struct, frozen=True):
     """``volume.json``: which volume this is, and every other file on it. It is written last.
 
-    ``bundle`` is the id of its bundle; ``check`` the BLAKE3 of this document without that key.
+    ``bundle`` is the id of its bundle; ``tools`` lists what lies in the folder of the tool; ``check`` is
+    the BLAKE3 of this document without that key.
     """
 
     bundle: HexDigest
     number: VolumeNumber
     volumes: VolumeNumber
     files: tuple[StoredFile, ...]
+    tools: tuple[StoredFile, ...] = ()
     tool: str = ""
     kind: str = "volume"
     format: int = FORMAT
@@ -266,6 +307,11 @@ def is_volume_name(name: str) -> bool:
     return name in PAPERS or is_carried(name)
 
 
+def is_tool_name(name: str) -> bool:
+    """Return whether it is the name of a file that brings the tool: lowercase, as every disk holds it."""
+    return bool(_TOOL.match(name)) and not _DEVICES.match(name.removeprefix(f"{TOOLS}/"))
+
+
 def is_carried(name: str) -> bool:
     """Return whether it is the name of an archive's file, or of a piece of one, on a volume."""
     file = stored_name(name)
@@ -334,6 +380,10 @@ def parse_bundle(data: bytes, what: str) -> Bundle:
     if any(file.volume > bundle.volumes for file in bundle.files):
         raise DamageError(f"{what} names a volume that it does not have.")
     _require_pieces(bundle, what)
+    tools = [file.name for file in bundle.tools.files] if bundle.tools else []
+    _require_names(iter(tools), is_tool_name, what)
+    if len(set(tools)) < len(tools):
+        raise DamageError(f"{what} names a file twice.")
     return bundle
 
 
@@ -357,7 +407,9 @@ def parse_volume(data: bytes, what: str) -> Volume:
     volume = _parsed(data, Volume, what)
     _require_check(volume, data, what)
     _require_names((file.name for file in volume.files), is_volume_name, what)
-    if len({file.name for file in volume.files}) < len(volume.files):
+    _require_names((file.name for file in volume.tools), is_tool_name, what)
+    names = [file.name for file in (*volume.files, *volume.tools)]
+    if len(set(names)) < len(names):
         raise DamageError(f"{what} names a file twice.")
     if volume.number > volume.volumes:
         raise DamageError(f"{what} is of volume {volume.number} of {volume.volumes}.")

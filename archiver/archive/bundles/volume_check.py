@@ -22,6 +22,7 @@ from archiver.errors import ArchiverError, DamageError, DeniedError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from archiver.archive.bundles.records import Explanation, ToolFile
     from archiver.archive.bundles.volumes import FoundVolume
     from archiver.storage.local import LocalStore
     from archiver.storage.store import Reader
@@ -66,9 +67,11 @@ class Listed(NamedTuple):
 def listed_files(found: FoundVolume) -> list[Listed]:
     """Return what a volume should have: by its ``volume.json``, or else by its bundle, or by names."""
     if found.volume is not None:
-        return [Listed(*msgspec.structs.astuple(file)) for file in found.volume.files]
+        files = (*found.volume.files, *found.volume.tools)
+        return [Listed(*msgspec.structs.astuple(file)) for file in files]
     if found.bundle is not None:
-        return [
+        tools = found.bundle.tools_on(found.number)
+        return [Listed(file.name, file.size, file.blake3, file.sha256) for file in tools] + [
             Listed(
                 file.name,
                 file.size if file.blake3 else None,
@@ -129,11 +132,20 @@ def contradictions(found: FoundVolume) -> Iterator[VolumeFault]:
         if own is None or other:
             text = f"{found.path / file.name}: {VOLUME} says something else of it than {BUNDLE}."
             yield _fault(found, file.name, "contradicts", text)
-    for explanation in found.bundle.explanations:
-        own = listed.get(explanation.name)
-        if own is None or own.sha256 != explanation.sha256:
-            text = f"{found.path / explanation.name}: {VOLUME} says something else of it than {BUNDLE}."
-            yield _fault(found, explanation.name, "contradicts", text)
+    tools = found.bundle.tools_on(found.volume.number)
+    if found.bundle.tools is not None or found.volume.tools:
+        listed.update({file.name: file for file in found.volume.tools})
+        known = {file.name for file in tools}
+        for name in (file.name for file in found.volume.tools if file.name not in known):
+            yield _fault(
+                found, name, "contradicts", f"{found.path / name}: {BUNDLE} has no such tool."
+            )
+    required: list[Explanation | ToolFile] = [*found.bundle.explanations, *tools]
+    for each in required:
+        own = listed.get(each.name)
+        if own is None or (own.size, own.sha256) != (each.size, each.sha256):
+            text = f"{found.path / each.name}: {VOLUME} says something else of it than {BUNDLE}."
+            yield _fault(found, each.name, "contradicts", text)
 
 
 def _file_fault(

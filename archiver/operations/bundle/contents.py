@@ -14,6 +14,7 @@ from archiver.archive.bundles.records import (
     DOCUMENT_MAX,
     EVENTS_MAX,
     EXPLANATIONS,
+    TOOLS_VOLUME,
     Bundle,
     BundledFile,
     BundledSnapshot,
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 
     from archiver.archive.archive import Archive
     from archiver.archive.bundles.planning import Placed
-    from archiver.archive.bundles.records import Inventory
+    from archiver.archive.bundles.records import Inventory, Tools
     from archiver.archive.events import Event
     from archiver.archive.seals import Snapshot
 
@@ -182,13 +183,15 @@ def bundle_of(
     inventory: Inventory | None,
     parity: tuple[int, int] | None,
     papers: Callable[[Bundle], int],
+    tools: Tools | None = None,
 ) -> Bundle:
-    """Return the bundle that carries all of it.
+    """Return the bundle that carries all of it, and ``tools`` on its first volume.
 
     ``papers`` tells how many bytes the pages for people take beside the documents. Raise UsageError if
     the volumes are too small for what each of them has.
     """
     cluster, sources = cluster_of(volume_size), contents.sources()
+    taken = sum(room_for(file.size, cluster) for file in tools.files) if tools else 0
     explanations = explanations_of(archive)
     fixed = sum(room_for(each.size, cluster) for each in explanations)
     common = contents.documents
@@ -203,10 +206,16 @@ def bundle_of(
                 f"{human_bytes(volume_size - capacity)}.",
                 hint="Take larger volumes, or fewer snapshots, or less parity.",
             )
+        if capacity < taken:
+            raise UsageError(
+                f"Volumes of {human_bytes(volume_size)} are too small: the tool takes "
+                f"{human_bytes(taken)} of the first.",
+                hint="Take larger volumes, or leave out --with-tool or what it brings besides.",
+            )
         groups = [_group(source, contents, capacity) for source in contents.packs]
         if not everywhere:
             groups = [_group(source, contents, capacity) for source in common] + groups
-        placed = plan_volumes(groups, capacity, cluster)
+        placed = plan_volumes(groups, capacity, cluster, taken)
         count = max((each.volume for each in placed), default=1)
         files = [_bundled(each, sources) for each in placed]
         if everywhere:
@@ -229,6 +238,7 @@ def bundle_of(
             explanations=explanations,
             base=inventory.id if inventory else "",
             parity=parity,
+            tools=tools,
         )
         size = len(bundle.data)
         if size > DOCUMENT_MAX:
@@ -283,6 +293,7 @@ def _lists(bundle: Bundle, cluster: int) -> int:
     size = dict.fromkeys(range(1, bundle.volumes + 1), 0)
     for file in bundle.files:
         size[file.volume] += len(file.name) + 180
+    size[TOOLS_VOLUME] += sum(len(file.name) + 180 for file in bundle.tools_on(TOOLS_VOLUME))
     most = max(size.values(), default=0) + 4096
     return 2 * room_for(most, cluster) + 2 * cluster
 

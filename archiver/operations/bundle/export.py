@@ -5,7 +5,7 @@ The bundle is planned before its first byte is written; one that was begun goes 
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -14,6 +14,7 @@ import msgspec
 from archiver.archive import layout
 from archiver.archive.bundles.ledger import Ledger
 from archiver.archive.bundles.records import (
+    TOOLS_VOLUME,
     VOLUME_LEAST,
     Bundle,
     folder_of,
@@ -32,6 +33,7 @@ from archiver.errors import (
 from archiver.memory import MemoryBudget
 from archiver.operations.bundle.contents import bundle_of, contents_of, read_inventory
 from archiver.operations.bundle.sheet import sheet_of, subjects_of
+from archiver.operations.bundle.tools import ToolFiles, ToolTarget
 from archiver.operations.bundle.volume_writer import VolumeWriter, WrittenVolume
 from archiver.storage.files import make_folder
 from archiver.text import human_bytes, plural
@@ -65,6 +67,8 @@ class ExportRequest(msgspec.Struct, frozen=True):
         volume: Only this one, such as onto a medium that holds one; None: all.
         inventory: A file that says what the far side has; None: nothing.
         parity: Parity blocks of a group, and data blocks of a group; None: no parity.
+        tools: Machines that the tool itself is brought for, such as ``linux-x86_64,py311``.
+        tool_wheels: The folder that has the wheels for them; None: pip fetches them.
         dry_run: Only plan.
         memory: What this may take.
     """
@@ -75,6 +79,8 @@ class ExportRequest(msgspec.Struct, frozen=True):
     volume: int | None = None
     inventory: Path | None = None
     parity: tuple[int, int] | None = None
+    tools: tuple[str, ...] = ()
+    tool_wheels: Path | None = None
     dry_run: bool = False
     memory: MemoryBudget = MemoryBudget()
 
@@ -89,6 +95,8 @@ class ExportReport(msgspec.Struct, frozen=True):
         snapshots: Titles of what it carries.
         packs: How many packs it carries, and their bytes together.
         left_out: How many packs of its snapshots the inventory has, so that they are not carried.
+        tools: Package and version of each wheel of the tool that the first volume brings.
+        tool_bytes: Bytes of all that brings it.
         written: The volumes that are complete now, of those that were asked for.
         again: Whether it goes on with a bundle that was begun before.
     """
@@ -104,6 +112,8 @@ class ExportReport(msgspec.Struct, frozen=True):
     written: tuple[WrittenVolume, ...]
     again: bool
     dry_run: bool
+    tools: tuple[tuple[str, str], ...] = ()
+    tool_bytes: int = 0
 
 
 def export(archive: Archive, request: ExportRequest, progress: Progress) -> ExportReport:
@@ -116,15 +126,20 @@ def export(archive: Archive, request: ExportRequest, progress: Progress) -> Expo
         NoSpaceError: The medium is full.
         ArchiverError: The medium cannot be written to, or is gone.
     """
-    return _Run(archive, request, progress).run()
+    targets = [ToolTarget.parse(text) for text in request.tools]
+    with closing(ToolFiles(targets, request.tool_wheels)) as tools:
+        return _Run(archive, request, progress, tools).run()
 
 
 class _Run:
     """One run."""
 
-    def __init__(self, archive: Archive, request: ExportRequest, progress: Progress) -> None:
+    def __init__(
+        self, archive: Archive, request: ExportRequest, progress: Progress, tools: ToolFiles
+    ) -> None:
         self._archive = archive
         self._request = request
+        self._tools = tools
         self._progress = progress
         self._inventory: Inventory | None = (
             read_inventory(request.inventory) if request.inventory else None
@@ -156,6 +171,7 @@ class _Run:
             self._progress.expect(len(files), sum(file.size for file in files))
             written += map(self._volume, numbers)
         packs = bundle.packs()
+        brought = bundle.tools_on(TOOLS_VOLUME)
         needed = {pack for each in self._snapshots for pack, _ in each.seal.packs}
         return ExportReport(
             bundle=bundle.id,
@@ -163,6 +179,7 @@ class _Run:
             volumes=bundle.volumes,
             sizes=tuple(
                 sum(file.size for file in bundle.on(number))
+                + sum(file.size for file in bundle.tools_on(number))
                 for number in range(1, bundle.volumes + 1)
             ),
             snapshots=tuple(each.title for each in self._snapshots),
@@ -172,6 +189,8 @@ class _Run:
             written=tuple(written),
             again=self._again,
             dry_run=request.dry_run,
+            tools=tuple((file.package, file.version) for file in brought if file.package),
+            tool_bytes=sum(file.size for file in brought),
         )
 
     # ---- what and where
@@ -222,6 +241,8 @@ class _Run:
         for bundle in begun:
             if self._says_the_same(bundle):
                 self._again = True
+                if bundle.tools:
+                    self._tools.pin(bundle.tools)
                 return bundle
         contents = contents_of(
             self._archive, self._snapshots, self._inventory, self._request.parity
@@ -233,6 +254,7 @@ class _Run:
             self._inventory,
             self._request.parity,
             lambda bundle: len(sheet_of(bundle, self._subjects)) + _PAGE,
+            self._tools.plan() if self._request.tools else None,
         )
 
     def _begun_there(self) -> Iterator[Bundle]:
@@ -252,6 +274,7 @@ class _Run:
             and [each.id for each in bundle.snapshots] == [each.id for each in self._snapshots]
             and (bundle.volume_size, bundle.base) == (request.volume_size, base)
             and (bundle.parity, bundle.tool) == (request.parity, TOOL)
+            and (bundle.tools.targets if bundle.tools else ()) == self._tools.targets
         )
 
     def _stored_names(self) -> dict[str, str]:
@@ -271,7 +294,13 @@ class _Run:
         try:
             make_folder(folder, folder)
             writer = VolumeWriter(
-                self._archive, self._bundle, number, folder, self._sources, self._request.memory
+                self._archive,
+                self._bundle,
+                number,
+                folder,
+                self._sources,
+                self._request.memory,
+                self._tools.read,
             )
             return writer.write(
                 sheet_of(self._bundle, self._subjects), self._proven, self._progress

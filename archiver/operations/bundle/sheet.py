@@ -11,7 +11,15 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from archiver.archive import layout
-from archiver.archive.bundles.records import BUNDLE, START, SUMS, VOLUME, folder_of, stored_name
+from archiver.archive.bundles.records import (
+    BUNDLE,
+    START,
+    SUMS,
+    TOOLS_VOLUME,
+    VOLUME,
+    folder_of,
+    stored_name,
+)
 from archiver.text import human_bytes, plural, printable
 
 if TYPE_CHECKING:
@@ -74,7 +82,8 @@ def sheet_of(bundle: Bundle, subjects: Sequence[Subject]) -> bytes:
 
 
 def _sheet(bundle: Bundle, subjects: Sequence[Subject]) -> Iterator[str]:
-    size = sum(file.size for file in bundle.files)
+    brought = bundle.tools_on(TOOLS_VOLUME)
+    size = sum(file.size for file in bundle.files) + sum(file.size for file in brought)
     yield "# What this bundle carries"
     yield ""
     yield "To be read and signed before a medium crosses. Every volume has this same sheet."
@@ -94,7 +103,7 @@ def _sheet(bundle: Bundle, subjects: Sequence[Subject]) -> Iterator[str]:
     yield "## What could be run"
     yield ""
     yield (
-        "Nothing on these volumes is executable but the files in this table. Packs hold files of models "
+        "Nothing on these volumes is executable but the files in these tables. Packs hold files of models "
         "in a form that no system runs; what such a file could do once it is restored is listed below it."
     )
     yield ""
@@ -105,6 +114,7 @@ def _sheet(bundle: Bundle, subjects: Sequence[Subject]) -> Iterator[str]:
         yield f"| `{file.name}` | {file.size:,} | `{file.sha256}` | {what} |"
     yield f"| `{START}` | | in `{SUMS}` | a page of text: no script, no link to elsewhere |"
     yield ""
+    yield from _tools(bundle)
     yield from _risky(subjects)
     yield ""
     yield "## Signatures that come along"
@@ -121,12 +131,36 @@ def _sheet(bundle: Bundle, subjects: Sequence[Subject]) -> Iterator[str]:
     yield "| received by | | | |"
 
 
+def _tools(bundle: Bundle) -> Iterator[str]:
+    if bundle.tools is None:
+        return
+    yield (
+        f"Volume {TOOLS_VOLUME} brings archiver itself, for {_plain('; '.join(bundle.tools.targets))}. "
+        f"Nothing of it runs by itself. Before `install.sh` installs anything it compares every file with "
+        f"this list, as `{BUNDLE}` has it; it needs no network."
+    )
+    yield ""
+    yield f"| file on volume {TOOLS_VOLUME} | bytes | SHA-256 | what it is | version | licence |"
+    yield "|---|---|---|---|---|---|"
+    for file in bundle.tools.files:
+        row = "list: the wheels for one kind of machine | | "
+        if file.package:
+            licence = _plain(file.licence) or "none is declared"
+            row = f"{_plain(file.package)} | {_plain(file.version)} | {licence}"
+        elif file.name.endswith((".py", ".sh")):
+            row = "program: installs the wheels | | "
+        yield f"| `{file.name}` | {file.size:,} | `{file.sha256}` | {row} |"
+    yield ""
+
+
 def _volumes(bundle: Bundle) -> Iterator[str]:
     yield "## Volumes"
     yield ""
     yield "| volume | folder | files | bytes |"
     yield "|---|---|---|---|"
     totals = {number: [0, 0] for number in range(1, bundle.volumes + 1)}
+    brought = bundle.tools_on(TOOLS_VOLUME)
+    totals[TOOLS_VOLUME] = [len(brought), sum(tool.size for tool in brought)]
     for each in bundle.files:
         totals[each.volume][0] += 1
         totals[each.volume][1] += each.size

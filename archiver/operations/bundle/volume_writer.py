@@ -41,15 +41,16 @@ from archiver.buffers import workspace
 from archiver.digest import blake3_hex
 from archiver.errors import ArchiverError, DamageError, ExitCode, NoSpaceError, UsageError
 from archiver.operations.bundle.sheet import start_page, sums_of
+from archiver.operations.bundle.tools import another_tool
 from archiver.progress import Progress
 from archiver.storage.filesystem import free_bytes
 from archiver.storage.local import LocalStore
 from archiver.text import human_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from archiver.archive.bundles.records import Bundle, BundledFile
+    from archiver.archive.bundles.records import Bundle, BundledFile, ToolFile
     from archiver.memory import MemoryBudget
     from archiver.storage.store import Reader, Staged, Store
 
@@ -80,14 +81,19 @@ class VolumeWriter:
         folder: Path,
         sources: Mapping[str, str],
         memory: MemoryBudget,
+        read_tool: Callable[[str], Iterator[bytes]],
     ) -> None:
-        """``sources``: names in the archive of what has another one on a volume."""
+        """``sources``: names in the archive of what has another one on a volume.
+
+        ``read_tool`` yields the bytes of a file that brings the tool.
+        """
         self._archive = archive
         self._bundle = bundle
         self._number = number
         self._store = LocalStore(folder)
         self._sources = sources
         self._memory = memory
+        self._read_tool = read_tool
         self._files: dict[str, StoredFile] = {}
         self._kept = 0
         self._proven: set[str] = set()
@@ -128,22 +134,25 @@ class VolumeWriter:
                 )
             self._put(explanation.name, data)
         self._put(layout.INFO, info_file(self._archive.info))
+        tools = tuple(map(self._bring, self._bundle.tools_on(self._number)))
         for file in planned:
             if file.blake3:
                 self._carry(file)
         self._protect(planned)
         self._put(SHEET, sheet)
         self._put(START, start_page(self._bundle, self._number))
-        self._put(SUMS, sums_of(self._listed()))
-        volume = Volume(self._bundle.id, self._number, self._bundle.volumes, self._listed(), TOOL)
+        self._put(SUMS, sums_of((*self._listed(), *tools)))
+        volume = Volume(
+            self._bundle.id, self._number, self._bundle.volumes, self._listed(), tools, TOOL
+        )
         self._tidy()
         self._put(VOLUME, file_of(checked(volume)), listed=False)
         self._tidy()
         return WrittenVolume(
             self._number,
             str(self._store.path),
-            len(volume.files) + 1,
-            sum(file.size for file in volume.files),
+            len(volume.files) + len(tools) + 1,
+            sum(file.size for file in (*volume.files, *tools)),
             self._kept,
         )
 
@@ -152,7 +161,8 @@ class VolumeWriter:
 
     def _require_room(self, planned: Iterable[BundledFile]) -> None:
         free = free_bytes(self._store.path)
-        needed = sum(file.size for file in planned if self._store.stat(file.name) != file.size)
+        files: list[BundledFile | ToolFile] = [*planned, *self._bundle.tools_on(self._number)]
+        needed = sum(file.size for file in files if self._store.stat(file.name) != file.size)
         if free is not None and free < needed + _ROUND:
             raise NoSpaceError(
                 f"Volume {self._number} needs {human_bytes(needed)} more; {human_bytes(free)} are free "
@@ -174,6 +184,31 @@ class VolumeWriter:
         if listed:
             sha256 = hashlib.sha256(data).hexdigest()
             self._files[name] = StoredFile(name, len(data), blake3_hex(data), sha256)
+
+    def _bring(self, file: ToolFile) -> StoredFile:
+        """Have a file of the tool there, just as it was planned; what is written is read back."""
+        if self._store.stat(file.name) == file.size:
+            with closing(self._store.open(file.name)) as reader:
+                reader.fresh()
+                right = file_digest(reader) == file.blake3
+        else:
+            right = False
+        if right:
+            self._kept += 1
+        else:
+            plain, sha256 = blake3(), hashlib.sha256()
+            with _staged(self._store) as staged:
+                for piece in self._read_tool(file.name):
+                    plain.update(piece)
+                    sha256.update(piece)
+                    staged.write(piece)
+                if (plain.hexdigest(), sha256.hexdigest()) != (file.blake3, file.sha256):
+                    raise another_tool(file.name)
+                _require_written(staged, file.blake3)
+                staged.publish(file.name)
+        self._progress.advance(file.size, fetched=not right)
+        self._progress.end(file.name)
+        return StoredFile(file.name, file.size, file.blake3, file.sha256)
 
     def _carry(self, file: BundledFile) -> None:
         """Have a file, or a piece of one, there; what is written is read back."""
