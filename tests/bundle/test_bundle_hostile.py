@@ -265,9 +265,9 @@ def test_a_snapshot_that_the_bundle_does_not_name_stays_out(media, bring, far):
 
 
 def test_keys_of_a_later_version_are_ignored_and_kept(run, media, bring, far):
-    data = forged(media, tools=[{"name": "archiver"}], receipts=[])
+    data = forged(media, later=[{"name": "archiver"}], receipts=[])
     for volume in volumes_of(media):
-        rewrite(volume, receipts=[["a", "b"]], tools=[])
+        rewrite(volume, receipts=[["a", "b"]], later=[])
     assert run("bundle", "verify", "-q", media).code == 0
     assert bring(media).code == 0
     (received,) = (far / "bundles" / "received").glob("*.json")

@@ -99,5 +99,6 @@ def repack(distribution: metadata.Distribution, folder: Path) -> None:
             stem = file.parts[0].removesuffix(".dist-info")
     interpreter, abi, _ = tags[0].split("-")
     interpreter = ".".join(dict.fromkeys(tag.split("-")[0] for tag in tags))
-    platforms = ".".join(dict.fromkeys(tag.split("-")[2] for tag in tags))
+    # What runs here runs here, with whatever C library it was made for.
+    platforms = "any" if tags[0].endswith("-any") else f"linux_{MACHINE}"
     pack(folder / f"{stem}-{interpreter}-{abi}-{platforms}.whl", files, stem)

@@ -305,10 +305,20 @@ class ToolFiles:
     def _closure(self, target: ToolTarget, own: Wheel) -> list[Wheel]:
         """Return the wheels that archiver needs on a machine, by name, without its own."""
         if self._folder is not None:
-            chosen, lacking = _resolved(target, own, _wheels_in(self._folder), self._pins)
+            available = _wheels_in(self._folder)
+            chosen, lacking = _resolved(target, own, available, self._pins)
             if lacking:
+                unfit = [wheel for wheels in available.values() for wheel in wheels]
+                others = {wheel.package: wheel.path.name for wheel in unfit}
+                named = [
+                    f"{each} ({others[name]} is there, which does not fit)"
+                    if name in others
+                    else f"{each}"
+                    for each in lacking
+                    for name in (canonicalize_name(each.name),)
+                ]
                 raise UsageError(
-                    f"{self._folder} has no wheel for {target} of: {', '.join(map(str, lacking))}.",
+                    f"{self._folder} has no wheel for {target} of: {', '.join(named)}.",
                     hint="Nothing was written. Put those wheels there too.",
                 )
             return chosen
