@@ -2,8 +2,9 @@
 
 The layout of a hub client's cache is another destination (``upstream/hub_cache.py``).
 
-A file is written under a temporary name, checked, made durable, and only then given its name. Nothing
-that is there is overwritten: a file that is there already and right is kept, a wrong one is refused.
+A file is written under a temporary name, checked, made durable, and only then given its name. A file that
+is there already and right is kept. A wrong one is refused; or, if that was asked for, replaced once the new
+one is whole, in one step. A folder is never replaced, nor anything that lies behind a link.
 """
 
 from __future__ import annotations
@@ -85,8 +86,10 @@ def _address_of(data: memoryview) -> int:
 class Writer:
     """An unfinished file. ``accept`` gives it its name; otherwise nothing is left of it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, replace: bool = False) -> None:
+        """``replace``: whatever file or link has the name by then loses it."""
         self.path = path
+        self._replace = replace
         self._end = 0
         # The system lets one thread at a time write to a file; the others spin, which costs more than
         # the write: 2.0 against 0.5 s of processor time a GB with four threads on ext4.
@@ -137,18 +140,21 @@ class Writer:
                 data, offset = data[written:], offset + written
 
     def accept(self) -> None:
-        """Make the file durable and give it its name; never replaces a file."""
+        """Make the file durable and give it its name; raise ExistingFileError if that is taken."""
         try:
             self._early.finish()
             os.fsync(self._handle)
             self._name()
             sync_folder(self.path.parent)
-        except FileExistsError:
-            raise existing_file_error(self.path) from None
+        except (FileExistsError, IsADirectoryError):
+            raise ExistingFileError(self.path) from None
         except OSError as error:
             raise name_error(error, self.path, "it was being restored") from error
 
     def _name(self) -> None:
+        if self._replace:
+            self._temporary.rename(self.path)
+            return
         try:
             os.link(self._temporary, self.path)
         except OSError:
@@ -167,27 +173,46 @@ class Writer:
             self._temporary.unlink()
 
 
-def existing_file_error(path: Path) -> UsageError:
-    """Return the error for a file that is there already and is not the one to restore."""
-    return UsageError(
-        f"{path} is there already with other content; it was not overwritten.",
-        hint="Restore into another folder, or move the file away.",
-    )
+class ExistingFileError(UsageError):
+    """Something is there already, and is not the file to restore."""
+
+    def __init__(self, path: Path, why: str = "is there already with other content") -> None:
+        super().__init__(
+            f"{path} {why}; it was not overwritten.",
+            hint="Restore into another folder, move the file away, or let restore replace what is wrong "
+            "with --overwrite.",
+        )
+        self.path = path
 
 
-def begin_file(path: Path) -> Writer:
+def require_replaceable(path: Path, root: Path) -> None:
+    """Raise ExistingFileError unless a file or a link lies at ``path``, in folders below ``root``."""
+    # Which links lead to the root is for whoever named it to judge.
+    below = [folder for folder in path.parents if folder != root and folder.is_relative_to(root)]
+    linked = next((folder for folder in below if folder.is_symlink()), None)
+    if linked is not None:
+        error = ExistingFileError(path, f"has other content, and lies behind the link {linked}")
+    elif path.is_symlink() or path.is_file():
+        return
+    else:
+        error = ExistingFileError(path, "is a folder, or no file")
+    error.hint = "Move it away, or restore into another folder."
+    raise error
+
+
+def begin_file(path: Path, *, replace: bool = False) -> Writer:
     """Return a writer for ``path``, whose folders are created; it is to be closed."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        return Writer(path)
+        return Writer(path, replace=replace)
     except OSError as error:
         raise name_error(error, path, f"{path} was to be restored") from error
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[Writer]:
+def writing(path: Path, *, replace: bool = False) -> Iterator[Writer]:
     """Yield a writer for ``path``, whose folders are created."""
-    writer = begin_file(path)
+    writer = begin_file(path, replace=replace)
     try:
         yield writer
     finally:
@@ -208,29 +233,29 @@ def open_folder(folder: Path) -> None:
 
 
 def _is_there(path: Path, size: int) -> bool:
-    """Return whether there is a file of this size; UsageError if there is something else."""
+    """Return whether there is a file of this size; ExistingFileError if there is something else."""
     try:
         if not path.is_symlink() and not path.exists():
             return False
     except OSError as error:
         raise name_error(error, path, "it was looked for") from error
     if path.is_symlink() or not path.is_file() or path.stat().st_size != size:
-        raise existing_file_error(path)
+        raise ExistingFileError(path)
     return True
 
 
 def holds_pieces(path: Path, size: int, pieces: Iterator[memoryview]) -> bool:
-    """Return whether ``path`` is already a file of these pieces; UsageError if it is something else."""
+    """Return whether ``path`` is already a file of these pieces; ExistingFileError if it is another."""
     if not _is_there(path, size):
         return False
     with path.open("rb") as file:
         if any(file.read(len(piece)) != piece for piece in pieces):
-            raise existing_file_error(path)
+            raise ExistingFileError(path)
     return True
 
 
 def holds(path: Path, entry: FileEntry, advance: Callable[[int], None]) -> bool:
-    """Return whether ``path`` is already the file; UsageError if it is there and something else.
+    """Return whether ``path`` is already the file; ExistingFileError if it is there and something else.
 
     ``advance`` is told how many bytes were compared, and may raise to stop.
     """
@@ -242,7 +267,7 @@ def holds(path: Path, entry: FileEntry, advance: Callable[[int], None]) -> bool:
             digest.update(data)
             advance(len(data))
     if digest.hexdigest() != entry.sha256:
-        raise existing_file_error(path)
+        raise ExistingFileError(path)
     return True
 
 

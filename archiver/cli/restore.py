@@ -44,8 +44,8 @@ def command(
     """Write a snapshot, a file or a tensor back to disk, bit for bit.
 
     Every file is compared with its manifest's digests before it gets its name; the last line says who
-    vouched for these. Nothing is overwritten: a file that is there already and right is kept. A damaged
-    file is left out and named, with the tensors that are hit.
+    vouched for these. A file that is there already and right is kept; one that differs is refused, unless
+    you say --overwrite. A damaged file is left out and named, with the tensors that are hit.
     """
     options.require_sense()
     if tested and (options.tensor or options.files):

@@ -45,6 +45,7 @@ class RestoreOptions(NamedTuple):
     layout: str
     check: str
     rename: bool
+    overwrite: bool
     stop_on_damage: bool
     memory: int | None
 
@@ -56,6 +57,10 @@ class RestoreOptions(NamedTuple):
             raise click.UsageError(
                 "--rename goes with none of --tensor, --smoke-test and --layout: programs look for the "
                 "files under their own names, and a tar holds any name."
+            )
+        if self.overwrite and self.layout == TAR:
+            raise click.UsageError(
+                "--overwrite goes not with --layout tar: nothing is there already."
             )
         if (self.layout == TAR) != (self.destination == _STDOUT):
             raise click.UsageError(
@@ -93,6 +98,12 @@ def restore_options(function: Function) -> Function:
         "--rename",
         is_flag=True,
         help="Restore a file whose name this disk cannot hold under another one, and say which.",
+    )
+    @click.option(
+        "--overwrite",
+        is_flag=True,
+        help="Replace files that are there and differ, each once the new one is proven. [default: they "
+        "are refused]",
     )
     @click.option(
         "--stop-on-damage",
@@ -135,7 +146,12 @@ class Restoring(NamedTuple):
 
         options = self.options
         request = TensorRequest(
-            self.snapshot, options.tensor or "", options.destination, options.files, self.budget
+            self.snapshot,
+            options.tensor or "",
+            options.destination,
+            options.files,
+            options.overwrite,
+            self.budget,
         )
         try:
             restored = restore_tensor(self.archive, request)
@@ -176,6 +192,7 @@ class Restoring(NamedTuple):
             patterns=options.files,
             hub_cache=options.layout == CACHE,
             rename=options.rename,
+            overwrite=options.overwrite,
             stop_on_damage=options.stop_on_damage,
             proof=Proof(options.check),
             memory=self.budget,
@@ -202,6 +219,8 @@ def show_restored(report: RestoreReport, snapshot: Snapshot, seconds: float) -> 
     title = title_of(report.repository, report.revision)
     for file in report.renamed:
         output.line(f"  {printable(file.path)} is restored as {printable(file.name)}")
+    for path in report.replaced:
+        output.line(f"  {printable(path)} had other content, and is replaced")
     if not report.failures:
         if report.destination == "-":
             output.line(

@@ -27,7 +27,13 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, NamedTuple
 
 import msgspec
 
-from archiver.archive.destination import existing_file_error, name_error, unfinished_name, writing
+from archiver.archive.destination import (
+    ExistingFileError,
+    name_error,
+    require_replaceable,
+    unfinished_name,
+    writing,
+)
 from archiver.archive.records import FILES_MAX
 from archiver.digest import is_git_oid, is_sha256
 from archiver.errors import (
@@ -267,13 +273,24 @@ class CacheDestination:
     lie in the place of the links, as the hub's client does.
     """
 
-    def __init__(self, root: Path, repository: str, revision: str, names: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        root: Path,
+        repository: str,
+        revision: str,
+        names: tuple[str, ...],
+        *,
+        overwrite: bool = False,
+    ) -> None:
+        """``overwrite``: a link in the place of a file that leads elsewhere is replaced."""
         _, kind, name = RepositoryName.parse(repository)
         folder = root / f"{kind}s--{name.replace('/', '--')}"
         self._cached = CachedRepository(folder, repository)
         self.snapshot = self._cached.snapshot(revision)
+        self._root = root
         self._revision = revision
         self._names = names
+        self._overwrite = overwrite
 
     @cached_property
     def has_links(self) -> bool:
@@ -323,8 +340,14 @@ class CacheDestination:
             if not _leads_to(link, target):
                 link.symlink_to(target)
         except FileExistsError:
-            if not _leads_to(link, target):  # else a run beside this one was quicker
-                raise existing_file_error(link) from None
+            if _leads_to(link, target):
+                return  # a run beside this one was quicker
+            if not self._overwrite:
+                raise ExistingFileError(link) from None
+            require_replaceable(link, self._root)
+            temporary = link.with_name(unfinished_name())
+            temporary.symlink_to(target)
+            temporary.rename(link)
         except OSError as error:
             raise name_error(error, link, f"{entry.path} was being linked") from error
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from kit import processes
 from kit.repository import REPO, WEIGHTS, files_below
+from restorekit import CHILD
 
 CLIENT = """
 import sys
@@ -19,18 +20,6 @@ from huggingface_hub import hf_hub_download, snapshot_download
 revision = sys.argv[1] or None
 assert open(hf_hub_download(sys.argv[2], "config.json", revision=revision), "rb").read()
 print(snapshot_download(sys.argv[2], revision=revision, local_files_only=True))
-"""
-CHILD = """
-import sys, archiver.archive.destination as destination
-honest = destination.Writer.write_at
-def write_at(self, offset, data):
-    honest(self, offset, data)
-    if len(data) > 20000:
-        print(self._temporary, flush=True)
-        sys.stdin.read()
-destination.Writer.write_at = write_at
-from archiver.__main__ import main
-main()
 """
 
 

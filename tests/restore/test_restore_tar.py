@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kit import processes
 from kit.repository import REPO, WEIGHTS, files_below, noise, write_folder
+from restorekit import rot
 
 from archiver.names import path_problems
 from archiver.operations.restore.tar import TarStream
@@ -54,19 +55,6 @@ def by_python(data: bytes) -> dict[str, bytes]:
     """The files that Python reads from a pipe; raise ReadError if it is not whole."""
     with tarfile.open(fileobj=io.BytesIO(data), mode="r|") as tar:
         return {member.name: tar.extractfile(member).read() for member in tar}
-
-
-def rot(archive, content: bytes) -> None:
-    """Flip a bit of a pack, in the frame where a piece of content lies as it is."""
-    for pack in archive.rglob("*.pack"):
-        data = bytearray(pack.read_bytes())
-        at = data.find(content)
-        if at >= 0:
-            data[at + len(content) // 2] ^= 1
-            pack.chmod(0o600)
-            pack.write_bytes(data)
-            return
-    raise AssertionError("no pack has it")
 
 
 def test_tar_and_python_read_the_same_files(held, send, tmp_path):

@@ -42,8 +42,8 @@ class RenamedFile(msgspec.Struct, frozen=True):
 class RestoreReport(msgspec.Struct, frozen=True):
     """What was restored; sizes in bytes.
 
-    ``files`` are right now; ``kept`` of them were there already, and ``replaced`` of them took the place of
-    other content. ``refused`` of the failures are files that are there with other content; ``untried``
+    ``files`` are right now; ``kept`` of them were there already, and those of ``replaced`` took the place
+    of other content. ``refused`` of the failures are files that are there with other content; ``untried``
     are those that come after the one that ended the run. ``refs`` are the names (``main``, …)
     of a hub cache that point at the revision now, ``refs_skipped`` those that should and do not.
     ``renamed`` are those of the files that have another name here.
@@ -65,5 +65,5 @@ class RestoreReport(msgspec.Struct, frozen=True):
     renamed: tuple[RenamedFile, ...] = ()
     vouched: Vouching = Vouching()
     proof: Proof = Proof.FILES
-    replaced: int = 0
+    replaced: tuple[str, ...] = ()
     untried: int = 0

@@ -16,12 +16,15 @@ import msgspec
 from archiver.archive.decode import FileDecoder, FileTask, Proof, decoder_workers
 from archiver.archive.destination import (
     Destination,
+    ExistingFileError,
     NamesTaken,
     PlainFolder,
+    Writer,
     begin_file,
     holds,
     open_folder,
     remove_unfinished,
+    require_replaceable,
 )
 from archiver.archive.events import Sighted
 from archiver.archive.quarantine import packs_for
@@ -34,7 +37,6 @@ from archiver.errors import (
     ExitCode,
     NoSpaceError,
     UnportableNameError,
-    UsageError,
     skip_damaged,
 )
 from archiver.memory import MemoryBudget, trim
@@ -63,6 +65,7 @@ class RestoreRequest(msgspec.Struct, frozen=True):
         patterns: Paths, or patterns that they fit; none: all files.
         hub_cache: Whether the files are laid out as a hub client's cache has them.
         rename: Whether a file whose name the filesystem cannot hold gets another one, in a plain folder.
+        overwrite: Whether files and links that are there and wrong are replaced; else they are refused.
         stop_on_damage: Whether the first file that is damaged ends the run; else it is left out.
         proof: What must be right about a file before it gets its name.
         memory: What this may take, and so how many threads work.
@@ -73,6 +76,7 @@ class RestoreRequest(msgspec.Struct, frozen=True):
     patterns: tuple[str, ...] = ()
     hub_cache: bool = False
     rename: bool = False
+    overwrite: bool = False
     stop_on_damage: bool = False
     proof: Proof = Proof.FILES
     memory: MemoryBudget = MemoryBudget()
@@ -81,6 +85,7 @@ class RestoreRequest(msgspec.Struct, frozen=True):
 def restore(archive: Archive, request: RestoreRequest, progress: Progress) -> RestoreReport:
     """Write the files that are asked for below the destination.
 
+    What is there already is kept if it is right; if not, it is refused, or replaced with ``overwrite``.
     A damaged file, and one whose name the filesystem cannot hold, is left out and listed in the report;
     the others are still restored. With ``rename`` the latter gets the name that ``portable_paths`` gives.
 
@@ -98,7 +103,9 @@ def restore(archive: Archive, request: RestoreRequest, progress: Progress) -> Re
     open_folder(destination)
     # Only a cache has names: a journal may be long.
     names = _ref_names(archive, snapshot) if request.hub_cache else ()
-    cache = CacheDestination(destination, seal.repository, seal.revision, names)
+    cache = CacheDestination(
+        destination, seal.repository, seal.revision, names, overwrite=request.overwrite
+    )
     plain = PlainFolder(destination)
     target: Destination = cache if request.hub_cache else plain
     packs = packs_for(archive, snapshot)
@@ -139,6 +146,7 @@ def restore(archive: Archive, request: RestoreRequest, progress: Progress) -> Re
         renamed=tuple(run.renamed),
         vouched=vouching,
         proof=request.proof,
+        replaced=tuple(sorted(run.replaced & run.right)),
         untried=len(files) - len(run.right) - len(failures),
     )
 
@@ -208,6 +216,8 @@ class _Run:
         self.errors: dict[str, ArchiverError] = {}
         """Why a file could not be restored, by its path."""
         self.renamed: list[RenamedFile] = []
+        self.replaced: set[str] = set()
+        """The paths of the files that take the place of other content."""
 
     def rename(
         self, files: Sequence[FileEntry], plain: PlainFolder, others: Mapping[str, str]
@@ -324,8 +334,18 @@ class _Run:
     def _open(self, entry: FileEntry, path: Path) -> _RestoredFile | None:
         """Return where to write a file; None if it is there already."""
         self._progress.begin(entry.path, entry.size)
-        if not holds(path, entry, self._require_running):
-            return _RestoredFile(entry, path, self._target, self._progress, self._require_running)
+        replace = False
+        try:
+            there = holds(path, entry, self._require_running)
+        except ExistingFileError:
+            if not self._request.overwrite:
+                raise
+            require_replaceable(path, self._request.destination)
+            there, replace = False, True
+            self.replaced.add(entry.path)
+        if not there:
+            writer = begin_file(path, replace=replace)
+            return _RestoredFile(entry, writer, self._target, self._progress, self._require_running)
         self._progress.advance(entry.size, fetched=False)
         self._target.finish(entry, path)
         return None
@@ -341,7 +361,7 @@ class _RestoredFile:
     def __init__(
         self,
         entry: FileEntry,
-        path: Path,
+        writer: Writer,
         target: Destination,
         progress: Progress,
         go_on: Callable[[int], None],
@@ -351,7 +371,7 @@ class _RestoredFile:
         self._target = target
         self._progress = progress
         self._go_on = go_on
-        self._writer = begin_file(path)
+        self._writer = writer
 
     def write_at(self, offset: int, data: memoryview) -> None:
         """Write a stretch of the file."""
@@ -362,7 +382,7 @@ class _RestoredFile:
         """Give the file its name; a run beside this one may have been quicker with the same bytes."""
         try:
             self._writer.accept()
-        except UsageError:
+        except ExistingFileError:
             if not holds(self._writer.path, self._entry, self._go_on):
                 raise
         self._target.finish(self._entry, self._writer.path)

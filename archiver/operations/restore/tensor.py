@@ -9,7 +9,14 @@ import msgspec
 
 from archiver.archive.advice import command
 from archiver.archive.decode import FileDecoder, decoder_workers
-from archiver.archive.destination import holds_pieces, open_folder, remove_unfinished, writing
+from archiver.archive.destination import (
+    ExistingFileError,
+    holds_pieces,
+    open_folder,
+    remove_unfinished,
+    require_replaceable,
+    writing,
+)
 from archiver.archive.manifests import tensors_of
 from archiver.archive.quarantine import manifest_for, packs_for
 from archiver.archive.seals import Snapshot
@@ -37,13 +44,14 @@ class TensorRequest(msgspec.Struct, frozen=True):
 
     ``destination`` is the file if it ends as files of the tensor's format do (``.safetensors`` or
     ``.gguf``), else the folder to put it in. ``patterns`` are paths of files to take it from, or patterns
-    that they fit; none: whichever has it.
+    that they fit; none: whichever has it. ``overwrite``: a file that is there and wrong is replaced.
     """
 
     snapshot: Snapshot
     tensor: str
     destination: Path
     patterns: tuple[str, ...] = ()
+    overwrite: bool = False
     memory: MemoryBudget = MemoryBudget()
 
 
@@ -87,9 +95,16 @@ def restore_tensor(archive: Archive, request: TensorRequest) -> RestoredTensor:
 
         try:
             size = len(header) + sum(size for size, _ in segments) + len(padding)
-            kept = holds_pieces(path, size, pieces())
+            kept = replace = False
+            try:
+                kept = holds_pieces(path, size, pieces())
+            except ExistingFileError:
+                if not request.overwrite:
+                    raise
+                require_replaceable(path, path.parent)
+                replace = True
             if not kept:
-                with writing(path) as writer:
+                with writing(path, replace=replace) as writer:
                     for piece in pieces():
                         writer.write(piece)
                     writer.accept()
