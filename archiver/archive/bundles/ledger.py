@@ -71,9 +71,14 @@ class Ledger:
     def bundle(self, bundle: str) -> Bundle | None:
         """Return a bundle of which something came in; None if nothing did, or its note cannot be read."""
         try:
-            return self._bundle(f"{_RECEIVED}/{bundle}.json")
+            return self._bundle(self.note_of(bundle))
         except (ArchiverError, FileNotFoundError):
             return None
+
+    @staticmethod
+    def note_of(bundle: str) -> str:
+        """Return the name of the note that something of a bundle came in."""
+        return f"{_RECEIVED}/{bundle}.json"
 
     def _bundle(self, name: str) -> Bundle:
         data = self._store.get(name, DOCUMENT_MAX)
@@ -89,7 +94,7 @@ class Ledger:
 
     def note_received(self, bundle: Bundle) -> bool:
         """Note that a bundle begins to come in; return whether nothing of it had come before."""
-        return self._store.put_new(f"{_RECEIVED}/{bundle.id}.json", bundle.data)
+        return self._store.put_new(self.note_of(bundle.id), bundle.data)
 
     def volume(self, bundle: Blake3Hex | str, number: int) -> Volume | None:
         """Return a volume as it came in; None if it did not, or if the note of it cannot be read."""

@@ -13,16 +13,19 @@ import numpy as np
 
 from archiver.archive import layout
 from archiver.archive.advice import command, moving
+from archiver.archive.bundles.ledger import Ledger
+from archiver.archive.bundles.volumes import VolumeSet
 from archiver.archive.chain import Chain
 from archiver.archive.check.heads import ReplacementSeals
 from archiver.archive.check.impact import absent_objects
-from archiver.archive.events import Malformed, Remembered, Sealed
+from archiver.archive.events import BundleImported, Malformed, Remembered, Sealed
 from archiver.archive.foreign import foreign_files
 from archiver.archive.journal import policy_of
 from archiver.archive.manifests import objects_of
+from archiver.archive.places import forgotten
 from archiver.archive.publish import announced_needs, closure_names
 from archiver.codec.segment import SEGMENT_MAX
-from archiver.errors import ArchiverError, DamageError, PolicyError
+from archiver.errors import ArchiverError, DamageError, PolicyError, skip_damaged
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -158,10 +161,47 @@ def needed_now(archive: Archive) -> Needs:
     Intents are read before seals: a writer takes its intent away only after its seal is there.
     """
     announced = announced_needs(archive.store)
+    awaited = list(
+        _awaited(archive)
+    )  # before the seals too: an import publishes one, and then forgets
     problems: list[str] = []
     snapshots = list(archive.snapshots(lambda _name, error: problems.append(error.message)))
     require_whole(archive, problems)
-    return Needs(snapshots, (name for names in announced.values() for name in names))
+    return Needs(snapshots, (*awaited, *(name for names in announced.values() for name in names)))
+
+
+def _awaited(archive: Archive) -> Iterator[str]:
+    """Yield the names of what came in from bundles for snapshots that wait for further volumes.
+
+    Raise DamageError if it is not known what a bundle brings.
+    """
+    ledger = Ledger(archive.store)
+    received = ledger.received()
+    if not received:
+        return
+    settled = {layout.digest_of(name) for name in archive.store.list(layout.SNAPSHOTS)}
+    history = list(archive.events(skip_damaged))
+    settled |= forgotten(history)
+    for _, event in history:
+        if isinstance(event.detail, BundleImported):
+            settled.update(event.detail.snapshots)  # a repair may have sealed it anew since
+    for each in received:
+        bundle = ledger.bundle(each)
+        if bundle is None:
+            name = ledger.note_of(each)
+            raise DamageError(
+                f"{name} cannot be read: which packs wait for further volumes of that bundle is not known.",
+                hint="Nothing was deleted. Take that file away, and import any volume of the bundle again; "
+                "or, if nothing of it is to come any more, take it away alone.",
+                path=name,
+            )
+        if {snapshot.id for snapshot in bundle.snapshots} <= settled:
+            continue
+        yield from map(layout.pack_name, bundle.packs())
+        # An incremental bundle stands on packs that another one brought.
+        documents = VolumeSet([ledger.waiting(each)]).archive(bundle.archive, bundle.tool)
+        for snapshot in documents.snapshots(skip_damaged):
+            yield from closure_names(snapshot.seal)
 
 
 class LiveObjects:
