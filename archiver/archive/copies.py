@@ -16,9 +16,19 @@ from archiver.archive import layout
 from archiver.archive.advice import argv
 from archiver.archive.check.proofs import Proofs, as_happened
 from archiver.archive.clock import AHEAD, proof_times
-from archiver.archive.events import Audited, Copied, CopyLost, PlaceSeen, PlacesSeen, Repaired
+from archiver.archive.events import (
+    Audited,
+    Copied,
+    CopyLost,
+    PlaceSeen,
+    PlacesSeen,
+    ReceiptAccepted,
+    Repaired,
+)
 from archiver.archive.place_look import Device, Look, Medium, look_at_all
 from archiver.archive.places import Place, PlaceContents, copy_ends, own_place
+from archiver.archive.receipts import accepted_receipt, told_by
+from archiver.digest import Blake3Hex
 from archiver.errors import skip_damaged
 from archiver.text import utc_before
 
@@ -29,6 +39,7 @@ if TYPE_CHECKING:
     from archiver.archive.archive import Archive
     from archiver.archive.events import Event
     from archiver.archive.policy import Policy
+    from archiver.archive.receipts import AcceptedReceipt, Told
     from archiver.archive.seals import Snapshot
 
 _DAY: Final = 86400
@@ -44,8 +55,10 @@ Standing = Literal[
     "never-proven",
     "proof-old",
     "same-device",
+    "claim",
 ]
-"""How a place stands. Only ``here`` and ``counts`` count."""
+"""How a place stands. Only ``here`` and ``counts`` count. A ``claim`` is a place that only a receipt tells
+of which no trusted key signed."""
 
 Presence = Literal["here", "there", "away", "no-answer", "not-looked"]
 """What a look at a place gave: ``away`` is what was not mounted, or has another medium in its drive;
@@ -70,6 +83,10 @@ class PlaceState(msgspec.Struct, frozen=True):
         same_as: The name of the place that counts instead, if it lies on the same device.
         path: Where it can be reached on this machine; ``""`` if that is not known.
         missing: How many stored files are not there that should be, as far as was looked.
+        receipt: When the newest receipt was written that counts for it; that of the claim, if it is one.
+        signer: The id of the trusted key that signed it.
+        aged: How many more snapshots its receipts tell of, whose proofs there are too old to count.
+        troubled: How many are there and are damaged, not whole or not proven, as its receipts say.
     """
 
     place: str
@@ -86,6 +103,10 @@ class PlaceState(msgspec.Struct, frozen=True):
     same_as: str = ""
     path: str = ""
     missing: int = 0
+    receipt: str = ""
+    signer: str = ""
+    aged: int = 0
+    troubled: int = 0
 
     @property
     def counts(self) -> bool:
@@ -130,6 +151,7 @@ class PlaceHistory:
         self._seen: dict[str, str] = {}
         self._devices: dict[str, PlaceSeen] = {}
         self._last: dict[str, str] = {}
+        self._receipts: list[AcceptedReceipt] = []
 
     def noted(self, events: Iterable[tuple[str, Event]]) -> Iterator[tuple[str, Event]]:
         """Yield the same events (oldest first), once each was noted."""
@@ -140,7 +162,11 @@ class PlaceHistory:
                 self._copy_events.append((digest, event))
             time = times[digest]
             # Events that must count as later than others of their second run ahead by some seconds.
-            self._note(event, min(time, self.now) if time <= self._bound else time)
+            time = min(time, self.now) if time <= self._bound else time
+            if isinstance(event.detail, ReceiptAccepted):
+                accepted = accepted_receipt(digest, time, event.detail)
+                self._receipts += [accepted] if accepted and time <= self.now else []
+            self._note(event, time)
             yield digest, event
 
     def copies(self) -> PlaceContents:
@@ -157,6 +183,7 @@ class PlaceHistory:
                 for name in {place, identity} - {""}:
                     for known in (self._proofs, self._older, self._seen, self._devices):
                         known.pop(name, None)
+                    self._receipts = [each for each in self._receipts if each.receipt.place != name]
             case Audited() | Repaired() as detail:
                 place = detail.place or self.here.key
                 self._see(place, time)
@@ -183,6 +210,22 @@ class PlaceHistory:
     def _see(self, place: str, time: str) -> None:
         if time <= self.now:
             self._seen[place] = max(time, self._seen.get(place, ""))
+
+    def believed(self, keys: Iterable[str], snapshots: Iterable[Snapshot]) -> dict[str, Told]:
+        """Return what receipts tell of other places than this one, by identity.
+
+        What a receipt proves that one of these public ``keys`` signed is among the proofs from now on.
+        """
+        held = {snapshot.id: snapshot for snapshot in snapshots}
+        told = told_by(self._receipts, keys, held)
+        told.pop(self.here.id, None)
+        for place, says in told.items():
+            if says.signer:
+                proofs = self._proofs.setdefault(place, Proofs())
+                for snapshot, time in says.held.items():
+                    packs = [pack for pack, _ in held[Blake3Hex(snapshot)].seal.packs]
+                    proofs.add_proven(min(time, self.now), _PROVEN, packs, ())
+        return told
 
     # ---- telling; ``names`` are all that events call a place
 
@@ -280,7 +323,24 @@ class _Judge:
         }
         if self._here not in self._held:
             self._held.pop(history.unnamed_source(self._copies), None)
+        self._told = history.believed(policy.keys, snapshots)
+        self._only_told = self._told.keys() - self._held.keys()
+        """Places that nothing but receipts tells of."""
+        self._aged: dict[str, int] = {}
+        for place, told in self._told.items():
+            if told.signer or place in self._only_told:
+                self._take_in(place, told)
         self._held[self._here] = list(snapshots)
+
+    def _take_in(self, place: str, told: Told) -> None:
+        """Hold what receipts say of a place; where only they tell of it, each snapshot by its own age."""
+        held = {snapshot.id for snapshot in self._held.get(place, ())} - told.troubled.keys()
+        listed = set(told.held)
+        if place in self._only_told:
+            fresh = {key for key, time in told.held.items() if time >= self._since}
+            self._aged[place] = len(listed - fresh) if fresh else 0
+            listed = fresh or listed
+        self._held[place] = [self._snapshots[key] for key in sorted(held | listed)]
 
     def judge(self, looks: Mapping[str, Look] | None) -> CopyState:
         """Return the state of all places: this one, those that count, the others; each by name."""
@@ -325,7 +385,12 @@ class _Judge:
         return [place, *self._copies.names(place)]
 
     def _path(self, place: str) -> str:
-        """Return where the place is to be found on this machine; ``""`` if it is not known."""
+        """Return where the place is to be found on this machine; ``""`` if it is not known.
+
+        What a receipt calls its place says nothing of this machine.
+        """
+        if place in self._only_told:
+            return ""
         if place == self._here:
             folder = self._archive.store.folder
             return str(folder.path) if folder else ""
@@ -347,16 +412,53 @@ class _Judge:
     def _state(self, place: str, path: str, look: Look | None) -> PlaceState:
         names = self._names(place)
         known = self._history.device(names)
+        told = self._told.get(place)
+        signer = told.signer if told else ""
         device = device_of(known) if known else Device()
+        if told is not None and signer and known is None:
+            device = told.newest.receipt.device
         presence = self._presence(place, look)
         if look is not None and presence in {"here", "there"}:
             device = look.device
         held = self._held[place]
         proven = self._history.proven(names, held)
+        standing = self._standing(place, presence, look, device, proven)
+        name = self._copies.name(place)
+        if told is not None and place in self._only_told:
+            name = told.newest.receipt.name
+        here = presence == "here"
+        now = self._history.now if presence in {"here", "there"} else ""
+        return PlaceState(
+            place=self._history.here.name if here and name == place else name,
+            id=place if name != place else (self._history.here.id if here else ""),
+            standing=standing,
+            presence=presence,
+            snapshots=len(held),
+            last=self._history.last_copy(names),
+            seen=max(now, self._history.seen(names), told.newest.seen if told and signer else ""),
+            proven=proven,
+            medium=device.medium,
+            device=device.label,
+            devices=device.devices,
+            path=path,
+            missing=look.missing if look is not None and presence == "there" else 0,
+            receipt=told.newest.receipt.time if told else "",
+            signer=signer,
+            aged=self._aged.get(place, 0),
+            troubled=len(told.troubled) if told and signer else 0,
+        )
+
+    def _standing(
+        self, place: str, presence: Presence, look: Look | None, device: Device, proven: str
+    ) -> Standing:
+        """Return whether the place counts, or the first reason why it does not."""
+        held = self._held[place]
         packs = {pack for snapshot in held for pack, _ in snapshot.seal.packs}
         standing: Standing = "counts"
         if presence == "here":
             standing = "here"
+        elif place in self._only_told and not self._told[place].signer:
+            standing = "claim"
         elif (
             look is not None
             and look.answered
@@ -369,30 +471,13 @@ class _Judge:
             standing = "deleted"
         elif look is not None and presence == "there" and look.missing:
             standing = "incomplete"
-        elif self._history.damaged(names, packs):
+        elif self._history.damaged(self._names(place), packs):
             standing = "damaged"
         elif not proven and held:
             standing = "never-proven"
         elif proven < self._since and held:
             standing = "proof-old"
-        name = self._copies.name(place)
-        here = presence == "here"
-        now = self._history.now if presence in {"here", "there"} else ""
-        return PlaceState(
-            place=self._history.here.name if here and name == place else name,
-            id=place if name != place else (self._history.here.id if here else ""),
-            standing=standing,
-            presence=presence,
-            snapshots=len(held),
-            last=self._history.last_copy(names),
-            seen=max(now, self._history.seen(names)),
-            proven=proven,
-            medium=device.medium,
-            device=device.label,
-            devices=device.devices,
-            path=path,
-            missing=look.missing if look is not None and presence == "there" else 0,
-        )
+        return standing
 
     def _presence(self, place: str, look: Look | None) -> Presence:
         if place == self._here:
@@ -419,15 +504,17 @@ def remedy(root: str, state: PlaceState) -> tuple[Argv, ...]:
     to = state.path or "TO"
     copied = argv("copy", root, to)
     match state.standing:
+        case "never-proven" | "proof-old" if state.receipt and not state.path:
+            # Nobody here can go there: what is done there is told by the next receipt.
+            written = argv("receipt write", "THERE", "--sign", "FILE")
+            return argv("audit", "THERE"), written, argv("receipt accept", root, "receipt.json")
         case "never-proven" | "proof-old":
             return argv("audit", to), copied
         case "damaged":
             return argv("repair", to, "--from", root), copied
         case "incomplete":
             return (copied,)
-        case "deleted":
-            return (argv("copy", root, "--new", to),)
-        case "same-device":
-            return (argv("copy", root, "--new", "FOLDER"),)
+        case "deleted" | "same-device" as standing:
+            return (argv("copy", root, "--new", to if standing == "deleted" else "FOLDER"),)
         case _:
             return ()

@@ -104,6 +104,19 @@ class BundleImported(msgspec.Struct, frozen=True, omit_defaults=True):
     place: str = ""
 
 
+class ReceiptAccepted(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A receipt of the place with this identity came back, and was accepted.
+
+    ``receipt`` is its id, ``text`` the file as it came, and ``signature`` that of its signature; ``""``: it
+    had none. Whether it counts is for whoever reads this to find out (``archive/receipts.py``).
+    """
+
+    place: str
+    receipt: str
+    text: str
+    signature: str = ""
+
+
 # ---- audits
 
 
@@ -569,6 +582,7 @@ KnownDetail: TypeAlias = (
     | PlanRetired
     | Policy
     | Pruned
+    | ReceiptAccepted
     | Rehashed
     | Remembered
     | Repaired
@@ -594,6 +608,7 @@ KINDS: Final[dict[str, type[KnownDetail]]] = {
     "places-seen": PlacesSeen,
     "copy-lost": CopyLost,
     "bundle-imported": BundleImported,
+    "receipt-accepted": ReceiptAccepted,
     "repaired": Repaired,
     "forgotten": Forgotten,
     "remembered": Remembered,

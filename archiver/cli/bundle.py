@@ -20,6 +20,7 @@ from archiver.cli.options import (
     split_reference,
 )
 from archiver.cli.progress import Meter
+from archiver.cli.receipt import request_of, show_written
 from archiver.cli.restoring import (
     CACHE,
     RestoreOptions,
@@ -71,10 +72,10 @@ def command() -> None:
 )
 @click.option(
     "--not-in",
-    "inventory",
-    metavar="FILE",
-    type=Path,
-    help="Leave out the packs that this inventory lists ('archiver inventory' writes one).",
+    "not_in",
+    metavar="FILE|PLACE",
+    help="Leave out the packs that the far side has: by an inventory or a receipt from there, or by the "
+    "newest receipt that was accepted of this place.",
 )
 @click.option(
     "--parity",
@@ -112,7 +113,7 @@ def export(
     to: Path,
     volume_size: int,
     volume: int | None,
-    inventory: Path | None,
+    not_in: str | None,
     parity: int | None,
     group: int,
     tools: tuple[str, ...],
@@ -133,7 +134,7 @@ def export(
         to=to,
         volume_size=volume_size,
         volume=volume,
-        inventory=inventory,
+        not_in=not_in,
         parity=None if parity is None else (parity, group),
         tools=tools,
         tool_wheels=tool_wheels,
@@ -228,7 +229,9 @@ def _show_verified(bundle: VerifiedBundle) -> None:
     for snapshot in bundle.snapshots:
         here = "all of it is here" if snapshot.here else "NOT all of it is here"
         if bundle.base and not snapshot.here:
-            here += f"; this bundle leaves out what the inventory {bundle.base[:16]}… has"
+            here += (
+                f"; this bundle leaves out what the inventory or receipt {bundle.base[:16]}… has"
+            )
         output.line(f"  {printable(snapshot.title)}: {here}")
     _advise(bundle)
 
@@ -282,16 +285,42 @@ def _show_faults(faults: tuple[VolumeFault, ...]) -> None:
 @click.option(
     "--new", is_flag=True, help="Begin the archive: a replica of the one that the volumes are from."
 )
+@click.option(
+    "--receipt",
+    type=Path,
+    metavar="FILE",
+    help="Then write a receipt of what is whole here, for whoever sent it; see 'archiver receipt'.",
+)
+@click.option(
+    "--sign",
+    "secret",
+    type=Path,
+    metavar="FILE",
+    help="Sign the receipt with this secret key; the signature lies beside it.",
+)
 @memory_option
 @common
-def import_(paths: tuple[Path, ...], min_free: int, new: bool, memory: int | None) -> None:
+def import_(
+    paths: tuple[Path, ...],
+    min_free: int,
+    new: bool,
+    receipt: Path | None,
+    secret: Path | None,
+    memory: int | None,
+) -> None:
     """Take volumes into the archive: any of them, in any order, one at a time or all at once.
 
     A snapshot becomes visible once all that it needs is here and every file of it was decoded and
     hashed. What came in before is not read again; what is damaged is left out and named.
     """
     from archiver.operations.bundle.intake import ImportRequest, begin_archive, import_volumes
+    from archiver.operations.receipt import write
 
+    if secret and not receipt:
+        raise click.UsageError("--sign goes with --receipt only.")
+    wanted = request_of(receipt, secret) if receipt else None
+    if wanted:
+        wanted.require_place()
     try:
         archive = begin_archive(archive_folder(), paths) if new else open_archive()
     except NoArchiveError as error:
@@ -303,6 +332,12 @@ def import_(paths: tuple[Path, ...], min_free: int, new: bool, memory: int | Non
         report = import_volumes(archive, request, meter)
     output.record("bundle-import", **msgspec.to_builtins(report))
     _show_imported(report)
+    if wanted:
+        show_written(write(archive, wanted))
+    elif report.published:
+        output.hint(
+            "Whoever sent it can count this copy: 'archiver receipt write --sign FILE' tells them of it."
+        )
     if any(fault.kind == "contradicts" for fault in report.faults) or report.refused:
         output.exit_with(ExitCode.MISMATCH)
     if any(not fault.healed for fault in report.faults):
@@ -336,6 +371,15 @@ def _show_imported(report: ImportReport) -> None:
         output.line(f"REFUSED {printable(title)}: {printable(reason, 600)}")
     if report.refused:
         output.hint("Nothing that was here is changed. Ask whoever made the bundle.")
+    _show_open(report)
+
+
+def _show_open(report: ImportReport) -> None:
+    """Print what each side still has to learn, or to get, of the other."""
+    if report.acknowledged:
+        output.line(
+            f"Whoever sent it had the receipt that was written here at {report.acknowledged}."
+        )
     for waiting in report.waiting:
         output.line(f"Waiting: {printable(waiting.title)} {_lacks(waiting)}.")
 
@@ -359,9 +403,9 @@ def _lacks(waiting: WaitingSnapshot) -> str:
         needs.append(f"{_numbers(waiting.volumes)} of bundle {waiting.bundle[:16]}…")
     if waiting.elsewhere:
         needs.append(
-            f"{plural(waiting.elsewhere, 'pack')} that this bundle leaves out, since the inventory "
-            f"{waiting.base[:16]}… has {'it' if waiting.elsewhere == 1 else 'them'}: import the bundle "
-            "before it, or have one made without --not-in"
+            f"{plural(waiting.elsewhere, 'pack')} that this bundle leaves out, since the inventory or "
+            f"receipt {waiting.base[:16]}… has {'it' if waiting.elsewhere == 1 else 'them'}: import the "
+            "bundle before it, or have one made without --not-in"
         )
     return f"needs {' and '.join(needs) or 'its documents, which no volume that came in has whole'}"
 

@@ -122,6 +122,11 @@ def sentence(event: Event) -> str:  # noqa: C901, PLR0911, PLR0912, PLR0915 - on
         case kinds.BundleImported(bundle, archive, snapshots):
             came = f"a bundle ({printable(bundle[:16])}) of archive {printable(archive)}"
             return f"came in with {came}, {_ids(snapshots, 'snapshot')}."
+        case kinds.ReceiptAccepted(place, receipt, signature=signature):
+            signed = "signed" if signature else "signed by nobody"
+            return (
+                f"accepted a receipt ({printable(receipt[:16])}) of {printable(place)}, {signed}."
+            )
         case kinds.Forgotten(snapshots):
             return f"taken out of use, {_ids(snapshots, 'snapshot')}."
         case kinds.Remembered(snapshots):

@@ -65,6 +65,10 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
             "Carry snapshots on volumes to where no network reaches.",
         ),
         "inventory": ("inventory", "Write what the archive has to a small file, for a bundle."),
+        "receipt": (
+            "receipt",
+            "Tell home what arrived behind a gap, and count it there.",
+        ),
         "manifest": ("manifest", "Export or show manifests."),
         "verify": ("verify", "Check a plain folder against a manifest, without an archive."),
     },

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 def inventory(archive: Archive) -> Inventory:
     """Return what an archive has: packs by the sizes that they should have; none is read."""
     snapshots = []
+    ledger = Ledger(archive.store)
     packs: dict[str, int] = {}
     for snapshot in archive.snapshots(skip_damaged):
         gone = set(missing_packs(archive, snapshot.seal.packs))
@@ -35,6 +36,7 @@ def inventory(archive: Archive) -> Inventory:
             heads=archive.journal.heads(),
             snapshots=tuple(sorted(snapshots, key=lambda held: held.id)),
             packs=tuple(sorted(packs.items())),
-            bundles=tuple(Ledger(archive.store).received()),
+            bundles=tuple(ledger.received()),
+            receipts=tuple(receipt.id for receipt in [ledger.newest_receipt()] if receipt),
         )
     )

@@ -64,6 +64,7 @@ def reason(place: PlaceState) -> str:
         same=printable(place.same_as),
         missing=plural(place.missing, "file"),
         path=printable(place.path),
+        receipt=printable(place.receipt),
     )
     now = "" if place.standing == "deleted" else _PRESENT[place.presence]
     return f"{why}{now}" if why else ""
@@ -76,6 +77,7 @@ _REASONS: Final[dict[Standing, str]] = {
     "never-proven": "not all of its packs were ever proven there",
     "proof-old": "its packs were proven there too long ago",
     "same-device": "it lies on the same disk or server as {same}",
+    "claim": "only a receipt of {receipt} tells of it, and no key that is trusted signed that",
 }
 _PRESENT: Final[dict[Presence, str]] = {
     "here": "",

@@ -182,6 +182,7 @@ KNOWN = {
     },
     "bundle-imported": dict.fromkeys(("bundle", "archive", "place"), HOSTILE)
     | {"snapshots": [HOSTILE]},
+    "receipt-accepted": dict.fromkeys(("place", "receipt", "text", "signature"), HOSTILE),
     "acknowledged": {"fact": "gone", "name": HOSTILE, "until": HOSTILE, "note": HOSTILE},
 }
 

@@ -7,6 +7,7 @@
     bundles/received/<bundle>/volume-0003.json    a volume that was taken in: its volume.json
     bundles/waiting/<bundle>/…                    documents and pieces that wait for the rest of it
     bundles/claims/<bundle>/…                     what its journal says: the other side's word
+    bundles/receipts/<receipt>.json               a receipt that was written here
 
 None of it is needed to restore. A file's name has the digest of what is in it, or it stands in a folder
 that has; so what was written here once is never contradicted in silence.
@@ -28,6 +29,7 @@ from archiver.archive.bundles.records import (
     parse_bundle,
     parse_volume,
 )
+from archiver.archive.receipts import RECEIPT_MAX, parse_receipt
 from archiver.digest import Blake3Hex, blake3_hex
 from archiver.errors import ArchiverError, DamageError
 from archiver.storage.files import require_no_links
@@ -37,12 +39,14 @@ from archiver.storage.store import local_folder
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from archiver.archive.receipts import Receipt
     from archiver.storage.store import Store
 
 _SENT: Final = f"{layout.BUNDLES}/sent"
 _RECEIVED: Final = f"{layout.BUNDLES}/received"
 _WAITING: Final = f"{layout.BUNDLES}/waiting"
 _CLAIMS: Final = f"{layout.BUNDLES}/claims"
+_RECEIPTS: Final = f"{layout.BUNDLES}/receipts"
 _NAME: Final = re.compile(rf"{layout.BUNDLES}/(?:sent|received)/([0-9a-f]{{64}})\.json\Z")
 
 
@@ -95,6 +99,21 @@ class Ledger:
     def note_received(self, bundle: Bundle) -> bool:
         """Note that a bundle begins to come in; return whether nothing of it had come before."""
         return self._store.put_new(self.note_of(bundle.id), bundle.data)
+
+    def note_receipt(self, receipt: str, data: bytes) -> None:
+        """Note that a receipt was written here; an archive that cannot be written to goes without."""
+        with suppress(ArchiverError):
+            self._store.put_new(f"{_RECEIPTS}/{receipt}.json", data)
+
+    def receipts(self) -> Iterator[Receipt]:
+        """Return the receipts that were written here; one that cannot be read is passed over."""
+        for name in self._store.list(_RECEIPTS):
+            with suppress(ArchiverError, FileNotFoundError):
+                yield parse_receipt(self._store.get(name, RECEIPT_MAX), name)
+
+    def newest_receipt(self) -> Receipt | None:
+        """Return the newest receipt that was written here; None if none was."""
+        return max(self.receipts(), key=lambda receipt: receipt.time, default=None)
 
     def volume(self, bundle: Blake3Hex | str, number: int) -> Volume | None:
         """Return a volume as it came in; None if it did not, or if the note of it cannot be read."""

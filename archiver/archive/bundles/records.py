@@ -141,6 +141,8 @@ class Bundle(msgspec.Struct, frozen=True, dict=True):
         base: The id of the inventory whose packs are left out; ``""``: none is.
         parity: Parity blocks of each group and data blocks of a group; ``null``: none was asked for.
         tools: The tool itself, on the first volume; ``null``: it is not brought.
+        receipts: Places whose receipts its archive had accepted, each with the id of the newest; not
+            there if there were none.
     """
 
     archive: str
@@ -153,6 +155,7 @@ class Bundle(msgspec.Struct, frozen=True, dict=True):
     base: str = ""
     parity: tuple[int, int] | None = None
     tools: Tools | None = None
+    receipts: tuple[tuple[str, HexDigest], ...] | msgspec.UnsetType = msgspec.UNSET
     kind: str = "bundle"
     format: int = FORMAT
     features: Features = Features()
@@ -233,6 +236,7 @@ class Inventory(msgspec.Struct, frozen=True):
         snapshots: Those that it has whole.
         packs: Those that are there with the size that they should have: BLAKE3 and size.
         bundles: The ids of the bundles that it has taken in.
+        receipts: The id of the newest receipt that was written there; empty if none was.
         check: The BLAKE3 of this document without this key.
     """
 
@@ -244,6 +248,7 @@ class Inventory(msgspec.Struct, frozen=True):
     snapshots: tuple[HeldSnapshot, ...]
     packs: tuple[tuple[HexDigest, Count], ...]
     bundles: tuple[HexDigest, ...] = ()
+    receipts: tuple[HexDigest, ...] = ()
     kind: str = "inventory"
     format: int = FORMAT
     features: Features = Features()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
@@ -35,17 +36,23 @@ from archiver.archive.events import (
 from archiver.archive.fixity import file_digest
 from archiver.archive.parity.sidecar import shape_of
 from archiver.archive.publish import closure_names, missing_packs
+from archiver.archive.receipts import (
+    accepted_receipts,
+    newest_receipts,
+    parse_receipt,
+    receipts_called,
+)
 from archiver.errors import DamageError, TooLargeError, UsageError, skip_damaged
-from archiver.text import human_bytes, plural
+from archiver.text import human_bytes, plural, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-    from pathlib import Path
 
     from archiver.archive.archive import Archive
     from archiver.archive.bundles.planning import Placed
-    from archiver.archive.bundles.records import Inventory, Tools
+    from archiver.archive.bundles.records import Tools
     from archiver.archive.events import Event
+    from archiver.archive.receipts import Receipt
     from archiver.archive.seals import Snapshot
 
 _SHARE: Final = 8
@@ -85,10 +92,10 @@ class Contents(NamedTuple):
 def contents_of(
     archive: Archive,
     snapshots: Sequence[Snapshot],
-    inventory: Inventory | None,
+    base: FarSide | None,
     parity: tuple[int, int] | None,
 ) -> Contents:
-    """Return what a bundle of these snapshots carries; packs that ``inventory`` has are left out.
+    """Return what a bundle of these snapshots carries; packs that ``base`` has are left out.
 
     Raise DamageError for a pack or manifest that is not there.
     """
@@ -117,7 +124,7 @@ def contents_of(
             documents.append(_document(archive, name, name))
     carried = [
         Source(layout.pack_name(pack), layout.pack_name(pack), size, pack)
-        for pack, size in lacking(inventory, packs).items()
+        for pack, size in lacking(base, packs).items()
     ]
     unique = {source.name: source for source in documents}
     sidecars = {}
@@ -180,7 +187,7 @@ def bundle_of(
     archive: Archive,
     contents: Contents,
     volume_size: int,
-    inventory: Inventory | None,
+    base: FarSide | None,
     parity: tuple[int, int] | None,
     papers: Callable[[Bundle], int],
     tools: Tools | None = None,
@@ -192,6 +199,8 @@ def bundle_of(
     """
     cluster, sources = cluster_of(volume_size), contents.sources()
     taken = sum(room_for(file.size, cluster) for file in tools.files) if tools else 0
+    newest = newest_receipts(accepted_receipts(archive.events(skip_damaged)))
+    receipts = tuple(sorted((place, each.receipt.id) for place, each in newest.items()))
     explanations = explanations_of(archive)
     fixed = sum(room_for(each.size, cluster) for each in explanations)
     common = contents.documents
@@ -236,9 +245,10 @@ def bundle_of(
             ),
             files=tuple(sorted(files, key=lambda file: (file.volume, file.name))),
             explanations=explanations,
-            base=inventory.id if inventory else "",
+            base=base.id if base else "",
             parity=parity,
             tools=tools,
+            receipts=receipts or msgspec.UNSET,
         )
         size = len(bundle.data)
         if size > DOCUMENT_MAX:
@@ -301,14 +311,27 @@ def _lists(bundle: Bundle, cluster: int) -> int:
 # ---- what the far side has
 
 
-def read_inventory(path: Path) -> Inventory:
-    """Return the inventory in a file.
+class FarSide(NamedTuple):
+    """What the far side says that it has: ``id`` is that of the inventory or receipt that says so."""
+
+    id: str
+    packs: frozenset[tuple[str, int]]
+
+
+def far_side(archive: Archive, text: str) -> FarSide:
+    """Return what an inventory or a receipt says: that file, or the newest receipt of a place called so.
+
+    Nobody's signature matters: whatever says too much, the import names what is missing.
 
     Raises:
-        UsageError: There is no such file, or it is too large to be one.
-        DamageError: It is no inventory, or not as it was written.
+        UsageError: There is neither such a file nor an accepted receipt of such a place, or it is too
+            large, or tells of nothing that is held here.
+        DamageError: It is neither, or not as it was written.
         UnknownFormatError: A newer version wrote it.
     """
+    path = Path(text)
+    if not path.is_file():
+        return _of_receipt(archive, _remembered(archive, text), f"The receipt of {printable(text)}")
     try:
         with path.open("rb") as file:
             data = file.read(DOCUMENT_MAX + 1)
@@ -317,10 +340,55 @@ def read_inventory(path: Path) -> Inventory:
             f"{path} cannot be read: {error.strerror}.",
             hint="'archiver inventory' on the far machine writes such a file.",
         ) from error
-    return parse_inventory(data, str(path))
+    if _kind_of(data) == "receipt":
+        return _of_receipt(archive, parse_receipt(data, text), text)
+    inventory = parse_inventory(data, text)
+    return FarSide(inventory.id, frozenset(inventory.packs))
 
 
-def lacking(inventory: Inventory | None, packs: dict[str, int]) -> dict[str, int]:
-    """Return those of ``packs``, by BLAKE3 with their sizes, that an inventory does not have."""
-    held = set(inventory.packs) if inventory else set()
+class _Kind(msgspec.Struct):
+    kind: str = ""
+
+
+def _kind_of(data: bytes) -> str:
+    try:
+        return msgspec.json.decode(data, type=_Kind).kind
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ""
+
+
+def _remembered(archive: Archive, text: str) -> Receipt:
+    accepted = accepted_receipts(archive.events(skip_damaged))
+    called = receipts_called(accepted, text)
+    if len(called) == 1:
+        return called.popitem()[1].receipt
+    if called:
+        raise UsageError(
+            f"{len(called)} places are called {printable(text)!r}.",
+            hint=f"Name the one that is meant by its identity: {', '.join(sorted(called))}.",
+        )
+    names = sorted({printable(each.receipt.name) for each in accepted})
+    raise UsageError(
+        f"There is no file {printable(text)}, and no receipt of a place that is called so was accepted.",
+        hint="'archiver inventory' and 'archiver receipt write' on the far machine write such a file. "
+        f"Places that receipts came from: {', '.join(names) or 'none'}.",
+    )
+
+
+def _of_receipt(archive: Archive, receipt: Receipt, what: str) -> FarSide:
+    """Return the packs of the snapshots that a receipt lists: by the seals that are here."""
+    held: dict[str, Snapshot] = {each.id: each for each in archive.snapshots(skip_damaged)}
+    known = [
+        held[each.id] for each in receipt.snapshots if each.id in held and each.is_of(held[each.id])
+    ]
+    if receipt.snapshots and not known:
+        raise UsageError(
+            f"{what} tells of no snapshot that is held here.", hint="Is it for another archive?"
+        )
+    return FarSide(receipt.id, frozenset(pack for each in known for pack in each.seal.packs))
+
+
+def lacking(base: FarSide | None, packs: dict[str, int]) -> dict[str, int]:
+    """Return those of ``packs``, by BLAKE3 with their sizes, that the far side does not have."""
+    held = base.packs if base else frozenset()
     return {pack: size for pack, size in packs.items() if (pack, size) not in held}

@@ -31,7 +31,7 @@ from archiver.errors import (
     UsageError,
 )
 from archiver.memory import MemoryBudget
-from archiver.operations.bundle.contents import bundle_of, contents_of, read_inventory
+from archiver.operations.bundle.contents import bundle_of, contents_of, far_side
 from archiver.operations.bundle.sheet import sheet_of, subjects_of
 from archiver.operations.bundle.tools import ToolFiles, ToolTarget
 from archiver.operations.bundle.volume_writer import VolumeWriter, WrittenVolume
@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from archiver.archive.archive import Archive
-    from archiver.archive.bundles.records import Inventory
     from archiver.archive.seals import Snapshot
+    from archiver.operations.bundle.contents import FarSide
     from archiver.progress import Progress
 
 _PURPOSES: Final = ("bundle", "put", "parity", "parity-blocks")
@@ -65,7 +65,7 @@ class ExportRequest(msgspec.Struct, frozen=True):
         to: The folder in which the volumes' folders are made.
         volume_size: Bytes that a volume may take.
         volume: Only this one, such as onto a medium that holds one; None: all.
-        inventory: A file that says what the far side has; None: nothing.
+        not_in: A file that says what the far side has, or a place whose receipt does; None: neither.
         parity: Parity blocks of a group, and data blocks of a group; None: no parity.
         tools: Machines that the tool itself is brought for, such as ``linux-x86_64,py311``.
         tool_wheels: The folder that has the wheels for them; None: pip fetches them.
@@ -77,7 +77,7 @@ class ExportRequest(msgspec.Struct, frozen=True):
     to: Path
     volume_size: int
     volume: int | None = None
-    inventory: Path | None = None
+    not_in: str | None = None
     parity: tuple[int, int] | None = None
     tools: tuple[str, ...] = ()
     tool_wheels: Path | None = None
@@ -94,7 +94,7 @@ class ExportReport(msgspec.Struct, frozen=True):
         sizes: Bytes of files on each of them, without those in its root.
         snapshots: Titles of what it carries.
         packs: How many packs it carries, and their bytes together.
-        left_out: How many packs of its snapshots the inventory has, so that they are not carried.
+        left_out: How many packs of its snapshots the far side has, so that they are not carried.
         tools: Package and version of each wheel of the tool that the first volume brings.
         tool_bytes: Bytes of all that brings it.
         written: The volumes that are complete now, of those that were asked for.
@@ -141,9 +141,7 @@ class _Run:
         self._request = request
         self._tools = tools
         self._progress = progress
-        self._inventory: Inventory | None = (
-            read_inventory(request.inventory) if request.inventory else None
-        )
+        self._base: FarSide | None = far_side(archive, request.not_in) if request.not_in else None
         self._require_target()
         self._snapshots = self._chosen()
         self._subjects = subjects_of(archive, self._snapshots)
@@ -244,14 +242,12 @@ class _Run:
                 if bundle.tools:
                     self._tools.pin(bundle.tools)
                 return bundle
-        contents = contents_of(
-            self._archive, self._snapshots, self._inventory, self._request.parity
-        )
+        contents = contents_of(self._archive, self._snapshots, self._base, self._request.parity)
         return bundle_of(
             self._archive,
             contents,
             self._request.volume_size,
-            self._inventory,
+            self._base,
             self._request.parity,
             lambda bundle: len(sheet_of(bundle, self._subjects)) + _PAGE,
             self._tools.plan() if self._request.tools else None,
@@ -268,7 +264,7 @@ class _Run:
 
     def _says_the_same(self, bundle: Bundle) -> bool:
         request = self._request
-        base = self._inventory.id if self._inventory else ""
+        base = self._base.id if self._base else ""
         return (
             bundle.archive == self._archive.info.archive
             and [each.id for each in bundle.snapshots] == [each.id for each in self._snapshots]

@@ -36,6 +36,7 @@ from archiver.archive.bundles.volumes import FoundVolume, VolumeSet, find_volume
 from archiver.archive.fixity import file_digest, require_named, staged_right
 from archiver.archive.journal import EVENT_MAX
 from archiver.archive.parity.sidecar import read_sidecar
+from archiver.archive.places import own_place
 from archiver.archive.records import (
     FORMAT,
     MANIFEST_MAX,
@@ -61,7 +62,7 @@ from archiver.storage.store import local_folder
 from archiver.text import human_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from archiver.archive.bundles.records import Bundle
     from archiver.archive.bundles.volume_check import FaultKind
@@ -114,6 +115,8 @@ class ImportReport(msgspec.Struct, frozen=True):
         refused: Those that may not come in, each with the reason.
         waiting: Those that need more.
         events: Events that were recorded here; ``claims``: those that are kept as the other side's word.
+        acknowledged: When the newest receipt of this place was written that the other side had when it
+            made these bundles; ``""``: it had none that is known here.
     """
 
     volumes: tuple[TakenVolume, ...]
@@ -125,6 +128,7 @@ class ImportReport(msgspec.Struct, frozen=True):
     waiting: tuple[WaitingSnapshot, ...]
     events: int = 0
     claims: int = 0
+    acknowledged: str = ""
 
 
 def import_volumes(archive: Archive, request: ImportRequest, progress: Progress) -> ImportReport:
@@ -215,7 +219,20 @@ class _Run:
             waiting=tuple(outcome.waiting),
             events=outcome.events,
             claims=outcome.claims,
+            acknowledged=self._acknowledged(bundles.values()),
         )
+
+    def _acknowledged(self, bundles: Iterable[Bundle]) -> str:
+        place = own_place(self._archive).id
+        had = {
+            receipt
+            for bundle in bundles
+            if not isinstance(bundle.receipts, msgspec.UnsetType)
+            for name, receipt in bundle.receipts
+            if name == place
+        }
+        written = self._ledger.receipts() if had else ()
+        return max((receipt.time for receipt in written if receipt.id in had), default="")
 
     def _known(self, bundle: str) -> Bundle | None:
         """Return what another volume of the same bundle said of it before."""

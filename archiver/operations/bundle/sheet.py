@@ -94,7 +94,7 @@ def _sheet(bundle: Bundle, subjects: Sequence[Subject]) -> Iterator[str]:
     volumes = plural(bundle.volumes, "volume")
     yield f"- {volumes} of at most {human_bytes(bundle.volume_size)}, with {human_bytes(size)} in all"
     if bundle.base:
-        yield f"- Incremental: packs are left out that the inventory `{bundle.base}` lists"
+        yield f"- Incremental: packs are left out that the inventory or receipt `{bundle.base}` lists"
     yield ""
     yield "## Models"
     for subject in subjects:

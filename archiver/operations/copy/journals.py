@@ -16,6 +16,7 @@ from archiver.archive.events import (
     Gone,
     PlaceSeen,
     PlacesSeen,
+    ReceiptAccepted,
     Remembered,
     Repaired,
     Sealed,
@@ -26,6 +27,7 @@ from archiver.archive.events import (
 )
 from archiver.archive.journal import merged
 from archiver.archive.places import Place, PlaceContents, forgotten
+from archiver.archive.receipts import accepted_receipts, receipts_called
 from archiver.archive.records import canonical
 from archiver.errors import ArchiverError, DamageError, UsageError, skip_damaged
 from archiver.text import printable, utc_before
@@ -111,7 +113,7 @@ def fetch_copies_and_proofs(source: Archive, target: Archive, place: Place) -> N
             case Audited() | Repaired() as detail:
                 chosen = place.is_named(detail.place)
             case detail:
-                chosen = isinstance(detail, Copied | CopyLost | PlacesSeen)
+                chosen = isinstance(detail, Copied | CopyLost | PlacesSeen | ReceiptAccepted)
         if chosen and _key(event) not in known:
             source.record(event)
 
@@ -199,9 +201,12 @@ def record_lost(archive: Archive, place: str) -> int:
     archive.require_writable()
     events = list(archive.events(skip_damaged))
     copies = PlaceContents(events)
-    candidates = copies.called(place)
+    receipts = accepted_receipts(events)
+    called = receipts_called(receipts, place)
+    candidates = copies.called(place) or sorted(called)
     if not candidates:
         names = {printable(copies.name(key)) for key in copies.places()}
+        names |= {printable(each.receipt.name) for each in receipts}
         raise UsageError(
             f"The journal tells of no copies at {printable(place)!r}.",
             hint=f"Places that it tells of: {', '.join(sorted(names)) or 'none'}.",
@@ -212,7 +217,8 @@ def record_lost(archive: Archive, place: str) -> int:
             hint=f"Name the one that is lost by its identity: {', '.join(candidates)}.",
         )
     (key,) = candidates
-    name = copies.name(key)
+    name = called[key].receipt.name if key in called else copies.name(key)
     lost = CopyLost(place=name, id=key if key != name else "")
     archive.record(new_event(lost, time=next_time(events)))
-    return len(copies.places()[key])
+    told = called[key].receipt.snapshots if key in called else ()
+    return len(copies.places().get(key, ()) or told)

@@ -207,7 +207,12 @@ def _shortfalls(
     if few:
         # To copy to where a place that counts lies already would mend nothing.
         used = {device for copy in copies.places if copy.counts for device in copy.devices}
-        idle = [copy for copy in copies.places if not copy.counts and used.isdisjoint(copy.devices)]
+        # What a claim lacks is trust, and whom to trust is not for a stranger's file to suggest.
+        idle = [
+            copy
+            for copy in copies.places
+            if not copy.counts and copy.standing != "claim" and used.isdisjoint(copy.devices)
+        ]
         commands = remedy(place, idle[0]) if idle else (argv("copy", place, "--new", "FOLDER"),)
         yield FewCopies(commands=commands, snapshots=len(few), places=policy.copies)
     if documents:

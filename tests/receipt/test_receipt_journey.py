@@ -1,0 +1,212 @@
+"""A receipt comes back over the gap: it counts at home while it is fresh and a trusted key signed it."""
+
+from __future__ import annotations
+
+import json
+
+from receiptkit import signed_anew, take_in
+
+
+def test_a_bundle_goes_and_a_receipt_comes_back(sides):
+    path = sides.receipt("--name", "the vault")
+    told = json.loads(path.read_bytes())
+    (snapshot,) = told["snapshots"]
+    assert (snapshot["repository"], snapshot["packs"]) == ("org/one", 1)
+    assert snapshot["stored"] == snapshot["content"] == snapshot["files"]  # the import proved it
+    assert (len(told["bundles"]), told["name"], told["part"]) == (1, "the vault", False)
+    assert sides.copies() == {"org/one": 1, "org/two": 1}
+
+    accepted = sides.accept(path).only("receipt-accept")
+    assert (accepted["standing"], accepted["state"]) == ("counts", "accepted")
+    assert sides.copies() == {"org/one": 2, "org/two": 1}
+    place = sides.place()
+    assert (place["standing"], place["place"], place["presence"]) == (
+        "counts",
+        "the vault",
+        "not-looked",
+    )
+    assert (place["snapshots"], place["receipt"], place["proven"]) == (
+        1,
+        told["time"],
+        snapshot["stored"],
+    )
+
+    sides.carry("org/two")
+    sides.accept(sides.receipt())
+    assert sides.place(code=0)["snapshots"] == 2
+    assert sides.copies() == {"org/one": 2, "org/two": 2}
+
+
+def test_an_import_writes_the_receipt_itself(sides):
+    path, key = sides.folder / "back.json", sides.folder / "far.key"
+    _, came = sides.carry("org/two", words=("--receipt", path, "--sign", key))
+    written = came.only("receipt-written")
+    assert (written["file"], len(written["receipt"]["snapshots"])) == (str(path), 2)
+    assert sides.accept(path).only("receipt-accept")["standing"] == "counts"
+    assert sides.copies() == {"org/one": 2, "org/two": 2}
+    # Before anything is taken in it is known whether the receipt can be written.
+    sides.there("bundle", "import", "--receipt", path, sides.folder / "media1", code=2)
+    sides.there("bundle", "import", "--sign", key, sides.folder / "media1", code=2)
+
+
+def test_a_copy_that_a_receipt_tells_of_grows_old(sides, later):
+    sides.at_home("policy", "set", "--copy-age", "30d")
+    sides.accept(sides.receipt())
+    with later(29):
+        assert sides.copies()["org/one"] == 2
+    with later(31):
+        assert sides.copies()["org/one"] == 1
+        assert sides.place()["standing"] == "proof-old"
+        # A new receipt of an old proof is no new proof; an audit there is.
+        sides.accept(sides.receipt())
+        assert sides.copies()["org/one"] == 1
+        sides.there("audit")
+        sides.accept(sides.receipt())
+        assert sides.copies()["org/one"] == 2
+
+
+def test_each_snapshot_behind_the_gap_has_its_own_age(sides, later):
+    sides.at_home("policy", "set", "--copy-age", "30d")
+    with later(20):
+        sides.carry("org/two")
+        sides.accept(sides.receipt())
+    with later(40):
+        assert sides.copies() == {"org/one": 1, "org/two": 2}
+        place = sides.place()
+        assert (place["standing"], place["snapshots"], place["aged"]) == ("counts", 1, 1)
+
+
+def test_a_far_clock_that_runs_ahead_gains_nothing(sides, later):
+    sides.at_home("policy", "set", "--copy-age", "30d")
+    with later(0.9):
+        sides.there("audit")
+        path = sides.receipt()
+    sides.accept(path)
+    with later(
+        30.5
+    ):  # 30.5 days since it was accepted here, 29.6 since it says that it was written
+        assert sides.copies()["org/one"] == 1
+
+
+def test_what_no_trusted_key_signed_is_a_claim(sides):
+    unsigned = sides.receipt(key="")
+    assert sides.accept(unsigned, code=4).only("receipt-accept")["standing"] == "claim"
+    assert sides.copies()["org/one"] == 1
+    place = sides.place()
+    assert (place["standing"], place["signer"], place["proven"]) == ("claim", "", "")
+    stranger = sides.key("stranger")
+    signed_anew(unsigned, stranger)
+    assert sides.accept(unsigned, code=4).only("receipt-accept")["state"] == "accepted"
+    assert sides.accept(unsigned, code=4).only("receipt-accept")["state"] == "before"
+    assert sides.copies()["org/one"] == 1
+    # Once its key is trusted, what was accepted before counts; and no more when it is not.
+    sides.at_home("policy", "set", "--trust", sides.folder / "stranger.pub")
+    assert sides.copies()["org/one"] == 2
+    key = sides.place()["signer"]
+    sides.at_home("policy", "set", "--distrust", key)
+    assert sides.copies()["org/one"] == 1
+
+
+def test_a_claim_shadows_nothing(sides, later):
+    sides.accept(sides.receipt())
+    with later(2):
+        sides.accept(sides.receipt("org/one", key=""), code=4)
+        assert (sides.copies()["org/one"], sides.place()["standing"]) == (2, "counts")
+
+
+def test_an_older_receipt_undoes_nothing(sides, later):
+    older = sides.receipt()
+    with later(1):
+        sides.carry("org/two")
+        newer = sides.receipt()
+        sides.accept(newer)
+        again = sides.accept(newer).only("receipt-accept")
+        assert again["state"] == "before"
+        late = sides.accept(older).only("receipt-accept")
+        assert (late["state"], late["newer"]) == ("older", json.loads(newer.read_bytes())["time"])
+        assert sides.accepted() == 1
+        assert sides.copies() == {"org/one": 2, "org/two": 2}
+
+
+def test_a_receipt_of_chosen_snapshots_adds_to_the_others(sides, later):
+    sides.accept(sides.receipt())
+    with later(1):
+        sides.carry("org/two")
+        path = sides.receipt("org/two")
+        assert json.loads(path.read_bytes())["part"] is True
+        sides.accept(path)
+        assert sides.copies() == {"org/one": 2, "org/two": 2}
+
+
+def test_what_the_far_side_lost_counts_no_more(sides, later):
+    sides.accept(sides.receipt())
+    (pack,) = sides.far.rglob("*.pack")
+    data = pack.read_bytes()
+    pack.unlink()
+    with later(1):
+        told = sides.accept(sides.receipt()).only("receipt-accept")
+        assert [trouble for _, trouble in told["troubled"]] == ["missing"]
+        assert sides.copies()["org/one"] == 1
+        assert sides.place()["troubled"] == 1
+    pack.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    with later(2):
+        sides.there("audit", code=20)
+        told = sides.accept(sides.receipt()).only("receipt-accept")
+        assert [trouble for _, trouble in told["troubled"]] == ["damaged"]
+        assert sides.copies()["org/one"] == 1
+
+
+def test_a_receipt_on_the_same_disk_is_no_second_copy(sides, tmp_path):
+    far = sides.far
+    sides.far = tmp_path / "next-to-it"
+    sides.carry("org/one", words=("--new",))
+    sides.accept(sides.receipt())
+    assert sides.copies()["org/one"] == 1
+    assert sides.place()["standing"] == "same-device"
+    sides.far = far
+
+
+def test_a_place_that_is_lost_takes_its_receipts_along(sides):
+    sides.accept(sides.receipt("--name", "the vault"))
+    sides.at_home("copy", "--lost", "the vault")
+    assert sides.copies()["org/one"] == 1
+    assert len(sides.at_home("status", "--copies", code=24).kinds("place")) == 1
+    sides.at_home("copy", "--lost", "nowhere", code=2)
+
+
+def test_each_side_learns_what_the_other_has_of_its_words(sides, later):
+    path = sides.receipt()
+    first = json.loads(path.read_bytes())
+    inventory = sides.folder / "inventory.json"
+    with later(1):
+        newest = json.loads(sides.receipt().read_bytes())
+        sides.there("inventory", "-o", inventory)
+    assert json.loads(inventory.read_bytes())["receipts"] == [newest["check"]]
+    _, came = sides.carry("org/two")
+    assert came.only("bundle-import")["acknowledged"] == ""
+    sides.accept(path)
+    _, came = sides.carry("org/one", "org/two")
+    assert came.only("bundle-import")["acknowledged"] == first["time"]
+    bundle = json.loads((sides.folder / "media3" / "volume-0001" / "bundle.json").read_bytes())
+    assert bundle["receipts"] == [[first["place"], first["check"]]]
+
+
+def test_the_next_bundle_carries_only_what_is_new(sides):
+    take_in(sides.home, sides.folder / "one", "org/one", 3)
+    path = sides.receipt("--name", "the vault")
+    nowhere = ("--to", sides.folder / "none")
+    dry = sides.at_home("bundle", "export", "org/one", *nowhere, "-n", "--not-in", path)
+    assert dry.only("bundle-export")["left_out"] == 0  # its newest revision is not there yet
+    sides.accept(path)
+    sides.carry("org/one")
+    sides.accept(sides.receipt("--name", "the vault"))
+    sent, came = sides.carry("org/one", "org/two", export=("--not-in", "the vault"))
+    assert (sent["left_out"], sent["packs"]) == (1, 1)
+    assert came.only("bundle-import")["published"] == [
+        title for title in sent["snapshots"] if title.startswith("org/two")
+    ]
+    place = sides.place()["id"]
+    dry = sides.at_home("bundle", "export", "org/one", *nowhere, "-n", "--not-in", place)
+    assert (dry.only("bundle-export")["left_out"], dry.only("bundle-export")["packs"]) == (1, 0)
+    lost = sides.at_home("bundle", "export", "org/one", *nowhere, "--not-in", "nowhere", code=2)
+    assert "the vault" in lost.out
