@@ -42,6 +42,18 @@ INSTALL = for try in 1 2 3 4 5 6; do $(APT) update && $(APT) install $(1) && exi
 /usr/bin/systemd-analyze:
 	command -v systemd-analyze || { $(call INSTALL,systemd); }
 
+# What is exported as an OCI artifact goes through a registry, and comes back.
+REGISTRY := $(VENV)/debian/usr/bin/docker-registry
+
+/usr/bin/skopeo:
+	command -v skopeo || { $(call INSTALL,--no-install-recommends skopeo); }
+
+# Unpacked and not installed: as a service it would listen to everybody.
+$(REGISTRY): | $(STAMP)
+	folder=$$(mktemp -d) && cd $$folder && trap "rm -rf $$folder" EXIT && \
+	{ for try in 1 2 3 4 5 6; do apt-get -q download docker-registry && break || { $(APT) update; sleep 20; }; done; } && \
+	dpkg -x docker-registry_*.deb $(CURDIR)/$(VENV)/debian
+
 # And by a reader in JavaScript, written from docs/format.md alone.
 READER := tests/formats/node/node_modules/.package-lock.json
 
@@ -64,7 +76,7 @@ $(LATIN):
 # The tests mount disks and take rights away. In a folder of their own, no other run of pytest on this
 # machine clears them away as its own old ones. Files go in the order of tests/conftest.py, longest first: by
 # itself xdist sends those with the fewest tests last, and these take the longest.
-test: $(STAMP) $(READER) check | /usr/bin/zstd /usr/bin/minisign /usr/bin/bindfs /usr/bin/chromium /usr/bin/gcc /usr/bin/systemd-analyze $(LATIN)
+test: $(STAMP) $(READER) check | $(REGISTRY) /usr/bin/skopeo /usr/bin/zstd /usr/bin/minisign /usr/bin/bindfs /usr/bin/chromium /usr/bin/gcc /usr/bin/systemd-analyze $(LATIN)
 	root=$$(mktemp -d) && chmod 755 $$root && trap "rm -rf --one-file-system $$root" EXIT && \
 	PYTEST_DEBUG_TEMPROOT=$$root $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 

@@ -1,45 +1,33 @@
 """Model cards in the catalogue: what a held README.md says of licence, tags, and the model.
 
-A card comes from upstream, as text and as YAML, and is hostile: bounded, parsed to plain texts only, and
-never more than searched and shown. What the file itself says counts; the hub's own word for the licence
-is in ``manifests``.
+A card comes from upstream and is hostile: bounded, and never more than searched and shown. What the file
+itself says counts; the hub's own word for the licence is in ``manifests``.
 """
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sqlalchemy import insert, select
 
 from archiver.catalogue import queries
 from archiver.catalogue.schema import Card, FileRow, ManifestRow
 from archiver.errors import ArchiverError, DamageError
+from archiver.front_matter import README, README_MAX, TERM_MAX, parse_card, texts_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from sqlalchemy import Connection
 
     from archiver.archive.archive import Archive
     from archiver.catalogue.database import Catalogue
     from archiver.catalogue.queries import Location
 
-README: Final = "README.md"
-README_MAX: Final = 1 << 20
-"""Bytes of a card that is read; a larger one counts as empty."""
-FRONT_MATTER_MAX: Final = 64 << 10
-"""Characters of its front matter,"""
-DEPTH_MAX: Final = 16
-"""levels of it,"""
 TEXT_MAX: Final = 64 << 10
-"""and characters of the text below that are kept."""
+"""Characters of the text below the front matter that are kept,"""
 TERMS_MAX: Final = 256
-"""Tags, languages and the like of a card,"""
-TERM_MAX: Final = 200
-"""and characters of each, and of licence and title."""
+"""and so many tags, languages and the like of a card."""
 _TERMS: Final = ("tags", "language", "base_model", "pipeline_tag", "library_name", "datasets")
-_FRONT: Final = re.compile(r"\A---[ \t]*\r?\n(.*?)^---[ \t]*\r?$", re.DOTALL | re.MULTILINE)
 _HEADING: Final = re.compile(r"^#[ \t]+(.+?)[ \t#]*$", re.MULTILINE)
 
 
@@ -133,52 +121,13 @@ def _add(catalogue: Catalogue, manifest: int, facts: CardFacts) -> bool:
 
 def card_facts(data: bytes) -> CardFacts:
     """Return what a card says; never an error, whatever is in it."""
-    text = data.decode("utf-8", "replace").replace("\0", "�").removeprefix("\ufeff")
-    front = _FRONT.match(text[: FRONT_MATTER_MAX + 16])
-    body = text[front.end() :] if front else text
-    fields = _front_matter(front[1]) if front else {}
+    fields, body = parse_card(data)
     heading = _HEADING.search(body[:TEXT_MAX])
-    licence = _text(fields.get("license_name")) or _text(fields.get("license"))
-    terms = [term for key in _TERMS for term in _texts(fields.get(key))]
+    licences = [*texts_of(fields.get("license_name")), *texts_of(fields.get("license"))]
+    terms = [term for key in _TERMS for term in texts_of(fields.get(key))]
     return CardFacts(
-        licence=licence,
+        licence=licences[0] if licences else "",
         title=heading[1][:TERM_MAX] if heading else "",
         terms=tuple(dict.fromkeys(terms))[:TERMS_MAX],
         text=body.strip()[:TEXT_MAX],
     )
-
-
-def _front_matter(text: str) -> dict[str, Any]:
-    """Return the front matter as dicts, lists and texts; nothing if it is not plain YAML."""
-    import yaml  # noqa: PLC0415 - seldom needed
-
-    class Plain(yaml.BaseLoader):  # type: ignore[misc] # it has no types
-        """Makes texts of all scalars; aliases, which make much of little, and deep nesting are refused."""
-
-        depth = 0
-
-        def compose_node(self, parent: Any, index: Any) -> Any:
-            if self.depth >= DEPTH_MAX or self.check_event(yaml.AliasEvent):
-                raise yaml.YAMLError
-            self.depth += 1
-            try:
-                return super().compose_node(parent, index)
-            finally:
-                self.depth -= 1
-
-    try:
-        fields = yaml.load(text, Plain)  # noqa: S506 - a loader that makes nothing but plain values
-    except (yaml.YAMLError, RecursionError, ValueError, TypeError):
-        return {}
-    return {str(key): value for key, value in fields.items()} if isinstance(fields, dict) else {}
-
-
-def _text(value: Any) -> str:
-    return next(_texts(value), "")
-
-
-def _texts(value: Any) -> Iterator[str]:
-    """Yield the texts of a value that is one, or a list of some."""
-    for each in value if isinstance(value, list) else (value,):
-        if isinstance(each, str) and each.strip():
-            yield " ".join(each[:TERM_MAX].split())

@@ -69,6 +69,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
             "receipt",
             "Tell home what arrived behind a gap, and count it there.",
         ),
+        "export": ("export", "Write a snapshot in a form that other tools read."),
         "manifest": ("manifest", "Export or show manifests."),
         "verify": ("verify", "Check a plain folder against a manifest, without an archive."),
     },

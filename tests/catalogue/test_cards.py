@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from archiver import front_matter
 from archiver.catalogue import cards
 from archiver.catalogue.cards import CardFacts, card_facts
 
@@ -73,7 +74,7 @@ def test_everything_is_cut():
     assert len(told.licence) == len(told.title) == cards.TERM_MAX
     assert len(told.terms) == cards.TERMS_MAX
     assert len(told.text) == cards.TEXT_MAX
-    assert card(f"a: {'b' * (cards.FRONT_MATTER_MAX + 99)}\nlicense: mit").licence == ""
+    assert card(f"a: {'b' * (front_matter.FRONT_MATTER_MAX + 99)}\nlicense: mit").licence == ""
 
 
 @given(st.binary(max_size=400) | st.text(max_size=200).map(lambda t: f"---\n{t}\n---\n".encode()))

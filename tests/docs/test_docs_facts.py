@@ -8,6 +8,7 @@ import runpy
 import docskit
 import pytest
 
+from archiver import front_matter
 from archiver.archive import journal, lookup, manifests, records, watch
 from archiver.archive.packs import format as packs
 from archiver.archive.packs import reader, writer
@@ -15,6 +16,8 @@ from archiver.catalogue import cards, groups, sql, sqlite_file
 from archiver.catalogue import search as catalogue_search
 from archiver.codec import segment
 from archiver.errors import ExitCode
+from archiver.export import model, modelpack, oci_layout
+from archiver.export import text as export_text
 from archiver.night import commands as night_commands
 from archiver.night import delivery, metrics
 from archiver.night import facts as night_facts
@@ -97,15 +100,22 @@ BOUNDS = [
         "The catalogue's schema",
         f"{len(sqlite_file.TABLES)} tables of plain columns, {sqlite_file._SCHEMA_ENTRIES_MAX} entries",
     ),
-    ("A model card that is searched", f"{cards.README_MAX // MIB} MiB"),
+    ("A model card that is searched", f"{front_matter.README_MAX // MIB} MiB"),
     (
         "The front matter of a card",
-        f"{cards.FRONT_MATTER_MAX:,} characters, {cards.DEPTH_MAX} levels",
+        f"{front_matter.FRONT_MATTER_MAX:,} characters, {front_matter.DEPTH_MAX} levels",
     ),
     (
         "What is kept of a card",
-        f"{cards.TEXT_MAX:,} characters, {cards.TERMS_MAX} terms of {cards.TERM_MAX}",
+        f"{cards.TEXT_MAX:,} characters, {cards.TERMS_MAX} terms of {front_matter.TERM_MAX}",
     ),
+    ("A `config.json` that a paper speaks of", f"{model.CONFIG_MAX // MIB} MiB"),
+    (
+        "A text of upstream's in a paper",
+        f"{export_text.TEXT_MAX} characters, {model.LISTED_MAX} of",
+    ),
+    ("The `index.json` of an OCI image layout", f"{oci_layout.INDEX_MAX // MIB} MiB"),
+    ("A manifest that every registry takes", f"{modelpack.MANIFEST_MAX // MIB} MiB"),
     ("Groups of tensors of a layout", f"{groups.GROUPS_MAX:,}"),
     ("A search", f"{catalogue_search.WORDS_MAX} words of {catalogue_search.WORD_MAX} characters"),
     ("Paths, patterns or cards that a search finds", f"{catalogue_search.MATCHES_MAX:,}"),
