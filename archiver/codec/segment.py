@@ -38,6 +38,8 @@ _SURPRISE = 1.02
 
 _second_attempt = threading.Lock()
 """Few segments surprise, and two encodings of one take twice the memory: so there is one such at a time."""
+_unchecked_attempt = threading.Lock()
+"""Few objects are damaged, and one that is tried without its checksums is all in memory: likewise."""
 
 
 class Effort(StrEnum):
@@ -266,22 +268,73 @@ def _same(left: Bytes, right: Bytes) -> bool:
 def decode(header: ObjectHeader, body: memoryview | Source, out: Bytes | None = None) -> None:
     """Fill ``out`` (``header.size`` bytes), if it is given, from an object's frames; check its BLAKE3.
 
+    A frame's checksum that is wrong costs nothing: the digest proves more.
+
     Raises:
         DamageError: The frames are damaged, or give other bytes than the header names.
     """
-    if decoded_digest(header, body, out) != header.blake3:
+    try:
+        digest = decoded_digest(header, body, out)
+    except DamageError:
+        if not is_named_rightly(header, body, out):
+            raise
+        return
+    require_named_rightly(header, digest)
+
+
+def require_named_rightly(header: ObjectHeader, digest: str) -> None:
+    """Raise DamageError unless this is the digest that an object is named by."""
+    if digest != header.blake3:
         raise DamageError(
             f"Object {header.blake3} is damaged: its bytes have another digest.",
             object=header.blake3,
         )
 
 
-def decoded_digest(
+def is_named_rightly(
     header: ObjectHeader, body: memoryview | Source, out: Bytes | None = None
+) -> bool:
+    """Return whether an object's frames give the bytes that it is named by, whatever their checksums say.
+
+    ``out``, if it is given, is filled with these bytes.
+    """
+    with _unchecked_attempt:
+        try:
+            unchecked = _without_checksums(header, body)
+            return decoded_digest(*unchecked, out) == header.blake3
+        except (DamageError, ValueError):
+            return False
+
+
+def _without_checksums(
+    header: ObjectHeader, body: memoryview | Source
+) -> tuple[ObjectHeader, Source]:
+    """Return an object as if its frames had no checksums, in memory; ValueError if it cannot be."""
+    source = zstd.InMemory(body) if isinstance(body, memoryview) else body
+    if sum(header.frames) != source.size or min(header.frames) < zstd.FRAME_LEAST:
+        raise ValueError("the frames are cut short")
+    pieces: list[zstd.Piece] = []
+    sizes, begin = [], 0
+    for length in header.frames:
+        frame = source.read(begin, length, np.empty(length, np.uint8))
+        kept = zstd.without_checksum(frame)
+        pieces += kept
+        sizes.append(sum(map(len, kept)))
+        begin += length
+    return msgspec.structs.replace(header, frames=tuple(sizes)), zstd.InMemory(*pieces)
+
+
+def decoded_digest(
+    header: ObjectHeader,
+    body: memoryview | Source,
+    out: Bytes | None = None,
+    *,
+    checksums: bool = False,
 ) -> Blake3Hex:
     """Fill ``out`` (``header.size`` bytes), if it is given, from an object's frames, whatever it is called.
 
-    Return the BLAKE3 of these bytes; raise DamageError if the frames give none.
+    Return the BLAKE3 of these bytes; raise DamageError if the frames give none. Those frames that need no
+    decoder are compared with their ``checksums`` only if that is asked for: the others always are.
     """
     check_header(header)
     work = workspace()
@@ -295,8 +348,7 @@ def decoded_digest(
             body = zstd.InMemory(body)
         if sum(header.frames) != body.size:
             raise ValueError("the frames are cut short")  # noqa: TRY301 - one place words the error
-        # The digest proves more than the checksums of frames that need no decoder.
-        for piece in _decoded(header, body, outs, work, checksums=False):
+        for piece in _decoded(header, body, outs, work, checksums=checksums):
             hasher.update(piece.data)
         if out is not None and header.tail:
             out[len(out) - len(piece) :] = piece  # what is no whole word came last

@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import threading
 from bisect import bisect_right
+from contextlib import closing
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
@@ -64,6 +65,8 @@ _BLOCK_MAX: Final = 128 << 10
 _BLOCK_MIN: Final = 1 << 10
 _BLOCK_HEADER: Final = 3
 _CHECKSUM_BYTES: Final = 4
+FRAME_LEAST: Final = len(_MAGIC) + 1 + 1 + _BLOCK_HEADER + _CHECKSUM_BYTES
+"""Bytes of a frame that holds nothing."""
 _HEAD_MAX: Final = 18
 _FETCHED: Final = _HEAD_MAX + _BLOCK_HEADER + _BLOCK_MAX
 """A frame's head and its first block are read at once."""
@@ -222,6 +225,25 @@ def _raw_head(size: int, *, last: bool) -> bytes:
 def _checksum(content: xxhash.xxh64) -> bytes:
     """Return the checksum of a frame's content: the lower four bytes of its XXH64."""
     return (content.intdigest() & 0xFFFFFFFF).to_bytes(_CHECKSUM_BYTES, "little")
+
+
+def without_checksum(frame: Piece) -> tuple[Piece, ...]:
+    """Return the same frame without its checksum, in pieces; it is to be longer than a frame's head."""
+    at, view = len(_MAGIC), memoryview(frame)
+    if not view[at] & _CHECKSUM:
+        return (view,)
+    return bytes([*view[:at], view[at] & ~_CHECKSUM]), view[at + 1 : -_CHECKSUM_BYTES]
+
+
+def with_checksum(frame: Piece) -> bytes:
+    """Return a frame with the checksum that its content demands; ValueError if it gives none."""
+    source = InMemory(*without_checksum(frame))
+    hasher = xxhash.xxh64()
+    with closing(Content(source, 0, source.size, 0, checksum=False)) as content:
+        while content.left:
+            hasher.update(content.take(min(STEP, content.left)).data)
+        content.finish()
+    return bytes(memoryview(frame)[:-_CHECKSUM_BYTES]) + _checksum(hasher)
 
 
 class Coder:

@@ -187,3 +187,16 @@ def test_a_frame_of_a_million_tiny_blocks_costs_no_more_than_its_bytes():
     finally:
         tracemalloc.stop()
     assert peak < 20 << 20
+
+
+@pytest.mark.parametrize("way", [zstd.STORED, zstd.HUFFMAN, 3])
+@pytest.mark.parametrize("size", SIZES)
+def test_a_wrong_checksum_is_made_right(way, size):
+    plain = noise(size // 2) + bytes(size - size // 2)
+    frame = bytes(zstd.compress(array(plain), way))
+    assert len(frame) >= zstd.FRAME_LEAST
+    wrong = frame[:-4] + bytes(byte ^ 0x5A for byte in frame[-4:])
+    assert zstd.with_checksum(wrong) == zstd.with_checksum(frame) == frame
+    bare = b"".join(zstd.without_checksum(wrong))
+    assert zstandard.ZstdDecompressor().decompress(bare) == plain
+    assert b"".join(zstd.without_checksum(bare)) == bare

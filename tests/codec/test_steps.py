@@ -155,7 +155,7 @@ def test_a_frame_with_a_large_window_is_decoded_at_once():
     header = ObjectHeader(blake3_hex(plain), len(plain), 0, (len(frame),))
     assert both_ways(header, frame) == plain
     broken = bytearray(frame)
-    broken[-1] ^= 1
+    broken[len(broken) // 2] ^= 1
     with pytest.raises(DamageError):
         decode(header, memoryview(broken))
     assert both_ways(header, frame) == plain, "another thread, or this one, can go on"

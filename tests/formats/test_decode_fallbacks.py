@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kit import handmade
 from kit.cli import invoke
+from kit.faults import checksums
 
 from archiver.names import portable_paths
 
@@ -141,6 +142,22 @@ def test_each_single_frame_of_a_pack_can_be_lost(archive, decode, tmp_path):
     for start, end in frames:
         overwrite(path, pack[:start] + bytes(end - start) + pack[end:])
         assert restored(decode, archive, tmp_path / "out") == FILES, start
+
+
+@pytest.mark.parametrize("program", [True, False])
+def test_checksums_can_be_wrong(archive, decode, decoder, tmp_path, monkeypatch, program):
+    """An object's own digest proves it."""
+    if not program:
+        monkeypatch.setattr(decoder.shutil, "which", lambda _name: None)
+        monkeypatch.setattr(decoder, "optional", lambda _name: None)
+    path = only(archive, PACKS)
+    pack = bytearray(path.read_bytes())
+    places = checksums(path)
+    assert len(places) > 6
+    for begin, _ in places:
+        pack[begin] ^= 1
+    overwrite(path, bytes(pack))
+    assert restored(decode, archive, tmp_path / "out") == FILES
 
 
 def test_single_bits_of_the_signposts_can_flip(archive, decode, tmp_path):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 from kit.cli import invoke
-from kit.faults import overwrite, signposts
+from kit.faults import checksums, overwrite, signposts
 from kit.repository import bf16, files_below, safetensors
 
 from archiver.loopback.hub import Hub
@@ -36,6 +36,7 @@ SECOND = FIRST | {"empty": b"", "notes/read me.txt": b"some words " * 40}
 BITS = {
     "head": 6,
     "header": 14,
+    "checksum": 4,
     "index": 16,
     "trailer": 8,
     "manifest": 16,
@@ -108,6 +109,7 @@ def parts(root: Path) -> list[Part]:
     for path in packs:
         *headers, head, index, trailer = signposts(path)
         named = [("head", head), ("index", index), ("trailer", trailer)]
+        named += [("checksum", where) for where in checksums(path)]
         stretches += [("header", path, *where) for where in headers]
         stretches += [(kind, path, *where) for kind, where in named]
     documents = {"manifest": manifest, "seal": seal, "archive.json": root / "archive.json"}

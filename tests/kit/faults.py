@@ -46,6 +46,20 @@ def signposts(path: Path) -> list[tuple[int, int]]:
     return [*headers, (0, begins[0]), (index, len(data) - 16), (len(data) - 16, len(data))]
 
 
+def checksums(path: Path) -> list[tuple[int, int]]:
+    """Where the checksum of each frame of data lies in a pack."""
+    data = path.read_bytes()
+    (index,) = struct.unpack("<Q", data[-8:])
+    (length,) = struct.unpack_from("<I", data, index + 4)
+    ends = []
+    for _, offset, stored, _, _, frames, *_ in json.loads(data[index + 8 :][:length])["objects"]:
+        at = offset + stored - sum(frames)
+        for frame in frames:
+            at += frame
+            ends.append((at - 4, at))
+    return ends
+
+
 def wipe(path: Path, begin: int, end: int) -> None:
     """Zeros from ``begin`` to ``end``."""
     data = bytearray(path.read_bytes())

@@ -8,7 +8,7 @@ import shutil
 import pytest
 from kit import handmade
 from kit.archive import copy, seals
-from kit.faults import flip, signposts, wipe
+from kit.faults import checksums, flip, signposts, wipe
 from kit.repository import write_folder
 from repairkit import ONE, TWO, events, listing, model, own_pack, packs, sources, stored
 
@@ -62,6 +62,55 @@ def test_no_lost_frame_beside_the_data_costs_anything(
         assert {file.name: file.read_bytes() for file in out.iterdir()} == models[ONE]
         assert repair().code == 0
         assert stored(weights) == stored(pristine), number
+
+
+def test_no_wrong_checksum_of_a_frame_costs_anything(
+    run, repair, weights, tmp_path, models, pristine
+):
+    """Of raw blocks and of others: an object's own digest proves it, and the checksum is made again."""
+    path = own_pack(weights)
+    for number, (begin, _) in enumerate(checksums(path)):
+        flip(path, begin + number % 4)
+        found = run("audit", "-q", "--json", "-C", weights)
+        assert (found.code, found.codes) == (20, {"pack-damaged"}), number
+        out = tmp_path / f"out{number}"
+        assert run("restore", "-q", "-C", weights, ONE, out).code == 0
+        assert {file.name: file.read_bytes() for file in out.iterdir()} == models[ONE]
+        assert repair().code == 0
+        assert stored(weights) == stored(pristine), number
+
+
+def raw_frame(plain: bytes) -> bytes:
+    """A frame of one raw block, with a checksum that is wrong."""
+    head = b"\x28\xb5\x2f\xfd\x24" + bytes([len(plain)])
+    return head + (len(plain) << 3 | 1).to_bytes(3, "little") + plain + b"none"
+
+
+@pytest.mark.parametrize("raw", [True, False])
+def test_a_checksum_that_was_written_wrong_is_found_and_made_right(
+    run, repair, tmp_path, monkeypatch, raw
+):
+    """The pack is what its name says, and its digests are right: only `zstd` refuses the frame."""
+    root, plain = tmp_path / "wrong", b"some words " * 20
+    bad = raw_frame(plain) if raw else handmade.frame(plain)[:-4] + b"none"
+    with monkeypatch.context() as patch:
+        patch.setattr(handmade, "frame", lambda _plain: bad)
+        objects = [(plain, 0, handmade.object_frames(plain, 0))]
+    pack = handmade.pack(objects, full=True)
+    handmade.write_identity(root)
+    described = handmade.manifest([handmade.described("a.txt", [plain])])
+    handmade.write_snapshot(root, described, [pack])
+    handmade.write_pack(root, pack)
+    found = run("audit", "-q", "--json", "-C", root)
+    assert (found.code, found.codes) == (20, {"index-damaged", "carried-missing"})
+    assert "wrong checksum" in found.out
+    assert run("restore", "-q", "-C", root, "Org/Model", tmp_path / "out").code == 0
+    assert (tmp_path / "out" / "a.txt").read_bytes() == plain
+    assert repair(root=root).code == 0
+    assert run("audit", "-q", "-C", root, "--level", "files").code == 0
+    data = b"".join(path.read_bytes() for path in packs(root, "org/model"))
+    assert bad not in data
+    assert bad[:-4] + handmade.frame(plain)[-4:] in data
 
 
 def test_a_pack_with_an_index_of_older_writers_is_made_again_as_it_was(repair, tmp_path):

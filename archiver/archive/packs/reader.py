@@ -32,8 +32,10 @@ from archiver.codec.segment import (
     check_header,
     decode,
     decoded_digest,
+    is_named_rightly,
+    require_named_rightly,
 )
-from archiver.codec.zstd import InMemory
+from archiver.codec.zstd import InMemory, with_checksum
 from archiver.errors import DamageError, NotUnderstoodError, UnknownFormatError
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 
     from archiver.buffers import Bytes
     from archiver.codec.zstd import Source
+    from archiver.digest import HexDigest
     from archiver.storage.store import Reader
 
 DECODER_BYTES: Final = 8 << 20
@@ -334,7 +337,10 @@ class PackReader:
         self._first_whole(entry, decode_into_out)
 
     def copy(self, entry: IndexEntry) -> EncodedObject:
-        """Return an object as it is stored, after it was decoded and checked."""
+        """Return an object as it is stored, after it was decoded and checked.
+
+        A frame whose checksum alone is wrong gets the right one: damage is not copied.
+        """
 
         def copied(header: ObjectHeader, frames: Source) -> EncodedObject:
             check_header(header)
@@ -343,7 +349,14 @@ class PackReader:
                 size = min(length, frames.size - begin)
                 kept.append(bytes(frames.read(begin, size, np.empty(size, np.uint8))))
                 begin += size
-            decode(header, InMemory(*kept))
+            whole = InMemory(*kept)
+            try:
+                digest = decoded_digest(header, whole, checksums=True)
+            except DamageError:
+                if not is_named_rightly(header, whole):
+                    raise
+                return EncodedObject(header, tuple(map(with_checksum, kept)))
+            require_named_rightly(header, digest)
             return EncodedObject(header, tuple(kept))
 
         return self._first_whole(entry, copied)
@@ -358,7 +371,16 @@ class PackReader:
             names.add(self.object_header(entry.offset)[0].blake3)
 
         def add(header: ObjectHeader, frames: Source) -> None:
-            digest = decoded_digest(header, frames)
+            digest: HexDigest
+            try:
+                digest = decoded_digest(header, frames, checksums=True)
+            except DamageError:
+                # Without checksums anything may come out: only a name that is known tells.
+                known = (msgspec.structs.replace(header, blake3=name) for name in names)
+                right = (each for each in known if is_named_rightly(each, frames))
+                if (found := next(right, None)) is None:
+                    raise
+                digest = found.blake3
             named = msgspec.structs.replace(header, blake3=digest)
             contents[digest] = IndexEntry.of(named, entry.offset, entry.stored)
             if digest not in names:
