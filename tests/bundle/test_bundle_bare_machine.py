@@ -1,12 +1,13 @@
 """A machine with nothing on it: no network interface, an empty home, no zstd, a medium that is only read.
 
-All commands that are run there are those of the medium's own page, and those that the installer prints.
+What is typed there is what stands on the medium's own page.
 """
 
 from __future__ import annotations
 
+import html
 import os
-import shlex
+import re
 import shutil
 import subprocess
 import sys
@@ -112,41 +113,48 @@ def machine(origin, tmp_path):
         yield Machine(home, programs, mounts.enter_context(read_only(stick)), prefix)
 
 
-def commands_of(text: str) -> list[str]:
-    """The commands in what the installer, or the page, says: lines that are set off."""
-    return [line.strip() for line in text.splitlines() if line.startswith("    ")]
+def commands_of(volume: Path, title: str) -> list[str]:
+    """The commands below a heading of the volume's own page, as they are typed."""
+    page = (volume / "START-HERE.html").read_text()
+    part = page.partition(f"<h2>{title}")[2].partition("<h2>")[0]
+    blocks = re.findall("<pre>(.*?)</pre>", part, re.DOTALL)
+    return [line for block in blocks for line in html.unescape(block).splitlines()]
 
 
 @needs_mount
-def test_from_the_stick_alone(machine, origin):
+def test_by_the_page_of_the_stick_alone(machine, origin):
+    """Whoever types what stands there, in that order, has the models."""
     carried, _ = origin
     assert machine.run("python3", "-I", "-c", LONELY).returncode == 0
     assert machine.run("zstd", "--version").returncode != 0
-    said = machine.shell(f"sh {shlex.quote(str(machine.volume))}/tools/install.sh")
+    install, path = commands_of(machine.volume, "No archiver on that machine?")
+    said = machine.shell(install, machine.volume)
     assert [path.name for path in machine.home.iterdir()] == ["archiver"]
-    verify, take_in, what = [line for line in commands_of(said) if line.startswith("/")]
-    assert "volume 1 of 1" in machine.shell(verify)
-    assert "is in the archive now" in machine.shell(take_in)
-    assert SMALL in machine.shell(what)
-    archiver = what.split()[0]
-    machine.shell(f"{archiver} restore -C weights {SMALL} model")
-    assert files_below(machine.home / "model") == files_below(carried.model(SMALL))
-    machine.shell(f"{archiver} audit -C weights")
-    machine.shell(f"{archiver} manifest export -C weights {SMALL} -o manifest.json")
-    machine.shell(f"{archiver} verify model --manifest manifest.json")
-    machine.shell(f"{archiver} bundle restore {machine.stick} second")
-    assert files_below(machine.home / "second") == files_below(carried.model(SMALL))
+    typed = commands_of(machine.volume, "With archiver")
+    outputs = [machine.shell(f"{path}; {line}", machine.volume) for line in typed]
+    assert typed[0] == "archiver bundle verify --part ."
+    assert "is whole" in outputs[0]
+    assert "is in the archive now" in outputs[1]
+    assert SMALL in outputs[2]
+    for folder in ("model", "from-volumes"):
+        assert files_below(machine.home / folder) == files_below(carried.model(SMALL))
+    machine.shell(f"{path}; archiver audit -C ~/weights")
+    # What the installer says comes next is the same, from wherever one is.
+    archiver = machine.home / "archiver" / "bin" / "archiver"
+    assert [line.strip() for line in said.splitlines() if line.startswith(f"    {archiver}")] == [
+        f"{archiver} bundle verify --part {machine.stick}",
+        f"{archiver} bundle import -C weights --new {machine.stick}",
+        f"{archiver} list -C weights",
+    ]
 
 
 @needs_mount
-def test_a_bare_python_restores_there(machine, origin):
+def test_a_bare_python_restores_by_the_page(machine, origin):
     carried, _ = origin
-    machine.shell("sha256sum -c --quiet sha256sums.txt", machine.volume)
-    out = machine.home / "model"
-    machine.shell(
-        f"python3 -I -S decode.py restore {SMALL} {shlex.quote(str(out))}", machine.volume
-    )
-    assert files_below(out) == files_below(carried.model(SMALL))
+    for line in commands_of(machine.volume, "Without archiver"):
+        # No package of this machine's own helps.
+        machine.shell(line.replace("python3 -I", "python3 -I -S"), machine.volume)
+    assert files_below(machine.home / "by-hand") == files_below(carried.model(SMALL))
 
 
 @needs_mount

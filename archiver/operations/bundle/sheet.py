@@ -1,12 +1,11 @@
-"""The papers of a bundle: the sheet that a security officer reads and signs, and the page to start with.
+"""The sheet of a bundle, which a security officer reads and signs, and the sums of a volume.
 
-Both are made from what the archive holds, and are the same whenever they are made of the same.
+They are made from what the archive holds, and are the same whenever they are made of the same.
 """
 
 from __future__ import annotations
 
 import hashlib
-from html import escape
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
 
 _SHOWN: Final = 2_000
 """Files of a snapshot that the sheet lists; their manifest lists all."""
-_MODELS_SHOWN: Final = 200
-"""Models that the page to start with names."""
 _CODE: Final = frozenset(
     {".py", ".pyc", ".pyd", ".so", ".dll", ".dylib", ".exe", ".sh", ".bat", ".cmd", ".ps1", ".js", ".mjs",
      ".jar", ".class", ".wasm", ".whl", ".zip", ".tar", ".gz", ".ipynb", ".html", ".htm", ".svg", ".php",
@@ -243,48 +240,6 @@ def _plain(text: str) -> str:
     for sign in "\\`*_[]<>|":
         shown = shown.replace(sign, f"\\{sign}")
     return shown
-
-
-def start_page(bundle: Bundle, number: int) -> bytes:
-    """Return ``START-HERE.html``: what this medium is and what to do with it, without script or style."""
-    models = "".join(
-        f"<li>{escape(printable(each.repository))}, revision {escape(each.revision)}</li>"
-        for each in bundle.snapshots[:_MODELS_SHOWN]
-    )
-    more = len(bundle.snapshots) - _MODELS_SHOWN
-    models += f"<li>and {more:,} more, which MANIFEST.md lists</li>" if more > 0 else ""
-    first = escape(printable(bundle.snapshots[0].repository))
-    needs = (
-        "<p><b>This bundle is incremental.</b> It needs an archive that has what it leaves out.</p>"
-        if bundle.base
-        else ""
-    )
-    page = f"""<!DOCTYPE html>
-<html lang="en">
-<head><meta charset="utf-8"><title>Volume {number} of {bundle.volumes}</title></head>
-<body>
-<h1>Volume {number} of {bundle.volumes}</h1>
-<p>This is a part of a bundle of model repositories:</p>
-<ul>{models}</ul>
-<p>Bundle {bundle.id}. What it carries in detail, and a sheet to sign: MANIFEST.md.</p>
-{needs}
-<h2>With archiver</h2>
-<pre>archiver bundle verify PATH...            checks volumes, any of them
-archiver bundle import -C ARCHIVE PATH... takes volumes in, one after another, in any order
-archiver bundle import -C ARCHIVE --new PATH...  the same, and begins the archive
-archiver bundle restore PATH... DEST      writes the files of a model to disk, without an archive</pre>
-<p>PATH is the folder of a volume, or a folder with several of them.</p>
-<h2>Without archiver</h2>
-<p>Copy the folders of all volumes beside each other, or mount them, and run with Python 3.8 or newer:</p>
-<pre>python3 -I decode.py list
-python3 -I decode.py restore {first} DESTINATION
-python3 -I decode.py --packs /media/other/{folder_of(2)} restore {first} DESTINATION</pre>
-<p>README.txt says how it goes by hand, FORMAT.md all the rest. To check this volume alone, run
-<code>sha256sum -c sha256sums.txt</code> in its folder.</p>
-</body>
-</html>
-"""
-    return page.encode()
 
 
 def sums_of(files: Sequence[StoredFile]) -> bytes:

@@ -40,7 +40,8 @@ from archiver.archive.records import info_file
 from archiver.buffers import workspace
 from archiver.digest import blake3_hex
 from archiver.errors import ArchiverError, DamageError, ExitCode, NoSpaceError, UsageError
-from archiver.operations.bundle.sheet import start_page, sums_of
+from archiver.operations.bundle.sheet import sums_of
+from archiver.operations.bundle.start_page import start_page
 from archiver.operations.bundle.tools import another_tool
 from archiver.progress import Progress
 from archiver.storage.filesystem import free_bytes
