@@ -6,77 +6,20 @@ What is typed there is what stands on the medium's own page.
 from __future__ import annotations
 
 import html
-import os
 import re
-import shutil
-import subprocess
-import sys
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import pytest
 from bundlekit import SMALL, Carried, take_in
+from kit.bare_machine import bare_machine, without_network
 from kit.cli import invoke
 from kit.disks import needs_mount, read_only, skip_unless_mountable
 from kit.repository import files_below, noise
-from wheelkit import HERE, real_wheels
+from kit.wheels import HERE, real_wheels
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-PROGRAMS = ("sh", "dirname", "cat", "sha256sum")
-"""What the machine has besides a bare Python."""
-LONELY = """
-import os, socket
-names = {line.split(":")[0].strip() for line in open("/proc/net/dev") if ":" in line}
-assert names <= {"lo"}, names
-assert socket.socket().connect_ex(("127.0.0.1", 9)) != 0
-assert not os.listdir(os.environ["HOME"])
-"""
-
-
-def bare_python() -> str:
-    """The interpreter beneath this one's environment."""
-    return getattr(sys, "_base_executable", sys.executable)
-
-
-def without_network() -> list[str]:
-    """The words before a command that leave it no interface; a machine of the CI must have them."""
-    unshare = shutil.which("unshare") or "unshare"
-    for words in ([unshare, "--net"], [unshare, "--map-root-user", "--net"]):
-        done = subprocess.run([*words, "true"], capture_output=True, check=False)
-        if done.returncode == 0:
-            return words
-    assert not os.environ.get("CI"), "no namespace without a network can be made here"
-    pytest.skip("no namespace without a network can be made here")
-
-
-class Machine(NamedTuple):
-    """The far machine: its home, what it calls programs, and the medium as it is mounted there."""
-
-    home: Path
-    programs: Path
-    stick: Path
-    prefix: list[str]
-
-    @property
-    def volume(self) -> Path:
-        return self.stick / "volume-0001"
-
-    def run(self, *words: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*self.prefix, *map(str, words)],
-            env={"PATH": str(self.programs), "HOME": str(self.home)},
-            cwd=cwd or self.home,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    def shell(self, line: str, cwd: Path | None = None) -> str:
-        done = self.run("sh", "-c", line, cwd=cwd)
-        assert done.returncode == 0, f"$ {line}\n{done.stdout}{done.stderr}"
-        return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -102,15 +45,8 @@ def machine(origin, tmp_path):
     _, stick = origin
     prefix = without_network()
     skip_unless_mountable()
-    home, programs = tmp_path / "home", tmp_path / "bin"
-    home.mkdir()
-    programs.mkdir()
-    for name in PROGRAMS:
-        (programs / name).symlink_to(shutil.which(name))
-    (programs / "python3").write_text(f'#!/bin/sh\nexec {bare_python()} "$@"\n')
-    (programs / "python3").chmod(0o755)
     with ExitStack() as mounts:
-        yield Machine(home, programs, mounts.enter_context(read_only(stick)), prefix)
+        yield bare_machine(tmp_path, mounts.enter_context(read_only(stick)), prefix)
 
 
 def commands_of(volume: Path, title: str) -> list[str]:
@@ -125,8 +61,7 @@ def commands_of(volume: Path, title: str) -> list[str]:
 def test_by_the_page_of_the_stick_alone(machine, origin):
     """Whoever types what stands there, in that order, has the models."""
     carried, _ = origin
-    assert machine.run("python3", "-I", "-c", LONELY).returncode == 0
-    assert machine.run("zstd", "--version").returncode != 0
+    machine.require_lonely()
     install, path = commands_of(machine.volume, "No archiver on that machine?")
     said = machine.shell(install, machine.volume)
     assert [path.name for path in machine.home.iterdir()] == ["archiver"]

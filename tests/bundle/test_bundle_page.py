@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from bundlekit import LARGE, SMALL, volumes_of
-from wheelkit import HERE, hollow_wheels
+from kit.wheels import HERE, hollow_wheels
 
 import archiver
 

@@ -14,7 +14,7 @@ from importlib import metadata
 
 import pytest
 from bundlekit import SMALL, document, files, flip, linked, replace, volumes_of
-from wheelkit import HERE, MINOR, OWN, hollow_wheels, wheel
+from kit.wheels import HERE, MINOR, OWN, hollow_wheels, wheel
 
 OTHER = MINOR + 1
 

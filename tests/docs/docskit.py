@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 _FENCE = re.compile(r"^ *(```+|~~~+)")
 _RUN = "<!-- run -->"
+_VARYING = re.compile(r"\b[0-9a-f]{12,}\b|\d[\d.,:TZ-]*|\b[kMG]?B\b| +")
 
 
 def pages() -> list[Path]:
@@ -29,11 +30,12 @@ def page_id(path: Path) -> str:
 
 
 class Block(NamedTuple):
-    """A fenced block: its language, whether it is marked as run, its lines."""
+    """A fenced block: its language, whether it is marked as run, its lines, and what stands before it."""
 
     language: str
     run: bool
     lines: list[str]
+    mark: str = ""
 
 
 def blocks(text: str) -> Iterator[Block]:
@@ -42,15 +44,42 @@ def blocks(text: str) -> Iterator[Block]:
         mark = _FENCE.match(line)
         if not fence and mark:
             fence, language, lines = mark[1], line.strip().lstrip("`~").strip(), []
-            run = before == _RUN
+            run, mark_before = before == _RUN, before
         elif fence and line.strip() == fence:
             fence = ""
-            yield Block(language, run, lines)
+            yield Block(language, run, lines, mark_before)
         elif fence:
             lines.append(line)
         if line.strip():
             before = line.strip()
     assert not fence, "a code block is not closed"
+
+
+class Step(NamedTuple):
+    """A command, what the page shows of its output, and the mark of its block."""
+
+    command: str
+    output: list[str]
+    mark: str
+
+
+def steps(text: str, *marks: str) -> list[Step]:
+    """The commands of the blocks that have one of these marks."""
+    found: list[Step] = []
+    for block in blocks(text):
+        if block.mark not in (marks or (_RUN,)):
+            continue
+        for line in block.lines:
+            if line.startswith("$ "):
+                found.append(Step(line[2:], [], block.mark))
+            else:
+                found[-1].output.append(line)
+    return found
+
+
+def masked(line: str) -> str:
+    """A line of output, without what differs from run to run."""
+    return _VARYING.sub("#", line.strip())
 
 
 def prose(text: str) -> str:

@@ -12,7 +12,6 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
 import docs_forker
 import docskit
@@ -25,29 +24,10 @@ from archiver.loopback.hub import Hub
 from archiver.plan.reader import find_plan
 
 TUTORIAL = (docskit.ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
-_VARYING = re.compile(r"\b[0-9a-f]{12,}\b|\d[\d.,:TZ-]*|\b[kMG]?B\b| +")
 
 
-class Step(NamedTuple):
-    command: str
-    output: list[str]
-
-
-def steps() -> list[Step]:
-    steps: list[Step] = []
-    for block in docskit.blocks(TUTORIAL):
-        if not block.run:
-            continue
-        for line in block.lines:
-            if line.startswith("$ "):
-                steps.append(Step(line[2:], []))
-            else:
-                steps[-1].output.append(line)
-    return steps
-
-
-def masked(line: str) -> str:
-    return _VARYING.sub("#", line.strip())
+def steps() -> list[docskit.Step]:
+    return docskit.steps(TUTORIAL)
 
 
 def files_of(folder: Path) -> dict[str, Path]:
@@ -117,8 +97,8 @@ def test_the_tutorial_runs(tmp_path, work, endpoint, spool):
     last = steps()[int(parts[-2])].command if len(parts) > 1 else ""
     assert done.returncode == 0, f"$ {last}\n{parts[-1]}\n{done.stderr}"
     for step, printed in zip(steps(), parts[2::2], strict=True):
-        lines = {masked(line) for line in printed.splitlines()}
-        missing = [line for line in step.output if masked(line) not in lines]
+        lines = {docskit.masked(line) for line in printed.splitlines()}
+        missing = [line for line in step.output if docskit.masked(line) not in lines]
         assert not missing, f"$ {step.command}\n{printed}"
 
 
