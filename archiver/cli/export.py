@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -18,6 +19,7 @@ from archiver.errors import ExitCode
 from archiver.text import human_bytes, human_rate, plural, printable
 
 if TYPE_CHECKING:
+    from archiver.archive.archive import Archive
     from archiver.archive.seals import Snapshot
     from archiver.operations.oci import OciReport
 
@@ -33,7 +35,18 @@ _MANIFEST_LIMIT: Final = "4 MiB"
     type=click.Path(path_type=Path),
     help="An OCI image layout, to which the model is added as an artifact (ModelPack).",
 )
-@click.option("--tag", metavar="NAME", help="What the layout calls it. [default: the revision]")
+@click.option("--bom", is_flag=True, help="A bill of materials of the model (CycloneDX 1.6, JSON).")
+@click.option(
+    "-o",
+    "--output",
+    "target",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Of --bom: a new file. [default: stdout]",
+)
+@click.option(
+    "--tag", metavar="NAME", help="Of --oci: what the layout calls it. [default: the revision]"
+)
 @click.option(
     "--memory", type=Size(1), help="Stay below this much memory in all. [default: 400 MB]"
 )
@@ -42,6 +55,8 @@ _MANIFEST_LIMIT: Final = "4 MiB"
 def command(
     reference: str,
     folder: Path | None,
+    bom: bool,
+    target: Path | None,
     tag: str | None,
     memory: int | None,
     pack_folders: tuple[Path, ...],
@@ -50,13 +65,20 @@ def command(
 
     --oci writes each file as a blob, compared with its manifest's digests before it gets its name, and
     names the artifact in the layout's index last. Blobs that are there and right are kept, and so is what
-    else the layout holds.
+    else the layout holds. --bom lists the files with the digests that the manifest has.
     """
-    if folder is None:
-        raise click.UsageError("Say what to write: --oci DIR.")
+    if bom == (folder is not None):
+        raise click.UsageError("Say what to write, one of --oci DIR and --bom.")
+    if bom and tag:
+        raise click.UsageError("--tag goes with --oci only.")
+    if target and not bom:
+        raise click.UsageError("--output goes with --bom only.")
     budget = memory_budget(memory)
     archive = open_archive(reading=True, pack_folders=pack_folders)
     snapshot = snapshot_of(archive, reference)
+    if folder is None:
+        _write_bom(archive, snapshot, target)
+        return
     from archiver.operations.oci import OciRequest, export_oci
 
     request = OciRequest(snapshot, folder, tag or "", budget)
@@ -64,6 +86,22 @@ def command(
     with Meter("Exporting") as meter:
         report = export_oci(archive, request, meter)
     _show_oci(report, snapshot, time.monotonic() - started)
+
+
+def _write_bom(archive: Archive, snapshot: Snapshot, target: Path | None) -> None:
+    from archiver.operations.bom import bom_file, export_bom
+
+    if target is None:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(bom_file(archive, snapshot)[0])
+        return
+    report = export_bom(archive, snapshot, target)
+    fields = msgspec.to_builtins(report) | given(snapshot)
+    output.record("bom", **fields | {"vouched": described(report.vouched)})
+    output.line(
+        f"Wrote {target}: the bill of materials of {snapshot.title}, "
+        f"{plural(report.files, 'file')}, {report.serial}."
+    )
 
 
 def _show_oci(report: OciReport, snapshot: Snapshot, seconds: float) -> None:

@@ -71,7 +71,6 @@ class ModelFacts(msgspec.Struct, frozen=True):
         task: What the card says that it does.
         datasets: What the card says that it was trained on.
         base_models: What the card says that it was made from.
-        whole: Whether these are all files of the revision; None where nobody knows.
     """
 
     repository: RepositoryName

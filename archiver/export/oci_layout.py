@@ -7,6 +7,7 @@ whole, by one run at a time; what others wrote into it stays.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import time
 from contextlib import contextmanager
@@ -57,17 +58,15 @@ class OciLayout:
             ArchiverError: It cannot be written to.
         """
         open_folder(self.root)
-        try:
-            there = [name.name for name in self.root.iterdir() if not _is_left(name.name)]
-        except OSError as error:
-            raise explain_system_error(error, f"{self.root} was looked at") from error
-        if not there:
-            write_over(self.root / LAYOUT, document({"imageLayoutVersion": _VERSION}))
-        elif LAYOUT not in there:
-            raise UsageError(
-                f"{self.root} is neither empty nor an OCI image layout; nothing was written.",
-                hint=_ANOTHER,
-            )
+        with self._locked():  # another run may be making it just now
+            there = [path.name for path in self.root.iterdir() if not _is_left(path.name)]
+            if not there:
+                write_over(self.root / LAYOUT, document({"imageLayoutVersion": _VERSION}))
+            elif LAYOUT not in there:
+                raise UsageError(
+                    f"{self.root} is neither empty nor an OCI image layout; nothing was written.",
+                    hint=_ANOTHER,
+                )
         marker = self._read(LAYOUT, _LAYOUT_MAX)
         if marker.get("imageLayoutVersion") != _VERSION:
             raise self._refused(
@@ -107,6 +106,9 @@ class OciLayout:
         Raise UsageError if the name stands for another one; what that is stays as it was.
         """
         with self._locked():
+            for path in self.root.iterdir():
+                if _LEFT.fullmatch(path.name):
+                    path.unlink(missing_ok=True)
             index = self._read(INDEX, INDEX_MAX, absent=True)
             entries = self._index(index)
             name = _name(descriptor)
@@ -121,9 +123,6 @@ class OciLayout:
             if len(data) > INDEX_MAX:
                 raise self._refused(f"{INDEX} would be larger than {INDEX_MAX:,} bytes")
             write_over(self.root / INDEX, data)
-            for path in self.root.iterdir():
-                if _LEFT.fullmatch(path.name):
-                    path.unlink(missing_ok=True)
         return True
 
     def taken(self, name: str) -> UsageError:
@@ -180,17 +179,20 @@ class OciLayout:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Keep other runs from the index; raise LockedError if one holds it for long."""
+        """Keep other runs from the two small files; raise LockedError if one holds them for long."""
         try:
-            with (self.root / LAYOUT).open("rb") as file:
+            handle = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
                 deadline = time.monotonic() + _WAIT
-                while not _tried(file.fileno()):
+                while not _tried(handle):
                     if time.monotonic() > deadline:
                         raise LockedError(
                             f"Another run holds {self.root}.", hint="Run the same command again."
                         )
                     time.sleep(0.05)
                 yield
+            finally:
+                os.close(handle)
         except OSError as error:
             raise explain_system_error(error, f"{self.root} was written to") from error
 

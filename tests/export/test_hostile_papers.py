@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 from exportkit import (
     Model,
     OCIImageManifest,
@@ -70,6 +72,15 @@ def test_an_artifact_is_made_of_it(hostile, export, layout):
     assert printable(config)
     assert printable(manifest["annotations"])
     assert files_of(layout, "x") == hostile
+
+
+def test_a_bill_is_made_of_it(hostile, archive, cli):
+    result = cli("export", "-q", "-C", archive, REPO, "--bom")
+    assert result.code == 0
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(result.out) is None
+    told = json.loads(result.out)
+    assert printable(told["metadata"])
+    assert len(result.out) < 20_000
 
 
 def test_paths_are_exact_and_harm_no_terminal(hub, mirror, export, layout):
