@@ -87,6 +87,7 @@ class PlaceState(msgspec.Struct, frozen=True):
         signer: The id of the trusted key that signed it.
         aged: How many more snapshots its receipts tell of, whose proofs there are too old to count.
         troubled: How many are there and are damaged, not whole or not proven, as its receipts say.
+        claimed: When a newer receipt was written, that no trusted key signed; ``""``: there is none.
     """
 
     place: str
@@ -107,6 +108,7 @@ class PlaceState(msgspec.Struct, frozen=True):
     signer: str = ""
     aged: int = 0
     troubled: int = 0
+    claimed: str = ""
 
     @property
     def counts(self) -> bool:
@@ -446,6 +448,7 @@ class _Judge:
             signer=signer,
             aged=self._aged.get(place, 0),
             troubled=len(told.troubled) if told and signer else 0,
+            claimed=told.claim.receipt.time if told and told.claim else "",
         )
 
     def _standing(

@@ -102,6 +102,11 @@ class ReceivedSnapshot(ReportedSnapshot, frozen=True, omit_defaults=True):
             size,
         )
 
+    def is_held(self, snapshots: Mapping[Blake3Hex, Snapshot]) -> bool:
+        """Return whether it is one of those that are held, by id, and says of it what its seal says."""
+        snapshot = snapshots.get(Blake3Hex(self.id))
+        return snapshot is not None and self.is_of(snapshot)
+
 
 class TroubledSnapshot(ReportedSnapshot, frozen=True):
     """A snapshot whose seal is at a place, and that does not count there."""
@@ -304,17 +309,6 @@ def accepted_receipts(events: Iterable[tuple[str, Event]]) -> list[AcceptedRecei
     return accepted
 
 
-def newest_receipts(receipts: Iterable[AcceptedReceipt]) -> dict[str, AcceptedReceipt]:
-    """Return the newest receipt of each place, by its identity."""
-    return {each.receipt.place: each for each in _by_age(receipts)}
-
-
-def receipts_called(receipts: Iterable[AcceptedReceipt], text: str) -> dict[str, AcceptedReceipt]:
-    """Return the newest receipt of each place whose identity, or newest name, is ``text``."""
-    newest = newest_receipts(receipts)
-    return {place: each for place, each in newest.items() if text in {place, each.receipt.name}}
-
-
 def _by_age(receipts: Iterable[AcceptedReceipt]) -> list[AcceptedReceipt]:
     """Return them as they were written; those of one second as they were accepted."""
     return sorted(receipts, key=lambda accepted: accepted.receipt.time)
@@ -365,6 +359,13 @@ def told_by(
     return told
 
 
+def places_called(told: Mapping[str, Told], text: str) -> dict[str, Told]:
+    """Return those of the places whose identity, or newest name, is ``text``."""
+    return {
+        place: says for place, says in told.items() if text in {place, says.newest.receipt.name}
+    }
+
+
 def _added_up(
     receipts: Iterable[AcceptedReceipt], snapshots: Mapping[Blake3Hex, Snapshot]
 ) -> tuple[dict[str, str], dict[str, TroubledSnapshot]]:
@@ -376,8 +377,7 @@ def _added_up(
             held, troubled = {}, {}
         for each in receipt.snapshots:
             troubled.pop(each.id, None)
-            snapshot = snapshots.get(Blake3Hex(each.id))
-            if snapshot is not None and each.is_of(snapshot):
+            if each.is_held(snapshots):
                 held[each.id] = min(each.stored, accepted.accepted)
         for short in receipt.troubled:
             held.pop(short.id, None)

@@ -320,7 +320,7 @@ def import_(
         raise click.UsageError("--sign goes with --receipt only.")
     wanted = request_of(receipt, secret) if receipt else None
     if wanted:
-        wanted.require_place()
+        wanted.require_place(archive_folder())
     try:
         archive = begin_archive(archive_folder(), paths) if new else open_archive()
     except NoArchiveError as error:

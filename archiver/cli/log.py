@@ -123,7 +123,7 @@ def sentence(event: Event) -> str:  # noqa: C901, PLR0911, PLR0912, PLR0915 - on
             came = f"a bundle ({printable(bundle[:16])}) of archive {printable(archive)}"
             return f"came in with {came}, {_ids(snapshots, 'snapshot')}."
         case kinds.ReceiptAccepted(place, receipt, signature=signature):
-            signed = "signed" if signature else "signed by nobody"
+            signed = "with a signature" if signature else "without a signature"
             return (
                 f"accepted a receipt ({printable(receipt[:16])}) of {printable(place)}, {signed}."
             )

@@ -17,7 +17,7 @@ from archiver.cli.options import (
     print_limits,
 )
 from archiver.errors import ExitCode
-from archiver.report.words import described, medium, reason, sentence, verdict
+from archiver.report.words import by_receipt, described, medium, reason, sentence, verdict
 from archiver.text import human_bytes, human_share, plural, printable
 
 if TYPE_CHECKING:
@@ -225,6 +225,8 @@ def _copies(status: Status, *, every: bool) -> None:
     count = plural(status.copies, "place")
     output.line(f"Copies: each snapshot in {count} or more, proven within {status.copy_days} d.")
     for place in status.places:
+        if told := by_receipt(place):
+            output.line(f"  Told by receipt: {printable(place.place)}: {told}.")
         if why := reason(place):
             output.line(f"  Does not count: {printable(place.place)}: {why}.")
         elif place.standing == "counts" and place.medium == "unknown":

@@ -71,6 +71,8 @@ def _samples(status: Status, news: News, plan: str, archive: str) -> Iterator[Sa
             labels = {**of, "plan": plan}
             yield "archiver_upstream_answered_timestamp_seconds", labels, _time(oldest)
     for place in status.places:
+        if place.standing == "claim":
+            continue  # anybody could have written that there is such a place
         labels = {**of, "place": place.place}
         yield "archiver_proof_oldest_timestamp_seconds", labels, _time(place.proven)
         yield "archiver_place_seen_timestamp_seconds", labels, _time(place.seen)

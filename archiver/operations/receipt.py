@@ -44,6 +44,7 @@ from archiver.errors import (
 )
 from archiver.smoke.receipt import last_tested
 from archiver.storage.files import require_place, write_new
+from archiver.storage.store import local_folder
 from archiver.text import plural, printable, utc_now
 
 if TYPE_CHECKING:
@@ -89,8 +90,15 @@ class WriteRequest(NamedTuple):
         """Where its signature goes."""
         return beside(self.path) if self.key else None
 
-    def require_place(self) -> None:
-        """Raise UsageError or DeniedError now if it could not be written later."""
+    def require_place(self, archive: Path) -> None:
+        """Raise UsageError or DeniedError now if it could not be written later.
+
+        In the folder of the archive it would be one more file to ask about.
+        """
+        if self.path.resolve().is_relative_to(archive.resolve()):
+            raise UsageError(
+                f"{self.path} lies in the archive.", hint="Name a file in another folder."
+            )
         for path in (self.path, self.signature):
             if path is not None:
                 require_place(path)
@@ -113,7 +121,7 @@ def write(archive: Archive, request: WriteRequest) -> WrittenReceipt:
         UsageError: No such snapshot is held, or the file is there already.
         TooLargeError: There is more to tell than a receipt can.
     """
-    request.require_place()
+    request.require_place(local_folder(archive.store).path)
     data = receipt_file(_Writing(archive, request).receipt())
     if len(data) > RECEIPT_MAX:
         raise TooLargeError(
@@ -126,7 +134,13 @@ def write(archive: Archive, request: WriteRequest) -> WrittenReceipt:
     if request.key is None or request.signature is None:
         return WrittenReceipt(str(request.path), len(data), receipt)
     comment = f"receipt of place {receipt.place}, archive {receipt.archive}, {receipt.time}"
-    write_new(request.signature, request.key.signature(data, comment))
+    try:
+        write_new(request.signature, request.key.signature(data, comment))
+    except BaseException:
+        request.path.unlink(
+            missing_ok=True
+        )  # without it, it would look like one that nobody signed
+        raise
     return WrittenReceipt(
         str(request.path), len(data), receipt, str(request.signature), request.key.id
     )

@@ -494,6 +494,7 @@ def _places(
     history: PlaceHistory, snapshots: Sequence[Snapshot], state: Status, now: str
 ) -> Iterator[PlaceProofs]:
     """Yield the places in the order of a status: this one, those that count, the others."""
+    told = history.believed(state.policy.keys, snapshots)
     contents = history.copies()
     at = contents.places()
     known: dict[str, Snapshot] = {snapshot.id: snapshot for snapshot in snapshots}
@@ -501,7 +502,8 @@ def _places(
     there = {pack.pack for pack in state.pack_list if pack.there}
     for place in state.places[:PLACES_MAX]:
         key = place.id or place.place
-        held = [known[name] for name in at.get(key, ()) if name in known]
+        listed = set(at.get(key, ())) | (told[key].held.keys() if place.signer else set())
+        held = [known[name] for name in sorted(listed) if name in known]
         names = [key, *contents.names(key)]
         here = place.standing == "here"
         proofs = history.pack_proofs(names, snapshots if here else held)

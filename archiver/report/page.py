@@ -19,7 +19,7 @@ import msgspec
 from archiver.errors import SkippedError
 from archiver.report.changes import change_sentence
 from archiver.report.facts import WEEKS, ChangeKind, Facts, PlaceProofs, RunDay, monday
-from archiver.report.words import medium, reason, sentence, verdict
+from archiver.report.words import by_receipt, medium, reason, sentence, verdict
 from archiver.smoke.libraries import install_hint
 from archiver.text import human_bytes, human_share, plural, printable, seconds_of
 
@@ -149,6 +149,7 @@ def _environment() -> Environment:
         "share": human_share,
         "plural": plural,
         "medium": medium,
+        "by_receipt": by_receipt,
         "reason": reason,
         "weeks": WEEKS,
     }

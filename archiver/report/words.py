@@ -70,6 +70,22 @@ def reason(place: PlaceState) -> str:
     return f"{why}{now}" if why else ""
 
 
+def by_receipt(place: PlaceState) -> str:
+    """Return what receipts say of a place, where any counts; ``""`` if none does."""
+    if not place.signer:
+        return ""
+    words = [f"a receipt of {place.receipt}, signed by the key {place.signer}"]
+    if place.aged:
+        words.append(f"{plural(place.aged, 'more snapshot')} there, proven too long ago to count")
+    if place.troubled:
+        words.append(f"{plural(place.troubled, 'snapshot')} not whole there")
+    if place.claimed:
+        words.append(
+            f"a newer one of {place.claimed}, which no trusted key signed, counts for nothing"
+        )
+    return "; ".join(words)
+
+
 _REASONS: Final[dict[Standing, str]] = {
     "deleted": "it is not at {path} any more",
     "incomplete": "{missing} are not there",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 
-from receiptkit import signed_anew, take_in
+from receiptkit import rewritten, signed_anew, take_in
+
+from archiver.archive.archive import Archive
 
 
 def test_a_bundle_goes_and_a_receipt_comes_back(sides):
@@ -210,3 +212,122 @@ def test_the_next_bundle_carries_only_what_is_new(sides):
     assert (dry.only("bundle-export")["left_out"], dry.only("bundle-export")["packs"]) == (1, 0)
     lost = sides.at_home("bundle", "export", "org/one", *nowhere, "--not-in", "nowhere", code=2)
     assert "the vault" in lost.out
+
+
+def test_what_the_far_side_said_last_and_signed_goes_before_a_claim(sides, later):
+    """A stranger's word about the same place makes no bundle that lacks something there."""
+    sides.accept(sides.receipt("--name", "the vault"))
+    with later(1):
+        claim = sides.receipt("--name", "the vault", key="")
+        two = next(each for each in Archive.open(sides.home).snapshots_of("org/two"))
+        (listed,) = json.loads(claim.read_bytes())["snapshots"]
+        forged = listed | {
+            "id": two.id,
+            "repository": "org/two",
+            "revision": two.seal.revision,
+            "bytes": sum(size for _, size in two.seal.packs),
+        }
+        rewritten(claim, snapshots=[listed, forged])
+        sides.accept(claim, code=4)
+        nowhere = ("-n", "--to", sides.folder / "none", "--not-in", "the vault")
+        dry = sides.at_home("bundle", "export", "org/one", "org/two", *nowhere)
+        assert (dry.only("bundle-export")["left_out"], dry.only("bundle-export")["packs"]) == (1, 1)
+        assert sides.place()["claimed"] == json.loads(claim.read_bytes())["time"]
+
+
+def test_a_part_and_the_rest_are_both_left_out(sides, later):
+    sides.accept(sides.receipt("--name", "the vault"))
+    with later(1):
+        sides.carry("org/two")
+        sides.accept(sides.receipt("org/two", "--name", "the vault"))
+        nowhere = ("-n", "--to", sides.folder / "none", "--not-in", "the vault")
+        dry = sides.at_home("bundle", "export", "org/one", "org/two", *nowhere)
+        assert (dry.only("bundle-export")["left_out"], dry.only("bundle-export")["packs"]) == (2, 0)
+
+
+def test_a_far_archive_of_its_own_tells_of_what_came_from_here(sides, run, far_disk):
+    """It has another id, and bundles of several archives may have come there."""
+    sides.far = far_disk / "theirs"
+    assert run("init", "-q", "-C", sides.far).code == 0
+    path = sides.receipt()
+    assert "is of another archive" in sides.accept(path, code=22).out  # nothing came there yet
+    sides.carry("org/one")
+    path = sides.receipt()
+    told = json.loads(path.read_bytes())
+    assert told["archive"] != told["origins"][0]
+    sides.accept(path)
+    assert sides.copies() == {"org/one": 2, "org/two": 1}
+
+
+def test_receipts_go_along_with_a_copy_of_the_archive(sides, far_disk):
+    sides.accept(sides.receipt())
+    replica = far_disk / "replica"
+    sides.at_home("copy", "--new", replica, "--min-free", "0")
+    sides.home = replica
+    assert sides.accepted() == 1
+    # Here it lies on the far side's disk, which is no second place; home is one.
+    assert sides.copies()["org/one"] == 2
+
+
+def test_a_receipt_accepted_at_a_copy_comes_home_with_the_next_copy(sides, tmp_path):
+    home, replica = sides.home, tmp_path / "replica"
+    sides.at_home("copy", "--new", replica, "--min-free", "0")
+    sides.home = replica
+    sides.accept(sides.receipt())
+    sides.home = home
+    assert sides.copies()["org/one"] == 1
+    sides.at_home("copy", replica, "--min-free", "0")
+    assert sides.copies()["org/one"] == 2
+
+
+def test_status_and_report_tell_of_it(sides, run, later):
+    sides.accept(sides.receipt("--name", "the vault"))
+    signer = sides.place()["signer"]
+    said = run("-C", sides.home, "status").out
+    assert "Told by receipt: the vault: a receipt of " in said
+    assert f"signed by the key {signer}." in said
+    assert run("-C", sides.home, "report", "-q").code == 0
+    report = sides.home / "report.html"
+    facts = json.loads(report.with_suffix(".json").read_bytes())
+    (place,) = [each for each in facts["places"] if each["state"]["standing"] != "here"]
+    assert (place["packs"], place["never"]["packs"], len(place["weeks"])) == (1, 0, 1)
+    assert f"signed by the key {signer}" in report.read_text()
+    with later(1):
+        sides.accept(sides.receipt("--name", "the vault", key=""), code=4)
+        assert (
+            "which no trusted key signed, counts for nothing" in run("-C", sides.home, "status").out
+        )
+
+
+def test_a_receipt_is_written_where_it_does_no_harm(sides):
+    path = sides.receipt()
+    sides.there("receipt", "write", "-o", path, code=2)
+    sides.there("receipt", "write", "-o", sides.far / "receipt.json", code=2)
+    sides.there("receipt", "write", "-o", sides.folder / "no" / "receipt.json", code=2)
+    sides.there("receipt", "write", "-o", sides.folder / "x.json", "--name", "x\x1b[2J", code=2)
+    sides.there("receipt", "write", "org/none", "-o", sides.folder / "x.json", code=2)
+    assert not (sides.folder / "x.json").exists()
+    # A signature that cannot be written leaves no receipt that would look as if nobody signed it.
+    (sides.folder / "y.json.minisig").mkdir()
+    key = ("--sign", sides.folder / "far.key")
+    sides.there("receipt", "write", "-o", sides.folder / "y.json", *key, code=2)
+    assert not (sides.folder / "y.json").exists()
+
+
+def test_a_receipt_is_shown_without_an_archive(sides, run):
+    path = sides.receipt("--name", "the vault")
+    shown = run("receipt", "show", path).out
+    assert "the vault" in shown
+    assert "not checked" in shown
+    assert run("receipt", "show", sides.receipt(key="")).out.count("none") >= 1
+
+
+def test_what_was_never_proven_there_does_not_count(sides, tmp_path):
+    """An import of a folder writes and proves nothing by reading back; an audit does."""
+    take_in(sides.far, tmp_path / "three", "org/three", 5)
+    told = json.loads(sides.receipt().read_bytes())
+    assert [each["trouble"] for each in told["troubled"]] == ["unproven"]
+    sides.there("audit", "--level", "stored")
+    told = json.loads(sides.receipt().read_bytes())
+    (three,) = [each for each in told["snapshots"] if each["repository"] == "org/three"]
+    assert (three["stored"] != "", "content" in three, "files" in three) == (True, False, False)

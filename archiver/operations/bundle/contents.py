@@ -38,15 +38,16 @@ from archiver.archive.parity.sidecar import shape_of
 from archiver.archive.publish import closure_names, missing_packs
 from archiver.archive.receipts import (
     accepted_receipts,
-    newest_receipts,
     parse_receipt,
-    receipts_called,
+    places_called,
+    told_by,
 )
+from archiver.digest import Blake3Hex
 from archiver.errors import DamageError, TooLargeError, UsageError, skip_damaged
 from archiver.text import human_bytes, plural, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from archiver.archive.archive import Archive
     from archiver.archive.bundles.planning import Placed
@@ -199,8 +200,9 @@ def bundle_of(
     """
     cluster, sources = cluster_of(volume_size), contents.sources()
     taken = sum(room_for(file.size, cluster) for file in tools.files) if tools else 0
-    newest = newest_receipts(accepted_receipts(archive.events(skip_damaged)))
-    receipts = tuple(sorted((place, each.receipt.id) for place, each in newest.items()))
+    accepted = accepted_receipts(archive.events(skip_damaged))
+    told = told_by(accepted, archive.policy().keys, {}) if accepted else {}
+    receipts = tuple(sorted((place, says.newest.receipt.id) for place, says in told.items()))
     explanations = explanations_of(archive)
     fixed = sum(room_for(each.size, cluster) for each in explanations)
     common = contents.documents
@@ -331,7 +333,7 @@ def far_side(archive: Archive, text: str) -> FarSide:
     """
     path = Path(text)
     if not path.is_file():
-        return _of_receipt(archive, _remembered(archive, text), f"The receipt of {printable(text)}")
+        return _remembered(archive, text)
     try:
         with path.open("rb") as file:
             data = file.read(DOCUMENT_MAX + 1)
@@ -341,7 +343,9 @@ def far_side(archive: Archive, text: str) -> FarSide:
             hint="'archiver inventory' on the far machine writes such a file.",
         ) from error
     if _kind_of(data) == "receipt":
-        return _of_receipt(archive, parse_receipt(data, text), text)
+        receipt, held = parse_receipt(data, text), _held(archive)
+        listed = [each.id for each in receipt.snapshots if each.is_held(held)]
+        return _of_snapshots(archive, receipt, listed, text)
     inventory = parse_inventory(data, text)
     return FarSide(inventory.id, frozenset(inventory.packs))
 
@@ -357,17 +361,23 @@ def _kind_of(data: bytes) -> str:
         return ""
 
 
-def _remembered(archive: Archive, text: str) -> Receipt:
-    accepted = accepted_receipts(archive.events(skip_damaged))
-    called = receipts_called(accepted, text)
+def _remembered(archive: Archive, text: str) -> FarSide:
+    """Return what the receipts of a place that is called so add up to: those that count, if any does."""
+    told = told_by(
+        accepted_receipts(archive.events(skip_damaged)), archive.policy().keys, _held(archive)
+    )
+    called = places_called(told, text)
     if len(called) == 1:
-        return called.popitem()[1].receipt
+        (says,) = called.values()
+        return _of_snapshots(
+            archive, says.newest.receipt, says.held, f"The receipt of {printable(text)}"
+        )
     if called:
         raise UsageError(
             f"{len(called)} places are called {printable(text)!r}.",
             hint=f"Name the one that is meant by its identity: {', '.join(sorted(called))}.",
         )
-    names = sorted({printable(each.receipt.name) for each in accepted})
+    names = sorted({printable(says.newest.receipt.name) for says in told.values()})
     raise UsageError(
         f"There is no file {printable(text)}, and no receipt of a place that is called so was accepted.",
         hint="'archiver inventory' and 'archiver receipt write' on the far machine write such a file. "
@@ -375,17 +385,21 @@ def _remembered(archive: Archive, text: str) -> Receipt:
     )
 
 
-def _of_receipt(archive: Archive, receipt: Receipt, what: str) -> FarSide:
+def _held(archive: Archive) -> dict[Blake3Hex, Snapshot]:
+    return {snapshot.id: snapshot for snapshot in archive.snapshots(skip_damaged)}
+
+
+def _of_snapshots(
+    archive: Archive, receipt: Receipt, listed: Collection[str], what: str
+) -> FarSide:
     """Return the packs of the snapshots that a receipt lists: by the seals that are here."""
-    held: dict[str, Snapshot] = {each.id: each for each in archive.snapshots(skip_damaged)}
-    known = [
-        held[each.id] for each in receipt.snapshots if each.id in held and each.is_of(held[each.id])
-    ]
-    if receipt.snapshots and not known:
+    if receipt.snapshots and not listed:
         raise UsageError(
             f"{what} tells of no snapshot that is held here.", hint="Is it for another archive?"
         )
-    return FarSide(receipt.id, frozenset(pack for each in known for pack in each.seal.packs))
+    held = _held(archive)
+    packs = (pack for key in listed for pack in held[Blake3Hex(key)].seal.packs)
+    return FarSide(receipt.id, frozenset(packs))
 
 
 def lacking(base: FarSide | None, packs: dict[str, int]) -> dict[str, int]:

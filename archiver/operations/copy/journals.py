@@ -27,7 +27,7 @@ from archiver.archive.events import (
 )
 from archiver.archive.journal import merged
 from archiver.archive.places import Place, PlaceContents, forgotten
-from archiver.archive.receipts import accepted_receipts, receipts_called
+from archiver.archive.receipts import accepted_receipts, places_called, told_by
 from archiver.archive.records import canonical
 from archiver.errors import ArchiverError, DamageError, UsageError, skip_damaged
 from archiver.text import printable, utc_before
@@ -201,12 +201,12 @@ def record_lost(archive: Archive, place: str) -> int:
     archive.require_writable()
     events = list(archive.events(skip_damaged))
     copies = PlaceContents(events)
-    receipts = accepted_receipts(events)
-    called = receipts_called(receipts, place)
+    told = told_by(accepted_receipts(events), (), {})
+    called = places_called(told, place)
     candidates = copies.called(place) or sorted(called)
     if not candidates:
         names = {printable(copies.name(key)) for key in copies.places()}
-        names |= {printable(each.receipt.name) for each in receipts}
+        names |= {printable(says.newest.receipt.name) for says in told.values()}
         raise UsageError(
             f"The journal tells of no copies at {printable(place)!r}.",
             hint=f"Places that it tells of: {', '.join(sorted(names)) or 'none'}.",
@@ -217,8 +217,8 @@ def record_lost(archive: Archive, place: str) -> int:
             hint=f"Name the one that is lost by its identity: {', '.join(candidates)}.",
         )
     (key,) = candidates
-    name = called[key].receipt.name if key in called else copies.name(key)
+    receipt = called[key].newest.receipt if key in called else None
+    name = receipt.name if receipt else copies.name(key)
     lost = CopyLost(place=name, id=key if key != name else "")
     archive.record(new_event(lost, time=next_time(events)))
-    told = called[key].receipt.snapshots if key in called else ()
-    return len(copies.places().get(key, ()) or told)
+    return len(copies.places().get(key, ()) or (receipt.snapshots if receipt else ()))
