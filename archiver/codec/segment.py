@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 from blake3 import blake3
 
-from archiver.buffers import BLOCK, Workspace, workspace
+from archiver.buffers import Workspace, workspace
 from archiver.codec import zstd
 from archiver.codec.transforms import CODECS, Sink, Transform
 from archiver.digest import Blake3Hex, HexDigest, blake3_hex
@@ -246,7 +246,7 @@ def _split(
 def _decodes_to(plain: Bytes, encoded: EncodedObject, work: Workspace) -> bool:
     """Decode step by step, and compare each while it is in the core's cache."""
     header, source, at = encoded.header, zstd.InMemory(*encoded.pieces), 0
-    step = work.take("step", BLOCK * CODECS[header.codec].word)
+    step = _step(header, work)
     try:
         for piece in _decoded(header, source, _steps_in(step, header), work, checksums=True):
             if not _same(plain[at : at + len(piece)], piece):
@@ -338,10 +338,7 @@ def decoded_digest(
     """
     check_header(header)
     work = workspace()
-    if out is None:
-        outs = _steps_in(work.take("step", BLOCK * CODECS[header.codec].word), header)
-    else:
-        outs = _steps_of(out, header)
+    outs = _steps_in(_step(header, work), header) if out is None else _steps_of(out, header)
     hasher = blake3()
     try:
         if isinstance(body, memoryview):
@@ -382,10 +379,16 @@ def check_header(header: ObjectHeader) -> None:
         )
 
 
+def _step(header: ObjectHeader, work: Workspace) -> Bytes:
+    """Return room for what is decoded at once."""
+    transform = CODECS[header.codec]
+    return work.take("step", transform.step * transform.word)
+
+
 def _steps_of(out: Bytes, header: ObjectHeader) -> Iterator[Bytes]:
     """Yield the steps in which an object is decoded into ``out``, without what is no whole word."""
     word = CODECS[header.codec].word
-    whole, step = header.size // word * word, BLOCK * word
+    whole, step = header.size // word * word, CODECS[header.codec].step * word
     return (out[at : min(at + step, whole)] for at in range(0, whole, step))
 
 

@@ -53,6 +53,8 @@ class Transform(Protocol):
     name: ClassVar[str]
     word: ClassVar[int]
     """Bytes per word."""
+    step: ClassVar[int]
+    """Words that are worked on at once, at most."""
     streams: ClassVar[int]
     """Byte streams, and so Zstandard frames, per object."""
     exponent_stream: ClassVar[int | None]
@@ -69,7 +71,7 @@ class Transform(Protocol):
     def merge(
         self, streams: Sequence[Stream], emax: int, outs: Iterable[Bytes], work: Workspace
     ) -> Iterator[Bytes]:
-        """Undo ``split`` into ``outs`` in turn, each of at most ``BLOCK`` words; yield each once filled.
+        """Undo ``split`` into ``outs`` in turn, each of at most ``step`` words; yield each once filled.
 
         Raise ValueError if the streams contradict each other, or are damaged.
         """
@@ -259,8 +261,8 @@ class _Unpacked:
 # --- the codecs
 
 
-def _blocks(count: int) -> Iterator[slice]:
-    return (slice(start, min(start + BLOCK, count)) for start in range(0, count, BLOCK))
+def _blocks(count: int, step: int = BLOCK) -> Iterator[slice]:
+    return (slice(start, min(start + step, count)) for start in range(0, count, step))
 
 
 class Plain:
@@ -269,6 +271,7 @@ class Plain:
     number: ClassVar[int] = 0
     name: ClassVar[str] = "plain"
     word: ClassVar[int] = 1
+    step: ClassVar[int] = BLOCK
     streams: ClassVar[int] = 1
     exponent_stream: ClassVar[int | None] = None
     packed_stream: ClassVar[int | None] = None
@@ -298,6 +301,7 @@ class _Halves:
     """Access to the 16-bit halves of 2- or 4-byte words, and to the low bytes of the latter."""
 
     word: ClassVar[int]
+    step: ClassVar[int] = BLOCK
     packed_stream: ClassVar[int | None] = None
 
     def length(self, stream: int, words: int) -> int:
@@ -311,7 +315,7 @@ class _Halves:
             return plain.view(np.uint16)[block]
         words = plain.view(np.uint32)[block]
         half, wide = work.half[: len(words)], work.wide[: len(words)]
-        piece = work.take("piece", BLOCK)[: len(words)]
+        piece = work.take("piece", self.step)[: len(words)]
         np.copyto(piece, words, casting="unsafe")
         low[1](piece)
         np.right_shift(words, 8, out=wide)
@@ -349,9 +353,9 @@ class _Planes(_Halves):
 
     def split(self, plain: Bytes, sinks: Sequence[Sink], work: Workspace) -> int | None:
         """Give high bytes, low bytes, and for 4-byte words the two lower bytes."""
-        for block in _blocks(len(plain) // self.word):
+        for block in _blocks(len(plain) // self.word, self.step):
             half = self._half(plain, block, sinks[2:], work)
-            high, low = (work.take(name, BLOCK)[: len(half)] for name in ("a", "b"))
+            high, low = (work.take(name, self.step)[: len(half)] for name in ("a", "b"))
             _rotate(half, high, low, work)
             sinks[0](high)
             sinks[1](low)
@@ -385,6 +389,7 @@ class Planes32(_Planes):
     number: ClassVar[int] = 2
     name: ClassVar[str] = "planes32"
     word: ClassVar[int] = 4
+    step: ClassVar[int] = BLOCK // 2
     streams: ClassVar[int] = 4
 
 
@@ -399,7 +404,7 @@ class _Joint(_Halves):
         upper = plain.view(np.uint16)[self.word // 2 - 1 :: self.word // 2]
         ranges = self._exponent_ranges(upper, work)
         emax = max((greatest for _, greatest in ranges), default=0)
-        for block, (least, _) in zip(_blocks(count), ranges, strict=True):
+        for block, (least, _) in zip(_blocks(count, self.step), ranges, strict=True):
             half = self._half(plain, block, sinks[3:], work)
             self._give_first(half, (least, emax), sinks, work)
             b = work.take("b", BLOCK)[: len(half)]
@@ -434,9 +439,9 @@ class _Joint(_Halves):
         if exponents.left:
             raise ValueError("more exponents are stored than words were clipped")
 
-    @staticmethod
-    def _exponent_ranges(words: Words16, work: Workspace) -> list[tuple[int, int]]:
-        return [_exponent_range(words[block], work) for block in _blocks(len(words))]
+    def _exponent_ranges(self, words: Words16, work: Workspace) -> list[tuple[int, int]]:
+        """Return the range of each block."""
+        return [_exponent_range(words[block], work) for block in _blocks(len(words), self.step)]
 
 
 class Joint16(_Joint):
@@ -454,6 +459,7 @@ class Joint32(_Joint):
     number: ClassVar[int] = 4
     name: ClassVar[str] = "joint32"
     word: ClassVar[int] = 4
+    step: ClassVar[int] = BLOCK // 2
     streams: ClassVar[int] = 5
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import xxhash
 import zstandard
 
-from archiver.buffers import workspace
+from archiver.buffers import BLOCK, workspace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,8 +47,6 @@ _WINDOW_LOG: Final = 17
 """Of what is coded without matches: the windows of a coder and of a decoder stay in the core's cache."""
 _TABLE_LOG: Final = 20
 """Of what is coded with matches: at level 9 its tables would take 24 MB, which each sample clears."""
-STEP: Final = 256 << 10
-"""Bytes of a frame's content that are had at once."""
 
 # RFC 8878, 3.1.1
 _MAGIC: Final = b"\x28\xb5\x2f\xfd"
@@ -241,7 +239,7 @@ def with_checksum(frame: Piece) -> bytes:
     hasher = xxhash.xxh64()
     with closing(Content(source, 0, source.size, 0, checksum=False)) as content:
         while content.left:
-            hasher.update(content.take(min(STEP, content.left)).data)
+            hasher.update(content.take(min(BLOCK, content.left)).data)
         content.finish()
     return bytes(memoryview(frame)[:-_CHECKSUM_BYTES]) + _checksum(hasher)
 
@@ -376,7 +374,7 @@ class _Reader(Protocol):
 
 
 class Content:
-    """What one frame holds, from its beginning on, at most ``STEP`` bytes at a time. To be closed.
+    """What one frame holds, from its beginning on, at most ``BLOCK`` bytes at a time. To be closed.
 
     Raw blocks are read without a decoder. Without ``checksum``, if there are no others, that of the frame
     is not looked at: for a caller who knows the digest of the content.
@@ -424,7 +422,7 @@ class Content:
             piece, self._block = self._block[:count], self._block[count:]
             self.left -= count
             return np.frombuffer(piece, np.uint8)
-        out = workspace().take(f"content{self._stream}", STEP)[:count]
+        out = workspace().take(f"content{self._stream}", BLOCK)[:count]
         self.fill(out)
         return out
 
@@ -512,9 +510,9 @@ class Content:
 
     def _skip(self, count: int) -> None:
         """Decode what was read from raw blocks already, and drop it."""
-        scratch = workspace().take("skipped", min(count, STEP))
+        scratch = workspace().take("skipped", min(count, BLOCK))
         while count:
-            size = min(count, STEP)
+            size = min(count, BLOCK)
             self._decode_into(scratch.data[:size])
             count -= size
 
